@@ -1,0 +1,32 @@
+# Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
+.DEFAULT_GOAL := help
+.PHONY: help venv test unit verify crds demo demo-down cluster-up cluster-down images bench-reconcile requirements
+
+VENV := .venv
+PY := $(VENV)/bin/python
+export PYTHONPATH := operator
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+venv: $(VENV)/.done ## the Python environment, from pinned and hashed requirements
+$(VENV)/.done: requirements/dev.txt
+	python3 -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+test: venv verify ## everything: lint, types, unit, real API server, real pods
+	$(PY) -m pytest
+
+unit: venv ## the tests that need neither cluster nor network, in seconds
+	$(PY) -m pytest tests/unit tests/contract tests/scenarios
+
+verify: venv ## lint, types, layer order, generated files
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) -m interlock.api.crd --check crds
+
+crds: venv ## write crds/ from the types in operator/interlock/api
+	$(PY) -m interlock.api.crd crds
