@@ -1,0 +1,43 @@
+"""Names that every part of Interlock spells alike: group, annotations, labels, field managers.
+
+This module imports nothing of ours, so that the kill path can use it whatever state the rest is in.
+"""
+
+from typing import Final
+
+GROUP = "interlock.dev"
+VERSION = "v1alpha1"
+API_VERSION: Final = "interlock.dev/v1alpha1"
+CATEGORY = "interlock"
+
+AGENTS = "agents"
+AGENT_POLICIES = "agentpolicies"
+MCP_BINDINGS = "mcpbindings"
+
+KILL_SWITCH = f"{GROUP}/kill-switch"
+"""Annotation: any value other than `KILL_SWITCH_OFF` kills."""
+KILL_SWITCH_BY = f"{GROUP}/kill-switch-by"
+"""Annotation: who set the switch, vouched for by the API server where it can (1.36 and newer)."""
+KILL_SWITCH_OFF = "off"
+"""The only value that releases."""
+
+AGENT_LABEL = f"{GROUP}/agent"
+STAGE_LABEL = f"{GROUP}/stage"
+REVISION_LABEL = f"{GROUP}/revision"
+
+APP_NAME_LABEL = "app.kubernetes.io/name"
+APP_INSTANCE_LABEL = "app.kubernetes.io/instance"
+APP_COMPONENT_LABEL = "app.kubernetes.io/component"
+APP_MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
+APP_PART_OF_LABEL = "app.kubernetes.io/part-of"
+
+APP_NAME = "interlock-agent"
+MANAGED_BY = "interlock"
+PART_OF = "interlock"
+
+FIELD_MANAGER = "interlock"
+KILL_FIELD_MANAGER = "interlock-kill"
+
+OPERATOR_NAMESPACE = "interlock-system"
+RECONCILE_VERB = "reconcile"
+"""A virtual verb on agents: whoever may do it, may write their status (an admission policy asks for it)."""

@@ -1,0 +1,209 @@
+"""What the operator reports on an Agent."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, ConfigDict
+
+from interlock.api.model import ApiModel, Timestamp
+from interlock.api.scope import Environment, ScopeDimension
+
+
+class ConditionType(StrEnum):
+    """Conditions of an Agent: the layers in order, then what they add up to."""
+
+    GOVERNED = "Governed"
+    """Layer 1: an owner, a purpose, a policy and a matrix row for every source."""
+    ORCHESTRATED = "Orchestrated"
+    """Layer 2: the rollout says which stage holds."""
+    ACTIONS_BOUND = "ActionsBound"
+    """Layer 3: every source has exactly one binding in every stage, and permissions only narrow."""
+    DEPLOYED = "Deployed"
+    """Layer 4: all children are as they should be at the API server."""
+    READY = "Ready"
+    """The agent serves its present stage."""
+    STALLED = "Stalled"
+    """Nothing will happen until somebody changes something."""
+    KILLED = "Killed"
+    """The kill switch is engaged."""
+    PROMOTION_PENDING = "PromotionPending"
+    """A later stage is waiting for the present one to pass."""
+
+
+class Reason(StrEnum):
+    """Reasons of conditions and events: stable words that alerts may match."""
+
+    GOVERNANCE_SATISFIED = "GovernanceSatisfied"
+    """Governed: nothing is missing."""
+    SPEC_INVALID = "SpecInvalid"
+    """The object cannot be read as an Agent of this version."""
+    OWNER_MISSING = "OwnerMissing"
+    """spec.owner, its name or its e-mail address is missing."""
+    OWNER_NOT_A_PERSON = "OwnerNotAPerson"
+    """spec.owner.email is no e-mail address, or that of a role."""
+    PURPOSE_MISSING = "PurposeMissing"
+    """spec.purpose is missing or blank."""
+    POLICY_REF_MISSING = "PolicyRefMissing"
+    """spec.policyRef is missing."""
+    POLICY_NOT_FOUND = "PolicyNotFound"
+    """The AgentPolicy named does not exist in the namespace."""
+    POLICY_INVALID = "PolicyInvalid"
+    """The AgentPolicy named cannot be read."""
+    DATA_ACCESS_MISSING = "DataAccessMissing"
+    """The policy's matrix has no row for the agent and one of its sources."""
+    ENVIRONMENT_INVALID = "EnvironmentInvalid"
+    """Neither or both of spec.environment and spec.rollout are set."""
+
+    ROLLOUT_PLANNED = "RolloutPlanned"
+    """Orchestrated: the stages are in order and the minimums are kept."""
+    STAGES_INVALID = "StagesInvalid"
+    """The stages go back, narrow, or have no valid duration."""
+    MINIMUM_UNDERCUT = "MinimumUndercut"
+    """The stages are faster than the policy's minimums allow."""
+    LIMITED_SCOPE_REQUIRED = "LimitedScopeRequired"
+    """The policy demands a scoped stage before all of production."""
+
+    BINDINGS_RESOLVED = "BindingsResolved"
+    """ActionsBound: every source has its binding in every stage."""
+    BINDING_MISSING = "BindingMissing"
+    """No MCPBinding serves a source in the environment of a stage."""
+    BINDING_AMBIGUOUS = "BindingAmbiguous"
+    """More than one MCPBinding serves a source in the environment of a stage."""
+    BINDING_INVALID = "BindingInvalid"
+    """An MCPBinding that serves the agent cannot be read."""
+    NARROWING_INVALID = "NarrowingInvalid"
+    """The agent's own permissions name what binding or matrix do not give."""
+
+    APPLIED = "Applied"
+    """Deployed: every child is as it should be."""
+    APPLY_FAILED = "ApplyFailed"
+    """The API server refused a child."""
+
+    PODS_READY = "PodsReady"
+    """Ready: all replicas serve."""
+    PODS_NOT_READY = "PodsNotReady"
+    """Some replica does not serve yet."""
+    SCALED_TO_ZERO = "ScaledToZero"
+    """Ready, with spec.replicas 0."""
+
+    WAITING_FOR_OPERATOR = "WaitingForOperator"
+    """The operator has not seen the object yet."""
+    WAITING_FOR_GOVERNANCE = "WaitingForGovernance"
+    """A later layer waits for Governed."""
+    WAITING_FOR_ORCHESTRATION = "WaitingForOrchestration"
+    """A later layer waits for Orchestrated."""
+    WAITING_FOR_ACTIONS = "WaitingForActions"
+    """A later layer waits for ActionsBound."""
+    WAITING_FOR_DEPLOYMENT = "WaitingForDeployment"
+    """Ready waits for Deployed."""
+
+    PROGRESSING = "Progressing"
+    """Stalled=False: nothing is asked of anybody."""
+    KILL_SWITCH = "KillSwitch"
+    """The kill switch is engaged."""
+    NOT_KILLED = "NotKilled"
+    """The kill switch was never engaged."""
+    RELEASED = "Released"
+    """The kill switch was engaged and is off again."""
+
+    SOAKING = "Soaking"
+    """PromotionPending: the stage's minimum time is running."""
+    WAITING_FOR_READY = "WaitingForReady"
+    """PromotionPending: the time starts when the stage is Ready."""
+    LAST_STAGE = "LastStage"
+    """PromotionPending=False: no later stage is left."""
+
+
+def _whole_seconds(moment: datetime) -> datetime:
+    return moment.replace(microsecond=0)
+
+
+class Condition(ApiModel):
+    """One observation, in the form that all of Kubernetes uses."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str
+    """What is observed; see `ConditionType`."""
+
+    status: Literal["True", "False", "Unknown"]
+    """Whether it holds."""
+
+    observed_generation: int | None = None
+    """The generation of the spec that it speaks of."""
+
+    last_transition_time: Annotated[Timestamp, AfterValidator(_whole_seconds)]
+    """When `status` last changed."""
+
+    reason: str
+    """Why, as one stable word; see `Reason`."""
+
+    message: str
+    """Why, as one sentence for people, with the way out where there is one."""
+
+
+class StageStatus(ApiModel):
+    """The stage that holds now."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    """Name of the stage."""
+
+    environment: Environment
+    """Its environment."""
+
+    scope: tuple[ScopeDimension, ...] = ()
+    """Its scope; empty without limit."""
+
+    revision: str
+    """The revision that it runs."""
+
+    entered_at: Timestamp
+    """When the stage was entered."""
+
+    ready_since: Timestamp | None = None
+    """When its placement was first Ready: the soak counts from here; absent while killed."""
+
+    next_at: Timestamp | None = None
+    """When the next stage may be entered, if nothing happens before."""
+
+
+class KillStatus(ApiModel):
+    """The last time that the kill switch was engaged."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    reason: str
+    """The value of the annotation."""
+
+    by: str | None = None
+    """Who set it, where the API server vouches for it."""
+
+    requested_at: Timestamp
+    """When the operator saw it."""
+
+    zero_pods_at: Timestamp | None = None
+    """When no pod was left."""
+
+    released_at: Timestamp | None = None
+    """When it was set to off."""
+
+
+class AgentStatus(ApiModel):
+    """What the operator knows about an Agent."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    observed_generation: int = -1
+    """The generation of the spec that this status speaks of; -1 before the operator has seen the object."""
+
+    conditions: tuple[Condition, ...] = ()
+    """The layers in order, then Ready, Stalled, Killed and PromotionPending."""
+
+    stage: StageStatus | None = None
+    """The stage that holds now; absent before the first."""
+
+    kill: KillStatus | None = None
+    """The last kill; absent if there was none."""
