@@ -1,0 +1,98 @@
+"""JSON without the liberties that let two parsers read one text differently.
+
+Refused: anything but UTF-8, duplicate keys, `NaN` and `Infinity` (also as `1e999`), lone surrogates, nesting beyond a
+bound. What passed is re-serialised from the parsed value, so that the receiver reads exactly what was decided on.
+"""
+
+import json
+import math
+from typing import Any, Final
+
+MAX_DEPTH: Final = 64
+"""Deepest nesting of arrays and objects that is accepted."""
+
+
+class JsonInvalid(ValueError):  # noqa: N818 - says the state of a text, like BundleInvalid
+    """The text is not strict JSON; the message says why, without quoting the text."""
+
+
+def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Parse one strict JSON value.
+
+    Args:
+        data: The whole text; bytes must be UTF-8 without a byte order mark.
+        max_depth: Deepest nesting of arrays and objects that is accepted.
+
+    Raises:
+        JsonInvalid: The text is not strict JSON or too deep.
+    """
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+    except UnicodeDecodeError:
+        raise JsonInvalid("not UTF-8") from None
+    try:
+        value = _DECODER.decode(text)
+    except JsonInvalid:
+        raise
+    except RecursionError:
+        raise JsonInvalid(f"nested deeper than {max_depth}") from None
+    except ValueError:  # syntax, and integers beyond the interpreter's digit limit
+        raise JsonInvalid("not JSON") from None
+    # Both checks walk the value, so they run only where the text could fail them.
+    if text.count("[") + text.count("{") > max_depth and _is_deeper(value, max_depth):
+        raise JsonInvalid(f"nested deeper than {max_depth}")
+    if "\\u" in text or "\\U" in text:
+        _refuse_surrogates(value)
+    return value
+
+
+def dump_json(value: Any) -> bytes:
+    """Serialise compactly in ASCII, so that the text is one line whatever the reader takes for a line end."""
+    return _ENCODER.encode(value).encode("ascii")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise JsonInvalid("duplicate key")
+    return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise JsonInvalid("number is not finite")
+    return value
+
+
+def _refuse_constant(_: str) -> None:
+    raise JsonInvalid("number is not finite")
+
+
+def _refuse_surrogates(value: Any) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise JsonInvalid("lone surrogate") from None
+
+
+def _is_deeper(value: Any, max_depth: int) -> bool:
+    level = [value]
+    for _ in range(max_depth + 1):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return False
+    return True
+
+
+def _children(node: Any) -> list[Any]:
+    """Return what a container holds, and a placeholder for the container itself when it is empty."""
+    if isinstance(node, dict):
+        return list(node.values()) or [None]
+    if isinstance(node, list):
+        return node or [None]
+    return []
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
