@@ -2,12 +2,34 @@
 
 from typing import Literal
 
+from pydantic import ConfigDict, Field
+
+from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
 from interlock.api.permissions import Permissions
 from interlock.api.resources import Resources
 from interlock.api.scope import Environment, ScopeDimension
-from interlock.api.status import AgentStatus
+from interlock.api.sentences import (
+    EMAIL,
+    ENVIRONMENT_MISSING,
+    ENVIRONMENT_TWICE,
+    FILES_TOO_LARGE,
+    OWNER_EMAIL_INVALID,
+    OWNER_EMAIL_MISSING,
+    OWNER_MISSING,
+    OWNER_NAME_MISSING,
+    OWNER_ROLE_ADDRESS,
+    PATH_TWICE,
+    POLICY_REF_MISSING,
+    PURPOSE_MISSING,
+    ROLE_ADDRESS,
+    SCOPE_NARROWER,
+    STAGES_BACKWARDS,
+    plain,
+)
+from interlock.api.status import NEW_AGENT, AgentStatus
+from interlock.api.text import SELF, Argument, Duration, FilePath, Image, Name, ObjectName, VariableName
 
 __all__ = [
     "Agent",
@@ -28,50 +50,121 @@ __all__ = [
 
 
 class Owner(ApiModel):
-    """The person who answers for the agent."""
+    """The person who answers for the agent; a team does not answer."""
 
-    name: str = ""
-    """Name of the person."""
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="has(self.name) && self.name.trim() != ''",
+                message=OWNER_NAME_MISSING,
+                field_path=".name",
+            ),
+            Rule(rule="has(self.email) && self.email != ''", message=OWNER_EMAIL_MISSING, field_path=".email"),
+        ),
+    )
 
-    email: str = ""
-    """The person's own e-mail address."""
+    name: str = Field(default="", max_length=128)
+    """Name of the person, such as Ada Example."""
+
+    email: str = Field(
+        default="",
+        max_length=254,
+        json_schema_extra=kube(
+            Rule(
+                rule=f"self == '' || self.matches({cel_pattern(EMAIL)})",
+                message=plain(OWNER_EMAIL_INVALID),
+                message_expression=cel_sentence(OWNER_EMAIL_INVALID, email=SELF),
+            ),
+            Rule(
+                rule=f"!self.lowerAscii().matches({cel_pattern(ROLE_ADDRESS)})",
+                message=plain(OWNER_ROLE_ADDRESS),
+                message_expression=cel_sentence(OWNER_ROLE_ADDRESS, email=SELF),
+            ),
+        ),
+    )
+    """The person's own e-mail address; addresses of roles and teams, such as support@, are refused."""
 
 
 class PolicyRef(ApiModel):
     """The AgentPolicy that the agent lives under."""
 
-    name: str
+    name: ObjectName
     """Name of an AgentPolicy in the same namespace."""
 
 
 class Stage(ApiModel):
     """One step of a rollout."""
 
-    name: str
-    """Name of the stage."""
+    name: Name
+    """Name of the stage, unique in the rollout."""
 
     environment: Environment
     """Where the agent runs in this stage."""
 
-    scope: tuple[ScopeDimension, ...] | None = None
-    """Which part of the work it may touch; absent: all of it."""
+    scope: tuple[ScopeDimension, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=8,
+        json_schema_extra=kube(keys=("dimension",)),
+    )
+    """Which part of the work the agent may touch; absent: all of it. Within one environment it only widens."""
 
-    min_duration: str | None = None
-    """How long the stage must have been Ready before the next one."""
+    min_duration: Duration | None = None
+    """How long the stage must have been Ready before the next one is entered; absent: no minimum."""
+
+
+_PREVIOUS = "self.stages[i - 1]"
+_BACKWARDS = (
+    f"i > 0 && (s.environment == 'development' && {_PREVIOUS}.environment != 'development'"
+    f" || s.environment == 'staging' && {_PREVIOUS}.environment == 'production')"
+)
+_NARROWER = (
+    f"i > 0 && {_PREVIOUS}.environment == s.environment && has(s.scope) && !(has({_PREVIOUS}.scope) && "
+    f"s.scope.all(d, {_PREVIOUS}.scope.exists(e, e.dimension == d.dimension && e.values.all(v, v in d.values))))"
+)
+_FIRST_BACKWARDS = f"self.stages.transformList(i, s, {_BACKWARDS}, i)[0]"
+_FIRST_NARROWER = f"self.stages.transformList(i, s, {_NARROWER}, i)[0]"
 
 
 class Rollout(ApiModel):
     """The way into production."""
 
-    stages: tuple[Stage, ...]
-    """The stages in order."""
+    # Comparing neighbours is enough for the scopes once environments never go back.
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule=f"!self.stages.exists(i, s, {_BACKWARDS})",
+                message=plain(STAGES_BACKWARDS),
+                message_expression=cel_sentence(
+                    STAGES_BACKWARDS,
+                    stage=f"self.stages[{_FIRST_BACKWARDS}].name",
+                    environment=f"self.stages[{_FIRST_BACKWARDS}].environment",
+                    earlier=f"self.stages[{_FIRST_BACKWARDS} - 1].environment",
+                ),
+                field_path=".stages",
+            ),
+            Rule(
+                rule=f"!self.stages.exists(i, s, {_NARROWER})",
+                message=plain(SCOPE_NARROWER),
+                message_expression=cel_sentence(
+                    SCOPE_NARROWER,
+                    stage=f"self.stages[{_FIRST_NARROWER}].name",
+                    environment=f"self.stages[{_FIRST_NARROWER}].environment",
+                ),
+                field_path=".stages",
+            ),
+        ),
+    )
+
+    stages: tuple[Stage, ...] = Field(min_length=1, max_length=16, json_schema_extra=kube(keys=("name",)))
+    """The stages in order: development, staging, production, never back."""
 
 
 class BindingUse(ApiModel):
     """A source that the agent uses."""
 
-    source: str
-    """Name of the source; an MCPBinding serves it."""
+    source: Name
+    """Name of the source; in every stage exactly one MCPBinding must serve it."""
 
     permissions: Permissions | None = None
     """Narrows what binding and matrix give; absent: all that they give."""
@@ -80,71 +173,105 @@ class BindingUse(ApiModel):
 class File(ApiModel):
     """A file that the agent finds below INTERLOCK_FILES."""
 
-    path: str
-    """Path relative to INTERLOCK_FILES."""
+    path: FilePath
+    """Path relative to INTERLOCK_FILES, such as prompts/system.md."""
 
-    content: str = ""
+    content: str = Field(default="", max_length=32768)
     """What is in it."""
 
 
 class EnvVar(ApiModel):
     """An environment variable of the agent."""
 
-    name: str
-    """Its name."""
+    name: VariableName
+    """Its name; names that start with INTERLOCK_ are refused."""
 
-    value: str = ""
-    """Its value."""
+    value: str = Field(default="", max_length=4096)
+    """Its value; the agent holds no secrets, so there is no other way to give one."""
 
 
 class Template(ApiModel):
     """The agent's container."""
 
-    image: str
+    image: Image
     """Image of the agent."""
 
-    command: tuple[str, ...] = ()
+    command: tuple[Argument, ...] = Field(default=(), max_length=64)
     """Replaces the image's entry point."""
 
-    args: tuple[str, ...] = ()
+    args: tuple[Argument, ...] = Field(default=(), max_length=64)
     """Replaces the image's arguments."""
 
-    env: tuple[EnvVar, ...] = ()
+    env: tuple[EnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """Environment variables."""
 
     resources: Resources | None = None
     """CPU and memory."""
 
 
+_FILES_SIZE = "self.map(f, has(f.content) ? size(f.content) : 0).sum()"
+_FILE_AND_FOLDER = "self.exists(g, g.path.startsWith(f.path + '/'))"
+
+
 class AgentSpec(ApiModel):
     """What is wanted."""
 
-    owner: Owner | None = None
-    """The person who answers for the agent."""
+    # Demanded here and not by `required`, which would only say "Required value".
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(rule="has(self.owner)", message=OWNER_MISSING, field_path=".owner"),
+            Rule(
+                rule="has(self.purpose) && self.purpose.trim() != ''",
+                message=PURPOSE_MISSING,
+                field_path=".purpose",
+            ),
+            Rule(rule="has(self.policyRef)", message=POLICY_REF_MISSING, field_path=".policyRef"),
+            Rule(rule="has(self.environment) || has(self.rollout)", message=ENVIRONMENT_MISSING),
+            Rule(rule="!(has(self.environment) && has(self.rollout))", message=ENVIRONMENT_TWICE),
+        ),
+    )
 
-    purpose: str | None = None
-    """What the agent is for."""
+    owner: Owner | None = None
+    """The person who answers for the agent; demanded."""
+
+    purpose: str | None = Field(default=None, max_length=1024)
+    """What the agent is for, in one sentence; demanded."""
 
     policy_ref: PolicyRef | None = None
-    """The AgentPolicy that the agent lives under."""
+    """The AgentPolicy that the agent lives under; demanded."""
 
     environment: Environment | None = None
-    """One stage without scope, named like the environment."""
+    """One stage without scope, named like the environment; exactly one of environment and rollout is set."""
 
     rollout: Rollout | None = None
-    """Stages on the way into production."""
+    """Stages on the way into production; exactly one of environment and rollout is set."""
 
-    bindings: tuple[BindingUse, ...] = ()
-    """The sources that the agent uses."""
+    bindings: tuple[BindingUse, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("source",)))
+    """The sources that the agent uses; each needs a row in the policy's matrix."""
 
-    files: tuple[File, ...] = ()
-    """Prompts and configuration; part of the revision."""
+    files: tuple[File, ...] = Field(
+        default=(),
+        max_length=32,
+        json_schema_extra=kube(
+            Rule(rule=f"{_FILES_SIZE} <= 65536", message=FILES_TOO_LARGE),
+            Rule(
+                rule=f"!self.exists(f, {_FILE_AND_FOLDER})",
+                message=plain(PATH_TWICE),
+                message_expression=cel_sentence(
+                    PATH_TWICE,
+                    path=f"self[self.transformList(i, f, {_FILE_AND_FOLDER}, i)[0]].path",
+                ),
+            ),
+            keys=("path",),
+        ),
+    )
+    """Prompts and configuration, read-only below INTERLOCK_FILES and part of the revision."""
 
     template: Template
     """The agent's container."""
 
-    replicas: int = 1
-    """How many pods."""
+    replicas: int = Field(default=1, ge=0, le=100, json_schema_extra=kube(format="int32"))
+    """How many pods; 0 is Ready with reason ScaledToZero."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -157,10 +284,10 @@ class AgentSpec(ApiModel):
 
 
 class Agent(ApiModel):
-    """One AI agent."""
+    """One AI agent: owner, purpose, policy, tools, rollout and pods. Nothing runs until every layer holds."""
 
     api_version: Literal["interlock.dev/v1alpha1"] = API_VERSION
     kind: Literal["Agent"] = "Agent"
     metadata: ObjectMeta
     spec: AgentSpec
-    status: AgentStatus | None = None
+    status: AgentStatus | None = Field(default=None, json_schema_extra=kube(default=NEW_AGENT))

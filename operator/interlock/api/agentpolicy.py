@@ -2,37 +2,40 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
+from interlock.api.text import AgentName, Duration, Name, ReadableResource, Resource
 
 
 class DataAccessRow(ApiModel):
     """One row of the access matrix."""
 
-    agents: tuple[str, ...]
+    agents: tuple[AgentName, ...] = Field(min_length=1, max_length=64)
     """Names of the Agents that the row speaks of."""
 
-    source: str
+    source: Name
     """The source that it speaks of."""
 
-    read: tuple[str, ...] = ()
+    read: tuple[ReadableResource, ...] = Field(default=(), max_length=64)
     """Resources that may be read; "*" is all of them."""
 
-    write: tuple[str, ...] = ()
+    write: tuple[Resource, ...] = Field(default=(), max_length=64)
     """Resources that may be created or changed."""
 
-    delete: tuple[str, ...] = ()
+    delete: tuple[Resource, ...] = Field(default=(), max_length=64)
     """Resources that may be deleted."""
 
 
 class RolloutMinimums(ApiModel):
     """No agent may go faster into production."""
 
-    min_staging: str = "168h"
-    """Least sum of all staging stages."""
+    min_staging: Duration = "168h"
+    """Least sum of minDuration of all staging stages; above 0s a staging stage is obligatory before production."""
 
-    min_limited_scope: str = "48h"
-    """Least sum of all scoped production stages."""
+    min_limited_scope: Duration = "48h"
+    """Least sum of minDuration of all production stages that have a scope, where there are any."""
 
     require_limited_scope: bool = True
     """Whether production must start with a scoped stage."""
@@ -41,7 +44,7 @@ class RolloutMinimums(ApiModel):
 class AgentPolicySpec(ApiModel):
     """What is demanded."""
 
-    data_access: tuple[DataAccessRow, ...] = ()
+    data_access: tuple[DataAccessRow, ...] = Field(default=(), max_length=256)
     """The access matrix: what is in no row is denied."""
 
     rollout: RolloutMinimums = RolloutMinimums()
@@ -49,7 +52,7 @@ class AgentPolicySpec(ApiModel):
 
 
 class AgentPolicy(ApiModel):
-    """Governance of a set of Agents."""
+    """The governance that a set of Agents lives under: access matrix and rollout minimums."""
 
     api_version: Literal["interlock.dev/v1alpha1"] = API_VERSION
     kind: Literal["AgentPolicy"] = "AgentPolicy"

@@ -2,11 +2,16 @@
 
 from typing import Literal
 
+from pydantic import ConfigDict, Field
+
+from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
 from interlock.api.permissions import Permissions
 from interlock.api.resources import Resources
 from interlock.api.scope import Environment
+from interlock.api.sentences import SERVER_MISSING, TOOL_SCOPE, VARIABLE_VALUE, plain
+from interlock.api.text import Argument, Image, Name, ObjectName, Pointer, Resource, ToolName, VariableName
 
 __all__ = [
     "EnvSource",
@@ -27,10 +32,10 @@ __all__ = [
 class SecretKeyRef(ApiModel):
     """One key of a Secret in the same namespace."""
 
-    name: str
+    name: ObjectName
     """Name of the Secret."""
 
-    key: str
+    key: ObjectName
     """Key in the Secret."""
 
 
@@ -42,31 +47,41 @@ class EnvSource(ApiModel):
 
 
 class ServerEnvVar(ApiModel):
-    """An environment variable of the MCP server."""
+    """An environment variable of the MCP server; exactly one of value and valueFrom is set."""
 
-    name: str
-    """Its name."""
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="has(self.value) != has(self.valueFrom)",
+                message=plain(VARIABLE_VALUE),
+                message_expression=cel_sentence(VARIABLE_VALUE, name="self.name"),
+            ),
+        ),
+    )
 
-    value: str | None = None
-    """Its value."""
+    name: VariableName
+    """Its name; names that start with INTERLOCK_ are refused."""
+
+    value: str | None = Field(default=None, max_length=4096)
+    """Its value, for what is no secret."""
 
     value_from: EnvSource | None = None
-    """Where its value comes from."""
+    """Where its value comes from; only the MCP server sees it, never the agent."""
 
 
 class StdioServer(ApiModel):
     """An MCP server that speaks on its standard streams, run as a sidecar."""
 
-    image: str
-    """Image of the server."""
+    image: Image
+    """Image of the server; it needs a shell, sh, to be joined to its pipes."""
 
-    command: tuple[str, ...]
+    command: tuple[Argument, ...] = Field(min_length=1, max_length=64)
     """The program; the image's entry point is not used."""
 
-    args: tuple[str, ...] = ()
+    args: tuple[Argument, ...] = Field(default=(), max_length=64)
     """Its arguments."""
 
-    env: tuple[ServerEnvVar, ...] = ()
+    env: tuple[ServerEnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """Its environment variables."""
 
     resources: Resources | None = None
@@ -76,17 +91,31 @@ class StdioServer(ApiModel):
 class Server(ApiModel):
     """How the MCP server is reached."""
 
+    model_config = ConfigDict(
+        json_schema_extra=kube(Rule(rule="has(self.stdio)", message=SERVER_MISSING, field_path=".stdio")),
+    )
+
     stdio: StdioServer | None = None
-    """An MCP server that is run beside the agent."""
+    """An MCP server that is run beside the agent and speaks on its standard streams; demanded."""
 
 
 class ToolScope(ApiModel):
-    """How a call of the tool shows that it is inside a dimension."""
+    """How a call of the tool shows that it is inside a dimension; exactly one of pointer and unscoped is set."""
 
-    dimension: str
-    """The dimension."""
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="has(self.pointer) != has(self.unscoped)",
+                message=plain(TOOL_SCOPE),
+                message_expression=cel_sentence(TOOL_SCOPE, dimension="self.dimension"),
+            ),
+        ),
+    )
 
-    pointer: str | None = None
+    dimension: Name
+    """The dimension, such as region."""
+
+    pointer: Pointer | None = None
     """JSON pointer (RFC 6901) to the argument that holds the value or a list of values."""
 
     unscoped: Literal["Allowed"] | None = None
@@ -96,36 +125,36 @@ class ToolScope(ApiModel):
 class Tool(ApiModel):
     """What a tool of the server does."""
 
-    name: str
+    name: ToolName
     """Name of the tool at the server."""
 
     operation: Literal["read", "write", "delete"]
     """What it does."""
 
-    resource: str
+    resource: Resource
     """The kind of data that it does it to."""
 
-    scope: tuple[ToolScope, ...] = ()
-    """How its calls show that they are inside a stage's scope."""
+    scope: tuple[ToolScope, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
+    """How its calls show that they are inside a stage's scope; a limited dimension not named here denies the call."""
 
 
 class MCPBindingSpec(ApiModel):
     """What is bound."""
 
-    source: str
-    """The name that the matrix speaks of."""
+    source: Name
+    """The name that the matrix and the agents speak of; other bindings may serve it in other environments."""
 
-    environments: tuple[Environment, ...]
-    """Where it may be used."""
+    environments: tuple[Environment, ...] = Field(min_length=1, max_length=3)
+    """Where it may be used; out of reach anywhere else."""
 
     server: Server
     """How the MCP server is reached."""
 
-    tools: tuple[Tool, ...] = ()
+    tools: tuple[Tool, ...] = Field(default=(), max_length=256, json_schema_extra=kube(keys=("name",)))
     """The tools that exist for agents; a tool that is not mapped is never callable."""
 
     permissions: Permissions = Permissions()
-    """What may be done through this binding."""
+    """What may be done through this binding; matrix and agent may only narrow it."""
 
 
 class MCPBinding(ApiModel):

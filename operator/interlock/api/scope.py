@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from interlock.api.model import ApiModel
+from interlock.api.text import Name, ScopeValue
 
 
 class Environment(StrEnum):
@@ -21,8 +24,8 @@ class Environment(StrEnum):
 class ScopeDimension(ApiModel):
     """A limit in one dimension of the work."""
 
-    dimension: str
+    dimension: Name
     """What is limited, such as region or product-line."""
 
-    values: tuple[str, ...]
-    """The values that are inside."""
+    values: tuple[ScopeValue, ...] = Field(min_length=1, max_length=32)
+    """The values that are inside, compared as they stand."""

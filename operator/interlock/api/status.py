@@ -2,10 +2,12 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.config import JsonDict
 
+from interlock.api.markers import kube
 from interlock.api.model import ApiModel, Timestamp
 from interlock.api.scope import Environment, ScopeDimension
 
@@ -124,23 +126,28 @@ class Condition(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    type: str
+    type: str = Field(min_length=1, max_length=316)
     """What is observed; see `ConditionType`."""
 
     status: Literal["True", "False", "Unknown"]
     """Whether it holds."""
 
-    observed_generation: int | None = None
+    observed_generation: int | None = Field(default=None, ge=0)
     """The generation of the spec that it speaks of."""
 
     last_transition_time: Annotated[Timestamp, AfterValidator(_whole_seconds)]
     """When `status` last changed."""
 
-    reason: str
+    reason: str = Field(min_length=1, max_length=1024)
     """Why, as one stable word; see `Reason`."""
 
-    message: str
+    message: str = Field(max_length=32768)
     """Why, as one sentence for people, with the way out where there is one."""
+
+
+def _summarize(stage: dict[str, Any]) -> str:
+    scope: tuple[ScopeDimension, ...] = stage["scope"]
+    return " ".join(f"{limit.dimension}={','.join(limit.values)}" for limit in scope) or "all"
 
 
 class StageStatus(ApiModel):
@@ -148,16 +155,19 @@ class StageStatus(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str
+    name: str = Field(max_length=63)
     """Name of the stage."""
 
     environment: Environment
     """Its environment."""
 
-    scope: tuple[ScopeDimension, ...] = ()
+    scope: tuple[ScopeDimension, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
     """Its scope; empty without limit."""
 
-    revision: str
+    scope_summary: str = Field(default_factory=_summarize, max_length=32768)
+    """Its scope in one line for people, such as region=eu-west; all without limit. Made from scope."""
+
+    revision: str = Field(max_length=63)
     """The revision that it runs."""
 
     entered_at: Timestamp
@@ -175,10 +185,10 @@ class KillStatus(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    reason: str
-    """The value of the annotation."""
+    reason: str = Field(max_length=4096)
+    """The value of the annotation, cut at 4096 characters."""
 
-    by: str | None = None
+    by: str | None = Field(default=None, max_length=1024)
     """Who set it, where the API server vouches for it."""
 
     requested_at: Timestamp
@@ -196,10 +206,10 @@ class AgentStatus(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    observed_generation: int = -1
+    observed_generation: int = Field(default=-1, ge=-1)
     """The generation of the spec that this status speaks of; -1 before the operator has seen the object."""
 
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
     """The layers in order, then Ready, Stalled, Killed and PromotionPending."""
 
     stage: StageStatus | None = None
@@ -207,3 +217,18 @@ class AgentStatus(ApiModel):
 
     kill: KillStatus | None = None
     """The last kill; absent if there was none."""
+
+
+NEW_AGENT: JsonDict = {
+    "observedGeneration": -1,
+    "conditions": [
+        {
+            "type": ConditionType.READY.value,
+            "status": "Unknown",
+            "reason": Reason.WAITING_FOR_OPERATOR.value,
+            "message": "The operator has not seen this agent yet: if this stays, look at the operator's pods and logs",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        },
+    ],
+}
+"""Status of an Agent that the operator has not seen: without it, tools such as kstatus would take it for ready."""

@@ -1,0 +1,188 @@
+"""What is refused, as pure checks that answer with the very sentence of the API server.
+
+The API server refuses these too, by the CEL rules beside the fields and by manifests/admission. The
+reconciler asks here, since an admission policy can be absent and an object older than a rule.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+
+from interlock.api.agent import AgentSpec, Owner, PolicyRef, Stage
+from interlock.api.agentpolicy import AgentPolicySpec, RolloutMinimums
+from interlock.api.duration import parse_duration
+from interlock.api.scope import Environment
+from interlock.api.sentences import (
+    AGENT_NAME_INVALID,
+    DURATION_INVALID,
+    EMAIL,
+    ENVIRONMENT_MISSING,
+    ENVIRONMENT_TWICE,
+    LIMITED_SCOPE_REQUIRED,
+    MINIMUM_LIMITED_SCOPE,
+    MINIMUM_STAGING,
+    NAME,
+    OWNER_EMAIL_INVALID,
+    OWNER_EMAIL_MISSING,
+    OWNER_MISSING,
+    OWNER_NAME_MISSING,
+    OWNER_ROLE_ADDRESS,
+    POLICY_REF_MISSING,
+    PURPOSE_MISSING,
+    ROLE_ADDRESS,
+    ROW_MISSING,
+    SCOPE_NARROWER,
+    STAGES_BACKWARDS,
+    STAGING_MISSING,
+    quoted,
+    worded,
+)
+
+_HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
+_LONGEST_NAME = 52
+
+
+def name_refusal(name: str) -> str | None:
+    """Say why `name` cannot name an Agent, or None."""
+    fits = len(name) <= _LONGEST_NAME and re.fullmatch(NAME[1:-1], name)
+    return None if fits else AGENT_NAME_INVALID.format(name=quoted(name))
+
+
+def owner_refusal(owner: Owner | None) -> str | None:
+    """Say why `owner` is not a person who answers for the agent, or None."""
+    if owner is None:
+        return OWNER_MISSING
+    if not owner.name.strip():
+        return OWNER_NAME_MISSING
+    if not owner.email:
+        return OWNER_EMAIL_MISSING
+    if not _matches(EMAIL, owner.email):
+        return worded(OWNER_EMAIL_INVALID, email=quoted(owner.email))
+    if re.match(ROLE_ADDRESS, owner.email.lower()):
+        return worded(OWNER_ROLE_ADDRESS, email=quoted(owner.email))
+    return None
+
+
+def purpose_refusal(purpose: str | None) -> str | None:
+    """Say that the purpose is missing, or None; a blank one says nothing."""
+    return None if purpose and purpose.strip() else PURPOSE_MISSING
+
+
+def policy_ref_refusal(policy_ref: PolicyRef | None) -> str | None:
+    """Say that the reference to an AgentPolicy is missing, or None."""
+    return POLICY_REF_MISSING if policy_ref is None else None
+
+
+def environment_refusal(spec: AgentSpec) -> str | None:
+    """Say that not exactly one of `environment` and `rollout` is set, or None."""
+    if spec.environment is None and spec.rollout is None:
+        return ENVIRONMENT_MISSING
+    if spec.environment is not None and spec.rollout is not None:
+        return ENVIRONMENT_TWICE
+    return None
+
+
+def duration_refusal(text: str) -> str | None:
+    """Say why `text` is not a duration, or None."""
+    try:
+        parse_duration(text)
+    except ValueError:
+        return worded(DURATION_INVALID, text=quoted(text))
+    return None
+
+
+def stage_order_refusals(stages: Sequence[Stage]) -> list[str]:
+    """Say which stage goes back, and which narrows the scope of the one before it: the first of each."""
+    backwards = (
+        STAGES_BACKWARDS.format(stage=later.name, environment=later.environment, earlier=earlier.environment)
+        for earlier, later in pairwise(stages)
+        if later.environment.rank < earlier.environment.rank
+    )
+    narrower = (
+        SCOPE_NARROWER.format(stage=later.name, environment=later.environment)
+        for earlier, later in pairwise(stages)
+        if later.environment == earlier.environment and _narrows(earlier, later)
+    )
+    return [sentence for found in (backwards, narrower) if (sentence := next(found, None)) is not None]
+
+
+def staging_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
+    """Say that the stages reach production after less staging than AgentPolicy `policy` demands, or None."""
+    demanded = parse_duration(minimums.min_staging)
+    if not demanded or not _in(stages, Environment.PRODUCTION):
+        return None
+    staging = _in(stages, Environment.STAGING)
+    if not staging:
+        return STAGING_MISSING.format(policy=policy, demanded=minimums.min_staging)
+    actual = _total(staging)
+    if actual < demanded:
+        return MINIMUM_STAGING.format(actual=spoken_duration(actual), policy=policy, demanded=minimums.min_staging)
+    return None
+
+
+def limited_scope_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
+    """Say that production starts without a scope although AgentPolicy `policy` demands one, or None."""
+    production = _in(stages, Environment.PRODUCTION)
+    if not minimums.require_limited_scope or not production or production[0].scope is not None:
+        return None
+    return LIMITED_SCOPE_REQUIRED.format(policy=policy, demanded=minimums.min_limited_scope)
+
+
+def limited_duration_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
+    """Say that the scoped production stages are shorter than AgentPolicy `policy` demands, or None."""
+    limited = [stage for stage in _in(stages, Environment.PRODUCTION) if stage.scope is not None]
+    actual = _total(limited)
+    if not limited or actual >= parse_duration(minimums.min_limited_scope):
+        return None
+    return MINIMUM_LIMITED_SCOPE.format(
+        actual=spoken_duration(actual),
+        policy=policy,
+        demanded=minimums.min_limited_scope,
+    )
+
+
+def minimum_refusals(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> list[str]:
+    """Say which minimums of AgentPolicy `policy` the stages undercut, in the API server's order."""
+    checks = (staging_refusal, limited_scope_refusal, limited_duration_refusal)
+    return [sentence for check in checks if (sentence := check(stages, policy, minimums)) is not None]
+
+
+def row_refusals(agent: str, spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> list[str]:
+    """Say for which sources of the agent AgentPolicy `policy` has no row in its matrix."""
+    granted = {row.source for row in demands.data_access if agent in row.agents}
+    return [
+        ROW_MISSING.format(policy=policy, agent=agent, source=binding.source)
+        for binding in spec.bindings
+        if binding.source not in granted
+    ]
+
+
+def spoken_duration(duration: timedelta) -> str:
+    """Return `duration` in the largest unit that leaves no fraction of hours or minutes, such as 48h or 90m."""
+    if not duration:
+        return "0s"
+    for unit, letter in ((_HOUR, "h"), (_MINUTE, "m")):
+        if not duration % unit:
+            return f"{duration // unit}{letter}"
+    return f"{duration.total_seconds():.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def _matches(pattern: str, text: str) -> bool:
+    """Match as RE2 does: `$` is the end of the text, not also a line break before it."""
+    return re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
+
+
+def _in(stages: Sequence[Stage], environment: Environment) -> list[Stage]:
+    return [stage for stage in stages if stage.environment == environment]
+
+
+def _total(stages: Sequence[Stage]) -> timedelta:
+    return sum((parse_duration(stage.min_duration or "0s") for stage in stages), timedelta())
+
+
+def _narrows(earlier: Stage, later: Stage) -> bool:
+    if later.scope is None:
+        return False
+    before = {limit.dimension: set(limit.values) for limit in earlier.scope or ()}
+    return not all(limit.dimension in before and before[limit.dimension] <= set(limit.values) for limit in later.scope)

@@ -1,0 +1,113 @@
+"""The sentences of refusals, each worded once for the API server (CEL) and for the reconciler (Python).
+
+The API server refuses what it can; the reconciler repeats it with the very same sentence, since an
+admission policy can be absent and an object can be older than a rule. Templates stand here with the
+Python checks; the CEL rules that use the templates stand beside the fields in the models, and
+tests/integration compares both answers on a real API server.
+"""
+
+import re
+
+EMAIL = r"^[A-Za-z0-9._%+'\-]+@[A-Za-z0-9\-]+(\.[A-Za-z0-9\-]+)+$"
+ROLE_ADDRESS = (
+    r"^(((teams?|support|no-?reply|do-?not-?reply|info|admin|administrator|ops|devops|secops|sre|security"
+    r"|help|help-?desk|hello|contact|office|root|web-?master|post-?master|abuse|sales|billing|platform|on-?call"
+    r"|all|list|alerts?|service|bot)([+._\-][^@]*)?)|([^@]*[+._\-])?teams?([+._\-][^@]*)?)@"
+)
+NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+RESOURCE = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9_])?$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+RELATIVE_PATH = r"^[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*$"
+DOTS_IN_PATH = r"(^|/)\.{1,2}(/|$)"
+POINTER = r"^(/([^~/]|~0|~1)*)+$"
+"""RFC 6901, without the empty pointer: a whole set of arguments is no value of a dimension."""
+
+OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
+OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"
+OWNER_EMAIL_MISSING = "spec.owner.email is missing: write the e-mail address of the person who answers for this agent"
+OWNER_EMAIL_INVALID = (
+    "spec.owner.email {email} is not an e-mail address: write the address of the person who answers for this agent"
+)
+OWNER_ROLE_ADDRESS = (
+    "spec.owner.email {email} is a role address: an agent is owned by a person, "
+    "write that person's own address, such as ada@example.com"
+)
+PURPOSE_MISSING = "spec.purpose is missing: say in one sentence what this agent is for"
+POLICY_REF_MISSING = "spec.policyRef is missing: write the name of the AgentPolicy that this agent lives under"
+ENVIRONMENT_MISSING = (
+    "spec.environment and spec.rollout are both missing: write environment: development, or the stages of a rollout"
+)
+ENVIRONMENT_TWICE = (
+    "spec.environment and spec.rollout are both set: keep environment for one stage, or rollout for several"
+)
+DURATION_INVALID = "{text} is not a duration: write 168h, 90m or 1h30m (7 days are 168h)"
+STAGES_BACKWARDS = (
+    "spec.rollout.stages: stage {stage} in {environment} stands after one in {earlier}: "
+    "stages go from development to staging to production and never back, reorder them"
+)
+SCOPE_NARROWER = (
+    "spec.rollout.stages: the scope of stage {stage} is narrower than that of the stage before it in {environment}: "
+    "a rollout only widens, keep all values of the earlier stage or swap the stages"
+)
+
+MINIMUM_STAGING = (
+    "spec.rollout.stages: {actual} in staging, but AgentPolicy {policy} demands {demanded} before production: "
+    "raise minDuration of the staging stages"
+)
+STAGING_MISSING = (
+    "spec.rollout.stages: no staging stage before production, but AgentPolicy {policy} demands {demanded} in staging: "
+    "add a staging stage with minDuration {demanded}"
+)
+LIMITED_SCOPE_REQUIRED = (
+    "spec.rollout.stages: production starts without a scope, but AgentPolicy {policy} demands a limited one first: "
+    "add a production stage with a scope and minDuration {demanded} before it"
+)
+MINIMUM_LIMITED_SCOPE = (
+    "spec.rollout.stages: {actual} in limited scope, but AgentPolicy {policy} demands {demanded}: "
+    "raise minDuration of the production stages that have a scope"
+)
+ROW_MISSING = (
+    "spec.bindings: AgentPolicy {policy} has no dataAccess row for agent {agent} and source {source}: "
+    "add the row, or remove the binding"
+)
+
+NAME_INVALID = "{text} is not a name: write lower case letters, digits and dashes, such as crm or one-region"
+AGENT_NAME_INVALID = (
+    "metadata.name {name} does not fit: an agent has at most 52 lower case letters, digits and dashes, "
+    "so that every name made from it fits"
+)
+RESOURCE_INVALID = (
+    "{text} is not a resource: write letters, digits and dashes, such as contacts; "
+    "* for all of them is allowed in dataAccess[].read only"
+)
+PATH_INVALID = "{text} is not a path of a file: write it relative and without .., such as prompts/system.md"
+PATH_TWICE = "{path} is a file and a folder at once: rename one of them"
+FILES_TOO_LARGE = (
+    "spec.files hold more than 65536 characters together: move what is large into the image or behind a source"
+)
+VARIABLE_INVALID = "{text} is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
+VARIABLE_RESERVED = "{text} is set by Interlock: choose a name that does not start with INTERLOCK_"
+IMAGE_INVALID = "{text} is not an image: write it without spaces, such as registry.example.com/agent:1.0"
+QUANTITY_INVALID = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
+LIMIT_BELOW_REQUEST = "limits are below requests: raise limits.{kind} or lower requests.{kind}"
+VARIABLE_VALUE = "environment variable {name} needs exactly one of value and valueFrom: write one of them"
+SERVER_MISSING = "spec.server.stdio is missing: write image and command of the MCP server"
+TOOL_SCOPE = "dimension {dimension} needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed"
+POINTER_INVALID = "{text} is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
+TOOL_NAME_INVALID = "{text} is not the name of a tool: write it as the server lists it, printable and without spaces"
+
+
+def quoted(text: str) -> str:
+    """Return `text` in the quotation marks that the sentences use."""
+    return f'"{text}"'
+
+
+def plain(template: str) -> str:
+    """Return the sentence for values that cannot be shown in one line."""
+    return re.sub(r"\{[a-z]+\}", "(of several lines)", template)
+
+
+def worded(template: str, **parts: str) -> str:
+    """Return the sentence with its values, or without them when they hold a line break, as the API server does."""
+    sentence = template.format(**parts)
+    return plain(template) if "\n" in sentence else sentence

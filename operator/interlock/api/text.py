@@ -1,0 +1,152 @@
+"""Strings of the API: how long they may be and how they must look, with the sentence that says so."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
+from interlock.api.sentences import (
+    DOTS_IN_PATH,
+    DURATION_INVALID,
+    IMAGE_INVALID,
+    NAME,
+    NAME_INVALID,
+    PATH_INVALID,
+    POINTER,
+    POINTER_INVALID,
+    RELATIVE_PATH,
+    RESOURCE,
+    RESOURCE_INVALID,
+    TOOL_NAME_INVALID,
+    VARIABLE,
+    VARIABLE_INVALID,
+    VARIABLE_RESERVED,
+    plain,
+    quoted,
+    worded,
+)
+
+SELF = "'\"' + self + '\"'"
+"""CEL: the value itself in quotation marks."""
+
+
+def text_rule(condition: str, template: str) -> Rule:
+    """Return a rule on a string, worded with the string as `{text}`."""
+    return Rule(rule=condition, message=plain(template), message_expression=cel_sentence(template, text=SELF))
+
+
+def _holds(check: Callable[[str], bool], template: str) -> AfterValidator:
+    """Make Python refuse what the API server refuses, for text that ends up in names and paths."""
+
+    def validate(text: str) -> str:
+        if not check(text):
+            raise ValueError(worded(template, text=quoted(text)))
+        return text
+
+    return AfterValidator(validate)
+
+
+def is_file_path(text: str) -> bool:
+    """Whether `text` is a relative path that does not leave its folder."""
+    return bool(re.fullmatch(RELATIVE_PATH[1:-1], text)) and not re.search(DOTS_IN_PATH, text)
+
+
+_MATCHES_NAME = f"self.matches({cel_pattern(NAME)})"
+_MATCHES_RESOURCE = f"self.matches({cel_pattern(RESOURCE)})"
+
+Name = Annotated[
+    str,
+    Field(max_length=63, json_schema_extra=kube(text_rule(_MATCHES_NAME, NAME_INVALID))),
+    _holds(lambda text: bool(re.fullmatch(NAME[1:-1], text)), NAME_INVALID),
+]
+"""A source, stage or dimension."""
+
+AgentName = Annotated[
+    str,
+    Field(max_length=52, json_schema_extra=kube(text_rule(_MATCHES_NAME, NAME_INVALID))),
+]
+"""The name of an Agent; every child's name is made from it."""
+
+ObjectName = Annotated[str, Field(min_length=1, max_length=253)]
+"""The name of another object in the same namespace."""
+
+Resource = Annotated[
+    str,
+    Field(max_length=63, json_schema_extra=kube(text_rule(_MATCHES_RESOURCE, RESOURCE_INVALID))),
+]
+"""A kind of data inside one source."""
+
+ReadableResource = Annotated[
+    str,
+    Field(max_length=63, json_schema_extra=kube(text_rule(f"self == '*' || {_MATCHES_RESOURCE}", RESOURCE_INVALID))),
+]
+"""A kind of data inside one source, or * for all of them."""
+
+ScopeValue = Annotated[str, Field(min_length=1, max_length=63)]
+"""A value of a dimension, compared as it stands."""
+
+Duration = Annotated[
+    str,
+    Field(
+        max_length=32,
+        json_schema_extra=kube(
+            # matches() comes first: a bare duration('7d') prints a conversion error of CEL's own.
+            text_rule(
+                r"self.matches(r'^([0-9]{1,5}(h|m|s|ms)){1,4}$') && duration(self) >= duration('0s')", DURATION_INVALID
+            ),
+        ),
+    ),
+]
+"""A duration such as 168h, 90m or 1h30m."""
+
+Image = Annotated[
+    str,
+    Field(max_length=512, json_schema_extra=kube(text_rule(r"self.matches(r'^[!-~]+$')", IMAGE_INVALID))),
+]
+"""A container image."""
+
+Argument = Annotated[str, Field(max_length=4096)]
+"""One word of a command line."""
+
+FilePath = Annotated[
+    str,
+    Field(
+        max_length=255,
+        json_schema_extra=kube(
+            text_rule(
+                f"self.matches({cel_pattern(RELATIVE_PATH)}) && !self.matches({cel_pattern(DOTS_IN_PATH)})",
+                PATH_INVALID,
+            ),
+        ),
+    ),
+    _holds(is_file_path, PATH_INVALID),
+]
+"""A path below INTERLOCK_FILES."""
+
+VariableName = Annotated[
+    str,
+    Field(
+        max_length=256,
+        json_schema_extra=kube(
+            text_rule(f"self.matches({cel_pattern(VARIABLE)})", VARIABLE_INVALID),
+            text_rule("!self.startsWith('INTERLOCK_')", VARIABLE_RESERVED),
+        ),
+    ),
+    _holds(lambda text: bool(re.fullmatch(VARIABLE[1:-1], text)), VARIABLE_INVALID),
+    _holds(lambda text: not text.startswith("INTERLOCK_"), VARIABLE_RESERVED),
+]
+"""The name of an environment variable."""
+
+Pointer = Annotated[
+    str,
+    Field(max_length=256, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(POINTER)})", POINTER_INVALID))),
+]
+"""An RFC 6901 pointer into the arguments of a call."""
+
+ToolName = Annotated[
+    str,
+    Field(max_length=128, json_schema_extra=kube(text_rule(r"self.matches(r'^[!-~]+$')", TOOL_NAME_INVALID))),
+]
+"""The name of a tool."""
