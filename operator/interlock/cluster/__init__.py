@@ -1,0 +1,1 @@
+"""The only packages that speak to the API server: reading, applying, killing, telling."""

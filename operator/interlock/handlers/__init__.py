@@ -1,0 +1,1 @@
+"""What kopf calls: a few lines each. The only package that imports kopf."""

@@ -1,0 +1,1 @@
+"""Layer 2: the rollout, stage by stage."""

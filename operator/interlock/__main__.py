@@ -1,0 +1,59 @@
+"""Run the operator: `python -m interlock`."""
+
+import asyncio
+import logging
+import signal
+import sys
+
+import kopf
+
+from interlock.handlers import primaries, startup
+from interlock.runtime.operator_runtime import Runtime
+from interlock.settings import Settings
+from interlock.telemetry.logs import configure_logs
+
+_log = logging.getLogger("interlock")
+
+
+async def run(settings: Settings) -> int:
+    """Run until a signal ends it, or a part of it fails; return the exit code."""
+    runtime = Runtime(settings)
+    registry = kopf.OperatorRegistry()
+    startup.register(registry)
+    primaries.register(registry)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    failed = asyncio.create_task(_stop_when(runtime.failed, stop))
+    try:
+        await kopf.operator(
+            registry=registry,
+            settings=startup.kopf_settings(),
+            memo=runtime,
+            clusterwide=True,
+            standalone=True,
+            stop_flag=stop,
+        )
+    except Exception as error:  # noqa: BLE001 - whatever ends the operator is told in one line
+        _log.critical(str(error) or repr(error))
+        return 1
+    finally:
+        failed.cancel()
+    return 1 if runtime.failed.is_set() else 0
+
+
+async def _stop_when(failed: asyncio.Event, stop: asyncio.Event) -> None:
+    await failed.wait()
+    stop.set()
+
+
+def main() -> None:
+    """Run the operator with the settings of the environment."""
+    settings = Settings()
+    configure_logs(settings.log_level)
+    sys.exit(asyncio.run(run(settings)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""The gates of the action layer, in the order in which they are asked; the first refusal wins."""
+
+from interlock.action.bindings import check_coverage
+from interlock.action.permissions import check_narrowing
+from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.mcpbinding import MCPBinding
+from interlock.api.refusal import Refusal
+
+
+def check_action(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+    """Return why the agent's tools may not be bound, or None."""
+    return (
+        check_coverage(agent, bindings)  # one binding for every source in every stage
+        or check_narrowing(agent, policy, bindings)  # and no permission that nobody gives
+    )

@@ -1,0 +1,79 @@
+"""Carry out a plan: server-side apply, take out what others added, prune."""
+
+import asyncio
+from collections.abc import Iterable
+
+from interlock.api.meta import FIELD_MANAGER
+from interlock.cluster.children import ChildStore
+from interlock.cluster.client import CONFLICT, JSON_PATCH, ApiError, Client, Json
+from interlock.cluster.kinds import BY_KIND
+from interlock.deployment.child import ChildKey, Manifest
+from interlock.deployment.ownership import hand_over, has_foreign_fields
+from interlock.deployment.plan import Plan
+
+IN_FLIGHT = 40  # a small API server queues what is beyond
+
+
+class ApplyFailed(Exception):  # noqa: N818 - it says what happened to a child
+    """The API server refused a child; the message names it and says why."""
+
+
+class Applier:
+    """Writes children, and keeps what the API server answered."""
+
+    def __init__(self, client: Client, store: ChildStore) -> None:
+        self._client = client
+        self._store = store
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def carry_out(self, plan: Plan, namespace: str, agent: str) -> None:
+        """Apply what prepares, then the workloads, then prune.
+
+        Raises:
+            ApplyFailed: Nothing after the first group with a failure was tried.
+        """
+        await self._together(self._apply(manifest) for manifest in plan.prepare)
+        await self._together(self._apply(manifest) for manifest in plan.workloads)
+        await self._together(self._prune(key, namespace, agent) for key in plan.prune)
+
+    async def _together(self, writes: Iterable[object]) -> None:
+        results = await asyncio.gather(*writes, return_exceptions=True)  # type: ignore[call-overload]
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    async def _apply(self, manifest: Manifest) -> None:
+        kind = BY_KIND[manifest["kind"]]
+        name = manifest["metadata"]["name"]
+        path = kind.path(manifest["metadata"]["namespace"], name)
+        try:
+            async with self._slots:
+                live = await self._client.apply(path, manifest, FIELD_MANAGER)
+                if has_foreign_fields(live["metadata"].get("managedFields", [])):
+                    live = await self._take_out_additions(path, live, manifest)
+        except ApiError as error:
+            raise ApplyFailed(f"{kind.kind} {name}: {error.message}") from error
+        self._store.put(kind.kind, live)
+
+    async def _take_out_additions(self, path: str, live: Json, manifest: Manifest) -> Json:
+        """Take over all that others own, then apply again: what the manifest does not name goes."""
+        metadata = live["metadata"]
+        patch = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/managedFields", "value": hand_over(metadata["managedFields"])},
+        ]
+        try:
+            await self._client.patch(path, patch, FIELD_MANAGER, content_type=JSON_PATCH)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                raise
+        return await self._client.apply(path, manifest, FIELD_MANAGER)
+
+    async def _prune(self, key: ChildKey, namespace: str, agent: str) -> None:
+        try:
+            async with self._slots:
+                path = BY_KIND[key.kind].path(namespace, key.name)
+                await self._client.delete(path, {"propagationPolicy": "Background"})
+        except ApiError as error:
+            raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
+        self._store.discard((namespace, agent), key)

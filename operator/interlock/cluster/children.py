@@ -1,0 +1,101 @@
+"""What is known of the agents' children, kept as JSON text: a thousand agents have eight thousand of them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from interlock.api.meta import AGENT_LABEL, APP_MANAGED_BY_LABEL, MANAGED_BY
+from interlock.cluster.client import Json
+from interlock.deployment.child import ChildKey
+from interlock.deployment.ownership import has_foreign_fields
+from interlock.deployment.plan import LiveChild
+
+SELECTOR = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY},{AGENT_LABEL}"
+
+AgentKey = tuple[str, str]
+"""Namespace and name of an Agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    version: int
+    owner: str
+    text: str
+    is_touched: bool
+
+
+class ChildStore:
+    """The children of all agents, by agent."""
+
+    def __init__(self) -> None:
+        self._by_agent: dict[AgentKey, dict[ChildKey, _Stored]] = {}
+
+    def put(self, kind: str, manifest: Json) -> AgentKey | None:
+        """Keep the object unless a newer one is known; return its agent if that changed what is known."""
+        agent = agent_of(manifest)
+        children = self._by_agent.setdefault(agent, {})
+        key = ChildKey(kind, manifest["metadata"]["name"])
+        version = int(manifest["metadata"]["resourceVersion"])
+        known = children.get(key)
+        if known is not None and known.version >= version:
+            return None
+        children[key] = _stored(kind, manifest, version)
+        return agent
+
+    def drop(self, kind: str, manifest: Json) -> AgentKey | None:
+        """Forget an object that was deleted; return its agent if it was known as it was deleted."""
+        agent = agent_of(manifest)
+        key = ChildKey(kind, manifest["metadata"]["name"])
+        known = self._by_agent.get(agent, {}).get(key)
+        if known is None or known.version > int(manifest["metadata"]["resourceVersion"]):
+            return None
+        self.discard(agent, key)
+        return agent
+
+    def discard(self, agent: AgentKey, key: ChildKey) -> None:
+        """Forget one child."""
+        children = self._by_agent.get(agent, {})
+        children.pop(key, None)
+        if not children:
+            self._by_agent.pop(agent, None)
+
+    def replace(self, kind: str, manifests: tuple[Json, ...]) -> set[AgentKey]:
+        """Take over a whole list of one kind; return the agents of whatever came, changed or went."""
+        changed = {agent for manifest in manifests if (agent := self.put(kind, manifest)) is not None}
+        listed = {(agent_of(manifest), manifest["metadata"]["name"]) for manifest in manifests}
+        gone = [
+            (agent, key)
+            for agent, children in self._by_agent.items()
+            for key in children
+            if key.kind == kind and (agent, key.name) not in listed
+        ]
+        for agent, key in gone:
+            self.discard(agent, key)
+            changed.add(agent)
+        return changed
+
+    def of(self, agent: AgentKey, uid: str) -> Mapping[ChildKey, LiveChild]:
+        """Return the children of the agent with this uid; those of an earlier one with its name are not its own."""
+        return {
+            key: LiveChild(json.loads(stored.text), stored.is_touched)
+            for key, stored in self._by_agent.get(agent, {}).items()
+            if stored.owner == uid
+        }
+
+
+def agent_of(manifest: Json) -> AgentKey:
+    """Return the agent that a labelled child belongs to."""
+    return manifest["metadata"]["namespace"], manifest["metadata"]["labels"][AGENT_LABEL]
+
+
+def _stored(kind: str, manifest: Json, version: int) -> _Stored:
+    managed = manifest["metadata"].get("managedFields", [])
+    kept = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "metadata")}
+    metadata = {name: value for name, value in manifest["metadata"].items() if name != "managedFields"}
+    owners = manifest["metadata"].get("ownerReferences", [])
+    return _Stored(
+        version=version,
+        owner=next((owner["uid"] for owner in owners if owner["kind"] == "Agent"), ""),
+        text=json.dumps({"kind": kind, "metadata": metadata} | kept, separators=(",", ":")),
+        is_touched=has_foreign_fields(managed),
+    )

@@ -1,0 +1,166 @@
+"""A thin client on plain JSON: the official one's typed models cost 100 MB and drop fields that they do not know."""
+
+import json
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+from kubernetes.aio.config import load_incluster_config, load_kube_config
+
+from interlock.telemetry.metrics import API_REQUESTS, API_SECONDS
+
+Json = dict[str, Any]
+
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+CONNECT_SECONDS = 5
+REQUEST_SECONDS = 10
+NOT_FOUND = 404
+CONFLICT = 409
+GONE = 410
+
+
+class ApiError(Exception):
+    """The API server refused a request.
+
+    Attributes:
+        status: The HTTP status code.
+        message: The API server's own words.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Client:
+    """Requests to one API server, on the event loop that made the client."""
+
+    def __init__(self, api: ApiClient) -> None:
+        self._api = api
+
+    @classmethod
+    async def connect(cls, kubeconfig: Path | None) -> "Client":
+        """Return a client for the kubeconfig's current context, or for the cluster that we run in.
+
+        Raises:
+            kubernetes.aio.config.ConfigException: Neither is usable.
+        """
+        configuration = Configuration()
+        if kubeconfig is None:
+            load_incluster_config(client_configuration=configuration)
+        else:
+            await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+        configuration.retries = False  # level-triggered: the next look repeats what failed
+        return cls(ApiClient(configuration))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._api.close()
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = "application/json") -> Json:
+        """Return an object, or a list of them."""
+        return await self._request("GET", path, query=query, accept=accept)
+
+    async def create(self, path: str, body: Json) -> Json:
+        """Create an object."""
+        return await self._request("POST", path, body=body)
+
+    async def apply(self, path: str, manifest: Json, manager: str) -> Json:
+        """Apply a manifest on the server's side and take over the fields that others own; return what stands then."""
+        query = {"fieldManager": manager, "force": "true"}
+        return await self._request("PATCH", path, query=query, body=manifest, content_type=APPLY_PATCH)
+
+    async def patch(self, path: str, body: Any, manager: str, *, content_type: str = MERGE_PATCH) -> Json:
+        """Patch an object."""
+        return await self._request("PATCH", path, query={"fieldManager": manager}, body=body, content_type=content_type)
+
+    async def delete(self, path: str, options: Json) -> None:
+        """Delete an object; one that is gone already is as good as deleted."""
+        try:
+            await self._request("DELETE", path, body=options)
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+
+    async def lines(self, path: str, query: Mapping[str, str], *, accept: str, silence: float) -> AsyncIterator[Json]:
+        """Yield the events of a watch until the server ends it.
+
+        Args:
+            path: The path of a collection.
+            query: `watch=1` and the rest.
+            accept: The representation wanted.
+            silence: Seconds without a byte after which the stream counts as dead.
+
+        Raises:
+            TimeoutError: The stream was silent for too long.
+            ApiError: The API server refused the watch.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
+        response = await self._send("GET", path, query=query, accept=accept, timeout=timeout)
+        try:
+            if response.status != 200:  # noqa: PLR2004 - OK
+                raise ApiError(response.status, _message(await response.read()))
+            async for line in response.content:
+                yield json.loads(line)
+        finally:
+            response.close()
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Json:
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+        started = time.perf_counter()
+        response = await self._send(
+            method, path, query=query, body=body, content_type=content_type, accept=accept, timeout=timeout
+        )
+        data = await response.read()
+        API_REQUESTS.labels(method, str(response.status)).inc()
+        API_SECONDS.labels(method).observe(time.perf_counter() - started)
+        if response.status >= 300:  # noqa: PLR2004 - the API server redirects nobody
+            raise ApiError(response.status, _message(data))
+        loaded: Json = json.loads(data)
+        return loaded
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None,
+        accept: str,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind of timeout
+        body: Any = None,
+        content_type: str = "application/json",
+    ) -> aiohttp.ClientResponse:
+        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "interlock"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
+        url = f"{self._api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
+        answer = await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=timeout)
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+
+def _message(data: bytes) -> str:
+    try:
+        loaded = json.loads(data)
+    except ValueError:
+        return data[:200].decode(errors="replace")
+    return str(loaded.get("message", loaded))

@@ -1,0 +1,160 @@
+"""What is known of Agents, AgentPolicies and MCPBindings, as kopf's watches and our own writes tell it."""
+
+import json
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.mcpbinding import MCPBinding
+from interlock.cluster.client import Json
+from interlock.reconcile.world import Unreadable
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    version: int
+    text: str
+    policy: str = ""
+    sources: frozenset[str] = frozenset()
+
+
+@dataclass
+class Primaries:
+    """The three kinds that users apply."""
+
+    _agents: dict[Key, _Entry] = field(default_factory=dict)
+    _policies: dict[Key, tuple[int, AgentPolicy | Unreadable]] = field(default_factory=dict)
+    _bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = field(default_factory=dict)
+
+    def put_agent(self, raw: Json) -> bool:
+        """Keep an Agent unless a newer one is known; tell whether that was news."""
+        key, version = key_of(raw), version_of(raw)
+        known = self._agents.get(key)
+        if known is not None and known.version >= version:
+            return False
+        self._agents[key] = _entry(raw, version)
+        return True
+
+    def put_policy(self, raw: Json) -> set[Key]:
+        """Keep an AgentPolicy; return the agents that live under it, if that was news."""
+        key, version = key_of(raw), version_of(raw)
+        if key in self._policies and self._policies[key][0] >= version:
+            return set()
+        self._policies[key] = version, _parse_policy(raw)
+        return self.agents_under(key)
+
+    def put_binding(self, raw: Json) -> set[Key]:
+        """Keep an MCPBinding; return the agents that it may concern, if that was news."""
+        key, version = key_of(raw), version_of(raw)
+        known = self._bindings.get(key)
+        if known is not None and known[0] >= version:
+            return set()
+        self._bindings[key] = version, _parse_binding(raw)
+        return self._agents_using(key[0], known[1] if known else None) | self._agents_using(
+            key[0], self._bindings[key][1]
+        )
+
+    def drop_agent(self, key: Key) -> None:
+        """Forget an Agent."""
+        self._agents.pop(key, None)
+
+    def drop_policy(self, key: Key) -> set[Key]:
+        """Forget an AgentPolicy; return the agents that lived under it."""
+        return self.agents_under(key) if self._policies.pop(key, None) else set()
+
+    def drop_binding(self, key: Key) -> set[Key]:
+        """Forget an MCPBinding; return the agents that it may concern."""
+        known = self._bindings.pop(key, None)
+        return self._agents_using(key[0], known[1]) if known else set()
+
+    def agent(self, key: Key) -> Json | None:
+        """Return an Agent as the API server gave it, None where it is not known."""
+        entry = self._agents.get(key)
+        return json.loads(entry.text) if entry else None
+
+    def agents(self) -> set[Key]:
+        """Return all agents known."""
+        return set(self._agents)
+
+    def policy(self, key: Key) -> AgentPolicy | Unreadable | None:
+        """Return an AgentPolicy, None where it is not known."""
+        known = self._policies.get(key)
+        return known[1] if known else None
+
+    def bindings(self, namespace: str) -> tuple[MCPBinding | Unreadable, ...]:
+        """Return the MCPBindings of a namespace, by name."""
+        return tuple(known[1] for key, known in sorted(self._bindings.items()) if key[0] == namespace)
+
+    def agents_under(self, policy: Key) -> set[Key]:
+        """Return the agents that name the policy."""
+        return {key for key, entry in self._agents.items() if (key[0], entry.policy) == policy}
+
+    def _agents_using(self, namespace: str, binding: MCPBinding | Unreadable | None) -> set[Key]:
+        """Return the agents of the namespace that use the binding's source; one that cannot be read concerns all."""
+        if binding is None:
+            return set()
+        concerned = (key for key in self._agents if key[0] == namespace)
+        if isinstance(binding, Unreadable):
+            return set(concerned)
+        return {key for key in concerned if binding.spec.source in self._agents[key].sources}
+
+
+def key_of(raw: Json) -> Key:
+    """Return namespace and name of an object."""
+    return raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+def version_of(raw: Json) -> int:
+    """Return an object's resource version, which grows with every write (Kubernetes 1.35 promises the order)."""
+    return int(raw["metadata"]["resourceVersion"])
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first thing that is wrong, with its field and value."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    value = "" if first["type"] == "missing" else f" (is {first['input']!r:.80})"
+    return f"{where}: {first['msg']}{value}"
+
+
+def _entry(raw: Json, version: int) -> _Entry:
+    metadata = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
+    spec = raw.get("spec") or {}
+    uses = spec.get("bindings") or []
+    return _Entry(
+        version=version,
+        text=json.dumps({**raw, "metadata": metadata}, separators=(",", ":")),
+        policy=str((spec.get("policyRef") or {}).get("name", "")),
+        sources=frozenset(str(use.get("source")) for use in uses),
+    )
+
+
+def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:
+    try:
+        return AgentPolicy.model_validate(_without_status(raw))
+    except ValidationError as error:
+        return Unreadable("AgentPolicy", raw["metadata"]["name"], describe(error))
+
+
+def _parse_binding(raw: Json) -> MCPBinding | Unreadable:
+    try:
+        return MCPBinding.model_validate(_without_status(raw))
+    except ValidationError as error:
+        return Unreadable("MCPBinding", raw["metadata"]["name"], describe(error))
+
+
+def parse_agent(raw: Json) -> Agent | Unreadable:
+    """Return the Agent, or why it is none."""
+    try:
+        return Agent.model_validate(raw)
+    except ValidationError as error:
+        return Unreadable("Agent", raw["metadata"]["name"], describe(error))
+
+
+def _without_status(raw: Json) -> Json:
+    return {name: value for name, value in raw.items() if name != "status"}

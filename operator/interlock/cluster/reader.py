@@ -1,0 +1,49 @@
+"""Gather everything that matters for one agent into one frozen snapshot, from what is known: no request is made."""
+
+from interlock.api.agent import Agent, AgentSpec, Template
+from interlock.api.mcpbinding import MCPBinding
+from interlock.api.model import ObjectMeta
+from interlock.api.status import AgentStatus
+from interlock.cluster.children import ChildStore
+from interlock.cluster.client import Json
+from interlock.cluster.primaries import Key, Primaries, parse_agent
+from interlock.reconcile.world import Unreadable, World
+
+
+class Reader:
+    """Builds snapshots."""
+
+    def __init__(self, primaries: Primaries, children: ChildStore, guard_image: str) -> None:
+        self._primaries = primaries
+        self._children = children
+        self._guard_image = guard_image
+
+    def world_of(self, key: Key) -> World | None:
+        """Return the snapshot of an agent; None where there is none, or where it is being deleted."""
+        raw = self._primaries.agent(key)
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            return None
+        parsed = parse_agent(raw)
+        agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
+        bindings = self._primaries.bindings(key[0])
+        policy_ref = agent.spec.policy_ref
+        policy = self._primaries.policy((key[0], policy_ref.name)) if policy_ref else None
+        problems = (parsed, policy, *bindings)
+        return World(
+            agent=agent,
+            policy=None if isinstance(policy, Unreadable) else policy,
+            bindings=tuple(binding for binding in bindings if isinstance(binding, MCPBinding)),
+            children=self._children.of(key, agent.metadata.uid),
+            guard_image=self._guard_image,
+            unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
+        )
+
+
+def _placeholder(raw: Json) -> Agent:
+    """Return an Agent that stands for one that cannot be read: it wants nothing and is refused."""
+    status = raw.get("status")
+    return Agent(
+        metadata=ObjectMeta.model_validate(raw["metadata"]),
+        spec=AgentSpec(template=Template(image="unreadable")),
+        status=AgentStatus.model_validate(status) if status else None,
+    )

@@ -1,0 +1,79 @@
+"""Tell what was found: the Agent's status, and Events for its transitions."""
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from interlock.api.agent import Agent
+from interlock.api.meta import API_VERSION, FIELD_MANAGER
+from interlock.api.status import AgentStatus
+from interlock.cluster.client import NOT_FOUND, ApiError, Client, Json
+from interlock.cluster.kinds import AGENT, EVENT
+from interlock.reconcile.outcome import EventNote
+
+_log = logging.getLogger(__name__)
+
+_NOTE_LENGTH = 1024  # of an Event's note, by the API server's own rule
+
+
+class Reporter:
+    """Writes to Agents' status and posts Events."""
+
+    def __init__(self, client: Client, instance: str) -> None:
+        self._client = client
+        self._instance = instance
+
+    async def report(self, agent: Agent, status: AgentStatus) -> Json | None:
+        """Write the status where it differs from what the Agent says; return the new object.
+
+        None: nothing had to be written, or the Agent is gone.
+
+        Raises:
+            ApiError: The API server refused it.
+        """
+        before = agent.status.model_copy(update={"kill": None}) if agent.status else None
+        if before == status:
+            return None
+        path = AGENT.path(agent.metadata.namespace, agent.metadata.name, "status")
+        try:
+            return await self._client.patch(path, {"status": _patch(status)}, FIELD_MANAGER)
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+
+    async def post(self, agent: Agent, note: EventNote, now: datetime) -> None:
+        """Post an Event; one that is lost is lost, conditions are the truth."""
+        metadata = agent.metadata
+        event = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata.name}.", "namespace": metadata.namespace},
+            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "reportingController": "interlock.dev/operator",
+            "reportingInstance": self._instance,
+            "action": "Reconcile",
+            "type": note.type,
+            "reason": note.reason,
+            "note": note.message[:_NOTE_LENGTH],
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": "Agent",
+                "namespace": metadata.namespace,
+                "name": metadata.name,
+                "uid": metadata.uid,
+            },
+        }
+        try:
+            await self._client.create(EVENT.within(metadata.namespace), event)
+        except (ApiError, OSError, TimeoutError) as error:
+            _log.warning("event not posted", extra={"agent": metadata.name, "reason": note.reason, "error": str(error)})
+
+
+def _patch(status: AgentStatus) -> dict[str, Any]:
+    """Return the merge patch: what is absent is taken away, `kill` is not ours to touch."""
+    body = status.to_kubernetes()
+    body.pop("kill", None)
+    stage = body.get("stage")
+    body["stage"] = {"readySince": None, "nextAt": None, "scope": []} | stage if stage else None
+    return body

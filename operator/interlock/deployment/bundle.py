@@ -1,0 +1,88 @@
+"""Compile policy, bindings and the agent's own narrowing into the bundle that the guard obeys."""
+
+from interlock.api.mcpbinding import Tool as BindingTool
+from interlock.api.permissions import Permissions
+from interlock.deployment.child import Manifest, build_child
+from interlock.deployment.labels import placement_labels
+from interlock.deployment.names import name_of
+from interlock.deployment.placement import BoundSource, Placement
+from interlock.governance.access import matrix_cell
+from interlock_guard.bundle import (
+    AgentIdentity,
+    Bundle,
+    Grant,
+    Layer,
+    ScopeLimit,
+    Source,
+    Tool,
+    ToolScope,
+    dump_bundle,
+)
+
+SCHEMA_VERSION = 1
+BUNDLE_KEY = "bundle.json"
+
+
+def compile_bundle(placement: Placement) -> Bundle:
+    """Return everything that the placement's guard needs to decide, and nothing else."""
+    metadata = placement.agent.metadata
+    return Bundle(
+        schema_version=SCHEMA_VERSION,
+        agent=AgentIdentity(name=metadata.name, namespace=metadata.namespace, uid=metadata.uid),
+        revision=placement.revision,
+        stage=placement.stage.name,
+        environment=placement.stage.environment,
+        scope=tuple(ScopeLimit(limit.dimension, limit.values) for limit in placement.scope),
+        sources=tuple(_source(placement, bound) for bound in placement.sources),
+    )
+
+
+def build_bundle(placement: Placement) -> Manifest:
+    """Return the ConfigMap that carries the bundle; the guard watches it at the API server."""
+    return build_child(
+        placement.agent,
+        "v1",
+        "ConfigMap",
+        name_of(placement),
+        placement_labels(placement, "bundle"),
+        data={BUNDLE_KEY: dump_bundle(compile_bundle(placement))},
+    )
+
+
+def _source(placement: Placement, bound: BoundSource) -> Source:
+    return Source(
+        name=bound.source,
+        binding=bound.binding.metadata.name,
+        transport="stdio",
+        tools=tuple(_tool(tool) for tool in bound.binding.spec.tools),
+        grants=_grants(placement, bound),
+    )
+
+
+def _tool(tool: BindingTool) -> Tool:
+    return Tool(
+        name=tool.name,
+        operation=tool.operation,
+        resource=tool.resource,
+        scope=tuple(
+            ToolScope(dimension=entry.dimension, pointer=entry.pointer, unscoped=entry.unscoped is not None)
+            for entry in tool.scope
+        ),
+    )
+
+
+def _grants(placement: Placement, bound: BoundSource) -> tuple[Grant, ...]:
+    """Return who must agree to a call: binding, matrix and, where it narrows, the agent itself."""
+    agent = placement.agent
+    grants = [_grant("Binding", f"mcpbinding/{bound.binding.metadata.name}", bound.binding.spec.permissions)]
+    cell = matrix_cell(placement.policy, agent.metadata.name, bound.source)
+    # Without a row nothing is given: governance has refused such an agent, and the guard would as well.
+    rule = cell.rule if cell else f"agentpolicy/{placement.policy.metadata.name}/dataAccess"
+    grants.append(_grant("Matrix", rule, cell.permissions if cell else Permissions()))
+    narrowed = (use.permissions for use in agent.spec.bindings if use.source == bound.source)
+    rule = f"agent/{agent.metadata.name}/bindings[{bound.source}]"
+    return (*grants, *(_grant("Agent", rule, permissions) for permissions in narrowed if permissions is not None))
+
+
+def _grant(layer: Layer, rule: str, permissions: Permissions) -> Grant:
+    return Grant(layer=layer, rule=rule, read=permissions.read, write=permissions.write, delete=permissions.delete)

@@ -1,0 +1,64 @@
+"""One native sidecar per stdio MCP server, joined to the guard by two named pipes."""
+
+from typing import Any
+
+from interlock.api.mcpbinding import ServerEnvVar, StdioServer
+from interlock.deployment.guard_sidecar import OBSERVE_PORT, PIPES_PATH, PIPES_VOLUME
+from interlock.deployment.names import mcp_container
+from interlock.deployment.placement import Placement
+from interlock.deployment.resources import build_resources
+from interlock.deployment.security import FIRST_SERVER_UID, GUARD_GID, container_security
+
+
+def build_servers(placement: Placement) -> list[dict[str, Any]]:
+    """Return the sidecars of the placement's sources, in the order of the spec."""
+    return [
+        _server(bound.source, bound.binding.spec.server.stdio, FIRST_SERVER_UID + index)
+        for index, bound in enumerate(placement.sources)
+        if bound.binding.spec.server.stdio is not None
+    ]
+
+
+def build_server_volumes(placement: Placement) -> list[dict[str, Any]]:
+    """Return a /tmp of its own for each server: nothing is shared among them but the pipes' directory."""
+    return [{"name": _tmp(bound.source), "emptyDir": {}} for bound in placement.sources]
+
+
+def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
+    directory = f"{PIPES_PATH}/{source}"
+    return {
+        "name": mcp_container(source),
+        "image": stdio.image,
+        "imagePullPolicy": "IfNotPresent",
+        "restartPolicy": "Always",
+        # The shell opens the pipes and becomes the server: no adapter in the image, no port that could be bypassed.
+        "command": ["sh", "-c", f'exec "$0" "$@" <{directory}/in >{directory}/out', *stdio.command],
+        **({"args": list(stdio.args)} if stdio.args else {}),
+        **({"env": [_variable(variable) for variable in stdio.env]} if stdio.env else {}),
+        # The agent's container starts after this: only once the guard has shaken hands with the server.
+        "startupProbe": {
+            "httpGet": {"path": f"/ready/{source}", "port": OBSERVE_PORT},
+            "periodSeconds": 1,
+            "failureThreshold": 60,
+        },
+        **build_resources(stdio.resources),
+        "securityContext": container_security(uid, GUARD_GID),
+        "volumeMounts": [
+            {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
+            {"name": _tmp(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
+        ],
+    }
+
+
+def _variable(variable: ServerEnvVar) -> dict[str, Any]:
+    if variable.value_from is None:
+        return {"name": variable.name, "value": variable.value or ""}
+    reference = variable.value_from.secret_key_ref
+    return {
+        "name": variable.name,
+        "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}},
+    }
+
+
+def _tmp(source: str) -> str:
+    return f"tmp-{mcp_container(source)}"[:63]

@@ -1,0 +1,43 @@
+"""A placement: one (agent, stage, revision) that must serve. Deployments, bundles and names belong to it."""
+
+from dataclasses import dataclass
+
+from interlock.api.agent import Agent, ScopeDimension, Stage
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.mcpbinding import MCPBinding
+
+
+@dataclass(frozen=True)
+class BoundSource:
+    """A source of the agent and the binding that serves it in this placement's environment."""
+
+    source: str
+    binding: MCPBinding
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Everything that the children of one placement are built from.
+
+    Attributes:
+        agent: The Agent, as applied.
+        policy: The policy that it lives under.
+        stage: The stage that this placement serves.
+        revision: The revision that it runs.
+        sources: The agent's sources with their bindings, in the spec's order.
+        replicas: How many pods it wants now: 0 while killed.
+        guard_image: The guard's image.
+    """
+
+    agent: Agent
+    policy: AgentPolicy
+    stage: Stage
+    revision: str
+    sources: tuple[BoundSource, ...]
+    replicas: int
+    guard_image: str
+
+    @property
+    def scope(self) -> tuple[ScopeDimension, ...]:
+        """The stage's limits; none is everything."""
+        return self.stage.scope or ()

@@ -1,0 +1,23 @@
+"""The agent's Service: one stable name for whatever placement serves."""
+
+from interlock.api.agent import Agent
+from interlock.api.meta import AGENT_LABEL
+from interlock.deployment.child import Manifest, build_child
+from interlock.deployment.guard_sidecar import OBSERVE_PORT
+from interlock.deployment.labels import agent_labels
+
+
+def build_service(agent: Agent) -> Manifest:
+    """Return the Service; it points at the guard, never at the agent's container."""
+    return build_child(
+        agent,
+        "v1",
+        "Service",
+        f"{agent.metadata.name}-guard",
+        agent_labels(agent, "guard"),
+        spec={
+            "type": "ClusterIP",
+            "selector": {AGENT_LABEL: agent.metadata.name},
+            "ports": [{"name": "observe", "port": OBSERVE_PORT, "targetPort": OBSERVE_PORT, "protocol": "TCP"}],
+        },
+    )

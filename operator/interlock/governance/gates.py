@@ -1,0 +1,60 @@
+"""The gates of governance, in the order in which they are asked; the first refusal wins."""
+
+from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.refusal import Refusal
+from interlock.api.refusals import owner_refusal, policy_ref_refusal, purpose_refusal, row_refusals
+from interlock.api.sentences import OWNER_EMAIL_MISSING, OWNER_MISSING, OWNER_NAME_MISSING
+from interlock.api.status import Reason
+
+_OWNER_MISSING = (OWNER_MISSING, OWNER_NAME_MISSING, OWNER_EMAIL_MISSING)
+
+
+def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    """Return why governance does not hold, or None when it does.
+
+    Args:
+        agent: The Agent as applied.
+        policy: The AgentPolicy that its `policyRef` names, None where there is none.
+    """
+    return (
+        _check_owner(agent)  # a person answers for it
+        or _check_purpose(agent)  # and says what it is for
+        or _check_policy(agent, policy)  # under a policy that exists
+        or _check_matrix(agent, policy)  # which gives it data, source by source
+    )
+
+
+def _check_owner(agent: Agent) -> Refusal | None:
+    sentence = owner_refusal(agent.spec.owner)
+    if sentence is None:
+        return None
+    return Refusal(Reason.OWNER_MISSING if sentence in _OWNER_MISSING else Reason.OWNER_NOT_A_PERSON, sentence)
+
+
+def _check_purpose(agent: Agent) -> Refusal | None:
+    sentence = purpose_refusal(agent.spec.purpose)
+    return None if sentence is None else Refusal(Reason.PURPOSE_MISSING, sentence)
+
+
+def _check_policy(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    sentence = policy_ref_refusal(agent.spec.policy_ref)
+    if sentence is not None:
+        return Refusal(Reason.POLICY_REF_MISSING, sentence)
+    if policy is None and agent.spec.policy_ref is not None:
+        return Refusal(Reason.POLICY_NOT_FOUND, _policy_missing(agent.spec.policy_ref.name, agent.metadata.namespace))
+    return None
+
+
+def _policy_missing(policy: str, namespace: str) -> str:
+    return (
+        f"spec.policyRef.name {policy!r}: there is no AgentPolicy of this name in namespace {namespace}: "
+        "apply it, or name one that kubectl get agentpolicies shows"
+    )
+
+
+def _check_matrix(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    if policy is None:
+        return None
+    missing = row_refusals(agent.metadata.name, agent.spec, policy.metadata.name, policy.spec)
+    return Refusal(Reason.DATA_ACCESS_MISSING, "; ".join(missing)) if missing else None

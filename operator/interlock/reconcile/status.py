@@ -1,0 +1,190 @@
+"""The only writer of conditions: from what was found to what is reported, in layer order."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from interlock.api.agent import Agent
+from interlock.api.duration import format_duration
+from interlock.api.status import AgentStatus, Condition, ConditionType, Reason, StageStatus
+from interlock.deployment.plan import Plan
+from interlock.orchestration.minimums import soak_of
+from interlock.reconcile.progress import Progress, to_status
+from interlock.reconcile.verdict import Verdict
+from interlock.reconcile.world import World
+
+Truth = Literal["True", "False", "Unknown"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a status is built from.
+
+    Attributes:
+        world: The snapshot.
+        verdict: What the layers said.
+        killed: Why the agent is killed, None while it may live.
+        progress: Where its rollout is, None where a layer refused.
+        plan: What is being written, None where a layer refused.
+    """
+
+    world: World
+    verdict: Verdict
+    killed: str | None
+    progress: Progress | None = None
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True)
+class _Finding:
+    type: ConditionType
+    status: Truth
+    reason: Reason
+    message: str
+
+
+_LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
+_WAITING = {
+    ConditionType.GOVERNED: Reason.WAITING_FOR_GOVERNANCE,
+    ConditionType.ORCHESTRATED: Reason.WAITING_FOR_ORCHESTRATION,
+    ConditionType.ACTIONS_BOUND: Reason.WAITING_FOR_ACTIONS,
+    ConditionType.DEPLOYED: Reason.WAITING_FOR_DEPLOYMENT,
+}
+_HOLDS = {
+    ConditionType.GOVERNED: (Reason.GOVERNANCE_SATISFIED, "owner, purpose, policy and data access hold"),
+    ConditionType.ORCHESTRATED: (Reason.ROLLOUT_PLANNED, "the rollout keeps the policy's minimums"),
+    ConditionType.ACTIONS_BOUND: (Reason.BINDINGS_RESOLVED, "every source has one MCPBinding in every stage"),
+    ConditionType.DEPLOYED: (Reason.APPLIED, "all children stand as they should"),
+}
+
+
+def build_status(report: Report, now: datetime) -> AgentStatus:
+    """Return the status that tells what was found; `status.kill` is the kill path's alone and left out."""
+    agent = report.world.agent
+    findings = (*_layers(report.verdict), _ready(report), _stalled(report), _killed(report), _promotion(report))
+    return AgentStatus(
+        observed_generation=agent.metadata.generation,
+        conditions=tuple(_condition(agent, finding, now) for finding in findings),
+        stage=_stage(report),
+    )
+
+
+def with_failure(status: AgentStatus, agent: Agent, message: str, now: datetime) -> AgentStatus:
+    """Return the status after the API server refused a child: Deployed and Ready are False and say why."""
+    failed = (
+        _Finding(ConditionType.DEPLOYED, "False", Reason.APPLY_FAILED, message),
+        _Finding(ConditionType.READY, "False", Reason.WAITING_FOR_DEPLOYMENT, message),
+    )
+    replaced = {finding.type: _condition(agent, finding, now) for finding in failed}
+    conditions = tuple(replaced.get(ConditionType(known.type), known) for known in status.conditions)
+    return status.model_copy(update={"conditions": conditions})
+
+
+def _layers(verdict: Verdict) -> list[_Finding]:
+    findings = []
+    refused = False
+    for layer in _LAYERS:
+        if layer == verdict.layer and verdict.refusal is not None:
+            findings.append(_Finding(layer, "False", verdict.refusal.reason, verdict.refusal.message))
+            refused = True
+        elif refused and verdict.layer is not None:
+            findings.append(_Finding(layer, "Unknown", _WAITING[verdict.layer], f"waits for {verdict.layer}"))
+        else:
+            findings.append(_Finding(layer, "True", *_HOLDS[layer]))
+    return findings
+
+
+def _ready(report: Report) -> _Finding:
+    ready = ConditionType.READY
+    agent = report.world.agent
+    if report.killed is not None:
+        return _Finding(ready, "False", Reason.KILL_SWITCH, _killed_sentence(agent, report.killed))
+    if report.verdict.refusal is not None:
+        return _Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
+    if agent.spec.replicas == 0:
+        return _Finding(ready, "True", Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pod is wanted")
+    if report.progress is not None and report.progress.is_ready and not _rolls(report.plan):
+        return _Finding(ready, "True", Reason.PODS_READY, "all wanted pods serve")
+    return _Finding(ready, "False", Reason.PODS_NOT_READY, _not_ready_sentence(agent, report.progress))
+
+
+def _rolls(plan: Plan | None) -> bool:
+    return plan is not None and bool(plan.workloads)
+
+
+def _not_ready_sentence(agent: Agent, progress: Progress | None) -> str:
+    trouble = progress.readiness.trouble if progress else ""
+    look = f"kubectl -n {agent.metadata.namespace} describe pods -l interlock.dev/agent={agent.metadata.name}"
+    return f"not all of {agent.spec.replicas} pods serve yet{': ' + trouble if trouble else ''}; look: {look}"
+
+
+def _stalled(report: Report) -> _Finding:
+    stalled = ConditionType.STALLED
+    if report.killed is not None:
+        return _Finding(stalled, "True", Reason.KILL_SWITCH, _killed_sentence(report.world.agent, report.killed))
+    if report.verdict.refusal is not None:
+        return _Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
+    return _Finding(stalled, "False", Reason.PROGRESSING, "nothing is asked of anybody")
+
+
+def _killed(report: Report) -> _Finding:
+    agent = report.world.agent
+    if report.killed is not None:
+        message = _killed_sentence(agent, report.killed)
+        return _Finding(ConditionType.KILLED, "True", Reason.KILL_SWITCH, message)
+    if agent.status is not None and agent.status.kill is not None:
+        return _Finding(ConditionType.KILLED, "False", Reason.RELEASED, "the kill switch is off again")
+    return _Finding(ConditionType.KILLED, "False", Reason.NOT_KILLED, "the kill switch was never engaged")
+
+
+def _killed_sentence(agent: Agent, reason: str) -> str:
+    return (
+        f"killed: {reason[:200]}; to release: kubectl -n {agent.metadata.namespace} annotate agents.interlock.dev "
+        f"{agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
+    )
+
+
+def _promotion(report: Report) -> _Finding:
+    pending = ConditionType.PROMOTION_PENDING
+    stages = report.world.agent.spec.stages
+    progress = report.progress
+    if progress is None:
+        layer = report.verdict.layer or ConditionType.GOVERNED
+        return _Finding(pending, "Unknown", _WAITING[layer], f"waits for {layer}")
+    following = progress.decision.index + 1
+    if following >= len(stages):
+        return _Finding(pending, "False", Reason.LAST_STAGE, "no later stage is left")
+    if progress.held_because:
+        return _Finding(pending, "True", Reason.MINIMUM_UNDERCUT, progress.held_because)
+    name = stages[following].name
+    if progress.decision.next_at is None:
+        return _Finding(pending, "True", Reason.WAITING_FOR_READY, f"the soak before {name} starts once Ready")
+    soak = format_duration(soak_of(progress.decision.facts.stage))
+    return _Finding(
+        pending,
+        "True",
+        Reason.SOAKING,
+        f"{name} follows {soak} after {progress.decision.facts.stage.name} was first Ready",
+    )
+
+
+def _stage(report: Report) -> StageStatus | None:
+    if report.progress is not None:
+        return to_status(report.progress.decision)
+    # Refused: it keeps the stage that it has reached, but no soak goes on without pods.
+    recorded = report.world.agent.status.stage if report.world.agent.status else None
+    return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
+
+
+def _condition(agent: Agent, finding: _Finding, now: datetime) -> Condition:
+    known = agent.status.conditions if agent.status else ()
+    before = next((condition for condition in known if condition.type == finding.type), None)
+    unchanged = before is not None and before.status == finding.status
+    return Condition(
+        type=finding.type,
+        status=finding.status,
+        observed_generation=agent.metadata.generation,
+        last_transition_time=before.last_transition_time if before and unchanged else now,
+        reason=finding.reason,
+        message=finding.message[:1024],
+    )

@@ -1,0 +1,46 @@
+"""What is known of the cluster when one agent is looked at: frozen, complete, read once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.mcpbinding import MCPBinding
+from interlock.deployment.child import ChildKey
+from interlock.deployment.plan import LiveChild
+
+
+@dataclass(frozen=True)
+class World:
+    """The snapshot.
+
+    Attributes:
+        agent: The Agent, its status included.
+        policy: The AgentPolicy that it names, None where there is none that can be read.
+        bindings: The MCPBindings of its namespace that can be read.
+        children: Its children as they are.
+        guard_image: The image of the guards.
+        unreadable: Objects that matter here and cannot be read, each with why.
+    """
+
+    agent: Agent
+    policy: AgentPolicy | None
+    bindings: tuple[MCPBinding, ...]
+    children: Mapping[ChildKey, LiveChild]
+    guard_image: str
+    unreadable: tuple["Unreadable", ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An object that is no valid one of its kind: older than its schema, or past it.
+
+    Attributes:
+        kind: Its kind.
+        name: Its name.
+        message: What is wrong with it.
+    """
+
+    kind: str
+    name: str
+    message: str

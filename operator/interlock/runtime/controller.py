@@ -1,0 +1,99 @@
+"""One look at one agent: read, reconcile, carry out, report. The same for whatever asked for it."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import aiohttp
+
+from interlock.api.agent import Agent
+from interlock.api.status import AgentStatus
+from interlock.cluster.applier import Applier, ApplyFailed
+from interlock.cluster.client import ApiError
+from interlock.cluster.primaries import Key, Primaries
+from interlock.cluster.reader import Reader
+from interlock.cluster.reporter import Reporter
+from interlock.reconcile.outcome import Outcome
+from interlock.reconcile.pipeline import reconcile
+from interlock.reconcile.status import with_failure
+from interlock.reconcile.transitions import transitions
+from interlock.reconcile.world import World
+from interlock.runtime.workqueue import WorkQueue
+from interlock.telemetry.metrics import AGENTS, RECONCILE_SECONDS, RECONCILES
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """The I/O that a look needs."""
+
+    primaries: Primaries
+    reader: Reader
+    applier: Applier
+    reporter: Reporter
+    clock: Callable[[], datetime]
+
+
+class Controller:
+    """Looks at agents as the queue asks for it."""
+
+    def __init__(self, edge: Edge, queue: WorkQueue[Key]) -> None:
+        self._edge = edge
+        self._queue = queue
+        self._events: set[asyncio.Task[None]] = set()
+
+    async def look(self, key: Key) -> bool:
+        """Bring one agent to where its spec wants it, or say why not; False asks for another try."""
+        with RECONCILE_SECONDS.time():
+            AGENTS.set(len(self._edge.primaries.agents()))
+            world = self._edge.reader.world_of(key)
+            if world is None:
+                self._queue.forget(key)
+                return True
+            try:
+                succeeded = await self._carry_out(key, world)
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                _log.warning("look failed", extra={"agent": "/".join(key), "error": str(error) or repr(error)})
+                succeeded = False
+            except Exception:  # a defect of ours on one agent must not end the operator for all others
+                _log.exception("look crashed", extra={"agent": "/".join(key)})
+                succeeded = False
+        RECONCILES.labels("ok" if succeeded else "failed").inc()
+        return succeeded
+
+    async def _carry_out(self, key: Key, world: World) -> bool:
+        agent = world.agent
+        outcome = reconcile(world, self._edge.clock())
+        status = outcome.status
+        try:
+            await self._edge.applier.carry_out(outcome.plan, agent.metadata.namespace, agent.metadata.name)
+            succeeded = True
+        except ApplyFailed as failure:
+            status = with_failure(status, agent, str(failure), self._edge.clock())
+            succeeded = False
+        written = await self._edge.reporter.report(agent, status)
+        if written is not None:
+            self._edge.primaries.put_agent(written)
+            self._tell(agent, status)
+        self._schedule(key, outcome)
+        return succeeded
+
+    def _schedule(self, key: Key, outcome: Outcome) -> None:
+        if outcome.look_again_at is None:
+            self._queue.cancel(key)
+        else:
+            self._queue.add_after(key, (outcome.look_again_at - self._edge.clock()).total_seconds())
+
+    def _tell(self, agent: Agent, status: AgentStatus) -> None:
+        """Post the Events of what has changed, without waiting for them."""
+        for note in transitions(agent.status, status):
+            _log.info(
+                note.message,
+                extra={"agent": f"{agent.metadata.namespace}/{agent.metadata.name}", "reason": note.reason},
+            )
+            task = asyncio.create_task(self._edge.reporter.post(agent, note, self._edge.clock()))
+            self._events.add(task)
+            task.add_done_callback(self._events.discard)

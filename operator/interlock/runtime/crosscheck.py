@@ -1,0 +1,59 @@
+"""Honest liveness: what one watch has seen, the other must see soon.
+
+A dead kopf watcher is not started again, and its health page goes on saying yes. So the kinds that users apply are
+watched twice, by kopf for the handlers and by the kill thread for itself; a change that arrives on one side only, for
+longer than a bound, means that a watch is dead. No write is spent on it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+LATE_SECONDS = 60.0
+
+
+class CrossCheck:
+    """Compares two watches of the same objects, from any thread.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[str, dict[Hashable, int]] = {"handlers": {}, "second watch": {}}
+        self._late: dict[tuple[str, Hashable], float] = {}
+
+    def saw(self, side: str, key: Hashable, version: int) -> None:
+        """Note that a side has seen a version of an object.
+
+        Args:
+            side: `handlers` or `second watch`.
+            key: What tells the object from all others.
+            version: Its resource version.
+        """
+        other = "second watch" if side == "handlers" else "handlers"
+        with self._lock:
+            self._seen[side][key] = max(version, self._seen[side].get(key, 0))
+            self._late.pop((side, key), None)
+            if self._seen[other].get(key, 0) < version:
+                self._late.setdefault((other, key), self._clock())
+            else:
+                self._late.pop((other, key), None)
+
+    def forget(self, key: Hashable) -> None:
+        """Forget an object that is gone."""
+        with self._lock:
+            for side in self._seen:
+                self._seen[side].pop(key, None)
+                self._late.pop((side, key), None)
+
+    def problem(self) -> str | None:
+        """Return which side is late with what, None while both keep up."""
+        now = self._clock()
+        with self._lock:
+            for (side, key), since in self._late.items():
+                if now - since > LATE_SECONDS:
+                    return f"the {side} did not see a change of {key} within {LATE_SECONDS:.0f} s"
+        return None

@@ -1,0 +1,131 @@
+"""Everything that lives as long as the operator does, wired once and passed to the handlers."""
+
+import asyncio
+import logging
+import socket
+from typing import Any
+
+from interlock.clock import utc_now
+from interlock.cluster.applier import Applier
+from interlock.cluster.children import ChildStore
+from interlock.cluster.client import Client, Json
+from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING, Kind
+from interlock.cluster.primaries import Key, Primaries, key_of, version_of
+from interlock.cluster.reader import Reader
+from interlock.cluster.reporter import Reporter
+from interlock.cluster.version import check_version
+from interlock.runtime.controller import Controller, Edge
+from interlock.runtime.crosscheck import CrossCheck
+from interlock.runtime.heartbeat import Heartbeat
+from interlock.runtime.informer import ChildInformer
+from interlock.runtime.killwatch import KillWatch, SecondSight
+from interlock.runtime.workqueue import WorkQueue
+from interlock.settings import Settings
+from interlock.telemetry.server import serve
+
+_log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """The operator's parts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.primaries = Primaries()
+        self.queue: WorkQueue[Key] = WorkQueue()
+        self.failed = asyncio.Event()
+        self._crosscheck = CrossCheck()
+        self._heartbeat = Heartbeat("the handlers' event loop")
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._loop = asyncio.get_running_loop()
+        sight = SecondSight(saw=self._saw_elsewhere, gone=self._gone_elsewhere)
+        self._killwatch = KillWatch(settings.kubeconfig, utc_now, sight)
+
+    async def start(self) -> None:
+        """Start everything, the kill path first; agents are looked at once all is known that they depend on.
+
+        Raises:
+            KubernetesTooOld: The cluster is older than 1.33.
+            ApiError: The API server refuses us.
+        """
+        self._killwatch.start()
+        serve(self.settings.telemetry_port, self.problem)
+        client = await Client.connect(self.settings.kubeconfig)
+        version = await check_version(client)
+        store = ChildStore()
+        informer = ChildInformer(client, store, self.queue.add)
+        self._spawn(self._heartbeat.run())
+        self._spawn(informer.run())
+        await self._prime(client)
+        await informer.synced()
+        edge = Edge(
+            primaries=self.primaries,
+            reader=Reader(self.primaries, store, self.settings.guard_image),
+            applier=Applier(client, store),
+            reporter=Reporter(client, socket.gethostname()),
+            clock=utc_now,
+        )
+        controller = Controller(edge, self.queue)
+        for _ in range(self.settings.workers):
+            self._spawn(self.queue.work(controller.look))
+        _log.info("operator started", extra={"kubernetes": version, "agents": len(self.primaries.agents())})
+
+    async def stop(self) -> None:
+        """End all tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def problem(self) -> str | None:
+        """Return what is wrong with the operator, None while it is well; asked from another thread."""
+        return self._killwatch.problem() or self._heartbeat.problem() or self._crosscheck.problem()
+
+    def take(self, kind: Kind, raw: Json, *, is_deleted: bool) -> None:
+        """Take what a handler was told about an object of ours, and ask for the looks that this is worth."""
+        key = key_of(raw)
+        if is_deleted:
+            self._forget(kind, key)
+            return
+        self._crosscheck.saw("handlers", (kind.kind, *key), version_of(raw))
+        for agent in self._put(kind, raw):
+            self.queue.add(agent)
+
+    def _put(self, kind: Kind, raw: Json) -> set[Key]:
+        if kind is AGENT:
+            return {key_of(raw)} if self.primaries.put_agent(raw) else set()
+        return self.primaries.put_policy(raw) if kind is AGENT_POLICY else self.primaries.put_binding(raw)
+
+    def _forget(self, kind: Kind, key: Key) -> None:
+        self._crosscheck.forget((kind.kind, *key))
+        if kind is AGENT:
+            self.primaries.drop_agent(key)
+            self.queue.forget(key)
+            return
+        drop = self.primaries.drop_policy if kind is AGENT_POLICY else self.primaries.drop_binding
+        for agent in drop(key):
+            self.queue.add(agent)
+
+    async def _prime(self, client: Client) -> None:
+        """Know all policies and bindings before any agent is judged: an unknown policy is a missing one."""
+        for kind in (AGENT_POLICY, MCP_BINDING, AGENT):
+            for raw in (await client.get(kind.everywhere()))["items"]:
+                self.take(kind, {"apiVersion": "interlock.dev/v1alpha1", "kind": kind.kind, **raw}, is_deleted=False)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        """None of our tasks ever ends by itself: where one does, the whole operator starts anew."""
+        if not task.cancelled():
+            _log.error("a task of the operator ended", exc_info=task.exception())
+            self.failed.set()
+
+    def _saw_elsewhere(self, kind: str, key: Key, version: int) -> None:
+        self._crosscheck.saw("second watch", (kind, *key), version)
+
+    def _gone_elsewhere(self, kind: str, key: Key) -> None:
+        """Forget what the kill path's watch saw go: kopf's does not tell what went while it was cut off."""
+        kinds = {AGENT.kind: AGENT, AGENT_POLICY.kind: AGENT_POLICY, MCP_BINDING.kind: MCP_BINDING}
+        self._loop.call_soon_threadsafe(self._forget, kinds[kind], key)

@@ -1,0 +1,28 @@
+"""The operator's settings, from environment variables that begin with INTERLOCK_, validated once."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an installation may set."""
+
+    model_config = SettingsConfigDict(env_prefix="INTERLOCK_", frozen=True, use_attribute_docstrings=True)
+
+    guard_image: str = "interlock/guard:dev"
+    """Image of the guards."""
+
+    kubeconfig: Path | None = None
+    """A kubeconfig file; without one, the ServiceAccount of the pod that we run in."""
+
+    telemetry_port: int = Field(default=8080, ge=0, le=65535)
+    """Where /healthz and /metrics are served; 0 takes a free port."""
+
+    workers: int = Field(default=16, ge=1, le=64)
+    """How many agents are looked at at the same time."""
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The lowest level that is logged."""
