@@ -1,0 +1,103 @@
+"""`python -m interlock_guard`: start, serve until SIGTERM, end at once and clean."""
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Final
+
+import aiohttp
+import uvloop
+from aiohttp import web
+
+from interlock_guard.bundle import BUNDLE_KEY
+from interlock_guard.clock import monotonic, wall
+from interlock_guard.observe import Observation
+from interlock_guard.records import Recorder
+from interlock_guard.server import Endpoint, Parts
+from interlock_guard.settings import Settings, SettingsInvalid, read_settings
+from interlock_guard.sources import Sources
+from interlock_guard.state import LiveState
+from interlock_guard.strictjson import dump_json
+from interlock_guard.watch import KubernetesObject, ObjectWatch, Sink, Target
+
+_API: Final = "/apis/interlock.dev/v1alpha1"
+_LOOPBACK: Final = "127.0.0.1"
+_STDERR: Final = 2
+_CYCLES_PER_LEASE: Final = 1.5
+
+
+def main() -> int:
+    """Run the guard; return its exit code."""
+    try:
+        settings = read_settings(os.environ)
+    except SettingsInvalid as error:
+        log(f"settings: {error}")
+        return 2
+    uvloop.run(serve(settings))
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT; whatever else ends ends the process with an error."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        live = LiveState(lease_seconds=settings.lease_seconds, log=log)
+        sources = Sources(live, settings.pipes, tasks, log)
+        recorder = Recorder(settings.agent, settings.namespace, wall)
+        endpoint = Endpoint(
+            Parts(live=live, sources=sources, recorder=recorder, monotonic=monotonic, port=settings.mcp_port)
+        )
+        observation = Observation(live, sources, recorder, monotonic=monotonic).build_runner()
+        await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
+        await _listen(stack, endpoint.runner, _LOOPBACK, settings.mcp_port)
+        session = await stack.enter_async_context(_open_session(settings))
+        watches = [tasks.create_task(watch.run(log)) for watch in _build_watches(settings, session, live)]
+        await stop.wait()
+        log("SIGTERM: ending")
+        for task in [*watches, *sources.tasks()]:
+            task.cancel()
+
+
+def log(message: str) -> None:
+    """Write one line about the guard itself to stderr; stdout is for decision records alone."""
+    os.write(_STDERR, dump_json({"time": wall().isoformat(timespec="milliseconds"), "message": message}) + b"\n")
+
+
+async def _listen(stack: AsyncExitStack, runner: web.AppRunner, address: str, port: int) -> None:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, address, port).start()
+
+
+def _open_session(settings: Settings) -> aiohttp.ClientSession:
+    context: ssl.SSLContext | bool = True
+    if settings.api_server.startswith("https://"):
+        context = ssl.create_default_context(cafile=str(settings.credentials / "ca.crt"))
+    connector = aiohttp.TCPConnector(ssl=context)
+    # No proxy from the environment, no cookies: this session speaks to the API server and to nobody else.
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+
+def _build_watches(settings: Settings, session: aiohttp.ClientSession, live: LiveState) -> list[ObjectWatch]:
+    def see_bundle(found: KubernetesObject | None) -> None:
+        live.see_bundle(None if found is None else (found.get("data") or {}).get(BUNDLE_KEY))
+
+    agents = f"{settings.api_server}{_API}/namespaces/{settings.namespace}/agents"
+    bundles = f"{settings.api_server}/api/v1/namespaces/{settings.namespace}/configmaps"
+    watched = (
+        (Target(collection=agents, name=settings.agent), Sink(see=live.see_agent, hear=partial(live.hear, "agent"))),
+        (Target(collection=bundles, name=settings.bundle), Sink(see=see_bundle, hear=partial(live.hear, "bundle"))),
+    )
+    seconds = max(1, int(settings.lease_seconds / _CYCLES_PER_LEASE))
+    token = settings.credentials / "token"
+    return [ObjectWatch(session, target, sink, token=token, watch_seconds=seconds) for target, sink in watched]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What a POST to the guard must look like before its body is even read."""
+
+from typing import Final
+
+from aiohttp import web
+
+MCP_JSON: Final = "application/json"
+SESSION_HEADER: Final = "Mcp-Session-Id"
+VERSION_HEADER: Final = "MCP-Protocol-Version"
+
+_MAX_SESSION: Final = 128
+_LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+_ONCE: Final = ("Host", "Origin", "Content-Type", SESSION_HEADER, VERSION_HEADER)
+
+
+class HttpChecks:
+    """Refuses requests that were not meant for this guard or that two parsers might read differently."""
+
+    def __init__(self, port: int) -> None:
+        self._hosts = frozenset(f"{name}:{port}" for name in _LOOPBACK_NAMES)
+        self._origins = frozenset(f"http://{host}" for host in self._hosts)
+
+    def refuse_caller(self, http: web.Request) -> web.Response | None:
+        """Refuse what was not addressed to this guard: a page may have made its own name resolve to 127.0.0.1."""
+        headers = http.headers
+        if any(len(headers.getall(name, ())) > 1 for name in _ONCE):
+            return web.Response(status=400, text="A header is there twice.\n")
+        origin = headers.get("Origin")
+        if headers.get("Host") not in self._hosts or (origin is not None and origin not in self._origins):
+            return web.Response(status=403, text="Host or Origin is not this guard's.\n")
+        return None
+
+    def refuse_body(self, http: web.Request) -> web.Response | None:
+        """Refuse a body that is not plain JSON, and a session id that is none."""
+        if http.content_type != MCP_JSON or "Content-Encoding" in http.headers:
+            return web.Response(status=415, text="The body must be plain application/json.\n")
+        session = http.headers.get(SESSION_HEADER, "")
+        if len(session) > _MAX_SESSION or not (session.isascii() and (session.isprintable() or not session)):
+            return web.Response(status=400, text=f"{SESSION_HEADER} is malformed.\n")
+        return None

@@ -1,0 +1,69 @@
+"""What the guard knows of its Agent, as one frozen value, and the one holder that replaces it at each event."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+from interlock_guard.bundle import Bundle, BundleInvalid, parse_bundle
+from interlock_guard.kill import KillLatch, observe_kill
+
+Watched = Literal["agent", "bundle"]
+
+LEASE_SECONDS: Final = 30.0
+"""How long the guard goes on without contact to the API server."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The guard's knowledge at one instant; the default knows nothing and so opens nothing.
+
+    `agent_uid` is None until the Agent was seen, and again once it is gone (`agent_gone`). `contact_at` is the time on
+    the monotonic clock up to which everything watched is known to be fresh; None until all of it was heard of.
+    """
+
+    agent_uid: str | None = None
+    agent_gone: bool = False
+    kill: KillLatch = field(default_factory=KillLatch)
+    contact_at: float | None = None
+    lease_seconds: float = LEASE_SECONDS
+
+
+class LiveState:
+    """Holds the current state and bundle; each event replaces them at once and tells the listeners."""
+
+    def __init__(self, *, lease_seconds: float = LEASE_SECONDS, log: Callable[[str], None] = lambda _: None) -> None:
+        self.state = State(lease_seconds=lease_seconds)
+        self.bundle: Bundle | None = None
+        self.listeners: list[Callable[[], None]] = []
+        self._contacts: dict[Watched, float] = {}
+        self._log = log
+
+    def see_agent(self, agent: Mapping[str, Any] | None) -> None:
+        """Take in the Agent object as the API server has it now; None when there is none."""
+        if agent is None:
+            self.state = replace(self.state, agent_uid=None, agent_gone=True)
+        else:
+            uid = str(agent.get("metadata", {}).get("uid"))
+            latch = observe_kill(self.state.kill, agent)
+            self.state = replace(self.state, agent_uid=uid, agent_gone=False, kill=latch)
+        self._tell()
+
+    def see_bundle(self, text: str | None) -> None:
+        """Take in the bundle's text; one that is missing or invalid leaves the guard without a bundle, closed."""
+        self.bundle = None
+        if text is not None:
+            try:
+                self.bundle = parse_bundle(text)
+            except BundleInvalid as error:
+                self._log(f"bundle refused: {error}")
+        self._tell()
+
+    def hear(self, watched: Watched, at: float) -> None:
+        """Note that the API server has spoken about one of the watched objects at `at`, so that it is fresh."""
+        self._contacts[watched] = at
+        if len(self._contacts) == 2:  # noqa: PLR2004 - both kinds of Watched
+            self.state = replace(self.state, contact_at=min(self._contacts.values()))
+
+    def _tell(self) -> None:
+        for listener in self.listeners:
+            listener()
