@@ -1,0 +1,1 @@
+"""Interlock's control plane: an operator that runs AI agents only while every guard is closed."""

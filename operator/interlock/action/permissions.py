@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
+from interlock.action.bindings import binding_for
 from interlock.api.agent import Agent, BindingUse
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
 from interlock.api.permissions import Permissions
 from interlock.api.refusal import Refusal
 from interlock.api.status import Reason
-from interlock.action.bindings import binding_for
 from interlock.governance.access import matrix_cell
 
 OPERATIONS = ("read", "write", "delete")

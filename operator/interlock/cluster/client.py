@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ from interlock.telemetry.metrics import API_REQUESTS, API_SECONDS
 
 Json = dict[str, Any]
 
+JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -24,6 +26,8 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 
 CONNECT_SECONDS = 5
 REQUEST_SECONDS = 10
+OK = 200
+REDIRECT = 300  # the API server sends nobody elsewhere: from here on it is a refusal
 NOT_FOUND = 404
 CONFLICT = 409
 GONE = 410
@@ -58,37 +62,39 @@ class Client:
         """
         configuration = Configuration()
         if kubeconfig is None:
-            load_incluster_config(client_configuration=configuration)
+            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+            await load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=str(kubeconfig), client_configuration=configuration
+            )
         configuration.retries = False  # level-triggered: the next look repeats what failed
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
 
-    async def get(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = "application/json") -> Json:
+    async def get(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON) -> Json:
         """Return an object, or a list of them."""
-        return await self._request("GET", path, query=query, accept=accept)
+        return await self._answer(_Request("GET", path, query or {}, accept=accept))
 
     async def create(self, path: str, body: Json) -> Json:
         """Create an object."""
-        return await self._request("POST", path, body=body)
+        return await self._answer(_Request("POST", path, body=body))
 
     async def apply(self, path: str, manifest: Json, manager: str) -> Json:
         """Apply a manifest on the server's side and take over the fields that others own; return what stands then."""
         query = {"fieldManager": manager, "force": "true"}
-        return await self._request("PATCH", path, query=query, body=manifest, content_type=APPLY_PATCH)
+        return await self._answer(_Request("PATCH", path, query, manifest, APPLY_PATCH))
 
     async def patch(self, path: str, body: Any, manager: str, *, content_type: str = MERGE_PATCH) -> Json:
         """Patch an object."""
-        return await self._request("PATCH", path, query={"fieldManager": manager}, body=body, content_type=content_type)
+        return await self._answer(_Request("PATCH", path, {"fieldManager": manager}, body, content_type))
 
     async def delete(self, path: str, options: Json) -> None:
         """Delete an object; one that is gone already is as good as deleted."""
         try:
-            await self._request("DELETE", path, body=options)
+            await self._answer(_Request("DELETE", path, body=options))
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
@@ -107,55 +113,46 @@ class Client:
             ApiError: The API server refused the watch.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
-        response = await self._send("GET", path, query=query, accept=accept, timeout=timeout)
+        response = await self._send(_Request("GET", path, query, accept=accept), timeout)
         try:
-            if response.status != 200:  # noqa: PLR2004 - OK
+            if response.status != OK:
                 raise ApiError(response.status, _message(await response.read()))
             async for line in response.content:
                 yield json.loads(line)
         finally:
             response.close()
 
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Any = None,
-        content_type: str = "application/json",
-        accept: str = "application/json",
-    ) -> Json:
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+    async def _answer(self, request: "_Request") -> Json:
         started = time.perf_counter()
-        response = await self._send(
-            method, path, query=query, body=body, content_type=content_type, accept=accept, timeout=timeout
-        )
+        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+        response = await self._send(request, timeout)
         data = await response.read()
-        API_REQUESTS.labels(method, str(response.status)).inc()
-        API_SECONDS.labels(method).observe(time.perf_counter() - started)
-        if response.status >= 300:  # noqa: PLR2004 - the API server redirects nobody
+        API_REQUESTS.labels(request.method, str(response.status)).inc()
+        API_SECONDS.labels(request.method).observe(time.perf_counter() - started)
+        if response.status >= REDIRECT:
             raise ApiError(response.status, _message(data))
         loaded: Json = json.loads(data)
         return loaded
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, str] | None,
-        accept: str,
-        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - aiohttp's own kind of timeout
-        body: Any = None,
-        content_type: str = "application/json",
-    ) -> aiohttp.ClientResponse:
-        headers = {"Accept": accept, "Content-Type": content_type, "User-Agent": "interlock"}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], path, method, body)
-        url = f"{self._api.configuration.host}{path}{'?' + urlencode(query) if query else ''}"
-        answer = await self._api.rest_client.request(method, url, headers=headers, body=body, _request_timeout=timeout)
+    async def _send(self, request: "_Request", limit: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        headers = {"Accept": request.accept, "Content-Type": request.content_type, "User-Agent": "interlock"}
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], request.path, request.method, request.body)
+        url = f"{self._api.configuration.host}{request.path}{'?' + urlencode(request.query) if request.query else ''}"
+        answer = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
+            request.method, url, headers=headers, body=request.body, _request_timeout=limit
+        )
         response: aiohttp.ClientResponse = answer.response
         return response
+
+
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: Any = None
+    content_type: str = JSON
+    accept: str = JSON
 
 
 def _message(data: bytes) -> str:

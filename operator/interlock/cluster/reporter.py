@@ -1,6 +1,7 @@
 """Tell what was found: the Agent's status, and Events for its transitions."""
 
 import logging
+import secrets
 from datetime import datetime
 from typing import Any
 
@@ -48,7 +49,7 @@ class Reporter:
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{metadata.name}.", "namespace": metadata.namespace},
+            "metadata": {"name": f"{metadata.name}.{secrets.token_hex(8)}", "namespace": metadata.namespace},
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "reportingController": "interlock.dev/operator",
             "reportingInstance": self._instance,

@@ -88,7 +88,7 @@ async def _list(client: Client, kind: Kind, options: WatchOptions) -> tuple[List
     while True:
         accept = METADATA_LIST if options.metadata_only else "application/json"
         page = await client.get(kind.everywhere(), query, accept=accept)
-        objects += page["items"]
+        objects += page["items"] or ()  # an empty list of metadata is null
         if not page["metadata"].get("continue"):
             return Listed(tuple(objects)), page["metadata"]["resourceVersion"]
         query = query | {"continue": page["metadata"]["continue"]}

@@ -58,7 +58,7 @@ class Controller:
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 _log.warning("look failed", extra={"agent": "/".join(key), "error": str(error) or repr(error)})
                 succeeded = False
-            except Exception:  # a defect of ours on one agent must not end the operator for all others
+            except Exception:  # noqa: BLE001 - a defect of ours on one agent must not end the operator for all others
                 _log.exception("look crashed", extra={"agent": "/".join(key)})
                 succeeded = False
         RECONCILES.labels("ok" if succeeded else "failed").inc()

@@ -16,8 +16,8 @@ import aiohttp
 
 from interlock.api.meta import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_OFF
 from interlock.cluster.client import NOT_FOUND, ApiError, Client, Json
-from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING, POD, Kind
 from interlock.cluster.killer import Killer
+from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING, POD, Kind
 from interlock.cluster.watch import Changed, Listed, WatchOptions, follow
 from interlock.runtime.heartbeat import Heartbeat
 from interlock.telemetry.metrics import AGENTS_KILLED, KILL_SECONDS, KILLS
@@ -38,10 +38,12 @@ class SecondSight:
     Attributes:
         saw: (kind, key, version): an object was seen.
         gone: (kind, key): an object is gone.
+        ended: The kill path has ended, which it never does by itself.
     """
 
     saw: Callable[[str, Key, int], None]
     gone: Callable[[str, Key], None]
+    ended: Callable[[], None]
 
 
 class KillWatch:
@@ -72,6 +74,7 @@ class KillWatch:
         except BaseException as error:  # noqa: BLE001 - health must tell of every end of this thread
             self.failure = error
             _log.exception("the kill path ended")
+            self._sight.ended()
 
     async def _main(self) -> None:
         client = await Client.connect(self._kubeconfig)
@@ -160,7 +163,7 @@ class KillWatch:
         since = self._clock()
         record = asyncio.create_task(self._record(killer, key))
         try:
-            while await self._sweep(killer, key):
+            while await self._sweep(killer, key):  # noqa: ASYNC110 - each turn asks the API server
                 await asyncio.sleep(SWEEP_SECONDS)
             requested = await record
             if requested is not None:

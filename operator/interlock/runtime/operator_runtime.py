@@ -38,7 +38,7 @@ class Runtime:
         self._heartbeat = Heartbeat("the handlers' event loop")
         self._tasks: list[asyncio.Task[Any]] = []
         self._loop = asyncio.get_running_loop()
-        sight = SecondSight(saw=self._saw_elsewhere, gone=self._gone_elsewhere)
+        sight = SecondSight(saw=self._saw_elsewhere, gone=self._gone_elsewhere, ended=self._kill_path_ended)
         self._killwatch = KillWatch(settings.kubeconfig, utc_now, sight)
 
     async def start(self) -> None:
@@ -121,6 +121,9 @@ class Runtime:
         if not task.cancelled():
             _log.error("a task of the operator ended", exc_info=task.exception())
             self.failed.set()
+
+    def _kill_path_ended(self) -> None:
+        self._loop.call_soon_threadsafe(self.failed.set)
 
     def _saw_elsewhere(self, kind: str, key: Key, version: int) -> None:
         self._crosscheck.saw("second watch", (kind, *key), version)
