@@ -25,6 +25,7 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    runtime.start_kill_path()
     failed = asyncio.create_task(_stop_when(runtime.failed, stop))
     try:
         await kopf.operator(

@@ -59,7 +59,7 @@ class Applier:
         """Take over all that others own, then apply again: what the manifest does not name goes."""
         metadata = live["metadata"]
         patch = [
-            {"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
             {"op": "replace", "path": "/metadata/managedFields", "value": hand_over(metadata["managedFields"])},
         ]
         try:

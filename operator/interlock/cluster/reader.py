@@ -1,5 +1,7 @@
 """Gather everything that matters for one agent into one frozen snapshot, from what is known: no request is made."""
 
+from collections.abc import Callable
+
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.mcpbinding import MCPBinding
 from interlock.api.model import ObjectMeta
@@ -13,10 +15,13 @@ from interlock.reconcile.world import Unreadable, World
 class Reader:
     """Builds snapshots."""
 
-    def __init__(self, primaries: Primaries, children: ChildStore, guard_image: str) -> None:
+    def __init__(
+        self, primaries: Primaries, children: ChildStore, guard_image: str, kill_seen: Callable[[Key], str | None]
+    ) -> None:
         self._primaries = primaries
         self._children = children
         self._guard_image = guard_image
+        self._kill_seen = kill_seen
 
     def world_of(self, key: Key) -> World | None:
         """Return the snapshot of an agent; None where there is none, or where it is being deleted."""
@@ -36,6 +41,7 @@ class Reader:
             children=self._children.of(key, agent.metadata.uid),
             guard_image=self._guard_image,
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
+            kill_seen=self._kill_seen(key),
         )
 
 

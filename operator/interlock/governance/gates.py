@@ -3,7 +3,7 @@
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.refusal import Refusal
-from interlock.api.refusals import owner_refusal, policy_ref_refusal, purpose_refusal, row_refusals
+from interlock.api.refusals import name_refusal, owner_refusal, policy_ref_refusal, purpose_refusal, row_refusals
 from interlock.api.sentences import OWNER_EMAIL_MISSING, OWNER_MISSING, OWNER_NAME_MISSING
 from interlock.api.status import Reason
 
@@ -18,11 +18,17 @@ def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None
         policy: The AgentPolicy that its `policyRef` names, None where there is none.
     """
     return (
-        _check_owner(agent)  # a person answers for it
+        _check_name(agent)  # every child's name fits
+        or _check_owner(agent)  # a person answers for it
         or _check_purpose(agent)  # and says what it is for
         or _check_policy(agent, policy)  # under a policy that exists
         or _check_matrix(agent, policy)  # which gives it data, source by source
     )
+
+
+def _check_name(agent: Agent) -> Refusal | None:
+    sentence = name_refusal(agent.metadata.name)
+    return None if sentence is None else Refusal(Reason.SPEC_INVALID, sentence)
 
 
 def _check_owner(agent: Agent) -> Refusal | None:

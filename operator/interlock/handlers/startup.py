@@ -6,6 +6,8 @@ from typing import Any
 import kopf
 
 from interlock.api.meta import GROUP
+from interlock.cluster.client import ApiError
+from interlock.cluster.version import KubernetesTooOld
 from interlock.runtime.operator_runtime import Runtime
 
 
@@ -33,8 +35,11 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 async def start(memo: Runtime, **_: Any) -> None:
-    """Start what is ours, before kopf watches anything."""
-    await memo.start()
+    """Start what is ours, before kopf watches anything; what fails here ends the process with one sentence."""
+    try:
+        await memo.start()
+    except (KubernetesTooOld, ApiError) as error:
+        raise kopf.PermanentError(str(error)) from error
 
 
 async def stop(memo: Runtime, **_: Any) -> None:

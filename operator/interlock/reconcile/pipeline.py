@@ -23,7 +23,9 @@ def reconcile(world: World, now: datetime) -> Outcome:
         now: The time.
     """
     agent = world.agent
-    killed = kill_reason(agent.metadata.annotations, agent.status.kill if agent.status else None)
+    killed = world.kill_seen
+    if killed is None:
+        killed = kill_reason(agent.metadata.annotations, agent.status.kill if agent.status else None)
     revision = revision_of(agent.spec)
     current = position(agent.spec.stages, recorded_facts(agent), revision)
     verdict = judge(world, current)

@@ -64,6 +64,10 @@ class KillWatch:
         """Start the thread; it ends with the process."""
         threading.Thread(target=self._run, name="kill", daemon=True).start()
 
+    def seen(self, key: Key) -> str | None:
+        """Return the switch's value where it is engaged; may be asked from another thread."""
+        return self._killed.get(key)
+
     def problem(self) -> str | None:
         """Return what is wrong with the kill path, None while it works."""
         return f"the kill path ended: {self.failure}" if self.failure else self.heartbeat.problem()

@@ -5,6 +5,8 @@ import logging
 import socket
 from typing import Any
 
+import aiohttp
+
 from interlock.clock import utc_now
 from interlock.cluster.applier import Applier
 from interlock.cluster.children import ChildStore
@@ -25,6 +27,8 @@ from interlock.telemetry.server import serve
 
 _log = logging.getLogger(__name__)
 
+REACH_SECONDS = 1.0
+
 
 class Runtime:
     """The operator's parts."""
@@ -41,17 +45,20 @@ class Runtime:
         sight = SecondSight(saw=self._saw_elsewhere, gone=self._gone_elsewhere, ended=self._kill_path_ended)
         self._killwatch = KillWatch(settings.kubeconfig, utc_now, sight)
 
+    def start_kill_path(self) -> None:
+        """Start what waits for nothing: the kill path, and the answer about our health."""
+        self._killwatch.start()
+        serve(self.settings.telemetry_port, self.problem)
+
     async def start(self) -> None:
-        """Start everything, the kill path first; agents are looked at once all is known that they depend on.
+        """Start looking at agents, once all is known that they depend on.
 
         Raises:
             KubernetesTooOld: The cluster is older than 1.33.
             ApiError: The API server refuses us.
         """
-        self._killwatch.start()
-        serve(self.settings.telemetry_port, self.problem)
         client = await Client.connect(self.settings.kubeconfig)
-        version = await check_version(client)
+        version = await _reach(client)
         store = ChildStore()
         informer = ChildInformer(client, store, self.queue.add)
         self._spawn(self._heartbeat.run())
@@ -60,7 +67,7 @@ class Runtime:
         await informer.synced()
         edge = Edge(
             primaries=self.primaries,
-            reader=Reader(self.primaries, store, self.settings.guard_image),
+            reader=Reader(self.primaries, store, self.settings.guard_image, self._killwatch.seen),
             applier=Applier(client, store),
             reporter=Reporter(client, socket.gethostname()),
             clock=utc_now,
@@ -132,3 +139,13 @@ class Runtime:
         """Forget what the kill path's watch saw go: kopf's does not tell what went while it was cut off."""
         kinds = {AGENT.kind: AGENT, AGENT_POLICY.kind: AGENT_POLICY, MCP_BINDING.kind: MCP_BINDING}
         self._loop.call_soon_threadsafe(self._forget, kinds[kind], key)
+
+
+async def _reach(client: Client) -> str:
+    """Wait for the API server, however long it is away, and return its version."""
+    while True:
+        try:
+            return await check_version(client)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            _log.warning("the API server cannot be reached yet", extra={"error": str(error) or repr(error)})
+            await asyncio.sleep(REACH_SECONDS)
