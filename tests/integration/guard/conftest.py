@@ -1,0 +1,74 @@
+"""Fixtures of the guard's integration tests: a real process, real pipes, official SDK packages from a cache."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.integration.guard.fake_api_server import FakeApiServer
+from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer, a_bundle, free_port
+
+HERE = Path(__file__).parent
+TOOLS = ["echo", "slow", "never", "half_line", "die", "huge", "large", "ask", "garbage", "unknown_id", "progress"]
+TOOLS += ["progress_forever"]
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[FakeApiServer]:
+    server = FakeApiServer(free_port())
+    server.set_agent()
+    server.set_bundle(a_bundle(TOOLS, read_only=["drop"]))
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def guard(api: FakeApiServer, tmp_path: Path) -> AsyncIterator[Guard]:
+    process = Guard(api, tmp_path)
+    await process.start()
+    yield process
+    await process.stop()
+
+
+@pytest.fixture
+async def bench(api: FakeApiServer, guard: Guard, tmp_path: Path) -> AsyncIterator[Bench]:
+    executed = tmp_path / "executed"
+    server = StdioServer(guard.pipes / SOURCE, [sys.executable, str(SCRIPTED), str(executed)])
+    await guard.started()
+    await server.start()
+    await guard.source_ready()
+    async with aiohttp.ClientSession() as session:
+        yield Bench(api, guard, server, Client(session, guard.url), executed)
+    await server.kill()
+
+
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The official packages, installed once per lock file into the user's cache."""
+    lock = (HERE / "package-lock.json").read_bytes()
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "interlock"
+    cache = Path(os.environ.get("INTERLOCK_CACHE", default)) / "npm" / hashlib.sha256(lock).hexdigest()[:16]
+    if not (cache / "node_modules").exists():
+        part = cache.with_name(f"{cache.name}.{os.getpid()}")
+        part.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json", ".npmrc"):
+            shutil.copy(HERE / name, part)
+        npm = Path(sys.executable).parent / "npm"
+        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=part, check=True, timeout=100)
+        if cache.exists():
+            shutil.rmtree(part)  # somebody else was faster
+        else:
+            part.rename(cache)
+    return cache / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    return Path(sys.executable).parent / "node"

@@ -1,0 +1,124 @@
+"""A stand-in for the Kubernetes API server, as far as one guard sees it: list and watch of Agents and ConfigMaps.
+
+It exists because these tests need no cluster and must be able to make an API server fall silent, vanish and come back at
+a chosen moment. Nothing of Kubernetes' own behaviour is proved with it.
+"""
+
+import asyncio
+import json
+from typing import Any
+
+from aiohttp import web
+
+AGENT = "support-triage"
+NAMESPACE = "agents"
+BUNDLE = "support-triage-0123456789"
+UID = "5a0ef5f0-1c5e-4c53-9a0e-000000000001"
+
+_AGENTS = f"/apis/interlock.dev/v1alpha1/namespaces/{NAMESPACE}/agents"
+_CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+
+
+class FakeApiServer:
+    """Holds two objects and tells its watchers of every change."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.tokens: list[str] = []
+        self.lists = 0
+        self.watches = 0
+        self._version = 100
+        self._objects: dict[str, dict[str, Any] | None] = {_AGENTS: None, _CONFIG_MAPS: None}
+        self._queues: dict[str, set[asyncio.Queue[dict[str, Any] | None]]] = {_AGENTS: set(), _CONFIG_MAPS: set()}
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        app = web.Application()
+        for path in (_AGENTS, _CONFIG_MAPS):
+            app.router.add_get(path, self._get)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            for queues in self._queues.values():
+                for queue in queues:
+                    queue.put_nowait(None)
+            runner, self._runner = self._runner, None
+            await runner.cleanup()
+
+    def set_agent(
+        self, *, uid: str = UID, annotations: dict[str, str] | None = None, status: dict[str, Any] | None = None
+    ) -> None:
+        metadata = {"name": AGENT, "namespace": NAMESPACE, "uid": uid, "annotations": annotations or {}}
+        self._put(_AGENTS, {"metadata": metadata, "spec": {}, "status": status or {}})
+
+    def kill(self, value: str) -> None:
+        self.set_agent(annotations={"interlock.dev/kill-switch": value})
+
+    def delete_agent(self) -> None:
+        self._put(_AGENTS, None)
+
+    def set_bundle(self, text: str | None) -> None:
+        found = None if text is None else {"metadata": {"name": BUNDLE}, "data": {"bundle.json": text}}
+        self._put(_CONFIG_MAPS, found)
+
+    def expire_watches(self) -> None:
+        """Tell every watcher that its version is too old."""
+        status = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
+        self._tell({**self._queues}, status)
+
+    def _put(self, path: str, found: dict[str, Any] | None) -> None:
+        before, self._version = self._objects[path], self._version + 1
+        kind = "DELETED" if found is None else "MODIFIED" if before is not None else "ADDED"
+        if found is not None:
+            found["metadata"]["resourceVersion"] = str(self._version)
+        self._objects[path] = found
+        if found is not None or before is not None:
+            self._tell({path: self._queues[path]}, {"type": kind, "object": found if found is not None else before})
+
+    def _tell(self, queues: dict[str, set[asyncio.Queue[dict[str, Any] | None]]], event: dict[str, Any]) -> None:
+        for waiting in queues.values():
+            for queue in waiting:
+                queue.put_nowait(event)
+
+    async def _get(self, http: web.Request) -> web.StreamResponse:
+        self.tokens.append(http.headers.get("Authorization", ""))
+        expected = f"metadata.name={AGENT if http.path == _AGENTS else BUNDLE}"
+        if http.query.get("fieldSelector") != expected:
+            return web.Response(status=403)
+        if http.query.get("watch") == "1":
+            self.watches += 1
+            return await self._watch(http)
+        self.lists += 1
+        found = self._objects[http.path]
+        return web.json_response(
+            {"metadata": {"resourceVersion": str(self._version)}, "items": [found] if found else []}
+        )
+
+    async def _watch(self, http: web.Request) -> web.StreamResponse:
+        queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        found = self._objects[http.path]
+        if found is not None and int(found["metadata"]["resourceVersion"]) > int(http.query["resourceVersion"]):
+            queue.put_nowait({"type": "MODIFIED", "object": found})
+        self._queues[http.path].add(queue)
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        try:
+            await response.prepare(http)
+            async with asyncio.timeout(float(http.query["timeoutSeconds"])):
+                while (event := await queue.get()) is not None:
+                    await response.write(json.dumps(event).encode() + b"\n")
+            if http.transport is not None:
+                http.transport.abort()
+        except TimeoutError:
+            await response.write_eof()
+        except ConnectionError:
+            pass
+        finally:
+            self._queues[http.path].discard(queue)
+        return response

@@ -1,0 +1,245 @@
+"""A real guard process, real stdio servers on real named pipes, and what a test needs to provoke and to see."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from interlock_guard.bundle import AgentIdentity, Bundle, Grant, ScopeLimit, Source, Tool, ToolScope, dump_bundle
+from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
+
+SOURCE = "crm"
+SCRIPTED = Path(__file__).parent / "programs" / "scripted_server.py"
+WAIT_SECONDS = 20.0
+HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:
+    """Wait until the condition holds, at most `WAIT_SECONDS`."""
+    try:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while True:
+                result = condition()
+                if await result if isinstance(result, Awaitable) else result:
+                    return
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"waited {WAIT_SECONDS} s in vain: {what}") from None
+
+
+def a_bundle(
+    tools: Sequence[str], *, read_only: Sequence[str] = (), scope: Sequence[ScopeLimit] = (), uid: str = UID
+) -> str:
+    """Return a bundle in which the tools are mapped and granted; those in `read_only` are writes without a grant."""
+    mapped = [Tool(name, "read", "contacts", (ToolScope("region", "/region", unscoped=False),)) for name in tools]
+    mapped += [Tool(name, "delete", "contacts", ()) for name in read_only]
+    grants = (
+        Grant("Binding", "mcpbinding/crm-sandbox", ("*",), ("contacts",), ()),
+        Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts",), (), ()),
+    )
+    source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants)
+    identity = AgentIdentity(AGENT, NAMESPACE, uid)
+    return dump_bundle(Bundle(1, identity, "0123456789", "staging", "staging", tuple(scope), (source,)))
+
+
+@dataclass
+class StdioServer:
+    """A stdio server as the kubelet starts it: a shell opens the pipes and becomes the server."""
+
+    pipes: Path
+    command: list[str]
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        script = f'exec "$0" "$@" <{self.pipes}/in >{self.pipes}/out'
+        self.process = await asyncio.create_subprocess_exec(
+            "sh", "-c", script, *self.command, stderr=asyncio.subprocess.DEVNULL
+        )
+
+    async def kill(self) -> None:
+        """End it with SIGKILL, if it has not ended itself."""
+        if self.process is not None:
+            if self.process.returncode is None:
+                self.process.send_signal(signal.SIGKILL)
+            await self.process.wait()
+
+    async def wait(self) -> int:
+        assert self.process is not None
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await self.process.wait()
+
+
+@dataclass
+class Guard:
+    """One guard process and its surroundings."""
+
+    api: FakeApiServer
+    folder: Path
+    lease_seconds: float = 30.0
+    port: int = field(default_factory=free_port)
+    observe_port: int = field(default_factory=free_port)
+    process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pipes(self) -> Path:
+        return self.folder / "pipes"
+
+    @property
+    def token(self) -> Path:
+        return self.folder / "credentials" / "token"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp/{SOURCE}"
+
+    async def start(self) -> None:
+        self.token.parent.mkdir(exist_ok=True)
+        if not self.token.exists():
+            self.token.write_text("first-token\n")
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "INTERLOCK_AGENT": AGENT,
+            "INTERLOCK_NAMESPACE": NAMESPACE,
+            "INTERLOCK_BUNDLE": BUNDLE,
+            "INTERLOCK_API_SERVER": self.api.url,
+            "INTERLOCK_CREDENTIALS": str(self.token.parent),
+            "INTERLOCK_PIPES": str(self.pipes),
+            "INTERLOCK_MCP_PORT": str(self.port),
+            "INTERLOCK_OBSERVE_PORT": str(self.observe_port),
+            "INTERLOCK_LEASE_SECONDS": str(self.lease_seconds),
+        }
+        with (self.folder / "records").open("ab") as records, (self.folder / "log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "interlock_guard", env=environment, stdout=records, stderr=log
+            )
+        await until(lambda: self.probe("/healthz"), "the guard answers")
+
+    async def stop(self, number: int = signal.SIGKILL) -> int:
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await self.process.wait()
+
+    async def probe(self, path: str) -> bool:
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"http://127.0.0.1:{self.observe_port}{path}") as response,
+            ):
+                return response.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def metrics(self) -> str:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"http://127.0.0.1:{self.observe_port}/metrics") as response,
+        ):
+            return await response.text()
+
+    async def started(self) -> None:
+        """Wait for what the kubelet waits for before it starts the servers."""
+        await until(lambda: self.probe("/startupz"), "the guard has started")
+
+    async def source_ready(self) -> None:
+        await until(lambda: self.probe(f"/ready/{SOURCE}"), "the source is ready")
+
+    async def source_gone(self) -> None:
+        async def gone() -> bool:
+            return not await self.probe(f"/ready/{SOURCE}")
+
+        await until(gone, "the source is not ready any more")
+
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / "records").read_text().splitlines()]
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@dataclass
+class Answer:
+    """What came back for one POST."""
+
+    status: int
+    body: Any
+    headers: dict[str, str]
+
+    @property
+    def reason(self) -> str | None:
+        """The stable reason of a refusal, wherever it stands."""
+        if not isinstance(self.body, dict):
+            return None
+        if "error" in self.body:
+            found: str | None = (self.body["error"].get("data") or {}).get("reason")
+            return found
+        denial = self.body["result"].get("_meta", {}).get("interlock.dev/denial", {})
+        return denial.get("reason")
+
+    @property
+    def text(self) -> str:
+        """The text of a tool's result."""
+        found: str = self.body["result"]["content"][0]["text"]
+        return found
+
+
+class Client:
+    """A plain HTTP client that posts exactly what a test says."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
+        self.session = session
+        self.url = url
+        self._next_id = 0
+
+    async def post(self, body: bytes | str, headers: dict[str, str] | None = None, url: str = "") -> Answer:
+        async with self.session.post(url or self.url, data=body, headers={**HEADERS, **(headers or {})}) as response:
+            raw = await response.read()
+            body = json.loads(raw) if response.content_type == "application/json" and raw else raw
+            return Answer(response.status, body, dict(response.headers))
+
+    async def request(
+        self, method: str, params: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        self._next_id += 1
+        message = {"jsonrpc": "2.0", "id": self._next_id, "method": method, "params": params or {}}
+        return await self.post(json.dumps(message), headers)
+
+    async def call(self, tool: str, **arguments: Any) -> Answer:
+        return await self.request("tools/call", {"name": tool, "arguments": arguments})
+
+
+@dataclass
+class Bench:
+    """Guard, API server, scripted server and a client, all running."""
+
+    api: FakeApiServer
+    guard: Guard
+    server: StdioServer
+    client: Client
+    executed_file: Path
+
+    def executed(self) -> list[dict[str, Any]]:
+        """Every call that any server has executed, in order, and every cancellation that one was told of."""
+        if not self.executed_file.exists():
+            return []
+        return [json.loads(line) for line in self.executed_file.read_text().splitlines()]
+
+    def executed_names(self) -> list[str]:
+        return [entry["name"] for entry in self.executed() if "name" in entry]

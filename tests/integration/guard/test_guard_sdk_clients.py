@@ -1,0 +1,88 @@
+"""The official SDKs' clients against the guard in front of the official reference server, over real pipes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client as SdkClient
+
+from tests.integration.guard.fake_api_server import FakeApiServer
+from tests.integration.guard.harness import SOURCE, WAIT_SECONDS, Guard, StdioServer, a_bundle
+
+CLIENT = Path(__file__).parent / "programs" / "sdk_client.mjs"
+MAPPED = ["echo", "get-sum", "trigger-long-running-operation"]
+
+
+@pytest.fixture
+async def everything(api: FakeApiServer, guard: Guard, node: Path, node_modules: Path) -> AsyncIterator[StdioServer]:
+    api.set_bundle(a_bundle(MAPPED, read_only=["get-env"]))
+    program = node_modules / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
+    server = StdioServer(guard.pipes / SOURCE, [str(node), str(program), "stdio"])
+    await guard.started()
+    await server.start()
+    await guard.source_ready()
+    yield server
+    await server.kill()
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_the_python_sdk_lists_and_calls_what_is_permitted(
+    everything: StdioServer, guard: Guard, mode: str
+) -> None:
+    async with SdkClient(guard.url, mode=mode) as client:
+        assert sorted(tool.name for tool in (await client.list_tools()).tools) == sorted(MAPPED)
+        assert "hello" in str((await client.call_tool("echo", {"message": "hello"})).content)
+        denied = await client.call_tool("get-env", {})
+        assert denied.is_error
+        assert denied.meta == {
+            "interlock.dev/denial": {"reason": "NotGrantedByBinding", "rule": "mcpbinding/crm-sandbox"}
+        }
+        unmapped = await client.call_tool("get-tiny-image", {})
+        assert unmapped.is_error
+        assert "ToolNotMapped" in str(unmapped.meta)
+
+
+async def test_the_python_sdk_gets_progress_before_the_result(everything: StdioServer, guard: Guard) -> None:
+    seen: list[float] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        seen.append(progress)
+
+    async with SdkClient(guard.url) as client:
+        arguments = {"duration": 0.4, "steps": 4}
+        result = await client.call_tool("trigger-long-running-operation", arguments, progress_callback=on_progress)
+    assert "completed" in str(result.content)
+    assert seen == [1, 2, 3, 4]
+
+
+async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
+    everything: StdioServer, guard: Guard, node: Path, node_modules: Path
+) -> None:
+    calls = [
+        {"name": "echo", "arguments": {"message": "hello"}},
+        {"name": "get-env", "arguments": {}},
+        {"name": "trigger-long-running-operation", "arguments": {"duration": 0.4, "steps": 4}, "progress": True},
+    ]
+    seen = await run_typescript_client(node, node_modules, guard.url, calls)
+    assert sorted(seen["tools"]) == sorted(MAPPED)
+    echoed, denied, stepped = seen["results"]
+    assert "hello" in str(echoed["content"])
+    assert denied["isError"] is True
+    assert denied["_meta"]["interlock.dev/denial"]["reason"] == "NotGrantedByBinding"
+    assert stepped["progress"] == [1, 2, 3, 4]
+
+
+async def run_typescript_client(
+    node: Path, node_modules: Path, url: str, calls: list[dict[str, Any]]
+) -> dict[str, Any]:
+    process = await asyncio.create_subprocess_exec(
+        node, CLIENT, node_modules.parent, url, json.dumps(calls), stdout=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(WAIT_SECONDS):
+        out, _ = await process.communicate()
+    assert process.returncode == 0
+    result: dict[str, Any] = json.loads(out)
+    return result
