@@ -1,0 +1,1 @@
+"""Tooling for development: nothing of the product imports it."""

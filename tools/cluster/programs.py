@@ -1,0 +1,222 @@
+"""The programs that clusters are made of, and how each is had: released, or built from source."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.cluster import golang, releases, versions
+from tools.cluster.errors import UnavailableError
+from tools.cluster.golang import GoPackage
+from tools.cluster.locks import held
+from tools.cluster.process import say
+from tools.cluster.releases import Release
+from tools.cluster.settings import PartsChoice, Settings, architecture
+from tools.cluster.steps import Step, run_steps
+
+KUBERNETES_RELEASES = "https://dl.k8s.io"
+GITHUB = "https://github.com"
+GITHUB_API = "https://api.github.com/repos"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program.
+
+    Attributes:
+        name: its file name, and how others ask for it.
+        version: upstream's, with its v.
+        source: how it is built.
+        release: where it is released; None for what only the built node image needs.
+        seconds: about how long a build takes on two cores with an empty Go cache.
+    """
+
+    name: str
+    version: str
+    source: GoPackage
+    release: Release | None = None
+    seconds: int = 20
+
+    @property
+    def key(self) -> str:
+        """Changes whenever another program would come out of a build."""
+        digest = hashlib.sha256(repr((self.version, self.source)).encode())
+        for path in self.source.sources:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:10]
+
+    def built_path(self, settings: Settings) -> Path:
+        """Where the built program lies."""
+        return settings.programs / f"{self.name}-{self.version}-{self.key}" / self.name
+
+    def released_path(self, settings: Settings) -> Path:
+        """Where the released program lies."""
+        return settings.programs / f"{self.name}-{self.version}-released" / self.name
+
+
+def _kubernetes(name: str, seconds: int, *, released: bool = True) -> Program:
+    version = versions.KUBERNETES
+    major, minor, _ = version.removeprefix("v").split(".")
+    package = "k8s.io/component-base/version"
+    ldflags = f"-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+    url = f"{KUBERNETES_RELEASES}/release/{version}/bin/linux/{architecture()}/{name}"
+    source = GoPackage("kubernetes", f"k8s.io/kubernetes/cmd/{name}", ldflags)
+    return Program(name, version, source, Release(url, f"{url}.sha256") if released else None, seconds)
+
+
+def _github(repository: str, version: str, file: str, member: str = "") -> Release:
+    url = f"{GITHUB}/{repository}/releases/download/{version}/{file}"
+    return Release(url, f"{GITHUB_API}/{repository}/releases/tags/{version}", member)
+
+
+def _kwok(name: str, seconds: int) -> Program:
+    release = _github("kubernetes-sigs/kwok", versions.KWOK, f"{name}-linux-{architecture()}")
+    return Program(name, versions.KWOK, GoPackage("kwok", f"sigs.k8s.io/kwok/cmd/{name}"), release, seconds)
+
+
+def _cni(name: str, folder: str) -> Program:
+    package = f"github.com/containernetworking/plugins/plugins/{folder}/{name}"
+    return Program(name, versions.CNI_PLUGINS, GoPackage("cni-plugins", package), seconds=8)
+
+
+def _containerd(name: str, seconds: int) -> Program:
+    source = GoPackage("containerd", f"github.com/containerd/containerd/v2/cmd/{name}")
+    return Program(name, versions.CONTAINERD, source, seconds=seconds)
+
+
+def _etcd_release() -> Release:
+    folder = f"etcd-{versions.ETCD}-linux-{architecture()}"
+    return _github("etcd-io/etcd", versions.ETCD, f"{folder}.tar.gz", f"{folder}/etcd")
+
+
+def catalogue() -> tuple[Program, ...]:
+    """Every program, in the order in which a build is quickest to be of use."""
+    kind_release = _github("kubernetes-sigs/kind", versions.KIND, f"kind-linux-{architecture()}")
+    crictl_flags = f"-X sigs.k8s.io/cri-tools/pkg/version.Version={versions.CRICTL.removeprefix('v')}"
+    return (
+        _kubernetes("kubectl", 90),
+        _kubernetes("kube-apiserver", 150),
+        _kubernetes("kube-controller-manager", 60),
+        _kubernetes("kube-scheduler", 25),
+        Program("etcd", versions.ETCD, GoPackage("etcd", "go.etcd.io/etcd/server/v3"), _etcd_release(), 25),
+        _kwok("kwok", 50),
+        _kwok("kwokctl", 20),
+        Program("kind", versions.KIND, GoPackage("kind", "sigs.k8s.io/kind"), kind_release),
+        _kubernetes("kubelet", 60, released=False),
+        _kubernetes("kube-proxy", 20, released=False),
+        _kubernetes("kubeadm", 20, released=False),
+        _containerd("containerd", 50),
+        _containerd("containerd-shim-runc-v2", 10),
+        _containerd("ctr", 10),
+        Program("runc", versions.RUNC, GoPackage("runc", "github.com/opencontainers/runc", tags=("seccomp",))),
+        Program("crictl", versions.CRICTL, GoPackage("crictl", "sigs.k8s.io/cri-tools/cmd/crictl", crictl_flags)),
+        _cni("host-local", "ipam"),
+        _cni("loopback", "main"),
+        _cni("ptp", "main"),
+        _cni("bridge", "main"),
+        _cni("portmap", "meta"),
+        Program("coredns", versions.COREDNS, GoPackage("coredns", "github.com/coredns/coredns"), seconds=60),
+        Program("etcd-in-node", versions.ETCD_IN_NODE, GoPackage("etcd-in-node", "go.etcd.io/etcd/server/v3")),
+        Program(
+            "kube-router",
+            versions.KUBE_ROUTER,
+            GoPackage("kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router"),
+            seconds=60,
+        ),
+        Program(
+            "local-path-provisioner",
+            versions.LOCAL_PATH_PROVISIONER,
+            GoPackage("local-path-provisioner", "github.com/rancher/local-path-provisioner"),
+        ),
+    )
+
+
+KWOK = ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kwok", "kwokctl")
+"""What a kwok cluster needs."""
+KIND = ("kubectl", "kind")
+"""What a kind cluster needs on this machine."""
+
+
+def ensure(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
+    """Has these programs, from the cache where they are there.
+
+    Raises:
+        UnavailableError: they are to be had in no way on this machine.
+        StepFailedError: a download or a build failed.
+    """
+    wanted = _named(names)
+    found = cached(settings, names)
+    if len(found) == len(wanted):
+        return found
+    with held(settings.cache / "programs.lock", "the programs"):
+        if all(program.release for program in wanted) and _released_wanted(settings):
+            return _released(settings, wanted)
+        return _built(settings, wanted)
+
+
+def cached(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
+    """Which of these programs are there already, and where."""
+    found: dict[str, Path] = {}
+    for program in _named(names):
+        built, released = program.built_path(settings), program.released_path(settings)
+        if settings.parts is not PartsChoice.BUILT and released.exists():
+            found[program.name] = released
+        elif settings.parts is not PartsChoice.RELEASED and built.exists():
+            found[program.name] = built
+    return found
+
+
+def _named(names: Iterable[str]) -> list[Program]:
+    wanted = set(names)
+    return [program for program in catalogue() if program.name in wanted]
+
+
+def _released_wanted(settings: Settings) -> bool:
+    if settings.parts is not PartsChoice.AUTO:
+        say(f"programs: {settings.parts}, as INTERLOCK_PARTS says")
+        return settings.parts is PartsChoice.RELEASED
+    if releases.answers(f"{KUBERNETES_RELEASES}/") and releases.answers(f"{GITHUB}/"):
+        say("programs: the release servers answer, so released ones")
+        return True
+    say("programs: the release servers do not answer, so built from the Go module proxy")
+    return False
+
+
+def _released(settings: Settings, wanted: Sequence[Program]) -> dict[str, Path]:
+    steps = [_download_step(settings, program) for program in wanted]
+    run_steps("programs", steps, settings.logs)
+    return {program.name: program.released_path(settings) for program in wanted}
+
+
+def _built(settings: Settings, wanted: Sequence[Program]) -> dict[str, Path]:
+    steps = [_build_step(settings, program) for program in wanted]
+    run_steps("programs", steps, settings.logs)
+    return {program.name: program.built_path(settings) for program in wanted}
+
+
+def _download_step(settings: Settings, program: Program) -> Step:
+    target, release = program.released_path(settings), program.release
+    if release is None:
+        raise UnavailableError(f"{program.name} is not released; unset INTERLOCK_PARTS so that it can be built")
+    return Step(
+        f"{program.name} {program.version}",
+        target.exists,
+        lambda _log: releases.download(release, target),
+        "INTERLOCK_PARTS=built builds the programs instead.",
+        "downloading",
+    )
+
+
+def _build_step(settings: Settings, program: Program) -> Step:
+    target = program.built_path(settings)
+
+    def work(log: Path) -> None:
+        golang.build(golang.find_go(settings, log), program.source, target, log)
+
+    return Step(
+        f"{program.name} {program.version}",
+        target.exists,
+        work,
+        "The Go module proxy must answer (GOPROXY); what is built stays built, so run the same command again.",
+        f"building from source, some {program.seconds} s the first time",
+    )

