@@ -1,0 +1,134 @@
+"""What Interlock promises, one line each, and the mark that says which tests prove it.
+
+`@requirement("kill.latched")` on a test, or on a class of tests, says that it proves the promise. tests/contract holds
+both directions: a promise without a test fails, and a mark that names no promise fails.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+Marked = TypeVar("Marked", bound=Callable[..., object])
+Where = Literal["unit", "api", "kind"]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """One promise.
+
+    Attributes:
+        sentence: The behaviour, as a user could check it.
+        where: The cheapest place that can prove it: a unit test, a real API server, or real pods.
+    """
+
+    sentence: str
+    where: Where = "unit"
+
+
+REQUIREMENTS: dict[str, Requirement] = {
+    # Types and CRDs
+    "crd.generated": Requirement("crds/ holds exactly what the types generate"),
+    "crd.bounded": Requirement("every string and every list of the API has a bound"),
+    "crd.accepted": Requirement("a real API server accepts the CRDs and enforces their rules", "api"),
+    # Layer 1: governance
+    "governance.owner-is-a-person": Requirement("an agent without a person as its owner is refused"),
+    "governance.purpose": Requirement("an agent without a purpose is refused"),
+    "governance.policy-exists": Requirement("an agent whose policy does not exist is refused"),
+    "governance.matrix-row": Requirement("a binding without a row in the policy's matrix is refused"),
+    "governance.no-pods-before": Requirement("an agent that a layer refuses wants no child at all"),
+    "governance.pods-end": Requirement("children go when the policy, the row or the binding goes that they stood on"),
+    "governance.told": Requirement("a refusal is Ready=False and Stalled=True, with what is missing and how to fix it"),
+    "governance.layer-order": Requirement("the first layer that refuses speaks, and the later ones wait for it"),
+    "governance.same-sentence": Requirement(
+        "kubectl apply --dry-run=server answers with the reconciler's sentence", "api"
+    ),
+    # Layer 2: orchestration
+    "rollout.one-of": Requirement("exactly one of environment and rollout; environment is one stage without scope"),
+    "rollout.order": Requirement("stages go from development to staging to production, and scope only widens"),
+    "rollout.minimums": Requirement("the policy's minimums are sums that a rollout cannot undercut"),
+    "rollout.tightened": Requirement("a tightened minimum takes nothing away and holds the stages still to come"),
+    "rollout.in-turn": Requirement("no stage is entered before the one before it was Ready for its minimum"),
+    "rollout.restart": Requirement("an operator's restart neither skips nor resets a soak"),
+    "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
+    "rollout.starts-anew": Requirement("a new revision or a changed stage starts again at the first stage"),
+    "rollout.soak-stops": Requirement("a soak stops while the agent is killed or scaled to zero, and starts anew"),
+    "rollout.look-again": Requirement("whoever soaks is looked at again when the soak ends, and not before"),
+    "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),
+    "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),
+    # Layer 3: action
+    "action.one-binding": Requirement("exactly one MCPBinding serves each source in each stage, checked at the start"),
+    "action.narrowing": Requirement("an agent's permissions only narrow: naming more is refused, not cut"),
+    "action.deny-by-default": Requirement("a call needs the tool's map and every grant: binding, matrix and agent"),
+    # Layer 4: deployment
+    "deployment.children": Requirement("Deployment, Service, ServiceAccount, Role, bundle, files and NetworkPolicy"),
+    "deployment.owned": Requirement("every child is owned by its Agent, so that deleting one cleans up"),
+    "deployment.prune": Requirement("what is no longer wanted is pruned, workloads first"),
+    "deployment.drift": Requirement("a child that was changed or deleted is healed"),
+    "deployment.additions": Requirement("what others add to a child is taken out again"),
+    "deployment.restart-welcome": Requirement(
+        "a kubectl rollout restart is no drift, nor are the API server's defaults"
+    ),
+    "deployment.pod-security": Requirement("every pod passes Pod Security restricted"),
+    "deployment.no-secret-in-agent": Requirement("the agent's container sees no MCP secret and no Kubernetes token"),
+    "deployment.guard-role": Requirement("a guard may read its own Agent and its own bundle, and nothing else"),
+    "deployment.names-fit": Requirement(
+        "every child's name fits, whatever the agent, the stage and the source are named"
+    ),
+    "deployment.bundle": Requirement("the bundle carries map, grants and scope, and the guard reads it back"),
+    "deployment.workloads-last": Requirement("no workload is written before all that it needs stands"),
+    "deployment.healed-on-a-cluster": Requirement("drift of any child is healed within 10 s", "api"),
+    # The guard
+    "guard.decides": Requirement("the guard refuses whatever is not mapped and granted by every layer"),
+    "guard.scope": Requirement("a call outside the stage's scope, or without its value, is refused"),
+    "guard.lists-permitted": Requirement(
+        "tools/list shows permitted tools only; unmapped and missing ones answer alike"
+    ),
+    "guard.records": Requirement("each decision is one JSON line, written before the call is forwarded"),
+    "guard.killed": Requirement("a guard that has seen a kill answers 503 with the reason, and closes open streams"),
+    "guard.stale": Requirement("a guard that is cut off from the API server denies once its lease has run out"),
+    "guard.sdk-clients": Requirement("the official Python and TypeScript clients work against the guard"),
+    "guard.on-a-cluster": Requirement(
+        "an allowed call succeeds in a pod; unmapped ones and deletes are denied", "kind"
+    ),
+    # Kill
+    "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
+    "kill.latched": Requirement("only off releases: removing the annotation does not"),
+    "kill.zero": Requirement("a killed agent's workload is held at zero, whoever scales it"),
+    "kill.order": Requirement("pods are deleted first, with a grace period of 1, then workloads are scaled to zero"),
+    "kill.never-up": Requirement("an agent that is created killed never gets a pod"),
+    "kill.insists": Requirement("a kill goes on trying while the API server refuses"),
+    "kill.shares-nothing": Requirement("the kill path imports no layer"),
+    "kill.recorded": Requirement("status.kill says why, since when, when no pod was left, and when it was released"),
+    "kill.while-hanging": Requirement("a kill works while a reconcile hangs", "api"),
+    "kill.on-a-cluster": Requirement("no container runs 5 s after a kill, and none comes back before off", "kind"),
+    # The operator
+    "operator.converges": Requirement("after any failed write the status is true and the next look converges"),
+    "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),
+    "operator.idle-on-a-cluster": Requirement("no writes in 60 s of steady state with 100 agents", "api"),
+    "operator.liveness": Requirement("a dead watch, a hanging loop and an ended kill path make /healthz fail"),
+    "operator.old-cluster": Requirement("a cluster older than 1.33 is refused at the start, in one sentence"),
+    "operator.unreadable": Requirement("an object that cannot be read is named, and harms no other agent"),
+    "operator.queue": Requirement("an agent is looked at once at a time, never lost, later and later on failure"),
+    "operator.late-news": Requirement("an older version of an object never wins over a newer one"),
+    # Status
+    "status.conditions": Requirement("conditions stand in layer order and change their time only with their status"),
+    "status.zero-replicas": Requirement("replicas 0 is Ready=True with reason ScaledToZero"),
+    "status.events": Requirement("one Event for each change of a layer, of Ready, of the stage, at kill and release"),
+    "status.kill-untouched": Requirement("the reconciler never writes status.kill"),
+    # The code
+    "code.layers": Requirement("each layer says in a README what it is for, and operator/ is no package"),
+    "code.sizes": Requirement("no function is longer than 50 lines, no module than 500"),
+    "code.rights": Requirement("the operator may not exec, escalate, bind, impersonate or read Secrets"),
+}
+
+
+def requirement(*names: str) -> Callable[[Marked], Marked]:
+    """Mark a test, or a class of tests, as a proof of these promises.
+
+    Raises:
+        LookupError: There is no such promise.
+    """
+    unknown = [name for name in names if name not in REQUIREMENTS]
+    if unknown:
+        raise LookupError(f"tests/requirements.py has no {', '.join(unknown)}")
+    return lambda marked: marked
