@@ -109,7 +109,9 @@ class Kubectl:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
             assert proxy.stdout is not None
             try:
-                yield DryRuns(http.client.HTTPConnection(proxy.stdout.readline().split()[-1], timeout=30))
+                address = proxy.stdout.readline().split()[-1]
+                with contextlib.closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+                    yield DryRuns(connection)
             finally:
                 proxy.terminate()
 

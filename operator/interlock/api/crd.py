@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from interlock.api.kinds import KINDS, Column, Kind
+from interlock.api.lint import MAX_CRD_BYTES, lint_crds
 from interlock.api.meta import CATEGORY, GROUP, VERSION
 from interlock.api.schema import Schema, structural_schema
 
@@ -92,17 +93,30 @@ def find_drift(directory: Path) -> list[str]:
     return drift + [f"{path} is not generated" for path in extra]
 
 
+def find_mistakes() -> list[str]:
+    """Return one line for everything in the CRDs that the API conventions forbid."""
+    too_large = [
+        f"{name} has more than {MAX_CRD_BYTES} bytes"
+        for name, text in render_files().items()
+        if len(text.encode()) > MAX_CRD_BYTES
+    ]
+    return lint_crds([build_crd(kind) for kind in KINDS]) + too_large
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Write the files, or say which of them have drifted; return the exit code."""
+    """Write the files, or say which of them have drifted and what the lint finds; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m interlock.api.crd", description=__doc__)
     parser.add_argument("directory", type=Path, help="folder of the generated files")
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file differs")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, fail if a file differs or the lint finds something"
+    )
     options = parser.parse_args(arguments)
     if options.check:
         drift = find_drift(options.directory)
-        for line in drift:
-            sys.stderr.write(f"{line}: run `make crds` and commit the result\n")
-        return 1 if drift else 0
+        mistakes = find_mistakes()
+        complaints = [f"{line}: run `make crds` and commit the result" for line in drift] + mistakes
+        sys.stderr.writelines(f"{line}\n" for line in complaints)
+        return 1 if complaints else 0
     options.directory.mkdir(parents=True, exist_ok=True)
     for name, text in render_files().items():
         (options.directory / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,428 @@
+"""The admission policies on a real API server: what they refuse, and that no kill is ever among it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.refusals import minimum_refusals, name_refusal, row_refusals
+from tests.integration.kubectl import AGENT, POLICY, ROOT, Answer, Cluster, DryRuns, Kubectl, edited, eventually
+
+pytestmark = pytest.mark.api
+
+KILL = "interlock.dev/kill-switch"
+SCOPE = [{"dimension": "region", "values": ["eu-west"]}]
+LATCHED = "removing interlock.dev/kill-switch does not release it: set it to off"
+
+
+@pytest.fixture(scope="module")
+def kubectl(kwok_cluster: Cluster) -> Iterator[Kubectl]:
+    client = Kubectl(kwok_cluster)
+    client.install_crds()
+    folders = [str(ROOT / "manifests" / name) for name in ("admission", "admission-1.36")]
+    was_there = client.run("get", "validatingadmissionpolicy", "agents-create.interlock.dev").ok
+    for folder in folders:
+        client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
+    with client.namespace() as empty, client.proxied() as server:
+        # Bindings are applied in the order of their names: this one is the last.
+        asks = "create-an-agentpolicy-in-this-namespace-first"
+        eventually(lambda: asks in server.try_create(AGENT, empty).text, "admission policies are in force")
+    yield client
+    if not was_there:  # other tests find the cluster as this module did
+        for folder in folders:
+            client.must("delete", "-k", folder)
+
+
+@pytest.fixture(scope="module")
+def server(kubectl: Kubectl) -> Iterator[DryRuns]:
+    with kubectl.proxied() as dry_runs:
+        yield dry_runs
+
+
+@pytest.fixture
+def namespace(kubectl: Kubectl) -> Iterator[str]:
+    with kubectl.namespace() as name:
+        yield name
+
+
+def create(kubectl: Kubectl, namespace: str, *manifests: dict[str, Any]) -> None:
+    for manifest in manifests:
+        eventually(lambda manifest=manifest: _created(kubectl, namespace, manifest), "the policy is known to admission")
+
+
+def _created(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> bool:
+    """Create `manifest`, or find that a policy made a moment ago has not reached admission yet."""
+    answer = kubectl.create(manifest, namespace)
+    assert answer.ok or "no params found" in answer.text, answer.text
+    return answer.ok
+
+
+def policy(**rollout: Any) -> dict[str, Any]:
+    return edited(POLICY, spec__rollout=rollout)
+
+
+def agent(*stages: dict[str, Any], sources: tuple[str, ...] = (), **edits: Any) -> dict[str, Any]:
+    bindings = [{"source": source} for source in sources]
+    if not stages:
+        return edited(AGENT, spec__bindings=bindings, **edits)
+    return edited(AGENT, spec__environment=None, spec__rollout={"stages": list(stages)}, spec__bindings=bindings)
+
+
+def stage(name: str, environment: str, duration: str | None = None, scope: Any = None) -> dict[str, Any]:
+    step = {"name": name, "environment": environment, "minDuration": duration, "scope": scope}
+    return {key: value for key, value in step.items() if value is not None}
+
+
+def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, Any]) -> list[str]:
+    """What the reconciler says about the same two objects."""
+    read, demands = Agent.model_validate(agent_manifest), AgentPolicy.model_validate(policy_manifest)
+    name = demands.metadata.name
+    return [
+        *minimum_refusals(read.spec.stages, name, demands.spec.rollout),
+        *row_refusals(read.metadata.name, read.spec, name, demands.spec),
+    ]
+
+
+STAGED = (
+    stage("staging", "staging", "168h"),
+    stage("one-region", "production", "48h", SCOPE),
+    stage("everywhere", "production"),
+)
+BOTH_ANSWER = {
+    "default minimums kept": (policy(), agent(*STAGED)),
+    "development alone": (policy(), agent()),
+    "staging alone": (policy(), agent(stage("s", "staging"))),
+    "environment staging": (policy(), agent(spec__environment="staging")),
+    "environment production": (policy(), agent(spec__environment="production")),
+    "environment production where nothing is demanded": (
+        policy(minStaging="0s", requireLimitedScope=False),
+        agent(spec__environment="production"),
+    ),
+    "no staging stage": (policy(), agent(*STAGED[1:])),
+    "staging without minDuration": (policy(), agent(stage("s", "staging"), *STAGED[1:])),
+    "staging a second short": (policy(), agent(stage("s", "staging", "167h59m59s"), *STAGED[1:])),
+    "staging half a second short": (policy(minStaging="1s"), agent(stage("s", "staging", "500ms"), *STAGED[1:])),
+    "staging minutes short": (policy(), agent(stage("s", "staging", "90m"), *STAGED[1:])),
+    "staging in two stages": (
+        policy(),
+        agent(stage("s1", "staging", "100h", SCOPE), stage("s2", "staging", "68h"), *STAGED[1:]),
+    ),
+    "staging in two stages, short": (
+        policy(),
+        agent(stage("s1", "staging", "100h"), stage("s2", "staging", "67h"), *STAGED[1:]),
+    ),
+    "staging not demanded": (policy(minStaging="0s"), agent(*STAGED[1:])),
+    "no limited scope": (policy(), agent(STAGED[0], STAGED[2])),
+    "limited scope not demanded": (policy(requireLimitedScope=False), agent(STAGED[0], STAGED[2])),
+    "limited scope too short": (policy(), agent(STAGED[0], stage("one", "production", "47h", SCOPE), STAGED[2])),
+    "limited scope without minDuration": (policy(), agent(STAGED[0], stage("one", "production", None, SCOPE))),
+    "limited scope in two stages": (
+        policy(),
+        agent(
+            STAGED[0],
+            stage("one", "production", "24h", SCOPE),
+            stage("two", "production", "24h", [{"dimension": "region", "values": ["eu-west", "eu-north"]}]),
+            STAGED[2],
+        ),
+    ),
+    "a limited scope is long enough even where none is demanded": (
+        policy(requireLimitedScope=False),
+        agent(STAGED[0], stage("one", "production", "1h", SCOPE), STAGED[2]),
+    ),
+    "staging and limited scope short": (
+        policy(),
+        agent(stage("s", "staging", "1h"), stage("one", "production", "30m", SCOPE), STAGED[2]),
+    ),
+    "minimums of seconds": (
+        policy(minStaging="5s", minLimitedScope="5s"),
+        agent(stage("s", "staging", "5s"), stage("one", "production", "5s", SCOPE), stage("all", "production")),
+    ),
+    "a row for the source": (policy(), agent(sources=("crm",))),
+    "no row for the source": (policy(), agent(sources=("mail",))),
+    "no row for two sources": (policy(), agent(sources=("mail", "crm", "files"))),
+    "no row for the agent": (policy(), agent(sources=("crm",), metadata__name="other")),
+    "no matrix": (edited(policy(), spec__dataAccess=None), agent(sources=("crm",))),
+    "everything at once": (policy(), agent(stage("all", "production"), sources=("mail",))),
+}
+
+
+@pytest.mark.parametrize(("policy_manifest", "agent_manifest"), BOTH_ANSWER.values(), ids=list(BOTH_ANSWER))
+def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
+    kubectl: Kubectl,
+    server: DryRuns,
+    namespace: str,
+    policy_manifest: dict[str, Any],
+    agent_manifest: dict[str, Any],
+) -> None:
+    create(kubectl, namespace, policy_manifest, edited(policy(minStaging="0s"), metadata__name="another"))
+    expected = python_refusals(agent_manifest, policy_manifest)
+
+    def says_as_expected() -> bool:  # the policy reaches admission within a moment
+        answer = server.try_create(agent_manifest, namespace)
+        return answer.text.endswith("denied request: " + "; ".join(expected)) if expected else answer.ok
+
+    eventually(says_as_expected, f"{expected}", seconds=5)
+
+
+def test_apply_with_server_dry_run_gives_the_verdict_of_admission(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy())
+    text = json.dumps(agent(sources=("mail",)))
+    answer = kubectl.run("apply", "--dry-run=server", "-n", namespace, "-f", "-", stdin=text)
+    assert not answer.ok
+    assert (
+        "spec.bindings: AgentPolicy support has no dataAccess row for agent support-triage and source mail: "
+        "add the row, or remove the binding"
+    ) in answer.text
+
+
+def test_an_agent_without_any_policy_is_told_to_create_one(kubectl: Kubectl, server: DryRuns, namespace: str) -> None:
+    answer = server.try_create(AGENT, namespace)
+    assert not answer.ok
+    assert "binding 'create-an-agentpolicy-in-this-namespace-first' denied request" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "is_admitted"),
+    [("a", True), ("a" * 52, True), ("a" * 53, False), ("a.b", False), ("support-triage-2", True)],
+)
+def test_an_agent_name_is_a_label_of_at_most_52(
+    kubectl: Kubectl,
+    server: DryRuns,
+    namespace: str,
+    name: str,
+    *,
+    is_admitted: bool,
+) -> None:
+    create(kubectl, namespace, policy())
+    manifest = edited(AGENT, metadata__name=name)
+    eventually(lambda: server.try_create(AGENT, namespace).ok, "the policy is known")
+    answer = server.try_create(manifest, namespace)
+    assert answer.ok is is_admitted
+    assert (name_refusal(name) is None) is is_admitted
+    assert is_admitted or str(name_refusal(name)) in answer.text
+
+
+def update(kubectl: Kubectl, namespace: str, **edits: Any) -> Answer:
+    """Change the agent that is there; dry, so that it can be asked again."""
+    patch = json.dumps(edited({}, **edits))
+    return kubectl.run("patch", "agent", AGENT["metadata"]["name"], "-n", namespace, *PATCH, patch)
+
+
+PATCH = ("--dry-run=server", "--type=merge", "-p")
+
+
+def test_a_changed_spec_is_refused_in_the_same_words(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy(), agent(*STAGED))
+    changed = agent(stage("s", "staging", "1h"), *STAGED[1:], sources=("mail",))
+    expected = "; ".join(python_refusals(changed, policy()))
+    answer = update(kubectl, namespace, spec=changed["spec"])
+    assert not answer.ok
+    assert f"denied request: {expected}" in answer.text
+    assert update(kubectl, namespace, spec__replicas=2).ok
+
+
+def test_a_tightened_policy_lets_labels_and_re_apply_pass_but_no_change_of_the_spec(
+    kubectl: Kubectl,
+    namespace: str,
+) -> None:
+    create(kubectl, namespace, policy(), agent(*STAGED))
+    tighter = json.dumps(policy(minStaging="200h"))
+    kubectl.must("replace", "-n", namespace, "-f", "-", stdin=tighter)
+    eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts", seconds=5)
+    assert update(kubectl, namespace, metadata__labels={"team": "support"}).ok
+    assert kubectl.replace(agent(*STAGED), namespace).ok
+
+
+# Killing.
+
+
+def annotate(kubectl: Kubectl, namespace: str, value: str, *options: str) -> Answer:
+    argument = f"{KILL}={value}" if value != "-" else f"{KILL}-"
+    return kubectl.run(
+        "annotate", "agent", AGENT["metadata"]["name"], "-n", namespace, "--overwrite", argument, *options
+    )
+
+
+def assert_kill_and_release_pass(kubectl: Kubectl, namespace: str) -> None:
+    for value in ("incident-42", "off"):
+        answer = annotate(kubectl, namespace, value)
+        assert answer.ok, answer.text
+
+
+def test_kill_passes_after_a_policy_was_tightened(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy(), agent(*STAGED, sources=("crm",)))
+    kubectl.must("replace", "-n", namespace, "-f", "-", stdin=json.dumps(edited(policy(), spec__dataAccess=None)))
+    eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts", seconds=5)
+    assert_kill_and_release_pass(kubectl, namespace)
+
+
+def test_kill_passes_after_all_policies_were_deleted(
+    kubectl: Kubectl,
+    server: DryRuns,
+    namespace: str,
+) -> None:
+    create(kubectl, namespace, policy(), agent(*STAGED, sources=("crm",)))
+    kubectl.must("delete", "agentpolicy", "--all", "-n", namespace)
+    other = edited(AGENT, metadata__name="other")
+    eventually(lambda: not server.try_create(other, namespace).ok, "the policies are gone", seconds=5)
+    assert_kill_and_release_pass(kubectl, namespace)
+
+
+def test_kill_passes_while_the_agent_is_being_deleted(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy(), edited(AGENT, metadata__finalizers=["interlock.dev/test"]))
+    name = AGENT["metadata"]["name"]
+    kubectl.must("delete", "agent", name, "-n", namespace, "--wait=false")
+    assert_kill_and_release_pass(kubectl, namespace)
+    assert annotate(kubectl, namespace, "again").ok
+    finalizers = ("--type=merge", "-p", '{"metadata": {"finalizers": null, "annotations": null}}')
+    kubectl.must("patch", "agent", name, "-n", namespace, *finalizers)
+
+
+def without_rules(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: without_rules(value) for key, value in node.items() if key != "x-kubernetes-validations"}
+    return [without_rules(value) for value in node] if isinstance(node, list) else node
+
+
+def test_kill_passes_on_a_spec_that_violates_every_rule(kubectl: Kubectl, server: DryRuns, namespace: str) -> None:
+    """As after an upgrade that brought new rules: the object is older than they are."""
+    broken = edited(AGENT, spec__owner__email="team@", spec__purpose=" ", spec__rollout={"stages": [*reversed(STAGED)]})
+    create(kubectl, namespace, policy(minStaging="0s", requireLimitedScope=False))
+    crd = without_rules(yaml.safe_load((ROOT / "crds" / "agents.yaml").read_text(encoding="utf-8")))
+    kubectl.must("replace", "-f", "-", stdin=json.dumps(crd))
+    try:
+        eventually(lambda: server.try_create(broken, namespace).ok, "the CRD without rules is in force")
+        create(kubectl, namespace, broken)
+        rootless = edited(broken, spec__policyRef=None, spec__owner=None)
+        assert kubectl.replace(rootless, namespace).ok
+    finally:
+        kubectl.install_crds()
+    fresh = edited(broken, metadata__name="fresh")
+    eventually(lambda: "both set" in server.try_create(fresh, namespace).text, "the rules are back")
+    assert_kill_and_release_pass(kubectl, namespace)
+
+
+def test_kill_passes_when_the_kind_of_the_policies_is_not_served(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy(), agent(*STAGED))
+    try:
+        kubectl.must("delete", "crd", "agentpolicies.interlock.dev")
+        assert_kill_and_release_pass(kubectl, namespace)
+        assert annotate(kubectl, namespace, "again").ok
+    finally:
+        kubectl.install_crds()
+    assert annotate(kubectl, namespace, "off").ok
+
+
+# The latch.
+
+
+@pytest.fixture(params=["incident-42", "", "Off"])
+def killed(kubectl: Kubectl, namespace: str, request: pytest.FixtureRequest) -> str:
+    """A namespace with an agent that is killed: any value but off kills."""
+    create(kubectl, namespace, policy(), AGENT)
+    assert annotate(kubectl, namespace, request.param).ok
+    return namespace
+
+
+def test_removing_the_annotation_is_refused_however_it_is_done(kubectl: Kubectl, killed: str) -> None:
+    attempts = [
+        annotate(kubectl, killed, "-"),
+        kubectl.replace(AGENT, killed),
+        kubectl.run(
+            "patch",
+            "agent",
+            "support-triage",
+            "-n",
+            killed,
+            "--type=merge",
+            "-p",
+            '{"metadata": {"annotations": null}}',
+        ),
+    ]
+    for attempt in attempts:
+        assert not attempt.ok
+        assert LATCHED in attempt.text
+
+
+def test_other_values_pass_and_off_releases_and_may_then_be_removed(kubectl: Kubectl, killed: str) -> None:
+    for value in ("another-reason", "off", "-"):
+        answer = annotate(kubectl, killed, value)
+        assert answer.ok, answer.text
+
+
+def test_a_sync_that_no_longer_owns_the_annotation_is_refused(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy())
+
+    def sync(manifest: dict[str, Any]) -> Answer:
+        options = ("apply", "--server-side", "--field-manager=gitops", "-n", namespace, "-f", "-")
+        return kubectl.run(*options, stdin=json.dumps(manifest))
+
+    assert sync(edited(AGENT, metadata__annotations={KILL: "incident-42"})).ok
+    answer = sync(AGENT)
+    assert not answer.ok
+    assert LATCHED in answer.text
+
+
+def test_a_killed_agent_can_be_edited_and_deleted(kubectl: Kubectl, killed: str) -> None:
+    name = AGENT["metadata"]["name"]
+    assert update(kubectl, killed, spec__replicas=3, metadata__labels={"a": "b"}).ok
+    kubectl.must("delete", "agent", name, "-n", killed, "--timeout=10s")
+
+
+# Who set the switch.
+
+
+def stamp(kubectl: Kubectl, namespace: str) -> str | None:
+    found = kubectl.must("get", "agent", AGENT["metadata"]["name"], "-n", namespace, "-o", "json").json()
+    stamped: str | None = found["metadata"].get("annotations", {}).get(f"{KILL}-by")
+    return stamped
+
+
+def as_user(name: str) -> tuple[str, str]:
+    return (f"--as={name}", "--as-group=system:masters")
+
+
+def test_the_api_server_stamps_who_set_the_switch(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy(), AGENT)
+    assert stamp(kubectl, namespace) is None
+    for user, value in (("ada", "incident-42"), ("grace", "worse"), ("alan", "off")):
+        assert annotate(kubectl, namespace, value, *as_user(user)).ok
+        assert stamp(kubectl, namespace) == user
+    patch = '{"metadata": {"annotations": {"interlock.dev/kill-switch-by": "nobody"}}}'
+    kubectl.must("patch", "agent", "support-triage", "-n", namespace, "--type=merge", "-p", patch)
+    assert stamp(kubectl, namespace) == "alan"
+
+
+# Who may write the status.
+
+
+def test_only_who_may_reconcile_agents_may_write_their_status(kubectl: Kubectl, namespace: str) -> None:
+    create(kubectl, namespace, policy(), AGENT)
+    user = f"--as=system:serviceaccount:{namespace}:writer"
+
+    def write() -> Answer:
+        patch = '{"status": {"observedGeneration": 1}}'
+        options = ("--subresource=status", "--type=merge", "-p", patch, user)
+        return kubectl.run("patch", "agent", "support-triage", "-n", namespace, *options)
+
+    def grant(name: str, resource: str, *verbs: str) -> None:
+        manifest = {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "Role",
+            "metadata": {"name": name},
+            "rules": [{"apiGroups": ["interlock.dev"], "resources": [resource], "verbs": list(verbs)}],
+        }
+        kubectl.must("create", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
+        account = f"--serviceaccount={namespace}:writer"
+        kubectl.must("create", "rolebinding", name, "-n", namespace, f"--role={name}", account)
+
+    grant("status", "agents/status", "get", "patch", "update")
+    eventually(
+        lambda: "grant the verb reconcile on agents.interlock.dev" in write().text, "RBAC lets it pass, admission not"
+    )
+    grant("reconcile", "agents", "get", "reconcile")
+    eventually(lambda: write().ok, "the verb is granted")
