@@ -27,13 +27,13 @@ class Applier:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def carry_out(self, plan: Plan, namespace: str, agent: str) -> None:
-        """Apply what prepares, then the workloads, then prune.
+        """Apply what prepares, then the grants, then the workloads, then prune.
 
         Raises:
             ApplyFailed: Nothing after the first group with a failure was tried.
         """
-        await self._together(self._apply(manifest) for manifest in plan.prepare)
-        await self._together(self._apply(manifest) for manifest in plan.workloads)
+        for group in (plan.prepare, plan.grants, plan.workloads):
+            await self._together(self._apply(manifest) for manifest in group)
         await self._together(self._prune(key, namespace, agent) for key in plan.prune)
 
     async def _together(self, writes: Iterable[object]) -> None:

@@ -15,6 +15,7 @@ from interlock.deployment.services import build_service
 from interlock.deployment.workload import build_deployment
 
 WORKLOAD = "Deployment"
+GRANT = "RoleBinding"
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,21 @@ class Plan:
 
     Attributes:
         prepare: To be applied before any pod may start, in any order.
-        workloads: To be applied once all of `prepare` stands.
+        grants: To be applied once all of `prepare` stands: who may not bind just any Role is refused the binding to
+            one that is not there yet.
+        workloads: To be applied once all of `grants` stands.
         prune: To be deleted, workloads first.
     """
 
     prepare: tuple[Manifest, ...] = ()
+    grants: tuple[Manifest, ...] = ()
     workloads: tuple[Manifest, ...] = ()
     prune: tuple[ChildKey, ...] = ()
 
     @property
     def is_empty(self) -> bool:
         """No write is owed."""
-        return not (self.prepare or self.workloads or self.prune)
+        return not (self.prepare or self.grants or self.workloads or self.prune)
 
 
 def desired_children(placement: Placement) -> tuple[Manifest, ...]:
@@ -70,7 +74,8 @@ def plan_children(desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChi
     wanted = {key_of(manifest) for manifest in desired}
     surplus = [key for key in live if key not in wanted]
     return Plan(
-        prepare=tuple(manifest for manifest in owed if manifest["kind"] != WORKLOAD),
+        prepare=tuple(manifest for manifest in owed if manifest["kind"] not in (GRANT, WORKLOAD)),
+        grants=tuple(manifest for manifest in owed if manifest["kind"] == GRANT),
         workloads=tuple(manifest for manifest in owed if manifest["kind"] == WORKLOAD),
         prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
     )
