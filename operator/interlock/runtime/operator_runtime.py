@@ -1,17 +1,17 @@
 """Everything that lives as long as the operator does, wired once and passed to the handlers."""
 
 import asyncio
+import functools
 import logging
 import socket
 from typing import Any
-
-import aiohttp
 
 from interlock.clock import utc_now
 from interlock.cluster.applier import Applier
 from interlock.cluster.children import ChildStore
 from interlock.cluster.client import Client, Json
 from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING, Kind
+from interlock.cluster.patience import patiently
 from interlock.cluster.primaries import Key, Primaries, key_of, version_of
 from interlock.cluster.reader import Reader
 from interlock.cluster.reporter import Reporter
@@ -26,8 +26,6 @@ from interlock.settings import Settings
 from interlock.telemetry.server import serve
 
 _log = logging.getLogger(__name__)
-
-REACH_SECONDS = 1.0
 
 
 class Runtime:
@@ -58,7 +56,7 @@ class Runtime:
             ApiError: The API server refuses us.
         """
         client = await Client.connect(self.settings.kubeconfig)
-        version = await _reach(client)
+        version = await patiently(functools.partial(check_version, client))
         store = ChildStore()
         informer = ChildInformer(client, store, self.queue.add)
         self._spawn(self._heartbeat.run())
@@ -115,7 +113,8 @@ class Runtime:
     async def _prime(self, client: Client) -> None:
         """Know all policies and bindings before any agent is judged: an unknown policy is a missing one."""
         for kind in (AGENT_POLICY, MCP_BINDING, AGENT):
-            for raw in (await client.get(kind.everywhere()))["items"]:
+            found = await patiently(functools.partial(client.get, kind.everywhere()))
+            for raw in found["items"]:
                 self.take(kind, {"apiVersion": "interlock.dev/v1alpha1", "kind": kind.kind, **raw}, is_deleted=False)
 
     def _spawn(self, work: Any) -> None:
@@ -139,13 +138,3 @@ class Runtime:
         """Forget what the kill path's watch saw go: kopf's does not tell what went while it was cut off."""
         kinds = {AGENT.kind: AGENT, AGENT_POLICY.kind: AGENT_POLICY, MCP_BINDING.kind: MCP_BINDING}
         self._loop.call_soon_threadsafe(self._forget, kinds[kind], key)
-
-
-async def _reach(client: Client) -> str:
-    """Wait for the API server, however long it is away, and return its version."""
-    while True:
-        try:
-            return await check_version(client)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            _log.warning("the API server cannot be reached yet", extra={"error": str(error) or repr(error)})
-            await asyncio.sleep(REACH_SECONDS)
