@@ -1,0 +1,184 @@
+"""The API server of a test as plain JSON: hundreds of looks without a kubectl process for each."""
+
+import contextlib
+import http.client
+import json
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import yaml
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+WAIT_SECONDS = 15.0
+REQUEST_SECONDS = 30.0
+POLL_SECONDS = 0.05
+MERGE_PATCH = "application/merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+
+_OURS = "/apis/interlock.dev/v1alpha1"
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_PREFIXES = {
+    "agents": _OURS,
+    "agentpolicies": _OURS,
+    "mcpbindings": _OURS,
+    "deployments": "/apis/apps/v1",
+    "replicasets": "/apis/apps/v1",
+    "networkpolicies": "/apis/networking.k8s.io/v1",
+    "roles": _RBAC,
+    "rolebindings": _RBAC,
+    "events": "/apis/events.k8s.io/v1",
+}
+CHILD_KINDS = {
+    "Deployment": "deployments",
+    "ConfigMap": "configmaps",
+    "Service": "services",
+    "ServiceAccount": "serviceaccounts",
+    "Role": "roles",
+    "RoleBinding": "rolebindings",
+    "NetworkPolicy": "networkpolicies",
+}
+
+
+class Refused(Exception):  # noqa: N818 - it says what the API server did
+    """The API server refused a request."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach an API server as its administrator."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext
+
+    @classmethod
+    def of(cls, kubeconfig: Path) -> "Access":
+        """Read the first cluster and user of a kubeconfig that names files."""
+        config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        url = urlsplit(cluster["server"])
+        tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        tls.load_cert_chain(user["client-certificate"], user["client-key"])
+        return cls(str(url.hostname), int(url.port or 443), tls)
+
+    def connect(self, seconds: float) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(self.host, self.port, timeout=seconds, context=self.tls)
+
+
+@dataclass
+class Api:
+    """Requests as the cluster's administrator."""
+
+    access: Access
+    _connection: http.client.HTTPSConnection | None = field(default=None, repr=False)
+
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Json:
+        text = json.dumps(body) if body is not None else None
+        if self._connection is None:
+            self._connection = self.access.connect(REQUEST_SECONDS)
+        try:
+            self._connection.request(method, path, text, {"Content-Type": content_type, "Accept": "application/json"})
+            answer = self._connection.getresponse()
+            data = answer.read()
+        except (OSError, http.client.HTTPException):
+            self.close()
+            raise
+        if answer.status >= 300:
+            raise Refused(answer.status, str(json.loads(data).get("message")) if data[:1] == b"{" else data.decode())
+        loaded: Json = json.loads(data)
+        return loaded
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def listed(self, plural: str, namespace: str, selector: str = "") -> list[Json]:
+        query = f"?labelSelector={selector}" if selector else ""
+        items: list[Json] = self.request("GET", _path(plural, namespace) + query)["items"]
+        return items
+
+    def get(self, plural: str, namespace: str, name: str) -> Json:
+        return self.request("GET", _path(plural, namespace, name))
+
+    def find(self, plural: str, namespace: str, name: str) -> Json | None:
+        try:
+            return self.get(plural, namespace, name)
+        except Refused as refused:
+            if refused.status == 404:
+                return None
+            raise
+
+    def create(self, manifest: Json, namespace: str) -> Json:
+        return self.request("POST", _path(_plural(manifest), namespace), manifest)
+
+    def apply(self, manifest: Json, namespace: str, manager: str = "somebody") -> Json:
+        path = f"{_path(_plural(manifest), namespace, manifest['metadata']['name'])}?fieldManager={manager}&force=true"
+        return self.request("PATCH", path, manifest, APPLY_PATCH)
+
+    def patch(self, plural: str, namespace: str, name: str, body: Any) -> Json:
+        """Merge a dict into an object, or apply a list of JSON patch operations, as `somebody`."""
+        content_type = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
+        return self.request("PATCH", f"{_path(plural, namespace, name)}?fieldManager=somebody", body, content_type)
+
+    def delete(self, plural: str, namespace: str, name: str) -> None:
+        self.request("DELETE", _path(plural, namespace, name))
+
+    @contextlib.contextmanager
+    def watching(self, plural: str, namespace: str) -> Iterator[list[Json]]:
+        """Collect all events of a collection, from its present objects on, for as long as the context lasts."""
+        seen: list[Json] = []
+        connection = self.access.connect(REQUEST_SECONDS)
+        connection.request("GET", f"{_path(plural, namespace)}?watch=1&timeoutSeconds=90")
+        answer = connection.getresponse()
+
+        def collect() -> None:
+            with contextlib.suppress(OSError, ValueError, AttributeError, http.client.HTTPException):
+                while line := answer.readline():
+                    seen.append(json.loads(line))
+
+        thread = threading.Thread(target=collect, daemon=True)
+        thread.start()
+        try:
+            yield seen
+        finally:
+            if connection.sock is not None:
+                with contextlib.suppress(OSError):
+                    connection.sock.shutdown(2)
+            thread.join(5)
+            answer.close()
+            connection.close()
+
+
+def eventually(look: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
+    """Return the first answer of `look` that is not None and not False."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = look()
+        if found is not None and found is not False:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+def _plural(manifest: Json) -> str:
+    own = {"Agent": "agents", "AgentPolicy": "agentpolicies", "MCPBinding": "mcpbindings", "Pod": "pods"}
+    return (own | CHILD_KINDS)[manifest["kind"]]
+
+
+def _path(plural: str, namespace: str, name: str = "") -> str:
+    base = f"{_PREFIXES.get(plural, '/api/v1')}/namespaces/{namespace}/{plural}"
+    return f"{base}/{name}" if name else base

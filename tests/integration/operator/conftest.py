@@ -1,0 +1,212 @@
+"""A kwok cluster of this folder's own, the operator as a process with its real rights, namespaces that do not meet."""
+
+import json
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from tests.integration.operator.api import Access, Api, Refused, eventually
+from tests.integration.operator.fault_proxy import FaultProxy
+from tests.integration.operator.world import Room
+from tests.support.operator_process import OperatorProcess
+from tools.cluster import kwok
+
+ROOT = Path(__file__).parents[3]
+AUDIT_POLICY = Path(__file__).parent / "audit-policy.yaml"
+OPERATOR_NAMESPACE = "interlock-system"
+USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:interlock"
+COMMAND_SECONDS = 60
+LOG_SHOWN = 20_000
+_LOG = pytest.StashKey[tuple[Path, int]]()
+CLEAN_SECONDS = 30.0
+
+
+@dataclass
+class Operators:
+    """The one operator of the cluster: the same process from test to test unless one asks for another."""
+
+    cluster: kwok.KwokCluster
+    folder: Path
+    api: Api
+    log: Path
+    _running: OperatorProcess | None = field(default=None)
+
+    def use(self, url: str = "", **environment: str) -> OperatorProcess:
+        """Return an operator that runs and speaks to this address, the API server's own by default."""
+        wanted = self.kubeconfig(url)
+        running = self._running
+        if running and running.is_running and (running.kubeconfig, running.environment) == (wanted, environment):
+            return running
+        self.stop()
+        self._running = OperatorProcess(wanted, self.log, environment)
+        return self._running.start()
+
+    def stop(self) -> None:
+        if self._running is not None and self._running.is_running:
+            self._running.stop()
+
+    def tail(self) -> str:
+        return self._running.tail() if self._running else ""
+
+    def kubeconfig(self, url: str = "") -> Path:
+        """Write a kubeconfig with a token of the operator's own ServiceAccount: it can do what it may, no more."""
+        path = self.folder / f"kubeconfig-{abs(hash(url))}"
+        if not path.exists():
+            path.write_text(yaml.safe_dump(self._config(url)), encoding="utf-8")
+        return path
+
+    def _config(self, url: str) -> dict[str, object]:
+        admin = yaml.safe_load(self.cluster.kubeconfig.read_text(encoding="utf-8"))
+        server = dict(admin["clusters"][0]["cluster"])
+        if url:
+            server = {"server": url}
+        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/interlock/token"
+        token = self.api.request("POST", path, {"spec": {"expirationSeconds": 7200}})["status"]["token"]
+        name = self.cluster.context
+        return {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "clusters": [{"name": name, "cluster": server}],
+            "users": [{"name": name, "user": {"token": token}}],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        }
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[kwok.KwokCluster]:
+    """A cluster without the admission policies that refuse Agents: what they refuse must be refused without them."""
+    created = kwok.create("interlock-operator", kwok.KwokOptions(nodes=10, audit_policy=AUDIT_POLICY))
+    try:
+        for arguments in (
+            ("-k", "crds"),
+            ("-k", "manifests/base"),
+            ("-f", "manifests/admission/agents-status.yaml"),
+        ):
+            _kubectl(created, "apply", "--server-side", *arguments)
+        names = [f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings")]
+        _kubectl(created, "wait", "--for=condition=Established", "--timeout=30s", *names)
+        yield created
+    finally:
+        created.delete()
+
+
+@pytest.fixture(scope="session")
+def api(cluster: kwok.KwokCluster) -> Iterator[Api]:
+    client = Api(Access.of(cluster.kubeconfig))
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def kubectl(cluster: kwok.KwokCluster) -> Callable[..., str]:
+    """Run kubectl as the cluster's administrator."""
+    return lambda *arguments: _kubectl(cluster, *arguments)
+
+
+@pytest.fixture(scope="session")
+def _operators(
+    cluster: kwok.KwokCluster, api: Api, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Operators]:
+    folder = tmp_path_factory.mktemp("operator")
+    operators = Operators(cluster, folder, api, folder / "operator.log")
+    yield operators
+    operators.stop()
+
+
+@pytest.fixture
+def operators(_operators: Operators, request: pytest.FixtureRequest) -> Operators:
+    """The operator; what it logged in a test that failed stands beside the failure."""
+    begin = _operators.log.stat().st_size if _operators.log.exists() else 0
+    request.node.stash[_LOG] = (_operators.log, begin)
+    return _operators
+
+
+@pytest.fixture
+def operator(operators: Operators) -> OperatorProcess:
+    """The operator, running, straight at the API server."""
+    return operators.use()
+
+
+@pytest.fixture
+def proxy(api: Api) -> Iterator[FaultProxy]:
+    """A proxy to put between operator and API server: `operators.use(proxy.url)`."""
+    made = FaultProxy(api.access)
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def proxied(proxy: FaultProxy, operators: Operators) -> Iterator[OperatorProcess]:
+    """The operator, running, behind the proxy."""
+    yield operators.use(proxy.url)
+    operators.stop()
+
+
+@pytest.fixture
+def room(api: Api, _operators: Operators) -> Iterator[Room]:
+    """A namespace of the test's own. Its Agents go first, so that nothing is healed while it is being emptied."""
+    name = f"test-{uuid4().hex[:10]}"
+    body = {"metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
+    api.request("POST", "/api/v1/namespaces", body)
+    made = Room(api, name)
+    yield made
+    for found in api.listed("agents", name):
+        api.delete("agents", name, found["metadata"]["name"])
+    eventually(lambda: not api.listed("agents", name), "the test's Agents are gone", CLEAN_SECONDS)
+    api.request("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def audit(cluster: kwok.KwokCluster) -> Callable[[int], list[dict[str, str]]]:
+    """The operator's writes in the API server's own audit log, from an offset on, Events apart."""
+    assert cluster.audit_log is not None
+    log = cluster.audit_log
+
+    def read(offset: int) -> list[dict[str, str]]:
+        with log.open("rb") as file:
+            file.seek(offset)
+            entries = [json.loads(line) for line in file.read().splitlines() if line.endswith(b"}")]
+        return [
+            {"verb": entry["verb"], "uri": entry["requestURI"]}
+            for entry in entries
+            if entry["user"]["username"] == USER
+            and entry["verb"] in ("create", "update", "patch", "delete", "deletecollection")
+            and entry["objectRef"]["resource"] != "events"
+        ]
+
+    return read
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and _LOG in item.stash:
+        path, begin = item.stash[_LOG]
+        text = path.read_bytes()[begin:][-LOG_SHOWN:].decode(errors="replace") if path.exists() else ""
+        report.sections.append(("operator log", text))
+    return report
+
+
+def _kubectl(cluster: kwok.KwokCluster, *arguments: str) -> str:
+    done = subprocess.run(
+        [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), "--context", cluster.context, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+__all__ = ["Operators", "Refused"]

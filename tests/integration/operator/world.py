@@ -1,0 +1,102 @@
+"""One namespace of a test, and what is looked for in it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.integration.operator import objects
+from tests.integration.operator.api import CHILD_KINDS, WAIT_SECONDS, Api, Json, eventually
+
+MANAGED = "app.kubernetes.io/managed-by=interlock"
+REFUSED_SECONDS = 10.0  # what the contract promises for refusing, healing and pruning
+
+
+@dataclass
+class Room:
+    """A namespace with a policy and bindings for its agents."""
+
+    api: Api
+    namespace: str
+
+    def furnish(self, *agents: str) -> None:
+        """Apply a policy with rows for these agents, and bindings for every environment."""
+        self.api.create(objects.policy(*agents), self.namespace)
+        self.api.create(objects.binding(), self.namespace)
+        self.api.create(objects.binding("crm", "production"), self.namespace)
+
+    def create(self, name: str, **parts: Any) -> Json:
+        """Apply an Agent."""
+        return self.api.create(objects.agent(name, **parts), self.namespace)
+
+    def agent(self, name: str) -> Json:
+        return self.api.get("agents", self.namespace, name)
+
+    def condition(self, name: str, kind: str) -> Json:
+        """Return a condition of an Agent, an empty one where it has none."""
+        conditions = self.agent(name).get("status", {}).get("conditions", [])
+        return next((found for found in conditions if found["type"] == kind), {})
+
+    def wait_ready(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
+        """Wait until the Agent is Ready in its present generation; return it."""
+
+        def look() -> Json | None:
+            found = self.agent(name)
+            ready = self.condition(name, "Ready")
+            seen = ready.get("observedGeneration") == found["metadata"]["generation"]
+            return found if seen and ready["status"] == "True" else None
+
+        return eventually(look, f"{name} is Ready; it is {self.condition(name, 'Ready')}", seconds)
+
+    def wait_refused(self, name: str, reason: str, seconds: float = REFUSED_SECONDS) -> str:
+        """Wait until the Agent is refused for this reason and nothing of it runs; return the sentence."""
+
+        def look() -> Json | None:
+            ready = self.condition(name, "Ready")
+            return ready if (ready.get("status"), ready.get("reason")) == ("False", reason) else None
+
+        ready = eventually(look, f"{name} is refused: {reason}", seconds)
+        stalled = self.condition(name, "Stalled")
+        assert (stalled["status"], stalled["message"]) == ("True", ready["message"])
+        self.wait_pruned(name, seconds)
+        return str(ready["message"])
+
+    def wait_pruned(self, name: str, seconds: float = REFUSED_SECONDS) -> None:
+        """Wait until neither a child nor a pod of the agent is left."""
+        eventually(lambda: not self.children(name) and not self.pods(name), f"nothing is left of {name}", seconds)
+
+    def wait_stage(self, name: str, stage: str, seconds: float = WAIT_SECONDS) -> Json:
+        """Wait until the Agent is in the stage; return `status.stage`."""
+
+        def look() -> Json | None:
+            found: Json = self.agent(name).get("status", {}).get("stage") or {}
+            return found if found.get("name") == stage else None
+
+        return eventually(look, f"{name} is in stage {stage}", seconds)
+
+    def pods(self, name: str) -> list[Json]:
+        return self.api.listed("pods", self.namespace, f"interlock.dev/agent={name}")
+
+    def children(self, name: str) -> dict[str, list[Json]]:
+        """Return the agent's children by kind, kinds without one left out."""
+        selector = f"{MANAGED},interlock.dev/agent={name}"
+        found = {kind: self.api.listed(plural, self.namespace, selector) for kind, plural in CHILD_KINDS.items()}
+        return {kind: items for kind, items in found.items() if items}
+
+    def child(self, name: str, kind: str, part: str = "") -> Json:
+        """Return the agent's only child of the kind (and, where given, component)."""
+        labels = "app.kubernetes.io/component"
+        found = [item for item in self.children(name).get(kind, []) if part in ("", item["metadata"]["labels"][labels])]
+        assert len(found) == 1, f"{len(found)} {kind} {part}"
+        return found[0]
+
+    def replicas(self, name: str) -> int:
+        return int(self.child(name, "Deployment")["spec"]["replicas"])
+
+    def bundle(self, name: str) -> Json:
+        """Return what the guard obeys."""
+        loaded: Json = json.loads(self.child(name, "ConfigMap", "bundle")["data"]["bundle.json"])
+        return loaded
+
+    def eventually(self, look: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+        eventually(look, what, seconds)

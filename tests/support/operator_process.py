@@ -1,0 +1,159 @@
+"""The operator as a process of its own: started, ended and asked with bounded waits, its log kept for failures."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 40.0
+STOP_SECONDS = 15.0
+LOG_LINES_SHOWN = 40
+
+
+class OperatorDied(AssertionError):  # noqa: N818 - it says what happened
+    """The operator ended by itself, or did not come up; the end of its log is in the message."""
+
+
+@dataclass
+class OperatorProcess:
+    """`python -m interlock`, at most one at a time.
+
+    Attributes:
+        kubeconfig: What it speaks to.
+        log: A file that all its runs append to.
+        environment: Further variables of its environment.
+    """
+
+    kubeconfig: Path
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    _process: subprocess.Popen[bytes] | None = None
+    _port: int = 0
+
+    @property
+    def pid(self) -> int:
+        """The process that runs now."""
+        assert self._process is not None, "the operator was not started"
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, *, wait: bool = True) -> "OperatorProcess":
+        """Start it and wait until it looks at agents."""
+        assert not self.is_running, "the operator runs already"
+        self._port = _free_port()
+        begin = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "interlock"], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
+            )
+        if wait:
+            self._wait_for_start(begin)
+        return self
+
+    def stop(self) -> int:
+        """End it as Kubernetes does, with SIGTERM; return its exit code."""
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise OperatorDied(f"it did not end within {STOP_SECONDS:.0f} s of SIGTERM\n{self.tail()}") from None
+
+    def kill(self) -> None:
+        """End it as a crash does, with SIGKILL."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_SECONDS)
+
+    def wait(self, seconds: float) -> int:
+        """Wait until it has ended by itself; return its exit code."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
+    def health(self) -> tuple[int, str]:
+        """Return status code and text of `/healthz`."""
+        return self._ask("healthz")
+
+    def metric(self, name: str) -> float:
+        """Return a metric's value, the sum over its labels; 0 where there is none."""
+        lines = self._ask("metrics")[1].splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+    def messages(self) -> list[str]:
+        """Return what it has logged, in all its runs."""
+        found = []
+        for line in self.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(str(json.loads(line).get("message", "")))
+        return found
+
+    def tail(self) -> str:
+        """Return the end of its log."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n".join(lines[-LOG_LINES_SHOWN:])
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time that this run has used."""
+        return cpu_seconds(self.pid)
+
+    def peak_rss_mb(self) -> float:
+        """Return the most memory that this run had resident, in MB of 2^20 bytes."""
+        for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+        raise OperatorDied("it has no memory any more")
+
+    def _environment(self) -> dict[str, str]:
+        ours = {
+            "PYTHONPATH": str(ROOT / "operator"),
+            "INTERLOCK_KUBECONFIG": str(self.kubeconfig),
+            "INTERLOCK_TELEMETRY_PORT": str(self._port),
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INTERLOCK_", "KUBE"))}
+        return inherited | ours | dict(self.environment)
+
+    def _wait_for_start(self, begin: int) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while b'"operator started"' not in self.log.read_bytes()[begin:]:
+            if not self.is_running:
+                raise OperatorDied(f"it ended while it started\n{self.tail()}")
+            if time.monotonic() > deadline:
+                self.kill()
+                raise OperatorDied(f"it was not up within {START_SECONDS:.0f} s\n{self.tail()}")
+            time.sleep(0.05)
+
+    def _ask(self, page: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/{page}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, its ended children apart."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
