@@ -1,0 +1,336 @@
+"""Fluent builders of what users apply: valid as they start, and changed by one word each where a test needs it.
+
+Each step returns a new builder, so that a base can be shared: `AGENT.without_owner()` leaves `AGENT` as it was.
+"""
+
+import copy
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from interlock.api.agent import Agent, Stage
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.mcpbinding import MCPBinding
+from interlock.api.meta import API_VERSION, KILL_SWITCH
+from interlock.api.status import AgentStatus
+from interlock.deployment.child import ChildKey
+from interlock.deployment.placement import BoundSource, Placement
+from interlock.deployment.plan import LiveChild
+from interlock.deployment.revision import revision_of
+from interlock.reconcile.world import Unreadable, World
+
+NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+GUARD_IMAGE = "interlock/guard:test"
+NAMESPACE = "agents"
+
+
+def seconds(count: float) -> timedelta:
+    """Return a span of time."""
+    return timedelta(seconds=count)
+
+
+def hours(count: float) -> timedelta:
+    """Return a span of time."""
+    return timedelta(hours=count)
+
+
+def a_stage(
+    name: str, environment: str = "staging", *, scope: dict[str, list[str]] | None = None, lasting: str | None = None
+) -> dict[str, Any]:
+    """Return a stage as a user writes it; `scope` is values by dimension."""
+    stage: dict[str, Any] = {"name": name, "environment": environment}
+    if scope is not None:
+        stage["scope"] = [{"dimension": dimension, "values": values} for dimension, values in scope.items()]
+    if lasting is not None:
+        stage["minDuration"] = lasting
+    return stage
+
+
+def stages(*written: dict[str, Any]) -> tuple[Stage, ...]:
+    """Return stages as the rollout's functions take them."""
+    return tuple(Stage.model_validate(one) for one in written)
+
+
+@dataclass(frozen=True)
+class _Builder:
+    raw: dict[str, Any]
+
+    def _with(self, section: str, **members: Any) -> Self:
+        """Return a builder in which members of a section are other; None takes a member away."""
+        raw = copy.deepcopy(self.raw)
+        for name, value in members.items():
+            if value is None:
+                raw[section].pop(name, None)
+            else:
+                raw[section][name] = value
+        return replace(self, raw=raw)
+
+    def named(self, name: str) -> Self:
+        """Give it another name, and a uid to match."""
+        return self._with("metadata", name=name, uid=f"uid-of-{name}")
+
+    def in_namespace(self, namespace: str) -> Self:
+        """Put it elsewhere."""
+        return self._with("metadata", namespace=namespace)
+
+    def at_version(self, version: int) -> Self:
+        """Give it a resource version."""
+        return self._with("metadata", resourceVersion=str(version))
+
+    def to_kubernetes(self) -> dict[str, Any]:
+        """Return it as the API server would give it."""
+        return copy.deepcopy(self.raw)
+
+
+class AgentBuilder(_Builder):
+    """Builds an Agent."""
+
+    def build(self) -> Agent:
+        """Return the Agent."""
+        return Agent.model_validate(self.raw)
+
+    def owned_by(self, name: str, email: str) -> Self:
+        """Give it another owner."""
+        return self._with("spec", owner={"name": name, "email": email})
+
+    def without_owner(self) -> Self:
+        """Take its owner away."""
+        return self._with("spec", owner=None)
+
+    def for_purpose(self, purpose: str | None) -> Self:
+        """Give it another purpose, or none."""
+        return self._with("spec", purpose=purpose)
+
+    def under(self, policy: str) -> Self:
+        """Let it name a policy."""
+        return self._with("spec", policyRef={"name": policy})
+
+    def without_policy_ref(self) -> Self:
+        """Let it name no policy."""
+        return self._with("spec", policyRef=None)
+
+    def in_environment(self, environment: str | None) -> Self:
+        """Give it one stage without scope, or neither environment nor rollout."""
+        return self._with("spec", environment=environment, rollout=None)
+
+    def with_stages(self, *written: dict[str, Any]) -> Self:
+        """Give it a rollout."""
+        return self._with("spec", environment=None, rollout={"stages": list(written)})
+
+    def in_environment_and_with_stages(self, environment: str, *written: dict[str, Any]) -> Self:
+        """Give it both, which is refused."""
+        return self._with("spec", environment=environment, rollout={"stages": list(written)})
+
+    def using(self, *sources: str | dict[str, Any]) -> Self:
+        """Let it use exactly these sources; a dict narrows."""
+        uses = [{"source": source} if isinstance(source, str) else source for source in sources]
+        return self._with("spec", bindings=uses)
+
+    def with_files(self, files: dict[str, str]) -> Self:
+        """Give it files, content by path."""
+        written = [{"path": path, "content": content} for path, content in files.items()]
+        return self._with("spec", files=written)
+
+    def with_template(self, **members: Any) -> Self:
+        """Change members of its container."""
+        return self._with("spec", template={**self.raw["spec"]["template"], **members})
+
+    def with_replicas(self, replicas: int) -> Self:
+        """Let it want so many pods."""
+        return self._with("spec", replicas=replicas)
+
+    def killed(self, value: str = "a test") -> Self:
+        """Set its kill switch."""
+        return self._with("metadata", annotations={KILL_SWITCH: value})
+
+    def without_switch(self) -> Self:
+        """Remove the kill switch."""
+        return self._with("metadata", annotations=None)
+
+    def with_status(self, status: AgentStatus | None) -> Self:
+        """Give it a status."""
+        raw = copy.deepcopy(self.raw)
+        raw.pop("status", None)
+        if status is not None:
+            raw["status"] = status.to_kubernetes()
+        return replace(self, raw=raw)
+
+
+class PolicyBuilder(_Builder):
+    """Builds an AgentPolicy."""
+
+    def build(self) -> AgentPolicy:
+        """Return the AgentPolicy."""
+        return AgentPolicy.model_validate(self.raw)
+
+    def giving(self, agent: str, source: str, **permissions: list[str]) -> Self:
+        """Add a row to its matrix."""
+        row = {"agents": [agent], "source": source, **permissions}
+        return self._with("spec", dataAccess=[*self.raw["spec"].get("dataAccess", []), row])
+
+    def giving_nothing(self) -> Self:
+        """Empty its matrix."""
+        return self._with("spec", dataAccess=None)
+
+    def demanding(self, **minimums: Any) -> Self:
+        """Set its minimums, by their names in YAML; what is not named is at its default."""
+        return self._with("spec", rollout=minimums)
+
+
+class BindingBuilder(_Builder):
+    """Builds an MCPBinding."""
+
+    def build(self) -> MCPBinding:
+        """Return the MCPBinding."""
+        return MCPBinding.model_validate(self.raw)
+
+    def serving(self, source: str, *environments: str) -> Self:
+        """Let it serve a source in these environments."""
+        return self._with("spec", source=source, environments=list(environments))
+
+    def with_tools(self, *tools: dict[str, Any]) -> Self:
+        """Map exactly these tools."""
+        return self._with("spec", tools=list(tools))
+
+    def permitting(self, **permissions: list[str]) -> Self:
+        """Permit exactly this."""
+        return self._with("spec", permissions=permissions)
+
+    def with_server(self, **members: Any) -> Self:
+        """Change members of its server."""
+        stdio = self.raw["spec"]["server"]["stdio"]
+        return self._with("spec", server={"stdio": {**stdio, **members}})
+
+
+def _metadata(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "namespace": NAMESPACE,
+        "uid": f"uid-of-{name}",
+        "generation": 1,
+        "resourceVersion": "1",
+    }
+
+
+def an_agent(name: str = "triage") -> AgentBuilder:
+    """Return an agent that is whole: in development, using the source crm."""
+    return AgentBuilder(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "Agent",
+            "metadata": _metadata(name),
+            "spec": {
+                "owner": {"name": "Ada Example", "email": "ada@example.com"},
+                "purpose": "Sort incoming support tickets",
+                "policyRef": {"name": "support"},
+                "environment": "development",
+                "bindings": [{"source": "crm"}],
+                "template": {"image": "example/agent:1"},
+            },
+        }
+    )
+
+
+def a_policy(name: str = "support") -> PolicyBuilder:
+    """Return a policy that gives the agent triage its source and demands no minimum times."""
+    row = {"agents": ["triage"], "source": "crm", "read": ["contacts", "opportunities"], "write": ["tasks"]}
+    minimums = {"minStaging": "0s", "minLimitedScope": "0s", "requireLimitedScope": False}
+    return PolicyBuilder(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "AgentPolicy",
+            "metadata": _metadata(name),
+            "spec": {"dataAccess": [row], "rollout": minimums},
+        }
+    )
+
+
+def a_binding(name: str = "crm") -> BindingBuilder:
+    """Return a binding that serves crm in every environment."""
+    return BindingBuilder(
+        {
+            "apiVersion": API_VERSION,
+            "kind": "MCPBinding",
+            "metadata": _metadata(name),
+            "spec": {
+                "source": "crm",
+                "environments": ["development", "staging", "production"],
+                "server": {"stdio": {"image": "example/crm:1", "command": ["crm-server"]}},
+                "tools": [
+                    {"name": "get_contact", "operation": "read", "resource": "contacts"},
+                    {"name": "create_task", "operation": "write", "resource": "tasks"},
+                ],
+                "permissions": {"read": ["contacts", "opportunities"], "write": ["tasks"]},
+            },
+        }
+    )
+
+
+@dataclass(frozen=True)
+class WorldBuilder:
+    """Builds a World; what it starts with is whole."""
+
+    agent: AgentBuilder = field(default_factory=an_agent)
+    policy: PolicyBuilder | None = field(default_factory=a_policy)
+    bindings: tuple[BindingBuilder, ...] = field(default_factory=lambda: (a_binding(),))
+    children: dict[ChildKey, LiveChild] = field(default_factory=dict)
+    unreadable: tuple[Unreadable, ...] = ()
+    kill_seen: str | None = None
+
+    def of(self, agent: AgentBuilder) -> "WorldBuilder":
+        """Let it be about another agent."""
+        return replace(self, agent=agent)
+
+    def with_policy(self, policy: PolicyBuilder | None) -> "WorldBuilder":
+        """Let another policy, or none, be found."""
+        return replace(self, policy=policy)
+
+    def with_bindings(self, *bindings: BindingBuilder) -> "WorldBuilder":
+        """Let exactly these bindings be found."""
+        return replace(self, bindings=bindings)
+
+    def with_unreadable(self, kind: str, name: str, message: str = "spec: is no such thing") -> "WorldBuilder":
+        """Let an object be there that cannot be read."""
+        return replace(self, unreadable=(*self.unreadable, Unreadable(kind, name, message)))
+
+    def seen_killed(self, value: str) -> "WorldBuilder":
+        """Let the kill path have seen the switch, whatever the Agent says."""
+        return replace(self, kill_seen=value)
+
+    def build(self) -> World:
+        """Return the World."""
+        return World(
+            agent=self.agent.build(),
+            policy=self.policy.build() if self.policy else None,
+            bindings=tuple(binding.build() for binding in self.bindings),
+            children=dict(self.children),
+            guard_image=GUARD_IMAGE,
+            unreadable=self.unreadable,
+            kill_seen=self.kill_seen,
+        )
+
+
+def a_world() -> WorldBuilder:
+    """Return a world in which a new agent may run."""
+    return WorldBuilder()
+
+
+def a_placement(
+    agent: AgentBuilder | None = None,
+    *,
+    policy: PolicyBuilder | None = None,
+    bindings: tuple[BindingBuilder, ...] | None = None,
+    stage: int = 0,
+) -> Placement:
+    """Return the placement of one of the agent's stages, its sources served by the bindings in their order."""
+    built = (agent or an_agent()).build()
+    served = tuple(binding.build() for binding in (bindings if bindings is not None else (a_binding(),)))
+    return Placement(
+        agent=built,
+        policy=(policy or a_policy()).build(),
+        stage=built.spec.stages[stage],
+        revision=revision_of(built.spec),
+        sources=tuple(BoundSource(binding.spec.source, binding) for binding in served),
+        replicas=built.spec.replicas,
+        guard_image=GUARD_IMAGE,
+    )

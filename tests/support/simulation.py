@@ -1,0 +1,189 @@
+"""A cluster in miniature for the pure reconcile: what was planned is carried out, and time passes when it is told to.
+
+It is a stand-in for the API server and the Deployment controller, as far as `reconcile` can see them: children are
+kept as they were applied, with a generation that counts changes, and a Deployment serves when a test says so.
+"""
+
+import copy
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
+from interlock.deployment.child import ChildKey, Manifest, key_of
+from interlock.deployment.plan import WORKLOAD, LiveChild, Plan
+from interlock.reconcile.outcome import EventNote, Outcome
+from interlock.reconcile.pipeline import reconcile
+from interlock.reconcile.transitions import transitions
+from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, WorldBuilder, a_world
+
+MOST_LOOKS = 20
+
+
+def written_by(plan: Plan) -> tuple[Manifest, ...]:
+    """Return what a plan applies, in its order."""
+    return (*plan.prepare, *plan.grants, *plan.workloads)
+
+
+class Simulation:
+    """One agent in its world, and the time."""
+
+    def __init__(self, world: WorldBuilder | None = None, now: datetime = NOW) -> None:
+        self.world = world or a_world()
+        self.now = now
+        self.events: list[EventNote] = []
+
+    # What the operator does
+
+    def look(self) -> Outcome:
+        """Reconcile once and carry everything out."""
+        outcome = self.peek()
+        self.carry_out(outcome)
+        self.report(outcome.status)
+        return outcome
+
+    def peek(self) -> Outcome:
+        """Reconcile once and carry out nothing."""
+        return reconcile(self.world.build(), self.now)
+
+    def carry_out(self, outcome: Outcome) -> None:
+        """Carry out the plan; the status is not reported."""
+        children = {key: child for key, child in self.world.children.items() if key not in outcome.plan.prune}
+        for manifest in written_by(outcome.plan):
+            children[key_of(manifest)] = LiveChild(_applied(manifest, children.get(key_of(manifest))))
+        self.world = replace(self.world, children=children)
+
+    def report(self, status: AgentStatus) -> None:
+        """Take the status over; the kill path's part stays as it is."""
+        before = self.world.agent.build().status
+        self.events += transitions(before, status)
+        kept = status.model_copy(update={"kill": before.kill if before else None})
+        self.world = self.world.of(self.world.agent.with_status(kept))
+
+    def settle(self) -> Outcome:
+        """Look until nothing changes any more, at this moment and without any pod's doing."""
+        for _ in range(MOST_LOOKS):
+            before = self.world.agent.build().status
+            outcome = self.look()
+            if outcome.plan.is_empty and self.world.agent.build().status == before:
+                return outcome
+        raise AssertionError(f"still not settled after {MOST_LOOKS} looks: {outcome}")
+
+    def run(self) -> Outcome:
+        """Look and let pods serve until nothing changes any more at this moment."""
+        self.settle()
+        self.serve()
+        return self.settle()
+
+    # What others do
+
+    def serve(self) -> None:
+        """Let every Deployment have all the pods that it wants."""
+        self._update_deployments(lambda wanted: wanted)
+
+    def fail(self) -> None:
+        """Let no pod be available any more."""
+        self._update_deployments(lambda _: 0)
+
+    def wait(self, span: timedelta) -> None:
+        """Let time pass; a negative span is a clock that goes back."""
+        self.now += span
+
+    def apply(self, agent: AgentBuilder) -> None:
+        """Apply another spec: its generation grows, its status stays."""
+        generation = self.world.agent.raw["metadata"]["generation"] + 1
+        raw = copy.deepcopy(agent.raw)
+        raw["metadata"]["generation"] = generation
+        self.world = self.world.of(AgentBuilder(raw).with_status(self.world.agent.build().status))
+
+    def edit(self, child: LiveChild) -> None:
+        """Let somebody change a child."""
+        children = {**self.world.children, key_of(child.manifest): child}
+        self.world = replace(self.world, children=children)
+
+    def remove(self, kind: str) -> None:
+        """Let somebody delete the children of a kind."""
+        children = {key: child for key, child in self.world.children.items() if key.kind != kind}
+        self.world = replace(self.world, children=children)
+
+    def find_policy(self, policy: PolicyBuilder | None) -> None:
+        """Let another policy, or none, be there from now on."""
+        self.world = self.world.with_policy(policy)
+
+    def find_bindings(self, *bindings: BindingBuilder) -> None:
+        """Let exactly these bindings be there from now on."""
+        self.world = self.world.with_bindings(*bindings)
+
+    def kill(self, value: str = "a test") -> None:
+        """Set the switch and record it, as the kill path does."""
+        self._switch(self.world.agent.killed(value), KillStatus(reason=value, requested_at=self.now))
+
+    def release(self) -> None:
+        """Set the switch to off and record it, as the kill path does."""
+        status = self.world.agent.build().status
+        kill = status.kill if status else None
+        released = kill.model_copy(update={"released_at": self.now}) if kill else None
+        self._switch(self.world.agent.killed("off"), released)
+
+    def remove_switch(self) -> None:
+        """Remove the annotation, which releases nothing."""
+        self.world = self.world.of(self.world.agent.without_switch())
+
+    # What can be seen
+
+    @property
+    def status(self) -> AgentStatus:
+        """The status that was reported last."""
+        status = self.world.agent.build().status
+        assert status is not None, "no status was reported yet"
+        return status
+
+    def condition(self, kind: ConditionType) -> Condition:
+        """Return a condition of the status."""
+        return next(found for found in self.status.conditions if found.type == kind)
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that holds."""
+        assert self.status.stage is not None, "no stage was entered yet"
+        return self.status.stage.name
+
+    def child(self, kind: str) -> Manifest:
+        """Return the one child of a kind."""
+        found = [child.manifest for key, child in self.world.children.items() if key.kind == kind]
+        assert len(found) == 1, f"{len(found)} children of kind {kind}"
+        return found[0]
+
+    def _switch(self, agent: AgentBuilder, kill: KillStatus | None) -> None:
+        status = agent.build().status
+        base = status or AgentStatus()
+        self.world = self.world.of(agent.with_status(base.model_copy(update={"kill": kill})))
+
+    def _update_deployments(self, available: Any) -> None:
+        children: dict[ChildKey, LiveChild] = {}
+        for key, child in self.world.children.items():
+            if key.kind == WORKLOAD:
+                wanted = child.manifest["spec"]["replicas"]
+                status = {
+                    "observedGeneration": child.manifest["metadata"]["generation"],
+                    "replicas": wanted,
+                    "updatedReplicas": wanted,
+                    "availableReplicas": available(wanted),
+                }
+                children[key] = LiveChild({**child.manifest, "status": status}, child.is_touched)
+            else:
+                children[key] = child
+        self.world = replace(self.world, children=children)
+
+
+def _applied(manifest: Manifest, before: LiveChild | None) -> Manifest:
+    applied = copy.deepcopy(manifest)
+    generation = 1
+    if before is not None:
+        generation = before.manifest["metadata"]["generation"]
+        if before.manifest.get("spec") != applied.get("spec"):
+            generation += 1
+        if "status" in before.manifest:
+            applied["status"] = before.manifest["status"]
+    applied["metadata"]["generation"] = generation
+    return applied

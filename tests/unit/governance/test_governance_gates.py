@@ -1,0 +1,146 @@
+import pytest
+
+from interlock.api.status import Reason
+from interlock.governance.gates import check_governance
+from tests.requirements import requirement
+from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, an_agent
+
+
+def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[Reason, str]:
+    refusal = check_governance(agent.build(), (policy or a_policy()).build())
+    assert refusal is not None, "nothing was refused"
+    return refusal.reason, refusal.message
+
+
+def test_an_agent_with_owner_purpose_policy_and_row_is_governed() -> None:
+    assert check_governance(an_agent().build(), a_policy().build()) is None
+
+
+def test_an_agent_without_any_source_needs_no_row() -> None:
+    assert check_governance(an_agent().using().build(), a_policy().giving_nothing().build()) is None
+
+
+@requirement("governance.owner-is-a-person")
+@pytest.mark.parametrize(
+    ("agent", "reason", "says"),
+    [
+        (an_agent().without_owner(), Reason.OWNER_MISSING, "spec.owner is missing: write the name and e-mail"),
+        (an_agent().owned_by("", "ada@example.com"), Reason.OWNER_MISSING, "spec.owner.name is missing: write"),
+        (an_agent().owned_by("  \t", "ada@example.com"), Reason.OWNER_MISSING, "spec.owner.name is missing: write"),
+        (an_agent().owned_by("Ada", ""), Reason.OWNER_MISSING, "spec.owner.email is missing: write"),
+        (an_agent().owned_by("Ada", "ada"), Reason.OWNER_NOT_A_PERSON, '"ada" is not an e-mail address: write'),
+        (an_agent().owned_by("Ada", "ada@localhost"), Reason.OWNER_NOT_A_PERSON, "is not an e-mail address: write"),
+        (an_agent().owned_by("Ada", "ada@example.com\n"), Reason.OWNER_NOT_A_PERSON, "is not an e-mail address"),
+        (an_agent().owned_by("Support", "support@example.com"), Reason.OWNER_NOT_A_PERSON, "write that person's own"),
+    ],
+)
+def test_an_agent_without_a_person_is_refused(agent: AgentBuilder, reason: Reason, says: str) -> None:
+    found, message = refused(agent)
+
+    assert found == reason
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "support@example.com",
+        "SUPPORT@example.com",
+        "support+eu@example.com",
+        "support.eu@example.com",
+        "no-reply@example.com",
+        "noreply@example.com",
+        "team@example.com",
+        "teams@example.com",
+        "my-team@example.com",
+        "crm.team.eu@example.com",
+        "ops_on@example.com",
+        "root@example.com",
+        "bot-7@example.com",
+        "on-call@example.com",
+    ],
+)
+def test_the_address_of_a_role_is_no_person(email: str) -> None:
+    assert refused(an_agent().owned_by("Ada", email))[0] == Reason.OWNER_NOT_A_PERSON
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        "ada@example.com",
+        "ada.support@example.com",
+        "steamer@example.com",
+        "supporter@example.com",
+        "rootes@example.com",
+        "ada@team.example.com",
+        "ada+teamwork@example.com",
+    ],
+)
+def test_the_address_of_a_person_passes_though_it_resembles_a_role(email: str) -> None:
+    assert check_governance(an_agent().owned_by("Ada", email).build(), a_policy().build()) is None
+
+
+@requirement("governance.purpose")
+@pytest.mark.parametrize("purpose", [None, "", "   ", "\n"])
+def test_an_agent_without_a_purpose_is_refused(purpose: str | None) -> None:
+    reason, message = refused(an_agent().for_purpose(purpose))
+
+    assert reason == Reason.PURPOSE_MISSING
+    assert message == "spec.purpose is missing: say in one sentence what this agent is for"
+
+
+def test_an_agent_that_names_no_policy_is_refused() -> None:
+    reason, message = refused(an_agent().without_policy_ref())
+
+    assert reason == Reason.POLICY_REF_MISSING
+    assert "write the name of the AgentPolicy" in message
+
+
+@requirement("governance.policy-exists")
+def test_an_agent_whose_policy_does_not_exist_is_refused_by_name() -> None:
+    refusal = check_governance(an_agent().under("strict").build(), None)
+
+    assert refusal is not None
+    assert refusal.reason == Reason.POLICY_NOT_FOUND
+    assert refusal.message == (
+        "spec.policyRef.name 'strict': there is no AgentPolicy of this name in namespace agents: "
+        "apply it, or name one that kubectl get agentpolicies shows"
+    )
+
+
+@requirement("governance.matrix-row")
+def test_every_source_without_a_row_is_named_at_once() -> None:
+    reason, message = refused(an_agent().using("crm", "mail", "wiki"))
+
+    assert reason == Reason.DATA_ACCESS_MISSING
+    assert message == (
+        "spec.bindings: AgentPolicy support has no dataAccess row for agent triage and source mail: "
+        "add the row, or remove the binding; "
+        "spec.bindings: AgentPolicy support has no dataAccess row for agent triage and source wiki: "
+        "add the row, or remove the binding"
+    )
+
+
+@pytest.mark.parametrize("name", ["a" * 53, "Triage", "tri.age", "-triage", "triage-", ""])
+def test_a_name_that_children_could_not_be_named_after_is_refused(name: str) -> None:
+    reason, message = refused(an_agent().named(name))
+
+    assert reason == Reason.SPEC_INVALID
+    assert "at most 52" in message
+
+
+def test_a_name_of_52_characters_passes() -> None:
+    name = "a" * 52
+    policy = a_policy().giving(name, "crm", read=["contacts"])
+
+    assert check_governance(an_agent().named(name).build(), policy.build()) is None
+
+
+def test_the_gates_are_asked_in_order_and_the_first_refusal_wins() -> None:
+    agent = an_agent().without_owner().for_purpose(None).without_policy_ref()
+
+    assert refused(agent)[0] == Reason.OWNER_MISSING
+    agent = agent.owned_by("Ada", "ada@example.com")
+    assert refused(agent)[0] == Reason.PURPOSE_MISSING
+    agent = agent.for_purpose("Sort tickets")
+    assert refused(agent)[0] == Reason.POLICY_REF_MISSING

@@ -1,0 +1,179 @@
+import pytest
+
+from interlock.api.status import Reason
+from interlock.orchestration.gates import check_orchestration, hold_before
+from interlock.orchestration.minimums import undercuts
+from tests.requirements import requirement
+from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, a_stage, an_agent
+
+STRICT = a_policy().demanding(minStaging="168h", minLimitedScope="48h", requireLimitedScope=True)
+STAGING = a_stage("staging", "staging", lasting="168h")
+ONE_REGION = a_stage("one-region", "production", scope={"region": ["eu-west"]}, lasting="48h")
+TWO_REGIONS = a_stage("two-regions", "production", scope={"region": ["eu-west", "us-east"]}, lasting="48h")
+EVERYWHERE = a_stage("everywhere", "production")
+
+
+def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[Reason, str]:
+    refusal = check_orchestration(agent.build(), (policy or a_policy()).build(), None)
+    assert refusal is not None, "nothing was refused"
+    return refusal.reason, refusal.message
+
+
+def passes(agent: AgentBuilder, policy: PolicyBuilder | None = None, current: int | None = None) -> bool:
+    return check_orchestration(agent.build(), (policy or a_policy()).build(), current) is None
+
+
+@requirement("rollout.one-of")
+def test_neither_or_both_of_environment_and_rollout_are_refused() -> None:
+    for agent in (an_agent().in_environment(None), an_agent().in_environment_and_with_stages("staging", STAGING)):
+        reason, message = refused(agent)
+        assert reason == Reason.ENVIRONMENT_INVALID
+        assert "spec.environment and spec.rollout are both" in message
+
+
+def test_an_environment_is_one_stage_of_its_name_without_scope() -> None:
+    (only,) = an_agent().in_environment("staging").build().spec.stages
+
+    assert (only.name, only.environment, only.scope, only.min_duration) == ("staging", "staging", None, None)
+
+
+@requirement("rollout.order")
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        ([EVERYWHERE, STAGING], "stage staging in staging stands after one in production"),
+        ([STAGING, a_stage("dev", "development")], "stage dev in development stands after one in staging"),
+        ([EVERYWHERE, ONE_REGION], "the scope of stage one-region is narrower"),
+        ([TWO_REGIONS, ONE_REGION], "the scope of stage one-region is narrower"),
+        (
+            [ONE_REGION, a_stage("other", "production", scope={"region": ["us-east"]})],
+            "the scope of stage other is narrower",
+        ),
+        (
+            [ONE_REGION, a_stage("other", "production", scope={"region": ["eu-west"], "product": ["a"]})],
+            "the scope of stage other is narrower",
+        ),
+    ],
+)
+def test_stages_that_go_back_or_narrow_are_refused(written: list[dict[str, object]], says: str) -> None:
+    reason, message = refused(an_agent().with_stages(*written))
+
+    assert reason == Reason.STAGES_INVALID
+    assert says in message
+
+
+def test_a_scope_may_widen_step_by_step_and_narrow_between_environments() -> None:
+    assert passes(an_agent().with_stages(STAGING, ONE_REGION, TWO_REGIONS, EVERYWHERE))
+
+
+@pytest.mark.parametrize("text", ["7d", "1.5h", "-1h", "", "1", "168 h", "1h1h1h1h1h"])
+def test_a_duration_that_cannot_be_read_is_refused(text: str) -> None:
+    reason, message = refused(an_agent().with_stages(a_stage("staging", lasting=text), EVERYWHERE))
+
+    assert reason == Reason.STAGES_INVALID
+    assert message == f'"{text}" is not a duration: write 168h, 90m or 1h30m (7 days are 168h)'
+
+
+@pytest.mark.parametrize("which", ["minStaging", "minLimitedScope"])
+def test_a_policy_whose_minimum_cannot_be_read_is_refused_and_named(which: str) -> None:
+    reason, message = refused(an_agent(), a_policy().demanding(**{which: "7d"}))
+
+    assert reason == Reason.POLICY_INVALID
+    assert message.startswith('AgentPolicy support: spec.rollout: "7d" is not a duration')
+
+
+@requirement("rollout.minimums")
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (
+            [a_stage("staging", lasting="167h"), ONE_REGION, EVERYWHERE],
+            "167h in staging, but AgentPolicy support demands 168h before production: raise minDuration",
+        ),
+        ([a_stage("staging"), ONE_REGION, EVERYWHERE], "0s in staging, but AgentPolicy support demands 168h"),
+        ([ONE_REGION, EVERYWHERE], "no staging stage before production"),
+        ([STAGING, EVERYWHERE], "production starts without a scope, but AgentPolicy support demands a limited one"),
+        (
+            [STAGING, {**ONE_REGION, "minDuration": "47h59m"}, EVERYWHERE],
+            "2879m in limited scope, but AgentPolicy support demands 48h",
+        ),
+    ],
+)
+def test_a_minimum_that_is_undercut_is_refused(written: list[dict[str, object]], says: str) -> None:
+    reason, message = refused(an_agent().with_stages(*written), STRICT)
+
+    assert reason == Reason.MINIMUM_UNDERCUT
+    assert says in message
+
+
+def test_every_minimum_that_is_undercut_is_named_at_once() -> None:
+    reason, message = refused(an_agent().in_environment("production"), STRICT)
+
+    assert reason == Reason.MINIMUM_UNDERCUT
+    assert "no staging stage before production" in message
+    assert "production starts without a scope" in message
+
+
+def test_minimums_are_sums_over_all_stages_of_their_kind() -> None:
+    agent = an_agent().with_stages(
+        a_stage("first", lasting="100h"),
+        a_stage("second", lasting="68h"),
+        {**ONE_REGION, "minDuration": "24h"},
+        {**TWO_REGIONS, "minDuration": "24h"},
+        EVERYWHERE,
+    )
+
+    assert passes(agent, STRICT)
+
+
+@pytest.mark.parametrize("environment", ["development", "staging"])
+def test_minimums_guard_production_and_nothing_else(environment: str) -> None:
+    assert passes(an_agent().in_environment(environment), STRICT)
+
+
+def test_defaults_are_a_week_of_staging_and_two_days_of_limited_scope() -> None:
+    policy = a_policy().demanding()
+
+    assert passes(an_agent().with_stages(STAGING, ONE_REGION, EVERYWHERE), policy)
+    assert not passes(an_agent().in_environment("production"), policy)
+
+
+@requirement("rollout.tightened")
+@pytest.mark.parametrize("current", [0, 1, 2])
+def test_a_tightened_minimum_refuses_nobody_who_has_begun(current: int) -> None:
+    agent = an_agent().with_stages(a_stage("staging", lasting="1s"), ONE_REGION, EVERYWHERE)
+
+    assert not passes(agent, STRICT)
+    assert passes(agent, STRICT, current)
+
+
+def test_a_tightened_minimum_holds_before_the_stages_still_to_come() -> None:
+    short_staging = an_agent().with_stages(a_stage("staging", lasting="1s"), ONE_REGION, EVERYWHERE).build()
+    short_limited = an_agent().with_stages(STAGING, {**ONE_REGION, "minDuration": "1s"}, EVERYWHERE).build()
+    policy = STRICT.build()
+
+    held = [hold_before(short_staging, policy, current) for current in range(3)]
+    assert [found and found[0] for found in held] == [1, None, None]
+    assert held[0] is not None
+    assert "1s in staging" in held[0][1]
+    assert [found and found[0] for found in (hold_before(short_limited, policy, at) for at in range(3))] == [2, 2, None]
+
+
+def test_of_several_holds_the_nearest_speaks() -> None:
+    agent = an_agent().with_stages(a_stage("staging", lasting="1s"), {**ONE_REGION, "minDuration": "1s"}, EVERYWHERE)
+
+    found = hold_before(agent.build(), STRICT.build(), 0)
+
+    assert found is not None
+    assert found[0] == 1
+    assert "in staging" in found[1]
+
+
+def test_too_little_limited_scope_holds_the_first_stage_without_one() -> None:
+    agent = an_agent().with_stages(
+        STAGING, {**ONE_REGION, "minDuration": "1s"}, {**TWO_REGIONS, "minDuration": "1s"}, EVERYWHERE
+    )
+
+    (undercut,) = undercuts(agent.build().spec.stages, STRICT.build())
+
+    assert undercut.before == 3
