@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent
@@ -191,6 +193,26 @@ def test_the_api_server_refuses_what_python_refuses_with_the_same_sentence(
         assert [sentence for sentence in expected if sentence not in answer.text] == [], answer.text
     else:
         assert answer.ok or "ValidatingAdmissionPolicy" in answer.text, answer.text
+
+
+LOCAL_PARTS = st.lists(
+    st.sampled_from(["team", "Teams", "no", "reply", "ada", "support", "ops", "x", "1", ".", "_", "-", "+", "'", "%"]),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(LOCAL_PARTS.map("".join))
+def test_python_and_the_api_server_agree_on_addresses_that_nobody_thought_of(
+    server: DryRuns,
+    namespace: str,
+    local_part: str,
+) -> None:
+    manifest = agent(spec__owner__email=f"{local_part}@example.com")
+    answer, expected = server.try_create(manifest, namespace), python_refusals(manifest)
+    assert answer.ok is (expected == [])
+    assert [sentence for sentence in expected if sentence not in answer.text] == []
 
 
 @pytest.mark.parametrize("email", PERSONS)

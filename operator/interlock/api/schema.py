@@ -63,6 +63,8 @@ class _Rewriter:
         if unknown:
             raise SchemaError(f"{path}: a CRD cannot say {', '.join(sorted(unknown))}: choose another type")
         result = {key: node[key] for key in _KEPT if key in node}
+        if "type" not in node and not node.get("x-kubernetes-int-or-string"):
+            raise SchemaError(f"{path}: no type: say what may stand here")
         if _is_empty(result.get("default", ())):
             result.pop("default", None)
         if "const" in node:

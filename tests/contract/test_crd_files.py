@@ -1,0 +1,92 @@
+"""What stands in crds/ and manifests/admission agrees with the types, and with itself."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from interlock.api import sentences
+from interlock.api.crd import find_drift, find_mistakes, render_files
+from interlock.api.lint import MAX_CRD_BYTES
+
+ROOT = Path(__file__).parents[2]
+ADMISSION = ROOT / "manifests" / "admission"
+
+
+def documents(*folders: Path) -> list[dict[str, Any]]:
+    files = (path for folder in folders for path in sorted(folder.glob("*.yaml")) if path.name != "kustomization.yaml")
+    return [document for path in files for document in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+
+
+def policies() -> dict[str, dict[str, Any]]:
+    return {
+        document["metadata"]["name"].removesuffix(".interlock.dev"): document["spec"]
+        for document in documents(ADMISSION)
+        if document["kind"] == "ValidatingAdmissionPolicy"
+    }
+
+
+def test_the_committed_crds_are_those_of_the_types() -> None:
+    assert find_drift(ROOT / "crds") == []
+
+
+def test_the_crds_keep_the_api_conventions() -> None:
+    assert find_mistakes() == []
+
+
+@pytest.mark.parametrize("name", [name for name in render_files() if name.endswith("s.yaml")])
+def test_a_crd_is_far_smaller_than_what_an_annotation_holds(name: str) -> None:
+    assert len(render_files()[name].encode()) < MAX_CRD_BYTES < 256 * 1024
+
+
+def test_create_and_update_are_judged_alike() -> None:
+    create, update = policies()["agents-create"], policies()["agents-update"]
+    assert create["variables"] == update["variables"]
+    assert create["validations"] == update["validations"]
+
+
+def test_no_admission_policy_can_refuse_a_kill() -> None:
+    """The annotation arrives as UPDATE of agents: what looks at one must let it pass whatever else is broken."""
+    bindings = {doc["spec"]["policyName"]: doc["spec"] for doc in documents(ADMISSION) if "policyName" in doc["spec"]}
+    for name, policy in policies().items():
+        (rule,) = policy["matchConstraints"]["resourceRules"]
+        if rule["resources"] != ["agents"] or "UPDATE" not in rule["operations"] or name == "agents-kill-latch":
+            continue
+        assert policy["failurePolicy"] == "Ignore", name
+        assert [condition["expression"] for condition in policy["matchConditions"]] == ["object.spec != oldObject.spec"]
+        assert bindings[f"{name}.interlock.dev"]["paramRef"]["parameterNotFoundAction"] == "Allow", name
+
+
+def test_the_latch_looks_at_agents_only_that_are_killed_already() -> None:
+    latch = policies()["agents-kill-latch"]
+    assert "paramKind" not in latch
+    assert [condition["name"] for condition in latch["matchConditions"]] == ["was-killed"]
+    assert "oldObject" in latch["matchConditions"][0]["expression"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["STAGING_MISSING", "MINIMUM_STAGING", "LIMITED_SCOPE_REQUIRED", "MINIMUM_LIMITED_SCOPE", "ROW_MISSING"],
+)
+def test_admission_uses_the_words_of_the_reconciler(name: str) -> None:
+    (problems,) = (v["expression"] for v in policies()["agents-create"]["variables"] if v["name"] == "problems")
+    words = re.sub(r"'\s*\+\s*'", "", problems)
+    pieces = re.split(r"\{[a-z]+\}", getattr(sentences, name))
+    assert [piece for piece in pieces if piece not in words] == []
+
+
+@pytest.mark.parametrize("folder", ["admission", "admission-1.36"])
+def test_a_kustomization_lists_every_file_of_its_folder(folder: str) -> None:
+    path = ROOT / "manifests" / folder
+    listed = yaml.safe_load((path / "kustomization.yaml").read_text(encoding="utf-8"))["resources"]
+    assert listed == sorted(file.name for file in path.glob("*.yaml") if file.name != "kustomization.yaml")
+
+
+def test_every_policy_is_bound_and_denies() -> None:
+    found = documents(ADMISSION)
+    bound = {
+        doc["spec"]["policyName"]: doc["spec"]["validationActions"] for doc in found if "policyName" in doc["spec"]
+    }
+    assert bound == {f"{name}.interlock.dev": ["Deny"] for name in policies()}
