@@ -1,0 +1,79 @@
+"""The demo's steps against the files and sentences that they speak of; the real thing is played on a cluster."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from interlock.api.duration import parse_duration
+from interlock.api.meta import KILL_SWITCH
+from interlock.api.sentences import OWNER_MISSING
+from tools.demo import story
+from tools.demo.steps import Answer, Step
+
+ROOT = Path(__file__).parents[3]
+STEPS = [step for chapter in (story.PREPARATION, *story.STORY) for step in chapter.steps]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.command[:60])
+def test_every_step_says_in_one_line_what_to_see(step: Step) -> None:
+    assert step.see
+    assert "\n" not in step.see
+    assert "\n" not in step.command
+
+
+@pytest.mark.parametrize("chapter", [story.PREPARATION, *story.STORY], ids=lambda chapter: chapter.title)
+def test_every_step_has_something_to_look_at_when_it_fails(chapter: story.Chapter) -> None:
+    assert all(step.look_at or chapter.look_at for step in chapter.steps)
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.command[:60])
+def test_every_command_that_is_not_answered_at_all_is_wrong(step: Step) -> None:
+    assert step.expect(Answer(124, "")) is not None
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.command[:60])
+def test_files_that_a_command_names_exist(step: Step) -> None:
+    for named in re.findall(r"(?:-f|-k) (\S+)", step.command):
+        assert (ROOT / named).exists() or named.startswith("manifests/"), named
+
+
+def test_speaks_of_the_example_agent_and_its_stages() -> None:
+    agent = yaml.safe_load((ROOT / story.EXAMPLE / "4-agent.yaml").read_text(encoding="utf-8"))
+    assert agent["metadata"] == {"name": story.AGENT, "namespace": "agents"}
+    waits = [step.command for step in STEPS if "status.stage.name" in step.command]
+    stages = agent["spec"]["rollout"]["stages"]
+    assert len(waits) == len(stages)
+    for command, stage in zip(waits, stages, strict=True):
+        assert f"={stage['name']} " in command
+        assert parse_duration(stage.get("minDuration", "0s")).total_seconds() < 60
+
+
+def test_expects_the_very_sentence_of_the_api() -> None:
+    assert story.NO_OWNER == OWNER_MISSING
+
+
+def test_kills_and_releases_by_the_annotation_of_the_api() -> None:
+    assert any(f" {KILL_SWITCH}='" in step.command for step in STEPS)
+    assert f" {KILL_SWITCH}=off --overwrite" in story.NEXT
+
+
+def test_fails_where_a_pod_comes_back_after_the_kill() -> None:
+    (step,) = [step for step in STEPS if step.lasting]
+    assert step.expect(Answer(0, "No resources found in agents namespace.\n")) is None
+    assert step.expect(Answer(0, "NAME   READY   STATUS\nx      0/3     Pending\n")) is not None
+
+
+def test_fails_where_the_other_region_is_still_denied_at_the_end() -> None:
+    (step,) = [step for step in STEPS if "stage=everywhere" in step.command]
+    allowed = "allowed: list_contacts region=us-east: 2 found\n"
+    assert step.expect(Answer(0, allowed)) is None
+    assert step.expect(Answer(0, allowed + "denied: OutOfScope list_contacts region=us-east\n")) is not None
+
+
+def test_fails_where_the_other_region_is_allowed_too_early() -> None:
+    (step,) = [step for step in STEPS if "stage=one-region" in step.command and "logs" in step.command]
+    own = "allowed: list_contacts region=eu-west: 3 found\n"
+    assert step.expect(Answer(0, own + "denied: OutOfScope list_contacts region=us-east: no\n")) is None
+    assert step.expect(Answer(0, own + "allowed: list_contacts region=us-east: 2 found\n")) is not None

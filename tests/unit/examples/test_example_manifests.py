@@ -1,0 +1,176 @@
+"""The examples' manifests: what is shown to users is what the API takes, and says what the examples claim."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import crm_server
+import pytest
+import yaml
+from mcp.client import Client
+from mcp.types import Tool
+
+from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.duration import parse_duration
+from interlock.api.mcpbinding import MCPBinding
+from interlock.api.refusals import (
+    environment_refusal,
+    minimum_refusals,
+    owner_refusal,
+    row_refusals,
+    stage_order_refusals,
+)
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+KINDS = {"Agent": Agent, "AgentPolicy": AgentPolicy, "MCPBinding": MCPBinding}
+REFUSED = "02-refused-without-owner"
+IMAGES = {"interlock/example-agent:dev", "interlock/example-crm:dev"}
+
+
+def documents(folder: Path) -> Iterator[tuple[Path, Any]]:
+    for path in sorted(folder.glob("*.yaml")):
+        for document in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+            yield path, document
+
+
+EXAMPLE_FOLDERS = sorted(path for path in EXAMPLES.glob("[0-9]*-*") if path.is_dir())
+ALL = [found for folder in EXAMPLE_FOLDERS for found in documents(folder)]
+
+
+def objects(kind: str) -> list[Any]:
+    return [KINDS[kind].model_validate(document) for _, document in ALL if document["kind"] == kind]
+
+
+def agents() -> list[Agent]:
+    return [
+        Agent.model_validate(document)
+        for path, document in ALL
+        if document["kind"] == "Agent" and path.parent.name != REFUSED
+    ]
+
+
+def policy_of(agent: Agent) -> AgentPolicy:
+    assert agent.spec.policy_ref
+    (policy,) = [found for found in objects("AgentPolicy") if found.metadata.name == agent.spec.policy_ref.name]
+    return policy
+
+
+@pytest.mark.parametrize("folder", EXAMPLE_FOLDERS, ids=lambda folder: folder.name)
+def test_every_example_has_a_page_and_manifests(folder: Path) -> None:
+    assert (folder / "README.md").is_file()
+    assert list(folder.glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("path", "document"), ALL, ids=lambda value: value.stem if isinstance(value, Path) else "")
+def test_every_object_of_ours_is_one_that_the_api_knows(path: Path, document: Any) -> None:
+    if document["kind"] in KINDS:
+        KINDS[document["kind"]].model_validate(document)
+
+
+@pytest.mark.parametrize("agent", agents(), ids=lambda agent: agent.metadata.name)
+def test_nothing_in_an_accepted_agent_would_be_refused(agent: Agent) -> None:
+    policy = policy_of(agent)
+    assert owner_refusal(agent.spec.owner) is None
+    assert environment_refusal(agent.spec) is None
+    assert stage_order_refusals(agent.spec.stages) == []
+    assert minimum_refusals(agent.spec.stages, policy.metadata.name, policy.spec.rollout) == []
+    assert row_refusals(agent.metadata.name, agent.spec, policy.metadata.name, policy.spec) == []
+
+
+@pytest.mark.parametrize("agent", agents(), ids=lambda agent: agent.metadata.name)
+def test_exactly_one_binding_serves_each_source_in_each_stage(agent: Agent) -> None:
+    for use in agent.spec.bindings:
+        for stage in agent.spec.stages:
+            serving = [
+                binding
+                for binding in objects("MCPBinding")
+                if binding.spec.source == use.source and stage.environment in binding.spec.environments
+            ]
+            assert len(serving) == 1, (use.source, stage.name)
+
+
+def test_the_refused_ones_are_refused_for_their_owner_and_nothing_else() -> None:
+    sentences = []
+    for _, document in documents(EXAMPLES / REFUSED):
+        agent = Agent.model_validate(document)
+        sentences.append(owner_refusal(agent.spec.owner))
+        assert environment_refusal(agent.spec) is None
+        assert agent.spec.purpose
+        assert agent.spec.policy_ref
+    page = (EXAMPLES / REFUSED / "README.md").read_text(encoding="utf-8")
+    assert len(sentences) == 2
+    for sentence in sentences:
+        assert sentence
+        assert sentence in page
+
+
+async def offered(folder: Path) -> list[Tool]:
+    with closing(crm_server.seed(folder / "crm.db", "sandbox")) as database:
+        async with Client(crm_server.build_server(database, "sandbox")) as client:
+            return (await client.list_tools()).tools
+
+
+async def test_bindings_map_every_tool_of_the_crm_but_the_export(tmp_path: Path) -> None:
+    there = {tool.name for tool in await offered(tmp_path)}
+    for binding in objects("MCPBinding"):
+        mapped = {tool.name for tool in binding.spec.tools}
+        assert there - mapped == {"export_everything"}
+        assert mapped <= there
+
+
+async def test_a_pointer_leads_to_an_argument_that_the_tool_demands(tmp_path: Path) -> None:
+    demanded = {tool.name: tool.input_schema.get("required", []) for tool in await offered(tmp_path)}
+    pointers = [
+        (tool.name, scope.pointer)
+        for binding in objects("MCPBinding")
+        for tool in binding.spec.tools
+        for scope in tool.scope
+    ]
+    assert pointers
+    for tool, pointer in pointers:
+        assert pointer.removeprefix("/") in demanded[tool]
+
+
+def test_nobody_in_the_examples_may_delete() -> None:
+    assert all(not binding.spec.permissions.delete for binding in objects("MCPBinding"))
+    assert all(not row.delete for policy in objects("AgentPolicy") for row in policy.spec.data_access)
+
+
+def test_all_images_are_ours() -> None:
+    used = {agent.spec.template.image for agent in agents()}
+    used |= {binding.spec.server.stdio.image for binding in objects("MCPBinding")}
+    assert used == IMAGES
+
+
+def test_the_soaks_of_the_staged_example_fit_into_the_demo() -> None:
+    (agent,) = [agent for agent in agents() if agent.spec.rollout]
+    soaks = [parse_duration(stage.min_duration or "0s").total_seconds() for stage in agent.spec.stages]
+    assert [stage.name for stage in agent.spec.stages] == ["staging", "one-region", "everywhere"]
+    assert sum(soaks) <= 40
+
+
+def test_secrets_that_servers_ask_for_are_in_the_example_and_no_agent_gets_one() -> None:
+    secrets = {
+        (document["metadata"]["name"], key)
+        for _, document in ALL
+        if document["kind"] == "Secret"
+        for key in document["stringData"]
+    }
+    asked = {
+        (variable.value_from.secret_key_ref.name, variable.value_from.secret_key_ref.key)
+        for binding in objects("MCPBinding")
+        for variable in binding.spec.server.stdio.env
+        if variable.value_from
+    }
+    assert asked == secrets
+    values = {value for secret in made for value in secret["stringData"].values()}
+    assert all(variable.value not in values for agent in agents() for variable in agent.spec.template.env)
+
+
+def test_every_namespace_enforces_restricted_pod_security() -> None:
+    namespaces = [document for _, document in ALL if document["kind"] == "Namespace"]
+    assert {namespace["metadata"]["name"] for namespace in namespaces} == {"agents"}
+    for namespace in namespaces:
+        assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"

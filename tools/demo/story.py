@@ -1,0 +1,218 @@
+"""What the demo shows: the steps as data."""
+
+from tools.demo.steps import Chapter, Step, is_refused, never_says, succeeds
+
+AGENT = "support-triage"
+EXAMPLE = "examples/05-staged-scope"
+CLUSTER = ".venv/bin/python -m tools.cluster"
+KUBECTL = "kubectl -n agents"
+SELECTOR = f"-l interlock.dev/agent={AGENT}"
+NO_OWNER = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
+
+_OPERATOR_LOG = "kubectl -n interlock-system logs deployment/interlock --tail=50"
+_AGENT_STATE = (
+    f"{KUBECTL} describe agent {AGENT}",
+    f"{KUBECTL} get pods,events",
+    f"{KUBECTL} logs {SELECTOR} --all-containers --prefix --tail=20",
+    _OPERATOR_LOG,
+)
+
+ENVIRONMENT_COMMAND = f'eval "$({CLUSTER} env)"'
+
+PREPARATION = Chapter(
+    "A cluster",
+    (
+        Step(
+            f"{CLUSTER} up",
+            "a real Kubernetes cluster by kind; its kubeconfig is a file of its own, yours is not touched",
+            succeeds(),
+            timeout=3600,
+            live=True,
+        ),
+        Step(
+            f"{CLUSTER} images",
+            "operator, guard and the examples' images are built and on the cluster's node",
+            succeeds(),
+            timeout=1800,
+            live=True,
+        ),
+    ),
+    look_at=("the lines above: a failed step names its log and says what to do",),
+)
+
+
+def _stage(name: str, see: str, *lines: str, absent: str = "") -> tuple[Step, ...]:
+    """Return the steps that wait for a stage and look at the agent's log in it."""
+    log = f"{KUBECTL} logs {SELECTOR},interlock.dev/stage={name} -c agent --tail=12"
+    return (
+        Step(
+            f"{KUBECTL} wait agent/{AGENT} --for=jsonpath='{{.status.stage.name}}'={name} --timeout=60s",
+            f"the rollout is in its stage {name}",
+            succeeds(),
+            timeout=70,
+        ),
+        Step(
+            log,
+            see,
+            never_says(absent, *lines) if absent else succeeds(*lines),
+            within=45,
+        ),
+    )
+
+
+INSTALLATION = Chapter(
+    "The operator",
+    (
+        Step(
+            "kubectl apply -k manifests/overlays/kind",
+            "three kinds (Agent, AgentPolicy, MCPBinding), rules that the API server itself checks, and the operator",
+            succeeds("customresourcedefinition.apiextensions.k8s.io/agents.interlock.dev"),
+        ),
+        Step(
+            "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
+            "the operator runs",
+            succeeds("successfully rolled out"),
+            timeout=70,
+        ),
+    ),
+    look_at=("kubectl -n interlock-system get pods,events", _OPERATOR_LOG),
+)
+
+REFUSAL = Chapter(
+    "No owner, no agent",
+    (
+        Step(
+            "kubectl apply --dry-run=server -f examples/02-refused-without-owner/agent.yaml",
+            "the API server refuses an agent that nobody answers for, and says what to write",
+            is_refused(NO_OWNER),
+            # An API server needs a moment before it checks a kind that it has just learned.
+            within=10,
+        ),
+    ),
+    look_at=("kubectl get crd agents.interlock.dev -o yaml",),
+)
+
+STAGING = Chapter(
+    "Staging",
+    (
+        Step(
+            f"kubectl delete --ignore-not-found --timeout=30s -f {EXAMPLE}/4-agent.yaml",
+            "the agent that an earlier demo left, if any, is gone: this one starts at its first stage",
+            succeeds(),
+        ),
+        Step(
+            f"kubectl apply -f {EXAMPLE}/1-namespace.yaml -f {EXAMPLE}/2-policy.yaml -f {EXAMPLE}/3-bindings.yaml",
+            "governance first: who may do what, and which server works where",
+            succeeds("agentpolicy.interlock.dev/support", "mcpbinding.interlock.dev/crm-production"),
+        ),
+        Step(
+            f"kubectl apply -f {EXAMPLE}/4-agent.yaml",
+            "the agent: staging for 20 s, then production in eu-west for 20 s, then everywhere",
+            succeeds(f"agent.interlock.dev/{AGENT}"),
+            within=5,
+        ),
+        *_stage(
+            "staging",
+            "it reads contacts and writes tasks; the export that nobody mapped and the delete are denied",
+            "allowed: list_contacts region=us-east",
+            "allowed: create_task region=eu-west",
+            "denied: ToolNotMapped export_everything",
+            "denied: NotGrantedByBinding delete_contact",
+        ),
+        Step(
+            f"{KUBECTL} get pods {SELECTOR}",
+            "one pod, three containers: the guard, the CRM's MCP server and the agent, which sees only the guard",
+            succeeds("3/3", "Running"),
+            within=20,
+        ),
+        Step(
+            f"{KUBECTL} logs {SELECTOR},interlock.dev/stage=staging -c guard --tail=50 | grep Deny | tail -n 2",
+            "the guard's own record: one line for each decision, with the rule that decided",
+            succeeds("ToolNotMapped", "NotGrantedByBinding"),
+            within=10,
+        ),
+    ),
+    look_at=_AGENT_STATE,
+)
+
+ONE_REGION = Chapter(
+    "Production, one region",
+    (
+        *_stage(
+            "one-region",
+            "eu-west is allowed, us-east is out of scope; get_contact cannot show its region and is denied too",
+            "allowed: list_contacts region=eu-west",
+            "denied: OutOfScope list_contacts region=us-east",
+            absent="allowed: list_contacts region=us-east",
+        ),
+        Step(
+            f"{KUBECTL} get agents",
+            "stage and scope, as everybody can see them",
+            succeeds("one-region", "region=eu-west"),
+        ),
+    ),
+    look_at=_AGENT_STATE,
+)
+
+EVERYWHERE = Chapter(
+    "Production, everywhere",
+    (
+        *_stage(
+            "everywhere",
+            "the same call for us-east is allowed now; nobody had to do anything but wait",
+            "allowed: list_contacts region=us-east",
+            absent="OutOfScope",
+        ),
+    ),
+    look_at=_AGENT_STATE,
+)
+
+KILL = Chapter(
+    "The switch",
+    (
+        Step(
+            f"{KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch='the demo is over'",
+            "any value but off kills, and it stays killed",
+            succeeds("annotated"),
+        ),
+        Step(
+            f"{KUBECTL} wait --for=delete pod {SELECTOR} --timeout=10s",
+            "the pods are gone",
+            succeeds(),
+            timeout=15,
+        ),
+        Step(
+            f"{KUBECTL} scale deployment {SELECTOR} --replicas=3",
+            "somebody tries to bring it back ...",
+            succeeds("scaled"),
+        ),
+        Step(
+            f"{KUBECTL} get pods {SELECTOR}",
+            "... and there is still no pod, watched for five seconds",
+            succeeds("No resources found"),
+            within=10,
+            lasting=5,
+        ),
+        Step(
+            f"{KUBECTL} get agents",
+            "killed, and everybody can see it",
+            succeeds(AGENT, "True"),
+            within=5,
+        ),
+    ),
+    look_at=_AGENT_STATE,
+)
+
+STORY = (INSTALLATION, REFUSAL, STAGING, ONE_REGION, EVERYWHERE, KILL)
+
+NEXT = f"""\
+Everything is left running. In your own shell:
+
+  {ENVIRONMENT_COMMAND}
+  {KUBECTL} describe agent {AGENT}
+  {KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch=off --overwrite    # only off brings it back
+  {KUBECTL} get agents --watch
+  kubectl apply -f examples/01-first-agent/                                     # the examples, one by one
+  kubectl explain agent.spec
+
+make demo-down takes it all away."""
