@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import sys
 
 import kopf
@@ -21,12 +20,7 @@ async def run(settings: Settings) -> int:
     registry = kopf.OperatorRegistry()
     startup.register(registry)
     primaries.register(registry)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     runtime.start_kill_path()
-    failed = asyncio.create_task(_stop_when(runtime.failed, stop))
     try:
         await kopf.operator(
             registry=registry,
@@ -34,19 +28,12 @@ async def run(settings: Settings) -> int:
             memo=runtime,
             clusterwide=True,
             standalone=True,
-            stop_flag=stop,
+            stop_flag=runtime.stopping,
         )
     except Exception as error:  # noqa: BLE001 - whatever ends the operator is told in one line
         _log.critical(str(error) or repr(error))
         return 1
-    finally:
-        failed.cancel()
-    return 1 if runtime.failed.is_set() else 0
-
-
-async def _stop_when(failed: asyncio.Event, stop: asyncio.Event) -> None:
-    await failed.wait()
-    stop.set()
+    return 1 if runtime.failed else 0
 
 
 def main() -> None:

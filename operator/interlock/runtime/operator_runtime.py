@@ -35,7 +35,8 @@ class Runtime:
         self.settings = settings
         self.primaries = Primaries()
         self.queue: WorkQueue[Key] = WorkQueue()
-        self.failed = asyncio.Event()
+        self.failed = False
+        self.stopping = asyncio.Event()
         self._crosscheck = CrossCheck()
         self._heartbeat = Heartbeat("the handlers' event loop")
         self._tasks: list[asyncio.Task[Any]] = []
@@ -77,6 +78,7 @@ class Runtime:
 
     async def stop(self) -> None:
         """End all tasks."""
+        self.stopping.set()  # kopf heeds signals by itself, and would wait 5 s for whoever waits for this
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -126,10 +128,14 @@ class Runtime:
         """None of our tasks ever ends by itself: where one does, the whole operator starts anew."""
         if not task.cancelled():
             _log.error("a task of the operator ended", exc_info=task.exception())
-            self.failed.set()
+            self._fail()
+
+    def _fail(self) -> None:
+        self.failed = True
+        self.stopping.set()
 
     def _kill_path_ended(self) -> None:
-        self._loop.call_soon_threadsafe(self.failed.set)
+        self._loop.call_soon_threadsafe(self._fail)
 
     def _saw_elsewhere(self, kind: str, key: Key, version: int) -> None:
         self._crosscheck.saw("second watch", (kind, *key), version)
