@@ -118,7 +118,8 @@ def parse_bundle(text: str) -> Bundle:
     except JsonInvalid as error:
         raise BundleInvalid(f"$: {error}") from None
     root = _Fields(value, "")
-    if root.take("schemaVersion") != SCHEMA_VERSION:
+    version = root.take("schemaVersion")
+    if type(version) is not int or version != SCHEMA_VERSION:  # True == 1, and 1.0 == 1
         raise BundleInvalid(f"schemaVersion: this guard reads version {SCHEMA_VERSION}")
     bundle = Bundle(
         schema_version=SCHEMA_VERSION,

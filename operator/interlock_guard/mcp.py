@@ -81,8 +81,9 @@ def read_forward(request: Request) -> Forward:
 def filter_tools(result: dict[str, Any], permitted: Collection[str]) -> dict[str, Any]:
     """Return a `tools/list` result with nothing in it but the permitted tools and the cursor."""
     tools = result.get("tools")
-    kept = [tool for tool in tools if isinstance(tool, dict) and tool.get("name") in permitted] if tools else []
-    filtered: dict[str, Any] = {"tools": kept}
+    filtered: dict[str, Any] = {
+        "tools": [tool for tool in tools if _name(tool) in permitted] if isinstance(tools, list) else []
+    }
     if isinstance(result.get("nextCursor"), str):
         filtered["nextCursor"] = result["nextCursor"]
     return filtered
@@ -100,6 +101,11 @@ def denied_result(denial: Deny) -> dict[str, Any]:
         "isError": True,
         "_meta": {DENIAL_META: {"reason": denial.reason.value, "rule": denial.rule}},
     }
+
+
+def _name(tool: Any) -> str | None:
+    name = tool.get("name") if isinstance(tool, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _read_call(request: Request) -> Forward:

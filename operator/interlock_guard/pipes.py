@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -60,6 +61,16 @@ class PipePair:
             await asyncio.sleep(next(intervals, _OPEN_INTERVAL))
         return None
 
+    def discard_unread(self) -> None:
+        """Take away what is in `in` and no server has read, so that none ever will."""
+        with suppress(OSError):
+            reader = os.open(self._in, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                while os.read(reader, _READ_SIZE):
+                    pass
+            finally:
+                os.close(reader)
+
     def _release_waiting(self) -> None:
         """Let go a server that waits for the other end of pipes which are about to be unlinked.
 
@@ -72,14 +83,23 @@ class PipePair:
             asyncio.get_running_loop().call_later(_RELEASE_AFTER, _close_all, held)
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The guard's ends of a pair of pipes, both open."""
+
+    pipes: PipePair
+    reader: int
+    writer: int
+
+
 class Channel:
-    """One generation: both ends open, lines out, lines in, and an end that is final."""
+    """One generation: lines out, lines in, and an end that is final."""
 
     def __init__(
-        self, reader: int, writer: int, *, on_line: Callable[[bytes | Oversized], None], on_end: Callable[[str], None]
+        self, ends: Ends, *, on_line: Callable[[bytes | Oversized], None], on_end: Callable[[str], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._reader, self._writer = reader, writer
+        self._pipes, self._reader, self._writer = ends.pipes, ends.reader, ends.writer
         self._on_line, self._on_end = on_line, on_end
         self._lines = LineBuffer(MAX_RESULT)
         self._outbox: deque[memoryview] = deque()
@@ -88,7 +108,7 @@ class Channel:
         self._ended = False
         self.drained = asyncio.Event()
         """Set once the server has closed its side too, so that nothing of this generation can come any more."""
-        self._loop.add_reader(reader, self._read)
+        self._loop.add_reader(self._reader, self._read)
 
     def has_room(self) -> bool:
         """Say whether one more line may be queued; a server that does not read fills the queue."""
@@ -113,11 +133,12 @@ class Channel:
                 self._loop.add_writer(self._writer, self._write)
 
     def end(self, why: str) -> None:
-        """End the generation: nothing more goes out, and what comes in is thrown away until the server is gone."""
+        """End the generation: nothing more goes out, what was not read is taken back, what comes in is thrown away."""
         if self._ended:
             return
         self._ended = True
         self._stop_waiting()
+        self._pipes.discard_unread()
         os.close(self._writer)
         self._outbox.clear()
         self._on_end(why)

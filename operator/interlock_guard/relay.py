@@ -65,11 +65,11 @@ class Relay:
 
     def __init__(self, live: LiveState) -> None:
         self._live = live
-        self._streams: set[web.Request] = set()
+        self._streams: dict[Call, web.Request] = {}
 
     def abort_streams(self) -> None:
         """End every stream that has begun, in the middle of what it says."""
-        for http in self._streams:
+        for http in self._streams.values():
             abort(http)
 
     async def wait(self, waiting: Waiting, progress: ProgressQueue | None) -> web.StreamResponse:
@@ -93,7 +93,7 @@ class Relay:
         else:
             return stream
         finally:
-            self._streams.discard(waiting.http)
+            self._streams.pop(waiting.call, None)
 
     async def _stream_progress(self, waiting: Waiting, progress: ProgressQueue) -> web.StreamResponse | None:
         stream: web.StreamResponse | None = None
@@ -101,7 +101,7 @@ class Relay:
         while (event := await progress.get()) is not None:
             if stream is None:
                 stream = web.StreamResponse(headers=_STREAM_HEADERS)
-                self._streams.add(waiting.http)
+                self._streams[waiting.call] = waiting.http
                 await stream.prepare(waiting.http)
             await stream.write(event)
         return stream

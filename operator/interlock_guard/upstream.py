@@ -26,7 +26,7 @@ from interlock_guard.jsonrpc import (
 )
 from interlock_guard.lines import Oversized
 from interlock_guard.mcp import GUARD_INFO, HANDSHAKE_VERSIONS, LATEST_VERSION
-from interlock_guard.pipes import Channel, ChannelClosed, PipePair
+from interlock_guard.pipes import Channel, ChannelClosed, Ends, PipePair
 
 MAX_IN_FLIGHT: Final = 64
 """Calls under way in one server at once."""
@@ -38,7 +38,7 @@ Outcome = Response | Deny
 Progress = Callable[[dict[str, Any]], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # a call is itself and no other
 class Call:
     """One request under way; its future gets the server's answer, or a `Deny` that says why none came."""
 
@@ -91,7 +91,7 @@ class Upstream:
                 writer = await self._pipes.open_writer(is_wanted=self._open.is_set)
                 if writer is None:
                     continue
-                channel = self._begin(reader, writer)
+                channel = self._begin(Ends(self._pipes, reader, writer))
                 await channel.drained.wait()
                 # The new reader comes before the old one goes, so that the pipe is never without one.
                 reader, ended = self._pipes.open_reader(), reader
@@ -127,10 +127,10 @@ class Upstream:
         if self._pending.pop(call.id, None) is not None:
             self._send(dump_notification("notifications/cancelled", {"requestId": call.id, "reason": why}))
 
-    def _begin(self, reader: int, writer: int) -> Channel:
+    def _begin(self, ends: Ends) -> Channel:
         self.generation += 1
         self._first_id = self._next_id
-        self._channel = Channel(reader, writer, on_line=self._take_line, on_end=self._end)
+        self._channel = Channel(ends, on_line=self._take_line, on_end=self._end)
         self._log(f"server of {self.source}: generation {self.generation} begins")
         hello = {"protocolVersion": LATEST_VERSION, "capabilities": {}, "clientInfo": GUARD_INFO}
         self.start("initialize", hello).future.add_done_callback(self._finish_handshake)

@@ -15,8 +15,7 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer, a_bundle, free_port
 
 HERE = Path(__file__).parent
-TOOLS = ["echo", "slow", "never", "half_line", "die", "huge", "large", "ask", "garbage", "unknown_id", "progress"]
-TOOLS += ["progress_forever"]
+TOOLS = ["echo", "slow", "never", "half_line", "large", "ask", "garbage", "unknown_id", "progress", "progress_forever"]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""A stand-in for the Kubernetes API server, as far as one guard sees it: list and watch of Agents and ConfigMaps.
+"""A stand-in for the Kubernetes API server as one guard sees it: list and watch of Agents and ConfigMaps.
 
-It exists because these tests need no cluster and must be able to make an API server fall silent, vanish and come back at
-a chosen moment. Nothing of Kubernetes' own behaviour is proved with it.
+It exists because these tests need no cluster and must be able to make an API server fall silent, vanish and come
+back at a chosen moment. Nothing of Kubernetes' own behaviour is proved with it.
 """
 
 import asyncio
@@ -27,6 +27,9 @@ class FakeApiServer:
         self.tokens: list[str] = []
         self.lists = 0
         self.watches = 0
+        self.talks = asyncio.Event()
+        """While it is not set, requests are taken and not answered."""
+        self.talks.set()
         self._version = 100
         self._objects: dict[str, dict[str, Any] | None] = {_AGENTS: None, _CONFIG_MAPS: None}
         self._queues: dict[str, set[asyncio.Queue[dict[str, Any] | None]]] = {_AGENTS: set(), _CONFIG_MAPS: set()}
@@ -92,6 +95,7 @@ class FakeApiServer:
         expected = f"metadata.name={AGENT if http.path == _AGENTS else BUNDLE}"
         if http.query.get("fieldSelector") != expected:
             return web.Response(status=403)
+        await self.talks.wait()
         if http.query.get("watch") == "1":
             self.watches += 1
             return await self._watch(http)

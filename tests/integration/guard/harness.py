@@ -1,6 +1,7 @@
 """A real guard process, real stdio servers on real named pipes, and what a test needs to provoke and to see."""
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -190,7 +191,7 @@ class Answer:
         if "error" in self.body:
             found: str | None = (self.body["error"].get("data") or {}).get("reason")
             return found
-        denial = self.body["result"].get("_meta", {}).get("interlock.dev/denial", {})
+        denial: dict[str, str] = self.body["result"].get("_meta", {}).get("interlock.dev/denial", {})
         return denial.get("reason")
 
     @property
@@ -209,10 +210,11 @@ class Client:
         self._next_id = 0
 
     async def post(self, body: bytes | str, headers: dict[str, str] | None = None, url: str = "") -> Answer:
-        async with self.session.post(url or self.url, data=body, headers={**HEADERS, **(headers or {})}) as response:
+        data = io.BytesIO(body.encode() if isinstance(body, str) else body)
+        async with self.session.post(url or self.url, data=data, headers={**HEADERS, **(headers or {})}) as response:
             raw = await response.read()
-            body = json.loads(raw) if response.content_type == "application/json" and raw else raw
-            return Answer(response.status, body, dict(response.headers))
+            answer = json.loads(raw) if response.content_type == "application/json" and raw else raw
+            return Answer(response.status, answer, dict(response.headers))
 
     async def request(
         self, method: str, params: dict[str, Any] | None = None, headers: dict[str, str] | None = None

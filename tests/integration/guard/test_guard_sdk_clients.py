@@ -61,7 +61,7 @@ async def test_the_python_sdk_gets_progress_before_the_result(everything: StdioS
 async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
     everything: StdioServer, guard: Guard, node: Path, node_modules: Path
 ) -> None:
-    calls = [
+    calls: list[dict[str, Any]] = [
         {"name": "echo", "arguments": {"message": "hello"}},
         {"name": "get-env", "arguments": {}},
         {"name": "trigger-long-running-operation", "arguments": {"duration": 0.4, "steps": 4}, "progress": True},

@@ -5,93 +5,114 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-EXECUTED = Path(sys.argv[1])
-TOOLS = [
-    "echo",
-    "slow",
-    "never",
-    "half_line",
-    "die",
-    "huge",
-    "ask",
-    "garbage",
-    "unknown_id",
-    "progress",
-    "hidden",
-    "sleepy",
-]
+LISTED = ["echo", "slow", "never", "hidden", "drop"]
+
+executed = Path(sys.argv[1])
 
 
-def send(message):
-    sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+def write(text: str) -> None:
+    sys.stdout.write(text)
     sys.stdout.flush()
 
 
-def text(request_id, value):
+def send(message: dict[str, Any]) -> None:
+    write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+
+
+def note(entry: dict[str, Any]) -> None:
+    with executed.open("a") as log:
+        log.write(json.dumps(entry) + "\n")
+
+
+def answer(request_id: int, value: str) -> None:
     send({"id": request_id, "result": {"content": [{"type": "text", "text": value}]}})
 
 
-def call(request_id, params):
-    name, arguments = params["name"], params.get("arguments", {})
-    with EXECUTED.open("a") as log:
-        log.write(json.dumps({"pid": os.getpid(), "name": name, "arguments": arguments}) + "\n")
-    if name == "half_line":
-        sys.stdout.write('{"jsonrpc": "2.0", "id": ' + str(request_id) + ', "result": {"content": [')
-        sys.stdout.flush()
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif name == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif name == "huge":
-        text(request_id, "x" * (17 * 1024 * 1024))
-    elif name == "large":
-        text(request_id, "x" * arguments["bytes"])
-    elif name == "ask":
-        send({"id": "ask-1", "method": "sampling/createMessage", "params": {"messages": []}})
-        text(request_id, sys.stdin.readline())
-    elif name == "garbage":
-        sys.stdout.write("Listening on stdio\n")
-        sys.stdout.flush()
-    elif name == "unknown_id":
-        send({"id": 10**9, "result": {}})
-    elif name == "progress":
-        token = params["_meta"]["progressToken"]
-        for step in (1, 2):
-            send(
-                {
-                    "method": "notifications/progress",
-                    "params": {"progressToken": token, "progress": step, "secret": "x"},
-                }
-            )
-        text(request_id, json.dumps({"token_is_mine": token != "mine"}))
-    elif name == "progress_forever":
-        token = params["_meta"]["progressToken"]
-        send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
-    elif name == "slow":
-        time.sleep(float(arguments["seconds"]))
-        text(request_id, "slow is done")
-    elif name == "never":
-        pass
-    else:
-        text(request_id, json.dumps({"pid": os.getpid(), "arguments": arguments, "params": sorted(params)}))
+def echo(request_id: int, params: dict[str, Any]) -> None:
+    seen = {"pid": os.getpid(), "arguments": params.get("arguments"), "params": sorted(params)}
+    answer(request_id, json.dumps(seen))
+
+
+def slow(request_id: int, params: dict[str, Any]) -> None:
+    time.sleep(float(params["arguments"]["seconds"]))
+    answer(request_id, "slow is done")
+
+
+def never(_request_id: int, _params: dict[str, Any]) -> None:
+    """Leave the caller without an answer."""
+
+
+def half_line(request_id: int, _params: dict[str, Any]) -> None:
+    write(f'{{"jsonrpc": "2.0", "id": {request_id}, "result": {{"content": [')
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def large(request_id: int, params: dict[str, Any]) -> None:
+    answer(request_id, "x" * params["arguments"]["bytes"])
+
+
+def ask(request_id: int, _params: dict[str, Any]) -> None:
+    send({"id": "ask-1", "method": "sampling/createMessage", "params": {"messages": []}})
+    answer(request_id, sys.stdin.readline())
+
+
+def garbage(_request_id: int, _params: dict[str, Any]) -> None:
+    write("Listening on stdio\n")
+
+
+def unknown_id(_request_id: int, _params: dict[str, Any]) -> None:
+    send({"id": 10**9, "result": {}})
+
+
+def progress(request_id: int, params: dict[str, Any]) -> None:
+    token = params["_meta"]["progressToken"]
+    for step in (1, 2):
+        said = {"progressToken": token, "progress": step, "more": "not for the agent"}
+        send({"method": "notifications/progress", "params": said})
+    answer(request_id, json.dumps({"token": token}))
+
+
+def progress_forever(_request_id: int, params: dict[str, Any]) -> None:
+    said = {"progressToken": params["_meta"]["progressToken"], "progress": 1}
+    send({"method": "notifications/progress", "params": said})
+
+
+TOOLS: dict[str, Callable[[int, dict[str, Any]], None]] = {
+    "echo": echo,
+    "slow": slow,
+    "never": never,
+    "half_line": half_line,
+    "large": large,
+    "ask": ask,
+    "garbage": garbage,
+    "unknown_id": unknown_id,
+    "progress": progress,
+    "progress_forever": progress_forever,
+}
+
+
+def serve(message: dict[str, Any]) -> None:
+    params = message.get("params", {})
+    match message.get("method"):
+        case "initialize":
+            info = {"name": "scripted", "version": "1"}
+            result = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": info}
+            send({"id": message["id"], "result": result})
+        case "tools/list":
+            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in LISTED]
+            send({"id": message["id"], "result": {"tools": tools, "more": "not for the agent"}})
+        case "tools/call":
+            note({"pid": os.getpid(), "name": params["name"], "arguments": params.get("arguments")})
+            TOOLS[params["name"]](message["id"], params)
+        case "notifications/cancelled":
+            note({"cancelled": params["reason"]})
+        case _:
+            pass
 
 
 for line in sys.stdin:
-    message = json.loads(line)
-    method = message.get("method")
-    if method == "initialize":
-        result = {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {"tools": {}},
-            "serverInfo": {"name": "s", "version": "1"},
-        }
-        send({"id": message["id"], "result": result})
-    elif method == "tools/list":
-        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
-        send({"id": message["id"], "result": {"tools": tools, "secret": "not for the agent"}})
-    elif method == "tools/call":
-        call(message["id"], message["params"])
-    elif method == "notifications/cancelled":
-        with EXECUTED.open("a") as log:
-            log.write(json.dumps({"cancelled": message["params"]["reason"]}) + "\n")
+    serve(json.loads(line))

@@ -1,0 +1,295 @@
+"""Kill, lease, bundle, identity: what the guard sees at the API server holds at once, and doubt closes it."""
+
+import asyncio
+import signal
+import time
+
+import aiohttp
+import pytest
+
+from interlock_guard.bundle import dump_bundle, parse_bundle
+from tests.integration.guard.fake_api_server import FakeApiServer
+from tests.integration.guard.harness import Answer, Bench, Client, Guard, a_bundle, until
+
+KILLED = {"reason": "Killed", "message": "data leak"}
+
+
+async def answers_with(bench: Bench, reason: str | None) -> Answer:
+    """Call until the answer has the reason, and return it."""
+    last: list[Answer] = []
+
+    async def reached() -> bool:
+        last[:] = [await bench.client.call("echo")]
+        return last[0].reason == reason
+
+    await until(reached, f"calls are answered with {reason}")
+    return last[0]
+
+
+async def test_a_killed_guard_refuses_everything_with_503(bench: Bench) -> None:
+    bench.api.kill("data leak")
+    answer = await answers_with(bench, "Killed")
+    assert (answer.status, answer.body["error"]["data"]) == (503, KILLED)
+    for method in ("initialize", "ping", "tools/list", "resources/read"):
+        assert (await bench.client.request(method)).body["error"]["data"] == KILLED
+    assert (await bench.client.post("no json")).body["error"]["data"] == KILLED
+    assert (await bench.client.post('{"jsonrpc":"2.0","method":"notifications/initialized"}')).status == 503
+    assert not await bench.guard.probe("/readyz")
+    assert await bench.guard.probe("/healthz")
+    assert "interlock_guard_killed 1" in await bench.guard.metrics()
+
+
+async def test_a_kill_answers_the_call_under_way_at_once_and_cuts_its_server_off(bench: Bench) -> None:
+    call = asyncio.create_task(bench.client.call("never"))
+    await until(lambda: bench.executed_names() == ["never"], "the server has the call")
+    bench.api.kill("data leak")
+    began = time.monotonic()
+    answer = await call
+    assert time.monotonic() - began < 1
+    assert (answer.status, answer.body["error"]["data"]) == (503, KILLED)
+    assert await bench.server.wait() == 0  # it read the end of its input
+
+
+async def test_a_kill_drops_what_the_server_has_not_read_yet(bench: Bench) -> None:
+    asleep = asyncio.create_task(bench.client.call("slow", seconds=1))
+    await until(lambda: bench.executed_names() == ["slow"], "the server is busy")
+    small = asyncio.create_task(bench.client.call("echo", text="x"))
+    await until(lambda: len(bench.guard.records()) == 2, "the second call lies in the pipe")
+    large = asyncio.create_task(bench.client.call("echo", text="x" * 1_000_000))
+    await until(lambda: len(bench.guard.records()) == 3, "the third one is half in the pipe")
+    bench.api.kill("data leak")
+    assert {(await call).status for call in (asleep, small, large)} == {503}
+    await bench.server.wait()
+    assert bench.executed_names() == ["slow"]
+
+
+async def test_a_kill_breaks_an_open_stream_off(bench: Bench) -> None:
+    body = {"name": "progress_forever", "_meta": {"progressToken": 1}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": body}
+    accept = {"Accept": "application/json, text/event-stream"}
+    async with bench.client.session.post(bench.client.url, json=message, headers=accept) as response:
+        assert b"progress" in await response.content.readuntil(b"\n\n")
+        bench.api.kill("data leak")
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.wait_for(response.content.read(), 5)
+
+
+async def test_a_killed_agents_server_is_not_even_spoken_to(api: FakeApiServer, guard: Guard, bench: Bench) -> None:
+    bench.api.kill("data leak")
+    await answers_with(bench, "Killed")
+    await bench.server.wait()
+    await bench.server.start()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(bench.server.wait(), 0.5)  # it waits for a guard that does not open its pipe
+    assert not await bench.guard.probe("/ready/crm")
+
+
+async def test_only_off_releases_a_kill(bench: Bench) -> None:
+    bench.api.kill("data leak")
+    await answers_with(bench, "Killed")
+    bench.api.set_agent(annotations={"something": "else"})
+    bench.api.set_bundle(a_bundle(["echo"]))
+    await until(lambda: bench.api.lists >= 2, "the guard lists")
+    assert (await bench.client.call("echo")).reason == "Killed"
+    bench.api.kill("Off")
+    assert (await answers_with(bench, "Killed")).status == 503
+    await bench.server.wait()
+    await bench.server.start()
+    bench.api.kill("off")
+    await bench.guard.source_ready()
+    await answers_with(bench, None)
+
+
+async def test_a_restarted_guard_goes_by_the_status_where_the_annotation_is_gone(bench: Bench) -> None:
+    bench.api.kill("data leak")
+    await answers_with(bench, "Killed")
+    await bench.guard.stop(signal.SIGKILL)
+    kill = {"reason": "data leak", "requestedAt": "2026-11-24T10:00:00Z"}
+    bench.api.set_agent(status={"kill": kill})
+    await bench.guard.start()
+    await bench.guard.started()
+    assert (await bench.client.call("echo")).body["error"]["data"] == KILLED
+    bench.api.set_agent(status={"kill": {**kill, "releasedAt": "2026-11-24T11:00:00Z"}})
+    assert (await answers_with(bench, "Killed")).status == 503  # this guard has seen it killed: only `off` releases
+
+
+async def test_a_guard_before_the_api_server_answers_lets_nothing_out(api: FakeApiServer, guard: Guard) -> None:
+    await guard.stop()
+    await api.stop()
+    await guard.start()
+    async with aiohttp.ClientSession() as session:
+        answer = await Client(session, guard.url).call("echo")
+    assert (answer.status, answer.reason) == (503, "StaleState")
+    assert not await guard.probe("/startupz")
+    assert not await guard.probe("/readyz")
+
+
+async def test_without_contact_for_a_lease_everything_is_refused_until_fresh_state_is_seen(
+    api: FakeApiServer, guard: Guard, bench: Bench
+) -> None:
+    await guard.stop()
+    guard.lease_seconds = 1.5
+    await bench.server.wait()
+    await guard.start()
+    await guard.started()
+    await bench.server.start()
+    await guard.source_ready()
+    await api.stop()
+    assert (await bench.client.call("echo")).reason is None  # it goes on for a lease
+    assert (await answers_with(bench, "StaleState")).status == 503
+    assert not await guard.probe("/readyz")
+    api.kill("data leak")  # while nobody could see it
+    await api.start()
+    await answers_with(bench, "Killed")
+
+
+async def test_contact_renews_the_lease(api: FakeApiServer, guard: Guard, bench: Bench) -> None:
+    await guard.stop()
+    guard.lease_seconds = 1.5
+    await bench.server.wait()
+    await guard.start()
+    await guard.started()
+    await bench.server.start()
+    await guard.source_ready()
+    lists = api.lists
+    refused: list[str] = []
+
+    async def renewed() -> bool:
+        answer = await bench.client.call("echo")
+        refused.extend([answer.reason] if answer.reason else [])
+        return api.lists >= lists + 6
+
+    await until(renewed, "the guard has renewed its lease three times")
+    assert refused == []
+
+
+async def test_a_silent_api_server_is_no_contact(api: FakeApiServer, guard: Guard, bench: Bench) -> None:
+    await guard.stop()
+    guard.lease_seconds = 1.5
+    await guard.start()
+    await guard.started()
+    api.talks.clear()
+    await answers_with(bench, "StaleState")
+    api.talks.set()
+
+
+async def test_an_updated_bundle_forbids_the_next_call(bench: Bench) -> None:
+    assert (await bench.client.call("echo")).reason is None
+    bench.api.set_bundle(a_bundle(["slow"]))
+    assert (await answers_with(bench, "ToolNotMapped")).status == 200
+    listed = await bench.client.request("tools/list")
+    assert [tool["name"] for tool in listed.body["result"]["tools"]] == ["slow"]
+
+
+@pytest.mark.parametrize("text", [None, "{}", "not json"])
+async def test_without_a_valid_bundle_everything_is_refused(bench: Bench, text: str | None) -> None:
+    bench.api.set_bundle(text)
+    assert (await answers_with(bench, "NoBundle")).status == 503
+    bench.api.set_bundle(a_bundle(["echo"]))
+    await answers_with(bench, None)
+
+
+async def test_another_agent_of_the_same_name_is_not_this_one(bench: Bench) -> None:
+    call = asyncio.create_task(bench.client.call("never"))
+    await until(lambda: bench.executed_names() == ["never"], "the server has the call")
+    bench.api.set_agent(uid="another")
+    assert (await call).reason == "AgentMismatch"
+    assert (await answers_with(bench, "AgentMismatch")).status == 503
+
+
+async def test_a_deleted_agent_closes_the_guard(bench: Bench) -> None:
+    bench.api.delete_agent()
+    assert (await answers_with(bench, "AgentMismatch")).status == 503
+
+
+async def test_a_source_that_leaves_the_bundle_is_cut_off(bench: Bench) -> None:
+    call = asyncio.create_task(bench.client.call("never"))
+    await until(lambda: bench.executed_names() == ["never"], "the server has the call")
+    text = a_bundle(["echo"]).replace('"name":"crm"', '"name":"mail"')
+    assert parse_bundle(text).sources[0].name == "mail"
+    bench.api.set_bundle(text)
+    assert (await call).status == 404
+    assert (await bench.client.call("echo")).reason == "UnknownSource"
+    assert await bench.server.wait() == 0
+    assert dump_bundle(parse_bundle(text)) == text
+
+
+async def test_an_expired_watch_is_taken_up_again(bench: Bench) -> None:
+    lists = bench.api.lists
+    bench.api.expire_watches()
+    await until(lambda: bench.api.lists >= lists + 2, "the guard lists anew")
+    bench.api.kill("data leak")
+    await answers_with(bench, "Killed")
+
+
+async def test_a_rotated_token_is_used_for_the_next_request(bench: Bench) -> None:
+    bench.guard.token.write_text("second-token")
+    bench.api.expire_watches()
+    await until(lambda: bench.api.tokens[-1] == "Bearer second-token", "the new token is used")
+    assert bench.api.tokens[0] == "Bearer first-token"
+
+
+async def test_sigterm_ends_the_guard_quickly_and_clean(bench: Bench) -> None:
+    call = asyncio.create_task(bench.client.call("never"))
+    await until(lambda: bench.executed_names() == ["never"], "the server has the call")
+    began = time.monotonic()
+    assert await bench.guard.stop(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 1
+    assert (await call).reason == "ServerUnavailable"
+    assert "Traceback" not in bench.guard.log()
+
+
+async def test_a_record_that_cannot_be_written_stops_the_call(bench: Bench) -> None:
+    await bench.guard.stop()
+    await bench.server.wait()
+    (bench.guard.folder / "records").unlink()
+    (bench.guard.folder / "records").symlink_to("/dev/full")
+    await bench.guard.start()
+    await bench.guard.started()
+    await bench.server.start()
+    await bench.guard.source_ready()
+    answer = await bench.client.call("echo")
+    assert answer.status == 503
+    assert "cannot write a record" in answer.body["error"]["message"]
+    assert bench.executed() == []
+
+
+async def test_every_decision_has_one_record_with_all_its_fields(bench: Bench) -> None:
+    await bench.client.call("echo")
+    await bench.client.call("drop")
+    await bench.client.call("hidden")
+    await bench.client.request("resources/list")
+    await bench.client.post("[]")
+    allowed, denied, unmapped, method, bad = bench.guard.records()
+    assert (
+        allowed.items()
+        >= {
+            "agent": "support-triage",
+            "revision": "0123456789",
+            "stage": "staging",
+            "source": "crm",
+            "method": "tools/call",
+            "tool": "echo",
+            "operation": "read",
+            "resource": "contacts",
+            "decision": "Allow",
+            "reason": "",
+            "rule": "agentpolicy/support/dataAccess[0]",
+        }.items()
+    )
+    assert allowed["time"].endswith("Z")
+    assert (denied["operation"], denied["reason"]) == ("delete", "NotGrantedByBinding")
+    assert (unmapped["tool"], unmapped["reason"]) == ("hidden", "ToolNotMapped")
+    assert (method["method"], method["reason"]) == ("resources/list", "MethodNotAllowed")
+    assert bad["reason"] == "BadRequest"
+
+
+async def test_an_unmapped_tool_and_one_that_does_not_exist_answer_alike_to_the_byte(bench: Bench) -> None:
+    bodies = []
+    for tool in ("hidden", "there-is-no-such-tool"):
+        message = f'{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"name":"{tool}"}}}}'
+        async with bench.client.session.post(
+            bench.client.url, data=message, headers={"Content-Type": "application/json"}
+        ) as response:
+            bodies.append((response.status, await response.read(), response.headers.keys()))
+    assert bodies[0] == bodies[1]

@@ -1,0 +1,120 @@
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlock_guard.jsonrpc import (
+    MessageInvalid,
+    Notification,
+    Request,
+    Response,
+    dump_error,
+    dump_notification,
+    dump_request,
+    dump_result,
+    parse_message,
+)
+from interlock_guard.strictjson import JsonInvalid, dump_json, parse_json
+
+
+def test_the_three_kinds_of_message_are_told_apart() -> None:
+    assert parse_message(b'{"jsonrpc":"2.0","id":"a","method":"m"}') == Request("a", "m", {})
+    assert parse_message(b'{"jsonrpc":"2.0","method":"m","params":{"a":1}}') == Notification("m", {"a": 1})
+    assert parse_message(b'{"jsonrpc":"2.0","id":1,"result":{}}') == Response(1, {}, None)
+    error = {"code": -1, "message": "no"}
+    assert parse_message(dump_error(None, -1, "no")) == Response(None, None, error)
+
+
+def test_what_is_written_can_be_read() -> None:
+    assert parse_message(dump_request(1, "m", {"a": "é\n"})) == Request(1, "m", {"a": "é\n"})
+    assert parse_message(dump_notification("m", {})) == Notification("m", {})
+    assert parse_message(dump_result(1, {"a": 1})) == Response(1, {"a": 1}, None)
+    assert parse_message(dump_error(1, -1, "no", {"reason": "x"})) == Response(
+        1, None, {"code": -1, "message": "no", "data": {"reason": "x"}}
+    )
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"id": 1, "result": []},
+        {"id": 1, "result": None},
+        {"id": 1, "result": {}, "error": {"code": 1, "message": ""}},
+        {"id": 1, "error": {"code": "1", "message": ""}},
+        {"id": 1, "error": {"code": True, "message": ""}},
+        {"id": 1, "error": {"code": 1}},
+        {"id": 1, "error": "no"},
+        {"id": None, "result": {}},
+        {"result": {}},
+        {"error": {"code": 1, "message": ""}},
+        {"id": 1},
+        {"id": 1, "method": ""},
+        {"id": 2**53 + 1, "method": "m"},
+        {"id": 1, "result": {}, "params": {}},
+    ],
+)
+def test_what_is_neither_a_request_nor_a_response_is_refused(message: dict[str, Any]) -> None:
+    with pytest.raises(MessageInvalid):
+        parse_message(json.dumps({"jsonrpc": "2.0", **message}).encode())
+
+
+def test_the_bound_on_the_size_is_exact() -> None:
+    message = dump_notification("m", {})
+    assert parse_message(message, max_bytes=len(message))
+    with pytest.raises(MessageInvalid, match="larger than"):
+        parse_message(message, max_bytes=len(message) - 1)
+
+
+def test_a_refusal_tells_the_id_where_it_can_be_read() -> None:
+    with pytest.raises(MessageInvalid) as refusal:
+        parse_message(b'{"jsonrpc":"1.0","id":"mine","method":"m"}')
+    assert refusal.value.id == "mine"
+
+
+@pytest.mark.parametrize("depth", [63, 64])
+def test_depth_is_counted_exactly(depth: int) -> None:
+    for empty in ("", "1"):
+        assert parse_json("[" * depth + empty + "]" * depth) is not None
+        with pytest.raises(JsonInvalid, match="deeper"):
+            parse_json("[" * 65 + empty + "]" * 65)
+    wide = json.dumps([[{}]] * 100)
+    assert parse_json(wide) == [[{}]] * 100
+
+
+def test_brackets_in_strings_are_not_depth() -> None:
+    assert parse_json(json.dumps("[" * 1000)) == "[" * 1000
+
+
+def test_surrogate_pairs_are_characters_and_lone_ones_are_refused() -> None:
+    assert parse_json('"\\ud83d\\ude00"') == "\U0001f600"
+    for text in ('"\\ud83d"', '"\\uDE00"', '{"\\ud83d": 1}'):
+        with pytest.raises(JsonInvalid, match="surrogate"):
+            parse_json(text)
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_break_the_parser(data: bytes) -> None:
+    with suppress(MessageInvalid):
+        parse_message(data)
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_what_is_sent_on_reads_as_what_was_decided_on(value: Any) -> None:
+    written = dump_json(value)
+    assert b"\n" not in written
+    assert json.loads(written) == value
+    assert parse_json(written) == value
