@@ -152,12 +152,8 @@ def test_the_soaks_of_the_staged_example_fit_into_the_demo() -> None:
 
 
 def test_secrets_that_servers_ask_for_are_in_the_example_and_no_agent_gets_one() -> None:
-    secrets = {
-        (document["metadata"]["name"], key)
-        for _, document in ALL
-        if document["kind"] == "Secret"
-        for key in document["stringData"]
-    }
+    made = [document for _, document in ALL if document["kind"] == "Secret"]
+    secrets = {(secret["metadata"]["name"], key) for secret in made for key in secret["stringData"]}
     asked = {
         (variable.value_from.secret_key_ref.name, variable.value_from.secret_key_ref.key)
         for binding in objects("MCPBinding")
