@@ -34,6 +34,9 @@ RESERVED = "is set by Interlock: choose a name that does not start with INTERLOC
 NO_POINTER = "is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
 NO_QUANTITY = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
 NO_IMAGE = "is not an image: write it without spaces, such as registry.example.com/agent:1.0"
+TOO_LARGE = (
+    "command, args and env hold more than 32768 characters together: move what is large into a file or the image"
+)
 TOO_FEW = "should have at least 1 items"
 
 
@@ -291,6 +294,9 @@ REFUSED = [
     (agent(spec__template__command=["x"] * 65), "must have at most 64 items"),
     (agent(spec__template__args=["x"] * 65), "must have at most 64 items"),
     (agent(spec__template__args=["x" * 4097]), "Too long: may not be more than 4096 bytes"),
+    (agent(spec__template__args=["x" * 4096] * 9), TOO_LARGE),
+    (agent(spec__template__env=[{"name": f"A{i}", "value": "x" * 4096} for i in range(9)]), TOO_LARGE),
+    (stdio(command=["x" * 4096] * 9), TOO_LARGE),
     (agent(spec__template__command="agent --serve"), 'must be of type array: "string"'),
     (agent(spec__template__env=[{"name": "INTERLOCK_SCOPE", "value": "[]"}]), f'"INTERLOCK_SCOPE" {RESERVED}'),
     (agent(spec__template__env=[{"name": "LOG-LEVEL"}]), f'"LOG-LEVEL" {NO_VARIABLE}'),
@@ -420,6 +426,7 @@ GOOD = [
     agent(spec__purpose="ä" * 1024),
     agent(spec__files=[{"path": "prompts/system.md", "content": "Be kind.\n"}, {"path": ".env..x"}, {"path": "p2"}]),
     agent(spec__files=[{"path": f"f{i}", "content": "x" * 32768} for i in range(2)]),
+    agent(spec__template__args=["x" * 4096] * 8),
     agent(spec__template__env=[{"name": "_LOG", "value": ""}, {"name": "MY_INTERLOCK_X", "value": "1"}]),
     agent(spec__template__resources={"requests": {"cpu": 1, "memory": "128Mi"}, "limits": {"cpu": "1500m"}}),
     edited(POLICY, metadata__name="p2", spec__dataAccess=[]),

@@ -29,7 +29,7 @@ from interlock.api.sentences import (
     plain,
 )
 from interlock.api.status import NEW_AGENT, AgentStatus
-from interlock.api.text import SELF, Argument, Duration, FilePath, Image, Name, ObjectName, VariableName
+from interlock.api.text import COMMAND_FITS, SELF, Argument, Duration, FilePath, Image, Name, ObjectName, VariableName
 
 __all__ = [
     "Agent",
@@ -192,6 +192,8 @@ class EnvVar(ApiModel):
 
 class Template(ApiModel):
     """The agent's container."""
+
+    model_config = ConfigDict(json_schema_extra=kube(COMMAND_FITS))
 
     image: Image
     """Image of the agent."""

@@ -11,7 +11,17 @@ from interlock.api.permissions import Permissions
 from interlock.api.resources import Resources
 from interlock.api.scope import Environment
 from interlock.api.sentences import SERVER_MISSING, TOOL_SCOPE, VARIABLE_VALUE, plain
-from interlock.api.text import Argument, Image, Name, ObjectName, Pointer, Resource, ToolName, VariableName
+from interlock.api.text import (
+    COMMAND_FITS,
+    Argument,
+    Image,
+    Name,
+    ObjectName,
+    Pointer,
+    Resource,
+    ToolName,
+    VariableName,
+)
 
 __all__ = [
     "EnvSource",
@@ -71,6 +81,8 @@ class ServerEnvVar(ApiModel):
 
 class StdioServer(ApiModel):
     """An MCP server that speaks on its standard streams, run as a sidecar."""
+
+    model_config = ConfigDict(json_schema_extra=kube(COMMAND_FITS))
 
     image: Image
     """Image of the server; it needs a shell, sh, to be joined to its pipes."""

@@ -85,6 +85,9 @@ PATH_TWICE = "{path} is a file and a folder at once: rename one of them"
 FILES_TOO_LARGE = (
     "spec.files hold more than 65536 characters together: move what is large into the image or behind a source"
 )
+COMMAND_TOO_LARGE = (
+    "command, args and env hold more than 32768 characters together: move what is large into a file or the image"
+)
 VARIABLE_INVALID = "{text} is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
 VARIABLE_RESERVED = "{text} is set by Interlock: choose a name that does not start with INTERLOCK_"
 IMAGE_INVALID = "{text} is not an image: write it without spaces, such as registry.example.com/agent:1.0"

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.sentences import (
+    COMMAND_TOO_LARGE,
     DOTS_IN_PATH,
     DURATION_INVALID,
     IMAGE_INVALID,
@@ -52,6 +53,14 @@ def is_file_path(text: str) -> bool:
     """Whether `text` is a relative path that does not leave its folder."""
     return bool(re.fullmatch(RELATIVE_PATH[1:-1], text)) and not re.search(DOTS_IN_PATH, text)
 
+
+COMMAND_FITS = Rule(
+    rule="(has(self.command) ? self.command.map(w, size(w)).sum() : 0)"
+    " + (has(self.args) ? self.args.map(w, size(w)).sum() : 0)"
+    " + (has(self.env) ? self.env.map(v, size(v.name) + (has(v.value) ? size(v.value) : 0)).sum() : 0) <= 32768",
+    message=COMMAND_TOO_LARGE,
+)
+"""A rule on a container: it stays small enough for a spec of some 100 KiB."""
 
 _MATCHES_NAME = f"self.matches({cel_pattern(NAME)})"
 _MATCHES_RESOURCE = f"self.matches({cel_pattern(RESOURCE)})"
