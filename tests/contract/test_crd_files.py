@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from interlock.api import sentences
-from interlock.api.crd import find_drift, find_mistakes, render_files
+from interlock.api.crd import build_crd, find_drift, find_mistakes, render_files
+from interlock.api.kinds import KINDS, Kind
 from interlock.api.lint import MAX_CRD_BYTES
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +91,40 @@ def test_every_policy_is_bound_and_denies() -> None:
         doc["spec"]["policyName"]: doc["spec"]["validationActions"] for doc in found if "policyName" in doc["spec"]
     }
     assert bound == {f"{name}.interlock.dev": ["Deny"] for name in policies()}
+
+
+def page(kind: str) -> str:
+    return (ROOT / "docs" / "spec" / "v1alpha1" / f"{kind.lower()}.md").read_text(encoding="utf-8")
+
+
+def field_paths(node: dict[str, Any], path: str) -> list[str]:
+    """Every path below `node` as the pages write it: lists with []."""
+    found = []
+    for name, member in node.get("properties", {}).items():
+        below = f"{path}.{name}" + ("[]" if member.get("type") == "array" else "")
+        found += [below, *field_paths(member, below), *field_paths(member.get("items", {}), below)]
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_the_page_of_a_kind_has_exactly_its_fields(kind: Kind) -> None:
+    schema = build_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    documented = re.findall(r"^\| `(spec\.[^`]+)` \|", page(kind.name), flags=re.MULTILINE)
+    assert documented == field_paths(schema["properties"]["spec"], "spec")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in vars(sentences) if name.isupper() and ": " in getattr(sentences, name)]
+)
+def test_every_sentence_stands_in_the_pages(name: str) -> None:
+    sentence = re.sub(r"\{([a-z]+)\}", r"<\1>", getattr(sentences, name))
+    assert f"`{sentence}`" in "".join(page(kind.name) for kind in KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_the_example_of_a_page_is_valid_and_its_columns_are_those_of_the_kind(kind: Kind) -> None:
+    text = page(kind.name)
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    kind.model.model_validate(yaml.safe_load(example))
+    (shown,) = re.findall(r"^(NAME .*)$", text, flags=re.MULTILINE)
+    assert shown.split() == ["NAME", *(column.name.upper() for column in kind.columns if not column.wide)]
