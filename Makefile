@@ -30,3 +30,9 @@ verify: venv ## lint, types, layer order, generated files
 
 crds: venv ## write crds/ from the types in operator/interlock/api
 	$(PY) -m interlock.api.crd crds
+
+demo: venv ## a real cluster, and an agent in it from its first stage to the kill switch
+	$(PY) -m tools.demo up
+
+demo-down: venv ## take away all that the demo left
+	$(PY) -m tools.demo down
