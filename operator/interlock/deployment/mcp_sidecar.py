@@ -4,7 +4,7 @@ from typing import Any
 
 from interlock.api.mcpbinding import ServerEnvVar, StdioServer
 from interlock.deployment.guard_sidecar import OBSERVE_PORT, PIPES_PATH, PIPES_VOLUME
-from interlock.deployment.names import mcp_container
+from interlock.deployment.names import mcp_container, mcp_volume
 from interlock.deployment.placement import Placement
 from interlock.deployment.resources import build_resources
 from interlock.deployment.security import FIRST_SERVER_UID, GUARD_GID, container_security
@@ -21,7 +21,7 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
 
 def build_server_volumes(placement: Placement) -> list[dict[str, Any]]:
     """Return a /tmp of its own for each server: nothing is shared among them but the pipes' directory."""
-    return [{"name": _tmp(bound.source), "emptyDir": {}} for bound in placement.sources]
+    return [{"name": mcp_volume(bound.source), "emptyDir": {}} for bound in placement.sources]
 
 
 def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
         "securityContext": container_security(uid, GUARD_GID),
         "volumeMounts": [
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
-            {"name": _tmp(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
+            {"name": mcp_volume(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
         ],
     }
 
@@ -58,7 +58,3 @@ def _variable(variable: ServerEnvVar) -> dict[str, Any]:
         "name": variable.name,
         "valueFrom": {"secretKeyRef": {"name": reference.name, "key": reference.key}},
     }
-
-
-def _tmp(source: str) -> str:
-    return f"tmp-{mcp_container(source)}"[:63]

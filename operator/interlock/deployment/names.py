@@ -4,6 +4,8 @@ import hashlib
 
 from interlock.deployment.placement import Placement
 
+LABEL_LENGTH = 63
+
 
 def placement_name(agent: str, stage: str, revision: str) -> str:
     """Return `<agent>-<10 hexadecimal digits of stage and revision>`, at most 63 characters for agents of 52."""
@@ -22,7 +24,16 @@ def agent_config(placement: Placement) -> str:
 
 def mcp_container(source: str) -> str:
     """Return the name of the sidecar that runs a source's MCP server, at most 63 characters."""
-    name = f"mcp-{source}"
-    if len(name) <= 63:  # noqa: PLR2004 - a container's name is a DNS label
+    return _label(f"mcp-{source}")
+
+
+def mcp_volume(source: str) -> str:
+    """Return the name of the volume that is the /tmp of a source's MCP server, at most 63 characters."""
+    return _label(f"tmp-mcp-{source}")
+
+
+def _label(name: str) -> str:
+    """Return the name as a DNS label: what is too long ends in a digest of it, so that two never come out alike."""
+    if len(name) <= LABEL_LENGTH:
         return name
-    return f"{name[:54]}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    return f"{name[:54]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
