@@ -10,7 +10,8 @@ class Readiness:
     """How far a Deployment is.
 
     Attributes:
-        available: Pods of the present template that are available.
+        available: Pods of the present template that are surely available: the counts do not tell them from older
+            ones, so each older one is taken for one of the available.
         wanted: Pods that its spec wants.
         is_current: Its controller has seen the present spec.
         trouble: What the Deployment's controller could not do, empty where there is nothing.
@@ -32,9 +33,10 @@ def readiness_of(deployment: Manifest | None) -> Readiness:
     if deployment is None:
         return Readiness()
     status = deployment.get("status", {})
+    older = status.get("replicas", 0) - status.get("updatedReplicas", 0)
     seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
     return Readiness(
-        available=min(status.get("availableReplicas", 0), status.get("updatedReplicas", 0)),
+        available=max(0, status.get("availableReplicas", 0) - older),
         wanted=deployment["spec"].get("replicas", 1),
         is_current=seen,
         trouble=_trouble(status.get("conditions", [])),
