@@ -1,0 +1,111 @@
+import json
+
+from interlock.deployment.bundle import build_bundle, compile_bundle
+from interlock_guard.bundle import Grant, ScopeLimit, ToolScope, parse_bundle
+from tests.requirements import requirement
+from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
+
+SCOPED = a_stage("one-region", "production", scope={"region": ["eu-west", "eu-north"], "product": ["billing"]})
+
+
+@requirement("deployment.bundle")
+def test_the_guard_reads_back_what_was_compiled() -> None:
+    binding = a_binding().with_tools(
+        {
+            "name": "get",
+            "operation": "read",
+            "resource": "contacts",
+            "scope": [{"dimension": "region", "pointer": "/r"}],
+        }
+    )
+    placement = a_placement(an_agent().with_stages(SCOPED), bindings=(binding,))
+
+    manifest = build_bundle(placement)
+
+    assert list(manifest["data"]) == ["bundle.json"]
+    assert parse_bundle(manifest["data"]["bundle.json"]) == compile_bundle(placement)
+
+
+def test_the_bundle_says_for_whom_it_is() -> None:
+    bundle = compile_bundle(a_placement(an_agent().with_stages(SCOPED)))
+
+    assert (bundle.agent.name, bundle.agent.namespace, bundle.agent.uid) == ("triage", "agents", "uid-of-triage")
+    assert (bundle.stage, bundle.environment) == ("one-region", "production")
+    assert len(bundle.revision) == 10
+
+
+def test_a_stages_scope_is_carried_whole_and_no_scope_is_no_limit() -> None:
+    limited = compile_bundle(a_placement(an_agent().with_stages(SCOPED)))
+    unlimited = compile_bundle(a_placement())
+
+    assert limited.scope == (ScopeLimit("region", ("eu-west", "eu-north")), ScopeLimit("product", ("billing",)))
+    assert unlimited.scope == ()
+
+
+def test_a_tools_way_of_showing_its_scope_is_carried() -> None:
+    scope = [{"dimension": "region", "pointer": "/a/b"}, {"dimension": "product", "unscoped": "Allowed"}]
+    binding = a_binding().with_tools({"name": "get", "operation": "delete", "resource": "contacts", "scope": scope})
+
+    (tool,) = compile_bundle(a_placement(bindings=(binding,))).sources[0].tools
+
+    assert (tool.name, tool.operation, tool.resource) == ("get", "delete", "contacts")
+    assert tool.scope == (ToolScope("region", "/a/b", unscoped=False), ToolScope("product", None, unscoped=True))
+
+
+@requirement("action.deny-by-default")
+def test_binding_and_matrix_must_both_grant() -> None:
+    (source,) = compile_bundle(a_placement(bindings=(a_binding("sandbox"),))).sources
+
+    assert (source.name, source.binding, source.transport) == ("crm", "sandbox", "stdio")
+    assert source.grants == (
+        Grant("Binding", "mcpbinding/sandbox", ("contacts", "opportunities"), ("tasks",), ()),
+        Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts", "opportunities"), ("tasks",), ()),
+    )
+
+
+def test_an_agent_that_narrows_must_grant_too() -> None:
+    agent = an_agent().using({"source": "crm", "permissions": {"read": ["contacts"]}})
+
+    (source,) = compile_bundle(a_placement(agent)).sources
+
+    assert source.grants[2:] == (Grant("Agent", "agent/triage/bindings[crm]", ("contacts",), (), ()),)
+
+
+def test_an_agent_that_narrows_to_nothing_grants_nothing() -> None:
+    agent = an_agent().using({"source": "crm", "permissions": {}})
+
+    (source,) = compile_bundle(a_placement(agent)).sources
+
+    assert source.grants[2] == Grant("Agent", "agent/triage/bindings[crm]", (), (), ())
+
+
+def test_without_a_row_the_matrix_grants_nothing() -> None:
+    (source,) = compile_bundle(a_placement(policy=a_policy().giving_nothing())).sources
+
+    assert source.grants[1] == Grant("Matrix", "agentpolicy/support/dataAccess", (), (), ())
+
+
+def test_a_star_is_carried_for_reading() -> None:
+    policy = a_policy().giving_nothing().giving("triage", "crm", read=["*"])
+
+    (source,) = compile_bundle(a_placement(policy=policy)).sources
+
+    assert source.grants[1].read == ("*",)
+
+
+def test_no_secret_reference_and_no_command_of_a_server_reaches_the_bundle() -> None:
+    binding = a_binding().with_server(
+        env=[{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "crm-secret", "key": "token"}}}]
+    )
+
+    text = build_bundle(a_placement(bindings=(binding,)))["data"]["bundle.json"]
+
+    assert "crm-secret" not in text
+    assert "crm-server" not in text
+
+
+def test_equal_placements_give_equal_text() -> None:
+    one, two = (build_bundle(a_placement())["data"]["bundle.json"] for _ in range(2))
+
+    assert one == two
+    assert json.loads(one)["schemaVersion"] == 1
