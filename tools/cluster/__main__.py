@@ -1,11 +1,12 @@
 """`python -m tools.cluster`: clusters up and down, and what they are made of."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.cluster import kwok, programs
+from tools.cluster import engine, kind, kwok, programs
 from tools.cluster.errors import ClusterError
 from tools.cluster.kwok import KwokOptions
 from tools.cluster.settings import Settings, from_environment
@@ -29,6 +30,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tools.cluster", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
+    command = commands.add_parser("up", help="have a kind cluster: real pods")
+    command.add_argument("--name", default=kind.DEFAULT_NAME, help="interlock or interlock-... (default: %(default)s)")
+    command.add_argument("--config", type=Path, help="a kind configuration (default: kind-config.yaml)")
+    command.set_defaults(run=_up)
+
+    command = commands.add_parser("down", help="delete kind clusters; end the private engine after the last one")
+    command.add_argument("--name", action="append", help="only this one, may be repeated (default: all of ours)")
+    command.set_defaults(run=lambda chosen, settings: kind.down(chosen.name, settings))
+
+    command = commands.add_parser("status", help="say which engine and clusters there are")
+    command.set_defaults(run=_status)
+
+    command = commands.add_parser("env", help='print settings for a shell: eval "$(python -m tools.cluster env)"')
+    command.add_argument("--name", default=kind.DEFAULT_NAME, help="the kind cluster (default: %(default)s)")
+    command.set_defaults(run=_env)
+
     command = commands.add_parser("kwok-up", help="start a kwok cluster: a real API server, simulated nodes, no root")
     command.add_argument("name", help="interlock or interlock-...")
     command.add_argument("--nodes", type=int, default=1, help="simulated nodes (default: 1)")
@@ -47,6 +64,36 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("names", nargs="*", help="only these (default: those of kwok and kind)")
     command.set_defaults(run=_programs)
     return parser
+
+
+def _up(chosen: argparse.Namespace, settings: Settings) -> None:
+    kind.ensure(chosen.name, chosen.config, settings)
+    name = "" if chosen.name == kind.DEFAULT_NAME else f" --name {chosen.name}"
+    print(f'to use it: eval "$(python -m tools.cluster env{name})"')
+
+
+def _status(_: argparse.Namespace, settings: Settings) -> None:
+    docker = engine.running(settings)
+    if docker is None:
+        print(f"engine: none ({engine.impossible(settings) or 'one is started when it is needed'})")
+    else:
+        print(f"engine: {'private' if docker.is_private else 'existing'}")
+        for name in kind.names(docker):
+            cluster = kind.find(name, settings)
+            print(f"kind {name}: {cluster.kubeconfig if cluster else 'made elsewhere or broken; `up` looks after it'}")
+    for name in kwok.names(settings):
+        print(f"kwok {name}")
+    print(f"cache: {settings.cache}")
+
+
+def _env(chosen: argparse.Namespace, settings: Settings) -> None:
+    cluster = kind.find(chosen.name, settings)
+    if cluster is None:
+        raise ClusterError(f"there is no kind cluster {chosen.name}; `python -m tools.cluster up` makes one")
+    values = {**cluster.engine.environment, "KUBECONFIG": str(cluster.kubeconfig)}
+    for name, value in values.items():
+        print(f"export {name}={shlex.quote(value)}")
+    print(f'export PATH={shlex.quote(str(cluster.kubectl.parent))}:"$PATH"')
 
 
 def _kwok_up(chosen: argparse.Namespace, settings: Settings) -> None:

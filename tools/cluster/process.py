@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tools.cluster.errors import ClusterError
@@ -26,7 +27,7 @@ def run(  # noqa: PLR0913 - all but the command are options of one call, as in s
     log: Path | None = None,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: str | None = None,
+    stdin: bytes = b"",
     timeout: float = 3600,
 ) -> str:
     """Runs a program to its end.
@@ -36,7 +37,7 @@ def run(  # noqa: PLR0913 - all but the command are options of one call, as in s
         log: append all output here; without it the output is returned.
         env: variables set on top of this process' own.
         cwd: the folder to run in.
-        stdin: what the program reads; without it nothing.
+        stdin: what the program reads.
         timeout: seconds to wait at most.
 
     Returns:
@@ -45,16 +46,13 @@ def run(  # noqa: PLR0913 - all but the command are options of one call, as in s
     Raises:
         CommandFailedError: it could not be started, failed or took too long.
     """
-    words = [str(word) for word in command]
+    call = _Call([str(word) for word in command], {**os.environ, **(env or {})}, cwd, stdin, timeout)
     try:
-        if log is None:
-            return _captured(words, _environment(env), cwd, stdin, timeout)
-        _logged(words, log, _environment(env), cwd, stdin, timeout)
+        return call.captured() if log is None else call.logged(log)
     except FileNotFoundError as error:
-        raise CommandFailedError(f"{words[0]} is not there ({error})") from None
+        raise CommandFailedError(f"{command[0]} is not there ({error})") from None
     except subprocess.TimeoutExpired:
-        raise CommandFailedError(f"{words[0]} took longer than {timeout:.0f} s") from None
-    return ""
+        raise CommandFailedError(f"{command[0]} took longer than {timeout:.0f} s") from None
 
 
 def succeeds(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 30) -> bool:
@@ -66,50 +64,73 @@ def succeeds(command: Sequence[str | Path], *, env: Mapping[str, str] | None = N
     return True
 
 
-def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
-    return {**os.environ, **(env or {})}
-
-
-def _captured(words: list[str], env: dict[str, str], cwd: Path | None, stdin: str | None, timeout: float) -> str:
-    done = subprocess.run(
-        words,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=env,
-        cwd=cwd,
-        input=stdin or "",
-        timeout=timeout,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise CommandFailedError(_last_lines(done.stderr or done.stdout) or f"{words[0]} ended with {done.returncode}")
-    return done.stdout
-
-
-def _logged(  # noqa: PLR0913, PLR0917 - one caller, which has just named them all
-    words: list[str], log: Path, env: dict[str, str], cwd: Path | None, stdin: str | None, timeout: float
+def pipe(
+    first: Sequence[str | Path], second: Sequence[str | Path], *, env: Mapping[str, str], timeout: float = 900
 ) -> None:
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as out:
-        out.write(f"$ {' '.join(words)}\n")
-        out.flush()
-        begin = out.tell()
+    """Runs two programs, the second of which reads what the first one writes.
+
+    Raises:
+        CommandFailedError: one of them failed or took too long.
+    """
+    environ = {**os.environ, **env}
+    with subprocess.Popen(first, stdout=subprocess.PIPE, env=environ) as source:
+        try:
+            done = subprocess.run(
+                second, stdin=source.stdout, capture_output=True, env=environ, check=False, timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            source.kill()
+            raise CommandFailedError(f"{second[0]} took longer than {timeout:.0f} s") from None
+        if source.stdout is not None:
+            source.stdout.close()
+    if done.returncode != 0 or source.returncode != 0:
+        raise CommandFailedError(_last_lines(done.stderr) or f"{first[0]} ended with {source.returncode}")
+
+
+@dataclass(frozen=True)
+class _Call:
+    words: list[str]
+    environ: dict[str, str]
+    cwd: Path | None
+    stdin: bytes
+    timeout: float
+
+    def captured(self) -> str:
         done = subprocess.run(
-            words,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=env,
-            cwd=cwd,
-            input=stdin or "",
-            timeout=timeout,
+            self.words,
+            capture_output=True,
+            env=self.environ,
+            cwd=self.cwd,
+            input=self.stdin,
+            timeout=self.timeout,
             check=False,
         )
-    if done.returncode != 0:
-        said = log.read_bytes()[begin:].decode(errors="replace")
-        raise CommandFailedError(_last_lines(said) or f"{words[0]} ended with {done.returncode}")
+        self._check(done.returncode, done.stderr or done.stdout)
+        return done.stdout.decode(errors="replace")
+
+    def logged(self, log: Path) -> str:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as out:
+            out.write(f"$ {' '.join(self.words)}\n".encode())
+            out.flush()
+            begin = out.tell()
+            done = subprocess.run(
+                self.words,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.environ,
+                cwd=self.cwd,
+                input=self.stdin,
+                timeout=self.timeout,
+                check=False,
+            )
+        self._check(done.returncode, log.read_bytes()[begin:])
+        return ""
+
+    def _check(self, code: int, said: bytes) -> None:
+        if code != 0:
+            raise CommandFailedError(_last_lines(said) or f"{self.words[0]} ended with {code}")
 
 
-def _last_lines(text: str) -> str:
-    return "\n".join(text.strip().splitlines()[-LAST_LINES:])
+def _last_lines(said: bytes) -> str:
+    return "\n".join(said.decode(errors="replace").strip().splitlines()[-LAST_LINES:])

@@ -154,6 +154,17 @@ def ensure(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
         return _built(settings, wanted)
 
 
+def ensure_built(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
+    """Has these programs as built ones: for the node image, where they must be static.
+
+    Raises:
+        UnavailableError: no Go to build with.
+        StepFailedError: a build failed.
+    """
+    with held(settings.cache / "programs.lock", "the programs"):
+        return _built(settings, _named(names))
+
+
 def cached(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
     """Which of these programs are there already, and where."""
     found: dict[str, Path] = {}

@@ -1,0 +1,103 @@
+"""iptables and nftables: what was there before an engine, and deleting only what it added."""
+
+import json
+from collections.abc import Sequence
+
+from tools.cluster.process import CommandFailedError, run, succeeds
+
+COMMANDS = ("iptables", "ip6tables")
+CHAIN_PREFIX = "DOCKER"
+"""How the engine names every chain of its own."""
+NFT_PREFIX = "docker-"
+"""How it names its tables, where it uses nftables itself."""
+
+
+def rules(command: str) -> dict[str, list[str]]:
+    """Chains and rules by table, as COMMAND-save prints them, counters left out."""
+    try:
+        return parse(run([f"{command}-save"], timeout=30))
+    except CommandFailedError:
+        return {}
+
+
+def parse(text: str) -> dict[str, list[str]]:
+    """Tables and their lines out of iptables-save's format."""
+    tables: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("*"):
+            lines = tables.setdefault(line[1:], [])
+        elif line.startswith(":"):
+            lines.append(" ".join(line.split()[:2]))
+        elif line.startswith("-A "):
+            lines.append(line)
+    return tables
+
+
+def removal(before: dict[str, list[str]], now: dict[str, list[str]], bridge: str, *, chains: bool = True) -> str:
+    """The iptables-restore input that takes away what the engine added and nothing else.
+
+    Args:
+        before: the tables before it came.
+        now: the tables now.
+        bridge: its bridge, which its rules name.
+        chains: also its chains and the rules that lead into them; not while another engine uses the same.
+    """
+    script: list[str] = []
+    for table, lines in now.items():
+        old = list(before.get(table, []))
+        new = []
+        for line in lines:
+            if line in old:
+                old.remove(line)
+            else:
+                new.append(line)
+        own_chains = [line[1:].split()[0] for line in new if chains and line.startswith(f":{CHAIN_PREFIX}")]
+        doomed = [line for line in new if line.startswith("-A ") and _is_ours(line, bridge, chains=chains)]
+        outside = [line for line in doomed if line.split()[1] not in own_chains]
+        if not own_chains and not outside:
+            continue
+        script.append(f"*{table}")
+        script += [f"-D{line[2:]}" for line in outside]
+        script += [f"-F {chain}" for chain in own_chains]
+        script += [f"-X {chain}" for chain in own_chains]
+        script.append("COMMIT")
+    return "".join(f"{line}\n" for line in script)
+
+
+def _is_ours(rule: str, bridge: str, *, chains: bool) -> bool:
+    words = rule.split()
+    return bridge in words or (chains and any(word.startswith(CHAIN_PREFIX) for word in words[1:]))
+
+
+def nft_tables() -> list[str]:
+    """Every nftables table as "family name"."""
+    try:
+        listed = json.loads(run(["nft", "-j", "list", "tables"], timeout=30))
+    except (CommandFailedError, ValueError):
+        return []
+    tables = [item["table"] for item in listed.get("nftables", []) if "table" in item]
+    return [f"{table['family']} {table['name']}" for table in tables]
+
+
+def remove_ours(
+    before: dict[str, dict[str, list[str]]], tables_before: Sequence[str], bridge: str, *, chains: bool
+) -> None:
+    """Deletes the engine's rules and chains, and tables that came with them and are empty now."""
+    for command in COMMANDS:
+        script = removal(before.get(command, {}), rules(command), bridge, chains=chains)
+        if script:
+            run([f"{command}-restore", "--noflush"], stdin=script.encode(), timeout=30)
+    for table in nft_tables() if chains else []:
+        if table in tables_before:
+            continue
+        if table.split()[1].startswith(NFT_PREFIX) or _is_empty(table):
+            succeeds(["nft", "delete", "table", *table.split()])
+
+
+def _is_empty(table: str) -> bool:
+    try:
+        listed = json.loads(run(["nft", "-j", "list", "table", *table.split()], timeout=30))
+    except (CommandFailedError, ValueError):
+        return False
+    return not any({"rule", "set", "map", "element"} & item.keys() for item in listed.get("nftables", []))
