@@ -1,6 +1,7 @@
 """The admission policies on a real API server: what they refuse, and that no kill is ever among it."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -177,6 +178,28 @@ def test_apply_with_server_dry_run_gives_the_verdict_of_admission(kubectl: Kubec
         "spec.bindings: AgentPolicy support has no dataAccess row for agent support-triage and source mail: "
         "add the row, or remove the binding"
     ) in answer.text
+
+
+def test_the_largest_policy_and_agent_stay_below_the_cost_limit(
+    kubectl: Kubectl,
+    server: DryRuns,
+    namespace: str,
+) -> None:
+    others = [f"agent-{i:02}-{'x' * 43}" for i in range(63)]
+    rows = [{"agents": [*others, "support-triage"], "source": f"{'s' * 60}{i:03}"} for i in range(256)]
+    create(kubectl, namespace, edited(policy(), spec__dataAccess=rows))
+    largest = agent(sources=tuple(f"{'s' * 60}{i:03}" for i in range(224, 256)))
+    eventually(lambda: server.try_create(largest, namespace).ok, "admitted")
+    refused = server.try_create(agent(sources=tuple(f"mail-{i}" for i in range(32))), namespace)
+    assert refused.text.count("has no dataAccess row") == 32
+
+
+def test_the_examples_of_the_pages_are_admitted_together(kubectl: Kubectl, server: DryRuns, namespace: str) -> None:
+    examples = {}
+    for path in (ROOT / "docs" / "spec" / "v1alpha1").glob("*.md"):
+        (text,) = re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        examples[path.stem] = edited(yaml.safe_load(text), metadata__namespace=namespace)
+    create(kubectl, namespace, examples["agentpolicy"], examples["mcpbinding"], examples["agent"])
 
 
 def test_an_agent_without_any_policy_is_told_to_create_one(kubectl: Kubectl, server: DryRuns, namespace: str) -> None:

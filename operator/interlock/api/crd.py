@@ -26,7 +26,7 @@ Generated from the types in `operator/interlock/api`: do not edit. Change the ty
 `kubectl apply --server-side -k crds` installs them. Wait until they serve, since a short name that another
 CRD has taken leaves one accepted but not established:
 
-    kubectl wait --for=condition=Established --timeout=30s -f crds
+    kubectl wait --for=condition=Established --timeout=30s crd -l app.kubernetes.io/part-of=interlock
 """
 
 
