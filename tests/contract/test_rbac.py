@@ -1,0 +1,96 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from interlock.cluster.kinds import CHILDREN
+from interlock.deployment.rbac import build_guard_role
+from tests.requirements import requirement
+from tests.support.builders import a_placement
+
+ROOT = Path(__file__).parents[2]
+Rule = dict[str, Any]
+
+DANGEROUS_VERBS = {"escalate", "bind", "impersonate", "approve", "sign", "*"}
+DANGEROUS_RESOURCES = {
+    "*",
+    "secrets",
+    "nodes",
+    "pods/exec",
+    "pods/attach",
+    "pods/portforward",
+    "pods/ephemeralcontainers",
+    "nodes/proxy",
+    "serviceaccounts/token",
+    "certificatesigningrequests",
+    "clusterroles",
+    "clusterrolebindings",
+}
+
+
+def objects_in(folder: str) -> Iterator[dict[str, Any]]:
+    for path in sorted((ROOT / folder).rglob("*.yaml")):
+        yield from (found for found in yaml.safe_load_all(path.read_text(encoding="utf-8")) if found)
+
+
+ROLES = {
+    found["metadata"]["name"]: found["rules"]
+    for found in objects_in("manifests")
+    if found["kind"] in ("ClusterRole", "Role")
+}
+OPERATOR = ROLES["interlock-operator"]
+
+
+def allows(rules: list[Rule], group: str, resource: str, verb: str) -> bool:
+    return any(
+        group in rule.get("apiGroups", []) and resource in rule.get("resources", []) and verb in rule["verbs"]
+        for rule in rules
+    )
+
+
+@requirement("code.rights")
+@pytest.mark.parametrize("name", ROLES)
+def test_no_role_of_the_manifests_has_a_wildcard_or_a_way_to_more_rights(name: str) -> None:
+    for rule in ROLES[name]:
+        assert not DANGEROUS_VERBS & set(rule["verbs"]), rule
+        assert not DANGEROUS_RESOURCES & set(rule.get("resources", [])), rule
+        assert "*" not in rule.get("apiGroups", []), rule
+        assert "nonResourceURLs" not in rule, rule
+
+
+def test_the_operator_may_not_change_what_users_apply() -> None:
+    for verb in ("create", "update", "patch", "delete", "deletecollection"):
+        for resource in ("agents", "agentpolicies", "mcpbindings"):
+            assert not allows(OPERATOR, "interlock.dev", resource, verb)
+
+
+def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
+    for kind in CHILDREN:
+        group = "" if kind.prefix == "/api/v1" else kind.prefix.split("/")[2]
+        for verb in ("get", "list", "watch", "create", "patch", "delete"):
+            assert allows(OPERATOR, group, kind.plural, verb), (kind.kind, verb)
+    for verb in ("list", "watch", "delete"):
+        assert allows(OPERATOR, "", "pods", verb)
+    assert allows(OPERATOR, "interlock.dev", "agents/status", "patch")
+    assert allows(OPERATOR, "interlock.dev", "agents", "reconcile")
+    assert allows(OPERATOR, "events.k8s.io", "events", "create")
+
+
+def test_the_operator_may_create_no_pod_by_itself() -> None:
+    for verb in ("create", "patch", "update"):
+        assert not allows(OPERATOR, "", "pods", verb)
+
+
+def test_what_a_guards_role_grants_the_operator_holds_itself() -> None:
+    """Otherwise the API server refuses the Role: nobody grants what they do not hold without `escalate`."""
+    for rule in build_guard_role(a_placement())["rules"]:
+        for verb in rule["verbs"]:
+            assert allows(OPERATOR, rule["apiGroups"][0], rule["resources"][0], verb)
+
+
+def test_a_guards_role_names_its_objects_and_only_reads() -> None:
+    for rule in build_guard_role(a_placement())["rules"]:
+        assert len(rule["resourceNames"]) == 1
+        assert set(rule["verbs"]) == {"get", "list", "watch"}

@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+from interlock.deployment.child import ChildKey, key_of
+from interlock.deployment.plan import LiveChild, Plan, desired_children, plan_children
+from tests.requirements import requirement
+from tests.support.builders import a_placement, a_stage, an_agent
+from tests.support.simulation import written_by
+
+DESIRED = desired_children(a_placement())
+LIVE = {key_of(manifest): LiveChild(manifest) for manifest in DESIRED}
+DEPLOYMENT = next(key for key in LIVE if key.kind == "Deployment")
+
+
+def test_nothing_is_owed_where_everything_stands() -> None:
+    assert plan_children(DESIRED, LIVE) == Plan()
+    assert plan_children(DESIRED, LIVE).is_empty
+
+
+@requirement("deployment.workloads-last")
+def test_all_is_owed_where_nothing_stands_and_workloads_come_last() -> None:
+    plan = plan_children(DESIRED, {})
+
+    assert sorted(map(key_of, written_by(plan))) == sorted(LIVE)
+    assert [manifest["kind"] for manifest in plan.workloads] == ["Deployment"]
+    assert [manifest["kind"] for manifest in plan.grants] == ["RoleBinding"]
+    assert plan.prune == ()
+
+
+def test_only_the_child_that_is_missing_or_touched_is_owed() -> None:
+    for key, child in LIVE.items():
+        missing = {known: found for known, found in LIVE.items() if known != key}
+        touched = {**LIVE, key: replace(child, is_touched=True)}
+        for live in (missing, touched):
+            assert [key_of(manifest) for manifest in written_by(plan_children(DESIRED, live))] == [key]
+
+
+@requirement("deployment.prune")
+def test_what_is_not_desired_is_pruned_workloads_first() -> None:
+    plan = plan_children((), LIVE)
+
+    assert written_by(plan) == ()
+    assert plan.prune[0] == DEPLOYMENT
+    assert set(plan.prune) == set(LIVE)
+    assert not plan.is_empty
+
+
+@requirement("rollout.one-placement")
+def test_entering_a_stage_writes_the_new_placement_and_prunes_the_old_one() -> None:
+    agent = an_agent().with_stages(a_stage("staging"), a_stage("everywhere", "production"))
+    old, new = (desired_children(a_placement(agent, stage=stage)) for stage in (0, 1))
+    live = {key_of(manifest): LiveChild(manifest) for manifest in old}
+
+    plan = plan_children(new, live)
+
+    shared = {ChildKey("Service", "triage-guard"), ChildKey("ServiceAccount", "triage-guard")}
+    assert set(map(key_of, written_by(plan))) == set(map(key_of, new)) - shared
+    assert set(plan.prune) == set(map(key_of, old)) - shared

@@ -1,0 +1,261 @@
+import json
+from typing import Any
+
+from interlock.api.meta import AGENT_LABEL
+from interlock.deployment.placement import Placement
+from interlock.deployment.plan import desired_children
+from interlock.deployment.workload import build_deployment
+from tests.requirements import requirement
+from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
+
+SECRET = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "crm-secret", "key": "token"}}}]
+CRM = a_binding().with_server(env=[*SECRET, {"name": "MODE", "value": "sandbox"}], args=["--fast"])
+MAIL = a_binding("mail").serving("mail", "development")
+POLICY = a_policy().giving("triage", "mail", read=["inbox"])
+
+
+def a_full_placement() -> Placement:
+    agent = an_agent().using("crm", "mail").with_files({"prompts/system.md": "Be kind.", "b.txt": ""})
+    return a_placement(agent, policy=POLICY, bindings=(CRM, MAIL))
+
+
+def pod_of(placement: Placement) -> Any:
+    return build_deployment(placement)["spec"]["template"]["spec"]
+
+
+def containers_of(placement: Placement) -> dict[str, Any]:
+    pod = pod_of(placement)
+    return {one["name"]: one for one in (*pod["initContainers"], *pod["containers"])}
+
+
+def mounts(container: Any) -> dict[str, str]:
+    return {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@requirement("deployment.children")
+def test_a_placement_wants_one_child_of_each_kind_and_two_config_maps() -> None:
+    kinds = sorted(child["kind"] for child in desired_children(a_full_placement()))
+
+    assert kinds == [
+        "ConfigMap",
+        "ConfigMap",
+        "Deployment",
+        "NetworkPolicy",
+        "Role",
+        "RoleBinding",
+        "Service",
+        "ServiceAccount",
+    ]
+
+
+@requirement("deployment.owned")
+def test_every_child_stands_in_the_agents_namespace_and_is_owned_by_it() -> None:
+    for child in desired_children(a_placement(an_agent().in_namespace("elsewhere"))):
+        (owner,) = child["metadata"]["ownerReferences"]
+        assert child["metadata"]["namespace"] == "elsewhere"
+        assert (owner["apiVersion"], owner["kind"], owner["name"]) == ("interlock.dev/v1alpha1", "Agent", "triage")
+        assert (owner["uid"], owner["controller"]) == ("uid-of-triage", True)
+        assert child["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "interlock"
+        assert child["metadata"]["labels"][AGENT_LABEL] == "triage"
+
+
+def test_guard_servers_and_agent_start_in_this_order() -> None:
+    pod = pod_of(a_full_placement())
+
+    assert [one["name"] for one in pod["initContainers"]] == ["guard", "mcp-crm", "mcp-mail"]
+    assert [one["name"] for one in pod["containers"]] == ["agent"]
+    assert {one["restartPolicy"] for one in pod["initContainers"]} == {"Always"}
+    assert all("startupProbe" in one for one in pod["initContainers"])
+
+
+def test_every_container_has_a_uid_of_its_own_and_the_agent_a_group_of_its_own() -> None:
+    security = [one["securityContext"] for one in containers_of(a_full_placement()).values()]
+
+    assert [one["runAsUser"] for one in security] == [10001, 10010, 10011, 10002]
+    assert [one["runAsGroup"] for one in security] == [2000, 2000, 2000, 10002]
+    assert all(one["readOnlyRootFilesystem"] for one in security)
+    assert "fsGroup" not in pod_of(a_full_placement())["securityContext"]
+    assert pod_of(a_full_placement())["securityContext"]["supplementalGroupsPolicy"] == "Strict"
+
+
+@requirement("deployment.no-secret-in-agent")
+def test_the_agents_container_sees_no_secret_no_token_and_no_pipe() -> None:
+    agent = containers_of(a_full_placement())["agent"]
+
+    assert mounts(agent) == {"config": "/etc/interlock", "tmp-agent": "/tmp"}  # noqa: S108 - a path in the container
+    assert "valueFrom" not in json.dumps(agent)
+    assert "crm-secret" not in json.dumps(agent)
+    assert "envFrom" not in agent
+
+
+def test_no_kubernetes_token_is_mounted_but_the_guards_own() -> None:
+    placement = a_full_placement()
+    pod = pod_of(placement)
+    account = next(child for child in desired_children(placement) if child["kind"] == "ServiceAccount")
+    with_token = [volume["name"] for volume in pod["volumes"] if "serviceAccountToken" in json.dumps(volume)]
+
+    assert pod["automountServiceAccountToken"] is False
+    assert account["automountServiceAccountToken"] is False
+    assert with_token == ["guard-token"]
+    assert [name for name, one in containers_of(placement).items() if "guard-token" in mounts(one)] == ["guard"]
+
+
+def test_only_the_server_that_names_a_secret_gets_it() -> None:
+    containers = containers_of(a_full_placement())
+
+    assert [name for name, one in containers.items() if "crm-secret" in json.dumps(one)] == ["mcp-crm"]
+    assert containers["mcp-crm"]["env"] == [*SECRET, {"name": "MODE", "value": "sandbox"}]
+
+
+def test_pipes_are_mounted_by_the_guard_and_the_servers_alone() -> None:
+    containers = containers_of(a_full_placement())
+
+    assert [name for name, one in containers.items() if "pipes" in mounts(one)] == ["guard", "mcp-crm", "mcp-mail"]
+
+
+def test_servers_share_no_other_volume() -> None:
+    crm, mail = (mounts(containers_of(a_full_placement())[name]) for name in ("mcp-crm", "mcp-mail"))
+
+    assert set(crm) & set(mail) == {"pipes"}
+
+
+def test_a_server_is_joined_to_its_own_pipes_and_its_words_are_never_parsed_by_the_shell() -> None:
+    nasty = a_binding().with_server(command=["crm; rm -rf /", "$(id)"], args=["`id`", "a b"])
+
+    server = containers_of(a_placement(bindings=(nasty,)))["mcp-crm"]
+
+    assert server["command"] == [
+        "sh",
+        "-c",
+        'exec "$0" "$@" </run/interlock/pipes/crm/in >/run/interlock/pipes/crm/out',
+        "crm; rm -rf /",
+        "$(id)",
+    ]
+    assert server["args"] == ["`id`", "a b"]
+    assert server["startupProbe"]["httpGet"] == {"path": "/ready/crm", "port": 7411}
+
+
+def test_an_agent_is_told_who_and_where_it_is() -> None:
+    scoped = a_stage("one-region", "production", scope={"region": ["eu-west", "eu-north"]})
+    agent = an_agent().with_template(env=[{"name": "LEVEL", "value": "INFO"}]).with_stages(scoped)
+
+    variables = {one["name"]: one["value"] for one in containers_of(a_placement(agent))["agent"]["env"]}
+
+    assert variables == {
+        "LEVEL": "INFO",
+        "INTERLOCK_AGENT": "triage",
+        "INTERLOCK_ENVIRONMENT": "production",
+        "INTERLOCK_STAGE": "one-region",
+        "INTERLOCK_SCOPE": '[{"dimension":"region","values":["eu-west","eu-north"]}]',
+        "INTERLOCK_MCP_CONFIG": "/etc/interlock/mcp.json",
+        "INTERLOCK_FILES": "/etc/interlock/files",
+    }
+
+
+def test_without_a_limit_the_scope_is_an_empty_list() -> None:
+    variables = {one["name"]: one["value"] for one in containers_of(a_placement())["agent"]["env"]}
+
+    assert variables["INTERLOCK_SCOPE"] == "[]"
+
+
+def test_an_agent_finds_its_sources_and_files_where_it_was_told() -> None:
+    placement = a_full_placement()
+    files = next(child for child in desired_children(placement) if child["metadata"]["name"].endswith("-files"))
+    volume = next(volume for volume in pod_of(placement)["volumes"] if volume["name"] == "config")
+    laid_out = {item["path"]: files["data"][item["key"]] for item in volume["configMap"]["items"]}
+
+    assert volume["configMap"]["name"] == files["metadata"]["name"]
+    assert laid_out["files/prompts/system.md"] == "Be kind."
+    assert laid_out["files/b.txt"] == ""
+    assert json.loads(laid_out["mcp.json"]) == {
+        "mcpServers": {
+            "crm": {"type": "http", "url": "http://127.0.0.1:7410/mcp/crm"},
+            "mail": {"type": "http", "url": "http://127.0.0.1:7410/mcp/mail"},
+        }
+    }
+
+
+def test_command_and_arguments_replace_the_images_only_where_they_are_given() -> None:
+    plain = containers_of(a_placement())["agent"]
+    given = containers_of(a_placement(an_agent().with_template(command=["run"], args=["--now"])))["agent"]
+
+    assert {"command", "args"} & set(plain) == set()
+    assert (given["command"], given["args"]) == (["run"], ["--now"])
+
+
+def test_a_pod_ends_within_the_grace_period_that_a_kill_counts_on() -> None:
+    assert pod_of(a_placement())["terminationGracePeriodSeconds"] == 1
+
+
+def test_the_guard_knows_its_agent_and_its_bundle() -> None:
+    placement = a_placement()
+    bundle = next(child for child in desired_children(placement) if "bundle.json" in child.get("data", {}))
+    variables = {one["name"]: one["value"] for one in containers_of(placement)["guard"]["env"]}
+
+    assert variables == {
+        "INTERLOCK_AGENT": "triage",
+        "INTERLOCK_NAMESPACE": "agents",
+        "INTERLOCK_BUNDLE": bundle["metadata"]["name"],
+    }
+
+
+@requirement("deployment.guard-role")
+def test_a_guard_may_read_its_own_agent_and_bundle_by_name_and_nothing_else() -> None:
+    placement = a_placement()
+    children = {child["kind"]: child for child in desired_children(placement)}
+    bundle = next(child for child in desired_children(placement) if "bundle.json" in child.get("data", {}))
+
+    assert children["Role"]["rules"] == [
+        {
+            "apiGroups": ["interlock.dev"],
+            "resources": ["agents"],
+            "resourceNames": ["triage"],
+            "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [bundle["metadata"]["name"]],
+            "verbs": ["get", "list", "watch"],
+        },
+    ]
+    account = children["ServiceAccount"]["metadata"]["name"]
+    assert children["RoleBinding"]["roleRef"]["name"] == children["Role"]["metadata"]["name"]
+    assert children["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": account, "namespace": "agents"}]
+    assert pod_of(placement)["serviceAccountName"] == account
+
+
+def test_selectors_find_the_placements_own_pods_and_no_others() -> None:
+    agent = an_agent().with_stages(a_stage("staging"), a_stage("everywhere", "production"))
+    deployments = [build_deployment(a_placement(agent, stage=stage)) for stage in (0, 1)]
+    policies = [
+        next(child for child in desired_children(a_placement(agent, stage=stage)) if child["kind"] == "NetworkPolicy")
+        for stage in (0, 1)
+    ]
+
+    for index, (deployment, policy) in enumerate(zip(deployments, policies, strict=True)):
+        wanted = deployment["spec"]["selector"]["matchLabels"]
+        own, other = (deployments[at]["spec"]["template"]["metadata"]["labels"] for at in (index, 1 - index))
+        assert policy["spec"]["podSelector"]["matchLabels"] == wanted
+        assert wanted.items() <= own.items()
+        assert not wanted.items() <= other.items()
+
+
+def test_the_network_policy_lets_nobody_in_but_at_the_probes_and_nothing_out_to_cloud_metadata() -> None:
+    policy = next(child for child in desired_children(a_placement()) if child["kind"] == "NetworkPolicy")["spec"]
+    excepted = {cidr for peer in policy["egress"][0]["to"] for cidr in peer.get("ipBlock", {}).get("except", [])}
+
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [{"ports": [{"port": 7411, "protocol": "TCP"}]}]
+    assert excepted == {"169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"}
+
+
+def test_pods_roll_when_files_or_sources_change_and_at_nothing_else() -> None:
+    def digest(placement: Placement) -> str:
+        annotations = build_deployment(placement)["spec"]["template"]["metadata"]["annotations"]
+        return str(annotations["interlock.dev/config-digest"])
+
+    same = digest(a_placement(an_agent().with_replicas(3).for_purpose("Another")))
+    assert digest(a_placement()) == same
+    assert digest(a_placement(an_agent().with_files({"a": "b"}))) != same
+    assert digest(a_placement(bindings=(a_binding().serving("crm2", "development"),))) != same

@@ -1,0 +1,37 @@
+import pytest
+
+from interlock.deployment.revision import revision_of
+from tests.support.builders import AgentBuilder, a_stage, an_agent
+
+BASE = an_agent().with_files({"prompt.md": "Be kind."})
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        BASE.with_template(image="example/agent:2"),
+        BASE.with_template(command=["run"]),
+        BASE.with_template(env=[{"name": "LEVEL", "value": "DEBUG"}]),
+        BASE.with_files({"prompt.md": "Be quick."}),
+        BASE.with_files({"other.md": "Be kind."}),
+        BASE.using("crm", "mail"),
+        BASE.using({"source": "crm", "permissions": {"read": ["contacts"]}}),
+        BASE.using(),
+    ],
+)
+def test_what_makes_an_agent_behave_otherwise_is_another_revision(agent: AgentBuilder) -> None:
+    assert revision_of(agent.build().spec) != revision_of(BASE.build().spec)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        BASE.owned_by("Grace", "grace@example.com"),
+        BASE.for_purpose("Sort other tickets"),
+        BASE.with_replicas(7),
+        BASE.with_stages(a_stage("staging", lasting="1h")),
+        BASE.named("another"),
+    ],
+)
+def test_what_does_not_is_the_same_revision(agent: AgentBuilder) -> None:
+    assert revision_of(agent.build().spec) == revision_of(BASE.build().spec)
