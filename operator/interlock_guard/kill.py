@@ -37,11 +37,9 @@ def observe_kill(latch: KillLatch, agent: Mapping[str, Any]) -> KillLatch:
         return KillLatch(message=None, excused=requested_at if reported else None)
     if value is not None:
         return KillLatch(message=str(value), excused=None)
-    if latch.message is not None:
-        return latch
     if reported and not reported.get("releasedAt") and requested_at != latch.excused:
         return KillLatch(message=str(reported.get("reason", "killed")), excused=None)
-    return latch
+    return latch  # a switch that is gone releases nothing
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -53,6 +53,5 @@ def _check_limit(limit: ScopeLimit, tool: Tool, arguments: Any) -> ScopeReason |
     if value is None or value == []:  # "none given" means "all of them" to many servers
         return "ScopeMissing"
     values = value if isinstance(value, list) else [value]
-    # The type check matters: True == 1, and unhashable values must not raise.
-    inside = all(isinstance(item, str) and item in limit.values for item in values)
-    return None if inside else "OutOfScope"
+    # Values are a tuple of strings, so nothing but an equal string is in it, and nothing unhashable raises.
+    return None if all(item in limit.values for item in values) else "OutOfScope"

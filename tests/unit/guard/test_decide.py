@@ -75,6 +75,7 @@ def test_the_denial_of_an_unmapped_tool_does_not_tell_its_name() -> None:
         (None, ALIVE, "NoBundle"),
         (a_bundle(), State(), "StaleState"),
         (a_bundle(), replace(ALIVE, contact_at=None), "StaleState"),
+        (a_bundle(), replace(ALIVE, agent_uid=None), "StaleState"),
         (a_bundle(), replace(ALIVE, contact_at=NOW - 30.01), "StaleState"),
         (a_bundle(), replace(ALIVE, contact_at=NOW - 30), None),
         (a_bundle(), replace(ALIVE, agent_uid="u-2"), "AgentMismatch"),
