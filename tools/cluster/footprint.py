@@ -100,8 +100,9 @@ def clean(folder: Path, before: Footprint | None) -> None:
 
 
 def engines() -> list[int]:
-    """Every Docker engine's process on this machine."""
-    return [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/comm") if _read(file) == "dockerd"]
+    """Every Docker engine's living process on this machine."""
+    found = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/comm") if _read(file) == "dockerd"]
+    return [pid for pid in found if not _is_zombie(pid)]
 
 
 def processes(folder: Path) -> list[int]:
