@@ -188,7 +188,7 @@ KILL = Chapter(
         ),
         Step(
             f"{KUBECTL} get pods {SELECTOR}",
-            "... and there is still no pod, watched for five seconds",
+            "... and no pod stays: one that comes up is ended at once, then there is none, watched for five seconds",
             succeeds("No resources found"),
             within=10,
             lasting=5,
