@@ -394,6 +394,87 @@ REFUSED = [
 ]
 
 
+def long(limit: int) -> str:
+    return f"Too long: may not be more than {limit} bytes"
+
+
+def secret(**edits: Any) -> dict[str, Any]:
+    reference = {"name": "s", "key": "k", **edits}
+    return stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": reference}}])
+
+
+REFUSED += [
+    (agent(spec__policyRef__name="p" * 254), long(253)),
+    (agent(spec__rollout={}, spec__environment=None), "spec.rollout.stages: Required value"),
+    (agent(spec__bindings=[{"source": "s" * 64}]), long(63)),
+    *(
+        (agent(spec__bindings=[{"source": "crm", "permissions": {operation: values}}]), sentence)
+        for operation, (values, sentence) in itertools.product(
+            ("read", "write", "delete"),
+            ((["a b"], f'"a b" {NO_RESOURCE}'), (["r"] * 65, "must have at most 64 items"), (["r" * 64], long(63))),
+        )
+    ),
+    (agent(spec__template__command=["x" * 4097]), long(4096)),
+    (agent(spec__template__env=[{"name": "A" * 257}]), long(256)),
+    *(
+        (build(resources={kind: {name: value}}), sentence)
+        for build, kind, name, (value, sentence) in itertools.product(
+            (lambda resources: agent(spec__template__resources=resources), stdio),
+            ("requests", "limits"),
+            ("cpu", "memory"),
+            (("x", NO_QUANTITY), ("1" * 33, long(32))),
+        )
+    ),
+    *(
+        (
+            stdio(resources={"requests": {name: 2}, "limits": {name: 1}}),
+            f"limits are below requests: raise limits.{name} or lower requests.{name}",
+        )
+        for name in ("cpu", "memory")
+    ),
+    *((row(write=values), sentence) for values, sentence in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))),
+    *(
+        (row(delete=values), sentence)
+        for values, sentence in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))
+    ),
+    (row(source="s" * 64), long(63)),
+    (edited(POLICY, spec__rollout={"minStaging": "0" * 33}), long(32)),
+    (edited(POLICY, spec__rollout={"minLimitedScope": "0" * 33}), long(32)),
+    (staged(stage("a", "staging", minDuration="0" * 33)), long(32)),
+    (staged(stage("a", "staging", scope=[{"values": ["x"]}])), "dimension: Required value"),
+    (staged(stage("a", "staging", scope=[{"dimension": "d" * 64, "values": ["x"]}])), long(63)),
+    (binding(spec__source="s" * 64), long(63)),
+    (stdio(image=None), "image: Required value"),
+    (stdio(image="i" * 513), long(512)),
+    (stdio(command=["x" * 4097]), long(4096)),
+    (stdio(args=["x" * 4097]), long(4096)),
+    (stdio(env=[{"name": f"A{i}", "value": ""} for i in range(65)]), "must have at most 64 items"),
+    (stdio(env=[{"name": "A", "value": ""}] * 2), 'Duplicate value: {"name":"A"}'),
+    (stdio(env=[{"name": "A B", "value": ""}]), f'"A B" {NO_VARIABLE}'),
+    (stdio(env=[{"name": "A" * 257, "value": ""}]), long(256)),
+    (stdio(env=[{"name": "A", "value": "x" * 4097}]), long(4096)),
+    (secret(name=None), "name: Required value"),
+    (secret(name=""), "should be at least 1 chars long"),
+    (secret(name="s" * 254), long(253)),
+    (secret(key=""), "should be at least 1 chars long"),
+    (secret(key="k" * 254), long(253)),
+    (tool(operation=None), "operation: Required value"),
+    (tool(resource=None), "resource: Required value"),
+    (tool(resource="r" * 64), long(63)),
+    (tool(scope=[{"pointer": "/a"}]), "dimension: Required value"),
+    (tool(scope=[{"dimension": "D", "pointer": "/a"}]), f'"D" {NO_NAME}'),
+    (tool(scope=[{"dimension": "d" * 64, "pointer": "/a"}]), long(63)),
+    (tool(scope=[{"dimension": "d", "pointer": "/" + "a" * 256}]), long(256)),
+    *(
+        (binding(spec__permissions={operation: values}), sentence)
+        for operation, (values, sentence) in itertools.product(
+            ("read", "write", "delete"),
+            ((["a b"], f'"a b" {NO_RESOURCE}'), (["r"] * 65, "must have at most 64 items"), (["r" * 64], long(63))),
+        )
+    ),
+]
+
+
 def without_absent(manifest: Any) -> Any:
     """Take the fields away that a case set to None."""
     if isinstance(manifest, dict):
