@@ -9,6 +9,7 @@ from interlock.api.duration import format_duration
 from interlock.api.status import AgentStatus, Condition, ConditionType, Reason, StageStatus
 from interlock.deployment.plan import Plan
 from interlock.orchestration.minimums import soak_of
+from interlock.orchestration.rollout import StageDecision
 from interlock.reconcile.progress import Progress, to_status
 from interlock.reconcile.verdict import Verdict
 from interlock.reconcile.world import World
@@ -156,16 +157,18 @@ def _promotion(report: Report) -> _Finding:
         return _Finding(pending, "False", Reason.LAST_STAGE, "no later stage is left")
     if progress.held_because:
         return _Finding(pending, "True", Reason.MINIMUM_UNDERCUT, progress.held_because)
-    name = stages[following].name
-    if progress.decision.next_at is None:
-        return _Finding(pending, "True", Reason.WAITING_FOR_READY, f"the soak before {name} starts once Ready")
-    soak = format_duration(soak_of(progress.decision.facts.stage))
-    return _Finding(
-        pending,
-        "True",
-        Reason.SOAKING,
-        f"{name} follows {soak} after {progress.decision.facts.stage.name} was first Ready",
-    )
+    return _Finding(pending, "True", *_pending(progress.decision, stages[following].name))
+
+
+def _pending(decision: StageDecision, following: str) -> tuple[Reason, str]:
+    """Return why the following stage is not entered yet, where nothing forbids it."""
+    current = decision.facts.stage
+    if decision.facts.ready_since is None:
+        return Reason.WAITING_FOR_READY, f"the soak before {following} starts once Ready"
+    if decision.next_at is None:
+        return Reason.WAITING_FOR_READY, f"the soak is over: {following} follows once {current.name} is Ready again"
+    soak = format_duration(soak_of(current))
+    return Reason.SOAKING, f"{following} follows {soak} after {current.name} was first Ready"
 
 
 def _stage(report: Report) -> StageStatus | None:
