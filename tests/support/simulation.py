@@ -71,9 +71,14 @@ class Simulation:
 
     def run(self) -> Outcome:
         """Look and let pods serve until nothing changes any more at this moment."""
-        self.settle()
-        self.serve()
-        return self.settle()
+        for _ in range(MOST_LOOKS):
+            self.settle()
+            before = self.world
+            self.serve()
+            outcome = self.settle()
+            if self.world == before:
+                return outcome
+        raise AssertionError(f"still not still after {MOST_LOOKS} rounds")
 
     # What others do
 

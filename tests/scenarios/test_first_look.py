@@ -1,0 +1,232 @@
+"""What one look at a new agent comes to: a row for each thing that can be missing, and for all that may be well."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from interlock.api.status import AgentStatus, ConditionType
+from interlock.reconcile.pipeline import reconcile
+from tests.requirements import requirement
+from tests.support.builders import (
+    NOW,
+    WorldBuilder,
+    a_binding,
+    a_policy,
+    a_stage,
+    a_world,
+    an_agent,
+)
+from tests.support.simulation import written_by
+
+LAYERS = ("Governed", "Orchestrated", "ActionsBound", "Deployed")
+STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
+STRICT = a_policy().demanding()
+
+
+def conditions(status: AgentStatus) -> dict[str, tuple[str, str]]:
+    return {found.type: (found.status, found.reason) for found in status.conditions}
+
+
+@dataclass(frozen=True)
+class Refused:
+    world: WorldBuilder
+    layer: str
+    reason: str
+    says: str
+
+
+REFUSED = {
+    "no owner": Refused(a_world().of(an_agent().without_owner()), "Governed", "OwnerMissing", "spec.owner is missing"),
+    "a role as owner": Refused(
+        a_world().of(an_agent().owned_by("Support", "support@example.com")),
+        "Governed",
+        "OwnerNotAPerson",
+        '"support@example.com" is a role address',
+    ),
+    "no purpose": Refused(a_world().of(an_agent().for_purpose("")), "Governed", "PurposeMissing", "spec.purpose"),
+    "no policy named": Refused(
+        a_world().of(an_agent().without_policy_ref()).with_policy(None),
+        "Governed",
+        "PolicyRefMissing",
+        "spec.policyRef is missing",
+    ),
+    "no such policy": Refused(a_world().with_policy(None), "Governed", "PolicyNotFound", "'support': there is no"),
+    "a policy that cannot be read": Refused(
+        a_world().with_policy(None).with_unreadable("AgentPolicy", "support"),
+        "Governed",
+        "PolicyInvalid",
+        "AgentPolicy support cannot be read: spec: is no such thing; mend it or delete it",
+    ),
+    "no row": Refused(
+        a_world().with_policy(a_policy().giving_nothing()),
+        "Governed",
+        "DataAccessMissing",
+        "no dataAccess row for agent triage and source crm",
+    ),
+    "an agent that cannot be read": Refused(
+        a_world().with_unreadable("Agent", "triage"), "Governed", "SpecInvalid", "this Agent cannot be read"
+    ),
+    "no stage": Refused(
+        a_world().of(an_agent().in_environment(None)), "Orchestrated", "EnvironmentInvalid", "both missing"
+    ),
+    "stages that go back": Refused(
+        a_world().of(an_agent().with_stages(a_stage("live", "production"), a_stage("dev", "development"))),
+        "Orchestrated",
+        "StagesInvalid",
+        "stage dev in development stands after one in production",
+    ),
+    "too fast": Refused(
+        a_world().of(STAGED).with_policy(STRICT),
+        "Orchestrated",
+        "MinimumUndercut",
+        "1h in staging, but AgentPolicy support demands 168h",
+    ),
+    "minimums that cannot be read": Refused(
+        a_world().with_policy(a_policy().demanding(minStaging="7d")), "Orchestrated", "PolicyInvalid", '"7d" is not'
+    ),
+    "no binding in production": Refused(
+        a_world().of(STAGED).with_bindings(a_binding("sandbox").serving("crm", "staging")),
+        "ActionsBound",
+        "BindingMissing",
+        "source 'crm' in stage 'everywhere' (environment production)",
+    ),
+    "two bindings": Refused(
+        a_world().with_bindings(a_binding("a"), a_binding("b")), "ActionsBound", "BindingAmbiguous", "2 MCPBindings"
+    ),
+    "a binding that cannot be read": Refused(
+        a_world().with_unreadable("MCPBinding", "other"), "ActionsBound", "BindingInvalid", "MCPBinding other cannot"
+    ),
+    "more than is given": Refused(
+        a_world().of(an_agent().using({"source": "crm", "permissions": {"delete": ["contacts"]}})),
+        "ActionsBound",
+        "NarrowingInvalid",
+        "permissions.delete names 'contacts'",
+    ),
+}
+
+
+@requirement("governance.no-pods-before", "governance.told", "governance.layer-order")
+@pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
+def test_a_refused_agent_gets_no_child_and_is_told_what_is_missing(row: Refused) -> None:
+    outcome = reconcile(row.world.build(), NOW)
+
+    assert written_by(outcome.plan) == ()
+    assert outcome.plan.is_empty
+    assert outcome.look_again_at is None
+    assert outcome.status.stage is None
+    found = conditions(outcome.status)
+    assert found["Ready"] == ("False", row.reason)
+    assert found["Stalled"] == ("True", row.reason)
+    assert found[row.layer] == ("False", row.reason)
+    spoken = {one.message for one in outcome.status.conditions if one.type in (row.layer, "Ready", "Stalled")}
+    assert len(spoken) == 1
+    assert row.says in spoken.pop()
+
+
+@pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
+def test_layers_below_the_refusal_hold_and_those_above_wait_for_it(row: Refused) -> None:
+    found = conditions(reconcile(row.world.build(), NOW).status)
+    refused = LAYERS.index(row.layer)
+    waits = ("WaitingForGovernance", "WaitingForOrchestration", "WaitingForActions")[refused]
+
+    assert {found[layer][0] for layer in LAYERS[:refused]} <= {"True"}
+    assert {found[layer] for layer in LAYERS[refused + 1 :]} == {("Unknown", waits)}
+    assert found["PromotionPending"] == ("Unknown", waits)
+
+
+@requirement("status.conditions")
+@pytest.mark.parametrize("world", [a_world(), *(row.world for row in REFUSED.values())], ids=["all is well", *REFUSED])
+def test_conditions_stand_in_layer_order_each_once_and_speak_of_the_present_spec(world: WorldBuilder) -> None:
+    status = reconcile(world.build(), NOW).status
+
+    assert [found.type for found in status.conditions] == [kind.value for kind in ConditionType]
+    assert status.observed_generation == 1
+    assert {found.observed_generation for found in status.conditions} == {1}
+    assert {found.last_transition_time for found in status.conditions} == {NOW}
+    assert all(found.message for found in status.conditions)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    world: WorldBuilder
+    ready: tuple[str, str]
+    promotion: tuple[str, str]
+    stage: str
+    replicas: int = 1
+
+
+NOT_YET = ("False", "PodsNotReady")
+LAST = ("False", "LastStage")
+ACCEPTED = {
+    "one environment": Accepted(a_world(), NOT_YET, LAST, "development"),
+    "a rollout": Accepted(a_world().of(STAGED), NOT_YET, ("True", "WaitingForReady"), "staging"),
+    "no source": Accepted(a_world().of(an_agent().using()).with_bindings(), NOT_YET, LAST, "development"),
+    "three replicas": Accepted(a_world().of(an_agent().with_replicas(3)), NOT_YET, LAST, "development", 3),
+    "zero replicas": Accepted(
+        a_world().of(an_agent().with_replicas(0)), ("True", "ScaledToZero"), LAST, "development", 0
+    ),
+    "created killed": Accepted(a_world().of(an_agent().killed()), ("False", "KillSwitch"), LAST, "development", 0),
+    "killed by a typo": Accepted(
+        a_world().of(an_agent().killed("Off")), ("False", "KillSwitch"), LAST, "development", 0
+    ),
+    "killed as the kill path saw it": Accepted(
+        a_world().seen_killed("runaway"), ("False", "KillSwitch"), LAST, "development", 0
+    ),
+    "the switch is off": Accepted(a_world().of(an_agent().killed("off")), NOT_YET, LAST, "development"),
+    "an unreadable policy of others": Accepted(
+        a_world().with_unreadable("AgentPolicy", "other"), NOT_YET, LAST, "development"
+    ),
+    "an unreadable binding of others": Accepted(
+        a_world().of(an_agent().using()).with_unreadable("MCPBinding", "x"), NOT_YET, LAST, "development"
+    ),
+}
+
+
+@requirement("kill.never-up", "status.zero-replicas", "operator.unreadable")
+@pytest.mark.parametrize("row", ACCEPTED.values(), ids=ACCEPTED)
+def test_an_agent_whose_layers_hold_gets_its_children(row: Accepted) -> None:
+    outcome = reconcile(row.world.build(), NOW)
+
+    kinds = [child["kind"] for child in written_by(outcome.plan)]
+    assert kinds[-1] == "Deployment"
+    assert len(kinds) == 8
+    assert outcome.plan.workloads[0]["spec"]["replicas"] == row.replicas
+    assert outcome.look_again_at is None
+    found = conditions(outcome.status)
+    assert {found[layer][0] for layer in LAYERS} == {"True"}
+    assert found["Ready"] == row.ready
+    assert found["PromotionPending"] == row.promotion
+    assert outcome.status.stage is not None
+    assert outcome.status.stage.name == row.stage
+    assert outcome.status.stage.entered_at == NOW
+    assert outcome.status.stage.ready_since is None
+
+
+def test_a_killed_agent_is_stalled_until_a_person_releases_it_and_says_how() -> None:
+    status = reconcile(a_world().of(an_agent().killed("runaway")).build(), NOW).status
+
+    found = {one.type: one for one in status.conditions}
+    assert (found["Killed"].status, found["Killed"].reason) == ("True", "KillSwitch")
+    assert (found["Stalled"].status, found["Stalled"].reason) == ("True", "KillSwitch")
+    assert found["Killed"].message == (
+        "killed: runaway; to release: kubectl -n agents annotate agents.interlock.dev triage "
+        "interlock.dev/kill-switch=off --overwrite"
+    )
+
+
+def test_a_killed_agent_that_is_refused_too_tells_both() -> None:
+    found = conditions(reconcile(a_world().of(an_agent().without_owner().killed()).build(), NOW).status)
+
+    assert found["Governed"] == ("False", "OwnerMissing")
+    assert found["Killed"] == ("True", "KillSwitch")
+    assert found["Ready"] == ("False", "KillSwitch")
+
+
+def test_a_kill_switch_of_any_length_gives_a_message_that_the_api_server_takes() -> None:
+    status = reconcile(a_world().of(an_agent().killed("x" * 200_000)).build(), NOW).status
+
+    assert max(len(found.message) for found in status.conditions) <= 1024
+
+
+def test_a_first_look_reports_no_kill_since_the_kill_path_alone_does() -> None:
+    assert reconcile(a_world().of(an_agent().killed()).build(), NOW).status.kill is None

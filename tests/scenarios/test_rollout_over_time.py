@@ -1,0 +1,359 @@
+"""Whole rollouts: look by look, with pods that come and go, restarts, clocks and changes of the spec in between."""
+
+from datetime import timedelta
+
+import pytest
+
+from interlock.api.status import ConditionType
+from tests.requirements import requirement
+from tests.support.builders import NOW, a_binding, a_policy, a_stage, a_world, an_agent, hours, seconds
+from tests.support.simulation import Simulation, written_by
+
+REGION = {"region": ["eu-west"]}
+STAGING = a_stage("staging", lasting="168h")
+ONE_REGION = a_stage("one-region", "production", scope=REGION, lasting="48h")
+EVERYWHERE = a_stage("everywhere", "production")
+STAGED = an_agent().with_stages(STAGING, ONE_REGION, EVERYWHERE)
+SANDBOX = a_binding("sandbox").serving("crm", "development", "staging")
+REAL = a_binding("real").serving("crm", "production")
+DEFAULTS = a_policy().demanding()
+
+
+def a_rollout() -> Simulation:
+    return Simulation(a_world().of(STAGED).with_policy(DEFAULTS).with_bindings(SANDBOX, REAL))
+
+
+def soaking(span: timedelta = timedelta()) -> Simulation:
+    simulation = a_rollout()
+    simulation.run()
+    simulation.wait(span)
+    return simulation
+
+
+def in_one_region() -> Simulation:
+    simulation = soaking(hours(168))
+    simulation.run()
+    assert simulation.stage == "one-region"
+    return simulation
+
+
+def everywhere() -> Simulation:
+    simulation = in_one_region()
+    simulation.wait(hours(48))
+    simulation.run()
+    assert simulation.stage == "everywhere"
+    return simulation
+
+
+@requirement("rollout.in-turn", "rollout.look-again", "status.events")
+def test_an_agent_goes_from_staging_to_one_region_to_everywhere_in_its_own_time() -> None:
+    simulation = a_rollout()
+
+    assert simulation.settle().look_again_at is None
+    simulation.wait(hours(1))
+    simulation.serve()
+    assert simulation.settle().look_again_at == NOW + hours(1 + 168)
+
+    simulation.wait(hours(168) - seconds(1))
+    assert simulation.settle().status.stage == simulation.status.stage
+    assert simulation.stage == "staging"
+    simulation.wait(seconds(1))
+    assert simulation.settle().look_again_at is None
+    assert simulation.stage == "one-region"
+
+    simulation.serve()
+    assert simulation.settle().look_again_at == NOW + hours(1 + 168 + 48)
+    simulation.wait(hours(48))
+    simulation.run()
+    assert simulation.stage == "everywhere"
+    assert simulation.peek().look_again_at is None
+    assert simulation.condition(ConditionType.PROMOTION_PENDING).reason == "LastStage"
+    entered = [note.message for note in simulation.events if note.reason == "StageEntered"]
+    assert [text.split(" with ")[0] for text in entered] == [
+        "entered stage staging (staging, everywhere)",
+        "entered stage one-region (production, region eu-west)",
+        "entered stage everywhere (production, everywhere)",
+    ]
+
+
+def test_the_stage_is_told_with_its_scope_and_when_the_next_one_comes() -> None:
+    stage = in_one_region().status.stage
+
+    assert stage is not None
+    assert (stage.name, stage.environment, stage.scope_summary) == ("one-region", "production", "region=eu-west")
+    assert stage.entered_at == stage.ready_since == NOW + hours(168)
+    assert stage.next_at == NOW + hours(168 + 48)
+
+
+@pytest.mark.parametrize("at", ["staging", "one-region", "everywhere"])
+def test_an_agent_in_its_soak_is_ready_and_not_stalled(at: str) -> None:
+    simulation = {"staging": soaking, "one-region": in_one_region, "everywhere": everywhere}[at]()
+
+    assert simulation.condition(ConditionType.READY).status == "True"
+    assert simulation.condition(ConditionType.STALLED).status == "False"
+    pending = simulation.condition(ConditionType.PROMOTION_PENDING)
+    assert (pending.status, pending.reason) == (("False", "LastStage") if at == "everywhere" else ("True", "Soaking"))
+
+
+@requirement("rollout.one-placement")
+def test_each_stage_has_a_deployment_of_its_own_and_the_one_before_is_pruned() -> None:
+    staging, one_region, last = (step().child("Deployment") for step in (soaking, in_one_region, everywhere))
+    names = [found["metadata"]["name"] for found in (staging, one_region, last)]
+
+    assert len(set(names)) == 3
+    assert '"INTERLOCK_SCOPE", "value": "[]"' not in str(one_region)
+
+
+def test_a_stages_bundle_holds_its_scope_and_the_binding_of_its_environment() -> None:
+    def bundle(simulation: Simulation) -> str:
+        found = [child.manifest.get("data", {}) for child in simulation.world.children.values()]
+        return next(data["bundle.json"] for data in found if "bundle.json" in data)
+
+    assert '"binding":"sandbox"' in bundle(soaking()).replace(" ", "")
+    limited = bundle(in_one_region()).replace(" ", "")
+    assert '"binding":"real"' in limited
+    assert '"scope":[{"dimension":"region","values":["eu-west"]}]' in limited
+    assert '"scope":[]' in bundle(everywhere()).replace(" ", "").split('"sources"')[0]
+
+
+@requirement("operator.idle")
+@pytest.mark.parametrize("at", [soaking, in_one_region, everywhere])
+def test_looking_again_while_nothing_changes_writes_nothing_at_all(at: object) -> None:
+    simulation = at()  # type: ignore[operator]
+    simulation.wait(seconds(30))
+
+    outcome = simulation.peek()
+
+    assert outcome.plan.is_empty
+    before = simulation.status
+    assert outcome.status == before.model_copy(update={"kill": None})
+
+
+# Restarts, clocks, failing pods
+
+
+@requirement("rollout.restart")
+def test_an_operator_that_was_away_during_the_soak_enters_one_stage_and_soaks_the_next_in_full() -> None:
+    simulation = soaking(hours(10_000))
+
+    simulation.run()
+
+    assert simulation.stage == "one-region"
+    simulation.wait(hours(48) - seconds(1))
+    simulation.run()
+    assert simulation.stage == "one-region"
+    simulation.wait(seconds(1))
+    simulation.run()
+    assert simulation.stage == "everywhere"
+
+
+def test_a_crash_after_the_children_and_before_the_status_soaks_neither_less_nor_from_anew() -> None:
+    simulation = soaking(hours(168))
+    simulation.carry_out(simulation.peek())  # the new placement stands, nothing is recorded
+
+    simulation.run()  # the old placement comes back, since the record says so
+    assert simulation.stage == "one-region"
+    assert simulation.status.stage is not None
+    assert simulation.status.stage.ready_since == simulation.now
+
+
+def test_a_crash_at_any_single_write_ends_where_an_undisturbed_operator_ends() -> None:
+    undisturbed = in_one_region()
+    for survived in range(len(written_by(soaking(hours(168)).peek().plan))):
+        simulation = soaking(hours(168))
+        outcome = simulation.peek()
+        kept = set(map(str, written_by(outcome.plan)[:survived]))
+        partial = type(outcome.plan)(
+            prepare=tuple(one for one in outcome.plan.prepare if str(one) in kept),
+            grants=tuple(one for one in outcome.plan.grants if str(one) in kept),
+            workloads=tuple(one for one in outcome.plan.workloads if str(one) in kept),
+        )
+        simulation.carry_out(type(outcome)(partial, outcome.status))
+        simulation.run()
+        assert simulation.status == undisturbed.status
+        assert set(simulation.world.children) == set(undisturbed.world.children)
+
+
+@requirement("rollout.clock")
+def test_a_clock_that_goes_back_makes_the_soak_longer() -> None:
+    simulation = soaking(-hours(5))
+
+    simulation.run()
+    simulation.wait(hours(168))
+    simulation.run()
+    assert simulation.stage == "staging"
+    simulation.wait(hours(5))
+    simulation.run()
+    assert simulation.stage == "one-region"
+
+
+def test_a_stage_whose_pods_fail_is_not_left_and_goes_on_when_they_are_back() -> None:
+    simulation = soaking(hours(200))
+    simulation.fail()
+
+    simulation.settle()
+    assert simulation.stage == "staging"
+    assert simulation.condition(ConditionType.READY).reason == "PodsNotReady"
+    pending = simulation.condition(ConditionType.PROMOTION_PENDING)
+    assert (pending.reason, pending.message) == (
+        "WaitingForReady",
+        "the soak is over: one-region follows once staging is Ready again",
+    )
+
+    simulation.run()
+    assert simulation.stage == "one-region"
+
+
+# Changes in between
+
+
+@requirement("rollout.starts-anew")
+def test_a_new_revision_starts_at_the_first_stage_and_takes_the_old_one_down() -> None:
+    simulation = everywhere()
+    before = simulation.child("Deployment")["metadata"]["name"]
+
+    simulation.apply(STAGED.with_template(image="example/agent:2"))
+    simulation.run()
+
+    assert simulation.stage == "staging"
+    assert simulation.child("Deployment")["metadata"]["name"] != before
+    assert simulation.status.stage is not None
+    assert simulation.status.stage.ready_since == simulation.now
+
+
+def test_a_changed_owner_or_purpose_restarts_nothing() -> None:
+    simulation = soaking(hours(100))
+    since = simulation.status.stage
+
+    simulation.apply(STAGED.owned_by("Grace", "grace@example.com").for_purpose("Another"))
+    simulation.run()
+
+    assert simulation.status.stage == since
+    assert simulation.status.observed_generation == 2
+
+
+def test_a_changed_scope_of_the_present_stage_starts_at_the_first() -> None:
+    simulation = in_one_region()
+
+    wider = a_stage("one-region", "production", scope={"region": ["eu-west", "us-east"]}, lasting="48h")
+    simulation.apply(STAGED.with_stages(STAGING, wider, EVERYWHERE))
+    simulation.run()
+
+    assert simulation.stage == "staging"
+
+
+@requirement("rollout.tightened")
+def test_a_minimum_tightened_in_mid_rollout_holds_the_stages_to_come_and_takes_nothing_away() -> None:
+    simulation = in_one_region()
+    simulation.find_policy(a_policy().demanding(minStaging="500h", minLimitedScope="96h"))
+    simulation.wait(hours(48))
+
+    simulation.run()
+
+    assert simulation.stage == "one-region"
+    assert simulation.condition(ConditionType.READY).status == "True"
+    assert simulation.condition(ConditionType.ORCHESTRATED).status == "True"
+    pending = simulation.condition(ConditionType.PROMOTION_PENDING)
+    assert (pending.status, pending.reason) == ("True", "MinimumUndercut")
+    assert "48h in limited scope, but AgentPolicy support demands 96h" in pending.message
+
+    longer = a_stage("one-region", "production", scope=REGION, lasting="96h")
+    simulation.apply(STAGED.with_stages(STAGING, longer, EVERYWHERE))
+    simulation.run()
+    assert simulation.stage == "one-region"
+    assert simulation.peek().look_again_at == NOW + hours(168 + 96)
+    simulation.wait(hours(48))
+    simulation.run()
+    assert simulation.stage == "everywhere"
+
+
+def test_a_minimum_tightened_at_the_end_changes_nothing() -> None:
+    simulation = everywhere()
+    simulation.find_policy(a_policy().demanding(minStaging="9999h", minLimitedScope="9999h"))
+
+    simulation.run()
+
+    assert simulation.stage == "everywhere"
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+
+def test_a_rollout_cut_short_in_staging_cannot_reach_production_early() -> None:
+    simulation = soaking(hours(1))
+
+    simulation.apply(STAGED.with_stages({**STAGING, "minDuration": "1s"}, ONE_REGION, EVERYWHERE))
+    simulation.run()
+
+    assert simulation.stage == "staging"
+    assert simulation.condition(ConditionType.PROMOTION_PENDING).reason == "MinimumUndercut"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        [ONE_REGION, EVERYWHERE],
+        [EVERYWHERE],
+        [a_stage("renamed", lasting="1s"), ONE_REGION, EVERYWHERE],
+    ],
+)
+def test_a_rollout_whose_present_stage_is_gone_is_judged_as_a_new_one(written: list[dict[str, object]]) -> None:
+    simulation = soaking(hours(1))
+
+    simulation.apply(STAGED.with_stages(*written))
+    simulation.run()
+
+    assert simulation.condition(ConditionType.ORCHESTRATED).reason == "MinimumUndercut"
+    assert simulation.world.children == {}
+
+
+# What a soak does not count
+
+
+@requirement("rollout.soak-stops")
+def test_a_kill_stops_the_soak_and_a_release_starts_it_anew() -> None:
+    simulation = soaking(hours(167))
+
+    simulation.kill()
+    simulation.run()
+    assert simulation.peek().look_again_at is None
+    simulation.wait(hours(500))
+    simulation.run()
+    assert simulation.stage == "staging"
+
+    simulation.release()
+    assert simulation.run().look_again_at == simulation.now + hours(168)
+    simulation.wait(hours(168) - seconds(1))
+    simulation.run()
+    assert simulation.stage == "staging"
+    simulation.wait(seconds(1))
+    simulation.run()
+    assert simulation.stage == "one-region"
+
+
+def test_scaling_to_zero_stops_the_soak_and_scaling_up_starts_it_anew() -> None:
+    simulation = soaking(hours(167))
+
+    simulation.apply(STAGED.with_replicas(0))
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).reason == "ScaledToZero"
+    simulation.wait(hours(500))
+    simulation.run()
+    assert simulation.stage == "staging"
+
+    simulation.apply(STAGED.with_replicas(2))
+    assert simulation.run().look_again_at == simulation.now + hours(168)
+
+
+def test_a_refusal_stops_the_soak_keeps_the_stage_and_mending_it_starts_the_soak_anew() -> None:
+    simulation = in_one_region()
+    simulation.wait(hours(47))
+
+    simulation.find_policy(None)
+    simulation.run()
+    assert simulation.world.children == {}
+    stage = simulation.status.stage
+    assert stage is not None
+    assert (stage.name, stage.ready_since, stage.next_at) == ("one-region", None, None)
+
+    simulation.find_policy(DEFAULTS)
+    assert simulation.run().look_again_at == simulation.now + hours(48)
+    assert simulation.stage == "one-region"
