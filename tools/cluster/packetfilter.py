@@ -1,9 +1,13 @@
 """iptables and nftables: what was there before an engine, and deleting only what it added."""
 
+import ipaddress
+import itertools
 import json
 from collections.abc import Sequence
 
 from tools.cluster.process import CommandFailedError, run, succeeds
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 COMMANDS = ("iptables", "ip6tables")
 CHAIN_PREFIX = "DOCKER"
@@ -53,7 +57,9 @@ def removal(before: dict[str, list[str]], now: dict[str, list[str]], bridge: str
             else:
                 new.append(line)
         own_chains = [line[1:].split()[0] for line in new if chains and line.startswith(f":{CHAIN_PREFIX}")]
-        doomed = [line for line in new if line.startswith("-A ") and _is_ours(line, bridge, chains=chains)]
+        added = [line for line in new if line.startswith("-A ")]
+        subnets = _subnets(added, bridge)
+        doomed = [line for line in added if _names(line, bridge, chains=chains) or _is_within(line, subnets)]
         outside = [line for line in doomed if line.split()[1] not in own_chains]
         if not own_chains and not outside:
             continue
@@ -65,9 +71,30 @@ def removal(before: dict[str, list[str]], now: dict[str, list[str]], bridge: str
     return "".join(f"{line}\n" for line in script)
 
 
-def _is_ours(rule: str, bridge: str, *, chains: bool) -> bool:
+def _names(rule: str, bridge: str, *, chains: bool) -> bool:
     words = rule.split()
     return bridge in words or (chains and any(word.startswith(CHAIN_PREFIX) for word in words[1:]))
+
+
+def _addresses(rule: str) -> list[Network]:
+    words = rule.split()
+    found = [word for option, word in itertools.pairwise(words) if option in {"-s", "-d"}]
+    return [ipaddress.ip_network(word, strict=False) for word in found]
+
+
+def _subnets(rules: Sequence[str], bridge: str) -> list[Network]:
+    """The bridge's subnets: those whose packets are masqueraded when they leave by another device."""
+    wanted = f"! -o {bridge} -j MASQUERADE"
+    return [network for rule in rules if rule.endswith(wanted) for network in _addresses(rule)]
+
+
+def _is_within(rule: str, subnets: Sequence[Network]) -> bool:
+    """Whether all addresses in the rule are containers of ours: a published port's rule names no device."""
+    found = _addresses(rule)
+    return bool(found) and all(
+        any(address.version == subnet.version and address.subnet_of(subnet) for subnet in subnets)  # type: ignore[arg-type]
+        for address in found
+    )
 
 
 def nft_tables() -> list[str]:
