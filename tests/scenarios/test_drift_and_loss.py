@@ -1,0 +1,208 @@
+"""Children that are changed, deleted or added to, and the things an agent stands on that go away."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from interlock.api.status import ConditionType
+from interlock.deployment.child import ChildKey, key_of
+from interlock.deployment.plan import LiveChild
+from tests.requirements import requirement
+from tests.support.builders import a_binding, a_policy, a_world, an_agent, seconds
+from tests.support.simulation import Simulation, written_by
+
+KINDS = ("Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ConfigMap")
+
+
+def a_ready_agent() -> Simulation:
+    simulation = Simulation(a_world())
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).status == "True"
+    return simulation
+
+
+def edited(simulation: Simulation, kind: str, edit: Callable[[Any], object]) -> LiveChild:
+    live = copy.deepcopy(next(found for key, found in simulation.world.children.items() if key.kind == kind).manifest)
+    edit(live)
+    return LiveChild(live)
+
+
+@requirement("deployment.drift")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_deleted_child_comes_back_and_nothing_else_is_written(kind: str) -> None:
+    simulation = a_ready_agent()
+    before = set(simulation.world.children)
+
+    simulation.remove(kind)
+    plan = simulation.peek().plan
+
+    assert {manifest["kind"] for manifest in written_by(plan)} == {kind}
+    simulation.run()
+    assert set(simulation.world.children) == before
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+
+@requirement("deployment.additions")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_child_that_others_own_fields_of_is_written_again(kind: str) -> None:
+    simulation = a_ready_agent()
+    key = next(known for known in simulation.world.children if known.kind == kind)
+
+    simulation.edit(LiveChild(simulation.world.children[key].manifest, is_touched=True))
+
+    assert [key_of(manifest) for manifest in written_by(simulation.peek().plan)] == [key]
+
+
+@pytest.mark.parametrize(
+    ("kind", "edit"),
+    [
+        ("Deployment", lambda live: live["spec"].update(replicas=7)),
+        ("Role", lambda live: live["rules"][0]["verbs"].append("delete")),
+        ("NetworkPolicy", lambda live: live["spec"]["ingress"].append({})),
+        ("ServiceAccount", lambda live: live.update(automountServiceAccountToken=True)),
+    ],
+)
+def test_a_changed_child_is_healed_and_the_change_is_gone(kind: str, edit: Callable[[Any], object]) -> None:
+    simulation = a_ready_agent()
+    healthy = simulation.world.children
+
+    simulation.edit(edited(simulation, kind, edit))
+    simulation.run()
+
+    assert {key: child.manifest.get("spec") for key, child in simulation.world.children.items()} == {
+        key: child.manifest.get("spec") for key, child in healthy.items()
+    }
+    assert simulation.peek().plan.is_empty
+
+
+def test_an_agent_whose_workload_is_being_healed_is_not_called_ready() -> None:
+    simulation = a_ready_agent()
+
+    simulation.edit(edited(simulation, "Deployment", lambda live: live["spec"].update(replicas=7)))
+    simulation.look()
+
+    assert simulation.condition(ConditionType.READY).reason == "PodsNotReady"
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+
+def test_an_unknown_object_with_the_agents_label_is_pruned() -> None:
+    simulation = a_ready_agent()
+    stray = {"kind": "ConfigMap", "metadata": {"name": "stray", "namespace": "agents", "generation": 1}, "data": {}}
+
+    simulation.edit(LiveChild(stray))
+
+    assert simulation.peek().plan.prune == (ChildKey("ConfigMap", "stray"),)
+
+
+@requirement("governance.pods-end")
+@pytest.mark.parametrize(
+    ("take_away", "give_back", "reason"),
+    [
+        (lambda world: world.find_policy(None), lambda world: world.find_policy(a_policy()), "PolicyNotFound"),
+        (
+            lambda world: world.find_policy(a_policy().giving_nothing()),
+            lambda world: world.find_policy(a_policy()),
+            "DataAccessMissing",
+        ),
+        (lambda world: world.find_bindings(), lambda world: world.find_bindings(a_binding()), "BindingMissing"),
+        (
+            lambda world: world.find_bindings(a_binding().serving("crm", "production")),
+            lambda world: world.find_bindings(a_binding()),
+            "BindingMissing",
+        ),
+        (
+            lambda world: world.apply(an_agent().without_owner()),
+            lambda world: world.apply(an_agent()),
+            "OwnerMissing",
+        ),
+    ],
+    ids=["policy", "row", "binding", "environment", "owner"],
+)
+def test_children_go_with_what_they_stood_on_and_come_back_with_it(
+    take_away: Callable[[Simulation], None], give_back: Callable[[Simulation], None], reason: str
+) -> None:
+    simulation = a_ready_agent()
+
+    take_away(simulation)
+    plan = simulation.peek().plan
+    assert plan.prune[0].kind == "Deployment"
+    assert set(plan.prune) == set(simulation.world.children)
+    simulation.run()
+    assert simulation.world.children == {}
+    assert simulation.condition(ConditionType.READY).reason == reason
+    assert simulation.condition(ConditionType.STALLED).status == "True"
+
+    give_back(simulation)
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).status == "True"
+    assert simulation.condition(ConditionType.STALLED).status == "False"
+
+
+def test_a_matrix_that_gives_less_reaches_the_bundle_at_once_and_no_pod_is_restarted() -> None:
+    simulation = a_ready_agent()
+
+    simulation.find_policy(a_policy().giving_nothing().giving("triage", "crm", read=["contacts"]))
+    (owed,) = written_by(simulation.peek().plan)
+
+    assert "bundle.json" in owed["data"]
+    assert "opportunities" not in owed["data"]["bundle.json"].split('"Matrix"')[1]
+
+
+def test_a_changed_server_rolls_the_pods_of_the_same_placement() -> None:
+    simulation = a_ready_agent()
+    before = simulation.child("Deployment")["metadata"]["name"]
+
+    simulation.find_bindings(a_binding().with_server(image="example/crm:2"))
+    (owed,) = written_by(simulation.peek().plan)
+
+    assert (owed["kind"], owed["metadata"]["name"]) == ("Deployment", before)
+
+
+@requirement("status.conditions")
+def test_a_condition_changes_its_time_only_with_its_status() -> None:
+    simulation = a_ready_agent()
+    governed = simulation.condition(ConditionType.GOVERNED).last_transition_time
+
+    simulation.wait(seconds(60))
+    simulation.find_policy(None)
+    simulation.run()
+    lost = simulation.condition(ConditionType.GOVERNED).last_transition_time
+    assert lost == governed + seconds(60)
+    simulation.wait(seconds(60))
+    simulation.apply(an_agent().without_owner())  # another reason, the same status
+    simulation.run()
+
+    condition = simulation.condition(ConditionType.GOVERNED)
+    assert (condition.reason, condition.last_transition_time) == ("OwnerMissing", lost)
+    assert condition.observed_generation == 2
+
+
+@requirement("status.events")
+def test_each_change_of_a_layer_and_of_ready_is_told_once() -> None:
+    simulation = a_ready_agent()
+    simulation.events.clear()
+
+    simulation.find_policy(None)
+    simulation.run()
+    simulation.run()
+    simulation.find_policy(a_policy())
+    simulation.run()
+    simulation.run()
+
+    assert [(note.type, note.reason) for note in simulation.events] == [
+        ("Warning", "PolicyNotFound"),
+        ("Warning", "PolicyNotFound"),
+        ("Normal", "GovernanceSatisfied"),
+        ("Warning", "PodsNotReady"),
+        ("Normal", "PodsReady"),
+    ]
+    assert [note.message.split(":")[0] for note in simulation.events] == [
+        "Governed=False",
+        "Ready=False",
+        "Governed=True",
+        "Ready=False",
+        "Ready=True",
+    ]
