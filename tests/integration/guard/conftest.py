@@ -60,7 +60,11 @@ def node_modules() -> Path:
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(HERE / name, part)
         npm = Path(sys.executable).parent / "npm"
-        subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=part, check=True, timeout=100)
+        try:
+            subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=part, check=True, timeout=100)
+        except BaseException:
+            shutil.rmtree(part)
+            raise
         if cache.exists():
             shutil.rmtree(part)  # somebody else was faster
         else:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 
@@ -85,11 +85,18 @@ class StdioServer:
             return await self.process.wait()
 
 
+class HasUrl(Protocol):
+    """An API server, as far as a guard's settings go."""
+
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass
 class Guard:
     """One guard process and its surroundings."""
 
-    api: FakeApiServer
+    api: HasUrl
     folder: Path
     lease_seconds: float = 30.0
     port: int = field(default_factory=free_port)

@@ -1,5 +1,6 @@
 """Hostile HTTP and hostile JSON: nothing of it reaches the server."""
 
+import asyncio
 import gzip
 import json
 from typing import Any
@@ -112,6 +113,26 @@ async def test_the_guards_own_host_names_and_origins_pass(bench: Bench) -> None:
     for name in ("127.0.0.1", "localhost", "[::1]"):
         host = f"{name}:{bench.guard.port}"
         assert (await bench.client.post(TEXT, {"Host": host, "Origin": f"http://{host}"})).reason is None
+
+
+@pytest.mark.parametrize("name", ["Host", "Origin", "Content-Type", "Mcp-Session-Id", "MCP-Protocol-Version"])
+async def test_a_header_that_is_there_twice_is_refused(bench: Bench, name: str) -> None:
+    host = f"127.0.0.1:{bench.guard.port}"
+    good = {"Host": host, "Origin": f"http://{host}", "Content-Type": "application/json", "Mcp-Session-Id": "a"}
+    value = {**good, "MCP-Protocol-Version": "2025-11-25"}[name]
+    lines = [f"{key}: {good[key]}" for key in ("Host", "Content-Type") if key != name] + [f"{name}: {value}"] * 2
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.port)
+    head = "\r\n".join(["POST /mcp/crm HTTP/1.1", *lines, "Connection: close", f"Content-Length: {len(TEXT)}", "", ""])
+    writer.write((head + TEXT).encode())
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert bench.executed() == []
+
+
+@pytest.mark.parametrize("session", ["x" * 129, "\u00e9", "a\tb"])
+async def test_a_malformed_session_id_is_refused(bench: Bench, session: str) -> None:
+    assert (await bench.client.post(TEXT, {"Mcp-Session-Id": session})).status == 400
+    assert bench.executed() == []
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""])

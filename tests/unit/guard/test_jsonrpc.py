@@ -84,6 +84,14 @@ def test_depth_is_counted_exactly(depth: int) -> None:
     assert parse_json(wide) == [[{}]] * 100
 
 
+@pytest.mark.parametrize(
+    "text", ['{"a":1,"a":1}', '[{"a":1,"\\u0061":2}]', "NaN", "-Infinity", "1e999", "", "1 2", "{'a':1}"]
+)
+def test_what_two_parsers_could_read_differently_is_refused(text: str) -> None:
+    with pytest.raises(JsonInvalid):
+        parse_json(text)
+
+
 def test_brackets_in_strings_are_not_depth() -> None:
     assert parse_json(json.dumps("[" * 1000)) == "[" * 1000
 
