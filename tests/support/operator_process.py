@@ -32,11 +32,15 @@ class OperatorProcess:
         kubeconfig: What it speaks to.
         log: A file that all its runs append to.
         environment: Further variables of its environment.
+        command: What is run.
+        started: What its log says once it is up.
     """
 
     kubeconfig: Path
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = (sys.executable, "-m", "interlock")
+    started: str = '"operator started"'
     _process: subprocess.Popen[bytes] | None = None
     _port: int = 0
 
@@ -57,9 +61,7 @@ class OperatorProcess:
         self._port = _free_port()
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "interlock"], cwd=ROOT, env=self._environment(), stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(self.command, cwd=ROOT, env=self._environment(), stdout=log, stderr=log)
         if wait:
             self._wait_for_start(begin)
         return self
@@ -130,7 +132,7 @@ class OperatorProcess:
 
     def _wait_for_start(self, begin: int) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while b'"operator started"' not in self.log.read_bytes()[begin:]:
+        while self.started.encode() not in self.log.read_bytes()[begin:]:
             if not self.is_running:
                 raise OperatorDied(f"it ended while it started\n{self.tail()}")
             if time.monotonic() > deadline:

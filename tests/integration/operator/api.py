@@ -137,6 +137,14 @@ class Api:
     def delete(self, plural: str, namespace: str, name: str) -> None:
         self.request("DELETE", _path(plural, namespace, name))
 
+    def delete_all(self, plural: str, namespace: str) -> None:
+        self.request("DELETE", _path(plural, namespace))
+
+    def scale(self, namespace: str, deployment: str, replicas: int) -> None:
+        """Do what `kubectl scale` does."""
+        path = _path("deployments", namespace, deployment)
+        self.request("PATCH", f"{path}/scale", {"spec": {"replicas": replicas}}, MERGE_PATCH)
+
     @contextlib.contextmanager
     def watching(self, plural: str, namespace: str) -> Iterator[list[Json]]:
         """Collect all events of a collection, from its present objects on, for as long as the context lasts."""

@@ -1,5 +1,6 @@
 """A kwok cluster of this folder's own, the operator as a process with its real rights, namespaces that do not meet."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Callable, Generator, Iterator
@@ -110,9 +111,7 @@ def kubectl(cluster: kwok.KwokCluster) -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def _operators(
-    cluster: kwok.KwokCluster, api: Api, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Operators]:
+def _operators(cluster: kwok.KwokCluster, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operators]:
     folder = tmp_path_factory.mktemp("operator")
     operators = Operators(cluster, folder, api, folder / "operator.log")
     yield operators
@@ -151,14 +150,26 @@ def proxied(proxy: FaultProxy, operators: Operators) -> Iterator[OperatorProcess
 
 @pytest.fixture
 def room(api: Api, _operators: Operators) -> Iterator[Room]:
-    """A namespace of the test's own. Its Agents go first, so that nothing is healed while it is being emptied."""
+    """A namespace of the test's own."""
+    with a_room(api) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_room(api: Api, _operators: Operators) -> Iterator[Room]:
+    """A namespace for all tests of a module, whose order must not matter."""
+    with a_room(api) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def a_room(api: Api) -> Iterator[Room]:
+    """Make a namespace; take it away with its Agents first, so that nothing is healed while it is being emptied."""
     name = f"test-{uuid4().hex[:10]}"
     body = {"metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     api.request("POST", "/api/v1/namespaces", body)
-    made = Room(api, name)
-    yield made
-    for found in api.listed("agents", name):
-        api.delete("agents", name, found["metadata"]["name"])
+    yield Room(api, name)
+    api.delete_all("agents", name)
     eventually(lambda: not api.listed("agents", name), "the test's Agents are gone", CLEAN_SECONDS)
     api.request("DELETE", f"/api/v1/namespaces/{name}")
 

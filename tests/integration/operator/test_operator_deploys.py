@@ -44,9 +44,7 @@ def test_the_conditions_of_a_ready_agent_stand_in_layer_order(operator: Operator
     ]
 
 
-def test_kopf_leaves_no_finalizer_and_no_annotation_on_what_users_apply(
-    operator: OperatorProcess, room: Room
-) -> None:
+def test_kopf_leaves_no_finalizer_and_no_annotation_on_what_users_apply(operator: OperatorProcess, room: Room) -> None:
     room.furnish("triage")
     room.create("triage")
     room.wait_ready("triage")
@@ -75,9 +73,7 @@ def test_deleting_an_agent_takes_all_its_children_away(operator: OperatorProcess
     room.wait_pruned("triage", GARBAGE_SECONDS)
 
 
-def test_an_agent_made_anew_under_the_same_name_gets_children_of_its_own(
-    operator: OperatorProcess, room: Room
-) -> None:
+def test_an_agent_made_anew_under_the_same_name_gets_children_of_its_own(operator: OperatorProcess, room: Room) -> None:
     room.furnish("triage")
     old = room.create("triage")["metadata"]["uid"]
     room.wait_ready("triage")

@@ -90,8 +90,10 @@ class Room:
         assert len(found) == 1, f"{len(found)} {kind} {part}"
         return found[0]
 
-    def replicas(self, name: str) -> int:
-        return int(self.child(name, "Deployment")["spec"]["replicas"])
+    def replicas(self, name: str) -> int | None:
+        """Return how many pods its Deployment wants, None while there is none."""
+        found = self.children(name).get("Deployment", [])
+        return sum(int(deployment["spec"]["replicas"]) for deployment in found) if found else None
 
     def bundle(self, name: str) -> Json:
         """Return what the guard obeys."""

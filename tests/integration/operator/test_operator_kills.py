@@ -1,0 +1,236 @@
+"""The kill switch: zero pods and none again, whatever hangs, queues, restarts or pulls the other way."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.integration.operator import objects
+from tests.integration.operator.api import Api, Json, eventually
+from tests.integration.operator.conftest import Operators
+from tests.integration.operator.fault_proxy import Call, FaultProxy
+from tests.integration.operator.objects import KILL_SWITCH
+from tests.integration.operator.world import Room
+from tests.support.operator_process import OperatorProcess
+
+pytestmark = pytest.mark.api
+
+KILL_SECONDS = 5.0
+CREATORS = 8
+CROWD = 500
+
+
+def switch(room: Room, name: str, value: str | None) -> None:
+    """Set the annotation, or take it away."""
+    room.api.patch("agents", room.namespace, name, {"metadata": {"annotations": {KILL_SWITCH: value}}})
+
+
+def wait_killed(room: Room, name: str, seconds: float = KILL_SECONDS) -> None:
+    """Wait until no pod is left, no replica is wanted and the status says so."""
+    eventually(lambda: not room.pods(name), f"no pod of {name} is left", seconds)
+    eventually(lambda: room.replicas(name) == 0, f"{name} wants no replica", seconds)
+    eventually(lambda: room.condition(name, "Killed").get("status") == "True", f"{name} says it is killed", seconds)
+
+
+@contextlib.contextmanager
+def no_pod_stays(room: Room, name: str) -> Iterator[list[Json]]:
+    """Nothing that comes up for the agent may stay, whatever happens inside."""
+    with room.api.watching("pods", room.namespace) as seen:
+        yield seen
+        eventually(lambda: not room.pods(name), f"no pod of {name} stays", KILL_SECONDS)
+        eventually(lambda: room.replicas(name) == 0, f"{name} wants no replica", KILL_SECONDS)
+
+
+@pytest.fixture
+def living(operator: OperatorProcess, room: Room) -> Room:
+    """A room with one Agent, `triage`, that is Ready."""
+    room.furnish("triage")
+    room.create("triage", replicas=2)
+    room.wait_ready("triage")
+    return room
+
+
+@pytest.fixture
+def killed(living: Room) -> Room:
+    """The same, killed."""
+    switch(living, "triage", "it sends nonsense")
+    wait_killed(living, "triage")
+    return living
+
+
+@pytest.mark.parametrize("value", ["it sends nonsense", "", "Off", "false"])
+def test_any_value_but_off_kills(living: Room, value: str) -> None:
+    switch(living, "triage", value)
+    wait_killed(living, "triage")
+
+
+def test_a_kill_is_told_in_the_status(killed: Room) -> None:
+    zero = lambda: killed.agent("triage")["status"]["kill"].get("zeroPodsAt") is not None  # noqa: E731
+    eventually(zero, "the status says when no pod was left")
+    kill = killed.agent("triage")["status"]["kill"]
+    assert kill["reason"] == "it sends nonsense"
+    assert kill["requestedAt"] <= kill["zeroPodsAt"]
+    ready = killed.condition("triage", "Ready")
+    assert (ready["status"], ready["reason"]) == ("False", "KillSwitch")
+    assert "interlock.dev/kill-switch=off --overwrite" in ready["message"]
+
+
+def test_pods_are_ended_before_replicas_are_taken_away(living: Room) -> None:
+    with living.api.watching("pods", living.namespace) as pods:
+        switch(living, "triage", "now")
+        wait_killed(living, "triage")
+    ended = [event["object"]["metadata"] for event in pods if "deletionTimestamp" in event["object"]["metadata"]]
+    assert {metadata["deletionGracePeriodSeconds"] for metadata in ended} <= {0, 1}
+
+
+def test_off_brings_the_pods_back_at_once(killed: Room) -> None:
+    switch(killed, "triage", "off")
+    eventually(lambda: len(killed.pods("triage")) == 2, "both pods are back", KILL_SECONDS)
+    killed.wait_ready("triage")
+    eventually(lambda: killed.condition("triage", "Killed")["reason"] == "Released", "it says it was released")
+    assert killed.agent("triage")["status"]["kill"]["releasedAt"]
+
+
+def test_it_can_be_killed_again_after_a_release(killed: Room) -> None:
+    switch(killed, "triage", "off")
+    killed.wait_ready("triage")
+    switch(killed, "triage", "again")
+    wait_killed(killed, "triage")
+    released = lambda: "releasedAt" not in killed.agent("triage")["status"]["kill"]  # noqa: E731
+    eventually(released, "the second kill stands recorded")
+
+
+def test_scaling_up_a_killed_agent_is_undone(killed: Room) -> None:
+    deployment = killed.child("triage", "Deployment")["metadata"]["name"]
+    for _ in range(3):
+        with no_pod_stays(killed, "triage"):
+            killed.api.scale(killed.namespace, deployment, 3)
+
+
+def test_a_killed_agent_stays_killed_across_a_restart_of_the_operator(killed: Room, operator: OperatorProcess) -> None:
+    with killed.api.watching("pods", killed.namespace) as seen:
+        operator.kill()
+        operator.start()
+        killed.create("answer")  # its refusal proves that the new operator works
+        killed.wait_refused("answer", "DataAccessMissing")
+    assert seen == []
+    assert killed.replicas("triage") == 0
+
+
+def test_what_came_up_while_no_operator_ran_is_ended_by_the_next(killed: Room, operator: OperatorProcess) -> None:
+    deployment = killed.child("triage", "Deployment")["metadata"]["name"]
+    operator.kill()
+    killed.api.scale(killed.namespace, deployment, 2)
+    eventually(lambda: len(killed.pods("triage")) == 2, "nobody holds it at zero now")
+    operator.start()
+    wait_killed(killed, "triage")
+
+
+def test_a_kill_while_no_operator_ran_is_carried_out_by_the_next(living: Room, operator: OperatorProcess) -> None:
+    operator.kill()
+    switch(living, "triage", "now")
+    operator.start()
+    wait_killed(living, "triage")
+
+
+def test_removing_the_annotation_releases_nothing(killed: Room, operator: OperatorProcess) -> None:
+    with no_pod_stays(killed, "triage") as seen:
+        switch(killed, "triage", None)
+        operator.kill()
+        operator.start()
+        killed.create("answer")
+        killed.wait_refused("answer", "DataAccessMissing")
+        deployment = killed.child("triage", "Deployment")["metadata"]["name"]
+        killed.api.scale(killed.namespace, deployment, 0)
+    assert seen == []
+    assert killed.condition("triage", "Killed")["status"] == "True"
+
+
+def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Room) -> None:
+    switch(killed, "triage", None)
+    deployment = killed.child("triage", "Deployment")["metadata"]["name"]
+    with no_pod_stays(killed, "triage"):
+        killed.api.scale(killed.namespace, deployment, 2)
+
+
+def test_an_agent_created_killed_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
+    room.furnish("triage")
+    with room.api.watching("pods", room.namespace) as seen:
+        room.create("triage", annotations={KILL_SWITCH: "not yet"})
+        wait_killed(room, "triage")
+        operator.kill()
+        operator.start()
+        room.create("answer")
+        room.wait_refused("answer", "DataAccessMissing")
+    assert seen == []
+
+
+def test_an_agent_that_is_refused_can_be_killed_and_says_both(operator: OperatorProcess, room: Room) -> None:
+    room.create("triage")
+    room.wait_refused("triage", "PolicyNotFound")
+    switch(room, "triage", "now")
+    eventually(lambda: room.condition("triage", "Ready")["reason"] == "KillSwitch", "killed is told first")
+    assert room.condition("triage", "Governed")["reason"] == "PolicyNotFound"
+
+
+def is_apply(call: Call) -> bool:
+    """A reconcile's write of a child; the kill path makes none of these."""
+    return call.content_type == "application/apply-patch+yaml"
+
+
+def test_a_kill_works_while_every_reconcile_hangs(proxied: OperatorProcess, proxy: FaultProxy, room: Room) -> None:
+    others = [f"other-{number}" for number in range(20)]
+    room.furnish("triage", *others)
+    room.create("triage")
+    room.wait_ready("triage")
+    with proxy.stalling(is_apply):
+        for name in others:
+            room.create(name)
+        eventually(lambda: proxy.waiting >= 40, "as many applies hang as the operator has in flight")
+        started = time.monotonic()
+        switch(room, "triage", "now")
+        eventually(lambda: not room.pods("triage"), "no pod is left", KILL_SECONDS)
+        eventually(lambda: room.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
+        kill = lambda: room.agent("triage")["status"].get("kill", {}).get("zeroPodsAt")  # noqa: E731
+        eventually(kill, "the status tells it", KILL_SECONDS)
+        assert time.monotonic() - started < KILL_SECONDS
+        assert proxy.waiting >= 40
+
+
+def test_a_kill_does_not_wait_behind_a_crowd(
+    operator: OperatorProcess, room: Room, api: Api, operators: Operators
+) -> None:
+    crowd = [f"other-{number}" for number in range(CROWD)]
+    room.furnish("triage")
+    room.create("triage")
+    room.wait_ready("triage")
+    create_all(room, crowd)
+    room.api.patch("agentpolicies", room.namespace, objects.POLICY, policy_for("triage", *crowd))
+    eventually(lambda: operator.metric("interlock_queued_agents") > CROWD / 2, "most of the crowd is queued")
+    switch(room, "triage", "now")
+    eventually(lambda: not room.pods("triage"), "no pod is left", KILL_SECONDS)
+    assert operator.metric("interlock_queued_agents") > 0, "the crowd was served before the kill"
+    operators.stop()  # nobody needs the rest of the crowd
+
+
+def policy_for(*agents: str) -> Json:
+    """A merge patch with rows for these agents, as many rows as it takes."""
+    spec = objects.policy(*agents)["spec"]
+    row = spec["dataAccess"][0]
+    rows = [row | {"agents": list(agents[start : start + 60])} for start in range(0, len(agents), 60)]
+    return {"spec": {"dataAccess": rows}}
+
+
+def create_all(room: Room, names: list[str]) -> None:
+    """Create Agents that want no pod, several at a time."""
+
+    def create(part: list[str]) -> None:
+        client = Api(room.api.access)
+        for name in part:
+            client.create(objects.agent(name, replicas=0), room.namespace)
+        client.close()
+
+    with ThreadPoolExecutor(CREATORS) as pool:
+        list(pool.map(create, (names[number::CREATORS] for number in range(CREATORS))))

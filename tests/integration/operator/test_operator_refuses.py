@@ -1,0 +1,211 @@
+"""No pod without governance, orchestration and action: refused while it lives, healed when the missing thing comes.
+
+The admission policies that would refuse most of this are not installed: an older CRD, a policy that was deleted later or
+an installation without them must not let an agent run.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+
+from tests.integration.operator import objects
+from tests.integration.operator.api import APPLY_PATCH, Api, Json, Refused, eventually
+from tests.integration.operator.world import REFUSED_SECONDS, Room
+from tests.support.operator_process import OperatorProcess
+
+pytestmark = pytest.mark.api
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/agents.interlock.dev"
+
+
+@pytest.fixture
+def old_crd(api: Api) -> Iterator[None]:
+    """The Agent CRD as it would be without its rules, for as long as the test lasts."""
+    current = api.request("GET", CRD)
+    old = copy.deepcopy(current)
+    schema = old["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    _drop_rules(schema)
+    _put_crd(api, old["spec"])
+    probe = objects.agent("probe")
+    del probe["spec"]["owner"]
+
+    def is_old() -> bool:
+        try:
+            api.request("POST", "/apis/interlock.dev/v1alpha1/namespaces/default/agents?dryRun=All", probe)
+        except Refused:
+            return False
+        return True
+
+    eventually(is_old, "the API server takes Agents without the rules")
+    yield
+    _put_crd(api, current["spec"])
+    eventually(lambda: not is_old(), "the API server has the rules back")
+
+
+def _put_crd(api: Api, spec: Json) -> None:
+    manifest = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+    manifest |= {"metadata": {"name": "agents.interlock.dev"}, "spec": spec}
+    api.request("PATCH", f"{CRD}?fieldManager=kubectl&force=true", manifest, APPLY_PATCH)
+
+
+def _drop_rules(schema: Json) -> None:
+    schema.pop("x-kubernetes-validations", None)
+    for below in schema.get("properties", {}).values():
+        _drop_rules(below)
+    if "items" in schema:
+        _drop_rules(schema["items"])
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason", "sentence"),
+    [
+        ("owner", "OwnerMissing", "spec.owner is missing: write the name and e-mail address of the person"),
+        ("purpose", "PurposeMissing", "spec.purpose is missing: say in one sentence"),
+        ("policyRef", "PolicyRefMissing", "spec.policyRef is missing: write the name of the AgentPolicy"),
+        ("environment", "EnvironmentInvalid", "spec.environment and spec.rollout are both missing"),
+    ],
+)
+def test_an_agent_that_an_older_crd_let_in_never_gets_a_pod(
+    operator: OperatorProcess, old_crd: None, room: Room, missing: str, reason: str, sentence: str
+) -> None:
+    room.furnish("triage")
+    manifest = objects.agent("triage")
+    del manifest["spec"][missing]
+    with room.api.watching("pods", room.namespace) as seen:
+        room.api.create(manifest, room.namespace)
+        assert room.wait_refused("triage", reason).startswith(sentence)
+    assert seen == []
+
+
+def test_a_team_as_owner_never_gets_a_pod(operator: OperatorProcess, old_crd: None, room: Room) -> None:
+    room.furnish("triage")
+    room.create("triage", owner={"name": "Support", "email": "support@example.com"})
+    assert "is a role address" in room.wait_refused("triage", "OwnerNotAPerson")
+
+
+def test_an_agent_without_its_policy_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
+    with room.api.watching("pods", room.namespace) as seen:
+        room.create("triage")
+        sentence = room.wait_refused("triage", "PolicyNotFound")
+    assert sentence.startswith("spec.policyRef.name 'support': there is no AgentPolicy of this name")
+    assert seen == []
+
+
+def test_an_agent_without_a_row_in_the_matrix_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
+    room.furnish("somebody-else")
+    with room.api.watching("pods", room.namespace) as seen:
+        room.create("triage")
+        sentence = room.wait_refused("triage", "DataAccessMissing")
+    assert "has no dataAccess row for agent triage and source crm: add the row" in sentence
+    assert seen == []
+
+
+def test_an_agent_that_undercuts_its_policys_minimums_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
+    room.furnish("triage")
+    rollout = {"minStaging": "168h"}
+    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"rollout": rollout}})
+    with room.api.watching("pods", room.namespace) as seen:
+        room.create("triage", rollout=objects.stages("2h"))
+        sentence = room.wait_refused("triage", "MinimumUndercut")
+    assert "2h in staging, but AgentPolicy support demands 168h before production" in sentence
+    assert seen == []
+
+
+def test_two_bindings_for_one_source_and_environment_are_refused(operator: OperatorProcess, room: Room) -> None:
+    room.furnish("triage")
+    room.create("triage")
+    room.wait_ready("triage")
+    room.api.create(objects.binding("crm-twin", "development"), room.namespace)
+    sentence = room.wait_refused("triage", "BindingAmbiguous")
+    assert "crm-twin" in sentence
+    assert "crm-sandbox" in sentence
+    room.api.delete("mcpbindings", room.namespace, "crm-twin")
+    room.wait_ready("triage", REFUSED_SECONDS)
+
+
+def test_a_stage_without_its_binding_is_refused_before_the_first_stage_runs(
+    operator: OperatorProcess, room: Room
+) -> None:
+    room.furnish("triage")
+    room.api.delete("mcpbindings", room.namespace, "crm")
+    with room.api.watching("pods", room.namespace) as seen:
+        room.create("triage", rollout=objects.stages())
+        sentence = room.wait_refused("triage", "BindingMissing")
+    assert "production" in sentence
+    assert "crm" in sentence
+    assert seen == []
+
+
+def test_layers_after_the_one_that_refused_are_unknown(operator: OperatorProcess, room: Room) -> None:
+    room.create("triage")
+    room.wait_refused("triage", "PolicyNotFound")
+    conditions = room.agent("triage")["status"]["conditions"]
+    assert [(found["type"], found["status"]) for found in conditions[:6]] == [
+        ("Governed", "False"),
+        ("Orchestrated", "Unknown"),
+        ("ActionsBound", "Unknown"),
+        ("Deployed", "Unknown"),
+        ("Ready", "False"),
+        ("Stalled", "True"),
+    ]
+
+
+def test_a_deleted_policy_ends_its_agents_and_the_policy_back_brings_them_back(
+    operator: OperatorProcess, room: Room
+) -> None:
+    room.furnish("triage", "answer")
+    room.create("triage")
+    room.create("answer")
+    room.wait_ready("triage")
+    room.wait_ready("answer")
+    room.api.delete("agentpolicies", room.namespace, objects.POLICY)
+    room.wait_refused("triage", "PolicyNotFound")
+    room.wait_refused("answer", "PolicyNotFound")
+    room.api.create(objects.policy("triage", "answer"), room.namespace)
+    room.wait_ready("triage", REFUSED_SECONDS)
+    room.wait_ready("answer", REFUSED_SECONDS)
+
+
+def test_a_row_that_is_taken_away_ends_its_agent_and_no_other(operator: OperatorProcess, room: Room) -> None:
+    room.furnish("triage", "answer")
+    room.create("triage")
+    room.create("answer")
+    room.wait_ready("triage")
+    before = room.wait_ready("answer")["metadata"]["resourceVersion"]
+    pod = room.pods("answer")[0]["metadata"]["uid"]
+    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": objects.policy("answer")["spec"]})
+    room.wait_refused("triage", "DataAccessMissing")
+    assert room.agent("answer")["metadata"]["resourceVersion"] == before
+    assert [found["metadata"]["uid"] for found in room.pods("answer")] == [pod]
+
+
+def test_a_deleted_binding_ends_its_agents_and_a_new_one_brings_them_back(
+    operator: OperatorProcess, room: Room
+) -> None:
+    room.furnish("triage")
+    room.create("triage")
+    room.wait_ready("triage")
+    room.api.delete("mcpbindings", room.namespace, "crm-sandbox")
+    room.wait_refused("triage", "BindingMissing")
+    room.api.create(objects.binding(), room.namespace)
+    room.wait_ready("triage", REFUSED_SECONDS)
+
+
+def test_what_a_binding_no_longer_gives_leaves_the_bundle_without_a_restart(
+    operator: OperatorProcess, room: Room
+) -> None:
+    room.furnish("triage")
+    room.create("triage")
+    room.wait_ready("triage")
+    pod = room.pods("triage")[0]["metadata"]["uid"]
+    change = {"spec": {"permissions": {"write": []}}}
+    room.api.patch("mcpbindings", room.namespace, "crm-sandbox", change)
+
+    def writes() -> list[str]:
+        granted: list[str] = room.bundle("triage")["sources"][0]["grants"][0]["write"]
+        return granted
+
+    eventually(lambda: writes() == [], "the bundle follows", REFUSED_SECONDS)
+    room.wait_ready("triage")
+    assert [found["metadata"]["uid"] for found in room.pods("triage")] == [pod]
