@@ -11,6 +11,7 @@ from interlock.api import sentences
 from interlock.api.crd import build_crd, find_drift, find_mistakes, render_files
 from interlock.api.kinds import KINDS, Kind
 from interlock.api.lint import MAX_CRD_BYTES
+from tests.requirements import requirement
 
 ROOT = Path(__file__).parents[2]
 ADMISSION = ROOT / "manifests" / "admission"
@@ -29,10 +30,12 @@ def policies() -> dict[str, dict[str, Any]]:
     }
 
 
+@requirement("crd.generated")
 def test_the_committed_crds_are_those_of_the_types() -> None:
     assert find_drift(ROOT / "crds") == []
 
 
+@requirement("crd.bounded")
 def test_the_crds_keep_the_api_conventions() -> None:
     assert find_mistakes() == []
 

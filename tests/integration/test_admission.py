@@ -12,6 +12,7 @@ from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.refusals import minimum_refusals, name_refusal, row_refusals
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Answer, Cluster, DryRuns, Kubectl, edited, eventually
+from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
 
@@ -152,6 +153,7 @@ BOTH_ANSWER = {
 
 
 @pytest.mark.parametrize(("policy_manifest", "agent_manifest"), BOTH_ANSWER.values(), ids=list(BOTH_ANSWER))
+@requirement("governance.same-sentence", "rollout.minimums")
 def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
     kubectl: Kubectl,
     server: DryRuns,
@@ -351,6 +353,7 @@ def killed(kubectl: Kubectl, namespace: str, request: pytest.FixtureRequest) -> 
     return namespace
 
 
+@requirement("kill.latched", "kill.any-value")
 def test_removing_the_annotation_is_refused_however_it_is_done(kubectl: Kubectl, killed: str) -> None:
     attempts = [
         annotate(kubectl, killed, "-"),

@@ -20,6 +20,7 @@ from interlock.api.refusals import (
     stage_order_refusals,
 )
 from tests.integration.kubectl import AGENT, BINDING, POLICY, Cluster, DryRuns, Kubectl, edited
+from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
 
@@ -183,6 +184,7 @@ def label(manifest: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("manifest", BOTH_ANSWER, ids=label)
+@requirement("governance.same-sentence")
 def test_the_api_server_refuses_what_python_refuses_with_the_same_sentence(
     server: DryRuns,
     namespace: str,
@@ -485,6 +487,7 @@ def without_absent(manifest: Any) -> Any:
 
 
 @pytest.mark.parametrize(("manifest", "sentence"), REFUSED, ids=lambda case: str(case)[:60] if case else "")
+@requirement("crd.accepted")
 def test_a_bad_value_is_refused_with_its_sentence(
     server: DryRuns,
     namespace: str,
@@ -525,6 +528,7 @@ GOOD = [
 
 
 @pytest.mark.parametrize("manifest", GOOD, ids=lambda manifest: json.dumps(manifest["spec"])[:60])
+@requirement("crd.accepted")
 def test_a_good_value_is_admitted(server: DryRuns, namespace: str, manifest: dict[str, Any]) -> None:
     answer = server.try_create(without_absent(manifest), namespace)
     assert answer.ok or "has no dataAccess row" in answer.text, answer.text

@@ -26,6 +26,7 @@ from interlock.api.refusals import (
     spoken_duration,
     stage_order_refusals,
 )
+from tests.requirements import requirement
 
 ADA = Owner(name="Ada Example", email="ada@example.com")
 TEMPLATE = Template(image="agent:1")
@@ -56,11 +57,13 @@ def test_a_person_answers_for_an_agent() -> None:
         ),
     ],
 )
+@requirement("governance.owner-is-a-person")
 def test_what_is_no_person_is_refused_with_the_way_out(owner: Owner | None, words: str) -> None:
     assert (owner_refusal(owner) or "").startswith(words)
 
 
 @pytest.mark.parametrize("purpose", [None, "", " \n"])
+@requirement("governance.purpose")
 def test_a_missing_or_blank_purpose_is_refused(purpose: str | None) -> None:
     assert purpose_refusal(purpose) == "spec.purpose is missing: say in one sentence what this agent is for"
     assert purpose_refusal("Sort tickets") is None
@@ -71,6 +74,7 @@ def test_a_missing_policy_ref_is_refused() -> None:
     assert (policy_ref_refusal(None) or "").startswith("spec.policyRef is missing: write")
 
 
+@requirement("rollout.one-of")
 def test_exactly_one_of_environment_and_rollout_is_set() -> None:
     rollout = Rollout(stages=(stage("a", "staging"),))
     neither, both = (
@@ -89,6 +93,7 @@ def test_an_environment_is_one_stage_of_its_name() -> None:
     assert AgentSpec(template=TEMPLATE).stages == ()
 
 
+@requirement("rollout.order")
 def test_a_stage_that_goes_back_is_named() -> None:
     stages = [stage("a", "staging"), stage("b", "production"), stage("c", "development"), stage("d", "staging")]
     (sentence,) = stage_order_refusals(stages)
@@ -109,6 +114,7 @@ def test_a_stage_that_goes_back_is_named() -> None:
         ({"region": ("eu",)}, {"region": ("eu",), "product": ("x",)}, False),
     ],
 )
+@requirement("rollout.order")
 def test_within_an_environment_a_scope_only_widens(
     earlier: dict[str, tuple[str, ...]],
     later: dict[str, tuple[str, ...]],
@@ -120,6 +126,7 @@ def test_within_an_environment_a_scope_only_widens(
     assert stage_order_refusals([stage("a", "staging", **earlier), stage("b", "production", **later)]) == []
 
 
+@requirement("rollout.minimums")
 def test_minimums_are_sums_over_the_stages() -> None:
     scoped = {"region": ("eu",)}
     stages = [
@@ -161,6 +168,7 @@ def test_nothing_is_demanded_where_there_is_no_production_or_no_minimum() -> Non
     assert minimum_refusals([stage("production", "production")], "support", lax) == []
 
 
+@requirement("governance.matrix-row")
 def test_every_source_without_a_row_is_named() -> None:
     rows = (
         DataAccessRow(agents=("triage",), source="crm"),
