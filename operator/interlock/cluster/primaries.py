@@ -59,18 +59,29 @@ class Primaries:
             key[0], self._bindings[key][1]
         )
 
-    def drop_agent(self, key: Key) -> None:
-        """Forget an Agent."""
+    def drop_agent(self, key: Key, version: int | None = None) -> bool:
+        """Forget an Agent that went at this version; tell whether it is gone. One made anew since is kept."""
+        known = self._agents.get(key)
+        if known is not None and _is_newer(known.version, version):
+            return False
         self._agents.pop(key, None)
+        return True
 
-    def drop_policy(self, key: Key) -> set[Key]:
-        """Forget an AgentPolicy; return the agents that lived under it."""
-        return self.agents_under(key) if self._policies.pop(key, None) else set()
+    def drop_policy(self, key: Key, version: int | None = None) -> set[Key]:
+        """Forget an AgentPolicy that went at this version; return the agents that lived under it."""
+        known = self._policies.get(key)
+        if known is None or _is_newer(known[0], version):
+            return set()
+        del self._policies[key]
+        return self.agents_under(key)
 
-    def drop_binding(self, key: Key) -> set[Key]:
-        """Forget an MCPBinding; return the agents that it may concern."""
-        known = self._bindings.pop(key, None)
-        return self._agents_using(key[0], known[1]) if known else set()
+    def drop_binding(self, key: Key, version: int | None = None) -> set[Key]:
+        """Forget an MCPBinding that went at this version; return the agents that it may concern."""
+        known = self._bindings.get(key)
+        if known is None or _is_newer(known[0], version):
+            return set()
+        del self._bindings[key]
+        return self._agents_using(key[0], known[1])
 
     def agent(self, key: Key) -> Json | None:
         """Return an Agent as the API server gave it, None where it is not known."""
@@ -112,6 +123,10 @@ def key_of(raw: Json) -> Key:
 def version_of(raw: Json) -> int:
     """Return an object's resource version, which grows with every write (Kubernetes 1.35 promises the order)."""
     return int(raw["metadata"]["resourceVersion"])
+
+
+def _is_newer(known: int, version: int | None) -> bool:
+    return version is not None and known > version
 
 
 def describe(error: ValidationError) -> str:

@@ -33,20 +33,31 @@ class CrossCheck:
             key: What tells the object from all others.
             version: Its resource version.
         """
-        other = "second watch" if side == "handlers" else "handlers"
         with self._lock:
             self._seen[side][key] = max(version, self._seen[side].get(key, 0))
-            self._late.pop((side, key), None)
-            if self._seen[other].get(key, 0) < version:
-                self._late.setdefault((other, key), self._clock())
-            else:
-                self._late.pop((other, key), None)
+            self._late.pop((side, key), None)  # whoever moves has its time anew
+            self._compare(key)
 
-    def forget(self, key: Hashable) -> None:
-        """Forget an object that is gone."""
+    def forget(self, key: Hashable, version: int | None = None) -> None:
+        """Forget an object that is gone.
+
+        Args:
+            key: What tells the object from all others.
+            version: The resource version at which it went: what was seen since is another object of its name, made
+                anew. None where no version is known.
+        """
         with self._lock:
-            for side in self._seen:
-                self._seen[side].pop(key, None)
+            for seen in self._seen.values():
+                if version is None or seen.get(key, 0) <= version:
+                    seen.pop(key, None)
+            self._compare(key)
+
+    def _compare(self, key: Hashable) -> None:
+        newest = max(seen.get(key, 0) for seen in self._seen.values())
+        for side, seen in self._seen.items():
+            if seen.get(key, 0) < newest:
+                self._late.setdefault((side, key), self._clock())
+            else:
                 self._late.pop((side, key), None)
 
     def problem(self) -> str | None:

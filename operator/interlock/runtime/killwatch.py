@@ -37,12 +37,12 @@ class SecondSight:
 
     Attributes:
         saw: (kind, key, version): an object was seen.
-        gone: (kind, key): an object is gone.
+        gone: (kind, key, version): an object is gone, at this version where it is known.
         ended: The kill path has ended, which it never does by itself.
     """
 
     saw: Callable[[str, Key, int], None]
-    gone: Callable[[str, Key], None]
+    gone: Callable[[str, Key, int | None], None]
     ended: Callable[[], None]
 
 
@@ -96,14 +96,14 @@ class KillWatch:
             if isinstance(news, Listed):
                 self._listed(killer, kind, news)
             elif news.type == "DELETED":
-                self._gone(kind, _key(news.object))
+                self._gone(kind, _key(news.object), int(news.object["metadata"]["resourceVersion"]))
             else:
                 self._seen(killer, kind, news.object)
 
     def _listed(self, killer: Killer, kind: Kind, news: Listed) -> None:
         listed = {_key(found) for found in news.objects}
         for key in self._known.get(kind.kind, set()) - listed:
-            self._gone(kind, key)
+            self._gone(kind, key, None)
         for found in news.objects:
             self._seen(killer, kind, found)
 
@@ -114,13 +114,13 @@ class KillWatch:
             self._switch(killer, key, found["metadata"].get("annotations") or {})
         self._sight.saw(kind.kind, key, int(found["metadata"]["resourceVersion"]))
 
-    def _gone(self, kind: Kind, key: Key) -> None:
+    def _gone(self, kind: Kind, key: Key, version: int | None) -> None:
         self._known.get(kind.kind, set()).discard(key)
         if kind is AGENT:
             self._released.discard(key)
             self._killed.pop(key, None)
             AGENTS_KILLED.set(len(self._killed))
-        self._sight.gone(kind.kind, key)
+        self._sight.gone(kind.kind, key, version)
 
     def _switch(self, killer: Killer, key: Key, annotations: dict[str, str]) -> None:
         """Engage, keep or release; a switch that was merely removed keeps what it was."""

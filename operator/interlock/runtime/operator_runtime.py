@@ -91,7 +91,7 @@ class Runtime:
         """Take what a handler was told about an object of ours, and ask for the looks that this is worth."""
         key = key_of(raw)
         if is_deleted:
-            self._forget(kind, key)
+            self._forget(kind, key, version_of(raw))
             return
         self._crosscheck.saw("handlers", (kind.kind, *key), version_of(raw))
         for agent in self._put(kind, raw):
@@ -102,14 +102,15 @@ class Runtime:
             return {key_of(raw)} if self.primaries.put_agent(raw) else set()
         return self.primaries.put_policy(raw) if kind is AGENT_POLICY else self.primaries.put_binding(raw)
 
-    def _forget(self, kind: Kind, key: Key) -> None:
-        self._crosscheck.forget((kind.kind, *key))
+    def _forget(self, kind: Kind, key: Key, version: int | None) -> None:
+        """Forget an object that went at this version; one that was made anew since stays known."""
+        self._crosscheck.forget((kind.kind, *key), version)
         if kind is AGENT:
-            self.primaries.drop_agent(key)
-            self.queue.forget(key)
+            if self.primaries.drop_agent(key, version):
+                self.queue.forget(key)
             return
         drop = self.primaries.drop_policy if kind is AGENT_POLICY else self.primaries.drop_binding
-        for agent in drop(key):
+        for agent in drop(key, version):
             self.queue.add(agent)
 
     async def _prime(self, client: Client) -> None:
@@ -140,7 +141,7 @@ class Runtime:
     def _saw_elsewhere(self, kind: str, key: Key, version: int) -> None:
         self._crosscheck.saw("second watch", (kind, *key), version)
 
-    def _gone_elsewhere(self, kind: str, key: Key) -> None:
+    def _gone_elsewhere(self, kind: str, key: Key, version: int | None) -> None:
         """Forget what the kill path's watch saw go: kopf's does not tell what went while it was cut off."""
         kinds = {AGENT.kind: AGENT, AGENT_POLICY.kind: AGENT_POLICY, MCP_BINDING.kind: MCP_BINDING}
-        self._loop.call_soon_threadsafe(self._forget, kinds[kind], key)
+        self._loop.call_soon_threadsafe(self._forget, kinds[kind], key, version)
