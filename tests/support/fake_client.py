@@ -1,0 +1,181 @@
+"""A fake of `interlock.cluster.client.Client`: an API server in memory, as far as our own writes can tell.
+
+It is no API server: it validates nothing and knows no defaults. It does keep resource versions and generations,
+merges patches, lets additions of others stand until an apply owns them, and refuses what a test tells it to refuse.
+What the real one answers is tested in tests/integration.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from interlock.cluster.client import CONFLICT, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, ApiError, Json
+
+READS = ("GET",)
+
+
+@dataclass
+class Refusal:
+    """A failure to come: what it meets, what it says, how often."""
+
+    method: str
+    path: str
+    error: Exception
+    times: int
+
+    def meets(self, method: str, path: str) -> bool:
+        """Tell whether it is for this request, and is not used up."""
+        return self.times > 0 and self.method == method and self.path in path
+
+
+@dataclass
+class FakeClient:
+    """Objects by path, and what was asked for."""
+
+    objects: dict[str, Json] = field(default_factory=dict)
+    requests: list[tuple[str, str]] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    version: int = 100
+
+    # What tests do
+
+    def refuse(self, method: str, path: str, *, status: int = 500, times: int = 1) -> None:
+        """Let the next requests of this method to paths with this part fail."""
+        self.break_with(ApiError(status, f"no {method} today"), method, path, times=times)
+
+    def break_with(self, error: Exception, method: str, path: str, *, times: int = 1) -> None:
+        """Let the next requests fail with this error."""
+        self.refusals.append(Refusal(method, path, error, times))
+
+    def put(self, path: str, manifest: Json) -> Json:
+        """Put an object there, as somebody else would."""
+        return self._store(path, copy.deepcopy(manifest))
+
+    def add_foreign(self, path: str, entry: Json, addition: Json) -> None:
+        """Let somebody add to an object, and own what was added."""
+        live = self.objects[path]
+        _merge(live, copy.deepcopy(addition))
+        live["metadata"]["managedFields"].append(copy.deepcopy(entry))
+        self._store(path, live)
+
+    def writes(self) -> list[tuple[str, str]]:
+        """Return what was written, in order."""
+        return [(method, path) for method, path in self.requests if method not in READS]
+
+    def forget_requests(self) -> None:
+        """Start counting anew."""
+        self.requests.clear()
+        self.bodies.clear()
+
+    def of_kind(self, kind: str) -> dict[str, Json]:
+        """Return the objects of a kind, by path."""
+        return {path: found for path, found in self.objects.items() if found.get("kind") == kind}
+
+    # What the Client does
+
+    async def get(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON) -> Json:  # noqa: ARG002 - as the Client has it
+        """Return an object, or a list of them."""
+        self._asked("GET", path, None)
+        if path in self.objects:
+            return copy.deepcopy(self.objects[path])
+        if path.rsplit("/", 1)[-1].endswith("s"):
+            return {"items": [copy.deepcopy(found) for found in self._listed(path, query or {})], "metadata": {}}
+        raise ApiError(NOT_FOUND, "not found")
+
+    async def create(self, path: str, body: Json) -> Json:
+        """Create an object."""
+        self._asked("POST", path, body)
+        return copy.deepcopy(self._store(f"{path}/{body['metadata']['name']}", copy.deepcopy(body)))
+
+    async def apply(self, path: str, manifest: Json, manager: str) -> Json:
+        """Apply: what others own stays, what is ours alone and no longer named goes."""
+        self._asked("APPLY", path, manifest)
+        live = self.objects.get(path)
+        wanted = copy.deepcopy(manifest)
+        foreign = []
+        if live is not None:
+            foreign = [entry for entry in live["metadata"]["managedFields"] if entry["manager"] != manager]
+            server_side = {"resourceVersion", "generation", "uid"} & set(live["metadata"])
+            wanted["metadata"] |= {name: live["metadata"][name] for name in server_side}
+            if "status" in live:
+                wanted["status"] = copy.deepcopy(live["status"])
+            if foreign:
+                wanted = _merge(copy.deepcopy(live), wanted)
+        own = {"manager": manager, "operation": "Apply", "apiVersion": manifest["apiVersion"], "fieldsV1": {"f:x": {}}}
+        wanted["metadata"]["managedFields"] = [own, *foreign]
+        return copy.deepcopy(self._store(path, wanted))
+
+    async def patch(
+        self,
+        path: str,
+        body: Any,
+        manager: str,  # noqa: ARG002 - as the Client has it
+        *,
+        content_type: str = MERGE_PATCH,
+    ) -> Json:
+        """Patch an object."""
+        self._asked("PATCH", path, body)
+        target = path.removesuffix("/status")
+        if target not in self.objects:
+            raise ApiError(NOT_FOUND, "not found")
+        live = copy.deepcopy(self.objects[target])
+        if content_type == JSON_PATCH:
+            self._json_patch(live, body)
+        else:
+            _merge(live, copy.deepcopy(body))
+        return copy.deepcopy(self._store(target, live))
+
+    async def delete(self, path: str, options: Json) -> None:
+        """Delete an object; one that is gone already is as good as deleted."""
+        self._asked("DELETE", path, options)
+        self.objects.pop(path, None)
+
+    def _asked(self, method: str, path: str, body: Any) -> None:
+        self.requests.append((method, path))
+        self.bodies.append(copy.deepcopy(body))
+        for refusal in self.refusals:
+            if refusal.meets(method, path):
+                refusal.times -= 1
+                raise refusal.error
+
+    def _listed(self, path: str, query: Mapping[str, str]) -> Iterator[Json]:
+        wanted = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if "=" in pair)
+        for known, found in self.objects.items():
+            is_there = known.rpartition("/")[0] == path
+            if is_there and wanted.items() <= found["metadata"].get("labels", {}).items():
+                yield found
+
+    def _store(self, path: str, manifest: Json) -> Json:
+        before = self.objects.get(path)
+        if before == manifest:
+            return before
+        self.version += 1
+        metadata = manifest.setdefault("metadata", {})
+        metadata.setdefault("managedFields", [])
+        metadata["resourceVersion"] = str(self.version)
+        if before is None:
+            metadata.setdefault("generation", 1)
+        elif before.get("spec") != manifest.get("spec"):
+            metadata["generation"] = before["metadata"]["generation"] + 1
+        self.objects[path] = manifest
+        return manifest
+
+    def _json_patch(self, live: Json, body: list[Json]) -> None:
+        test, replace = body
+        if test["value"] != live["metadata"]["resourceVersion"]:
+            raise ApiError(CONFLICT, "the object was changed meanwhile")
+        live["metadata"]["managedFields"] = copy.deepcopy(replace["value"])
+
+
+def _merge(into: Json, patch: Json) -> Json:
+    """Merge as RFC 7386 says, in place."""
+    for name, value in patch.items():
+        if value is None:
+            into.pop(name, None)
+        elif isinstance(value, dict) and isinstance(into.get(name), dict):
+            _merge(into[name], value)
+        else:
+            into[name] = value
+    return into
