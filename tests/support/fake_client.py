@@ -55,8 +55,7 @@ class FakeClient:
 
     def add_foreign(self, path: str, entry: Json, addition: Json) -> None:
         """Let somebody add to an object, and own what was added."""
-        live = self.objects[path]
-        _merge(live, copy.deepcopy(addition))
+        live = _merge(copy.deepcopy(self.objects[path]), copy.deepcopy(addition))
         live["metadata"]["managedFields"].append(copy.deepcopy(entry))
         self._store(path, live)
 
@@ -174,8 +173,9 @@ def _merge(into: Json, patch: Json) -> Json:
     for name, value in patch.items():
         if value is None:
             into.pop(name, None)
-        elif isinstance(value, dict) and isinstance(into.get(name), dict):
-            _merge(into[name], value)
+        elif isinstance(value, dict):
+            below = into.get(name)
+            into[name] = _merge(below if isinstance(below, dict) else {}, value)
         else:
             into[name] = value
     return into

@@ -28,9 +28,10 @@ class Killer:
         Raises:
             ApiError: The API server refused something; everything else was tried all the same.
         """
-        left = await self._delete_pods(namespace, agent)
-        await self._hold_at_zero(namespace, agent)
-        return left
+        try:
+            return await self._delete_pods(namespace, agent)
+        finally:  # whatever became of the pods, no new ones may come
+            await self._hold_at_zero(namespace, agent)
 
     async def record(self, namespace: str, agent: str, reason: str, now: datetime) -> datetime | None:
         """Write `status.kill` unless this kill stands there already; return since when it is requested."""

@@ -1,0 +1,180 @@
+from typing import Any
+
+import pytest
+
+from interlock.cluster.client import ApiError
+from interlock.cluster.killer import Killer
+from tests.requirements import requirement
+from tests.support.builders import NOW, an_agent, seconds
+from tests.support.fake_client import FakeClient
+
+PODS = "/api/v1/namespaces/agents/pods"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/agents/deployments"
+AGENT = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
+OF_TRIAGE = {"interlock.dev/agent": "triage"}
+
+
+def a_pod(name: str, labels: dict[str, str] | None = None, **metadata: Any) -> dict[str, Any]:
+    labels = OF_TRIAGE if labels is None else labels
+    return {"kind": "Pod", "metadata": {"name": name, "labels": labels, **metadata}}
+
+
+def a_deployment(name: str, replicas: int | None, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    spec = {} if replicas is None else {"replicas": replicas}
+    labels = OF_TRIAGE if labels is None else labels
+    return {"kind": "Deployment", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    client = FakeClient()
+    client.put(AGENT, an_agent().to_kubernetes())
+    client.put(f"{PODS}/p1", a_pod("p1"))
+    client.put(f"{PODS}/p2", a_pod("p2"))
+    client.put(f"{PODS}/other", a_pod("other", {"interlock.dev/agent": "other"}))
+    client.put(f"{DEPLOYMENTS}/d1", a_deployment("d1", 2))
+    client.put(f"{DEPLOYMENTS}/other", a_deployment("other", 2, {"interlock.dev/agent": "other"}))
+    return client
+
+
+def kill_of(client: FakeClient) -> dict[str, Any]:
+    kill: dict[str, Any] = client.objects[AGENT]["status"]["kill"]
+    return kill
+
+
+@requirement("kill.order")
+async def test_pods_are_deleted_with_a_grace_of_one_second_and_only_then_is_scaled_to_zero(client: FakeClient) -> None:
+    assert await Killer(client).end("agents", "triage") == 2
+
+    assert client.writes() == [
+        ("DELETE", f"{PODS}/p1"),
+        ("DELETE", f"{PODS}/p2"),
+        ("PATCH", f"{DEPLOYMENTS}/d1"),
+    ]
+    deleted = [body for (method, _), body in zip(client.requests, client.bodies, strict=True) if method == "DELETE"]
+    assert deleted == [{"gracePeriodSeconds": 1}] * 2
+    assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
+    assert client.objects[f"{DEPLOYMENTS}/other"]["spec"]["replicas"] == 2
+    assert f"{PODS}/other" in client.objects
+
+
+async def test_it_asks_again_until_no_pod_is_left_and_writes_nothing_for_nothing(client: FakeClient) -> None:
+    killer = Killer(client)
+    await killer.end("agents", "triage")
+    client.forget_requests()
+
+    assert await killer.end("agents", "triage") == 0
+    assert client.writes() == []
+
+
+async def test_a_deployment_that_says_no_number_wants_one(client: FakeClient) -> None:
+    client.put(f"{DEPLOYMENTS}/d2", a_deployment("d2", None))
+
+    await Killer(client).end("agents", "triage")
+
+    assert client.objects[f"{DEPLOYMENTS}/d2"]["spec"]["replicas"] == 0
+
+
+async def test_a_pod_that_ends_slowly_is_hurried_and_one_that_ends_at_once_is_left(client: FakeClient) -> None:
+    client.put(f"{PODS}/p1", a_pod("p1", deletionTimestamp="now", deletionGracePeriodSeconds=30))
+    client.put(f"{PODS}/p2", a_pod("p2", deletionTimestamp="now", deletionGracePeriodSeconds=1))
+
+    assert await Killer(client).end("agents", "triage") == 2
+    assert [path for method, path in client.writes() if method == "DELETE"] == [f"{PODS}/p1"]
+
+
+async def test_a_pod_that_is_gone_already_is_as_good_as_ended(client: FakeClient) -> None:
+    client.refuse("DELETE", f"{PODS}/p1", status=404)
+
+    await Killer(client).end("agents", "triage")
+
+    assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
+
+
+@requirement("kill.insists")
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", f"{PODS}/p1"), ("GET", PODS)], ids=["a pod's deletion", "the list of pods"]
+)
+async def test_whatever_is_refused_about_pods_the_rest_is_done_all_the_same(
+    client: FakeClient, method: str, path: str
+) -> None:
+    client.refuse(method, path, status=403)
+
+    with pytest.raises(ApiError, match="403"):
+        await Killer(client).end("agents", "triage")
+
+    assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
+    if method == "DELETE":
+        assert f"{PODS}/p2" not in client.objects
+
+
+async def test_a_scale_that_is_refused_is_told_and_the_pods_are_ended(client: FakeClient) -> None:
+    client.refuse("PATCH", f"{DEPLOYMENTS}/d1", status=500)
+
+    with pytest.raises(ApiError, match="500"):
+        await Killer(client).end("agents", "triage")
+
+    assert f"{PODS}/p1" not in client.objects
+
+
+@requirement("kill.recorded")
+async def test_a_kill_is_recorded_with_why_and_since_when(client: FakeClient) -> None:
+    assert await Killer(client).record("agents", "triage", "runaway", NOW) == NOW
+
+    assert kill_of(client) == {"reason": "runaway", "requestedAt": "2026-03-02T09:00:00.000000Z"}
+
+
+async def test_a_kill_that_is_recorded_already_keeps_its_time_across_restarts(client: FakeClient) -> None:
+    await Killer(client).record("agents", "triage", "runaway", NOW)
+    client.forget_requests()
+
+    assert await Killer(client).record("agents", "triage", "runaway", NOW + seconds(60)) == NOW
+    assert client.writes() == []
+
+
+async def test_another_reason_is_recorded_and_the_time_kept(client: FakeClient) -> None:
+    await Killer(client).record("agents", "triage", "runaway", NOW)
+    await Killer(client).record("agents", "triage", "worse", NOW + seconds(60))
+
+    assert kill_of(client) == {"reason": "worse", "requestedAt": "2026-03-02T09:00:00.000000Z"}
+
+
+async def test_zero_pods_and_release_are_recorded_and_a_new_kill_begins_a_new_record(client: FakeClient) -> None:
+    killer = Killer(client)
+    await killer.record("agents", "triage", "runaway", NOW)
+    await killer.record_zero("agents", "triage", NOW + seconds(1))
+    await killer.record_release("agents", "triage", NOW + seconds(2))
+    assert kill_of(client) == {
+        "reason": "runaway",
+        "requestedAt": "2026-03-02T09:00:00.000000Z",
+        "zeroPodsAt": "2026-03-02T09:00:01.000000Z",
+        "releasedAt": "2026-03-02T09:00:02.000000Z",
+    }
+
+    await killer.record("agents", "triage", "again", NOW + seconds(3))
+
+    assert kill_of(client) == {"reason": "again", "requestedAt": "2026-03-02T09:00:03.000000Z"}
+
+
+async def test_zero_pods_is_recorded_once(client: FakeClient) -> None:
+    killer = Killer(client)
+    await killer.record("agents", "triage", "runaway", NOW)
+    await killer.record_zero("agents", "triage", NOW)
+
+    assert await killer.record("agents", "triage", "runaway", NOW + seconds(9)) is None
+
+
+async def test_a_release_of_what_was_never_killed_writes_nothing(client: FakeClient) -> None:
+    await Killer(client).record_release("agents", "triage", NOW)
+
+    assert client.writes() == []
+
+
+async def test_a_reason_of_any_length_is_recorded_short_enough(client: FakeClient) -> None:
+    killer = Killer(client)
+    await killer.record("agents", "triage", "x" * 200_000, NOW)
+    client.forget_requests()
+    await killer.record("agents", "triage", "x" * 200_000, NOW)
+
+    assert len(kill_of(client)["reason"]) == 1024
+    assert client.writes() == []
