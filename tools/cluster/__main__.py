@@ -2,13 +2,15 @@
 
 import argparse
 import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.cluster import engine, kind, kwok, programs
+from tools.cluster import engine, footprint, images, kind, kwok, programs
 from tools.cluster.errors import ClusterError
 from tools.cluster.kwok import KwokOptions
+from tools.cluster.process import say
 from tools.cluster.settings import Settings, from_environment
 
 
@@ -45,6 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("env", help='print settings for a shell: eval "$(python -m tools.cluster env)"')
     command.add_argument("--name", default=kind.DEFAULT_NAME, help="the kind cluster (default: %(default)s)")
     command.set_defaults(run=_env)
+
+    command = commands.add_parser("images", help="build our images where they changed and put them into the cluster")
+    command.add_argument("names", nargs="*", help="only these: operator, guard, example-crm, ... (default: all)")
+    command.add_argument("--name", default=kind.DEFAULT_NAME, help="the kind cluster (default: %(default)s)")
+    command.set_defaults(run=_images)
+
+    command = commands.add_parser("prune", help="delete all clusters of ours and the whole cache")
+    command.set_defaults(run=_prune)
 
     command = commands.add_parser("kwok-up", help="start a kwok cluster: a real API server, simulated nodes, no root")
     command.add_argument("name", help="interlock or interlock-...")
@@ -94,6 +104,25 @@ def _env(chosen: argparse.Namespace, settings: Settings) -> None:
     for name, value in values.items():
         print(f"export {name}={shlex.quote(value)}")
     print(f'export PATH={shlex.quote(str(cluster.kubectl.parent))}:"$PATH"')
+
+
+def _images(chosen: argparse.Namespace, settings: Settings) -> None:
+    cluster = kind.find(chosen.name, settings)
+    if cluster is not None:
+        images.ensure_on(cluster, chosen.names)
+    else:
+        images.ensure(engine.ensure(settings), settings, chosen.names)
+        say(f"images: built; there is no kind cluster {chosen.name} to put them into")
+
+
+def _prune(_: argparse.Namespace, settings: Settings) -> None:
+    for name in kwok.names(settings):
+        kwok.delete(name, settings)
+    kind.down(None, settings)
+    footprint.unmount(settings.cache)
+    shutil.rmtree(settings.cache, ignore_errors=True)
+    if settings.cache.exists():
+        raise ClusterError(f"some of {settings.cache} belongs to another user and is still there")
 
 
 def _kwok_up(chosen: argparse.Namespace, settings: Settings) -> None:

@@ -1,0 +1,178 @@
+"""Our own images: built when their inputs have changed, and put into clusters."""
+
+import hashlib
+import io
+import os
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.cluster import base_image
+from tools.cluster.engine import Engine
+from tools.cluster.errors import ClusterError, StepFailedError
+from tools.cluster.kind import KindCluster
+from tools.cluster.locks import held
+from tools.cluster.process import CommandFailedError, say
+from tools.cluster.settings import Settings
+
+REPOSITORY = Path(__file__).parents[2]
+INPUTS_LABEL = "dev.interlock.inputs"
+"""The hash of everything that an image was built from."""
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+_LEFT_OUT = re.compile(r"(^|/)(__pycache__|node_modules|\.[^/]*)(/|$)|\.pyc$")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image.
+
+    Attributes:
+        name: with tag.
+        folder: the build context, relative to the repository.
+        dockerfile: relative to the context.
+        inputs: what of the context goes in, relative to it.
+    """
+
+    name: str
+    folder: str
+    dockerfile: str
+    inputs: Sequence[str]
+
+
+IMAGES = (
+    Image(
+        "interlock/operator:dev",
+        ".",
+        "images/operator/Dockerfile",
+        ("requirements/operator.txt", "operator/interlock", "operator/interlock_guard"),
+    ),
+    Image(
+        "interlock/guard:dev",
+        ".",
+        "images/guard/Dockerfile",
+        ("requirements/guard.txt", "operator/interlock_guard"),
+    ),
+    Image("interlock/example-crm:dev", "examples/crm-server", "Dockerfile", (".",)),
+    Image("interlock/example-agent:dev", "examples/agent", "Dockerfile", (".",)),
+    Image("interlock/example-everything:dev", "examples/everything-server", "Dockerfile", (".",)),
+)
+
+
+def named(names: Sequence[str]) -> list[Image]:
+    """The images with these names (short: `guard`, or whole), all of them for none.
+
+    Raises:
+        ClusterError: there is no such image.
+    """
+    by_name = {short: image for image in IMAGES for short in (image.name, _short(image))}
+    if unknown := [name for name in names if name not in by_name]:
+        raise ClusterError(f"no such image: {', '.join(unknown)}; there are: {', '.join(map(_short, IMAGES))}")
+    return [by_name[name] for name in names] if names else list(IMAGES)
+
+
+def _short(image: Image) -> str:
+    return image.name.split("/")[1].split(":")[0]
+
+
+def ensure(engine: Engine, settings: Settings, names: Sequence[str] = ()) -> list[str]:
+    """Builds the images whose inputs have changed and returns the names of all that were asked for.
+
+    Raises:
+        UnavailableError: there is nothing to build them from.
+        StepFailedError: a build failed.
+    """
+    base = base_image.ensure(engine, settings)
+    wanted = named(names)
+    with held(settings.cache / "images.lock", "the images"):
+        for number, image in enumerate(wanted, start=1):
+            place = f"images [{number}/{len(wanted)}] {image.name}"
+            if _build(engine, settings, image, base):
+                say(f"{place}: built from {base}")
+            else:
+                say(f"{place}: unchanged")
+    return [image.name for image in wanted]
+
+
+def ensure_on(cluster: KindCluster, names: Sequence[str] = ()) -> list[str]:
+    """Builds the images and puts them onto the cluster's nodes.
+
+    Raises:
+        UnavailableError: there is nothing to build them from.
+        StepFailedError: a build failed.
+    """
+    built = ensure(cluster.engine, cluster.settings, names)
+    cluster.load(built)
+    say(f"images: on cluster {cluster.name}")
+    return built
+
+
+def _build(engine: Engine, settings: Settings, image: Image, base: str) -> bool:
+    """Builds one image unless it is there as it would come out; whether it did."""
+    context = pack(REPOSITORY / image.folder, [image.dockerfile, *image.inputs])
+    inputs = hashlib.sha256(context + base.encode()).hexdigest()
+    if _label(engine, image.name) == inputs:
+        return False
+    log = settings.logs / f"image-{_short(image)}.log"
+    log.unlink(missing_ok=True)
+    proxies = [word for name in PROXIES if os.environ.get(name) for word in ("--build-arg", name)]
+    arguments = ["--tag", image.name, "--file", image.dockerfile, "--label", f"{INPUTS_LABEL}={inputs}"]
+    arguments += ["--build-arg", f"BASE={base}", *proxies]
+    if engine.is_private:
+        arguments += ["--network", "host"]  # it has no bridge for builds
+    old = _identity(engine, image.name)
+    try:
+        engine.build(*arguments, "-", stdin=context, log=log)
+    except CommandFailedError as error:
+        hint = "A package registry that does not answer is the usual reason; run the same command again."
+        raise StepFailedError(f"building {image.name}", str(error), log, hint) from error
+    if old and old != _identity(engine, image.name):
+        _forget(engine, old)
+    return True
+
+
+def pack(folder: Path, inputs: Sequence[str]) -> bytes:
+    """A build context with these files and folders, the same bytes for the same content."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path in sorted(set(_files(folder, inputs))):
+            info = tarfile.TarInfo(path.relative_to(folder).as_posix())
+            info.size = path.stat().st_size
+            info.mode = 0o755 if os.access(path, os.X_OK) else 0o644
+            with path.open("rb") as data:
+                tar.addfile(info, data)
+    return buffer.getvalue()
+
+
+def _files(folder: Path, inputs: Sequence[str]) -> Iterator[Path]:
+    for name in inputs:
+        path = folder / name
+        if not path.exists():
+            raise ClusterError(f"{path} is not there, but an image is built from it")
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            if file.is_file() and not _LEFT_OUT.search(file.relative_to(folder).as_posix()):
+                yield file
+
+
+def _label(engine: Engine, name: str) -> str:
+    return _inspect(engine, name, f'{{{{index .Config.Labels "{INPUTS_LABEL}"}}}}')
+
+
+def _identity(engine: Engine, name: str) -> str:
+    return _inspect(engine, name, "{{.Id}}")
+
+
+def _inspect(engine: Engine, name: str, template: str) -> str:
+    try:
+        return engine.docker("image", "inspect", "--format", template, name, timeout=30).strip()
+    except CommandFailedError:
+        return ""
+
+
+def _forget(engine: Engine, identity: str) -> None:
+    """Removes an image that lost its name to a newer one, unless something still uses it."""
+    try:
+        engine.docker("image", "rm", identity, timeout=60)
+    except CommandFailedError:
+        return
