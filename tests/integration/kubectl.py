@@ -103,43 +103,55 @@ class Kubectl:
         self.must("wait", "--for=condition=Established", "--timeout=30s", *names)
 
     @contextlib.contextmanager
-    def proxied(self) -> Iterator["DryRuns"]:
-        """Serve dry-runs for as long as the context lasts: some hundred verdicts without a process for each."""
+    def proxied(self) -> Iterator["Api"]:
+        """Reach the API server without a process for each request, for as long as the context lasts."""
         command = [*self._command, "proxy", "--port=0"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
             assert proxy.stdout is not None
             try:
                 address = proxy.stdout.readline().split()[-1]
                 with contextlib.closing(http.client.HTTPConnection(address, timeout=30)) as connection:
-                    yield DryRuns(connection)
+                    yield Api(connection)
             finally:
                 proxy.terminate()
+
+
+@dataclass(frozen=True)
+class Api:
+    """The API server by HTTP, for what is done hundreds of times."""
+
+    connection: http.client.HTTPConnection
+
+    def try_create(self, manifest: Mapping[str, Any], namespace: str) -> Answer:
+        """Ask for the verdict on a new object without creating it."""
+        return self._request("POST", f"{_collection(manifest, namespace)}?dryRun=All", manifest)
+
+    def create(self, manifest: Mapping[str, Any], namespace: str) -> Answer:
+        return self._request("POST", _collection(manifest, namespace), manifest)
 
     @contextlib.contextmanager
     def namespace(self) -> Iterator[str]:
         """A namespace of its own, taken away afterwards without waiting for it."""
         name = f"test-{uuid4().hex[:10]}"
-        self.must("create", "namespace", name)
+        made = self._request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        assert made.ok, made.text
         try:
             yield name
         finally:
-            self.run("delete", "namespace", name, "--wait=false")
+            self._request("DELETE", f"/api/v1/namespaces/{name}")
 
-
-@dataclass(frozen=True)
-class DryRuns:
-    """Verdicts of the API server on new objects that are not created."""
-
-    connection: http.client.HTTPConnection
-
-    def try_create(self, manifest: Mapping[str, Any], namespace: str) -> Answer:
-        plural = {"Agent": "agents", "AgentPolicy": "agentpolicies", "MCPBinding": "mcpbindings"}[manifest["kind"]]
-        path = f"/apis/interlock.dev/v1alpha1/namespaces/{namespace}/{plural}?dryRun=All"
-        self.connection.request("POST", path, json.dumps(manifest), {"Content-Type": "application/json"})
+    def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
+        text = json.dumps(body) if body is not None else None
+        self.connection.request(method, path, text, {"Content-Type": "application/json"})
         response = self.connection.getresponse()
         answer = json.loads(response.read())
-        ok = response.status == http.HTTPStatus.CREATED
+        ok = response.status < http.HTTPStatus.BAD_REQUEST
         return Answer(ok, json.dumps(answer) if ok else answer["message"])
+
+
+def _collection(manifest: Mapping[str, Any], namespace: str) -> str:
+    plural = {"Agent": "agents", "AgentPolicy": "agentpolicies", "MCPBinding": "mcpbindings"}[manifest["kind"]]
+    return f"/apis/interlock.dev/v1alpha1/namespaces/{namespace}/{plural}"
 
 
 def edited(manifest: Mapping[str, Any], **edits: Any) -> dict[str, Any]:

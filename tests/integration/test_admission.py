@@ -11,7 +11,7 @@ import yaml
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.refusals import minimum_refusals, name_refusal, row_refusals
-from tests.integration.kubectl import AGENT, POLICY, ROOT, Answer, Cluster, DryRuns, Kubectl, edited, eventually
+from tests.integration.kubectl import AGENT, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
@@ -29,7 +29,7 @@ def kubectl(kwok_cluster: Cluster) -> Iterator[Kubectl]:
     was_there = client.run("get", "validatingadmissionpolicy", "agents-create.interlock.dev").ok
     for folder in folders:
         client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
-    with client.namespace() as empty, client.proxied() as server:
+    with client.proxied() as server, server.namespace() as empty:
         # Bindings are applied in the order of their names: this one is the last.
         asks = "create-an-agentpolicy-in-this-namespace-first"
         eventually(lambda: asks in server.try_create(AGENT, empty).text, "admission policies are in force")
@@ -40,25 +40,25 @@ def kubectl(kwok_cluster: Cluster) -> Iterator[Kubectl]:
 
 
 @pytest.fixture(scope="module")
-def server(kubectl: Kubectl) -> Iterator[DryRuns]:
-    with kubectl.proxied() as dry_runs:
-        yield dry_runs
+def server(kubectl: Kubectl) -> Iterator[Api]:
+    with kubectl.proxied() as api:
+        yield api
 
 
 @pytest.fixture
-def namespace(kubectl: Kubectl) -> Iterator[str]:
-    with kubectl.namespace() as name:
+def namespace(server: Api) -> Iterator[str]:
+    with server.namespace() as name:
         yield name
 
 
-def create(kubectl: Kubectl, namespace: str, *manifests: dict[str, Any]) -> None:
+def create(server: Api, namespace: str, *manifests: dict[str, Any]) -> None:
     for manifest in manifests:
-        eventually(lambda manifest=manifest: _created(kubectl, namespace, manifest), "the policy is known to admission")
+        eventually(lambda manifest=manifest: _created(server, namespace, manifest), "the policy is known to admission")
 
 
-def _created(kubectl: Kubectl, namespace: str, manifest: dict[str, Any]) -> bool:
+def _created(server: Api, namespace: str, manifest: dict[str, Any]) -> bool:
     """Create `manifest`, or find that a policy made a moment ago has not reached admission yet."""
-    answer = kubectl.create(manifest, namespace)
+    answer = server.create(manifest, namespace)
     assert answer.ok or "no params found" in answer.text, answer.text
     return answer.ok
 
@@ -155,13 +155,12 @@ BOTH_ANSWER = {
 @pytest.mark.parametrize(("policy_manifest", "agent_manifest"), BOTH_ANSWER.values(), ids=list(BOTH_ANSWER))
 @requirement("governance.same-sentence", "rollout.minimums")
 def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
-    kubectl: Kubectl,
-    server: DryRuns,
+    server: Api,
     namespace: str,
     policy_manifest: dict[str, Any],
     agent_manifest: dict[str, Any],
 ) -> None:
-    create(kubectl, namespace, policy_manifest, edited(policy(minStaging="0s"), metadata__name="another"))
+    create(server, namespace, policy_manifest, edited(policy(minStaging="0s"), metadata__name="another"))
     expected = python_refusals(agent_manifest, policy_manifest)
 
     def says_as_expected() -> bool:  # the policy reaches admission within a moment
@@ -171,8 +170,8 @@ def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
     eventually(says_as_expected, f"{expected}", seconds=5)
 
 
-def test_apply_with_server_dry_run_gives_the_verdict_of_admission(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy())
+def test_apply_with_server_dry_run_gives_the_verdict(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy())
     text = json.dumps(agent(sources=("mail",)))
     answer = kubectl.run("apply", "--dry-run=server", "-n", namespace, "-f", "-", stdin=text)
     assert not answer.ok
@@ -183,28 +182,28 @@ def test_apply_with_server_dry_run_gives_the_verdict_of_admission(kubectl: Kubec
 
 
 def test_the_largest_policy_and_agent_stay_below_the_cost_limit(
-    kubectl: Kubectl,
-    server: DryRuns,
+    server: Api,
     namespace: str,
 ) -> None:
     others = [f"agent-{i:02}-{'x' * 43}" for i in range(63)]
     rows = [{"agents": [*others, "support-triage"], "source": f"{'s' * 60}{i:03}"} for i in range(256)]
-    create(kubectl, namespace, edited(policy(), spec__dataAccess=rows))
+    create(server, namespace, edited(policy(), spec__dataAccess=rows))
     largest = agent(sources=tuple(f"{'s' * 60}{i:03}" for i in range(224, 256)))
     eventually(lambda: server.try_create(largest, namespace).ok, "admitted")
-    refused = server.try_create(agent(sources=tuple(f"mail-{i}" for i in range(32))), namespace)
-    assert refused.text.count("has no dataAccess row") == 32
+    refused = server.try_create(agent(sources=tuple(f"{'m' * 60}{i:03}" for i in range(32))), namespace)
+    assert refused.text.count("has no dataAccess row") > 20
+    assert refused.text.endswith(" and so on")
 
 
-def test_the_examples_of_the_pages_are_admitted_together(kubectl: Kubectl, server: DryRuns, namespace: str) -> None:
+def test_the_examples_of_the_pages_are_admitted_together(server: Api, namespace: str) -> None:
     examples = {}
     for path in (ROOT / "docs" / "spec" / "v1alpha1").glob("*.md"):
         (text,) = re.findall(r"```yaml\n(.*?)```", path.read_text(encoding="utf-8"), flags=re.DOTALL)
         examples[path.stem] = edited(yaml.safe_load(text), metadata__namespace=namespace)
-    create(kubectl, namespace, examples["agentpolicy"], examples["mcpbinding"], examples["agent"])
+    create(server, namespace, examples["agentpolicy"], examples["mcpbinding"], examples["agent"])
 
 
-def test_an_agent_without_any_policy_is_told_to_create_one(kubectl: Kubectl, server: DryRuns, namespace: str) -> None:
+def test_an_agent_without_any_policy_is_told_to_create_one(server: Api, namespace: str) -> None:
     answer = server.try_create(AGENT, namespace)
     assert not answer.ok
     assert "binding 'create-an-agentpolicy-in-this-namespace-first' denied request" in answer.text
@@ -215,14 +214,13 @@ def test_an_agent_without_any_policy_is_told_to_create_one(kubectl: Kubectl, ser
     [("a", True), ("a" * 52, True), ("a" * 53, False), ("a.b", False), ("support-triage-2", True)],
 )
 def test_an_agent_name_is_a_label_of_at_most_52(
-    kubectl: Kubectl,
-    server: DryRuns,
+    server: Api,
     namespace: str,
     name: str,
     *,
     is_admitted: bool,
 ) -> None:
-    create(kubectl, namespace, policy())
+    create(server, namespace, policy())
     manifest = edited(AGENT, metadata__name=name)
     eventually(lambda: server.try_create(AGENT, namespace).ok, "the policy is known")
     answer = server.try_create(manifest, namespace)
@@ -240,8 +238,8 @@ def update(kubectl: Kubectl, namespace: str, **edits: Any) -> Answer:
 PATCH = ("--dry-run=server", "--type=merge", "-p")
 
 
-def test_a_changed_spec_is_refused_in_the_same_words(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy(), agent(*STAGED))
+def test_a_changed_spec_is_refused_in_the_same_words(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy(), agent(*STAGED))
     changed = agent(stage("s", "staging", "1h"), *STAGED[1:], sources=("mail",))
     expected = "; ".join(python_refusals(changed, policy()))
     answer = update(kubectl, namespace, spec=changed["spec"])
@@ -252,9 +250,10 @@ def test_a_changed_spec_is_refused_in_the_same_words(kubectl: Kubectl, namespace
 
 def test_a_tightened_policy_lets_labels_and_re_apply_pass_but_no_change_of_the_spec(
     kubectl: Kubectl,
+    server: Api,
     namespace: str,
 ) -> None:
-    create(kubectl, namespace, policy(), agent(*STAGED))
+    create(server, namespace, policy(), agent(*STAGED))
     tighter = json.dumps(policy(minStaging="200h"))
     kubectl.must("replace", "-n", namespace, "-f", "-", stdin=tighter)
     eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts", seconds=5)
@@ -278,8 +277,8 @@ def assert_kill_and_release_pass(kubectl: Kubectl, namespace: str) -> None:
         assert answer.ok, answer.text
 
 
-def test_kill_passes_after_a_policy_was_tightened(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy(), agent(*STAGED, sources=("crm",)))
+def test_kill_passes_after_a_policy_was_tightened(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy(), agent(*STAGED, sources=("crm",)))
     kubectl.must("replace", "-n", namespace, "-f", "-", stdin=json.dumps(edited(policy(), spec__dataAccess=None)))
     eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts", seconds=5)
     assert_kill_and_release_pass(kubectl, namespace)
@@ -287,18 +286,18 @@ def test_kill_passes_after_a_policy_was_tightened(kubectl: Kubectl, namespace: s
 
 def test_kill_passes_after_all_policies_were_deleted(
     kubectl: Kubectl,
-    server: DryRuns,
+    server: Api,
     namespace: str,
 ) -> None:
-    create(kubectl, namespace, policy(), agent(*STAGED, sources=("crm",)))
+    create(server, namespace, policy(), agent(*STAGED, sources=("crm",)))
     kubectl.must("delete", "agentpolicy", "--all", "-n", namespace)
     other = edited(AGENT, metadata__name="other")
     eventually(lambda: not server.try_create(other, namespace).ok, "the policies are gone", seconds=5)
     assert_kill_and_release_pass(kubectl, namespace)
 
 
-def test_kill_passes_while_the_agent_is_being_deleted(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy(), edited(AGENT, metadata__finalizers=["interlock.dev/test"]))
+def test_kill_passes_while_the_agent_is_being_deleted(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy(), edited(AGENT, metadata__finalizers=["interlock.dev/test"]))
     name = AGENT["metadata"]["name"]
     kubectl.must("delete", "agent", name, "-n", namespace, "--wait=false")
     assert_kill_and_release_pass(kubectl, namespace)
@@ -313,15 +312,15 @@ def without_rules(node: Any) -> Any:
     return [without_rules(value) for value in node] if isinstance(node, list) else node
 
 
-def test_kill_passes_on_a_spec_that_violates_every_rule(kubectl: Kubectl, server: DryRuns, namespace: str) -> None:
+def test_kill_passes_on_a_spec_that_violates_every_rule(kubectl: Kubectl, server: Api, namespace: str) -> None:
     """As after an upgrade that brought new rules: the object is older than they are."""
     broken = edited(AGENT, spec__owner__email="team@", spec__purpose=" ", spec__rollout={"stages": [*reversed(STAGED)]})
-    create(kubectl, namespace, policy(minStaging="0s", requireLimitedScope=False))
+    create(server, namespace, policy(minStaging="0s", requireLimitedScope=False))
     crd = without_rules(yaml.safe_load((ROOT / "crds" / "agents.yaml").read_text(encoding="utf-8")))
     kubectl.must("replace", "-f", "-", stdin=json.dumps(crd))
     try:
         eventually(lambda: server.try_create(broken, namespace).ok, "the CRD without rules is in force")
-        create(kubectl, namespace, broken)
+        create(server, namespace, broken)
         rootless = edited(broken, spec__policyRef=None, spec__owner=None)
         assert kubectl.replace(rootless, namespace).ok
     finally:
@@ -331,8 +330,8 @@ def test_kill_passes_on_a_spec_that_violates_every_rule(kubectl: Kubectl, server
     assert_kill_and_release_pass(kubectl, namespace)
 
 
-def test_kill_passes_when_the_kind_of_the_policies_is_not_served(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy(), agent(*STAGED))
+def test_kill_passes_when_the_kind_of_the_policies_is_not_served(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy(), agent(*STAGED))
     try:
         kubectl.must("delete", "crd", "agentpolicies.interlock.dev")
         assert_kill_and_release_pass(kubectl, namespace)
@@ -346,9 +345,9 @@ def test_kill_passes_when_the_kind_of_the_policies_is_not_served(kubectl: Kubect
 
 
 @pytest.fixture(params=["incident-42", "", "Off"])
-def killed(kubectl: Kubectl, namespace: str, request: pytest.FixtureRequest) -> str:
+def killed(kubectl: Kubectl, server: Api, namespace: str, request: pytest.FixtureRequest) -> str:
     """A namespace with an agent that is killed: any value but off kills."""
-    create(kubectl, namespace, policy(), AGENT)
+    create(server, namespace, policy(), AGENT)
     assert annotate(kubectl, namespace, request.param).ok
     return namespace
 
@@ -380,8 +379,8 @@ def test_other_values_pass_and_off_releases_and_may_then_be_removed(kubectl: Kub
         assert answer.ok, answer.text
 
 
-def test_a_sync_that_no_longer_owns_the_annotation_is_refused(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy())
+def test_a_sync_that_no_longer_owns_the_annotation_is_refused(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy())
 
     def sync(manifest: dict[str, Any]) -> Answer:
         options = ("apply", "--server-side", "--field-manager=gitops", "-n", namespace, "-f", "-")
@@ -412,8 +411,8 @@ def as_user(name: str) -> tuple[str, str]:
     return (f"--as={name}", "--as-group=system:masters")
 
 
-def test_the_api_server_stamps_who_set_the_switch(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy(), AGENT)
+def test_the_api_server_stamps_who_set_the_switch(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy(), AGENT)
     assert stamp(kubectl, namespace) is None
     for user, value in (("ada", "incident-42"), ("grace", "worse"), ("alan", "off")):
         assert annotate(kubectl, namespace, value, *as_user(user)).ok
@@ -426,8 +425,8 @@ def test_the_api_server_stamps_who_set_the_switch(kubectl: Kubectl, namespace: s
 # Who may write the status.
 
 
-def test_only_who_may_reconcile_agents_may_write_their_status(kubectl: Kubectl, namespace: str) -> None:
-    create(kubectl, namespace, policy(), AGENT)
+def test_only_who_may_reconcile_agents_may_write_their_status(kubectl: Kubectl, server: Api, namespace: str) -> None:
+    create(server, namespace, policy(), AGENT)
     user = f"--as=system:serviceaccount:{namespace}:writer"
 
     def write() -> Answer:

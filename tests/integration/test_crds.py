@@ -19,26 +19,22 @@ from interlock.api.refusals import (
     purpose_refusal,
     stage_order_refusals,
 )
-from tests.integration.kubectl import AGENT, BINDING, POLICY, Cluster, DryRuns, Kubectl, edited
+from tests.integration.api_values import (
+    BOTH_ANSWER,
+    GOOD,
+    PERSONS,
+    REFUSED,
+    ROLES,
+    agent,
+    binding,
+    stage,
+    staged,
+    without_absent,
+)
+from tests.integration.kubectl import AGENT, BINDING, POLICY, Api, Cluster, Kubectl, edited
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
-
-NO_NAME = "is not a name: write lower case letters, digits and dashes, such as crm or one-region"
-NO_RESOURCE = (
-    "is not a resource: write letters, digits and dashes, such as contacts; "
-    "* for all of them is allowed in dataAccess[].read only"
-)
-NO_PATH = "is not a path of a file: write it relative and without .., such as prompts/system.md"
-NO_VARIABLE = "is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
-RESERVED = "is set by Interlock: choose a name that does not start with INTERLOCK_"
-NO_POINTER = "is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
-NO_QUANTITY = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
-NO_IMAGE = "is not an image: write it without spaces, such as registry.example.com/agent:1.0"
-TOO_LARGE = (
-    "command, args and env hold more than 32768 characters together: move what is large into a file or the image"
-)
-TOO_FEW = "should have at least 1 items"
 
 
 @pytest.fixture(scope="module")
@@ -49,46 +45,16 @@ def kubectl(kwok_cluster: Cluster) -> Kubectl:
 
 
 @pytest.fixture(scope="module")
-def server(kubectl: Kubectl) -> Iterator[DryRuns]:
-    with kubectl.proxied() as dry_runs:
-        yield dry_runs
+def server(kubectl: Kubectl) -> Iterator[Api]:
+    with kubectl.proxied() as api:
+        yield api
 
 
 @pytest.fixture(scope="module")
-def namespace(kubectl: Kubectl) -> Iterator[str]:
-    with kubectl.namespace() as name:
-        kubectl.must("create", "-n", name, "-f", "-", stdin=json.dumps(POLICY))
+def namespace(server: Api) -> Iterator[str]:
+    with server.namespace() as name:
+        assert server.create(POLICY, name).ok
         yield name
-
-
-def agent(**edits: Any) -> dict[str, Any]:
-    return edited(AGENT, **edits)
-
-
-def staged(*stages: dict[str, Any]) -> dict[str, Any]:
-    """An agent with these stages, wide enough for the default policy's admission where that is installed."""
-    return agent(spec__environment=None, spec__rollout={"stages": list(stages)})
-
-
-def stage(name: str, environment: str, *values: str, **more: Any) -> dict[str, Any]:
-    scope = {"scope": [{"dimension": "region", "values": list(values)}]} if values else {}
-    return {"name": name, "environment": environment, **scope, **more}
-
-
-def binding(**edits: Any) -> dict[str, Any]:
-    return edited(BINDING, **edits)
-
-
-def tool(**edits: Any) -> dict[str, Any]:
-    return binding(spec__tools=[{"name": "t", "operation": "read", "resource": "contacts", **edits}])
-
-
-def stdio(**edits: Any) -> dict[str, Any]:
-    return binding(spec__server__stdio={"image": "i:1", "command": ["c"], **edits})
-
-
-def row(**edits: Any) -> dict[str, Any]:
-    return edited(POLICY, spec__dataAccess=[{"agents": ["a"], "source": "crm", **edits}])
 
 
 def python_refusals(manifest: dict[str, Any]) -> list[str]:
@@ -105,80 +71,6 @@ def python_refusals(manifest: dict[str, Any]) -> list[str]:
     return [sentence for sentence in single if sentence is not None] + stage_order_refusals(spec.stages)
 
 
-PERSONS = [
-    "ada@example.com",
-    "Ada.Lovelace@Example.COM",
-    "ada.support@example.com",
-    "opsahl@example.com",
-    "infosys.ada@example.com",
-    "ada+agents@mail.example.co.uk",
-    "o'brien@example.com",
-    "steam@example.com",
-    "teamer.ada@example.com",
-    "allan@example.com",
-    "no.reply@example.com",
-]
-ROLES = [
-    *(f"{word}@example.com" for word in ("team", "teams", "support", "noreply", "no-reply", "donotreply", "info")),
-    *(f"{word}@example.com" for word in ("admin", "administrator", "ops", "devops", "secops", "sre", "security")),
-    *(f"{word}@example.com" for word in ("help", "helpdesk", "hello", "contact", "office", "root", "webmaster")),
-    *(f"{word}@example.com" for word in ("postmaster", "abuse", "sales", "billing", "platform", "oncall", "all")),
-    *(f"{word}@example.com" for word in ("list", "alerts", "service", "bot", "do-not-reply", "on-call")),
-    "Support@example.com",
-    "noreply+1@example.com",
-    "security-team@example.com",
-    "ada.team@example.com",
-    "teams_emea@example.com",
-    "platform.emea@example.com",
-]
-NO_ADDRESSES = ["ada", "ada@", "@example.com", "ada@example", "ada @example.com", "ada@exam ple.com", "ä@example.com"]
-DURATIONS = ["168h", "1h30m", "90m", "0s", "500ms", "1h1m1s1ms", "99999h"]
-NO_DURATIONS = ["7d", "-1h", "", "1.5h", "100000h", "h", "1h 30m", "1h1h1h1h1h", "P7D", "10"]
-
-EU, EU_US = ("eu-west",), ("eu-west", "us-east")
-ROLLOUTS_IN_ORDER = [
-    [stage("a", "production")],
-    [stage("a", "development"), stage("b", "production")],
-    [stage("a", "development"), stage("b", "staging"), stage("c", "production", *EU), stage("d", "production")],
-    [stage("a", "production", *EU), stage("b", "production", *EU), stage("c", "production", *EU_US)],
-    [stage("a", "staging", *EU_US), stage("b", "production", *EU)],
-]
-ROLLOUTS_OUT_OF_ORDER = [
-    [stage("a", "staging"), stage("b", "development")],
-    [stage("a", "development"), stage("b", "production"), stage("c", "staging")],
-    [stage("a", "production"), stage("b", "development")],
-    [stage("a", "production"), stage("b", "production", *EU)],
-    [stage("a", "production", *EU_US), stage("b", "production", *EU)],
-    [stage("a", "production", *EU), stage("b", "production", "us-east")],
-    [stage("a", "staging", *EU_US), stage("b", "staging", *EU), stage("c", "development")],
-    [
-        stage("a", "production", *EU),
-        stage("b", "production", scope=[{"dimension": "product", "values": ["billing"]}]),
-    ],
-]
-
-BOTH_ANSWER = [
-    agent(),
-    agent(spec__owner=None),
-    agent(spec__owner={}),
-    agent(spec__owner={"email": "ada@example.com"}),
-    agent(spec__owner={"name": "  ", "email": "ada@example.com"}),
-    agent(spec__owner={"name": "Ada"}),
-    agent(spec__owner={"name": "Ada", "email": ""}),
-    agent(spec__owner__email="ada\n@example.com"),
-    agent(spec__purpose=None),
-    agent(spec__purpose=""),
-    agent(spec__purpose=" \t\n"),
-    agent(spec__policyRef=None),
-    agent(spec__environment=None),
-    agent(spec__rollout={"stages": [stage("a", "staging")]}),
-    agent(spec__owner=None, spec__purpose=None, spec__policyRef=None, spec__environment=None),
-    *(agent(spec__owner__email=email) for email in (*PERSONS, *ROLES, *NO_ADDRESSES)),
-    *(staged(stage("a", "development", minDuration=text)) for text in (*DURATIONS, *NO_DURATIONS)),
-    *(staged(*stages) for stages in (*ROLLOUTS_IN_ORDER, *ROLLOUTS_OUT_OF_ORDER)),
-]
-
-
 def label(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest["spec"].get("rollout") or manifest["spec"].get("owner"))[:80]
 
@@ -186,7 +78,7 @@ def label(manifest: dict[str, Any]) -> str:
 @pytest.mark.parametrize("manifest", BOTH_ANSWER, ids=label)
 @requirement("governance.same-sentence")
 def test_the_api_server_refuses_what_python_refuses_with_the_same_sentence(
-    server: DryRuns,
+    server: Api,
     namespace: str,
     manifest: dict[str, Any],
 ) -> None:
@@ -210,7 +102,7 @@ LOCAL_PARTS = st.lists(
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(LOCAL_PARTS.map("".join))
 def test_python_and_the_api_server_agree_on_addresses_that_nobody_thought_of(
-    server: DryRuns,
+    server: Api,
     namespace: str,
     local_part: str,
 ) -> None:
@@ -234,262 +126,10 @@ def test_a_role_address_is_named_as_one(email: str) -> None:
     )
 
 
-REFUSED = [
-    # Of an Agent.
-    (agent(spec__purpose="x" * 1025), "Too long: may not be more than 1024 bytes"),
-    (agent(spec__owner__name="x" * 129), "Too long: may not be more than 128 bytes"),
-    (agent(spec__owner__email="x" * 250 + "@a.io"), "Too long: may not be more than 254 bytes"),
-    (agent(spec__policyRef={}), "spec.policyRef.name: Required value"),
-    (agent(spec__policyRef__name=""), "should be at least 1 chars long"),
-    (agent(spec__template=None), "spec.template: Required value"),
-    (agent(spec__template={}), "spec.template.image: Required value"),
-    (agent(spec__environment="test"), 'supported values: "development", "staging", "production"'),
-    (agent(spec__replicas=-1), "should be greater than or equal to 0"),
-    (agent(spec__replicas=101), "should be less than or equal to 100"),
-    (staged(), TOO_FEW),
-    (staged(*(stage(f"s{i}", "development") for i in range(17))), "must have at most 16 items"),
-    (staged(stage("a", "development"), stage("a", "staging")), 'Duplicate value: {"name":"a"}'),
-    (staged({"name": "a"}), "environment: Required value"),
-    (staged(stage("Staging", "staging")), f'"Staging" {NO_NAME}'),
-    (staged(stage("a" * 64, "staging")), "Too long: may not be more than 63 bytes"),
-    (staged(stage("a", "staging", scope=[])), TOO_FEW),
-    (staged(stage("a", "staging", scope=[{"dimension": "region", "values": []}])), TOO_FEW),
-    (staged(stage("a", "staging", scope=[{"dimension": "region"}])), "values: Required value"),
-    (staged(stage("a", "staging", "")), "should be at least 1 chars long"),
-    (staged(stage("a", "staging", "x" * 64)), "Too long: may not be more than 63 bytes"),
-    (staged(stage("a", "staging", *(f"v{i}" for i in range(33)))), "must have at most 32 items"),
-    (staged(stage("a", "staging", scope=[{"dimension": "re_gion", "values": ["x"]}])), f'"re_gion" {NO_NAME}'),
-    (
-        staged(stage("a", "staging", scope=[{"dimension": f"d{i}", "values": ["x"]} for i in range(9)])),
-        "must have at most 8 items",
-    ),
-    (
-        staged(stage("a", "staging", scope=[{"dimension": "d", "values": ["x"]}, {"dimension": "d", "values": ["y"]}])),
-        'Duplicate value: {"dimension":"d"}',
-    ),
-    (agent(spec__bindings=[{}]), "source: Required value"),
-    (agent(spec__bindings=[{"source": "CRM"}]), f'"CRM" {NO_NAME}'),
-    (agent(spec__bindings=[{"source": "crm"}, {"source": "crm"}]), 'Duplicate value: {"source":"crm"}'),
-    (agent(spec__bindings=[{"source": f"s{i}"} for i in range(33)]), "must have at most 32 items"),
-    (agent(spec__bindings=[{"source": "crm", "permissions": {"read": ["*"]}}]), f'"*" {NO_RESOURCE}'),
-    (agent(spec__bindings=[{"source": "crm", "permissions": {"read": [""]}}]), f'"" {NO_RESOURCE}'),
-    (
-        agent(spec__bindings=[{"source": "crm", "permissions": {"delete": [f"r{i}" for i in range(65)]}}]),
-        "must have at most 64 items",
-    ),
-    *(
-        (agent(spec__files=[{"path": path}]), f'"{path}" {NO_PATH}')
-        for path in ("/etc/passwd", "../x", "a/../b", "a/..", "./a", "a//b", "a/", "", "a b", "a\\b")
-    ),
-    (agent(spec__files=[{"path": "a"}, {"path": "a"}]), 'Duplicate value: {"path":"a"}'),
-    (agent(spec__files=[{"path": "a/b"}, {"path": "a"}]), "a is a file and a folder at once: rename one of them"),
-    (agent(spec__files=[{"path": "a" * 256}]), "Too long: may not be more than 255 bytes"),
-    (agent(spec__files=[{"path": "a", "content": "x" * 32769}]), "Too long: may not be more than 32768 bytes"),
-    (agent(spec__files=[{"path": f"f{i}"} for i in range(33)]), "must have at most 32 items"),
-    (
-        agent(spec__files=[{"path": f"f{i}", "content": "x" * 32768} for i in range(3)]),
-        "spec.files hold more than 65536 characters together: move what is large into the image or behind a source",
-    ),
-    (agent(spec__template__image="a b"), f'"a b" {NO_IMAGE}'),
-    (agent(spec__template__image=""), f'"" {NO_IMAGE}'),
-    (agent(spec__template__image="a" * 513), "Too long: may not be more than 512 bytes"),
-    (agent(spec__template__command=["x"] * 65), "must have at most 64 items"),
-    (agent(spec__template__args=["x"] * 65), "must have at most 64 items"),
-    (agent(spec__template__args=["x" * 4097]), "Too long: may not be more than 4096 bytes"),
-    (agent(spec__template__args=["x" * 4096] * 9), TOO_LARGE),
-    (agent(spec__template__env=[{"name": f"A{i}", "value": "x" * 4096} for i in range(9)]), TOO_LARGE),
-    (stdio(command=["x" * 4096] * 9), TOO_LARGE),
-    (agent(spec__template__command="agent --serve"), 'must be of type array: "string"'),
-    (agent(spec__template__env=[{"name": "INTERLOCK_SCOPE", "value": "[]"}]), f'"INTERLOCK_SCOPE" {RESERVED}'),
-    (agent(spec__template__env=[{"name": "LOG-LEVEL"}]), f'"LOG-LEVEL" {NO_VARIABLE}'),
-    (agent(spec__template__env=[{"name": ""}]), f'"" {NO_VARIABLE}'),
-    (agent(spec__template__env=[{"name": "A"}, {"name": "A"}]), 'Duplicate value: {"name":"A"}'),
-    (agent(spec__template__env=[{"name": f"A{i}"} for i in range(65)]), "must have at most 64 items"),
-    (agent(spec__template__env=[{"name": "A", "value": "x" * 4097}]), "Too long: may not be more than 4096 bytes"),
-    *((agent(spec__template__resources={"limits": {"cpu": value}}), NO_QUANTITY) for value in ("many", "-1", -1, "")),
-    (agent(spec__template__resources={"requests": {"memory": "1 Gi"}}), NO_QUANTITY),
-    (agent(spec__template__resources={"requests": {"memory": True}}), 'Invalid value: "boolean"'),
-    (
-        agent(spec__template__resources={"requests": {"cpu": 2}, "limits": {"cpu": "500m"}}),
-        "limits are below requests: raise limits.cpu or lower requests.cpu",
-    ),
-    (
-        agent(spec__template__resources={"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}),
-        "limits are below requests: raise limits.memory or lower requests.memory",
-    ),
-    # Of an AgentPolicy.
-    (row(agents=[]), TOO_FEW),
-    (row(agents=None), "agents: Required value"),
-    (row(agents=[f"a{i}" for i in range(65)]), "must have at most 64 items"),
-    (row(agents=["*"]), f'"*" {NO_NAME}'),
-    (row(agents=["a" * 53]), "Too long: may not be more than 52 bytes"),
-    (row(source=None), "source: Required value"),
-    (row(source="*"), f'"*" {NO_NAME}'),
-    (row(write=["*"]), f'"*" {NO_RESOURCE}'),
-    (row(delete=["*"]), f'"*" {NO_RESOURCE}'),
-    (row(read=["con tacts"]), f'"con tacts" {NO_RESOURCE}'),
-    (row(read=["r" * 64]), "Too long: may not be more than 63 bytes"),
-    (row(read=[f"r{i}" for i in range(65)]), "must have at most 64 items"),
-    (edited(POLICY, spec__dataAccess=[{"agents": ["a"], "source": "s"}] * 257), "must have at most 256 items"),
-    (edited(POLICY, spec__rollout={"minStaging": "7d"}), '"7d" is not a duration: write 168h, 90m or 1h30m'),
-    (edited(POLICY, spec__rollout={"minLimitedScope": "2 days"}), '"2 days" is not a duration'),
-    (edited(POLICY, spec__rollout={"requireLimitedScope": "no"}), 'must be of type boolean: "string"'),
-    (edited(POLICY, spec=None), "spec: Required value"),
-    # Of an MCPBinding.
-    (binding(spec__source=None), "spec.source: Required value"),
-    (binding(spec__source="C"), f'"C" {NO_NAME}'),
-    (binding(spec__environments=None), "spec.environments: Required value"),
-    (binding(spec__environments=[]), TOO_FEW),
-    (binding(spec__environments=["prod"]), 'supported values: "development", "staging", "production"'),
-    (binding(spec__environments=["staging"] * 4), "must have at most 3 items"),
-    (binding(spec__server=None), "spec.server: Required value"),
-    (binding(spec__server={}), "spec.server.stdio is missing: write image and command of the MCP server"),
-    (stdio(image="a b"), f'"a b" {NO_IMAGE}'),
-    (stdio(command=[]), TOO_FEW),
-    (stdio(command=None), "command: Required value"),
-    (stdio(command=["x"] * 65), "must have at most 64 items"),
-    (stdio(args=["x"] * 65), "must have at most 64 items"),
-    (stdio(env=[{"name": "INTERLOCK_AGENT", "value": "x"}]), f'"INTERLOCK_AGENT" {RESERVED}'),
-    (
-        stdio(env=[{"name": "TOKEN"}]),
-        "environment variable TOKEN needs exactly one of value and valueFrom: write one of them",
-    ),
-    (
-        stdio(env=[{"name": "TOKEN", "value": "x", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]),
-        "environment variable TOKEN needs exactly one of value and valueFrom: write one of them",
-    ),
-    (stdio(env=[{"name": "T", "valueFrom": {}}]), "secretKeyRef: Required value"),
-    (stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s"}}}]), "key: Required value"),
-    (stdio(resources={"limits": {"cpu": "x"}}), NO_QUANTITY),
-    (tool(name=None), "name: Required value"),
-    (tool(name="get contact"), '"get contact" is not the name of a tool: write it as the server lists it'),
-    (tool(name="t" * 129), "Too long: may not be more than 128 bytes"),
-    (tool(operation="execute"), 'supported values: "read", "write", "delete"'),
-    (tool(resource="*"), f'"*" {NO_RESOURCE}'),
-    (
-        tool(scope=[{"dimension": "region"}]),
-        "dimension region needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed",
-    ),
-    (
-        tool(scope=[{"dimension": "region", "pointer": "/region", "unscoped": "Allowed"}]),
-        "dimension region needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed",
-    ),
-    (tool(scope=[{"dimension": "region", "unscoped": "Denied"}]), 'supported values: "Allowed"'),
-    *(
-        (tool(scope=[{"dimension": "region", "pointer": pointer}]), f'"{pointer}" {NO_POINTER}')
-        for pointer in ("", "region", "$.region", "/a~2", "/a~")
-    ),
-    (
-        tool(scope=[{"dimension": "r", "pointer": "/a"}, {"dimension": "r", "pointer": "/b"}]),
-        'Duplicate value: {"dimension":"r"}',
-    ),
-    (tool(scope=[{"dimension": f"d{i}", "pointer": "/a"} for i in range(9)]), "must have at most 8 items"),
-    (
-        binding(spec__tools=[{"name": "t", "operation": "read", "resource": "r"}] * 2),
-        'Duplicate value: {"name":"t"}',
-    ),
-    (
-        binding(spec__tools=[{"name": f"t{i}", "operation": "read", "resource": "r"} for i in range(257)]),
-        "must have at most 256 items",
-    ),
-    (binding(spec__permissions={"read": ["*"]}), f'"*" {NO_RESOURCE}'),
-]
-
-
-def long(limit: int) -> str:
-    return f"Too long: may not be more than {limit} bytes"
-
-
-def secret(**edits: Any) -> dict[str, Any]:
-    reference = {"name": "s", "key": "k", **edits}
-    return stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": reference}}])
-
-
-REFUSED += [
-    (agent(spec__policyRef__name="p" * 254), long(253)),
-    (agent(spec__rollout={}, spec__environment=None), "spec.rollout.stages: Required value"),
-    (agent(spec__bindings=[{"source": "s" * 64}]), long(63)),
-    *(
-        (agent(spec__bindings=[{"source": "crm", "permissions": {operation: values}}]), sentence)
-        for operation, (values, sentence) in itertools.product(
-            ("read", "write", "delete"),
-            ((["a b"], f'"a b" {NO_RESOURCE}'), (["r"] * 65, "must have at most 64 items"), (["r" * 64], long(63))),
-        )
-    ),
-    (agent(spec__template__command=["x" * 4097]), long(4096)),
-    (agent(spec__template__env=[{"name": "A" * 257}]), long(256)),
-    *(
-        (build(resources={kind: {name: value}}), sentence)
-        for build, kind, name, (value, sentence) in itertools.product(
-            (lambda resources: agent(spec__template__resources=resources), stdio),
-            ("requests", "limits"),
-            ("cpu", "memory"),
-            (("x", NO_QUANTITY), ("1" * 33, long(32))),
-        )
-    ),
-    *(
-        (
-            stdio(resources={"requests": {name: 2}, "limits": {name: 1}}),
-            f"limits are below requests: raise limits.{name} or lower requests.{name}",
-        )
-        for name in ("cpu", "memory")
-    ),
-    *((row(write=values), sentence) for values, sentence in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))),
-    *(
-        (row(delete=values), sentence)
-        for values, sentence in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))
-    ),
-    (row(source="s" * 64), long(63)),
-    (edited(POLICY, spec__rollout={"minStaging": "0" * 33}), long(32)),
-    (edited(POLICY, spec__rollout={"minLimitedScope": "0" * 33}), long(32)),
-    (staged(stage("a", "staging", minDuration="0" * 33)), long(32)),
-    (staged(stage("a", "staging", scope=[{"values": ["x"]}])), "dimension: Required value"),
-    (staged(stage("a", "staging", scope=[{"dimension": "d" * 64, "values": ["x"]}])), long(63)),
-    (binding(spec__source="s" * 64), long(63)),
-    (stdio(image=None), "image: Required value"),
-    (stdio(image="i" * 513), long(512)),
-    (stdio(command=["x" * 4097]), long(4096)),
-    (stdio(args=["x" * 4097]), long(4096)),
-    (stdio(env=[{"name": f"A{i}", "value": ""} for i in range(65)]), "must have at most 64 items"),
-    (stdio(env=[{"name": "A", "value": ""}] * 2), 'Duplicate value: {"name":"A"}'),
-    (stdio(env=[{"name": "A B", "value": ""}]), f'"A B" {NO_VARIABLE}'),
-    (stdio(env=[{"name": "A" * 257, "value": ""}]), long(256)),
-    (stdio(env=[{"name": "A", "value": "x" * 4097}]), long(4096)),
-    (secret(name=None), "name: Required value"),
-    (secret(name=""), "should be at least 1 chars long"),
-    (secret(name="s" * 254), long(253)),
-    (secret(key=""), "should be at least 1 chars long"),
-    (secret(key="k" * 254), long(253)),
-    (tool(operation=None), "operation: Required value"),
-    (tool(resource=None), "resource: Required value"),
-    (tool(resource="r" * 64), long(63)),
-    (tool(scope=[{"pointer": "/a"}]), "dimension: Required value"),
-    (tool(scope=[{"dimension": "D", "pointer": "/a"}]), f'"D" {NO_NAME}'),
-    (tool(scope=[{"dimension": "d" * 64, "pointer": "/a"}]), long(63)),
-    (tool(scope=[{"dimension": "d", "pointer": "/" + "a" * 256}]), long(256)),
-    *(
-        (binding(spec__permissions={operation: values}), sentence)
-        for operation, (values, sentence) in itertools.product(
-            ("read", "write", "delete"),
-            ((["a b"], f'"a b" {NO_RESOURCE}'), (["r"] * 65, "must have at most 64 items"), (["r" * 64], long(63))),
-        )
-    ),
-]
-
-
-def without_absent(manifest: Any) -> Any:
-    """Take the fields away that a case set to None."""
-    if isinstance(manifest, dict):
-        return {key: without_absent(value) for key, value in manifest.items() if value is not None}
-    if isinstance(manifest, list):
-        return [without_absent(value) for value in manifest]
-    return manifest
-
-
 @pytest.mark.parametrize(("manifest", "sentence"), REFUSED, ids=lambda case: str(case)[:60] if case else "")
 @requirement("crd.accepted")
 def test_a_bad_value_is_refused_with_its_sentence(
-    server: DryRuns,
+    server: Api,
     namespace: str,
     manifest: dict[str, Any],
     sentence: str,
@@ -499,42 +139,14 @@ def test_a_bad_value_is_refused_with_its_sentence(
     assert sentence in answer.text
 
 
-GOOD = [
-    agent(metadata__name="a"),
-    agent(spec__bindings=[]),
-    agent(
-        spec__bindings=[{"source": "crm", "permissions": {"read": ["Contact__c", "a/b.c"], "write": [], "delete": []}}]
-    ),
-    agent(spec__replicas=0),
-    agent(spec__replicas=100),
-    agent(spec__purpose="ä" * 1024),
-    agent(spec__files=[{"path": "prompts/system.md", "content": "Be kind.\n"}, {"path": ".env..x"}, {"path": "p2"}]),
-    agent(spec__files=[{"path": f"f{i}", "content": "x" * 32768} for i in range(2)]),
-    agent(spec__template__args=["x" * 4096] * 8),
-    agent(spec__template__env=[{"name": "_LOG", "value": ""}, {"name": "MY_INTERLOCK_X", "value": "1"}]),
-    agent(spec__template__resources={"requests": {"cpu": 1, "memory": "128Mi"}, "limits": {"cpu": "1500m"}}),
-    edited(POLICY, metadata__name="p2", spec__dataAccess=[]),
-    edited(POLICY, metadata__name="p2", spec={}),
-    edited(POLICY, metadata__name="p2", spec__rollout={"minStaging": "0s", "requireLimitedScope": False}),
-    edited(
-        POLICY,
-        metadata__name="p2",
-        spec__dataAccess=[{"agents": ["a"], "source": "s", "read": ["r"] * 64, "write": ["w"], "delete": ["d"]}] * 256,
-    ),
-    binding(spec__tools=[], spec__permissions=None),
-    stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}, {"name": "U", "value": ""}]),
-    tool(scope=[{"dimension": "region", "pointer": "/filter/a~1b~0"}, {"dimension": "product", "unscoped": "Allowed"}]),
-]
-
-
 @pytest.mark.parametrize("manifest", GOOD, ids=lambda manifest: json.dumps(manifest["spec"])[:60])
 @requirement("crd.accepted")
-def test_a_good_value_is_admitted(server: DryRuns, namespace: str, manifest: dict[str, Any]) -> None:
+def test_a_good_value_is_admitted(server: Api, namespace: str, manifest: dict[str, Any]) -> None:
     answer = server.try_create(without_absent(manifest), namespace)
     assert answer.ok or "has no dataAccess row" in answer.text, answer.text
 
 
-def test_the_largest_rollout_that_the_bounds_allow_fits_the_cost_limit(server: DryRuns, namespace: str) -> None:
+def test_the_largest_rollout_that_the_bounds_allow_fits_the_cost_limit(server: Api, namespace: str) -> None:
     values = [f"{i:02}-{'v' * 60}" for i in range(32)]
     scope = [{"dimension": f"d{i}", "values": values} for i in range(8)]
     stages = [stage(f"s{i}", "production", scope=scope, minDuration="99999h") for i in range(16)]
@@ -553,7 +165,7 @@ UNSAFE_TEXT = [
 
 @pytest.mark.parametrize("manifest", UNSAFE_TEXT, ids=lambda manifest: json.dumps(manifest["spec"])[-60:])
 def test_python_refuses_to_read_names_and_paths_that_the_api_server_refuses(
-    server: DryRuns,
+    server: Api,
     namespace: str,
     manifest: dict[str, Any],
 ) -> None:

@@ -185,8 +185,8 @@ class KillStatus(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    reason: str = Field(max_length=4096)
-    """The value of the annotation, cut at 4096 characters."""
+    reason: str = Field(max_length=1024)
+    """The value of the annotation, cut at 1024 characters."""
 
     by: str | None = Field(default=None, max_length=1024)
     """Who set it, where the API server vouches for it."""
