@@ -58,6 +58,8 @@ _HOLDS = {
     ConditionType.DEPLOYED: (Reason.APPLIED, "all children stand as they should"),
 }
 
+_OF_PODS = (Reason.PODS_READY, Reason.PODS_NOT_READY, Reason.SCALED_TO_ZERO)
+
 
 def build_status(report: Report, now: datetime) -> AgentStatus:
     """Return the status that tells what was found; `status.kill` is the kill path's alone and left out."""
@@ -71,14 +73,22 @@ def build_status(report: Report, now: datetime) -> AgentStatus:
 
 
 def with_failure(status: AgentStatus, agent: Agent, message: str, now: datetime) -> AgentStatus:
-    """Return the status after the API server refused a child: Deployed and Ready are False and say why."""
-    failed = (
-        _Finding(ConditionType.DEPLOYED, "False", Reason.APPLY_FAILED, message),
-        _Finding(ConditionType.READY, "False", Reason.WAITING_FOR_DEPLOYMENT, message),
-    )
-    replaced = {finding.type: _condition(agent, finding, now) for finding in failed}
-    conditions = tuple(replaced.get(ConditionType(known.type), known) for known in status.conditions)
-    return status.model_copy(update={"conditions": conditions})
+    """Return the status after the API server refused a child: Deployed is False and says why.
+
+    So is Ready, unless it speaks of a refusal or a kill already: that is what people must act on.
+    """
+    failed = {
+        ConditionType.DEPLOYED: _Finding(ConditionType.DEPLOYED, "False", Reason.APPLY_FAILED, message),
+        ConditionType.READY: _Finding(ConditionType.READY, "False", Reason.WAITING_FOR_DEPLOYMENT, message),
+    }
+    conditions = []
+    for known in status.conditions:
+        finding = failed.get(ConditionType(known.type))
+        if finding is None or (known.type == ConditionType.READY and known.reason not in _OF_PODS):
+            conditions.append(known)
+        else:
+            conditions.append(_condition(agent, finding, now))
+    return status.model_copy(update={"conditions": tuple(conditions)})
 
 
 def _layers(verdict: Verdict) -> list[_Finding]:

@@ -76,7 +76,8 @@ class Controller:
             succeeded = False
         written = await self._edge.reporter.report(agent, status)
         if written is not None:
-            self._edge.primaries.put_agent(written)
+            if self._edge.primaries.agent(key) is not None:  # else it was deleted meanwhile, and must stay forgotten
+                self._edge.primaries.put_agent(written)
             self._tell(agent, status)
         self._schedule(key, outcome)
         return succeeded

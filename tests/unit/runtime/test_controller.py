@@ -1,0 +1,327 @@
+"""Whole looks, against a fake of the Client that refuses one write at a time."""
+
+import asyncio
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from interlock.api.agent import Agent
+from interlock.api.status import Condition
+from interlock.cluster.applier import Applier
+from interlock.cluster.children import ChildStore
+from interlock.cluster.client import ApiError
+from interlock.cluster.kinds import CHILDREN
+from interlock.cluster.primaries import Key, Primaries
+from interlock.cluster.reader import Reader
+from interlock.cluster.reporter import Reporter
+from interlock.runtime.controller import Controller, Edge
+from interlock.runtime.workqueue import WorkQueue
+from tests.requirements import requirement
+from tests.support.builders import (
+    GUARD_IMAGE,
+    NOW,
+    AgentBuilder,
+    a_binding,
+    a_policy,
+    a_stage,
+    an_agent,
+    hours,
+)
+from tests.support.fake_client import FakeClient
+
+KEY = ("agents", "triage")
+PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
+STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
+
+
+class Operator:
+    """The parts that one look needs, as the runtime wires them; killing it keeps nothing but the cluster."""
+
+    def __init__(self, client: FakeClient | None = None, now: datetime = NOW) -> None:
+        self.client = client or FakeClient()
+        self.now = now
+        self.primaries = Primaries()
+        self.children = ChildStore()
+        self.queue: WorkQueue[Key] = WorkQueue()
+        edge = Edge(
+            primaries=self.primaries,
+            reader=Reader(self.primaries, self.children, GUARD_IMAGE, {}.get),
+            applier=Applier(self.client, self.children),  # type: ignore[arg-type]
+            reporter=Reporter(self.client, "operator-1"),  # type: ignore[arg-type]
+            clock=lambda: self.now,
+        )
+        self.controller = Controller(edge, self.queue)
+        self.primaries.put_policy(a_policy().to_kubernetes())
+        self.primaries.put_binding(a_binding().to_kubernetes())
+        self.watch()
+
+    def apply(self, agent: AgentBuilder) -> None:
+        raw = agent.to_kubernetes()
+        known = self.client.objects.get(PATH)
+        if known is not None and "status" in known:
+            raw["status"] = known["status"]
+        self.client.put(PATH, raw)
+        self.watch()
+
+    def watch(self) -> None:
+        """Learn what there is, as the watches tell it."""
+        if PATH in self.client.objects:
+            self.primaries.put_agent(self.client.objects[PATH])
+        for kind in CHILDREN:
+            self.children.replace(kind.kind, tuple(self.client.of_kind(kind.kind).values()))
+
+    def restart(self) -> "Operator":
+        return Operator(self.client, self.now)
+
+    def serve(self) -> None:
+        for path, found in self.client.of_kind("Deployment").items():
+            count = found["spec"]["replicas"]
+            status = {"replicas": count, "updatedReplicas": count, "availableReplicas": count}
+            generation = found["metadata"]["generation"]
+            self.client.put(path, {**found, "status": {"observedGeneration": generation, **status}})
+        self.watch()
+
+    async def look(self) -> bool:
+        succeeded = await self.controller.look(KEY)
+        await asyncio.sleep(0)  # Events are posted beside it
+        await asyncio.sleep(0)
+        self.watch()
+        return succeeded
+
+    async def converge(self) -> None:
+        for _ in range(10):
+            before = self.client.version
+            succeeded = await self.look()
+            self.serve()
+            if succeeded and self.client.version == before:
+                return
+        raise AssertionError("it did not converge")
+
+    def condition(self, kind: str) -> Condition:
+        status = Agent.model_validate(self.client.objects[PATH]).status
+        assert status is not None, "no status was reported"
+        return next(found for found in status.conditions if found.type == kind)
+
+    def end_state(self) -> Any:
+        """What stands in the end: children without what counts writes, and the status."""
+        objects = {
+            path: {name: value for name, value in found.items() if name in ("spec", "data", "rules", "subjects")}
+            for path, found in self.client.objects.items()
+            if found["kind"] != "Event"
+        }
+        return objects, self.client.objects[PATH]["status"]
+
+
+async def a_ready_agent(agent: AgentBuilder = STAGED) -> Operator:
+    operator = Operator()
+    operator.apply(agent)
+    await operator.converge()
+    assert operator.condition("Ready").status == "True"
+    return operator
+
+
+async def test_a_new_agent_costs_its_children_and_two_writes_of_its_status() -> None:
+    operator = Operator()
+    operator.apply(an_agent())
+    operator.client.forget_requests()
+
+    assert await operator.look()
+    operator.serve()
+    assert await operator.look()
+
+    writes = operator.client.writes()
+    assert [method for method, path in writes if path == f"{PATH}/status"] == ["PATCH", "PATCH"]
+    assert len([path for method, path in writes if method == "APPLY"]) == 8
+    assert [method for method, _ in writes if method == "DELETE"] == []
+
+
+@requirement("operator.idle")
+async def test_a_restart_writes_nothing() -> None:
+    operator = (await a_ready_agent()).restart()
+    operator.client.forget_requests()
+
+    assert await operator.look()
+
+    assert operator.client.requests == []
+
+
+@requirement("rollout.restart", "rollout.look-again")
+async def test_a_restart_in_mid_soak_looks_again_at_the_same_moment_as_before() -> None:
+    operator = await a_ready_agent()
+    operator.now += hours(0.75)
+    operator = operator.restart()
+
+    await operator.look()
+    assert due_in(operator) == pytest.approx(15 * 60, abs=5)
+
+    operator.now += hours(0.25)
+    await operator.converge()
+    assert operator.client.objects[PATH]["status"]["stage"]["name"] == "everywhere"
+
+
+def due_in(operator: Operator) -> float:
+    timer = operator.queue._timers[KEY]  # noqa: SLF001 - a look that is due in an hour cannot be waited for
+    return timer.when() - asyncio.get_running_loop().time()
+
+
+def writes_of(client: FakeClient) -> list[tuple[str, str]]:
+    return [(method, path) for method, path in client.writes() if not path.endswith("/events")]
+
+
+async def all_writes(agent: AgentBuilder) -> list[tuple[str, str]]:
+    operator = Operator()
+    operator.apply(agent)
+    operator.client.forget_requests()
+    await operator.look()
+    return writes_of(operator.client)
+
+
+@requirement("operator.converges")
+@pytest.mark.parametrize("nth", range(9))
+@pytest.mark.parametrize("error", [ApiError(500, "storage is away"), TimeoutError()], ids=["refused", "lost"])
+async def test_whichever_first_write_fails_the_next_looks_come_to_the_same_end(nth: int, error: Exception) -> None:
+    undisturbed = await a_ready_agent(an_agent())
+    writes = await all_writes(an_agent())
+    assert len(writes) == 9
+    operator = Operator()
+    operator.apply(an_agent())
+    method, path = writes[nth]
+    operator.client.break_with(error, method, path)
+
+    assert not await operator.look()
+
+    status = operator.client.objects[PATH].get("status")
+    if status is not None:
+        assert operator.condition("Ready").status == "False"
+        assert operator.condition("Deployed").reason == "ApplyFailed"
+        assert operator.condition("Deployed").message.endswith(": storage is away")
+    else:
+        assert method == "PATCH" or isinstance(error, TimeoutError), "the status could have been told"
+    await operator.converge()
+    assert operator.end_state() == undisturbed.end_state()
+
+
+@requirement("operator.converges")
+@pytest.mark.parametrize("nth", range(13))
+async def test_an_operator_that_ends_at_any_write_of_a_promotion_is_followed_by_one_that_comes_to_the_same_end(
+    nth: int,
+) -> None:
+    undisturbed = await a_ready_agent()
+    undisturbed.now += hours(1)
+    undisturbed.client.forget_requests()
+    await undisturbed.look()
+    writes = writes_of(undisturbed.client)
+    await undisturbed.converge()
+    operator = await a_ready_agent()
+    operator.now += hours(1)
+    assert len(writes) == 13
+
+    operator.client.break_with(_Ended(), *writes[nth])
+    with pytest.raises(_Ended):
+        await operator.look()
+    operator.client.refusals.clear()
+    successor = operator.restart()
+    await successor.converge()
+
+    assert successor.end_state() == undisturbed.end_state()
+
+
+class _Ended(BaseException):
+    """The operator's process ends here."""
+
+
+@pytest.mark.parametrize("take_away", ["policy", "kill"])
+async def test_a_failed_write_does_not_hide_why_an_agent_is_refused_or_killed(take_away: str) -> None:
+    operator = await a_ready_agent(an_agent())
+    if take_away == "policy":
+        operator.primaries.drop_policy(("agents", "support"))
+        operator.client.refuse("DELETE", "/deployments/")
+    else:
+        operator.apply(an_agent().killed("runaway"))
+        operator.client.refuse("APPLY", "/deployments/")
+
+    assert not await operator.look()
+
+    ready = operator.condition("Ready")
+    assert (ready.status, ready.reason) == ("False", "PolicyNotFound" if take_away == "policy" else "KillSwitch")
+    assert operator.condition("Deployed").reason == "ApplyFailed"
+    await operator.converge()
+    assert operator.condition("Deployed").reason in ("Applied", "WaitingForGovernance")
+
+
+async def test_a_drift_that_cannot_be_healed_is_told() -> None:
+    operator = await a_ready_agent(an_agent())
+    (path,) = operator.client.of_kind("Role")
+    del operator.client.objects[path]
+    operator.watch()
+    operator.client.refuse("APPLY", path, status=403)
+
+    assert not await operator.look()
+
+    assert operator.condition("Ready").reason == "WaitingForDeployment"
+    assert operator.condition("Deployed").message == f"Role {path.rsplit('/', 1)[1]}: no APPLY today"
+    await operator.converge()
+    assert operator.condition("Ready").status == "True"
+    assert operator.condition("Deployed").reason == "Applied"
+
+
+async def test_an_event_that_is_lost_fails_no_look() -> None:
+    operator = Operator()
+    operator.apply(an_agent().without_owner())
+    operator.client.refuse("POST", "/events", times=99)
+
+    assert await operator.look()
+
+    assert operator.condition("Ready").reason == "OwnerMissing"
+
+
+async def test_events_are_posted_for_what_changed_and_not_for_looks() -> None:
+    operator = Operator()
+    operator.apply(an_agent().without_owner())
+    await operator.look()
+    await operator.look()
+    await operator.restart().look()
+
+    assert sorted(event["reason"] for event in operator.client.of_kind("Event").values()) == [
+        "OwnerMissing",
+        "OwnerMissing",
+    ]
+
+
+async def test_an_agent_that_is_gone_is_looked_at_no_more_and_stays_forgotten() -> None:
+    operator = await a_ready_agent(an_agent())
+    operator.primaries.drop_agent(KEY)
+    operator.client.forget_requests()
+
+    assert await operator.controller.look(KEY)
+
+    assert operator.client.requests == []
+
+
+async def test_an_agent_that_goes_while_its_status_is_written_stays_forgotten() -> None:
+    operator = Operator()
+    operator.apply(an_agent())
+    patch = operator.client.patch
+
+    async def then_delete(*arguments: Any, **keywords: Any) -> Any:
+        answer = await patch(*arguments, **keywords)
+        operator.primaries.drop_agent(KEY)
+        return answer
+
+    operator.client.patch = then_delete  # type: ignore[method-assign]
+
+    assert await operator.controller.look(KEY)
+
+    assert operator.primaries.agents() == set()
+
+
+async def test_a_defect_on_one_agent_is_a_failed_look_and_not_the_end_of_the_operator() -> None:
+    operator = Operator()
+    operator.apply(an_agent())
+    operator.client.break_with(KeyError("a defect of ours"), "APPLY", "/deployments/")
+
+    assert not await operator.look()
+
+    await operator.converge()
+    assert operator.condition("Ready").status == "True"
