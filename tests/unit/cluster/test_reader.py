@@ -1,0 +1,119 @@
+from typing import Any
+
+import pytest
+
+from interlock.cluster.children import ChildStore
+from interlock.cluster.primaries import Primaries
+from interlock.cluster.reader import Reader
+from interlock.reconcile.pipeline import reconcile
+from interlock.reconcile.world import World
+from tests.requirements import requirement
+from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
+
+KEY = ("agents", "triage")
+
+
+class Known:
+    def __init__(self) -> None:
+        self.primaries = Primaries()
+        self.children = ChildStore()
+        self.killed: dict[tuple[str, str], str] = {}
+
+    def world(self) -> World:
+        world = Reader(self.primaries, self.children, GUARD_IMAGE, self.killed.get).world_of(KEY)
+        assert world is not None
+        return world
+
+
+@pytest.fixture
+def known() -> Known:
+    known = Known()
+    known.primaries.put_agent(an_agent().to_kubernetes())
+    known.primaries.put_policy(a_policy().to_kubernetes())
+    known.primaries.put_binding(a_binding().to_kubernetes())
+    return known
+
+
+def changed(raw: dict[str, Any], **spec: Any) -> dict[str, Any]:
+    return {**raw, "metadata": {**raw["metadata"], "resourceVersion": "9"}, "spec": {**raw["spec"], **spec}}
+
+
+def test_a_world_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(known: Known) -> None:
+    known.primaries.put_policy(a_policy("other").to_kubernetes())
+    known.primaries.put_binding(a_binding("far").in_namespace("elsewhere").to_kubernetes())
+
+    world = known.world()
+
+    assert world.agent == an_agent().build()
+    assert world.policy == a_policy().build()
+    assert world.bindings == (a_binding().build(),)
+    assert (world.guard_image, world.unreadable, world.kill_seen) == (GUARD_IMAGE, (), None)
+
+
+def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_world(known: Known) -> None:
+    reader = Reader(known.primaries, known.children, GUARD_IMAGE, known.killed.get)
+    assert reader.world_of(("agents", "nobody")) is None
+    ending = an_agent().at_version(9).to_kubernetes()
+    ending["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"
+    known.primaries.put_agent(ending)
+
+    assert reader.world_of(KEY) is None
+
+
+def test_a_policy_of_another_namespace_is_not_found(known: Known) -> None:
+    known.primaries.drop_policy(("agents", "support"))
+    known.primaries.put_policy(a_policy().in_namespace("elsewhere").to_kubernetes())
+
+    assert known.world().policy is None
+
+
+def test_what_the_kill_path_has_seen_is_told(known: Known) -> None:
+    known.killed[KEY] = ""
+
+    assert known.world().kill_seen == ""
+
+
+@requirement("operator.unreadable")
+def test_an_agent_that_cannot_be_read_wants_nothing_and_says_what_is_wrong(known: Known) -> None:
+    known.primaries.put_agent(changed(an_agent().to_kubernetes(), replicas="many"))
+
+    outcome = reconcile(known.world(), NOW)
+
+    assert outcome.plan.is_empty
+    ready = next(found for found in outcome.status.conditions if found.type == "Ready")
+    assert ready.reason == "SpecInvalid"
+    assert ready.message.startswith("this Agent cannot be read: spec.replicas: ")
+    assert "(is 'many')" in ready.message
+
+
+def test_an_agent_that_cannot_be_read_loses_its_children_and_can_be_killed(known: Known) -> None:
+    child = {
+        "metadata": {
+            "name": "d",
+            "namespace": "agents",
+            "resourceVersion": "1",
+            "labels": {"interlock.dev/agent": "triage"},
+            "ownerReferences": [{"kind": "Agent", "uid": "uid-of-triage"}],
+        }
+    }
+    known.children.put("Deployment", child)
+    known.primaries.put_agent(changed(an_agent().killed("runaway").to_kubernetes(), nonsense=1))
+
+    outcome = reconcile(known.world(), NOW)
+
+    assert [key.kind for key in outcome.plan.prune] == ["Deployment"]
+    assert next(found for found in outcome.status.conditions if found.type == "Ready").reason == "KillSwitch"
+
+
+def test_a_policy_and_a_binding_that_cannot_be_read_are_named(known: Known) -> None:
+    known.primaries.put_policy(changed(a_policy().to_kubernetes(), nonsense=1))
+    known.primaries.put_binding(changed(a_binding().to_kubernetes(), nonsense=1))
+
+    world = known.world()
+
+    assert world.policy is None
+    assert world.bindings == ()
+    assert [(problem.kind, problem.name) for problem in world.unreadable] == [
+        ("AgentPolicy", "support"),
+        ("MCPBinding", "crm"),
+    ]
