@@ -1,0 +1,241 @@
+"""The kill path, against a fake of the Client: what is engaged, insisted on, latched and released."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from interlock.cluster.killer import Killer
+from interlock.cluster.kinds import AGENT, AGENT_POLICY
+from interlock.cluster.watch import Listed
+from interlock.runtime import killwatch
+from interlock.runtime.killwatch import KillWatch, SecondSight
+from tests.requirements import requirement
+from tests.support.builders import NOW, AgentBuilder, an_agent
+from tests.support.fake_client import FakeClient
+
+KEY = ("agents", "triage")
+PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
+POD = "/api/v1/namespaces/agents/pods/p1"
+DEPLOYMENT = "/apis/apps/v1/namespaces/agents/deployments/d1"
+OF_TRIAGE = {"interlock.dev/agent": "triage"}
+MOST_TURNS = 2000
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let retries come at once: how long they pause is no behaviour of interest here."""
+    monkeypatch.setattr(killwatch, "SWEEP_SECONDS", 0)
+    monkeypatch.setattr(killwatch, "RETRY_SECONDS", 0)
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.client = FakeClient()
+        self.seen: list[tuple[Any, ...]] = []
+        self.gone: list[tuple[Any, ...]] = []
+        sight = SecondSight(
+            saw=lambda *what: self.seen.append(what), gone=lambda *what: self.gone.append(what), ended=lambda: None
+        )
+        self.watch = KillWatch(None, lambda: NOW, sight)
+        self.killer = Killer(self.client)  # type: ignore[arg-type]
+        self.client.put(PATH, an_agent().to_kubernetes())
+        self.client.put(POD, {"kind": "Pod", "metadata": {"name": "p1", "labels": OF_TRIAGE}})
+        self.client.put(
+            DEPLOYMENT,
+            {"kind": "Deployment", "metadata": {"name": "d1", "labels": OF_TRIAGE}, "spec": {"replicas": 2}},
+        )
+
+    def tell(self, agent: AgentBuilder) -> None:
+        """Let the watch see the agent as it is now."""
+        self.watch._seen(self.killer, AGENT, agent.to_kubernetes())  # noqa: SLF001 - what its watch calls
+
+    @property
+    def kill(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.objects[PATH].get("status", {}).get("kill", {})
+        return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def is_ended(self) -> bool:
+        return POD not in self.client.objects and self.client.objects[DEPLOYMENT]["spec"]["replicas"] == 0
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop turn until something holds."""
+    for _ in range(MOST_TURNS):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError("it did not come to hold")
+
+
+async def turns(count: int = 200) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@requirement("kill.any-value", "kill.recorded")
+@pytest.mark.parametrize("value", ["runaway", "", "Off", "off "])
+async def test_any_value_but_off_ends_the_agent_and_is_recorded(scene: Scene, value: str) -> None:
+    scene.tell(an_agent().killed(value))
+    assert scene.watch.seen(KEY) == value
+
+    await until(lambda: "zeroPodsAt" in scene.kill)
+
+    assert scene.is_ended
+    assert scene.kill["reason"] == value
+
+
+async def test_an_agent_without_a_switch_or_with_off_is_left_alone(scene: Scene) -> None:
+    scene.tell(an_agent())
+    scene.tell(an_agent().killed("off"))
+    await turns()
+
+    assert scene.watch.seen(KEY) is None
+    assert scene.client.writes() == []
+
+
+@requirement("kill.insists")
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/pods"), ("DELETE", "/pods/p1"), ("GET", "/deployments"), ("PATCH", "/deployments/d1")],
+)
+async def test_a_kill_goes_on_while_the_api_server_refuses(scene: Scene, method: str, path: str) -> None:
+    scene.client.refuse(method, path, status=503, times=20)
+
+    scene.tell(an_agent().killed())
+    await until(lambda: "zeroPodsAt" in scene.kill)
+
+    assert scene.is_ended
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), OSError("no route")])
+async def test_a_kill_goes_on_while_the_api_server_cannot_be_reached(scene: Scene, error: Exception) -> None:
+    scene.client.break_with(error, "GET", "/", times=30)
+
+    scene.tell(an_agent().killed())
+    await until(lambda: "zeroPodsAt" in scene.kill)
+
+    assert scene.is_ended
+
+
+async def test_a_record_that_is_refused_delays_no_pods_end_and_is_written_later(scene: Scene) -> None:
+    scene.client.refuse("PATCH", "/agents/triage/status", times=50)
+
+    scene.tell(an_agent().killed("runaway"))
+    await until(lambda: scene.is_ended)
+    assert scene.kill == {}
+
+    await until(lambda: "zeroPodsAt" in scene.kill)
+    assert scene.kill["reason"] == "runaway"
+
+
+@requirement("kill.latched")
+async def test_a_switch_that_is_removed_keeps_the_agent_killed(scene: Scene) -> None:
+    scene.tell(an_agent().killed("runaway"))
+    scene.tell(an_agent())
+
+    assert scene.watch.seen(KEY) == "runaway"
+    await until(lambda: scene.is_ended)
+
+
+async def test_off_releases_and_is_recorded_once(scene: Scene) -> None:
+    scene.tell(an_agent().killed("runaway"))
+    await until(lambda: "zeroPodsAt" in scene.kill)
+
+    for _ in range(3):
+        scene.tell(an_agent().killed("off"))
+    assert scene.watch.seen(KEY) is None
+    await until(lambda: "releasedAt" in scene.kill)
+    scene.client.forget_requests()
+    scene.tell(an_agent().killed("off"))
+    await turns()
+
+    assert scene.client.requests == []
+
+
+async def test_a_release_that_is_refused_is_recorded_later(scene: Scene) -> None:
+    scene.tell(an_agent().killed("runaway"))
+    await until(lambda: "zeroPodsAt" in scene.kill)
+    scene.client.refuse("PATCH", "/status", times=20)
+
+    scene.tell(an_agent().killed("off"))
+
+    await until(lambda: "releasedAt" in scene.kill)
+
+
+async def test_a_release_in_the_midst_of_a_kill_ends_the_kill(scene: Scene) -> None:
+    scene.client.refuse("DELETE", "/pods/p1", times=10**9)
+    scene.tell(an_agent().killed("runaway"))
+    await turns()
+
+    scene.tell(an_agent().killed("off"))
+    await until(lambda: "releasedAt" in scene.kill)
+    scene.client.forget_requests()
+    await turns()
+
+    assert scene.client.writes() == []
+
+
+async def test_a_kill_after_a_release_is_a_new_kill(scene: Scene) -> None:
+    scene.tell(an_agent().killed("runaway"))
+    await until(lambda: "zeroPodsAt" in scene.kill)
+    scene.tell(an_agent().killed("off"))
+    await until(lambda: "releasedAt" in scene.kill)
+    scene.client.put(POD, {"kind": "Pod", "metadata": {"name": "p1", "labels": OF_TRIAGE}})
+
+    scene.tell(an_agent().killed("again"))
+    await until(lambda: scene.kill.get("reason") == "again" and "zeroPodsAt" in scene.kill)
+
+    assert "releasedAt" not in scene.kill
+    assert scene.is_ended
+
+
+async def test_an_agent_that_is_deleted_while_it_is_killed_is_insisted_on_no_longer(scene: Scene) -> None:
+    scene.client.objects.clear()
+    scene.tell(an_agent().killed("runaway"))
+    await turns()
+    scene.client.forget_requests()
+    await turns()
+
+    assert scene.client.requests == []
+
+
+async def test_an_agent_that_is_gone_is_killed_no_more(scene: Scene) -> None:
+    scene.tell(an_agent().killed("runaway"))
+    scene.watch._gone(AGENT, KEY, 9)  # noqa: SLF001 - what its watch calls
+
+    assert scene.watch.seen(KEY) is None
+    assert scene.gone == [("Agent", KEY, 9)]
+
+
+async def test_a_list_names_what_went_while_the_watch_was_cut_off(scene: Scene) -> None:
+    scene.tell(an_agent())
+    scene.tell(an_agent("other"))
+
+    listed = Listed((an_agent("other").to_kubernetes(),))
+    scene.watch._listed(scene.killer, AGENT, listed)  # noqa: SLF001 - what its watch calls
+
+    assert scene.gone == [("Agent", KEY, None)]
+
+
+async def test_a_policys_annotation_is_no_kill_switch_of_an_agent(scene: Scene) -> None:
+    scene.watch._seen(scene.killer, AGENT_POLICY, an_agent().killed().to_kubernetes())  # noqa: SLF001 - what its watch calls
+
+    assert scene.watch.seen(KEY) is None
+    assert scene.seen == [("AgentPolicy", KEY, 1)]
+
+
+@requirement("operator.liveness")
+async def test_an_ended_kill_path_is_told(scene: Scene) -> None:
+    assert scene.watch.problem() is None
+
+    scene.watch.failure = RuntimeError("no credentials")
+
+    assert scene.watch.problem() == "the kill path ended: no credentials"

@@ -1,0 +1,98 @@
+"""What the runtime does with what the watches tell: which agents are asked for, and what stays known."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING
+from interlock.cluster.primaries import Key
+from interlock.runtime.operator_runtime import Runtime
+from interlock.runtime.workqueue import WorkQueue
+from interlock.settings import Settings
+from tests.requirements import requirement
+from tests.support.builders import a_binding, a_policy, an_agent
+
+TRIAGE = ("agents", "triage")
+
+
+class Asked(WorkQueue[Key]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Key] = []
+        self.forgotten: list[Key] = []
+
+    def add(self, key: Key) -> None:
+        self.asked.append(key)
+
+    def forget(self, key: Key) -> None:
+        self.forgotten.append(key)
+
+    def taken(self) -> list[Key]:
+        asked, self.asked = self.asked, []
+        return asked
+
+
+@pytest.fixture
+async def runtime() -> Runtime:
+    runtime = Runtime(Settings())
+    runtime.queue = Asked()
+    runtime.take(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
+    runtime.take(AGENT_POLICY, a_policy().at_version(11).to_kubernetes(), is_deleted=False)
+    runtime.take(MCP_BINDING, a_binding().at_version(12).to_kubernetes(), is_deleted=False)
+    asked(runtime)
+    return runtime
+
+
+def asked(runtime: Runtime) -> list[Key]:
+    queue: Any = runtime.queue
+    taken: list[Key] = queue.taken()
+    return taken
+
+
+async def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: Runtime) -> None:
+    runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=False)
+    runtime.take(AGENT_POLICY, a_policy().at_version(21).to_kubernetes(), is_deleted=False)
+    runtime.take(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=False)
+
+    assert asked(runtime) == [TRIAGE] * 3
+
+
+@requirement("operator.late-news")
+async def test_what_is_known_already_asks_for_no_look(runtime: Runtime) -> None:
+    runtime.take(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
+    runtime.take(AGENT_POLICY, a_policy().at_version(9).to_kubernetes(), is_deleted=False)
+
+    assert asked(runtime) == []
+
+
+async def test_a_policy_or_binding_that_goes_asks_for_a_look_at_whoever_stood_on_it(runtime: Runtime) -> None:
+    runtime.take(AGENT_POLICY, a_policy().at_version(21).to_kubernetes(), is_deleted=True)
+    runtime.take(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=True)
+
+    assert asked(runtime) == [TRIAGE] * 2
+
+
+async def test_an_agent_that_goes_is_forgotten(runtime: Runtime) -> None:
+    runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=True)
+
+    assert runtime.primaries.agents() == set()
+    assert TRIAGE in runtime.queue.forgotten  # type: ignore[attr-defined]
+
+
+@requirement("operator.late-news")
+async def test_an_agent_made_anew_is_kept_when_the_end_of_the_old_one_is_told_late(runtime: Runtime) -> None:
+    runtime.take(AGENT, an_agent().at_version(30).to_kubernetes(), is_deleted=False)
+
+    runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=True)
+
+    assert runtime.primaries.agents() == {TRIAGE}
+    assert TRIAGE not in runtime.queue.forgotten  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("version", [20, None])
+async def test_what_the_kill_paths_watch_saw_go_is_forgotten(runtime: Runtime, version: int | None) -> None:
+    runtime._gone_elsewhere("Agent", TRIAGE, version)  # noqa: SLF001 - called from the kill path's thread
+    await asyncio.sleep(0)
+
+    assert runtime.primaries.agents() == set()

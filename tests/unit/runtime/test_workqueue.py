@@ -1,0 +1,221 @@
+"""The queue's promises, on an event loop whose time is ours: a minute of backing off takes no time."""
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from interlock.runtime.workqueue import BACKOFF_SECONDS, WorkQueue
+from tests.requirements import requirement
+
+
+class FakeTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer whenever there is nothing else to do."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        super().__init__(_Impatient(self))
+
+    def time(self) -> float:
+        return self._now
+
+    def skip(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class _Impatient(selectors.DefaultSelector):
+    def __init__(self, loop: FakeTimeLoop) -> None:
+        super().__init__()
+        self._fake = loop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout:
+            self._fake.skip(timeout)
+        return super().select(0)
+
+
+def in_fake_time(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    with asyncio.Runner(loop_factory=FakeTimeLoop) as runner:
+        runner.run(asyncio.wait_for(scenario(), 100_000))
+
+
+class Looks:
+    """Looks that are noted with their time, and answer as they are told."""
+
+    def __init__(self, answers: str = "") -> None:
+        """Take the answers in order: `-` fails, whatever else succeeds."""
+        self.answers = list(answers)
+        self.seen: list[tuple[str, float]] = []
+        self.inside: list[str] = []
+        self.seconds = 0.0
+
+    async def __call__(self, key: str) -> bool:
+        assert key not in self.inside, "looked at twice at once"
+        self.inside.append(key)
+        self.seen.append((key, asyncio.get_running_loop().time()))
+        await asyncio.sleep(self.seconds)
+        self.inside.remove(key)
+        return not self.answers or self.answers.pop(0) != "-"
+
+    @property
+    def keys(self) -> list[str]:
+        return [key for key, _ in self.seen]
+
+    @property
+    def times(self) -> list[float]:
+        return [round(moment, 3) for _, moment in self.seen]
+
+
+async def work(queue: WorkQueue[str], look: Callable[[str], Awaitable[bool]], span: float, workers: int = 1) -> None:
+    tasks = [asyncio.create_task(queue.work(look)) for _ in range(workers)]
+    await asyncio.sleep(span)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@requirement("operator.queue")
+def test_asking_twice_is_asking_once() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks()
+        for key in ("a", "b", "a", "a"):
+            queue.add(key)
+        await work(queue, looks, 1)
+        assert looks.keys == ["a", "b"]
+
+    in_fake_time(scenario)
+
+
+@requirement("operator.queue")
+def test_a_key_that_is_asked_for_while_it_is_looked_at_is_looked_at_once_more() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks()
+        looks.seconds = 10
+        queue.add("a")
+        loop = asyncio.get_running_loop()
+        for moment in (1, 2, 3):
+            loop.call_later(moment, queue.add, "a")
+        await work(queue, looks, 100, workers=4)
+        assert looks.seen == [("a", 0), ("a", 10)]
+
+    in_fake_time(scenario)
+
+
+def test_several_workers_look_at_several_keys_at_once_and_never_twice_at_one() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks()
+        looks.seconds = 10
+        for key in "abcdef":
+            queue.add(key)
+        await work(queue, looks, 15, workers=3)
+        assert looks.times == [0, 0, 0, 10, 10, 10]
+
+    in_fake_time(scenario)
+
+
+@requirement("operator.queue")
+def test_a_failed_look_is_tried_again_later_and_later_and_a_success_starts_anew() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks("-------+-+")
+        queue.add("a")
+        asyncio.get_running_loop().call_later(1000, queue.add, "a")
+        await work(queue, looks, 2000)
+        gaps = [later - earlier for earlier, later in zip(looks.times, looks.times[1:], strict=False)]
+        assert gaps[:7] == [*BACKOFF_SECONDS, 10, 10]
+        assert looks.times[8] == 1000
+        assert gaps[8:] == [0.5]
+
+    in_fake_time(scenario)
+
+
+def test_a_change_does_not_wait_for_the_end_of_a_back_off() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks("-----")
+        queue.add("a")
+        asyncio.get_running_loop().call_later(10, queue.add, "a")
+        await work(queue, looks, 12)
+        assert 10.0 in looks.times
+
+    in_fake_time(scenario)
+
+
+def test_one_failing_key_does_not_hold_up_the_others() -> None:
+    async def scenario() -> None:
+        queue, seen = WorkQueue[str](), []
+
+        async def look(key: str) -> bool:
+            seen.append(key)
+            return key != "bad"
+
+        for key in ("bad", "good"):
+            queue.add(key)
+        await work(queue, look, 0.4)
+        assert seen == ["bad", "good"]
+
+    in_fake_time(scenario)
+
+
+def test_a_time_that_is_asked_for_replaces_the_one_before() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks()
+        queue.add_after("a", 5)
+        queue.add_after("a", 50)
+        await work(queue, looks, 100)
+        assert looks.times == [50]
+
+    in_fake_time(scenario)
+
+
+def test_a_time_that_has_passed_is_now() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks()
+        queue.add_after("a", -5)
+        await work(queue, looks, 1)
+        assert looks.times == [0]
+
+    in_fake_time(scenario)
+
+
+@pytest.mark.parametrize("end", [WorkQueue.cancel, WorkQueue.forget])
+def test_a_time_that_is_cancelled_does_not_come(end: Callable[[WorkQueue[str], str], None]) -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks()
+        queue.add_after("a", 5)
+        end(queue, "a")
+        end(queue, "a")
+        await work(queue, looks, 100)
+        assert looks.seen == []
+
+    in_fake_time(scenario)
+
+
+def test_a_key_that_is_forgotten_begins_its_back_off_anew() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks("----+")
+        queue.add("a")
+        await work(queue, looks, 2)  # failed at 0, 0.5 and 1.5
+        queue.forget("a")
+        queue.add("a")
+        await work(queue, looks, 1)
+        assert looks.times == [0, 0.5, 1.5, 2, 2.5]
+
+    in_fake_time(scenario)
+
+
+def test_a_look_that_is_due_after_a_success_is_not_lost_to_the_look_itself() -> None:
+    async def scenario() -> None:
+        queue, seen = WorkQueue[str](), []
+
+        async def look(key: str) -> bool:
+            seen.append(asyncio.get_running_loop().time())
+            if len(seen) == 1:
+                queue.add_after(key, 30)
+            return True
+
+        queue.add("a")
+        await work(queue, look, 100)
+        assert seen == [0, 30]
+
+    in_fake_time(scenario)

@@ -1,0 +1,77 @@
+import json
+import logging
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from wsgiref.simple_server import WSGIServer
+
+import pytest
+
+from interlock.telemetry import metrics
+from interlock.telemetry.logs import configure_logs
+from interlock.telemetry.server import serve
+
+
+@pytest.fixture
+def health() -> dict[str, str | None]:
+    return {"problem": None}
+
+
+@pytest.fixture
+def server(health: dict[str, str | None]) -> Iterator[WSGIServer]:
+    server = serve(0, lambda: health["problem"])
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def ask(server: WSGIServer, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_health_is_200_while_all_is_well_and_503_with_the_reason_else(
+    server: WSGIServer, health: dict[str, str | None]
+) -> None:
+    assert ask(server, "/healthz") == (200, "ok\n")
+
+    health["problem"] = "the kill path hangs for 30 s"
+
+    assert ask(server, "/healthz") == (503, "the kill path hangs for 30 s\n")
+
+
+def test_metrics_are_served_with_all_our_series(server: WSGIServer) -> None:
+    status, text = ask(server, "/metrics")
+
+    assert status == 200
+    for name in ("interlock_agents", "interlock_agents_killed", "interlock_kills_total", "interlock_queued_agents"):
+        assert f"\n{name} " in text
+
+
+def test_no_metric_has_a_label_that_users_write() -> None:
+    series = [found for found in vars(metrics).values() if hasattr(found, "_labelnames")]
+
+    assert len(series) >= 8
+    assert {name for found in series for name in found._labelnames} <= {"result", "method", "code"}  # noqa: SLF001
+
+
+def test_a_log_line_is_one_json_object_with_its_fields(capfd: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    handlers, level, kopf = root.handlers[:], root.level, logging.getLogger("kopf.objects").level
+    try:
+        configure_logs("INFO")
+        logging.getLogger("interlock").info("first\nsecond", extra={"agent": "agents/triage"})
+        logging.getLogger("interlock").debug("nothing")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        logging.getLogger("kopf.objects").setLevel(kopf)
+
+    (line,) = capfd.readouterr().err.splitlines()
+    record = json.loads(line)
+    assert (record["message"], record["level"], record["agent"]) == ("first\nsecond", "INFO", "agents/triage")
+    assert {"time", "logger"} <= set(record)
