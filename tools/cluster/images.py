@@ -92,6 +92,9 @@ def ensure(engine: Engine, settings: Settings, names: Sequence[str] = ()) -> lis
                 say(f"{place}: built from {base}")
             else:
                 say(f"{place}: unchanged")
+    if engine.is_private:
+        # What earlier builds left without a name; the newer ones are what the next build starts from.
+        engine.docker("image", "prune", "--force", "--filter", "until=24h")
     return [image.name for image in wanted]
 
 

@@ -1,0 +1,177 @@
+"""Clusters for tests: which can be had here, made before the first test, gone after the last, never a user's own.
+
+Tests with real pods get a kind cluster of their own, `interlock-test`: they install, restart and kill the operator,
+which belongs to a whole cluster, so that a demo in `interlock` could not go on beside them.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from tools.cluster import contexts, images, kind, kwok, programs
+from tools.cluster.errors import ClusterError, UnavailableError
+from tools.cluster.kind import KindCluster
+from tools.cluster.kwok import KwokCluster
+from tools.cluster.locks import Lock, try_lock
+from tools.cluster.process import say
+from tools.cluster.settings import Settings, from_environment
+
+KIND_NAME = "interlock-test"
+KEEP = "INTERLOCK_KEEP_TEST_CLUSTER"
+"""Set to anything: the kind cluster stays after the tests, and the next run takes it as it is."""
+WAIT_SECONDS = 1800.0
+MARKERS = ("api", "kind")
+
+
+@dataclass
+class Preparation:
+    """What was made ready for this session.
+
+    Attributes:
+        left_out: why the tests with a marker do not run, by marker.
+        failures: why a cluster that should be here is not.
+    """
+
+    settings: Settings
+    left_out: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, ClusterError] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    kind_cluster: KindCluster | None = None
+    kind_lock: Lock | None = None
+
+
+_PREPARATION = pytest.StashKey[Preparation]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing in a test finds the user's own cluster, whatever it forgets to say."""
+    os.environ["KUBECONFIG"] = os.devnull
+    os.environ.pop("KUBERNETES_SERVICE_HOST", None)
+    config.stash[_PREPARATION] = Preparation(from_environment())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what this machine cannot do, with the sentence that says why."""
+    preparation = config.stash[_PREPARATION]
+    for marker, reason in (
+        ("api", kwok.impossible(preparation.settings) if _marked(items, "api") else None),
+        ("kind", kind.impossible(preparation.settings) if _marked(items, "kind") else None),
+    ):
+        if reason:
+            _leave_out(preparation, items, marker, reason)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Make what the chosen tests need before the first one: builds take longer than a test may."""
+    config = session.config
+    if config.option.collectonly:
+        return
+    preparation = config.stash[_PREPARATION]
+    capture = config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        for marker, prepare in (("api", _prepare_api), ("kind", _prepare_kind)):
+            if marker in preparation.left_out or not _marked(session.items, marker):
+                continue
+            try:
+                prepare(preparation)
+            except UnavailableError as error:
+                _leave_out(preparation, session.items, marker, str(error))
+            except ClusterError as error:
+                preparation.failures[marker] = error
+                say(str(error))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Take the kind cluster away again, also after Ctrl-C; the summary stays the last that is said."""
+    preparation = session.config.stash[_PREPARATION]
+    if preparation.kind_lock is None:
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    try:
+        if not os.environ.get(KEEP):
+            with capture.global_and_fixture_disabled():
+                kind.down([KIND_NAME], preparation.settings)
+    finally:
+        preparation.kind_lock.release()
+        preparation.kind_lock = None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what did not run, so that green never looks like more than it is."""
+    preparation = config.stash[_PREPARATION]
+    for marker, reason in preparation.left_out.items():
+        terminalreporter.write_line(f"left out: {preparation.counts[marker]} tests marked {marker!r}: {reason}")
+
+
+@pytest.fixture(scope="session")
+def kwok_cluster(pytestconfig: pytest.Config) -> Iterator[KwokCluster]:
+    """A fresh API server for this session, without nodes' reality; another run cleans up after a killed one."""
+    preparation = pytestconfig.stash[_PREPARATION]
+    _raise_failure(preparation, "api")
+    cluster = kwok.create(f"interlock-test-{os.getpid()}", settings=preparation.settings)
+    try:
+        contexts.check_kubeconfig(cluster.kubeconfig)
+        yield cluster
+    finally:
+        cluster.delete()
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(pytestconfig: pytest.Config) -> KindCluster:
+    """A cluster with real pods, our images on its node."""
+    preparation = pytestconfig.stash[_PREPARATION]
+    _raise_failure(preparation, "kind")
+    cluster = preparation.kind_cluster
+    assert cluster is not None, "a test that asks for kind_cluster needs the marker `kind`"
+    contexts.check_kubeconfig(cluster.kubeconfig)
+    return cluster
+
+
+def _prepare_api(preparation: Preparation) -> None:
+    programs.ensure(preparation.settings, programs.KWOK)
+
+
+def _prepare_kind(preparation: Preparation) -> None:
+    preparation.kind_lock = _own_kind_cluster(preparation.settings)
+    if not os.environ.get(KEEP) and kind.find(KIND_NAME, preparation.settings):
+        say(f"cluster {KIND_NAME}: left by a run that was killed, so it is made anew")
+        kind.down([KIND_NAME], preparation.settings)
+    cluster = kind.ensure(KIND_NAME, settings=preparation.settings)
+    images.ensure_on(cluster)
+    preparation.kind_cluster = cluster
+
+
+def _own_kind_cluster(settings: Settings) -> Lock:
+    path = settings.run / f"{KIND_NAME}.lock"
+    deadline = time.monotonic() + WAIT_SECONDS
+    waiting = False
+    while (lock := try_lock(path)) is None:
+        if time.monotonic() > deadline:
+            raise ClusterError(f"cluster {KIND_NAME} has belonged to another test run for {WAIT_SECONDS:.0f} s")
+        if not waiting:
+            say(f"cluster {KIND_NAME}: another test run uses it; waiting for its end")
+            waiting = True
+        time.sleep(1)
+    return lock
+
+
+def _marked(items: Sequence[pytest.Item], marker: str) -> list[pytest.Item]:
+    return [item for item in items if item.get_closest_marker(marker)]
+
+
+def _leave_out(preparation: Preparation, items: Sequence[pytest.Item], marker: str, reason: str) -> None:
+    marked = _marked(items, marker)
+    preparation.left_out[marker] = reason
+    preparation.counts[marker] = len(marked)
+    for item in marked:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _raise_failure(preparation: Preparation, marker: str) -> None:
+    if marker in preparation.failures:
+        raise preparation.failures[marker]
