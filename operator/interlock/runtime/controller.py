@@ -25,6 +25,8 @@ from interlock.telemetry.metrics import AGENTS, RECONCILE_SECONDS, RECONCILES
 
 _log = logging.getLogger(__name__)
 
+SETTLE_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Edge:
@@ -79,14 +81,22 @@ class Controller:
             if self._edge.primaries.agent(key) is not None:  # else it was deleted meanwhile, and must stay forgotten
                 self._edge.primaries.put_agent(written)
             self._tell(agent, status)
-        self._schedule(key, outcome)
+        self._schedule(key, outcome, is_settled=outcome.plan.is_empty and _is_same_stage(agent, status))
         return succeeded
 
-    def _schedule(self, key: Key, outcome: Outcome) -> None:
-        if outcome.look_again_at is None:
-            self._queue.cancel(key)
+    def _schedule(self, key: Key, outcome: Outcome, *, is_settled: bool) -> None:
+        """Ask for the next look, in place of any that was asked for: the look that a change asks for replaces it.
+
+        Whoever is not settled is looked at again even if nothing more is heard of: children may have been ready before
+        a stage was recorded (a crash between the two), or have changed in what moves no other controller.
+        """
+        due = [] if outcome.look_again_at is None else [(outcome.look_again_at - self._edge.clock()).total_seconds()]
+        if not is_settled:
+            due.append(SETTLE_SECONDS)
+        if due:
+            self._queue.add_after(key, min(due))
         else:
-            self._queue.add_after(key, (outcome.look_again_at - self._edge.clock()).total_seconds())
+            self._queue.cancel(key)
 
     def _tell(self, agent: Agent, status: AgentStatus) -> None:
         """Post the Events of what has changed, without waiting for them."""
@@ -98,3 +108,9 @@ class Controller:
             task = asyncio.create_task(self._edge.reporter.post(agent, note, self._edge.clock()))
             self._events.add(task)
             task.add_done_callback(self._events.discard)
+
+
+def _is_same_stage(agent: Agent, status: AgentStatus) -> bool:
+    """Tell whether the agent was in this very stage before."""
+    before, after = agent.status.stage if agent.status else None, status.stage
+    return before == after or (before is not None and after is not None and before.entered_at == after.entered_at)
