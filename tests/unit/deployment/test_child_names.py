@@ -78,7 +78,7 @@ def test_every_mount_has_its_volume() -> None:
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes  # type: ignore[attr-defined]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(SOURCES, SOURCES)
 def test_sidecars_and_their_volumes_are_labels_and_are_told_apart_whatever_the_sources(one: str, two: str) -> None:
     for name_of_source in (mcp_container, mcp_volume):

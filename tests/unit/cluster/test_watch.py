@@ -1,0 +1,131 @@
+"""Following a kind, against a fake that is told what each list and each watch answers."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from interlock.cluster import patience, watch
+from interlock.cluster.client import ApiError
+from interlock.cluster.kinds import AGENT
+from interlock.cluster.patience import patiently
+from interlock.cluster.watch import Changed, Listed, WatchOptions, follow
+
+
+def an_object(name: str, version: int) -> dict[str, Any]:
+    return {"metadata": {"name": name, "resourceVersion": str(version)}}
+
+
+def an_event(kind: str, name: str = "a", version: int = 1) -> dict[str, Any]:
+    return {"type": kind, "object": an_object(name, version)}
+
+
+class FakeWatches:
+    """A fake of the Client: lists and watches answer from these, in order."""
+
+    def __init__(self, lists: list[Any], watches: list[list[dict[str, Any] | Exception]]) -> None:
+        self.lists, self.watches = lists, watches
+        self.queries: list[dict[str, str]] = []
+
+    async def get(self, _path: str, query: dict[str, str], **_: Any) -> Any:
+        self.queries.append(query)
+        answer = self.lists.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def lines(self, _path: str, query: dict[str, str], **_: Any) -> AsyncIterator[Any]:
+        self.queries.append(query)
+        for event in self.watches.pop(0):
+            if isinstance(event, Exception):
+                raise event
+            yield event
+
+
+def a_list(*objects: dict[str, Any], version: int = 10, more: str = "") -> dict[str, Any]:
+    return {"items": list(objects), "metadata": {"resourceVersion": str(version), "continue": more}}
+
+
+async def followed(client: FakeWatches, count: int, options: WatchOptions | None = None) -> list[Listed | Changed]:
+    news: list[Listed | Changed] = []
+    fake: Any = client
+    async for one in follow(fake, AGENT, options or WatchOptions()):
+        news.append(one)
+        if len(news) == count:
+            return news
+    raise AssertionError("it ended")
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "BACKOFF_SECONDS", (0,))
+    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0)
+
+
+async def test_a_kind_is_listed_page_by_page_and_then_watched_from_there() -> None:
+    pages = [a_list(an_object("a", 1), more="next"), a_list(an_object("b", 2), version=12)]
+    client = FakeWatches(pages, [[an_event("MODIFIED", "a", 13)]])
+
+    listed, changed = await followed(client, 2, WatchOptions(selector="app=x"))
+
+    assert listed == Listed((an_object("a", 1), an_object("b", 2)))
+    assert changed == Changed("MODIFIED", an_object("a", 13))
+    assert client.queries[1]["continue"] == "next"
+    assert client.queries[2]["resourceVersion"] == "12"
+    assert {query["labelSelector"] for query in client.queries} == {"app=x"}
+
+
+async def test_an_empty_list_of_metadata_is_null() -> None:
+    client = FakeWatches([{"items": None, "metadata": {"resourceVersion": "1"}}], [[]])
+
+    assert await followed(client, 1) == [Listed(())]
+
+
+@pytest.mark.parametrize("end", [None, TimeoutError(), ConnectionResetError(), ValueError("half a line")])
+async def test_a_watch_that_ends_is_taken_up_where_it_was_without_a_list(end: Exception | None) -> None:
+    first: list[Any] = [an_event("ADDED", "a", 11), an_event("BOOKMARK", version=20)]
+    client = FakeWatches([a_list()], [[*first, *([end] if end else [])], [an_event("DELETED", "a", 21)]])
+
+    news = await followed(client, 3)
+
+    assert [one.type for one in news if isinstance(one, Changed)] == ["ADDED", "DELETED"]
+    assert client.queries[-1]["resourceVersion"] == "20"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [{"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}, ApiError(403, "forbidden")],
+)
+async def test_a_watch_that_is_refused_or_too_old_begins_with_a_new_list(end: Any) -> None:
+    client = FakeWatches([a_list(), a_list(an_object("b", 30), version=31)], [[end], []])
+
+    assert await followed(client, 2) == [Listed(()), Listed((an_object("b", 30),))]
+
+
+async def test_an_api_server_that_is_away_is_asked_again() -> None:
+    client = FakeWatches([ConnectionRefusedError(), ApiError(503, "starting"), a_list()], [[]])
+
+    assert await followed(client, 1) == [Listed(())]
+
+
+async def answers(*given: Exception | str) -> tuple[str, int]:
+    left = list(given)
+
+    async def ask() -> str:
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return await patiently(ask), len(left)
+
+
+@pytest.mark.parametrize("error", [ApiError(429, "busy"), ApiError(500, "x"), TimeoutError(), ConnectionResetError()])
+async def test_patience_asks_again_where_that_may_help(error: Exception) -> None:
+    assert await answers(error, error, "yes") == ("yes", 0)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_patience_passes_on_what_would_be_refused_again(status: int) -> None:
+    with pytest.raises(ApiError, match=str(status)):
+        await answers(ApiError(status, "no"), "yes")
