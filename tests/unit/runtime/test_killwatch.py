@@ -1,14 +1,14 @@
 """The kill path, against a fake of the Client: what is engaged, insisted on, latched and released."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from interlock.cluster.killer import Killer
 from interlock.cluster.kinds import AGENT, AGENT_POLICY
-from interlock.cluster.watch import Listed
+from interlock.cluster.watch import Changed, Listed
 from interlock.runtime import killwatch
 from interlock.runtime.killwatch import KillWatch, SecondSight
 from tests.requirements import requirement
@@ -223,6 +223,58 @@ async def test_a_list_names_what_went_while_the_watch_was_cut_off(scene: Scene) 
     scene.watch._listed(scene.killer, AGENT, listed)  # noqa: SLF001 - what its watch calls
 
     assert scene.gone == [("Agent", KEY, None)]
+
+
+def a_pod(name: str, agent: str = "triage", **metadata: str) -> dict[str, Any]:
+    labels = {"interlock.dev/agent": agent}
+    return {"kind": "Pod", "metadata": {"name": name, "namespace": "agents", "labels": labels, **metadata}}
+
+
+async def pods_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch, *news: Listed | Changed) -> None:
+    """Let the watch of pods tell this, and end."""
+
+    async def told(*_: Any) -> AsyncIterator[Listed | Changed]:
+        for one in news:
+            yield one
+
+    monkeypatch.setattr(killwatch, "follow", told)
+    client: Any = scene.client
+    await scene.watch._watch_pods(client, scene.killer)  # noqa: SLF001 - one of the tasks of its thread
+
+
+@requirement("kill.zero")
+@pytest.mark.parametrize("news", [Changed("ADDED", a_pod("p2")), Listed((a_pod("p2"),))], ids=["added", "listed"])
+async def test_a_pod_that_comes_up_for_a_killed_agent_is_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, news: Listed | Changed
+) -> None:
+    scene.tell(an_agent().killed("runaway"))
+    await until(lambda: "zeroPodsAt" in scene.kill)
+    path = POD.replace("p1", "p2")
+    scene.client.put(path, a_pod("p2"))
+
+    await pods_seen(scene, monkeypatch, news)
+    await until(lambda: path not in scene.client.objects)
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        Changed("ADDED", a_pod("p2", "other")),
+        Changed("ADDED", a_pod("p2", deletionTimestamp="2026-03-02T09:00:00Z")),
+        Changed("MODIFIED", a_pod("p2")),
+        Changed("DELETED", a_pod("p2")),
+    ],
+    ids=["of another agent", "ending already", "changed", "gone"],
+)
+async def test_other_pods_start_no_sweep(scene: Scene, monkeypatch: pytest.MonkeyPatch, news: Changed) -> None:
+    scene.tell(an_agent().killed("runaway"))
+    await until(lambda: "zeroPodsAt" in scene.kill)
+    scene.client.forget_requests()
+
+    await pods_seen(scene, monkeypatch, news)
+    await turns()
+
+    assert scene.client.requests == []
 
 
 async def test_a_policys_annotation_is_no_kill_switch_of_an_agent(scene: Scene) -> None:
