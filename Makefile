@@ -11,9 +11,7 @@ help: ## show this list
 
 venv: $(VENV)/.done ## the Python environment, from pinned and hashed requirements
 $(VENV)/.done: requirements/dev.txt
-	python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	touch $@
+	tools/venv.sh $(VENV)
 
 test: venv verify ## everything: lint, types, unit, real API server, real pods
 	$(PY) -m pytest
@@ -36,3 +34,12 @@ demo: venv ## a real cluster, and an agent in it from its first stage to the kil
 
 demo-down: venv ## take away all that the demo left
 	$(PY) -m tools.demo down
+
+cluster-up: venv ## a real kind cluster, whatever this machine has
+	$(PY) -m tools.cluster up
+
+cluster-down: venv ## take away every cluster of ours and what it was made of, but not the cache
+	$(PY) -m tools.cluster down
+
+images: venv ## build our images where they changed, and put them into the cluster
+	$(PY) -m tools.cluster images

@@ -15,7 +15,7 @@ from tools.cluster import contexts, images, kind, kwok, programs
 from tools.cluster.errors import ClusterError, UnavailableError
 from tools.cluster.kind import KindCluster
 from tools.cluster.kwok import KwokCluster
-from tools.cluster.locks import Lock, try_lock
+from tools.cluster.locks import Lock
 from tools.cluster.process import say
 from tools.cluster.settings import Settings, from_environment
 
@@ -147,10 +147,9 @@ def _prepare_kind(preparation: Preparation) -> None:
 
 
 def _own_kind_cluster(settings: Settings) -> Lock:
-    path = settings.run / f"{KIND_NAME}.lock"
     deadline = time.monotonic() + WAIT_SECONDS
     waiting = False
-    while (lock := try_lock(path)) is None:
+    while (lock := kind.claim(KIND_NAME, settings)) is None:
         if time.monotonic() > deadline:
             raise ClusterError(f"cluster {KIND_NAME} has belonged to another test run for {WAIT_SECONDS:.0f} s")
         if not waiting:

@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("down", help="delete kind clusters; end the private engine after the last one")
     command.add_argument("--name", action="append", help="only this one, may be repeated (default: all of ours)")
-    command.set_defaults(run=lambda chosen, settings: kind.down(chosen.name, settings))
+    command.set_defaults(run=_down)
 
     command = commands.add_parser("status", help="say which engine and clusters there are")
     command.set_defaults(run=_status)
@@ -80,6 +80,11 @@ def _up(chosen: argparse.Namespace, settings: Settings) -> None:
     kind.ensure(chosen.name, chosen.config, settings)
     name = "" if chosen.name == kind.DEFAULT_NAME else f" --name {chosen.name}"
     print(f'to use it: eval "$(python -m tools.cluster env{name})"')
+
+
+def _down(chosen: argparse.Namespace, settings: Settings) -> None:
+    kwok.delete_stale(settings)
+    kind.down(chosen.name, settings)
 
 
 def _status(_: argparse.Namespace, settings: Settings) -> None:

