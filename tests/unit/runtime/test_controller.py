@@ -15,7 +15,7 @@ from interlock.cluster.kinds import CHILDREN
 from interlock.cluster.primaries import Key, Primaries
 from interlock.cluster.reader import Reader
 from interlock.cluster.reporter import Reporter
-from interlock.runtime.controller import Controller, Edge
+from interlock.runtime.controller import SETTLE_SECONDS, Controller, Edge
 from interlock.runtime.workqueue import WorkQueue
 from tests.requirements import requirement
 from tests.support.builders import (
@@ -163,6 +163,18 @@ async def test_a_restart_in_mid_soak_looks_again_at_the_same_moment_as_before() 
 def due_in(operator: Operator) -> float:
     timer = operator.queue._timers[KEY]  # noqa: SLF001 - a look that is due in an hour cannot be waited for
     return timer.when() - asyncio.get_running_loop().time()
+
+
+@requirement("operator.converges")
+async def test_whoever_has_written_or_entered_a_stage_is_looked_at_again_unasked_and_whoever_stands_is_not() -> None:
+    """An operator that ends between two writes may leave nothing behind that anybody would tell of."""
+    operator = Operator()
+    operator.apply(an_agent())
+
+    await operator.look()
+    assert due_in(operator) <= SETTLE_SECONDS
+    await operator.converge()
+    assert operator.queue._timers == {}  # noqa: SLF001 - a look that never comes cannot be waited for
 
 
 def writes_of(client: FakeClient) -> list[tuple[str, str]]:
