@@ -105,7 +105,11 @@ def _env(chosen: argparse.Namespace, settings: Settings) -> None:
     cluster = kind.find(chosen.name, settings)
     if cluster is None:
         raise ClusterError(f"there is no kind cluster {chosen.name}; `python -m tools.cluster up` makes one")
-    values = {**cluster.engine.environment, "KUBECONFIG": str(cluster.kubeconfig)}
+    values = {
+        **cluster.engine.environment,
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "KUBECACHEDIR": str(cluster.kubeconfig.parent / "kubectl-cache"),
+    }
     for name, value in values.items():
         print(f"export {name}={shlex.quote(value)}")
     print(f'export PATH={shlex.quote(str(cluster.kubectl.parent))}:"$PATH"')

@@ -12,7 +12,7 @@ from tools.cluster.engine import Engine
 from tools.cluster.errors import StepFailedError
 from tools.cluster.locks import Lock, held, try_lock
 from tools.cluster.process import CommandFailedError, run, say, succeeds
-from tools.cluster.settings import Settings, from_environment
+from tools.cluster.settings import EngineChoice, Settings, from_environment
 
 DEFAULT_NAME = "interlock"
 DEFAULT_CONFIG = Path(__file__).parents[2] / "kind-config.yaml"
@@ -156,15 +156,17 @@ def delete(name: str, docker: Engine, settings: Settings) -> None:
 
 
 def down(wanted: Sequence[str] | None, settings: Settings) -> None:
-    """Deletes clusters (None: all of ours that no living process has claimed), and ends the private engine once it has none left.
+    """Deletes clusters and ends the private engine once it has none left.
+
+    Args:
+        wanted: their names; None for all of ours that no living process has claimed.
+        settings: where things lie.
 
     Leaves nothing on the machine but the cache, also after everything was killed; never touches an engine that was
     there before, nor clusters without our prefix.
     """
     docker = _engine_to_clean(settings)
     if docker is None:
-        private_engine.stop(settings)
-        shutil.rmtree(settings.run / "kind", ignore_errors=True)
         return
     for name in _unclaimed(docker, settings) if wanted is None else wanted:
         if _nodes(docker, contexts.check_name(name)):
@@ -198,11 +200,12 @@ def _unclaimed(docker: Engine, settings: Settings) -> list[str]:
 def _engine_to_clean(settings: Settings) -> Engine | None:
     """The engine with our clusters; a private one that crashed with some is started once more to delete them."""
     docker = engine.running(settings)
-    if (docker is None or not docker.is_private) and private_engine.has_crashed(settings):
-        say("engine: the private one has crashed")
-        private_engine.stop(settings)
-        if docker is None and private_engine.has_containers(settings):
-            return engine.ensure(settings)
+    if settings.engine is EngineChoice.EXISTING or not private_engine.has_crashed(settings):
+        return docker
+    say("engine: the private one has crashed")
+    private_engine.stop(settings)
+    if docker is None and private_engine.has_containers(settings):
+        return engine.ensure(settings)
     return docker
 
 

@@ -66,7 +66,10 @@ def is_running(settings: Settings) -> bool:
 def impossible() -> str | None:
     """The sentence that says why there can be none here, or None."""
     if not debian.can_install():
-        return "no Docker engine answers, and starting a private one needs root on Debian or Ubuntu"
+        return (
+            "no Docker engine answers, and starting a private one needs root on Debian or Ubuntu; "
+            "all tests but those marked `kind` run all the same"
+        )
     return None
 
 

@@ -160,7 +160,10 @@ def impossible(settings: Settings) -> str | None:
         return None
     if settings.parts is PartsChoice.AUTO and releases.answers(f"{KUBERNETES_RELEASES}/"):
         return None
-    return f"no release server answers, and building the programs needs Go {golang.WANTED} or newer"
+    return (
+        f"no release server answers, and building the programs needs Go {golang.WANTED} or newer; "
+        "all tests but those marked `api` or `kind` run all the same"
+    )
 
 
 def ensure_built(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
