@@ -140,7 +140,6 @@ class Channel:
         self._stop_waiting()
         self._pipes.discard_unread()
         os.close(self._writer)
-        self._outbox.clear()
         self._on_end(why)
 
     def close(self) -> None:

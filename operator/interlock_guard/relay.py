@@ -61,16 +61,10 @@ class Waiting:
 
 
 class Relay:
-    """Passes answers back, and lets go of every open stream at once when the guard is cut off."""
+    """Passes answers back."""
 
     def __init__(self, live: LiveState) -> None:
         self._live = live
-        self._streams: dict[Call, web.Request] = {}
-
-    def abort_streams(self) -> None:
-        """End every stream that has begun, in the middle of what it says."""
-        for http in self._streams.values():
-            abort(http)
 
     async def wait(self, waiting: Waiting, progress: ProgressQueue | None) -> web.StreamResponse:
         """Return the answer: in one piece, or at the end of a stream if there was progress before it."""
@@ -79,29 +73,27 @@ class Relay:
             reply = self._reply(waiting, await waiting.call.future)
             if stream is None:
                 return to_response(reply)
-            if not reply.is_answer:
-                abort(
-                    waiting.http
-                )  # its status is sent already: an end without an answer is all that can still be said
-            else:
+            if reply.is_answer:
                 await stream.write(_event(reply.body))
                 await stream.write_eof()
+            elif waiting.http.transport is not None:
+                # Its status is sent already: an end without an answer is all that can still be said.
+                waiting.http.transport.abort()
         except (asyncio.CancelledError, ConnectionError):
             # Nobody is left to hear the answer, and there is no resumption: better that the server stops.
             waiting.upstream.abandon(waiting.call, "the client hung up")
             raise
         else:
             return stream
-        finally:
-            self._streams.pop(waiting.call, None)
 
     async def _stream_progress(self, waiting: Waiting, progress: ProgressQueue) -> web.StreamResponse | None:
         stream: web.StreamResponse | None = None
         waiting.call.future.add_done_callback(progress.end)
         while (event := await progress.get()) is not None:
+            if check_cut(self._live.bundle, self._live.state) is not None:
+                continue  # it came before a kill and is passed on after it
             if stream is None:
                 stream = web.StreamResponse(headers=_STREAM_HEADERS)
-                self._streams[waiting.call] = waiting.http
                 await stream.prepare(waiting.http)
             await stream.write(event)
         return stream
@@ -114,12 +106,6 @@ class Relay:
         if isinstance(outcome, Deny):
             return deny(waiting.request, outcome)
         return answer(waiting.request, outcome, self._live.bundle, waiting.source)
-
-
-def abort(http: web.Request) -> None:
-    """Close a client's connection at once, whatever is still on its way to it."""
-    if http.transport is not None:
-        http.transport.abort()
 
 
 def _event(message: bytes) -> bytes:

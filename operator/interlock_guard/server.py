@@ -82,10 +82,12 @@ class Endpoint:
         )
 
     def _follow(self) -> None:
-        """Once nothing may go out any more, close at once what is still going out."""
+        """Once nothing may go out any more, close at once what is still going out.
+
+        Calls and streams that wait for a server need nothing here: the sources have answered them with the denial.
+        """
         if check_cut(self._live.bundle, self._live.state) is None:
             return
-        self._relay.abort_streams()
         connections = [] if self.runner.server is None else self.runner.server.connections
         for connection in connections:
             transport = connection.transport

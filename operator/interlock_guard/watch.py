@@ -22,7 +22,6 @@ _REPLY_SECONDS: Final = 10.0
 _BACKOFF_SECONDS: Final = 0.1
 _MAX_BACKOFF_SECONDS: Final = 3.0
 _MAX_OBJECT: Final = 8 * 1024 * 1024
-_GONE: Final = 410
 _OK: Final = 200
 
 KubernetesObject = Mapping[str, Any]
@@ -105,31 +104,25 @@ class ObjectWatch:
         )
         timeout = _timeout(self._watch_seconds + _REPLY_SECONDS)
         async with self._session.get(url, headers=self._headers(), timeout=timeout, allow_redirects=False) as response:
-            if response.status == _GONE:
-                return
             if response.status != _OK:
                 raise WatchBroken(f"watch of {self._target.name}: HTTP {response.status}")
             buffer = b""
             async for chunk in response.content.iter_any():
                 *lines, buffer = (buffer + chunk).split(b"\n")
                 for line in lines:
-                    if line.strip() and not self._take(parse_json(line)):
-                        return
+                    if line.strip():
+                        self._take(parse_json(line))
                 if len(buffer) > _MAX_OBJECT:
                     raise WatchBroken("an event is too large")
 
-    def _take(self, event: Any) -> bool:
-        """Take one event in; return whether the watch goes on."""
+    def _take(self, event: Any) -> None:
         kind, found = event.get("type"), event.get("object")
         if kind in {"ADDED", "MODIFIED"}:
             self._sink.see(found)
         elif kind == "DELETED":
             self._sink.see(None)
         elif kind == "ERROR":
-            if found.get("code") == _GONE:
-                return False
-            raise WatchBroken(f"watch of {self._target.name}: {found.get('message')}")
-        return True
+            raise WatchBroken(f"watch of {self._target.name}: {found.get('message')}")  # such as: too old
 
     def _headers(self) -> dict[str, str]:
         # Read each time: the kubelet replaces the token before it expires.

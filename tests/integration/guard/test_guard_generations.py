@@ -168,6 +168,17 @@ async def test_a_client_cancels_its_own_call_and_nobody_elses(bench: Bench) -> N
     other.cancel()
 
 
+async def test_a_cancellation_without_a_session_is_nobodys(bench: Bench) -> None:
+    waiting = asyncio.create_task(bench.client.request("tools/call", {"name": "never"}))
+    await in_flight(bench, 1)
+    cancel = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'
+    assert (await bench.client.post(cancel)).status == 202
+    assert (await bench.client.call("echo")).reason is None
+    assert not waiting.done()
+    assert 'interlock_guard_calls_in_flight{source="crm"} 1' in await bench.guard.metrics()
+    waiting.cancel()
+
+
 async def test_the_65th_call_in_flight_is_refused(bench: Bench) -> None:
     waiting = [asyncio.create_task(bench.client.call("never")) for _ in range(64)]
     await in_flight(bench, 64)

@@ -74,6 +74,17 @@ async def test_a_kill_breaks_an_open_stream_off(bench: Bench) -> None:
             await asyncio.wait_for(response.content.read(), 5)
 
 
+async def test_a_kill_breaks_off_an_answer_that_is_still_going_out(bench: Bench) -> None:
+    params = {"name": "large", "arguments": {"bytes": 15 * 1024 * 1024}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    async with bench.client.session.post(bench.client.url, json=message) as response:
+        assert await response.content.readany()  # and then no more, so that most of it waits in the guard
+        bench.api.kill("data leak")
+        await answers_with(bench, "Killed")
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.content.read()
+
+
 async def test_a_killed_agents_server_is_not_even_spoken_to(api: FakeApiServer, guard: Guard, bench: Bench) -> None:
     bench.api.kill("data leak")
     await answers_with(bench, "Killed")
