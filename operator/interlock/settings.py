@@ -21,6 +21,9 @@ class Settings(BaseSettings):
     telemetry_port: int = Field(default=8080, ge=0, le=65535)
     """Where /healthz and /metrics are served; 0 takes a free port."""
 
+    watch_late_seconds: float = Field(default=60, gt=0)
+    """How much later than our second watch kopf's may see a change, or the reverse, before /healthz says it is dead."""
+
     workers: int = Field(default=16, ge=1, le=64)
     """How many agents are looked at at the same time."""
 

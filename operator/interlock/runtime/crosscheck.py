@@ -17,9 +17,11 @@ class CrossCheck:
 
     Args:
         clock: Monotonic seconds.
+        late_seconds: How much later than the other a side may see a change.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, *, late_seconds: float = LATE_SECONDS) -> None:
+        self._late_seconds = late_seconds
         self._clock = clock
         self._lock = threading.Lock()
         self._seen: dict[str, dict[Hashable, int]] = {"handlers": {}, "second watch": {}}
@@ -65,6 +67,6 @@ class CrossCheck:
         now = self._clock()
         with self._lock:
             for (side, key), since in self._late.items():
-                if now - since > LATE_SECONDS:
-                    return f"the {side} did not see a change of {key} within {LATE_SECONDS:.0f} s"
+                if now - since > self._late_seconds:
+                    return f"the {side} did not see a change of {key} within {self._late_seconds:.0f} s"
         return None
