@@ -124,11 +124,18 @@ class OperatorProcess:
     def _environment(self) -> dict[str, str]:
         ours = {
             "PYTHONPATH": str(ROOT / "operator"),
+            "PYTHONFAULTHANDLER": "1",
             "INTERLOCK_KUBECONFIG": str(self.kubeconfig),
             "INTERLOCK_TELEMETRY_PORT": str(self._port),
         }
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INTERLOCK_", "KUBE"))}
         return inherited | ours | dict(self.environment)
+
+    def _abort(self) -> None:
+        """End it so that its log shows where every thread was."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGABRT)
+        self._process.wait(STOP_SECONDS)
 
     def _wait_for_start(self, begin: int) -> None:
         deadline = time.monotonic() + START_SECONDS
@@ -136,7 +143,7 @@ class OperatorProcess:
             if not self.is_running:
                 raise OperatorDied(f"it ended while it started\n{self.tail()}")
             if time.monotonic() > deadline:
-                self.kill()
+                self._abort()
                 raise OperatorDied(f"it was not up within {START_SECONDS:.0f} s\n{self.tail()}")
             time.sleep(0.05)
 

@@ -54,6 +54,23 @@ class Operators:
     def tail(self) -> str:
         return self._running.tail() if self._running else ""
 
+    def audit_offset(self) -> int:
+        """Return where the API server's audit log ends now."""
+        assert self.cluster.audit_log is not None
+        return self.cluster.audit_log.stat().st_size
+
+    def writes(self, offset: int) -> list[dict[str, str]]:
+        """Return what the operator has written since, by the audit log, Events apart."""
+        assert self.cluster.audit_log is not None
+        with self.cluster.audit_log.open("rb") as log:
+            log.seek(offset)
+            entries = [json.loads(line) for line in log.read().splitlines() if line.endswith(b"}")]
+        return [
+            {"verb": entry["verb"], "uri": entry["requestURI"]}
+            for entry in entries
+            if entry["user"]["username"] == USER and entry.get("objectRef", {}).get("resource") != "events"
+        ]
+
     def kubeconfig(self, url: str = "") -> Path:
         """Write a kubeconfig with a token of the operator's own ServiceAccount: it can do what it may, no more."""
         path = self.folder / f"kubeconfig-{abs(hash(url))}"
@@ -172,27 +189,6 @@ def a_room(api: Api) -> Iterator[Room]:
     api.delete_all("agents", name)
     eventually(lambda: not api.listed("agents", name), "the test's Agents are gone", CLEAN_SECONDS)
     api.request("DELETE", f"/api/v1/namespaces/{name}")
-
-
-@pytest.fixture
-def audit(cluster: kwok.KwokCluster) -> Callable[[int], list[dict[str, str]]]:
-    """The operator's writes in the API server's own audit log, from an offset on, Events apart."""
-    assert cluster.audit_log is not None
-    log = cluster.audit_log
-
-    def read(offset: int) -> list[dict[str, str]]:
-        with log.open("rb") as file:
-            file.seek(offset)
-            entries = [json.loads(line) for line in file.read().splitlines() if line.endswith(b"}")]
-        return [
-            {"verb": entry["verb"], "uri": entry["requestURI"]}
-            for entry in entries
-            if entry["user"]["username"] == USER
-            and entry["verb"] in ("create", "update", "patch", "delete", "deletecollection")
-            and entry["objectRef"]["resource"] != "events"
-        ]
-
-    return read
 
 
 @pytest.hookimpl(wrapper=True)

@@ -28,6 +28,12 @@ class Call:
     method: str
     path: str
     content_type: str
+    accept: str
+
+    @property
+    def is_metadata_only(self) -> bool:
+        """Whether it asks for names, labels and annotations only."""
+        return "PartialObjectMetadata" in self.accept
 
     @property
     def is_write(self) -> bool:
@@ -128,7 +134,7 @@ class FaultProxy:
         await self._session.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        call = Call(request.method, request.raw_path, request.content_type)
+        call = Call(request.method, request.raw_path, request.content_type, request.headers.get("Accept", ""))
         await self._hold(self._stalled, call)
         url = f"https://{self._access.host}:{self._access.port}{request.raw_path}"
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _DROPPED}

@@ -1,7 +1,7 @@
 """No pod without governance, orchestration and action: refused while it lives, healed when the missing thing comes.
 
-The admission policies that would refuse most of this are not installed: an older CRD, a policy that was deleted later or
-an installation without them must not let an agent run.
+The admission policies that would refuse most of this are not installed: an older CRD, a policy that was deleted
+later or an installation without them must not let an agent run.
 """
 
 import copy
@@ -57,18 +57,19 @@ def _drop_rules(schema: Json) -> None:
         _drop_rules(schema["items"])
 
 
-@pytest.mark.parametrize(
-    ("missing", "reason", "sentence"),
-    [
-        ("owner", "OwnerMissing", "spec.owner is missing: write the name and e-mail address of the person"),
-        ("purpose", "PurposeMissing", "spec.purpose is missing: say in one sentence"),
-        ("policyRef", "PolicyRefMissing", "spec.policyRef is missing: write the name of the AgentPolicy"),
-        ("environment", "EnvironmentInvalid", "spec.environment and spec.rollout are both missing"),
-    ],
-)
+MISSING = {
+    "owner": ("OwnerMissing", "spec.owner is missing: write the name and e-mail address of the person"),
+    "purpose": ("PurposeMissing", "spec.purpose is missing: say in one sentence"),
+    "policyRef": ("PolicyRefMissing", "spec.policyRef is missing: write the name of the AgentPolicy"),
+    "environment": ("EnvironmentInvalid", "spec.environment and spec.rollout are both missing"),
+}
+
+
+@pytest.mark.parametrize("missing", MISSING)
 def test_an_agent_that_an_older_crd_let_in_never_gets_a_pod(
-    operator: OperatorProcess, old_crd: None, room: Room, missing: str, reason: str, sentence: str
+    operator: OperatorProcess, old_crd: None, room: Room, missing: str
 ) -> None:
+    reason, sentence = MISSING[missing]
     room.furnish("triage")
     manifest = objects.agent("triage")
     del manifest["spec"][missing]

@@ -1,0 +1,62 @@
+"""The least that a kopf operator can do here: one handler, the same children by the same client, one status write.
+
+It judges nothing, keeps nothing, heals nothing and knows no kill switch: what is measured beside it is the price of all
+that. The children are a template that is filled in, not built.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import kopf
+
+from interlock.cluster.client import Client
+from interlock.cluster.kinds import BY_KIND
+
+AGENT_NAME = "agent-name"
+AGENT_UID = "agent-uid"
+IN_FLIGHT = 40  # as many as the operator
+
+
+class Bare:
+    """What the handler needs."""
+
+    def __init__(self, client: Client, template: str) -> None:
+        self.client = client
+        self.template = template
+        self.slots = asyncio.Semaphore(IN_FLIGHT)
+
+    async def apply(self, manifest: dict[str, Any]) -> None:
+        """Apply one child."""
+        path = BY_KIND[manifest["kind"]].path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        async with self.slots:
+            await self.client.apply(path, manifest, "bare")
+
+
+async def create(name: str, uid: str, memo: Bare, patch: kopf.Patch, **_: Any) -> None:
+    """Apply all children, then tell that it was done."""
+    children = json.loads(memo.template.replace(AGENT_NAME, name).replace(AGENT_UID, uid))
+    await asyncio.gather(*(memo.apply(child) for child in children))
+    patch.status["observedGeneration"] = 1
+
+
+async def run(kubeconfig: Path, template: Path) -> None:
+    """Run until a signal ends it."""
+    logging.basicConfig(level=logging.INFO)
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    os.environ["KUBECONFIG"] = str(kubeconfig)
+    registry = kopf.OperatorRegistry()
+    kopf.on.create("interlock.dev", "v1alpha1", "agents", registry=registry)(create)
+    kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    memo = Bare(await Client.connect(kubeconfig), template.read_text(encoding="utf-8"))
+    await kopf.operator(registry=registry, settings=settings, memo=memo, clusterwide=True, standalone=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2])))

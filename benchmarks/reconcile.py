@@ -1,0 +1,366 @@
+"""Agents per second to Ready, beside a bare kopf handler on the same machine in the same run.
+
+Each run has a fresh kwok cluster: a real API server with etcd, controllers and scheduler; nodes and pods are simulated.
+The clock runs from the first Agent's creation until every Agent has its status and every Deployment its pod. Requests
+are counted in the API server's audit log. The last line is JSON.
+"""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.bare_handler import AGENT_NAME, AGENT_UID
+from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.mcpbinding import MCPBinding
+from interlock.deployment.placement import BoundSource, Placement
+from interlock.deployment.plan import desired_children
+from interlock.deployment.revision import revision_of
+from tests.integration.operator import objects
+from tests.integration.operator.api import Access, Api, Json, Refused
+from tests.support.operator_process import OperatorProcess, cpu_seconds
+from tools.cluster import kwok
+
+ROOT = Path(__file__).parents[1]
+AUDIT_POLICY = Path(__file__).parent / "audit-policy.yaml"
+NAMESPACE = "bench"
+CLUSTER = "interlock-bench"
+CREATORS = 8
+NODES = 20
+ROW_LENGTH = 60
+RUN_SECONDS = 300.0
+QUIET_SECONDS = 3.0
+RESTART_SECONDS = 20.0
+WRITES = ("create", "update", "patch", "delete", "deletecollection")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one run has shown."""
+
+    agents: int
+    seconds: float
+    cpu_seconds: float
+    rss_mb: float
+    reads: int
+    writes: int
+    events: int
+    cluster_cpu_seconds: dict[str, float]
+    restart_writes: int = 0
+    restart_seconds: float = 0.0
+
+    @property
+    def per_second(self) -> float:
+        """Agents per second."""
+        return self.agents / self.seconds
+
+
+class Cluster:
+    """A fresh cluster, prepared for so many Agents."""
+
+    def __init__(self, made: kwok.KwokCluster, agents: int) -> None:
+        assert made.audit_log is not None
+        self.made = made
+        self.agents = agents
+        self.api = Api(Access.of(made.kubeconfig))
+        self._log = made.audit_log
+        self._offset = 0
+
+    def prepare(self) -> None:
+        """Install the CRDs, the namespace, the policy and the binding."""
+        kubectl = [str(self.made.kubectl), "--kubeconfig", str(self.made.kubeconfig)]
+        for command in (
+            ("apply", "--server-side", "-k", "crds"),
+            ("wait", "--for=condition=Established", "--timeout=30s", "crd/agents.interlock.dev"),
+            ("create", "namespace", NAMESPACE),
+        ):
+            subprocess.run([*kubectl, *command], cwd=ROOT, check=True, timeout=60, stdout=subprocess.DEVNULL)
+        names = [f"agent-{number:04}" for number in range(self.agents)]
+        rows = [names[start : start + ROW_LENGTH] for start in range(0, len(names), ROW_LENGTH)]
+        policy = objects.policy("x")
+        row = policy["spec"]["dataAccess"][0]
+        policy["spec"]["dataAccess"] = [row | {"agents": part} for part in rows]
+        retried(lambda: self.api.create(policy, NAMESPACE))
+        retried(lambda: self.api.create(objects.binding(), NAMESPACE))
+        retried(lambda: self.api.listed("agents", NAMESPACE))
+
+    def create_agents(self) -> None:
+        """Create all Agents, several at a time."""
+        with ThreadPoolExecutor(CREATORS) as pool:
+            list(pool.map(self._create_some, range(CREATORS)))
+
+    def mark(self) -> None:
+        """Count requests from now on."""
+        self._offset = self._log.stat().st_size
+
+    def requests(self) -> Counter[str]:
+        """Count what operator or handler have asked for since the mark: reads, writes, events."""
+        counted: Counter[str] = Counter()
+        with self._log.open("rb") as log:
+            log.seek(self._offset)
+            for line in log:
+                entry = json.loads(line)
+                if entry.get("userAgent", "").startswith(("interlock", "kopf")):
+                    is_event = entry.get("objectRef", {}).get("resource") == "events"
+                    is_write = entry["verb"] in WRITES
+                    counted["events" if is_event else "writes" if is_write else "reads"] += 1
+        return counted
+
+    def processor_times(self) -> dict[str, float]:
+        """Return the CPU seconds of every part of the cluster by now."""
+        times = {}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                program = path.read_bytes().split(b"\0")[0].decode()
+                if f"/clusters/{CLUSTER}/" in program:
+                    times[Path(program).name] = cpu_seconds(int(path.parent.name))
+            except OSError:  # it has just ended
+                continue
+        return times
+
+    def _create_some(self, creator: int) -> None:
+        client = Api(self.api.access)
+        for number in range(creator, self.agents, CREATORS):
+            client.create(objects.agent(f"agent-{number:04}"), NAMESPACE)
+        client.close()
+
+
+def retried(ask: Callable[[], Any]) -> None:
+    """Ask until a kind that has just been installed is served."""
+    deadline = time.monotonic() + RESTART_SECONDS
+    while True:
+        try:
+            ask()
+        except Refused:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+class Progress:
+    """Follows Agents and Deployments until all of them are done."""
+
+    def __init__(self, api: Api, wanted: int, is_done: Callable[[Json], bool]) -> None:
+        self._remaining = {"agents": wanted, "deployments": wanted}
+        self._checks = {"agents": is_done, "deployments": is_available}
+        self._api = api
+        self._threads = [threading.Thread(target=self._follow, args=(plural,), daemon=True) for plural in self._checks]
+
+    def start(self) -> None:
+        """Begin to follow."""
+        for thread in self._threads:
+            thread.start()
+
+    def wait(self) -> None:
+        """Wait until all is done."""
+        deadline = time.monotonic() + RUN_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():
+                raise SystemExit(f"not done within {RUN_SECONDS:.0f} s: {self._remaining} left")
+
+    def _follow(self, plural: str) -> None:
+        done: set[str] = set()
+        wanted, check = self._remaining[plural], self._checks[plural]
+        for event in watch(self._api.access, plural):
+            if check(event["object"]):
+                done.add(event["object"]["metadata"]["name"])
+                self._remaining[plural] = wanted - len(done)
+            if len(done) == wanted:
+                return
+
+
+def watch(access: Access, plural: str) -> Iterator[Json]:
+    """Yield the events of one collection."""
+    group = {"agents": "/apis/interlock.dev/v1alpha1", "deployments": "/apis/apps/v1"}[plural]
+    connection = access.connect(RUN_SECONDS)
+    connection.request("GET", f"{group}/namespaces/{NAMESPACE}/{plural}?watch=1&timeoutSeconds={RUN_SECONDS:.0f}")
+    answer = connection.getresponse()
+    while line := answer.readline():
+        yield json.loads(line)
+
+
+def is_available(deployment: Json) -> bool:
+    """Whether the pod of a Deployment serves."""
+    return bool(deployment.get("status", {}).get("availableReplicas", 0) >= 1)
+
+
+def is_ready(agent: Json) -> bool:
+    """Whether the operator has brought the Agent to Ready."""
+    conditions = agent.get("status", {}).get("conditions", [])
+    return any((found["type"], found["status"]) == ("Ready", "True") for found in conditions)
+
+
+def is_told(agent: Json) -> bool:
+    """Whether the bare handler has written the Agent's status."""
+    return "observedGeneration" in agent.get("status", {})
+
+
+@contextmanager
+def cluster(agents: int) -> Iterator[Cluster]:
+    """Make a cluster for one run."""
+    options = kwok.KwokOptions(nodes=NODES, audit_policy=AUDIT_POLICY, unlimited_qps=True)
+    made = kwok.create(CLUSTER, options)
+    try:
+        prepared = Cluster(made, agents)
+        prepared.prepare()
+        yield prepared
+    finally:
+        made.delete()
+
+
+def measure(prepared: Cluster, process: OperatorProcess, is_done: Callable[[Json], bool]) -> Run:
+    """Create all Agents and measure until they are done."""
+    progress = Progress(prepared.api, prepared.agents, is_done)
+    progress.start()
+    before, cpu = prepared.processor_times(), process.cpu_seconds()
+    prepared.mark()
+    started = time.monotonic()
+    prepared.create_agents()
+    progress.wait()
+    seconds = time.monotonic() - started
+    time.sleep(QUIET_SECONDS)  # late writes count
+    requests = prepared.requests()
+    after = prepared.processor_times()
+    return Run(
+        agents=prepared.agents,
+        seconds=seconds,
+        cpu_seconds=process.cpu_seconds() - cpu,
+        rss_mb=process.peak_rss_mb(),
+        reads=requests["reads"],
+        writes=requests["writes"],
+        events=requests["events"],
+        cluster_cpu_seconds={name: round(after[name] - before.get(name, 0.0), 1) for name in sorted(after)},
+    )
+
+
+def run_operator(agents: int, folder: Path) -> Run:
+    """Measure the operator, and what it writes after a restart."""
+    with cluster(agents) as prepared:
+        process = OperatorProcess(prepared.made.kubeconfig, folder / "operator.log")
+        process.start()
+        try:
+            run = measure(prepared, process, is_ready)
+            process.stop()
+            prepared.mark()
+            started = time.monotonic()
+            process.start()
+            restart_seconds = time.monotonic() - started
+            looked = process.metric("interlock_reconciles_total")
+            deadline = time.monotonic() + RESTART_SECONDS
+            while looked < agents and time.monotonic() < deadline:
+                time.sleep(0.2)
+                looked = process.metric("interlock_reconciles_total")
+            assert looked >= agents, f"only {looked} of {agents} were looked at after the restart"
+            time.sleep(QUIET_SECONDS)
+            requests = prepared.requests()
+        finally:
+            process.stop()
+    return dataclasses.replace(
+        run,
+        restart_writes=requests["writes"] + requests["events"],
+        restart_seconds=restart_seconds,
+    )
+
+
+def run_bare(agents: int, folder: Path) -> Run:
+    """Measure the bare handler."""
+    template = folder / "children.json"
+    template.write_text(json.dumps(children_template()), encoding="utf-8")
+    with cluster(agents) as prepared:
+        command = (sys.executable, "-m", "benchmarks.bare_handler", str(prepared.made.kubeconfig), str(template))
+        process = OperatorProcess(prepared.made.kubeconfig, folder / "bare.log", {}, command, "authentication has finished")
+        process.start()
+        try:
+            return measure(prepared, process, is_told)
+        finally:
+            process.stop()
+
+
+def children_template() -> list[Json]:
+    """Return the children that the operator makes of an Agent here, with placeholders for name and uid."""
+    raw = objects.agent(AGENT_NAME)
+    raw["metadata"] |= {"namespace": NAMESPACE, "uid": AGENT_UID, "generation": 1, "resourceVersion": "1"}
+    raw["metadata"].pop("annotations")
+    agent = Agent.model_validate(raw)
+    policy = AgentPolicy.model_validate(_stored(objects.policy(AGENT_NAME)))
+    binding = MCPBinding.model_validate(_stored(objects.binding()))
+    placement = Placement(
+        agent=agent,
+        policy=policy,
+        stage=agent.spec.stages[0],
+        revision=revision_of(agent.spec),
+        sources=(BoundSource("crm", binding),),
+        replicas=1,
+        guard_image="interlock/guard:dev",
+    )
+    return list(desired_children(placement))
+
+
+def _stored(manifest: Json) -> Json:
+    server = {"namespace": NAMESPACE, "uid": "1", "generation": 1, "resourceVersion": "1"}
+    return manifest | {"metadata": manifest["metadata"] | server}
+
+
+def say(name: str, run: Run) -> None:
+    """Print one run."""
+    figures: dict[str, Any] = {
+        "agents": run.agents,
+        "agents_per_second": round(run.per_second, 1),
+        "seconds": round(run.seconds, 2),
+        "cpu_seconds": round(run.cpu_seconds, 2),
+        "rss_mb": round(run.rss_mb, 1),
+        "requests_per_agent": round((run.reads + run.writes + run.events) / run.agents, 2),
+        "writes_per_agent": round(run.writes / run.agents, 2),
+        "events_per_agent": round(run.events / run.agents, 2),
+        "cluster_cpu_seconds": run.cluster_cpu_seconds,
+    }
+    print(f"{name}: {json.dumps(figures)}", flush=True)
+
+
+def summary(ours: Run, bare: Run) -> dict[str, float]:
+    """Return the figures that are compared from version to version."""
+    return {
+        "agents": ours.agents,
+        "agents_per_second": round(ours.per_second, 1),
+        "bare_agents_per_second": round(bare.per_second, 1),
+        "ratio": round(ours.seconds / bare.seconds, 2),
+        "writes_per_agent": round(ours.writes / ours.agents, 2),
+        "events_per_agent": round(ours.events / ours.agents, 2),
+        "restart_writes": ours.restart_writes,
+        "restart_seconds": round(ours.restart_seconds, 1),
+        "rss_mb": round(ours.rss_mb, 1),
+        "cpu_ms_per_agent": round(1000 * ours.cpu_seconds / ours.agents, 1),
+        "bare_cpu_ms_per_agent": round(1000 * bare.cpu_seconds / bare.agents, 1),
+    }
+
+
+def main() -> None:
+    """Measure each size, the bare handler first."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--agents", type=int, nargs="+", default=[200, 1000])
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
+        for agents in arguments.agents:
+            bare = run_bare(agents, Path(folder))
+            say("bare handler", bare)
+            ours = run_operator(agents, Path(folder))
+            say("operator", ours)
+            print(json.dumps(summary(ours, bare)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Invariant 8: ending the operator at any write leaves a state from which the next start comes to the same end.
+
+The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before it hears of it; n runs
+from one to all writes of an undisturbed run: a new Agent up to its second stage, so that children that come and
+children that go are among them.
+"""
+
+import json
+import os
+import signal
+from typing import Any
+
+import pytest
+
+from tests.integration.operator.api import Json, eventually
+from tests.integration.operator.conftest import Operators
+from tests.integration.operator.fault_proxy import FaultProxy
+from tests.integration.operator.world import Room
+from tests.requirements import requirement
+
+pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
+
+END_SECONDS = 30.0
+MOST_WRITES = 40
+SERVER_FIELDS = ("clusterIP", "clusterIPs")
+
+
+def staged() -> Json:
+    """Two stages, the first one as short as can be."""
+    return {
+        "stages": [
+            {"name": "staging", "environment": "staging", "minDuration": "1s"},
+            {"name": "everywhere", "environment": "production"},
+        ]
+    }
+
+
+def end_state(room: Room, name: str) -> Any:
+    """Return all that must be the same however often the operator was ended: children, conditions, stage."""
+    status = room.agent(name)["status"]
+    children = {
+        kind: sorted((without_own_name(child, name) for child in found), key=json.dumps)
+        for kind, found in room.children(name).items()
+    }
+    conditions = [(found["type"], found["status"], found["reason"]) for found in status["conditions"]]
+    stage = {part: status["stage"][part] for part in ("name", "environment", "revision")}
+    return {"children": children, "conditions": conditions, "stage": stage, "kill": status.get("kill")}
+
+
+def without_own_name(child: Json, name: str) -> Json:
+    """Return what must be the same from agent to agent: each run has one of its own in a namespace of its own."""
+    spec = {part: value for part, value in child.items() if part not in ("metadata", "status")}
+    for field in SERVER_FIELDS:
+        spec.get("spec", {}).pop(field, None)
+    metadata = child["metadata"]
+    kept = {"name": metadata["name"], "labels": metadata["labels"], "owners": len(metadata["ownerReferences"])}
+    text = json.dumps(spec | kept, sort_keys=True).replace(metadata["ownerReferences"][0]["uid"], "UID")
+    loaded: Json = json.loads(text.replace(metadata["namespace"], "NAMESPACE").replace(name, "NAME"))
+    return loaded
+
+
+def wait_for_end(room: Room, name: str) -> Any:
+    """Wait until the Agent serves in its last stage and nothing of the first is left."""
+
+    def is_there() -> bool:
+        status = room.agent(name).get("status", {})
+        ready = room.condition(name, "Ready").get("status") == "True"
+        last = status.get("stage", {}).get("name") == "everywhere" and "readySince" in status["stage"]
+        return ready and last and len(room.children(name).get("Deployment", [])) == 1
+
+    eventually(is_there, f"{name} serves everywhere", END_SECONDS)
+    return end_state(room, name)
+
+
+@requirement("operator.converges")
+def test_ending_the_operator_at_any_write_leads_to_the_same_end(
+    operators: Operators, proxy: FaultProxy, room: Room
+) -> None:
+    operator = operators.use(proxy.url)
+    room.furnish("agent-00", *(f"agent-{number:02}" for number in range(1, MOST_WRITES)))
+    with proxy.counting() as writes:
+        room.create("agent-00", rollout=staged())
+        undisturbed = wait_for_end(room, "agent-00")
+    total = len(writes.calls)
+    assert total < MOST_WRITES
+    for number in range(1, total + 1):
+        name = f"agent-{number:02}"
+        with proxy.counting(number, lambda: os.kill(operator.pid, signal.SIGKILL)):
+            room.create(name, rollout=staged())
+            assert operator.wait(END_SECONDS) == -signal.SIGKILL, f"there was no write {number}"
+        operator.start()
+        assert wait_for_end(room, name) == undisturbed, f"ended after write {number}"
+    operators.stop()

@@ -1,0 +1,87 @@
+"""Honest health: a watch that is dead is told, an API server that is away is waited for."""
+
+import pytest
+
+from tests.integration.operator import objects
+from tests.integration.operator.api import Api, eventually
+from tests.integration.operator.conftest import Operators
+from tests.integration.operator.fault_proxy import Call, FaultProxy
+from tests.integration.operator.world import Room
+from tests.support.operator_process import OperatorProcess
+
+pytestmark = pytest.mark.api
+
+LATE_SECONDS = "3"
+BACK_SECONDS = 60.0
+
+
+def is_watch_of_kopf(call: Call) -> bool:
+    """A watch of Agents with whole objects; the kill path's asks for metadata only."""
+    return "/agents?" in call.path and "watch=" in call.path and not call.is_metadata_only
+
+
+def is_watch_of_kill_path(call: Call) -> bool:
+    return "/agents?" in call.path and "watch=" in call.path and call.is_metadata_only
+
+
+@pytest.fixture
+def impatient(proxy: FaultProxy, operators: Operators) -> OperatorProcess:
+    """An operator behind the proxy that waits 3 s for a late watch."""
+    return operators.use(proxy.url, INTERLOCK_WATCH_LATE_SECONDS=LATE_SECONDS)
+
+
+def test_an_idle_operator_is_healthy(operator: OperatorProcess) -> None:
+    assert operator.health() == (200, "ok\n")
+
+
+def test_a_frozen_watch_of_the_handlers_makes_it_unhealthy_after_a_missed_change(
+    impatient: OperatorProcess, proxy: FaultProxy, room: Room
+) -> None:
+    room.furnish("triage")
+    room.create("triage")
+    room.wait_ready("triage")
+    assert impatient.health() == (200, "ok\n")
+    with proxy.freezing(is_watch_of_kopf):
+        room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"changed": "yes"}}})
+        eventually(lambda: impatient.health()[0] == 503, "it says that it is unhealthy")
+        assert "the handlers did not see a change of" in impatient.health()[1]
+    eventually(lambda: impatient.health()[0] == 200, "it is well again once the change has come")
+
+
+def test_a_frozen_watch_of_the_kill_path_makes_it_unhealthy_after_a_missed_change(
+    impatient: OperatorProcess, proxy: FaultProxy, room: Room
+) -> None:
+    room.furnish("triage")
+    room.create("triage")
+    room.wait_ready("triage")
+    with proxy.freezing(is_watch_of_kill_path):
+        room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"changed": "yes"}}})
+        eventually(lambda: impatient.health()[0] == 503, "it says that it is unhealthy")
+        assert "the second watch did not see a change of" in impatient.health()[1]
+
+
+def test_an_api_server_that_was_away_is_taken_up_again(
+    operator: OperatorProcess, operators: Operators, api: Api, room: Room
+) -> None:
+    room.furnish("triage", "answer")
+    room.create("triage")
+    room.wait_ready("triage")
+    operators.cluster.kwokctl("stop", "cluster")
+    api.close()
+    assert operator.is_running
+    operators.cluster.kwokctl("start", "cluster", "--wait", "60s")
+    api.close()
+
+    def is_taken() -> bool:
+        try:
+            room.create("answer")
+        except OSError:
+            api.close()
+            return False
+        return True
+
+    eventually(is_taken, "the API server is back", BACK_SECONDS)
+    room.wait_ready("answer", BACK_SECONDS)
+    assert operator.is_running, "it went through this without a restart"
+    room.api.delete("agentpolicies", room.namespace, objects.POLICY)
+    room.wait_refused("triage", "PolicyNotFound")
