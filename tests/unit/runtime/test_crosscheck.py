@@ -2,10 +2,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from interlock.runtime.crosscheck import LATE_SECONDS, CrossCheck
+from interlock.runtime.crosscheck import CrossCheck
 from tests.requirements import requirement
 
 A, B = ("Agent", "agents", "a"), ("Agent", "agents", "b")
+LATE_SECONDS = 60.0
 SIDES = ("handlers", "second watch")
 
 
@@ -24,7 +25,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def check(clock: FakeClock) -> CrossCheck:
-    return CrossCheck(clock)
+    return CrossCheck(LATE_SECONDS, clock)
 
 
 def test_two_watches_that_see_the_same_are_well(check: CrossCheck, clock: FakeClock) -> None:
