@@ -9,18 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
-LATE_SECONDS = 60.0
-
 
 class CrossCheck:
     """Compares two watches of the same objects, from any thread.
 
     Args:
-        clock: Monotonic seconds.
         late_seconds: How much later than the other a side may see a change.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, *, late_seconds: float = LATE_SECONDS) -> None:
+    def __init__(self, late_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._late_seconds = late_seconds
         self._clock = clock
         self._lock = threading.Lock()

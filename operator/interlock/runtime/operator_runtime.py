@@ -37,7 +37,7 @@ class Runtime:
         self.queue: WorkQueue[Key] = WorkQueue()
         self.failed = False
         self.stopping = asyncio.Event()
-        self._crosscheck = CrossCheck(late_seconds=settings.watch_late_seconds)
+        self._crosscheck = CrossCheck(settings.watch_late_seconds)
         self._heartbeat = Heartbeat("the handlers' event loop")
         self._tasks: list[asyncio.Task[Any]] = []
         self._loop = asyncio.get_running_loop()
