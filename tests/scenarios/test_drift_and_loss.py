@@ -80,7 +80,10 @@ def test_a_changed_child_is_healed_and_the_change_is_gone(kind: str, edit: Calla
 def test_an_agent_whose_workload_is_being_healed_is_not_called_ready() -> None:
     simulation = a_ready_agent()
 
-    simulation.edit(edited(simulation, "Deployment", lambda live: live["spec"].update(replicas=7)))
+    def replace_image(live: Any) -> None:
+        live["spec"]["template"]["spec"]["containers"][0]["image"] = "example/other:1"
+
+    simulation.edit(edited(simulation, "Deployment", replace_image))
     simulation.look()
 
     assert simulation.condition(ConditionType.READY).reason == "PodsNotReady"
