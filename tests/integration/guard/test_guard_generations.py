@@ -9,6 +9,7 @@ import pytest
 
 from interlock_guard.bundle import ScopeLimit
 from tests.integration.guard.harness import Answer, Bench, a_bundle, until
+from tests.requirements import requirement
 
 
 async def in_flight(bench: Bench, count: int) -> None:
@@ -40,6 +41,7 @@ async def test_only_understood_parameters_reach_the_server(bench: Bench) -> None
     assert '"params": ["arguments", "name"]' in answer.text
 
 
+@requirement("guard.lists-permitted")
 async def test_the_list_has_only_what_some_call_could_be_allowed_for(bench: Bench) -> None:
     answer = await bench.client.request("tools/list")
     assert [tool["name"] for tool in answer.body["result"]["tools"]] == ["echo", "slow", "never"]
@@ -236,6 +238,7 @@ async def test_progress_comes_under_the_clients_token_and_then_the_result(bench:
     assert '"result":' in events[2]
 
 
+@requirement("guard.scope")
 async def test_the_scope_of_a_stage_is_kept_by_every_call(bench: Bench) -> None:
     limit = ScopeLimit("region", ("eu-west",))
     bench.api.set_bundle(a_bundle(["echo"], scope=[limit]))

@@ -11,6 +11,7 @@ from mcp import Client as SdkClient
 
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SOURCE, WAIT_SECONDS, Guard, StdioServer, a_bundle
+from tests.requirements import requirement
 
 CLIENT = Path(__file__).parent / "programs" / "sdk_client.mjs"
 MAPPED = ["echo", "get-sum", "trigger-long-running-operation"]
@@ -29,6 +30,7 @@ async def everything(api: FakeApiServer, guard: Guard, node: Path, node_modules:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
+@requirement("guard.sdk-clients")
 async def test_the_python_sdk_lists_and_calls_what_is_permitted(
     everything: StdioServer, guard: Guard, mode: str
 ) -> None:
@@ -58,6 +60,7 @@ async def test_the_python_sdk_gets_progress_before_the_result(everything: StdioS
     assert seen == [1, 2, 3, 4]
 
 
+@requirement("guard.sdk-clients")
 async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
     everything: StdioServer, guard: Guard, node: Path, node_modules: Path
 ) -> None:

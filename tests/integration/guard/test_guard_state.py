@@ -10,6 +10,7 @@ import pytest
 from interlock_guard.bundle import dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Answer, Bench, Client, Guard, a_bundle, until
+from tests.requirements import requirement
 
 KILLED = {"reason": "Killed", "message": "data leak"}
 
@@ -26,6 +27,7 @@ async def answers_with(bench: Bench, reason: str | None) -> Answer:
     return last[0]
 
 
+@requirement("guard.killed")
 async def test_a_killed_guard_refuses_everything_with_503(bench: Bench) -> None:
     bench.api.kill("data leak")
     answer = await answers_with(bench, "Killed")
@@ -39,6 +41,7 @@ async def test_a_killed_guard_refuses_everything_with_503(bench: Bench) -> None:
     assert "interlock_guard_killed 1" in await bench.guard.metrics()
 
 
+@requirement("guard.killed")
 async def test_a_kill_answers_the_call_under_way_at_once_and_cuts_its_server_off(bench: Bench) -> None:
     call = asyncio.create_task(bench.client.call("never"))
     await until(lambda: bench.executed_names() == ["never"], "the server has the call")
@@ -63,6 +66,7 @@ async def test_a_kill_drops_what_the_server_has_not_read_yet(bench: Bench) -> No
     assert bench.executed_names() == ["slow"]
 
 
+@requirement("guard.killed")
 async def test_a_kill_breaks_an_open_stream_off(bench: Bench) -> None:
     body = {"name": "progress_forever", "_meta": {"progressToken": 1}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": body}
@@ -95,6 +99,7 @@ async def test_a_killed_agents_server_is_not_even_spoken_to(api: FakeApiServer, 
     assert not await bench.guard.probe("/ready/crm")
 
 
+@requirement("kill.latched")
 async def test_only_off_releases_a_kill(bench: Bench) -> None:
     bench.api.kill("data leak")
     await answers_with(bench, "Killed")
@@ -135,6 +140,7 @@ async def test_a_guard_before_the_api_server_answers_lets_nothing_out(api: FakeA
     assert not await guard.probe("/readyz")
 
 
+@requirement("guard.stale")
 async def test_without_contact_for_a_lease_everything_is_refused_until_fresh_state_is_seen(
     api: FakeApiServer, guard: Guard, bench: Bench
 ) -> None:
@@ -250,6 +256,7 @@ async def test_sigterm_ends_the_guard_quickly_and_clean(bench: Bench) -> None:
     assert "Traceback" not in bench.guard.log()
 
 
+@requirement("guard.records")
 async def test_a_record_that_cannot_be_written_stops_the_call(bench: Bench) -> None:
     await bench.guard.stop()
     await bench.server.wait()
@@ -265,6 +272,7 @@ async def test_a_record_that_cannot_be_written_stops_the_call(bench: Bench) -> N
     assert bench.executed() == []
 
 
+@requirement("guard.records")
 async def test_every_decision_has_one_record_with_all_its_fields(bench: Bench) -> None:
     await bench.client.call("echo")
     await bench.client.call("drop")
@@ -295,6 +303,7 @@ async def test_every_decision_has_one_record_with_all_its_fields(bench: Bench) -
     assert bad["reason"] == "BadRequest"
 
 
+@requirement("guard.lists-permitted")
 async def test_an_unmapped_tool_and_one_that_does_not_exist_answer_alike_to_the_byte(bench: Bench) -> None:
     bodies = []
     for tool in ("hidden", "there-is-no-such-tool"):

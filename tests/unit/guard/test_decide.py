@@ -10,6 +10,7 @@ from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Operation, Scop
 from interlock_guard.decide import Allow, Deny, Reason, Request, check_cut, decide, listed_tools
 from interlock_guard.kill import KillLatch
 from interlock_guard.state import State
+from tests.requirements import requirement
 
 NOW = 1000.0
 ALIVE = State(agent_uid="u-1", contact_at=NOW - 1)
@@ -41,6 +42,7 @@ def reason(bundle: Bundle | None, state: State, request: Request, now: float = N
     return decision.reason.value if isinstance(decision, Deny) else None
 
 
+@requirement("guard.decides")
 def test_a_mapped_call_that_every_layer_grants_is_allowed_by_the_matrix_row() -> None:
     assert decide(a_bundle(), ALIVE, call("get_contact"), NOW) == Allow("agentpolicy/s/dataAccess[0]", TOOLS[0])
 
@@ -58,6 +60,7 @@ def test_a_mapped_call_that_every_layer_grants_is_allowed_by_the_matrix_row() ->
         ("get_contact ", ("ToolNotMapped", "mcpbinding/crm")),
     ],
 )
+@requirement("guard.decides", "action.deny-by-default")
 def test_the_first_layer_that_does_not_grant_names_itself(tool: str, expected: tuple[str, str]) -> None:
     decision = decide(a_bundle(), ALIVE, call(tool), NOW)
     assert isinstance(decision, Deny)
@@ -85,6 +88,7 @@ def test_the_denial_of_an_unmapped_tool_does_not_tell_its_name() -> None:
         (a_bundle(), replace(ALIVE, agent_uid="u-2", contact_at=None, kill=KillLatch("leak")), "Killed"),
     ],
 )
+@requirement("guard.stale", "guard.killed")
 def test_a_guard_without_fresh_state_of_its_living_agent_is_closed(
     bundle: Bundle | None, state: State, expected: str | None
 ) -> None:
@@ -130,6 +134,7 @@ REGION = (ScopeLimit("region", ("eu-west", "eu-north")),)
         ("drop_task", {}, "ScopeUndeclared"),
     ],
 )
+@requirement("guard.scope")
 def test_in_a_limited_stage_the_arguments_must_say_a_value_inside(
     tool: str, arguments: dict[str, Any], expected: str | None
 ) -> None:
@@ -177,6 +182,7 @@ def a_grant(layer: Any, cells: list[tuple[str, str]]) -> Grant:
 
 
 @given(binding=ANY_GRANT, matrix=ANY_GRANT, agent=ANY_GRANT)
+@requirement("guard.decides")
 def test_every_cell_of_a_matrix_is_allowed_only_if_every_layer_names_it(
     binding: list[tuple[str, str]], matrix: list[tuple[str, str]], agent: list[tuple[str, str]]
 ) -> None:
@@ -201,6 +207,7 @@ JSON = st.recursive(
 
 
 @given(arguments=st.dictionaries(st.sampled_from(["region", "a"]), JSON))
+@requirement("guard.scope")
 def test_no_arguments_raise_and_none_pass_but_those_inside(arguments: dict[str, Any]) -> None:
     found = arguments.get("region")
     values = found if isinstance(found, list) else [found]

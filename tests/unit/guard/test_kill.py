@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from interlock_guard.kill import KillLatch, observe_kill
+from tests.requirements import requirement
 
 KILL = {"reason": "leak", "requestedAt": "T1"}
 LATER = {"reason": "again", "requestedAt": "T2"}
@@ -19,6 +20,7 @@ def after(*looks: dict[str, Any]) -> str | None:
 
 
 @pytest.mark.parametrize("value", ["on", "true", "", " ", "Off", "OFF", "off ", "0ff", "false", "no"])
+@requirement("kill.any-value")
 def test_any_value_but_off_kills(value: str) -> None:
     assert after(agent(value)) == value
 
@@ -28,6 +30,7 @@ def test_an_agent_without_the_switch_lives(found: dict[str, Any]) -> None:
     assert after(found) is None
 
 
+@requirement("kill.latched")
 def test_removing_the_switch_releases_nothing() -> None:
     assert after(agent("leak"), agent(), agent()) == "leak"
 
