@@ -1,0 +1,39 @@
+"""A real kind cluster with the operator in it, and a namespace for each test."""
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.live import Live
+from tools.cluster.kind import KindCluster
+
+SETTLE_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def operator(kind_cluster: KindCluster) -> Live:
+    """The operator, installed as the README says, from the images of this tree."""
+    live = Live(kind_cluster)
+    live.kubectl("apply", "--server-side", "--force-conflicts", "-k", "crds")
+    live.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/agents.yaml")
+    live.kubectl("apply", "-k", "manifests/overlays/kind")
+    live.kubectl("-n", "interlock-system", "rollout", "restart", "deployment/interlock")
+    live.kubectl("-n", "interlock-system", "rollout", "status", "deployment/interlock", f"--timeout={SETTLE_SECONDS}s")
+    return live
+
+
+@pytest.fixture
+def live(operator: Live, request: pytest.FixtureRequest) -> Iterator[Live]:
+    """The cluster, looked at from a namespace of the test's own that enforces Pod Security `restricted`."""
+    name = f"e2e-{uuid.uuid4().hex[:8]}"
+    here = operator.within(name)
+    here.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        }
+    )
+    yield here
+    here.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,130 @@
+"""A real cluster as a user sees it, through kubectl, and the node below it."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tools.cluster.kind import KindCluster
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Live:
+    """The cluster, looked at from one namespace."""
+
+    cluster: KindCluster
+    namespace: str = "default"
+
+    def within(self, namespace: str) -> "Live":
+        return replace(self, namespace=namespace)
+
+    def attempt(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        command = [self.cluster.kubectl, "--kubeconfig", self.cluster.kubeconfig, "--context", self.cluster.context]
+        return subprocess.run(
+            [*map(str, command), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+            cwd=ROOT,
+        )
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        done = self.attempt(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def apply(self, *objects: dict[str, Any]) -> str:
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+        return self.kubectl("apply", "-f", "-", stdin=body)
+
+    def get(self, kind: str, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.kubectl("-n", self.namespace, "get", kind, name, "-o", "json"))
+        return found
+
+    def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        arguments = ["-n", self.namespace, "get", kind, "-o", "json", *(["-l", selector] if selector else [])]
+        found: list[dict[str, Any]] = json.loads(self.kubectl(*arguments))["items"]
+        return found
+
+    def annotate(self, agent: str, value: str) -> None:
+        self.kubectl(
+            "-n",
+            self.namespace,
+            "annotate",
+            "agents.interlock.dev",
+            agent,
+            f"interlock.dev/kill-switch={value}",
+            "--overwrite",
+        )
+
+    def condition(self, agent: str, kind: str) -> dict[str, str]:
+        conditions = self.get("agents.interlock.dev", agent).get("status", {}).get("conditions", [])
+        return next((found for found in conditions if found["type"] == kind), {"status": "Unknown", "reason": ""})
+
+    def until_ready(self, agent: str, seconds: float = 90) -> None:
+        eventually(
+            lambda: self.condition(agent, "Ready")["status"] == "True",
+            seconds,
+            lambda: (
+                f"{self.condition(agent, 'Ready')}\n{self.kubectl('-n', self.namespace, 'get', 'pods', '-o', 'wide')}"
+            ),
+        )
+
+    def stage(self, agent: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get("agents.interlock.dev", agent).get("status", {}).get("stage", {})
+        return found
+
+    def pods(self, agent: str) -> list[dict[str, Any]]:
+        return self.items("pods", f"interlock.dev/agent={agent}")
+
+    def agent_log(self, agent: str) -> str:
+        """Return what the agent's newest pod has printed."""
+        return self._log(agent, "agent")
+
+    def decisions(self, agent: str) -> list[dict[str, Any]]:
+        """Return the guard's decision records of the agent's newest pod."""
+        return [json.loads(line) for line in self._log(agent, "guard").splitlines() if '"decision"' in line]
+
+    def _log(self, agent: str, container: str) -> str:
+        pods = sorted(self.pods(agent), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        if not pods:
+            return ""
+        return self.attempt("-n", self.namespace, "logs", pods[-1]["metadata"]["name"], "-c", container).stdout
+
+    def exec(self, agent: str, container: str, *command: str) -> subprocess.CompletedProcess[str]:
+        [pod] = self.pods(agent)
+        return self.attempt("-n", self.namespace, "exec", pod["metadata"]["name"], "-c", container, "--", *command)
+
+    def running_containers(self) -> list[str]:
+        """Return the running containers of the namespace as the node itself knows them, whatever the API says."""
+        found = self.cluster.containers(self.namespace)
+        return [f"{one.pod}/{one.name}" for one in found if one.is_running]
+
+    def restart_operator(self) -> None:
+        """End the operator without grace and wait until another one works."""
+        selector = ("-l", "app.kubernetes.io/name=interlock")
+        self.kubectl("-n", "interlock-system", "delete", "pods", *selector, "--grace-period=0", "--force")
+        self.kubectl("-n", "interlock-system", "rollout", "status", "deployment/interlock", "--timeout=120s")
+
+
+def eventually(check: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
+    """Ask `check` again until it holds, for so many seconds at most; then say what was found instead."""
+    end = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < end, f"not within {seconds} s; found: {told()}"
+        time.sleep(0.2)
+
+
+def always(check: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
+    """Ask `check` again and again for so many seconds; it must hold each time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert check(), f"no longer; found: {told()}"
+        time.sleep(0.2)

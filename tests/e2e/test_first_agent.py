@@ -1,0 +1,122 @@
+"""examples/01-first-agent and 03-denied-tool on real pods."""
+
+from typing import Any
+
+import pytest
+
+from tests.e2e.live import Live, eventually
+from tests.requirements import requirement
+from tests.support.examples import example_objects
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+
+AGENT = "first-agent"
+
+
+@pytest.fixture
+def first(live: Live) -> Live:
+    live.apply(*example_objects("01-first-agent", live.namespace))
+    live.until_ready(AGENT)
+    return live
+
+
+def _decided(live: Live, agent: str, tool: str) -> set[tuple[str, str]]:
+    return {(one["decision"], one["reason"]) for one in live.decisions(agent) if one["tool"] == tool}
+
+
+def _until_decided(live: Live, agent: str, tool: str) -> set[tuple[str, str]]:
+    eventually(lambda: bool(_decided(live, agent, tool)), 30, lambda: live.agent_log(agent)[-2000:])
+    return _decided(live, agent, tool)
+
+
+@requirement("guard.on-a-cluster")
+def test_an_allowed_call_reaches_the_server_and_an_unmapped_tool_and_a_delete_do_not(first: Live) -> None:
+    assert {decision for decision, _ in _until_decided(first, AGENT, "list_contacts")} == {"Allow"}
+    assert _until_decided(first, AGENT, "export_everything") == {("Deny", "ToolNotMapped")}
+    assert _until_decided(first, AGENT, "delete_contact") == {("Deny", "NotGrantedByBinding")}
+    log = first.agent_log(AGENT)
+    assert "allowed: list_contacts region=eu-west: 2 found" in log
+    assert "denied: ToolNotMapped export_everything" in log
+    assert "denied: NotGrantedByBinding delete_contact" in log
+
+
+def test_a_decision_line_says_who_asked_for_what_and_by_which_rule(first: Live) -> None:
+    _until_decided(first, AGENT, "create_task")
+    record = next(one for one in first.decisions(AGENT) if one["tool"] == "create_task")
+    stage = first.stage(AGENT)
+    expected = {
+        "agent": AGENT,
+        "revision": stage["revision"],
+        "stage": "development",
+        "source": "crm",
+        "method": "tools/call",
+        "operation": "write",
+        "resource": "tasks",
+        "decision": "Allow",
+        "rule": "agentpolicy/development/dataAccess[0]",
+    }
+    assert {name: record[name] for name in expected} == expected
+    assert record["time"]
+
+
+def test_the_agent_container_finds_no_token_no_pipe_and_no_secret(first: Live) -> None:
+    for path in ("/var/run/secrets", "/run/interlock"):
+        assert first.exec(AGENT, "agent", "ls", path).returncode != 0, path
+    variables = first.exec(AGENT, "agent", "env").stdout
+    assert "CRM_ACCOUNT" not in variables
+    assert f"INTERLOCK_AGENT={AGENT}\n" in variables
+    processes = first.exec(AGENT, "agent", "sh", "-c", "cat /proc/[0-9]*/cmdline").stdout
+    assert "crm_server" not in processes
+
+
+def test_a_guard_may_read_its_own_agent_and_bundle_and_nothing_else(first: Live) -> None:
+    [bundle] = first.items("configmaps", "app.kubernetes.io/component=bundle")
+    account = f"--as=system:serviceaccount:{first.namespace}:{AGENT}-guard"
+
+    def may(*what: str) -> bool:
+        return first.attempt("-n", first.namespace, "auth", "can-i", *what, account).returncode == 0
+
+    assert may("watch", f"agents.interlock.dev/{AGENT}")
+    assert may("watch", f"configmaps/{bundle['metadata']['name']}")
+    for forbidden in (
+        ("list", "agents.interlock.dev"),
+        ("get", "agents.interlock.dev/another"),
+        ("get", "configmaps/another"),
+        ("list", "secrets"),
+        ("patch", f"agents.interlock.dev/{AGENT}"),
+        ("patch", f"agents.interlock.dev/{AGENT}", "--subresource=status"),
+        ("create", "pods"),
+    ):
+        assert not may(*forbidden), forbidden
+
+
+def test_another_pod_cannot_reach_the_agents_tools(first: Live) -> None:
+    [pod] = first.pods(AGENT)
+    reached = first.exec(
+        AGENT,
+        "mcp-crm",
+        "python",
+        "-c",
+        "import socket,sys; s=socket.socket(); s.settimeout(2); sys.exit(s.connect_ex((sys.argv[1], 7410)) == 0)",
+        pod["status"]["podIP"],
+    )
+    assert reached.returncode == 0, "the guard's MCP port answers beside loopback"
+
+
+def test_each_layer_denies_what_it_does_not_give(first: Live) -> None:
+    first.apply(*example_objects("03-denied-tool", first.namespace))
+    first.until_ready("contact-reader")
+    expected = {
+        "list_contacts": ("Allow", ""),
+        "list_opportunities": ("Deny", "NotGrantedByAgent"),
+        "create_task": ("Deny", "NotGrantedByMatrix"),
+        "delete_contact": ("Deny", "NotGrantedByBinding"),
+        "export_everything": ("Deny", "ToolNotMapped"),
+    }
+    found: dict[str, Any] = {tool: _until_decided(first, "contact-reader", tool) for tool in expected}
+    assert {tool: decision for tool, ((decision, _),) in found.items()} == {
+        tool: decision for tool, (decision, _) in expected.items()
+    }
+    assert {tool: reason for tool, ((decision, reason),) in found.items() if decision == "Deny"} == {
+        tool: reason for tool, (decision, reason) in expected.items() if decision == "Deny"
+    }

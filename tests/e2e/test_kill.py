@@ -1,0 +1,63 @@
+"""examples/06-kill on real pods: nothing runs on the node any more, and nothing comes back before `off`."""
+
+import json
+import time
+
+import pytest
+
+from tests.e2e.live import Live, always
+from tests.requirements import requirement
+from tests.support.examples import example_objects, find
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
+
+AGENT = "first-agent"
+KILL_SECONDS = 5.0
+
+
+@requirement("kill.on-a-cluster")
+def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(live: Live) -> None:
+    objects = example_objects("01-first-agent", live.namespace)
+    live.apply(*objects)
+    live.until_ready(AGENT)
+    assert live.running_containers()
+
+    began = time.monotonic()
+    live.annotate(AGENT, "INC-42 wrong mails")
+    while live.running_containers():
+        assert time.monotonic() - began < KILL_SECONDS, live.running_containers()
+        time.sleep(0.1)
+    assert live.condition(AGENT, "Killed")["status"] == "True"
+
+    def nothing_runs() -> bool:
+        return not live.running_containers()
+
+    def told() -> str:
+        return str(live.running_containers())
+
+    live.kubectl("-n", live.namespace, "scale", "deployment", "--all", "--replicas=2")
+    always(nothing_runs, 5, told)
+    live.restart_operator()
+    always(nothing_runs, 3, told)
+    live.apply(find(objects, "Agent"))
+    always(nothing_runs, 3, told)
+    removed = live.attempt(
+        "-n", live.namespace, "annotate", "agents.interlock.dev", AGENT, "interlock.dev/kill-switch-"
+    )
+    assert "removing interlock.dev/kill-switch does not release it: set it to off" in removed.stderr
+    always(nothing_runs, 3, told)
+    kill = live.get("agents.interlock.dev", AGENT)["status"]["kill"]
+    assert kill["reason"] == "INC-42 wrong mails"
+    assert kill["zeroPodsAt"] >= kill["requestedAt"]
+
+    live.annotate(AGENT, "off")
+    live.until_ready(AGENT)
+    assert live.get("agents.interlock.dev", AGENT)["status"]["kill"]["releasedAt"] >= kill["requestedAt"]
+
+
+def test_an_agent_that_is_created_killed_never_gets_a_pod(live: Live) -> None:
+    live.apply(*example_objects("01-first-agent", live.namespace, "2-policy.yaml"))
+    live.apply(*example_objects("06-kill", live.namespace))
+    always(lambda: not live.pods("born-killed"), 8, lambda: json.dumps(live.pods("born-killed"))[:500])
+    assert live.condition("born-killed", "Killed")["status"] == "True"
+    assert live.condition("born-killed", "Ready")["reason"] == "KillSwitch"

@@ -1,0 +1,60 @@
+"""examples/02-refused-without-owner, and agents whose governance goes away while they run."""
+
+import json
+
+import pytest
+
+from tests.e2e.live import Live, eventually
+from tests.support.examples import EXAMPLES, example_objects, find
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+
+AGENT = "first-agent"
+PRUNE_SECONDS = 10
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        ("agent.yaml", "spec.owner is missing"),
+        ("agent-of-a-team.yaml", '"support@example.com" is a role address'),
+    ],
+)
+def test_a_dry_run_says_who_is_missing(live: Live, file: str, sentence: str) -> None:
+    path = str(EXAMPLES / "02-refused-without-owner" / file)
+    refused = live.attempt("-n", live.namespace, "apply", "--dry-run=server", "-f", path)
+    assert refused.returncode != 0
+    assert sentence in refused.stderr
+
+
+@pytest.mark.parametrize("gone", ["policy", "row", "binding"])
+def test_pods_end_when_what_they_stand_on_goes_away(live: Live, gone: str) -> None:
+    objects = example_objects("01-first-agent", live.namespace)
+    live.apply(*objects)
+    live.until_ready(AGENT)
+    policy, binding = find(objects, "AgentPolicy"), find(objects, "MCPBinding")
+    if gone == "row":
+        live.apply({**policy, "spec": {"dataAccess": []}})
+    else:
+        taken = policy if gone == "policy" else binding
+        live.kubectl("-n", live.namespace, "delete", taken["kind"], taken["metadata"]["name"])
+    eventually(lambda: not live.running_containers(), PRUNE_SECONDS, lambda: str(live.running_containers()))
+    assert live.condition(AGENT, "Ready")["status"] == "False"
+    assert live.condition(AGENT, "Stalled")["status"] == "True"
+    live.apply(policy, binding)
+    live.until_ready(AGENT)
+
+
+def test_a_deleted_agent_leaves_nothing_behind(live: Live) -> None:
+    live.apply(*example_objects("01-first-agent", live.namespace))
+    live.until_ready(AGENT)
+    live.kubectl("-n", live.namespace, "delete", "agents.interlock.dev", AGENT)
+    kinds = "deployments,pods,configmaps,services,serviceaccounts,roles,rolebindings,networkpolicies"
+
+    def left() -> list[str]:
+        found = json.loads(
+            live.kubectl("-n", live.namespace, "get", kinds, "-l", f"interlock.dev/agent={AGENT}", "-o", "json")
+        )
+        return [f"{one['kind']}/{one['metadata']['name']}" for one in found["items"]]
+
+    eventually(lambda: not left(), 60, lambda: str(left()))

@@ -1,0 +1,83 @@
+"""examples/05-staged-scope on real pods: the stage's scope is enforced, and soaks survive the operator."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.e2e.live import Live, eventually
+from tests.requirements import requirement
+from tests.support.examples import example_objects, find
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
+
+AGENT = "support-triage"
+SOAK = timedelta(seconds=12)
+
+
+def _objects(namespace: str) -> list[dict[str, Any]]:
+    """Return the example with soaks as short as a test can be."""
+    objects = example_objects("05-staged-scope", namespace)
+    seconds = f"{SOAK.seconds}s"
+    find(objects, "AgentPolicy")["spec"]["rollout"] |= {"minStaging": seconds, "minLimitedScope": seconds}
+    for stage in find(objects, "Agent")["spec"]["rollout"]["stages"][:-1]:
+        stage["minDuration"] = seconds
+    return objects
+
+
+def _until_stage(live: Live, name: str) -> None:
+    eventually(lambda: live.stage(AGENT).get("name") == name, 60, lambda: str(live.stage(AGENT)))
+
+
+def _until_said(live: Live, text: str) -> None:
+    eventually(lambda: text in live.agent_log(AGENT), 60, lambda: live.agent_log(AGENT)[-2000:])
+
+
+@requirement("rollout.on-a-cluster")
+def test_the_other_region_is_denied_until_everywhere_also_across_an_operator_restart(live: Live) -> None:
+    live.apply(*_objects(live.namespace))
+    _until_stage(live, "staging")
+    _until_said(live, "allowed: list_contacts region=us-east")  # staging has no scope
+
+    _until_stage(live, "one-region")
+    _until_said(live, "denied: OutOfScope list_contacts region=us-east")
+    _until_said(live, "allowed: list_contacts region=eu-west: 3 found")  # of the production account
+    live.until_ready(AGENT)
+    before = live.stage(AGENT)
+    live.restart_operator()
+    after = live.stage(AGENT)
+    assert (after["name"], after["enteredAt"], after["readySince"]) == (
+        before["name"],
+        before["enteredAt"],
+        before["readySince"],
+    )
+    assert {one["reason"] for one in live.decisions(AGENT) if one["decision"] == "Deny"} >= {"OutOfScope"}
+
+    _until_stage(live, "everywhere")
+    entered = datetime.fromisoformat(live.stage(AGENT)["enteredAt"])
+    assert entered >= datetime.fromisoformat(before["readySince"]) + SOAK
+    _until_said(live, "allowed: list_contacts region=us-east: 2 found")
+    live.until_ready(AGENT)
+    assert "readySince" in live.stage(AGENT)
+
+
+def test_the_secret_of_a_server_is_in_no_place_that_the_agent_can_read(live: Live) -> None:
+    canary = "canary-4711-do-not-leak"
+    objects = _objects(live.namespace)
+    find(objects, "Secret")["stringData"]["token"] = canary
+    agent = find(objects, "Agent")
+    agent["spec"]["rollout"]["stages"][0]["minDuration"] = "1s"
+    find(objects, "AgentPolicy")["spec"]["rollout"]["minStaging"] = "1s"
+    live.apply(*objects)
+    _until_stage(live, "one-region")
+    live.until_ready(AGENT)
+    everywhere = live.exec(
+        AGENT, "agent", "sh", "-c", f"env; grep -rl {canary} /etc /tmp /app /run /proc/*/environ 2>/dev/null"
+    )
+    assert canary not in everywhere.stdout
+    assert canary not in live.agent_log(AGENT)
+    assert canary not in live.kubectl(
+        "-n", live.namespace, "get", "configmaps,deployments,events,agents.interlock.dev", "-o", "yaml"
+    )
+    server = live.exec(AGENT, "mcp-crm", "sh", "-c", "tr '\\0' '\\n' </proc/1/environ")
+    assert f"CRM_TOKEN={canary}" in server.stdout  # where it belongs
