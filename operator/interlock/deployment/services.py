@@ -7,13 +7,18 @@ from interlock.deployment.guard_sidecar import OBSERVE_PORT
 from interlock.deployment.labels import agent_labels
 
 
+def service_name(agent: Agent) -> str:
+    """Return the Service's name: a prefix, since it must begin with a letter (RFC 1035) and an agent's name need not."""
+    return f"guard-{agent.metadata.name}"
+
+
 def build_service(agent: Agent) -> Manifest:
     """Return the Service; it points at the guard, never at the agent's container."""
     return build_child(
         agent,
         "v1",
         "Service",
-        f"{agent.metadata.name}-guard",
+        service_name(agent),
         agent_labels(agent, "guard"),
         spec={
             "type": "ClusterIP",

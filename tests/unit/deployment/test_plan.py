@@ -52,6 +52,6 @@ def test_entering_a_stage_writes_the_new_placement_and_prunes_the_old_one() -> N
 
     plan = plan_children(new, live)
 
-    shared = {ChildKey("Service", "triage-guard"), ChildKey("ServiceAccount", "triage-guard")}
+    shared = {ChildKey("Service", "guard-triage"), ChildKey("ServiceAccount", "triage-guard")}
     assert set(map(key_of, written_by(plan))) == set(map(key_of, new)) - shared
     assert set(plan.prune) == set(map(key_of, old)) - shared
