@@ -31,6 +31,7 @@ async def everything(api: FakeApiServer, guard: Guard, node: Path, node_modules:
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 @requirement("guard.sdk-clients")
+@requirement("guard.sdk-clients")
 async def test_the_python_sdk_lists_and_calls_what_is_permitted(
     everything: StdioServer, guard: Guard, mode: str
 ) -> None:
@@ -60,6 +61,7 @@ async def test_the_python_sdk_gets_progress_before_the_result(everything: StdioS
     assert seen == [1, 2, 3, 4]
 
 
+@requirement("guard.sdk-clients")
 @requirement("guard.sdk-clients")
 async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
     everything: StdioServer, guard: Guard, node: Path, node_modules: Path

@@ -28,6 +28,7 @@ async def answers_with(bench: Bench, reason: str | None) -> Answer:
 
 
 @requirement("guard.killed")
+@requirement("guard.killed")
 async def test_a_killed_guard_refuses_everything_with_503(bench: Bench) -> None:
     bench.api.kill("data leak")
     answer = await answers_with(bench, "Killed")
@@ -140,6 +141,7 @@ async def test_a_guard_before_the_api_server_answers_lets_nothing_out(api: FakeA
     assert not await guard.probe("/readyz")
 
 
+@requirement("guard.stale")
 @requirement("guard.stale")
 async def test_without_contact_for_a_lease_everything_is_refused_until_fresh_state_is_seen(
     api: FakeApiServer, guard: Guard, bench: Bench
@@ -257,6 +259,7 @@ async def test_sigterm_ends_the_guard_quickly_and_clean(bench: Bench) -> None:
 
 
 @requirement("guard.records")
+@requirement("guard.records")
 async def test_a_record_that_cannot_be_written_stops_the_call(bench: Bench) -> None:
     await bench.guard.stop()
     await bench.server.wait()
@@ -303,6 +306,7 @@ async def test_every_decision_has_one_record_with_all_its_fields(bench: Bench) -
     assert bad["reason"] == "BadRequest"
 
 
+@requirement("guard.lists-permitted")
 @requirement("guard.lists-permitted")
 async def test_an_unmapped_tool_and_one_that_does_not_exist_answer_alike_to_the_byte(bench: Bench) -> None:
     bodies = []

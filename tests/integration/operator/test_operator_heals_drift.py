@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.operator.api import CHILD_KINDS, Json, eventually
 from tests.integration.operator.world import REFUSED_SECONDS, Room
+from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
@@ -108,6 +109,7 @@ def heal(room: Room, drift: Drift) -> None:
 
 
 @pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: drift.what.replace(" ", "-"))
+@requirement("deployment.healed-on-a-cluster")
 def test_a_child_is_healed_when(agent: Room, drift: Drift) -> None:
     heal(agent, drift)
 

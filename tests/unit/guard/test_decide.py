@@ -135,6 +135,7 @@ REGION = (ScopeLimit("region", ("eu-west", "eu-north")),)
     ],
 )
 @requirement("guard.scope")
+@requirement("guard.scope")
 def test_in_a_limited_stage_the_arguments_must_say_a_value_inside(
     tool: str, arguments: dict[str, Any], expected: str | None
 ) -> None:
@@ -182,6 +183,7 @@ def a_grant(layer: Any, cells: list[tuple[str, str]]) -> Grant:
 
 
 @given(binding=ANY_GRANT, matrix=ANY_GRANT, agent=ANY_GRANT)
+@requirement("guard.decides")
 @requirement("guard.decides")
 def test_every_cell_of_a_matrix_is_allowed_only_if_every_layer_names_it(
     binding: list[tuple[str, str]], matrix: list[tuple[str, str]], agent: list[tuple[str, str]]
