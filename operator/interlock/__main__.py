@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import sys
 
 import kopf
@@ -28,6 +29,9 @@ async def run(settings: Settings) -> int:
             memo=runtime,
             clusterwide=True,
             standalone=True,
+            # Without one kopf asks for the name of the user, and a container's numeric user has none. Its type is
+            # a NewType of str that kopf does not export.
+            identity=socket.gethostname(),  # type: ignore[arg-type]
             stop_flag=runtime.stopping,
         )
     except Exception as error:  # noqa: BLE001 - whatever ends the operator is told in one line

@@ -8,6 +8,8 @@ from interlock.deployment.names import name_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.governance.access import matrix_cell
 from interlock_guard.bundle import (
+    BUNDLE_KEY,
+    SCHEMA_VERSION,
     AgentIdentity,
     Bundle,
     Grant,
@@ -18,9 +20,6 @@ from interlock_guard.bundle import (
     ToolScope,
     dump_bundle,
 )
-
-SCHEMA_VERSION = 1
-BUNDLE_KEY = "bundle.json"
 
 
 def compile_bundle(placement: Placement) -> Bundle:

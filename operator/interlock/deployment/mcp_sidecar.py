@@ -36,11 +36,9 @@ def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
         **({"args": list(stdio.args)} if stdio.args else {}),
         **({"env": [_variable(variable) for variable in stdio.env]} if stdio.env else {}),
         # The agent's container starts after this: only once the guard has shaken hands with the server.
-        "startupProbe": {
-            "httpGet": {"path": f"/ready/{source}", "port": OBSERVE_PORT},
-            "periodSeconds": 1,
-            "failureThreshold": 60,
-        },
+        "startupProbe": _handshake(source, period=1, failures=60),
+        # A server that neither answers nor ends, although its input has ended, would block its source for ever.
+        "livenessProbe": _handshake(source, period=10, failures=6),
         **build_resources(stdio.resources),
         "securityContext": container_security(uid, GUARD_GID),
         "volumeMounts": [
@@ -48,6 +46,11 @@ def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
             {"name": mcp_volume(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
         ],
     }
+
+
+def _handshake(source: str, *, period: int, failures: int) -> dict[str, Any]:
+    path = {"path": f"/ready/{source}", "port": OBSERVE_PORT}
+    return {"httpGet": path, "periodSeconds": period, "failureThreshold": failures}
 
 
 def _variable(variable: ServerEnvVar) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from interlock.deployment.labels import agent_labels
 
 
 def service_name(agent: Agent) -> str:
-    """Return the Service's name: a prefix, since it must begin with a letter (RFC 1035) and an agent's name need not."""
+    """Return the Service's name: it must begin with a letter (RFC 1035), which an agent's name need not."""
     return f"guard-{agent.metadata.name}"
 
 
