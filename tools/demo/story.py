@@ -190,7 +190,7 @@ KILL = Chapter(
             f"{KUBECTL} get pods {SELECTOR}",
             "... and no pod stays: one that comes up is ended at once, then there is none, watched for five seconds",
             succeeds("No resources found"),
-            within=10,
+            within=20,
             lasting=5,
         ),
         Step(
