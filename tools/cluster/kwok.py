@@ -12,8 +12,10 @@ from tools.cluster.locks import Lock, held, try_lock
 from tools.cluster.process import CommandFailedError, run, say
 from tools.cluster.settings import Settings, from_environment
 
-READY_SECONDS = 90
-COMMAND_SECONDS = 180
+READY_SECONDS = 60
+COMMAND_SECONDS = 75
+ATTEMPTS = 2
+"""Ports are looked for by kwokctl before they are used: another program may be quicker."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class KwokCluster:
         """Ends all its processes and removes its files."""
         delete(self.name, self.settings)
         if self.lock is not None:
-            self.lock.release()
+            _let_go(self.lock)
 
 
 def impossible(settings: Settings) -> str | None:
@@ -99,11 +101,13 @@ def create(name: str, options: KwokOptions | None = None, settings: Settings | N
     delete(name, settings)
     lock = _claim(name, settings) if options.owned else None
     try:
-        return _start(name, options, settings, lock)
+        with held(_base(settings) / "create.lock", "another kwok cluster's start"):
+            _create(name, options, settings)
+        return _cluster(name, options, settings, lock)
     except BaseException:
         delete(name, settings)
         if lock is not None:
-            lock.release()
+            _let_go(lock)
         raise
 
 
@@ -112,7 +116,7 @@ def delete(name: str, settings: Settings | None = None) -> None:
     settings = settings or from_environment()
     contexts.check_name(name)
     if _workdir(settings).joinpath("clusters", name).exists():
-        _kwokctl(settings, name, ["delete", "cluster", "--kubeconfig", str(_folder(settings, name) / "kubeconfig")])
+        _kwokctl(settings, name, ["delete", "cluster", "--kubeconfig", str(_kubeconfig(settings, name))])
     shutil.rmtree(_workdir(settings) / "clusters" / name, ignore_errors=True)
     shutil.rmtree(_folder(settings, name), ignore_errors=True)
 
@@ -131,8 +135,7 @@ def delete_stale(settings: Settings) -> None:
                 continue
             say(f"kwok cluster {owner.name}: its owner is gone, so it is deleted")
             delete(owner.name, settings)
-            owner.unlink()
-            lock.release()
+            _let_go(lock)
 
 
 def _claim(name: str, settings: Settings) -> Lock:
@@ -143,18 +146,33 @@ def _claim(name: str, settings: Settings) -> Lock:
     return lock
 
 
-def _start(name: str, options: KwokOptions, settings: Settings, lock: Lock | None) -> KwokCluster:
-    folder = _folder(settings, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    kubeconfig = folder / "kubeconfig"
-    try:
-        _kwokctl(settings, name, _create_arguments(options, settings, kubeconfig))
-        if options.nodes:
-            _kwokctl(settings, name, ["scale", "node", "--replicas", str(options.nodes)])
-    except CommandFailedError as error:
-        logs = _keep_logs(settings, name)
-        raise StepFailedError(f"kwok cluster {name}", str(error), logs, "Run the same command again.") from error
-    kubeconfig.chmod(0o600)
+def _let_go(lock: Lock) -> None:
+    """Gives the claim up; the file goes first, so that nobody finds it without its owner."""
+    lock.path.unlink(missing_ok=True)
+    lock.release()
+
+
+def _create(name: str, options: KwokOptions, settings: Settings) -> None:
+    kubeconfig = _kubeconfig(settings, name)
+    for attempt in range(1, ATTEMPTS + 1):
+        kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            _kwokctl(settings, name, _create_arguments(options, settings, kubeconfig))
+            if options.nodes:
+                _kwokctl(settings, name, ["scale", "node", "--replicas", str(options.nodes)])
+        except CommandFailedError as error:
+            logs = _keep_logs(settings, name)
+            if attempt == ATTEMPTS:
+                hint = "Run the same command again."
+                raise StepFailedError(f"kwok cluster {name}", str(error), logs, hint) from error
+            delete(name, settings)
+        else:
+            kubeconfig.chmod(0o600)
+            return
+
+
+def _cluster(name: str, options: KwokOptions, settings: Settings, lock: Lock | None) -> KwokCluster:
+    kubeconfig = _kubeconfig(settings, name)
     audit_log = _workdir(settings) / "clusters" / name / "logs" / "audit.log"
     return KwokCluster(
         name=name,
@@ -213,3 +231,7 @@ def _workdir(settings: Settings) -> Path:
 
 def _folder(settings: Settings, name: str) -> Path:
     return _base(settings) / "clusters" / name
+
+
+def _kubeconfig(settings: Settings, name: str) -> Path:
+    return _folder(settings, name) / "kubeconfig"

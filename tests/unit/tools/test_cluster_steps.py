@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.cluster.errors import StepFailedError, UnavailableError
+from tools.cluster.locks import held, try_lock
+from tools.cluster.process import CommandFailedError, pipe, run, succeeds
+from tools.cluster.steps import Step, run_steps
+
+HOLD = "import sys; from pathlib import Path; from tools.cluster.locks import try_lock; "
+HOLD += "lock = try_lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+
+
+def a_step(folder: Path, name: str, *, fails: bool = False) -> Step:
+    def work(log: Path) -> None:
+        run(["sh", "-c", "echo working; exit 3" if fails else f"touch {folder / name}"], log=log)
+
+    return Step(name, (folder / name).exists, work, hint="Do this.")
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one").touch()
+    run_steps("parts", [a_step(tmp_path, "one"), a_step(tmp_path, "two")], tmp_path / "logs")
+    said = capsys.readouterr().err
+    assert "parts [1/2] one: from the cache" in said
+    assert "parts [2/2] two: done" in said
+    run_steps("parts", [a_step(tmp_path, "one", fails=True), a_step(tmp_path, "two", fails=True)], tmp_path / "logs")
+    assert "parts: all 2 from the cache" in capsys.readouterr().err
+
+
+def test_a_failed_step_says_what_to_do_and_keeps_what_was_done(tmp_path: Path) -> None:
+    steps = [a_step(tmp_path, "one"), a_step(tmp_path, "two", fails=True), a_step(tmp_path, "three")]
+    with pytest.raises(StepFailedError, match=r"two failed: working\nDo this\.\nAll of its output: .*two\.log"):
+        run_steps("parts", steps, tmp_path / "logs")
+    assert (tmp_path / "one").exists()
+    assert not (tmp_path / "three").exists()
+
+
+def test_a_step_that_cannot_be_here_says_only_that(tmp_path: Path) -> None:
+    def work(_: Path) -> None:
+        raise UnavailableError("this needs root")
+
+    with pytest.raises(UnavailableError, match=r"^this needs root$"):
+        run_steps("parts", [Step("one", lambda: False, work)], tmp_path)
+
+
+def test_a_lock_has_one_holder_and_is_free_when_that_one_is_killed(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        assert try_lock(path) is None
+        holder.kill()
+        holder.wait(timeout=10)
+    lock = try_lock(path)
+    assert lock is not None
+    lock.release()
+    with held(path, "a test"):
+        assert try_lock(path) is None
+
+
+def test_a_program_that_fails_takes_too_long_or_is_not_there_says_so() -> None:
+    with pytest.raises(CommandFailedError, match=r"^no such thing$"):
+        run(["sh", "-c", "echo no such thing >&2; exit 1"])
+    with pytest.raises(CommandFailedError, match="longer than 0 s"):
+        run(["sleep", "10"], timeout=0.05)
+    with pytest.raises(CommandFailedError, match="not there"):
+        run(["interlock-no-such-program"])
+    assert not succeeds(["false"])
+
+
+def test_two_programs_joined_by_a_pipe_both_have_to_succeed() -> None:
+    pipe(["echo", "text"], ["grep", "-q", "text"], env={})
+    for first, second in ((["false"], ["cat"]), (["echo", "text"], ["grep", "-q", "other"])):
+        with pytest.raises(CommandFailedError):
+            pipe(first, second, env={})
