@@ -94,6 +94,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
     "kill.latched": Requirement("only off releases: removing the annotation does not"),
     "kill.zero": Requirement("a killed agent's workload is held at zero, whoever scales it"),
+    "kill.no-new-pod": Requirement("the API server makes no pod of a killed agent, whoever asks for it", "api"),
     "kill.order": Requirement("pods are deleted first, with a grace period of 1, then workloads are scaled to zero"),
     "kill.never-up": Requirement("an agent that is created killed never gets a pod"),
     "kill.insists": Requirement("a kill goes on trying while the API server refuses"),

@@ -84,6 +84,10 @@ class Live:
     def pods(self, agent: str) -> list[dict[str, Any]]:
         return self.items("pods", f"interlock.dev/agent={agent}")
 
+    def starting_pods(self, agent: str) -> list[str]:
+        """Return the agent's pods that nobody has begun to end."""
+        return [pod["metadata"]["name"] for pod in self.pods(agent) if "deletionTimestamp" not in pod["metadata"]]
+
     def agent_log(self, agent: str) -> str:
         """Return what the agent's newest pod has printed."""
         return self._log(agent, "agent")

@@ -392,6 +392,27 @@ def test_a_sync_that_no_longer_owns_the_annotation_is_refused(kubectl: Kubectl, 
     assert LATCHED in answer.text
 
 
+def _start_pod(kubectl: Kubectl, namespace: str, agent: str) -> Answer:
+    metadata = {"generateName": "pod-", "labels": {"interlock.dev/agent": agent}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"containers": [{"name": "agent", "image": "registry.example.com/agent:1.0"}]},
+    }
+    return kubectl.run("create", "--dry-run=server", "-n", namespace, "-f", "-", stdin=json.dumps(pod))
+
+
+@requirement("kill.no-new-pod")
+def test_no_pod_of_a_killed_agent_is_made_until_off(kubectl: Kubectl, killed: str) -> None:
+    name = AGENT["metadata"]["name"]
+    refused = f"agent {name} is killed: no pod of it starts until interlock.dev/kill-switch is off"
+    eventually(lambda: refused in _start_pod(kubectl, killed, name).text, "the kill reaches the admission of pods")
+    assert _start_pod(kubectl, killed, "another").ok  # a kill is one agent's
+    assert annotate(kubectl, killed, "off").ok
+    eventually(lambda: _start_pod(kubectl, killed, name).ok, "the release reaches the admission of pods")
+
+
 def test_a_killed_agent_can_be_edited_and_deleted(kubectl: Kubectl, killed: str) -> None:
     name = AGENT["metadata"]["name"]
     assert update(kubectl, killed, spec__replicas=3, metadata__labels={"a": "b"}).ok
