@@ -44,7 +44,7 @@ async def create(name: str, uid: str, memo: Bare, patch: kopf.Patch, **_: Any) -
     patch.status["observedGeneration"] = 1
 
 
-async def run(kubeconfig: Path, template: Path) -> None:
+async def run(kubeconfig: Path, template: str) -> None:
     """Run until a signal ends it."""
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
@@ -54,9 +54,9 @@ async def run(kubeconfig: Path, template: Path) -> None:
     kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
-    memo = Bare(await Client.connect(kubeconfig), template.read_text(encoding="utf-8"))
+    memo = Bare(await Client.connect(kubeconfig), template)
     await kopf.operator(registry=registry, settings=settings, memo=memo, clusterwide=True, standalone=True)
 
 
 if __name__ == "__main__":
-    asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(run(Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="utf-8")))

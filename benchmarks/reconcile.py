@@ -281,8 +281,9 @@ def run_bare(agents: int, folder: Path) -> Run:
     template = folder / "children.json"
     template.write_text(json.dumps(children_template()), encoding="utf-8")
     with cluster(agents) as prepared:
-        command = (sys.executable, "-m", "benchmarks.bare_handler", str(prepared.made.kubeconfig), str(template))
-        process = OperatorProcess(prepared.made.kubeconfig, folder / "bare.log", {}, command, "authentication has finished")
+        kubeconfig = prepared.made.kubeconfig
+        command = (sys.executable, "-m", "benchmarks.bare_handler", str(kubeconfig), str(template))
+        process = OperatorProcess(kubeconfig, folder / "bare.log", {}, command, "authentication has finished")
         process.start()
         try:
             return measure(prepared, process, is_told)

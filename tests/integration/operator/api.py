@@ -87,19 +87,26 @@ class Api:
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Json:
         text = json.dumps(body) if body is not None else None
-        if self._connection is None:
-            self._connection = self.access.connect(REQUEST_SECONDS)
+        headers = {"Content-Type": content_type, "Accept": "application/json"}
+        is_kept = self._connection is not None
         try:
-            self._connection.request(method, path, text, {"Content-Type": content_type, "Accept": "application/json"})
-            answer = self._connection.getresponse()
-            data = answer.read()
+            status, data = self._ask(method, path, text, headers)
         except (OSError, http.client.HTTPException):
             self.close()
-            raise
-        if answer.status >= 300:
-            raise Refused(answer.status, str(json.loads(data).get("message")) if data[:1] == b"{" else data.decode())
+            if not is_kept:
+                raise
+            status, data = self._ask(method, path, text, headers)  # the API server ends idle connections
+        if status >= 300:
+            raise Refused(status, str(json.loads(data).get("message")) if data[:1] == b"{" else data.decode())
         loaded: Json = json.loads(data)
         return loaded
+
+    def _ask(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        if self._connection is None:
+            self._connection = self.access.connect(REQUEST_SECONDS)
+        self._connection.request(method, path, body, headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.read()
 
     def close(self) -> None:
         if self._connection is not None:

@@ -130,14 +130,20 @@ class FaultProxy:
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     async def _close(self) -> None:
+        hanging = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
         await self._runner.cleanup()
         await self._session.close()
+        await asyncio.sleep(0.1)  # aiohttp closes TLS transports a little later (its own advice)
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         call = Call(request.method, request.raw_path, request.content_type, request.headers.get("Accept", ""))
         await self._hold(self._stalled, call)
         url = f"https://{self._access.host}:{self._access.port}{request.raw_path}"
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _DROPPED}
+        headers["Accept-Encoding"] = "identity"  # bodies pass as they are
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
         body = await request.read()
         try:
