@@ -23,6 +23,8 @@ verify: venv ## lint, types, layer order, generated files
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy examples/agent/agent.py
+	$(VENV)/bin/mypy examples/crm-server/crm_server.py
 	$(VENV)/bin/lint-imports
 	$(PY) -m interlock.api.crd --check crds
 

@@ -69,6 +69,11 @@ INSTALLATION = Chapter(
             succeeds("customresourcedefinition.apiextensions.k8s.io/agents.interlock.dev"),
         ),
         Step(
+            "kubectl -n interlock-system rollout restart deployment/interlock",
+            "one that an earlier demo left takes up the image of just now",
+            succeeds("restarted"),
+        ),
+        Step(
             "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
             "the operator runs",
             succeeds("successfully rolled out"),
