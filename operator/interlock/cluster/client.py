@@ -68,6 +68,8 @@ class Client:
                 config_file=str(kubeconfig), client_configuration=configuration
             )
         configuration.retries = False  # level-triggered: the next look repeats what failed
+        # Looking for proxies and .netrc costs a thread and files for each request; a proxy can stand in the kubeconfig.
+        configuration.client_session_kwargs = {"trust_env": False}
         return cls(ApiClient(configuration))
 
     async def close(self) -> None:
