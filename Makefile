@@ -45,3 +45,6 @@ cluster-down: venv ## take away every cluster of ours and what it was made of, b
 
 images: venv ## build our images where they changed, and put them into the cluster
 	$(PY) -m tools.cluster images
+
+bench-reconcile: venv ## Agents per second to Ready, beside a bare kopf handler; JSON on the last line
+	$(PY) -m benchmarks.reconcile

@@ -7,6 +7,7 @@ import pytest
 from tests.integration.operator import objects
 from tests.integration.operator.api import eventually
 from tests.integration.operator.world import Room
+from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
@@ -65,6 +66,7 @@ def test_pods_start_only_after_everything_that_guards_them_stands(operator: Oper
         assert all(int(metadata["resourceVersion"]) < first for metadata in created), kind
 
 
+@requirement("deployment.owned")
 def test_deleting_an_agent_takes_all_its_children_away(operator: OperatorProcess, room: Room) -> None:
     room.furnish("triage")
     room.create("triage")

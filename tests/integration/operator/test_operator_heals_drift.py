@@ -108,6 +108,7 @@ def heal(room: Room, drift: Drift) -> None:
     assert is_healed()
 
 
+@requirement("deployment.healed-on-a-cluster", "deployment.additions")
 @pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: drift.what.replace(" ", "-"))
 @requirement("deployment.healed-on-a-cluster")
 def test_a_child_is_healed_when(agent: Room, drift: Drift) -> None:
@@ -168,6 +169,7 @@ def test_kubectl_scale_is_undone(agent: Room) -> None:
     eventually(lambda: agent.replicas("triage") == 1 and len(agent.pods("triage")) == 1, "one replica", REFUSED_SECONDS)
 
 
+@requirement("deployment.restart-welcome")
 def test_a_rollout_restart_is_welcome(agent: Room) -> None:
     name = agent.child("triage", "Deployment")["metadata"]["name"]
     before = {pod["metadata"]["uid"] for pod in agent.pods("triage")}

@@ -13,6 +13,7 @@ from tests.integration.operator.conftest import Operators
 from tests.integration.operator.fault_proxy import Call, FaultProxy
 from tests.integration.operator.objects import KILL_SWITCH
 from tests.integration.operator.world import Room
+from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
@@ -135,6 +136,7 @@ def test_a_kill_while_no_operator_ran_is_carried_out_by_the_next(living: Room, o
     wait_killed(living, "triage")
 
 
+@requirement("kill.latched")
 def test_removing_the_annotation_releases_nothing(killed: Room, operator: OperatorProcess) -> None:
     with no_pod_stays(killed, "triage") as seen:
         switch(killed, "triage", None)
@@ -155,6 +157,7 @@ def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Room) -> 
         killed.api.scale(killed.namespace, deployment, 2)
 
 
+@requirement("kill.never-up")
 def test_an_agent_created_killed_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
     room.furnish("triage")
     with room.api.watching("pods", room.namespace) as seen:
@@ -180,6 +183,7 @@ def is_apply(call: Call) -> bool:
     return call.content_type == "application/apply-patch+yaml"
 
 
+@requirement("kill.while-hanging")
 def test_a_kill_works_while_every_reconcile_hangs(proxied: OperatorProcess, proxy: FaultProxy, room: Room) -> None:
     others = [f"other-{number}" for number in range(20)]
     room.furnish("triage", *others)

@@ -7,6 +7,7 @@ from tests.integration.operator.api import Api, eventually
 from tests.integration.operator.conftest import Operators
 from tests.integration.operator.fault_proxy import Call, FaultProxy
 from tests.integration.operator.world import Room
+from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
@@ -34,6 +35,7 @@ def test_an_idle_operator_is_healthy(operator: OperatorProcess) -> None:
     assert operator.health() == (200, "ok\n")
 
 
+@requirement("operator.liveness")
 def test_a_frozen_watch_of_the_handlers_makes_it_unhealthy_after_a_missed_change(
     impatient: OperatorProcess, proxy: FaultProxy, room: Room
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.integration.operator import objects
 from tests.integration.operator.api import APPLY_PATCH, Api, Json, Refused, eventually
 from tests.integration.operator.world import REFUSED_SECONDS, Room
+from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
@@ -44,7 +45,7 @@ def old_crd(api: Api) -> Iterator[None]:
 
 
 def _put_crd(api: Api, spec: Json) -> None:
-    manifest = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+    manifest: Json = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
     manifest |= {"metadata": {"name": "agents.interlock.dev"}, "spec": spec}
     api.request("PATCH", f"{CRD}?fieldManager=kubectl&force=true", manifest, APPLY_PATCH)
 
@@ -152,6 +153,7 @@ def test_layers_after_the_one_that_refused_are_unknown(operator: OperatorProcess
     ]
 
 
+@requirement("governance.pods-end")
 def test_a_deleted_policy_ends_its_agents_and_the_policy_back_brings_them_back(
     operator: OperatorProcess, room: Room
 ) -> None:
@@ -200,7 +202,7 @@ def test_what_a_binding_no_longer_gives_leaves_the_bundle_without_a_restart(
     room.create("triage")
     room.wait_ready("triage")
     pod = room.pods("triage")[0]["metadata"]["uid"]
-    change = {"spec": {"permissions": {"write": []}}}
+    change: Json = {"spec": {"permissions": {"write": []}}}
     room.api.patch("mcpbindings", room.namespace, "crm-sandbox", change)
 
     def writes() -> list[str]:

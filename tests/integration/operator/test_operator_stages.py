@@ -9,6 +9,7 @@ from tests.integration.operator import objects
 from tests.integration.operator.api import eventually
 from tests.integration.operator.objects import KILL_SWITCH
 from tests.integration.operator.world import Room
+from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
@@ -66,6 +67,7 @@ def test_only_one_stage_is_ever_deployed_at_the_end_of_a_look(operator: Operator
         assert child["metadata"]["labels"]["interlock.dev/stage"] == "everywhere"
 
 
+@requirement("rollout.restart")
 def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(operator: OperatorProcess, room: Room) -> None:
     room.furnish("triage")
     room.create("triage", rollout=objects.stages("6s"))
