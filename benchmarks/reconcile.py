@@ -37,6 +37,7 @@ AUDIT_POLICY = Path(__file__).parent / "audit-policy.yaml"
 NAMESPACE = "bench"
 CLUSTER = "interlock-bench"
 CREATORS = 8
+SERVICE_RANGE = "service-cluster-ip-range=10.96.0.0/16"  # kwokctl's own has room for 253 Services
 NODES = 20
 ROW_LENGTH = 60
 RUN_SECONDS = 300.0
@@ -212,7 +213,9 @@ def is_told(agent: Json) -> bool:
 @contextmanager
 def cluster(agents: int) -> Iterator[Cluster]:
     """Make a cluster for one run."""
-    options = kwok.KwokOptions(nodes=NODES, audit_policy=AUDIT_POLICY, unlimited_qps=True)
+    options = kwok.KwokOptions(
+        nodes=NODES, audit_policy=AUDIT_POLICY, unlimited_qps=True, extra_args=(f"kube-apiserver={SERVICE_RANGE}",)
+    )
     made = kwok.create(CLUSTER, options)
     try:
         prepared = Cluster(made, agents)

@@ -99,7 +99,10 @@ class Operators:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[kwok.KwokCluster]:
     """A cluster without the admission policies that refuse Agents: what they refuse must be refused without them."""
-    created = kwok.create("interlock-operator", kwok.KwokOptions(nodes=10, audit_policy=AUDIT_POLICY))
+    options = kwok.KwokOptions(
+        nodes=10, audit_policy=AUDIT_POLICY, extra_args=("kube-apiserver=service-cluster-ip-range=10.96.0.0/16",)
+    )
+    created = kwok.create("interlock-operator", options)
     try:
         for arguments in (
             ("-k", "crds"),
