@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
@@ -96,13 +97,13 @@ class Operators:
         }
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[kwok.KwokCluster]:
-    """A cluster without the admission policies that refuse Agents: what they refuse must be refused without them."""
+@contextlib.contextmanager
+def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
+    """Make a cluster without the admission policies that refuse Agents: their work must be done without them."""
     options = kwok.KwokOptions(
         nodes=10, audit_policy=AUDIT_POLICY, extra_args=("kube-apiserver=service-cluster-ip-range=10.96.0.0/16",)
     )
-    created = kwok.create("interlock-operator", options)
+    created = kwok.create(name, options)
     try:
         for arguments in (
             ("-k", "crds"),
@@ -115,6 +116,22 @@ def cluster() -> Iterator[kwok.KwokCluster]:
         yield created
     finally:
         created.delete()
+
+
+@contextlib.contextmanager
+def operators_of(cluster: kwok.KwokCluster, folder: Path) -> Iterator[Operators]:
+    """Run operators against a cluster, each with the rights of the real one."""
+    client = Api(Access.of(cluster.kubeconfig))
+    operators = Operators(cluster, folder, client, folder / "operator.log")
+    yield operators
+    operators.stop()
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[kwok.KwokCluster]:
+    with a_cluster(f"interlock-operator-{os.getpid()}") as created:
+        yield created
 
 
 @pytest.fixture(scope="session")
@@ -132,10 +149,8 @@ def kubectl(cluster: kwok.KwokCluster) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def _operators(cluster: kwok.KwokCluster, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operators]:
-    folder = tmp_path_factory.mktemp("operator")
-    operators = Operators(cluster, folder, api, folder / "operator.log")
-    yield operators
-    operators.stop()
+    with operators_of(cluster, tmp_path_factory.mktemp("operator")) as operators:
+        yield operators
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """Invariant 8: ending the operator at any write leaves a state from which the next start comes to the same end.
 
 The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before it hears of it; n runs
-from one to all writes of an undisturbed run: a new Agent up to its second stage, so that children that come and
-children that go are among them.
+from one up to where there is no n-th write any more: a new Agent up to its second stage, so that children that come
+and children that go are among them.
 """
 
 import json
@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
 
 END_SECONDS = 30.0
 MOST_WRITES = 40
+SPARED_WRITES = 4  # two reports of an Agent may become one, so not every run has equally many
 SERVER_FIELDS = ("clusterIP", "clusterIPs")
 
 
@@ -59,16 +60,17 @@ def without_own_name(child: Json, name: str) -> Json:
     return loaded
 
 
+def has_arrived(room: Room, name: str) -> bool:
+    """Tell whether the Agent serves in its last stage and nothing of the first is left."""
+    status = room.agent(name).get("status", {})
+    ready = room.condition(name, "Ready").get("status") == "True"
+    last = status.get("stage", {}).get("name") == "everywhere" and "readySince" in status["stage"]
+    return ready and last and len(room.children(name).get("Deployment", [])) == 1
+
+
 def wait_for_end(room: Room, name: str) -> Any:
-    """Wait until the Agent serves in its last stage and nothing of the first is left."""
-
-    def is_there() -> bool:
-        status = room.agent(name).get("status", {})
-        ready = room.condition(name, "Ready").get("status") == "True"
-        last = status.get("stage", {}).get("name") == "everywhere" and "readySince" in status["stage"]
-        return ready and last and len(room.children(name).get("Deployment", [])) == 1
-
-    eventually(is_there, f"{name} serves everywhere", END_SECONDS)
+    """Wait until the Agent has arrived, and return its end state."""
+    eventually(lambda: has_arrived(room, name), f"{name} serves everywhere", END_SECONDS)
     return end_state(room, name)
 
 
@@ -81,13 +83,15 @@ def test_ending_the_operator_at_any_write_leads_to_the_same_end(
     with proxy.counting() as writes:
         room.create("agent-00", rollout=staged())
         undisturbed = wait_for_end(room, "agent-00")
-    total = len(writes.calls)
-    assert total < MOST_WRITES
-    for number in range(1, total + 1):
+    least = len(writes.calls) - SPARED_WRITES
+    for number in range(1, MOST_WRITES):
         name = f"agent-{number:02}"
         with proxy.counting(number, lambda: os.kill(operator.pid, signal.SIGKILL)):
             room.create(name, rollout=staged())
-            assert operator.wait(END_SECONDS) == -signal.SIGKILL, f"there was no write {number}"
+            eventually(lambda name=name: not operator.is_running or has_arrived(room, name), "an end", END_SECONDS)
+            if operator.is_running:
+                break
         operator.start()
         assert wait_for_end(room, name) == undisturbed, f"ended after write {number}"
+    assert number > least, f"only {number} writes were there to end it after"
     operators.stop()

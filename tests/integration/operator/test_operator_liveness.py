@@ -1,10 +1,13 @@
 """Honest health: a watch that is dead is told, an API server that is away is waited for."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from tests.integration.operator import objects
-from tests.integration.operator.api import Api, eventually
-from tests.integration.operator.conftest import Operators
+from tests.integration.operator.api import eventually
+from tests.integration.operator.conftest import Operators, a_cluster, a_room, operators_of
 from tests.integration.operator.fault_proxy import Call, FaultProxy
 from tests.integration.operator.world import Room
 from tests.requirements import requirement
@@ -62,31 +65,32 @@ def test_a_frozen_watch_of_the_kill_path_makes_it_unhealthy_after_a_missed_chang
         assert "the second watch did not see a change of" in impatient.health()[1]
 
 
-def test_an_api_server_that_was_away_is_taken_up_again(
-    operator: OperatorProcess, operators: Operators, api: Api, room: Room
-) -> None:
-    room.furnish("triage", "answer")
-    room.create("triage")
-    room.wait_ready("triage")
-    operators.cluster.kwokctl("stop", "cluster")
-    api.close()
-    assert operator.is_running
-    operators.cluster.kwokctl("start", "cluster", "--wait", "60s")
-    api.close()
+def test_an_api_server_that_was_away_is_taken_up_again(tmp_path: Path) -> None:
+    # A cluster of its own: what simulates pods does not get over a restart of the API server.
+    with a_cluster(f"interlock-away-{os.getpid()}") as cluster, operators_of(cluster, tmp_path) as operators:
+        operator = operators.use()
+        with a_room(operators.api) as room:
+            room.furnish("triage", "answer")
+            room.create("triage")
+            room.wait_ready("triage")
+            cluster.kwokctl("stop", "cluster")
+            operators.api.close()
+            assert operator.is_running
+            cluster.kwokctl("start", "cluster", "--wait", "60s")
+            operators.api.close()
+            eventually(lambda: _is_taken(room, "answer"), "the API server is back", BACK_SECONDS)
+            deployed = lambda: room.condition("answer", "Deployed").get("status") == "True"  # noqa: E731
+            eventually(deployed, "a new Agent has its children", BACK_SECONDS)
+            assert operator.is_running, "it went through this without a restart"
+            room.api.delete("agentpolicies", room.namespace, objects.POLICY)
+            eventually(lambda: not room.children("triage"), "the refused agents' children are pruned")
+            assert operator.health() == (200, "ok\n")
 
-    def is_taken() -> bool:
-        try:
-            room.create("answer")
-        except OSError:
-            api.close()
-            return False
-        return True
 
-    eventually(is_taken, "the API server is back", BACK_SECONDS)
-    # Pods are simulated by a part of the cluster that a restart may confuse: what counts is what the operator does.
-    deployed = lambda: room.condition("answer", "Deployed").get("status") == "True"  # noqa: E731
-    eventually(deployed, "a new Agent has its children", BACK_SECONDS)
-    assert operator.is_running, "it went through this without a restart"
-    room.api.delete("agentpolicies", room.namespace, objects.POLICY)
-    eventually(lambda: not room.children("triage"), "the refused agents' children are pruned")
-    assert operator.health() == (200, "ok\n")
+def _is_taken(room: Room, name: str) -> bool:
+    try:
+        room.create(name)
+    except OSError:
+        room.api.close()
+        return False
+    return True

@@ -34,15 +34,14 @@ class Room:
 
     def condition(self, name: str, kind: str) -> Json:
         """Return a condition of an Agent, an empty one where it has none."""
-        conditions = self.agent(name).get("status", {}).get("conditions", [])
-        return next((found for found in conditions if found["type"] == kind), {})
+        return condition_of(self.agent(name), kind)
 
     def wait_ready(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
         """Wait until the Agent is Ready in its present generation; return it."""
 
         def look() -> Json | None:
             found = self.agent(name)
-            ready = self.condition(name, "Ready")
+            ready = condition_of(found, "Ready")
             seen = ready.get("observedGeneration") == found["metadata"]["generation"]
             return found if seen and ready["status"] == "True" else None
 
@@ -102,3 +101,9 @@ class Room:
 
     def eventually(self, look: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
         eventually(look, what, seconds)
+
+
+def condition_of(agent: Json, kind: str) -> Json:
+    """Return a condition of the Agent, an empty one where it has none."""
+    conditions = agent.get("status", {}).get("conditions", [])
+    return next((found for found in conditions if found["type"] == kind), {})
