@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     watch_late_seconds: float = Field(default=60, gt=0)
     """How much later than our second watch kopf's may see a change, or the reverse, before /healthz says it is dead."""
 
-    workers: int = Field(default=16, ge=1, le=64)
+    workers: int = Field(default=32, ge=1, le=64)
     """How many agents are looked at at the same time."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -71,8 +71,9 @@ def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
         group = "" if kind.prefix == "/api/v1" else kind.prefix.split("/")[2]
         for verb in ("get", "list", "watch", "create", "patch", "delete"):
             assert allows(OPERATOR, group, kind.plural, verb), (kind.kind, verb)
-    for verb in ("list", "watch", "delete"):
+    for verb in ("list", "watch", "delete", "deletecollection"):
         assert allows(OPERATOR, "", "pods", verb)
+    assert allows(OPERATOR, "apps", "replicasets", "deletecollection")
     assert allows(OPERATOR, "interlock.dev", "agents/status", "patch")
     assert allows(OPERATOR, "interlock.dev", "agents", "reconcile")
     assert allows(OPERATOR, "events.k8s.io", "events", "create")

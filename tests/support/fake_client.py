@@ -131,6 +131,12 @@ class FakeClient:
         self._asked("DELETE", path, options)
         self.objects.pop(path, None)
 
+    async def delete_all(self, path: str, selector: str, options: Json) -> None:
+        """Delete all objects of a collection that the label selector matches."""
+        self._asked("DELETE", f"{path}?{selector}", options)
+        for found in list(self._listed(path, {"labelSelector": selector})):
+            self.objects.pop(f"{path}/{found['metadata']['name']}")
+
     def _asked(self, method: str, path: str, body: Any) -> None:
         self.requests.append((method, path))
         self.bodies.append(copy.deepcopy(body))

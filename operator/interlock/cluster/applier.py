@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from interlock.api.meta import FIELD_MANAGER
 from interlock.cluster.children import ChildStore
 from interlock.cluster.client import CONFLICT, JSON_PATCH, ApiError, Client, Json
-from interlock.cluster.kinds import BY_KIND
+from interlock.cluster.kinds import BY_KIND, POD, REPLICA_SET
 from interlock.deployment.child import ChildKey, Manifest
 from interlock.deployment.ownership import hand_over, has_foreign_fields
-from interlock.deployment.plan import Plan
+from interlock.deployment.plan import WORKLOAD, Plan
+from interlock.deployment.workload import GRACE_SECONDS
 
+BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT = 40  # a small API server queues what is beyond
 
 
@@ -73,7 +75,15 @@ class Applier:
         try:
             async with self._slots:
                 path = BY_KIND[key.kind].path(namespace, key.name)
-                await self._client.delete(path, {"propagationPolicy": "Background"})
+                await self._client.delete(path, BACKGROUND)
+                if key.kind == WORKLOAD:
+                    await self._end_pods(namespace, self._store.selector_of((namespace, agent), key))
         except ApiError as error:
             raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
         self._store.discard((namespace, agent), key)
+
+    async def _end_pods(self, namespace: str, selector: str) -> None:
+        """End what a deleted workload leaves to the garbage collector, which may have a thousand others before it."""
+        if selector:
+            await self._client.delete_all(REPLICA_SET.within(namespace), selector, BACKGROUND)
+            await self._client.delete_all(POD.within(namespace), selector, {"gracePeriodSeconds": GRACE_SECONDS})

@@ -75,10 +75,16 @@ class ChildStore:
             changed.add(agent)
         return changed
 
+    def selector_of(self, agent: AgentKey, key: ChildKey) -> str:
+        """Return the label selector of a workload's pods; empty where the workload is not known."""
+        stored = self._by_agent.get(agent, {}).get(key)
+        labels = _loaded(stored)["spec"]["selector"]["matchLabels"] if stored else {}
+        return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
     def of(self, agent: AgentKey, uid: str) -> Mapping[ChildKey, LiveChild]:
         """Return the children of the agent with this uid; those of an earlier one with its name are not its own."""
         return {
-            key: LiveChild(json.loads(zlib.decompress(stored.data)), stored.is_touched)
+            key: LiveChild(_loaded(stored), stored.is_touched)
             for key, stored in self._by_agent.get(agent, {}).items()
             if stored.owner == uid
         }
@@ -87,6 +93,11 @@ class ChildStore:
 def agent_of(manifest: Json) -> AgentKey:
     """Return the agent that a labelled child belongs to."""
     return manifest["metadata"]["namespace"], manifest["metadata"]["labels"][AGENT_LABEL]
+
+
+def _loaded(stored: _Stored) -> Json:
+    loaded: Json = json.loads(zlib.decompress(stored.data))
+    return loaded
 
 
 def _stored(kind: str, manifest: Json, version: int) -> _Stored:

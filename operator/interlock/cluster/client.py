@@ -101,6 +101,10 @@ class Client:
             if error.status != NOT_FOUND:
                 raise
 
+    async def delete_all(self, path: str, selector: str, options: Json) -> None:
+        """Delete all objects of a collection that the label selector matches."""
+        await self._answer(_Request("DELETE", path, {"labelSelector": selector}, options))
+
     async def lines(self, path: str, query: Mapping[str, str], *, accept: str, silence: float) -> AsyncIterator[Json]:
         """Yield the events of a watch until the server ends it.
 

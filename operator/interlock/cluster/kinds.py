@@ -39,6 +39,7 @@ AGENT = Kind("Agent", _OURS, AGENTS)
 AGENT_POLICY = Kind("AgentPolicy", _OURS, AGENT_POLICIES)
 MCP_BINDING = Kind("MCPBinding", _OURS, MCP_BINDINGS)
 POD = Kind("Pod", "/api/v1", "pods")
+REPLICA_SET = Kind("ReplicaSet", "/apis/apps/v1", "replicasets")
 DEPLOYMENT = Kind("Deployment", "/apis/apps/v1", "deployments")
 EVENT = Kind("Event", "/apis/events.k8s.io/v1", "events")
 

@@ -101,7 +101,10 @@ class Operators:
 def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
     """Make a cluster without the admission policies that refuse Agents: their work must be done without them."""
     options = kwok.KwokOptions(
-        nodes=10, audit_policy=AUDIT_POLICY, extra_args=("kube-apiserver=service-cluster-ip-range=10.96.0.0/16",)
+        nodes=10,
+        audit_policy=AUDIT_POLICY,
+        extra_args=("kube-apiserver=service-cluster-ip-range=10.96.0.0/16",),
+        unlimited_qps=True,  # else the controllers are still busy with the agents of one test in the next
     )
     created = kwok.create(name, options)
     try:

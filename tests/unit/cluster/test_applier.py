@@ -169,8 +169,28 @@ async def test_what_is_pruned_goes_with_all_that_it_owns(cluster: Cluster) -> No
     await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID)))
 
     assert cluster.client.objects == {}
-    assert cluster.client.bodies == [{"propagationPolicy": "Background"}] * len(DESIRED)
+    assert all("propagationPolicy" in body or "gracePeriodSeconds" in body for body in cluster.client.bodies)
     assert cluster.store.of(AGENT, UID) == {}
+
+
+@requirement("deployment.prune")
+async def test_a_pruned_workload_takes_its_pods_along_without_the_garbage_collector(cluster: Cluster) -> None:
+    await cluster.carry_out()
+    [workload] = [manifest for manifest in DESIRED if manifest["kind"] == "Deployment"]
+    pods = "/api/v1/namespaces/agents/pods"
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    for name, worn in (("own", labels), ("other", labels | {"interlock.dev/stage": "another"})):
+        await cluster.client.create(pods, {"kind": "Pod", "metadata": {"name": name, "labels": worn}})
+    cluster.client.forget_requests()
+
+    await cluster.carry_out(Plan(prune=(key_of(workload),)))
+
+    assert list(cluster.client.of_kind("Pod")) == [f"{pods}/other"]
+    assert [path.partition("?")[0].rsplit("/", 1)[1] for _, path in cluster.client.writes()][1:] == [
+        "replicasets",
+        "pods",
+    ]
+    assert cluster.client.bodies[-1] == {"gracePeriodSeconds": 1}
 
 
 async def test_a_pruning_that_is_refused_is_named_and_tried_again(cluster: Cluster) -> None:
