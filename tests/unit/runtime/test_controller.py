@@ -34,6 +34,8 @@ KEY = ("agents", "triage")
 PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 
+PROMOTION_WRITES = 15  # the new placement, the status, the old placement with its ReplicaSets and pods
+
 
 class Operator:
     """The parts that one look needs, as the runtime wires them; killing it keeps nothing but the cluster."""
@@ -215,7 +217,7 @@ async def test_whichever_first_write_fails_the_next_looks_come_to_the_same_end(n
 
 
 @requirement("operator.converges")
-@pytest.mark.parametrize("nth", range(13))
+@pytest.mark.parametrize("nth", range(PROMOTION_WRITES))
 async def test_an_operator_that_ends_at_any_write_of_a_promotion_is_followed_by_one_that_comes_to_the_same_end(
     nth: int,
 ) -> None:
@@ -227,7 +229,7 @@ async def test_an_operator_that_ends_at_any_write_of_a_promotion_is_followed_by_
     await undisturbed.converge()
     operator = await a_ready_agent()
     operator.now += hours(1)
-    assert len(writes) == 13
+    assert len(writes) == PROMOTION_WRITES
 
     operator.client.break_with(_Ended(), *writes[nth])
     with pytest.raises(_Ended):
