@@ -193,7 +193,7 @@ KILL = Chapter(
         ),
         Step(
             f"{KUBECTL} get pods {SELECTOR}",
-            "... and no pod stays: one that comes up is ended at once, then there is none, watched for five seconds",
+            "... and none is even made: the API server refuses pods of a killed agent (watched for five seconds)",
             succeeds("No resources found"),
             within=20,
             lasting=5,
