@@ -71,6 +71,34 @@ def removal(before: dict[str, list[str]], now: dict[str, list[str]], bridge: str
     return "".join(f"{line}\n" for line in script)
 
 
+def without_leftovers(before: dict[str, list[str]], bridge: str) -> dict[str, list[str]]:
+    """The tables without what an earlier engine of ours left in them when it could not be cleaned up after.
+
+    The bridge's name is ours alone. Chains of the engine's are ours as well where they speak of no other bridge.
+    """
+    lines = list(itertools.chain.from_iterable(before.values()))
+    if not any(bridge in line.split() for line in lines):
+        return before
+    chains = not any(_is_of_another_bridge(line, bridge) for line in lines)
+    return {
+        table: [line for line in kept if not (_names(line, bridge, chains=chains) or (chains and _is_chain(line)))]
+        for table, kept in before.items()
+    }
+
+
+def _is_chain(line: str) -> bool:
+    return line.startswith(f":{CHAIN_PREFIX}")
+
+
+def _is_of_another_bridge(line: str, bridge: str) -> bool:
+    """Whether a rule of an engine's chains speaks of a device that is not our bridge."""
+    words = line.split()
+    if not line.startswith(f"-A {CHAIN_PREFIX}"):
+        return False
+    devices = [word for option, word in itertools.pairwise(words) if option in {"-i", "-o"}]
+    return any(device != bridge for device in devices)
+
+
 def _names(rule: str, bridge: str, *, chains: bool) -> bool:
     words = rule.split()
     return bridge in words or (chains and any(word.startswith(CHAIN_PREFIX) for word in words[1:]))
@@ -112,7 +140,8 @@ def remove_ours(
 ) -> None:
     """Deletes the engine's rules and chains, and tables that came with them and are empty now."""
     for command in COMMANDS:
-        script = removal(before.get(command, {}), rules(command), bridge, chains=chains)
+        known = without_leftovers(before.get(command, {}), bridge)
+        script = removal(known, rules(command), bridge, chains=chains)
         if script:
             run([f"{command}-restore", "--noflush"], stdin=script.encode(), timeout=30)
     for table in nft_tables() if chains else []:
