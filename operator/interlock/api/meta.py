@@ -16,8 +16,6 @@ MCP_BINDINGS = "mcpbindings"
 
 KILL_SWITCH = f"{GROUP}/kill-switch"
 """Annotation: any value other than `KILL_SWITCH_OFF` kills."""
-KILL_SWITCH_BY = f"{GROUP}/kill-switch-by"
-"""Annotation: who set the switch, vouched for by the API server where it can (1.36 and newer)."""
 KILL_SWITCH_OFF = "off"
 """The only value that releases."""
 
@@ -39,5 +37,3 @@ FIELD_MANAGER = "interlock"
 KILL_FIELD_MANAGER = "interlock-kill"
 
 OPERATOR_NAMESPACE = "interlock-system"
-RECONCILE_VERB = "reconcile"
-"""A virtual verb on agents: whoever may do it, may write their status (an admission policy asks for it)."""

@@ -3,7 +3,20 @@
 from typing import Any
 
 from interlock.api.agent import Agent
-from interlock.api.meta import AGENT_LABEL, API_VERSION, MANAGED_BY, REVISION_LABEL, STAGE_LABEL
+from interlock.api.meta import (
+    AGENT_LABEL,
+    API_VERSION,
+    APP_COMPONENT_LABEL,
+    APP_INSTANCE_LABEL,
+    APP_MANAGED_BY_LABEL,
+    APP_NAME,
+    APP_NAME_LABEL,
+    APP_PART_OF_LABEL,
+    MANAGED_BY,
+    PART_OF,
+    REVISION_LABEL,
+    STAGE_LABEL,
+)
 from interlock.deployment.placement import Placement
 
 
@@ -13,11 +26,11 @@ def agent_labels(agent: Agent, component: str) -> dict[str, str]:
     `app.kubernetes.io/*` as in the Kubernetes documentation, "Recommended Labels".
     """
     return {
-        "app.kubernetes.io/name": "interlock-agent",
-        "app.kubernetes.io/instance": agent.metadata.name,
-        "app.kubernetes.io/component": component,
-        "app.kubernetes.io/part-of": "interlock",
-        "app.kubernetes.io/managed-by": MANAGED_BY,
+        APP_NAME_LABEL: APP_NAME,
+        APP_INSTANCE_LABEL: agent.metadata.name,
+        APP_COMPONENT_LABEL: component,
+        APP_PART_OF_LABEL: PART_OF,
+        APP_MANAGED_BY_LABEL: MANAGED_BY,
         AGENT_LABEL: agent.metadata.name,
     }
 

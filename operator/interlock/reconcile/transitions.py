@@ -1,6 +1,6 @@
 """Events are owed for transitions, not for looks: what changed between two statuses of an agent."""
 
-from interlock.api.status import AgentStatus, Condition, ConditionType
+from interlock.api.status import AgentStatus, Condition, ConditionType, Reason
 from interlock.reconcile.outcome import EventNote, EventReason
 
 _TOLD = (
@@ -27,11 +27,10 @@ def _told(before: Condition | None, after: Condition | None, kind: ConditionType
     was_unknown = before is None or before.status == "Unknown"
     if after.status == "Unknown" or (was_unknown and after.status == "True" and kind is not ConditionType.READY):
         return None
-    if was_unknown and kind is ConditionType.READY and after.reason == "PodsNotReady":
+    if was_unknown and kind is ConditionType.READY and after.reason == Reason.PODS_NOT_READY:
         return None
-    severity = "Normal" if after.status == "True" else "Warning"
     text = f"{kind}={after.status}: {after.message}"
-    return EventNote("Normal" if severity == "Normal" else "Warning", after.reason, text)
+    return EventNote("Normal" if after.status == "True" else "Warning", after.reason, text)
 
 
 def _stage(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
