@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -189,6 +190,8 @@ def _launch(settings: Settings) -> None:
             ["dockerd", "--config-file", str(own / "daemon.json")],
             stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, env=environ, start_new_session=True,
         )  # fmt: skip
+    # Reaped while we live, and never a warning that it outlives us: it is meant to.
+    threading.Thread(target=process.wait, name="reap-dockerd", daemon=True).start()
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if is_running(settings):
