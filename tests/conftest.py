@@ -1,3 +1,3 @@
 """What every test may use."""
 
-pytest_plugins = ("tests.support.clusters",)
+pytest_plugins = ("tests.support.clusters", "tests.support.side_by_side")

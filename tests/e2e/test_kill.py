@@ -9,7 +9,7 @@ from tests.e2e.live import Live, always
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kind, pytest.mark.alone, pytest.mark.timeout(420)]
 
 AGENT = "first-agent"
 KILL_SECONDS = 5.0

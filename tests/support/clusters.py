@@ -4,10 +4,12 @@ Tests with real pods get a kind cluster of their own, `interlock-test`: they ins
 which belongs to a whole cluster, so that a demo in `interlock` could not go on beside them.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,7 @@ KIND_NAME = "interlock-test"
 KEEP = "INTERLOCK_KEEP_TEST_CLUSTER"
 """Set to anything: the kind cluster stays after the tests, and the next run takes it as it is."""
 WAIT_SECONDS = 1800.0
-MARKERS = ("api", "kind")
+LEFT_OUT = "interlock_left_out"
 
 
 @dataclass
@@ -33,12 +35,15 @@ class Preparation:
     Attributes:
         left_out: why the tests with a marker do not run, by marker.
         failures: why a cluster that should be here is not.
+        prepared: the markers whose clusters need no more work.
+        waiting: the tests that have not run yet.
     """
 
     settings: Settings
     left_out: dict[str, str] = field(default_factory=dict)
     failures: dict[str, ClusterError] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
+    prepared: set[str] = field(default_factory=set)
+    waiting: set[pytest.Item] = field(default_factory=set)
     kind_cluster: KindCluster | None = None
     kind_lock: Lock | None = None
 
@@ -56,6 +61,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot do, with the sentence that says why."""
     preparation = config.stash[_PREPARATION]
+    preparation.waiting.update(items)
     for marker, reason in (
         ("api", kwok.impossible(preparation.settings) if _marked(items, "api") else None),
         ("kind", kind.impossible(preparation.settings) if _marked(items, "kind") else None),
@@ -64,48 +70,42 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             _leave_out(preparation, items, marker, reason)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Make what the chosen tests need before the first one: builds take longer than a test may."""
-    config = session.config
-    if config.option.collectonly:
-        return
-    preparation = config.stash[_PREPARATION]
-    capture = config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        for marker, prepare in (("api", _prepare_api), ("kind", _prepare_kind)):
-            if marker in preparation.left_out or not _marked(session.items, marker):
-                continue
-            try:
-                prepare(preparation)
-            except UnavailableError as error:
-                _leave_out(preparation, session.items, marker, str(error))
-            except ClusterError as error:
-                preparation.failures[marker] = error
-                say(str(error))
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Make what this test needs before its timeout begins to count: builds take longer than a test may."""
+    preparation = item.config.stash[_PREPARATION]
+    for marker in ("api", "kind"):
+        if item.get_closest_marker(marker) and marker not in preparation.prepared:
+            _prepare(preparation, marker, item.session)
+    result = yield
+    preparation.waiting.discard(item)
+    if preparation.kind_lock is not None and not _marked(preparation.waiting, "kind"):
+        _end_kind(item.config)  # nobody's any more: others' tests need the processor
+    return result
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Take the kind cluster away again, also after Ctrl-C; the summary stays the last that is said."""
     preparation = session.config.stash[_PREPARATION]
-    if preparation.kind_lock is None:
-        return
-    capture = session.config.pluginmanager.getplugin("capturemanager")
-    try:
-        if not os.environ.get(KEEP):
-            with capture.global_and_fixture_disabled():
-                kind.down([KIND_NAME], preparation.settings)
-    finally:
-        preparation.kind_lock.release()
-        preparation.kind_lock = None
+    _end_kind(session.config)
+    if (to_controller := getattr(session.config, "workeroutput", None)) is not None:
+        to_controller[LEFT_OUT] = preparation.left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a process that ran tests has left out (pytest-xdist's hook)."""
+    for marker, reason in getattr(node, "workeroutput", {}).get(LEFT_OUT, {}).items():
+        node.config.stash[_PREPARATION].left_out.setdefault(marker, reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say what did not run, so that green never looks like more than it is."""
-    preparation = config.stash[_PREPARATION]
-    for marker, reason in preparation.left_out.items():
-        terminalreporter.write_line(f"left out: {preparation.counts[marker]} tests marked {marker!r}: {reason}")
+    skipped = terminalreporter.stats.get("skipped", [])
+    for marker, reason in config.stash[_PREPARATION].left_out.items():
+        count = sum(marker in report.keywords for report in skipped)
+        terminalreporter.write_line(f"left out: {count} tests marked {marker!r}: {reason}")
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +130,41 @@ def kind_cluster(pytestconfig: pytest.Config) -> KindCluster:
     assert cluster is not None, "a test that asks for kind_cluster needs the marker `kind`"
     contexts.check_kubeconfig(cluster.kubeconfig)
     return cluster
+
+
+def _prepare(preparation: Preparation, marker: str, session: pytest.Session) -> None:
+    preparation.prepared.add(marker)
+    if marker in preparation.left_out:
+        return
+    try:
+        with _said_aloud(session.config):
+            (_prepare_api if marker == "api" else _prepare_kind)(preparation)
+    except UnavailableError as error:
+        _leave_out(preparation, session.items, marker, str(error))
+    except ClusterError as error:
+        preparation.failures[marker] = error
+        with _said_aloud(session.config):
+            say(str(error))
+
+
+def _said_aloud(config: pytest.Config) -> contextlib.AbstractContextManager[None]:
+    """Let through what the tools say of their work: it may take long, and somebody waits."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    through: contextlib.AbstractContextManager[None] = capture.global_and_fixture_disabled()
+    return through
+
+
+def _end_kind(config: pytest.Config) -> None:
+    preparation = config.stash[_PREPARATION]
+    if preparation.kind_lock is None:
+        return
+    try:
+        if not os.environ.get(KEEP):
+            with _said_aloud(config):
+                kind.down([KIND_NAME], preparation.settings)
+    finally:
+        preparation.kind_lock.release()
+        preparation.kind_lock = None
 
 
 def _prepare_api(preparation: Preparation) -> None:
@@ -159,15 +194,13 @@ def _own_kind_cluster(settings: Settings) -> Lock:
     return lock
 
 
-def _marked(items: Sequence[pytest.Item], marker: str) -> list[pytest.Item]:
+def _marked(items: Iterable[pytest.Item], marker: str) -> list[pytest.Item]:
     return [item for item in items if item.get_closest_marker(marker)]
 
 
 def _leave_out(preparation: Preparation, items: Sequence[pytest.Item], marker: str, reason: str) -> None:
-    marked = _marked(items, marker)
     preparation.left_out[marker] = reason
-    preparation.counts[marker] = len(marked)
-    for item in marked:
+    for item in _marked(items, marker):
         item.add_marker(pytest.mark.skip(reason=reason))
 
 

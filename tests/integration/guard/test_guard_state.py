@@ -42,6 +42,7 @@ async def test_a_killed_guard_refuses_everything_with_503(bench: Bench) -> None:
     assert "interlock_guard_killed 1" in await bench.guard.metrics()
 
 
+@pytest.mark.alone
 @requirement("guard.killed")
 async def test_a_kill_answers_the_call_under_way_at_once_and_cuts_its_server_off(bench: Bench) -> None:
     call = asyncio.create_task(bench.client.call("never"))
@@ -248,6 +249,7 @@ async def test_a_rotated_token_is_used_for_the_next_request(bench: Bench) -> Non
     assert bench.api.tokens[0] == "Bearer first-token"
 
 
+@pytest.mark.alone
 async def test_sigterm_ends_the_guard_quickly_and_clean(bench: Bench) -> None:
     call = asyncio.create_task(bench.client.call("never"))
     await until(lambda: bench.executed_names() == ["never"], "the server has the call")

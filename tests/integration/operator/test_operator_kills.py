@@ -16,7 +16,7 @@ from tests.integration.operator.world import Room
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
-pytestmark = pytest.mark.api
+pytestmark = [pytest.mark.api, pytest.mark.alone]
 
 KILL_SECONDS = 5.0
 CREATORS = 8
