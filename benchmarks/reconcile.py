@@ -1,5 +1,8 @@
 """Agents per second to Ready, beside a bare kopf handler on the same machine in the same run.
 
+Bare handler and operator run in turn, as many pairs as asked for, and the figures are the medians of the pairs: a
+shared processor is faster in one minute than in the next, so that one pair says little.
+
 Each run has a fresh kwok cluster: a real API server with etcd, controllers and scheduler; nodes and pods are simulated.
 The clock runs from the first Agent's creation until every Agent has its status and every Deployment its pod. Requests
 are counted in the API server's audit log. The last line is JSON.
@@ -8,13 +11,14 @@ are counted in the API server's audit log. The last line is JSON.
 import argparse
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +44,8 @@ CREATORS = 8
 SERVICE_RANGE = "service-cluster-ip-range=10.96.0.0/16"  # kwokctl's own has room for 253 Services
 NODES = 20
 ROW_LENGTH = 60
-RUN_SECONDS = 300.0
+SECONDS_PER_AGENT = 1.0
+LEAST_RUN_SECONDS = 120.0
 QUIET_SECONDS = 3.0
 RESTART_SECONDS = 20.0
 WRITES = ("create", "update", "patch", "delete", "deletecollection")
@@ -158,6 +163,7 @@ class Progress:
         self._remaining = {"agents": wanted, "deployments": wanted}
         self._checks = {"agents": is_done, "deployments": is_available}
         self._api = api
+        self._seconds = LEAST_RUN_SECONDS + wanted * SECONDS_PER_AGENT
         self._threads = [threading.Thread(target=self._follow, args=(plural,), daemon=True) for plural in self._checks]
 
     def start(self) -> None:
@@ -167,16 +173,16 @@ class Progress:
 
     def wait(self) -> None:
         """Wait until all is done."""
-        deadline = time.monotonic() + RUN_SECONDS
+        deadline = time.monotonic() + self._seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                raise SystemExit(f"not done within {RUN_SECONDS:.0f} s: {self._remaining} left")
+                raise SystemExit(f"not done within {self._seconds:.0f} s: {self._remaining} left")
 
     def _follow(self, plural: str) -> None:
         done: set[str] = set()
         wanted, check = self._remaining[plural], self._checks[plural]
-        for event in watch(self._api.access, plural):
+        for event in watch(self._api.access, plural, self._seconds):
             if check(event["object"]):
                 done.add(event["object"]["metadata"]["name"])
                 self._remaining[plural] = wanted - len(done)
@@ -184,11 +190,11 @@ class Progress:
                 return
 
 
-def watch(access: Access, plural: str) -> Iterator[Json]:
+def watch(access: Access, plural: str, seconds: float) -> Iterator[Json]:
     """Yield the events of one collection."""
     group = {"agents": "/apis/interlock.dev/v1alpha1", "deployments": "/apis/apps/v1"}[plural]
-    connection = access.connect(RUN_SECONDS)
-    connection.request("GET", f"{group}/namespaces/{NAMESPACE}/{plural}?watch=1&timeoutSeconds={RUN_SECONDS:.0f}")
+    connection = access.connect(seconds)
+    connection.request("GET", f"{group}/namespaces/{NAMESPACE}/{plural}?watch=1&timeoutSeconds={seconds:.0f}")
     answer = connection.getresponse()
     while line := answer.readline():
         yield json.loads(line)
@@ -321,7 +327,7 @@ def _stored(manifest: Json) -> Json:
 
 def say(name: str, run: Run) -> None:
     """Print one run."""
-    figures: dict[str, Any] = {
+    told: dict[str, Any] = {
         "agents": run.agents,
         "agents_per_second": round(run.per_second, 1),
         "seconds": round(run.seconds, 2),
@@ -332,38 +338,53 @@ def say(name: str, run: Run) -> None:
         "events_per_agent": round(run.events / run.agents, 2),
         "cluster_cpu_seconds": run.cluster_cpu_seconds,
     }
-    print(f"{name}: {json.dumps(figures)}", flush=True)
+    print(f"{name}: {json.dumps(told)}", flush=True)
 
 
-def summary(ours: Run, bare: Run) -> dict[str, float]:
-    """Return the figures that are compared from version to version."""
+def figures(ours: Run, bare: Run) -> dict[str, float]:
+    """Return the figures of one pair that are compared from version to version."""
     return {
         "agents": ours.agents,
-        "agents_per_second": round(ours.per_second, 1),
-        "bare_agents_per_second": round(bare.per_second, 1),
-        "ratio": round(ours.seconds / bare.seconds, 2),
-        "writes_per_agent": round(ours.writes / ours.agents, 2),
-        "events_per_agent": round(ours.events / ours.agents, 2),
+        "agents_per_second": ours.per_second,
+        "bare_agents_per_second": bare.per_second,
+        "ratio": ours.seconds / bare.seconds,
+        "writes_per_agent": ours.writes / ours.agents,
+        "events_per_agent": ours.events / ours.agents,
         "restart_writes": ours.restart_writes,
-        "restart_seconds": round(ours.restart_seconds, 1),
-        "rss_mb": round(ours.rss_mb, 1),
-        "cpu_ms_per_agent": round(1000 * ours.cpu_seconds / ours.agents, 1),
-        "bare_cpu_ms_per_agent": round(1000 * bare.cpu_seconds / bare.agents, 1),
+        "restart_seconds": ours.restart_seconds,
+        "rss_mb": ours.rss_mb,
+        "cpu_ms_per_agent": 1000 * ours.cpu_seconds / ours.agents,
+        "bare_cpu_ms_per_agent": 1000 * bare.cpu_seconds / bare.agents,
     }
 
 
+def summary(pairs: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the medians of the pairs' figures."""
+    medians = {key: round(statistics.median(pair[key] for pair in pairs), 2) for key in pairs[0]}
+    ratios = [round(pair["ratio"], 2) for pair in pairs]
+    return medians | {"pairs": len(pairs), "ratio_min": min(ratios), "ratio_max": max(ratios)}
+
+
 def main() -> None:
-    """Measure each size, the bare handler first."""
+    """Measure each size."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--agents", type=int, nargs="+", default=[200, 1000])
+    parser.add_argument("--agents", type=int, nargs="+", default=[200, 1000], help="sizes")
+    parser.add_argument("--pairs", type=int, nargs="+", default=[3, 1], help="pairs for each of the sizes")
     arguments = parser.parse_args()
+    if len(arguments.pairs) != len(arguments.agents):
+        parser.error("--pairs needs as many numbers as --agents")
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
-        for agents in arguments.agents:
-            bare = run_bare(agents, Path(folder))
-            say("bare handler", bare)
-            ours = run_operator(agents, Path(folder))
-            say("operator", ours)
-            print(json.dumps(summary(ours, bare)), flush=True)
+        for agents, pairs in zip(arguments.agents, arguments.pairs, strict=True):
+            print(json.dumps(summary([run_pair(agents, Path(folder)) for _ in range(pairs)])), flush=True)
+
+
+def run_pair(agents: int, folder: Path) -> dict[str, float]:
+    """Measure the bare handler, then the operator."""
+    bare = run_bare(agents, folder)
+    say("bare handler", bare)
+    ours = run_operator(agents, folder)
+    say("operator", ours)
+    return figures(ours, bare)
 
 
 if __name__ == "__main__":
