@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 40.0
@@ -58,7 +59,7 @@ class OperatorProcess:
     def start(self, *, wait: bool = True) -> "OperatorProcess":
         """Start it and wait until it looks at agents."""
         assert not self.is_running, "the operator runs already"
-        self._port = _free_port()
+        self._port = free_port()
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self.command, cwd=ROOT, env=self._environment(), stdout=log, stderr=log)
@@ -160,9 +161,3 @@ def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has used, its ended children apart."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

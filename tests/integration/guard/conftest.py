@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer, a_bundle, free_port
+from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer, a_bundle
+from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
 TOOLS = ["echo", "slow", "never", "half_line", "large", "ask", "garbage", "unknown_id", "progress", "progress_forever"]

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,18 +15,12 @@ import aiohttp
 
 from interlock_guard.bundle import AgentIdentity, Bundle, Grant, ScopeLimit, Source, Tool, ToolScope, dump_bundle
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
+from tests.support.ports import free_port
 
 SOURCE = "crm"
 SCRIPTED = Path(__file__).parent / "programs" / "scripted_server.py"
 WAIT_SECONDS = 20.0
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:

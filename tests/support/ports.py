@@ -1,0 +1,43 @@
+"""Ports for programs under test, such that no two processes of tests, however they run, are given the same one.
+
+A port that was bound, read and let go again may be somebody else's a moment later: another guard then answers for ours.
+So each process of tests takes a block below the kernel's ephemeral ports, by a lock that ends with the process.
+"""
+
+import socket
+from functools import cache
+from itertools import count
+
+from tools.cluster.locks import Lock, try_lock
+from tools.cluster.settings import from_environment
+
+FIRST = 20_000
+BLOCK = 100
+BLOCKS = 120  # up to 32 000: Linux gives out ephemeral ports from 32 768 on
+
+_next = count()
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 on which nobody listens.
+
+    Raises:
+        RuntimeError: All of this process' ports are taken.
+    """
+    begin, _ = _own_block()
+    for _ in range(BLOCK):
+        port = begin + next(_next) % BLOCK
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
+    raise RuntimeError(f"no port is free from {begin} to {begin + BLOCK - 1}")
+
+
+@cache
+def _own_block() -> tuple[int, Lock]:
+    """Take a block; its lock is kept as long as the process lives."""
+    for number in range(BLOCKS):
+        lock = try_lock(from_environment().run / "test-ports" / f"{number:03}.lock")
+        if lock is not None:
+            return FIRST + number * BLOCK, lock
+    raise RuntimeError(f"all {BLOCKS} blocks of ports are taken")
