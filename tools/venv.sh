@@ -15,5 +15,5 @@ ready || fail "Python's venv module is missing: as root, apt-get install python3
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || fail "Python 3.11 or newer is needed; python3 is $(python3 -V 2>&1)."
 python3 -m venv --clear "$1"
-"$1/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+"$1/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
 touch "$1/.done"
