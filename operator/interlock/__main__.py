@@ -8,6 +8,7 @@ import sys
 import kopf
 
 from interlock.handlers import primaries, startup
+from interlock.runtime.garbage import look_seldom
 from interlock.runtime.operator_runtime import Runtime
 from interlock.settings import Settings
 from interlock.telemetry.logs import configure_logs
@@ -44,6 +45,7 @@ def main() -> None:
     """Run the operator with the settings of the environment."""
     settings = Settings()
     configure_logs(settings.log_level)
+    look_seldom()
     sys.exit(asyncio.run(run(settings)))
 
 
