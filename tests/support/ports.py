@@ -1,15 +1,13 @@
 """Ports for programs under test, such that no two processes of tests, however they run, are given the same one.
 
 A port that was bound, read and let go again may be somebody else's a moment later: another guard then answers for ours.
-So each process of tests takes a block below the kernel's ephemeral ports, by a lock that ends with the process.
+So each process of tests takes a block below the kernel's ephemeral ports. An abstract socket is the claim: it is known
+to all users of the same network, and to nobody else, and ends with the process.
 """
 
 import socket
 from functools import cache
 from itertools import count
-
-from tools.cluster.locks import Lock, try_lock
-from tools.cluster.settings import from_environment
 
 FIRST = 20_000
 BLOCK = 100
@@ -34,10 +32,14 @@ def free_port() -> int:
 
 
 @cache
-def _own_block() -> tuple[int, Lock]:
-    """Take a block; its lock is kept as long as the process lives."""
+def _own_block() -> tuple[int, socket.socket]:
+    """Take a block; its claim is kept as long as the process lives."""
     for number in range(BLOCKS):
-        lock = try_lock(from_environment().run / "test-ports" / f"{number:03}.lock")
-        if lock is not None:
-            return FIRST + number * BLOCK, lock
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0interlock-test-ports-{number}")
+        except OSError:
+            claim.close()
+        else:
+            return FIRST + number * BLOCK, claim
     raise RuntimeError(f"all {BLOCKS} blocks of ports are taken")

@@ -249,13 +249,10 @@ async def test_a_rotated_token_is_used_for_the_next_request(bench: Bench) -> Non
     assert bench.api.tokens[0] == "Bearer first-token"
 
 
-@pytest.mark.alone
-async def test_sigterm_ends_the_guard_quickly_and_clean(bench: Bench) -> None:
+async def test_sigterm_ends_the_guard_clean_without_waiting_for_calls(bench: Bench) -> None:
     call = asyncio.create_task(bench.client.call("never"))
     await until(lambda: bench.executed_names() == ["never"], "the server has the call")
-    began = time.monotonic()
     assert await bench.guard.stop(signal.SIGTERM) == 0
-    assert time.monotonic() - began < 1
     assert (await call).reason == "ServerUnavailable"
     assert "Traceback" not in bench.guard.log()
 

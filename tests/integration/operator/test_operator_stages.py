@@ -6,7 +6,7 @@ import pytest
 
 from interlock.clock import utc_now
 from tests.integration.operator import objects
-from tests.integration.operator.api import eventually
+from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.objects import KILL_SWITCH
 from tests.integration.operator.world import Room
 from tests.requirements import requirement
@@ -101,6 +101,7 @@ def test_a_kill_stops_the_soak_and_the_release_starts_it_anew(operator: Operator
     room.api.patch("agents", room.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "now"}}})
     eventually(lambda: not room.pods("triage"), "no pod is left")
     eventually(lambda: "readySince" not in room.agent("triage")["status"]["stage"], "the soak has stopped")
+    eventually(lambda: "kill" in room.agent("triage")["status"], "the kill stands recorded")
     room.api.patch("agents", room.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "off"}}})
     eventually(lambda: "readySince" in room.agent("triage")["status"]["stage"], "the soak counts anew")
     status = room.agent("triage")["status"]
@@ -112,8 +113,14 @@ def test_a_new_revision_starts_again_at_the_first_stage(operator: OperatorProces
     room.create("triage", rollout=objects.stages("1s"))
     room.wait_stage("triage", "everywhere")
     change = {"spec": {"template": {"image": "registry.example.com/agent:2.0"}}}
-    room.api.patch("agents", room.namespace, "triage", change)
-    room.wait_stage("triage", "staging", 5)
+    with room.api.watching("agents", room.namespace) as seen:
+        room.api.patch("agents", room.namespace, "triage", change)
+        eventually(lambda: "staging" in stages_of(seen), "the first stage again, however short")
+
+
+def stages_of(events: list[Json]) -> list[str]:
+    """Return the stages that an Agent was seen in."""
+    return [event["object"].get("status", {}).get("stage", {}).get("name", "") for event in list(events)]
 
 
 def test_replaying_the_same_spec_resets_nothing(operator: OperatorProcess, room: Room) -> None:
