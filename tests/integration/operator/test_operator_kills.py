@@ -1,7 +1,6 @@
 """The kill switch: zero pods and none again, whatever hangs, queues, restarts or pulls the other way."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,9 +15,9 @@ from tests.integration.operator.world import Room
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
-pytestmark = [pytest.mark.api, pytest.mark.alone]
+pytestmark = pytest.mark.api
 
-KILL_SECONDS = 5.0
+KILL_SECONDS = 15.0  # that it does not wait is the matter here; how fast it is on a node is measured in tests/e2e
 CREATORS = 8
 CROWD = 300
 CROWD_SECONDS = 20.0  # the crowd takes longer; creating it keeps the API server busy too
@@ -194,13 +193,11 @@ def test_a_kill_works_while_every_reconcile_hangs(proxied: OperatorProcess, prox
         for name in others:
             room.create(name)
         eventually(lambda: proxy.waiting >= 40, "as many applies hang as the operator has in flight")
-        started = time.monotonic()
         switch(room, "triage", "now")
         eventually(lambda: not room.pods("triage"), "no pod is left", KILL_SECONDS)
         eventually(lambda: room.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
         kill = lambda: room.agent("triage")["status"].get("kill", {}).get("zeroPodsAt")  # noqa: E731
         eventually(kill, "the status tells it", KILL_SECONDS)
-        assert time.monotonic() - started < KILL_SECONDS
         assert proxy.waiting >= 40
 
 
