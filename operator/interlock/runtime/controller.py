@@ -9,9 +9,10 @@ from datetime import datetime
 import aiohttp
 
 from interlock.api.agent import Agent
+from interlock.api.model import ObjectMeta
 from interlock.api.status import AgentStatus
 from interlock.cluster.applier import Applier, ApplyFailed
-from interlock.cluster.client import ApiError
+from interlock.cluster.client import ApiError, Json
 from interlock.cluster.primaries import Key, Primaries
 from interlock.cluster.reader import Reader
 from interlock.cluster.reporter import Reporter
@@ -80,6 +81,8 @@ class Controller:
         if written is not None:
             if self._edge.primaries.agent(key) is not None:  # else it was deleted meanwhile, and must stay forgotten
                 self._edge.primaries.put_agent(written)
+            if _has_changed(agent, written):
+                self._queue.add(key)  # the watch will bring what is known by then, so it asks for no look
             self._tell(agent, status)
         self._schedule(key, outcome, is_settled=outcome.plan.is_empty and _is_same_stage(agent, status))
         return succeeded
@@ -114,3 +117,14 @@ def _is_same_stage(agent: Agent, status: AgentStatus) -> bool:
     """Tell whether the agent was in this very stage before."""
     before, after = agent.status.stage if agent.status else None, status.stage
     return before == after or (before is not None and after is not None and before.entered_at == after.entered_at)
+
+
+def _has_changed(agent: Agent, written: Json) -> bool:
+    """Tell whether a user's change came between what was looked at and the status that was written onto it."""
+    before, now = agent.metadata, ObjectMeta.model_validate(written["metadata"])
+    return (before.generation, before.labels, before.annotations, before.deletion_timestamp) != (
+        now.generation,
+        now.labels,
+        now.annotations,
+        now.deletion_timestamp,
+    )

@@ -210,7 +210,7 @@ def test_a_kill_does_not_wait_behind_a_crowd(
     room.wait_ready("triage")
     create_all(room, crowd)
     room.api.patch("agentpolicies", room.namespace, objects.POLICY, policy_for("triage", *crowd))
-    eventually(lambda: operator.metric("interlock_queued_agents") > CROWD / 2, "most of the crowd is queued")
+    eventually(lambda: operator.metric("interlock_queued_agents") > CROWD / 4, "much of the crowd is queued")
     switch(room, "triage", "now")
     eventually(lambda: not room.pods("triage"), "no pod is left", CROWD_SECONDS)
     assert operator.metric("interlock_queued_agents") > 0, "the crowd was served before the kill"

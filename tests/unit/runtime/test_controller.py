@@ -330,6 +330,31 @@ async def test_an_agent_that_goes_while_its_status_is_written_stays_forgotten() 
     assert operator.primaries.agents() == set()
 
 
+async def test_a_change_that_comes_while_the_status_is_written_is_looked_at() -> None:
+    operator = Operator()
+    operator.apply(an_agent())
+    patch = operator.client.patch
+
+    async def onto_a_later_spec(*arguments: Any, **keywords: Any) -> Any:
+        answer = await patch(*arguments, **keywords)
+        return {**answer, "metadata": {**answer["metadata"], "generation": 99}}
+
+    operator.client.patch = onto_a_later_spec  # type: ignore[method-assign]
+    assert await operator.controller.look(KEY)
+    operator.queue.cancel(KEY)  # what is left is not asked for by a timer
+
+    looked = asyncio.Event()
+
+    async def look(_: Key) -> bool:
+        looked.set()
+        return True
+
+    worker = asyncio.create_task(operator.queue.work(look))
+    async with asyncio.timeout(5):
+        await looked.wait()
+    worker.cancel()
+
+
 async def test_a_defect_on_one_agent_is_a_failed_look_and_not_the_end_of_the_operator() -> None:
     operator = Operator()
     operator.apply(an_agent())
