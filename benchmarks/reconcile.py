@@ -369,13 +369,12 @@ def main() -> None:
     """Measure each size."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agents", type=int, nargs="+", default=[200, 1000], help="sizes")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[3, 1], help="pairs for each of the sizes")
+    parser.add_argument("--pairs", type=int, default=3, help="pairs for each size")
     arguments = parser.parse_args()
-    if len(arguments.pairs) != len(arguments.agents):
-        parser.error("--pairs needs as many numbers as --agents")
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
-        for agents, pairs in zip(arguments.agents, arguments.pairs, strict=True):
-            print(json.dumps(summary([run_pair(agents, Path(folder)) for _ in range(pairs)])), flush=True)
+        for agents in arguments.agents:
+            pairs = [run_pair(agents, Path(folder)) for _ in range(arguments.pairs)]
+            print(json.dumps(summary(pairs)), flush=True)
 
 
 def run_pair(agents: int, folder: Path) -> dict[str, float]:
