@@ -35,6 +35,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "governance.purpose": Requirement("an agent without a purpose is refused"),
     "governance.policy-exists": Requirement("an agent whose policy does not exist is refused"),
     "governance.matrix-row": Requirement("a binding without a row in the policy's matrix is refused"),
+    "governance.selector": Requirement(
+        "a matrix row speaks of agents by names or by labels, and counts as they change"
+    ),
     "governance.no-pods-before": Requirement("an agent that a layer refuses wants no child at all"),
     "governance.pods-end": Requirement("children go when the policy, the row or the binding goes that they stood on"),
     "governance.told": Requirement("a refusal is Ready=False and Stalled=True, with what is missing and how to fix it"),
@@ -79,6 +82,14 @@ REQUIREMENTS: dict[str, Requirement] = {
     "deployment.healed-on-a-cluster": Requirement("drift of any child is healed within 10 s", "api"),
     # The guard
     "guard.decides": Requirement("the guard refuses whatever is not mapped and granted by every layer"),
+    "guard.globs": Requirement("a glob never lets a tool, prompt or resource through that it does not name"),
+    "guard.arguments": Requirement("a call whose arguments break a rule of the map is refused"),
+    "guard.patterns": Requirement("patterns are matched in linear time, so that no argument holds the guard up"),
+    "guard.resources": Requirement("resources, prompts and completions need their map and every grant, as tools do"),
+    "guard.hints": Requirement("what a server says of its tools makes the guard ask for more, never for less"),
+    "guard.unmatchable": Requirement("a rule beside the tool's input schema denies the tool and says so"),
+    "guard.server-requests": Requirement("a server may ask its agent for nothing that the binding does not name"),
+    "guard.fuzzed": Requirement("no bundle, request or message crashes the decision, or passes without every rule"),
     "guard.scope": Requirement("a call outside the stage's scope, or without its value, is refused"),
     "guard.lists-permitted": Requirement(
         "tools/list shows permitted tools only; unmapped and missing ones answer alike"

@@ -4,31 +4,60 @@ This module is the wire contract between the two; the consumer owns it. The cont
 `dump_bundle(bundle)` in a ConfigMap under `BUNDLE_KEY`; the guard takes it apart with `parse_bundle`.
 """
 
+import dataclasses
 import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, TypeVar, cast, get_args
 
+from interlock_guard.fields import BundleInvalid, Fields, refuse_doubles
+from interlock_guard.patterns import CLIMBING, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_guard.strictjson import JsonInvalid, parse_json
 
-SCHEMA_VERSION: Final = 1
+__all__ = [
+    "BUNDLE_KEY",
+    "SCHEMA_VERSION",
+    "AgentIdentity",
+    "ArgumentRule",
+    "Bundle",
+    "BundleInvalid",
+    "Grant",
+    "Layer",
+    "Limits",
+    "Operation",
+    "Prompt",
+    "Resource",
+    "ResourceScope",
+    "ScopeLimit",
+    "ServerRequest",
+    "Source",
+    "Tool",
+    "ToolScope",
+    "Transport",
+    "digest",
+    "dump_bundle",
+    "parse_bundle",
+]
+
+SCHEMA_VERSION: Final = 2
 """Version of the contract; a guard refuses a bundle of any other."""
 
 BUNDLE_KEY: Final = "bundle.json"
 """Key of the ConfigMap's `data` that holds the bundle."""
 
+MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
+MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
+MAX_IN_FLIGHT: Final = 256
+LEAST_BYTES: Final = 1024
+
 Operation = Literal["read", "write", "delete"]
 Layer = Literal["Binding", "Matrix", "Agent"]
 Transport = Literal["stdio"]
+ServerRequest = Literal["Sampling", "Elicitation", "Roots"]
 
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 _POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+\Z")
-_MAX_TEXT: Final = 1024
-
-
-class BundleInvalid(ValueError):  # noqa: N818 - says the state of a bundle, as the contract names it
-    """The text is no bundle of this version; the message starts with the path of what is wrong."""
+_LARGEST_NUMBER: Final = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +79,7 @@ class ScopeLimit:
 
 @dataclass(frozen=True, slots=True)
 class ToolScope:
-    """Where a tool's arguments say a dimension's value (`pointer`), or that it has none (`unscoped`)."""
+    """Where a call's arguments say a dimension's value (`pointer`), or that it has none (`unscoped`)."""
 
     dimension: str
     pointer: str | None
@@ -58,13 +87,59 @@ class ToolScope:
 
 
 @dataclass(frozen=True, slots=True)
+class ResourceScope:
+    """The values of a dimension that what the URI names belongs to, or that it has none (`unscoped`)."""
+
+    dimension: str
+    values: tuple[str, ...] | None
+    unscoped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArgumentRule:
+    """What an argument must be, by exactly one of the four; see `interlock_guard.arguments`."""
+
+    pointer: str
+    enum: tuple[str, ...] | None = None
+    prefix: str | None = None
+    pattern: str | None = None
+    maximum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
-    """What calling one tool means: an operation on a kind of data."""
+    """What calling one tool means: an operation on a kind of data. `name` is a name or a glob."""
 
     name: str
     operation: Operation
     resource: str
-    scope: tuple[ToolScope, ...]
+    scope: tuple[ToolScope, ...] = ()
+    arguments: tuple[ArgumentRule, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What it is found by."""
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt(Tool):
+    """What getting one prompt means; its arguments are ruled as those of a tool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What reading or following one of the server's resources means. `uri` is a URI or a glob."""
+
+    uri: str
+    operation: Operation
+    resource: str
+    scope: tuple[ResourceScope, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What it is found by."""
+        return self.uri
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +159,30 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How much may pass: bytes of one request and of one result, and requests under way in the server at once."""
+
+    request_bytes: int = MAX_REQUEST_BYTES
+    result_bytes: int = MAX_RESULT_BYTES
+    in_flight: int = 64
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
-    """One source and the binding that serves it in this placement's environment."""
+    """One source and the binding that serves it in this placement's environment.
+
+    `server_requests` are what the server may ask of the agent; nothing unless it is named.
+    """
 
     name: str
     binding: str
     transport: Transport
     tools: tuple[Tool, ...]
     grants: tuple[Grant, ...]
+    resources: tuple[Resource, ...] = ()
+    prompts: tuple[Prompt, ...] = ()
+    server_requests: tuple[ServerRequest, ...] = ()
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +198,9 @@ class Bundle:
     sources: tuple[Source, ...]
 
 
+T = TypeVar("T", bound=Tool)
+
+
 def parse_bundle(text: str) -> Bundle:
     """Read a bundle; nothing unknown, missing or ambiguous passes.
 
@@ -117,9 +211,9 @@ def parse_bundle(text: str) -> Bundle:
         value = parse_json(text)
     except JsonInvalid as error:
         raise BundleInvalid(f"$: {error}") from None
-    root = _Fields(value, "")
+    root = Fields(value, "")
     version = root.take("schemaVersion")
-    if type(version) is not int or version != SCHEMA_VERSION:  # True == 1, and 1.0 == 1
+    if type(version) is not int or version != SCHEMA_VERSION:  # True == 1, and 2.0 == 2
         raise BundleInvalid(f"schemaVersion: this guard reads version {SCHEMA_VERSION}")
     bundle = Bundle(
         schema_version=SCHEMA_VERSION,
@@ -131,23 +225,14 @@ def parse_bundle(text: str) -> Bundle:
         sources=tuple(_source(item, path) for item, path in root.items("sources")),
     )
     root.close()
-    _unique([limit.dimension for limit in bundle.scope], "scope", "dimension")
-    _unique([source.name for source in bundle.sources], "sources", "name")
+    refuse_doubles([limit.dimension for limit in bundle.scope], "scope", "dimension")
+    refuse_doubles([source.name for source in bundle.sources], "sources", "name")
     return bundle
 
 
 def dump_bundle(bundle: Bundle) -> str:
     """Write a bundle canonically: equal bundles give equal text, key order and spacing included."""
-    value = {
-        "schemaVersion": bundle.schema_version,
-        "agent": {"name": bundle.agent.name, "namespace": bundle.agent.namespace, "uid": bundle.agent.uid},
-        "revision": bundle.revision,
-        "stage": bundle.stage,
-        "environment": bundle.environment,
-        "scope": [{"dimension": limit.dimension, "values": list(limit.values)} for limit in bundle.scope],
-        "sources": [_dump_source(source) for source in bundle.sources],
-    }
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return json.dumps(_dump(bundle), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(text: str) -> str:
@@ -155,80 +240,15 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class _Fields:
-    """One JSON object being taken apart; what was not taken when it is closed is refused."""
-
-    def __init__(self, value: Any, path: str) -> None:
-        if not isinstance(value, dict):
-            raise BundleInvalid(f"{path or '$'}: must be an object")
-        self._left = dict(value)
-        self._path = path
-
-    def at(self, key: str) -> str:
-        return f"{self._path}.{key}" if self._path else key
-
-    def has(self, key: str) -> bool:
-        return key in self._left
-
-    def take(self, key: str) -> Any:
-        if key not in self._left:
-            raise BundleInvalid(f"{self.at(key)}: is missing")
-        return self._left.pop(key)
-
-    def text(self, key: str) -> str:
-        return _text(self.take(key), self.at(key))
-
-    def name(self, key: str) -> str:
-        return _name(self.take(key), self.at(key))
-
-    def one_of(self, key: str, choices: tuple[str, ...]) -> str:
-        value = self.take(key)
-        if value not in choices:
-            raise BundleInvalid(f"{self.at(key)}: must be one of {', '.join(choices)}")
-        return cast("str", value)
-
-    def items(self, key: str) -> list[tuple[Any, str]]:
-        value = self.take(key)
-        if not isinstance(value, list):
-            raise BundleInvalid(f"{self.at(key)}: must be a list")
-        return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(value)]
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        return tuple(_text(item, path) for item, path in self.items(key))
-
-    def close(self) -> None:
-        for key in self._left:
-            raise BundleInvalid(f"{self.at(key)}: is unknown")
-
-
-def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT:
-        raise BundleInvalid(f"{path}: must be a string of 1 to {_MAX_TEXT} characters")
-    return value
-
-
-def _name(value: Any, path: str) -> str:
-    # Names become path segments, of URLs and of the pipes' directory: nothing but a DNS label will do.
-    if not isinstance(value, str) or _NAME.match(value) is None:
-        raise BundleInvalid(f"{path}: must be a DNS label (lower case letters, digits and -, at most 63)")
-    return value
-
-
-def _unique(values: list[str], path: str, key: str) -> None:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise BundleInvalid(f"{path}[{index}].{key}: {value!r} is there twice")
-
-
 def _agent(value: Any, path: str) -> AgentIdentity:
-    fields = _Fields(value, path)
+    fields = Fields(value, path)
     agent = AgentIdentity(name=fields.name("name"), namespace=fields.name("namespace"), uid=fields.text("uid"))
     fields.close()
     return agent
 
 
 def _limit(value: Any, path: str) -> ScopeLimit:
-    fields = _Fields(value, path)
+    fields = Fields(value, path)
     limit = ScopeLimit(dimension=fields.name("dimension"), values=fields.texts("values"))
     fields.close()
     if not limit.values:
@@ -237,16 +257,22 @@ def _limit(value: Any, path: str) -> ScopeLimit:
 
 
 def _source(value: Any, path: str) -> Source:
-    fields = _Fields(value, path)
+    fields = Fields(value, path)
     source = Source(
         name=fields.name("name"),
         binding=fields.text("binding"),
         transport=cast("Transport", fields.one_of("transport", get_args(Transport))),
-        tools=tuple(_tool(item, at) for item, at in fields.items("tools")),
+        tools=tuple(_tool(Tool, item, at) for item, at in fields.items("tools")),
         grants=tuple(_grant(item, at) for item, at in fields.items("grants")),
+        resources=tuple(_resource(item, at) for item, at in fields.items("resources")),
+        prompts=tuple(_tool(Prompt, item, at) for item, at in fields.items("prompts")),
+        server_requests=cast("tuple[ServerRequest, ...]", fields.some_of("serverRequests", get_args(ServerRequest))),
+        limits=_limits(fields.take("limits"), fields.at("limits")),
     )
     fields.close()
-    _unique([tool.name for tool in source.tools], f"{path}.tools", "name")
+    refuse_doubles([tool.name for tool in source.tools], f"{path}.tools", "name")
+    refuse_doubles([resource.uri for resource in source.resources], f"{path}.resources", "uri")
+    refuse_doubles([prompt.name for prompt in source.prompts], f"{path}.prompts", "name")
     layers = {grant.layer for grant in source.grants}
     for layer in ("Binding", "Matrix"):  # without both, "every grant permits it" would be an empty promise
         if layer not in layers:
@@ -254,35 +280,99 @@ def _source(value: Any, path: str) -> Source:
     return source
 
 
-def _tool(value: Any, path: str) -> Tool:
-    fields = _Fields(value, path)
-    tool = Tool(
+def _tool(kind: type[T], value: Any, path: str) -> T:
+    fields = Fields(value, path)
+    tool = kind(
         name=fields.text("name"),
-        operation=cast("Operation", fields.one_of("operation", get_args(Operation))),
+        operation=_operation(fields),
         resource=fields.text("resource"),
         scope=tuple(_tool_scope(item, at) for item, at in fields.items("scope")),
+        arguments=tuple(_argument_rule(item, at) for item, at in fields.items("arguments")),
     )
     fields.close()
-    _unique([entry.dimension for entry in tool.scope], f"{path}.scope", "dimension")
+    refuse_doubles([entry.dimension for entry in tool.scope], f"{path}.scope", "dimension")
     return tool
 
 
-def _tool_scope(value: Any, path: str) -> ToolScope:
-    fields = _Fields(value, path)
-    dimension = fields.name("dimension")
-    if fields.has("pointer") == fields.has("unscoped"):
-        raise BundleInvalid(f"{path}: must have exactly one of pointer, unscoped")
-    pointer = fields.text("pointer") if fields.has("pointer") else None
-    if pointer is None:
-        fields.one_of("unscoped", ("Allowed",))
-    elif _POINTER.match(pointer) is None:
-        raise BundleInvalid(f"{path}.pointer: must be a JSON pointer such as /region")
+def _resource(value: Any, path: str) -> Resource:
+    fields = Fields(value, path)
+    resource = Resource(
+        uri=fields.text("uri"),
+        operation=_operation(fields),
+        resource=fields.text("resource"),
+        scope=tuple(_resource_scope(item, at) for item, at in fields.items("scope")),
+    )
     fields.close()
-    return ToolScope(dimension=dimension, pointer=pointer, unscoped=pointer is None)
+    if re.fullmatch(URI_GLOB[1:-1], resource.uri) is None or re.search(CLIMBING, resource.uri):
+        raise BundleInvalid(f"{path}.uri: must be a URI, without a segment . or ..")
+    refuse_doubles([entry.dimension for entry in resource.scope], f"{path}.scope", "dimension")
+    return resource
+
+
+def _operation(fields: Fields) -> Operation:
+    return cast("Operation", fields.one_of("operation", get_args(Operation)))
+
+
+def _tool_scope(value: Any, path: str) -> ToolScope:
+    fields = Fields(value, path)
+    dimension = fields.name("dimension")
+    is_pointer = fields.exactly_one("pointer", "unscoped") == "pointer"
+    pointer = _pointer(fields) if is_pointer else None
+    if not is_pointer:
+        fields.one_of("unscoped", ("Allowed",))
+    fields.close()
+    return ToolScope(dimension=dimension, pointer=pointer, unscoped=not is_pointer)
+
+
+def _resource_scope(value: Any, path: str) -> ResourceScope:
+    fields = Fields(value, path)
+    dimension = fields.name("dimension")
+    has_values = fields.exactly_one("values", "unscoped") == "values"
+    values = fields.texts("values") if has_values else None
+    if not has_values:
+        fields.one_of("unscoped", ("Allowed",))
+    elif not values:
+        raise BundleInvalid(f"{path}.values: must not be empty")
+    fields.close()
+    return ResourceScope(dimension=dimension, values=values, unscoped=not has_values)
+
+
+def _argument_rule(value: Any, path: str) -> ArgumentRule:
+    fields = Fields(value, path)
+    pointer = _pointer(fields)
+    match fields.exactly_one("enum", "prefix", "pattern", "maximum"):
+        case "enum":
+            rule = ArgumentRule(pointer, enum=fields.texts("enum"))
+        case "prefix":
+            rule = ArgumentRule(pointer, prefix=fields.text("prefix"))
+        case "pattern":
+            rule = ArgumentRule(pointer, pattern=_pattern(fields))
+        case _:
+            rule = ArgumentRule(pointer, maximum=fields.number("maximum", 0, _LARGEST_NUMBER))
+    fields.close()
+    if rule.enum == ():
+        raise BundleInvalid(f"{path}.enum: must not be empty")
+    return rule
+
+
+def _pattern(fields: Fields) -> str:
+    pattern = fields.text("pattern")
+    try:
+        compile_pattern(pattern)
+    except PatternInvalid as error:
+        raise BundleInvalid(f"{fields.at('pattern')}: {error}") from None
+    return pattern
+
+
+def _pointer(fields: Fields) -> str:
+    pointer = fields.text("pointer")
+    if _POINTER.match(pointer) is None:
+        raise BundleInvalid(f"{fields.at('pointer')}: must be a JSON pointer such as /region")
+    return pointer
 
 
 def _grant(value: Any, path: str) -> Grant:
-    fields = _Fields(value, path)
+    fields = Fields(value, path)
     grant = Grant(
         layer=cast("Layer", fields.one_of("layer", get_args(Layer))),
         rule=fields.text("rule"),
@@ -297,34 +387,27 @@ def _grant(value: Any, path: str) -> Grant:
     return grant
 
 
-def _dump_source(source: Source) -> dict[str, Any]:
-    return {
-        "name": source.name,
-        "binding": source.binding,
-        "transport": source.transport,
-        "tools": [
-            {
-                "name": tool.name,
-                "operation": tool.operation,
-                "resource": tool.resource,
-                "scope": [_dump_tool_scope(entry) for entry in tool.scope],
-            }
-            for tool in source.tools
-        ],
-        "grants": [
-            {
-                "layer": grant.layer,
-                "rule": grant.rule,
-                "read": list(grant.read),
-                "write": list(grant.write),
-                "delete": list(grant.delete),
-            }
-            for grant in source.grants
-        ],
-    }
+def _limits(value: Any, path: str) -> Limits:
+    fields = Fields(value, path)
+    limits = Limits(
+        request_bytes=fields.number("requestBytes", LEAST_BYTES, MAX_REQUEST_BYTES),
+        result_bytes=fields.number("resultBytes", LEAST_BYTES, MAX_RESULT_BYTES),
+        in_flight=fields.number("inFlight", 1, MAX_IN_FLIGHT),
+    )
+    fields.close()
+    return limits
 
 
-def _dump_tool_scope(entry: ToolScope) -> dict[str, str]:
-    if entry.pointer is not None:
-        return {"dimension": entry.dimension, "pointer": entry.pointer}
-    return {"dimension": entry.dimension, "unscoped": "Allowed"}
+def _dump(value: Any) -> Any:
+    """Return a part of the bundle as JSON: members in camelCase, those that are None left out."""
+    if dataclasses.is_dataclass(value):
+        members = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        if "unscoped" in members:
+            members["unscoped"] = "Allowed" if members["unscoped"] else None
+        return {_camel(name): _dump(member) for name, member in members.items() if member is not None}
+    return [_dump(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(other.capitalize() for other in others)

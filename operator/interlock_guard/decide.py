@@ -4,18 +4,42 @@ The control plane explains permissions with the same function, so that there are
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from interlock_guard.bundle import Bundle, Grant, Layer, Source, Tool
+from interlock_guard.arguments import describe, find_broken_rule
+from interlock_guard.bundle import Bundle, Grant, Layer, Operation, Resource, ServerRequest, Source, Tool
+from interlock_guard.hints import tightened_operation
+from interlock_guard.mapping import find_named, find_resource, find_template
+from interlock_guard.schemas import unmatchable
 from interlock_guard.scope import check_scope, declares_scope
 from interlock_guard.state import State
 
 TOOLS_CALL: Final = "tools/call"
 TOOLS_LIST: Final = "tools/list"
-METHODS: Final = frozenset({TOOLS_CALL, TOOLS_LIST})
+RESOURCES_LIST: Final = "resources/list"
+TEMPLATES_LIST: Final = "resources/templates/list"
+RESOURCES_READ: Final = "resources/read"
+RESOURCES_SUBSCRIBE: Final = "resources/subscribe"
+RESOURCES_UNSUBSCRIBE: Final = "resources/unsubscribe"
+PROMPTS_LIST: Final = "prompts/list"
+PROMPTS_GET: Final = "prompts/get"
+COMPLETE: Final = "completion/complete"
+SET_LEVEL: Final = "logging/setLevel"
+
+OPEN_METHODS: Final = frozenset({TOOLS_LIST, RESOURCES_LIST, TEMPLATES_LIST, PROMPTS_LIST, SET_LEVEL})
+"""Methods that name nothing: they may reach every source, and what lists hold is filtered on its way back."""
+RESOURCE_METHODS: Final = frozenset({RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE})
+METHODS: Final = OPEN_METHODS | RESOURCE_METHODS | {TOOLS_CALL, PROMPTS_GET, COMPLETE}
 """The methods that may reach a server; every other one is answered or refused by the guard itself."""
+
+SERVER_METHODS: Final[Mapping[str, ServerRequest]] = {
+    "sampling/createMessage": "Sampling",
+    "elicitation/create": "Elicitation",
+    "roots/list": "Roots",
+}
+"""What a server may ask of its client, and what a binding calls it; `ping` is the guard's own to answer."""
 
 
 class Reason(StrEnum):
@@ -33,18 +57,28 @@ class Reason(StrEnum):
     """The bundle has no such source."""
     TOOL_NOT_MAPPED = "ToolNotMapped"
     """The binding maps no tool of this name; whether the server has one is not said."""
+    RESOURCE_NOT_MAPPED = "ResourceNotMapped"
+    """The binding maps no resource of this URI; whether the server has one is not said."""
+    PROMPT_NOT_MAPPED = "PromptNotMapped"
+    """The binding maps no prompt of this name; whether the server has one is not said."""
     NOT_GRANTED_BY_BINDING = "NotGrantedByBinding"
     """The binding's permissions lack the operation on the resource."""
     NOT_GRANTED_BY_MATRIX = "NotGrantedByMatrix"
     """The policy's access matrix lacks the operation on the resource."""
     NOT_GRANTED_BY_AGENT = "NotGrantedByAgent"
     """The agent's own narrowing lacks the operation on the resource."""
+    ARGUMENT_NOT_ALLOWED = "ArgumentNotAllowed"
+    """An argument is missing, or is not what the map demands of it."""
+    RULE_UNMATCHABLE = "RuleUnmatchable"
+    """The map demands of an argument what the tool's own input schema does not allow."""
     SCOPE_UNDECLARED = "ScopeUndeclared"
-    """The stage is limited in a dimension that the tool's map says nothing about."""
+    """The stage is limited in a dimension that the map says nothing about."""
     SCOPE_MISSING = "ScopeMissing"
     """The arguments do not say the limited dimension's value."""
     OUT_OF_SCOPE = "OutOfScope"
     """The arguments name a value outside the stage's scope."""
+    SERVER_REQUEST_NOT_ALLOWED = "ServerRequestNotAllowed"
+    """The server asks the agent for what the binding does not let it ask for."""
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     """The method is not among those that the guard lets pass."""
     BAD_REQUEST = "BadRequest"
@@ -55,20 +89,39 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks of a source; `tool` and `arguments` only for `tools/call`."""
+    """What a client asks of a source.
+
+    Attributes:
+        source: Name of the source.
+        method: The method of MCP.
+        tool: Name of the tool, for `tools/call`.
+        arguments: The arguments, for `tools/call` and `prompts/get`; for a completion those that are known already.
+        uri: The URI, for the methods of resources; for a completion that of its `ref`, which may be a template.
+        prompt: Name of the prompt, for `prompts/get` and for a completion whose `ref` is one.
+        annotations: What the server said of the tool when it listed it last; it can only make the decision stricter.
+        input_schema: The tool's input schema as the server listed it last; None where it was not seen yet.
+    """
 
     source: str
     method: str
     tool: str | None = None
     arguments: Mapping[str, Any] | None = None
+    uri: str | None = None
+    prompt: str | None = None
+    annotations: Mapping[str, Any] | None = None
+    input_schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Allow:
-    """The request may pass, by this rule of the access matrix; `tool` says what it means."""
+    """The request may pass, by this rule of the access matrix.
+
+    `tool` is the entry of the map that it falls under, of a tool, a prompt or a resource; its `operation` is the one
+    that was asked of every layer, so it may be stricter than the map's.
+    """
 
     rule: str
-    tool: Tool | None = None
+    tool: Tool | Resource | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +131,7 @@ class Deny:
     reason: Reason
     rule: str
     message: str
-    tool: Tool | None = None
+    tool: Tool | Resource | None = None
 
 
 Decision = Allow | Deny
@@ -107,9 +160,34 @@ def decide(bundle: Bundle | None, state: State, request: Request, now: float) ->
         return Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source.")
     if request.method not in METHODS:
         return Deny(Reason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
-    if request.method == TOOLS_LIST:
+    if request.method in OPEN_METHODS:
         return Allow(rule=f"mcpbinding/{source.binding}")
-    return _decide_call(bundle, source, request)
+    return _decide_entry(bundle, source, request)
+
+
+def decide_server_request(bundle: Bundle | None, state: State, source: str, method: str, now: float) -> Decision:
+    """Decide on what a source's server asks of the agent: nothing passes that the binding does not name.
+
+    Args:
+        bundle: The bundle in force, or None.
+        state: What is known of the Agent.
+        source: Name of the source whose server asks.
+        method: Such as `sampling/createMessage`; in the stateless era the method of an input request.
+        now: Seconds on the clock of `state.contact_at`.
+    """
+    closed = check_open(bundle, state, now)
+    if closed is not None:
+        return closed
+    served = find_source(bundle, source)
+    if served is None:
+        return Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+    rule = f"mcpbinding/{served.binding}/serverRequests"
+    asked = SERVER_METHODS.get(method)
+    if asked is None or asked not in served.server_requests:
+        return Deny(
+            Reason.SERVER_REQUEST_NOT_ALLOWED, rule, "The binding does not let this server ask its agent for that."
+        )
+    return Allow(rule)
 
 
 def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
@@ -142,46 +220,120 @@ def find_source(bundle: Bundle | None, name: str) -> Source | None:
     return None if bundle is None else next((source for source in bundle.sources if source.name == name), None)
 
 
-def listed_tools(bundle: Bundle, source: Source) -> frozenset[str]:
-    """Return the names of the tools that some call could be allowed for: those that `tools/list` may show."""
-    return frozenset(
-        tool.name
-        for tool in source.tools
-        if _refusing_grant(source, tool) is None and source.grants and declares_scope(bundle.scope, tool)
-    )
+def may_list_tool(bundle: Bundle, source: str, name: str) -> bool:
+    """Say whether a list may show the tool: some call of it could be allowed."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_named(served.tools, name))
 
 
-def _decide_call(bundle: Bundle | None, source: Source, request: Request) -> Decision:
+def may_list_prompt(bundle: Bundle, source: str, name: str) -> bool:
+    """Say whether a list may show the prompt: it could be got with some arguments."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_named(served.prompts, name))
+
+
+def may_list_resource(bundle: Bundle, source: str, uri: str) -> bool:
+    """Say whether a list may show the resource, and the agent hear of its changes: it may be read."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_resource(served.resources, uri))
+
+
+def may_list_template(bundle: Bundle, source: str, uri_template: str) -> bool:
+    """Say whether a list may show the template: what it stands for may be read."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_template(served.resources, uri_template))
+
+
+def _may_show(bundle: Bundle, source: Source, entry: Tool | Resource | None) -> bool:
+    if entry is None or _check_grants(source, entry, entry.operation) is not None:
+        return False
+    if isinstance(entry, Resource):
+        return check_scope(bundle.scope, entry, None) is None
+    return declares_scope(bundle.scope, entry)
+
+
+def _decide_entry(bundle: Bundle | None, source: Source, request: Request) -> Decision:
+    entry, reason, what = _find_entry(source, request)
     binding = f"mcpbinding/{source.binding}"
-    tool = next((tool for tool in source.tools if tool.name == request.tool), None)
-    if tool is None or bundle is None:
-        # Without the tool's name, so that an unmapped tool and one that does not exist answer alike.
-        return Deny(Reason.TOOL_NOT_MAPPED, binding, "This tool is not available to this agent.")
-    grant = _refusing_grant(source, tool)
+    if entry is None or bundle is None:
+        # Without its name, so that what is not mapped and what does not exist answer alike.
+        return Deny(reason, binding, f"This {what} is not available to this agent.")
+    operation = entry.operation
+    if request.method == TOOLS_CALL:
+        operation = tightened_operation(entry.operation, request.annotations)
+    for asked in dict.fromkeys((entry.operation, operation)):
+        refused = _check_grants(source, entry, asked)
+        if refused is not None:
+            return refused
+    entry = replace(entry, operation=operation)
+    refused = _check_arguments(binding, entry, request) or _check_scope(bundle, binding, entry, request)
+    if refused is not None:
+        return refused
+    rule = next(grant.rule for grant in source.grants if grant.layer == "Matrix")
+    return Allow(rule, entry)
+
+
+def _find_entry(source: Source, request: Request) -> tuple[Tool | Resource | None, Reason, str]:
+    """Return the entry of the map that the request falls under, and what to say where it falls under none."""
+    if request.method == TOOLS_CALL:
+        return find_named(source.tools, request.tool), Reason.TOOL_NOT_MAPPED, "tool"
+    if request.method in RESOURCE_METHODS:
+        return find_resource(source.resources, request.uri), Reason.RESOURCE_NOT_MAPPED, "resource"
+    if request.method == COMPLETE and request.uri is not None:
+        return find_template(source.resources, request.uri), Reason.RESOURCE_NOT_MAPPED, "resource"
+    return find_named(source.prompts, request.prompt), Reason.PROMPT_NOT_MAPPED, "prompt"
+
+
+def _check_grants(source: Source, entry: Tool | Resource, operation: Operation) -> Deny | None:
+    """Return the first layer that does not grant the operation; without a row of the matrix nothing is granted."""
+    grant = _refusing_grant(source, operation, entry.resource)
+    asked = replace(entry, operation=operation)
     if grant is not None:
         reason, layer = _LAYER_REASONS[grant.layer]
-        message = f"{tool.operation} on {tool.resource!r} of {source.name!r} is not granted by {layer}."
-        return Deny(reason, grant.rule, message, tool)
-    broken = check_scope(bundle.scope, tool, request.arguments)
-    if broken is not None:
-        reason_name, limit = broken
-        message = (
-            f"In stage {bundle.stage!r} {limit.dimension!r} is limited to {', '.join(limit.values)}; "
-            f"this call {_SCOPE_MESSAGES[Reason(reason_name)]}."
-        )
-        return Deny(Reason(reason_name), f"{binding}/tools[{tool.name}]", message, tool)
-    rule = next((grant.rule for grant in source.grants if grant.layer == "Matrix"), None)
-    if rule is None:
-        return Deny(Reason.NOT_GRANTED_BY_MATRIX, "", "No row of the policy's data access covers this source.", tool)
-    return Allow(rule, tool)
+        says = "" if operation == entry.operation else ", which its server says that it does,"
+        message = f"{operation} on {entry.resource!r} of {source.name!r}{says} is not granted by {layer}."
+        return Deny(reason, grant.rule, message, asked)
+    if not {"Binding", "Matrix"} <= {grant.layer for grant in source.grants}:
+        message = "No row of the policy's data access covers this source."
+        return Deny(Reason.NOT_GRANTED_BY_MATRIX, "", message, asked)
+    return None
 
 
-_SCOPE_MESSAGES: Final[dict[Reason, str]] = {
-    Reason.SCOPE_UNDECLARED: "is of a tool that declares nothing about it",
-    Reason.SCOPE_MISSING: "does not say it in its arguments",
-    Reason.OUT_OF_SCOPE: "names something else",
-}
+def _check_arguments(binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+    if isinstance(entry, Resource) or not entry.arguments:
+        return None
+    rules = f"{binding}/{'tools' if request.method == TOOLS_CALL else 'prompts'}[{entry.name}]/arguments"
+    if request.input_schema is not None and request.method == TOOLS_CALL:
+        for index, rule in enumerate(entry.arguments):
+            why = unmatchable(rule, request.input_schema)
+            if why is not None:
+                message = f"No call of this tool can be allowed: {rule.pointer!r} {describe(rule)}, but {why}."
+                return Deny(Reason.RULE_UNMATCHABLE, f"{rules}[{index}]", message, entry)
+    broken = find_broken_rule(entry.arguments, request.arguments)
+    if broken is None:
+        return None
+    rule = entry.arguments[broken]
+    message = f"The argument at {rule.pointer!r} {describe(rule)}."
+    return Deny(Reason.ARGUMENT_NOT_ALLOWED, f"{rules}[{broken}]", message, entry)
 
 
-def _refusing_grant(source: Source, tool: Tool) -> Grant | None:
-    return next((grant for grant in source.grants if not grant.covers(tool.operation, tool.resource)), None)
+def _check_scope(bundle: Bundle, binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+    broken = check_scope(bundle.scope, entry, request.arguments)
+    if broken is None:
+        return None
+    reason, limit = Reason(broken[0]), broken[1]
+    kind = "resource" if isinstance(entry, Resource) else "tool" if request.method == TOOLS_CALL else "prompt"
+    said = {
+        Reason.SCOPE_UNDECLARED: f"is of a {kind} that declares nothing about it",
+        Reason.SCOPE_MISSING: "does not say it in its arguments",
+        Reason.OUT_OF_SCOPE: "names something else",
+    }[reason]
+    message = (
+        f"In stage {bundle.stage!r} {limit.dimension!r} is limited to {', '.join(limit.values)}; "
+        f"this {'call' if kind == 'tool' else 'request'} {said}."
+    )
+    return Deny(reason, f"{binding}/{kind}s[{entry.key}]", message, entry)
+
+
+def _refusing_grant(source: Source, operation: Operation, resource: str) -> Grant | None:
+    return next((grant for grant in source.grants if not grant.covers(operation, resource)), None)

@@ -4,7 +4,7 @@
 else is refused. What is forwarded is built anew from what was decided on; nothing rides along.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +22,9 @@ STATELESS_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 
 DENIAL_META: Final = "interlock.dev/denial"
 """Key of a result's `_meta` that says that and why the guard denied the call."""
+
+SPOKEN: Final = frozenset({TOOLS_CALL, TOOLS_LIST})
+"""The methods of `decide.METHODS` that can be taken apart here; until a method can, it is refused."""
 
 ACCEPTED_NOTIFICATIONS: Final = frozenset({"notifications/initialized", "notifications/cancelled"})
 
@@ -78,11 +81,12 @@ def read_forward(request: Request) -> Forward:
     return Forward(request.method, {})
 
 
-def filter_tools(result: dict[str, Any], permitted: Collection[str]) -> dict[str, Any]:
+def filter_tools(result: dict[str, Any], may_list: Callable[[str], bool]) -> dict[str, Any]:
     """Return a `tools/list` result with nothing in it but the permitted tools and the cursor."""
     tools = result.get("tools")
+    listed = tools if isinstance(tools, list) else []
     filtered: dict[str, Any] = {
-        "tools": [tool for tool in tools if _name(tool) in permitted] if isinstance(tools, list) else []
+        "tools": [tool for tool in listed if (name := _name(tool)) is not None and may_list(name)]
     }
     if isinstance(result.get("nextCursor"), str):
         filtered["nextCursor"] = result["nextCursor"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from interlock_guard.bundle import Bundle
-from interlock_guard.decide import TOOLS_CALL, TOOLS_LIST, Deny, Reason, find_source, listed_tools
+from interlock_guard.decide import TOOLS_CALL, TOOLS_LIST, Deny, Reason, may_list_tool
 from interlock_guard.jsonrpc import (
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
@@ -66,9 +66,7 @@ def answer(request: Request, response: Response, bundle: Bundle | None, source: 
         return Reply(_OK, dump_json({"jsonrpc": "2.0", "id": request.id, "error": response.error}))
     result = response.result
     if request.method == TOOLS_LIST:
-        served = find_source(bundle, source)
-        permitted = frozenset[str]() if bundle is None or served is None else listed_tools(bundle, served)
-        result = filter_tools(result, permitted)
+        result = filter_tools(result, lambda name: bundle is not None and may_list_tool(bundle, source, name))
     return Reply(_OK, dump_result(request.id, result))
 
 

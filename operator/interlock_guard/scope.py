@@ -1,23 +1,28 @@
-"""A stage's scope against a tool's arguments: JSON pointers (RFC 6901) to strings, all of which must be inside."""
+"""A stage's scope against a request: every value of a limited dimension that it speaks of must be inside.
+
+A call says the values in its arguments, by JSON pointers (RFC 6901); of a resource the binding says them.
+"""
 
 import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from interlock_guard.bundle import ScopeLimit, Tool
+from interlock_guard.bundle import Resource, ScopeLimit, Tool
 
 ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
 
 _INDEX: Final = re.compile(r"(0|[1-9][0-9]{0,8})\Z", re.ASCII)
 
 
-def check_scope(limits: Sequence[ScopeLimit], tool: Tool, arguments: Any) -> tuple[ScopeReason, ScopeLimit] | None:
-    """Return the first limit that the call does not keep and why, or None when it keeps all.
+def check_scope(
+    limits: Sequence[ScopeLimit], entry: Tool | Resource, arguments: Any
+) -> tuple[ScopeReason, ScopeLimit] | None:
+    """Return the first limit that the request does not keep and why, or None when it keeps all.
 
-    A tool that says nothing about a limited dimension is outside it: silence is not permission.
+    An entry that says nothing about a limited dimension is outside it: silence is not permission.
     """
     for limit in limits:
-        reason = _check_limit(limit, tool, arguments)
+        reason = _check_resource(limit, entry) if isinstance(entry, Resource) else _check_call(limit, entry, arguments)
         if reason is not None:
             return reason, limit
     return None
@@ -41,7 +46,7 @@ def resolve_pointer(value: Any, pointer: str) -> Any:
     return value
 
 
-def _check_limit(limit: ScopeLimit, tool: Tool, arguments: Any) -> ScopeReason | None:
+def _check_call(limit: ScopeLimit, tool: Tool, arguments: Any) -> ScopeReason | None:
     declared = next((entry for entry in tool.scope if entry.dimension == limit.dimension), None)
     if declared is None:
         return "ScopeUndeclared"
@@ -55,3 +60,14 @@ def _check_limit(limit: ScopeLimit, tool: Tool, arguments: Any) -> ScopeReason |
     values = value if isinstance(value, list) else [value]
     # Values are a tuple of strings, so nothing but an equal string is in it, and nothing unhashable raises.
     return None if all(item in limit.values for item in values) else "OutOfScope"
+
+
+def _check_resource(limit: ScopeLimit, resource: Resource) -> ScopeReason | None:
+    declared = next((entry for entry in resource.scope if entry.dimension == limit.dimension), None)
+    if declared is None:
+        return "ScopeUndeclared"
+    if declared.unscoped:
+        return None
+    if not declared.values:
+        return "ScopeMissing"
+    return None if all(value in limit.values for value in declared.values) else "OutOfScope"

@@ -34,6 +34,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.upstream import Call, Upstream
 
 _SHUTDOWN_SECONDS: Final = 0.2
+_NOT_SPOKEN: Final = Deny(Reason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
 _NO_SERVER: Final = Deny(Reason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
 
 
@@ -161,7 +162,9 @@ class Endpoint:
         self, exchange: _Exchange, message: RpcRequest, forward: mcp.Forward
     ) -> web.StreamResponse:
         request = Request(exchange.source, forward.method, forward.tool, forward.params.get("arguments"))
-        decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
+        decision: Decision = _NOT_SPOKEN
+        if forward.method in mcp.SPOKEN:
+            decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
         upstream = self._sources.get(exchange.source)
         if isinstance(decision, Allow):
             unavailable = _NO_SERVER if upstream is None else upstream.refusal()

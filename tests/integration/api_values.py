@@ -19,6 +19,29 @@ NO_IMAGE = "is not an image: write it without spaces, such as registry.example.c
 TOO_LARGE = (
     "command, args and env hold more than 32768 characters together: move what is large into a file or the image"
 )
+NO_PROMPT = "is not the name of a prompt: write it as the server lists it, printable and without spaces"
+NO_URI = (
+    "is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * stays "
+    "inside one part and ** goes on, without braces and without a part that is . or .."
+)
+NO_PATTERN = (
+    "is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; "
+    "it speaks of the whole argument, so it has no anchors, and no groups"
+)
+ONE_RULE = (
+    "the rule on argument /path needs exactly one of enum, prefix, pattern and maximum: "
+    "write one of them, and a rule of its own for each other"
+)
+CLIMBS = "climbs, and no argument that climbs is let pass: write the folder that it leads to"
+ONE_SUBJECT = (
+    "the row of dataAccess for source crm needs exactly one of agents and agentSelector: "
+    "write names of agents, or labels that they carry"
+)
+NO_LABELS = "agentSelector.matchLabels is empty, which would give the row to every agent: write at least one label"
+BAD_LABELS = (
+    "agentSelector.matchLabels holds what can be no label: write keys such as team or example.com/team, "
+    "and values of letters, digits, dashes, underscores and dots"
+)
 TOO_FEW = "should have at least 1 items"
 
 
@@ -42,6 +65,26 @@ def binding(**edits: Any) -> dict[str, Any]:
 
 def tool(**edits: Any) -> dict[str, Any]:
     return binding(spec__tools=[{"name": "t", "operation": "read", "resource": "contacts", **edits}])
+
+
+def rule(**edits: Any) -> dict[str, Any]:
+    return tool(arguments=[{"pointer": "/path", **edits}])
+
+
+def resource(**edits: Any) -> dict[str, Any]:
+    return binding(spec__resources=[{"uri": "crm://contacts/*", "resource": "contacts", **edits}])
+
+
+def prompt(**edits: Any) -> dict[str, Any]:
+    return binding(spec__prompts=[{"name": "p", "resource": "contacts", **edits}])
+
+
+def selecting(labels: dict[str, str] | None, **edits: Any) -> dict[str, Any]:
+    return edited(
+        POLICY,
+        metadata__name="p2",
+        spec__dataAccess=[{"agentSelector": {"matchLabels": labels}, "source": "crm", **edits}],
+    )
 
 
 def stdio(**edits: Any) -> dict[str, Any]:
@@ -135,7 +178,7 @@ def secret(**edits: Any) -> dict[str, Any]:
     return stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": reference}}])
 
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], str]] = [
     # Of an Agent.
     (agent(spec__purpose="x" * 1025), "Too long: may not be more than 1024 bytes"),
     (agent(spec__owner__name="x" * 129), "Too long: may not be more than 128 bytes"),
@@ -220,7 +263,6 @@ REFUSED = [
     ),
     # Of an AgentPolicy.
     (row(agents=[]), TOO_FEW),
-    (row(agents=None), "agents: Required value"),
     (row(agents=[f"a{i}" for i in range(65)]), "must have at most 64 items"),
     (row(agents=["*"]), f'"*" {NO_NAME}'),
     (row(agents=["a" * 53]), "Too long: may not be more than 52 bytes"),
@@ -362,6 +404,103 @@ REFUSED = [
             ((["a b"], f'"a b" {NO_RESOURCE}'), (["r"] * 65, "must have at most 64 items"), (["r" * 64], long(63))),
         )
     ),
+    # Rows by label.
+    (row(agents=None), ONE_SUBJECT),
+    (selecting({"team": "support"}, agents=["a"]), ONE_SUBJECT),
+    (selecting({}), NO_LABELS),
+    (selecting(None), "matchLabels: Required value"),
+    (selecting({f"l{i}": "x" for i in range(9)}), "must have at most 8 items"),
+    *(
+        (selecting({key: value}), BAD_LABELS)
+        for key, value in (("", "x"), ("a b", "x"), ("A/b", "x"), ("a", "b c"), ("a", "-"), ("a/b/c", "x"), ("-a", "x"))
+    ),
+    (selecting({"k" * 318: "x"}), BAD_LABELS),
+    (selecting({"a": "x" * 64}), long(63)),
+    # Rules on arguments.
+    (rule(), ONE_RULE),
+    (rule(prefix="/data/", maximum=1), ONE_RULE),
+    (rule(enum=["a"], pattern="a"), ONE_RULE),
+    (rule(enum=[]), TOO_FEW),
+    (rule(enum=[""]), "should be at least 1 chars long"),
+    (rule(enum=["x" * 257]), long(256)),
+    (rule(enum=["x"] * 65), "must have at most 64 items"),
+    (rule(pointer=None, maximum=1), "pointer: Required value"),
+    (rule(pointer="path", maximum=1), f'"path" {NO_POINTER}'),
+    (rule(pointer="/" + "a" * 256, maximum=1), long(256)),
+    (rule(prefix=""), "should be at least 1 chars long"),
+    (rule(prefix="x" * 257), long(256)),
+    *((rule(prefix=text), f'"{text}" {CLIMBS}') for text in ("..", "/data/../x", "/data/.", "./x", "C:..", "/a/..;/b")),
+    *(
+        (rule(pattern=text), f'"{text}" {NO_PATTERN}')
+        for text in ("", "(a)", "a|b", "^a", "a$", "a**", "a{100}", "[]", "\\s", "(a+)+", "ä", "[a-z")
+    ),
+    (rule(pattern="a" * 257), long(256)),
+    (rule(maximum=-1), "should be greater than or equal to 0"),
+    (rule(maximum=2**53), "should be less than or equal to 9007199254740991"),
+    (rule(maximum="5"), 'must be of type integer: "string"'),
+    (tool(arguments=[{"pointer": "/a", "maximum": 1}] * 9), "must have at most 8 items"),
+    # Resources, prompts, what servers ask, limits.
+    (resource(uri=None), "uri: Required value"),
+    *(
+        (resource(uri=text), f'"{text}" {NO_URI}')
+        for text in ("", "contacts", "*", "crm://a b", "crm://{id}", "file:///data/../etc", "file:///.", "c:..", "ä:x")
+    ),
+    (resource(uri="crm:" + "x" * 253), long(256)),
+    (resource(resource=None), "resource: Required value"),
+    (resource(resource="*"), f'"*" {NO_RESOURCE}'),
+    (resource(resource="r" * 64), long(63)),
+    (resource(operation="execute"), 'supported values: "read", "write", "delete"'),
+    (
+        resource(scope=[{"dimension": "region"}]),
+        "dimension region needs exactly one of values and unscoped: write the values that the resource belongs to, or",
+    ),
+    (resource(scope=[{"dimension": "region", "values": ["eu"], "unscoped": "Allowed"}]), "exactly one of values and"),
+    (resource(scope=[{"dimension": "region", "unscoped": "Denied"}]), 'supported values: "Allowed"'),
+    (resource(scope=[{"dimension": "region", "values": []}]), TOO_FEW),
+    (resource(scope=[{"dimension": "region", "values": ["x"] * 33}]), "must have at most 32 items"),
+    (resource(scope=[{"dimension": "region", "values": [""]}]), "should be at least 1 chars long"),
+    (resource(scope=[{"dimension": "region", "values": ["x" * 64]}]), long(63)),
+    (resource(scope=[{"values": ["x"]}]), "dimension: Required value"),
+    (resource(scope=[{"dimension": "D", "values": ["x"]}]), f'"D" {NO_NAME}'),
+    (resource(scope=[{"dimension": "d" * 64, "values": ["x"]}]), long(63)),
+    (
+        resource(scope=[{"dimension": "r", "values": ["x"]}, {"dimension": "r", "values": ["y"]}]),
+        'Duplicate value: {"dimension":"r"}',
+    ),
+    (resource(scope=[{"dimension": f"d{i}", "values": ["x"]} for i in range(9)]), "must have at most 8 items"),
+    (
+        binding(spec__resources=[{"uri": "crm://a", "resource": "r"}] * 2),
+        'Duplicate value: {"uri":"crm://a"}',
+    ),
+    (
+        binding(spec__resources=[{"uri": f"crm://{i}", "resource": "r"} for i in range(129)]),
+        "must have at most 128 items",
+    ),
+    (prompt(name=None), "name: Required value"),
+    (prompt(name="a b"), f'"a b" {NO_PROMPT}'),
+    (prompt(name="p" * 129), long(128)),
+    (prompt(resource=None), "resource: Required value"),
+    (prompt(resource="*"), f'"*" {NO_RESOURCE}'),
+    (prompt(resource="r" * 64), long(63)),
+    (prompt(operation="execute"), 'supported values: "read", "write", "delete"'),
+    (prompt(arguments=[{"pointer": "/path"}]), ONE_RULE),
+    (prompt(arguments=[{"pointer": "/a", "maximum": 1}] * 9), "must have at most 8 items"),
+    (prompt(arguments=[{"pointer": "/path", "pattern": "("}]), f'"(" {NO_PATTERN}'),
+    (prompt(scope=[{"dimension": "region"}]), "dimension region needs exactly one of pointer and unscoped"),
+    (prompt(scope=[{"dimension": f"d{i}", "pointer": "/a"} for i in range(9)]), "must have at most 8 items"),
+    (binding(spec__prompts=[{"name": "p", "resource": "r"}] * 2), 'Duplicate value: {"name":"p"}'),
+    (
+        binding(spec__prompts=[{"name": f"p{i}", "resource": "r"} for i in range(65)]),
+        "must have at most 64 items",
+    ),
+    (binding(spec__serverRequests=["sampling"]), 'supported values: "Sampling", "Elicitation", "Roots"'),
+    (binding(spec__serverRequests=["Roots"] * 4), "must have at most 3 items"),
+    (binding(spec__limits={"requestBytes": 1023}), "should be greater than or equal to 1024"),
+    (binding(spec__limits={"requestBytes": 4194305}), "should be less than or equal to 4194304"),
+    (binding(spec__limits={"resultBytes": 1023}), "should be greater than or equal to 1024"),
+    (binding(spec__limits={"resultBytes": 16777217}), "should be less than or equal to 16777216"),
+    (binding(spec__limits={"inFlight": 0}), "should be greater than or equal to 1"),
+    (binding(spec__limits={"inFlight": 257}), "should be less than or equal to 256"),
 ]
 
 
@@ -399,4 +538,35 @@ GOOD = [
     binding(spec__tools=[], spec__permissions=None),
     stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}, {"name": "U", "value": ""}]),
     tool(scope=[{"dimension": "region", "pointer": "/filter/a~1b~0"}, {"dimension": "product", "unscoped": "Allowed"}]),
+    selecting({"team": "support", "example.com/tier": "", "A_b.c": "1-2"}),
+    edited(
+        POLICY,
+        metadata__name="p2",
+        spec__dataAccess=[
+            {"agentSelector": {"matchLabels": {f"{'a' * 250}.x/l{i}": "v" * 63 for i in range(8)}}, "source": "s"}
+        ]
+        * 256,
+    ),
+    tool(name="get_*", arguments=[{"pointer": "/path", "prefix": "/data/"}, {"pointer": "/n", "maximum": 0}]),
+    rule(pattern="[a-z0-9_.]+@example\\.com"),
+    rule(pattern="\\d{4}-\\d{2}[^/]*.?\\w{2,5}x{3,}\\[\\]"),
+    rule(enum=["a b", "ä"]),
+    rule(maximum=9007199254740991),
+    resource(uri="crm://contacts/*?q=*", operation="write", scope=[{"dimension": "region", "values": ["eu-west"]}]),
+    resource(uri="file:///data/**", scope=[{"dimension": "region", "unscoped": "Allowed"}]),
+    resource(uri="urn:x:a%20b"),
+    prompt(name="*", operation="read", scope=[{"dimension": "region", "pointer": "/region"}]),
+    binding(spec__serverRequests=["Sampling", "Elicitation", "Roots"]),
+    binding(spec__limits={"requestBytes": 1024, "resultBytes": 16777216, "inFlight": 256}),
+    binding(
+        spec__tools=[
+            {
+                "name": f"t{i:03}{'x' * 124}",
+                "operation": "read",
+                "resource": "r",
+                "arguments": [{"pointer": "/" + "a" * 255, "pattern": "a" * 256}] * 8,
+            }
+            for i in range(256)
+        ],
+    ),
 ]

@@ -67,6 +67,11 @@ def policy(**rollout: Any) -> dict[str, Any]:
     return edited(POLICY, spec__rollout=rollout)
 
 
+def labelled_row(**labels: str) -> dict[str, Any]:
+    row = {"agentSelector": {"matchLabels": labels}, "source": "crm", "read": ["*"]}
+    return edited(policy(), spec__dataAccess=[row])
+
+
 def agent(*stages: dict[str, Any], sources: tuple[str, ...] = (), **edits: Any) -> dict[str, Any]:
     bindings = [{"source": source} for source in sources]
     if not stages:
@@ -85,7 +90,7 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
     name = demands.metadata.name
     return [
         *minimum_refusals(read.spec.stages, name, demands.spec.rollout),
-        *row_refusals(read.metadata.name, read.spec, name, demands.spec),
+        *row_refusals(read.metadata, read.spec, name, demands.spec),
     ]
 
 
@@ -147,6 +152,29 @@ BOTH_ANSWER = {
     "no row for the source": (policy(), agent(sources=("mail",))),
     "no row for two sources": (policy(), agent(sources=("mail", "crm", "files"))),
     "no row for the agent": (policy(), agent(sources=("crm",), metadata__name="other")),
+    "a row by label": (
+        labelled_row(team="support"),
+        agent(sources=("crm",), metadata__labels={"team": "support", "x": ""}),
+    ),
+    "a row by two labels": (
+        labelled_row(team="support", tier="1"),
+        agent(sources=("crm",), metadata__labels={"team": "support", "tier": "1"}),
+    ),
+    "a row by a label that the agent lacks": (
+        labelled_row(team="support", tier="1"),
+        agent(sources=("crm",), metadata__labels={"team": "support"}),
+    ),
+    "a row by another value of a label": (
+        labelled_row(team="support"),
+        agent(sources=("crm",), metadata__labels={"team": "Support"}),
+    ),
+    "a row by label and an agent without labels": (labelled_row(team="support"), agent(sources=("crm",))),
+    "rows by name and by label": (
+        edited(
+            policy(), spec__dataAccess=[*labelled_row(team="a")["spec"]["dataAccess"], *POLICY["spec"]["dataAccess"]]
+        ),
+        agent(sources=("crm",)),
+    ),
     "no matrix": (edited(policy(), spec__dataAccess=None), agent(sources=("crm",))),
     "everything at once": (policy(), agent(stage("all", "production"), sources=("mail",))),
 }
@@ -193,6 +221,15 @@ def test_the_largest_policy_and_agent_stay_below_the_cost_limit(
     refused = server.try_create(agent(sources=tuple(f"{'m' * 60}{i:03}" for i in range(32))), namespace)
     assert refused.text.count("has no dataAccess row") > 20
     assert refused.text.endswith(" and so on")
+
+
+def test_the_largest_policy_by_labels_stays_below_the_cost_limit(server: Api, namespace: str) -> None:
+    labels = {f"{'l' * 60}{i}": "v" * 63 for i in range(8)}
+    rows = [{"agentSelector": {"matchLabels": labels}, "source": f"{'s' * 60}{i:03}"} for i in range(256)]
+    create(server, namespace, edited(policy(), spec__dataAccess=rows))
+    sources = tuple(f"{'s' * 60}{i:03}" for i in range(224, 256))
+    largest = edited(agent(sources=sources), metadata__labels=labels | {f"more{i}": "x" for i in range(20)})
+    eventually(lambda: server.try_create(largest, namespace).ok, "admitted")
 
 
 def test_the_examples_of_the_pages_are_admitted_together(server: Api, namespace: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from interlock.api.status import ConditionType
+from interlock.api.status import ConditionType, Reason
 from interlock.deployment.child import ChildKey, key_of
 from interlock.deployment.plan import LiveChild
 from tests.requirements import requirement
@@ -209,3 +209,20 @@ def test_each_change_of_a_layer_and_of_ready_is_told_once() -> None:
         "Ready=False",
         "Ready=True",
     ]
+
+
+@requirement("governance.selector", "governance.pods-end")
+def test_an_agent_that_loses_the_label_of_its_only_row_loses_its_children_and_gets_them_back_with_it() -> None:
+    by_label = a_policy().giving_nothing().giving_labelled({"team": "support"}, "crm", read=["contacts"])
+    simulation = Simulation(a_world().of(an_agent().labelled(team="support")).with_policy(by_label))
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+    simulation.apply(an_agent().labelled(team="sales"))
+    simulation.run()
+    assert simulation.condition(ConditionType.GOVERNED).reason == Reason.DATA_ACCESS_MISSING
+    assert simulation.world.children == {}
+
+    simulation.apply(an_agent().labelled(team="support"))
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).status == "True"

@@ -69,6 +69,10 @@ class _Builder:
         """Give it another name, and a uid to match."""
         return self._with("metadata", name=name, uid=f"uid-of-{name}")
 
+    def labelled(self, **labels: str) -> Self:
+        """Give it labels."""
+        return self._with("metadata", labels=labels)
+
     def in_namespace(self, namespace: str) -> Self:
         """Put it elsewhere."""
         return self._with("metadata", namespace=namespace)
@@ -168,6 +172,11 @@ class PolicyBuilder(_Builder):
         row = {"agents": [agent], "source": source, **permissions}
         return self._with("spec", dataAccess=[*self.raw["spec"].get("dataAccess", []), row])
 
+    def giving_labelled(self, labels: dict[str, str], source: str, **permissions: list[str]) -> Self:
+        """Add a row for agents with these labels."""
+        row = {"agentSelector": {"matchLabels": labels}, "source": source, **permissions}
+        return self._with("spec", dataAccess=[*self.raw["spec"].get("dataAccess", []), row])
+
     def giving_nothing(self) -> Self:
         """Empty its matrix."""
         return self._with("spec", dataAccess=None)
@@ -191,6 +200,22 @@ class BindingBuilder(_Builder):
     def with_tools(self, *tools: dict[str, Any]) -> Self:
         """Map exactly these tools."""
         return self._with("spec", tools=list(tools))
+
+    def with_resources(self, *resources: dict[str, Any]) -> Self:
+        """Map exactly these resources."""
+        return self._with("spec", resources=list(resources))
+
+    def with_prompts(self, *prompts: dict[str, Any]) -> Self:
+        """Map exactly these prompts."""
+        return self._with("spec", prompts=list(prompts))
+
+    def letting_ask(self, *requests: str) -> Self:
+        """Let the server ask the agent for this."""
+        return self._with("spec", serverRequests=list(requests))
+
+    def limited_to(self, **limits: int) -> Self:
+        """Limit what passes, by the limits' names in YAML."""
+        return self._with("spec", limits=limits)
 
     def permitting(self, **permissions: list[str]) -> Self:
         """Permit exactly this."""

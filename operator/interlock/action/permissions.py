@@ -40,7 +40,7 @@ def check_narrowing(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBindin
 def _givers(
     agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], use: BindingUse
 ) -> Iterator[tuple[str, Permissions]]:
-    cell = matrix_cell(policy, agent.metadata.name, use.source)
+    cell = matrix_cell(policy, agent.metadata, use.source)
     if cell is not None:
         yield f"AgentPolicy {policy.metadata.name}", cell.permissions
     for environment in dict.fromkeys(stage.environment for stage in agent.spec.stages):

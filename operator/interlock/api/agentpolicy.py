@@ -2,18 +2,57 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
-from interlock.api.text import AgentName, Duration, Name, ReadableResource, Resource
+from interlock.api.sentences import (
+    AGENTS_OR_SELECTOR,
+    LABEL_KEY,
+    LABEL_VALUE,
+    LABELS_INVALID,
+    SELECTOR_EMPTY,
+    plain,
+)
+from interlock.api.text import AgentName, Duration, LabelValue, Name, ReadableResource, Resource
+
+
+class AgentSelector(ApiModel):
+    """Selects Agents by labels of theirs."""
+
+    match_labels: dict[str, LabelValue] = Field(
+        max_length=8,
+        json_schema_extra=kube(
+            Rule(rule="size(self) > 0", message=SELECTOR_EMPTY),
+            Rule(
+                rule=f"self.all(k, size(k) <= 317 && k.matches({cel_pattern(LABEL_KEY)})"
+                f" && self[k].matches({cel_pattern(LABEL_VALUE)}))",
+                message=LABELS_INVALID,
+            ),
+        ),
+    )
+    """Labels that an Agent must carry, all of them with these very values; at least one."""
 
 
 class DataAccessRow(ApiModel):
-    """One row of the access matrix."""
+    """One row of the access matrix; exactly one of agents and agentSelector is set."""
 
-    agents: tuple[AgentName, ...] = Field(min_length=1, max_length=64)
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="has(self.agents) != has(self.agentSelector)",
+                message=plain(AGENTS_OR_SELECTOR),
+                message_expression=cel_sentence(AGENTS_OR_SELECTOR, source="self.source"),
+            ),
+        ),
+    )
+
+    agents: tuple[AgentName, ...] | None = Field(default=None, min_length=1, max_length=64)
     """Names of the Agents that the row speaks of."""
+
+    agent_selector: AgentSelector | None = None
+    """Labels of the Agents that the row speaks of: whoever may label an Agent decides on what it gives."""
 
     source: Name
     """The source that it speaks of."""
@@ -26,6 +65,13 @@ class DataAccessRow(ApiModel):
 
     delete: tuple[Resource, ...] = Field(default=(), max_length=64)
     """Resources that may be deleted."""
+
+    def speaks_of(self, agent: ObjectMeta) -> bool:
+        """Tell whether the row is about this Agent; one that names agents and labels at once is about none."""
+        if self.agent_selector is None:
+            return self.agents is not None and agent.name in self.agents
+        wanted = self.agent_selector.match_labels.items()
+        return self.agents is None and bool(wanted) and wanted <= agent.labels.items()
 
 
 class RolloutMinimums(ApiModel):

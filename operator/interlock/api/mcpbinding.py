@@ -10,29 +10,40 @@ from interlock.api.model import ApiModel, ObjectMeta
 from interlock.api.permissions import Permissions
 from interlock.api.resources import Resources
 from interlock.api.scope import Environment
-from interlock.api.sentences import SERVER_MISSING, TOOL_SCOPE, VARIABLE_VALUE, plain
+from interlock.api.sentences import ARGUMENT_RULE, RESOURCE_SCOPE, SERVER_MISSING, TOOL_SCOPE, VARIABLE_VALUE, plain
 from interlock.api.text import (
     COMMAND_FITS,
     Argument,
+    ArgumentPattern,
+    ArgumentPrefix,
+    ArgumentValue,
     Image,
     Name,
     ObjectName,
     Pointer,
+    PromptName,
     Resource,
+    ResourceUri,
+    ScopeValue,
     ToolName,
     VariableName,
 )
 
 __all__ = [
+    "ArgumentRule",
     "EnvSource",
     "Environment",
+    "Limits",
     "MCPBinding",
     "MCPBindingSpec",
     "Permissions",
+    "Prompt",
+    "ResourceScope",
     "Resources",
     "SecretKeyRef",
     "Server",
     "ServerEnvVar",
+    "ServerResource",
     "StdioServer",
     "Tool",
     "ToolScope",
@@ -134,20 +145,129 @@ class ToolScope(ApiModel):
     """Allowed: the tool has nothing to do with this dimension."""
 
 
+class ArgumentRule(ApiModel):
+    """What one argument must be; exactly one of enum, prefix, pattern and maximum is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="[has(self.enum), has(self.prefix), has(self.pattern), has(self.maximum)]"
+                ".filter(is_set, is_set).size() == 1",
+                message=plain(ARGUMENT_RULE),
+                message_expression=cel_sentence(ARGUMENT_RULE, pointer="self.pointer"),
+            ),
+        ),
+    )
+
+    pointer: Pointer
+    """JSON pointer (RFC 6901) to the argument: one value, or a list of which every one must keep the rule."""
+
+    enum: tuple[ArgumentValue, ...] | None = Field(default=None, min_length=1, max_length=64)
+    """The string is one of these, compared as it stands."""
+
+    prefix: ArgumentPrefix | None = None
+    """The string begins with this and has no part that is . or ..; a folder is written with its last slash."""
+
+    pattern: ArgumentPattern | None = None
+    """The whole string matches this: characters, ., [a-z], \\d, \\w, repeated by *, +, ? or {2,5}; no groups."""
+
+    maximum: int | None = Field(default=None, ge=0, le=9007199254740991, json_schema_extra=kube(format="int64"))
+    """The number is from 0 to this; less than nothing often means no limit."""
+
+
+_Operation = Literal["read", "write", "delete"]
+_Scope = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
+_Arguments = Field(default=(), max_length=8)
+
+
 class Tool(ApiModel):
     """What a tool of the server does."""
 
     name: ToolName
-    """Name of the tool at the server."""
+    """Name of the tool at the server, or a glob: * is any run of characters, ? any one, but neither is a slash."""
 
-    operation: Literal["read", "write", "delete"]
+    operation: _Operation
+    """What it does; hints of the server can only make it more."""
+
+    resource: Resource
+    """The kind of data that it does it to."""
+
+    scope: tuple[ToolScope, ...] = _Scope
+    """How its calls show that they are inside a stage's scope; a limited dimension not named here denies the call."""
+
+    arguments: tuple[ArgumentRule, ...] = _Arguments
+    """What its arguments must be; every rule must hold, and an argument that is missing keeps none."""
+
+
+class ResourceScope(ApiModel):
+    """To which part of the work a resource belongs; exactly one of values and unscoped is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="has(self.values) != has(self.unscoped)",
+                message=plain(RESOURCE_SCOPE),
+                message_expression=cel_sentence(RESOURCE_SCOPE, dimension="self.dimension"),
+            ),
+        ),
+    )
+
+    dimension: Name
+    """The dimension, such as region."""
+
+    values: tuple[ScopeValue, ...] | None = Field(default=None, min_length=1, max_length=32)
+    """The values that it belongs to; all of them must be inside a stage's scope."""
+
+    unscoped: Literal["Allowed"] | None = None
+    """Allowed: it has nothing to do with this dimension."""
+
+
+class ServerResource(ApiModel):
+    """What reading a resource of the server, or following its changes, does."""
+
+    uri: ResourceUri
+    """URI of the resource, or a glob: * is any run of characters inside one part, ** goes on over slashes."""
+
+    operation: _Operation = "read"
     """What it does."""
 
     resource: Resource
     """The kind of data that it does it to."""
 
-    scope: tuple[ToolScope, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
-    """How its calls show that they are inside a stage's scope; a limited dimension not named here denies the call."""
+    scope: tuple[ResourceScope, ...] = _Scope
+    """To which part of the work it belongs; a limited dimension not named here denies it."""
+
+
+class Prompt(ApiModel):
+    """What getting a prompt of the server does."""
+
+    name: PromptName
+    """Name of the prompt at the server, or a glob as of tools."""
+
+    operation: _Operation = "read"
+    """What it does."""
+
+    resource: Resource
+    """The kind of data that it does it to."""
+
+    scope: tuple[ToolScope, ...] = _Scope
+    """How its arguments show that it is inside a stage's scope; a limited dimension not named here denies it."""
+
+    arguments: tuple[ArgumentRule, ...] = _Arguments
+    """What its arguments must be; every rule must hold, and an argument that is missing keeps none."""
+
+
+class Limits(ApiModel):
+    """How much may pass between agent and server."""
+
+    request_bytes: int = Field(default=4194304, ge=1024, le=4194304, json_schema_extra=kube(format="int32"))
+    """Size of one request."""
+
+    result_bytes: int = Field(default=16777216, ge=1024, le=16777216, json_schema_extra=kube(format="int32"))
+    """Size of one result; a larger one becomes an error that says so."""
+
+    in_flight: int = Field(default=64, ge=1, le=256, json_schema_extra=kube(format="int32"))
+    """Requests that are under way in the server at once; one more is refused."""
 
 
 class MCPBindingSpec(ApiModel):
@@ -163,10 +283,23 @@ class MCPBindingSpec(ApiModel):
     """How the MCP server is reached."""
 
     tools: tuple[Tool, ...] = Field(default=(), max_length=256, json_schema_extra=kube(keys=("name",)))
-    """The tools that exist for agents; a tool that is not mapped is never callable."""
+    """The tools that exist for agents; one that is not mapped is never callable. A written name beats a glob, and of
+    several globs the first one wins."""
+
+    resources: tuple[ServerResource, ...] = Field(default=(), max_length=128, json_schema_extra=kube(keys=("uri",)))
+    """The server's resources that exist for agents, found as tools are; completions follow it."""
+
+    prompts: tuple[Prompt, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
+    """The server's prompts that exist for agents, found as tools are; completions follow it."""
+
+    server_requests: tuple[Literal["Sampling", "Elicitation", "Roots"], ...] = Field(default=(), max_length=3)
+    """What the server may ask of the agent: to call its model, to ask its user, to name its folders."""
 
     permissions: Permissions = Permissions()
     """What may be done through this binding; matrix and agent may only narrow it."""
+
+    limits: Limits = Limits()
+    """How much may pass between agent and server."""
 
 
 class MCPBinding(ApiModel):

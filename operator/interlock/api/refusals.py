@@ -12,6 +12,7 @@ from itertools import pairwise
 from interlock.api.agent import AgentSpec, Owner, PolicyRef, Stage
 from interlock.api.agentpolicy import AgentPolicySpec, RolloutMinimums
 from interlock.api.duration import parse_duration
+from interlock.api.model import ObjectMeta
 from interlock.api.scope import Environment
 from interlock.api.sentences import (
     AGENT_NAME_INVALID,
@@ -148,11 +149,11 @@ def minimum_refusals(stages: Sequence[Stage], policy: str, minimums: RolloutMini
     return [sentence for check in checks if (sentence := check(stages, policy, minimums)) is not None]
 
 
-def row_refusals(agent: str, spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> list[str]:
+def row_refusals(agent: ObjectMeta, spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> list[str]:
     """Say for which sources of the agent AgentPolicy `policy` has no row in its matrix."""
-    granted = {row.source for row in demands.data_access if agent in row.agents}
+    granted = {row.source for row in demands.data_access if row.speaks_of(agent)}
     return [
-        ROW_MISSING.format(policy=policy, agent=agent, source=binding.source)
+        ROW_MISSING.format(policy=policy, agent=agent.name, source=binding.source)
         for binding in spec.bindings
         if binding.source not in granted
     ]

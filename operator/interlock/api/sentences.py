@@ -21,6 +21,8 @@ RELATIVE_PATH = r"^[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*$"
 DOTS_IN_PATH = r"(^|/)\.{1,2}(/|$)"
 POINTER = r"^(/([^~/]|~0|~1)*)+$"
 """RFC 6901, without the empty pointer: a whole set of arguments is no value of a dimension."""
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
 OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
 OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"
@@ -98,6 +100,36 @@ SERVER_MISSING = "spec.server.stdio is missing: write image and command of the M
 TOOL_SCOPE = "dimension {dimension} needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed"
 POINTER_INVALID = "{text} is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
 TOOL_NAME_INVALID = "{text} is not the name of a tool: write it as the server lists it, printable and without spaces"
+
+PROMPT_NAME_INVALID = (
+    "{text} is not the name of a prompt: write it as the server lists it, printable and without spaces"
+)
+URI_INVALID = (
+    "{text} is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * stays "
+    "inside one part and ** goes on, without braces and without a part that is . or .."
+)
+RESOURCE_SCOPE = (
+    "dimension {dimension} needs exactly one of values and unscoped: write the values that the resource belongs to, "
+    "or Allowed"
+)
+ARGUMENT_RULE = (
+    "the rule on argument {pointer} needs exactly one of enum, prefix, pattern and maximum: "
+    "write one of them, and a rule of its own for each other"
+)
+PATTERN_INVALID = (
+    "{text} is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; "
+    "it speaks of the whole argument, so it has no anchors, and no groups"
+)
+PREFIX_CLIMBS = "{text} climbs, and no argument that climbs is let pass: write the folder that it leads to"
+AGENTS_OR_SELECTOR = (
+    "the row of dataAccess for source {source} needs exactly one of agents and agentSelector: "
+    "write names of agents, or labels that they carry"
+)
+SELECTOR_EMPTY = "agentSelector.matchLabels is empty, which would give the row to every agent: write at least one label"
+LABELS_INVALID = (
+    "agentSelector.matchLabels holds what can be no label: write keys such as team or example.com/team, "
+    "and values of letters, digits, dashes, underscores and dots"
+)
 
 
 def quoted(text: str) -> str:

@@ -15,12 +15,16 @@ from interlock.api.sentences import (
     NAME,
     NAME_INVALID,
     PATH_INVALID,
+    PATTERN_INVALID,
     POINTER,
     POINTER_INVALID,
+    PREFIX_CLIMBS,
+    PROMPT_NAME_INVALID,
     RELATIVE_PATH,
     RESOURCE,
     RESOURCE_INVALID,
     TOOL_NAME_INVALID,
+    URI_INVALID,
     VARIABLE,
     VARIABLE_INVALID,
     VARIABLE_RESERVED,
@@ -28,6 +32,7 @@ from interlock.api.sentences import (
     quoted,
     worded,
 )
+from interlock_guard.patterns import CLIMBING, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 
 SELF = "'\"' + self + '\"'"
 """CEL: the value itself in quotation marks."""
@@ -52,6 +57,15 @@ def _holds(check: Callable[[str], bool], template: str) -> AfterValidator:
 def is_file_path(text: str) -> bool:
     """Whether `text` is a relative path that does not leave its folder."""
     return bool(re.fullmatch(RELATIVE_PATH[1:-1], text)) and not re.search(DOTS_IN_PATH, text)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether the guard can read `text` as a pattern; RE2 lets through what goes backwards, such as [z-a]."""
+    try:
+        compile_pattern(text)
+    except PatternInvalid:
+        return False
+    return True
 
 
 COMMAND_FITS = Rule(
@@ -158,4 +172,48 @@ ToolName = Annotated[
     str,
     Field(max_length=128, json_schema_extra=kube(text_rule(r"self.matches(r'^[!-~]+$')", TOOL_NAME_INVALID))),
 ]
-"""The name of a tool."""
+"""The name of a tool, or a glob of names."""
+
+PromptName = Annotated[
+    str,
+    Field(max_length=128, json_schema_extra=kube(text_rule(r"self.matches(r'^[!-~]+$')", PROMPT_NAME_INVALID))),
+]
+"""The name of a prompt, or a glob of names."""
+
+ResourceUri = Annotated[
+    str,
+    Field(
+        max_length=256,
+        json_schema_extra=kube(
+            text_rule(
+                f"self.matches({cel_pattern(URI_GLOB)}) && !self.matches({cel_pattern(CLIMBING)})",
+                URI_INVALID,
+            ),
+        ),
+    ),
+    _holds(lambda text: bool(re.fullmatch(URI_GLOB[1:-1], text)) and not re.search(CLIMBING, text), URI_INVALID),
+]
+"""The URI of a resource, or a glob of URIs."""
+
+ArgumentPrefix = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=256,
+        json_schema_extra=kube(text_rule(f"!self.matches({cel_pattern(CLIMBING)})", PREFIX_CLIMBS)),
+    ),
+]
+"""What an argument must begin with."""
+
+ArgumentPattern = Annotated[
+    str,
+    Field(max_length=256, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(PATTERN)})", PATTERN_INVALID))),
+    _holds(is_pattern, PATTERN_INVALID),
+]
+"""A pattern of the subset that is matched in linear time; see `interlock_guard.patterns`."""
+
+ArgumentValue = Annotated[str, Field(min_length=1, max_length=256)]
+"""A value of an argument, compared as it stands."""
+
+LabelValue = Annotated[str, Field(max_length=63)]
+"""The value of a label."""

@@ -1,6 +1,6 @@
 """Compile policy, bindings and the agent's own narrowing into the bundle that the guard obeys."""
 
-from interlock.api.mcpbinding import Tool as BindingTool
+from interlock.api import mcpbinding
 from interlock.api.permissions import Permissions
 from interlock.deployment.child import Manifest, build_child
 from interlock.deployment.labels import placement_labels
@@ -11,9 +11,14 @@ from interlock_guard.bundle import (
     BUNDLE_KEY,
     SCHEMA_VERSION,
     AgentIdentity,
+    ArgumentRule,
     Bundle,
     Grant,
     Layer,
+    Limits,
+    Prompt,
+    Resource,
+    ResourceScope,
     ScopeLimit,
     Source,
     Tool,
@@ -49,32 +54,52 @@ def build_bundle(placement: Placement) -> Manifest:
 
 
 def _source(placement: Placement, bound: BoundSource) -> Source:
+    spec = bound.binding.spec
     return Source(
         name=bound.source,
         binding=bound.binding.metadata.name,
         transport="stdio",
-        tools=tuple(_tool(tool) for tool in bound.binding.spec.tools),
+        tools=tuple(Tool(tool.name, tool.operation, *_meaning(tool)) for tool in spec.tools),
         grants=_grants(placement, bound),
-    )
-
-
-def _tool(tool: BindingTool) -> Tool:
-    return Tool(
-        name=tool.name,
-        operation=tool.operation,
-        resource=tool.resource,
-        scope=tuple(
-            ToolScope(dimension=entry.dimension, pointer=entry.pointer, unscoped=entry.unscoped is not None)
-            for entry in tool.scope
+        resources=tuple(_resource(resource) for resource in spec.resources),
+        prompts=tuple(Prompt(prompt.name, prompt.operation, *_meaning(prompt)) for prompt in spec.prompts),
+        server_requests=spec.server_requests,
+        limits=Limits(
+            request_bytes=spec.limits.request_bytes,
+            result_bytes=spec.limits.result_bytes,
+            in_flight=spec.limits.in_flight,
         ),
     )
+
+
+def _meaning(
+    entry: mcpbinding.Tool | mcpbinding.Prompt,
+) -> tuple[str, tuple[ToolScope, ...], tuple[ArgumentRule, ...]]:
+    """Return what tools and prompts have in common: resource, scope and rules on arguments."""
+    scope = tuple(
+        ToolScope(dimension=limit.dimension, pointer=limit.pointer, unscoped=limit.unscoped is not None)
+        for limit in entry.scope
+    )
+    rules = tuple(
+        ArgumentRule(rule.pointer, enum=rule.enum, prefix=rule.prefix, pattern=rule.pattern, maximum=rule.maximum)
+        for rule in entry.arguments
+    )
+    return entry.resource, scope, rules
+
+
+def _resource(entry: mcpbinding.ServerResource) -> Resource:
+    scope = tuple(
+        ResourceScope(dimension=limit.dimension, values=limit.values, unscoped=limit.unscoped is not None)
+        for limit in entry.scope
+    )
+    return Resource(entry.uri, entry.operation, entry.resource, scope)
 
 
 def _grants(placement: Placement, bound: BoundSource) -> tuple[Grant, ...]:
     """Return who must agree to a call: binding, matrix and, where it narrows, the agent itself."""
     agent = placement.agent
     grants = [_grant("Binding", f"mcpbinding/{bound.binding.metadata.name}", bound.binding.spec.permissions)]
-    cell = matrix_cell(placement.policy, agent.metadata.name, bound.source)
+    cell = matrix_cell(placement.policy, agent.metadata, bound.source)
     # Without a row nothing is given: governance has refused such an agent, and the guard would as well.
     rule = cell.rule if cell else f"agentpolicy/{placement.policy.metadata.name}/dataAccess"
     grants.append(_grant("Matrix", rule, cell.permissions if cell else Permissions()))

@@ -62,5 +62,5 @@ def _policy_missing(policy: str, namespace: str) -> str:
 def _check_matrix(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
     if policy is None:
         return None
-    missing = row_refusals(agent.metadata.name, agent.spec, policy.metadata.name, policy.spec)
+    missing = row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec)
     return Refusal(Reason.DATA_ACCESS_MISSING, "; ".join(missing)) if missing else None

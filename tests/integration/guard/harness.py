@@ -48,7 +48,7 @@ def a_bundle(
     )
     source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants)
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
-    return dump_bundle(Bundle(1, identity, "0123456789", "staging", "staging", tuple(scope), (source,)))
+    return dump_bundle(Bundle(2, identity, "0123456789", "staging", "staging", tuple(scope), (source,)))
 
 
 @dataclass

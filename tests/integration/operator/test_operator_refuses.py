@@ -4,6 +4,7 @@ The admission policies that would refuse most of this are not installed: an olde
 later or an installation without them must not let an agent run.
 """
 
+import contextlib
 import copy
 from collections.abc import Iterator
 
@@ -181,6 +182,31 @@ def test_a_row_that_is_taken_away_ends_its_agent_and_no_other(operator: Operator
     room.wait_refused("triage", "DataAccessMissing")
     assert room.agent("answer")["metadata"]["resourceVersion"] == before
     assert [found["metadata"]["uid"] for found in room.pods("answer")] == [pod]
+
+
+@requirement("governance.selector")
+def test_an_agent_that_loses_the_label_of_its_only_row_ends_and_comes_back_with_it(
+    operator: OperatorProcess, room: Room
+) -> None:
+    room.furnish("answer")
+    by_label = {"agentSelector": {"matchLabels": {"team": "support"}}, "source": "crm", "read": ["contacts"]}
+    rows = [*objects.policy("answer")["spec"]["dataAccess"], by_label]
+    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
+    labelled = objects.agent("triage")
+    labelled["metadata"]["labels"] = {"team": "support"}
+    eventually(lambda: _admitted(room, labelled), "the row by label reaches admission")
+    room.wait_ready("triage")
+    assert room.bundle("triage")["sources"][0]["grants"][1]["rule"] == "agentpolicy/support/dataAccess[1]"
+    room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"team": "sales"}}})
+    room.wait_refused("triage", "DataAccessMissing")
+    room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"team": "support"}}})
+    room.wait_ready("triage", REFUSED_SECONDS)
+
+
+def _admitted(room: Room, agent: Json) -> bool:
+    with contextlib.suppress(Refused):  # a policy that was changed a moment ago has not reached admission yet
+        return bool(room.api.create(agent, room.namespace))
+    return False
 
 
 def test_a_deleted_binding_ends_its_agents_and_a_new_one_brings_them_back(

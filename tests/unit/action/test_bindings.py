@@ -104,6 +104,18 @@ def test_naming_what_a_later_stages_binding_does_not_give_is_refused() -> None:
     assert "permissions.write names 'tasks', which MCPBinding real does not give" in refusal.message
 
 
+@requirement("action.narrowing")
+def test_what_a_row_by_label_gives_may_be_named_and_nothing_more() -> None:
+    policy = a_policy().giving_nothing().giving_labelled({"team": "support"}, "crm", read=["contacts"])
+    named = an_agent().labelled(team="support").using({"source": "crm", "permissions": {"read": ["contacts"]}})
+    more = an_agent().labelled(team="support").using({"source": "crm", "permissions": {"write": ["tasks"]}})
+
+    assert check_action(named.build(), policy.build(), built(a_binding())) is None
+    refusal = check_action(more.build(), policy.build(), built(a_binding()))
+    assert refusal is not None
+    assert "permissions.write names 'tasks', which AgentPolicy support does not give" in refusal.message
+
+
 def test_naming_less_than_what_is_given_passes() -> None:
     agent = an_agent().using({"source": "crm", "permissions": {"read": ["contacts"]}})
 

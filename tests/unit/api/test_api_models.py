@@ -68,8 +68,20 @@ BINDING: dict[str, Any] = {
                 "operation": "read",
                 "resource": "contacts",
                 "scope": [{"dimension": "region", "pointer": "/region"}],
+                "arguments": [{"pointer": "/id", "pattern": "[a-z]{2}-[0-9]+"}],
             },
         ],
+        "resources": [
+            {
+                "uri": "crm://contacts/*",
+                "operation": "read",
+                "resource": "contacts",
+                "scope": [{"dimension": "region", "values": ["eu-west"]}],
+            },
+        ],
+        "prompts": [{"name": "summary", "operation": "read", "resource": "contacts", "scope": [], "arguments": []}],
+        "serverRequests": ["Sampling"],
+        "limits": {"requestBytes": 1024, "resultBytes": 2048, "inFlight": 8},
         "permissions": {"read": ["contacts"], "write": [], "delete": []},
     },
 }

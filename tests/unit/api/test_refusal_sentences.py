@@ -13,7 +13,8 @@ from interlock.api.agent import (
     Stage,
     Template,
 )
-from interlock.api.agentpolicy import AgentPolicySpec, DataAccessRow, RolloutMinimums
+from interlock.api.agentpolicy import AgentPolicySpec, AgentSelector, DataAccessRow, RolloutMinimums
+from interlock.api.model import ObjectMeta
 from interlock.api.refusals import (
     duration_refusal,
     environment_refusal,
@@ -175,12 +176,24 @@ def test_every_source_without_a_row_is_named() -> None:
         DataAccessRow(agents=("other",), source="mail"),
     )
     spec = AgentSpec(template=TEMPLATE, bindings=(BindingUse(source="crm"), BindingUse(source="mail")))
-    assert row_refusals("triage", spec, "support", AgentPolicySpec(data_access=rows)) == [
+    assert row_refusals(ObjectMeta(name="triage"), spec, "support", AgentPolicySpec(data_access=rows)) == [
         (
             "spec.bindings: AgentPolicy support has no dataAccess row for agent triage and source mail: "
             "add the row, or remove the binding"
         ),
     ]
+
+
+@requirement("governance.matrix-row", "governance.selector")
+def test_a_source_whose_rows_select_other_labels_is_named() -> None:
+    row = DataAccessRow(agent_selector=AgentSelector(match_labels={"team": "support"}), source="crm")
+    spec = AgentSpec(template=TEMPLATE, bindings=(BindingUse(source="crm"),))
+    demands = AgentPolicySpec(data_access=(row,))
+    assert row_refusals(ObjectMeta(name="triage", labels={"team": "support"}), spec, "support", demands) == []
+    (sentence,) = row_refusals(ObjectMeta(name="triage"), spec, "support", demands)
+    assert sentence.startswith(
+        "spec.bindings: AgentPolicy support has no dataAccess row for agent triage and source crm"
+    )
 
 
 def test_a_name_that_leaves_no_room_for_children_is_refused() -> None:

@@ -36,6 +36,11 @@ def test_versions_are_compared_as_numbers(known: Primaries) -> None:
     assert known.put_agent(an_agent().at_version(10).to_kubernetes())
 
 
+@requirement("governance.selector")
+def test_a_change_of_labels_alone_is_news_of_an_agent(known: Primaries) -> None:
+    assert known.put_agent(an_agent().labelled(team="support").at_version(2).to_kubernetes())
+
+
 def test_an_older_policy_or_binding_never_wins_and_asks_for_no_look(known: Primaries) -> None:
     assert known.put_policy(a_policy().at_version(20).to_kubernetes()) == {TRIAGE}
     assert known.put_policy(a_policy().at_version(19).giving_nothing().to_kubernetes()) == set()

@@ -1,7 +1,18 @@
 import json
 
 from interlock.deployment.bundle import build_bundle, compile_bundle
-from interlock_guard.bundle import Grant, ScopeLimit, ToolScope, parse_bundle
+from interlock_guard.bundle import (
+    ArgumentRule,
+    Grant,
+    Limits,
+    Prompt,
+    Resource,
+    ResourceScope,
+    ScopeLimit,
+    Tool,
+    ToolScope,
+    parse_bundle,
+)
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
 
@@ -50,6 +61,64 @@ def test_a_tools_way_of_showing_its_scope_is_carried() -> None:
 
     assert (tool.name, tool.operation, tool.resource) == ("get", "delete", "contacts")
     assert tool.scope == (ToolScope("region", "/a/b", unscoped=False), ToolScope("product", None, unscoped=True))
+
+
+def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -> None:
+    rules = [{"pointer": "/a", "enum": ["x"]}, {"pointer": "/b", "pattern": "[a-z]+"}]
+    more = [{"pointer": "/c", "prefix": "/data/"}, {"pointer": "/d", "maximum": 0}]
+    binding = (
+        a_binding()
+        .with_tools(
+            {"name": "b*", "operation": "write", "resource": "contacts", "arguments": rules},
+            {"name": "a", "operation": "read", "resource": "contacts"},
+        )
+        .with_resources(
+            {"uri": "crm://b/*", "resource": "contacts", "scope": [{"dimension": "region", "values": ["eu-west"]}]},
+            {
+                "uri": "crm://a",
+                "operation": "write",
+                "resource": "tasks",
+                "scope": [{"dimension": "region", "unscoped": "Allowed"}],
+            },
+        )
+        .with_prompts({"name": "p", "resource": "contacts", "arguments": more})
+    )
+
+    placement = a_placement(bindings=(binding,))
+    (source,) = compile_bundle(placement).sources
+
+    assert source.tools == (
+        Tool("b*", "write", "contacts", (), (ArgumentRule("/a", enum=("x",)), ArgumentRule("/b", pattern="[a-z]+"))),
+        Tool("a", "read", "contacts"),
+    )
+    assert source.resources == (
+        Resource("crm://b/*", "read", "contacts", (ResourceScope("region", ("eu-west",), unscoped=False),)),
+        Resource("crm://a", "write", "tasks", (ResourceScope("region", None, unscoped=True),)),
+    )
+    assert source.prompts == (
+        Prompt("p", "read", "contacts", (), (ArgumentRule("/c", prefix="/data/"), ArgumentRule("/d", maximum=0))),
+    )
+    assert parse_bundle(build_bundle(placement)["data"]["bundle.json"]).sources == (source,)
+
+
+def test_a_server_may_ask_for_nothing_and_pass_the_most_unless_the_binding_says_otherwise() -> None:
+    limited = a_binding().letting_ask("Roots").limited_to(requestBytes=1024, resultBytes=4096, inFlight=2)
+
+    (plain,) = compile_bundle(a_placement()).sources
+    (said,) = compile_bundle(a_placement(bindings=(limited,))).sources
+
+    assert (plain.server_requests, plain.limits) == ((), Limits(4 * 1024 * 1024, 16 * 1024 * 1024, 64))
+    assert (said.server_requests, said.limits) == (("Roots",), Limits(1024, 4096, 2))
+
+
+def test_a_row_by_label_grants_as_one_by_name() -> None:
+    policy = a_policy().giving_nothing().giving_labelled({"team": "support"}, "crm", read=["contacts"])
+
+    (source,) = compile_bundle(a_placement(an_agent().labelled(team="support"), policy=policy)).sources
+    (other,) = compile_bundle(a_placement(an_agent().labelled(team="sales"), policy=policy)).sources
+
+    assert source.grants[1] == Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts",), (), ())
+    assert other.grants[1] == Grant("Matrix", "agentpolicy/support/dataAccess", (), (), ())
 
 
 @requirement("action.deny-by-default")
@@ -108,4 +177,4 @@ def test_equal_placements_give_equal_text() -> None:
     one, two = (build_bundle(a_placement())["data"]["bundle.json"] for _ in range(2))
 
     assert one == two
-    assert json.loads(one)["schemaVersion"] == 1
+    assert json.loads(one)["schemaVersion"] == 2

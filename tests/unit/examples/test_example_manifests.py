@@ -76,7 +76,7 @@ def test_nothing_in_an_accepted_agent_would_be_refused(agent: Agent) -> None:
     assert environment_refusal(agent.spec) is None
     assert stage_order_refusals(agent.spec.stages) == []
     assert minimum_refusals(agent.spec.stages, policy.metadata.name, policy.spec.rollout) == []
-    assert row_refusals(agent.metadata.name, agent.spec, policy.metadata.name, policy.spec) == []
+    assert row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec) == []
 
 
 @pytest.mark.parametrize("agent", agents(), ids=lambda agent: agent.metadata.name)

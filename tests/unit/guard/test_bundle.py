@@ -6,9 +6,14 @@ import pytest
 
 from interlock_guard.bundle import (
     AgentIdentity,
+    ArgumentRule,
     Bundle,
     BundleInvalid,
     Grant,
+    Limits,
+    Prompt,
+    Resource,
+    ResourceScope,
     ScopeLimit,
     Source,
     Tool,
@@ -19,7 +24,7 @@ from interlock_guard.bundle import (
 )
 
 WIRE: dict[str, Any] = {
-    "schemaVersion": 1,
+    "schemaVersion": 2,
     "agent": {"name": "support-triage", "namespace": "agents", "uid": "u-1"},
     "revision": "0123456789",
     "stage": "one-region",
@@ -39,8 +44,28 @@ WIRE: dict[str, Any] = {
                         {"dimension": "region", "pointer": "/region"},
                         {"dimension": "product-line", "unscoped": "Allowed"},
                     ],
+                    "arguments": [
+                        {"pointer": "/path", "prefix": "/data/"},
+                        {"pointer": "/kind", "enum": ["a", "b"]},
+                        {"pointer": "/id", "pattern": "[a-z]{2,5}"},
+                        {"pointer": "/limit", "maximum": 0},
+                    ],
                 }
             ],
+            "resources": [
+                {
+                    "uri": "crm://contacts/*",
+                    "operation": "read",
+                    "resource": "contacts",
+                    "scope": [
+                        {"dimension": "region", "values": ["eu-west"]},
+                        {"dimension": "product-line", "unscoped": "Allowed"},
+                    ],
+                }
+            ],
+            "prompts": [{"name": "summary", "operation": "read", "resource": "contacts", "scope": [], "arguments": []}],
+            "serverRequests": ["Sampling", "Roots"],
+            "limits": {"requestBytes": 1024, "resultBytes": 2048, "inFlight": 1},
             "grants": [
                 {"layer": "Binding", "rule": "mcpbinding/crm", "read": ["*"], "write": ["tasks"], "delete": []},
                 {"layer": "Matrix", "rule": "agentpolicy/s/dataAccess[0]", "read": ["c"], "write": [], "delete": []},
@@ -51,7 +76,7 @@ WIRE: dict[str, Any] = {
 }
 
 PARSED = Bundle(
-    schema_version=1,
+    schema_version=2,
     agent=AgentIdentity("support-triage", "agents", "u-1"),
     revision="0123456789",
     stage="one-region",
@@ -71,6 +96,12 @@ PARSED = Bundle(
                         ToolScope("region", "/region", unscoped=False),
                         ToolScope("product-line", None, unscoped=True),
                     ),
+                    (
+                        ArgumentRule("/path", prefix="/data/"),
+                        ArgumentRule("/kind", enum=("a", "b")),
+                        ArgumentRule("/id", pattern="[a-z]{2,5}"),
+                        ArgumentRule("/limit", maximum=0),
+                    ),
                 ),
             ),
             grants=(
@@ -78,6 +109,20 @@ PARSED = Bundle(
                 Grant("Matrix", "agentpolicy/s/dataAccess[0]", ("c",), (), ()),
                 Grant("Agent", "agent/a/bindings[crm]", ("c",), (), ()),
             ),
+            resources=(
+                Resource(
+                    "crm://contacts/*",
+                    "read",
+                    "contacts",
+                    (
+                        ResourceScope("region", ("eu-west",), unscoped=False),
+                        ResourceScope("product-line", None, unscoped=True),
+                    ),
+                ),
+            ),
+            prompts=(Prompt("summary", "read", "contacts"),),
+            server_requests=("Sampling", "Roots"),
+            limits=Limits(request_bytes=1024, result_bytes=2048, in_flight=1),
         ),
     ),
 )
@@ -99,8 +144,16 @@ def test_equal_bundles_have_one_text_and_one_digest() -> None:
 Change = Callable[[dict[str, Any]], object]
 
 SOURCE_NAME = "sources[0].name"
+RULES = "sources[0].tools[0].arguments"
+
+
+def rule(wire: dict[str, Any], index: int) -> dict[str, Any]:
+    found: dict[str, Any] = wire["sources"][0]["tools"][0]["arguments"][index]
+    return found
+
+
 INVALID: list[tuple[Change, str]] = [
-    (lambda w: w.update(schemaVersion=2), "schemaVersion"),
+    (lambda w: w.update(schemaVersion=1), "schemaVersion"),
     (lambda w: w.pop("schemaVersion"), "schemaVersion: is missing"),
     (lambda w: w.update(extra=1), "extra: is unknown"),
     (lambda w: w.pop("scope"), "scope: is missing"),
@@ -135,6 +188,38 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w["sources"][0]["tools"][0]["scope"][0].update(pointer="/a~2"), "sources[0].tools[0].scope[0].pointer"),
     (lambda w: w["sources"][0]["tools"][0]["scope"][1].update(unscoped="Yes"), "sources[0].tools[0].scope[1].unscoped"),
     (lambda w: w["sources"][0]["tools"][0]["scope"][1].update(dimension="region"), "sources[0].tools[0].scope[1]"),
+    (lambda w: w["sources"][0]["tools"][0].pop("arguments"), "sources[0].tools[0].arguments: is missing"),
+    (lambda w: rule(w, 0).pop("prefix"), f"{RULES}[0]: must have exactly one of enum, prefix, pattern, maximum"),
+    (lambda w: rule(w, 0).update(maximum=1), f"{RULES}[0]: must have exactly one"),
+    (lambda w: rule(w, 0).update(pointer="path"), f"{RULES}[0].pointer"),
+    (lambda w: rule(w, 0).update(minimum=1), f"{RULES}[0].minimum: is unknown"),
+    (lambda w: rule(w, 0).update(prefix=""), f"{RULES}[0].prefix"),
+    (lambda w: rule(w, 1).update(enum=[]), f"{RULES}[1].enum: must not be empty"),
+    (lambda w: rule(w, 1).update(enum=[1]), f"{RULES}[1].enum[0]"),
+    (lambda w: rule(w, 2).update(pattern="(a+)+"), f"{RULES}[2].pattern: must be"),
+    (lambda w: rule(w, 2).update(pattern="[z-a]"), f"{RULES}[2].pattern: 'z-a' goes backwards"),
+    (lambda w: rule(w, 3).update(maximum=-1), f"{RULES}[3].maximum"),
+    (lambda w: rule(w, 3).update(maximum=1.5), f"{RULES}[3].maximum"),
+    (lambda w: rule(w, 3).update(maximum=True), f"{RULES}[3].maximum"),
+    (lambda w: w["sources"][0].pop("resources"), "sources[0].resources: is missing"),
+    (lambda w: w["sources"][0]["resources"].append(w["sources"][0]["resources"][0]), "sources[0].resources[1].uri"),
+    *(
+        (lambda w, uri=uri: w["sources"][0]["resources"][0].update(uri=uri), "sources[0].resources[0].uri")
+        for uri in ("contacts", "*", "crm://a b", "crm://{id}", "file:///data/../etc", "file:///..", "c:\\x", "c:x\n")
+    ),
+    (lambda w: w["sources"][0]["resources"][0]["scope"][0].update(values=[]), "sources[0].resources[0].scope[0]"),
+    (lambda w: w["sources"][0]["resources"][0]["scope"][0].update(unscoped="Allowed"), "sources[0].resources[0].sc"),
+    (lambda w: w["sources"][0]["resources"][0]["scope"][1].update(unscoped="No"), "sources[0].resources[0].scope[1]"),
+    (lambda w: w["sources"][0]["resources"][0]["scope"][1].update(dimension="region"), "sources[0].resources[0].sco"),
+    (lambda w: w["sources"][0].pop("prompts"), "sources[0].prompts: is missing"),
+    (lambda w: w["sources"][0]["prompts"].append(w["sources"][0]["prompts"][0]), "sources[0].prompts[1].name"),
+    (lambda w: w["sources"][0].pop("serverRequests"), "sources[0].serverRequests: is missing"),
+    (lambda w: w["sources"][0].update(serverRequests=["sampling"]), "sources[0].serverRequests[0]: must be one of"),
+    (lambda w: w["sources"][0].pop("limits"), "sources[0].limits: is missing"),
+    (lambda w: w["sources"][0]["limits"].update(requestBytes=4194305), "sources[0].limits.requestBytes"),
+    (lambda w: w["sources"][0]["limits"].update(resultBytes=1023), "sources[0].limits.resultBytes"),
+    (lambda w: w["sources"][0]["limits"].update(inFlight=0), "sources[0].limits.inFlight"),
+    (lambda w: w["sources"][0]["limits"].pop("inFlight"), "sources[0].limits.inFlight: is missing"),
 ]
 
 

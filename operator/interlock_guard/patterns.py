@@ -1,0 +1,188 @@
+"""Patterns that are matched in linear time: globs of names and URIs, and a small subset of regular expressions.
+
+Python's own `re` backtracks, so one pattern with the right argument could hold the guard up, and a kill with it. All
+three languages here are sequences of pieces (some characters, at least so often, at most so often) without
+alternatives or groups. They are matched by a set of states in one integer, as in Navarro and Raffinot, "Flexible
+Pattern Matching in Strings" (2002), section 4: each character costs the same, whatever came before. Nothing is
+searched for: a pattern speaks of the whole text.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+MAX_SUBJECT: Final = 4096
+"""Longest text, in characters, that a pattern is held against; a longer one matches none."""
+MAX_PATTERN: Final = 256
+
+PATTERN: Final = (
+    r"^(([\x20-#%-',\-/->@-Z_-z~]|\\[dw]|\\[!-/:-@\x5b-\x60{-~]|\."
+    r"|\[\^?([\x20-,.-Z_-~]|\\[dw]|\\[!-/:-@\x5b-\x60{-~]|[0-9A-Za-z]-[0-9A-Za-z])+\])"
+    r"([*+?]|\{[0-9]{1,2}(,([0-9]{1,2})?)?\})?)+$"
+)
+"""The subset of regular expressions as one, for RE2 and Python; `parse_pattern` refuses what it lets through."""
+
+URI_GLOB: Final = r"^[A-Za-z][A-Za-z0-9+.\-]*:[!-\[\]-z|~]+$"
+"""A URI of a binding's map, for RE2 and Python: a scheme, then printable ASCII without `\\`, `{` and `}`."""
+CLIMBING: Final = r"(^|[/\\:])\.{1,2}([/\\?#;]|$)"
+"""A segment of a path or a URI that is `.` or `..`, between slashes of either kind."""
+
+_DIGITS: Final = frozenset("0123456789")
+_WORD: Final = _DIGITS | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_")
+_REPEATS: Final = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+_PIECE: Final = re.compile(
+    r"(?P<atom>\\.|\[\^?(?:\\.|[^\]\\])+\]|[^\\\[\]*+?{}()|^$])"
+    r"(?P<repeat>[*+?]|\{(?P<least>[0-9]{1,2})(?P<comma>,(?P<most>[0-9]{1,2})?)?\})?",
+    re.DOTALL,
+)
+
+
+class PatternInvalid(ValueError):  # noqa: N818 - says the state of a pattern, as BundleInvalid does
+    """The text is no pattern of this language; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Chars:
+    members: frozenset[str]
+    is_negated: bool = False
+
+    def hold(self, character: str) -> bool:
+        return (character in self.members) != self.is_negated
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    chars: _Chars
+    least: int
+    most: int | None
+
+
+class Matcher:
+    """A compiled pattern.
+
+    Bit n of a set of states says that the first n states are done; bit 0 is the beginning. A piece stands for as many
+    states as it may take characters; where there is no most, its last state may be repeated.
+    """
+
+    __slots__ = ("_accepts", "_final", "_optional", "_repeatable")
+
+    def __init__(self, pieces: list[_Piece]) -> None:
+        self._accepts: list[tuple[_Chars, int]] = []
+        self._optional = self._repeatable = 0
+        state = 1
+        for piece in pieces:
+            count = max(piece.least, 1) if piece.most is None else piece.most
+            self._accepts.append((piece.chars, ((1 << count) - 1) << state))
+            self._optional |= ((1 << count) - (1 << min(piece.least, count))) << state
+            state += count
+            if piece.most is None:
+                self._repeatable |= 1 << (state - 1)
+        self._final = 1 << (state - 1)
+
+    def matches(self, text: str) -> bool:
+        """Say whether the whole text is one that the pattern describes."""
+        if len(text) > MAX_SUBJECT:
+            return False
+        accepts: dict[str, int] = {}
+        done = self._skip(1)
+        for character in text:
+            accepting = accepts.get(character)
+            if accepting is None:
+                accepting = accepts[character] = self._accepting(character)
+            done = self._skip(((done << 1) | (done & self._repeatable)) & accepting)
+            if not done:
+                return False
+        return bool(done & self._final)
+
+    def _accepting(self, character: str) -> int:
+        found = 0
+        for chars, bits in self._accepts:
+            if chars.hold(character):
+                found |= bits
+        return found
+
+    def _skip(self, done: int) -> int:
+        while (more := done | ((done << 1) & self._optional)) != done:
+            done = more
+        return done
+
+
+@lru_cache(maxsize=1024)
+def compile_pattern(text: str) -> Matcher:
+    r"""Compile a regular expression of the subset: characters, `.`, `[a-z]`, `\d`, `\w`, and `* + ? {n} {n,m} {n,}`.
+
+    It has no groups and no alternatives, and is anchored at both ends by itself. `.` is any character but a line break.
+
+    Raises:
+        PatternInvalid: It is none.
+    """
+    if not re.fullmatch(PATTERN[1:-1], text) or len(text) > MAX_PATTERN:
+        raise PatternInvalid("must be characters, ., [a-z], \\d or \\w, each with *, +, ? or {n,m} where it repeats")
+    pieces = []
+    at = 0
+    while at < len(text):
+        found = _PIECE.match(text, at)
+        if found is None:
+            raise PatternInvalid(f"cannot be read from {text[at:]!r} on")
+        pieces.append(_piece(found))
+        at = found.end()
+    return Matcher(pieces)
+
+
+@lru_cache(maxsize=1024)
+def compile_name(glob: str) -> Matcher:
+    """Compile a glob of names: `*` is any run of characters, `?` any one of them, but neither is ever a slash."""
+    other = _Chars(frozenset("/"), is_negated=True)
+    wild = {"*": _Piece(other, 0, None), "?": _Piece(other, 1, 1)}
+    return Matcher([wild.get(character) or _literal(character) for character in glob])
+
+
+@lru_cache(maxsize=1024)
+def compile_uri(glob: str) -> Matcher:
+    """Compile a glob of URIs: `*` stays inside one part (no `/ ? # &`), `**` goes on over slashes but no `? #`."""
+    wild = {
+        "*": _Piece(_Chars(frozenset("/?#&"), is_negated=True), 0, None),
+        "**": _Piece(_Chars(frozenset("?#"), is_negated=True), 0, None),
+    }
+    return Matcher([wild.get(token) or _literal(token) for token in re.findall(r"\*\*|.", glob, re.DOTALL)])
+
+
+def _literal(character: str) -> _Piece:
+    return _Piece(_Chars(frozenset(character)), 1, 1)
+
+
+def _piece(found: re.Match[str]) -> _Piece:
+    repeat = found["repeat"]
+    if repeat is None:
+        least, most = 1, 1
+    elif repeat in _REPEATS:
+        least, most = _REPEATS[repeat]  # type: ignore[assignment]
+    else:
+        least = int(found["least"])
+        most = least if found["comma"] is None else int(found["most"]) if found["most"] else None  # type: ignore[assignment]
+    if most is not None and most < max(least, 1):
+        raise PatternInvalid(f"{repeat!r} can never be kept")
+    return _Piece(_chars(found["atom"]), least, most)
+
+
+def _chars(atom: str) -> _Chars:
+    if atom == ".":
+        return _Chars(frozenset("\n\r"), is_negated=True)
+    if not atom.startswith("["):
+        return _Chars(_escaped(atom) if atom.startswith("\\") else frozenset(atom))
+    inside = atom[1:-1]
+    is_negated = inside.startswith("^")
+    members: set[str] = set()
+    for low, high, one in re.findall(r"([0-9A-Za-z])-([0-9A-Za-z])|(\\.|.)", inside[is_negated:], re.DOTALL):
+        if one:
+            members |= _escaped(one) if one.startswith("\\") else {one}
+        elif low > high:
+            raise PatternInvalid(f"'{low}-{high}' goes backwards")
+        else:
+            members |= {chr(code) for code in range(ord(low), ord(high) + 1)}
+    return _Chars(frozenset(members), is_negated)
+
+
+def _escaped(atom: str) -> frozenset[str]:
+    return {"\\d": _DIGITS, "\\w": _WORD}.get(atom) or frozenset(atom[1:])

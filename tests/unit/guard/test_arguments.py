@@ -1,0 +1,127 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlock_guard.arguments import describe, find_broken_rule
+from interlock_guard.bundle import ArgumentRule
+from tests.requirements import requirement
+
+FOLDER = ArgumentRule("/path", prefix="/data/")
+KIND = ArgumentRule("/path", enum=("a", "false", "1"))
+MOST = ArgumentRule("/path", maximum=100)
+SHAPE = ArgumentRule("/path", pattern="[a-z]{2}-\\d+")
+
+
+def keeps(rule: ArgumentRule, value: Any) -> bool:
+    return find_broken_rule((rule,), {"path": value}) is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [
+        (
+            FOLDER,
+            ["/data/a", "/data/a/b.txt", "/data/", "/data", "/data/...", "/data/.hidden", "/data/a..b", "/data/a%20b"],
+        ),
+        (ArgumentRule("/path", prefix="SUP-"), ["SUP-1", "SUP-", "SUP-x/y"]),
+        (ArgumentRule("/path", prefix="/"), ["/", "/etc/passwd"]),
+        (KIND, ["a", "false", "1"]),
+        (MOST, [0, 100, 99.5, 1]),
+        (SHAPE, ["ab-1", "zz-123"]),
+    ],
+)
+@requirement("guard.arguments")
+def test_a_value_that_the_rule_allows_keeps_it(rule: ArgumentRule, values: list[Any]) -> None:
+    assert [value for value in values if not keeps(rule, value)] == []
+    assert keeps(rule, values)
+
+
+@pytest.mark.parametrize(
+    ("rule", "values"),
+    [
+        (
+            FOLDER,
+            [
+                *("/data/../etc/passwd", "/data/..", "/data/a/../../etc", "/data/./a", "/data/a/.", "/data\\..\\etc"),
+                *("/data/%2e%2e/etc", "/data/..%2fetc", "/data/%2E%2E%5Cetc", "/data/%252e%252e/x", "/data/a%00"),
+                *(
+                    "/data/a\x00",
+                    "/data/a\n",
+                    "/data/\x1b[0m",
+                    "/database",
+                    "/dat",
+                    "data/a",
+                    " /data/a",
+                    "/DATA/a",
+                    "",
+                ),
+                *("//data/a", "/etc/passwd", "file:///data/a", ["/data/a", "/etc/passwd"]),
+            ],
+        ),
+        (ArgumentRule("/path", prefix="SUP-"), ["sup-1", "XSUP-1", "SUP", "SUP-1/../x"]),
+        (ArgumentRule("/path", prefix="/"), ["", "/..", "relative"]),
+        (KIND, ["b", "A", " a", "", False, 1, ["a", "b"], ["a", 1]]),
+        (MOST, [101, -1, -0.5, 100.5, "5", True, False, [5, 101], [5, "5"], [[5]]]),
+        (SHAPE, ["AB-1", "ab-", "xab-1", "ab-1x", "ab-1\n", 5]),
+    ],
+)
+@requirement("guard.arguments")
+def test_a_value_that_the_rule_does_not_allow_breaks_it(rule: ArgumentRule, values: list[Any]) -> None:
+    assert [value for value in values if keeps(rule, value)] == []
+
+
+@pytest.mark.parametrize("rule", [FOLDER, KIND, MOST, SHAPE])
+@requirement("guard.arguments")
+def test_what_is_missing_or_of_another_type_breaks_every_rule(rule: ArgumentRule) -> None:
+    for arguments in ({}, None, {"Path": "/data/a"}, {"path": None}, {"path": []}, {"path": {}}, {"path": {"a": "a"}}):
+        assert find_broken_rule((rule,), arguments) == 0
+
+
+def test_a_pointer_leads_into_objects_and_lists() -> None:
+    assert find_broken_rule((ArgumentRule("/a/0/b~1c", maximum=1),), {"a": [{"b/c": 1}]}) is None
+    assert find_broken_rule((ArgumentRule("/a/1/b~1c", maximum=1),), {"a": [{"b/c": 1}]}) == 0
+
+
+@requirement("guard.arguments")
+def test_every_rule_must_hold_and_the_first_broken_one_is_named() -> None:
+    rules = (ArgumentRule("/a", maximum=5), ArgumentRule("/b", maximum=5), ArgumentRule("/a", maximum=3))
+    assert find_broken_rule(rules, {"a": 3, "b": 5}) is None
+    assert find_broken_rule(rules, {"a": 4, "b": 5}) == 2
+    assert find_broken_rule(rules, {"a": 4, "b": 6}) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (FOLDER, "must begin with '/data/' and climb nowhere"),
+        (KIND, "must be one of a, false, 1"),
+        (MOST, "must be a number from 0 to 100"),
+        (SHAPE, "must match '[a-z]{2}-\\\\d+'"),
+    ],
+)
+def test_a_rule_is_said_in_words(rule: ArgumentRule, words: str) -> None:
+    assert describe(rule) == words
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["path", "a"]), inner, max_size=2),
+    max_leaves=8,
+)
+
+
+@given(arguments=JSON, rule=st.sampled_from([FOLDER, KIND, MOST, SHAPE]))
+@requirement("guard.fuzzed")
+def test_no_arguments_crash_a_rule(arguments: Any, rule: ArgumentRule) -> None:
+    assert find_broken_rule((rule,), arguments) in (0, None)
+
+
+@given(tail=st.text(st.sampled_from("./\\a%2eEfF5cC\0 "), max_size=10))
+@requirement("guard.fuzzed")
+def test_nothing_below_a_prefix_climbs_out_of_it(tail: str) -> None:
+    if keeps(FOLDER, f"/data/{tail}"):
+        parts = tail.replace("\\", "/").split("/")
+        assert ".." not in parts
+        assert "." not in parts
