@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test unit verify crds demo demo-down cluster-up cluster-down images bench-reconcile requirements
+.PHONY: help venv test unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile requirements
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -27,9 +27,13 @@ verify: venv ## lint, types, layer order, generated files
 	$(VENV)/bin/mypy examples/crm-server/crm_server.py
 	$(VENV)/bin/lint-imports
 	$(PY) -m interlock.api.crd --check crds
+	$(PY) -m tools.access --check
 
 crds: venv ## write crds/ from the types in operator/interlock/api
 	$(PY) -m interlock.api.crd crds
+
+docs: venv ## write the access tables in the examples' pages, from the function that guards decide with
+	$(PY) -m tools.access
 
 demo: venv ## a real cluster, and an agent in it from its first stage to the kill switch
 	$(PY) -m tools.demo up

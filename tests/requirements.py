@@ -62,6 +62,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     "action.one-binding": Requirement("exactly one MCPBinding serves each source in each stage, checked at the start"),
     "action.narrowing": Requirement("an agent's permissions only narrow: naming more is refused, not cut"),
     "action.deny-by-default": Requirement("a call needs the tool's map and every grant: binding, matrix and agent"),
+    "access.one-truth": Requirement("what a policy's status says of a cell is what the guard decides on it"),
+    "access.told": Requirement("a policy's status has the access table, written only when it has changed"),
+    "access.bounded": Requirement("the access table is bounded and says how many agents it leaves out"),
+    "access.on-a-cluster": Requirement(
+        "the access table stands in the policy's status, without a write too many", "api"
+    ),
+    "access.in-examples": Requirement("the page of each example has its access table, generated from decide"),
     # Layer 4: deployment
     "deployment.children": Requirement("Deployment, Service, ServiceAccount, Role, bundle, files and NetworkPolicy"),
     "deployment.owned": Requirement("every child is owned by its Agent, so that deleting one cleans up"),

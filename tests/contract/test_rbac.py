@@ -75,6 +75,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
         assert allows(OPERATOR, "", "pods", verb)
     assert allows(OPERATOR, "apps", "replicasets", "deletecollection")
     assert allows(OPERATOR, "interlock.dev", "agents/status", "patch")
+    assert allows(OPERATOR, "interlock.dev", "agentpolicies/status", "patch")
     assert allows(OPERATOR, "interlock.dev", "agents", "reconcile")
     assert allows(OPERATOR, "events.k8s.io", "events", "create")
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
+from interlock.api.access import AgentPolicyStatus
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
@@ -104,3 +105,4 @@ class AgentPolicy(ApiModel):
     kind: Literal["AgentPolicy"] = "AgentPolicy"
     metadata: ObjectMeta
     spec: AgentPolicySpec
+    status: AgentPolicyStatus | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from interlock.api.access import AgentPolicyStatus
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
@@ -16,11 +17,33 @@ Key = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What a policy's access table knows of an Agent: all but its status.
+
+    Attributes:
+        policy: The policy that it names.
+        generation: Of its spec.
+        labels: Its labels, which rows may select it by.
+    """
+
+    policy: Key
+    generation: int
+    labels: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Entry:
     version: int
     text: str
-    policy: str = ""
+    standing: Standing
     sources: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    version: int
+    policy: AgentPolicy | Unreadable
+    status: AgentPolicyStatus | None
 
 
 @dataclass
@@ -28,7 +51,7 @@ class Primaries:
     """The three kinds that users apply."""
 
     _agents: dict[Key, _Entry] = field(default_factory=dict)
-    _policies: dict[Key, tuple[int, AgentPolicy | Unreadable]] = field(default_factory=dict)
+    _policies: dict[Key, _Policy] = field(default_factory=dict)
     _bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = field(default_factory=dict)
 
     def put_agent(self, raw: Json) -> bool:
@@ -41,11 +64,15 @@ class Primaries:
         return True
 
     def put_policy(self, raw: Json) -> set[Key]:
-        """Keep an AgentPolicy; return the agents that live under it, if that was news."""
+        """Keep an AgentPolicy; return the agents that live under it, if what it demands or gives was news."""
         key, version = key_of(raw), version_of(raw)
-        if key in self._policies and self._policies[key][0] >= version:
+        known = self._policies.get(key)
+        if known is not None and known.version >= version:
             return set()
-        self._policies[key] = version, _parse_policy(raw)
+        parsed = _parse_policy(raw)
+        self._policies[key] = _Policy(version, parsed, _parse_policy_status(raw))
+        if known is not None and _demands(known.policy) == _demands(parsed):
+            return set()  # its status, of our own writing, or its labels
         return self.agents_under(key)
 
     def put_binding(self, raw: Json) -> set[Key]:
@@ -70,7 +97,7 @@ class Primaries:
     def drop_policy(self, key: Key, version: int | None = None) -> set[Key]:
         """Forget an AgentPolicy that went at this version; return the agents that lived under it."""
         known = self._policies.get(key)
-        if known is None or _is_newer(known[0], version):
+        if known is None or _is_newer(known.version, version):
             return set()
         del self._policies[key]
         return self.agents_under(key)
@@ -95,7 +122,17 @@ class Primaries:
     def policy(self, key: Key) -> AgentPolicy | Unreadable | None:
         """Return an AgentPolicy, None where it is not known."""
         known = self._policies.get(key)
-        return known[1] if known else None
+        return known.policy if known else None
+
+    def policy_status(self, key: Key) -> AgentPolicyStatus | None:
+        """Return an AgentPolicy's status as the API server has it; None where there is none that can be read."""
+        known = self._policies.get(key)
+        return known.status if known else None
+
+    def standing(self, agent: Key) -> Standing | None:
+        """Return what a policy's access table knows of an Agent."""
+        entry = self._agents.get(agent)
+        return entry.standing if entry else None
 
     def bindings(self, namespace: str) -> tuple[MCPBinding | Unreadable, ...]:
         """Return the MCPBindings of a namespace, by name."""
@@ -103,7 +140,7 @@ class Primaries:
 
     def agents_under(self, policy: Key) -> set[Key]:
         """Return the agents that name the policy."""
-        return {key for key, entry in self._agents.items() if (key[0], entry.policy) == policy}
+        return {key for key, entry in self._agents.items() if entry.standing.policy == policy}
 
     def _agents_using(self, namespace: str, binding: MCPBinding | Unreadable | None) -> set[Key]:
         """Return the agents of the namespace that use the binding's source; one that cannot be read concerns all."""
@@ -144,7 +181,11 @@ def _entry(raw: Json, version: int) -> _Entry:
     return _Entry(
         version=version,
         text=json.dumps({**raw, "metadata": metadata}, separators=(",", ":")),
-        policy=str((spec.get("policyRef") or {}).get("name", "")),
+        standing=Standing(
+            policy=(metadata["namespace"], str((spec.get("policyRef") or {}).get("name", ""))),
+            generation=int(metadata.get("generation", 0)),
+            labels=tuple(sorted((metadata.get("labels") or {}).items())),
+        ),
         sources=frozenset(str(use.get("source")) for use in uses),
     )
 
@@ -154,6 +195,18 @@ def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:
         return AgentPolicy.model_validate(_without_status(raw))
     except ValidationError as error:
         return Unreadable("AgentPolicy", raw["metadata"]["name"], describe(error))
+
+
+def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
+    """Return the status; one that cannot be read is as good as none, it is only ever told, never relied on."""
+    try:
+        return AgentPolicyStatus.model_validate(raw["status"]) if raw.get("status") else None
+    except ValidationError:
+        return None
+
+
+def _demands(policy: AgentPolicy | Unreadable) -> object:
+    return policy.spec if isinstance(policy, AgentPolicy) else policy
 
 
 def _parse_binding(raw: Json) -> MCPBinding | Unreadable:

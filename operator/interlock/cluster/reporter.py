@@ -5,11 +5,13 @@ import secrets
 from datetime import datetime
 from typing import Any
 
+from interlock.api.access import AgentPolicyStatus
 from interlock.api.agent import Agent
+from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.meta import API_VERSION, FIELD_MANAGER
 from interlock.api.status import AgentStatus
 from interlock.cluster.client import NOT_FOUND, ApiError, Client, Json
-from interlock.cluster.kinds import AGENT, EVENT
+from interlock.cluster.kinds import AGENT, AGENT_POLICY, EVENT
 from interlock.reconcile.outcome import EventNote
 
 _log = logging.getLogger(__name__)
@@ -38,6 +40,26 @@ class Reporter:
         path = AGENT.path(agent.metadata.namespace, agent.metadata.name, "status")
         try:
             return await self._client.patch(path, {"status": _patch(status)}, FIELD_MANAGER)
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+
+    async def report_policy(
+        self, policy: AgentPolicy, before: AgentPolicyStatus | None, status: AgentPolicyStatus
+    ) -> Json | None:
+        """Write an AgentPolicy's status where it differs from the one before; return the new object.
+
+        None: nothing had to be written, or the policy is gone.
+
+        Raises:
+            ApiError: The API server refused it.
+        """
+        if before == status:
+            return None
+        path = AGENT_POLICY.path(policy.metadata.namespace, policy.metadata.name, "status")
+        try:
+            return await self._client.patch(path, {"status": status.to_kubernetes()}, FIELD_MANAGER)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from interlock.action.bindings import binding_for
 from interlock.api.agent import Agent, ScopeDimension, Stage
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
@@ -41,3 +42,9 @@ class Placement:
     def scope(self) -> tuple[ScopeDimension, ...]:
         """The stage's limits; none is everything."""
         return self.stage.scope or ()
+
+
+def bound_sources(agent: Agent, bindings: tuple[MCPBinding, ...], environment: str) -> tuple[BoundSource, ...]:
+    """Return the agent's sources that exactly one binding serves in the environment, in the spec's order."""
+    found = ((use.source, binding_for(bindings, use.source, environment)) for use in agent.spec.bindings)
+    return tuple(BoundSource(source, binding) for source, binding in found if binding is not None)

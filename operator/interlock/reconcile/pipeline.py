@@ -2,8 +2,7 @@
 
 from datetime import datetime
 
-from interlock.action.bindings import binding_for
-from interlock.deployment.placement import BoundSource, Placement
+from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import Plan, desired_children, plan_children
 from interlock.deployment.revision import revision_of
 from interlock.governance.killswitch import kill_reason
@@ -48,13 +47,8 @@ def _plan(world: World, progress: Progress, *, is_killed: bool) -> Plan:
         policy=policy,
         stage=facts.stage,
         revision=facts.revision,
-        sources=_sources(world, facts.stage.environment),
+        sources=bound_sources(agent, world.bindings, facts.stage.environment),
         replicas=0 if is_killed else agent.spec.replicas,
         guard_image=world.guard_image,
     )
     return plan_children(desired_children(placement), world.children)
-
-
-def _sources(world: World, environment: str) -> tuple[BoundSource, ...]:
-    found = ((use.source, binding_for(world.bindings, use.source, environment)) for use in world.agent.spec.bindings)
-    return tuple(BoundSource(source, binding) for source, binding in found if binding is not None)

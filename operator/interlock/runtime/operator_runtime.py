@@ -12,10 +12,11 @@ from interlock.cluster.children import ChildStore
 from interlock.cluster.client import Client, Json
 from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING, Kind
 from interlock.cluster.patience import patiently
-from interlock.cluster.primaries import Key, Primaries, key_of, version_of
+from interlock.cluster.primaries import Key, Primaries, Standing, key_of, version_of
 from interlock.cluster.reader import Reader
 from interlock.cluster.reporter import Reporter
 from interlock.cluster.version import check_version
+from interlock.runtime.access_tables import REVIEW_SECONDS, AccessTables
 from interlock.runtime.controller import Controller, Edge
 from interlock.runtime.crosscheck import CrossCheck
 from interlock.runtime.heartbeat import Heartbeat
@@ -23,6 +24,7 @@ from interlock.runtime.informer import ChildInformer
 from interlock.runtime.killwatch import KillWatch, SecondSight
 from interlock.runtime.workqueue import WorkQueue
 from interlock.settings import Settings
+from interlock.telemetry.metrics import POLICIES_QUEUED
 from interlock.telemetry.server import serve
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ class Runtime:
         self.settings = settings
         self.primaries = Primaries()
         self.queue: WorkQueue[Key] = WorkQueue()
+        self.policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED)
         self.failed = False
         self.stopping = asyncio.Event()
         self._crosscheck = CrossCheck(settings.watch_late_seconds)
@@ -74,6 +77,7 @@ class Runtime:
         controller = Controller(edge, self.queue)
         for _ in range(self.settings.workers):
             self._spawn(self.queue.work(controller.look))
+        self._spawn(self.policies.work(AccessTables(edge.primaries, edge.reporter).look))
         _log.info("operator started", extra={"kubernetes": version, "agents": len(self.primaries.agents())})
 
     async def stop(self) -> None:
@@ -94,8 +98,16 @@ class Runtime:
             self._forget(kind, key, version_of(raw))
             return
         self._crosscheck.saw("handlers", (kind.kind, *key), version_of(raw))
-        for agent in self._put(kind, raw):
+        before = self.primaries.standing(key) if kind is AGENT else None
+        concerned = self._put(kind, raw)
+        for agent in concerned:
             self.queue.add(agent)
+        if kind is AGENT:
+            self._review_standing(before, self.primaries.standing(key))
+        else:
+            self._review(concerned)
+        if kind is AGENT_POLICY:
+            self.policies.add_within(key, REVIEW_SECONDS)
 
     def _put(self, kind: Kind, raw: Json) -> set[Key]:
         if kind is AGENT:
@@ -106,12 +118,28 @@ class Runtime:
         """Forget an object that went at this version; one that was made anew since stays known."""
         self._crosscheck.forget((kind.kind, *key), version)
         if kind is AGENT:
+            before = self.primaries.standing(key)
             if self.primaries.drop_agent(key, version):
                 self.queue.forget(key)
+                self._review_standing(before, None)
             return
         drop = self.primaries.drop_policy if kind is AGENT_POLICY else self.primaries.drop_binding
-        for agent in drop(key, version):
+        concerned = drop(key, version)
+        for agent in concerned:
             self.queue.add(agent)
+        self._review(concerned)
+
+    def _review_standing(self, before: Standing | None, after: Standing | None) -> None:
+        """Ask for the access tables that an Agent was in or is in, unless it stands as before."""
+        if before != after:
+            for standing in (before, after):
+                if standing is not None:
+                    self.policies.add_within(standing.policy, REVIEW_SECONDS)
+
+    def _review(self, agents: set[Key]) -> None:
+        """Ask for the access tables that these agents are in."""
+        for agent in agents:
+            self._review_standing(None, self.primaries.standing(agent))
 
     async def _prime(self, client: Client) -> None:
         """Know all policies and bindings before any agent is judged: an unknown policy is a missing one."""

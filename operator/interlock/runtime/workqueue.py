@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from prometheus_client import Gauge
+
 from interlock.telemetry.metrics import QUEUED
 
 K = TypeVar("K", bound=Hashable)
@@ -16,9 +18,14 @@ BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class WorkQueue(Generic[K]):
-    """A queue of keys for the workers of one event loop."""
+    """A queue of keys for the workers of one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        queued: What shows how many keys wait.
+    """
+
+    def __init__(self, queued: Gauge = QUEUED) -> None:
+        self._queued = queued
         self._ready: asyncio.Queue[K] = asyncio.Queue()
         self._waiting: set[K] = set()
         self._working: set[K] = set()
@@ -33,12 +40,17 @@ class WorkQueue(Generic[K]):
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.put_nowait(key)
-            QUEUED.set(len(self._waiting))
+            self._queued.set(len(self._waiting))
 
     def add_after(self, key: K, seconds: float) -> None:
         """Ask for a look after some time, in place of any other time that was asked for before."""
         self.cancel(key)
         self._timers[key] = asyncio.get_running_loop().call_later(max(0.0, seconds), self._due, key)
+
+    def add_within(self, key: K, seconds: float) -> None:
+        """Ask for a look within some time, unless one was asked for already: many changes are one look."""
+        if key not in self._timers:
+            self.add_after(key, seconds)
 
     def cancel(self, key: K) -> None:
         """Forget the time that was asked for, if any."""
@@ -61,7 +73,7 @@ class WorkQueue(Generic[K]):
             key = await self._ready.get()
             self._waiting.discard(key)
             self._working.add(key)
-            QUEUED.set(len(self._waiting))
+            self._queued.set(len(self._waiting))
             try:
                 self._settle(key, succeeded=await look(key))
             finally:

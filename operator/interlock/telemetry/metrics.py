@@ -9,6 +9,7 @@ RECONCILE_SECONDS = Histogram(
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10),
 )
 QUEUED = Gauge("interlock_queued_agents", "Agents that wait to be looked at.")
+POLICIES_QUEUED = Gauge("interlock_queued_policies", "AgentPolicies whose access table waits to be looked at.")
 AGENTS = Gauge("interlock_agents", "Agents known.")
 AGENTS_KILLED = Gauge("interlock_agents_killed", "Agents whose kill switch is engaged.")
 API_REQUESTS = Counter("interlock_api_requests_total", "Requests to the API server.", ["method", "code"])

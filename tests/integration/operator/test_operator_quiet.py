@@ -19,6 +19,7 @@ STEADY_SECONDS = 60
 READY_SECONDS = 90.0
 CREATORS = 4
 STATUS_WRITES = 2  # not Ready yet, Ready
+TABLE_WRITES = 1  # of the policy: many changes within a second are one write
 
 
 def create_all(room: Room, names: list[str]) -> None:
@@ -90,14 +91,58 @@ def test_a_new_agent_costs_its_children_and_two_writes(
     operator: OperatorProcess, room: Room, operators: Operators
 ) -> None:
     room.furnish("triage")
+    eventually(lambda: "status" in room.policy(), "the policy was looked at", 10)
+    quiet(operators)
     begin = operators.audit_offset()
     room.create("triage")
     room.wait_ready("triage")
     quiet(operators)
     children = sum(len(found) for found in room.children("triage").values())
     writes = [f"{write['verb']} {write['uri']}" for write in operators.writes(begin)]
-    assert len(writes) <= children + STATUS_WRITES, "\n".join(writes)
-    assert len([write for write in writes if "/status" in write]) <= STATUS_WRITES
+    tables = [write for write in writes if "/agentpolicies/" in write]
+    assert len(writes) <= children + STATUS_WRITES + len(tables), "\n".join(writes)
+    assert len(tables) <= TABLE_WRITES, "\n".join(writes)
+    assert len([write for write in writes if "/status" in write]) <= STATUS_WRITES + len(tables)
+
+
+@requirement("access.on-a-cluster")
+def test_what_a_policy_comes_to_stands_in_its_status_and_follows_what_it_stands_on(
+    operator: OperatorProcess, room: Room, operators: Operators
+) -> None:
+    room.furnish("triage")
+    room.create("triage")
+    room.wait_ready("triage")
+
+    def answers() -> dict[str, str]:
+        rows = room.policy().get("status", {}).get("access", [])
+        return {f"{row['operation']} {name}": row["decision"] for row in rows for name in row["resources"]}
+
+    eventually(lambda: answers().get("write tasks") == "Allow", "the table is written", 10)
+    assert answers()["read contacts"] == "Allow"
+    assert answers()["delete contacts"] == "Deny"
+    rules = {row["rule"] for row in room.policy()["status"]["access"] if row["decision"] == "Allow"}
+    assert rules == {f"agentpolicy/{objects.POLICY}/dataAccess[0]"}
+    room.api.patch("mcpbindings", room.namespace, "crm-sandbox", {"spec": {"permissions": {"write": []}}})
+    eventually(lambda: answers().get("write tasks") == "Deny", "the table follows the binding", 10)
+    room.api.delete("agents", room.namespace, "triage")
+    eventually(lambda: answers() == {}, "the table follows the agent", 10)
+    assert room.policy()["status"]["observedGeneration"] == room.policy()["metadata"]["generation"]
+
+
+@requirement("access.bounded", "access.on-a-cluster")
+def test_the_largest_table_fits_into_the_schema(operator: OperatorProcess, room: Room) -> None:
+    names = [f"agent-{number:02}-{'x' * 43}" for number in range(60)]
+    room.furnish(*names)
+    for name in names:
+        room.create(name, replicas=0)
+
+    def is_full() -> bool:
+        status = room.policy().get("status", {})
+        shown = {row["agent"] for row in status.get("access", [])}
+        return bool(shown) and len(shown) + status["agentsOmitted"] == len(names)
+
+    eventually(is_full, "as many agents as fit are in the table, and the others are counted", 60)
+    assert room.policy()["status"]["agentsOmitted"] > 0
 
 
 def test_a_policy_that_is_touched_without_a_change_costs_no_write(

@@ -32,6 +32,9 @@ class Room:
     def agent(self, name: str) -> Json:
         return self.api.get("agents", self.namespace, name)
 
+    def policy(self) -> Json:
+        return self.api.get("agentpolicies", self.namespace, objects.POLICY)
+
     def condition(self, name: str, kind: str) -> Json:
         """Return a condition of an Agent, an empty one where it has none."""
         return condition_of(self.agent(name), kind)

@@ -25,6 +25,10 @@ class Asked(WorkQueue[Key]):
     def add(self, key: Key) -> None:
         self.asked.append(key)
 
+    def add_within(self, key: Key, seconds: float) -> None:
+        assert 0 < seconds <= 2
+        self.add(key)
+
     def forget(self, key: Key) -> None:
         self.forgotten.append(key)
 
@@ -36,7 +40,7 @@ class Asked(WorkQueue[Key]):
 @pytest.fixture
 async def runtime() -> Runtime:
     runtime = Runtime(Settings())
-    runtime.queue = Asked()
+    runtime.queue, runtime.policies = Asked(), Asked()
     runtime.take(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
     runtime.take(AGENT_POLICY, a_policy().at_version(11).to_kubernetes(), is_deleted=False)
     runtime.take(MCP_BINDING, a_binding().at_version(12).to_kubernetes(), is_deleted=False)
@@ -50,12 +54,68 @@ def asked(runtime: Runtime) -> list[Key]:
     return taken
 
 
+def reviewed(runtime: Runtime) -> set[Key]:
+    """Return the policies whose tables were asked for."""
+    queue: Any = runtime.policies
+    return set(queue.taken())
+
+
 async def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: Runtime) -> None:
     runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=False)
-    runtime.take(AGENT_POLICY, a_policy().at_version(21).to_kubernetes(), is_deleted=False)
+    runtime.take(AGENT_POLICY, a_policy().at_version(21).giving_nothing().to_kubernetes(), is_deleted=False)
     runtime.take(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=False)
 
     assert asked(runtime) == [TRIAGE] * 3
+
+
+@requirement("operator.idle")
+async def test_a_policys_own_status_and_labels_ask_for_no_look_at_its_agents(runtime: Runtime) -> None:
+    told = a_policy().at_version(21).labelled(touched="yes").to_kubernetes() | {"status": {"observedGeneration": 1}}
+    runtime.take(AGENT_POLICY, told, is_deleted=False)
+
+    assert asked(runtime) == []
+    known = runtime.primaries.policy_status(("agents", "support"))
+    assert known is not None
+    assert known.observed_generation == 1
+
+
+@requirement("access.told")
+async def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_and_is_in(runtime: Runtime) -> None:
+    reviewed(runtime)
+    runtime.take(AGENT, an_agent().at_version(20).labelled(team="a").to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "support")}
+    moved = an_agent().at_version(21).labelled(team="a").under("strict")
+    runtime.take(AGENT, moved.to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "support"), ("agents", "strict")}
+    grown = moved.at_version(22).to_kubernetes()
+    grown["metadata"]["generation"] += 1
+    runtime.take(AGENT, grown, is_deleted=False)
+    assert reviewed(runtime) == {("agents", "strict")}
+    runtime.take(AGENT, moved.at_version(23).to_kubernetes(), is_deleted=True)
+    assert reviewed(runtime) == {("agents", "strict")}
+
+
+@requirement("access.told", "operator.idle")
+async def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Runtime) -> None:
+    reviewed(runtime)
+    told = an_agent().at_version(20).killed().to_kubernetes() | {"status": {"observedGeneration": 1}}
+    runtime.take(AGENT, told, is_deleted=False)
+    assert reviewed(runtime) == set()
+
+
+@requirement("access.told")
+async def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtime: Runtime) -> None:
+    reviewed(runtime)
+    runtime.take(AGENT_POLICY, a_policy("lonely").at_version(20).to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "lonely")}
+    runtime.take(MCP_BINDING, a_binding().at_version(21).to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "support")}
+    runtime.take(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=True)
+    assert reviewed(runtime) == {("agents", "support")}
+    runtime.take(
+        MCP_BINDING, a_binding("mail").serving("mail", "development").at_version(23).to_kubernetes(), is_deleted=False
+    )
+    assert reviewed(runtime) == set()
 
 
 @requirement("operator.late-news")

@@ -103,6 +103,19 @@ def test_a_key_that_is_asked_for_while_it_is_looked_at_is_looked_at_once_more() 
     in_fake_time(scenario)
 
 
+@requirement("operator.queue")
+def test_many_changes_within_a_time_are_one_look_at_its_end_and_the_next_begins_anew() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks()
+        loop = asyncio.get_running_loop()
+        for moment in (0, 0.5, 0.9, 3):
+            loop.call_later(moment, queue.add_within, "a", 1)
+        await work(queue, looks, 100)
+        assert looks.seen == [("a", 1), ("a", 4)]
+
+    in_fake_time(scenario)
+
+
 def test_several_workers_look_at_several_keys_at_once_and_never_twice_at_one() -> None:
     async def scenario() -> None:
         queue, looks = WorkQueue[str](), Looks()

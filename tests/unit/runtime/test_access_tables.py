@@ -1,0 +1,131 @@
+"""A policy's access table is written where it has changed, and nowhere else."""
+
+import pytest
+
+from interlock.api.access import AgentPolicyStatus
+from interlock.cluster.primaries import Primaries
+from interlock.cluster.reporter import Reporter
+from interlock.runtime.access_tables import AccessTables
+from tests.requirements import requirement
+from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
+from tests.support.fake_client import FakeClient
+
+KEY = ("agents", "support")
+PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agentpolicies/support"
+
+
+class Tables:
+    """The parts that one look needs, against an API server in memory."""
+
+    def __init__(self, client: FakeClient | None = None) -> None:
+        self.client = client or FakeClient()
+        self.primaries = Primaries()
+        self.primaries.put_binding(a_binding().to_kubernetes())
+        self.tables = AccessTables(self.primaries, Reporter(self.client, "operator-1"))  # type: ignore[arg-type]
+
+    def apply(self, policy: PolicyBuilder) -> None:
+        raw = policy.to_kubernetes()
+        if PATH in self.client.objects:
+            raw["status"] = self.client.objects[PATH].get("status")
+        self.primaries.put_policy(self.client.put(PATH, raw))
+
+    def put(self, agent: AgentBuilder) -> None:
+        self.primaries.put_agent(agent.to_kubernetes())
+
+    async def look(self) -> bool:
+        return await self.tables.look(KEY)
+
+    @property
+    def status(self) -> AgentPolicyStatus:
+        return AgentPolicyStatus.model_validate(self.client.objects[PATH]["status"])
+
+
+@pytest.fixture
+def tables() -> Tables:
+    tables = Tables()
+    tables.apply(a_policy())
+    tables.put(an_agent())
+    return tables
+
+
+@requirement("access.told")
+async def test_what_a_policy_comes_to_stands_in_its_status(tables: Tables) -> None:
+    assert await tables.look()
+
+    assert tables.client.writes() == [("PATCH", f"{PATH}/status")]
+    assert {row.agent for row in tables.status.access} == {"triage"}
+    assert tables.status.agents_omitted == 0
+
+
+@requirement("access.told", "operator.idle")
+async def test_what_stands_already_is_not_written_again_after_a_restart_either(tables: Tables) -> None:
+    await tables.look()
+    tables.client.forget_requests()
+
+    await tables.look()
+    restarted = Tables(tables.client)
+    restarted.primaries.put_policy(tables.client.objects[PATH])
+    restarted.put(an_agent())
+    await restarted.look()
+
+    assert tables.client.writes() == []
+
+
+@requirement("access.told")
+async def test_a_row_that_goes_and_an_agent_that_comes_or_goes_change_the_table(tables: Tables) -> None:
+    await tables.look()
+    tables.put(an_agent("answer"))
+    await tables.look()
+    assert {row.agent for row in tables.status.access} == {"answer", "triage"}
+    assert {row.reason for row in tables.status.access if row.agent == "answer"} == {
+        "NotGrantedByBinding",
+        "NotGrantedByMatrix",
+    }
+    tables.primaries.drop_agent(("agents", "answer"))
+    await tables.look()
+    assert {row.agent for row in tables.status.access} == {"triage"}
+    tables.apply(a_policy().giving_nothing())
+    await tables.look()
+    assert {row.decision for row in tables.status.access} == {"Deny"}
+
+
+async def test_an_agent_that_is_being_deleted_or_cannot_be_read_has_no_rows(tables: Tables) -> None:
+    going = an_agent("going").to_kubernetes()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    tables.primaries.put_agent(going)
+    tables.put(an_agent("broken").with_replicas(-1))
+
+    assert await tables.look()
+
+    assert {row.agent for row in tables.status.access} == {"triage"}
+
+
+async def test_a_status_that_cannot_be_read_is_replaced(tables: Tables) -> None:
+    spoilt = tables.client.objects[PATH] | {"status": {"access": [{"agent": 5}]}}
+    tables.primaries.put_policy(tables.client.put(PATH, spoilt))
+
+    assert await tables.look()
+
+    assert {row.agent for row in tables.status.access} == {"triage"}
+
+
+async def test_a_policy_that_is_gone_or_cannot_be_read_is_left_alone(tables: Tables) -> None:
+    tables.apply(a_policy().demanding(minStaging=5))
+    assert await tables.look()
+    tables.primaries.drop_policy(KEY)
+    assert await tables.look()
+    assert tables.client.writes() == []
+
+
+async def test_a_policy_that_went_while_it_was_looked_at_is_no_failure(tables: Tables) -> None:
+    del tables.client.objects[PATH]
+
+    assert await tables.look()
+
+
+async def test_a_refused_write_asks_for_another_try(tables: Tables) -> None:
+    tables.client.refuse("PATCH", PATH)
+
+    assert not await tables.look()
+    assert await tables.look()
+    assert {row.agent for row in tables.status.access} == {"triage"}
