@@ -12,7 +12,7 @@ from interlock_guard.arguments import describe, find_broken_rule
 from interlock_guard.bundle import Bundle, Grant, Layer, Operation, Resource, ServerRequest, Source, Tool
 from interlock_guard.hints import tightened_operation
 from interlock_guard.mapping import find_named, find_resource, find_template
-from interlock_guard.schemas import unmatchable
+from interlock_guard.schemas import find_unmatchable
 from interlock_guard.scope import check_scope, declares_scope
 from interlock_guard.state import State
 
@@ -304,11 +304,11 @@ def _check_arguments(binding: str, entry: Tool | Resource, request: Request) -> 
         return None
     rules = f"{binding}/{'tools' if request.method == TOOLS_CALL else 'prompts'}[{entry.name}]/arguments"
     if request.input_schema is not None and request.method == TOOLS_CALL:
-        for index, rule in enumerate(entry.arguments):
-            why = unmatchable(rule, request.input_schema)
-            if why is not None:
-                message = f"No call of this tool can be allowed: {rule.pointer!r} {describe(rule)}, but {why}."
-                return Deny(Reason.RULE_UNMATCHABLE, f"{rules}[{index}]", message, entry)
+        never = find_unmatchable(entry.arguments, request.input_schema)
+        if never is not None:
+            rule = entry.arguments[never[0]]
+            message = f"No call of this tool can be allowed: {rule.pointer!r} {describe(rule)}, but {never[1]}."
+            return Deny(Reason.RULE_UNMATCHABLE, f"{rules}[{never[0]}]", message, entry)
     broken = find_broken_rule(entry.arguments, request.arguments)
     if broken is None:
         return None

@@ -3,7 +3,7 @@
 Schemas come from servers and are read with care: whatever is not understood could match, so nothing is claimed of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from interlock_guard.arguments import keeps
@@ -29,6 +29,12 @@ def unmatchable(rule: ArgumentRule, input_schema: Any) -> str | None:
         return _Look(rule, input_schema).below(input_schema, tokens)
     except _TooMuch:
         return None
+
+
+def find_unmatchable(rules: Sequence[ArgumentRule], input_schema: Any) -> tuple[int, str] | None:
+    """Return the index of the first rule that can never hold and why, None where every one may."""
+    reasons = ((index, unmatchable(rule, input_schema)) for index, rule in enumerate(rules))
+    return next(((index, why) for index, why in reasons if why is not None), None)
 
 
 class _Look:

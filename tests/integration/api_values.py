@@ -483,8 +483,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (prompt(resource="*"), f'"*" {NO_RESOURCE}'),
     (prompt(resource="r" * 64), long(63)),
     (prompt(operation="execute"), 'supported values: "read", "write", "delete"'),
-    (prompt(arguments=[{"pointer": "/path"}]), ONE_RULE),
-    (prompt(arguments=[{"pointer": "/a", "maximum": 1}] * 9), "must have at most 8 items"),
+    *(
+        (
+            prompt(arguments=[{"pointer": "/path", **kinds}]),
+            "the rule on argument /path of a prompt needs exactly one of enum, prefix and pattern: ",
+        )
+        for kinds in ({}, {"enum": ["a"], "prefix": "a"}, {"maximum": 1})
+    ),
+    (prompt(arguments=[{"pointer": "/a", "prefix": "a"}] * 9), "must have at most 8 items"),
     (prompt(arguments=[{"pointer": "/path", "pattern": "("}]), f'"(" {NO_PATTERN}'),
     (prompt(scope=[{"dimension": "region"}]), "dimension region needs exactly one of pointer and unscoped"),
     (prompt(scope=[{"dimension": f"d{i}", "pointer": "/a"} for i in range(9)]), "must have at most 8 items"),

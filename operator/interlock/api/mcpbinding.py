@@ -10,7 +10,15 @@ from interlock.api.model import ApiModel, ObjectMeta
 from interlock.api.permissions import Permissions
 from interlock.api.resources import Resources
 from interlock.api.scope import Environment
-from interlock.api.sentences import ARGUMENT_RULE, RESOURCE_SCOPE, SERVER_MISSING, TOOL_SCOPE, VARIABLE_VALUE, plain
+from interlock.api.sentences import (
+    ARGUMENT_RULE,
+    PROMPT_RULE,
+    RESOURCE_SCOPE,
+    SERVER_MISSING,
+    TOOL_SCOPE,
+    VARIABLE_VALUE,
+    plain,
+)
 from interlock.api.text import (
     COMMAND_FITS,
     Argument,
@@ -38,6 +46,7 @@ __all__ = [
     "MCPBindingSpec",
     "Permissions",
     "Prompt",
+    "PromptRule",
     "ResourceScope",
     "Resources",
     "SecretKeyRef",
@@ -145,18 +154,20 @@ class ToolScope(ApiModel):
     """Allowed: the tool has nothing to do with this dimension."""
 
 
-class ArgumentRule(ApiModel):
-    """What one argument must be; exactly one of enum, prefix, pattern and maximum is set."""
+def _exactly_one_of(*kinds: str, sentence: str) -> Rule:
+    given = ", ".join(f"has(self.{kind})" for kind in kinds)
+    return Rule(
+        rule=f"[{given}].filter(is_set, is_set).size() == 1",
+        message=plain(sentence),
+        message_expression=cel_sentence(sentence, pointer="self.pointer"),
+    )
+
+
+class PromptRule(ApiModel):
+    """What one argument of a prompt must be, which is always a string; exactly one of the three is set."""
 
     model_config = ConfigDict(
-        json_schema_extra=kube(
-            Rule(
-                rule="[has(self.enum), has(self.prefix), has(self.pattern), has(self.maximum)]"
-                ".filter(is_set, is_set).size() == 1",
-                message=plain(ARGUMENT_RULE),
-                message_expression=cel_sentence(ARGUMENT_RULE, pointer="self.pointer"),
-            ),
-        ),
+        json_schema_extra=kube(_exactly_one_of("enum", "prefix", "pattern", sentence=PROMPT_RULE)),
     )
 
     pointer: Pointer
@@ -170,6 +181,14 @@ class ArgumentRule(ApiModel):
 
     pattern: ArgumentPattern | None = None
     """The whole string matches this: characters, ., [a-z], \\d, \\w, repeated by *, +, ? or {2,5}; no groups."""
+
+
+class ArgumentRule(PromptRule):
+    """What one argument of a tool must be; exactly one of enum, prefix, pattern and maximum is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(_exactly_one_of("enum", "prefix", "pattern", "maximum", sentence=ARGUMENT_RULE)),
+    )
 
     maximum: int | None = Field(default=None, ge=0, le=9007199254740991, json_schema_extra=kube(format="int64"))
     """The number is from 0 to this; less than nothing often means no limit."""
@@ -253,7 +272,7 @@ class Prompt(ApiModel):
     scope: tuple[ToolScope, ...] = _Scope
     """How its arguments show that it is inside a stage's scope; a limited dimension not named here denies it."""
 
-    arguments: tuple[ArgumentRule, ...] = _Arguments
+    arguments: tuple[PromptRule, ...] = _Arguments
     """What its arguments must be; every rule must hold, and an argument that is missing keeps none."""
 
 

@@ -116,6 +116,10 @@ ARGUMENT_RULE = (
     "the rule on argument {pointer} needs exactly one of enum, prefix, pattern and maximum: "
     "write one of them, and a rule of its own for each other"
 )
+PROMPT_RULE = (
+    "the rule on argument {pointer} of a prompt needs exactly one of enum, prefix and pattern: "
+    "write one of them, and a rule of its own for each other"
+)
 PATTERN_INVALID = (
     "{text} is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; "
     "it speaks of the whole argument, so it has no anchors, and no groups"

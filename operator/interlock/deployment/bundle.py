@@ -81,7 +81,13 @@ def _meaning(
         for limit in entry.scope
     )
     rules = tuple(
-        ArgumentRule(rule.pointer, enum=rule.enum, prefix=rule.prefix, pattern=rule.pattern, maximum=rule.maximum)
+        ArgumentRule(
+            rule.pointer,
+            enum=rule.enum,
+            prefix=rule.prefix,
+            pattern=rule.pattern,
+            maximum=rule.maximum if isinstance(rule, mcpbinding.ArgumentRule) else None,
+        )
         for rule in entry.arguments
     )
     return entry.resource, scope, rules

@@ -64,8 +64,8 @@ def test_a_tools_way_of_showing_its_scope_is_carried() -> None:
 
 
 def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -> None:
-    rules = [{"pointer": "/a", "enum": ["x"]}, {"pointer": "/b", "pattern": "[a-z]+"}]
-    more = [{"pointer": "/c", "prefix": "/data/"}, {"pointer": "/d", "maximum": 0}]
+    rules = [{"pointer": "/a", "enum": ["x"]}, {"pointer": "/b", "pattern": "[a-z]+"}, {"pointer": "/n", "maximum": 0}]
+    more = [{"pointer": "/c", "prefix": "/data/"}, {"pointer": "/d", "enum": ["x"]}]
     binding = (
         a_binding()
         .with_tools(
@@ -88,7 +88,13 @@ def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -
     (source,) = compile_bundle(placement).sources
 
     assert source.tools == (
-        Tool("b*", "write", "contacts", (), (ArgumentRule("/a", enum=("x",)), ArgumentRule("/b", pattern="[a-z]+"))),
+        Tool(
+            "b*",
+            "write",
+            "contacts",
+            (),
+            (ArgumentRule("/a", enum=("x",)), ArgumentRule("/b", pattern="[a-z]+"), ArgumentRule("/n", maximum=0)),
+        ),
         Tool("a", "read", "contacts"),
     )
     assert source.resources == (
@@ -96,7 +102,7 @@ def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -
         Resource("crm://a", "write", "tasks", (ResourceScope("region", None, unscoped=True),)),
     )
     assert source.prompts == (
-        Prompt("p", "read", "contacts", (), (ArgumentRule("/c", prefix="/data/"), ArgumentRule("/d", maximum=0))),
+        Prompt("p", "read", "contacts", (), (ArgumentRule("/c", prefix="/data/"), ArgumentRule("/d", enum=("x",)))),
     )
     assert parse_bundle(build_bundle(placement)["data"]["bundle.json"]).sources == (source,)
 

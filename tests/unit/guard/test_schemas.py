@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock_guard.bundle import ArgumentRule
-from interlock_guard.schemas import unmatchable
+from interlock_guard.schemas import find_unmatchable, unmatchable
 from tests.requirements import requirement
 
 FOLDER = ArgumentRule("/path", prefix="/data/")
@@ -86,6 +86,14 @@ def test_a_rule_that_no_allowed_arguments_can_keep_is_found(rule: ArgumentRule, 
 @requirement("guard.unmatchable")
 def test_nothing_is_claimed_of_a_schema_that_may_allow_it_or_is_not_understood(rule: ArgumentRule, schema: Any) -> None:
     assert unmatchable(rule, schema) is None
+
+
+@requirement("guard.unmatchable")
+def test_the_first_rule_that_can_never_hold_is_found() -> None:
+    schema = closed(path=STRING)
+    assert find_unmatchable((FOLDER, SHAPE), schema) is None
+    assert find_unmatchable((FOLDER, MOST, NESTED), schema) == (1, "the schema allows no number there")
+    assert find_unmatchable((), schema) is None
 
 
 def test_schemas_in_circles_and_huge_ones_end() -> None:
