@@ -98,6 +98,13 @@ def dump_error(request_id: Id | None, code: int, message: str, data: Any = None)
     return dump_json({"jsonrpc": "2.0", "id": request_id, "error": error})
 
 
+def dump_response(response: Response) -> bytes:
+    """Serialise an answer of either kind."""
+    if response.result is None:
+        return dump_json({"jsonrpc": "2.0", "id": response.id, "error": response.error})
+    return dump_result(response.id, response.result)
+
+
 def dump_request(request_id: Id, method: str, params: dict[str, Any]) -> bytes:
     """Serialise a request."""
     return dump_json({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 
 from interlock_guard.decide import Deny, check_cut
-from interlock_guard.jsonrpc import Id, Request, dump_notification
+from interlock_guard.jsonrpc import Id, Notification, Request, dump_notification
 from interlock_guard.mcp import progress_params
 from interlock_guard.replies import Reply, answer, deny
 from interlock_guard.state import LiveState
@@ -34,10 +34,10 @@ class ProgressQueue:
         self._token = token
         self._events: asyncio.Queue[bytes | None] = asyncio.Queue()
 
-    def put(self, params: dict[str, Any]) -> None:
+    def put(self, event: Notification | Request) -> None:
         """Take in a server's progress notification."""
-        if self._events.qsize() < _MAX_QUEUED:
-            message = dump_notification("notifications/progress", progress_params(params, self._token))
+        if isinstance(event, Notification) and self._events.qsize() < _MAX_QUEUED:
+            message = dump_notification("notifications/progress", progress_params(event.params, self._token))
             self._events.put_nowait(_event(message))
 
     def end(self, _: object = None) -> None:

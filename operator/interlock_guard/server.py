@@ -177,7 +177,8 @@ class Endpoint:
         token = forward.progress_token
         wants_progress = token is not None and EVENT_STREAM in exchange.http.headers.get("Accept", "")
         progress = ProgressQueue(token) if token is not None and wants_progress else None
-        call = upstream.start(forward.method, forward.params, None if progress is None else progress.put)
+        on_event = None if progress is None else progress.put
+        call = upstream.start(forward.method, forward.params, on_event, wants_progress=progress is not None)
         key = (exchange.source, exchange.session, message.id)
         self._cancellable[key] = upstream, call
         try:

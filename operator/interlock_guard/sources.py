@@ -7,6 +7,8 @@ from pathlib import Path
 from interlock_guard.decide import Deny, Reason, check_cut
 from interlock_guard.pipes import PipePair
 from interlock_guard.state import LiveState
+from interlock_guard.stdio_upstream import StdioUpstream
+from interlock_guard.unheard import Unheard
 from interlock_guard.upstream import Upstream
 
 
@@ -54,5 +56,5 @@ class Sources:
             upstream.cut(Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source."))
             task.cancel()
         for name in sorted(names - self._running.keys()):
-            upstream = Upstream(name, PipePair(self._pipes_dir / name), self._log)
+            upstream = StdioUpstream(name, PipePair(self._pipes_dir / name), Unheard(), self._log)
             self._running[name] = upstream, self._tasks.create_task(upstream.run(), name=f"source {name}")

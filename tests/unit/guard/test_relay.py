@@ -5,7 +5,7 @@ from typing import Any, cast
 from aiohttp.test_utils import make_mocked_request
 
 from interlock_guard.decide import Deny, Reason
-from interlock_guard.jsonrpc import Request, Response
+from interlock_guard.jsonrpc import Notification, Request, Response
 from interlock_guard.relay import ProgressQueue, Relay, Waiting
 from interlock_guard.state import LiveState
 from interlock_guard.upstream import Call, Outcome, Upstream
@@ -39,7 +39,7 @@ async def test_an_answer_that_came_before_a_kill_is_not_passed_on_after_it() -> 
 
 async def test_progress_that_came_before_a_kill_is_not_passed_on_after_it() -> None:
     live, progress = LiveState(), ProgressQueue("mine")
-    progress.put({"progressToken": 1, "progress": 1})
+    progress.put(Notification("notifications/progress", {"progressToken": 1, "progress": 1}))
     live.see_agent(KILLED_AGENT)
     status, body = await reply(live, Response(1, {"content": ["secret"]}, None), progress)
     assert (status, body["error"]["data"]["reason"]) == (503, "Killed")
