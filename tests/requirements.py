@@ -88,6 +88,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "deployment.workloads-last": Requirement("no workload is written before all that it needs stands"),
     "deployment.healed-on-a-cluster": Requirement("drift of any child is healed within 10 s", "api"),
     # The guard
+    "guard.hostile": Requirement("no message of the hostile corpus reaches a server, whatever it tries"),
     "guard.decides": Requirement("the guard refuses whatever is not mapped and granted by every layer"),
     "guard.globs": Requirement("a glob never lets a tool, prompt or resource through that it does not name"),
     "guard.arguments": Requirement("a call whose arguments break a rule of the map is refused"),
@@ -97,6 +98,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.unmatchable": Requirement("a rule beside the tool's input schema denies the tool and says so"),
     "guard.server-requests": Requirement("a server may ask its agent for nothing that the binding does not name"),
     "guard.fuzzed": Requirement("no bundle, request or message crashes the decision, or passes without every rule"),
+    "guard.conformance": Requirement(
+        "no scenario of the official conformance suite that a server passes directly fails through the guard"
+    ),
+    "guard.both-eras": Requirement("clients and servers of either era of MCP work with each other through the guard"),
+    "guard.sessions": Requirement("a stream that broke is resumed without loss, by its own session only"),
+    "guard.limits": Requirement("a binding bounds the bytes of requests and results, and the calls under way"),
     "guard.scope": Requirement("a call outside the stage's scope, or without its value, is refused"),
     "guard.lists-permitted": Requirement(
         "tools/list shows permitted tools only; unmapped and missing ones answer alike"

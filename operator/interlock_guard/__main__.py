@@ -13,11 +13,15 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from interlock_guard.broker import Broker
 from interlock_guard.bundle import BUNDLE_KEY
 from interlock_guard.clock import monotonic, wall
+from interlock_guard.gate import Parts
+from interlock_guard.interests import Interests
 from interlock_guard.observe import Observation
 from interlock_guard.records import Recorder
-from interlock_guard.server import Endpoint, Parts
+from interlock_guard.server import Endpoint
+from interlock_guard.sessions import Sessions
 from interlock_guard.settings import Settings, SettingsInvalid, read_settings
 from interlock_guard.sources import Sources
 from interlock_guard.state import LiveState
@@ -48,11 +52,21 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
-        sources = Sources(live, settings.pipes, tasks, log)
         recorder = Recorder(settings.agent, settings.namespace, wall)
-        endpoint = Endpoint(
-            Parts(live=live, sources=sources, recorder=recorder, monotonic=monotonic, port=settings.mcp_port)
+        sessions = Sessions()
+        interests = Interests(sessions)
+        broker = Broker(live, recorder, interests, monotonic)
+        interests.take_notification = broker.take_notification
+        sources = Sources(live, settings.pipes, tasks, broker, log)
+        parts = Parts(
+            live=live,
+            sources=sources,
+            broker=broker,
+            recorder=recorder,
+            monotonic=monotonic,
+            port=settings.mcp_port,
         )
+        endpoint = Endpoint(parts, sessions, interests)
         observation = Observation(live, sources, recorder, monotonic=monotonic).build_runner()
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
         await _listen(stack, endpoint.runner, _LOOPBACK, settings.mcp_port)

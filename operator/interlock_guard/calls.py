@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from interlock_guard.decide import Deny
 from interlock_guard.jsonrpc import Notification, Response
-from interlock_guard.upstream import CALL_SECONDS, Call, OnEvent, Outcome, unavailable
+from interlock_guard.upstream import CALL_SECONDS, Call, OnEvent, unavailable
 
 _SWEEP_SECONDS: Final = 5.0
 
@@ -83,7 +83,7 @@ class PendingCalls:
             call.resolve(outcome)
         return call is not None
 
-    def resolve_all(self, outcome: Outcome) -> None:
+    def resolve_all(self, outcome: Response | Deny) -> None:
         """Give everything that is under way the same outcome."""
         calls, self._calls, self.in_flight = self._calls, {}, 0
         for call in calls.values():

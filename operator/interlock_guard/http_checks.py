@@ -1,16 +1,30 @@
-"""What a POST to the guard must look like before its body is even read."""
+"""What a request to the guard must look like before its body is even read."""
 
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 MCP_JSON: Final = "application/json"
 SESSION_HEADER: Final = "Mcp-Session-Id"
 VERSION_HEADER: Final = "MCP-Protocol-Version"
+METHOD_HEADER: Final = "Mcp-Method"
+NAME_HEADER: Final = "Mcp-Name"
 
 _MAX_SESSION: Final = 128
+_CHUNKED: Final = "chunked"
+_VERSIONS: Final = (HttpVersion10, HttpVersion11)
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
-_ONCE: Final = ("Host", "Origin", "Content-Type", SESSION_HEADER, VERSION_HEADER)
+_ONCE: Final = (
+    "Host",
+    "Origin",
+    "Content-Type",
+    "Transfer-Encoding",
+    "Last-Event-ID",
+    SESSION_HEADER,
+    VERSION_HEADER,
+    METHOD_HEADER,
+    NAME_HEADER,
+)
 
 
 class HttpChecks:
@@ -23,6 +37,8 @@ class HttpChecks:
     def refuse_caller(self, http: web.Request) -> web.Response | None:
         """Refuse what was not addressed to this guard: a page may have made its own name resolve to 127.0.0.1."""
         headers = http.headers
+        if http.version not in _VERSIONS:  # the parser takes a request line without a version for HTTP/0.9
+            return web.Response(status=505, text="This speaks HTTP/1.1.\n")
         if any(len(headers.getall(name, ())) > 1 for name in _ONCE):
             return web.Response(status=400, text="A header is there twice.\n")
         origin = headers.get("Origin")
@@ -32,8 +48,13 @@ class HttpChecks:
 
     def refuse_body(self, http: web.Request) -> web.Response | None:
         """Refuse a body that is not plain JSON, and a session id that is none."""
-        if http.content_type != MCP_JSON or "Content-Encoding" in http.headers:
+        coding = http.headers.get("Transfer-Encoding", _CHUNKED)
+        if http.content_type != MCP_JSON or "Content-Encoding" in http.headers or coding != _CHUNKED:
             return web.Response(status=415, text="The body must be plain application/json.\n")
+        return self.refuse_session(http)
+
+    def refuse_session(self, http: web.Request) -> web.Response | None:
+        """Refuse a session id that is none."""
         session = http.headers.get(SESSION_HEADER, "")
         if len(session) > _MAX_SESSION or not (session.isascii() and (session.isprintable() or not session)):
             return web.Response(status=400, text=f"{SESSION_HEADER} is malformed.\n")

@@ -77,12 +77,21 @@ def parse_message(data: bytes, *, max_bytes: int = MAX_BODY) -> Message:
         raise MessageInvalid(PARSE_ERROR, str(error)) from None
     if not isinstance(value, dict):
         raise MessageInvalid(INVALID_REQUEST, "must be one object (batches are not accepted)")
-    readable_id = value["id"] if _is_id(value.get("id")) else None
+    readable_id = value["id"] if is_id(value.get("id")) else None
     if value.get("jsonrpc") != "2.0" or not value.keys() <= _KEYS:
         raise MessageInvalid(INVALID_REQUEST, "is not a JSON-RPC 2.0 message", readable_id)
     if "id" in value and readable_id is None and ("error" not in value or value["id"] is not None):
         raise MessageInvalid(INVALID_REQUEST, "id must be a string or an integer")
     return _request(value, readable_id) if "method" in value else _response(value, readable_id)
+
+
+def is_id(value: Any) -> bool:
+    """Say whether a value may be a request's id, or a progress token: a string or an integer, both bounded."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return abs(value) <= _MAX_INTEGER
+    return isinstance(value, str) and len(value) <= _MAX_ID
 
 
 def dump_result(request_id: Id | None, result: Any) -> bytes:
@@ -113,14 +122,6 @@ def dump_request(request_id: Id, method: str, params: dict[str, Any]) -> bytes:
 def dump_notification(method: str, params: dict[str, Any]) -> bytes:
     """Serialise a notification."""
     return dump_json({"jsonrpc": "2.0", "method": method, "params": params})
-
-
-def _is_id(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    if isinstance(value, int):
-        return abs(value) <= _MAX_INTEGER
-    return isinstance(value, str) and len(value) <= _MAX_ID
 
 
 def _request(value: dict[str, Any], request_id: Id | None) -> Request | Notification:

@@ -8,15 +8,22 @@ from interlock_guard.decide import Deny, Reason, check_cut
 from interlock_guard.pipes import PipePair
 from interlock_guard.state import LiveState
 from interlock_guard.stdio_upstream import StdioUpstream
-from interlock_guard.unheard import Unheard
-from interlock_guard.upstream import Upstream
+from interlock_guard.upstream import Listener, Upstream
 
 
 class Sources:
     """One `Upstream` per stdio source of the bundle; follows every change of the state at once."""
 
-    def __init__(self, live: LiveState, pipes_dir: Path, tasks: asyncio.TaskGroup, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        live: LiveState,
+        pipes_dir: Path,
+        tasks: asyncio.TaskGroup,
+        listener: Listener,
+        log: Callable[[str], None],
+    ) -> None:
         self._live = live
+        self._listener = listener
         self._pipes_dir = pipes_dir
         self._tasks = tasks
         self._log = log
@@ -46,6 +53,8 @@ class Sources:
         if self._live.bundle is None:
             return  # every request is refused; the servers may stay, a bundle that heals needs them again
         self._replace({source.name for source in self._live.bundle.sources})
+        for source in self._live.bundle.sources:
+            self._running[source.name][0].limits = source.limits
         if self._live.state.agent_uid is not None:
             for upstream in self.all():
                 upstream.open()
@@ -56,5 +65,5 @@ class Sources:
             upstream.cut(Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source."))
             task.cancel()
         for name in sorted(names - self._running.keys()):
-            upstream = StdioUpstream(name, PipePair(self._pipes_dir / name), Unheard(), self._log)
+            upstream = StdioUpstream(name, PipePair(self._pipes_dir / name), self._listener, self._log)
             self._running[name] = upstream, self._tasks.create_task(upstream.run(), name=f"source {name}")

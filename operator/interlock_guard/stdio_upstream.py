@@ -9,8 +9,18 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+from interlock_guard import methods
+from interlock_guard.bundle import Limits
 from interlock_guard.calls import PendingCalls
 from interlock_guard.decide import Deny
+from interlock_guard.greeting import (
+    PROBE_SECONDS,
+    initialize_params,
+    is_stateless_after_all,
+    probe_params,
+    read_discovered,
+    read_initialized,
+)
 from interlock_guard.jsonrpc import (
     MAX_RESULT,
     MessageInvalid,
@@ -23,9 +33,8 @@ from interlock_guard.jsonrpc import (
     parse_message,
 )
 from interlock_guard.lines import Oversized
-from interlock_guard.mcp import GUARD_INFO, HANDSHAKE_VERSIONS, LATEST_VERSION
 from interlock_guard.pipes import Channel, ChannelClosed, Ends, PipePair
-from interlock_guard.upstream import MAX_IN_FLIGHT, Call, Hello, Listener, OnEvent, Outcome, unavailable
+from interlock_guard.upstream import Call, Hello, Listener, OnEvent, Outcome, unavailable
 
 
 class StdioUpstream:
@@ -33,12 +42,14 @@ class StdioUpstream:
 
     def __init__(self, source: str, pipes: PipePair, listener: Listener, log: Callable[[str], None]) -> None:
         self.source = source
+        self.limits = Limits()
         self.generation = 0
         self.hello: Hello | None = None
         self._listener = listener
         self._pipes = pipes
         self._pipes.make()
         self._log = log
+        self._loop = asyncio.get_running_loop()
         self._open = asyncio.Event()
         self._channel: Channel | None = None
         self._calls = PendingCalls(source, self._cancel)
@@ -88,7 +99,7 @@ class StdioUpstream:
         """Return why no call can be started now, or None."""
         if self.hello is None or self._channel is None:
             return unavailable(self.source, "is not there at the moment; nothing was sent to it")
-        if self._calls.in_flight >= MAX_IN_FLIGHT or not self._channel.has_room():
+        if self._calls.in_flight >= self.limits.in_flight or not self._channel.has_room():
             return unavailable(self.source, "has too many calls under way; nothing was sent to it")
         return None
 
@@ -130,23 +141,55 @@ class StdioUpstream:
         self._calls.begin_generation()
         self._channel = Channel(ends, on_line=self._take_line, on_end=self._end)
         self._log(f"server of {self.source}: generation {self.generation} begins")
-        capabilities = self._listener.client_capabilities(self)
-        hello = {"protocolVersion": LATEST_VERSION, "capabilities": capabilities, "clientInfo": GUARD_INFO}
-        self.start("initialize", hello).future.add_done_callback(self._finish_handshake)
+        self._probe(self._channel)
         return self._channel
 
-    def _finish_handshake(self, future: asyncio.Future[Outcome]) -> None:
-        outcome = future.result()
-        if isinstance(outcome, Deny) or self._channel is None:
-            return
-        result = outcome.result or {}
-        if result.get("protocolVersion") not in HANDSHAKE_VERSIONS:
-            self._channel.end("it did not agree on a protocol version")
-            return
-        self.notify("notifications/initialized", {})
+    def _probe(self, channel: Channel, *, is_last: bool = False) -> None:
+        """Ask the server which era it is of; one that does not answer in time is greeted the older way."""
+        call = self.start(methods.DISCOVER, probe_params(self._listener.client_capabilities(self)), lasts=True)
+        timer = self._loop.call_later(PROBE_SECONDS, self._miss_probe, channel, call)
+
+        def take(future: asyncio.Future[Outcome]) -> None:
+            timer.cancel()
+            outcome = future.result()
+            hello = read_discovered(outcome) if isinstance(outcome, Response) else None
+            if self._channel is not channel:
+                return
+            if hello is not None:
+                self._greeted(hello)
+            elif is_last:
+                channel.end("it did not agree on a protocol version")
+            else:
+                self._initialize(channel)
+
+        call.future.add_done_callback(take)
+
+    def _miss_probe(self, channel: Channel, call: Call) -> None:
+        if self._channel is channel and self._calls.take(call.id) is not None:
+            call.resolve(unavailable(self.source, "did not answer the probe"))
+
+    def _initialize(self, channel: Channel) -> None:
+        params = initialize_params(self._listener.client_capabilities(self))
+
+        def take(future: asyncio.Future[Outcome]) -> None:
+            outcome = future.result()
+            if not isinstance(outcome, Response) or self._channel is not channel:
+                return
+            hello = read_initialized(outcome)
+            if hello is not None:
+                self.notify("notifications/initialized", {})
+                self._greeted(hello)
+            elif is_stateless_after_all(outcome):
+                self._probe(channel, is_last=True)
+            else:
+                channel.end("it did not agree on a protocol version")
+
+        self.start("initialize", params).future.add_done_callback(take)
+
+    def _greeted(self, hello: Hello) -> None:
         if self._channel is not None:
-            capabilities = result.get("capabilities")
-            self.hello = Hello(result["protocolVersion"], capabilities if isinstance(capabilities, dict) else {})
+            self.hello = hello
+            self._log(f"server of {self.source}: speaks {hello.version}")
             self._listener.take_begin(self)
 
     def _end(self, why: str) -> None:
@@ -178,6 +221,8 @@ class StdioUpstream:
             self._violate(f"it sent a line that is no message: {error}")
             return
         match message:
+            case Response() if len(line) > self.limits.result_bytes:
+                self._take_response(message.id, self._too_large())
             case Response():
                 self._take_response(message.id, message)
             case Request(method="ping"):
@@ -199,7 +244,10 @@ class StdioUpstream:
         if response_id is None:
             self._violate(f"it sent a line of more than {MAX_RESULT} bytes")
         else:
-            self._take_response(response_id, unavailable(self.source, f"answered with more than {MAX_RESULT} bytes"))
+            self._take_response(response_id, self._too_large())
+
+    def _too_large(self) -> Deny:
+        return unavailable(self.source, f"answered with more than {self.limits.result_bytes} bytes")
 
     def _violate(self, why: str) -> None:
         if self._channel is not None:

@@ -10,15 +10,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from interlock_guard.bundle import Limits
 from interlock_guard.decide import Deny, Reason
 from interlock_guard.jsonrpc import Notification, Request, Response
 
-MAX_IN_FLIGHT: Final = 64
-"""Calls under way in one server at once."""
 CALL_SECONDS: Final = 600.0
 """How long a server may take for one call."""
 
-Outcome = Response | Deny
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """No outcome yet: whoever waits for the call is wanted for something else."""
+
+
+Outcome = Response | Deny | Interrupted
 OnEvent = Callable[[Notification | Request], None]
 
 
@@ -34,11 +39,25 @@ class Call:
     future: asyncio.Future[Outcome]
     on_event: OnEvent | None
     deadline: float
+    late: Outcome | None = None
 
     def resolve(self, outcome: Outcome) -> None:
-        """Give the call its outcome; the first one stands."""
+        """Give the call its outcome; the first one stands, and keeps where nobody waits at the moment."""
         if not self.future.done():
             self.future.set_result(outcome)
+        elif self.late is None:
+            self.late = outcome
+
+    def interrupt(self) -> None:
+        """Wake whoever waits for the call, which goes on; `renew` before waiting again."""
+        if not self.future.done():
+            self.future.set_result(Interrupted())
+
+    def renew(self) -> None:
+        """Make the call one that can be waited for again, after an interruption or a wait that was cancelled."""
+        self.future = asyncio.get_running_loop().create_future()
+        if self.late is not None:
+            self.future.set_result(self.late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +95,9 @@ class Upstream(Protocol):
     @property
     def source(self) -> str:
         """Name of the source."""
+
+    limits: Limits
+    """What the binding bounds; replaced at each change of the bundle."""
 
     @property
     def generation(self) -> int:

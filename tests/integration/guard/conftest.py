@@ -16,7 +16,20 @@ from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Gua
 from tests.support.ports import free_port
 
 HERE = Path(__file__).parent
-TOOLS = ["echo", "slow", "never", "half_line", "large", "ask", "garbage", "unknown_id", "progress", "progress_forever"]
+TOOLS = [
+    "echo",
+    "slow",
+    "never",
+    "half_line",
+    "large",
+    "ask",
+    "garbage",
+    "unknown_id",
+    "progress",
+    "progress_forever",
+    "two_steps",
+    "hinted",
+]
 
 
 @pytest.fixture

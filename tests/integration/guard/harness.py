@@ -13,7 +13,17 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from interlock_guard.bundle import AgentIdentity, Bundle, Grant, ScopeLimit, Source, Tool, ToolScope, dump_bundle
+from interlock_guard.bundle import (
+    AgentIdentity,
+    Bundle,
+    Grant,
+    Limits,
+    ScopeLimit,
+    Source,
+    Tool,
+    ToolScope,
+    dump_bundle,
+)
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
 from tests.support.ports import free_port
 
@@ -37,7 +47,12 @@ async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], w
 
 
 def a_bundle(
-    tools: Sequence[str], *, read_only: Sequence[str] = (), scope: Sequence[ScopeLimit] = (), uid: str = UID
+    tools: Sequence[str],
+    *,
+    read_only: Sequence[str] = (),
+    scope: Sequence[ScopeLimit] = (),
+    uid: str = UID,
+    limits: Limits | None = None,
 ) -> str:
     """Return a bundle in which the tools are mapped and granted; those in `read_only` are writes without a grant."""
     mapped = [Tool(name, "read", "contacts", (ToolScope("region", "/region", unscoped=False),)) for name in tools]
@@ -46,7 +61,7 @@ def a_bundle(
         Grant("Binding", "mcpbinding/crm-sandbox", ("*",), ("contacts",), ()),
         Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts",), (), ()),
     )
-    source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants)
+    source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or Limits())
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
     return dump_bundle(Bundle(2, identity, "0123456789", "staging", "staging", tuple(scope), (source,)))
 

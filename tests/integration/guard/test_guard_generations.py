@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from interlock_guard.bundle import ScopeLimit
+from interlock_guard.bundle import Limits, ScopeLimit
 from tests.integration.guard.harness import Answer, Bench, a_bundle, until
 from tests.requirements import requirement
 
@@ -44,7 +44,7 @@ async def test_only_understood_parameters_reach_the_server(bench: Bench) -> None
 @requirement("guard.lists-permitted")
 async def test_the_list_has_only_what_some_call_could_be_allowed_for(bench: Bench) -> None:
     answer = await bench.client.request("tools/list")
-    assert [tool["name"] for tool in answer.body["result"]["tools"]] == ["echo", "slow", "never"]
+    assert [tool["name"] for tool in answer.body["result"]["tools"]] == ["echo", "slow", "never", "hinted"]
     assert answer.body["result"].keys() == {"tools"}
 
 
@@ -212,6 +212,25 @@ async def test_what_a_server_asks_of_the_agent_is_refused_by_the_guard(bench: Be
     told = (await bench.client.call("ask")).text
     assert '"id":"ask-1"' in told
     assert '"code":-32601' in told
+
+
+@requirement("guard.limits")
+async def test_a_binding_bounds_requests_results_and_calls_under_way(bench: Bench) -> None:
+    tools = ["echo", "large", "never"]
+    bench.api.set_bundle(a_bundle(tools, limits=Limits(request_bytes=4096, result_bytes=8192, in_flight=1)))
+
+    async def is_obeyed() -> bool:
+        return (await bench.client.call("echo", text="x" * 4096)).status == 400
+
+    await until(is_obeyed, "the new bundle is in force")
+    assert "larger than 4096 bytes" in bench.guard.records()[-1]["message"]
+    assert (await bench.client.call("echo", text="x" * 2048)).reason is None
+    assert "more than 8192 bytes" in (await bench.client.call("large", bytes=8192)).text
+    assert (await bench.client.call("large", bytes=4096)).reason is None
+    waiting = asyncio.create_task(bench.client.call("never"))
+    await in_flight(bench, 1)
+    assert "too many calls" in (await bench.client.call("echo")).text
+    waiting.cancel()
 
 
 @pytest.mark.parametrize("tool", ["garbage", "unknown_id"])

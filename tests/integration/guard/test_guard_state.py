@@ -279,7 +279,7 @@ async def test_every_decision_has_one_record_with_all_its_fields(bench: Bench) -
     await bench.client.call("echo")
     await bench.client.call("drop")
     await bench.client.call("hidden")
-    await bench.client.request("resources/list")
+    await bench.client.request("tasks/list")
     await bench.client.post("[]")
     allowed, denied, unmapped, method, bad = bench.guard.records()
     assert (
@@ -301,7 +301,7 @@ async def test_every_decision_has_one_record_with_all_its_fields(bench: Bench) -
     assert allowed["time"].endswith("Z")
     assert (denied["operation"], denied["reason"]) == ("delete", "NotGrantedByBinding")
     assert (unmapped["tool"], unmapped["reason"]) == ("hidden", "ToolNotMapped")
-    assert (method["method"], method["reason"]) == ("resources/list", "MethodNotAllowed")
+    assert (method["method"], method["reason"]) == ("tasks/list", "MethodNotAllowed")
     assert bad["reason"] == "BadRequest"
 
 

@@ -14,10 +14,12 @@ from interlock_guard.jsonrpc import (
     dump_error,
     dump_notification,
     dump_request,
+    dump_response,
     dump_result,
     parse_message,
 )
 from interlock_guard.strictjson import JsonInvalid, dump_json, parse_json
+from tests.requirements import requirement
 
 
 def test_the_three_kinds_of_message_are_told_apart() -> None:
@@ -109,6 +111,7 @@ def test_no_bytes_break_the_parser(data: bytes) -> None:
         parse_message(data)
 
 
+IDS = st.text(max_size=256) | st.integers(-(2**53), 2**53)
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -126,3 +129,62 @@ def test_what_is_sent_on_reads_as_what_was_decided_on(value: Any) -> None:
     assert b"\n" not in written
     assert json.loads(written) == value
     assert parse_json(written) == value
+
+
+OBJECTS = st.dictionaries(st.text(), VALUES, max_size=4)
+METHODS = st.text(min_size=1, max_size=128)
+ERRORS = st.fixed_dictionaries({"code": st.integers(), "message": st.text()}, optional={"data": VALUES})
+MESSAGES = (
+    st.builds(Request, IDS, METHODS, OBJECTS)
+    | st.builds(Notification, METHODS, OBJECTS)
+    | st.builds(Response, IDS, OBJECTS, st.none())
+    | st.builds(Response, IDS, st.none(), ERRORS)
+)
+
+
+def dump(message: Request | Notification | Response) -> bytes:
+    match message:
+        case Request():
+            return dump_request(message.id, message.method, message.params)
+        case Notification():
+            return dump_notification(message.method, message.params)
+        case Response():
+            return dump_response(message)
+
+
+@requirement("guard.hostile")
+@given(MESSAGES)
+def test_every_message_reads_as_it_was_written(message: Request | Notification | Response) -> None:
+    assert parse_message(dump(message)) == message
+
+
+PIECES = [b'"', b"{", b"[", b"\\u", b",", b":", b"\0", b"1e999"]
+
+
+@requirement("guard.hostile")
+@given(MESSAGES, st.data())
+def test_no_mutation_of_a_message_breaks_the_parser_and_what_passes_reads_the_same_again(
+    message: Request | Notification | Response, data: st.DataObject
+) -> None:
+    written = bytearray(dump(message))
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(written) - 1))
+        piece = data.draw(
+            st.binary(max_size=3) | st.sampled_from([b'"', b"{", b"[", b"\\u", b",", b":", b"\0", b"1e999"])
+        )
+        written[at : at + data.draw(st.integers(0, 3))] = piece
+        if not written:
+            return
+    try:
+        read = parse_message(bytes(written))
+    except MessageInvalid:
+        return
+    assert parse_message(dump(read)) == read
+
+
+@requirement("guard.hostile")
+@given(st.text(alphabet='{}[]":,0123456789eE+-.truefalsn \\uD8', max_size=300))
+def test_no_text_of_json_letters_breaks_the_parser(text: str) -> None:
+    with suppress(JsonInvalid):
+        value = parse_json(text)
+        assert parse_json(dump_json(value)) == value

@@ -81,6 +81,17 @@ def progress_forever(_request_id: int, params: dict[str, Any]) -> None:
     send({"method": "notifications/progress", "params": said})
 
 
+def two_steps(request_id: int, params: dict[str, Any]) -> None:
+    """Report progress, wait until the file that the caller names is there, report again, answer."""
+    token, gate = params["_meta"]["progressToken"], Path(params["arguments"]["gate"])
+    send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
+    deadline = time.monotonic() + 20
+    while not gate.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 2}})
+    answer(request_id, "two steps are done")
+
+
 TOOLS: dict[str, Callable[[int, dict[str, Any]], None]] = {
     "echo": echo,
     "slow": slow,
@@ -92,6 +103,8 @@ TOOLS: dict[str, Callable[[int, dict[str, Any]], None]] = {
     "unknown_id": unknown_id,
     "progress": progress,
     "progress_forever": progress_forever,
+    "two_steps": two_steps,
+    "hinted": echo,
 }
 
 
@@ -102,8 +115,11 @@ def serve(message: dict[str, Any]) -> None:
             info = {"name": "scripted", "version": "1"}
             result = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": info}
             send({"id": message["id"], "result": result})
+        case "server/discover":
+            send({"id": message["id"], "error": {"code": -32601, "message": "Method not found"}})
         case "tools/list":
-            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in LISTED]
+            tools: list[dict[str, Any]] = [{"name": name, "inputSchema": {"type": "object"}} for name in LISTED]
+            tools.append({"name": "hinted", "annotations": {"readOnlyHint": False, "destructiveHint": True}})
             send({"id": message["id"], "result": {"tools": tools, "more": "not for the agent"}})
         case "tools/call":
             note({"pid": os.getpid(), "name": params["name"], "arguments": params.get("arguments")})

@@ -1,0 +1,250 @@
+"""The one way to a server: decided, recorded, and only then sent; and the way back.
+
+Between a decision and its forward nothing is awaited, so that no kill can come between.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from aiohttp import web
+
+from interlock_guard import methods, permitted
+from interlock_guard.broker import Broker
+from interlock_guard.decide import Allow, Decision, Deny, Reason, Request, check_cut, check_open, decide
+from interlock_guard.exchange import Client, Exchange
+from interlock_guard.forward import Forward, build_params
+from interlock_guard.jsonrpc import Notification, Response
+from interlock_guard.jsonrpc import Request as RpcRequest
+from interlock_guard.offers import offer
+from interlock_guard.records import Recorder
+from interlock_guard.replies import Form, Reply, answer, deny, give
+from interlock_guard.sources import Sources
+from interlock_guard.state import LiveState
+from interlock_guard.upstream import Outcome, Upstream, unavailable
+
+RESUME_SECONDS: Final = 30.0
+"""How long the answer of a request whose connection broke is waited for and kept."""
+_NO_SERVER: Final = Deny(Reason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
+
+Settle = Callable[[Exchange], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the agent's side is made of; `monotonic` is the clock of the state."""
+
+    live: LiveState
+    sources: Sources
+    broker: Broker
+    recorder: Recorder
+    monotonic: Callable[[], float]
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """One message of one client, and the HTTP request that brought it."""
+
+    http: web.Request
+    source: str
+    session: str
+
+
+class Gate:
+    """Decides, records, forwards and waits, for clients of both eras."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._live, self._sources, self._broker = parts.live, parts.sources, parts.broker
+        self._recorder, self._monotonic = parts.recorder, parts.monotonic
+        self._lingering: set[asyncio.Task[None]] = set()
+
+    def check_open(self) -> Deny | None:
+        """Return why the guard is closed for everything, or None."""
+        return check_open(self._live.bundle, self._live.state, self._monotonic())
+
+    def upstream(self, source: str) -> Upstream | None:
+        """Return the server of a source."""
+        return self._sources.get(source)
+
+    def record(self, request: Request, decision: Decision) -> None:
+        """Write a decision down.
+
+        Raises:
+            RecordFailed: It could not be written; nothing may be forwarded.
+        """
+        self._recorder.record(self._live.bundle, request, decision)
+
+    def decide(self, source: str, forward: Forward) -> Decision:
+        """Decide on a request and record it; what no server can take now is refused too."""
+        request = permitted.to_request(source, forward, self._broker.catalogue.find(source, forward.tool))
+        decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
+        if isinstance(decision, Allow):
+            upstream = self._sources.get(source)
+            unavailable = _NO_SERVER if upstream is None else upstream.refusal()
+            if unavailable is not None:
+                decision = replace(unavailable, tool=decision.tool)
+        self.record(request, decision)
+        return decision
+
+    def begin(self, inbound: Inbound, client: Client, message: RpcRequest, forward: Forward) -> Exchange | Reply:
+        """Decide on a request and send it; return it under way, or the refusal."""
+        decision = self.decide(client.source, forward)
+        if isinstance(decision, Deny):
+            return deny(message, decision, to_stateless=client.is_stateless)
+        return self.dispatch(inbound, client, message, forward)
+
+    def dispatch(self, inbound: Inbound, client: Client, message: RpcRequest, forward: Forward) -> Exchange:
+        """Send a request that `decide` has just allowed."""
+        exchange = self.prepare(inbound, client, message, forward)
+        self.send(exchange)
+        return exchange
+
+    def prepare(self, inbound: Inbound, client: Client, message: RpcRequest, forward: Forward) -> Exchange:
+        """Return a request that has just been allowed, before it is sent."""
+        upstream = self._sources.get(client.source)
+        if upstream is None:
+            raise AssertionError("decide() allows nothing without a server")
+        return Exchange(inbound.http, client, message, forward, upstream, self._broker.take_event)
+
+    def send(self, exchange: Exchange) -> None:
+        """Send a request that has just been decided on."""
+        client, forward, upstream = exchange.client, exchange.forward, exchange.upstream
+        if upstream.hello is None:
+            raise AssertionError("refusal() returned None, so the server is ready")
+        log_level = client.log_level
+        capabilities = {}
+        if upstream.hello.is_stateless:
+            if forward.method in methods.MAY_ASK:
+                offered = permitted.client_capabilities(self._live.bundle, client.source)
+                capabilities = {key: value for key, value in offered.items() if key in client.capabilities}
+        elif log_level is not None:
+            self._broker.raise_log_level(upstream, log_level)
+        params = build_params(forward, upstream.hello, capabilities, log_level)
+        wants_progress = forward.progress_token is not None and exchange.accepts_events
+        exchange.call = upstream.start(forward.method, params, exchange.take_event, wants_progress=wants_progress)
+        self._broker.add(exchange)
+
+    def take_over(self, before: Exchange, exchange: Exchange) -> None:
+        """Let a repeated request go on with the call of the one before it."""
+        exchange.call, exchange.questions = before.call, before.questions
+        exchange.call.on_event = exchange.take_event
+        before.questions, before.is_held = [], False
+        self._broker.replace(before, exchange)
+
+    def give(self, exchange: Exchange, result: dict[str, Any]) -> Reply:
+        """Return a result of the guard's own making, unless everything must end."""
+        cut = check_cut(self._live.bundle, self._live.state)
+        return give(exchange.message, result) if cut is None else deny(exchange.message, cut)
+
+    def again(self, exchange: Exchange) -> Deny | None:
+        """Decide on what a request has become and send it anew; return the refusal, if it is one."""
+        decision = self.decide(exchange.client.source, exchange.forward)
+        if isinstance(decision, Deny):
+            return decision
+        upstream = self._sources.get(exchange.client.source)
+        if upstream is not exchange.upstream:
+            return _NO_SERVER
+        self._broker.remove(exchange)
+        self.send(exchange)
+        return None
+
+    async def relay(self, exchange: Exchange, settle: Settle) -> web.StreamResponse:
+        """Wait for the answer and give it; a client that hangs up ends its call, unless it can come back for it."""
+        try:
+            reply = await settle(exchange)
+            response = await exchange.answer(reply)
+        except (asyncio.CancelledError, ConnectionError):
+            if exchange.hang_up():
+                self._linger(exchange, settle)
+            else:
+                self.end(exchange)
+                exchange.upstream.abandon(exchange.call, "the client hung up")
+            raise
+        self.end(exchange)
+        return response
+
+    def end(self, exchange: Exchange) -> None:
+        """Forget a request that is not under way any more, or only its connection while a question is open."""
+        if exchange.is_held:
+            return
+        exchange.close()
+        self._broker.remove(exchange)
+        session = exchange.client.session
+        if session is not None and session.exchanges.get(exchange.message.id) is exchange:
+            del session.exchanges[exchange.message.id]
+
+    def reply(self, exchange: Exchange, outcome: Outcome) -> Reply:
+        """Return the answer to a request; it may have come before a kill and be passed on after it, so look again."""
+        client, message = exchange.client, exchange.message
+        cut = check_cut(self._live.bundle, self._live.state)
+        if cut is not None:
+            return deny(message, cut)
+        if isinstance(outcome, Response):
+            hello = exchange.upstream.hello
+            may_show = partial(permitted.may_list, self._live.bundle, client.source, message.method)
+            form = Form(client.is_stateless, hello is not None and hello.is_stateless, may_show)
+            return answer(message, outcome, form)
+        denial = outcome if isinstance(outcome, Deny) else _NO_SERVER
+        return deny(message, denial, to_stateless=client.is_stateless)
+
+    def refuse_questions(
+        self, exchange: Exchange, questions: dict[str, tuple[str, dict[str, Any]]] | None
+    ) -> Deny | None:
+        """Return why a server's questions may not be put to the client, or None; each is decided on and recorded."""
+        source = exchange.client.source
+        if questions is None:
+            return unavailable(source, "asked in a way that the guard does not know")
+        for method, _ in questions.values():
+            decision = self._broker.decide_question(source, method)
+            if isinstance(decision, Deny):
+                return decision
+            if not exchange.can_ask(method):
+                return unavailable(source, f"asks for {method}, which this client does not offer")
+        return None
+
+    def offer(self, source: str) -> dict[str, Any]:
+        """Return what a source offers to a client that greets it: capabilities, and the server's instructions."""
+        upstream = self._sources.get(source)
+        hello = None if upstream is None else upstream.hello
+        return offer(hello, permitted.offers(self._live.bundle, source))
+
+    def may_ask_anything(self, source: str) -> bool:
+        """Say whether the policy lets a source's server ask its client anything."""
+        return bool(permitted.client_capabilities(self._live.bundle, source))
+
+    def may_be_asked(self, source: str, method: str) -> bool:
+        """Say whether the policy lets a source's server ask its client this."""
+        capability = methods.SERVER_REQUESTS[method]
+        return capability in permitted.client_capabilities(self._live.bundle, source)
+
+    def tell_server(self, source: str, notification: Notification) -> None:
+        """Pass a client's notification on; which ones may pass is the caller's to know."""
+        upstream = self._sources.get(source)
+        if upstream is not None and upstream.hello is not None and not upstream.hello.is_stateless:
+            upstream.notify(notification.method, {})
+
+    def _linger(self, exchange: Exchange, settle: Settle) -> None:
+        """Go on waiting for an answer whose client may come back for it, for a while."""
+        task = asyncio.create_task(self._wait_on(exchange, settle))
+        self._lingering.add(task)
+        task.add_done_callback(self._lingering.discard)
+
+    async def _wait_on(self, exchange: Exchange, settle: Settle) -> None:
+        if exchange.call.future.cancelled():
+            exchange.call.renew()
+        settled = asyncio.ensure_future(settle(exchange))
+        try:
+            while not settled.done():
+                await asyncio.wait({settled}, timeout=RESUME_SECONDS)
+                if not settled.done() and (exchange.stream is None or not exchange.stream.is_attached):
+                    settled.cancel()
+                    exchange.upstream.abandon(exchange.call, "the client hung up")
+                    exchange.conclude(Reply(503, b"", closes=True))
+                    return
+            exchange.conclude(settled.result())
+        finally:
+            settled.cancel()
+            self.end(exchange)

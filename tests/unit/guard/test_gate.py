@@ -1,0 +1,315 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ClientPayloadError, ClientSession, ServerDisconnectedError, web
+
+from interlock_guard import gate as gate_module
+from interlock_guard import stateless as stateless_module
+from interlock_guard.broker import Broker
+from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Limits, Resource, Source, Tool, dump_bundle
+from interlock_guard.decide import Deny, Reason
+from interlock_guard.gate import Parts
+from interlock_guard.interests import Interests
+from interlock_guard.jsonrpc import Notification, Request, Response
+from interlock_guard.records import Recorder
+from interlock_guard.server import Endpoint
+from interlock_guard.sessions import Session, Sessions
+from interlock_guard.state import LiveState
+from interlock_guard.upstream import Call, Hello, OnEvent
+from tests.support.ports import free_port
+
+AGENT = {"metadata": {"uid": "u-1"}}
+KILLED = {"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "leak"}}}
+TOKEN = {"progressToken": "mine"}
+READABLE = (Resource("test://mine", "read", "x"),)
+SECRET = Response(1, {"content": [{"type": "text", "text": "secret"}]}, None)
+ERA = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {"roots": {}},
+}
+
+
+@dataclass
+class FakeUpstream:
+    """An upstream that keeps what it was asked, and answers when a test says so."""
+
+    hello: Hello | None = field(default_factory=lambda: Hello("2025-11-25", {}))
+    source: str = "crm"
+    limits: Limits = field(default_factory=Limits)
+    generation: int = 1
+    is_ready: bool = True
+    in_flight: int = 0
+    calls: list[tuple[str, Call]] = field(default_factory=list)
+    abandoned: list[str] = field(default_factory=list)
+    responses: list[Response] = field(default_factory=list)
+
+    def open(self) -> None: ...
+
+    def cut(self, denial: Deny) -> None: ...
+
+    async def run(self) -> None: ...
+
+    def refusal(self) -> Deny | None:
+        return None
+
+    def start(self, method: str, _params: dict[str, Any], on_event: OnEvent | None = None, **_options: bool) -> Call:
+        call = Call(len(self.calls), asyncio.get_running_loop().create_future(), on_event, 0.0)
+        self.calls.append((method, call))
+        return call
+
+    def abandon(self, _call: Call, why: str) -> None:
+        self.abandoned.append(why)
+
+    def notify(self, method: str, params: dict[str, Any]) -> None: ...
+
+    def respond(self, response: Response) -> None:
+        self.responses.append(response)
+
+
+@dataclass
+class Rig:
+    """An endpoint, its fake upstream, and a client."""
+
+    live: LiveState
+    upstream: FakeUpstream
+    broker: Broker
+    sessions: Sessions
+    http: ClientSession
+    url: str
+
+    async def post(self, headers: dict[str, str] | None = None, **params: Any) -> tuple[int, Any]:
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", **params}}
+        accept = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+        async with self.http.post(self.url, data=json.dumps(message), headers={**accept, **(headers or {})}) as got:
+            raw = await got.read()
+            return got.status, json.loads(raw) if got.content_type == "application/json" else raw
+
+    async def call(self) -> Call:
+        """Wait until the upstream has been asked; return the newest call."""
+        await reached(lambda: bool(self.upstream.calls))
+        return self.upstream.calls[-1][1]
+
+    def on_event(self, event: Notification | Request) -> None:
+        told = self.upstream.calls[-1][1].on_event
+        assert told is not None
+        told(event)
+
+
+async def reached(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    live = LiveState()
+    grants = (Grant("Binding", "b", ("x",), (), ()), Grant("Matrix", "m", ("x",), (), ()))
+    source = Source("crm", "crm", "stdio", (Tool("echo", "read", "x"),), grants, READABLE, (), ("Roots",))
+    bundle = Bundle(2, AgentIdentity("a", "n", "u-1"), "r", "dev", "dev", (), (source,))
+    with (tmp_path / "records").open("wb") as records:
+        recorder = Recorder("a", "n", lambda: datetime(2026, 1, 1, tzinfo=UTC), records.fileno())
+        sessions = Sessions()
+        interests = Interests(sessions)
+        broker = Broker(live, recorder, interests, lambda: 0.0)
+        upstream = FakeUpstream()
+
+        class Sources:
+            def get(self, name: str) -> FakeUpstream | None:
+                return upstream if name == "crm" else None
+
+        port = free_port()
+        parts = Parts(
+            live=live,
+            sources=Sources(),  # type: ignore[arg-type]
+            broker=broker,
+            recorder=recorder,
+            monotonic=lambda: 0.0,
+            port=port,
+        )
+        endpoint = Endpoint(parts, sessions, interests)
+        await endpoint.runner.setup()
+        await web.TCPSite(endpoint.runner, "127.0.0.1", port).start()
+        live.see_agent(AGENT)
+        live.see_bundle(dump_bundle(bundle))
+        live.hear("agent", 0.0)
+        live.hear("bundle", 0.0)
+        async with ClientSession() as http:
+            yield Rig(live, upstream, broker, sessions, http, f"http://127.0.0.1:{port}/mcp/crm")
+        await endpoint.runner.cleanup()
+
+
+async def test_an_answer_is_passed_on_under_the_clients_id(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post())
+    (await rig.call()).resolve(SECRET)
+    status, body = await waiting
+    assert (status, body["id"], body["result"]) == (200, 1, SECRET.result)
+
+
+async def test_an_answer_that_came_before_a_kill_is_not_passed_on_after_it(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post())
+    (await rig.call()).resolve(SECRET)
+    rig.live.see_agent(KILLED)
+    status, body = await waiting
+    assert (status, body["error"]["data"]) == (503, {"reason": "Killed", "message": "leak"})
+
+
+async def test_what_was_said_before_a_kill_is_not_passed_on_after_it(rig: Rig) -> None:
+    said = bytearray()
+
+    async def post() -> None:
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "_meta": TOKEN}}
+        accept = {"Accept": "text/event-stream", "Content-Type": "application/json"}
+        async with rig.http.post(rig.url, data=json.dumps(message), headers=accept) as got:
+            async for chunk in got.content.iter_any():
+                said.extend(chunk)
+
+    waiting = asyncio.create_task(post())
+    await rig.call()
+    rig.on_event(Notification("notifications/progress", {"progress": 1, "message": "secret"}))
+    rig.live.see_agent(KILLED)  # before anything could be written
+    (await rig.call()).resolve(SECRET)
+    with pytest.raises((ClientPayloadError, ServerDisconnectedError)):
+        await waiting
+    assert said == b""
+
+
+async def test_an_agent_that_is_gone_gets_no_answer_either(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post())
+    (await rig.call()).resolve(SECRET)
+    rig.live.see_agent(None)
+    assert (await waiting)[0] == 503
+
+
+async def test_what_kept_an_answer_from_coming_is_told(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post())
+    (await rig.call()).resolve(Deny(Reason.SERVER_UNAVAILABLE, "", "It ended."))
+    status, body = await waiting
+    assert (status, body["result"]["content"][0]["text"]) == (200, "It ended.")
+
+
+async def test_an_answer_that_nobody_comes_back_for_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "RESUME_SECONDS", 0.05)
+    waiting = asyncio.create_task(rig.post({"Mcp-Session-Id": "a"}, _meta={"progressToken": "mine"}))
+    await rig.call()
+    rig.on_event(Notification("notifications/progress", {"progress": 1}))
+    await asyncio.sleep(0)
+    [exchange] = rig.broker._underway["crm"]  # noqa: SLF001 - nothing outside shows it
+    await reached(lambda: exchange.stream is not None and exchange.stream.is_attached)
+    waiting.cancel()
+    await reached(lambda: rig.upstream.abandoned == ["the client hung up"])
+    await reached(lambda: not rig.broker._underway["crm"])  # noqa: SLF001
+
+
+async def test_a_question_that_nobody_answers_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stateless_module, "HOLD_SECONDS", 0.05)
+    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    await rig.call()
+    rig.on_event(Request("their-id", "roots/list", {}))
+    assert (await waiting)[1]["result"]["resultType"] == "input_required"
+    await reached(lambda: rig.upstream.abandoned == ["the client did not answer"])
+    [response] = rig.upstream.responses
+    assert (response.id, response.error and response.error["message"]) == ("their-id", "The client did not answer.")
+
+
+async def test_a_kill_forgets_the_questions_that_are_open(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    await rig.call()
+    rig.on_event(Request("their-id", "roots/list", {}))
+    state = (await waiting)[1]["result"]["requestState"]
+    rig.live.see_agent(KILLED)
+    assert rig.upstream.abandoned == ["the guard is closed"]
+    rig.live.see_agent({"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}})
+    assert (await rig.post(ERA, _meta=META, requestState=state))[1]["error"]["code"] == -32602
+
+
+async def test_two_questions_of_one_id_are_not_both_put(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    await rig.call()
+    for _ in range(2):
+        rig.on_event(Request("their-id", "roots/list", {}))
+    asked = (await waiting)[1]["result"]["inputRequests"]
+    assert len(asked) == 1
+    assert [response.error and response.error["code"] for response in rig.upstream.responses] == [-32600]
+
+
+async def test_a_question_that_the_server_takes_back_is_not_put(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    call = await rig.call()
+    rig.on_event(Request("their-id", "roots/list", {}))
+    rig.on_event(Notification("notifications/cancelled", {"requestId": "their-id"}))
+    call.resolve(SECRET)
+    result = (await waiting)[1]["result"]
+    assert "inputRequests" not in result
+
+
+async def test_a_stateless_server_may_ask_in_a_row_but_not_for_ever(rig: Rig) -> None:
+    rig.upstream.hello = Hello("2026-07-28", {}, is_stateless=True)
+    waiting = asyncio.create_task(rig.post())
+    for number in range(1, 12):
+        await reached(lambda number=number: len(rig.upstream.calls) == number)  # type: ignore[misc]
+        result = {"resultType": "input_required", "requestState": "again"}
+        rig.upstream.calls[-1][1].resolve(Response(1, result, None))
+    assert "more than 10 times" in (await waiting)[1]["result"]["content"][0]["text"]
+    assert len(rig.upstream.calls) == 11
+
+
+def heard(rig: Rig, session: Session) -> list[str]:
+    """What a session's own stream holds, by method."""
+    return [json.loads(event.partition(b"data: ")[2])["method"] for _, event in session.standalone._events]  # noqa: SLF001
+
+
+async def test_a_session_hears_of_a_resource_only_while_it_may_read_it(rig: Rig) -> None:
+    session = rig.sessions.begin("crm", {})
+    session.subscriptions |= {"test://mine", "test://theirs"}
+    for uri in ("test://mine", "test://theirs", 1):
+        rig.broker.take_notification(rig.upstream, Notification("notifications/resources/updated", {"uri": uri}))
+    assert heard(rig, session) == ["notifications/resources/updated"]
+
+
+async def test_a_session_hears_of_changed_lists_of_what_the_binding_maps(rig: Rig) -> None:
+    session = rig.sessions.begin("crm", {})
+    for kind in ("tools", "prompts", "resources"):
+        rig.broker.take_notification(rig.upstream, Notification(f"notifications/{kind}/list_changed", {}))
+    assert heard(rig, session) == ["notifications/tools/list_changed", "notifications/resources/list_changed"]
+
+
+async def test_what_nobody_knows_of_a_server_is_dropped(rig: Rig) -> None:
+    session = rig.sessions.begin("crm", {"elicitation": {}})
+    for method in ("notifications/x", "notifications/tasks/status", "notifications/elicitation/complete", "x"):
+        rig.broker.take_notification(rig.upstream, Notification(method, {"elicitationId": "1"}))
+    assert heard(rig, session) == []
+
+
+async def test_a_session_hears_the_levels_of_log_messages_that_it_asked_for(rig: Rig) -> None:
+    session = rig.sessions.begin("crm", {})
+    session.log_level = "warning"
+    for level in ("debug", "info", "error", "loud", None):
+        message = Notification("notifications/message", {"level": level, "data": 1, "_meta": {"x": 1}})
+        rig.broker.take_notification(rig.upstream, message)
+    assert heard(rig, session) == ["notifications/message"]
+
+
+async def test_the_list_of_tools_is_read_anew_when_it_changes_and_forgotten_with_its_generation(rig: Rig) -> None:
+    rig.upstream.hello = Hello("2025-11-25", {"tools": {}})
+    rig.broker.take_begin(rig.upstream)
+    for hint in (True, False):
+        tools = [{"name": "echo", "annotations": {"readOnlyHint": hint}, "inputSchema": {"type": "object"}}]
+        rig.upstream.calls[-1][1].resolve(Response(1, {"tools": tools}, None))
+        await reached(lambda hint=hint: known(rig) == hint)  # type: ignore[misc]
+        rig.broker.take_notification(rig.upstream, Notification("notifications/tools/list_changed", {}))
+    assert [method for method, _ in rig.upstream.calls] == ["tools/list"] * 3
+    rig.broker.take_end(rig.upstream)
+    assert known(rig) is None
+
+
+def known(rig: Rig) -> bool | None:
+    listed = rig.broker.catalogue.find("crm", "echo")
+    return None if listed is None or listed.annotations is None else listed.annotations["readOnlyHint"]

@@ -1,0 +1,112 @@
+from typing import Any
+
+import pytest
+
+from interlock_guard.greeting import is_stateless_after_all, probe_params, read_discovered, read_initialized
+from interlock_guard.jsonrpc import Response
+from interlock_guard.offers import offer
+from interlock_guard.stateless import decode_header
+from interlock_guard.upstream import Hello
+
+
+def result(**members: Any) -> Response:
+    return Response(1, members, None)
+
+
+def error(code: int, data: Any = None) -> Response:
+    return Response(1, None, {"code": code, "message": "", "data": data})
+
+
+def test_a_server_that_discovers_a_stateless_version_is_of_that_era() -> None:
+    found = read_discovered(
+        result(supportedVersions=["2026-07-28"], capabilities={"tools": {}}, instructions="Be kind.")
+    )
+    assert found == Hello("2026-07-28", {"tools": {}}, "Be kind.", is_stateless=True)
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        error(-32601),
+        error(-32602),
+        error(-32022, {"supported": ["2025-11-25"]}),
+        result(),
+        result(supportedVersions=["2025-11-25"], capabilities={}),
+        result(supportedVersions="2026-07-28", capabilities={}),
+        result(supportedVersions=["2026-07-28"]),
+        result(supportedVersions=["2030-01-01"], capabilities={}),
+    ],
+)
+def test_whatever_is_no_sign_of_the_stateless_era_leads_to_the_handshake(outcome: Response) -> None:
+    assert read_discovered(outcome) is None
+
+
+def test_the_handshake_agrees_on_a_version_or_fails() -> None:
+    assert read_initialized(result(protocolVersion="2025-06-18", capabilities={"a": {}})) == Hello(
+        "2025-06-18", {"a": {}}
+    )
+    assert read_initialized(result(protocolVersion="2026-07-28", capabilities={})) is None
+    assert read_initialized(result(protocolVersion=1)) is None
+    assert read_initialized(error(-32600)) is None
+    assert read_initialized(result(protocolVersion="2025-06-18", capabilities=[])) == Hello("2025-06-18", {})
+
+
+def test_a_server_that_took_a_late_probe_as_its_opening_is_recognised() -> None:
+    assert is_stateless_after_all(error(-32022, {"supported": ["2026-07-28"]}))
+    assert not is_stateless_after_all(error(-32022, {"supported": ["2030-01-01"]}))
+    assert not is_stateless_after_all(error(-32022))
+    assert not is_stateless_after_all(error(-32602, {"supported": ["2026-07-28"]}))
+
+
+def test_the_probe_says_what_the_server_may_ask() -> None:
+    meta = probe_params({"roots": {}})["_meta"]
+    assert meta["io.modelcontextprotocol/clientCapabilities"] == {"roots": {}}
+    assert meta["io.modelcontextprotocol/protocolVersion"] == "2026-07-28"
+
+
+def test_what_is_offered_is_what_the_server_has_as_far_as_the_policy_maps_it() -> None:
+    has = {
+        "tools": {"listChanged": True, "extra": 1},
+        "resources": {"subscribe": True},
+        "prompts": {},
+        "logging": {},
+        "completions": {},
+        "experimental": {"x": {}},
+        "tasks": {},
+        "extensions": {},
+    }
+    everything = offer(Hello("2025-11-25", has, "Be kind."), {"tools", "resources", "prompts"})
+    assert everything == {
+        "capabilities": {
+            "tools": {"listChanged": True},
+            "resources": {"subscribe": True},
+            "prompts": {},
+            "completions": {},
+            "logging": {},
+        },
+        "instructions": "Be kind.",
+    }
+    assert offer(Hello("2025-11-25", has), {"tools"})["capabilities"].keys() == {"tools", "logging"}
+    assert offer(Hello("2025-11-25", {"prompts": {}}), {"tools"}) == {"capabilities": {}}
+    assert offer(None, {"tools", "prompts"}) == {"capabilities": {"tools": {}}}
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        (None, None),
+        ("echo", "echo"),
+        ("=?base64?ZWNobw==?=", "echo"),
+        ("=?base64?w6k=?=", "é"),
+        ("=?base64?ZWNobz==?=", None),
+        ("=?base64?ZWNobw?=", None),
+        ("=?base64?/w==?=", None),
+        ("=?base64?Z W?=", None),
+        ("=?base64??=", ""),
+        ("=?BASE64?ZWNobw==?=", "=?BASE64?ZWNobw==?="),
+    ],
+)
+def test_a_header_is_read_as_the_sdk_reads_it(header: str | None, value: str | None) -> None:
+    from mcp.shared.inbound import decode_header_value  # noqa: PLC0415 - the reference
+
+    assert decode_header(header) == value == decode_header_value(header)

@@ -1,0 +1,102 @@
+from typing import Any
+
+import pytest
+
+from interlock_guard.listing import (
+    filter_list,
+    for_handshake,
+    for_stateless,
+    input_required,
+    is_complete,
+    needs_input,
+    read_questions,
+)
+
+ELICIT = {"method": "elicitation/create", "params": {"message": "?", "_meta": {"progressToken": 1}}}
+INFO = {"io.modelcontextprotocol/serverInfo": {"name": "interlock-guard", "version": "0.1.0"}}
+
+
+@pytest.mark.parametrize(
+    "tools", [None, "echo", {"name": "echo"}, [{"name": ["echo"]}], ["echo"], [{"title": "echo"}], [{"name": "drop"}]]
+)
+def test_a_list_that_is_malformed_or_of_others_shows_nothing(tools: Any) -> None:
+    assert filter_list("tools/list", {"tools": tools, "nextCursor": 1}, "echo".__eq__) == {"tools": []}
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "naming"),
+    [
+        ("tools/list", "tools", "name"),
+        ("prompts/list", "prompts", "name"),
+        ("resources/list", "resources", "uri"),
+        ("resources/templates/list", "resourceTemplates", "uriTemplate"),
+    ],
+)
+def test_each_list_keeps_permitted_items_whole_and_the_cursor(method: str, key: str, naming: str) -> None:
+    item = {naming: "echo", "description": "d"}
+    result = {key: [item, {naming: "drop"}], "nextCursor": "c", "_meta": {}, "extra": 1}
+    assert filter_list(method, result, "echo".__eq__) == {key: [item], "nextCursor": "c"}
+
+
+def test_a_list_is_private_and_short_lived_in_the_stateless_era() -> None:
+    result = for_stateless("tools/list", {"tools": [], "ttlMs": 10**9, "cacheScope": "public"})
+    assert result == {"tools": [], "ttlMs": 5000, "cacheScope": "private", "resultType": "complete", "_meta": INFO}
+
+
+@pytest.mark.parametrize(("said", "kept"), [(None, 0), (-1, 0), (7, 7), (10**9, 5000), ("x", 0), (True, 0)])
+def test_a_resource_is_kept_no_longer_than_its_server_says(said: Any, kept: int) -> None:
+    result = for_stateless("resources/read", {"contents": [], "ttlMs": said, "cacheScope": "public"})
+    assert (result["ttlMs"], result["cacheScope"]) == (kept, "private")
+
+
+def test_a_result_loses_the_other_eras_keys_on_its_way_to_the_handshake_era() -> None:
+    meta = {"io.modelcontextprotocol/serverInfo": {"name": "s"}, "mine": 1}
+    result = {"content": [], "structuredContent": [1], "resultType": "complete", "ttlMs": 1, "_meta": meta}
+    assert for_handshake(result, of_stateless=True) == {"content": [], "_meta": {"mine": 1}}
+    assert for_handshake(result, of_stateless=False) is result
+    assert for_handshake({"structuredContent": {"a": 1}}, of_stateless=True) == {"structuredContent": {"a": 1}}
+
+
+def test_kinds_of_results_are_told_apart() -> None:
+    assert is_complete({})
+    assert is_complete({"resultType": "complete"})
+    assert not is_complete({"resultType": "task"})
+    assert needs_input({"resultType": "input_required"})
+    assert not needs_input({})
+    assert not needs_input(None)
+
+
+def test_questions_are_read_without_their_meta() -> None:
+    assert read_questions({"inputRequests": {"q": ELICIT}}) == {"q": ("elicitation/create", {"message": "?"})}
+    assert read_questions({"inputRequests": {"q": {"method": "roots/list"}}}) == {"q": ("roots/list", {})}
+    assert read_questions({"requestState": "s"}) == {}
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {},
+        {"inputRequests": []},
+        {"inputRequests": {}},
+        {"inputRequests": {"q": "roots/list"}},
+        {"inputRequests": {"q": {"method": "tools/call"}}},
+        {"inputRequests": {"q": {"method": "ping"}}},
+        {"inputRequests": {"q": {"method": ["roots/list"]}}},
+        {"inputRequests": {"q": {"method": "roots/list", "params": []}}},
+        {"inputRequests": {"q": ELICIT}, "requestState": 1},
+    ],
+)
+def test_malformed_questions_are_no_questions(result: dict[str, Any]) -> None:
+    assert read_questions(result) is None
+
+
+def test_questions_are_put_as_a_result() -> None:
+    request = {"method": "roots/list", "params": {}}
+    result = input_required({"q": request}, "s")
+    assert result == {
+        "resultType": "input_required",
+        "inputRequests": {"q": request},
+        "requestState": "s",
+        "_meta": INFO,
+    }
+    assert input_required({}, "s").keys() == {"resultType", "requestState", "_meta"}
