@@ -111,6 +111,16 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.records": Requirement("each decision is one JSON line, written before the call is forwarded"),
     "guard.killed": Requirement("a guard that has seen a kill answers 503 with the reason, and closes open streams"),
     "guard.stale": Requirement("a guard that is cut off from the API server denies once its lease has run out"),
+    # Servers over HTTP
+    "http.addresses": Requirement("a binding reaches public addresses, private ones if it says so, others never"),
+    "http.ssrf": Requirement("no notation, answer, redirect, proxy or rebinding makes the guard dial what it may not"),
+    "http.same-sentence": Requirement(
+        "a server that the API server refuses is refused in Python with its sentence", "api"
+    ),
+    "http.credentials": Requirement("no token of the agent reaches a server, no credential of a server the agent"),
+    "http.once": Requirement("no call is sent twice, whatever becomes of connection, session or server"),
+    "http.serves": Requirement("tools of a server over HTTP are listed, called and refused as those of any other"),
+    "http.trust": Requirement("a server proves its name by the image's authorities, or by the binding's alone"),
     "guard.sdk-clients": Requirement("the official Python and TypeScript clients work against the guard"),
     "guard.on-a-cluster": Requirement(
         "an allowed call succeeds in a pod; unmapped ones and deletes are denied", "kind"

@@ -26,6 +26,7 @@ from interlock_guard.settings import Settings, SettingsInvalid, read_settings
 from interlock_guard.sources import Sources
 from interlock_guard.state import LiveState
 from interlock_guard.strictjson import dump_json
+from interlock_guard.upstreams import Surroundings, build_upstream
 from interlock_guard.watch import KubernetesObject, ObjectWatch, Sink, Target
 
 _API: Final = "/apis/interlock.dev/v1alpha1"
@@ -57,7 +58,9 @@ async def serve(settings: Settings) -> None:
         interests = Interests(sessions)
         broker = Broker(live, recorder, interests, monotonic)
         interests.take_notification = broker.take_notification
-        sources = Sources(live, settings.pipes, tasks, broker, log)
+        surroundings = Surroundings(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
+        build = partial(build_upstream, surroundings=surroundings, listener=broker, log=log)
+        sources = Sources(live, tasks, build)
         parts = Parts(
             live=live,
             sources=sources,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from interlock_guard.fields import BundleInvalid, Fields, refuse_doubles
+from interlock_guard.http_target import HttpTarget, parse_target
 from interlock_guard.patterns import CLIMBING, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_guard.strictjson import JsonInvalid, parse_json
 
@@ -53,7 +54,7 @@ LEAST_BYTES: Final = 1024
 
 Operation = Literal["read", "write", "delete"]
 Layer = Literal["Binding", "Matrix", "Agent"]
-Transport = Literal["stdio"]
+Transport = Literal["stdio", "http"]
 ServerRequest = Literal["Sampling", "Elicitation", "Roots"]
 
 _POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+\Z")
@@ -171,7 +172,8 @@ class Limits:
 class Source:
     """One source and the binding that serves it in this placement's environment.
 
-    `server_requests` are what the server may ask of the agent; nothing unless it is named.
+    `server_requests` are what the server may ask of the agent; nothing unless it is named. `http` is there by that
+    transport alone.
     """
 
     name: str
@@ -183,6 +185,7 @@ class Source:
     prompts: tuple[Prompt, ...] = ()
     server_requests: tuple[ServerRequest, ...] = ()
     limits: Limits = Limits()
+    http: HttpTarget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +271,11 @@ def _source(value: Any, path: str) -> Source:
         prompts=tuple(_tool(Prompt, item, at) for item, at in fields.items("prompts")),
         server_requests=cast("tuple[ServerRequest, ...]", fields.some_of("serverRequests", get_args(ServerRequest))),
         limits=_limits(fields.take("limits"), fields.at("limits")),
+        http=parse_target(fields.take("http"), fields.at("http")) if fields.has("http") else None,
     )
     fields.close()
+    if (source.transport == "http") != (source.http is not None):
+        raise BundleInvalid(f"{path}: http stands with the transport http, and with no other")
     refuse_doubles([tool.name for tool in source.tools], f"{path}.tools", "name")
     refuse_doubles([resource.uri for resource in source.resources], f"{path}.resources", "uri")
     refuse_doubles([prompt.name for prompt in source.prompts], f"{path}.prompts", "name")

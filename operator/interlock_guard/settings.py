@@ -19,7 +19,11 @@ class SettingsInvalid(ValueError):  # noqa: N818 - says the state of the setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the guard is, what it watches and where it listens."""
+    """Where the guard is, what it watches and where it listens.
+
+    `dialable` are addresses of MCP servers that are dialled although no binding allows them: those of tests, whose
+    servers are on loopback. The operator never sets it, and takes out what others add to a guard's container.
+    """
 
     agent: str
     namespace: str
@@ -27,6 +31,8 @@ class Settings:
     api_server: str
     credentials: Path
     pipes: Path
+    secrets: Path
+    dialable: frozenset[str]
     mcp_port: int
     observe_port: int
     lease_seconds: float
@@ -47,6 +53,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         api_server=_api_server(environment),
         credentials=Path(environment.get("INTERLOCK_CREDENTIALS", "/var/run/secrets/interlock")),
         pipes=Path(environment.get("INTERLOCK_PIPES", "/run/interlock/pipes")),
+        secrets=Path(environment.get("INTERLOCK_SECRETS", "/run/interlock/secrets")),
+        dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
         mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", MCP_PORT)),
         observe_port=int(_number(environment, "INTERLOCK_OBSERVE_PORT", OBSERVE_PORT)),
         lease_seconds=_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),

@@ -2,46 +2,52 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Final
 
+from interlock_guard.bundle import Source
 from interlock_guard.decide import Deny, Reason, check_cut
-from interlock_guard.pipes import PipePair
+from interlock_guard.http_target import HttpTarget
 from interlock_guard.state import LiveState
-from interlock_guard.stdio_upstream import StdioUpstream
-from interlock_guard.upstream import Listener, Upstream
+from interlock_guard.upstream import Upstream
+
+_GONE: Final = Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+_REPLACED: Final = Deny(
+    Reason.SERVER_UNAVAILABLE, "", "Another server serves this source now; the call may have been executed or not."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A source's server, the task that serves it, and how it is reached."""
+
+    upstream: Upstream
+    task: asyncio.Task[None]
+    http: HttpTarget | None
 
 
 class Sources:
-    """One `Upstream` per stdio source of the bundle; follows every change of the state at once."""
+    """One `Upstream` per source of the bundle; follows every change of the state at once."""
 
-    def __init__(
-        self,
-        live: LiveState,
-        pipes_dir: Path,
-        tasks: asyncio.TaskGroup,
-        listener: Listener,
-        log: Callable[[str], None],
-    ) -> None:
+    def __init__(self, live: LiveState, tasks: asyncio.TaskGroup, build: Callable[[Source], Upstream]) -> None:
         self._live = live
-        self._listener = listener
-        self._pipes_dir = pipes_dir
+        self._build = build
         self._tasks = tasks
-        self._log = log
-        self._running: dict[str, tuple[Upstream, asyncio.Task[None]]] = {}
+        self._running: dict[str, _Running] = {}
         live.listeners.append(self.follow)
 
     def get(self, name: str) -> Upstream | None:
         """Return the server of a source."""
         entry = self._running.get(name)
-        return None if entry is None else entry[0]
+        return None if entry is None else entry.upstream
 
     def all(self) -> list[Upstream]:
         """Return the servers of all sources."""
-        return [upstream for upstream, _ in self._running.values()]
+        return [entry.upstream for entry in self._running.values()]
 
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks that serve them."""
-        return [task for _, task in self._running.values()]
+        return [entry.task for entry in self._running.values()]
 
     def follow(self) -> None:
         """Bring the servers in line with state and bundle; called at each of their changes."""
@@ -52,18 +58,22 @@ class Sources:
             return
         if self._live.bundle is None:
             return  # every request is refused; the servers may stay, a bundle that heals needs them again
-        self._replace({source.name for source in self._live.bundle.sources})
+        self._replace({source.name: source for source in self._live.bundle.sources})
         for source in self._live.bundle.sources:
-            self._running[source.name][0].limits = source.limits
+            self._running[source.name].upstream.limits = source.limits
         if self._live.state.agent_uid is not None:
             for upstream in self.all():
                 upstream.open()
 
-    def _replace(self, names: set[str]) -> None:
-        for name in self._running.keys() - names:
-            upstream, task = self._running.pop(name)
-            upstream.cut(Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source."))
-            task.cancel()
-        for name in sorted(names - self._running.keys()):
-            upstream = StdioUpstream(name, PipePair(self._pipes_dir / name), self._listener, self._log)
-            self._running[name] = upstream, self._tasks.create_task(upstream.run(), name=f"source {name}")
+    def _replace(self, sources: dict[str, Source]) -> None:
+        """Let go of servers that are wanted no more, or are reached in another way now; take up new ones."""
+        for name, entry in list(self._running.items()):
+            wanted = sources.get(name)
+            if wanted is None or wanted.http != entry.http:
+                del self._running[name]
+                entry.upstream.cut(_GONE if wanted is None else _REPLACED)
+                entry.task.cancel()
+        for name in sorted(sources.keys() - self._running.keys()):
+            upstream = self._build(sources[name])
+            task = self._tasks.create_task(upstream.run(), name=f"source {name}")
+            self._running[name] = _Running(upstream, task, sources[name].http)

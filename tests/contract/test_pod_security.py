@@ -19,6 +19,14 @@ PLACEMENTS = {
         policy=a_policy().giving("triage", "mail", read=["inbox"]),
         bindings=(a_binding(), a_binding("mail").serving("mail", "development")),
     ),
+    "a server over HTTP": a_placement(
+        bindings=(
+            a_binding().over_http(
+                headers=[{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "mail", "key": "key"}}}],
+                caFrom={"configMapKeyRef": {"name": "ca", "key": "ca.crt"}},
+            ),
+        )
+    ),
 }
 
 

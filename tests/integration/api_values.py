@@ -91,6 +91,14 @@ def stdio(**edits: Any) -> dict[str, Any]:
     return binding(spec__server__stdio={"image": "i:1", "command": ["c"], **edits})
 
 
+def server(**edits: Any) -> dict[str, Any]:
+    return binding(spec__server={"http": {"url": "https://crm.example.com/mcp", **edits}})
+
+
+def header(**edits: Any) -> dict[str, Any]:
+    return server(headers=[{"name": "X", **edits}])
+
+
 def row(**edits: Any) -> dict[str, Any]:
     return edited(POLICY, spec__dataAccess=[{"agents": ["a"], "source": "crm", **edits}])
 
@@ -177,6 +185,66 @@ def secret(**edits: Any) -> dict[str, Any]:
     reference = {"name": "s", "key": "k", **edits}
     return stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": reference}}])
 
+
+SERVER_MISSING = (
+    "spec.server needs exactly one of stdio and http: "
+    "write image and command of a server to run, or the url of one that runs elsewhere"
+)
+BOTH_SERVERS = {"stdio": {"image": "i:1", "command": ["c"]}, "http": {"url": "https://crm.example.com/mcp"}}
+NO_URL = "is not the URL of a server: write https://host/path, without user, password and fragment"
+BAD_URLS = [
+    *(
+        "",
+        "crm.example.com",
+        "ftp://a.io/",
+        "HTTPS://a.io/",
+        "https://",
+        "https:///mcp",
+        "https://a..io/",
+        "https://-a.io/",
+    ),
+    *("https://u@a.io/", "https://u:p@a.io/", "https://a.io@b.io/", "https://a.io/#f", "https://a.io\\@b.io/"),
+    *(
+        "https://a.io:0/",
+        "https://a.io:65536/",
+        "https://a.io:x/",
+        "https://a.io /",
+        "https://a.io/a b",
+        "https://ä.io/",
+    ),
+    *("https://[::1]/", "https://a_b.io/", f"https://{'x' * 64}.io/", 'https://a.io/"x"', "https://a.io/{x}"),
+]
+CONFIG_MAP, SECRET = {"configMapKeyRef": {"name": "c", "key": "k"}}, {"secretKeyRef": {"name": "s", "key": "k"}}
+CA_SOURCE = "caFrom needs exactly one of configMapKeyRef and secretKeyRef: write one of them"
+BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
+    *(({"url": url}, f'"{url}" {NO_URL}') for url in BAD_URLS),
+    ({"url": "https://a.io/\n"}, f"(of several lines) {NO_URL}"),
+    ({"url": "http://a.io/"}, "http:// is for network: Private only: write https://, so that nobody reads"),
+    ({"caFrom": {}}, CA_SOURCE),
+    ({"caFrom": {**CONFIG_MAP, **SECRET}}, CA_SOURCE),
+    (
+        {"url": "http://a.io/", "network": "Private", "caFrom": SECRET},
+        "caFrom says whom to trust over https: write an https:// url, or remove caFrom",
+    ),
+    (
+        {"headers": [{"name": "X-Key", "value": "a"}, {"name": "x-key", "value": "b"}]},
+        "headers: a name is there twice, capitals aside: keep one of them",
+    ),
+]
+OWN_HEADERS = ["Host", "content-length", "MCP-Protocol-Version", "mcp-session-id", "Accept", "Connection", "Proxy-X"]
+BAD_HEADERS: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({"name": name, "value": "x"}, f'"{name}" is not the name of an HTTP header: write letters, digits and dashes')
+        for name in ("", "X Y", "X:", "Ä", "X(1)")
+    ),
+    *(({"name": name, "value": "x"}, f'"{name}" is not for a binding to set') for name in OWN_HEADERS),
+    ({}, "header X needs exactly one of value and valueFrom: write one of them"),
+    ({"value": "x", "valueFrom": SECRET}, "header X needs exactly one of value and valueFrom: write one of them"),
+    *(
+        ({"value": value}, "not the value of an HTTP header: write printable ASCII")
+        for value in ("", " x", "a\nb", "ä")
+    ),
+]
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     # Of an Agent.
@@ -286,7 +354,36 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (binding(spec__environments=["prod"]), 'supported values: "development", "staging", "production"'),
     (binding(spec__environments=["staging"] * 4), "must have at most 3 items"),
     (binding(spec__server=None), "spec.server: Required value"),
-    (binding(spec__server={}), "spec.server.stdio is missing: write image and command of the MCP server"),
+    *((binding(spec__server=both), SERVER_MISSING) for both in ({}, BOTH_SERVERS)),
+    *((server(**edits), sentence) for edits, sentence in BAD_SERVERS),
+    *((header(**edits), sentence) for edits, sentence in BAD_HEADERS),
+    (server(url=None), "url: Required value"),
+    (server(url="https://a.io/" + "x" * 1012), "Too long: may not be more than 1024 bytes"),
+    (server(network="Any"), 'supported values: "Public", "Private"'),
+    (server(headers=[{"name": f"X{i}", "value": "x"} for i in range(17)]), "must have at most 16 items"),
+    (server(headers=[{"name": "X", "value": "x"}] * 2), 'Duplicate value: {"name":"X"}'),
+    (header(name=None, value="x"), "name: Required value"),
+    (header(name="X" * 129, value="x"), "Too long: may not be more than 128 bytes"),
+    (header(value="x" * 4097), "Too long: may not be more than 4096 bytes"),
+    (header(valueFrom={}), "secretKeyRef: Required value"),
+    *(
+        (build(reference), sentence)
+        for build, (reference, sentence) in itertools.product(
+            (
+                lambda reference: header(valueFrom={"secretKeyRef": reference}),
+                lambda reference: server(caFrom={"secretKeyRef": reference}),
+                lambda reference: server(caFrom={"configMapKeyRef": reference}),
+            ),
+            (
+                ({"key": "k"}, "name: Required value"),
+                ({"name": "s"}, "key: Required value"),
+                ({"name": "", "key": "k"}, "should be at least 1 chars long"),
+                ({"name": "s", "key": ""}, "should be at least 1 chars long"),
+                ({"name": "s" * 254, "key": "k"}, "Too long: may not be more than 253 bytes"),
+                ({"name": "s", "key": "k" * 254}, "Too long: may not be more than 253 bytes"),
+            ),
+        )
+    ),
     (stdio(image="a b"), f'"a b" {NO_IMAGE}'),
     (stdio(command=[]), TOO_FEW),
     (stdio(command=None), "command: Required value"),
@@ -542,6 +639,15 @@ GOOD = [
         spec__dataAccess=[{"agents": ["a"], "source": "s", "read": ["r"] * 64, "write": ["w"], "delete": ["d"]}] * 256,
     ),
     binding(spec__tools=[], spec__permissions=None),
+    server(),
+    server(
+        network="Private",
+        caFrom=CONFIG_MAP,
+        headers=[{"name": f"X-{i}", "value": "v" * 4096} for i in range(15)]
+        + [{"name": "Authorization", "valueFrom": SECRET}],
+    ),
+    server(url="https://crm.example.com:65535/v1/mcp?tenant=blue%20sky&x[0]=1", caFrom=SECRET),
+    server(url="http://crm.agents.svc.cluster.local:8080/mcp", network="Private"),
     stdio(env=[{"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}, {"name": "U", "value": ""}]),
     tool(scope=[{"dimension": "region", "pointer": "/filter/a~1b~0"}, {"dimension": "product", "unscoped": "Allowed"}]),
     selecting({"team": "support", "example.com/tier": "", "A_b.c": "1-2"}),

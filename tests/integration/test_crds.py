@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent
+from interlock.api.mcpbinding import MCPBinding
 from interlock.api.refusals import (
     duration_refusal,
     environment_refusal,
@@ -20,17 +21,23 @@ from interlock.api.refusals import (
     stage_order_refusals,
 )
 from tests.integration.api_values import (
+    BAD_HEADERS,
+    BAD_SERVERS,
     BOTH_ANSWER,
+    BOTH_SERVERS,
     GOOD,
     PERSONS,
     REFUSED,
     ROLES,
+    SERVER_MISSING,
     agent,
     binding,
+    header,
     stage,
     staged,
     without_absent,
 )
+from tests.integration.api_values import server as an_http_server
 from tests.integration.kubectl import AGENT, BINDING, POLICY, Api, Cluster, Kubectl, edited
 from tests.requirements import requirement
 
@@ -173,6 +180,22 @@ def test_python_refuses_to_read_names_and_paths_that_the_api_server_refuses(
         Agent.model_validate(manifest)
     error = refusal.value.errors()[0]
     assert error["msg"].removeprefix("Value error, ") in server.try_create(manifest, namespace).text
+
+
+UNSAFE_SERVERS = [
+    *((binding(spec__server=server), SERVER_MISSING) for server in ({}, BOTH_SERVERS)),
+    *((an_http_server(**edits), sentence) for edits, sentence in BAD_SERVERS),
+    *((header(**edits), sentence) for edits, sentence in BAD_HEADERS),
+]
+
+
+@pytest.mark.parametrize(("manifest", "sentence"), UNSAFE_SERVERS, ids=lambda case: str(case)[-60:])
+@requirement("http.same-sentence")
+def test_python_refuses_servers_with_the_sentence_of_the_api_server(manifest: dict[str, Any], sentence: str) -> None:
+    # What the API server says to the very same values is in REFUSED.
+    with pytest.raises(ValidationError) as refusal:
+        MCPBinding.model_validate(manifest)
+    assert sentence in refusal.value.errors()[0]["msg"]
 
 
 def test_apply_with_server_dry_run_says_every_problem_at_once(kubectl: Kubectl, namespace: str) -> None:

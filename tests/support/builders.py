@@ -226,6 +226,10 @@ class BindingBuilder(_Builder):
         stdio = self.raw["spec"]["server"]["stdio"]
         return self._with("spec", server={"stdio": {**stdio, **members}})
 
+    def over_http(self, url: str = "https://mail.example.com/mcp", **members: Any) -> Self:
+        """Let its server be one that runs elsewhere."""
+        return self._with("spec", server={"http": {"url": url, **members}})
+
 
 def _metadata(name: str) -> dict[str, Any]:
     return {

@@ -92,7 +92,8 @@ MCP_BINDING = Kind(
         Column("Source", ".spec.source", "The name that matrix and agents speak of"),
         Column("Environments", ".spec.environments", "Where it may be used"),
         _AGE,
-        Column("Image", ".spec.server.stdio.image", "Image of the MCP server", wide=True),
+        Column("Image", ".spec.server.stdio.image", "Image of the MCP server, if it is run here", wide=True),
+        Column("URL", ".spec.server.http.url", "URL of the MCP server, if it runs elsewhere", wide=True),
     ),
     selectable=(".spec.source",),
 )

@@ -1,13 +1,15 @@
 """MCPBinding: one MCP server and what may be called on it."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
+from interlock.api.http_server import HttpServer
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
 from interlock.api.permissions import Permissions
+from interlock.api.references import EnvSource
 from interlock.api.resources import Resources
 from interlock.api.scope import Environment
 from interlock.api.sentences import (
@@ -27,7 +29,6 @@ from interlock.api.text import (
     ArgumentValue,
     Image,
     Name,
-    ObjectName,
     Pointer,
     PromptName,
     Resource,
@@ -49,7 +50,6 @@ __all__ = [
     "PromptRule",
     "ResourceScope",
     "Resources",
-    "SecretKeyRef",
     "Server",
     "ServerEnvVar",
     "ServerResource",
@@ -57,23 +57,6 @@ __all__ = [
     "Tool",
     "ToolScope",
 ]
-
-
-class SecretKeyRef(ApiModel):
-    """One key of a Secret in the same namespace."""
-
-    name: ObjectName
-    """Name of the Secret."""
-
-    key: ObjectName
-    """Key in the Secret."""
-
-
-class EnvSource(ApiModel):
-    """Where a value comes from."""
-
-    secret_key_ref: SecretKeyRef
-    """One key of a Secret."""
 
 
 class ServerEnvVar(ApiModel):
@@ -121,14 +104,23 @@ class StdioServer(ApiModel):
 
 
 class Server(ApiModel):
-    """How the MCP server is reached."""
+    """How the MCP server is reached; exactly one of stdio and http is set."""
 
     model_config = ConfigDict(
-        json_schema_extra=kube(Rule(rule="has(self.stdio)", message=SERVER_MISSING, field_path=".stdio")),
+        json_schema_extra=kube(Rule(rule="has(self.stdio) != has(self.http)", message=SERVER_MISSING)),
     )
 
     stdio: StdioServer | None = None
-    """An MCP server that is run beside the agent and speaks on its standard streams; demanded."""
+    """An MCP server that is run beside the agent and speaks on its standard streams."""
+
+    http: HttpServer | None = None
+    """An MCP server that runs elsewhere and is reached over HTTP."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        if (self.stdio is None) == (self.http is None):
+            raise ValueError(SERVER_MISSING)
+        return self
 
 
 class ToolScope(ApiModel):

@@ -96,7 +96,21 @@ IMAGE_INVALID = "{text} is not an image: write it without spaces, such as regist
 QUANTITY_INVALID = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
 LIMIT_BELOW_REQUEST = "limits are below requests: raise limits.{kind} or lower requests.{kind}"
 VARIABLE_VALUE = "environment variable {name} needs exactly one of value and valueFrom: write one of them"
-SERVER_MISSING = "spec.server.stdio is missing: write image and command of the MCP server"
+SERVER_MISSING = (
+    "spec.server needs exactly one of stdio and http: "
+    "write image and command of a server to run, or the url of one that runs elsewhere"
+)
+URL_INVALID = "{text} is not the URL of a server: write https://host/path, without user, password and fragment"
+HTTP_NOT_PRIVATE = (
+    "http:// is for network: Private only: write https://, so that nobody reads credentials and data on the way"
+)
+CA_SOURCE = "caFrom needs exactly one of configMapKeyRef and secretKeyRef: write one of them"
+CA_WITHOUT_TLS = "caFrom says whom to trust over https: write an https:// url, or remove caFrom"
+HEADER_INVALID = "{text} is not the name of an HTTP header: write letters, digits and dashes, such as Authorization"
+HEADER_OWN = "{text} is not for a binding to set, it belongs to MCP or to the connection: remove it"
+HEADER_TWICE = "headers: a name is there twice, capitals aside: keep one of them"
+HEADER_VALUE = "header {name} needs exactly one of value and valueFrom: write one of them"
+HEADER_VALUE_INVALID = "not the value of an HTTP header: write printable ASCII without spaces around it"
 TOOL_SCOPE = "dimension {dimension} needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed"
 POINTER_INVALID = "{text} is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
 TOOL_NAME_INVALID = "{text} is not the name of a tool: write it as the server lists it, printable and without spaces"

@@ -11,6 +11,9 @@ from interlock.api.sentences import (
     COMMAND_TOO_LARGE,
     DOTS_IN_PATH,
     DURATION_INVALID,
+    HEADER_INVALID,
+    HEADER_OWN,
+    HEADER_VALUE_INVALID,
     IMAGE_INVALID,
     NAME,
     NAME_INVALID,
@@ -25,6 +28,7 @@ from interlock.api.sentences import (
     RESOURCE_INVALID,
     TOOL_NAME_INVALID,
     URI_INVALID,
+    URL_INVALID,
     VARIABLE,
     VARIABLE_INVALID,
     VARIABLE_RESERVED,
@@ -32,6 +36,7 @@ from interlock.api.sentences import (
     quoted,
     worded,
 )
+from interlock_guard import http_target
 from interlock_guard.patterns import CLIMBING, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 
 SELF = "'\"' + self + '\"'"
@@ -161,6 +166,42 @@ VariableName = Annotated[
     _holds(lambda text: not text.startswith("INTERLOCK_"), VARIABLE_RESERVED),
 ]
 """The name of an environment variable."""
+
+ServerUrl = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(http_target.URL)})", URL_INVALID)),
+    ),
+    _holds(lambda text: http_target.matches(http_target.URL, text), URL_INVALID),
+]
+"""The URL of an MCP server."""
+
+HeaderName = Annotated[
+    str,
+    Field(
+        max_length=128,
+        json_schema_extra=kube(
+            text_rule(f"self.matches({cel_pattern(http_target.HEADER_NAME)})", HEADER_INVALID),
+            text_rule(f"!self.matches({cel_pattern(http_target.HEADER_RESERVED)})", HEADER_OWN),
+        ),
+    ),
+    _holds(lambda text: http_target.matches(http_target.HEADER_NAME, text), HEADER_INVALID),
+    _holds(lambda text: not http_target.matches(http_target.HEADER_RESERVED, text), HEADER_OWN),
+]
+"""The name of an HTTP header that a binding may set."""
+
+HeaderValue = Annotated[
+    str,
+    Field(
+        max_length=4096,
+        json_schema_extra=kube(
+            Rule(rule=f"self.matches({cel_pattern(http_target.HEADER_VALUE)})", message=HEADER_VALUE_INVALID)
+        ),
+    ),
+    _holds(lambda text: http_target.matches(http_target.HEADER_VALUE, text), HEADER_VALUE_INVALID),
+]
+"""The value of an HTTP header."""
 
 Pointer = Annotated[
     str,

@@ -3,6 +3,7 @@
 from interlock.api import mcpbinding
 from interlock.api.permissions import Permissions
 from interlock.deployment.child import Manifest, build_child
+from interlock.deployment.http_servers import build_target
 from interlock.deployment.labels import placement_labels
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import BoundSource, Placement
@@ -58,7 +59,7 @@ def _source(placement: Placement, bound: BoundSource) -> Source:
     return Source(
         name=bound.source,
         binding=bound.binding.metadata.name,
-        transport="stdio",
+        transport="stdio" if spec.server.http is None else "http",
         tools=tuple(Tool(tool.name, tool.operation, *_meaning(tool)) for tool in spec.tools),
         grants=_grants(placement, bound),
         resources=tuple(_resource(resource) for resource in spec.resources),
@@ -69,6 +70,7 @@ def _source(placement: Placement, bound: BoundSource) -> Source:
             result_bytes=spec.limits.result_bytes,
             in_flight=spec.limits.in_flight,
         ),
+        http=None if spec.server.http is None else build_target(spec.server.http),
     )
 
 

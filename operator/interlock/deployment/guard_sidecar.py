@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from interlock.deployment.http_servers import build_secrets_mount
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.security import GUARD_GID, GUARD_UID, container_security
@@ -39,6 +40,7 @@ def build_guard(placement: Placement) -> dict[str, Any]:
         "volumeMounts": [
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True},
+            *build_secrets_mount(placement),
         ],
     }
 

@@ -21,7 +21,11 @@ def build_servers(placement: Placement) -> list[dict[str, Any]]:
 
 def build_server_volumes(placement: Placement) -> list[dict[str, Any]]:
     """Return a /tmp of its own for each server: nothing is shared among them but the pipes' directory."""
-    return [{"name": mcp_volume(bound.source), "emptyDir": {}} for bound in placement.sources]
+    return [
+        {"name": mcp_volume(bound.source), "emptyDir": {}}
+        for bound in placement.sources
+        if bound.binding.spec.server.stdio is not None
+    ]
 
 
 def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:

@@ -8,16 +8,17 @@ from interlock.deployment.labels import placement_labels, selector
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import Placement
 
-LINK_LOCAL = "169.254.0.0/16"  # cloud metadata services answer here
-LINK_LOCAL_V6 = "fe80::/10"
-METADATA_V6 = "fd00:ec2::254/128"
+# Where clouds hand out credentials: link-local, and the exceptions to that of Alibaba and Oracle, AWS and GCP.
+METADATA = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"]
+METADATA_V6 = ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
 
 
 def build_network_policy(placement: Placement) -> Manifest:
     """Return the policy: nobody reaches the pod but at the guard's metrics and probes; no metadata services.
 
     Agent and guard share the pod's network here (`isolation: Shared`), so this is no egress boundary between
-    the agent and what the MCP servers must reach.
+    the agent and what the MCP servers, beside it or over HTTP, must reach. What the guard itself dials is decided by
+    the guard, address by address (`interlock_guard.dialer`).
     """
     return build_child(
         placement.agent,
@@ -36,7 +37,7 @@ def build_network_policy(placement: Placement) -> Manifest:
 
 def _everywhere_but_metadata() -> list[dict[str, Any]]:
     return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": [LINK_LOCAL]}},
-        {"ipBlock": {"cidr": "::/0", "except": [LINK_LOCAL_V6, METADATA_V6]}},
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": METADATA}},
+        {"ipBlock": {"cidr": "::/0", "except": METADATA_V6}},
         {"namespaceSelector": {}},  # where an ipBlock does not match pods
     ]

@@ -8,6 +8,7 @@ from interlock.deployment.agent_config import build_agent_config, build_config_v
 from interlock.deployment.agent_container import CONTAINER, TMP_VOLUME, build_agent
 from interlock.deployment.child import Manifest, build_child
 from interlock.deployment.guard_sidecar import build_guard, build_guard_volumes
+from interlock.deployment.http_servers import build_secrets_volume
 from interlock.deployment.labels import placement_labels, selector
 from interlock.deployment.mcp_sidecar import build_server_volumes, build_servers
 from interlock.deployment.names import name_of
@@ -55,6 +56,7 @@ def _pod(placement: Placement) -> dict[str, Any]:
         "containers": [build_agent(placement)],
         "volumes": [
             *build_guard_volumes(),
+            *build_secrets_volume(placement),
             *build_server_volumes(placement),
             build_config_volume(placement),
             {"name": TMP_VOLUME, "emptyDir": {}},

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,9 @@ from interlock_guard.bundle import (
     Tool,
     ToolScope,
     dump_bundle,
+    parse_bundle,
 )
+from interlock_guard.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
 from tests.support.ports import free_port
 
@@ -64,6 +66,13 @@ def a_bundle(
     source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or Limits())
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
     return dump_bundle(Bundle(2, identity, "0123456789", "staging", "staging", tuple(scope), (source,)))
+
+
+def a_bundle_over_http(tools: Sequence[str], target: HttpTarget) -> str:
+    """Return the same bundle with its source reached over HTTP."""
+    bundle = parse_bundle(a_bundle(tools))
+    source = replace(bundle.sources[0], transport="http", http=target)
+    return dump_bundle(replace(bundle, sources=(source,)))
 
 
 @dataclass
@@ -110,6 +119,14 @@ class Guard:
     port: int = field(default_factory=free_port)
     observe_port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
+    may_dial_loopback: bool = True
+
+    @property
+    def secrets(self) -> Path:
+        """The files of the source's server: those of its headers by number, and its authority's."""
+        found = self.folder / "secrets" / SOURCE
+        found.mkdir(parents=True, exist_ok=True)
+        return found
 
     @property
     def pipes(self) -> Path:
@@ -136,6 +153,8 @@ class Guard:
             "INTERLOCK_API_SERVER": self.api.url,
             "INTERLOCK_CREDENTIALS": str(self.token.parent),
             "INTERLOCK_PIPES": str(self.pipes),
+            "INTERLOCK_SECRETS": str(self.folder / "secrets"),
+            "INTERLOCK_DIALABLE": "127.0.0.1 ::1" if self.may_dial_loopback else "",
             "INTERLOCK_MCP_PORT": str(self.port),
             "INTERLOCK_OBSERVE_PORT": str(self.observe_port),
             "INTERLOCK_LEASE_SECONDS": str(self.lease_seconds),

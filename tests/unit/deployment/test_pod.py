@@ -1,10 +1,12 @@
 import json
+from ipaddress import ip_network
 from typing import Any
 
 from interlock.api.meta import AGENT_LABEL
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock.deployment.workload import build_deployment
+from interlock_guard.addresses import refuse_address
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
 
@@ -247,7 +249,15 @@ def test_the_network_policy_lets_nobody_in_but_at_the_probes_and_nothing_out_to_
 
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"] == [{"ports": [{"port": 7411, "protocol": "TCP"}]}]
-    assert excepted == {"169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128"}
+    assert excepted == {
+        "169.254.0.0/16",
+        "100.100.100.200/32",
+        "192.0.0.192/32",
+        "fe80::/10",
+        "fd00:ec2::254/128",
+        "fd20:ce::254/128",
+    }
+    assert all(refuse_address(str(ip_network(cidr)[0]), "Private") for cidr in excepted), "the guard dials none either"
 
 
 def test_pods_roll_when_files_or_sources_change_and_at_nothing_else() -> None:

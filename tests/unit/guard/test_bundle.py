@@ -168,7 +168,7 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w["sources"][0].update(name="../agent"), SOURCE_NAME),
     (lambda w: w["sources"][0].update(name="crm\n"), SOURCE_NAME),
     (lambda w: w["sources"][0].update(name="c" * 64), SOURCE_NAME),
-    (lambda w: w["sources"][0].update(transport="http"), "sources[0].transport: must be one of stdio"),
+    (lambda w: w["sources"][0].update(transport="sse"), "sources[0].transport: must be one of stdio, http"),
     (lambda w: w["sources"][0]["grants"].pop(0), "sources[0].grants: the layer Binding is missing"),
     (lambda w: w["sources"][0]["grants"].pop(1), "sources[0].grants: the layer Matrix is missing"),
     (lambda w: w["sources"][0]["grants"][0].update(layer="Other"), "sources[0].grants[0].layer"),

@@ -1,0 +1,37 @@
+"""Which kind of upstream a source of the bundle gets, and what it is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from interlock_guard.bundle import Source
+from interlock_guard.credentials import Credentials
+from interlock_guard.dialer import Dialer
+from interlock_guard.http_link import HttpLink
+from interlock_guard.http_upstream import HttpUpstream
+from interlock_guard.pipes import PipePair
+from interlock_guard.stdio_upstream import StdioUpstream
+from interlock_guard.upstream import Listener, Upstream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where the guard finds what joins it to servers: directories with one folder per source.
+
+    `dialable` are addresses that are dialled whatever they are; none in a pod, see `settings`.
+    """
+
+    pipes: Path
+    secrets: Path
+    dialable: frozenset[str]
+
+
+def build_upstream(
+    source: Source, surroundings: Surroundings, listener: Listener, log: Callable[[str], None]
+) -> Upstream:
+    """Return a new upstream for the source; nothing begins before it is run and opened."""
+    if source.http is None:
+        return StdioUpstream(source.name, PipePair(surroundings.pipes / source.name), listener, log)
+    credentials = Credentials(source.http, surroundings.secrets / source.name)
+    dialer = Dialer(source.http.network, exempt=surroundings.dialable)
+    return HttpUpstream(source.name, HttpLink(source.http.url, credentials, dialer), listener, log)
