@@ -447,6 +447,11 @@ async def test_a_server_without_a_stream_of_its_own_is_no_error(bench: HttpBench
 
 
 async def test_at_most_64_calls_are_under_way(bench: HttpBench) -> None:
+    async def idle() -> bool:
+        return 'calls_in_flight{source="crm"} 0' in await bench.guard.metrics()
+
+    await until(lambda: bool(bench.server.requests("tools/list")), "the guard has asked for the tools itself")
+    await until(idle, "and has been answered")
     calls = [asyncio.create_task(bench.client.call("never")) for _ in range(64)]
     await until(lambda: len(bench.server.executed()) == 64, "the calls are under way")
     await bench.refused("echo", "has too many calls under way; nothing was sent to it")
