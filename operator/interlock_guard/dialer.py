@@ -9,6 +9,7 @@ notation comes to the same place.
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Final, cast
@@ -21,6 +22,7 @@ from interlock_guard.addresses import Network, refuse_address
 
 CONNECT_SECONDS: Final = 10.0
 """How long a connection may take to be there, its name's look-up and the TLS handshake included."""
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _KEEPALIVE_SECONDS: Final = 4.0  # less than the 5 s of uvicorn and Node.js, whose end could cross a request
 
 
@@ -70,9 +72,14 @@ class Dialer:
             raise AddressRefused(f"{address} may not be dialled: {trouble}")
 
     def cut(self) -> None:
-        """Break every connection at once; what had not left the process yet never does."""
+        """Break every connection at once; what the kernel had not sent yet never leaves the machine.
+
+        The shutdown makes whoever holds the socket close it now, and the lingering of 0 s makes that close throw away
+        what waits to be sent (a reset, in TCP) instead of sending it on.
+        """
         for one in list(self._sockets):
             with suppress(OSError):  # it is closed, or was not connected yet
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
                 one.shutdown(socket.SHUT_RDWR)
 
     def _make_socket(self, info: tuple[Any, ...]) -> socket.socket:

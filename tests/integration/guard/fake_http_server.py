@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import socket
 import ssl
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -42,6 +43,11 @@ class FakeHttpServer:
         """Sessions that were given out so far."""
         self.connections: set[asyncio.BaseTransport] = set()
         self.offers_stream = True
+        self.reads = asyncio.Event()
+        """While it is not set, bodies of requests are left where they are."""
+        self.reads.set()
+        self.unread = 0
+        """Requests whose head is there and whose body waits for `reads`."""
         self.speaks = asyncio.Event()
         """Set once a client hears the server's own messages."""
         self.on_discover: Callable[[Message], web.Response] | None = None
@@ -61,7 +67,11 @@ class FakeHttpServer:
         app.router.add_get("/mcp", self._get)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=context, reuse_address=True).start()
+        taken = socket.socket()
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)  # what is not read stays with the client
+        taken.bind(("127.0.0.1", self.port))
+        await web.SockSite(self._runner, taken, ssl_context=context).start()
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -96,7 +106,10 @@ class FakeHttpServer:
         raise AssertionError("nobody waits so long")
 
     async def _post(self, http: web.Request) -> web.StreamResponse:
+        self.unread += 1
+        await self.reads.wait()
         message = json.loads(await http.read())
+        self.unread -= 1
         self.seen.append(Seen("POST", dict(http.headers), message))
         if http.transport is not None:
             self.connections.add(http.transport)

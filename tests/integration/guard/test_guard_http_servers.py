@@ -421,6 +421,21 @@ async def test_a_kill_breaks_every_connection_at_once_and_nothing_more_arrives(b
     assert (await bench.client.call("echo")).reason is None
 
 
+@requirement("guard.killed")
+async def test_what_has_not_left_the_guard_at_a_kill_never_does(bench: HttpBench) -> None:
+    bench.server.reads.clear()
+    call = asyncio.create_task(bench.client.call("echo", text="x" * 4_000_000))
+    await until(lambda: bench.server.unread > 0, "the call is on its way, and the server does not read it")
+    bench.api.kill("stop")
+    assert (await call).reason == "Killed"
+    bench.server.reads.set()
+    bench.api.kill("off")
+    await bench.ready()
+    await bench.client.call("echo", text="short")
+    texts = [one.message["params"]["arguments"]["text"] for one in bench.server.requests("tools/call")]
+    assert texts == ["short"]
+
+
 @handshake_only
 async def test_what_the_server_says_of_its_own_accord_is_answered_or_ends_at_the_guard(bench: HttpBench) -> None:
     await until(bench.server.speaks.is_set, "the guard listens")

@@ -1,0 +1,69 @@
+"""What cannot be timed from outside: a cut between a call's start and the first step of its sending."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from interlock_guard.decide import Deny, Reason
+from interlock_guard.http_link import HttpLink, LinkFailed
+from interlock_guard.http_upstream import HttpUpstream
+from interlock_guard.upstream import Hello, Listener, Upstream
+
+KILLED = Deny(Reason.KILLED, "", "stop")
+
+
+class FakeLink:
+    """A link that notes what it is asked to send, and never gets an answer."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes | None] = []
+
+    @asynccontextmanager
+    async def send(self, _method: str, body: bytes | None, _headers: Any) -> AsyncIterator[Any]:
+        self.sent.append(body)
+        await asyncio.sleep(600)
+        raise LinkFailed("never", is_sent=True)
+        yield
+
+    def cut(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def shows_secret(self, _text: bytes) -> bool:
+        return False
+
+
+class Deaf:
+    """A listener that hears nothing."""
+
+    def client_capabilities(self, _: Upstream) -> dict[str, Any]:
+        return {}
+
+    def take_begin(self, upstream: Upstream) -> None: ...
+
+    def take_end(self, upstream: Upstream) -> None: ...
+
+    def take_notification(self, upstream: Upstream, notification: Any) -> None: ...
+
+    def take_request(self, upstream: Upstream, request: Any) -> None: ...
+
+
+@pytest.mark.parametrize("is_stateless", [True, False])
+async def test_a_call_that_is_cut_before_its_first_byte_sends_none(is_stateless: bool) -> None:  # noqa: FBT001
+    link = FakeLink()
+    upstream = HttpUpstream("crm", cast("HttpLink", link), cast("Listener", Deaf()), lambda _: None)
+    upstream.hello = Hello("2026-07-28" if is_stateless else "2025-11-25", {}, is_stateless=is_stateless)
+
+    call = upstream.start("tools/call", {"name": "echo", "arguments": {}})
+    upstream.notify("notifications/cancelled", {"requestId": 1})
+    upstream.cut(KILLED)
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    assert call.future.result() is KILLED
+    assert link.sent == []
+    assert (upstream.in_flight, upstream.is_ready) == (0, False)
+    assert "is not there at the moment" in getattr(upstream.refusal(), "message", "")
