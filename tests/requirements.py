@@ -109,6 +109,16 @@ REQUIREMENTS: dict[str, Requirement] = {
         "tools/list shows permitted tools only; unmapped and missing ones answer alike"
     ),
     "guard.records": Requirement("each decision is one JSON line, written before the call is forwarded"),
+    "records.chain": Requirement(
+        "records are a hash chain per guard process, from a genesis that names the one before"
+    ),
+    "records.outcomes": Requirement("whatever was allowed, in either era, has its outcome recorded once, at its end"),
+    "records.redacted": Requirement("of arguments only the digest is recorded, or what the policy's redaction leaves"),
+    "records.unavailable": Requirement("without a place for the record, writes and deletes are refused, then reads"),
+    "records.kill": Requirement("a guard killed with -9 under load leaves a record of every call that it forwarded"),
+    "records.collected": Requirement("the collector holds each record once, whatever restarts or fills up meanwhile"),
+    "records.verified": Requirement("the verifier finds every changed, missing, reordered, repeated or cut-off record"),
+    "records.authenticated": Requirement("a guard writes records of its own pod only, and reading needs a permission"),
     "guard.killed": Requirement("a guard that has seen a kill answers 503 with the reason, and closes open streams"),
     "guard.stale": Requirement("a guard that is cut off from the API server denies once its lease has run out"),
     # Servers over HTTP

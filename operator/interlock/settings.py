@@ -15,6 +15,9 @@ class Settings(BaseSettings):
     guard_image: str = "interlock/guard:dev"
     """Image of the guards."""
 
+    records_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Where guards bring their records, such as http://interlock-records.interlock-system:7420; empty: nowhere."""
+
     kubeconfig: Path | None = None
     """A kubeconfig file; without one, the ServiceAccount of the pod that we run in."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import secrets
 import signal
 import ssl
 import sys
@@ -15,15 +16,18 @@ from aiohttp import web
 
 from interlock_guard.broker import Broker
 from interlock_guard.bundle import BUNDLE_KEY
+from interlock_guard.chain import GuardId
 from interlock_guard.clock import monotonic, wall
 from interlock_guard.gate import Parts
 from interlock_guard.interests import Interests
-from interlock_guard.observe import Observation
-from interlock_guard.records import Recorder
+from interlock_guard.observe import Observation, Observed
+from interlock_guard.records import Recorder, Writer
 from interlock_guard.server import Endpoint
 from interlock_guard.sessions import Sessions
 from interlock_guard.settings import Settings, SettingsInvalid, read_settings
+from interlock_guard.shipping import Collector, Shipping
 from interlock_guard.sources import Sources
+from interlock_guard.spool import Limits, Spool
 from interlock_guard.state import LiveState
 from interlock_guard.strictjson import dump_json
 from interlock_guard.upstreams import Surroundings, build_upstream
@@ -33,6 +37,9 @@ _API: Final = "/apis/interlock.dev/v1alpha1"
 _LOOPBACK: Final = "127.0.0.1"
 _STDERR: Final = 2
 _CYCLES_PER_LEASE: Final = 1.5
+_FINISH_SECONDS: Final = 0.4
+_RESERVE: Final = 4
+"""The part of the spool that is left to reads: one in so many bytes."""
 
 
 def main() -> int:
@@ -53,7 +60,10 @@ async def serve(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
-        recorder = Recorder(settings.agent, settings.namespace, wall)
+        spool = _open_spool(settings)
+        recorder = Recorder(_writer(settings), spool, wall)
+        shipping = Shipping(spool, Collector(url=settings.records_url, token=settings.records_token), log)
+        stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any more
         sessions = Sessions()
         interests = Interests(sessions)
         broker = Broker(live, recorder, interests, monotonic)
@@ -70,20 +80,33 @@ async def serve(settings: Settings) -> None:
             port=settings.mcp_port,
         )
         endpoint = Endpoint(parts, sessions, interests)
-        observation = Observation(live, sources, recorder, monotonic=monotonic).build_runner()
+        observed = Observed(live=live, sources=sources, recorder=recorder, shipping=shipping)
+        observation = Observation(observed, monotonic=monotonic).build_runner()
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
         await _listen(stack, endpoint.runner, _LOOPBACK, settings.mcp_port)
         session = await stack.enter_async_context(_open_session(settings))
         watches = [tasks.create_task(watch.run(log)) for watch in _build_watches(settings, session, live)]
+        ships = tasks.create_task(shipping.run())
         await stop.wait()
         log("SIGTERM: ending")
-        for task in [*watches, *sources.tasks()]:
+        for task in [*watches, *sources.tasks(), ships]:
             task.cancel()
 
 
 def log(message: str) -> None:
     """Write one line about the guard itself to stderr; stdout is for decision records alone."""
     os.write(_STDERR, dump_json({"time": wall().isoformat(timespec="milliseconds"), "message": message}) + b"\n")
+
+
+def _open_spool(settings: Settings) -> Spool:
+    most = settings.spool_bytes
+    limits = Limits(capacity=most, reserve=most // _RESERVE, segment=most // 16, memory=most // 64)
+    return Spool(settings.spool, limits, keeps=bool(settings.records_url))
+
+
+def _writer(settings: Settings) -> Writer:
+    guard = GuardId(settings.namespace, settings.pod, secrets.token_hex(8))
+    return Writer(settings.agent, guard)
 
 
 async def _listen(stack: AsyncExitStack, runner: web.AppRunner, address: str, port: int) -> None:

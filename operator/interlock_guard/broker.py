@@ -1,12 +1,14 @@
 """What servers say of their own accord, on its way to the clients that it concerns: notifications and questions."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from interlock_guard import methods, permitted
+from interlock_guard.caller import NOBODY, Caller
 from interlock_guard.catalogue import Catalogue
-from interlock_guard.decide import Decision, Deny, Request, decide_server_request
+from interlock_guard.decide import Deny, Request, decide_server_request
 from interlock_guard.exchange import Exchange, Question
 from interlock_guard.forward import without_meta
 from interlock_guard.interests import Interests
@@ -19,6 +21,7 @@ from interlock_guard.jsonrpc import (
     dump_notification,
 )
 from interlock_guard.jsonrpc import Request as RpcRequest
+from interlock_guard.outcomes import ABANDONED, NOT_ASKED, OpenRecord, outcome_of_question
 from interlock_guard.records import Recorder, RecordFailed
 from interlock_guard.sessions import Session
 from interlock_guard.state import LiveState
@@ -26,6 +29,20 @@ from interlock_guard.upstream import Upstream
 
 _MAX_QUESTIONS: Final = 64
 _LOG_KEYS: Final = ("level", "logger", "data")
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A question that was put to a client and is not answered yet."""
+
+    exchange: Exchange
+    question: Question
+    record: OpenRecord
+
+    def withdraw(self) -> None:
+        """Take it back: the server does not ask any more."""
+        self.exchange.withdraw(self.question)
+        self.record.complete(ABANDONED)
 
 
 class Broker:
@@ -38,7 +55,7 @@ class Broker:
         """What the servers say of their tools."""
         self._live, self._recorder, self._interests, self._monotonic = live, recorder, interests, monotonic
         self._underway: dict[str, dict[Exchange, None]] = {}
-        self._questions: dict[tuple[str, Id], tuple[Exchange, Question]] = {}
+        self._questions: dict[tuple[str, Id], _Asked] = {}
 
     def add(self, exchange: Exchange) -> None:
         """Note that a request is under way, so that what its server says can be told to its client."""
@@ -48,8 +65,8 @@ class Broker:
         """Note that a request is under way no more; what it was asked and did not answer is nobody's."""
         self._underway.get(exchange.client.source, {}).pop(exchange, None)
         if self._questions:
-            for key in [key for key, (asked, _) in self._questions.items() if asked is exchange]:
-                del self._questions[key]
+            for key in [key for key, asked in self._questions.items() if asked.exchange is exchange]:
+                self._questions.pop(key).record.complete(ABANDONED)
 
     def break_off(self) -> None:
         """Break off, in the middle, the streams of everything that is under way."""
@@ -62,9 +79,9 @@ class Broker:
         """Note that a request under way goes on as another."""
         self._underway.get(before.client.source, {}).pop(before, None)
         self.add(exchange)
-        for key, (asked, question) in list(self._questions.items()):
-            if asked is before:
-                self._questions[key] = exchange, question
+        for asked in self._questions.values():
+            if asked.exchange is before:
+                asked.exchange = exchange
 
     def raise_log_level(self, upstream: Upstream, level: str) -> None:
         """Have a server report what it logs from this level on, at least."""
@@ -84,8 +101,7 @@ class Broker:
         self._interests.end(upstream)
         self.catalogue.end(upstream.source)
         for key in [key for key in self._questions if key[0] == upstream.source]:
-            exchange, question = self._questions.pop(key)
-            exchange.withdraw(question)
+            self._questions.pop(key).withdraw()
 
     def take_event(self, exchange: Exchange, event: Notification | RpcRequest) -> None:
         """Hear what a server says on the way of one request."""
@@ -121,35 +137,44 @@ class Broker:
         elif method == methods.ELICITATION_COMPLETE:
             self._complete_elicitation(source, params)
 
-    def decide_question(self, source: str, method: str) -> Decision:
+    def decide_question(self, source: str, method: str, caller: Caller) -> OpenRecord | Deny:
         """Decide whether a server may ask this, and record it.
 
+        Returns:
+            The refusal; else the record, which is owed an outcome.
+
         Raises:
-            RecordFailed: It could not be written; nothing may be asked.
+            RecordFailed: The record could not be stored; nothing may be asked.
         """
         decision = decide_server_request(self._live.bundle, self._live.state, source, method, self._monotonic())
-        self._recorder.record(self._live.bundle, Request(source, method), decision)
-        return decision
+        seq = self._recorder.record(self._live.bundle, Request(source, method), decision, caller)
+        return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
 
     def _take_question(self, upstream: Upstream, request: RpcRequest, exchange: Exchange | str) -> None:
-        refused = self._refuse_question(upstream.source, request, exchange)
-        if refused is not None or isinstance(exchange, str):
+        caller = NOBODY if isinstance(exchange, str) else exchange.caller
+        try:
+            record = self.decide_question(upstream.source, request.method, caller)
+        except RecordFailed as error:
+            refused = _error(INVALID_REQUEST, f"The record of this request was not stored: {error}.")
             upstream.respond(Response(request.id, None, refused))
+            return
+        if isinstance(record, Deny):
+            upstream.respond(Response(request.id, None, _error(METHOD_NOT_FOUND, record.message)))
+            return
+        obstacle = self._find_obstacle(upstream.source, request, exchange)
+        if obstacle is not None or isinstance(exchange, str):
+            record.complete(NOT_ASKED)
+            upstream.respond(Response(request.id, None, obstacle))
             return
         answered = partial(self._answer, upstream, upstream.generation, request.id)
         question = Question(request.method, without_meta(request.params), answered)
-        self._questions[upstream.source, request.id] = exchange, question
+        self._questions[upstream.source, request.id] = _Asked(exchange, question, record)
         exchange.ask(question)
 
-    def _refuse_question(self, source: str, request: RpcRequest, exchange: Exchange | str) -> dict[str, Any] | None:
-        try:
-            decision = self.decide_question(source, request.method)
-        except RecordFailed as error:
-            return _error(INVALID_REQUEST, f"The guard {error}.")
+    def _find_obstacle(self, source: str, request: RpcRequest, exchange: Exchange | str) -> dict[str, Any] | None:
+        """Return why a question that the server may ask can be put to no client, or None."""
         refusal = None
-        if isinstance(decision, Deny):
-            refusal = _error(METHOD_NOT_FOUND, decision.message)
-        elif isinstance(exchange, str):
+        if isinstance(exchange, str):
             refusal = _error(INVALID_REQUEST, exchange)
         elif not exchange.can_ask(request.method):
             refusal = _error(METHOD_NOT_FOUND, "The client whose request is under way cannot be asked this.")
@@ -170,17 +195,18 @@ class Broker:
         return next((one for one in reversed(asking) if one.accepts_events), asking[-1])
 
     def _answer(self, upstream: Upstream, generation: int, request_id: Id, response: Response) -> None:
-        self._questions.pop((upstream.source, request_id), None)
+        asked = self._questions.pop((upstream.source, request_id), None)
+        if asked is not None:
+            asked.record.complete(outcome_of_question(response))
         if upstream.generation == generation:
             result = None if response.result is None else without_meta(response.result)
             upstream.respond(Response(request_id, result, response.error))
 
     def _cancel_question(self, source: str, request_id: Any) -> None:
         key = source, request_id
-        entry = self._questions.pop(key, None) if isinstance(request_id, str | int) else None
-        if entry is not None:
-            exchange, question = entry
-            exchange.withdraw(question)
+        asked = self._questions.pop(key, None) if isinstance(request_id, str | int) else None
+        if asked is not None:
+            asked.withdraw()
 
     def _log(self, exchange: Exchange, notification: Notification) -> None:
         if exchange.client.wants_log(notification.params.get("level")):

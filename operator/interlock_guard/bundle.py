@@ -56,6 +56,7 @@ Operation = Literal["read", "write", "delete"]
 Layer = Literal["Binding", "Matrix", "Agent"]
 Transport = Literal["stdio", "http"]
 ServerRequest = Literal["Sampling", "Elicitation", "Roots"]
+RecordedArguments = Literal["Digest", "Redacted"]
 
 _POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+\Z")
 _LARGEST_NUMBER: Final = 2**53 - 1
@@ -189,6 +190,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordPolicy:
+    """What records hold of a call's arguments: their digest alone, or also themselves without what `redact` names."""
+
+    arguments: RecordedArguments = "Digest"
+    redact: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
     """Everything that one guard obeys. An empty `scope` is no limit."""
 
@@ -199,6 +208,7 @@ class Bundle:
     environment: str
     scope: tuple[ScopeLimit, ...]
     sources: tuple[Source, ...]
+    records: RecordPolicy = RecordPolicy()
 
 
 T = TypeVar("T", bound=Tool)
@@ -226,6 +236,7 @@ def parse_bundle(text: str) -> Bundle:
         environment=root.name("environment"),
         scope=tuple(_limit(item, path) for item, path in root.items("scope")),
         sources=tuple(_source(item, path) for item, path in root.items("sources")),
+        records=_records(root.take("records"), root.at("records")),
     )
     root.close()
     refuse_doubles([limit.dimension for limit in bundle.scope], "scope", "dimension")
@@ -257,6 +268,19 @@ def _limit(value: Any, path: str) -> ScopeLimit:
     if not limit.values:
         raise BundleInvalid(f"{path}.values: must not be empty (no limit is no entry)")
     return limit
+
+
+def _records(value: Any, path: str) -> RecordPolicy:
+    fields = Fields(value, path)
+    arguments = cast("RecordedArguments", fields.one_of("arguments", get_args(RecordedArguments)))
+    policy = RecordPolicy(arguments=arguments, redact=fields.texts("redact"))
+    fields.close()
+    for index, pointer in enumerate(policy.redact):
+        if _POINTER.match(pointer) is None:
+            raise BundleInvalid(f"{path}.redact[{index}]: must be a JSON pointer such as /customer/email")
+    if policy.redact and arguments == "Digest":
+        raise BundleInvalid(f"{path}.redact: a digest alone has nothing to redact")
+    return policy
 
 
 def _source(value: Any, path: str) -> Source:

@@ -85,6 +85,8 @@ class Reason(StrEnum):
     """The request is not one strict JSON-RPC message of MCP, or beyond a limit."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
     """The source's server is not there, ended in mid-call, or has too much to do."""
+    RECORD_UNAVAILABLE = "RecordUnavailable"
+    """The decision's record cannot be stored, so nothing may be forwarded on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_guard import methods
+from interlock_guard.caller import Caller, read_caller
 from interlock_guard.events import EVENT_STREAM, EventStream
 from interlock_guard.forward import Forward, progress_params
 from interlock_guard.jsonrpc import Id, Notification, Request, Response, dump_notification, dump_request
+from interlock_guard.outcomes import OpenRecord
 from interlock_guard.replies import Reply
 from interlock_guard.sessions import NO_ANSWER, Session
 from interlock_guard.upstream import Call, Upstream
@@ -68,6 +70,8 @@ class Exchange:
     upstream: Upstream
     on_event: Callable[["Exchange", Notification | Request], None]
     call: Call = field(init=False)
+    record: OpenRecord = field(init=False)
+    """The record of the decision on which `call` is under way."""
     questions: list[Question] = field(default_factory=list)
     """What the server asks, not yet put to a client of the stateless era."""
     stream: EventStream | None = None
@@ -76,6 +80,11 @@ class Exchange:
     """Whether it has been answered with questions and waits for its repetition."""
     _writer: asyncio.Task[web.StreamResponse] | None = None
     _asked: list[Id] = field(default_factory=list)
+
+    @property
+    def caller(self) -> Caller:
+        """On whose behalf the request is made, as it says."""
+        return read_caller(self.message.params.get("_meta"), self.http.headers)
 
     @property
     def accepts_events(self) -> bool:

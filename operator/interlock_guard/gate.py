@@ -13,13 +13,15 @@ from aiohttp import web
 
 from interlock_guard import methods, permitted
 from interlock_guard.broker import Broker
-from interlock_guard.decide import Allow, Decision, Deny, Reason, Request, check_cut, check_open, decide
+from interlock_guard.caller import Caller, read_caller
+from interlock_guard.decide import Allow, Deny, Reason, Request, check_cut, check_open, decide
 from interlock_guard.exchange import Client, Exchange
 from interlock_guard.forward import Forward, build_params
 from interlock_guard.jsonrpc import Notification, Response
 from interlock_guard.jsonrpc import Request as RpcRequest
 from interlock_guard.offers import offer
-from interlock_guard.records import Recorder
+from interlock_guard.outcomes import INPUT_REQUIRED, NOT_ASKED, OpenRecord, outcome_of
+from interlock_guard.records import Recorder, RecordFailed
 from interlock_guard.replies import Form, Reply, answer, deny, give
 from interlock_guard.sources import Sources
 from interlock_guard.state import LiveState
@@ -27,6 +29,8 @@ from interlock_guard.upstream import Outcome, Upstream, unavailable
 
 RESUME_SECONDS: Final = 30.0
 """How long the answer of a request whose connection broke is waited for and kept."""
+UNKNOWN_QUESTIONS: Final = "asked in a way that the guard does not know"
+"""What is the matter with a server whose questions cannot be read."""
 _NO_SERVER: Final = Deny(Reason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
 
 Settle = Callable[[Exchange], Awaitable[Reply]]
@@ -69,16 +73,26 @@ class Gate:
         """Return the server of a source."""
         return self._sources.get(source)
 
-    def record(self, request: Request, decision: Decision) -> None:
-        """Write a decision down.
+    def refuse(self, source: str, method: str, denial: Deny) -> None:
+        """Record a refusal of what was not decided on any further.
 
         Raises:
-            RecordFailed: It could not be written; nothing may be forwarded.
+            RecordFailed: It could not be stored.
         """
-        self._recorder.record(self._live.bundle, request, decision)
+        self._recorder.record(self._live.bundle, Request(source, method), denial)
 
-    def decide(self, source: str, forward: Forward) -> Decision:
-        """Decide on a request and record it; what no server can take now is refused too."""
+    def decide(self, inbound: Inbound, message: RpcRequest, forward: Forward) -> OpenRecord | Deny:
+        """Decide on a request and record it; what no server can take now is refused too.
+
+        Returns:
+            The refusal; else the record, which is owed an outcome.
+
+        Raises:
+            RecordFailed: The record could not be stored; nothing may be forwarded.
+        """
+        return self._decide(inbound.source, forward, read_caller(message.params.get("_meta"), inbound.http.headers))
+
+    def _decide(self, source: str, forward: Forward, caller: Caller) -> OpenRecord | Deny:
         request = permitted.to_request(source, forward, self._broker.catalogue.find(source, forward.tool))
         decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
         if isinstance(decision, Allow):
@@ -86,20 +100,16 @@ class Gate:
             unavailable = _NO_SERVER if upstream is None else upstream.refusal()
             if unavailable is not None:
                 decision = replace(unavailable, tool=decision.tool)
-        self.record(request, decision)
-        return decision
+        seq = self._recorder.record(self._live.bundle, request, decision, caller)
+        return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
 
     def begin(self, inbound: Inbound, client: Client, message: RpcRequest, forward: Forward) -> Exchange | Reply:
         """Decide on a request and send it; return it under way, or the refusal."""
-        decision = self.decide(client.source, forward)
-        if isinstance(decision, Deny):
-            return deny(message, decision, to_stateless=client.is_stateless)
-        return self.dispatch(inbound, client, message, forward)
-
-    def dispatch(self, inbound: Inbound, client: Client, message: RpcRequest, forward: Forward) -> Exchange:
-        """Send a request that `decide` has just allowed."""
+        record = self.decide(inbound, message, forward)
+        if isinstance(record, Deny):
+            return deny(message, record, to_stateless=client.is_stateless)
         exchange = self.prepare(inbound, client, message, forward)
-        self.send(exchange)
+        self.send(exchange, record)
         return exchange
 
     def prepare(self, inbound: Inbound, client: Client, message: RpcRequest, forward: Forward) -> Exchange:
@@ -109,8 +119,9 @@ class Gate:
             raise AssertionError("decide() allows nothing without a server")
         return Exchange(inbound.http, client, message, forward, upstream, self._broker.take_event)
 
-    def send(self, exchange: Exchange) -> None:
-        """Send a request that has just been decided on."""
+    def send(self, exchange: Exchange, record: OpenRecord) -> None:
+        """Send a request that has just been decided on; its outcome is recorded at its end."""
+        exchange.record = record
         client, forward, upstream = exchange.client, exchange.forward, exchange.upstream
         if upstream.hello is None:
             raise AssertionError("refusal() returned None, so the server is ready")
@@ -127,8 +138,10 @@ class Gate:
         exchange.call = upstream.start(forward.method, params, exchange.take_event, wants_progress=wants_progress)
         self._broker.add(exchange)
 
-    def take_over(self, before: Exchange, exchange: Exchange) -> None:
-        """Let a repeated request go on with the call of the one before it."""
+    def take_over(self, before: Exchange, exchange: Exchange, record: OpenRecord) -> None:
+        """Let a repeated request, which was decided on anew, go on with the call of the one before it."""
+        before.record.complete(INPUT_REQUIRED)
+        exchange.record = record
         exchange.call, exchange.questions = before.call, before.questions
         exchange.call.on_event = exchange.take_event
         before.questions, before.is_held = [], False
@@ -141,35 +154,46 @@ class Gate:
 
     def again(self, exchange: Exchange) -> Deny | None:
         """Decide on what a request has become and send it anew; return the refusal, if it is one."""
-        decision = self.decide(exchange.client.source, exchange.forward)
-        if isinstance(decision, Deny):
-            return decision
-        upstream = self._sources.get(exchange.client.source)
-        if upstream is not exchange.upstream:
+        exchange.record.complete(outcome_of(exchange.call))
+        record = self._decide(exchange.client.source, exchange.forward, exchange.caller)
+        if isinstance(record, Deny):
+            return record
+        if self._sources.get(exchange.client.source) is not exchange.upstream:
+            record.complete(_NO_SERVER.reason.value)
             return _NO_SERVER
         self._broker.remove(exchange)
-        self.send(exchange)
+        self.send(exchange, record)
         return None
 
     async def relay(self, exchange: Exchange, settle: Settle) -> web.StreamResponse:
         """Wait for the answer and give it; a client that hangs up ends its call, unless it can come back for it."""
+        lingers = False
         try:
-            reply = await settle(exchange)
-            response = await exchange.answer(reply)
+            return await exchange.answer(await self._settle(exchange, settle))
         except (asyncio.CancelledError, ConnectionError):
-            if exchange.hang_up():
+            lingers = exchange.hang_up()
+            if lingers:
                 self._linger(exchange, settle)
             else:
                 self.end(exchange)
                 exchange.upstream.abandon(exchange.call, "the client hung up")
             raise
-        self.end(exchange)
-        return response
+        finally:
+            if not lingers:
+                self.end(exchange)
+
+    async def _settle(self, exchange: Exchange, settle: Settle) -> Reply:
+        """Wait for the answer; a question on its way that cannot be recorded is not asked."""
+        try:
+            return await settle(exchange)
+        except RecordFailed as error:
+            return self.reply(exchange, unrecorded(error))
 
     def end(self, exchange: Exchange) -> None:
         """Forget a request that is not under way any more, or only its connection while a question is open."""
         if exchange.is_held:
             return
+        exchange.record.complete(outcome_of(exchange.call))
         exchange.close()
         self._broker.remove(exchange)
         session = exchange.client.session
@@ -190,20 +214,34 @@ class Gate:
         denial = outcome if isinstance(outcome, Deny) else _NO_SERVER
         return deny(message, denial, to_stateless=client.is_stateless)
 
-    def refuse_questions(
-        self, exchange: Exchange, questions: dict[str, tuple[str, dict[str, Any]]] | None
+    def decide_questions(
+        self, exchange: Exchange, questions: dict[str, tuple[str, dict[str, Any]]]
+    ) -> dict[str, OpenRecord] | Deny:
+        """Decide on a server's questions to a client; return why they may not be put, or the records of all of them."""
+        records: dict[str, OpenRecord] = {}
+        refused: Deny | None = None
+        try:
+            for key, (method, _) in questions.items():
+                refused = self._decide_question(exchange, method, records, key)
+                if refused is not None:
+                    break
+        finally:
+            if len(records) < len(questions) or refused is not None:
+                for record in records.values():
+                    record.complete(NOT_ASKED)
+        return records if refused is None else refused
+
+    def _decide_question(
+        self, exchange: Exchange, method: str, records: dict[str, OpenRecord], key: str
     ) -> Deny | None:
-        """Return why a server's questions may not be put to the client, or None; each is decided on and recorded."""
         source = exchange.client.source
-        if questions is None:
-            return unavailable(source, "asked in a way that the guard does not know")
-        for method, _ in questions.values():
-            decision = self._broker.decide_question(source, method)
-            if isinstance(decision, Deny):
-                return decision
-            if not exchange.can_ask(method):
-                return unavailable(source, f"asks for {method}, which this client does not offer")
-        return None
+        record = self._broker.decide_question(source, method, exchange.caller)
+        if isinstance(record, Deny):
+            return record
+        records[key] = record
+        if exchange.can_ask(method):
+            return None
+        return unavailable(source, f"asks for {method}, which this client does not offer")
 
     def offer(self, source: str) -> dict[str, Any]:
         """Return what a source offers to a client that greets it: capabilities, and the server's instructions."""
@@ -235,7 +273,7 @@ class Gate:
     async def _wait_on(self, exchange: Exchange, settle: Settle) -> None:
         if exchange.call.future.cancelled():
             exchange.call.renew()
-        settled = asyncio.ensure_future(settle(exchange))
+        settled = asyncio.ensure_future(self._settle(exchange, settle))
         try:
             while not settled.done():
                 await asyncio.wait({settled}, timeout=RESUME_SECONDS)
@@ -248,3 +286,8 @@ class Gate:
         finally:
             settled.cancel()
             self.end(exchange)
+
+
+def unrecorded(error: RecordFailed) -> Deny:
+    """Return the denial that says that something was not recorded and so did not happen."""
+    return Deny(Reason.RECORD_UNAVAILABLE, "", f"The record of this call was not stored: {error}.")

@@ -9,16 +9,17 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_guard import methods
-from interlock_guard.decide import Deny, Reason, Request
+from interlock_guard.decide import Deny, Reason
 from interlock_guard.events import EVENT_STREAM
 from interlock_guard.exchange import Client, Exchange, Question, to_response
 from interlock_guard.forward import GUARD_INFO, Forward, read_forward, without_meta
-from interlock_guard.gate import Gate, Inbound
+from interlock_guard.gate import UNKNOWN_QUESTIONS, Gate, Inbound
 from interlock_guard.http_checks import SESSION_HEADER, VERSION_HEADER
 from interlock_guard.interests import Interests
 from interlock_guard.jsonrpc import INVALID_PARAMS, INVALID_REQUEST, MessageInvalid, Notification, Response, is_id
 from interlock_guard.jsonrpc import Request as RpcRequest
 from interlock_guard.listing import needs_input, read_questions
+from interlock_guard.outcomes import ABANDONED, ANSWERED, OpenRecord, outcome_of_question
 from interlock_guard.replies import Reply, answer_cancelled, deny, give
 from interlock_guard.sessions import Session, Sessions
 from interlock_guard.upstream import unavailable
@@ -52,7 +53,7 @@ class Handshake:
             return to_response(self._set_level(inbound, session, message))
         if message.method not in methods.HANDSHAKE_REQUESTS:
             denial = Deny(Reason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
-            self._gate.record(Request(inbound.source, message.method), denial)
+            self._gate.refuse(inbound.source, message.method, denial)
             return to_response(deny(message, denial))
         return await self._forward(inbound, session, message)
 
@@ -60,7 +61,7 @@ class Handshake:
         """Take in a notification: a cancellation, or that the client's roots changed."""
         if message.method not in methods.CLIENT_NOTIFICATIONS:
             denial = Deny(Reason.METHOD_NOT_ALLOWED, "", "The guard does not let this notification pass.")
-            self._gate.record(Request(inbound.source, message.method), denial)
+            self._gate.refuse(inbound.source, message.method, denial)
             return web.Response(status=400)
         if message.method == methods.CANCELLED and inbound.session:
             self._cancel(self._sessions.take_up(inbound.source, inbound.session), message.params.get("requestId"))
@@ -132,9 +133,10 @@ class Handshake:
         level = message.params.get("level")
         if level not in methods.LOG_LEVELS:
             raise MessageInvalid(INVALID_PARAMS, f"takes one of {', '.join(methods.LOG_LEVELS)} as level", message.id)
-        decision = self._gate.decide(inbound.source, Forward(message.method, {"level": level}))
-        if isinstance(decision, Deny):
-            return deny(message, decision)
+        record = self._gate.decide(inbound, message, Forward(message.method, {"level": level}))
+        if isinstance(record, Deny):
+            return deny(message, record)
+        record.complete(ANSWERED)
         upstream = self._gate.upstream(inbound.source)
         if session is not None:
             session.log_level = level
@@ -162,14 +164,16 @@ class Handshake:
         if session is None:
             raise MessageInvalid(INVALID_REQUEST, f"needs a session ({SESSION_HEADER})", message.id)
         session.subscriptions.discard(uri)
-        decision = self._gate.decide(client.source, forward)
-        if isinstance(decision, Deny):
-            return to_response(deny(message, decision))
+        record = self._gate.decide(inbound, message, forward)
+        if isinstance(record, Deny):
+            return to_response(deny(message, record))
         upstream = self._gate.upstream(client.source)
         is_stateless = upstream is not None and upstream.hello is not None and upstream.hello.is_stateless
         if forward.method == methods.SUBSCRIBE and not is_stateless:
-            exchange = self._gate.dispatch(inbound, client, message, forward)
+            exchange = self._gate.prepare(inbound, client, message, forward)
+            self._gate.send(exchange, record)
             return await self._gate.relay(exchange, self._settle_subscription)
+        record.complete(ANSWERED)
         if forward.method == methods.SUBSCRIBE:
             session.subscriptions.add(uri)
         self._interests.follow(client.source)
@@ -202,9 +206,26 @@ class Handshake:
     async def _answer_questions(self, exchange: Exchange, result: dict[str, Any]) -> Deny | None:
         """Put a server's questions to the client and repeat the request with the answers; return why not, if so."""
         questions = read_questions(result)
-        denial = self._gate.refuse_questions(exchange, questions)
-        if denial is not None or questions is None:
-            return denial
+        if questions is None:
+            return unavailable(exchange.client.source, UNKNOWN_QUESTIONS)
+        records = self._gate.decide_questions(exchange, questions)
+        if isinstance(records, Deny):
+            return records
+        try:
+            answers = await self._ask(exchange, questions, records)
+        finally:
+            for record in records.values():
+                record.complete(ABANDONED)  # unless it was answered
+        if answers is None:
+            return unavailable(exchange.client.source, "asked for something that the client did not give")
+        state = result.get("requestState")
+        exchange.forward = replace(exchange.forward, input_responses=answers or None, request_state=state)
+        return self._gate.again(exchange)
+
+    async def _ask(
+        self, exchange: Exchange, questions: dict[str, tuple[str, dict[str, Any]]], records: dict[str, OpenRecord]
+    ) -> dict[str, Any] | None:
+        """Ask the client; return its answers, or None once one is none."""
         loop = asyncio.get_running_loop()
         futures: dict[str, asyncio.Future[Response]] = {key: loop.create_future() for key in questions}
         for key, (method, params) in questions.items():
@@ -214,12 +235,11 @@ class Handshake:
         answers = {}
         for key, future in futures.items():
             response = await future
+            records[key].complete(outcome_of_question(response))
             if response.result is None:
-                return unavailable(exchange.client.source, "asked for something that the client did not give")
+                return None
             answers[key] = without_meta(response.result)
-        state = result.get("requestState")
-        exchange.forward = replace(exchange.forward, input_responses=answers or None, request_state=state)
-        return self._gate.again(exchange)
+        return answers
 
     def _cancel(self, session: Session, request_id: Any) -> None:
         """Give up the client's own request; without a session nobody can say whose request an id means."""
@@ -229,6 +249,7 @@ class Handshake:
 
 
 def _give_up(exchange: Exchange, why: str) -> None:
+    exchange.record.complete(ABANDONED)
     exchange.upstream.abandon(exchange.call, why)
     exchange.call.resolve(answer_cancelled())
     exchange.close()

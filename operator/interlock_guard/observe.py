@@ -1,25 +1,36 @@
 """Probes and metrics, on every interface: they say how the guard is, and nothing of what passes it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
 from interlock_guard.decide import check_open
 from interlock_guard.records import Recorder
+from interlock_guard.shipping import Shipping
 from interlock_guard.sources import Sources
 from interlock_guard.state import LiveState
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """The parts of the guard that there is something to say about."""
+
+    live: LiveState
+    sources: Sources
+    recorder: Recorder
+    shipping: Shipping
+
+
 class Observation:
     """Answers the kubelet and Prometheus."""
 
-    def __init__(
-        self, live: LiveState, sources: Sources, recorder: Recorder, *, monotonic: Callable[[], float]
-    ) -> None:
-        self._live, self._sources, self._recorder = live, sources, recorder
+    def __init__(self, observed: Observed, *, monotonic: Callable[[], float]) -> None:
+        self._live, self._sources = observed.live, observed.sources
+        self._recorder, self._shipping = observed.recorder, observed.shipping
         self._monotonic = monotonic
 
     def build_runner(self) -> web.AppRunner:
@@ -77,7 +88,7 @@ class Observation:
             f'interlock_guard_decisions_total{{decision="{verdict}",reason="{reason}",source="{source}"}} {count}'
             for (verdict, reason, source), count in sorted(self._recorder.counts.items())
         ]
-        return lines + self._source_lines()
+        return lines + self._source_lines() + self._record_lines()
 
     def _source_lines(self) -> list[str]:
         upstreams = self._sources.all()
@@ -91,6 +102,24 @@ class Observation:
                 f'interlock_guard_server_generations_total{{source="{one.source}"}} {one.generation}'
                 for one in upstreams
             ),
+        ]
+
+    def _record_lines(self) -> list[str]:
+        figures = (
+            ("unrecorded_total", "counter", "Denials and outcomes without a record.", self._recorder.unrecorded),
+            ("spool_bytes", "gauge", "Records on the guard's own disk.", self._recorder.spool.used),
+            ("spool_held_bytes", "gauge", "Records in memory, since the disk refuses them.", self._recorder.spool.held),
+            ("shipped_total", "counter", "Records that the collector has confirmed.", self._shipping.shipped),
+            ("shipping_stuck", "gauge", "Whether the collector refuses this guard's chain.", self._shipping.stuck),
+        )
+        return [
+            line
+            for name, kind, text, value in figures
+            for line in (
+                f"# HELP interlock_guard_records_{name} {text}",
+                f"# TYPE interlock_guard_records_{name} {kind}",
+                f"interlock_guard_records_{name} {value:d}",
+            )
         ]
 
 

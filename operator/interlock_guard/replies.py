@@ -30,6 +30,7 @@ _ERRORS: Final[dict[Reason, tuple[int, int]]] = {
     Reason.STALE_STATE: (503, REFUSED),
     Reason.AGENT_MISMATCH: (503, REFUSED),
     Reason.SERVER_UNAVAILABLE: (503, REFUSED),
+    Reason.RECORD_UNAVAILABLE: (503, REFUSED),
     Reason.UNKNOWN_SOURCE: (404, REFUSED),
     Reason.METHOD_NOT_ALLOWED: (200, METHOD_NOT_FOUND),
     Reason.BAD_REQUEST: (400, INVALID_REQUEST),
@@ -45,6 +46,7 @@ _STATUS_OF_ERROR: Final = {
     methods.UNSUPPORTED_VERSION: 400,
 }
 """Statuses that the stateless era wants for errors; any other error is an answer like others."""
+_FOR_MODEL: Final = frozenset({Reason.SERVER_UNAVAILABLE, Reason.RECORD_UNAVAILABLE})
 _CANCELLED: Final = -32000
 _OK: Final = 200
 
@@ -80,7 +82,7 @@ def refuse(request_id: Id | None, denial: Deny, code: int | None = None) -> Repl
 
 def deny(request: Request, denial: Deny, *, to_stateless: bool = False) -> Reply:
     """Return the refusal of a request: what policy says of a tool is for the model to read, so it is a tool result."""
-    for_model = denial.reason not in _ERRORS or denial.reason == Reason.SERVER_UNAVAILABLE
+    for_model = denial.reason not in _ERRORS or denial.reason in _FOR_MODEL
     if request.method == methods.TOOLS_CALL and for_model:
         return _result(request, denied_result(denial), to_stateless=to_stateless)
     reply = refuse(request.id, denial)

@@ -7,9 +7,9 @@ from typing import Final
 
 from aiohttp import web
 
-from interlock_guard.decide import Deny, Reason, Request, check_cut, find_source
+from interlock_guard.decide import Deny, Reason, check_cut, find_source
 from interlock_guard.exchange import to_response
-from interlock_guard.gate import Gate, Inbound, Parts
+from interlock_guard.gate import Gate, Inbound, Parts, unrecorded
 from interlock_guard.handshake import Handshake
 from interlock_guard.http_checks import SESSION_HEADER, HttpChecks
 from interlock_guard.interests import Interests
@@ -24,7 +24,7 @@ from interlock_guard.jsonrpc import (
 )
 from interlock_guard.jsonrpc import Request as RpcRequest
 from interlock_guard.records import RecordFailed
-from interlock_guard.replies import refuse
+from interlock_guard.replies import deny, refuse
 from interlock_guard.sessions import Sessions
 from interlock_guard.stateless import Stateless, is_stateless
 
@@ -127,8 +127,9 @@ class Endpoint:
         except ConnectionError:
             return web.Response(status=400)  # nobody is left to read it
         except RecordFailed as error:
-            denial = Deny(Reason.SERVER_UNAVAILABLE, "", f"The guard {error}.")
-            return to_response(refuse(getattr(message, "id", None), denial))
+            if isinstance(message, RpcRequest):
+                return to_response(deny(message, unrecorded(error), to_stateless=is_stateless(message)))
+            return to_response(refuse(getattr(message, "id", None), unrecorded(error)))
 
     def _max_bytes(self, source: str) -> int:
         served = find_source(self._live.bundle, source)
@@ -158,7 +159,7 @@ class Endpoint:
     def _refuse(
         self, inbound: Inbound, message: Message | MessageInvalid, denial: Deny, code: int | None = None
     ) -> web.Response:
-        self._gate.record(Request(inbound.source, getattr(message, "method", "")), denial)
+        self._gate.refuse(inbound.source, getattr(message, "method", ""), denial)
         request_id = None if isinstance(message, Response) else getattr(message, "id", None)
         return to_response(refuse(request_id, denial, code))
 

@@ -11,6 +11,8 @@ MCP_PORT: Final = 7410
 """Port on the loopback interface, for the agent in the same pod."""
 OBSERVE_PORT: Final = 7411
 """Port on every interface, for probes and metrics."""
+SPOOL_BYTES: Final = 64 * 1024 * 1024
+"""Most that the guard keeps of its records on its own disk."""
 
 
 class SettingsInvalid(ValueError):  # noqa: N818 - says the state of the settings
@@ -19,14 +21,16 @@ class SettingsInvalid(ValueError):  # noqa: N818 - says the state of the setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Where the guard is, what it watches and where it listens.
+    """Where the guard is, what it watches, where it listens and where its records go.
 
     `dialable` are addresses of MCP servers that are dialled although no binding allows them: those of tests, whose
     servers are on loopback. The operator never sets it, and takes out what others add to a guard's container.
+    `records_url` is the collector's address; empty where there is none.
     """
 
     agent: str
     namespace: str
+    pod: str
     bundle: str
     api_server: str
     credentials: Path
@@ -36,12 +40,17 @@ class Settings:
     mcp_port: int
     observe_port: int
     lease_seconds: float
+    spool: Path
+    spool_bytes: int
+    records_url: str
+    records_token: Path
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings.
 
-    Only the first four variables are set in a pod; the others have defaults and exist for tests and odd clusters.
+    Only the first four variables and the address of the collector are set in a pod; the others have defaults and exist
+    for tests and odd clusters.
 
     Raises:
         SettingsInvalid: A variable is missing or wrong.
@@ -49,6 +58,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(
         agent=_text(environment, "INTERLOCK_AGENT"),
         namespace=_text(environment, "INTERLOCK_NAMESPACE"),
+        pod=_text(environment, "INTERLOCK_POD"),
         bundle=_text(environment, "INTERLOCK_BUNDLE"),
         api_server=_api_server(environment),
         credentials=Path(environment.get("INTERLOCK_CREDENTIALS", "/var/run/secrets/interlock")),
@@ -58,6 +68,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", MCP_PORT)),
         observe_port=int(_number(environment, "INTERLOCK_OBSERVE_PORT", OBSERVE_PORT)),
         lease_seconds=_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),
+        spool=Path(environment.get("INTERLOCK_SPOOL", "/var/lib/interlock/spool")),
+        spool_bytes=int(_number(environment, "INTERLOCK_SPOOL_BYTES", SPOOL_BYTES, most=1e12)),
+        records_url=_records_url(environment.get("INTERLOCK_RECORDS_URL", "")),
+        records_token=Path(environment.get("INTERLOCK_RECORDS_TOKEN", "/var/run/secrets/interlock-records/token")),
     )
 
 
@@ -68,12 +82,12 @@ def _text(environment: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _number(environment: Mapping[str, str], name: str, default: float) -> float:
+def _number(environment: Mapping[str, str], name: str, default: float, *, most: float = 1e6) -> float:
     try:
         value = float(environment.get(name, default))
     except ValueError:
         raise SettingsInvalid(f"{name} is not a number") from None
-    if not 0 < value < 1e6:  # noqa: PLR2004 - also refuses nan and inf
+    if not 0 < value < most:  # also refuses nan and inf
         raise SettingsInvalid(f"{name} is out of range")
     return value
 
@@ -87,3 +101,9 @@ def _api_server(environment: Mapping[str, str]) -> str:
         return override.rstrip("/")
     host, port = _text(environment, "KUBERNETES_SERVICE_HOST"), _text(environment, "KUBERNETES_SERVICE_PORT")
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+def _records_url(url: str) -> str:
+    if url and not url.startswith(("http://", "https://")):
+        raise SettingsInvalid("INTERLOCK_RECORDS_URL must start with http:// or https://")
+    return url.rstrip("/")

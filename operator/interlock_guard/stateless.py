@@ -15,19 +15,20 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_guard import methods
-from interlock_guard.decide import Allow, Deny, Reason, Request
+from interlock_guard.decide import Deny, Reason
 from interlock_guard.events import EVENT_STREAM, EventStream
 from interlock_guard.exchange import Client, Exchange, Question, to_response
 from interlock_guard.forward import Forward, read_forward, read_listen
-from interlock_guard.gate import Gate, Inbound
+from interlock_guard.gate import UNKNOWN_QUESTIONS, Gate, Inbound
 from interlock_guard.http_checks import METHOD_HEADER, NAME_HEADER, VERSION_HEADER
 from interlock_guard.interests import Interests, Listening
 from interlock_guard.jsonrpc import INVALID_PARAMS, MessageInvalid, Response
 from interlock_guard.jsonrpc import Request as RpcRequest
 from interlock_guard.listing import for_stateless, input_required, needs_input, read_questions
+from interlock_guard.outcomes import ANSWERED, INPUT_REQUIRED
 from interlock_guard.replies import Reply, deny, give, refuse_version
 from interlock_guard.sessions import NO_ANSWER
-from interlock_guard.upstream import Interrupted
+from interlock_guard.upstream import Interrupted, unavailable
 
 HOLD_SECONDS: Final = 120.0
 """How long a request that a server's question has interrupted is held for its repetition."""
@@ -72,13 +73,13 @@ class Stateless:
         _check_headers(inbound.http, message, version)
         if version not in methods.STATELESS_VERSIONS:
             denial = Deny(Reason.BAD_REQUEST, "", "The message is of a protocol version that is not spoken.")
-            self._gate.record(Request(inbound.source, message.method), denial)
+            self._gate.refuse(inbound.source, message.method, denial)
             return to_response(refuse_version(message.id, version))
         if not isinstance(capabilities, dict):
             raise MessageInvalid(INVALID_PARAMS, f"lacks _meta[{methods.CLIENT_CAPABILITIES_META!r}]", message.id)
         if message.method not in methods.STATELESS_REQUESTS:
             denial = Deny(Reason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
-            self._gate.record(Request(inbound.source, message.method), denial)
+            self._gate.refuse(inbound.source, message.method, denial)
             return to_response(deny(message, denial, to_stateless=True))
         level = meta.get(methods.LOG_LEVEL_META)
         if level is not None and level not in methods.LOG_LEVELS:
@@ -110,7 +111,7 @@ class Stateless:
             for key, kind in _SERVER_KINDS.items()
             if key in wanted and offered.get(kind, {}).get("listChanged")
         }
-        uris = [uri for uri in wanted["resourceSubscriptions"] if self._may_subscribe(inbound.source, uri)]
+        uris = [uri for uri in wanted["resourceSubscriptions"] if self._may_subscribe(inbound, message, uri)]
         if uris:
             honoured["resourceSubscriptions"] = uris
         listening = Listening(inbound.source, message.id, honoured, EventStream())
@@ -121,9 +122,12 @@ class Stateless:
         finally:
             self._interests.remove(listening)
 
-    def _may_subscribe(self, source: str, uri: str) -> bool:
-        forward = Forward(methods.SUBSCRIBE, {"uri": uri}, uri=uri)
-        return isinstance(self._gate.decide(source, forward), Allow)
+    def _may_subscribe(self, inbound: Inbound, message: RpcRequest, uri: str) -> bool:
+        record = self._gate.decide(inbound, message, Forward(methods.SUBSCRIBE, {"uri": uri}, uri=uri))
+        if isinstance(record, Deny):
+            return False
+        record.complete(ANSWERED)
+        return True
 
     async def _forward(self, inbound: Inbound, client: Client, message: RpcRequest) -> web.StreamResponse:
         forward = read_forward(message, is_stateless=True)
@@ -146,9 +150,13 @@ class Stateless:
             return self._hold(exchange)
         if isinstance(outcome, Response) and outcome.result is not None and needs_input(outcome.result):
             questions = read_questions(outcome.result)
-            denial = self._gate.refuse_questions(exchange, questions)
-            if denial is not None or questions is None:
-                return self._gate.reply(exchange, denial or outcome)
+            if questions is None:
+                return self._gate.reply(exchange, unavailable(exchange.client.source, UNKNOWN_QUESTIONS))
+            records = self._gate.decide_questions(exchange, questions)
+            if isinstance(records, Deny):
+                return self._gate.reply(exchange, records)
+            for record in records.values():
+                record.complete(INPUT_REQUIRED)
             return self._gate.give(exchange, _ask(questions, outcome.result.get("requestState")))
         return self._gate.reply(exchange, outcome)
 
@@ -188,15 +196,14 @@ class Stateless:
             raise MessageInvalid(
                 INVALID_PARAMS, "has a requestState that is unknown, was used, or is of another", message.id
             )
+        record = self._gate.decide(inbound, message, forward)
+        if isinstance(record, Deny):
+            self._drop(state, "the request is not allowed any more")
+            return to_response(deny(message, record, to_stateless=True))
         del self._held[state]
         held.expiry.cancel()
-        decision = self._gate.decide(inbound.source, forward)
-        if isinstance(decision, Deny):
-            self._held[state] = held
-            self._drop(state, "the request is not allowed any more")
-            return to_response(deny(message, decision, to_stateless=True))
         exchange = self._gate.prepare(inbound, client, message, forward)
-        self._gate.take_over(held.exchange, exchange)
+        self._gate.take_over(held.exchange, exchange, record)
         for key, question in held.questions.items():
             result = (forward.input_responses or {}).get(key)
             question.answered(Response(None, result, None if result is not None else NO_ANSWER))

@@ -1,3 +1,4 @@
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ import yaml
 
 from interlock.cluster.kinds import CHILDREN
 from interlock.deployment.rbac import build_guard_role
+from interlock_records.access import GROUP, RESOURCE, VERB
 from tests.requirements import requirement
 from tests.support.builders import a_placement
 
@@ -78,6 +80,23 @@ def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
     assert allows(OPERATOR, "interlock.dev", "agentpolicies/status", "patch")
     assert allows(OPERATOR, "interlock.dev", "agents", "reconcile")
     assert allows(OPERATOR, "events.k8s.io", "events", "create")
+
+
+def test_the_collector_may_ask_who_somebody_is_and_what_he_may_and_nothing_else() -> None:
+    asked = {(group, resource, verb) for rule in ROLES["interlock-records"] for group, resource, verb in triples(rule)}
+
+    assert asked == {
+        ("authentication.k8s.io", "tokenreviews", "create"),
+        ("authorization.k8s.io", "subjectaccessreviews", "create"),
+    }
+
+
+def test_the_auditors_role_gives_what_the_collector_asks_for() -> None:
+    assert {triple for rule in ROLES["interlock-auditor"] for triple in triples(rule)} == {(GROUP, RESOURCE, VERB)}
+
+
+def triples(rule: Rule) -> Iterator[tuple[str, str, str]]:
+    return itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"])
 
 
 def test_the_operator_may_create_no_pod_by_itself() -> None:

@@ -103,6 +103,10 @@ def row(**edits: Any) -> dict[str, Any]:
     return edited(POLICY, spec__dataAccess=[{"agents": ["a"], "source": "crm", **edits}])
 
 
+def records(**edits: Any) -> dict[str, Any]:
+    return edited(POLICY, spec__records=edits)
+
+
 PERSONS = [
     "ada@example.com",
     "Ada.Lovelace@Example.COM",
@@ -338,6 +342,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (row(source="*"), f'"*" {NO_NAME}'),
     (row(write=["*"]), f'"*" {NO_RESOURCE}'),
     (row(delete=["*"]), f'"*" {NO_RESOURCE}'),
+    (records(redact=["/email"]), "spec.records.redact names what to leave out of the arguments"),
+    (records(arguments="Digest", redact=["/email"]), "write arguments: Redacted, or leave redact out"),
+    (records(arguments="Redacted", redact=["email"]), f'"email" {NO_POINTER}'),
+    (records(arguments="Redacted", redact=[f"/{i}" for i in range(33)]), "must have at most 32 items"),
+    (records(arguments="Full"), 'supported values: "Digest", "Redacted"'),
     (row(read=["con tacts"]), f'"con tacts" {NO_RESOURCE}'),
     (row(read=["r" * 64]), "Too long: may not be more than 63 bytes"),
     (row(read=[f"r{i}" for i in range(65)]), "must have at most 64 items"),
@@ -631,6 +640,9 @@ GOOD = [
     agent(spec__template__env=[{"name": "_LOG", "value": ""}, {"name": "MY_INTERLOCK_X", "value": "1"}]),
     agent(spec__template__resources={"requests": {"cpu": 1, "memory": "128Mi"}, "limits": {"cpu": "1500m"}}),
     edited(POLICY, metadata__name="p2", spec__dataAccess=[]),
+    records(arguments="Redacted", redact=["/customer/email", "/a~1b"]),
+    records(arguments="Redacted"),
+    records(),
     edited(POLICY, metadata__name="p2", spec={}),
     edited(POLICY, metadata__name="p2", spec__rollout={"minStaging": "0s", "requireLimitedScope": False}),
     edited(

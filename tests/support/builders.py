@@ -181,6 +181,10 @@ class PolicyBuilder(_Builder):
         """Empty its matrix."""
         return self._with("spec", dataAccess=None)
 
+    def recording(self, arguments: str, *redact: str) -> Self:
+        """Say what records hold of arguments."""
+        return self._with("spec", records={"arguments": arguments, "redact": list(redact)})
+
     def demanding(self, **minimums: Any) -> Self:
         """Set its minimums, by their names in YAML; what is not named is at its default."""
         return self._with("spec", rollout=minimums)

@@ -54,6 +54,12 @@ IMAGES = (
         "images/guard/Dockerfile",
         ("requirements/guard.txt", "operator/interlock_guard"),
     ),
+    Image(
+        "interlock/records:dev",
+        ".",
+        "images/records/Dockerfile",
+        ("requirements/records.txt", "operator/interlock_guard", "operator/interlock_records"),
+    ),
     Image("interlock/example-crm:dev", "examples/crm-server", "Dockerfile", (".",)),
     Image("interlock/example-agent:dev", "examples/agent", "Dockerfile", (".",)),
     Image("interlock/example-everything:dev", "examples/everything-server", "Dockerfile", (".",)),

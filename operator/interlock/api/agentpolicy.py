@@ -13,10 +13,11 @@ from interlock.api.sentences import (
     LABEL_KEY,
     LABEL_VALUE,
     LABELS_INVALID,
+    REDACT_WITHOUT_ARGUMENTS,
     SELECTOR_EMPTY,
     plain,
 )
-from interlock.api.text import AgentName, Duration, LabelValue, Name, ReadableResource, Resource
+from interlock.api.text import AgentName, Duration, LabelValue, Name, Pointer, ReadableResource, Resource
 
 
 class AgentSelector(ApiModel):
@@ -88,6 +89,27 @@ class RolloutMinimums(ApiModel):
     """Whether production must start with a scoped stage."""
 
 
+class RecordPolicy(ApiModel):
+    """What the records of calls hold of their arguments."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(
+            Rule(
+                rule="!has(self.redact) || self.redact.size() == 0"
+                " || (has(self.arguments) && self.arguments == 'Redacted')",
+                message=REDACT_WITHOUT_ARGUMENTS,
+                field_path=".redact",
+            ),
+        ),
+    )
+
+    arguments: Literal["Digest", "Redacted"] = "Digest"
+    """Digest records the SHA-256 of the arguments alone; Redacted also the arguments, without what redact names."""
+
+    redact: tuple[Pointer, ...] = Field(default=(), max_length=32)
+    """Where in the arguments stands what records must not hold; what a pointer cannot follow is left out whole."""
+
+
 class AgentPolicySpec(ApiModel):
     """What is demanded."""
 
@@ -96,6 +118,9 @@ class AgentPolicySpec(ApiModel):
 
     rollout: RolloutMinimums = RolloutMinimums()
     """No agent may go faster into production."""
+
+    records: RecordPolicy = RecordPolicy()
+    """What the records of calls hold of their arguments."""
 
 
 class AgentPolicy(ApiModel):

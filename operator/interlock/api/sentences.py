@@ -52,6 +52,10 @@ SCOPE_NARROWER = (
     "a rollout only widens, keep all values of the earlier stage or swap the stages"
 )
 
+REDACT_WITHOUT_ARGUMENTS = (
+    "spec.records.redact names what to leave out of the arguments, but arguments are recorded by their digest alone: "
+    "write arguments: Redacted, or leave redact out"
+)
 MINIMUM_STAGING = (
     "spec.rollout.stages: {actual} in staging, but AgentPolicy {policy} demands {demanded} before production: "
     "raise minDuration of the staging stages"

@@ -10,17 +10,22 @@ from interlock.cluster.children import ChildStore
 from interlock.cluster.client import Json
 from interlock.cluster.primaries import Key, Primaries, parse_agent
 from interlock.reconcile.world import Unreadable, World
+from interlock.settings import Settings
 
 
 class Reader:
     """Builds snapshots."""
 
     def __init__(
-        self, primaries: Primaries, children: ChildStore, guard_image: str, kill_seen: Callable[[Key], str | None]
+        self,
+        primaries: Primaries,
+        children: ChildStore,
+        settings: Settings,
+        kill_seen: Callable[[Key], str | None],
     ) -> None:
         self._primaries = primaries
         self._children = children
-        self._guard_image = guard_image
+        self._settings = settings
         self._kill_seen = kill_seen
 
     def world_of(self, key: Key) -> World | None:
@@ -39,7 +44,8 @@ class Reader:
             policy=None if isinstance(policy, Unreadable) else policy,
             bindings=tuple(binding for binding in bindings if isinstance(binding, MCPBinding)),
             children=self._children.of(key, agent.metadata.uid),
-            guard_image=self._guard_image,
+            guard_image=self._settings.guard_image,
+            records_url=self._settings.records_url,
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
             kill_seen=self._kill_seen(key),
         )

@@ -18,6 +18,7 @@ from interlock_guard.bundle import (
     Layer,
     Limits,
     Prompt,
+    RecordPolicy,
     Resource,
     ResourceScope,
     ScopeLimit,
@@ -39,6 +40,7 @@ def compile_bundle(placement: Placement) -> Bundle:
         environment=placement.stage.environment,
         scope=tuple(ScopeLimit(limit.dimension, limit.values) for limit in placement.scope),
         sources=tuple(_source(placement, bound) for bound in placement.sources),
+        records=RecordPolicy(placement.policy.spec.records.arguments, placement.policy.spec.records.redact),
     )
 
 

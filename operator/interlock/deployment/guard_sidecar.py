@@ -14,6 +14,12 @@ PIPES_PATH = "/run/interlock/pipes"
 TOKEN_VOLUME = "guard-token"  # noqa: S105 - a volume's name
 TOKEN_PATH = "/var/run/secrets/interlock"  # noqa: S105 - a path
 TOKEN_SECONDS = 3600
+SPOOL_VOLUME = "spool"
+SPOOL_PATH = "/var/lib/interlock/spool"
+SPOOL_SIZE = "128Mi"  # the guard keeps to 64 MiB by itself; beyond the volume's size the kubelet would end the pod
+RECORDS_TOKEN_VOLUME = "records-token"  # noqa: S105 - a volume's name
+RECORDS_TOKEN_PATH = "/var/run/secrets/interlock-records"  # noqa: S105 - a path
+RECORDS_AUDIENCE = "interlock-records"
 
 
 def build_guard(placement: Placement) -> dict[str, Any]:
@@ -26,7 +32,9 @@ def build_guard(placement: Placement) -> dict[str, Any]:
         "env": [
             {"name": "INTERLOCK_AGENT", "value": placement.agent.metadata.name},
             {"name": "INTERLOCK_NAMESPACE", "value": placement.agent.metadata.namespace},
+            {"name": "INTERLOCK_POD", "valueFrom": {"fieldRef": _field("metadata.name")}},
             {"name": "INTERLOCK_BUNDLE", "value": name_of(placement)},
+            *([{"name": "INTERLOCK_RECORDS_URL", "value": placement.records_url}] if placement.records_url else []),
         ],
         "ports": [{"name": "observe", "containerPort": OBSERVE_PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/startupz", period=1, failures=60),
@@ -41,23 +49,37 @@ def build_guard(placement: Placement) -> dict[str, Any]:
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True},
             *build_secrets_mount(placement),
+            {"name": SPOOL_VOLUME, "mountPath": SPOOL_PATH},
+            *_records_token_mount(placement),
         ],
     }
 
 
-def build_guard_volumes() -> list[dict[str, Any]]:
-    """Return the volumes that only guard and MCP servers mount: pipes, and the guard's own API token.
+def _records_token_mount(placement: Placement) -> list[dict[str, Any]]:
+    mount = {"name": RECORDS_TOKEN_VOLUME, "mountPath": RECORDS_TOKEN_PATH, "readOnly": True}
+    return [mount] if placement.records_url else []
 
-    The token keeps the API server's default audience: one for another audience is answered with 401.
+
+def build_guard_volumes(placement: Placement) -> list[dict[str, Any]]:
+    """Return the volumes that only guard and MCP servers mount: pipes, and what is the guard's alone.
+
+    That is its spool of records and its tokens. The one for the API server keeps the default audience: one for another
+    audience is answered with 401. The one for the collector is good nowhere else.
     """
     token = {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}}
+    records_token = {"serviceAccountToken": {**token["serviceAccountToken"], "audience": RECORDS_AUDIENCE}}
     authority = {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
-    field = {"apiVersion": "v1", "fieldPath": "metadata.namespace"}
-    namespace = {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": field}]}}
+    namespace = {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": _field("metadata.namespace")}]}}
     return [
         {"name": PIPES_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
         {"name": TOKEN_VOLUME, "projected": {"sources": [token, authority, namespace]}},
+        {"name": SPOOL_VOLUME, "emptyDir": {"sizeLimit": SPOOL_SIZE}},
+        *([{"name": RECORDS_TOKEN_VOLUME, "projected": {"sources": [records_token]}}] if placement.records_url else []),
     ]
+
+
+def _field(path: str) -> dict[str, str]:
+    return {"apiVersion": "v1", "fieldPath": path}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:

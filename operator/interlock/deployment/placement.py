@@ -28,6 +28,7 @@ class Placement:
         sources: The agent's sources with their bindings, in the spec's order.
         replicas: How many pods it wants now: 0 while killed.
         guard_image: The guard's image.
+        records_url: Where the guard brings its records; empty, it keeps them.
     """
 
     agent: Agent
@@ -37,6 +38,7 @@ class Placement:
     sources: tuple[BoundSource, ...]
     replicas: int
     guard_image: str
+    records_url: str = ""
 
     @property
     def scope(self) -> tuple[ScopeDimension, ...]:

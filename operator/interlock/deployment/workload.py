@@ -55,7 +55,7 @@ def _pod(placement: Placement) -> dict[str, Any]:
         "initContainers": [build_guard(placement), *build_servers(placement)],
         "containers": [build_agent(placement)],
         "volumes": [
-            *build_guard_volumes(),
+            *build_guard_volumes(placement),
             *build_secrets_volume(placement),
             *build_server_volumes(placement),
             build_config_volume(placement),

@@ -50,5 +50,6 @@ def _plan(world: World, progress: Progress, *, is_killed: bool) -> Plan:
         sources=bound_sources(agent, world.bindings, facts.stage.environment),
         replicas=0 if is_killed else agent.spec.replicas,
         guard_image=world.guard_image,
+        records_url=world.records_url,
     )
     return plan_children(desired_children(placement), world.children)

@@ -21,6 +21,7 @@ class World:
         children: Its children as they are.
         guard_image: The image of the guards.
         unreadable: Objects that matter here and cannot be read, each with why.
+        records_url: Where guards bring their records; empty, they keep them.
         kill_seen: The switch's value where the kill path has seen it engaged, whatever the Agent above says still.
     """
 
@@ -29,6 +30,7 @@ class World:
     bindings: tuple[MCPBinding, ...]
     children: Mapping[ChildKey, LiveChild]
     guard_image: str
+    records_url: str = ""
     unreadable: tuple["Unreadable", ...] = field(default=())
     kill_seen: str | None = None
 

@@ -69,7 +69,7 @@ class Runtime:
         await informer.synced()
         edge = Edge(
             primaries=self.primaries,
-            reader=Reader(self.primaries, store, self.settings.guard_image, self._killwatch.seen),
+            reader=Reader(self.primaries, store, self.settings, self._killwatch.seen),
             applier=Applier(client, store),
             reporter=Reporter(client, socket.gethostname()),
             clock=utc_now,

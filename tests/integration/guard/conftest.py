@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.integration.guard.collecting import Collector, Reviews
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer, a_bundle
 from tests.support.ports import free_port
@@ -60,6 +61,18 @@ async def bench(api: FakeApiServer, guard: Guard, tmp_path: Path) -> AsyncIterat
     async with aiohttp.ClientSession() as session:
         yield Bench(api, guard, server, Client(session, guard.url), executed)
     await server.kill()
+
+
+@pytest.fixture
+async def collector(tmp_path: Path) -> AsyncIterator[Collector]:
+    """A collector on SQLite, running."""
+    reviews = Reviews()
+    await reviews.start()
+    process = Collector(reviews, tmp_path / "collector")
+    await process.start()
+    yield process
+    await process.stop()
+    await reviews.stop()
 
 
 @pytest.fixture(scope="session")

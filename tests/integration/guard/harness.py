@@ -18,7 +18,6 @@ from interlock_guard.bundle import (
     Bundle,
     Grant,
     Limits,
-    ScopeLimit,
     Source,
     Tool,
     ToolScope,
@@ -30,6 +29,7 @@ from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UI
 from tests.support.ports import free_port
 
 SOURCE = "crm"
+POD = "support-triage-0123456789-abcde"
 SCRIPTED = Path(__file__).parent / "programs" / "scripted_server.py"
 WAIT_SECONDS = 20.0
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
@@ -52,20 +52,24 @@ def a_bundle(
     tools: Sequence[str],
     *,
     read_only: Sequence[str] = (),
-    scope: Sequence[ScopeLimit] = (),
+    writable: Sequence[str] = (),
     uid: str = UID,
     limits: Limits | None = None,
 ) -> str:
-    """Return a bundle in which the tools are mapped and granted; those in `read_only` are writes without a grant."""
+    """Return a bundle in which the tools are mapped and granted.
+
+    Those in `read_only` are deletes without a grant, those in `writable` are writes with one.
+    """
     mapped = [Tool(name, "read", "contacts", (ToolScope("region", "/region", unscoped=False),)) for name in tools]
     mapped += [Tool(name, "delete", "contacts", ()) for name in read_only]
+    mapped += [Tool(name, "write", "contacts", ()) for name in writable]
     grants = (
         Grant("Binding", "mcpbinding/crm-sandbox", ("*",), ("contacts",), ()),
-        Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts",), (), ()),
+        Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts",), ("contacts",), ()),
     )
     source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or Limits())
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
-    return dump_bundle(Bundle(2, identity, "0123456789", "staging", "staging", tuple(scope), (source,)))
+    return dump_bundle(Bundle(2, identity, "0123456789", "staging", "staging", (), (source,)))
 
 
 def a_bundle_over_http(tools: Sequence[str], target: HttpTarget) -> str:
@@ -120,6 +124,7 @@ class Guard:
     observe_port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
     may_dial_loopback: bool = True
+    more: dict[str, str] = field(default_factory=dict)
 
     @property
     def secrets(self) -> Path:
@@ -131,6 +136,10 @@ class Guard:
     @property
     def pipes(self) -> Path:
         return self.folder / "pipes"
+
+    @property
+    def spool(self) -> Path:
+        return self.folder / "spool"
 
     @property
     def token(self) -> Path:
@@ -149,6 +158,7 @@ class Guard:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "INTERLOCK_AGENT": AGENT,
             "INTERLOCK_NAMESPACE": NAMESPACE,
+            "INTERLOCK_POD": POD,
             "INTERLOCK_BUNDLE": BUNDLE,
             "INTERLOCK_API_SERVER": self.api.url,
             "INTERLOCK_CREDENTIALS": str(self.token.parent),
@@ -158,6 +168,8 @@ class Guard:
             "INTERLOCK_MCP_PORT": str(self.port),
             "INTERLOCK_OBSERVE_PORT": str(self.observe_port),
             "INTERLOCK_LEASE_SECONDS": str(self.lease_seconds),
+            "INTERLOCK_SPOOL": str(self.spool),
+            **self.more,
         }
         with (self.folder / "records").open("ab") as records, (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
@@ -202,8 +214,13 @@ class Guard:
 
         await until(gone, "the source is not ready any more")
 
-    def records(self) -> list[dict[str, Any]]:
+    def lines(self) -> list[dict[str, Any]]:
+        """Every line of the chain that came on standard output."""
         return [json.loads(line) for line in (self.folder / "records").read_text().splitlines()]
+
+    def records(self) -> list[dict[str, Any]]:
+        """The decisions among them."""
+        return [line for line in self.lines() if line["kind"] == "decision"]
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -270,6 +287,15 @@ class Bench:
     server: StdioServer
     client: Client
     executed_file: Path
+
+    async def restart(self) -> None:
+        """Start guard and server again, whatever has ended them."""
+        await self.guard.stop()
+        await self.server.kill()
+        await self.guard.start()
+        await self.guard.started()
+        await self.server.start()
+        await self.guard.source_ready()
 
     def executed(self) -> list[dict[str, Any]]:
         """Every call that any server has executed, in order, and every cancellation that one was told of."""

@@ -2,12 +2,13 @@
 
 import asyncio
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from interlock_guard.bundle import Limits, ScopeLimit
+from interlock_guard.bundle import Limits, ScopeLimit, dump_bundle, parse_bundle
 from tests.integration.guard.harness import Answer, Bench, a_bundle, until
 from tests.requirements import requirement
 
@@ -260,7 +261,7 @@ async def test_progress_comes_under_the_clients_token_and_then_the_result(bench:
 @requirement("guard.scope")
 async def test_the_scope_of_a_stage_is_kept_by_every_call(bench: Bench) -> None:
     limit = ScopeLimit("region", ("eu-west",))
-    bench.api.set_bundle(a_bundle(["echo"], scope=[limit]))
+    bench.api.set_bundle(dump_bundle(replace(parse_bundle(a_bundle(["echo"])), scope=(limit,))))
 
     async def has_limit() -> bool:
         return (await bench.client.call("echo")).reason == "ScopeMissing"

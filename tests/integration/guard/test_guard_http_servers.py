@@ -159,7 +159,9 @@ async def test_no_credential_of_the_server_is_found_where_the_agent_or_a_log_cou
         found = await bench.client.call("bad")
         assert (found.reason == "ServerUnavailable") == (answer is not header), answer.__name__
         seen.append(json.dumps([found.status, found.body, found.headers]))
-    seen += [(bench.guard.folder / "records").read_text(), await bench.guard.metrics()]
+    stored = [path.read_text() for path in bench.guard.spool.iterdir()]
+    assert "tools/call" in "".join(stored)
+    seen += [*stored, (bench.guard.folder / "records").read_text(), await bench.guard.metrics()]
     assert CANARY not in "".join(seen)
     assert CANARY not in bench.guard.log()
 

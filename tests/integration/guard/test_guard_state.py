@@ -269,8 +269,8 @@ async def test_a_record_that_cannot_be_written_stops_the_call(bench: Bench) -> N
     await bench.server.start()
     await bench.guard.source_ready()
     answer = await bench.client.call("echo")
-    assert answer.status == 503
-    assert "cannot write a record" in answer.body["error"]["message"]
+    assert answer.reason == "RecordUnavailable"
+    assert "cannot write a record" in answer.text
     assert bench.executed() == []
 
 

@@ -6,6 +6,7 @@ from interlock_guard.bundle import (
     Grant,
     Limits,
     Prompt,
+    RecordPolicy,
     Resource,
     ResourceScope,
     ScopeLimit,
@@ -184,3 +185,10 @@ def test_equal_placements_give_equal_text() -> None:
 
     assert one == two
     assert json.loads(one)["schemaVersion"] == 2
+
+
+def test_what_records_hold_of_arguments_is_the_policys_word() -> None:
+    policy = a_policy().recording("Redacted", "/customer/email")
+
+    assert compile_bundle(a_placement()).records == RecordPolicy("Digest", ())
+    assert compile_bundle(a_placement(policy=policy)).records == RecordPolicy("Redacted", ("/customer/email",))

@@ -1,12 +1,16 @@
 import json
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
+
+from kubernetes.utils.quantity import parse_quantity
 
 from interlock.api.meta import AGENT_LABEL
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock.deployment.workload import build_deployment
 from interlock_guard.addresses import refuse_address
+from interlock_guard.settings import SPOOL_BYTES, read_settings
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
 
@@ -14,6 +18,15 @@ SECRET = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "crm-secret",
 CRM = a_binding().with_server(env=[*SECRET, {"name": "MODE", "value": "sandbox"}], args=["--fast"])
 MAIL = a_binding("mail").serving("mail", "development")
 POLICY = a_policy().giving("triage", "mail", read=["inbox"])
+
+GUARD_ENVIRONMENT = {
+    "INTERLOCK_AGENT": "triage",
+    "INTERLOCK_NAMESPACE": "agents",
+    "INTERLOCK_POD": "triage-0123456789-abcde",
+    "INTERLOCK_BUNDLE": "triage-0123456789",
+    "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+    "KUBERNETES_SERVICE_PORT": "443",
+}
 
 
 def a_full_placement() -> Placement:
@@ -192,13 +205,50 @@ def test_a_pod_ends_within_the_grace_period_that_a_kill_counts_on() -> None:
 def test_the_guard_knows_its_agent_and_its_bundle() -> None:
     placement = a_placement()
     bundle = next(child for child in desired_children(placement) if "bundle.json" in child.get("data", {}))
-    variables = {one["name"]: one["value"] for one in containers_of(placement)["guard"]["env"]}
+    variables = {one["name"]: one.get("value") for one in containers_of(placement)["guard"]["env"]}
 
     assert variables == {
         "INTERLOCK_AGENT": "triage",
         "INTERLOCK_NAMESPACE": "agents",
+        "INTERLOCK_POD": None,
         "INTERLOCK_BUNDLE": bundle["metadata"]["name"],
     }
+
+
+def test_the_guard_learns_its_pods_name_from_the_kubelet() -> None:
+    pod = next(one for one in containers_of(a_placement())["guard"]["env"] if one["name"] == "INTERLOCK_POD")
+
+    assert pod["valueFrom"] == {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}
+
+
+def test_the_spool_is_the_guards_alone_and_larger_than_the_guard_lets_it_grow() -> None:
+    placement = a_full_placement()
+    spool = next(one for one in pod_of(placement)["volumes"] if one["name"] == "spool")
+
+    assert [name for name, one in containers_of(placement).items() if "spool" in mounts(one)] == ["guard"]
+    assert mounts(containers_of(placement)["guard"])["spool"] == str(read_settings(GUARD_ENVIRONMENT).spool)
+    assert parse_quantity(spool["emptyDir"]["sizeLimit"]) > SPOOL_BYTES
+
+
+def test_with_a_collector_the_guard_has_its_address_and_a_token_that_is_good_for_nothing_else() -> None:
+    placement = replace(a_full_placement(), records_url="http://interlock-records.interlock-system:7420")
+    guard, pod = containers_of(placement)["guard"], pod_of(placement)
+    token = next(one for one in pod["volumes"] if one["name"] == "records-token")["projected"]["sources"]
+
+    assert {"name": "INTERLOCK_RECORDS_URL", "value": placement.records_url} in guard["env"]
+    assert token == [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600, "audience": "interlock-records"}}
+    ]
+    assert [name for name, one in containers_of(placement).items() if "records-token" in mounts(one)] == ["guard"]
+    settings = read_settings(GUARD_ENVIRONMENT)
+    assert mounts(guard)["records-token"] == str(settings.records_token.parent)
+
+
+def test_without_a_collector_there_is_no_token_for_it() -> None:
+    placement = a_full_placement()
+
+    assert placement.records_url == ""
+    assert "interlock-records" not in json.dumps(pod_of(placement))
 
 
 @requirement("deployment.guard-role")

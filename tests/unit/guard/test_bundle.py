@@ -12,6 +12,7 @@ from interlock_guard.bundle import (
     Grant,
     Limits,
     Prompt,
+    RecordPolicy,
     Resource,
     ResourceScope,
     ScopeLimit,
@@ -73,6 +74,7 @@ WIRE: dict[str, Any] = {
             ],
         }
     ],
+    "records": {"arguments": "Redacted", "redact": ["/customer/email"]},
 }
 
 PARSED = Bundle(
@@ -125,6 +127,7 @@ PARSED = Bundle(
             limits=Limits(request_bytes=1024, result_bytes=2048, in_flight=1),
         ),
     ),
+    records=RecordPolicy("Redacted", ("/customer/email",)),
 )
 
 
@@ -220,6 +223,11 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w["sources"][0]["limits"].update(resultBytes=1023), "sources[0].limits.resultBytes"),
     (lambda w: w["sources"][0]["limits"].update(inFlight=0), "sources[0].limits.inFlight"),
     (lambda w: w["sources"][0]["limits"].pop("inFlight"), "sources[0].limits.inFlight: is missing"),
+    (lambda w: w.pop("records"), "records: is missing"),
+    (lambda w: w["records"].update(arguments="Full"), "records.arguments: must be one of Digest, Redacted"),
+    (lambda w: w["records"].update(arguments="Digest"), "records.redact: a digest alone has nothing to redact"),
+    (lambda w: w["records"].update(redact=["email"]), "records.redact[0]: must be a JSON pointer"),
+    (lambda w: w["records"].update(keep=1), "records.keep: is unknown"),
 ]
 
 

@@ -47,6 +47,7 @@ def wire(**source: Any) -> dict[str, Any]:
         "revision": "r",
         "stage": "s",
         "environment": "staging",
+        "records": {"arguments": "Digest", "redact": []},
         "scope": [],
         "sources": [
             {

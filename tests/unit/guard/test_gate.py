@@ -13,13 +13,16 @@ from interlock_guard import gate as gate_module
 from interlock_guard import stateless as stateless_module
 from interlock_guard.broker import Broker
 from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Limits, Resource, Source, Tool, dump_bundle
+from interlock_guard.chain import GuardId, Line, open_line
 from interlock_guard.decide import Deny, Reason
 from interlock_guard.gate import Parts
 from interlock_guard.interests import Interests
 from interlock_guard.jsonrpc import Notification, Request, Response
-from interlock_guard.records import Recorder
+from interlock_guard.records import Recorder, Writer
 from interlock_guard.server import Endpoint
 from interlock_guard.sessions import Session, Sessions
+from interlock_guard.spool import Limits as SpoolLimits
+from interlock_guard.spool import Position, Spool
 from interlock_guard.state import LiveState
 from interlock_guard.upstream import Call, Hello, OnEvent
 from tests.support.ports import free_port
@@ -81,6 +84,7 @@ class Rig:
     upstream: FakeUpstream
     broker: Broker
     sessions: Sessions
+    spool: Spool
     http: ClientSession
     url: str
 
@@ -90,6 +94,11 @@ class Rig:
         async with self.http.post(self.url, data=json.dumps(message), headers={**accept, **(headers or {})}) as got:
             raw = await got.read()
             return got.status, json.loads(raw) if got.content_type == "application/json" else raw
+
+    def chain(self, kind: str) -> list[Line]:
+        """Return the lines of a kind that were recorded."""
+        lines = [open_line(line) for line in self.spool.read(Position(), 2**24)[0].splitlines()]
+        return [line for line in lines if line.kind == kind]
 
     async def call(self) -> Call:
         """Wait until the upstream has been asked; return the newest call."""
@@ -115,7 +124,9 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     source = Source("crm", "crm", "stdio", (Tool("echo", "read", "x"),), grants, READABLE, (), ("Roots",))
     bundle = Bundle(2, AgentIdentity("a", "n", "u-1"), "r", "dev", "dev", (), (source,))
     with (tmp_path / "records").open("wb") as records:
-        recorder = Recorder("a", "n", lambda: datetime(2026, 1, 1, tzinfo=UTC), records.fileno())
+        spool = Spool(tmp_path / "spool", SpoolLimits(), keeps=True)
+        writer = Writer("a", GuardId("n", "a-0", "0" * 16))
+        recorder = Recorder(writer, spool, lambda: datetime(2026, 1, 1, tzinfo=UTC), records.fileno())
         sessions = Sessions()
         interests = Interests(sessions)
         broker = Broker(live, recorder, interests, lambda: 0.0)
@@ -142,8 +153,9 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         live.hear("agent", 0.0)
         live.hear("bundle", 0.0)
         async with ClientSession() as http:
-            yield Rig(live, upstream, broker, sessions, http, f"http://127.0.0.1:{port}/mcp/crm")
+            yield Rig(live, upstream, broker, sessions, spool, http, f"http://127.0.0.1:{port}/mcp/crm")
         await endpoint.runner.cleanup()
+        spool.close()
 
 
 async def test_an_answer_is_passed_on_under_the_clients_id(rig: Rig) -> None:

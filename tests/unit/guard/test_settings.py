@@ -5,6 +5,7 @@ from interlock_guard.settings import SettingsInvalid, read_settings
 POD = {
     "INTERLOCK_AGENT": "a",
     "INTERLOCK_NAMESPACE": "agents",
+    "INTERLOCK_POD": "a-0123456789-x",
     "INTERLOCK_BUNDLE": "a-0123456789",
     "KUBERNETES_SERVICE_HOST": "10.96.0.1",
     "KUBERNETES_SERVICE_PORT": "443",

@@ -17,6 +17,7 @@ from interlock.cluster.reader import Reader
 from interlock.cluster.reporter import Reporter
 from interlock.runtime.controller import SETTLE_SECONDS, Controller, Edge
 from interlock.runtime.workqueue import WorkQueue
+from interlock.settings import Settings
 from tests.requirements import requirement
 from tests.support.builders import (
     GUARD_IMAGE,
@@ -48,7 +49,7 @@ class Operator:
         self.queue: WorkQueue[Key] = WorkQueue()
         edge = Edge(
             primaries=self.primaries,
-            reader=Reader(self.primaries, self.children, GUARD_IMAGE, {}.get),
+            reader=Reader(self.primaries, self.children, Settings(guard_image=GUARD_IMAGE), {}.get),
             applier=Applier(self.client, self.children),  # type: ignore[arg-type]
             reporter=Reporter(self.client, "operator-1"),  # type: ignore[arg-type]
             clock=lambda: self.now,

@@ -1,0 +1,68 @@
+"""The collector's manifests fit what collector, guards and operator are made for."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from interlock.api.meta import AGENT_LABEL
+from interlock.deployment.guard_sidecar import RECORDS_AUDIENCE
+from interlock.settings import Settings
+from interlock_records.access import AUDIENCE
+from interlock_records.settings import PORT, TELEMETRY_PORT, read_settings
+
+BASE = Path(__file__).parents[2] / "manifests" / "base"
+
+
+def found(file: str, kind: str) -> Any:
+    documents = yaml.safe_load_all((BASE / file).read_text(encoding="utf-8"))
+    return next(one for one in documents if one["kind"] == kind)
+
+
+DEPLOYMENT = found("records.yaml", "Deployment")
+POD = DEPLOYMENT["spec"]["template"]["spec"]
+CONTAINER = POD["containers"][0]
+ENVIRONMENT = {one["name"]: one["value"] for one in CONTAINER["env"]}
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+def test_the_operator_sends_guards_to_the_collectors_service() -> None:
+    container = found("operator.yaml", "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    url = next(one["value"] for one in container["env"] if one["name"] == "INTERLOCK_RECORDS_URL")
+    service = found("records.yaml", "Service")
+
+    assert Settings(records_url=url).records_url == url
+    assert url == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:{PORT}"
+    assert service["spec"]["ports"] == [{"name": "records", "port": PORT, "targetPort": "records"}]
+    assert service["spec"]["selector"] == DEPLOYMENT["spec"]["selector"]["matchLabels"]
+
+
+def test_the_collector_listens_where_the_manifests_say_and_keeps_its_file_on_its_volume() -> None:
+    settings = read_settings({**IN_A_POD, **ENVIRONMENT})
+    ports = {one["name"]: one["containerPort"] for one in CONTAINER["ports"]}
+    mounts = {one["name"]: one["mountPath"] for one in CONTAINER["volumeMounts"]}
+
+    assert ports == {"records": PORT, "telemetry": TELEMETRY_PORT}
+    assert mounts["records"] == str(settings.sqlite.parent)
+    assert settings.keep_days == read_settings(IN_A_POD).keep_days
+
+
+def test_one_collector_at_a_time_writes_to_the_volume() -> None:
+    assert DEPLOYMENT["spec"]["replicas"] == 1
+    assert DEPLOYMENT["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_only_agents_pods_reach_the_records_port() -> None:
+    policy = found("records.yaml", "NetworkPolicy")["spec"]
+    agents = {"matchExpressions": [{"key": AGENT_LABEL, "operator": "Exists"}]}
+
+    assert policy["podSelector"]["matchLabels"] == DEPLOYMENT["spec"]["selector"]["matchLabels"]
+    assert policy["policyTypes"] == ["Ingress"]
+    assert policy["ingress"] == [
+        {"from": [{"namespaceSelector": {}, "podSelector": agents}], "ports": [{"port": "records"}]},
+        {"ports": [{"port": "telemetry"}]},
+    ]
+
+
+def test_guards_get_a_token_for_the_audience_that_the_collector_asks_for() -> None:
+    assert RECORDS_AUDIENCE == AUDIENCE

@@ -1,0 +1,185 @@
+"""The store's promises, on SQLite; tests/integration/guard has the same on PostgreSQL."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from interlock_guard.chain import open_line
+from interlock_records.continuity import Report
+from interlock_records.sql import SqlStore
+from interlock_records.sqlite import open_sqlite
+from interlock_records.stores import Batch, Fork, Gap, Query, Received, StoreUnavailable, Taken, all_lines
+from interlock_records.verify import check_store
+from tests.requirements import requirement
+from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "records.sqlite"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqlStore]:
+    opened = open_sqlite(path)
+    yield opened
+    opened.close()
+
+
+def batch(lines: Sequence[bytes], *, received: str = "2026-03-02T09:00:00.000Z", lost: int | None = None) -> Batch:
+    taken = [Received(line.decode(), open_line(line)) for line in lines]
+    return Batch(taken[0].line.guard.split("/", maxsplit=1)[0], "triage", taken, received, lost)
+
+
+def kinds(report: Report) -> list[str]:
+    return [finding.kind for finding in report.findings]
+
+
+CHAIN = ChainWriter().begin().call(4).deny()
+LINES = CHAIN.lines
+
+
+def test_a_chain_is_kept_as_it_was_written(store: SqlStore) -> None:
+    assert store.append(batch(LINES[:4])) == Taken(4, 4)
+    assert store.append(batch(LINES[4:])) == Taken(10, 6)
+    assert [one.text.encode() for one in all_lines(store, GUARD, 3)] == LINES
+    assert kinds(check_store(store, ())) == []
+
+
+@requirement("records.collected")
+def test_what_is_brought_again_is_kept_once(store: SqlStore) -> None:
+    store.append(batch(LINES[:6]))
+    assert store.append(batch(LINES[:6])) == Taken(6, 0)
+    assert store.append(batch(LINES[2:8])) == Taken(8, 2)
+    assert store.append(batch(LINES[1:3])) == Taken(8, 0)
+    assert len(store.lines(GUARD, 0, 100)) == 8
+
+
+def test_a_gap_is_refused_and_says_from_where_on_to_bring(store: SqlStore) -> None:
+    assert store.append(batch(LINES[3:5])) == Gap(0)
+    store.append(batch(LINES[:2]))
+    assert store.append(batch(LINES[3:5])) == Gap(2)
+    assert store.append(batch(LINES[3:5], lost=1)) == Gap(2)
+    assert len(store.lines(GUARD, 0, 100)) == 2
+
+
+def test_lines_that_are_declared_lost_leave_a_hole_that_the_verifier_shows(store: SqlStore) -> None:
+    store.append(batch(LINES[:2]))
+    assert store.append(batch(LINES[5:7], lost=2)) == Taken(7, 2, has_hole=True)
+    assert store.append(batch(LINES[7:])) == Taken(10, 3)
+    assert kinds(check_store(store, ())) == ["Missing"]
+
+
+def test_a_fork_is_refused(store: SqlStore) -> None:
+    store.append(batch(LINES[:5]))
+    anew = ChainWriter().begin().deny(9).lines
+    assert store.append(batch(anew[:3])) == Fork(1)
+    assert store.append(batch(anew[3:9])) == Fork(3)
+    assert store.append(batch(anew[5:9])) == Fork(5)
+    assert [one.text.encode() for one in all_lines(store, GUARD)] == LINES[:5]
+
+
+def test_chains_do_not_touch_each_other(store: SqlStore) -> None:
+    second = ChainWriter(NEXT_GUARD).begin(CHAIN.last).call()
+    store.append(batch(LINES))
+    store.append(batch(second.lines))
+    assert [one.guard for one in store.chains()] == [GUARD, NEXT_GUARD]
+    assert store.chains("other") == []
+    assert kinds(check_store(store, ())) == []
+
+
+def test_records_are_found_by_what_they_say_and_listed_in_pages(store: SqlStore) -> None:
+    store.append(batch(LINES))
+    store.append(batch(ChainWriter("other/pod/0000000000000001").begin().deny(2).lines))
+    everything = store.find(Query(limit=100))
+    assert len(everything) == 13
+    pages, page = [], store.find(Query(limit=4))
+    while page:
+        pages += page
+        page = store.find(Query(limit=4, after=page[-1].place))
+    assert pages == everything
+    assert len(store.find(Query(namespace="agents", decision="Allow"))) == 4
+    assert len(store.find(Query(namespace="agents", agent="triage", kind="outcome"))) == 4
+    assert store.find(Query(agent="nobody")) == []
+    assert [one.seq for one in store.find(Query(guard=GUARD, since=LATER, until=LATEST))] == [3, 4]
+
+
+LATER, LATEST = "2026-03-02T09:00:03.000Z", "2026-03-02T09:00:05.000Z"
+
+
+def test_retention_takes_out_what_was_received_long_ago_and_the_rest_stays_provable(store: SqlStore) -> None:
+    store.append(batch(LINES[:4], received="2026-01-01T00:00:00.000Z"))
+    store.append(batch(LINES[4:], received="2026-02-01T00:00:00.000Z"))
+    assert store.prune("2026-01-15T00:00:00.000Z") == 4
+    assert store.prune("2026-01-15T00:00:00.000Z") == 0
+    assert [one.seq for one in all_lines(store, GUARD)] == [4, 5, 6, 7, 8, 9]
+    assert kinds(check_store(store, ())) == []
+    assert store.append(batch(LINES[:6])) == Taken(10, 0)
+
+
+def test_a_chain_that_is_taken_out_whole_goes_on(store: SqlStore) -> None:
+    store.append(batch(LINES[:4]))
+    second = ChainWriter(NEXT_GUARD).begin(open_line(LINES[3]))
+    store.append(batch(second.lines, received="2026-05-01T00:00:00.000Z"))
+    assert store.prune("2026-04-01T00:00:00.000Z") == 4
+    assert kinds(check_store(store, ())) == []
+    assert store.append(batch(LINES[4:])) == Taken(10, 6)
+    assert kinds(check_store(store, ())) == []
+
+
+TAMPERING: dict[str, tuple[str, str]] = {
+    "a changed line": ("UPDATE records SET line = replace(line, 'Allow', 'Deny ') WHERE seq = 1", "Damaged"),
+    "a deleted line": ("DELETE FROM records WHERE seq = 3", "Missing"),
+    "a deleted end": ("DELETE FROM records WHERE seq >= 8", "Truncated"),
+    "a deleted chain": ("DELETE FROM records", "Missing"),
+    "swapped lines": ("UPDATE records SET seq = CASE seq WHEN 3 THEN 103 ELSE 3 END WHERE seq IN (3, 4)", "Misfiled"),
+    "a changed word beside the line": ("UPDATE records SET decision = 'Deny' WHERE seq = 1", "Misfiled"),
+    "another agent beside the line": ("UPDATE records SET agent = 'other' WHERE seq = 1", "Misfiled"),
+    "another namespace beside the line": ("UPDATE records SET namespace = 'other' WHERE seq = 1", "Misfiled"),
+    "a forged checkpoint": ("UPDATE chains SET start = 4", "Broken"),
+    "a forged end": ("UPDATE chains SET head = start_hash", "Contradicted"),
+}
+
+
+@requirement("records.verified")
+@pytest.mark.parametrize(("statement", "kind"), TAMPERING.values(), ids=TAMPERING)
+def test_tampering_with_the_database_is_found(store: SqlStore, path: Path, statement: str, kind: str) -> None:
+    store.append(batch(LINES))
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+    connection.close()
+    assert kind in kinds(check_store(store, ()))
+
+
+def test_a_full_database_takes_nothing_and_then_everything(path: Path) -> None:
+    """SQLite's own bound on pages gives the very error of a full disk."""
+    store = open_sqlite(path)
+    connection = store._database._connection  # type: ignore[attr-defined]  # noqa: SLF001 - no other way to its pragma
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    many = ChainWriter().begin().call(200)
+    with pytest.raises(StoreUnavailable, match="full"):
+        store.append(batch(many.lines))
+    assert store.lines(GUARD, 0, 10) == []
+    connection.execute("PRAGMA max_page_count = 100000")
+    assert store.append(batch(many.lines)) == Taken(401, 401)
+    store.close()
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database at all, just text that is long enough to be looked at" * 10)
+    with pytest.raises(StoreUnavailable):
+        open_sqlite(tmp_path / "text")
+    with pytest.raises(StoreUnavailable):
+        open_sqlite(tmp_path / "missing" / "records.sqlite")
+
+
+def test_a_verifier_may_read_while_the_collector_writes(store: SqlStore, path: Path) -> None:
+    store.append(batch(LINES))
+    reading = open_sqlite(path, is_read_only=True)
+    assert kinds(check_store(reading, ())) == []
+    with pytest.raises(StoreUnavailable):
+        reading.append(batch(LINES))
+    reading.close()
