@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile requirements
+.PHONY: help venv test unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-guard requirements
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -52,3 +52,6 @@ images: venv ## build our images where they changed, and put them into the clust
 
 bench-reconcile: venv ## Agents per second to Ready, beside a bare kopf handler; JSON on the last line
 	$(PY) -m benchmarks.reconcile
+
+bench-guard: venv ## what the guard adds to a tools/call, beside the bare minimum and a peer; JSON on the last line
+	$(PY) -m benchmarks.guard
