@@ -104,7 +104,7 @@ def row(**edits: Any) -> dict[str, Any]:
 
 
 def records(**edits: Any) -> dict[str, Any]:
-    return edited(POLICY, spec__records=edits)
+    return edited(POLICY, metadata__name="records", spec__records=edits)
 
 
 PERSONS = [

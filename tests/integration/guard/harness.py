@@ -31,7 +31,7 @@ from tests.support.ports import free_port
 SOURCE = "crm"
 POD = "support-triage-0123456789-abcde"
 SCRIPTED = Path(__file__).parent / "programs" / "scripted_server.py"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 50.0
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 
 

@@ -18,7 +18,7 @@ from tests.integration.operator.fault_proxy import FaultProxy
 from tests.integration.operator.world import Room
 from tests.requirements import requirement
 
-pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.api, pytest.mark.timeout(900)]
 
 END_SECONDS = 30.0
 MOST_WRITES = 40
