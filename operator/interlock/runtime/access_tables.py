@@ -1,7 +1,7 @@
 """Keep `status.access` of every AgentPolicy true; many changes at once are one look, and no change is no write."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import aiohttp
 
@@ -20,11 +20,18 @@ REVIEW_SECONDS = 1.0
 
 
 class AccessTables:
-    """Looks at policies as the queue asks for it."""
+    """Looks at policies as the queue asks for it.
 
-    def __init__(self, primaries: Primaries, reporter: Reporter) -> None:
+    Args:
+        primaries: What is known.
+        reporter: Writes the status.
+        ask: Asks for a look at an agent.
+    """
+
+    def __init__(self, primaries: Primaries, reporter: Reporter, ask: Callable[[Key], None]) -> None:
         self._primaries = primaries
         self._reporter = reporter
+        self._ask = ask
 
     async def look(self, key: Key) -> bool:
         """Write what one policy comes to, where it has changed; False asks for another try."""
@@ -40,7 +47,8 @@ class AccessTables:
             _log.warning("access table not written", extra={"policy": "/".join(key), "error": str(error)})
             return False
         if written is not None and self._primaries.policy(key) is not None:  # else it was deleted meanwhile
-            self._primaries.put_policy(written)
+            for agent in self._primaries.put_policy(written):
+                self._ask(agent)  # the answer held a user's change, and the watch will bring what is known by then
         return True
 
     def _read(self, names: list[Key]) -> Iterator[Agent | None]:

@@ -77,7 +77,7 @@ class Runtime:
         controller = Controller(edge, self.queue)
         for _ in range(self.settings.workers):
             self._spawn(self.queue.work(controller.look))
-        self._spawn(self.policies.work(AccessTables(edge.primaries, edge.reporter).look))
+        self._spawn(self.policies.work(AccessTables(edge.primaries, edge.reporter, self.queue.add).look))
         _log.info("operator started", extra={"kubernetes": version, "agents": len(self.primaries.agents())})
 
     async def stop(self) -> None:

@@ -1,9 +1,12 @@
 """A policy's access table is written where it has changed, and nowhere else."""
 
+from typing import Any
+
 import pytest
 
 from interlock.api.access import AgentPolicyStatus
-from interlock.cluster.primaries import Primaries
+from interlock.api.agentpolicy import AgentPolicy
+from interlock.cluster.primaries import Key, Primaries
 from interlock.cluster.reporter import Reporter
 from interlock.runtime.access_tables import AccessTables
 from tests.requirements import requirement
@@ -21,7 +24,9 @@ class Tables:
         self.client = client or FakeClient()
         self.primaries = Primaries()
         self.primaries.put_binding(a_binding().to_kubernetes())
-        self.tables = AccessTables(self.primaries, Reporter(self.client, "operator-1"))  # type: ignore[arg-type]
+        self.asked: list[Key] = []
+        reporter = Reporter(self.client, "operator-1")  # type: ignore[arg-type]
+        self.tables = AccessTables(self.primaries, reporter, self.asked.append)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()
@@ -121,6 +126,31 @@ async def test_a_policy_that_went_while_it_was_looked_at_is_no_failure(tables: T
     del tables.client.objects[PATH]
 
     assert await tables.look()
+
+
+async def test_a_later_spec_under_the_written_status_has_its_agents_looked_at(tables: Tables) -> None:
+    """What the answer to the write brings is known from then on, so that its own event is no news any more."""
+    write = tables.client.patch
+
+    async def onto_a_later_spec(*arguments: Any, **keywords: Any) -> Any:
+        later = a_policy().giving_nothing().to_kubernetes()
+        later["metadata"]["generation"] = 2
+        tables.client.put(PATH, later)
+        return await write(*arguments, **keywords)
+
+    tables.client.patch = onto_a_later_spec  # type: ignore[method-assign]
+
+    assert await tables.look()
+
+    assert tables.asked == [("agents", "triage")]
+    known = tables.primaries.policy(KEY)
+    assert isinstance(known, AgentPolicy)
+    assert known.spec.data_access == ()
+
+
+async def test_a_status_that_was_written_onto_what_was_known_asks_for_no_look(tables: Tables) -> None:
+    assert await tables.look()
+    assert tables.asked == []
 
 
 async def test_a_refused_write_asks_for_another_try(tables: Tables) -> None:
