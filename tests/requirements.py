@@ -80,7 +80,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "deployment.pod-security": Requirement("every pod passes Pod Security restricted"),
     "deployment.no-secret-in-agent": Requirement("the agent's container sees no MCP secret and no Kubernetes token"),
-    "deployment.guard-role": Requirement("a guard may read its own Agent and its own bundle, and nothing else"),
+    "deployment.guard-role": Requirement(
+        "a guard may read its own Agent and its own bundle, write to its Lease, and nothing else"
+    ),
     "deployment.names-fit": Requirement(
         "every child's name fits, whatever the agent, the stage and the source are named"
     ),
@@ -119,6 +121,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "records.collected": Requirement("the collector holds each record once, whatever restarts or fills up meanwhile"),
     "records.verified": Requirement("the verifier finds every changed, missing, reordered, repeated or cut-off record"),
     "records.authenticated": Requirement("a guard writes records of its own pod only, and reading needs a permission"),
+    "guard.proof": Requirement("a guard obeys no bundle before it has proven on itself that it keeps it"),
+    "guard.proof-told": Requirement("PolicyEnforced is True once every guard has proven the bundle that holds now"),
+    "guard.proof-on-a-cluster": Requirement("a policy's change is proven anew by the guards of real pods", "kind"),
     "guard.killed": Requirement("a guard that has seen a kill answers 503 with the reason, and closes open streams"),
     "guard.stale": Requirement("a guard that is cut off from the API server denies once its lease has run out"),
     # Servers over HTTP

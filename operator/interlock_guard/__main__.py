@@ -14,6 +14,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from interlock_guard.attestor import Attestor
 from interlock_guard.broker import Broker
 from interlock_guard.bundle import BUNDLE_KEY
 from interlock_guard.chain import GuardId
@@ -22,6 +23,7 @@ from interlock_guard.gate import Parts
 from interlock_guard.interests import Interests
 from interlock_guard.observe import Observation, Observed
 from interlock_guard.records import Recorder, Writer
+from interlock_guard.selfproof import SelfProof
 from interlock_guard.server import Endpoint
 from interlock_guard.sessions import Sessions
 from interlock_guard.settings import Settings, SettingsInvalid, read_settings
@@ -85,11 +87,13 @@ async def serve(settings: Settings) -> None:
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
         await _listen(stack, endpoint.runner, _LOOPBACK, settings.mcp_port)
         session = await stack.enter_async_context(_open_session(settings))
+        attestor = _build_attestor(settings, session)
+        SelfProof(live, endpoint.judge, monotonic, attestor.tell)
         watches = [tasks.create_task(watch.run(log)) for watch in _build_watches(settings, session, live)]
-        ships = tasks.create_task(shipping.run())
+        works = [tasks.create_task(shipping.run()), tasks.create_task(attestor.run(log))]
         await stop.wait()
         log("SIGTERM: ending")
-        for task in [*watches, *sources.tasks(), ships]:
+        for task in [*watches, *sources.tasks(), *works]:
             task.cancel()
 
 
@@ -137,6 +141,12 @@ def _build_watches(settings: Settings, session: aiohttp.ClientSession, live: Liv
     seconds = max(1, int(settings.lease_seconds / _CYCLES_PER_LEASE))
     token = settings.credentials / "token"
     return [ObjectWatch(session, target, sink, token=token, watch_seconds=seconds) for target, sink in watched]
+
+
+def _build_attestor(settings: Settings, session: aiohttp.ClientSession) -> Attestor:
+    leases = f"{settings.api_server}/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases"
+    token = settings.credentials / "token"
+    return Attestor(session, f"{leases}/{settings.bundle}", settings.pod, token=token, clock=wall)
 
 
 if __name__ == "__main__":

@@ -49,6 +49,8 @@ class Reason(StrEnum):
     """The kill switch is on."""
     NO_BUNDLE = "NoBundle"
     """There is no bundle, or none that this guard can read."""
+    POLICY_UNPROVEN = "PolicyUnproven"
+    """The guard has not proven the bundle on itself, or has found that it would not keep it."""
     STALE_STATE = "StaleState"
     """The API server was not heard of for longer than the lease, or not yet."""
     AGENT_MISMATCH = "AgentMismatch"
@@ -203,6 +205,8 @@ def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
         return Deny(Reason.STALE_STATE, "", "The guard has lost contact with the API server.")
     if bundle is None:
         return Deny(Reason.NO_BUNDLE, "", "The guard has no valid bundle.")
+    if state.doubt:
+        return Deny(Reason.POLICY_UNPROVEN, "", state.doubt)
     return None
 
 

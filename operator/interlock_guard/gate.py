@@ -14,7 +14,7 @@ from aiohttp import web
 from interlock_guard import methods, permitted
 from interlock_guard.broker import Broker
 from interlock_guard.caller import Caller, read_caller
-from interlock_guard.decide import Allow, Deny, Reason, Request, check_cut, check_open, decide
+from interlock_guard.decide import Allow, Decision, Deny, Reason, Request, check_cut, check_open, decide
 from interlock_guard.exchange import Client, Exchange
 from interlock_guard.forward import Forward, build_params
 from interlock_guard.jsonrpc import Notification, Response
@@ -24,7 +24,7 @@ from interlock_guard.outcomes import INPUT_REQUIRED, NOT_ASKED, OpenRecord, outc
 from interlock_guard.records import Recorder, RecordFailed
 from interlock_guard.replies import Form, Reply, answer, deny, give
 from interlock_guard.sources import Sources
-from interlock_guard.state import LiveState
+from interlock_guard.state import LiveState, State
 from interlock_guard.upstream import Outcome, Upstream, unavailable
 
 RESUME_SECONDS: Final = 30.0
@@ -94,14 +94,24 @@ class Gate:
 
     def _decide(self, source: str, forward: Forward, caller: Caller) -> OpenRecord | Deny:
         request = permitted.to_request(source, forward, self._broker.catalogue.find(source, forward.tool))
-        decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
-        if isinstance(decision, Allow):
-            upstream = self._sources.get(source)
-            unavailable = _NO_SERVER if upstream is None else upstream.refusal()
-            if unavailable is not None:
-                decision = replace(unavailable, tool=decision.tool)
+        decision = self.judge(request, self._live.state)
         seq = self._recorder.record(self._live.bundle, request, decision, caller)
         return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
+
+    def judge(self, request: Request, state: State) -> Decision:
+        """Return what becomes of a request, recording and forwarding nothing.
+
+        Args:
+            request: What is asked.
+            state: What is known of the Agent; the guard's proof leaves out the doubt that it is there to settle.
+        """
+        decision = decide(self._live.bundle, state, request, self._monotonic())
+        if isinstance(decision, Allow):
+            upstream = self._sources.get(request.source)
+            unavailable = _NO_SERVER if upstream is None else upstream.refusal()
+            if unavailable is not None:
+                return replace(unavailable, tool=decision.tool)
+        return decision
 
     def begin(self, inbound: Inbound, client: Client, message: RpcRequest, forward: Forward) -> Exchange | Reply:
         """Decide on a request and send it; return it under way, or the refusal."""

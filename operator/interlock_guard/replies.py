@@ -27,6 +27,7 @@ DENIAL_META: Final = "interlock.dev/denial"
 _ERRORS: Final[dict[Reason, tuple[int, int]]] = {
     Reason.KILLED: (503, REFUSED),
     Reason.NO_BUNDLE: (503, REFUSED),
+    Reason.POLICY_UNPROVEN: (503, REFUSED),
     Reason.STALE_STATE: (503, REFUSED),
     Reason.AGENT_MISMATCH: (503, REFUSED),
     Reason.SERVER_UNAVAILABLE: (503, REFUSED),
@@ -35,7 +36,9 @@ _ERRORS: Final[dict[Reason, tuple[int, int]]] = {
     Reason.METHOD_NOT_ALLOWED: (200, METHOD_NOT_FOUND),
     Reason.BAD_REQUEST: (400, INVALID_REQUEST),
 }
-_CLOSED: Final = frozenset({Reason.KILLED, Reason.NO_BUNDLE, Reason.STALE_STATE, Reason.AGENT_MISMATCH})
+_CLOSED: Final = frozenset(
+    {Reason.KILLED, Reason.NO_BUNDLE, Reason.POLICY_UNPROVEN, Reason.STALE_STATE, Reason.AGENT_MISMATCH}
+)
 _STATUS_OF_ERROR: Final = {
     PARSE_ERROR: 400,
     INVALID_REQUEST: 400,

@@ -41,6 +41,7 @@ class Endpoint:
         self._gate = Gate(parts)
         self._handshake = Handshake(self._gate, sessions, interests)
         self._stateless = Stateless(self._gate, interests)
+        self.judge = self._gate.judge
         self.runner = self._build_runner()
         parts.live.listeners.append(self._follow)
 

@@ -4,13 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from interlock_guard.bundle import Bundle, BundleInvalid, parse_bundle
+from interlock_guard.bundle import Bundle, BundleInvalid, digest, parse_bundle
 from interlock_guard.kill import KillLatch, observe_kill
 
 Watched = Literal["agent", "bundle"]
 
 LEASE_SECONDS: Final = 30.0
 """How long the guard goes on without contact to the API server."""
+UNPROVEN: Final = "The guard has not proven this policy on itself yet."
+"""The doubt about every bundle that has just come in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,7 @@ class State:
 
     `agent_uid` is None until the Agent was seen, and again once it is gone (`agent_gone`). `contact_at` is the time on
     the monotonic clock up to which everything watched is known to be fresh; None until all of it was heard of.
+    `doubt` is why the bundle may not be obeyed although it can be read; empty once the guard has proven it on itself.
     """
 
     agent_uid: str | None = None
@@ -26,6 +29,7 @@ class State:
     kill: KillLatch = field(default_factory=KillLatch)
     contact_at: float | None = None
     lease_seconds: float = LEASE_SECONDS
+    doubt: str = ""
 
 
 class LiveState:
@@ -34,6 +38,8 @@ class LiveState:
     def __init__(self, *, lease_seconds: float = LEASE_SECONDS, log: Callable[[str], None] = lambda _: None) -> None:
         self.state = State(lease_seconds=lease_seconds)
         self.bundle: Bundle | None = None
+        self.digest = ""
+        """Of the bundle's text; empty without a bundle that can be read."""
         self.listeners: list[Callable[[], None]] = []
         self._contacts: dict[Watched, float] = {}
         self._log = log
@@ -49,20 +55,36 @@ class LiveState:
         self._tell()
 
     def see_bundle(self, text: str | None) -> None:
-        """Take in the bundle's text; one that is missing or invalid leaves the guard without a bundle, closed."""
-        self.bundle = None
+        """Take in the bundle's text; one that is missing or invalid leaves the guard without a bundle, closed.
+
+        One that can be read is in doubt until a listener settles that.
+        """
+        if text is not None and self.bundle is not None and digest(text) == self.digest:
+            return  # the list that follows each watch brings it again
+        self.bundle, self.digest = None, ""
         if text is not None:
             try:
                 self.bundle = parse_bundle(text)
             except BundleInvalid as error:
                 self._log(f"bundle refused: {error}")
+            else:
+                self.digest = digest(text)
+                self.state = replace(self.state, doubt=UNPROVEN)
         self._tell()
+
+    def settle(self, doubt: str) -> None:
+        """Take in what the proof of the bundle came to: why it may not be obeyed, or nothing."""
+        if doubt and doubt != self.state.doubt:
+            self._log(f"bundle {self.digest} is not obeyed: {doubt}")
+        self.state = replace(self.state, doubt=doubt)
 
     def hear(self, watched: Watched, at: float) -> None:
         """Note that the API server has spoken about one of the watched objects at `at`, so that it is fresh."""
         self._contacts[watched] = at
         if len(self._contacts) == 2:  # noqa: PLR2004 - both kinds of Watched
             self.state = replace(self.state, contact_at=min(self._contacts.values()))
+            if self.state.doubt:  # what could not be proven while out of contact can be now
+                self._tell()
 
     def _tell(self) -> None:
         for listener in self.listeners:

@@ -111,7 +111,11 @@ def test_what_a_guards_role_grants_the_operator_holds_itself() -> None:
             assert allows(OPERATOR, rule["apiGroups"][0], rule["resources"][0], verb)
 
 
-def test_a_guards_role_names_its_objects_and_only_reads() -> None:
-    for rule in build_guard_role(a_placement())["rules"]:
-        assert len(rule["resourceNames"]) == 1
-        assert set(rule["verbs"]) == {"get", "list", "watch"}
+def test_a_guards_role_names_its_objects_and_writes_to_none_that_it_obeys() -> None:
+    rules = build_guard_role(a_placement())["rules"]
+    assert all(len(rule["resourceNames"]) == 1 for rule in rules)
+    assert {(rule["resources"][0], *rule["verbs"]) for rule in rules} == {
+        ("agents", "get", "list", "watch"),
+        ("configmaps", "get", "list", "watch"),
+        ("leases", "patch"),
+    }

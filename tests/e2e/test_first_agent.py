@@ -1,5 +1,7 @@
 """examples/01-first-agent and 03-denied-tool on real pods."""
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -38,6 +40,25 @@ def test_an_allowed_call_reaches_the_server_and_an_unmapped_tool_and_a_delete_do
     assert "allowed: list_contacts region=eu-west: 2 found" in log
     assert "denied: ToolNotMapped export_everything" in log
     assert "denied: NotGrantedByBinding delete_contact" in log
+
+
+@requirement("guard.proof-on-a-cluster")
+def test_the_guard_of_a_real_pod_proves_each_bundle_on_itself(first: Live) -> None:
+    def proven() -> Any:
+        """Return the digest that PolicyEnforced speaks of, if it is that of the bundle that stands now."""
+        maps = first.items("configmaps", f"interlock.dev/agent={AGENT},app.kubernetes.io/component=bundle")
+        text = str(maps[0]["data"]["bundle.json"])
+        said = first.get("agents.interlock.dev", AGENT)["status"].get("enforcement", {}).get("bundleDigest")
+        is_true = first.condition(AGENT, "PolicyEnforced").get("status") == "True"
+        return said if is_true and said == hashlib.sha256(text.encode()).hexdigest() else None
+
+    eventually(lambda: proven() is not None, 30, lambda: str(first.condition(AGENT, "PolicyEnforced")))
+    before = proven()
+    row = {"agents": [AGENT], "source": "crm", "read": ["contacts"], "write": [], "delete": []}
+    change = json.dumps({"spec": {"dataAccess": [row]}})
+    first.kubectl("-n", first.namespace, "patch", "agentpolicies", "development", "--type=merge", "-p", change)
+    eventually(lambda: proven() not in (None, before), 30, lambda: str(first.condition(AGENT, "PolicyEnforced")))
+    assert first.condition(AGENT, "Ready")["status"] == "True"
 
 
 def test_a_decision_line_says_who_asked_for_what_and_by_which_rule(first: Live) -> None:

@@ -189,7 +189,7 @@ def test_an_agent_whose_layers_hold_gets_its_children(row: Accepted) -> None:
 
     kinds = [child["kind"] for child in written_by(outcome.plan)]
     assert kinds[-1] == "Deployment"
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     assert outcome.plan.workloads[0]["spec"]["replicas"] == row.replicas
     assert outcome.look_again_at is None
     found = conditions(outcome.status)

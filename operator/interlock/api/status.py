@@ -29,6 +29,8 @@ class ConditionType(StrEnum):
     """Nothing will happen until somebody changes something."""
     KILLED = "Killed"
     """The kill switch is engaged."""
+    POLICY_ENFORCED = "PolicyEnforced"
+    """Every guard has proven on itself that it keeps the bundle that holds now."""
     PROMOTION_PENDING = "PromotionPending"
     """A later stage is waiting for the present one to pass."""
 
@@ -88,6 +90,15 @@ class Reason(StrEnum):
     """Some replica does not serve yet."""
     SCALED_TO_ZERO = "ScaledToZero"
     """Ready, with spec.replicas 0."""
+
+    PROVEN = "Proven"
+    """PolicyEnforced: every guard has refused all synthetic calls that the bundle has it refuse."""
+    NOT_PROVEN = "NotProven"
+    """Not every guard has proven the bundle that holds now yet."""
+    PROOF_FAILED = "ProofFailed"
+    """A guard would let pass what the bundle has it refuse; it is closed."""
+    NO_GUARD = "NoGuard"
+    """No pod is wanted, so there is no guard that could prove anything."""
 
     WAITING_FOR_OPERATOR = "WaitingForOperator"
     """The operator has not seen the object yet."""
@@ -180,6 +191,21 @@ class StageStatus(ApiModel):
     """When the next stage may be entered, if nothing happens before."""
 
 
+class EnforcementStatus(ApiModel):
+    """The policy that every guard of the stage has proven on itself."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    bundle_digest: str = Field(max_length=64)
+    """SHA-256 of the bundle's text, in hex: the ConfigMap's, the guards' log's and the records'."""
+
+    generation: int = Field(ge=0)
+    """The generation of the Agent's spec that the bundle was compiled from."""
+
+    guards: int = Field(ge=0, json_schema_extra=kube(format="int32"))
+    """How many guards have proven it."""
+
+
 class KillStatus(ApiModel):
     """The last time that the kill switch was engaged."""
 
@@ -210,10 +236,13 @@ class AgentStatus(ApiModel):
     """The generation of the spec that this status speaks of; -1 before the operator has seen the object."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
-    """The layers in order, then Ready, Stalled, Killed and PromotionPending."""
+    """The layers in order, then Ready, Stalled, Killed, PolicyEnforced and PromotionPending."""
 
     stage: StageStatus | None = None
     """The stage that holds now; absent before the first."""
+
+    enforcement: EnforcementStatus | None = None
+    """What PolicyEnforced speaks of; absent unless it is True."""
 
     kill: KillStatus | None = None
     """The last kill; absent if there was none."""

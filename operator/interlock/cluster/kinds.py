@@ -46,6 +46,7 @@ EVENT = Kind("Event", "/apis/events.k8s.io/v1", "events")
 CHILDREN = (
     DEPLOYMENT,
     Kind("ConfigMap", "/api/v1", "configmaps"),
+    Kind("Lease", "/apis/coordination.k8s.io/v1", "leases"),
     Kind("Service", "/api/v1", "services"),
     Kind("ServiceAccount", "/api/v1", "serviceaccounts"),
     Kind("Role", _RBAC, "roles"),

@@ -98,5 +98,6 @@ def _patch(status: AgentStatus) -> dict[str, Any]:
     body = status.to_kubernetes()
     body.pop("kill", None)
     stage = body.get("stage")
+    body.setdefault("enforcement", None)
     body["stage"] = {"readySince": None, "nextAt": None, "scope": []} | stage if stage else None
     return body

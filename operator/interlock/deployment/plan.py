@@ -7,6 +7,7 @@ from interlock.deployment.agent_config import build_agent_config
 from interlock.deployment.bundle import build_bundle
 from interlock.deployment.child import ChildKey, Manifest, key_of
 from interlock.deployment.drift import has_drifted
+from interlock.deployment.lease import build_lease
 from interlock.deployment.network import build_network_policy
 from interlock.deployment.placement import Placement
 from interlock.deployment.rbac import build_guard_role, build_guard_role_binding
@@ -61,6 +62,7 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
         build_guard_role(placement),
         build_guard_role_binding(placement),
         build_bundle(placement),
+        build_lease(placement),
         build_agent_config(placement),
         build_network_policy(placement),
         build_service(placement.agent),

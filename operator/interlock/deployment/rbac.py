@@ -1,4 +1,4 @@
-"""What a guard may do at the API server: watch its own Agent and its own bundle, and nothing else."""
+"""What a guard may do at the API server: watch its own Agent and bundle, say in its Lease what it has proven."""
 
 from interlock.api.meta import GROUP
 from interlock.deployment.child import Manifest, build_child
@@ -11,7 +11,7 @@ READ = ["get", "list", "watch"]
 
 
 def build_guard_role(placement: Placement) -> Manifest:
-    """Return the Role: both objects by name."""
+    """Return the Role: each object by name."""
     return build_child(
         placement.agent,
         "rbac.authorization.k8s.io/v1",
@@ -26,6 +26,12 @@ def build_guard_role(placement: Placement) -> Manifest:
                 "verbs": READ,
             },
             {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name_of(placement)], "verbs": READ},
+            {
+                "apiGroups": ["coordination.k8s.io"],
+                "resources": ["leases"],
+                "resourceNames": [name_of(placement)],
+                "verbs": ["patch"],
+            },
         ],
     )
 

@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
+from interlock.deployment.child import ChildKey, Manifest
+from interlock.deployment.enforcement import Enforcement, enforcement_of
 from interlock.deployment.placement import Placement, bound_sources
-from interlock.deployment.plan import Plan, desired_children, plan_children
+from interlock.deployment.plan import desired_children, plan_children
 from interlock.deployment.revision import revision_of
 from interlock.governance.killswitch import kill_reason
 from interlock.orchestration.rollout import position
@@ -12,6 +14,7 @@ from interlock.reconcile.progress import Progress, progress_of, recorded_facts
 from interlock.reconcile.status import Report, build_status
 from interlock.reconcile.verdict import judge
 from interlock.reconcile.world import World
+from interlock_guard.bundle import BUNDLE_KEY, digest
 
 
 def reconcile(world: World, now: datetime) -> Outcome:
@@ -32,15 +35,17 @@ def reconcile(world: World, now: datetime) -> Outcome:
         plan = plan_children((), world.children)
         return Outcome(plan, build_status(Report(world, verdict, killed), now))
     progress = progress_of(world, revision, now, current=current, is_killed=killed is not None)
-    plan = _plan(world, progress, is_killed=killed is not None)
-    status = build_status(Report(world, verdict, killed, progress, plan), now)
+    desired = _desired(world, progress, is_killed=killed is not None)
+    plan = plan_children(desired, world.children)
+    report = Report(world, verdict, killed, progress, plan, _enforcement(world, desired))
+    status = build_status(report, now)
     return Outcome(plan, status, look_again_at=progress.decision.next_at)
 
 
-def _plan(world: World, progress: Progress, *, is_killed: bool) -> Plan:
+def _desired(world: World, progress: Progress, *, is_killed: bool) -> tuple[Manifest, ...]:
     agent, policy = world.agent, world.policy
     if policy is None:  # judged before: an agent without a policy wants nothing
-        return plan_children((), world.children)
+        return ()
     facts = progress.decision.facts
     placement = Placement(
         agent=agent,
@@ -52,4 +57,13 @@ def _plan(world: World, progress: Progress, *, is_killed: bool) -> Plan:
         guard_image=world.guard_image,
         records_url=world.records_url,
     )
-    return plan_children(desired_children(placement), world.children)
+    return desired_children(placement)
+
+
+def _enforcement(world: World, desired: tuple[Manifest, ...]) -> Enforcement | None:
+    """Return what the guards say of the very bundle that is wanted now."""
+    bundle = next((manifest for manifest in desired if BUNDLE_KEY in manifest.get("data", {})), None)
+    if bundle is None:
+        return None
+    lease = world.children.get(ChildKey("Lease", bundle["metadata"]["name"]))
+    return enforcement_of(lease.manifest if lease else None, digest(bundle["data"][BUNDLE_KEY]))

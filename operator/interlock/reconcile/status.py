@@ -6,7 +6,8 @@ from typing import Literal
 
 from interlock.api.agent import Agent
 from interlock.api.duration import format_duration
-from interlock.api.status import AgentStatus, Condition, ConditionType, Reason, StageStatus
+from interlock.api.status import AgentStatus, Condition, ConditionType, EnforcementStatus, Reason, StageStatus
+from interlock.deployment.enforcement import Enforcement
 from interlock.deployment.plan import Plan
 from interlock.orchestration.minimums import soak_of
 from interlock.orchestration.rollout import StageDecision
@@ -27,6 +28,7 @@ class Report:
         killed: Why the agent is killed, None while it may live.
         progress: Where its rollout is, None where a layer refused.
         plan: What is being written, None where a layer refused.
+        enforcement: What the guards have proven, None where a layer refused.
     """
 
     world: World
@@ -34,6 +36,7 @@ class Report:
     killed: str | None
     progress: Progress | None = None
     plan: Plan | None = None
+    enforcement: Enforcement | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,20 @@ _OF_PODS = (Reason.PODS_READY, Reason.PODS_NOT_READY, Reason.SCALED_TO_ZERO)
 def build_status(report: Report, now: datetime) -> AgentStatus:
     """Return the status that tells what was found; `status.kill` is the kill path's alone and left out."""
     agent = report.world.agent
-    findings = (*_layers(report.verdict), _ready(report), _stalled(report), _killed(report), _promotion(report))
+    enforced = _enforced(report)
+    findings = (
+        *_layers(report.verdict),
+        _ready(report),
+        _stalled(report),
+        _killed(report),
+        enforced,
+        _promotion(report),
+    )
     return AgentStatus(
         observed_generation=agent.metadata.generation,
         conditions=tuple(_condition(agent, finding, now) for finding in findings),
         stage=_stage(report),
+        enforcement=_enforcement(report) if enforced.status == "True" else None,
     )
 
 
@@ -152,6 +164,34 @@ def _killed_sentence(agent: Agent, reason: str) -> str:
     return (
         f"killed: {reason[:200]}; to release: kubectl -n {agent.metadata.namespace} annotate agents.interlock.dev "
         f"{agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
+    )
+
+
+def _enforced(report: Report) -> _Finding:
+    """Return whether all guards have proven the bundle; guards that do not serve yet have said nothing that counts."""
+    kind, proven = ConditionType.POLICY_ENFORCED, report.enforcement
+    if report.killed is not None:
+        return _Finding(kind, "Unknown", Reason.KILL_SWITCH, "killed: no guard runs")
+    if proven is None or report.progress is None:
+        layer = report.verdict.layer or ConditionType.GOVERNED
+        return _Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+    wanted = report.world.agent.spec.replicas
+    if wanted == 0:
+        return _Finding(kind, "Unknown", Reason.NO_GUARD, "spec.replicas is 0: no guard runs")
+    if proven.flaw:
+        return _Finding(kind, "False", Reason.PROOF_FAILED, f"{proven.flaw}; it is closed: nothing passes it")
+    if proven.guards < wanted or not report.progress.is_ready or _rolls(report.plan):
+        return _Finding(kind, "False", Reason.NOT_PROVEN, f"not all of {wanted} guards have proven the policy yet")
+    return _Finding(kind, "True", Reason.PROVEN, f"proven by every guard: bundle {proven.bundle[:12]}")
+
+
+def _enforcement(report: Report) -> EnforcementStatus | None:
+    proven = report.enforcement
+    if proven is None:
+        return None
+    generation = report.world.agent.metadata.generation
+    return EnforcementStatus(
+        bundle_digest=proven.bundle, generation=generation, guards=report.world.agent.spec.replicas
     )
 
 

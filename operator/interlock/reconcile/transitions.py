@@ -18,7 +18,7 @@ def transitions(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
     A layer of a new agent that simply holds is no news; that it is Ready is.
     """
     notes = [note for kind in _TOLD if (note := _told(_find(before, kind), _find(after, kind), kind))]
-    return (*notes, *_stage(before, after), *_kill(before, after))
+    return (*notes, *_stage(before, after), *_kill(before, after), *_proof(before, after))
 
 
 def _told(before: Condition | None, after: Condition | None, kind: ConditionType) -> EventNote | None:
@@ -50,6 +50,14 @@ def _kill(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ..
     if now_is:
         return (EventNote("Warning", EventReason.KILLED, new.message),)
     return (EventNote("Normal", EventReason.RELEASED, new.message),)
+
+
+def _proof(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    """A proof is made at each change of a policy, and is no news; one that fails is."""
+    old, new = _find(before, ConditionType.POLICY_ENFORCED), _find(after, ConditionType.POLICY_ENFORCED)
+    if new is None or new.reason != Reason.PROOF_FAILED or (old is not None and old.reason == new.reason):
+        return ()
+    return (EventNote("Warning", Reason.PROOF_FAILED, f"{new.type}={new.status}: {new.message}"),)
 
 
 def _find(status: AgentStatus | None, kind: ConditionType) -> Condition | None:

@@ -1,4 +1,4 @@
-"""A stand-in for the Kubernetes API server as one guard sees it: list and watch of Agents and ConfigMaps.
+"""A stand-in for the Kubernetes API server as one guard sees it: list and watch of Agents and ConfigMaps, one Lease.
 
 It exists because these tests need no cluster and must be able to make an API server fall silent, vanish and come
 back at a chosen moment. Nothing of Kubernetes' own behaviour is proved with it.
@@ -17,6 +17,7 @@ UID = "5a0ef5f0-1c5e-4c53-9a0e-000000000001"
 
 _AGENTS = f"/apis/interlock.dev/v1alpha1/namespaces/{NAMESPACE}/agents"
 _CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+_LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{BUNDLE}"
 
 
 class FakeApiServer:
@@ -25,6 +26,9 @@ class FakeApiServer:
     def __init__(self, port: int) -> None:
         self.port = port
         self.tokens: list[str] = []
+        self.lease: dict[str, str] | None = {}
+        """Annotations of the placement's Lease; None where there is no Lease."""
+        self.lease_writes = 0
         self.lists = 0
         self.watches = 0
         self.talks = asyncio.Event()
@@ -43,6 +47,7 @@ class FakeApiServer:
         app = web.Application()
         for path in (_AGENTS, _CONFIG_MAPS):
             app.router.add_get(path, self._get)
+        app.router.add_patch(_LEASE, self._patch_lease)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
@@ -104,6 +109,18 @@ class FakeApiServer:
         return web.json_response(
             {"metadata": {"resourceVersion": str(self._version)}, "items": [found] if found else []}
         )
+
+    async def _patch_lease(self, http: web.Request) -> web.Response:
+        await self.talks.wait()
+        self.tokens.append(http.headers.get("Authorization", ""))
+        if self.lease is None:
+            return web.Response(status=404)
+        if http.content_type != "application/merge-patch+json":
+            return web.Response(status=415)
+        self.lease_writes += 1
+        merged = {**self.lease, **json.loads(await http.text())["metadata"]["annotations"]}
+        self.lease = {key: value for key, value in merged.items() if value is not None}
+        return web.json_response({"metadata": {"name": BUNDLE, "annotations": self.lease}})
 
     async def _watch(self, http: web.Request) -> web.StreamResponse:
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()

@@ -36,10 +36,12 @@ _PREFIXES = {
     "roles": _RBAC,
     "rolebindings": _RBAC,
     "events": "/apis/events.k8s.io/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
 }
 CHILD_KINDS = {
     "Deployment": "deployments",
     "ConfigMap": "configmaps",
+    "Lease": "leases",
     "Service": "services",
     "ServiceAccount": "serviceaccounts",
     "Role": "roles",

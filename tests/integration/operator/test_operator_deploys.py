@@ -1,6 +1,9 @@
 """What an Agent becomes, and what is left when it goes."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -16,6 +19,7 @@ GARBAGE_SECONDS = 60  # Kubernetes' own garbage collector looks every 30 s only 
 CHILDREN = {
     "Deployment": 1,
     "ConfigMap": 2,
+    "Lease": 1,
     "Service": 1,
     "ServiceAccount": 1,
     "Role": 1,
@@ -147,3 +151,53 @@ def test_an_agent_applied_before_policy_and_bindings_is_ready_once_they_come(
     room.wait_refused("triage", "BindingMissing")
     room.api.create(objects.binding(), room.namespace)
     room.wait_ready("triage")
+
+
+@requirement("guard.proof-told")
+def test_a_policy_is_enforced_once_every_guard_has_proven_the_bundle_that_holds(
+    operator: OperatorProcess, room: Room
+) -> None:
+    """Kwok runs no guards, so the test says for them what they would say; what they really say is tested on kind."""
+
+    def enforced(status: str, reason: str) -> Callable[[], bool]:
+        def look() -> bool:
+            found = room.condition("triage", "PolicyEnforced")
+            return (found.get("status"), found.get("reason")) == (status, reason)
+
+        return look
+
+    def attest(pod: str, digest: str, **more: Any) -> None:
+        said = json.dumps({"bundle": digest, "calls": 3, **more})
+        annotations = {"metadata": {"annotations": {f"proof.interlock.dev/{pod}": said}}}
+        room.api.patch("leases", room.namespace, room.child("triage", "Lease")["metadata"]["name"], annotations)
+
+    def held() -> str:
+        text = room.child("triage", "ConfigMap", "bundle")["data"]["bundle.json"]
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    room.furnish("triage")
+    room.create("triage", replicas=2)
+    room.wait_ready("triage")
+    room.eventually(enforced("False", "NotProven"), "nothing is proven yet")
+    attest("one", held())
+    attest("two", "0" * 64)
+    room.eventually(enforced("False", "NotProven"), "one guard has not proven this bundle")
+    attest("two", held())
+    room.eventually(enforced("True", "Proven"), "both have")
+    agent = room.agent("triage")
+    assert agent["status"]["enforcement"] == {
+        "bundleDigest": held(),
+        "generation": agent["metadata"]["generation"],
+        "guards": 2,
+    }
+
+    before = held()
+    row = {"agents": ["triage"], "source": "crm", "read": ["contacts"], "write": [], "delete": []}
+    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"dataAccess": [row]}})
+    room.eventually(enforced("False", "NotProven"), "the bundle of the changed policy is not proven")
+    assert held() != before
+    assert "enforcement" not in room.agent("triage")["status"]
+    attest("one", held())
+    attest("two", held(), flaw="Denied call tools/call 'get': Allow")
+    room.eventually(enforced("False", "ProofFailed"), "a guard would not keep it")
+    assert "guard two: Denied call" in room.condition("triage", "PolicyEnforced")["message"]

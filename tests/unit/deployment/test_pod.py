@@ -55,6 +55,7 @@ def test_a_placement_wants_one_child_of_each_kind_and_two_config_maps() -> None:
         "ConfigMap",
         "ConfigMap",
         "Deployment",
+        "Lease",
         "NetworkPolicy",
         "Role",
         "RoleBinding",
@@ -252,7 +253,7 @@ def test_without_a_collector_there_is_no_token_for_it() -> None:
 
 
 @requirement("deployment.guard-role")
-def test_a_guard_may_read_its_own_agent_and_bundle_by_name_and_nothing_else() -> None:
+def test_a_guard_may_read_its_own_agent_and_bundle_and_write_to_its_lease_and_nothing_else() -> None:
     placement = a_placement()
     children = {child["kind"]: child for child in desired_children(placement)}
     bundle = next(child for child in desired_children(placement) if "bundle.json" in child.get("data", {}))
@@ -269,6 +270,12 @@ def test_a_guard_may_read_its_own_agent_and_bundle_by_name_and_nothing_else() ->
             "resources": ["configmaps"],
             "resourceNames": [bundle["metadata"]["name"]],
             "verbs": ["get", "list", "watch"],
+        },
+        {
+            "apiGroups": ["coordination.k8s.io"],
+            "resources": ["leases"],
+            "resourceNames": [children["Lease"]["metadata"]["name"]],
+            "verbs": ["patch"],
         },
     ]
     account = children["ServiceAccount"]["metadata"]["name"]

@@ -19,6 +19,7 @@ from interlock_guard.gate import Parts
 from interlock_guard.interests import Interests
 from interlock_guard.jsonrpc import Notification, Request, Response
 from interlock_guard.records import Recorder, Writer
+from interlock_guard.selfproof import SelfProof
 from interlock_guard.server import Endpoint
 from interlock_guard.sessions import Session, Sessions
 from interlock_guard.spool import Limits as SpoolLimits
@@ -148,6 +149,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         endpoint = Endpoint(parts, sessions, interests)
         await endpoint.runner.setup()
         await web.TCPSite(endpoint.runner, "127.0.0.1", port).start()
+        SelfProof(live, endpoint.judge, lambda: 0.0, lambda _: None)
         live.see_agent(AGENT)
         live.see_bundle(dump_bundle(bundle))
         live.hear("agent", 0.0)

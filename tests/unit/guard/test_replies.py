@@ -9,7 +9,7 @@ from interlock_guard.replies import Form, answer, deny, refuse, refuse_version
 
 HANDSHAKE = Form(to_stateless=False, from_stateless=False, may_show="echo".__eq__)
 STATELESS = Form(to_stateless=True, from_stateless=False, may_show="echo".__eq__)
-CLOSED = {Reason.KILLED, Reason.NO_BUNDLE, Reason.STALE_STATE, Reason.AGENT_MISMATCH}
+CLOSED = {Reason.KILLED, Reason.NO_BUNDLE, Reason.POLICY_UNPROVEN, Reason.STALE_STATE, Reason.AGENT_MISMATCH}
 
 
 def request(method: str, **params: Any) -> Request:

@@ -6,13 +6,20 @@ BUNDLE = Bundle(2, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
 AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
 
 
+def a_trusting_state(**settings: float) -> LiveState:
+    """Return one whose bundles need no proof: that is tested with `selfproof`."""
+    live = LiveState(**settings)
+    live.listeners.append(lambda: live.settle(""))
+    return live
+
+
 def reason(live: LiveState, now: float) -> str | None:
     denial = check_open(live.bundle, live.state, now)
     return None if denial is None else denial.reason.value
 
 
 def test_it_opens_only_once_agent_bundle_and_contact_for_both_are_there() -> None:
-    live = LiveState()
+    live = a_trusting_state()
     assert reason(live, 0) == "StaleState"
     live.see_bundle(dump_bundle(BUNDLE))
     live.hear("bundle", 10)
@@ -24,7 +31,7 @@ def test_it_opens_only_once_agent_bundle_and_contact_for_both_are_there() -> Non
 
 
 def test_the_older_of_both_contacts_counts() -> None:
-    live = LiveState(lease_seconds=30)
+    live = a_trusting_state(lease_seconds=30)
     live.see_bundle(dump_bundle(BUNDLE))
     live.see_agent(AGENT)
     live.hear("agent", 10)

@@ -35,7 +35,7 @@ KEY = ("agents", "triage")
 PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 
-PROMOTION_WRITES = 15  # the new placement, the status, the old placement with its ReplicaSets and pods
+PROMOTION_WRITES = 17  # the new placement, the status, the old placement with its ReplicaSets and pods
 
 
 class Operator:
@@ -135,7 +135,7 @@ async def test_a_new_agent_costs_its_children_and_two_writes_of_its_status() -> 
 
     writes = operator.client.writes()
     assert [method for method, path in writes if path == f"{PATH}/status"] == ["PATCH", "PATCH"]
-    assert len([path for method, path in writes if method == "APPLY"]) == 8
+    assert len([path for method, path in writes if method == "APPLY"]) == 9
     assert [method for method, _ in writes if method == "DELETE"] == []
 
 
@@ -193,12 +193,12 @@ async def all_writes(agent: AgentBuilder) -> list[tuple[str, str]]:
 
 
 @requirement("operator.converges")
-@pytest.mark.parametrize("nth", range(9))
+@pytest.mark.parametrize("nth", range(10))
 @pytest.mark.parametrize("error", [ApiError(500, "storage is away"), TimeoutError()], ids=["refused", "lost"])
 async def test_whichever_first_write_fails_the_next_looks_come_to_the_same_end(nth: int, error: Exception) -> None:
     undisturbed = await a_ready_agent(an_agent())
     writes = await all_writes(an_agent())
-    assert len(writes) == 9
+    assert len(writes) == 10
     operator = Operator()
     operator.apply(an_agent())
     method, path = writes[nth]

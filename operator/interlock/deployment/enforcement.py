@@ -1,0 +1,35 @@
+"""Which of a placement's guards have proven the bundle that holds now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from interlock.deployment.child import Manifest
+from interlock_guard.attestation import read_attestations
+
+
+@dataclass(frozen=True)
+class Enforcement:
+    """How far the guards are.
+
+    Attributes:
+        bundle: Digest of the bundle that holds.
+        guards: How many have proven it.
+        flaw: Of one that has found that it would not keep it, with its pod's name; empty where none has.
+    """
+
+    bundle: str
+    guards: int = 0
+    flaw: str = ""
+
+
+def enforcement_of(lease: Manifest | None, bundle: str) -> Enforcement:
+    """Return what the guards say of a bundle; what they say of any other counts for nothing.
+
+    Args:
+        lease: The placement's Lease, None where there is none yet.
+        bundle: The digest of the bundle that the placement is to have.
+    """
+    annotations: Mapping[str, str] = {} if lease is None else lease["metadata"].get("annotations") or {}
+    said = {pod: one for pod, one in sorted(read_attestations(annotations).items()) if one.bundle == bundle}
+    flaws = (f"guard {pod}: {one.flaw}" for pod, one in said.items() if one.flaw)
+    return Enforcement(bundle, sum(not one.flaw for one in said.values()), next(flaws, ""))

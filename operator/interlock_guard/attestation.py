@@ -1,0 +1,75 @@
+"""What the guard says of its proof where the operator reads it: in an annotation of the placement's Lease, by pod.
+
+A Lease, since it is small, watched by label, and nothing that the guard obeys: whoever holds the guard's token can
+make it say what he likes of this pod, and change nothing. No I/O.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+PREFIX: Final = "proof.interlock.dev/"
+"""Before the pod's name, in the annotation's key."""
+FIELD_MANAGER: Final = "interlock-guard"
+MAX_ATTESTATIONS: Final = 256
+"""More than an agent can have pods; the oldest above it are those of pods that are gone."""
+
+_MAX_FLAW: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Attestation:
+    """What one guard's proof of one bundle came to.
+
+    Attributes:
+        bundle: Digest of the bundle's text.
+        calls: How many synthetic calls were refused as they had to be.
+        flaw: What was not; empty where all were.
+    """
+
+    bundle: str
+    calls: int
+    flaw: str = ""
+
+
+def dump_attestation(attestation: Attestation, at: datetime) -> str:
+    """Return the annotation's value."""
+    said = {
+        "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "bundle": attestation.bundle,
+        "calls": attestation.calls,
+    }
+    flaw = {"flaw": attestation.flaw[:_MAX_FLAW]} if attestation.flaw else {}
+    return json.dumps(said | flaw, separators=(",", ":"), sort_keys=True)
+
+
+def parse_attestation(text: str) -> Attestation | None:
+    """Return what an annotation's value says; None where it is none of ours."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(said, dict):
+        return None
+    bundle, calls, flaw = said.get("bundle"), said.get("calls"), said.get("flaw", "")
+    if not isinstance(bundle, str) or type(calls) is not int or not isinstance(flaw, str):
+        return None
+    return Attestation(bundle, calls, flaw)
+
+
+def read_attestations(annotations: Mapping[str, str]) -> dict[str, Attestation]:
+    """Return what the guards say, by the names of their pods."""
+    said = {key.removeprefix(PREFIX): parse_attestation(text) for key, text in annotations.items() if _is_one(key)}
+    return {pod: attestation for pod, attestation in said.items() if attestation is not None}
+
+
+def find_surplus(annotations: Mapping[str, str], own: str) -> list[str]:
+    """Return the keys of the oldest attestations above the number that is kept, never the pod's own."""
+    others = sorted((text, key) for key, text in annotations.items() if _is_one(key) and key != own)
+    return [key for _, key in others[: max(0, len(others) + 1 - MAX_ATTESTATIONS)]]
+
+
+def _is_one(key: str) -> bool:
+    return key.startswith(PREFIX)

@@ -1,0 +1,75 @@
+"""What a guard proves on itself stands in its placement's Lease, whatever becomes of the API server meanwhile."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from interlock_guard.attestation import MAX_ATTESTATIONS, PREFIX, Attestation, dump_attestation, read_attestations
+from interlock_guard.bundle import digest
+from tests.integration.guard.harness import POD, Bench, a_bundle, until
+from tests.requirements import requirement
+
+
+def attested(bench: Bench) -> Attestation | None:
+    return read_attestations(bench.api.lease or {}).get(POD)
+
+
+async def is_proven(bench: Bench, text: str) -> None:
+    def look() -> bool:
+        found = attested(bench)
+        return found is not None and (found.bundle, found.flaw) == (digest(text), "")
+
+    await until(look, "the bundle is proven")
+
+
+@requirement("guard.proof")
+async def test_each_bundle_is_proven_once_and_told(bench: Bench) -> None:
+    first = a_bundle(["echo"], read_only=["drop"])
+    bench.api.set_bundle(first)
+    await is_proven(bench, first)
+    found = attested(bench)
+    assert found is not None
+    assert found.calls >= 3
+    assert await bench.guard.probe("/readyz")
+
+    second = a_bundle(["echo", "slow"])
+    bench.api.set_bundle(second)
+    await is_proven(bench, second)
+    writes = bench.api.lease_writes
+    bench.api.expire_watches()  # each list that follows brings the same bundle again
+    lists = bench.api.lists
+    await until(lambda: bench.api.lists >= lists + 2, "both objects were listed again")
+    assert bench.api.lease_writes == writes
+
+
+@requirement("guard.proof")
+async def test_synthetic_calls_reach_neither_server_nor_records(bench: Bench) -> None:
+    text = a_bundle(["echo"], read_only=["drop"], writable=["put"])
+    bench.api.set_bundle(text)
+    await is_proven(bench, text)
+    assert bench.executed_names() == []
+    assert not [record for record in bench.guard.records() if "interlock-proof" in json.dumps(record)]
+
+
+async def test_what_could_not_be_told_is_told_later_and_calls_go_on_meanwhile(bench: Bench) -> None:
+    bench.api.lease = None
+    text = a_bundle(["echo", "slow"])
+    bench.api.set_bundle(text)
+    await until(lambda: "HTTP 404" in (bench.guard.folder / "log").read_text(), "there is no Lease")
+    assert (await bench.client.call("echo", text="x")).status == 200
+    bench.api.lease = {}
+    await is_proven(bench, text)
+
+
+async def test_what_guards_said_that_are_gone_is_taken_away_in_the_end(bench: Bench) -> None:
+    begin = datetime(2020, 1, 1, tzinfo=UTC)
+    old = {
+        f"{PREFIX}p{age}": dump_attestation(Attestation("d", 1), begin + timedelta(seconds=age))
+        for age in range(MAX_ATTESTATIONS + 3)
+    }
+    bench.api.lease = {"kept": "yes", **old}
+    text = a_bundle(["echo", "slow"])
+    bench.api.set_bundle(text)
+    await is_proven(bench, text)
+    await until(lambda: len(read_attestations(bench.api.lease or {})) == MAX_ATTESTATIONS, "the oldest are gone")
+    assert (bench.api.lease or {})["kept"] == "yes"
+    assert f"{PREFIX}p3" not in (bench.api.lease or {})

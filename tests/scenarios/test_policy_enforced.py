@@ -1,0 +1,107 @@
+"""PolicyEnforced: what the guards have proven of the very bundle that holds, and nothing else."""
+
+from dataclasses import replace
+
+from interlock.api.status import ConditionType
+from interlock.deployment.child import ChildKey
+from interlock.deployment.plan import LiveChild
+from interlock_guard.attestation import PREFIX, Attestation, dump_attestation
+from interlock_guard.bundle import BUNDLE_KEY, digest
+from tests.requirements import requirement
+from tests.support.builders import NOW, a_world, an_agent
+from tests.support.simulation import Simulation
+
+
+def a_ready_agent(replicas: int = 1) -> Simulation:
+    simulation = Simulation(a_world().of(an_agent().with_replicas(replicas)))
+    simulation.run()
+    return simulation
+
+
+def held(simulation: Simulation) -> str:
+    found = [child.manifest for key, child in simulation.world.children.items() if key.kind == "ConfigMap"]
+    return digest(next(manifest["data"][BUNDLE_KEY] for manifest in found if BUNDLE_KEY in manifest["data"]))
+
+
+def attest(simulation: Simulation, **said: Attestation) -> None:
+    """Let guards say something in the Lease."""
+    lease = simulation.child("Lease")
+    annotations = {f"{PREFIX}{pod}": dump_attestation(one, NOW) for pod, one in said.items()}
+    metadata = {**lease["metadata"], "annotations": {**lease["metadata"].get("annotations", {}), **annotations}}
+    simulation.edit(LiveChild({**lease, "metadata": metadata}))
+    simulation.settle()
+
+
+def enforced(simulation: Simulation) -> tuple[str, str]:
+    found = simulation.condition(ConditionType.POLICY_ENFORCED)
+    return found.status, found.reason
+
+
+@requirement("guard.proof-told")
+def test_it_is_true_once_every_guard_has_proven_the_bundle_that_holds() -> None:
+    simulation = a_ready_agent(2)
+    assert enforced(simulation) == ("False", "NotProven")
+    attest(simulation, one=Attestation(held(simulation), 3), two=Attestation("another", 3))
+    assert enforced(simulation) == ("False", "NotProven")
+    attest(simulation, two=Attestation(held(simulation), 3))
+    assert enforced(simulation) == ("True", "Proven")
+    proven = simulation.status.enforcement
+    assert proven is not None
+    assert (proven.bundle_digest, proven.generation, proven.guards) == (
+        held(simulation),
+        simulation.world.agent.build().metadata.generation,
+        2,
+    )
+
+
+@requirement("guard.proof-told")
+def test_a_proof_of_pods_that_do_not_serve_counts_for_nothing() -> None:
+    """They may be gone: each guard is ready only once it has proven its bundle, so this closes the gap."""
+    simulation = a_ready_agent()
+    attest(simulation, one=Attestation(held(simulation), 3))
+    simulation.fail()
+    simulation.settle()
+    assert enforced(simulation) == ("False", "NotProven")
+    assert simulation.status.enforcement is None
+
+
+@requirement("guard.proof-told")
+def test_a_flaw_that_a_guard_found_in_itself_is_told_with_an_event() -> None:
+    simulation = a_ready_agent()
+    attest(simulation, one=Attestation(held(simulation), 1, "Denied call tools/call 'get': Allow"))
+    assert enforced(simulation) == ("False", "ProofFailed")
+    assert [note.reason for note in simulation.events].count("ProofFailed") == 1
+    simulation.settle()
+    assert [note.reason for note in simulation.events].count("ProofFailed") == 1
+
+
+def test_guards_are_no_drift_when_they_write_to_their_lease() -> None:
+    simulation = a_ready_agent()
+    attest(simulation, one=Attestation(held(simulation), 3))
+    assert simulation.look().plan.is_empty
+
+
+def test_without_a_guard_nothing_is_said() -> None:
+    simulation = a_ready_agent(0)
+    assert enforced(simulation) == ("Unknown", "NoGuard")
+    killed = a_ready_agent()
+    attest(killed, one=Attestation(held(killed), 3))
+    killed.kill()
+    killed.settle()
+    assert enforced(killed) == ("Unknown", "KillSwitch")
+    refused = Simulation(a_world().with_policy(None))
+    refused.settle()
+    assert enforced(refused) == ("Unknown", "WaitingForGovernance")
+
+
+def test_a_lease_that_is_gone_is_made_anew_and_the_proof_with_it_is_missing() -> None:
+    simulation = a_ready_agent()
+    attest(simulation, one=Attestation(held(simulation), 3))
+    name = simulation.child("Lease")["metadata"]["name"]
+    simulation.world = replace(
+        simulation.world,
+        children={key: child for key, child in simulation.world.children.items() if key != ChildKey("Lease", name)},
+    )
+    simulation.settle()
+    assert enforced(simulation) == ("False", "NotProven")
+    assert "annotations" not in simulation.child("Lease")["metadata"]

@@ -1,0 +1,62 @@
+"""What a guard says of its proof, written and read; only one text is sure to be one of ours."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from interlock_guard.attestation import (
+    MAX_ATTESTATIONS,
+    PREFIX,
+    Attestation,
+    dump_attestation,
+    find_surplus,
+    parse_attestation,
+    read_attestations,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("said", [Attestation("ab" * 32, 7), Attestation("ab" * 32, 3, "Denied call 'x': Allow")])
+def test_what_is_written_is_read(said: Attestation) -> None:
+    assert parse_attestation(dump_attestation(said, NOW)) == said
+
+
+def test_a_long_flaw_is_cut() -> None:
+    read = parse_attestation(dump_attestation(Attestation("d", 0, "x" * 10_000), NOW))
+    assert read is not None
+    assert len(read.flaw) == 512
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "proven",
+        "[]",
+        "{}",
+        '{"bundle":1,"calls":1}',
+        '{"bundle":"d","calls":true}',
+        '{"bundle":"d"}',
+        '{"bundle":"d","calls":1,"flaw":0}',
+    ],
+)
+def test_anything_else_says_nothing(text: str) -> None:
+    assert parse_attestation(text) is None
+    assert read_attestations({f"{PREFIX}pod": text}) == {}
+
+
+def test_other_annotations_are_nobodys_attestation() -> None:
+    text = dump_attestation(Attestation("d", 1), NOW)
+    assert read_attestations({f"{PREFIX}pod": text, "proof": text, "example.com/pod": text}) == {
+        "pod": Attestation("d", 1)
+    }
+
+
+def test_the_oldest_ones_above_the_limit_are_surplus_but_never_the_own_one() -> None:
+    own = f"{PREFIX}own"
+    texts = [dump_attestation(Attestation("d", 1), NOW + timedelta(seconds=age)) for age in range(MAX_ATTESTATIONS + 2)]
+    annotations = {own: texts[0], "other": "x", **{f"{PREFIX}p{age}": text for age, text in enumerate(texts) if age}}
+    assert find_surplus(annotations, own) == [f"{PREFIX}p1", f"{PREFIX}p2"]
+    kept = {key: text for key, text in annotations.items() if key not in (f"{PREFIX}p1", f"{PREFIX}p2")}
+    assert find_surplus(kept, own) == []

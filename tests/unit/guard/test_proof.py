@@ -1,0 +1,182 @@
+"""The guard's proof of its policy: what it asks itself, and that no weakness of the decision gets past it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlock_guard.bundle import (
+    AgentIdentity,
+    ArgumentRule,
+    Bundle,
+    Grant,
+    Prompt,
+    Resource,
+    ResourceScope,
+    ScopeLimit,
+    Source,
+    Tool,
+    ToolScope,
+)
+from interlock_guard.decide import Allow, Decision, Request, decide
+from interlock_guard.proof import NOBODY_MAPS, Kind, prove, synthetic_calls
+from interlock_guard.state import State
+from tests.requirements import requirement
+
+ALIVE = State(agent_uid="u", contact_at=0.0)
+BINDING = Grant("Binding", "b", ("contacts", "tasks"), ("tasks", "contacts"), ())
+MATRIX = Grant("Matrix", "m", ("contacts",), ("tasks",), ())
+AGENT = Grant("Agent", "a", ("contacts",), (), ())
+TOOLS = (
+    Tool("get", "read", "contacts"),
+    Tool("put", "write", "contacts"),
+    Tool("add_*", "write", "tasks"),
+    Tool("drop", "delete", "contacts"),
+)
+
+
+def a_source(name: str = "crm", **parts: Any) -> Source:
+    return replace(Source(name, "b", "stdio", TOOLS, (BINDING, MATRIX, AGENT)), **parts)
+
+
+def a_bundle(*sources: Source, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
+    return Bundle(2, AgentIdentity("a", "n", "u"), "r", "s", "staging", scope, sources)
+
+
+def honest(bundle: Bundle) -> Any:
+    return lambda request: decide(bundle, ALIVE, request, 0.0)
+
+
+def kinds(bundle: Bundle) -> set[Kind]:
+    return {call.kind for call in synthetic_calls(bundle)}
+
+
+@requirement("guard.proof")
+def test_a_denied_an_unmapped_and_a_call_out_of_the_matrix_are_always_among_them() -> None:
+    bundle = a_bundle(a_source())
+    assert kinds(bundle) == {Kind.DENIED, Kind.UNMAPPED, Kind.OUT_OF_MATRIX}
+    proof = prove(bundle, honest(bundle))
+    assert (proof.flaw, proof.calls) == ("", len(list(synthetic_calls(bundle))))
+
+
+def test_an_agent_without_sources_still_has_something_to_prove() -> None:
+    bundle = a_bundle()
+    assert kinds(bundle) == {Kind.OUT_OF_MATRIX}
+    assert prove(bundle, honest(bundle)).flaw == ""
+
+
+def test_even_where_all_that_is_mapped_is_granted_a_delete_is_denied() -> None:
+    """A server may call its tool destructive; the delete that it then is was granted to nobody."""
+    bundle = a_bundle(a_source(tools=(Tool("get", "read", "contacts"),)))
+    assert Kind.DENIED in kinds(bundle)
+    assert prove(bundle, honest(bundle)).flaw == ""
+
+
+def test_a_limited_stage_is_put_to_the_test_too() -> None:
+    scoped = Tool("get", "read", "contacts", (ToolScope("region", "/region", unscoped=False),))
+    free = Tool("list", "read", "contacts", (ToolScope("region", None, unscoped=True),))
+    limit = ScopeLimit("region", ("eu-west",))
+    bundle = a_bundle(a_source(tools=(scoped, free)), scope=(limit,))
+    asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is Kind.OUT_OF_SCOPE]
+    assert asked == ["get"]
+    assert prove(bundle, honest(bundle)).flaw == ""
+
+    unlimited = replace(bundle, scope=())
+    flaw = prove(bundle, honest(unlimited)).flaw
+    assert (
+        flaw
+        == "OutOfScope call tools/call 'get' of 'crm': Allow instead of OutOfScope or ScopeMissing or ScopeUndeclared"
+    )
+
+
+def test_a_source_of_the_strangers_name_is_no_way_round() -> None:
+    bundle = a_bundle(a_source(NOBODY_MAPS))
+    assert prove(bundle, honest(bundle)).flaw == ""
+
+
+def test_a_glob_that_takes_in_every_name_leaves_other_calls_to_make() -> None:
+    bundle = a_bundle(a_source(tools=(Tool("*", "read", "contacts"),), prompts=(Prompt("*", "read", "contacts"),)))
+    assert kinds(bundle) == {Kind.DENIED, Kind.UNMAPPED, Kind.OUT_OF_MATRIX}
+    assert prove(bundle, honest(bundle)).flaw == ""
+
+
+@requirement("guard.proof")
+@pytest.mark.parametrize("layer", ["Binding", "Matrix", "Agent"])
+def test_a_guard_that_leaves_out_a_layer_is_found_out(layer: str) -> None:
+    """Each layer alone denies something in this world: without it the proof fails."""
+    only = {"Binding": BINDING, "Matrix": MATRIX, "Agent": AGENT}
+    everything = Grant("Binding", "x", ("contacts", "tasks"), ("contacts", "tasks"), ("contacts", "tasks"))
+    grants = tuple(
+        only[name] if name == layer else replace(everything, layer=name)  # type: ignore[arg-type]
+        for name in ("Binding", "Matrix", "Agent")
+    )
+    bundle = a_bundle(a_source(grants=grants))
+    weak = a_bundle(a_source(grants=tuple(replace(everything, layer=grant.layer) for grant in grants)))
+    assert prove(bundle, honest(bundle)).flaw == ""
+    assert prove(bundle, honest(weak)).flaw.startswith("Denied call tools/call")
+
+
+@requirement("guard.proof")
+@pytest.mark.parametrize("kind", [Kind.UNMAPPED, Kind.DENIED, Kind.OUT_OF_MATRIX])
+def test_whoever_lets_calls_of_one_kind_pass_is_found_out(kind: Kind) -> None:
+    bundle = a_bundle(a_source())
+    weak = [call.request for call in synthetic_calls(bundle) if call.kind is kind]
+
+    def judge(request: Request) -> Decision:
+        return Allow("weak") if request in weak else decide(bundle, ALIVE, request, 0.0)
+
+    assert prove(bundle, judge).flaw.startswith(f"{kind} call")
+
+
+def test_a_refusal_for_another_reason_is_no_proof() -> None:
+    """A guard that is closed refuses everything, and has shown nothing of its policy."""
+    bundle = a_bundle(a_source())
+    closed = replace(ALIVE, contact_at=None)
+    flaw = prove(bundle, lambda request: decide(bundle, closed, request, 0.0)).flaw
+    assert (
+        flaw == f"OutOfMatrix call tools/call {NOBODY_MAPS!r} of {NOBODY_MAPS!r}: StaleState instead of UnknownSource"
+    )
+
+
+RESOURCES = st.sampled_from(["contacts", "tasks"])
+OPERATIONS = st.sampled_from(["read", "write", "delete"])
+NAMES = st.sampled_from(["get", "put", "get_*", "*", "a?c", NOBODY_MAPS])
+SCOPES = st.sampled_from(
+    [(), (ToolScope("region", "/r", unscoped=False),), (ToolScope("region", None, unscoped=True),)]
+)
+RULES = st.sampled_from([(), (ArgumentRule("/v", prefix="a"),)])
+GRANTED = st.lists(RESOURCES, unique=True).map(tuple)
+TOOL = st.builds(Tool, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
+PROMPT = st.builds(Prompt, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
+RESOURCE = st.builds(
+    Resource,
+    st.sampled_from(["crm://contacts/1", "crm://contacts/*", "interlock-proof://nothing/*"]),
+    OPERATIONS,
+    RESOURCES,
+    st.sampled_from([(), (ResourceScope("region", ("eu",), unscoped=False),)]),
+)
+
+
+def grants(layer: str) -> Any:
+    return st.builds(Grant, st.just(layer), st.just(layer), GRANTED, GRANTED, GRANTED)
+
+
+SOURCES = st.builds(
+    Source,
+    st.just("crm"),
+    st.just("b"),
+    st.just("stdio"),
+    st.lists(TOOL, max_size=4, unique_by=lambda tool: tool.name).map(tuple),
+    st.tuples(grants("Binding"), grants("Matrix")),
+    st.lists(RESOURCE, max_size=2, unique_by=lambda one: one.uri).map(tuple),
+    st.lists(PROMPT, max_size=2, unique_by=lambda one: one.name).map(tuple),
+)
+
+
+@requirement("guard.proof")
+@given(source=SOURCES, limit=st.booleans())
+def test_a_guard_that_keeps_its_bundle_proves_it_whatever_the_bundle_is(source: Source, limit: bool) -> None:  # noqa: FBT001
+    bundle = a_bundle(source, scope=(ScopeLimit("region", ("eu",)),) if limit else ())
+    assert prove(bundle, honest(bundle)).flaw == ""

@@ -1,0 +1,139 @@
+"""No bundle is obeyed before the guard has proven it on itself, and none that it would not keep."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from interlock_guard.attestation import Attestation
+from interlock_guard.bundle import AgentIdentity, Bundle, digest, dump_bundle
+from interlock_guard.decide import Allow, Decision, Request, check_open, decide
+from interlock_guard.selfproof import SelfProof
+from interlock_guard.state import LiveState, State
+from tests.requirements import requirement
+
+BUNDLE = Bundle(2, AgentIdentity("a", "n", "u-1"), "r", "s", "s", (), ())
+TEXT = dump_bundle(BUNDLE)
+OTHER = dump_bundle(replace(BUNDLE, revision="other"))
+AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
+KILLED = {"metadata": {"name": "a", "uid": "u-1", "annotations": {"interlock.dev/kill-switch": "leak"}}}
+RELEASED = {"metadata": {"name": "a", "uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}}
+
+
+@dataclass
+class Rig:
+    """A guard's knowledge and its proof, on a clock of its own."""
+
+    live: LiveState = field(default_factory=LiveState)
+    now: float = 0.0
+    said: list[Attestation] = field(default_factory=list)
+    judged: int = 0
+    decision: Callable[[Request], Decision] | None = None
+
+    def __post_init__(self) -> None:
+        SelfProof(self.live, self._judge, lambda: self.now, self.said.append)
+
+    def _judge(self, request: Request, state: State) -> Decision:
+        self.judged += 1
+        return self.decision(request) if self.decision else decide(self.live.bundle, state, request, self.now)
+
+    @property
+    def reason(self) -> str | None:
+        denial = check_open(self.live.bundle, self.live.state, self.now)
+        return None if denial is None else denial.reason.value
+
+    def open(self) -> None:
+        self.live.see_agent(AGENT)
+        self.live.see_bundle(TEXT)
+        self.live.hear("agent", self.now)
+        self.live.hear("bundle", self.now)
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+@requirement("guard.proof")
+def test_a_bundle_that_nobody_proves_is_not_obeyed() -> None:
+    live = LiveState()
+    live.see_agent(AGENT)
+    live.see_bundle(TEXT)
+    live.hear("agent", 0.0)
+    live.hear("bundle", 0.0)
+    denial = check_open(live.bundle, live.state, 0.0)
+    assert denial is not None
+    assert denial.reason == "PolicyUnproven"
+
+
+@requirement("guard.proof")
+def test_a_guard_opens_in_the_very_event_in_which_it_can_prove_its_bundle(rig: Rig) -> None:
+    rig.live.see_agent(AGENT)
+    rig.live.see_bundle(TEXT)
+    rig.live.hear("bundle", 0.0)
+    assert (rig.reason, rig.said) == ("StaleState", [])
+    rig.live.hear("agent", 0.0)
+    assert rig.reason is None
+    assert rig.said == [Attestation(digest(TEXT), 1)]
+
+
+@requirement("guard.proof")
+def test_each_other_bundle_is_proven_anew_and_the_same_one_is_not(rig: Rig) -> None:
+    rig.open()
+    judged = rig.judged
+    rig.live.see_bundle(TEXT)
+    assert rig.judged == judged
+    rig.live.see_bundle(OTHER)
+    assert rig.reason is None
+    assert [said.bundle for said in rig.said] == [digest(TEXT), digest(OTHER)]
+
+
+@requirement("guard.proof")
+def test_a_guard_that_would_not_keep_its_bundle_closes_and_says_so() -> None:
+    log = list[str]()
+    rig = Rig(LiveState(log=log.append), decision=lambda _: Allow("weak"))
+    rig.open()
+    assert rig.reason == "PolicyUnproven"
+    assert (
+        rig.said[0].flaw
+        == "OutOfMatrix call tools/call 'interlock-proof' of 'interlock-proof': Allow instead of UnknownSource"
+    )
+    assert log == [f"bundle {digest(TEXT)} is not obeyed: {rig.said[0].flaw}"]
+
+    rig.live.hear("agent", 1.0)
+    assert rig.reason == "PolicyUnproven"
+    assert len(log) == 1
+
+    rig.decision = None
+    rig.live.see_bundle(OTHER)
+    assert rig.reason is None
+
+
+def test_a_killed_guard_proves_its_bundle_once_it_is_released(rig: Rig) -> None:
+    rig.live.see_agent(KILLED)
+    rig.live.see_bundle(TEXT)
+    rig.live.hear("agent", 0.0)
+    rig.live.hear("bundle", 0.0)
+    assert (rig.reason, rig.said) == ("Killed", [])
+    rig.live.see_agent(RELEASED)
+    assert rig.reason is None
+    assert len(rig.said) == 1
+
+
+def test_a_bundle_that_comes_while_out_of_contact_is_proven_once_that_is_over(rig: Rig) -> None:
+    rig.open()
+    rig.now = 31.0
+    rig.live.see_bundle(OTHER)
+    assert (rig.reason, len(rig.said)) == ("StaleState", 1)
+    rig.live.hear("agent", 31.0)
+    rig.live.hear("bundle", 31.0)
+    assert rig.reason is None
+    assert rig.said[-1].bundle == digest(OTHER)
+
+
+def test_a_bundle_that_cannot_be_read_leaves_nothing_to_prove(rig: Rig) -> None:
+    rig.open()
+    rig.live.see_bundle("{}")
+    assert (rig.reason, rig.live.digest, len(rig.said)) == ("NoBundle", "", 1)
+    rig.live.see_bundle(TEXT)
+    assert rig.reason is None
