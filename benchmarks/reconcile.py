@@ -176,18 +176,21 @@ class Progress:
         deadline = time.monotonic() + self._seconds
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-            if thread.is_alive():
-                raise SystemExit(f"not done within {self._seconds:.0f} s: {self._remaining} left")
+        if any(self._remaining.values()):
+            raise SystemExit(f"not done within {self._seconds:.0f} s: {self._remaining} left")
 
     def _follow(self, plural: str) -> None:
+        """Watch until all are done; a watch that the API server ends before is begun anew, with all that there is."""
         done: set[str] = set()
         wanted, check = self._remaining[plural], self._checks[plural]
-        for event in watch(self._api.access, plural, self._seconds):
-            if check(event["object"]):
-                done.add(event["object"]["metadata"]["name"])
-                self._remaining[plural] = wanted - len(done)
-            if len(done) == wanted:
-                return
+        deadline = time.monotonic() + self._seconds
+        while time.monotonic() < deadline:
+            for event in watch(self._api.access, plural, self._seconds):
+                if check(event["object"]):
+                    done.add(event["object"]["metadata"]["name"])
+                    self._remaining[plural] = wanted - len(done)
+                if len(done) == wanted:
+                    return
 
 
 def watch(access: Access, plural: str, seconds: float) -> Iterator[Json]:
