@@ -45,9 +45,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupSche
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the groups in order; every process must come to the same."""
-    order = list(GROUPS)
-    items.sort(key=lambda item: order.index(name) if (name := group_of(item.nodeid)) in GROUPS else len(order))
+    """Put the groups in order; every process must come to the same.
+
+    Whoever wants to be alone comes last in its group: by then nobody else has a long test under way that all would
+    have to wait for.
+    """
+    order = {name: place for place, name in enumerate(GROUPS)}
+
+    def place(item: pytest.Item) -> tuple[int, bool]:
+        return order.get(group_of(item.nodeid), len(order)), item.get_closest_marker("alone") is not None
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
