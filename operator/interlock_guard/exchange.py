@@ -76,6 +76,8 @@ class Exchange:
     """What the server asks, not yet put to a client of the stateless era."""
     stream: EventStream | None = None
     is_over: bool = False
+    is_unwanted: bool = False
+    """Whether its client has cancelled it."""
     is_held: bool = False
     """Whether it has been answered with questions and waits for its repetition."""
     _writer: asyncio.Task[web.StreamResponse] | None = None
@@ -161,12 +163,17 @@ class Exchange:
     async def answer(self, reply: Reply) -> web.StreamResponse:
         """Give the answer: in one piece, or at the end of the stream if something was said before it.
 
+        Nothing is said to a client that has cancelled: MCP's "Cancellation" wants no response, and the official Python
+        client, once it is on its way out, fails on one. A stream that was begun needs its last event all the same, or
+        the client would come back for it.
+
         Raises:
             ConnectionError: The client is gone.
         """
         self.close()
         if self.stream is None or self._writer is None:
-            return to_response(reply)
+            is_silent = self.is_unwanted and self.accepts_events and not reply.closes
+            return web.Response(headers={"Content-Type": EVENT_STREAM}) if is_silent else to_response(reply)
         self.conclude(reply)
         return await self._writer
 

@@ -249,6 +249,7 @@ class Handshake:
 
 
 def _give_up(exchange: Exchange, why: str) -> None:
+    exchange.is_unwanted = True
     exchange.record.complete(ABANDONED)
     exchange.upstream.abandon(exchange.call, why)
     exchange.call.resolve(answer_cancelled())

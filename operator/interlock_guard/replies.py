@@ -50,7 +50,7 @@ _STATUS_OF_ERROR: Final = {
 }
 """Statuses that the stateless era wants for errors; any other error is an answer like others."""
 _FOR_MODEL: Final = frozenset({Reason.SERVER_UNAVAILABLE, Reason.RECORD_UNAVAILABLE})
-_CANCELLED: Final = -32000
+_CANCELLED: Final = -32800  # LSP's RequestCancelled, which the official Python SDK's server answers with, too
 _OK: Final = 200
 
 

@@ -165,7 +165,7 @@ async def test_a_client_cancels_its_own_call_and_nobody_elses(bench: Bench) -> N
     await in_flight(bench, 2)
     cancel = message("notifications/cancelled", '{"requestId":7}')
     assert (await bench.client.post(cancel, as_session("a"))).status == 202
-    assert "cancelled" in (await mine).body["error"]["message"]
+    assert (await mine).body == b""
     await in_flight(bench, 1)
     assert not other.done()
     other.cancel()

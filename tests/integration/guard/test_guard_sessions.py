@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.guard.harness import HEADERS, WAIT_SECONDS, Bench, until
+from tests.integration.guard.harness import HEADERS, WAIT_SECONDS, Answer, Bench, until
 from tests.requirements import requirement
 
 STREAM = {"Accept": "text/event-stream"}
@@ -123,12 +123,50 @@ async def test_the_end_of_a_session_ends_what_is_under_way_in_it_and_it_does_not
             assert response.status == 204
         with pytest.raises(aiohttp.ClientPayloadError):
             await standalone.read()
-    assert "cancelled" in (await waiting).body["error"]["message"]
+    ended = await waiting
+    assert (ended.status, ended.body, ended.headers["Content-Type"]) == (200, b"", "text/event-stream")
     await in_flight(bench, 0)
     assert (await bench.client.request("tools/list", {}, session)).status == 404
     async with bench.client.session.get(bench.client.url, headers={**STREAM, **session}) as response:
         assert response.status == 404
     assert (await bench.client.request("tools/list")).status == 200
+
+
+async def cancel(bench: Bench, session: dict[str, str], request_id: int) -> None:
+    params = {"requestId": request_id, "reason": "no more interest"}
+    body = json.dumps({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+    assert (await bench.client.post(body, session)).status == 202
+
+
+async def cancelled(bench: Bench, accept: str) -> Answer:
+    """Make a call that never ends, cancel it; return what its own request got as the answer."""
+    session, params = await session_of(bench), {"name": "never", "arguments": {}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params})
+    waiting = asyncio.create_task(bench.client.post(body, {**session, "Accept": accept}))
+    await in_flight(bench, 1)
+    await cancel(bench, session, 7)
+    await in_flight(bench, 0)
+    assert bench.executed()[-1] == {"cancelled": "the client cancelled the request"}
+    return await waiting
+
+
+@requirement("guard.sessions")
+async def test_a_request_that_its_client_has_cancelled_gets_no_message_any_more(bench: Bench) -> None:
+    answer = await cancelled(bench, "application/json, text/event-stream")
+    assert (answer.status, answer.headers["Content-Type"], answer.body) == (200, "text/event-stream", b"")
+
+
+async def test_a_client_that_reads_no_events_is_told_of_its_own_cancellation(bench: Bench) -> None:
+    assert (await cancelled(bench, "application/json")).body["error"]["code"] == -32800
+
+
+@requirement("guard.sessions")
+async def test_a_stream_of_a_cancelled_request_has_an_end(bench: Bench, tmp_path: Path) -> None:
+    session = await session_of(bench)
+    async with two_steps(bench, session, tmp_path / "gate") as stream:
+        await anext(stream)
+        await cancel(bench, session, 1)
+        assert (await anext(stream)).message["error"]["code"] == -32800
 
 
 async def test_a_stream_wants_a_session_and_a_client_that_reads_events(bench: Bench) -> None:
