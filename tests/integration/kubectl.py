@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+from tests.support.offspring import end_with_parent
+
 ROOT = Path(__file__).parents[2]
 
 AGENT: dict[str, Any] = {
@@ -106,7 +108,7 @@ class Kubectl:
     def proxied(self) -> Iterator["Api"]:
         """Reach the API server without a process for each request, for as long as the context lasts."""
         command = [*self._command, "proxy", "--port=0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent) as proxy:
             assert proxy.stdout is not None
             try:
                 address = proxy.stdout.readline().split()[-1]

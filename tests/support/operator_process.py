@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,14 @@ class OperatorProcess:
         self._port = free_port()
         begin = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.command, cwd=ROOT, env=self._environment(), stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env=self._environment(),
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,
+            )
         if wait:
             self._wait_for_start(begin)
         return self

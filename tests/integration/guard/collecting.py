@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE
 from tests.integration.guard.harness import POD, WAIT_SECONDS, Guard, free_port, until
+from tests.support.offspring import end_with_parent
 
 GUARD_TOKEN, AUDITOR_TOKEN, STRANGER_TOKEN, OTHER_TOKEN = "guard-token", "auditor-token", "stranger-token", "api-token"
 COLLECTOR_TOKEN = "collector-token"  # noqa: S105 - of a stand-in
@@ -117,7 +118,10 @@ class Collector:
         }
         # Through a pipe, and not into a file, so that a test can bound the files and nothing but the database notices.
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "interlock_records", env=environment, stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-m", "interlock_records"),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            preexec_fn=end_with_parent,
         )
         self._reading = asyncio.create_task(self._read_log(self.process))
         await until(lambda: self.probe("/healthz"), "the collector answers")

@@ -26,6 +26,7 @@ from interlock_guard.bundle import (
 )
 from interlock_guard.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
+from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
 
 SOURCE = "crm"
@@ -90,7 +91,7 @@ class StdioServer:
     async def start(self) -> None:
         script = f'exec "$0" "$@" <{self.pipes}/in >{self.pipes}/out'
         self.process = await asyncio.create_subprocess_exec(
-            "sh", "-c", script, *self.command, stderr=asyncio.subprocess.DEVNULL
+            *("sh", "-c", script, *self.command), stderr=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent
         )
 
     async def kill(self) -> None:
@@ -173,7 +174,11 @@ class Guard:
         }
         with (self.folder / "records").open("ab") as records, (self.folder / "log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "interlock_guard", env=environment, stdout=records, stderr=log
+                *(sys.executable, "-m", "interlock_guard"),
+                env=environment,
+                stdout=records,
+                stderr=log,
+                preexec_fn=end_with_parent,
             )
         await until(lambda: self.probe("/healthz"), "the guard answers")
 

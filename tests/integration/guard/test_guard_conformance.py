@@ -12,6 +12,7 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Guard, until
 from tests.integration.guard.known import KNOWN, a_known_server
 from tests.requirements import requirement
+from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
 
 SUITE_SECONDS = 100
@@ -30,6 +31,7 @@ async def conformance(node: Path, node_modules: Path, url: str, folder: Path) ->
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=folder,
+        preexec_fn=end_with_parent,
     )
     async with asyncio.timeout(SUITE_SECONDS):
         out, _ = await process.communicate()
@@ -47,7 +49,9 @@ async def test_the_known_server_passes_the_suite_without_a_guard(
     node: Path, node_modules: Path, tmp_path: Path
 ) -> None:
     port = free_port()
-    server = await asyncio.create_subprocess_exec(sys.executable, "-W", "ignore", KNOWN, "http", str(port))
+    server = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", KNOWN, "http", str(port)), preexec_fn=end_with_parent
+    )
 
     async def answers() -> bool:
         try:

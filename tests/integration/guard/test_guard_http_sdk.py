@@ -15,6 +15,7 @@ from interlock_guard.http_target import HttpHeader, HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import WAIT_SECONDS, Guard, a_bundle_over_http, free_port
 from tests.requirements import requirement
+from tests.support.offspring import end_with_parent
 
 SERVER = Path(__file__).parent / "programs" / "sdk_http_server.py"
 CANARY = "canary-77aa01"
@@ -41,7 +42,9 @@ async def server(
     api.set_bundle(a_bundle_over_http(["add", "count"], target))
     found = SdkServer(request.param, tmp_path / "seen")
     process = await asyncio.create_subprocess_exec(
-        sys.executable, SERVER, str(port), found.era, found.seen, stderr=asyncio.subprocess.DEVNULL
+        *(sys.executable, SERVER, str(port), found.era, found.seen),
+        stderr=asyncio.subprocess.DEVNULL,
+        preexec_fn=end_with_parent,
     )
     await guard.source_ready()
     yield found

@@ -12,6 +12,7 @@ from mcp import Client as SdkClient
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SOURCE, WAIT_SECONDS, Guard, StdioServer, a_bundle
 from tests.requirements import requirement
+from tests.support.offspring import end_with_parent
 
 CLIENT = Path(__file__).parent / "programs" / "sdk_client.mjs"
 MAPPED = ["echo", "get-sum", "trigger-long-running-operation"]
@@ -85,7 +86,9 @@ async def run_typescript_client(
     node: Path, node_modules: Path, url: str, calls: list[dict[str, Any]]
 ) -> dict[str, Any]:
     process = await asyncio.create_subprocess_exec(
-        node, CLIENT, node_modules.parent, url, json.dumps(calls), stdout=asyncio.subprocess.PIPE
+        *(node, CLIENT, node_modules.parent, url, json.dumps(calls)),
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=end_with_parent,
     )
     async with asyncio.timeout(WAIT_SECONDS):
         out, _ = await process.communicate()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.offspring import end_with_parent
 from tools.cluster import contexts, kwok
 from tools.cluster.kwok import KwokCluster, KwokOptions
 from tools.cluster.process import run
@@ -51,7 +52,11 @@ def test_the_cluster_of_a_killed_process_is_gone_after_the_next_start() -> None:
     settings = from_environment()
     name = f"interlock-orphan-{os.getpid()}"
     with subprocess.Popen(
-        [sys.executable, "-c", OWNER, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", OWNER, name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=end_with_parent,
     ) as owner:
         assert owner.stdout is not None
         assert owner.stdout.readline() == "up\n"

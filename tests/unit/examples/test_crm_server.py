@@ -15,6 +15,8 @@ from mcp.client import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
+from tests.support.offspring import end_with_parent
+
 SERVER = Path(crm_server.__file__)
 AS_A_SIDECAR = 'exec "$0" "$@"'
 
@@ -146,7 +148,8 @@ def start_on_pipes(folder: Path) -> subprocess.Popen[bytes]:
         os.mkfifo(folder / name)
     command = f"{AS_A_SIDECAR} <{folder}/in >{folder}/out"
     environment = {"CRM_DATABASE": str(folder / "crm.db")}
-    return subprocess.Popen(["sh", "-c", command, sys.executable, str(SERVER)], env=environment)
+    command_line = ["sh", "-c", command, sys.executable, str(SERVER)]
+    return subprocess.Popen(command_line, env=environment, preexec_fn=end_with_parent)
 
 
 def greet(to_server: Any, from_server: Any) -> dict[str, Any]:

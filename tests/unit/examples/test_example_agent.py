@@ -16,6 +16,8 @@ from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, TextContent
 
+from tests.support.offspring import end_with_parent
+
 Message = MutableMapping[str, Any]
 SCOPE = json.dumps([{"dimension": "region", "values": ["eu-west"]}])
 KILLED = {"code": -32000, "message": "stop", "data": {"reason": "Killed", "message": "stop"}}
@@ -100,7 +102,10 @@ async def running(folder: Path, url: str) -> AsyncIterator[asyncio.subprocess.Pr
         "CALL_INTERVAL": "0.05",
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, agent.__file__, env=os.environ | environment, stdout=asyncio.subprocess.PIPE
+        *(sys.executable, agent.__file__),
+        env=os.environ | environment,
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=end_with_parent,
     )
     try:
         yield process

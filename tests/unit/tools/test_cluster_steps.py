@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.offspring import end_with_parent
 from tools.cluster.errors import StepFailedError, UnavailableError
 from tools.cluster.locks import held, try_lock
 from tools.cluster.process import CommandFailedError, pipe, run, succeeds
@@ -49,7 +50,8 @@ def test_a_step_that_cannot_be_here_says_only_that(tmp_path: Path) -> None:
 def test_a_lock_has_one_holder_and_is_free_when_that_one_is_killed(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     command = [sys.executable, "-c", HOLD, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, preexec_fn=end_with_parent) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         assert try_lock(path) is None
