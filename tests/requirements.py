@@ -135,6 +135,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "http.credentials": Requirement("no token of the agent reaches a server, no credential of a server the agent"),
     "http.once": Requirement("no call is sent twice, whatever becomes of connection, session or server"),
     "http.serves": Requirement("tools of a server over HTTP are listed, called and refused as those of any other"),
+    "http.on-a-cluster": Requirement(
+        "a server over HTTP works in a cluster, its key in the guard and nowhere else", "kind"
+    ),
     "http.trust": Requirement("a server proves its name by the image's authorities, or by the binding's alone"),
     "guard.sdk-clients": Requirement("the official Python and TypeScript clients work against the guard"),
     "guard.on-a-cluster": Requirement(

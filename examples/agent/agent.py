@@ -11,6 +11,8 @@ Environment variables:
     CALL_INTERVAL: seconds between two rounds, 1 by default.
     REGIONS: all regions that there are, `eu-west,us-east` by default.
     SOURCE: the server in the file to work with, `crm` by default.
+    RESOURCES: URIs to read in each round, separated by commas, none by default.
+    PROMPT: a prompt to get in each round, with the `id` of a contact as its argument, none by default.
 """
 
 import asyncio
@@ -18,14 +20,14 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult, GetPromptResult, ReadResourceResult, TextContent, TextResourceContents
 
 TIMEOUT = 10.0  # seconds for one answer
 PUT_AWAY = 0.5  # seconds to close the connection at the end, a part of the second that a pod has
@@ -33,12 +35,14 @@ PUT_AWAY = 0.5  # seconds to close the connection at the end, a part of the seco
 
 @dataclass(frozen=True)
 class Work:
-    """What the agent is told: where its server is, which regions are its own, which are not, and how often to work."""
+    """What the agent is told: its server, the regions that are its own and those that are not, what else to look at."""
 
     url: str
     inside: Sequence[str]
     outside: Sequence[str]
     interval: float
+    resources: Sequence[str] = ()
+    prompt: str = ""
 
 
 def read_work(environ: Mapping[str, str]) -> Work:
@@ -56,6 +60,8 @@ def read_work(environ: Mapping[str, str]) -> Work:
         inside=inside,
         outside=[region for region in regions if region not in inside],
         interval=float(environ.get("CALL_INTERVAL", "1")),
+        resources=tuple(uri for uri in environ.get("RESOURCES", "").split(",") if uri),
+        prompt=environ.get("PROMPT", ""),
     )
 
 
@@ -89,6 +95,22 @@ async def attempt(client: Client, tool: str, **arguments: str) -> CallToolResult
     return result
 
 
+def told(found: ReadResourceResult | GetPromptResult) -> str:
+    """Return the text of a resource or a prompt."""
+    if isinstance(found, ReadResourceResult):
+        return next((part.text for part in found.contents if isinstance(part, TextResourceContents)), "")
+    return next((one.content.text for one in found.messages if isinstance(one.content, TextContent)), "")
+
+
+async def look(what: str, asked: Awaitable[ReadResourceResult | GetPromptResult]) -> None:
+    """Wait for a resource or a prompt and print what came of it; these are refused by an error, not by a result."""
+    try:
+        say(f"allowed: {what}: {told(await asked)}")
+    except MCPError as error:
+        reason = refusal(error.data)
+        say(f"denied: {reason} {what}: {error.message}" if reason else f"failed: {what}: {error.message}")
+
+
 async def work_once(client: Client, work: Work) -> None:
     """Make one round: the agent's own work, then what it should not do."""
     listed = await client.list_tools()
@@ -102,6 +124,10 @@ async def work_once(client: Client, work: Work) -> None:
     await attempt(client, "get_contact", id=contact)
     for region in work.outside:
         await attempt(client, "list_contacts", region=region)
+    for uri in work.resources:
+        await look(f"read {uri}", client.read_resource(uri))
+    if work.prompt:
+        await look(f"{work.prompt} id={contact}", client.get_prompt(work.prompt, {"id": contact}))
     await attempt(client, "export_everything")
     await attempt(client, "delete_contact", id=contact)
 

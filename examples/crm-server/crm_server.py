@@ -1,4 +1,4 @@
-"""A small CRM as an MCP server on stdio: contacts, opportunities and tasks in SQLite.
+"""A small CRM as an MCP server, on stdio or over HTTP: contacts, opportunities and tasks in SQLite.
 
 It stands in for the CRM of your company and is written as such servers are: it offers more than an agent should
 have, `delete_contact` and `export_everything` included, and asks nobody. What of it an agent may call is said
@@ -8,19 +8,26 @@ Environment variables:
     CRM_ACCOUNT: `sandbox` (the default) or `production`: which made-up data it starts with.
     CRM_TOKEN: the key to the production account, which is not opened without one.
     CRM_DATABASE: where the database lies, /tmp/crm.db by default; made anew at each start.
+    CRM_PORT: a port to serve streamable HTTP on, at /mcp; without one it serves standard input and output.
+    CRM_AUTHORIZATION: the `Authorization` header that every HTTP request must carry; HTTP is not served without one.
 """
 
+import hmac
+import json
 import os
 import signal
 import sqlite3
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 Region = Literal["eu-west", "us-east"]
 Row = tuple[str | int, ...]
@@ -167,25 +174,70 @@ def add_changing_tools(server: MCPServer, database: sqlite3.Connection) -> None:
         return f"contact {id} is deleted"
 
 
+def add_reading_matter(server: MCPServer, database: sqlite3.Connection) -> None:
+    """Offer what is no tool: the contacts of a region as a resource, and a prompt about one of them."""
+
+    @server.resource("crm://contacts/{region}", mime_type="application/json")
+    def contacts_of(region: str) -> str:
+        """Give the contacts of a region."""
+        rows = database.execute("SELECT * FROM contacts WHERE region = ? ORDER BY id", (region,))
+        return json.dumps([asdict(Contact(*row)) for row in rows])
+
+    @server.prompt()
+    def prepare_call(id: str) -> str:  # noqa: A002 - the argument's name is what clients write
+        """Prepare a call to a contact."""
+        row = database.execute("SELECT name, company FROM contacts WHERE id = ?", (id,)).fetchone()
+        name, company = row or ("somebody", "nobody knows where")
+        return f"You are about to call {name} of {company}. What have we sold them, and what is still open?"
+
+
 def build_server(database: sqlite3.Connection, account: str) -> MCPServer:
-    """Return the server with all its tools."""
+    """Return the server with all that it offers."""
     server = MCPServer(f"crm-{account}", version="1.0.0", log_level="WARNING")
     add_reading_tools(server, database)
     add_changing_tools(server, database)
+    add_reading_matter(server, database)
     return server
 
 
+def over_http(server: MCPServer, authorization: str) -> ASGIApp:
+    """Return the server as a web application that answers nobody who does not carry the right header."""
+    app = server.streamable_http_app(host="0.0.0.0")  # noqa: S104 - a container's own; its Service says who it is
+
+    async def checked(scope: Scope, receive: Receive, send: Send) -> None:
+        given = dict(scope.get("headers", ())).get(b"authorization", b"")
+        if scope["type"] == "http" and not hmac.compare_digest(given, authorization.encode()):
+            await PlainTextResponse("Unauthorized\n", status_code=401)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return checked
+
+
+def serve_http(server: MCPServer, port: int) -> None:
+    """Serve over HTTP until TERM comes."""
+    authorization = os.environ.get("CRM_AUTHORIZATION")
+    if not authorization:
+        sys.exit("CRM_AUTHORIZATION is missing: nothing is served over HTTP without it")
+    app = over_http(server, authorization)
+    uvicorn.run(app, host="0.0.0.0", port=port, log_level="warning", timeout_graceful_shutdown=1)  # noqa: S104
+
+
 def main() -> None:
-    """Serve on standard input and output until the input ends or TERM comes."""
+    """Serve until the input ends or TERM comes."""
     account = os.environ.get("CRM_ACCOUNT", "sandbox")
     if account not in CONTACTS:
         sys.exit(f"CRM_ACCOUNT is {account!r}: write sandbox or production")
     if account == "production" and not os.environ.get("CRM_TOKEN"):
         sys.exit("CRM_TOKEN is missing: the production account is not opened without it")
     database = seed(Path(os.environ.get("CRM_DATABASE", "/tmp/crm.db")), account)  # noqa: S108 - a container's own /tmp
+    server = build_server(database, account)
+    if port := os.environ.get("CRM_PORT"):
+        serve_http(server, int(port))
+        return
     # As process 1 of a container Python would not end on TERM otherwise; there is nothing to be put away.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    build_server(database, account).run("stdio")
+    server.run("stdio")
 
 
 if __name__ == "__main__":

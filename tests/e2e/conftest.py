@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -18,14 +19,16 @@ def operator(kind_cluster: KindCluster) -> Live:
     live.kubectl("apply", "--server-side", "--force-conflicts", "-k", "crds")
     live.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/agents.yaml")
     live.kubectl("apply", "-k", "manifests/overlays/kind")
-    live.kubectl("-n", "interlock-system", "rollout", "restart", "deployment/interlock")
-    live.kubectl("-n", "interlock-system", "rollout", "status", "deployment/interlock", f"--timeout={SETTLE_SECONDS}s")
+    workloads = ("deployment/interlock", "deployment/interlock-records")
+    live.kubectl("-n", "interlock-system", "rollout", "restart", *workloads)
+    for workload in workloads:
+        live.kubectl("-n", "interlock-system", "rollout", "status", workload, f"--timeout={SETTLE_SECONDS}s")
     return live
 
 
-@pytest.fixture
-def live(operator: Live, request: pytest.FixtureRequest) -> Iterator[Live]:
-    """The cluster, looked at from a namespace of the test's own that enforces Pod Security `restricted`."""
+@contextmanager
+def a_namespace(operator: Live) -> Iterator[Live]:
+    """The cluster, looked at from a new namespace that enforces Pod Security `restricted`."""
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     here = operator.within(name)
     here.apply(
@@ -37,3 +40,17 @@ def live(operator: Live, request: pytest.FixtureRequest) -> Iterator[Live]:
     )
     yield here
     here.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def live(operator: Live) -> Iterator[Live]:
+    """The cluster, looked at from a namespace of the test's own."""
+    with a_namespace(operator) as here:
+        yield here
+
+
+@pytest.fixture(scope="module")
+def shared(operator: Live) -> Iterator[Live]:
+    """The cluster, looked at from a namespace of the module's: for tests that only look at what runs in it."""
+    with a_namespace(operator) as here:
+        yield here

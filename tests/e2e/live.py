@@ -3,11 +3,13 @@
 import json
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.support.offspring import end_with_parent
 from tools.cluster.kind import KindCluster
 
 ROOT = Path(__file__).parents[2]
@@ -23,10 +25,14 @@ class Live:
     def within(self, namespace: str) -> "Live":
         return replace(self, namespace=namespace)
 
-    def attempt(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+    @property
+    def _kubectl(self) -> list[str]:
         command = [self.cluster.kubectl, "--kubeconfig", self.cluster.kubeconfig, "--context", self.cluster.context]
+        return [str(word) for word in command]
+
+    def attempt(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*map(str, command), *arguments],
+            [*self._kubectl, *arguments],
             input=stdin,
             capture_output=True,
             text=True,
@@ -90,13 +96,17 @@ class Live:
 
     def agent_log(self, agent: str) -> str:
         """Return what the agent's newest pod has printed."""
-        return self._log(agent, "agent")
+        return self.log(agent, "agent")
 
     def decisions(self, agent: str) -> list[dict[str, Any]]:
         """Return the guard's decision records of the agent's newest pod."""
-        return [json.loads(line) for line in self._log(agent, "guard").splitlines() if '"decision"' in line]
+        return [record for record in map(json.loads, self.records(agent)) if record["kind"] == "decision"]
 
-    def _log(self, agent: str, container: str) -> str:
+    def records(self, agent: str) -> list[str]:
+        """Return every line of the chain that the guard of the agent's newest pod has written."""
+        return [line for line in self.log(agent, "guard").splitlines() if line.startswith('{"guard":')]
+
+    def log(self, agent: str, container: str) -> str:
         pods = sorted(self.pods(agent), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         if not pods:
             return ""
@@ -105,6 +115,27 @@ class Live:
     def exec(self, agent: str, container: str, *command: str) -> subprocess.CompletedProcess[str]:
         [pod] = self.pods(agent)
         return self.attempt("-n", self.namespace, "exec", pod["metadata"]["name"], "-c", container, "--", *command)
+
+    def places(self, agent: str, container: str, text: str) -> list[str]:
+        """Return the files and the processes' environments of a container in which a text stands."""
+        script = (
+            'grep -rlaF -e "$0" /etc /tmp /app /home /root /run /srv /var /dev/shm 2>/dev/null;'
+            'grep -laF -e "$0" /proc/[0-9]*/environ 2>/dev/null; true'
+        )
+        looked = self.exec(agent, container, "sh", "-c", script, text)
+        assert looked.returncode == 0, looked.stderr
+        return looked.stdout.split()
+
+    @contextmanager
+    def forwarded(self, workload: str, port: int) -> Iterator[str]:
+        """Reach a port of a workload in interlock-system as a user does; yield the URL."""
+        command = [*self._kubectl, "-n", "interlock-system", "port-forward", workload, f":{port}"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent) as process:
+            assert process.stdout is not None
+            try:
+                yield f"http://{process.stdout.readline().split()[2]}"  # Forwarding from 127.0.0.1:40123 -> 7420
+            finally:
+                process.terminate()
 
     def running_containers(self) -> list[str]:
         """Return the running containers of the namespace as the node itself knows them, whatever the API says."""

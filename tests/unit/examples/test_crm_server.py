@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import crm_server
 import pytest
 from mcp.client import Client
@@ -16,6 +17,7 @@ from mcp.client.stdio import StdioServerParameters
 from mcp.types import CallToolResult, TextContent
 
 from tests.support.offspring import end_with_parent
+from tests.support.serving import serving
 
 SERVER = Path(crm_server.__file__)
 AS_A_SIDECAR = 'exec "$0" "$@"'
@@ -178,3 +180,45 @@ def test_ends_by_itself_on_term(tmp_path: Path) -> None:
         greet(to_server, from_server)
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=10) == 0
+
+
+async def test_a_region_is_a_resource_and_a_call_is_a_prompt(tmp_path: Path) -> None:
+    async with crm(tmp_path / "crm.db") as client:
+        read = await client.read_resource("crm://contacts/us-east")
+        got = await client.get_prompt("prepare_call", {"id": "eu-2"})
+    assert [contact["id"] for contact in json.loads(read.contents[0].text)] == ["us-1"]
+    assert "Test Person Two of Sandbox GmbH" in got.messages[0].content.text
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({}, 401),
+        ({"Authorization": "Bearer other"}, 401),
+        ({"Authorization": "made-up"}, 401),
+        ({"Authorization": "Bearer made-up"}, 200),
+    ],
+)
+async def test_over_http_it_answers_those_alone_who_carry_the_header(
+    given: dict[str, str], status: int, tmp_path: Path
+) -> None:
+    accept = {"Accept": "application/json, text/event-stream"}
+    with closing(crm_server.seed(tmp_path / "crm.db", "sandbox")) as rows:
+        app = crm_server.over_http(crm_server.build_server(rows, "sandbox"), "Bearer made-up")
+        async with (
+            asyncio.timeout(30),
+            serving(app) as url,
+            aiohttp.ClientSession() as session,
+            session.post(url, json=INITIALIZE, headers={**accept, **given}) as response,
+        ):
+            assert response.status == status
+
+
+def test_over_http_it_does_not_start_without_a_header_to_ask_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CRM_DATABASE", str(tmp_path / "crm.db"))
+    monkeypatch.setenv("CRM_PORT", "8000")
+    monkeypatch.delenv("CRM_AUTHORIZATION", raising=False)
+    with pytest.raises(SystemExit, match="CRM_AUTHORIZATION is missing"):
+        crm_server.main()

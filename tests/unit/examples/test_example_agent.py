@@ -2,7 +2,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
@@ -11,12 +10,12 @@ from typing import Any
 
 import agent
 import pytest
-import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, TextContent
 
 from tests.support.offspring import end_with_parent
+from tests.support.serving import serving
 
 Message = MutableMapping[str, Any]
 SCOPE = json.dumps([{"dimension": "region", "values": ["eu-west"]}])
@@ -40,6 +39,8 @@ class Gateway:
         server.tool()(self.create_task)
         server.tool()(self.get_contact)
         server.tool()(self.delete_contact)
+        server.resource("crm://contacts/{region}")(self.contacts_of)
+        server.prompt()(self.prepare_call)
         self._app = server.streamable_http_app()
 
     def list_contacts(self, region: str) -> CallToolResult:
@@ -61,6 +62,14 @@ class Gateway:
         assert id
         return denied("NotGrantedByBinding")
 
+    def contacts_of(self, region: str) -> str:
+        if region != "eu-west":
+            raise MCPError(-32602, "not yours", {"reason": "ResourceNotMapped"})
+        return f"all of {region}"
+
+    def prepare_call(self, id: str) -> str:  # noqa: A002 - as the CRM names it
+        return f"you are about to call {id}"
+
     async def __call__(
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
@@ -73,20 +82,6 @@ class Gateway:
         await send({"type": "http.response.body", "body": body})
 
 
-@asynccontextmanager
-async def serving(gateway: Gateway) -> AsyncIterator[str]:
-    """Serve the gateway on a free port of loopback."""
-    config = uvicorn.Config(gateway, log_level="critical", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-        finally:
-            server.should_exit = True
-            await task
-
-
 def mcp_config(folder: Path, url: str, source: str = "crm") -> Path:
     path = folder / "mcp.json"
     path.write_text(json.dumps({"mcpServers": {source: {"type": "http", "url": url}}}), encoding="utf-8")
@@ -94,12 +89,13 @@ def mcp_config(folder: Path, url: str, source: str = "crm") -> Path:
 
 
 @asynccontextmanager
-async def running(folder: Path, url: str) -> AsyncIterator[asyncio.subprocess.Process]:
+async def running(folder: Path, url: str, **more: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the agent as its image does."""
     environment = {
         "INTERLOCK_MCP_CONFIG": str(mcp_config(folder, url)),
         "INTERLOCK_SCOPE": SCOPE,
         "CALL_INTERVAL": "0.05",
+        **more,
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, agent.__file__),
@@ -144,6 +140,19 @@ async def test_prints_a_line_for_each_attempt_and_goes_on_after_a_kill_and_its_r
         assert (await lines_until(process, "denied: Killed"))[-1] == "denied: Killed stop"
         gateway.killed = False
         await lines_until(process, "allowed: create_task")
+
+
+async def test_looks_at_resources_and_a_prompt_if_it_is_told_which(tmp_path: Path) -> None:
+    looks = {"RESOURCES": "crm://contacts/eu-west,crm://contacts/us-east,crm://nowhere", "PROMPT": "prepare_call"}
+    async with asyncio.timeout(60), serving(Gateway()) as url, running(tmp_path, url, **looks) as process:
+        lines = await lines_until(process, "denied: NotGrantedByBinding")
+    seen = [line for line in lines if "crm://" in line or "prepare_call" in line]
+    assert seen[:2] == [
+        "allowed: read crm://contacts/eu-west: all of eu-west",
+        "denied: ResourceNotMapped read crm://contacts/us-east: not yours",
+    ]
+    assert seen[2].startswith("failed: read crm://nowhere: ")
+    assert seen[3:] == ["allowed: prepare_call id=eu-1: you are about to call eu-1"]
 
 
 async def test_goes_on_trying_where_nothing_listens_and_ends_by_itself_on_term(tmp_path: Path) -> None:

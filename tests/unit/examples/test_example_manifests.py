@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import crm_server
 import pytest
@@ -22,6 +23,9 @@ from interlock.api.refusals import (
     row_refusals,
     stage_order_refusals,
 )
+from interlock_guard.bundle import Tool as GuardTool
+from interlock_guard.mapping import find_named, is_name_glob
+from tests.support.pod_security import restricted_violations
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 KINDS = {"Agent": Agent, "AgentPolicy": AgentPolicy, "MCPBinding": MCPBinding}
@@ -112,12 +116,30 @@ async def offered(folder: Path) -> list[Tool]:
             return (await client.list_tools()).tools
 
 
+def entries(binding: MCPBinding) -> list[GuardTool]:
+    """Return the binding's map as the guard has it."""
+    return [GuardTool(tool.name, tool.operation, tool.resource) for tool in binding.spec.tools]
+
+
 async def test_bindings_map_every_tool_of_the_crm_but_the_export(tmp_path: Path) -> None:
     there = {tool.name for tool in await offered(tmp_path)}
     for binding in objects("MCPBinding"):
-        mapped = {tool.name for tool in binding.spec.tools}
-        assert there - mapped == {"export_everything"}
-        assert mapped <= there
+        unmapped = {name for name in there if find_named(entries(binding), name) is None}
+        assert unmapped - {"delete_contact"} == {"export_everything"}
+        assert {tool.name for tool in binding.spec.tools if not is_name_glob(tool.name)} <= there
+
+
+async def test_rules_on_arguments_are_of_arguments_that_the_tool_demands(tmp_path: Path) -> None:
+    ruled = [
+        (entries(binding), tool) for binding in objects("MCPBinding") for tool in binding.spec.tools if tool.arguments
+    ]
+    assert ruled
+    demanded = {tool.name: tool.input_schema.get("required", []) for tool in await offered(tmp_path)}
+    for mapped, entry in ruled:
+        falling = [name for name in demanded if getattr(find_named(mapped, name), "name", None) == entry.name]
+        assert falling
+        for name in falling:
+            assert {rule.pointer.removeprefix("/") for rule in entry.arguments} <= set(demanded[name])
 
 
 async def test_a_pointer_leads_to_an_argument_that_the_tool_demands(tmp_path: Path) -> None:
@@ -140,7 +162,9 @@ def test_nobody_in_the_examples_may_delete() -> None:
 
 def test_all_images_are_ours() -> None:
     used = {agent.spec.template.image for agent in agents()}
-    used |= {binding.spec.server.stdio.image for binding in objects("MCPBinding")}
+    used |= {binding.spec.server.stdio.image for binding in objects("MCPBinding") if binding.spec.server.stdio}
+    deployments = [document for _, document in ALL if document["kind"] == "Deployment"]
+    used |= {one["image"] for found in deployments for one in found["spec"]["template"]["spec"]["containers"]}
     assert used == IMAGES
 
 
@@ -154,15 +178,30 @@ def test_the_soaks_of_the_staged_example_fit_into_the_demo() -> None:
 def test_secrets_that_servers_ask_for_are_in_the_example_and_no_agent_gets_one() -> None:
     made = [document for _, document in ALL if document["kind"] == "Secret"]
     secrets = {(secret["metadata"]["name"], key) for secret in made for key in secret["stringData"]}
-    asked = {
-        (variable.value_from.secret_key_ref.name, variable.value_from.secret_key_ref.key)
-        for binding in objects("MCPBinding")
-        for variable in binding.spec.server.stdio.env
-        if variable.value_from
-    }
-    assert asked == secrets
+    servers = [binding.spec.server for binding in objects("MCPBinding")]
+    variables = [variable for server in servers if server.stdio for variable in server.stdio.env]
+    headers = [header for server in servers if server.http for header in server.http.headers]
+    references = [one.value_from.secret_key_ref for one in (*variables, *headers) if one.value_from]
+    assert {(reference.name, reference.key) for reference in references} == secrets
     values = {value for secret in made for value in secret["stringData"].values()}
     assert all(variable.value not in values for agent in agents() for variable in agent.spec.template.env)
+
+
+def test_a_server_over_http_is_one_that_the_example_runs() -> None:
+    services = {
+        (document["metadata"]["name"], port["port"])
+        for _, document in ALL
+        if document["kind"] == "Service"
+        for port in document["spec"]["ports"]
+    }
+    urls = [urlsplit(binding.spec.server.http.url) for binding in objects("MCPBinding") if binding.spec.server.http]
+    assert {(url.hostname, url.port) for url in urls} == services
+
+
+def test_every_pod_of_a_server_passes_pod_security_restricted() -> None:
+    pods = [document["spec"]["template"]["spec"] for _, document in ALL if document["kind"] == "Deployment"]
+    assert pods
+    assert [found for pod in pods for found in restricted_violations(pod)] == []
 
 
 def test_every_namespace_enforces_restricted_pod_security() -> None:
