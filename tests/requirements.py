@@ -126,6 +126,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.proof-on-a-cluster": Requirement("a policy's change is proven anew by the guards of real pods", "kind"),
     "guard.killed": Requirement("a guard that has seen a kill answers 503 with the reason, and closes open streams"),
     "guard.stale": Requirement("a guard that is cut off from the API server denies once its lease has run out"),
+    "records.on-a-cluster": Requirement(
+        "records outlive their pod, read by whoever may, whole, and a changed one is found", "kind"
+    ),
     # Servers over HTTP
     "http.addresses": Requirement("a binding reaches public addresses, private ones if it says so, others never"),
     "http.ssrf": Requirement("no notation, answer, redirect, proxy or rebinding makes the guard dial what it may not"),

@@ -1,0 +1,98 @@
+"""Records of an agent's calls on real pods: they outlive their pod, are whole, and show what was changed."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from interlock_records.remote import Remote
+from interlock_records.stores import all_lines
+from interlock_records.verify import FOUND, OK, UNREADABLE
+from tests.e2e.live import ROOT, Live, eventually
+from tests.requirements import requirement
+from tests.support.examples import example_objects
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+
+AGENT = "first-agent"
+COLLECTOR = ("-n", "interlock-system", "exec", "deployment/interlock-records", "--")
+DATABASE = "/var/lib/interlock-records/records.sqlite"
+COPY = "/tmp/copy.sqlite"  # noqa: S108 - in the collector's container
+FALSIFY = """
+import sqlite3, sys
+namespace, original, copy = sys.argv[1], *map(sqlite3.connect, sys.argv[2:])
+original.backup(copy)
+denial = "SELECT guard, seq FROM records WHERE guard LIKE ? AND decision = 'Deny' ORDER BY seq LIMIT 1"
+[one] = copy.execute(denial, (namespace + "/%",))
+copy.execute("UPDATE records SET line = replace(line, '\\"Deny\\"', '\\"Allow\\"') WHERE guard = ? AND seq = ?", one)
+copy.commit()
+print(*one)
+"""
+
+
+def reader(live: Live, name: str, folder: Path) -> Path:
+    """Make a ServiceAccount; return a file with a token of it for the collector."""
+    live.kubectl("-n", live.namespace, "create", "serviceaccount", name)
+    token = live.kubectl("-n", live.namespace, "create", "token", name, "--audience", "interlock-records")
+    (folder / name).write_text(token)
+    return folder / name
+
+
+def verify(*arguments: str | Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "interlock_records.verify", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "operator")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def auditor(live: Live, tmp_path: Path) -> Path:
+    token = reader(live, "auditor", tmp_path)
+    account = f"--serviceaccount={live.namespace}:auditor"
+    live.kubectl("-n", live.namespace, "create", "rolebinding", "auditor", "--clusterrole=interlock-auditor", account)
+    return token
+
+
+@pytest.fixture
+def collector(live: Live) -> Iterator[str]:
+    with live.forwarded("deployment/interlock-records", 7420) as url:
+        yield url
+
+
+@requirement("records.on-a-cluster")
+def test_records_outlive_their_pod_and_are_whole_and_what_was_changed_is_found(
+    live: Live, auditor: Path, collector: str, tmp_path: Path
+) -> None:
+    live.apply(*example_objects("01-first-agent", live.namespace))
+    live.until_ready(AGENT)
+    eventually(lambda: len(live.decisions(AGENT)) >= 10, 60, lambda: live.agent_log(AGENT)[-2000:])
+    written = live.records(AGENT)
+    [pod] = live.pods(AGENT)
+    guard = json.loads(written[0])["guard"]
+    assert guard.startswith(f"{live.namespace}/{pod['metadata']['name']}/")
+    live.annotate(AGENT, "seen enough")
+    eventually(lambda: not live.pods(AGENT), 60, lambda: str(live.starting_pods(AGENT)))
+
+    kept = [stored.text for stored in all_lines(Remote(collector, auditor), guard)]
+    assert kept[: len(written)] == written
+    here = ("--url", collector, "--namespace", live.namespace)
+    code, said = verify(*here, "--token", auditor)
+    assert (code, said.rpartition(": ")[2][:5]) == (OK, "whole"), said
+
+    stranger = reader(live, "stranger", tmp_path)
+    assert verify(*here, "--token", stranger)[0] == UNREADABLE
+
+    changed = live.kubectl(*COLLECTOR, "python", "-c", FALSIFY, live.namespace, DATABASE, COPY).split()
+    again = ("python", "-m", "interlock_records.verify", "--sqlite", COPY, "--namespace", live.namespace)
+    checked = live.attempt(*COLLECTOR, *again)
+    assert f"Damaged: {guard} {changed[1]}: " in checked.stdout, checked.stdout
+    assert (checked.returncode, changed[0]) == (FOUND, guard)
