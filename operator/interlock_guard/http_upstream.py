@@ -148,6 +148,8 @@ class HttpUpstream:
             found = await greet(self._exchange, self._listener.client_capabilities(self))
         except LinkFailed as failed:
             self._note(failed)
+            # A connection that was kept may lead to what has not been the server, or is it no more, for ever.
+            self._link.cut()
         else:
             self._accept(found)
 

@@ -189,6 +189,19 @@ async def test_a_bundle_that_names_another_server_is_obeyed_without_a_restart(be
     await other.stop()
 
 
+@pytest.mark.parametrize("bench", ["stateless"], indirect=True)
+async def test_a_server_that_was_greeted_in_vain_is_dialled_anew(bench: HttpBench) -> None:
+    other = FakeHttpServer(free_port(), "stateless")
+    other.on_discover = lambda _: web.Response(status=404)
+    await other.start()
+    bench.bind(url=f"http://localhost:{other.port}/mcp", network="Private", ca_file=None, headers=())
+    await until(lambda: len(other.requests("initialize")) == 2, "it is greeted again")
+    assert len(other.connections) == 2
+    other.on_discover = None
+    await until(lambda: len(other.requests("tools/list")) > 0, "it is greeted at last, and asked for its tools")
+    await other.stop()
+
+
 @requirement("http.ssrf")
 async def test_a_guard_as_it_is_in_a_pod_does_not_dial_loopback(
     api: FakeApiServer, tmp_path: Path, request: pytest.FixtureRequest
