@@ -142,7 +142,9 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a server over HTTP works in a cluster, its key in the guard and nowhere else", "kind"
     ),
     "http.trust": Requirement("a server proves its name by the image's authorities, or by the binding's alone"),
-    "guard.sdk-clients": Requirement("the official Python and TypeScript clients work against the guard"),
+    "guard.sdk-clients": Requirement(
+        "the official Python and TypeScript clients and the inspector's CLI work against the guard"
+    ),
     "guard.on-a-cluster": Requirement(
         "an allowed call succeeds in a pod; unmapped ones and deletes are denied", "kind"
     ),

@@ -1,20 +1,26 @@
-"""The official SDKs' clients against the guard in front of the official reference server, over real pipes."""
+"""The official SDKs' clients and the inspector against the guard in front of the official reference server."""
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from mcp import Client as SdkClient
 
+from interlock_guard.bundle import ArgumentRule, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import SOURCE, WAIT_SECONDS, Guard, StdioServer, a_bundle
+from tests.integration.guard.harness import SOURCE, WAIT_SECONDS, Client, Guard, StdioServer, a_bundle, until
 from tests.requirements import requirement
 from tests.support.offspring import end_with_parent
 
 CLIENT = Path(__file__).parent / "programs" / "sdk_client.mjs"
+TOOL_ERROR = 5
+"""The inspector's exit code for a result with `isError`, and for a tool that is not listed."""
 MAPPED = ["echo", "get-sum", "trigger-long-running-operation"]
 
 
@@ -31,7 +37,6 @@ async def everything(api: FakeApiServer, guard: Guard, node: Path, node_modules:
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
-@requirement("guard.sdk-clients")
 @requirement("guard.sdk-clients")
 async def test_the_python_sdk_lists_and_calls_what_is_permitted(
     everything: StdioServer, guard: Guard, mode: str
@@ -64,7 +69,6 @@ async def test_the_python_sdk_gets_progress_before_the_result(everything: StdioS
 
 
 @requirement("guard.sdk-clients")
-@requirement("guard.sdk-clients")
 async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
     everything: StdioServer, guard: Guard, node: Path, node_modules: Path
 ) -> None:
@@ -80,6 +84,61 @@ async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
     assert denied["isError"] is True
     assert denied["_meta"]["interlock.dev/denial"]["reason"] == "NotGrantedByBinding"
     assert stepped["progress"] == [1, 2, 3, 4]
+
+
+@requirement("guard.sdk-clients")
+async def test_the_inspectors_cli_lists_and_calls_what_is_permitted(
+    api: FakeApiServer, everything: StdioServer, guard: Guard, node: Path, node_modules: Path
+) -> None:
+    api.set_bundle(only_hello())
+    async with aiohttp.ClientSession() as session:
+        client = Client(session, guard.url)
+
+        async def is_obeyed() -> bool:
+            return (await client.call("echo", message="other")).reason == "ArgumentNotAllowed"
+
+        await until(is_obeyed, "the new bundle is in force")
+    listed, echoed, refused, hidden = await asyncio.gather(
+        run_inspector(node, node_modules, guard, "tools/list"),
+        run_inspector(node, node_modules, guard, "tools/call", "--tool-name", "echo", "--tool-arg", "message=hello"),
+        run_inspector(node, node_modules, guard, "tools/call", "--tool-name", "echo", "--tool-arg", "message=other"),
+        run_inspector(node, node_modules, guard, "tools/call", "--tool-name", "get-env"),
+    )
+    assert (listed.code, sorted(tool["name"] for tool in listed.result["tools"])) == (0, sorted(MAPPED))
+    assert (echoed.code, echoed.result["content"][0]["text"]) == (0, "Echo: hello")
+    assert (refused.code, refused.result["isError"]) == (TOOL_ERROR, True)
+    assert refused.result["_meta"]["interlock.dev/denial"]["reason"] == "ArgumentNotAllowed"
+    assert (hidden.code, hidden.result) == (TOOL_ERROR, {}), "it calls only what is listed"
+
+
+def only_hello() -> str:
+    """Return a bundle in which `echo` may say one thing."""
+    bundle = parse_bundle(a_bundle(MAPPED, read_only=["get-env"]))
+    [source] = bundle.sources
+    echo = replace(source.tools[0], arguments=(ArgumentRule("/message", enum=("hello",)),))
+    return dump_bundle(replace(bundle, revision="1", sources=(replace(source, tools=(echo, *source.tools[1:])),)))
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What the inspector's CLI had to say; without a result it has printed none."""
+
+    code: int
+    result: dict[str, Any]
+
+
+async def run_inspector(node: Path, node_modules: Path, guard: Guard, *arguments: str) -> Inspected:
+    program = (node_modules / ".bin" / "mcp-inspector").resolve()
+    process = await asyncio.create_subprocess_exec(
+        *(node, program, "--cli", guard.url, "--transport", "http", "--method", *arguments),
+        env={**os.environ, "HOME": str(guard.folder)},
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=end_with_parent,
+    )
+    async with asyncio.timeout(WAIT_SECONDS):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return Inspected(process.returncode, json.loads(out or b"{}"))
 
 
 async def run_typescript_client(
