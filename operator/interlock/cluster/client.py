@@ -26,6 +26,8 @@ METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 
 CONNECT_SECONDS = 5
 REQUEST_SECONDS = 10
+CONNECTIONS = 32
+"""Most connections of one client, watches included. Python keeps a third of a megabyte for each that is encrypted."""
 OK = 200
 REDIRECT = 300  # the API server sends nobody elsewhere: from here on it is a refusal
 NOT_FOUND = 404
@@ -67,6 +69,7 @@ class Client:
             await load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=str(kubeconfig), client_configuration=configuration
             )
+        configuration.connection_pool_maxsize = CONNECTIONS
         configuration.retries = False  # level-triggered: the next look repeats what failed
         # Looking for proxies and .netrc costs a thread and files for each request; a proxy can stand in the kubeconfig.
         configuration.client_session_kwargs = {"trust_env": False}
