@@ -145,6 +145,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.sdk-clients": Requirement(
         "the official Python and TypeScript clients and the inspector's CLI work against the guard"
     ),
+    "guard.sdk-clients-on-a-cluster": Requirement("the same clients work against the guard of a real pod", "kind"),
     "guard.on-a-cluster": Requirement(
         "an allowed call succeeds in a pod; unmapped ones and deletes are denied", "kind"
     ),

@@ -127,9 +127,16 @@ class Live:
         return looked.stdout.split()
 
     @contextmanager
-    def forwarded(self, workload: str, port: int) -> Iterator[str]:
-        """Reach a port of a workload in interlock-system as a user does; yield the URL."""
-        command = [*self._kubectl, "-n", "interlock-system", "port-forward", workload, f":{port}"]
+    def forwarded(self, workload: str, port: int, local: int | None = None) -> Iterator[str]:
+        """Reach a port of a workload in this namespace as a user does; yield the URL.
+
+        Args:
+            workload: Such as `deployment/interlock-records`.
+            port: The workload's.
+            local: The one here, any that is free by default.
+        """
+        here = local or ""
+        command = [*self._kubectl, "-n", self.namespace, "port-forward", workload, f"{here}:{port}"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=end_with_parent) as process:
             assert process.stdout is not None
             try:

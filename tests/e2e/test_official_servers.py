@@ -4,11 +4,15 @@ everything, filesystem and memory: each with calls that are permitted, and such 
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from interlock_guard.settings import MCP_PORT
 from tests.e2e.live import Live, eventually
+from tests.requirements import requirement
+from tests.support.node_clients import TOOL_ERROR, NodeClients
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
@@ -143,10 +147,38 @@ THE_AGENT = {
 }
 
 
-def test_what_is_permitted_works_on_each_official_server_and_nothing_else_does(live: Live) -> None:
+@pytest.fixture(scope="module")
+def tester(shared: Live) -> Live:
     objects: list[dict[str, Any]] = [POLICY, *BINDINGS, THE_AGENT]
-    live.apply(*({**found, "metadata": {**found["metadata"], "namespace": live.namespace}} for found in objects))
-    live.until_ready(AGENT)
+    shared.apply(*({**found, "metadata": {**found["metadata"], "namespace": shared.namespace}} for found in objects))
+    shared.until_ready(AGENT)
+    return shared
+
+
+@requirement("guard.sdk-clients-on-a-cluster")
+async def test_typescript_sdk_and_inspector_list_and_call_what_is_permitted(
+    tester: Live, node: Path, node_modules: Path, tmp_path: Path
+) -> None:
+    """They are the agent here, so they come to its guard's loopback port, by the name that an agent knows it by."""
+    clients = NodeClients(node, node_modules, tmp_path)
+    [pod] = tester.starting_pods(AGENT)
+    with tester.forwarded(f"pod/{pod}", MCP_PORT, MCP_PORT) as base:
+        url = f"{base}/mcp/everything"
+        calls = [{"name": "echo", "arguments": {"message": "hello"}}, {"name": "get-env", "arguments": {}}]
+        seen = await clients.run_sdk(url, calls)
+        listed = await clients.inspect(url, "tools/list")
+        echoed = await clients.inspect(url, "tools/call", "--tool-name", "echo", "--tool-arg", "message=hello")
+        hidden = await clients.inspect(url, "tools/call", "--tool-name", "get-env")
+    assert seen["tools"] == ["echo"]
+    assert "hello" in str(seen["results"][0]["content"])
+    assert seen["results"][1]["_meta"]["interlock.dev/denial"]["reason"] == "ToolNotMapped"
+    assert [tool["name"] for tool in listed.result["tools"]] == ["echo"]
+    assert (echoed.code, echoed.result["content"][0]["text"]) == (0, "Echo: hello")
+    assert (hidden.code, hidden.result) == (TOOL_ERROR, {})
+
+
+def test_what_is_permitted_works_on_each_official_server_and_nothing_else_does(tester: Live) -> None:
+    live = tester
     eventually(lambda: '{"everything"' in live.agent_log(AGENT), 60, lambda: live.agent_log(AGENT)[-2000:])
     seen = json.loads(next(line for line in live.agent_log(AGENT).splitlines() if line.startswith('{"everything"')))
     assert {source: one["tools"] for source, one in seen.items()} == {

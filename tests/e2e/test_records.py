@@ -64,7 +64,7 @@ def auditor(live: Live, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def collector(live: Live) -> Iterator[str]:
-    with live.forwarded("deployment/interlock-records", 7420) as url:
+    with live.within("interlock-system").forwarded("deployment/interlock-records", 7420) as url:
         yield url
 
 

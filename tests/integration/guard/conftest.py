@@ -1,9 +1,5 @@
-"""Fixtures of the guard's integration tests: a real process, real pipes, official SDK packages from a cache."""
+"""Fixtures of the guard's integration tests: a real process and real pipes; only the API server is a stand-in."""
 
-import hashlib
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,7 +12,6 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer, a_bundle
 from tests.support.ports import free_port
 
-HERE = Path(__file__).parent
 TOOLS = [
     "echo",
     "slow",
@@ -73,32 +68,3 @@ async def collector(tmp_path: Path) -> AsyncIterator[Collector]:
     yield process
     await process.stop()
     await reviews.stop()
-
-
-@pytest.fixture(scope="session")
-def node_modules() -> Path:
-    """The official packages, installed once per lock file into the user's cache."""
-    lock = (HERE / "package-lock.json").read_bytes()
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "interlock"
-    cache = Path(os.environ.get("INTERLOCK_CACHE", default)) / "npm" / hashlib.sha256(lock).hexdigest()[:16]
-    if not (cache / "node_modules").exists():
-        part = cache.with_name(f"{cache.name}.{os.getpid()}")
-        part.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(HERE / name, part)
-        npm = Path(sys.executable).parent / "npm"
-        try:
-            subprocess.run([npm, "ci", "--no-audit", "--no-fund"], cwd=part, check=True, timeout=100)
-        except BaseException:
-            shutil.rmtree(part)
-            raise
-        if cache.exists():
-            shutil.rmtree(part)  # somebody else was faster
-        else:
-            part.rename(cache)
-    return cache / "node_modules"
-
-
-@pytest.fixture(scope="session")
-def node() -> Path:
-    return Path(sys.executable).parent / "node"

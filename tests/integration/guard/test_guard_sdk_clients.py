@@ -1,10 +1,8 @@
 """The official SDKs' clients and the inspector against the guard in front of the official reference server."""
 
 import asyncio
-import json
-import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,16 @@ from mcp import Client as SdkClient
 
 from interlock_guard.bundle import ArgumentRule, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import SOURCE, WAIT_SECONDS, Client, Guard, StdioServer, a_bundle, until
+from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle, until
 from tests.requirements import requirement
-from tests.support.offspring import end_with_parent
+from tests.support.node_clients import TOOL_ERROR, NodeClients
 
-CLIENT = Path(__file__).parent / "programs" / "sdk_client.mjs"
-TOOL_ERROR = 5
-"""The inspector's exit code for a result with `isError`, and for a tool that is not listed."""
 MAPPED = ["echo", "get-sum", "trigger-long-running-operation"]
+
+
+@pytest.fixture
+def clients(node: Path, node_modules: Path, tmp_path: Path) -> NodeClients:
+    return NodeClients(node, node_modules, tmp_path)
 
 
 @pytest.fixture
@@ -70,14 +70,14 @@ async def test_the_python_sdk_gets_progress_before_the_result(everything: StdioS
 
 @requirement("guard.sdk-clients")
 async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
-    everything: StdioServer, guard: Guard, node: Path, node_modules: Path
+    everything: StdioServer, guard: Guard, clients: NodeClients
 ) -> None:
     calls: list[dict[str, Any]] = [
         {"name": "echo", "arguments": {"message": "hello"}},
         {"name": "get-env", "arguments": {}},
         {"name": "trigger-long-running-operation", "arguments": {"duration": 0.4, "steps": 4}, "progress": True},
     ]
-    seen = await run_typescript_client(node, node_modules, guard.url, calls)
+    seen = await clients.run_sdk(guard.url, calls)
     assert sorted(seen["tools"]) == sorted(MAPPED)
     echoed, denied, stepped = seen["results"]
     assert "hello" in str(echoed["content"])
@@ -88,7 +88,7 @@ async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
 
 @requirement("guard.sdk-clients")
 async def test_the_inspectors_cli_lists_and_calls_what_is_permitted(
-    api: FakeApiServer, everything: StdioServer, guard: Guard, node: Path, node_modules: Path
+    api: FakeApiServer, everything: StdioServer, guard: Guard, clients: NodeClients
 ) -> None:
     api.set_bundle(only_hello())
     async with aiohttp.ClientSession() as session:
@@ -99,10 +99,10 @@ async def test_the_inspectors_cli_lists_and_calls_what_is_permitted(
 
         await until(is_obeyed, "the new bundle is in force")
     listed, echoed, refused, hidden = await asyncio.gather(
-        run_inspector(node, node_modules, guard, "tools/list"),
-        run_inspector(node, node_modules, guard, "tools/call", "--tool-name", "echo", "--tool-arg", "message=hello"),
-        run_inspector(node, node_modules, guard, "tools/call", "--tool-name", "echo", "--tool-arg", "message=other"),
-        run_inspector(node, node_modules, guard, "tools/call", "--tool-name", "get-env"),
+        clients.inspect(guard.url, "tools/list"),
+        clients.inspect(guard.url, "tools/call", "--tool-name", "echo", "--tool-arg", "message=hello"),
+        clients.inspect(guard.url, "tools/call", "--tool-name", "echo", "--tool-arg", "message=other"),
+        clients.inspect(guard.url, "tools/call", "--tool-name", "get-env"),
     )
     assert (listed.code, sorted(tool["name"] for tool in listed.result["tools"])) == (0, sorted(MAPPED))
     assert (echoed.code, echoed.result["content"][0]["text"]) == (0, "Echo: hello")
@@ -117,40 +117,3 @@ def only_hello() -> str:
     [source] = bundle.sources
     echo = replace(source.tools[0], arguments=(ArgumentRule("/message", enum=("hello",)),))
     return dump_bundle(replace(bundle, revision="1", sources=(replace(source, tools=(echo, *source.tools[1:])),)))
-
-
-@dataclass(frozen=True)
-class Inspected:
-    """What the inspector's CLI had to say; without a result it has printed none."""
-
-    code: int
-    result: dict[str, Any]
-
-
-async def run_inspector(node: Path, node_modules: Path, guard: Guard, *arguments: str) -> Inspected:
-    program = (node_modules / ".bin" / "mcp-inspector").resolve()
-    process = await asyncio.create_subprocess_exec(
-        *(node, program, "--cli", guard.url, "--transport", "http", "--method", *arguments),
-        env={**os.environ, "HOME": str(guard.folder)},
-        stdout=asyncio.subprocess.PIPE,
-        preexec_fn=end_with_parent,
-    )
-    async with asyncio.timeout(WAIT_SECONDS):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return Inspected(process.returncode, json.loads(out or b"{}"))
-
-
-async def run_typescript_client(
-    node: Path, node_modules: Path, url: str, calls: list[dict[str, Any]]
-) -> dict[str, Any]:
-    process = await asyncio.create_subprocess_exec(
-        *(node, CLIENT, node_modules.parent, url, json.dumps(calls)),
-        stdout=asyncio.subprocess.PIPE,
-        preexec_fn=end_with_parent,
-    )
-    async with asyncio.timeout(WAIT_SECONDS):
-        out, _ = await process.communicate()
-    assert process.returncode == 0
-    result: dict[str, Any] = json.loads(out)
-    return result
