@@ -139,6 +139,7 @@ def _ungranted(source: Source, entry: Tool | Resource, request: Request) -> Iter
 
 
 def _is_granted(source: Source, entry: Tool | Resource, operation: str) -> bool:
+    """Say whether every layer grants it; on purpose not by `Grant.covers`, which is what is put to the test."""
     return all(
         entry.resource in getattr(grant, operation) or (operation == "read" and "*" in grant.read)
         for grant in source.grants

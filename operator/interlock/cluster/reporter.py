@@ -9,9 +9,10 @@ from interlock.api.access import AgentPolicyStatus
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.meta import API_VERSION, FIELD_MANAGER
+from interlock.api.model import ObjectMeta
 from interlock.api.status import AgentStatus
 from interlock.cluster.client import NOT_FOUND, ApiError, Client, Json
-from interlock.cluster.kinds import AGENT, AGENT_POLICY, EVENT
+from interlock.cluster.kinds import AGENT, AGENT_POLICY, EVENT, Kind
 from interlock.reconcile.outcome import EventNote
 
 _log = logging.getLogger(__name__)
@@ -37,13 +38,7 @@ class Reporter:
         before = agent.status.model_copy(update={"kill": None}) if agent.status else None
         if before == status:
             return None
-        path = AGENT.path(agent.metadata.namespace, agent.metadata.name, "status")
-        try:
-            return await self._client.patch(path, {"status": _patch(status)}, FIELD_MANAGER)
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
+        return await self._write(AGENT, agent.metadata, _patch(status))
 
     async def report_policy(
         self, policy: AgentPolicy, before: AgentPolicyStatus | None, status: AgentPolicyStatus
@@ -57,9 +52,13 @@ class Reporter:
         """
         if before == status:
             return None
-        path = AGENT_POLICY.path(policy.metadata.namespace, policy.metadata.name, "status")
+        return await self._write(AGENT_POLICY, policy.metadata, status.to_kubernetes())
+
+    async def _write(self, kind: Kind, metadata: ObjectMeta, status: dict[str, Any]) -> Json | None:
         try:
-            return await self._client.patch(path, {"status": status.to_kubernetes()}, FIELD_MANAGER)
+            return await self._client.patch(
+                kind.path(metadata.namespace, metadata.name, "status"), {"status": status}, FIELD_MANAGER
+            )
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
