@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 Era = Literal["handshake", "stateless"]
 Message = dict[str, Any]
@@ -62,7 +63,7 @@ class FakeHttpServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, context: ssl.SSLContext | None = None) -> None:
-        app = web.Application(client_max_size=32 * 1024 * 1024)
+        app = web.Application(client_max_size=32 * 1024 * 1024, middlewares=[self._serve_until_stopped])
         app.router.add_post("/mcp", self._post)
         app.router.add_get("/mcp", self._get)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)
@@ -77,6 +78,15 @@ class FakeHttpServer:
         if self._runner is not None:
             runner, self._runner = self._runner, None
             await runner.cleanup()
+
+    @web.middleware
+    async def _serve_until_stopped(self, http: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer nobody behind `stop`: aiohttp serves on those whose TLS handshake was under way by then."""
+        if self._runner is not None:
+            return await handler(http)
+        if http.transport is not None:
+            http.transport.abort()
+        return web.Response(status=503)
 
     def requests(self, rpc: str) -> list[Seen]:
         """Return what arrived of a JSON-RPC method."""
