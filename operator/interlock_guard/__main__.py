@@ -84,8 +84,9 @@ async def serve(settings: Settings) -> None:
         endpoint = Endpoint(parts, sessions, interests)
         observed = Observed(live=live, sources=sources, recorder=recorder, shipping=shipping)
         observation = Observation(observed, monotonic=monotonic).build_runner()
-        await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
         await _listen(stack, endpoint.runner, _LOOPBACK, settings.mcp_port)
+        # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
+        await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
         session = await stack.enter_async_context(_open_session(settings))
         attestor = _build_attestor(settings, session)
         SelfProof(live, endpoint.judge, monotonic, attestor.tell)
