@@ -6,7 +6,9 @@ untouched unless a test says otherwise, so that what a test sees is the real API
 
 import asyncio
 import contextlib
+import socket
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +21,7 @@ from tests.integration.operator.api import Access
 _DROPPED = {"host", "connection", "transfer-encoding", "content-length", "accept-encoding", "content-encoding"}
 _WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 START_SECONDS = 10.0
+POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class FaultProxy:
         self._frozen: list[Filter] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="fault-proxy", daemon=True)
         self._writes = Writes()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self.url = ""
         self.waiting = 0
 
@@ -120,7 +124,7 @@ class FaultProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(START_SECONDS)
 
     async def _serve(self) -> None:
-        connector = aiohttp.TCPConnector(ssl=self._access.tls, limit=0)
+        connector = aiohttp.TCPConnector(ssl=self._access.tls, limit=0, socket_factory=self._open_socket)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         application = web.Application(client_max_size=64 * 2**20)
         application.router.add_route("*", "/{path:.*}", self._handle)
@@ -136,7 +140,15 @@ class FaultProxy:
         await asyncio.gather(*hanging, return_exceptions=True)
         await self._runner.cleanup()
         await self._session.close()
-        await asyncio.sleep(0.1)  # aiohttp closes TLS transports a little later (its own advice)
+        # TLS ends only when the other side has answered, and nothing tells of that.
+        while any(opened.fileno() != -1 for opened in self._sockets):  # noqa: ASYNC110
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _open_socket(self, found: aiohttp.AddrInfoType) -> socket.socket:
+        opened = socket.socket(*found[:3])
+        opened.setblocking(False)  # noqa: FBT003 - its name
+        self._sockets.add(opened)
+        return opened
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         call = Call(request.method, request.raw_path, request.content_type, request.headers.get("Accept", ""))
