@@ -69,6 +69,14 @@ REQUIREMENTS: dict[str, Requirement] = {
         "the access table stands in the policy's status, without a write too many", "api"
     ),
     "access.in-examples": Requirement("the page of each example has its access table, generated from decide"),
+    # Import
+    "import.shapes": Requirement("files of desktop clients become bindings, whichever client wrote them"),
+    "import.secrets": Requirement("what is or may be a secret becomes a reference, and its value is printed nowhere"),
+    "import.refused": Requirement("what cannot be imported is refused with its place and the way out"),
+    "import.guesses": Requirement("a guess of what a tool does errs on the strict side, and is no glob"),
+    "import.nothing-unstated": Requirement("an import permits nothing that its file does not state"),
+    "import.review": Requirement("a binding with guesses serves no agent before somebody has reviewed it"),
+    "import.accepted": Requirement("a real API server accepts what is imported", "api"),
     # Layer 4: deployment
     "deployment.children": Requirement("Deployment, Service, ServiceAccount, Role, bundle, files and NetworkPolicy"),
     "deployment.owned": Requirement("every child is owned by its Agent, so that deleting one cleans up"),

@@ -2,6 +2,7 @@
 
 from interlock.action.bindings import check_coverage
 from interlock.action.permissions import check_narrowing
+from interlock.action.review import check_reviewed
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
@@ -12,5 +13,6 @@ def check_action(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, 
     """Return why the agent's tools may not be bound, or None."""
     return (
         check_coverage(agent, bindings)  # one binding for every source in every stage
+        or check_reviewed(agent, bindings)  # somebody has looked at what an import guessed
         or check_narrowing(agent, policy, bindings)  # and no permission that nobody gives
     )

@@ -19,6 +19,9 @@ KILL_SWITCH = f"{GROUP}/kill-switch"
 KILL_SWITCH_OFF = "off"
 """The only value that releases."""
 
+NEEDS_REVIEW = f"{GROUP}/needs-review"
+"""Annotation of an MCPBinding: while it is there, with whatever value, no agent gets the binding."""
+
 AGENT_LABEL = f"{GROUP}/agent"
 STAGE_LABEL = f"{GROUP}/stage"
 REVISION_LABEL = f"{GROUP}/revision"

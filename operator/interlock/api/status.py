@@ -74,6 +74,8 @@ class Reason(StrEnum):
     """No MCPBinding serves a source in the environment of a stage."""
     BINDING_AMBIGUOUS = "BindingAmbiguous"
     """More than one MCPBinding serves a source in the environment of a stage."""
+    BINDING_NOT_REVIEWED = "BindingNotReviewed"
+    """An MCPBinding that serves the agent holds guesses that nobody has looked at."""
     BINDING_INVALID = "BindingInvalid"
     """An MCPBinding that serves the agent cannot be read."""
     NARROWING_INVALID = "NarrowingInvalid"

@@ -1,0 +1,1 @@
+"""Import: MCP servers as desktop clients write them become MCPBindings."""

@@ -1,0 +1,65 @@
+"""What is imported is accepted by a real API server, and an agent waits until somebody has looked at it."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from interlock.importer.__main__ import main
+from tests.integration.kubectl import Api, Cluster, Kubectl
+from tests.requirements import requirement
+
+pytestmark = pytest.mark.api
+
+DESKTOP = Path(__file__).parents[1] / "data" / "desktop"
+NPX = ("--image-for", "npx=example/node:24")
+FILES: dict[str, tuple[str, ...]] = {
+    "filesystem.json": (*NPX, "--tools", f"filesystem={DESKTOP / 'filesystem-tools.json'}"),
+    "memory-windows.json": (*NPX, "--tools", f"memory={DESKTOP / 'memory-tools.json'}"),
+    "github-vscode.json": (),
+    "github-docker.json": ("--command", "github=/server/github-mcp-server stdio"),
+}
+DOCS = """{"salesforce": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-salesforce"],
+ "env": {"X": "${TOKEN}"},
+ "permissions": {"read": ["contacts", "opportunities"], "write": ["tasks"], "delete": []}}}"""
+
+
+@pytest.fixture(scope="module")
+def server(kwok_cluster: Cluster) -> Iterator[Api]:
+    client = Kubectl(kwok_cluster)
+    client.install_crds()
+    with client.proxied() as api:
+        yield api
+
+
+def imported(path: Path, *options: str) -> list[dict[str, Any]]:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert main([str(path), *options]) == 0
+    return list(yaml.safe_load_all(printed.getvalue()))
+
+
+@requirement("import.accepted")
+@pytest.mark.parametrize("file", FILES)
+def test_the_api_server_accepts_what_a_real_file_becomes(server: Api, file: str) -> None:
+    (binding,) = imported(DESKTOP / file, *FILES[file])
+    with server.namespace() as namespace:
+        answer = server.try_create(binding, namespace)
+    assert answer.ok, answer.text
+
+
+@requirement("import.accepted")
+def test_the_api_server_accepts_the_documented_example_and_keeps_every_word_of_it(server: Api, tmp_path: Path) -> None:
+    (tmp_path / "desktop.json").write_text(DOCS)
+    (tmp_path / "tools.json").write_text('{"tools": [{"name": "get_contact"}, {"name": "create_task"}]}')
+    (binding,) = imported(tmp_path / "desktop.json", *NPX, "--tools", f"salesforce={tmp_path / 'tools.json'}")
+    with server.namespace() as namespace:
+        answer = server.try_create(binding, namespace)
+    assert answer.ok, answer.text
+    kept = answer.json()["spec"]
+    assert {name: kept[name] for name in binding["spec"]} == binding["spec"]
+    assert answer.json()["metadata"]["annotations"] == binding["metadata"]["annotations"]
