@@ -12,6 +12,10 @@ import yaml
 
 from interlock.api.mcpbinding import MCPBinding
 from interlock.importer.__main__ import main
+from interlock.importer.binding import Imported
+from interlock.importer.credentials import Secrets
+from interlock.importer.printing import print_bindings
+from interlock.importer.toolguess import Guesses
 from tests.requirements import requirement
 
 ROOT = Path(__file__).parents[3]
@@ -262,3 +266,9 @@ def test_the_example_of_the_page_prints_what_the_page_says(tmp_path: Path, capsy
     ]
     assert main(words) == 0
     assert capsys.readouterr().out == printed
+
+
+def test_a_note_stays_a_comment_whatever_is_in_it() -> None:
+    manifest = {"metadata": {"name": "crm"}, "spec": {"source": "crm", "tools": [], "permissions": {}}}
+    printed = print_bindings([Imported(manifest, Secrets("crm"), Guesses(), ["x\nspec: {}\u2028kind: Agent"])])
+    assert list(yaml.safe_load_all(printed)) == [manifest]
