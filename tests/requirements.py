@@ -96,6 +96,19 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "deployment.bundle": Requirement("the bundle carries map, grants and scope, and the guard reads it back"),
     "deployment.workloads-last": Requirement("no workload is written before all that it needs stands"),
+    # Isolation
+    "isolation.by-environment": Requirement("agent and guard share a pod in development, and have one each elsewhere"),
+    "isolation.agent-egress": Requirement("an agent's pod of its own is let out to its guard and to nothing else"),
+    "isolation.guard-egress": Requirement("a guard's pod is let out to the API server and to what its servers need"),
+    "isolation.gate": Requirement("no agent starts before its own pod has seen that all but its guard is closed"),
+    "isolation.open-network": Requirement("outside of development an open network keeps an agent from starting"),
+    "isolation.told": Requirement("EgressEnforced says what was seen, and of a shared pod what it does not protect"),
+    "isolation.both-end": Requirement("a kill and a refusal end the agent's pods and the guard's"),
+    "isolation.on-a-cluster": Requirement("no way out of a real agent's pod but its guard, with or without it", "kind"),
+    "isolation.open-on-a-cluster": Requirement(
+        "on a network that enforces nothing staging and production are refused within 30 s, with the reason", "kind"
+    ),
+    "isolation.canaries": Requirement("a server's secret is nowhere that agents and readers look", "kind"),
     "deployment.healed-on-a-cluster": Requirement("drift of any child is healed within 10 s", "api"),
     # The guard
     "guard.hostile": Requirement("no message of the hostile corpus reaches a server, whatever it tries"),
@@ -186,6 +199,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     # The code
     "code.layers": Requirement("each layer says in a README what it is for, and operator/ is no package"),
     "code.sizes": Requirement("no function is longer than 50 lines, no module than 500"),
+    "code.rights-listed": Requirement("docs list every right of ours with its reason, and no right that is not there"),
     "code.rights": Requirement("the operator may not exec, escalate, bind, impersonate or read Secrets"),
 }
 

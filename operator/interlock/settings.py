@@ -18,6 +18,10 @@ class Settings(BaseSettings):
     records_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     """Where guards bring their records, such as http://interlock-records.interlock-system:7420; empty: nowhere."""
 
+    api_server_egress: Literal["Endpoints", "AnyOnPort"] = "Endpoints"
+    """Where the NetworkPolicies of guards let them out to for the API server: the addresses that Kubernetes names, or
+    its ports at any address, for networks whose rules match no node (Cilium without policyCIDRMatchMode: nodes)."""
+
     kubeconfig: Path | None = None
     """A kubeconfig file; without one, the ServiceAccount of the pod that we run in."""
 

@@ -36,7 +36,6 @@ from interlock_guard.upstreams import Surroundings, build_upstream
 from interlock_guard.watch import KubernetesObject, ObjectWatch, Sink, Target
 
 _API: Final = "/apis/interlock.dev/v1alpha1"
-_LOOPBACK: Final = "127.0.0.1"
 _STDERR: Final = 2
 _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
@@ -80,11 +79,12 @@ async def serve(settings: Settings) -> None:
             recorder=recorder,
             monotonic=monotonic,
             port=settings.mcp_port,
+            host=settings.host,
         )
         endpoint = Endpoint(parts, sessions, interests)
         observed = Observed(live=live, sources=sources, recorder=recorder, shipping=shipping)
         observation = Observation(observed, monotonic=monotonic).build_runner()
-        await _listen(stack, endpoint.runner, _LOOPBACK, settings.mcp_port)
+        await _listen(stack, endpoint.runner, settings.listen, settings.mcp_port)
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
         session = await stack.enter_async_context(_open_session(settings))

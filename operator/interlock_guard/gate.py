@@ -38,7 +38,7 @@ Settle = Callable[[Exchange], Awaitable[Reply]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the agent's side is made of; `monotonic` is the clock of the state."""
+    """What the agent's side is made of; `monotonic` is the clock of the state, `host` see `HttpChecks`."""
 
     live: LiveState
     sources: Sources
@@ -46,6 +46,7 @@ class Parts:
     recorder: Recorder
     monotonic: Callable[[], float]
     port: int
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

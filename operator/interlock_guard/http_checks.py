@@ -28,10 +28,15 @@ _ONCE: Final = (
 
 
 class HttpChecks:
-    """Refuses requests that were not meant for this guard or that two parsers might read differently."""
+    """Refuses requests that were not meant for this guard or that two parsers might read differently.
 
-    def __init__(self, port: int) -> None:
-        self._hosts = frozenset(f"{name}:{port}" for name in _LOOPBACK_NAMES)
+    Args:
+        port: The guard's.
+        host: The one name that a guard in a pod of its own is called by; empty, those of loopback.
+    """
+
+    def __init__(self, port: int, host: str = "") -> None:
+        self._hosts = frozenset(f"{name}:{port}" for name in ((host,) if host else _LOOPBACK_NAMES))
         self._origins = frozenset(f"http://{host}" for host in self._hosts)
 
     def refuse_caller(self, http: web.Request) -> web.Response | None:

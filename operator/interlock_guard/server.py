@@ -37,7 +37,7 @@ class Endpoint:
     def __init__(self, parts: Parts, sessions: Sessions, interests: Interests) -> None:
         self._live, self._broker = parts.live, parts.broker
         self._sessions, self._interests = sessions, interests
-        self._checks = HttpChecks(parts.port)
+        self._checks = HttpChecks(parts.port, parts.host)
         self._gate = Gate(parts)
         self._handshake = Handshake(self._gate, sessions, interests)
         self._stateless = Stateless(self._gate, interests)
@@ -47,6 +47,7 @@ class Endpoint:
 
     def _build_runner(self) -> web.AppRunner:
         app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_get("/ready", self._ready, allow_head=False)
         app.router.add_post("/mcp/{source}", self._post)
         app.router.add_get("/mcp/{source}", self._get, allow_head=False)
         app.router.add_delete("/mcp/{source}", self._delete)
@@ -76,6 +77,14 @@ class Endpoint:
             transport = connection.transport
             if transport is not None and transport.get_write_buffer_size() > 0:
                 transport.abort()
+
+    async def _ready(self, http: web.Request) -> web.Response:
+        """Say whether requests are decided on, to the gate of an agent's pod: it can reach no other port."""
+        refused = self._checks.refuse_caller(http)
+        if refused is not None:
+            return refused
+        denial = self._gate.check_open()
+        return web.Response(text="ok\n") if denial is None else web.Response(status=503, text=f"{denial.reason}\n")
 
     async def _refuse_method(self, http: web.Request) -> web.Response:
         return self._checks.refuse_caller(http) or web.Response(status=405, headers={"Allow": "GET, POST, DELETE"})

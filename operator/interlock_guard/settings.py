@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from interlock_guard.state import LEASE_SECONDS
 
 MCP_PORT: Final = 7410
-"""Port on the loopback interface, for the agent in the same pod."""
+"""Port for the agent: on the loopback interface, unless the guard has a pod of its own."""
 OBSERVE_PORT: Final = 7411
 """Port on every interface, for probes and metrics."""
 SPOOL_BYTES: Final = 64 * 1024 * 1024
@@ -25,6 +26,8 @@ class Settings:
 
     `dialable` are addresses of MCP servers that are dialled although no binding allows them: those of tests, whose
     servers are on loopback. The operator never sets it, and takes out what others add to a guard's container.
+    `listen` is the address at which the agent is served, and `host` the name that it calls the guard by; empty on
+    loopback.
     `records_url` is the collector's address; empty where there is none.
     """
 
@@ -37,6 +40,8 @@ class Settings:
     pipes: Path
     secrets: Path
     dialable: frozenset[str]
+    listen: str
+    host: str
     mcp_port: int
     observe_port: int
     lease_seconds: float
@@ -49,8 +54,8 @@ class Settings:
 def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the settings.
 
-    Only the first four variables and the address of the collector are set in a pod; the others have defaults and exist
-    for tests and odd clusters.
+    Only the first four variables, the address of the collector and, in a pod of the guard's own, where it listens are
+    set in a pod; the others have defaults and exist for tests and odd clusters.
 
     Raises:
         SettingsInvalid: A variable is missing or wrong.
@@ -65,6 +70,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         pipes=Path(environment.get("INTERLOCK_PIPES", "/run/interlock/pipes")),
         secrets=Path(environment.get("INTERLOCK_SECRETS", "/run/interlock/secrets")),
         dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
+        listen=_address(environment, "INTERLOCK_LISTEN", "127.0.0.1"),
+        host=environment.get("INTERLOCK_HOST", ""),
         mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", MCP_PORT)),
         observe_port=int(_number(environment, "INTERLOCK_OBSERVE_PORT", OBSERVE_PORT)),
         lease_seconds=_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),
@@ -90,6 +97,13 @@ def _number(environment: Mapping[str, str], name: str, default: float, *, most: 
     if not 0 < value < most:  # also refuses nan and inf
         raise SettingsInvalid(f"{name} is out of range")
     return value
+
+
+def _address(environment: Mapping[str, str], name: str, default: str) -> str:
+    try:
+        return str(ip_address(environment.get(name, default)))
+    except ValueError:
+        raise SettingsInvalid(f"{name} is no numeric address") from None
 
 
 def _api_server(environment: Mapping[str, str]) -> str:

@@ -106,14 +106,24 @@ class Live:
         """Return every line of the chain that the guard of the agent's newest pod has written."""
         return [line for line in self.log(agent, "guard").splitlines() if line.startswith('{"guard":')]
 
+    def pods_with(self, agent: str, container: str) -> list[dict[str, Any]]:
+        """Return the agent's pods that have this container, the newest last: the guard may have pods of its own."""
+
+        def has(pod: dict[str, Any]) -> bool:
+            every = (*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"])
+            return container in [one["name"] for one in every]
+
+        found = [pod for pod in self.pods(agent) if has(pod)]
+        return sorted(found, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+
     def log(self, agent: str, container: str) -> str:
-        pods = sorted(self.pods(agent), key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
+        pods = self.pods_with(agent, container)
         if not pods:
             return ""
         return self.attempt("-n", self.namespace, "logs", pods[-1]["metadata"]["name"], "-c", container).stdout
 
     def exec(self, agent: str, container: str, *command: str) -> subprocess.CompletedProcess[str]:
-        [pod] = self.pods(agent)
+        [pod] = self.pods_with(agent, container)
         return self.attempt("-n", self.namespace, "exec", pod["metadata"]["name"], "-c", container, "--", *command)
 
     def places(self, agent: str, container: str, text: str) -> list[str]:

@@ -13,7 +13,9 @@ from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
 from interlock.api.meta import API_VERSION, KILL_SWITCH
 from interlock.api.status import AgentStatus
+from interlock.deployment.api_server import ApiServer, Endpoint
 from interlock.deployment.child import ChildKey
+from interlock.deployment.gate import GateReport
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of
@@ -22,6 +24,7 @@ from interlock.reconcile.world import Unreadable, World
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 GUARD_IMAGE = "interlock/guard:test"
 NAMESPACE = "agents"
+API_SERVER = ApiServer((Endpoint("10.96.0.1", 443), Endpoint("172.18.0.2", 6443)))
 
 
 def seconds(count: float) -> timedelta:
@@ -181,6 +184,10 @@ class PolicyBuilder(_Builder):
         """Empty its matrix."""
         return self._with("spec", dataAccess=None)
 
+    def isolating(self, **isolation: str) -> Self:
+        """Say how far apart agent and guard stand, by environment; what is not named is at its default."""
+        return self._with("spec", environments={name: {"isolation": word} for name, word in isolation.items()})
+
     def recording(self, arguments: str, *redact: str) -> Self:
         """Say what records hold of arguments."""
         return self._with("spec", records={"arguments": arguments, "redact": list(redact)})
@@ -265,15 +272,19 @@ def an_agent(name: str = "triage") -> AgentBuilder:
 
 
 def a_policy(name: str = "support") -> PolicyBuilder:
-    """Return a policy that gives the agent triage its source and demands no minimum times."""
+    """Return a policy that gives the agent triage its source and demands no minimum times.
+
+    Agent and guard share a pod in every environment, so that there is one of everything; `isolating()` is the default.
+    """
     row = {"agents": ["triage"], "source": "crm", "read": ["contacts", "opportunities"], "write": ["tasks"]}
     minimums = {"minStaging": "0s", "minLimitedScope": "0s", "requireLimitedScope": False}
+    shared = {name: {"isolation": "Shared"} for name in ("development", "staging", "production")}
     return PolicyBuilder(
         {
             "apiVersion": API_VERSION,
             "kind": "AgentPolicy",
             "metadata": _metadata(name),
-            "spec": {"dataAccess": [row], "rollout": minimums},
+            "spec": {"dataAccess": [row], "rollout": minimums, "environments": shared},
         }
     )
 
@@ -309,6 +320,7 @@ class WorldBuilder:
     children: dict[ChildKey, LiveChild] = field(default_factory=dict)
     unreadable: tuple[Unreadable, ...] = ()
     kill_seen: str | None = None
+    gates: tuple[GateReport, ...] = ()
 
     def of(self, agent: AgentBuilder) -> "WorldBuilder":
         """Let it be about another agent."""
@@ -326,6 +338,10 @@ class WorldBuilder:
         """Let an object be there that cannot be read."""
         return replace(self, unreadable=(*self.unreadable, Unreadable(kind, name, message)))
 
+    def with_gates(self, *gates: GateReport) -> "WorldBuilder":
+        """Let the gates of its pods say this."""
+        return replace(self, gates=gates)
+
     def seen_killed(self, value: str) -> "WorldBuilder":
         """Let the kill path have seen the switch, whatever the Agent says."""
         return replace(self, kill_seen=value)
@@ -340,6 +356,8 @@ class WorldBuilder:
             guard_image=GUARD_IMAGE,
             unreadable=self.unreadable,
             kill_seen=self.kill_seen,
+            api_server=API_SERVER,
+            gates=self.gates,
         )
 
 
@@ -366,4 +384,13 @@ def a_placement(
         sources=tuple(BoundSource(binding.spec.source, binding) for binding in served),
         replicas=built.spec.replicas,
         guard_image=GUARD_IMAGE,
+        guard_addresses=("10.96.0.41",),
+        api_server=API_SERVER,
     )
+
+
+def a_separate_placement(agent: AgentBuilder | None = None, **parts: Any) -> Placement:
+    """Return a placement in which agent and guard have a pod each, in development unless the agent says otherwise."""
+    policy = parts.pop("policy", None) or a_policy()
+    everywhere = dict.fromkeys(("development", "staging", "production"), "Separate")
+    return a_placement(agent, policy=policy.isolating(**everywhere), **parts)

@@ -191,4 +191,6 @@ def _applied(manifest: Manifest, before: LiveChild | None) -> Manifest:
         if "status" in before.manifest:
             applied["status"] = before.manifest["status"]
     applied["metadata"]["generation"] = generation
+    if applied["kind"] == "Service":
+        applied["spec"].setdefault("clusterIP", "10.96.0.41")
     return applied

@@ -7,6 +7,7 @@ EXAMPLE = "examples/05-staged-scope"
 CLUSTER = ".venv/bin/python -m tools.cluster"
 KUBECTL = "kubectl -n agents"
 SELECTOR = f"-l interlock.dev/agent={AGENT}"
+AGENT_POD, GUARD_POD = (f"app.kubernetes.io/component={one}" for one in ("agent", "guard"))
 NO_OWNER = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
 
 _OPERATOR_LOG = "kubectl -n interlock-system logs deployment/interlock --tail=50"
@@ -43,7 +44,7 @@ PREPARATION = Chapter(
 
 def _stage(name: str, see: str, *lines: str, absent: str = "") -> tuple[Step, ...]:
     """Return the steps that wait for a stage and look at the agent's log in it."""
-    log = f"{KUBECTL} logs {SELECTOR},interlock.dev/stage={name} -c agent --tail=12"
+    log = f"{KUBECTL} logs {SELECTOR},{AGENT_POD},interlock.dev/stage={name} -c agent --tail=12"
     return (
         Step(
             f"{KUBECTL} wait agent/{AGENT} --for=jsonpath='{{.status.stage.name}}'={name} --timeout=60s",
@@ -126,12 +127,12 @@ STAGING = Chapter(
         ),
         Step(
             f"{KUBECTL} get pods {SELECTOR}",
-            "one pod, three containers: the guard, the CRM's MCP server and the agent, which sees only the guard",
-            succeeds("3/3", "Running"),
+            "two pods: the agent's, which reaches its guard and nothing else, and the guard's with the CRM's server",
+            succeeds("1/1", "2/2", "Running"),
             within=20,
         ),
         Step(
-            f"{KUBECTL} logs {SELECTOR},interlock.dev/stage=staging -c guard --tail=50 | grep Deny | tail -n 2",
+            f"{KUBECTL} logs {SELECTOR},{GUARD_POD} -c guard --tail=50 | grep Deny | tail -n 2",
             "the guard's own record: one line for each decision, with the rule that decided",
             succeeds("ToolNotMapped", "NotGrantedByBinding"),
             within=10,

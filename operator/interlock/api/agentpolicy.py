@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 
 from interlock.api.access import AgentPolicyStatus
+from interlock.api.isolation import Environments
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
@@ -115,6 +116,9 @@ class AgentPolicySpec(ApiModel):
 
     data_access: tuple[DataAccessRow, ...] = Field(default=(), max_length=256)
     """The access matrix: what is in no row is denied."""
+
+    environments: Environments = Environments()
+    """What holds for agents by the environment that they are in."""
 
     rollout: RolloutMinimums = RolloutMinimums()
     """No agent may go faster into production."""

@@ -99,6 +99,10 @@ class StdioServer(ApiModel):
     env: tuple[ServerEnvVar, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """Its environment variables."""
 
+    network: Literal["None", "Public", "Private"] = Field(default="None", json_schema_extra=kube(default="None"))
+    """What it may reach from a guard's pod of its own (Separate). None: nothing; Public: globally routable addresses
+    alone; Private: private ones too. Metadata services of clouds: never."""
+
     resources: Resources | None = None
     """CPU and memory."""
 

@@ -31,6 +31,8 @@ class ConditionType(StrEnum):
     """The kill switch is engaged."""
     POLICY_ENFORCED = "PolicyEnforced"
     """Every guard has proven on itself that it keeps the bundle that holds now."""
+    EGRESS_ENFORCED = "EgressEnforced"
+    """The agent's pods have seen on themselves that they reach their guard and nothing else."""
     PROMOTION_PENDING = "PromotionPending"
     """A later stage is waiting for the present one to pass."""
 
@@ -101,6 +103,15 @@ class Reason(StrEnum):
     """A guard would let pass what the bundle has it refuse; it is closed."""
     NO_GUARD = "NoGuard"
     """No pod is wanted, so there is no guard that could prove anything."""
+
+    EGRESS_CLOSED = "EgressClosed"
+    """EgressEnforced: every pod of the agent has seen that all but its guard is closed to it."""
+    EGRESS_UNPROVEN = "EgressUnproven"
+    """Not every pod of the agent has seen yet whether the network is closed to it."""
+    NETWORK_OPEN = "NetworkOpen"
+    """The cluster's network enforces no NetworkPolicy: outside of development the agent does not start."""
+    SHARED_POD = "SharedPod"
+    """Agent and guard share a pod, so that the network is no boundary between them."""
 
     WAITING_FOR_OPERATOR = "WaitingForOperator"
     """The operator has not seen the object yet."""
@@ -238,7 +249,7 @@ class AgentStatus(ApiModel):
     """The generation of the spec that this status speaks of; -1 before the operator has seen the object."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
-    """The layers in order, then Ready, Stalled, Killed, PolicyEnforced and PromotionPending."""
+    """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced and PromotionPending."""
 
     stage: StageStatus | None = None
     """The stage that holds now; absent before the first."""

@@ -10,7 +10,7 @@ from interlock.cluster.kinds import BY_KIND, POD, REPLICA_SET
 from interlock.deployment.child import ChildKey, Manifest
 from interlock.deployment.ownership import hand_over, has_foreign_fields
 from interlock.deployment.plan import WORKLOAD, Plan
-from interlock.deployment.workload import GRACE_SECONDS
+from interlock.deployment.pods import GRACE_SECONDS
 
 BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT = 40  # a small API server queues what is beyond

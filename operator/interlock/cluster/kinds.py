@@ -41,13 +41,15 @@ MCP_BINDING = Kind("MCPBinding", _OURS, MCP_BINDINGS)
 POD = Kind("Pod", "/api/v1", "pods")
 REPLICA_SET = Kind("ReplicaSet", "/apis/apps/v1", "replicasets")
 DEPLOYMENT = Kind("Deployment", "/apis/apps/v1", "deployments")
+SERVICE = Kind("Service", "/api/v1", "services")
+ENDPOINT_SLICE = Kind("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices")
 EVENT = Kind("Event", "/apis/events.k8s.io/v1", "events")
 
 CHILDREN = (
     DEPLOYMENT,
     Kind("ConfigMap", "/api/v1", "configmaps"),
     Kind("Lease", "/apis/coordination.k8s.io/v1", "leases"),
-    Kind("Service", "/api/v1", "services"),
+    SERVICE,
     Kind("ServiceAccount", "/api/v1", "serviceaccounts"),
     Kind("Role", _RBAC, "roles"),
     Kind("RoleBinding", _RBAC, "rolebindings"),

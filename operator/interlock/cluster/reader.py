@@ -1,6 +1,7 @@
 """Gather everything that matters for one agent into one frozen snapshot, from what is known: no request is made."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.mcpbinding import MCPBinding
@@ -9,24 +10,35 @@ from interlock.api.status import AgentStatus
 from interlock.cluster.children import ChildStore
 from interlock.cluster.client import Json
 from interlock.cluster.primaries import Key, Primaries, parse_agent
+from interlock.deployment.api_server import ApiServer
+from interlock.deployment.gate import GateReport
 from interlock.reconcile.world import Unreadable, World
 from interlock.settings import Settings
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What others see, asked for at each snapshot.
+
+    Attributes:
+        kill_seen: The switch's value where the kill path has seen it engaged.
+        gates: What the gates of an agent's pods say.
+        api_server: Where the API server is.
+    """
+
+    kill_seen: Callable[[Key], str | None]
+    gates: Callable[[Key], tuple[GateReport, ...]] = lambda _: ()
+    api_server: Callable[[], ApiServer] = ApiServer
 
 
 class Reader:
     """Builds snapshots."""
 
-    def __init__(
-        self,
-        primaries: Primaries,
-        children: ChildStore,
-        settings: Settings,
-        kill_seen: Callable[[Key], str | None],
-    ) -> None:
+    def __init__(self, primaries: Primaries, children: ChildStore, settings: Settings, sight: Sight) -> None:
         self._primaries = primaries
         self._children = children
         self._settings = settings
-        self._kill_seen = kill_seen
+        self._sight = sight
 
     def world_of(self, key: Key) -> World | None:
         """Return the snapshot of an agent; None where there is none, or where it is being deleted."""
@@ -47,7 +59,9 @@ class Reader:
             guard_image=self._settings.guard_image,
             records_url=self._settings.records_url,
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
-            kill_seen=self._kill_seen(key),
+            kill_seen=self._sight.kill_seen(key),
+            api_server=self._sight.api_server(),
+            gates=self._sight.gates(key),
         )
 
 

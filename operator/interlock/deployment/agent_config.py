@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from interlock.deployment.child import Manifest, build_child
-from interlock.deployment.guard_sidecar import MCP_PORT
+from interlock.deployment.guard_service import guard_url
 from interlock.deployment.labels import placement_labels
 from interlock.deployment.names import agent_config
 from interlock.deployment.placement import Placement
@@ -40,7 +40,7 @@ def build_config_volume(placement: Placement) -> dict[str, Any]:
 def _mcp_servers(placement: Placement) -> str:
     """Return the shape that desktop clients and the field's libraries read."""
     servers = {
-        bound.source: {"type": "http", "url": f"http://127.0.0.1:{MCP_PORT}/mcp/{bound.source}"}
+        bound.source: {"type": "http", "url": f"{guard_url(placement)}/mcp/{bound.source}"}
         for bound in placement.sources
     }
     return json.dumps({"mcpServers": servers}, indent=2) + "\n"

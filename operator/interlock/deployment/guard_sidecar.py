@@ -7,8 +7,10 @@ from interlock.deployment.names import name_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.security import GUARD_GID, GUARD_UID, container_security
 
-MCP_PORT = 7410  # loopback only: the agent in the same pod is its one caller
+MCP_PORT = 7410  # for the agent alone: on loopback in a shared pod, else at the pod's own address
 OBSERVE_PORT = 7411
+GUARD_HOST = "guard"
+"""A guard's name in the pod of its agent: it stands in the pod's own /etc/hosts, so no DNS is needed."""
 PIPES_VOLUME = "pipes"
 PIPES_PATH = "/run/interlock/pipes"
 TOKEN_VOLUME = "guard-token"  # noqa: S105 - a volume's name
@@ -35,6 +37,7 @@ def build_guard(placement: Placement) -> dict[str, Any]:
             {"name": "INTERLOCK_POD", "valueFrom": {"fieldRef": _field("metadata.name")}},
             {"name": "INTERLOCK_BUNDLE", "value": name_of(placement)},
             *([{"name": "INTERLOCK_RECORDS_URL", "value": placement.records_url}] if placement.records_url else []),
+            *_listening(placement),
         ],
         "ports": [{"name": "observe", "containerPort": OBSERVE_PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/startupz", period=1, failures=60),
@@ -53,6 +56,16 @@ def build_guard(placement: Placement) -> dict[str, Any]:
             *_records_token_mount(placement),
         ],
     }
+
+
+def _listening(placement: Placement) -> list[dict[str, Any]]:
+    """Return where a guard in a pod of its own listens, and by what name it is called; else it keeps to loopback."""
+    if not placement.is_separate:
+        return []
+    return [
+        {"name": "INTERLOCK_LISTEN", "valueFrom": {"fieldRef": _field("status.podIP")}},
+        {"name": "INTERLOCK_HOST", "value": GUARD_HOST},
+    ]
 
 
 def _records_token_mount(placement: Placement) -> list[dict[str, Any]]:

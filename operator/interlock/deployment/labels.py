@@ -12,6 +12,8 @@ from interlock.api.meta import (
     APP_NAME,
     APP_NAME_LABEL,
     APP_PART_OF_LABEL,
+    GUARD_LABEL,
+    ISOLATION_LABEL,
     MANAGED_BY,
     PART_OF,
     REVISION_LABEL,
@@ -43,12 +45,31 @@ def placement_labels(placement: Placement, component: str) -> dict[str, str]:
     }
 
 
-def selector(placement: Placement) -> dict[str, str]:
-    """Return the labels that select the pods of this placement and no others."""
+AGENT_POD, GUARD_POD = "agent", "guard"
+"""Components of pods: the one with the agent in it (and the guard, where they share one), and the guard's own."""
+
+
+def pod_labels(placement: Placement, component: str) -> dict[str, str]:
+    """Return the labels of a pod; the one that a guard runs in says whose it is."""
+    has_guard = component == GUARD_POD or not placement.is_separate
+    return {
+        **placement_labels(placement, component),
+        ISOLATION_LABEL: placement.isolation,
+        **({GUARD_LABEL: placement.agent.metadata.name} if has_guard else {}),
+    }
+
+
+def selector(placement: Placement, component: str = AGENT_POD) -> dict[str, str]:
+    """Return the labels that select the pods of one component of this placement and no others.
+
+    The isolation is among them: a policy that changes it must not end the pods of the new kind with those of the old.
+    """
     return {
         AGENT_LABEL: placement.agent.metadata.name,
         STAGE_LABEL: placement.stage.name,
         REVISION_LABEL: placement.revision,
+        APP_COMPONENT_LABEL: component,
+        ISOLATION_LABEL: placement.isolation,
     }
 
 

@@ -1,43 +1,111 @@
-"""The NetworkPolicy of a placement's pods."""
+"""The NetworkPolicies of a placement's pods."""
 
 from typing import Any
 
+from interlock.api.agent import Agent
+from interlock.api.meta import AGENT_LABEL, APP_COMPONENT_LABEL, GUARD_LABEL, ISOLATION_LABEL
 from interlock.deployment.child import Manifest, build_child
-from interlock.deployment.guard_sidecar import OBSERVE_PORT
-from interlock.deployment.labels import placement_labels, selector
-from interlock.deployment.names import name_of
+from interlock.deployment.egress import everywhere_but_metadata, guard_egress
+from interlock.deployment.guard_sidecar import MCP_PORT, OBSERVE_PORT
+from interlock.deployment.labels import AGENT_POD, GUARD_POD, agent_labels, placement_labels, selector
+from interlock.deployment.names import agent_workload, guard_workload, name_of
 from interlock.deployment.placement import Placement
 
-# Where clouds hand out credentials: link-local, and the exceptions to that of Alibaba and Oracle, AWS and GCP.
-METADATA = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"]
-METADATA_V6 = ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
+
+def build_network_policies(placement: Placement, port: int | None = None) -> tuple[Manifest, ...]:
+    """Return every policy that a placement wants.
+
+    Args:
+        placement: The placement.
+        port: The agent's own port, at which its guard hands it tasks; None where it takes none.
+    """
+    if not placement.is_separate:
+        return (build_shared_policy(placement),)
+    return (
+        build_closed_policy(placement.agent),
+        build_agent_policy(placement, port),
+        build_guard_policy(placement, port),
+    )
 
 
-def build_network_policy(placement: Placement) -> Manifest:
-    """Return the policy: nobody reaches the pod but at the guard's metrics and probes; no metadata services.
+def build_shared_policy(placement: Placement) -> Manifest:
+    """Return the policy of a shared pod: nobody reaches it but at the guard's metrics and probes; no metadata services.
 
     Agent and guard share the pod's network here (`isolation: Shared`), so this is no egress boundary between
     the agent and what the MCP servers, beside it or over HTTP, must reach. What the guard itself dials is decided by
     the guard, address by address (`interlock_guard.dialer`).
     """
+    return _policy(
+        placement,
+        name_of(placement),
+        selector(placement),
+        ingress=[{"ports": [_tcp(OBSERVE_PORT)]}],
+        egress=[{"to": everywhere_but_metadata()}],
+    )
+
+
+def build_closed_policy(agent: Agent) -> Manifest:
+    """Return the policy that closes every pod of the agent's own, in and out, whatever becomes of the others.
+
+    Policies add up, so what a placement's own policy opens stays open; without it all is closed and not all open.
+    """
+    labels = {AGENT_LABEL: agent.metadata.name, APP_COMPONENT_LABEL: AGENT_POD, ISOLATION_LABEL: "Separate"}
+    return build_child(
+        agent,
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        f"{agent.metadata.name}-closed",
+        agent_labels(agent, "network"),
+        spec={"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress", "Egress"]},
+    )
+
+
+def build_agent_policy(placement: Placement, port: int | None = None) -> Manifest:
+    """Return the policy of an agent's pod of its own: its guard and nothing else, in either family; no DNS either.
+
+    Only pods are named, never addresses: so it holds in every family that the pod has an address of.
+    """
+    return _policy(
+        placement,
+        agent_workload(placement),
+        selector(placement, AGENT_POD),
+        ingress=[] if port is None else [{"from": [_pods(guard_peer(placement))], "ports": [_tcp(port)]}],
+        egress=[{"to": [_pods(guard_peer(placement))], "ports": [_tcp(MCP_PORT)]}],
+    )
+
+
+def build_guard_policy(placement: Placement, port: int | None = None) -> Manifest:
+    """Return the policy of a guard's pod of its own: in comes its agent, and whoever probes; out go `guard_egress`."""
+    agents = _pods(selector(placement, AGENT_POD))
+    to_agent = [] if port is None else [{"to": [agents], "ports": [_tcp(port)]}]
+    return _policy(
+        placement,
+        guard_workload(placement),
+        selector(placement, GUARD_POD),
+        ingress=[{"from": [agents], "ports": [_tcp(MCP_PORT)]}, {"ports": [_tcp(OBSERVE_PORT)]}],
+        egress=[*to_agent, *guard_egress(placement)],
+    )
+
+
+def guard_peer(placement: Placement) -> dict[str, str]:
+    """Return the labels that select the guards of this placement."""
+    return {**selector(placement, GUARD_POD), GUARD_LABEL: placement.agent.metadata.name}
+
+
+def _policy(placement: Placement, name: str, pods: dict[str, str], **rules: list[dict[str, Any]]) -> Manifest:
     return build_child(
         placement.agent,
         "networking.k8s.io/v1",
         "NetworkPolicy",
-        name_of(placement),
+        name,
         placement_labels(placement, "network"),
-        spec={
-            "podSelector": {"matchLabels": selector(placement)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"ports": [{"port": OBSERVE_PORT, "protocol": "TCP"}]}],
-            "egress": [{"to": _everywhere_but_metadata()}],
-        },
+        spec={"podSelector": {"matchLabels": pods}, "policyTypes": ["Ingress", "Egress"], **rules},
     )
 
 
-def _everywhere_but_metadata() -> list[dict[str, Any]]:
-    return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": METADATA}},
-        {"ipBlock": {"cidr": "::/0", "except": METADATA_V6}},
-        {"namespaceSelector": {}},  # where an ipBlock does not match pods
-    ]
+def _pods(labels: dict[str, str]) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": labels}}
+
+
+def _tcp(port: int) -> dict[str, Any]:
+    return {"port": port, "protocol": "TCP"}

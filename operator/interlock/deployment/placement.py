@@ -1,11 +1,13 @@
 """A placement: one (agent, stage, revision) that must serve. Deployments, bundles and names belong to it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from interlock.action.bindings import binding_for
 from interlock.api.agent import Agent, ScopeDimension, Stage
 from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.isolation import Isolation
 from interlock.api.mcpbinding import MCPBinding
+from interlock.deployment.api_server import ApiServer
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Placement:
         replicas: How many pods it wants now: 0 while killed.
         guard_image: The guard's image.
         records_url: Where the guard brings its records; empty, it keeps them.
+        guard_addresses: Those of the guard's Service, without which no agent's pod of its own can be made.
+        api_server: Where the API server is, for the guard's own egress.
     """
 
     agent: Agent
@@ -39,6 +43,18 @@ class Placement:
     replicas: int
     guard_image: str
     records_url: str = ""
+    guard_addresses: tuple[str, ...] = ()
+    api_server: ApiServer = field(default_factory=ApiServer)
+
+    @property
+    def isolation(self) -> Isolation:
+        """How far apart agent and guard stand."""
+        return self.policy.spec.environments.isolation_in(self.stage.environment)
+
+    @property
+    def is_separate(self) -> bool:
+        """Agent and guard have a pod each."""
+        return self.isolation == "Separate"
 
     @property
     def scope(self) -> tuple[ScopeDimension, ...]:

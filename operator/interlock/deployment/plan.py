@@ -7,13 +7,14 @@ from interlock.deployment.agent_config import build_agent_config
 from interlock.deployment.bundle import build_bundle
 from interlock.deployment.child import ChildKey, Manifest, key_of
 from interlock.deployment.drift import has_drifted
+from interlock.deployment.guard_service import build_guard_service
 from interlock.deployment.lease import build_lease
-from interlock.deployment.network import build_network_policy
+from interlock.deployment.network import build_network_policies
 from interlock.deployment.placement import Placement
 from interlock.deployment.rbac import build_guard_role, build_guard_role_binding
 from interlock.deployment.service_account import build_service_account
 from interlock.deployment.services import build_service
-from interlock.deployment.workload import build_deployment
+from interlock.deployment.workload import build_workloads
 
 WORKLOAD = "Deployment"
 GRANT = "RoleBinding"
@@ -56,7 +57,7 @@ class Plan:
 
 
 def desired_children(placement: Placement) -> tuple[Manifest, ...]:
-    """Return every child that a placement wants."""
+    """Return every child that a placement wants; an agent's own pods only once their guard has an address."""
     return (
         build_service_account(placement.agent),
         build_guard_role(placement),
@@ -64,9 +65,10 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
         build_bundle(placement),
         build_lease(placement),
         build_agent_config(placement),
-        build_network_policy(placement),
+        *build_network_policies(placement),
         build_service(placement.agent),
-        build_deployment(placement),
+        *([build_guard_service(placement)] if placement.is_separate else []),
+        *build_workloads(placement),
     )
 
 

@@ -1,5 +1,6 @@
-"""When a placement's Deployment serves: all replicas updated and available, at the spec that is there now."""
+"""When a placement's Deployments serve: all replicas updated and available, at the spec that is there now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from interlock.deployment.child import Manifest
@@ -26,6 +27,17 @@ class Readiness:
     def is_ready(self) -> bool:
         """All wanted pods serve, and there is at least one."""
         return self.is_current and 0 < self.wanted <= self.available
+
+
+def readiness_of_all(deployments: Iterable[Manifest | None]) -> Readiness:
+    """Return how far several Deployments are that serve only together: as far as the one that is least far."""
+    found = [readiness_of(deployment) for deployment in deployments]
+    return Readiness(
+        available=min((one.available for one in found), default=0),
+        wanted=max((one.wanted for one in found), default=0),
+        is_current=bool(found) and all(one.is_current for one in found),
+        trouble=next((one.trouble for one in found if one.trouble), ""),
+    )
 
 
 def readiness_of(deployment: Manifest | None) -> Readiness:

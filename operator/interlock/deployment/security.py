@@ -5,6 +5,7 @@ from typing import Any
 GUARD_UID = 10001
 GUARD_GID = 2000  # shared with the MCP servers, for the pipes; never with the agent
 AGENT_UID = 10002
+GATE_UID = 10003
 FIRST_SERVER_UID = 10010
 
 

@@ -1,7 +1,7 @@
 """The agent's Service: one stable name for whatever placement serves."""
 
 from interlock.api.agent import Agent
-from interlock.api.meta import AGENT_LABEL
+from interlock.api.meta import GUARD_LABEL
 from interlock.deployment.child import Manifest, build_child
 from interlock.deployment.guard_sidecar import OBSERVE_PORT
 from interlock.deployment.labels import agent_labels
@@ -22,7 +22,7 @@ def build_service(agent: Agent) -> Manifest:
         agent_labels(agent, "guard"),
         spec={
             "type": "ClusterIP",
-            "selector": {AGENT_LABEL: agent.metadata.name},
+            "selector": {GUARD_LABEL: agent.metadata.name},
             "ports": [{"name": "observe", "port": OBSERVE_PORT, "targetPort": OBSERVE_PORT, "protocol": "TCP"}],
         },
     )

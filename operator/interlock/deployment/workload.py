@@ -1,67 +1,65 @@
-"""The Deployment of a placement."""
+"""The Deployments of a placement: one in which agent and guard share a pod, or one of each."""
 
 import hashlib
 import json
 from typing import Any
 
-from interlock.deployment.agent_config import build_agent_config, build_config_volume
-from interlock.deployment.agent_container import CONTAINER, TMP_VOLUME, build_agent
+from interlock.deployment.agent_config import build_agent_config
+from interlock.deployment.agent_container import CONTAINER
 from interlock.deployment.child import Manifest, build_child
-from interlock.deployment.guard_sidecar import build_guard, build_guard_volumes
-from interlock.deployment.http_servers import build_secrets_volume
-from interlock.deployment.labels import placement_labels, selector
-from interlock.deployment.mcp_sidecar import build_server_volumes, build_servers
-from interlock.deployment.names import name_of
+from interlock.deployment.labels import AGENT_POD, GUARD_POD, placement_labels, pod_labels, selector
+from interlock.deployment.names import agent_workload, guard_workload
 from interlock.deployment.placement import Placement
-from interlock.deployment.security import pod_security
-from interlock.deployment.service_account import service_account_name
+from interlock.deployment.pods import build_agent_pod, build_guard_pod, build_shared_pod
 
-GRACE_SECONDS = 1  # a kill cannot shorten a longer one that a plain delete has begun
+CONFIG_DIGEST = "interlock.dev/config-digest"
+DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
+
+
+def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
+    """Return the Deployments; the agent's own only once its guard has an address that its pods can be told."""
+    if not placement.is_separate:
+        return (build_deployment(placement),)
+    guard = build_guard_deployment(placement)
+    return (guard, build_agent_deployment(placement)) if placement.guard_addresses else (guard,)
 
 
 def build_deployment(placement: Placement) -> Manifest:
-    """Return the Deployment: guard, MCP servers and agent in one pod (`isolation: Shared`)."""
+    """Return the Deployment of guard, MCP servers and agent in one pod (`isolation: Shared`)."""
+    return _deployment(placement, agent_workload(placement), AGENT_POD, build_shared_pod(placement))
+
+
+def build_agent_deployment(placement: Placement) -> Manifest:
+    """Return the Deployment of the agent's pods of their own (`isolation: Separate`)."""
+    return _deployment(placement, agent_workload(placement), AGENT_POD, build_agent_pod(placement))
+
+
+def build_guard_deployment(placement: Placement) -> Manifest:
+    """Return the Deployment of the guard's pods: as many as the agent has, each with MCP servers of its own."""
+    return _deployment(placement, guard_workload(placement), GUARD_POD, build_guard_pod(placement))
+
+
+def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
+    annotations = {DEFAULT_CONTAINER: CONTAINER, CONFIG_DIGEST: _config_digest(placement)}
     return build_child(
         placement.agent,
         "apps/v1",
         "Deployment",
-        name_of(placement),
-        placement_labels(placement, "agent"),
+        name,
+        placement_labels(placement, component),
         spec={
             "replicas": placement.replicas,
             "revisionHistoryLimit": 1,
-            "selector": {"matchLabels": selector(placement)},
+            "selector": {"matchLabels": selector(placement, component)},
             "template": {
                 "metadata": {
-                    "labels": placement_labels(placement, "agent"),
-                    "annotations": {
-                        "kubectl.kubernetes.io/default-container": CONTAINER,
-                        "interlock.dev/config-digest": _config_digest(placement),
-                    },
+                    "labels": pod_labels(placement, component),
+                    "annotations": annotations if component == AGENT_POD else {DEFAULT_CONTAINER: "guard"},
                 },
-                "spec": _pod(placement),
+                "spec": pod,
             },
         },
     )
-
-
-def _pod(placement: Placement) -> dict[str, Any]:
-    return {
-        "serviceAccountName": service_account_name(placement.agent),
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "securityContext": pod_security(),
-        "initContainers": [build_guard(placement), *build_servers(placement)],
-        "containers": [build_agent(placement)],
-        "volumes": [
-            *build_guard_volumes(placement),
-            *build_secrets_volume(placement),
-            *build_server_volumes(placement),
-            build_config_volume(placement),
-            {"name": TMP_VOLUME, "emptyDir": {}},
-        ],
-    }
 
 
 def _config_digest(placement: Placement) -> str:

@@ -1,9 +1,12 @@
 """One look at one agent: ask the layers, decide the stage, plan the children, tell the truth."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from interlock.deployment.child import ChildKey, Manifest
 from interlock.deployment.enforcement import Enforcement, enforcement_of
+from interlock.deployment.guard_service import addresses_of
+from interlock.deployment.names import guard_service
 from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import desired_children, plan_children
 from interlock.deployment.revision import revision_of
@@ -56,8 +59,11 @@ def _desired(world: World, progress: Progress, *, is_killed: bool) -> tuple[Mani
         replicas=0 if is_killed else agent.spec.replicas,
         guard_image=world.guard_image,
         records_url=world.records_url,
+        api_server=world.api_server,
     )
-    return desired_children(placement)
+    service = world.children.get(ChildKey("Service", guard_service(placement)))
+    addresses = addresses_of(service.manifest if service else None)
+    return desired_children(replace(placement, guard_addresses=addresses))
 
 
 def _enforcement(world: World, desired: tuple[Manifest, ...]) -> Enforcement | None:

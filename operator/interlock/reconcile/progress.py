@@ -6,9 +6,9 @@ from datetime import datetime
 from interlock.api.agent import Agent, Stage
 from interlock.api.status import StageStatus
 from interlock.deployment.child import ChildKey
-from interlock.deployment.names import placement_name
+from interlock.deployment.names import placement_name, workload_names
 from interlock.deployment.plan import WORKLOAD
-from interlock.deployment.readiness import Readiness, readiness_of
+from interlock.deployment.readiness import Readiness, readiness_of_all
 from interlock.orchestration.gates import hold_before
 from interlock.orchestration.rollout import Observation, StageDecision, StageFacts, decide_stage
 from interlock.reconcile.world import World
@@ -20,7 +20,7 @@ class Progress:
 
     Attributes:
         decision: The stage that holds.
-        readiness: How far the Deployment of the recorded stage is.
+        readiness: How far the Deployments of the recorded stage are.
         held_because: The sentence that says why no later stage is entered, empty where none is held.
     """
 
@@ -80,8 +80,9 @@ def progress_of(world: World, revision: str, now: datetime, *, current: int | No
 
 
 def _recorded_readiness(world: World, facts: StageFacts | None) -> Readiness:
-    if facts is None:
+    if facts is None or world.policy is None:
         return Readiness()
     name = placement_name(world.agent.metadata.name, facts.stage.name, facts.revision)
-    child = world.children.get(ChildKey(WORKLOAD, name))
-    return readiness_of(child.manifest if child else None)
+    isolation = world.policy.spec.environments.isolation_in(facts.stage.environment)
+    found = (world.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
+    return readiness_of_all(child.manifest if child else None for child in found)

@@ -11,6 +11,7 @@ from interlock.deployment.enforcement import Enforcement
 from interlock.deployment.plan import Plan
 from interlock.orchestration.minimums import soak_of
 from interlock.orchestration.rollout import StageDecision
+from interlock.reconcile.isolation import Egress, egress_of
 from interlock.reconcile.progress import Progress, to_status
 from interlock.reconcile.verdict import Verdict
 from interlock.reconcile.world import World
@@ -74,6 +75,7 @@ def build_status(report: Report, now: datetime) -> AgentStatus:
         _stalled(report),
         _killed(report),
         enforced,
+        _egress(report),
         _promotion(report),
     )
     return AgentStatus(
@@ -124,6 +126,8 @@ def _ready(report: Report) -> _Finding:
         return _Finding(ready, "False", Reason.KILL_SWITCH, _killed_sentence(agent, report.killed))
     if report.verdict.refusal is not None:
         return _Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
+    if (refused := _open_network(report)) is not None:
+        return _Finding(ready, "False", refused.reason, refused.message)
     if agent.spec.replicas == 0:
         return _Finding(ready, "True", Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pod is wanted")
     if report.progress is not None and report.progress.is_ready and not _rolls(report.plan):
@@ -147,6 +151,8 @@ def _stalled(report: Report) -> _Finding:
         return _Finding(stalled, "True", Reason.KILL_SWITCH, _killed_sentence(report.world.agent, report.killed))
     if report.verdict.refusal is not None:
         return _Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
+    if (refused := _open_network(report)) is not None:
+        return _Finding(stalled, "True", refused.reason, refused.message)
     return _Finding(stalled, "False", Reason.PROGRESSING, "nothing is asked of anybody")
 
 
@@ -183,6 +189,27 @@ def _enforced(report: Report) -> _Finding:
     if proven.guards < wanted or not report.progress.is_ready or _rolls(report.plan):
         return _Finding(kind, "False", Reason.NOT_PROVEN, f"not all of {wanted} guards have proven the policy yet")
     return _Finding(kind, "True", Reason.PROVEN, f"proven by every guard: bundle {proven.bundle[:12]}")
+
+
+def _egress(report: Report) -> _Finding:
+    kind = ConditionType.EGRESS_ENFORCED
+    found = _egress_of(report)
+    if found is None:
+        layer = report.verdict.layer or ConditionType.GOVERNED
+        return _Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+    return _Finding(kind, found.status, found.reason, found.message)
+
+
+def _egress_of(report: Report) -> Egress | None:
+    if report.progress is None:
+        return None
+    return egress_of(report.world, report.progress.decision.facts, is_killed=report.killed is not None)
+
+
+def _open_network(report: Report) -> Egress | None:
+    """Return what keeps the agent from starting if that is the network."""
+    found = _egress_of(report)
+    return found if found is not None and found.refuses else None
 
 
 def _enforcement(report: Report) -> EnforcementStatus | None:

@@ -18,7 +18,7 @@ def transitions(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
     A layer of a new agent that simply holds is no news; that it is Ready is.
     """
     notes = [note for kind in _TOLD if (note := _told(_find(before, kind), _find(after, kind), kind))]
-    return (*notes, *_stage(before, after), *_kill(before, after), *_proof(before, after))
+    return (*notes, *_stage(before, after), *_kill(before, after), *_proof(before, after), *_egress(before, after))
 
 
 def _told(before: Condition | None, after: Condition | None, kind: ConditionType) -> EventNote | None:
@@ -58,6 +58,14 @@ def _proof(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, .
     if new is None or new.reason != Reason.PROOF_FAILED or (old is not None and old.reason == new.reason):
         return ()
     return (EventNote("Warning", Reason.PROOF_FAILED, f"{new.type}={new.status}: {new.message}"),)
+
+
+def _egress(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    """Tell of a network that enforces nothing, also where the agent runs all the same."""
+    old, new = _find(before, ConditionType.EGRESS_ENFORCED), _find(after, ConditionType.EGRESS_ENFORCED)
+    if new is None or new.reason != Reason.NETWORK_OPEN or (old is not None and old.reason == new.reason):
+        return ()
+    return (EventNote("Warning", Reason.NETWORK_OPEN, f"{new.type}={new.status}: {new.message}"),)
 
 
 def _find(status: AgentStatus | None, kind: ConditionType) -> Condition | None:

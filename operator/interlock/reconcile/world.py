@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
+from interlock.deployment.api_server import ApiServer
 from interlock.deployment.child import ChildKey
+from interlock.deployment.gate import GateReport
 from interlock.deployment.plan import LiveChild
 
 
@@ -22,6 +24,8 @@ class World:
         guard_image: The image of the guards.
         unreadable: Objects that matter here and cannot be read, each with why.
         records_url: Where guards bring their records; empty, they keep them.
+        api_server: Where the API server is.
+        gates: What the gates of its pods say.
         kill_seen: The switch's value where the kill path has seen it engaged, whatever the Agent above says still.
     """
 
@@ -32,6 +36,8 @@ class World:
     guard_image: str
     records_url: str = ""
     unreadable: tuple["Unreadable", ...] = field(default=())
+    api_server: ApiServer = field(default_factory=ApiServer)
+    gates: tuple[GateReport, ...] = ()
     kill_seen: str | None = None
 
 

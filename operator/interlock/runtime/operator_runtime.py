@@ -7,13 +7,15 @@ import socket
 from typing import Any
 
 from interlock.clock import utc_now
+from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.applier import Applier
 from interlock.cluster.children import ChildStore
 from interlock.cluster.client import Client, Json
+from interlock.cluster.gates import Gates
 from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING, Kind
 from interlock.cluster.patience import patiently
 from interlock.cluster.primaries import Key, Primaries, Standing, key_of, version_of
-from interlock.cluster.reader import Reader
+from interlock.cluster.reader import Reader, Sight
 from interlock.cluster.reporter import Reporter
 from interlock.cluster.version import check_version
 from interlock.runtime.access_tables import REVIEW_SECONDS, AccessTables
@@ -62,14 +64,21 @@ class Runtime:
         client = await Client.connect(self.settings.kubeconfig)
         version = await patiently(functools.partial(check_version, client))
         store = ChildStore()
-        informer = ChildInformer(client, store, self.queue.add)
+        informer, gates = ChildInformer(client, store, self.queue.add), Gates(self.queue.add)
+        anywhere = self.settings.api_server_egress == "AnyOnPort"
+        finder = ApiServerFinder(client, self._look_at_all, is_anywhere=anywhere)
+        await patiently(finder.look)
         self._spawn(self._heartbeat.run())
         self._spawn(informer.run())
+        self._spawn(gates.run(client))
+        self._spawn(finder.run())
         await self._prime(client)
         await informer.synced()
+        await gates.synced()
+        sight = Sight(kill_seen=self._killwatch.seen, gates=gates.of, api_server=lambda: finder.found)
         edge = Edge(
             primaries=self.primaries,
-            reader=Reader(self.primaries, store, self.settings, self._killwatch.seen),
+            reader=Reader(self.primaries, store, self.settings, sight),
             applier=Applier(client, store),
             reporter=Reporter(client, socket.gethostname()),
             clock=utc_now,
@@ -158,6 +167,10 @@ class Runtime:
         if not task.cancelled():
             _log.error("a task of the operator ended", exc_info=task.exception())
             self._fail()
+
+    def _look_at_all(self) -> None:
+        for agent in self.primaries.agents():
+            self.queue.add(agent)
 
     def _fail(self) -> None:
         self.failed = True

@@ -4,7 +4,7 @@ import pytest
 
 from interlock.cluster.children import ChildStore
 from interlock.cluster.primaries import Primaries
-from interlock.cluster.reader import Reader
+from interlock.cluster.reader import Reader, Sight
 from interlock.reconcile.pipeline import reconcile
 from interlock.reconcile.world import World
 from interlock.settings import Settings
@@ -22,7 +22,7 @@ class Known:
         self.killed: dict[tuple[str, str], str] = {}
 
     def world(self) -> World:
-        world = Reader(self.primaries, self.children, SETTINGS, self.killed.get).world_of(KEY)
+        world = Reader(self.primaries, self.children, SETTINGS, Sight(self.killed.get)).world_of(KEY)
         assert world is not None
         return world
 
@@ -54,7 +54,7 @@ def test_a_world_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(kn
 
 
 def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_world(known: Known) -> None:
-    reader = Reader(known.primaries, known.children, SETTINGS, known.killed.get)
+    reader = Reader(known.primaries, known.children, SETTINGS, Sight(known.killed.get))
     assert reader.world_of(("agents", "nobody")) is None
     ending = an_agent().at_version(9).to_kubernetes()
     ending["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"

@@ -13,7 +13,7 @@ from interlock.cluster.children import ChildStore
 from interlock.cluster.client import ApiError
 from interlock.cluster.kinds import CHILDREN
 from interlock.cluster.primaries import Key, Primaries
-from interlock.cluster.reader import Reader
+from interlock.cluster.reader import Reader, Sight
 from interlock.cluster.reporter import Reporter
 from interlock.runtime.controller import SETTLE_SECONDS, Controller, Edge
 from interlock.runtime.workqueue import WorkQueue
@@ -49,7 +49,7 @@ class Operator:
         self.queue: WorkQueue[Key] = WorkQueue()
         edge = Edge(
             primaries=self.primaries,
-            reader=Reader(self.primaries, self.children, Settings(guard_image=GUARD_IMAGE), {}.get),
+            reader=Reader(self.primaries, self.children, Settings(guard_image=GUARD_IMAGE), Sight({}.get)),
             applier=Applier(self.client, self.children),  # type: ignore[arg-type]
             reporter=Reporter(self.client, "operator-1"),  # type: ignore[arg-type]
             clock=lambda: self.now,

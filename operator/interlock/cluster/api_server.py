@@ -1,0 +1,54 @@
+"""Find out where the API server is, as Kubernetes itself says: guards' NetworkPolicies let out to nothing else."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import aiohttp
+
+from interlock.cluster.client import ApiError, Client
+from interlock.cluster.kinds import ENDPOINT_SLICE, SERVICE
+from interlock.deployment.api_server import ApiServer, endpoints_of
+
+_log = logging.getLogger(__name__)
+
+NAMESPACE, NAME = "default", "kubernetes"
+LOOK_SECONDS = 10.0
+
+
+class ApiServerFinder:
+    """Knows where the API server is.
+
+    Args:
+        client: Asks it.
+        changed: Called when it has moved.
+        is_anywhere: See `ApiServer`.
+    """
+
+    def __init__(self, client: Client, changed: Callable[[], None], *, is_anywhere: bool) -> None:
+        self._client, self._changed = client, changed
+        self.found = ApiServer(is_anywhere=is_anywhere)
+
+    async def look(self) -> None:
+        """Ask once.
+
+        Raises:
+            ApiError: The API server refuses to say.
+        """
+        service = await self._client.get(SERVICE.path(NAMESPACE, NAME))
+        labels = {"labelSelector": f"kubernetes.io/service-name={NAME}"}
+        slices = await self._client.get(ENDPOINT_SLICE.within(NAMESPACE), labels)
+        endpoints = endpoints_of(service, slices["items"])
+        if endpoints != self.found.endpoints:
+            self.found = ApiServer(endpoints, is_anywhere=self.found.is_anywhere)
+            _log.info("API server found", extra={"endpoints": [f"{one.address}:{one.port}" for one in endpoints]})
+            self._changed()
+
+    async def run(self) -> None:
+        """Ask again and again, for ever; what was found last holds while nobody answers."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                await self.look()
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                _log.warning("cannot look where the API server is", extra={"error": str(error) or repr(error)})

@@ -1,0 +1,68 @@
+"""How agent and guard find each other where each has a pod of its own."""
+
+from typing import Any
+
+from interlock.deployment.child import Manifest, build_child
+from interlock.deployment.guard_sidecar import GUARD_HOST, MCP_PORT, OBSERVE_PORT
+from interlock.deployment.labels import AGENT_POD, GUARD_POD, placement_labels, selector
+from interlock.deployment.names import agent_service, guard_service
+from interlock.deployment.placement import Placement
+
+
+def guard_url(placement: Placement) -> str:
+    """Return the beginning of every URL at which the agent finds its guard."""
+    return f"http://{GUARD_HOST if placement.is_separate else '127.0.0.1'}:{MCP_PORT}"
+
+
+def build_guard_service(placement: Placement) -> Manifest:
+    """Return the Service before the guard's pods.
+
+    An agent's pod stays with one guard, since sessions and their streams live there. The port for probes is among the
+    ports so that the gate has something to find closed that answers for certain.
+    """
+    return build_child(
+        placement.agent,
+        "v1",
+        "Service",
+        guard_service(placement),
+        placement_labels(placement, GUARD_POD),
+        spec={
+            "type": "ClusterIP",
+            "ipFamilyPolicy": "PreferDualStack",
+            "selector": selector(placement, GUARD_POD),
+            "sessionAffinity": "ClientIP",
+            "ports": [
+                {"name": "mcp", "port": MCP_PORT, "targetPort": MCP_PORT, "protocol": "TCP"},
+                {"name": "observe", "port": OBSERVE_PORT, "targetPort": OBSERVE_PORT, "protocol": "TCP"},
+            ],
+        },
+    )
+
+
+def build_agent_service(placement: Placement, port: int) -> Manifest:
+    """Return the headless Service by which the guard finds its agent's pods.
+
+    Args:
+        placement: The placement.
+        port: The agent's own port, at which it takes tasks.
+    """
+    return build_child(
+        placement.agent,
+        "v1",
+        "Service",
+        agent_service(placement),
+        placement_labels(placement, AGENT_POD),
+        spec={
+            "type": "ClusterIP",
+            "clusterIP": "None",
+            "selector": selector(placement, AGENT_POD),
+            "ports": [{"name": "agent", "port": port, "targetPort": port, "protocol": "TCP"}],
+        },
+    )
+
+
+def addresses_of(service: Manifest | None) -> tuple[str, ...]:
+    """Return the addresses that the API server has given a Service; none where there is none yet."""
+    spec: dict[str, Any] = {} if service is None else service.get("spec", {})
+    first = [spec["clusterIP"]] if spec.get("clusterIP") else []
+    return tuple(spec.get("clusterIPs") or first)

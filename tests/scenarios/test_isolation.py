@@ -1,0 +1,204 @@
+"""Agent and guard in a pod each, seen from the Agent's status: what starts when, and what an open network does."""
+
+import pytest
+
+from interlock.api.status import ConditionType, Reason
+from interlock.deployment.child import ChildKey
+from interlock.deployment.gate import GateReport, GateVerdict
+from interlock.deployment.plan import WORKLOAD
+from tests.requirements import requirement
+from tests.support.builders import WorldBuilder, a_policy, a_stage, a_world, an_agent
+from tests.support.simulation import Simulation, written_by
+
+SEEN = "10.96.0.1:443 answered for 10 s"
+EGRESS, READY, STALLED = ConditionType.EGRESS_ENFORCED, ConditionType.READY, ConditionType.STALLED
+
+
+def separate(environment: str = "staging", **environments: str) -> Simulation:
+    agent = an_agent().with_stages(a_stage("only", environment))
+    isolation = {environment: "Separate"} | environments
+    return Simulation(a_world().of(agent).with_policy(a_policy().isolating(**isolation)))
+
+
+def say(simulation: Simulation, verdict: GateVerdict, message: str = "", *, stage: str = "", count: int = 1) -> None:
+    """Let the gates of the present stage's pods say something."""
+    holds = simulation.status.stage
+    assert holds is not None
+    report = GateReport(stage or holds.name, holds.revision, verdict, message)
+    simulation.world = WorldBuilder.with_gates(simulation.world, *[report] * count)
+
+
+def workloads(simulation: Simulation) -> list[str]:
+    return sorted(
+        child.manifest["metadata"]["labels"]["app.kubernetes.io/component"]
+        for key, child in simulation.world.children.items()
+        if key.kind == WORKLOAD
+    )
+
+
+@requirement("deployment.workloads-last")
+def test_the_agent_follows_once_the_guard_has_an_address() -> None:
+    simulation = separate()
+    first = written_by(simulation.look().plan)
+    assert [one["metadata"]["labels"]["app.kubernetes.io/component"] for one in first if one["kind"] == WORKLOAD] == [
+        "guard"
+    ]
+    kinds = [one["kind"] for one in first]
+    assert kinds.index("NetworkPolicy") < kinds.index(WORKLOAD)
+
+    second = written_by(simulation.look().plan)
+    assert [one["kind"] for one in second] == [WORKLOAD]
+    assert workloads(simulation) == ["agent", "guard"]
+
+
+def test_it_is_ready_once_both_serve_and_not_before() -> None:
+    simulation = separate()
+    simulation.run()
+    assert simulation.condition(READY).status == "True"
+
+    for part in ("agent", "guard"):
+        stalled = separate()
+        stalled.run()
+        for key, child in stalled.world.children.items():
+            if key.kind == WORKLOAD and key.name.endswith(part):
+                child.manifest["status"]["availableReplicas"] = 0
+        stalled.look()
+        assert (stalled.condition(READY).status, stalled.condition(READY).reason) == ("False", "PodsNotReady"), part
+
+
+@requirement("isolation.told")
+def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:
+    simulation = Simulation()
+    simulation.run()
+    found = simulation.condition(EGRESS)
+
+    assert (found.status, found.reason) == ("False", Reason.SHARED_POD)
+    assert "past the guard" in found.message
+    assert "isolation: Separate in spec.environments.development of AgentPolicy support" in found.message
+    assert simulation.condition(READY).status == "True"
+
+
+@requirement("isolation.told")
+def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
+    simulation = separate()
+    simulation.apply(simulation.world.agent.with_replicas(2))
+    simulation.run()
+    assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("Unknown", "EgressUnproven")
+
+    say(simulation, GateVerdict.CLOSED)
+    simulation.look()
+    assert simulation.condition(EGRESS).reason == "EgressUnproven"
+    say(simulation, GateVerdict.CLOSED, count=2)
+    simulation.look()
+    assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("True", "EgressClosed")
+
+
+def test_what_pods_of_another_stage_have_seen_counts_for_nothing() -> None:
+    simulation = separate()
+    simulation.run()
+    say(simulation, GateVerdict.OPEN, SEEN, stage="another")
+    simulation.look()
+
+    assert simulation.condition(EGRESS).reason == Reason.EGRESS_UNPROVEN
+
+
+@requirement("isolation.open-network")
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_an_open_network_refuses_the_agent_with_the_reason_and_keeps_its_pods_waiting(environment: str) -> None:
+    simulation = separate(environment)
+    simulation.settle()
+    say(simulation, GateVerdict.OPEN, SEEN)
+    simulation.look()
+
+    for kind, status in ((EGRESS, "False"), (READY, "False"), (STALLED, "True")):
+        found = simulation.condition(kind)
+        assert (found.status, found.reason) == (status, Reason.NETWORK_OPEN), kind
+        assert "enforces no NetworkPolicy" in found.message
+        assert SEEN in found.message
+        assert f"in {environment} it does not start" in found.message
+    assert workloads(simulation) == ["agent", "guard"], "its gate tries again, and lets it start once that is mended"
+    assert [one.reason for one in simulation.events if one.type == "Warning"] == [Reason.NETWORK_OPEN] * 2
+
+    say(simulation, GateVerdict.CLOSED)
+    simulation.run()
+    assert simulation.condition(READY).status == "True"
+    assert simulation.condition(STALLED).status == "False"
+
+
+def test_no_soak_goes_on_while_the_network_is_open() -> None:
+    simulation = separate()
+    simulation.settle()
+    say(simulation, GateVerdict.OPEN, SEEN)
+    simulation.look()
+
+    assert simulation.status.stage is not None
+    assert simulation.status.stage.ready_since is None
+
+
+@requirement("isolation.open-network")
+def test_in_development_it_runs_all_the_same_and_says_so() -> None:
+    simulation = separate("development")
+    simulation.run()
+    say(simulation, GateVerdict.OPEN, SEEN)
+    simulation.look()
+
+    assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("False", "NetworkOpen")
+    assert "in development it runs all the same" in simulation.condition(EGRESS).message
+    assert simulation.condition(READY).status == "True"
+    assert simulation.condition(STALLED).status == "False"
+    assert Reason.NETWORK_OPEN in [one.reason for one in simulation.events]
+
+
+@requirement("isolation.both-end")
+def test_a_kill_wants_no_pod_of_either_and_off_brings_both_back() -> None:
+    simulation = separate()
+    simulation.run()
+    simulation.kill()
+    simulation.run()
+    deployments = {key: one.manifest for key, one in simulation.world.children.items() if key.kind == WORKLOAD}
+    assert [one["spec"]["replicas"] for one in deployments.values()] == [0, 0]
+    assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("Unknown", "KillSwitch")
+
+    simulation.release()
+    simulation.run()
+    assert simulation.condition(READY).status == "True"
+
+
+@requirement("isolation.both-end")
+def test_a_refusal_prunes_both_workloads_first() -> None:
+    simulation = separate()
+    simulation.run()
+    simulation.find_policy(None)
+    plan = simulation.peek().plan
+
+    assert [key.kind for key in plan.prune[:2]] == [WORKLOAD, WORKLOAD]
+    simulation.settle()
+    assert dict(simulation.world.children) == {}
+    assert simulation.condition(EGRESS).reason == Reason.WAITING_FOR_GOVERNANCE
+
+
+def test_a_policy_that_changes_the_isolation_replaces_the_workloads() -> None:
+    simulation = separate("development")
+    simulation.run()
+    simulation.find_policy(a_policy())
+    simulation.run()
+    assert workloads(simulation) == ["agent"]
+    assert simulation.condition(READY).status == "True"
+    assert not any(key.name.endswith("-closed") for key in simulation.world.children)
+
+    simulation.find_policy(a_policy().isolating(development="Separate"))
+    simulation.run()
+    assert workloads(simulation) == ["agent", "guard"]
+
+
+def test_a_guards_service_that_was_deleted_takes_the_agent_along_until_it_has_an_address_again() -> None:
+    simulation = separate()
+    simulation.run()
+    simulation.remove("Service")
+    plan = simulation.peek().plan
+    assert [key.kind for key in plan.prune] == [WORKLOAD]
+    assert plan.prune[0].name.endswith("-agent")
+
+    simulation.run()
+    assert workloads(simulation) == ["agent", "guard"]
+    assert any(ChildKey("Service", key.name) == key for key in simulation.world.children)

@@ -1,0 +1,58 @@
+import pytest
+
+from interlock.cluster.api_server import ApiServerFinder
+from interlock.cluster.client import ApiError
+from interlock.deployment.api_server import Endpoint
+from tests.support.fake_client import FakeClient
+
+SERVICE = "/api/v1/namespaces/default/services/kubernetes"
+SLICE = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+LABELS = {"kubernetes.io/service-name": "kubernetes"}
+
+
+def a_cluster(*addresses: str) -> FakeClient:
+    client = FakeClient()
+    client.put(
+        SERVICE, {"metadata": {"name": "kubernetes"}, "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 443}]}}
+    )
+    move(client, *addresses)
+    client.put(SLICE.replace("kubernetes", "other"), {"metadata": {"name": "other", "labels": {}}, "ports": []})
+    return client
+
+
+def move(client: FakeClient, *addresses: str) -> None:
+    endpoints = [{"addresses": [address]} for address in addresses]
+    body = {"metadata": {"name": "kubernetes", "labels": LABELS}, "ports": [{"port": 6443}], "endpoints": endpoints}
+    client.put(SLICE, body)
+
+
+@pytest.fixture
+def moves() -> list[str]:
+    return []
+
+
+async def test_it_knows_the_service_and_what_is_behind_it_and_tells_when_that_moves(moves: list[str]) -> None:
+    client = a_cluster("172.18.0.2")
+    finder = ApiServerFinder(client, lambda: moves.append("moved"), is_anywhere=False)  # type: ignore[arg-type]
+
+    await finder.look()
+    assert finder.found.endpoints == (Endpoint("10.96.0.1", 443), Endpoint("172.18.0.2", 6443))
+    await finder.look()
+    assert moves == ["moved"], "nothing has changed since"
+
+    move(client, "172.18.0.9")
+    await finder.look()
+    assert finder.found.endpoints == (Endpoint("10.96.0.1", 443), Endpoint("172.18.0.9", 6443))
+    assert moves == ["moved", "moved"]
+
+
+async def test_what_was_found_last_holds_while_nobody_answers(moves: list[str]) -> None:
+    client = a_cluster("172.18.0.2")
+    finder = ApiServerFinder(client, lambda: moves.append("moved"), is_anywhere=True)  # type: ignore[arg-type]
+    await finder.look()
+    client.refuse("GET", SLICE.rpartition("/")[0])
+
+    with pytest.raises(ApiError):
+        await finder.look()
+    assert len(finder.found.endpoints) == 2
+    assert finder.found.is_anywhere

@@ -1,0 +1,60 @@
+from typing import Any, Literal
+
+from interlock.cluster.children import AgentKey
+from interlock.cluster.gates import Gates
+from interlock.cluster.watch import Changed, Listed
+from interlock.deployment.gate import GateVerdict
+
+KEY = ("agents", "triage")
+
+
+def a_pod(name: str, code: int | None = None, *, is_ending: bool = False) -> dict[str, Any]:
+    state = {"running": {}} if code is None else {"terminated": {"exitCode": code}}
+    metadata = {"name": name, "namespace": "agents", "labels": {"interlock.dev/agent": "triage"}}
+    if is_ending:
+        metadata["deletionTimestamp"] = "2026-03-02T09:00:00Z"
+    return {"metadata": metadata, "status": {"initContainerStatuses": [{"name": "gate", "state": state}]}}
+
+
+class Known:
+    def __init__(self) -> None:
+        self.asked: list[AgentKey] = []
+        self.gates = Gates(self.asked.append)
+
+    def hear(self, kind: Literal["ADDED", "MODIFIED", "DELETED"], pod: dict[str, Any]) -> None:
+        self.asked.clear()
+        self.gates.take(Changed(kind, pod))
+
+    def verdicts(self) -> list[GateVerdict]:
+        return [one.verdict for one in self.gates.of(KEY)]
+
+
+def test_what_a_pod_says_asks_for_a_look_and_what_it_says_again_does_not() -> None:
+    known = Known()
+    known.hear("ADDED", a_pod("one"))
+    assert (known.asked, known.verdicts()) == ([KEY], [GateVerdict.WAITING])
+    known.hear("MODIFIED", a_pod("one"))
+    assert known.asked == []
+    known.hear("MODIFIED", a_pod("one", 3))
+    assert (known.asked, known.verdicts()) == ([KEY], [GateVerdict.OPEN])
+
+
+def test_a_pod_that_ends_or_is_gone_says_nothing_any_more() -> None:
+    for kind, pod in (("MODIFIED", a_pod("one", 3, is_ending=True)), ("DELETED", a_pod("one", 3))):
+        known = Known()
+        known.hear("ADDED", a_pod("one", 3))
+        known.hear(kind, pod)  # type: ignore[arg-type]
+        assert (known.asked, known.verdicts()) == ([KEY], [])
+
+
+def test_a_list_takes_the_place_of_all_that_was_known() -> None:
+    known = Known()
+    known.hear("ADDED", a_pod("gone", 3))
+    known.gates.take(Listed((a_pod("one", 0), a_pod("two", 0), a_pod("ending", 3, is_ending=True))))
+
+    assert known.verdicts() == [GateVerdict.CLOSED, GateVerdict.CLOSED]
+    assert set(known.asked) == {KEY}
+
+
+def test_an_agent_without_pods_has_no_report() -> None:
+    assert Known().gates.of(("agents", "another")) == ()
