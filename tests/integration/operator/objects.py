@@ -19,11 +19,13 @@ TOOLS: list[Json] = [
 ]
 
 
-def policy(*agents: str, name: str = POLICY) -> Json:
-    """A policy that gives these agents the CRM and asks for soaks of no length."""
+def policy(*agents: str, name: str = POLICY, isolation: str = "Shared") -> Json:
+    """A policy that gives these agents the CRM, asks for soaks of no length and isolates alike everywhere."""
     row = {"agents": list(agents), "source": "crm", "read": ["contacts"], "write": ["tasks"]}
     rollout = {"minStaging": "0s", "minLimitedScope": "0s", "requireLimitedScope": False}
-    return _object("AgentPolicy", name, {"dataAccess": [row] if agents else [], "rollout": rollout})
+    environments = {one: {"isolation": isolation} for one in ("development", "staging", "production")}
+    spec = {"dataAccess": [row] if agents else [], "rollout": rollout, "environments": environments}
+    return _object("AgentPolicy", name, spec)
 
 
 def binding(name: str = "crm-sandbox", *environments: str) -> Json:

@@ -19,9 +19,9 @@ class Room:
     api: Api
     namespace: str
 
-    def furnish(self, *agents: str) -> None:
+    def furnish(self, *agents: str, isolation: str = "Shared") -> None:
         """Apply a policy with rows for these agents, and bindings for every environment."""
-        self.api.create(objects.policy(*agents), self.namespace)
+        self.api.create(objects.policy(*agents, isolation=isolation), self.namespace)
         self.api.create(objects.binding(), self.namespace)
         self.api.create(objects.binding("crm", "production"), self.namespace)
 
