@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from interlock.api.meta import AGENT_LABEL
+from interlock.api.meta import GUARD_LABEL
 from interlock.deployment.guard_sidecar import RECORDS_AUDIENCE
 from interlock.settings import Settings
 from interlock_records.access import AUDIENCE
@@ -52,14 +52,14 @@ def test_one_collector_at_a_time_writes_to_the_volume() -> None:
     assert DEPLOYMENT["spec"]["strategy"] == {"type": "Recreate"}
 
 
-def test_only_agents_pods_reach_the_records_port() -> None:
+def test_only_guards_pods_reach_the_records_port() -> None:
     policy = found("records.yaml", "NetworkPolicy")["spec"]
-    agents = {"matchExpressions": [{"key": AGENT_LABEL, "operator": "Exists"}]}
+    guards = {"matchExpressions": [{"key": GUARD_LABEL, "operator": "Exists"}]}
 
     assert policy["podSelector"]["matchLabels"] == DEPLOYMENT["spec"]["selector"]["matchLabels"]
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"] == [
-        {"from": [{"namespaceSelector": {}, "podSelector": agents}], "ports": [{"port": "records"}]},
+        {"from": [{"namespaceSelector": {}, "podSelector": guards}], "ports": [{"port": "records"}]},
         {"ports": [{"port": "telemetry"}]},
     ]
 

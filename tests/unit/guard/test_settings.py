@@ -40,3 +40,15 @@ def test_a_lease_that_is_no_sane_number_is_refused(value: str) -> None:
 def test_the_token_never_travels_in_the_clear(url: str) -> None:
     with pytest.raises(SettingsInvalid, match="https"):
         read_settings({**POD, "INTERLOCK_API_SERVER": url})
+
+
+def test_a_guard_keeps_to_loopback_unless_it_is_told_where_to_listen() -> None:
+    assert (read_settings(POD).listen, read_settings(POD).host) == ("127.0.0.1", "")
+    alone = read_settings({**POD, "INTERLOCK_LISTEN": "fd00::7", "INTERLOCK_HOST": "guard"})
+    assert (alone.listen, alone.host) == ("fd00::7", "guard")
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0/0", "guard", "10.0.0.256"])
+def test_an_address_to_listen_at_that_is_none_is_refused(address: str) -> None:
+    with pytest.raises(SettingsInvalid, match="INTERLOCK_LISTEN"):
+        read_settings({**POD, "INTERLOCK_LISTEN": address})
