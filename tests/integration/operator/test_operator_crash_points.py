@@ -28,7 +28,7 @@ WORKLOADS = 2  # the agent's and its guard's
 STEP = 3  # children of one kind of step are applied side by side, in an order that differs from run to run
 SPARED_WRITES = 4  # two reports of an Agent may become one, so not every run has equally many
 SERVER_FIELDS = ("clusterIP", "clusterIPs")
-SERVICE_ADDRESS = r'"10\.96\.\d+\.\d+"'  # of the guard's Service, as the agent's pods are told it
+SERVICE_ADDRESS = r"10\.96\.\d+\.\d+"  # of the guard's Service, as the agent's pods are told it
 
 
 def staged() -> Json:
@@ -61,7 +61,7 @@ def without_own_name(child: Json, name: str) -> Json:
     metadata = child["metadata"]
     kept = {"name": metadata["name"], "labels": metadata["labels"], "owners": len(metadata["ownerReferences"])}
     text = json.dumps(spec | kept, sort_keys=True).replace(metadata["ownerReferences"][0]["uid"], "UID")
-    text = re.sub(SERVICE_ADDRESS, '"ADDRESS"', text)
+    text = re.sub(SERVICE_ADDRESS, "ADDRESS", text)
     loaded: Json = json.loads(text.replace(metadata["namespace"], "NAMESPACE").replace(name, "NAME"))
     return loaded
 
