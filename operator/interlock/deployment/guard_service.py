@@ -17,7 +17,8 @@ def guard_url(placement: Placement) -> str:
 def build_guard_service(placement: Placement) -> Manifest:
     """Return the Service before the guard's pods.
 
-    An agent's pod stays with one guard, since sessions and their streams live there. The port for probes is among the
+    It is of the cluster's first family of addresses, as is the address that a guard listens at. An agent's pod stays
+    with one guard, since sessions and their streams live there. The port for probes is among the
     ports so that the gate has something to find closed that answers for certain.
     """
     return build_child(
@@ -28,7 +29,6 @@ def build_guard_service(placement: Placement) -> Manifest:
         placement_labels(placement, GUARD_POD),
         spec={
             "type": "ClusterIP",
-            "ipFamilyPolicy": "PreferDualStack",
             "selector": selector(placement, GUARD_POD),
             "sessionAffinity": "ClientIP",
             "ports": [
