@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.integration.operator import objects
-from tests.integration.operator.api import Json, eventually
+from tests.integration.operator.api import Json, Refused, eventually
 from tests.integration.operator.world import Room, condition_of
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
@@ -216,3 +216,36 @@ def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_is_told_its_n
 
     eventually(is_told, "the agent's pods know the new address")
     separate.wait_ready("triage")
+
+
+@requirement("crd.accepted")
+@pytest.mark.parametrize("environment", ["development", "staging", "production"])
+def test_an_isolation_that_is_none_is_refused(room: Room, environment: str) -> None:
+    policy = objects.policy("triage")
+    policy["spec"]["environments"] = {environment: {"isolation": "None"}}
+
+    with pytest.raises(Refused, match='supported values: "Shared", "Separate"'):
+        room.api.create(policy, room.namespace)
+
+
+@requirement("crd.accepted")
+@pytest.mark.parametrize("network", ["Any", "", "none"])
+def test_a_network_that_is_none_of_the_three_is_refused(room: Room, network: str) -> None:
+    binding = objects.binding()
+    binding["spec"]["server"]["stdio"]["network"] = network
+
+    with pytest.raises(Refused, match='supported values: "None", "Public", "Private"'):
+        room.api.create(binding, room.namespace)
+
+
+@requirement("isolation.by-environment")
+def test_what_a_policy_leaves_out_stands_in_it_with_its_default(room: Room) -> None:
+    policy = objects.policy("triage")
+    policy["spec"]["environments"] = {"staging": {}}
+    room.api.create(policy, room.namespace)
+
+    assert room.policy()["spec"]["environments"] == {
+        "development": {"isolation": "Shared"},
+        "staging": {"isolation": "Separate"},
+        "production": {"isolation": "Separate"},
+    }
