@@ -131,6 +131,13 @@ def test_no_way_leads_out_of_the_agents_pod_but_its_guard(crowd: Live) -> None:
     assert from_agent(crowd, [*probes, the_way(crowd)]) == {"its guard"}
 
 
+def test_no_other_pod_uses_an_agents_guard(crowd: Live) -> None:
+    by_pod = Probe("its guard, by pod", "tcp", ip_of(crowd, "", AGENT, "guard"), 7410)
+
+    assert answered(crowd, "free", "main", [the_way(crowd), by_pod]) == set()
+    assert from_agent(crowd, [the_way(crowd), by_pod]) == {"its guard", "its guard, by pod"}
+
+
 @requirement("isolation.on-a-cluster")
 def test_nobody_reaches_the_agents_pod(crowd: Live) -> None:
     listen = (
