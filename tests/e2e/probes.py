@@ -86,7 +86,7 @@ def answered(live: Live, pod: str, container: str, probes: list[Probe]) -> set[s
     return set(found)
 
 
-def a_pod(name: str, port: int) -> dict[str, Any]:
+def a_pod(name: str, port: int, namespace: str) -> dict[str, Any]:
     """Return a pod that nothing holds back, which answers TCP at one port, UDP at the next, and as a web server."""
     serve = (
         "import http.server, socketserver, threading, sys\n"
@@ -101,7 +101,7 @@ def a_pod(name: str, port: int) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": name, "labels": {"app": name}},
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
         "spec": {
             "terminationGracePeriodSeconds": 1,
             "automountServiceAccountToken": False,

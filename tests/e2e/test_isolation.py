@@ -42,7 +42,7 @@ def crowd(operator: Live) -> Iterator[Live]:
     with a_namespace(operator) as here, a_namespace(operator) as elsewhere:
         here.apply(*staged(here.namespace, AGENT, OTHER))
         for place in (here, elsewhere):
-            place.apply({**a_pod("free", PORT), "metadata": {"name": "free", "namespace": place.namespace}})
+            place.apply(a_pod("free", PORT, place.namespace))
         for name in (AGENT, OTHER):
             here.until_ready(name, 120)
         for place in (here, elsewhere):
@@ -206,7 +206,7 @@ def test_a_kill_ends_agent_and_guard_on_the_node_and_off_brings_both_back(live: 
 @requirement("isolation.on-a-cluster")
 def test_without_its_guard_the_agent_reaches_nothing(live: Live) -> None:
     live.apply(*staged(live.namespace, AGENT, OTHER))
-    live.apply({**a_pod("free", PORT), "metadata": {"name": "free", "namespace": live.namespace}})
+    live.apply(a_pod("free", PORT, live.namespace))
     for name in (AGENT, OTHER):
         live.until_ready(name, 120)
     live.kubectl("-n", live.namespace, "wait", "pod/free", "--for=condition=Ready", "--timeout=60s")
