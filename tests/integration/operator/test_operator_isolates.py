@@ -44,6 +44,12 @@ def network_policies(room: Room, part: str) -> list[Json]:
     return [one for one in room.children("triage")["NetworkPolicy"] if one["metadata"]["name"].endswith(f"-{part}")]
 
 
+def is_guards(service: Json) -> bool:
+    """Tell whether it is the Service by which a placement's agent reaches its guard."""
+    labels = service["metadata"]["labels"]
+    return "interlock.dev/stage" in labels and labels["app.kubernetes.io/component"] == "guard"
+
+
 def agent_pod(room: Room) -> Json:
     labels = "interlock.dev/agent=triage,app.kubernetes.io/component=agent"
     return eventually(lambda: next(iter(room.api.listed("pods", room.namespace, labels)), None), "the agent has a pod")
@@ -196,7 +202,7 @@ def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_is_told_its_n
 
     def service() -> Json | None:
         found = separate.children("triage").get("Service", [])
-        return next((one for one in found if "interlock.dev/stage" in one["metadata"]["labels"]), None)
+        return next((one for one in found if is_guards(one)), None)
 
     before = service()
     assert before is not None
