@@ -89,9 +89,7 @@ def test_an_agent_outside_of_development_becomes_two_pods_and_every_child_is_tak
 
 def test_an_agent_knows_the_address_of_its_guard(separate: Room) -> None:
     start(separate)
-    service = next(
-        one for one in separate.children("triage")["Service"] if "interlock.dev/stage" in one["metadata"]["labels"]
-    )
+    service = next(one for one in separate.children("triage")["Service"] if is_guards(one))
     pod = component(separate, "Deployment", "agent")["spec"]["template"]["spec"]
 
     assert pod["hostAliases"] == [{"ip": service["spec"]["clusterIP"], "hostnames": ["guard"]}]
