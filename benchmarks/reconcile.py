@@ -32,8 +32,9 @@ from interlock.deployment.placement import BoundSource, Placement
 from interlock.deployment.plan import desired_children
 from interlock.deployment.revision import revision_of
 from tests.integration.operator import objects
-from tests.integration.operator.api import Access, Api, Json, Refused
+from tests.integration.operator.api import Access, Api, Json, Refused, eventually
 from tests.support.operator_process import OperatorProcess, cpu_seconds
+from tests.support.verification_jobs import VerificationJobs
 from tools.cluster import kwok
 
 ROOT = Path(__file__).parents[1]
@@ -100,6 +101,15 @@ class Cluster:
         retried(lambda: self.api.create(policy, NAMESPACE))
         retried(lambda: self.api.create(objects.binding(), NAMESPACE))
         retried(lambda: self.api.listed("agents", NAMESPACE))
+
+    def wait_verified(self) -> None:
+        """Wait until the binding is verified: what is measured are agents, not how they wait for it."""
+
+        def is_verified() -> bool:
+            status = self.api.listed("mcpbindings", NAMESPACE)[0].get("status", {})
+            return any((one["type"], one["status"]) == ("Verified", "True") for one in status.get("conditions", []))
+
+        eventually(is_verified, "the binding is verified", RESTART_SECONDS)
 
     def create_agents(self) -> None:
         """Create all Agents, several at a time."""
@@ -263,8 +273,11 @@ def run_operator(agents: int, folder: Path) -> Run:
     """Measure the operator, and what it writes after a restart."""
     with cluster(agents) as prepared:
         process = OperatorProcess(prepared.made.kubeconfig, folder / "operator.log")
+        verifiers = VerificationJobs(lambda: Api(Access.of(prepared.made.kubeconfig))).start()
         process.start()
         try:
+            prepared.wait_verified()
+            verifiers.stop()
             run = measure(prepared, process, is_ready)
             process.stop()
             prepared.mark()

@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from benchmarks.guard.echo_server import TOOL
 from benchmarks.guard.load import Caller, PipeCaller, Tally
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SOURCE, Guard, StdioServer, a_bundle
+from tests.support.pins import pins_of
 from tests.support.ports import free_port
 from tools.cluster.settings import from_environment
 
@@ -78,6 +80,7 @@ async def guard(folder: Path) -> AsyncIterator[Target]:
     """The guard as it is deployed, its API server a stand-in, its records into a file."""
     api = FakeApiServer(free_port())
     api.set_agent()
+    api.pins = pins_of([TOOL])
     api.set_bundle(a_bundle(["echo"]))
     await api.start()
     process = Guard(api, folder)

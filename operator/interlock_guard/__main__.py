@@ -1,4 +1,7 @@
-"""`python -m interlock_guard`: start, serve until SIGTERM, end at once and clean."""
+"""`python -m interlock_guard`: start, serve until SIGTERM, end at once and clean.
+
+With `verify` or `pipes` it does something else and ends; see `verify`.
+"""
 
 import asyncio
 import os
@@ -14,6 +17,7 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
+from interlock_guard import verify
 from interlock_guard.attestor import Attestor
 from interlock_guard.broker import Broker
 from interlock_guard.bundle import BUNDLE_KEY
@@ -21,6 +25,7 @@ from interlock_guard.chain import GuardId
 from interlock_guard.clock import monotonic, wall
 from interlock_guard.gate import Parts
 from interlock_guard.interests import Interests
+from interlock_guard.model_link import ModelLinks
 from interlock_guard.observe import Observation, Observed
 from interlock_guard.records import Recorder, Writer
 from interlock_guard.selfproof import SelfProof
@@ -32,6 +37,8 @@ from interlock_guard.sources import Sources
 from interlock_guard.spool import Limits, Spool
 from interlock_guard.state import LiveState
 from interlock_guard.strictjson import dump_json
+from interlock_guard.task_counts import TaskCounts
+from interlock_guard.task_server import TaskEndpoint, TaskParts
 from interlock_guard.upstreams import Surroundings, build_upstream
 from interlock_guard.watch import KubernetesObject, ObjectWatch, Sink, Target
 
@@ -44,7 +51,20 @@ _RESERVE: Final = 4
 
 
 def main() -> int:
-    """Run the guard; return its exit code."""
+    """Run the guard, or what the first argument names; return its exit code."""
+    match sys.argv[1:]:
+        case []:
+            return _guard()
+        case ["verify"]:
+            return uvloop.run(verify.run(os.environ, log))
+        case ["pipes"]:
+            return uvloop.run(verify.make_pipes(os.environ, log))
+        case _:
+            log("arguments: none, verify or pipes")
+            return 2
+
+
+def _guard() -> int:
     try:
         settings = read_settings(os.environ)
     except SettingsInvalid as error:
@@ -67,11 +87,13 @@ async def serve(settings: Settings) -> None:
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any more
         sessions = Sessions()
         interests = Interests(sessions)
-        broker = Broker(live, recorder, interests, monotonic)
+        broker = Broker(live, recorder, interests, monotonic, log)
         interests.take_notification = broker.take_notification
         surroundings = Surroundings(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
         build = partial(build_upstream, surroundings=surroundings, listener=broker, log=log)
         sources = Sources(live, tasks, build)
+        session = await stack.enter_async_context(_open_session(settings))
+        attestor = _build_attestor(settings, session)
         parts = Parts(
             live=live,
             sources=sources,
@@ -80,15 +102,19 @@ async def serve(settings: Settings) -> None:
             monotonic=monotonic,
             port=settings.mcp_port,
             host=settings.host,
+            drifted=attestor.tell_drift,
         )
-        endpoint = Endpoint(parts, sessions, interests)
-        observed = Observed(live=live, sources=sources, recorder=recorder, shipping=shipping)
+        models = ModelLinks(live, settings.secrets, settings.dialable, log)
+        stack.push_async_callback(models.close)
+        endpoint = Endpoint(parts, sessions, interests, models)
+        tasks_in = await _open_task_endpoint(stack, settings, live, recorder)
+        observed = Observed(live=live, sources=sources, recorder=recorder, shipping=shipping, tasks=tasks_in)
         observation = Observation(observed, monotonic=monotonic).build_runner()
         await _listen(stack, endpoint.runner, settings.listen, settings.mcp_port)
+        await _listen(stack, tasks_in.runner, "0.0.0.0", settings.task_port)  # noqa: S104 - callers are other pods
+        stack.callback(tasks_in.end)
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
-        session = await stack.enter_async_context(_open_session(settings))
-        attestor = _build_attestor(settings, session)
         SelfProof(live, endpoint.judge, monotonic, attestor.tell)
         watches = [tasks.create_task(watch.run(log)) for watch in _build_watches(settings, session, live)]
         works = [tasks.create_task(shipping.run()), tasks.create_task(attestor.run(log))]
@@ -114,7 +140,27 @@ def _writer(settings: Settings) -> Writer:
     return Writer(settings.agent, guard)
 
 
-async def _listen(stack: AsyncExitStack, runner: web.AppRunner, address: str, port: int) -> None:
+async def _open_task_endpoint(
+    stack: AsyncExitStack, settings: Settings, live: LiveState, recorder: Recorder
+) -> TaskEndpoint:
+    # A connection for each task: none is taken up again that the agent may just be closing. Names are looked up anew,
+    # since the pods behind one change.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False)
+    session = aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+    )
+    parts = TaskParts(
+        live=live,
+        recorder=recorder,
+        counts=TaskCounts(),
+        session=await stack.enter_async_context(session),
+        monotonic=monotonic,
+        host=settings.agent_host,
+    )
+    return TaskEndpoint(parts)
+
+
+async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: str, port: int) -> None:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, address, port).start()

@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Final
 
 PREFIX: Final = "proof.interlock.dev/"
-"""Before the pod's name, in the annotation's key."""
+"""Before the pod's name, in the key of the annotation with its proof."""
+DRIFT_PREFIX: Final = "drift.interlock.dev/"
+"""Before the pod's name, in the key of the annotation with the bindings whose tools it has found changed."""
 FIELD_MANAGER: Final = "interlock-guard"
 MAX_ATTESTATIONS: Final = 256
 """More than an agent can have pods; the oldest above it are those of pods that are gone."""
@@ -37,7 +39,7 @@ class Attestation:
 def dump_attestation(attestation: Attestation, at: datetime) -> str:
     """Return the annotation's value."""
     said = {
-        "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "at": _moment(at),
         "bundle": attestation.bundle,
         "calls": attestation.calls,
     }
@@ -65,10 +67,38 @@ def read_attestations(annotations: Mapping[str, str]) -> dict[str, Attestation]:
     return {pod: attestation for pod, attestation in said.items() if attestation is not None}
 
 
-def find_surplus(annotations: Mapping[str, str], own: str) -> list[str]:
-    """Return the keys of the oldest attestations above the number that is kept, never the pod's own."""
-    others = sorted((text, key) for key, text in annotations.items() if _is_one(key) and key != own)
+def dump_drifts(drifts: Mapping[str, datetime]) -> str:
+    """Return the annotation's value for what a guard has found: when, by binding."""
+    return json.dumps({binding: _moment(at) for binding, at in drifts.items()}, separators=(",", ":"), sort_keys=True)
+
+
+def read_drifts(annotations: Mapping[str, str]) -> dict[str, datetime]:
+    """Return when guards have found tools of a binding changed, the last time that any of them says."""
+    found: dict[str, datetime] = {}
+    for key, text in annotations.items():
+        if key.startswith(DRIFT_PREFIX):
+            for binding, at in _drifts_in(text).items():
+                found[binding] = max(at, found.get(binding, at))
+    return found
+
+
+def find_surplus(annotations: Mapping[str, str], own: str, prefix: str = PREFIX) -> list[str]:
+    """Return the keys of the oldest annotations of a kind above the number that is kept, never the pod's own."""
+    others = sorted((text, key) for key, text in annotations.items() if key.startswith(prefix) and key != own)
     return [key for _, key in others[: max(0, len(others) + 1 - MAX_ATTESTATIONS)]]
+
+
+def _drifts_in(text: str) -> dict[str, datetime]:
+    try:
+        said = json.loads(text)
+        moments = {str(binding): datetime.fromisoformat(at) for binding, at in said.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+    return {binding: at for binding, at in moments.items() if at.tzinfo is not None}
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _is_one(key: str) -> bool:

@@ -1,20 +1,30 @@
-"""Writes what the guard's proof came to into its placement's Lease at the API server."""
+"""Writes what the guard's proof came to, and which tools it found changed, into its placement's Lease."""
 
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
-from interlock_guard.attestation import FIELD_MANAGER, PREFIX, Attestation, dump_attestation, find_surplus
+from interlock_guard.attestation import (
+    DRIFT_PREFIX,
+    FIELD_MANAGER,
+    PREFIX,
+    Attestation,
+    dump_attestation,
+    dump_drifts,
+    find_surplus,
+)
 
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 10.0
 _OK: Final = 200
+_AGAIN: Final = timedelta(seconds=60)
+"""How long a drift that was told is not told again."""
 
 
 class Attestor:
@@ -31,16 +41,26 @@ class Attestor:
     def __init__(
         self, session: aiohttp.ClientSession, lease: str, pod: str, *, token: Path, clock: Callable[[], datetime]
     ) -> None:
-        self._session, self._lease, self._key = session, lease, f"{PREFIX}{pod}"
+        self._session, self._lease = session, lease
+        self._key, self._drift_key = f"{PREFIX}{pod}", f"{DRIFT_PREFIX}{pod}"
         self._token, self._clock = token, clock
         self._news = asyncio.Event()
         self._newest: Attestation | None = None
+        self._drifts: dict[str, datetime] = {}
+        self._owes_drifts = False
         self._trouble = ""
 
     def tell(self, attestation: Attestation) -> None:
         """Have it written; returns at once."""
         self._newest = attestation
         self._news.set()
+
+    def tell_drift(self, binding: str) -> None:
+        """Have it written that a tool of the binding has changed, so that its server is verified soon."""
+        now, before = self._clock(), self._drifts.get(binding)
+        if before is None or now - before >= _AGAIN:
+            self._drifts[binding], self._owes_drifts = now, True
+            self._news.set()
 
     async def run(self, log: Callable[[str], None]) -> None:
         """Write whatever is told, until cancelled."""
@@ -51,10 +71,10 @@ class Attestor:
 
     async def _write_until_done(self, log: Callable[[str], None]) -> None:
         wait = _FIRST_WAIT
-        while self._newest is not None:
-            writing = self._newest
+        while self._newest is not None or self._owes_drifts:
+            writing, drifts = self._newest, dict(self._drifts)
             try:
-                await self._write(writing)
+                await self._write(writing, drifts if self._owes_drifts else {})
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 self._note(f"{type(error).__name__}: {error}", log)
                 await asyncio.sleep(wait)
@@ -63,10 +83,19 @@ class Attestor:
                 self._note("", log)
                 if writing is self._newest:
                     self._newest = None
+                self._owes_drifts = self._owes_drifts and drifts != self._drifts
 
-    async def _write(self, attestation: Attestation) -> None:
-        annotations = await self._patch({self._key: dump_attestation(attestation, self._clock())})
-        surplus = find_surplus(annotations, self._key)
+    async def _write(self, attestation: Attestation | None, drifts: Mapping[str, datetime]) -> None:
+        said: dict[str, str | None] = {}
+        if attestation is not None:
+            said[self._key] = dump_attestation(attestation, self._clock())
+        if drifts:
+            said[self._drift_key] = dump_drifts(drifts)
+        annotations = await self._patch(said)
+        surplus = [
+            *find_surplus(annotations, self._key),
+            *find_surplus(annotations, self._drift_key, DRIFT_PREFIX),
+        ]
         if surplus:
             await self._patch(dict.fromkeys(surplus))
 

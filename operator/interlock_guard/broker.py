@@ -49,9 +49,14 @@ class Broker:
     """The `Listener` of every server."""
 
     def __init__(
-        self, live: LiveState, recorder: Recorder, interests: Interests, monotonic: Callable[[], float]
+        self,
+        live: LiveState,
+        recorder: Recorder,
+        interests: Interests,
+        monotonic: Callable[[], float],
+        log: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.catalogue = Catalogue()
+        self.catalogue = Catalogue(monotonic, log)
         """What the servers say of their tools."""
         self._live, self._recorder, self._interests, self._monotonic = live, recorder, interests, monotonic
         self._underway: dict[str, dict[Exchange, None]] = {}

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 from interlock_guard.fields import BundleInvalid, Fields, refuse_doubles
 from interlock_guard.http_target import HttpTarget, parse_target
+from interlock_guard.model_access import Model, ModelAccess, Provider, parse_models
 from interlock_guard.patterns import CLIMBING, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_guard.strictjson import JsonInvalid, parse_json
 
@@ -26,13 +27,18 @@ __all__ = [
     "Grant",
     "Layer",
     "Limits",
+    "Model",
+    "ModelAccess",
     "Operation",
+    "Pin",
     "Prompt",
+    "Provider",
     "Resource",
     "ResourceScope",
     "ScopeLimit",
     "ServerRequest",
     "Source",
+    "TaskIntake",
     "Tool",
     "ToolScope",
     "Transport",
@@ -41,7 +47,7 @@ __all__ = [
     "parse_bundle",
 ]
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """Version of the contract; a guard refuses a bundle of any other."""
 
 BUNDLE_KEY: Final = "bundle.json"
@@ -50,6 +56,7 @@ BUNDLE_KEY: Final = "bundle.json"
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
 MAX_IN_FLIGHT: Final = 256
+MAX_CONCURRENT_TASKS: Final = 256
 LEAST_BYTES: Final = 1024
 
 Operation = Literal["read", "write", "delete"]
@@ -59,7 +66,9 @@ ServerRequest = Literal["Sampling", "Elicitation", "Roots"]
 RecordedArguments = Literal["Digest", "Redacted"]
 
 _POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+\Z")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _LARGEST_NUMBER: Final = 2**53 - 1
+_LARGEST_PORT: Final = 2**16 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +154,17 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """A tool as it was verified: `digest` is the SHA-256, in hex, of its whole object as the server listed it.
+
+    `name` is the tool's own name, never a glob. The object is written as RFC 8785 says (`canonical`).
+    """
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What one layer permits, and the rule that says so; `"*"` is every resource, in `read` only."""
 
@@ -174,7 +194,7 @@ class Source:
     """One source and the binding that serves it in this placement's environment.
 
     `server_requests` are what the server may ask of the agent; nothing unless it is named. `http` is there by that
-    transport alone.
+    transport alone. `pins` are the tools that were verified: no other is called, whatever the map says.
     """
 
     name: str
@@ -187,6 +207,7 @@ class Source:
     server_requests: tuple[ServerRequest, ...] = ()
     limits: Limits = Limits()
     http: HttpTarget | None = None
+    pins: tuple[Pin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +219,19 @@ class RecordPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskIntake:
+    """How the agent takes tasks: on which port it listens for them, and how many may be under way at once."""
+
+    port: int
+    max_concurrent: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bundle:
-    """Everything that one guard obeys. An empty `scope` is no limit."""
+    """Everything that one guard obeys.
+
+    An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none.
+    """
 
     schema_version: int
     agent: AgentIdentity
@@ -209,6 +241,8 @@ class Bundle:
     scope: tuple[ScopeLimit, ...]
     sources: tuple[Source, ...]
     records: RecordPolicy = RecordPolicy()
+    tasks: TaskIntake | None = None
+    models: ModelAccess | None = None
 
 
 T = TypeVar("T", bound=Tool)
@@ -237,6 +271,8 @@ def parse_bundle(text: str) -> Bundle:
         scope=tuple(_limit(item, path) for item, path in root.items("scope")),
         sources=tuple(_source(item, path) for item, path in root.items("sources")),
         records=_records(root.take("records"), root.at("records")),
+        tasks=_tasks(root.take("tasks"), root.at("tasks")) if root.has("tasks") else None,
+        models=parse_models(root.take("models"), root.at("models")) if root.has("models") else None,
     )
     root.close()
     refuse_doubles([limit.dimension for limit in bundle.scope], "scope", "dimension")
@@ -283,6 +319,16 @@ def _records(value: Any, path: str) -> RecordPolicy:
     return policy
 
 
+def _tasks(value: Any, path: str) -> TaskIntake:
+    fields = Fields(value, path)
+    intake = TaskIntake(
+        port=fields.number("port", 1, _LARGEST_PORT),
+        max_concurrent=fields.number("maxConcurrent", 1, MAX_CONCURRENT_TASKS),
+    )
+    fields.close()
+    return intake
+
+
 def _source(value: Any, path: str) -> Source:
     fields = Fields(value, path)
     source = Source(
@@ -296,6 +342,7 @@ def _source(value: Any, path: str) -> Source:
         server_requests=cast("tuple[ServerRequest, ...]", fields.some_of("serverRequests", get_args(ServerRequest))),
         limits=_limits(fields.take("limits"), fields.at("limits")),
         http=parse_target(fields.take("http"), fields.at("http")) if fields.has("http") else None,
+        pins=tuple(_pin(item, at) for item, at in fields.items("pins")),
     )
     fields.close()
     if (source.transport == "http") != (source.http is not None):
@@ -303,6 +350,7 @@ def _source(value: Any, path: str) -> Source:
     refuse_doubles([tool.name for tool in source.tools], f"{path}.tools", "name")
     refuse_doubles([resource.uri for resource in source.resources], f"{path}.resources", "uri")
     refuse_doubles([prompt.name for prompt in source.prompts], f"{path}.prompts", "name")
+    refuse_doubles([pin.name for pin in source.pins], f"{path}.pins", "name")
     layers = {grant.layer for grant in source.grants}
     for layer in ("Binding", "Matrix"):  # without both, "every grant permits it" would be an empty promise
         if layer not in layers:
@@ -399,6 +447,15 @@ def _pointer(fields: Fields) -> str:
     if _POINTER.match(pointer) is None:
         raise BundleInvalid(f"{fields.at('pointer')}: must be a JSON pointer such as /region")
     return pointer
+
+
+def _pin(value: Any, path: str) -> Pin:
+    fields = Fields(value, path)
+    pin = Pin(name=fields.text("name"), digest=fields.text("digest"))
+    fields.close()
+    if _DIGEST.match(pin.digest) is None:
+        raise BundleInvalid(f"{path}.digest: must be a SHA-256 in 64 hexadecimal digits")
+    return pin
 
 
 def _grant(value: Any, path: str) -> Grant:

@@ -28,7 +28,9 @@ DECISION: Final = "decision"
 """Kind of the line that says what was decided on one request, written before anything is forwarded."""
 OUTCOME: Final = "outcome"
 """Kind of the line that says how a forwarded request ended; its `of` is the decision's sequence number."""
-KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME})
+TASK: Final = "task"
+"""Kind of the line that says how a task for the agent ended; it is written at its end."""
+KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME, TASK})
 
 _HASH_LENGTH: Final = len(',"hash":""}') + 64
 _HASH: Final = re.compile(r"[0-9a-f]{64}\Z")

@@ -60,6 +60,14 @@ class Credentials:
         """Say whether a secret that was sent stands in the text, as it is or behind its scheme (`Bearer`)."""
         return any(plain in text or escaped in text for plain, escaped in self._secrets.values())
 
+    def read_key(self, file: str) -> str:
+        """Return a key that stands alone in a file, such as a provider's of models.
+
+        Raises:
+            CredentialsUnreadable: It is not there, or cannot be a header's value.
+        """
+        return self._read_secret("Authorization", file)
+
     def _read_secret(self, header: str, file: str) -> str:
         # Whoever makes a Secret from a file or with echo has a line end in it.
         value = self._read(file).decode("latin-1").strip()

@@ -71,6 +71,10 @@ class Reason(StrEnum):
     """The agent's own narrowing lacks the operation on the resource."""
     ARGUMENT_NOT_ALLOWED = "ArgumentNotAllowed"
     """An argument is missing, or is not what the map demands of it."""
+    TOOL_NOT_VERIFIED = "ToolNotVerified"
+    """The tool was never verified, or its server does not say at the moment what its tools are."""
+    TOOL_DRIFTED = "ToolDrifted"
+    """The server describes the tool otherwise than when it was verified, or lists it no more."""
     RULE_UNMATCHABLE = "RuleUnmatchable"
     """The map demands of an argument what the tool's own input schema does not allow."""
     SCOPE_UNDECLARED = "ScopeUndeclared"
@@ -85,6 +89,12 @@ class Reason(StrEnum):
     """The method is not among those that the guard lets pass."""
     BAD_REQUEST = "BadRequest"
     """The request is not one strict JSON-RPC message of MCP, or beyond a limit."""
+    MODEL_NOT_ALLOWED = "ModelNotAllowed"
+    """The agent may not call this model, or has none of this provider."""
+    MODEL_KEY_REFUSED = "ModelKeyRefused"
+    """The request does not show the key that the agent was given."""
+    HOSTED_TOOL_NOT_ALLOWED = "HostedToolNotAllowed"
+    """The request would have the provider of the model act by itself: search, run code, call MCP servers."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
     """The source's server is not there, ended in mid-call, or has too much to do."""
     RECORD_UNAVAILABLE = "RecordUnavailable"
@@ -103,7 +113,10 @@ class Request:
         uri: The URI, for the methods of resources; for a completion that of its `ref`, which may be a template.
         prompt: Name of the prompt, for `prompts/get` and for a completion whose `ref` is one.
         annotations: What the server said of the tool when it listed it last; it can only make the decision stricter.
+        model: For the call of a language model, as provider/model; `decide_model` decides on it.
         input_schema: The tool's input schema as the server listed it last; None where it was not seen yet.
+        definition: Digest of the whole tool as the server listed it last, see `bundle.Pin`; empty where it did not list
+            it, None where its list is not known.
     """
 
     source: str
@@ -114,6 +127,8 @@ class Request:
     prompt: str | None = None
     annotations: Mapping[str, Any] | None = None
     input_schema: Mapping[str, Any] | None = None
+    definition: str | None = None
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +287,11 @@ def _decide_entry(bundle: Bundle | None, source: Source, request: Request) -> De
         if refused is not None:
             return refused
     entry = replace(entry, operation=operation)
-    refused = _check_arguments(binding, entry, request) or _check_scope(bundle, binding, entry, request)
+    refused = (
+        _check_arguments(binding, entry, request)
+        or _check_scope(bundle, binding, entry, request)
+        or _check_pin(source, binding, entry, request)
+    )
     if refused is not None:
         return refused
     rule = next(grant.rule for grant in source.grants if grant.layer == "Matrix")
@@ -339,6 +358,29 @@ def _check_scope(bundle: Bundle, binding: str, entry: Tool | Resource, request: 
         f"this {'call' if kind == 'tool' else 'request'} {said}."
     )
     return Deny(reason, f"{binding}/{kind}s[{entry.key}]", message, entry)
+
+
+def _check_pin(source: Source, binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+    """Return why a tool is not the one that was verified; last, so that what is denied anyway says nothing of it."""
+    if request.method != TOOLS_CALL:
+        return None
+    rule, pinned = f"{binding}/verification", pinned_digest(source, request.tool)
+    if pinned is None:
+        return Deny(Reason.TOOL_NOT_VERIFIED, rule, "This tool has not been verified yet.", entry)
+    if request.definition is None:
+        message = "This tool cannot be compared with what was verified: its server does not list its tools."
+        return Deny(Reason.TOOL_NOT_VERIFIED, rule, message, entry)
+    if request.definition == pinned:
+        return None
+    message = "Its server lists this tool no more."
+    if request.definition:
+        message = "This tool has changed since it was verified, and nobody has accepted the change."
+    return Deny(Reason.TOOL_DRIFTED, rule, message, entry)
+
+
+def pinned_digest(source: Source, tool: str | None) -> str | None:
+    """Return the digest of a tool as it was verified, None where it never was."""
+    return next((pin.digest for pin in source.pins if pin.name == tool), None)
 
 
 def _refusing_grant(source: Source, operation: Operation, resource: str) -> Grant | None:

@@ -14,7 +14,8 @@ from aiohttp import web
 from interlock_guard import methods, permitted
 from interlock_guard.broker import Broker
 from interlock_guard.caller import Caller, read_caller
-from interlock_guard.decide import Allow, Decision, Deny, Reason, Request, check_cut, check_open, decide
+from interlock_guard.decide import Allow, Decision, Deny, Reason, Request, check_cut, check_open, decide, find_source
+from interlock_guard.decide_model import decide_model
 from interlock_guard.exchange import Client, Exchange
 from interlock_guard.forward import Forward, build_params
 from interlock_guard.jsonrpc import Notification, Response
@@ -33,6 +34,9 @@ UNKNOWN_QUESTIONS: Final = "asked in a way that the guard does not know"
 """What is the matter with a server whose questions cannot be read."""
 _NO_SERVER: Final = Deny(Reason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
 
+_BY_LIST: Final = frozenset({Reason.TOOL_DRIFTED, Reason.TOOL_NOT_VERIFIED, Reason.RULE_UNMATCHABLE})
+"""Denials that another list of the server's tools could change."""
+
 Settle = Callable[[Exchange], Awaitable[Reply]]
 
 
@@ -47,6 +51,8 @@ class Parts:
     monotonic: Callable[[], float]
     port: int
     host: str = ""
+    drifted: Callable[[str], None] = lambda _: None
+    """Told the name of a binding one of whose tools was denied since it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ class Gate:
 
     def __init__(self, parts: Parts) -> None:
         self._live, self._sources, self._broker = parts.live, parts.sources, parts.broker
-        self._recorder, self._monotonic = parts.recorder, parts.monotonic
+        self._recorder, self._monotonic, self._drifted = parts.recorder, parts.monotonic, parts.drifted
         self._lingering: set[asyncio.Task[None]] = set()
 
     def check_open(self) -> Deny | None:
@@ -97,7 +103,21 @@ class Gate:
         request = permitted.to_request(source, forward, self._broker.catalogue.find(source, forward.tool))
         decision = self.judge(request, self._live.state)
         seq = self._recorder.record(self._live.bundle, request, decision, caller)
+        served = find_source(self._live.bundle, source)
+        if isinstance(decision, Deny) and decision.reason is Reason.TOOL_DRIFTED and served is not None:
+            self._drifted(served.binding)
         return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
+
+    async def look_at_tools(self, source: str, forward: Forward) -> None:
+        """Know what a server says of its tools now, where that can matter: before a call that is not denied anyway."""
+        catalogue = self._broker.catalogue
+        if forward.method != methods.TOOLS_CALL or catalogue.is_fresh(source):
+            return
+        decision = self.judge(
+            permitted.to_request(source, forward, catalogue.find(source, forward.tool)), self._live.state
+        )
+        if isinstance(decision, Allow) or decision.reason in _BY_LIST:
+            await catalogue.refresh(source)
 
     def judge(self, request: Request, state: State) -> Decision:
         """Return what becomes of a request, recording and forwarding nothing.
@@ -106,10 +126,15 @@ class Gate:
             request: What is asked.
             state: What is known of the Agent; the guard's proof leaves out the doubt that it is there to settle.
         """
+        if request.model is not None:
+            return decide_model(self._live.bundle, state, request, self._monotonic())
         decision = decide(self._live.bundle, state, request, self._monotonic())
-        if isinstance(decision, Allow):
+        is_unlisted = isinstance(decision, Deny) and decision.reason in _BY_LIST and request.definition is None
+        if isinstance(decision, Allow) or is_unlisted:  # a server that is not there lists nothing
             upstream = self._sources.get(request.source)
             unavailable = _NO_SERVER if upstream is None else upstream.refusal()
+            if is_unlisted and unavailable is None:
+                unavailable = self._broker.catalogue.trouble(request.source)
             if unavailable is not None:
                 return replace(unavailable, tool=decision.tool)
         return decision

@@ -149,6 +149,7 @@ class Handshake:
         client = Client(inbound.source, session, {} if session is None else session.capabilities)
         if forward.method in {methods.SUBSCRIBE, methods.UNSUBSCRIBE}:
             return await self._subscribe(inbound, client, message, forward)
+        await self._gate.look_at_tools(inbound.source, forward)
         begun = self._gate.begin(inbound, client, message, forward)
         if isinstance(begun, Reply):
             return to_response(begun)

@@ -16,6 +16,8 @@ _VERSIONS: Final = (HttpVersion10, HttpVersion11)
 _LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
 _ONCE: Final = (
     "Host",
+    "Authorization",
+    "X-Api-Key",
     "Origin",
     "Content-Type",
     "Transfer-Encoding",

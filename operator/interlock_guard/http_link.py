@@ -131,7 +131,7 @@ class HttpLink:
         self._url = yarl.URL(url, encoded=True)
         self._credentials = credentials
         self._dialer = dialer
-        self._session = self._open_session()
+        self._session = open_session(dialer)
 
     def cut(self) -> None:
         """Break every connection at once; the next request makes new ones."""
@@ -170,13 +170,13 @@ class HttpLink:
                 method, self._url, data=body, headers=merged, ssl=context, allow_redirects=False
             ) as response:
                 try:
-                    _refuse(response)
+                    refuse_answer(response)
                     yield Answer(response)
                 finally:
                     if not response.content.at_eof():
                         response.close()  # what is left of it is wanted by nobody
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last is of a name that can be none
-            raise self._withhold(_explain(error)) from None
+            raise self._withhold(explain_failure(error)) from None
         except LinkFailed as failed:
             raise self._withhold(failed) from None
 
@@ -186,16 +186,18 @@ class HttpLink:
             failed.detail = f"{failed} (the rest is withheld: it shows a credential)"
         return failed
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=self._dialer.build_connector(),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=False,
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(
-                total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=_IDLE_SECONDS
-            ),
-        )
+
+def open_session(dialer: Dialer) -> aiohttp.ClientSession:
+    """Return a session whose every connection the dialer makes: no proxy, no cookies, no decompression."""
+    return aiohttp.ClientSession(
+        connector=dialer.build_connector(),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=_IDLE_SECONDS
+        ),
+    )
 
 
 def _merge(*layers: Mapping[str, str]) -> dict[str, str]:
@@ -206,7 +208,12 @@ def _merge(*layers: Mapping[str, str]) -> dict[str, str]:
     return dict(merged.values())
 
 
-def _refuse(response: aiohttp.ClientResponse) -> None:
+def refuse_answer(response: aiohttp.ClientResponse) -> None:
+    """Refuse an answer that is no answer: a redirect, or a body that was not asked for in this form.
+
+    Raises:
+        LinkFailed: It is one.
+    """
     if response.status in _REDIRECTS:
         message = f"answered with a redirect (HTTP {response.status}), which the guard does not follow"
         where = json.dumps(response.headers.get("Location", "")[:256])
@@ -215,7 +222,7 @@ def _refuse(response: aiohttp.ClientResponse) -> None:
         raise LinkFailed("answered with a compressed body, which the guard had not asked for", is_sent=True)
 
 
-def _explain(error: Exception) -> LinkFailed:
+def explain_failure(error: Exception) -> LinkFailed:
     """Return what to tell of an error: to the agent what kind it is, to the log what it says."""
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     detail = f"{type(cause).__name__}: {cause}"

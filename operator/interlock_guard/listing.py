@@ -1,6 +1,6 @@
 """Results on their way to the agent: lists without what it may not use, and each era's own form. No I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from interlock_guard import methods
@@ -9,12 +9,15 @@ from interlock_guard.forward import GUARD_INFO, without_meta
 LIST_TTL_MS: Final = 5000
 """How long a client of the stateless era may keep a list: short, so that a change of permissions is seen."""
 
+MayShow = Callable[[str, Mapping[str, Any]], bool]
+"""Says whether an item may be shown, by what names it and the whole of it."""
+
 _ERA_KEYS: Final = ("resultType", "ttlMs", "cacheScope")
 _COMPLETE: Final = "complete"
 _INPUT_REQUIRED: Final = "input_required"
 
 
-def filter_list(method: str, result: dict[str, Any], may_show: Callable[[str], bool]) -> dict[str, Any]:
+def filter_list(method: str, result: dict[str, Any], may_show: MayShow) -> dict[str, Any]:
     """Return the result of a request for a list with nothing in it but what may be shown, and the cursor."""
     key, naming = methods.LISTS[method]
     items = result.get(key)
@@ -92,6 +95,6 @@ def input_required(requests: dict[str, Any], state: str | None) -> dict[str, Any
     return result
 
 
-def _may_show(item: Any, naming: str, may_show: Callable[[str], bool]) -> bool:
+def _may_show(item: Any, naming: str, may_show: MayShow) -> bool:
     name = item.get(naming) if isinstance(item, dict) else None
-    return isinstance(name, str) and may_show(name)
+    return isinstance(name, str) and may_show(name, item)

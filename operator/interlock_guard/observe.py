@@ -11,6 +11,7 @@ from interlock_guard.records import Recorder
 from interlock_guard.shipping import Shipping
 from interlock_guard.sources import Sources
 from interlock_guard.state import LiveState
+from interlock_guard.task_server import TaskEndpoint
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -23,6 +24,7 @@ class Observed:
     sources: Sources
     recorder: Recorder
     shipping: Shipping
+    tasks: TaskEndpoint
 
 
 class Observation:
@@ -30,7 +32,7 @@ class Observation:
 
     def __init__(self, observed: Observed, *, monotonic: Callable[[], float]) -> None:
         self._live, self._sources = observed.live, observed.sources
-        self._recorder, self._shipping = observed.recorder, observed.shipping
+        self._recorder, self._shipping, self._tasks = observed.recorder, observed.shipping, observed.tasks
         self._monotonic = monotonic
 
     def build_runner(self) -> web.AppRunner:
@@ -88,7 +90,7 @@ class Observation:
             f'interlock_guard_decisions_total{{decision="{verdict}",reason="{reason}",source="{source}"}} {count}'
             for (verdict, reason, source), count in sorted(self._recorder.counts.items())
         ]
-        return lines + self._source_lines() + self._record_lines()
+        return lines + self._source_lines() + self._tasks.lines() + self._record_lines()
 
     def _source_lines(self) -> list[str]:
         upstreams = self._sources.all()
@@ -106,7 +108,7 @@ class Observation:
 
     def _record_lines(self) -> list[str]:
         figures = (
-            ("unrecorded_total", "counter", "Denials and outcomes without a record.", self._recorder.unrecorded),
+            ("unrecorded_total", "counter", "Denials, outcomes and tasks without a record.", self._recorder.unrecorded),
             ("spool_bytes", "gauge", "Records on the guard's own disk.", self._recorder.spool.used),
             ("spool_held_bytes", "gauge", "Records in memory, since the disk refuses them.", self._recorder.spool.held),
             ("shipped_total", "counter", "Records that the collector has confirmed.", self._shipping.shipped),

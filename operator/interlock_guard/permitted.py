@@ -5,15 +5,18 @@ from typing import Any, Final
 
 from interlock_guard import methods
 from interlock_guard.bundle import Bundle
+from interlock_guard.canonical import canonicalize, digest_of
 from interlock_guard.catalogue import Listed
 from interlock_guard.decide import (
     SERVER_METHODS,
+    TOOLS_LIST,
     Request,
     find_source,
     may_list_prompt,
     may_list_resource,
     may_list_template,
     may_list_tool,
+    pinned_digest,
 )
 from interlock_guard.forward import Forward
 
@@ -41,12 +44,22 @@ def to_request(source: str, forward: Forward, listed: Listed | None = None) -> R
         forward.prompt,
         None if listed is None else listed.annotations,
         None if listed is None else listed.input_schema,
+        None if listed is None else listed.definition,
     )
 
 
-def may_list(bundle: Bundle | None, source: str, method: str, item: str) -> bool:
-    """Say whether a list may show an item, by its name, URI or URI template."""
-    return bundle is not None and _MAY_LIST[method](bundle, source, item)
+def may_list(bundle: Bundle | None, source: str, method: str, name: str, item: Mapping[str, Any]) -> bool:
+    """Say whether a list may show an item, by its name, URI or URI template; a tool only as it was verified."""
+    if bundle is None or not _MAY_LIST[method](bundle, source, name):
+        return False
+    return method != TOOLS_LIST or _is_as_verified(bundle, source, name, item)
+
+
+def _is_as_verified(bundle: Bundle, source: str, name: str, tool: Mapping[str, Any]) -> bool:
+    """What a model reads of a tool is a way to talk it into things, so it reads only what somebody has seen."""
+    served = find_source(bundle, source)
+    pinned = None if served is None else pinned_digest(served, name)
+    return pinned is not None and digest_of(canonicalize(tool)) == pinned
 
 
 def may_hear_of(bundle: Bundle | None, source: str, uri: str) -> bool:

@@ -30,7 +30,8 @@ class ChannelClosed(Exception):  # noqa: N818 - says the state of a channel
 class PipePair:
     """The directory `<source>/` with the pipes `in` (to the server) and `out` (from it), made by the guard."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, is_made: bool = False) -> None:
+        self._is_made = is_made
         self.directory = directory
         self._in = directory / "in"
         self._out = directory / "out"
@@ -40,6 +41,8 @@ class PipePair:
 
         They lie in a directory of their own: in the volume's sticky root, `fs.protected_fifos` would refuse the server.
         """
+        if self._is_made:  # by somebody else: the server may hold them open already
+            return
         self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self.directory.chmod(0o750)
         self._release_waiting()

@@ -19,8 +19,10 @@ from interlock_guard.decide import (
     Reason,
     Request,
 )
+from interlock_guard.decide_model import ENDPOINTS, MODELS
 from interlock_guard.hints import tightened_operation
-from interlock_guard.mapping import find_named, find_resource
+from interlock_guard.mapping import find_named, find_resource, is_name_glob
+from interlock_guard.model_access import ModelAccess, find_provider
 
 NOBODY_MAPS: Final = "interlock-proof"
 """Name that no real tool, prompt or source has: of a source at most 63 of `[-a-z0-9]`, as the bundle demands."""
@@ -31,6 +33,9 @@ _DESTRUCTIVE: Final[dict[str, Any]] = {"readOnlyHint": False, "destructiveHint":
 class Kind(StrEnum):
     """Which promise a synthetic call puts to the test."""
 
+    MODEL = "Model"
+    """The agent has no such model, its provider offers what the guard does not let pass, or it would act by itself."""
+
     UNMAPPED = "Unmapped"
     """The binding maps nothing of this name."""
     DENIED = "Denied"
@@ -39,6 +44,8 @@ class Kind(StrEnum):
     """The matrix has no row for the source."""
     OUT_OF_SCOPE = "OutOfScope"
     """The stage is limited, and the call does not say where it belongs, or may not be made in any stage like it."""
+    DRIFTED = "Drifted"
+    """The server describes the tool otherwise than when it was verified, or it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ Judge = Callable[[Request], Decision]
 _UNGRANTED: Final = frozenset(
     {Reason.NOT_GRANTED_BY_BINDING, Reason.NOT_GRANTED_BY_MATRIX, Reason.NOT_GRANTED_BY_AGENT}
 )
+_UNVERIFIED: Final = frozenset({Reason.TOOL_DRIFTED, Reason.TOOL_NOT_VERIFIED})
+_ANOTHER_DEFINITION: Final = "no digest is this"
 _UNSCOPED: Final = frozenset({Reason.SCOPE_MISSING, Reason.SCOPE_UNDECLARED, Reason.OUT_OF_SCOPE})
 
 
@@ -91,11 +100,34 @@ def synthetic_calls(bundle: Bundle) -> Iterator[SyntheticCall]:
         Request(stranger, TOOLS_CALL, tool=NOBODY_MAPS, arguments={}),
         frozenset({Reason.UNKNOWN_SOURCE}),
     )
+    if bundle.models is not None:
+        yield from _models(bundle.models)
     for source in bundle.sources:
         yield from _unmapped(source)
         for entry, request in _entries(source):
             yield from _ungranted(source, entry, request)
             yield from _out_of_scope(bundle, source, entry, request)
+        yield from _drifted(bundle, source)
+
+
+def _models(models: ModelAccess) -> Iterator[SyntheticCall]:
+    """Yield calls of a provider and of models that the agent has not, and of its own for what no model is for."""
+    refused = frozenset({Reason.MODEL_NOT_ALLOWED})
+    if find_provider(models, NOBODY_MAPS) is None:
+        yield _model_call(f"{NOBODY_MAPS}/{NOBODY_MAPS}", "chat/completions", {}, refused)
+    for provider in models.providers:
+        for method in sorted(ENDPOINTS[provider.shape] if provider.find(NOBODY_MAPS) is None else ()):
+            yield _model_call(f"{provider.name}/{NOBODY_MAPS}", method, {}, refused)
+        for model in provider.models:
+            name = f"{provider.name}/{model.name}"
+            yield _model_call(name, "files", {}, frozenset({Reason.METHOD_NOT_ALLOWED}))
+            for method in sorted(ENDPOINTS[provider.shape]):
+                hosted = {"tools": [{"type": "mcp"}]}
+                yield _model_call(name, method, hosted, frozenset({Reason.HOSTED_TOOL_NOT_ALLOWED}))
+
+
+def _model_call(name: str, method: str, body: dict[str, Any], expected: frozenset[Reason]) -> SyntheticCall:
+    return SyntheticCall(Kind.MODEL, Request(MODELS, method, arguments=body, model=name), expected)
 
 
 def _unmapped(source: Source) -> Iterator[SyntheticCall]:
@@ -155,9 +187,23 @@ def _out_of_scope(bundle: Bundle, source: Source, entry: Tool | Resource, reques
         yield SyntheticCall(Kind.OUT_OF_SCOPE, request, _UNSCOPED)
 
 
+def _drifted(bundle: Bundle, source: Source) -> Iterator[SyntheticCall]:
+    """Yield calls that nothing but the pins denies: of each pinned tool, changed, and of each that has no pin."""
+    pinned = {pin.name for pin in source.pins}
+    unpinned = {tool.name for tool in source.tools if not is_name_glob(tool.name)} - pinned
+    for name in sorted(pinned | unpinned):
+        entry = find_named(source.tools, name)
+        if entry is None or entry.arguments or not _is_granted(source, entry, entry.operation):
+            continue
+        unscoped = {limit.dimension for limit in entry.scope if limit.unscoped}
+        if all(limit.dimension in unscoped for limit in bundle.scope):
+            request = Request(source.name, TOOLS_CALL, tool=name, arguments={}, definition=_ANOTHER_DEFINITION)
+            yield SyntheticCall(Kind.DRIFTED, request, _UNVERIFIED)
+
+
 def _describe(call: SyntheticCall, decision: Decision) -> str:
     request = call.request
-    asked = request.tool or request.prompt or request.uri
+    asked = request.tool or request.prompt or request.uri or request.model
     found = decision.reason.value if isinstance(decision, Deny) else "Allow"
     wanted = " or ".join(sorted(call.expected))
     return f"{call.kind} call {request.method} {asked!r} of {request.source!r}: {found} instead of {wanted}"

@@ -14,7 +14,7 @@ from typing import Any, Final
 from interlock_guard.bundle import Bundle, digest, dump_bundle
 from interlock_guard.caller import NOBODY, Caller
 from interlock_guard.canonical import canonicalize, digest_of
-from interlock_guard.chain import BUNDLE, DECISION, GENESIS, OUTCOME, GuardId, Head, seal
+from interlock_guard.chain import BUNDLE, DECISION, GENESIS, OUTCOME, TASK, GuardId, Head, seal
 from interlock_guard.decide import Allow, Decision, Deny, Reason, Request
 from interlock_guard.redaction import redact
 from interlock_guard.spool import Spool, SpoolRefused
@@ -46,7 +46,7 @@ class Recorder:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         """Decisions by (decision, reason, source); the source is empty where the bundle has none of that name."""
         self.unrecorded = 0
-        """Denials and outcomes for which there was no room."""
+        """Denials, outcomes and tasks for which there was no room."""
         self._writer, self._guard = writer, writer.guard.text
         self.spool = spool
         self._clock = clock
@@ -75,7 +75,9 @@ class Recorder:
                 self.unrecorded += 1
             raise
         finally:
-            known = bundle is not None and any(source.name == request.source for source in bundle.sources)
+            known = request.model is not None or (
+                bundle is not None and any(source.name == request.source for source in bundle.sources)
+            )
             self.counts[*verdict, request.source if known else ""] += 1
 
     def complete(self, seq: int, outcome: str, latency_seconds: float) -> None:
@@ -87,6 +89,20 @@ class Recorder:
             latency_seconds: From the decision to the end.
         """
         self._try(OUTCOME, {"of": seq, "outcome": outcome, "latencySeconds": round(latency_seconds, 6)})
+
+    def finish_task(self, bundle: Bundle | None, fields: Mapping[str, Any]) -> None:
+        """Record how a task for the agent ended; as with the end of a call, it is only counted where there is no room.
+
+        Args:
+            bundle: The bundle that holds at its end.
+            fields: What there is to say beside who, when and in which state of its rollout.
+        """
+        try:
+            self._begin(bundle)
+        except RecordFailed:
+            self.unrecorded += 1
+        else:
+            self._try(TASK, self._place(bundle) | dict(fields))
 
     def _begin(self, bundle: Bundle | None) -> None:
         """Start the chain with its first record, and say which bundle holds from here on where it is another one."""
@@ -141,7 +157,7 @@ def _describe(request: Request, decision: Decision, caller: Caller) -> dict[str,
         "trace": caller.trace,
         "source": _clip(request.source),
         "method": _clip(request.method),
-        "tool": _clip(request.tool or ""),
+        "tool": _clip(request.tool or request.model or ""),
         "uri": _clip(request.uri or ""),
         "prompt": _clip(request.prompt or ""),
         "operation": "" if decision.tool is None else decision.tool.operation,

@@ -1,6 +1,5 @@
 """What goes back to the agent: HTTP status and JSON-RPC body of every kind of answer. No I/O."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,7 +17,7 @@ from interlock_guard.jsonrpc import (
     dump_error,
     dump_result,
 )
-from interlock_guard.listing import filter_list, for_handshake, for_stateless, is_complete
+from interlock_guard.listing import MayShow, filter_list, for_handshake, for_stateless, is_complete
 from interlock_guard.strictjson import dump_json
 
 DENIAL_META: Final = "interlock.dev/denial"
@@ -72,7 +71,7 @@ class Form:
 
     to_stateless: bool
     from_stateless: bool
-    may_show: Callable[[str], bool]
+    may_show: MayShow
 
 
 def refuse(request_id: Id | None, denial: Deny, code: int | None = None) -> Reply:

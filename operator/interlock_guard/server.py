@@ -23,6 +23,8 @@ from interlock_guard.jsonrpc import (
     parse_message,
 )
 from interlock_guard.jsonrpc import Request as RpcRequest
+from interlock_guard.model_link import ModelLinks
+from interlock_guard.model_server import ModelEndpoint
 from interlock_guard.records import RecordFailed
 from interlock_guard.replies import deny, refuse
 from interlock_guard.sessions import Sessions
@@ -34,7 +36,7 @@ _SHUTDOWN_SECONDS: Final = 0.2
 class Endpoint:
     """Answers the agent's requests."""
 
-    def __init__(self, parts: Parts, sessions: Sessions, interests: Interests) -> None:
+    def __init__(self, parts: Parts, sessions: Sessions, interests: Interests, models: ModelLinks) -> None:
         self._live, self._broker = parts.live, parts.broker
         self._sessions, self._interests = sessions, interests
         self._checks = HttpChecks(parts.port, parts.host)
@@ -42,6 +44,7 @@ class Endpoint:
         self._handshake = Handshake(self._gate, sessions, interests)
         self._stateless = Stateless(self._gate, interests)
         self.judge = self._gate.judge
+        self._models = ModelEndpoint(parts, models, self._gate.judge, self._checks)
         self.runner = self._build_runner()
         parts.live.listeners.append(self._follow)
 
@@ -52,6 +55,7 @@ class Endpoint:
         app.router.add_get("/mcp/{source}", self._get, allow_head=False)
         app.router.add_delete("/mcp/{source}", self._delete)
         app.router.add_route("*", "/mcp/{source}", self._refuse_method)
+        self._models.add_routes(app)
         return web.AppRunner(
             app,
             access_log=None,

@@ -12,6 +12,8 @@ MCP_PORT: Final = 7410
 """Port for the agent: on the loopback interface, unless the guard has a pod of its own."""
 OBSERVE_PORT: Final = 7411
 """Port on every interface, for probes and metrics."""
+TASK_PORT: Final = 7412
+"""Port on every interface, for tasks."""
 SPOOL_BYTES: Final = 64 * 1024 * 1024
 """Most that the guard keeps of its records on its own disk."""
 
@@ -28,7 +30,8 @@ class Settings:
     servers are on loopback. The operator never sets it, and takes out what others add to a guard's container.
     `listen` is the address at which the agent is served, and `host` the name that it calls the guard by; empty on
     loopback.
-    `records_url` is the collector's address; empty where there is none.
+    `agent_host` is where the agent listens for tasks: here, unless it has a pod of its own. `records_url` is the
+    collector's address; empty where there is none.
     """
 
     agent: str
@@ -44,6 +47,8 @@ class Settings:
     host: str
     mcp_port: int
     observe_port: int
+    task_port: int
+    agent_host: str
     lease_seconds: float
     spool: Path
     spool_bytes: int
@@ -61,11 +66,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         SettingsInvalid: A variable is missing or wrong.
     """
     return Settings(
-        agent=_text(environment, "INTERLOCK_AGENT"),
-        namespace=_text(environment, "INTERLOCK_NAMESPACE"),
-        pod=_text(environment, "INTERLOCK_POD"),
-        bundle=_text(environment, "INTERLOCK_BUNDLE"),
-        api_server=_api_server(environment),
+        agent=require(environment, "INTERLOCK_AGENT"),
+        namespace=require(environment, "INTERLOCK_NAMESPACE"),
+        pod=require(environment, "INTERLOCK_POD"),
+        bundle=require(environment, "INTERLOCK_BUNDLE"),
+        api_server=read_api_server(environment),
         credentials=Path(environment.get("INTERLOCK_CREDENTIALS", "/var/run/secrets/interlock")),
         pipes=Path(environment.get("INTERLOCK_PIPES", "/run/interlock/pipes")),
         secrets=Path(environment.get("INTERLOCK_SECRETS", "/run/interlock/secrets")),
@@ -74,6 +79,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         host=environment.get("INTERLOCK_HOST", ""),
         mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", MCP_PORT)),
         observe_port=int(_number(environment, "INTERLOCK_OBSERVE_PORT", OBSERVE_PORT)),
+        task_port=int(_number(environment, "INTERLOCK_TASK_PORT", TASK_PORT)),
+        agent_host=environment.get("INTERLOCK_AGENT_HOST", "127.0.0.1"),
         lease_seconds=_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),
         spool=Path(environment.get("INTERLOCK_SPOOL", "/var/lib/interlock/spool")),
         spool_bytes=int(_number(environment, "INTERLOCK_SPOOL_BYTES", SPOOL_BYTES, most=1e12)),
@@ -82,7 +89,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     )
 
 
-def _text(environment: Mapping[str, str], name: str) -> str:
+def require(environment: Mapping[str, str], name: str) -> str:
+    """Return a variable.
+
+    Raises:
+        SettingsInvalid: It is not set.
+    """
     value = environment.get(name, "")
     if not value:
         raise SettingsInvalid(f"{name} is not set")
@@ -106,14 +118,19 @@ def _address(environment: Mapping[str, str], name: str, default: str) -> str:
         raise SettingsInvalid(f"{name} is no numeric address") from None
 
 
-def _api_server(environment: Mapping[str, str]) -> str:
+def read_api_server(environment: Mapping[str, str]) -> str:
+    """Return the address of the API server.
+
+    Raises:
+        SettingsInvalid: There is none, or none that a token may be sent to.
+    """
     override = environment.get("INTERLOCK_API_SERVER")
     if override:
         # The token must never travel in the clear; a test's server on the loopback interface is no journey.
         if not override.startswith(("https://", "http://127.0.0.1:")):
             raise SettingsInvalid("INTERLOCK_API_SERVER must start with https://")
         return override.rstrip("/")
-    host, port = _text(environment, "KUBERNETES_SERVICE_HOST"), _text(environment, "KUBERNETES_SERVICE_PORT")
+    host, port = require(environment, "KUBERNETES_SERVICE_HOST"), require(environment, "KUBERNETES_SERVICE_PORT")
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 

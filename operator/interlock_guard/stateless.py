@@ -138,6 +138,7 @@ class Stateless:
             return await self._repeat(inbound, client, message, forward)
         if forward.input_responses and not self._gate.may_ask_anything(inbound.source):
             raise MessageInvalid(INVALID_PARAMS, "answers questions that this server may not ask", message.id)
+        await self._gate.look_at_tools(inbound.source, forward)
         begun = self._gate.begin(inbound, client, message, forward)
         if isinstance(begun, Reply):
             return to_response(begun)

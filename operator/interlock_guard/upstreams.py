@@ -18,12 +18,14 @@ from interlock_guard.upstream import Listener, Upstream
 class Surroundings:
     """Where the guard finds what joins it to servers: directories with one folder per source.
 
-    `dialable` are addresses that are dialled whatever they are; none in a pod, see `settings`.
+    `dialable` are addresses that are dialled whatever they are; none in a pod, see `settings`. `are_pipes_made` where
+    the server was started before us, on pipes that another process has made.
     """
 
     pipes: Path
     secrets: Path
     dialable: frozenset[str]
+    are_pipes_made: bool = False
 
 
 def build_upstream(
@@ -31,7 +33,8 @@ def build_upstream(
 ) -> Upstream:
     """Return a new upstream for the source; nothing begins before it is run and opened."""
     if source.http is None:
-        return StdioUpstream(source.name, PipePair(surroundings.pipes / source.name), listener, log)
+        pipes = PipePair(surroundings.pipes / source.name, is_made=surroundings.are_pipes_made)
+        return StdioUpstream(source.name, pipes, listener, log)
     credentials = Credentials(source.http, surroundings.secrets / source.name)
     dialer = Dialer(source.http.network, exempt=surroundings.dialable)
     return HttpUpstream(source.name, HttpLink(source.http.url, credentials, dialer), listener, log)

@@ -72,7 +72,15 @@ def test_the_latch_looks_at_agents_only_that_are_killed_already() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["STAGING_MISSING", "MINIMUM_STAGING", "LIMITED_SCOPE_REQUIRED", "MINIMUM_LIMITED_SCOPE", "ROW_MISSING"],
+    [
+        "STAGING_MISSING",
+        "MINIMUM_STAGING",
+        "LIMITED_SCOPE_REQUIRED",
+        "MINIMUM_LIMITED_SCOPE",
+        "ROW_MISSING",
+        "MODEL_NOT_ALLOWED",
+        "MODEL_WITHOUT_PROVIDER",
+    ],
 )
 def test_admission_uses_the_words_of_the_reconciler(name: str) -> None:
     (problems,) = (v["expression"] for v in policies()["agents-create"]["variables"] if v["name"] == "problems")

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 import yaml
 
+from interlock.deployment.verification import Run, build_job
 from interlock.deployment.workload import build_deployment
 from tests.requirements import requirement
-from tests.support.builders import a_binding, a_placement, a_policy, an_agent
+from tests.support.builders import GUARD_IMAGE, BindingBuilder, a_binding, a_placement, a_policy, an_agent
 from tests.support.pod_security import restricted_violations
 
 ROOT = Path(__file__).parents[2]
+SECRET_HEADER = {"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "mail", "key": "key"}}}
 PLACEMENTS = {
     "no source": a_placement(an_agent().using(), bindings=()),
     "one source": a_placement(),
@@ -22,7 +24,7 @@ PLACEMENTS = {
     "a server over HTTP": a_placement(
         bindings=(
             a_binding().over_http(
-                headers=[{"name": "X-Key", "valueFrom": {"secretKeyRef": {"name": "mail", "key": "key"}}}],
+                headers=[SECRET_HEADER],
                 caFrom={"configMapKeyRef": {"name": "ca", "key": "ca.crt"}},
             ),
         )
@@ -46,6 +48,17 @@ def manifests() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", PLACEMENTS)
 def test_every_pod_of_an_agent_passes_restricted(name: str) -> None:
     assert restricted_violations(pod_of(name)) == []
+
+
+@requirement("deployment.pod-security")
+@pytest.mark.parametrize(
+    "binding",
+    [a_binding(), a_binding().over_http(headers=[SECRET_HEADER])],
+    ids=["on pipes", "over HTTP"],
+)
+def test_every_pod_of_a_verification_passes_restricted(binding: BindingBuilder) -> None:
+    job = build_job(Run(binding.build(), 1, GUARD_IMAGE))
+    assert restricted_violations(job["spec"]["template"]["spec"]) == []
 
 
 @pytest.mark.parametrize("deployment", manifests(), ids=lambda found: found["metadata"]["name"])

@@ -7,10 +7,12 @@ import pytest
 import yaml
 
 from interlock.cluster.kinds import CHILDREN
+from interlock.deployment.api_server import ApiServer
 from interlock.deployment.rbac import build_guard_role
+from interlock.deployment.verification import Run, build_support
 from interlock_records.access import GROUP, RESOURCE, VERB
 from tests.requirements import requirement
-from tests.support.builders import a_placement
+from tests.support.builders import GUARD_IMAGE, a_binding, a_placement
 
 ROOT = Path(__file__).parents[2]
 Rule = dict[str, Any]
@@ -78,7 +80,9 @@ def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
     assert allows(OPERATOR, "apps", "replicasets", "deletecollection")
     assert allows(OPERATOR, "interlock.dev", "agents/status", "patch")
     assert allows(OPERATOR, "interlock.dev", "agentpolicies/status", "patch")
+    assert allows(OPERATOR, "interlock.dev", "mcpbindings/status", "patch")
     assert allows(OPERATOR, "interlock.dev", "agents", "reconcile")
+    assert allows(OPERATOR, "interlock.dev", "mcpbindings", "reconcile")
     assert allows(OPERATOR, "events.k8s.io", "events", "create")
 
 
@@ -109,6 +113,15 @@ def test_what_a_guards_role_grants_the_operator_holds_itself() -> None:
     for rule in build_guard_role(a_placement())["rules"]:
         for verb in rule["verbs"]:
             assert allows(OPERATOR, rule["apiGroups"][0], rule["resources"][0], verb)
+
+
+def test_a_verifiers_role_is_to_write_its_own_result_which_the_operator_holds_itself() -> None:
+    support = build_support(Run(a_binding().build(), 1, GUARD_IMAGE), ApiServer())
+    [role] = [manifest for manifest in support if manifest["kind"] == "Role"]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["crm-verify-result"], "verbs": ["patch"]}
+    ]
+    assert allows(OPERATOR, "", "configmaps", "patch")
 
 
 def test_a_guards_role_names_its_objects_and_writes_to_none_that_it_obeys() -> None:

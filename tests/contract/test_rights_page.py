@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from interlock.deployment.api_server import ApiServer
 from interlock.deployment.rbac import build_guard_role
+from interlock.deployment.verification import Run, build_support
 from tests.requirements import requirement
-from tests.support.builders import a_placement
+from tests.support.builders import GUARD_IMAGE, a_binding, a_placement
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "rights.md").read_text(encoding="utf-8")
@@ -20,6 +22,10 @@ Right = tuple[str, str, str]
 
 def roles() -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {"guard": build_guard_role(a_placement())["rules"]}
+    [role] = [
+        one for one in build_support(Run(a_binding().build(), 1, GUARD_IMAGE), ApiServer()) if one["kind"] == "Role"
+    ]
+    found["verifier"] = role["rules"]
     for path in sorted((ROOT / "manifests").rglob("*.yaml")):
         for one in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             if one and one["kind"] in ("Role", "ClusterRole"):

@@ -4,6 +4,7 @@ import itertools
 from typing import Any
 
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
+from tests.integration.orchestration_values import BAD_ORCHESTRATION, GOOD_ORCHESTRATION
 
 NO_NAME = "is not a name: write lower case letters, digits and dashes, such as crm or one-region"
 NO_RESOURCE = (
@@ -262,6 +263,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (agent(spec__environment="test"), 'supported values: "development", "staging", "production"'),
     (agent(spec__replicas=-1), "should be greater than or equal to 0"),
     (agent(spec__replicas=101), "should be less than or equal to 100"),
+    *((agent(spec__orchestration=value), sentence) for value, sentence in BAD_ORCHESTRATION),
     (staged(), TOO_FEW),
     (staged(*(stage(f"s{i}", "development") for i in range(17))), "must have at most 16 items"),
     (staged(stage("a", "development"), stage("a", "staging")), 'Duplicate value: {"name":"a"}'),
@@ -633,6 +635,7 @@ GOOD = [
     ),
     agent(spec__replicas=0),
     agent(spec__replicas=100),
+    *(agent(spec__orchestration=value) for value in GOOD_ORCHESTRATION),
     agent(spec__purpose="ä" * 1024),
     agent(spec__files=[{"path": "prompts/system.md", "content": "Be kind.\n"}, {"path": ".env..x"}, {"path": "p2"}]),
     agent(spec__files=[{"path": f"f{i}", "content": "x" * 32768} for i in range(2)]),

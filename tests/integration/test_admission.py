@@ -10,8 +10,8 @@ import yaml
 
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
-from interlock.api.refusals import minimum_refusals, name_refusal, row_refusals
-from tests.integration.kubectl import AGENT, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
+from interlock.api.refusals import minimum_refusals, model_refusals, name_refusal, row_refusals
+from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
@@ -67,6 +67,15 @@ def policy(**rollout: Any) -> dict[str, Any]:
     return edited(POLICY, spec__rollout=rollout)
 
 
+def models(*allow: str, urls: Any = None) -> dict[str, Any]:
+    return edited(policy(), spec__models={"allow": list(allow), "urls": urls or []})
+
+
+def calling(*names: str) -> dict[str, Any]:
+    key = {"secretKeyRef": {"name": "models", "key": "key"}}
+    return edited(AGENT, spec__models=[{"name": name, "apiKeyFrom": key} for name in names])
+
+
 def labelled_row(**labels: str) -> dict[str, Any]:
     row = {"agentSelector": {"matchLabels": labels}, "source": "crm", "read": ["*"]}
     return edited(policy(), spec__dataAccess=[row])
@@ -91,6 +100,7 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
     return [
         *minimum_refusals(read.spec.stages, name, demands.spec.rollout),
         *row_refusals(read.metadata, read.spec, name, demands.spec),
+        *model_refusals(read.spec, name, demands.spec),
     ]
 
 
@@ -176,6 +186,17 @@ BOTH_ANSWER = {
         agent(sources=("crm",)),
     ),
     "no matrix": (edited(policy(), spec__dataAccess=None), agent(sources=("crm",))),
+    "models that are allowed": (
+        models("openai/gpt-4o*", "local/*", urls=[{"name": "local", "url": "https://llm.example.com/v1"}]),
+        calling("openai/gpt-4o-mini", "local/meta/llama"),
+    ),
+    "a model that is not allowed": (models("openai/gpt-4o-mini"), calling("openai/gpt-4o-mini", "openai/gpt-4o")),
+    "a model where none is allowed": (policy(), calling("openai/gpt-4o")),
+    "signs that mean nothing": (
+        models("openai/gpt.4+"),
+        calling("openai/gpt-44", "openai/gpt.4+x"),
+    ),
+    "a model of a provider that nobody knows": (models("local/*"), calling("local/llama", "openai/x")),
     "everything at once": (policy(), agent(stage("all", "production"), sources=("mail",))),
 }
 
@@ -230,6 +251,13 @@ def test_the_largest_policy_by_labels_stays_below_the_cost_limit(server: Api, na
     sources = tuple(f"{'s' * 60}{i:03}" for i in range(224, 256))
     largest = edited(agent(sources=sources), metadata__labels=labels | {f"more{i}": "x" for i in range(20)})
     eventually(lambda: server.try_create(largest, namespace).ok, "admitted")
+
+
+def test_the_most_models_stay_below_the_cost_limit(server: Api, namespace: str) -> None:
+    globs = [f"openai/{'x' * 160}{number:02}*" for number in range(63)]
+    create(server, namespace, models(*globs, f"openai/{'x' * 170}*"))
+    most = calling(*(f"openai/{'x' * 170}-{number:02}" for number in range(16)))
+    eventually(lambda: server.try_create(most, namespace).ok, "admitted")
 
 
 def test_the_examples_of_the_pages_are_admitted_together(server: Api, namespace: str) -> None:
@@ -483,14 +511,17 @@ def test_the_api_server_stamps_who_set_the_switch(kubectl: Kubectl, server: Api,
 # Who may write the status.
 
 
-def test_only_who_may_reconcile_agents_may_write_their_status(kubectl: Kubectl, server: Api, namespace: str) -> None:
-    create(server, namespace, policy(), AGENT)
+@pytest.mark.parametrize(("plural", "name"), [("agents", "support-triage"), ("mcpbindings", "crm")])
+def test_only_who_may_reconcile_them_may_write_the_status_of_agents_and_bindings(
+    kubectl: Kubectl, server: Api, namespace: str, plural: str, name: str
+) -> None:
+    create(server, namespace, policy(), AGENT, edited(BINDING, metadata__name="crm"))
     user = f"--as=system:serviceaccount:{namespace}:writer"
 
     def write() -> Answer:
         patch = '{"status": {"observedGeneration": 1}}'
         options = ("--subresource=status", "--type=merge", "-p", patch, user)
-        return kubectl.run("patch", "agent", "support-triage", "-n", namespace, *options)
+        return kubectl.run("patch", plural, name, "-n", namespace, *options)
 
     def grant(name: str, resource: str, *verbs: str) -> None:
         manifest = {
@@ -503,9 +534,10 @@ def test_only_who_may_reconcile_agents_may_write_their_status(kubectl: Kubectl, 
         account = f"--serviceaccount={namespace}:writer"
         kubectl.must("create", "rolebinding", name, "-n", namespace, f"--role={name}", account)
 
-    grant("status", "agents/status", "get", "patch", "update")
+    grant("status", f"{plural}/status", "get", "patch", "update")
     eventually(
-        lambda: "grant the verb reconcile on agents.interlock.dev" in write().text, "RBAC lets it pass, admission not"
+        lambda: f"grant the verb reconcile on {plural}.interlock.dev" in write().text,
+        "RBAC lets it pass, admission not",
     )
-    grant("reconcile", "agents", "get", "reconcile")
+    grant("reconcile", plural, "get", "reconcile")
     eventually(lambda: write().ok, "the verb is granted")

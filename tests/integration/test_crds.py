@@ -20,6 +20,7 @@ from interlock.api.refusals import (
     purpose_refusal,
     stage_order_refusals,
 )
+from tests.integration import verification_values
 from tests.integration.api_values import (
     BAD_HEADERS,
     BAD_SERVERS,
@@ -39,6 +40,7 @@ from tests.integration.api_values import (
 )
 from tests.integration.api_values import server as an_http_server
 from tests.integration.kubectl import AGENT, BINDING, POLICY, Api, Cluster, Kubectl, edited
+from tests.integration.verification_values import BAD_VERIFICATIONS, probe
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
@@ -133,7 +135,9 @@ def test_a_role_address_is_named_as_one(email: str) -> None:
     )
 
 
-@pytest.mark.parametrize(("manifest", "sentence"), REFUSED, ids=lambda case: str(case)[:60] if case else "")
+@pytest.mark.parametrize(
+    ("manifest", "sentence"), [*REFUSED, *verification_values.REFUSED], ids=lambda case: str(case)[:60] if case else ""
+)
 @requirement("crd.accepted")
 def test_a_bad_value_is_refused_with_its_sentence(
     server: Api,
@@ -146,7 +150,9 @@ def test_a_bad_value_is_refused_with_its_sentence(
     assert sentence in answer.text
 
 
-@pytest.mark.parametrize("manifest", GOOD, ids=lambda manifest: json.dumps(manifest["spec"])[:60])
+@pytest.mark.parametrize(
+    "manifest", [*GOOD, *verification_values.GOOD], ids=lambda manifest: json.dumps(manifest["spec"])[:60]
+)
 @requirement("crd.accepted")
 def test_a_good_value_is_admitted(server: Api, namespace: str, manifest: dict[str, Any]) -> None:
     answer = server.try_create(without_absent(manifest), namespace)
@@ -196,6 +202,29 @@ def test_python_refuses_servers_with_the_sentence_of_the_api_server(manifest: di
     with pytest.raises(ValidationError) as refusal:
         MCPBinding.model_validate(manifest)
     assert sentence in refusal.value.errors()[0]["msg"]
+
+
+@pytest.mark.parametrize(("manifest", "sentence"), BAD_VERIFICATIONS, ids=lambda case: str(case)[-60:])
+def test_python_refuses_verifications_with_the_sentence_of_the_api_server(
+    manifest: dict[str, Any], sentence: str
+) -> None:
+    # What the API server says to the very same values is in REFUSED.
+    with pytest.raises(ValidationError) as refusal:
+        MCPBinding.model_validate(manifest)
+    assert sentence in refusal.value.errors()[0]["msg"]
+
+
+def test_python_refuses_arguments_of_a_probe_that_are_too_long_which_the_api_server_cannot_see() -> None:
+    with pytest.raises(ValidationError) as refusal:
+        MCPBinding.model_validate(probe(arguments={"text": "x" * 8192}))
+    assert "the arguments of the probe have more than 8192 characters" in str(refusal.value)
+
+
+def test_what_stands_in_the_arguments_of_a_probe_is_kept(server: Api, namespace: str) -> None:
+    arguments = {"id": 1, "deep": {"list": [1, {"a": True}], "text": "x"}}
+    answer = server.try_create(edited(probe(arguments=arguments), metadata__name="kept"), namespace)
+    assert answer.ok
+    assert answer.json()["spec"]["verify"]["probes"][0]["arguments"] == arguments
 
 
 def test_apply_with_server_dry_run_says_every_problem_at_once(kubectl: Kubectl, namespace: str) -> None:

@@ -61,5 +61,6 @@ def test_the_api_server_accepts_the_documented_example_and_keeps_every_word_of_i
         answer = server.try_create(binding, namespace)
     assert answer.ok, answer.text
     kept = answer.json()["spec"]
+    assert kept["server"]["stdio"].pop("network") == "None", "what the file does not say is not let out"
     assert {name: kept[name] for name in binding["spec"]} == binding["spec"]
     assert answer.json()["metadata"]["annotations"] == binding["metadata"]["annotations"]

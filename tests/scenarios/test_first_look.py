@@ -66,6 +66,12 @@ REFUSED = {
     "an agent that cannot be read": Refused(
         a_world().with_unreadable("Agent", "triage"), "Governed", "SpecInvalid", "this Agent cannot be read"
     ),
+    "a model that the policy does not allow": Refused(
+        a_world().of(an_agent().calling("openai/gpt-4o")).with_policy(a_policy().allowing_models("openai/gpt-4o-mini")),
+        "Governed",
+        "ModelNotAllowed",
+        "AgentPolicy support does not allow openai/gpt-4o",
+    ),
     "no stage": Refused(
         a_world().of(an_agent().in_environment(None)), "Orchestrated", "EnvironmentInvalid", "both missing"
     ),
@@ -95,6 +101,12 @@ REFUSED = {
     ),
     "a binding that cannot be read": Refused(
         a_world().with_unreadable("MCPBinding", "other"), "ActionsBound", "BindingInvalid", "MCPBinding other cannot"
+    ),
+    "a binding that nobody has reviewed": Refused(
+        a_world().with_bindings(a_binding().waiting_for_review()),
+        "ActionsBound",
+        "BindingNotReviewed",
+        "kubectl annotate mcpbinding crm interlock.dev/needs-review-",
     ),
     "more than is given": Refused(
         a_world().of(an_agent().using({"source": "crm", "permissions": {"delete": ["contacts"]}})),

@@ -11,8 +11,9 @@ from typing import Any, Self
 from interlock.api.agent import Agent, Stage
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
-from interlock.api.meta import API_VERSION, KILL_SWITCH
+from interlock.api.meta import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, NEEDS_REVIEW
 from interlock.api.status import AgentStatus
+from interlock.api.verification import MCPBindingStatus
 from interlock.deployment.api_server import ApiServer, Endpoint
 from interlock.deployment.child import ChildKey
 from interlock.deployment.gate import GateReport
@@ -20,6 +21,7 @@ from interlock.deployment.placement import BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of
 from interlock.reconcile.world import Unreadable, World
+from tests.support.verified import verified_status
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 GUARD_IMAGE = "interlock/guard:test"
@@ -133,6 +135,17 @@ class AgentBuilder(_Builder):
         uses = [{"source": source} if isinstance(source, str) else source for source in sources]
         return self._with("spec", bindings=uses)
 
+    def taking_tasks(self, port: int = 8080, **more: Any) -> Self:
+        """Let it take tasks on a port."""
+        return self._with("spec", orchestration={"port": port, **more})
+
+    def calling(self, *models: str) -> Self:
+        """Let it call exactly these models, each with a key of its own."""
+        keys = ({"secretKeyRef": {"name": model.partition("/")[0], "key": "key"}} for model in models)
+        return self._with(
+            "spec", models=[{"name": name, "apiKeyFrom": key} for name, key in zip(models, keys, strict=True)]
+        )
+
     def with_files(self, files: dict[str, str]) -> Self:
         """Give it files, content by path."""
         written = [{"path": path, "content": content} for path, content in files.items()]
@@ -188,6 +201,10 @@ class PolicyBuilder(_Builder):
         """Say how far apart agent and guard stand, by environment; what is not named is at its default."""
         return self._with("spec", environments={name: {"isolation": word} for name, word in isolation.items()})
 
+    def allowing_models(self, *allow: str, urls: list[dict[str, Any]] | None = None) -> Self:
+        """Allow exactly these models; `urls` are providers of its own."""
+        return self._with("spec", models={"allow": list(allow), "urls": urls or []})
+
     def recording(self, arguments: str, *redact: str) -> Self:
         """Say what records hold of arguments."""
         return self._with("spec", records={"arguments": arguments, "redact": list(redact)})
@@ -197,12 +214,43 @@ class PolicyBuilder(_Builder):
         return self._with("spec", rollout=minimums)
 
 
+@dataclass(frozen=True)
 class BindingBuilder(_Builder):
-    """Builds an MCPBinding."""
+    """Builds an MCPBinding whose server was verified, unless a test says otherwise."""
+
+    is_proven: bool = True
+    under_globs: tuple[str, ...] = ()
 
     def build(self) -> MCPBinding:
         """Return the MCPBinding."""
-        return MCPBinding.model_validate(self.raw)
+        return MCPBinding.model_validate(self.to_kubernetes())
+
+    def to_kubernetes(self) -> dict[str, Any]:
+        """Return it as the API server would give it."""
+        raw = copy.deepcopy(self.raw)
+        return {**raw, "status": verified_status(raw, self.under_globs)} if self.is_proven else raw
+
+    def unproven(self) -> Self:
+        """Let nobody have looked at its server yet."""
+        return replace(self, is_proven=False)
+
+    def proven_with(self, *tools: str) -> Self:
+        """Let these tools have been seen under its globs."""
+        return replace(self, under_globs=tools)
+
+    def verified_by(self, **verify: Any) -> Self:
+        """Say how it is verified."""
+        return self._with("spec", verify=verify)
+
+    def accepting(self, digest: str) -> Self:
+        """Accept a drift."""
+        return self._with("metadata", annotations={ACCEPT_DRIFT: digest})
+
+    def with_status(self, status: MCPBindingStatus) -> Self:
+        """Give it a status."""
+        raw = copy.deepcopy(self.raw)
+        raw["status"] = status.to_kubernetes()
+        return replace(self, raw=raw, is_proven=False)
 
     def serving(self, source: str, *environments: str) -> Self:
         """Let it serve a source in these environments."""
@@ -236,6 +284,10 @@ class BindingBuilder(_Builder):
         """Change members of its server."""
         stdio = self.raw["spec"]["server"]["stdio"]
         return self._with("spec", server={"stdio": {**stdio, **members}})
+
+    def waiting_for_review(self, value: str = "guesses") -> Self:
+        """Let it hold guesses that nobody has looked at."""
+        return self._with("metadata", annotations={NEEDS_REVIEW: value})
 
     def over_http(self, url: str = "https://mail.example.com/mcp", **members: Any) -> Self:
         """Let its server be one that runs elsewhere."""

@@ -112,6 +112,13 @@ STAGING = Chapter(
             succeeds("agentpolicy.interlock.dev/support", "mcpbinding.interlock.dev/crm-production"),
         ),
         Step(
+            f"{KUBECTL} wait mcpbinding/crm-sandbox mcpbinding/crm-production --for=condition=Verified --timeout=120s",
+            "both servers were run apart from any agent: greeted, their tools compared with the map, and pinned",
+            succeeds("crm-sandbox condition met", "crm-production condition met"),
+            timeout=130,
+            look_at=(f"{KUBECTL} get mcpbindings,jobs,pods", f"{KUBECTL} get mcpbindings -o yaml", _OPERATOR_LOG),
+        ),
+        Step(
             f"kubectl apply -f {EXAMPLE}/4-agent.yaml",
             "the agent: staging for 20 s, then production in eu-west for 20 s, then everywhere",
             succeeds(f"agent.interlock.dev/{AGENT}"),

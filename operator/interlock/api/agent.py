@@ -7,6 +7,8 @@ from pydantic import ConfigDict, Field
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
+from interlock.api.models import ModelUse
+from interlock.api.orchestration import Orchestration
 from interlock.api.permissions import Permissions
 from interlock.api.resources import Resources
 from interlock.api.scope import Environment, ScopeDimension
@@ -15,6 +17,8 @@ from interlock.api.sentences import (
     ENVIRONMENT_MISSING,
     ENVIRONMENT_TWICE,
     FILES_TOO_LARGE,
+    MODEL_VARIABLE_TAKEN,
+    MODEL_VARIABLES,
     OWNER_EMAIL_INVALID,
     OWNER_EMAIL_MISSING,
     OWNER_MISSING,
@@ -38,6 +42,7 @@ __all__ = [
     "EnvVar",
     "Environment",
     "File",
+    "Orchestration",
     "Owner",
     "Permissions",
     "PolicyRef",
@@ -211,6 +216,7 @@ class Template(ApiModel):
     """CPU and memory."""
 
 
+_TAKEN = f"v.name in {list(MODEL_VARIABLES)}"
 _FILES_SIZE = "self.map(f, has(f.content) ? size(f.content) : 0).sum()"
 _FILE_AND_FOLDER = "self.exists(g, g.path.startsWith(f.path + '/'))"
 
@@ -230,6 +236,12 @@ class AgentSpec(ApiModel):
             Rule(rule="has(self.policyRef)", message=POLICY_REF_MISSING, field_path=".policyRef"),
             Rule(rule="has(self.environment) || has(self.rollout)", message=ENVIRONMENT_MISSING),
             Rule(rule="!(has(self.environment) && has(self.rollout))", message=ENVIRONMENT_TWICE),
+            Rule(
+                rule="!has(self.models) || self.models.size() == 0 || !has(self.template.env)"
+                f" || !self.template.env.exists(v, {_TAKEN})",
+                message=MODEL_VARIABLE_TAKEN,
+                field_path=".template.env",
+            ),
         ),
     )
 
@@ -248,8 +260,14 @@ class AgentSpec(ApiModel):
     rollout: Rollout | None = None
     """Stages on the way into production; exactly one of environment and rollout is set."""
 
+    orchestration: Orchestration | None = None
+    """How tasks reach the agent; absent: it takes none."""
+
     bindings: tuple[BindingUse, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("source",)))
     """The sources that the agent uses; each needs a row in the policy's matrix."""
+
+    models: tuple[ModelUse, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
+    """The language models that the agent calls, through its guard; the policy must allow each."""
 
     files: tuple[File, ...] = Field(
         default=(),

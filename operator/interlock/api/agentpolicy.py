@@ -9,6 +9,7 @@ from interlock.api.isolation import Environments
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.meta import API_VERSION
 from interlock.api.model import ApiModel, ObjectMeta
+from interlock.api.models import ModelPolicy
 from interlock.api.sentences import (
     AGENTS_OR_SELECTOR,
     LABEL_KEY,
@@ -122,6 +123,9 @@ class AgentPolicySpec(ApiModel):
 
     rollout: RolloutMinimums = RolloutMinimums()
     """No agent may go faster into production."""
+
+    models: ModelPolicy = ModelPolicy()
+    """Which language models agents may call, and where they are."""
 
     records: RecordPolicy = RecordPolicy()
     """What the records of calls hold of their arguments."""

@@ -91,7 +91,10 @@ MCP_BINDING = Kind(
     columns=(
         Column("Source", ".spec.source", "The name that matrix and agents speak of"),
         Column("Environments", ".spec.environments", "Where it may be used"),
+        Column("Verified", _condition("Verified", "status"), "Whether its server is as it has to be"),
+        Column("Drifted", _condition("Drifted", "status"), "Whether its server is other than it was verified"),
         _AGE,
+        Column("Reason", _condition("Verified", "reason"), "Why it is, or is not, verified", wide=True),
         Column("Image", ".spec.server.stdio.image", "Image of the MCP server, if it is run here", wide=True),
         Column("URL", ".spec.server.http.url", "URL of the MCP server, if it runs elsewhere", wide=True),
     ),

@@ -37,6 +37,7 @@ from interlock.api.text import (
     ToolName,
     VariableName,
 )
+from interlock.api.verification import MCPBindingStatus, VerificationStatus, Verify
 
 __all__ = [
     "ArgumentRule",
@@ -316,6 +317,9 @@ class MCPBindingSpec(ApiModel):
     limits: Limits = Limits()
     """How much may pass between agent and server."""
 
+    verify: Verify = Verify()
+    """When and how the server is verified, before agents are attached and afterwards."""
+
 
 class MCPBinding(ApiModel):
     """One MCP server and what may be called on it."""
@@ -324,3 +328,10 @@ class MCPBinding(ApiModel):
     kind: Literal["MCPBinding"] = "MCPBinding"
     metadata: ObjectMeta
     spec: MCPBindingSpec
+    status: MCPBindingStatus | None = None
+
+    @property
+    def verification(self) -> VerificationStatus:
+        """What is known of the server; nothing where nothing was reported yet."""
+        known = self.status.verification if self.status else None
+        return known or VerificationStatus()

@@ -22,6 +22,10 @@ KILL_SWITCH_OFF = "off"
 NEEDS_REVIEW = f"{GROUP}/needs-review"
 """Annotation of an MCPBinding: while it is there, with whatever value, no agent gets the binding."""
 
+ACCEPT_DRIFT = f"{GROUP}/accept-drift"
+"""Annotation of an MCPBinding: the observed digest that is accepted."""
+
+BINDING_LABEL = f"{GROUP}/binding"
 AGENT_LABEL = f"{GROUP}/agent"
 STAGE_LABEL = f"{GROUP}/stage"
 REVISION_LABEL = f"{GROUP}/revision"

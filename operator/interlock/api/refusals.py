@@ -23,6 +23,10 @@ from interlock.api.sentences import (
     LIMITED_SCOPE_REQUIRED,
     MINIMUM_LIMITED_SCOPE,
     MINIMUM_STAGING,
+    MODEL_NOT_ALLOWED,
+    MODEL_VARIABLE_TAKEN,
+    MODEL_VARIABLES,
+    MODEL_WITHOUT_PROVIDER,
     NAME,
     OWNER_EMAIL_INVALID,
     OWNER_EMAIL_MISSING,
@@ -40,6 +44,7 @@ from interlock.api.sentences import (
     worded,
 )
 
+DEFAULT_PROVIDERS = ("openai", "anthropic")
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
 _LONGEST_NAME = 52
 
@@ -187,3 +192,27 @@ def _narrows(earlier: Stage, later: Stage) -> bool:
         return False
     before = {limit.dimension: set(limit.values) for limit in earlier.scope or ()}
     return not all(limit.dimension in before and before[limit.dimension] <= set(limit.values) for limit in later.scope)
+
+
+def model_refusals(spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> list[str]:
+    """Return what is wrong with the agent's models under a policy.
+
+    Args:
+        spec: The agent's.
+        policy: The policy's name.
+        demands: Its spec.
+    """
+    known = {*DEFAULT_PROVIDERS, *(upstream.name for upstream in demands.models.urls)}
+    found = []
+    for use in spec.models:
+        if not any(is_model_in(use.name, glob) for glob in demands.models.allow):
+            found.append(worded(MODEL_NOT_ALLOWED, policy=policy, model=use.name))
+        elif use.name.partition("/")[0] not in known:
+            found.append(worded(MODEL_WITHOUT_PROVIDER, policy=policy, model=use.name))
+    is_taken = spec.models and any(variable.name in MODEL_VARIABLES for variable in spec.template.env)
+    return [*found, MODEL_VARIABLE_TAKEN] if is_taken else found
+
+
+def is_model_in(name: str, glob: str) -> bool:
+    """Tell whether a model falls under a glob: `*` at its end is whatever follows, all else is itself."""
+    return name.startswith(glob[:-1]) if glob.endswith("*") else name == glob

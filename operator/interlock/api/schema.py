@@ -28,6 +28,7 @@ _KEPT = (
     "maxProperties",
     "required",
     "x-kubernetes-int-or-string",
+    "x-kubernetes-preserve-unknown-fields",
     "x-kubernetes-list-type",
     "x-kubernetes-list-map-keys",
     "x-kubernetes-validations",
@@ -82,6 +83,8 @@ class _Rewriter:
         if "properties" in node:  # beside it additionalProperties is refused; unknown fields are pruned anyway
             members = node["properties"].items()
             return {"properties": {name: self.rewrite(member, f"{path}.{name}", parents) for name, member in members}}
+        if node.get("x-kubernetes-preserve-unknown-fields"):
+            return {}
         if isinstance(values := node.get("additionalProperties"), dict):
             return {"additionalProperties": self.rewrite(values, f"{path}.*", parents)}
         raise SchemaError(f"{path}: an object without properties: give it fields")

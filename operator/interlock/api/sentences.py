@@ -24,6 +24,13 @@ POINTER = r"^(/([^~/]|~0|~1)*)+$"
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
+MODEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._:/@+]*[A-Za-z0-9])?$"
+MODEL_GLOB = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/([-A-Za-z0-9._:/@+]+\*?|\*)$"
+OWN_PATHS = ("mcp", "ready")
+"""First parts of paths at the guard that are no provider's."""
+MODEL_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
+"""Variables by which an agent finds the guard's way to its models."""
+
 OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
 OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"
 OWNER_EMAIL_MISSING = "spec.owner.email is missing: write the e-mail address of the person who answers for this agent"
@@ -52,6 +59,23 @@ SCOPE_NARROWER = (
     "a rollout only widens, keep all values of the earlier stage or swap the stages"
 )
 
+MODEL_INVALID = "{text} is not a model: write provider/model, such as openai/gpt-4o-mini"
+MODEL_GLOB_INVALID = (
+    "{text} is not a model or the beginning of models: write openai/gpt-4o-mini, or openai/gpt-4o* with * as its end"
+)
+PROVIDER_RESERVED = "{text} is a path of the guard's own: give the provider another name"
+MODEL_URL_INVALID = "{text} is not the base URL of a provider: write https://host/v1, without user, query and fragment"
+MODEL_NOT_ALLOWED = (
+    "spec.models: AgentPolicy {policy} does not allow {model}: add it to spec.models.allow there, or remove the model"
+)
+MODEL_WITHOUT_PROVIDER = (
+    "spec.models: {model} is of a provider that AgentPolicy {policy} does not know: add it to spec.models.urls there, "
+    "or write openai/ or anthropic/ before the model"
+)
+MODEL_VARIABLE_TAKEN = (
+    "spec.template.env: OPENAI_BASE_URL, OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY are set by Interlock "
+    "for an agent with spec.models: remove yours, or the models"
+)
 REDACT_WITHOUT_ARGUMENTS = (
     "spec.records.redact names what to leave out of the arguments, but arguments are recorded by their digest alone: "
     "write arguments: Redacted, or leave redact out"
@@ -77,6 +101,7 @@ ROW_MISSING = (
     "add the row, or remove the binding"
 )
 
+PORT_RESERVED = "ports 7410 to 7419 are Interlock's own: let the agent listen on another one, such as 8080"
 NAME_INVALID = "{text} is not a name: write lower case letters, digits and dashes, such as crm or one-region"
 AGENT_NAME_INVALID = (
     "metadata.name {name} does not fit: an agent has at most 52 lower case letters, digits and dashes, "
@@ -143,6 +168,12 @@ PATTERN_INVALID = (
     "it speaks of the whole argument, so it has no anchors, and no groups"
 )
 PREFIX_CLIMBS = "{text} climbs, and no argument that climbs is let pass: write the folder that it leads to"
+INTERVAL_INVALID = "{text} is not an interval of verification: write a duration from 1m to 168h, such as 1h"
+LATENCY_INVALID = "{text} is not a latency of a probe: write a duration from 1ms to 60s, such as 2s"
+PROBE_TOOL_INVALID = (
+    "{text} is not the name of one tool: write it as the server lists it, printable, without spaces, * and ?"
+)
+PROBE_ARGUMENTS = "the arguments of the probe have more than 8192 characters: probe with less"
 AGENTS_OR_SELECTOR = (
     "the row of dataAccess for source {source} needs exactly one of agents and agentSelector: "
     "write names of agents, or labels that they carry"

@@ -58,6 +58,8 @@ class Reason(StrEnum):
     """The AgentPolicy named cannot be read."""
     DATA_ACCESS_MISSING = "DataAccessMissing"
     """The policy's matrix has no row for the agent and one of its sources."""
+    MODEL_NOT_ALLOWED = "ModelNotAllowed"
+    """The policy does not allow one of the agent's models, or does not know its provider."""
     ENVIRONMENT_INVALID = "EnvironmentInvalid"
     """Neither or both of spec.environment and spec.rollout are set."""
 
@@ -78,6 +80,8 @@ class Reason(StrEnum):
     """More than one MCPBinding serves a source in the environment of a stage."""
     BINDING_NOT_REVIEWED = "BindingNotReviewed"
     """An MCPBinding that serves the agent holds guesses that nobody has looked at."""
+    BINDING_NOT_VERIFIED = "BindingNotVerified"
+    """The server of an MCPBinding was not verified yet, or failed when an agent was to be attached."""
     BINDING_INVALID = "BindingInvalid"
     """An MCPBinding that serves the agent cannot be read."""
     NARROWING_INVALID = "NarrowingInvalid"

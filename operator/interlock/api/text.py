@@ -15,14 +15,21 @@ from interlock.api.sentences import (
     HEADER_OWN,
     HEADER_VALUE_INVALID,
     IMAGE_INVALID,
+    MODEL,
+    MODEL_GLOB,
+    MODEL_GLOB_INVALID,
+    MODEL_INVALID,
+    MODEL_URL_INVALID,
     NAME,
     NAME_INVALID,
+    OWN_PATHS,
     PATH_INVALID,
     PATTERN_INVALID,
     POINTER,
     POINTER_INVALID,
     PREFIX_CLIMBS,
     PROMPT_NAME_INVALID,
+    PROVIDER_RESERVED,
     RELATIVE_PATH,
     RESOURCE,
     RESOURCE_INVALID,
@@ -176,6 +183,49 @@ ServerUrl = Annotated[
     _holds(lambda text: http_target.matches(http_target.URL, text), URL_INVALID),
 ]
 """The URL of an MCP server."""
+
+ModelUrl = Annotated[
+    str,
+    Field(
+        max_length=1024,
+        json_schema_extra=kube(
+            text_rule(f"self.matches({cel_pattern(http_target.URL)}) && !self.contains('?')", MODEL_URL_INVALID)
+        ),
+    ),
+    _holds(lambda text: http_target.matches(http_target.URL, text) and "?" not in text, MODEL_URL_INVALID),
+]
+"""The base URL of a provider of models."""
+
+Provider = Annotated[
+    str,
+    Field(
+        max_length=63,
+        json_schema_extra=kube(
+            text_rule(_MATCHES_NAME, NAME_INVALID),
+            text_rule(f"!(self in {list(OWN_PATHS)})", PROVIDER_RESERVED),
+        ),
+    ),
+    _holds(lambda text: bool(re.fullmatch(NAME[1:-1], text)), NAME_INVALID),
+    _holds(lambda text: text not in OWN_PATHS, PROVIDER_RESERVED),
+]
+"""The name of a provider of models."""
+
+ModelName = Annotated[
+    str,
+    Field(max_length=192, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(MODEL)})", MODEL_INVALID))),
+    _holds(lambda text: bool(re.fullmatch(MODEL[1:-1], text)), MODEL_INVALID),
+]
+"""A model, as provider/model."""
+
+ModelGlob = Annotated[
+    str,
+    Field(
+        max_length=192,
+        json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(MODEL_GLOB)})", MODEL_GLOB_INVALID)),
+    ),
+    _holds(lambda text: bool(re.fullmatch(MODEL_GLOB[1:-1], text)), MODEL_GLOB_INVALID),
+]
+"""Models, as provider/model, where * at the end is whatever follows."""
 
 HeaderName = Annotated[
     str,

@@ -11,10 +11,10 @@ from interlock.deployment.child import ChildKey
 from interlock.deployment.ownership import has_foreign_fields
 from interlock.deployment.plan import LiveChild
 
-SELECTOR = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY},{AGENT_LABEL}"
+SELECTOR = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY}"
 
 AgentKey = tuple[str, str]
-"""Namespace and name of an Agent."""
+"""Namespace and name of the Agent, or MCPBinding, that a child belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,14 +26,23 @@ class _Stored:
 
 
 class ChildStore:
-    """The children of all agents, by agent."""
+    """The children of all agents, by agent; or those of all bindings, by binding.
 
-    def __init__(self) -> None:
+    Args:
+        label: The label that a child's owner is known by.
+    """
+
+    def __init__(self, label: str = AGENT_LABEL) -> None:
+        self._label = label
         self._by_agent: dict[AgentKey, dict[ChildKey, _Stored]] = {}
+
+    def holds(self, manifest: Json) -> bool:
+        """Tell whether an object is one of these children."""
+        return self._label in manifest["metadata"].get("labels", {})
 
     def put(self, kind: str, manifest: Json) -> AgentKey | None:
         """Keep the object unless a newer one is known; return its agent if that changed what is known."""
-        agent = agent_of(manifest)
+        agent = self._owner_of(manifest)
         children = self._by_agent.setdefault(agent, {})
         key = ChildKey(kind, manifest["metadata"]["name"])
         version = int(manifest["metadata"]["resourceVersion"])
@@ -45,7 +54,7 @@ class ChildStore:
 
     def drop(self, kind: str, manifest: Json) -> AgentKey | None:
         """Forget an object that was deleted; return its agent if it was known as it was deleted."""
-        agent = agent_of(manifest)
+        agent = self._owner_of(manifest)
         key = ChildKey(kind, manifest["metadata"]["name"])
         known = self._by_agent.get(agent, {}).get(key)
         if known is None or known.version > int(manifest["metadata"]["resourceVersion"]):
@@ -63,7 +72,7 @@ class ChildStore:
     def replace(self, kind: str, manifests: tuple[Json, ...]) -> set[AgentKey]:
         """Take over a whole list of one kind; return the agents of whatever came, changed or went."""
         changed = {agent for manifest in manifests if (agent := self.put(kind, manifest)) is not None}
-        listed = {(agent_of(manifest), manifest["metadata"]["name"]) for manifest in manifests}
+        listed = {(self._owner_of(manifest), manifest["metadata"]["name"]) for manifest in manifests}
         gone = [
             (agent, key)
             for agent, children in self._by_agent.items()
@@ -74,6 +83,9 @@ class ChildStore:
             self.discard(agent, key)
             changed.add(agent)
         return changed
+
+    def _owner_of(self, manifest: Json) -> AgentKey:
+        return agent_of(manifest) if self._label == AGENT_LABEL else binding_of(manifest)
 
     def selector_of(self, agent: AgentKey, key: ChildKey) -> str:
         """Return the label selector of a workload's pods; empty where the workload is not known."""
@@ -95,6 +107,13 @@ def agent_of(manifest: Json) -> AgentKey:
     return manifest["metadata"]["namespace"], manifest["metadata"]["labels"][AGENT_LABEL]
 
 
+def binding_of(manifest: Json) -> AgentKey:
+    """Return the binding that a child belongs to, by its owner: a label has no room for every name."""
+    owners = manifest["metadata"].get("ownerReferences", [])
+    name = next((owner["name"] for owner in owners if owner["kind"] == "MCPBinding"), "")
+    return manifest["metadata"]["namespace"], name
+
+
 def _loaded(stored: _Stored) -> Json:
     loaded: Json = json.loads(zlib.decompress(stored.data))
     return loaded
@@ -108,7 +127,7 @@ def _stored(kind: str, manifest: Json, version: int) -> _Stored:
     text = json.dumps({"kind": kind, "metadata": metadata} | kept, separators=(",", ":"))
     return _Stored(
         version=version,
-        owner=next((owner["uid"] for owner in owners if owner["kind"] == "Agent"), ""),
+        owner=next((owner["uid"] for owner in owners if owner["kind"] in ("Agent", "MCPBinding")), ""),
         data=zlib.compress(text.encode(), level=1),
         is_touched=has_foreign_fields(managed),
     )

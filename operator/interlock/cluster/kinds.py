@@ -43,10 +43,12 @@ REPLICA_SET = Kind("ReplicaSet", "/apis/apps/v1", "replicasets")
 DEPLOYMENT = Kind("Deployment", "/apis/apps/v1", "deployments")
 SERVICE = Kind("Service", "/api/v1", "services")
 ENDPOINT_SLICE = Kind("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices")
+JOB = Kind("Job", "/apis/batch/v1", "jobs")
 EVENT = Kind("Event", "/apis/events.k8s.io/v1", "events")
 
 CHILDREN = (
     DEPLOYMENT,
+    JOB,
     Kind("ConfigMap", "/api/v1", "configmaps"),
     Kind("Lease", "/apis/coordination.k8s.io/v1", "leases"),
     SERVICE,

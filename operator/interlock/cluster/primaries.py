@@ -9,6 +9,7 @@ from interlock.api.access import AgentPolicyStatus
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
+from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.client import Json
 from interlock.reconcile.world import Unreadable
 
@@ -81,10 +82,11 @@ class Primaries:
         known = self._bindings.get(key)
         if known is not None and known[0] >= version:
             return set()
-        self._bindings[key] = version, _parse_binding(raw)
-        return self._agents_using(key[0], known[1] if known else None) | self._agents_using(
-            key[0], self._bindings[key][1]
-        )
+        parsed = _parse_binding(raw)
+        self._bindings[key] = version, parsed
+        if known is not None and _gives(known[1]) == _gives(parsed):
+            return set()  # the run of a verification, of our own writing, or its labels
+        return self._agents_using(key[0], known[1] if known else None) | self._agents_using(key[0], parsed)
 
     def drop_agent(self, key: Key, version: int | None = None) -> bool:
         """Forget an Agent that went at this version; tell whether it is gone. One made anew since is kept."""
@@ -133,6 +135,15 @@ class Primaries:
         """Return what a policy's access table knows of an Agent."""
         entry = self._agents.get(agent)
         return entry.standing if entry else None
+
+    def binding(self, key: Key) -> MCPBinding | Unreadable | None:
+        """Return an MCPBinding, None where it is not known."""
+        known = self._bindings.get(key)
+        return known[1] if known else None
+
+    def binding_keys(self) -> set[Key]:
+        """Return all bindings known."""
+        return set(self._bindings)
 
     def bindings(self, namespace: str) -> tuple[MCPBinding | Unreadable, ...]:
         """Return the MCPBindings of a namespace, by name."""
@@ -209,11 +220,31 @@ def _demands(policy: AgentPolicy | Unreadable) -> object:
     return policy.spec if isinstance(policy, AgentPolicy) else policy
 
 
+def _gives(binding: MCPBinding | Unreadable) -> object:
+    """Return what of a binding is news to agents: its spec, whether it is verified, and what is pinned."""
+    if isinstance(binding, Unreadable):
+        return binding
+    verified = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
+    known = binding.verification
+    pins = tuple((tool.name, tool.pinned_digest) for tool in known.tools)
+    said = (verified.status, verified.message) if verified else None
+    return binding.spec, said, known.verified_at is None, pins
+
+
 def _parse_binding(raw: Json) -> MCPBinding | Unreadable:
     try:
-        return MCPBinding.model_validate(_without_status(raw))
+        binding = MCPBinding.model_validate(_without_status(raw))
     except ValidationError as error:
         return Unreadable("MCPBinding", raw["metadata"]["name"], describe(error))
+    return binding.model_copy(update={"status": _parse_binding_status(raw)})
+
+
+def _parse_binding_status(raw: Json) -> MCPBindingStatus | None:
+    """Return the status; one that cannot be read is none, so nothing was verified, and it is made anew."""
+    try:
+        return MCPBindingStatus.model_validate(raw["status"]) if raw.get("status") else None
+    except ValidationError:
+        return None
 
 
 def parse_agent(raw: Json) -> Agent | Unreadable:

@@ -8,11 +8,13 @@ from typing import Any
 from interlock.api.access import AgentPolicyStatus
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.mcpbinding import MCPBinding
 from interlock.api.meta import API_VERSION, FIELD_MANAGER
 from interlock.api.model import ObjectMeta
 from interlock.api.status import AgentStatus
+from interlock.api.verification import MCPBindingStatus
 from interlock.cluster.client import NOT_FOUND, ApiError, Client, Json
-from interlock.cluster.kinds import AGENT, AGENT_POLICY, EVENT, Kind
+from interlock.cluster.kinds import AGENT, AGENT_POLICY, EVENT, MCP_BINDING, Kind
 from interlock.reconcile.outcome import EventNote
 
 _log = logging.getLogger(__name__)
@@ -21,7 +23,7 @@ _NOTE_LENGTH = 1024  # of an Event's note, by the API server's own rule
 
 
 class Reporter:
-    """Writes to Agents' status and posts Events."""
+    """Writes the status of what users apply, and posts Events."""
 
     def __init__(self, client: Client, instance: str) -> None:
         self._client = client
@@ -54,6 +56,18 @@ class Reporter:
             return None
         return await self._write(AGENT_POLICY, policy.metadata, status.to_kubernetes())
 
+    async def report_binding(self, binding: MCPBinding, status: MCPBindingStatus) -> Json | None:
+        """Write an MCPBinding's status where it differs from what it says; return the new object.
+
+        None: nothing had to be written, or the binding is gone.
+
+        Raises:
+            ApiError: The API server refused it.
+        """
+        if binding.status == status:
+            return None
+        return await self._write(MCP_BINDING, binding.metadata, _binding_patch(status))
+
     async def _write(self, kind: Kind, metadata: ObjectMeta, status: dict[str, Any]) -> Json | None:
         try:
             return await self._client.patch(
@@ -64,9 +78,9 @@ class Reporter:
                 return None
             raise
 
-    async def post(self, agent: Agent, note: EventNote, now: datetime) -> None:
+    async def post(self, about: Agent | MCPBinding, note: EventNote, now: datetime) -> None:
         """Post an Event; one that is lost is lost, conditions are the truth."""
-        metadata = agent.metadata
+        metadata = about.metadata
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -80,7 +94,7 @@ class Reporter:
             "note": note.message[:_NOTE_LENGTH],
             "regarding": {
                 "apiVersion": API_VERSION,
-                "kind": "Agent",
+                "kind": about.kind,
                 "namespace": metadata.namespace,
                 "name": metadata.name,
                 "uid": metadata.uid,
@@ -89,7 +103,20 @@ class Reporter:
         try:
             await self._client.create(EVENT.within(metadata.namespace), event)
         except (ApiError, OSError, TimeoutError) as error:
-            _log.warning("event not posted", extra={"agent": metadata.name, "reason": note.reason, "error": str(error)})
+            _log.warning(
+                "event not posted", extra={"object": metadata.name, "reason": note.reason, "error": str(error)}
+            )
+
+
+def _binding_patch(status: MCPBindingStatus) -> dict[str, Any]:
+    """Return the merge patch: what is absent is taken away, lists are written whole."""
+    body = status.to_kubernetes()
+    known = body.get("verification")
+    if known is not None:
+        known |= {name: known.get(name) for name in ("verifiedAt", "nextAt")}
+        run = known.get("run")
+        known["run"] = {"endedAt": None} | run if run else None
+    return body
 
 
 def _patch(status: AgentStatus) -> dict[str, Any]:

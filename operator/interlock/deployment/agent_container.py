@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 from interlock.deployment.agent_config import CONFIG_PATH, FILES_PATH, MCP_CONFIG
+from interlock.deployment.guard_service import guard_url
+from interlock.deployment.models import model_variables
 from interlock.deployment.placement import Placement
 from interlock.deployment.resources import build_resources
 from interlock.deployment.security import AGENT_UID, container_security
@@ -21,7 +23,12 @@ def build_agent(placement: Placement) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         **({"command": list(template.command)} if template.command else {}),
         **({"args": list(template.args)} if template.args else {}),
-        "env": [{"name": variable.name, "value": variable.value} for variable in template.env] + _own(placement),
+        "env": [
+            *({"name": variable.name, "value": variable.value} for variable in template.env),
+            *_own(placement),
+            *model_variables(placement, guard_url(placement)),
+        ],
+        **_readiness(placement),
         **build_resources(template.resources),
         "securityContext": container_security(AGENT_UID, AGENT_UID),
         "volumeMounts": [
@@ -29,6 +36,14 @@ def build_agent(placement: Placement) -> dict[str, Any]:
             {"name": TMP_VOLUME, "mountPath": "/tmp"},  # noqa: S108 - a path in the container
         ],
     }
+
+
+def _readiness(placement: Placement) -> dict[str, Any]:
+    """Return the probe of an agent that takes tasks: no task is sent to a pod before it listens."""
+    taken = placement.agent.spec.orchestration
+    if taken is None:
+        return {}
+    return {"readinessProbe": {"tcpSocket": {"port": taken.port}, "periodSeconds": 2, "failureThreshold": 3}}
 
 
 def _own(placement: Placement) -> list[dict[str, str]]:

@@ -1,10 +1,12 @@
 """Compile policy, bindings and the agent's own narrowing into the bundle that the guard obeys."""
 
 from interlock.api import mcpbinding
+from interlock.api.mcpbinding import MCPBinding
 from interlock.api.permissions import Permissions
 from interlock.deployment.child import Manifest, build_child
 from interlock.deployment.http_servers import build_target
 from interlock.deployment.labels import placement_labels
+from interlock.deployment.models import compile_models
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.governance.access import matrix_cell
@@ -17,12 +19,14 @@ from interlock_guard.bundle import (
     Grant,
     Layer,
     Limits,
+    Pin,
     Prompt,
     RecordPolicy,
     Resource,
     ResourceScope,
     ScopeLimit,
     Source,
+    TaskIntake,
     Tool,
     ToolScope,
     dump_bundle,
@@ -40,7 +44,9 @@ def compile_bundle(placement: Placement) -> Bundle:
         environment=placement.stage.environment,
         scope=tuple(ScopeLimit(limit.dimension, limit.values) for limit in placement.scope),
         sources=tuple(_source(placement, bound) for bound in placement.sources),
+        models=compile_models(placement),
         records=RecordPolicy(placement.policy.spec.records.arguments, placement.policy.spec.records.redact),
+        tasks=_tasks(placement),
     )
 
 
@@ -56,14 +62,29 @@ def build_bundle(placement: Placement) -> Manifest:
     )
 
 
+def _tasks(placement: Placement) -> TaskIntake | None:
+    taken = placement.agent.spec.orchestration
+    return None if taken is None else TaskIntake(taken.port, taken.max_concurrent_tasks)
+
+
 def _source(placement: Placement, bound: BoundSource) -> Source:
+    return compile_source(bound, _grants(placement, bound), pins_of(bound.binding))
+
+
+def pins_of(binding: MCPBinding) -> tuple[Pin, ...]:
+    """Return the tools of a binding that were verified, or accepted since: guards let no others pass."""
+    return tuple(Pin(tool.name, tool.pinned_digest) for tool in binding.verification.tools if tool.pinned_digest)
+
+
+def compile_source(bound: BoundSource, grants: tuple[Grant, ...], pins: tuple[Pin, ...]) -> Source:
+    """Return a source as a guard's bundle describes it."""
     spec = bound.binding.spec
     return Source(
         name=bound.source,
         binding=bound.binding.metadata.name,
         transport="stdio" if spec.server.http is None else "http",
         tools=tuple(Tool(tool.name, tool.operation, *_meaning(tool)) for tool in spec.tools),
-        grants=_grants(placement, bound),
+        grants=grants,
         resources=tuple(_resource(resource) for resource in spec.resources),
         prompts=tuple(Prompt(prompt.name, prompt.operation, *_meaning(prompt)) for prompt in spec.prompts),
         server_requests=spec.server_requests,
@@ -73,6 +94,7 @@ def _source(placement: Placement, bound: BoundSource) -> Source:
             in_flight=spec.limits.in_flight,
         ),
         http=None if spec.server.http is None else build_target(spec.server.http),
+        pins=pins,
     )
 
 
@@ -108,15 +130,16 @@ def _resource(entry: mcpbinding.ServerResource) -> Resource:
 def _grants(placement: Placement, bound: BoundSource) -> tuple[Grant, ...]:
     """Return who must agree to a call: binding, matrix and, where it narrows, the agent itself."""
     agent = placement.agent
-    grants = [_grant("Binding", f"mcpbinding/{bound.binding.metadata.name}", bound.binding.spec.permissions)]
+    grants = [build_grant("Binding", f"mcpbinding/{bound.binding.metadata.name}", bound.binding.spec.permissions)]
     cell = matrix_cell(placement.policy, agent.metadata, bound.source)
     # Without a row nothing is given: governance has refused such an agent, and the guard would as well.
     rule = cell.rule if cell else f"agentpolicy/{placement.policy.metadata.name}/dataAccess"
-    grants.append(_grant("Matrix", rule, cell.permissions if cell else Permissions()))
+    grants.append(build_grant("Matrix", rule, cell.permissions if cell else Permissions()))
     narrowed = (use.permissions for use in agent.spec.bindings if use.source == bound.source)
     rule = f"agent/{agent.metadata.name}/bindings[{bound.source}]"
-    return (*grants, *(_grant("Agent", rule, permissions) for permissions in narrowed if permissions is not None))
+    return (*grants, *(build_grant("Agent", rule, permissions) for permissions in narrowed if permissions is not None))
 
 
-def _grant(layer: Layer, rule: str, permissions: Permissions) -> Grant:
+def build_grant(layer: Layer, rule: str, permissions: Permissions) -> Grant:
+    """Return what one layer permits."""
     return Grant(layer=layer, rule=rule, read=permissions.read, write=permissions.write, delete=permissions.delete)

@@ -10,7 +10,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from interlock.api.http_server import HttpServer
+from interlock.api.mcpbinding import Server
+from interlock.api.models import ModelUpstream
 from interlock.deployment.api_server import ApiServer
+from interlock.deployment.models import upstreams_of
 from interlock.deployment.placement import Placement
 
 Rule = dict[str, Any]
@@ -41,27 +44,19 @@ def everywhere_but_metadata() -> list[Peer]:
 
 def guard_egress(placement: Placement) -> list[Rule]:
     """Return what the pod of a guard may reach, its stdio servers included: they share its network."""
-    rules = [*api_server_egress(placement.api_server)]
-    needs_names = bool(placement.records_url)
-    if placement.records_url:
-        rules.append(_records_egress(placement.records_url))
+    rules = [_records_egress(placement.records_url)] if placement.records_url else []
     for bound in placement.sources:
-        server = bound.binding.spec.server
-        if server.http is not None:
-            rules += _http_egress(server.http)
-            needs_names = True
-        elif server.stdio is not None:
-            rules += network_egress(server.stdio.network)
-            needs_names = needs_names or server.stdio.network != "None"
-    if needs_names:
-        rules.append(_dns_egress())
-    return [rule for index, rule in enumerate(rules) if rule not in rules[:index]]
+        rules += _server_egress(bound.binding.spec.server)
+    for upstream in upstreams_of(placement):
+        rules += _http_egress(upstream)
+    if placement.agent.spec.orchestration is not None:
+        rules.append(_dns_egress())  # its agent's pods are found by name
+    return _with_api_server(placement.api_server, rules)
 
 
-def stdio_egress(network: Network) -> list[Rule]:
-    """Return what a pod may reach in which a stdio server runs by itself: its network, and names where it has any."""
-    rules = network_egress(network)
-    return [*rules, _dns_egress()] if rules else []
+def verification_egress(server: Server, api_server: ApiServer) -> list[Rule]:
+    """Return what the pod may reach that verifies a server: what a guard may for that server, and no more."""
+    return _with_api_server(api_server, _server_egress(server))
 
 
 def network_egress(network: Network) -> list[Rule]:
@@ -87,10 +82,23 @@ def api_server_egress(server: ApiServer) -> list[Rule]:
     ]
 
 
-def _http_egress(http: HttpServer) -> list[Rule]:
-    """Return where a server over HTTP is; behind a Service a pod may listen at any port, outside of clusters it is one.
+def _with_api_server(api_server: ApiServer, rules: list[Rule]) -> list[Rule]:
+    """Return the rules, each once, with the way to the API server and, where anything else is reached, to its name."""
+    found = [*api_server_egress(api_server), *rules, *([_dns_egress()] if rules else [])]
+    return [rule for index, rule in enumerate(found) if rule not in found[:index]]
 
-    Which of those addresses are dialled is the guard's to decide, one by one.
+
+def _server_egress(server: Server) -> list[Rule]:
+    if server.http is not None:
+        return _http_egress(server.http)
+    return network_egress(server.stdio.network) if server.stdio is not None else []
+
+
+def _http_egress(http: HttpServer | ModelUpstream) -> list[Rule]:
+    """Return where a server over HTTP or a provider of models is.
+
+    Behind a Service a pod may listen at any port, outside of clusters it is one. Which of those addresses are dialled
+    is the guard's to decide, one by one.
     """
     if http.network == "Private":
         return network_egress("Private")

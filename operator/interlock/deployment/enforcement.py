@@ -1,10 +1,13 @@
 """Which of a placement's guards have proven the bundle that holds now."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
-from interlock.deployment.child import Manifest
-from interlock_guard.attestation import read_attestations
+from interlock.api.mcpbinding import MCPBinding
+from interlock.deployment.child import ChildKey, Manifest
+from interlock.deployment.plan import LiveChild
+from interlock_guard.attestation import read_attestations, read_drifts
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,17 @@ class Enforcement:
     bundle: str
     guards: int = 0
     flaw: str = ""
+
+
+def drifts_of(children: Mapping[ChildKey, LiveChild], bindings: Iterable[MCPBinding]) -> dict[str, datetime]:
+    """Return when an agent's guards have found tools of these bindings changed; no others are theirs to speak of."""
+    names = {binding.metadata.name for binding in bindings}
+    found: dict[str, datetime] = {}
+    for key, child in children.items():
+        if key.kind == "Lease":
+            said = read_drifts(child.manifest["metadata"].get("annotations") or {})
+            found |= {name: max(at, found.get(name, at)) for name, at in said.items() if name in names}
+    return found
 
 
 def enforcement_of(lease: Manifest | None, bundle: str) -> Enforcement:

@@ -14,6 +14,15 @@ def guard_url(placement: Placement) -> str:
     return f"http://{GUARD_HOST if placement.is_separate else '127.0.0.1'}:{MCP_PORT}"
 
 
+def build_services_between(placement: Placement) -> tuple[Manifest, ...]:
+    """Return the Services by which the two pods find each other; none where they are one."""
+    if not placement.is_separate:
+        return ()
+    taken = placement.agent.spec.orchestration
+    tasks = () if taken is None else (build_agent_service(placement, taken.port),)
+    return (build_guard_service(placement), *tasks)
+
+
 def build_guard_service(placement: Placement) -> Manifest:
     """Return the Service before the guard's pods.
 

@@ -3,12 +3,13 @@
 from typing import Any
 
 from interlock.deployment.http_servers import build_secrets_mount
-from interlock.deployment.names import name_of
+from interlock.deployment.names import agent_service, name_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.security import GUARD_GID, GUARD_UID, container_security
 
 MCP_PORT = 7410  # for the agent alone: on loopback in a shared pod, else at the pod's own address
 OBSERVE_PORT = 7411
+TASK_PORT = 7412
 GUARD_HOST = "guard"
 """A guard's name in the pod of its agent: it stands in the pod's own /etc/hosts, so no DNS is needed."""
 PIPES_VOLUME = "pipes"
@@ -22,6 +23,7 @@ SPOOL_SIZE = "128Mi"  # the guard keeps to 64 MiB by itself; beyond the volume's
 RECORDS_TOKEN_VOLUME = "records-token"  # noqa: S105 - a volume's name
 RECORDS_TOKEN_PATH = "/var/run/secrets/interlock-records"  # noqa: S105 - a path
 RECORDS_AUDIENCE = "interlock-records"
+_TOKEN = {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}}
 
 
 def build_guard(placement: Placement) -> dict[str, Any]:
@@ -39,7 +41,10 @@ def build_guard(placement: Placement) -> dict[str, Any]:
             *([{"name": "INTERLOCK_RECORDS_URL", "value": placement.records_url}] if placement.records_url else []),
             *_listening(placement),
         ],
-        "ports": [{"name": "observe", "containerPort": OBSERVE_PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": "observe", "containerPort": OBSERVE_PORT, "protocol": "TCP"},
+            {"name": "tasks", "containerPort": TASK_PORT, "protocol": "TCP"},
+        ],
         "startupProbe": _probe("/startupz", period=1, failures=60),
         "livenessProbe": _probe("/healthz", period=10, failures=3),
         "readinessProbe": _probe("/readyz", period=2, failures=2),
@@ -59,12 +64,16 @@ def build_guard(placement: Placement) -> dict[str, Any]:
 
 
 def _listening(placement: Placement) -> list[dict[str, Any]]:
-    """Return where a guard in a pod of its own listens, and by what name it is called; else it keeps to loopback."""
+    """Return where a guard in a pod of its own listens, what it is called, where its agent is; else all is loopback."""
     if not placement.is_separate:
         return []
     return [
         {"name": "INTERLOCK_LISTEN", "valueFrom": {"fieldRef": _field("status.podIP")}},
         {"name": "INTERLOCK_HOST", "value": GUARD_HOST},
+        {
+            "name": "INTERLOCK_AGENT_HOST",
+            "value": f"{agent_service(placement)}.{placement.agent.metadata.namespace}.svc",
+        },
     ]
 
 
@@ -79,16 +88,29 @@ def build_guard_volumes(placement: Placement) -> list[dict[str, Any]]:
     That is its spool of records and its tokens. The one for the API server keeps the default audience: one for another
     audience is answered with 401. The one for the collector is good nowhere else.
     """
-    token = {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}}
-    records_token = {"serviceAccountToken": {**token["serviceAccountToken"], "audience": RECORDS_AUDIENCE}}
+    records_token = {**_TOKEN["serviceAccountToken"], "audience": RECORDS_AUDIENCE}
+    return [
+        build_pipes_volume(),
+        build_token_volume(),
+        {"name": SPOOL_VOLUME, "emptyDir": {"sizeLimit": SPOOL_SIZE}},
+        *(
+            [{"name": RECORDS_TOKEN_VOLUME, "projected": {"sources": [{"serviceAccountToken": records_token}]}}]
+            if placement.records_url
+            else []
+        ),
+    ]
+
+
+def build_pipes_volume() -> dict[str, Any]:
+    """Return the volume with the pipes of stdio servers."""
+    return {"name": PIPES_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+
+
+def build_token_volume() -> dict[str, Any]:
+    """Return the volume with a token for the API server and the authority that it is known by."""
     authority = {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
     namespace = {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": _field("metadata.namespace")}]}}
-    return [
-        {"name": PIPES_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-        {"name": TOKEN_VOLUME, "projected": {"sources": [token, authority, namespace]}},
-        {"name": SPOOL_VOLUME, "emptyDir": {"sizeLimit": SPOOL_SIZE}},
-        *([{"name": RECORDS_TOKEN_VOLUME, "projected": {"sources": [records_token]}}] if placement.records_url else []),
-    ]
+    return {"name": TOKEN_VOLUME, "projected": {"sources": [_TOKEN, authority, namespace]}}
 
 
 def _field(path: str) -> dict[str, str]:

@@ -13,10 +13,22 @@ from interlock.deployment.security import FIRST_SERVER_UID, GUARD_GID, container
 def build_servers(placement: Placement) -> list[dict[str, Any]]:
     """Return the sidecars of the placement's sources, in the order of the spec."""
     return [
-        _server(bound.source, bound.binding.spec.server.stdio, FIRST_SERVER_UID + index)
+        {
+            **build_server(bound.source, bound.binding.spec.server.stdio, FIRST_SERVER_UID + index),
+            **_probes(bound.source),
+        }
         for index, bound in enumerate(placement.sources)
         if bound.binding.spec.server.stdio is not None
     ]
+
+
+def _probes(source: str) -> dict[str, Any]:
+    return {
+        # The agent's container starts after this: only once the guard has shaken hands with the server.
+        "startupProbe": _handshake(source, period=1, failures=60),
+        # A server that neither answers nor ends, although its input has ended, would block its source for ever.
+        "livenessProbe": _handshake(source, period=10, failures=6),
+    }
 
 
 def build_server_volumes(placement: Placement) -> list[dict[str, Any]]:
@@ -28,7 +40,8 @@ def build_server_volumes(placement: Placement) -> list[dict[str, Any]]:
     ]
 
 
-def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
+def build_server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
+    """Return the sidecar of one server, without probes: who runs beside it knows when it is there."""
     directory = f"{PIPES_PATH}/{source}"
     return {
         "name": mcp_container(source),
@@ -39,10 +52,6 @@ def _server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
         "command": ["sh", "-c", f'exec "$0" "$@" <{directory}/in >{directory}/out', *stdio.command],
         **({"args": list(stdio.args)} if stdio.args else {}),
         **({"env": [_variable(variable) for variable in stdio.env]} if stdio.env else {}),
-        # The agent's container starts after this: only once the guard has shaken hands with the server.
-        "startupProbe": _handshake(source, period=1, failures=60),
-        # A server that neither answers nor ends, although its input has ended, would block its source for ever.
-        "livenessProbe": _handshake(source, period=10, failures=6),
         **build_resources(stdio.resources),
         "securityContext": container_security(uid, GUARD_GID),
         "volumeMounts": [

@@ -6,6 +6,7 @@ from interlock.api.isolation import Isolation
 from interlock.deployment.placement import Placement
 
 LABEL_LENGTH = 63
+VERIFICATION_LENGTH = 48
 
 
 def placement_name(agent: str, stage: str, revision: str) -> str:
@@ -66,6 +67,21 @@ def mcp_volume(source: str) -> str:
 def _service(name: str) -> str:
     """Return the name as a Service's: it must begin with a letter (RFC 1035), which an agent's name need not."""
     return _label(name if name[0].isalpha() else f"a-{name}")
+
+
+def verification_name(binding: str) -> str:
+    """Return the name that what verifies a binding shares, at most 48 characters: names of pods are made from it."""
+    name = f"{binding}-verify"
+    return name if len(name) <= VERIFICATION_LENGTH else f"{binding[:32]}-{_short(binding)}-verify"
+
+
+def binding_label(binding: str) -> str:
+    """Return a binding's name as the value of a label, at most 63 characters."""
+    return _label(binding)
+
+
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def _label(name: str) -> str:

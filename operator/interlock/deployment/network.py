@@ -6,30 +6,25 @@ from interlock.api.agent import Agent
 from interlock.api.meta import AGENT_LABEL, APP_COMPONENT_LABEL, GUARD_LABEL, ISOLATION_LABEL
 from interlock.deployment.child import Manifest, build_child
 from interlock.deployment.egress import everywhere_but_metadata, guard_egress
-from interlock.deployment.guard_sidecar import MCP_PORT, OBSERVE_PORT
+from interlock.deployment.guard_sidecar import MCP_PORT, OBSERVE_PORT, TASK_PORT
 from interlock.deployment.labels import AGENT_POD, GUARD_POD, agent_labels, placement_labels, selector
 from interlock.deployment.names import agent_workload, guard_workload, name_of
 from interlock.deployment.placement import Placement
 
 
-def build_network_policies(placement: Placement, port: int | None = None) -> tuple[Manifest, ...]:
-    """Return every policy that a placement wants.
-
-    Args:
-        placement: The placement.
-        port: The agent's own port, at which its guard hands it tasks; None where it takes none.
-    """
+def build_network_policies(placement: Placement) -> tuple[Manifest, ...]:
+    """Return every policy that a placement wants."""
     if not placement.is_separate:
         return (build_shared_policy(placement),)
     return (
         build_closed_policy(placement.agent),
-        build_agent_policy(placement, port),
-        build_guard_policy(placement, port),
+        build_agent_policy(placement),
+        build_guard_policy(placement),
     )
 
 
 def build_shared_policy(placement: Placement) -> Manifest:
-    """Return the policy of a shared pod: nobody reaches it but at the guard's metrics and probes; no metadata services.
+    """Return the policy of a shared pod: nobody reaches it but at the guard, and it reaches no metadata services.
 
     Agent and guard share the pod's network here (`isolation: Shared`), so this is no egress boundary between
     the agent and what the MCP servers, beside it or over HTTP, must reach. What the guard itself dials is decided by
@@ -39,7 +34,7 @@ def build_shared_policy(placement: Placement) -> Manifest:
         placement,
         name_of(placement),
         selector(placement),
-        ingress=[{"ports": [_tcp(OBSERVE_PORT)]}],
+        ingress=_from_elsewhere(placement),
         egress=[{"to": everywhere_but_metadata()}],
     )
 
@@ -60,7 +55,7 @@ def build_closed_policy(agent: Agent) -> Manifest:
     )
 
 
-def build_agent_policy(placement: Placement, port: int | None = None) -> Manifest:
+def build_agent_policy(placement: Placement) -> Manifest:
     """Return the policy of an agent's pod of its own: its guard and nothing else, in either family; no DNS either.
 
     Only pods are named, never addresses: so it holds in every family that the pod has an address of.
@@ -69,20 +64,23 @@ def build_agent_policy(placement: Placement, port: int | None = None) -> Manifes
         placement,
         agent_workload(placement),
         selector(placement, AGENT_POD),
-        ingress=[] if port is None else [{"from": [_pods(guard_peer(placement))], "ports": [_tcp(port)]}],
+        ingress=[{"from": [_pods(guard_peer(placement))], "ports": [_tcp(port)]} for port in _task_ports(placement)],
         egress=[{"to": [_pods(guard_peer(placement))], "ports": [_tcp(MCP_PORT)]}],
     )
 
 
-def build_guard_policy(placement: Placement, port: int | None = None) -> Manifest:
-    """Return the policy of a guard's pod of its own: in comes its agent, and whoever probes; out go `guard_egress`."""
+def build_guard_policy(placement: Placement) -> Manifest:
+    """Return the policy of a guard's pod of its own.
+
+    In come its agent, tasks and whoever probes; out go tasks to its agent, and `guard_egress`.
+    """
     agents = _pods(selector(placement, AGENT_POD))
-    to_agent = [] if port is None else [{"to": [agents], "ports": [_tcp(port)]}]
+    to_agent = [{"to": [agents], "ports": [_tcp(port)]} for port in _task_ports(placement)]
     return _policy(
         placement,
         guard_workload(placement),
         selector(placement, GUARD_POD),
-        ingress=[{"from": [agents], "ports": [_tcp(MCP_PORT)]}, {"ports": [_tcp(OBSERVE_PORT)]}],
+        ingress=[{"from": [agents], "ports": [_tcp(MCP_PORT)]}, *_from_elsewhere(placement)],
         egress=[*to_agent, *guard_egress(placement)],
     )
 
@@ -101,6 +99,22 @@ def _policy(placement: Placement, name: str, pods: dict[str, str], **rules: list
         placement_labels(placement, "network"),
         spec={"podSelector": {"matchLabels": pods}, "policyTypes": ["Ingress", "Egress"], **rules},
     )
+
+
+def _from_elsewhere(placement: Placement) -> list[dict[str, Any]]:
+    """Return who reaches a guard beside its agent: metrics and probes are for everybody, tasks for the namespace.
+
+    Policies add up, so callers from elsewhere are let in by a policy of the user's own.
+    """
+    observe = {"ports": [_tcp(OBSERVE_PORT)]}
+    tasks = {"from": [{"podSelector": {}}], "ports": [_tcp(TASK_PORT)]}
+    return [observe, tasks] if _task_ports(placement) else [observe]
+
+
+def _task_ports(placement: Placement) -> list[int]:
+    """Return the agent's own port, at which its guard brings it tasks; nothing where it takes none."""
+    taken = placement.agent.spec.orchestration
+    return [] if taken is None else [taken.port]
 
 
 def _pods(labels: dict[str, str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from interlock.deployment.agent_config import build_agent_config
 from interlock.deployment.bundle import build_bundle
 from interlock.deployment.child import ChildKey, Manifest, key_of
 from interlock.deployment.drift import has_drifted
-from interlock.deployment.guard_service import build_guard_service
+from interlock.deployment.guard_service import build_services_between
 from interlock.deployment.lease import build_lease
 from interlock.deployment.network import build_network_policies
 from interlock.deployment.placement import Placement
@@ -67,7 +67,7 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
         build_agent_config(placement),
         *build_network_policies(placement),
         build_service(placement.agent),
-        *([build_guard_service(placement)] if placement.is_separate else []),
+        *build_services_between(placement),
         *build_workloads(placement),
     )
 

@@ -1,10 +1,15 @@
 """The agent's Service: one stable name for whatever placement serves."""
 
+from typing import Any
+
 from interlock.api.agent import Agent
 from interlock.api.meta import GUARD_LABEL
 from interlock.deployment.child import Manifest, build_child
-from interlock.deployment.guard_sidecar import OBSERVE_PORT
+from interlock.deployment.guard_sidecar import OBSERVE_PORT, TASK_PORT
 from interlock.deployment.labels import agent_labels
+
+SERVICE_PORT = 80
+"""Where the Service takes tasks, so that a URL needs no port."""
 
 
 def service_name(agent: Agent) -> str:
@@ -13,7 +18,7 @@ def service_name(agent: Agent) -> str:
 
 
 def build_service(agent: Agent) -> Manifest:
-    """Return the Service; it points at the guard, never at the agent's container."""
+    """Return the Service; it points at the guard, never at the agent's container, for tasks too."""
     return build_child(
         agent,
         "v1",
@@ -23,6 +28,12 @@ def build_service(agent: Agent) -> Manifest:
         spec={
             "type": "ClusterIP",
             "selector": {GUARD_LABEL: agent.metadata.name},
-            "ports": [{"name": "observe", "port": OBSERVE_PORT, "targetPort": OBSERVE_PORT, "protocol": "TCP"}],
+            "ports": _ports(agent),
         },
     )
+
+
+def _ports(agent: Agent) -> list[dict[str, Any]]:
+    observe = {"name": "observe", "port": OBSERVE_PORT, "targetPort": OBSERVE_PORT, "protocol": "TCP"}
+    tasks = {"name": "tasks", "port": SERVICE_PORT, "targetPort": TASK_PORT, "protocol": "TCP", "appProtocol": "http"}
+    return [observe] if agent.spec.orchestration is None else [observe, tasks]

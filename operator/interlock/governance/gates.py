@@ -3,7 +3,14 @@
 from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.refusal import Refusal
-from interlock.api.refusals import name_refusal, owner_refusal, policy_ref_refusal, purpose_refusal, row_refusals
+from interlock.api.refusals import (
+    model_refusals,
+    name_refusal,
+    owner_refusal,
+    policy_ref_refusal,
+    purpose_refusal,
+    row_refusals,
+)
 from interlock.api.sentences import OWNER_EMAIL_MISSING, OWNER_MISSING, OWNER_NAME_MISSING
 from interlock.api.status import Reason
 
@@ -23,6 +30,7 @@ def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None
         or _check_purpose(agent)  # and says what it is for
         or _check_policy(agent, policy)  # under a policy that exists
         or _check_matrix(agent, policy)  # which gives it data, source by source
+        or _check_models(agent, policy)  # and allows its models, one by one
     )
 
 
@@ -64,3 +72,10 @@ def _check_matrix(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
         return None
     missing = row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec)
     return Refusal(Reason.DATA_ACCESS_MISSING, "; ".join(missing)) if missing else None
+
+
+def _check_models(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    if policy is None:
+        return None
+    wrong = model_refusals(agent.spec, policy.metadata.name, policy.spec)
+    return Refusal(Reason.MODEL_NOT_ALLOWED, "; ".join(wrong)) if wrong else None

@@ -46,6 +46,12 @@ class Choices:
         return {*self.images, *self.commands, *self.private, *self.tools}
 
 
+_CLOSED = (
+    "it may reach no network; if it calls a service, write spec.server.stdio.network: Public, or Private for one whose "
+    "address is private"
+)
+
+
 def build_stdio(
     server: DesktopServer, source: str, choices: Choices, secrets: Secrets
 ) -> tuple[dict[str, Any], list[str]]:
@@ -65,7 +71,7 @@ def build_stdio(
         stdio["args"] = [_literal(word) for word in launch.args]
     if launch.env:
         stdio["env"] = [_variable(name, launch.env[name], server.place, secrets) for name in launch.env]
-    return {"stdio": stdio}, launch.notes
+    return {"stdio": stdio}, [*launch.notes, _CLOSED]
 
 
 def build_http(

@@ -14,12 +14,15 @@ from interlock.deployment.bundle import compile_bundle
 from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.revision import revision_of
 from interlock.governance.access import matrix_cell
-from interlock_guard.bundle import Bundle, Operation, Resource, Source, Tool
+from interlock_guard.bundle import Bundle, Operation, Pin, Resource, Source, Tool
 from interlock_guard.decide import TOOLS_CALL, Deny, Request, decide
 from interlock_guard.state import State
 
 MAX_CELLS = 2048
 """Cells that a policy's status has room for: together with its rows it stays below half a MiB, whatever names are."""
+
+_ANY = "0" * 64
+"""A tool's digest: whether tools are what was verified is a matter of single calls."""
 
 _OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
@@ -85,14 +88,18 @@ class _Table:
     def answers(self, source: str) -> Iterator[AccessRow]:
         """Yield what `decide` answers for each cell."""
         probes = {cell: Tool("/".join(cell), *cell) for cell in product(_OPERATIONS, self.resources)}
+        named = [probe.name for probe in probes.values()]
         asked = replace(
             self.bundle,
             scope=(),  # a stage's scope is a matter of single calls
-            sources=tuple(replace(served, tools=tuple(probes.values())) for served in self.bundle.sources),
+            sources=tuple(
+                replace(served, tools=tuple(probes.values()), pins=tuple(Pin(name, _ANY) for name in named))
+                for served in self.bundle.sources
+            ),
         )
         state = State(agent_uid=asked.agent.uid, contact_at=0.0)
         for (operation, resource), probe in probes.items():
-            decision = decide(asked, state, Request(source, TOOLS_CALL, probe.name, {}), 0.0)
+            decision = decide(asked, state, Request(source, TOOLS_CALL, probe.name, {}, definition=_ANY), 0.0)
             yield AccessRow(
                 agent=asked.agent.name,
                 source=source,

@@ -16,6 +16,7 @@ from interlock.cluster.client import ApiError, Json
 from interlock.cluster.primaries import Key, Primaries
 from interlock.cluster.reader import Reader
 from interlock.cluster.reporter import Reporter
+from interlock.deployment.enforcement import drifts_of
 from interlock.reconcile.outcome import Outcome
 from interlock.reconcile.pipeline import reconcile
 from interlock.reconcile.status import with_failure
@@ -43,8 +44,11 @@ class Edge:
 class Controller:
     """Looks at agents as the queue asks for it."""
 
-    def __init__(self, edge: Edge, queue: WorkQueue[Key]) -> None:
+    def __init__(
+        self, edge: Edge, queue: WorkQueue[Key], hear_drift: Callable[[Key, datetime], None] = lambda _key, _at: None
+    ) -> None:
         self._edge = edge
+        self._hear_drift = hear_drift
         self._queue = queue
         self._events: set[asyncio.Task[None]] = set()
 
@@ -69,6 +73,8 @@ class Controller:
 
     async def _carry_out(self, key: Key, world: World) -> bool:
         agent = world.agent
+        for binding, seen_at in drifts_of(world.children, world.bindings).items():
+            self._hear_drift((agent.metadata.namespace, binding), seen_at)
         outcome = reconcile(world, self._edge.clock())
         status = outcome.status
         try:

@@ -1,4 +1,4 @@
-"""Follow the agents' children and ask for a look at each agent whose children change."""
+"""Follow the children of agents and bindings, and ask for a look at whatever has children that change."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,12 +10,16 @@ from interlock.cluster.watch import Changed, Listed, WatchOptions, follow
 
 
 class ChildInformer:
-    """Keeps the store of children up to date."""
+    """Keeps stores of children up to date.
 
-    def __init__(self, client: Client, store: ChildStore, changed: Callable[[AgentKey], None]) -> None:
+    Args:
+        client: Speaks to the API server.
+        stores: Each with what asks for a look at an owner of its children.
+    """
+
+    def __init__(self, client: Client, *stores: tuple[ChildStore, Callable[[AgentKey], None]]) -> None:
         self._client = client
-        self._store = store
-        self._changed = changed
+        self._stores = stores
         self._synced = {kind.kind: asyncio.Event() for kind in CHILDREN}
 
     async def run(self) -> None:
@@ -31,13 +35,16 @@ class ChildInformer:
 
     async def _follow(self, kind: Kind) -> None:
         async for news in follow(self._client, kind, WatchOptions(selector=SELECTOR)):
-            for agent in self._take(kind, news):
-                self._changed(agent)
+            for store, changed in self._stores:
+                for owner in self._take(store, kind, news):
+                    changed(owner)
             self._synced[kind.kind].set()
 
-    def _take(self, kind: Kind, news: Listed | Changed) -> set[AgentKey]:
+    def _take(self, store: ChildStore, kind: Kind, news: Listed | Changed) -> set[AgentKey]:
         if isinstance(news, Listed):
-            return self._store.replace(kind.kind, news.objects)
-        take = self._store.drop if news.type == "DELETED" else self._store.put
-        agent = take(kind.kind, news.object)
-        return {agent} if agent is not None else set()
+            return store.replace(kind.kind, tuple(found for found in news.objects if store.holds(found)))
+        if not store.holds(news.object):
+            return set()
+        take = store.drop if news.type == "DELETED" else store.put
+        owner = take(kind.kind, news.object)
+        return {owner} if owner is not None else set()

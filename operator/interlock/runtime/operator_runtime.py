@@ -6,6 +6,7 @@ import logging
 import socket
 from typing import Any
 
+from interlock.api.meta import BINDING_LABEL
 from interlock.clock import utc_now
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.applier import Applier
@@ -24,9 +25,10 @@ from interlock.runtime.crosscheck import CrossCheck
 from interlock.runtime.heartbeat import Heartbeat
 from interlock.runtime.informer import ChildInformer
 from interlock.runtime.killwatch import KillWatch, SecondSight
+from interlock.runtime.verifications import VERIFIERS, VerificationEdge, Verifications
 from interlock.runtime.workqueue import WorkQueue
 from interlock.settings import Settings
-from interlock.telemetry.metrics import POLICIES_QUEUED
+from interlock.telemetry.metrics import BINDINGS_QUEUED, POLICIES_QUEUED
 from interlock.telemetry.server import serve
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Runtime:
         self.primaries = Primaries()
         self.queue: WorkQueue[Key] = WorkQueue()
         self.policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED)
+        self.bindings: WorkQueue[Key] = WorkQueue(BINDINGS_QUEUED)
         self.failed = False
         self.stopping = asyncio.Event()
         self._crosscheck = CrossCheck(settings.watch_late_seconds)
@@ -63,8 +66,9 @@ class Runtime:
         """
         client = await Client.connect(self.settings.kubeconfig)
         version = await patiently(functools.partial(check_version, client))
-        store = ChildStore()
-        informer, gates = ChildInformer(client, store, self.queue.add), Gates(self.queue.add)
+        store, verifications = ChildStore(), ChildStore(BINDING_LABEL)
+        informer = ChildInformer(client, (store, self.queue.add), (verifications, self.bindings.add))
+        gates = Gates(self.queue.add)
         anywhere = self.settings.api_server_egress == "AnyOnPort"
         finder = ApiServerFinder(client, self._look_at_all, is_anywhere=anywhere)
         await patiently(finder.look)
@@ -83,7 +87,23 @@ class Runtime:
             reporter=Reporter(client, socket.gethostname()),
             clock=utc_now,
         )
-        controller = Controller(edge, self.queue)
+        verifier = Verifications(
+            VerificationEdge(
+                client=client,
+                primaries=self.primaries,
+                children=verifications,
+                applier=Applier(client, verifications),
+                reporter=edge.reporter,
+                guard_image=self.settings.guard_image,
+                api_server=sight.api_server,
+                clock=utc_now,
+            ),
+            self.bindings,
+            self.queue.add,
+        )
+        controller = Controller(edge, self.queue, verifier.hear_drift)
+        for _ in range(VERIFIERS):
+            self._spawn(self.bindings.work(verifier.look))
         for _ in range(self.settings.workers):
             self._spawn(self.queue.work(controller.look))
         self._spawn(self.policies.work(AccessTables(edge.primaries, edge.reporter, self.queue.add).look))
@@ -117,6 +137,8 @@ class Runtime:
             self._review(concerned)
         if kind is AGENT_POLICY:
             self.policies.add_within(key, REVIEW_SECONDS)
+        if kind is MCP_BINDING:
+            self.bindings.add(key)
 
     def _put(self, kind: Kind, raw: Json) -> set[Key]:
         if kind is AGENT:
@@ -171,6 +193,8 @@ class Runtime:
     def _look_at_all(self) -> None:
         for agent in self.primaries.agents():
             self.queue.add(agent)
+        for binding in self.primaries.binding_keys():
+            self.bindings.add(binding)
 
     def _fail(self) -> None:
         self.failed = True

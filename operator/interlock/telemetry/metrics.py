@@ -10,6 +10,8 @@ RECONCILE_SECONDS = Histogram(
 )
 QUEUED = Gauge("interlock_queued_agents", "Agents that wait to be looked at.")
 POLICIES_QUEUED = Gauge("interlock_queued_policies", "AgentPolicies whose access table waits to be looked at.")
+BINDINGS_QUEUED = Gauge("interlock_queued_bindings", "MCPBindings whose verification waits to be looked at.")
+VERIFICATIONS = Counter("interlock_verifications_total", "Verifications of servers that came to an end.", ["result"])
 AGENTS = Gauge("interlock_agents", "Agents known.")
 AGENTS_KILLED = Gauge("interlock_agents_killed", "Agents whose kill switch is engaged.")
 API_REQUESTS = Counter("interlock_api_requests_total", "Requests to the API server.", ["method", "code"])

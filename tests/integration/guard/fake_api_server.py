@@ -10,9 +10,13 @@ from typing import Any
 
 from aiohttp import web
 
+from interlock_guard.bundle import Pin
+from tests.support.pins import with_pins
+
 AGENT = "support-triage"
 NAMESPACE = "agents"
 BUNDLE = "support-triage-0123456789"
+RESULT = "crm-verification-result"
 UID = "5a0ef5f0-1c5e-4c53-9a0e-000000000001"
 
 _AGENTS = f"/apis/interlock.dev/v1alpha1/namespaces/{NAMESPACE}/agents"
@@ -29,6 +33,12 @@ class FakeApiServer:
         self.lease: dict[str, str] | None = {}
         """Annotations of the placement's Lease; None where there is no Lease."""
         self.lease_writes = 0
+        self.result = ""
+        """What a verifier has written."""
+        self.refuses_results = 0
+        """How many more results are refused."""
+        self.pins: tuple[Pin, ...] | None = None
+        """Of the server that is not ours, once they are learnt: every bundle then has them."""
         self.lists = 0
         self.watches = 0
         self.talks = asyncio.Event()
@@ -48,6 +58,7 @@ class FakeApiServer:
         for path in (_AGENTS, _CONFIG_MAPS):
             app.router.add_get(path, self._get)
         app.router.add_patch(_LEASE, self._patch_lease)
+        app.router.add_patch(f"{_CONFIG_MAPS}/{RESULT}", self._patch_result)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
@@ -73,6 +84,8 @@ class FakeApiServer:
         self._put(_AGENTS, None)
 
     def set_bundle(self, text: str | None) -> None:
+        if text is not None and self.pins is not None:
+            text = with_pins(text, self.pins)
         found = None if text is None else {"metadata": {"name": BUNDLE}, "data": {"bundle.json": text}}
         self._put(_CONFIG_MAPS, found)
 
@@ -121,6 +134,14 @@ class FakeApiServer:
         merged = {**self.lease, **json.loads(await http.text())["metadata"]["annotations"]}
         self.lease = {key: value for key, value in merged.items() if value is not None}
         return web.json_response({"metadata": {"name": BUNDLE, "annotations": self.lease}})
+
+    async def _patch_result(self, http: web.Request) -> web.Response:
+        self.tokens.append(http.headers.get("Authorization", ""))
+        if self.refuses_results > 0:
+            self.refuses_results -= 1
+            return web.Response(status=500)
+        self.result = json.loads(await http.text())["data"]["result.json"]
+        return web.json_response({"metadata": {"name": RESULT}})
 
     async def _watch(self, http: web.Request) -> web.StreamResponse:
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()

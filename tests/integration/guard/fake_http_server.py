@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler
 Era = Literal["handshake", "stateless"]
 Message = dict[str, Any]
 STATELESS = "2026-07-28"
-LISTED = ["echo", "never", "slow", "hidden"]
+LISTED = ["echo", "never", "slow", "bad", "progress", "resumed", "once", "ask", "hidden"]
 
 
 @dataclass

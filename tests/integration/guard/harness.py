@@ -18,6 +18,7 @@ from interlock_guard.bundle import (
     Bundle,
     Grant,
     Limits,
+    Pin,
     Source,
     Tool,
     ToolScope,
@@ -27,6 +28,7 @@ from interlock_guard.bundle import (
 from interlock_guard.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
 from tests.support.offspring import end_with_parent
+from tests.support.pins import definition_of
 from tests.support.ports import free_port
 
 SOURCE = "crm"
@@ -49,6 +51,13 @@ async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], w
         raise AssertionError(f"waited {WAIT_SECONDS} s in vain: {what}") from None
 
 
+def scripted_definition(name: str) -> str:
+    """Return the digest of a tool of our own servers, on pipes or over HTTP."""
+    if name == "hinted":
+        return definition_of({"name": name, "annotations": {"readOnlyHint": False, "destructiveHint": True}})
+    return definition_of({"name": name, "inputSchema": {"type": "object"}})
+
+
 def a_bundle(
     tools: Sequence[str],
     *,
@@ -68,9 +77,10 @@ def a_bundle(
         Grant("Binding", "mcpbinding/crm-sandbox", ("*",), ("contacts",), ()),
         Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts",), ("contacts",), ()),
     )
-    source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or Limits())
+    pins = tuple(Pin(name, scripted_definition(name)) for name in (*tools, *read_only, *writable))
+    source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or Limits(), pins=pins)
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
-    return dump_bundle(Bundle(2, identity, "0123456789", "staging", "staging", (), (source,)))
+    return dump_bundle(Bundle(3, identity, "0123456789", "staging", "staging", (), (source,)))
 
 
 def a_bundle_over_http(tools: Sequence[str], target: HttpTarget) -> str:
@@ -123,6 +133,7 @@ class Guard:
     lease_seconds: float = 30.0
     port: int = field(default_factory=free_port)
     observe_port: int = field(default_factory=free_port)
+    task_port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
     may_dial_loopback: bool = True
     more: dict[str, str] = field(default_factory=dict)
@@ -150,6 +161,10 @@ class Guard:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/mcp/{SOURCE}"
 
+    @property
+    def task_url(self) -> str:
+        return f"http://127.0.0.1:{self.task_port}"
+
     async def start(self) -> None:
         self.token.parent.mkdir(exist_ok=True)
         if not self.token.exists():
@@ -168,6 +183,7 @@ class Guard:
             "INTERLOCK_DIALABLE": "127.0.0.1 ::1" if self.may_dial_loopback else "",
             "INTERLOCK_MCP_PORT": str(self.port),
             "INTERLOCK_OBSERVE_PORT": str(self.observe_port),
+            "INTERLOCK_TASK_PORT": str(self.task_port),
             "INTERLOCK_LEASE_SECONDS": str(self.lease_seconds),
             "INTERLOCK_SPOOL": str(self.spool),
             **self.more,
@@ -222,6 +238,10 @@ class Guard:
     def lines(self) -> list[dict[str, Any]]:
         """Every line of the chain that came on standard output."""
         return [json.loads(line) for line in (self.folder / "records").read_text().splitlines()]
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """What it says of tasks that have ended."""
+        return [line for line in self.lines() if line["kind"] == "task"]
 
     def records(self) -> list[dict[str, Any]]:
         """The decisions among them."""

@@ -21,6 +21,7 @@ from interlock_guard.bundle import (
 )
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID, FakeApiServer
 from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, until
+from tests.integration.guard.learning import learn_on_pipes
 
 KNOWN = Path(__file__).parent / "programs" / "known_server.py"
 EVERYTHING: tuple[ServerRequest, ...] = ("Sampling", "Elicitation", "Roots")
@@ -71,7 +72,7 @@ def known_bundle(
         tuple(requests),
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)
-    return dump_bundle(Bundle(2, identity, revision, "staging", "staging", (), (source,)))
+    return dump_bundle(Bundle(3, identity, revision, "staging", "staging", (), (source,)))
 
 
 @dataclass
@@ -106,8 +107,9 @@ class Known:
 @asynccontextmanager
 async def a_known_server(api: FakeApiServer, guard: Guard, *arguments: str) -> AsyncIterator[StdioServer]:
     """Run the known server on stdio behind the guard; `--handshake` makes it one of the older era."""
-    api.set_bundle(known_bundle())
     command = [sys.executable, "-W", "ignore", str(KNOWN), "stdio", *arguments]
+    api.pins = await learn_on_pipes(command, guard.folder)
+    api.set_bundle(known_bundle())
     server = StdioServer(guard.pipes / SOURCE, command)
     await guard.started()
     await server.start()

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from interlock_guard.bundle import Limits, ScopeLimit, dump_bundle, parse_bundle
+from tests.integration.guard.conftest import TOOLS as LISTED
 from tests.integration.guard.harness import Answer, Bench, a_bundle, until
 from tests.requirements import requirement
 
@@ -45,7 +46,7 @@ async def test_only_understood_parameters_reach_the_server(bench: Bench) -> None
 @requirement("guard.lists-permitted")
 async def test_the_list_has_only_what_some_call_could_be_allowed_for(bench: Bench) -> None:
     answer = await bench.client.request("tools/list")
-    assert [tool["name"] for tool in answer.body["result"]["tools"]] == ["echo", "slow", "never", "hinted"]
+    assert [tool["name"] for tool in answer.body["result"]["tools"]] == LISTED
     assert answer.body["result"].keys() == {"tools"}
 
 

@@ -29,11 +29,19 @@ class Recorded:
     file: Path
     seen: int = field(default=0)
 
+    @staticmethod
+    def own_list(line: str) -> str:
+        """Return the guard's own question for the server's tools, under the id of this line."""
+        return json.dumps(
+            {"jsonrpc": "2.0", "id": json.loads(line).get("id"), "method": "tools/list", "params": {}},
+            separators=(",", ":"),
+        )
+
     async def forwarded(self) -> list[str]:
         """Return what reached the server since the last look, up to a call of ours that is sent now and must."""
         answer = await self.client.call("echo", marker=True)
         assert answer.reason is None
-        lines = self.file.read_text().splitlines()
+        lines = [line for line in self.file.read_text().splitlines() if line != self.own_list(line)]
         new, self.seen = lines[self.seen :], len(lines)
         assert json.loads(new[-1])["params"]["arguments"] == {"marker": True}
         return new[:-1]

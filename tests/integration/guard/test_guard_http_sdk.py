@@ -14,6 +14,7 @@ from mcp import Client as SdkClient
 from interlock_guard.http_target import HttpHeader, HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import WAIT_SECONDS, Guard, a_bundle_over_http, free_port
+from tests.integration.guard.learning import learn_over_http
 from tests.requirements import requirement
 from tests.support.offspring import end_with_parent
 
@@ -39,13 +40,14 @@ async def server(
     port = free_port()
     (guard.secrets / "0").write_text(CANARY)
     target = HttpTarget(f"http://127.0.0.1:{port}/mcp", "Private", (HttpHeader("X-Key", None, "0"),), ca_file=None)
-    api.set_bundle(a_bundle_over_http(["add", "count"], target))
     found = SdkServer(request.param, tmp_path / "seen")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, SERVER, str(port), found.era, found.seen),
         stderr=asyncio.subprocess.DEVNULL,
         preexec_fn=end_with_parent,
     )
+    api.pins = await learn_over_http(target, guard.folder)
+    api.set_bundle(a_bundle_over_http(["add", "count"], target))
     await guard.source_ready()
     yield found
     process.kill()

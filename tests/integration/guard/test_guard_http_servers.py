@@ -88,7 +88,7 @@ handshake_only = pytest.mark.parametrize("bench", ["handshake"], indirect=True)
 @requirement("http.serves")
 async def test_permitted_tools_are_listed_and_called_and_others_are_not(bench: HttpBench) -> None:
     listed = await bench.client.request("tools/list")
-    assert [tool["name"] for tool in listed.body["result"]["tools"]] == ["echo", "never", "slow"]
+    assert [tool["name"] for tool in listed.body["result"]["tools"]] == TOOLS
     seen = json.loads((await bench.client.call("echo", name="Ada")).text)
     assert seen["params"]["arguments"] == {"name": "Ada"}
     assert (await bench.client.call("hidden")).reason == "ToolNotMapped"

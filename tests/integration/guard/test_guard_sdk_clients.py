@@ -13,6 +13,7 @@ from mcp import Client as SdkClient
 from interlock_guard.bundle import ArgumentRule, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle, until
+from tests.integration.guard.learning import learn_on_pipes
 from tests.requirements import requirement
 from tests.support.node_clients import TOOL_ERROR, NodeClients
 
@@ -26,9 +27,11 @@ def clients(node: Path, node_modules: Path, tmp_path: Path) -> NodeClients:
 
 @pytest.fixture
 async def everything(api: FakeApiServer, guard: Guard, node: Path, node_modules: Path) -> AsyncIterator[StdioServer]:
-    api.set_bundle(a_bundle(MAPPED, read_only=["get-env"]))
     program = node_modules / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
-    server = StdioServer(guard.pipes / SOURCE, [str(node), str(program), "stdio"])
+    command = [str(node), str(program), "stdio"]
+    api.pins = await learn_on_pipes(command, guard.folder, ())
+    api.set_bundle(a_bundle(MAPPED, read_only=["get-env"]))
+    server = StdioServer(guard.pipes / SOURCE, command)
     await guard.started()
     await server.start()
     await guard.source_ready()

@@ -37,6 +37,7 @@ _PREFIXES = {
     "rolebindings": _RBAC,
     "events": "/apis/events.k8s.io/v1",
     "leases": "/apis/coordination.k8s.io/v1",
+    "jobs": "/apis/batch/v1",
 }
 CHILD_KINDS = {
     "Deployment": "deployments",
@@ -156,10 +157,14 @@ class Api:
 
     @contextlib.contextmanager
     def watching(self, plural: str, namespace: str) -> Iterator[list[Json]]:
-        """Collect all events of a collection, from its present objects on, for as long as the context lasts."""
+        """Collect all events of a collection, from its present objects on, for as long as the context lasts.
+
+        Of pods those of agents only: what verifies a binding's server has pods as well.
+        """
+        selector = "&labelSelector=interlock.dev/agent" if plural == "pods" else ""
         seen: list[Json] = []
         connection = self.access.connect(REQUEST_SECONDS)
-        connection.request("GET", f"{_path(plural, namespace)}?watch=1&timeoutSeconds=90")
+        connection.request("GET", f"{_path(plural, namespace)}?watch=1&timeoutSeconds=90{selector}")
         answer = connection.getresponse()
 
         def collect() -> None:

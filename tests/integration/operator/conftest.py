@@ -16,6 +16,7 @@ from tests.integration.operator.api import Access, Api, Refused, eventually
 from tests.integration.operator.fault_proxy import FaultProxy
 from tests.integration.operator.world import Room
 from tests.support.operator_process import OperatorProcess
+from tests.support.verification_jobs import VerificationJobs
 from tools.cluster import kwok
 
 ROOT = Path(__file__).parents[3]
@@ -36,6 +37,7 @@ class Operators:
     folder: Path
     api: Api
     log: Path
+    verifiers: VerificationJobs
     _running: OperatorProcess | None = field(default=None)
 
     def use(self, url: str = "", **environment: str) -> OperatorProcess:
@@ -49,8 +51,12 @@ class Operators:
         return self._running.start()
 
     def stop(self) -> None:
-        if self._running is not None and self._running.is_running:
+        if self.is_running():
+            assert self._running is not None
             self._running.stop()
+
+    def is_running(self) -> bool:
+        return self._running is not None and self._running.is_running
 
     def tail(self) -> str:
         return self._running.tail() if self._running else ""
@@ -112,6 +118,7 @@ def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
             ("-k", "crds"),
             ("-k", "manifests/base"),
             ("-f", "manifests/admission/agents-status.yaml"),
+            ("-f", "manifests/admission/mcpbindings-status.yaml"),
         ):
             _kubectl(created, "apply", "--server-side", *arguments)
         names = [f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings")]
@@ -125,9 +132,11 @@ def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
 def operators_of(cluster: kwok.KwokCluster, folder: Path) -> Iterator[Operators]:
     """Run operators against a cluster, each with the rights of the real one."""
     client = Api(Access.of(cluster.kubeconfig))
-    operators = Operators(cluster, folder, client, folder / "operator.log")
+    verifiers = VerificationJobs(lambda: Api(Access.of(cluster.kubeconfig))).start()
+    operators = Operators(cluster, folder, client, folder / "operator.log", verifiers)
     yield operators
     operators.stop()
+    verifiers.stop()
     client.close()
 
 
@@ -189,25 +198,27 @@ def proxied(proxy: FaultProxy, operators: Operators) -> Iterator[OperatorProcess
 @pytest.fixture
 def room(api: Api, _operators: Operators) -> Iterator[Room]:
     """A namespace of the test's own."""
-    with a_room(api) as made:
+    with a_room(_operators) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def shared_room(api: Api, _operators: Operators) -> Iterator[Room]:
     """A namespace for all tests of a module, whose order must not matter."""
-    with a_room(api) as made:
+    with a_room(_operators) as made:
         yield made
 
 
 @contextlib.contextmanager
-def a_room(api: Api) -> Iterator[Room]:
+def a_room(operators: Operators) -> Iterator[Room]:
     """Make a namespace; take it away with its Agents first, so that nothing is healed while it is being emptied."""
-    name = f"test-{uuid4().hex[:10]}"
+    name, api = f"test-{uuid4().hex[:10]}", operators.api
     body = {"metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     api.request("POST", "/api/v1/namespaces", body)
-    yield Room(api, name)
-    api.delete_all("agents", name)
+    yield Room(api, name, operators.is_running)
+    operators.verifiers.reset()
+    for plural in ("agents", "mcpbindings"):
+        api.delete_all(plural, name)
     eventually(lambda: not api.listed("agents", name), "the test's Agents are gone", CLEAN_SECONDS)
     api.request("DELETE", f"/api/v1/namespaces/{name}")
 

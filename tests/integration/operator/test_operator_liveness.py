@@ -69,7 +69,7 @@ def test_an_api_server_that_was_away_is_taken_up_again(tmp_path: Path) -> None:
     # A cluster of its own: what simulates pods does not get over a restart of the API server.
     with a_cluster(f"interlock-away-{os.getpid()}") as cluster, operators_of(cluster, tmp_path) as operators:
         operator = operators.use()
-        with a_room(operators.api) as room:
+        with a_room(operators) as room:
             room.furnish("triage", "answer")
             room.create("triage")
             room.wait_ready("triage")

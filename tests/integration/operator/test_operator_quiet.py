@@ -160,4 +160,4 @@ def test_a_policy_that_is_touched_without_a_change_costs_no_write(
     eventually(lambda: operator.metric("interlock_reconciles_total") > looked, "it has looked")
     quiet(operators)
     assert operators.writes(begin) == []
-    assert len(room.api.listed("configmaps", room.namespace, MANAGED)) == 2
+    assert len(room.api.listed("configmaps", room.namespace, f"{MANAGED},interlock.dev/agent")) == 2

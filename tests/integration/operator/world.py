@@ -18,12 +18,28 @@ class Room:
 
     api: Api
     namespace: str
+    is_operated: Callable[[], bool] = lambda: False
 
     def furnish(self, *agents: str, isolation: str = "Shared") -> None:
         """Apply a policy with rows for these agents, and bindings for every environment."""
         self.api.create(objects.policy(*agents, isolation=isolation), self.namespace)
         self.api.create(objects.binding(), self.namespace)
         self.api.create(objects.binding("crm", "production"), self.namespace)
+        if self.is_operated():
+            self.wait_verified("crm-sandbox")
+            self.wait_verified("crm")
+
+    def binding(self, name: str) -> Json:
+        return self.api.get("mcpbindings", self.namespace, name)
+
+    def wait_verified(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
+        """Wait until the MCPBinding is Verified and all that stands for it is there; return it."""
+
+        def look() -> Json | None:
+            found = self.binding(name)
+            return found if condition_of(found, "Verified").get("status") == "True" else None
+
+        return eventually(look, f"{name} is verified", seconds)
 
     def create(self, name: str, **parts: Any) -> Json:
         """Apply an Agent."""

@@ -1,26 +1,18 @@
 from interlock.action.gates import check_action
 from interlock.action.review import check_reviewed
-from interlock.api.mcpbinding import MCPBinding
-from interlock.api.meta import NEEDS_REVIEW
 from interlock.api.status import Reason
 from tests.requirements import requirement
-from tests.support.builders import BindingBuilder, a_binding, a_policy, a_stage, an_agent
+from tests.support.builders import a_binding, a_policy, a_stage, an_agent
 
 STAGED = an_agent().with_stages(a_stage("staging", "staging"), a_stage("all", "production")).build()
 SANDBOX = a_binding("sandbox").serving("crm", "staging")
 REAL = a_binding("real").serving("crm", "production")
 
 
-def waiting(binding: BindingBuilder, value: str = "guesses") -> MCPBinding:
-    raw = binding.to_kubernetes()
-    raw["metadata"]["annotations"] = {NEEDS_REVIEW: value}
-    return BindingBuilder(raw).build()
-
-
 @requirement("import.review")
 def test_a_binding_that_waits_for_review_serves_no_agent_whatever_the_annotation_says() -> None:
     for value in ("guesses", "", "off", "false", "done"):
-        refusal = check_action(STAGED, a_policy().build(), (SANDBOX.build(), waiting(REAL, value)))
+        refusal = check_action(STAGED, a_policy().build(), (SANDBOX.build(), REAL.waiting_for_review(value).build()))
         assert refusal is not None
         assert refusal.reason == Reason.BINDING_NOT_REVIEWED
         assert "MCPBinding real serves source 'crm' in stage 'all'" in refusal.message
@@ -28,5 +20,5 @@ def test_a_binding_that_waits_for_review_serves_no_agent_whatever_the_annotation
 
 
 def test_a_binding_that_serves_no_stage_of_the_agent_may_wait() -> None:
-    elsewhere = waiting(a_binding("other").serving("mail", "staging"))
+    elsewhere = a_binding("other").serving("mail", "staging").waiting_for_review().build()
     assert check_reviewed(STAGED, (SANDBOX.build(), REAL.build(), elsewhere)) is None

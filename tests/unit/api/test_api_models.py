@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent, EnvVar, File, ScopeDimension, Stage
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
+from interlock.api.orchestration import Orchestration
 from interlock.api.resources import ResourceAmounts
 from interlock.api.scope import Environment
 from interlock.api.status import AgentStatus, Condition, ConditionType, Reason, StageStatus
@@ -30,6 +31,7 @@ AGENT: dict[str, Any] = {
             ],
         },
         "bindings": [{"source": "crm", "permissions": {"read": ["contacts"], "write": [], "delete": []}}],
+        "orchestration": {"port": 8080, "maxConcurrentTasks": 4},
         "files": [{"path": "prompts/system.md", "content": "Be kind."}],
         "template": {
             "image": "agent:1",
@@ -177,3 +179,13 @@ def test_a_scope_is_summed_up_for_people(scope: tuple[tuple[str, tuple[str, ...]
 
 def test_environments_have_an_order() -> None:
     assert [environment.rank for environment in Environment] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("port", [7410, 7411, 7412, 7419])
+def test_an_agent_does_not_listen_where_the_guard_does(port: int) -> None:
+    with pytest.raises(ValidationError, match="7410 to 7419 are Interlock's own"):
+        Orchestration(port=port)
+
+
+def test_an_agent_that_takes_tasks_takes_8_at_once_unless_it_says_otherwise() -> None:
+    assert Orchestration(port=7420).max_concurrent_tasks == 8

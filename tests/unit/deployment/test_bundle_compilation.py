@@ -5,6 +5,7 @@ from interlock_guard.bundle import (
     ArgumentRule,
     Grant,
     Limits,
+    Pin,
     Prompt,
     RecordPolicy,
     Resource,
@@ -16,6 +17,7 @@ from interlock_guard.bundle import (
 )
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
+from tests.support.pins import DEFINITION
 
 SCOPED = a_stage("one-region", "production", scope={"region": ["eu-west", "eu-north"], "product": ["billing"]})
 
@@ -184,7 +186,7 @@ def test_equal_placements_give_equal_text() -> None:
     one, two = (build_bundle(a_placement())["data"]["bundle.json"] for _ in range(2))
 
     assert one == two
-    assert json.loads(one)["schemaVersion"] == 2
+    assert json.loads(one)["schemaVersion"] == 3
 
 
 def test_what_records_hold_of_arguments_is_the_policys_word() -> None:
@@ -192,3 +194,11 @@ def test_what_records_hold_of_arguments_is_the_policys_word() -> None:
 
     assert compile_bundle(a_placement()).records == RecordPolicy("Digest", ())
     assert compile_bundle(a_placement(policy=policy)).records == RecordPolicy("Redacted", ("/customer/email",))
+
+
+@requirement("drift.quarantined")
+def test_the_pins_of_a_bundle_are_those_of_the_bindings_status_and_an_unverified_one_has_none() -> None:
+    [source] = compile_bundle(a_placement()).sources
+    assert source.pins == (Pin("create_task", DEFINITION), Pin("get_contact", DEFINITION))
+    [source] = compile_bundle(a_placement(bindings=(a_binding().unproven(),))).sources
+    assert source.pins == ()

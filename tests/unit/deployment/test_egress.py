@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from interlock.deployment.api_server import ApiServer, Endpoint, endpoints_of
-from interlock.deployment.egress import guard_egress, stdio_egress
+from interlock.deployment.egress import guard_egress, verification_egress
 from interlock.deployment.placement import Placement
 from interlock_guard.addresses import refuse_address
 from tests.requirements import requirement
@@ -167,6 +167,15 @@ def test_no_rule_is_without_a_destination_and_every_exception_lies_in_its_block(
                     assert ip_network(excepted).subnet_of(ip_network(block["cidr"]))  # type: ignore[arg-type]
 
 
+def test_a_guard_is_let_out_to_the_providers_of_its_agents_models() -> None:
+    agent, policy = an_agent().calling("openai/gpt-4o-mini"), a_policy().allowing_models("openai/*")
+    rules = guard_egress(a_separate_placement(agent, policy=policy))
+
+    assert lets_out(rules, PUBLIC[0])
+    assert lets_out(rules, POD, 53, "UDP")
+    assert not any(lets_out(rules, address) for address in (*PRIVATE[1:], *METADATA))
+
+
 def test_no_rule_stands_there_twice() -> None:
     one, two = (a_binding(name).serving(name, "development").over_http() for name in ("crm", "mail"))
     rules = guard_egress(a_guard(one, two))
@@ -175,11 +184,14 @@ def test_no_rule_stands_there_twice() -> None:
 
 
 @pytest.mark.parametrize("network", ["None", "Public", "Private"])
-def test_a_stdio_server_by_itself_is_let_out_as_beside_a_guard_but_not_to_the_api_server(network: Any) -> None:
-    rules = stdio_egress(network)
-    beside = guard_egress(a_guard(a_binding().with_server(network=network)))
+def test_what_verifies_a_server_is_let_out_as_a_guard_is_for_it_but_not_to_the_collector(network: Any) -> None:
+    binding = a_binding().with_server(network=network)
+    guard = a_guard(binding, records="http://records.audit:7420")
 
-    assert rules == [rule for rule in beside if rule not in guard_egress(a_guard(a_binding()))]
+    rules = verification_egress(binding.build().spec.server, guard.api_server)
+
+    assert rules == guard_egress(replace(guard, records_url=""))
+    assert rules != guard_egress(guard)
 
 
 def test_the_api_server_is_where_its_service_and_its_endpoints_are() -> None:

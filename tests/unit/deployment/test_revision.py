@@ -17,10 +17,17 @@ BASE = an_agent().with_files({"prompt.md": "Be kind."})
         BASE.using("crm", "mail"),
         BASE.using({"source": "crm", "permissions": {"read": ["contacts"]}}),
         BASE.using(),
+        BASE.taking_tasks(8080),
     ],
 )
 def test_what_makes_an_agent_behave_otherwise_is_another_revision(agent: AgentBuilder) -> None:
     assert revision_of(agent.build().spec) != revision_of(BASE.build().spec)
+
+
+def test_another_port_for_tasks_is_another_revision_and_more_tasks_at_once_are_not() -> None:
+    one, other, more = BASE.taking_tasks(8080), BASE.taking_tasks(8081), BASE.taking_tasks(8080, maxConcurrentTasks=9)
+    assert revision_of(one.build().spec) != revision_of(other.build().spec)
+    assert revision_of(one.build().spec) == revision_of(more.build().spec)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from interlock.api.meta import AGENT_LABEL, GUARD_LABEL
-from interlock.deployment.guard_service import build_agent_service, guard_url
+from interlock.deployment.guard_service import build_services_between, guard_url
 from interlock.deployment.network import build_network_policies
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
@@ -225,8 +225,8 @@ def test_no_two_containers_of_a_pod_share_a_uid() -> None:
 # NetworkPolicies
 
 
-def policies(placement: Placement, port: int | None = None) -> dict[str, Any]:
-    found = {one["metadata"]["name"]: one["spec"] for one in build_network_policies(placement, port)}
+def policies(placement: Placement) -> dict[str, Any]:
+    found = {one["metadata"]["name"]: one["spec"] for one in build_network_policies(placement)}
     return {name.rsplit("-", 1)[-1]: spec for name, spec in found.items()}
 
 
@@ -277,14 +277,19 @@ def test_a_shared_pod_has_one_policy() -> None:
 
 
 def test_an_agent_that_takes_tasks_is_reached_by_its_guard_at_that_port_alone() -> None:
-    placement = a_full_placement()
-    found = policies(placement, 8080)
+    placement = a_separate_placement(an_agent().taking_tasks(8080))
+    found = policies(placement)
     [rule] = found["agent"]["ingress"]
     out = found["guard"]["egress"][0]
     guard = workloads(placement)["guard"]["spec"]["template"]["metadata"]["labels"]
     agent = workloads(placement)["agent"]["spec"]["template"]["metadata"]["labels"]
-    service = build_agent_service(placement, 8080)
+    [_, service] = build_services_between(placement)
+    [container] = pods(placement)["guard"]["initContainers"]
+    *_, tasks = found["guard"]["ingress"]
 
+    assert values(container)["INTERLOCK_AGENT_HOST"] == f"{service['metadata']['name']}.agents.svc"
+    assert tasks == {"from": [{"podSelector": {}}], "ports": [{"port": 7412, "protocol": "TCP"}]}
+    assert any({"port": 53, "protocol": "UDP"} in one.get("ports", ()) for one in found["guard"]["egress"])
     assert rule["ports"] == out["ports"] == [{"port": 8080, "protocol": "TCP"}]
     assert rule["from"][0]["podSelector"]["matchLabels"].items() <= guard.items()
     assert out["to"][0]["podSelector"]["matchLabels"].items() <= agent.items()

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from interlock.deployment.bundle import compile_bundle
 from interlock_guard.decide import Allow, Request, decide, decide_server_request
 from interlock_guard.state import State
 from tests.support.builders import AgentBuilder, BindingBuilder, PolicyBuilder, a_placement, a_policy, an_agent
+from tests.support.pins import DEFINITION
 
 ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "how-to" / "tools-map.md").read_text(encoding="utf-8")
@@ -27,8 +29,14 @@ def policy() -> PolicyBuilder:
     return PolicyBuilder({**built.raw, "spec": {**built.raw["spec"], **ROWS}})
 
 
+def bound(binding: dict[str, Any]) -> BindingBuilder:
+    """The page's binding, its server verified: every tool of the table was seen."""
+    metadata = {"namespace": "agents", "uid": "1", **binding["metadata"]}
+    return BindingBuilder({**binding, "metadata": metadata}).proven_with("read_secret_file", *(row[0] for row in TABLE))
+
+
 def answer(agent: AgentBuilder, request: Request) -> str:
-    bundle = compile_bundle(a_placement(agent, policy=policy(), bindings=(BindingBuilder(BINDING),)))
+    bundle = compile_bundle(a_placement(agent, policy=policy(), bindings=(bound(BINDING),)))
     state = State(agent_uid=bundle.agent.uid, contact_at=0.0)
     decision = decide(bundle, state, request, 0)
     return "Allow" if isinstance(decision, Allow) else decision.reason
@@ -36,7 +44,7 @@ def answer(agent: AgentBuilder, request: Request) -> str:
 
 def test_the_map_is_one_that_the_api_knows_and_the_guard_reads() -> None:
     assert MCPBinding.model_validate(BINDING).spec.server_requests == ()
-    bundle = compile_bundle(a_placement(SUPPORT, policy=policy(), bindings=(BindingBuilder(BINDING),)))
+    bundle = compile_bundle(a_placement(SUPPORT, policy=policy(), bindings=(bound(BINDING),)))
     state = State(agent_uid=bundle.agent.uid, contact_at=0.0)
     assert not isinstance(decide_server_request(bundle, state, "notes", "roots/list", 0), Allow)
     assert len(TABLE) == 14
@@ -46,13 +54,13 @@ def test_the_map_is_one_that_the_api_knows_and_the_guard_reads() -> None:
 def test_every_line_of_the_table_is_what_decide_answers(
     tool: str, arguments: str, support: str, archivist: str
 ) -> None:
-    request = Request("notes", "tools/call", tool, json.loads(arguments))
+    request = Request("notes", "tools/call", tool, json.loads(arguments), definition=DEFINITION)
     assert (answer(SUPPORT, request), answer(ARCHIVIST, request)) == (support, archivist)
 
 
 def test_what_the_page_says_of_globs_holds() -> None:
     def on(tool: str, **arguments: Any) -> str:
-        return answer(SUPPORT, Request("notes", "tools/call", tool, arguments))
+        return answer(SUPPORT, Request("notes", "tools/call", tool, arguments, definition=DEFINITION))
 
     assert on("read_secret_file", path="/projects/notes/x") == "Allow"
     assert on("read_file", path="/projects/notes/x") == "ToolNotMapped"
@@ -62,12 +70,13 @@ def test_hints_of_the_server_make_a_delete_of_what_is_mapped_as_a_write() -> Non
     mapped = yaml.safe_load(yaml.safe_dump(BINDING))
     (tool,) = [tool for tool in mapped["spec"]["tools"] if tool["name"] == "write_file"]
     tool["operation"] = "write"
-    bundle = compile_bundle(a_placement(SUPPORT, policy=policy(), bindings=(BindingBuilder(mapped),)))
+    bundle = compile_bundle(a_placement(SUPPORT, policy=policy(), bindings=(bound(mapped),)))
     state = State(agent_uid=bundle.agent.uid, contact_at=0.0)
     arguments = {"path": "/projects/notes/a.md", "content": ""}
     hints = {"readOnlyHint": False, "idempotentHint": True, "destructiveHint": True}
-    plain = decide(bundle, state, Request("notes", "tools/call", "write_file", arguments), 0)
-    hinted = decide(bundle, state, Request("notes", "tools/call", "write_file", arguments, annotations=hints), 0)
+    asked = Request("notes", "tools/call", "write_file", arguments, definition=DEFINITION)
+    plain = decide(bundle, state, asked, 0)
+    hinted = decide(bundle, state, replace(asked, annotations=hints), 0)
     assert isinstance(plain, Allow)
     assert not isinstance(hinted, Allow)
     assert hinted.reason == "NotGrantedByMatrix"

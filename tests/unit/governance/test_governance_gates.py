@@ -1,5 +1,6 @@
 import pytest
 
+from interlock.api.refusals import is_model_in
 from interlock.api.status import Reason
 from interlock.governance.gates import check_governance
 from tests.requirements import requirement
@@ -144,3 +145,52 @@ def test_the_gates_are_asked_in_order_and_the_first_refusal_wins() -> None:
     assert refused(agent)[0] == Reason.PURPOSE_MISSING
     agent = agent.for_purpose("Sort tickets")
     assert refused(agent)[0] == Reason.POLICY_REF_MISSING
+
+
+@requirement("models.governed")
+@pytest.mark.parametrize(
+    ("models", "allow", "says"),
+    [
+        (["openai/gpt-4o"], [], "AgentPolicy support does not allow openai/gpt-4o: add it to spec.models.allow there"),
+        (["openai/gpt-4o"], ["openai/gpt-4o-mini"], "does not allow openai/gpt-4o"),
+        (["openai/gpt-4o"], ["anthropic/*"], "does not allow openai/gpt-4o"),
+        (["openai/gpt-4o", "openai/o3"], ["openai/gpt*"], "does not allow openai/o3"),
+        (["local/llama"], ["local/*"], "local/llama is of a provider that AgentPolicy support does not know"),
+    ],
+)
+def test_a_model_that_the_policy_does_not_allow_is_refused(models: list[str], allow: list[str], says: str) -> None:
+    reason, message = refused(an_agent().calling(*models), a_policy().allowing_models(*allow))
+    assert reason == Reason.MODEL_NOT_ALLOWED
+    assert says in message
+
+
+def test_models_that_the_policy_allows_are_governed() -> None:
+    local = [{"name": "local", "url": "https://llm.example.com/v1"}]
+    policy = a_policy().allowing_models("openai/gpt-4o*", "anthropic/claude-x", "local/*", urls=local)
+    agent = an_agent().calling("openai/gpt-4o-mini", "openai/gpt-4o", "anthropic/claude-x", "local/meta/llama")
+    assert check_governance(agent.build(), policy.build()) is None
+
+
+@requirement("models.governed")
+def test_a_variable_that_the_models_set_cannot_be_set_by_the_template_too() -> None:
+    agent = an_agent().calling("openai/gpt-4o").with_template(env=[{"name": "OPENAI_API_KEY", "value": "sk-x"}])
+    reason, message = refused(agent, a_policy().allowing_models("openai/*"))
+    assert (reason, "ANTHROPIC_API_KEY are set by Interlock" in message) == (
+        Reason.MODEL_NOT_ALLOWED,
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("glob", "name", "falls_under"),
+    [
+        ("openai/*", "openai/a/b", True),
+        ("openai/gpt-4*", "openai/gpt-4", True),
+        ("openai/gpt-4*", "openai/gpt-3.5", False),
+        ("openai/*", "openai-of-another/x", False),
+        ("openai/gpt.4", "openai/gpt-4", False),
+        ("openai/gpt", "openai/gpt-4", False),
+    ],
+)
+def test_a_glob_of_models_is_no_wider_than_it_looks(glob: str, name: str, *, falls_under: bool) -> None:
+    assert is_model_in(name, glob) is falls_under

@@ -5,13 +5,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from interlock_guard.attestation import (
+    DRIFT_PREFIX,
     MAX_ATTESTATIONS,
     PREFIX,
     Attestation,
     dump_attestation,
+    dump_drifts,
     find_surplus,
     parse_attestation,
     read_attestations,
+    read_drifts,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,3 +63,16 @@ def test_the_oldest_ones_above_the_limit_are_surplus_but_never_the_own_one() -> 
     assert find_surplus(annotations, own) == [f"{PREFIX}p1", f"{PREFIX}p2"]
     kept = {key: text for key, text in annotations.items() if key not in (f"{PREFIX}p1", f"{PREFIX}p2")}
     assert find_surplus(kept, own) == []
+
+
+def test_what_guards_have_found_changed_is_read_back_the_latest_of_all_and_nothing_else_is_believed() -> None:
+    early, late = datetime(2026, 3, 2, 9, tzinfo=UTC), datetime(2026, 3, 2, 10, tzinfo=UTC)
+    annotations = {
+        f"{DRIFT_PREFIX}a-0": dump_drifts({"crm": early, "mail": late}),
+        f"{DRIFT_PREFIX}a-1": dump_drifts({"crm": late}),
+        f"{DRIFT_PREFIX}a-2": "nonsense",
+        f"{DRIFT_PREFIX}a-3": '["crm"]',
+        f"{DRIFT_PREFIX}a-4": '{"crm": 5, "x": "2026-03-02T09:00:00"}',
+        "other/a-5": dump_drifts({"forged": late}),
+    }
+    assert read_drifts(annotations) == {"crm": late, "mail": late}

@@ -1,4 +1,6 @@
+import copy
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,12 +13,14 @@ from interlock_guard.bundle import (
     BundleInvalid,
     Grant,
     Limits,
+    Pin,
     Prompt,
     RecordPolicy,
     Resource,
     ResourceScope,
     ScopeLimit,
     Source,
+    TaskIntake,
     Tool,
     ToolScope,
     digest,
@@ -25,7 +29,7 @@ from interlock_guard.bundle import (
 )
 
 WIRE: dict[str, Any] = {
-    "schemaVersion": 2,
+    "schemaVersion": 3,
     "agent": {"name": "support-triage", "namespace": "agents", "uid": "u-1"},
     "revision": "0123456789",
     "stage": "one-region",
@@ -67,6 +71,7 @@ WIRE: dict[str, Any] = {
             "prompts": [{"name": "summary", "operation": "read", "resource": "contacts", "scope": [], "arguments": []}],
             "serverRequests": ["Sampling", "Roots"],
             "limits": {"requestBytes": 1024, "resultBytes": 2048, "inFlight": 1},
+            "pins": [{"name": "get_contact", "digest": "0123456789abcdef" * 4}],
             "grants": [
                 {"layer": "Binding", "rule": "mcpbinding/crm", "read": ["*"], "write": ["tasks"], "delete": []},
                 {"layer": "Matrix", "rule": "agentpolicy/s/dataAccess[0]", "read": ["c"], "write": [], "delete": []},
@@ -75,10 +80,11 @@ WIRE: dict[str, Any] = {
         }
     ],
     "records": {"arguments": "Redacted", "redact": ["/customer/email"]},
+    "tasks": {"port": 8080, "maxConcurrent": 4},
 }
 
 PARSED = Bundle(
-    schema_version=2,
+    schema_version=3,
     agent=AgentIdentity("support-triage", "agents", "u-1"),
     revision="0123456789",
     stage="one-region",
@@ -125,9 +131,11 @@ PARSED = Bundle(
             prompts=(Prompt("summary", "read", "contacts"),),
             server_requests=("Sampling", "Roots"),
             limits=Limits(request_bytes=1024, result_bytes=2048, in_flight=1),
+            pins=(Pin("get_contact", "0123456789abcdef" * 4),),
         ),
     ),
     records=RecordPolicy("Redacted", ("/customer/email",)),
+    tasks=TaskIntake(8080, 4),
 )
 
 
@@ -165,6 +173,12 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w["agent"].update(more=1), "agent.more: is unknown"),
     (lambda w: w.update(stage="One Region"), "stage"),
     (lambda w: w.update(scope={}), "scope: must be a list"),
+    (lambda w: w.update(tasks=None), "tasks: must be an object"),
+    (lambda w: w["tasks"].pop("port"), "tasks.port: is missing"),
+    (lambda w: w["tasks"].update(port=65536), "tasks.port: must be an integer from 1 to 65535"),
+    (lambda w: w["tasks"].update(maxConcurrent=0), "tasks.maxConcurrent: must be an integer from 1 to 256"),
+    (lambda w: w["tasks"].update(maxConcurrent=257), "tasks.maxConcurrent: must be an integer from 1 to 256"),
+    (lambda w: w["tasks"].update(host="x"), "tasks.host: is unknown"),
     (lambda w: w["scope"][0].update(values=[]), "scope[0].values: must not be empty"),
     (lambda w: w["scope"].append(w["scope"][0]), "scope[1].dimension: 'region' is there twice"),
     (lambda w: w["sources"].append(w["sources"][0]), "sources[1].name: 'crm' is there twice"),
@@ -229,6 +243,21 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w["records"].update(redact=["email"]), "records.redact[0]: must be a JSON pointer"),
     (lambda w: w["records"].update(keep=1), "records.keep: is unknown"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("pins", "words"),
+    [
+        ([{"name": "a", "digest": "0" * 63}], "pins[0].digest: must be a SHA-256 in 64 hexadecimal digits"),
+        ([{"name": "a", "digest": "A" * 64}], "pins[0].digest: must be a SHA-256 in 64 hexadecimal digits"),
+        ([{"name": "a", "digest": "0" * 64}] * 2, "pins[1].name: 'a' is there twice"),
+    ],
+)
+def test_a_pin_is_one_digest_of_one_tool(pins: list[dict[str, str]], words: str) -> None:
+    broken = copy.deepcopy(WIRE)
+    broken["sources"][0]["pins"] = pins
+    with pytest.raises(BundleInvalid, match=re.escape(words)):
+        parse_bundle(json.dumps(broken))
 
 
 @pytest.mark.parametrize(("change", "path"), INVALID, ids=[path for _, path in INVALID])

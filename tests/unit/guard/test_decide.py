@@ -11,6 +11,7 @@ from interlock_guard.decide import Allow, Deny, Reason, Request, check_cut, deci
 from interlock_guard.kill import KillLatch
 from interlock_guard.state import State
 from tests.requirements import requirement
+from tests.support.pins import DEFINITION, pinned
 
 NOW = 1000.0
 ALIVE = State(agent_uid="u-1", contact_at=NOW - 1)
@@ -30,11 +31,11 @@ TOOLS = (
 
 def a_bundle(*grants: Grant, tools: tuple[Tool, ...] = TOOLS, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
     source = Source("crm", "crm", "stdio", tools, grants or (BINDING, MATRIX, AGENT))
-    return Bundle(2, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, (source,))
+    return pinned(Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, (source,)))
 
 
 def call(tool: str, arguments: dict[str, Any] | None = None) -> Request:
-    return Request("crm", "tools/call", tool, arguments or {})
+    return Request("crm", "tools/call", tool, arguments or {}, definition=DEFINITION)
 
 
 def reason(bundle: Bundle | None, state: State, request: Request, now: float = NOW) -> str | None:
@@ -220,6 +221,23 @@ def test_no_arguments_raise_and_none_pass_but_those_inside(arguments: dict[str, 
     inside = bool(values) and all(type(value) is str and value in {"eu-west", "eu-north"} for value in values)
     bundle = a_bundle(BINDING, MATRIX, scope=REGION)
     assert (reason(bundle, ALIVE, call("get_contact", arguments)) is None) == inside
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [(DEFINITION, None), ("1" * 64, "ToolDrifted"), ("", "ToolDrifted"), (None, "ToolNotVerified")],
+)
+@requirement("drift.quarantined")
+def test_a_tool_is_called_only_as_it_was_verified(definition: str | None, expected: str | None) -> None:
+    asked = replace(call("get_contact"), definition=definition)
+    assert reason(a_bundle(), ALIVE, asked) == expected
+    never = replace(a_bundle(), sources=tuple(replace(source, pins=()) for source in a_bundle().sources))
+    assert reason(never, ALIVE, asked) == "ToolNotVerified"
+    assert reason(a_bundle(), ALIVE, replace(call("add_task"), definition=DEFINITION)) is None, "the others go on"
+
+
+def test_what_is_denied_anyway_says_nothing_of_a_drift() -> None:
+    assert reason(a_bundle(), ALIVE, replace(call("get_deal"), definition="1" * 64)) == "NotGrantedByMatrix"
 
 
 def test_every_reason_is_documented() -> None:

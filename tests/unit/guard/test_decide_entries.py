@@ -34,6 +34,7 @@ from interlock_guard.decide import (
 from interlock_guard.kill import KillLatch
 from interlock_guard.state import State
 from tests.requirements import requirement
+from tests.support.pins import DEFINITION, pinned
 
 NOW = 1000.0
 ALIVE = State(agent_uid="u-1", contact_at=NOW - 1)
@@ -74,9 +75,9 @@ SOURCE = Source(
 
 
 def a_bundle(*, scope: tuple[ScopeLimit, ...] = (), **changes: Any) -> Bundle:
-    return Bundle(
-        2, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, (replace(SOURCE, **changes),)
-    )
+    sources = (replace(SOURCE, **changes),)
+    bundle = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, sources)
+    return pinned(bundle, "get_contact", "get_deal", "drop_deal")
 
 
 REGION = (ScopeLimit("region", ("eu-west",)),)
@@ -88,7 +89,7 @@ def ask(request: Request, bundle: Bundle | None = None) -> str | None:
 
 
 def call(tool: str, arguments: Any = None, **more: Any) -> Request:
-    return Request("crm", "tools/call", tool, arguments if arguments is not None else {}, **more)
+    return Request("crm", "tools/call", tool, arguments if arguments is not None else {}, definition=DEFINITION, **more)
 
 
 def read(uri: str | None, method: str = "resources/read") -> Request:
@@ -266,7 +267,7 @@ def test_a_rule_of_a_prompt_and_a_scope_of_a_resource_are_named_as_theirs() -> N
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_is_denied_by_a_closed_guard_and_of_an_unknown_source(method: str) -> None:
-    request = Request("crm", method, "get_contact", {}, "crm://contacts/eu/1", "summary")
+    request = Request("crm", method, "get_contact", {}, "crm://contacts/eu/1", "summary", definition=DEFINITION)
     killed = decide(a_bundle(), replace(ALIVE, kill=KillLatch("leak")), request, NOW)
     assert isinstance(killed, Deny)
     assert killed.reason == "Killed"

@@ -27,10 +27,12 @@ from interlock_guard.decide import (
 )
 from interlock_guard.state import State
 from tests.requirements import requirement
+from tests.support.pins import DEFINITION
 
 ALIVE = State(agent_uid="u", contact_at=0.0)
 OPERATIONS = ("read", "write", "delete")
 RESOURCES = ("contacts", "tasks")
+PINNED = ("t", "a", "ab", "b", "a/b", *(f"{one}-{other}" for one in OPERATIONS for other in RESOURCES))
 RULES: list[dict[str, Any]] = [
     {"pointer": "/v", "enum": ["a", "b"]},
     {"pointer": "/v", "prefix": "a"},
@@ -42,7 +44,7 @@ VALUES: list[Any] = [None, "a", "b", "ab", "c", "", 2, 4, -1, True, ["a", "b"], 
 
 def wire(**source: Any) -> dict[str, Any]:
     return {
-        "schemaVersion": 2,
+        "schemaVersion": 3,
         "agent": {"name": "a", "namespace": "n", "uid": "u"},
         "revision": "r",
         "stage": "s",
@@ -60,10 +62,15 @@ def wire(**source: Any) -> dict[str, Any]:
                 "prompts": [],
                 "serverRequests": [],
                 "limits": {"requestBytes": 1024, "resultBytes": 1024, "inFlight": 1},
+                "pins": [{"name": name, "digest": DEFINITION} for name in PINNED],
                 **source,
             }
         ],
     }
+
+
+def call(tool: str, **arguments: Any) -> Request:
+    return Request("crm", "tools/call", tool, arguments, definition=DEFINITION)
 
 
 def grant(layer: str, cells: Any) -> dict[str, Any]:
@@ -97,7 +104,7 @@ def test_every_cell_of_every_small_world_is_what_the_tables_say() -> None:
             given_by = [
                 (operation, resource) in cells or (operation == "read" and ("read", "*") in cells) for cells in layers
             ]
-            decision = decide(bundle, ALIVE, Request("crm", "tools/call", f"{operation}-{resource}", {}), 0)
+            decision = decide(bundle, ALIVE, call(f"{operation}-{resource}"), 0)
             assert isinstance(decision, Allow) == all(given_by)
             assert may_list_tool(bundle, "crm", f"{operation}-{resource}") == all(given_by)
             if isinstance(decision, Deny):
@@ -123,7 +130,7 @@ def test_every_pair_of_rules_and_values_is_what_the_page_says() -> None:
         tool = {"name": "t", "operation": "read", "resource": "contacts", "scope": [], "arguments": rules}
         bundle = parse_bundle(json.dumps(wire(tools=[tool], grants=every)))
         for value in VALUES:
-            decision = decide(bundle, ALIVE, Request("crm", "tools/call", "t", {"v": value}), 0)
+            decision = decide(bundle, ALIVE, call("t", v=value), 0)
             assert isinstance(decision, Allow) == all(oracle_keeps(rule, value) for rule in rules), (rules, value)
 
 
@@ -185,6 +192,7 @@ REQUESTS = st.builds(
     prompt=st.none() | NAMES,
     annotations=HINTS,
     input_schema=st.none() | st.just({"type": "object", "properties": {"v": {"type": "string"}}}),
+    definition=st.sampled_from([DEFINITION, DEFINITION, DEFINITION, "1" * 64, "", None]),
 )
 ENTRIES = {
     "tools/call": ("tools", "name", "tool"),
@@ -254,6 +262,7 @@ def test_nothing_is_allowed_that_no_entry_lets_through_by_every_layer(world: dic
     bundle = parse_bundle(json.dumps(world))
     decision = decide(bundle, ALIVE, request, 0)
     if isinstance(decision, Allow):
+        assert request.method != "tools/call" or (request.tool in PINNED and request.definition == DEFINITION)
         assert request.source == "crm"
         assert request.method in METHODS
         assert may_pass(world, request)
@@ -271,7 +280,7 @@ def test_what_is_shown_could_be_allowed_and_what_is_read_is_shown(world: dict[st
     assert may_list_resource(bundle, "crm", text) == is_read
     for method, may_list, field in (("tools/call", may_list_tool, "tool"), ("prompts/get", may_list_prompt, "prompt")):
         for value in ({}, {"region": "eu", "v": "a"}, {"region": "eu", "v": "b"}, {"region": "eu", "v": 1}):
-            request = Request("crm", method, arguments=value, **{field: text})
+            request = Request("crm", method, arguments=value, definition=DEFINITION, **{field: text})
             if isinstance(decide(bundle, ALIVE, request, 0), Allow):
                 assert may_list(bundle, "crm", text)
     may_list_template(bundle, "crm", text)

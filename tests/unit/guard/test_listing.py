@@ -12,6 +12,7 @@ from interlock_guard.listing import (
     read_questions,
 )
 
+IS_ECHO = lambda name, _item: name == "echo"  # noqa: E731 - a rule in one line
 ELICIT = {"method": "elicitation/create", "params": {"message": "?", "_meta": {"progressToken": 1}}}
 INFO = {"io.modelcontextprotocol/serverInfo": {"name": "interlock-guard", "version": "0.1.0"}}
 
@@ -20,7 +21,7 @@ INFO = {"io.modelcontextprotocol/serverInfo": {"name": "interlock-guard", "versi
     "tools", [None, "echo", {"name": "echo"}, [{"name": ["echo"]}], ["echo"], [{"title": "echo"}], [{"name": "drop"}]]
 )
 def test_a_list_that_is_malformed_or_of_others_shows_nothing(tools: Any) -> None:
-    assert filter_list("tools/list", {"tools": tools, "nextCursor": 1}, "echo".__eq__) == {"tools": []}
+    assert filter_list("tools/list", {"tools": tools, "nextCursor": 1}, IS_ECHO) == {"tools": []}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_a_list_that_is_malformed_or_of_others_shows_nothing(tools: Any) -> None
 def test_each_list_keeps_permitted_items_whole_and_the_cursor(method: str, key: str, naming: str) -> None:
     item = {naming: "echo", "description": "d"}
     result = {key: [item, {naming: "drop"}], "nextCursor": "c", "_meta": {}, "extra": 1}
-    assert filter_list(method, result, "echo".__eq__) == {key: [item], "nextCursor": "c"}
+    assert filter_list(method, result, IS_ECHO) == {key: [item], "nextCursor": "c"}
 
 
 def test_a_list_is_private_and_short_lived_in_the_stateless_era() -> None:

@@ -12,6 +12,7 @@ from interlock_guard.bundle import (
     ArgumentRule,
     Bundle,
     Grant,
+    Pin,
     Prompt,
     Resource,
     ResourceScope,
@@ -24,6 +25,7 @@ from interlock_guard.decide import Allow, Decision, Request, decide
 from interlock_guard.proof import NOBODY_MAPS, Kind, prove, synthetic_calls
 from interlock_guard.state import State
 from tests.requirements import requirement
+from tests.support.pins import DEFINITION
 
 ALIVE = State(agent_uid="u", contact_at=0.0)
 BINDING = Grant("Binding", "b", ("contacts", "tasks"), ("tasks", "contacts"), ())
@@ -42,7 +44,7 @@ def a_source(name: str = "crm", **parts: Any) -> Source:
 
 
 def a_bundle(*sources: Source, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
-    return Bundle(2, AgentIdentity("a", "n", "u"), "r", "s", "staging", scope, sources)
+    return Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "staging", scope, sources)
 
 
 def honest(bundle: Bundle) -> Any:
@@ -56,7 +58,7 @@ def kinds(bundle: Bundle) -> set[Kind]:
 @requirement("guard.proof")
 def test_a_denied_an_unmapped_and_a_call_out_of_the_matrix_are_always_among_them() -> None:
     bundle = a_bundle(a_source())
-    assert kinds(bundle) == {Kind.DENIED, Kind.UNMAPPED, Kind.OUT_OF_MATRIX}
+    assert kinds(bundle) == {Kind.DENIED, Kind.UNMAPPED, Kind.OUT_OF_MATRIX, Kind.DRIFTED}
     proof = prove(bundle, honest(bundle))
     assert (proof.flaw, proof.calls) == ("", len(list(synthetic_calls(bundle))))
 
@@ -85,10 +87,8 @@ def test_a_limited_stage_is_put_to_the_test_too() -> None:
 
     unlimited = replace(bundle, scope=())
     flaw = prove(bundle, honest(unlimited)).flaw
-    assert (
-        flaw
-        == "OutOfScope call tools/call 'get' of 'crm': Allow instead of OutOfScope or ScopeMissing or ScopeUndeclared"
-    )
+    wanted = "OutOfScope or ScopeMissing or ScopeUndeclared"
+    assert flaw == f"OutOfScope call tools/call 'get' of 'crm': ToolNotVerified instead of {wanted}"
 
 
 def test_a_source_of_the_strangers_name_is_no_way_round() -> None:
@@ -100,6 +100,24 @@ def test_a_glob_that_takes_in_every_name_leaves_other_calls_to_make() -> None:
     bundle = a_bundle(a_source(tools=(Tool("*", "read", "contacts"),), prompts=(Prompt("*", "read", "contacts"),)))
     assert kinds(bundle) == {Kind.DENIED, Kind.UNMAPPED, Kind.OUT_OF_MATRIX}
     assert prove(bundle, honest(bundle)).flaw == ""
+
+
+@requirement("guard.proof", "drift.quarantined")
+def test_a_guard_that_lets_a_changed_tool_or_one_that_was_never_verified_pass_is_found_out() -> None:
+    bundle = a_bundle(a_source(pins=(Pin("get", DEFINITION), Pin("add_task", DEFINITION))))
+    asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is Kind.DRIFTED]
+    assert asked == ["get"], "the others are denied for what they are"
+    assert prove(bundle, honest(bundle)).flaw == ""
+
+    def blind(request: Request) -> Decision:
+        known = replace(request, definition=DEFINITION) if request.definition else request
+        return decide(bundle, ALIVE, known, 0.0)
+
+    assert (
+        prove(bundle, blind).flaw
+        == "Drifted call tools/call 'get' of 'crm': Allow instead of ToolDrifted or ToolNotVerified"
+    )
+    assert Kind.DRIFTED in kinds(a_bundle(a_source())), "and of what has no pin at all"
 
 
 @requirement("guard.proof")

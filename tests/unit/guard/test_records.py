@@ -22,7 +22,7 @@ WRITE = Tool("create_task", "write", "tasks", ())
 DELETE = Tool("delete_task", "delete", "tasks", ())
 GRANTS = (Grant("Binding", "b", ("*",), (), ()), Grant("Matrix", "m", ("*",), (), ()))
 BUNDLE = Bundle(
-    2,
+    3,
     AgentIdentity("triage", "agents", "u-1"),
     "0123456789",
     "staging",
@@ -258,3 +258,28 @@ def test_a_standard_output_that_takes_nothing_refuses_the_action(start: Start) -
     with pytest.raises(RecordFailed, match="cannot write a record"):
         bench.recorder.record(BUNDLE, a_call(), allowed())
     bench.reading = os.open("/dev/null", os.O_RDONLY)
+
+
+@requirement("tasks.recorded")
+def test_a_task_that_has_ended_is_a_line_of_the_chain_that_says_who_and_in_which_stage(start: Start) -> None:
+    bench = start()
+    bench.recorder.finish_task(BUNDLE, {"task": "t-1", "outcome": "Answered"})
+    genesis, task = bench.stored()
+    assert (genesis.kind, task.kind, task.prev) == ("genesis", "task", genesis.hash)
+    told = {name: task.fields[name] for name in ("agent", "stage", "revision", "task", "outcome")}
+    assert told == {
+        "agent": "triage",
+        "stage": "staging",
+        "revision": "0123456789",
+        "task": "t-1",
+        "outcome": "Answered",
+    }
+
+
+def test_a_task_without_room_for_its_record_is_counted(start: Start) -> None:
+    bench = start(TINY)
+    until_refused(bench, READ)
+    before = bench.recorder.unrecorded
+    for _ in range(10):
+        bench.recorder.finish_task(BUNDLE, {"task": "t" * 200})
+    assert bench.recorder.unrecorded > before

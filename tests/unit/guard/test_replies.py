@@ -7,8 +7,8 @@ from interlock_guard.decide import Deny, Reason
 from interlock_guard.jsonrpc import Request, Response
 from interlock_guard.replies import Form, answer, deny, refuse, refuse_version
 
-HANDSHAKE = Form(to_stateless=False, from_stateless=False, may_show="echo".__eq__)
-STATELESS = Form(to_stateless=True, from_stateless=False, may_show="echo".__eq__)
+HANDSHAKE = Form(to_stateless=False, from_stateless=False, may_show=lambda name, _item: name == "echo")
+STATELESS = Form(to_stateless=True, from_stateless=False, may_show=lambda name, _item: name == "echo")
 CLOSED = {Reason.KILLED, Reason.NO_BUNDLE, Reason.POLICY_UNPROVEN, Reason.STALE_STATE, Reason.AGENT_MISMATCH}
 
 

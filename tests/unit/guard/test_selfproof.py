@@ -12,7 +12,7 @@ from interlock_guard.selfproof import SelfProof
 from interlock_guard.state import LiveState, State
 from tests.requirements import requirement
 
-BUNDLE = Bundle(2, AgentIdentity("a", "n", "u-1"), "r", "s", "s", (), ())
+BUNDLE = Bundle(3, AgentIdentity("a", "n", "u-1"), "r", "s", "s", (), ())
 TEXT = dump_bundle(BUNDLE)
 OTHER = dump_bundle(replace(BUNDLE, revision="other"))
 AGENT = {"metadata": {"name": "a", "uid": "u-1"}}

@@ -2,7 +2,7 @@ from interlock_guard.bundle import AgentIdentity, Bundle, dump_bundle
 from interlock_guard.decide import check_open
 from interlock_guard.state import LiveState
 
-BUNDLE = Bundle(2, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
+BUNDLE = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
 AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
 
 

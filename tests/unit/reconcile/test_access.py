@@ -24,6 +24,7 @@ from tests.support.builders import (
     a_stage,
     an_agent,
 )
+from tests.support.pins import DEFINITION
 
 
 def rows(
@@ -164,7 +165,8 @@ def test_the_table_is_what_the_guard_decides_on_calls(
     state = State(agent_uid=bundle.agent.uid, contact_at=0.0)
     assert set(table) == set(CELLS)
     for operation, resource in CELLS:
-        decision = decide(bundle, state, Request("crm", "tools/call", f"{operation}-{resource}", {}), 0)
+        request = Request("crm", "tools/call", f"{operation}-{resource}", {}, definition=DEFINITION)
+        decision = decide(bundle, state, request, 0)
         row = table[operation, resource]
         said = ("Allow", "") if isinstance(decision, Allow) else ("Deny", decision.reason.value)
         assert (row.decision, row.reason, row.rule) == (*said, decision.rule)

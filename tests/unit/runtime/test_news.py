@@ -63,9 +63,20 @@ def reviewed(runtime: Runtime) -> set[Key]:
 async def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: Runtime) -> None:
     runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=False)
     runtime.take(AGENT_POLICY, a_policy().at_version(21).giving_nothing().to_kubernetes(), is_deleted=False)
-    runtime.take(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=False)
+    changed = a_binding().permitting(read=["contacts"])
+    runtime.take(MCP_BINDING, changed.at_version(22).to_kubernetes(), is_deleted=False)
+    runtime.take(MCP_BINDING, changed.unproven().at_version(23).to_kubernetes(), is_deleted=False)
 
-    assert asked(runtime) == [TRIAGE] * 3
+    assert asked(runtime) == [TRIAGE] * 4
+
+
+@requirement("operator.idle")
+async def test_a_run_of_a_verification_asks_for_no_look_at_agents(runtime: Runtime) -> None:
+    told = a_binding().at_version(22).to_kubernetes()
+    told["status"]["verification"]["run"] = {"number": 1, "plan": "x", "startedAt": "2026-03-02T08:00:00Z"}
+    runtime.take(MCP_BINDING, told, is_deleted=False)
+
+    assert asked(runtime) == []
 
 
 @requirement("operator.idle")
@@ -108,7 +119,8 @@ async def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtim
     reviewed(runtime)
     runtime.take(AGENT_POLICY, a_policy("lonely").at_version(20).to_kubernetes(), is_deleted=False)
     assert reviewed(runtime) == {("agents", "lonely")}
-    runtime.take(MCP_BINDING, a_binding().at_version(21).to_kubernetes(), is_deleted=False)
+    changed = a_binding().permitting(read=["contacts"])
+    runtime.take(MCP_BINDING, changed.at_version(21).to_kubernetes(), is_deleted=False)
     assert reviewed(runtime) == {("agents", "support")}
     runtime.take(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=True)
     assert reviewed(runtime) == {("agents", "support")}

@@ -16,6 +16,10 @@ def answer(message: dict[str, Any]) -> dict[str, Any]:
             return {"result": {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": info}}
         case "server/discover":
             return {"error": {"code": -32601, "message": "Method not found"}}
+        case "tools/list":
+            return {
+                "result": {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "drop")]}
+            }
         case _:
             return {"result": {"content": [{"type": "text", "text": "done"}]}}
 

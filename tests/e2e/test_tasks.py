@@ -1,0 +1,52 @@
+"""examples/08-tasks on real pods: tasks by the agent's Service, and no way round its guard."""
+
+import json
+
+import pytest
+
+from tests.e2e.live import Live, eventually
+from tests.requirements import requirement
+from tests.support.examples import example_objects, find
+
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
+
+AGENT, CALLER = "echo", "caller"
+POST = (
+    "import sys, urllib.request, urllib.error\n"
+    "try: print(urllib.request.urlopen(sys.argv[1], data=sys.argv[2].encode(), timeout=5).read().decode())\n"
+    "except urllib.error.HTTPError as error: print(error.code, error.read().decode())\n"
+    "except OSError as error: print('closed', error)\n"
+)
+
+
+@pytest.fixture(scope="module")
+def tasks(shared: Live) -> Live:
+    objects = example_objects("08-tasks", shared.namespace)
+    caller = json.loads(json.dumps(find(objects, "Agent")))
+    caller["metadata"]["name"] = CALLER
+    shared.apply(*objects, caller)
+    shared.until_ready(AGENT)
+    shared.until_ready(CALLER)
+    return shared
+
+
+def told(live: Live, url: str) -> str:
+    """Send a task from the other agent's pod; return what came of it."""
+    return live.exec(CALLER, "agent", "python", "-c", POST, url, '{"text": "hello"}').stdout.strip()
+
+
+@requirement("tasks.on-a-cluster")
+def test_a_task_comes_by_the_service_and_is_recorded(tasks: Live) -> None:
+    url = f"http://guard-{AGENT}.{tasks.namespace}/"
+    eventually(lambda: told(tasks, url) == '{"said": "hello"}', 60, lambda: told(tasks, url))
+    recorded = [record for record in map(json.loads, tasks.records(AGENT)) if record["kind"] == "task"]
+    assert {record["outcome"] for record in recorded} == {"Answered"}
+    assert f"task {recorded[-1]['task']}: hello" in tasks.agent_log(AGENT)
+
+
+@requirement("tasks.on-a-cluster")
+def test_another_pod_reaches_the_guard_and_never_the_agent(tasks: Live) -> None:
+    [pod] = tasks.pods(AGENT)
+    address = pod["status"]["podIP"]
+    assert told(tasks, f"http://{address}:7412/") == '{"said": "hello"}'
+    assert told(tasks, f"http://{address}:8080/").startswith("closed")

@@ -1,0 +1,55 @@
+"""Pins of servers that are not ours: what the verifier sees of them, as before any agent is attached."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Pin, ServerRequest, Source, Tool
+from interlock_guard.http_target import HttpTarget
+from interlock_guard.pipes import PipePair
+from interlock_guard.upstreams import Surroundings, build_upstream
+from interlock_guard.verification import Plan
+from interlock_guard.verifier import verify
+from tests.integration.guard.harness import SOURCE, StdioServer
+
+LEARN_SECONDS = 60.0
+EVERY_QUESTION: tuple[ServerRequest, ...] = ("Sampling", "Elicitation", "Roots")
+_GRANTS = (Grant("Binding", "b", ("*",), (), ()), Grant("Matrix", "m", ("*",), (), ()))
+
+
+async def learn_on_pipes(
+    command: list[str], folder: Path, questions: tuple[ServerRequest, ...] = EVERY_QUESTION
+) -> tuple[Pin, ...]:
+    """Run a server for itself and return pins of all of its tools, as listed to a client that can be asked this."""
+    PipePair(folder / "learning" / SOURCE).make()
+    server = StdioServer(folder / "learning" / SOURCE, command)
+    await server.start()
+    try:
+        return await _learn(Source(SOURCE, "b", "stdio", (), _GRANTS, server_requests=questions), folder)
+    finally:
+        await server.kill()
+
+
+async def learn_over_http(target: HttpTarget, folder: Path) -> tuple[Pin, ...]:
+    """Return pins of all tools of a server that runs."""
+    return await _learn(Source(SOURCE, "b", "http", (), _GRANTS, http=target), folder)
+
+
+async def _learn(source: Source, folder: Path) -> tuple[Pin, ...]:
+    bundle = Bundle(
+        3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (replace(source, tools=(Tool("*", "read", "x"),)),)
+    )
+    surroundings = Surroundings(
+        pipes=folder / "learning",
+        secrets=folder / "secrets",
+        dialable=frozenset(["127.0.0.1", "::1"]),
+        are_pipes_made=True,
+    )
+    async with asyncio.timeout(LEARN_SECONDS):
+        build: Callable[..., object] = lambda served, listener: build_upstream(  # noqa: E731
+            served, surroundings, listener, lambda _: None
+        )
+        result = await verify(Plan("learning", SOURCE), bundle, build)  # type: ignore[arg-type]
+    assert result.tools, result
+    return tuple(Pin(tool.name, tool.digest) for tool in result.tools)

@@ -1,0 +1,578 @@
+"""Calls of language models: what passes passes byte for byte, and nothing else passes at all."""
+
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from interlock_guard.bundle import dump_bundle, parse_bundle
+from tests.integration.guard.fake_api_server import FakeApiServer
+from tests.integration.guard.fake_provider import (
+    AGENT_KEY,
+    KEY_FILES,
+    MODEL,
+    REAL_KEYS,
+    FakeProvider,
+    a_bundle_with_models,
+    answer_of,
+    events_of,
+    stream,
+)
+from tests.integration.guard.harness import Guard, until
+from tests.requirements import requirement
+from tests.support.ports import free_port
+
+CHAT = "/openai/v1/chat/completions"
+MESSAGES = "/anthropic/v1/messages"
+BEARER = {"Authorization": f"Bearer {AGENT_KEY}"}
+API_KEY = {"x-api-key": AGENT_KEY}
+
+
+@dataclass
+class Rig:
+    """Guard, API server, provider and an agent's connection, all running."""
+
+    api: FakeApiServer
+    guard: Guard
+    provider: FakeProvider
+    http: aiohttp.ClientSession
+
+    @property
+    def keys(self) -> Path:
+        return self.guard.folder / "secrets" / ".models"
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.guard.port}{path}"
+
+    async def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {"Content-Type": "application/json", **(BEARER if headers is None else headers)}
+        async with self.http.post(self.url(path), data=io.BytesIO(data), headers=sent) as response:
+            text = await response.text()
+            return response.status, json.loads(text) if response.content_type == "application/json" else text
+
+    async def refused(self, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, str]:
+        """Return status and reason of what must not have reached the provider."""
+        status, answer = await self.post(path, body, headers)
+        assert self.provider.seen == []
+        return status, answer if isinstance(answer, str) else reason_of(answer)
+
+
+def reason_of(answer: dict[str, Any]) -> str:
+    error = answer["error"]
+    found: str = error.get("reason") or error["code"]
+    assert (answer.get("type") == "error") == ("reason" in error)
+    return found
+
+
+def chat(**members: Any) -> dict[str, Any]:
+    return {"model": MODEL["openai"], "messages": [{"role": "user", "content": "h\u00fc"}], **members}
+
+
+def messages(**members: Any) -> dict[str, Any]:
+    return {"model": MODEL["anthropic"], "max_tokens": 9, "messages": [{"role": "user", "content": "h"}], **members}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    api, provider = FakeApiServer(free_port()), FakeProvider(free_port())
+    await provider.start()
+    api.set_agent()
+    api.set_bundle(a_bundle_with_models(provider.port))
+    await api.start()
+    guard = Guard(api, tmp_path)
+    async with aiohttp.ClientSession() as http:
+        found = Rig(api, guard, provider, http)
+        found.keys.mkdir(parents=True)
+        for name, file in KEY_FILES.items():
+            (found.keys / file).write_text(f"{REAL_KEYS[name]}\n")
+        await guard.start()
+        await until(lambda: guard.probe("/readyz"), "the guard is open")
+        yield found
+    await guard.stop()
+    await provider.stop()
+    await api.stop()
+
+
+@requirement("models.pass")
+async def test_a_call_reaches_the_provider_with_the_real_key_and_only_headers_that_may_pass(rig: Rig) -> None:
+    own = {
+        "User-Agent": "an SDK",
+        "OpenAI-Organization": "org-of-another",
+        "Cookie": "a=b",
+        "Connection": "keep-alive, X-Hop",
+        "X-Hop": "1",
+        "X-Stainless-Lang": "python",
+    }
+    status, answer = await rig.post(CHAT, chat(temperature=0.5), {**BEARER, **own})
+    assert (status, answer) == (200, answer_of(CHAT, chat()))
+    (seen,) = rig.provider.seen
+    assert (seen.path, seen.message) == (CHAT, chat(temperature=0.5))
+    names = {name.decode().lower() for name, _ in seen.raw_headers}
+    assert names == {
+        *("host", "accept", "accept-encoding", "user-agent", "content-type", "content-length", "authorization"),
+        "x-stainless-lang",
+    }
+    assert seen.headers["Authorization"] == f"Bearer {REAL_KEYS['openai']}"
+    assert seen.headers["Accept-Encoding"] == "identity"
+
+
+@requirement("models.pass")
+async def test_anthropics_key_goes_into_its_own_header_whichever_the_agent_used(rig: Rig) -> None:
+    for headers in (API_KEY, BEARER, {**API_KEY, **BEARER}):
+        version = {"anthropic-version": "2023-06-01", "anthropic-beta": "x"}
+        assert (await rig.post(f"{MESSAGES}?beta=true", messages(), {**headers, **version}))[0] == 200
+    for seen in rig.provider.seen:
+        assert seen.path == f"{MESSAGES}?beta=true"
+        assert seen.headers["x-api-key"] == REAL_KEYS["anthropic"]
+        assert seen.headers["anthropic-version"] == "2023-06-01"
+        assert "Authorization" not in seen.headers
+    assert (await rig.post(f"{MESSAGES}/count_tokens", messages()))[1] == {"input_tokens": 3}
+
+
+async def test_headers_of_the_answer_pass_where_they_may(rig: Rig) -> None:
+    async with rig.http.post(rig.url(CHAT), json=chat(), headers=BEARER) as response:
+        assert response.headers["x-request-id"] == "req-1"
+        assert "Set-Cookie" not in response.headers
+
+
+@requirement("models.streams")
+async def test_a_stream_passes_byte_for_byte_and_each_event_as_it_comes(rig: Rig) -> None:
+    goes_on = asyncio.Event()
+    events = events_of(CHAT, chat())
+
+    async def answer(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        for event in events:
+            await response.write(event)
+            await goes_on.wait()
+            goes_on.clear()
+        await response.write_eof()
+        return response
+
+    rig.provider.answer = answer
+    async with rig.http.post(rig.url(CHAT), json=chat(stream=True), headers=BEARER) as response:
+        for event in events:  # the next one is not even made before this one has arrived whole
+            assert await asyncio.wait_for(response.content.readexactly(len(event)), 30) == event
+            goes_on.set()
+        assert await response.content.read() == b""
+
+
+@requirement("models.streams")
+async def test_a_stream_that_the_provider_breaks_off_is_broken_off_for_the_agent_too(rig: Rig) -> None:
+    async def answer(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        await response.write(b"data: 1\n\n")
+        assert http.transport is not None
+        http.transport.abort()
+        return response
+
+    rig.provider.answer = answer
+    with pytest.raises(aiohttp.ClientError):
+        await rig.post(CHAT, chat(stream=True))
+    await until(lambda: rig.guard.lines()[-1].get("outcome") == "ServerUnavailable", "the outcome is recorded")
+
+
+@requirement("models.hang-up")
+async def test_an_agent_that_hangs_up_ends_its_call_at_the_provider(rig: Rig) -> None:
+    async def answer(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        while True:
+            await response.write(b": still here\n\n")
+            await asyncio.sleep(0.01)
+
+    rig.provider.answer = answer
+    async with rig.http.post(rig.url(CHAT), json=chat(stream=True), headers=BEARER) as response:
+        assert await response.content.readany()
+        response.close()
+    await asyncio.wait_for(rig.provider.hung_up.wait(), 30)
+    await until(lambda: rig.guard.lines()[-1].get("outcome") == "Abandoned", "the outcome is recorded")
+
+
+@requirement("models.endpoints")
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/openai/v1/files"),
+        ("POST", "/openai/v1/batches"),
+        ("POST", "/openai/v1/images/generations"),
+        ("POST", "/openai/v1/chat/completions/"),
+        ("POST", "/openai/v1/chat%2Fcompletions"),
+        ("POST", "/openai/v1/%63hat/completions"),
+        ("POST", "/openai/v1/files/%2e%2e/chat/completions"),
+        ("POST", "/openai/v1/chat/completions?api-version=1"),
+        ("POST", "/openai/v1/messages"),
+        ("GET", "/openai/v1/chat/completions"),
+        ("GET", "/openai/v1/responses/r"),
+        ("GET", "/openai/v1/models/another"),
+        ("DELETE", "/openai/v1/models/gpt-4o-mini"),
+        ("PUT", "/openai/v1/chat/completions"),
+        ("OPTIONS", "/openai/v1/chat/completions"),
+        ("POST", "/anthropic/v1/messages/batches"),
+        ("POST", "/anthropic/v1/chat/completions"),
+        ("POST", "/anthropic/v1/complete"),
+        ("GET", "/anthropic/v1/organizations/users"),
+    ],
+)
+async def test_whatever_is_not_on_the_list_reaches_no_provider(rig: Rig, method: str, path: str) -> None:
+    body = json.dumps(messages() if path.startswith("/anthropic") else chat())
+    headers = {**BEARER, "Content-Type": "application/json"}
+    url = rig.url(path)
+    async with rig.http.request(method, aiohttp.client.URL(url, encoded=True), data=body, headers=headers) as response:
+        assert (response.status, reason_of(await response.json())) == (404, "MethodNotAllowed")
+    assert rig.provider.seen == []
+
+
+@requirement("models.allowed")
+@pytest.mark.parametrize(
+    "model",
+    ["gpt-4o", "gpt-4o-mini ", "GPT-4o-mini", "openai/gpt-4o-mini", "gpt-4o-mini\u0000", "", "claude-haiku-4-5", "*"],
+)
+async def test_a_model_that_is_not_one_of_the_agents_is_refused(rig: Rig, model: str) -> None:
+    assert await rig.refused(CHAT, chat(model=model)) == (403, "ModelNotAllowed")
+    assert await rig.refused("/unknown/v1/chat/completions", chat()) == (403, "ModelNotAllowed")
+    assert await rig.refused("/mcp/v1/chat/completions", chat()) == (403, "ModelNotAllowed")
+
+
+@requirement("models.allowed")
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"no json",
+        b'{"messages": []}',
+        b'{"model": ["gpt-4o-mini"]}',
+        b'{"model": null}',
+        b'{"model": "gpt-4o", "model": "gpt-4o-mini"}',
+        b'{"model": "gpt-4o-mini", "mod\\u0065l": "gpt-4o"}',
+        b'\xef\xbb\xbf{"model": "gpt-4o-mini"}',
+        b'{"model": "gpt-4o-mini", "temperature": NaN}',
+        b'{"model": "gpt-4o-mini"}{"model": "gpt-4o"}',
+        '{"model": "gpt-4o-mini"}'.encode("utf-16"),
+        b'{"model": "gpt-4o-mini", "x": ' + b"[" * 70 + b"]" * 70 + b"}",
+    ],
+    ids=repr,
+)
+async def test_a_body_that_two_parsers_could_read_differently_is_refused(rig: Rig, body: bytes) -> None:
+    assert await rig.refused(CHAT, body) == (400, "BadRequest")
+
+
+@requirement("models.hosted-tools")
+@pytest.mark.parametrize(
+    ("path", "members"),
+    [
+        ("/openai/v1/responses", {"tools": [{"type": "mcp", "server_url": "https://evil.example.com"}]}),
+        ("/openai/v1/responses", {"tools": [{"type": "function", "name": "f"}, {"type": "web_search"}]}),
+        ("/openai/v1/responses", {"tools": [{"type": "code_interpreter"}]}),
+        ("/openai/v1/responses", {"tools": {"0": {"type": "mcp"}}}),
+        ("/openai/v1/responses", {"tools": {}}),
+        ("/openai/v1/responses", {"tools": 5}),
+        ("/openai/v1/responses", {"tools": [{}]}),
+        ("/openai/v1/responses", {"tools": ["mcp"]}),
+        ("/openai/v1/responses", {"prompt": {"id": "pmpt_1"}}),
+        (CHAT, {"web_search_options": {}}),
+        (MESSAGES, {"mcp_servers": [{"type": "url", "url": "https://evil.example.com"}]}),
+        (MESSAGES, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        (MESSAGES, {"tools": [{"type": "web_fetch_20250910", "name": "web_fetch"}]}),
+        (MESSAGES, {"tools": [{"type": "code_execution_20250825", "name": "code_execution"}]}),
+        (MESSAGES, {"tools": [{"type": "mcp_toolset", "mcp_server_name": "x"}]}),
+        (MESSAGES, {"tools": [{"type": None, "name": "x"}]}),
+        (MESSAGES, {"container": {"skills": []}}),
+    ],
+)
+async def test_what_would_have_the_provider_act_by_itself_is_refused(
+    rig: Rig, path: str, members: dict[str, Any]
+) -> None:
+    body = messages(**members) if path == MESSAGES else chat(**members)
+    assert await rig.refused(path, body) == (403, "HostedToolNotAllowed")
+
+
+async def test_tools_that_the_agent_carries_out_itself_pass(rig: Rig) -> None:
+    function = {"type": "function", "function": {"name": "f"}}
+    assert (await rig.post(CHAT, chat(tools=[function])))[0] == 200
+    own = [
+        {"name": "f", "input_schema": {}},
+        {"type": "custom", "name": "g"},
+        {"type": "bash_20250124", "name": "bash"},
+    ]
+    assert (await rig.post(MESSAGES, messages(tools=own)))[0] == 200
+    assert (await rig.post("/openai/v1/completions", {"model": MODEL["openai"], "prompt": "a text"}))[0] == 200
+
+
+@requirement("models.keys")
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Authorization": "Bearer sk-of-the-agents-own"},
+        {"Authorization": AGENT_KEY},
+        {"Authorization": f"Basic {AGENT_KEY}"},
+        {"Authorization": f"Bearer {AGENT_KEY} "[:-2]},
+        {"x-api-key": ""},
+        {**API_KEY, "Authorization": "Bearer sk-of-the-agents-own"},
+    ],
+)
+async def test_a_request_without_the_agents_own_key_is_refused(rig: Rig, headers: dict[str, str]) -> None:
+    assert await rig.refused(CHAT, chat(), headers) == (401, "ModelKeyRefused")
+
+
+@requirement("models.keys")
+async def test_a_key_that_is_there_twice_is_refused(rig: Rig) -> None:
+    headers = [("Authorization", f"Bearer {AGENT_KEY}"), ("Authorization", "Bearer sk-other")]
+    async with rig.http.post(rig.url(CHAT), json=chat(), headers=headers) as response:
+        assert response.status == 400
+    assert rig.provider.seen == []
+
+
+@requirement("models.keys")
+async def test_a_key_that_was_rotated_is_used_by_the_next_call_and_a_missing_one_stops_it(rig: Rig) -> None:
+    (rig.keys / KEY_FILES["openai"]).write_text("sk-rotated-0123456789")
+    await rig.post(CHAT, chat())
+    assert rig.provider.seen.pop().headers["Authorization"] == "Bearer sk-rotated-0123456789"
+    (rig.keys / KEY_FILES["openai"]).unlink()
+    assert await rig.refused(CHAT, chat()) == (502, "ServerUnavailable")
+
+
+@requirement("models.keys")
+async def test_no_answer_of_the_provider_brings_the_agent_its_key(rig: Rig) -> None:
+    async def in_an_error(http: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": {"message": http.headers["Authorization"]}}, status=401)
+
+    async def in_a_stream(http: web.Request) -> web.StreamResponse:
+        key = http.headers["Authorization"].removeprefix("Bearer ").encode()
+        return await stream(http, [b"data: " + key[:12], key[12:] + b"\n\n"])
+
+    rig.provider.answer = in_an_error
+    status, answer = await rig.post(CHAT, chat())
+    assert (status, reason_of(answer)) == (502, "ServerUnavailable")
+    rig.provider.answer = in_a_stream
+    with pytest.raises(aiohttp.ClientError):
+        await rig.post(CHAT, chat(stream=True))
+    seen = rig.guard.log() + (rig.guard.folder / "records").read_text() + await rig.guard.metrics() + json.dumps(answer)
+    assert not [key for key in REAL_KEYS.values() if key in seen]
+
+
+async def test_an_error_of_the_provider_passes_as_it_is(rig: Rig) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        body = {"error": {"message": "slow down", "code": "rate_limit_exceeded"}}
+        return web.json_response(body, status=429, headers={"retry-after": "7", "x-ratelimit-remaining-requests": "0"})
+
+    rig.provider.answer = answer
+    async with rig.http.post(rig.url(CHAT), json=chat(), headers=BEARER) as response:
+        assert response.status == 429
+        assert (response.headers["retry-after"], response.headers["x-ratelimit-remaining-requests"]) == ("7", "0")
+        assert (await response.json())["error"]["code"] == "rate_limit_exceeded"
+    assert rig.guard.lines()[-1]["outcome"] == "Error"
+
+
+@requirement("models.ssrf")
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_no_redirect_is_followed(rig: Rig, status: int) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, headers={"Location": f"http://127.0.0.1:{rig.provider.port}/elsewhere"})
+
+    rig.provider.answer = answer
+    code, found = await rig.post(CHAT, chat())
+    assert (code, reason_of(found)) == (502, "ServerUnavailable")
+    assert [seen.path for seen in rig.provider.seen] == [CHAT]
+
+
+@requirement("models.ssrf")
+async def test_a_provider_at_an_address_that_may_not_be_dialled_is_not_dialled(rig: Rig) -> None:
+    await rig.guard.stop()
+    rig.guard.may_dial_loopback = False
+    await rig.guard.start()
+    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    assert await rig.refused(CHAT, chat()) == (502, "ServerUnavailable")
+    assert "may not be dialled: it is loopback" in rig.guard.log()
+
+
+@requirement("models.ssrf")
+async def test_no_proxy_of_the_environment_is_used(rig: Rig) -> None:
+    await rig.guard.stop()
+    rig.guard.more = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    await rig.guard.start()
+    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    assert (await rig.post(CHAT, chat()))[0] == 200
+
+
+@requirement("models.kill")
+async def test_a_kill_cuts_an_open_stream_and_refuses_the_next_call(rig: Rig) -> None:
+    async def answer(http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        await response.write(b"data: 1\n\n")
+        await asyncio.Event().wait()
+        return response
+
+    rig.provider.answer = answer
+    async with rig.http.post(rig.url(CHAT), json=chat(stream=True), headers=BEARER) as response:
+        assert await response.content.readany() == b"data: 1\n\n"
+        rig.api.kill("data leak")
+        with pytest.raises(aiohttp.ClientError):
+            await asyncio.wait_for(response.content.read(), 5)
+    await asyncio.wait_for(rig.provider.hung_up.wait(), 5)
+    rig.provider.seen.clear()
+    status, found = await rig.post(CHAT, chat())
+    assert (status, reason_of(found), "data leak" in found["error"]["message"]) == (503, "Killed", True)
+    assert rig.provider.seen == []
+    assert "Killed" in [line.get("outcome") for line in rig.guard.lines()]
+
+
+@requirement("models.kill")
+async def test_a_kill_answers_a_call_that_has_no_answer_yet_with_503(rig: Rig) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await asyncio.Event().wait()
+        return web.Response()
+
+    rig.provider.answer = answer
+    call = asyncio.create_task(rig.post(MESSAGES, messages(), API_KEY))
+    await until(lambda: len(rig.provider.seen) == 1, "the provider has the call")
+    rig.api.kill("data leak")
+    status, found = await asyncio.wait_for(call, 5)
+    assert (status, reason_of(found)) == (503, "Killed")
+    await asyncio.wait_for(rig.provider.hung_up.wait(), 5)
+
+
+@requirement("models.kill")
+async def test_a_stale_guard_and_one_without_a_bundle_refuse(rig: Rig) -> None:
+    await rig.guard.stop()
+    rig.guard.lease_seconds = 1.0
+    await rig.guard.start()
+    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    rig.api.talks.clear()
+    rig.api.expire_watches()
+
+    async def is_stale() -> bool:
+        return not await rig.guard.probe("/readyz")
+
+    await until(is_stale, "the lease has run out")
+    assert await rig.refused(CHAT, chat()) == (503, "StaleState")
+    rig.api.talks.set()
+    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    rig.api.set_bundle(None)
+    await until(is_stale, "the bundle is gone")
+    assert await rig.refused(CHAT, chat()) == (503, "NoBundle")
+
+
+@requirement("models.allowed")
+async def test_a_model_that_is_taken_away_is_refused_at_once(rig: Rig) -> None:
+    assert (await rig.post(CHAT, chat()))[0] == 200
+    rig.provider.seen.clear()
+    bundle = parse_bundle(a_bundle_with_models(rig.provider.port))
+    assert bundle.models is not None
+    less = type(bundle.models)(bundle.models.providers[1:], bundle.models.key_digest)
+    rig.api.set_bundle(dump_bundle(type(bundle)(**{**_members(bundle), "revision": "1", "models": less})))
+
+    async def is_refused() -> bool:
+        return (await rig.post(CHAT, chat()))[0] == 403
+
+    await until(is_refused, "the model is refused")
+
+
+def _members(bundle: Any) -> dict[str, Any]:
+    return {name: getattr(bundle, name) for name in type(bundle).__dataclass_fields__}
+
+
+@requirement("models.limits")
+async def test_a_body_or_a_header_beyond_its_limit_is_refused(rig: Rig) -> None:
+    large = chat(messages=[{"role": "user", "content": "x" * (4 * 1024 * 1024)}])
+    assert await rig.refused(CHAT, large) == (413, "BadRequest")
+    async with rig.http.post(rig.url(CHAT), json=chat(), headers={**BEARER, "X-Long": "x" * 9000}) as response:
+        assert response.status == 400
+    assert rig.provider.seen == []
+    almost = chat(messages=[{"role": "user", "content": "x" * (4 * 1024 * 1024 - 1024)}])
+    assert (await rig.post(CHAT, almost))[0] == 200
+
+
+@requirement("models.limits")
+async def test_one_call_more_than_may_be_under_way_is_refused(rig: Rig) -> None:
+    lets_go = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        await lets_go.wait()
+        return web.json_response({})
+
+    rig.provider.answer = answer
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        many = Rig(rig.api, rig.guard, rig.provider, http)
+        calls = [asyncio.create_task(many.post(CHAT, chat())) for _ in range(64)]
+        await until(lambda: len(rig.provider.seen) == 64, "all are under way")
+        status, found = await many.post(CHAT, chat())
+        assert (status, reason_of(found)) == (502, "ServerUnavailable")
+        lets_go.set()
+        assert {status for status, _ in await asyncio.gather(*calls)} == {200}
+        assert (await many.post(CHAT, chat()))[0] == 200
+
+
+async def test_a_caller_from_elsewhere_is_refused(rig: Rig) -> None:
+    for headers in ({"Host": "evil.example.com"}, {"Origin": "https://evil.example.com"}):
+        async with rig.http.post(rig.url(CHAT), json=chat(), headers={**BEARER, **headers}) as response:
+            assert response.status == 403
+    async with rig.http.post(rig.url(CHAT), data=b"x", headers={**BEARER, "Content-Type": "text/plain"}) as response:
+        assert response.status == 415
+    assert rig.provider.seen == []
+
+
+@requirement("models.recorded")
+async def test_each_call_is_recorded_and_counted_and_nothing_of_what_was_said_is(rig: Rig) -> None:
+    await rig.post(
+        CHAT, chat(messages=[{"role": "user", "content": "canary-of-a-prompt"}]), {**BEARER, "Interlock-Task": "t-1"}
+    )
+    await rig.post(CHAT, chat(model="another"))
+    allowed, denied = rig.guard.records()
+    said = ("source", "method", "tool", "decision", "reason", "rule", "task")
+    assert [allowed[name] for name in said] == [
+        *("models", "chat/completions", "openai/gpt-4o-mini", "Allow", ""),
+        *("agent/support-triage/models[openai/gpt-4o-mini]", "t-1"),
+    ]
+    assert [denied[name] for name in said[:5]] == [
+        "models",
+        "chat/completions",
+        "openai/another",
+        "Deny",
+        "ModelNotAllowed",
+    ]
+    assert (allowed["argumentsDigest"], denied["argumentsDigest"]) == ("", "")
+    (outcome,) = [line for line in rig.guard.lines() if line["kind"] == "outcome"]
+    assert (outcome["of"], outcome["outcome"]) == (allowed["seq"], "Answered")
+    text = (rig.guard.folder / "records").read_text() + rig.guard.log()
+    assert "canary-of-a-prompt" not in text
+    metrics = await rig.guard.metrics()
+    assert 'interlock_guard_decisions_total{decision="Allow",reason="",source="models"} 1' in metrics
+    assert 'interlock_guard_decisions_total{decision="Deny",reason="ModelNotAllowed",source="models"} 1' in metrics
+
+
+@requirement("models.endpoints")
+async def test_the_list_of_models_is_the_agents_and_no_provider_is_asked(rig: Rig) -> None:
+    async def got(path: str, headers: dict[str, str] = BEARER) -> tuple[int, Any]:
+        async with rig.http.get(rig.url(path), headers=headers) as response:
+            return response.status, await response.json()
+
+    status, found = await got("/openai/v1/models")
+    assert (status, [model["id"] for model in found["data"]]) == (200, ["gpt-4o-mini"])
+    assert (await got("/anthropic/v1/models"))[1]["data"][0]["id"] == "claude-haiku-4-5"
+    assert (await got("/openai/v1/models/gpt-4o-mini"))[1]["id"] == "gpt-4o-mini"
+    assert (await got("/openai/v1/models", {}))[0] == 401
+    assert (await got("/other/v1/models"))[0] == 403
+    assert rig.provider.seen == []
+
+
+@requirement("models.proof")
+async def test_a_guard_proves_on_itself_that_it_refuses_other_models(rig: Rig) -> None:
+    def attested() -> list[dict[str, Any]]:
+        return [json.loads(text) for text in (rig.api.lease or {}).values()]
+
+    await until(lambda: bool(attested()), "the guard has said what it has proven")
+    assert [one["calls"] for one in attested()] == [16]

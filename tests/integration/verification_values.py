@@ -1,0 +1,44 @@
+"""Good and bad values of `spec.verify`: what the API server must admit, and what it must refuse with which words."""
+
+from typing import Any
+
+from tests.integration.api_values import NO_NAME, binding
+
+
+def probe(**edits: Any) -> dict[str, Any]:
+    return binding(spec__verify={"probes": [{"name": "p", "tool": "t", **edits}]})
+
+
+NO_INTERVAL = "is not an interval of verification: write a duration from 1m to 168h, such as 1h"
+NO_LATENCY = "is not a latency of a probe: write a duration from 1ms to 60s, such as 2s"
+NO_TOOL = "is not the name of one tool: write it as the server lists it, printable, without spaces, * and ?"
+BAD_VERIFICATIONS: list[tuple[dict[str, Any], str]] = [
+    *(
+        (binding(spec__verify={"interval": interval}), f'"{interval}" {NO_INTERVAL}')
+        for interval in ("7d", "1.5h", "-1h", "0s", "59s", "168h1ms", "", "99999h", "1h ")
+    ),
+    *((probe(maxLatency=latency), f'"{latency}" {NO_LATENCY}') for latency in ("0s", "61s", "1d", "", "2")),
+    *((probe(tool=tool), f'"{tool}" {NO_TOOL}') for tool in ("get_*", "ge?", "a b", "ä", "")),
+    (probe(name="A b"), f'"A b" {NO_NAME}'),
+]
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    *BAD_VERIFICATIONS,
+    (binding(spec__verify={"interval": "1h\n"}), f"(of several lines) {NO_INTERVAL}"),
+    (probe(tool="a\nb"), f"(of several lines) {NO_TOOL}"),
+    (probe(tool="x" * 129), "Too long: may not be more than 128 bytes"),
+    (probe(expect="Perhaps"), 'supported values: "Success", "Error", "Denied"'),
+    (probe(arguments={f"a{i}": i for i in range(33)}), "must have at most 32 items"),
+    (probe(arguments="x"), "must be of type object"),
+    (binding(spec__verify={"probes": [{"name": "p"}]}), "tool: Required value"),
+    (
+        binding(spec__verify={"probes": [{"name": f"p{i}", "tool": "t"} for i in range(17)]}),
+        "must have at most 16 items",
+    ),
+    (binding(spec__verify={"probes": [{"name": "p", "tool": "t"}] * 2}), 'Duplicate value: {"name":"p"}'),
+]
+GOOD = [
+    binding(spec__verify={}),
+    *(binding(spec__verify={"interval": interval}) for interval in ("1m", "168h", "90m", "1h30m")),
+    probe(tool="get-contact.v2/x", arguments={"id": 1, "deep": {"list": [1, None, {"a": True}]}}, maxLatency="60s"),
+    probe(expect="Denied", maxLatency="1ms"),
+]

@@ -1,0 +1,32 @@
+"""An agent wants nothing before its binding's server was verified, and keeps what it has when a later run fails."""
+
+from interlock.api.status import ConditionType, Reason
+from tests.requirements import requirement
+from tests.support.builders import BindingBuilder, a_binding, a_world
+from tests.support.simulation import Simulation
+
+
+@requirement("verify.before-attach", "governance.no-pods-before")
+def test_an_agent_gets_its_children_once_its_bindings_server_is_verified() -> None:
+    simulation = Simulation(a_world().with_bindings(a_binding().unproven()))
+    simulation.run()
+    assert simulation.world.children == {}
+    bound = simulation.condition(ConditionType.ACTIONS_BOUND)
+    assert (bound.status, bound.reason) == ("False", Reason.BINDING_NOT_VERIFIED)
+    assert simulation.condition(ConditionType.READY).message == bound.message
+    simulation.find_bindings(a_binding())
+    simulation.run()
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+
+@requirement("verify.before-attach")
+def test_an_agent_that_is_attached_keeps_its_children_when_a_later_run_fails() -> None:
+    simulation = Simulation()
+    simulation.run()
+    children = dict(simulation.world.children)
+    raw = a_binding().to_kubernetes()
+    raw["status"]["conditions"][0] |= {"status": "False", "reason": "ServerUnavailable", "message": "it is away"}
+    simulation.find_bindings(BindingBuilder(raw, is_proven=False))
+    simulation.run()
+    assert simulation.world.children == children
+    assert simulation.condition(ConditionType.READY).status == "True"

@@ -1,0 +1,37 @@
+"""Tools as if they had been verified: pins for a bundle, and the digest that a listed tool has."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from interlock_guard.bundle import Bundle, Pin, dump_bundle, parse_bundle
+from interlock_guard.canonical import canonicalize, digest_of
+from interlock_guard.mapping import is_name_glob
+
+DEFINITION = "0" * 64
+"""The digest of a tool of which a test says nothing more."""
+
+
+def definition_of(tool: Mapping[str, Any]) -> str:
+    """Return the digest of a tool as its server lists it."""
+    return digest_of(canonicalize(tool))
+
+
+def pins_of(tools: list[dict[str, Any]]) -> tuple[Pin, ...]:
+    """Return pins of what a server lists."""
+    return tuple(Pin(tool["name"], definition_of(tool)) for tool in tools)
+
+
+def pinned(bundle: Bundle, *more: str) -> Bundle:
+    """Return the bundle with every tool pinned that it maps by name, and these."""
+    sources = []
+    for source in bundle.sources:
+        names = {tool.name for tool in source.tools if not is_name_glob(tool.name)} | {*more}
+        sources.append(replace(source, pins=tuple(Pin(name, DEFINITION) for name in sorted(names))))
+    return replace(bundle, sources=tuple(sources))
+
+
+def with_pins(text: str, pins: tuple[Pin, ...]) -> str:
+    """Return a bundle's text with these pins for each of its sources."""
+    bundle = parse_bundle(text)
+    return dump_bundle(replace(bundle, sources=tuple(replace(source, pins=pins) for source in bundle.sources)))

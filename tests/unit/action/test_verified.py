@@ -1,0 +1,51 @@
+import pytest
+
+from interlock.action.verified import check_verified
+from interlock.api.status import AgentStatus, Condition, ConditionType, Reason
+from tests.requirements import requirement
+from tests.support.builders import NOW, AgentBuilder, BindingBuilder, a_binding, a_stage, an_agent
+
+
+def attached(agent: AgentBuilder) -> AgentBuilder:
+    bound = Condition(
+        type=ConditionType.ACTIONS_BOUND, status="True", last_transition_time=NOW, reason="BindingsResolved", message=""
+    )
+    return agent.with_status(AgentStatus(conditions=(bound,)))
+
+
+def failing(binding: BindingBuilder) -> BindingBuilder:
+    """A binding that was verified once, and is not now."""
+    raw = binding.to_kubernetes()
+    raw["status"]["conditions"][0] |= {"status": "False", "reason": "ServerUnavailable", "message": "it is away"}
+    return BindingBuilder(raw, is_proven=False)
+
+
+def refusal(agent: AgentBuilder, *bindings: BindingBuilder) -> str | None:
+    found = check_verified(agent.build(), tuple(binding.build() for binding in bindings))
+    assert found is None or found.reason is Reason.BINDING_NOT_VERIFIED
+    return found.message if found else None
+
+
+@requirement("verify.before-attach")
+def test_an_agent_waits_for_a_binding_that_nobody_has_looked_at() -> None:
+    assert refusal(an_agent(), a_binding()) is None
+    message = refusal(an_agent(), a_binding().unproven()) or ""
+    assert message.startswith("waits for MCPBinding crm to be verified: the operator has not looked at it yet; look: ")
+    assert refusal(attached(an_agent()), a_binding().unproven()) is not None, "it never was verified"
+
+
+@requirement("verify.before-attach")
+def test_a_server_that_fails_now_keeps_new_agents_waiting_and_lets_attached_ones_go_on() -> None:
+    assert "it is away" in (refusal(an_agent(), failing(a_binding())) or "")
+    assert refusal(attached(an_agent()), failing(a_binding())) is None
+
+
+@pytest.mark.parametrize("is_attached", [False, True])
+@requirement("verify.before-attach")
+def test_the_bindings_of_all_stages_are_looked_at_from_the_start(*, is_attached: bool) -> None:
+    agent = an_agent().with_stages(a_stage("staging"), a_stage("everywhere", "production"))
+    agent = attached(agent) if is_attached else agent
+    early = a_binding("early").serving("crm", "staging")
+    late = a_binding("late").serving("crm", "production").unproven()
+    assert "MCPBinding late" in (refusal(agent, early, late) or "")
+    assert refusal(agent, early, a_binding("late").serving("crm", "production")) is None

@@ -1,0 +1,111 @@
+import hashlib
+import json
+
+import pytest
+
+from interlock.deployment.bundle import compile_bundle
+from interlock.deployment.models import model_key, model_variables
+from interlock.deployment.placement import Placement
+from interlock.deployment.plan import desired_children
+from interlock.deployment.revision import revision_of
+from interlock.deployment.workload import build_deployment
+from interlock_guard.bundle import dump_bundle, parse_bundle
+from interlock_guard.http_target import HttpTarget
+from tests.requirements import requirement
+from tests.support.builders import a_placement, a_policy, an_agent
+
+LOCAL = {
+    "name": "local",
+    "url": "https://llm.example.com/v1",
+    "network": "Private",
+    "caFrom": {"configMapKeyRef": {"name": "company-ca", "key": "ca.crt"}},
+}
+
+
+def a_placement_calling(*models: str, urls: list[dict[str, object]] | None = None) -> Placement:
+    return a_placement(an_agent().calling(*models), policy=a_policy().allowing_models("openai/*", urls=urls))
+
+
+@requirement("models.compiled")
+def test_the_bundle_has_the_agents_models_with_their_providers() -> None:
+    placement = a_placement_calling("openai/gpt-4o-mini", "local/meta/llama", "openai/gpt-4o", urls=[LOCAL])
+    models = compile_bundle(placement).models
+    assert models is not None
+    openai, local = models.providers
+    assert (openai.name, openai.shape, [model.name for model in openai.models]) == (
+        *("openai", "OpenAI"),
+        ["gpt-4o-mini", "gpt-4o"],
+    )
+    assert openai.target == HttpTarget("https://api.openai.com/v1", "Public", (), None)
+    assert (local.target.url, local.target.network, local.models[0].name) == (LOCAL["url"], "Private", "meta/llama")
+    assert models.key_digest == hashlib.sha256(model_key(placement).encode()).hexdigest()
+    text = dump_bundle(compile_bundle(placement))
+    assert parse_bundle(text) == compile_bundle(placement)
+    assert model_key(placement) not in text
+
+
+def test_a_provider_that_the_policy_names_counts_instead_of_the_usual_one() -> None:
+    url = {"name": "anthropic", "url": "https://gateway.example.com/v1"}
+    models = compile_bundle(a_placement_calling("anthropic/claude-x", urls=[url])).models
+    assert models is not None
+    assert (models.providers[0].target.url, models.providers[0].shape) == (url["url"], "Anthropic")
+
+
+@requirement("models.compiled")
+def test_only_the_guard_mounts_keys_and_each_once() -> None:
+    pod = build_deployment(a_placement_calling("openai/a", "openai/b", "local/c", urls=[LOCAL]))["spec"]["template"][
+        "spec"
+    ]
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "server-secrets"]
+    projected = volume["projected"]["sources"]
+    assert [next(iter(one.values()))["name"] for one in projected] == ["openai", "local", "company-ca"]
+    assert all(next(iter(one.values()))["items"][0]["path"].startswith(".models/") for one in projected)
+    containers = [*pod["initContainers"], *pod["containers"]]
+    mounting = [
+        one["name"] for one in containers if "server-secrets" in [mount["name"] for mount in one["volumeMounts"]]
+    ]
+    assert mounting == ["guard"]
+    (agent,) = pod["containers"]
+    assert "secretKeyRef" not in json.dumps(agent)
+
+
+@requirement("models.compiled")
+def test_the_agent_is_told_where_its_models_are_and_gets_a_key_that_is_good_nowhere_else() -> None:
+    def variables(*models: str) -> dict[str, str]:
+        placement = a_placement_calling(*models, urls=[LOCAL])
+        return {one["name"]: one["value"] for one in model_variables(placement, "http://guard:7410")}
+
+    both = variables("openai/gpt-4o-mini", "anthropic/claude-x")
+    assert (both["OPENAI_BASE_URL"], both["ANTHROPIC_BASE_URL"]) == (
+        "http://guard:7410/openai/v1",
+        "http://guard:7410/anthropic",
+    )
+    assert both["OPENAI_API_KEY"] == both["ANTHROPIC_API_KEY"]
+    assert both["OPENAI_API_KEY"].startswith("interlock-")
+    assert set(variables("anthropic/claude-x")) == {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"}
+    assert variables("local/llama")["OPENAI_BASE_URL"] == "http://guard:7410/local/v1"
+    assert variables("local/llama", "openai/gpt-4o")["OPENAI_BASE_URL"] == "http://guard:7410/openai/v1"
+
+
+def test_each_agent_and_placement_has_a_key_of_its_own() -> None:
+    keys = {
+        model_key(a_placement(agent))
+        for agent in (an_agent(), an_agent("other"), an_agent().with_template(image="example/agent:2"))
+    }
+    assert len(keys) == 3
+
+
+def test_the_agents_container_has_the_variables() -> None:
+    pod = build_deployment(a_placement_calling("openai/gpt-4o-mini"))["spec"]["template"]["spec"]
+    env = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    assert env["OPENAI_BASE_URL"] == "http://127.0.0.1:7410/openai/v1"
+
+
+def test_an_agent_without_models_has_nothing_of_them() -> None:
+    text = json.dumps(desired_children(a_placement()))
+    assert not [word for word in ("OPENAI", "ANTHROPIC", "keyDigest", ".models") if word in text]
+
+
+@pytest.mark.parametrize(("models", "same"), [((), True), (("openai/gpt-4o",), False)])
+def test_a_model_is_part_of_the_revision_and_none_leaves_it_as_it_was(models: tuple[str, ...], *, same: bool) -> None:
+    assert (revision_of(an_agent().calling(*models).build().spec) == revision_of(an_agent().build().spec)) is same

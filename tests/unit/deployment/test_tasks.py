@@ -1,0 +1,59 @@
+import json
+from typing import Any
+
+from interlock.deployment.bundle import compile_bundle
+from interlock.deployment.guard_sidecar import TASK_PORT
+from interlock.deployment.plan import desired_children
+from interlock.deployment.workload import build_deployment
+from interlock_guard import settings
+from interlock_guard.bundle import TaskIntake
+from tests.requirements import requirement
+from tests.support.builders import a_placement, an_agent
+
+TAKING = a_placement(an_agent().taking_tasks(8080, maxConcurrentTasks=4))
+NOT_TAKING = a_placement()
+
+
+def child(placement: Any, kind: str) -> Any:
+    return next(one["spec"] for one in desired_children(placement) if one["kind"] == kind)
+
+
+def containers_of(placement: Any) -> dict[str, Any]:
+    pod = build_deployment(placement)["spec"]["template"]["spec"]
+    return {one["name"]: one for one in (*pod["initContainers"], *pod["containers"])}
+
+
+@requirement("tasks.way")
+def test_the_service_takes_tasks_on_port_80_and_brings_them_to_the_guard() -> None:
+    ports = {port["name"]: port for port in child(TAKING, "Service")["ports"]}
+    guard = {port["name"]: port["containerPort"] for port in containers_of(TAKING)["guard"]["ports"]}
+
+    assert (ports["tasks"]["port"], ports["tasks"]["targetPort"]) == (80, guard["tasks"])
+    assert guard["tasks"] == TASK_PORT == settings.TASK_PORT
+    assert 8080 not in {port["targetPort"] for port in ports.values()}
+
+
+@requirement("tasks.way")
+def test_the_network_policy_opens_the_guards_port_to_the_namespace_and_the_agents_to_nobody() -> None:
+    observe, tasks = child(TAKING, "NetworkPolicy")["ingress"]
+
+    assert observe == {"ports": [{"port": 7411, "protocol": "TCP"}]}
+    assert tasks == {"from": [{"podSelector": {}}], "ports": [{"port": 7412, "protocol": "TCP"}]}
+    assert "8080" not in json.dumps(child(TAKING, "NetworkPolicy"))
+
+
+@requirement("tasks.way")
+def test_an_agent_without_a_port_has_no_way_for_tasks() -> None:
+    assert [port["name"] for port in child(NOT_TAKING, "Service")["ports"]] == ["observe"]
+    assert child(NOT_TAKING, "NetworkPolicy")["ingress"] == [{"ports": [{"port": 7411, "protocol": "TCP"}]}]
+    assert "readinessProbe" not in containers_of(NOT_TAKING)["agent"]
+    assert compile_bundle(NOT_TAKING).tasks is None
+
+
+def test_no_task_is_sent_to_a_pod_whose_agent_does_not_listen_yet() -> None:
+    assert containers_of(TAKING)["agent"]["readinessProbe"]["tcpSocket"] == {"port": 8080}
+
+
+def test_the_bundle_says_where_the_agent_listens_and_how_much_it_takes_at_once() -> None:
+    assert compile_bundle(TAKING).tasks == TaskIntake(8080, 4)
+    assert compile_bundle(a_placement(an_agent().taking_tasks(9000))).tasks == TaskIntake(9000, 8)

@@ -1,0 +1,201 @@
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from interlock_guard.bundle import (
+    AgentIdentity,
+    Bundle,
+    BundleInvalid,
+    Model,
+    ModelAccess,
+    Provider,
+    dump_bundle,
+    parse_bundle,
+)
+from interlock_guard.decide import Allow, Reason, Request
+from interlock_guard.decide_model import ENDPOINTS, LIST, MODELS, decide_model
+from interlock_guard.http_target import HttpTarget
+from interlock_guard.kill import KillLatch
+from interlock_guard.model_headers import request_headers, response_headers, shows_key
+from interlock_guard.proof import Kind, prove, synthetic_calls
+from interlock_guard.state import State
+from tests.requirements import requirement
+
+OPENAI = Provider(
+    "openai", "OpenAI", HttpTarget("https://api.openai.com/v1", "Public", (), None), (Model("gpt-4o-mini", "0a"),)
+)
+ANTHROPIC = Provider(
+    "anthropic", "Anthropic", HttpTarget("https://api.anthropic.com/v1", "Public", (), None), (Model("claude-x", "0b"),)
+)
+KEY = "interlock-key"
+DIGEST = "5ad7ea5ed7eabfa5d8a8d1f8ccf8ad8df3a7b9bbf0b8f4c1b84c4f8ad3dd36a0"
+BUNDLE = Bundle(
+    3,
+    AgentIdentity("a", "agents", "u-1"),
+    "r",
+    "staging",
+    "staging",
+    (),
+    (),
+    models=ModelAccess((OPENAI, ANTHROPIC), DIGEST),
+)
+OPEN = State(agent_uid="u-1", contact_at=0.0)
+
+
+def reason(model: str, method: str, bundle: Bundle | None = BUNDLE, state: State = OPEN, **body: Any) -> str:
+    decision = decide_model(bundle, state, Request(MODELS, method, arguments=body, model=model), 0.0)
+    return "Allow" if isinstance(decision, Allow) else decision.reason.value
+
+
+@requirement("models.allowed")
+@pytest.mark.parametrize(
+    ("model", "method", "expected"),
+    [
+        ("openai/gpt-4o-mini", "chat/completions", "Allow"),
+        ("openai/gpt-4o-mini", "responses", "Allow"),
+        ("anthropic/claude-x", "messages", "Allow"),
+        ("openai/", LIST, "Allow"),
+        ("openai/gpt-4o", "chat/completions", "ModelNotAllowed"),
+        ("openai/", "chat/completions", "ModelNotAllowed"),
+        ("anthropic/gpt-4o-mini", "messages", "ModelNotAllowed"),
+        ("other/gpt-4o-mini", "chat/completions", "ModelNotAllowed"),
+        ("gpt-4o-mini", "chat/completions", "ModelNotAllowed"),
+        ("other/", LIST, "ModelNotAllowed"),
+        ("openai/gpt-4o-mini", "messages", "MethodNotAllowed"),
+        ("openai/gpt-4o-mini", "files", "MethodNotAllowed"),
+        ("anthropic/claude-x", "chat/completions", "MethodNotAllowed"),
+    ],
+)
+def test_a_model_of_the_agent_may_be_called_where_its_provider_has_it(model: str, method: str, expected: str) -> None:
+    assert reason(model, method) == expected
+
+
+@requirement("models.kill")
+@pytest.mark.parametrize(
+    ("bundle", "state", "expected"),
+    [
+        (BUNDLE, replace(OPEN, kill=KillLatch("why", None)), "Killed"),
+        (BUNDLE, replace(OPEN, contact_at=-31.0), "StaleState"),
+        (BUNDLE, replace(OPEN, agent_uid="another"), "AgentMismatch"),
+        (BUNDLE, replace(OPEN, doubt="x"), "PolicyUnproven"),
+        (None, OPEN, "NoBundle"),
+        (replace(BUNDLE, models=None), OPEN, "ModelNotAllowed"),
+    ],
+)
+def test_a_closed_guard_lets_no_call_pass(bundle: Bundle | None, state: State, expected: str) -> None:
+    assert reason("openai/gpt-4o-mini", "chat/completions", bundle, state) == expected
+
+
+@requirement("models.proof")
+def test_a_guard_that_would_let_a_call_pass_is_found_out_by_its_own_proof() -> None:
+    def judge(lets: str | None) -> Any:
+        def answer(request: Request) -> Any:
+            found = decide_model(BUNDLE, OPEN, request, 0.0)
+            is_let = not isinstance(found, Allow) and found.reason.value == lets
+            return Allow("x") if is_let else found
+
+        return answer
+
+    calls = [call for call in synthetic_calls(BUNDLE) if call.kind == Kind.MODEL]
+    assert len(calls) == 15
+    assert {reason for call in calls for reason in call.expected} == {
+        *(Reason.MODEL_NOT_ALLOWED, Reason.METHOD_NOT_ALLOWED, Reason.HOSTED_TOOL_NOT_ALLOWED),
+    }
+    for lets in ("ModelNotAllowed", "MethodNotAllowed", "HostedToolNotAllowed"):
+        flaw = next(call for call in calls if isinstance(judge(lets)(call.request), Allow))
+        assert flaw.expected == {Reason(lets)}
+    bare = replace(BUNDLE, models=None)
+    assert not [call for call in synthetic_calls(bare) if call.kind == Kind.MODEL]
+    assert prove(BUNDLE, lambda _: Allow("x")).flaw
+
+
+def test_a_model_that_is_named_as_the_proof_names_none_is_no_way_round() -> None:
+    named = replace(OPENAI, models=(Model("interlock-proof", "0a"),))
+    bundle = replace(BUNDLE, models=ModelAccess((named,), DIGEST))
+    for call in synthetic_calls(bundle):
+        if call.kind == Kind.MODEL:
+            decision = decide_model(bundle, OPEN, call.request, 0.0)
+            assert not isinstance(decision, Allow)
+            assert decision.reason in call.expected
+
+
+@requirement("models.keys")
+def test_no_header_passes_that_is_not_named() -> None:
+    sent = {"Authorization": "x", "Cookie": "x", "X-Api-Key": "x", "OpenAI-Project": "x", "Te": "x", "Upgrade": "x"}
+    assert request_headers({**sent, "Anthropic-Version": "1", "X-Stainless-OS": "2", "Accept-Encoding": "gzip"}) == {
+        "Anthropic-Version": "1",
+        "X-Stainless-OS": "2",
+        "Content-Type": "application/json",
+        "Accept-Encoding": "identity",
+    }
+    came = {"Set-Cookie": "x", "OpenAI-Organization": "x", "Connection": "x", "Alt-Svc": "x", "Location": "x"}
+    assert response_headers({**came, "x-ratelimit-reset": "1", "Content-Type": "a/b"}) == {
+        "x-ratelimit-reset": "1",
+        "Content-Type": "a/b",
+    }
+
+
+@requirement("models.keys")
+def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
+    bundle = replace(BUNDLE, models=ModelAccess((OPENAI,), hashlib.sha256(KEY.encode()).hexdigest()))
+
+    def shows(*headers: tuple[str, str]) -> bool:
+        return shows_key(bundle, CIMultiDictProxy(CIMultiDict(headers)))
+
+    assert shows(("authorization", f"bearer {KEY}"))
+    assert shows(("X-API-KEY", KEY), ("Authorization", f"Bearer {KEY}"))
+    assert not shows()
+    assert not shows(("X-API-KEY", KEY), ("Authorization", "Bearer sk-real"))
+    assert not shows(("X-API-KEY", KEY), ("X-API-KEY", "sk-real"))
+    assert not shows(("Authorization", KEY))
+    assert not shows(("X-API-KEY", "\udcff"))
+    assert not shows_key(replace(bundle, models=None), CIMultiDictProxy(CIMultiDict({"X-API-KEY": KEY})))
+
+
+@requirement("models.compiled")
+def test_models_are_read_back_as_they_are_written() -> None:
+    assert parse_bundle(dump_bundle(BUNDLE)) == BUNDLE
+    assert parse_bundle(dump_bundle(replace(BUNDLE, models=None))).models is None
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("keyDigest",), "abc"),
+        (("keyDigest",), None),
+        (("providers",), {}),
+        (("providers", 0, "name"), "Open AI"),
+        (("providers", 0, "name"), "anthropic"),
+        (("providers", 0, "shape"), "Gemini"),
+        (("providers", 0, "target", "url"), "https://api.openai.com/v1?x=y"),
+        (("providers", 0, "target", "url"), "http://api.openai.com/v1"),
+        (("providers", 0, "target", "headers"), [{"name": "X-A", "value": "b"}]),
+        (("providers", 0, "models", 0, "name"), "gpt 4"),
+        (("providers", 0, "models", 0, "keyFile"), "../token"),
+        (("providers", 0, "models", 0, "more"), 1),
+        (("more",), 1),
+    ],
+)
+def test_a_bundle_with_models_that_are_none_is_refused(path: tuple[Any, ...], value: Any) -> None:
+    written = json.loads(dump_bundle(BUNDLE))
+    node = written["models"]
+    for part in path[:-1]:
+        node = node[part]
+    node[path[-1]] = value
+    with pytest.raises(BundleInvalid, match=r"^models"):
+        parse_bundle(json.dumps(written))
+
+
+def test_a_bundle_with_a_model_twice_is_refused() -> None:
+    twice = replace(OPENAI, models=OPENAI.models * 2)
+    with pytest.raises(BundleInvalid, match="is there twice"):
+        parse_bundle(dump_bundle(replace(BUNDLE, models=ModelAccess((twice,), DIGEST))))
+
+
+def test_every_endpoint_is_a_plain_path() -> None:
+    for paths in ENDPOINTS.values():
+        assert all(path.replace("/", "").replace("_", "").isalpha() for path in paths)

@@ -1,0 +1,167 @@
+"""What a verifier makes of servers that are other than they should be; the well-behaved are in tests/integration."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from interlock_guard import verifier
+from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Limits, Source, Tool
+from interlock_guard.decide import Deny
+from interlock_guard.jsonrpc import Request, Response
+from interlock_guard.upstream import Call, Hello, OnEvent
+from interlock_guard.verification import Failure, Plan, Probe, Result
+from interlock_guard.verifier import Quiet, verify
+from tests.requirements import requirement
+
+GRANTS = (Grant("Binding", "b", ("x",), (), ()), Grant("Matrix", "m", ("x",), (), ()))
+PROBE = Probe("look", "echo", {}, "Success", 1.0)
+
+
+def a_bundle(*tools: str) -> Bundle:
+    source = Source("crm", "b", "stdio", tuple(Tool(name, "read", "x") for name in tools), GRANTS)
+    return Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (source,))
+
+
+def tool(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "inputSchema": {"type": "object"}, **more}
+
+
+@dataclass
+class Server:
+    """An upstream whose server answers as a test says."""
+
+    listener: Quiet
+    answers: Callable[[str, dict[str, Any]], Response | None]
+    is_there: bool = True
+    source: str = "crm"
+    limits: Limits = field(default_factory=Limits)
+    hello: Hello | None = None
+    responses: list[Response] = field(default_factory=list)
+
+    def open(self) -> None:
+        if self.is_there:
+            self.hello = Hello("2025-11-25", {"tools": {}})
+            self.listener.take_begin(self)  # type: ignore[arg-type]
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    def refusal(self) -> Deny | None:
+        return None
+
+    def start(self, method: str, params: dict[str, Any], _on_event: OnEvent | None = None, **_: bool) -> Call:
+        call = Call(1, asyncio.get_running_loop().create_future(), None, 0.0)
+        answer = self.answers(method, params)
+        if answer is not None:
+            call.resolve(answer)
+        return call
+
+    def abandon(self, _call: Call, _why: str) -> None: ...
+
+    def respond(self, response: Response) -> None:
+        self.responses.append(response)
+
+
+async def run(
+    bundle: Bundle, answers: Callable[[str, dict[str, Any]], Response | None], *probes: Probe, is_there: bool = True
+) -> Result:
+    return await verify(
+        Plan("r", "crm", probes),
+        bundle,
+        lambda _source, listener: Server(listener, answers, is_there=is_there),  # type: ignore[arg-type,return-value]
+    )
+
+
+def listing(*tools: Any, called: dict[str, Any] | None = None) -> Callable[[str, dict[str, Any]], Response | None]:
+    def answers(method: str, _params: dict[str, Any]) -> Response | None:
+        return Response(1, {"tools": list(tools)} if method == "tools/list" else called, None)
+
+    return answers
+
+
+@requirement("verify.client")
+async def test_two_tools_of_one_name_are_told() -> None:
+    result = await run(a_bundle("echo"), listing(tool("echo"), tool("echo", title="Other")))
+    assert (result.failure, result.message) == (
+        Failure.TOOLS_AMBIGUOUS,
+        "the server lists two tools of the name echo",
+    )
+
+
+@requirement("verify.client")
+async def test_more_tools_than_can_be_pinned_are_told() -> None:
+    result = await run(a_bundle("*"), listing(*(tool(f"t{number}") for number in range(513))))
+    assert result.failure is Failure.TOO_MANY_TOOLS
+    assert "513 tools of the server, but 512 can be pinned: write narrower globs" in result.message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(1, {"tools": [{"title": "nameless"}]}, None),
+        Response(1, {"tools": {}}, None),
+        Response(1, None, {"code": -32601, "message": "no such method"}),
+        Response(1, {"tools": [], "nextCursor": "again"}, None),
+        Response(1, {"tools": [tool(f"t{number}") for number in range(2049)]}, None),
+    ],
+    ids=["nameless", "no list", "refused", "without end", "too many"],
+)
+@requirement("verify.client")
+async def test_a_list_that_is_none_is_told(answer: Response) -> None:
+    result = await run(a_bundle("echo"), lambda _method, _params: answer)
+    assert (result.failure, result.tools) == (Failure.LIST_FAILED, None)
+
+
+@requirement("verify.client", "verify.bounded")
+async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(verifier, "GREETING_SECONDS", 0.05)
+    monkeypatch.setattr(verifier, "LIST_SECONDS", 0.05)
+    away = await run(a_bundle("echo"), listing(), is_there=False)
+    assert (away.failure, away.protocol) == (Failure.SERVER_UNAVAILABLE, "")
+    silent = await run(a_bundle("echo"), lambda _method, _params: None)
+    assert silent.failure is Failure.LIST_FAILED
+
+
+@pytest.mark.parametrize(
+    ("called", "words"),
+    [
+        ({"content": [], "isError": True}, "it ended as Error, but Success is expected"),
+        (None, "it ended as Error, but Success is expected"),
+        ({"resultType": "input_required", "inputRequests": {}}, "the server asks back, and nobody is there to answer"),
+    ],
+)
+@requirement("verify.client")
+async def test_a_probe_that_ends_otherwise_is_told(called: dict[str, Any] | None, words: str) -> None:
+    result = await run(a_bundle("echo"), listing(tool("echo"), called=called), PROBE)
+    assert result.failure is Failure.PROBE_FAILED
+    assert words in result.message
+
+
+@requirement("verify.client", "verify.bounded")
+async def test_a_probe_is_given_up_after_its_time() -> None:
+    quick = Probe("look", "echo", {}, "Success", 0.05)
+    answers = listing(tool("echo"))
+    async with asyncio.timeout(5):
+        result = await run(
+            a_bundle("echo"), lambda method, params: answers(method, params) if method == "tools/list" else None, quick
+        )
+    assert result.message == "probe look of tool echo: it took more than 0.05 s"
+
+
+async def test_what_a_server_asks_while_it_is_verified_is_refused() -> None:
+    listener = Quiet(a_bundle("echo"))
+    server = Server(listener, listing())
+    listener.take_request(server, Request(7, "sampling/createMessage", {}))  # type: ignore[arg-type]
+    assert server.responses[0].error is not None
+
+
+async def test_names_that_nobody_mapped_are_shown_without_what_could_not_be_shown() -> None:
+    result = await run(a_bundle("echo"), listing(tool("echo"), tool("a\u200bb\n"), tool("x" * 500), tool("")))
+    assert result.unmapped == ("?", "a?b?", "x" * 127 + "~")
+    many = await run(a_bundle("echo"), listing(tool("echo"), *(tool(f"t{number:03}") for number in range(70))))
+    assert (len(many.unmapped), many.omitted) == (64, 6)
