@@ -144,12 +144,21 @@ class Channel:
         self._pipes.discard_unread()
         os.close(self._writer)
         self._on_end(why)
+        self._drain()
 
     def close(self) -> None:
         """Let go of everything without waiting for the server's end."""
         self.end("the guard is ending")
         self._loop.remove_reader(self._reader)
         self.drained.set()
+
+    def _drain(self) -> None:
+        """Throw away what has come; where nobody holds the other side, not even yet, no event will tell of its end."""
+        with suppress(BlockingIOError):
+            while os.read(self._reader, _READ_SIZE):
+                pass
+            self._loop.remove_reader(self._reader)
+            self.drained.set()
 
     def _write(self) -> None:
         while self._outbox:
@@ -179,9 +188,8 @@ class Channel:
         except BlockingIOError:
             return
         if not chunk:
-            self._loop.remove_reader(self._reader)
             self.end("it ended")
-            self.drained.set()
+            self._drain()
             return
         if self._ended:
             return

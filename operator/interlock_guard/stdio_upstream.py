@@ -7,7 +7,7 @@ is never sent to the next server.
 import asyncio
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from interlock_guard import methods
 from interlock_guard.bundle import Limits
@@ -35,6 +35,9 @@ from interlock_guard.jsonrpc import (
 from interlock_guard.lines import Oversized
 from interlock_guard.pipes import Channel, ChannelClosed, Ends, PipePair
 from interlock_guard.upstream import Call, Hello, Listener, OnEvent, Outcome, unavailable
+
+_PAUSE_SECONDS: Final = 0.01
+"""Time between two generations."""
 
 
 class StdioUpstream:
@@ -87,6 +90,7 @@ class StdioUpstream:
                     continue
                 channel = self._begin(Ends(self._pipes, reader, writer))
                 await channel.drained.wait()
+                await asyncio.sleep(_PAUSE_SECONDS)  # the loop lets go of the old reader; a dying server is left alone
                 # The new reader comes before the old one goes, so that the pipe is never without one.
                 reader, ended = self._pipes.open_reader(), reader
                 os.close(ended)
@@ -139,10 +143,10 @@ class StdioUpstream:
     def _begin(self, ends: Ends) -> Channel:
         self.generation += 1
         self._calls.begin_generation()
-        self._channel = Channel(ends, on_line=self._take_line, on_end=self._end)
+        channel = self._channel = Channel(ends, on_line=self._take_line, on_end=self._end)
         self._log(f"server of {self.source}: generation {self.generation} begins")
-        self._probe(self._channel)
-        return self._channel
+        self._probe(channel)
+        return channel  # which may be over already: a server that ends lets go of its pipes one after the other
 
     def _probe(self, channel: Channel, *, is_last: bool = False) -> None:
         """Ask the server which era it is of; one that does not answer in time is greeted the older way."""
