@@ -84,6 +84,7 @@ class TaskExchange:
     _cut: Refusal | None = None
     _blame: Refusal | None = None
     _response: web.StreamResponse | None = None
+    _reader: AnswerReader | None = None
     _work: asyncio.Task[web.StreamResponse] | None = field(default=None)
 
     async def carry(self) -> web.StreamResponse:
@@ -92,7 +93,7 @@ class TaskExchange:
         try:
             await asyncio.wait({self._work})
         except asyncio.CancelledError:
-            self._end(Outcome.CANCELLED)
+            self._end(self._left())
             self._work.cancel()
             await asyncio.gather(self._work, return_exceptions=True)  # whatever it has met is of no use to anybody
             raise
@@ -109,6 +110,10 @@ class TaskExchange:
 
     def _end(self, outcome: str) -> None:
         self.outcome = self.outcome or outcome  # the first word stands
+
+    def _left(self) -> Outcome:
+        """Return what a task came to whose caller has hung up; after the last word of a stream it may."""
+        return self._reader.finish() if self._reader and self._reader.has_last_word else Outcome.CANCELLED
 
     async def _bounded(self) -> web.StreamResponse:
         try:
@@ -182,7 +187,9 @@ class TaskExchange:
         headers = to_caller(answer.headers, self.request.id)
         response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
         self._response, self.status = response, answer.status
-        reader = AnswerReader(answer.status, answer.content_type, is_coded="Content-Encoding" in answer.headers)
+        reader = self._reader = AnswerReader(
+            answer.status, answer.content_type, is_coded="Content-Encoding" in answer.headers
+        )
         try:
             await response.prepare(self.request.http)
             while True:
@@ -197,7 +204,7 @@ class TaskExchange:
                 await response.write(chunk)
             await response.write_eof()
         except OSError:
-            self._end(Outcome.CANCELLED)
+            self._end(self._left())
             raise
         self._end(reader.finish())
         return response

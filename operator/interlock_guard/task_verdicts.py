@@ -69,6 +69,8 @@ class AnswerReader:
 
     def __init__(self, status: int, content_type: str, *, is_coded: bool) -> None:
         self._outcome = outcome_of_status(status)
+        self.has_last_word = False
+        """Whether the agent has said all that there is to say of the task; its answer may still be open."""
         is_open = self._outcome == Outcome.ANSWERED and not is_coded
         self._events = EventParser(LONGEST_LOOKED_AT) if is_open and content_type == EVENT_STREAM else None
         self._text: bytearray | None = bytearray() if is_open and content_type in _JSON else None
@@ -97,9 +99,11 @@ class AnswerReader:
 
     def _judge(self, text: bytes) -> None:
         try:
-            self._outcome = outcome_of_message(parse_json(text)) or self._outcome
+            message = parse_json(text)
         except JsonInvalid:
             return
+        self._outcome = outcome_of_message(message) or self._outcome
+        self.has_last_word = self.has_last_word or is_last_word(message)
 
 
 def outcome_of_message(message: Any) -> Outcome | None:
@@ -115,6 +119,17 @@ def outcome_of_message(message: Any) -> Outcome | None:
     return _STATES.get(_state_of(message))
 
 
+def is_last_word(message: Any) -> bool:
+    """Tell whether one message of A2A ends its task: a state that is final, or a message in place of a task."""
+    if not isinstance(message, dict):
+        return False
+    if "jsonrpc" in message:
+        message = message.get("result")
+    result = message if isinstance(message, dict) else {}
+    is_message = isinstance(result.get("message"), dict) or result.get("kind") == "message"
+    return is_message or _state_of(result).lower().removeprefix("task_state_") in _FINAL
+
+
 def _state_of(result: Any) -> str:
     """Return the state in a Task or a status update: bare in A2A 0.3, below a key that names it in 1.0."""
     found = result if isinstance(result, dict) else {}
@@ -125,6 +140,7 @@ def _state_of(result: Any) -> str:
     return state if isinstance(state, str) else ""
 
 
+_FINAL: Final = frozenset({"completed", "failed", "rejected", "canceled", "cancelled"})
 _STATES: Final = {
     "failed": Outcome.FAILED,
     "TASK_STATE_FAILED": Outcome.FAILED,

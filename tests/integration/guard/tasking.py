@@ -44,7 +44,7 @@ class Seen:
 
 @dataclass
 class TaskAgent:
-    """An agent in this process. `/hold` and `/stream` wait until they are let go."""
+    """An agent in this process. `/hold` and `/stream` wait until they are let go, `/event` for ever."""
 
     port: int = field(default_factory=free_port)
     seen: list[Seen] = field(default_factory=list)
@@ -90,6 +90,8 @@ class TaskAgent:
             await self.release.wait()
         if first == "stream":
             return await self._stream(http)
+        if first == "event":
+            return await self._event(http, body)
         headers = {"Connection": "X-Private", "X-Private": "1", "Keep-Alive": "timeout=1", "X-Kept": "2"}
         answers = {
             "status": lambda: web.Response(status=int(rest), text="so it is" if int(rest) not in (204, 304) else None),
@@ -99,6 +101,14 @@ class TaskAgent:
             "loops": lambda: web.Response(status=302, headers={"Location": "http://127.0.0.1:1/elsewhere"}),
         }
         return answers.get(first, lambda: web.json_response({"size": len(body), "method": http.method}))()
+
+    async def _event(self, http: web.Request, body: bytes) -> web.StreamResponse:
+        """Say the body as an event, and leave the stream open."""
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(http)
+        await response.write(b"data: %s\n\n" % body)
+        await asyncio.Event().wait()
+        return response
 
     async def _stream(self, http: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})

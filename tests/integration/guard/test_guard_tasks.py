@@ -154,6 +154,24 @@ async def test_a_caller_that_hangs_up_ends_its_task_in_the_agent_and_leaves_noth
     await until(lambda: connections(bench) == 0, "no connection is left")
 
 
+@pytest.mark.parametrize(
+    ("said", "outcome"),
+    [
+        ({"message": {"role": "ROLE_AGENT"}}, "Answered"),
+        ({"statusUpdate": {"status": {"state": "TASK_STATE_FAILED"}}}, "Failed"),
+        ({"statusUpdate": {"status": {"state": "TASK_STATE_WORKING"}}}, "Cancelled"),
+    ],
+)
+async def test_a_caller_that_hangs_up_after_the_last_word_has_its_answer(
+    bench: TaskBench, said: dict[str, Any], outcome: str
+) -> None:
+    async with bench.session.post(bench.url("/event"), data=json.dumps(said)) as response:
+        assert b"data: " in await response.content.readany()
+        response.close()
+    (record,) = await bench.ended(1)
+    assert record["outcome"] == outcome
+
+
 async def test_a_caller_that_hangs_up_in_the_line_gives_its_turn_away_and_never_reaches_the_agent(
     bench: TaskBench,
 ) -> None:

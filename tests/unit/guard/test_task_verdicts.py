@@ -9,6 +9,7 @@ from interlock_guard.task_verdicts import (
     LONGEST_LOOKED_AT,
     AnswerReader,
     Outcome,
+    is_last_word,
     outcome_of_message,
     outcome_of_status,
 )
@@ -32,6 +33,22 @@ def in_state(state: str) -> list[dict[str, Any]]:
     status = {"status": {"state": state}}
     bare = [status, {"task": status}, {"statusUpdate": status}, {"kind": "status-update", "final": True, **status}]
     return [*bare, *({"jsonrpc": "2.0", "id": 1, "result": one} for one in bare)]
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "rejected", "canceled", "TASK_STATE_COMPLETED"])
+def test_a_state_that_is_final_is_the_last_word_in_every_shape(state: str) -> None:
+    assert all(is_last_word(message) for message in in_state(state))
+
+
+@pytest.mark.parametrize("state", ["working", "submitted", "TASK_STATE_WORKING", "input-required", ""])
+def test_any_other_state_is_not(state: str) -> None:
+    assert not any(is_last_word(message) for message in in_state(state))
+
+
+def test_a_message_in_place_of_a_task_is_the_last_word_and_what_is_none_is_not() -> None:
+    said = [{"kind": "message"}, {"message": {}}, {"jsonrpc": "2.0", "id": 1, "result": {"message": {}}}]
+    assert all(is_last_word(message) for message in said)
+    assert not any(is_last_word(message) for message in (None, 1, [], {}, {"message": "x"}, {"jsonrpc": "2.0"}))
 
 
 @pytest.mark.parametrize(
