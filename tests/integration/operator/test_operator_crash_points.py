@@ -26,7 +26,7 @@ END_SECONDS = 30.0
 MOST_WRITES = 60
 WORKLOADS = 2  # the agent's and its guard's
 STEP = 3  # children of one kind of step are applied side by side, in an order that differs from run to run
-SPARED_WRITES = 4  # two reports of an Agent may become one, so not every run has equally many
+SPARED_WRITES = 4  # not every run has equally many; least of all reports of an Agent, which are not counted on at all
 SERVER_FIELDS = ("clusterIP", "clusterIPs")
 SERVICE_ADDRESS = r"10\.96\.\d+\.\d+"  # of the guard's Service, as the agent's pods are told it
 
@@ -89,7 +89,7 @@ def test_ending_the_operator_at_any_write_leads_to_the_same_end(
     with proxy.counting() as writes:
         room.create("agent-00", rollout=staged())
         undisturbed = wait_for_end(room, "agent-00")
-    least = len(writes.calls) - SPARED_WRITES
+    least = sum("/status" not in call.path for call in writes.calls) - SPARED_WRITES
     for number in range(1, MOST_WRITES, STEP):
         name = f"agent-{number:02}"
         with proxy.counting(number, lambda: os.kill(operator.pid, signal.SIGKILL)):
