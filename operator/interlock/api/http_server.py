@@ -68,23 +68,38 @@ class CaSource(ApiModel):
         return self
 
 
+TLS_RULES = (
+    Rule(
+        rule="self.url.startsWith('https:') || self.network == 'Private'",
+        message=HTTP_NOT_PRIVATE,
+        field_path=".url",
+    ),
+    Rule(
+        rule="!has(self.caFrom) || self.url.startsWith('https:')",
+        message=CA_WITHOUT_TLS,
+        field_path=".caFrom",
+    ),
+)
+"""What holds for every `url` with a `network` and a `caFrom`; `check_tls` is the same in Python."""
+
+
+def check_tls(url: str, network: Literal["Public", "Private"], ca_from: CaSource | None) -> None:
+    """Hold a URL to `TLS_RULES`.
+
+    Raises:
+        ValueError: What it says is read by others on the way, or its authorities are for nothing.
+    """
+    is_https = url.startswith("https:")
+    if not is_https and network != "Private":
+        raise ValueError(HTTP_NOT_PRIVATE)
+    if not is_https and ca_from is not None:
+        raise ValueError(CA_WITHOUT_TLS)
+
+
 class HttpServer(ApiModel):
     """An MCP server that runs elsewhere and is reached by the guard over streamable HTTP."""
 
-    model_config = ConfigDict(
-        json_schema_extra=kube(
-            Rule(
-                rule="self.url.startsWith('https:') || self.network == 'Private'",
-                message=HTTP_NOT_PRIVATE,
-                field_path=".url",
-            ),
-            Rule(
-                rule="!has(self.caFrom) || self.url.startsWith('https:')",
-                message=CA_WITHOUT_TLS,
-                field_path=".caFrom",
-            ),
-        ),
-    )
+    model_config = ConfigDict(json_schema_extra=kube(*TLS_RULES))
 
     url: ServerUrl
     """Its one URL; redirects are not followed. http:// needs network Private: what is sent can be read on the way."""
@@ -110,11 +125,7 @@ class HttpServer(ApiModel):
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
-        is_https = self.url.startswith("https:")
-        if not is_https and self.network != "Private":
-            raise ValueError(HTTP_NOT_PRIVATE)
-        if not is_https and self.ca_from is not None:
-            raise ValueError(CA_WITHOUT_TLS)
+        check_tls(self.url, self.network, self.ca_from)
         if len({header.name.lower() for header in self.headers}) < len(self.headers):
             raise ValueError(HEADER_TWICE)
         return self

@@ -4,31 +4,17 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from interlock.api.http_server import CaSource
-from interlock.api.markers import Rule, kube
+from interlock.api.http_server import TLS_RULES, CaSource, check_tls
+from interlock.api.markers import kube
 from interlock.api.model import ApiModel
 from interlock.api.references import EnvSource
-from interlock.api.sentences import CA_WITHOUT_TLS, HTTP_NOT_PRIVATE
 from interlock.api.text import ModelGlob, ModelName, ModelUrl, Provider
 
 
 class ModelUpstream(ApiModel):
     """Where the models of one provider are."""
 
-    model_config = ConfigDict(
-        json_schema_extra=kube(
-            Rule(
-                rule="self.url.startsWith('https:') || self.network == 'Private'",
-                message=HTTP_NOT_PRIVATE,
-                field_path=".url",
-            ),
-            Rule(
-                rule="!has(self.caFrom) || self.url.startsWith('https:')",
-                message=CA_WITHOUT_TLS,
-                field_path=".caFrom",
-            ),
-        ),
-    )
+    model_config = ConfigDict(json_schema_extra=kube(*TLS_RULES))
 
     name: Provider
     """What the names of its models begin with. anthropic is spoken to as Anthropic's API, all others as OpenAI's."""
@@ -44,11 +30,7 @@ class ModelUpstream(ApiModel):
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
-        is_https = self.url.startswith("https:")
-        if not is_https and self.network != "Private":
-            raise ValueError(HTTP_NOT_PRIVATE)
-        if not is_https and self.ca_from is not None:
-            raise ValueError(CA_WITHOUT_TLS)
+        check_tls(self.url, self.network, self.ca_from)
         return self
 
 
