@@ -72,10 +72,10 @@ def api_server_egress(server: ApiServer) -> list[Rule]:
     """Return one rule for each port of the API server."""
     ports = sorted({endpoint.port for endpoint in server.endpoints})
     if server.is_anywhere:
-        return [{"ports": [_tcp(port)], "to": everywhere_but_metadata()} for port in ports]
+        return [{"ports": [tcp(port)], "to": everywhere_but_metadata()} for port in ports]
     return [
         {
-            "ports": [_tcp(port)],
+            "ports": [tcp(port)],
             "to": [_block(endpoint.address) for endpoint in server.endpoints if endpoint.port == port],
         }
         for port in ports
@@ -102,12 +102,12 @@ def _http_egress(http: HttpServer | ModelUpstream) -> list[Rule]:
     """
     if http.network == "Private":
         return network_egress("Private")
-    return [{"ports": [_tcp(_port(http.url))], "to": _public()}]
+    return [{"ports": [tcp(_port(http.url))], "to": _public()}]
 
 
 def _records_egress(url: str) -> Rule:
     """Return the way to the collector: an address, the pods of the namespace that its name speaks of, or anywhere."""
-    host, ports = urlsplit(url).hostname or "", [_tcp(_port(url))]
+    host, ports = urlsplit(url).hostname or "", [tcp(_port(url))]
     try:
         return {"ports": ports, "to": [_block(str(ip_address(host)))]}
     except ValueError:
@@ -141,5 +141,6 @@ def _port(url: str) -> int:
     return parts.port or (_HTTPS if parts.scheme == "https" else _HTTP)
 
 
-def _tcp(port: int) -> dict[str, Any]:
+def tcp(port: int) -> dict[str, Any]:
+    """Return a TCP port as a rule of a NetworkPolicy names it."""
     return {"port": port, "protocol": "TCP"}

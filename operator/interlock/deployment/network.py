@@ -5,7 +5,7 @@ from typing import Any
 from interlock.api.agent import Agent
 from interlock.api.meta import AGENT_LABEL, APP_COMPONENT_LABEL, GUARD_LABEL, ISOLATION_LABEL
 from interlock.deployment.child import Manifest, build_child
-from interlock.deployment.egress import everywhere_but_metadata, guard_egress
+from interlock.deployment.egress import everywhere_but_metadata, guard_egress, tcp
 from interlock.deployment.guard_sidecar import MCP_PORT, OBSERVE_PORT, TASK_PORT
 from interlock.deployment.labels import AGENT_POD, GUARD_POD, agent_labels, placement_labels, selector
 from interlock.deployment.names import agent_workload, guard_workload, name_of
@@ -64,8 +64,8 @@ def build_agent_policy(placement: Placement) -> Manifest:
         placement,
         agent_workload(placement),
         selector(placement, AGENT_POD),
-        ingress=[{"from": [_pods(guard_peer(placement))], "ports": [_tcp(port)]} for port in _task_ports(placement)],
-        egress=[{"to": [_pods(guard_peer(placement))], "ports": [_tcp(MCP_PORT)]}],
+        ingress=[{"from": [_pods(guard_peer(placement))], "ports": [tcp(port)]} for port in _task_ports(placement)],
+        egress=[{"to": [_pods(guard_peer(placement))], "ports": [tcp(MCP_PORT)]}],
     )
 
 
@@ -75,12 +75,12 @@ def build_guard_policy(placement: Placement) -> Manifest:
     In come its agent, tasks and whoever probes; out go tasks to its agent, and `guard_egress`.
     """
     agents = _pods(selector(placement, AGENT_POD))
-    to_agent = [{"to": [agents], "ports": [_tcp(port)]} for port in _task_ports(placement)]
+    to_agent = [{"to": [agents], "ports": [tcp(port)]} for port in _task_ports(placement)]
     return _policy(
         placement,
         guard_workload(placement),
         selector(placement, GUARD_POD),
-        ingress=[{"from": [agents], "ports": [_tcp(MCP_PORT)]}, *_from_elsewhere(placement)],
+        ingress=[{"from": [agents], "ports": [tcp(MCP_PORT)]}, *_from_elsewhere(placement)],
         egress=[*to_agent, *guard_egress(placement)],
     )
 
@@ -106,8 +106,8 @@ def _from_elsewhere(placement: Placement) -> list[dict[str, Any]]:
 
     Policies add up, so callers from elsewhere are let in by a policy of the user's own.
     """
-    observe = {"ports": [_tcp(OBSERVE_PORT)]}
-    tasks = {"from": [{"podSelector": {}}], "ports": [_tcp(TASK_PORT)]}
+    observe = {"ports": [tcp(OBSERVE_PORT)]}
+    tasks = {"from": [{"podSelector": {}}], "ports": [tcp(TASK_PORT)]}
     return [observe, tasks] if _task_ports(placement) else [observe]
 
 
@@ -119,7 +119,3 @@ def _task_ports(placement: Placement) -> list[int]:
 
 def _pods(labels: dict[str, str]) -> dict[str, Any]:
     return {"podSelector": {"matchLabels": labels}}
-
-
-def _tcp(port: int) -> dict[str, Any]:
-    return {"port": port, "protocol": "TCP"}
