@@ -75,13 +75,19 @@ class Live:
         return next((found for found in conditions if found["type"] == kind), {"status": "Unknown", "reason": ""})
 
     def until_ready(self, agent: str, seconds: float = 90) -> None:
+        """Wait until the agent is said to be ready and its pods are: an operator that was away has old news."""
         eventually(
-            lambda: self.condition(agent, "Ready")["status"] == "True",
+            lambda: self.condition(agent, "Ready")["status"] == "True" and self._are_up(agent),
             seconds,
             lambda: (
                 f"{self.condition(agent, 'Ready')}\n{self.kubectl('-n', self.namespace, 'get', 'pods', '-o', 'wide')}"
             ),
         )
+
+    def _are_up(self, agent: str) -> bool:
+        """Whether each Deployment of an agent has all the pods that it wants, and wants some."""
+        wanted = self.items("deployments", f"interlock.dev/agent={agent}")
+        return all(0 < one["spec"]["replicas"] == one["status"].get("readyReplicas", 0) for one in wanted)
 
     def stage(self, agent: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get("agents.interlock.dev", agent).get("status", {}).get("stage", {})

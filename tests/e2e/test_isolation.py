@@ -223,7 +223,7 @@ def test_without_its_guard_the_agent_reaches_nothing(live: Live) -> None:
         live.kubectl(*system, "--replicas=1")
         live.kubectl("-n", "interlock-system", "rollout", "status", "deployment/interlock", "--timeout=120s")
     live.until_ready(AGENT, 120)
-    assert from_agent(live, [the_way(live)]) == {"its guard"}
+    eventually(lambda: from_agent(live, [the_way(live)]) == {"its guard"}, 60, lambda: "its guard is out of reach")
 
 
 OPERATOR = "app.kubernetes.io/name=interlock"
