@@ -72,6 +72,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "drift.told-early": Requirement("a drift that a guard has found is verified soon, not at the next interval"),
     "drift.runbook": Requirement("every command of the runbook BindingDrifted prints what the page says", "api"),
     "drift.on-a-cluster": Requirement("a drift is told with a diff, and accepted by an annotation", "api"),
+    "drift.on-real-pods": Requirement("a guard in its pod denies a changed tool until its digest is accepted", "kind"),
     "access.one-truth": Requirement("what a policy's status says of a cell is what the guard decides on it"),
     "access.told": Requirement("a policy's status has the access table, written only when it has changed"),
     "access.bounded": Requirement("the access table is bounded and says how many agents it leaves out"),
@@ -197,6 +198,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.recorded": Requirement("each call of a model is recorded and counted, and nothing of what was said is"),
     "models.proof": Requirement("a guard proves on itself that it refuses models that its agent may not call"),
     "models.sdks": Requirement("the official OpenAI and Anthropic SDKs work by the agent's variables alone"),
+    "models.on-a-cluster": Requirement("real pods call a model by their guard, in one pod with it and apart", "kind"),
     # Kill
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
     "kill.latched": Requirement("only off releases: removing the annotation does not"),

@@ -181,21 +181,24 @@ def test_secrets_that_servers_ask_for_are_in_the_example_and_no_agent_gets_one()
     servers = [binding.spec.server for binding in objects("MCPBinding")]
     variables = [variable for server in servers if server.stdio for variable in server.stdio.env]
     headers = [header for server in servers if server.http for header in server.http.headers]
-    references = [one.value_from.secret_key_ref for one in (*variables, *headers) if one.value_from]
+    keys = [use.api_key_from for agent in agents() for use in agent.spec.models]
+    sources = [*(one.value_from for one in (*variables, *headers) if one.value_from), *keys]
+    references = [source.secret_key_ref for source in sources]
     assert {(reference.name, reference.key) for reference in references} == secrets
     values = {value for secret in made for value in secret["stringData"].values()}
     assert all(variable.value not in values for agent in agents() for variable in agent.spec.template.env)
 
 
-def test_a_server_over_http_is_one_that_the_example_runs() -> None:
+def test_a_server_over_http_and_a_provider_of_models_are_ones_that_the_example_runs() -> None:
     services = {
         (document["metadata"]["name"], port["port"])
         for _, document in ALL
         if document["kind"] == "Service"
         for port in document["spec"]["ports"]
     }
-    urls = [urlsplit(binding.spec.server.http.url) for binding in objects("MCPBinding") if binding.spec.server.http]
-    assert {(url.hostname, url.port) for url in urls} == services
+    dialled = [binding.spec.server.http.url for binding in objects("MCPBinding") if binding.spec.server.http]
+    dialled += [upstream.url for policy in objects("AgentPolicy") for upstream in policy.spec.models.urls]
+    assert {(url.hostname, url.port) for url in map(urlsplit, dialled)} == services
 
 
 def test_every_pod_of_a_server_passes_pod_security_restricted() -> None:
