@@ -17,30 +17,31 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from interlock_guard import verify
-from interlock_guard.attestor import Attestor
-from interlock_guard.broker import Broker
-from interlock_guard.bundle import BUNDLE_KEY
-from interlock_guard.chain import GuardId
+from interlock_guard.bundle.document import BUNDLE_KEY
+from interlock_guard.clients.broker import Broker
+from interlock_guard.clients.gate import Gate, Parts
+from interlock_guard.clients.interests import Interests
+from interlock_guard.clients.server import Endpoint
+from interlock_guard.clients.sessions import Sessions
 from interlock_guard.clock import monotonic, wall
-from interlock_guard.gate import Parts
-from interlock_guard.interests import Interests
-from interlock_guard.model_link import ModelLinks
+from interlock_guard.models.link import ModelLinks
+from interlock_guard.models.server import ModelEndpoint
 from interlock_guard.observe import Observation, Observed
-from interlock_guard.records import Recorder, Writer
-from interlock_guard.selfproof import SelfProof
-from interlock_guard.server import Endpoint
-from interlock_guard.sessions import Sessions
+from interlock_guard.proof.attestor import Attestor
+from interlock_guard.proof.selfproof import SelfProof
+from interlock_guard.records.chain import GuardId
+from interlock_guard.records.recorder import Recorder, Writer
+from interlock_guard.records.shipping import Collector, Shipping
+from interlock_guard.records.spool import Limits, Spool
+from interlock_guard.servers.sources import Sources
+from interlock_guard.servers.upstreams import Surroundings, build_upstream
 from interlock_guard.settings import Settings, SettingsInvalid, read_settings
-from interlock_guard.shipping import Collector, Shipping
-from interlock_guard.sources import Sources
-from interlock_guard.spool import Limits, Spool
 from interlock_guard.state import LiveState
-from interlock_guard.strictjson import dump_json
-from interlock_guard.task_counts import TaskCounts
-from interlock_guard.task_server import TaskEndpoint, TaskParts
-from interlock_guard.upstreams import Surroundings, build_upstream
+from interlock_guard.tasks.counts import TaskCounts
+from interlock_guard.tasks.server import TaskEndpoint, TaskParts
+from interlock_guard.verification import verify
 from interlock_guard.watch import KubernetesObject, ObjectWatch, Sink, Target
+from interlock_guard.wire.strictjson import dump_json
 
 _API: Final = "/apis/interlock.dev/v1alpha1"
 _STDERR: Final = 2
@@ -106,7 +107,8 @@ async def serve(settings: Settings) -> None:
         )
         models = ModelLinks(live, settings.secrets, settings.dialable, log)
         stack.push_async_callback(models.close)
-        endpoint = Endpoint(parts, sessions, interests, models)
+        gate = Gate(parts)
+        endpoint = Endpoint(parts, gate, sessions, interests, ModelEndpoint(parts, models, gate.judge).add_routes)
         tasks_in = await _open_task_endpoint(stack, settings, live, recorder)
         observed = Observed(live=live, sources=sources, recorder=recorder, shipping=shipping, tasks=tasks_in)
         observation = Observation(observed, monotonic=monotonic).build_runner()
@@ -115,7 +117,7 @@ async def serve(settings: Settings) -> None:
         stack.callback(tasks_in.end)
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
-        SelfProof(live, endpoint.judge, monotonic, attestor.tell)
+        SelfProof(live, gate.judge, monotonic, attestor.tell)
         watches = [tasks.create_task(watch.run(log)) for watch in _build_watches(settings, session, live)]
         works = [tasks.create_task(shipping.run()), tasks.create_task(attestor.run(log))]
         await stop.wait()

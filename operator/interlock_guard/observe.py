@@ -6,12 +6,12 @@ from typing import Final
 
 from aiohttp import web
 
-from interlock_guard.decide import check_open
-from interlock_guard.records import Recorder
-from interlock_guard.shipping import Shipping
-from interlock_guard.sources import Sources
+from interlock_guard.decision.decide import check_open
+from interlock_guard.records.recorder import Recorder
+from interlock_guard.records.shipping import Shipping
+from interlock_guard.servers.sources import Sources
 from interlock_guard.state import LiveState
-from interlock_guard.task_server import TaskEndpoint
+from interlock_guard.tasks.server import TaskEndpoint
 
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 

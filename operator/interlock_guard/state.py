@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from interlock_guard.bundle import Bundle, BundleInvalid, digest, parse_bundle
+from interlock_guard.bundle.document import Bundle, BundleInvalid, digest, parse_bundle
 from interlock_guard.kill import KillLatch, observe_kill
 
 Watched = Literal["agent", "bundle"]

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import aiohttp
 
 from interlock_guard.clock import monotonic
-from interlock_guard.strictjson import JsonInvalid, parse_json
+from interlock_guard.wire.strictjson import JsonInvalid, parse_json
 
 _CONNECT_SECONDS: Final = 5.0
 _REPLY_SECONDS: Final = 10.0

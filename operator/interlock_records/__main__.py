@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from interlock_guard.clock import monotonic, wall
-from interlock_guard.strictjson import dump_json
+from interlock_guard.wire.strictjson import dump_json
 from interlock_records.access import Reviewer
 from interlock_records.keeper import Keeper, stamp
 from interlock_records.server import Collector

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from interlock_guard.chain import GuardId
+from interlock_guard.records.chain import GuardId
 
 AUDIENCE: Final = "interlock-records"
 """The audience that a token must have been made for: one for anything else says nothing here."""

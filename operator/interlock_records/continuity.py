@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Final
 
-from interlock_guard.chain import (
+from interlock_guard.records.chain import (
     DECISION,
     GENESIS,
     ORIGIN,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from interlock_guard.chain import LineInvalid, open_line, parse_guard
+from interlock_guard.records.chain import LineInvalid, open_line, parse_guard
 from interlock_records.access import Identity, agent_of
 from interlock_records.stores import Batch, Received
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from interlock_guard.chain import LineInvalid, parse_guard
+from interlock_guard.records.chain import LineInvalid, parse_guard
 from interlock_records.access import AccessUnknown, Identity, Reviewer
 from interlock_records.intake import MAX_BATCH, BatchInvalid, NotYours, read_batch
 from interlock_records.keeper import Keeper

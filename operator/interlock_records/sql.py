@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
-from interlock_guard.chain import ORIGIN
+from interlock_guard.records.chain import ORIGIN
 from interlock_records.stores import Batch, ChainState, Fork, Gap, Query, Received, Stored, Taken
 
 SCHEMA: Final = (

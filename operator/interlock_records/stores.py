@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from interlock_guard.chain import Line
+from interlock_guard.records.chain import Line
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - says the state of a store

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from interlock_guard.chain import LineInvalid, is_hash, is_sequence, parse_guard
-from interlock_guard.strictjson import JsonInvalid, parse_json
+from interlock_guard.records.chain import LineInvalid, is_hash, is_sequence, parse_guard
+from interlock_guard.wire.strictjson import JsonInvalid, parse_json
 from interlock_records.continuity import Anchor, Check, Checkpoint, Report
 from interlock_records.remote import Remote
 from interlock_records.sqlite import open_sqlite

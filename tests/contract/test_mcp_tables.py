@@ -4,8 +4,8 @@ import mcp_types
 from mcp_types import methods as official
 from mcp_types import version as versions
 
-from interlock_guard import methods
-from interlock_guard.decide import METHODS, SERVER_METHODS
+from interlock_guard.decision.decide import METHODS, SERVER_METHODS
+from interlock_guard.wire import methods
 
 
 def of(table: object, era: tuple[str, ...]) -> set[str]:
@@ -64,7 +64,7 @@ def test_what_the_sdk_says_only_in_its_code_is_the_same_here() -> None:
     from mcp.shared.inbound import NAME_BEARING_METHODS  # noqa: PLC0415
     from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY  # noqa: PLC0415
 
-    from interlock_guard.greeting import PROBE_SECONDS  # noqa: PLC0415
+    from interlock_guard.servers.greeting import PROBE_SECONDS  # noqa: PLC0415
 
     assert NAME_BEARING_METHODS == methods.NAME_HEADER
     assert methods.SUBSCRIPTION_META == SUBSCRIPTION_ID_META_KEY

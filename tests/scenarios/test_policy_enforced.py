@@ -5,8 +5,8 @@ from dataclasses import replace
 from interlock.api.status import ConditionType
 from interlock.deployment.child import ChildKey
 from interlock.deployment.plan import LiveChild
-from interlock_guard.attestation import PREFIX, Attestation, dump_attestation
-from interlock_guard.bundle import BUNDLE_KEY, digest
+from interlock_guard.bundle.document import BUNDLE_KEY, digest
+from interlock_guard.proof.attestation import PREFIX, Attestation, dump_attestation
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_world, an_agent
 from tests.support.simulation import Simulation

@@ -17,8 +17,8 @@ from interlock.deployment.verification import result_name
 from interlock.reconcile.outcome import EventNote
 from interlock.reconcile.verification import BindingOutcome, BindingWorld, verify_binding
 from interlock.reconcile.verification_status import binding_transitions
-from interlock_guard.canonical import canonicalize, digest_of
-from interlock_guard.verification import PLAN_KEY, RESULT_KEY, Failure, Result, SeenTool, dump_result, parse_plan
+from interlock_guard.verification.plan import PLAN_KEY, RESULT_KEY, Failure, Result, SeenTool, dump_result, parse_plan
+from interlock_guard.wire.canonical import canonicalize, digest_of
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, BindingBuilder, a_binding, hours, seconds
 

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from interlock_guard.bundle import BUNDLE_KEY, parse_bundle
-from interlock_guard.canonical import canonicalize, digest_of
-from interlock_guard.mapping import is_name_glob
-from interlock_guard.verification import PLAN_KEY, RESULT_KEY, Failure, Result, SeenTool, dump_result, parse_plan
+from interlock_guard.bundle.document import BUNDLE_KEY, parse_bundle
+from interlock_guard.decision.mapping import is_name_glob
+from interlock_guard.verification.plan import PLAN_KEY, RESULT_KEY, Failure, Result, SeenTool, dump_result, parse_plan
+from interlock_guard.wire.canonical import canonicalize, digest_of
 
 Json = dict[str, Any]
 POLL_SECONDS = 0.1

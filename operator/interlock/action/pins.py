@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 from interlock.api.mcpbinding import MCPBinding
 from interlock.api.verification import ToolState, VerificationStatus, VerifiedTool
-from interlock_guard.bundle import Tool
-from interlock_guard.canonical import canonicalize, digest_of
-from interlock_guard.mapping import find_named, is_name_glob
-from interlock_guard.verification import SeenTool
+from interlock_guard.bundle.document import Tool
+from interlock_guard.decision.mapping import find_named, is_name_glob
+from interlock_guard.verification.plan import SeenTool
+from interlock_guard.wire.canonical import canonicalize, digest_of
 
 
 def compare_tools(binding: MCPBinding, seen: Iterable[SeenTool], *, may_pin: bool) -> tuple[VerifiedTool, ...]:

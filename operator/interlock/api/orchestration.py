@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from interlock.api.markers import Rule, kube
 from interlock.api.model import ApiModel
 from interlock.api.sentences import PORT_RESERVED
-from interlock_guard.bundle import MAX_CONCURRENT_TASKS
+from interlock_guard.bundle.document import MAX_CONCURRENT_TASKS
 
 _OURS_FIRST, _OURS_LAST = 7410, 7419
 

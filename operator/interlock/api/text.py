@@ -43,8 +43,8 @@ from interlock.api.sentences import (
     quoted,
     worded,
 )
-from interlock_guard import http_target
-from interlock_guard.patterns import CLIMBING, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
+from interlock_guard.bundle import http_target
+from interlock_guard.bundle.patterns import CLIMBING, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 
 SELF = "'\"' + self + '\"'"
 """CEL: the value itself in quotation marks."""
@@ -301,7 +301,7 @@ ArgumentPattern = Annotated[
     Field(max_length=256, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(PATTERN)})", PATTERN_INVALID))),
     _holds(is_pattern, PATTERN_INVALID),
 ]
-"""A pattern of the subset that is matched in linear time; see `interlock_guard.patterns`."""
+"""A pattern of the subset that is matched in linear time; see `interlock_guard.bundle.patterns`."""
 
 ArgumentValue = Annotated[str, Field(min_length=1, max_length=256)]
 """A value of an argument, compared as it stands."""

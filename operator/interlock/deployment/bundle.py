@@ -10,7 +10,7 @@ from interlock.deployment.models import compile_models
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.governance.access import matrix_cell
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     BUNDLE_KEY,
     SCHEMA_VERSION,
     AgentIdentity,

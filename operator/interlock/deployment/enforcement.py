@@ -7,7 +7,7 @@ from datetime import datetime
 from interlock.api.mcpbinding import MCPBinding
 from interlock.deployment.child import ChildKey, Manifest
 from interlock.deployment.plan import LiveChild
-from interlock_guard.attestation import read_attestations, read_drifts
+from interlock_guard.proof.attestation import read_attestations, read_drifts
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from interlock.api.http_server import HttpServer
 from interlock.deployment.models import model_projections
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.deployment.secret_files import Reference, authorities_of, file_of, project
-from interlock_guard.http_target import HttpHeader, HttpTarget
+from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
 
 SECRETS_VOLUME = "server-secrets"
 SECRETS_PATH = "/run/interlock/secrets"

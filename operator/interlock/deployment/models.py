@@ -7,8 +7,8 @@ from interlock.api.models import ModelUpstream, ModelUse
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import Placement
 from interlock.deployment.secret_files import Reference, authorities_of, file_of, project
-from interlock_guard.http_target import HttpTarget
-from interlock_guard.model_access import FOLDER, Model, ModelAccess, Provider
+from interlock_guard.bundle.http_target import HttpTarget
+from interlock_guard.bundle.model_access import FOLDER, Model, ModelAccess, Provider
 
 ANTHROPIC = "anthropic"
 DEFAULTS = {

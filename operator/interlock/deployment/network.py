@@ -28,7 +28,7 @@ def build_shared_policy(placement: Placement) -> Manifest:
 
     Agent and guard share the pod's network here (`isolation: Shared`), so this is no egress boundary between
     the agent and what the MCP servers, beside it or over HTTP, must reach. What the guard itself dials is decided by
-    the guard, address by address (`interlock_guard.dialer`).
+    the guard, address by address (`interlock_guard.servers.dialer`).
     """
     return _policy(
         placement,

@@ -39,8 +39,8 @@ from interlock.deployment.mcp_sidecar import build_server
 from interlock.deployment.names import binding_label, mcp_volume, verification_name
 from interlock.deployment.placement import BoundSource
 from interlock.deployment.security import FIRST_SERVER_UID, GUARD_GID, GUARD_UID, container_security, pod_security
-from interlock_guard.bundle import BUNDLE_KEY, SCHEMA_VERSION, AgentIdentity, Bundle, dump_bundle
-from interlock_guard.verification import PLAN_KEY, Plan, Probe, dump_plan
+from interlock_guard.bundle.document import BUNDLE_KEY, SCHEMA_VERSION, AgentIdentity, Bundle, dump_bundle
+from interlock_guard.verification.plan import PLAN_KEY, Plan, Probe, dump_plan
 
 JOB = "Job"
 COMPONENT = "verification"

@@ -13,7 +13,7 @@ from interlock.importer.desktop_file import DesktopServer
 from interlock.importer.launch import Launch, parse_launch
 from interlock.importer.members import read_strings, read_text, read_words
 from interlock.importer.refused import ImportRefusedError, shown
-from interlock_guard import http_target
+from interlock_guard.bundle import http_target
 
 _IMAGE: Final = re.compile(r"[!-~]{1,512}")
 _LOOPBACK: Final = ("localhost", "localhost.localdomain", "host.docker.internal")

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from interlock.api.sentences import RESOURCE
 from interlock.importer.refused import ImportRefusedError, shown
-from interlock_guard.bundle import Operation
-from interlock_guard.hints import tightened_operation
+from interlock_guard.bundle.document import Operation
+from interlock_guard.decision.hints import tightened_operation
 
 MOST_TOOLS: Final = 256
 _TOOL_NAME: Final = re.compile(r"[!-)+->@-~]{1,128}")

@@ -14,8 +14,8 @@ from interlock.deployment.bundle import compile_bundle
 from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.revision import revision_of
 from interlock.governance.access import matrix_cell
-from interlock_guard.bundle import Bundle, Operation, Pin, Resource, Source, Tool
-from interlock_guard.decide import TOOLS_CALL, Deny, Request, decide
+from interlock_guard.bundle.document import Bundle, Operation, Pin, Resource, Source, Tool
+from interlock_guard.decision.decide import TOOLS_CALL, Deny, Request, decide
 from interlock_guard.state import State
 
 MAX_CELLS = 2048

@@ -17,7 +17,7 @@ from interlock.reconcile.progress import Progress, progress_of, recorded_facts
 from interlock.reconcile.status import Report, build_status
 from interlock.reconcile.verdict import judge
 from interlock.reconcile.world import World
-from interlock_guard.bundle import BUNDLE_KEY, digest
+from interlock_guard.bundle.document import BUNDLE_KEY, digest
 
 
 def reconcile(world: World, now: datetime) -> Outcome:

@@ -34,8 +34,8 @@ from interlock.deployment.verification import (
     result_name,
 )
 from interlock.reconcile.verification_status import build_conditions
-from interlock_guard.canonical import digest_of
-from interlock_guard.verification import RESULT_KEY, Failure, Result, VerificationInvalid, parse_result
+from interlock_guard.verification.plan import RESULT_KEY, Failure, Result, VerificationInvalid, parse_result
+from interlock_guard.wire.canonical import digest_of
 
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=5)

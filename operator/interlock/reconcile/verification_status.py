@@ -16,7 +16,7 @@ from interlock.api.verification import (
     VerificationStatus,
 )
 from interlock.reconcile.outcome import EventNote
-from interlock_guard.verification import Result
+from interlock_guard.verification.plan import Result
 
 Truth = Literal["True", "False", "Unknown"]
 

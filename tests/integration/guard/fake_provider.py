@@ -13,9 +13,9 @@ from typing import Any
 
 from aiohttp import web
 
-from interlock_guard.bundle import AgentIdentity, Bundle, ModelAccess, Provider, dump_bundle
-from interlock_guard.bundle import Model as BundleModel
-from interlock_guard.http_target import HttpTarget
+from interlock_guard.bundle.document import AgentIdentity, Bundle, ModelAccess, Provider, dump_bundle
+from interlock_guard.bundle.document import Model as BundleModel
+from interlock_guard.bundle.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID
 
 AGENT_KEY = "interlock-0123456789abcdef"

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     AgentIdentity,
     Bundle,
     Grant,
@@ -25,7 +25,7 @@ from interlock_guard.bundle import (
     dump_bundle,
     parse_bundle,
 )
-from interlock_guard.http_target import HttpTarget
+from interlock_guard.bundle.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
 from tests.support.offspring import end_with_parent
 from tests.support.pins import definition_of

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiohttp
 
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     AgentIdentity,
     Bundle,
     Grant,

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Pin, ServerRequest, Source, Tool
-from interlock_guard.http_target import HttpTarget
-from interlock_guard.pipes import PipePair
-from interlock_guard.upstreams import Surroundings, build_upstream
-from interlock_guard.verification import Plan
-from interlock_guard.verifier import verify
+from interlock_guard.bundle.document import AgentIdentity, Bundle, Grant, Pin, ServerRequest, Source, Tool
+from interlock_guard.bundle.http_target import HttpTarget
+from interlock_guard.servers.pipes import PipePair
+from interlock_guard.servers.upstreams import Surroundings, build_upstream
+from interlock_guard.verification.plan import Plan
+from interlock_guard.verification.verifier import verify
 from tests.integration.guard.harness import SOURCE, StdioServer
 
 LEARN_SECONDS = 60.0

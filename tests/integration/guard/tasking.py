@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from interlock_guard.bundle import TaskIntake, dump_bundle, parse_bundle
+from interlock_guard.bundle.document import TaskIntake, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Guard, a_bundle, until
 from tests.support.offspring import end_with_parent

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from interlock_guard.chain import open_line
+from interlock_guard.records.chain import open_line
 from interlock_records.postgres import open_postgres
 from interlock_records.stores import Batch, Fork, Gap, Query, Received, StoreUnavailable, Taken, all_lines
 from interlock_records.verify import FOUND, OK, UNREADABLE, check_store, main

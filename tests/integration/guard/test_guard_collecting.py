@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from interlock_guard.canonical import canonicalize, digest_of
+from interlock_guard.wire.canonical import canonicalize, digest_of
 from interlock_records.verify import FOUND, OK, main
 from tests.integration.guard.collecting import Collector, collect_with
 from tests.integration.guard.harness import Bench, Client, a_bundle, until

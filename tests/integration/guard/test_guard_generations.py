@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from interlock_guard.bundle import Limits, ScopeLimit, dump_bundle, parse_bundle
+from interlock_guard.bundle.document import Limits, ScopeLimit, dump_bundle, parse_bundle
 from tests.integration.guard.conftest import TOOLS as LISTED
 from tests.integration.guard.harness import Answer, Bench, a_bundle, until
 from tests.requirements import requirement

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mcp import Client as SdkClient
 
-from interlock_guard.http_target import HttpHeader, HttpTarget
+from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import WAIT_SECONDS, Guard, a_bundle_over_http, free_port
 from tests.integration.guard.learning import learn_over_http

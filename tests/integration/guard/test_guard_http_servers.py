@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from interlock_guard.http_target import HttpHeader, HttpTarget
+from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_http_server import (
     STATELESS,

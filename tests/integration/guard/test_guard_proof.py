@@ -3,8 +3,8 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from interlock_guard.attestation import MAX_ATTESTATIONS, PREFIX, Attestation, dump_attestation, read_attestations
-from interlock_guard.bundle import digest
+from interlock_guard.bundle.document import digest
+from interlock_guard.proof.attestation import MAX_ATTESTATIONS, PREFIX, Attestation, dump_attestation, read_attestations
 from tests.integration.guard.harness import POD, Bench, a_bundle, until
 from tests.requirements import requirement
 

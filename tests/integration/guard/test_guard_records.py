@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from interlock_guard.canonical import canonicalize, digest_of
-from interlock_guard.chain import Line, open_line
+from interlock_guard.records.chain import Line, open_line
+from interlock_guard.wire.canonical import canonicalize, digest_of
 from interlock_records.verify import OK, main
 from tests.integration.guard.harness import Bench, Client, a_bundle, until
 from tests.requirements import requirement

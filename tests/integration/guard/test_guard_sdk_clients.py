@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from mcp import Client as SdkClient
 
-from interlock_guard.bundle import ArgumentRule, dump_bundle, parse_bundle
+from interlock_guard.bundle.document import ArgumentRule, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle, until
 from tests.integration.guard.learning import learn_on_pipes

@@ -7,7 +7,7 @@ import time
 import aiohttp
 import pytest
 
-from interlock_guard.bundle import dump_bundle, parse_bundle
+from interlock_guard.bundle.document import dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Answer, Bench, Client, Guard, a_bundle, until
 from tests.requirements import requirement

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from interlock_guard.addresses import Network
-from interlock_guard.credentials import Credentials
-from interlock_guard.dialer import AddressRefused, Dialer
-from interlock_guard.eventstream import EventParser
-from interlock_guard.http_link import HttpLink, LinkFailed
-from interlock_guard.http_target import HttpHeader, HttpTarget
+from interlock_guard.bundle.addresses import Network
+from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
+from interlock_guard.servers.credentials import Credentials
+from interlock_guard.servers.dialer import AddressRefused, Dialer
+from interlock_guard.servers.http_link import HttpLink, LinkFailed
+from interlock_guard.wire.eventstream import EventParser
 from tests.integration.guard.harness import until
 from tests.requirements import requirement
 from tests.support.certificates import Authority, an_authority
@@ -232,7 +232,7 @@ async def test_no_proxy_of_the_environment_is_used(
 
 
 async def test_an_address_of_the_machine_itself_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock_guard.dialer.refuse_address", lambda *_: None)
+    monkeypatch.setattr("interlock_guard.servers.dialer.refuse_address", lambda *_: None)
     with pytest.raises(AddressRefused, match="this pod's own"):
         Dialer("Private").check("127.0.0.1")
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from interlock_guard.chain import Head, open_line, seal
-from interlock_guard.shipping import Collector, Shipping
-from interlock_guard.spool import Limits, Spool
+from interlock_guard.records.chain import Head, open_line, seal
+from interlock_guard.records.shipping import Collector, Shipping
+from interlock_guard.records.spool import Limits, Spool
 from tests.integration.guard.harness import until
 from tests.support.ports import free_port
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle import Tool, dump_bundle, parse_bundle
-from interlock_guard.verification import (
+from interlock_guard.bundle.document import Tool, dump_bundle, parse_bundle
+from interlock_guard.verification.plan import (
     PLAN_KEY,
     Expectation,
     Failure,

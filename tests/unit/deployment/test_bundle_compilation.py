@@ -1,7 +1,7 @@
 import json
 
 from interlock.deployment.bundle import build_bundle, compile_bundle
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     ArgumentRule,
     Grant,
     Limits,

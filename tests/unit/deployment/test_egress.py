@@ -9,7 +9,7 @@ import pytest
 from interlock.deployment.api_server import ApiServer, Endpoint, endpoints_of
 from interlock.deployment.egress import guard_egress, verification_egress
 from interlock.deployment.placement import Placement
-from interlock_guard.addresses import refuse_address
+from interlock_guard.bundle.addresses import refuse_address
 from tests.requirements import requirement
 from tests.support.builders import BindingBuilder, a_binding, a_policy, a_separate_placement, an_agent
 

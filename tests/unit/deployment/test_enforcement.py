@@ -1,7 +1,7 @@
 from typing import Any
 
 from interlock.deployment.enforcement import Enforcement, enforcement_of
-from interlock_guard.attestation import PREFIX, Attestation, dump_attestation
+from interlock_guard.proof.attestation import PREFIX, Attestation, dump_attestation
 from tests.support.builders import NOW
 
 

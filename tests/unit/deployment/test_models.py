@@ -9,8 +9,8 @@ from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock.deployment.revision import revision_of
 from interlock.deployment.workload import build_deployment
-from interlock_guard.bundle import dump_bundle, parse_bundle
-from interlock_guard.http_target import HttpTarget
+from interlock_guard.bundle.document import dump_bundle, parse_bundle
+from interlock_guard.bundle.http_target import HttpTarget
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_policy, an_agent
 

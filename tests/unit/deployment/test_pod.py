@@ -9,7 +9,7 @@ from interlock.api.meta import AGENT_LABEL
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock.deployment.workload import build_deployment
-from interlock_guard.addresses import refuse_address
+from interlock_guard.bundle.addresses import refuse_address
 from interlock_guard.settings import SPOOL_BYTES, read_settings
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent

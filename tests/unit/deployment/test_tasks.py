@@ -6,7 +6,7 @@ from interlock.deployment.guard_sidecar import TASK_PORT
 from interlock.deployment.plan import desired_children
 from interlock.deployment.workload import build_deployment
 from interlock_guard import settings
-from interlock_guard.bundle import TaskIntake
+from interlock_guard.bundle.document import TaskIntake
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
 

@@ -23,8 +23,8 @@ from interlock.api.refusals import (
     row_refusals,
     stage_order_refusals,
 )
-from interlock_guard.bundle import Tool as GuardTool
-from interlock_guard.mapping import find_named, is_name_glob
+from interlock_guard.bundle.document import Tool as GuardTool
+from interlock_guard.decision.mapping import find_named, is_name_glob
 from tests.support.pod_security import restricted_violations
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

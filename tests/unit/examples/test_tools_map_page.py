@@ -11,7 +11,7 @@ import yaml
 
 from interlock.api.mcpbinding import MCPBinding
 from interlock.deployment.bundle import compile_bundle
-from interlock_guard.decide import Allow, Request, decide, decide_server_request
+from interlock_guard.decision.decide import Allow, Request, decide, decide_server_request
 from interlock_guard.state import State
 from tests.support.builders import AgentBuilder, BindingBuilder, PolicyBuilder, a_placement, a_policy, an_agent
 from tests.support.pins import DEFINITION

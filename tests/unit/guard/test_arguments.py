@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.arguments import describe, find_broken_rule
-from interlock_guard.bundle import ArgumentRule
+from interlock_guard.bundle.document import ArgumentRule
+from interlock_guard.decision.arguments import describe, find_broken_rule
 from tests.requirements import requirement
 
 FOLDER = ArgumentRule("/path", prefix="/data/")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from interlock_guard.attestation import (
+from interlock_guard.proof.attestation import (
     DRIFT_PREFIX,
     MAX_ATTESTATIONS,
     PREFIX,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     AgentIdentity,
     ArgumentRule,
     Bundle,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.canonical import canonicalize, digest_of
-from interlock_guard.strictjson import parse_json
+from interlock_guard.wire.canonical import canonicalize, digest_of
+from interlock_guard.wire.strictjson import parse_json
 
 NODE = Path(sys.executable).parent / "node"
 

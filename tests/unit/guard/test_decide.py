@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Operation, ScopeLimit, Source, Tool, ToolScope
-from interlock_guard.decide import Allow, Deny, Reason, Request, check_cut, decide, may_list_tool
+from interlock_guard.bundle.document import AgentIdentity, Bundle, Grant, Operation, ScopeLimit, Source, Tool, ToolScope
+from interlock_guard.decision.decide import Allow, Deny, Reason, Request, check_cut, decide, may_list_tool
 from interlock_guard.kill import KillLatch
 from interlock_guard.state import State
 from tests.requirements import requirement

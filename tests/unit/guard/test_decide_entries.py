@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     AgentIdentity,
     ArgumentRule,
     Bundle,
@@ -18,7 +18,7 @@ from interlock_guard.bundle import (
     Tool,
     ToolScope,
 )
-from interlock_guard.decide import (
+from interlock_guard.decision.decide import (
     METHODS,
     SERVER_METHODS,
     Allow,

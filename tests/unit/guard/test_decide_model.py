@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     AgentIdentity,
     Bundle,
     BundleInvalid,
@@ -16,12 +16,12 @@ from interlock_guard.bundle import (
     dump_bundle,
     parse_bundle,
 )
-from interlock_guard.decide import Allow, Reason, Request
-from interlock_guard.decide_model import ENDPOINTS, LIST, MODELS, decide_model
-from interlock_guard.http_target import HttpTarget
+from interlock_guard.bundle.http_target import HttpTarget
+from interlock_guard.decision.decide import Allow, Reason, Request
+from interlock_guard.decision.decide_model import ENDPOINTS, LIST, MODELS, decide_model
 from interlock_guard.kill import KillLatch
-from interlock_guard.model_headers import request_headers, response_headers, shows_key
-from interlock_guard.proof import Kind, prove, synthetic_calls
+from interlock_guard.models.headers import request_headers, response_headers, shows_key
+from interlock_guard.proof.cases import Kind, prove, synthetic_calls
 from interlock_guard.state import State
 from tests.requirements import requirement
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock_guard.bundle import Bundle, BundleInvalid, dump_bundle, parse_bundle
-from interlock_guard.decide import (
+from interlock_guard.bundle.document import Bundle, BundleInvalid, dump_bundle, parse_bundle
+from interlock_guard.decision.decide import (
     METHODS,
     SERVER_METHODS,
     Allow,

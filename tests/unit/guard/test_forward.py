@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from interlock_guard import methods
-from interlock_guard.forward import Forward, build_params, progress_params, read_forward, read_listen
-from interlock_guard.jsonrpc import MessageInvalid, Request
-from interlock_guard.upstream import Hello
+from interlock_guard.servers.forward import Forward, build_params, progress_params, read_forward, read_listen
+from interlock_guard.servers.upstream import Hello
+from interlock_guard.wire import methods
+from interlock_guard.wire.jsonrpc import MessageInvalid, Request
 
 URI = "test://a"
 PROMPT_REF = {"type": "ref/prompt", "name": "p"}

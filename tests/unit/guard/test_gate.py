@@ -9,24 +9,23 @@ from typing import Any
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, ServerDisconnectedError, web
 
-from interlock_guard import gate as gate_module
-from interlock_guard import stateless as stateless_module
-from interlock_guard.broker import Broker
-from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Limits, Resource, Source, Tool, dump_bundle
-from interlock_guard.chain import GuardId, Line, open_line
-from interlock_guard.decide import Deny, Reason
-from interlock_guard.gate import Parts
-from interlock_guard.interests import Interests
-from interlock_guard.jsonrpc import Notification, Request, Response
-from interlock_guard.model_link import ModelLinks
-from interlock_guard.records import Recorder, Writer
-from interlock_guard.selfproof import SelfProof
-from interlock_guard.server import Endpoint
-from interlock_guard.sessions import Session, Sessions
-from interlock_guard.spool import Limits as SpoolLimits
-from interlock_guard.spool import Position, Spool
+from interlock_guard.bundle.document import AgentIdentity, Bundle, Grant, Limits, Resource, Source, Tool, dump_bundle
+from interlock_guard.clients import gate as gate_module
+from interlock_guard.clients import stateless as stateless_module
+from interlock_guard.clients.broker import Broker
+from interlock_guard.clients.gate import Gate, Parts
+from interlock_guard.clients.interests import Interests
+from interlock_guard.clients.server import Endpoint
+from interlock_guard.clients.sessions import Session, Sessions
+from interlock_guard.decision.decide import Deny, Reason
+from interlock_guard.proof.selfproof import SelfProof
+from interlock_guard.records.chain import GuardId, Line, open_line
+from interlock_guard.records.recorder import Recorder, Writer
+from interlock_guard.records.spool import Limits as SpoolLimits
+from interlock_guard.records.spool import Position, Spool
+from interlock_guard.servers.upstream import Call, Hello, OnEvent
 from interlock_guard.state import LiveState
-from interlock_guard.upstream import Call, Hello, OnEvent
+from interlock_guard.wire.jsonrpc import Notification, Request, Response
 from tests.requirements import requirement
 from tests.support.pins import pins_of
 from tests.support.ports import free_port
@@ -185,11 +184,11 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             port=port,
             drifted=drifted.append,
         )
-        models = ModelLinks(live, tmp_path, frozenset(), lambda _: None)
-        endpoint = Endpoint(parts, sessions, interests, models)
+        gate = Gate(parts)
+        endpoint = Endpoint(parts, gate, sessions, interests, lambda _: None)
         await endpoint.runner.setup()
         await web.TCPSite(endpoint.runner, "127.0.0.1", port).start()
-        SelfProof(live, endpoint.judge, lambda: 0.0, lambda _: None)
+        SelfProof(live, gate.judge, lambda: 0.0, lambda _: None)
         live.see_agent(AGENT)
         live.see_bundle(dump_bundle(bundle))
         live.hear("agent", 0.0)

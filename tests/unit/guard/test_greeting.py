@@ -2,11 +2,11 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.greeting import is_stateless_after_all, probe_params, read_discovered, read_initialized
-from interlock_guard.jsonrpc import Response
-from interlock_guard.offers import offer
-from interlock_guard.stateless import decode_header
-from interlock_guard.upstream import Hello
+from interlock_guard.clients.offers import offer
+from interlock_guard.clients.stateless import decode_header
+from interlock_guard.servers.greeting import is_stateless_after_all, probe_params, read_discovered, read_initialized
+from interlock_guard.servers.upstream import Hello
+from interlock_guard.wire.jsonrpc import Response
 
 
 def result(**members: Any) -> Response:

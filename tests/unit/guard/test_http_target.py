@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle import BundleInvalid, dump_bundle, parse_bundle
-from interlock_guard.http_target import HttpHeader, HttpTarget
+from interlock_guard.bundle.document import BundleInvalid, dump_bundle, parse_bundle
+from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
 from tests.unit.guard.test_bundle import WIRE
 
 HTTP: dict[str, Any] = {

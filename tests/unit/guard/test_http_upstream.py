@@ -7,10 +7,10 @@ from typing import Any, cast
 
 import pytest
 
-from interlock_guard.decide import Deny, Reason
-from interlock_guard.http_link import HttpLink, LinkFailed
-from interlock_guard.http_upstream import HttpUpstream
-from interlock_guard.upstream import Hello, Listener, Upstream
+from interlock_guard.decision.decide import Deny, Reason
+from interlock_guard.servers.http_link import HttpLink, LinkFailed
+from interlock_guard.servers.http_upstream import HttpUpstream
+from interlock_guard.servers.upstream import Hello, Listener, Upstream
 
 KILLED = Deny(Reason.KILLED, "", "stop")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.jsonrpc import (
+from interlock_guard.wire.jsonrpc import (
     MessageInvalid,
     Notification,
     Request,
@@ -18,7 +18,7 @@ from interlock_guard.jsonrpc import (
     dump_result,
     parse_message,
 )
-from interlock_guard.strictjson import JsonInvalid, dump_json, parse_json
+from interlock_guard.wire.strictjson import JsonInvalid, dump_json, parse_json
 from tests.requirements import requirement
 
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.listing import (
+from interlock_guard.clients.listing import (
     filter_list,
     for_handshake,
     for_stateless,

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle import Operation, Resource, Tool
-from interlock_guard.mapping import find_named, find_resource, find_template
+from interlock_guard.bundle.document import Operation, Resource, Tool
+from interlock_guard.decision.mapping import find_named, find_resource, find_template
 from tests.requirements import requirement
 
 

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from interlock_guard import stateless as stateless_module
-from interlock_guard.decide import Deny, Reason
-from interlock_guard.jsonrpc import Notification, Request, Response
-from interlock_guard.spool import SpoolRefused
-from interlock_guard.upstream import Hello
+from interlock_guard.clients import stateless as stateless_module
+from interlock_guard.decision.decide import Deny, Reason
+from interlock_guard.records.spool import SpoolRefused
+from interlock_guard.servers.upstream import Hello
+from interlock_guard.wire.jsonrpc import Notification, Request, Response
 from tests.requirements import requirement
 from tests.unit.guard.test_gate import ERA, META, SECRET, Rig, reached, rig
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle import (
+from interlock_guard.bundle.document import (
     AgentIdentity,
     ArgumentRule,
     Bundle,
@@ -21,8 +21,8 @@ from interlock_guard.bundle import (
     Tool,
     ToolScope,
 )
-from interlock_guard.decide import Allow, Decision, Request, decide
-from interlock_guard.proof import NOBODY_MAPS, Kind, prove, synthetic_calls
+from interlock_guard.decision.decide import Allow, Decision, Request, decide
+from interlock_guard.proof.cases import NOBODY_MAPS, Kind, prove, synthetic_calls
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION

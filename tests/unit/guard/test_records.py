@@ -7,13 +7,22 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle import AgentIdentity, Bundle, Grant, RecordPolicy, Source, Tool, digest, dump_bundle
-from interlock_guard.caller import Caller
-from interlock_guard.canonical import canonicalize, digest_of
-from interlock_guard.chain import GuardId, Head, Line, open_line
-from interlock_guard.decide import Allow, Deny, Reason, Request
-from interlock_guard.records import MAX_ARGUMENTS, Recorder, RecordFailed, Writer
-from interlock_guard.spool import Limits, Position, Spool
+from interlock_guard.bundle.document import (
+    AgentIdentity,
+    Bundle,
+    Grant,
+    RecordPolicy,
+    Source,
+    Tool,
+    digest,
+    dump_bundle,
+)
+from interlock_guard.decision.decide import Allow, Deny, Reason, Request
+from interlock_guard.records.caller import Caller
+from interlock_guard.records.chain import GuardId, Head, Line, open_line
+from interlock_guard.records.recorder import MAX_ARGUMENTS, Recorder, RecordFailed, Writer
+from interlock_guard.records.spool import Limits, Position, Spool
+from interlock_guard.wire.canonical import canonicalize, digest_of
 from tests.requirements import requirement
 
 GUARD = GuardId("agents", "triage-0123456789-abcde", "0123456789abcdef")

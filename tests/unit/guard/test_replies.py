@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.decide import Deny, Reason
-from interlock_guard.jsonrpc import Request, Response
-from interlock_guard.replies import Form, answer, deny, refuse, refuse_version
+from interlock_guard.clients.replies import Form, answer, deny, refuse, refuse_version
+from interlock_guard.decision.decide import Deny, Reason
+from interlock_guard.wire.jsonrpc import Request, Response
 
 HANDSHAKE = Form(to_stateless=False, from_stateless=False, may_show=lambda name, _item: name == "echo")
 STATELESS = Form(to_stateless=True, from_stateless=False, may_show=lambda name, _item: name == "echo")

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.scope import resolve_pointer
+from interlock_guard.decision.scope import resolve_pointer
 
 # The document and the pointers of RFC 6901, section 5.
 DOCUMENT: dict[str, Any] = {

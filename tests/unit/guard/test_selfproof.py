@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from interlock_guard.attestation import Attestation
-from interlock_guard.bundle import AgentIdentity, Bundle, digest, dump_bundle
-from interlock_guard.decide import Allow, Decision, Request, check_open, decide
-from interlock_guard.selfproof import SelfProof
+from interlock_guard.bundle.document import AgentIdentity, Bundle, digest, dump_bundle
+from interlock_guard.decision.decide import Allow, Decision, Request, check_open, decide
+from interlock_guard.proof.attestation import Attestation
+from interlock_guard.proof.selfproof import SelfProof
 from interlock_guard.state import LiveState, State
 from tests.requirements import requirement
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from interlock_guard.chain import Head, open_line, seal
-from interlock_guard.spool import Limits, Position, Spool, SpoolRefused
+from interlock_guard.records.chain import Head, open_line, seal
+from interlock_guard.records.spool import Limits, Position, Spool, SpoolRefused
 
 GUARD = "agents/pod/0123456789abcdef"
 SMALL = Limits(capacity=8_000, reserve=2_000, segment=1_000, memory=1_000)

@@ -1,5 +1,5 @@
-from interlock_guard.bundle import AgentIdentity, Bundle, dump_bundle
-from interlock_guard.decide import check_open
+from interlock_guard.bundle.document import AgentIdentity, Bundle, dump_bundle
+from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
 
 BUNDLE = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())

@@ -3,8 +3,8 @@ from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from interlock_guard.task_checks import METHODS, check_request
-from interlock_guard.task_refusals import MAX_BODY, Refusal
+from interlock_guard.tasks.checks import METHODS, check_request
+from interlock_guard.tasks.refusals import MAX_BODY, Refusal
 from tests.requirements import requirement
 
 

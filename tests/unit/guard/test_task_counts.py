@@ -1,8 +1,8 @@
 import re
 
-from interlock_guard.task_counts import BUCKETS, TaskCounts
-from interlock_guard.task_kinds import Kind
-from interlock_guard.task_verdicts import Outcome
+from interlock_guard.tasks.counts import BUCKETS, TaskCounts
+from interlock_guard.tasks.kinds import Kind
+from interlock_guard.tasks.verdicts import Outcome
 
 
 def figures(counts: TaskCounts, running: int = 0, waiting: int = 0) -> dict[str, float]:

@@ -1,7 +1,7 @@
 import pytest
 from multidict import CIMultiDict
 
-from interlock_guard.task_headers import Trace, read_trace, to_agent, to_caller
+from interlock_guard.tasks.headers import Trace, read_trace, to_agent, to_caller
 from tests.requirements import requirement
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

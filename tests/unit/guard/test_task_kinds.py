@@ -7,7 +7,7 @@ from a2a.server.routes.jsonrpc_dispatcher import JSONRPC03Adapter, JsonRpcDispat
 from a2a.server.routes.rest_routes import create_rest_routes
 from starlette.routing import Route
 
-from interlock_guard.task_kinds import Kind, kind_of, read_rpc_method
+from interlock_guard.tasks.kinds import Kind, kind_of, read_rpc_method
 
 WORK = {"SendMessage", "SendStreamingMessage", "message/send", "message/stream"}
 METHODS = sorted({*JsonRpcDispatcher.METHOD_TO_MODEL, *JSONRPC03Adapter.METHOD_TO_MODEL})

@@ -14,14 +14,15 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from interlock_guard import task_exchange, task_server
-from interlock_guard.bundle import AgentIdentity, Bundle, TaskIntake, dump_bundle
-from interlock_guard.chain import GuardId, open_line
-from interlock_guard.records import Recorder, Writer
-from interlock_guard.spool import Limits, Position, Spool
+from interlock_guard.bundle.document import AgentIdentity, Bundle, TaskIntake, dump_bundle
+from interlock_guard.records.chain import GuardId, open_line
+from interlock_guard.records.recorder import Recorder, Writer
+from interlock_guard.records.spool import Limits, Position, Spool
 from interlock_guard.state import LiveState
-from interlock_guard.task_counts import TaskCounts
-from interlock_guard.task_server import TaskEndpoint, TaskParts
+from interlock_guard.tasks import exchange as task_exchange
+from interlock_guard.tasks import server as task_server
+from interlock_guard.tasks.counts import TaskCounts
+from interlock_guard.tasks.server import TaskEndpoint, TaskParts
 
 
 @dataclass

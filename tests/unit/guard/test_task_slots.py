@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from interlock_guard.task_refusals import NO_TASKS, TaskReason, TaskRefused
-from interlock_guard.task_slots import Slots
+from interlock_guard.tasks.refusals import NO_TASKS, TaskReason, TaskRefused
+from interlock_guard.tasks.slots import Slots
 from tests.requirements import requirement
 
 

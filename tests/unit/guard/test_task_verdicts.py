@@ -5,7 +5,7 @@ import pytest
 from a2a.types import TaskState
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP
 
-from interlock_guard.task_verdicts import (
+from interlock_guard.tasks.verdicts import (
     LONGEST_LOOKED_AT,
     AnswerReader,
     Outcome,

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from interlock_guard import verifier
-from interlock_guard.bundle import AgentIdentity, Bundle, Grant, Limits, Source, Tool
-from interlock_guard.decide import Deny
-from interlock_guard.jsonrpc import Request, Response
-from interlock_guard.upstream import Call, Hello, OnEvent
-from interlock_guard.verification import Failure, Plan, Probe, Result
-from interlock_guard.verifier import Quiet, verify
+from interlock_guard.bundle.document import AgentIdentity, Bundle, Grant, Limits, Source, Tool
+from interlock_guard.decision.decide import Deny
+from interlock_guard.servers.upstream import Call, Hello, OnEvent
+from interlock_guard.verification import verifier
+from interlock_guard.verification.plan import Failure, Plan, Probe, Result
+from interlock_guard.verification.verifier import Quiet, verify
+from interlock_guard.wire.jsonrpc import Request, Response
 from tests.requirements import requirement
 
 GRANTS = (Grant("Binding", "b", ("x",), (), ()), Grant("Matrix", "m", ("x",), (), ()))

@@ -11,7 +11,7 @@ from interlock.api.access import MAX_ROWS, AccessRow
 from interlock.api.agent import Agent
 from interlock.deployment.bundle import compile_bundle
 from interlock.reconcile.access import MAX_CELLS, AgentAccess, build_policy_status
-from interlock_guard.decide import Allow, Request, decide
+from interlock_guard.decision.decide import Allow, Request, decide
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.builders import (

@@ -1,6 +1,6 @@
 import pytest
 
-from interlock_guard.chain import GuardId, parse_guard
+from interlock_guard.records.chain import GuardId, parse_guard
 from interlock_records.access import Identity, agent_of
 from interlock_records.intake import BatchInvalid, NotYours, read_batch
 from tests.requirements import requirement

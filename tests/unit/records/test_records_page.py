@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from interlock_guard import outcomes
-from interlock_guard.chain import KINDS, open_line
+from interlock_guard.clients import outcomes
+from interlock_guard.records.chain import KINDS, open_line
 from interlock_records.continuity import Check
 from interlock_records.settings import KEEP_DAYS
 from interlock_records.sqlite import open_sqlite

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock_guard.chain import open_line
+from interlock_guard.records.chain import open_line
 from interlock_records.continuity import Report
 from interlock_records.sql import SqlStore
 from interlock_records.sqlite import open_sqlite

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.chain import Head, seal
+from interlock_guard.records.chain import Head, seal
 from interlock_records.continuity import Anchor, Check, Checkpoint, Report
 from interlock_records.verify import FOUND, OK, UNREADABLE, main
 from tests.requirements import requirement

@@ -1,0 +1,1 @@
+"""What the guard obeys: the bundle, and the grammar of what stands in it. No I/O."""

@@ -1,0 +1,387 @@
+"""The decision: may this request pass? Pure, and closed wherever something is missing, stale or unknown.
+
+The control plane explains permissions with the same function, so that there are no two versions of one truth.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from interlock_guard.bundle.document import Bundle, Grant, Layer, Operation, Resource, ServerRequest, Source, Tool
+from interlock_guard.decision.arguments import describe, find_broken_rule
+from interlock_guard.decision.hints import tightened_operation
+from interlock_guard.decision.mapping import find_named, find_resource, find_template
+from interlock_guard.decision.schemas import find_unmatchable
+from interlock_guard.decision.scope import check_scope, declares_scope
+from interlock_guard.state import State
+
+TOOLS_CALL: Final = "tools/call"
+TOOLS_LIST: Final = "tools/list"
+RESOURCES_LIST: Final = "resources/list"
+TEMPLATES_LIST: Final = "resources/templates/list"
+RESOURCES_READ: Final = "resources/read"
+RESOURCES_SUBSCRIBE: Final = "resources/subscribe"
+RESOURCES_UNSUBSCRIBE: Final = "resources/unsubscribe"
+PROMPTS_LIST: Final = "prompts/list"
+PROMPTS_GET: Final = "prompts/get"
+COMPLETE: Final = "completion/complete"
+SET_LEVEL: Final = "logging/setLevel"
+
+OPEN_METHODS: Final = frozenset({TOOLS_LIST, RESOURCES_LIST, TEMPLATES_LIST, PROMPTS_LIST, SET_LEVEL})
+"""Methods that name nothing: they may reach every source, and what lists hold is filtered on its way back."""
+RESOURCE_METHODS: Final = frozenset({RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE})
+METHODS: Final = OPEN_METHODS | RESOURCE_METHODS | {TOOLS_CALL, PROMPTS_GET, COMPLETE}
+"""The methods that may reach a server; every other one is answered or refused by the guard itself."""
+
+SERVER_METHODS: Final[Mapping[str, ServerRequest]] = {
+    "sampling/createMessage": "Sampling",
+    "elicitation/create": "Elicitation",
+    "roots/list": "Roots",
+}
+"""What a server may ask of its client, and what a binding calls it; `ping` is the guard's own to answer."""
+
+
+class Reason(StrEnum):
+    """Why a request was refused; stable words that logs, metrics and tests may rely on."""
+
+    KILLED = "Killed"
+    """The kill switch is on."""
+    NO_BUNDLE = "NoBundle"
+    """There is no bundle, or none that this guard can read."""
+    POLICY_UNPROVEN = "PolicyUnproven"
+    """The guard has not proven the bundle on itself, or has found that it would not keep it."""
+    STALE_STATE = "StaleState"
+    """The API server was not heard of for longer than the lease, or not yet."""
+    AGENT_MISMATCH = "AgentMismatch"
+    """The Agent is gone, or is not the one that the bundle was compiled for."""
+    UNKNOWN_SOURCE = "UnknownSource"
+    """The bundle has no such source."""
+    TOOL_NOT_MAPPED = "ToolNotMapped"
+    """The binding maps no tool of this name; whether the server has one is not said."""
+    RESOURCE_NOT_MAPPED = "ResourceNotMapped"
+    """The binding maps no resource of this URI; whether the server has one is not said."""
+    PROMPT_NOT_MAPPED = "PromptNotMapped"
+    """The binding maps no prompt of this name; whether the server has one is not said."""
+    NOT_GRANTED_BY_BINDING = "NotGrantedByBinding"
+    """The binding's permissions lack the operation on the resource."""
+    NOT_GRANTED_BY_MATRIX = "NotGrantedByMatrix"
+    """The policy's access matrix lacks the operation on the resource."""
+    NOT_GRANTED_BY_AGENT = "NotGrantedByAgent"
+    """The agent's own narrowing lacks the operation on the resource."""
+    ARGUMENT_NOT_ALLOWED = "ArgumentNotAllowed"
+    """An argument is missing, or is not what the map demands of it."""
+    TOOL_NOT_VERIFIED = "ToolNotVerified"
+    """The tool was never verified, or its server does not say at the moment what its tools are."""
+    TOOL_DRIFTED = "ToolDrifted"
+    """The server describes the tool otherwise than when it was verified, or lists it no more."""
+    RULE_UNMATCHABLE = "RuleUnmatchable"
+    """The map demands of an argument what the tool's own input schema does not allow."""
+    SCOPE_UNDECLARED = "ScopeUndeclared"
+    """The stage is limited in a dimension that the map says nothing about."""
+    SCOPE_MISSING = "ScopeMissing"
+    """The arguments do not say the limited dimension's value."""
+    OUT_OF_SCOPE = "OutOfScope"
+    """The arguments name a value outside the stage's scope."""
+    SERVER_REQUEST_NOT_ALLOWED = "ServerRequestNotAllowed"
+    """The server asks the agent for what the binding does not let it ask for."""
+    METHOD_NOT_ALLOWED = "MethodNotAllowed"
+    """The method is not among those that the guard lets pass."""
+    BAD_REQUEST = "BadRequest"
+    """The request is not one strict JSON-RPC message of MCP, or beyond a limit."""
+    MODEL_NOT_ALLOWED = "ModelNotAllowed"
+    """The agent may not call this model, or has none of this provider."""
+    MODEL_KEY_REFUSED = "ModelKeyRefused"
+    """The request does not show the key that the agent was given."""
+    HOSTED_TOOL_NOT_ALLOWED = "HostedToolNotAllowed"
+    """The request would have the provider of the model act by itself: search, run code, call MCP servers."""
+    SERVER_UNAVAILABLE = "ServerUnavailable"
+    """The source's server is not there, ended in mid-call, or has too much to do."""
+    RECORD_UNAVAILABLE = "RecordUnavailable"
+    """The decision's record cannot be stored, so nothing may be forwarded on it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks of a source.
+
+    Attributes:
+        source: Name of the source.
+        method: The method of MCP.
+        tool: Name of the tool, for `tools/call`.
+        arguments: The arguments, for `tools/call` and `prompts/get`; for a completion those that are known already.
+        uri: The URI, for the methods of resources; for a completion that of its `ref`, which may be a template.
+        prompt: Name of the prompt, for `prompts/get` and for a completion whose `ref` is one.
+        annotations: What the server said of the tool when it listed it last; it can only make the decision stricter.
+        model: For the call of a language model, as provider/model; `decide_model` decides on it.
+        input_schema: The tool's input schema as the server listed it last; None where it was not seen yet.
+        definition: Digest of the whole tool as the server listed it last, see `bundle.Pin`; empty where it did not list
+            it, None where its list is not known.
+    """
+
+    source: str
+    method: str
+    tool: str | None = None
+    arguments: Mapping[str, Any] | None = None
+    uri: str | None = None
+    prompt: str | None = None
+    annotations: Mapping[str, Any] | None = None
+    input_schema: Mapping[str, Any] | None = None
+    definition: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """The request may pass, by this rule of the access matrix.
+
+    `tool` is the entry of the map that it falls under, of a tool, a prompt or a resource; its `operation` is the one
+    that was asked of every layer, so it may be stricter than the map's.
+    """
+
+    rule: str
+    tool: Tool | Resource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    """The request is refused. `message` is one sentence for whoever asked; `rule` names what would have to change."""
+
+    reason: Reason
+    rule: str
+    message: str
+    tool: Tool | Resource | None = None
+
+
+Decision = Allow | Deny
+
+_LAYER_REASONS: Final[dict[Layer, tuple[Reason, str]]] = {
+    "Binding": (Reason.NOT_GRANTED_BY_BINDING, "the binding's permissions"),
+    "Matrix": (Reason.NOT_GRANTED_BY_MATRIX, "the policy's data access"),
+    "Agent": (Reason.NOT_GRANTED_BY_AGENT, "the agent's own permissions"),
+}
+
+
+def decide(bundle: Bundle | None, state: State, request: Request, now: float) -> Decision:
+    """Decide on one request.
+
+    Args:
+        bundle: The bundle in force, or None.
+        state: What is known of the Agent.
+        request: The parsed request.
+        now: Seconds on the clock of `state.contact_at`.
+    """
+    closed = check_open(bundle, state, now)
+    if closed is not None:
+        return closed
+    source = find_source(bundle, request.source)
+    if source is None:
+        return Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+    if request.method not in METHODS:
+        return Deny(Reason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
+    if request.method in OPEN_METHODS:
+        return Allow(rule=f"mcpbinding/{source.binding}")
+    return _decide_entry(bundle, source, request)
+
+
+def decide_server_request(bundle: Bundle | None, state: State, source: str, method: str, now: float) -> Decision:
+    """Decide on what a source's server asks of the agent: nothing passes that the binding does not name.
+
+    Args:
+        bundle: The bundle in force, or None.
+        state: What is known of the Agent.
+        source: Name of the source whose server asks.
+        method: Such as `sampling/createMessage`; in the stateless era the method of an input request.
+        now: Seconds on the clock of `state.contact_at`.
+    """
+    closed = check_open(bundle, state, now)
+    if closed is not None:
+        return closed
+    served = find_source(bundle, source)
+    if served is None:
+        return Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+    rule = f"mcpbinding/{served.binding}/serverRequests"
+    asked = SERVER_METHODS.get(method)
+    if asked is None or asked not in served.server_requests:
+        return Deny(
+            Reason.SERVER_REQUEST_NOT_ALLOWED, rule, "The binding does not let this server ask its agent for that."
+        )
+    return Allow(rule)
+
+
+def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
+    """Return why the guard is closed for everything, or None."""
+    cut = check_cut(bundle, state)
+    if cut is not None:
+        return cut
+    if state.agent_uid is None or state.contact_at is None:
+        return Deny(Reason.STALE_STATE, "", "The guard has not seen its agent at the API server yet.")
+    if now - state.contact_at > state.lease_seconds:
+        return Deny(Reason.STALE_STATE, "", "The guard has lost contact with the API server.")
+    if bundle is None:
+        return Deny(Reason.NO_BUNDLE, "", "The guard has no valid bundle.")
+    if state.doubt:
+        return Deny(Reason.POLICY_UNPROVEN, "", state.doubt)
+    return None
+
+
+def check_cut(bundle: Bundle | None, state: State) -> Deny | None:
+    """Return why even what is under way must end at once, or None."""
+    if state.kill.message is not None:
+        return Deny(Reason.KILLED, "interlock.dev/kill-switch", state.kill.message)
+    if state.agent_gone:
+        return Deny(Reason.AGENT_MISMATCH, "", "The agent does not exist any more.")
+    if bundle is not None and state.agent_uid is not None and state.agent_uid != bundle.agent.uid:
+        return Deny(Reason.AGENT_MISMATCH, "", "The bundle was made for another agent of this name.")
+    return None
+
+
+def find_source(bundle: Bundle | None, name: str) -> Source | None:
+    """Return the bundle's source of that name."""
+    return None if bundle is None else next((source for source in bundle.sources if source.name == name), None)
+
+
+def may_list_tool(bundle: Bundle, source: str, name: str) -> bool:
+    """Say whether a list may show the tool: some call of it could be allowed."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_named(served.tools, name))
+
+
+def may_list_prompt(bundle: Bundle, source: str, name: str) -> bool:
+    """Say whether a list may show the prompt: it could be got with some arguments."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_named(served.prompts, name))
+
+
+def may_list_resource(bundle: Bundle, source: str, uri: str) -> bool:
+    """Say whether a list may show the resource, and the agent hear of its changes: it may be read."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_resource(served.resources, uri))
+
+
+def may_list_template(bundle: Bundle, source: str, uri_template: str) -> bool:
+    """Say whether a list may show the template: what it stands for may be read."""
+    served = find_source(bundle, source)
+    return served is not None and _may_show(bundle, served, find_template(served.resources, uri_template))
+
+
+def _may_show(bundle: Bundle, source: Source, entry: Tool | Resource | None) -> bool:
+    if entry is None or _check_grants(source, entry, entry.operation) is not None:
+        return False
+    if isinstance(entry, Resource):
+        return check_scope(bundle.scope, entry, None) is None
+    return declares_scope(bundle.scope, entry)
+
+
+def _decide_entry(bundle: Bundle | None, source: Source, request: Request) -> Decision:
+    entry, reason, what = _find_entry(source, request)
+    binding = f"mcpbinding/{source.binding}"
+    if entry is None or bundle is None:
+        # Without its name, so that what is not mapped and what does not exist answer alike.
+        return Deny(reason, binding, f"This {what} is not available to this agent.")
+    operation = entry.operation
+    if request.method == TOOLS_CALL:
+        operation = tightened_operation(entry.operation, request.annotations)
+    for asked in dict.fromkeys((entry.operation, operation)):
+        refused = _check_grants(source, entry, asked)
+        if refused is not None:
+            return refused
+    entry = replace(entry, operation=operation)
+    refused = (
+        _check_arguments(binding, entry, request)
+        or _check_scope(bundle, binding, entry, request)
+        or _check_pin(source, binding, entry, request)
+    )
+    if refused is not None:
+        return refused
+    rule = next(grant.rule for grant in source.grants if grant.layer == "Matrix")
+    return Allow(rule, entry)
+
+
+def _find_entry(source: Source, request: Request) -> tuple[Tool | Resource | None, Reason, str]:
+    """Return the entry of the map that the request falls under, and what to say where it falls under none."""
+    if request.method == TOOLS_CALL:
+        return find_named(source.tools, request.tool), Reason.TOOL_NOT_MAPPED, "tool"
+    if request.method in RESOURCE_METHODS:
+        return find_resource(source.resources, request.uri), Reason.RESOURCE_NOT_MAPPED, "resource"
+    if request.method == COMPLETE and request.uri is not None:
+        return find_template(source.resources, request.uri), Reason.RESOURCE_NOT_MAPPED, "resource"
+    return find_named(source.prompts, request.prompt), Reason.PROMPT_NOT_MAPPED, "prompt"
+
+
+def _check_grants(source: Source, entry: Tool | Resource, operation: Operation) -> Deny | None:
+    """Return the first layer that does not grant the operation; without a row of the matrix nothing is granted."""
+    grant = _refusing_grant(source, operation, entry.resource)
+    asked = replace(entry, operation=operation)
+    if grant is not None:
+        reason, layer = _LAYER_REASONS[grant.layer]
+        says = "" if operation == entry.operation else ", which its server says that it does,"
+        message = f"{operation} on {entry.resource!r} of {source.name!r}{says} is not granted by {layer}."
+        return Deny(reason, grant.rule, message, asked)
+    if not {"Binding", "Matrix"} <= {grant.layer for grant in source.grants}:
+        message = "No row of the policy's data access covers this source."
+        return Deny(Reason.NOT_GRANTED_BY_MATRIX, "", message, asked)
+    return None
+
+
+def _check_arguments(binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+    if isinstance(entry, Resource) or not entry.arguments:
+        return None
+    rules = f"{binding}/{'tools' if request.method == TOOLS_CALL else 'prompts'}[{entry.name}]/arguments"
+    if request.input_schema is not None and request.method == TOOLS_CALL:
+        never = find_unmatchable(entry.arguments, request.input_schema)
+        if never is not None:
+            rule = entry.arguments[never[0]]
+            message = f"No call of this tool can be allowed: {rule.pointer!r} {describe(rule)}, but {never[1]}."
+            return Deny(Reason.RULE_UNMATCHABLE, f"{rules}[{never[0]}]", message, entry)
+    broken = find_broken_rule(entry.arguments, request.arguments)
+    if broken is None:
+        return None
+    rule = entry.arguments[broken]
+    message = f"The argument at {rule.pointer!r} {describe(rule)}."
+    return Deny(Reason.ARGUMENT_NOT_ALLOWED, f"{rules}[{broken}]", message, entry)
+
+
+def _check_scope(bundle: Bundle, binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+    broken = check_scope(bundle.scope, entry, request.arguments)
+    if broken is None:
+        return None
+    reason, limit = Reason(broken[0]), broken[1]
+    kind = "resource" if isinstance(entry, Resource) else "tool" if request.method == TOOLS_CALL else "prompt"
+    said = {
+        Reason.SCOPE_UNDECLARED: f"is of a {kind} that declares nothing about it",
+        Reason.SCOPE_MISSING: "does not say it in its arguments",
+        Reason.OUT_OF_SCOPE: "names something else",
+    }[reason]
+    message = (
+        f"In stage {bundle.stage!r} {limit.dimension!r} is limited to {', '.join(limit.values)}; "
+        f"this {'call' if kind == 'tool' else 'request'} {said}."
+    )
+    return Deny(reason, f"{binding}/{kind}s[{entry.key}]", message, entry)
+
+
+def _check_pin(source: Source, binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+    """Return why a tool is not the one that was verified; last, so that what is denied anyway says nothing of it."""
+    if request.method != TOOLS_CALL:
+        return None
+    rule, pinned = f"{binding}/verification", pinned_digest(source, request.tool)
+    if pinned is None:
+        return Deny(Reason.TOOL_NOT_VERIFIED, rule, "This tool has not been verified yet.", entry)
+    if request.definition is None:
+        message = "This tool cannot be compared with what was verified: its server does not list its tools."
+        return Deny(Reason.TOOL_NOT_VERIFIED, rule, message, entry)
+    if request.definition == pinned:
+        return None
+    message = "Its server lists this tool no more."
+    if request.definition:
+        message = "This tool has changed since it was verified, and nobody has accepted the change."
+    return Deny(Reason.TOOL_DRIFTED, rule, message, entry)
+
+
+def pinned_digest(source: Source, tool: str | None) -> str | None:
+    """Return the digest of a tool as it was verified, None where it never was."""
+    return next((pin.digest for pin in source.pins if pin.name == tool), None)
+
+
+def _refusing_grant(source: Source, operation: Operation, resource: str) -> Grant | None:
+    return next((grant for grant in source.grants if not grant.covers(operation, resource)), None)

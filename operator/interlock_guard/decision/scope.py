@@ -1,0 +1,73 @@
+"""A stage's scope against a request: every value of a limited dimension that it speaks of must be inside.
+
+A call says the values in its arguments, by JSON pointers (RFC 6901); of a resource the binding says them.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from interlock_guard.bundle.document import Resource, ScopeLimit, Tool
+
+ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
+
+_INDEX: Final = re.compile(r"(0|[1-9][0-9]{0,8})\Z", re.ASCII)
+
+
+def check_scope(
+    limits: Sequence[ScopeLimit], entry: Tool | Resource, arguments: Any
+) -> tuple[ScopeReason, ScopeLimit] | None:
+    """Return the first limit that the request does not keep and why, or None when it keeps all.
+
+    An entry that says nothing about a limited dimension is outside it: silence is not permission.
+    """
+    for limit in limits:
+        reason = _check_resource(limit, entry) if isinstance(entry, Resource) else _check_call(limit, entry, arguments)
+        if reason is not None:
+            return reason, limit
+    return None
+
+
+def declares_scope(limits: Sequence[ScopeLimit], tool: Tool) -> bool:
+    """Say whether the tool can be called at all in a stage with these limits."""
+    return {limit.dimension for limit in limits} <= {entry.dimension for entry in tool.scope}
+
+
+def resolve_pointer(value: Any, pointer: str) -> Any:
+    """Return what a JSON pointer points at; None where it points at nothing, as for null."""
+    for token in pointer.split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, dict):
+            value = value.get(key)
+        elif isinstance(value, list) and _INDEX.match(key) is not None and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return None
+    return value
+
+
+def _check_call(limit: ScopeLimit, tool: Tool, arguments: Any) -> ScopeReason | None:
+    declared = next((entry for entry in tool.scope if entry.dimension == limit.dimension), None)
+    if declared is None:
+        return "ScopeUndeclared"
+    if declared.unscoped:
+        return None
+    if declared.pointer is None:
+        return "ScopeUndeclared"
+    value = resolve_pointer(arguments, declared.pointer)
+    if value is None or value == []:  # "none given" means "all of them" to many servers
+        return "ScopeMissing"
+    values = value if isinstance(value, list) else [value]
+    # Values are a tuple of strings, so nothing but an equal string is in it, and nothing unhashable raises.
+    return None if all(item in limit.values for item in values) else "OutOfScope"
+
+
+def _check_resource(limit: ScopeLimit, resource: Resource) -> ScopeReason | None:
+    declared = next((entry for entry in resource.scope if entry.dimension == limit.dimension), None)
+    if declared is None:
+        return "ScopeUndeclared"
+    if declared.unscoped:
+        return None
+    if not declared.values:
+        return "ScopeMissing"
+    return None if all(value in limit.values for value in declared.values) else "OutOfScope"

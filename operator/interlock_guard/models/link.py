@@ -1,0 +1,131 @@
+"""The way to a provider of models: one request, sent once, with the provider's key; its answer as it comes.
+
+Addresses are checked as those of MCP servers over HTTP are (`dialer`), and no redirect is followed.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import yarl
+
+from interlock_guard.bundle.http_target import HttpTarget
+from interlock_guard.bundle.model_access import FOLDER, Model, Provider, Shape
+from interlock_guard.decision.decide import check_cut
+from interlock_guard.servers.credentials import Credentials, CredentialsUnreadable
+from interlock_guard.servers.dialer import Dialer
+from interlock_guard.servers.http_link import LinkFailed, explain_failure, open_session, refuse_answer
+from interlock_guard.state import LiveState
+
+
+class ModelLink:
+    """Sends requests to one provider."""
+
+    def __init__(self, provider: Provider, directory: Path, dialer: Dialer) -> None:
+        self.target: HttpTarget = provider.target
+        self._shape: Shape = provider.shape
+        self._credentials = Credentials(provider.target, directory)
+        self._dialer = dialer
+        self._session = open_session(dialer)
+
+    def cut(self) -> None:
+        """Break every connection at once."""
+        self._dialer.cut()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        self._dialer.cut()
+        await self._session.close()
+
+    def shows_secret(self, text: bytes) -> bool:
+        """Say whether a key that was sent stands in a text that came from the provider."""
+        return self._credentials.stands_in(text)
+
+    @asynccontextmanager
+    async def send(
+        self, path: str, body: bytes, headers: Mapping[str, str], model: Model
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Post a body; once, whatever happens.
+
+        Args:
+            path: Behind the base URL, query included.
+            body: The JSON.
+            headers: Those of the agent that may pass; the key is set here.
+            model: Says which key.
+
+        Raises:
+            LinkFailed: Also while the answer is read.
+        """
+        try:
+            key = self._credentials.read_key(model.key_file)
+            context = self._credentials.read_trust() if self.target.url.startswith("https:") else True
+        except CredentialsUnreadable as error:
+            message = "cannot be reached: its key cannot be read; nothing was sent to it"
+            raise LinkFailed(message, is_sent=False, detail=str(error)) from None
+        own = {"x-api-key": key} if self._shape == "Anthropic" else {"Authorization": f"Bearer {key}"}
+        url = yarl.URL(f"{self.target.url.rstrip('/')}/{path}", encoded=True)
+        try:
+            async with self._session.post(
+                url, data=body, headers={**headers, **own}, ssl=context, allow_redirects=False
+            ) as response:
+                try:
+                    refuse_answer(response)
+                    yield response
+                finally:
+                    if not response.content.at_eof():
+                        response.close()  # what is left of it is wanted by nobody
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
+            raise self._withhold(explain_failure(error)) from None
+        except LinkFailed as failed:
+            raise self._withhold(failed) from None
+
+    def _withhold(self, failed: LinkFailed) -> LinkFailed:
+        if self.shows_secret(failed.detail.encode("utf-8", "replace")):
+            failed.detail = f"{failed} (the rest is withheld: it shows a key)"
+        return failed
+
+
+class ModelLinks:
+    """One link per provider of the bundle; follows every change of the state at once."""
+
+    def __init__(self, live: LiveState, secrets: Path, dialable: frozenset[str], log: Callable[[str], None]) -> None:
+        self._live, self._directory, self._dialable = live, secrets / FOLDER, dialable
+        self.log = log
+        self._closing: set[asyncio.Task[None]] = set()
+        self._links: dict[str, ModelLink] = {}
+        live.listeners.append(self.follow)
+
+    def get(self, provider: Provider) -> ModelLink:
+        """Return the link to a provider of the bundle in force."""
+        return self._links[provider.name]
+
+    async def close(self) -> None:
+        """Let go of every link."""
+        for link in self._links.values():
+            await link.close()
+        await asyncio.gather(*self._closing)
+
+    def _retire(self, link: ModelLink) -> None:
+        link.cut()
+        task = asyncio.get_running_loop().create_task(link.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def follow(self) -> None:
+        """Bring the links in line with state and bundle; called at each of their changes."""
+        if check_cut(self._live.bundle, self._live.state) is not None:
+            for link in self._links.values():
+                link.cut()
+            return
+        bundle = self._live.bundle
+        if bundle is None:
+            return
+        wanted = {provider.name: provider for provider in (bundle.models.providers if bundle.models else ())}
+        for name, link in list(self._links.items()):
+            if name not in wanted or wanted[name].target != link.target:
+                self._retire(self._links.pop(name))
+        for name in wanted.keys() - self._links.keys():
+            dialer = Dialer(wanted[name].target.network, exempt=self._dialable)
+            self._links[name] = ModelLink(wanted[name], self._directory, dialer)

@@ -1,0 +1,1 @@
+"""The way in: tasks for the agent, taken in, checked, bounded, passed on and counted."""

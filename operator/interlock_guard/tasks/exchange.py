@@ -1,0 +1,250 @@
+"""One task on its way to the agent, and the answer on its way back; nothing of either is held longer than it must."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import aiohttp
+import yarl
+from aiohttp import HttpVersion10, web
+
+from interlock_guard.tasks.headers import Trace, to_agent, to_caller
+from interlock_guard.tasks.kinds import Kind
+from interlock_guard.tasks.refusals import (
+    BODY_TIMED_OUT,
+    BROKEN_OFF,
+    MAX_BODY,
+    TIMED_OUT,
+    TOO_LARGE,
+    UNAVAILABLE,
+    Refusal,
+    TaskRefused,
+    malformed,
+)
+from interlock_guard.tasks.verdicts import AnswerReader, Outcome
+
+TASK_SECONDS: Final = 3600.0
+"""How long a task may take at most, its answer included."""
+CONNECT_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 30.0
+"""How long a caller may pause in the middle of its body."""
+
+_LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+_NO_AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Where the agent listens, and the connections to it: one for each task, so that none was closed before."""
+
+    session: aiohttp.ClientSession
+    host: str
+    port: int
+
+    def url_of(self, target: str) -> yarl.URL:
+        """Return the URL of a path and query, as they stand."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return yarl.URL(f"http://{host}:{self.port}{target}", encoded=True)
+
+
+@dataclass(slots=True)
+class TaskRequest:
+    """A request that may pass.
+
+    Attributes:
+        http: The request itself.
+        id: The task's id, which its answer, the agent's request and the record name.
+        trace: The trace that it belongs to.
+        kind: What it is.
+        rpc: The JSON-RPC method that it names, if its body was looked at.
+        body: The body, if it was looked at; else it is still to come.
+    """
+
+    http: web.BaseRequest
+    id: str
+    trace: Trace
+    kind: Kind = Kind.TASK
+    rpc: str = ""
+    body: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class TaskExchange:
+    """One task under way. `outcome` is how it ended, `status` what its caller got, 0 where that was nothing."""
+
+    request: TaskRequest
+    agent: Agent
+    outcome: str = ""
+    status: int = 0
+    _cut: Refusal | None = None
+    _blame: Refusal | None = None
+    _response: web.StreamResponse | None = None
+    _reader: AnswerReader | None = None
+    _work: asyncio.Task[web.StreamResponse] | None = field(default=None)
+
+    async def carry(self) -> web.StreamResponse:
+        """Bring the task to the agent and the answer back; a caller that hangs up ends both."""
+        self._work = asyncio.create_task(self._bounded())
+        try:
+            await asyncio.wait({self._work})
+        except asyncio.CancelledError:
+            self._end(self._left())
+            self._work.cancel()
+            await asyncio.gather(self._work, return_exceptions=True)  # whatever it has met is of no use to anybody
+            raise
+        if not self._work.cancelled():
+            return self._work.result()
+        return self._break_off(at_once=True) if self._cut is None else self._fail(self._cut, at_once=True)
+
+    def cut(self, refusal: Refusal) -> None:
+        """End the task now: its caller gets the refusal, or half an answer that it can tell from a whole one."""
+        self._cut = refusal
+        self._end(refusal.reason)
+        if self._work is not None:
+            self._work.cancel()
+
+    def _end(self, outcome: str) -> None:
+        self.outcome = self.outcome or outcome  # the first word stands
+
+    def _left(self) -> Outcome:
+        """Return what a task came to whose caller has hung up; after the last word of a stream it may."""
+        return self._reader.finish() if self._reader and self._reader.has_last_word else Outcome.CANCELLED
+
+    async def _bounded(self) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(TASK_SECONDS):
+                return await self._forward()
+        except TimeoutError:
+            self._end(Outcome.TIMED_OUT)
+            return self._fail(TIMED_OUT)
+
+    async def _forward(self) -> web.StreamResponse:
+        try:
+            answer = await self._ask()
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            self._end(Outcome.AGENT_UNAVAILABLE)
+            return self._fail(UNAVAILABLE)
+        except (aiohttp.ClientError, OSError):
+            return self._fail(self._broken())
+        try:
+            return await self._pass_back(answer)
+        finally:
+            answer.close()
+
+    async def _ask(self) -> aiohttp.ClientResponse:
+        request = self.request
+        return await self.agent.session.request(
+            request.http.method,
+            self.agent.url_of(request.http.raw_path),
+            headers=to_agent(request.http.headers, request.id, request.trace),
+            data=self._body(),
+            skip_auto_headers=_NO_AUTOMATIC,
+            allow_redirects=False,
+            timeout=_LIMITS,
+        )
+
+    def _body(self) -> AsyncIterator[bytes] | bytes | None:
+        if self.request.body is not None:
+            return self.request.body
+        return self._read_on() if self.request.http.body_exists else None
+
+    async def _read_on(self) -> AsyncIterator[bytes]:
+        """Hand the body on as it comes; one that does not say its length may turn out to be too long."""
+        http = self.request.http
+        if "Expect" in http.headers:
+            await tell_to_continue(http)
+        sent = 0
+        while chunk := await self._read_some():
+            sent += len(chunk)
+            if sent > MAX_BODY:
+                self._blame = TOO_LARGE
+                raise TaskRefused(TOO_LARGE)  # ends the request to the agent in its middle
+            yield chunk
+
+    async def _read_some(self) -> bytes:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                return await self.request.http.content.readany()
+        except TimeoutError:
+            self._blame = BODY_TIMED_OUT
+            raise
+        except Exception:
+            self._blame = malformed("The body is not whole, or not well-formed.")
+            raise
+
+    def _broken(self) -> Refusal:
+        """Return what to say where the exchange with the agent has broken: the caller's body broke it, or the agent."""
+        refusal = self._blame or BROKEN_OFF
+        self._end(refusal.reason)
+        return refusal
+
+    async def _pass_back(self, answer: aiohttp.ClientResponse) -> web.StreamResponse:
+        headers = to_caller(answer.headers, self.request.id)
+        response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+        self._response, self.status = response, answer.status
+        reader = self._reader = AnswerReader(
+            answer.status, answer.content_type, is_coded="Content-Encoding" in answer.headers
+        )
+        try:
+            await response.prepare(self.request.http)
+            while True:
+                try:
+                    chunk = await answer.content.readany()
+                except (aiohttp.ClientError, OSError):
+                    self._broken()
+                    return self._break_off()
+                if not chunk:
+                    break
+                reader.feed(chunk)
+                await response.write(chunk)
+            await response.write_eof()
+        except OSError:
+            self._end(self._left())
+            raise
+        self._end(reader.finish())
+        return response
+
+    def _fail(self, refusal: Refusal, *, at_once: bool = False) -> web.StreamResponse:
+        """Return a refusal as the answer; an answer that has begun is broken off."""
+        if self._response is not None:
+            return self._break_off(at_once=at_once)
+        self.status = refusal.status
+        headers = {**refusal.headers, "Interlock-Task": self.request.id}
+        return web.Response(status=refusal.status, body=refusal.body, headers=headers)
+
+    def _break_off(self, *, at_once: bool = False) -> web.StreamResponse:
+        """End the connection so that the caller sees that the answer is not whole."""
+        break_off(self.request.http, at_once=at_once)
+        return self._response or web.Response(status=499)  # nobody is left to read it
+
+
+async def tell_to_continue(http: web.BaseRequest) -> None:
+    """Tell a caller that waits for it to send its body."""
+    if http.version > HttpVersion10 and http.transport is not None:
+        http.transport.write(_CONTINUE)
+
+
+def break_off(http: web.BaseRequest, *, at_once: bool = False) -> None:
+    """End a connection in the middle of an answer.
+
+    Args:
+        http: The request that is answered.
+        at_once: What has not left yet does not leave at all.
+    """
+    transport = http.transport
+    if transport is None:
+        return
+    if http.version == HttpVersion10:  # the end of its connection is the end of an answer, so only a reset tells
+        found = transport.get_extra_info("socket")
+        if found is not None:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+    elif at_once:
+        transport.abort()
+    else:
+        transport.close()

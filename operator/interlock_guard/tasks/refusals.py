@@ -1,0 +1,123 @@
+"""Why a task is not passed on to the agent, and what its caller is told. No I/O.
+
+The answer is a JSON-RPC error, so that A2A clients read it as one; `error.data` has the stable reason for everybody.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from interlock_guard.decision.decide import Deny
+from interlock_guard.wire.jsonrpc import INVALID_REQUEST, REFUSED, dump_error
+
+MAX_BODY: Final = 16 * 1024 * 1024
+"""Largest body of a task in bytes."""
+RETRY_SECONDS: Final = 10
+"""When a caller that finds no room should come back."""
+
+
+class TaskReason(StrEnum):
+    """Why a task was refused, beside the reasons for which a guard is closed (`decide.Reason`); stable words."""
+
+    BAD_REQUEST = "BadRequest"
+    """Two HTTP parsers could read the request differently, or it asks for what is not spoken here."""
+    NO_TASKS = "NoTasks"
+    """The agent takes no tasks: its `spec.orchestration` names no port."""
+    TASK_TOO_LARGE = "TaskTooLarge"
+    """The body is beyond the bound."""
+    TOO_MANY_TASKS = "TooManyTasks"
+    """As many tasks as the agent takes are under way, and others wait already or this one has waited long enough."""
+    BODY_TIMED_OUT = "BodyTimedOut"
+    """The caller did not send its body in time."""
+    GAVE_UP = "GaveUp"
+    """The caller hung up before its turn came."""
+    AGENT_UNAVAILABLE = "AgentUnavailable"
+    """Nobody listens on the agent's port."""
+    BROKEN_OFF = "BrokenOff"
+    """The agent ended the connection before its answer was whole."""
+    TIMED_OUT = "TimedOut"
+    """The agent took longer than a task may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a caller is told instead of an answer.
+
+    Attributes:
+        status: The HTTP status.
+        reason: One stable word, of `TaskReason` or `decide.Reason`.
+        message: One sentence for whoever asked.
+        retry_after: Seconds after which another try makes sense; None where the caller has to change something, or
+            nobody knows.
+        ends_connection: The rest of what the caller sends cannot be told from another request.
+    """
+
+    status: int
+    reason: str
+    message: str
+    retry_after: int | None = None
+    ends_connection: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """The answer's body."""
+        code = INVALID_REQUEST if self.reason == TaskReason.BAD_REQUEST else REFUSED
+        return dump_error(None, code, self.message, {"reason": str(self.reason), "message": self.message})
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The answer's headers, but for those that every answer has."""
+        headers = {"Content-Type": "application/json"}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        return headers
+
+
+class TaskRefused(Exception):  # noqa: N818 - says what became of a task
+    """A task is not passed on."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def closed(denial: Deny) -> Refusal:
+    """Return what is said while the guard is closed for everything."""
+    return Refusal(503, denial.reason.value, denial.message)
+
+
+def malformed(message: str, status: int = 400) -> Refusal:
+    """Return what is said of a request that two parsers could read differently, or that is not HTTP as spoken here."""
+    return Refusal(status, TaskReason.BAD_REQUEST, message, ends_connection=True)
+
+
+NO_TASKS: Final = Refusal(
+    404, TaskReason.NO_TASKS, "This agent takes no tasks: its spec.orchestration.port is not set."
+)
+TOO_LARGE: Final = Refusal(
+    413, TaskReason.TASK_TOO_LARGE, f"The body of a task has at most {MAX_BODY} bytes: pass large data by reference."
+)
+TOO_MANY: Final = Refusal(
+    429,
+    TaskReason.TOO_MANY_TASKS,
+    "The agent has as many tasks as it takes at once, and others wait already: try again later.",
+    retry_after=RETRY_SECONDS,
+)
+WAITED_TOO_LONG: Final = Refusal(
+    429,
+    TaskReason.TOO_MANY_TASKS,
+    "The agent has as many tasks as it takes at once, and none has ended in time: try again later.",
+    retry_after=RETRY_SECONDS,
+)
+BODY_TIMED_OUT: Final = Refusal(
+    408, TaskReason.BODY_TIMED_OUT, "The body of the task did not arrive in time.", ends_connection=True
+)
+UNAVAILABLE: Final = Refusal(502, TaskReason.AGENT_UNAVAILABLE, "Nobody listens on the agent's port at the moment.")
+BROKEN_OFF: Final = Refusal(
+    502,
+    TaskReason.BROKEN_OFF,
+    "The agent ended the connection without an answer; nobody knows how much of the task it has done.",
+)
+TIMED_OUT: Final = Refusal(
+    504, TaskReason.TIMED_OUT, "The agent has not answered in the time that a task may take; it may still be at work."
+)

@@ -1,0 +1,229 @@
+"""Verify one server, as the guard would use it: greet it, list its tools, compare them with the map, probe it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from interlock_guard.bundle.document import Bundle, Pin, Source
+from interlock_guard.clients import permitted
+from interlock_guard.clients.listing import needs_input
+from interlock_guard.decision.decide import TOOLS_CALL, Deny, Request, decide
+from interlock_guard.decision.mapping import find_named, is_name_glob
+from interlock_guard.servers.forward import Forward, build_params
+from interlock_guard.servers.toollist import ListFailed, read_tools
+from interlock_guard.servers.upstream import Upstream
+from interlock_guard.state import State
+from interlock_guard.verification.plan import (
+    MAX_DEFINITIONS,
+    MAX_NAME,
+    MAX_TOOLS,
+    MAX_UNMAPPED,
+    Failure,
+    Plan,
+    Probe,
+    Result,
+    SeenTool,
+)
+from interlock_guard.wire.canonical import canonicalize, digest_of
+from interlock_guard.wire.jsonrpc import METHOD_NOT_FOUND, Notification, Response
+from interlock_guard.wire.jsonrpc import Request as RpcRequest
+
+GREETING_SECONDS: Final = 90.0
+"""How long a server may take until it has been greeted; an image may have to be pulled before that."""
+LIST_SECONDS: Final = 30.0
+
+Build = Callable[[Source, "Quiet"], Upstream]
+
+
+class Quiet:
+    """The `Listener` of a server that is being verified: nobody is there who could be asked anything."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+        self.has_begun = asyncio.Event()
+
+    def client_capabilities(self, upstream: Upstream) -> dict[str, Any]:
+        """Return what the guard will say: a server may list other tools to a client that can do less."""
+        return permitted.client_capabilities(self._bundle, upstream.source)
+
+    def take_begin(self, upstream: Upstream) -> None:  # noqa: ARG002 - one listener hears one server
+        """Note that the server was greeted."""
+        self.has_begun.set()
+
+    def take_end(self, upstream: Upstream) -> None:  # noqa: ARG002 - the same
+        """Note that it is gone."""
+        self.has_begun.clear()
+
+    def take_notification(self, upstream: Upstream, notification: Notification) -> None:
+        """Hear nothing."""
+
+    def take_request(self, upstream: Upstream, request: RpcRequest) -> None:
+        """Refuse: no client is there."""
+        error = {"code": METHOD_NOT_FOUND, "message": "This server is being verified: there is nobody to ask."}
+        upstream.respond(Response(request.id, None, error))
+
+
+class _Failed(Exception):  # noqa: N818 - ends a run
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """What a server lists, told apart by the map."""
+
+    tools: tuple[SeenTool, ...]
+    unmapped: tuple[str, ...]
+    omitted: int
+    trouble: _Failed | None
+
+
+async def verify(plan: Plan, bundle: Bundle, build: Build) -> Result:
+    """Verify a server; whatever is the matter with it is in the result.
+
+    Args:
+        plan: What to do.
+        bundle: With the one source that the plan names; of its grants, the binding's count.
+        build: Makes the upstream that the guard would use.
+    """
+    source = next(one for one in bundle.sources if one.name == plan.source)
+    listener = Quiet(bundle)
+    upstream = build(source, listener)
+    upstream.limits = source.limits
+    serving = asyncio.create_task(upstream.run())
+    try:
+        upstream.open()
+        return await _run(plan, bundle, source, upstream, listener)
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def _run(plan: Plan, bundle: Bundle, source: Source, upstream: Upstream, listener: Quiet) -> Result:
+    result = Result(plan.run)
+    try:
+        await _greet(upstream, listener)
+        result = replace(result, protocol="" if upstream.hello is None else upstream.hello.version)
+        listing = await _list(upstream, source)
+        result = replace(result, tools=listing.tools, unmapped=listing.unmapped, omitted=listing.omitted)
+        if listing.trouble is not None:
+            raise listing.trouble
+        pins = tuple(Pin(tool.name, tool.digest) for tool in listing.tools)
+        proven = replace(bundle, sources=(replace(source, pins=pins),))
+        for probe in plan.probes:
+            await _probe(probe, proven, upstream)
+            result = replace(result, probes=result.probes + 1)
+    except _Failed as failed:
+        return replace(result, failure=failed.failure, message=str(failed))
+    return result
+
+
+async def _greet(upstream: Upstream, listener: Quiet) -> None:
+    try:
+        async with asyncio.timeout(GREETING_SECONDS):
+            await listener.has_begun.wait()
+    except TimeoutError:
+        refusal = upstream.refusal()
+        why = f"the server was not greeted within {GREETING_SECONDS:.0f} s"
+        raise _Failed(Failure.SERVER_UNAVAILABLE, why if refusal is None else f"{why}: {refusal.message}") from None
+
+
+async def _list(upstream: Upstream, source: Source) -> _Listing:
+    try:
+        async with asyncio.timeout(LIST_SECONDS):
+            tools = await read_tools(upstream)
+    except TimeoutError:
+        raise _Failed(Failure.LIST_FAILED, f"the server did not list its tools within {LIST_SECONDS:.0f} s") from None
+    except ListFailed as failed:
+        raise _Failed(Failure.LIST_FAILED, f"the server's tools cannot be listed: {failed}") from None
+    mapped = [tool for tool in tools if find_named(source.tools, tool["name"]) is not None]
+    unmapped = sorted({tool["name"] for tool in tools} - {tool["name"] for tool in mapped})
+    seen = {tool["name"]: tool for tool in mapped[:MAX_TOOLS]}
+    return _Listing(
+        tools=_seen(seen),
+        unmapped=tuple(_shown(name) for name in unmapped[:MAX_UNMAPPED]),
+        omitted=max(0, len(unmapped) - MAX_UNMAPPED),
+        trouble=_find_trouble(source, mapped, {tool["name"] for tool in mapped}),
+    )
+
+
+def _find_trouble(source: Source, mapped: list[dict[str, Any]], names: set[str]) -> _Failed | None:
+    missing = [tool.name for tool in source.tools if not is_name_glob(tool.name) and tool.name not in names]
+    if missing:
+        shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")  # noqa: PLR2004
+        return _Failed(
+            Failure.TOOLS_MISSING,
+            f"the server has no tool {shown}: correct the name in spec.tools, or remove the entry",
+        )
+    if len(names) < len(mapped):
+        twice = sorted({tool["name"] for tool in mapped if sum(one["name"] == tool["name"] for one in mapped) > 1})
+        return _Failed(Failure.TOOLS_AMBIGUOUS, f"the server lists two tools of the name {_shown(twice[0])}")
+    if len(mapped) > MAX_TOOLS:
+        return _Failed(
+            Failure.TOO_MANY_TOOLS,
+            f"spec.tools maps {len(mapped)} tools of the server, but {MAX_TOOLS} can be pinned: write narrower globs",
+        )
+    return None
+
+
+def _seen(tools: dict[str, dict[str, Any]]) -> tuple[SeenTool, ...]:
+    room = MAX_DEFINITIONS
+    seen: list[SeenTool] = []
+    for name in sorted(tools):
+        definition = canonicalize(tools[name])
+        digest = digest_of(definition)
+        fits = len(definition) <= room
+        room -= len(definition) if fits else 0
+        seen.append(SeenTool(name, digest, definition if fits else ""))
+    return tuple(seen)
+
+
+async def _probe(probe: Probe, bundle: Bundle, upstream: Upstream) -> None:
+    """Make one probe; what the guard would deny is never sent."""
+    source = bundle.sources[0]
+    pinned = {pin.name: pin.digest for pin in source.pins}
+    request = Request(source.name, TOOLS_CALL, probe.tool, probe.arguments, definition=pinned.get(probe.tool, ""))
+    decision = decide(bundle, State(agent_uid=bundle.agent.uid, contact_at=0.0), request, 0.0)
+    is_denied = isinstance(decision, Deny)
+    if probe.expect == "Denied":
+        if not is_denied:
+            raise _miss(probe, "the binding lets it pass, but Denied is expected")
+        return
+    if isinstance(decision, Deny):
+        raise _miss(probe, f"the binding denies it, but {probe.expect} is expected: {decision.message}")
+    ended = await _call(probe, upstream)
+    if ended != probe.expect:
+        raise _miss(probe, f"it ended as {ended}, but {probe.expect} is expected")
+
+
+async def _call(probe: Probe, upstream: Upstream) -> str:
+    """Make the call; return how it ended, in the words of expectations."""
+    hello, refusal = upstream.hello, upstream.refusal()
+    if hello is None or refusal is not None:
+        raise _miss(probe, "the server is not there any more")
+    forward = Forward(TOOLS_CALL, {"name": probe.tool, "arguments": probe.arguments}, probe.tool)
+    call = upstream.start(TOOLS_CALL, build_params(forward, hello, {}))
+    try:
+        async with asyncio.timeout(probe.seconds):
+            outcome = await call.future
+    except TimeoutError:
+        upstream.abandon(call, "it took too long")
+        raise _miss(probe, f"it took more than {probe.seconds:g} s") from None
+    if isinstance(outcome, Deny):
+        raise _miss(probe, outcome.message)
+    if not isinstance(outcome, Response) or needs_input(outcome.result):
+        raise _miss(probe, "the server asks back, and nobody is there to answer")
+    is_error = outcome.result is None or outcome.result.get("isError") is True
+    return "Error" if is_error else "Success"
+
+
+def _miss(probe: Probe, why: str) -> _Failed:
+    return _Failed(Failure.PROBE_FAILED, f"probe {probe.name} of tool {probe.tool}: {why}")
+
+
+def _shown(name: str) -> str:
+    """Return a name that somebody else made, fit to be shown: printable, and not long."""
+    printable = "".join(one if one.isprintable() else "?" for one in name)
+    return (printable[: MAX_NAME - 1] + "~" if len(printable) > MAX_NAME else printable) or "?"

@@ -1,0 +1,148 @@
+"""JSON-RPC 2.0 as MCP uses it, parsed strictly and without I/O: one object, no batches, nothing unknown."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from interlock_guard.wire.strictjson import JsonInvalid, dump_json, parse_json
+
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Largest message from a client, in bytes."""
+MAX_RESULT: Final = 16 * 1024 * 1024
+"""Largest message from a server, in bytes."""
+
+PARSE_ERROR: Final = -32700
+INVALID_REQUEST: Final = -32600
+METHOD_NOT_FOUND: Final = -32601
+INVALID_PARAMS: Final = -32602
+REFUSED: Final = -32010
+"""The guard is closed (killed, stale, without bundle); `data.reason` says why."""
+
+_KEYS: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+_MAX_METHOD: Final = 128
+_MAX_ID: Final = 256
+_MAX_INTEGER: Final = 2**53
+
+Id = str | int
+
+
+class MessageInvalid(ValueError):  # noqa: N818 - says the state of a message, like BundleInvalid
+    """The bytes are no acceptable message; `code` is JSON-RPC's error code for it, `id` the request's, if readable."""
+
+    def __init__(self, code: int, message: str, request_id: Id | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.id = request_id
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message that wants an answer."""
+
+    id: Id
+    method: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A message that wants none."""
+
+    method: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer: exactly one of `result` and `error`. `id` is None where the sender could not read the request's."""
+
+    id: Id | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+
+
+Message = Request | Notification | Response
+
+
+def parse_message(data: bytes, *, max_bytes: int = MAX_BODY) -> Message:
+    """Parse one message.
+
+    Raises:
+        MessageInvalid: It is not strict JSON, not one JSON-RPC 2.0 message, or too large.
+    """
+    if len(data) > max_bytes:
+        raise MessageInvalid(INVALID_REQUEST, f"larger than {max_bytes} bytes")
+    try:
+        value = parse_json(data)
+    except JsonInvalid as error:
+        raise MessageInvalid(PARSE_ERROR, str(error)) from None
+    if not isinstance(value, dict):
+        raise MessageInvalid(INVALID_REQUEST, "must be one object (batches are not accepted)")
+    readable_id = value["id"] if is_id(value.get("id")) else None
+    if value.get("jsonrpc") != "2.0" or not value.keys() <= _KEYS:
+        raise MessageInvalid(INVALID_REQUEST, "is not a JSON-RPC 2.0 message", readable_id)
+    if "id" in value and readable_id is None and ("error" not in value or value["id"] is not None):
+        raise MessageInvalid(INVALID_REQUEST, "id must be a string or an integer")
+    return _request(value, readable_id) if "method" in value else _response(value, readable_id)
+
+
+def is_id(value: Any) -> bool:
+    """Say whether a value may be a request's id, or a progress token: a string or an integer, both bounded."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int):
+        return abs(value) <= _MAX_INTEGER
+    return isinstance(value, str) and len(value) <= _MAX_ID
+
+
+def dump_result(request_id: Id | None, result: Any) -> bytes:
+    """Serialise an answer."""
+    return dump_json({"jsonrpc": "2.0", "id": request_id, "result": result})
+
+
+def dump_error(request_id: Id | None, code: int, message: str, data: Any = None) -> bytes:
+    """Serialise an error answer; `request_id` is None where the request's could not be read."""
+    error = {"code": code, "message": message}
+    if data is not None:
+        error["data"] = data
+    return dump_json({"jsonrpc": "2.0", "id": request_id, "error": error})
+
+
+def dump_response(response: Response) -> bytes:
+    """Serialise an answer of either kind."""
+    if response.result is None:
+        return dump_json({"jsonrpc": "2.0", "id": response.id, "error": response.error})
+    return dump_result(response.id, response.result)
+
+
+def dump_request(request_id: Id, method: str, params: dict[str, Any]) -> bytes:
+    """Serialise a request."""
+    return dump_json({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+
+
+def dump_notification(method: str, params: dict[str, Any]) -> bytes:
+    """Serialise a notification."""
+    return dump_json({"jsonrpc": "2.0", "method": method, "params": params})
+
+
+def _request(value: dict[str, Any], request_id: Id | None) -> Request | Notification:
+    method, params = value["method"], value.get("params", {})
+    if "result" in value or "error" in value:
+        raise MessageInvalid(INVALID_REQUEST, "is a request and a response at once", request_id)
+    if not isinstance(method, str) or not 0 < len(method) <= _MAX_METHOD:
+        raise MessageInvalid(INVALID_REQUEST, f"method must be a string of 1 to {_MAX_METHOD} characters", request_id)
+    if not isinstance(params, dict):
+        raise MessageInvalid(INVALID_REQUEST, "params must be an object", request_id)
+    return Notification(method, params) if request_id is None else Request(request_id, method, params)
+
+
+def _response(value: dict[str, Any], response_id: Id | None) -> Response:
+    result, error = value.get("result"), value.get("error")
+    if "params" in value or "id" not in value or ("result" in value) == ("error" in value):
+        raise MessageInvalid(INVALID_REQUEST, "is neither a request nor a response", response_id)
+    if "result" in value and not isinstance(result, dict):
+        raise MessageInvalid(INVALID_REQUEST, "result must be an object", response_id)
+    if "error" in value and not (
+        isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str)
+    ):
+        raise MessageInvalid(INVALID_REQUEST, "error must have a code and a message", response_id)
+    return Response(response_id, result, error)
