@@ -14,34 +14,19 @@ import yarl
 from interlock_guard.bundle.http_target import HttpTarget
 from interlock_guard.bundle.model_access import FOLDER, Model, Provider, Shape
 from interlock_guard.decision.decide import check_cut
-from interlock_guard.servers.credentials import Credentials, CredentialsUnreadable
+from interlock_guard.servers.credentials import Credentials
 from interlock_guard.servers.dialer import Dialer
-from interlock_guard.servers.http_link import LinkFailed, explain_failure, open_session, refuse_answer
+from interlock_guard.servers.http_session import HttpSession
 from interlock_guard.state import LiveState
 
 
-class ModelLink:
+class ModelLink(HttpSession):
     """Sends requests to one provider."""
 
     def __init__(self, provider: Provider, directory: Path, dialer: Dialer) -> None:
+        super().__init__(Credentials(provider.target, directory), dialer)
         self.target: HttpTarget = provider.target
         self._shape: Shape = provider.shape
-        self._credentials = Credentials(provider.target, directory)
-        self._dialer = dialer
-        self._session = open_session(dialer)
-
-    def cut(self) -> None:
-        """Break every connection at once."""
-        self._dialer.cut()
-
-    async def close(self) -> None:
-        """Let go of everything."""
-        self._dialer.cut()
-        await self._session.close()
-
-    def shows_secret(self, text: bytes) -> bool:
-        """Say whether a key that was sent stands in a text that came from the provider."""
-        return self._credentials.stands_in(text)
 
     @asynccontextmanager
     async def send(
@@ -58,33 +43,12 @@ class ModelLink:
         Raises:
             LinkFailed: Also while the answer is read.
         """
-        try:
-            key = self._credentials.read_key(model.key_file)
-            context = self._credentials.read_trust() if self.target.url.startswith("https:") else True
-        except CredentialsUnreadable as error:
-            message = "cannot be reached: its key cannot be read; nothing was sent to it"
-            raise LinkFailed(message, is_sent=False, detail=str(error)) from None
+        with self.unsent():
+            key = self.credentials.read_key(model.key_file)
         own = {"x-api-key": key} if self._shape == "Anthropic" else {"Authorization": f"Bearer {key}"}
         url = yarl.URL(f"{self.target.url.rstrip('/')}/{path}", encoded=True)
-        try:
-            async with self._session.post(
-                url, data=body, headers={**headers, **own}, ssl=context, allow_redirects=False
-            ) as response:
-                try:
-                    refuse_answer(response)
-                    yield response
-                finally:
-                    if not response.content.at_eof():
-                        response.close()  # what is left of it is wanted by nobody
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            raise self._withhold(explain_failure(error)) from None
-        except LinkFailed as failed:
-            raise self._withhold(failed) from None
-
-    def _withhold(self, failed: LinkFailed) -> LinkFailed:
-        if self.shows_secret(failed.detail.encode("utf-8", "replace")):
-            failed.detail = f"{failed} (the rest is withheld: it shows a key)"
-        return failed
+        async with self.request("POST", url, body, {**headers, **own}) as response:
+            yield response
 
 
 class ModelLinks:

@@ -23,7 +23,8 @@ from interlock_guard.models.link import ModelLinks
 from interlock_guard.models.replies import NO_RETRY, denial_body, list_body, model_body, status_of
 from interlock_guard.records.caller import read_caller
 from interlock_guard.records.recorder import RecordFailed
-from interlock_guard.servers.http_link import Answer, LinkFailed
+from interlock_guard.servers.http_link import Answer
+from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.state import State
 from interlock_guard.wire.strictjson import JsonInvalid, dump_json, parse_json
 

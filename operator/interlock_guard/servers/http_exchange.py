@@ -7,7 +7,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from interlock_guard.servers.http_link import JSON_TYPE, STREAM_TYPE, Answer, HttpLink, LinkFailed, StreamBroken
+from interlock_guard.servers.http_link import JSON_TYPE, STREAM_TYPE, Answer, HttpLink, StreamBroken
+from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.wire.eventstream import EventParser
 from interlock_guard.wire.http_names import SESSION_HEADER
 from interlock_guard.wire.jsonrpc import (

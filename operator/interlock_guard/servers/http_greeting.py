@@ -18,7 +18,7 @@ from interlock_guard.servers.greeting import (
 )
 from interlock_guard.servers.http_eras import is_session_id, session_headers, stateless_headers
 from interlock_guard.servers.http_exchange import HttpExchange, SessionLost
-from interlock_guard.servers.http_link import LinkFailed
+from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.servers.upstream import Hello
 from interlock_guard.wire import methods
 from interlock_guard.wire.jsonrpc import Message, Response, dump_notification, dump_request

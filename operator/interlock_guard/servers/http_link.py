@@ -1,12 +1,9 @@
 """One source's HTTP: requests to its one URL, and answers of which no part is larger than its bound.
 
-No redirect is followed, anywhere: where it leads was decided by nobody. No proxy, cookie, netrc or compression either.
 Only the headers of the binding and of MCP itself go out.
 """
 
 import asyncio
-import json
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,8 +12,9 @@ from typing import Final
 import aiohttp
 import yarl
 
-from interlock_guard.servers.credentials import Credentials, CredentialsUnreadable
-from interlock_guard.servers.dialer import CONNECT_SECONDS, AddressRefused, Dialer
+from interlock_guard.servers.credentials import Credentials
+from interlock_guard.servers.dialer import Dialer
+from interlock_guard.servers.http_session import BROKEN, HttpSession, LinkFailed
 from interlock_guard.wire.eventstream import EventParser, EventTooLarge, ServerEvent
 
 JSON_TYPE: Final = "application/json"
@@ -28,25 +26,9 @@ _OWN_HEADERS: Final = {
     "Content-Type": JSON_TYPE,
 }
 _USER_AGENT: Final = {"User-Agent": "interlock-guard/0.1.0"}  # a binding may say another
-_IDLE_SECONDS: Final = 600.0
-_BROKEN: Final = "broke the connection off; the call may have been executed or not"
 _SUCCESS: Final = range(200, 300)
-_REDIRECTS: Final = range(300, 400)
 _DRAIN_SECONDS: Final = 0.2
 _MAX_ERROR: Final = 64 * 1024
-
-
-class LinkFailed(Exception):  # noqa: N818 - says what happened
-    """No usable answer came.
-
-    The message is for the agent and names neither address nor secret; `detail` is for the log. `is_sent` says whether
-    the request may have reached the server.
-    """
-
-    def __init__(self, message: str, *, is_sent: bool, detail: str = "") -> None:
-        super().__init__(message)
-        self.is_sent = is_sent
-        self.detail = detail or message
 
 
 class StreamBroken(LinkFailed):
@@ -121,30 +103,15 @@ class Answer:
         except EventTooLarge as error:
             raise LinkFailed(f"answered with {error}", is_sent=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise StreamBroken(_BROKEN, is_sent=True, detail=f"{type(error).__name__}: {error}") from None
+            raise StreamBroken(BROKEN, is_sent=True, detail=f"{type(error).__name__}: {error}") from None
 
 
-class HttpLink:
+class HttpLink(HttpSession):
     """Sends requests to one URL."""
 
     def __init__(self, url: str, credentials: Credentials, dialer: Dialer) -> None:
+        super().__init__(credentials, dialer)
         self._url = yarl.URL(url, encoded=True)
-        self._credentials = credentials
-        self._dialer = dialer
-        self._session = open_session(dialer)
-
-    def cut(self) -> None:
-        """Break every connection at once; the next request makes new ones."""
-        self._dialer.cut()
-
-    async def close(self) -> None:
-        """Let go of everything."""
-        self._dialer.cut()
-        await self._session.close()
-
-    def shows_secret(self, text: bytes) -> bool:
-        """Say whether a credential of this source stands in a text that came from its server."""
-        return self._credentials.stands_in(text)
 
     @asynccontextmanager
     async def send(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> AsyncIterator[Answer]:
@@ -159,45 +126,10 @@ class HttpLink:
             LinkFailed: Also while the body is read.
         """
         own = {name: value for name, value in _OWN_HEADERS.items() if body is not None or name != "Content-Type"}
-        try:
-            merged = _merge(_USER_AGENT, self._credentials.read_headers(), own, headers)
-            context = self._credentials.read_trust() if self._url.scheme == "https" else True
-        except CredentialsUnreadable as error:
-            message = "cannot be reached: its credentials cannot be read; nothing was sent to it"
-            raise LinkFailed(message, is_sent=False, detail=str(error)) from None
-        try:
-            async with self._session.request(
-                method, self._url, data=body, headers=merged, ssl=context, allow_redirects=False
-            ) as response:
-                try:
-                    refuse_answer(response)
-                    yield Answer(response)
-                finally:
-                    if not response.content.at_eof():
-                        response.close()  # what is left of it is wanted by nobody
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last is of a name that can be none
-            raise self._withhold(explain_failure(error)) from None
-        except LinkFailed as failed:
-            raise self._withhold(failed) from None
-
-    def _withhold(self, failed: LinkFailed) -> LinkFailed:
-        """Take out of what is logged what the server said, should one of its credentials stand in it."""
-        if self.shows_secret(failed.detail.encode("utf-8", "replace")):
-            failed.detail = f"{failed} (the rest is withheld: it shows a credential)"
-        return failed
-
-
-def open_session(dialer: Dialer) -> aiohttp.ClientSession:
-    """Return a session whose every connection the dialer makes: no proxy, no cookies, no decompression."""
-    return aiohttp.ClientSession(
-        connector=dialer.build_connector(),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-        auto_decompress=False,
-        timeout=aiohttp.ClientTimeout(
-            total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=_IDLE_SECONDS
-        ),
-    )
+        with self.unsent():
+            merged = _merge(_USER_AGENT, self.credentials.read_headers(), own, headers)
+        async with self.request(method, self._url, body, merged) as response:
+            yield Answer(response)
 
 
 def _merge(*layers: Mapping[str, str]) -> dict[str, str]:
@@ -206,39 +138,3 @@ def _merge(*layers: Mapping[str, str]) -> dict[str, str]:
     for layer in layers:
         merged.update({name.lower(): (name, value) for name, value in layer.items()})
     return dict(merged.values())
-
-
-def refuse_answer(response: aiohttp.ClientResponse) -> None:
-    """Refuse an answer that is no answer: a redirect, or a body that was not asked for in this form.
-
-    Raises:
-        LinkFailed: It is one.
-    """
-    if response.status in _REDIRECTS:
-        message = f"answered with a redirect (HTTP {response.status}), which the guard does not follow"
-        where = json.dumps(response.headers.get("Location", "")[:256])
-        raise LinkFailed(message, is_sent=True, detail=f"{message}; to {where}")
-    if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise LinkFailed("answered with a compressed body, which the guard had not asked for", is_sent=True)
-
-
-def explain_failure(error: Exception) -> LinkFailed:
-    """Return what to tell of an error: to the agent what kind it is, to the log what it says."""
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    detail = f"{type(cause).__name__}: {cause}"
-    if isinstance(cause, AddressRefused):
-        message = "cannot be reached: its address is none that its binding allows; nothing was sent to it"
-        return LinkFailed(message, is_sent=False, detail=str(cause))
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        detail = f"{type(error).__name__}: {error.certificate_error}"
-        message = "cannot be reached: its certificate is not trusted; nothing was sent to it"
-        return LinkFailed(message, is_sent=False, detail=detail)
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
-        return LinkFailed("cannot be reached; nothing was sent to it", is_sent=False, detail=detail)
-    if isinstance(error, ssl.SSLError):
-        return LinkFailed("cannot be reached over TLS; nothing was sent to it", is_sent=False, detail=detail)
-    if isinstance(error, aiohttp.ClientResponseError):
-        # Not its repr: that holds the headers of the request.
-        detail = f"{type(error).__name__}: {error.message}"
-        return LinkFailed("answered with something that is not HTTP", is_sent=True, detail=detail)
-    return LinkFailed(_BROKEN, is_sent=True, detail=detail)

@@ -16,7 +16,8 @@ from interlock_guard.servers.calls import PendingCalls
 from interlock_guard.servers.http_eras import session_headers, stateless_headers
 from interlock_guard.servers.http_exchange import HttpExchange, SessionLost, StatusRefused
 from interlock_guard.servers.http_greeting import Greeting, greet
-from interlock_guard.servers.http_link import HttpLink, LinkFailed
+from interlock_guard.servers.http_link import HttpLink
+from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.servers.upstream import Call, Hello, Listener, OnEvent, unavailable
 from interlock_guard.wire import methods
 from interlock_guard.wire.eventstream import EventParser

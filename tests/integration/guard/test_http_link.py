@@ -20,7 +20,8 @@ from interlock_guard.bundle.addresses import Network
 from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
 from interlock_guard.servers.credentials import Credentials
 from interlock_guard.servers.dialer import AddressRefused, Dialer
-from interlock_guard.servers.http_link import HttpLink, LinkFailed
+from interlock_guard.servers.http_link import HttpLink
+from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.wire.eventstream import EventParser
 from tests.integration.guard.harness import until
 from tests.requirements import requirement

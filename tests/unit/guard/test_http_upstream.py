@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from interlock_guard.decision.decide import Deny, Reason
-from interlock_guard.servers.http_link import HttpLink, LinkFailed
+from interlock_guard.servers.http_link import HttpLink
+from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.servers.http_upstream import HttpUpstream
 from interlock_guard.servers.upstream import Hello, Listener, Upstream
 
