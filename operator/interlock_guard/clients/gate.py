@@ -124,9 +124,9 @@ class Gate:
         catalogue = self._broker.catalogue
         if forward.method != methods.TOOLS_CALL or catalogue.is_fresh(source):
             return
-        decision = self.judge(
-            permitted.to_request(source, forward, catalogue.find(source, forward.tool)), self._live.state
-        )
+        request = permitted.to_request(source, forward, catalogue.find(source, forward.tool))
+        decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
+        # Whatever kept the server from listing the last time: only a look can tell whether it still does.
         if isinstance(decision, Allow) or decision.reason in _BY_LIST:
             await catalogue.refresh(source)
 

@@ -59,12 +59,14 @@ class FakeUpstream:
     abandoned: list[str] = field(default_factory=list)
     responses: list[Response] = field(default_factory=list)
     holds_lists: bool = False
+    trouble: Deny | None = None
+    """What keeps the server from answering any question for its list."""
     held: list[Call] = field(default_factory=list)
 
     def list_now(self) -> None:
         """Answer every question for the list that was asked until now."""
         while self.held:
-            self.held.pop().resolve(Response(1, {"tools": self.listed}, None))
+            self.held.pop().resolve(self.trouble or Response(1, {"tools": self.listed}, None))
 
     def open(self) -> None: ...
 
@@ -400,6 +402,17 @@ async def test_a_server_that_does_not_say_what_its_tools_are_has_none_called(rig
     _, body = await rig.post()
     assert body["result"]["_meta"]["interlock.dev/denial"]["reason"] == "ToolNotVerified"
     assert rig.upstream.calls == []
+
+
+async def test_a_server_that_could_not_list_its_tools_for_a_moment_is_asked_again_at_the_next_call(rig: Rig) -> None:
+    rig.upstream.trouble = Deny(Reason.SERVER_UNAVAILABLE, "", "The server of 'crm' cannot be reached.")
+    rig.clock.now += 5.0
+    _, refused = await rig.post()
+    assert "cannot be reached" in json.dumps(refused)
+    rig.upstream.trouble = None
+    asked = asyncio.create_task(rig.post())
+    (await rig.call()).resolve(SECRET)
+    assert "secret" in json.dumps(await asked)
 
 
 async def test_two_tools_of_one_name_are_neither_of_them_what_was_verified(rig: Rig) -> None:
