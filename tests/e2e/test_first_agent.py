@@ -8,18 +8,28 @@ import pytest
 
 from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
-from tests.support.examples import example_objects
+from tests.support.examples import example_objects, find
 
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
 AGENT = "first-agent"
+CANARY = "canary-4711-do-not-leak"
 
 
-@pytest.fixture
-def first(live: Live) -> Live:
-    live.apply(*example_objects("01-first-agent", live.namespace))
-    live.until_ready(AGENT)
-    return live
+def _with_a_secret(objects: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
+    """Return the example with a key for its server, which stays in the sandbox all the same."""
+    reference = {"secretKeyRef": {"name": "crm", "key": "token"}}
+    find(objects, "MCPBinding")["spec"]["server"]["stdio"]["env"].append({"name": "CRM_TOKEN", "valueFrom": reference})
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "crm", "namespace": namespace}}
+    return [secret | {"stringData": {"token": CANARY}}, *objects]
+
+
+@pytest.fixture(scope="module")
+def first(shared: Live) -> Live:
+    """An agent for tests that only look, and leave its objects as they are."""
+    shared.apply(*_with_a_secret(example_objects("01-first-agent", shared.namespace), shared.namespace))
+    shared.until_ready(AGENT)
+    return shared
 
 
 def _decided(live: Live, agent: str, tool: str) -> set[tuple[str, str]]:
@@ -43,22 +53,25 @@ def test_an_allowed_call_reaches_the_server_and_an_unmapped_tool_and_a_delete_do
 
 
 @requirement("guard.proof-on-a-cluster")
-def test_the_guard_of_a_real_pod_proves_each_bundle_on_itself(first: Live) -> None:
+def test_the_guard_of_a_real_pod_proves_each_bundle_on_itself(live: Live) -> None:
+    live.apply(*example_objects("01-first-agent", live.namespace))
+    live.until_ready(AGENT)
+
     def proven() -> Any:
         """Return the digest that PolicyEnforced speaks of, if it is that of the bundle that stands now."""
-        maps = first.items("configmaps", f"interlock.dev/agent={AGENT},app.kubernetes.io/component=bundle")
+        maps = live.items("configmaps", f"interlock.dev/agent={AGENT},app.kubernetes.io/component=bundle")
         text = str(maps[0]["data"]["bundle.json"])
-        said = first.get("agents.interlock.dev", AGENT)["status"].get("enforcement", {}).get("bundleDigest")
-        is_true = first.condition(AGENT, "PolicyEnforced").get("status") == "True"
+        said = live.get("agents.interlock.dev", AGENT)["status"].get("enforcement", {}).get("bundleDigest")
+        is_true = live.condition(AGENT, "PolicyEnforced").get("status") == "True"
         return said if is_true and said == hashlib.sha256(text.encode()).hexdigest() else None
 
-    eventually(lambda: proven() is not None, 30, lambda: str(first.condition(AGENT, "PolicyEnforced")))
+    eventually(lambda: proven() is not None, 30, lambda: str(live.condition(AGENT, "PolicyEnforced")))
     before = proven()
     row = {"agents": [AGENT], "source": "crm", "read": ["contacts"], "write": [], "delete": []}
     change = json.dumps({"spec": {"dataAccess": [row]}})
-    first.kubectl("-n", first.namespace, "patch", "agentpolicies", "development", "--type=merge", "-p", change)
-    eventually(lambda: proven() not in (None, before), 30, lambda: str(first.condition(AGENT, "PolicyEnforced")))
-    assert first.condition(AGENT, "Ready")["status"] == "True"
+    live.kubectl("-n", live.namespace, "patch", "agentpolicies", "development", "--type=merge", "-p", change)
+    eventually(lambda: proven() not in (None, before), 30, lambda: str(live.condition(AGENT, "PolicyEnforced")))
+    assert live.condition(AGENT, "Ready")["status"] == "True"
 
 
 def test_a_decision_line_says_who_asked_for_what_and_by_which_rule(first: Live) -> None:
@@ -81,6 +94,13 @@ def test_a_decision_line_says_who_asked_for_what_and_by_which_rule(first: Live) 
 
 
 def test_the_agent_container_finds_no_token_no_pipe_and_no_secret(first: Live) -> None:
+    assert first.places(AGENT, "agent", CANARY) == []
+    assert CANARY not in first.agent_log(AGENT)
+    kinds = "configmaps,deployments,pods,events,agents.interlock.dev"
+    assert CANARY not in first.kubectl("-n", first.namespace, "get", kinds, "-o", "yaml")
+    found = first.places(AGENT, "mcp-crm", CANARY)
+    assert "/proc/1/environ" in found  # where it belongs; whoever looks there has the container's variables as well
+    assert all(place.endswith("/environ") for place in found)
     for path in ("/var/run/secrets", "/run/interlock"):
         assert first.exec(AGENT, "agent", "ls", path).returncode != 0, path
     variables = first.exec(AGENT, "agent", "env").stdout

@@ -186,29 +186,26 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_look(crowd
 READ_METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:7411/metrics').read().decode())"
 
 
-def test_a_kill_ends_agent_and_guard_on_the_node_and_off_brings_both_back(live: Live) -> None:
-    live.apply(*staged(live.namespace, AGENT))
-    live.until_ready(AGENT, 120)
-    assert len(live.pods(AGENT)) == 2
+def test_a_kill_ends_agent_and_guard_on_the_node_and_off_brings_both_back(crowd: Live) -> None:
+    def running(agent: str) -> list[str]:
+        return [one for one in crowd.running_containers() if one.startswith(f"{agent}-")]
 
-    live.annotate(AGENT, "INC-7 leaves its pod")
-    eventually(lambda: not live.running_containers(), 15, lambda: str(live.running_containers()))
-    assert {one["spec"]["replicas"] for one in live.items("deployments")} == {0}
+    assert {one.partition("/")[2] for one in running(AGENT)} >= {"agent", "guard", "mcp-crm"}
+    others = running(OTHER)
 
-    live.annotate(AGENT, "off")
-    live.until_ready(AGENT, 120)
+    crowd.annotate(AGENT, "INC-7 leaves its pod")
+    eventually(lambda: not running(AGENT), 15, lambda: str(running(AGENT)))
+    assert {one["spec"]["replicas"] for one in crowd.items("deployments", f"interlock.dev/agent={AGENT}")} == {0}
+    assert running(OTHER) == others, "nobody else's"
+
+    crowd.annotate(AGENT, "off")
+    crowd.until_ready(AGENT, 120)
 
 
 @pytest.mark.alone
 @requirement("isolation.on-a-cluster")
-def test_without_its_guard_the_agent_reaches_nothing(live: Live) -> None:
-    live.apply(*staged(live.namespace, AGENT, OTHER))
-    live.apply(a_pod("free", PORT, live.namespace))
-    for name in (AGENT, OTHER):
-        live.until_ready(name, 120)
-    live.kubectl("-n", live.namespace, "wait", "pod/free", "--for=condition=Ready", "--timeout=60s")
-    live.kubectl("-n", live.namespace, "expose", "pod", "free", f"--port={PORT}")
-    live.kubectl("-n", live.namespace, "annotate", "pod", "free", f"elsewhere={live.namespace}")
+def test_without_its_guard_the_agent_reaches_nothing(crowd: Live) -> None:
+    live = crowd
     probes = [*ways_out(live), the_way(live)]
     [guards] = live.items("deployments", f"interlock.dev/agent={AGENT},app.kubernetes.io/component=guard")
     system = ("-n", "interlock-system", "scale", "deployment/interlock")

@@ -28,8 +28,8 @@ def test_a_dry_run_says_who_is_missing(live: Live, file: str, sentence: str) -> 
 
 
 @pytest.mark.parametrize("gone", ["policy", "row", "binding"])
-def test_pods_end_when_what_they_stand_on_goes_away(live: Live, gone: str) -> None:
-    objects = example_objects("01-first-agent", live.namespace)
+def test_pods_end_when_what_they_stand_on_goes_away(shared: Live, gone: str) -> None:
+    live, objects = shared, example_objects("01-first-agent", shared.namespace)
     live.apply(*objects)
     live.until_ready(AGENT)
     policy, binding = find(objects, "AgentPolicy"), find(objects, "MCPBinding")
@@ -45,7 +45,8 @@ def test_pods_end_when_what_they_stand_on_goes_away(live: Live, gone: str) -> No
     live.until_ready(AGENT)
 
 
-def test_a_deleted_agent_leaves_nothing_behind(live: Live) -> None:
+def test_a_deleted_agent_leaves_nothing_behind(shared: Live) -> None:
+    live = shared
     live.apply(*example_objects("01-first-agent", live.namespace))
     live.until_ready(AGENT)
     live.kubectl("-n", live.namespace, "delete", "agents.interlock.dev", AGENT)

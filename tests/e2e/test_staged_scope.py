@@ -57,23 +57,3 @@ def test_the_other_region_is_denied_until_everywhere_also_across_an_operator_res
     _until_said(live, "allowed: list_contacts region=us-east: 2 found")
     live.until_ready(AGENT)
     assert "readySince" in live.stage(AGENT)
-
-
-def test_the_secret_of_a_server_is_in_no_place_that_the_agent_can_read(live: Live) -> None:
-    canary = "canary-4711-do-not-leak"
-    objects = _objects(live.namespace)
-    find(objects, "Secret")["stringData"]["token"] = canary
-    agent = find(objects, "Agent")
-    agent["spec"]["rollout"]["stages"][0]["minDuration"] = "1s"
-    find(objects, "AgentPolicy")["spec"]["rollout"]["minStaging"] = "1s"
-    live.apply(*objects)
-    _until_stage(live, "one-region")
-    live.until_ready(AGENT)
-    assert live.places(AGENT, "agent", canary) == []
-    assert canary not in live.agent_log(AGENT)
-    assert canary not in live.kubectl(
-        "-n", live.namespace, "get", "configmaps,deployments,events,agents.interlock.dev", "-o", "yaml"
-    )
-    found = live.places(AGENT, "mcp-crm", canary)
-    assert "/proc/1/environ" in found  # where it belongs; whoever looks there has the container's variables as well
-    assert all(place.endswith("/environ") for place in found)

@@ -140,26 +140,26 @@ def operators_of(cluster: kwok.KwokCluster, folder: Path) -> Iterator[Operators]
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[kwok.KwokCluster]:
     with a_cluster(f"interlock-operator-{os.getpid()}") as created:
         yield created
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(cluster: kwok.KwokCluster) -> Iterator[Api]:
     client = Api(Access.of(cluster.kubeconfig))
     yield client
     client.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def kubectl(cluster: kwok.KwokCluster) -> Callable[..., str]:
     """Run kubectl as the cluster's administrator."""
     return lambda *arguments: _kubectl(cluster, *arguments)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _operators(cluster: kwok.KwokCluster, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operators]:
     with operators_of(cluster, tmp_path_factory.mktemp("operator")) as operators:
         yield operators
