@@ -181,6 +181,13 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_look(crowd
     }
     assert [what for what, text in seen.items() if not text] == []
     assert [what for what, text in seen.items() if CANARY in text] == []
+    assert stands_in_the_collectors_store(crowd, crowd.namespace), "its records have arrived"
+    assert not stands_in_the_collectors_store(crowd, CANARY)
+
+
+def stands_in_the_collectors_store(live: Live, text: str) -> bool:
+    search = ("sh", "-c", 'grep -rlaF -e "$0" /var/lib/interlock-records || true', text)
+    return bool(live.kubectl("-n", "interlock-system", "exec", "deployment/interlock-records", "--", *search))
 
 
 READ_METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:7411/metrics').read().decode())"

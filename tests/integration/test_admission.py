@@ -39,12 +39,6 @@ def kubectl(kwok_cluster: Cluster) -> Iterator[Kubectl]:
             client.must("delete", "-k", folder)
 
 
-@pytest.fixture(scope="module")
-def server(kubectl: Kubectl) -> Iterator[Api]:
-    with kubectl.proxied() as api:
-        yield api
-
-
 @pytest.fixture
 def namespace(server: Api) -> Iterator[str]:
     with server.namespace() as name:

@@ -39,24 +39,11 @@ from tests.integration.api_values import (
     without_absent,
 )
 from tests.integration.api_values import server as an_http_server
-from tests.integration.kubectl import AGENT, BINDING, POLICY, Api, Cluster, Kubectl, edited
+from tests.integration.kubectl import AGENT, BINDING, POLICY, Api, Kubectl, edited
 from tests.integration.verification_values import BAD_VERIFICATIONS, probe
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
-
-
-@pytest.fixture(scope="module")
-def kubectl(kwok_cluster: Cluster) -> Kubectl:
-    client = Kubectl(kwok_cluster)
-    client.install_crds()
-    return client
-
-
-@pytest.fixture(scope="module")
-def server(kubectl: Kubectl) -> Iterator[Api]:
-    with kubectl.proxied() as api:
-        yield api
 
 
 @pytest.fixture(scope="module")

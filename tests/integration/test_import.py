@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 import yaml
 
 from interlock.importer.__main__ import main
-from tests.integration.kubectl import Api, Cluster, Kubectl
+from tests.integration.kubectl import Api
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
@@ -26,14 +25,6 @@ FILES: dict[str, tuple[str, ...]] = {
 DOCS = """{"salesforce": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-salesforce"],
  "env": {"X": "${TOKEN}"},
  "permissions": {"read": ["contacts", "opportunities"], "write": ["tasks"], "delete": []}}}"""
-
-
-@pytest.fixture(scope="module")
-def server(kwok_cluster: Cluster) -> Iterator[Api]:
-    client = Kubectl(kwok_cluster)
-    client.install_crds()
-    with client.proxied() as api:
-        yield api
 
 
 def imported(path: Path, *options: str) -> list[dict[str, Any]]:

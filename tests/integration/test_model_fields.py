@@ -11,7 +11,7 @@ from interlock.api.agent import Agent
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.refusals import model_refusals
 from interlock.deployment.workload import build_deployment
-from tests.integration.kubectl import AGENT, POLICY, Api, Cluster, Kubectl, edited
+from tests.integration.kubectl import AGENT, POLICY, Api, Kubectl, edited
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_policy, an_agent
 
@@ -56,19 +56,6 @@ BAD = {
     "no TLS in public": policy(url="http://llm.example.com/v1"),
     "authorities without TLS": policy(url="http://llm.llm.svc/v1", network="Private", caFrom=CA),
 }
-
-
-@pytest.fixture(scope="module")
-def kubectl(kwok_cluster: Cluster) -> Kubectl:
-    client = Kubectl(kwok_cluster)
-    client.install_crds()
-    return client
-
-
-@pytest.fixture(scope="module")
-def server(kubectl: Kubectl) -> Iterator[Api]:
-    with kubectl.proxied() as api:
-        yield api
 
 
 @pytest.fixture(scope="module")
