@@ -9,12 +9,13 @@ from tests.e2e.live import Live, always
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
-pytestmark = [pytest.mark.kind, pytest.mark.alone, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
 
 AGENT = "first-agent"
 KILL_SECONDS = 5.0
 
 
+@pytest.mark.alone
 @requirement("kill.on-a-cluster")
 def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(live: Live) -> None:
     objects = example_objects("01-first-agent", live.namespace)
