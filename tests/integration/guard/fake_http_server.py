@@ -44,6 +44,8 @@ class FakeHttpServer:
         """Sessions that were given out so far."""
         self.connections: set[asyncio.BaseTransport] = set()
         self.offers_stream = True
+        self.on_lost = 404
+        """The status for a session that is not known: MCP wants 404, and many servers answer 400."""
         self.reads = asyncio.Event()
         """While it is not set, bodies of requests are left where they are."""
         self.reads.set()
@@ -159,7 +161,7 @@ class FakeHttpServer:
         if self.era == "stateless" or method in {"initialize", "server/discover"}:
             return None
         session = http.headers.get("Mcp-Session-Id")
-        return None if session in self.sessions else web.Response(status=404 if session else 400)
+        return None if session in self.sessions else web.Response(status=self.on_lost if session else 400)
 
     def _list(self, message: Message) -> web.Response:
         return result(message, {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in LISTED]})

@@ -353,7 +353,11 @@ async def test_a_stream_that_can_be_taken_up_again_is_and_the_call_is_not_repeat
 
 @handshake_only
 @requirement("http.once")
-async def test_a_lost_session_is_told_and_made_anew_and_nothing_is_executed_twice(bench: HttpBench) -> None:
+@pytest.mark.parametrize("status", [404, 400])
+async def test_a_lost_session_is_told_and_made_anew_and_nothing_is_executed_twice(
+    bench: HttpBench, status: int
+) -> None:
+    bench.server.on_lost = status
     await until(bench.server.speaks.is_set, "the guard listens")
     waits = asyncio.create_task(bench.client.call("never"))
     await until(lambda: bench.server.executed() == ["never"], "the call is under way")
@@ -365,6 +369,17 @@ async def test_a_lost_session_is_told_and_made_anew_and_nothing_is_executed_twic
     await bench.ready()
     assert (await bench.client.call("echo")).reason is None
     assert bench.server.executed() == ["never", "echo", "echo"], "the middle one is what the server refused"
+
+
+@handshake_only
+async def test_a_request_that_a_server_does_not_like_loses_no_session(bench: HttpBench) -> None:
+    async def dislikes(_: web.Request, message: Message) -> web.Response:
+        return error(message, -32602, "not like this", 400)
+
+    bench.server.tools["bad"] = dislikes
+    for _ in range(2):
+        assert "not like this" in str((await bench.client.call("bad")).body)
+    assert bench.server.given == 1
 
 
 @requirement("http.once")
