@@ -11,7 +11,7 @@ from typing import Any, Self
 from interlock.api.agent import Agent, Stage
 from interlock.api.agentpolicy import AgentPolicy
 from interlock.api.mcpbinding import MCPBinding
-from interlock.api.meta import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, NEEDS_REVIEW
+from interlock.api.meta import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
 from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
 from interlock.deployment.api_server import ApiServer, Endpoint
@@ -159,9 +159,10 @@ class AgentBuilder(_Builder):
         """Let it want so many pods."""
         return self._with("spec", replicas=replicas)
 
-    def killed(self, value: str = "a test") -> Self:
+    def killed(self, value: str = "a test", by: str | None = None) -> Self:
         """Set its kill switch."""
-        return self._with("metadata", annotations={KILL_SWITCH: value})
+        stamp = {} if by is None else {KILL_SWITCH_BY: by}
+        return self._with("metadata", annotations={KILL_SWITCH: value, **stamp})
 
     def without_switch(self) -> Self:
         """Remove the kill switch."""

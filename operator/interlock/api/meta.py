@@ -16,6 +16,8 @@ MCP_BINDINGS = "mcpbindings"
 
 KILL_SWITCH = f"{GROUP}/kill-switch"
 """Annotation: any value other than `KILL_SWITCH_OFF` kills."""
+KILL_SWITCH_BY = f"{GROUP}/kill-switch-by"
+"""Annotation: who set the switch last; the API server stamps it where `manifests/admission-1.36` is installed."""
 KILL_SWITCH_OFF = "off"
 """The only value that releases."""
 

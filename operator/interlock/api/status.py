@@ -232,7 +232,7 @@ class KillStatus(ApiModel):
     """The value of the annotation, cut at 1024 characters."""
 
     by: str | None = Field(default=None, max_length=1024)
-    """Who set it, where the API server vouches for it."""
+    """Who set it, by interlock.dev/kill-switch-by; the API server vouches for it where it stamps that annotation."""
 
     requested_at: Timestamp
     """When the operator saw it."""
@@ -242,6 +242,9 @@ class KillStatus(ApiModel):
 
     released_at: Timestamp | None = None
     """When it was set to off."""
+
+    released_by: str | None = Field(default=None, max_length=1024)
+    """Who set it to off, vouched for as by is."""
 
 
 class AgentStatus(ApiModel):

@@ -6,6 +6,7 @@ NetworkPolicy away before it is dead), then replicas to zero, then whatever came
 """
 
 import asyncio
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +15,25 @@ from interlock.cluster.client import NOT_FOUND, ApiError, Client
 from interlock.cluster.kinds import AGENT, DEPLOYMENT, POD
 
 GRACE_SECONDS = 1
+_MOST_TEXT = 1024  # characters that the status has room for
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A switch that is on: its value, who set it as far as its annotation says, and when the operator saw it."""
+
+    value: str
+    by: str | None
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Release:
+    """A switch that was set to off: when the operator saw it, by whom, and the kill that it ended, if that was seen."""
+
+    at: datetime
+    by: str | None
+    of: Kill | None
 
 
 class Killer:
@@ -33,26 +53,33 @@ class Killer:
         finally:  # whatever became of the pods, no new ones may come
             await self._hold_at_zero(namespace, agent)
 
-    async def record(self, namespace: str, agent: str, reason: str, now: datetime) -> datetime | None:
-        """Write `status.kill` unless this kill stands there already; return since when it is requested."""
+    async def record(self, namespace: str, agent: str, kill: Kill) -> datetime | None:
+        """Write `status.kill` unless this kill stands there already.
+
+        Returns:
+            Since when it is requested; None where it is recorded already that no pod was left.
+        """
         known = await self._kill_status(namespace, agent)
-        if known is not None and not known.get("releasedAt"):
-            if known.get("reason") != reason[:1024]:
-                await self._patch(namespace, agent, {"reason": reason[:1024]})
-            return None if known.get("zeroPodsAt") else datetime.fromisoformat(known["requestedAt"])
-        fresh = {"reason": reason[:1024], "requestedAt": _text(now), "zeroPodsAt": None, "releasedAt": None}
-        await self._patch(namespace, agent, fresh)
-        return now
+        if known is None or known.get("releasedAt"):
+            await self._patch(namespace, agent, _fresh(kill))
+            return kill.since
+        words = _words(kill)
+        if any(known.get(name) != value for name, value in words.items()):
+            await self._patch(namespace, agent, words)
+        return None if known.get("zeroPodsAt") else datetime.fromisoformat(known["requestedAt"])
 
     async def record_zero(self, namespace: str, agent: str, now: datetime) -> None:
         """Write that no pod is left."""
         await self._patch(namespace, agent, {"zeroPodsAt": _text(now)})
 
-    async def record_release(self, namespace: str, agent: str, now: datetime) -> None:
-        """Write that the switch was set to off, where a kill stands recorded."""
+    async def record_release(self, namespace: str, agent: str, release: Release) -> None:
+        """Write that the switch was set to off: beside the kill that stands recorded, or with the one that does not."""
         known = await self._kill_status(namespace, agent)
+        released = {"releasedAt": _text(release.at), "releasedBy": _cut(release.by)}
         if known is not None and not known.get("releasedAt"):
-            await self._patch(namespace, agent, {"releasedAt": _text(now)})
+            await self._patch(namespace, agent, released)
+        elif release.of is not None and (known or {}).get("requestedAt") != _text(release.of.since):
+            await self._patch(namespace, agent, {**_fresh(release.of), **released})
 
     async def _delete_pods(self, namespace: str, agent: str) -> int:
         pods = await self._client.get(POD.within(namespace), _selection(agent))
@@ -94,6 +121,20 @@ async def _all(requests: Any) -> None:
             continue
         if isinstance(result, BaseException):
             raise result
+
+
+def _fresh(kill: Kill) -> dict[str, Any]:
+    """Return the record of a kill that has just begun; null takes away what an earlier one has left."""
+    ended = dict.fromkeys(("zeroPodsAt", "releasedAt", "releasedBy"))
+    return {**_words(kill), "requestedAt": _text(kill.since), **ended}
+
+
+def _words(kill: Kill) -> dict[str, str | None]:
+    return {"reason": kill.value[:_MOST_TEXT], "by": _cut(kill.by)}
+
+
+def _cut(text: str | None) -> str | None:
+    return text[:_MOST_TEXT] if text else None
 
 
 def _text(moment: datetime) -> str:

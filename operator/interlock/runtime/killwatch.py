@@ -14,9 +14,9 @@ from pathlib import Path
 
 import aiohttp
 
-from interlock.api.meta import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_OFF
+from interlock.api.meta import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_BY, KILL_SWITCH_OFF
 from interlock.cluster.client import NOT_FOUND, ApiError, Client, Json
-from interlock.cluster.killer import Killer
+from interlock.cluster.killer import Kill, Killer, Release
 from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING, POD, Kind
 from interlock.cluster.watch import Changed, Listed, WatchOptions, follow
 from interlock.runtime.heartbeat import Heartbeat
@@ -53,7 +53,7 @@ class KillWatch:
         self._kubeconfig = kubeconfig
         self._clock = clock
         self._sight = sight
-        self._killed: dict[Key, str] = {}
+        self._killed: dict[Key, Kill] = {}
         self._released: set[Key] = set()
         self._known: dict[str, set[Key]] = {}
         self._tasks: dict[Key, asyncio.Task[None]] = {}
@@ -66,7 +66,8 @@ class KillWatch:
 
     def seen(self, key: Key) -> str | None:
         """Return the switch's value where it is engaged; may be asked from another thread."""
-        return self._killed.get(key)
+        kill = self._killed.get(key)
+        return None if kill is None else kill.value
 
     def problem(self) -> str | None:
         """Return what is wrong with the kill path, None while it works."""
@@ -124,16 +125,16 @@ class KillWatch:
 
     def _switch(self, killer: Killer, key: Key, annotations: dict[str, str]) -> None:
         """Engage, keep or release; a switch that was merely removed keeps what it was."""
-        value = annotations.get(KILL_SWITCH)
+        value, by = annotations.get(KILL_SWITCH), annotations.get(KILL_SWITCH_BY)
         before = self._killed.get(key)
         if value == KILL_SWITCH_OFF:
             self._killed.pop(key, None)
             if key not in self._released:
                 self._released.add(key)
-                self._start(key, self._release(killer, key))
-        elif value is not None and value != before:
+                self._start(key, self._release(killer, key, Release(self._clock(), by, before)))
+        elif value is not None and (before is None or value != before.value):
             self._released.discard(key)
-            self._killed[key] = value
+            self._killed[key] = Kill(value, by, self._clock() if before is None else before.since)
             if before is None:
                 KILLS.inc()
                 _log.warning("kill switch engaged", extra={"agent": "/".join(key), "value": value[:200]})
@@ -164,8 +165,11 @@ class KillWatch:
 
     async def _end(self, killer: Killer, key: Key) -> None:
         """End the agent's pods until none is left, and tell it in its status; nothing waits for anything."""
+        kill = self._killed.get(key)
+        if kill is None:
+            return  # released before this has begun
         since = self._clock()
-        record = asyncio.create_task(self._record(killer, key))
+        record = asyncio.create_task(self._record(killer, key, kill))
         try:
             while await self._sweep(killer, key):  # noqa: ASYNC110 - each turn asks the API server
                 await asyncio.sleep(SWEEP_SECONDS)
@@ -185,19 +189,17 @@ class KillWatch:
             _log.warning("kill not finished", extra={"agent": "/".join(key), "error": str(error) or repr(error)})
             return True
 
-    async def _record(self, killer: Killer, key: Key) -> datetime | None:
-        now, reason = self._clock(), self._killed.get(key, "")
+    async def _record(self, killer: Killer, key: Key, kill: Kill) -> datetime | None:
         recorded: list[datetime | None] = []
 
         async def write() -> None:
-            recorded.append(await killer.record(*key, reason, now))
+            recorded.append(await killer.record(*key, kill))
 
         await _insist(write)
         return recorded[-1] if recorded else None
 
-    async def _release(self, killer: Killer, key: Key) -> None:
-        now = self._clock()
-        await _insist(lambda: killer.record_release(*key, now))
+    async def _release(self, killer: Killer, key: Key, release: Release) -> None:
+        await _insist(lambda: killer.record_release(*key, release))
 
 
 async def _insist(write: Callable[[], Coroutine[None, None, None]]) -> None:

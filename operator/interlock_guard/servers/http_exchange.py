@@ -4,20 +4,19 @@ A request is posted once. Where its stream ends before the answer, the stream is
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from interlock_guard.servers.http_link import JSON_TYPE, STREAM_TYPE, Answer, HttpLink, StreamBroken
 from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.wire.eventstream import EventParser
-from interlock_guard.wire.http_names import SESSION_HEADER, VERSION_HEADER
+from interlock_guard.wire.http_names import SESSION_HEADER
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
     Id,
     Message,
     MessageInvalid,
     Response,
-    dump_request,
     parse_message,
 )
 from interlock_guard.wire.strictjson import dump_json
@@ -26,9 +25,8 @@ _RESUME_HEADER: Final = "Last-Event-ID"
 _RESUME_SECONDS: Final = 1.0
 _MAX_RESUME_SECONDS: Final = 30.0
 _FRUITLESS_RESUMES: Final = 3
-_BAD_REQUEST: Final = 400
 _NOT_FOUND: Final = 404
-_PING_ID: Final = 0  # calls begin with 1, and the greeting is over
+_DOUBTFUL: Final = (400, _NOT_FOUND)
 _REFUSED: Final = (401, 403)
 _MESSAGE: Final = "message"
 
@@ -36,7 +34,7 @@ OnMessage = Callable[[Message], None]
 
 
 class SessionLost(Exception):  # noqa: N818 - says what happened
-    """The server does not know the session any more; it executed nothing of what it answered so."""
+    """The server does not know the session any more, or is another; it executed nothing of what it answered so."""
 
 
 class StatusRefused(LinkFailed):
@@ -51,15 +49,17 @@ class StatusRefused(LinkFailed):
 class HttpExchange:
     """Speaks with one server."""
 
-    def __init__(self, link: HttpLink, max_result: Callable[[], int]) -> None:
+    def __init__(self, link: HttpLink, max_result: Callable[[], int], is_known: Callable[[], Awaitable[bool]]) -> None:
         """Begin.
 
         Args:
             link: The way to the server.
             max_result: Bound in bytes of one message, asked for at each.
+            is_known: Says whether the server is still the one that was greeted, as far as can be found out.
         """
         self._link = link
         self._max_result = max_result
+        self._is_known = is_known
 
     async def request(
         self, request_id: Id, body: bytes, headers: Mapping[str, str], on_message: OnMessage
@@ -157,27 +157,28 @@ class HttpExchange:
             fruitless = 0 if parser.last_id != before else fruitless + 1
         raise LinkFailed("ended its answer half-way; the call may have been executed or not", is_sent=True)
 
-    async def _check_session(self, answer: Answer, headers: Mapping[str, str]) -> None:
-        """Find out whether the session is lost: by 404, as MCP has it, or by 400, which common servers answer instead.
-
-        A 400 can have other reasons, so a ping tells.
+    async def takes(self, body: bytes, headers: Mapping[str, str]) -> bool:
+        """Post a question that the server of a session must be able to answer; return whether it takes it.
 
         Raises:
-            SessionLost: It is.
+            LinkFailed: It cannot be reached.
         """
-        if SESSION_HEADER not in headers:
-            return
-        if answer.status == _NOT_FOUND or (answer.status == _BAD_REQUEST and not await self._is_known(headers)):
-            raise SessionLost
+        async with self._link.send("POST", body, headers) as answer:
+            return answer.status not in _DOUBTFUL
 
-    async def _is_known(self, headers: Mapping[str, str]) -> bool:
-        """Say whether a ping in the session is taken, or nothing can be said."""
-        kept = {name: value for name, value in headers.items() if name in (SESSION_HEADER, VERSION_HEADER)}
-        try:
-            async with self._link.send("POST", dump_request(_PING_ID, "ping", {}), kept) as answer:
-                return answer.status not in (_BAD_REQUEST, _NOT_FOUND)
-        except LinkFailed:
-            return True
+    async def _check_session(self, answer: Answer, headers: Mapping[str, str]) -> None:
+        """Find out whether the server is no more the one that was greeted.
+
+        MCP has 404 for a session that is lost; many servers answer 400 instead, and so do those of the other era. Both
+        can have other reasons too, so the server is asked.
+
+        Raises:
+            SessionLost: It is another one.
+        """
+        if answer.status == _NOT_FOUND and SESSION_HEADER in headers:
+            raise SessionLost
+        if answer.status in _DOUBTFUL and not await self._is_known():
+            raise SessionLost
 
     async def _read_error(self, answer: Answer, request_id: Id) -> Response:
         """Return the JSON-RPC error that came with an HTTP status."""

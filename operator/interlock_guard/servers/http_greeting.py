@@ -24,7 +24,8 @@ from interlock_guard.wire import methods
 from interlock_guard.wire.jsonrpc import Message, Response, dump_notification, dump_request
 
 _INITIALIZE_SECONDS: Final = 30.0
-_GREETING_ID: Final = 0  # calls begin with 1
+GREETING_ID: Final = 0
+"""Id of what the guard asks beside calls, whose ids begin with 1."""
 _NO_VERSION: Final = "speaks no protocol version that the guard does; nothing else was sent to it"
 
 
@@ -46,7 +47,7 @@ async def greet(exchange: HttpExchange, capabilities: dict[str, Any]) -> Greetin
     Raises:
         LinkFailed: It cannot be reached, or speaks no version that the guard does.
     """
-    discovered = await _discover(exchange, capabilities)
+    discovered = await discover(exchange, capabilities)
     if discovered is not None:
         return Greeting(discovered, "")
     try:
@@ -58,13 +59,18 @@ async def greet(exchange: HttpExchange, capabilities: dict[str, Any]) -> Greetin
         raise LinkFailed("lost the session at once", is_sent=True) from None
 
 
-async def _discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> Hello | None:
+async def discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> Hello | None:
+    """Ask a server for what one of the stateless era says of itself; None where this is no such server.
+
+    Raises:
+        LinkFailed: It cannot be reached, or speaks no version that the guard does.
+    """
     params = probe_params(capabilities)
     headers = stateless_headers(methods.DISCOVER, params, methods.LATEST_STATELESS)
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            body = dump_request(_GREETING_ID, methods.DISCOVER, params)
-            response, _ = await exchange.request(_GREETING_ID, body, headers, _drop)
+            body = dump_request(GREETING_ID, methods.DISCOVER, params)
+            response, _ = await exchange.request(GREETING_ID, body, headers, _drop)
     except TimeoutError:
         return None
     except LinkFailed as failed:
@@ -77,11 +83,11 @@ async def _discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> Hel
 
 
 async def _initialize(exchange: HttpExchange, capabilities: dict[str, Any]) -> Greeting:
-    body = dump_request(_GREETING_ID, "initialize", initialize_params(capabilities))
-    response, session = await exchange.request(_GREETING_ID, body, {}, _drop)
+    body = dump_request(GREETING_ID, "initialize", initialize_params(capabilities))
+    response, session = await exchange.request(GREETING_ID, body, {}, _drop)
     hello = read_initialized(response)
     if hello is None and is_stateless_after_all(response):
-        hello = await _discover(exchange, capabilities)
+        hello = await discover(exchange, capabilities)
         if hello is not None:
             return Greeting(hello, "")
     if hello is None:

@@ -15,7 +15,7 @@ from interlock_guard.decision.decide import Deny
 from interlock_guard.servers.calls import PendingCalls
 from interlock_guard.servers.http_eras import session_headers, stateless_headers
 from interlock_guard.servers.http_exchange import HttpExchange, SessionLost, StatusRefused
-from interlock_guard.servers.http_greeting import Greeting, greet
+from interlock_guard.servers.http_greeting import GREETING_ID, Greeting, discover, greet
 from interlock_guard.servers.http_link import HttpLink
 from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.servers.upstream import Call, Hello, Listener, OnEvent, unavailable
@@ -47,13 +47,14 @@ class HttpUpstream:
         self.limits = Limits()
         self.generation = 0
         self.hello: Hello | None = None
-        self._link, self._exchange = link, HttpExchange(link, lambda: self.limits.result_bytes)
+        self._link, self._exchange = link, HttpExchange(link, lambda: self.limits.result_bytes, self._is_known)
         self._listener, self._log = listener, log
         self._loop = asyncio.get_running_loop()
         self._open = asyncio.Event()
         self._wanted = asyncio.Event()  # somebody asked while there was no server
         self._over = asyncio.Event()  # this generation, or the attempt at one
         self._session = ""
+        self._is_doubted = False
         self._trouble = _ABSENT
         self._calls = PendingCalls(source, self._cancel)
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by call
@@ -204,6 +205,22 @@ class HttpUpstream:
         finally:
             self._tasks.pop(call.id, None)
             self._calls.resolve(call.id, unavailable(self.source, "gave no answer; the call may have been executed"))
+
+    async def _is_known(self) -> bool:
+        """Say whether the server is still the one that was greeted, or nothing can be said."""
+        hello = self.hello
+        if hello is None or self._is_doubted:
+            return True
+        self._is_doubted = True
+        try:
+            if hello.is_stateless:
+                return await discover(self._exchange, self._listener.client_capabilities(self)) is not None
+            ping = dump_request(GREETING_ID, "ping", {})
+            return await self._exchange.takes(ping, session_headers(self._session, hello.version))
+        except LinkFailed:
+            return True
+        finally:
+            self._is_doubted = False
 
     def _lose(self, generation: int) -> None:
         if self.hello is not None and generation == self.generation:

@@ -83,6 +83,7 @@ async def bench(
 
 
 handshake_only = pytest.mark.parametrize("bench", ["handshake"], indirect=True)
+stateless_only = pytest.mark.parametrize("bench", ["stateless"], indirect=True)
 
 
 @requirement("http.serves")
@@ -371,15 +372,26 @@ async def test_a_lost_session_is_told_and_made_anew_and_nothing_is_executed_twic
     assert bench.server.executed() == ["never", "echo", "echo"], "the middle one is what the server refused"
 
 
-@handshake_only
-async def test_a_request_that_a_server_does_not_like_loses_no_session(bench: HttpBench) -> None:
+@stateless_only
+@requirement("http.once")
+async def test_a_server_that_has_become_one_of_the_older_era_is_greeted_anew(bench: HttpBench) -> None:
+    assert (await bench.client.call("echo")).reason is None
+    bench.server.era = "handshake"
+    await bench.refused("echo", "has lost the session; the call was not executed")
+    await until(lambda: bench.server.given == 1, "a session is there")
+    await bench.ready()
+    assert (await bench.client.call("echo")).reason is None
+    assert bench.server.executed() == ["echo"] * 3, "the middle one is what the server refused"
+
+
+async def test_a_request_that_a_server_does_not_like_ends_no_generation(bench: HttpBench) -> None:
     async def dislikes(_: web.Request, message: Message) -> web.Response:
         return error(message, -32602, "not like this", 400)
 
     bench.server.tools["bad"] = dislikes
     for _ in range(2):
         assert "not like this" in str((await bench.client.call("bad")).body)
-    assert bench.server.given == 1
+    assert bench.guard.log().count(" begins") == 1
 
 
 @requirement("http.once")

@@ -6,6 +6,7 @@ from tests.integration.operator.api import Json
 
 API_VERSION = "interlock.dev/v1alpha1"
 KILL_SWITCH = "interlock.dev/kill-switch"
+KILL_SWITCH_BY = "interlock.dev/kill-switch-by"
 POLICY = "support"
 SOAK = "2s"
 

@@ -10,7 +10,7 @@ from tests.integration.operator import objects
 from tests.integration.operator.api import Api, Json, eventually
 from tests.integration.operator.conftest import Operators
 from tests.integration.operator.fault_proxy import Call, FaultProxy
-from tests.integration.operator.objects import KILL_SWITCH
+from tests.integration.operator.objects import KILL_SWITCH, KILL_SWITCH_BY
 from tests.integration.operator.world import Room
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
@@ -23,9 +23,10 @@ CROWD = 300
 CROWD_SECONDS = 20.0  # the crowd takes longer; creating it keeps the API server busy too
 
 
-def switch(room: Room, name: str, value: str | None) -> None:
-    """Set the annotation, or take it away."""
-    room.api.patch("agents", room.namespace, name, {"metadata": {"annotations": {KILL_SWITCH: value}}})
+def switch(room: Room, name: str, value: str | None, by: str | None = None) -> None:
+    """Set the annotation, or take it away; no policy of this cluster stamps who does it."""
+    annotations = {KILL_SWITCH: value, KILL_SWITCH_BY: by}
+    room.api.patch("agents", room.namespace, name, {"metadata": {"annotations": annotations}})
 
 
 def wait_killed(room: Room, name: str, seconds: float = KILL_SECONDS) -> None:
@@ -76,6 +77,18 @@ def test_a_kill_is_told_in_the_status(killed: Room) -> None:
     ready = killed.condition("triage", "Ready")
     assert (ready["status"], ready["reason"]) == ("False", "KillSwitch")
     assert "interlock.dev/kill-switch=off --overwrite" in ready["message"]
+
+
+def test_who_threw_the_switch_and_who_released_it_is_told_even_if_it_was_for_a_moment(living: Room) -> None:
+    switch(living, "triage", "a slip", by="ada")
+    switch(living, "triage", "off", by="alan")
+
+    def kill() -> dict[str, str]:
+        return living.agent("triage")["status"].get("kill", {})  # type: ignore[no-any-return]
+
+    eventually(lambda: "releasedAt" in kill(), "the release is told")
+    assert (kill()["reason"], kill()["by"], kill()["releasedBy"]) == ("a slip", "ada", "alan")
+    living.wait_ready("triage")
 
 
 def test_pods_are_ended_before_replicas_are_taken_away(living: Room) -> None:

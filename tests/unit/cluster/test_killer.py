@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from interlock.cluster.client import ApiError
-from interlock.cluster.killer import Killer
+from interlock.cluster.killer import Kill, Killer, Release
 from tests.requirements import requirement
 from tests.support.builders import NOW, an_agent, seconds
 from tests.support.fake_client import FakeClient
@@ -119,62 +119,88 @@ async def test_a_scale_that_is_refused_is_told_and_the_pods_are_ended(client: Fa
 
 @requirement("kill.recorded")
 async def test_a_kill_is_recorded_with_why_and_since_when(client: FakeClient) -> None:
-    assert await Killer(client).record("agents", "triage", "runaway", NOW) == NOW
+    assert await Killer(client).record("agents", "triage", Kill("runaway", "ada", NOW)) == NOW
 
-    assert kill_of(client) == {"reason": "runaway", "requestedAt": "2026-03-02T09:00:00.000000Z"}
+    assert kill_of(client) == {"reason": "runaway", "by": "ada", "requestedAt": "2026-03-02T09:00:00.000000Z"}
 
 
 async def test_a_kill_that_is_recorded_already_keeps_its_time_across_restarts(client: FakeClient) -> None:
-    await Killer(client).record("agents", "triage", "runaway", NOW)
+    await Killer(client).record("agents", "triage", Kill("runaway", "ada", NOW))
     client.forget_requests()
 
-    assert await Killer(client).record("agents", "triage", "runaway", NOW + seconds(60)) == NOW
+    assert await Killer(client).record("agents", "triage", Kill("runaway", "ada", NOW + seconds(60))) == NOW
     assert client.writes() == []
 
 
 async def test_another_reason_is_recorded_and_the_time_kept(client: FakeClient) -> None:
-    await Killer(client).record("agents", "triage", "runaway", NOW)
-    await Killer(client).record("agents", "triage", "worse", NOW + seconds(60))
+    await Killer(client).record("agents", "triage", Kill("runaway", "ada", NOW))
+    await Killer(client).record("agents", "triage", Kill("worse", "ada", NOW + seconds(60)))
 
-    assert kill_of(client) == {"reason": "worse", "requestedAt": "2026-03-02T09:00:00.000000Z"}
+    assert kill_of(client) == {"reason": "worse", "by": "ada", "requestedAt": "2026-03-02T09:00:00.000000Z"}
 
 
 async def test_zero_pods_and_release_are_recorded_and_a_new_kill_begins_a_new_record(client: FakeClient) -> None:
     killer = Killer(client)
-    await killer.record("agents", "triage", "runaway", NOW)
+    await killer.record("agents", "triage", Kill("runaway", "ada", NOW))
     await killer.record_zero("agents", "triage", NOW + seconds(1))
-    await killer.record_release("agents", "triage", NOW + seconds(2))
+    await killer.record_release("agents", "triage", Release(NOW + seconds(2), "alan", None))
     assert kill_of(client) == {
         "reason": "runaway",
+        "by": "ada",
         "requestedAt": "2026-03-02T09:00:00.000000Z",
         "zeroPodsAt": "2026-03-02T09:00:01.000000Z",
         "releasedAt": "2026-03-02T09:00:02.000000Z",
+        "releasedBy": "alan",
     }
 
-    await killer.record("agents", "triage", "again", NOW + seconds(3))
+    await killer.record("agents", "triage", Kill("again", "ada", NOW + seconds(3)))
 
-    assert kill_of(client) == {"reason": "again", "requestedAt": "2026-03-02T09:00:03.000000Z"}
+    assert kill_of(client) == {"reason": "again", "by": "ada", "requestedAt": "2026-03-02T09:00:03.000000Z"}
 
 
 async def test_zero_pods_is_recorded_once(client: FakeClient) -> None:
     killer = Killer(client)
-    await killer.record("agents", "triage", "runaway", NOW)
+    await killer.record("agents", "triage", Kill("runaway", "ada", NOW))
     await killer.record_zero("agents", "triage", NOW)
 
-    assert await killer.record("agents", "triage", "runaway", NOW + seconds(9)) is None
+    assert await killer.record("agents", "triage", Kill("runaway", "ada", NOW + seconds(9))) is None
 
 
 async def test_a_release_of_what_was_never_killed_writes_nothing(client: FakeClient) -> None:
-    await Killer(client).record_release("agents", "triage", NOW)
+    await Killer(client).record_release("agents", "triage", Release(NOW, "alan", None))
 
     assert client.writes() == []
 
 
+async def test_a_kill_that_was_released_before_it_was_recorded_is_recorded_with_its_release_once(
+    client: FakeClient,
+) -> None:
+    release = Release(NOW + seconds(2), "alan", Kill("a slip", "ada", NOW + seconds(1)))
+    for _ in range(2):
+        await Killer(client).record_release("agents", "triage", release)
+
+    assert kill_of(client) == {
+        "reason": "a slip",
+        "by": "ada",
+        "requestedAt": "2026-03-02T09:00:01.000000Z",
+        "releasedAt": "2026-03-02T09:00:02.000000Z",
+        "releasedBy": "alan",
+    }
+    assert len(client.writes()) == 1
+
+
+async def test_nobody_is_named_where_no_annotation_says_who(client: FakeClient) -> None:
+    await Killer(client).record("agents", "triage", Kill("runaway", None, NOW))
+    await Killer(client).record_release("agents", "triage", Release(NOW, None, None))
+
+    assert set(kill_of(client)) == {"reason", "requestedAt", "releasedAt"}
+
+
 async def test_a_reason_of_any_length_is_recorded_short_enough(client: FakeClient) -> None:
     killer = Killer(client)
-    await killer.record("agents", "triage", "x" * 200_000, NOW)
+    await killer.record("agents", "triage", Kill("x" * 200_000, "ada", NOW))
     client.forget_requests()
-    await killer.record("agents", "triage", "x" * 200_000, NOW)
+    await killer.record("agents", "triage", Kill("x" * 200_000, "ada", NOW))
 
     assert len(kill_of(client)["reason"]) == 1024
     assert client.writes() == []

@@ -160,6 +160,26 @@ async def test_off_releases_and_is_recorded_once(scene: Scene) -> None:
     assert scene.client.requests == []
 
 
+async def test_who_set_the_switch_and_who_released_it_is_recorded(scene: Scene) -> None:
+    scene.tell(an_agent().killed("runaway", by="ada"))
+    await until(lambda: "zeroPodsAt" in scene.kill)
+    scene.tell(an_agent().killed("off", by="alan"))
+    await until(lambda: "releasedAt" in scene.kill)
+
+    assert (scene.kill["by"], scene.kill["releasedBy"]) == ("ada", "alan")
+
+
+@requirement("kill.recorded")
+async def test_a_kill_that_is_released_before_it_could_be_recorded_is_recorded_all_the_same(scene: Scene) -> None:
+    scene.client.refuse("PATCH", "/status", times=5)
+    scene.tell(an_agent().killed("a slip"))
+    scene.tell(an_agent().killed("off"))
+    await until(lambda: "releasedAt" in scene.kill)
+
+    assert scene.kill["reason"] == "a slip"
+    assert scene.kill["requestedAt"]
+
+
 async def test_a_release_that_is_refused_is_recorded_later(scene: Scene) -> None:
     scene.tell(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
