@@ -48,14 +48,15 @@ class Applier:
         kind = BY_KIND[manifest["kind"]]
         name = manifest["metadata"]["name"]
         path = kind.path(manifest["metadata"]["namespace"], name)
-        try:
-            async with self._slots:
-                live = await self._client.apply(path, manifest, FIELD_MANAGER)
-                if has_foreign_fields(live["metadata"].get("managedFields", [])):
-                    live = await self._take_out_additions(path, live, manifest)
-        except ApiError as error:
-            raise ApplyFailed(f"{kind.kind} {name}: {error.message}") from error
-        self._store.put(kind.kind, live)
+        with self._store.writing(kind.kind, manifest):
+            try:
+                async with self._slots:
+                    live = await self._client.apply(path, manifest, FIELD_MANAGER)
+                    if has_foreign_fields(live["metadata"].get("managedFields", [])):
+                        live = await self._take_out_additions(path, live, manifest)
+            except ApiError as error:
+                raise ApplyFailed(f"{kind.kind} {name}: {error.message}") from error
+            self._store.put(kind.kind, live)
 
     async def _take_out_additions(self, path: str, live: Json, manifest: Manifest) -> Json:
         """Take over all that others own, then apply again: what the manifest does not name goes."""

@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from interlock.api.meta import AGENT_LABEL, APP_MANAGED_BY_LABEL, MANAGED_BY
@@ -35,29 +36,42 @@ class ChildStore:
     def __init__(self, label: str = AGENT_LABEL) -> None:
         self._label = label
         self._by_agent: dict[AgentKey, dict[ChildKey, _Stored]] = {}
+        self._deleted: dict[tuple[AgentKey, ChildKey], int] = {}  # at which version, while somebody writes it
 
     def holds(self, manifest: Json) -> bool:
         """Tell whether an object is one of these children."""
         return self._label in manifest["metadata"].get("labels", {})
 
     def put(self, kind: str, manifest: Json) -> AgentKey | None:
-        """Keep the object unless a newer one is known; return its agent if that changed what is known."""
+        """Keep the object unless a newer one, or its end, is known; return its agent if that changed what is known."""
         agent = self._owner_of(manifest)
-        children = self._by_agent.setdefault(agent, {})
         key = ChildKey(kind, manifest["metadata"]["name"])
         version = int(manifest["metadata"]["resourceVersion"])
-        known = children.get(key)
-        if known is not None and known.version >= version:
+        known = self._by_agent.get(agent, {}).get(key)
+        if version <= max(self._deleted.get((agent, key), 0), known.version if known else 0):
             return None
-        children[key] = _stored(kind, manifest, version)
+        self._by_agent.setdefault(agent, {})[key] = _stored(kind, manifest, version)
         return agent
+
+    @contextmanager
+    def writing(self, kind: str, manifest: Json) -> Iterator[None]:
+        """Write an object in here: the answer may come behind the news that the object was deleted since."""
+        written = self._owner_of(manifest), ChildKey(kind, manifest["metadata"]["name"])
+        self._deleted[written] = 0
+        try:
+            yield
+        finally:
+            del self._deleted[written]
 
     def drop(self, kind: str, manifest: Json) -> AgentKey | None:
         """Forget an object that was deleted; return its agent if it was known as it was deleted."""
         agent = self._owner_of(manifest)
         key = ChildKey(kind, manifest["metadata"]["name"])
+        version = int(manifest["metadata"]["resourceVersion"])
+        if (agent, key) in self._deleted:
+            self._deleted[agent, key] = version
         known = self._by_agent.get(agent, {}).get(key)
-        if known is None or known.version > int(manifest["metadata"]["resourceVersion"]):
+        if known is None or known.version > version:
             return None
         self.discard(agent, key)
         return agent

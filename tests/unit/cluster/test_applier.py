@@ -52,6 +52,25 @@ async def test_a_plan_that_is_carried_out_owes_nothing_any_more(cluster: Cluster
     assert len(cluster.client.objects) == len(DESIRED)
 
 
+@requirement("operator.late-news")
+async def test_a_child_that_is_deleted_before_the_answer_to_its_write_is_there_is_owed(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = cluster.client.apply
+
+    async def apply_and_lose(path: str, manifest: Manifest, manager: str) -> Any:
+        live = await apply(path, manifest, manager)
+        later = {**live["metadata"], "resourceVersion": str(int(live["metadata"]["resourceVersion"]) + 1)}
+        cluster.store.drop(live["kind"], {**live, "metadata": later})
+        return live
+
+    monkeypatch.setattr(cluster.client, "apply", apply_and_lose)
+    await cluster.carry_out()
+
+    owed = cluster.owed()
+    assert len([*owed.prepare, *owed.grants, *owed.workloads]) == len(DESIRED)
+
+
 @requirement("deployment.workloads-last")
 async def test_the_workload_is_written_after_all_the_others(cluster: Cluster) -> None:
     await cluster.carry_out()

@@ -52,6 +52,19 @@ def test_an_end_that_is_told_late_does_not_take_what_was_made_anew() -> None:
     assert store.drop("Deployment", a_child(version=12)) is None
 
 
+@requirement("operator.late-news")
+def test_an_answer_to_a_write_does_not_bring_back_what_was_deleted_since() -> None:
+    store = ChildStore()
+    store.put("Deployment", a_child(version=10))
+
+    with store.writing("Deployment", a_child()):
+        assert store.drop("Deployment", a_child(version=12)) == AGENT
+        assert store.put("Deployment", a_child(version=11)) is None
+        assert store.of(AGENT, "u1") == {}
+        assert store.put("Deployment", a_child(version=13)) == AGENT, "it was made anew"
+    assert replicas(store) == 13
+
+
 def test_a_list_takes_over_what_came_changed_and_went_and_names_their_agents() -> None:
     store = ChildStore()
     for name, agent in (("same", "a"), ("changed", "b"), ("gone", "c")):
