@@ -1,0 +1,14 @@
+"""What the guard says of itself."""
+
+import os
+from typing import Final
+
+from interlock_guard.clock import wall
+from interlock_guard.wire.strictjson import dump_json
+
+_STDERR: Final = 2
+
+
+def log(message: str) -> None:
+    """Write one line about the guard itself to stderr; stdout is for decision records alone."""
+    os.write(_STDERR, dump_json({"time": wall().isoformat(timespec="milliseconds"), "message": message}) + b"\n")
