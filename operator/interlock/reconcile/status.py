@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from interlock.api.agent import Agent
 from interlock.api.duration import format_duration
@@ -11,12 +10,11 @@ from interlock.deployment.enforcement import Enforcement
 from interlock.deployment.plan import Plan
 from interlock.orchestration.minimums import soak_of
 from interlock.orchestration.rollout import StageDecision
+from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.isolation import Egress, egress_of
 from interlock.reconcile.progress import Progress, to_status
 from interlock.reconcile.verdict import Verdict
 from interlock.reconcile.world import World
-
-Truth = Literal["True", "False", "Unknown"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,6 @@ class Report:
     progress: Progress | None = None
     plan: Plan | None = None
     enforcement: Enforcement | None = None
-
-
-@dataclass(frozen=True)
-class _Finding:
-    type: ConditionType
-    status: Truth
-    reason: Reason
-    message: str
 
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
@@ -92,8 +82,8 @@ def with_failure(status: AgentStatus, agent: Agent, message: str, now: datetime)
     So is Ready, unless it speaks of a refusal or a kill already: that is what people must act on.
     """
     failed = {
-        ConditionType.DEPLOYED: _Finding(ConditionType.DEPLOYED, "False", Reason.APPLY_FAILED, message),
-        ConditionType.READY: _Finding(ConditionType.READY, "False", Reason.WAITING_FOR_DEPLOYMENT, message),
+        ConditionType.DEPLOYED: Finding(ConditionType.DEPLOYED, "False", Reason.APPLY_FAILED, message),
+        ConditionType.READY: Finding(ConditionType.READY, "False", Reason.WAITING_FOR_DEPLOYMENT, message),
     }
     conditions = []
     for known in status.conditions:
@@ -105,34 +95,34 @@ def with_failure(status: AgentStatus, agent: Agent, message: str, now: datetime)
     return status.model_copy(update={"conditions": tuple(conditions)})
 
 
-def _layers(verdict: Verdict) -> list[_Finding]:
+def _layers(verdict: Verdict) -> list[Finding]:
     findings = []
     refused = False
     for layer in _LAYERS:
         if layer == verdict.layer and verdict.refusal is not None:
-            findings.append(_Finding(layer, "False", verdict.refusal.reason, verdict.refusal.message))
+            findings.append(Finding(layer, "False", verdict.refusal.reason, verdict.refusal.message))
             refused = True
         elif refused and verdict.layer is not None:
-            findings.append(_Finding(layer, "Unknown", _WAITING[verdict.layer], f"waits for {verdict.layer}"))
+            findings.append(Finding(layer, "Unknown", _WAITING[verdict.layer], f"waits for {verdict.layer}"))
         else:
-            findings.append(_Finding(layer, "True", *_HOLDS[layer]))
+            findings.append(Finding(layer, "True", *_HOLDS[layer]))
     return findings
 
 
-def _ready(report: Report) -> _Finding:
+def _ready(report: Report) -> Finding:
     ready = ConditionType.READY
     agent = report.world.agent
     if report.killed is not None:
-        return _Finding(ready, "False", Reason.KILL_SWITCH, _killed_sentence(agent, report.killed))
+        return Finding(ready, "False", Reason.KILL_SWITCH, _killed_sentence(agent, report.killed))
     if report.verdict.refusal is not None:
-        return _Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
+        return Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
     if (refused := _open_network(report)) is not None:
-        return _Finding(ready, "False", refused.reason, refused.message)
+        return Finding(ready, "False", refused.reason, refused.message)
     if agent.spec.replicas == 0:
-        return _Finding(ready, "True", Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pod is wanted")
+        return Finding(ready, "True", Reason.SCALED_TO_ZERO, "spec.replicas is 0: no pod is wanted")
     if report.progress is not None and report.progress.is_ready and not _rolls(report.plan):
-        return _Finding(ready, "True", Reason.PODS_READY, "all wanted pods serve")
-    return _Finding(ready, "False", Reason.PODS_NOT_READY, _not_ready_sentence(agent, report.progress))
+        return Finding(ready, "True", Reason.PODS_READY, "all wanted pods serve")
+    return Finding(ready, "False", Reason.PODS_NOT_READY, _not_ready_sentence(agent, report.progress))
 
 
 def _rolls(plan: Plan | None) -> bool:
@@ -145,25 +135,25 @@ def _not_ready_sentence(agent: Agent, progress: Progress | None) -> str:
     return f"not all of {agent.spec.replicas} pods serve yet{': ' + trouble if trouble else ''}; look: {look}"
 
 
-def _stalled(report: Report) -> _Finding:
+def _stalled(report: Report) -> Finding:
     stalled = ConditionType.STALLED
     if report.killed is not None:
-        return _Finding(stalled, "True", Reason.KILL_SWITCH, _killed_sentence(report.world.agent, report.killed))
+        return Finding(stalled, "True", Reason.KILL_SWITCH, _killed_sentence(report.world.agent, report.killed))
     if report.verdict.refusal is not None:
-        return _Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
+        return Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
     if (refused := _open_network(report)) is not None:
-        return _Finding(stalled, "True", refused.reason, refused.message)
-    return _Finding(stalled, "False", Reason.PROGRESSING, "nothing is asked of anybody")
+        return Finding(stalled, "True", refused.reason, refused.message)
+    return Finding(stalled, "False", Reason.PROGRESSING, "nothing is asked of anybody")
 
 
-def _killed(report: Report) -> _Finding:
+def _killed(report: Report) -> Finding:
     agent = report.world.agent
     if report.killed is not None:
         message = _killed_sentence(agent, report.killed)
-        return _Finding(ConditionType.KILLED, "True", Reason.KILL_SWITCH, message)
+        return Finding(ConditionType.KILLED, "True", Reason.KILL_SWITCH, message)
     if agent.status is not None and agent.status.kill is not None:
-        return _Finding(ConditionType.KILLED, "False", Reason.RELEASED, "the kill switch is off again")
-    return _Finding(ConditionType.KILLED, "False", Reason.NOT_KILLED, "the kill switch was never engaged")
+        return Finding(ConditionType.KILLED, "False", Reason.RELEASED, "the kill switch is off again")
+    return Finding(ConditionType.KILLED, "False", Reason.NOT_KILLED, "the kill switch was never engaged")
 
 
 def _killed_sentence(agent: Agent, reason: str) -> str:
@@ -173,31 +163,31 @@ def _killed_sentence(agent: Agent, reason: str) -> str:
     )
 
 
-def _enforced(report: Report) -> _Finding:
+def _enforced(report: Report) -> Finding:
     """Return whether all guards have proven the bundle; guards that do not serve yet have said nothing that counts."""
     kind, proven = ConditionType.POLICY_ENFORCED, report.enforcement
     if report.killed is not None:
-        return _Finding(kind, "Unknown", Reason.KILL_SWITCH, "killed: no guard runs")
+        return Finding(kind, "Unknown", Reason.KILL_SWITCH, "killed: no guard runs")
     if proven is None or report.progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
-        return _Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+        return Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
     wanted = report.world.agent.spec.replicas
     if wanted == 0:
-        return _Finding(kind, "Unknown", Reason.NO_GUARD, "spec.replicas is 0: no guard runs")
+        return Finding(kind, "Unknown", Reason.NO_GUARD, "spec.replicas is 0: no guard runs")
     if proven.flaw:
-        return _Finding(kind, "False", Reason.PROOF_FAILED, f"{proven.flaw}; it is closed: nothing passes it")
+        return Finding(kind, "False", Reason.PROOF_FAILED, f"{proven.flaw}; it is closed: nothing passes it")
     if proven.guards < wanted or not report.progress.is_ready or _rolls(report.plan):
-        return _Finding(kind, "False", Reason.NOT_PROVEN, f"not all of {wanted} guards have proven the policy yet")
-    return _Finding(kind, "True", Reason.PROVEN, f"proven by every guard: bundle {proven.bundle[:12]}")
+        return Finding(kind, "False", Reason.NOT_PROVEN, f"not all of {wanted} guards have proven the policy yet")
+    return Finding(kind, "True", Reason.PROVEN, f"proven by every guard: bundle {proven.bundle[:12]}")
 
 
-def _egress(report: Report) -> _Finding:
+def _egress(report: Report) -> Finding:
     kind = ConditionType.EGRESS_ENFORCED
     found = _egress_of(report)
     if found is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
-        return _Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
-    return _Finding(kind, found.status, found.reason, found.message)
+        return Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+    return Finding(kind, found.status, found.reason, found.message)
 
 
 def _egress_of(report: Report) -> Egress | None:
@@ -222,19 +212,19 @@ def _enforcement(report: Report) -> EnforcementStatus | None:
     )
 
 
-def _promotion(report: Report) -> _Finding:
+def _promotion(report: Report) -> Finding:
     pending = ConditionType.PROMOTION_PENDING
     stages = report.world.agent.spec.stages
     progress = report.progress
     if progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
-        return _Finding(pending, "Unknown", _WAITING[layer], f"waits for {layer}")
+        return Finding(pending, "Unknown", _WAITING[layer], f"waits for {layer}")
     following = progress.decision.index + 1
     if following >= len(stages):
-        return _Finding(pending, "False", Reason.LAST_STAGE, "no later stage is left")
+        return Finding(pending, "False", Reason.LAST_STAGE, "no later stage is left")
     if progress.held_because:
-        return _Finding(pending, "True", Reason.MINIMUM_UNDERCUT, progress.held_because)
-    return _Finding(pending, "True", *_pending(progress.decision, stages[following].name))
+        return Finding(pending, "True", Reason.MINIMUM_UNDERCUT, progress.held_because)
+    return Finding(pending, "True", *_pending(progress.decision, stages[following].name))
 
 
 def _pending(decision: StageDecision, following: str) -> tuple[Reason, str]:
@@ -256,15 +246,6 @@ def _stage(report: Report) -> StageStatus | None:
     return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
 
 
-def _condition(agent: Agent, finding: _Finding, now: datetime) -> Condition:
+def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
     known = agent.status.conditions if agent.status else ()
-    before = next((condition for condition in known if condition.type == finding.type), None)
-    unchanged = before is not None and before.status == finding.status
-    return Condition(
-        type=finding.type,
-        status=finding.status,
-        observed_generation=agent.metadata.generation,
-        last_transition_time=before.last_transition_time if before and unchanged else now,
-        reason=finding.reason,
-        message=finding.message[:1024],
-    )
+    return build_condition(finding, agent.metadata.generation, known, now)

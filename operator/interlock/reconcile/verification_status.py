@@ -1,8 +1,7 @@
 """The conditions of an MCPBinding, and the Events that are owed for their changes."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Protocol
 
 from interlock.action.pins import drifted_tools, has_other_image
 from interlock.api.mcpbinding import MCPBinding
@@ -15,10 +14,9 @@ from interlock.api.verification import (
     ToolState,
     VerificationStatus,
 )
+from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.outcome import EventNote
 from interlock_guard.verification.plan import Result
-
-Truth = Literal["True", "False", "Unknown"]
 
 
 class HasEnded(Protocol):
@@ -31,14 +29,6 @@ class HasEnded(Protocol):
     @property
     def trouble(self) -> str:
         """Why there is none."""
-
-
-@dataclass(frozen=True)
-class _Finding:
-    type: BindingCondition
-    status: Truth
-    reason: BindingReason
-    message: str
 
 
 def build_conditions(
@@ -58,11 +48,11 @@ def build_conditions(
     if verified is None and kept is not None:
         conditions = [kept]
     else:
-        conditions = [_condition(after, known, verified or _VERIFYING, now)]
-    return (*conditions, _condition(after, known, _drifted(after), now))
+        conditions = [build_condition(verified or _VERIFYING, after.metadata.generation, known, now)]
+    return (*conditions, build_condition(_drifted(after), after.metadata.generation, known, now))
 
 
-_VERIFYING = _Finding(
+_VERIFYING = Finding(
     BindingCondition.VERIFIED,
     "Unknown",
     BindingReason.VERIFYING,
@@ -70,7 +60,7 @@ _VERIFYING = _Finding(
 )
 
 
-def _verified(before: MCPBinding, after: MCPBinding, ended: HasEnded | None) -> _Finding | None:
+def _verified(before: MCPBinding, after: MCPBinding, ended: HasEnded | None) -> Finding | None:
     """Return what a run that has just ended says; None where the last word still holds."""
     kind = BindingCondition.VERIFIED
     if ended is None:
@@ -79,12 +69,12 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: HasEnded | None) -> 
         return _VERIFYING if has_other_plan else None
     result = ended.result
     if result is None:
-        return _Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; look: {_look(before)}")
+        return Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; look: {_look(before)}")
     if result.failure is not None:
-        return _Finding(kind, "False", BindingReason(result.failure.value), _printable(result.message))
+        return Finding(kind, "False", BindingReason(result.failure.value), _printable(result.message))
     mapped = len(result.tools or ())
     message = f"greeted, {mapped} mapped tools listed, {result.probes} probes ended as expected"
-    return _Finding(kind, "True", BindingReason.VERIFIED, message)
+    return Finding(kind, "True", BindingReason.VERIFIED, message)
 
 
 def _look(binding: MCPBinding) -> str:
@@ -92,13 +82,13 @@ def _look(binding: MCPBinding) -> str:
     return f"kubectl -n {binding.metadata.namespace} describe pods -l {label}"
 
 
-def _drifted(binding: MCPBinding) -> _Finding:
+def _drifted(binding: MCPBinding) -> Finding:
     kind, known = BindingCondition.DRIFTED, binding.verification
     if known.verified_at is None:
-        return _Finding(kind, "Unknown", BindingReason.NOT_PINNED, "nothing was verified yet")
+        return Finding(kind, "Unknown", BindingReason.NOT_PINNED, "nothing was verified yet")
     tools = drifted_tools(binding)
     if not tools and not has_other_image(known):
-        return _Finding(kind, "False", BindingReason.NO_DRIFT, "its server lists what was verified")
+        return Finding(kind, "False", BindingReason.NO_DRIFT, "its server lists what was verified")
     reason = BindingReason.TOOLS_CHANGED if tools else BindingReason.IMAGE_CHANGED
     said = {
         state: [tool.name for tool in tools if tool.state == state]
@@ -106,7 +96,7 @@ def _drifted(binding: MCPBinding) -> _Finding:
     }
     what = [f"{state.lower()}: {_some(names)}" for state, names in said.items() if names]
     what += ["another image behind the same name"] if has_other_image(known) else []
-    return _Finding(kind, "True", reason, f"{_refused(known)}{'; '.join(what)}; {_way_out(binding)}")
+    return Finding(kind, "True", reason, f"{_refused(known)}{'; '.join(what)}; {_way_out(binding)}")
 
 
 def _refused(known: VerificationStatus) -> str:
@@ -130,19 +120,6 @@ def _some(names: list[str]) -> str:
 
 def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "?" for one in text)
-
-
-def _condition(binding: MCPBinding, known: tuple[Condition, ...], finding: _Finding, now: datetime) -> Condition:
-    before = next((condition for condition in known if condition.type == finding.type), None)
-    unchanged = before is not None and before.status == finding.status
-    return Condition(
-        type=finding.type,
-        status=finding.status,
-        observed_generation=binding.metadata.generation,
-        last_transition_time=before.last_transition_time if before and unchanged else now,
-        reason=finding.reason,
-        message=finding.message[:1024],
-    )
 
 
 def binding_transitions(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:
