@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
-from interlock_guard.servers.http_link import JSON_TYPE, STREAM_TYPE, Answer, HttpLink, StreamBroken
+from interlock_guard.servers.http_link import Answer, HttpLink, StreamBroken
 from interlock_guard.servers.http_session import LinkFailed
 from interlock_guard.wire.eventstream import EventParser
-from interlock_guard.wire.http_names import SESSION_HEADER
+from interlock_guard.wire.http_names import EVENT_STREAM, MCP_JSON, SESSION_HEADER
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
     Id,
@@ -82,9 +82,9 @@ class HttpExchange:
             session = answer.header(SESSION_HEADER)
             if not answer.is_success:
                 found: Response | None = await self._read_error(answer, request_id)
-            elif answer.media_type == JSON_TYPE:
+            elif answer.media_type == MCP_JSON:
                 found = _own(self._parse(await answer.read(self._max_result())), request_id)
-            elif answer.media_type == STREAM_TYPE:
+            elif answer.media_type == EVENT_STREAM:
                 found = await self._follow(answer, parser, request_id, on_message)
             else:
                 raise LinkFailed("answered with neither JSON nor a stream of events", is_sent=True)
@@ -117,7 +117,7 @@ class HttpExchange:
         """
         async with self._link.send("GET", None, _from(parser, headers)) as answer:
             await self._check_session(answer, headers)
-            if not answer.is_success or answer.media_type != STREAM_TYPE:
+            if not answer.is_success or answer.media_type != EVENT_STREAM:
                 raise StatusRefused(answer.status)
             if await self._follow(answer, parser, None, on_message) is not None:
                 raise LinkFailed("answered a request that was never made", is_sent=True)
@@ -149,7 +149,7 @@ class HttpExchange:
             await asyncio.sleep(min(pause, _MAX_RESUME_SECONDS))
             async with self._link.send("GET", None, _from(parser, headers)) as answer:
                 await self._check_session(answer, headers)
-                if not answer.is_success or answer.media_type != STREAM_TYPE:
+                if not answer.is_success or answer.media_type != EVENT_STREAM:
                     break
                 found = await self._follow(answer, parser, request_id, on_message)
             if found is not None:

@@ -16,14 +16,12 @@ from interlock_guard.servers.credentials import Credentials
 from interlock_guard.servers.dialer import Dialer
 from interlock_guard.servers.http_session import BROKEN, HttpSession, LinkFailed
 from interlock_guard.wire.eventstream import EventParser, EventTooLarge, ServerEvent
-
-JSON_TYPE: Final = "application/json"
-STREAM_TYPE: Final = "text/event-stream"
+from interlock_guard.wire.http_names import EVENT_STREAM, MCP_JSON
 
 _OWN_HEADERS: Final = {
-    "Accept": f"{JSON_TYPE}, {STREAM_TYPE}",
+    "Accept": f"{MCP_JSON}, {EVENT_STREAM}",
     "Accept-Encoding": "identity",
-    "Content-Type": JSON_TYPE,
+    "Content-Type": MCP_JSON,
 }
 _USER_AGENT: Final = {"User-Agent": "interlock-guard/0.1.0"}  # a binding may say another
 _SUCCESS: Final = range(200, 300)
@@ -76,7 +74,7 @@ class Answer:
 
     async def read_error(self) -> bytes:
         """Return the body of an error, or nothing if it is no JSON or large."""
-        if self.media_type != JSON_TYPE:
+        if self.media_type != MCP_JSON:
             return b""
         try:
             return await self.read(_MAX_ERROR)
