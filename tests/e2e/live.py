@@ -142,6 +142,27 @@ class Live:
         assert looked.returncode == 0, looked.stderr
         return looked.stdout.split()
 
+    def assert_only_the_guard_has(self, agent: str, secret: str, kinds: str) -> None:
+        """Assert that a secret is in the guard's volume, and nowhere that the agent and readers look.
+
+        Args:
+            agent: Whose guard has it.
+            secret: The text.
+            kinds: Objects of the namespace in which it must not stand, separated by commas.
+        """
+        [key, *_] = self.places(agent, "guard", secret)
+        assert key.startswith("/run/interlock/secrets/")
+        assert self.places(agent, "agent", secret) == []
+        seen = [
+            self.agent_log(agent),
+            self.log(agent, "guard"),
+            self.kubectl("-n", self.namespace, "get", kinds, "-o", "yaml"),
+            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock"),
+            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-records"),
+        ]
+        assert all(seen[:4])
+        assert not any(secret in text for text in seen)
+
     @contextmanager
     def forwarded(self, workload: str, port: int, local: int | None = None) -> Iterator[str]:
         """Reach a port of a workload in this namespace as a user does; yield the URL.
