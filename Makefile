@@ -14,7 +14,7 @@ $(VENV)/.done: requirements/dev.txt
 	tools/venv.sh $(VENV)
 
 test: venv verify ## everything: lint, types, unit, real API server, real pods
-	$(PY) -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder
+	$(PY) -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --second-try
 
 unit: venv ## the tests that need neither cluster nor network, in seconds
 	$(PY) -m pytest tests/unit tests/contract tests/scenarios

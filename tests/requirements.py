@@ -239,6 +239,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "status.zero-replicas": Requirement("replicas 0 is Ready=True with reason ScaledToZero"),
     "status.events": Requirement("one Event for each change of a layer, of Ready, of the stage, at kill and release"),
     "status.kill-untouched": Requirement("the reconciler never writes status.kill"),
+    # The tests
+    "tests.second-try": Requirement("only tests that missed a bound run again, alone, at the end, and each is named"),
     # The code
     "code.layers": Requirement("each layer says in a README what it is for, and operator/ is no package"),
     "code.sizes": Requirement("no function is longer than 50 lines, no module than 500"),

@@ -2,13 +2,13 @@
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.support import bounds
 from tests.support.offspring import end_with_parent
 from tools.cluster.kind import KindCluster
 
@@ -195,15 +195,9 @@ class Live:
 
 def eventually(check: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
     """Ask `check` again until it holds, for so many seconds at most; then say what was found instead."""
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, f"not within {seconds} s; found: {told()}"
-        time.sleep(0.2)
+    bounds.eventually(check, lambda: f"found: {told()}", seconds, poll=0.2)
 
 
 def always(check: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
     """Ask `check` again and again for so many seconds; it must hold each time."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        assert check(), f"no longer; found: {told()}"
-        time.sleep(0.2)
+    bounds.always(check, told, seconds)

@@ -5,13 +5,13 @@ import copy
 import http.client
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+from tests.support import bounds
 from tests.support.offspring import end_with_parent
 
 ROOT = Path(__file__).parents[2]
@@ -173,7 +173,4 @@ def edited(manifest: Mapping[str, Any], **edits: Any) -> dict[str, Any]:
 
 def eventually(check: Callable[[], bool], what: str, *, seconds: float = 20) -> None:
     """Ask `check` again until it holds."""
-    end = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < end, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
+    bounds.eventually(check, what, seconds)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.bounds import BoundMissed
 from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
 
@@ -23,7 +24,7 @@ LOG_LINES_SHOWN = 40
 
 
 class OperatorDied(AssertionError):  # noqa: N818 - it says what happened
-    """The operator ended by itself, or did not come up; the end of its log is in the message."""
+    """The operator ended by itself; the end of its log is in the message."""
 
 
 @dataclass
@@ -84,7 +85,7 @@ class OperatorProcess:
             return self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise OperatorDied(f"it did not end within {STOP_SECONDS:.0f} s of SIGTERM\n{self.tail()}") from None
+            raise BoundMissed(f"it did not end within {STOP_SECONDS:.0f} s of SIGTERM\n{self.tail()}") from None
 
     def kill(self) -> None:
         """End it as a crash does, with SIGKILL."""
@@ -153,7 +154,7 @@ class OperatorProcess:
                 raise OperatorDied(f"it ended while it started\n{self.tail()}")
             if time.monotonic() > deadline:
                 self._abort()
-                raise OperatorDied(f"it was not up within {START_SECONDS:.0f} s\n{self.tail()}")
+                raise BoundMissed(f"it was not up within {START_SECONDS:.0f} s\n{self.tail()}")
             time.sleep(0.05)
 
     def _ask(self, page: str) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from interlock_guard.bundle.document import (
 )
 from interlock_guard.bundle.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
+from tests.support.bounds import WAIT_SECONDS, until
 from tests.support.offspring import end_with_parent
 from tests.support.pins import definition_of
 from tests.support.ports import free_port
@@ -34,21 +35,7 @@ from tests.support.ports import free_port
 SOURCE = "crm"
 POD = "support-triage-0123456789-abcde"
 SCRIPTED = Path(__file__).parent / "programs" / "scripted_server.py"
-WAIT_SECONDS = 50.0
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
-
-
-async def until(condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: str) -> None:
-    """Wait until the condition holds, at most `WAIT_SECONDS`."""
-    try:
-        async with asyncio.timeout(WAIT_SECONDS):
-            while True:
-                result = condition()
-                if await result if isinstance(result, Awaitable) else result:
-                    return
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"waited {WAIT_SECONDS} s in vain: {what}") from None
 
 
 def scripted_definition(name: str) -> str:

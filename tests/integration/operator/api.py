@@ -5,7 +5,6 @@ import http.client
 import json
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from tests.support import bounds
+
 Json = dict[str, Any]
 T = TypeVar("T")
 
 WAIT_SECONDS = 15.0
 REQUEST_SECONDS = 30.0
-POLL_SECONDS = 0.05
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
@@ -187,13 +187,7 @@ class Api:
 
 def eventually(look: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
     """Return the first answer of `look` that is not None and not False."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found is not None and found is not False:
-            return found
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(POLL_SECONDS)
+    return bounds.eventually(look, what, seconds)
 
 
 def _plural(manifest: Json) -> str:
