@@ -40,9 +40,10 @@ def test_the_crds_keep_the_api_conventions() -> None:
     assert find_mistakes() == []
 
 
-@pytest.mark.parametrize("name", [name for name in render_files() if name.endswith("s.yaml")])
-def test_a_crd_is_far_smaller_than_what_an_annotation_holds(name: str) -> None:
-    assert len(render_files()[name].encode()) < MAX_CRD_BYTES < 256 * 1024
+def test_every_crd_is_far_smaller_than_what_an_annotation_holds() -> None:
+    sizes = {name: len(text.encode()) for name, text in render_files().items() if name.endswith("s.yaml")}
+    assert len(sizes) >= 3
+    assert max(sizes.values()) < MAX_CRD_BYTES < 256 * 1024, sizes
 
 
 def test_create_and_update_are_judged_alike() -> None:
@@ -124,12 +125,12 @@ def test_the_page_of_a_kind_has_exactly_its_fields(kind: Kind) -> None:
     assert documented == field_paths(schema["properties"]["spec"], "spec")
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in vars(sentences) if name.isupper() and ": " in getattr(sentences, name)]
-)
-def test_every_sentence_stands_in_the_pages(name: str) -> None:
-    sentence = re.sub(r"\{([a-z]+)\}", r"<\1>", getattr(sentences, name))
-    assert f"`{sentence}`" in "".join(page(kind.name) for kind in KINDS)
+def test_every_sentence_stands_in_the_pages() -> None:
+    texts = [text for name, text in vars(sentences).items() if name.isupper() and ": " in text]
+    written = [re.sub(r"\{([a-z]+)\}", r"<\1>", text) for text in texts]
+    pages = "".join(page(kind.name) for kind in KINDS)
+    assert len(written) > 20
+    assert [sentence for sentence in written if f"`{sentence}`" not in pages] == []
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

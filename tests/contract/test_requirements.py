@@ -33,10 +33,9 @@ def all_marks() -> dict[str, list[str]]:
 MARKS = all_marks()
 
 
-@pytest.mark.parametrize("name", REQUIREMENTS)
-def test_every_promise_has_a_test(name: str) -> None:
-    promised = REQUIREMENTS[name]
-    assert name in MARKS, f"no test has @requirement({name!r}) ({promised.where}): {promised.sentence}"
+def test_every_promise_has_a_test() -> None:
+    without = {name: promised for name, promised in REQUIREMENTS.items() if name not in MARKS}
+    assert [f"@requirement({name!r}) ({one.where}): {one.sentence}" for name, one in without.items()] == []
 
 
 def test_every_mark_names_a_promise() -> None:

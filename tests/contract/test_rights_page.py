@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from interlock.deployment.api_server import ApiServer
@@ -57,15 +56,14 @@ def written(role: str) -> Iterator[Right]:
 
 
 @requirement("code.rights-listed")
-@pytest.mark.parametrize("role", ROLES)
-def test_the_page_lists_every_right_of_a_role_and_no_other(role: str) -> None:
-    assert sorted(written(role)) == sorted(granted(ROLES[role]))
+def test_the_page_lists_every_right_of_a_role_and_no_other() -> None:
+    for role, rules in ROLES.items():
+        assert sorted(written(role)) == sorted(granted(rules)), role
 
 
 @requirement("code.rights-listed")
-@pytest.mark.parametrize("role", ROLES)
-def test_every_right_has_its_reason(role: str) -> None:
-    assert all(len(row) == 4 and len(row[3]) > 10 for row in rows_of(role))
+def test_every_right_has_its_reason() -> None:
+    assert [row for role in ROLES for row in rows_of(role) if len(row) != 4 or len(row[3]) <= 10] == []
 
 
 def test_the_page_speaks_of_no_role_that_does_not_exist() -> None:

@@ -2,8 +2,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.requirements import requirement
 
 ROOT = Path(__file__).parents[2]
@@ -48,22 +46,26 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@requirement("code.sizes")
-@pytest.mark.parametrize("path", MODULES, ids=relative)
-def test_no_function_and_no_module_is_too_long(path: Path) -> None:
+def too_long(path: Path) -> Iterator[str]:
+    """Yield the module and each function of it that is longer than it may be."""
     source = path.read_text(encoding="utf-8")
+    longest = LONGEST_TEST_MODULE if path.is_relative_to(ROOT / "tests") else LONGEST_MODULE
+    if (lines := len(source.splitlines())) > longest:
+        yield f"{relative(path)}: {lines} lines"
+    for found in functions_of(source):
+        if length_of(found) > LONGEST_FUNCTION:
+            yield f"{relative(path)}: {found.name}: {length_of(found)} lines"
 
-    is_test = path.is_relative_to(ROOT / "tests")
-    assert len(source.splitlines()) <= (LONGEST_TEST_MODULE if is_test else LONGEST_MODULE)
-    long = {found.name: length_of(found) for found in functions_of(source) if length_of(found) > LONGEST_FUNCTION}
-    assert long == {}
+
+@requirement("code.sizes")
+def test_no_function_and_no_module_is_too_long() -> None:
+    assert [fault for path in MODULES for fault in too_long(path)] == []
 
 
-@pytest.mark.parametrize("path", PRODUCT, ids=relative)
-def test_no_function_of_the_product_takes_more_than_five_parameters(path: Path) -> None:
-    found = {function.name: parameters_of(function) for function in functions_of(path.read_text(encoding="utf-8"))}
-
-    assert {name: taken for name, taken in found.items() if len(taken) > MOST_PARAMETERS} == {}
+def test_no_function_of_the_product_takes_too_many_parameters() -> None:
+    functions = [(path, one) for path in PRODUCT for one in functions_of(path.read_text(encoding="utf-8"))]
+    many = [(path, one) for path, one in functions if len(parameters_of(one)) > MOST_PARAMETERS]
+    assert [f"{relative(path)}: {one.name}" for path, one in many] == []
 
 
 def test_a_docstring_does_not_count_and_everything_else_does() -> None:

@@ -5,8 +5,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
@@ -19,14 +17,27 @@ def functions_in(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.split("|")[1].strip()[:60])
-def test_every_threat_has_an_invariant_and_a_test_that_exists(row: str) -> None:
+def fault_of(row: str) -> str:
+    """Return what is wrong with a row, an empty string if nothing is."""
     found = ROW.fullmatch(row)
-    assert found, "write: | threat | invariant | `tests/path.py::test_name` |"
+    if not found:
+        return "write: | threat | invariant | `tests/path.py::test_name` |"
     path = ROOT / found[3]
-    assert path.is_file()
-    assert path.name.startswith("test_"), "pytest does not collect this file"
-    assert found[4] in functions_in(path)
+    if not path.is_file() or not path.name.startswith("test_"):
+        return f"pytest collects no file {found[3]}"
+    return "" if found[4] in functions_in(path) else f"{found[3]} has no {found[4]}"
+
+
+def test_every_threat_has_an_invariant_and_a_test_that_exists() -> None:
+    assert [f"{row}: {fault}" for row in ROWS if (fault := fault_of(row))] == []
+
+
+def test_a_row_without_a_test_that_exists_is_found() -> None:
+    path = "tests/contract/test_threat_model.py"
+    assert "write: " in fault_of("| a threat | an invariant |")
+    assert fault_of("| a | b | `tests/conftest.py::test_a` |") == "pytest collects no file tests/conftest.py"
+    assert fault_of("| a | b | `tests/test_gone.py::test_a` |") == "pytest collects no file tests/test_gone.py"
+    assert fault_of(f"| a | b | `{path}::test_gone` |") == f"{path} has no test_gone"
 
 
 def test_every_boundary_of_the_picture_has_a_table() -> None:
