@@ -26,11 +26,11 @@ verify: venv ## lint, types, layer order, generated files
 	$(VENV)/bin/mypy examples/agent/agent.py
 	$(VENV)/bin/mypy examples/crm-server/crm_server.py
 	$(VENV)/bin/lint-imports
-	$(PY) -m interlock.api.crd --check crds
+	$(PY) -m tools.crds.__main__ --check crds
 	$(PY) -m tools.access --check
 
 crds: venv ## write crds/ from the types in operator/interlock/api
-	$(PY) -m interlock.api.crd crds
+	$(PY) -m tools.crds.__main__ crds
 
 docs: venv ## write the access tables in the examples' pages, from the function that guards decide with
 	$(PY) -m tools.access

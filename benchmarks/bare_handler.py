@@ -14,8 +14,8 @@ from typing import Any
 
 import kopf
 
-from interlock.cluster.client import Client
-from interlock.cluster.kinds import BY_KIND
+from interlock_kube.client import KubeClient
+from interlock_kube.resource_types import BY_KIND
 
 AGENT_NAME = "agent-name"
 AGENT_UID = "agent-uid"
@@ -25,7 +25,7 @@ IN_FLIGHT = 40  # as many as the operator
 class Bare:
     """What the handler needs."""
 
-    def __init__(self, client: Client, template: str) -> None:
+    def __init__(self, client: KubeClient, template: str) -> None:
         self.client = client
         self.template = template
         self.slots = asyncio.Semaphore(IN_FLIGHT)
@@ -54,7 +54,7 @@ async def run(kubeconfig: Path, template: str) -> None:
     kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
-    memo = Bare(await Client.connect(kubeconfig), template)
+    memo = Bare(await KubeClient.connect(kubeconfig), template)
     await kopf.operator(registry=registry, settings=settings, memo=memo, clusterwide=True, standalone=True)
 
 

@@ -26,11 +26,10 @@ from typing import Any
 
 from benchmarks.bare_handler import AGENT_NAME, AGENT_UID
 from interlock.api.agent import Agent
-from interlock.api.agentpolicy import AgentPolicy
-from interlock.api.mcpbinding import MCPBinding
-from interlock.deployment.placement import BoundSource, Placement
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
+from interlock.deployment.placement import BoundSource, Placement, revision_of
 from interlock.deployment.plan import desired_children
-from interlock.deployment.revision import revision_of
 from tests.integration.operator import objects
 from tests.integration.operator.api import Access, Api, Json, Refused, eventually
 from tests.support.operator_process import OperatorProcess, cpu_seconds

@@ -7,21 +7,21 @@ import sys
 
 import kopf
 
-from interlock.handlers import primaries, startup
-from interlock.runtime.garbage import look_seldom
-from interlock.runtime.operator_runtime import Runtime
-from interlock.settings import Settings
-from interlock.telemetry.logs import configure_logs
+from interlock.handlers import resources, startup
+from interlock.runtime.app import App
+from interlock.runtime.gc import tune_gc
+from interlock.settings import OperatorSettings
+from interlock.telemetry import configure_logs
 
 _log = logging.getLogger("interlock")
 
 
-async def run(settings: Settings) -> int:
+async def run(settings: OperatorSettings) -> int:
     """Run until a signal ends it, or a part of it fails; return the exit code."""
-    runtime = Runtime(settings)
+    runtime = App(settings)
     registry = kopf.OperatorRegistry()
     startup.register(registry)
-    primaries.register(registry)
+    resources.register(registry)
     runtime.start_kill_path()
     try:
         await kopf.operator(
@@ -43,9 +43,9 @@ async def run(settings: Settings) -> int:
 
 def main() -> None:
     """Run the operator with the settings of the environment."""
-    settings = Settings()
+    settings = OperatorSettings()
     configure_logs(settings.log_level)
-    look_seldom()
+    tune_gc()
     sys.exit(asyncio.run(run(settings)))
 
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-class Settings(BaseSettings):
+class OperatorSettings(BaseSettings):
     """What an installation may set."""
 
     model_config = SettingsConfigDict(env_prefix="INTERLOCK_", frozen=True, use_attribute_docstrings=True)
@@ -15,8 +15,8 @@ class Settings(BaseSettings):
     guard_image: str = "interlock/guard:dev"
     """Image of the guards."""
 
-    records_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
-    """Where guards bring their records, such as http://interlock-records.interlock-system:7420; empty: nowhere."""
+    audit_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    """Where guards bring their records, such as http://interlock-audit.interlock-system:7420; empty: nowhere."""
 
     api_server_egress: Literal["Endpoints", "AnyOnPort"] = "Endpoints"
     """Where the NetworkPolicies of guards let them out to for the API server: the addresses that Kubernetes names, or

@@ -1,4 +1,4 @@
-"""`python -m interlock_guard`: the guard; with `verify` or `pipes` what its image does beside (`verification.verify`).
+"""`python -m interlock_guard`: the guard; with `verify` or `pipes` what its image does beside (`verification.program`).
 
 Each is loaded only where it is wanted, and without the certificate authorities that aiohttp takes into contexts of its
 own when it is imported: every connection of ours has a context of its own, and one of these runs beside every agent.
@@ -25,9 +25,9 @@ def main() -> int:
         case []:
             return int(load("program").run())
         case ["verify"]:
-            return int(uvloop.run(load("verification.verify").run(os.environ, log)))
+            return int(uvloop.run(load("verification.program").run(os.environ, log)))
         case ["pipes"]:
-            return int(uvloop.run(load("verification.verify").make_pipes(os.environ, log)))
+            return int(uvloop.run(load("verification.program").make_pipes(os.environ, log)))
         case _:
             log("arguments: none, verify or pipes")
             return 2

@@ -3,8 +3,8 @@
 import os
 from typing import Final
 
-from interlock_guard.clock import wall
-from interlock_guard.wire.strictjson import dump_json
+from interlock_contract.clock import wall
+from interlock_contract.strict_json import dump_json
 
 _STDERR: Final = 2
 

@@ -13,30 +13,29 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from interlock_guard.bundle.document import BUNDLE_KEY
-from interlock_guard.clients.broker import Broker
-from interlock_guard.clients.gate import Gate, Parts
-from interlock_guard.clients.interests import Interests
-from interlock_guard.clients.server import Endpoint
-from interlock_guard.clients.sessions import Sessions
-from interlock_guard.clock import monotonic, wall
+from interlock_contract.audit_chain import GuardId
+from interlock_contract.bundle import BUNDLE_KEY
+from interlock_contract.clock import monotonic, wall
+from interlock_guard.audit.recorder import Recorder, Writer
+from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
+from interlock_guard.audit.spool import Spool, SpoolLimits
+from interlock_guard.downstream.broker import Broker
+from interlock_guard.downstream.endpoint import McpEndpoint
+from interlock_guard.downstream.gate import Gate, Parts
+from interlock_guard.downstream.sessions import Sessions
+from interlock_guard.downstream.subscriptions import Subscriptions
+from interlock_guard.llm.endpoint import LlmEndpoint
+from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.log import log
-from interlock_guard.models.link import ModelLinks
-from interlock_guard.models.server import ModelEndpoint
-from interlock_guard.observe import Observation, Observed
-from interlock_guard.proof.attestor import Attestor
-from interlock_guard.proof.selfproof import SelfProof
-from interlock_guard.records.chain import GuardId
-from interlock_guard.records.recorder import Recorder, Writer
-from interlock_guard.records.shipping import Collector, Shipping
-from interlock_guard.records.spool import Limits, Spool
-from interlock_guard.servers.sources import Sources
-from interlock_guard.servers.upstreams import Surroundings, build_upstream
-from interlock_guard.settings import Settings, SettingsInvalid, read_settings
+from interlock_guard.object_watch import KubernetesObject, ObjectWatch, WatchCallbacks, WatchedObject
+from interlock_guard.probes import ProbeServer, ProbeSources
+from interlock_guard.selftest.reporter import SelfTestReporter
+from interlock_guard.selftest.selftest import SelfTest
+from interlock_guard.settings import GuardSettings, SettingsInvalid, read_settings
 from interlock_guard.state import LiveState
-from interlock_guard.tasks.counts import TaskCounts
-from interlock_guard.tasks.server import TaskEndpoint, TaskParts
-from interlock_guard.watch import KubernetesObject, ObjectWatch, Sink, Target
+from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
+from interlock_guard.tasks.metrics import TaskMetrics
+from interlock_guard.upstream.sources import Sources, UpstreamContext, build_upstream
 
 _API: Final = "/apis/interlock.dev/v1alpha1"
 _CYCLES_PER_LEASE: Final = 1.5
@@ -56,7 +55,7 @@ def run() -> int:
     return 0
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: GuardSettings) -> None:
     """Serve until SIGTERM or SIGINT; whatever else ends ends the process with an error."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,13 +64,13 @@ async def serve(settings: Settings) -> None:
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
         spool = _open_spool(settings)
         recorder = Recorder(_writer(settings), spool, wall)
-        shipping = Shipping(spool, Collector(url=settings.records_url, token=settings.records_token), log)
+        shipping = AuditShipper(spool, CollectorAddress(url=settings.audit_url, token=settings.audit_token), log)
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any more
         sessions = Sessions()
-        interests = Interests(sessions)
+        interests = Subscriptions(sessions)
         broker = Broker(live, recorder, interests, monotonic, log)
         interests.take_notification = broker.take_notification
-        surroundings = Surroundings(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
+        surroundings = UpstreamContext(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
         build = partial(build_upstream, surroundings=surroundings, listener=broker, log=log)
         sources = Sources(live, tasks, build)
         session = await stack.enter_async_context(_open_session(settings))
@@ -86,19 +85,19 @@ async def serve(settings: Settings) -> None:
             host=settings.host,
             drifted=attestor.tell_drift,
         )
-        models = ModelLinks(live, settings.secrets, settings.dialable, log)
+        models = ProviderClients(live, settings.secrets, settings.dialable, log)
         stack.push_async_callback(models.close)
         gate = Gate(parts)
-        endpoint = Endpoint(parts, gate, sessions, interests, ModelEndpoint(parts, models, gate.judge).add_routes)
+        endpoint = McpEndpoint(parts, gate, sessions, interests, LlmEndpoint(parts, models, gate.judge).add_routes)
         tasks_in = await _open_task_endpoint(stack, settings, live, recorder)
-        observed = Observed(live=live, sources=sources, recorder=recorder, shipping=shipping, tasks=tasks_in)
-        observation = Observation(observed, monotonic=monotonic).build_runner()
+        observed = ProbeSources(live=live, sources=sources, recorder=recorder, shipping=shipping, tasks=tasks_in)
+        observation = ProbeServer(observed, monotonic=monotonic).build_runner()
         await _listen(stack, endpoint.runner, settings.listen, settings.mcp_port)
         await _listen(stack, tasks_in.runner, "0.0.0.0", settings.task_port)  # noqa: S104 - callers are other pods
         stack.callback(tasks_in.end)
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
-        SelfProof(live, gate.judge, monotonic, attestor.tell)
+        SelfTest(live, gate.judge, monotonic, attestor.tell)
         watches = [tasks.create_task(watch.run(log)) for watch in _build_watches(settings, session, live)]
         works = [tasks.create_task(shipping.run()), tasks.create_task(attestor.run(log))]
         await stop.wait()
@@ -107,19 +106,19 @@ async def serve(settings: Settings) -> None:
             task.cancel()
 
 
-def _open_spool(settings: Settings) -> Spool:
+def _open_spool(settings: GuardSettings) -> Spool:
     most = settings.spool_bytes
-    limits = Limits(capacity=most, reserve=most // _RESERVE, segment=most // 16, memory=most // 64)
-    return Spool(settings.spool, limits, keeps=bool(settings.records_url))
+    limits = SpoolLimits(capacity=most, reserve=most // _RESERVE, segment=most // 16, memory=most // 64)
+    return Spool(settings.spool, limits, keeps=bool(settings.audit_url))
 
 
-def _writer(settings: Settings) -> Writer:
+def _writer(settings: GuardSettings) -> Writer:
     guard = GuardId(settings.namespace, settings.pod, secrets.token_hex(8))
     return Writer(settings.agent, guard)
 
 
 async def _open_task_endpoint(
-    stack: AsyncExitStack, settings: Settings, live: LiveState, recorder: Recorder
+    stack: AsyncExitStack, settings: GuardSettings, live: LiveState, recorder: Recorder
 ) -> TaskEndpoint:
     # A connection for each task: none is taken up again that the agent may just be closing. Names are looked up anew,
     # since the pods behind one change.
@@ -130,7 +129,7 @@ async def _open_task_endpoint(
     parts = TaskParts(
         live=live,
         recorder=recorder,
-        counts=TaskCounts(),
+        counts=TaskMetrics(),
         session=await stack.enter_async_context(session),
         monotonic=monotonic,
         host=settings.agent_host,
@@ -144,7 +143,7 @@ async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: str, p
     await web.TCPSite(runner, address, port).start()
 
 
-def _open_session(settings: Settings) -> aiohttp.ClientSession:
+def _open_session(settings: GuardSettings) -> aiohttp.ClientSession:
     context: ssl.SSLContext | bool = True
     if settings.api_server.startswith("https://"):
         context = ssl.create_default_context(cafile=str(settings.credentials / "ca.crt"))
@@ -153,22 +152,28 @@ def _open_session(settings: Settings) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
 
-def _build_watches(settings: Settings, session: aiohttp.ClientSession, live: LiveState) -> list[ObjectWatch]:
+def _build_watches(settings: GuardSettings, session: aiohttp.ClientSession, live: LiveState) -> list[ObjectWatch]:
     def see_bundle(found: KubernetesObject | None) -> None:
         live.see_bundle(None if found is None else (found.get("data") or {}).get(BUNDLE_KEY))
 
     agents = f"{settings.api_server}{_API}/namespaces/{settings.namespace}/agents"
     bundles = f"{settings.api_server}/api/v1/namespaces/{settings.namespace}/configmaps"
     watched = (
-        (Target(collection=agents, name=settings.agent), Sink(see=live.see_agent, hear=partial(live.hear, "agent"))),
-        (Target(collection=bundles, name=settings.bundle), Sink(see=see_bundle, hear=partial(live.hear, "bundle"))),
+        (
+            WatchedObject(collection=agents, name=settings.agent),
+            WatchCallbacks(see=live.see_agent, hear=partial(live.hear, "agent")),
+        ),
+        (
+            WatchedObject(collection=bundles, name=settings.bundle),
+            WatchCallbacks(see=see_bundle, hear=partial(live.hear, "bundle")),
+        ),
     )
     seconds = max(1, int(settings.lease_seconds / _CYCLES_PER_LEASE))
     token = settings.credentials / "token"
     return [ObjectWatch(session, target, sink, token=token, watch_seconds=seconds) for target, sink in watched]
 
 
-def _build_attestor(settings: Settings, session: aiohttp.ClientSession) -> Attestor:
+def _build_attestor(settings: GuardSettings, session: aiohttp.ClientSession) -> SelfTestReporter:
     leases = f"{settings.api_server}/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases"
     token = settings.credentials / "token"
-    return Attestor(session, f"{leases}/{settings.bundle}", settings.pod, token=token, clock=wall)
+    return SelfTestReporter(session, f"{leases}/{settings.bundle}", settings.pod, token=token, clock=wall)

@@ -23,14 +23,14 @@ class SettingsInvalid(ValueError):  # noqa: N818 - says the state of the setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class GuardSettings:
     """Where the guard is, what it watches, where it listens and where its records go.
 
     `dialable` are addresses of MCP servers that are dialled although no binding allows them: those of tests, whose
     servers are on loopback. The operator never sets it, and takes out what others add to a guard's container.
     `listen` is the address at which the agent is served, and `host` the name that it calls the guard by; empty on
     loopback.
-    `agent_host` is where the agent listens for tasks: here, unless it has a pod of its own. `records_url` is the
+    `agent_host` is where the agent listens for tasks: here, unless it has a pod of its own. `audit_url` is the
     collector's address; empty where there is none.
     """
 
@@ -52,11 +52,11 @@ class Settings:
     lease_seconds: float
     spool: Path
     spool_bytes: int
-    records_url: str
-    records_token: Path
+    audit_url: str
+    audit_token: Path
 
 
-def read_settings(environment: Mapping[str, str]) -> Settings:
+def read_settings(environment: Mapping[str, str]) -> GuardSettings:
     """Read the settings.
 
     Only the first four variables, the address of the collector and, in a pod of the guard's own, where it listens are
@@ -65,7 +65,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises:
         SettingsInvalid: A variable is missing or wrong.
     """
-    return Settings(
+    return GuardSettings(
         agent=require(environment, "INTERLOCK_AGENT"),
         namespace=require(environment, "INTERLOCK_NAMESPACE"),
         pod=require(environment, "INTERLOCK_POD"),
@@ -84,8 +84,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         lease_seconds=_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),
         spool=Path(environment.get("INTERLOCK_SPOOL", "/var/lib/interlock/spool")),
         spool_bytes=int(_number(environment, "INTERLOCK_SPOOL_BYTES", SPOOL_BYTES, most=1e12)),
-        records_url=_records_url(environment.get("INTERLOCK_RECORDS_URL", "")),
-        records_token=Path(environment.get("INTERLOCK_RECORDS_TOKEN", "/var/run/secrets/interlock-records/token")),
+        audit_url=_audit_url(environment.get("INTERLOCK_AUDIT_URL", "")),
+        audit_token=Path(environment.get("INTERLOCK_AUDIT_TOKEN", "/var/run/secrets/interlock-audit/token")),
     )
 
 
@@ -134,7 +134,7 @@ def read_api_server(environment: Mapping[str, str]) -> str:
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
-def _records_url(url: str) -> str:
+def _audit_url(url: str) -> str:
     if url and not url.startswith(("http://", "https://")):
-        raise SettingsInvalid("INTERLOCK_RECORDS_URL must start with http:// or https://")
+        raise SettingsInvalid("INTERLOCK_AUDIT_URL must start with http:// or https://")
     return url.rstrip("/")

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from interlock_guard.bundle.document import Bundle, BundleInvalid, digest, parse_bundle
-from interlock_guard.kill import KillLatch, observe_kill
+from interlock_contract.bundle import Bundle, digest, parse_bundle
+from interlock_contract.kill import KillLatch, observe_kill
+from interlock_contract.strict_fields import BundleInvalid
 
 Watched = Literal["agent", "bundle"]
 

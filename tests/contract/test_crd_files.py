@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.api import sentences
-from interlock.api.crd import build_crd, find_drift, find_mistakes, render_files
-from interlock.api.kinds import KINDS, Kind
-from interlock.api.lint import MAX_CRD_BYTES
+from interlock.api import messages
 from tests.requirements import requirement
+from tools.crds.__main__ import build_crd, find_drift, find_mistakes, render_files
+from tools.crds.kinds import KINDS, CrdKind
+from tools.crds.lint import MAX_CRD_BYTES
 
 ROOT = Path(__file__).parents[2]
 ADMISSION = ROOT / "manifests" / "admission"
@@ -86,7 +86,7 @@ def test_the_latch_looks_at_agents_only_that_are_killed_already() -> None:
 def test_admission_uses_the_words_of_the_reconciler(name: str) -> None:
     (problems,) = (v["expression"] for v in policies()["agents-create"]["variables"] if v["name"] == "problems")
     words = re.sub(r"'\s*\+\s*'", "", problems)
-    pieces = re.split(r"\{[a-z]+\}", getattr(sentences, name))
+    pieces = re.split(r"\{[a-z]+\}", getattr(messages, name))
     assert [piece for piece in pieces if piece not in words] == []
 
 
@@ -119,14 +119,14 @@ def field_paths(node: dict[str, Any], path: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_the_page_of_a_kind_has_exactly_its_fields(kind: Kind) -> None:
+def test_the_page_of_a_kind_has_exactly_its_fields(kind: CrdKind) -> None:
     schema = build_crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     documented = re.findall(r"^\| `(spec\.[^`]+)` \|", page(kind.name), flags=re.MULTILINE)
     assert documented == field_paths(schema["properties"]["spec"], "spec")
 
 
 def test_every_sentence_stands_in_the_pages() -> None:
-    texts = [text for name, text in vars(sentences).items() if name.isupper() and ": " in text]
+    texts = [text for name, text in vars(messages).items() if name.isupper() and ": " in text]
     written = [re.sub(r"\{([a-z]+)\}", r"<\1>", text) for text in texts]
     pages = "".join(page(kind.name) for kind in KINDS)
     assert len(written) > 20
@@ -134,7 +134,7 @@ def test_every_sentence_stands_in_the_pages() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_the_example_of_a_page_is_valid_and_its_columns_are_those_of_the_kind(kind: Kind) -> None:
+def test_the_example_of_a_page_is_valid_and_its_columns_are_those_of_the_kind(kind: CrdKind) -> None:
     text = page(kind.name)
     (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
     kind.model.model_validate(yaml.safe_load(example))

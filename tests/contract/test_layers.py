@@ -50,7 +50,7 @@ def test_the_standard_librarys_operator_is_found_from_the_root() -> None:
 
 
 @requirement("kill.shares-nothing")
-@pytest.mark.parametrize("module", ["interlock.runtime.killwatch", "interlock.cluster.killer"])
+@pytest.mark.parametrize("module", ["interlock.runtime.kill_watch", "interlock.cluster.killer"])
 def test_the_kill_path_imports_no_layer_and_no_kopf(module: str) -> None:
     imported = modules_imported_by(module)
 

@@ -1,9 +1,9 @@
 import sys
 from pathlib import Path
 
-from interlock.api import meta
-from interlock.cluster import kinds
-from interlock.deployment import guard_sidecar, security
+from interlock.deployment.children.pod import AGENT_UID, FIRST_SERVER_UID, GUARD_GID, GUARD_UID
+from interlock_contract import names, pod
+from interlock_kube import resource_types
 
 ROOT = Path(__file__).parents[2]
 SINCE_GONE = {"pipes"}  # left the standard library with Python 3.13
@@ -30,25 +30,27 @@ def test_no_module_at_the_root_of_a_package_shadows_the_standard_library() -> No
 
 
 def test_names_that_users_and_other_programs_hold_on_to_are_fixed() -> None:
-    assert meta.API_VERSION == "interlock.dev/v1alpha1"
-    assert meta.KILL_SWITCH == "interlock.dev/kill-switch"
-    assert meta.KILL_SWITCH_OFF == "off"
-    assert (meta.AGENT_LABEL, meta.STAGE_LABEL) == ("interlock.dev/agent", "interlock.dev/stage")
-    assert meta.REVISION_LABEL == "interlock.dev/revision"
-    assert (meta.FIELD_MANAGER, meta.KILL_FIELD_MANAGER) == ("interlock", "interlock-kill")
-    assert meta.OPERATOR_NAMESPACE == "interlock-system"
+    assert names.API_VERSION == "interlock.dev/v1alpha1"
+    assert names.KILL_SWITCH == "interlock.dev/kill-switch"
+    assert names.KILL_SWITCH_OFF == "off"
+    assert (names.AGENT_LABEL, names.STAGE_LABEL) == ("interlock.dev/agent", "interlock.dev/stage")
+    assert names.REVISION_LABEL == "interlock.dev/revision"
+    assert (names.FIELD_MANAGER, names.KILL_FIELD_MANAGER) == ("interlock", "interlock-kill")
+    assert names.OPERATOR_NAMESPACE == "interlock-system"
 
 
 def test_numbers_that_the_guard_holds_on_to_are_fixed() -> None:
-    assert (guard_sidecar.MCP_PORT, guard_sidecar.OBSERVE_PORT) == (7410, 7411)
-    assert guard_sidecar.PIPES_PATH == "/run/interlock/pipes"
-    assert guard_sidecar.TOKEN_PATH == "/var/run/secrets/interlock"  # noqa: S105 - a path
-    assert (security.GUARD_UID, security.GUARD_GID) == (10001, 2000)
-    assert (security.AGENT_UID, security.FIRST_SERVER_UID) == (10002, 10010)
+    assert (pod.MCP_PORT, pod.OBSERVE_PORT) == (7410, 7411)
+    assert pod.PIPES_PATH == "/run/interlock/pipes"
+    assert pod.TOKEN_PATH == "/var/run/secrets/interlock"  # noqa: S105 - a path
+    assert (GUARD_UID, GUARD_GID) == (10001, 2000)
+    assert (AGENT_UID, FIRST_SERVER_UID) == (10002, 10010)
 
 
 def test_every_kind_stands_where_the_api_server_has_it() -> None:
-    assert kinds.AGENT.path("ns", "a", "status") == "/apis/interlock.dev/v1alpha1/namespaces/ns/agents/a/status"
-    assert kinds.POD.within("ns") == "/api/v1/namespaces/ns/pods"
-    assert kinds.DEPLOYMENT.everywhere() == "/apis/apps/v1/deployments"
-    assert {kind.kind for kind in kinds.CHILDREN} == set(kinds.BY_KIND)
+    assert (
+        resource_types.AGENT.path("ns", "a", "status") == "/apis/interlock.dev/v1alpha1/namespaces/ns/agents/a/status"
+    )
+    assert resource_types.POD.within("ns") == "/api/v1/namespaces/ns/pods"
+    assert resource_types.DEPLOYMENT.everywhere() == "/apis/apps/v1/deployments"
+    assert {kind.kind for kind in resource_types.CHILDREN} == set(resource_types.BY_KIND)

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.deployment.verification import Run, build_job
-from interlock.deployment.workload import build_deployment
+from interlock.deployment.children.verification_job import VerificationTarget, build_job
+from interlock.deployment.children.workload import build_deployment
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, BindingBuilder, a_binding, a_placement, a_policy, an_agent
 from tests.support.pod_security import restricted_violations
@@ -57,7 +57,7 @@ def test_every_pod_of_an_agent_passes_restricted(name: str) -> None:
     ids=["on pipes", "over HTTP"],
 )
 def test_every_pod_of_a_verification_passes_restricted(binding: BindingBuilder) -> None:
-    job = build_job(Run(binding.build(), 1, GUARD_IMAGE))
+    job = build_job(VerificationTarget(binding.build(), 1, GUARD_IMAGE))
     assert restricted_violations(job["spec"]["template"]["spec"]) == []
 
 

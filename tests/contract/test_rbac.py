@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.cluster.kinds import CHILDREN
-from interlock.deployment.api_server import ApiServer
-from interlock.deployment.rbac import build_guard_role
-from interlock.deployment.verification import Run, build_support
-from interlock_records.access import GROUP, RESOURCE, VERB
+from interlock.deployment.children.identity import build_guard_role
+from interlock.deployment.children.verification_job import VerificationTarget, build_support
+from interlock.deployment.placement import ApiServerAddress
+from interlock_audit.reviewer import GROUP, RESOURCE, VERB
+from interlock_kube.resource_types import CHILDREN
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, a_binding, a_placement
 
@@ -87,7 +87,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
 
 
 def test_the_collector_may_ask_who_somebody_is_and_what_he_may_and_nothing_else() -> None:
-    asked = {(group, resource, verb) for rule in ROLES["interlock-records"] for group, resource, verb in triples(rule)}
+    asked = {(group, resource, verb) for rule in ROLES["interlock-audit"] for group, resource, verb in triples(rule)}
 
     assert asked == {
         ("authentication.k8s.io", "tokenreviews", "create"),
@@ -116,7 +116,7 @@ def test_what_a_guards_role_grants_the_operator_holds_itself() -> None:
 
 
 def test_a_verifiers_role_is_to_write_its_own_result_which_the_operator_holds_itself() -> None:
-    support = build_support(Run(a_binding().build(), 1, GUARD_IMAGE), ApiServer())
+    support = build_support(VerificationTarget(a_binding().build(), 1, GUARD_IMAGE), ApiServerAddress())
     [role] = [manifest for manifest in support if manifest["kind"] == "Role"]
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["crm-verify-result"], "verbs": ["patch"]}

@@ -5,11 +5,11 @@ from typing import Any
 
 import yaml
 
-from interlock.api.meta import GUARD_LABEL
-from interlock.deployment.guard_sidecar import RECORDS_AUDIENCE
-from interlock.settings import Settings
-from interlock_records.access import AUDIENCE
-from interlock_records.settings import PORT, TELEMETRY_PORT, read_settings
+from interlock.settings import OperatorSettings
+from interlock_audit.reviewer import AUDIENCE
+from interlock_audit.settings import PORT, TELEMETRY_PORT, read_settings
+from interlock_contract.names import GUARD_LABEL
+from interlock_contract.pod import AUDIT_AUDIENCE
 
 BASE = Path(__file__).parents[2] / "manifests" / "base"
 
@@ -19,7 +19,7 @@ def found(file: str, kind: str) -> Any:
     return next(one for one in documents if one["kind"] == kind)
 
 
-DEPLOYMENT = found("records.yaml", "Deployment")
+DEPLOYMENT = found("audit.yaml", "Deployment")
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 CONTAINER = POD["containers"][0]
 ENVIRONMENT = {one["name"]: one["value"] for one in CONTAINER["env"]}
@@ -28,12 +28,12 @@ IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "
 
 def test_the_operator_sends_guards_to_the_collectors_service() -> None:
     container = found("operator.yaml", "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    url = next(one["value"] for one in container["env"] if one["name"] == "INTERLOCK_RECORDS_URL")
-    service = found("records.yaml", "Service")
+    url = next(one["value"] for one in container["env"] if one["name"] == "INTERLOCK_AUDIT_URL")
+    service = found("audit.yaml", "Service")
 
-    assert Settings(records_url=url).records_url == url
+    assert OperatorSettings(audit_url=url).audit_url == url
     assert url == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:{PORT}"
-    assert service["spec"]["ports"] == [{"name": "records", "port": PORT, "targetPort": "records"}]
+    assert service["spec"]["ports"] == [{"name": "audit", "port": PORT, "targetPort": "audit"}]
     assert service["spec"]["selector"] == DEPLOYMENT["spec"]["selector"]["matchLabels"]
 
 
@@ -42,8 +42,8 @@ def test_the_collector_listens_where_the_manifests_say_and_keeps_its_file_on_its
     ports = {one["name"]: one["containerPort"] for one in CONTAINER["ports"]}
     mounts = {one["name"]: one["mountPath"] for one in CONTAINER["volumeMounts"]}
 
-    assert ports == {"records": PORT, "telemetry": TELEMETRY_PORT}
-    assert mounts["records"] == str(settings.sqlite.parent)
+    assert ports == {"audit": PORT, "telemetry": TELEMETRY_PORT}
+    assert mounts["audit"] == str(settings.sqlite.parent)
     assert settings.keep_days == read_settings(IN_A_POD).keep_days
 
 
@@ -53,16 +53,16 @@ def test_one_collector_at_a_time_writes_to_the_volume() -> None:
 
 
 def test_only_guards_pods_reach_the_records_port() -> None:
-    policy = found("records.yaml", "NetworkPolicy")["spec"]
+    policy = found("audit.yaml", "NetworkPolicy")["spec"]
     guards = {"matchExpressions": [{"key": GUARD_LABEL, "operator": "Exists"}]}
 
     assert policy["podSelector"]["matchLabels"] == DEPLOYMENT["spec"]["selector"]["matchLabels"]
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"] == [
-        {"from": [{"namespaceSelector": {}, "podSelector": guards}], "ports": [{"port": "records"}]},
+        {"from": [{"namespaceSelector": {}, "podSelector": guards}], "ports": [{"port": "audit"}]},
         {"ports": [{"port": "telemetry"}]},
     ]
 
 
 def test_guards_get_a_token_for_the_audience_that_the_collector_asks_for() -> None:
-    assert RECORDS_AUDIENCE == AUDIENCE
+    assert AUDIT_AUDIENCE == AUDIENCE

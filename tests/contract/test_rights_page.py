@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from interlock.deployment.api_server import ApiServer
-from interlock.deployment.rbac import build_guard_role
-from interlock.deployment.verification import Run, build_support
+from interlock.deployment.children.identity import build_guard_role
+from interlock.deployment.children.verification_job import VerificationTarget, build_support
+from interlock.deployment.placement import ApiServerAddress
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, a_binding, a_placement
 
@@ -22,7 +22,9 @@ Right = tuple[str, str, str]
 def roles() -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {"guard": build_guard_role(a_placement())["rules"]}
     [role] = [
-        one for one in build_support(Run(a_binding().build(), 1, GUARD_IMAGE), ApiServer()) if one["kind"] == "Role"
+        one
+        for one in build_support(VerificationTarget(a_binding().build(), 1, GUARD_IMAGE), ApiServerAddress())
+        if one["kind"] == "Role"
     ]
     found["verifier"] = role["rules"]
     for path in sorted((ROOT / "manifests").rglob("*.yaml")):

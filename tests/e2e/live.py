@@ -158,7 +158,7 @@ class Live:
             self.log(agent, "guard"),
             self.kubectl("-n", self.namespace, "get", kinds, "-o", "yaml"),
             self.kubectl("-n", "interlock-system", "logs", "deployment/interlock"),
-            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-records"),
+            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-audit"),
         ]
         assert all(seen[:4])
         assert not any(secret in text for text in seen)
@@ -168,7 +168,7 @@ class Live:
         """Reach a port of a workload in this namespace as a user does; yield the URL.
 
         Args:
-            workload: Such as `deployment/interlock-records`.
+            workload: Such as `deployment/interlock-audit`.
             port: The workload's.
             local: The one here, any that is free by default.
         """

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.api.meta import NEEDS_REVIEW
-from interlock.importer.__main__ import main
+from interlock_cli.import_servers import main
+from interlock_contract.names import NEEDS_REVIEW
 from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 

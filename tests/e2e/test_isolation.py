@@ -107,7 +107,7 @@ def ways_out(live: Live) -> list[Probe]:
         Probe("a proxy in its namespace", "proxied", free, PORT),
         Probe("a pod of another namespace", "tcp", far, PORT),
         Probe("the operator, a Service of another namespace", "tcp", service_of(system, "interlock"), 8080),
-        Probe("the collector of records", "tcp", service_of(system, "interlock-records"), 7420, is_alive=False),
+        Probe("the collector of records", "tcp", service_of(system, "interlock-audit"), 7420, is_alive=False),
     ]
 
 
@@ -177,7 +177,7 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_look(crowd
         "objects, their status and Events": crowd.kubectl("-n", crowd.namespace, "get", everything, "-o", "yaml"),
         "metrics": metrics,
         "the operator's log": crowd.kubectl("-n", "interlock-system", "logs", "deployment/interlock"),
-        "the collector's log": crowd.kubectl("-n", "interlock-system", "logs", "deployment/interlock-records") + "\n",
+        "the collector's log": crowd.kubectl("-n", "interlock-system", "logs", "deployment/interlock-audit") + "\n",
     }
     assert [what for what, text in seen.items() if not text] == []
     assert [what for what, text in seen.items() if CANARY in text] == []
@@ -186,8 +186,8 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_look(crowd
 
 
 def stands_in_the_collectors_store(live: Live, text: str) -> bool:
-    search = ("sh", "-c", 'grep -rlaF -e "$0" /var/lib/interlock-records || true', text)
-    return bool(live.kubectl("-n", "interlock-system", "exec", "deployment/interlock-records", "--", *search))
+    search = ("sh", "-c", 'grep -rlaF -e "$0" /var/lib/interlock-audit || true', text)
+    return bool(live.kubectl("-n", "interlock-system", "exec", "deployment/interlock-audit", "--", *search))
 
 
 READ_METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:7411/metrics').read().decode())"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from interlock_records.remote import Remote
-from interlock_records.stores import all_lines
-from interlock_records.verify import FOUND, OK, UNREADABLE
+from interlock_audit.remote import Remote
+from interlock_audit.stores import all_lines
+from interlock_audit.verify import FOUND, OK, UNREADABLE
 from tests.e2e.live import ROOT, Live, eventually
 from tests.requirements import requirement
 from tests.support.examples import example_objects
@@ -19,8 +19,8 @@ from tests.support.examples import example_objects
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
 AGENT = "first-agent"
-COLLECTOR = ("-n", "interlock-system", "exec", "deployment/interlock-records", "--")
-DATABASE = "/var/lib/interlock-records/records.sqlite"
+COLLECTOR = ("-n", "interlock-system", "exec", "deployment/interlock-audit", "--")
+DATABASE = "/var/lib/interlock-audit/records.sqlite"
 COPY = "/tmp/copy.sqlite"  # noqa: S108 - in the collector's container
 FALSIFY = """
 import sqlite3, sys
@@ -37,14 +37,14 @@ print(*one)
 def reader(live: Live, name: str, folder: Path) -> Path:
     """Make a ServiceAccount; return a file with a token of it for the collector."""
     live.kubectl("-n", live.namespace, "create", "serviceaccount", name)
-    token = live.kubectl("-n", live.namespace, "create", "token", name, "--audience", "interlock-records")
+    token = live.kubectl("-n", live.namespace, "create", "token", name, "--audience", "interlock-audit")
     (folder / name).write_text(token)
     return folder / name
 
 
 def verify(*arguments: str | Path) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "interlock_records.verify", *arguments],
+        [sys.executable, "-m", "interlock_audit.verify", *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT / "operator")},
         capture_output=True,
         text=True,
@@ -64,7 +64,7 @@ def auditor(live: Live, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def collector(live: Live) -> Iterator[str]:
-    with live.within("interlock-system").forwarded("deployment/interlock-records", 7420) as url:
+    with live.within("interlock-system").forwarded("deployment/interlock-audit", 7420) as url:
         yield url
 
 
@@ -92,7 +92,7 @@ def test_records_outlive_their_pod_and_are_whole_and_what_was_changed_is_found(
     assert verify(*here, "--token", stranger)[0] == UNREADABLE
 
     changed = live.kubectl(*COLLECTOR, "python", "-c", FALSIFY, live.namespace, DATABASE, COPY).split()
-    again = ("python", "-m", "interlock_records.verify", "--sqlite", COPY, "--namespace", live.namespace)
+    again = ("python", "-m", "interlock_audit.verify", "--sqlite", COPY, "--namespace", live.namespace)
     checked = live.attempt(*COLLECTOR, *again)
     assert f"Damaged: {guard} {changed[1]}: " in checked.stdout, checked.stdout
     assert (checked.returncode, changed[0]) == (FOUND, guard)

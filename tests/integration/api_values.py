@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
-from tests.integration.orchestration_values import BAD_ORCHESTRATION, GOOD_ORCHESTRATION
+from tests.integration.task_values import BAD_TASKS, GOOD_TASKS
 
 NO_NAME = "is not a name: write lower case letters, digits and dashes, such as crm or one-region"
 NO_RESOURCE = (
@@ -105,7 +105,7 @@ def row(**edits: Any) -> dict[str, Any]:
 
 
 def records(**edits: Any) -> dict[str, Any]:
-    return edited(POLICY, metadata__name="records", spec__records=edits)
+    return edited(POLICY, metadata__name="records", spec__audit=edits)
 
 
 PERSONS = [
@@ -263,7 +263,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (agent(spec__environment="test"), 'supported values: "development", "staging", "production"'),
     (agent(spec__replicas=-1), "should be greater than or equal to 0"),
     (agent(spec__replicas=101), "should be less than or equal to 100"),
-    *((agent(spec__orchestration=value), sentence) for value, sentence in BAD_ORCHESTRATION),
+    *((agent(spec__tasks=value), sentence) for value, sentence in BAD_TASKS),
     (staged(), TOO_FEW),
     (staged(*(stage(f"s{i}", "development") for i in range(17))), "must have at most 16 items"),
     (staged(stage("a", "development"), stage("a", "staging")), 'Duplicate value: {"name":"a"}'),
@@ -344,7 +344,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (row(source="*"), f'"*" {NO_NAME}'),
     (row(write=["*"]), f'"*" {NO_RESOURCE}'),
     (row(delete=["*"]), f'"*" {NO_RESOURCE}'),
-    (records(redact=["/email"]), "spec.records.redact names what to leave out of the arguments"),
+    (records(redact=["/email"]), "spec.audit.redact names what to leave out of the arguments"),
     (records(arguments="Digest", redact=["/email"]), "write arguments: Redacted, or leave redact out"),
     (records(arguments="Redacted", redact=["email"]), f'"email" {NO_POINTER}'),
     (records(arguments="Redacted", redact=[f"/{i}" for i in range(33)]), "must have at most 32 items"),
@@ -635,7 +635,7 @@ GOOD = [
     ),
     agent(spec__replicas=0),
     agent(spec__replicas=100),
-    *(agent(spec__orchestration=value) for value in GOOD_ORCHESTRATION),
+    *(agent(spec__tasks=value) for value in GOOD_TASKS),
     agent(spec__purpose="ä" * 1024),
     agent(spec__files=[{"path": "prompts/system.md", "content": "Be kind.\n"}, {"path": ".env..x"}, {"path": "p2"}]),
     agent(spec__files=[{"path": f"f{i}", "content": "x" * 32768} for i in range(2)]),

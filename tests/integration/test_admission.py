@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from interlock.api.agent import Agent
-from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import minimum_refusals, model_refusals, name_refusal, row_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.requirements import requirement

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent
-from interlock.api.mcpbinding import MCPBinding
+from interlock.api.binding import MCPBinding
 from interlock.api.refusals import (
     duration_refusal,
     environment_refusal,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.importer.__main__ import main
+from interlock_cli.import_servers import main
 from tests.integration.kubectl import Api
 from tests.requirements import requirement
 

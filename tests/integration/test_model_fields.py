@@ -8,9 +8,9 @@ import pytest
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent
-from interlock.api.agentpolicy import AgentPolicy
+from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import model_refusals
-from interlock.deployment.workload import build_deployment
+from interlock.deployment.children.workload import build_deployment
 from tests.integration.kubectl import AGENT, POLICY, Api, Kubectl, edited
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_policy, an_agent

@@ -1,6 +1,6 @@
 """An agent wants nothing before its binding's server was verified, and keeps what it has when a later run fails."""
 
-from interlock.api.status import ConditionType, Reason
+from interlock.api.status import AgentReason, ConditionType
 from tests.requirements import requirement
 from tests.support.builders import BindingBuilder, a_binding, a_world
 from tests.support.simulation import Simulation
@@ -12,7 +12,7 @@ def test_an_agent_gets_its_children_once_its_bindings_server_is_verified() -> No
     simulation.run()
     assert simulation.world.children == {}
     bound = simulation.condition(ConditionType.ACTIONS_BOUND)
-    assert (bound.status, bound.reason) == ("False", Reason.BINDING_NOT_VERIFIED)
+    assert (bound.status, bound.reason) == ("False", AgentReason.BINDING_NOT_VERIFIED)
     assert simulation.condition(ConditionType.READY).message == bound.message
     simulation.find_bindings(a_binding())
     simulation.run()

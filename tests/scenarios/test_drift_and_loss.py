@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from interlock.api.status import ConditionType, Reason
-from interlock.deployment.child import ChildKey, key_of
+from interlock.api.status import AgentReason, ConditionType
+from interlock.deployment.names import ChildKey, key_of
 from interlock.deployment.plan import LiveChild
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, a_world, an_agent, seconds
@@ -220,7 +220,7 @@ def test_an_agent_that_loses_the_label_of_its_only_row_loses_its_children_and_ge
 
     simulation.apply(an_agent().labelled(team="sales"))
     simulation.run()
-    assert simulation.condition(ConditionType.GOVERNED).reason == Reason.DATA_ACCESS_MISSING
+    assert simulation.condition(ConditionType.GOVERNED).reason == AgentReason.DATA_ACCESS_MISSING
     assert simulation.world.children == {}
 
     simulation.apply(an_agent().labelled(team="support"))

@@ -5,17 +5,9 @@ from dataclasses import dataclass
 import pytest
 
 from interlock.api.status import AgentStatus, ConditionType
-from interlock.reconcile.pipeline import reconcile
+from interlock.reconcile.agent import reconcile
 from tests.requirements import requirement
-from tests.support.builders import (
-    NOW,
-    WorldBuilder,
-    a_binding,
-    a_policy,
-    a_stage,
-    a_world,
-    an_agent,
-)
+from tests.support.builders import NOW, WorldBuilder, a_binding, a_policy, a_stage, a_world, an_agent
 from tests.support.simulation import written_by
 
 LAYERS = ("Governed", "Orchestrated", "ActionsBound", "Deployed")

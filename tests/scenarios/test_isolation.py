@@ -2,9 +2,9 @@
 
 import pytest
 
-from interlock.api.status import ConditionType, Reason
-from interlock.deployment.child import ChildKey
-from interlock.deployment.gate import GateReport, GateVerdict
+from interlock.api.status import AgentReason, ConditionType
+from interlock.deployment.names import ChildKey
+from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.plan import WORKLOAD
 from tests.requirements import requirement
 from tests.support.builders import WorldBuilder, a_policy, a_stage, a_world, an_agent
@@ -20,11 +20,13 @@ def separate(environment: str = "staging", **environments: str) -> Simulation:
     return Simulation(a_world().of(agent).with_policy(a_policy().isolating(**isolation)))
 
 
-def say(simulation: Simulation, verdict: GateVerdict, message: str = "", *, stage: str = "", count: int = 1) -> None:
+def say(
+    simulation: Simulation, verdict: EgressCheckVerdict, message: str = "", *, stage: str = "", count: int = 1
+) -> None:
     """Let the gates of the present stage's pods say something."""
     holds = simulation.status.stage
     assert holds is not None
-    report = GateReport(stage or holds.name, holds.revision, verdict, message)
+    report = EgressCheckReport(stage or holds.name, holds.revision, verdict, message)
     simulation.world = WorldBuilder.with_gates(simulation.world, *[report] * count)
 
 
@@ -72,7 +74,7 @@ def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:
     simulation.run()
     found = simulation.condition(EGRESS)
 
-    assert (found.status, found.reason) == ("False", Reason.SHARED_POD)
+    assert (found.status, found.reason) == ("False", AgentReason.SHARED_POD)
     assert "past the guard" in found.message
     assert "isolation: Separate in spec.environments.development of AgentPolicy support" in found.message
     assert simulation.condition(READY).status == "True"
@@ -85,10 +87,10 @@ def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
     simulation.run()
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("Unknown", "EgressUnproven")
 
-    say(simulation, GateVerdict.CLOSED)
+    say(simulation, EgressCheckVerdict.CLOSED)
     simulation.look()
     assert simulation.condition(EGRESS).reason == "EgressUnproven"
-    say(simulation, GateVerdict.CLOSED, count=2)
+    say(simulation, EgressCheckVerdict.CLOSED, count=2)
     simulation.look()
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("True", "EgressClosed")
 
@@ -96,10 +98,10 @@ def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
 def test_what_pods_of_another_stage_have_seen_counts_for_nothing() -> None:
     simulation = separate()
     simulation.run()
-    say(simulation, GateVerdict.OPEN, SEEN, stage="another")
+    say(simulation, EgressCheckVerdict.OPEN, SEEN, stage="another")
     simulation.look()
 
-    assert simulation.condition(EGRESS).reason == Reason.EGRESS_UNPROVEN
+    assert simulation.condition(EGRESS).reason == AgentReason.EGRESS_UNPROVEN
 
 
 @requirement("isolation.open-network")
@@ -107,19 +109,19 @@ def test_what_pods_of_another_stage_have_seen_counts_for_nothing() -> None:
 def test_an_open_network_refuses_the_agent_with_the_reason_and_keeps_its_pods_waiting(environment: str) -> None:
     simulation = separate(environment)
     simulation.settle()
-    say(simulation, GateVerdict.OPEN, SEEN)
+    say(simulation, EgressCheckVerdict.OPEN, SEEN)
     simulation.look()
 
     for kind, status in ((EGRESS, "False"), (READY, "False"), (STALLED, "True")):
         found = simulation.condition(kind)
-        assert (found.status, found.reason) == (status, Reason.NETWORK_OPEN), kind
+        assert (found.status, found.reason) == (status, AgentReason.NETWORK_OPEN), kind
         assert "enforces no NetworkPolicy" in found.message
         assert SEEN in found.message
         assert f"in {environment} it does not start" in found.message
     assert workloads(simulation) == ["agent", "guard"], "its gate tries again, and lets it start once that is mended"
-    assert [one.reason for one in simulation.events if one.type == "Warning"] == [Reason.NETWORK_OPEN] * 2
+    assert [one.reason for one in simulation.events if one.type == "Warning"] == [AgentReason.NETWORK_OPEN] * 2
 
-    say(simulation, GateVerdict.CLOSED)
+    say(simulation, EgressCheckVerdict.CLOSED)
     simulation.run()
     assert simulation.condition(READY).status == "True"
     assert simulation.condition(STALLED).status == "False"
@@ -128,7 +130,7 @@ def test_an_open_network_refuses_the_agent_with_the_reason_and_keeps_its_pods_wa
 def test_no_soak_goes_on_while_the_network_is_open() -> None:
     simulation = separate()
     simulation.settle()
-    say(simulation, GateVerdict.OPEN, SEEN)
+    say(simulation, EgressCheckVerdict.OPEN, SEEN)
     simulation.look()
 
     assert simulation.status.stage is not None
@@ -139,14 +141,14 @@ def test_no_soak_goes_on_while_the_network_is_open() -> None:
 def test_in_development_it_runs_all_the_same_and_says_so() -> None:
     simulation = separate("development")
     simulation.run()
-    say(simulation, GateVerdict.OPEN, SEEN)
+    say(simulation, EgressCheckVerdict.OPEN, SEEN)
     simulation.look()
 
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("False", "NetworkOpen")
     assert "in development it runs all the same" in simulation.condition(EGRESS).message
     assert simulation.condition(READY).status == "True"
     assert simulation.condition(STALLED).status == "False"
-    assert Reason.NETWORK_OPEN in [one.reason for one in simulation.events]
+    assert AgentReason.NETWORK_OPEN in [one.reason for one in simulation.events]
 
 
 @requirement("isolation.both-end")
@@ -174,7 +176,7 @@ def test_a_refusal_prunes_both_workloads_first() -> None:
     assert [key.kind for key in plan.prune[:2]] == [WORKLOAD, WORKLOAD]
     simulation.settle()
     assert dict(simulation.world.children) == {}
-    assert simulation.condition(EGRESS).reason == Reason.WAITING_FOR_GOVERNANCE
+    assert simulation.condition(EGRESS).reason == AgentReason.WAITING_FOR_GOVERNANCE
 
 
 def test_a_policy_that_changes_the_isolation_replaces_the_workloads() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from interlock.api.status import ConditionType
-from interlock.deployment.child import key_of
+from interlock.deployment.names import key_of
 from interlock.deployment.plan import LiveChild
 from tests.requirements import requirement
 from tests.support.builders import a_policy, a_world, an_agent, seconds

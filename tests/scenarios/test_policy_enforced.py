@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from interlock.api.status import ConditionType
-from interlock.deployment.child import ChildKey
+from interlock.deployment.names import ChildKey
 from interlock.deployment.plan import LiveChild
-from interlock_guard.bundle.document import BUNDLE_KEY, digest
-from interlock_guard.proof.attestation import PREFIX, Attestation, dump_attestation
+from interlock_contract.bundle import BUNDLE_KEY, digest
+from interlock_contract.selftest_report import PREFIX, SelfTestReport, dump_report
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_world, an_agent
 from tests.support.simulation import Simulation
@@ -23,10 +23,10 @@ def held(simulation: Simulation) -> str:
     return digest(next(manifest["data"][BUNDLE_KEY] for manifest in found if BUNDLE_KEY in manifest["data"]))
 
 
-def attest(simulation: Simulation, **said: Attestation) -> None:
+def attest(simulation: Simulation, **said: SelfTestReport) -> None:
     """Let guards say something in the Lease."""
     lease = simulation.child("Lease")
-    annotations = {f"{PREFIX}{pod}": dump_attestation(one, NOW) for pod, one in said.items()}
+    annotations = {f"{PREFIX}{pod}": dump_report(one, NOW) for pod, one in said.items()}
     metadata = {**lease["metadata"], "annotations": {**lease["metadata"].get("annotations", {}), **annotations}}
     simulation.edit(LiveChild({**lease, "metadata": metadata}))
     simulation.settle()
@@ -41,9 +41,9 @@ def enforced(simulation: Simulation) -> tuple[str, str]:
 def test_it_is_true_once_every_guard_has_proven_the_bundle_that_holds() -> None:
     simulation = a_ready_agent(2)
     assert enforced(simulation) == ("False", "NotProven")
-    attest(simulation, one=Attestation(held(simulation), 3), two=Attestation("another", 3))
+    attest(simulation, one=SelfTestReport(held(simulation), 3), two=SelfTestReport("another", 3))
     assert enforced(simulation) == ("False", "NotProven")
-    attest(simulation, two=Attestation(held(simulation), 3))
+    attest(simulation, two=SelfTestReport(held(simulation), 3))
     assert enforced(simulation) == ("True", "Proven")
     proven = simulation.status.enforcement
     assert proven is not None
@@ -58,7 +58,7 @@ def test_it_is_true_once_every_guard_has_proven_the_bundle_that_holds() -> None:
 def test_a_proof_of_pods_that_do_not_serve_counts_for_nothing() -> None:
     """They may be gone: each guard is ready only once it has proven its bundle, so this closes the gap."""
     simulation = a_ready_agent()
-    attest(simulation, one=Attestation(held(simulation), 3))
+    attest(simulation, one=SelfTestReport(held(simulation), 3))
     simulation.fail()
     simulation.settle()
     assert enforced(simulation) == ("False", "NotProven")
@@ -68,7 +68,7 @@ def test_a_proof_of_pods_that_do_not_serve_counts_for_nothing() -> None:
 @requirement("guard.proof-told")
 def test_a_flaw_that_a_guard_found_in_itself_is_told_with_an_event() -> None:
     simulation = a_ready_agent()
-    attest(simulation, one=Attestation(held(simulation), 1, "Denied call tools/call 'get': Allow"))
+    attest(simulation, one=SelfTestReport(held(simulation), 1, "Denied call tools/call 'get': Allow"))
     assert enforced(simulation) == ("False", "ProofFailed")
     assert [note.reason for note in simulation.events].count("ProofFailed") == 1
     simulation.settle()
@@ -77,7 +77,7 @@ def test_a_flaw_that_a_guard_found_in_itself_is_told_with_an_event() -> None:
 
 def test_guards_are_no_drift_when_they_write_to_their_lease() -> None:
     simulation = a_ready_agent()
-    attest(simulation, one=Attestation(held(simulation), 3))
+    attest(simulation, one=SelfTestReport(held(simulation), 3))
     assert simulation.look().plan.is_empty
 
 
@@ -85,7 +85,7 @@ def test_without_a_guard_nothing_is_said() -> None:
     simulation = a_ready_agent(0)
     assert enforced(simulation) == ("Unknown", "NoGuard")
     killed = a_ready_agent()
-    attest(killed, one=Attestation(held(killed), 3))
+    attest(killed, one=SelfTestReport(held(killed), 3))
     killed.kill()
     killed.settle()
     assert enforced(killed) == ("Unknown", "KillSwitch")
@@ -96,7 +96,7 @@ def test_without_a_guard_nothing_is_said() -> None:
 
 def test_a_lease_that_is_gone_is_made_anew_and_the_proof_with_it_is_missing() -> None:
     simulation = a_ready_agent()
-    attest(simulation, one=Attestation(held(simulation), 3))
+    attest(simulation, one=SelfTestReport(held(simulation), 3))
     name = simulation.child("Lease")["metadata"]["name"]
     simulation.world = replace(
         simulation.world,

@@ -9,16 +9,24 @@ import pytest
 
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, MCPBindingStatus
-from interlock.deployment.api_server import ApiServer
-from interlock.deployment.bundle import pins_of
-from interlock.deployment.child import ChildKey, Manifest, key_of
+from interlock.deployment.children.config import pins_of
+from interlock.deployment.children.verification_job import result_name
+from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
-from interlock.deployment.verification import result_name
-from interlock.reconcile.outcome import EventNote
-from interlock.reconcile.verification import BindingOutcome, BindingWorld, verify_binding
-from interlock.reconcile.verification_status import binding_transitions
-from interlock_guard.verification.plan import PLAN_KEY, RESULT_KEY, Failure, Result, SeenTool, dump_result, parse_plan
-from interlock_guard.wire.canonical import canonicalize, digest_of
+from interlock.reconcile.agent_events import EventNote
+from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, verify_binding
+from interlock.reconcile.binding_status import binding_transitions
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.verification import (
+    PLAN_KEY,
+    RESULT_KEY,
+    SeenTool,
+    VerificationFailure,
+    VerificationResult,
+    dump_result,
+    parse_plan,
+)
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, BindingBuilder, a_binding, hours, seconds
 
@@ -45,7 +53,7 @@ class Bench:
 
     def look(self) -> BindingOutcome:
         binding = self.builder.build()
-        world = BindingWorld(binding, dict(self.children), GUARD_IMAGE, ApiServer(), self.image, self.seen_at)
+        world = BindingSnapshot(binding, dict(self.children), GUARD_IMAGE, ApiServerAddress(), self.image, self.seen_at)
         outcome = verify_binding(world, self.now)
         for key in outcome.plan.prune:
             del self.children[key]
@@ -59,7 +67,7 @@ class Bench:
         """Let the run that is under way come to a result, and look."""
         [plan] = [child.manifest for child in self.children.values() if PLAN_KEY in child.manifest.get("data", {})]
         run = parse_plan(plan["data"][PLAN_KEY]).run
-        result = Result(run, **{"tools": self.server, **parts})
+        result = VerificationResult(run, **{"tools": self.server, **parts})
         self.put_result(dump_result(result))
         return self.look()
 
@@ -129,9 +137,9 @@ def test_a_new_binding_gets_one_job_and_is_verified_by_its_result() -> None:
     assert [note.reason for note in bench.events] == ["Verified"]
 
 
-@pytest.mark.parametrize("failure", list(Failure))
+@pytest.mark.parametrize("failure", list(VerificationFailure))
 @requirement("verify.before-attach")
-def test_a_failed_first_run_pins_nothing_and_says_why(failure: Failure) -> None:
+def test_a_failed_first_run_pins_nothing_and_says_why(failure: VerificationFailure) -> None:
     bench = Bench()
     bench.look()
     bench.finish(failure=failure, message="the server has no tool get_contact")
@@ -149,7 +157,7 @@ def test_failed_runs_are_repeated_after_5_seconds_doubling_to_5_minutes() -> Non
     bench.look()
     waited = []
     for _ in range(9):
-        outcome = bench.finish(failure=Failure.SERVER_UNAVAILABLE, message="it is away", tools=None)
+        outcome = bench.finish(failure=VerificationFailure.SERVER_UNAVAILABLE, message="it is away", tools=None)
         waited.append((outcome.look_again_at - bench.now).total_seconds())
         bench.now = outcome.look_again_at - seconds(0.001)
         assert not bench.look().plan.workloads
@@ -181,7 +189,7 @@ def test_another_spec_is_verified_at_once_and_what_an_earlier_run_says_counts_fo
     other = bench.builder.with_server(image="example/crm:2")
     bench.builder = replace(other, raw={**other.raw, "status": bench.builder.raw["status"]})
     assert len(bench.look().plan.workloads) == 1
-    bench.put_result(dump_result(Result(parse_plan(earlier["data"][PLAN_KEY]).run, tools=bench.server)))
+    bench.put_result(dump_result(VerificationResult(parse_plan(earlier["data"][PLAN_KEY]).run, tools=bench.server)))
     bench.look()
     assert bench.condition("Verified").status == "Unknown"
     bench.finish()
@@ -339,7 +347,9 @@ def test_a_tool_that_is_gone_is_missing_and_its_pin_is_kept_for_its_return() -> 
     pinned = bench.pins()
     bench.now += hours(1)
     bench.look()
-    bench.finish(tools=(a_tool(CREATE),), failure=Failure.TOOLS_MISSING, message="the server has no tool get_contact")
+    bench.finish(
+        tools=(a_tool(CREATE),), failure=VerificationFailure.TOOLS_MISSING, message="the server has no tool get_contact"
+    )
     assert bench.states() == {GET: "Missing", CREATE: "Verified"}
     assert bench.condition("Verified").status == "False"
     assert bench.pins() == pinned
@@ -354,7 +364,7 @@ def test_a_server_that_is_away_later_takes_no_pin_away() -> None:
     pinned = bench.pins()
     bench.now += hours(1)
     bench.look()
-    bench.finish(failure=Failure.SERVER_UNAVAILABLE, message="it is away", tools=None)
+    bench.finish(failure=VerificationFailure.SERVER_UNAVAILABLE, message="it is away", tools=None)
     assert (bench.condition("Verified").status, bench.pins()) == ("False", pinned)
 
 

@@ -9,24 +9,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 
 from interlock.api.agent import Agent, Stage
-from interlock.api.agentpolicy import AgentPolicy
-from interlock.api.mcpbinding import MCPBinding
-from interlock.api.meta import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
-from interlock.deployment.api_server import ApiServer, Endpoint
-from interlock.deployment.child import ChildKey
-from interlock.deployment.gate import GateReport
-from interlock.deployment.placement import BoundSource, Placement
+from interlock.deployment.names import ChildKey
+from interlock.deployment.observed.egress_check import EgressCheckReport
+from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement, revision_of
 from interlock.deployment.plan import LiveChild
-from interlock.deployment.revision import revision_of
-from interlock.reconcile.world import Unreadable, World
+from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
 from tests.support.verified import verified_status
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 GUARD_IMAGE = "interlock/guard:test"
 NAMESPACE = "agents"
-API_SERVER = ApiServer((Endpoint("10.96.0.1", 443), Endpoint("172.18.0.2", 6443)))
+API_SERVER = ApiServerAddress((ApiEndpoint("10.96.0.1", 443), ApiEndpoint("172.18.0.2", 6443)))
 
 
 def seconds(count: float) -> timedelta:
@@ -137,7 +135,7 @@ class AgentBuilder(_Builder):
 
     def taking_tasks(self, port: int = 8080, **more: Any) -> Self:
         """Let it take tasks on a port."""
-        return self._with("spec", orchestration={"port": port, **more})
+        return self._with("spec", tasks={"port": port, **more})
 
     def calling(self, *models: str) -> Self:
         """Let it call exactly these models, each with a key of its own."""
@@ -208,7 +206,7 @@ class PolicyBuilder(_Builder):
 
     def recording(self, arguments: str, *redact: str) -> Self:
         """Say what records hold of arguments."""
-        return self._with("spec", records={"arguments": arguments, "redact": list(redact)})
+        return self._with("spec", audit={"arguments": arguments, "redact": list(redact)})
 
     def demanding(self, **minimums: Any) -> Self:
         """Set its minimums, by their names in YAML; what is not named is at its default."""
@@ -373,7 +371,7 @@ class WorldBuilder:
     children: dict[ChildKey, LiveChild] = field(default_factory=dict)
     unreadable: tuple[Unreadable, ...] = ()
     kill_seen: str | None = None
-    gates: tuple[GateReport, ...] = ()
+    gates: tuple[EgressCheckReport, ...] = ()
 
     def of(self, agent: AgentBuilder) -> "WorldBuilder":
         """Let it be about another agent."""
@@ -391,7 +389,7 @@ class WorldBuilder:
         """Let an object be there that cannot be read."""
         return replace(self, unreadable=(*self.unreadable, Unreadable(kind, name, message)))
 
-    def with_gates(self, *gates: GateReport) -> "WorldBuilder":
+    def with_gates(self, *gates: EgressCheckReport) -> "WorldBuilder":
         """Let the gates of its pods say this."""
         return replace(self, gates=gates)
 
@@ -399,9 +397,9 @@ class WorldBuilder:
         """Let the kill path have seen the switch, whatever the Agent says."""
         return replace(self, kill_seen=value)
 
-    def build(self) -> World:
+    def build(self) -> Snapshot:
         """Return the World."""
-        return World(
+        return Snapshot(
             agent=self.agent.build(),
             policy=self.policy.build() if self.policy else None,
             bindings=tuple(binding.build() for binding in self.bindings),

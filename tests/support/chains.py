@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from interlock_guard.records.chain import Head, Line, open_line, seal
+from interlock_contract.audit_chain import Head, Line, open_line, seal
 
 GUARD = "agents/triage-0123456789-abcde/0000000000000001"
 NEXT_GUARD = "agents/triage-0123456789-abcde/0000000000000002"

@@ -1,4 +1,4 @@
-"""A fake of `interlock.cluster.client.Client`: an API server in memory, as far as our own writes can tell.
+"""A fake of `interlock_kube.client.Client`: an API server in memory, as far as our own writes can tell.
 
 It is no API server: it validates nothing and knows no defaults. It does keep resource versions and generations,
 merges patches, lets additions of others stand until an apply owns them, and refuses what a test tells it to refuse.
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from interlock.cluster.client import CONFLICT, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, ApiError, Json
+from interlock_kube.client import CONFLICT, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, ApiError, Json
 
 READS = ("GET",)
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from interlock_guard.bundle.document import Bundle, Pin, dump_bundle, parse_bundle
-from interlock_guard.decision.mapping import is_name_glob
-from interlock_guard.wire.canonical import canonicalize, digest_of
+from interlock_contract.bundle import Bundle, Pin, dump_bundle, parse_bundle
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.mapping import is_name_glob
 
 DEFINITION = "0" * 64
 """The digest of a tool of which a test says nothing more."""

@@ -10,17 +10,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
-from interlock.deployment.child import ChildKey, Manifest, key_of
-from interlock.deployment.plan import WORKLOAD, LiveChild, Plan
-from interlock.reconcile.outcome import EventNote, Outcome
-from interlock.reconcile.pipeline import reconcile
-from interlock.reconcile.transitions import transitions
+from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan
+from interlock.reconcile.agent import ReconcileResult, reconcile
+from interlock.reconcile.agent_events import EventNote, transitions
 from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, WorldBuilder, a_world
 
 MOST_LOOKS = 20
 
 
-def written_by(plan: Plan) -> tuple[Manifest, ...]:
+def written_by(plan: WritePlan) -> tuple[Manifest, ...]:
     """Return what a plan applies, in its order."""
     return (*plan.prepare, *plan.grants, *plan.workloads)
 
@@ -35,18 +34,18 @@ class Simulation:
 
     # What the operator does
 
-    def look(self) -> Outcome:
+    def look(self) -> ReconcileResult:
         """Reconcile once and carry everything out."""
         outcome = self.peek()
         self.carry_out(outcome)
         self.report(outcome.status)
         return outcome
 
-    def peek(self) -> Outcome:
+    def peek(self) -> ReconcileResult:
         """Reconcile once and carry out nothing."""
         return reconcile(self.world.build(), self.now)
 
-    def carry_out(self, outcome: Outcome) -> None:
+    def carry_out(self, outcome: ReconcileResult) -> None:
         """Carry out the plan; the status is not reported."""
         children = {key: child for key, child in self.world.children.items() if key not in outcome.plan.prune}
         for manifest in written_by(outcome.plan):
@@ -60,7 +59,7 @@ class Simulation:
         kept = status.model_copy(update={"kill": before.kill if before else None})
         self.world = self.world.of(self.world.agent.with_status(kept))
 
-    def settle(self) -> Outcome:
+    def settle(self) -> ReconcileResult:
         """Look until nothing changes any more, at this moment and without any pod's doing."""
         for _ in range(MOST_LOOKS):
             before = self.world.agent.build().status
@@ -69,7 +68,7 @@ class Simulation:
                 return outcome
         raise AssertionError(f"still not settled after {MOST_LOOKS} looks: {outcome}")
 
-    def run(self) -> Outcome:
+    def run(self) -> ReconcileResult:
         """Look and let pods serve until nothing changes any more at this moment."""
         for _ in range(MOST_LOOKS):
             self.settle()

@@ -3,6 +3,8 @@
 Sources: the notations of addresses that libc's inet_aton accepts, IANA's special-purpose registries, the clouds'
 metadata services, and the usual tricks (redirects, answers with several addresses, names that change their mind).
 """
+
+
 # ruff: noqa: S104 - nothing binds here
 
 # Literals that stand for the tests' own listener on 127.0.0.1 or ::1, in every notation that libc or a URL knows.

@@ -10,10 +10,18 @@ import threading
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from interlock_guard.bundle.document import BUNDLE_KEY, parse_bundle
-from interlock_guard.decision.mapping import is_name_glob
-from interlock_guard.verification.plan import PLAN_KEY, RESULT_KEY, Failure, Result, SeenTool, dump_result, parse_plan
-from interlock_guard.wire.canonical import canonicalize, digest_of
+from interlock_contract.bundle import BUNDLE_KEY, parse_bundle
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.mapping import is_name_glob
+from interlock_contract.verification import (
+    PLAN_KEY,
+    RESULT_KEY,
+    SeenTool,
+    VerificationFailure,
+    VerificationResult,
+    dump_result,
+    parse_plan,
+)
 
 Json = dict[str, Any]
 POLL_SECONDS = 0.1
@@ -91,13 +99,13 @@ class VerificationJobs:
         self._answered.add(job["metadata"]["uid"])
         self.runs.append(f"{namespace}/{name}")
 
-    def _result(self, plan: dict[str, str]) -> Result:
+    def _result(self, plan: dict[str, str]) -> VerificationResult:
         run = parse_plan(plan[PLAN_KEY]).run
         if self.failing:
-            return Result(run, Failure.SERVER_UNAVAILABLE, self.failing)
+            return VerificationResult(run, VerificationFailure.SERVER_UNAVAILABLE, self.failing)
         [source] = parse_bundle(plan[BUNDLE_KEY]).sources
         names = {tool.name for tool in source.tools if not is_name_glob(tool.name)} | self.descriptions.keys()
         listed = [name for name in sorted(names) if self.descriptions.get(name, "") is not None]
         tools = [json.loads(canonicalize(a_tool(name, self.descriptions.get(name) or ""))) for name in listed]
         seen = [SeenTool(tool["name"], digest_of(canonicalize(tool)), canonicalize(tool)) for tool in tools]
-        return Result(run, tools=tuple(seen), protocol="2025-11-25")
+        return VerificationResult(run, tools=tuple(seen), protocol="2025-11-25")

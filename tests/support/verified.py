@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from interlock_guard.decision.mapping import is_name_glob
-from interlock_guard.wire.canonical import canonicalize, digest_of
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.mapping import is_name_glob
 from tests.support.pins import DEFINITION
 
 AT = "2026-03-02T08:00:00Z"

@@ -21,7 +21,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run(  # noqa: PLR0913 - all but the command are options of one call, as in subprocess.run
+def run(
     command: Sequence[str | Path],
     *,
     log: Path | None = None,

@@ -1,18 +1,11 @@
 """Agent: one AI agent, its owner, purpose, tools, rollout and pods."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
-from interlock.api.meta import API_VERSION
-from interlock.api.model import ApiModel, ObjectMeta
-from interlock.api.models import ModelUse
-from interlock.api.orchestration import Orchestration
-from interlock.api.permissions import Permissions
-from interlock.api.resources import Resources
-from interlock.api.scope import Environment, ScopeDimension
-from interlock.api.sentences import (
+from interlock.api.messages import (
     EMAIL,
     ENVIRONMENT_MISSING,
     ENVIRONMENT_TWICE,
@@ -26,14 +19,47 @@ from interlock.api.sentences import (
     OWNER_ROLE_ADDRESS,
     PATH_TWICE,
     POLICY_REF_MISSING,
+    PORT_RESERVED,
     PURPOSE_MISSING,
     ROLE_ADDRESS,
     SCOPE_NARROWER,
     STAGES_BACKWARDS,
     plain,
 )
+from interlock.api.policy import ModelUse
+from interlock.api.shared_types import ApiModel, Environment, ObjectMeta, Permissions, Resources, ScopeDimension
 from interlock.api.status import NEW_AGENT, AgentStatus
 from interlock.api.text import COMMAND_FITS, SELF, Argument, Duration, FilePath, Image, Name, ObjectName, VariableName
+from interlock_contract.bundle import MAX_CONCURRENT_TASKS
+from interlock_contract.names import API_VERSION
+
+_OURS_FIRST, _OURS_LAST = 7410, 7419
+
+
+def _is_free(port: int) -> int:
+    if _OURS_FIRST <= port <= _OURS_LAST:
+        raise ValueError(PORT_RESERVED)
+    return port
+
+
+class Tasks(ApiModel):
+    """How tasks reach the agent."""
+
+    port: Annotated[int, AfterValidator(_is_free)] = Field(
+        ge=1,
+        le=65535,
+        json_schema_extra=kube(
+            Rule(rule=f"self < {_OURS_FIRST} || self > {_OURS_LAST}", message=PORT_RESERVED),
+            format="int32",
+        ),
+    )
+    """Where the agent listens for HTTP, on all addresses of its pod; the guard brings its tasks there."""
+
+    max_concurrent_tasks: int = Field(
+        default=8, ge=1, le=MAX_CONCURRENT_TASKS, json_schema_extra=kube(format="int32", default=8)
+    )
+    """How many tasks each pod works on at once; four times as many wait, for 10 s at most; others are refused."""
+
 
 __all__ = [
     "Agent",
@@ -42,7 +68,6 @@ __all__ = [
     "EnvVar",
     "Environment",
     "File",
-    "Orchestration",
     "Owner",
     "Permissions",
     "PolicyRef",
@@ -50,6 +75,7 @@ __all__ = [
     "Rollout",
     "ScopeDimension",
     "Stage",
+    "Tasks",
     "Template",
 ]
 
@@ -260,7 +286,7 @@ class AgentSpec(ApiModel):
     rollout: Rollout | None = None
     """Stages on the way into production; exactly one of environment and rollout is set."""
 
-    orchestration: Orchestration | None = None
+    tasks: Tasks | None = None
     """How tasks reach the agent; absent: it takes none."""
 
     bindings: tuple[BindingUse, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("source",)))

@@ -6,15 +6,12 @@ reconciler asks here, since an admission policy can be absent and an object olde
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
 from interlock.api.agent import AgentSpec, Owner, PolicyRef, Stage
-from interlock.api.agentpolicy import AgentPolicySpec, RolloutMinimums
-from interlock.api.duration import parse_duration
-from interlock.api.model import ObjectMeta
-from interlock.api.scope import Environment
-from interlock.api.sentences import (
+from interlock.api.messages import (
     AGENT_NAME_INVALID,
     DURATION_INVALID,
     EMAIL,
@@ -40,9 +37,12 @@ from interlock.api.sentences import (
     SCOPE_NARROWER,
     STAGES_BACKWARDS,
     STAGING_MISSING,
+    format_message,
     quoted,
-    worded,
 )
+from interlock.api.policy import AgentPolicySpec, RolloutMinimums
+from interlock.api.shared_types import Environment, ObjectMeta, parse_duration
+from interlock.api.status import AgentReason
 
 DEFAULT_PROVIDERS = ("openai", "anthropic")
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -64,9 +64,9 @@ def owner_refusal(owner: Owner | None) -> str | None:
     if not owner.email:
         return OWNER_EMAIL_MISSING
     if not _matches(EMAIL, owner.email):
-        return worded(OWNER_EMAIL_INVALID, email=quoted(owner.email))
+        return format_message(OWNER_EMAIL_INVALID, email=quoted(owner.email))
     if re.match(ROLE_ADDRESS, owner.email.lower()):
-        return worded(OWNER_ROLE_ADDRESS, email=quoted(owner.email))
+        return format_message(OWNER_ROLE_ADDRESS, email=quoted(owner.email))
     return None
 
 
@@ -94,7 +94,7 @@ def duration_refusal(text: str) -> str | None:
     try:
         parse_duration(text)
     except ValueError:
-        return worded(DURATION_INVALID, text=quoted(text))
+        return format_message(DURATION_INVALID, text=quoted(text))
     return None
 
 
@@ -206,9 +206,9 @@ def model_refusals(spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> li
     found = []
     for use in spec.models:
         if not any(is_model_in(use.name, glob) for glob in demands.models.allow):
-            found.append(worded(MODEL_NOT_ALLOWED, policy=policy, model=use.name))
+            found.append(format_message(MODEL_NOT_ALLOWED, policy=policy, model=use.name))
         elif use.name.partition("/")[0] not in known:
-            found.append(worded(MODEL_WITHOUT_PROVIDER, policy=policy, model=use.name))
+            found.append(format_message(MODEL_WITHOUT_PROVIDER, policy=policy, model=use.name))
     is_taken = spec.models and any(variable.name in MODEL_VARIABLES for variable in spec.template.env)
     return [*found, MODEL_VARIABLE_TAKEN] if is_taken else found
 
@@ -216,3 +216,16 @@ def model_refusals(spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> li
 def is_model_in(name: str, glob: str) -> bool:
     """Tell whether a model falls under a glob: `*` at its end is whatever follows, all else is itself."""
     return name.startswith(glob[:-1]) if glob.endswith("*") else name == glob
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One missing or wrong thing, named so that its reader can mend it.
+
+    Attributes:
+        reason: The stable word for conditions, Events and metrics.
+        message: One sentence: the field, the value and the way out.
+    """
+
+    reason: AgentReason
+    message: str

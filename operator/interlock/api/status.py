@@ -8,8 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from interlock.api.markers import kube
-from interlock.api.model import ApiModel, Timestamp
-from interlock.api.scope import Environment, ScopeDimension
+from interlock.api.shared_types import ApiModel, Environment, ScopeDimension, Timestamp
 
 
 class ConditionType(StrEnum):
@@ -37,7 +36,7 @@ class ConditionType(StrEnum):
     """A later stage is waiting for the present one to pass."""
 
 
-class Reason(StrEnum):
+class AgentReason(StrEnum):
     """Reasons of conditions and events: stable words that alerts may match."""
 
     GOVERNANCE_SATISFIED = "GovernanceSatisfied"
@@ -274,7 +273,7 @@ NEW_AGENT: JsonDict = {
         {
             "type": ConditionType.READY.value,
             "status": "Unknown",
-            "reason": Reason.WAITING_FOR_OPERATOR.value,
+            "reason": AgentReason.WAITING_FOR_OPERATOR.value,
             "message": "The operator has not seen this agent yet: if this stays, look at the operator's pods and logs",
             "lastTransitionTime": "1970-01-01T00:00:00Z",
         },

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
-from interlock.api.sentences import (
+from interlock.api.messages import (
     COMMAND_TOO_LARGE,
     DOTS_IN_PATH,
     DURATION_INVALID,
@@ -39,12 +39,12 @@ from interlock.api.sentences import (
     VARIABLE,
     VARIABLE_INVALID,
     VARIABLE_RESERVED,
+    format_message,
     plain,
     quoted,
-    worded,
 )
-from interlock_guard.bundle import http_target
-from interlock_guard.bundle.patterns import CLIMBING, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
+from interlock_contract import http_target
+from interlock_contract.patterns import CLIMBING, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 
 SELF = "'\"' + self + '\"'"
 """CEL: the value itself in quotation marks."""
@@ -60,7 +60,7 @@ def _holds(check: Callable[[str], bool], template: str) -> AfterValidator:
 
     def validate(text: str) -> str:
         if not check(text):
-            raise ValueError(worded(template, text=quoted(text)))
+            raise ValueError(format_message(template, text=quoted(text)))
         return text
 
     return AfterValidator(validate)
@@ -301,7 +301,7 @@ ArgumentPattern = Annotated[
     Field(max_length=256, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(PATTERN)})", PATTERN_INVALID))),
     _holds(is_pattern, PATTERN_INVALID),
 ]
-"""A pattern of the subset that is matched in linear time; see `interlock_guard.bundle.patterns`."""
+"""A pattern of the subset that is matched in linear time; see `interlock_contract.patterns`."""
 
 ArgumentValue = Annotated[str, Field(min_length=1, max_length=256)]
 """A value of an argument, compared as it stands."""

@@ -6,18 +6,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from interlock.api.duration import parse_duration
 from interlock.api.markers import Rule, cel_sentence, kube
-from interlock.api.model import ApiModel, Timestamp
-from interlock.api.sentences import (
+from interlock.api.messages import (
     INTERVAL_INVALID,
     LATENCY_INVALID,
     PROBE_ARGUMENTS,
     PROBE_TOOL_INVALID,
+    format_message,
     plain,
     quoted,
-    worded,
 )
+from interlock.api.shared_types import ApiModel, Timestamp, parse_duration
 from interlock.api.status import Condition
 from interlock.api.text import SELF, Name
 
@@ -40,7 +39,7 @@ def _bounded(least: str, most: str, template: str) -> tuple[Rule, AfterValidator
         except ValueError:
             inside = False
         if not inside:
-            raise ValueError(worded(template, text=quoted(text)))
+            raise ValueError(format_message(template, text=quoted(text)))
         return text
 
     bounds = f"duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
@@ -65,7 +64,7 @@ Latency = Annotated[str, Field(max_length=32, json_schema_extra=kube(_LATENCY_RU
 
 def _check_tool(text: str) -> str:
     if not text or not all("!" <= one <= "~" and one not in "*?" for one in text):
-        raise ValueError(worded(PROBE_TOOL_INVALID, text=quoted(text)))
+        raise ValueError(format_message(PROBE_TOOL_INVALID, text=quoted(text)))
     return text
 
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 
 import aiohttp
 
-from interlock.cluster.client import ApiError, Client
-from interlock.cluster.kinds import ENDPOINT_SLICE, SERVICE
-from interlock.deployment.api_server import ApiServer, endpoints_of
+from interlock.deployment.children.network import endpoints_of
+from interlock.deployment.placement import ApiServerAddress
+from interlock_kube.client import ApiError, KubeClient
+from interlock_kube.resource_types import ENDPOINT_SLICE, SERVICE
 
 _log = logging.getLogger(__name__)
 
@@ -25,9 +27,9 @@ class ApiServerFinder:
         is_anywhere: See `ApiServer`.
     """
 
-    def __init__(self, client: Client, changed: Callable[[], None], *, is_anywhere: bool) -> None:
+    def __init__(self, client: KubeClient, changed: Callable[[], None], *, is_anywhere: bool) -> None:
         self._client, self._changed = client, changed
-        self.found = ApiServer(is_anywhere=is_anywhere)
+        self.found = ApiServerAddress(is_anywhere=is_anywhere)
 
     async def look(self) -> None:
         """Ask once.
@@ -40,7 +42,7 @@ class ApiServerFinder:
         slices = await self._client.get(ENDPOINT_SLICE.within(NAMESPACE), labels)
         endpoints = endpoints_of(service, slices["items"])
         if endpoints != self.found.endpoints:
-            self.found = ApiServer(endpoints, is_anywhere=self.found.is_anywhere)
+            self.found = ApiServerAddress(endpoints, is_anywhere=self.found.is_anywhere)
             _log.info("API server found", extra={"endpoints": [f"{one.address}:{one.port}" for one in endpoints]})
             self._changed()
 
@@ -52,3 +54,26 @@ class ApiServerFinder:
                 await self.look()
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 _log.warning("cannot look where the API server is", extra={"error": str(error) or repr(error)})
+
+
+MINIMUM = (1, 33)
+
+
+class KubernetesTooOld(Exception):  # noqa: N818 - it says what the cluster is
+    """The API server is older than we can work with."""
+
+
+async def check_version(client: KubeClient) -> str:
+    """Return the API server's version.
+
+    Raises:
+        KubernetesTooOld: It is older than 1.33; the message says so.
+    """
+    found = await client.get("/version")
+    version = int(found["major"]), int(re.match(r"\d+", found["minor"])[0])  # type: ignore[index]
+    if version < MINIMUM:
+        raise KubernetesTooOld(
+            f"this cluster runs Kubernetes {found['gitVersion']}, but Interlock needs 1.33 or newer "
+            "(native sidecars, selectable fields): upgrade the cluster first"
+        )
+    return str(found["gitVersion"])

@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Iterable
 
-from interlock.api.meta import FIELD_MANAGER
-from interlock.cluster.children import ChildStore
-from interlock.cluster.client import CONFLICT, JSON_PATCH, ApiError, Client, Json
-from interlock.cluster.kinds import BY_KIND, POD, REPLICA_SET
-from interlock.deployment.child import ChildKey, Manifest
+from interlock.cluster.child_cache import ChildCache
+from interlock.deployment.children.pod import GRACE_SECONDS
+from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.ownership import hand_over, has_foreign_fields
-from interlock.deployment.plan import WORKLOAD, Plan
-from interlock.deployment.pods import GRACE_SECONDS
+from interlock.deployment.plan import WORKLOAD, WritePlan
+from interlock_contract.names import FIELD_MANAGER
+from interlock_kube.client import CONFLICT, JSON_PATCH, ApiError, Json, KubeClient
+from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET
 
 BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT = 40  # a small API server queues what is beyond
@@ -23,12 +23,12 @@ class ApplyFailed(Exception):  # noqa: N818 - it says what happened to a child
 class Applier:
     """Writes children, and keeps what the API server answered."""
 
-    def __init__(self, client: Client, store: ChildStore) -> None:
+    def __init__(self, client: KubeClient, store: ChildCache) -> None:
         self._client = client
         self._store = store
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def carry_out(self, plan: Plan, namespace: str, agent: str) -> None:
+    async def carry_out(self, plan: WritePlan, namespace: str, agent: str) -> None:
         """Apply what prepares, then the grants, then the workloads, then prune.
 
         Raises:

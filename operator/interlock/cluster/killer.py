@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from interlock.api.meta import AGENT_LABEL, KILL_FIELD_MANAGER
-from interlock.cluster.client import NOT_FOUND, ApiError, Client
-from interlock.cluster.kinds import AGENT, DEPLOYMENT, POD
+from interlock_contract.names import AGENT_LABEL, KILL_FIELD_MANAGER
+from interlock_kube.client import NOT_FOUND, ApiError, KubeClient
+from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD
 
 GRACE_SECONDS = 1
 _MOST_TEXT = 1024  # characters that the status has room for
@@ -39,7 +39,7 @@ class Release:
 class Killer:
     """Ends agents through one API server."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: KubeClient) -> None:
         self._client = client
 
     async def end(self, namespace: str, agent: str) -> int:

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-from interlock.api.meta import FIELD_MANAGER, KILL_FIELD_MANAGER
+from interlock_contract.names import FIELD_MANAGER, KILL_FIELD_MANAGER
 
 ManagedFields = list[dict[str, Any]]
 

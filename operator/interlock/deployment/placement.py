@@ -1,13 +1,41 @@
 """A placement: one (agent, stage, revision) that must serve. Deployments, bundles and names belong to it."""
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 
-from interlock.action.bindings import binding_for
-from interlock.api.agent import Agent, ScopeDimension, Stage
-from interlock.api.agentpolicy import AgentPolicy
-from interlock.api.isolation import Isolation
-from interlock.api.mcpbinding import MCPBinding
-from interlock.deployment.api_server import ApiServer
+from interlock.action.actions_bound import binding_for
+from interlock.api.agent import Agent, AgentSpec, Stage
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy, Isolation
+from interlock.api.shared_types import Environment, ScopeDimension
+
+
+@dataclass(frozen=True, order=True)
+class ApiEndpoint:
+    """One address at which it answers.
+
+    Attributes:
+        address: Numeric, IPv4 or IPv6.
+        port: Its TCP port.
+    """
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True)
+class ApiServerAddress:
+    """The API server.
+
+    Attributes:
+        endpoints: The addresses of the Service `kubernetes` and of what is behind it. Networks differ in which of the
+            two they compare: most look at a connection after its Service's address was replaced, some before.
+        is_anywhere: Let guards out to its ports at any address: for networks whose rules do not match nodes.
+    """
+
+    endpoints: tuple[ApiEndpoint, ...] = ()
+    is_anywhere: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,7 +58,7 @@ class Placement:
         sources: The agent's sources with their bindings, in the spec's order.
         replicas: How many pods it wants now: 0 while killed.
         guard_image: The guard's image.
-        records_url: Where the guard brings its records; empty, it keeps them.
+        audit_url: Where the guard brings its records; empty, it keeps them.
         guard_addresses: Those of the guard's Service, without which no agent's pod of its own can be made.
         api_server: Where the API server is, for the guard's own egress.
     """
@@ -42,9 +70,9 @@ class Placement:
     sources: tuple[BoundSource, ...]
     replicas: int
     guard_image: str
-    records_url: str = ""
+    audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()
-    api_server: ApiServer = field(default_factory=ApiServer)
+    api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
 
     @property
     def isolation(self) -> Isolation:
@@ -66,3 +94,27 @@ def bound_sources(agent: Agent, bindings: tuple[MCPBinding, ...], environment: s
     """Return the agent's sources that exactly one binding serves in the environment, in the spec's order."""
     found = ((use.source, binding_for(bindings, use.source, environment)) for use in agent.spec.bindings)
     return tuple(BoundSource(source, binding) for source, binding in found if binding is not None)
+
+
+def may_start_open(environment: Environment) -> bool:
+    """Tell whether an agent may start where the network enforces nothing: in development alone, and it is told."""
+    return environment is Environment.DEVELOPMENT
+
+
+def revision_of(spec: AgentSpec) -> str:
+    """Return the revision: ten hexadecimal digits over template, files, bindings, names of models, the port for tasks.
+
+    Owner, purpose, policy, replicas, how many tasks at once and the rollout's own times are not behaviour: changing
+    them starts no new revision.
+    """
+    behaviour = spec.model_dump(
+        by_alias=True,
+        exclude_none=True,
+        mode="json",
+        include={"template", "files", "bindings", "tasks"},
+        exclude={"tasks": {"max_concurrent_tasks"}},
+    )
+    if spec.models:  # an agent without models keeps the revision that it had before there were any
+        behaviour["models"] = [use.name for use in spec.models]
+    text = json.dumps(behaviour, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -2,19 +2,76 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
 
-from interlock.deployment.agent_config import build_agent_config
-from interlock.deployment.bundle import build_bundle
-from interlock.deployment.child import ChildKey, Manifest, key_of
-from interlock.deployment.drift import has_drifted
-from interlock.deployment.guard_service import build_services_between
-from interlock.deployment.lease import build_lease
-from interlock.deployment.network import build_network_policies
+from kubernetes.utils.quantity import parse_quantity
+
+from interlock.deployment.children.config import build_agent_config, build_bundle
+from interlock.deployment.children.identity import (
+    build_guard_role,
+    build_guard_role_binding,
+    build_lease,
+    build_service_account,
+)
+from interlock.deployment.children.network import build_network_policies
+from interlock.deployment.children.services import build_service, build_services_between
+from interlock.deployment.children.workload import build_workloads
+from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.placement import Placement
-from interlock.deployment.rbac import build_guard_role, build_guard_role_binding
-from interlock.deployment.service_account import build_service_account
-from interlock.deployment.services import build_service
-from interlock.deployment.workload import build_workloads
+
+_METADATA = "metadata"
+_IGNORED = ("apiVersion", "kind", _METADATA)
+_QUANTITIES = ("requests", "limits")
+
+
+def has_drifted(desired: Manifest, live: Manifest) -> bool:
+    """Tell whether something that is desired is missing from the live object or other in it."""
+    return _metadata_differs(desired[_METADATA], live[_METADATA]) or any(
+        _differs(value, live.get(name)) for name, value in desired.items() if name not in _IGNORED
+    )
+
+
+def _metadata_differs(desired: dict[str, Any], live: dict[str, Any]) -> bool:
+    """Compare labels and owner; other metadata is free for other tools to use."""
+    owners = live.get("ownerReferences", [])
+    return _differs(desired["labels"], live.get("labels")) or any(
+        owner not in owners for owner in desired["ownerReferences"]
+    )
+
+
+def _differs(desired: Any, live: Any) -> bool:
+    if live is None:
+        # The API server leaves out what is empty.
+        return desired not in ("", [], {}, None)
+    if isinstance(desired, dict):
+        return not isinstance(live, dict) or any(
+            _amounts_differ(value, live.get(name)) if name in _QUANTITIES else _differs(value, live.get(name))
+            for name, value in desired.items()
+        )
+    if isinstance(desired, list):
+        return (
+            not isinstance(live, list)
+            or len(desired) != len(live)
+            or any(_differs(wanted, found) for wanted, found in zip(desired, live, strict=True))
+        )
+    return bool(desired != live)
+
+
+def _amounts_differ(desired: Any, live: Any) -> bool:
+    """Compare requests or limits, name by name, as amounts; anything else as it stands."""
+    if not isinstance(desired, dict) or not isinstance(live, dict):
+        return _differs(desired, live)
+    return any(_normal(value) != _normal(live.get(name)) for name, value in desired.items())
+
+
+def _normal(value: Any) -> Decimal | Any:
+    """Return a quantity as its amount: the API server rewrites `1000m` to `1`."""
+    try:
+        return parse_quantity(value)  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError):
+        return value
+
 
 WORKLOAD = "Deployment"
 GRANT = "RoleBinding"
@@ -34,7 +91,7 @@ class LiveChild:
 
 
 @dataclass(frozen=True)
-class Plan:
+class WritePlan:
     """The writes that are owed. Nothing in it: nothing to do.
 
     Attributes:
@@ -72,12 +129,12 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
     )
 
 
-def plan_children(desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChild]) -> Plan:
+def plan_children(desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChild]) -> WritePlan:
     """Return what has to be written so that exactly the desired children stand, as they are desired."""
     owed = [manifest for manifest in desired if _is_owed(manifest, live.get(key_of(manifest)))]
     wanted = {key_of(manifest) for manifest in desired}
     surplus = [key for key in live if key not in wanted]
-    return Plan(
+    return WritePlan(
         prepare=tuple(manifest for manifest in owed if manifest["kind"] not in (GRANT, WORKLOAD)),
         grants=tuple(manifest for manifest in owed if manifest["kind"] == GRANT),
         workloads=tuple(manifest for manifest in owed if manifest["kind"] == WORKLOAD),

@@ -5,10 +5,10 @@ from typing import Any
 
 import kopf
 
-from interlock.api.meta import GROUP
-from interlock.cluster.client import ApiError
-from interlock.cluster.version import KubernetesTooOld
-from interlock.runtime.operator_runtime import Runtime
+from interlock.cluster.api_server import KubernetesTooOld
+from interlock.runtime.app import App
+from interlock_contract.names import GROUP
+from interlock_kube.client import ApiError
 
 
 def register(registry: kopf.OperatorRegistry) -> None:
@@ -34,7 +34,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     return settings
 
 
-async def start(memo: Runtime, **_: Any) -> None:
+async def start(memo: App, **_: Any) -> None:
     """Start what is ours, before kopf watches anything; what fails here ends the process with one sentence."""
     try:
         await memo.start()
@@ -42,12 +42,12 @@ async def start(memo: Runtime, **_: Any) -> None:
         raise kopf.PermanentError(str(error)) from error
 
 
-async def stop(memo: Runtime, **_: Any) -> None:
+async def stop(memo: App, **_: Any) -> None:
     """Stop what is ours."""
     await memo.stop()
 
 
-def login(memo: Runtime, **kwargs: Any) -> kopf.ConnectionInfo | None:
+def login(memo: App, **kwargs: Any) -> kopf.ConnectionInfo | None:
     """Return the credentials that the rest of the operator uses, too."""
     if memo.settings.kubeconfig is None:
         return kopf.login_with_service_account(**kwargs)

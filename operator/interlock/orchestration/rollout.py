@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from interlock.api.agent import Stage
-from interlock.orchestration.minimums import soak_of
+from interlock.orchestration.orchestrated import soak_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StageFacts:
 
 
 @dataclass(frozen=True)
-class Observation:
+class StageObservation:
     """What is seen of the agent at this moment.
 
     Attributes:
@@ -59,7 +59,7 @@ class StageDecision:
 def decide_stage(
     stages: tuple[Stage, ...],
     facts: StageFacts | None,
-    seen: Observation,
+    seen: StageObservation,
     now: datetime,
     *,
     hold_before: int | None = None,
@@ -108,7 +108,7 @@ def _identity(stage: Stage) -> tuple[object, ...]:
     return stage.name, stage.environment, stage.scope or ()
 
 
-def _soaked(facts: StageFacts, seen: Observation, now: datetime) -> StageFacts:
+def _soaked(facts: StageFacts, seen: StageObservation, now: datetime) -> StageFacts:
     if not seen.is_running:
         return replace(facts, ready_since=None)
     if seen.is_ready and facts.ready_since is None:

@@ -8,11 +8,18 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
-from interlock_guard.bundle.document import Bundle, Grant, Layer, Operation, Resource, ServerRequest, Source, Tool
-from interlock_guard.decision.arguments import describe, find_broken_rule
-from interlock_guard.decision.hints import tightened_operation
-from interlock_guard.decision.mapping import find_named, find_resource, find_template
-from interlock_guard.decision.schemas import find_unmatchable
+from interlock_contract.bundle import (
+    Bundle,
+    BundleResource,
+    BundleSource,
+    BundleTool,
+    Grant,
+    Layer,
+    Operation,
+    ServerRequest,
+)
+from interlock_contract.mapping import find_named, find_resource, find_template, tightened_operation
+from interlock_guard.decision.arguments import describe, find_broken_rule, find_unmatchable
 from interlock_guard.decision.scope import check_scope, declares_scope
 from interlock_guard.state import State
 
@@ -42,7 +49,7 @@ SERVER_METHODS: Final[Mapping[str, ServerRequest]] = {
 """What a server may ask of its client, and what a binding calls it; `ping` is the guard's own to answer."""
 
 
-class Reason(StrEnum):
+class DenyReason(StrEnum):
     """Why a request was refused; stable words that logs, metrics and tests may rely on."""
 
     KILLED = "Killed"
@@ -97,12 +104,12 @@ class Reason(StrEnum):
     """The request would have the provider of the model act by itself: search, run code, call MCP servers."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
     """The source's server is not there, ended in mid-call, or has too much to do."""
-    RECORD_UNAVAILABLE = "RecordUnavailable"
+    AUDIT_UNAVAILABLE = "AuditUnavailable"
     """The decision's record cannot be stored, so nothing may be forwarded on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class DecisionInput:
     """What a client asks of a source.
 
     Attributes:
@@ -140,29 +147,29 @@ class Allow:
     """
 
     rule: str
-    tool: Tool | Resource | None = None
+    tool: BundleTool | BundleResource | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
     """The request is refused. `message` is one sentence for whoever asked; `rule` names what would have to change."""
 
-    reason: Reason
+    reason: DenyReason
     rule: str
     message: str
-    tool: Tool | Resource | None = None
+    tool: BundleTool | BundleResource | None = None
 
 
 Decision = Allow | Deny
 
-_LAYER_REASONS: Final[dict[Layer, tuple[Reason, str]]] = {
-    "Binding": (Reason.NOT_GRANTED_BY_BINDING, "the binding's permissions"),
-    "Matrix": (Reason.NOT_GRANTED_BY_MATRIX, "the policy's data access"),
-    "Agent": (Reason.NOT_GRANTED_BY_AGENT, "the agent's own permissions"),
+_LAYER_REASONS: Final[dict[Layer, tuple[DenyReason, str]]] = {
+    "Binding": (DenyReason.NOT_GRANTED_BY_BINDING, "the binding's permissions"),
+    "Matrix": (DenyReason.NOT_GRANTED_BY_MATRIX, "the policy's data access"),
+    "Agent": (DenyReason.NOT_GRANTED_BY_AGENT, "the agent's own permissions"),
 }
 
 
-def decide(bundle: Bundle | None, state: State, request: Request, now: float) -> Decision:
+def decide(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
     """Decide on one request.
 
     Args:
@@ -176,9 +183,9 @@ def decide(bundle: Bundle | None, state: State, request: Request, now: float) ->
         return closed
     source = find_source(bundle, request.source)
     if source is None:
-        return Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+        return Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
     if request.method not in METHODS:
-        return Deny(Reason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
+        return Deny(DenyReason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
     if request.method in OPEN_METHODS:
         return Allow(rule=f"mcpbinding/{source.binding}")
     return _decide_entry(bundle, source, request)
@@ -199,12 +206,12 @@ def decide_server_request(bundle: Bundle | None, state: State, source: str, meth
         return closed
     served = find_source(bundle, source)
     if served is None:
-        return Deny(Reason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+        return Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
     rule = f"mcpbinding/{served.binding}/serverRequests"
     asked = SERVER_METHODS.get(method)
     if asked is None or asked not in served.server_requests:
         return Deny(
-            Reason.SERVER_REQUEST_NOT_ALLOWED, rule, "The binding does not let this server ask its agent for that."
+            DenyReason.SERVER_REQUEST_NOT_ALLOWED, rule, "The binding does not let this server ask its agent for that."
         )
     return Allow(rule)
 
@@ -215,28 +222,28 @@ def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
     if cut is not None:
         return cut
     if state.agent_uid is None or state.contact_at is None:
-        return Deny(Reason.STALE_STATE, "", "The guard has not seen its agent at the API server yet.")
+        return Deny(DenyReason.STALE_STATE, "", "The guard has not seen its agent at the API server yet.")
     if now - state.contact_at > state.lease_seconds:
-        return Deny(Reason.STALE_STATE, "", "The guard has lost contact with the API server.")
+        return Deny(DenyReason.STALE_STATE, "", "The guard has lost contact with the API server.")
     if bundle is None:
-        return Deny(Reason.NO_BUNDLE, "", "The guard has no valid bundle.")
+        return Deny(DenyReason.NO_BUNDLE, "", "The guard has no valid bundle.")
     if state.doubt:
-        return Deny(Reason.POLICY_UNPROVEN, "", state.doubt)
+        return Deny(DenyReason.POLICY_UNPROVEN, "", state.doubt)
     return None
 
 
 def check_cut(bundle: Bundle | None, state: State) -> Deny | None:
     """Return why even what is under way must end at once, or None."""
     if state.kill.message is not None:
-        return Deny(Reason.KILLED, "interlock.dev/kill-switch", state.kill.message)
+        return Deny(DenyReason.KILLED, "interlock.dev/kill-switch", state.kill.message)
     if state.agent_gone:
-        return Deny(Reason.AGENT_MISMATCH, "", "The agent does not exist any more.")
+        return Deny(DenyReason.AGENT_MISMATCH, "", "The agent does not exist any more.")
     if bundle is not None and state.agent_uid is not None and state.agent_uid != bundle.agent.uid:
-        return Deny(Reason.AGENT_MISMATCH, "", "The bundle was made for another agent of this name.")
+        return Deny(DenyReason.AGENT_MISMATCH, "", "The bundle was made for another agent of this name.")
     return None
 
 
-def find_source(bundle: Bundle | None, name: str) -> Source | None:
+def find_source(bundle: Bundle | None, name: str) -> BundleSource | None:
     """Return the bundle's source of that name."""
     return None if bundle is None else next((source for source in bundle.sources if source.name == name), None)
 
@@ -265,15 +272,15 @@ def may_list_template(bundle: Bundle, source: str, uri_template: str) -> bool:
     return served is not None and _may_show(bundle, served, find_template(served.resources, uri_template))
 
 
-def _may_show(bundle: Bundle, source: Source, entry: Tool | Resource | None) -> bool:
+def _may_show(bundle: Bundle, source: BundleSource, entry: BundleTool | BundleResource | None) -> bool:
     if entry is None or _check_grants(source, entry, entry.operation) is not None:
         return False
-    if isinstance(entry, Resource):
+    if isinstance(entry, BundleResource):
         return check_scope(bundle.scope, entry, None) is None
     return declares_scope(bundle.scope, entry)
 
 
-def _decide_entry(bundle: Bundle | None, source: Source, request: Request) -> Decision:
+def _decide_entry(bundle: Bundle | None, source: BundleSource, request: DecisionInput) -> Decision:
     entry, reason, what = _find_entry(source, request)
     binding = f"mcpbinding/{source.binding}"
     if entry is None or bundle is None:
@@ -298,18 +305,20 @@ def _decide_entry(bundle: Bundle | None, source: Source, request: Request) -> De
     return Allow(rule, entry)
 
 
-def _find_entry(source: Source, request: Request) -> tuple[Tool | Resource | None, Reason, str]:
+def _find_entry(
+    source: BundleSource, request: DecisionInput
+) -> tuple[BundleTool | BundleResource | None, DenyReason, str]:
     """Return the entry of the map that the request falls under, and what to say where it falls under none."""
     if request.method == TOOLS_CALL:
-        return find_named(source.tools, request.tool), Reason.TOOL_NOT_MAPPED, "tool"
+        return find_named(source.tools, request.tool), DenyReason.TOOL_NOT_MAPPED, "tool"
     if request.method in RESOURCE_METHODS:
-        return find_resource(source.resources, request.uri), Reason.RESOURCE_NOT_MAPPED, "resource"
+        return find_resource(source.resources, request.uri), DenyReason.RESOURCE_NOT_MAPPED, "resource"
     if request.method == COMPLETE and request.uri is not None:
-        return find_template(source.resources, request.uri), Reason.RESOURCE_NOT_MAPPED, "resource"
-    return find_named(source.prompts, request.prompt), Reason.PROMPT_NOT_MAPPED, "prompt"
+        return find_template(source.resources, request.uri), DenyReason.RESOURCE_NOT_MAPPED, "resource"
+    return find_named(source.prompts, request.prompt), DenyReason.PROMPT_NOT_MAPPED, "prompt"
 
 
-def _check_grants(source: Source, entry: Tool | Resource, operation: Operation) -> Deny | None:
+def _check_grants(source: BundleSource, entry: BundleTool | BundleResource, operation: Operation) -> Deny | None:
     """Return the first layer that does not grant the operation; without a row of the matrix nothing is granted."""
     grant = _refusing_grant(source, operation, entry.resource)
     asked = replace(entry, operation=operation)
@@ -320,12 +329,12 @@ def _check_grants(source: Source, entry: Tool | Resource, operation: Operation) 
         return Deny(reason, grant.rule, message, asked)
     if not {"Binding", "Matrix"} <= {grant.layer for grant in source.grants}:
         message = "No row of the policy's data access covers this source."
-        return Deny(Reason.NOT_GRANTED_BY_MATRIX, "", message, asked)
+        return Deny(DenyReason.NOT_GRANTED_BY_MATRIX, "", message, asked)
     return None
 
 
-def _check_arguments(binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
-    if isinstance(entry, Resource) or not entry.arguments:
+def _check_arguments(binding: str, entry: BundleTool | BundleResource, request: DecisionInput) -> Deny | None:
+    if isinstance(entry, BundleResource) or not entry.arguments:
         return None
     rules = f"{binding}/{'tools' if request.method == TOOLS_CALL else 'prompts'}[{entry.name}]/arguments"
     if request.input_schema is not None and request.method == TOOLS_CALL:
@@ -333,25 +342,27 @@ def _check_arguments(binding: str, entry: Tool | Resource, request: Request) -> 
         if never is not None:
             rule = entry.arguments[never[0]]
             message = f"No call of this tool can be allowed: {rule.pointer!r} {describe(rule)}, but {never[1]}."
-            return Deny(Reason.RULE_UNMATCHABLE, f"{rules}[{never[0]}]", message, entry)
+            return Deny(DenyReason.RULE_UNMATCHABLE, f"{rules}[{never[0]}]", message, entry)
     broken = find_broken_rule(entry.arguments, request.arguments)
     if broken is None:
         return None
     rule = entry.arguments[broken]
     message = f"The argument at {rule.pointer!r} {describe(rule)}."
-    return Deny(Reason.ARGUMENT_NOT_ALLOWED, f"{rules}[{broken}]", message, entry)
+    return Deny(DenyReason.ARGUMENT_NOT_ALLOWED, f"{rules}[{broken}]", message, entry)
 
 
-def _check_scope(bundle: Bundle, binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+def _check_scope(
+    bundle: Bundle, binding: str, entry: BundleTool | BundleResource, request: DecisionInput
+) -> Deny | None:
     broken = check_scope(bundle.scope, entry, request.arguments)
     if broken is None:
         return None
-    reason, limit = Reason(broken[0]), broken[1]
-    kind = "resource" if isinstance(entry, Resource) else "tool" if request.method == TOOLS_CALL else "prompt"
+    reason, limit = DenyReason(broken[0]), broken[1]
+    kind = "resource" if isinstance(entry, BundleResource) else "tool" if request.method == TOOLS_CALL else "prompt"
     said = {
-        Reason.SCOPE_UNDECLARED: f"is of a {kind} that declares nothing about it",
-        Reason.SCOPE_MISSING: "does not say it in its arguments",
-        Reason.OUT_OF_SCOPE: "names something else",
+        DenyReason.SCOPE_UNDECLARED: f"is of a {kind} that declares nothing about it",
+        DenyReason.SCOPE_MISSING: "does not say it in its arguments",
+        DenyReason.OUT_OF_SCOPE: "names something else",
     }[reason]
     message = (
         f"In stage {bundle.stage!r} {limit.dimension!r} is limited to {', '.join(limit.values)}; "
@@ -360,28 +371,30 @@ def _check_scope(bundle: Bundle, binding: str, entry: Tool | Resource, request: 
     return Deny(reason, f"{binding}/{kind}s[{entry.key}]", message, entry)
 
 
-def _check_pin(source: Source, binding: str, entry: Tool | Resource, request: Request) -> Deny | None:
+def _check_pin(
+    source: BundleSource, binding: str, entry: BundleTool | BundleResource, request: DecisionInput
+) -> Deny | None:
     """Return why a tool is not the one that was verified; last, so that what is denied anyway says nothing of it."""
     if request.method != TOOLS_CALL:
         return None
     rule, pinned = f"{binding}/verification", pinned_digest(source, request.tool)
     if pinned is None:
-        return Deny(Reason.TOOL_NOT_VERIFIED, rule, "This tool has not been verified yet.", entry)
+        return Deny(DenyReason.TOOL_NOT_VERIFIED, rule, "This tool has not been verified yet.", entry)
     if request.definition is None:
         message = "This tool cannot be compared with what was verified: its server does not list its tools."
-        return Deny(Reason.TOOL_NOT_VERIFIED, rule, message, entry)
+        return Deny(DenyReason.TOOL_NOT_VERIFIED, rule, message, entry)
     if request.definition == pinned:
         return None
     message = "Its server lists this tool no more."
     if request.definition:
         message = "This tool has changed since it was verified, and nobody has accepted the change."
-    return Deny(Reason.TOOL_DRIFTED, rule, message, entry)
+    return Deny(DenyReason.TOOL_DRIFTED, rule, message, entry)
 
 
-def pinned_digest(source: Source, tool: str | None) -> str | None:
+def pinned_digest(source: BundleSource, tool: str | None) -> str | None:
     """Return the digest of a tool as it was verified, None where it never was."""
     return next((pin.digest for pin in source.pins if pin.name == tool), None)
 
 
-def _refusing_grant(source: Source, operation: Operation, resource: str) -> Grant | None:
+def _refusing_grant(source: BundleSource, operation: Operation, resource: str) -> Grant | None:
     return next((grant for grant in source.grants if not grant.covers(operation, resource)), None)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from interlock_guard.bundle.document import Resource, ScopeLimit, Tool
+from interlock_contract.bundle import BundleResource, BundleTool, ScopeLimit
 
 ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
 
@@ -15,20 +15,22 @@ _INDEX: Final = re.compile(r"(0|[1-9][0-9]{0,8})\Z", re.ASCII)
 
 
 def check_scope(
-    limits: Sequence[ScopeLimit], entry: Tool | Resource, arguments: Any
+    limits: Sequence[ScopeLimit], entry: BundleTool | BundleResource, arguments: Any
 ) -> tuple[ScopeReason, ScopeLimit] | None:
     """Return the first limit that the request does not keep and why, or None when it keeps all.
 
     An entry that says nothing about a limited dimension is outside it: silence is not permission.
     """
     for limit in limits:
-        reason = _check_resource(limit, entry) if isinstance(entry, Resource) else _check_call(limit, entry, arguments)
+        reason = (
+            _check_resource(limit, entry) if isinstance(entry, BundleResource) else _check_call(limit, entry, arguments)
+        )
         if reason is not None:
             return reason, limit
     return None
 
 
-def declares_scope(limits: Sequence[ScopeLimit], tool: Tool) -> bool:
+def declares_scope(limits: Sequence[ScopeLimit], tool: BundleTool) -> bool:
     """Say whether the tool can be called at all in a stage with these limits."""
     return {limit.dimension for limit in limits} <= {entry.dimension for entry in tool.scope}
 
@@ -46,7 +48,7 @@ def resolve_pointer(value: Any, pointer: str) -> Any:
     return value
 
 
-def _check_call(limit: ScopeLimit, tool: Tool, arguments: Any) -> ScopeReason | None:
+def _check_call(limit: ScopeLimit, tool: BundleTool, arguments: Any) -> ScopeReason | None:
     declared = next((entry for entry in tool.scope if entry.dimension == limit.dimension), None)
     if declared is None:
         return "ScopeUndeclared"
@@ -62,7 +64,7 @@ def _check_call(limit: ScopeLimit, tool: Tool, arguments: Any) -> ScopeReason | 
     return None if all(item in limit.values for item in values) else "OutOfScope"
 
 
-def _check_resource(limit: ScopeLimit, resource: Resource) -> ScopeReason | None:
+def _check_resource(limit: ScopeLimit, resource: BundleResource) -> ScopeReason | None:
     declared = next((entry for entry in resource.scope if entry.dimension == limit.dimension), None)
     if declared is None:
         return "ScopeUndeclared"

@@ -12,7 +12,7 @@ import yarl
 from aiohttp import HttpVersion10, web
 
 from interlock_guard.tasks.headers import Trace, to_agent, to_caller
-from interlock_guard.tasks.kinds import Kind
+from interlock_guard.tasks.outcome_classifier import AnswerReader, TaskOutcome
 from interlock_guard.tasks.refusals import (
     BODY_TIMED_OUT,
     BROKEN_OFF,
@@ -20,11 +20,11 @@ from interlock_guard.tasks.refusals import (
     TIMED_OUT,
     TOO_LARGE,
     UNAVAILABLE,
-    Refusal,
+    TaskRefusal,
     TaskRefused,
     malformed,
 )
-from interlock_guard.tasks.verdicts import AnswerReader, Outcome
+from interlock_guard.tasks.request_classes import RequestClass
 
 TASK_SECONDS: Final = 3600.0
 """How long a task may take at most, its answer included."""
@@ -39,7 +39,7 @@ _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for no time
 
 
 @dataclass(frozen=True, slots=True)
-class Agent:
+class AgentAddress:
     """Where the agent listens, and the connections to it: one for each task, so that none was closed before."""
 
     session: aiohttp.ClientSession
@@ -68,7 +68,7 @@ class TaskRequest:
     http: web.BaseRequest
     id: str
     trace: Trace
-    kind: Kind = Kind.TASK
+    kind: RequestClass = RequestClass.TASK
     rpc: str = ""
     body: bytes | None = None
 
@@ -78,11 +78,11 @@ class TaskExchange:
     """One task under way. `outcome` is how it ended, `status` what its caller got, 0 where that was nothing."""
 
     request: TaskRequest
-    agent: Agent
+    agent: AgentAddress
     outcome: str = ""
     status: int = 0
-    _cut: Refusal | None = None
-    _blame: Refusal | None = None
+    _cut: TaskRefusal | None = None
+    _blame: TaskRefusal | None = None
     _response: web.StreamResponse | None = None
     _reader: AnswerReader | None = None
     _work: asyncio.Task[web.StreamResponse] | None = field(default=None)
@@ -101,7 +101,7 @@ class TaskExchange:
             return self._work.result()
         return self._break_off(at_once=True) if self._cut is None else self._fail(self._cut, at_once=True)
 
-    def cut(self, refusal: Refusal) -> None:
+    def cut(self, refusal: TaskRefusal) -> None:
         """End the task now: its caller gets the refusal, or half an answer that it can tell from a whole one."""
         self._cut = refusal
         self._end(refusal.reason)
@@ -111,23 +111,23 @@ class TaskExchange:
     def _end(self, outcome: str) -> None:
         self.outcome = self.outcome or outcome  # the first word stands
 
-    def _left(self) -> Outcome:
+    def _left(self) -> TaskOutcome:
         """Return what a task came to whose caller has hung up; after the last word of a stream it may."""
-        return self._reader.finish() if self._reader and self._reader.has_last_word else Outcome.CANCELLED
+        return self._reader.finish() if self._reader and self._reader.has_last_word else TaskOutcome.CANCELLED
 
     async def _bounded(self) -> web.StreamResponse:
         try:
             async with asyncio.timeout(TASK_SECONDS):
                 return await self._forward()
         except TimeoutError:
-            self._end(Outcome.TIMED_OUT)
+            self._end(TaskOutcome.TIMED_OUT)
             return self._fail(TIMED_OUT)
 
     async def _forward(self) -> web.StreamResponse:
         try:
             answer = await self._ask()
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            self._end(Outcome.AGENT_UNAVAILABLE)
+            self._end(TaskOutcome.AGENT_UNAVAILABLE)
             return self._fail(UNAVAILABLE)
         except (aiohttp.ClientError, OSError):
             return self._fail(self._broken())
@@ -177,7 +177,7 @@ class TaskExchange:
             self._blame = malformed("The body is not whole, or not well-formed.")
             raise
 
-    def _broken(self) -> Refusal:
+    def _broken(self) -> TaskRefusal:
         """Return what to say where the exchange with the agent has broken: the caller's body broke it, or the agent."""
         refusal = self._blame or BROKEN_OFF
         self._end(refusal.reason)
@@ -209,7 +209,7 @@ class TaskExchange:
         self._end(reader.finish())
         return response
 
-    def _fail(self, refusal: Refusal, *, at_once: bool = False) -> web.StreamResponse:
+    def _fail(self, refusal: TaskRefusal, *, at_once: bool = False) -> web.StreamResponse:
         """Return a refusal as the answer; an answer that has begun is broken off."""
         if self._response is not None:
             return self._break_off(at_once=at_once)

@@ -22,7 +22,7 @@ class TaskReason(StrEnum):
     BAD_REQUEST = "BadRequest"
     """Two HTTP parsers could read the request differently, or it asks for what is not spoken here."""
     NO_TASKS = "NoTasks"
-    """The agent takes no tasks: its `spec.orchestration` names no port."""
+    """The agent takes no tasks: its `spec.tasks` names no port."""
     TASK_TOO_LARGE = "TaskTooLarge"
     """The body is beyond the bound."""
     TOO_MANY_TASKS = "TooManyTasks"
@@ -40,7 +40,7 @@ class TaskReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class TaskRefusal:
     """What a caller is told instead of an answer.
 
     Attributes:
@@ -76,48 +76,46 @@ class Refusal:
 class TaskRefused(Exception):  # noqa: N818 - says what became of a task
     """A task is not passed on."""
 
-    def __init__(self, refusal: Refusal) -> None:
+    def __init__(self, refusal: TaskRefusal) -> None:
         super().__init__(refusal.message)
         self.refusal = refusal
 
 
-def closed(denial: Deny) -> Refusal:
+def closed(denial: Deny) -> TaskRefusal:
     """Return what is said while the guard is closed for everything."""
-    return Refusal(503, denial.reason.value, denial.message)
+    return TaskRefusal(503, denial.reason.value, denial.message)
 
 
-def malformed(message: str, status: int = 400) -> Refusal:
+def malformed(message: str, status: int = 400) -> TaskRefusal:
     """Return what is said of a request that two parsers could read differently, or that is not HTTP as spoken here."""
-    return Refusal(status, TaskReason.BAD_REQUEST, message, ends_connection=True)
+    return TaskRefusal(status, TaskReason.BAD_REQUEST, message, ends_connection=True)
 
 
-NO_TASKS: Final = Refusal(
-    404, TaskReason.NO_TASKS, "This agent takes no tasks: its spec.orchestration.port is not set."
-)
-TOO_LARGE: Final = Refusal(
+NO_TASKS: Final = TaskRefusal(404, TaskReason.NO_TASKS, "This agent takes no tasks: its spec.tasks.port is not set.")
+TOO_LARGE: Final = TaskRefusal(
     413, TaskReason.TASK_TOO_LARGE, f"The body of a task has at most {MAX_BODY} bytes: pass large data by reference."
 )
-TOO_MANY: Final = Refusal(
+TOO_MANY: Final = TaskRefusal(
     429,
     TaskReason.TOO_MANY_TASKS,
     "The agent has as many tasks as it takes at once, and others wait already: try again later.",
     retry_after=RETRY_SECONDS,
 )
-WAITED_TOO_LONG: Final = Refusal(
+WAITED_TOO_LONG: Final = TaskRefusal(
     429,
     TaskReason.TOO_MANY_TASKS,
     "The agent has as many tasks as it takes at once, and none has ended in time: try again later.",
     retry_after=RETRY_SECONDS,
 )
-BODY_TIMED_OUT: Final = Refusal(
+BODY_TIMED_OUT: Final = TaskRefusal(
     408, TaskReason.BODY_TIMED_OUT, "The body of the task did not arrive in time.", ends_connection=True
 )
-UNAVAILABLE: Final = Refusal(502, TaskReason.AGENT_UNAVAILABLE, "Nobody listens on the agent's port at the moment.")
-BROKEN_OFF: Final = Refusal(
+UNAVAILABLE: Final = TaskRefusal(502, TaskReason.AGENT_UNAVAILABLE, "Nobody listens on the agent's port at the moment.")
+BROKEN_OFF: Final = TaskRefusal(
     502,
     TaskReason.BROKEN_OFF,
     "The agent ended the connection without an answer; nobody knows how much of the task it has done.",
 )
-TIMED_OUT: Final = Refusal(
+TIMED_OUT: Final = TaskRefusal(
     504, TaskReason.TIMED_OUT, "The agent has not answered in the time that a task may take; it may still be at work."
 )

@@ -5,38 +5,37 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from interlock_guard.bundle.document import Bundle, Pin, Source
-from interlock_guard.clients import permitted
-from interlock_guard.clients.listing import needs_input
-from interlock_guard.decision.decide import TOOLS_CALL, Deny, Request, decide
-from interlock_guard.decision.mapping import find_named, is_name_glob
-from interlock_guard.servers.forward import Forward, build_params
-from interlock_guard.servers.toollist import ListFailed, read_tools
-from interlock_guard.servers.upstream import Upstream
-from interlock_guard.state import State
-from interlock_guard.verification.plan import (
+from interlock_contract.bundle import Bundle, BundleSource, Pin
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.mapping import find_named, is_name_glob
+from interlock_contract.verification import (
     MAX_DEFINITIONS,
     MAX_NAME,
     MAX_TOOLS,
     MAX_UNMAPPED,
-    Failure,
-    Plan,
-    Probe,
-    Result,
+    PlannedProbe,
     SeenTool,
+    VerificationFailure,
+    VerificationPlan,
+    VerificationResult,
 )
-from interlock_guard.wire.canonical import canonicalize, digest_of
-from interlock_guard.wire.jsonrpc import METHOD_NOT_FOUND, Notification, Response
-from interlock_guard.wire.jsonrpc import Request as RpcRequest
+from interlock_guard.decision.decide import TOOLS_CALL, DecisionInput, Deny, decide
+from interlock_guard.downstream import capabilities
+from interlock_guard.downstream.capabilities import needs_input
+from interlock_guard.state import State
+from interlock_guard.upstream.forward import Forward, build_params
+from interlock_guard.upstream.tool_cache import ListFailed, read_tools
+from interlock_guard.upstream.upstream import Upstream
+from interlock_guard.wire.jsonrpc import METHOD_NOT_FOUND, RpcNotification, RpcRequest, RpcResponse
 
 GREETING_SECONDS: Final = 90.0
 """How long a server may take until it has been greeted; an image may have to be pulled before that."""
 LIST_SECONDS: Final = 30.0
 
-Build = Callable[[Source, "Quiet"], Upstream]
+Build = Callable[[BundleSource, "NullListener"], Upstream]
 
 
-class Quiet:
+class NullListener:
     """The `Listener` of a server that is being verified: nobody is there who could be asked anything."""
 
     def __init__(self, bundle: Bundle) -> None:
@@ -45,7 +44,7 @@ class Quiet:
 
     def client_capabilities(self, upstream: Upstream) -> dict[str, Any]:
         """Return what the guard will say: a server may list other tools to a client that can do less."""
-        return permitted.client_capabilities(self._bundle, upstream.source)
+        return capabilities.client_capabilities(self._bundle, upstream.source)
 
     def take_begin(self, upstream: Upstream) -> None:  # noqa: ARG002 - one listener hears one server
         """Note that the server was greeted."""
@@ -55,17 +54,17 @@ class Quiet:
         """Note that it is gone."""
         self.has_begun.clear()
 
-    def take_notification(self, upstream: Upstream, notification: Notification) -> None:
+    def take_notification(self, upstream: Upstream, notification: RpcNotification) -> None:
         """Hear nothing."""
 
     def take_request(self, upstream: Upstream, request: RpcRequest) -> None:
         """Refuse: no client is there."""
         error = {"code": METHOD_NOT_FOUND, "message": "This server is being verified: there is nobody to ask."}
-        upstream.respond(Response(request.id, None, error))
+        upstream.respond(RpcResponse(request.id, None, error))
 
 
 class _Failed(Exception):  # noqa: N818 - ends a run
-    def __init__(self, failure: Failure, message: str) -> None:
+    def __init__(self, failure: VerificationFailure, message: str) -> None:
         super().__init__(message)
         self.failure = failure
 
@@ -80,7 +79,7 @@ class _Listing:
     trouble: _Failed | None
 
 
-async def verify(plan: Plan, bundle: Bundle, build: Build) -> Result:
+async def verify(plan: VerificationPlan, bundle: Bundle, build: Build) -> VerificationResult:
     """Verify a server; whatever is the matter with it is in the result.
 
     Args:
@@ -89,7 +88,7 @@ async def verify(plan: Plan, bundle: Bundle, build: Build) -> Result:
         build: Makes the upstream that the guard would use.
     """
     source = next(one for one in bundle.sources if one.name == plan.source)
-    listener = Quiet(bundle)
+    listener = NullListener(bundle)
     upstream = build(source, listener)
     upstream.limits = source.limits
     serving = asyncio.create_task(upstream.run())
@@ -101,8 +100,10 @@ async def verify(plan: Plan, bundle: Bundle, build: Build) -> Result:
         await asyncio.gather(serving, return_exceptions=True)
 
 
-async def _run(plan: Plan, bundle: Bundle, source: Source, upstream: Upstream, listener: Quiet) -> Result:
-    result = Result(plan.run)
+async def _run(
+    plan: VerificationPlan, bundle: Bundle, source: BundleSource, upstream: Upstream, listener: NullListener
+) -> VerificationResult:
+    result = VerificationResult(plan.run)
     try:
         await _greet(upstream, listener)
         result = replace(result, protocol="" if upstream.hello is None else upstream.hello.version)
@@ -120,24 +121,28 @@ async def _run(plan: Plan, bundle: Bundle, source: Source, upstream: Upstream, l
     return result
 
 
-async def _greet(upstream: Upstream, listener: Quiet) -> None:
+async def _greet(upstream: Upstream, listener: NullListener) -> None:
     try:
         async with asyncio.timeout(GREETING_SECONDS):
             await listener.has_begun.wait()
     except TimeoutError:
         refusal = upstream.refusal()
         why = f"the server was not greeted within {GREETING_SECONDS:.0f} s"
-        raise _Failed(Failure.SERVER_UNAVAILABLE, why if refusal is None else f"{why}: {refusal.message}") from None
+        raise _Failed(
+            VerificationFailure.SERVER_UNAVAILABLE, why if refusal is None else f"{why}: {refusal.message}"
+        ) from None
 
 
-async def _list(upstream: Upstream, source: Source) -> _Listing:
+async def _list(upstream: Upstream, source: BundleSource) -> _Listing:
     try:
         async with asyncio.timeout(LIST_SECONDS):
             tools = await read_tools(upstream)
     except TimeoutError:
-        raise _Failed(Failure.LIST_FAILED, f"the server did not list its tools within {LIST_SECONDS:.0f} s") from None
+        raise _Failed(
+            VerificationFailure.LIST_FAILED, f"the server did not list its tools within {LIST_SECONDS:.0f} s"
+        ) from None
     except ListFailed as failed:
-        raise _Failed(Failure.LIST_FAILED, f"the server's tools cannot be listed: {failed}") from None
+        raise _Failed(VerificationFailure.LIST_FAILED, f"the server's tools cannot be listed: {failed}") from None
     mapped = [tool for tool in tools if find_named(source.tools, tool["name"]) is not None]
     unmapped = sorted({tool["name"] for tool in tools} - {tool["name"] for tool in mapped})
     seen = {tool["name"]: tool for tool in mapped[:MAX_TOOLS]}
@@ -149,20 +154,22 @@ async def _list(upstream: Upstream, source: Source) -> _Listing:
     )
 
 
-def _find_trouble(source: Source, mapped: list[dict[str, Any]], names: set[str]) -> _Failed | None:
+def _find_trouble(source: BundleSource, mapped: list[dict[str, Any]], names: set[str]) -> _Failed | None:
     missing = [tool.name for tool in source.tools if not is_name_glob(tool.name) and tool.name not in names]
     if missing:
         shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")  # noqa: PLR2004
         return _Failed(
-            Failure.TOOLS_MISSING,
+            VerificationFailure.TOOLS_MISSING,
             f"the server has no tool {shown}: correct the name in spec.tools, or remove the entry",
         )
     if len(names) < len(mapped):
         twice = sorted({tool["name"] for tool in mapped if sum(one["name"] == tool["name"] for one in mapped) > 1})
-        return _Failed(Failure.TOOLS_AMBIGUOUS, f"the server lists two tools of the name {_shown(twice[0])}")
+        return _Failed(
+            VerificationFailure.TOOLS_AMBIGUOUS, f"the server lists two tools of the name {_shown(twice[0])}"
+        )
     if len(mapped) > MAX_TOOLS:
         return _Failed(
-            Failure.TOO_MANY_TOOLS,
+            VerificationFailure.TOO_MANY_TOOLS,
             f"spec.tools maps {len(mapped)} tools of the server, but {MAX_TOOLS} can be pinned: write narrower globs",
         )
     return None
@@ -180,11 +187,11 @@ def _seen(tools: dict[str, dict[str, Any]]) -> tuple[SeenTool, ...]:
     return tuple(seen)
 
 
-async def _probe(probe: Probe, bundle: Bundle, upstream: Upstream) -> None:
+async def _probe(probe: PlannedProbe, bundle: Bundle, upstream: Upstream) -> None:
     """Make one probe; what the guard would deny is never sent."""
     source = bundle.sources[0]
     pinned = {pin.name: pin.digest for pin in source.pins}
-    request = Request(source.name, TOOLS_CALL, probe.tool, probe.arguments, definition=pinned.get(probe.tool, ""))
+    request = DecisionInput(source.name, TOOLS_CALL, probe.tool, probe.arguments, definition=pinned.get(probe.tool, ""))
     decision = decide(bundle, State(agent_uid=bundle.agent.uid, contact_at=0.0), request, 0.0)
     is_denied = isinstance(decision, Deny)
     if probe.expect == "Denied":
@@ -198,7 +205,7 @@ async def _probe(probe: Probe, bundle: Bundle, upstream: Upstream) -> None:
         raise _miss(probe, f"it ended as {ended}, but {probe.expect} is expected")
 
 
-async def _call(probe: Probe, upstream: Upstream) -> str:
+async def _call(probe: PlannedProbe, upstream: Upstream) -> str:
     """Make the call; return how it ended, in the words of expectations."""
     hello, refusal = upstream.hello, upstream.refusal()
     if hello is None or refusal is not None:
@@ -213,14 +220,14 @@ async def _call(probe: Probe, upstream: Upstream) -> str:
         raise _miss(probe, f"it took more than {probe.seconds:g} s") from None
     if isinstance(outcome, Deny):
         raise _miss(probe, outcome.message)
-    if not isinstance(outcome, Response) or needs_input(outcome.result):
+    if not isinstance(outcome, RpcResponse) or needs_input(outcome.result):
         raise _miss(probe, "the server asks back, and nobody is there to answer")
     is_error = outcome.result is None or outcome.result.get("isError") is True
     return "Error" if is_error else "Success"
 
 
-def _miss(probe: Probe, why: str) -> _Failed:
-    return _Failed(Failure.PROBE_FAILED, f"probe {probe.name} of tool {probe.tool}: {why}")
+def _miss(probe: PlannedProbe, why: str) -> _Failed:
+    return _Failed(VerificationFailure.PROBE_FAILED, f"probe {probe.name} of tool {probe.tool}: {why}")
 
 
 def _shown(name: str) -> str:

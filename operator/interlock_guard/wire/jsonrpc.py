@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
-from interlock_guard.wire.strictjson import JsonInvalid, dump_json, parse_json
+from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
 
 MAX_BODY: Final = 4 * 1024 * 1024
 """Largest message from a client, in bytes."""
@@ -35,7 +35,7 @@ class MessageInvalid(ValueError):  # noqa: N818 - says the state of a message, l
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RpcRequest:
     """A message that wants an answer."""
 
     id: Id
@@ -44,7 +44,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
+class RpcNotification:
     """A message that wants none."""
 
     method: str
@@ -52,7 +52,7 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class RpcResponse:
     """An answer: exactly one of `result` and `error`. `id` is None where the sender could not read the request's."""
 
     id: Id | None
@@ -60,7 +60,7 @@ class Response:
     error: dict[str, Any] | None
 
 
-Message = Request | Notification | Response
+Message = RpcRequest | RpcNotification | RpcResponse
 
 
 def parse_message(data: bytes, *, max_bytes: int = MAX_BODY) -> Message:
@@ -107,7 +107,7 @@ def dump_error(request_id: Id | None, code: int, message: str, data: Any = None)
     return dump_json({"jsonrpc": "2.0", "id": request_id, "error": error})
 
 
-def dump_response(response: Response) -> bytes:
+def dump_response(response: RpcResponse) -> bytes:
     """Serialise an answer of either kind."""
     if response.result is None:
         return dump_json({"jsonrpc": "2.0", "id": response.id, "error": response.error})
@@ -124,7 +124,7 @@ def dump_notification(method: str, params: dict[str, Any]) -> bytes:
     return dump_json({"jsonrpc": "2.0", "method": method, "params": params})
 
 
-def _request(value: dict[str, Any], request_id: Id | None) -> Request | Notification:
+def _request(value: dict[str, Any], request_id: Id | None) -> RpcRequest | RpcNotification:
     method, params = value["method"], value.get("params", {})
     if "result" in value or "error" in value:
         raise MessageInvalid(INVALID_REQUEST, "is a request and a response at once", request_id)
@@ -132,10 +132,10 @@ def _request(value: dict[str, Any], request_id: Id | None) -> Request | Notifica
         raise MessageInvalid(INVALID_REQUEST, f"method must be a string of 1 to {_MAX_METHOD} characters", request_id)
     if not isinstance(params, dict):
         raise MessageInvalid(INVALID_REQUEST, "params must be an object", request_id)
-    return Notification(method, params) if request_id is None else Request(request_id, method, params)
+    return RpcNotification(method, params) if request_id is None else RpcRequest(request_id, method, params)
 
 
-def _response(value: dict[str, Any], response_id: Id | None) -> Response:
+def _response(value: dict[str, Any], response_id: Id | None) -> RpcResponse:
     result, error = value.get("result"), value.get("error")
     if "params" in value or "id" not in value or ("result" in value) == ("error" in value):
         raise MessageInvalid(INVALID_REQUEST, "is neither a request nor a response", response_id)
@@ -145,4 +145,4 @@ def _response(value: dict[str, Any], response_id: Id | None) -> Response:
         isinstance(error, dict) and type(error.get("code")) is int and isinstance(error.get("message"), str)
     ):
         raise MessageInvalid(INVALID_REQUEST, "error must have a code and a message", response_id)
-    return Response(response_id, result, error)
+    return RpcResponse(response_id, result, error)

@@ -72,7 +72,7 @@ class Reviews:
 
     async def _access(self, http: web.Request) -> web.Response:
         spec = (await http.json())["spec"]
-        wanted = {"group": "interlock.dev", "resource": "records", "verb": "get", "namespace": NAMESPACE}
+        wanted = {"group": "interlock.dev", "resource": "auditrecords", "verb": "get", "namespace": NAMESPACE}
         is_auditor = spec["user"] == "auditor@example.com" and spec["groups"] == ["system:authenticated"]
         return self._answer(http, {"allowed": is_auditor and spec["resourceAttributes"] == wanted})
 
@@ -118,7 +118,7 @@ class Collector:
         }
         # Through a pipe, and not into a file, so that a test can bound the files and nothing but the database notices.
         self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "interlock_records"),
+            *(sys.executable, "-m", "interlock_audit"),
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             preexec_fn=end_with_parent,
@@ -200,4 +200,4 @@ def collect_with(guard: Guard, collector: Collector, **more: str) -> None:
     """Have the guard bring its records there from its next start on."""
     token = guard.folder / "records-token"
     token.write_text(GUARD_TOKEN)
-    guard.more = {"INTERLOCK_RECORDS_URL": collector.url, "INTERLOCK_RECORDS_TOKEN": str(token), **more}
+    guard.more = {"INTERLOCK_AUDIT_URL": collector.url, "INTERLOCK_AUDIT_TOKEN": str(token), **more}

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from interlock_guard.bundle.document import Pin
+from interlock_contract.bundle import Pin
 from tests.support.pins import with_pins
 
 AGENT = "support-triage"

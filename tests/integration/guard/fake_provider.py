@@ -13,9 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
-from interlock_guard.bundle.document import AgentIdentity, Bundle, ModelAccess, Provider, dump_bundle
-from interlock_guard.bundle.document import Model as BundleModel
-from interlock_guard.bundle.http_target import HttpTarget
+from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle
+from interlock_contract.http_target import HttpTarget
+from interlock_contract.model_access import Model as BundleModel
+from interlock_contract.model_access import ModelAccess, Provider
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID
 
 AGENT_KEY = "interlock-0123456789abcdef"

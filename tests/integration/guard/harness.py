@@ -13,19 +13,19 @@ from typing import Any, Protocol
 
 import aiohttp
 
-from interlock_guard.bundle.document import (
+from interlock_contract.bundle import (
     AgentIdentity,
     Bundle,
+    BundleLimits,
+    BundleSource,
+    BundleTool,
+    BundleToolScope,
     Grant,
-    Limits,
     Pin,
-    Source,
-    Tool,
-    ToolScope,
     dump_bundle,
     parse_bundle,
 )
-from interlock_guard.bundle.http_target import HttpTarget
+from interlock_contract.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
 from tests.support.bounds import WAIT_SECONDS, until
 from tests.support.offspring import end_with_parent
@@ -51,21 +51,25 @@ def a_bundle(
     read_only: Sequence[str] = (),
     writable: Sequence[str] = (),
     uid: str = UID,
-    limits: Limits | None = None,
+    limits: BundleLimits | None = None,
 ) -> str:
     """Return a bundle in which the tools are mapped and granted.
 
     Those in `read_only` are deletes without a grant, those in `writable` are writes with one.
     """
-    mapped = [Tool(name, "read", "contacts", (ToolScope("region", "/region", unscoped=False),)) for name in tools]
-    mapped += [Tool(name, "delete", "contacts", ()) for name in read_only]
-    mapped += [Tool(name, "write", "contacts", ()) for name in writable]
+    mapped = [
+        BundleTool(name, "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),)) for name in tools
+    ]
+    mapped += [BundleTool(name, "delete", "contacts", ()) for name in read_only]
+    mapped += [BundleTool(name, "write", "contacts", ()) for name in writable]
     grants = (
         Grant("Binding", "mcpbinding/crm-sandbox", ("*",), ("contacts",), ()),
         Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("contacts",), ("contacts",), ()),
     )
     pins = tuple(Pin(name, scripted_definition(name)) for name in (*tools, *read_only, *writable))
-    source = Source(SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or Limits(), pins=pins)
+    source = BundleSource(
+        SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or BundleLimits(), pins=pins
+    )
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
     return dump_bundle(Bundle(3, identity, "0123456789", "staging", "staging", (), (source,)))
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import aiohttp
 
-from interlock_guard.bundle.document import (
+from interlock_contract.bundle import (
     AgentIdentity,
     Bundle,
+    BundlePrompt,
+    BundleResource,
+    BundleSource,
+    BundleTool,
     Grant,
-    Prompt,
-    Resource,
     ServerRequest,
-    Source,
-    Tool,
     dump_bundle,
 )
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID, FakeApiServer
@@ -58,17 +58,17 @@ def known_bundle(
     requests: Sequence[ServerRequest] = EVERYTHING, *, revision: str = "0", tools: Sequence[str] = TOOLS
 ) -> str:
     """Return a bundle that maps all of the known server but what is named unmapped or secret."""
-    source = Source(
+    source = BundleSource(
         SOURCE,
         "known",
         "stdio",
-        tuple(Tool(name, "read", "things") for name in tools),
+        tuple(BundleTool(name, "read", "things") for name in tools),
         (
             Grant("Binding", "mcpbinding/known", ("*",), (), ()),
             Grant("Matrix", "agentpolicy/support/dataAccess[0]", ("things",), (), ()),
         ),
-        tuple(Resource(uri, "read", "things") for uri in RESOURCES),
-        tuple(Prompt(name, "read", "things") for name in PROMPTS),
+        tuple(BundleResource(uri, "read", "things") for uri in RESOURCES),
+        tuple(BundlePrompt(name, "read", "things") for name in PROMPTS),
         tuple(requests),
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)

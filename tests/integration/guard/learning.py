@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from interlock_guard.bundle.document import AgentIdentity, Bundle, Grant, Pin, ServerRequest, Source, Tool
-from interlock_guard.bundle.http_target import HttpTarget
-from interlock_guard.servers.pipes import PipePair
-from interlock_guard.servers.upstreams import Surroundings, build_upstream
-from interlock_guard.verification.plan import Plan
+from interlock_contract.bundle import AgentIdentity, Bundle, BundleSource, BundleTool, Grant, Pin, ServerRequest
+from interlock_contract.http_target import HttpTarget
+from interlock_contract.verification import VerificationPlan
+from interlock_guard.upstream.pipes import PipePair
+from interlock_guard.upstream.sources import UpstreamContext, build_upstream
 from interlock_guard.verification.verifier import verify
 from tests.integration.guard.harness import SOURCE, StdioServer
 
@@ -26,21 +26,21 @@ async def learn_on_pipes(
     server = StdioServer(folder / "learning" / SOURCE, command)
     await server.start()
     try:
-        return await _learn(Source(SOURCE, "b", "stdio", (), _GRANTS, server_requests=questions), folder)
+        return await _learn(BundleSource(SOURCE, "b", "stdio", (), _GRANTS, server_requests=questions), folder)
     finally:
         await server.kill()
 
 
 async def learn_over_http(target: HttpTarget, folder: Path) -> tuple[Pin, ...]:
     """Return pins of all tools of a server that runs."""
-    return await _learn(Source(SOURCE, "b", "http", (), _GRANTS, http=target), folder)
+    return await _learn(BundleSource(SOURCE, "b", "http", (), _GRANTS, http=target), folder)
 
 
-async def _learn(source: Source, folder: Path) -> tuple[Pin, ...]:
+async def _learn(source: BundleSource, folder: Path) -> tuple[Pin, ...]:
     bundle = Bundle(
-        3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (replace(source, tools=(Tool("*", "read", "x"),)),)
+        3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (replace(source, tools=(BundleTool("*", "read", "x"),)),)
     )
-    surroundings = Surroundings(
+    surroundings = UpstreamContext(
         pipes=folder / "learning",
         secrets=folder / "secrets",
         dialable=frozenset(["127.0.0.1", "::1"]),
@@ -50,6 +50,6 @@ async def _learn(source: Source, folder: Path) -> tuple[Pin, ...]:
         build: Callable[..., object] = lambda served, listener: build_upstream(  # noqa: E731
             served, surroundings, listener, lambda _: None
         )
-        result = await verify(Plan("learning", SOURCE), bundle, build)  # type: ignore[arg-type]
+        result = await verify(VerificationPlan("learning", SOURCE), bundle, build)  # type: ignore[arg-type]
     assert result.tools, result
     return tuple(Pin(tool.name, tool.digest) for tool in result.tools)

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from interlock_guard.bundle.document import TaskIntake, dump_bundle, parse_bundle
+from interlock_contract.bundle import BundleTasks, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Guard, a_bundle, until
 from tests.support.offspring import end_with_parent
@@ -26,7 +26,7 @@ DYING = Path(__file__).parent / "programs" / "dying_agent.py"
 def a_bundle_with_tasks(port: int, most: int = 4, **changes: Any) -> str:
     """Return a bundle whose agent takes tasks on a port."""
     bundle = parse_bundle(a_bundle(["echo"], **changes))
-    return dump_bundle(replace(bundle, tasks=TaskIntake(port, most)))
+    return dump_bundle(replace(bundle, tasks=BundleTasks(port, most)))
 
 
 @dataclass

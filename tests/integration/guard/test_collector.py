@@ -9,14 +9,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from interlock_records.verify import FOUND, OK, UNREADABLE, main
-from tests.integration.guard.collecting import (
-    AUDITOR_TOKEN,
-    GUARD_TOKEN,
-    OTHER_TOKEN,
-    STRANGER_TOKEN,
-    Collector,
-)
+from interlock_audit.verify import FOUND, OK, UNREADABLE, main
+from tests.integration.guard.collecting import AUDITOR_TOKEN, GUARD_TOKEN, OTHER_TOKEN, STRANGER_TOKEN, Collector
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE
 from tests.integration.guard.harness import POD
 from tests.requirements import requirement
@@ -47,9 +41,9 @@ async def test_gaps_forks_and_damage_are_refused_and_told_apart(collector: Colle
     assert collector.lines() == [line.decode() for line in chain.lines[:3]]
     await collector.says("FORK: ")
     metrics = await collector.telemetry()
-    assert "interlock_records_forks_total 1\n" in metrics
-    assert "interlock_records_gaps_total 1\n" in metrics
-    assert 'interlock_records_refused_total{error="Invalid"} 1\n' in metrics
+    assert "interlock_audit_forks_total 1\n" in metrics
+    assert "interlock_audit_gaps_total 1\n" in metrics
+    assert 'interlock_audit_refused_total{error="Invalid"} 1\n' in metrics
 
 
 async def test_a_hole_is_accepted_only_where_the_guard_declares_it(collector: Collector) -> None:

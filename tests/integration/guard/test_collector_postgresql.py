@@ -11,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from interlock_guard.records.chain import open_line
-from interlock_records.postgres import open_postgres
-from interlock_records.stores import Batch, Fork, Gap, Query, Received, StoreUnavailable, Taken, all_lines
-from interlock_records.verify import FOUND, OK, UNREADABLE, check_store, main
+from interlock_audit.postgres import open_postgres
+from interlock_audit.stores import Accepted, Batch, Fork, Gap, Query, Received, StoreUnavailable, all_lines
+from interlock_audit.verify import FOUND, OK, UNREADABLE, check_store, main
+from interlock_contract.audit_chain import open_line
 from tests.integration.guard.collecting import Collector, Reviews, collect_with
 from tests.integration.guard.harness import Bench, until
 from tests.integration.guard.postgresql import Postgresql, programs, run_postgresql
@@ -61,10 +61,10 @@ LINES = CHAIN.lines
 def test_it_keeps_chains_as_sqlite_does(dsn: str) -> None:
     store = open_postgres(dsn)
     assert store.append(batch(LINES[3:5])) == Gap(0)
-    assert store.append(batch(LINES[:6])) == Taken(6, 6)
-    assert store.append(batch(LINES[2:8])) == Taken(8, 2)
+    assert store.append(batch(LINES[:6])) == Accepted(6, 6)
+    assert store.append(batch(LINES[2:8])) == Accepted(8, 2)
     assert store.append(batch(ChainWriter().begin().deny(3).lines)) == Fork(1)
-    assert store.append(batch(LINES[9:], lost=8)) == Taken(10, 1, has_hole=True)
+    assert store.append(batch(LINES[9:], lost=8)) == Accepted(10, 1, has_hole=True)
     assert [finding.kind for finding in check_store(store, ()).findings] == ["Missing"]
     store.close()
 
@@ -94,7 +94,7 @@ def test_several_collectors_that_get_the_same_records_at_once_keep_them_once(dsn
 
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(bring, range(8)))
-    assert all(isinstance(result, Taken) for one in results for result in one)
+    assert all(isinstance(result, Accepted) for one in results for result in one)
     assert [line.encode() for line in lines_in(dsn)] == LINES
 
 

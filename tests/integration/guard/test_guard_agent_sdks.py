@@ -7,7 +7,7 @@ import anthropic
 import openai
 import pytest
 
-from interlock.deployment.models import model_key, model_variables
+from interlock.deployment.children.upstreams import model_key, model_variables
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_provider import KEY_FILES, MODEL, REAL_KEYS, FakeProvider, a_bundle_with_models
 from tests.integration.guard.harness import Guard, until

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from interlock_guard.wire.canonical import canonicalize, digest_of
-from interlock_records.verify import FOUND, OK, main
+from interlock_audit.verify import FOUND, OK, main
+from interlock_contract.canonical_json import canonicalize, digest_of
 from tests.integration.guard.collecting import Collector, collect_with
 from tests.integration.guard.harness import Bench, Client, a_bundle, until
 from tests.requirements import requirement
@@ -142,7 +142,7 @@ async def test_a_collector_whose_disk_is_full_confirms_nothing_and_goes_on_when_
     for number in range(30):
         assert (await collected.client.call("slow", seconds=0, n=number)).reason is None
     await collector.says("cannot be answered")
-    assert "interlock_records_unavailable_total 0\n" not in await collector.telemetry()
+    assert "interlock_audit_unavailable_total 0\n" not in await collector.telemetry()
     collector.limit_files(-1)
     await arrived(collected, collector)
 
@@ -158,7 +158,7 @@ async def test_with_the_collector_away_a_full_spool_ends_writes_first_and_then_r
 
     async def refused(tool: str, **arguments: object) -> bool:
         answers = await asyncio.gather(*(bench.client.call(tool, **arguments) for _ in range(16)))
-        return "RecordUnavailable" in {answer.reason for answer in answers}
+        return "AuditUnavailable" in {answer.reason for answer in answers}
 
     await until(lambda: refused("slow", seconds=0), "writes are refused")
     assert (await bench.client.call("echo", n="still")).reason is None
@@ -206,9 +206,9 @@ async def test_a_chain_that_the_collector_holds_otherwise_is_refused_loudly_and_
     connection.close()
     await collector.start()
     assert (await collected.client.call("echo", n=1)).reason is None
-    await until(lambda: "RECORDS REFUSED" in collected.guard.log(), "the guard says so")
+    await until(lambda: "AUDIT RECORDS REFUSED" in collected.guard.log(), "the guard says so")
     await collector.says("FORK: ")
-    assert "interlock_guard_records_shipping_stuck 1\n" in await collected.guard.metrics()
+    assert "interlock_guard_audit_shipping_stuck 1\n" in await collected.guard.metrics()
     assert main([str(path) for path in sorted(collected.guard.spool.iterdir())]) == OK
 
 

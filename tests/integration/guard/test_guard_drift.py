@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from interlock_guard.bundle.document import Pin
+from interlock_contract.bundle import Pin
 from tests.integration.guard.conftest import TOOLS
 from tests.integration.guard.harness import POD, Bench, a_bundle, scripted_definition, until
 from tests.requirements import requirement

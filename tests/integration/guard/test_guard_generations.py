@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from interlock_guard.bundle.document import Limits, ScopeLimit, dump_bundle, parse_bundle
+from interlock_contract.bundle import BundleLimits, ScopeLimit, dump_bundle, parse_bundle
 from tests.integration.guard.conftest import TOOLS as LISTED
 from tests.integration.guard.harness import Answer, Bench, a_bundle, until
 from tests.requirements import requirement
@@ -219,7 +219,7 @@ async def test_what_a_server_asks_of_the_agent_is_refused_by_the_guard(bench: Be
 @requirement("guard.limits")
 async def test_a_binding_bounds_requests_results_and_calls_under_way(bench: Bench) -> None:
     tools = ["echo", "large", "never"]
-    bench.api.set_bundle(a_bundle(tools, limits=Limits(request_bytes=4096, result_bytes=8192, in_flight=1)))
+    bench.api.set_bundle(a_bundle(tools, limits=BundleLimits(request_bytes=4096, result_bytes=8192, in_flight=1)))
 
     async def is_obeyed() -> bool:
         return (await bench.client.call("echo", text="x" * 4096)).status == 400

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mcp import Client as SdkClient
 
-from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
+from interlock_contract.http_target import HttpTarget, TargetHeader
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import WAIT_SECONDS, Guard, a_bundle_over_http, free_port
 from tests.integration.guard.learning import learn_over_http
@@ -39,7 +39,7 @@ async def server(
 ) -> AsyncIterator[SdkServer]:
     port = free_port()
     (guard.secrets / "0").write_text(CANARY)
-    target = HttpTarget(f"http://127.0.0.1:{port}/mcp", "Private", (HttpHeader("X-Key", None, "0"),), ca_file=None)
+    target = HttpTarget(f"http://127.0.0.1:{port}/mcp", "Private", (TargetHeader("X-Key", None, "0"),), ca_file=None)
     found = SdkServer(request.param, tmp_path / "seen")
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, SERVER, str(port), found.era, found.seen),

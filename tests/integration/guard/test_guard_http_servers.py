@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
+from interlock_contract.http_target import HttpTarget, TargetHeader
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_http_server import (
     STATELESS,
@@ -72,7 +72,7 @@ async def bench(
     await server.start(authority.server_context(tmp_path, "localhost"))
     (guard.secrets / "0").write_text(f"Bearer {CANARY}\n")
     (guard.secrets / "ca").write_bytes(authority.pem)
-    headers = (HttpHeader("Authorization", None, "0"), HttpHeader("X-Tenant", "blue", None))
+    headers = (TargetHeader("Authorization", None, "0"), TargetHeader("X-Tenant", "blue", None))
     target = HttpTarget(f"https://localhost:{server.port}/mcp", "Public", headers, ca_file="ca")
     async with aiohttp.ClientSession() as session:
         found = HttpBench(api, guard, server, Client(session, guard.url), target)

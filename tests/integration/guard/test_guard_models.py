@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from interlock_guard.bundle.document import dump_bundle, parse_bundle
+from interlock_contract.bundle import dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_provider import (
     AGENT_KEY,

@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from interlock_guard.bundle.http_target import HttpTarget
+from interlock_contract.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import WAIT_SECONDS, Client, Guard, a_bundle_over_http, free_port
 from tests.integration.guard.learning import learn_over_http

@@ -3,14 +3,14 @@
 import json
 from datetime import UTC, datetime, timedelta
 
-from interlock_guard.bundle.document import digest
-from interlock_guard.proof.attestation import MAX_ATTESTATIONS, PREFIX, Attestation, dump_attestation, read_attestations
+from interlock_contract.bundle import digest
+from interlock_contract.selftest_report import MAX_REPORTS, PREFIX, SelfTestReport, dump_report, read_reports
 from tests.integration.guard.harness import POD, Bench, a_bundle, until
 from tests.requirements import requirement
 
 
-def attested(bench: Bench) -> Attestation | None:
-    return read_attestations(bench.api.lease or {}).get(POD)
+def attested(bench: Bench) -> SelfTestReport | None:
+    return read_reports(bench.api.lease or {}).get(POD)
 
 
 async def is_proven(bench: Bench, text: str) -> None:
@@ -63,13 +63,13 @@ async def test_what_could_not_be_told_is_told_later_and_calls_go_on_meanwhile(be
 async def test_what_guards_said_that_are_gone_is_taken_away_in_the_end(bench: Bench) -> None:
     begin = datetime(2020, 1, 1, tzinfo=UTC)
     old = {
-        f"{PREFIX}p{age}": dump_attestation(Attestation("d", 1), begin + timedelta(seconds=age))
-        for age in range(MAX_ATTESTATIONS + 3)
+        f"{PREFIX}p{age}": dump_report(SelfTestReport("d", 1), begin + timedelta(seconds=age))
+        for age in range(MAX_REPORTS + 3)
     }
     bench.api.lease = {"kept": "yes", **old}
     text = a_bundle(["echo", "slow"])
     bench.api.set_bundle(text)
     await is_proven(bench, text)
-    await until(lambda: len(read_attestations(bench.api.lease or {})) == MAX_ATTESTATIONS, "the oldest are gone")
+    await until(lambda: len(read_reports(bench.api.lease or {})) == MAX_REPORTS, "the oldest are gone")
     assert (bench.api.lease or {})["kept"] == "yes"
     assert f"{PREFIX}p3" not in (bench.api.lease or {})

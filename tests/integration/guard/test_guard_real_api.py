@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import yaml
 
-from interlock_guard.bundle.document import parse_bundle
+from interlock_contract.bundle import parse_bundle
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Answer, Client, Guard, StdioServer, a_bundle, until
 from tools.cluster import kwok

@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from interlock_guard.records.chain import Line, open_line
-from interlock_guard.wire.canonical import canonicalize, digest_of
-from interlock_records.verify import OK, main
+from interlock_audit.verify import OK, main
+from interlock_contract.audit_chain import Line, open_line
+from interlock_contract.canonical_json import canonicalize, digest_of
 from tests.integration.guard.harness import Bench, Client, a_bundle, until
 from tests.requirements import requirement
 
@@ -124,13 +124,13 @@ async def test_a_disk_that_refuses_stops_writes_at_once_and_lets_reads_go_on_for
     assert (await writing.client.call("slow", seconds=0)).reason is None
     limit_files(writing, sum(path.stat().st_size for path in writing.guard.spool.iterdir()))
     refused = await writing.client.call("slow", seconds=0.01)
-    assert refused.reason == "RecordUnavailable"
+    assert refused.reason == "AuditUnavailable"
     assert "the disk refuses it" in refused.text
     assert (await writing.client.call("echo", n=1)).reason is None
-    assert "interlock_guard_records_spool_held_bytes 0\n" not in await writing.guard.metrics()
+    assert "interlock_guard_audit_spool_held_bytes 0\n" not in await writing.guard.metrics()
     free_files(writing)
     assert (await writing.client.call("slow", seconds=0.02)).reason is None
-    assert "interlock_guard_records_spool_held_bytes 0\n" in await writing.guard.metrics()
+    assert "interlock_guard_audit_spool_held_bytes 0\n" in await writing.guard.metrics()
     await writing.guard.stop(signal.SIGTERM)
     assert executed(writing) - allowed(spooled(writing)) == Counter()
     assert [entry["arguments"] for entry in writing.executed()] == [{"seconds": 0}, {"n": 1}, {"seconds": 0.02}]
@@ -143,7 +143,7 @@ async def test_reads_end_too_once_there_is_no_room_left_at_all(writing: Bench) -
 
     async def is_refused() -> bool:
         answers = await asyncio.gather(*(writing.client.call("echo", text="x" * 40_000) for _ in range(16)))
-        return all(answer.reason == "RecordUnavailable" for answer in answers)
+        return all(answer.reason == "AuditUnavailable" for answer in answers)
 
     await until(is_refused, "reads are refused as well")
     free_files(writing)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from mcp import Client as SdkClient
 
-from interlock_guard.bundle.document import ArgumentRule, dump_bundle, parse_bundle
+from interlock_contract.bundle import BundleArgumentRule, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle, until
 from tests.integration.guard.learning import learn_on_pipes
@@ -118,5 +118,5 @@ def only_hello() -> str:
     """Return a bundle in which `echo` may say one thing."""
     bundle = parse_bundle(a_bundle(MAPPED, read_only=["get-env"]))
     [source] = bundle.sources
-    echo = replace(source.tools[0], arguments=(ArgumentRule("/message", enum=("hello",)),))
+    echo = replace(source.tools[0], arguments=(BundleArgumentRule("/message", enum=("hello",)),))
     return dump_bundle(replace(bundle, revision="1", sources=(replace(source, tools=(echo, *source.tools[1:])),)))

@@ -7,7 +7,7 @@ import time
 import aiohttp
 import pytest
 
-from interlock_guard.bundle.document import dump_bundle, parse_bundle
+from interlock_contract.bundle import dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Answer, Bench, Client, Guard, a_bundle, until
 from tests.requirements import requirement
@@ -269,7 +269,7 @@ async def test_a_record_that_cannot_be_written_stops_the_call(bench: Bench) -> N
     await bench.server.start()
     await bench.guard.source_ready()
     answer = await bench.client.call("echo")
-    assert answer.reason == "RecordUnavailable"
+    assert answer.reason == "AuditUnavailable"
     assert "cannot write a record" in answer.text
     assert bench.executed() == []
 

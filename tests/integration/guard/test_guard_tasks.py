@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from interlock_records.verify import OK, main
+from interlock_audit.verify import OK, main
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Guard, a_bundle, until
 from tests.integration.guard.tasking import DyingAgent, TaskAgent, TaskBench, a_bundle_with_tasks

@@ -21,12 +21,12 @@ from tests.support.ports import free_port
 @pytest.fixture
 async def bench(api: FakeApiServer, tmp_path: Path) -> AsyncIterator[TaskBench]:
     agent = Agent.model_validate(find(example_objects("08-tasks", "agents"), "Agent"))
-    assert agent.spec.orchestration is not None
+    assert agent.spec.tasks is not None
     (file,) = agent.spec.files
     assert file.path in agent.spec.template.command[-1]
     port = free_port()
     program = tmp_path / file.path
-    program.write_text(file.content.replace(str(agent.spec.orchestration.port), str(port)))
+    program.write_text(file.content.replace(str(agent.spec.tasks.port), str(port)))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(program)),
         env={"PATH": os.environ["PATH"]},
@@ -36,7 +36,7 @@ async def bench(api: FakeApiServer, tmp_path: Path) -> AsyncIterator[TaskBench]:
     )
     running = DyingAgent(port, process)
     await until(running.listens, "the agent listens")
-    api.set_bundle(a_bundle_with_tasks(port, agent.spec.orchestration.max_concurrent_tasks))
+    api.set_bundle(a_bundle_with_tasks(port, agent.spec.tasks.max_concurrent_tasks))
     guard = Guard(api, tmp_path)
     await guard.start()
     await until(lambda: guard.probe("/readyz"), "the guard is open")

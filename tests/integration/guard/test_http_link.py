@@ -16,13 +16,12 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from interlock_guard.bundle.addresses import Network
-from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
-from interlock_guard.servers.credentials import Credentials
-from interlock_guard.servers.dialer import AddressRefused, Dialer
-from interlock_guard.servers.http_link import HttpLink
-from interlock_guard.servers.http_session import LinkFailed
-from interlock_guard.wire.eventstream import EventParser
+from interlock_contract.addresses import Network
+from interlock_contract.http_target import HttpTarget, TargetHeader
+from interlock_guard.upstream.credentials import Credentials
+from interlock_guard.upstream.dialer import AddressRefused, Dialer
+from interlock_guard.upstream.http_client import HttpClient, UpstreamError
+from interlock_guard.wire.streams import EventParser
 from tests.integration.guard.harness import until
 from tests.requirements import requirement
 from tests.support.certificates import Authority, an_authority
@@ -113,18 +112,18 @@ class FakeNames(AbstractResolver):
         pass
 
 
-Links = Callable[..., HttpLink]
+Links = Callable[..., HttpClient]
 
 
 @pytest.fixture
 async def links(tmp_path: Path) -> AsyncIterator[Links]:
-    made: list[HttpLink] = []
+    made: list[HttpClient] = []
 
     def make(
-        url: str, *headers: HttpHeader, network: Network = "Private", ca_file: str | None = None, **more: Any
-    ) -> HttpLink:
+        url: str, *headers: TargetHeader, network: Network = "Private", ca_file: str | None = None, **more: Any
+    ) -> HttpClient:
         target = HttpTarget(url, network, headers, ca_file)
-        made.append(HttpLink(url, Credentials(target, tmp_path), Dialer(network, **more)))
+        made.append(HttpClient(url, Credentials(target, tmp_path), Dialer(network, **more)))
         return made[-1]
 
     yield make
@@ -146,13 +145,13 @@ def reach(listener: Listener, links: Links, dialled: list[Any]) -> Reach:
     return Reach(listener, links, dialled)
 
 
-async def post(link: HttpLink) -> bytes:
+async def post(link: HttpClient) -> bytes:
     async with asyncio.timeout(20), link.send("POST", b'{"a": 1}', {"Mcp-Session-Id": "s"}) as answer:
         return await answer.read(16 * 1024 * 1024)
 
 
-async def failure(link: HttpLink) -> LinkFailed:
-    with pytest.raises(LinkFailed) as failed:
+async def failure(link: HttpClient) -> UpstreamError:
+    with pytest.raises(UpstreamError) as failed:
         await post(link)
     return failed.value
 
@@ -233,15 +232,15 @@ async def test_no_proxy_of_the_environment_is_used(
 
 
 async def test_an_address_of_the_machine_itself_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock_guard.servers.dialer.refuse_address", lambda *_: None)
+    monkeypatch.setattr("interlock_guard.upstream.dialer.refuse_address", lambda *_: None)
     with pytest.raises(AddressRefused, match="this pod's own"):
         Dialer("Private").check("127.0.0.1")
 
 
 async def test_only_our_headers_and_the_bindings_go_out(listener: Listener, links: Links, tmp_path: Path) -> None:
     (tmp_path / "0").write_text("Bearer first-token\n")
-    headers = (HttpHeader("Authorization", None, "0"), HttpHeader("user-agent", "us", None))
-    headers += (HttpHeader("accept", "text/html", None), HttpHeader("mcp-session-id", "another", None))
+    headers = (TargetHeader("Authorization", None, "0"), TargetHeader("user-agent", "us", None))
+    headers += (TargetHeader("accept", "text/html", None), TargetHeader("mcp-session-id", "another", None))
     # By a name: aiohttp's jar takes no cookies from addresses anyway.
     link = links(
         f"http://crm.example.com:{listener.port}/mcp?a=1", *headers, exempt=[LOCAL], resolver=FakeNames([LOCAL])
@@ -274,7 +273,7 @@ async def test_a_secret_that_is_no_header_value_is_not_sent(
     if content is not None:
         (tmp_path / "0").write_bytes(content)
     failed = await failure(
-        links(f"http://127.0.0.1:{listener.port}/", HttpHeader("Authorization", None, "0"), exempt=[LOCAL])
+        links(f"http://127.0.0.1:{listener.port}/", TargetHeader("Authorization", None, "0"), exempt=[LOCAL])
     )
     assert "its credentials cannot be read; nothing was sent to it" in str(failed)
     assert content is None or content.strip() == b"" or content.decode("latin-1") not in failed.detail
@@ -285,7 +284,9 @@ async def test_a_secret_is_recognised_in_what_a_server_says(listener: Listener, 
     (tmp_path / "0").write_text("Bearer canary-123456\n")
     (tmp_path / "1").write_text("short")
     (tmp_path / "2").write_text('quoted"\\secret')
-    headers = tuple(HttpHeader(name, None, file) for file, name in enumerate_files("Authorization", "X-Short", "X-Odd"))
+    headers = tuple(
+        TargetHeader(name, None, file) for file, name in enumerate_files("Authorization", "X-Short", "X-Odd")
+    )
     link = links(f"http://127.0.0.1:{listener.port}/", *headers, exempt=[LOCAL])
     await post(link)
     assert link.shows_secret(b'{"error": "no such token: canary-123456"}')
@@ -432,7 +433,7 @@ async def test_an_event_beyond_the_bound_breaks_the_stream_off(listener: Listene
     listener.answer = body(text).replace(b"application/json", b"text/event-stream")
     seen = []
     link = links(f"http://127.0.0.1:{listener.port}/", exempt=[LOCAL])
-    with pytest.raises(LinkFailed, match="an event of more than 1000 bytes"):
+    with pytest.raises(UpstreamError, match="an event of more than 1000 bytes"):
         async with link.send("GET", None, {}) as answer:
             seen = [event async for event in answer.events(EventParser(1000))]
     assert seen == []

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from interlock_guard.records.chain import Head, open_line, seal
-from interlock_guard.records.shipping import Collector, Shipping
-from interlock_guard.records.spool import Limits, Spool
+from interlock_contract.audit_chain import Head, open_line, seal
+from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
+from interlock_guard.audit.spool import Spool, SpoolLimits
 from tests.integration.guard.harness import until
 from tests.support.ports import free_port
 
 GUARD = "agents/pod/0000000000000001"
-SMALL = Limits(capacity=100_000, reserve=1_000, segment=1_000, memory=1_000)
+SMALL = SpoolLimits(capacity=100_000, reserve=1_000, segment=1_000, memory=1_000)
 
 
 @dataclass
@@ -48,7 +48,7 @@ class StandIn:
 class Bench:
     spool: Spool
     stand_in: StandIn
-    shipping: Shipping
+    shipping: AuditShipper
     token: Path
     log: list[str]
     head: Head = field(default_factory=Head)
@@ -74,7 +74,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     token, log = tmp_path / "token", list[str]()
     token.write_text("first\n")
     spool = Spool(tmp_path / "spool", SMALL, keeps=True)
-    shipping = Shipping(spool, Collector(url=f"http://127.0.0.1:{stand_in.port}", token=token), log.append)
+    shipping = AuditShipper(spool, CollectorAddress(url=f"http://127.0.0.1:{stand_in.port}", token=token), log.append)
     task = asyncio.create_task(shipping.run())
     yield Bench(spool, stand_in, shipping, token, log)
     task.cancel()
@@ -165,7 +165,7 @@ async def test_a_refused_chain_is_given_up_and_nothing_of_it_is_freed(bench: Ben
     await bench.shipping.finish(5)
     assert len(bench.stand_in.bodies) == 1
     assert bench.spool.used > used
-    assert any(line.startswith("RECORDS REFUSED") for line in bench.log)
+    assert any(line.startswith("AUDIT RECORDS REFUSED") for line in bench.log)
 
 
 async def test_a_damaged_line_in_the_spool_is_not_sent(bench: Bench, tmp_path: Path) -> None:
@@ -193,7 +193,9 @@ async def test_later_chains_go_on_after_one_that_was_given_up(tmp_path: Path, be
     later, _ = seal(GUARD.replace("1", "2"), Head(), {"kind": "decision", "time": "now"})
     second.append(later + b"\n", 0, is_vital=False)
     bench.stand_in.answers = [(409, {"error": "Fork", "seq": 0})]
-    shipping = Shipping(second, Collector(url=f"http://127.0.0.1:{bench.stand_in.port}", token=bench.token), str)
+    shipping = AuditShipper(
+        second, CollectorAddress(url=f"http://127.0.0.1:{bench.stand_in.port}", token=bench.token), str
+    )
     await shipping.finish(5)
     assert (shipping.stuck, shipping.shipped) == (True, 1)
     assert second.used == len(line) + len(later) + 2

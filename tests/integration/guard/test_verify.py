@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle.document import Tool, dump_bundle, parse_bundle
-from interlock_guard.verification.plan import (
+from interlock_contract.bundle import BundleTool, dump_bundle, parse_bundle
+from interlock_contract.verification import (
     PLAN_KEY,
     Expectation,
-    Failure,
-    Plan,
-    Probe,
-    Result,
+    PlannedProbe,
+    VerificationFailure,
     VerificationInvalid,
+    VerificationPlan,
+    VerificationResult,
     dump_plan,
     dump_result,
     parse_plan,
@@ -68,11 +68,11 @@ class Bench:
         assert process.returncode is not None
         return process.returncode
 
-    def plan(self, bundle: str, *probes: Probe) -> None:
+    def plan(self, bundle: str, *probes: PlannedProbe) -> None:
         (self.folder / "bundle.json").write_text(bundle)
-        (self.folder / PLAN_KEY).write_text(dump_plan(Plan("run-1", SOURCE, probes)))
+        (self.folder / PLAN_KEY).write_text(dump_plan(VerificationPlan("run-1", SOURCE, probes)))
 
-    async def verify(self, bundle: str, *probes: Probe) -> Result:
+    async def verify(self, bundle: str, *probes: PlannedProbe) -> VerificationResult:
         """Verify as a pod does: pipes, server, verifier."""
         self.plan(bundle, *probes)
         assert await self.run("pipes") == 0
@@ -97,8 +97,8 @@ async def bench(api: FakeApiServer, tmp_path: Path) -> AsyncIterator[Bench]:
     await server.kill()
 
 
-def probe(tool: str, expect: Expectation = "Success", *, within: float = 10.0, **arguments: Any) -> Probe:
-    return Probe("look", tool, arguments, expect, within)
+def probe(tool: str, expect: Expectation = "Success", *, within: float = 10.0, **arguments: Any) -> PlannedProbe:
+    return PlannedProbe("look", tool, arguments, expect, within)
 
 
 @requirement("verify.client")
@@ -128,9 +128,11 @@ async def test_what_is_mapped_is_there_and_its_digests_and_what_nobody_mapped_ar
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @requirement("verify.client")
-async def test_a_probe_that_ends_otherwise_fails_the_verification(bench: Bench, asked: Probe, words: str) -> None:
+async def test_a_probe_that_ends_otherwise_fails_the_verification(
+    bench: Bench, asked: PlannedProbe, words: str
+) -> None:
     result = await bench.verify(a_bundle([*MAPPED, "half_line"], read_only=["drop"]), asked)
-    assert result.failure is Failure.PROBE_FAILED
+    assert result.failure is VerificationFailure.PROBE_FAILED
     assert words in result.message
     assert result.tools, "what was listed is told all the same"
     assert "drop" not in bench.executed()
@@ -139,14 +141,14 @@ async def test_a_probe_that_ends_otherwise_fails_the_verification(bench: Bench, 
 @requirement("verify.client")
 async def test_a_mapped_tool_that_the_server_does_not_have_is_named(bench: Bench) -> None:
     result = await bench.verify(a_bundle(["echo", "ehco"]), probe("echo"))
-    assert (result.failure, bench.executed()) == (Failure.TOOLS_MISSING, [])
+    assert (result.failure, bench.executed()) == (VerificationFailure.TOOLS_MISSING, [])
     assert result.message.startswith("the server has no tool ehco: correct the name in spec.tools")
 
 
 async def test_a_glob_that_takes_in_nothing_is_no_missing_tool(bench: Bench) -> None:
     bundle = parse_bundle(a_bundle(["echo"]))
     [source] = bundle.sources
-    tools = (*source.tools, Tool("export_*", "read", "contacts"), Tool("ne*", "read", "contacts"))
+    tools = (*source.tools, BundleTool("export_*", "read", "contacts"), BundleTool("ne*", "read", "contacts"))
     result = await bench.verify(dump_bundle(replace(bundle, sources=(replace(source, tools=tools),))))
     assert result.failure is None
     assert {tool.name for tool in result.tools or ()} == {"echo", "never"}
@@ -161,9 +163,11 @@ async def test_without_a_plan_or_an_api_server_nothing_is_verified(bench: Bench)
 
 
 def test_a_plan_and_a_result_are_read_as_they_were_written_and_anything_else_is_refused() -> None:
-    plan = Plan("r", "crm", (probe("echo", "Error", within=1.5, a=[1, {"b": None}]),))
+    plan = VerificationPlan("r", "crm", (probe("echo", "Error", within=1.5, a=[1, {"b": None}]),))
     assert parse_plan(dump_plan(plan)) == plan
-    result = Result("r", Failure.LIST_FAILED, "it refuses", unmapped=("a",), omitted=3, protocol="2026-07-28")
+    result = VerificationResult(
+        "r", VerificationFailure.LIST_FAILED, "it refuses", unmapped=("a",), omitted=3, protocol="2026-07-28"
+    )
     assert parse_result(dump_result(result)) == result
     written = json.loads(dump_result(result))
     for broken in (

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from interlock.clock import utc_now
+from interlock_contract.clock import utc_now
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.objects import KILL_SWITCH

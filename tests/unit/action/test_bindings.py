@@ -1,9 +1,8 @@
 import pytest
 
-from interlock.action.bindings import binding_for, check_coverage
-from interlock.action.gates import check_action
-from interlock.api.mcpbinding import MCPBinding
-from interlock.api.status import Reason
+from interlock.action.actions_bound import binding_for, check_action, check_coverage
+from interlock.api.binding import MCPBinding
+from interlock.api.status import AgentReason
 from tests.requirements import requirement
 from tests.support.builders import BindingBuilder, a_binding, a_policy, a_stage, an_agent
 
@@ -38,7 +37,7 @@ def test_every_stage_is_looked_at_from_the_start() -> None:
     refusal = check_coverage(STAGED.build(), built(SANDBOX))
 
     assert refusal is not None
-    assert refusal.reason == Reason.BINDING_MISSING
+    assert refusal.reason == AgentReason.BINDING_MISSING
     assert refusal.message == (
         "no MCPBinding serves source 'crm' in stage 'one-region' (environment production): apply one whose source is "
         "crm and whose environments hold production, or remove the source from spec.bindings"
@@ -56,7 +55,7 @@ def test_two_bindings_for_one_source_and_stage_are_refused_and_both_named() -> N
     refusal = check_coverage(STAGED.build(), built(SANDBOX, REAL, REAL.named("another")))
 
     assert refusal is not None
-    assert refusal.reason == Reason.BINDING_AMBIGUOUS
+    assert refusal.reason == AgentReason.BINDING_AMBIGUOUS
     assert refusal.message == (
         "2 MCPBindings serve source 'crm' in stage 'one-region' (environment production): another, real; "
         "leave production in the environments of one"
@@ -88,7 +87,7 @@ def test_naming_what_the_matrix_does_not_give_is_refused(permissions: dict[str, 
     refusal = check_action(agent.build(), a_policy().build(), built(a_binding()))
 
     assert refusal is not None
-    assert refusal.reason == Reason.NARROWING_INVALID
+    assert refusal.reason == AgentReason.NARROWING_INVALID
     assert refusal.message.startswith("spec.bindings[crm].")
     assert says in refusal.message
     assert refusal.message.endswith("remove it there, or add it to AgentPolicy support")
@@ -100,7 +99,7 @@ def test_naming_what_a_later_stages_binding_does_not_give_is_refused() -> None:
     refusal = check_action(agent.build(), a_policy().build(), built(SANDBOX, REAL.permitting(read=["contacts"])))
 
     assert refusal is not None
-    assert refusal.reason == Reason.NARROWING_INVALID
+    assert refusal.reason == AgentReason.NARROWING_INVALID
     assert "permissions.write names 'tasks', which MCPBinding real does not give" in refusal.message
 
 
@@ -137,4 +136,4 @@ def test_coverage_is_asked_before_narrowing() -> None:
     refusal = check_action(agent.build(), a_policy().build(), ())
 
     assert refusal is not None
-    assert refusal.reason == Reason.BINDING_MISSING
+    assert refusal.reason == AgentReason.BINDING_MISSING

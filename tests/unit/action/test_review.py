@@ -1,6 +1,5 @@
-from interlock.action.gates import check_action
-from interlock.action.review import check_reviewed
-from interlock.api.status import Reason
+from interlock.action.actions_bound import check_action, check_reviewed
+from interlock.api.status import AgentReason
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, a_stage, an_agent
 
@@ -14,7 +13,7 @@ def test_a_binding_that_waits_for_review_serves_no_agent_whatever_the_annotation
     for value in ("guesses", "", "off", "false", "done"):
         refusal = check_action(STAGED, a_policy().build(), (SANDBOX.build(), REAL.waiting_for_review(value).build()))
         assert refusal is not None
-        assert refusal.reason == Reason.BINDING_NOT_REVIEWED
+        assert refusal.reason == AgentReason.BINDING_NOT_REVIEWED
         assert "MCPBinding real serves source 'crm' in stage 'all'" in refusal.message
         assert refusal.message.endswith("kubectl annotate mcpbinding real interlock.dev/needs-review-")
 

@@ -1,7 +1,7 @@
 import pytest
 
-from interlock.action.verified import check_verified
-from interlock.api.status import AgentStatus, Condition, ConditionType, Reason
+from interlock.action.actions_bound import check_verified
+from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType
 from tests.requirements import requirement
 from tests.support.builders import NOW, AgentBuilder, BindingBuilder, a_binding, a_stage, an_agent
 
@@ -22,7 +22,7 @@ def failing(binding: BindingBuilder) -> BindingBuilder:
 
 def refusal(agent: AgentBuilder, *bindings: BindingBuilder) -> str | None:
     found = check_verified(agent.build(), tuple(binding.build() for binding in bindings))
-    assert found is None or found.reason is Reason.BINDING_NOT_VERIFIED
+    assert found is None or found.reason is AgentReason.BINDING_NOT_VERIFIED
     return found.message if found else None
 
 

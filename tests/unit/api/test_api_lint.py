@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from interlock.api.crd import build_crd
-from interlock.api.kinds import AGENT, AGENT_POLICY
-from interlock.api.lint import lint_crd, lint_crds
+from tools.crds.__main__ import build_crd
+from tools.crds.kinds import AGENT, AGENT_POLICY
+from tools.crds.lint import lint_crd, lint_crds
 
 Edit = Callable[[dict[str, Any]], object]
 CRD = build_crd(AGENT)

@@ -4,13 +4,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from interlock.api.agent import Agent, EnvVar, File, ScopeDimension, Stage
-from interlock.api.agentpolicy import AgentPolicy
-from interlock.api.mcpbinding import MCPBinding
-from interlock.api.orchestration import Orchestration
-from interlock.api.resources import ResourceAmounts
-from interlock.api.scope import Environment
-from interlock.api.status import AgentStatus, Condition, ConditionType, Reason, StageStatus
+from interlock.api.agent import Agent, EnvVar, File, Stage, Tasks
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
+from interlock.api.shared_types import Environment, ResourceAmounts, ScopeDimension
+from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, StageStatus
 
 AGENT: dict[str, Any] = {
     "apiVersion": "interlock.dev/v1alpha1",
@@ -31,7 +29,7 @@ AGENT: dict[str, Any] = {
             ],
         },
         "bindings": [{"source": "crm", "permissions": {"read": ["contacts"], "write": [], "delete": []}}],
-        "orchestration": {"port": 8080, "maxConcurrentTasks": 4},
+        "tasks": {"port": 8080, "maxConcurrentTasks": 4},
         "files": [{"path": "prompts/system.md", "content": "Be kind."}],
         "template": {
             "image": "agent:1",
@@ -156,7 +154,7 @@ def test_times_are_utc_and_keep_their_fractions_except_in_conditions() -> None:
         type=ConditionType.READY,
         status="True",
         last_transition_time=moment.astimezone(UTC),
-        reason=Reason.PODS_READY,
+        reason=AgentReason.PODS_READY,
         message="",
     )
     assert condition.to_kubernetes()["lastTransitionTime"] == "2026-01-01T00:00:00Z"
@@ -184,8 +182,8 @@ def test_environments_have_an_order() -> None:
 @pytest.mark.parametrize("port", [7410, 7411, 7412, 7419])
 def test_an_agent_does_not_listen_where_the_guard_does(port: int) -> None:
     with pytest.raises(ValidationError, match="7410 to 7419 are Interlock's own"):
-        Orchestration(port=port)
+        Tasks(port=port)
 
 
 def test_an_agent_that_takes_tasks_takes_8_at_once_unless_it_says_otherwise() -> None:
-    assert Orchestration(port=7420).max_concurrent_tasks == 8
+    assert Tasks(port=7420).max_concurrent_tasks == 8

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from interlock.api.crd import find_drift, main, render_files
+from tools.crds.__main__ import find_drift, main, render_files
 
 
 def test_written_files_have_no_drift(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.api.duration import format_duration, parse_duration
+from interlock.api.shared_types import format_duration, parse_duration
 
 HOUR = timedelta(hours=1)
 

@@ -2,19 +2,8 @@ from datetime import timedelta
 
 import pytest
 
-from interlock.api.agent import (
-    AgentSpec,
-    BindingUse,
-    Environment,
-    Owner,
-    PolicyRef,
-    Rollout,
-    ScopeDimension,
-    Stage,
-    Template,
-)
-from interlock.api.agentpolicy import AgentPolicySpec, AgentSelector, DataAccessRow, RolloutMinimums
-from interlock.api.model import ObjectMeta
+from interlock.api.agent import AgentSpec, BindingUse, Owner, PolicyRef, Rollout, Stage, Template
+from interlock.api.policy import AgentPolicySpec, AgentSelector, DataAccessRow, RolloutMinimums
 from interlock.api.refusals import (
     duration_refusal,
     environment_refusal,
@@ -27,6 +16,7 @@ from interlock.api.refusals import (
     spoken_duration,
     stage_order_refusals,
 )
+from interlock.api.shared_types import Environment, ObjectMeta, ScopeDimension
 from tests.requirements import requirement
 
 ADA = Owner(name="Ada Example", email="ada@example.com")

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from interlock.api.markers import Rule, kube
-from interlock.api.schema import SchemaError, structural_schema
+from tools.crds.schema import SchemaError, structural_schema
 
 
 class Colour(StrEnum):

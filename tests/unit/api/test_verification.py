@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from interlock.api.mcpbinding import MCPBinding
+from interlock.api.binding import MCPBinding
 from tests.support.builders import a_binding
 
 INTERVAL = "is not an interval of verification: write a duration from 1m to 168h, such as 1h"

@@ -1,8 +1,8 @@
 import pytest
 
 from interlock.cluster.api_server import ApiServerFinder
-from interlock.cluster.client import ApiError
-from interlock.deployment.api_server import Endpoint
+from interlock.deployment.placement import ApiEndpoint
+from interlock_kube.client import ApiError
 from tests.support.fake_client import FakeClient
 
 SERVICE = "/api/v1/namespaces/default/services/kubernetes"
@@ -36,13 +36,13 @@ async def test_it_knows_the_service_and_what_is_behind_it_and_tells_when_that_mo
     finder = ApiServerFinder(client, lambda: moves.append("moved"), is_anywhere=False)  # type: ignore[arg-type]
 
     await finder.look()
-    assert finder.found.endpoints == (Endpoint("10.96.0.1", 443), Endpoint("172.18.0.2", 6443))
+    assert finder.found.endpoints == (ApiEndpoint("10.96.0.1", 443), ApiEndpoint("172.18.0.2", 6443))
     await finder.look()
     assert moves == ["moved"], "nothing has changed since"
 
     move(client, "172.18.0.9")
     await finder.look()
-    assert finder.found.endpoints == (Endpoint("10.96.0.1", 443), Endpoint("172.18.0.9", 6443))
+    assert finder.found.endpoints == (ApiEndpoint("10.96.0.1", 443), ApiEndpoint("172.18.0.9", 6443))
     assert moves == ["moved", "moved"]
 
 

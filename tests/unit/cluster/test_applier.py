@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from interlock.cluster.applier import Applier, ApplyFailed
-from interlock.cluster.children import ChildStore
-from interlock.cluster.kinds import BY_KIND
-from interlock.deployment.child import ChildKey, Manifest, key_of
-from interlock.deployment.plan import Plan, desired_children, plan_children
+from interlock.cluster.child_cache import ChildCache
+from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.plan import WritePlan, desired_children, plan_children
+from interlock_kube.resource_types import BY_KIND
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
 from tests.support.fake_client import FakeClient
@@ -30,13 +30,13 @@ def paths(kind: str) -> list[str]:
 class Cluster:
     def __init__(self) -> None:
         self.client = FakeClient()
-        self.store = ChildStore()
+        self.store = ChildCache()
         self.applier = Applier(self.client, self.store)  # type: ignore[arg-type]
 
-    async def carry_out(self, plan: Plan = PLAN) -> None:
+    async def carry_out(self, plan: WritePlan = PLAN) -> None:
         await self.applier.carry_out(plan, *AGENT)
 
-    def owed(self) -> Plan:
+    def owed(self) -> WritePlan:
         return plan_children(DESIRED, self.store.of(AGENT, UID))
 
 
@@ -202,7 +202,7 @@ async def test_a_pruned_workload_takes_its_pods_along_without_the_garbage_collec
         await cluster.client.create(pods, {"kind": "Pod", "metadata": {"name": name, "labels": worn}})
     cluster.client.forget_requests()
 
-    await cluster.carry_out(Plan(prune=(key_of(workload),)))
+    await cluster.carry_out(WritePlan(prune=(key_of(workload),)))
 
     assert list(cluster.client.of_kind("Pod")) == [f"{pods}/other"]
     assert [path.partition("?")[0].rsplit("/", 1)[1] for _, path in cluster.client.writes()][1:] == [
@@ -221,12 +221,12 @@ async def test_a_pruning_that_is_refused_is_named_and_tried_again(cluster: Clust
 
     left = plan_children((), cluster.store.of(AGENT, UID)).prune
     assert left == (ChildKey("Role", paths("Role")[0].rsplit("/", 1)[1]),)
-    await cluster.carry_out(Plan(prune=left))
+    await cluster.carry_out(WritePlan(prune=left))
     assert cluster.client.objects == {}
 
 
 async def test_what_is_gone_already_is_pruned_without_complaint(cluster: Cluster) -> None:
-    await cluster.carry_out(Plan(prune=(ChildKey("ConfigMap", "gone"),)))
+    await cluster.carry_out(WritePlan(prune=(ChildKey("ConfigMap", "gone"),)))
 
     assert cluster.client.writes() == [("DELETE", "/api/v1/namespaces/agents/configmaps/gone")]
 

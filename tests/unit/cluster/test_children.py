@@ -1,7 +1,7 @@
 from typing import Any
 
-from interlock.cluster.children import ChildStore
-from interlock.deployment.child import ChildKey
+from interlock.cluster.child_cache import ChildCache
+from interlock.deployment.names import ChildKey
 from tests.requirements import requirement
 
 AGENT = ("agents", "triage")
@@ -25,13 +25,13 @@ def a_child(name: str = "d", version: int = 1, *, uid: str = "u1", agent: str = 
     }
 
 
-def replicas(store: ChildStore) -> int:
+def replicas(store: ChildCache) -> int:
     return int(store.of(AGENT, "u1")[DEPLOYMENT].manifest["spec"]["replicas"])
 
 
 @requirement("operator.late-news")
 def test_an_older_child_never_wins() -> None:
-    store = ChildStore()
+    store = ChildCache()
 
     assert store.put("Deployment", a_child(version=10)) == AGENT
     assert store.put("Deployment", a_child(version=9)) is None
@@ -42,7 +42,7 @@ def test_an_older_child_never_wins() -> None:
 
 
 def test_an_end_that_is_told_late_does_not_take_what_was_made_anew() -> None:
-    store = ChildStore()
+    store = ChildCache()
     store.put("Deployment", a_child(version=10))
 
     assert store.drop("Deployment", a_child(version=9)) is None
@@ -54,7 +54,7 @@ def test_an_end_that_is_told_late_does_not_take_what_was_made_anew() -> None:
 
 @requirement("operator.late-news")
 def test_an_answer_to_a_write_does_not_bring_back_what_was_deleted_since() -> None:
-    store = ChildStore()
+    store = ChildCache()
     store.put("Deployment", a_child(version=10))
 
     with store.writing("Deployment", a_child()):
@@ -66,7 +66,7 @@ def test_an_answer_to_a_write_does_not_bring_back_what_was_deleted_since() -> No
 
 
 def test_a_list_takes_over_what_came_changed_and_went_and_names_their_agents() -> None:
-    store = ChildStore()
+    store = ChildCache()
     for name, agent in (("same", "a"), ("changed", "b"), ("gone", "c")):
         store.put("Deployment", a_child(name, 5, agent=agent))
     store.put("ConfigMap", a_child("other-kind", 5, agent="d"))
@@ -82,7 +82,7 @@ def test_a_list_takes_over_what_came_changed_and_went_and_names_their_agents() -
 
 
 def test_a_list_that_is_older_than_what_is_known_changes_nothing_of_it() -> None:
-    store = ChildStore()
+    store = ChildCache()
     store.put("Deployment", a_child(version=10))
 
     assert store.replace("Deployment", (a_child(version=9),)) == set()
@@ -90,7 +90,7 @@ def test_a_list_that_is_older_than_what_is_known_changes_nothing_of_it() -> None
 
 
 def test_children_of_an_earlier_agent_of_the_same_name_are_not_its_own() -> None:
-    store = ChildStore()
+    store = ChildCache()
     store.put("Deployment", a_child(uid="old"))
 
     assert store.of(AGENT, "new") == {}
@@ -98,7 +98,7 @@ def test_children_of_an_earlier_agent_of_the_same_name_are_not_its_own() -> None
 
 
 def test_a_child_without_its_owner_is_nobodys_so_that_it_is_applied_anew() -> None:
-    store = ChildStore()
+    store = ChildCache()
     orphan = a_child()
     orphan["metadata"].pop("ownerReferences")
     store.put("Deployment", orphan)
@@ -107,7 +107,7 @@ def test_a_child_without_its_owner_is_nobodys_so_that_it_is_applied_anew() -> No
 
 
 def test_who_owns_fields_is_told_from_the_managed_fields_which_are_not_kept() -> None:
-    store = ChildStore()
+    store = ChildCache()
     touched = a_child()
     touched["metadata"]["managedFields"] = [
         {"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {"f:spec": {"f:paused": {}}}}
@@ -121,7 +121,7 @@ def test_who_owns_fields_is_told_from_the_managed_fields_which_are_not_kept() ->
 
 
 def test_an_agent_without_children_leaves_nothing_behind() -> None:
-    store = ChildStore()
+    store = ChildCache()
     store.put("Deployment", a_child())
     store.discard(AGENT, DEPLOYMENT)
     store.discard(AGENT, DEPLOYMENT)

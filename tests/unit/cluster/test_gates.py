@@ -1,9 +1,9 @@
 from typing import Any, Literal
 
-from interlock.cluster.children import AgentKey
-from interlock.cluster.gates import Gates
-from interlock.cluster.watch import Changed, Listed
-from interlock.deployment.gate import GateVerdict
+from interlock.cluster.child_cache import AgentKey
+from interlock.cluster.egress_checks import EgressCheckStore
+from interlock.deployment.observed.egress_check import EgressCheckVerdict
+from interlock_kube.watch import ChangeEvent, ListEvent
 
 KEY = ("agents", "triage")
 
@@ -19,24 +19,24 @@ def a_pod(name: str, code: int | None = None, *, is_ending: bool = False) -> dic
 class Known:
     def __init__(self) -> None:
         self.asked: list[AgentKey] = []
-        self.gates = Gates(self.asked.append)
+        self.gates = EgressCheckStore(self.asked.append)
 
     def hear(self, kind: Literal["ADDED", "MODIFIED", "DELETED"], pod: dict[str, Any]) -> None:
         self.asked.clear()
-        self.gates.take(Changed(kind, pod))
+        self.gates.take(ChangeEvent(kind, pod))
 
-    def verdicts(self) -> list[GateVerdict]:
+    def verdicts(self) -> list[EgressCheckVerdict]:
         return [one.verdict for one in self.gates.of(KEY)]
 
 
 def test_what_a_pod_says_asks_for_a_look_and_what_it_says_again_does_not() -> None:
     known = Known()
     known.hear("ADDED", a_pod("one"))
-    assert (known.asked, known.verdicts()) == ([KEY], [GateVerdict.WAITING])
+    assert (known.asked, known.verdicts()) == ([KEY], [EgressCheckVerdict.WAITING])
     known.hear("MODIFIED", a_pod("one"))
     assert known.asked == []
     known.hear("MODIFIED", a_pod("one", 3))
-    assert (known.asked, known.verdicts()) == ([KEY], [GateVerdict.OPEN])
+    assert (known.asked, known.verdicts()) == ([KEY], [EgressCheckVerdict.OPEN])
 
 
 def test_a_pod_that_ends_or_is_gone_says_nothing_any_more() -> None:
@@ -50,9 +50,9 @@ def test_a_pod_that_ends_or_is_gone_says_nothing_any_more() -> None:
 def test_a_list_takes_the_place_of_all_that_was_known() -> None:
     known = Known()
     known.hear("ADDED", a_pod("gone", 3))
-    known.gates.take(Listed((a_pod("one", 0), a_pod("two", 0), a_pod("ending", 3, is_ending=True))))
+    known.gates.take(ListEvent((a_pod("one", 0), a_pod("two", 0), a_pod("ending", 3, is_ending=True))))
 
-    assert known.verdicts() == [GateVerdict.CLOSED, GateVerdict.CLOSED]
+    assert known.verdicts() == [EgressCheckVerdict.CLOSED, EgressCheckVerdict.CLOSED]
     assert set(known.asked) == {KEY}
 
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from interlock.cluster.client import ApiError
 from interlock.cluster.killer import Kill, Killer, Release
+from interlock_kube.client import ApiError
 from tests.requirements import requirement
 from tests.support.builders import NOW, an_agent, seconds
 from tests.support.fake_client import FakeClient

@@ -1,9 +1,9 @@
 import pytest
 
-from interlock.api.agentpolicy import AgentPolicy
-from interlock.api.mcpbinding import MCPBinding
-from interlock.cluster.primaries import Primaries
-from interlock.reconcile.world import Unreadable
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
+from interlock.cluster.resource_cache import ResourceCache
+from interlock.reconcile.snapshot import Unreadable
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
 
@@ -11,8 +11,8 @@ TRIAGE, OTHER, ELSEWHERE = ("agents", "triage"), ("agents", "other"), ("elsewher
 
 
 @pytest.fixture
-def known() -> Primaries:
-    primaries = Primaries()
+def known() -> ResourceCache:
+    primaries = ResourceCache()
     primaries.put_agent(an_agent().to_kubernetes())
     primaries.put_agent(an_agent("other").under("strict").using("mail").to_kubernetes())
     primaries.put_agent(an_agent().in_namespace("elsewhere").to_kubernetes())
@@ -20,7 +20,7 @@ def known() -> Primaries:
 
 
 @requirement("operator.late-news")
-def test_an_older_agent_never_wins(known: Primaries) -> None:
+def test_an_older_agent_never_wins(known: ResourceCache) -> None:
     assert known.put_agent(an_agent().at_version(20).for_purpose("new").to_kubernetes())
 
     assert not known.put_agent(an_agent().at_version(19).for_purpose("old").to_kubernetes())
@@ -30,18 +30,18 @@ def test_an_older_agent_never_wins(known: Primaries) -> None:
     assert found["spec"]["purpose"] == "new"
 
 
-def test_versions_are_compared_as_numbers(known: Primaries) -> None:
+def test_versions_are_compared_as_numbers(known: ResourceCache) -> None:
     known.put_agent(an_agent().at_version(9).to_kubernetes())
 
     assert known.put_agent(an_agent().at_version(10).to_kubernetes())
 
 
 @requirement("governance.selector")
-def test_a_change_of_labels_alone_is_news_of_an_agent(known: Primaries) -> None:
+def test_a_change_of_labels_alone_is_news_of_an_agent(known: ResourceCache) -> None:
     assert known.put_agent(an_agent().labelled(team="support").at_version(2).to_kubernetes())
 
 
-def test_an_older_policy_or_binding_never_wins_and_asks_for_no_look(known: Primaries) -> None:
+def test_an_older_policy_or_binding_never_wins_and_asks_for_no_look(known: ResourceCache) -> None:
     assert known.put_policy(a_policy().at_version(20).to_kubernetes()) == {TRIAGE}
     assert known.put_policy(a_policy().at_version(19).giving_nothing().to_kubernetes()) == set()
     assert known.put_binding(a_binding().at_version(20).to_kubernetes()) == {TRIAGE}
@@ -55,7 +55,7 @@ def test_an_older_policy_or_binding_never_wins_and_asks_for_no_look(known: Prima
     assert binding.spec.tools
 
 
-def test_an_end_that_is_told_late_does_not_take_what_was_made_anew(known: Primaries) -> None:
+def test_an_end_that_is_told_late_does_not_take_what_was_made_anew(known: ResourceCache) -> None:
     known.put_agent(an_agent().at_version(20).to_kubernetes())
     known.put_policy(a_policy().at_version(20).to_kubernetes())
     known.put_binding(a_binding().at_version(20).to_kubernetes())
@@ -70,7 +70,7 @@ def test_an_end_that_is_told_late_does_not_take_what_was_made_anew(known: Primar
 
 
 @pytest.mark.parametrize("version", [20, 21, None])
-def test_what_went_is_forgotten_and_whoever_stood_on_it_is_named(known: Primaries, version: int | None) -> None:
+def test_what_went_is_forgotten_and_whoever_stood_on_it_is_named(known: ResourceCache, version: int | None) -> None:
     known.put_policy(a_policy().at_version(20).to_kubernetes())
     known.put_binding(a_binding().at_version(20).to_kubernetes())
 
@@ -83,32 +83,32 @@ def test_what_went_is_forgotten_and_whoever_stood_on_it_is_named(known: Primarie
     assert known.agents() == {OTHER, ELSEWHERE}
 
 
-def test_forgetting_what_is_not_known_asks_for_nothing(known: Primaries) -> None:
+def test_forgetting_what_is_not_known_asks_for_nothing(known: ResourceCache) -> None:
     assert known.drop_policy(("agents", "support"), 1) == set()
     assert known.drop_binding(("agents", "crm"), 1) == set()
     assert known.drop_agent(("agents", "nobody"), 1)
 
 
-def test_a_policy_concerns_the_agents_of_its_namespace_that_name_it(known: Primaries) -> None:
+def test_a_policy_concerns_the_agents_of_its_namespace_that_name_it(known: ResourceCache) -> None:
     assert known.put_policy(a_policy("strict").to_kubernetes()) == {OTHER}
     assert known.put_policy(a_policy().in_namespace("elsewhere").to_kubernetes()) == {ELSEWHERE}
     assert known.put_policy(a_policy("unused").to_kubernetes()) == set()
 
 
-def test_a_binding_concerns_the_agents_of_its_namespace_that_use_its_source(known: Primaries) -> None:
+def test_a_binding_concerns_the_agents_of_its_namespace_that_use_its_source(known: ResourceCache) -> None:
     assert known.put_binding(a_binding().to_kubernetes()) == {TRIAGE}
     assert known.put_binding(a_binding("mail").serving("mail", "staging").to_kubernetes()) == {OTHER}
     assert known.put_binding(a_binding("wiki").serving("wiki", "staging").to_kubernetes()) == set()
 
 
-def test_a_binding_that_changes_its_source_concerns_the_users_of_both(known: Primaries) -> None:
+def test_a_binding_that_changes_its_source_concerns_the_users_of_both(known: ResourceCache) -> None:
     known.put_binding(a_binding().to_kubernetes())
 
     assert known.put_binding(a_binding().serving("mail", "staging").at_version(2).to_kubernetes()) == {TRIAGE, OTHER}
 
 
 @requirement("operator.unreadable")
-def test_what_cannot_be_read_is_kept_with_why_and_a_binding_of_that_kind_concerns_all(known: Primaries) -> None:
+def test_what_cannot_be_read_is_kept_with_why_and_a_binding_of_that_kind_concerns_all(known: ResourceCache) -> None:
     policy, binding = a_policy().to_kubernetes(), a_binding().to_kubernetes()
     policy["spec"]["dataAccess"] = "everything"
     binding["spec"]["environments"] = ["moon"]
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_is_kept_with_why_and_a_binding_of_that_kind_concern
 
 
 def test_an_agent_of_whatever_shape_is_kept() -> None:
-    primaries = Primaries()
+    primaries = ResourceCache()
     raw = an_agent().to_kubernetes()
     for spec in (None, {}, {"policyRef": None, "bindings": None}):
         raw["spec"] = spec
@@ -136,7 +136,7 @@ def test_an_agent_of_whatever_shape_is_kept() -> None:
 
 
 def test_managed_fields_are_not_kept_and_nothing_that_was_given_is_changed() -> None:
-    primaries, raw = Primaries(), an_agent().to_kubernetes()
+    primaries, raw = ResourceCache(), an_agent().to_kubernetes()
     raw["metadata"]["managedFields"] = [{"manager": "kubectl"}]
 
     primaries.put_agent(raw)
@@ -147,7 +147,7 @@ def test_managed_fields_are_not_kept_and_nothing_that_was_given_is_changed() -> 
     assert "managedFields" not in found["metadata"]
 
 
-def test_bindings_come_in_the_order_of_their_names(known: Primaries) -> None:
+def test_bindings_come_in_the_order_of_their_names(known: ResourceCache) -> None:
     for name in ("b", "c", "a"):
         known.put_binding(a_binding(name).to_kubernetes())
 

@@ -2,27 +2,27 @@ from typing import Any
 
 import pytest
 
-from interlock.cluster.children import ChildStore
-from interlock.cluster.primaries import Primaries
-from interlock.cluster.reader import Reader, Sight
-from interlock.reconcile.pipeline import reconcile
-from interlock.reconcile.world import World
-from interlock.settings import Settings
+from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.resource_cache import ResourceCache
+from interlock.cluster.snapshots import SnapshotReader, SnapshotSources
+from interlock.reconcile.agent import reconcile
+from interlock.reconcile.snapshot import Snapshot
+from interlock.settings import OperatorSettings
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
 
 KEY = ("agents", "triage")
-SETTINGS = Settings(guard_image=GUARD_IMAGE, records_url="http://records.example:7420")
+SETTINGS = OperatorSettings(guard_image=GUARD_IMAGE, audit_url="http://records.example:7420")
 
 
 class Known:
     def __init__(self) -> None:
-        self.primaries = Primaries()
-        self.children = ChildStore()
+        self.primaries = ResourceCache()
+        self.children = ChildCache()
         self.killed: dict[tuple[str, str], str] = {}
 
-    def world(self) -> World:
-        world = Reader(self.primaries, self.children, SETTINGS, Sight(self.killed.get)).world_of(KEY)
+    def world(self) -> Snapshot:
+        world = SnapshotReader(self.primaries, self.children, SETTINGS, SnapshotSources(self.killed.get)).world_of(KEY)
         assert world is not None
         return world
 
@@ -49,12 +49,12 @@ def test_a_world_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(kn
     assert world.agent == an_agent().build()
     assert world.policy == a_policy().build()
     assert world.bindings == (a_binding().build(),)
-    assert (world.guard_image, world.records_url) == (GUARD_IMAGE, SETTINGS.records_url)
+    assert (world.guard_image, world.audit_url) == (GUARD_IMAGE, SETTINGS.audit_url)
     assert (world.unreadable, world.kill_seen) == ((), None)
 
 
 def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_world(known: Known) -> None:
-    reader = Reader(known.primaries, known.children, SETTINGS, Sight(known.killed.get))
+    reader = SnapshotReader(known.primaries, known.children, SETTINGS, SnapshotSources(known.killed.get))
     assert reader.world_of(("agents", "nobody")) is None
     ending = an_agent().at_version(9).to_kubernetes()
     ending["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"

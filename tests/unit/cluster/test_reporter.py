@@ -4,10 +4,10 @@ import pytest
 
 from interlock.api.agent import Agent
 from interlock.api.status import AgentStatus, KillStatus
-from interlock.cluster.client import ApiError
-from interlock.cluster.reporter import Reporter
-from interlock.reconcile.outcome import EventNote
-from interlock.reconcile.pipeline import reconcile
+from interlock.cluster.status_writer import StatusWriter
+from interlock.reconcile.agent import reconcile
+from interlock.reconcile.agent_events import EventNote
+from interlock_kube.client import ApiError
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_stage, a_world, an_agent, hours
 from tests.support.fake_client import FakeClient
@@ -24,8 +24,8 @@ def client() -> FakeClient:
     return client
 
 
-def reporter(client: FakeClient) -> Reporter:
-    return Reporter(client, "operator-1")  # type: ignore[arg-type]
+def reporter(client: FakeClient) -> StatusWriter:
+    return StatusWriter(client, "operator-1")  # type: ignore[arg-type]
 
 
 def agent_of(client: FakeClient) -> Agent:

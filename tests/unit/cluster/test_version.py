@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock.cluster.version import KubernetesTooOld, check_version
+from interlock.cluster.api_server import KubernetesTooOld, check_version
 from tests.requirements import requirement
 
 

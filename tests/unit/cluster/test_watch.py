@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from interlock.cluster import patience, watch
-from interlock.cluster.client import ApiError
-from interlock.cluster.kinds import AGENT
-from interlock.cluster.patience import patiently
-from interlock.cluster.watch import Changed, Listed, WatchOptions, follow
+from interlock_kube import retry, watch
+from interlock_kube.client import ApiError
+from interlock_kube.resource_types import AGENT
+from interlock_kube.retry import retry_until_available
+from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
 
 
 def an_object(name: str, version: int) -> dict[str, Any]:
@@ -46,8 +46,10 @@ def a_list(*objects: dict[str, Any], version: int = 10, more: str = "") -> dict[
     return {"items": list(objects), "metadata": {"resourceVersion": str(version), "continue": more}}
 
 
-async def followed(client: FakeWatches, count: int, options: WatchOptions | None = None) -> list[Listed | Changed]:
-    news: list[Listed | Changed] = []
+async def followed(
+    client: FakeWatches, count: int, options: WatchOptions | None = None
+) -> list[ListEvent | ChangeEvent]:
+    news: list[ListEvent | ChangeEvent] = []
     fake: Any = client
     async for one in follow(fake, AGENT, options or WatchOptions()):
         news.append(one)
@@ -59,7 +61,7 @@ async def followed(client: FakeWatches, count: int, options: WatchOptions | None
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "BACKOFF_SECONDS", (0,))
-    monkeypatch.setattr(patience, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(retry, "PAUSE_SECONDS", 0)
 
 
 async def test_a_kind_is_listed_page_by_page_and_then_watched_from_there() -> None:
@@ -68,8 +70,8 @@ async def test_a_kind_is_listed_page_by_page_and_then_watched_from_there() -> No
 
     listed, changed = await followed(client, 2, WatchOptions(selector="app=x"))
 
-    assert listed == Listed((an_object("a", 1), an_object("b", 2)))
-    assert changed == Changed("MODIFIED", an_object("a", 13))
+    assert listed == ListEvent((an_object("a", 1), an_object("b", 2)))
+    assert changed == ChangeEvent("MODIFIED", an_object("a", 13))
     assert client.queries[1]["continue"] == "next"
     assert client.queries[2]["resourceVersion"] == "12"
     assert {query["labelSelector"] for query in client.queries} == {"app=x"}
@@ -78,7 +80,7 @@ async def test_a_kind_is_listed_page_by_page_and_then_watched_from_there() -> No
 async def test_an_empty_list_of_metadata_is_null() -> None:
     client = FakeWatches([{"items": None, "metadata": {"resourceVersion": "1"}}], [[]])
 
-    assert await followed(client, 1) == [Listed(())]
+    assert await followed(client, 1) == [ListEvent(())]
 
 
 @pytest.mark.parametrize("end", [None, TimeoutError(), ConnectionResetError(), ValueError("half a line")])
@@ -88,7 +90,7 @@ async def test_a_watch_that_ends_is_taken_up_where_it_was_without_a_list(end: Ex
 
     news = await followed(client, 3)
 
-    assert [one.type for one in news if isinstance(one, Changed)] == ["ADDED", "DELETED"]
+    assert [one.type for one in news if isinstance(one, ChangeEvent)] == ["ADDED", "DELETED"]
     assert client.queries[-1]["resourceVersion"] == "20"
 
 
@@ -99,13 +101,13 @@ async def test_a_watch_that_ends_is_taken_up_where_it_was_without_a_list(end: Ex
 async def test_a_watch_that_is_refused_or_too_old_begins_with_a_new_list(end: Any) -> None:
     client = FakeWatches([a_list(), a_list(an_object("b", 30), version=31)], [[end], []])
 
-    assert await followed(client, 2) == [Listed(()), Listed((an_object("b", 30),))]
+    assert await followed(client, 2) == [ListEvent(()), ListEvent((an_object("b", 30),))]
 
 
 async def test_an_api_server_that_is_away_is_asked_again() -> None:
     client = FakeWatches([ConnectionRefusedError(), ApiError(503, "starting"), a_list()], [[]])
 
-    assert await followed(client, 1) == [Listed(())]
+    assert await followed(client, 1) == [ListEvent(())]
 
 
 async def answers(*given: Exception | str) -> tuple[str, int]:
@@ -117,7 +119,7 @@ async def answers(*given: Exception | str) -> tuple[str, int]:
             raise answer
         return answer
 
-    return await patiently(ask), len(left)
+    return await retry_until_available(ask), len(left)
 
 
 @pytest.mark.parametrize("error", [ApiError(429, "busy"), ApiError(500, "x"), TimeoutError(), ConnectionResetError()])

@@ -1,18 +1,18 @@
 import json
 
-from interlock.deployment.bundle import build_bundle, compile_bundle
-from interlock_guard.bundle.document import (
-    ArgumentRule,
+from interlock.deployment.children.config import build_bundle, compile_bundle
+from interlock_contract.bundle import (
+    BundleArgumentRule,
+    BundleAuditPolicy,
+    BundleLimits,
+    BundlePrompt,
+    BundleResource,
+    BundleResourceScope,
+    BundleTool,
+    BundleToolScope,
     Grant,
-    Limits,
     Pin,
-    Prompt,
-    RecordPolicy,
-    Resource,
-    ResourceScope,
     ScopeLimit,
-    Tool,
-    ToolScope,
     parse_bundle,
 )
 from tests.requirements import requirement
@@ -63,7 +63,10 @@ def test_a_tools_way_of_showing_its_scope_is_carried() -> None:
     (tool,) = compile_bundle(a_placement(bindings=(binding,))).sources[0].tools
 
     assert (tool.name, tool.operation, tool.resource) == ("get", "delete", "contacts")
-    assert tool.scope == (ToolScope("region", "/a/b", unscoped=False), ToolScope("product", None, unscoped=True))
+    assert tool.scope == (
+        BundleToolScope("region", "/a/b", unscoped=False),
+        BundleToolScope("product", None, unscoped=True),
+    )
 
 
 def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -> None:
@@ -91,21 +94,31 @@ def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -
     (source,) = compile_bundle(placement).sources
 
     assert source.tools == (
-        Tool(
+        BundleTool(
             "b*",
             "write",
             "contacts",
             (),
-            (ArgumentRule("/a", enum=("x",)), ArgumentRule("/b", pattern="[a-z]+"), ArgumentRule("/n", maximum=0)),
+            (
+                BundleArgumentRule("/a", enum=("x",)),
+                BundleArgumentRule("/b", pattern="[a-z]+"),
+                BundleArgumentRule("/n", maximum=0),
+            ),
         ),
-        Tool("a", "read", "contacts"),
+        BundleTool("a", "read", "contacts"),
     )
     assert source.resources == (
-        Resource("crm://b/*", "read", "contacts", (ResourceScope("region", ("eu-west",), unscoped=False),)),
-        Resource("crm://a", "write", "tasks", (ResourceScope("region", None, unscoped=True),)),
+        BundleResource("crm://b/*", "read", "contacts", (BundleResourceScope("region", ("eu-west",), unscoped=False),)),
+        BundleResource("crm://a", "write", "tasks", (BundleResourceScope("region", None, unscoped=True),)),
     )
     assert source.prompts == (
-        Prompt("p", "read", "contacts", (), (ArgumentRule("/c", prefix="/data/"), ArgumentRule("/d", enum=("x",)))),
+        BundlePrompt(
+            "p",
+            "read",
+            "contacts",
+            (),
+            (BundleArgumentRule("/c", prefix="/data/"), BundleArgumentRule("/d", enum=("x",))),
+        ),
     )
     assert parse_bundle(build_bundle(placement)["data"]["bundle.json"]).sources == (source,)
 
@@ -116,8 +129,8 @@ def test_a_server_may_ask_for_nothing_and_pass_the_most_unless_the_binding_says_
     (plain,) = compile_bundle(a_placement()).sources
     (said,) = compile_bundle(a_placement(bindings=(limited,))).sources
 
-    assert (plain.server_requests, plain.limits) == ((), Limits(4 * 1024 * 1024, 16 * 1024 * 1024, 64))
-    assert (said.server_requests, said.limits) == (("Roots",), Limits(1024, 4096, 2))
+    assert (plain.server_requests, plain.limits) == ((), BundleLimits(4 * 1024 * 1024, 16 * 1024 * 1024, 64))
+    assert (said.server_requests, said.limits) == (("Roots",), BundleLimits(1024, 4096, 2))
 
 
 def test_a_row_by_label_grants_as_one_by_name() -> None:
@@ -192,8 +205,8 @@ def test_equal_placements_give_equal_text() -> None:
 def test_what_records_hold_of_arguments_is_the_policys_word() -> None:
     policy = a_policy().recording("Redacted", "/customer/email")
 
-    assert compile_bundle(a_placement()).records == RecordPolicy("Digest", ())
-    assert compile_bundle(a_placement(policy=policy)).records == RecordPolicy("Redacted", ("/customer/email",))
+    assert compile_bundle(a_placement()).audit == BundleAuditPolicy("Digest", ())
+    assert compile_bundle(a_placement(policy=policy)).audit == BundleAuditPolicy("Redacted", ("/customer/email",))
 
 
 @requirement("drift.quarantined")

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.deployment.child import Manifest
-from interlock.deployment.names import mcp_container, mcp_volume, placement_name
+from interlock.deployment.names import Manifest, mcp_container, mcp_volume, placement_name
 from interlock.deployment.plan import desired_children
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent

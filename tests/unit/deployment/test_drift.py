@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from interlock.deployment.child import Manifest
-from interlock.deployment.drift import has_drifted
-from interlock.deployment.plan import desired_children
+from interlock.deployment.names import Manifest
+from interlock.deployment.plan import desired_children, has_drifted
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, an_agent
 

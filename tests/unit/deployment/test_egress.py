@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from interlock.deployment.api_server import ApiServer, Endpoint, endpoints_of
-from interlock.deployment.egress import guard_egress, verification_egress
-from interlock.deployment.placement import Placement
-from interlock_guard.bundle.addresses import refuse_address
+from interlock.deployment.children.network import endpoints_of, guard_egress, verification_egress
+from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
+from interlock_contract.addresses import refuse_address
 from tests.requirements import requirement
 from tests.support.builders import BindingBuilder, a_binding, a_policy, a_separate_placement, an_agent
 
@@ -25,7 +24,7 @@ def a_guard(*bindings: BindingBuilder, records: str = "") -> Placement:
     for source in sources:
         policy = policy.giving("triage", source, read=["contacts"])
     placement = a_separate_placement(an_agent().using(*sources), policy=policy, bindings=bindings)
-    return replace(placement, records_url=records)
+    return replace(placement, audit_url=records)
 
 
 def lets_out(rules: list[dict[str, Any]], target: str, port: int = 443, protocol: str = "TCP") -> bool:
@@ -57,7 +56,7 @@ def test_a_guard_whose_servers_need_nothing_reaches_the_api_server_alone() -> No
 
 
 def test_an_api_server_in_ipv6_is_one_address_too() -> None:
-    placement = replace(a_guard(a_binding()), api_server=ApiServer((Endpoint("fd00::1", 6443),)))
+    placement = replace(a_guard(a_binding()), api_server=ApiServerAddress((ApiEndpoint("fd00::1", 6443),)))
 
     assert guard_egress(placement) == [
         {"ports": [{"port": 6443, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": "fd00::1/128"}}]}
@@ -65,7 +64,7 @@ def test_an_api_server_in_ipv6_is_one_address_too() -> None:
 
 
 def test_an_api_server_that_nobody_has_found_is_not_looked_for_anywhere() -> None:
-    assert guard_egress(replace(a_guard(a_binding()), api_server=ApiServer())) == []
+    assert guard_egress(replace(a_guard(a_binding()), api_server=ApiServerAddress())) == []
 
 
 def test_its_port_at_any_address_is_opened_only_where_the_operator_was_told_so() -> None:
@@ -129,7 +128,7 @@ def test_no_policy_keeps_a_guard_from_what_it_would_dial(network: Any) -> None:
     ("url", "peer", "port"),
     [
         (
-            "http://interlock-records.interlock-system:7420",
+            "http://interlock-audit.interlock-system:7420",
             {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "interlock-system"}}},
             7420,
         ),
@@ -190,7 +189,7 @@ def test_what_verifies_a_server_is_let_out_as_a_guard_is_for_it_but_not_to_the_c
 
     rules = verification_egress(binding.build().spec.server, guard.api_server)
 
-    assert rules == guard_egress(replace(guard, records_url=""))
+    assert rules == guard_egress(replace(guard, audit_url=""))
     assert rules != guard_egress(guard)
 
 
@@ -202,8 +201,8 @@ def test_the_api_server_is_where_its_service_and_its_endpoints_are() -> None:
     ]
 
     assert endpoints_of(service, slices) == (
-        Endpoint("10.96.0.1", 443),
-        Endpoint("172.18.0.2", 6443),
-        Endpoint("172.18.0.3", 6443),
-        Endpoint("fd00::1", 443),
+        ApiEndpoint("10.96.0.1", 443),
+        ApiEndpoint("172.18.0.2", 6443),
+        ApiEndpoint("172.18.0.3", 6443),
+        ApiEndpoint("fd00::1", 443),
     )

@@ -1,12 +1,12 @@
 from typing import Any
 
-from interlock.deployment.enforcement import Enforcement, enforcement_of
-from interlock_guard.proof.attestation import PREFIX, Attestation, dump_attestation
+from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
+from interlock_contract.selftest_report import PREFIX, SelfTestReport, dump_report
 from tests.support.builders import NOW
 
 
-def a_lease(**said: Attestation) -> dict[str, Any]:
-    annotations = {f"{PREFIX}{pod}": dump_attestation(one, NOW) for pod, one in said.items()}
+def a_lease(**said: SelfTestReport) -> dict[str, Any]:
+    annotations = {f"{PREFIX}{pod}": dump_report(one, NOW) for pod, one in said.items()}
     return {"kind": "Lease", "metadata": {"name": "triage", "annotations": annotations}}
 
 
@@ -16,12 +16,12 @@ def test_without_a_lease_or_a_word_in_it_nothing_is_proven() -> None:
 
 
 def test_only_what_is_said_of_the_bundle_that_holds_counts() -> None:
-    lease = a_lease(a=Attestation("new", 3), b=Attestation("old", 3), c=Attestation("new", 3))
+    lease = a_lease(a=SelfTestReport("new", 3), b=SelfTestReport("old", 3), c=SelfTestReport("new", 3))
     assert enforcement_of(lease, "new") == Enforcement("new", guards=2)
 
 
 def test_a_flaw_is_told_with_its_pod_and_does_not_count_as_proof() -> None:
     lease = a_lease(
-        a=Attestation("new", 3), b=Attestation("new", 1, "Denied call: Allow"), c=Attestation("old", 0, "x")
+        a=SelfTestReport("new", 3), b=SelfTestReport("new", 1, "Denied call: Allow"), c=SelfTestReport("old", 0, "x")
     )
     assert enforcement_of(lease, "new") == Enforcement("new", guards=1, flaw="guard b: Denied call: Allow")

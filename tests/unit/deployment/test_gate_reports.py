@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock.deployment.gate import GateReport, GateVerdict, read_gate
+from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict, read_egress_check
 
 LABELS = {"interlock.dev/stage": "staging", "interlock.dev/revision": "0123456789"}
 SAID = "open: 10.96.0.1:443 answered for 10 s\n"
@@ -20,23 +20,23 @@ def ended(code: int, message: str = "") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("gate", "verdict"),
     [
-        ({"state": {"running": {}}}, GateVerdict.WAITING),
-        ({"state": ended(0)}, GateVerdict.CLOSED),
-        ({"state": ended(3, SAID)}, GateVerdict.OPEN),
-        ({"state": ended(0, SAID)}, GateVerdict.OPEN),
-        ({"state": {"waiting": {}}, "lastState": ended(3, SAID)}, GateVerdict.OPEN),
-        ({"state": {"running": {}}, "lastState": ended(3, SAID)}, GateVerdict.OPEN),
-        ({"state": ended(0), "lastState": ended(3, SAID)}, GateVerdict.CLOSED),
-        ({"state": ended(4)}, GateVerdict.WAITING),
-        ({"state": ended(137), "lastState": ended(0)}, GateVerdict.WAITING),
-        ({}, GateVerdict.WAITING),
+        ({"state": {"running": {}}}, EgressCheckVerdict.WAITING),
+        ({"state": ended(0)}, EgressCheckVerdict.CLOSED),
+        ({"state": ended(3, SAID)}, EgressCheckVerdict.OPEN),
+        ({"state": ended(0, SAID)}, EgressCheckVerdict.OPEN),
+        ({"state": {"waiting": {}}, "lastState": ended(3, SAID)}, EgressCheckVerdict.OPEN),
+        ({"state": {"running": {}}, "lastState": ended(3, SAID)}, EgressCheckVerdict.OPEN),
+        ({"state": ended(0), "lastState": ended(3, SAID)}, EgressCheckVerdict.CLOSED),
+        ({"state": ended(4)}, EgressCheckVerdict.WAITING),
+        ({"state": ended(137), "lastState": ended(0)}, EgressCheckVerdict.WAITING),
+        ({}, EgressCheckVerdict.WAITING),
     ],
 )
-def test_the_last_word_of_a_gate_holds(gate: dict[str, Any], verdict: GateVerdict) -> None:
-    message = "10.96.0.1:443 answered for 10 s" if verdict is GateVerdict.OPEN else ""
+def test_the_last_word_of_a_gate_holds(gate: dict[str, Any], verdict: EgressCheckVerdict) -> None:
+    message = "10.96.0.1:443 answered for 10 s" if verdict is EgressCheckVerdict.OPEN else ""
 
-    assert read_gate(a_pod(**gate)) == GateReport("staging", "0123456789", verdict, message)
+    assert read_egress_check(a_pod(**gate)) == EgressCheckReport("staging", "0123456789", verdict, message)
 
 
 def test_a_pod_that_has_no_status_yet_has_said_nothing() -> None:
-    assert read_gate({"metadata": {"labels": LABELS}}).verdict is GateVerdict.WAITING
+    assert read_egress_check({"metadata": {"labels": LABELS}}).verdict is EgressCheckVerdict.WAITING

@@ -3,14 +3,13 @@ import json
 
 import pytest
 
-from interlock.deployment.bundle import compile_bundle
-from interlock.deployment.models import model_key, model_variables
-from interlock.deployment.placement import Placement
+from interlock.deployment.children.config import compile_bundle
+from interlock.deployment.children.upstreams import model_key, model_variables
+from interlock.deployment.children.workload import build_deployment
+from interlock.deployment.placement import Placement, revision_of
 from interlock.deployment.plan import desired_children
-from interlock.deployment.revision import revision_of
-from interlock.deployment.workload import build_deployment
-from interlock_guard.bundle.document import dump_bundle, parse_bundle
-from interlock_guard.bundle.http_target import HttpTarget
+from interlock_contract.bundle import dump_bundle, parse_bundle
+from interlock_contract.http_target import HttpTarget
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_policy, an_agent
 

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
-from interlock.deployment.child import ChildKey, key_of
-from interlock.deployment.plan import LiveChild, Plan, desired_children, plan_children
+from interlock.deployment.names import ChildKey, key_of
+from interlock.deployment.plan import LiveChild, WritePlan, desired_children, plan_children
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_stage, an_agent
 from tests.support.simulation import written_by
@@ -12,7 +12,7 @@ DEPLOYMENT = next(key for key in LIVE if key.kind == "Deployment")
 
 
 def test_nothing_is_owed_where_everything_stands() -> None:
-    assert plan_children(DESIRED, LIVE) == Plan()
+    assert plan_children(DESIRED, LIVE) == WritePlan()
     assert plan_children(DESIRED, LIVE).is_empty
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from interlock.api.meta import AGENT_LABEL
+from interlock.deployment.children.workload import build_deployment
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
-from interlock.deployment.workload import build_deployment
-from interlock_guard.bundle.addresses import refuse_address
+from interlock_contract.addresses import refuse_address
+from interlock_contract.names import AGENT_LABEL
 from interlock_guard.settings import SPOOL_BYTES, read_settings
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
@@ -232,24 +232,24 @@ def test_the_spool_is_the_guards_alone_and_larger_than_the_guard_lets_it_grow() 
 
 
 def test_with_a_collector_the_guard_has_its_address_and_a_token_that_is_good_for_nothing_else() -> None:
-    placement = replace(a_full_placement(), records_url="http://interlock-records.interlock-system:7420")
+    placement = replace(a_full_placement(), audit_url="http://interlock-audit.interlock-system:7420")
     guard, pod = containers_of(placement)["guard"], pod_of(placement)
-    token = next(one for one in pod["volumes"] if one["name"] == "records-token")["projected"]["sources"]
+    token = next(one for one in pod["volumes"] if one["name"] == "audit-token")["projected"]["sources"]
 
-    assert {"name": "INTERLOCK_RECORDS_URL", "value": placement.records_url} in guard["env"]
+    assert {"name": "INTERLOCK_AUDIT_URL", "value": placement.audit_url} in guard["env"]
     assert token == [
-        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600, "audience": "interlock-records"}}
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600, "audience": "interlock-audit"}}
     ]
-    assert [name for name, one in containers_of(placement).items() if "records-token" in mounts(one)] == ["guard"]
+    assert [name for name, one in containers_of(placement).items() if "audit-token" in mounts(one)] == ["guard"]
     settings = read_settings(GUARD_ENVIRONMENT)
-    assert mounts(guard)["records-token"] == str(settings.records_token.parent)
+    assert mounts(guard)["audit-token"] == str(settings.audit_token.parent)
 
 
 def test_without_a_collector_there_is_no_token_for_it() -> None:
     placement = a_full_placement()
 
-    assert placement.records_url == ""
-    assert "interlock-records" not in json.dumps(pod_of(placement))
+    assert placement.audit_url == ""
+    assert "interlock-audit" not in json.dumps(pod_of(placement))
 
 
 @requirement("deployment.guard-role")

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock.deployment.readiness import Readiness, readiness_of
+from interlock.deployment.observed.readiness import Readiness, readiness_of
 
 
 def a_deployment(replicas: int = 2, generation: int = 3, **status: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 import pytest
 
-from interlock.deployment.revision import revision_of
+from interlock.deployment.placement import revision_of
 from tests.support.builders import AgentBuilder, a_stage, an_agent
 
 BASE = an_agent().with_files({"prompt.md": "Be kind."})

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from interlock.api.meta import AGENT_LABEL, GUARD_LABEL
-from interlock.deployment.guard_service import build_services_between, guard_url
-from interlock.deployment.network import build_network_policies
+from interlock.deployment.children.network import build_network_policies
+from interlock.deployment.children.services import build_services_between, guard_url
+from interlock.deployment.children.workload import build_deployment, build_workloads
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
-from interlock.deployment.workload import build_deployment, build_workloads
-from interlock_guard.egress_gate import read_settings as read_gate_settings
+from interlock_contract.names import AGENT_LABEL, GUARD_LABEL
+from interlock_guard.egress_check import read_settings as read_gate_settings
 from interlock_guard.settings import read_settings
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_separate_placement, a_stage, an_agent

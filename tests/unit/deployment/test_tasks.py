@@ -1,12 +1,12 @@
 import json
 from typing import Any
 
-from interlock.deployment.bundle import compile_bundle
-from interlock.deployment.guard_sidecar import TASK_PORT
+from interlock.deployment.children.config import compile_bundle
+from interlock.deployment.children.workload import build_deployment
 from interlock.deployment.plan import desired_children
-from interlock.deployment.workload import build_deployment
+from interlock_contract.bundle import BundleTasks
+from interlock_contract.pod import TASK_PORT
 from interlock_guard import settings
-from interlock_guard.bundle.document import TaskIntake
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
 
@@ -55,5 +55,5 @@ def test_no_task_is_sent_to_a_pod_whose_agent_does_not_listen_yet() -> None:
 
 
 def test_the_bundle_says_where_the_agent_listens_and_how_much_it_takes_at_once() -> None:
-    assert compile_bundle(TAKING).tasks == TaskIntake(8080, 4)
-    assert compile_bundle(a_placement(an_agent().taking_tasks(9000))).tasks == TaskIntake(9000, 8)
+    assert compile_bundle(TAKING).tasks == BundleTasks(8080, 4)
+    assert compile_bundle(a_placement(an_agent().taking_tasks(9000))).tasks == BundleTasks(9000, 8)

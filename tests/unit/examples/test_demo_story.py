@@ -5,9 +5,9 @@ from pathlib import Path
 
 import yaml
 
-from interlock.api.duration import parse_duration
-from interlock.api.meta import KILL_SWITCH
-from interlock.api.sentences import OWNER_MISSING
+from interlock.api.messages import OWNER_MISSING
+from interlock.api.shared_types import parse_duration
+from interlock_contract.names import KILL_SWITCH
 from tools.demo import story
 from tools.demo.steps import Answer
 

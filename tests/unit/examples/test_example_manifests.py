@@ -14,9 +14,8 @@ from mcp.types import Tool
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent
-from interlock.api.agentpolicy import AgentPolicy
-from interlock.api.duration import parse_duration
-from interlock.api.mcpbinding import MCPBinding
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import (
     environment_refusal,
     minimum_refusals,
@@ -24,8 +23,9 @@ from interlock.api.refusals import (
     row_refusals,
     stage_order_refusals,
 )
-from interlock_guard.bundle.document import Tool as GuardTool
-from interlock_guard.decision.mapping import find_named, is_name_glob
+from interlock.api.shared_types import parse_duration
+from interlock_contract.bundle import BundleTool as GuardTool
+from interlock_contract.mapping import find_named, is_name_glob
 from tests.support.pod_security import restricted_violations
 
 EXAMPLES = Path(__file__).parents[3] / "examples"

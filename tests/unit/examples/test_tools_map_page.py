@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.api.mcpbinding import MCPBinding
-from interlock.deployment.bundle import compile_bundle
-from interlock_guard.decision.decide import Allow, Request, decide, decide_server_request
+from interlock.api.binding import MCPBinding
+from interlock.deployment.children.config import compile_bundle
+from interlock_guard.decision.decide import Allow, DecisionInput, decide, decide_server_request
 from interlock_guard.state import State
 from tests.support.builders import AgentBuilder, BindingBuilder, PolicyBuilder, a_placement, a_policy, an_agent
 from tests.support.pins import DEFINITION
@@ -35,7 +35,7 @@ def bound(binding: dict[str, Any]) -> BindingBuilder:
     return BindingBuilder({**binding, "metadata": metadata}).proven_with("read_secret_file", *(row[0] for row in TABLE))
 
 
-def answer(agent: AgentBuilder, request: Request) -> str:
+def answer(agent: AgentBuilder, request: DecisionInput) -> str:
     bundle = compile_bundle(a_placement(agent, policy=policy(), bindings=(bound(BINDING),)))
     state = State(agent_uid=bundle.agent.uid, contact_at=0.0)
     decision = decide(bundle, state, request, 0)
@@ -54,13 +54,13 @@ def test_the_map_is_one_that_the_api_knows_and_the_guard_reads() -> None:
 def test_every_line_of_the_table_is_what_decide_answers(
     tool: str, arguments: str, support: str, archivist: str
 ) -> None:
-    request = Request("notes", "tools/call", tool, json.loads(arguments), definition=DEFINITION)
+    request = DecisionInput("notes", "tools/call", tool, json.loads(arguments), definition=DEFINITION)
     assert (answer(SUPPORT, request), answer(ARCHIVIST, request)) == (support, archivist)
 
 
 def test_what_the_page_says_of_globs_holds() -> None:
     def on(tool: str, **arguments: Any) -> str:
-        return answer(SUPPORT, Request("notes", "tools/call", tool, arguments, definition=DEFINITION))
+        return answer(SUPPORT, DecisionInput("notes", "tools/call", tool, arguments, definition=DEFINITION))
 
     assert on("read_secret_file", path="/projects/notes/x") == "Allow"
     assert on("read_file", path="/projects/notes/x") == "ToolNotMapped"
@@ -74,7 +74,7 @@ def test_hints_of_the_server_make_a_delete_of_what_is_mapped_as_a_write() -> Non
     state = State(agent_uid=bundle.agent.uid, contact_at=0.0)
     arguments = {"path": "/projects/notes/a.md", "content": ""}
     hints = {"readOnlyHint": False, "idempotentHint": True, "destructiveHint": True}
-    asked = Request("notes", "tools/call", "write_file", arguments, definition=DEFINITION)
+    asked = DecisionInput("notes", "tools/call", "write_file", arguments, definition=DEFINITION)
     plain = decide(bundle, state, asked, 0)
     hinted = decide(bundle, state, replace(asked, annotations=hints), 0)
     assert isinstance(plain, Allow)

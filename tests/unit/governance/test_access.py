@@ -1,8 +1,8 @@
 import pytest
 
-from interlock.api.agentpolicy import AgentSelector, DataAccessRow
-from interlock.api.model import ObjectMeta
-from interlock.governance.access import matrix_cell
+from interlock.api.policy import AgentSelector, DataAccessRow
+from interlock.api.shared_types import ObjectMeta
+from interlock.governance.access_matrix import matrix_cell
 from tests.requirements import requirement
 from tests.support.builders import a_policy
 

@@ -1,13 +1,13 @@
 import pytest
 
 from interlock.api.refusals import is_model_in
-from interlock.api.status import Reason
-from interlock.governance.gates import check_governance
+from interlock.api.status import AgentReason
+from interlock.governance.governed import check_governance
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, an_agent
 
 
-def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[Reason, str]:
+def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[AgentReason, str]:
     refusal = check_governance(agent.build(), (policy or a_policy()).build())
     assert refusal is not None, "nothing was refused"
     return refusal.reason, refusal.message
@@ -25,17 +25,29 @@ def test_an_agent_without_any_source_needs_no_row() -> None:
 @pytest.mark.parametrize(
     ("agent", "reason", "says"),
     [
-        (an_agent().without_owner(), Reason.OWNER_MISSING, "spec.owner is missing: write the name and e-mail"),
-        (an_agent().owned_by("", "ada@example.com"), Reason.OWNER_MISSING, "spec.owner.name is missing: write"),
-        (an_agent().owned_by("  \t", "ada@example.com"), Reason.OWNER_MISSING, "spec.owner.name is missing: write"),
-        (an_agent().owned_by("Ada", ""), Reason.OWNER_MISSING, "spec.owner.email is missing: write"),
-        (an_agent().owned_by("Ada", "ada"), Reason.OWNER_NOT_A_PERSON, '"ada" is not an e-mail address: write'),
-        (an_agent().owned_by("Ada", "ada@localhost"), Reason.OWNER_NOT_A_PERSON, "is not an e-mail address: write"),
-        (an_agent().owned_by("Ada", "ada@example.com\n"), Reason.OWNER_NOT_A_PERSON, "is not an e-mail address"),
-        (an_agent().owned_by("Support", "support@example.com"), Reason.OWNER_NOT_A_PERSON, "write that person's own"),
+        (an_agent().without_owner(), AgentReason.OWNER_MISSING, "spec.owner is missing: write the name and e-mail"),
+        (an_agent().owned_by("", "ada@example.com"), AgentReason.OWNER_MISSING, "spec.owner.name is missing: write"),
+        (
+            an_agent().owned_by("  \t", "ada@example.com"),
+            AgentReason.OWNER_MISSING,
+            "spec.owner.name is missing: write",
+        ),
+        (an_agent().owned_by("Ada", ""), AgentReason.OWNER_MISSING, "spec.owner.email is missing: write"),
+        (an_agent().owned_by("Ada", "ada"), AgentReason.OWNER_NOT_A_PERSON, '"ada" is not an e-mail address: write'),
+        (
+            an_agent().owned_by("Ada", "ada@localhost"),
+            AgentReason.OWNER_NOT_A_PERSON,
+            "is not an e-mail address: write",
+        ),
+        (an_agent().owned_by("Ada", "ada@example.com\n"), AgentReason.OWNER_NOT_A_PERSON, "is not an e-mail address"),
+        (
+            an_agent().owned_by("Support", "support@example.com"),
+            AgentReason.OWNER_NOT_A_PERSON,
+            "write that person's own",
+        ),
     ],
 )
-def test_an_agent_without_a_person_is_refused(agent: AgentBuilder, reason: Reason, says: str) -> None:
+def test_an_agent_without_a_person_is_refused(agent: AgentBuilder, reason: AgentReason, says: str) -> None:
     found, message = refused(agent)
 
     assert found == reason
@@ -62,7 +74,7 @@ def test_an_agent_without_a_person_is_refused(agent: AgentBuilder, reason: Reaso
     ],
 )
 def test_the_address_of_a_role_is_no_person(email: str) -> None:
-    assert refused(an_agent().owned_by("Ada", email))[0] == Reason.OWNER_NOT_A_PERSON
+    assert refused(an_agent().owned_by("Ada", email))[0] == AgentReason.OWNER_NOT_A_PERSON
 
 
 @pytest.mark.parametrize(
@@ -86,14 +98,14 @@ def test_the_address_of_a_person_passes_though_it_resembles_a_role(email: str) -
 def test_an_agent_without_a_purpose_is_refused(purpose: str | None) -> None:
     reason, message = refused(an_agent().for_purpose(purpose))
 
-    assert reason == Reason.PURPOSE_MISSING
+    assert reason == AgentReason.PURPOSE_MISSING
     assert message == "spec.purpose is missing: say in one sentence what this agent is for"
 
 
 def test_an_agent_that_names_no_policy_is_refused() -> None:
     reason, message = refused(an_agent().without_policy_ref())
 
-    assert reason == Reason.POLICY_REF_MISSING
+    assert reason == AgentReason.POLICY_REF_MISSING
     assert "write the name of the AgentPolicy" in message
 
 
@@ -102,7 +114,7 @@ def test_an_agent_whose_policy_does_not_exist_is_refused_by_name() -> None:
     refusal = check_governance(an_agent().under("strict").build(), None)
 
     assert refusal is not None
-    assert refusal.reason == Reason.POLICY_NOT_FOUND
+    assert refusal.reason == AgentReason.POLICY_NOT_FOUND
     assert refusal.message == (
         "spec.policyRef.name 'strict': there is no AgentPolicy of this name in namespace agents: "
         "apply it, or name one that kubectl get agentpolicies shows"
@@ -113,7 +125,7 @@ def test_an_agent_whose_policy_does_not_exist_is_refused_by_name() -> None:
 def test_every_source_without_a_row_is_named_at_once() -> None:
     reason, message = refused(an_agent().using("crm", "mail", "wiki"))
 
-    assert reason == Reason.DATA_ACCESS_MISSING
+    assert reason == AgentReason.DATA_ACCESS_MISSING
     assert message == (
         "spec.bindings: AgentPolicy support has no dataAccess row for agent triage and source mail: "
         "add the row, or remove the binding; "
@@ -126,7 +138,7 @@ def test_every_source_without_a_row_is_named_at_once() -> None:
 def test_a_name_that_children_could_not_be_named_after_is_refused(name: str) -> None:
     reason, message = refused(an_agent().named(name))
 
-    assert reason == Reason.SPEC_INVALID
+    assert reason == AgentReason.SPEC_INVALID
     assert "at most 52" in message
 
 
@@ -140,11 +152,11 @@ def test_a_name_of_52_characters_passes() -> None:
 def test_the_gates_are_asked_in_order_and_the_first_refusal_wins() -> None:
     agent = an_agent().without_owner().for_purpose(None).without_policy_ref()
 
-    assert refused(agent)[0] == Reason.OWNER_MISSING
+    assert refused(agent)[0] == AgentReason.OWNER_MISSING
     agent = agent.owned_by("Ada", "ada@example.com")
-    assert refused(agent)[0] == Reason.PURPOSE_MISSING
+    assert refused(agent)[0] == AgentReason.PURPOSE_MISSING
     agent = agent.for_purpose("Sort tickets")
-    assert refused(agent)[0] == Reason.POLICY_REF_MISSING
+    assert refused(agent)[0] == AgentReason.POLICY_REF_MISSING
 
 
 @requirement("models.governed")
@@ -160,7 +172,7 @@ def test_the_gates_are_asked_in_order_and_the_first_refusal_wins() -> None:
 )
 def test_a_model_that_the_policy_does_not_allow_is_refused(models: list[str], allow: list[str], says: str) -> None:
     reason, message = refused(an_agent().calling(*models), a_policy().allowing_models(*allow))
-    assert reason == Reason.MODEL_NOT_ALLOWED
+    assert reason == AgentReason.MODEL_NOT_ALLOWED
     assert says in message
 
 
@@ -176,7 +188,7 @@ def test_a_variable_that_the_models_set_cannot_be_set_by_the_template_too() -> N
     agent = an_agent().calling("openai/gpt-4o").with_template(env=[{"name": "OPENAI_API_KEY", "value": "sk-x"}])
     reason, message = refused(agent, a_policy().allowing_models("openai/*"))
     assert (reason, "ANTHROPIC_API_KEY are set by Interlock" in message) == (
-        Reason.MODEL_NOT_ALLOWED,
+        AgentReason.MODEL_NOT_ALLOWED,
         True,
     )
 

@@ -1,8 +1,8 @@
 import pytest
 
-from interlock.api.meta import KILL_SWITCH
 from interlock.api.status import KillStatus
-from interlock.governance.killswitch import kill_reason
+from interlock.governance.kill_switch import kill_reason
+from interlock_contract.names import KILL_SWITCH
 from tests.requirements import requirement
 from tests.support.builders import NOW, seconds
 

@@ -4,17 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle.document import ArgumentRule
+from interlock_contract.bundle import BundleArgumentRule
 from interlock_guard.decision.arguments import describe, find_broken_rule
 from tests.requirements import requirement
 
-FOLDER = ArgumentRule("/path", prefix="/data/")
-KIND = ArgumentRule("/path", enum=("a", "false", "1"))
-MOST = ArgumentRule("/path", maximum=100)
-SHAPE = ArgumentRule("/path", pattern="[a-z]{2}-\\d+")
+FOLDER = BundleArgumentRule("/path", prefix="/data/")
+KIND = BundleArgumentRule("/path", enum=("a", "false", "1"))
+MOST = BundleArgumentRule("/path", maximum=100)
+SHAPE = BundleArgumentRule("/path", pattern="[a-z]{2}-\\d+")
 
 
-def keeps(rule: ArgumentRule, value: Any) -> bool:
+def keeps(rule: BundleArgumentRule, value: Any) -> bool:
     return find_broken_rule((rule,), {"path": value}) is None
 
 
@@ -25,15 +25,15 @@ def keeps(rule: ArgumentRule, value: Any) -> bool:
             FOLDER,
             ["/data/a", "/data/a/b.txt", "/data/", "/data", "/data/...", "/data/.hidden", "/data/a..b", "/data/a%20b"],
         ),
-        (ArgumentRule("/path", prefix="SUP-"), ["SUP-1", "SUP-", "SUP-x/y"]),
-        (ArgumentRule("/path", prefix="/"), ["/", "/etc/passwd"]),
+        (BundleArgumentRule("/path", prefix="SUP-"), ["SUP-1", "SUP-", "SUP-x/y"]),
+        (BundleArgumentRule("/path", prefix="/"), ["/", "/etc/passwd"]),
         (KIND, ["a", "false", "1"]),
         (MOST, [0, 100, 99.5, 1]),
         (SHAPE, ["ab-1", "zz-123"]),
     ],
 )
 @requirement("guard.arguments")
-def test_a_value_that_the_rule_allows_keeps_it(rule: ArgumentRule, values: list[Any]) -> None:
+def test_a_value_that_the_rule_allows_keeps_it(rule: BundleArgumentRule, values: list[Any]) -> None:
     assert [value for value in values if not keeps(rule, value)] == []
     assert keeps(rule, values)
 
@@ -60,33 +60,37 @@ def test_a_value_that_the_rule_allows_keeps_it(rule: ArgumentRule, values: list[
                 *("//data/a", "/etc/passwd", "file:///data/a", ["/data/a", "/etc/passwd"]),
             ],
         ),
-        (ArgumentRule("/path", prefix="SUP-"), ["sup-1", "XSUP-1", "SUP", "SUP-1/../x"]),
-        (ArgumentRule("/path", prefix="/"), ["", "/..", "relative"]),
+        (BundleArgumentRule("/path", prefix="SUP-"), ["sup-1", "XSUP-1", "SUP", "SUP-1/../x"]),
+        (BundleArgumentRule("/path", prefix="/"), ["", "/..", "relative"]),
         (KIND, ["b", "A", " a", "", False, 1, ["a", "b"], ["a", 1]]),
         (MOST, [101, -1, -0.5, 100.5, "5", True, False, [5, 101], [5, "5"], [[5]]]),
         (SHAPE, ["AB-1", "ab-", "xab-1", "ab-1x", "ab-1\n", 5]),
     ],
 )
 @requirement("guard.arguments")
-def test_a_value_that_the_rule_does_not_allow_breaks_it(rule: ArgumentRule, values: list[Any]) -> None:
+def test_a_value_that_the_rule_does_not_allow_breaks_it(rule: BundleArgumentRule, values: list[Any]) -> None:
     assert [value for value in values if keeps(rule, value)] == []
 
 
 @pytest.mark.parametrize("rule", [FOLDER, KIND, MOST, SHAPE])
 @requirement("guard.arguments")
-def test_what_is_missing_or_of_another_type_breaks_every_rule(rule: ArgumentRule) -> None:
+def test_what_is_missing_or_of_another_type_breaks_every_rule(rule: BundleArgumentRule) -> None:
     for arguments in ({}, None, {"Path": "/data/a"}, {"path": None}, {"path": []}, {"path": {}}, {"path": {"a": "a"}}):
         assert find_broken_rule((rule,), arguments) == 0
 
 
 def test_a_pointer_leads_into_objects_and_lists() -> None:
-    assert find_broken_rule((ArgumentRule("/a/0/b~1c", maximum=1),), {"a": [{"b/c": 1}]}) is None
-    assert find_broken_rule((ArgumentRule("/a/1/b~1c", maximum=1),), {"a": [{"b/c": 1}]}) == 0
+    assert find_broken_rule((BundleArgumentRule("/a/0/b~1c", maximum=1),), {"a": [{"b/c": 1}]}) is None
+    assert find_broken_rule((BundleArgumentRule("/a/1/b~1c", maximum=1),), {"a": [{"b/c": 1}]}) == 0
 
 
 @requirement("guard.arguments")
 def test_every_rule_must_hold_and_the_first_broken_one_is_named() -> None:
-    rules = (ArgumentRule("/a", maximum=5), ArgumentRule("/b", maximum=5), ArgumentRule("/a", maximum=3))
+    rules = (
+        BundleArgumentRule("/a", maximum=5),
+        BundleArgumentRule("/b", maximum=5),
+        BundleArgumentRule("/a", maximum=3),
+    )
     assert find_broken_rule(rules, {"a": 3, "b": 5}) is None
     assert find_broken_rule(rules, {"a": 4, "b": 5}) == 2
     assert find_broken_rule(rules, {"a": 4, "b": 6}) == 1
@@ -101,7 +105,7 @@ def test_every_rule_must_hold_and_the_first_broken_one_is_named() -> None:
         (SHAPE, "must match '[a-z]{2}-\\\\d+'"),
     ],
 )
-def test_a_rule_is_said_in_words(rule: ArgumentRule, words: str) -> None:
+def test_a_rule_is_said_in_words(rule: BundleArgumentRule, words: str) -> None:
     assert describe(rule) == words
 
 
@@ -114,7 +118,7 @@ JSON = st.recursive(
 
 @given(arguments=JSON, rule=st.sampled_from([FOLDER, KIND, MOST, SHAPE]))
 @requirement("guard.fuzzed")
-def test_no_arguments_crash_a_rule(arguments: Any, rule: ArgumentRule) -> None:
+def test_no_arguments_crash_a_rule(arguments: Any, rule: BundleArgumentRule) -> None:
     assert find_broken_rule((rule,), arguments) in (0, None)
 
 

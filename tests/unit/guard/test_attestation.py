@@ -4,29 +4,29 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from interlock_guard.proof.attestation import (
+from interlock_contract.selftest_report import (
     DRIFT_PREFIX,
-    MAX_ATTESTATIONS,
+    MAX_REPORTS,
     PREFIX,
-    Attestation,
-    dump_attestation,
+    SelfTestReport,
     dump_drifts,
+    dump_report,
     find_surplus,
-    parse_attestation,
-    read_attestations,
+    parse_report,
     read_drifts,
+    read_reports,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("said", [Attestation("ab" * 32, 7), Attestation("ab" * 32, 3, "Denied call 'x': Allow")])
-def test_what_is_written_is_read(said: Attestation) -> None:
-    assert parse_attestation(dump_attestation(said, NOW)) == said
+@pytest.mark.parametrize("said", [SelfTestReport("ab" * 32, 7), SelfTestReport("ab" * 32, 3, "Denied call 'x': Allow")])
+def test_what_is_written_is_read(said: SelfTestReport) -> None:
+    assert parse_report(dump_report(said, NOW)) == said
 
 
 def test_a_long_flaw_is_cut() -> None:
-    read = parse_attestation(dump_attestation(Attestation("d", 0, "x" * 10_000), NOW))
+    read = parse_report(dump_report(SelfTestReport("d", 0, "x" * 10_000), NOW))
     assert read is not None
     assert len(read.flaw) == 512
 
@@ -45,20 +45,20 @@ def test_a_long_flaw_is_cut() -> None:
     ],
 )
 def test_anything_else_says_nothing(text: str) -> None:
-    assert parse_attestation(text) is None
-    assert read_attestations({f"{PREFIX}pod": text}) == {}
+    assert parse_report(text) is None
+    assert read_reports({f"{PREFIX}pod": text}) == {}
 
 
 def test_other_annotations_are_nobodys_attestation() -> None:
-    text = dump_attestation(Attestation("d", 1), NOW)
-    assert read_attestations({f"{PREFIX}pod": text, "proof": text, "example.com/pod": text}) == {
-        "pod": Attestation("d", 1)
+    text = dump_report(SelfTestReport("d", 1), NOW)
+    assert read_reports({f"{PREFIX}pod": text, "proof": text, "example.com/pod": text}) == {
+        "pod": SelfTestReport("d", 1)
     }
 
 
 def test_the_oldest_ones_above_the_limit_are_surplus_but_never_the_own_one() -> None:
     own = f"{PREFIX}own"
-    texts = [dump_attestation(Attestation("d", 1), NOW + timedelta(seconds=age)) for age in range(MAX_ATTESTATIONS + 2)]
+    texts = [dump_report(SelfTestReport("d", 1), NOW + timedelta(seconds=age)) for age in range(MAX_REPORTS + 2)]
     annotations = {own: texts[0], "other": "x", **{f"{PREFIX}p{age}": text for age, text in enumerate(texts) if age}}
     assert find_surplus(annotations, own) == [f"{PREFIX}p1", f"{PREFIX}p2"]
     kept = {key: text for key, text in annotations.items() if key not in (f"{PREFIX}p1", f"{PREFIX}p2")}

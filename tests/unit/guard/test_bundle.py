@@ -6,27 +6,27 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle.document import (
+from interlock_contract.bundle import (
     AgentIdentity,
-    ArgumentRule,
     Bundle,
-    BundleInvalid,
+    BundleArgumentRule,
+    BundleAuditPolicy,
+    BundleLimits,
+    BundlePrompt,
+    BundleResource,
+    BundleResourceScope,
+    BundleSource,
+    BundleTasks,
+    BundleTool,
+    BundleToolScope,
     Grant,
-    Limits,
     Pin,
-    Prompt,
-    RecordPolicy,
-    Resource,
-    ResourceScope,
     ScopeLimit,
-    Source,
-    TaskIntake,
-    Tool,
-    ToolScope,
     digest,
     dump_bundle,
     parse_bundle,
 )
+from interlock_contract.strict_fields import BundleInvalid
 
 WIRE: dict[str, Any] = {
     "schemaVersion": 3,
@@ -79,7 +79,7 @@ WIRE: dict[str, Any] = {
             ],
         }
     ],
-    "records": {"arguments": "Redacted", "redact": ["/customer/email"]},
+    "audit": {"arguments": "Redacted", "redact": ["/customer/email"]},
     "tasks": {"port": 8080, "maxConcurrent": 4},
 }
 
@@ -91,24 +91,24 @@ PARSED = Bundle(
     environment="production",
     scope=(ScopeLimit("region", ("eu-west",)),),
     sources=(
-        Source(
+        BundleSource(
             name="crm",
             binding="crm-production",
             transport="stdio",
             tools=(
-                Tool(
+                BundleTool(
                     "get_contact",
                     "read",
                     "contacts",
                     (
-                        ToolScope("region", "/region", unscoped=False),
-                        ToolScope("product-line", None, unscoped=True),
+                        BundleToolScope("region", "/region", unscoped=False),
+                        BundleToolScope("product-line", None, unscoped=True),
                     ),
                     (
-                        ArgumentRule("/path", prefix="/data/"),
-                        ArgumentRule("/kind", enum=("a", "b")),
-                        ArgumentRule("/id", pattern="[a-z]{2,5}"),
-                        ArgumentRule("/limit", maximum=0),
+                        BundleArgumentRule("/path", prefix="/data/"),
+                        BundleArgumentRule("/kind", enum=("a", "b")),
+                        BundleArgumentRule("/id", pattern="[a-z]{2,5}"),
+                        BundleArgumentRule("/limit", maximum=0),
                     ),
                 ),
             ),
@@ -118,24 +118,24 @@ PARSED = Bundle(
                 Grant("Agent", "agent/a/bindings[crm]", ("c",), (), ()),
             ),
             resources=(
-                Resource(
+                BundleResource(
                     "crm://contacts/*",
                     "read",
                     "contacts",
                     (
-                        ResourceScope("region", ("eu-west",), unscoped=False),
-                        ResourceScope("product-line", None, unscoped=True),
+                        BundleResourceScope("region", ("eu-west",), unscoped=False),
+                        BundleResourceScope("product-line", None, unscoped=True),
                     ),
                 ),
             ),
-            prompts=(Prompt("summary", "read", "contacts"),),
+            prompts=(BundlePrompt("summary", "read", "contacts"),),
             server_requests=("Sampling", "Roots"),
-            limits=Limits(request_bytes=1024, result_bytes=2048, in_flight=1),
+            limits=BundleLimits(request_bytes=1024, result_bytes=2048, in_flight=1),
             pins=(Pin("get_contact", "0123456789abcdef" * 4),),
         ),
     ),
-    records=RecordPolicy("Redacted", ("/customer/email",)),
-    tasks=TaskIntake(8080, 4),
+    audit=BundleAuditPolicy("Redacted", ("/customer/email",)),
+    tasks=BundleTasks(8080, 4),
 )
 
 
@@ -237,11 +237,11 @@ INVALID: list[tuple[Change, str]] = [
     (lambda w: w["sources"][0]["limits"].update(resultBytes=1023), "sources[0].limits.resultBytes"),
     (lambda w: w["sources"][0]["limits"].update(inFlight=0), "sources[0].limits.inFlight"),
     (lambda w: w["sources"][0]["limits"].pop("inFlight"), "sources[0].limits.inFlight: is missing"),
-    (lambda w: w.pop("records"), "records: is missing"),
-    (lambda w: w["records"].update(arguments="Full"), "records.arguments: must be one of Digest, Redacted"),
-    (lambda w: w["records"].update(arguments="Digest"), "records.redact: a digest alone has nothing to redact"),
-    (lambda w: w["records"].update(redact=["email"]), "records.redact[0]: must be a JSON pointer"),
-    (lambda w: w["records"].update(keep=1), "records.keep: is unknown"),
+    (lambda w: w.pop("audit"), "audit: is missing"),
+    (lambda w: w["audit"].update(arguments="Full"), "audit.arguments: must be one of Digest, Redacted"),
+    (lambda w: w["audit"].update(arguments="Digest"), "audit.redact: a digest alone has nothing to redact"),
+    (lambda w: w["audit"].update(redact=["email"]), "audit.redact[0]: must be a JSON pointer"),
+    (lambda w: w["audit"].update(keep=1), "audit.keep: is unknown"),
 ]
 
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.records.caller import NOBODY, Caller, read_caller
+from interlock_guard.audit.caller import UNKNOWN_CALLER, Caller, read_caller
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -11,12 +11,12 @@ PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 @pytest.mark.parametrize(
     ("meta", "headers", "expected"),
     [
-        (None, {}, NOBODY),
-        ([], {}, NOBODY),
+        (None, {}, UNKNOWN_CALLER),
+        ([], {}, UNKNOWN_CALLER),
         ({"interlock.dev/task": "t-1", "traceparent": PARENT}, {}, Caller("t-1", TRACE)),
         ({}, {"Interlock-Task": "t-2", "traceparent": PARENT}, Caller("t-2", TRACE)),
         ({"interlock.dev/task": "body"}, {"Interlock-Task": "header"}, Caller("body")),
-        ({"traceparent": "nonsense"}, {"traceparent": PARENT}, NOBODY),
+        ({"traceparent": "nonsense"}, {"traceparent": PARENT}, UNKNOWN_CALLER),
         ({"traceparent": f"cc-{TRACE}-b7ad6b7169203331-01-more"}, {}, Caller("", TRACE)),
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.wire.canonical import canonicalize, digest_of
-from interlock_guard.wire.strictjson import parse_json
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.strict_json import parse_json
 
 NODE = Path(sys.executable).parent / "node"
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.records.chain import ORIGIN, GuardId, Head, LineInvalid, open_line, parse_guard, seal
+from interlock_contract.audit_chain import ORIGIN, GuardId, Head, LineInvalid, open_line, parse_guard, seal
 
 GUARD = "agents/triage-0123456789-abcde/0123456789abcdef"
 FIELDS = {"kind": "decision", "time": "2026-03-02T09:00:00.000Z", "decision": "Allow", "note": 'a "quote" and é'}

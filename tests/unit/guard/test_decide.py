@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle.document import AgentIdentity, Bundle, Grant, Operation, ScopeLimit, Source, Tool, ToolScope
-from interlock_guard.decision.decide import Allow, Deny, Reason, Request, check_cut, decide, may_list_tool
-from interlock_guard.kill import KillLatch
+from interlock_contract.bundle import (
+    AgentIdentity,
+    Bundle,
+    BundleSource,
+    BundleTool,
+    BundleToolScope,
+    Grant,
+    Operation,
+    ScopeLimit,
+)
+from interlock_contract.kill import KillLatch
+from interlock_guard.decision.decide import Allow, DecisionInput, Deny, DenyReason, check_cut, decide, may_list_tool
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION, pinned
@@ -19,26 +28,26 @@ BINDING = Grant("Binding", "mcpbinding/crm", ("*",), ("tasks", "notes"), ("tasks
 MATRIX = Grant("Matrix", "agentpolicy/s/dataAccess[0]", ("contacts", "tasks"), ("tasks",), ("tasks",))
 AGENT = Grant("Agent", "agent/a/bindings[crm]", ("contacts",), ("tasks",), ())
 TOOLS = (
-    Tool("get_contact", "read", "contacts", (ToolScope("region", "/region", unscoped=False),)),
-    Tool("get_deal", "read", "deals", ()),
-    Tool("get_task", "read", "tasks", ()),
-    Tool("add_task", "write", "tasks", (ToolScope("region", None, unscoped=True),)),
-    Tool("add_note", "write", "notes", ()),
-    Tool("drop_task", "delete", "tasks", ()),
-    Tool("drop_contact", "delete", "contacts", ()),
+    BundleTool("get_contact", "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),)),
+    BundleTool("get_deal", "read", "deals", ()),
+    BundleTool("get_task", "read", "tasks", ()),
+    BundleTool("add_task", "write", "tasks", (BundleToolScope("region", None, unscoped=True),)),
+    BundleTool("add_note", "write", "notes", ()),
+    BundleTool("drop_task", "delete", "tasks", ()),
+    BundleTool("drop_contact", "delete", "contacts", ()),
 )
 
 
-def a_bundle(*grants: Grant, tools: tuple[Tool, ...] = TOOLS, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
-    source = Source("crm", "crm", "stdio", tools, grants or (BINDING, MATRIX, AGENT))
+def a_bundle(*grants: Grant, tools: tuple[BundleTool, ...] = TOOLS, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
+    source = BundleSource("crm", "crm", "stdio", tools, grants or (BINDING, MATRIX, AGENT))
     return pinned(Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, (source,)))
 
 
-def call(tool: str, arguments: dict[str, Any] | None = None) -> Request:
-    return Request("crm", "tools/call", tool, arguments or {}, definition=DEFINITION)
+def call(tool: str, arguments: dict[str, Any] | None = None) -> DecisionInput:
+    return DecisionInput("crm", "tools/call", tool, arguments or {}, definition=DEFINITION)
 
 
-def reason(bundle: Bundle | None, state: State, request: Request, now: float = NOW) -> str | None:
+def reason(bundle: Bundle | None, state: State, request: DecisionInput, now: float = NOW) -> str | None:
     decision = decide(bundle, state, request, now)
     return decision.reason.value if isinstance(decision, Deny) else None
 
@@ -97,7 +106,7 @@ def test_the_denial_of_an_unmapped_tool_does_not_tell_its_name() -> None:
 def test_a_guard_without_fresh_state_of_its_living_agent_is_closed(
     bundle: Bundle | None, state: State, expected: str | None
 ) -> None:
-    for request in (call("get_contact"), Request("crm", "tools/list")):
+    for request in (call("get_contact"), DecisionInput("crm", "tools/list")):
         assert reason(bundle, state, request) == expected
 
 
@@ -112,9 +121,9 @@ def test_stale_state_does_not_cut_what_is_under_way() -> None:
 
 
 def test_an_unknown_source_and_another_method_are_refused() -> None:
-    assert reason(a_bundle(), ALIVE, Request("mail", "tools/call", "get_contact", {})) == "UnknownSource"
-    assert reason(a_bundle(), ALIVE, Request("crm", "server/discover")) == "MethodNotAllowed"
-    assert reason(a_bundle(), ALIVE, Request("crm", "tools/list")) is None
+    assert reason(a_bundle(), ALIVE, DecisionInput("mail", "tools/call", "get_contact", {})) == "UnknownSource"
+    assert reason(a_bundle(), ALIVE, DecisionInput("crm", "server/discover")) == "MethodNotAllowed"
+    assert reason(a_bundle(), ALIVE, DecisionInput("crm", "tools/list")) is None
 
 
 REGION = (ScopeLimit("region", ("eu-west", "eu-north")),)
@@ -150,11 +159,11 @@ def test_in_a_limited_stage_the_arguments_must_say_a_value_inside(
 
 def test_every_limited_dimension_must_be_kept() -> None:
     scope = (*REGION, ScopeLimit("line", ("billing",)))
-    tool = Tool(
+    tool = BundleTool(
         "get_contact",
         "read",
         "contacts",
-        (ToolScope("region", "/region", unscoped=False), ToolScope("line", "/line", unscoped=False)),
+        (BundleToolScope("region", "/region", unscoped=False), BundleToolScope("line", "/line", unscoped=False)),
     )
     bundle = a_bundle(BINDING, MATRIX, tools=(tool,), scope=scope)
     assert reason(bundle, ALIVE, call("get_contact", {"region": "eu-west", "line": "billing"})) is None
@@ -194,7 +203,7 @@ def test_every_cell_of_a_matrix_is_allowed_only_if_every_layer_names_it(
     binding: list[tuple[str, str]], matrix: list[tuple[str, str]], agent: list[tuple[str, str]]
 ) -> None:
     layers = (("Binding", binding), ("Matrix", matrix), ("Agent", agent))
-    tools = tuple(Tool(f"{operation}-{resource}", operation, resource, ()) for operation, resource in CELLS)
+    tools = tuple(BundleTool(f"{operation}-{resource}", operation, resource, ()) for operation, resource in CELLS)
     bundle = a_bundle(*(a_grant(layer, cells) for layer, cells in layers), tools=tools)
     for tool in tools:
         cell = (tool.operation, tool.resource)
@@ -241,4 +250,4 @@ def test_what_is_denied_anyway_says_nothing_of_a_drift() -> None:
 
 
 def test_every_reason_is_documented() -> None:
-    assert {member.value for member in Reason} >= {"Killed", "OutOfScope", "ServerUnavailable"}
+    assert {member.value for member in DenyReason} >= {"Killed", "OutOfScope", "ServerUnavailable"}

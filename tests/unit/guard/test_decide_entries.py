@@ -5,25 +5,26 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle.document import (
+from interlock_contract.bundle import (
     AgentIdentity,
-    ArgumentRule,
     Bundle,
+    BundleArgumentRule,
+    BundlePrompt,
+    BundleResource,
+    BundleResourceScope,
+    BundleSource,
+    BundleTool,
+    BundleToolScope,
     Grant,
-    Prompt,
-    Resource,
-    ResourceScope,
     ScopeLimit,
-    Source,
-    Tool,
-    ToolScope,
 )
+from interlock_contract.kill import KillLatch
 from interlock_guard.decision.decide import (
     METHODS,
     SERVER_METHODS,
     Allow,
+    DecisionInput,
     Deny,
-    Request,
     decide,
     decide_server_request,
     may_list_prompt,
@@ -31,7 +32,6 @@ from interlock_guard.decision.decide import (
     may_list_template,
     may_list_tool,
 )
-from interlock_guard.kill import KillLatch
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION, pinned
@@ -40,35 +40,35 @@ NOW = 1000.0
 ALIVE = State(agent_uid="u-1", contact_at=NOW - 1)
 BINDING = Grant("Binding", "mcpbinding/crm", ("contacts", "deals", "keys"), ("contacts", "deals"), ("contacts",))
 MATRIX = Grant("Matrix", "agentpolicy/s/dataAccess[0]", ("*",), ("contacts",), ())
-EU = ResourceScope("region", ("eu-west",), unscoped=False)
-US = ResourceScope("region", ("eu-west", "us-east"), unscoped=False)
-SOURCE = Source(
+EU = BundleResourceScope("region", ("eu-west",), unscoped=False)
+US = BundleResourceScope("region", ("eu-west", "us-east"), unscoped=False)
+SOURCE = BundleSource(
     "crm",
     "crm",
     "stdio",
     tools=(
-        Tool(
+        BundleTool(
             "export",
             "read",
             "contacts",
-            arguments=(ArgumentRule("/path", prefix="/out/"), ArgumentRule("/n", maximum=5)),
+            arguments=(BundleArgumentRule("/path", prefix="/out/"), BundleArgumentRule("/n", maximum=5)),
         ),
-        Tool("get_*", "read", "contacts"),
-        Tool("*_deal", "write", "deals"),
-        Tool("add", "write", "contacts"),
+        BundleTool("get_*", "read", "contacts"),
+        BundleTool("*_deal", "write", "deals"),
+        BundleTool("add", "write", "contacts"),
     ),
     grants=(BINDING, MATRIX),
     resources=(
-        Resource("crm://contacts/eu/*", "read", "contacts", (EU,)),
-        Resource("crm://contacts/all", "read", "contacts", (US,)),
-        Resource("crm://countries", "read", "contacts", (ResourceScope("region", None, unscoped=True),)),
-        Resource("crm://deals/*", "write", "deals"),
-        Resource("crm://keys/*", "read", "secrets"),
+        BundleResource("crm://contacts/eu/*", "read", "contacts", (EU,)),
+        BundleResource("crm://contacts/all", "read", "contacts", (US,)),
+        BundleResource("crm://countries", "read", "contacts", (BundleResourceScope("region", None, unscoped=True),)),
+        BundleResource("crm://deals/*", "write", "deals"),
+        BundleResource("crm://keys/*", "read", "secrets"),
     ),
     prompts=(
-        Prompt("summary", "read", "contacts", (ToolScope("region", "/region", unscoped=False),)),
-        Prompt("letter_*", "write", "deals"),
-        Prompt("ruled", "read", "contacts", arguments=(ArgumentRule("/id", pattern="[a-z]+"),)),
+        BundlePrompt("summary", "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),)),
+        BundlePrompt("letter_*", "write", "deals"),
+        BundlePrompt("ruled", "read", "contacts", arguments=(BundleArgumentRule("/id", pattern="[a-z]+"),)),
     ),
     server_requests=("Sampling",),
 )
@@ -83,21 +83,23 @@ def a_bundle(*, scope: tuple[ScopeLimit, ...] = (), **changes: Any) -> Bundle:
 REGION = (ScopeLimit("region", ("eu-west",)),)
 
 
-def ask(request: Request, bundle: Bundle | None = None) -> str | None:
+def ask(request: DecisionInput, bundle: Bundle | None = None) -> str | None:
     decision = decide(bundle or a_bundle(), ALIVE, request, NOW)
     return decision.reason.value if isinstance(decision, Deny) else None
 
 
-def call(tool: str, arguments: Any = None, **more: Any) -> Request:
-    return Request("crm", "tools/call", tool, arguments if arguments is not None else {}, definition=DEFINITION, **more)
+def call(tool: str, arguments: Any = None, **more: Any) -> DecisionInput:
+    return DecisionInput(
+        "crm", "tools/call", tool, arguments if arguments is not None else {}, definition=DEFINITION, **more
+    )
 
 
-def read(uri: str | None, method: str = "resources/read") -> Request:
-    return Request("crm", method, uri=uri)
+def read(uri: str | None, method: str = "resources/read") -> DecisionInput:
+    return DecisionInput("crm", method, uri=uri)
 
 
-def get(prompt: str | None, **arguments: Any) -> Request:
-    return Request("crm", "prompts/get", arguments=arguments, prompt=prompt)
+def get(prompt: str | None, **arguments: Any) -> DecisionInput:
+    return DecisionInput("crm", "prompts/get", arguments=arguments, prompt=prompt)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_what_no_layer_grants_is_said_before_what_is_wrong_with_the_arguments() 
 @requirement("guard.globs")
 def test_a_tool_under_a_glob_means_what_the_glob_is_mapped_to() -> None:
     decision = decide(a_bundle(), ALIVE, call("get_contact"), NOW)
-    assert decision == Allow(MATRIX.rule, Tool("get_*", "read", "contacts"))
+    assert decision == Allow(MATRIX.rule, BundleTool("get_*", "read", "contacts"))
     assert ask(call("get_deal")) is None
     assert ask(call("drop_deal")) == "NotGrantedByMatrix"
     assert ask(call("Get_contact")) == "ToolNotMapped"
@@ -158,10 +160,10 @@ def test_the_decision_says_which_operation_was_asked_of_every_layer() -> None:
     hints = {"readOnlyHint": False, "destructiveHint": False}
     decision = decide(a_bundle(), ALIVE, call("get_contact", annotations=hints), NOW)
     assert isinstance(decision, Allow)
-    assert decision.tool == Tool("get_*", "write", "contacts")
+    assert decision.tool == BundleTool("get_*", "write", "contacts")
     decision = decide(a_bundle(), ALIVE, call("add", annotations={"destructiveHint": True}), NOW)
     assert isinstance(decision, Deny)
-    assert decision.tool == Tool("add", "delete", "contacts")
+    assert decision.tool == BundleTool("add", "delete", "contacts")
     assert decision.message == (
         "delete on 'contacts' of 'crm', which its server says that it does, is not granted by the policy's data access."
     )
@@ -216,7 +218,7 @@ def test_in_a_limited_stage_all_values_of_a_resource_must_be_inside() -> None:
     assert ask(read("crm://contacts/all"), limited) == "OutOfScope"
     undeclared = replace(SOURCE.resources[0], scope=())
     assert ask(read("crm://contacts/eu/1"), a_bundle(scope=REGION, resources=(undeclared,))) == "ScopeUndeclared"
-    empty = replace(SOURCE.resources[0], scope=(ResourceScope("region", (), unscoped=False),))
+    empty = replace(SOURCE.resources[0], scope=(BundleResourceScope("region", (), unscoped=False),))
     assert ask(read("crm://contacts/eu/1"), a_bundle(scope=REGION, resources=(empty,))) == "ScopeMissing"
 
 
@@ -243,7 +245,7 @@ def test_in_a_limited_stage_a_prompts_arguments_must_say_a_value_inside() -> Non
 @requirement("guard.resources")
 def test_completions_follow_what_they_refer_to() -> None:
     def complete(**reference: Any) -> str | None:
-        return ask(Request("crm", "completion/complete", **reference))
+        return ask(DecisionInput("crm", "completion/complete", **reference))
 
     assert complete(uri="crm://contacts/eu/{id}") is None
     assert complete(uri="crm://deals/{id}") == "NotGrantedByMatrix"
@@ -267,7 +269,7 @@ def test_a_rule_of_a_prompt_and_a_scope_of_a_resource_are_named_as_theirs() -> N
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_every_method_is_denied_by_a_closed_guard_and_of_an_unknown_source(method: str) -> None:
-    request = Request("crm", method, "get_contact", {}, "crm://contacts/eu/1", "summary", definition=DEFINITION)
+    request = DecisionInput("crm", method, "get_contact", {}, "crm://contacts/eu/1", "summary", definition=DEFINITION)
     killed = decide(a_bundle(), replace(ALIVE, kill=KillLatch("leak")), request, NOW)
     assert isinstance(killed, Deny)
     assert killed.reason == "Killed"
@@ -277,7 +279,7 @@ def test_every_method_is_denied_by_a_closed_guard_and_of_an_unknown_source(metho
 
 def test_lists_may_be_asked_for_and_are_filtered_by_what_may_be_shown() -> None:
     for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list", "logging/setLevel"):
-        assert decide(a_bundle(), ALIVE, Request("crm", method), NOW) == Allow("mcpbinding/crm")
+        assert decide(a_bundle(), ALIVE, DecisionInput("crm", method), NOW) == Allow("mcpbinding/crm")
 
 
 @requirement("guard.resources", "guard.lists-permitted")

@@ -6,22 +6,15 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from interlock_guard.bundle.document import (
-    AgentIdentity,
-    Bundle,
-    BundleInvalid,
-    Model,
-    ModelAccess,
-    Provider,
-    dump_bundle,
-    parse_bundle,
-)
-from interlock_guard.bundle.http_target import HttpTarget
-from interlock_guard.decision.decide import Allow, Reason, Request
-from interlock_guard.decision.decide_model import ENDPOINTS, LIST, MODELS, decide_model
-from interlock_guard.kill import KillLatch
-from interlock_guard.models.headers import request_headers, response_headers, shows_key
-from interlock_guard.proof.cases import Kind, prove, synthetic_calls
+from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle, parse_bundle
+from interlock_contract.http_target import HttpTarget
+from interlock_contract.kill import KillLatch
+from interlock_contract.model_access import Model, ModelAccess, Provider
+from interlock_contract.strict_fields import BundleInvalid
+from interlock_guard.decision.decide import Allow, DecisionInput, DenyReason
+from interlock_guard.decision.model_call import ENDPOINTS, LIST, MODELS, decide_model
+from interlock_guard.llm.provider_client import request_headers, response_headers, shows_key
+from interlock_guard.selftest.selftest import SelfTestKind, run_selftest, synthetic_calls
 from interlock_guard.state import State
 from tests.requirements import requirement
 
@@ -47,7 +40,7 @@ OPEN = State(agent_uid="u-1", contact_at=0.0)
 
 
 def reason(model: str, method: str, bundle: Bundle | None = BUNDLE, state: State = OPEN, **body: Any) -> str:
-    decision = decide_model(bundle, state, Request(MODELS, method, arguments=body, model=model), 0.0)
+    decision = decide_model(bundle, state, DecisionInput(MODELS, method, arguments=body, model=model), 0.0)
     return "Allow" if isinstance(decision, Allow) else decision.reason.value
 
 
@@ -93,31 +86,31 @@ def test_a_closed_guard_lets_no_call_pass(bundle: Bundle | None, state: State, e
 @requirement("models.proof")
 def test_a_guard_that_would_let_a_call_pass_is_found_out_by_its_own_proof() -> None:
     def judge(lets: str | None) -> Any:
-        def answer(request: Request) -> Any:
+        def answer(request: DecisionInput) -> Any:
             found = decide_model(BUNDLE, OPEN, request, 0.0)
             is_let = not isinstance(found, Allow) and found.reason.value == lets
             return Allow("x") if is_let else found
 
         return answer
 
-    calls = [call for call in synthetic_calls(BUNDLE) if call.kind == Kind.MODEL]
+    calls = [call for call in synthetic_calls(BUNDLE) if call.kind == SelfTestKind.MODEL]
     assert len(calls) == 15
     assert {reason for call in calls for reason in call.expected} == {
-        *(Reason.MODEL_NOT_ALLOWED, Reason.METHOD_NOT_ALLOWED, Reason.HOSTED_TOOL_NOT_ALLOWED),
+        *(DenyReason.MODEL_NOT_ALLOWED, DenyReason.METHOD_NOT_ALLOWED, DenyReason.HOSTED_TOOL_NOT_ALLOWED),
     }
     for lets in ("ModelNotAllowed", "MethodNotAllowed", "HostedToolNotAllowed"):
         flaw = next(call for call in calls if isinstance(judge(lets)(call.request), Allow))
-        assert flaw.expected == {Reason(lets)}
+        assert flaw.expected == {DenyReason(lets)}
     bare = replace(BUNDLE, models=None)
-    assert not [call for call in synthetic_calls(bare) if call.kind == Kind.MODEL]
-    assert prove(BUNDLE, lambda _: Allow("x")).flaw
+    assert not [call for call in synthetic_calls(bare) if call.kind == SelfTestKind.MODEL]
+    assert run_selftest(BUNDLE, lambda _: Allow("x")).flaw
 
 
 def test_a_model_that_is_named_as_the_proof_names_none_is_no_way_round() -> None:
     named = replace(OPENAI, models=(Model("interlock-proof", "0a"),))
     bundle = replace(BUNDLE, models=ModelAccess((named,), DIGEST))
     for call in synthetic_calls(bundle):
-        if call.kind == Kind.MODEL:
+        if call.kind == SelfTestKind.MODEL:
             decision = decide_model(bundle, OPEN, call.request, 0.0)
             assert not isinstance(decision, Allow)
             assert decision.reason in call.expected

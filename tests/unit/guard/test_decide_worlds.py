@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock_guard.bundle.document import Bundle, BundleInvalid, dump_bundle, parse_bundle
+from interlock_contract.bundle import Bundle, dump_bundle, parse_bundle
+from interlock_contract.strict_fields import BundleInvalid
 from interlock_guard.decision.decide import (
     METHODS,
     SERVER_METHODS,
     Allow,
+    DecisionInput,
     Deny,
-    Request,
     decide,
     decide_server_request,
     may_list_prompt,
@@ -49,7 +50,7 @@ def wire(**source: Any) -> dict[str, Any]:
         "revision": "r",
         "stage": "s",
         "environment": "staging",
-        "records": {"arguments": "Digest", "redact": []},
+        "audit": {"arguments": "Digest", "redact": []},
         "scope": [],
         "sources": [
             {
@@ -69,8 +70,8 @@ def wire(**source: Any) -> dict[str, Any]:
     }
 
 
-def call(tool: str, **arguments: Any) -> Request:
-    return Request("crm", "tools/call", tool, arguments, definition=DEFINITION)
+def call(tool: str, **arguments: Any) -> DecisionInput:
+    return DecisionInput("crm", "tools/call", tool, arguments, definition=DEFINITION)
 
 
 def grant(layer: str, cells: Any) -> dict[str, Any]:
@@ -183,7 +184,7 @@ JSON = st.recursive(
     max_leaves=4,
 )
 REQUESTS = st.builds(
-    Request,
+    DecisionInput,
     source=st.sampled_from(["crm", "crm", "crm", "mail"]),
     method=st.sampled_from([*sorted(METHODS), "tools/call", "resources/read", "initialize", ""]),
     tool=st.none() | NAMES | st.text(max_size=5),
@@ -217,7 +218,7 @@ def looks_like(glob: str, text: str, *, is_uri: bool) -> bool:
     return text[:1] == glob[0] and looks_like(glob[1:], text[1:], is_uri=is_uri)
 
 
-def may_pass(world: dict[str, Any], request: Request) -> bool:
+def may_pass(world: dict[str, Any], request: DecisionInput) -> bool:
     """Whether some entry could let the request through, by every layer: an upper bound of what may be allowed."""
     source = world["sources"][0]
     if request.method not in ENTRIES:
@@ -258,7 +259,9 @@ def is_inside(world: dict[str, Any], entry: dict[str, Any], arguments: Any) -> b
 @settings(max_examples=500)
 @given(world=bundles(), request=REQUESTS)
 @requirement("guard.fuzzed", "guard.decides")
-def test_nothing_is_allowed_that_no_entry_lets_through_by_every_layer(world: dict[str, Any], request: Request) -> None:
+def test_nothing_is_allowed_that_no_entry_lets_through_by_every_layer(
+    world: dict[str, Any], request: DecisionInput
+) -> None:
     bundle = parse_bundle(json.dumps(world))
     decision = decide(bundle, ALIVE, request, 0)
     if isinstance(decision, Allow):
@@ -276,11 +279,11 @@ def test_nothing_is_allowed_that_no_entry_lets_through_by_every_layer(world: dic
 @requirement("guard.fuzzed", "guard.lists-permitted")
 def test_what_is_shown_could_be_allowed_and_what_is_read_is_shown(world: dict[str, Any], text: str) -> None:
     bundle = parse_bundle(json.dumps(world))
-    is_read = isinstance(decide(bundle, ALIVE, Request("crm", "resources/read", uri=text), 0), Allow)
+    is_read = isinstance(decide(bundle, ALIVE, DecisionInput("crm", "resources/read", uri=text), 0), Allow)
     assert may_list_resource(bundle, "crm", text) == is_read
     for method, may_list, field in (("tools/call", may_list_tool, "tool"), ("prompts/get", may_list_prompt, "prompt")):
         for value in ({}, {"region": "eu", "v": "a"}, {"region": "eu", "v": "b"}, {"region": "eu", "v": 1}):
-            request = Request("crm", method, arguments=value, definition=DEFINITION, **{field: text})
+            request = DecisionInput("crm", method, arguments=value, definition=DEFINITION, **{field: text})
             if isinstance(decide(bundle, ALIVE, request, 0), Allow):
                 assert may_list(bundle, "crm", text)
     may_list_template(bundle, "crm", text)
@@ -331,7 +334,7 @@ JUNK: st.SearchStrategy[Any] = st.sampled_from(
 @given(path=st.sampled_from(PATHS), junk=JUNK, request=REQUESTS)
 @requirement("guard.fuzzed")
 def test_a_bundle_with_one_part_replaced_is_read_or_refused_and_never_crashes(
-    path: tuple[Any, ...], junk: Any, request: Request
+    path: tuple[Any, ...], junk: Any, request: DecisionInput
 ) -> None:
     broken = copy.deepcopy(FULL)
     node: Any = broken

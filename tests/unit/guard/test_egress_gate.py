@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from interlock_guard import egress_gate
-from interlock_guard.egress_gate import (
-    NETWORK_OPEN,
+from interlock_contract.pod import NETWORK_OPEN
+from interlock_guard import egress_check
+from interlock_guard.egress_check import (
     NO_GUARD,
     OPEN_SECONDS,
     PASSED,
     ROUNDS,
     WAIT_SECONDS,
-    Judge,
+    EgressCheckSettingsInvalid,
+    EgressJudge,
+    ProbedAddress,
     Round,
-    SettingsInvalid,
-    Target,
     read_settings,
 )
 from tests.requirements import requirement
 
-DOOR = Target("10.96.0.1", 443)
+DOOR = ProbedAddress("10.96.0.1", 443)
 CLOSED, SILENT, OPEN = Round(answered=True), Round(answered=False), Round(answered=True, reached=(DOOR,))
 ENVIRONMENT = {
     "INTERLOCK_GUARD_URL": "http://guard:7410",
@@ -37,7 +37,7 @@ ENVIRONMENT = {
 
 @requirement("isolation.gate")
 def test_it_opens_after_rounds_in_a_row_in_which_the_guard_answers_and_all_else_is_closed() -> None:
-    judge = Judge(started=0.0)
+    judge = EgressJudge(started=0.0)
 
     assert [judge.take(CLOSED, at) for at in range(ROUNDS)] == [None] * (ROUNDS - 1) + [PASSED]
 
@@ -45,7 +45,7 @@ def test_it_opens_after_rounds_in_a_row_in_which_the_guard_answers_and_all_else_
 @requirement("isolation.gate")
 @pytest.mark.parametrize("between", [OPEN, SILENT], ids=["something was open", "the guard was silent"])
 def test_a_round_that_shows_something_else_starts_the_count_anew(between: Round) -> None:
-    judge = Judge(started=0.0)
+    judge = EgressJudge(started=0.0)
     for _ in range(ROUNDS - 1):
         judge.take(CLOSED, 1.0)
 
@@ -56,7 +56,7 @@ def test_a_round_that_shows_something_else_starts_the_count_anew(between: Round)
 
 @requirement("isolation.open-network")
 def test_what_answers_for_as_long_as_no_network_needs_is_an_open_network() -> None:
-    judge = Judge(started=0.0)
+    judge = EgressJudge(started=0.0)
 
     assert judge.take(OPEN, 1.0) is None
     assert judge.take(OPEN, 1.0 + OPEN_SECONDS - 0.01) is None
@@ -65,14 +65,14 @@ def test_what_answers_for_as_long_as_no_network_needs_is_an_open_network() -> No
 
 
 def test_an_open_network_is_seen_although_the_guard_is_not_there() -> None:
-    judge = Judge(started=0.0)
+    judge = EgressJudge(started=0.0)
     seen = Round(answered=False, reached=(DOOR,))
 
     assert [judge.take(seen, at) for at in (0.0, OPEN_SECONDS)] == [None, NETWORK_OPEN]
 
 
 def test_a_network_that_closes_late_is_not_an_open_one() -> None:
-    judge = Judge(started=0.0)
+    judge = EgressJudge(started=0.0)
     judge.take(OPEN, 0.0)
     judge.take(CLOSED, OPEN_SECONDS - 1)
 
@@ -80,7 +80,7 @@ def test_a_network_that_closes_late_is_not_an_open_one() -> None:
 
 
 def test_without_a_guard_it_waits_and_then_says_so() -> None:
-    judge = Judge(started=5.0)
+    judge = EgressJudge(started=5.0)
 
     assert judge.take(SILENT, 5.0 + WAIT_SECONDS - 0.01) is None
     assert judge.take(SILENT, 5.0 + WAIT_SECONDS) == NO_GUARD
@@ -96,7 +96,7 @@ def test_what_must_be_closed_is_what_it_is_told_and_the_api_server() -> None:
 def test_an_api_server_in_ipv6_is_read() -> None:
     settings = read_settings({**ENVIRONMENT, "KUBERNETES_SERVICE_HOST": "fd00::1"})
 
-    assert settings.closed[-1] == Target("fd00::1", 443)
+    assert settings.closed[-1] == ProbedAddress("fd00::1", 443)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +116,11 @@ def test_an_api_server_in_ipv6_is_read() -> None:
 def test_a_gate_that_does_not_know_what_to_try_does_not_let_through(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(SettingsInvalid, match=name):
+    with pytest.raises(EgressCheckSettingsInvalid, match=name):
         read_settings({**ENVIRONMENT, name: value})
     for known, text in {**ENVIRONMENT, name: value}.items():
         monkeypatch.setenv(known, text)
-    assert egress_gate.main() == egress_gate.SETTINGS_INVALID
+    assert egress_check.main() == egress_check.SETTINGS_INVALID
 
 
 # With real sockets
@@ -157,7 +157,7 @@ def closed_port() -> Iterator[int]:
         yield taken.getsockname()[1]
 
 
-def gate_at(guard: int, door: int, message: Path, **more: str) -> egress_gate.Settings:
+def gate_at(guard: int, door: int, message: Path, **more: str) -> egress_check.EgressCheckSettings:
     return read_settings(
         {
             "INTERLOCK_GUARD_URL": f"http://127.0.0.1:{guard}",
@@ -172,7 +172,7 @@ def gate_at(guard: int, door: int, message: Path, **more: str) -> egress_gate.Se
 
 def test_it_passes_where_the_guard_answers_and_the_rest_refuses(closed_port: int, tmp_path: Path) -> None:
     with a_guard() as guard:
-        assert egress_gate.watch(gate_at(guard, closed_port, tmp_path / "said")) == PASSED
+        assert egress_check.watch(gate_at(guard, closed_port, tmp_path / "said")) == PASSED
     assert not (tmp_path / "said").exists()
 
 
@@ -180,14 +180,14 @@ def test_it_passes_where_the_guard_answers_and_the_rest_refuses(closed_port: int
 def test_an_open_door_is_told_and_kept_shut_only_where_it_is_demanded(
     mode: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(egress_gate, "OPEN_SECONDS", 0.05)
+    monkeypatch.setattr(egress_check, "OPEN_SECONDS", 0.05)
     with a_guard() as guard:
-        assert egress_gate.watch(gate_at(guard, guard, tmp_path / "said", INTERLOCK_GATE=mode)) == code
+        assert egress_check.watch(gate_at(guard, guard, tmp_path / "said", INTERLOCK_GATE=mode)) == code
         said = (tmp_path / "said").read_text(encoding="utf-8")
     assert said.startswith(f"open: 127.0.0.1:{guard} and 127.0.0.1:{guard} answered")
 
 
 def test_without_a_guard_nothing_passes(closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(egress_gate, "WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(egress_check, "WAIT_SECONDS", 0.05)
 
-    assert egress_gate.watch(gate_at(closed_port, closed_port, tmp_path / "said")) == NO_GUARD
+    assert egress_check.watch(gate_at(closed_port, closed_port, tmp_path / "said")) == NO_GUARD

@@ -5,8 +5,8 @@ import pytest
 from aiohttp import ClientPayloadError, ServerDisconnectedError, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from interlock_guard.clients.events import MAX_UNSENT, EventStream
-from interlock_guard.clients.sessions import MAX_SESSIONS, Sessions
+from interlock_guard.downstream.event_stream import MAX_UNSENT, EventStream
+from interlock_guard.downstream.sessions import MAX_SESSIONS, Sessions
 
 
 async def read(stream: EventStream, after: int | None = None) -> bytes:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.wire.eventstream import EventParser, EventTooLarge, ServerEvent
+from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
 
 
 def parse(*chunks: bytes, limit: int = 1000) -> list[ServerEvent]:

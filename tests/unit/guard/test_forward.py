@@ -2,20 +2,20 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.servers.forward import Forward, build_params, progress_params, read_forward, read_listen
-from interlock_guard.servers.upstream import Hello
-from interlock_guard.wire import methods
-from interlock_guard.wire.jsonrpc import MessageInvalid, Request
+from interlock_contract import mcp
+from interlock_guard.upstream.forward import Forward, build_params, progress_params, read_forward, read_listen
+from interlock_guard.upstream.upstream import ServerInfo
+from interlock_guard.wire.jsonrpc import MessageInvalid, RpcRequest
 
 URI = "test://a"
 PROMPT_REF = {"type": "ref/prompt", "name": "p"}
 ARGUMENT = {"name": "a", "value": "v"}
-HANDSHAKE = Hello("2025-11-25", {})
-STATELESS = Hello("2026-07-28", {}, is_stateless=True)
+HANDSHAKE = ServerInfo("2025-11-25", {})
+STATELESS = ServerInfo("2026-07-28", {}, is_stateless=True)
 
 
-def request(method: str, **params: Any) -> Request:
-    return Request(1, method, params)
+def request(method: str, **params: Any) -> RpcRequest:
+    return RpcRequest(1, method, params)
 
 
 def test_a_call_is_rebuilt_from_what_was_understood() -> None:
@@ -99,13 +99,13 @@ def test_a_server_of_the_stateless_era_gets_what_every_request_of_it_carries() -
     forward = Forward("tools/call", {"name": "t"}, input_responses={"q": {}}, request_state="s")
     params = build_params(forward, STATELESS, {"roots": {}}, "debug")
     assert params["_meta"] == {
-        methods.VERSION_META: "2026-07-28",
-        methods.CLIENT_INFO_META: {"name": "interlock-guard", "version": "0.1.0"},
-        methods.CLIENT_CAPABILITIES_META: {"roots": {}},
-        methods.LOG_LEVEL_META: "debug",
+        mcp.VERSION_META: "2026-07-28",
+        mcp.CLIENT_INFO_META: {"name": "interlock-guard", "version": "0.1.0"},
+        mcp.CLIENT_CAPABILITIES_META: {"roots": {}},
+        mcp.LOG_LEVEL_META: "debug",
     }
     assert (params["inputResponses"], params["requestState"]) == ({"q": {}}, "s")
-    assert methods.LOG_LEVEL_META not in build_params(forward, STATELESS, {})["_meta"]
+    assert mcp.LOG_LEVEL_META not in build_params(forward, STATELESS, {})["_meta"]
 
 
 def test_progress_keeps_only_progress_under_the_clients_token() -> None:

@@ -2,26 +2,26 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.clients.offers import offer
-from interlock_guard.clients.stateless import decode_header
-from interlock_guard.servers.greeting import is_stateless_after_all, probe_params, read_discovered, read_initialized
-from interlock_guard.servers.upstream import Hello
-from interlock_guard.wire.jsonrpc import Response
+from interlock_guard.downstream.capabilities import offer
+from interlock_guard.downstream.sessionless import decode_header
+from interlock_guard.upstream.initialize import is_sessionless_error, probe_params, read_discovered, read_initialized
+from interlock_guard.upstream.upstream import ServerInfo
+from interlock_guard.wire.jsonrpc import RpcResponse
 
 
-def result(**members: Any) -> Response:
-    return Response(1, members, None)
+def result(**members: Any) -> RpcResponse:
+    return RpcResponse(1, members, None)
 
 
-def error(code: int, data: Any = None) -> Response:
-    return Response(1, None, {"code": code, "message": "", "data": data})
+def error(code: int, data: Any = None) -> RpcResponse:
+    return RpcResponse(1, None, {"code": code, "message": "", "data": data})
 
 
 def test_a_server_that_discovers_a_stateless_version_is_of_that_era() -> None:
     found = read_discovered(
         result(supportedVersions=["2026-07-28"], capabilities={"tools": {}}, instructions="Be kind.")
     )
-    assert found == Hello("2026-07-28", {"tools": {}}, "Be kind.", is_stateless=True)
+    assert found == ServerInfo("2026-07-28", {"tools": {}}, "Be kind.", is_stateless=True)
 
 
 @pytest.mark.parametrize(
@@ -37,25 +37,25 @@ def test_a_server_that_discovers_a_stateless_version_is_of_that_era() -> None:
         result(supportedVersions=["2030-01-01"], capabilities={}),
     ],
 )
-def test_whatever_is_no_sign_of_the_stateless_era_leads_to_the_handshake(outcome: Response) -> None:
+def test_whatever_is_no_sign_of_the_stateless_era_leads_to_the_handshake(outcome: RpcResponse) -> None:
     assert read_discovered(outcome) is None
 
 
 def test_the_handshake_agrees_on_a_version_or_fails() -> None:
-    assert read_initialized(result(protocolVersion="2025-06-18", capabilities={"a": {}})) == Hello(
+    assert read_initialized(result(protocolVersion="2025-06-18", capabilities={"a": {}})) == ServerInfo(
         "2025-06-18", {"a": {}}
     )
     assert read_initialized(result(protocolVersion="2026-07-28", capabilities={})) is None
     assert read_initialized(result(protocolVersion=1)) is None
     assert read_initialized(error(-32600)) is None
-    assert read_initialized(result(protocolVersion="2025-06-18", capabilities=[])) == Hello("2025-06-18", {})
+    assert read_initialized(result(protocolVersion="2025-06-18", capabilities=[])) == ServerInfo("2025-06-18", {})
 
 
 def test_a_server_that_took_a_late_probe_as_its_opening_is_recognised() -> None:
-    assert is_stateless_after_all(error(-32022, {"supported": ["2026-07-28"]}))
-    assert not is_stateless_after_all(error(-32022, {"supported": ["2030-01-01"]}))
-    assert not is_stateless_after_all(error(-32022))
-    assert not is_stateless_after_all(error(-32602, {"supported": ["2026-07-28"]}))
+    assert is_sessionless_error(error(-32022, {"supported": ["2026-07-28"]}))
+    assert not is_sessionless_error(error(-32022, {"supported": ["2030-01-01"]}))
+    assert not is_sessionless_error(error(-32022))
+    assert not is_sessionless_error(error(-32602, {"supported": ["2026-07-28"]}))
 
 
 def test_the_probe_says_what_the_server_may_ask() -> None:
@@ -75,7 +75,7 @@ def test_what_is_offered_is_what_the_server_has_as_far_as_the_policy_maps_it() -
         "tasks": {},
         "extensions": {},
     }
-    everything = offer(Hello("2025-11-25", has, "Be kind."), {"tools", "resources", "prompts"})
+    everything = offer(ServerInfo("2025-11-25", has, "Be kind."), {"tools", "resources", "prompts"})
     assert everything == {
         "capabilities": {
             "tools": {"listChanged": True},
@@ -86,8 +86,8 @@ def test_what_is_offered_is_what_the_server_has_as_far_as_the_policy_maps_it() -
         },
         "instructions": "Be kind.",
     }
-    assert offer(Hello("2025-11-25", has), {"tools"})["capabilities"].keys() == {"tools", "logging"}
-    assert offer(Hello("2025-11-25", {"prompts": {}}), {"tools"}) == {"capabilities": {}}
+    assert offer(ServerInfo("2025-11-25", has), {"tools"})["capabilities"].keys() == {"tools", "logging"}
+    assert offer(ServerInfo("2025-11-25", {"prompts": {}}), {"tools"}) == {"capabilities": {}}
     assert offer(None, {"tools", "prompts"}) == {"capabilities": {"tools": {}}}
 
 

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle.document import Operation
-from interlock_guard.decision.hints import tightened_operation
+from interlock_contract.bundle import Operation
+from interlock_contract.mapping import tightened_operation
 from tests.requirements import requirement
 
 OPERATIONS: tuple[Operation, ...] = ("read", "write", "delete")

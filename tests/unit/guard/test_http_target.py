@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle.document import BundleInvalid, dump_bundle, parse_bundle
-from interlock_guard.bundle.http_target import HttpHeader, HttpTarget
+from interlock_contract.bundle import dump_bundle, parse_bundle
+from interlock_contract.http_target import HttpTarget, TargetHeader
+from interlock_contract.strict_fields import BundleInvalid
 from tests.unit.guard.test_bundle import WIRE
 
 HTTP: dict[str, Any] = {
@@ -26,7 +27,7 @@ def wire(**edits: Any) -> dict[str, Any]:
 
 def test_a_source_over_http_is_read_and_written_back() -> None:
     parsed = parse_bundle(json.dumps(wire()))
-    headers = (HttpHeader("Authorization", None, "0"), HttpHeader("X-Region", "eu west", None))
+    headers = (TargetHeader("Authorization", None, "0"), TargetHeader("X-Region", "eu west", None))
     assert parsed.sources[0].http == HttpTarget("https://crm.example.com/mcp", "Public", headers, "ca")
     assert json.loads(dump_bundle(parsed)) == wire()
 

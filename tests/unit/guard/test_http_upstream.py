@@ -7,13 +7,12 @@ from typing import Any, cast
 
 import pytest
 
-from interlock_guard.decision.decide import Deny, Reason
-from interlock_guard.servers.http_link import HttpLink
-from interlock_guard.servers.http_session import LinkFailed
-from interlock_guard.servers.http_upstream import HttpUpstream
-from interlock_guard.servers.upstream import Hello, Listener, Upstream
+from interlock_guard.decision.decide import Deny, DenyReason
+from interlock_guard.upstream.http_client import HttpClient, UpstreamError
+from interlock_guard.upstream.http_upstream import HttpUpstream
+from interlock_guard.upstream.upstream import ServerInfo, Upstream, UpstreamEvents
 
-KILLED = Deny(Reason.KILLED, "", "stop")
+KILLED = Deny(DenyReason.KILLED, "", "stop")
 
 
 class FakeLink:
@@ -26,7 +25,7 @@ class FakeLink:
     async def send(self, _method: str, body: bytes | None, _headers: Any) -> AsyncIterator[Any]:
         self.sent.append(body)
         await asyncio.sleep(600)
-        raise LinkFailed("never", is_sent=True)
+        raise UpstreamError("never", is_sent=True)
         yield
 
     def cut(self) -> None: ...
@@ -55,8 +54,8 @@ class Deaf:
 @pytest.mark.parametrize("is_stateless", [True, False])
 async def test_a_call_that_is_cut_before_its_first_byte_sends_none(is_stateless: bool) -> None:  # noqa: FBT001
     link = FakeLink()
-    upstream = HttpUpstream("crm", cast("HttpLink", link), cast("Listener", Deaf()), lambda _: None)
-    upstream.hello = Hello("2026-07-28" if is_stateless else "2025-11-25", {}, is_stateless=is_stateless)
+    upstream = HttpUpstream("crm", cast("HttpClient", link), cast("UpstreamEvents", Deaf()), lambda _: None)
+    upstream.hello = ServerInfo("2026-07-28" if is_stateless else "2025-11-25", {}, is_stateless=is_stateless)
 
     call = upstream.start("tools/call", {"name": "echo", "arguments": {}})
     upstream.notify("notifications/cancelled", {"requestId": 1})

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
 from interlock_guard.wire.jsonrpc import (
     MessageInvalid,
-    Notification,
-    Request,
-    Response,
+    RpcNotification,
+    RpcRequest,
+    RpcResponse,
     dump_error,
     dump_notification,
     dump_request,
@@ -18,23 +19,22 @@ from interlock_guard.wire.jsonrpc import (
     dump_result,
     parse_message,
 )
-from interlock_guard.wire.strictjson import JsonInvalid, dump_json, parse_json
 from tests.requirements import requirement
 
 
 def test_the_three_kinds_of_message_are_told_apart() -> None:
-    assert parse_message(b'{"jsonrpc":"2.0","id":"a","method":"m"}') == Request("a", "m", {})
-    assert parse_message(b'{"jsonrpc":"2.0","method":"m","params":{"a":1}}') == Notification("m", {"a": 1})
-    assert parse_message(b'{"jsonrpc":"2.0","id":1,"result":{}}') == Response(1, {}, None)
+    assert parse_message(b'{"jsonrpc":"2.0","id":"a","method":"m"}') == RpcRequest("a", "m", {})
+    assert parse_message(b'{"jsonrpc":"2.0","method":"m","params":{"a":1}}') == RpcNotification("m", {"a": 1})
+    assert parse_message(b'{"jsonrpc":"2.0","id":1,"result":{}}') == RpcResponse(1, {}, None)
     error = {"code": -1, "message": "no"}
-    assert parse_message(dump_error(None, -1, "no")) == Response(None, None, error)
+    assert parse_message(dump_error(None, -1, "no")) == RpcResponse(None, None, error)
 
 
 def test_what_is_written_can_be_read() -> None:
-    assert parse_message(dump_request(1, "m", {"a": "é\n"})) == Request(1, "m", {"a": "é\n"})
-    assert parse_message(dump_notification("m", {})) == Notification("m", {})
-    assert parse_message(dump_result(1, {"a": 1})) == Response(1, {"a": 1}, None)
-    assert parse_message(dump_error(1, -1, "no", {"reason": "x"})) == Response(
+    assert parse_message(dump_request(1, "m", {"a": "é\n"})) == RpcRequest(1, "m", {"a": "é\n"})
+    assert parse_message(dump_notification("m", {})) == RpcNotification("m", {})
+    assert parse_message(dump_result(1, {"a": 1})) == RpcResponse(1, {"a": 1}, None)
+    assert parse_message(dump_error(1, -1, "no", {"reason": "x"})) == RpcResponse(
         1, None, {"code": -1, "message": "no", "data": {"reason": "x"}}
     )
 
@@ -135,26 +135,26 @@ OBJECTS = st.dictionaries(st.text(), VALUES, max_size=4)
 METHODS = st.text(min_size=1, max_size=128)
 ERRORS = st.fixed_dictionaries({"code": st.integers(), "message": st.text()}, optional={"data": VALUES})
 MESSAGES = (
-    st.builds(Request, IDS, METHODS, OBJECTS)
-    | st.builds(Notification, METHODS, OBJECTS)
-    | st.builds(Response, IDS, OBJECTS, st.none())
-    | st.builds(Response, IDS, st.none(), ERRORS)
+    st.builds(RpcRequest, IDS, METHODS, OBJECTS)
+    | st.builds(RpcNotification, METHODS, OBJECTS)
+    | st.builds(RpcResponse, IDS, OBJECTS, st.none())
+    | st.builds(RpcResponse, IDS, st.none(), ERRORS)
 )
 
 
-def dump(message: Request | Notification | Response) -> bytes:
+def dump(message: RpcRequest | RpcNotification | RpcResponse) -> bytes:
     match message:
-        case Request():
+        case RpcRequest():
             return dump_request(message.id, message.method, message.params)
-        case Notification():
+        case RpcNotification():
             return dump_notification(message.method, message.params)
-        case Response():
+        case RpcResponse():
             return dump_response(message)
 
 
 @requirement("guard.hostile")
 @given(MESSAGES)
-def test_every_message_reads_as_it_was_written(message: Request | Notification | Response) -> None:
+def test_every_message_reads_as_it_was_written(message: RpcRequest | RpcNotification | RpcResponse) -> None:
     assert parse_message(dump(message)) == message
 
 
@@ -164,7 +164,7 @@ PIECES = [b'"', b"{", b"[", b"\\u", b",", b":", b"\0", b"1e999"]
 @requirement("guard.hostile")
 @given(MESSAGES, st.data())
 def test_no_mutation_of_a_message_breaks_the_parser_and_what_passes_reads_the_same_again(
-    message: Request | Notification | Response, data: st.DataObject
+    message: RpcRequest | RpcNotification | RpcResponse, data: st.DataObject
 ) -> None:
     written = bytearray(dump(message))
     for _ in range(data.draw(st.integers(1, 4))):

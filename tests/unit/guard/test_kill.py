@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.kill import KillLatch, observe_kill
+from interlock_contract.kill import KillLatch, observe_kill
 from tests.requirements import requirement
 
 KILL = {"reason": "leak", "requestedAt": "T1"}

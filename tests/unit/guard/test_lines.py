@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.wire.lines import LineBuffer, Oversized
+from interlock_guard.wire.streams import LineBuffer, Oversized
 
 
 def test_lines_come_whole_however_they_are_cut() -> None:

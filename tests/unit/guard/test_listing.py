@@ -2,10 +2,10 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.clients.listing import (
+from interlock_guard.downstream.capabilities import (
     filter_list,
-    for_handshake,
-    for_stateless,
+    for_session_based,
+    for_sessionless,
     input_required,
     is_complete,
     needs_input,
@@ -40,22 +40,22 @@ def test_each_list_keeps_permitted_items_whole_and_the_cursor(method: str, key: 
 
 
 def test_a_list_is_private_and_short_lived_in_the_stateless_era() -> None:
-    result = for_stateless("tools/list", {"tools": [], "ttlMs": 10**9, "cacheScope": "public"})
+    result = for_sessionless("tools/list", {"tools": [], "ttlMs": 10**9, "cacheScope": "public"})
     assert result == {"tools": [], "ttlMs": 5000, "cacheScope": "private", "resultType": "complete", "_meta": INFO}
 
 
 @pytest.mark.parametrize(("said", "kept"), [(None, 0), (-1, 0), (7, 7), (10**9, 5000), ("x", 0), (True, 0)])
 def test_a_resource_is_kept_no_longer_than_its_server_says(said: Any, kept: int) -> None:
-    result = for_stateless("resources/read", {"contents": [], "ttlMs": said, "cacheScope": "public"})
+    result = for_sessionless("resources/read", {"contents": [], "ttlMs": said, "cacheScope": "public"})
     assert (result["ttlMs"], result["cacheScope"]) == (kept, "private")
 
 
 def test_a_result_loses_the_other_eras_keys_on_its_way_to_the_handshake_era() -> None:
     meta = {"io.modelcontextprotocol/serverInfo": {"name": "s"}, "mine": 1}
     result = {"content": [], "structuredContent": [1], "resultType": "complete", "ttlMs": 1, "_meta": meta}
-    assert for_handshake(result, of_stateless=True) == {"content": [], "_meta": {"mine": 1}}
-    assert for_handshake(result, of_stateless=False) is result
-    assert for_handshake({"structuredContent": {"a": 1}}, of_stateless=True) == {"structuredContent": {"a": 1}}
+    assert for_session_based(result, of_stateless=True) == {"content": [], "_meta": {"mine": 1}}
+    assert for_session_based(result, of_stateless=False) is result
+    assert for_session_based({"structuredContent": {"a": 1}}, of_stateless=True) == {"structuredContent": {"a": 1}}
 
 
 def test_kinds_of_results_are_told_apart() -> None:

@@ -2,29 +2,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle.document import Operation, Resource, Tool
-from interlock_guard.decision.mapping import find_named, find_resource, find_template
+from interlock_contract.bundle import BundleResource, BundleTool, Operation
+from interlock_contract.mapping import find_named, find_resource, find_template
 from tests.requirements import requirement
 
 
-def tools(**mapped: Operation) -> tuple[Tool, ...]:
-    return tuple(Tool(name, operation, "r") for name, operation in mapped.items())
+def tools(**mapped: Operation) -> tuple[BundleTool, ...]:
+    return tuple(BundleTool(name, operation, "r") for name, operation in mapped.items())
 
 
-def named(*names: str) -> tuple[Tool, ...]:
-    return tuple(Tool(name, "read", "r") for name in names)
+def named(*names: str) -> tuple[BundleTool, ...]:
+    return tuple(BundleTool(name, "read", "r") for name in names)
 
 
-def resources(*uris: str) -> tuple[Resource, ...]:
-    return tuple(Resource(uri, "read", "r") for uri in uris)
+def resources(*uris: str) -> tuple[BundleResource, ...]:
+    return tuple(BundleResource(uri, "read", "r") for uri in uris)
 
 
-def found(entries: tuple[Tool, ...], name: str | None) -> str | None:
+def found(entries: tuple[BundleTool, ...], name: str | None) -> str | None:
     entry = find_named(entries, name)
     return None if entry is None else entry.name
 
 
-def located(entries: tuple[Resource, ...], uri: str | None) -> str | None:
+def located(entries: tuple[BundleResource, ...], uri: str | None) -> str | None:
     entry = find_resource(entries, uri)
     return None if entry is None else entry.uri
 
@@ -59,9 +59,13 @@ def test_no_glob_takes_a_name_that_is_not_plain(name: str) -> None:
 @pytest.mark.parametrize("name", ["Delete_Contact", "DELETE_x", "delete_X", "Delete_x"])
 @requirement("guard.globs")
 def test_capitals_do_not_move_a_name_under_a_wider_glob(name: str) -> None:
-    entries = (Tool("delete_contact", "delete", "r"), Tool("delete_x", "delete", "r"), Tool("*", "read", "r"))
+    entries = (
+        BundleTool("delete_contact", "delete", "r"),
+        BundleTool("delete_x", "delete", "r"),
+        BundleTool("*", "read", "r"),
+    )
     assert find_named(entries, name) is None
-    globs = (Tool("delete_*", "delete", "r"), Tool("*", "read", "r"))
+    globs = (BundleTool("delete_*", "delete", "r"), BundleTool("*", "read", "r"))
     assert found(globs, name) == ("delete_*" if name.startswith("delete_") else None)
 
 
@@ -159,9 +163,12 @@ def test_a_written_uri_beats_globs_and_is_taken_as_it_stands() -> None:
 @pytest.mark.parametrize("uri", ["crm://%6bey/1", "crm://KEY/1", "crm://%4BEY/1", "CRM://key/1"])
 @requirement("guard.globs")
 def test_another_spelling_does_not_move_a_uri_under_a_wider_glob(uri: str) -> None:
-    entries = (Resource("crm://key/*", "delete", "keys"), Resource("crm://**", "read", "r"))
+    entries = (BundleResource("crm://key/*", "delete", "keys"), BundleResource("crm://**", "read", "r"))
     assert find_resource(entries, uri) is None
-    assert find_resource((Resource("crm://key/1", "delete", "keys"), Resource("crm://**", "read", "r")), uri) is None
+    assert (
+        find_resource((BundleResource("crm://key/1", "delete", "keys"), BundleResource("crm://**", "read", "r")), uri)
+        is None
+    )
 
 
 @pytest.mark.parametrize(

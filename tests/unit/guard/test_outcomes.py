@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from interlock_guard.clients import stateless as stateless_module
-from interlock_guard.decision.decide import Deny, Reason
-from interlock_guard.records.spool import SpoolRefused
-from interlock_guard.servers.upstream import Hello
-from interlock_guard.wire.jsonrpc import Notification, Request, Response
+from interlock_guard.audit.spool import SpoolRefused
+from interlock_guard.decision.decide import Deny, DenyReason
+from interlock_guard.downstream import sessionless as stateless_module
+from interlock_guard.upstream.upstream import ServerInfo
+from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
 from tests.requirements import requirement
 from tests.unit.guard.test_gate import ERA, META, SECRET, Rig, reached, rig
 
@@ -32,8 +32,8 @@ def allowed(rig: Rig) -> set[int]:
 
 CALL = "tools/call", "Allow"
 ROOTS = "roots/list", "Allow"
-ASKS = Response(1, {"resultType": "input_required", "requestState": "x", "inputRequests": {}}, None)
-ASKS_ROOTS = Response(
+ASKS = RpcResponse(1, {"resultType": "input_required", "requestState": "x", "inputRequests": {}}, None)
+ASKS_ROOTS = RpcResponse(
     1, {"resultType": "input_required", "inputRequests": {"one": {"method": "roots/list", "params": {}}}}, None
 )
 
@@ -43,14 +43,14 @@ ASKS_ROOTS = Response(
     ("answer", "outcome"),
     [
         (SECRET, "Answered"),
-        (Response(1, {"content": [], "isError": True}, None), "ToolError"),
-        (Response(1, None, {"code": -1, "message": "no"}), "Error"),
-        (Deny(Reason.SERVER_UNAVAILABLE, "", "It ended."), "ServerUnavailable"),
+        (RpcResponse(1, {"content": [], "isError": True}, None), "ToolError"),
+        (RpcResponse(1, None, {"code": -1, "message": "no"}), "Error"),
+        (Deny(DenyReason.SERVER_UNAVAILABLE, "", "It ended."), "ServerUnavailable"),
     ],
 )
 @requirement("records.outcomes")
 async def test_how_a_call_ended_is_recorded_in_either_era(
-    rig: Rig, headers: dict[str, str], answer: Response | Deny, outcome: str
+    rig: Rig, headers: dict[str, str], answer: RpcResponse | Deny, outcome: str
 ) -> None:
     waiting = asyncio.create_task(rig.post(headers, **({"_meta": META} if headers else {})))
     (await rig.call()).resolve(answer)
@@ -70,7 +70,7 @@ async def test_a_call_that_its_client_gave_up_ended_abandoned(rig: Rig) -> None:
 async def test_a_call_whose_answer_is_a_question_ends_with_it_and_its_repetition_is_a_call_of_its_own(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post(ERA, _meta=META))
     await rig.call()
-    rig.on_event(Request("their-id", "roots/list", {}))
+    rig.on_event(RpcRequest("their-id", "roots/list", {}))
     result = (await waiting)[1]["result"]
     answers = {key: {"roots": []} for key in result["inputRequests"]}
     repeated = asyncio.create_task(
@@ -89,7 +89,7 @@ async def test_a_question_that_nobody_answers_and_its_call_end_abandoned(
     monkeypatch.setattr(stateless_module, "HOLD_SECONDS", 0.05)
     waiting = asyncio.create_task(rig.post(ERA, _meta=META))
     await rig.call()
-    rig.on_event(Request("their-id", "roots/list", {}))
+    rig.on_event(RpcRequest("their-id", "roots/list", {}))
     await waiting
     assert await ended(rig) == [(*CALL, "Abandoned"), (*ROOTS, "Abandoned")]
 
@@ -98,7 +98,7 @@ async def test_a_question_that_nobody_answers_and_its_call_end_abandoned(
 async def test_a_question_that_can_be_put_to_nobody_ends_not_asked(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     call = await rig.call()
-    rig.on_event(Request("their-id", "roots/list", {}))
+    rig.on_event(RpcRequest("their-id", "roots/list", {}))
     call.resolve(SECRET)
     await waiting
     assert await ended(rig) == [(*CALL, "Answered"), (*ROOTS, "NotAsked")]
@@ -108,8 +108,8 @@ async def test_a_question_that_can_be_put_to_nobody_ends_not_asked(rig: Rig) -> 
 async def test_a_question_that_the_server_takes_back_ends_abandoned(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post(ERA, _meta=META))
     call = await rig.call()
-    rig.on_event(Request("their-id", "roots/list", {}))
-    rig.on_event(Notification("notifications/cancelled", {"requestId": "their-id"}))
+    rig.on_event(RpcRequest("their-id", "roots/list", {}))
+    rig.on_event(RpcNotification("notifications/cancelled", {"requestId": "their-id"}))
     [_, question] = rig.chain("decision")
     assert [(line.fields["of"], line.fields["outcome"]) for line in rig.chain("outcome")] == [
         (question.seq, "Abandoned")
@@ -120,7 +120,7 @@ async def test_a_question_that_the_server_takes_back_ends_abandoned(rig: Rig) ->
 
 @requirement("records.outcomes")
 async def test_a_stateless_servers_questions_are_recorded_and_so_is_each_round(rig: Rig) -> None:
-    rig.upstream.hello = Hello("2026-07-28", {}, is_stateless=True)
+    rig.upstream.hello = ServerInfo("2026-07-28", {}, is_stateless=True)
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(ASKS)
     await reached(lambda: len(rig.upstream.calls) == 2)
@@ -136,7 +136,7 @@ async def test_a_stateless_servers_questions_are_recorded_and_so_is_each_round(r
 
 @requirement("records.outcomes")
 async def test_a_question_of_a_stateless_server_that_the_client_cannot_be_asked_ends_not_asked(rig: Rig) -> None:
-    rig.upstream.hello = Hello("2026-07-28", {}, is_stateless=True)
+    rig.upstream.hello = ServerInfo("2026-07-28", {}, is_stateless=True)
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(ASKS_ROOTS)
     await waiting
@@ -150,7 +150,7 @@ async def test_nothing_is_forwarded_without_its_record(
 ) -> None:
     monkeypatch.setattr(rig.spool, "append", refuse_line)
     status, body = await rig.post(headers, **({"_meta": META} if headers else {}))
-    assert (status, body["result"]["_meta"]["interlock.dev/denial"]["reason"]) == (200, "RecordUnavailable")
+    assert (status, body["result"]["_meta"]["interlock.dev/denial"]["reason"]) == (200, "AuditUnavailable")
     assert rig.upstream.calls == []
 
 
@@ -161,10 +161,10 @@ async def test_no_question_is_asked_and_no_round_repeated_without_its_record(
     waiting = asyncio.create_task(rig.post(ERA, _meta=META))
     call = await rig.call()
     monkeypatch.setattr(rig.spool, "append", refuse_line)
-    rig.on_event(Request("their-id", "roots/list", {}))
+    rig.on_event(RpcRequest("their-id", "roots/list", {}))
     assert "not stored" in str(rig.upstream.responses[0].error)
     call.resolve(ASKS_ROOTS)
-    assert (await waiting)[1]["result"]["_meta"]["interlock.dev/denial"]["reason"] == "RecordUnavailable"
+    assert (await waiting)[1]["result"]["_meta"]["interlock.dev/denial"]["reason"] == "AuditUnavailable"
     assert not rig.broker._underway["crm"]  # noqa: SLF001 - nothing outside shows it
 
 
@@ -172,12 +172,12 @@ async def test_no_question_is_asked_and_no_round_repeated_without_its_record(
 async def test_a_repetition_without_its_record_can_be_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = asyncio.create_task(rig.post(ERA, _meta=META))
     await rig.call()
-    rig.on_event(Request("their-id", "roots/list", {}))
+    rig.on_event(RpcRequest("their-id", "roots/list", {}))
     state = (await waiting)[1]["result"]["requestState"]
     with monkeypatch.context() as patch:
         patch.setattr(rig.spool, "append", refuse_line)
         refused = await rig.post(ERA, _meta=META, requestState=state)
-    assert refused[1]["result"]["_meta"]["interlock.dev/denial"]["reason"] == "RecordUnavailable"
+    assert refused[1]["result"]["_meta"]["interlock.dev/denial"]["reason"] == "AuditUnavailable"
     again = asyncio.create_task(rig.post(ERA, _meta=META, requestState=state))
     await reached(lambda: bool(rig.upstream.responses))
     (await rig.call()).resolve(SECRET)
@@ -188,15 +188,15 @@ async def test_a_repetition_without_its_record_can_be_tried_again(rig: Rig, monk
 async def test_a_round_without_its_record_ends_the_stream_that_the_answer_has_become(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.upstream.hello = Hello("2026-07-28", {}, is_stateless=True)
+    rig.upstream.hello = ServerInfo("2026-07-28", {}, is_stateless=True)
     waiting = asyncio.create_task(rig.post(_meta={"progressToken": "mine"}))
     call = await rig.call()
-    rig.on_event(Notification("notifications/progress", {"progress": 1}))
+    rig.on_event(RpcNotification("notifications/progress", {"progress": 1}))
     monkeypatch.setattr(rig.spool, "append", refuse_line)
     call.resolve(ASKS)
     async with asyncio.timeout(10):
         _, body = await waiting
-    assert b'"reason":"RecordUnavailable"' in body
+    assert b'"reason":"AuditUnavailable"' in body
     assert len(rig.upstream.calls) == 1
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock_guard.bundle.patterns import MAX_SUBJECT, PatternInvalid, compile_name, compile_pattern, compile_uri
+from interlock_contract.patterns import MAX_SUBJECT, PatternInvalid, compile_name, compile_pattern, compile_uri
 from tests.requirements import requirement
 
 ATOMS = ["a", "b", "-", "/", ".", "[ab]", "[^a]", "[a-c1]", "\\d", "\\w", "\\.", "\\[", "[\\]\\-]"]

@@ -7,22 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle.document import (
+from interlock_contract.bundle import (
     AgentIdentity,
-    ArgumentRule,
     Bundle,
+    BundleArgumentRule,
+    BundlePrompt,
+    BundleResource,
+    BundleResourceScope,
+    BundleSource,
+    BundleTool,
+    BundleToolScope,
     Grant,
     Pin,
-    Prompt,
-    Resource,
-    ResourceScope,
     ScopeLimit,
-    Source,
-    Tool,
-    ToolScope,
 )
-from interlock_guard.decision.decide import Allow, Decision, Request, decide
-from interlock_guard.proof.cases import NOBODY_MAPS, Kind, prove, synthetic_calls
+from interlock_guard.decision.decide import Allow, Decision, DecisionInput, decide
+from interlock_guard.selftest.selftest import UNMAPPED_NAME, SelfTestKind, run_selftest, synthetic_calls
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION
@@ -32,18 +32,18 @@ BINDING = Grant("Binding", "b", ("contacts", "tasks"), ("tasks", "contacts"), ()
 MATRIX = Grant("Matrix", "m", ("contacts",), ("tasks",), ())
 AGENT = Grant("Agent", "a", ("contacts",), (), ())
 TOOLS = (
-    Tool("get", "read", "contacts"),
-    Tool("put", "write", "contacts"),
-    Tool("add_*", "write", "tasks"),
-    Tool("drop", "delete", "contacts"),
+    BundleTool("get", "read", "contacts"),
+    BundleTool("put", "write", "contacts"),
+    BundleTool("add_*", "write", "tasks"),
+    BundleTool("drop", "delete", "contacts"),
 )
 
 
-def a_source(name: str = "crm", **parts: Any) -> Source:
-    return replace(Source(name, "b", "stdio", TOOLS, (BINDING, MATRIX, AGENT)), **parts)
+def a_source(name: str = "crm", **parts: Any) -> BundleSource:
+    return replace(BundleSource(name, "b", "stdio", TOOLS, (BINDING, MATRIX, AGENT)), **parts)
 
 
-def a_bundle(*sources: Source, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
+def a_bundle(*sources: BundleSource, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
     return Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "staging", scope, sources)
 
 
@@ -51,73 +51,80 @@ def honest(bundle: Bundle) -> Any:
     return lambda request: decide(bundle, ALIVE, request, 0.0)
 
 
-def kinds(bundle: Bundle) -> set[Kind]:
+def kinds(bundle: Bundle) -> set[SelfTestKind]:
     return {call.kind for call in synthetic_calls(bundle)}
 
 
 @requirement("guard.proof")
 def test_a_denied_an_unmapped_and_a_call_out_of_the_matrix_are_always_among_them() -> None:
     bundle = a_bundle(a_source())
-    assert kinds(bundle) == {Kind.DENIED, Kind.UNMAPPED, Kind.OUT_OF_MATRIX, Kind.DRIFTED}
-    proof = prove(bundle, honest(bundle))
+    assert kinds(bundle) == {
+        SelfTestKind.DENIED,
+        SelfTestKind.UNMAPPED,
+        SelfTestKind.OUT_OF_MATRIX,
+        SelfTestKind.DRIFTED,
+    }
+    proof = run_selftest(bundle, honest(bundle))
     assert (proof.flaw, proof.calls) == ("", len(list(synthetic_calls(bundle))))
 
 
 def test_an_agent_without_sources_still_has_something_to_prove() -> None:
     bundle = a_bundle()
-    assert kinds(bundle) == {Kind.OUT_OF_MATRIX}
-    assert prove(bundle, honest(bundle)).flaw == ""
+    assert kinds(bundle) == {SelfTestKind.OUT_OF_MATRIX}
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
 
 
 def test_even_where_all_that_is_mapped_is_granted_a_delete_is_denied() -> None:
     """A server may call its tool destructive; the delete that it then is was granted to nobody."""
-    bundle = a_bundle(a_source(tools=(Tool("get", "read", "contacts"),)))
-    assert Kind.DENIED in kinds(bundle)
-    assert prove(bundle, honest(bundle)).flaw == ""
+    bundle = a_bundle(a_source(tools=(BundleTool("get", "read", "contacts"),)))
+    assert SelfTestKind.DENIED in kinds(bundle)
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
 
 
 def test_a_limited_stage_is_put_to_the_test_too() -> None:
-    scoped = Tool("get", "read", "contacts", (ToolScope("region", "/region", unscoped=False),))
-    free = Tool("list", "read", "contacts", (ToolScope("region", None, unscoped=True),))
+    scoped = BundleTool("get", "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),))
+    free = BundleTool("list", "read", "contacts", (BundleToolScope("region", None, unscoped=True),))
     limit = ScopeLimit("region", ("eu-west",))
     bundle = a_bundle(a_source(tools=(scoped, free)), scope=(limit,))
-    asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is Kind.OUT_OF_SCOPE]
+    asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is SelfTestKind.OUT_OF_SCOPE]
     assert asked == ["get"]
-    assert prove(bundle, honest(bundle)).flaw == ""
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
 
     unlimited = replace(bundle, scope=())
-    flaw = prove(bundle, honest(unlimited)).flaw
+    flaw = run_selftest(bundle, honest(unlimited)).flaw
     wanted = "OutOfScope or ScopeMissing or ScopeUndeclared"
     assert flaw == f"OutOfScope call tools/call 'get' of 'crm': ToolNotVerified instead of {wanted}"
 
 
 def test_a_source_of_the_strangers_name_is_no_way_round() -> None:
-    bundle = a_bundle(a_source(NOBODY_MAPS))
-    assert prove(bundle, honest(bundle)).flaw == ""
+    bundle = a_bundle(a_source(UNMAPPED_NAME))
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
 
 
 def test_a_glob_that_takes_in_every_name_leaves_other_calls_to_make() -> None:
-    bundle = a_bundle(a_source(tools=(Tool("*", "read", "contacts"),), prompts=(Prompt("*", "read", "contacts"),)))
-    assert kinds(bundle) == {Kind.DENIED, Kind.UNMAPPED, Kind.OUT_OF_MATRIX}
-    assert prove(bundle, honest(bundle)).flaw == ""
+    bundle = a_bundle(
+        a_source(tools=(BundleTool("*", "read", "contacts"),), prompts=(BundlePrompt("*", "read", "contacts"),))
+    )
+    assert kinds(bundle) == {SelfTestKind.DENIED, SelfTestKind.UNMAPPED, SelfTestKind.OUT_OF_MATRIX}
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
 
 
 @requirement("guard.proof", "drift.quarantined")
 def test_a_guard_that_lets_a_changed_tool_or_one_that_was_never_verified_pass_is_found_out() -> None:
     bundle = a_bundle(a_source(pins=(Pin("get", DEFINITION), Pin("add_task", DEFINITION))))
-    asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is Kind.DRIFTED]
+    asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is SelfTestKind.DRIFTED]
     assert asked == ["get"], "the others are denied for what they are"
-    assert prove(bundle, honest(bundle)).flaw == ""
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
 
-    def blind(request: Request) -> Decision:
+    def blind(request: DecisionInput) -> Decision:
         known = replace(request, definition=DEFINITION) if request.definition else request
         return decide(bundle, ALIVE, known, 0.0)
 
     assert (
-        prove(bundle, blind).flaw
+        run_selftest(bundle, blind).flaw
         == "Drifted call tools/call 'get' of 'crm': Allow instead of ToolDrifted or ToolNotVerified"
     )
-    assert Kind.DRIFTED in kinds(a_bundle(a_source())), "and of what has no pin at all"
+    assert SelfTestKind.DRIFTED in kinds(a_bundle(a_source())), "and of what has no pin at all"
 
 
 @requirement("guard.proof")
@@ -132,48 +139,49 @@ def test_a_guard_that_leaves_out_a_layer_is_found_out(layer: str) -> None:
     )
     bundle = a_bundle(a_source(grants=grants))
     weak = a_bundle(a_source(grants=tuple(replace(everything, layer=grant.layer) for grant in grants)))
-    assert prove(bundle, honest(bundle)).flaw == ""
-    assert prove(bundle, honest(weak)).flaw.startswith("Denied call tools/call")
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
+    assert run_selftest(bundle, honest(weak)).flaw.startswith("Denied call tools/call")
 
 
 @requirement("guard.proof")
-@pytest.mark.parametrize("kind", [Kind.UNMAPPED, Kind.DENIED, Kind.OUT_OF_MATRIX])
-def test_whoever_lets_calls_of_one_kind_pass_is_found_out(kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [SelfTestKind.UNMAPPED, SelfTestKind.DENIED, SelfTestKind.OUT_OF_MATRIX])
+def test_whoever_lets_calls_of_one_kind_pass_is_found_out(kind: SelfTestKind) -> None:
     bundle = a_bundle(a_source())
     weak = [call.request for call in synthetic_calls(bundle) if call.kind is kind]
 
-    def judge(request: Request) -> Decision:
+    def judge(request: DecisionInput) -> Decision:
         return Allow("weak") if request in weak else decide(bundle, ALIVE, request, 0.0)
 
-    assert prove(bundle, judge).flaw.startswith(f"{kind} call")
+    assert run_selftest(bundle, judge).flaw.startswith(f"{kind} call")
 
 
 def test_a_refusal_for_another_reason_is_no_proof() -> None:
     """A guard that is closed refuses everything, and has shown nothing of its policy."""
     bundle = a_bundle(a_source())
     closed = replace(ALIVE, contact_at=None)
-    flaw = prove(bundle, lambda request: decide(bundle, closed, request, 0.0)).flaw
+    flaw = run_selftest(bundle, lambda request: decide(bundle, closed, request, 0.0)).flaw
     assert (
-        flaw == f"OutOfMatrix call tools/call {NOBODY_MAPS!r} of {NOBODY_MAPS!r}: StaleState instead of UnknownSource"
+        flaw
+        == f"OutOfMatrix call tools/call {UNMAPPED_NAME!r} of {UNMAPPED_NAME!r}: StaleState instead of UnknownSource"
     )
 
 
 RESOURCES = st.sampled_from(["contacts", "tasks"])
 OPERATIONS = st.sampled_from(["read", "write", "delete"])
-NAMES = st.sampled_from(["get", "put", "get_*", "*", "a?c", NOBODY_MAPS])
+NAMES = st.sampled_from(["get", "put", "get_*", "*", "a?c", UNMAPPED_NAME])
 SCOPES = st.sampled_from(
-    [(), (ToolScope("region", "/r", unscoped=False),), (ToolScope("region", None, unscoped=True),)]
+    [(), (BundleToolScope("region", "/r", unscoped=False),), (BundleToolScope("region", None, unscoped=True),)]
 )
-RULES = st.sampled_from([(), (ArgumentRule("/v", prefix="a"),)])
+RULES = st.sampled_from([(), (BundleArgumentRule("/v", prefix="a"),)])
 GRANTED = st.lists(RESOURCES, unique=True).map(tuple)
-TOOL = st.builds(Tool, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
-PROMPT = st.builds(Prompt, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
+TOOL = st.builds(BundleTool, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
+PROMPT = st.builds(BundlePrompt, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
 RESOURCE = st.builds(
-    Resource,
+    BundleResource,
     st.sampled_from(["crm://contacts/1", "crm://contacts/*", "interlock-proof://nothing/*"]),
     OPERATIONS,
     RESOURCES,
-    st.sampled_from([(), (ResourceScope("region", ("eu",), unscoped=False),)]),
+    st.sampled_from([(), (BundleResourceScope("region", ("eu",), unscoped=False),)]),
 )
 
 
@@ -182,7 +190,7 @@ def grants(layer: str) -> Any:
 
 
 SOURCES = st.builds(
-    Source,
+    BundleSource,
     st.just("crm"),
     st.just("b"),
     st.just("stdio"),
@@ -195,6 +203,6 @@ SOURCES = st.builds(
 
 @requirement("guard.proof")
 @given(source=SOURCES, limit=st.booleans())
-def test_a_guard_that_keeps_its_bundle_proves_it_whatever_the_bundle_is(source: Source, limit: bool) -> None:  # noqa: FBT001
+def test_a_guard_that_keeps_its_bundle_proves_it_whatever_the_bundle_is(source: BundleSource, limit: bool) -> None:  # noqa: FBT001
     bundle = a_bundle(source, scope=(ScopeLimit("region", ("eu",)),) if limit else ())
-    assert prove(bundle, honest(bundle)).flaw == ""
+    assert run_selftest(bundle, honest(bundle)).flaw == ""

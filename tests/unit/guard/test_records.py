@@ -7,28 +7,28 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle.document import (
+from interlock_contract.audit_chain import GuardId, Head, Line, open_line
+from interlock_contract.bundle import (
     AgentIdentity,
     Bundle,
+    BundleAuditPolicy,
+    BundleSource,
+    BundleTool,
     Grant,
-    RecordPolicy,
-    Source,
-    Tool,
     digest,
     dump_bundle,
 )
-from interlock_guard.decision.decide import Allow, Deny, Reason, Request
-from interlock_guard.records.caller import Caller
-from interlock_guard.records.chain import GuardId, Head, Line, open_line
-from interlock_guard.records.recorder import MAX_ARGUMENTS, Recorder, RecordFailed, Writer
-from interlock_guard.records.spool import Limits, Position, Spool
-from interlock_guard.wire.canonical import canonicalize, digest_of
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_guard.audit.caller import Caller
+from interlock_guard.audit.recorder import MAX_ARGUMENTS, Recorder, RecordFailed, Writer
+from interlock_guard.audit.spool import Position, Spool, SpoolLimits
+from interlock_guard.decision.decide import Allow, DecisionInput, Deny, DenyReason
 from tests.requirements import requirement
 
 GUARD = GuardId("agents", "triage-0123456789-abcde", "0123456789abcdef")
-READ = Tool("get_contact", "read", "contacts", ())
-WRITE = Tool("create_task", "write", "tasks", ())
-DELETE = Tool("delete_task", "delete", "tasks", ())
+READ = BundleTool("get_contact", "read", "contacts", ())
+WRITE = BundleTool("create_task", "write", "tasks", ())
+DELETE = BundleTool("delete_task", "delete", "tasks", ())
 GRANTS = (Grant("Binding", "b", ("*",), (), ()), Grant("Matrix", "m", ("*",), (), ()))
 BUNDLE = Bundle(
     3,
@@ -37,24 +37,24 @@ BUNDLE = Bundle(
     "staging",
     "staging",
     (),
-    (Source("crm", "crm-sandbox", "stdio", (READ, WRITE, DELETE), GRANTS),),
+    (BundleSource("crm", "crm-sandbox", "stdio", (READ, WRITE, DELETE), GRANTS),),
 )
-DENIED = Deny(Reason.TOOL_NOT_MAPPED, "mcpbinding/crm", "This tool is not available to this agent.")
+DENIED = Deny(DenyReason.TOOL_NOT_MAPPED, "mcpbinding/crm", "This tool is not available to this agent.")
 
 
-def a_call(**arguments: Any) -> Request:
-    return Request("crm", "tools/call", "get_contact", arguments)
+def a_call(**arguments: Any) -> DecisionInput:
+    return DecisionInput("crm", "tools/call", "get_contact", arguments)
 
 
-def allowed(tool: Tool = READ) -> Allow:
+def allowed(tool: BundleTool = READ) -> Allow:
     return Allow("agentpolicy/support/dataAccess[0]", tool)
 
 
 class Bench:
     """A recorder, its spool, and a pipe as its standard output."""
 
-    def __init__(self, folder: Path, limits: Limits | None = None, *, guard: GuardId = GUARD) -> None:
-        self.spool = Spool(folder, limits or Limits(), keeps=True)
+    def __init__(self, folder: Path, limits: SpoolLimits | None = None, *, guard: GuardId = GUARD) -> None:
+        self.spool = Spool(folder, limits or SpoolLimits(), keeps=True)
         self.reading, writing = os.pipe()
         os.set_blocking(self.reading, False)
         self.writing = writing
@@ -82,7 +82,7 @@ class Bench:
 def start(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     started: list[Bench] = []
 
-    def begin(limits: Limits | None = None, *, guard: GuardId = GUARD) -> Bench:
+    def begin(limits: SpoolLimits | None = None, *, guard: GuardId = GUARD) -> Bench:
         started.append(Bench(tmp_path, limits, guard=guard))
         return started[-1]
 
@@ -184,7 +184,7 @@ def test_arguments_are_recorded_by_their_digest_alone(start: Start) -> None:
 @requirement("records.redacted")
 def test_a_policy_may_have_them_recorded_without_what_it_redacts(start: Start) -> None:
     bench = start()
-    bundle = replace(BUNDLE, records=RecordPolicy("Redacted", ("/email",)))
+    bundle = replace(BUNDLE, audit=BundleAuditPolicy("Redacted", ("/email",)))
     bench.recorder.record(bundle, a_call(id="1", email="ada@example.com"), allowed())
     assert "ada@" not in bench.written().decode()
     assert bench.stored()[1].fields["arguments"] == {"id": "1", "email": "[redacted]"}
@@ -192,32 +192,32 @@ def test_a_policy_may_have_them_recorded_without_what_it_redacts(start: Start) -
 
 def test_large_arguments_are_recorded_by_their_digest_alone(start: Start) -> None:
     bench = start()
-    bundle = replace(BUNDLE, records=RecordPolicy("Redacted"))
+    bundle = replace(BUNDLE, audit=BundleAuditPolicy("Redacted"))
     bench.recorder.record(bundle, a_call(text="é" * MAX_ARGUMENTS), allowed())
     assert "arguments" not in bench.stored()[1].fields
 
 
 def test_a_request_without_arguments_has_no_digest_of_any(start: Start) -> None:
     bench = start()
-    bench.recorder.record(BUNDLE, Request("crm", "tools/list"), Allow("mcpbinding/crm-sandbox"))
+    bench.recorder.record(BUNDLE, DecisionInput("crm", "tools/list"), Allow("mcpbinding/crm-sandbox"))
     assert bench.stored()[1].fields["argumentsDigest"] == ""
 
 
 def test_even_the_longest_names_make_a_line_that_can_be_read(start: Start) -> None:
     bench = start()
-    bundle = replace(BUNDLE, records=RecordPolicy("Redacted"))
+    bundle = replace(BUNDLE, audit=BundleAuditPolicy("Redacted"))
     arguments = {"t": "\x01" * (MAX_ARGUMENTS // 6 - 10)}
-    request = Request("\x01" * 8000, "\U0001f600" * 128, "\U0001f600" * 1024, arguments)
-    denial = Deny(Reason.TOOL_NOT_MAPPED, "\U0001f600" * 2000, "\U0001f600" * 2000)
+    request = DecisionInput("\x01" * 8000, "\U0001f600" * 128, "\U0001f600" * 1024, arguments)
+    denial = Deny(DenyReason.TOOL_NOT_MAPPED, "\U0001f600" * 2000, "\U0001f600" * 2000)
     bench.recorder.record(bundle, request, denial, Caller("\U0001f600" * 256, "a" * 32))
     assert bench.stored()[1].fields["arguments"] == arguments
     assert bench.stored()[1].fields["source"].endswith("…")
 
 
-TINY = Limits(capacity=12_000, reserve=6_000, segment=2_000, memory=1_000)
+TINY = SpoolLimits(capacity=12_000, reserve=6_000, segment=2_000, memory=1_000)
 
 
-def until_refused(bench: Bench, tool: Tool) -> None:
+def until_refused(bench: Bench, tool: BundleTool) -> None:
     for _ in range(100):
         try:
             bench.recorder.record(BUNDLE, a_call(), allowed(tool))
@@ -228,12 +228,12 @@ def until_refused(bench: Bench, tool: Tool) -> None:
 
 @requirement("records.unavailable")
 @pytest.mark.parametrize("tool", [WRITE, DELETE])
-def test_with_a_full_spool_writes_are_refused_first_and_reads_go_on_for_a_while(start: Start, tool: Tool) -> None:
+def test_with_a_full_spool_writes_are_refused_first_and_reads_go_on_for_a_while(start: Start, tool: BundleTool) -> None:
     bench = start(TINY)
     until_refused(bench, tool)
     refusal = bench.stored()[-1].fields
-    assert (refusal["decision"], refusal["reason"], refusal["tool"]) == ("Deny", "RecordUnavailable", "get_contact")
-    assert bench.recorder.counts["Deny", "RecordUnavailable", "crm"] == 1
+    assert (refusal["decision"], refusal["reason"], refusal["tool"]) == ("Deny", "AuditUnavailable", "get_contact")
+    assert bench.recorder.counts["Deny", "AuditUnavailable", "crm"] == 1
     for _ in range(4):
         bench.recorder.record(BUNDLE, a_call(), allowed())
     until_refused(bench, READ)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.records.redaction import REDACTED, redact
+from interlock_guard.audit.recorder import REDACTED, redact
 
 ARGUMENTS: dict[str, Any] = {"id": 7, "customer": {"email": "ada@example.com", "name": "Ada"}, "lines": [{"card": "4"}]}
 

@@ -3,28 +3,34 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.clients.replies import Form, answer, deny, refuse, refuse_version
-from interlock_guard.decision.decide import Deny, Reason
-from interlock_guard.wire.jsonrpc import Request, Response
+from interlock_guard.decision.decide import Deny, DenyReason
+from interlock_guard.downstream.replies import Form, answer, deny, refuse, refuse_version
+from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
 
 HANDSHAKE = Form(to_stateless=False, from_stateless=False, may_show=lambda name, _item: name == "echo")
 STATELESS = Form(to_stateless=True, from_stateless=False, may_show=lambda name, _item: name == "echo")
-CLOSED = {Reason.KILLED, Reason.NO_BUNDLE, Reason.POLICY_UNPROVEN, Reason.STALE_STATE, Reason.AGENT_MISMATCH}
+CLOSED = {
+    DenyReason.KILLED,
+    DenyReason.NO_BUNDLE,
+    DenyReason.POLICY_UNPROVEN,
+    DenyReason.STALE_STATE,
+    DenyReason.AGENT_MISMATCH,
+}
 
 
-def request(method: str, **params: Any) -> Request:
-    return Request("mine", method, params)
+def request(method: str, **params: Any) -> RpcRequest:
+    return RpcRequest("mine", method, params)
 
 
-@pytest.mark.parametrize("reason", list(Reason))
-def test_a_call_that_policy_denies_is_a_result_and_a_closed_guard_is_an_error(reason: Reason) -> None:
+@pytest.mark.parametrize("reason", list(DenyReason))
+def test_a_call_that_policy_denies_is_a_result_and_a_closed_guard_is_an_error(reason: DenyReason) -> None:
     reply = deny(request("tools/call", name="t"), Deny(reason, "rule", "No."))
     body = json.loads(reply.body)
     assert reply.closes == (reason in CLOSED)
     if reason in CLOSED:
         assert reply.status == 503
         assert body["error"]["data"] == {"reason": reason.value, "message": "No."}
-    elif reason in {Reason.UNKNOWN_SOURCE, Reason.BAD_REQUEST, Reason.METHOD_NOT_ALLOWED}:
+    elif reason in {DenyReason.UNKNOWN_SOURCE, DenyReason.BAD_REQUEST, DenyReason.METHOD_NOT_ALLOWED}:
         assert body["error"]["data"]["reason"] == reason.value
     else:
         assert reply.status == 200
@@ -36,21 +42,21 @@ def test_a_call_that_policy_denies_is_a_result_and_a_closed_guard_is_an_error(re
 
 
 def test_a_denied_resource_is_an_error_with_the_reason() -> None:
-    reply = deny(request("resources/read", uri="x"), Deny(Reason.NOT_GRANTED_BY_MATRIX, "rule", "No."))
+    reply = deny(request("resources/read", uri="x"), Deny(DenyReason.NOT_GRANTED_BY_MATRIX, "rule", "No."))
     assert reply.status == 200
     assert json.loads(reply.body)["error"]["data"] == {"reason": "NotGrantedByMatrix", "message": "No."}
 
 
 def test_an_unknown_method_has_each_eras_status() -> None:
-    denial = Deny(Reason.METHOD_NOT_ALLOWED, "", "No.")
+    denial = Deny(DenyReason.METHOD_NOT_ALLOWED, "", "No.")
     assert deny(request("x/y"), denial).status == 200
     assert deny(request("x/y"), denial, to_stateless=True).status == 404
     assert json.loads(deny(request("x/y"), denial, to_stateless=True).body)["error"]["code"] == -32601
 
 
 def test_other_refusals_are_errors_with_the_reason() -> None:
-    assert deny(request("tools/list"), Deny(Reason.SERVER_UNAVAILABLE, "", "No.")).status == 503
-    assert refuse(None, Deny(Reason.BAD_REQUEST, "", "No."), -32700).status == 400
+    assert deny(request("tools/list"), Deny(DenyReason.SERVER_UNAVAILABLE, "", "No.")).status == 503
+    assert refuse(None, Deny(DenyReason.BAD_REQUEST, "", "No."), -32700).status == 400
     data = json.loads(refuse_version(1, "2030-01-01").body)["error"]["data"]
     assert data["requested"] == "2030-01-01"
     assert "2026-07-28" in data["supported"]
@@ -58,20 +64,20 @@ def test_other_refusals_are_errors_with_the_reason() -> None:
 
 @pytest.mark.parametrize(("code", "status"), [(-32601, 404), (-32602, 400), (-32021, 400), (-32603, 200), (-1, 200)])
 def test_a_servers_error_is_passed_on_under_the_clients_id(code: int, status: int) -> None:
-    response = Response(9, None, {"code": code, "message": "no"})
+    response = RpcResponse(9, None, {"code": code, "message": "no"})
     reply = answer(request("tools/call"), response, HANDSHAKE)
     assert json.loads(reply.body) == {"jsonrpc": "2.0", "id": "mine", "error": {"code": code, "message": "no"}}
     assert (reply.status, answer(request("tools/call"), response, STATELESS).status) == (200, status)
 
 
 def test_a_result_of_a_kind_that_nobody_knows_is_not_passed_on() -> None:
-    reply = answer(request("tools/call"), Response(9, {"resultType": "task", "taskId": "secret"}, None), STATELESS)
+    reply = answer(request("tools/call"), RpcResponse(9, {"resultType": "task", "taskId": "secret"}, None), STATELESS)
     assert b"secret" not in reply.body
     assert json.loads(reply.body)["result"]["isError"] is True
 
 
 def test_a_list_is_filtered_for_both_eras() -> None:
-    response = Response(9, {"tools": [{"name": "echo"}, {"name": "drop"}]}, None)
+    response = RpcResponse(9, {"tools": [{"name": "echo"}, {"name": "drop"}]}, None)
     for form in (HANDSHAKE, STATELESS):
         body = json.loads(answer(request("tools/list"), response, form).body)
         assert body["result"]["tools"] == [{"name": "echo"}]

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.bundle.document import ArgumentRule
-from interlock_guard.decision.schemas import find_unmatchable, unmatchable
+from interlock_contract.bundle import BundleArgumentRule
+from interlock_guard.decision.arguments import find_unmatchable, unmatchable
 from tests.requirements import requirement
 
-FOLDER = ArgumentRule("/path", prefix="/data/")
-KIND = ArgumentRule("/path", enum=("a", "b"))
-MOST = ArgumentRule("/path", maximum=10)
-SHAPE = ArgumentRule("/path", pattern="[a-z]+")
-NESTED = ArgumentRule("/filter/path", prefix="/data/")
+FOLDER = BundleArgumentRule("/path", prefix="/data/")
+KIND = BundleArgumentRule("/path", enum=("a", "b"))
+MOST = BundleArgumentRule("/path", maximum=10)
+SHAPE = BundleArgumentRule("/path", pattern="[a-z]+")
+NESTED = BundleArgumentRule("/filter/path", prefix="/data/")
 
 
 def closed(**properties: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ STRING = {"type": "string"}
     ],
 )
 @requirement("guard.unmatchable")
-def test_a_rule_that_no_allowed_arguments_can_keep_is_found(rule: ArgumentRule, schema: Any, why: str) -> None:
+def test_a_rule_that_no_allowed_arguments_can_keep_is_found(rule: BundleArgumentRule, schema: Any, why: str) -> None:
     assert (unmatchable(rule, schema) or "").startswith(why)
 
 
@@ -79,12 +79,14 @@ def test_a_rule_that_no_allowed_arguments_can_keep_is_found(rule: ArgumentRule, 
         (MOST, an_object(path={"type": "number", "minimum": 10})),
         (MOST, an_object(path={"type": "integer"})),
         (NESTED, an_object(filter={"type": "array"})),
-        (ArgumentRule("/paths/0", prefix="/"), closed(paths={"type": "array", "items": STRING})),
+        (BundleArgumentRule("/paths/0", prefix="/"), closed(paths={"type": "array", "items": STRING})),
         *((FOLDER, schema) for schema in (None, True, [], "x", 1, {"properties": []}, {"type": 5}, {"anyOf": {}})),
     ],
 )
 @requirement("guard.unmatchable")
-def test_nothing_is_claimed_of_a_schema_that_may_allow_it_or_is_not_understood(rule: ArgumentRule, schema: Any) -> None:
+def test_nothing_is_claimed_of_a_schema_that_may_allow_it_or_is_not_understood(
+    rule: BundleArgumentRule, schema: Any
+) -> None:
     assert unmatchable(rule, schema) is None
 
 
@@ -131,5 +133,5 @@ SCHEMAS = st.recursive(
 
 @given(schema=SCHEMAS, rule=st.sampled_from([FOLDER, KIND, MOST, SHAPE, NESTED]))
 @requirement("guard.fuzzed")
-def test_no_schema_crashes_the_look(schema: Any, rule: ArgumentRule) -> None:
+def test_no_schema_crashes_the_look(schema: Any, rule: BundleArgumentRule) -> None:
     assert unmatchable(rule, schema) is None or isinstance(unmatchable(rule, schema), str)

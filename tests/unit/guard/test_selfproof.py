@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from interlock_guard.bundle.document import AgentIdentity, Bundle, digest, dump_bundle
-from interlock_guard.decision.decide import Allow, Decision, Request, check_open, decide
-from interlock_guard.proof.attestation import Attestation
-from interlock_guard.proof.selfproof import SelfProof
+from interlock_contract.bundle import AgentIdentity, Bundle, digest, dump_bundle
+from interlock_contract.selftest_report import SelfTestReport
+from interlock_guard.decision.decide import Allow, Decision, DecisionInput, check_open, decide
+from interlock_guard.selftest.selftest import SelfTest
 from interlock_guard.state import LiveState, State
 from tests.requirements import requirement
 
@@ -26,14 +26,14 @@ class Rig:
 
     live: LiveState = field(default_factory=LiveState)
     now: float = 0.0
-    said: list[Attestation] = field(default_factory=list)
+    said: list[SelfTestReport] = field(default_factory=list)
     judged: int = 0
-    decision: Callable[[Request], Decision] | None = None
+    decision: Callable[[DecisionInput], Decision] | None = None
 
     def __post_init__(self) -> None:
-        SelfProof(self.live, self._judge, lambda: self.now, self.said.append)
+        SelfTest(self.live, self._judge, lambda: self.now, self.said.append)
 
-    def _judge(self, request: Request, state: State) -> Decision:
+    def _judge(self, request: DecisionInput, state: State) -> Decision:
         self.judged += 1
         return self.decision(request) if self.decision else decide(self.live.bundle, state, request, self.now)
 
@@ -74,7 +74,7 @@ def test_a_guard_opens_in_the_very_event_in_which_it_can_prove_its_bundle(rig: R
     assert (rig.reason, rig.said) == ("StaleState", [])
     rig.live.hear("agent", 0.0)
     assert rig.reason is None
-    assert rig.said == [Attestation(digest(TEXT), 1)]
+    assert rig.said == [SelfTestReport(digest(TEXT), 1)]
 
 
 @requirement("guard.proof")

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from interlock_guard.records.chain import Head, open_line, seal
-from interlock_guard.records.spool import Limits, Position, Spool, SpoolRefused
+from interlock_contract.audit_chain import Head, open_line, seal
+from interlock_guard.audit.spool import Position, Spool, SpoolLimits, SpoolRefused
 
 GUARD = "agents/pod/0123456789abcdef"
-SMALL = Limits(capacity=8_000, reserve=2_000, segment=1_000, memory=1_000)
+SMALL = SpoolLimits(capacity=8_000, reserve=2_000, segment=1_000, memory=1_000)
 
 
 def line_of(head: Head, note: str = "") -> tuple[bytes, Head]:

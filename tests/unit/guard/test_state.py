@@ -1,4 +1,4 @@
-from interlock_guard.bundle.document import AgentIdentity, Bundle, dump_bundle
+from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle
 from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from interlock_guard.servers.pipes import PipePair
-from interlock_guard.servers.stdio_upstream import StdioUpstream
+from interlock_guard.upstream.pipes import PipePair
+from interlock_guard.upstream.stdio_upstream import StdioUpstream
 
 GENERATIONS = 3
 SECONDS = 10.0

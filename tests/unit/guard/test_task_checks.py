@@ -3,14 +3,14 @@ from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from interlock_guard.tasks.checks import METHODS, check_request
-from interlock_guard.tasks.refusals import MAX_BODY, Refusal
+from interlock_guard.tasks.endpoint import METHODS, check_request
+from interlock_guard.tasks.refusals import MAX_BODY, TaskRefusal
 from tests.requirements import requirement
 
 
 def check(
     *headers: tuple[str, str], method: str = "POST", target: str = "/", version: HttpVersion = HttpVersion11
-) -> Refusal | None:
+) -> TaskRefusal | None:
     host = [] if any(name == "Host" for name, _ in headers) else [("Host", "triage")]
     return check_request(make_mocked_request(method, target, CIMultiDict([*host, *headers]), version=version))
 

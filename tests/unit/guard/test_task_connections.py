@@ -2,7 +2,7 @@ import asyncio
 
 from aiohttp import web
 
-from interlock_guard.tasks.connections import TaskServer
+from interlock_guard.tasks.endpoint import TaskServer
 from tests.requirements import requirement
 
 

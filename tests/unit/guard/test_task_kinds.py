@@ -7,7 +7,7 @@ from a2a.server.routes.jsonrpc_dispatcher import JSONRPC03Adapter, JsonRpcDispat
 from a2a.server.routes.rest_routes import create_rest_routes
 from starlette.routing import Route
 
-from interlock_guard.tasks.kinds import Kind, kind_of, read_rpc_method
+from interlock_guard.tasks.request_classes import RequestClass, classify_request, read_rpc_method
 
 WORK = {"SendMessage", "SendStreamingMessage", "message/send", "message/stream"}
 METHODS = sorted({*JsonRpcDispatcher.METHOD_TO_MODEL, *JSONRPC03Adapter.METHOD_TO_MODEL})
@@ -15,22 +15,22 @@ METHODS = sorted({*JsonRpcDispatcher.METHOD_TO_MODEL, *JSONRPC03Adapter.METHOD_T
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_of_a2a_is_work_or_a_word_about_it(method: str) -> None:
-    assert kind_of("POST", "/", method) == (Kind.TASK if method in WORK else Kind.CONTROL)
+    assert classify_request("POST", "/", method) == (RequestClass.TASK if method in WORK else RequestClass.CONTROL)
 
 
 @pytest.mark.parametrize("rpc", ["", "tools/call", "tasks/anything", "gettask"])
 def test_what_is_not_known_is_work(rpc: str) -> None:
-    assert kind_of("POST", "/run", rpc) == Kind.TASK
+    assert classify_request("POST", "/run", rpc) == RequestClass.TASK
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
 def test_a_method_that_changes_something_is_work(method: str) -> None:
-    assert kind_of(method, "/tickets/7", "") == Kind.TASK
+    assert classify_request(method, "/tickets/7", "") == RequestClass.TASK
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
 def test_a_method_that_only_looks_is_a_look(method: str) -> None:
-    assert kind_of(method, "/tickets/7?verbose=1", "") == Kind.READ
+    assert classify_request(method, "/tickets/7?verbose=1", "") == RequestClass.READ
 
 
 @pytest.mark.parametrize(
@@ -48,18 +48,18 @@ def test_a_method_that_only_looks_is_a_look(method: str) -> None:
     ],
 )
 def test_so_are_the_paths_of_a2a_over_plain_http(method: str, target: str) -> None:
-    assert kind_of(method, target, "") == Kind.CONTROL
+    assert classify_request(method, target, "") == RequestClass.CONTROL
 
 
 @pytest.mark.parametrize(
     "target", ["/message:send", "/v1/message:stream", "/tasks", "/tasks/t", "/tasks/:cancel", "/x:cancel"]
 )
 def test_and_no_others(target: str) -> None:
-    assert kind_of("POST", target, "") == Kind.TASK
+    assert classify_request("POST", target, "") == RequestClass.TASK
 
 
 def test_a_body_that_names_work_is_work_wherever_it_is_sent() -> None:
-    assert kind_of("POST", "/tasks/t:cancel", "SendMessage") == Kind.TASK
+    assert classify_request("POST", "/tasks/t:cancel", "SendMessage") == RequestClass.TASK
 
 
 def paths_of_the_official_sdk() -> set[tuple[str, str]]:
@@ -77,7 +77,10 @@ def test_every_path_of_the_official_sdk_is_told_apart() -> None:
     assert {("POST", "/v1/message:send"), ("POST", "/message:send"), ("POST", "/tasks/t:cancel")} <= found
     for method, target in found:
         is_work = method == "POST" and "message:" in target
-        assert kind_of(method, target, "") == (Kind.TASK if is_work else Kind.CONTROL), (method, target)
+        assert classify_request(method, target, "") == (RequestClass.TASK if is_work else RequestClass.CONTROL), (
+            method,
+            target,
+        )
 
 
 @pytest.mark.parametrize(

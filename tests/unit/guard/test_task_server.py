@@ -14,15 +14,15 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from interlock_guard.bundle.document import AgentIdentity, Bundle, TaskIntake, dump_bundle
-from interlock_guard.records.chain import GuardId, open_line
-from interlock_guard.records.recorder import Recorder, Writer
-from interlock_guard.records.spool import Limits, Position, Spool
+from interlock_contract.audit_chain import GuardId, open_line
+from interlock_contract.bundle import AgentIdentity, Bundle, BundleTasks, dump_bundle
+from interlock_guard.audit.recorder import Recorder, Writer
+from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.state import LiveState
+from interlock_guard.tasks import endpoint as task_server
 from interlock_guard.tasks import exchange as task_exchange
-from interlock_guard.tasks import server as task_server
-from interlock_guard.tasks.counts import TaskCounts
-from interlock_guard.tasks.server import TaskEndpoint, TaskParts
+from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
+from interlock_guard.tasks.metrics import TaskMetrics
 
 
 @dataclass
@@ -38,7 +38,9 @@ class Bench:
     at_work: int = 0
 
     def open(self, most: int = 1) -> None:
-        bundle = Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (), tasks=TaskIntake(self.agent_port, most))
+        bundle = Bundle(
+            3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (), tasks=BundleTasks(self.agent_port, most)
+        )
         self.live.see_bundle(dump_bundle(bundle))
         self.live.settle("")
 
@@ -83,7 +85,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     live.see_agent({"metadata": {"uid": "u"}})
     live.hear("agent", 0.0)
     live.hear("bundle", 0.0)
-    spool = Spool(tmp_path, Limits(), keeps=True)
+    spool = Spool(tmp_path, SpoolLimits(), keeps=True)
     output = os.open(os.devnull, os.O_WRONLY)
     recorder = Recorder(
         Writer("a", GuardId("n", "p", "0" * 16)), spool, lambda: datetime(2026, 3, 2, tzinfo=UTC), output
@@ -92,7 +94,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         parts = TaskParts(
             live=live,
             recorder=recorder,
-            counts=TaskCounts(),
+            counts=TaskMetrics(),
             session=session,
             monotonic=lambda: found.now,
             host="127.0.0.1",

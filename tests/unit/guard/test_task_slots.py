@@ -2,18 +2,18 @@ import asyncio
 
 import pytest
 
+from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
 from interlock_guard.tasks.refusals import NO_TASKS, TaskReason, TaskRefused
-from interlock_guard.tasks.slots import Slots
 from tests.requirements import requirement
 
 
-def slots_of(limit: int, wait_seconds: float = 60.0) -> Slots:
-    slots = Slots(waiting_per_slot=2, wait_seconds=wait_seconds)
+def slots_of(limit: int, wait_seconds: float = 60.0) -> ConcurrencyLimiter:
+    slots = ConcurrencyLimiter(waiting_per_slot=2, wait_seconds=wait_seconds)
     slots.resize(limit)
     return slots
 
 
-async def begin(slots: Slots, count: int) -> list[asyncio.Task[None]]:
+async def begin(slots: ConcurrencyLimiter, count: int) -> list[asyncio.Task[None]]:
     takers = [asyncio.create_task(slots.take()) for _ in range(count)]
     await settle()
     return takers
@@ -115,7 +115,7 @@ async def test_all_that_wait_can_be_sent_away() -> None:
 
 
 async def test_where_nobody_may_wait_everybody_is_told_at_once() -> None:
-    slots = Slots(waiting_per_slot=0)
+    slots = ConcurrencyLimiter(waiting_per_slot=0)
     slots.resize(1)
     await slots.take()
     with pytest.raises(TaskRefused):

@@ -5,10 +5,10 @@ import pytest
 from a2a.types import TaskState
 from a2a.utils.errors import JSON_RPC_ERROR_CODE_MAP
 
-from interlock_guard.tasks.verdicts import (
+from interlock_guard.tasks.outcome_classifier import (
     LONGEST_LOOKED_AT,
     AnswerReader,
-    Outcome,
+    TaskOutcome,
     is_last_word,
     outcome_of_message,
     outcome_of_status,
@@ -17,7 +17,7 @@ from interlock_guard.tasks.verdicts import (
 
 def judged(
     *chunks: bytes, content_type: str = "application/json", status: int = 200, is_coded: bool = False
-) -> Outcome:
+) -> TaskOutcome:
     reader = AnswerReader(status, content_type, is_coded=is_coded)
     for chunk in chunks:
         reader.feed(chunk)
@@ -61,12 +61,12 @@ def test_a_status_says_who_failed(status: int, outcome: str) -> None:
 
 @pytest.mark.parametrize("code", [-32700, -32600, -32601, -32602, -32001, -32002, -32003, -32004, -32005, -32007])
 def test_an_error_that_is_the_callers_is_no_failure_of_the_agent(code: int) -> None:
-    assert judged(an_error(code)) == Outcome.REJECTED
+    assert judged(an_error(code)) == TaskOutcome.REJECTED
 
 
 @pytest.mark.parametrize("code", [-32603, -32006, -32000, 1, None, "x"])
 def test_any_other_error_is_one(code: Any) -> None:
-    assert judged(an_error(code)) == Outcome.FAILED
+    assert judged(an_error(code)) == TaskOutcome.FAILED
 
 
 def test_every_error_of_the_official_sdk_is_known() -> None:
@@ -96,14 +96,14 @@ def test_the_states_are_the_official_ones() -> None:
 
 def test_the_last_event_that_says_something_counts() -> None:
     events = [b"data: " + json.dumps(one).encode() + b"\n\n" for one in (in_state("failed")[2], {"artifactUpdate": {}})]
-    assert judged(*events, content_type="text/event-stream") == Outcome.FAILED
+    assert judged(*events, content_type="text/event-stream") == TaskOutcome.FAILED
     late = b"data: " + an_error(-32602) + b"\n\n"
-    assert judged(*events, late, content_type="text/event-stream") == Outcome.REJECTED
+    assert judged(*events, late, content_type="text/event-stream") == TaskOutcome.REJECTED
 
 
 def test_an_answer_in_pieces_is_read_as_one() -> None:
     text = an_error(-32603)
-    assert judged(*(bytes([byte]) for byte in text)) == Outcome.FAILED
+    assert judged(*(bytes([byte]) for byte in text)) == TaskOutcome.FAILED
 
 
 @pytest.mark.parametrize("message", [None, [], 1, "x", {}, {"status": "failed"}, {"status": {"state": 1}}, {"task": 1}])
@@ -113,16 +113,16 @@ def test_what_says_nothing_is_judged_by_its_status(message: Any) -> None:
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream"])
 def test_other_types_are_not_looked_at(content_type: str) -> None:
-    assert judged(an_error(-32603), content_type=content_type) == Outcome.ANSWERED
+    assert judged(an_error(-32603), content_type=content_type) == TaskOutcome.ANSWERED
 
 
 def test_neither_is_what_is_compressed_too_large_or_no_json() -> None:
-    assert judged(an_error(-32603), is_coded=True) == Outcome.ANSWERED
+    assert judged(an_error(-32603), is_coded=True) == TaskOutcome.ANSWERED
     padding = b" " * LONGEST_LOOKED_AT
-    assert judged(padding, an_error(-32603)) == Outcome.ANSWERED
-    assert judged(b"data: " + padding + b"\n\n", content_type="text/event-stream") == Outcome.ANSWERED
-    assert judged(b"{") == Outcome.ANSWERED
+    assert judged(padding, an_error(-32603)) == TaskOutcome.ANSWERED
+    assert judged(b"data: " + padding + b"\n\n", content_type="text/event-stream") == TaskOutcome.ANSWERED
+    assert judged(b"{") == TaskOutcome.ANSWERED
 
 
 def test_a_status_of_failure_stays_one_whatever_the_body_says() -> None:
-    assert judged(json.dumps(in_state("completed")[0]).encode(), status=500) == Outcome.FAILED
+    assert judged(json.dumps(in_state("completed")[0]).encode(), status=500) == TaskOutcome.FAILED

@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.bundle.document import AgentIdentity, Bundle, Grant, Limits, Source, Tool
+from interlock_contract.bundle import AgentIdentity, Bundle, BundleLimits, BundleSource, BundleTool, Grant
+from interlock_contract.verification import PlannedProbe, VerificationFailure, VerificationPlan, VerificationResult
 from interlock_guard.decision.decide import Deny
-from interlock_guard.servers.upstream import Call, Hello, OnEvent
+from interlock_guard.upstream.upstream import Call, OnEvent, ServerInfo
 from interlock_guard.verification import verifier
-from interlock_guard.verification.plan import Failure, Plan, Probe, Result
-from interlock_guard.verification.verifier import Quiet, verify
-from interlock_guard.wire.jsonrpc import Request, Response
+from interlock_guard.verification.verifier import NullListener, verify
+from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
 from tests.requirements import requirement
 
 GRANTS = (Grant("Binding", "b", ("x",), (), ()), Grant("Matrix", "m", ("x",), (), ()))
-PROBE = Probe("look", "echo", {}, "Success", 1.0)
+PROBE = PlannedProbe("look", "echo", {}, "Success", 1.0)
 
 
 def a_bundle(*tools: str) -> Bundle:
-    source = Source("crm", "b", "stdio", tuple(Tool(name, "read", "x") for name in tools), GRANTS)
+    source = BundleSource("crm", "b", "stdio", tuple(BundleTool(name, "read", "x") for name in tools), GRANTS)
     return Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (source,))
 
 
@@ -33,17 +33,17 @@ def tool(name: str, **more: Any) -> dict[str, Any]:
 class Server:
     """An upstream whose server answers as a test says."""
 
-    listener: Quiet
-    answers: Callable[[str, dict[str, Any]], Response | None]
+    listener: NullListener
+    answers: Callable[[str, dict[str, Any]], RpcResponse | None]
     is_there: bool = True
     source: str = "crm"
-    limits: Limits = field(default_factory=Limits)
-    hello: Hello | None = None
-    responses: list[Response] = field(default_factory=list)
+    limits: BundleLimits = field(default_factory=BundleLimits)
+    hello: ServerInfo | None = None
+    responses: list[RpcResponse] = field(default_factory=list)
 
     def open(self) -> None:
         if self.is_there:
-            self.hello = Hello("2025-11-25", {"tools": {}})
+            self.hello = ServerInfo("2025-11-25", {"tools": {}})
             self.listener.take_begin(self)  # type: ignore[arg-type]
 
     async def run(self) -> None:
@@ -61,23 +61,26 @@ class Server:
 
     def abandon(self, _call: Call, _why: str) -> None: ...
 
-    def respond(self, response: Response) -> None:
+    def respond(self, response: RpcResponse) -> None:
         self.responses.append(response)
 
 
 async def run(
-    bundle: Bundle, answers: Callable[[str, dict[str, Any]], Response | None], *probes: Probe, is_there: bool = True
-) -> Result:
+    bundle: Bundle,
+    answers: Callable[[str, dict[str, Any]], RpcResponse | None],
+    *probes: PlannedProbe,
+    is_there: bool = True,
+) -> VerificationResult:
     return await verify(
-        Plan("r", "crm", probes),
+        VerificationPlan("r", "crm", probes),
         bundle,
         lambda _source, listener: Server(listener, answers, is_there=is_there),  # type: ignore[arg-type,return-value]
     )
 
 
-def listing(*tools: Any, called: dict[str, Any] | None = None) -> Callable[[str, dict[str, Any]], Response | None]:
-    def answers(method: str, _params: dict[str, Any]) -> Response | None:
-        return Response(1, {"tools": list(tools)} if method == "tools/list" else called, None)
+def listing(*tools: Any, called: dict[str, Any] | None = None) -> Callable[[str, dict[str, Any]], RpcResponse | None]:
+    def answers(method: str, _params: dict[str, Any]) -> RpcResponse | None:
+        return RpcResponse(1, {"tools": list(tools)} if method == "tools/list" else called, None)
 
     return answers
 
@@ -86,7 +89,7 @@ def listing(*tools: Any, called: dict[str, Any] | None = None) -> Callable[[str,
 async def test_two_tools_of_one_name_are_told() -> None:
     result = await run(a_bundle("echo"), listing(tool("echo"), tool("echo", title="Other")))
     assert (result.failure, result.message) == (
-        Failure.TOOLS_AMBIGUOUS,
+        VerificationFailure.TOOLS_AMBIGUOUS,
         "the server lists two tools of the name echo",
     )
 
@@ -94,25 +97,25 @@ async def test_two_tools_of_one_name_are_told() -> None:
 @requirement("verify.client")
 async def test_more_tools_than_can_be_pinned_are_told() -> None:
     result = await run(a_bundle("*"), listing(*(tool(f"t{number}") for number in range(513))))
-    assert result.failure is Failure.TOO_MANY_TOOLS
+    assert result.failure is VerificationFailure.TOO_MANY_TOOLS
     assert "513 tools of the server, but 512 can be pinned: write narrower globs" in result.message
 
 
 @pytest.mark.parametrize(
     "answer",
     [
-        Response(1, {"tools": [{"title": "nameless"}]}, None),
-        Response(1, {"tools": {}}, None),
-        Response(1, None, {"code": -32601, "message": "no such method"}),
-        Response(1, {"tools": [], "nextCursor": "again"}, None),
-        Response(1, {"tools": [tool(f"t{number}") for number in range(2049)]}, None),
+        RpcResponse(1, {"tools": [{"title": "nameless"}]}, None),
+        RpcResponse(1, {"tools": {}}, None),
+        RpcResponse(1, None, {"code": -32601, "message": "no such method"}),
+        RpcResponse(1, {"tools": [], "nextCursor": "again"}, None),
+        RpcResponse(1, {"tools": [tool(f"t{number}") for number in range(2049)]}, None),
     ],
     ids=["nameless", "no list", "refused", "without end", "too many"],
 )
 @requirement("verify.client")
-async def test_a_list_that_is_none_is_told(answer: Response) -> None:
+async def test_a_list_that_is_none_is_told(answer: RpcResponse) -> None:
     result = await run(a_bundle("echo"), lambda _method, _params: answer)
-    assert (result.failure, result.tools) == (Failure.LIST_FAILED, None)
+    assert (result.failure, result.tools) == (VerificationFailure.LIST_FAILED, None)
 
 
 @requirement("verify.client", "verify.bounded")
@@ -122,9 +125,9 @@ async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_
     monkeypatch.setattr(verifier, "GREETING_SECONDS", 0.05)
     monkeypatch.setattr(verifier, "LIST_SECONDS", 0.05)
     away = await run(a_bundle("echo"), listing(), is_there=False)
-    assert (away.failure, away.protocol) == (Failure.SERVER_UNAVAILABLE, "")
+    assert (away.failure, away.protocol) == (VerificationFailure.SERVER_UNAVAILABLE, "")
     silent = await run(a_bundle("echo"), lambda _method, _params: None)
-    assert silent.failure is Failure.LIST_FAILED
+    assert silent.failure is VerificationFailure.LIST_FAILED
 
 
 @pytest.mark.parametrize(
@@ -138,13 +141,13 @@ async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_
 @requirement("verify.client")
 async def test_a_probe_that_ends_otherwise_is_told(called: dict[str, Any] | None, words: str) -> None:
     result = await run(a_bundle("echo"), listing(tool("echo"), called=called), PROBE)
-    assert result.failure is Failure.PROBE_FAILED
+    assert result.failure is VerificationFailure.PROBE_FAILED
     assert words in result.message
 
 
 @requirement("verify.client", "verify.bounded")
 async def test_a_probe_is_given_up_after_its_time() -> None:
-    quick = Probe("look", "echo", {}, "Success", 0.05)
+    quick = PlannedProbe("look", "echo", {}, "Success", 0.05)
     answers = listing(tool("echo"))
     async with asyncio.timeout(5):
         result = await run(
@@ -154,9 +157,9 @@ async def test_a_probe_is_given_up_after_its_time() -> None:
 
 
 async def test_what_a_server_asks_while_it_is_verified_is_refused() -> None:
-    listener = Quiet(a_bundle("echo"))
+    listener = NullListener(a_bundle("echo"))
     server = Server(listener, listing())
-    listener.take_request(server, Request(7, "sampling/createMessage", {}))  # type: ignore[arg-type]
+    listener.take_request(server, RpcRequest(7, "sampling/createMessage", {}))  # type: ignore[arg-type]
     assert server.responses[0].error is not None
 
 

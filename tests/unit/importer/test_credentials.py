@@ -1,7 +1,7 @@
 import pytest
 
-from interlock.importer.credentials import Secrets, looks_secret, placeholders, reference_for
-from interlock.importer.refused import ImportRefusedError
+from interlock_cli.client_config import ImportRefusedError
+from interlock_cli.credentials import Secrets, looks_secret, placeholders, reference_for
 from tests.requirements import requirement
 
 PLACE = "mcpServers.crm.env.X"

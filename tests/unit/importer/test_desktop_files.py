@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from interlock.importer.desktop_file import LARGEST_FILE, parse_servers
-from interlock.importer.refused import ImportRefusedError
+from interlock_cli.client_config import LARGEST_FILE, ImportRefusedError, parse_servers
 from tests.requirements import requirement
 
 SERVER = {"command": "npx"}

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.api.mcpbinding import MCPBinding
-from interlock.importer.__main__ import main
-from interlock.importer.binding import Imported
-from interlock.importer.credentials import Secrets
-from interlock.importer.printing import print_bindings
-from interlock.importer.toolguess import Guesses
+from interlock.api.binding import MCPBinding
+from interlock_cli.binding import Imported
+from interlock_cli.credentials import Secrets
+from interlock_cli.import_servers import main
+from interlock_cli.operation_heuristics import Guesses
+from interlock_cli.printing import print_bindings
 from tests.requirements import requirement
 
 ROOT = Path(__file__).parents[3]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from interlock.importer.refused import ImportRefusedError
-from interlock.importer.toolguess import guess_tools, read_tools
+from interlock_cli.client_config import ImportRefusedError
+from interlock_cli.operation_heuristics import guess_tools, read_tools
 from tests.requirements import requirement
 
 DESKTOP = Path(__file__).parents[2] / "data" / "desktop"

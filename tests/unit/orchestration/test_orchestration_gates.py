@@ -1,8 +1,7 @@
 import pytest
 
-from interlock.api.status import Reason
-from interlock.orchestration.gates import check_orchestration, hold_before
-from interlock.orchestration.minimums import undercuts
+from interlock.api.status import AgentReason
+from interlock.orchestration.orchestrated import check_orchestration, hold_before, minimum_violations
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, a_stage, an_agent
 
@@ -13,7 +12,7 @@ TWO_REGIONS = a_stage("two-regions", "production", scope={"region": ["eu-west", 
 EVERYWHERE = a_stage("everywhere", "production")
 
 
-def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[Reason, str]:
+def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[AgentReason, str]:
     refusal = check_orchestration(agent.build(), (policy or a_policy()).build(), None)
     assert refusal is not None, "nothing was refused"
     return refusal.reason, refusal.message
@@ -27,7 +26,7 @@ def passes(agent: AgentBuilder, policy: PolicyBuilder | None = None, current: in
 def test_neither_or_both_of_environment_and_rollout_are_refused() -> None:
     for agent in (an_agent().in_environment(None), an_agent().in_environment_and_with_stages("staging", STAGING)):
         reason, message = refused(agent)
-        assert reason == Reason.ENVIRONMENT_INVALID
+        assert reason == AgentReason.ENVIRONMENT_INVALID
         assert "spec.environment and spec.rollout are both" in message
 
 
@@ -58,7 +57,7 @@ def test_an_environment_is_one_stage_of_its_name_without_scope() -> None:
 def test_stages_that_go_back_or_narrow_are_refused(written: list[dict[str, object]], says: str) -> None:
     reason, message = refused(an_agent().with_stages(*written))
 
-    assert reason == Reason.STAGES_INVALID
+    assert reason == AgentReason.STAGES_INVALID
     assert says in message
 
 
@@ -70,7 +69,7 @@ def test_a_scope_may_widen_step_by_step_and_narrow_between_environments() -> Non
 def test_a_duration_that_cannot_be_read_is_refused(text: str) -> None:
     reason, message = refused(an_agent().with_stages(a_stage("staging", lasting=text), EVERYWHERE))
 
-    assert reason == Reason.STAGES_INVALID
+    assert reason == AgentReason.STAGES_INVALID
     assert message == f'"{text}" is not a duration: write 168h, 90m or 1h30m (7 days are 168h)'
 
 
@@ -78,7 +77,7 @@ def test_a_duration_that_cannot_be_read_is_refused(text: str) -> None:
 def test_a_policy_whose_minimum_cannot_be_read_is_refused_and_named(which: str) -> None:
     reason, message = refused(an_agent(), a_policy().demanding(**{which: "7d"}))
 
-    assert reason == Reason.POLICY_INVALID
+    assert reason == AgentReason.POLICY_INVALID
     assert message.startswith('AgentPolicy support: spec.rollout: "7d" is not a duration')
 
 
@@ -102,14 +101,14 @@ def test_a_policy_whose_minimum_cannot_be_read_is_refused_and_named(which: str) 
 def test_a_minimum_that_is_undercut_is_refused(written: list[dict[str, object]], says: str) -> None:
     reason, message = refused(an_agent().with_stages(*written), STRICT)
 
-    assert reason == Reason.MINIMUM_UNDERCUT
+    assert reason == AgentReason.MINIMUM_UNDERCUT
     assert says in message
 
 
 def test_every_minimum_that_is_undercut_is_named_at_once() -> None:
     reason, message = refused(an_agent().in_environment("production"), STRICT)
 
-    assert reason == Reason.MINIMUM_UNDERCUT
+    assert reason == AgentReason.MINIMUM_UNDERCUT
     assert "no staging stage before production" in message
     assert "production starts without a scope" in message
 
@@ -174,6 +173,6 @@ def test_too_little_limited_scope_holds_the_first_stage_without_one() -> None:
         STAGING, {**ONE_REGION, "minDuration": "1s"}, {**TWO_REGIONS, "minDuration": "1s"}, EVERYWHERE
     )
 
-    (undercut,) = undercuts(agent.build().spec.stages, STRICT.build())
+    (undercut,) = minimum_violations(agent.build().spec.stages, STRICT.build())
 
     assert undercut.before == 3

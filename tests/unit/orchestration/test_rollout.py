@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.api.agent import Stage
-from interlock.orchestration.rollout import Observation, StageDecision, StageFacts, decide_stage, position
+from interlock.orchestration.rollout import StageDecision, StageFacts, StageObservation, decide_stage, position
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_stage, seconds, stages
 
@@ -15,9 +15,9 @@ STAGES = stages(
     a_stage("one-region", "production", scope={"region": ["eu-west"]}, lasting="50s"),
     a_stage("everywhere", "production"),
 )
-READY = Observation("r1", is_running=True, is_ready=True)
-NOT_READY = Observation("r1", is_running=True, is_ready=False)
-STOPPED = Observation("r1", is_running=False, is_ready=False)
+READY = StageObservation("r1", is_running=True, is_ready=True)
+NOT_READY = StageObservation("r1", is_running=True, is_ready=False)
+STOPPED = StageObservation("r1", is_running=False, is_ready=False)
 
 
 def at(offset: float) -> datetime:
@@ -29,7 +29,7 @@ def facts(index: int, *, entered: float = 0, ready: float | None = None, revisio
 
 
 def decide(
-    known: StageFacts | None, seen: Observation, offset: float, *, hold_before: int | None = None
+    known: StageFacts | None, seen: StageObservation, offset: float, *, hold_before: int | None = None
 ) -> StageDecision:
     return decide_stage(STAGES, known, seen, at(offset), hold_before=hold_before)
 
@@ -133,7 +133,7 @@ def test_a_clock_that_goes_back_makes_the_soak_longer() -> None:
 
 @requirement("rollout.starts-anew")
 def test_a_new_revision_starts_at_the_first_stage() -> None:
-    seen = Observation("r2", is_running=True, is_ready=True)
+    seen = StageObservation("r2", is_running=True, is_ready=True)
 
     assert decide(facts(2, ready=0), seen, 500) == StageDecision(0, facts(0, entered=500, revision="r2"))
 
@@ -187,7 +187,7 @@ def test_a_soak_stops_while_nothing_runs_and_starts_anew_afterwards() -> None:
 
 
 def test_nothing_is_entered_while_nothing_runs_though_the_soak_was_over() -> None:
-    odd = Observation("r1", is_running=False, is_ready=True)
+    odd = StageObservation("r1", is_running=False, is_ready=True)
 
     assert decide(facts(0, ready=0), odd, 500) == StageDecision(0, facts(0))
 
@@ -233,7 +233,7 @@ class History:
     now: datetime = NOW
     passed: list[int] = field(default_factory=list)
 
-    def step(self, seen: Observation, elapsed: timedelta, hold_before: int | None) -> None:
+    def step(self, seen: StageObservation, elapsed: timedelta, hold_before: int | None) -> None:
         self.now += elapsed
         before = self.known
         index = position(STAGES, before, seen.revision)
@@ -247,7 +247,7 @@ class History:
             self._stayed(index, decision, seen)
         self.known = decision.facts
 
-    def _entered(self, index: int, decision: StageDecision, seen: Observation, hold_before: int | None) -> None:
+    def _entered(self, index: int, decision: StageDecision, seen: StageObservation, hold_before: int | None) -> None:
         before = self.known
         assert before is not None
         assert decision.index == index + 1
@@ -259,7 +259,7 @@ class History:
         assert decision.facts == StageFacts(STAGES[decision.index], seen.revision, self.now)
         self.passed.append(index)
 
-    def _stayed(self, index: int, decision: StageDecision, seen: Observation) -> None:
+    def _stayed(self, index: int, decision: StageDecision, seen: StageObservation) -> None:
         before, after = self.known, decision.facts
         assert before is not None
         assert after.entered_at == before.entered_at
@@ -275,7 +275,7 @@ class History:
 
 
 SOAKS = (seconds(100), seconds(50), seconds(0))
-OBSERVATIONS = st.builds(Observation, st.sampled_from(["r1", "r1", "r1", "r2"]), st.booleans(), st.booleans())
+OBSERVATIONS = st.builds(StageObservation, st.sampled_from(["r1", "r1", "r1", "r2"]), st.booleans(), st.booleans())
 STEPS = st.tuples(
     OBSERVATIONS,
     st.integers(-30, 120).map(seconds),
@@ -287,7 +287,7 @@ STEPS = st.tuples(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEPS, max_size=60))
 def test_no_history_enters_a_stage_before_the_one_before_it_was_ready_for_its_minimum(
-    steps: list[tuple[Observation, timedelta, int | None]],
+    steps: list[tuple[StageObservation, timedelta, int | None]],
 ) -> None:
     history = History()
     for step in steps:
@@ -319,8 +319,8 @@ def test_looking_more_often_changes_nothing_of_when_stages_are_entered(gaps: lis
     st.integers(0, 2000),
     st.sampled_from([None, 1, 2]),
 )
-def test_a_decision_taken_twice_at_the_same_moment_is_the_same(  # noqa: PLR0913, PLR0917 - hypothesis fills them in
-    index: int, entered: int, ready: int | None, seen: Observation, moment: int, hold_before: int | None
+def test_a_decision_taken_twice_at_the_same_moment_is_the_same(
+    index: int, entered: int, ready: int | None, seen: StageObservation, moment: int, hold_before: int | None
 ) -> None:
     known = facts(index, entered=entered, ready=ready)
     first = decide(known, seen, moment, hold_before=hold_before)

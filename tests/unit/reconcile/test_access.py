@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.api.access import MAX_ROWS, AccessRow
 from interlock.api.agent import Agent
-from interlock.deployment.bundle import compile_bundle
-from interlock.reconcile.access import MAX_CELLS, AgentAccess, build_policy_status
-from interlock_guard.decision.decide import Allow, Request, decide
+from interlock.api.policy import MAX_ROWS, AccessRow
+from interlock.deployment.children.config import compile_bundle
+from interlock.reconcile.effective_permissions import MAX_CELLS, AgentAccess, build_policy_status
+from interlock_guard.decision.decide import Allow, DecisionInput, decide
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.builders import (
@@ -165,7 +165,7 @@ def test_the_table_is_what_the_guard_decides_on_calls(
     state = State(agent_uid=bundle.agent.uid, contact_at=0.0)
     assert set(table) == set(CELLS)
     for operation, resource in CELLS:
-        request = Request("crm", "tools/call", f"{operation}-{resource}", {}, definition=DEFINITION)
+        request = DecisionInput("crm", "tools/call", f"{operation}-{resource}", {}, definition=DEFINITION)
         decision = decide(bundle, state, request, 0)
         row = table[operation, resource]
         said = ("Allow", "") if isinstance(decision, Allow) else ("Deny", decision.reason.value)

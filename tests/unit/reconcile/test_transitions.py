@@ -3,7 +3,7 @@ from datetime import timedelta
 import pytest
 
 from interlock.api.status import AgentStatus, Condition, StageStatus
-from interlock.reconcile.transitions import transitions
+from interlock.reconcile.agent_events import transitions
 from tests.requirements import requirement
 from tests.support.builders import NOW
 

@@ -1,8 +1,8 @@
 import pytest
 
-from interlock_guard.records.chain import GuardId, parse_guard
-from interlock_records.access import Identity, agent_of
-from interlock_records.intake import BatchInvalid, NotYours, read_batch
+from interlock_audit.ingest import BatchInvalid, NotYours, read_batch
+from interlock_audit.reviewer import Identity, agent_of
+from interlock_contract.audit_chain import GuardId, parse_guard
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 

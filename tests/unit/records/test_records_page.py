@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from interlock_guard.clients import outcomes
-from interlock_guard.records.chain import KINDS, open_line
-from interlock_records.continuity import Check
-from interlock_records.settings import KEEP_DAYS
-from interlock_records.sqlite import open_sqlite
-from interlock_records.stores import Batch, Received
+from interlock_audit.chain_verifier import ChainVerifier
+from interlock_audit.settings import KEEP_DAYS
+from interlock_audit.sqlite import open_sqlite
+from interlock_audit.stores import Batch, Received
+from interlock_contract.audit_chain import KINDS, open_line
+from interlock_guard.downstream import outcomes
 from tests.support.chains import ChainWriter
 from tests.unit.guard.test_records import BUNDLE, Start, a_call, allowed, start
 
 __all__ = ["start"]
 
 ROOT = Path(__file__).parents[3]
-PAGE = (ROOT / "docs" / "explanation" / "records.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "audit.md").read_text(encoding="utf-8")
 
 
 def steps() -> Iterator[tuple[str, str]]:
@@ -76,13 +76,13 @@ def test_every_field_and_every_kind_of_a_record_is_explained(start: Start) -> No
 
 def test_every_finding_of_the_verifier_is_explained() -> None:
     code = "".join(
-        (ROOT / "operator" / "interlock_records" / name).read_text(encoding="utf-8")
-        for name in ("continuity.py", "verify.py")
+        (ROOT / "operator" / "interlock_audit" / name).read_text(encoding="utf-8")
+        for name in ("chain_verifier.py", "verify.py")
     )
     found = set(re.findall(r'(?:_find|\.note)\("([A-Z][a-z]+)"', code))
     assert found >= {"Damaged", "Misfiled"}
     assert {kind for kind in found if f"`{kind}`" not in PAGE} == set()
-    assert Check().finish().findings == ()
+    assert ChainVerifier().finish().findings == ()
 
 
 def test_the_defaults_on_the_page_are_the_codes() -> None:

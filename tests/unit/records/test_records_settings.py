@@ -1,6 +1,6 @@
 import pytest
 
-from interlock_records.settings import SettingsInvalid, read_settings
+from interlock_audit.settings import CollectorSettingsInvalid, read_settings
 
 POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
@@ -9,7 +9,7 @@ def test_what_a_pod_has_is_enough() -> None:
     settings = read_settings(POD)
     assert (settings.api_server, settings.port, settings.telemetry_port) == ("https://10.96.0.1:443", 7420, 7421)
     assert (settings.keep_days, settings.postgres) == (184, "")
-    assert str(settings.sqlite) == "/var/lib/interlock-records/records.sqlite"
+    assert str(settings.sqlite) == "/var/lib/interlock-audit/records.sqlite"
 
 
 def test_an_ipv6_api_server_is_bracketed() -> None:
@@ -28,5 +28,5 @@ def test_an_ipv6_api_server_is_bracketed() -> None:
     ],
 )
 def test_what_is_wrong_is_named(wrong: dict[str, str]) -> None:
-    with pytest.raises(SettingsInvalid, match=next(iter(wrong))):
+    with pytest.raises(CollectorSettingsInvalid, match=next(iter(wrong))):
         read_settings({**POD, **wrong})

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from interlock_guard.records.chain import open_line
-from interlock_records.continuity import Report
-from interlock_records.sql import SqlStore
-from interlock_records.sqlite import open_sqlite
-from interlock_records.stores import Batch, Fork, Gap, Query, Received, StoreUnavailable, Taken, all_lines
-from interlock_records.verify import check_store
+from interlock_audit.chain_verifier import ChainReport
+from interlock_audit.sql import SqlStore
+from interlock_audit.sqlite import open_sqlite
+from interlock_audit.stores import Accepted, Batch, Fork, Gap, Query, Received, StoreUnavailable, all_lines
+from interlock_audit.verify import check_store
+from interlock_contract.audit_chain import open_line
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 
@@ -33,7 +33,7 @@ def batch(lines: Sequence[bytes], *, received: str = "2026-03-02T09:00:00.000Z",
     return Batch(taken[0].line.guard.split("/", maxsplit=1)[0], "triage", taken, received, lost)
 
 
-def kinds(report: Report) -> list[str]:
+def kinds(report: ChainReport) -> list[str]:
     return [finding.kind for finding in report.findings]
 
 
@@ -42,8 +42,8 @@ LINES = CHAIN.lines
 
 
 def test_a_chain_is_kept_as_it_was_written(store: SqlStore) -> None:
-    assert store.append(batch(LINES[:4])) == Taken(4, 4)
-    assert store.append(batch(LINES[4:])) == Taken(10, 6)
+    assert store.append(batch(LINES[:4])) == Accepted(4, 4)
+    assert store.append(batch(LINES[4:])) == Accepted(10, 6)
     assert [one.text.encode() for one in all_lines(store, GUARD, 3)] == LINES
     assert kinds(check_store(store, ())) == []
 
@@ -51,9 +51,9 @@ def test_a_chain_is_kept_as_it_was_written(store: SqlStore) -> None:
 @requirement("records.collected")
 def test_what_is_brought_again_is_kept_once(store: SqlStore) -> None:
     store.append(batch(LINES[:6]))
-    assert store.append(batch(LINES[:6])) == Taken(6, 0)
-    assert store.append(batch(LINES[2:8])) == Taken(8, 2)
-    assert store.append(batch(LINES[1:3])) == Taken(8, 0)
+    assert store.append(batch(LINES[:6])) == Accepted(6, 0)
+    assert store.append(batch(LINES[2:8])) == Accepted(8, 2)
+    assert store.append(batch(LINES[1:3])) == Accepted(8, 0)
     assert len(store.lines(GUARD, 0, 100)) == 8
 
 
@@ -67,8 +67,8 @@ def test_a_gap_is_refused_and_says_from_where_on_to_bring(store: SqlStore) -> No
 
 def test_lines_that_are_declared_lost_leave_a_hole_that_the_verifier_shows(store: SqlStore) -> None:
     store.append(batch(LINES[:2]))
-    assert store.append(batch(LINES[5:7], lost=2)) == Taken(7, 2, has_hole=True)
-    assert store.append(batch(LINES[7:])) == Taken(10, 3)
+    assert store.append(batch(LINES[5:7], lost=2)) == Accepted(7, 2, has_hole=True)
+    assert store.append(batch(LINES[7:])) == Accepted(10, 3)
     assert kinds(check_store(store, ())) == ["Missing"]
 
 
@@ -116,7 +116,7 @@ def test_retention_takes_out_what_was_received_long_ago_and_the_rest_stays_prova
     assert store.prune("2026-01-15T00:00:00.000Z") == 0
     assert [one.seq for one in all_lines(store, GUARD)] == [4, 5, 6, 7, 8, 9]
     assert kinds(check_store(store, ())) == []
-    assert store.append(batch(LINES[:6])) == Taken(10, 0)
+    assert store.append(batch(LINES[:6])) == Accepted(10, 0)
 
 
 def test_a_chain_that_is_taken_out_whole_goes_on(store: SqlStore) -> None:
@@ -125,7 +125,7 @@ def test_a_chain_that_is_taken_out_whole_goes_on(store: SqlStore) -> None:
     store.append(batch(second.lines, received="2026-05-01T00:00:00.000Z"))
     assert store.prune("2026-04-01T00:00:00.000Z") == 4
     assert kinds(check_store(store, ())) == []
-    assert store.append(batch(LINES[4:])) == Taken(10, 6)
+    assert store.append(batch(LINES[4:])) == Accepted(10, 6)
     assert kinds(check_store(store, ())) == []
 
 
@@ -164,7 +164,7 @@ def test_a_full_database_takes_nothing_and_then_everything(path: Path) -> None:
         store.append(batch(many.lines))
     assert store.lines(GUARD, 0, 10) == []
     connection.execute("PRAGMA max_page_count = 100000")
-    assert store.append(batch(many.lines)) == Taken(401, 401)
+    assert store.append(batch(many.lines)) == Accepted(401, 401)
     store.close()
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.records.chain import Head, seal
-from interlock_records.continuity import Anchor, Check, Checkpoint, Report
-from interlock_records.verify import FOUND, OK, UNREADABLE, main
+from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, Checkpoint
+from interlock_audit.verify import FOUND, OK, UNREADABLE, main
+from interlock_contract.audit_chain import Head, seal
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 
@@ -23,14 +23,14 @@ LINES = a_chain().lines
 TEXT = a_chain().text()
 
 
-def check(lines: list[bytes], **options: Any) -> Report:
-    checking = Check(**options)
+def check(lines: list[bytes], **options: Any) -> ChainReport:
+    checking = ChainVerifier(**options)
     for number, line in enumerate(lines, start=1):
         checking.take(line, f"line {number}")
     return checking.finish()
 
 
-def kinds(report: Report) -> list[str]:
+def kinds(report: ChainReport) -> list[str]:
     return [finding.kind for finding in report.findings]
 
 
@@ -63,8 +63,8 @@ def test_any_bytes_that_were_cut_out_are_found(start: int, length: int) -> None:
         assert kinds(check_text(TEXT[:start] + TEXT[start + length :])) != []
 
 
-def check_text(text: bytes) -> Report:
-    checking = Check([Anchor(GUARD, len(LINES) - 1, a_chain().last.hash, "the test")])
+def check_text(text: bytes) -> ChainReport:
+    checking = ChainVerifier([Anchor(GUARD, len(LINES) - 1, a_chain().last.hash, "the test")])
     for number, line in enumerate(text.split(b"\n")[:-1]):
         checking.take(line, str(number))
     return checking.finish()

@@ -4,11 +4,10 @@ from typing import Any
 
 import pytest
 
-from interlock.api.access import AgentPolicyStatus
-from interlock.api.agentpolicy import AgentPolicy
-from interlock.cluster.primaries import Key, Primaries
-from interlock.cluster.reporter import Reporter
-from interlock.runtime.access_tables import AccessTables
+from interlock.api.policy import AgentPolicy, AgentPolicyStatus
+from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.status_writer import StatusWriter
+from interlock.runtime.policies import PolicyReconciler
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
 from tests.support.fake_client import FakeClient
@@ -22,11 +21,11 @@ class Tables:
 
     def __init__(self, client: FakeClient | None = None) -> None:
         self.client = client or FakeClient()
-        self.primaries = Primaries()
+        self.primaries = ResourceCache()
         self.primaries.put_binding(a_binding().to_kubernetes())
         self.asked: list[Key] = []
-        reporter = Reporter(self.client, "operator-1")  # type: ignore[arg-type]
-        self.tables = AccessTables(self.primaries, reporter, self.asked.append)
+        reporter = StatusWriter(self.client, "operator-1")  # type: ignore[arg-type]
+        self.tables = PolicyReconciler(self.primaries, reporter, self.asked.append)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()

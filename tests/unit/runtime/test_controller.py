@@ -9,26 +9,17 @@ import pytest
 from interlock.api.agent import Agent
 from interlock.api.status import Condition
 from interlock.cluster.applier import Applier
-from interlock.cluster.children import ChildStore
-from interlock.cluster.client import ApiError
-from interlock.cluster.kinds import CHILDREN
-from interlock.cluster.primaries import Key, Primaries
-from interlock.cluster.reader import Reader, Sight
-from interlock.cluster.reporter import Reporter
-from interlock.runtime.controller import SETTLE_SECONDS, Controller, Edge
-from interlock.runtime.workqueue import WorkQueue
-from interlock.settings import Settings
+from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.snapshots import SnapshotReader, SnapshotSources
+from interlock.cluster.status_writer import StatusWriter
+from interlock.runtime.agents import SETTLE_SECONDS, AgentIO, AgentReconciler
+from interlock.runtime.loop import WorkQueue
+from interlock.settings import OperatorSettings
+from interlock_kube.client import ApiError
+from interlock_kube.resource_types import CHILDREN
 from tests.requirements import requirement
-from tests.support.builders import (
-    GUARD_IMAGE,
-    NOW,
-    AgentBuilder,
-    a_binding,
-    a_policy,
-    a_stage,
-    an_agent,
-    hours,
-)
+from tests.support.builders import GUARD_IMAGE, NOW, AgentBuilder, a_binding, a_policy, a_stage, an_agent, hours
 from tests.support.fake_client import FakeClient
 
 KEY = ("agents", "triage")
@@ -44,17 +35,19 @@ class Operator:
     def __init__(self, client: FakeClient | None = None, now: datetime = NOW) -> None:
         self.client = client or FakeClient()
         self.now = now
-        self.primaries = Primaries()
-        self.children = ChildStore()
+        self.primaries = ResourceCache()
+        self.children = ChildCache()
         self.queue: WorkQueue[Key] = WorkQueue()
-        edge = Edge(
+        edge = AgentIO(
             primaries=self.primaries,
-            reader=Reader(self.primaries, self.children, Settings(guard_image=GUARD_IMAGE), Sight({}.get)),
+            reader=SnapshotReader(
+                self.primaries, self.children, OperatorSettings(guard_image=GUARD_IMAGE), SnapshotSources({}.get)
+            ),
             applier=Applier(self.client, self.children),  # type: ignore[arg-type]
-            reporter=Reporter(self.client, "operator-1"),  # type: ignore[arg-type]
+            reporter=StatusWriter(self.client, "operator-1"),  # type: ignore[arg-type]
             clock=lambda: self.now,
         )
-        self.controller = Controller(edge, self.queue)
+        self.controller = AgentReconciler(edge, self.queue)
         self.primaries.put_policy(a_policy().to_kubernetes())
         self.primaries.put_binding(a_binding().to_kubernetes())
         self.watch()

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from interlock.runtime.crosscheck import CrossCheck
+from interlock.runtime.liveness import WatchLag
 from tests.requirements import requirement
 
 A, B = ("Agent", "agents", "a"), ("Agent", "agents", "b")
@@ -24,11 +24,11 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def check(clock: FakeClock) -> CrossCheck:
-    return CrossCheck(LATE_SECONDS, clock)
+def check(clock: FakeClock) -> WatchLag:
+    return WatchLag(LATE_SECONDS, clock)
 
 
-def test_two_watches_that_see_the_same_are_well(check: CrossCheck, clock: FakeClock) -> None:
+def test_two_watches_that_see_the_same_are_well(check: WatchLag, clock: FakeClock) -> None:
     for side in SIDES:
         check.saw(side, A, 5)
     clock.now += 10 * LATE_SECONDS
@@ -39,7 +39,7 @@ def test_two_watches_that_see_the_same_are_well(check: CrossCheck, clock: FakeCl
 @requirement("operator.liveness")
 @pytest.mark.parametrize(("alive", "dead"), [SIDES, SIDES[::-1]])
 def test_a_watch_that_does_not_see_what_the_other_saw_is_named(
-    check: CrossCheck, clock: FakeClock, alive: str, dead: str
+    check: WatchLag, clock: FakeClock, alive: str, dead: str
 ) -> None:
     check.saw(alive, A, 5)
     clock.now += LATE_SECONDS
@@ -53,7 +53,7 @@ def test_a_watch_that_does_not_see_what_the_other_saw_is_named(
     assert str(A) in problem
 
 
-def test_a_watch_that_catches_up_is_well_again(check: CrossCheck, clock: FakeClock) -> None:
+def test_a_watch_that_catches_up_is_well_again(check: WatchLag, clock: FakeClock) -> None:
     check.saw("handlers", A, 5)
     clock.now += 10 * LATE_SECONDS
     check.saw("second watch", A, 5)
@@ -61,7 +61,7 @@ def test_a_watch_that_catches_up_is_well_again(check: CrossCheck, clock: FakeClo
     assert check.problem() is None
 
 
-def test_a_watch_that_skips_versions_in_between_is_well(check: CrossCheck, clock: FakeClock) -> None:
+def test_a_watch_that_skips_versions_in_between_is_well(check: WatchLag, clock: FakeClock) -> None:
     for version in (5, 6, 7):
         check.saw("second watch", A, version)
     check.saw("handlers", A, 7)
@@ -70,7 +70,7 @@ def test_a_watch_that_skips_versions_in_between_is_well(check: CrossCheck, clock
     assert check.problem() is None
 
 
-def test_a_watch_that_stops_in_the_midst_of_changes_is_found(check: CrossCheck, clock: FakeClock) -> None:
+def test_a_watch_that_stops_in_the_midst_of_changes_is_found(check: WatchLag, clock: FakeClock) -> None:
     for version in (5, 6, 7):
         check.saw("second watch", A, version)
     check.saw("handlers", A, 6)
@@ -79,7 +79,7 @@ def test_a_watch_that_stops_in_the_midst_of_changes_is_found(check: CrossCheck, 
     assert check.problem() is not None
 
 
-def test_a_watch_that_moves_on_slowly_is_not_called_dead(check: CrossCheck, clock: FakeClock) -> None:
+def test_a_watch_that_moves_on_slowly_is_not_called_dead(check: WatchLag, clock: FakeClock) -> None:
     check.saw("second watch", A, 100)
     for version in range(1, 10):
         clock.now += LATE_SECONDS - 1
@@ -87,7 +87,7 @@ def test_a_watch_that_moves_on_slowly_is_not_called_dead(check: CrossCheck, cloc
         assert check.problem() is None
 
 
-def test_changes_that_go_on_coming_do_not_excuse_a_dead_watch(check: CrossCheck, clock: FakeClock) -> None:
+def test_changes_that_go_on_coming_do_not_excuse_a_dead_watch(check: WatchLag, clock: FakeClock) -> None:
     for version in range(1, 5):
         check.saw("handlers", A, version)
         clock.now += LATE_SECONDS / 3
@@ -95,7 +95,7 @@ def test_changes_that_go_on_coming_do_not_excuse_a_dead_watch(check: CrossCheck,
     assert check.problem() is not None
 
 
-def test_one_object_that_is_seen_does_not_excuse_another(check: CrossCheck, clock: FakeClock) -> None:
+def test_one_object_that_is_seen_does_not_excuse_another(check: WatchLag, clock: FakeClock) -> None:
     check.saw("handlers", A, 5)
     clock.now += LATE_SECONDS + 1
     for side in SIDES:
@@ -104,7 +104,7 @@ def test_one_object_that_is_seen_does_not_excuse_another(check: CrossCheck, cloc
     assert check.problem() is not None
 
 
-def test_an_object_that_is_gone_is_waited_for_no_longer(check: CrossCheck, clock: FakeClock) -> None:
+def test_an_object_that_is_gone_is_waited_for_no_longer(check: WatchLag, clock: FakeClock) -> None:
     check.saw("second watch", A, 5)
     check.forget(A)
     clock.now += LATE_SECONDS + 1
@@ -113,7 +113,7 @@ def test_an_object_that_is_gone_is_waited_for_no_longer(check: CrossCheck, clock
 
 
 @pytest.mark.parametrize("version", [6, None])
-def test_a_watch_that_only_learns_of_the_end_is_well(check: CrossCheck, clock: FakeClock, version: int | None) -> None:
+def test_a_watch_that_only_learns_of_the_end_is_well(check: WatchLag, clock: FakeClock, version: int | None) -> None:
     check.saw("second watch", A, 5)
     check.forget(A, version)
     clock.now += LATE_SECONDS + 1
@@ -122,7 +122,7 @@ def test_a_watch_that_only_learns_of_the_end_is_well(check: CrossCheck, clock: F
 
 
 def test_an_object_made_anew_before_the_end_of_the_old_one_was_told_is_no_trouble(
-    check: CrossCheck, clock: FakeClock
+    check: WatchLag, clock: FakeClock
 ) -> None:
     for side in SIDES:
         check.saw(side, A, 5)
@@ -135,7 +135,7 @@ def test_an_object_made_anew_before_the_end_of_the_old_one_was_told_is_no_troubl
     assert check.problem() is None
 
 
-def test_an_object_made_anew_that_one_side_never_sees_is_found(check: CrossCheck, clock: FakeClock) -> None:
+def test_an_object_made_anew_that_one_side_never_sees_is_found(check: WatchLag, clock: FakeClock) -> None:
     check.saw("second watch", A, 7)
     check.forget(A, 6)
     clock.now += LATE_SECONDS + 1

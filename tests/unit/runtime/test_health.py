@@ -3,18 +3,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from interlock.runtime import heartbeat
-from interlock.runtime.heartbeat import LATE_SECONDS, Heartbeat
-from interlock.runtime.killwatch import KillWatch
-from interlock.runtime.operator_runtime import Runtime
-from interlock.settings import Settings
+from interlock.runtime import liveness
+from interlock.runtime.app import App
+from interlock.runtime.kill_watch import KillWatch
+from interlock.runtime.liveness import LATE_SECONDS, Heartbeat
+from interlock.settings import OperatorSettings
 from tests.requirements import requirement
 
 
 class FakeMonotonic:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(heartbeat, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(liveness, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ async def test_a_loop_that_turns_again_is_well(clock: FakeMonotonic) -> None:
 
 
 async def test_an_operator_is_well_while_its_parts_are(clock: FakeMonotonic) -> None:
-    assert Runtime(Settings()).problem() is None
+    assert App(OperatorSettings()).problem() is None
 
 
 @requirement("operator.liveness")
 async def test_an_operator_whose_loops_hang_says_so(clock: FakeMonotonic) -> None:
-    runtime = Runtime(Settings())
+    runtime = App(OperatorSettings())
 
     clock.now += LATE_SECONDS + 1
 
@@ -59,7 +59,7 @@ async def test_an_operator_whose_loops_hang_says_so(clock: FakeMonotonic) -> Non
 
 
 async def test_an_operator_whose_kill_path_ended_says_so(clock: FakeMonotonic) -> None:
-    runtime = Runtime(Settings())
+    runtime = App(OperatorSettings())
     killwatch: KillWatch = runtime._killwatch  # noqa: SLF001 - what its own thread would set
     killwatch.failure = RuntimeError("no credentials")
 

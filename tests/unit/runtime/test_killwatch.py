@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from interlock.cluster.killer import Killer
-from interlock.cluster.kinds import AGENT, AGENT_POLICY
-from interlock.cluster.watch import Changed, Listed
-from interlock.runtime import killwatch
-from interlock.runtime.killwatch import KillWatch, SecondSight
+from interlock.runtime import kill_watch
+from interlock.runtime.kill_watch import KillWatch, KillWatchListeners
+from interlock_kube.resource_types import AGENT, AGENT_POLICY
+from interlock_kube.watch import ChangeEvent, ListEvent
 from tests.requirements import requirement
 from tests.support.builders import NOW, AgentBuilder, an_agent
 from tests.support.fake_client import FakeClient
@@ -26,8 +26,8 @@ MOST_TURNS = 2000
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let retries come at once: how long they pause is no behaviour of interest here."""
-    monkeypatch.setattr(killwatch, "SWEEP_SECONDS", 0)
-    monkeypatch.setattr(killwatch, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(kill_watch, "SWEEP_SECONDS", 0)
+    monkeypatch.setattr(kill_watch, "RETRY_SECONDS", 0)
 
 
 class Scene:
@@ -35,7 +35,7 @@ class Scene:
         self.client = FakeClient()
         self.seen: list[tuple[Any, ...]] = []
         self.gone: list[tuple[Any, ...]] = []
-        sight = SecondSight(
+        sight = KillWatchListeners(
             saw=lambda *what: self.seen.append(what), gone=lambda *what: self.gone.append(what), ended=lambda: None
         )
         self.watch = KillWatch(None, lambda: NOW, sight)
@@ -239,7 +239,7 @@ async def test_a_list_names_what_went_while_the_watch_was_cut_off(scene: Scene) 
     scene.tell(an_agent())
     scene.tell(an_agent("other"))
 
-    listed = Listed((an_agent("other").to_kubernetes(),))
+    listed = ListEvent((an_agent("other").to_kubernetes(),))
     scene.watch._listed(scene.killer, AGENT, listed)  # noqa: SLF001 - what its watch calls
 
     assert scene.gone == [("Agent", KEY, None)]
@@ -250,22 +250,24 @@ def a_pod(name: str, agent: str = "triage", **metadata: str) -> dict[str, Any]:
     return {"kind": "Pod", "metadata": {"name": name, "namespace": "agents", "labels": labels, **metadata}}
 
 
-async def pods_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch, *news: Listed | Changed) -> None:
+async def pods_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch, *news: ListEvent | ChangeEvent) -> None:
     """Let the watch of pods tell this, and end."""
 
-    async def told(*_: Any) -> AsyncIterator[Listed | Changed]:
+    async def told(*_: Any) -> AsyncIterator[ListEvent | ChangeEvent]:
         for one in news:
             yield one
 
-    monkeypatch.setattr(killwatch, "follow", told)
+    monkeypatch.setattr(kill_watch, "follow", told)
     client: Any = scene.client
     await scene.watch._watch_pods(client, scene.killer)  # noqa: SLF001 - one of the tasks of its thread
 
 
 @requirement("kill.zero")
-@pytest.mark.parametrize("news", [Changed("ADDED", a_pod("p2")), Listed((a_pod("p2"),))], ids=["added", "listed"])
+@pytest.mark.parametrize(
+    "news", [ChangeEvent("ADDED", a_pod("p2")), ListEvent((a_pod("p2"),))], ids=["added", "listed"]
+)
 async def test_a_pod_that_comes_up_for_a_killed_agent_is_ended(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, news: Listed | Changed
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, news: ListEvent | ChangeEvent
 ) -> None:
     scene.tell(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
@@ -279,14 +281,14 @@ async def test_a_pod_that_comes_up_for_a_killed_agent_is_ended(
 @pytest.mark.parametrize(
     "news",
     [
-        Changed("ADDED", a_pod("p2", "other")),
-        Changed("ADDED", a_pod("p2", deletionTimestamp="2026-03-02T09:00:00Z")),
-        Changed("MODIFIED", a_pod("p2")),
-        Changed("DELETED", a_pod("p2")),
+        ChangeEvent("ADDED", a_pod("p2", "other")),
+        ChangeEvent("ADDED", a_pod("p2", deletionTimestamp="2026-03-02T09:00:00Z")),
+        ChangeEvent("MODIFIED", a_pod("p2")),
+        ChangeEvent("DELETED", a_pod("p2")),
     ],
     ids=["of another agent", "ending already", "changed", "gone"],
 )
-async def test_other_pods_start_no_sweep(scene: Scene, monkeypatch: pytest.MonkeyPatch, news: Changed) -> None:
+async def test_other_pods_start_no_sweep(scene: Scene, monkeypatch: pytest.MonkeyPatch, news: ChangeEvent) -> None:
     scene.tell(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
     scene.client.forget_requests()

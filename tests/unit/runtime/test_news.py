@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from interlock.cluster.kinds import AGENT, AGENT_POLICY, MCP_BINDING
-from interlock.cluster.primaries import Key
-from interlock.runtime.operator_runtime import Runtime
-from interlock.runtime.workqueue import WorkQueue
-from interlock.settings import Settings
+from interlock.cluster.resource_cache import Key
+from interlock.runtime.app import App
+from interlock.runtime.loop import WorkQueue
+from interlock.settings import OperatorSettings
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
 
@@ -38,8 +38,8 @@ class Asked(WorkQueue[Key]):
 
 
 @pytest.fixture
-async def runtime() -> Runtime:
-    runtime = Runtime(Settings())
+async def runtime() -> App:
+    runtime = App(OperatorSettings())
     runtime.queue, runtime.policies = Asked(), Asked()
     runtime.take(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
     runtime.take(AGENT_POLICY, a_policy().at_version(11).to_kubernetes(), is_deleted=False)
@@ -48,19 +48,19 @@ async def runtime() -> Runtime:
     return runtime
 
 
-def asked(runtime: Runtime) -> list[Key]:
+def asked(runtime: App) -> list[Key]:
     queue: Any = runtime.queue
     taken: list[Key] = queue.taken()
     return taken
 
 
-def reviewed(runtime: Runtime) -> set[Key]:
+def reviewed(runtime: App) -> set[Key]:
     """Return the policies whose tables were asked for."""
     queue: Any = runtime.policies
     return set(queue.taken())
 
 
-async def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: Runtime) -> None:
+async def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: App) -> None:
     runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=False)
     runtime.take(AGENT_POLICY, a_policy().at_version(21).giving_nothing().to_kubernetes(), is_deleted=False)
     changed = a_binding().permitting(read=["contacts"])
@@ -71,7 +71,7 @@ async def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtim
 
 
 @requirement("operator.idle")
-async def test_a_run_of_a_verification_asks_for_no_look_at_agents(runtime: Runtime) -> None:
+async def test_a_run_of_a_verification_asks_for_no_look_at_agents(runtime: App) -> None:
     told = a_binding().at_version(22).to_kubernetes()
     told["status"]["verification"]["run"] = {"number": 1, "plan": "x", "startedAt": "2026-03-02T08:00:00Z"}
     runtime.take(MCP_BINDING, told, is_deleted=False)
@@ -80,7 +80,7 @@ async def test_a_run_of_a_verification_asks_for_no_look_at_agents(runtime: Runti
 
 
 @requirement("operator.idle")
-async def test_a_policys_own_status_and_labels_ask_for_no_look_at_its_agents(runtime: Runtime) -> None:
+async def test_a_policys_own_status_and_labels_ask_for_no_look_at_its_agents(runtime: App) -> None:
     told = a_policy().at_version(21).labelled(touched="yes").to_kubernetes() | {"status": {"observedGeneration": 1}}
     runtime.take(AGENT_POLICY, told, is_deleted=False)
 
@@ -91,7 +91,7 @@ async def test_a_policys_own_status_and_labels_ask_for_no_look_at_its_agents(run
 
 
 @requirement("access.told")
-async def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_and_is_in(runtime: Runtime) -> None:
+async def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_and_is_in(runtime: App) -> None:
     reviewed(runtime)
     runtime.take(AGENT, an_agent().at_version(20).labelled(team="a").to_kubernetes(), is_deleted=False)
     assert reviewed(runtime) == {("agents", "support")}
@@ -107,7 +107,7 @@ async def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_
 
 
 @requirement("access.told", "operator.idle")
-async def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Runtime) -> None:
+async def test_an_agents_status_and_annotations_ask_for_no_table(runtime: App) -> None:
     reviewed(runtime)
     told = an_agent().at_version(20).killed().to_kubernetes() | {"status": {"observedGeneration": 1}}
     runtime.take(AGENT, told, is_deleted=False)
@@ -115,7 +115,7 @@ async def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Runtim
 
 
 @requirement("access.told")
-async def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtime: Runtime) -> None:
+async def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtime: App) -> None:
     reviewed(runtime)
     runtime.take(AGENT_POLICY, a_policy("lonely").at_version(20).to_kubernetes(), is_deleted=False)
     assert reviewed(runtime) == {("agents", "lonely")}
@@ -131,21 +131,21 @@ async def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtim
 
 
 @requirement("operator.late-news")
-async def test_what_is_known_already_asks_for_no_look(runtime: Runtime) -> None:
+async def test_what_is_known_already_asks_for_no_look(runtime: App) -> None:
     runtime.take(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
     runtime.take(AGENT_POLICY, a_policy().at_version(9).to_kubernetes(), is_deleted=False)
 
     assert asked(runtime) == []
 
 
-async def test_a_policy_or_binding_that_goes_asks_for_a_look_at_whoever_stood_on_it(runtime: Runtime) -> None:
+async def test_a_policy_or_binding_that_goes_asks_for_a_look_at_whoever_stood_on_it(runtime: App) -> None:
     runtime.take(AGENT_POLICY, a_policy().at_version(21).to_kubernetes(), is_deleted=True)
     runtime.take(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=True)
 
     assert asked(runtime) == [TRIAGE] * 2
 
 
-async def test_an_agent_that_goes_is_forgotten(runtime: Runtime) -> None:
+async def test_an_agent_that_goes_is_forgotten(runtime: App) -> None:
     runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=True)
 
     assert runtime.primaries.agents() == set()
@@ -153,7 +153,7 @@ async def test_an_agent_that_goes_is_forgotten(runtime: Runtime) -> None:
 
 
 @requirement("operator.late-news")
-async def test_an_agent_made_anew_is_kept_when_the_end_of_the_old_one_is_told_late(runtime: Runtime) -> None:
+async def test_an_agent_made_anew_is_kept_when_the_end_of_the_old_one_is_told_late(runtime: App) -> None:
     runtime.take(AGENT, an_agent().at_version(30).to_kubernetes(), is_deleted=False)
 
     runtime.take(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=True)
@@ -163,7 +163,7 @@ async def test_an_agent_made_anew_is_kept_when_the_end_of_the_old_one_is_told_la
 
 
 @pytest.mark.parametrize("version", [20, None])
-async def test_what_the_kill_paths_watch_saw_go_is_forgotten(runtime: Runtime, version: int | None) -> None:
+async def test_what_the_kill_paths_watch_saw_go_is_forgotten(runtime: App, version: int | None) -> None:
     runtime._gone_elsewhere("Agent", TRIAGE, version)  # noqa: SLF001 - called from the kill path's thread
     await asyncio.sleep(0)
 

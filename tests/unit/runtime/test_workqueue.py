@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from interlock.runtime.workqueue import BACKOFF_SECONDS, WorkQueue
+from interlock.runtime.loop import BACKOFF_SECONDS, WorkQueue
 from tests.requirements import requirement
 
 

@@ -1,0 +1,169 @@
+"""Which MCPBinding serves a source in an environment: exactly one, or the agent waits."""
+
+from collections.abc import Iterator
+
+from interlock.api.agent import Agent, BindingUse, Stage
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
+from interlock.api.refusals import Refusal
+from interlock.api.shared_types import Permissions
+from interlock.api.status import AgentReason, ConditionType
+from interlock.api.verification import BindingCondition
+from interlock.governance.access_matrix import matrix_cell
+from interlock_contract.names import NEEDS_REVIEW
+
+
+def binding_for(bindings: tuple[MCPBinding, ...], source: str, environment: str) -> MCPBinding | None:
+    """Return the one binding that serves the source in the environment, None where none or several do."""
+    found = _serving(bindings, source, environment)
+    return found[0] if len(found) == 1 else None
+
+
+def check_coverage(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+    """Return the first (stage, source) that no binding or more than one serves.
+
+    All stages are looked at from the start: nobody learns after a week that production has no binding.
+    """
+    for stage in agent.spec.stages:
+        for use in agent.spec.bindings:
+            refusal = _check_one(bindings, use.source, stage)
+            if refusal is not None:
+                return refusal
+    return None
+
+
+def _check_one(bindings: tuple[MCPBinding, ...], source: str, stage: Stage) -> Refusal | None:
+    found = _serving(bindings, source, stage.environment)
+    if len(found) == 1:
+        return None
+    where = f"source {source!r} in stage {stage.name!r} (environment {stage.environment})"
+    if not found:
+        return Refusal(
+            AgentReason.BINDING_MISSING,
+            f"no MCPBinding serves {where}: apply one whose source is {source} and whose environments "
+            f"hold {stage.environment}, or remove the source from spec.bindings",
+        )
+    names = ", ".join(sorted(binding.metadata.name for binding in found))
+    return Refusal(
+        AgentReason.BINDING_AMBIGUOUS,
+        f"{len(found)} MCPBindings serve {where}: {names}; leave {stage.environment} in the environments of one",
+    )
+
+
+def _serving(bindings: tuple[MCPBinding, ...], source: str, environment: str) -> list[MCPBinding]:
+    return [
+        binding for binding in bindings if binding.spec.source == source and environment in binding.spec.environments
+    ]
+
+
+OPERATIONS = ("read", "write", "delete")
+
+
+def resources(permissions: Permissions, operation: str) -> tuple[str, ...]:
+    """Return the resources that the permissions list under one operation."""
+    return {"read": permissions.read, "write": permissions.write, "delete": permissions.delete}[operation]
+
+
+def gives(permissions: Permissions, operation: str, resource: str) -> bool:
+    """Tell whether the permissions hold the operation on the resource; `*` holds every resource."""
+    listed = resources(permissions, operation)
+    return resource in listed or "*" in listed
+
+
+def check_narrowing(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+    """Return the first permission that the agent names and that binding or matrix do not give."""
+    for use in agent.spec.bindings:
+        if use.permissions is None:
+            continue
+        for where, given in _givers(agent, policy, bindings, use):
+            refusal = _check_one_in_permissions(use.source, use.permissions, where, given)
+            if refusal is not None:
+                return refusal
+    return None
+
+
+def _givers(
+    agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], use: BindingUse
+) -> Iterator[tuple[str, Permissions]]:
+    cell = matrix_cell(policy, agent.metadata, use.source)
+    if cell is not None:
+        yield f"AgentPolicy {policy.metadata.name}", cell.permissions
+    for environment in dict.fromkeys(stage.environment for stage in agent.spec.stages):
+        binding = binding_for(bindings, use.source, environment)
+        if binding is not None:
+            yield f"MCPBinding {binding.metadata.name}", binding.spec.permissions
+
+
+def _check_one_in_permissions(source: str, asked: Permissions, where: str, given: Permissions) -> Refusal | None:
+    for operation in OPERATIONS:
+        for resource in resources(asked, operation):
+            if not gives(given, operation, resource):
+                return Refusal(
+                    AgentReason.NARROWING_INVALID,
+                    f"spec.bindings[{source}].permissions.{operation} names {resource!r}, which {where} does not "
+                    f"give: remove it there, or add it to {where}",
+                )
+    return None
+
+
+def check_reviewed(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+    """Return the first binding of the agent's stages that waits for review; any value of the annotation says so."""
+    for stage in agent.spec.stages:
+        for use in agent.spec.bindings:
+            binding = binding_for(bindings, use.source, stage.environment)
+            if binding is not None and NEEDS_REVIEW in binding.metadata.annotations:
+                name = binding.metadata.name
+                return Refusal(
+                    AgentReason.BINDING_NOT_REVIEWED,
+                    f"MCPBinding {name} serves source {use.source!r} in stage {stage.name!r} and is not reviewed: "
+                    "look at operation and resource of each of its tools, then take the annotation out: "
+                    f"kubectl annotate mcpbinding {name} {NEEDS_REVIEW}-",
+                )
+    return None
+
+
+def check_verified(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+    """Return the first binding of the agent's stages whose server is not verified, with what it waits for.
+
+    All stages are looked at from the start. An agent that is attached goes on when a later verification fails: what has
+    drifted is denied by its guard, tool by tool, and a server that is away answers nothing by itself.
+    """
+    is_attached = _is_attached(agent)
+    for stage in agent.spec.stages:
+        for use in agent.spec.bindings:
+            binding = binding_for(bindings, use.source, stage.environment)
+            if binding is None:
+                continue  # told by the check before this one
+            refusal = _check_one_in_verified(binding, is_attached=is_attached)
+            if refusal is not None:
+                return refusal
+    return None
+
+
+def _check_one_in_verified(binding: MCPBinding, *, is_attached: bool) -> Refusal | None:
+    condition = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
+    holds = condition is not None and condition.status == "True"
+    if binding.verification.verified_at is not None and (is_attached or holds):
+        return None
+    why = condition.message if condition else "the operator has not looked at it yet"
+    name, namespace = binding.metadata.name, binding.metadata.namespace
+    return Refusal(
+        AgentReason.BINDING_NOT_VERIFIED,
+        f"waits for MCPBinding {name} to be verified: {why[:600]}; "
+        f"look: kubectl -n {namespace} get mcpbindings.interlock.dev {name} -o yaml",
+    )
+
+
+def _is_attached(agent: Agent) -> bool:
+    conditions = agent.status.conditions if agent.status else ()
+    return any(known.type == ConditionType.ACTIONS_BOUND and known.status == "True" for known in conditions)
+
+
+def check_action(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
+    """Return why the agent's tools may not be bound, or None."""
+    return (
+        check_coverage(agent, bindings)  # one binding for every source in every stage
+        or check_reviewed(agent, bindings)  # somebody has looked at what an import guessed
+        or check_narrowing(agent, policy, bindings)  # and no permission that nobody gives
+        or check_verified(agent, bindings)  # and no server that nobody has looked at
+    )

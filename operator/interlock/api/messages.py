@@ -1,0 +1,201 @@
+"""The sentences of refusals, each worded once for the API server (CEL) and for the reconciler (Python).
+
+The API server refuses what it can; the reconciler repeats it with the very same sentence, since an
+admission policy can be absent and an object can be older than a rule. Templates stand here with the
+Python checks; the CEL rules that use the templates stand beside the fields in the models, and
+tests/integration compares both answers on a real API server.
+"""
+
+import re
+
+EMAIL = r"^[A-Za-z0-9._%+'\-]+@[A-Za-z0-9\-]+(\.[A-Za-z0-9\-]+)+$"
+ROLE_ADDRESS = (
+    r"^(((teams?|support|no-?reply|do-?not-?reply|info|admin|administrator|ops|devops|secops|sre|security"
+    r"|help|help-?desk|hello|contact|office|root|web-?master|post-?master|abuse|sales|billing|platform|on-?call"
+    r"|all|list|alerts?|service|bot)([+._\-][^@]*)?)|([^@]*[+._\-])?teams?([+._\-][^@]*)?)@"
+)
+NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+RESOURCE = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9_])?$"
+VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+RELATIVE_PATH = r"^[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*$"
+DOTS_IN_PATH = r"(^|/)\.{1,2}(/|$)"
+POINTER = r"^(/([^~/]|~0|~1)*)+$"
+"""RFC 6901, without the empty pointer: a whole set of arguments is no value of a dimension."""
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
+
+MODEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9._:/@+]*[A-Za-z0-9])?$"
+MODEL_GLOB = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/([-A-Za-z0-9._:/@+]+\*?|\*)$"
+OWN_PATHS = ("mcp", "ready")
+"""First parts of paths at the guard that are no provider's."""
+MODEL_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
+"""Variables by which an agent finds the guard's way to its models."""
+
+OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
+OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"
+OWNER_EMAIL_MISSING = "spec.owner.email is missing: write the e-mail address of the person who answers for this agent"
+OWNER_EMAIL_INVALID = (
+    "spec.owner.email {email} is not an e-mail address: write the address of the person who answers for this agent"
+)
+OWNER_ROLE_ADDRESS = (
+    "spec.owner.email {email} is a role address: an agent is owned by a person, "
+    "write that person's own address, such as ada@example.com"
+)
+PURPOSE_MISSING = "spec.purpose is missing: say in one sentence what this agent is for"
+POLICY_REF_MISSING = "spec.policyRef is missing: write the name of the AgentPolicy that this agent lives under"
+ENVIRONMENT_MISSING = (
+    "spec.environment and spec.rollout are both missing: write environment: development, or the stages of a rollout"
+)
+ENVIRONMENT_TWICE = (
+    "spec.environment and spec.rollout are both set: keep environment for one stage, or rollout for several"
+)
+DURATION_INVALID = "{text} is not a duration: write 168h, 90m or 1h30m (7 days are 168h)"
+STAGES_BACKWARDS = (
+    "spec.rollout.stages: stage {stage} in {environment} stands after one in {earlier}: "
+    "stages go from development to staging to production and never back, reorder them"
+)
+SCOPE_NARROWER = (
+    "spec.rollout.stages: the scope of stage {stage} is narrower than that of the stage before it in {environment}: "
+    "a rollout only widens, keep all values of the earlier stage or swap the stages"
+)
+
+MODEL_INVALID = "{text} is not a model: write provider/model, such as openai/gpt-4o-mini"
+MODEL_GLOB_INVALID = (
+    "{text} is not a model or the beginning of models: write openai/gpt-4o-mini, or openai/gpt-4o* with * as its end"
+)
+PROVIDER_RESERVED = "{text} is a path of the guard's own: give the provider another name"
+MODEL_URL_INVALID = "{text} is not the base URL of a provider: write https://host/v1, without user, query and fragment"
+MODEL_NOT_ALLOWED = (
+    "spec.models: AgentPolicy {policy} does not allow {model}: add it to spec.models.allow there, or remove the model"
+)
+MODEL_WITHOUT_PROVIDER = (
+    "spec.models: {model} is of a provider that AgentPolicy {policy} does not know: add it to spec.models.urls there, "
+    "or write openai/ or anthropic/ before the model"
+)
+MODEL_VARIABLE_TAKEN = (
+    "spec.template.env: OPENAI_BASE_URL, OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY are set by Interlock "
+    "for an agent with spec.models: remove yours, or the models"
+)
+REDACT_WITHOUT_ARGUMENTS = (
+    "spec.audit.redact names what to leave out of the arguments, but arguments are recorded by their digest alone: "
+    "write arguments: Redacted, or leave redact out"
+)
+MINIMUM_STAGING = (
+    "spec.rollout.stages: {actual} in staging, but AgentPolicy {policy} demands {demanded} before production: "
+    "raise minDuration of the staging stages"
+)
+STAGING_MISSING = (
+    "spec.rollout.stages: no staging stage before production, but AgentPolicy {policy} demands {demanded} in staging: "
+    "add a staging stage with minDuration {demanded}"
+)
+LIMITED_SCOPE_REQUIRED = (
+    "spec.rollout.stages: production starts without a scope, but AgentPolicy {policy} demands a limited one first: "
+    "add a production stage with a scope and minDuration {demanded} before it"
+)
+MINIMUM_LIMITED_SCOPE = (
+    "spec.rollout.stages: {actual} in limited scope, but AgentPolicy {policy} demands {demanded}: "
+    "raise minDuration of the production stages that have a scope"
+)
+ROW_MISSING = (
+    "spec.bindings: AgentPolicy {policy} has no dataAccess row for agent {agent} and source {source}: "
+    "add the row, or remove the binding"
+)
+
+PORT_RESERVED = "ports 7410 to 7419 are Interlock's own: let the agent listen on another one, such as 8080"
+NAME_INVALID = "{text} is not a name: write lower case letters, digits and dashes, such as crm or one-region"
+AGENT_NAME_INVALID = (
+    "metadata.name {name} does not fit: an agent has at most 52 lower case letters, digits and dashes, "
+    "so that every name made from it fits"
+)
+RESOURCE_INVALID = (
+    "{text} is not a resource: write letters, digits and dashes, such as contacts; "
+    "* for all of them is allowed in dataAccess[].read only"
+)
+PATH_INVALID = "{text} is not a path of a file: write it relative and without .., such as prompts/system.md"
+PATH_TWICE = "{path} is a file and a folder at once: rename one of them"
+FILES_TOO_LARGE = (
+    "spec.files hold more than 65536 characters together: move what is large into the image or behind a source"
+)
+COMMAND_TOO_LARGE = (
+    "command, args and env hold more than 32768 characters together: move what is large into a file or the image"
+)
+VARIABLE_INVALID = "{text} is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
+VARIABLE_RESERVED = "{text} is set by Interlock: choose a name that does not start with INTERLOCK_"
+IMAGE_INVALID = "{text} is not an image: write it without spaces, such as registry.example.com/agent:1.0"
+QUANTITY_INVALID = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
+LIMIT_BELOW_REQUEST = "limits are below requests: raise limits.{kind} or lower requests.{kind}"
+VARIABLE_VALUE = "environment variable {name} needs exactly one of value and valueFrom: write one of them"
+SERVER_MISSING = (
+    "spec.server needs exactly one of stdio and http: "
+    "write image and command of a server to run, or the url of one that runs elsewhere"
+)
+URL_INVALID = "{text} is not the URL of a server: write https://host/path, without user, password and fragment"
+HTTP_NOT_PRIVATE = (
+    "http:// is for network: Private only: write https://, so that nobody reads credentials and data on the way"
+)
+CA_SOURCE = "caFrom needs exactly one of configMapKeyRef and secretKeyRef: write one of them"
+CA_WITHOUT_TLS = "caFrom says whom to trust over https: write an https:// url, or remove caFrom"
+HEADER_INVALID = "{text} is not the name of an HTTP header: write letters, digits and dashes, such as Authorization"
+HEADER_OWN = "{text} is not for a binding to set, it belongs to MCP or to the connection: remove it"
+HEADER_TWICE = "headers: a name is there twice, capitals aside: keep one of them"
+HEADER_VALUE = "header {name} needs exactly one of value and valueFrom: write one of them"
+HEADER_VALUE_INVALID = "not the value of an HTTP header: write printable ASCII without spaces around it"
+TOOL_SCOPE = "dimension {dimension} needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed"
+POINTER_INVALID = "{text} is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
+TOOL_NAME_INVALID = "{text} is not the name of a tool: write it as the server lists it, printable and without spaces"
+
+PROMPT_NAME_INVALID = (
+    "{text} is not the name of a prompt: write it as the server lists it, printable and without spaces"
+)
+URI_INVALID = (
+    "{text} is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * stays "
+    "inside one part and ** goes on, without braces and without a part that is . or .."
+)
+RESOURCE_SCOPE = (
+    "dimension {dimension} needs exactly one of values and unscoped: write the values that the resource belongs to, "
+    "or Allowed"
+)
+ARGUMENT_RULE = (
+    "the rule on argument {pointer} needs exactly one of enum, prefix, pattern and maximum: "
+    "write one of them, and a rule of its own for each other"
+)
+PROMPT_RULE = (
+    "the rule on argument {pointer} of a prompt needs exactly one of enum, prefix and pattern: "
+    "write one of them, and a rule of its own for each other"
+)
+PATTERN_INVALID = (
+    "{text} is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; "
+    "it speaks of the whole argument, so it has no anchors, and no groups"
+)
+PREFIX_CLIMBS = "{text} climbs, and no argument that climbs is let pass: write the folder that it leads to"
+INTERVAL_INVALID = "{text} is not an interval of verification: write a duration from 1m to 168h, such as 1h"
+LATENCY_INVALID = "{text} is not a latency of a probe: write a duration from 1ms to 60s, such as 2s"
+PROBE_TOOL_INVALID = (
+    "{text} is not the name of one tool: write it as the server lists it, printable, without spaces, * and ?"
+)
+PROBE_ARGUMENTS = "the arguments of the probe have more than 8192 characters: probe with less"
+AGENTS_OR_SELECTOR = (
+    "the row of dataAccess for source {source} needs exactly one of agents and agentSelector: "
+    "write names of agents, or labels that they carry"
+)
+SELECTOR_EMPTY = "agentSelector.matchLabels is empty, which would give the row to every agent: write at least one label"
+LABELS_INVALID = (
+    "agentSelector.matchLabels holds what can be no label: write keys such as team or example.com/team, "
+    "and values of letters, digits, dashes, underscores and dots"
+)
+
+
+def quoted(text: str) -> str:
+    """Return `text` in the quotation marks that the sentences use."""
+    return f'"{text}"'
+
+
+def plain(template: str) -> str:
+    """Return the sentence for values that cannot be shown in one line."""
+    return re.sub(r"\{[a-z]+\}", "(of several lines)", template)
+
+
+def format_message(template: str, **parts: str) -> str:
+    """Return the sentence with its values, or without them when they hold a line break, as the API server does."""
+    sentence = template.format(**parts)
+    return plain(template) if "\n" in sentence else sentence

@@ -1,0 +1,203 @@
+"""What all API types have in common: frozen, strict, camelCase at the edge."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic.alias_generators import to_camel
+
+from interlock.api.markers import Rule, kube
+from interlock.api.messages import LIMIT_BELOW_REQUEST, QUANTITY_INVALID
+from interlock.api.text import Name, ObjectName, Resource, ScopeValue
+
+
+class ApiModel(BaseModel):
+    """Base of every type that stands in a Kubernetes object."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_kubernetes(self) -> dict[str, Any]:
+        """Return the JSON that the API server speaks: camelCase keys, absent fields left out."""
+        return self.model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A moment in UTC, RFC 3339 in JSON. Fractions of a second are kept: soaks are measured with them."""
+
+
+class ObjectMeta(ApiModel):
+    """The part of Kubernetes object metadata that Interlock reads; the rest is ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    namespace: str = ""
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: Timestamp | None = None
+    deletion_timestamp: Timestamp | None = None
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
+
+
+_DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}", re.ASCII)
+_PART = re.compile(r"([0-9]+)(h|ms|m|s)", re.ASCII)
+_MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the time that `text` says, such as `168h`, `90m` or `1h30m`.
+
+    Raises:
+        ValueError: if `text` is not a duration; there are no days, signs or fractions.
+
+    """
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f'"{text}" is not a duration: write 168h, 90m or 1h30m (7 days are 168h)')
+    return timedelta(milliseconds=sum(int(number) * _MILLISECONDS[unit] for number, unit in _PART.findall(text)))
+
+
+def format_duration(duration: timedelta) -> str:
+    """Return the shortest text that `parse_duration` reads back; parts of a millisecond are cut off.
+
+    Raises:
+        ValueError: if `duration` is negative or has more hours than five digits hold.
+
+    """
+    rest = duration // timedelta(milliseconds=1)
+    parts = []
+    for unit, size in _MILLISECONDS.items():
+        number, rest = divmod(rest, size)
+        if number:
+            parts.append(f"{number}{unit}")
+    text = "".join(parts) or "0s"
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{duration} is negative or too long to be written as a duration")
+    return text
+
+
+class SecretKeyRef(ApiModel):
+    """One key of a Secret in the same namespace."""
+
+    name: ObjectName
+    """Name of the Secret."""
+
+    key: ObjectName
+    """Key in the Secret."""
+
+
+class ConfigMapKeyRef(ApiModel):
+    """One key of a ConfigMap in the same namespace."""
+
+    name: ObjectName
+    """Name of the ConfigMap."""
+
+    key: ObjectName
+    """Key in the ConfigMap."""
+
+
+class EnvSource(ApiModel):
+    """Where a value comes from."""
+
+    secret_key_ref: SecretKeyRef
+    """One key of a Secret."""
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_IS_QUANTITY = Rule(
+    rule="type(self) == int ? self >= 0 : isQuantity(self) && quantity(self).compareTo(quantity('0')) >= 0",
+    message=QUANTITY_INVALID,
+)
+
+Quantity = Annotated[
+    str,
+    BeforeValidator(_as_text),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32, **kube(_IS_QUANTITY)}),
+]
+"""A Kubernetes quantity such as `100m` or `128Mi`; a whole number may be written without quotes."""
+
+
+class ResourceAmounts(ApiModel):
+    """Amounts of CPU and memory."""
+
+    cpu: Quantity | None = None
+    """CPU, such as 100m or 1."""
+
+    memory: Quantity | None = None
+    """Memory, such as 128Mi."""
+
+
+def _limit_covers_request(kind: str) -> Rule:
+    """Return the rule that the API server would otherwise only apply to the Deployment, out of sight."""
+    request, limit = f"string(self.requests.{kind})", f"string(self.limits.{kind})"
+    return Rule(
+        rule=f"!has(self.requests) || !has(self.limits) || !has(self.requests.{kind}) || !has(self.limits.{kind})"
+        f" || !isQuantity({request}) || !isQuantity({limit}) || quantity({limit}).compareTo(quantity({request})) >= 0",
+        message=LIMIT_BELOW_REQUEST.format(kind=kind),
+    )
+
+
+class Resources(ApiModel):
+    """What a container is promised and what it may take at most."""
+
+    model_config = ConfigDict(json_schema_extra=kube(_limit_covers_request("cpu"), _limit_covers_request("memory")))
+
+    requests: ResourceAmounts | None = None
+    """What it is promised."""
+
+    limits: ResourceAmounts | None = None
+    """What it may take at most."""
+
+
+class Permissions(ApiModel):
+    """Resources by operation; what is not listed is denied."""
+
+    read: tuple[Resource, ...] = Field(default=(), max_length=64)
+    """Resources that may be read."""
+
+    write: tuple[Resource, ...] = Field(default=(), max_length=64)
+    """Resources that may be created or changed."""
+
+    delete: tuple[Resource, ...] = Field(default=(), max_length=64)
+    """Resources that may be deleted."""
+
+
+class Environment(StrEnum):
+    """A kind of world that an agent acts in; a rollout goes through them in this order."""
+
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+
+    @property
+    def rank(self) -> int:
+        """Position in a rollout, from 0."""
+        return list(Environment).index(self)
+
+
+class ScopeDimension(ApiModel):
+    """A limit in one dimension of the work."""
+
+    dimension: Name
+    """What is limited, such as region or product-line."""
+
+    values: tuple[ScopeValue, ...] = Field(min_length=1, max_length=32)
+    """The values that are inside, compared as they stand."""

@@ -1,0 +1,77 @@
+"""What the gates of the agents' pods say: one small report for each pod, kept by agent."""
+
+import asyncio
+from collections.abc import Callable
+
+from interlock.cluster.child_cache import AgentKey
+from interlock.deployment.names import AGENT_POD
+from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
+from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, ISOLATION_LABEL
+from interlock_kube.client import Json, KubeClient
+from interlock_kube.resource_types import POD
+from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
+
+SELECTOR = f"{AGENT_LABEL},{APP_COMPONENT_LABEL}={AGENT_POD},{ISOLATION_LABEL}=Separate"
+
+
+class EgressCheckStore:
+    """Follows the agents' pods of their own.
+
+    Args:
+        changed: Asked to look at an agent whose pods say something new.
+    """
+
+    def __init__(self, changed: Callable[[AgentKey], None]) -> None:
+        self._changed = changed
+        self._reports: dict[AgentKey, dict[str, EgressCheckReport]] = {}
+        self._synced = asyncio.Event()
+
+    def of(self, agent: AgentKey) -> tuple[EgressCheckReport, ...]:
+        """Return the reports of an agent's pods that are not being ended."""
+        return tuple(self._reports.get(agent, {}).values())
+
+    async def synced(self) -> None:
+        """Wait until all pods have been listed once."""
+        await self._synced.wait()
+
+    async def run(self, client: KubeClient) -> None:
+        """Follow the pods, for ever."""
+        async for news in follow(client, POD, WatchOptions(selector=SELECTOR)):
+            self.take(news)
+            self._synced.set()
+
+    def take(self, news: ListEvent | ChangeEvent) -> None:
+        """Take what happened to pods."""
+        if isinstance(news, ListEvent):
+            self._replace(news.objects)
+        elif news.type == "DELETED" or "deletionTimestamp" in news.object["metadata"]:
+            self._drop(_agent(news.object), news.object["metadata"]["name"])
+        else:
+            self._put(news.object)
+
+    def _replace(self, pods: tuple[Json, ...]) -> None:
+        listed = {(_agent(pod), pod["metadata"]["name"]) for pod in pods}
+        for agent, reports in list(self._reports.items()):
+            for name in [name for name in reports if (agent, name) not in listed]:
+                self._drop(agent, name)
+        for pod in pods:
+            if "deletionTimestamp" not in pod["metadata"]:
+                self._put(pod)
+
+    def _put(self, pod: Json) -> None:
+        agent, name, report = _agent(pod), pod["metadata"]["name"], read_egress_check(pod)
+        known = self._reports.setdefault(agent, {})
+        if known.get(name) != report:
+            known[name] = report
+            self._changed(agent)
+
+    def _drop(self, agent: AgentKey, name: str) -> None:
+        known = self._reports.get(agent, {})
+        if known.pop(name, None) is not None:
+            self._changed(agent)
+        if not known:
+            self._reports.pop(agent, None)
+
+
+def _agent(pod: Json) -> AgentKey:
+    return pod["metadata"]["namespace"], pod["metadata"]["labels"][AGENT_LABEL]

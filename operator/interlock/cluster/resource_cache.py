@@ -1,0 +1,258 @@
+"""What is known of Agents, AgentPolicies and MCPBindings, as kopf's watches and our own writes tell it."""
+
+import json
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+
+from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy, AgentPolicyStatus
+from interlock.api.verification import BindingCondition, MCPBindingStatus
+from interlock.reconcile.snapshot import Unreadable
+from interlock_kube.client import Json
+
+Key = tuple[str, str]
+"""Namespace and name."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSummary:
+    """What a policy's access table knows of an Agent: all but its status.
+
+    Attributes:
+        policy: The policy that it names.
+        generation: Of its spec.
+        labels: Its labels, which rows may select it by.
+    """
+
+    policy: Key
+    generation: int
+    labels: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    version: int
+    text: str
+    standing: AgentSummary
+    sources: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    version: int
+    policy: AgentPolicy | Unreadable
+    status: AgentPolicyStatus | None
+
+
+@dataclass
+class ResourceCache:
+    """The three kinds that users apply."""
+
+    _agents: dict[Key, _Entry] = field(default_factory=dict)
+    _policies: dict[Key, _Policy] = field(default_factory=dict)
+    _bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = field(default_factory=dict)
+
+    def put_agent(self, raw: Json) -> bool:
+        """Keep an Agent unless a newer one is known; tell whether that was news."""
+        key, version = key_of(raw), version_of(raw)
+        known = self._agents.get(key)
+        if known is not None and known.version >= version:
+            return False
+        self._agents[key] = _entry(raw, version)
+        return True
+
+    def put_policy(self, raw: Json) -> set[Key]:
+        """Keep an AgentPolicy; return the agents that live under it, if what it demands or gives was news."""
+        key, version = key_of(raw), version_of(raw)
+        known = self._policies.get(key)
+        if known is not None and known.version >= version:
+            return set()
+        parsed = _parse_policy(raw)
+        self._policies[key] = _Policy(version, parsed, _parse_policy_status(raw))
+        if known is not None and _demands(known.policy) == _demands(parsed):
+            return set()  # its status, of our own writing, or its labels
+        return self.agents_under(key)
+
+    def put_binding(self, raw: Json) -> set[Key]:
+        """Keep an MCPBinding; return the agents that it may concern, if that was news."""
+        key, version = key_of(raw), version_of(raw)
+        known = self._bindings.get(key)
+        if known is not None and known[0] >= version:
+            return set()
+        parsed = _parse_binding(raw)
+        self._bindings[key] = version, parsed
+        if known is not None and _gives(known[1]) == _gives(parsed):
+            return set()  # the run of a verification, of our own writing, or its labels
+        return self._agents_using(key[0], known[1] if known else None) | self._agents_using(key[0], parsed)
+
+    def drop_agent(self, key: Key, version: int | None = None) -> bool:
+        """Forget an Agent that went at this version; tell whether it is gone. One made anew since is kept."""
+        known = self._agents.get(key)
+        if known is not None and _is_newer(known.version, version):
+            return False
+        self._agents.pop(key, None)
+        return True
+
+    def drop_policy(self, key: Key, version: int | None = None) -> set[Key]:
+        """Forget an AgentPolicy that went at this version; return the agents that lived under it."""
+        known = self._policies.get(key)
+        if known is None or _is_newer(known.version, version):
+            return set()
+        del self._policies[key]
+        return self.agents_under(key)
+
+    def drop_binding(self, key: Key, version: int | None = None) -> set[Key]:
+        """Forget an MCPBinding that went at this version; return the agents that it may concern."""
+        known = self._bindings.get(key)
+        if known is None or _is_newer(known[0], version):
+            return set()
+        del self._bindings[key]
+        return self._agents_using(key[0], known[1])
+
+    def agent(self, key: Key) -> Json | None:
+        """Return an Agent as the API server gave it, None where it is not known."""
+        entry = self._agents.get(key)
+        return json.loads(entry.text) if entry else None
+
+    def agents(self) -> set[Key]:
+        """Return all agents known."""
+        return set(self._agents)
+
+    def policy(self, key: Key) -> AgentPolicy | Unreadable | None:
+        """Return an AgentPolicy, None where it is not known."""
+        known = self._policies.get(key)
+        return known.policy if known else None
+
+    def policy_status(self, key: Key) -> AgentPolicyStatus | None:
+        """Return an AgentPolicy's status as the API server has it; None where there is none that can be read."""
+        known = self._policies.get(key)
+        return known.status if known else None
+
+    def standing(self, agent: Key) -> AgentSummary | None:
+        """Return what a policy's access table knows of an Agent."""
+        entry = self._agents.get(agent)
+        return entry.standing if entry else None
+
+    def binding(self, key: Key) -> MCPBinding | Unreadable | None:
+        """Return an MCPBinding, None where it is not known."""
+        known = self._bindings.get(key)
+        return known[1] if known else None
+
+    def binding_keys(self) -> set[Key]:
+        """Return all bindings known."""
+        return set(self._bindings)
+
+    def bindings(self, namespace: str) -> tuple[MCPBinding | Unreadable, ...]:
+        """Return the MCPBindings of a namespace, by name."""
+        return tuple(known[1] for key, known in sorted(self._bindings.items()) if key[0] == namespace)
+
+    def agents_under(self, policy: Key) -> set[Key]:
+        """Return the agents that name the policy."""
+        return {key for key, entry in self._agents.items() if entry.standing.policy == policy}
+
+    def _agents_using(self, namespace: str, binding: MCPBinding | Unreadable | None) -> set[Key]:
+        """Return the agents of the namespace that use the binding's source; one that cannot be read concerns all."""
+        if binding is None:
+            return set()
+        concerned = (key for key in self._agents if key[0] == namespace)
+        if isinstance(binding, Unreadable):
+            return set(concerned)
+        return {key for key in concerned if binding.spec.source in self._agents[key].sources}
+
+
+def key_of(raw: Json) -> Key:
+    """Return namespace and name of an object."""
+    return raw["metadata"]["namespace"], raw["metadata"]["name"]
+
+
+def version_of(raw: Json) -> int:
+    """Return an object's resource version, which grows with every write (Kubernetes 1.35 promises the order)."""
+    return int(raw["metadata"]["resourceVersion"])
+
+
+def _is_newer(known: int, version: int | None) -> bool:
+    return version is not None and known > version
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first thing that is wrong, with its field and value."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    value = "" if first["type"] == "missing" else f" (is {first['input']!r:.80})"
+    return f"{where}: {first['msg']}{value}"
+
+
+def _entry(raw: Json, version: int) -> _Entry:
+    metadata = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
+    spec = raw.get("spec") or {}
+    uses = spec.get("bindings") or []
+    return _Entry(
+        version=version,
+        text=json.dumps({**raw, "metadata": metadata}, separators=(",", ":")),
+        standing=AgentSummary(
+            policy=(metadata["namespace"], str((spec.get("policyRef") or {}).get("name", ""))),
+            generation=int(metadata.get("generation", 0)),
+            labels=tuple(sorted((metadata.get("labels") or {}).items())),
+        ),
+        sources=frozenset(str(use.get("source")) for use in uses),
+    )
+
+
+def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:
+    try:
+        return AgentPolicy.model_validate(_without_status(raw))
+    except ValidationError as error:
+        return Unreadable("AgentPolicy", raw["metadata"]["name"], describe(error))
+
+
+def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
+    """Return the status; one that cannot be read is as good as none, it is only ever told, never relied on."""
+    try:
+        return AgentPolicyStatus.model_validate(raw["status"]) if raw.get("status") else None
+    except ValidationError:
+        return None
+
+
+def _demands(policy: AgentPolicy | Unreadable) -> object:
+    return policy.spec if isinstance(policy, AgentPolicy) else policy
+
+
+def _gives(binding: MCPBinding | Unreadable) -> object:
+    """Return what of a binding is news to agents: its spec, whether it is verified, and what is pinned."""
+    if isinstance(binding, Unreadable):
+        return binding
+    verified = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
+    known = binding.verification
+    pins = tuple((tool.name, tool.pinned_digest) for tool in known.tools)
+    said = (verified.status, verified.message) if verified else None
+    return binding.spec, said, known.verified_at is None, pins
+
+
+def _parse_binding(raw: Json) -> MCPBinding | Unreadable:
+    try:
+        binding = MCPBinding.model_validate(_without_status(raw))
+    except ValidationError as error:
+        return Unreadable("MCPBinding", raw["metadata"]["name"], describe(error))
+    return binding.model_copy(update={"status": _parse_binding_status(raw)})
+
+
+def _parse_binding_status(raw: Json) -> MCPBindingStatus | None:
+    """Return the status; one that cannot be read is none, so nothing was verified, and it is made anew."""
+    try:
+        return MCPBindingStatus.model_validate(raw["status"]) if raw.get("status") else None
+    except ValidationError:
+        return None
+
+
+def parse_agent(raw: Json) -> Agent | Unreadable:
+    """Return the Agent, or why it is none."""
+    try:
+        return Agent.model_validate(raw)
+    except ValidationError as error:
+        return Unreadable("Agent", raw["metadata"]["name"], describe(error))
+
+
+def _without_status(raw: Json) -> Json:
+    return {name: value for name, value in raw.items() if name != "status"}

@@ -1,0 +1,1 @@
+"""Builders of an agent's child objects."""

@@ -1,0 +1,187 @@
+"""What the agent's container reads: its sources as an `mcpServers` file, and the user's own files."""
+
+import json
+from typing import Any
+
+from interlock.api import binding
+from interlock.api.binding import MCPBinding
+from interlock.api.shared_types import Permissions
+from interlock.deployment.children.services import guard_url
+from interlock.deployment.children.upstreams import build_target, compile_models
+from interlock.deployment.names import Manifest, agent_config, build_child, name_of, placement_labels
+from interlock.deployment.placement import BoundSource, Placement
+from interlock.governance.access_matrix import matrix_cell
+from interlock_contract.bundle import (
+    BUNDLE_KEY,
+    SCHEMA_VERSION,
+    AgentIdentity,
+    Bundle,
+    BundleArgumentRule,
+    BundleAuditPolicy,
+    BundleLimits,
+    BundlePrompt,
+    BundleResource,
+    BundleResourceScope,
+    BundleSource,
+    BundleTasks,
+    BundleTool,
+    BundleToolScope,
+    Grant,
+    Layer,
+    Pin,
+    ScopeLimit,
+    dump_bundle,
+)
+
+CONFIG_PATH = "/etc/interlock"
+MCP_CONFIG = "mcp.json"
+FILES_PATH = "files"
+
+
+def build_agent_config(placement: Placement) -> Manifest:
+    """Return the ConfigMap that the agent's container mounts."""
+    files = {_key(index): file.content for index, file in enumerate(placement.agent.spec.files)}
+    return build_child(
+        placement.agent,
+        "v1",
+        "ConfigMap",
+        agent_config(placement),
+        placement_labels(placement, "files"),
+        data={MCP_CONFIG: _mcp_servers(placement), **files},
+    )
+
+
+def build_config_volume(placement: Placement) -> dict[str, Any]:
+    """Return the volume that lays the files out under the paths that the user gave them."""
+    items = [{"key": MCP_CONFIG, "path": MCP_CONFIG}]
+    items += [
+        {"key": _key(index), "path": f"{FILES_PATH}/{file.path}"}
+        for index, file in enumerate(placement.agent.spec.files)
+    ]
+    return {"name": "config", "configMap": {"name": agent_config(placement), "items": items}}
+
+
+def _mcp_servers(placement: Placement) -> str:
+    """Return the shape that desktop clients and the field's libraries read."""
+    servers = {
+        bound.source: {"type": "http", "url": f"{guard_url(placement)}/mcp/{bound.source}"}
+        for bound in placement.sources
+    }
+    return json.dumps({"mcpServers": servers}, indent=2) + "\n"
+
+
+def _key(index: int) -> str:
+    """Return a ConfigMap's key for the user's file: keys allow no slash, paths do."""
+    return f"file-{index}"
+
+
+def compile_bundle(placement: Placement) -> Bundle:
+    """Return everything that the placement's guard needs to decide, and nothing else."""
+    metadata = placement.agent.metadata
+    return Bundle(
+        schema_version=SCHEMA_VERSION,
+        agent=AgentIdentity(name=metadata.name, namespace=metadata.namespace, uid=metadata.uid),
+        revision=placement.revision,
+        stage=placement.stage.name,
+        environment=placement.stage.environment,
+        scope=tuple(ScopeLimit(limit.dimension, limit.values) for limit in placement.scope),
+        sources=tuple(_source(placement, bound) for bound in placement.sources),
+        models=compile_models(placement),
+        audit=BundleAuditPolicy(placement.policy.spec.audit.arguments, placement.policy.spec.audit.redact),
+        tasks=_tasks(placement),
+    )
+
+
+def build_bundle(placement: Placement) -> Manifest:
+    """Return the ConfigMap that carries the bundle; the guard watches it at the API server."""
+    return build_child(
+        placement.agent,
+        "v1",
+        "ConfigMap",
+        name_of(placement),
+        placement_labels(placement, "bundle"),
+        data={BUNDLE_KEY: dump_bundle(compile_bundle(placement))},
+    )
+
+
+def _tasks(placement: Placement) -> BundleTasks | None:
+    taken = placement.agent.spec.tasks
+    return None if taken is None else BundleTasks(taken.port, taken.max_concurrent_tasks)
+
+
+def _source(placement: Placement, bound: BoundSource) -> BundleSource:
+    return compile_source(bound, _grants(placement, bound), pins_of(bound.binding))
+
+
+def pins_of(binding: MCPBinding) -> tuple[Pin, ...]:
+    """Return the tools of a binding that were verified, or accepted since: guards let no others pass."""
+    return tuple(Pin(tool.name, tool.pinned_digest) for tool in binding.verification.tools if tool.pinned_digest)
+
+
+def compile_source(bound: BoundSource, grants: tuple[Grant, ...], pins: tuple[Pin, ...]) -> BundleSource:
+    """Return a source as a guard's bundle describes it."""
+    spec = bound.binding.spec
+    return BundleSource(
+        name=bound.source,
+        binding=bound.binding.metadata.name,
+        transport="stdio" if spec.server.http is None else "http",
+        tools=tuple(BundleTool(tool.name, tool.operation, *_meaning(tool)) for tool in spec.tools),
+        grants=grants,
+        resources=tuple(_resource(resource) for resource in spec.resources),
+        prompts=tuple(BundlePrompt(prompt.name, prompt.operation, *_meaning(prompt)) for prompt in spec.prompts),
+        server_requests=spec.server_requests,
+        limits=BundleLimits(
+            request_bytes=spec.limits.request_bytes,
+            result_bytes=spec.limits.result_bytes,
+            in_flight=spec.limits.in_flight,
+        ),
+        http=None if spec.server.http is None else build_target(spec.server.http),
+        pins=pins,
+    )
+
+
+def _meaning(
+    entry: binding.Tool | binding.Prompt,
+) -> tuple[str, tuple[BundleToolScope, ...], tuple[BundleArgumentRule, ...]]:
+    """Return what tools and prompts have in common: resource, scope and rules on arguments."""
+    scope = tuple(
+        BundleToolScope(dimension=limit.dimension, pointer=limit.pointer, unscoped=limit.unscoped is not None)
+        for limit in entry.scope
+    )
+    rules = tuple(
+        BundleArgumentRule(
+            rule.pointer,
+            enum=rule.enum,
+            prefix=rule.prefix,
+            pattern=rule.pattern,
+            maximum=rule.maximum if isinstance(rule, binding.ArgumentRule) else None,
+        )
+        for rule in entry.arguments
+    )
+    return entry.resource, scope, rules
+
+
+def _resource(entry: binding.ServerResource) -> BundleResource:
+    scope = tuple(
+        BundleResourceScope(dimension=limit.dimension, values=limit.values, unscoped=limit.unscoped is not None)
+        for limit in entry.scope
+    )
+    return BundleResource(entry.uri, entry.operation, entry.resource, scope)
+
+
+def _grants(placement: Placement, bound: BoundSource) -> tuple[Grant, ...]:
+    """Return who must agree to a call: binding, matrix and, where it narrows, the agent itself."""
+    agent = placement.agent
+    grants = [build_grant("Binding", f"mcpbinding/{bound.binding.metadata.name}", bound.binding.spec.permissions)]
+    cell = matrix_cell(placement.policy, agent.metadata, bound.source)
+    # Without a row nothing is given: governance has refused such an agent, and the guard would as well.
+    rule = cell.rule if cell else f"agentpolicy/{placement.policy.metadata.name}/dataAccess"
+    grants.append(build_grant("Matrix", rule, cell.permissions if cell else Permissions()))
+    narrowed = (use.permissions for use in agent.spec.bindings if use.source == bound.source)
+    rule = f"agent/{agent.metadata.name}/bindings[{bound.source}]"
+    return (*grants, *(build_grant("Agent", rule, permissions) for permissions in narrowed if permissions is not None))
+
+
+def build_grant(layer: Layer, rule: str, permissions: Permissions) -> Grant:
+    """Return what one layer permits."""
+    return Grant(layer=layer, rule=rule, read=permissions.read, write=permissions.write, delete=permissions.delete)

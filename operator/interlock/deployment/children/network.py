@@ -1,0 +1,282 @@
+"""The NetworkPolicies of a placement's pods."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from interlock.api.agent import Agent
+from interlock.api.binding import HttpServer, Server
+from interlock.api.policy import ModelUpstream
+from interlock.deployment.children.upstreams import upstreams_of
+from interlock.deployment.names import (
+    AGENT_POD,
+    GUARD_POD,
+    Manifest,
+    agent_labels,
+    agent_workload,
+    build_child,
+    guard_workload,
+    name_of,
+    placement_labels,
+    selector,
+)
+from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
+from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, GUARD_LABEL, ISOLATION_LABEL
+from interlock_contract.pod import MCP_PORT, OBSERVE_PORT, TASK_PORT
+
+
+def endpoints_of(service: dict[str, Any], slices: Iterable[dict[str, Any]]) -> tuple[ApiEndpoint, ...]:
+    """Return where the API server is.
+
+    Args:
+        service: The Service `kubernetes` of the namespace `default`.
+        slices: Its EndpointSlices, which the API server itself keeps up to date.
+    """
+    spec = service["spec"]
+    addresses = spec.get("clusterIPs") or [spec["clusterIP"]]
+    found = {ApiEndpoint(address, port["port"]) for address in addresses for port in spec["ports"]}
+    for one in slices:
+        ports = [port["port"] for port in one.get("ports") or () if port.get("port")]
+        behind = (address for endpoint in one.get("endpoints") or () for address in endpoint["addresses"])
+        found |= {ApiEndpoint(address, port) for address in behind for port in ports}
+    return tuple(sorted(found))
+
+
+Rule = dict[str, Any]
+Peer = dict[str, Any]
+Network = Literal["None", "Public", "Private"]
+
+METADATA = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"]
+"""Where clouds hand out credentials: link-local, and the exceptions to that of Alibaba and Oracle."""
+METADATA_V6 = ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
+"""The same in IPv6: link-local, AWS and GCP."""
+PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", *METADATA]
+"""RFC 1918 and 6598, loopback, and metadata services: what `Public` never is."""
+
+_NAMESPACE = "kubernetes.io/metadata.name"
+_DNS_PORTS = (53, 5353)  # 5353 is where OpenShift's pods listen
+_NODE_LOCAL_DNS = "169.254.20.10/32"
+_HTTPS, _HTTP = 443, 80
+
+
+def everywhere_but_metadata() -> list[Peer]:
+    """Return all pods and addresses but those at which clouds hand out credentials."""
+    return [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": METADATA}},
+        {"ipBlock": {"cidr": "::/0", "except": METADATA_V6}},
+        {"namespaceSelector": {}},  # where an ipBlock does not match pods
+    ]
+
+
+def guard_egress(placement: Placement) -> list[Rule]:
+    """Return what the pod of a guard may reach, its stdio servers included: they share its network."""
+    rules = [_audit_egress(placement.audit_url)] if placement.audit_url else []
+    for bound in placement.sources:
+        rules += _server_egress(bound.binding.spec.server)
+    for upstream in upstreams_of(placement):
+        rules += _http_egress(upstream)
+    if placement.agent.spec.tasks is not None:
+        rules.append(_dns_egress())  # its agent's pods are found by name
+    return _with_api_server(placement.api_server, rules)
+
+
+def verification_egress(server: Server, api_server: ApiServerAddress) -> list[Rule]:
+    """Return what the pod may reach that verifies a server: what a guard may for that server, and no more."""
+    return _with_api_server(api_server, _server_egress(server))
+
+
+def network_egress(network: Network) -> list[Rule]:
+    """Return the rules of one word of a binding; `None` gives none, so that nothing is let out."""
+    if network == "Public":
+        return [{"to": _public()}]
+    if network == "Private":
+        return [{"to": everywhere_but_metadata()}]
+    return []
+
+
+def api_server_egress(server: ApiServerAddress) -> list[Rule]:
+    """Return one rule for each port of the API server."""
+    ports = sorted({endpoint.port for endpoint in server.endpoints})
+    if server.is_anywhere:
+        return [{"ports": [tcp(port)], "to": everywhere_but_metadata()} for port in ports]
+    return [
+        {
+            "ports": [tcp(port)],
+            "to": [_block(endpoint.address) for endpoint in server.endpoints if endpoint.port == port],
+        }
+        for port in ports
+    ]
+
+
+def _with_api_server(api_server: ApiServerAddress, rules: list[Rule]) -> list[Rule]:
+    """Return the rules, each once, with the way to the API server and, where anything else is reached, to its name."""
+    found = [*api_server_egress(api_server), *rules, *([_dns_egress()] if rules else [])]
+    return [rule for index, rule in enumerate(found) if rule not in found[:index]]
+
+
+def _server_egress(server: Server) -> list[Rule]:
+    if server.http is not None:
+        return _http_egress(server.http)
+    return network_egress(server.stdio.network) if server.stdio is not None else []
+
+
+def _http_egress(http: HttpServer | ModelUpstream) -> list[Rule]:
+    """Return where a server over HTTP or a provider of models is.
+
+    Behind a Service a pod may listen at any port, outside of clusters it is one. Which of those addresses are dialled
+    is the guard's to decide, one by one.
+    """
+    if http.network == "Private":
+        return network_egress("Private")
+    return [{"ports": [tcp(_port(http.url))], "to": _public()}]
+
+
+def _audit_egress(url: str) -> Rule:
+    """Return the way to the collector: an address, the pods of the namespace that its name speaks of, or anywhere."""
+    host, ports = urlsplit(url).hostname or "", [tcp(_port(url))]
+    try:
+        return {"ports": ports, "to": [_block(str(ip_address(host)))]}
+    except ValueError:
+        pass
+    _, _, rest = host.partition(".")
+    namespace, _, domain = rest.partition(".")
+    if namespace and (domain in ("", "svc") or domain.startswith("svc.")):
+        return {"ports": ports, "to": [{"namespaceSelector": {"matchLabels": {_NAMESPACE: namespace}}}]}
+    return {"ports": ports, "to": everywhere_but_metadata()}
+
+
+def _dns_egress() -> Rule:
+    """Return the way to the cluster's DNS: its pods, whatever they are called, and the cache on the node."""
+    ports = [{"port": port, "protocol": protocol} for port in _DNS_PORTS for protocol in ("UDP", "TCP")]
+    return {"ports": ports, "to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}]}
+
+
+def _public() -> list[Peer]:
+    return [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE}},
+        {"ipBlock": {"cidr": "2000::/3", "except": ["2001::/23", "2002::/16"]}},
+    ]
+
+
+def _block(address: str) -> Peer:
+    return {"ipBlock": {"cidr": f"{address}/{ip_address(address).max_prefixlen}"}}
+
+
+def _port(url: str) -> int:
+    parts = urlsplit(url)
+    return parts.port or (_HTTPS if parts.scheme == "https" else _HTTP)
+
+
+def tcp(port: int) -> dict[str, Any]:
+    """Return a TCP port as a rule of a NetworkPolicy names it."""
+    return {"port": port, "protocol": "TCP"}
+
+
+def build_network_policies(placement: Placement) -> tuple[Manifest, ...]:
+    """Return every policy that a placement wants."""
+    if not placement.is_separate:
+        return (build_shared_policy(placement),)
+    return (
+        build_closed_policy(placement.agent),
+        build_agent_policy(placement),
+        build_guard_policy(placement),
+    )
+
+
+def build_shared_policy(placement: Placement) -> Manifest:
+    """Return the policy of a shared pod: nobody reaches it but at the guard, and it reaches no metadata services.
+
+    Agent and guard share the pod's network here (`isolation: Shared`), so this is no egress boundary between
+    the agent and what the MCP servers, beside it or over HTTP, must reach. What the guard itself dials is decided by
+    the guard, address by address (`interlock_guard.upstream.dialer`).
+    """
+    return _policy(
+        placement,
+        name_of(placement),
+        selector(placement),
+        ingress=_from_elsewhere(placement),
+        egress=[{"to": everywhere_but_metadata()}],
+    )
+
+
+def build_closed_policy(agent: Agent) -> Manifest:
+    """Return the policy that closes every pod of the agent's own, in and out, whatever becomes of the others.
+
+    Policies add up, so what a placement's own policy opens stays open; without it all is closed and not all open.
+    """
+    labels = {AGENT_LABEL: agent.metadata.name, APP_COMPONENT_LABEL: AGENT_POD, ISOLATION_LABEL: "Separate"}
+    return build_child(
+        agent,
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        f"{agent.metadata.name}-closed",
+        agent_labels(agent, "network"),
+        spec={"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress", "Egress"]},
+    )
+
+
+def build_agent_policy(placement: Placement) -> Manifest:
+    """Return the policy of an agent's pod of its own: its guard and nothing else, in either family; no DNS either.
+
+    Only pods are named, never addresses: so it holds in every family that the pod has an address of.
+    """
+    return _policy(
+        placement,
+        agent_workload(placement),
+        selector(placement, AGENT_POD),
+        ingress=[{"from": [_pods(guard_peer(placement))], "ports": [tcp(port)]} for port in _task_ports(placement)],
+        egress=[{"to": [_pods(guard_peer(placement))], "ports": [tcp(MCP_PORT)]}],
+    )
+
+
+def build_guard_policy(placement: Placement) -> Manifest:
+    """Return the policy of a guard's pod of its own.
+
+    In come its agent, tasks and whoever probes; out go tasks to its agent, and `guard_egress`.
+    """
+    agents = _pods(selector(placement, AGENT_POD))
+    to_agent = [{"to": [agents], "ports": [tcp(port)]} for port in _task_ports(placement)]
+    return _policy(
+        placement,
+        guard_workload(placement),
+        selector(placement, GUARD_POD),
+        ingress=[{"from": [agents], "ports": [tcp(MCP_PORT)]}, *_from_elsewhere(placement)],
+        egress=[*to_agent, *guard_egress(placement)],
+    )
+
+
+def guard_peer(placement: Placement) -> dict[str, str]:
+    """Return the labels that select the guards of this placement."""
+    return {**selector(placement, GUARD_POD), GUARD_LABEL: placement.agent.metadata.name}
+
+
+def _policy(placement: Placement, name: str, pods: dict[str, str], **rules: list[dict[str, Any]]) -> Manifest:
+    return build_child(
+        placement.agent,
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        name,
+        placement_labels(placement, "network"),
+        spec={"podSelector": {"matchLabels": pods}, "policyTypes": ["Ingress", "Egress"], **rules},
+    )
+
+
+def _from_elsewhere(placement: Placement) -> list[dict[str, Any]]:
+    """Return who reaches a guard beside its agent: metrics and probes are for everybody, tasks for the namespace.
+
+    Policies add up, so callers from elsewhere are let in by a policy of the user's own.
+    """
+    observe = {"ports": [tcp(OBSERVE_PORT)]}
+    tasks = {"from": [{"podSelector": {}}], "ports": [tcp(TASK_PORT)]}
+    return [observe, tasks] if _task_ports(placement) else [observe]
+
+
+def _task_ports(placement: Placement) -> list[int]:
+    """Return the agent's own port, at which its guard brings it tasks; nothing where it takes none."""
+    taken = placement.agent.spec.tasks
+    return [] if taken is None else [taken.port]
+
+
+def _pods(labels: dict[str, str]) -> dict[str, Any]:
+    return {"podSelector": {"matchLabels": labels}}

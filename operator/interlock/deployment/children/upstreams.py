@@ -1,0 +1,186 @@
+"""Files that the guard alone mounts: each is named after the very Secret or ConfigMap key that it holds."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from interlock.api.binding import CaSource, HttpServer
+from interlock.api.policy import ModelUpstream, ModelUse
+from interlock.api.shared_types import ConfigMapKeyRef, SecretKeyRef
+from interlock.deployment.names import name_of
+from interlock.deployment.placement import BoundSource, Placement
+from interlock_contract.http_target import HttpTarget, TargetHeader
+from interlock_contract.model_access import FOLDER, Model, ModelAccess, Provider
+
+Reference = SecretKeyRef | ConfigMapKeyRef
+
+
+def file_of(reference: Reference) -> str:
+    """Return the name of a key's file, 16 hexadecimal digits."""
+    text = f"{type(reference).__name__}/{reference.name}/{reference.key}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def project(folder: str, reference: Reference) -> dict[str, Any]:
+    """Return the source of a projected volume that lays a key's file into a folder."""
+    items = [{"key": reference.key, "path": f"{folder}/{file_of(reference)}"}]
+    kind = "secret" if isinstance(reference, SecretKeyRef) else "configMap"
+    return {kind: {"name": reference.name, "items": items}}
+
+
+def authorities_of(ca: CaSource) -> Reference:
+    """Return the key that holds CA certificates."""
+    found = ca.config_map_key_ref or ca.secret_key_ref
+    if found is None:
+        raise ValueError("a CaSource without a source")  # its own check has refused that
+    return found
+
+
+ANTHROPIC = "anthropic"
+DEFAULTS = {
+    "openai": ModelUpstream(name="openai", url="https://api.openai.com/v1"),
+    ANTHROPIC: ModelUpstream(name=ANTHROPIC, url="https://api.anthropic.com/v1"),
+}
+"""Providers that a policy need not name; one that it names itself counts instead."""
+
+
+def compile_models(placement: Placement) -> ModelAccess | None:
+    """Return the agent's models with their providers, and the digest of its key; None where it has none."""
+    uses = placement.agent.spec.models
+    if not uses:
+        return None
+    providers = tuple(_provider(upstream, uses) for upstream in upstreams_of(placement))
+    return ModelAccess(providers, hashlib.sha256(model_key(placement).encode()).hexdigest())
+
+
+def upstreams_of(placement: Placement) -> tuple[ModelUpstream, ...]:
+    """Return the providers of the agent's models, in the order of the agent's spec."""
+    known = DEFAULTS | {upstream.name: upstream for upstream in placement.policy.spec.models.urls}
+    names = dict.fromkeys(_split(use)[0] for use in placement.agent.spec.models)
+    return tuple(known[name] for name in names if name in known)  # governance has refused all others
+
+
+def model_key(placement: Placement) -> str:
+    """Return the key that the agent shows to its guard: opaque, and good for nothing but that.
+
+    It keeps a provider's real key from being sent by an agent unseen, and is no secret: who may read the Agent's pod
+    can read it, and the guard is out of reach for all but its agent.
+    """
+    text = f"{placement.agent.metadata.uid}/{name_of(placement)}"
+    return f"interlock-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
+
+
+def model_variables(placement: Placement, guard_base_url: str) -> list[dict[str, str]]:
+    """Return the variables by which the SDKs of OpenAI and Anthropic find the guard; none without models.
+
+    Args:
+        placement: The placement.
+        guard_base_url: Beginning of the URLs at which the agent finds its guard.
+    """
+    names = [upstream.name for upstream in upstreams_of(placement)]
+    openai = next((name for name in ("openai", *names) if name in names and name != ANTHROPIC), None)
+    values: dict[str, str] = {}
+    if openai is not None:
+        values |= {"OPENAI_BASE_URL": f"{guard_base_url}/{openai}/v1", "OPENAI_API_KEY": model_key(placement)}
+    if ANTHROPIC in names:
+        values |= {"ANTHROPIC_BASE_URL": f"{guard_base_url}/{ANTHROPIC}", "ANTHROPIC_API_KEY": model_key(placement)}
+    return [{"name": name, "value": value} for name, value in values.items()]
+
+
+def model_projections(placement: Placement) -> list[dict[str, Any]]:
+    """Return the sources of the guard's volume that hold keys and authorities of providers, each once."""
+    uses = placement.agent.spec.models
+    upstreams = upstreams_of(placement)
+    names = [upstream.name for upstream in upstreams]
+    found: list[Reference] = [use.api_key_from.secret_key_ref for use in uses if _split(use)[0] in names]
+    found += [authorities_of(upstream.ca_from) for upstream in upstreams if upstream.ca_from is not None]
+    return [project(FOLDER, reference) for reference in {file_of(one): one for one in found}.values()]
+
+
+def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...]) -> Provider:
+    ca_file = None if upstream.ca_from is None else file_of(authorities_of(upstream.ca_from))
+    return Provider(
+        name=upstream.name,
+        shape="Anthropic" if upstream.name == ANTHROPIC else "OpenAI",
+        target=HttpTarget(url=upstream.url, network=upstream.network, headers=(), ca_file=ca_file),
+        models=tuple(
+            Model(_split(use)[1], file_of(use.api_key_from.secret_key_ref))
+            for use in uses
+            if _split(use)[0] == upstream.name
+        ),
+    )
+
+
+def _split(use: ModelUse) -> tuple[str, str]:
+    provider, _, model = use.name.partition("/")
+    return provider, model
+
+
+SECRETS_VOLUME = "server-secrets"
+SECRETS_PATH = "/run/interlock/secrets"
+
+
+def build_target(http: HttpServer) -> HttpTarget:
+    """Return a server as the guard's bundle describes it."""
+    return HttpTarget(
+        url=http.url,
+        network=http.network,
+        headers=tuple(
+            TargetHeader(
+                header.name,
+                header.value,
+                None if header.value_from is None else file_of(header.value_from.secret_key_ref),
+            )
+            for header in http.headers
+        ),
+        ca_file=None if http.ca_from is None else file_of(authorities_of(http.ca_from)),
+    )
+
+
+def build_secrets_volume(placement: Placement) -> list[dict[str, Any]]:
+    """Return the volume with the credentials of sources over HTTP, in one folder each, and of models, if there are any.
+
+    The kubelet brings its files up to date when a Secret changes, and the guard reads them anew for each request.
+    """
+    return _volume([*_projections(placement.sources), *model_projections(placement)])
+
+
+def project_secrets(bound_sources: Iterable[BoundSource]) -> list[dict[str, Any]]:
+    """Return the volume with the credentials of these sources alone; none where none are needed."""
+    return _volume(_projections(bound_sources))
+
+
+def _projections(bound_sources: Iterable[BoundSource]) -> list[dict[str, Any]]:
+    return [
+        project(bound.source, reference)
+        for bound in bound_sources
+        if bound.binding.spec.server.http is not None
+        for reference in _references(bound.binding.spec.server.http)
+    ]
+
+
+def _volume(projections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"name": SECRETS_VOLUME, "projected": {"sources": projections}}] if projections else []
+
+
+def build_secrets_mount(placement: Placement) -> list[dict[str, Any]]:
+    """Return the guard's mount of that volume; no other container has one."""
+    return mount_secrets(build_secrets_volume(placement))
+
+
+def mount_secrets(volume: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the mount of that volume, none where there is none."""
+    return [{"name": SECRETS_VOLUME, "mountPath": SECRETS_PATH, "readOnly": True}] if volume else []
+
+
+def _references(http: HttpServer) -> list[Reference]:
+    """Return every key that a server needs, once: two files of one path are refused by the API server."""
+    found: dict[str, Reference] = {
+        file_of(header.value_from.secret_key_ref): header.value_from.secret_key_ref
+        for header in http.headers
+        if header.value_from is not None
+    }
+    if http.ca_from is not None:
+        authorities = authorities_of(http.ca_from)
+        found[file_of(authorities)] = authorities
+    return list(found.values())

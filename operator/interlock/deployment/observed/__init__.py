@@ -1,0 +1,1 @@
+"""Readers of what an agent's child objects report."""

@@ -1,0 +1,61 @@
+"""The access matrix: agent x source x resource x operation, deny by default."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from interlock.api.policy import AgentPolicy
+from interlock.api.shared_types import ObjectMeta, Permissions
+
+
+@dataclass(frozen=True)
+class MatrixCell:
+    """What a policy's matrix gives one agent on one source.
+
+    Attributes:
+        rule: Where it says so, such as `agentpolicy/support/dataAccess[0]`.
+        permissions: The resources by operation; `*` may stand in `read`.
+    """
+
+    rule: str
+    permissions: Permissions
+
+
+def matrix_cell(policy: AgentPolicy, agent: ObjectMeta, source: str) -> MatrixCell | None:
+    """Return what the policy gives this agent on this source, or None where it has no row.
+
+    Several rows may speak of the same agent and source, by its name or by its labels; they add up.
+    """
+    rows = [
+        (index, row)
+        for index, row in enumerate(policy.spec.data_access)
+        if row.source == source and row.speaks_of(agent)
+    ]
+    if not rows:
+        return None
+    indexes = _spoken([index for index, _ in rows])
+    return MatrixCell(
+        rule=f"agentpolicy/{policy.metadata.name}/dataAccess[{indexes}]",
+        permissions=Permissions(
+            read=_union(row.read for _, row in rows),
+            write=_union(row.write for _, row in rows),
+            delete=_union(row.delete for _, row in rows),
+        ),
+    )
+
+
+def _union(lists: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(resource for resources in lists for resource in resources))
+
+
+def _spoken(indexes: list[int]) -> str:
+    """Return indexes as `0,2,5-9`: all 256 of a policy must fit into the name of a rule."""
+    runs: list[list[int]] = []
+    for index in indexes:
+        if runs and runs[-1][-1] == index - 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    longer_than_two = 2
+    return ",".join(
+        f"{run[0]}-{run[-1]}" if len(run) > longer_than_two else ",".join(str(index) for index in run) for run in runs
+    )

@@ -1,0 +1,85 @@
+"""The gates of governance, in the order in which they are asked; the first refusal wins."""
+
+from interlock.api.agent import Agent
+from interlock.api.messages import OWNER_EMAIL_MISSING, OWNER_MISSING, OWNER_NAME_MISSING
+from interlock.api.policy import AgentPolicy
+from interlock.api.refusals import (
+    Refusal,
+    model_refusals,
+    name_refusal,
+    owner_refusal,
+    policy_ref_refusal,
+    purpose_refusal,
+    row_refusals,
+)
+from interlock.api.status import AgentReason
+
+_OWNER_MISSING = (OWNER_MISSING, OWNER_NAME_MISSING, OWNER_EMAIL_MISSING)
+
+
+def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    """Return why governance does not hold, or None when it does.
+
+    Args:
+        agent: The Agent as applied.
+        policy: The AgentPolicy that its `policyRef` names, None where there is none.
+    """
+    return (
+        _check_name(agent)  # every child's name fits
+        or _check_owner(agent)  # a person answers for it
+        or _check_purpose(agent)  # and says what it is for
+        or _check_policy(agent, policy)  # under a policy that exists
+        or _check_matrix(agent, policy)  # which gives it data, source by source
+        or _check_models(agent, policy)  # and allows its models, one by one
+    )
+
+
+def _check_name(agent: Agent) -> Refusal | None:
+    sentence = name_refusal(agent.metadata.name)
+    return None if sentence is None else Refusal(AgentReason.SPEC_INVALID, sentence)
+
+
+def _check_owner(agent: Agent) -> Refusal | None:
+    sentence = owner_refusal(agent.spec.owner)
+    if sentence is None:
+        return None
+    return Refusal(
+        AgentReason.OWNER_MISSING if sentence in _OWNER_MISSING else AgentReason.OWNER_NOT_A_PERSON, sentence
+    )
+
+
+def _check_purpose(agent: Agent) -> Refusal | None:
+    sentence = purpose_refusal(agent.spec.purpose)
+    return None if sentence is None else Refusal(AgentReason.PURPOSE_MISSING, sentence)
+
+
+def _check_policy(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    sentence = policy_ref_refusal(agent.spec.policy_ref)
+    if sentence is not None:
+        return Refusal(AgentReason.POLICY_REF_MISSING, sentence)
+    if policy is None and agent.spec.policy_ref is not None:
+        return Refusal(
+            AgentReason.POLICY_NOT_FOUND, _policy_missing(agent.spec.policy_ref.name, agent.metadata.namespace)
+        )
+    return None
+
+
+def _policy_missing(policy: str, namespace: str) -> str:
+    return (
+        f"spec.policyRef.name {policy!r}: there is no AgentPolicy of this name in namespace {namespace}: "
+        "apply it, or name one that kubectl get agentpolicies shows"
+    )
+
+
+def _check_matrix(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    if policy is None:
+        return None
+    missing = row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec)
+    return Refusal(AgentReason.DATA_ACCESS_MISSING, "; ".join(missing)) if missing else None
+
+
+def _check_models(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+    if policy is None:
+        return None
+    wrong = model_refusals(agent.spec, policy.metadata.name, policy.spec)
+    return Refusal(AgentReason.MODEL_NOT_ALLOWED, "; ".join(wrong)) if wrong else None

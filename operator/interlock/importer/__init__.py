@@ -1,1 +1,0 @@
-"""Import: MCP servers as desktop clients write them become MCPBindings."""

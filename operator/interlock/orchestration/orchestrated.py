@@ -1,0 +1,112 @@
+"""The policy's minimum times: what a rollout may not undercut, and which stage it may not enter until it does not."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from interlock.api.agent import Agent, Stage
+from interlock.api.policy import AgentPolicy
+from interlock.api.refusals import (
+    Refusal,
+    duration_refusal,
+    environment_refusal,
+    limited_duration_refusal,
+    limited_scope_refusal,
+    stage_order_refusals,
+    staging_refusal,
+)
+from interlock.api.shared_types import Environment, parse_duration
+from interlock.api.status import AgentReason
+
+
+@dataclass(frozen=True)
+class MinimumViolation:
+    """A minimum that the stages do not reach.
+
+    Attributes:
+        before: Index of the first stage that must not be entered because of it.
+        message: The sentence that says so, and what to raise.
+    """
+
+    before: int
+    message: str
+
+
+def minimum_violations(stages: tuple[Stage, ...], policy: AgentPolicy) -> tuple[MinimumViolation, ...]:
+    """Return every minimum of the policy that these stages undercut, in the API server's order.
+
+    A stage of production is what the minimums guard, so without one there is nothing to undercut. Too little
+    staging, or no limited scope, forbids all of production; too little limited scope forbids the first stage
+    without one.
+    """
+    production = [index for index, stage in enumerate(stages) if stage.environment is Environment.PRODUCTION]
+    if not production:
+        return ()
+    first = production[0]
+    unlimited = next((index for index in production if not stages[index].scope), first)
+    name, minimums = policy.metadata.name, policy.spec.rollout
+    found = (
+        (first, staging_refusal(stages, name, minimums)),
+        (first, limited_scope_refusal(stages, name, minimums)),
+        (unlimited, limited_duration_refusal(stages, name, minimums)),
+    )
+    return tuple(MinimumViolation(before, message) for before, message in found if message is not None)
+
+
+def soak_of(stage: Stage) -> timedelta:
+    """Return the stage's minimum duration; none is zero."""
+    return parse_duration(stage.min_duration) if stage.min_duration else timedelta()
+
+
+def check_orchestration(agent: Agent, policy: AgentPolicy, current: int | None) -> Refusal | None:
+    """Return why the rollout may not begin or go on as it is, or None.
+
+    Args:
+        agent: The Agent as applied.
+        policy: Its policy.
+        current: Index of the stage that this revision is in, None before its first. A minimum that was
+            tightened takes nothing away from who has begun: then it only holds the stages still to come.
+    """
+    return (
+        _check_stages(agent)  # stages that can be read, and go one way
+        or _check_policy(policy)  # minimums that can be read
+        or (_check_minimums(agent, policy) if current is None else None)  # and are kept
+    )
+
+
+def hold_before(agent: Agent, policy: AgentPolicy, current: int) -> tuple[int, str] | None:
+    """Return the first stage still to come that a minimum forbids to enter, and the sentence that says so."""
+    to_come = [undercut for undercut in minimum_violations(agent.spec.stages, policy) if undercut.before > current]
+    if not to_come:
+        return None
+    first = min(to_come, key=lambda undercut: undercut.before)
+    return first.before, first.message
+
+
+def _check_stages(agent: Agent) -> Refusal | None:
+    sentence = environment_refusal(agent.spec)
+    if sentence is not None:
+        return Refusal(AgentReason.ENVIRONMENT_INVALID, sentence)
+    wrong = [*_durations(agent), *stage_order_refusals(agent.spec.stages)]
+    return Refusal(AgentReason.STAGES_INVALID, "; ".join(wrong)) if wrong else None
+
+
+def _durations(agent: Agent) -> list[str]:
+    given = (stage.min_duration for stage in agent.spec.stages if stage.min_duration is not None)
+    return [sentence for text in given if (sentence := duration_refusal(text)) is not None]
+
+
+def _check_policy(policy: AgentPolicy) -> Refusal | None:
+    """The admission of an older schema may have let durations in that cannot be read."""
+    minimums = policy.spec.rollout
+    for text in (minimums.min_staging, minimums.min_limited_scope):
+        sentence = duration_refusal(text)
+        if sentence is not None:
+            return Refusal(AgentReason.POLICY_INVALID, f"AgentPolicy {policy.metadata.name}: spec.rollout: {sentence}")
+    return None
+
+
+def _check_minimums(agent: Agent, policy: AgentPolicy) -> Refusal | None:
+    found = minimum_violations(agent.spec.stages, policy)
+    if not found:
+        return None
+    return Refusal(AgentReason.MINIMUM_UNDERCUT, "; ".join(undercut.message for undercut in found))

@@ -1,0 +1,87 @@
+"""One look at one agent: ask the layers, decide the stage, plan the children, tell the truth."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from interlock.api.status import AgentStatus
+from interlock.deployment.children.services import addresses_of
+from interlock.deployment.names import ChildKey, Manifest, guard_service
+from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
+from interlock.deployment.placement import Placement, bound_sources, revision_of
+from interlock.deployment.plan import WritePlan, desired_children, plan_children
+from interlock.governance.kill_switch import kill_reason
+from interlock.orchestration.rollout import position
+from interlock.reconcile.agent_status import AgentReport, build_status
+from interlock.reconcile.assessment import Progress, judge, progress_of, recorded_facts
+from interlock.reconcile.snapshot import Snapshot
+from interlock_contract.bundle import BUNDLE_KEY, digest
+
+
+@dataclass(frozen=True)
+class ReconcileResult:
+    """What has to be done, in this order: the plan, then the status, then the events.
+
+    Attributes:
+        plan: Writes to children.
+        status: The status to report once the plan has been carried out.
+        look_again_at: When time alone may change the answer, None where it does not.
+    """
+
+    plan: WritePlan
+    status: AgentStatus
+    look_again_at: datetime | None = None
+
+
+def reconcile(world: Snapshot, now: datetime) -> ReconcileResult:
+    """Return what has to be done so that the agent is as its spec wants it, or is not at all.
+
+    Args:
+        world: The snapshot.
+        now: The time.
+    """
+    agent = world.agent
+    killed = world.kill_seen
+    if killed is None:
+        killed = kill_reason(agent.metadata.annotations, agent.status.kill if agent.status else None)
+    revision = revision_of(agent.spec)
+    current = position(agent.spec.stages, recorded_facts(agent), revision)
+    verdict = judge(world, current)
+    if verdict.layer is not None:
+        plan = plan_children((), world.children)
+        return ReconcileResult(plan, build_status(AgentReport(world, verdict, killed), now))
+    progress = progress_of(world, revision, now, current=current, is_killed=killed is not None)
+    desired = _desired(world, progress, is_killed=killed is not None)
+    plan = plan_children(desired, world.children)
+    report = AgentReport(world, verdict, killed, progress, plan, _enforcement(world, desired))
+    status = build_status(report, now)
+    return ReconcileResult(plan, status, look_again_at=progress.decision.next_at)
+
+
+def _desired(world: Snapshot, progress: Progress, *, is_killed: bool) -> tuple[Manifest, ...]:
+    agent, policy = world.agent, world.policy
+    if policy is None:  # judged before: an agent without a policy wants nothing
+        return ()
+    facts = progress.decision.facts
+    placement = Placement(
+        agent=agent,
+        policy=policy,
+        stage=facts.stage,
+        revision=facts.revision,
+        sources=bound_sources(agent, world.bindings, facts.stage.environment),
+        replicas=0 if is_killed else agent.spec.replicas,
+        guard_image=world.guard_image,
+        audit_url=world.audit_url,
+        api_server=world.api_server,
+    )
+    service = world.children.get(ChildKey("Service", guard_service(placement)))
+    addresses = addresses_of(service.manifest if service else None)
+    return desired_children(replace(placement, guard_addresses=addresses))
+
+
+def _enforcement(world: Snapshot, desired: tuple[Manifest, ...]) -> Enforcement | None:
+    """Return what the guards say of the very bundle that is wanted now."""
+    bundle = next((manifest for manifest in desired if BUNDLE_KEY in manifest.get("data", {})), None)
+    if bundle is None:
+        return None
+    lease = world.children.get(ChildKey("Lease", bundle["metadata"]["name"]))
+    return enforcement_of(lease.manifest if lease else None, digest(bundle["data"][BUNDLE_KEY]))

@@ -1,0 +1,319 @@
+"""The only writer of conditions: from what was found to what is reported, in layer order."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from interlock.api.agent import Agent
+from interlock.api.shared_types import format_duration
+from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
+from interlock.deployment.observed.egress_check import EgressCheckVerdict
+from interlock.deployment.observed.enforcement import Enforcement
+from interlock.deployment.placement import may_start_open
+from interlock.deployment.plan import WritePlan
+from interlock.orchestration.orchestrated import soak_of
+from interlock.orchestration.rollout import StageDecision, StageFacts
+from interlock.reconcile.assessment import Progress, Verdict, to_status
+from interlock.reconcile.conditions import Finding, build_condition
+from interlock.reconcile.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Egress:
+    """What EgressEnforced says.
+
+    Attributes:
+        status: Whether it holds.
+        reason: Why, as one word.
+        message: Why, as one sentence.
+        refuses: The agent does not start: its gate waits for a network that is closed.
+    """
+
+    status: Literal["True", "False", "Unknown"]
+    reason: AgentReason
+    message: str
+    refuses: bool = False
+
+
+def egress_of(world: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egress:
+    """Return how far egress is enforced for the agent in the stage that holds. To be asked once all layers hold."""
+    if world.policy is not None and world.policy.spec.environments.isolation_in(facts.stage.environment) == "Shared":
+        return Egress("False", AgentReason.SHARED_POD, _shared(world.policy.metadata.name, facts))
+    if is_killed:
+        return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
+    wanted = world.agent.spec.replicas
+    if wanted == 0:
+        return Egress("Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no pod runs")
+    found = [one for one in world.gates if (one.stage, one.revision) == (facts.stage.name, facts.revision)]
+    seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
+    if seen is not None:
+        goes_on = may_start_open(facts.stage.environment)
+        return Egress("False", AgentReason.NETWORK_OPEN, _open(facts, seen, goes_on=goes_on), refuses=not goes_on)
+    if sum(one.verdict is EgressCheckVerdict.CLOSED for one in found) < wanted:
+        return Egress(
+            "Unknown", AgentReason.EGRESS_UNPROVEN, f"not all of {wanted} pods have seen yet what they can reach"
+        )
+    return Egress(
+        "True", AgentReason.EGRESS_CLOSED, "every pod of the agent reaches its guard and found the rest closed"
+    )
+
+
+def _shared(policy: str, facts: StageFacts) -> str:
+    environment = facts.stage.environment
+    return (
+        "agent and guard share a pod and its network: the agent can open connections of its own to whatever the "
+        "network lets this pod reach, past the guard, which then neither decides nor records; for pods of their own "
+        f"write isolation: Separate in spec.environments.{environment} of AgentPolicy {policy}"
+    )
+
+
+def _open(facts: StageFacts, seen: str, *, goes_on: bool) -> str:
+    environment = facts.stage.environment
+    what = f": {seen}" if seen else ""
+    follows = (
+        f"in {environment} it runs all the same"
+        if goes_on
+        else f"in {environment} it does not start: install a network that enforces NetworkPolicies (Calico, Cilium, "
+        "kube-router or another), its pods then start by themselves"
+    )
+    return (
+        f"the cluster's network enforces no NetworkPolicy{what}, seen from the agent's own pod, so nothing would keep "
+        f"the agent from going round its guard; {follows}"
+    )
+
+
+@dataclass(frozen=True)
+class AgentReport:
+    """Everything that a status is built from.
+
+    Attributes:
+        world: The snapshot.
+        verdict: What the layers said.
+        killed: Why the agent is killed, None while it may live.
+        progress: Where its rollout is, None where a layer refused.
+        plan: What is being written, None where a layer refused.
+        enforcement: What the guards have proven, None where a layer refused.
+    """
+
+    world: Snapshot
+    verdict: Verdict
+    killed: str | None
+    progress: Progress | None = None
+    plan: WritePlan | None = None
+    enforcement: Enforcement | None = None
+
+
+_LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
+_WAITING = {
+    ConditionType.GOVERNED: AgentReason.WAITING_FOR_GOVERNANCE,
+    ConditionType.ORCHESTRATED: AgentReason.WAITING_FOR_ORCHESTRATION,
+    ConditionType.ACTIONS_BOUND: AgentReason.WAITING_FOR_ACTIONS,
+    ConditionType.DEPLOYED: AgentReason.WAITING_FOR_DEPLOYMENT,
+}
+_HOLDS = {
+    ConditionType.GOVERNED: (AgentReason.GOVERNANCE_SATISFIED, "owner, purpose, policy and data access hold"),
+    ConditionType.ORCHESTRATED: (AgentReason.ROLLOUT_PLANNED, "the rollout keeps the policy's minimums"),
+    ConditionType.ACTIONS_BOUND: (AgentReason.BINDINGS_RESOLVED, "every source has one MCPBinding in every stage"),
+    ConditionType.DEPLOYED: (AgentReason.APPLIED, "all children stand as they should"),
+}
+
+_OF_PODS = (AgentReason.PODS_READY, AgentReason.PODS_NOT_READY, AgentReason.SCALED_TO_ZERO)
+
+
+def build_status(report: AgentReport, now: datetime) -> AgentStatus:
+    """Return the status that tells what was found; `status.kill` is the kill path's alone and left out."""
+    agent = report.world.agent
+    enforced = _enforced(report)
+    findings = (
+        *_layers(report.verdict),
+        _ready(report),
+        _stalled(report),
+        _killed(report),
+        enforced,
+        _egress(report),
+        _promotion(report),
+    )
+    return AgentStatus(
+        observed_generation=agent.metadata.generation,
+        conditions=tuple(_condition(agent, finding, now) for finding in findings),
+        stage=_stage(report),
+        enforcement=_enforcement(report) if enforced.status == "True" else None,
+    )
+
+
+def with_failure(status: AgentStatus, agent: Agent, message: str, now: datetime) -> AgentStatus:
+    """Return the status after the API server refused a child: Deployed is False and says why.
+
+    So is Ready, unless it speaks of a refusal or a kill already: that is what people must act on.
+    """
+    failed = {
+        ConditionType.DEPLOYED: Finding(ConditionType.DEPLOYED, "False", AgentReason.APPLY_FAILED, message),
+        ConditionType.READY: Finding(ConditionType.READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message),
+    }
+    conditions = []
+    for known in status.conditions:
+        finding = failed.get(ConditionType(known.type))
+        if finding is None or (known.type == ConditionType.READY and known.reason not in _OF_PODS):
+            conditions.append(known)
+        else:
+            conditions.append(_condition(agent, finding, now))
+    return status.model_copy(update={"conditions": tuple(conditions)})
+
+
+def _layers(verdict: Verdict) -> list[Finding]:
+    findings = []
+    refused = False
+    for layer in _LAYERS:
+        if layer == verdict.layer and verdict.refusal is not None:
+            findings.append(Finding(layer, "False", verdict.refusal.reason, verdict.refusal.message))
+            refused = True
+        elif refused and verdict.layer is not None:
+            findings.append(Finding(layer, "Unknown", _WAITING[verdict.layer], f"waits for {verdict.layer}"))
+        else:
+            findings.append(Finding(layer, "True", *_HOLDS[layer]))
+    return findings
+
+
+def _ready(report: AgentReport) -> Finding:
+    ready = ConditionType.READY
+    agent = report.world.agent
+    if report.killed is not None:
+        return Finding(ready, "False", AgentReason.KILL_SWITCH, _killed_sentence(agent, report.killed))
+    if report.verdict.refusal is not None:
+        return Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
+    if (refused := _open_network(report)) is not None:
+        return Finding(ready, "False", refused.reason, refused.message)
+    if agent.spec.replicas == 0:
+        return Finding(ready, "True", AgentReason.SCALED_TO_ZERO, "spec.replicas is 0: no pod is wanted")
+    if report.progress is not None and report.progress.is_ready and not _rolls(report.plan):
+        return Finding(ready, "True", AgentReason.PODS_READY, "all wanted pods serve")
+    return Finding(ready, "False", AgentReason.PODS_NOT_READY, _not_ready_sentence(agent, report.progress))
+
+
+def _rolls(plan: WritePlan | None) -> bool:
+    return plan is not None and bool(plan.workloads)
+
+
+def _not_ready_sentence(agent: Agent, progress: Progress | None) -> str:
+    trouble = progress.readiness.trouble if progress else ""
+    look = f"kubectl -n {agent.metadata.namespace} describe pods -l interlock.dev/agent={agent.metadata.name}"
+    return f"not all of {agent.spec.replicas} pods serve yet{': ' + trouble if trouble else ''}; look: {look}"
+
+
+def _stalled(report: AgentReport) -> Finding:
+    stalled = ConditionType.STALLED
+    if report.killed is not None:
+        return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_sentence(report.world.agent, report.killed))
+    if report.verdict.refusal is not None:
+        return Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
+    if (refused := _open_network(report)) is not None:
+        return Finding(stalled, "True", refused.reason, refused.message)
+    return Finding(stalled, "False", AgentReason.PROGRESSING, "nothing is asked of anybody")
+
+
+def _killed(report: AgentReport) -> Finding:
+    agent = report.world.agent
+    if report.killed is not None:
+        message = _killed_sentence(agent, report.killed)
+        return Finding(ConditionType.KILLED, "True", AgentReason.KILL_SWITCH, message)
+    if agent.status is not None and agent.status.kill is not None:
+        return Finding(ConditionType.KILLED, "False", AgentReason.RELEASED, "the kill switch is off again")
+    return Finding(ConditionType.KILLED, "False", AgentReason.NOT_KILLED, "the kill switch was never engaged")
+
+
+def _killed_sentence(agent: Agent, reason: str) -> str:
+    return (
+        f"killed: {reason[:200]}; to release: kubectl -n {agent.metadata.namespace} annotate agents.interlock.dev "
+        f"{agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
+    )
+
+
+def _enforced(report: AgentReport) -> Finding:
+    """Return whether all guards have proven the bundle; guards that do not serve yet have said nothing that counts."""
+    kind, proven = ConditionType.POLICY_ENFORCED, report.enforcement
+    if report.killed is not None:
+        return Finding(kind, "Unknown", AgentReason.KILL_SWITCH, "killed: no guard runs")
+    if proven is None or report.progress is None:
+        layer = report.verdict.layer or ConditionType.GOVERNED
+        return Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+    wanted = report.world.agent.spec.replicas
+    if wanted == 0:
+        return Finding(kind, "Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no guard runs")
+    if proven.flaw:
+        return Finding(kind, "False", AgentReason.PROOF_FAILED, f"{proven.flaw}; it is closed: nothing passes it")
+    if proven.guards < wanted or not report.progress.is_ready or _rolls(report.plan):
+        return Finding(kind, "False", AgentReason.NOT_PROVEN, f"not all of {wanted} guards have proven the policy yet")
+    return Finding(kind, "True", AgentReason.PROVEN, f"proven by every guard: bundle {proven.bundle[:12]}")
+
+
+def _egress(report: AgentReport) -> Finding:
+    kind = ConditionType.EGRESS_ENFORCED
+    found = _egress_of(report)
+    if found is None:
+        layer = report.verdict.layer or ConditionType.GOVERNED
+        return Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+    return Finding(kind, found.status, found.reason, found.message)
+
+
+def _egress_of(report: AgentReport) -> Egress | None:
+    if report.progress is None:
+        return None
+    return egress_of(report.world, report.progress.decision.facts, is_killed=report.killed is not None)
+
+
+def _open_network(report: AgentReport) -> Egress | None:
+    """Return what keeps the agent from starting if that is the network."""
+    found = _egress_of(report)
+    return found if found is not None and found.refuses else None
+
+
+def _enforcement(report: AgentReport) -> EnforcementStatus | None:
+    proven = report.enforcement
+    if proven is None:
+        return None
+    generation = report.world.agent.metadata.generation
+    return EnforcementStatus(
+        bundle_digest=proven.bundle, generation=generation, guards=report.world.agent.spec.replicas
+    )
+
+
+def _promotion(report: AgentReport) -> Finding:
+    pending = ConditionType.PROMOTION_PENDING
+    stages = report.world.agent.spec.stages
+    progress = report.progress
+    if progress is None:
+        layer = report.verdict.layer or ConditionType.GOVERNED
+        return Finding(pending, "Unknown", _WAITING[layer], f"waits for {layer}")
+    following = progress.decision.index + 1
+    if following >= len(stages):
+        return Finding(pending, "False", AgentReason.LAST_STAGE, "no later stage is left")
+    if progress.held_because:
+        return Finding(pending, "True", AgentReason.MINIMUM_UNDERCUT, progress.held_because)
+    return Finding(pending, "True", *_pending(progress.decision, stages[following].name))
+
+
+def _pending(decision: StageDecision, following: str) -> tuple[AgentReason, str]:
+    """Return why the following stage is not entered yet, where nothing forbids it."""
+    current = decision.facts.stage
+    if decision.facts.ready_since is None:
+        return AgentReason.WAITING_FOR_READY, f"the soak before {following} starts once Ready"
+    if decision.next_at is None:
+        return (
+            AgentReason.WAITING_FOR_READY,
+            f"the soak is over: {following} follows once {current.name} is Ready again",
+        )
+    soak = format_duration(soak_of(current))
+    return AgentReason.SOAKING, f"{following} follows {soak} after {current.name} was first Ready"
+
+
+def _stage(report: AgentReport) -> StageStatus | None:
+    if report.progress is not None:
+        return to_status(report.progress.decision)
+    # Refused: it keeps the stage that it has reached, but no soak goes on without pods.
+    recorded = report.world.agent.status.stage if report.world.agent.status else None
+    return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
+
+
+def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
+    known = agent.status.conditions if agent.status else ()
+    return build_condition(finding, agent.metadata.generation, known, now)

@@ -1,0 +1,301 @@
+"""One look at one MCPBinding: what a run came to, what is pinned, when the next is due, what has to stand for it."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from interlock.action.tool_pins import (
+    accept_tools,
+    compare_tools,
+    describe_drift,
+    drifted_tools,
+    has_other_image,
+    observed_digest,
+    pinned_digest,
+)
+from interlock.api.binding import MCPBinding
+from interlock.api.shared_types import parse_duration
+from interlock.api.verification import MCPBindingStatus, VerificationRun, VerificationStatus
+from interlock.deployment.children.verification_job import (
+    JOB,
+    VerificationTarget,
+    build_job,
+    build_pinned,
+    build_plan,
+    build_result,
+    build_support,
+    pinned_name,
+    plan_digest,
+    result_name,
+)
+from interlock.deployment.names import ChildKey, Manifest
+from interlock.deployment.placement import ApiServerAddress
+from interlock.deployment.plan import LiveChild, WritePlan, plan_children
+from interlock.reconcile.binding_status import build_conditions
+from interlock_contract.canonical_json import digest_of
+from interlock_contract.names import ACCEPT_DRIFT
+from interlock_contract.verification import (
+    RESULT_KEY,
+    VerificationFailure,
+    VerificationInvalid,
+    VerificationResult,
+    parse_result,
+)
+
+FIRST_RETRY = timedelta(seconds=5)
+LONGEST_RETRY = timedelta(minutes=5)
+LEAST_PAUSE = timedelta(seconds=10)
+"""How long after a run the next one is made at the earliest, whatever guards say."""
+GRACE = timedelta(seconds=60)
+"""How much longer than its own time a run is waited for: its Job is ended by then, or its result is lost."""
+
+
+@dataclass(frozen=True)
+class BindingSnapshot:
+    """What is known of the cluster when one MCPBinding is looked at.
+
+    Attributes:
+        binding: The MCPBinding, its status included.
+        children: What stands for its verification.
+        guard_image: The image of the guards.
+        api_server: Where the API server is, which the verifier writes its result to.
+        image_digest: What stood behind the image of the server in the pod of the run that is under way; empty where
+            that is not known.
+        drift_seen_at: When a guard has last denied a tool of it since it had changed, by the guard's own clock.
+    """
+
+    binding: MCPBinding
+    children: Mapping[ChildKey, LiveChild]
+    guard_image: str
+    api_server: ApiServerAddress
+    image_digest: str = ""
+    drift_seen_at: datetime | None = None
+
+    @property
+    def run(self) -> VerificationTarget | None:
+        """The run that the status speaks of."""
+        known = self.binding.verification.run
+        return VerificationTarget(self.binding, known.number, self.guard_image) if known else None
+
+
+@dataclass(frozen=True)
+class BindingOutcome:
+    """What has to be done, in this order: the plan, then the status."""
+
+    plan: WritePlan
+    status: MCPBindingStatus
+    look_again_at: datetime
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """What a run came to: a result, or why there is none."""
+
+    result: VerificationResult | None
+    trouble: str = ""
+
+
+def verify_binding(world: BindingSnapshot, now: datetime) -> BindingOutcome:
+    """Return what has to be done so that the binding's server is verified when it has to be.
+
+    Args:
+        world: The snapshot.
+        now: The time.
+    """
+    ended = _find_end(world, now)
+    known = world.binding.verification
+    if ended is not None:
+        known = _take(world, ended, now)
+    known = _accept(world.binding, known)
+    digest = plan_digest(world.binding, world.guard_image)
+    known = _schedule(world, known, digest, now)
+    known = known.model_copy(update={"observed_digest": observed_digest(known), "pinned_digest": pinned_digest(known)})
+    definitions = _definitions(world)
+    diff = describe_drift(_with(world.binding, known), definitions)
+    known = known.model_copy(update={"diff": diff})
+    binding = _with(world.binding, known)
+    status = MCPBindingStatus(
+        observed_generation=binding.metadata.generation,
+        conditions=build_conditions(world.binding, binding, ended, now),
+        verification=known,
+    )
+    plan = _plan(replace(world, binding=binding), definitions)
+    return BindingOutcome(plan, status, _look_again_at(world, known))
+
+
+def _find_end(world: BindingSnapshot, now: datetime) -> EndedRun | None:
+    """Return what the run that is under way has come to; None while it is, or where none is."""
+    run, known = world.run, world.binding.verification.run
+    if run is None or known is None or known.ended_at is not None:
+        return None
+    if known.plan != plan_digest(world.binding, world.guard_image):
+        return None  # another spec: what this run says is of no use any more
+    result = _read_result(world)
+    if result is not None and result.run == run.id:
+        return EndedRun(result)
+    job = world.children.get(ChildKey(JOB, run.job))
+    why = _job_failure(job.manifest) if job else ""
+    if why:
+        return EndedRun(None, f"the verification did not come to a result: {why}")
+    if now - known.started_at > timedelta(seconds=run.seconds) + GRACE:
+        return EndedRun(None, f"the verification did not come to a result within {run.seconds} s")
+    return None
+
+
+def _read_result(world: BindingSnapshot) -> VerificationResult | None:
+    child = world.children.get(ChildKey("ConfigMap", result_name(world.binding)))
+    text = (child.manifest.get("data") or {}).get(RESULT_KEY) if child else None
+    try:
+        return parse_result(text) if text else None
+    except VerificationInvalid:
+        return None  # a result that cannot be read is none: the run ends by its time
+
+
+def _job_failure(job: Manifest) -> str:
+    for condition in job.get("status", {}).get("conditions", []):
+        if condition["type"] == "Failed" and condition["status"] == "True":
+            return f"{condition.get('reason', 'Failed')}: {condition.get('message', '')}"[:300]
+    return ""
+
+
+def _take(world: BindingSnapshot, ended: EndedRun, now: datetime) -> VerificationStatus:
+    """Return what is known once a run has come to its end."""
+    binding, known, result = world.binding, world.binding.verification, ended.result
+    succeeded = result is not None and result.failure is None
+    run = known.run
+    if run is None:
+        raise AssertionError("a run that has ended was under way")
+    taken: dict[str, object] = {
+        "run": run.model_copy(update={"ended_at": now, "failures": 0 if succeeded else run.failures + 1}),
+    }
+    if result is not None:
+        taken |= {"unmapped": result.unmapped, "unmapped_omitted": result.omitted}
+        taken |= {"protocol": result.protocol[:32]} if result.protocol else {}
+    if result is not None and result.tools is not None and result.failure not in _UNRELIABLE:
+        taken["tools"] = compare_tools(binding, result.tools, may_pin=succeeded)
+    if succeeded:
+        taken |= {"verified_at": now, **_image(world)}
+    return known.model_copy(update=taken)
+
+
+_UNRELIABLE = (VerificationFailure.TOOLS_AMBIGUOUS, VerificationFailure.TOO_MANY_TOOLS)
+"""Failures after which the list of tools says nothing that could be compared."""
+
+
+def _image(world: BindingSnapshot) -> dict[str, str]:
+    """Return what is known of the image; another name in the spec is its author's doing, and no drift."""
+    stdio, known = world.binding.spec.server.stdio, world.binding.verification
+    if stdio is None:
+        return {"image": "", "image_digest": "", "observed_image_digest": ""}
+    observed = {"observed_image_digest": world.image_digest} if world.image_digest else {}
+    if known.image == stdio.image and known.image_digest:
+        return observed
+    return {"image": stdio.image, "image_digest": world.image_digest, "observed_image_digest": world.image_digest}
+
+
+def _accept(binding: MCPBinding, known: VerificationStatus) -> VerificationStatus:
+    """Return what is known after an accept of the very digest that is observed; another one accepts nothing."""
+    asked = binding.metadata.annotations.get(ACCEPT_DRIFT, "")
+    if known.verified_at is None or not _is_drifted(_with(binding, known)):
+        return known.model_copy(update={"refused_accept": ""})
+    if asked == observed_digest(known):
+        accepted = {
+            "tools": accept_tools(known.tools),
+            "image_digest": known.observed_image_digest or known.image_digest,
+            "refused_accept": "",
+        }
+        return known.model_copy(update=accepted)
+    refused = asked[:256] if asked != pinned_digest(known) else ""  # what was accepted before is not asked for again
+    return known.model_copy(update={"refused_accept": refused})
+
+
+def _is_drifted(binding: MCPBinding) -> bool:
+    return bool(drifted_tools(binding)) or has_other_image(binding.verification)
+
+
+def _schedule(world: BindingSnapshot, known: VerificationStatus, digest: str, now: datetime) -> VerificationStatus:
+    """Return what is known with the next run begun, where it is due."""
+    run = known.run
+    due_at = None if run is None else _due_at(world.binding, run)
+    if run is not None and run.ended_at is not None and due_at is not None and _is_news(world, known, run):
+        due_at = min(due_at, run.ended_at + LEAST_PAUSE)
+    if run is None or run.plan != digest or (due_at is not None and due_at <= now):
+        same = run is not None and run.plan == digest
+        begun = VerificationRun(
+            number=run.number + 1 if run else 1,
+            plan=digest,
+            started_at=now,
+            failures=run.failures if run and same else 0,
+        )
+        return known.model_copy(update={"run": begun, "next_at": None})
+    return known.model_copy(update={"next_at": due_at})
+
+
+def _is_news(world: BindingSnapshot, known: VerificationStatus, run: VerificationRun) -> bool:
+    """Tell whether a guard has found a change since the last run, and the status does not tell of a drift yet."""
+    seen = world.drift_seen_at
+    return seen is not None and seen > run.started_at and not _is_drifted(_with(world.binding, known))
+
+
+def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:
+    """Return when the run after this one is due; None while this one is under way."""
+    if run.ended_at is None:
+        return None
+    interval = parse_duration(binding.spec.verify.interval)
+    if run.failures:
+        pause: timedelta = FIRST_RETRY * 2 ** min(run.failures - 1, 10)
+        return run.ended_at + min(interval, LONGEST_RETRY, pause)
+    # Bindings that were verified together, as after the operator's start, spread over a tenth of their interval.
+    spread = int(hashlib.sha256(binding.metadata.uid.encode()).hexdigest()[:4], 16) / 0xFFFF
+    return run.ended_at + interval * (1 - spread / 10)
+
+
+def _definitions(world: BindingSnapshot) -> dict[str, str]:
+    """Return the tools' texts that are known, by their digests; a text that is not of its digest is left out."""
+    pinned = world.children.get(ChildKey("ConfigMap", pinned_name(world.binding)))
+    kept = (pinned.manifest.get("data") or {}) if pinned else {}
+    result = _read_result(world)
+    seen = {tool.digest: tool.definition for tool in (result.tools or ()) if tool.definition} if result else {}
+    return {digest: text for digest, text in {**kept, **seen}.items() if digest_of(text) == digest}
+
+
+def _plan(world: BindingSnapshot, definitions: Mapping[str, str]) -> WritePlan:
+    """Return the writes that are owed; the result is the verifier's, and a Job is never changed."""
+    binding, run, known = world.binding, world.run, world.binding.verification
+    if run is None or known.run is None:
+        raise AssertionError("a binding that was looked at has a run")
+    pinned = {tool.pinned_digest for tool in known.tools} & definitions.keys()
+    desired = [*build_support(run, world.api_server)]
+    if pinned:
+        desired.append(build_pinned(binding, {digest: definitions[digest] for digest in sorted(pinned)}))
+    is_under_way = known.run.ended_at is None
+    if is_under_way:
+        desired.append(build_plan(run))
+    apart = {ChildKey("ConfigMap", result_name(binding)), ChildKey(JOB, run.job)}
+    jobs = {key for key in world.children if key.kind == JOB} - apart
+    rest = {key: child for key, child in world.children.items() if key not in apart | jobs}
+    plan = plan_children(tuple(desired), rest)
+    missing = () if ChildKey("ConfigMap", result_name(binding)) in world.children else (build_result(binding),)
+    wanted = (build_job(run),) if is_under_way and ChildKey(JOB, run.job) not in world.children else ()
+    return replace(
+        plan,
+        prepare=(*plan.prepare, *missing),
+        workloads=(*plan.workloads, *wanted),
+        prune=(*sorted(jobs), *plan.prune),
+    )
+
+
+def _look_again_at(world: BindingSnapshot, known: VerificationStatus) -> datetime:
+    run = known.run
+    if run is None:
+        raise AssertionError("a binding that was looked at has a run")
+    if known.next_at is not None:
+        return known.next_at
+    seconds = VerificationTarget(world.binding, run.number, world.guard_image).seconds
+    return run.started_at + timedelta(seconds=seconds + 1) + GRACE
+
+
+def _with(binding: MCPBinding, known: VerificationStatus) -> MCPBinding:
+    status = binding.status or MCPBindingStatus()
+    return binding.model_copy(update={"status": status.model_copy(update={"verification": known})})

@@ -1,0 +1,159 @@
+"""The conditions of an MCPBinding, and the Events that are owed for their changes."""
+
+from datetime import datetime
+from typing import Protocol
+
+from interlock.action.tool_pins import drifted_tools, has_other_image
+from interlock.api.binding import MCPBinding
+from interlock.api.status import Condition
+from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus, ToolState, VerificationStatus
+from interlock.reconcile.agent_events import EventNote
+from interlock.reconcile.conditions import Finding, build_condition
+from interlock_contract.names import ACCEPT_DRIFT
+from interlock_contract.verification import VerificationResult
+
+
+class HasEnded(Protocol):
+    """What a run came to."""
+
+    @property
+    def result(self) -> VerificationResult | None:
+        """The result, where there is one."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there is none."""
+
+
+def build_conditions(
+    before: MCPBinding, after: MCPBinding, ended: HasEnded | None, now: datetime
+) -> tuple[Condition, ...]:
+    """Return the conditions.
+
+    Args:
+        before: The binding as it was found.
+        after: The same with what is known now in its status.
+        ended: What a run came to just now, None where none has.
+        now: The time.
+    """
+    known = before.status.conditions if before.status else ()
+    verified = _verified(before, after, ended)
+    kept = before.status.condition(BindingCondition.VERIFIED) if before.status else None
+    if verified is None and kept is not None:
+        conditions = [kept]
+    else:
+        conditions = [build_condition(verified or _VERIFYING, after.metadata.generation, known, now)]
+    return (*conditions, build_condition(_drifted(after), after.metadata.generation, known, now))
+
+
+_VERIFYING = Finding(
+    BindingCondition.VERIFIED,
+    "Unknown",
+    BindingReason.VERIFYING,
+    "its server is being verified; it is started as for an agent, which may take a minute",
+)
+
+
+def _verified(before: MCPBinding, after: MCPBinding, ended: HasEnded | None) -> Finding | None:
+    """Return what a run that has just ended says; None where the last word still holds."""
+    kind = BindingCondition.VERIFIED
+    if ended is None:
+        was, run = before.verification.run, after.verification.run
+        has_other_plan = run is not None and (was is None or was.plan != run.plan)
+        return _VERIFYING if has_other_plan else None
+    result = ended.result
+    if result is None:
+        return Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; look: {_look(before)}")
+    if result.failure is not None:
+        return Finding(kind, "False", BindingReason(result.failure.value), _printable(result.message))
+    mapped = len(result.tools or ())
+    message = f"greeted, {mapped} mapped tools listed, {result.probes} probes ended as expected"
+    return Finding(kind, "True", BindingReason.VERIFIED, message)
+
+
+def _look(binding: MCPBinding) -> str:
+    label = f"interlock.dev/binding={binding.metadata.name[:63]}"
+    return f"kubectl -n {binding.metadata.namespace} describe pods -l {label}"
+
+
+def _drifted(binding: MCPBinding) -> Finding:
+    kind, known = BindingCondition.DRIFTED, binding.verification
+    if known.verified_at is None:
+        return Finding(kind, "Unknown", BindingReason.NOT_PINNED, "nothing was verified yet")
+    tools = drifted_tools(binding)
+    if not tools and not has_other_image(known):
+        return Finding(kind, "False", BindingReason.NO_DRIFT, "its server lists what was verified")
+    reason = BindingReason.TOOLS_CHANGED if tools else BindingReason.IMAGE_CHANGED
+    said = {
+        state: [tool.name for tool in tools if tool.state == state]
+        for state in (ToolState.CHANGED, ToolState.ADDED, ToolState.MISSING)
+    }
+    what = [f"{state.lower()}: {_some(names)}" for state, names in said.items() if names]
+    what += ["another image behind the same name"] if has_other_image(known) else []
+    return Finding(kind, "True", reason, f"{_refused(known)}{'; '.join(what)}; {_way_out(binding)}")
+
+
+def _refused(known: VerificationStatus) -> str:
+    if not known.refused_accept:
+        return ""
+    return f"{_printable(known.refused_accept)[:80]} is not the digest that is observed, nothing was accepted; "
+
+
+def _way_out(binding: MCPBinding) -> str:
+    return (
+        "read status.verification.diff, then accept: "
+        f"kubectl -n {binding.metadata.namespace} annotate mcpbindings.interlock.dev {binding.metadata.name} "
+        f"{ACCEPT_DRIFT}={binding.verification.observed_digest} --overwrite"
+    )
+
+
+def _some(names: list[str]) -> str:
+    most = 8
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text)
+
+
+def binding_transitions(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:
+    """Return the Events that are owed: for each change of a condition, for an accept, and for one that was refused."""
+    notes = [
+        note for kind in BindingCondition if (note := _told(before.condition(kind) if before else None, after, kind))
+    ]
+    return (*notes, *_accepts(before, after))
+
+
+def _told(old: Condition | None, after: MCPBindingStatus, kind: BindingCondition) -> EventNote | None:
+    new = after.condition(kind)
+    if (
+        new is None
+        or new.status == "Unknown"
+        or (old is not None and (old.status, old.reason) == (new.status, new.reason))
+    ):
+        return None
+    is_good = (new.status == "True") == (kind is BindingCondition.VERIFIED)
+    if kind is BindingCondition.DRIFTED and is_good:
+        return None  # the accept is told, and that there is none is no news
+    text = f"{kind}={new.status}: {new.message}"
+    if kind is BindingCondition.DRIFTED and after.verification is not None:
+        text = f"{text[:500]}\n{after.verification.diff}"
+    return EventNote("Normal" if is_good else "Warning", new.reason, text)
+
+
+def _accepts(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:
+    old, new = before.verification if before else None, after.verification
+    if old is None or new is None:
+        return ()
+    if new.refused_accept and new.refused_accept != old.refused_accept:
+        drifted = after.condition(BindingCondition.DRIFTED)
+        return (EventNote("Warning", BindingReason.ACCEPT_REFUSED, drifted.message if drifted else ""),)
+    was, now_is = _truth(before), _truth(after)
+    if was == "True" and now_is == "False":
+        return (EventNote("Normal", BindingReason.DRIFT_ACCEPTED, f"{new.pinned_digest} holds from now on"),)
+    return ()
+
+
+def _truth(status: MCPBindingStatus | None) -> str:
+    condition = status.condition(BindingCondition.DRIFTED) if status else None
+    return condition.status if condition else "Unknown"

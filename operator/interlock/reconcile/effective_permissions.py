@@ -1,0 +1,153 @@
+"""What a policy comes to, told by the very function that guards decide with: no second version of the truth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import groupby, product
+from typing import get_args
+
+from interlock.api.agent import Agent, Stage
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import MAX_ROW_RESOURCES, MAX_ROWS, AccessRow, AgentPolicy, AgentPolicyStatus
+from interlock.api.shared_types import Environment
+from interlock.deployment.children.config import compile_bundle
+from interlock.deployment.placement import Placement, bound_sources, revision_of
+from interlock.governance.access_matrix import matrix_cell
+from interlock_contract.bundle import Bundle, BundleResource, BundleSource, BundleTool, Operation, Pin
+from interlock_guard.decision.decide import TOOLS_CALL, DecisionInput, Deny, decide
+from interlock_guard.state import State
+
+MAX_CELLS = 2048
+"""Cells that a policy's status has room for: together with its rows it stays below half a MiB, whatever names are."""
+
+_ANY = "0" * 64
+"""A tool's digest: whether tools are what was verified is a matter of single calls."""
+
+_OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+
+@dataclass(frozen=True)
+class AgentAccess:
+    """What decides on an agent's access besides the agent itself.
+
+    Attributes:
+        policy: The policy that it lives under.
+        bindings: The bindings of its namespace.
+    """
+
+    policy: AgentPolicy
+    bindings: tuple[MCPBinding, ...]
+
+    def rows_of(self, agent: Agent) -> tuple[AccessRow, ...]:
+        """Return the answers for one agent: every operation on all data of its sources that anybody names.
+
+        One stage stands for all of an environment: they differ in scope only, which no row speaks of.
+        """
+        stages = {stage.environment: stage for stage in reversed(agent.spec.stages)}
+        rows: list[AccessRow] = []
+        for environment in sorted(stages, key=lambda one: one.rank):
+            bundle = self._compile(agent, stages[environment])
+            for use in agent.spec.bindings:
+                table = _Table(bundle, self._resources(agent, bundle, use.source))
+                rows += _together(table.answers(use.source))
+        return tuple(rows)
+
+    def _compile(self, agent: Agent, stage: Stage) -> Bundle:
+        return compile_bundle(
+            Placement(
+                agent=agent,
+                policy=self.policy,
+                stage=stage,
+                revision=revision_of(agent.spec),
+                sources=bound_sources(agent, self.bindings, stage.environment),
+                replicas=agent.spec.replicas,
+                guard_image="",
+            )
+        )
+
+    def _resources(self, agent: Agent, bundle: Bundle, source: str) -> tuple[str, ...]:
+        """Return every kind of data of the source that binding, matrix or agent name."""
+        served = next((found for found in bundle.sources if found.name == source), None)
+        named = _named_by(served) if served else set()
+        cell = matrix_cell(self.policy, agent.metadata, source)
+        narrowed = [use.permissions for use in agent.spec.bindings if use.source == source]
+        for given in (cell.permissions if cell else None, *narrowed):
+            if given is not None:
+                named.update(given.read, given.write, given.delete)
+        return tuple(sorted(named - {"*"}))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One source of one bundle, and the kinds of data to ask about."""
+
+    bundle: Bundle
+    resources: tuple[str, ...]
+
+    def answers(self, source: str) -> Iterator[AccessRow]:
+        """Yield what `decide` answers for each cell."""
+        probes = {cell: BundleTool("/".join(cell), *cell) for cell in product(_OPERATIONS, self.resources)}
+        named = [probe.name for probe in probes.values()]
+        asked = replace(
+            self.bundle,
+            scope=(),  # a stage's scope is a matter of single calls
+            sources=tuple(
+                replace(served, tools=tuple(probes.values()), pins=tuple(Pin(name, _ANY) for name in named))
+                for served in self.bundle.sources
+            ),
+        )
+        state = State(agent_uid=asked.agent.uid, contact_at=0.0)
+        for (operation, resource), probe in probes.items():
+            decision = decide(asked, state, DecisionInput(source, TOOLS_CALL, probe.name, {}, definition=_ANY), 0.0)
+            yield AccessRow(
+                agent=asked.agent.name,
+                source=source,
+                environment=Environment(self.bundle.environment),
+                operation=operation,
+                resources=(resource,),
+                decision="Deny" if isinstance(decision, Deny) else "Allow",
+                reason=decision.reason.value if isinstance(decision, Deny) else "",
+                rule=decision.rule,
+            )
+
+
+def build_policy_status(access: AgentAccess, agents: Iterator[Agent | None], count: int) -> AgentPolicyStatus:
+    """Return a policy's status: what it comes to for the agents under it, as far as there is room.
+
+    Args:
+        access: The policy, and the bindings of its namespace.
+        agents: The agents under it in the order of their names, None for one that cannot be read; asked for one by
+            one, and no further than there is room.
+        count: How many there are.
+    """
+    rows: tuple[AccessRow, ...] = ()
+    cells = shown = 0
+    for agent in agents:
+        more = access.rows_of(agent) if agent is not None else ()
+        cells += sum(len(row.resources) for row in more)
+        if len(rows) + len(more) > MAX_ROWS or cells > MAX_CELLS:
+            break
+        rows += more
+        shown += 1
+    return AgentPolicyStatus(
+        observed_generation=access.policy.metadata.generation, access=rows, agents_omitted=count - shown
+    )
+
+
+def _named_by(source: BundleSource) -> set[str]:
+    entries: tuple[BundleTool | BundleResource, ...] = (*source.tools, *source.resources, *source.prompts)
+    granted = {resource for grant in source.grants for resource in (*grant.read, *grant.write, *grant.delete)}
+    return granted | {entry.resource for entry in entries}
+
+
+def _together(answers: Iterator[AccessRow]) -> Iterator[AccessRow]:
+    """Yield the answers by operation, those that are alike in one row."""
+    ordered = sorted(answers, key=lambda row: (_OPERATIONS.index(row.operation), *_alike(row), row.resources))
+    for _, group in groupby(ordered, key=lambda row: (row.operation, *_alike(row))):
+        rows = list(group)
+        for start in range(0, len(rows), MAX_ROW_RESOURCES):
+            named = tuple(row.resources[0] for row in rows[start : start + MAX_ROW_RESOURCES])
+            yield rows[0].model_copy(update={"resources": named})
+
+
+def _alike(row: AccessRow) -> tuple[str, str, str]:
+    return row.decision, row.reason, row.rule

@@ -1,0 +1,56 @@
+"""What is known of the cluster when one agent is looked at: frozen, complete, read once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
+from interlock.deployment.names import ChildKey
+from interlock.deployment.observed.egress_check import EgressCheckReport
+from interlock.deployment.placement import ApiServerAddress
+from interlock.deployment.plan import LiveChild
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The snapshot.
+
+    Attributes:
+        agent: The Agent, its status included.
+        policy: The AgentPolicy that it names, None where there is none that can be read.
+        bindings: The MCPBindings of its namespace that can be read.
+        children: Its children as they are.
+        guard_image: The image of the guards.
+        unreadable: Objects that matter here and cannot be read, each with why.
+        audit_url: Where guards bring their records; empty, they keep them.
+        api_server: Where the API server is.
+        gates: What the gates of its pods say.
+        kill_seen: The switch's value where the kill path has seen it engaged, whatever the Agent above says still.
+    """
+
+    agent: Agent
+    policy: AgentPolicy | None
+    bindings: tuple[MCPBinding, ...]
+    children: Mapping[ChildKey, LiveChild]
+    guard_image: str
+    audit_url: str = ""
+    unreadable: tuple["Unreadable", ...] = field(default=())
+    api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
+    gates: tuple[EgressCheckReport, ...] = ()
+    kill_seen: str | None = None
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """An object that is no valid one of its kind: older than its schema, or past it.
+
+    Attributes:
+        kind: Its kind.
+        name: Its name.
+        message: What is wrong with it.
+    """
+
+    kind: str
+    name: str
+    message: str

@@ -1,0 +1,94 @@
+"""Honest liveness: what one watch has seen, the other must see soon.
+
+A dead kopf watcher is not started again, and its health page goes on saying yes. So the kinds that users apply are
+watched twice, by kopf for the handlers and by the kill thread for itself; a change that arrives on one side only, for
+longer than a bound, means that a watch is dead. No write is spent on it.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+
+class WatchLag:
+    """Compares two watches of the same objects, from any thread.
+
+    Args:
+        late_seconds: How much later than the other a side may see a change.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, late_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._late_seconds = late_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: dict[str, dict[Hashable, int]] = {"handlers": {}, "second watch": {}}
+        self._late: dict[tuple[str, Hashable], float] = {}
+
+    def saw(self, side: str, key: Hashable, version: int) -> None:
+        """Note that a side has seen a version of an object.
+
+        Args:
+            side: `handlers` or `second watch`.
+            key: What tells the object from all others.
+            version: Its resource version.
+        """
+        with self._lock:
+            self._seen[side][key] = max(version, self._seen[side].get(key, 0))
+            self._late.pop((side, key), None)  # whoever moves has its time anew
+            self._compare(key)
+
+    def forget(self, key: Hashable, version: int | None = None) -> None:
+        """Forget an object that is gone.
+
+        Args:
+            key: What tells the object from all others.
+            version: The resource version at which it went: what was seen since is another object of its name, made
+                anew. None where no version is known.
+        """
+        with self._lock:
+            for seen in self._seen.values():
+                if version is None or seen.get(key, 0) <= version:
+                    seen.pop(key, None)
+            self._compare(key)
+
+    def _compare(self, key: Hashable) -> None:
+        newest = max(seen.get(key, 0) for seen in self._seen.values())
+        for side, seen in self._seen.items():
+            if seen.get(key, 0) < newest:
+                self._late.setdefault((side, key), self._clock())
+            else:
+                self._late.pop((side, key), None)
+
+    def problem(self) -> str | None:
+        """Return which side is late with what, None while both keep up."""
+        now = self._clock()
+        with self._lock:
+            for (side, key), since in self._late.items():
+                if now - since > self._late_seconds:
+                    return f"the {side} did not see a change of {key} within {self._late_seconds:.0f} s"
+        return None
+
+
+BEAT_SECONDS = 1.0
+LATE_SECONDS = 20.0
+
+
+class Heartbeat:
+    """A sign of life that a loop gives every second."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._last = time.monotonic()
+
+    async def run(self) -> None:
+        """Beat, for ever."""
+        while True:
+            self._last = time.monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def problem(self) -> str | None:
+        """Return what is wrong, None while the loop turns."""
+        silent = time.monotonic() - self._last
+        return f"{self._name} hangs for {silent:.0f} s" if silent > LATE_SECONDS else None

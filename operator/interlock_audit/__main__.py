@@ -1,0 +1,97 @@
+"""`python -m interlock_audit`: collect until SIGTERM."""
+
+import asyncio
+import os
+import signal
+import ssl
+import sys
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from interlock_audit.reviewer import Reviewer
+from interlock_audit.server import CollectorServer
+from interlock_audit.settings import CollectorSettings, CollectorSettingsInvalid, read_settings
+from interlock_audit.sqlite import open_sqlite
+from interlock_audit.store_executor import StoreExecutor, stamp
+from interlock_audit.stores import Store, StoreUnavailable
+from interlock_audit.telemetry import Telemetry
+from interlock_contract.clock import monotonic, wall
+from interlock_contract.strict_json import dump_json
+
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - guards and probes come from other pods and from the node
+_STDOUT: Final = 1
+_REVIEW_SECONDS: Final = aiohttp.ClientTimeout(total=10)
+
+
+def main() -> int:
+    """Run the collector; return its exit code."""
+    try:
+        settings = read_settings(os.environ)
+        store = _open_store(settings)
+    except CollectorSettingsInvalid as error:
+        log(f"settings: {error}")
+        return 2
+    except StoreUnavailable as error:
+        log(f"the records cannot be kept: {error}")
+        return 1
+    asyncio.run(serve(settings, store))
+    return 0
+
+
+async def serve(settings: CollectorSettings, store: Store) -> None:
+    """Serve until SIGTERM or SIGINT; whatever else ends ends the process with an error."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    keeper = StoreExecutor(store, wall, log)
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        stack.push_async_callback(keeper.close)
+        session = await stack.enter_async_context(_open_session(settings))
+        reviewer = Reviewer(session, settings.api_server, settings.credentials / "token", monotonic)
+        await _listen(stack, Telemetry(keeper).build_runner(), settings.telemetry_port)
+        await _listen(stack, CollectorServer(keeper, reviewer, log).build_runner(), settings.port)
+        pruning = None
+        if settings.keep_days:
+            pruning = tasks.create_task(keeper.keep_pruning(timedelta(days=settings.keep_days)))
+        log("collecting")
+        await stop.wait()
+        if pruning is not None:
+            pruning.cancel()
+
+
+def log(message: str) -> None:
+    """Write one line about the collector."""
+    os.write(_STDOUT, dump_json({"time": stamp(wall()), "message": message}) + b"\n")
+
+
+def _open_store(settings: CollectorSettings) -> Store:
+    if not settings.postgres:
+        return open_sqlite(settings.sqlite)
+    from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - its driver is for those who use it
+
+    return open_postgres(settings.postgres)
+
+
+def _open_session(settings: CollectorSettings) -> aiohttp.ClientSession:
+    context: ssl.SSLContext | bool = True
+    if settings.api_server.startswith("https://"):
+        context = ssl.create_default_context(cafile=str(settings.credentials / "ca.crt"))
+    connector = aiohttp.TCPConnector(ssl=context)
+    # No proxy from the environment, no cookies: this session speaks to the API server and to nobody else.
+    return aiohttp.ClientSession(
+        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, timeout=_REVIEW_SECONDS
+    )
+
+
+async def _listen(stack: AsyncExitStack, runner: web.AppRunner, port: int) -> None:
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, _EVERYWHERE, port).start()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Records in PostgreSQL: for several collectors, and where a database is run already."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import psycopg
+
+from interlock_audit.sql import SCHEMA, Cursor, SqlStore
+from interlock_audit.stores import StoreUnavailable
+
+_CONNECT_SECONDS: Final = 5
+_SESSION: Final = "-c statement_timeout=30000 -c lock_timeout=10000 -c synchronous_commit=on"
+_SCHEMA_LOCK: Final = 0x696E746C  # any number, as long as every collector takes the same
+
+
+def open_postgres(dsn: str) -> SqlStore:
+    """Return the store in a database; tables that are missing are made at its first use.
+
+    Args:
+        dsn: A connection string as libpq reads it; what it leaves out comes from `PG*` variables.
+    """
+    return SqlStore(_Postgres(dsn))
+
+
+class _Postgres:
+    """One connection at a time, opened when it is needed and again after it broke."""
+
+    parameter = "%s"
+    lock = " FOR UPDATE"
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._connection: psycopg.Connection[Any] | None = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """Return a transaction; see `Database`."""
+        try:
+            connection = self._open()
+            with connection.transaction(), connection.cursor() as cursor:
+                yield cursor
+        except psycopg.Error as error:
+            if self._connection is not None and self._connection.broken:
+                self.close()
+            raise StoreUnavailable(str(error).strip()) from None
+
+    def close(self) -> None:
+        """Let the database go; see `Database`."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def _open(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=_CONNECT_SECONDS, options=_SESSION)
+            try:
+                self._create_tables(connection)
+            except psycopg.Error:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _create_tables(self, connection: psycopg.Connection[Any]) -> None:
+        """Make what is missing; CREATE TABLE IF NOT EXISTS alone fails where two do it at the same instant."""
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+            for statement in SCHEMA:
+                cursor.execute(statement)

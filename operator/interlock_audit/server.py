@@ -1,0 +1,142 @@
+"""The collector's HTTP side: guards bring batches, readers ask for records.
+
+Who asks is known by a bearer token with the audience `interlock-audit`. A guard may bring the records of its own pod
+and no others; a reader needs the permission to `get` the resource `records` of the group `interlock.dev`, in the
+namespace whose records are asked for, or in all.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any, Final
+
+from aiohttp import web
+
+from interlock_audit.ingest import MAX_BATCH, BatchInvalid, NotYours, read_batch
+from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer
+from interlock_audit.store_executor import StoreExecutor
+from interlock_audit.stores import Accepted, Fork, Gap, Place, Query, StoreUnavailable
+from interlock_contract.audit_chain import LineInvalid, parse_guard
+
+MOST_LISTED: Final = 1000
+"""Most records in one answer."""
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_WORDS: Final = ("namespace", "agent", "guard", "kind", "decision", "since", "until")
+_SHUTDOWN_SECONDS: Final = 2.0
+
+
+class _Refused(Exception):  # noqa: N818 - says what happened to a request
+    """The request is answered with this status and error."""
+
+    def __init__(self, status: int, error: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.error = status, error
+
+
+class CollectorServer:
+    """Answers guards and readers."""
+
+    def __init__(self, keeper: StoreExecutor, reviewer: Reviewer, log: Callable[[str], None]) -> None:
+        self._keeper, self._reviewer, self._log = keeper, reviewer, log
+
+    def build_runner(self) -> web.AppRunner:
+        """Return the HTTP server, not started."""
+        app = web.Application(client_max_size=MAX_BATCH, middlewares=[self._answer])
+        app.router.add_post("/v1/records", self._take)
+        app.router.add_get("/v1/records", self._find)
+        app.router.add_get("/v1/chains", self._chains)
+        app.router.add_get("/v1/lines", self._lines)
+        return web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+
+    @web.middleware
+    async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Answer what is refused, and what cannot be done now, as JSON."""
+        try:
+            return await handler(request)
+        except _Refused as refusal:
+            status, error, message = refusal.status, refusal.error, str(refusal)
+        except (StoreUnavailable, AccessUnknown) as trouble:
+            status, error, message = 503, "Unavailable", str(trouble)
+            self._log(f"{request.method} {request.path} cannot be answered: {trouble}")
+        self._keeper.counts[f'refused_total{{error="{error}"}}'] += 1
+        return web.json_response({"error": error, "message": message}, status=status)
+
+    async def _take(self, http: web.Request) -> web.Response:
+        identity = await self._identify(http)
+        lost = _number(http, "lost", None)
+        try:
+            batch = read_batch(await http.read(), identity, received=self._keeper.now(), lost=lost)
+        except NotYours as refusal:
+            self._log(f"REFUSED: {refusal}")
+            raise _Refused(403, "NotYours", str(refusal)) from None
+        except BatchInvalid as refusal:
+            self._log(f"INVALID: {identity.user} brings a batch that is none: {refusal}")
+            raise _Refused(400, "Invalid", str(refusal)) from None
+        match await self._keeper.append(batch):
+            case Accepted(next=following):
+                return web.json_response({"next": following})
+            case Gap(next=following):
+                return web.json_response({"error": "Gap", "next": following}, status=409)
+            case Fork(seq=seq):
+                return web.json_response({"error": "Fork", "seq": seq}, status=409)
+
+    async def _find(self, http: web.Request) -> web.Response:
+        words = {name: http.query.get(name, "") for name in _WORDS}
+        await self._authorize(http, words["namespace"])
+        limit = _limit(http)
+        found = await self._keeper.find(Query(**words, after=_place(http.query.get("after", "")), limit=limit))
+        last = found[-1].place if len(found) == limit else None
+        following = None if last is None else f"{last.time},{last.guard},{last.seq}"
+        return web.json_response({"records": [asdict(one) for one in found], "next": following})
+
+    async def _chains(self, http: web.Request) -> web.Response:
+        namespace = http.query.get("namespace", "")
+        await self._authorize(http, namespace)
+        return web.json_response({"chains": [asdict(one) for one in await self._keeper.chains(namespace)]})
+
+    async def _lines(self, http: web.Request) -> web.Response:
+        guard = http.query.get("guard", "")
+        try:
+            namespace = parse_guard(guard).namespace
+        except LineInvalid as error:
+            raise _Refused(400, "Invalid", f"guard {error}") from None
+        await self._authorize(http, namespace)
+        found = await self._keeper.lines(guard, _number(http, "start", 0) or 0, _limit(http))
+        return web.json_response({"lines": [asdict(one) for one in found]})
+
+    async def _identify(self, http: web.Request) -> Identity:
+        scheme, _, token = http.headers.get("Authorization", "").partition(" ")
+        identity = await self._reviewer.identify(token) if scheme.lower() == "bearer" and token else None
+        if identity is None:
+            raise _Refused(401, "Unauthenticated", "a bearer token with the audience interlock-audit is needed")
+        return identity
+
+    async def _authorize(self, http: web.Request, namespace: str) -> None:
+        identity = await self._identify(http)
+        if not await self._reviewer.may_read(identity, namespace):
+            where = f"in namespace {namespace!r}" if namespace else "in all namespaces (name one with ?namespace=)"
+            raise _Refused(403, "Forbidden", f"{identity.user} may not get records.interlock.dev {where}")
+
+
+def _number(http: web.Request, name: str, default: int | None) -> int | None:
+    text: Any = http.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 16):  # noqa: PLR2004 - below 2**53
+        raise _Refused(400, "Invalid", f"{name} is not a number")
+    return int(text)
+
+
+def _limit(http: web.Request) -> int:
+    return max(1, min(_number(http, "limit", MOST_LISTED) or MOST_LISTED, MOST_LISTED))
+
+
+def _place(text: str) -> Place | None:
+    """Return where an earlier answer ended; its `next` is handed back as it was."""
+    if not text:
+        return None
+    time, _, rest = text.partition(",")
+    guard, _, seq = rest.partition(",")
+    if not (seq.isascii() and seq.isdigit() and len(seq) < 16):  # noqa: PLR2004 - below 2**53
+        raise _Refused(400, "Invalid", "after is not the next of an earlier answer")
+    return Place(time, guard, int(seq))

@@ -1,0 +1,162 @@
+"""`python -m interlock_audit.verify`: is a set of records whole? One line per finding.
+
+Exit code 0: nothing found. 1: something found. 2: the records cannot be read.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, Checkpoint
+from interlock_audit.remote import Remote
+from interlock_audit.sqlite import open_sqlite
+from interlock_audit.stores import Readable, Store, Stored, StoreUnavailable, all_lines
+from interlock_contract.audit_chain import LineInvalid, is_hash, is_sequence, parse_guard
+from interlock_contract.strict_json import JsonInvalid, parse_json
+
+OK, FOUND, UNREADABLE = 0, 1, 2
+
+_RECORD: Final = b'{"guard":"'
+
+
+class SourceUnreadable(Exception):  # noqa: N818 - says the state of a source
+    """The files, or an earlier report, cannot be read; the message says why."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the records that the command line names; return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        anchors = [] if options.since is None else _read_report(options.since)
+        report = _check(options, anchors)
+    except (SourceUnreadable, StoreUnavailable) as error:
+        sys.stderr.write(f"{error}\n")
+        return UNREADABLE
+    sys.stdout.write(_to_json(report) if options.json else _to_text(report))
+    return FOUND if report.findings else OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m interlock_audit.verify", description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="JSON lines, in the order of their names")
+    parser.add_argument("--sqlite", type=Path, metavar="PATH", help="the collector's SQLite file")
+    parser.add_argument("--postgres", metavar="DSN", help="the collector's PostgreSQL database")
+    parser.add_argument("--url", help="the collector itself, such as http://127.0.0.1:7420")
+    parser.add_argument("--token", type=Path, metavar="FILE", help="with --url: a file that holds the bearer token")
+    parser.add_argument("--namespace", default="", help="not for FILE: only the chains of this namespace")
+    parser.add_argument("--since", type=Path, metavar="REPORT", help="an earlier --json report, kept out of reach")
+    parser.add_argument("--log", action="store_true", help="FILE is a guard's log: it may begin late, and hold more")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    return parser
+
+
+def _check(options: argparse.Namespace, anchors: list[Anchor]) -> ChainReport:
+    sources = [options.sqlite, options.postgres, options.url, options.files]
+    if sum(bool(source) for source in sources) != 1:
+        raise SourceUnreadable("name exactly one source: files, --sqlite, --postgres or --url")
+    if options.files:
+        return _check_files(options.files, anchors, is_log=options.log)
+    if options.url:
+        return check_store(Remote(options.url, options.token), anchors, options.namespace)
+    store = open_sqlite(options.sqlite, is_read_only=True) if options.sqlite else _open_postgres(options.postgres)
+    try:
+        return check_store(store, anchors, options.namespace)
+    finally:
+        store.close()
+
+
+def _open_postgres(dsn: str) -> Store:
+    from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - files can be checked without its driver
+
+    return open_postgres(dsn)
+
+
+def _check_files(files: Sequence[Path], anchors: list[Anchor], *, is_log: bool) -> ChainReport:
+    check = ChainVerifier(anchors, is_part=is_log)
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                for number, line in enumerate(file, start=1):
+                    if is_log and not line.startswith(_RECORD):
+                        continue  # of the guard's own log, which shares the container's; a record shows as missing
+                    if not line.endswith(b"\n"):
+                        check.note("Truncated", f"{path}:{number}", "the last line has no end: it was cut off")
+                    check.take(line.removesuffix(b"\n"), f"{path}:{number}")
+        except OSError as error:
+            raise SourceUnreadable(f"{path}: {error.strerror}") from None
+    return check.finish()
+
+
+def check_store(store: Readable, anchors: Sequence[Anchor], namespace: str = "") -> ChainReport:
+    """Check everything that a store holds, against what it notes of the chains and against itself.
+
+    Raises:
+        StoreUnavailable: The store cannot be read.
+    """
+    chains = store.chains(namespace)
+    own = [Anchor(one.guard, one.next - 1, one.head, "the collector's note") for one in chains if one.next > one.start]
+    checkpoints = {one.guard: Checkpoint(one.start, one.start_hash) for one in chains if one.start}
+    check = ChainVerifier([*anchors, *own], checkpoints)
+    for chain in chains:
+        for stored in all_lines(store, chain.guard):
+            _check_stored(check, stored)
+    return check.finish()
+
+
+def _check_stored(check: ChainVerifier, stored: Stored) -> None:
+    where = f"{stored.guard} {stored.seq}"
+    line = check.take(stored.text.encode(), where)
+    if line is None:
+        return
+    said = line.fields
+    filed = (stored.guard, stored.seq, stored.time, stored.kind, stored.decision)
+    if filed != (line.guard, line.seq, said["time"], line.kind, said.get("decision", "")):
+        check.note("Misfiled", where, "the record is filed under other words than it holds")
+    if stored.namespace != line.guard.split("/", maxsplit=1)[0] or stored.agent != said.get("agent", stored.agent):
+        check.note("Misfiled", where, "the record is filed under another namespace or agent than it holds")
+
+
+def _read_report(path: Path) -> list[Anchor]:
+    """Return the ends of all chains of an earlier report."""
+    try:
+        report = parse_json(path.read_bytes())
+        chains = [(one["guard"], one["next"], one["head"]) for one in report["chains"]]
+        for guard, following, head in chains:
+            parse_guard(guard)
+            if not is_sequence(following) or not is_hash(head):
+                raise SourceUnreadable(f"{path} is no report")
+    except OSError as error:
+        raise SourceUnreadable(f"{path}: {error.strerror}") from None
+    except (JsonInvalid, LineInvalid, KeyError, TypeError):
+        raise SourceUnreadable(f"{path} is no report") from None
+    return [Anchor(guard, following - 1, head, "the earlier report") for guard, following, head in chains if following]
+
+
+def _to_text(report: ChainReport) -> str:
+    lines = [f"{finding.kind}: {finding.where}: {finding.message}" for finding in report.findings]
+    open_calls = f", {report.without_outcome} allowed calls without a recorded end" if report.without_outcome else ""
+    verdict = f"{len(report.findings)} findings" if report.findings else "whole"
+    lines.append(f"{report.lines} lines in {len(report.chains)} chains: {verdict}{open_calls}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _to_json(report: ChainReport) -> str:
+    value = {
+        "lines": report.lines,
+        "withoutOutcome": report.without_outcome,
+        "chains": [
+            {"guard": guard, "first": chain.first, "next": chain.head.next, "head": chain.head.hash}
+            for guard, chain in sorted(report.chains.items())
+        ],
+        "findings": [
+            {"kind": finding.kind, "where": finding.where, "message": finding.message} for finding in report.findings
+        ],
+    }
+    return json.dumps(value, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

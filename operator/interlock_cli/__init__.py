@@ -1,0 +1,1 @@
+"""Commands for people: `interlock-import` turns MCP client configs into MCPBindings."""

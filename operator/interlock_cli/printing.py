@@ -1,0 +1,80 @@
+"""Bindings as YAML, with comments that say what is guessed, what is left out and which Secret is needed first."""
+
+import textwrap
+from typing import Any
+
+import yaml
+
+from interlock_cli.binding import Imported
+
+_WIDTH = 110
+
+
+def print_bindings(imported: list[Imported]) -> str:
+    """Return one YAML document for each binding."""
+    return "".join(f"---\n{_document(one)}" for one in imported)
+
+
+def _document(imported: Imported) -> str:
+    manifest = imported.manifest
+    spec = dict(manifest["spec"])
+    tools, permissions = spec.pop("tools"), spec.pop("permissions")
+    text = _comments(imported) + _dump({**manifest, "spec": spec})
+    return f"{text}{_tools(tools, imported)}{_indented(_dump({'permissions': permissions}))}"
+
+
+def _tools(tools: list[dict[str, Any]], imported: Imported) -> str:
+    if not tools:
+        return "  tools: []\n"
+    lines = [
+        f"  - {yaml.safe_dump(tool, sort_keys=False, default_flow_style=True, width=10**9).strip()}  # {guess.reason}\n"
+        for tool, guess in zip(tools, imported.guesses.tools, strict=True)
+    ]
+    return "  tools:  # guessed: review each line\n" + "".join(lines)
+
+
+def _comments(imported: Imported) -> str:
+    notes = list(imported.notes)
+    if imported.guesses.tools:
+        notes.append(
+            "the tools are guesses: no agent gets this binding before somebody has looked at each of them and taken "
+            "the annotation interlock.dev/needs-review out"
+        )
+    else:
+        notes.append("no tool is mapped, so none can be called: say --tools with the server's answer to tools/list")
+    if imported.guesses.left_out:
+        notes.append(
+            f"no map can hold tools with such names, so they are left out: {', '.join(imported.guesses.left_out)}"
+        )
+    if not imported.manifest["spec"]["permissions"]:
+        notes.append("the file permits nothing, so nothing is permitted: write permissions")
+    return "".join(_comment(note) for note in notes) + _secret(imported)
+
+
+def _secret(imported: Imported) -> str:
+    if not imported.secrets.keys:
+        return ""
+    files = "".join(f" --from-file={key}=FILE" for key in imported.secrets.keys)
+    namespace = imported.manifest["metadata"].get("namespace")
+    where = f" -n {namespace}" if namespace else ""
+    return (
+        _comment(
+            "no secret is in here. Write each into a file of its own, without a line break at its end, and create:"
+        )
+        + f"#     kubectl create secret generic {imported.secrets.name}{where}{files}\n"
+        + "".join(_comment(f"{key}: {meaning}", "#     ") for key, meaning in imported.secrets.keys.items())
+    )
+
+
+def _comment(text: str, indent: str = "# ") -> str:
+    """Return text as a comment, each line of it: nothing that stands in a desktop file can end the comment."""
+    safe = "".join(sign if " " <= sign <= "~" else "?" for sign in text)
+    return textwrap.fill(safe, _WIDTH, initial_indent=indent, subsequent_indent="#   ") + "\n"
+
+
+def _dump(value: Any) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=False, width=_WIDTH)
+
+
+def _indented(text: str) -> str:
+    return textwrap.indent(text, "  ")

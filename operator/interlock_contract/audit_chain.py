@@ -1,0 +1,145 @@
+"""The hash chain of one guard process: how a record becomes a line, and how a line is taken apart. No I/O.
+
+A line is a JSON object that starts with the chain's guard, its sequence number and the hash of the line before, and
+ends with its own hash: the SHA-256 of everything in front of `,"hash":`. The text itself is what is hashed, so whoever
+checks it needs no second opinion on how JSON is written. Line 0 is the genesis and follows on `ORIGIN`.
+
+Collector and verifier read lines with this module, too.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeGuard
+
+from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
+
+ORIGIN: Final = "0" * 64
+"""What line 0 names as the hash of the line before."""
+MAX_LINE: Final = 64 * 1024
+"""Longest line in bytes, without its end."""
+
+GENESIS: Final = "genesis"
+"""Kind of line 0: who writes, since when, and what the last chain of this guard was that it knows of."""
+BUNDLE: Final = "bundle"
+"""Kind of the line that says which bundle is obeyed from here on."""
+DECISION: Final = "decision"
+"""Kind of the line that says what was decided on one request, written before anything is forwarded."""
+OUTCOME: Final = "outcome"
+"""Kind of the line that says how a forwarded request ended; its `of` is the decision's sequence number."""
+TASK: Final = "task"
+"""Kind of the line that says how a task for the agent ended; it is written at its end."""
+KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME, TASK})
+
+_HASH_LENGTH: Final = len(',"hash":""}') + 64
+_HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
+_GUARD: Final = re.compile(r"[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}/[0-9a-f]{16}\Z")
+_MAX_SEQUENCE: Final = 2**53
+
+
+class LineInvalid(ValueError):  # noqa: N818 - says the state of a line, like JsonInvalid
+    """The bytes are no line of a chain; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class GuardId:
+    """Who writes a chain: one start (`incarnation`) of the guard of one pod."""
+
+    namespace: str
+    pod: str
+    incarnation: str
+
+    @property
+    def text(self) -> str:
+        """The identity as lines spell it."""
+        return f"{self.namespace}/{self.pod}/{self.incarnation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a chain stands: the sequence number of its next line, and the hash of its last."""
+
+    next: int = 0
+    hash: str = ORIGIN
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line that is sound in itself: it is what its own hash says."""
+
+    guard: str
+    seq: int
+    prev: str
+    hash: str
+    fields: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What the line records; one of `KINDS`."""
+        return str(self.fields["kind"])
+
+    @property
+    def head(self) -> Head:
+        """Where the chain stands after this line."""
+        return Head(self.seq + 1, self.hash)
+
+
+def seal(guard: str, head: Head, fields: Mapping[str, Any]) -> tuple[bytes, Head]:
+    """Return the next line of a chain, without its end, and where the chain then stands."""
+    covered = dump_json({"guard": guard, "seq": head.next, "prev": head.hash, **fields})[:-1]
+    own = hashlib.sha256(covered).hexdigest()
+    return b'%b,"hash":"%b"}' % (covered, own.encode()), Head(head.next + 1, own)
+
+
+def open_line(data: bytes) -> Line:
+    """Take a line apart, and check it against its own hash.
+
+    Raises:
+        LineInvalid: It was changed, or never was a line of a chain.
+    """
+    if len(data) > MAX_LINE:
+        raise LineInvalid(f"longer than {MAX_LINE} bytes")
+    covered, tail = data[:-_HASH_LENGTH], data[-_HASH_LENGTH:]
+    own = hashlib.sha256(covered).hexdigest()
+    if tail != b',"hash":"%b"}' % own.encode():
+        raise LineInvalid("its hash is not that of its content")
+    try:
+        fields = parse_json(data)
+    except JsonInvalid as error:
+        raise LineInvalid(str(error)) from None
+    return _check(fields, own)
+
+
+def parse_guard(text: str) -> GuardId:
+    """Take a guard's identity apart.
+
+    Raises:
+        LineInvalid: It is none.
+    """
+    if _GUARD.match(text) is None:
+        raise LineInvalid("names no guard as namespace/pod/incarnation")
+    return GuardId(*text.split("/"))
+
+
+def is_hash(value: Any) -> TypeGuard[str]:
+    """Say whether a value can be the hash of a line."""
+    return isinstance(value, str) and _HASH.match(value) is not None
+
+
+def is_sequence(value: Any) -> TypeGuard[int]:
+    """Say whether a value can be the number of a line."""
+    return type(value) is int and 0 <= value < _MAX_SEQUENCE
+
+
+def _check(fields: Any, own: str) -> Line:
+    if not isinstance(fields, dict):
+        raise LineInvalid("not an object")
+    guard, seq, prev = fields.get("guard"), fields.get("seq"), fields.get("prev")
+    if not isinstance(guard, str) or _GUARD.match(guard) is None:
+        raise LineInvalid("names no guard as namespace/pod/incarnation")
+    if not is_sequence(seq) or not is_hash(prev):
+        raise LineInvalid("has no sequence number or no previous hash")
+    if fields.get("kind") not in KINDS or not isinstance(fields.get("time"), str):
+        raise LineInvalid("has no time or no known kind")
+    return Line(guard=guard, seq=seq, prev=prev, hash=own, fields=fields)

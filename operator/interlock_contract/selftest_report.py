@@ -1,0 +1,105 @@
+"""What the guard says of its proof where the operator reads it: in an annotation of the placement's Lease, by pod.
+
+A Lease, since it is small, watched by label, and nothing that the guard obeys: whoever holds the guard's token can
+make it say what he likes of this pod, and change nothing. No I/O.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+PREFIX: Final = "proof.interlock.dev/"
+"""Before the pod's name, in the key of the annotation with its proof."""
+DRIFT_PREFIX: Final = "drift.interlock.dev/"
+"""Before the pod's name, in the key of the annotation with the bindings whose tools it has found changed."""
+FIELD_MANAGER: Final = "interlock-guard"
+MAX_REPORTS: Final = 256
+"""More than an agent can have pods; the oldest above it are those of pods that are gone."""
+
+_MAX_FLAW: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestReport:
+    """What one guard's proof of one bundle came to.
+
+    Attributes:
+        bundle: Digest of the bundle's text.
+        calls: How many synthetic calls were refused as they had to be.
+        flaw: What was not; empty where all were.
+    """
+
+    bundle: str
+    calls: int
+    flaw: str = ""
+
+
+def dump_report(attestation: SelfTestReport, at: datetime) -> str:
+    """Return the annotation's value."""
+    said = {
+        "at": _moment(at),
+        "bundle": attestation.bundle,
+        "calls": attestation.calls,
+    }
+    flaw = {"flaw": attestation.flaw[:_MAX_FLAW]} if attestation.flaw else {}
+    return json.dumps(said | flaw, separators=(",", ":"), sort_keys=True)
+
+
+def parse_report(text: str) -> SelfTestReport | None:
+    """Return what an annotation's value says; None where it is none of ours."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(said, dict):
+        return None
+    bundle, calls, flaw = said.get("bundle"), said.get("calls"), said.get("flaw", "")
+    if not isinstance(bundle, str) or type(calls) is not int or not isinstance(flaw, str):
+        return None
+    return SelfTestReport(bundle, calls, flaw)
+
+
+def read_reports(annotations: Mapping[str, str]) -> dict[str, SelfTestReport]:
+    """Return what the guards say, by the names of their pods."""
+    said = {key.removeprefix(PREFIX): parse_report(text) for key, text in annotations.items() if _is_one(key)}
+    return {pod: attestation for pod, attestation in said.items() if attestation is not None}
+
+
+def dump_drifts(drifts: Mapping[str, datetime]) -> str:
+    """Return the annotation's value for what a guard has found: when, by binding."""
+    return json.dumps({binding: _moment(at) for binding, at in drifts.items()}, separators=(",", ":"), sort_keys=True)
+
+
+def read_drifts(annotations: Mapping[str, str]) -> dict[str, datetime]:
+    """Return when guards have found tools of a binding changed, the last time that any of them says."""
+    found: dict[str, datetime] = {}
+    for key, text in annotations.items():
+        if key.startswith(DRIFT_PREFIX):
+            for binding, at in _drifts_in(text).items():
+                found[binding] = max(at, found.get(binding, at))
+    return found
+
+
+def find_surplus(annotations: Mapping[str, str], own: str, prefix: str = PREFIX) -> list[str]:
+    """Return the keys of the oldest annotations of a kind above the number that is kept, never the pod's own."""
+    others = sorted((text, key) for key, text in annotations.items() if key.startswith(prefix) and key != own)
+    return [key for _, key in others[: max(0, len(others) + 1 - MAX_REPORTS)]]
+
+
+def _drifts_in(text: str) -> dict[str, datetime]:
+    try:
+        said = json.loads(text)
+        moments = {str(binding): datetime.fromisoformat(at) for binding, at in said.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
+    return {binding: at for binding, at in moments.items() if at.tzinfo is not None}
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _is_one(key: str) -> bool:
+    return key.startswith(PREFIX)

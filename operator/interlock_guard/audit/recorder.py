@@ -1,0 +1,225 @@
+"""One record per decision, stored and written out before anything is forwarded, and one per outcome after it.
+
+Records are lines of a hash chain (`chain`), kept in the spool until the collector has them, and written to standard
+output as well.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from interlock_contract.audit_chain import BUNDLE, DECISION, GENESIS, OUTCOME, TASK, GuardId, Head, seal
+from interlock_contract.bundle import Bundle, digest, dump_bundle
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.strict_json import dump_json
+from interlock_guard.audit.caller import UNKNOWN_CALLER, Caller
+from interlock_guard.audit.spool import Spool, SpoolRefused
+from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny, DenyReason
+
+REDACTED: Final = "[redacted]"
+"""What stands in place of a value that the policy hides."""
+
+_INDEX: Final = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
+
+
+def redact(arguments: Mapping[str, Any], pointers: Sequence[str]) -> dict[str, Any]:
+    """Return the arguments without the values that the pointers name.
+
+    Where a pointer cannot be followed to its end (a text or a list stands where it expects an object) the value at
+    which it gets stuck is left out whole: what is to be hidden may be anywhere in it. A member that is not there hides
+    nothing.
+
+    Args:
+        arguments: The arguments of a call; they are not changed.
+        pointers: RFC 6901 pointers, each with at least one part.
+    """
+    result: Any = arguments
+    for pointer in pointers:
+        parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+        result = _hide(result, parts)
+    return result if isinstance(result, dict) else dict(result)
+
+
+def _hide(value: Any, parts: Sequence[str]) -> Any:
+    """Return the value with a copy of everything on the way to what is hidden."""
+    if not parts:
+        return REDACTED
+    if isinstance(value, Mapping):
+        return {**value, parts[0]: _hide(value[parts[0]], parts[1:])} if parts[0] in value else value
+    if isinstance(value, list) and _INDEX.match(parts[0]):
+        index = int(parts[0])
+        if index >= len(value):
+            return value
+        return [*value[:index], _hide(value[index], parts[1:]), *value[index + 1 :]]
+    return value if value is None else REDACTED
+
+
+STDOUT: Final = 1
+MAX_ARGUMENTS: Final = 16 * 1024
+"""Arguments that are longer than this, in bytes of JSON, are recorded by their digest alone."""
+
+_MAX_TEXT: Final = 1024
+
+
+class RecordFailed(Exception):  # noqa: N818 - says what happened to a record
+    """The record could not be stored, so the action must not happen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Who writes: the agent whose guard it is, and the guard."""
+
+    agent: str
+    guard: GuardId
+
+
+class Recorder:
+    """Writes the chain of this guard and counts its decisions."""
+
+    def __init__(self, writer: Writer, spool: Spool, clock: Callable[[], datetime], descriptor: int = STDOUT) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        """Decisions by (decision, reason, source); the source is empty where the bundle has none of that name."""
+        self.unrecorded = 0
+        """Denials, outcomes and tasks for which there was no room."""
+        self._writer, self._guard = writer, writer.guard.text
+        self.spool = spool
+        self._clock = clock
+        self._descriptor = descriptor
+        self._head = Head()
+        self._bundle: Bundle | None = None
+
+    def record(
+        self, bundle: Bundle | None, request: DecisionInput, decision: Decision, caller: Caller = UNKNOWN_CALLER
+    ) -> int:
+        """Record a decision and return the record's number; it survives the process when this returns.
+
+        Raises:
+            RecordFailed: It cannot be stored; where it was to allow something, a denial is recorded in its place.
+        """
+        fields = _describe(request, decision, caller) | _arguments(bundle, request)
+        is_vital = isinstance(decision, Allow) and decision.tool is not None and decision.tool.operation != "read"
+        verdict = fields["decision"], fields["reason"]
+        try:
+            self._begin(bundle)
+            return self._append(DECISION, self._place(bundle) | fields, is_vital=is_vital)
+        except RecordFailed as error:
+            if isinstance(decision, Allow):
+                verdict = "Deny", DenyReason.AUDIT_UNAVAILABLE.value
+                denied = {"decision": verdict[0], "reason": verdict[1], "message": str(error)}
+                self._try(DECISION, self._place(bundle) | fields | denied)
+            else:
+                self.unrecorded += 1
+            raise
+        finally:
+            known = request.model is not None or (
+                bundle is not None and any(source.name == request.source for source in bundle.sources)
+            )
+            self.counts[*verdict, request.source if known else ""] += 1
+
+    def complete(self, seq: int, outcome: str, latency_seconds: float) -> None:
+        """Record how a forwarded request ended. Nothing depends on it: where there is no room it is only counted.
+
+        Args:
+            seq: The number that `record` returned.
+            outcome: One stable word.
+            latency_seconds: From the decision to the end.
+        """
+        self._try(OUTCOME, {"of": seq, "outcome": outcome, "latencySeconds": round(latency_seconds, 6)})
+
+    def finish_task(self, bundle: Bundle | None, fields: Mapping[str, Any]) -> None:
+        """Record how a task for the agent ended; as with the end of a call, it is only counted where there is no room.
+
+        Args:
+            bundle: The bundle that holds at its end.
+            fields: What there is to say beside who, when and in which state of its rollout.
+        """
+        try:
+            self._begin(bundle)
+        except RecordFailed:
+            self.unrecorded += 1
+        else:
+            self._try(TASK, self._place(bundle) | dict(fields))
+
+    def _begin(self, bundle: Bundle | None) -> None:
+        """Start the chain with its first record, and say which bundle holds from here on where it is another one."""
+        named = "" if bundle is None or bundle is self._bundle else digest(dump_bundle(bundle))
+        if self._head.next == 0:
+            last = self.spool.last
+            previous = None if last is None else {"guard": last.guard, "seq": last.seq, "hash": last.hash}
+            self._append(GENESIS, {"agent": self._writer.agent, "bundle": named, "previous": previous})
+        elif named:
+            self._append(BUNDLE, {"agent": self._writer.agent, "bundle": named})
+        self._bundle = bundle
+
+    def _place(self, bundle: Bundle | None) -> dict[str, str]:
+        return {
+            "agent": self._writer.agent,
+            "namespace": self._writer.guard.namespace,
+            "revision": "" if bundle is None else bundle.revision,
+            "stage": "" if bundle is None else bundle.stage,
+            "environment": "" if bundle is None else bundle.environment,
+        }
+
+    def _try(self, kind: str, fields: Mapping[str, Any]) -> None:
+        try:
+            self._append(kind, fields)
+        except RecordFailed:
+            self.unrecorded += 1
+
+    def _append(self, kind: str, fields: Mapping[str, Any], *, is_vital: bool = False) -> int:
+        time = self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line, head = seal(self._guard, self._head, {"kind": kind, "time": time, **fields})
+        line += b"\n"
+        try:
+            self.spool.append(line, self._head.next, is_vital=is_vital)
+        except SpoolRefused as error:
+            raise RecordFailed(str(error)) from None
+        seq, self._head = self._head.next, head
+        self._write_out(line)
+        return seq
+
+    def _write_out(self, line: bytes) -> None:
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+        except OSError as error:
+            raise RecordFailed(f"cannot write a record: {error.strerror}") from None
+
+
+def _describe(request: DecisionInput, decision: Decision, caller: Caller) -> dict[str, str]:
+    verdict, reason = ("Allow", "") if isinstance(decision, Allow) else ("Deny", decision.reason.value)
+    return {
+        "task": caller.task,
+        "trace": caller.trace,
+        "source": _clip(request.source),
+        "method": _clip(request.method),
+        "tool": _clip(request.tool or request.model or ""),
+        "uri": _clip(request.uri or ""),
+        "prompt": _clip(request.prompt or ""),
+        "operation": "" if decision.tool is None else decision.tool.operation,
+        "resource": "" if decision.tool is None else decision.tool.resource,
+        "decision": verdict,
+        "reason": reason,
+        "rule": _clip(decision.rule),
+        "message": _clip(decision.message) if isinstance(decision, Deny) else "",
+    }
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _arguments(bundle: Bundle | None, request: DecisionInput) -> dict[str, Any]:
+    """Return the digest of the arguments and, where the policy says so, what of them may be read."""
+    if request.arguments is None:
+        return {"argumentsDigest": ""}
+    found: dict[str, Any] = {"argumentsDigest": digest_of(canonicalize(request.arguments))}
+    if bundle is not None and bundle.audit.arguments == "Redacted":
+        visible = redact(request.arguments, bundle.audit.redact)
+        if len(dump_json(visible)) <= MAX_ARGUMENTS:
+            found["arguments"] = visible
+    return found

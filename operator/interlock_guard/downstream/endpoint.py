@@ -1,0 +1,254 @@
+"""The agent's side: `/mcp/<source>`, MCP's streamable HTTP, in whichever era the body of a request is.
+
+A request is read whole, told apart, decided on, recorded, and only then forwarded.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import HttpVersion10, HttpVersion11, web
+
+from interlock_contract.mcp_http import MCP_JSON, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER
+from interlock_guard.audit.recorder import RecordFailed
+from interlock_guard.decision.decide import Deny, DenyReason, check_cut, find_source
+from interlock_guard.downstream.exchange import to_response
+from interlock_guard.downstream.gate import Gate, Inbound, Parts, unrecorded
+from interlock_guard.downstream.replies import deny, refuse
+from interlock_guard.downstream.session_based import SessionBasedClients
+from interlock_guard.downstream.sessionless import SessionlessClients, is_sessionless
+from interlock_guard.downstream.sessions import Sessions
+from interlock_guard.downstream.subscriptions import Subscriptions
+from interlock_guard.wire.jsonrpc import (
+    INVALID_REQUEST,
+    MAX_BODY,
+    Message,
+    MessageInvalid,
+    RpcNotification,
+    RpcRequest,
+    RpcResponse,
+    parse_message,
+)
+
+_MAX_SESSION: Final = 128
+_CHUNKED: Final = "chunked"
+_VERSIONS: Final = (HttpVersion10, HttpVersion11)
+_LOOPBACK_NAMES: Final = ("127.0.0.1", "localhost", "[::1]")
+_ONCE: Final = (
+    "Host",
+    "Authorization",
+    "X-Api-Key",
+    "Origin",
+    "Content-Type",
+    "Transfer-Encoding",
+    "Last-Event-ID",
+    SESSION_HEADER,
+    VERSION_HEADER,
+    METHOD_HEADER,
+    NAME_HEADER,
+)
+
+
+class HttpChecks:
+    """Refuses requests that were not meant for this guard or that two parsers might read differently.
+
+    Args:
+        port: The guard's.
+        host: The one name that a guard in a pod of its own is called by; empty, those of loopback.
+    """
+
+    def __init__(self, port: int, host: str = "") -> None:
+        self._hosts = frozenset(f"{name}:{port}" for name in ((host,) if host else _LOOPBACK_NAMES))
+        self._origins = frozenset(f"http://{host}" for host in self._hosts)
+
+    def refuse_caller(self, http: web.Request) -> web.Response | None:
+        """Refuse what was not addressed to this guard: a page may have made its own name resolve to 127.0.0.1."""
+        headers = http.headers
+        if http.version not in _VERSIONS:  # the parser takes a request line without a version for HTTP/0.9
+            return web.Response(status=505, text="This speaks HTTP/1.1.\n")
+        if any(len(headers.getall(name, ())) > 1 for name in _ONCE):
+            return web.Response(status=400, text="A header is there twice.\n")
+        origin = headers.get("Origin")
+        if headers.get("Host") not in self._hosts or (origin is not None and origin not in self._origins):
+            return web.Response(status=403, text="Host or Origin is not this guard's.\n")
+        return None
+
+    def refuse_body(self, http: web.Request) -> web.Response | None:
+        """Refuse a body that is not plain JSON, and a session id that is none."""
+        coding = http.headers.get("Transfer-Encoding", _CHUNKED)
+        if http.content_type != MCP_JSON or "Content-Encoding" in http.headers or coding != _CHUNKED:
+            return web.Response(status=415, text="The body must be plain application/json.\n")
+        return self.refuse_session(http)
+
+    def refuse_session(self, http: web.Request) -> web.Response | None:
+        """Refuse a session id that is none."""
+        session = http.headers.get(SESSION_HEADER, "")
+        if len(session) > _MAX_SESSION or not (session.isascii() and (session.isprintable() or not session)):
+            return web.Response(status=400, text=f"{SESSION_HEADER} is malformed.\n")
+        return None
+
+
+_SHUTDOWN_SECONDS: Final = 0.2
+
+
+AddRoutes = Callable[[web.Application], None]
+
+
+class McpEndpoint:
+    """Answers the agent's requests.
+
+    Args:
+        parts: What the guard is made of.
+        gate: What every message passes.
+        sessions: The clients of the handshake era.
+        interests: What clients want to hear.
+        add_routes: Whatever else the agent finds at the same port.
+    """
+
+    def __init__(
+        self, parts: Parts, gate: Gate, sessions: Sessions, interests: Subscriptions, add_routes: AddRoutes
+    ) -> None:
+        self._live, self._broker = parts.live, parts.broker
+        self._sessions, self._interests = sessions, interests
+        self._checks = HttpChecks(parts.port, parts.host)
+        self._gate = gate
+        self._handshake = SessionBasedClients(self._gate, sessions, interests)
+        self._stateless = SessionlessClients(self._gate, interests)
+        self.runner = self._build_runner(add_routes)
+        parts.live.listeners.append(self._follow)
+
+    def _build_runner(self, add_routes: AddRoutes) -> web.AppRunner:
+        app = web.Application(client_max_size=MAX_BODY)
+        app.router.add_get("/ready", self._ready, allow_head=False)
+        app.router.add_post("/mcp/{source}", self._post)
+        app.router.add_get("/mcp/{source}", self._get, allow_head=False)
+        app.router.add_delete("/mcp/{source}", self._delete)
+        app.router.add_route("*", "/mcp/{source}", self._refuse_method)
+        add_routes(app)
+        return web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,  # a client that hangs up ends its call
+            auto_decompress=False,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
+
+    def _follow(self) -> None:
+        """Once nothing may go out any more, close at once what is still going out.
+
+        Calls and streams that wait for a server need nothing here: the sources have answered them with the denial.
+        """
+        if check_cut(self._live.bundle, self._live.state) is None:
+            return
+        self._broker.break_off()
+        for session in self._sessions.all():
+            session.break_off()
+        self._interests.break_off()
+        self._stateless.break_off()
+        connections = [] if self.runner.server is None else self.runner.server.connections
+        for connection in connections:
+            transport = connection.transport
+            if transport is not None and transport.get_write_buffer_size() > 0:
+                transport.abort()
+
+    async def _ready(self, http: web.Request) -> web.Response:
+        """Say whether requests are decided on, to the gate of an agent's pod: it can reach no other port."""
+        refused = self._checks.refuse_caller(http)
+        if refused is not None:
+            return refused
+        denial = self._gate.check_open()
+        return web.Response(text="ok\n") if denial is None else web.Response(status=503, text=f"{denial.reason}\n")
+
+    async def _refuse_method(self, http: web.Request) -> web.Response:
+        return self._checks.refuse_caller(http) or web.Response(status=405, headers={"Allow": "GET, POST, DELETE"})
+
+    async def _get(self, http: web.Request) -> web.StreamResponse:
+        refused = self._refuse_bodiless(http)
+        if refused is not None:
+            return refused
+        try:
+            return await self._handshake.take_stream(_inbound(http))
+        except ConnectionError:
+            return web.Response(status=400)  # nobody is left to read it
+
+    async def _delete(self, http: web.Request) -> web.StreamResponse:
+        return self._refuse_bodiless(http) or self._handshake.end_session(_inbound(http))
+
+    def _refuse_bodiless(self, http: web.Request) -> web.Response | None:
+        """Refuse what has no message: nothing of it is recorded, since nothing of it can reach a server."""
+        refused = self._checks.refuse_caller(http) or self._checks.refuse_session(http)
+        if refused is not None:
+            return refused
+        denial = self._refuse_source(http.match_info["source"])
+        return self._refuse_ended(_inbound(http)) if denial is None else to_response(refuse(None, denial))
+
+    def _refuse_ended(self, inbound: Inbound) -> web.Response | None:
+        if inbound.session and self._sessions.has_ended(inbound.source, inbound.session):
+            return web.Response(status=404, text="The session has ended.\n")
+        return None
+
+    def _refuse_source(self, source: str) -> Deny | None:
+        denial = self._gate.check_open()
+        if denial is None and find_source(self._live.bundle, source) is None:
+            return Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+        return denial
+
+    async def _post(self, http: web.Request) -> web.StreamResponse:
+        refused = self._checks.refuse_caller(http) or self._checks.refuse_body(http)
+        if refused is not None:
+            return refused
+        inbound = _inbound(http)
+        message: Message | MessageInvalid
+        try:
+            message = parse_message(await http.read(), max_bytes=self._max_bytes(inbound.source))
+        except MessageInvalid as error:
+            message = error
+        except web.HTTPRequestEntityTooLarge:
+            message = MessageInvalid(INVALID_REQUEST, f"larger than {MAX_BODY} bytes")
+        try:
+            return await self._take(inbound, message)
+        except ConnectionError:
+            return web.Response(status=400)  # nobody is left to read it
+        except RecordFailed as error:
+            if isinstance(message, RpcRequest):
+                return to_response(deny(message, unrecorded(error), to_stateless=is_sessionless(message)))
+            return to_response(refuse(getattr(message, "id", None), unrecorded(error)))
+
+    def _max_bytes(self, source: str) -> int:
+        served = find_source(self._live.bundle, source)
+        return MAX_BODY if served is None else served.limits.request_bytes
+
+    async def _take(self, inbound: Inbound, message: Message | MessageInvalid) -> web.StreamResponse:
+        """Answer one message, or what was no message; a closed guard answers before it looks at what was asked."""
+        denial = self._refuse_source(inbound.source)
+        if denial is not None:
+            return self._refuse(inbound, message, denial)
+        try:
+            if isinstance(message, MessageInvalid):
+                raise message
+            if isinstance(message, RpcRequest) and is_sessionless(message):
+                return await self._stateless.take_request(inbound, message)
+            return self._refuse_ended(inbound) or await self._take_handshake(inbound, message)
+        except MessageInvalid as error:
+            return self._refuse(inbound, message, _bad_request(error), error.code)
+
+    async def _take_handshake(self, inbound: Inbound, message: Message) -> web.StreamResponse:
+        if isinstance(message, RpcRequest):
+            return await self._handshake.take_request(inbound, message)
+        if isinstance(message, RpcNotification):
+            return self._handshake.take_notification(inbound, message)
+        return self._handshake.take_response(inbound, message)
+
+    def _refuse(
+        self, inbound: Inbound, message: Message | MessageInvalid, denial: Deny, code: int | None = None
+    ) -> web.Response:
+        self._gate.refuse(inbound.source, getattr(message, "method", ""), denial)
+        request_id = None if isinstance(message, RpcResponse) else getattr(message, "id", None)
+        return to_response(refuse(request_id, denial, code))
+
+
+def _inbound(http: web.Request) -> Inbound:
+    return Inbound(http, http.match_info["source"], http.headers.get(SESSION_HEADER, ""))
+
+
+def _bad_request(error: MessageInvalid) -> Deny:
+    return Deny(DenyReason.BAD_REQUEST, "", f"The message {error}.")

@@ -1,0 +1,117 @@
+"""Messages on their way to one client as server-sent events, kept for a while so that a stream can be resumed."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from aiohttp import web
+
+from interlock_contract.mcp_http import EVENT_STREAM
+
+MAX_UNSENT: Final = 64
+"""What a client that reads slowly may leave lying; beyond it progress and the like are dropped."""
+_MAX_KEPT: Final = 128
+_MAX_KEPT_BYTES: Final = 1024 * 1024
+_KEEP_ALIVE_SECONDS: Final = 30.0
+_KEEP_ALIVE: Final = b": \n\n"
+_HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
+
+
+class EventStream:
+    """One stream of one client. With a number its events have ids, `<number>-<position>`, and can be sent again."""
+
+    def __init__(self, number: int | None = None) -> None:
+        self.number = number
+        self._events: deque[tuple[int, bytes]] = deque()
+        self._bytes = 0
+        self._last = self._sent = 0
+        self._ended = self._broken = False
+        self._wake = asyncio.Event()
+        self._writer: object | None = None
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a connection is taking the events."""
+        return self._writer is not None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there will be no more."""
+        return self._ended
+
+    def put(self, message: bytes, *, must_arrive: bool = False) -> None:
+        """Take in a message; one that need not arrive is dropped where too many lie unsent."""
+        is_full = self._last - self._sent >= MAX_UNSENT or self._bytes > _MAX_KEPT_BYTES
+        if self._ended or (is_full and not must_arrive):
+            return
+        self._last += 1
+        label = b"" if self.number is None else b"id: %d-%d\n" % (self.number, self._last)
+        event = b"%sevent: message\ndata: %s\n\n" % (label, message)
+        self._events.append((self._last, event))
+        self._bytes += len(event)
+        self._forget()
+        self._wake.set()
+
+    def end(self) -> None:
+        """Say that there will be no more."""
+        self._ended = True
+        self._wake.set()
+
+    def break_off(self) -> None:
+        """Let go of the client in the middle, and of all that was kept."""
+        self._broken = True
+        self._events.clear()
+        self.end()
+
+    def can_resume(self, after: int) -> bool:
+        """Say whether everything after that position is still here."""
+        first = self._events[0][0] if self._events else self._last + 1
+        return not self._broken and first - 1 <= after <= self._last
+
+    async def serve(self, http: web.BaseRequest, after: int | None = None) -> web.StreamResponse:
+        """Send the events, from the first unsent one or after a position, to the end; the newest connection takes all.
+
+        Raises:
+            ConnectionError: The client is gone.
+        """
+        writer = self._writer = object()
+        if after is not None:
+            self._sent = after
+        self._wake.set()  # whoever served it until now lets go
+        response = web.StreamResponse(headers=_HEADERS)
+        try:
+            await response.prepare(http)
+            await self._send(response, writer)
+            if self._broken and http.transport is not None:
+                # Its status is sent already: an end in the middle is all that can still be said.
+                http.transport.abort()
+            else:
+                await response.write_eof()
+        finally:
+            if self._writer is writer:
+                self._writer = None
+        return response
+
+    async def _send(self, response: web.StreamResponse, writer: object) -> None:
+        while self._writer is writer:
+            event = next((event for event in self._events if event[0] > self._sent), None)
+            if event is not None:
+                self._sent = event[0]
+                await response.write(event[1])
+                self._forget()
+            elif self._ended:
+                return
+            else:
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(_KEEP_ALIVE_SECONDS):
+                        await self._wake.wait()
+                except TimeoutError:
+                    await response.write(_KEEP_ALIVE)
+
+    def _forget(self) -> None:
+        """Let go of what was sent, as far as nobody could ask for it or too much is kept."""
+        while self._events and self._events[0][0] <= self._sent:
+            if self.number is not None and len(self._events) <= _MAX_KEPT and self._bytes <= _MAX_KEPT_BYTES:
+                return
+            self._bytes -= len(self._events.popleft()[1])

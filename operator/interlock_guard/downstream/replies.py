@@ -1,0 +1,151 @@
+"""What goes back to the agent: HTTP status and JSON-RPC body of every kind of answer. No I/O."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from interlock_contract import mcp
+from interlock_contract.strict_json import dump_json
+from interlock_guard.decision.decide import Deny, DenyReason
+from interlock_guard.downstream.capabilities import (
+    MayShow,
+    filter_list,
+    for_session_based,
+    for_sessionless,
+    is_complete,
+)
+from interlock_guard.wire.jsonrpc import (
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    PARSE_ERROR,
+    REFUSED,
+    Id,
+    RpcRequest,
+    RpcResponse,
+    dump_error,
+    dump_result,
+)
+
+DENIAL_META: Final = "interlock.dev/denial"
+"""Key of a result's `_meta` that says that and why the guard denied the call."""
+
+_ERRORS: Final[dict[DenyReason, tuple[int, int]]] = {
+    DenyReason.KILLED: (503, REFUSED),
+    DenyReason.NO_BUNDLE: (503, REFUSED),
+    DenyReason.POLICY_UNPROVEN: (503, REFUSED),
+    DenyReason.STALE_STATE: (503, REFUSED),
+    DenyReason.AGENT_MISMATCH: (503, REFUSED),
+    DenyReason.SERVER_UNAVAILABLE: (503, REFUSED),
+    DenyReason.AUDIT_UNAVAILABLE: (503, REFUSED),
+    DenyReason.UNKNOWN_SOURCE: (404, REFUSED),
+    DenyReason.METHOD_NOT_ALLOWED: (200, METHOD_NOT_FOUND),
+    DenyReason.BAD_REQUEST: (400, INVALID_REQUEST),
+}
+_CLOSED: Final = frozenset(
+    {
+        DenyReason.KILLED,
+        DenyReason.NO_BUNDLE,
+        DenyReason.POLICY_UNPROVEN,
+        DenyReason.STALE_STATE,
+        DenyReason.AGENT_MISMATCH,
+    }
+)
+_STATUS_OF_ERROR: Final = {
+    PARSE_ERROR: 400,
+    INVALID_REQUEST: 400,
+    INVALID_PARAMS: 400,
+    METHOD_NOT_FOUND: 404,
+    mcp.HEADER_MISMATCH: 400,
+    mcp.MISSING_CAPABILITY: 400,
+    mcp.UNSUPPORTED_VERSION: 400,
+}
+"""Statuses that the stateless era wants for errors; any other error is an answer like others."""
+_FOR_MODEL: Final = frozenset({DenyReason.SERVER_UNAVAILABLE, DenyReason.AUDIT_UNAVAILABLE})
+_CANCELLED: Final = -32800  # LSP's RequestCancelled, which the official Python SDK's server answers with, too
+_OK: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP status and the JSON-RPC message that is its body.
+
+    `closes` where the guard is closed: what has been begun is broken off, not ended.
+    """
+
+    status: int
+    body: bytes
+    closes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How an answer must look: for a client and from a server of which era, and which items a list may show."""
+
+    to_stateless: bool
+    from_stateless: bool
+    may_show: MayShow
+
+
+def refuse(request_id: Id | None, denial: Deny, code: int | None = None) -> Reply:
+    """Return an error with the denial's reason in `data`; `code` overrides the reason's JSON-RPC code."""
+    status, usual_code = _ERRORS.get(denial.reason, (_OK, REFUSED))
+    data = {"reason": denial.reason.value, "message": denial.message}
+    body = dump_error(request_id, code or usual_code, denial.message, data)
+    return Reply(status, body, closes=denial.reason in _CLOSED)
+
+
+def deny(request: RpcRequest, denial: Deny, *, to_stateless: bool = False) -> Reply:
+    """Return the refusal of a request: what policy says of a tool is for the model to read, so it is a tool result."""
+    for_model = denial.reason not in _ERRORS or denial.reason in _FOR_MODEL
+    if request.method == mcp.TOOLS_CALL and for_model:
+        return _result(request, denied_result(denial), to_stateless=to_stateless)
+    reply = refuse(request.id, denial)
+    is_unknown = to_stateless and denial.reason == DenyReason.METHOD_NOT_ALLOWED
+    return Reply(404, reply.body) if is_unknown else reply
+
+
+def denied_result(denial: Deny) -> dict[str, Any]:
+    """Return a denial as a tool result that a model can act on."""
+    return {
+        "content": [{"type": "text", "text": denial.message}],
+        "isError": True,
+        "_meta": {DENIAL_META: {"reason": denial.reason.value, "rule": denial.rule}},
+    }
+
+
+def answer(request: RpcRequest, response: RpcResponse, form: Form) -> Reply:
+    """Return a server's answer under the client's id, lists without what the agent may not use."""
+    if response.result is None:
+        error = response.error or {}
+        status = _STATUS_OF_ERROR.get(error.get("code", 0), _OK) if form.to_stateless else _OK
+        return Reply(status, dump_json({"jsonrpc": "2.0", "id": request.id, "error": error}))
+    if not is_complete(response.result):
+        denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", "The server answered in a way that the guard does not know.")
+        return deny(request, denial, to_stateless=form.to_stateless)
+    result = response.result
+    if request.method in mcp.LISTS:
+        result = filter_list(request.method, result, form.may_show)
+    if form.to_stateless:
+        return _result(request, result, to_stateless=True)
+    return Reply(_OK, dump_result(request.id, for_session_based(result, of_stateless=form.from_stateless)))
+
+
+def give(request: RpcRequest, result: dict[str, Any]) -> Reply:
+    """Return a result as it is."""
+    return Reply(_OK, dump_result(request.id, result))
+
+
+def refuse_version(request_id: Id, requested: Any) -> Reply:
+    """Return the stateless era's answer for a version that is not spoken here."""
+    supported = [*mcp.SESSION_VERSIONS, *mcp.SESSIONLESS_VERSIONS]
+    data = {"supported": supported, "requested": requested}
+    return Reply(400, dump_error(request_id, mcp.UNSUPPORTED_VERSION, "Unsupported protocol version", data))
+
+
+def answer_cancelled() -> RpcResponse:
+    """Return what ends the wait of a request that its client has cancelled."""
+    return RpcResponse(None, None, {"code": _CANCELLED, "message": "The client cancelled the request."})
+
+
+def _result(request: RpcRequest, result: dict[str, Any], *, to_stateless: bool) -> Reply:
+    return give(request, for_sessionless(request.method, result) if to_stateless else result)

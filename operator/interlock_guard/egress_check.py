@@ -1,0 +1,208 @@
+"""`python -m interlock_guard.egress_check`: starts an agent only once the network is closed to its pod.
+
+It is the first init container of an agent's pod of its own, so what holds for it holds for the agent: same pod, same
+address, same policy. It tries again and again what must be closed: a port of its guard that is not the agent's, and the
+API server; both answer for certain where they are not closed. A closed door may refuse or be silent, and both count.
+
+Only the standard library, and no names: an agent's pod has no DNS.
+"""
+
+import http.client
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from interlock_contract.pod import NETWORK_OPEN, OPEN_MESSAGE
+
+PASSED: Final = 0
+SETTINGS_INVALID: Final = 2
+NO_GUARD: Final = 4
+"""Exit code: the guard does not answer."""
+
+ROUNDS: Final = 10
+"""Rounds in a row in which the guard must answer and all else be closed."""
+OPEN_SECONDS: Final = 10.0
+"""How long something may answer before the network counts as one that enforces nothing; the slowest known need 2 s."""
+WAIT_SECONDS: Final = 300.0
+"""How long to wait for the guard before the kubelet is asked to start the gate anew."""
+PAUSE_SECONDS: Final = 0.02
+CONNECT_SECONDS: Final = 0.5
+READY_SECONDS: Final = 2.0
+_OK: Final = 200
+_MESSAGE: Final = "/dev/termination-log"
+
+
+class EgressCheckSettingsInvalid(ValueError):  # noqa: N818 - says the state of the settings
+    """A variable is missing or wrong; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedAddress:
+    """A TCP port that must be closed."""
+
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        """Host and port as URLs have them."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EgressCheckSettings:
+    """What the gate tries, and what it does with what it finds.
+
+    Attributes:
+        guard: The guard's name and port, which must answer.
+        closed: What must not.
+        demands: Whether an open network keeps the agent from starting, or is only told.
+        message: Where the kubelet reads what a container says at its end.
+    """
+
+    guard: ProbedAddress
+    closed: tuple[ProbedAddress, ...]
+    demands: bool
+    message: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one look found.
+
+    Attributes:
+        answered: The guard did, and is ready.
+        reached: What must be closed and is not.
+    """
+
+    answered: bool
+    reached: tuple[ProbedAddress, ...] = ()
+
+
+@dataclass(slots=True)
+class EgressJudge:
+    """Says when rounds are enough. No I/O, and time is told to it."""
+
+    started: float
+    closed_rounds: int = 0
+    open_since: float | None = None
+    reached: tuple[ProbedAddress, ...] = field(default=())
+
+    def take(self, seen: Round, now: float) -> int | None:
+        """Return the exit code that a round leads to, None to go on looking.
+
+        A round in which the guard does not answer proves nothing: what is closed might only be dead.
+        """
+        if seen.reached:
+            self.closed_rounds, self.reached = 0, seen.reached
+            self.open_since = now if self.open_since is None else self.open_since
+            return NETWORK_OPEN if now - self.open_since >= OPEN_SECONDS else None
+        self.open_since = None
+        self.closed_rounds = self.closed_rounds + 1 if seen.answered else 0
+        if self.closed_rounds >= ROUNDS:
+            return PASSED
+        return NO_GUARD if now - self.started >= WAIT_SECONDS else None
+
+
+def read_settings(environment: Mapping[str, str]) -> EgressCheckSettings:
+    """Read the settings of the container's environment; where the API server is every container is told.
+
+    Raises:
+        SettingsInvalid: A variable is missing or wrong.
+    """
+    guard = _target(environment, "INTERLOCK_GUARD_URL")
+    closed = [_parse("INTERLOCK_GATE_CLOSED", word) for word in environment.get("INTERLOCK_GATE_CLOSED", "").split()]
+    if not closed:
+        raise EgressCheckSettingsInvalid("INTERLOCK_GATE_CLOSED is empty")
+    host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "")
+    if not host:
+        raise EgressCheckSettingsInvalid("KUBERNETES_SERVICE_HOST is not set")
+    closed.append(_parse("KUBERNETES_SERVICE_PORT", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+    mode = environment.get("INTERLOCK_GATE", "Demand")
+    if mode not in ("Demand", "Report"):
+        raise EgressCheckSettingsInvalid("INTERLOCK_GATE must be Demand or Report")
+    message = Path(environment.get("INTERLOCK_GATE_MESSAGE", _MESSAGE))
+    return EgressCheckSettings(guard=guard, closed=tuple(closed), demands=mode == "Demand", message=message)
+
+
+def look(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> Round:
+    """Try everything once, at the same time."""
+    answered = pool.submit(is_ready, settings.guard)
+    reached = tuple(pool.map(is_open, settings.closed))
+    return Round(answered.result(), tuple(one for one, found in zip(settings.closed, reached, strict=True) if found))
+
+
+def is_open(target: ProbedAddress) -> bool:
+    """Tell whether a connection can be made; refused, unreachable and silent are all closed."""
+    try:
+        with socket.create_connection((target.host, target.port), timeout=CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def is_ready(guard: ProbedAddress) -> bool:
+    """Tell whether the guard answers and decides on requests."""
+    connection = http.client.HTTPConnection(guard.host, guard.port, timeout=READY_SECONDS)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == _OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def watch(settings: EgressCheckSettings) -> int:
+    """Look until there is an answer; say it where the kubelet reads it; return the exit code."""
+    judge = EgressJudge(started=time.monotonic())
+    with ThreadPoolExecutor(len(settings.closed) + 1) as pool:
+        while True:
+            code = judge.take(look(settings, pool), time.monotonic())
+            if code is not None:
+                break
+            time.sleep(PAUSE_SECONDS)
+    if code == NETWORK_OPEN:
+        targets = " and ".join(one.authority for one in judge.reached)
+        settings.message.write_text(f"{OPEN_MESSAGE} {targets} answered for {OPEN_SECONDS:.0f} s", encoding="utf-8")
+        return NETWORK_OPEN if settings.demands else PASSED
+    return code
+
+
+def main() -> int:
+    """Run the gate; return its exit code."""
+    try:
+        settings = read_settings(os.environ)
+    except EgressCheckSettingsInvalid as error:
+        print(f"settings: {error}", file=sys.stderr)  # noqa: T201 - a container's log
+        return SETTINGS_INVALID
+    return watch(settings)
+
+
+def _target(environment: Mapping[str, str], name: str) -> ProbedAddress:
+    parts = urlsplit(environment.get(name, ""))
+    return _parse(name, parts.netloc) if parts.scheme == "http" else _refuse(name)
+
+
+def _parse(name: str, authority: str) -> ProbedAddress:
+    parts = urlsplit(f"//{authority}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    return ProbedAddress(parts.hostname, port) if parts.hostname and port else _refuse(name)
+
+
+def _refuse(name: str) -> ProbedAddress:
+    raise EgressCheckSettingsInvalid(f"{name} names no host and port")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""The agent's way to language models: `/<provider>/v1/...`, in the shape of the provider's own API.
+
+A request is read whole, decided on, recorded, and only then forwarded, with the provider's key in place of the agent's.
+The answer passes as it comes, byte for byte.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from aiohttp import ClientResponse, web
+
+from interlock_contract.model_access import Provider, Shape, find_provider
+from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
+from interlock_guard.audit.caller import read_caller
+from interlock_guard.audit.recorder import RecordFailed
+from interlock_guard.decision.decide import Decision, DecisionInput, Deny, DenyReason, check_cut, check_open
+from interlock_guard.decision.model_call import LIST, MODELS
+from interlock_guard.downstream.endpoint import HttpChecks
+from interlock_guard.downstream.gate import Parts
+from interlock_guard.downstream.outcomes import ABANDONED, ANSWERED, ERROR, OpenRecord
+from interlock_guard.llm.provider_client import ProviderClients, request_headers, response_headers, shows_key
+from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, status_of
+from interlock_guard.state import State
+from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError
+
+MAX_CALLS: Final = 64
+"""Calls of models that are under way at once."""
+_QUERIES: Final = ("", "beta=true")
+_TOO_LARGE: Final = 413
+_FIRST_ERROR: Final = 400
+_MAX_ERROR: Final = 1024 * 1024
+_LONGEST_KEY: Final = 8192
+_SHOWS_KEY: Final = "answered with its own key, which is withheld"
+
+Judge = Callable[[DecisionInput, State], Decision]
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A call under way: the agent's request, its record, the task that forwards it, and why it was cut, if it was."""
+
+    http: web.Request
+    shape: Shape
+    record: OpenRecord
+    task: asyncio.Task[web.StreamResponse] | None = None
+    has_begun: bool = False
+    cut: Deny | None = None
+
+
+class _AgentGone(Exception):  # noqa: N818 - says what happened
+    """The agent's connection is gone."""
+
+
+class LlmEndpoint:
+    """Answers the agent's calls of models."""
+
+    def __init__(self, parts: Parts, links: ProviderClients, judge: Judge) -> None:
+        self._recorder, self._monotonic, self._live = parts.recorder, parts.monotonic, parts.live
+        self._links, self._judge = links, judge
+        self._checks = HttpChecks(parts.port, parts.host)
+        self._calls: set[_Call] = set()
+        parts.live.listeners.append(self._follow)
+
+    def add_routes(self, app: web.Application) -> None:
+        """Serve the paths of providers."""
+        app.router.add_route("*", "/{provider}/v1/{path:.+}", self._serve)
+
+    def _follow(self) -> None:
+        """Cut every call under way once nothing may go out any more."""
+        denial = check_cut(self._live.bundle, self._live.state)
+        if denial is None:
+            return
+        for call in list(self._calls):
+            call.cut = denial
+            if call.task is not None:
+                call.task.cancel()
+
+    async def _serve(self, http: web.Request) -> web.StreamResponse:
+        refused = self._checks.refuse_caller(http)
+        if refused is not None:
+            return refused
+        name, path = http.match_info["provider"], http.match_info["path"]
+        provider = None if self._live.bundle is None else find_provider(self._live.bundle.models, name)
+        shape: Shape = "Anthropic" if name == "anthropic" else "OpenAI"
+        request = DecisionInput(MODELS, path if http.method == "POST" else f"{http.method} {path}", model=f"{name}/")
+        try:
+            denial = self._check_door(http)
+            if denial is None and http.method == "GET":
+                return self._list(http, provider, request)
+            if denial is None and http.method == "POST":
+                return await self._post(http, provider, request)
+            denial = denial or Deny(
+                DenyReason.METHOD_NOT_ALLOWED, "", "The guard lets no such call pass to a provider."
+            )
+            return self._refuse(http, shape, request, denial)
+        except RecordFailed as error:
+            return _reply(
+                shape, Deny(DenyReason.AUDIT_UNAVAILABLE, "", f"The record of this call was not stored: {error}.")
+            )
+
+    def _check_door(self, http: web.Request) -> Deny | None:
+        """Return why a request is not even looked at: the guard is closed, or the agent's key is not shown."""
+        closed = check_open(self._live.bundle, self._live.state, self._monotonic())
+        if closed is not None:
+            return closed
+        if self._live.bundle is None or not shows_key(self._live.bundle, http.headers):
+            return Deny(DenyReason.MODEL_KEY_REFUSED, "", "The key is not the one that the agent was given.")
+        return None
+
+    def _refuse(self, http: web.Request, shape: Shape, request: DecisionInput, denial: Deny) -> web.Response:
+        caller = read_caller(None, http.headers)
+        self._recorder.record(self._live.bundle, replace(request, arguments=None), denial, caller)
+        return _reply(shape, denial)
+
+    def _list(self, http: web.Request, provider: Provider | None, request: DecisionInput) -> web.Response:
+        """Answer the list of models, or one of them, out of the bundle."""
+        shape = _shape(provider, request)
+        path = http.match_info["path"]
+        is_list, is_one = path == LIST, path.startswith(f"{LIST}/")
+        asked = replace(request, method=LIST if is_list or is_one else request.method)
+        found = self._decide(http, asked)
+        if isinstance(found, Deny):
+            return _reply(shape, found)
+        if provider is None:
+            raise AssertionError("decide_model() allows nothing without a provider")
+        found.complete(ANSWERED)
+        body = list_body(provider) if is_list else model_body(provider, path.removeprefix(f"{LIST}/"))
+        if body is None:
+            return _reply(shape, Deny(DenyReason.METHOD_NOT_ALLOWED, "", "This agent has no such model."))
+        return web.json_response(body=dump_json(body))
+
+    async def _post(self, http: web.Request, provider: Provider | None, request: DecisionInput) -> web.StreamResponse:
+        shape = _shape(provider, request)
+        refused = self._checks.refuse_body(http)
+        if refused is not None:
+            return refused
+        if http.rel_url.raw_query_string not in _QUERIES or http.rel_url.raw_path != http.path:
+            denial = Deny(
+                DenyReason.METHOD_NOT_ALLOWED, "", "The guard lets no such path pass to a provider of models."
+            )
+            return self._refuse(http, shape, request, denial)
+        try:
+            body = await _read_body(http)
+        except web.HTTPRequestEntityTooLarge:
+            denial = Deny(DenyReason.BAD_REQUEST, "", f"The body is larger than {http.client_max_size} bytes.")
+            self._refuse(http, shape, request, denial)
+            return _reply(shape, denial, _TOO_LARGE)
+        except JsonInvalid as error:
+            return self._refuse(http, shape, request, Deny(DenyReason.BAD_REQUEST, "", f"The body is {error}."))
+        begun = self._begin(http, replace(request, model=f"{request.model}{body['model']}", arguments=body))
+        del body  # while the answer comes, for minutes perhaps, nobody needs it any more
+        return await self._wait(begun) if isinstance(begun, _Call) else begun
+
+    def _begin(self, http: web.Request, request: DecisionInput) -> _Call | web.Response:
+        """Decide and forward; the bundle may be another one than before the body was read."""
+        bundle, name = self._live.bundle, http.match_info["provider"]
+        provider = None if bundle is None else find_provider(bundle.models, name)
+        shape = _shape(provider, request)
+        found = self._decide(http, request)
+        if isinstance(found, Deny):
+            return _reply(shape, found)
+        if provider is None:
+            raise AssertionError("decide_model() allows nothing without a provider")
+        model = provider.find((request.model or "").partition("/")[2])
+        if model is None:
+            raise AssertionError("decide_model() allows no model that is not there")
+        query = http.rel_url.raw_query_string
+        path = f"{request.method}?{query}" if query else request.method
+        sending = self._links.get(provider).send(
+            path, dump_json(request.arguments), request_headers(http.headers), model
+        )
+        call = _Call(http, shape, found)
+        call.task = asyncio.create_task(_relay(call, sending, self._links.get(provider).shows_secret))
+        self._calls.add(call)
+        return call
+
+    def _decide(self, http: web.Request, request: DecisionInput) -> OpenRecord | Deny:
+        """Decide on a request and record it; what is recorded holds nothing of the body.
+
+        Raises:
+            RecordFailed: The record could not be stored; nothing may be forwarded.
+        """
+        decision = self._judge(request, self._live.state)
+        if not isinstance(decision, Deny) and request.method != LIST and len(self._calls) >= MAX_CALLS:
+            decision = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"{MAX_CALLS} calls of models are under way already.")
+        bare = replace(request, arguments=None)
+        seq = self._recorder.record(self._live.bundle, bare, decision, read_caller(None, http.headers))
+        return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
+
+    async def _wait(self, call: _Call) -> web.StreamResponse:
+        """Wait for the answer; one that breaks off ends the connection, so that nobody takes it whole."""
+        task = call.task
+        if task is None:
+            raise AssertionError("a call has its task")
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if call.cut is None:  # the agent hung up
+                call.record.complete(ABANDONED)
+                task.cancel()
+                raise
+            call.record.complete(call.cut.reason.value)
+            return self._break_off(call, call.cut)
+        except UpstreamError as failed:
+            self._links.log(f"provider {call.http.match_info['provider']}: {failed.detail}")
+            call.record.complete(DenyReason.SERVER_UNAVAILABLE.value)
+            return self._break_off(
+                call, Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The provider of the model {failed}.")
+            )
+        except (_AgentGone, ConnectionError):
+            call.record.complete(ABANDONED)
+            return web.Response(status=400)  # nobody is left to read it
+        finally:
+            self._calls.discard(call)
+
+    def _break_off(self, call: _Call, denial: Deny) -> web.Response:
+        if call.has_begun and call.http.transport is not None:
+            call.http.transport.abort()
+        return _reply(call.shape, denial)
+
+
+async def _relay(
+    call: _Call, sending: AbstractAsyncContextManager[ClientResponse], shows_secret: Callable[[bytes], bool]
+) -> web.StreamResponse:
+    """Send a call and pass its answer on as it comes.
+
+    Raises:
+        LinkFailed: No usable answer came, or it broke off.
+        _AgentGone: Nobody takes the answer.
+    """
+    async with sending as answer:
+        passed = response_headers(answer.headers)
+        if answer.status >= _FIRST_ERROR:
+            body = await HttpAnswer(answer).read(_MAX_ERROR)
+            if shows_secret(body):
+                raise UpstreamError(_SHOWS_KEY, is_sent=True)
+            call.record.complete(ERROR)
+            return web.Response(status=answer.status, body=body, headers=passed)
+        response = web.StreamResponse(status=answer.status, headers=passed)
+        response.content_length = answer.content_length
+        call.has_begun = True
+        with _to_agent():
+            await response.prepare(call.http)
+        last = b""
+        async for chunk in answer.content.iter_any():
+            if shows_secret(last + chunk):
+                raise UpstreamError(_SHOWS_KEY, is_sent=True)
+            last = (last + chunk)[-_LONGEST_KEY:]
+            with _to_agent():
+                await response.write(chunk)
+        with _to_agent():
+            await response.write_eof()
+        call.record.complete(ANSWERED)
+        return response
+
+
+@contextmanager
+def _to_agent() -> Iterator[None]:
+    """Tell a broken connection to the agent from one to the provider."""
+    try:
+        yield
+    except ConnectionError:
+        raise _AgentGone from None
+
+
+async def _read_body(http: web.Request) -> dict[str, Any]:
+    body = parse_json(await http.read())
+    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+        raise JsonInvalid("no JSON object with a model in it")
+    return body
+
+
+def _shape(provider: Provider | None, request: DecisionInput) -> Shape:
+    if provider is not None:
+        return provider.shape
+    return "Anthropic" if (request.model or "").startswith("anthropic/") else "OpenAI"
+
+
+def _reply(shape: Shape, denial: Deny, status: int | None = None) -> web.Response:
+    status = status or status_of(denial)
+    return web.json_response(body=dump_json(denial_body(shape, denial, status)), status=status, headers=NO_RETRY)

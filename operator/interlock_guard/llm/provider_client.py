@@ -1,0 +1,154 @@
+"""The way to a provider of models: one request, sent once, with the provider's key; its answer as it comes.
+
+Addresses are checked as those of MCP servers over HTTP are (`dialer`), and no redirect is followed.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import yarl
+from multidict import CIMultiDictProxy
+
+from interlock_contract.bundle import Bundle
+from interlock_contract.http_target import HttpTarget
+from interlock_contract.model_access import FOLDER, Model, Provider, Shape
+from interlock_guard.decision.decide import check_cut
+from interlock_guard.state import LiveState
+from interlock_guard.upstream.credentials import Credentials
+from interlock_guard.upstream.dialer import Dialer
+from interlock_guard.upstream.http_client import HttpSession
+
+
+class ProviderClient(HttpSession):
+    """Sends requests to one provider."""
+
+    def __init__(self, provider: Provider, directory: Path, dialer: Dialer) -> None:
+        super().__init__(Credentials(provider.target, directory), dialer)
+        self.target: HttpTarget = provider.target
+        self._shape: Shape = provider.shape
+
+    @asynccontextmanager
+    async def send(
+        self, path: str, body: bytes, headers: Mapping[str, str], model: Model
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Post a body; once, whatever happens.
+
+        Args:
+            path: Behind the base URL, query included.
+            body: The JSON.
+            headers: Those of the agent that may pass; the key is set here.
+            model: Says which key.
+
+        Raises:
+            LinkFailed: Also while the answer is read.
+        """
+        with self.unsent():
+            key = self.credentials.read_key(model.key_file)
+        own = {"x-api-key": key} if self._shape == "Anthropic" else {"Authorization": f"Bearer {key}"}
+        url = yarl.URL(f"{self.target.url.rstrip('/')}/{path}", encoded=True)
+        async with self.request("POST", url, body, {**headers, **own}) as response:
+            yield response
+
+
+class ProviderClients:
+    """One link per provider of the bundle; follows every change of the state at once."""
+
+    def __init__(self, live: LiveState, secrets: Path, dialable: frozenset[str], log: Callable[[str], None]) -> None:
+        self._live, self._directory, self._dialable = live, secrets / FOLDER, dialable
+        self.log = log
+        self._closing: set[asyncio.Task[None]] = set()
+        self._links: dict[str, ProviderClient] = {}
+        live.listeners.append(self.follow)
+
+    def get(self, provider: Provider) -> ProviderClient:
+        """Return the link to a provider of the bundle in force."""
+        return self._links[provider.name]
+
+    async def close(self) -> None:
+        """Let go of every link."""
+        for link in self._links.values():
+            await link.close()
+        await asyncio.gather(*self._closing)
+
+    def _retire(self, link: ProviderClient) -> None:
+        link.cut()
+        task = asyncio.get_running_loop().create_task(link.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    def follow(self) -> None:
+        """Bring the links in line with state and bundle; called at each of their changes."""
+        if check_cut(self._live.bundle, self._live.state) is not None:
+            for link in self._links.values():
+                link.cut()
+            return
+        bundle = self._live.bundle
+        if bundle is None:
+            return
+        wanted = {provider.name: provider for provider in (bundle.models.providers if bundle.models else ())}
+        for name, link in list(self._links.items()):
+            if name not in wanted or wanted[name].target != link.target:
+                self._retire(self._links.pop(name))
+        for name in wanted.keys() - self._links.keys():
+            dialer = Dialer(wanted[name].target.network, exempt=self._dialable)
+            self._links[name] = ProviderClient(wanted[name], self._directory, dialer)
+
+
+_REQUEST: Final = (
+    "accept",
+    "anthropic-beta",
+    "anthropic-version",
+    "idempotency-key",
+    "openai-beta",
+    "user-agent",
+)
+_RESPONSE: Final = (
+    "cache-control",
+    "content-type",
+    "openai-processing-ms",
+    "openai-version",
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-request-id",
+    "x-should-retry",
+)
+_REQUEST_PREFIX: Final = "x-stainless-"
+_RESPONSE_PREFIXES: Final = ("x-ratelimit-", "anthropic-ratelimit-")
+_OWN: Final = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+_BEARER: Final = "bearer "
+
+
+def request_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an agent's headers goes to the provider, and the guard's own."""
+    passed = {name: value for name, value in headers.items() if _passes(name.lower(), _REQUEST, (_REQUEST_PREFIX,))}
+    return {**passed, **_OWN}
+
+
+def response_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what of a provider's headers goes to the agent."""
+    return {name: value for name, value in headers.items() if _passes(name.lower(), _RESPONSE, _RESPONSE_PREFIXES)}
+
+
+def shows_key(bundle: Bundle, headers: CIMultiDictProxy[str]) -> bool:
+    """Say whether a request shows the key that the agent was given, in each place where it shows one, and once."""
+    shown = headers.getall("X-Api-Key", [])
+    for value in headers.getall("Authorization", []):
+        shown.append(value[len(_BEARER) :] if value.lower().startswith(_BEARER) else "")
+    expected = "" if bundle.models is None else bundle.models.key_digest
+    return bool(expected) and bool(shown) and all(_is_key(value, expected) for value in shown)
+
+
+def _is_key(value: str, digest: str) -> bool:
+    found = hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+    return hmac.compare_digest(found, digest)
+
+
+def _passes(name: str, names: tuple[str, ...], prefixes: tuple[str, ...]) -> bool:
+    return name in names or name.startswith(prefixes)

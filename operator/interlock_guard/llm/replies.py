@@ -1,0 +1,68 @@
+"""What the guard itself answers to a client of models: denials and lists in the shape that the client's SDK reads."""
+
+from typing import Any, Final
+
+from interlock_contract.model_access import Provider, Shape
+from interlock_guard.decision.decide import Deny, DenyReason
+
+_STATUS: Final[dict[DenyReason, int]] = {
+    DenyReason.MODEL_KEY_REFUSED: 401,
+    DenyReason.MODEL_NOT_ALLOWED: 403,
+    DenyReason.HOSTED_TOOL_NOT_ALLOWED: 403,
+    DenyReason.METHOD_NOT_ALLOWED: 404,
+    DenyReason.BAD_REQUEST: 400,
+    DenyReason.SERVER_UNAVAILABLE: 502,
+}
+"""Everything else closes the guard: 503."""
+_TYPES: Final[dict[int, tuple[str, str]]] = {
+    400: ("invalid_request_error", "invalid_request_error"),
+    401: ("invalid_request_error", "authentication_error"),
+    403: ("invalid_request_error", "permission_error"),
+    404: ("invalid_request_error", "not_found_error"),
+    413: ("invalid_request_error", "request_too_large"),
+    502: ("server_error", "api_error"),
+    503: ("server_error", "overloaded_error"),
+}
+"""By status, what OpenAI and what Anthropic call an error of this kind."""
+
+NO_RETRY: Final = {"x-should-retry": "false"}
+"""Both SDKs heed it; a denial does not go away by being asked again."""
+
+
+def status_of(denial: Deny) -> int:
+    """Return the HTTP status of a denial."""
+    return _STATUS.get(denial.reason, 503)
+
+
+def denial_body(shape: Shape, denial: Deny, status: int) -> dict[str, Any]:
+    """Return a denial as an error of the provider's API; `code` and `reason` are the stable word."""
+    openai, anthropic = _TYPES[status]
+    message = f"{denial.message} (Interlock: {denial.reason.value})"
+    if shape == "Anthropic":
+        return {"type": "error", "error": {"type": anthropic, "message": message, "reason": denial.reason.value}}
+    return {"error": {"message": message, "type": openai, "param": None, "code": denial.reason.value}}
+
+
+def list_body(provider: Provider) -> dict[str, Any]:
+    """Return the list of the models that the agent may call; the provider is not asked."""
+    data = [_entry(provider, model.name) for model in provider.models]
+    if provider.shape == "Anthropic":
+        ids = [model.name for model in provider.models]
+        return {
+            "data": data,
+            "has_more": False,
+            "first_id": ids[0] if ids else None,
+            "last_id": ids[-1] if ids else None,
+        }
+    return {"object": "list", "data": data}
+
+
+def model_body(provider: Provider, name: str) -> dict[str, Any] | None:
+    """Return one model of the list, None where the agent has none of this name."""
+    return None if provider.find(name) is None else _entry(provider, name)
+
+
+def _entry(provider: Provider, name: str) -> dict[str, Any]:
+    if provider.shape == "Anthropic":
+        return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+    return {"id": name, "object": "model", "created": 0, "owned_by": provider.name}

@@ -1,1 +1,0 @@
-"""What the guard proves on itself before it obeys a bundle, and how it tells so."""

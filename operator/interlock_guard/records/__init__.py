@@ -1,1 +1,0 @@
-"""What has been decided, done and refused: lines of a chain, stored before anything is forwarded."""

@@ -1,0 +1,125 @@
+"""Writes what the guard's proof came to, and which tools it found changed, into its placement's Lease."""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from interlock_contract.selftest_report import (
+    DRIFT_PREFIX,
+    FIELD_MANAGER,
+    PREFIX,
+    SelfTestReport,
+    dump_drifts,
+    dump_report,
+    find_surplus,
+)
+
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+_FIRST_WAIT: Final = 0.2
+_LONGEST_WAIT: Final = 10.0
+_OK: Final = 200
+_AGAIN: Final = timedelta(seconds=60)
+"""How long a drift that was told is not told again."""
+
+
+class SelfTestReporter:
+    """Writes the newest attestation into the Lease, trying until it stands there.
+
+    Args:
+        session: Speaks to the API server.
+        lease: URL of the Lease.
+        pod: Name of this pod.
+        token: File with the token; read each time, the kubelet replaces it.
+        clock: The time of day.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, lease: str, pod: str, *, token: Path, clock: Callable[[], datetime]
+    ) -> None:
+        self._session, self._lease = session, lease
+        self._key, self._drift_key = f"{PREFIX}{pod}", f"{DRIFT_PREFIX}{pod}"
+        self._token, self._clock = token, clock
+        self._news = asyncio.Event()
+        self._newest: SelfTestReport | None = None
+        self._drifts: dict[str, datetime] = {}
+        self._owes_drifts = False
+        self._trouble = ""
+
+    def tell(self, attestation: SelfTestReport) -> None:
+        """Have it written; returns at once."""
+        self._newest = attestation
+        self._news.set()
+
+    def tell_drift(self, binding: str) -> None:
+        """Have it written that a tool of the binding has changed, so that its server is verified soon."""
+        now, before = self._clock(), self._drifts.get(binding)
+        if before is None or now - before >= _AGAIN:
+            self._drifts[binding], self._owes_drifts = now, True
+            self._news.set()
+
+    async def run(self, log: Callable[[str], None]) -> None:
+        """Write whatever is told, until cancelled."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            await self._write_until_done(log)
+
+    async def _write_until_done(self, log: Callable[[str], None]) -> None:
+        wait = _FIRST_WAIT
+        while self._newest is not None or self._owes_drifts:
+            writing, drifts = self._newest, dict(self._drifts)
+            try:
+                await self._write(writing, drifts if self._owes_drifts else {})
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                self._note(f"{type(error).__name__}: {error}", log)
+                await asyncio.sleep(wait)
+                wait = min(_LONGEST_WAIT, wait * 2)
+            else:
+                self._note("", log)
+                if writing is self._newest:
+                    self._newest = None
+                self._owes_drifts = self._owes_drifts and drifts != self._drifts
+
+    async def _write(self, attestation: SelfTestReport | None, drifts: Mapping[str, datetime]) -> None:
+        said: dict[str, str | None] = {}
+        if attestation is not None:
+            said[self._key] = dump_report(attestation, self._clock())
+        if drifts:
+            said[self._drift_key] = dump_drifts(drifts)
+        annotations = await self._patch(said)
+        surplus = [
+            *find_surplus(annotations, self._key),
+            *find_surplus(annotations, self._drift_key, DRIFT_PREFIX),
+        ]
+        if surplus:
+            await self._patch(dict.fromkeys(surplus))
+
+    async def _patch(self, annotations: Mapping[str, str | None]) -> Mapping[str, str]:
+        """Merge annotations into the Lease's, None taking one away; return all that are there then."""
+        headers = {
+            "Authorization": f"Bearer {self._token.read_text().strip()}",
+            "Content-Type": "application/merge-patch+json",
+        }
+        async with self._session.patch(
+            self._lease,
+            params={"fieldManager": FIELD_MANAGER},
+            headers=headers,
+            data=json.dumps({"metadata": {"annotations": annotations}}),
+            timeout=_TIMEOUT,
+            allow_redirects=False,
+        ) as response:
+            if response.status != _OK:
+                raise aiohttp.ClientError(f"HTTP {response.status}")
+            found: dict[str, Any] = await response.json()
+        kept = found["metadata"].get("annotations") or {}
+        return {str(key): str(value) for key, value in kept.items()}
+
+    def _note(self, trouble: str, log: Callable[[str], None]) -> None:
+        if trouble != self._trouble:
+            log(f"proof in the Lease: {trouble or 'written again'}")
+        self._trouble = trouble

@@ -1,0 +1,246 @@
+"""What the guard asks itself before it obeys a bundle: calls that have to be refused, each for a reason known before.
+
+They go the way of every request from where its message has been read to where it would be recorded and sent. None is
+ever sent: whatever is not refused is the flaw that ends the proof. Pure.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from interlock_contract.bundle import Bundle, BundleResource, BundleSource, BundleTool
+from interlock_contract.mapping import find_named, find_resource, is_name_glob, tightened_operation
+from interlock_contract.model_access import ModelAccess, find_provider
+from interlock_contract.selftest_report import SelfTestReport
+from interlock_guard.decision.decide import (
+    PROMPTS_GET,
+    RESOURCES_READ,
+    TOOLS_CALL,
+    Decision,
+    DecisionInput,
+    Deny,
+    DenyReason,
+    check_open,
+)
+from interlock_guard.decision.model_call import ENDPOINTS, MODELS
+from interlock_guard.state import LiveState, State
+
+UNMAPPED_NAME: Final = "interlock-proof"
+"""Name that no real tool, prompt or source has: of a source at most 63 of `[-a-z0-9]`, as the bundle demands."""
+_NOBODY_SERVES: Final = "interlock-proof://nothing/at/all"
+_DESTRUCTIVE: Final[dict[str, Any]] = {"readOnlyHint": False, "destructiveHint": True}
+
+
+class SelfTestKind(StrEnum):
+    """Which promise a synthetic call puts to the test."""
+
+    MODEL = "Model"
+    """The agent has no such model, its provider offers what the guard does not let pass, or it would act by itself."""
+
+    UNMAPPED = "Unmapped"
+    """The binding maps nothing of this name."""
+    DENIED = "Denied"
+    """The binding's permissions, the matrix or the agent's own narrowing lack the operation on the resource."""
+    OUT_OF_MATRIX = "OutOfMatrix"
+    """The matrix has no row for the source."""
+    OUT_OF_SCOPE = "OutOfScope"
+    """The stage is limited, and the call does not say where it belongs, or may not be made in any stage like it."""
+    DRIFTED = "Drifted"
+    """The server describes the tool otherwise than when it was verified, or it never was."""
+
+
+@dataclass(frozen=True, slots=True)
+class SyntheticCall:
+    """One call, and the reasons of which one has to be its denial's."""
+
+    kind: SelfTestKind
+    request: DecisionInput
+    expected: frozenset[DenyReason]
+
+
+Judge = Callable[[DecisionInput], Decision]
+
+_UNGRANTED: Final = frozenset(
+    {DenyReason.NOT_GRANTED_BY_BINDING, DenyReason.NOT_GRANTED_BY_MATRIX, DenyReason.NOT_GRANTED_BY_AGENT}
+)
+_UNVERIFIED: Final = frozenset({DenyReason.TOOL_DRIFTED, DenyReason.TOOL_NOT_VERIFIED})
+_ANOTHER_DEFINITION: Final = "no digest is this"
+_UNSCOPED: Final = frozenset({DenyReason.SCOPE_MISSING, DenyReason.SCOPE_UNDECLARED, DenyReason.OUT_OF_SCOPE})
+
+
+@dataclass(frozen=True, slots=True)
+class SelfTestResult:
+    """What came of it: how many calls were refused as they had to be, and what was not; empty, all were."""
+
+    calls: int
+    flaw: str = ""
+
+
+def run_selftest(bundle: Bundle, judge: Judge) -> SelfTestResult:
+    """Put every synthetic call to the judge.
+
+    Args:
+        bundle: The bundle to be proven.
+        judge: Answers a request as the guard would, and forwards nothing.
+    """
+    calls = 0
+    for call in synthetic_calls(bundle):
+        decision = judge(call.request)
+        if not isinstance(decision, Deny) or decision.reason not in call.expected:
+            return SelfTestResult(calls, _describe(call, decision))
+        calls += 1
+    return SelfTestResult(calls)
+
+
+def synthetic_calls(bundle: Bundle) -> Iterator[SyntheticCall]:
+    """Yield what a guard with this bundle has to refuse: of every promise that the bundle makes at least one call."""
+    names = {source.name for source in bundle.sources}
+    stranger = UNMAPPED_NAME if UNMAPPED_NAME not in names else f"{UNMAPPED_NAME}-{len(names)}"
+    yield SyntheticCall(
+        SelfTestKind.OUT_OF_MATRIX,
+        DecisionInput(stranger, TOOLS_CALL, tool=UNMAPPED_NAME, arguments={}),
+        frozenset({DenyReason.UNKNOWN_SOURCE}),
+    )
+    if bundle.models is not None:
+        yield from _models(bundle.models)
+    for source in bundle.sources:
+        yield from _unmapped(source)
+        for entry, request in _entries(source):
+            yield from _ungranted(source, entry, request)
+            yield from _out_of_scope(bundle, source, entry, request)
+        yield from _drifted(bundle, source)
+
+
+def _models(models: ModelAccess) -> Iterator[SyntheticCall]:
+    """Yield calls of a provider and of models that the agent has not, and of its own for what no model is for."""
+    refused = frozenset({DenyReason.MODEL_NOT_ALLOWED})
+    if find_provider(models, UNMAPPED_NAME) is None:
+        yield _model_call(f"{UNMAPPED_NAME}/{UNMAPPED_NAME}", "chat/completions", {}, refused)
+    for provider in models.providers:
+        for method in sorted(ENDPOINTS[provider.shape] if provider.find(UNMAPPED_NAME) is None else ()):
+            yield _model_call(f"{provider.name}/{UNMAPPED_NAME}", method, {}, refused)
+        for model in provider.models:
+            name = f"{provider.name}/{model.name}"
+            yield _model_call(name, "files", {}, frozenset({DenyReason.METHOD_NOT_ALLOWED}))
+            for method in sorted(ENDPOINTS[provider.shape]):
+                hosted = {"tools": [{"type": "mcp"}]}
+                yield _model_call(name, method, hosted, frozenset({DenyReason.HOSTED_TOOL_NOT_ALLOWED}))
+
+
+def _model_call(name: str, method: str, body: dict[str, Any], expected: frozenset[DenyReason]) -> SyntheticCall:
+    return SyntheticCall(SelfTestKind.MODEL, DecisionInput(MODELS, method, arguments=body, model=name), expected)
+
+
+def _unmapped(source: BundleSource) -> Iterator[SyntheticCall]:
+    """Yield calls of what the map does not name; a glob that takes in every name leaves none."""
+    if find_named(source.tools, UNMAPPED_NAME) is None:
+        yield _unmapped_call(
+            DecisionInput(source.name, TOOLS_CALL, tool=UNMAPPED_NAME, arguments={}), DenyReason.TOOL_NOT_MAPPED
+        )
+    if find_named(source.prompts, UNMAPPED_NAME) is None:
+        request = DecisionInput(source.name, PROMPTS_GET, prompt=UNMAPPED_NAME, arguments={})
+        yield _unmapped_call(request, DenyReason.PROMPT_NOT_MAPPED)
+    if find_resource(source.resources, _NOBODY_SERVES) is None:
+        request = DecisionInput(source.name, RESOURCES_READ, uri=_NOBODY_SERVES)
+        yield _unmapped_call(request, DenyReason.RESOURCE_NOT_MAPPED)
+
+
+def _unmapped_call(request: DecisionInput, reason: DenyReason) -> SyntheticCall:
+    return SyntheticCall(SelfTestKind.UNMAPPED, request, frozenset({reason}))
+
+
+def _entries(source: BundleSource) -> Iterator[tuple[BundleTool | BundleResource, DecisionInput]]:
+    """Yield the map's entries that have a name of their own, each with a request that falls under it."""
+    for tool in source.tools:
+        if find_named(source.tools, tool.name) is tool:
+            yield tool, DecisionInput(source.name, TOOLS_CALL, tool=tool.name, arguments={})
+    for prompt in source.prompts:
+        if find_named(source.prompts, prompt.name) is prompt:
+            yield prompt, DecisionInput(source.name, PROMPTS_GET, prompt=prompt.name, arguments={})
+    for resource in source.resources:
+        if find_resource(source.resources, resource.uri) is resource:
+            yield resource, DecisionInput(source.name, RESOURCES_READ, uri=resource.uri)
+
+
+def _ungranted(
+    source: BundleSource, entry: BundleTool | BundleResource, request: DecisionInput
+) -> Iterator[SyntheticCall]:
+    """Yield the entry's call where a layer lacks its operation, and as the delete that its server could call it."""
+    if not _is_granted(source, entry, entry.operation):
+        yield SyntheticCall(SelfTestKind.DENIED, request, _UNGRANTED)
+    elif request.method == TOOLS_CALL:
+        worst = tightened_operation(entry.operation, _DESTRUCTIVE)
+        if not _is_granted(source, entry, worst):
+            hinted = DecisionInput(source.name, TOOLS_CALL, request.tool, request.arguments, annotations=_DESTRUCTIVE)
+            yield SyntheticCall(SelfTestKind.DENIED, hinted, _UNGRANTED)
+
+
+def _is_granted(source: BundleSource, entry: BundleTool | BundleResource, operation: str) -> bool:
+    """Say whether every layer grants it; on purpose not by `Grant.covers`, which is what is put to the test."""
+    return all(
+        entry.resource in getattr(grant, operation) or (operation == "read" and "*" in grant.read)
+        for grant in source.grants
+    )
+
+
+def _out_of_scope(
+    bundle: Bundle, source: BundleSource, entry: BundleTool | BundleResource, request: DecisionInput
+) -> Iterator[SyntheticCall]:
+    """Yield the call of a granted tool without arguments, where the stage demands that they say where it belongs."""
+    if isinstance(entry, BundleResource) or entry.arguments or not _is_granted(source, entry, entry.operation):
+        return
+    unscoped = {limit.dimension for limit in entry.scope if limit.unscoped}
+    if any(limit.dimension not in unscoped for limit in bundle.scope):
+        yield SyntheticCall(SelfTestKind.OUT_OF_SCOPE, request, _UNSCOPED)
+
+
+def _drifted(bundle: Bundle, source: BundleSource) -> Iterator[SyntheticCall]:
+    """Yield calls that nothing but the pins denies: of each pinned tool, changed, and of each that has no pin."""
+    pinned = {pin.name for pin in source.pins}
+    unpinned = {tool.name for tool in source.tools if not is_name_glob(tool.name)} - pinned
+    for name in sorted(pinned | unpinned):
+        entry = find_named(source.tools, name)
+        if entry is None or entry.arguments or not _is_granted(source, entry, entry.operation):
+            continue
+        unscoped = {limit.dimension for limit in entry.scope if limit.unscoped}
+        if all(limit.dimension in unscoped for limit in bundle.scope):
+            request = DecisionInput(source.name, TOOLS_CALL, tool=name, arguments={}, definition=_ANOTHER_DEFINITION)
+            yield SyntheticCall(SelfTestKind.DRIFTED, request, _UNVERIFIED)
+
+
+def _describe(call: SyntheticCall, decision: Decision) -> str:
+    request = call.request
+    asked = request.tool or request.prompt or request.uri or request.model
+    found = decision.reason.value if isinstance(decision, Deny) else "Allow"
+    wanted = " or ".join(sorted(call.expected))
+    return f"{call.kind} call {request.method} {asked!r} of {request.source!r}: {found} instead of {wanted}"
+
+
+SelfTestJudge = Callable[[DecisionInput, State], Decision]
+
+
+class SelfTest:
+    """Settles the doubt about each bundle, and has it told what came of it."""
+
+    def __init__(
+        self,
+        live: LiveState,
+        judge: SelfTestJudge,
+        monotonic: Callable[[], float],
+        tell: Callable[[SelfTestReport], None],
+    ) -> None:
+        self._live, self._judge, self._monotonic, self._tell = live, judge, monotonic, tell
+        live.listeners.append(self.follow)
+
+    def follow(self) -> None:
+        """Prove the bundle that is in doubt; while the guard is closed for another reason nothing can be proven."""
+        live = self._live
+        certain = replace(live.state, doubt="")
+        if live.bundle is None or not live.state.doubt:
+            return
+        if check_open(live.bundle, certain, self._monotonic()) is not None:
+            return
+        proof = run_selftest(live.bundle, lambda request: self._judge(request, certain))
+        live.settle(proof.flaw)
+        self._tell(SelfTestReport(live.digest, proof.calls, proof.flaw))

@@ -1,0 +1,297 @@
+"""The way in: tasks for the agent, as plain HTTP or A2A over it, checked, bounded, passed on and counted.
+
+Nothing is decided about what a task says; what the agent then does is decided on call by call.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import HttpVersion10, HttpVersion11, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestHandler
+
+from interlock_contract.bundle import BundleTasks
+from interlock_guard.audit.recorder import Recorder
+from interlock_guard.decision.decide import check_cut, check_open
+from interlock_guard.state import LiveState
+from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
+from interlock_guard.tasks.exchange import AgentAddress, TaskExchange, TaskRequest, tell_to_continue
+from interlock_guard.tasks.headers import read_trace
+from interlock_guard.tasks.metrics import TaskMetrics
+from interlock_guard.tasks.outcome_classifier import TaskOutcome
+from interlock_guard.tasks.refusals import (
+    BODY_TIMED_OUT,
+    MAX_BODY,
+    NO_TASKS,
+    TOO_LARGE,
+    TaskReason,
+    TaskRefusal,
+    TaskRefused,
+    closed,
+    malformed,
+)
+from interlock_guard.tasks.request_classes import LONGEST_LOOKED_AT, RequestClass, classify_request, read_rpc_method
+
+METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+"""The methods that reach an agent."""
+
+_TARGET: Final = re.compile(r"/[!-\"$-~]*\Z")
+"""Origin form of RFC 9112, section 3.2.1: printable ASCII, and no fragment, which clients keep to themselves."""
+_LENGTH: Final = re.compile(r"[0-9]{1,18}\Z")
+_ONCE: Final = ("Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Expect", "Authorization")
+_SWITCHES: Final = frozenset({"websocket", "tcp"})
+"""What the HTTP parser switches to; any other offer of an upgrade may be ignored (RFC 9110, section 7.8)."""
+
+
+def check_request(http: web.BaseRequest) -> TaskRefusal | None:
+    """Return why the request is not passed on, as far as its head tells."""
+    return _check_line(http) or _check_headers(http) or _check_size(http)
+
+
+def _check_line(http: web.BaseRequest) -> TaskRefusal | None:
+    if http.version not in (HttpVersion10, HttpVersion11):
+        return malformed("This speaks HTTP/1.1.", 505)
+    if http.method not in METHODS:
+        return malformed(f"The method must be one of {', '.join(sorted(METHODS))}.", 405)
+    if _TARGET.match(http.raw_path) is None:
+        return malformed("The request's target must be a path, printable and without a fragment.")
+    return None
+
+
+def _check_headers(http: web.BaseRequest) -> TaskRefusal | None:
+    headers = http.headers
+    doubled = next((name for name in _ONCE if len(headers.getall(name, ())) > 1), None)
+    if doubled is not None:
+        return malformed(f"The header {doubled} is there twice.")
+    if http.version == HttpVersion11 and not headers.get("Host"):
+        return malformed("The header Host is missing.")
+    if headers.get("Upgrade", "").strip().lower() in _SWITCHES:
+        return malformed("Web sockets and other protocols than HTTP are not passed on.", 501)
+    if headers.get("Expect", "100-continue").lower() != "100-continue":
+        return malformed("Nothing but 100-continue can be expected here.", 417)
+    return None
+
+
+def _check_size(http: web.BaseRequest) -> TaskRefusal | None:
+    length, coding = http.headers.get("Content-Length"), http.headers.get("Transfer-Encoding")
+    if length is not None and coding is not None:
+        return malformed("Content-Length and Transfer-Encoding contradict each other: send one of them.")
+    if coding is not None and (coding.lower() != "chunked" or http.version == HttpVersion10):
+        return malformed("The only Transfer-Encoding that is read is chunked, in HTTP/1.1.", 501)
+    if length is not None and _LENGTH.match(length) is None:
+        return malformed("Content-Length is not a number.")
+    return TOO_LARGE if length is not None and int(length) > MAX_BODY else None
+
+
+MAX_CONNECTIONS: Final = 2560
+"""Connections at once: room for the largest `maxConcurrentTasks`, those that wait for it, and words about tasks."""
+
+_BUFFER: Final = 16 * 1024
+"""About what of a body, in bytes, lies here before its task has a place."""
+_KEEP_ALIVE_SECONDS: Final = 75.0
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Say whether a record is of more than a stranger's malformed request, of which there may be any number."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_LOGGER: Final = logging.getLogger("aiohttp.server.tasks")
+_LOGGER.addFilter(_is_ours)
+
+
+class TaskServer(web.Server):
+    """An HTTP server that takes no more than so many connections at once; others are closed as they come."""
+
+    def __init__(self, handler: Any, most: int = MAX_CONNECTIONS) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,  # a caller that hangs up ends its task
+            logger=_LOGGER,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=_KEEP_ALIVE_SECONDS,
+            read_bufsize=_BUFFER,
+        )
+        self._most = most
+
+    def connection_made(  # type: ignore[explicit-override]  # Python 3.11 has no `override`
+        self, handler: RequestHandler, transport: asyncio.Transport
+    ) -> None:
+        """Take a connection in, or close it where there are too many."""
+        if len(self.connections) >= self._most:
+            transport.abort()
+        super().connection_made(handler, transport)
+
+
+ASIDES_PER_SLOT: Final = 4
+"""How many words about tasks may be under way for each task that may be."""
+BODY_SECONDS: Final = 10.0
+"""How long the body of a short JSON request may take, which is read before a place is asked for."""
+
+_SHUTDOWN_SECONDS: Final = 0.2
+_ENDING: Final = TaskRefusal(503, TaskOutcome.GUARD_ENDED, "The guard is being ended: try again.", retry_after=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskParts:
+    """What the way in is made of; `monotonic` is the clock of the state, `host` where the agent listens."""
+
+    live: LiveState
+    recorder: Recorder
+    counts: TaskMetrics
+    session: aiohttp.ClientSession
+    monotonic: Callable[[], float]
+    host: str
+
+
+class TaskEndpoint:
+    """Takes tasks for the agent."""
+
+    def __init__(self, parts: TaskParts) -> None:
+        self._live, self._recorder, self._counts = parts.live, parts.recorder, parts.counts
+        self._session, self._monotonic, self._host = parts.session, parts.monotonic, parts.host
+        self._slots = ConcurrencyLimiter()
+        self._asides = ConcurrencyLimiter(waiting_per_slot=0)
+        self._open: set[TaskExchange] = set()
+        self.runner = web.ServerRunner(TaskServer(self._handle), shutdown_timeout=_SHUTDOWN_SECONDS)
+        parts.live.listeners.append(self._follow)
+
+    def lines(self) -> list[str]:
+        """Return the figures about tasks in Prometheus' text format."""
+        return self._counts.lines(self._slots.taken, self._slots.waiting)
+
+    def end(self) -> None:
+        """End every task, since the guard itself ends."""
+        self._send_all_away(_ENDING)
+
+    def _follow(self) -> None:
+        """Take over how much may be under way; once nothing may go on, end everything at once."""
+        bundle = self._live.bundle
+        limit = 0 if bundle is None or bundle.tasks is None else bundle.tasks.max_concurrent
+        denial = check_cut(bundle, self._live.state)
+        if denial is not None:
+            self._send_all_away(closed(denial))
+            self._abort_what_is_going_out()
+        elif limit == 0:
+            self._slots.send_away(self._closed_or_no_tasks())
+        self._slots.resize(limit)
+        self._asides.resize(limit * ASIDES_PER_SLOT)
+
+    def _send_all_away(self, refusal: TaskRefusal) -> None:
+        self._slots.send_away(refusal)
+        for exchange in list(self._open):
+            exchange.cut(refusal)
+
+    def _abort_what_is_going_out(self) -> None:
+        server = self.runner.server
+        for connection in [] if server is None else server.connections:
+            transport = connection.transport
+            if transport is not None and transport.get_write_buffer_size() > 0:
+                transport.abort()
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        since = self._monotonic()
+        trace = read_trace(http.headers.getall("traceparent", ()), secrets.token_hex(24))
+        request = TaskRequest(http, secrets.token_hex(16), trace)
+        try:
+            self._admit(http)
+            await self._look_at(request)
+            slots = self._asides if request.kind == RequestClass.CONTROL else self._slots
+            await slots.take()
+        except TaskRefused as refused:
+            return self._refuse(refused.refusal)
+        except (asyncio.CancelledError, OSError):
+            self._counts.refused[TaskReason.GAVE_UP] += 1
+            raise
+        try:
+            return await self._carry(request, since)
+        finally:
+            slots.give_back()
+
+    def _admit(self, http: web.BaseRequest) -> BundleTasks:
+        """Return how the agent takes tasks.
+
+        Raises:
+            TaskRefused: It takes none now, or not this one.
+        """
+        denial = check_open(self._live.bundle, self._live.state, self._monotonic())
+        if denial is not None:
+            raise TaskRefused(closed(denial))
+        refusal = check_request(http)
+        if refusal is not None:
+            raise TaskRefused(refusal)
+        bundle = self._live.bundle
+        if bundle is None or bundle.tasks is None:
+            raise TaskRefused(NO_TASKS)
+        return bundle.tasks
+
+    def _closed_or_no_tasks(self) -> TaskRefusal:
+        denial = check_open(self._live.bundle, self._live.state, self._monotonic())
+        return NO_TASKS if denial is None else closed(denial)
+
+    async def _look_at(self, request: TaskRequest) -> None:
+        """Find out what a request is; of a short JSON body, what it says.
+
+        Raises:
+            TaskRefused: The body did not come in time.
+        """
+        http = request.http
+        length = http.content_length
+        is_json = http.content_type == "application/json" and "Content-Encoding" not in http.headers
+        if is_json and length is not None and 0 < length <= LONGEST_LOOKED_AT:
+            if "Expect" in http.headers:
+                await tell_to_continue(http)
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    request.body = await http.content.readexactly(length)
+            except TimeoutError:
+                raise TaskRefused(BODY_TIMED_OUT) from None
+            request.rpc = read_rpc_method(request.body)
+        request.kind = classify_request(http.method, http.raw_path, request.rpc)
+
+    def _refuse(self, refusal: TaskRefusal) -> web.StreamResponse:
+        self._counts.refused[str(refusal.reason)] += 1
+        response = web.Response(status=refusal.status, body=refusal.body, headers=refusal.headers)
+        if refusal.ends_connection:
+            response.force_close()
+        return response
+
+    async def _carry(self, request: TaskRequest, since: float) -> web.StreamResponse:
+        """Pass a task on that has a place; what has changed while it waited is looked at again."""
+        try:
+            intake = self._admit(request.http)
+        except TaskRefused as refused:
+            return self._refuse(refused.refusal)
+        began = self._monotonic()
+        exchange = TaskExchange(request, AgentAddress(self._session, self._host, intake.port))
+        self._open.add(exchange)
+        try:
+            return await exchange.carry()
+        finally:
+            self._open.discard(exchange)
+            self._finish(exchange, since, began)
+
+    def _finish(self, exchange: TaskExchange, since: float, began: float) -> None:
+        now, request = self._monotonic(), exchange.request
+        outcome = exchange.outcome or TaskOutcome.GUARD_ENDED
+        self._counts.end(request.kind, outcome, now - since)
+        fields = {
+            "task": request.id,
+            "trace": request.trace.id,
+            "type": str(request.kind),
+            "method": request.http.method,
+            "rpc": request.rpc,
+            "caller": request.http.remote or "",
+            "outcome": str(outcome),
+            "status": exchange.status,
+            "waitSeconds": round(began - since, 6),
+            "durationSeconds": round(now - since, 6),
+        }
+        self._recorder.finish_task(self._live.bundle, fields)

@@ -1,0 +1,79 @@
+"""Figures about tasks, as Prometheus reads them. No I/O."""
+
+from bisect import bisect_left
+from collections import Counter
+from typing import Final
+
+from interlock_guard.tasks.outcome_classifier import FAILURES
+from interlock_guard.tasks.request_classes import RequestClass
+
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Upper bounds of the histogram of durations in seconds."""
+
+_PREFIX: Final = "interlock_guard_task"
+
+
+class TaskMetrics:
+    """What became of tasks since the guard's start."""
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[RequestClass, str]] = Counter()
+        """What reached the agent or should have, by kind and outcome."""
+        self.refused: Counter[str] = Counter()
+        """What was refused before it could, by reason."""
+        self._buckets = {kind: [0] * (len(BUCKETS) + 1) for kind in RequestClass}
+        self._seconds = dict.fromkeys(RequestClass, 0.0)
+
+    def end(self, kind: RequestClass, outcome: str, seconds: float) -> None:
+        """Count a task that has ended.
+
+        Args:
+            kind: What it was.
+            outcome: A word of `Outcome`, or why it was cut off.
+            seconds: From its first byte to the last of the answer.
+        """
+        self.ended[kind, outcome] += 1
+        self._buckets[kind][bisect_left(BUCKETS, seconds)] += 1
+        self._seconds[kind] += seconds
+
+    def lines(self, running: int, waiting: int) -> list[str]:
+        """Return everything in Prometheus' text format; kinds, outcomes and reasons are words of ours."""
+        failures: Counter[RequestClass] = Counter(dict.fromkeys(RequestClass, 0))
+        for (kind, outcome), count in self.ended.items():
+            failures[kind] += count if outcome in FAILURES else 0
+        return [
+            f"# HELP {_PREFIX}s_running Tasks that hold one of the places of spec.tasks.maxConcurrentTasks.",
+            f"# TYPE {_PREFIX}s_running gauge",
+            f"{_PREFIX}s_running {running}",
+            f"# HELP {_PREFIX}s_waiting Tasks that wait for such a place.",
+            f"# TYPE {_PREFIX}s_waiting gauge",
+            f"{_PREFIX}s_waiting {waiting}",
+            f"# HELP {_PREFIX}s_total Requests that the agent got or should have got, by how they ended.",
+            f"# TYPE {_PREFIX}s_total counter",
+            *(
+                f'{_PREFIX}s_total{{kind="{kind}",outcome="{word}"}} {n}'
+                for (kind, word), n in sorted(self.ended.items())
+            ),
+            f"# HELP {_PREFIX}_failures_total Those of them that count against the agent.",
+            f"# TYPE {_PREFIX}_failures_total counter",
+            *(f'{_PREFIX}_failures_total{{kind="{kind}"}} {count}' for kind, count in sorted(failures.items())),
+            f"# HELP {_PREFIX}_refusals_total Requests that the agent did not get, by reason.",
+            f"# TYPE {_PREFIX}_refusals_total counter",
+            *(f'{_PREFIX}_refusals_total{{reason="{reason}"}} {n}' for reason, n in sorted(self.refused.items())),
+            *self._histogram(),
+        ]
+
+    def _histogram(self) -> list[str]:
+        name = f"{_PREFIX}_duration_seconds"
+        lines = [
+            f"# HELP {name} From the first byte of a request to the last of its answer.",
+            f"# TYPE {name} histogram",
+        ]
+        for kind in RequestClass:
+            below = 0
+            for bound, count in zip((*BUCKETS, "+Inf"), self._buckets[kind], strict=True):
+                below += count
+                lines.append(f'{name}_bucket{{kind="{kind}",le="{bound}"}} {below}')
+            lines.append(f'{name}_sum{{kind="{kind}"}} {self._seconds[kind]:.6f}')
+            lines.append(f'{name}_count{{kind="{kind}"}} {below}')
+        return lines

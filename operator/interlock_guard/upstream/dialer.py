@@ -1,0 +1,143 @@
+"""Connections to servers over HTTP: only to addresses that were checked, and to exactly those.
+
+The name is resolved once per connection. Every address of the answer must be allowed, and what is dialled is an
+address of that very answer, checked once more where its socket is made: no second look-up lies between check and use,
+so a name that changes its mind in between (DNS rebinding) changes nothing. A URL that holds an address in whatever
+notation comes to the same place.
+"""
+
+import asyncio
+import socket
+import ssl
+import struct
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, Final, cast
+from weakref import WeakSet
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from interlock_contract.addresses import Network, refuse_address
+
+CONNECT_SECONDS: Final = 10.0
+"""How long a connection may take to be there, its name's look-up and the TLS handshake included."""
+_NO_LINGERING: Final = struct.pack("ii", 1, 0)
+_KEEPALIVE_SECONDS: Final = 4.0  # less than the 5 s of uvicorn and Node.js, whose end could cross a request
+
+
+class AddressRefused(OSError):  # noqa: N818 - says what happened to an address
+    """The address may not be dialled; nothing was sent to it."""
+
+
+class Dialer:
+    """Makes the connections of one source, and cuts all of them at once.
+
+    Args:
+        network: What the binding allows.
+        exempt: Numeric addresses that are dialled whatever they are; for tests, whose servers are on loopback.
+        resolver: Who looks names up; the system, unless a test says otherwise.
+    """
+
+    def __init__(
+        self, network: Network, *, exempt: Collection[str] = (), resolver: AbstractResolver | None = None
+    ) -> None:
+        self._network = network
+        self._exempt = frozenset(exempt)
+        self._resolver = _CheckedResolver(self, resolver or aiohttp.ThreadedResolver())
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+
+    def build_connector(self) -> aiohttp.TCPConnector:
+        """Return a connector of aiohttp whose every connection is made here."""
+        return aiohttp.TCPConnector(
+            resolver=cast("AbstractResolver", self._resolver),  # by its shape: `override` is not in Python 3.11
+            use_dns_cache=False,
+            socket_factory=self._make_socket,
+            limit=0,  # the calls in flight are bounded, and each has one connection
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+        )
+
+    def check(self, address: str) -> None:
+        """Check one address.
+
+        Raises:
+            AddressRefused: It may not be dialled.
+        """
+        if address in self._exempt:
+            return
+        trouble = refuse_address(address, self._network)
+        if trouble is None and _is_own(address):
+            trouble = "it is this pod's own"
+        if trouble is not None:
+            raise AddressRefused(f"{address} may not be dialled: {trouble}")
+
+    def cut(self) -> None:
+        """Break every connection at once; what the kernel had not sent yet never leaves the machine.
+
+        The shutdown makes whoever holds the socket close it now, and the lingering of 0 s makes that close throw away
+        what waits to be sent (a reset, in TCP) instead of sending it on.
+        """
+        for one in list(self._sockets):
+            with suppress(OSError):  # it is closed, or was not connected yet
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGERING)
+                one.shutdown(socket.SHUT_RDWR)
+
+    def _make_socket(self, info: tuple[Any, ...]) -> socket.socket:
+        family, kind, protocol, _, address = info
+        self.check(address[0])
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
+
+
+class _CheckedResolver:
+    """An `AbstractResolver` that gives an answer only if every address in it may be dialled."""
+
+    def __init__(self, dialer: Dialer, resolver: AbstractResolver) -> None:
+        self._dialer, self._resolver = dialer, resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            found = await self._resolver.resolve(host, port, family)
+        for one in found:
+            self._dialer.check(one["host"])
+        return found
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+def trust(authorities: bytes | None) -> ssl.SSLContext:
+    """Return what a server's certificate is checked with, its name included; TLS 1.2 or newer.
+
+    Args:
+        authorities: CA certificates in PEM, which alone are trusted then; None trusts those of the image.
+
+    Raises:
+        ssl.SSLError: There is no certificate in `authorities`, or one that cannot be read.
+        UnicodeDecodeError: It is no PEM at all.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks certificate and name
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if authorities is None:
+        context.load_default_certs()
+    else:
+        context.load_verify_locations(cadata=authorities.decode("ascii"))
+    return context
+
+
+def _is_own(address: str) -> bool:
+    """Say whether the address is one of this machine: then the kernel would send from the address itself.
+
+    Connecting a datagram socket sends nothing.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+            own: str = probe.getsockname()[0]
+    except OSError:
+        return False  # there is no way to it: the connection will say so
+    return own == address

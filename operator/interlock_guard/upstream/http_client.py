@@ -1,0 +1,273 @@
+"""HTTP as the guard speaks it to anybody outside: to addresses that were checked, and nowhere that an answer leads to.
+
+No redirect is followed, anywhere: where it leads was decided by nobody. No proxy, cookie, netrc or compression either.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+import yarl
+
+from interlock_contract.mcp_http import EVENT_STREAM, MCP_JSON
+from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
+from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
+from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
+
+BROKEN: Final = "broke the connection off; the call may have been executed or not"
+_IDLE_SECONDS: Final = 600.0
+_REDIRECTS: Final = range(300, 400)
+
+
+class UpstreamError(Exception):
+    """No usable answer came.
+
+    The message is for the agent and names neither address nor secret; `detail` is for the log. `is_sent` says whether
+    the request may have reached the server.
+    """
+
+    def __init__(self, message: str, *, is_sent: bool, detail: str = "") -> None:
+        super().__init__(message)
+        self.is_sent = is_sent
+        self.detail = detail or message
+
+
+class HttpSession:
+    """Sends requests with the credentials of one server or provider."""
+
+    def __init__(self, credentials: Credentials, dialer: Dialer) -> None:
+        self.credentials = credentials
+        self._dialer = dialer
+        self._session = _open_session(dialer)
+
+    def cut(self) -> None:
+        """Break every connection at once; the next request makes new ones."""
+        self._dialer.cut()
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        self._dialer.cut()
+        await self._session.close()
+
+    def shows_secret(self, text: bytes) -> bool:
+        """Say whether a credential that was sent stands in a text that came from the other side."""
+        return self.credentials.stands_in(text)
+
+    @contextmanager
+    def unsent(self) -> Iterator[None]:
+        """Read credentials in here; where they cannot be, nothing is sent.
+
+        Raises:
+            LinkFailed: They cannot.
+        """
+        try:
+            yield
+        except CredentialsUnreadable as error:
+            message = "cannot be reached: its credentials cannot be read; nothing was sent to it"
+            raise UpstreamError(message, is_sent=False, detail=str(error)) from None
+
+    @asynccontextmanager
+    async def request(
+        self, method: str, url: yarl.URL, body: bytes | None, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; once, whatever happens.
+
+        Raises:
+            LinkFailed: Also while the body is read.
+        """
+        with self.unsent():
+            context = self.credentials.read_trust() if url.scheme == "https" else True
+        try:
+            async with self._session.request(
+                method, url, data=body, headers=headers, ssl=context, allow_redirects=False
+            ) as response:
+                try:
+                    _refuse_answer(response)
+                    yield response
+                finally:
+                    if not response.content.at_eof():
+                        response.close()  # what is left of it is wanted by nobody
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last is of a name that can be none
+            raise self._withhold(_explain_failure(error)) from None
+        except UpstreamError as failed:
+            raise self._withhold(failed) from None
+
+    def _withhold(self, failed: UpstreamError) -> UpstreamError:
+        """Take out of what is logged what the other side said, should a credential stand in it."""
+        if self.shows_secret(failed.detail.encode("utf-8", "replace")):
+            failed.detail = f"{failed} (the rest is withheld: it shows a credential)"
+        return failed
+
+
+def _open_session(dialer: Dialer) -> aiohttp.ClientSession:
+    """Return a session whose every connection the dialer makes: no proxy, no cookies, no decompression."""
+    return aiohttp.ClientSession(
+        connector=dialer.build_connector(),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        timeout=aiohttp.ClientTimeout(
+            total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=_IDLE_SECONDS
+        ),
+    )
+
+
+def _refuse_answer(response: aiohttp.ClientResponse) -> None:
+    """Refuse an answer that is no answer: a redirect, or a body that was not asked for in this form.
+
+    Raises:
+        LinkFailed: It is one.
+    """
+    if response.status in _REDIRECTS:
+        message = f"answered with a redirect (HTTP {response.status}), which the guard does not follow"
+        where = json.dumps(response.headers.get("Location", "")[:256])
+        raise UpstreamError(message, is_sent=True, detail=f"{message}; to {where}")
+    if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise UpstreamError("answered with a compressed body, which the guard had not asked for", is_sent=True)
+
+
+def _explain_failure(error: Exception) -> UpstreamError:
+    """Return what to tell of an error: to the agent what kind it is, to the log what it says."""
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    detail = f"{type(cause).__name__}: {cause}"
+    if isinstance(cause, AddressRefused):
+        message = "cannot be reached: its address is none that its binding allows; nothing was sent to it"
+        return UpstreamError(message, is_sent=False, detail=str(cause))
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        detail = f"{type(error).__name__}: {error.certificate_error}"
+        message = "cannot be reached: its certificate is not trusted; nothing was sent to it"
+        return UpstreamError(message, is_sent=False, detail=detail)
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
+        return UpstreamError("cannot be reached; nothing was sent to it", is_sent=False, detail=detail)
+    if isinstance(error, ssl.SSLError):
+        return UpstreamError("cannot be reached over TLS; nothing was sent to it", is_sent=False, detail=detail)
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Not its repr: that holds the headers of the request.
+        detail = f"{type(error).__name__}: {error.message}"
+        return UpstreamError("answered with something that is not HTTP", is_sent=True, detail=detail)
+    return UpstreamError(BROKEN, is_sent=True, detail=detail)
+
+
+_OWN_HEADERS: Final = {
+    "Accept": f"{MCP_JSON}, {EVENT_STREAM}",
+    "Accept-Encoding": "identity",
+    "Content-Type": MCP_JSON,
+}
+_USER_AGENT: Final = {"User-Agent": "interlock-guard/0.1.0"}  # a binding may say another
+_SUCCESS: Final = range(200, 300)
+_DRAIN_SECONDS: Final = 0.2
+_MAX_ERROR: Final = 64 * 1024
+
+
+class StreamBroken(UpstreamError):  # noqa: N818 - says what happened
+    """A stream of events broke off; where it could be taken up again, that may be tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """The head of an answer, and its body as far as it was asked for."""
+
+    response: aiohttp.ClientResponse
+
+    @property
+    def status(self) -> int:
+        """The HTTP status, no redirect."""
+        return self.response.status
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 200 to 299."""
+        return self.response.status in _SUCCESS
+
+    @property
+    def media_type(self) -> str:
+        """The media type, in lower case, without parameters."""
+        return self.response.content_type.lower()
+
+    def header(self, name: str) -> str:
+        """Return a header, empty without one."""
+        return self.response.headers.get(name, "")
+
+    async def read(self, limit: int) -> bytes:
+        """Return the body.
+
+        Raises:
+            LinkFailed: It is beyond the limit.
+        """
+        parts, size = [], 0
+        async for chunk in self.response.content.iter_any():
+            size += len(chunk)
+            if size > limit:
+                raise UpstreamError(f"answered with more than {limit} bytes", is_sent=True)
+            parts.append(chunk)
+        return b"".join(parts)
+
+    async def read_error(self) -> bytes:
+        """Return the body of an error, or nothing if it is no JSON or large."""
+        if self.media_type != MCP_JSON:
+            return b""
+        try:
+            return await self.read(_MAX_ERROR)
+        except UpstreamError:
+            return b""
+
+    async def drain(self) -> None:
+        """Wait a moment for the end of what is of no interest, so that the connection can be used again."""
+        with suppress(TimeoutError, aiohttp.ClientError, OSError, UpstreamError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await self.read(_MAX_ERROR)
+
+    async def events(self, parser: EventParser) -> AsyncIterator[ServerEvent]:
+        """Yield the events of a stream.
+
+        Raises:
+            LinkFailed: One of them is beyond its bound.
+            StreamBroken: The connection broke.
+        """
+        try:
+            async for chunk in self.response.content.iter_any():
+                for event in parser.feed(chunk):
+                    yield event
+        except EventTooLarge as error:
+            raise UpstreamError(f"answered with {error}", is_sent=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise StreamBroken(BROKEN, is_sent=True, detail=f"{type(error).__name__}: {error}") from None
+
+
+class HttpClient(HttpSession):
+    """Sends requests to one URL."""
+
+    def __init__(self, url: str, credentials: Credentials, dialer: Dialer) -> None:
+        super().__init__(credentials, dialer)
+        self._url = yarl.URL(url, encoded=True)
+
+    @asynccontextmanager
+    async def send(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> AsyncIterator[HttpAnswer]:
+        """Send a request; once, whatever happens.
+
+        Args:
+            method: The HTTP method.
+            body: The message, if there is one.
+            headers: Those of MCP; they win over the binding's.
+
+        Raises:
+            LinkFailed: Also while the body is read.
+        """
+        own = {name: value for name, value in _OWN_HEADERS.items() if body is not None or name != "Content-Type"}
+        with self.unsent():
+            merged = _merge(_USER_AGENT, self.credentials.read_headers(), own, headers)
+        async with self.request(method, self._url, body, merged) as response:
+            yield HttpAnswer(response)
+
+
+def _merge(*layers: Mapping[str, str]) -> dict[str, str]:
+    """Return all headers, the later layer's where a name, in whatever case, is in several."""
+    merged: dict[str, tuple[str, str]] = {}
+    for layer in layers:
+        merged.update({name.lower(): (name, value) for name, value in layer.items()})
+    return dict(merged.values())

@@ -1,0 +1,377 @@
+"""Which headers a message to a server over HTTP needs, in each era of MCP. No I/O.
+
+Handshake era: "Streamable HTTP" of the specification 2025-11-25. Stateless era: that of 2026-07-28, whose routing
+headers repeat what the body says; they are made from the very body that goes out.
+"""
+
+import asyncio
+import base64
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from interlock_contract import mcp
+from interlock_contract.mcp_http import (
+    EVENT_STREAM,
+    MCP_JSON,
+    METHOD_HEADER,
+    NAME_HEADER,
+    SESSION_HEADER,
+    VERSION_HEADER,
+)
+from interlock_contract.strict_json import dump_json
+from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, StreamBroken, UpstreamError
+from interlock_guard.upstream.initialize import (
+    PROBE_SECONDS,
+    initialize_params,
+    is_sessionless_error,
+    probe_params,
+    read_discovered,
+    read_initialized,
+)
+from interlock_guard.upstream.upstream import ServerInfo
+from interlock_guard.wire.jsonrpc import (
+    MAX_RESULT,
+    Id,
+    Message,
+    MessageInvalid,
+    RpcResponse,
+    dump_notification,
+    dump_request,
+    parse_message,
+)
+from interlock_guard.wire.streams import EventParser
+
+_PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
+_ENCODED: Final = re.compile(r"=\?base64\?.*\?=\Z")
+_SESSION: Final = re.compile(r"[\x21-\x7e]{1,1024}\Z")
+
+
+def sessionless_headers(method: str, params: Mapping[str, Any], version: str) -> dict[str, str]:
+    """Return the routing headers of a request of the stateless era."""
+    headers = {VERSION_HEADER: version, METHOD_HEADER: method}
+    name = params.get(mcp.NAME_HEADER.get(method, ""))
+    if isinstance(name, str):
+        headers[NAME_HEADER] = encode_header(name)
+    return headers
+
+
+def session_headers(session: str, version: str) -> dict[str, str]:
+    """Return the headers of a message of the handshake era, after its handshake."""
+    return {VERSION_HEADER: version} | ({SESSION_HEADER: session} if session else {})
+
+
+def is_session_id(text: str) -> bool:
+    """Say whether a server's session id is one that the specification allows: visible ASCII."""
+    return _SESSION.match(text) is not None
+
+
+def encode_header(value: str) -> str:
+    """Return a value as a header carries it: as it is, or in the specification's Base64 form where it would not do."""
+    if _PLAIN.match(value) and value == value.strip() and not _ENCODED.match(value):
+        return value
+    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
+
+
+_RESUME_HEADER: Final = "Last-Event-ID"
+_RESUME_SECONDS: Final = 1.0
+_MAX_RESUME_SECONDS: Final = 30.0
+_FRUITLESS_RESUMES: Final = 3
+_NOT_FOUND: Final = 404
+_DOUBTFUL: Final = (400, _NOT_FOUND)
+_REFUSED: Final = (401, 403)
+_MESSAGE: Final = "message"
+
+OnMessage = Callable[[Message], None]
+
+
+class SessionLost(Exception):  # noqa: N818 - says what happened
+    """The server does not know the session any more, or is another; it executed nothing of what it answered so."""
+
+
+class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
+    """The server answered with an HTTP status and nothing that says more."""
+
+    def __init__(self, status: int) -> None:
+        what = "does not accept the guard's credentials" if status in _REFUSED else "answered with an error"
+        super().__init__(f"{what} (HTTP {status})", is_sent=True)
+        self.status = status
+
+
+class HttpExchange:
+    """Speaks with one server."""
+
+    def __init__(
+        self, link: HttpClient, max_result: Callable[[], int], is_known: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Begin.
+
+        Args:
+            link: The way to the server.
+            max_result: Bound in bytes of one message, asked for at each.
+            is_known: Says whether the server is still the one that was greeted, as far as can be found out.
+        """
+        self._link = link
+        self._max_result = max_result
+        self._is_known = is_known
+
+    async def request(
+        self, request_id: Id, body: bytes, headers: Mapping[str, str], on_message: OnMessage
+    ) -> tuple[RpcResponse, str]:
+        """Post a request; return its answer, and the session id in the answer's header, empty without one.
+
+        Args:
+            request_id: The request's id, which the answer must have.
+            body: The request.
+            headers: Those of MCP.
+            on_message: Told what the server says, the answer included, as soon as it is there.
+
+        Raises:
+            LinkFailed: No answer came.
+            SessionLost: The request was refused, since its session is lost.
+        """
+        parser = EventParser(self._max_result())
+        async with self._link.send("POST", body, headers) as answer:
+            await self._check_session(answer, headers)
+            session = answer.header(SESSION_HEADER)
+            if not answer.is_success:
+                found: RpcResponse | None = await self._read_error(answer, request_id)
+            elif answer.media_type == MCP_JSON:
+                found = _own(self._parse(await answer.read(self._max_result())), request_id)
+            elif answer.media_type == EVENT_STREAM:
+                found = await self._follow(answer, parser, request_id, on_message)
+            else:
+                raise UpstreamError("answered with neither JSON nor a stream of events", is_sent=True)
+            if found is not None:
+                on_message(found)
+                await answer.drain()
+                return found, session
+        found = await self._resume(parser, request_id, headers, on_message)
+        on_message(found)
+        return found, session
+
+    async def deliver(self, body: bytes, headers: Mapping[str, str]) -> None:
+        """Post a message that wants no answer.
+
+        Raises:
+            LinkFailed: It was not accepted.
+            SessionLost: Its session is lost.
+        """
+        async with self._link.send("POST", body, headers) as answer:
+            await self._check_session(answer, headers)
+            if not answer.is_success:
+                raise StatusRefused(answer.status)
+
+    async def listen(self, headers: Mapping[str, str], on_message: OnMessage, parser: EventParser) -> None:
+        """Hear what the server says of its own accord, until the stream ends.
+
+        Raises:
+            LinkFailed: There is no such stream, or it broke off.
+            SessionLost: Its session is lost.
+        """
+        async with self._link.send("GET", None, _from(parser, headers)) as answer:
+            await self._check_session(answer, headers)
+            if not answer.is_success or answer.media_type != EVENT_STREAM:
+                raise StatusRefused(answer.status)
+            if await self._follow(answer, parser, None, on_message) is not None:
+                raise UpstreamError("answered a request that was never made", is_sent=True)
+
+    async def _follow(
+        self, answer: HttpAnswer, parser: EventParser, request_id: Id | None, on_message: OnMessage
+    ) -> RpcResponse | None:
+        """Read a stream up to the answer; None if it ends before, or breaks off where it can be taken up again."""
+        try:
+            async for event in answer.events(parser):
+                if event.name != _MESSAGE or not event.data:
+                    continue
+                message = self._parse(event.data)
+                if isinstance(message, RpcResponse):
+                    return message if request_id is None else _own(message, request_id)
+                on_message(message)
+        except StreamBroken:
+            if not parser.last_id:
+                raise
+        return None
+
+    async def _resume(
+        self, parser: EventParser, request_id: Id, headers: Mapping[str, str], on_message: OnMessage
+    ) -> RpcResponse:
+        fruitless = 0
+        while parser.last_id and fruitless < _FRUITLESS_RESUMES:
+            before = parser.last_id
+            pause = _RESUME_SECONDS if parser.retry_seconds is None else parser.retry_seconds
+            await asyncio.sleep(min(pause, _MAX_RESUME_SECONDS))
+            async with self._link.send("GET", None, _from(parser, headers)) as answer:
+                await self._check_session(answer, headers)
+                if not answer.is_success or answer.media_type != EVENT_STREAM:
+                    break
+                found = await self._follow(answer, parser, request_id, on_message)
+            if found is not None:
+                return found
+            fruitless = 0 if parser.last_id != before else fruitless + 1
+        raise UpstreamError("ended its answer half-way; the call may have been executed or not", is_sent=True)
+
+    async def takes(self, body: bytes, headers: Mapping[str, str]) -> bool:
+        """Post a question that the server of a session must be able to answer; return whether it takes it.
+
+        Raises:
+            LinkFailed: It cannot be reached.
+        """
+        async with self._link.send("POST", body, headers) as answer:
+            return answer.status not in _DOUBTFUL
+
+    async def _check_session(self, answer: HttpAnswer, headers: Mapping[str, str]) -> None:
+        """Find out whether the server is no more the one that was greeted.
+
+        MCP has 404 for a session that is lost; many servers answer 400 instead, and so do those of the other era. Both
+        can have other reasons too, so the server is asked.
+
+        Raises:
+            SessionLost: It is another one.
+        """
+        if answer.status == _NOT_FOUND and SESSION_HEADER in headers:
+            raise SessionLost
+        if answer.status in _DOUBTFUL and not await self._is_known():
+            raise SessionLost
+
+    async def _read_error(self, answer: HttpAnswer, request_id: Id) -> RpcResponse:
+        """Return the JSON-RPC error that came with an HTTP status."""
+        raw = await answer.read_error()
+        try:
+            message = self._parse(raw)
+        except UpstreamError:
+            if raw and self._link.shows_secret(raw):
+                raise
+            raise StatusRefused(answer.status) from None
+        if isinstance(message, RpcResponse) and message.error is not None and message.id in {request_id, None}:
+            return message
+        raise StatusRefused(answer.status)
+
+    def _parse(self, raw: bytes) -> Message:
+        """Return the one message in a text.
+
+        Raises:
+            LinkFailed: It is none, or one of our own credentials stands in it.
+        """
+        try:
+            message = parse_message(raw, max_bytes=MAX_RESULT)
+        except MessageInvalid as error:
+            raise UpstreamError(f"answered with what is no message: {error}", is_sent=True) from None
+        if self._shows_secret(raw, message):
+            raise UpstreamError("answered with a credential of its own in it, so the answer is withheld", is_sent=True)
+        return message
+
+    def _shows_secret(self, raw: bytes, message: Message) -> bool:
+        if self._link.shows_secret(raw):
+            return True
+        if b"\\" not in raw:
+            return False
+        # The same text can be written with escapes: look at it as it would be passed on.
+        parts = (message.result, message.error) if isinstance(message, RpcResponse) else (message.params,)
+        return self._link.shows_secret(dump_json(parts))
+
+
+def _own(message: Message, request_id: Id) -> RpcResponse:
+    if not isinstance(message, RpcResponse) or message.id not in {request_id, None}:
+        raise UpstreamError("answered something else than it was asked", is_sent=True)
+    if message.id is None and message.error is None:
+        raise UpstreamError("answered something else than it was asked", is_sent=True)
+    return message
+
+
+def _from(parser: EventParser, headers: Mapping[str, str]) -> dict[str, str]:
+    return {**headers, _RESUME_HEADER: parser.last_id} if parser.last_id else dict(headers)
+
+
+_INITIALIZE_SECONDS: Final = 30.0
+GREETING_ID: Final = 0
+"""Id of what the guard asks beside calls, whose ids begin with 1."""
+_NO_VERSION: Final = "speaks no protocol version that the guard does; nothing else was sent to it"
+
+
+@dataclass(frozen=True, slots=True)
+class Initialized:
+    """What the server said, and the session that it gave; none in the stateless era, and where it keeps none."""
+
+    hello: ServerInfo
+    session: str
+
+
+async def initialize_http(exchange: HttpExchange, capabilities: dict[str, Any]) -> Initialized:
+    """Greet a server.
+
+    Args:
+        exchange: The way to the server.
+        capabilities: What the server may be told that its client can do.
+
+    Raises:
+        LinkFailed: It cannot be reached, or speaks no version that the guard does.
+    """
+    discovered = await discover(exchange, capabilities)
+    if discovered is not None:
+        return Initialized(discovered, "")
+    try:
+        async with asyncio.timeout(_INITIALIZE_SECONDS):
+            return await _initialize(exchange, capabilities)
+    except TimeoutError:
+        raise UpstreamError("did not answer the greeting in time; nothing else was sent to it", is_sent=True) from None
+    except SessionLost:
+        raise UpstreamError("lost the session at once", is_sent=True) from None
+
+
+async def discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> ServerInfo | None:
+    """Ask a server for what one of the stateless era says of itself; None where this is no such server.
+
+    Raises:
+        LinkFailed: It cannot be reached, or speaks no version that the guard does.
+    """
+    params = probe_params(capabilities)
+    headers = sessionless_headers(mcp.DISCOVER, params, mcp.LATEST_SESSIONLESS)
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            body = dump_request(GREETING_ID, mcp.DISCOVER, params)
+            response, _ = await exchange.request(GREETING_ID, body, headers, _drop)
+    except TimeoutError:
+        return None
+    except UpstreamError as failed:
+        if failed.is_sent:
+            return None  # a refusal of whatever kind; should it be another trouble, the handshake meets it, too
+        raise
+    if _speaks_none(response):
+        raise UpstreamError(_NO_VERSION, is_sent=True)
+    return read_discovered(response)
+
+
+async def _initialize(exchange: HttpExchange, capabilities: dict[str, Any]) -> Initialized:
+    body = dump_request(GREETING_ID, "initialize", initialize_params(capabilities))
+    response, session = await exchange.request(GREETING_ID, body, {}, _drop)
+    hello = read_initialized(response)
+    if hello is None and is_sessionless_error(response):
+        hello = await discover(exchange, capabilities)
+        if hello is not None:
+            return Initialized(hello, "")
+    if hello is None:
+        raise UpstreamError(_NO_VERSION, is_sent=True)
+    if session and not is_session_id(session):
+        raise UpstreamError("gave a malformed session id; nothing else was sent to it", is_sent=True)
+    notification = dump_notification("notifications/initialized", {})
+    await exchange.deliver(notification, session_headers(session, hello.version))
+    return Initialized(hello, session)
+
+
+def _speaks_none(response: RpcResponse) -> bool:
+    """Say whether a server names the versions that it speaks, and the guard speaks none of them."""
+    error = response.error or {}
+    data = error.get("data")
+    supported = data.get("supported") if isinstance(data, dict) else None
+    known = (*mcp.SESSION_VERSIONS, *mcp.SESSIONLESS_VERSIONS)
+    return (
+        error.get("code") == mcp.UNSUPPORTED_VERSION
+        and isinstance(supported, list)
+        and not any(version in known for version in supported)
+    )
+
+
+def _drop(_: Message) -> None:
+    """Hear nothing: before the greeting is over a server has nothing to say to anybody."""

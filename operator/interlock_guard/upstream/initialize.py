@@ -1,0 +1,61 @@
+"""How the guard greets a server: as the official SDK's client does, the stateless era first (`mcp.client._probe`).
+
+`server/discover` is asked; whatever is no positive sign of the stateless era leads to `initialize`. No I/O.
+"""
+
+from typing import Any, Final
+
+from interlock_contract import mcp
+from interlock_guard.upstream.forward import GUARD_INFO, sessionless_meta
+from interlock_guard.upstream.upstream import ServerInfo
+from interlock_guard.wire.jsonrpc import RpcResponse
+
+PROBE_SECONDS: Final = 10.0
+"""How long a server may take to answer the probe before it is greeted the older way; the SDK's own bound."""
+_MAX_INSTRUCTIONS: Final = 64 * 1024
+
+
+def probe_params(capabilities: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of `server/discover`."""
+    return {"_meta": sessionless_meta(mcp.LATEST_SESSIONLESS, capabilities)}
+
+
+def initialize_params(capabilities: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of `initialize`."""
+    return {"protocolVersion": mcp.LATEST_SESSION, "capabilities": capabilities, "clientInfo": GUARD_INFO}
+
+
+def read_discovered(outcome: RpcResponse) -> ServerInfo | None:
+    """Return the server of the stateless era that answered the probe, or None if it is of the older one."""
+    result = outcome.result or {}
+    supported, capabilities = result.get("supportedVersions"), result.get("capabilities")
+    if not isinstance(supported, list) or not isinstance(capabilities, dict):
+        return None
+    version = next((one for one in reversed(mcp.SESSIONLESS_VERSIONS) if one in supported), None)
+    return None if version is None else ServerInfo(version, capabilities, _instructions(result), is_stateless=True)
+
+
+def read_initialized(outcome: RpcResponse) -> ServerInfo | None:
+    """Return the server of the handshake era that answered `initialize`, or None if no version is agreed on."""
+    result = outcome.result or {}
+    version, capabilities = result.get("protocolVersion"), result.get("capabilities")
+    if version not in mcp.SESSION_VERSIONS:
+        return None
+    return ServerInfo(version, capabilities if isinstance(capabilities, dict) else {}, _instructions(result))
+
+
+def is_sessionless_error(outcome: RpcResponse) -> bool:
+    """Say whether a server refused `initialize` because it had taken a probe that came too late as its opening."""
+    error = outcome.error or {}
+    data = error.get("data")
+    supported = data.get("supported") if isinstance(data, dict) else None
+    return (
+        error.get("code") == mcp.UNSUPPORTED_VERSION
+        and isinstance(supported, list)
+        and any(one in supported for one in mcp.SESSIONLESS_VERSIONS)
+    )
+
+
+def _instructions(result: dict[str, Any]) -> str | None:
+    instructions = result.get("instructions")
+    return instructions[:_MAX_INSTRUCTIONS] if isinstance(instructions, str) else None

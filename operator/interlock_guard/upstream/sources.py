@@ -1,0 +1,112 @@
+"""The servers of all sources, opened, cut and replaced as the state and the bundle say."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from interlock_contract.bundle import BundleSource
+from interlock_contract.http_target import HttpTarget
+from interlock_guard.decision.decide import Deny, DenyReason, check_cut
+from interlock_guard.state import LiveState
+from interlock_guard.upstream.credentials import Credentials
+from interlock_guard.upstream.dialer import Dialer
+from interlock_guard.upstream.http_client import HttpClient
+from interlock_guard.upstream.http_upstream import HttpUpstream
+from interlock_guard.upstream.pipes import PipePair
+from interlock_guard.upstream.stdio_upstream import StdioUpstream
+from interlock_guard.upstream.upstream import Upstream, UpstreamEvents
+
+_GONE: Final = Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
+_REPLACED: Final = Deny(
+    DenyReason.SERVER_UNAVAILABLE, "", "Another server serves this source now; the call may have been executed or not."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A source's server, the task that serves it, and how it is reached."""
+
+    upstream: Upstream
+    task: asyncio.Task[None]
+    http: HttpTarget | None
+
+
+class Sources:
+    """One `Upstream` per source of the bundle; follows every change of the state at once."""
+
+    def __init__(self, live: LiveState, tasks: asyncio.TaskGroup, build: Callable[[BundleSource], Upstream]) -> None:
+        self._live = live
+        self._build = build
+        self._tasks = tasks
+        self._running: dict[str, _Running] = {}
+        live.listeners.append(self.follow)
+
+    def get(self, name: str) -> Upstream | None:
+        """Return the server of a source."""
+        entry = self._running.get(name)
+        return None if entry is None else entry.upstream
+
+    def all(self) -> list[Upstream]:
+        """Return the servers of all sources."""
+        return [entry.upstream for entry in self._running.values()]
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """Return the tasks that serve them."""
+        return [entry.task for entry in self._running.values()]
+
+    def follow(self) -> None:
+        """Bring the servers in line with state and bundle; called at each of their changes."""
+        denial = check_cut(self._live.bundle, self._live.state)
+        if denial is not None:
+            for upstream in self.all():
+                upstream.cut(denial)
+            return
+        if self._live.bundle is None:
+            return  # every request is refused; the servers may stay, a bundle that heals needs them again
+        self._replace({source.name: source for source in self._live.bundle.sources})
+        for source in self._live.bundle.sources:
+            self._running[source.name].upstream.limits = source.limits
+        if self._live.state.agent_uid is not None:
+            for upstream in self.all():
+                upstream.open()
+
+    def _replace(self, sources: dict[str, BundleSource]) -> None:
+        """Let go of servers that are wanted no more, or are reached in another way now; take up new ones."""
+        for name, entry in list(self._running.items()):
+            wanted = sources.get(name)
+            if wanted is None or wanted.http != entry.http:
+                del self._running[name]
+                entry.upstream.cut(_GONE if wanted is None else _REPLACED)
+                entry.task.cancel()
+        for name in sorted(sources.keys() - self._running.keys()):
+            upstream = self._build(sources[name])
+            task = self._tasks.create_task(upstream.run(), name=f"source {name}")
+            self._running[name] = _Running(upstream, task, sources[name].http)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamContext:
+    """Where the guard finds what joins it to servers: directories with one folder per source.
+
+    `dialable` are addresses that are dialled whatever they are; none in a pod, see `settings`. `are_pipes_made` where
+    the server was started before us, on pipes that another process has made.
+    """
+
+    pipes: Path
+    secrets: Path
+    dialable: frozenset[str]
+    are_pipes_made: bool = False
+
+
+def build_upstream(
+    source: BundleSource, surroundings: UpstreamContext, listener: UpstreamEvents, log: Callable[[str], None]
+) -> Upstream:
+    """Return a new upstream for the source; nothing begins before it is run and opened."""
+    if source.http is None:
+        pipes = PipePair(surroundings.pipes / source.name, is_made=surroundings.are_pipes_made)
+        return StdioUpstream(source.name, pipes, listener, log)
+    credentials = Credentials(source.http, surroundings.secrets / source.name)
+    dialer = Dialer(source.http.network, exempt=surroundings.dialable)
+    return HttpUpstream(source.name, HttpClient(source.http.url, credentials, dialer), listener, log)

@@ -1,0 +1,205 @@
+"""What servers say of their tools: asked by the guard itself, once per generation, after each change, and while called.
+
+It is not trusted: `decide` lets it make a decision stricter, never laxer. Until a server answers, nothing is known.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_guard.decision.decide import Deny
+from interlock_guard.upstream.forward import Forward, build_params
+from interlock_guard.upstream.upstream import Upstream
+from interlock_guard.wire.jsonrpc import RpcResponse
+
+MAX_TOOLS: Final = 2048
+"""Tools of one server that are read; a server with more is taken to have failed."""
+_MAX_PAGES: Final = 64
+_LIST: Final = "tools/list"
+
+
+class ListFailed(Exception):  # noqa: N818 - says what became of the list
+    """The list could not be had whole; the message says why.
+
+    Attributes:
+        denial: What kept the server from answering at all; None where it has answered.
+    """
+
+    def __init__(self, message: str, denial: Deny | None = None) -> None:
+        super().__init__(message)
+        self.denial = denial
+
+
+async def read_tools(upstream: Upstream) -> list[dict[str, Any]]:
+    """Return a server's tools as it lists them, raw, each with a name that is a string.
+
+    Raises:
+        ListFailed: It is not there, refuses, lists what is no tool, or does not come to an end.
+    """
+    tools: list[dict[str, Any]] = []
+    params: dict[str, Any] = {}
+    for _ in range(_MAX_PAGES):
+        result = await _ask(upstream, params)
+        for tool in _items(result):
+            if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+                raise ListFailed("it lists what is no tool")
+            tools.append(tool)
+        if len(tools) > MAX_TOOLS:
+            raise ListFailed(f"it lists more than {MAX_TOOLS} tools")
+        cursor = result.get("nextCursor")
+        if not isinstance(cursor, str):
+            return tools
+        params = {"cursor": cursor}
+    raise ListFailed(f"its list has more than {_MAX_PAGES} pages")
+
+
+async def _ask(upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
+    hello, refusal = upstream.hello, upstream.refusal()
+    if refusal is not None or hello is None:
+        raise ListFailed("it is not there" if refusal is None else refusal.message, refusal)
+    if "tools" not in hello.capabilities:
+        return {"tools": []}
+    call = upstream.start(_LIST, build_params(Forward(_LIST, params), hello, {}))
+    outcome = await call.future
+    if isinstance(outcome, Deny):
+        raise ListFailed(outcome.message, outcome)
+    if not isinstance(outcome, RpcResponse):
+        raise ListFailed("it was interrupted")
+    if outcome.result is None:
+        raise ListFailed(f"it refuses: {str((outcome.error or {}).get('message', ''))[:200]}")
+    return outcome.result
+
+
+def _items(result: dict[str, Any]) -> list[Any]:
+    tools = result.get("tools")
+    if not isinstance(tools, list):
+        raise ListFailed("its answer has no tools")
+    return tools
+
+
+FRESH_SECONDS: Final = 5.0
+"""How old a list may be on which a call is decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolEntry:
+    """A tool's `annotations` and `inputSchema`, None where there are none, and the digest of the whole of it.
+
+    The digest is empty where the server does not list the tool, or lists two of its name.
+    """
+
+    annotations: Mapping[str, Any] | None
+    input_schema: Mapping[str, Any] | None
+    definition: str
+
+
+_ABSENT: Final = ToolEntry(None, None, "")
+
+
+@dataclass(slots=True)
+class _Known:
+    """What one generation of one server has listed; `tools` is None until it has.
+
+    `asked_at` is when the list was asked for that is known; None where it is known to be out of date. `trouble` is what
+    kept the server from answering the last time.
+    """
+
+    upstream: Upstream
+    tools: dict[str, ToolEntry] | None = None
+    asked_at: float | None = None
+    trouble: Deny | None = None
+    has_changed: bool = False
+    reading: asyncio.Task[None] | None = field(default=None)
+
+
+class ToolCache:
+    """The tools of every server, as its present generation lists them."""
+
+    def __init__(self, monotonic: Callable[[], float], log: Callable[[str], None] = lambda _: None) -> None:
+        self._known: dict[str, _Known] = {}
+        self._monotonic = monotonic
+        self._log = log
+
+    def find(self, source: str, tool: str | None) -> ToolEntry | None:
+        """Return what is known of a source's tool; None where the source's list is not known."""
+        known = self._known.get(source)
+        return None if known is None or known.tools is None or tool is None else known.tools.get(tool, _ABSENT)
+
+    def is_fresh(self, source: str) -> bool:
+        """Say whether a call may be decided on what is known."""
+        known = self._known.get(source)
+        return known is not None and self._is_fresh(known)
+
+    def trouble(self, source: str) -> Deny | None:
+        """Return what kept a server from listing its tools, where it did not answer at all."""
+        known = self._known.get(source)
+        return None if known is None else known.trouble
+
+    async def refresh(self, source: str) -> None:
+        """Wait until the list is one that a call may be decided on, or cannot be had."""
+        known = self._known.get(source)
+        if known is None or self._is_fresh(known):
+            return
+        self._read(known)
+        if known.reading is not None:
+            await asyncio.wait({known.reading})
+
+    def begin(self, upstream: Upstream) -> None:
+        """Read the list of a server that has just begun."""
+        known = self._known[upstream.source] = _Known(upstream)
+        self._read(known)
+
+    def end(self, source: str) -> None:
+        """Forget what an ended generation listed."""
+        known = self._known.pop(source, None)
+        if known is not None and known.reading is not None:
+            known.reading.cancel()
+
+    def read(self, upstream: Upstream) -> None:
+        """Read the list anew, since it has changed; until it is there no call is decided on the one before."""
+        known = self._known.get(upstream.source)
+        if known is not None:
+            known.asked_at, known.has_changed = None, True
+            self._read(known)
+
+    def _is_fresh(self, known: _Known) -> bool:
+        return known.asked_at is not None and self._monotonic() - known.asked_at < FRESH_SECONDS
+
+    def _read(self, known: _Known) -> None:
+        if known.reading is None:
+            known.reading = asyncio.get_running_loop().create_task(self._follow(known))
+
+    async def _follow(self, known: _Known) -> None:
+        """Read the list, and again where it has changed meanwhile."""
+        try:
+            while True:
+                known.has_changed = False
+                asked_at = self._monotonic()
+                tools = await self._list(known)
+                if not known.has_changed:
+                    known.tools, known.asked_at = tools, None if tools is None else asked_at
+                    return
+        finally:
+            known.reading = None
+
+    async def _list(self, known: _Known) -> dict[str, ToolEntry] | None:
+        known.trouble = None
+        try:
+            tools = await read_tools(known.upstream)
+        except ListFailed as failed:
+            self._log(f"server of {known.upstream.source}: its tools are not known: {failed}")
+            known.trouble = failed.denial
+            return None
+        listed: dict[str, ToolEntry] = {}
+        for tool in tools:
+            name = tool["name"]
+            definition = "" if name in listed else digest_of(canonicalize(tool))
+            listed[name] = ToolEntry(_mapping(tool, "annotations"), _mapping(tool, "inputSchema"), definition)
+        return listed
+
+
+def _mapping(tool: dict[str, Any], key: str) -> Mapping[str, Any] | None:
+    value = tool.get(key)
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,142 @@
+"""`python -m interlock_guard verify`: verify the server of one binding, write the result, end.
+
+`python -m interlock_guard pipes` comes before it, where the server is one on pipes: it makes them.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+
+from interlock_contract.bundle import BUNDLE_KEY, BundleSource, parse_bundle
+from interlock_contract.strict_fields import BundleInvalid
+from interlock_contract.verification import (
+    FIELD_MANAGER,
+    PLAN_KEY,
+    RESULT_KEY,
+    VerificationInvalid,
+    VerificationResult,
+    dump_result,
+    parse_plan,
+)
+from interlock_guard.settings import SettingsInvalid, read_api_server, require
+from interlock_guard.upstream.pipes import PipePair
+from interlock_guard.upstream.sources import UpstreamContext, build_upstream
+from interlock_guard.upstream.upstream import Upstream
+from interlock_guard.verification.verifier import NullListener, verify
+
+_WRITE_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.5
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
+_OK: Final = 200
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifySettings:
+    """Where the plan is, where the server is, and where the result goes."""
+
+    plan: Path
+    result: str
+    api_server: str
+    credentials: Path
+    surroundings: UpstreamContext
+
+
+def read_verify_settings(environment: Mapping[str, str]) -> VerifySettings:
+    """Read the settings; in a pod only the namespace and the name of the result are set.
+
+    Raises:
+        SettingsInvalid: A variable is missing or wrong.
+    """
+    namespace, name = require(environment, "INTERLOCK_NAMESPACE"), require(environment, "INTERLOCK_RESULT")
+    return VerifySettings(
+        plan=Path(environment.get("INTERLOCK_PLAN", "/etc/interlock")),
+        result=f"/api/v1/namespaces/{namespace}/configmaps/{name}",
+        api_server=read_api_server(environment),
+        credentials=Path(environment.get("INTERLOCK_CREDENTIALS", "/var/run/secrets/interlock")),
+        surroundings=UpstreamContext(
+            pipes=_pipes(environment),
+            secrets=Path(environment.get("INTERLOCK_SECRETS", "/run/interlock/secrets")),
+            dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
+            are_pipes_made=True,
+        ),
+    )
+
+
+async def make_pipes(environment: Mapping[str, str], log: Log) -> int:
+    """Make the pipes of one source, so that its server can be started before the verifier; return the exit code."""
+    try:
+        source = require(environment, "INTERLOCK_SOURCE")
+    except SettingsInvalid as error:
+        log(f"settings: {error}")
+        return 2
+    PipePair(_pipes(environment) / source).make()
+    return 0
+
+
+async def run(environment: Mapping[str, str], log: Log) -> int:
+    """Verify and write the result; return the exit code, 0 once the result is written, whatever it is."""
+    try:
+        settings = read_verify_settings(environment)
+        plan = parse_plan((settings.plan / PLAN_KEY).read_text())
+        bundle = parse_bundle((settings.plan / BUNDLE_KEY).read_text())
+    except (SettingsInvalid, VerificationInvalid, BundleInvalid, OSError) as error:
+        log(f"nothing was verified: {error}")
+        return 2
+
+    def build(source: BundleSource, listener: NullListener) -> Upstream:
+        return build_upstream(source, settings.surroundings, listener, log)
+
+    result = await verify(plan, bundle, build)
+    log(f"run {result.run}: {result.failure or 'verified'} {result.message}".rstrip())
+    return 0 if await _write(settings, result, log) else 1
+
+
+async def _write(settings: VerifySettings, result: VerificationResult, log: Log) -> bool:
+    """Write the result, trying for a while; return whether it is written."""
+    context: ssl.SSLContext | bool = True
+    if settings.api_server.startswith("https://"):
+        context = ssl.create_default_context(cafile=str(settings.credentials / "ca.crt"))
+    body = json.dumps({"data": {RESULT_KEY: dump_result(result)}})
+    try:
+        async with (
+            asyncio.timeout(_WRITE_SECONDS),
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), trust_env=False) as session,
+        ):
+            while True:
+                trouble = await _patch(session, settings, body)
+                if not trouble:
+                    return True
+                log(f"result not written: {trouble}")
+                await asyncio.sleep(_PAUSE_SECONDS)
+    except TimeoutError:
+        return False
+
+
+async def _patch(session: aiohttp.ClientSession, settings: VerifySettings, body: str) -> str:
+    """Write once; return what is the matter, empty where it is written."""
+    try:
+        token = (settings.credentials / "token").read_text().strip()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/merge-patch+json"}
+        async with session.patch(
+            f"{settings.api_server}{settings.result}",
+            params={"fieldManager": FIELD_MANAGER},
+            headers=headers,
+            data=body,
+            timeout=_TIMEOUT,
+            allow_redirects=False,
+        ) as response:
+            return "" if response.status == _OK else f"HTTP {response.status}"
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def _pipes(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("INTERLOCK_PIPES", "/run/interlock/pipes"))

@@ -1,0 +1,175 @@
+"""Server-sent events, taken apart as they arrive; no event is held in memory beyond its bound. No I/O.
+
+The format is that of the HTML standard, "9.2.6 Interpreting an event stream": lines end in LF, CR or CRLF, an empty
+line ends an event, and what follows the last empty line is no event.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_ID: Final = re.compile(rb"([!-~]([ -~]*[!-~])?)?\Z")
+_MAX_ID: Final = 1024
+_MAX_RETRY_DIGITS: Final = 9
+
+
+class EventTooLarge(ValueError):  # noqa: N818 - says the state of a stream
+    """One event is beyond the bound; the stream is of no use any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerEvent:
+    """One event.
+
+    Attributes:
+        data: Its data; empty for an event that only gives an id.
+        name: Its type; `message` unless it says otherwise.
+    """
+
+    data: bytes
+    name: str = "message"
+
+
+class EventParser:
+    """Collects chunks and hands out whole events.
+
+    Attributes:
+        last_id: The id by which the stream could be taken up again behind what was seen; empty without one.
+        retry_seconds: How long the server wants its client to wait before it does; None without a word about it.
+    """
+
+    def __init__(self, max_event: int) -> None:
+        self.last_id = ""
+        self.retry_seconds: float | None = None
+        self._max = max_event
+        self._line: list[bytes] = []
+        self._data: list[bytes] = []
+        self._size = 0  # of the line and the data together
+        self._name = b""
+        self._id = ""
+        self._is_start = True
+        self._had_return = False  # the last chunk ended in CR, so a LF that comes next is of the same line end
+
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
+        """Return the events that the chunk completes.
+
+        Raises:
+            EventTooLarge: An event is beyond the bound.
+        """
+        if self._had_return and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+            self._had_return = False
+        if not chunk:
+            return []
+        self._had_return = chunk.endswith(b"\r")
+        *whole, rest = _LINE_END.split(chunk)
+        events = []
+        for piece in whole:
+            self._grow(piece)
+            event = self._take_line(b"".join(self._line))
+            self._line.clear()
+            if event is not None:
+                events.append(event)
+        self._grow(rest)
+        return events
+
+    def _grow(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._max:
+            raise EventTooLarge(f"an event of more than {self._max} bytes")
+        if piece:
+            self._line.append(piece)
+
+    def _take_line(self, line: bytes) -> ServerEvent | None:
+        if self._is_start:
+            self._is_start = False
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+        if not line:
+            return self._finish()
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+            return None  # its size goes on counting
+        self._size -= len(line)
+        if field == b"event":
+            self._name = value
+        elif field == b"id" and len(value) <= _MAX_ID and _ID.match(value):
+            self._id = value.decode("ascii")  # it goes back as a header
+        elif field == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
+            self.retry_seconds = int(value) / 1000
+        return None
+
+    def _finish(self) -> ServerEvent | None:
+        self.last_id = self._id  # only now: behind an event that was cut off nothing may be taken up
+        data, name = b"\n".join(self._data), self._name
+        has_data = bool(self._data)
+        self._data.clear()
+        self._size, self._name = 0, b""
+        if not has_data:
+            return None
+        return ServerEvent(data, name.decode("utf-8", "replace") or "message")
+
+
+_KEPT: Final = 256
+_HEAD_ID: Final = re.compile(rb'\{"jsonrpc": ?"2\.0", ?"id": ?(\d{1,15}),')
+_TAIL_ID: Final = re.compile(rb'"id": ?(\d{1,15})\}\r?\Z')
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A line beyond the bound: its beginning and its end, enough to tell whose answer it was."""
+
+    head: bytes
+    tail: bytes
+
+    def response_id(self) -> int | None:
+        """Return the id where a serialiser puts it: right at the start, or as the last member of the object."""
+        match = _HEAD_ID.match(self.head) or _TAIL_ID.search(self.tail)
+        return None if match is None else int(match.group(1))
+
+
+class LineBuffer:
+    """Collects chunks and hands out whole lines, without their ends."""
+
+    def __init__(self, max_line: int) -> None:
+        self._max = max_line
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._head: bytes | None = None  # set while the rest of an oversized line is being skipped
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> list[bytes | Oversized]:
+        """Return the lines that the chunk completes."""
+        lines: list[bytes | Oversized] = []
+        start = 0
+        while (end := chunk.find(b"\n", start)) >= 0:
+            self._append(chunk[start:end])
+            lines.append(self._take())
+            start = end + 1
+        if start < len(chunk):
+            self._append(chunk[start:])
+        return lines
+
+    def _append(self, part: bytes) -> None:
+        if self._head is not None:
+            self._tail = (self._tail + part)[-_KEPT:]
+            return
+        self._parts.append(part)
+        self._size += len(part)
+        if self._size > self._max:
+            joined = b"".join(self._parts)
+            self._head, self._tail = joined[:_KEPT], joined[-_KEPT:]
+            self._parts.clear()
+
+    def _take(self) -> bytes | Oversized:
+        line: bytes | Oversized
+        if self._head is not None:
+            line = Oversized(self._head, self._tail)
+        else:
+            line = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._size, self._head, self._tail = 0, None, b""
+        return line

@@ -1,0 +1,1 @@
+"""A client of the Kubernetes API server on aiohttp: requests, list and watch, retries."""

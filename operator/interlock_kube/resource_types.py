@@ -1,0 +1,60 @@
+"""Where each kind stands in the API server's URLs."""
+
+from dataclasses import dataclass
+
+from interlock_contract.names import AGENT_POLICIES, AGENTS, GROUP, MCP_BINDINGS, VERSION
+
+
+@dataclass(frozen=True)
+class ResourceType:
+    """One kind of object.
+
+    Attributes:
+        kind: Such as `Deployment`.
+        prefix: Such as `/apis/apps/v1`.
+        plural: Such as `deployments`.
+    """
+
+    kind: str
+    prefix: str
+    plural: str
+
+    def everywhere(self) -> str:
+        """Return the path of all objects of the kind, in every namespace."""
+        return f"{self.prefix}/{self.plural}"
+
+    def within(self, namespace: str) -> str:
+        """Return the path of the namespace's objects of the kind."""
+        return f"{self.prefix}/namespaces/{namespace}/{self.plural}"
+
+    def path(self, namespace: str, name: str, subresource: str = "") -> str:
+        """Return the path of one object, or of one of its subresources."""
+        return f"{self.within(namespace)}/{name}{'/' + subresource if subresource else ''}"
+
+
+_OURS = f"/apis/{GROUP}/{VERSION}"
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+AGENT = ResourceType("Agent", _OURS, AGENTS)
+AGENT_POLICY = ResourceType("AgentPolicy", _OURS, AGENT_POLICIES)
+MCP_BINDING = ResourceType("MCPBinding", _OURS, MCP_BINDINGS)
+POD = ResourceType("Pod", "/api/v1", "pods")
+REPLICA_SET = ResourceType("ReplicaSet", "/apis/apps/v1", "replicasets")
+DEPLOYMENT = ResourceType("Deployment", "/apis/apps/v1", "deployments")
+SERVICE = ResourceType("Service", "/api/v1", "services")
+ENDPOINT_SLICE = ResourceType("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices")
+JOB = ResourceType("Job", "/apis/batch/v1", "jobs")
+EVENT = ResourceType("Event", "/apis/events.k8s.io/v1", "events")
+
+CHILDREN = (
+    DEPLOYMENT,
+    JOB,
+    ResourceType("ConfigMap", "/api/v1", "configmaps"),
+    ResourceType("Lease", "/apis/coordination.k8s.io/v1", "leases"),
+    SERVICE,
+    ResourceType("ServiceAccount", "/api/v1", "serviceaccounts"),
+    ResourceType("Role", _RBAC, "roles"),
+    ResourceType("RoleBinding", _RBAC, "rolebindings"),
+    ResourceType("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
+)
+BY_KIND = {kind.kind: kind for kind in CHILDREN}

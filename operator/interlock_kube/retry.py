@@ -1,0 +1,34 @@
+"""Wait for an API server that is away or not ready yet, as after its own restart."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import aiohttp
+
+from interlock_kube.client import ApiError
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PAUSE_SECONDS = 0.5
+TOO_MANY = 429  # also said while the API server's own storage is being initialized
+SERVER_ERROR = 500
+
+
+async def retry_until_available(ask: Callable[[], Awaitable[T]]) -> T:
+    """Return the answer, asking again until there is one.
+
+    Raises:
+        ApiError: The API server refused, and would refuse again.
+    """
+    while True:
+        try:
+            return await ask()
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, ApiError) and error.status != TOO_MANY and error.status < SERVER_ERROR:
+                raise
+            _log.warning("the API server does not answer yet", extra={"error": str(error) or type(error).__name__})
+        await asyncio.sleep(PAUSE_SECONDS)

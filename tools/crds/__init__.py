@@ -1,0 +1,1 @@
+"""CustomResourceDefinitions from the API types: schema, generator and lint. Build time only."""

@@ -1,0 +1,104 @@
+"""The kinds as kubectl knows them: names, printer columns, selectable fields."""
+
+from dataclasses import dataclass
+
+from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
+from interlock.api.shared_types import ApiModel
+from interlock_contract.names import AGENT_POLICIES, AGENTS, MCP_BINDINGS
+
+
+@dataclass(frozen=True)
+class Column:
+    """A printer column; a wide one is shown with `-o wide` only."""
+
+    name: str
+    path: str
+    description: str
+    type: str = "string"
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class CrdKind:
+    """One kind: its model and how kubectl calls and shows it."""
+
+    model: type[ApiModel]
+    plural: str
+    short_name: str
+    columns: tuple[Column, ...]
+    selectable: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The kind as written in manifests."""
+        return self.model.__name__
+
+    @property
+    def has_status(self) -> bool:
+        """Whether there is a status for somebody to write."""
+        return "status" in self.model.model_fields
+
+
+def _condition(condition: str, field: str) -> str:
+    return f".status.conditions[?(@.type=='{condition}')].{field}"
+
+
+_AGE = Column("Age", ".metadata.creationTimestamp", "Time since creation", type="date")
+
+AGENT = CrdKind(
+    model=Agent,
+    plural=AGENTS,
+    short_name="agt",
+    columns=(
+        Column("Stage", ".status.stage.name", "The stage that holds now"),
+        Column("Scope", ".status.stage.scopeSummary", "Which part of the work it may touch"),
+        Column("Ready", _condition("Ready", "status"), "Whether it serves its stage"),
+        Column("Reason", _condition("Ready", "reason"), "Why it is, or is not, ready"),
+        Column("Killed", _condition("Killed", "status"), "Whether the kill switch is engaged"),
+        _AGE,
+        Column("Owner", ".spec.owner.email", "The person who answers for it", wide=True),
+        Column("Environment", ".status.stage.environment", "Environment of the stage", wide=True),
+        Column("Policy", ".spec.policyRef.name", "The AgentPolicy that it lives under", wide=True),
+        Column("Revision", ".status.stage.revision", "The revision that serves", wide=True),
+    ),
+    selectable=(".spec.environment", ".spec.policyRef.name"),
+)
+
+AGENT_POLICY = CrdKind(
+    model=AgentPolicy,
+    plural=AGENT_POLICIES,
+    short_name="agtpol",
+    columns=(
+        Column("Min-Staging", ".spec.rollout.minStaging", "Least time in staging before production"),
+        Column("Min-Limited", ".spec.rollout.minLimitedScope", "Least time in a limited scope of production"),
+        Column(
+            "Limited-Scope",
+            ".spec.rollout.requireLimitedScope",
+            "Whether production must start in a limited scope",
+            type="boolean",
+        ),
+        _AGE,
+    ),
+    selectable=(".spec.rollout.requireLimitedScope",),
+)
+
+MCP_BINDING = CrdKind(
+    model=MCPBinding,
+    plural=MCP_BINDINGS,
+    short_name="mcpb",
+    columns=(
+        Column("Source", ".spec.source", "The name that matrix and agents speak of"),
+        Column("Environments", ".spec.environments", "Where it may be used"),
+        Column("Verified", _condition("Verified", "status"), "Whether its server is as it has to be"),
+        Column("Drifted", _condition("Drifted", "status"), "Whether its server is other than it was verified"),
+        _AGE,
+        Column("Reason", _condition("Verified", "reason"), "Why it is, or is not, verified", wide=True),
+        Column("Image", ".spec.server.stdio.image", "Image of the MCP server, if it is run here", wide=True),
+        Column("URL", ".spec.server.http.url", "URL of the MCP server, if it runs elsewhere", wide=True),
+    ),
+    selectable=(".spec.source",),
+)
+
+KINDS = (AGENT, AGENT_POLICY, MCP_BINDING)
