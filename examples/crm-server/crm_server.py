@@ -19,6 +19,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -230,14 +231,15 @@ def main() -> None:
         sys.exit(f"CRM_ACCOUNT is {account!r}: write sandbox or production")
     if account == "production" and not os.environ.get("CRM_TOKEN"):
         sys.exit("CRM_TOKEN is missing: the production account is not opened without it")
-    database = seed(Path(os.environ.get("CRM_DATABASE", "/tmp/crm.db")), account)  # noqa: S108 - a container's own /tmp
-    server = build_server(database, account)
-    if port := os.environ.get("CRM_PORT"):
-        serve_http(server, int(port))
-        return
-    # As process 1 of a container Python would not end on TERM otherwise; there is nothing to be put away.
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    server.run("stdio")
+    path = Path(os.environ.get("CRM_DATABASE", "/tmp/crm.db"))  # noqa: S108 - a container's own /tmp
+    with closing(seed(path, account)) as database:
+        server = build_server(database, account)
+        if port := os.environ.get("CRM_PORT"):
+            serve_http(server, int(port))
+            return
+        # As process 1 of a container Python would not end on TERM otherwise; there is nothing to be put away.
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        server.run("stdio")
 
 
 if __name__ == "__main__":

@@ -29,18 +29,22 @@ class _Sqlite:
 
     def __init__(self, path: Path, *, is_read_only: bool) -> None:
         self._begin = "BEGIN" if is_read_only else "BEGIN IMMEDIATE"
+        uri = f"{path.absolute().as_uri()}?mode={'ro' if is_read_only else 'rwc'}"
         try:
-            uri = f"{path.absolute().as_uri()}?mode={'ro' if is_read_only else 'rwc'}"
             # The collector calls it from worker threads, one at a time.
             self._connection = sqlite3.connect(
                 uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
+        except sqlite3.Error as error:
+            raise StoreUnavailable(f"{path}: {error}") from None
+        try:
             if not is_read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 for statement in SCHEMA:
                     self._connection.execute(statement)
         except sqlite3.Error as error:
+            self._connection.close()
             raise StoreUnavailable(f"{path}: {error}") from None
 
     @contextmanager
