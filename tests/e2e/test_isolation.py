@@ -24,7 +24,7 @@ def staged(namespace: str, *names: str) -> list[dict[str, Any]]:
     objects = example_objects("01-first-agent", namespace)
     policy, binding, agent = (find(objects, kind) for kind in ("AgentPolicy", "MCPBinding", "Agent"))
     policy["spec"]["dataAccess"][0]["agents"] = list(names)
-    policy["spec"]["records"] = {"arguments": "Redacted"}
+    policy["spec"]["audit"] = {"arguments": "Redacted"}
     binding["spec"]["environments"] = ["development", "staging"]
     reference = {"secretKeyRef": {"name": "crm", "key": "token"}}
     binding["spec"]["server"]["stdio"]["env"].append({"name": "CRM_TOKEN", "valueFrom": reference})

@@ -110,7 +110,7 @@ async def test_a_client_that_hangs_up_before_anything_was_said_ends_its_call(ben
     await in_flight(bench, 1)
     waiting.cancel()
     await in_flight(bench, 0)
-    await until(lambda: bench.executed()[-1] == {"cancelled": "the client hung up"}, "the server is told")
+    await until(lambda: bench.executed()[-1:] == [{"cancelled": "the client hung up"}], "the server is told")
 
 
 @requirement("guard.sessions")
