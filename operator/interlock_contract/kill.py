@@ -1,45 +1,49 @@
-"""The kill switch as the guard reads it: any value but `off` kills, and a kill latches.
+"""The kill latch: the one rule by which the operator and the guard decide whether an Agent is killed.
 
-Only an explicit `off` releases. A removed annotation (a Helm upgrade, a GitOps sync, a hand) releases nothing, not even
-across a restart of the guard: the Agent's `status.kill` without `releasedAt` then stands for the annotation.
+Every value of the annotation but `off` kills. Only an explicit `off` releases. Removing the annotation (a Helm upgrade,
+a GitOps sync, a manual edit) releases nothing, not even across a restart. Then `status.kill` without `releasedAt`
+stands for the annotation.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-KILL_SWITCH: Final = "interlock.dev/kill-switch"
-"""Annotation of an Agent that kills it."""
-
-RELEASE: Final = "off"
-"""The one value that does not kill; exactly this, no other spelling."""
+from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_OFF
 
 
 @dataclass(frozen=True, slots=True)
 class KillLatch:
-    """What the guard remembers about kills between two looks at its Agent.
+    """The kill state of one Agent between two observations.
 
-    `message` is the switch's value while killed, else None. `excused` is the `requestedAt` of a kill in the status
-    whose release the guard has seen itself, so that a status that lags behind does not engage it anew.
+    Attributes:
+        message: The switch's value while the Agent is killed, else None.
+        released: `requestedAt` of the kill in the status whose release was observed in the annotation. A status that
+            lags behind that release therefore does not kill again.
     """
 
     message: str | None = None
-    excused: str | None = None
+    released: str | None = None
 
 
-def observe_kill(latch: KillLatch, agent: Mapping[str, Any]) -> KillLatch:
-    """Return the latch after a look at the Agent object."""
-    annotations = _mapping(_mapping(agent.get("metadata")).get("annotations"))
-    reported = _mapping(_mapping(agent.get("status")).get("kill"))
-    requested_at = str(reported.get("requestedAt"))
-    value = annotations.get(KILL_SWITCH)
-    if value == RELEASE:
-        return KillLatch(message=None, excused=requested_at if reported else None)
+def observe(latch: KillLatch, annotations: Any, status: Any) -> KillLatch:
+    """Return the latch after one observation of the Agent.
+
+    Args:
+        latch: The latch so far; `KillLatch()` where nothing was observed before.
+        annotations: `metadata.annotations` as the API server has them. Anything but a mapping counts as none.
+        status: `status` as the API server has it. Anything but a mapping counts as none.
+    """
+    recorded = _mapping(_mapping(status).get("kill"))
+    requested_at = str(recorded.get("requestedAt"))
+    value = _mapping(annotations).get(KILL_SWITCH)
+    if value == KILL_SWITCH_OFF:
+        return KillLatch(released=requested_at if recorded else None)
     if value is not None:
-        return KillLatch(message=str(value), excused=None)
-    if reported and not reported.get("releasedAt") and requested_at != latch.excused:
-        return KillLatch(message=str(reported.get("reason", "killed")), excused=None)
-    return latch  # a switch that is gone releases nothing
+        return KillLatch(message=str(value))
+    if recorded and not recorded.get("releasedAt") and requested_at != latch.released:
+        return KillLatch(message=str(recorded.get("reason", "killed")))
+    return latch  # a removed annotation releases nothing
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

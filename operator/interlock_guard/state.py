@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from interlock_contract.bundle import Bundle, digest, parse_bundle
-from interlock_contract.kill import KillLatch, observe_kill
+from interlock_contract.kill import KillLatch, observe
 from interlock_contract.strict_fields import BundleInvalid
 
 Watched = Literal["agent", "bundle"]
@@ -50,8 +50,9 @@ class LiveState:
         if agent is None:
             self.state = replace(self.state, agent_uid=None, agent_gone=True)
         else:
-            uid = str(agent.get("metadata", {}).get("uid"))
-            latch = observe_kill(self.state.kill, agent)
+            metadata = agent.get("metadata", {})
+            uid = str(metadata.get("uid"))
+            latch = observe(self.state.kill, metadata.get("annotations"), agent.get("status"))
             self.state = replace(self.state, agent_uid=uid, agent_gone=False, kill=latch)
         self._tell()
 

@@ -1,1 +1,1 @@
-"""Layer 1: ownership, purpose, policy, data access and the kill switch."""
+"""Layer 1: ownership, purpose, policy and data access."""

@@ -9,12 +9,12 @@ from interlock.deployment.names import ChildKey, Manifest, guard_service
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
 from interlock.deployment.placement import Placement, bound_sources, revision_of
 from interlock.deployment.plan import WritePlan, desired_children, plan_children
-from interlock.governance.kill_switch import kill_reason
 from interlock.orchestration.rollout import position
 from interlock.reconcile.agent_status import AgentReport, build_status
 from interlock.reconcile.assessment import Progress, judge, progress_of, recorded_facts
 from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.bundle import BUNDLE_KEY, digest
+from interlock_contract.kill import KillLatch, observe
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def reconcile(world: Snapshot, now: datetime) -> ReconcileResult:
     agent = world.agent
     killed = world.kill_seen
     if killed is None:
-        killed = kill_reason(agent.metadata.annotations, agent.status.kill if agent.status else None)
+        recorded = {"kill": agent.status.kill.to_kubernetes()} if agent.status and agent.status.kill else {}
+        killed = observe(KillLatch(), agent.metadata.annotations, recorded).message
     revision = revision_of(agent.spec)
     current = position(agent.spec.stages, recorded_facts(agent), revision)
     verdict = judge(world, current)

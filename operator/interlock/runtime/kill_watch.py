@@ -17,6 +17,7 @@ import aiohttp
 from interlock.cluster.killer import Kill, Killer, Release
 from interlock.runtime.liveness import Heartbeat
 from interlock.telemetry import AGENTS_KILLED, KILL_SECONDS, KILLS, count_answer
+from interlock_contract.kill import KillLatch, observe
 from interlock_contract.names import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_BY, KILL_SWITCH_OFF
 from interlock_kube.client import NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, POD, ResourceType
@@ -124,10 +125,14 @@ class KillWatch:
         self._sight.gone(kind.kind, key, version)
 
     def _switch(self, killer: Killer, key: Key, annotations: dict[str, str]) -> None:
-        """Engage, keep or release; a switch that was merely removed keeps what it was."""
-        value, by = annotations.get(KILL_SWITCH), annotations.get(KILL_SWITCH_BY)
+        """Engage, keep or release the kill switch of one Agent, as the latch says.
+
+        Metadata is all that is watched, so the latch remembers what was observed here and knows no status.
+        """
         before = self._killed.get(key)
-        if value == KILL_SWITCH_OFF:
+        value = observe(KillLatch(before.value if before else None), annotations, None).message
+        by = annotations.get(KILL_SWITCH_BY)
+        if annotations.get(KILL_SWITCH) == KILL_SWITCH_OFF:
             self._killed.pop(key, None)
             if key not in self._released:
                 self._released.add(key)

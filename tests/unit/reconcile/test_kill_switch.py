@@ -1,7 +1,7 @@
 import pytest
 
-from interlock.api.status import KillStatus
-from interlock.governance.kill_switch import kill_reason
+from interlock.api.status import AgentStatus, KillStatus
+from interlock_contract.kill import KillLatch, observe
 from interlock_contract.names import KILL_SWITCH
 from tests.requirements import requirement
 from tests.support.builders import NOW, seconds
@@ -9,6 +9,12 @@ from tests.support.builders import NOW, seconds
 ENGAGED = KillStatus(reason="runaway", requested_at=NOW)
 RELEASED = KillStatus(reason="runaway", requested_at=NOW, released_at=NOW + seconds(1))
 OTHERS = {"app": "triage", "kill-switch": "on", "example.com/kill-switch": "on"}
+
+
+def kill_reason(annotations: dict[str, str], recorded: KillStatus | None) -> str | None:
+    """Return why an Agent with this status is killed, as an operator that has just started decides."""
+    status = AgentStatus(kill=recorded).to_kubernetes()
+    return observe(KillLatch(), annotations, status).message
 
 
 @requirement("kill.any-value")

@@ -1,9 +1,8 @@
-from functools import reduce
 from typing import Any
 
 import pytest
 
-from interlock_contract.kill import KillLatch, observe_kill
+from interlock_contract.kill import KillLatch, observe
 from tests.requirements import requirement
 
 KILL = {"reason": "leak", "requestedAt": "T1"}
@@ -16,7 +15,10 @@ def agent(switch: str | None = None, kill: dict[str, str] | None = None) -> dict
 
 
 def after(*looks: dict[str, Any]) -> str | None:
-    return reduce(observe_kill, looks, KillLatch()).message
+    latch = KillLatch()
+    for found in looks:
+        latch = observe(latch, (found.get("metadata") or {}).get("annotations"), found.get("status"))
+    return latch.message
 
 
 @pytest.mark.parametrize("value", ["on", "true", "", " ", "Off", "OFF", "off ", "0ff", "false", "no"])
