@@ -1,8 +1,9 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-guard requirements
+.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-guard requirements
 
 VENV := .venv
+PYTHON := python3
 PY := $(VENV)/bin/python
 export PYTHONPATH := operator
 
@@ -11,10 +12,16 @@ help: ## show this list
 
 venv: $(VENV)/.done ## the Python environment, from pinned and hashed requirements
 $(VENV)/.done: requirements/dev.txt
-	tools/venv.sh $(VENV)
+	tools/venv.sh $(VENV) $(PYTHON)
 
-test: venv verify ## everything: lint, types, unit, real API server, real pods
-	$(PY) -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --second-try
+PYTEST := $(PY) -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --second-try
+
+test: venv verify ## lint, types, unit, real API server, real pods; all but the tests marked `nightly`
+	$(PYTEST) -m "not nightly"
+
+test-all: venv ## everything: `make unit verify` with each supported Python, then every test
+	$(PY) -m tools.pythons
+	$(PYTEST)
 
 unit: venv ## the tests that need neither cluster nor network, in seconds
 	$(PY) -m pytest tests/unit tests/contract tests/scenarios

@@ -1,19 +1,20 @@
 #!/bin/sh
-# Makes the Python environment: venv.sh FOLDER. Debian and Ubuntu keep venv in a package of its own; as root it is
+# Makes the Python environment: venv.sh FOLDER [PYTHON]. Debian and Ubuntu keep venv in a package of its own; as root it is
 # installed, anyone else is told.
 set -eu
+python=${2:-python3}
 fail() { echo "$1" >&2; exit 1; }
-ready() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+ready() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
-if ! ready && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+if [ "$python" = python3 ] && ! ready && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
   echo "installing python3-venv"
   export DEBIAN_FRONTEND=noninteractive
   install="apt-get install -y -qq --no-install-recommends python3 python3-venv"
   $install >/dev/null 2>&1 || { apt-get update -qq && $install >/dev/null; }
 fi
 ready || fail "Python's venv module is missing: as root, apt-get install python3-venv; then run this again."
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-  || fail "Python 3.11 or newer is needed; python3 is $(python3 -V 2>&1)."
-python3 -m venv --clear "$1"
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  || fail "Python 3.11 or newer is needed; $python is $("$python" -V 2>&1)."
+"$python" -m venv --clear "$1"
 "$1/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
 touch "$1/.done"
