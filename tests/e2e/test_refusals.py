@@ -27,7 +27,10 @@ def test_a_dry_run_says_who_is_missing(live: Live, file: str, sentence: str) -> 
     assert sentence in refused.stderr
 
 
-@pytest.mark.parametrize("gone", ["policy", "row", "binding"])
+@pytest.mark.parametrize(
+    "gone",
+    ["policy", *(pytest.param(gone, marks=pytest.mark.nightly) for gone in ("row", "binding"))],
+)
 def test_pods_end_when_what_they_stand_on_goes_away(shared: Live, gone: str) -> None:
     live, objects = shared, example_objects("01-first-agent", shared.namespace)
     live.apply(*objects)

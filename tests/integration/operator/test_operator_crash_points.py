@@ -1,15 +1,16 @@
 """Invariant 8: ending the operator at any write leaves a state from which the next start comes to the same end.
 
-The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before it hears of it; n goes
-up to where there is no n-th write any more: a new Agent up to its second stage, so that children that come and children
-that go are among them. Each n costs a start of the operator, so most are left to `tests/unit/runtime`, where every one
-is tried in memory.
+The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before it hears of it, on the
+way of a new Agent up to its second stage, so that children that come and children that go are among them. Each n costs a
+start of the operator: `tests/unit/runtime` tries every one in memory, `make test` a few of them here, `make test-all`
+every third, up to where there is no n-th write any more.
 """
 
 import json
 import os
 import re
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,12 +20,14 @@ from tests.integration.operator.conftest import Operators
 from tests.integration.operator.fault_proxy import FaultProxy
 from tests.integration.operator.world import Room
 from tests.requirements import requirement
+from tests.support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(900)]
 
 END_SECONDS = 30.0
 MOST_WRITES = 60
 WORKLOADS = 2  # the agent's and its guard's
+A_FEW = (4, 19, 37)  # while the first stage's children come, around its workloads, and while the second replaces it
 STEP = 3  # children of one kind of step are applied side by side, in an order that differs from run to run
 SPARED_WRITES = 4  # not every run has equally many; least of all reports of an Agent, which are not counted on at all
 SERVER_FIELDS = ("clusterIP", "clusterIPs")
@@ -80,24 +83,47 @@ def wait_for_end(room: Room, name: str) -> Any:
     return end_state(room, name)
 
 
+def end_after(number: int, operator: OperatorProcess, proxy: FaultProxy, room: Room) -> Any:
+    """End the operator after a write for a new Agent, and return the end state; None if there were fewer writes."""
+    name = f"agent-{number:02}"
+    with proxy.counting(number, lambda: os.kill(operator.pid, signal.SIGKILL)):
+        room.create(name, rollout=staged())
+        eventually(lambda: not operator.is_running or has_arrived(room, name), "an end", END_SECONDS)
+        if operator.is_running:
+            return None
+    operator.start()
+    return wait_for_end(room, name)
+
+
+@pytest.fixture
+def disturbed(operators: Operators, proxy: FaultProxy, room: Room) -> Iterator[OperatorProcess]:
+    """The operator behind the proxy, with rows for every Agent."""
+    room.furnish(*(f"agent-{number:02}" for number in range(MOST_WRITES)), isolation="Separate")
+    yield operators.use(proxy.url)
+    operators.stop()
+
+
+@requirement("operator.converges")
+def test_ending_the_operator_at_a_few_writes_leads_to_the_same_end(
+    disturbed: OperatorProcess, proxy: FaultProxy, room: Room
+) -> None:
+    room.create("agent-00", rollout=staged())
+    undisturbed = wait_for_end(room, "agent-00")
+    for number in A_FEW:
+        assert end_after(number, disturbed, proxy, room) == undisturbed, f"ended after write {number}"
+
+
+@pytest.mark.nightly
 @requirement("operator.converges")
 def test_ending_the_operator_at_any_write_leads_to_the_same_end(
-    operators: Operators, proxy: FaultProxy, room: Room
+    disturbed: OperatorProcess, proxy: FaultProxy, room: Room
 ) -> None:
-    operator = operators.use(proxy.url)
-    room.furnish("agent-00", *(f"agent-{number:02}" for number in range(1, MOST_WRITES)), isolation="Separate")
     with proxy.counting() as writes:
         room.create("agent-00", rollout=staged())
         undisturbed = wait_for_end(room, "agent-00")
     least = sum("/status" not in call.path for call in writes.calls) - SPARED_WRITES
     for number in range(1, MOST_WRITES, STEP):
-        name = f"agent-{number:02}"
-        with proxy.counting(number, lambda: os.kill(operator.pid, signal.SIGKILL)):
-            room.create(name, rollout=staged())
-            eventually(lambda name=name: not operator.is_running or has_arrived(room, name), "an end", END_SECONDS)
-            if operator.is_running:
-                break
-        operator.start()
-        assert wait_for_end(room, name) == undisturbed, f"ended after write {number}"
+        if (end := end_after(number, disturbed, proxy, room)) is None:
+            break
+        assert end == undisturbed, f"ended after write {number}"
     assert number > least, f"only {number} writes were there to end it after"
-    operators.stop()

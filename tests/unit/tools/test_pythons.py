@@ -1,5 +1,6 @@
 """The search for each supported Python, and what a run of all of them says."""
 
+import shutil
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +90,7 @@ def test_one_version_that_did_not_pass_fails_the_whole(
     assert capsys.readouterr().err.splitlines()[-1] == "make unit verify failed with Python 3.13"
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="the root in which another Python runs has no make")
 def test_the_commands_of_make_are_those_for_a_place_without_make() -> None:
     commands = pythons.commands_of(["make", "VENV=/no/such/venv", "unit", "verify"])
 
