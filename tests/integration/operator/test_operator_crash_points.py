@@ -1,7 +1,7 @@
 """Invariant 8: ending the operator at any write leaves a state from which the next start comes to the same end.
 
 The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before it hears of it, on the
-way of a new Agent up to its second stage, so that children that come and children that go are among them. Each n costs a
+way of a new Agent up to its second stage, so that children that come and children that go are among them. Each costs a
 start of the operator: `tests/unit/runtime` tries every one in memory, `make test` a few of them here, `make test-all`
 every third, up to where there is no n-th write any more.
 """
