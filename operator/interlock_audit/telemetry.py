@@ -6,8 +6,8 @@ from aiohttp import web
 
 from interlock_audit.store_executor import StoreExecutor
 from interlock_audit.stores import StoreUnavailable
+from interlock_contract.exposition import CONTENT_TYPE, join_lines, render_family
 
-_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _TEXTS: Final = {
     "stored_total": "Records taken in.",
     "repeated_total": "Records that were brought again.",
@@ -47,9 +47,9 @@ class Telemetry:
         counts = self._keeper.counts
         lines = []
         for name, text in _TEXTS.items():
-            lines += [f"# HELP interlock_audit_{name} {text}", f"# TYPE interlock_audit_{name} counter"]
-            lines.append(f"interlock_audit_{name} {counts[name]}")
-        lines.append("# HELP interlock_audit_refused_total Requests that were not answered, by error.")
-        lines.append("# TYPE interlock_audit_refused_total counter")
-        lines += [f"interlock_audit_{name} {count}" for name, count in sorted(counts.items()) if "{" in name]
-        return web.Response(body="".join(f"{line}\n" for line in lines), headers={"Content-Type": _TYPE})
+            lines += render_family(f"interlock_audit_{name}", "counter", text, [("", counts[name])])
+        # The counter's keys carry the label already: refused_total{error="..."}.
+        refused = [(name.removeprefix("refused_total"), count) for name, count in sorted(counts.items()) if "{" in name]
+        text = "Requests that were not answered, by error."
+        lines += render_family("interlock_audit_refused_total", "counter", text, refused)
+        return web.Response(body=join_lines(lines), headers={"Content-Type": CONTENT_TYPE})

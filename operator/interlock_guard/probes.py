@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from interlock_contract.exposition import CONTENT_TYPE, join_lines, render_family, render_labels
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.decision.decide import check_open
@@ -13,7 +14,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources
 
-_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_PREFIX: Final = "interlock_guard_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,65 +65,64 @@ class ProbeServer:
         return _verdict(None if upstream.is_ready else "no handshake yet")
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(
-            body="".join(f"{line}\n" for line in self._lines()), headers={"Content-Type": _METRICS_TYPE}
-        )
+        return web.Response(body=join_lines(self._lines()), headers={"Content-Type": CONTENT_TYPE})
 
     def _lines(self) -> list[str]:
         state, now = self._live.state, self._monotonic()
         is_open = check_open(self._live.bundle, state, now) is None
         age = -1 if state.contact_at is None else now - state.contact_at
-        lines = [
-            "# HELP interlock_guard_open Whether requests are decided on (1) or all refused (0).",
-            "# TYPE interlock_guard_open gauge",
-            f"interlock_guard_open {int(is_open)}",
-            "# HELP interlock_guard_killed Whether the kill switch is on.",
-            "# TYPE interlock_guard_killed gauge",
-            f"interlock_guard_killed {int(state.kill.message is not None)}",
-            "# HELP interlock_guard_state_age_seconds Age of what is known from the API server; -1 before anything is.",
-            "# TYPE interlock_guard_state_age_seconds gauge",
-            f"interlock_guard_state_age_seconds {age:.3f}",
-            "# HELP interlock_guard_decisions_total Decisions, by outcome and reason.",
-            "# TYPE interlock_guard_decisions_total counter",
-        ]
-        # Sources and reasons are words of ours, so no label needs escaping.
-        lines += [
-            f'interlock_guard_decisions_total{{decision="{verdict}",reason="{reason}",source="{source}"}} {count}'
+        decisions = [
+            (render_labels(decision=verdict, reason=reason, source=source), count)
             for (verdict, reason, source), count in sorted(self._recorder.counts.items())
         ]
-        return lines + self._source_lines() + self._tasks.lines() + self._record_lines()
+        return [
+            *_gauge("open", "Whether requests are decided on (1) or all refused (0).", int(is_open)),
+            *_gauge("killed", "Whether the kill switch is on.", int(state.kill.message is not None)),
+            *_gauge(
+                "state_age_seconds",
+                "Age of what is known from the API server; -1 before anything is.",
+                f"{age:.3f}",
+            ),
+            *render_family(f"{_PREFIX}decisions_total", "counter", "Decisions, by outcome and reason.", decisions),
+            *self._source_lines(),
+            *self._tasks.lines(),
+            *self._record_lines(),
+        ]
 
     def _source_lines(self) -> list[str]:
         upstreams = self._sources.all()
         return [
-            "# HELP interlock_guard_calls_in_flight Calls under way in a source's server.",
-            "# TYPE interlock_guard_calls_in_flight gauge",
-            *(f'interlock_guard_calls_in_flight{{source="{one.source}"}} {one.in_flight}' for one in upstreams),
-            "# HELP interlock_guard_server_generations_total Times that a source's server was taken up.",
-            "# TYPE interlock_guard_server_generations_total counter",
-            *(
-                f'interlock_guard_server_generations_total{{source="{one.source}"}} {one.generation}'
-                for one in upstreams
+            *render_family(
+                f"{_PREFIX}calls_in_flight",
+                "gauge",
+                "Calls under way in a source's server.",
+                [(render_labels(source=one.source), one.in_flight) for one in upstreams],
+            ),
+            *render_family(
+                f"{_PREFIX}server_generations_total",
+                "counter",
+                "Times that a source's server was taken up.",
+                [(render_labels(source=one.source), one.generation) for one in upstreams],
             ),
         ]
 
     def _record_lines(self) -> list[str]:
-        figures = (
-            ("unrecorded_total", "counter", "Denials, outcomes and tasks without a record.", self._recorder.unrecorded),
-            ("spool_bytes", "gauge", "Records on the guard's own disk.", self._recorder.spool.used),
-            ("spool_held_bytes", "gauge", "Records in memory, since the disk refuses them.", self._recorder.spool.held),
-            ("shipped_total", "counter", "Records that the collector has confirmed.", self._shipping.shipped),
-            ("shipping_stuck", "gauge", "Whether the collector refuses this guard's chain.", self._shipping.stuck),
-        )
+        recorder, spool, shipper = self._recorder, self._recorder.spool, self._shipping
         return [
-            line
-            for name, kind, text, value in figures
-            for line in (
-                f"# HELP interlock_guard_audit_{name} {text}",
-                f"# TYPE interlock_guard_audit_{name} {kind}",
-                f"interlock_guard_audit_{name} {value:d}",
-            )
+            *_counter("audit_unrecorded_total", "Denials, outcomes and tasks without a record.", recorder.unrecorded),
+            *_gauge("audit_spool_bytes", "Records on the guard's own disk.", spool.used),
+            *_gauge("audit_spool_held_bytes", "Records in memory, since the disk refuses them.", spool.held),
+            *_counter("audit_shipped_total", "Records that the collector has confirmed.", shipper.shipped),
+            *_gauge("audit_shipping_stuck", "Whether the collector refuses this guard's chain.", int(shipper.stuck)),
         ]
+
+
+def _gauge(name: str, text: str, value: int | str) -> list[str]:
+    return render_family(f"{_PREFIX}{name}", "gauge", text, [("", value)])
+
+
+def _counter(name: str, text: str, value: int) -> list[str]:
+    return render_family(f"{_PREFIX}{name}", "counter", text, [("", value)])
 
 
 def _verdict(trouble: str | None) -> web.Response:

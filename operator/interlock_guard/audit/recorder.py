@@ -5,7 +5,6 @@ output as well.
 """
 
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Final
 from interlock_contract.audit_chain import BUNDLE, DECISION, GENESIS, OUTCOME, TASK, GuardId, Head, seal
 from interlock_contract.bundle import Bundle, digest, dump_bundle
 from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.json_pointer import parse_index, split_pointer
 from interlock_contract.strict_json import dump_json
 from interlock_guard.audit.caller import UNKNOWN_CALLER, Caller
 from interlock_guard.audit.spool import Spool, SpoolRefused
@@ -22,8 +22,6 @@ from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny
 
 REDACTED: Final = "[redacted]"
 """What stands in place of a value that the policy hides."""
-
-_INDEX: Final = re.compile(r"(0|[1-9][0-9]{0,9})\Z")
 
 
 def redact(arguments: Mapping[str, Any], pointers: Sequence[str]) -> dict[str, Any]:
@@ -39,8 +37,7 @@ def redact(arguments: Mapping[str, Any], pointers: Sequence[str]) -> dict[str, A
     """
     result: Any = arguments
     for pointer in pointers:
-        parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
-        result = _hide(result, parts)
+        result = _hide(result, split_pointer(pointer))
     return result if isinstance(result, dict) else dict(result)
 
 
@@ -50,8 +47,7 @@ def _hide(value: Any, parts: Sequence[str]) -> Any:
         return REDACTED
     if isinstance(value, Mapping):
         return {**value, parts[0]: _hide(value[parts[0]], parts[1:])} if parts[0] in value else value
-    if isinstance(value, list) and _INDEX.match(parts[0]):
-        index = int(parts[0])
+    if isinstance(value, list) and (index := parse_index(parts[0])) is not None:
         if index >= len(value):
             return value
         return [*value[:index], _hide(value[index], parts[1:]), *value[index + 1 :]]

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from interlock_contract.bundle import BundleArgumentRule
+from interlock_contract.json_pointer import resolve_pointer, split_pointer
 from interlock_contract.mapping import climbs
 from interlock_contract.patterns import compile_pattern
-from interlock_guard.decision.scope import resolve_pointer
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HIDDEN_STEP: Final = re.compile(r"%(2e|2f|5c|25|00)", re.IGNORECASE)
@@ -75,9 +75,8 @@ def unmatchable(rule: BundleArgumentRule, input_schema: Any) -> str | None:
         rule: One rule of a tool's map.
         input_schema: The tool's `inputSchema` as the server lists it (JSON Schema).
     """
-    tokens = [token.replace("~1", "/").replace("~0", "~") for token in rule.pointer.split("/")[1:]]
     try:
-        return _Look(rule, input_schema).below(input_schema, tokens)
+        return _Look(rule, input_schema).below(input_schema, split_pointer(rule.pointer))
     except _TooMuch:
         return None
 
@@ -128,8 +127,8 @@ class _Look:
 
     def _resolve(self, reference: str) -> Any:
         found = self._root
-        for token in reference.split("/")[1:]:
-            found = found.get(token.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+        for token in split_pointer(reference):  # "#/$defs/x": what stands before the first slash is left out
+            found = found.get(token) if isinstance(found, Mapping) else None
         return found
 
     def _member(self, schema: Mapping[str, Any], tokens: list[str]) -> str | None:

@@ -3,15 +3,13 @@
 A call says the values in its arguments, by JSON pointers (RFC 6901); of a resource the binding says them.
 """
 
-import re
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from interlock_contract.bundle import BundleResource, BundleTool, ScopeLimit
+from interlock_contract.json_pointer import resolve_pointer
 
 ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
-
-_INDEX: Final = re.compile(r"(0|[1-9][0-9]{0,8})\Z", re.ASCII)
 
 
 def check_scope(
@@ -33,19 +31,6 @@ def check_scope(
 def declares_scope(limits: Sequence[ScopeLimit], tool: BundleTool) -> bool:
     """Say whether the tool can be called at all in a stage with these limits."""
     return {limit.dimension for limit in limits} <= {entry.dimension for entry in tool.scope}
-
-
-def resolve_pointer(value: Any, pointer: str) -> Any:
-    """Return what a JSON pointer points at; None where it points at nothing, as for null."""
-    for token in pointer.split("/")[1:]:
-        key = token.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, dict):
-            value = value.get(key)
-        elif isinstance(value, list) and _INDEX.match(key) is not None and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return None
-    return value
 
 
 def _check_call(limit: ScopeLimit, tool: BundleTool, arguments: Any) -> ScopeReason | None:

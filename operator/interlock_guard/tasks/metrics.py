@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
+from interlock_contract.exposition import Sample, render_family, render_labels
 from interlock_guard.tasks.outcome_classifier import FAILURES
 from interlock_guard.tasks.request_classes import RequestClass
 
@@ -41,39 +42,42 @@ class TaskMetrics:
         failures: Counter[RequestClass] = Counter(dict.fromkeys(RequestClass, 0))
         for (kind, outcome), count in self.ended.items():
             failures[kind] += count if outcome in FAILURES else 0
+        by_outcome = [
+            (render_labels(kind=kind, outcome=word), count) for (kind, word), count in sorted(self.ended.items())
+        ]
+        by_kind = [(render_labels(kind=kind), count) for kind, count in sorted(failures.items())]
+        by_reason = [(render_labels(reason=reason), count) for reason, count in sorted(self.refused.items())]
         return [
-            f"# HELP {_PREFIX}s_running Tasks that hold one of the places of spec.tasks.maxConcurrentTasks.",
-            f"# TYPE {_PREFIX}s_running gauge",
-            f"{_PREFIX}s_running {running}",
-            f"# HELP {_PREFIX}s_waiting Tasks that wait for such a place.",
-            f"# TYPE {_PREFIX}s_waiting gauge",
-            f"{_PREFIX}s_waiting {waiting}",
-            f"# HELP {_PREFIX}s_total Requests that the agent got or should have got, by how they ended.",
-            f"# TYPE {_PREFIX}s_total counter",
-            *(
-                f'{_PREFIX}s_total{{kind="{kind}",outcome="{word}"}} {n}'
-                for (kind, word), n in sorted(self.ended.items())
+            *render_family(
+                f"{_PREFIX}s_running",
+                "gauge",
+                "Tasks that hold one of the places of spec.tasks.maxConcurrentTasks.",
+                [("", running)],
             ),
-            f"# HELP {_PREFIX}_failures_total Those of them that count against the agent.",
-            f"# TYPE {_PREFIX}_failures_total counter",
-            *(f'{_PREFIX}_failures_total{{kind="{kind}"}} {count}' for kind, count in sorted(failures.items())),
-            f"# HELP {_PREFIX}_refusals_total Requests that the agent did not get, by reason.",
-            f"# TYPE {_PREFIX}_refusals_total counter",
-            *(f'{_PREFIX}_refusals_total{{reason="{reason}"}} {n}' for reason, n in sorted(self.refused.items())),
+            *render_family(f"{_PREFIX}s_waiting", "gauge", "Tasks that wait for such a place.", [("", waiting)]),
+            *render_family(
+                f"{_PREFIX}s_total",
+                "counter",
+                "Requests that the agent got or should have got, by how they ended.",
+                by_outcome,
+            ),
+            *render_family(
+                f"{_PREFIX}_failures_total", "counter", "Those of them that count against the agent.", by_kind
+            ),
+            *render_family(
+                f"{_PREFIX}_refusals_total", "counter", "Requests that the agent did not get, by reason.", by_reason
+            ),
             *self._histogram(),
         ]
 
     def _histogram(self) -> list[str]:
-        name = f"{_PREFIX}_duration_seconds"
-        lines = [
-            f"# HELP {name} From the first byte of a request to the last of its answer.",
-            f"# TYPE {name} histogram",
-        ]
+        samples: list[Sample] = []
         for kind in RequestClass:
             below = 0
             for bound, count in zip((*BUCKETS, "+Inf"), self._buckets[kind], strict=True):
                 below += count
-                lines.append(f'{name}_bucket{{kind="{kind}",le="{bound}"}} {below}')
-            lines.append(f'{name}_sum{{kind="{kind}"}} {self._seconds[kind]:.6f}')
-            lines.append(f'{name}_count{{kind="{kind}"}} {below}')
-        return lines
+                samples.append((f"_bucket{render_labels(kind=kind, le=str(bound))}", below))
+            samples.append((f"_sum{render_labels(kind=kind)}", f"{self._seconds[kind]:.6f}"))
+            samples.append((f"_count{render_labels(kind=kind)}", below))
+        text = "From the first byte of a request to the last of its answer."
+        return render_family(f"{_PREFIX}_duration_seconds", "histogram", text, samples)

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.decision.scope import resolve_pointer
+from interlock_contract.json_pointer import parse_index, resolve_pointer
 
 # The document and the pointers of RFC 6901, section 5.
 DOCUMENT: dict[str, Any] = {
@@ -50,3 +50,8 @@ def test_a_pointer_to_nothing_finds_nothing(pointer: str) -> None:
 
 def test_an_escaped_tilde_is_not_unescaped_twice() -> None:
     assert resolve_pointer({"~1": "a", "/": "b"}, "/~01") == "a"
+
+
+def test_digits_beyond_any_list_are_no_index() -> None:
+    assert parse_index("9999999999") == 9999999999
+    assert parse_index("99999999999") is None
