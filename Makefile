@@ -35,6 +35,7 @@ verify: venv ## lint, types, layer order, generated files
 	$(VENV)/bin/lint-imports
 	$(PY) -m tools.crds.__main__ --check crds
 	$(PY) -m tools.access --check
+	$(PY) -m tools.words
 
 crds: venv ## write crds/ from the types in operator/interlock/api
 	$(PY) -m tools.crds.__main__ crds
