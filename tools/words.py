@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from typing_extensions import override
+
 ROOT: Final = Path(__file__).parents[1]
 
 WORDS: Final[Mapping[str, str]] = {
@@ -72,6 +74,7 @@ class Offender:
     line: int
     message: str
 
+    @override
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.message}"
 
