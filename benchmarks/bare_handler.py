@@ -14,6 +14,7 @@ from typing import Any
 
 import kopf
 
+from interlock.cluster.kubeconfig import find_credentials
 from interlock_kube.client import KubeClient
 from interlock_kube.resource_types import BY_KIND
 
@@ -54,7 +55,7 @@ async def run(kubeconfig: Path, template: str) -> None:
     kopf.on.login(registry=registry)(kopf.login_with_kubeconfig)
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
-    memo = Bare(await KubeClient.connect(kubeconfig), template)
+    memo = Bare(KubeClient(find_credentials(kubeconfig)), template)
     await kopf.operator(registry=registry, settings=settings, memo=memo, clusterwide=True, standalone=True)
 
 

@@ -1,17 +1,19 @@
-"""A thin client on plain JSON: the official one's typed models cost 100 MB and drop fields that they do not know."""
+"""A client of one API server on aiohttp and plain JSON.
+
+The official client's typed models cost 100 MB and drop fields that they do not know. So the operator and the guard
+share this one, which knows neither.
+"""
 
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlencode
+from contextlib import asynccontextmanager
+from typing import Any, Final
 
 import aiohttp
-from kubernetes.aio.client.api_client import ApiClient
-from kubernetes.aio.client.configuration import Configuration
-from kubernetes.aio.config import load_incluster_config, load_kube_config
+
+from interlock_kube.credentials import ApiAccess, ApiCredentials
 
 Json = dict[str, Any]
 
@@ -26,8 +28,11 @@ CONNECT_SECONDS = 5
 REQUEST_SECONDS = 10
 CONNECTIONS = 32
 """Most connections of one client, watches included. Python keeps a third of a megabyte for each that is encrypted."""
+MAX_EVENT: Final = 8 * 1024 * 1024
+"""Most bytes of one watch event. etcd takes objects of 1.5 MiB, and JSON is larger than what etcd stores."""
 OK = 200
-REDIRECT = 300  # the API server sends nobody elsewhere: from here on it is a refusal
+REDIRECT = 300  # the API server redirects no request: such an answer is a refusal, and the token goes nowhere else
+UNAUTHORIZED = 401
 NOT_FOUND = 404
 CONFLICT = 409
 GONE = 410
@@ -52,66 +57,58 @@ OnAnswer = Callable[[str, int, float], None]
 
 
 class KubeClient:
-    """Requests to one API server, on the event loop that made the client."""
+    """Requests to one API server, on the event loop of the first request.
 
-    def __init__(self, api: ApiClient, on_answer: OnAnswer = lambda _method, _code, _seconds: None) -> None:
-        self._api = api
-        self._on_answer = on_answer
+    Args:
+        credentials: Asked at each request. A request that is refused with 401 is sent once more with renewed ones.
+        on_answer: Called for each answer.
+        parse: Parses JSON; raises ValueError where the text is none.
+    """
 
-    @classmethod
-    async def connect(
-        cls, kubeconfig: Path | None, on_answer: OnAnswer = lambda _method, _code, _seconds: None
-    ) -> "KubeClient":
-        """Return a client for the kubeconfig's current context, or for the cluster that we run in.
-
-        Raises:
-            kubernetes.aio.config.ConfigException: Neither is usable.
-        """
-        configuration = Configuration()
-        if kubeconfig is None:
-            load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            await load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=str(kubeconfig), client_configuration=configuration
-            )
-        configuration.connection_pool_maxsize = CONNECTIONS
-        configuration.retries = False  # level-triggered: the next look repeats what failed
-        # Looking for proxies and .netrc costs a thread and files for each request; a proxy can stand in the kubeconfig.
-        configuration.client_session_kwargs = {"trust_env": False}
-        return cls(ApiClient(configuration), on_answer)
+    def __init__(
+        self,
+        credentials: ApiCredentials,
+        on_answer: OnAnswer = lambda _method, _code, _seconds: None,
+        *,
+        parse: Callable[[bytes], Any] = json.loads,
+    ) -> None:
+        self._credentials, self._on_answer, self._parse = credentials, on_answer, parse
+        self._session: aiohttp.ClientSession | None = None
+        self._trusted: tuple[ApiAccess, ssl.SSLContext] | None = None
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._api.close()  # type: ignore[no-untyped-call]
+        if self._session is not None:
+            await self._session.close()
 
     async def get(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON) -> Json:
-        """Return an object, or a list of them."""
-        return await self._answer(_Request("GET", path, query or {}, accept=accept))
+        """Return an object, or a list of objects."""
+        return await self._answer("GET", path, query, accept=accept)
 
     async def create(self, path: str, body: Json) -> Json:
         """Create an object."""
-        return await self._answer(_Request("POST", path, body=body))
+        return await self._answer("POST", path, body=body)
 
     async def apply(self, path: str, manifest: Json, manager: str) -> Json:
-        """Apply a manifest on the server's side and take over the fields that others own; return what stands then."""
+        """Apply a manifest on the server's side and take over the fields of other owners; return the new object."""
         query = {"fieldManager": manager, "force": "true"}
-        return await self._answer(_Request("PATCH", path, query, manifest, APPLY_PATCH))
+        return await self._answer("PATCH", path, query, body=manifest, content_type=APPLY_PATCH)
 
     async def patch(self, path: str, body: Any, manager: str, *, content_type: str = MERGE_PATCH) -> Json:
         """Patch an object."""
-        return await self._answer(_Request("PATCH", path, {"fieldManager": manager}, body, content_type))
+        return await self._answer("PATCH", path, {"fieldManager": manager}, body=body, content_type=content_type)
 
     async def delete(self, path: str, options: Json) -> None:
-        """Delete an object; one that is gone already is as good as deleted."""
+        """Delete an object; success also where the object does not exist."""
         try:
-            await self._answer(_Request("DELETE", path, body=options))
+            await self._answer("DELETE", path, body=options)
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise
 
     async def delete_all(self, path: str, selector: str, options: Json) -> None:
         """Delete all objects of a collection that the label selector matches."""
-        await self._answer(_Request("DELETE", path, {"labelSelector": selector}, options))
+        await self._answer("DELETE", path, {"labelSelector": selector}, body=options)
 
     async def lines(self, path: str, query: Mapping[str, str], *, accept: str, silence: float) -> AsyncIterator[Json]:
         """Yield the events of a watch until the server ends it.
@@ -125,47 +122,105 @@ class KubeClient:
         Raises:
             TimeoutError: The stream was silent for too long.
             ApiError: The API server refused the watch.
+            ValueError: An event is no JSON, or has more than `MAX_EVENT` bytes.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
-        response = await self._send(_Request("GET", path, query, accept=accept), timeout)
-        try:
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
+        async with self._send("GET", path, query, accept=accept, limits=limits) as response:
             if response.status != OK:
                 raise ApiError(response.status, _message(await response.read()))
-            async for line in response.content:
-                yield json.loads(line)
-        finally:
-            response.close()
+            # aiohttp's own iterator of lines refuses a line of more than 128 KiB, and an Agent can be larger.
+            buffer = b""
+            async for chunk in response.content.iter_any():
+                *lines, buffer = (buffer + chunk).split(b"\n")
+                for line in lines:
+                    if line.strip():
+                        yield self._parse(line)
+                if len(buffer) > MAX_EVENT:
+                    raise ValueError(f"an event of the watch has more than {MAX_EVENT} bytes")
 
-    async def _answer(self, request: "_Request") -> Json:
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Any = None,
+        content_type: str = JSON,
+        accept: str = JSON,
+    ) -> Json:
         started = time.perf_counter()
-        timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
-        response = await self._send(request, timeout)
-        data = await response.read()
-        self._on_answer(request.method, response.status, time.perf_counter() - started)
+        limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
+        async with self._send(
+            method, path, query, body=body, content_type=content_type, accept=accept, limits=limits
+        ) as response:
+            data = await response.read()
+        self._on_answer(method, response.status, time.perf_counter() - started)
         if response.status >= REDIRECT:
             raise ApiError(response.status, _message(data))
-        loaded: Json = json.loads(data)
+        loaded: Json = self._parse(data)
         return loaded
 
-    async def _send(self, request: "_Request", limit: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        headers = {"Accept": request.accept, "Content-Type": request.content_type, "User-Agent": "interlock"}
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], request.path, request.method, request.body)
-        url = f"{self._api.configuration.host}{request.path}{'?' + urlencode(request.query) if request.query else ''}"
-        answer = await self._api.rest_client.request(  # type: ignore[no-untyped-call]
-            request.method, url, headers=headers, body=request.body, _request_timeout=limit
+    @asynccontextmanager
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        *,
+        limits: aiohttp.ClientTimeout,
+        accept: str,
+        body: Any = None,
+        content_type: str = JSON,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request, and once more with renewed credentials where the API server does not accept them."""
+        data = None if body is None else json.dumps(body)
+        headers = {"Accept": accept, "User-Agent": "interlock"}
+        if data is not None:
+            headers["Content-Type"] = content_type
+        access = await self._credentials.current()
+        response = await self._request(access, method, path, params=query, headers=headers, data=data, timeout=limits)
+        if response.status == UNAUTHORIZED:
+            renewed = await self._credentials.renew(access)
+            if renewed != access:
+                response.close()
+                response = await self._request(
+                    renewed, method, path, params=query, headers=headers, data=data, timeout=limits
+                )
+        async with response:
+            yield response
+
+    async def _request(
+        self, access: ApiAccess, method: str, path: str, *, headers: Mapping[str, str], **more: Any
+    ) -> aiohttp.ClientResponse:
+        if self._session is None:
+            # No proxy from the environment and no cookies: this session speaks to the API server alone. Looking for
+            # proxies and .netrc would cost a thread and files for each request.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=CONNECTIONS), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        if access.authorization:
+            headers = {**headers, "Authorization": access.authorization}
+        if access.server.startswith("https://"):
+            more["ssl"] = self._trust(access)
+        return await self._session.request(
+            method,
+            access.server + path,
+            headers=headers,
+            allow_redirects=False,
+            server_hostname=access.server_name,
+            proxy=access.proxy,
+            **more,
         )
-        response: aiohttp.ClientResponse = answer.response
-        return response
+
+    def _trust(self, access: ApiAccess) -> ssl.SSLContext:
+        """Return the TLS context; the same one until the certificates change, since connections are kept by it."""
+        if self._trusted is None or _certificates(self._trusted[0]) != _certificates(access):
+            self._trusted = access, access.build_ssl_context()
+        return self._trusted[1]
 
 
-@dataclass(frozen=True)
-class _Request:
-    method: str
-    path: str
-    query: Mapping[str, str] = field(default_factory=dict)
-    body: Any = None
-    content_type: str = JSON
-    accept: str = JSON
+def _certificates(access: ApiAccess) -> tuple[Any, ...]:
+    return access.ca_file, access.ca_version, access.certificate_file, access.key_file, access.is_verified
 
 
 def _message(data: bytes) -> str:
@@ -173,4 +228,4 @@ def _message(data: bytes) -> str:
         loaded = json.loads(data)
     except ValueError:
         return data[:200].decode(errors="replace")
-    return str(loaded.get("message", loaded))
+    return str(loaded.get("message", loaded)) if isinstance(loaded, dict) else str(loaded)[:200]

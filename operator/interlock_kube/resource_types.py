@@ -1,4 +1,4 @@
-"""Where each kind stands in the API server's URLs."""
+"""The kinds of objects, and their paths in the API server's URLs."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,11 @@ class ResourceType:
     kind: str
     prefix: str
     plural: str
+
+    @property
+    def api_version(self) -> str:
+        """Such as `apps/v1`."""
+        return self.prefix.removeprefix("/apis/").removeprefix("/api/")
 
     def everywhere(self) -> str:
         """Return the path of all objects of the kind, in every namespace."""

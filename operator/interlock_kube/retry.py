@@ -1,4 +1,4 @@
-"""Wait for an API server that is away or not ready yet, as after its own restart."""
+"""Retries while the API server is away or not ready yet, as after its own restart."""
 
 import asyncio
 import logging
@@ -14,19 +14,19 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 PAUSE_SECONDS = 0.5
-TOO_MANY = 429  # also said while the API server's own storage is being initialized
+TOO_MANY = 429  # also the answer while the API server's own storage is being initialized
 SERVER_ERROR = 500
 
 
-async def retry_until_available(ask: Callable[[], Awaitable[T]]) -> T:
-    """Return the answer, asking again until there is one.
+async def retry_until_available(send: Callable[[], Awaitable[T]]) -> T:
+    """Send a request until the API server is available; return its answer.
 
     Raises:
         ApiError: The API server refused, and would refuse again.
     """
     while True:
         try:
-            return await ask()
+            return await send()
         except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, ApiError) and error.status != TOO_MANY and error.status < SERVER_ERROR:
                 raise

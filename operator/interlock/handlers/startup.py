@@ -1,6 +1,5 @@
-"""kopf's own settings, its credentials, and the start and stop of everything that is ours."""
+"""kopf's settings, its credentials, and the start and stop of the operator's own parts."""
 
-import os
 from typing import Any
 
 import kopf
@@ -9,6 +8,10 @@ from interlock.cluster.api_server import KubernetesTooOld
 from interlock.runtime.app import App
 from interlock_contract.names import GROUP
 from interlock_kube.client import ApiError
+from interlock_kube.credentials import CredentialsUnavailable
+from interlock_kube.watch import PAGE
+
+LOGIN_RETRY_SECONDS = 5.0
 
 
 def register(registry: kopf.OperatorRegistry) -> None:
@@ -22,6 +25,9 @@ def kopf_settings() -> kopf.OperatorSettings:
     """Return settings whose reasons are known: short back-offs, streams that cannot go silent, names of our own."""
     settings = kopf.OperatorSettings()
     settings.watching.server_timeout, settings.watching.client_timeout = 300, 330
+    # kopf lists all objects in one answer by default. An expired `continue` token (410) ends kopf's watch for good; the
+    # second watch notices, and the operator restarts. That takes a list of more than five minutes.
+    settings.watching.chunk_size = int(PAGE)
     settings.watching.inactivity_timeout = 70  # the API server sends a bookmark about once a minute
     settings.networking.request_timeout, settings.networking.connect_timeout = 10, 5
     settings.networking.error_backoffs = [0.5, 1, 2, 4]
@@ -35,7 +41,7 @@ def kopf_settings() -> kopf.OperatorSettings:
 
 
 async def start(memo: App, **_: Any) -> None:
-    """Start what is ours, before kopf watches anything; what fails here ends the process with one sentence."""
+    """Start the operator's own parts before kopf watches anything; a failure ends the process with one sentence."""
     try:
         await memo.start()
     except (KubernetesTooOld, ApiError) as error:
@@ -43,13 +49,32 @@ async def start(memo: App, **_: Any) -> None:
 
 
 async def stop(memo: App, **_: Any) -> None:
-    """Stop what is ours."""
+    """Stop the operator's own parts."""
     await memo.stop()
 
 
-def login(memo: App, **kwargs: Any) -> kopf.ConnectionInfo | None:
-    """Return the credentials that the rest of the operator uses, too."""
-    if memo.settings.kubeconfig is None:
-        return kopf.login_with_service_account(**kwargs)
-    os.environ["KUBECONFIG"] = str(memo.settings.kubeconfig)
-    return kopf.login_with_kubeconfig(**kwargs)
+async def login(memo: App, **_: Any) -> kopf.ConnectionInfo:
+    """Return the credentials that the operator's own client uses, for kopf's client.
+
+    kopf asks when it starts, when the credentials expire, and when the API server has refused them. In the last case it
+    accepts only others than before. So every call renews them, which costs one more run of an exec plugin at the start.
+
+    Raises:
+        kopf.TemporaryError: There are no credentials at the moment; kopf asks again.
+    """
+    try:
+        access = await memo.credentials.renew(await memo.credentials.current())
+    except CredentialsUnavailable as error:
+        raise kopf.TemporaryError(str(error), delay=LOGIN_RETRY_SECONDS) from error
+    scheme, *token = access.authorization.split(" ", 1)
+    return kopf.ConnectionInfo(
+        server=access.server,
+        ca_path=access.ca_file,
+        insecure=not access.is_verified,
+        scheme=scheme or None,
+        token=token[0] if token else None,
+        certificate_path=access.certificate_file,
+        private_key_path=access.key_file,
+        proxy_url=access.proxy,
+        expiration=access.expires,
+    )

@@ -10,6 +10,7 @@ from interlock.cluster.api_server import ApiServerFinder, check_version
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.egress_checks import EgressCheckStore
+from interlock.cluster.kubeconfig import find_credentials
 from interlock.cluster.resource_cache import AgentSummary, Key, ResourceCache, key_of, version_of
 from interlock.cluster.snapshots import SnapshotReader, SnapshotSources
 from interlock.cluster.status_writer import StatusWriter
@@ -27,6 +28,7 @@ from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
 from interlock_kube.retry import retry_until_available
+from interlock_kube.watch import list_objects
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ class App:
 
     def __init__(self, settings: OperatorSettings) -> None:
         self.settings = settings
+        self.credentials = find_credentials(settings.kubeconfig)
+        self._client: KubeClient | None = None
         self.primaries = ResourceCache()
         self.queue: WorkQueue[Key] = WorkQueue()
         self.policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED)
@@ -61,7 +65,8 @@ class App:
             KubernetesTooOld: The cluster is older than 1.33.
             ApiError: The API server refuses us.
         """
-        client = await KubeClient.connect(self.settings.kubeconfig, count_answer)
+        client = KubeClient(self.credentials, count_answer)
+        self._client = client
         version = await retry_until_available(functools.partial(check_version, client))
         store, verifications = ChildCache(), ChildCache(BINDING_LABEL)
         informer = ChildWatch(client, (store, self.queue.add), (verifications, self.bindings.add))
@@ -112,6 +117,8 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._client is not None:
+            await self._client.close()
 
     def problem(self) -> str | None:
         """Return what is wrong with the operator, None while it is well; asked from another thread."""
@@ -172,9 +179,8 @@ class App:
     async def _prime(self, client: KubeClient) -> None:
         """Know all policies and bindings before any agent is judged: an unknown policy is a missing one."""
         for kind in (AGENT_POLICY, MCP_BINDING, AGENT):
-            found = await retry_until_available(functools.partial(client.get, kind.everywhere()))
-            for raw in found["items"]:
-                self.take(kind, {"apiVersion": "interlock.dev/v1alpha1", "kind": kind.kind, **raw}, is_deleted=False)
+            async for raw in list_objects(client, kind):
+                self.take(kind, raw, is_deleted=False)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)

@@ -15,6 +15,7 @@ from pathlib import Path
 import aiohttp
 
 from interlock.cluster.killer import Kill, Killer, Release
+from interlock.cluster.kubeconfig import find_credentials
 from interlock.runtime.liveness import Heartbeat
 from interlock.telemetry import AGENTS_KILLED, KILL_SECONDS, KILLS, count_answer
 from interlock_contract.kill import KillLatch, observe
@@ -83,7 +84,10 @@ class KillWatch:
             self._sight.ended()
 
     async def _main(self) -> None:
-        client = await KubeClient.connect(self._kubeconfig, count_answer)
+        # Credentials of its own: the kill path waits for no lock of the handlers' event loop.
+        credentials = find_credentials(self._kubeconfig)
+        await credentials.current()  # where there are none, the process ends with the reason
+        client = KubeClient(credentials, count_answer)
         killer = Killer(client)
         async with asyncio.TaskGroup() as group:
             group.create_task(self.heartbeat.run())
