@@ -7,8 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8")
-ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
-ROW = re.compile(r"\| ([^|]+) \| ([^|]+) \| `(tests/[\w/]+\.py)::(test_\w+)` \|")
+TESTS = (ROOT / "docs" / "contributing" / "threat-tests.md").read_text(encoding="utf-8")
+THREAT = re.compile(r"\| ([^|]+) \| ([^|]+) \|")
+ROW = re.compile(r"\| ([^|]+) \| `(tests/[\w/]+\.py)::(test_\w+)` \|")
+
+
+def rows_of(page: str) -> list[str]:
+    return [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
+
+
+ROWS = rows_of(TESTS)
 
 
 @cache
@@ -21,23 +29,25 @@ def fault_of(row: str) -> str:
     """Return what is wrong with a row, an empty string if nothing is."""
     found = ROW.fullmatch(row)
     if not found:
-        return "write: | threat | invariant | `tests/path.py::test_name` |"
-    path = ROOT / found[3]
+        return "write: | threat | `tests/path.py::test_name` |"
+    path = ROOT / found[2]
     if not path.is_file() or not path.name.startswith("test_"):
-        return f"pytest collects no file {found[3]}"
-    return "" if found[4] in functions_in(path) else f"{found[3]} has no {found[4]}"
+        return f"pytest collects no file {found[2]}"
+    return "" if found[3] in functions_in(path) else f"{found[2]} has no {found[3]}"
 
 
 def test_every_threat_has_an_invariant_and_a_test_that_exists() -> None:
+    threats = [found and found[1] for found in map(THREAT.fullmatch, rows_of(PAGE))]
+    assert threats == [row.split(" | ")[0].removeprefix("| ") for row in ROWS]
     assert [f"{row}: {fault}" for row in ROWS if (fault := fault_of(row))] == []
 
 
 def test_a_row_without_a_test_that_exists_is_found() -> None:
     path = "tests/contract/test_threat_model.py"
     assert "write: " in fault_of("| a threat | an invariant |")
-    assert fault_of("| a | b | `tests/conftest.py::test_a` |") == "pytest collects no file tests/conftest.py"
-    assert fault_of("| a | b | `tests/test_gone.py::test_a` |") == "pytest collects no file tests/test_gone.py"
-    assert fault_of(f"| a | b | `{path}::test_gone` |") == f"{path} has no test_gone"
+    assert fault_of("| a | `tests/conftest.py::test_a` |") == "pytest collects no file tests/conftest.py"
+    assert fault_of("| a | `tests/test_gone.py::test_a` |") == "pytest collects no file tests/test_gone.py"
+    assert fault_of(f"| a | `{path}::test_gone` |") == f"{path} has no test_gone"
 
 
 def test_every_boundary_of_the_picture_has_a_table() -> None:
