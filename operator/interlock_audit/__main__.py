@@ -19,7 +19,7 @@ from interlock_audit.sqlite import open_sqlite
 from interlock_audit.store_executor import StoreExecutor, stamp
 from interlock_audit.stores import Store, StoreUnavailable
 from interlock_audit.telemetry import Telemetry
-from interlock_contract.clock import monotonic, wall
+from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.strict_json import dump_json
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - guards and probes come from other pods and from the node
@@ -47,7 +47,7 @@ async def serve(settings: CollectorSettings, store: Store) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    keeper = StoreExecutor(store, wall, log)
+    keeper = StoreExecutor(store, utc_now, log)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         stack.push_async_callback(keeper.close)
         session = await stack.enter_async_context(_open_session(settings))
@@ -65,7 +65,7 @@ async def serve(settings: CollectorSettings, store: Store) -> None:
 
 def log(message: str) -> None:
     """Write one line about the collector."""
-    os.write(_STDOUT, dump_json({"time": stamp(wall()), "message": message}) + b"\n")
+    os.write(_STDOUT, dump_json({"time": stamp(utc_now()), "message": message}) + b"\n")
 
 
 def _open_store(settings: CollectorSettings) -> Store:

@@ -22,10 +22,10 @@ from interlock_contract.audit_chain import (
     Head,
     Line,
     LineInvalid,
-    is_hash,
     is_sequence,
     open_line,
 )
+from interlock_contract.canonical_json import is_digest
 
 _HASH_BYTES: Final = 32
 _DECIDED, _ENDED, _OTHER = b"d", b"e", b"o"
@@ -232,7 +232,7 @@ class ChainVerifier:
             return
         said = previous if isinstance(previous, dict) else {}
         guard, seq, last = said.get("guard"), said.get("seq"), said.get("hash")
-        if isinstance(guard, str) and is_sequence(seq) and is_hash(last):
+        if isinstance(guard, str) and is_sequence(seq) and is_digest(last):
             self._anchors.append(Anchor(guard, seq, last, f"the genesis of {line.guard}"))
         else:
             self._find("Broken", where, f"the genesis of {line.guard} names no chain before it")

@@ -10,15 +10,14 @@ from typing import Any, Final
 import aiohttp
 
 from interlock_contract.audit_chain import GuardId
+from interlock_contract.names import AUDIT_RECORDS, GROUP, GUARD_ACCOUNT_SUFFIX
+from interlock_contract.pod import AUDIT_AUDIENCE
 
-AUDIENCE: Final = "interlock-audit"
-"""The audience that a token must have been made for: one for anything else says nothing here."""
-GROUP, RESOURCE, VERB = "interlock.dev", "auditrecords", "get"
-"""What a reader must be allowed at the API server: a resource that exists in RBAC alone."""
+READ_VERB: Final = "get"
+"""Verb on `AUDIT_RECORDS` that a reader must be allowed at the API server."""
 
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _ACCOUNT: Final = "system:serviceaccount:"
-_GUARD_SUFFIX: Final = "-guard"
 _REMEMBERED_SECONDS: Final = 60.0
 _REMEMBERED: Final = 4096
 _CREATED: Final = 201
@@ -49,9 +48,9 @@ def agent_of(identity: Identity, guard: GuardId) -> str | None:
     A guard runs under the ServiceAccount `<agent>-guard` of its namespace, and its token is bound to its pod.
     """
     namespace, _, account = identity.user.removeprefix(_ACCOUNT).partition(":")
-    is_guard = identity.user.startswith(_ACCOUNT) and account.endswith(_GUARD_SUFFIX)
+    is_guard = identity.user.startswith(_ACCOUNT) and account.endswith(GUARD_ACCOUNT_SUFFIX)
     is_this_one = namespace == guard.namespace and identity.pods == (guard.pod,)
-    return account.removesuffix(_GUARD_SUFFIX) if is_guard and is_this_one else None
+    return account.removesuffix(GUARD_ACCOUNT_SUFFIX) if is_guard and is_this_one else None
 
 
 class Reviewer:
@@ -81,9 +80,9 @@ class Reviewer:
         known = self._known.get(key)
         if known is not None and now < known[0]:
             return known[1]
-        spec = {"token": token, "audiences": [AUDIENCE]}
+        spec = {"token": token, "audiences": [AUDIT_AUDIENCE]}
         status = await self._ask("authentication.k8s.io/v1", "TokenReview", spec)
-        if status.get("authenticated") is not True or AUDIENCE not in (status.get("audiences") or ()):
+        if status.get("authenticated") is not True or AUDIT_AUDIENCE not in (status.get("audiences") or ()):
             return None
         identity = _identity(status.get("user") or {})
         self._known[key] = now + _REMEMBERED_SECONDS, identity
@@ -102,7 +101,12 @@ class Reviewer:
             "uid": identity.uid,
             "groups": list(identity.groups),
             "extra": {name: list(values) for name, values in identity.extra.items()},
-            "resourceAttributes": {"group": GROUP, "resource": RESOURCE, "verb": VERB, "namespace": namespace},
+            "resourceAttributes": {
+                "group": GROUP,
+                "resource": AUDIT_RECORDS,
+                "verb": READ_VERB,
+                "namespace": namespace,
+            },
         }
         return (await self._ask("authorization.k8s.io/v1", "SubjectAccessReview", spec)).get("allowed") is True
 

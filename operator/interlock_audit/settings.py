@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-PORT: Final = 7420
-"""Port for guards and readers."""
-TELEMETRY_PORT: Final = 7421
-"""Port for probes and metrics."""
+from interlock_contract.pod import AUDIT_PORT, AUDIT_TELEMETRY_PORT
+
 KEEP_DAYS: Final = 184
 """How long records are kept: six months, the longest of them."""
 
@@ -45,8 +43,8 @@ def read_settings(environment: Mapping[str, str]) -> CollectorSettings:
         sqlite=Path(environment.get("INTERLOCK_SQLITE", "/var/lib/interlock-audit/records.sqlite")),
         postgres=environment.get("INTERLOCK_POSTGRES", ""),
         keep_days=_number(environment, "INTERLOCK_KEEP_DAYS", KEEP_DAYS, most=36500),
-        port=int(_number(environment, "INTERLOCK_PORT", PORT, most=65535)),
-        telemetry_port=int(_number(environment, "INTERLOCK_TELEMETRY_PORT", TELEMETRY_PORT, most=65535)),
+        port=int(_number(environment, "INTERLOCK_PORT", AUDIT_PORT, most=65535)),
+        telemetry_port=int(_number(environment, "INTERLOCK_TELEMETRY_PORT", AUDIT_TELEMETRY_PORT, most=65535)),
         api_server=_api_server(environment),
         credentials=Path(environment.get("INTERLOCK_CREDENTIALS", "/var/run/secrets/kubernetes.io/serviceaccount")),
     )

@@ -14,7 +14,8 @@ from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, C
 from interlock_audit.remote import Remote
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import Readable, Store, Stored, StoreUnavailable, all_lines
-from interlock_contract.audit_chain import LineInvalid, is_hash, is_sequence, parse_guard
+from interlock_contract.audit_chain import LineInvalid, is_sequence, parse_guard
+from interlock_contract.canonical_json import is_digest
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
 OK, FOUND, UNREADABLE = 0, 1, 2
@@ -126,7 +127,7 @@ def _read_report(path: Path) -> list[Anchor]:
         chains = [(one["guard"], one["next"], one["head"]) for one in report["chains"]]
         for guard, following, head in chains:
             parse_guard(guard)
-            if not is_sequence(following) or not is_hash(head):
+            if not is_sequence(following) or not is_digest(head):
                 raise SourceUnreadable(f"{path} is no report")
     except OSError as error:
         raise SourceUnreadable(f"{path}: {error.strerror}") from None

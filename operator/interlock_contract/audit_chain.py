@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
+from interlock_contract.canonical_json import is_digest
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
 
 ORIGIN: Final = "0" * 64
@@ -33,7 +34,6 @@ TASK: Final = "task"
 KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME, TASK})
 
 _HASH_LENGTH: Final = len(',"hash":""}') + 64
-_HASH: Final = re.compile(r"[0-9a-f]{64}\Z")
 _GUARD: Final = re.compile(r"[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}/[0-9a-f]{16}\Z")
 _MAX_SEQUENCE: Final = 2**53
 
@@ -122,11 +122,6 @@ def parse_guard(text: str) -> GuardId:
     return GuardId(*text.split("/"))
 
 
-def is_hash(value: Any) -> TypeGuard[str]:
-    """Say whether a value can be the hash of a line."""
-    return isinstance(value, str) and _HASH.match(value) is not None
-
-
 def is_sequence(value: Any) -> TypeGuard[int]:
     """Say whether a value can be the number of a line."""
     return type(value) is int and 0 <= value < _MAX_SEQUENCE
@@ -138,7 +133,7 @@ def _check(fields: Any, own: str) -> Line:
     guard, seq, prev = fields.get("guard"), fields.get("seq"), fields.get("prev")
     if not isinstance(guard, str) or _GUARD.match(guard) is None:
         raise LineInvalid("names no guard as namespace/pod/incarnation")
-    if not is_sequence(seq) or not is_hash(prev):
+    if not is_sequence(seq) or not is_digest(prev):
         raise LineInvalid("has no sequence number or no previous hash")
     if fields.get("kind") not in KINDS or not isinstance(fields.get("time"), str):
         raise LineInvalid("has no time or no known kind")

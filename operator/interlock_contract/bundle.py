@@ -11,41 +11,13 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, cast, get_args
 
-from interlock_contract.http_target import HttpTarget, parse_target
-from interlock_contract.model_access import Model, ModelAccess, Provider, parse_models
+from interlock_contract.canonical_json import is_digest
+from interlock_contract.http_target import HttpTarget, matches, parse_target
+from interlock_contract.json_pointer import POINTER
+from interlock_contract.model_access import ModelAccess, parse_models
 from interlock_contract.patterns import CLIMBING, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.strict_fields import BundleInvalid, StrictFields, refuse_doubles
 from interlock_contract.strict_json import JsonInvalid, parse_json
-
-__all__ = [
-    "BUNDLE_KEY",
-    "SCHEMA_VERSION",
-    "AgentIdentity",
-    "Bundle",
-    "BundleArgumentRule",
-    "BundleInvalid",
-    "BundleLimits",
-    "BundlePrompt",
-    "BundleResource",
-    "BundleResourceScope",
-    "BundleSource",
-    "BundleTasks",
-    "BundleTool",
-    "BundleToolScope",
-    "Grant",
-    "Layer",
-    "Model",
-    "ModelAccess",
-    "Operation",
-    "Pin",
-    "Provider",
-    "ScopeLimit",
-    "ServerRequest",
-    "Transport",
-    "digest",
-    "dump_bundle",
-    "parse_bundle",
-]
 
 SCHEMA_VERSION: Final = 3
 """Version of the contract; a guard refuses a bundle of any other."""
@@ -56,8 +28,11 @@ BUNDLE_KEY: Final = "bundle.json"
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
 MAX_IN_FLIGHT: Final = 256
+DEFAULT_IN_FLIGHT: Final = 64
 MAX_CONCURRENT_TASKS: Final = 256
 LEAST_BYTES: Final = 1024
+LARGEST_NUMBER: Final = 2**53 - 1
+"""Largest integer that every JSON reader holds exactly."""
 
 Operation = Literal["read", "write", "delete"]
 Layer = Literal["Binding", "Matrix", "Agent"]
@@ -65,9 +40,6 @@ Transport = Literal["stdio", "http"]
 ServerRequest = Literal["Sampling", "Elicitation", "Roots"]
 RecordedArguments = Literal["Digest", "Redacted"]
 
-_POINTER: Final = re.compile(r"(/([^~/]|~[01])*)+\Z")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
-_LARGEST_NUMBER: Final = 2**53 - 1
 _LARGEST_PORT: Final = 2**16 - 1
 
 
@@ -186,7 +158,7 @@ class BundleLimits:
 
     request_bytes: int = MAX_REQUEST_BYTES
     result_bytes: int = MAX_RESULT_BYTES
-    in_flight: int = 64
+    in_flight: int = DEFAULT_IN_FLIGHT
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,7 +284,7 @@ def _audit(value: Any, path: str) -> BundleAuditPolicy:
     policy = BundleAuditPolicy(arguments=arguments, redact=fields.texts("redact"))
     fields.close()
     for index, pointer in enumerate(policy.redact):
-        if _POINTER.match(pointer) is None:
+        if not matches(POINTER, pointer):
             raise BundleInvalid(f"{path}.redact[{index}]: must be a JSON pointer such as /customer/email")
     if policy.redact and arguments == "Digest":
         raise BundleInvalid(f"{path}.redact: a digest alone has nothing to redact")
@@ -381,7 +353,7 @@ def _resource(value: Any, path: str) -> BundleResource:
         scope=tuple(_resource_scope(item, at) for item, at in fields.items("scope")),
     )
     fields.close()
-    if re.fullmatch(URI_GLOB[1:-1], resource.uri) is None or re.search(CLIMBING, resource.uri):
+    if not matches(URI_GLOB, resource.uri) or re.search(CLIMBING, resource.uri):
         raise BundleInvalid(f"{path}.uri: must be a URI, without a segment . or ..")
     refuse_doubles([entry.dimension for entry in resource.scope], f"{path}.scope", "dimension")
     return resource
@@ -426,7 +398,7 @@ def _argument_rule(value: Any, path: str) -> BundleArgumentRule:
         case "pattern":
             rule = BundleArgumentRule(pointer, pattern=_pattern(fields))
         case _:
-            rule = BundleArgumentRule(pointer, maximum=fields.number("maximum", 0, _LARGEST_NUMBER))
+            rule = BundleArgumentRule(pointer, maximum=fields.number("maximum", 0, LARGEST_NUMBER))
     fields.close()
     if rule.enum == ():
         raise BundleInvalid(f"{path}.enum: must not be empty")
@@ -444,7 +416,7 @@ def _pattern(fields: StrictFields) -> str:
 
 def _pointer(fields: StrictFields) -> str:
     pointer = fields.text("pointer")
-    if _POINTER.match(pointer) is None:
+    if not matches(POINTER, pointer):
         raise BundleInvalid(f"{fields.at('pointer')}: must be a JSON pointer such as /region")
     return pointer
 
@@ -453,7 +425,7 @@ def _pin(value: Any, path: str) -> Pin:
     fields = StrictFields(value, path)
     pin = Pin(name=fields.text("name"), digest=fields.text("digest"))
     fields.close()
-    if _DIGEST.match(pin.digest) is None:
+    if not is_digest(pin.digest):
         raise BundleInvalid(f"{path}.digest: must be a SHA-256 in 64 hexadecimal digits")
     return pin
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from json.encoder import encode_basestring
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 _DIFFERS: Final = re.compile(r"[0-9](?:\.0(?![0-9])|e)")
 """Where Python writes a double otherwise than ECMAScript; a text may hold it, too, and then is looked at in vain."""
@@ -17,6 +17,7 @@ _LAST_UNIT: Final = "\uffff"
 """Behind it UTF-16 sorts keys otherwise than by code points."""
 _LEAST_EXPONENT: Final = -6
 _MOST_DIGITS: Final = 21
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
 _PLAIN: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -37,6 +38,11 @@ def canonicalize(value: Any) -> str:
 def digest_of(canonical: str) -> str:
     """Return the SHA-256 of canonical text in hex."""
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def is_digest(value: Any) -> TypeGuard[str]:
+    """Return True if a value is a SHA-256 in 64 lower-case hexadecimal digits."""
+    return isinstance(value, str) and _DIGEST.match(value) is not None
 
 
 def _write(value: Any, parts: list[str]) -> None:

@@ -1,19 +1,14 @@
-"""The only place of the control plane that reads the time; everywhere else, time is an argument."""
+"""The clock of all programs: no other module reads the time, every other one takes it as an argument."""
 
 import time
 from datetime import UTC, datetime
 
 
 def utc_now() -> datetime:
-    """Return the current time with its zone, UTC."""
-    return datetime.now(UTC)  # noqa: TID251 - this is the one module that may
+    """Return the current time of the wall clock in UTC, for timestamps and soak times."""
+    return datetime.now(UTC)  # noqa: TID251 - no other module may
 
 
 def monotonic() -> float:
-    """Return seconds on a clock that only goes forward; it counts leases and deadlines."""
+    """Return seconds on a clock that only goes forward, for leases and deadlines."""
     return time.monotonic()
-
-
-def wall() -> datetime:
-    """Return the wall clock's time in UTC; it only dates records."""
-    return datetime.now(tz=UTC)  # noqa: TID251 - this is the guard's clock

@@ -7,6 +7,9 @@ list can have elements count as the name of a member.
 import re
 from typing import Any, Final
 
+POINTER: Final = r"^(/([^~/]|~0|~1)*)+$"
+"""A pointer, for RE2 and Python, without the empty one: no rule is about all arguments at once."""
+
 _INDEX: Final = re.compile(r"(0|[1-9][0-9]{0,9})\Z", re.ASCII)
 
 

@@ -4,18 +4,14 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, get_args
 
-from interlock_contract.http_target import HttpTarget, parse_target
+from interlock_contract.canonical_json import is_digest
+from interlock_contract.http_target import HttpTarget, is_key_file, parse_target
 from interlock_contract.strict_fields import BundleInvalid, StrictFields, refuse_doubles
 
 Shape = Literal["OpenAI", "Anthropic"]
 """Whose API a provider's is like: paths, headers and errors."""
 
-FOLDER: Final = ".models"
-"""Folder of keys beside those of sources; no source can have this name."""
-
 _MODEL: Final = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9._:/@+]{0,190}[A-Za-z0-9])?\Z")
-_DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
-_FILE: Final = re.compile(r"[0-9a-z]{1,16}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ def parse_models(value: Any, path: str) -> ModelAccess:
     key_digest = fields.take("keyDigest")
     fields.close()
     refuse_doubles([provider.name for provider in providers], f"{path}.providers", "name")
-    if not isinstance(key_digest, str) or _DIGEST.match(key_digest) is None:
+    if not is_digest(key_digest):
         raise BundleInvalid(f"{path}.keyDigest: must be a SHA-256 in hex")
     return ModelAccess(providers, key_digest)
 
@@ -91,6 +87,6 @@ def _model(value: Any, path: str) -> Model:
     fields.close()
     if _MODEL.match(model.name) is None:
         raise BundleInvalid(f"{path}.name: must be the name of a model")
-    if _FILE.match(model.key_file) is None:
+    if not is_key_file(model.key_file):
         raise BundleInvalid(f"{path}.keyFile: must be the name of a file")
     return model

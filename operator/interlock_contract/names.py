@@ -1,6 +1,6 @@
-"""Names that every part of Interlock spells alike: group, annotations, labels, field managers.
+"""Names in the Kubernetes API that Interlock's programs share: group, annotations, labels, field managers.
 
-This module imports nothing of ours, so that the kill path can use it whatever state the rest is in.
+The module imports no other one of Interlock, so that the kill path depends on nothing else.
 """
 
 from typing import Final
@@ -8,24 +8,35 @@ from typing import Final
 GROUP = "interlock.dev"
 VERSION = "v1alpha1"
 API_VERSION: Final = "interlock.dev/v1alpha1"
+API_PATH = f"/apis/{GROUP}/{VERSION}"
 CATEGORY = "interlock"
 
 AGENTS = "agents"
 AGENT_POLICIES = "agentpolicies"
 MCP_BINDINGS = "mcpbindings"
+AUDIT_RECORDS = "auditrecords"
+"""Resource that exists in RBAC alone: who may get it may read audit records."""
 
 KILL_SWITCH = f"{GROUP}/kill-switch"
-"""Annotation: any value other than `KILL_SWITCH_OFF` kills."""
+"""Annotation of an Agent: any value other than `KILL_SWITCH_OFF` kills it."""
 KILL_SWITCH_BY = f"{GROUP}/kill-switch-by"
-"""Annotation: who set the switch last; the API server stamps it where `manifests/admission-1.36` is installed."""
+"""Annotation of an Agent: who set the switch last. `manifests/admission-1.36` makes the API server stamp it."""
 KILL_SWITCH_OFF = "off"
-"""The only value that releases."""
+"""The only value that releases. No other spelling does."""
 
 NEEDS_REVIEW = f"{GROUP}/needs-review"
-"""Annotation of an MCPBinding: while it is there, with whatever value, no agent gets the binding."""
+"""Annotation of an MCPBinding: while it is present, with any value, no agent gets the binding."""
 
 ACCEPT_DRIFT = f"{GROUP}/accept-drift"
 """Annotation of an MCPBinding: the observed digest that is accepted."""
+
+CONFIG_DIGEST = f"{GROUP}/config-digest"
+"""Annotation of an agent's pods: a new value rolls the pods when the agent's files or sources change."""
+
+SELFTEST_PREFIX = f"selftest.{GROUP}/"
+"""Annotation of a placement's Lease, followed by a pod's name: the self-test report of the pod's guard."""
+DRIFT_PREFIX = f"drift.{GROUP}/"
+"""Annotation of a placement's Lease, followed by a pod's name: the bindings whose tools changed."""
 
 BINDING_LABEL = f"{GROUP}/binding"
 AGENT_LABEL = f"{GROUP}/agent"
@@ -33,7 +44,7 @@ STAGE_LABEL = f"{GROUP}/stage"
 REVISION_LABEL = f"{GROUP}/revision"
 ISOLATION_LABEL = f"{GROUP}/isolation"
 GUARD_LABEL = f"{GROUP}/guard"
-"""On every pod that a guard runs in: the name of its agent."""
+"""Label of every pod that a guard runs in: the name of its agent."""
 
 APP_NAME_LABEL = "app.kubernetes.io/name"
 APP_INSTANCE_LABEL = "app.kubernetes.io/instance"
@@ -47,5 +58,9 @@ PART_OF = "interlock"
 
 FIELD_MANAGER = "interlock"
 KILL_FIELD_MANAGER = "interlock-kill"
+GUARD_FIELD_MANAGER = "interlock-guard"
+VERIFIER_FIELD_MANAGER = "interlock-verifier"
 
 OPERATOR_NAMESPACE = "interlock-system"
+GUARD_ACCOUNT_SUFFIX = "-guard"
+"""End of the name of a guard's ServiceAccount, after the name of its agent."""

@@ -1,20 +1,86 @@
-"""What a guard and its pod agree on: ports, paths, audiences and exit codes."""
+"""Facts that a pod's manifest and the programs in the pod share: ports, paths, users, containers, variables.
+
+The operator writes manifests with these constants and the programs read their defaults from them.
+"""
 
 from typing import Final
 
+MCP_PORT: Final = 7410
+"""Port for the agent: on the loopback interface in a shared pod, otherwise at the pod's own address."""
+OBSERVE_PORT: Final = 7411
+"""Port on every interface, for probes and metrics."""
+TASK_PORT: Final = 7412
+"""Port on every interface, for tasks."""
+FIRST_RESERVED_PORT, LAST_RESERVED_PORT = 7410, 7419
+"""Ports that no agent may listen on."""
+AUDIT_PORT: Final = 7420
+"""Port of the audit collector, for guards and readers."""
+AUDIT_TELEMETRY_PORT: Final = 7421
+"""Port of the audit collector, for probes and metrics."""
+
+LOOPBACK: Final = "127.0.0.1"
+GUARD_HOST: Final = "guard"
+"""A guard's name in its agent's pod. The pod's own /etc/hosts holds the name, so no DNS is needed."""
+
+PIPES_PATH: Final = "/run/interlock/pipes"
+SECRETS_PATH: Final = "/run/interlock/secrets"
+CONFIG_PATH: Final = "/etc/interlock"
+"""Where the agent finds its files, and the verifier its plan."""
+TOKEN_PATH: Final = "/var/run/secrets/interlock"  # noqa: S105 - a path
+SPOOL_PATH: Final = "/var/lib/interlock/spool"
+AUDIT_TOKEN_PATH: Final = "/var/run/secrets/interlock-audit"  # noqa: S105 - a path
+TOKEN_FILE: Final = "token"  # noqa: S105 - a file's name
+"""Name of the file below `TOKEN_PATH` and `AUDIT_TOKEN_PATH`."""
+AUTHORITY_FILE: Final = "ca.crt"
+"""Name of the file below `TOKEN_PATH` with the CA certificates of the API server."""
+AUDIT_AUDIENCE: Final = "interlock-audit"
+"""Audience of a guard's token for the audit collector, which refuses tokens for any other audience."""
+MODEL_KEYS_FOLDER: Final = ".models"
+"""Folder below `SECRETS_PATH` with the providers' keys, next to one folder per source. No source has this name."""
+
+SPOOL_BYTES: Final = 64 * 1024 * 1024
+"""Largest size of the audit records that a guard keeps on its own disk."""
+
+AGENT_CONTAINER: Final = "agent"
+GUARD_CONTAINER: Final = "guard"
+EGRESS_CHECK_CONTAINER: Final = "egress-check"
+
+GUARD_UID: Final = 10001
+GUARD_GID: Final = 2000
+"""Group of the guard and the MCP servers, for the pipes. The agent is never in it."""
+AGENT_UID: Final = 10002
+EGRESS_CHECK_UID: Final = 10003
+FIRST_SERVER_UID: Final = 10010
+
+RESERVED_PREFIX: Final = "INTERLOCK_"
+"""Beginning of every variable that Interlock sets. No agent and no server may set such a variable itself."""
+AGENT_VARIABLE: Final = "INTERLOCK_AGENT"
+NAMESPACE_VARIABLE: Final = "INTERLOCK_NAMESPACE"
+POD_VARIABLE: Final = "INTERLOCK_POD"
+BUNDLE_VARIABLE: Final = "INTERLOCK_BUNDLE"
+"""Name of the ConfigMap that holds the guard's bundle."""
+AUDIT_URL_VARIABLE: Final = "INTERLOCK_AUDIT_URL"
+LISTEN_VARIABLE: Final = "INTERLOCK_LISTEN"
+"""Address at which the guard serves the agent, in a pod of its own."""
+HOST_VARIABLE: Final = "INTERLOCK_HOST"
+"""Name by which the agent calls the guard, in a pod of its own."""
+AGENT_HOST_VARIABLE: Final = "INTERLOCK_AGENT_HOST"
+"""Name at which the guard finds the agent, in a pod of its own."""
+SOURCE_VARIABLE: Final = "INTERLOCK_SOURCE"
+"""Source whose pipes the verifier's init container makes."""
+RESULT_VARIABLE: Final = "INTERLOCK_RESULT"
+"""Name of the ConfigMap that the verifier writes its result to."""
+
+GUARD_URL_VARIABLE: Final = "INTERLOCK_GUARD_URL"
+EGRESS_CHECK_VARIABLE: Final = "INTERLOCK_EGRESS_CHECK"
+"""`EGRESS_CHECK_REQUIRE` or `EGRESS_CHECK_REPORT`."""
+EGRESS_CHECK_CLOSED_VARIABLE: Final = "INTERLOCK_EGRESS_CHECK_CLOSED"
+"""Addresses with ports that must be closed, separated by spaces."""
+EGRESS_CHECK_REQUIRE: Final = "Require"
+"""An open network keeps the agent from starting."""
+EGRESS_CHECK_REPORT: Final = "Report"
+"""An open network is only reported."""
 NETWORK_OPEN: Final = 3
-"""Exit code: something answers that no policy allows."""
+"""Exit code of the egress check: an address answers that no policy allows."""
 OPEN_MESSAGE: Final = "open:"
-"""What the termination message begins with where the network is open, whatever becomes of it."""
-
-
-MCP_PORT = 7410  # for the agent alone: on loopback in a shared pod, else at the pod's own address
-OBSERVE_PORT = 7411
-TASK_PORT = 7412
-GUARD_HOST = "guard"
-"""A guard's name in the pod of its agent: it stands in the pod's own /etc/hosts, so no DNS is needed."""
-PIPES_PATH = "/run/interlock/pipes"
-TOKEN_PATH = "/var/run/secrets/interlock"  # noqa: S105 - a path
-SPOOL_PATH = "/var/lib/interlock/spool"
-AUDIT_TOKEN_PATH = "/var/run/secrets/interlock-audit"  # noqa: S105 - a path
-AUDIT_AUDIENCE = "interlock-audit"
+"""Beginning of the egress check's termination message where the network is open, whatever its exit code."""

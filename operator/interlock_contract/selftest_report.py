@@ -10,11 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-PREFIX: Final = "proof.interlock.dev/"
-"""Before the pod's name, in the key of the annotation with its proof."""
-DRIFT_PREFIX: Final = "drift.interlock.dev/"
-"""Before the pod's name, in the key of the annotation with the bindings whose tools it has found changed."""
-FIELD_MANAGER: Final = "interlock-guard"
+from interlock_contract.names import DRIFT_PREFIX, SELFTEST_PREFIX
+
 MAX_REPORTS: Final = 256
 """More than an agent can have pods; the oldest above it are those of pods that are gone."""
 
@@ -63,7 +60,11 @@ def parse_report(text: str) -> SelfTestReport | None:
 
 def read_reports(annotations: Mapping[str, str]) -> dict[str, SelfTestReport]:
     """Return what the guards say, by the names of their pods."""
-    said = {key.removeprefix(PREFIX): parse_report(text) for key, text in annotations.items() if _is_one(key)}
+    said = {
+        key.removeprefix(SELFTEST_PREFIX): parse_report(text)
+        for key, text in annotations.items()
+        if key.startswith(SELFTEST_PREFIX)
+    }
     return {pod: attestation for pod, attestation in said.items() if attestation is not None}
 
 
@@ -82,7 +83,7 @@ def read_drifts(annotations: Mapping[str, str]) -> dict[str, datetime]:
     return found
 
 
-def find_surplus(annotations: Mapping[str, str], own: str, prefix: str = PREFIX) -> list[str]:
+def find_surplus(annotations: Mapping[str, str], own: str, prefix: str = SELFTEST_PREFIX) -> list[str]:
     """Return the keys of the oldest annotations of a kind above the number that is kept, never the pod's own."""
     others = sorted((text, key) for key, text in annotations.items() if key.startswith(prefix) and key != own)
     return [key for _, key in others[: max(0, len(others) + 1 - MAX_REPORTS)]]
@@ -99,7 +100,3 @@ def _drifts_in(text: str) -> dict[str, datetime]:
 
 def _moment(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _is_one(key: str) -> bool:
-    return key.startswith(PREFIX)

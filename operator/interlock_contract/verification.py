@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, cast, get_args
 
+from interlock_contract.canonical_json import is_digest
 from interlock_contract.strict_fields import BundleInvalid, StrictFields
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
@@ -17,7 +18,6 @@ PLAN_KEY: Final = "verification.json"
 RESULT_KEY: Final = "result.json"
 """Key of the ConfigMap's `data` that the verifier writes its result to."""
 VERIFICATION_VERSION: Final = 1
-FIELD_MANAGER: Final = "interlock-verifier"
 
 MAX_TOOLS: Final = 512
 """Tools of a server that a binding may map: each has a pin in every bundle."""
@@ -227,7 +227,7 @@ def _refuse_oddities(result: VerificationResult) -> None:
     if len({tool.name for tool in tools}) < len(tools):
         raise VerificationInvalid("tools: one is there twice")
     for tool in tools:
-        if len(tool.digest) != 64 or not set(tool.digest) <= set("0123456789abcdef"):  # noqa: PLR2004 - SHA-256 in hex
+        if not is_digest(tool.digest):
             raise VerificationInvalid(f"tools[{tool.name[:MAX_NAME]}].digest: must be a SHA-256 in hexadecimal digits")
     if any(len(name) > MAX_NAME for name in (*result.unmapped, *(tool.name for tool in tools))):
         raise VerificationInvalid(f"tools: a name of more than {MAX_NAME} characters")

@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from interlock_contract.pod import NETWORK_OPEN, OPEN_MESSAGE
+from interlock_contract.pod import (
+    EGRESS_CHECK_CLOSED_VARIABLE,
+    EGRESS_CHECK_REPORT,
+    EGRESS_CHECK_REQUIRE,
+    EGRESS_CHECK_VARIABLE,
+    GUARD_URL_VARIABLE,
+    NETWORK_OPEN,
+    OPEN_MESSAGE,
+)
 
 PASSED: Final = 0
 SETTINGS_INVALID: Final = 2
@@ -31,7 +39,7 @@ ROUNDS: Final = 10
 OPEN_SECONDS: Final = 10.0
 """How long something may answer before the network counts as one that enforces nothing; the slowest known need 2 s."""
 WAIT_SECONDS: Final = 300.0
-"""How long to wait for the guard before the kubelet is asked to start the gate anew."""
+"""How long to wait for the guard before the kubelet restarts the egress check."""
 PAUSE_SECONDS: Final = 0.02
 CONNECT_SECONDS: Final = 0.5
 READY_SECONDS: Final = 2.0
@@ -58,18 +66,18 @@ class ProbedAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EgressCheckSettings:
-    """What the gate tries, and what it does with what it finds.
+    """What the egress check probes, and what it does with the result.
 
     Attributes:
         guard: The guard's name and port, which must answer.
         closed: What must not.
-        demands: Whether an open network keeps the agent from starting, or is only told.
+        requires_closed: Whether an open network keeps the agent from starting, or is only reported.
         message: Where the kubelet reads what a container says at its end.
     """
 
     guard: ProbedAddress
     closed: tuple[ProbedAddress, ...]
-    demands: bool
+    requires_closed: bool
     message: Path
 
 
@@ -117,19 +125,25 @@ def read_settings(environment: Mapping[str, str]) -> EgressCheckSettings:
     Raises:
         SettingsInvalid: A variable is missing or wrong.
     """
-    guard = _target(environment, "INTERLOCK_GUARD_URL")
-    closed = [_parse("INTERLOCK_GATE_CLOSED", word) for word in environment.get("INTERLOCK_GATE_CLOSED", "").split()]
+    guard = _target(environment, GUARD_URL_VARIABLE)
+    closed = [
+        _parse(EGRESS_CHECK_CLOSED_VARIABLE, word) for word in environment.get(EGRESS_CHECK_CLOSED_VARIABLE, "").split()
+    ]
     if not closed:
-        raise EgressCheckSettingsInvalid("INTERLOCK_GATE_CLOSED is empty")
+        raise EgressCheckSettingsInvalid(f"{EGRESS_CHECK_CLOSED_VARIABLE} is empty")
     host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "")
     if not host:
         raise EgressCheckSettingsInvalid("KUBERNETES_SERVICE_HOST is not set")
     closed.append(_parse("KUBERNETES_SERVICE_PORT", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
-    mode = environment.get("INTERLOCK_GATE", "Demand")
-    if mode not in ("Demand", "Report"):
-        raise EgressCheckSettingsInvalid("INTERLOCK_GATE must be Demand or Report")
-    message = Path(environment.get("INTERLOCK_GATE_MESSAGE", _MESSAGE))
-    return EgressCheckSettings(guard=guard, closed=tuple(closed), demands=mode == "Demand", message=message)
+    mode = environment.get(EGRESS_CHECK_VARIABLE, EGRESS_CHECK_REQUIRE)
+    if mode not in (EGRESS_CHECK_REQUIRE, EGRESS_CHECK_REPORT):
+        raise EgressCheckSettingsInvalid(
+            f"{EGRESS_CHECK_VARIABLE} must be {EGRESS_CHECK_REQUIRE} or {EGRESS_CHECK_REPORT}"
+        )
+    message = Path(environment.get("INTERLOCK_EGRESS_CHECK_MESSAGE", _MESSAGE))
+    return EgressCheckSettings(
+        guard=guard, closed=tuple(closed), requires_closed=mode == EGRESS_CHECK_REQUIRE, message=message
+    )
 
 
 def look(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> Round:
@@ -172,12 +186,12 @@ def watch(settings: EgressCheckSettings) -> int:
     if code == NETWORK_OPEN:
         targets = " and ".join(one.authority for one in judge.reached)
         settings.message.write_text(f"{OPEN_MESSAGE} {targets} answered for {OPEN_SECONDS:.0f} s", encoding="utf-8")
-        return NETWORK_OPEN if settings.demands else PASSED
+        return NETWORK_OPEN if settings.requires_closed else PASSED
     return code
 
 
 def main() -> int:
-    """Run the gate; return its exit code."""
+    """Run the egress check; return its exit code."""
     try:
         settings = read_settings(os.environ)
     except EgressCheckSettingsInvalid as error:

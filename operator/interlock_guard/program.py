@@ -15,7 +15,8 @@ from aiohttp import web
 
 from interlock_contract.audit_chain import GuardId
 from interlock_contract.bundle import BUNDLE_KEY
-from interlock_contract.clock import monotonic, wall
+from interlock_contract.clock import monotonic, utc_now
+from interlock_contract.names import AGENTS, API_PATH
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
 from interlock_guard.audit.spool import Spool, SpoolLimits
@@ -37,7 +38,6 @@ from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
 from interlock_guard.tasks.metrics import TaskMetrics
 from interlock_guard.upstream.sources import Sources, UpstreamContext, build_upstream
 
-_API: Final = "/apis/interlock.dev/v1alpha1"
 _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
 _RESERVE: Final = 4
@@ -63,7 +63,7 @@ async def serve(settings: GuardSettings) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
         spool = _open_spool(settings)
-        recorder = Recorder(_writer(settings), spool, wall)
+        recorder = Recorder(_writer(settings), spool, utc_now)
         shipping = AuditShipper(spool, CollectorAddress(url=settings.audit_url, token=settings.audit_token), log)
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any more
         sessions = Sessions()
@@ -156,7 +156,7 @@ def _build_watches(settings: GuardSettings, session: aiohttp.ClientSession, live
     def see_bundle(found: KubernetesObject | None) -> None:
         live.see_bundle(None if found is None else (found.get("data") or {}).get(BUNDLE_KEY))
 
-    agents = f"{settings.api_server}{_API}/namespaces/{settings.namespace}/agents"
+    agents = f"{settings.api_server}{API_PATH}/namespaces/{settings.namespace}/{AGENTS}"
     bundles = f"{settings.api_server}/api/v1/namespaces/{settings.namespace}/configmaps"
     watched = (
         (
@@ -176,4 +176,4 @@ def _build_watches(settings: GuardSettings, session: aiohttp.ClientSession, live
 def _build_attestor(settings: GuardSettings, session: aiohttp.ClientSession) -> SelfTestReporter:
     leases = f"{settings.api_server}/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases"
     token = settings.credentials / "token"
-    return SelfTestReporter(session, f"{leases}/{settings.bundle}", settings.pod, token=token, clock=wall)
+    return SelfTestReporter(session, f"{leases}/{settings.bundle}", settings.pod, token=token, clock=utc_now)

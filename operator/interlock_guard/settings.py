@@ -4,18 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
 
+from interlock_contract import pod
 from interlock_guard.state import LEASE_SECONDS
-
-MCP_PORT: Final = 7410
-"""Port for the agent: on the loopback interface, unless the guard has a pod of its own."""
-OBSERVE_PORT: Final = 7411
-"""Port on every interface, for probes and metrics."""
-TASK_PORT: Final = 7412
-"""Port on every interface, for tasks."""
-SPOOL_BYTES: Final = 64 * 1024 * 1024
-"""Most that the guard keeps of its records on its own disk."""
 
 
 class SettingsInvalid(ValueError):  # noqa: N818 - says the state of the settings
@@ -66,26 +57,26 @@ def read_settings(environment: Mapping[str, str]) -> GuardSettings:
         SettingsInvalid: A variable is missing or wrong.
     """
     return GuardSettings(
-        agent=require(environment, "INTERLOCK_AGENT"),
-        namespace=require(environment, "INTERLOCK_NAMESPACE"),
-        pod=require(environment, "INTERLOCK_POD"),
-        bundle=require(environment, "INTERLOCK_BUNDLE"),
+        agent=require(environment, pod.AGENT_VARIABLE),
+        namespace=require(environment, pod.NAMESPACE_VARIABLE),
+        pod=require(environment, pod.POD_VARIABLE),
+        bundle=require(environment, pod.BUNDLE_VARIABLE),
         api_server=read_api_server(environment),
-        credentials=Path(environment.get("INTERLOCK_CREDENTIALS", "/var/run/secrets/interlock")),
-        pipes=Path(environment.get("INTERLOCK_PIPES", "/run/interlock/pipes")),
-        secrets=Path(environment.get("INTERLOCK_SECRETS", "/run/interlock/secrets")),
+        credentials=Path(environment.get("INTERLOCK_CREDENTIALS", pod.TOKEN_PATH)),
+        pipes=Path(environment.get("INTERLOCK_PIPES", pod.PIPES_PATH)),
+        secrets=Path(environment.get("INTERLOCK_SECRETS", pod.SECRETS_PATH)),
         dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
-        listen=_address(environment, "INTERLOCK_LISTEN", "127.0.0.1"),
-        host=environment.get("INTERLOCK_HOST", ""),
-        mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", MCP_PORT)),
-        observe_port=int(_number(environment, "INTERLOCK_OBSERVE_PORT", OBSERVE_PORT)),
-        task_port=int(_number(environment, "INTERLOCK_TASK_PORT", TASK_PORT)),
-        agent_host=environment.get("INTERLOCK_AGENT_HOST", "127.0.0.1"),
+        listen=_address(environment, pod.LISTEN_VARIABLE, pod.LOOPBACK),
+        host=environment.get(pod.HOST_VARIABLE, ""),
+        mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", pod.MCP_PORT)),
+        observe_port=int(_number(environment, "INTERLOCK_OBSERVE_PORT", pod.OBSERVE_PORT)),
+        task_port=int(_number(environment, "INTERLOCK_TASK_PORT", pod.TASK_PORT)),
+        agent_host=environment.get(pod.AGENT_HOST_VARIABLE, pod.LOOPBACK),
         lease_seconds=_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),
-        spool=Path(environment.get("INTERLOCK_SPOOL", "/var/lib/interlock/spool")),
-        spool_bytes=int(_number(environment, "INTERLOCK_SPOOL_BYTES", SPOOL_BYTES, most=1e12)),
-        audit_url=_audit_url(environment.get("INTERLOCK_AUDIT_URL", "")),
-        audit_token=Path(environment.get("INTERLOCK_AUDIT_TOKEN", "/var/run/secrets/interlock-audit/token")),
+        spool=Path(environment.get("INTERLOCK_SPOOL", pod.SPOOL_PATH)),
+        spool_bytes=int(_number(environment, "INTERLOCK_SPOOL_BYTES", pod.SPOOL_BYTES, most=1e12)),
+        audit_url=_audit_url(environment.get(pod.AUDIT_URL_VARIABLE, "")),
+        audit_token=Path(environment.get("INTERLOCK_AUDIT_TOKEN", f"{pod.AUDIT_TOKEN_PATH}/{pod.TOKEN_FILE}")),
     )
 
 
@@ -136,5 +127,5 @@ def read_api_server(environment: Mapping[str, str]) -> str:
 
 def _audit_url(url: str) -> str:
     if url and not url.startswith(("http://", "https://")):
-        raise SettingsInvalid("INTERLOCK_AUDIT_URL must start with http:// or https://")
+        raise SettingsInvalid(f"{pod.AUDIT_URL_VARIABLE} must start with http:// or https://")
     return url.rstrip("/")

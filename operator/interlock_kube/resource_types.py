@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from interlock_contract.names import AGENT_POLICIES, AGENTS, GROUP, MCP_BINDINGS, VERSION
+from interlock_contract.names import AGENT_POLICIES, AGENTS, API_PATH, MCP_BINDINGS
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,11 @@ class ResourceType:
         return f"{self.within(namespace)}/{name}{'/' + subresource if subresource else ''}"
 
 
-_OURS = f"/apis/{GROUP}/{VERSION}"
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
-AGENT = ResourceType("Agent", _OURS, AGENTS)
-AGENT_POLICY = ResourceType("AgentPolicy", _OURS, AGENT_POLICIES)
-MCP_BINDING = ResourceType("MCPBinding", _OURS, MCP_BINDINGS)
+AGENT = ResourceType("Agent", API_PATH, AGENTS)
+AGENT_POLICY = ResourceType("AgentPolicy", API_PATH, AGENT_POLICIES)
+MCP_BINDING = ResourceType("MCPBinding", API_PATH, MCP_BINDINGS)
 POD = ResourceType("Pod", "/api/v1", "pods")
 REPLICA_SET = ResourceType("ReplicaSet", "/apis/apps/v1", "replicasets")
 DEPLOYMENT = ResourceType("Deployment", "/apis/apps/v1", "deployments")

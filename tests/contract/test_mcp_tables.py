@@ -66,7 +66,7 @@ def test_what_the_sdk_says_only_in_its_code_is_the_same_here() -> None:
 
     from interlock_guard.upstream.initialize import PROBE_SECONDS  # noqa: PLC0415
 
-    assert NAME_BEARING_METHODS == mcp.NAME_HEADER
+    assert NAME_BEARING_METHODS == mcp.NAME_PARAMETERS
     assert mcp.SUBSCRIPTION_META == SUBSCRIPTION_ID_META_KEY
     assert DISCOVER_TIMEOUT_SECONDS == PROBE_SECONDS
 

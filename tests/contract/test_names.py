@@ -1,7 +1,6 @@
 import sys
 from pathlib import Path
 
-from interlock.deployment.children.pod import AGENT_UID, FIRST_SERVER_UID, GUARD_GID, GUARD_UID
 from interlock_contract import names, pod
 from interlock_kube import resource_types
 
@@ -43,8 +42,8 @@ def test_numbers_that_the_guard_holds_on_to_are_fixed() -> None:
     assert (pod.MCP_PORT, pod.OBSERVE_PORT) == (7410, 7411)
     assert pod.PIPES_PATH == "/run/interlock/pipes"
     assert pod.TOKEN_PATH == "/var/run/secrets/interlock"  # noqa: S105 - a path
-    assert (GUARD_UID, GUARD_GID) == (10001, 2000)
-    assert (AGENT_UID, FIRST_SERVER_UID) == (10002, 10010)
+    assert (pod.GUARD_UID, pod.GUARD_GID) == (10001, 2000)
+    assert (pod.AGENT_UID, pod.FIRST_SERVER_UID) == (10002, 10010)
 
 
 def test_every_kind_stands_where_the_api_server_has_it() -> None:

@@ -9,7 +9,8 @@ import yaml
 from interlock.deployment.children.identity import build_guard_role
 from interlock.deployment.children.verification_job import VerificationTarget, build_support
 from interlock.deployment.placement import ApiServerAddress
-from interlock_audit.reviewer import GROUP, RESOURCE, VERB
+from interlock_audit.reviewer import READ_VERB
+from interlock_contract.names import AUDIT_RECORDS, GROUP
 from interlock_kube.resource_types import CHILDREN
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, a_binding, a_placement
@@ -96,7 +97,9 @@ def test_the_collector_may_ask_who_somebody_is_and_what_he_may_and_nothing_else(
 
 
 def test_the_auditors_role_gives_what_the_collector_asks_for() -> None:
-    assert {triple for rule in ROLES["interlock-auditor"] for triple in triples(rule)} == {(GROUP, RESOURCE, VERB)}
+    assert {triple for rule in ROLES["interlock-auditor"] for triple in triples(rule)} == {
+        (GROUP, AUDIT_RECORDS, READ_VERB)
+    }
 
 
 def triples(rule: Rule) -> Iterator[tuple[str, str, str]]:

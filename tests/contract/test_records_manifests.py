@@ -6,10 +6,9 @@ from typing import Any
 import yaml
 
 from interlock.settings import OperatorSettings
-from interlock_audit.reviewer import AUDIENCE
-from interlock_audit.settings import PORT, TELEMETRY_PORT, read_settings
+from interlock_audit.settings import read_settings
 from interlock_contract.names import GUARD_LABEL
-from interlock_contract.pod import AUDIT_AUDIENCE
+from interlock_contract.pod import AUDIT_PORT, AUDIT_TELEMETRY_PORT
 
 BASE = Path(__file__).parents[2] / "manifests" / "base"
 
@@ -32,8 +31,8 @@ def test_the_operator_sends_guards_to_the_collectors_service() -> None:
     service = found("audit.yaml", "Service")
 
     assert OperatorSettings(audit_url=url).audit_url == url
-    assert url == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:{PORT}"
-    assert service["spec"]["ports"] == [{"name": "audit", "port": PORT, "targetPort": "audit"}]
+    assert url == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:{AUDIT_PORT}"
+    assert service["spec"]["ports"] == [{"name": "audit", "port": AUDIT_PORT, "targetPort": "audit"}]
     assert service["spec"]["selector"] == DEPLOYMENT["spec"]["selector"]["matchLabels"]
 
 
@@ -42,7 +41,7 @@ def test_the_collector_listens_where_the_manifests_say_and_keeps_its_file_on_its
     ports = {one["name"]: one["containerPort"] for one in CONTAINER["ports"]}
     mounts = {one["name"]: one["mountPath"] for one in CONTAINER["volumeMounts"]}
 
-    assert ports == {"audit": PORT, "telemetry": TELEMETRY_PORT}
+    assert ports == {"audit": AUDIT_PORT, "telemetry": AUDIT_TELEMETRY_PORT}
     assert mounts["audit"] == str(settings.sqlite.parent)
     assert settings.keep_days == read_settings(IN_A_POD).keep_days
 
@@ -62,7 +61,3 @@ def test_only_guards_pods_reach_the_records_port() -> None:
         {"from": [{"namespaceSelector": {}, "podSelector": guards}], "ports": [{"port": "audit"}]},
         {"ports": [{"port": "telemetry"}]},
     ]
-
-
-def test_guards_get_a_token_for_the_audience_that_the_collector_asks_for() -> None:
-    assert AUDIT_AUDIENCE == AUDIENCE

@@ -172,7 +172,7 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_look(crowd
     metrics = crowd.exec(AGENT, "guard", "/opt/venv/bin/python", "-c", READ_METRICS).stdout
     seen = {
         "the agent's log": crowd.agent_log(AGENT),
-        "the gate's log": crowd.log(AGENT, "gate") + "\n",
+        "the gate's log": crowd.log(AGENT, "egress-check") + "\n",
         "the guard's log and records": crowd.log(AGENT, "guard"),
         "objects, their status and Events": crowd.kubectl("-n", crowd.namespace, "get", everything, "-o", "yaml"),
         "metrics": metrics,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.settings import MCP_PORT
+from interlock_contract.pod import MCP_PORT
 from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 from tests.support.node_clients import TOOL_ERROR, NodeClients

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-_OWN = "ports 7410 to 7419 are Interlock's own: let the agent listen on another one, such as 8080"
+_OWN = "ports 7410 to 7419 are reserved for Interlock: let the agent listen on another port, such as 8080"
 
 BAD_TASKS: list[tuple[dict[str, Any], str]] = [
     ({}, "spec.tasks.port: Required value"),

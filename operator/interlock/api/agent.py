@@ -32,12 +32,11 @@ from interlock.api.status import NEW_AGENT, AgentStatus
 from interlock.api.text import COMMAND_FITS, SELF, Argument, Duration, FilePath, Image, Name, ObjectName, VariableName
 from interlock_contract.bundle import MAX_CONCURRENT_TASKS
 from interlock_contract.names import API_VERSION
-
-_OURS_FIRST, _OURS_LAST = 7410, 7419
+from interlock_contract.pod import FIRST_RESERVED_PORT, LAST_RESERVED_PORT
 
 
 def _is_free(port: int) -> int:
-    if _OURS_FIRST <= port <= _OURS_LAST:
+    if FIRST_RESERVED_PORT <= port <= LAST_RESERVED_PORT:
         raise ValueError(PORT_RESERVED)
     return port
 
@@ -49,7 +48,7 @@ class Tasks(ApiModel):
         ge=1,
         le=65535,
         json_schema_extra=kube(
-            Rule(rule=f"self < {_OURS_FIRST} || self > {_OURS_LAST}", message=PORT_RESERVED),
+            Rule(rule=f"self < {FIRST_RESERVED_PORT} || self > {LAST_RESERVED_PORT}", message=PORT_RESERVED),
             format="int32",
         ),
     )

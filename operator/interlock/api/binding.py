@@ -50,6 +50,17 @@ from interlock.api.text import (
     VariableName,
 )
 from interlock.api.verification import MCPBindingStatus, VerificationStatus, Verify
+from interlock_contract.bundle import (
+    DEFAULT_IN_FLIGHT,
+    LARGEST_NUMBER,
+    LEAST_BYTES,
+    MAX_IN_FLIGHT,
+    MAX_REQUEST_BYTES,
+    MAX_RESULT_BYTES,
+    Operation,
+    ServerRequest,
+)
+from interlock_contract.http_target import Network
 from interlock_contract.names import API_VERSION
 
 
@@ -117,7 +128,7 @@ TLS_RULES = (
 """What holds for every `url` with a `network` and a `caFrom`; `check_tls` is the same in Python."""
 
 
-def check_tls(url: str, network: Literal["Public", "Private"], ca_from: CaSource | None) -> None:
+def check_tls(url: str, network: Network, ca_from: CaSource | None) -> None:
     """Hold a URL to `TLS_RULES`.
 
     Raises:
@@ -138,7 +149,7 @@ class HttpServer(ApiModel):
     url: ServerUrl
     """Its one URL; redirects are not followed. http:// needs network Private: what is sent can be read on the way."""
 
-    network: Literal["Public", "Private"] = Field(default="Public", json_schema_extra=kube(default="Public"))
+    network: Network = Field(default="Public", json_schema_extra=kube(default="Public"))
     """Public: only globally routable addresses are dialled; Private: private ones too. Loopback, link-local: never."""
 
     headers: tuple[HttpHeader, ...] = Field(
@@ -313,11 +324,10 @@ class ArgumentRule(PromptRule):
         json_schema_extra=kube(_exactly_one_of("enum", "prefix", "pattern", "maximum", sentence=ARGUMENT_RULE)),
     )
 
-    maximum: int | None = Field(default=None, ge=0, le=9007199254740991, json_schema_extra=kube(format="int64"))
+    maximum: int | None = Field(default=None, ge=0, le=LARGEST_NUMBER, json_schema_extra=kube(format="int64"))
     """The number is from 0 to this; less than nothing often means no limit."""
 
 
-_Operation = Literal["read", "write", "delete"]
 _Scope = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
 _Arguments = Field(default=(), max_length=8)
 
@@ -328,7 +338,7 @@ class Tool(ApiModel):
     name: ToolName
     """Name of the tool at the server, or a glob: * is any run of characters, ? any one, but neither is a slash."""
 
-    operation: _Operation
+    operation: Operation
     """What it does; hints of the server can only make it more."""
 
     resource: Resource
@@ -370,7 +380,7 @@ class ServerResource(ApiModel):
     uri: ResourceUri
     """URI of the resource, or a glob: * is any run of characters inside one part, ** goes on over slashes."""
 
-    operation: _Operation = "read"
+    operation: Operation = "read"
     """What it does."""
 
     resource: Resource
@@ -386,7 +396,7 @@ class Prompt(ApiModel):
     name: PromptName
     """Name of the prompt at the server, or a glob as of tools."""
 
-    operation: _Operation = "read"
+    operation: Operation = "read"
     """What it does."""
 
     resource: Resource
@@ -402,13 +412,17 @@ class Prompt(ApiModel):
 class Limits(ApiModel):
     """How much may pass between agent and server."""
 
-    request_bytes: int = Field(default=4194304, ge=1024, le=4194304, json_schema_extra=kube(format="int32"))
+    request_bytes: int = Field(
+        default=MAX_REQUEST_BYTES, ge=LEAST_BYTES, le=MAX_REQUEST_BYTES, json_schema_extra=kube(format="int32")
+    )
     """Size of one request."""
 
-    result_bytes: int = Field(default=16777216, ge=1024, le=16777216, json_schema_extra=kube(format="int32"))
+    result_bytes: int = Field(
+        default=MAX_RESULT_BYTES, ge=LEAST_BYTES, le=MAX_RESULT_BYTES, json_schema_extra=kube(format="int32")
+    )
     """Size of one result; a larger one becomes an error that says so."""
 
-    in_flight: int = Field(default=64, ge=1, le=256, json_schema_extra=kube(format="int32"))
+    in_flight: int = Field(default=DEFAULT_IN_FLIGHT, ge=1, le=MAX_IN_FLIGHT, json_schema_extra=kube(format="int32"))
     """Requests that are under way in the server at once; one more is refused."""
 
 
@@ -434,7 +448,7 @@ class MCPBindingSpec(ApiModel):
     prompts: tuple[Prompt, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """The server's prompts that exist for agents, found as tools are; completions follow it."""
 
-    server_requests: tuple[Literal["Sampling", "Elicitation", "Roots"], ...] = Field(default=(), max_length=3)
+    server_requests: tuple[ServerRequest, ...] = Field(default=(), max_length=3)
     """What the server may ask of the agent: to call its model, to ask its user, to name its folders."""
 
     permissions: Permissions = Permissions()

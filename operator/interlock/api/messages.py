@@ -8,6 +8,8 @@ tests/integration compares both answers on a real API server.
 
 import re
 
+from interlock_contract.pod import FIRST_RESERVED_PORT, LAST_RESERVED_PORT
+
 EMAIL = r"^[A-Za-z0-9._%+'\-]+@[A-Za-z0-9\-]+(\.[A-Za-z0-9\-]+)+$"
 ROLE_ADDRESS = (
     r"^(((teams?|support|no-?reply|do-?not-?reply|info|admin|administrator|ops|devops|secops|sre|security"
@@ -19,8 +21,6 @@ RESOURCE = r"^[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9_])?$"
 VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 RELATIVE_PATH = r"^[A-Za-z0-9_.\-]+(/[A-Za-z0-9_.\-]+)*$"
 DOTS_IN_PATH = r"(^|/)\.{1,2}(/|$)"
-POINTER = r"^(/([^~/]|~0|~1)*)+$"
-"""RFC 6901, without the empty pointer: a whole set of arguments is no value of a dimension."""
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
 LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 
@@ -101,7 +101,10 @@ ROW_MISSING = (
     "add the row, or remove the binding"
 )
 
-PORT_RESERVED = "ports 7410 to 7419 are Interlock's own: let the agent listen on another one, such as 8080"
+PORT_RESERVED = (
+    f"ports {FIRST_RESERVED_PORT} to {LAST_RESERVED_PORT} are reserved for Interlock: "
+    "let the agent listen on another port, such as 8080"
+)
 NAME_INVALID = "{text} is not a name: write lower case letters, digits and dashes, such as crm or one-region"
 AGENT_NAME_INVALID = (
     "metadata.name {name} does not fit: an agent has at most 52 lower case letters, digits and dashes, "

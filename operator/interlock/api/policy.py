@@ -29,6 +29,8 @@ from interlock.api.text import (
     ReadableResource,
     Resource,
 )
+from interlock_contract.bundle import Operation, RecordedArguments
+from interlock_contract.http_target import Network
 from interlock_contract.names import API_VERSION
 
 MAX_ROWS = 256
@@ -51,7 +53,7 @@ class AccessRow(ApiModel):
     environment: Environment
     """The environment of a stage of the Agent; another binding may serve the source in another one."""
 
-    operation: Literal["read", "write", "delete"]
+    operation: Operation
     """What is done."""
 
     resources: tuple[Annotated[str, Field(max_length=63)], ...] = Field(min_length=1, max_length=MAX_ROW_RESOURCES)
@@ -139,7 +141,7 @@ class ModelUpstream(ApiModel):
     url: ModelUrl
     """Its base URL, up to and with the version, such as https://llm.example.com/v1; redirects are not followed."""
 
-    network: Literal["Public", "Private"] = Field(default="Public", json_schema_extra=kube(default="Public"))
+    network: Network = Field(default="Public", json_schema_extra=kube(default="Public"))
     """Public: only globally routable addresses are dialled; Private: private ones too. Loopback, link-local: never."""
 
     ca_from: CaSource | None = None
@@ -254,7 +256,7 @@ class AuditPolicy(ApiModel):
         ),
     )
 
-    arguments: Literal["Digest", "Redacted"] = "Digest"
+    arguments: RecordedArguments = "Digest"
     """Digest records the SHA-256 of the arguments alone; Redacted also the arguments, without what redact names."""
 
     redact: tuple[Pointer, ...] = Field(default=(), max_length=32)

@@ -25,7 +25,6 @@ from interlock.api.messages import (
     OWN_PATHS,
     PATH_INVALID,
     PATTERN_INVALID,
-    POINTER,
     POINTER_INVALID,
     PREFIX_CLIMBS,
     PROMPT_NAME_INVALID,
@@ -44,7 +43,9 @@ from interlock.api.messages import (
     quoted,
 )
 from interlock_contract import http_target
-from interlock_contract.patterns import CLIMBING, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
+from interlock_contract.json_pointer import POINTER
+from interlock_contract.patterns import CLIMBING, MAX_PATTERN, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
+from interlock_contract.pod import RESERVED_PREFIX
 
 SELF = "'\"' + self + '\"'"
 """CEL: the value itself in quotation marks."""
@@ -166,11 +167,11 @@ VariableName = Annotated[
         max_length=256,
         json_schema_extra=kube(
             text_rule(f"self.matches({cel_pattern(VARIABLE)})", VARIABLE_INVALID),
-            text_rule("!self.startsWith('INTERLOCK_')", VARIABLE_RESERVED),
+            text_rule(f"!self.startsWith('{RESERVED_PREFIX}')", VARIABLE_RESERVED),
         ),
     ),
     _holds(lambda text: bool(re.fullmatch(VARIABLE[1:-1], text)), VARIABLE_INVALID),
-    _holds(lambda text: not text.startswith("INTERLOCK_"), VARIABLE_RESERVED),
+    _holds(lambda text: not text.startswith(RESERVED_PREFIX), VARIABLE_RESERVED),
 ]
 """The name of an environment variable."""
 
@@ -298,7 +299,10 @@ ArgumentPrefix = Annotated[
 
 ArgumentPattern = Annotated[
     str,
-    Field(max_length=256, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(PATTERN)})", PATTERN_INVALID))),
+    Field(
+        max_length=MAX_PATTERN,
+        json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(PATTERN)})", PATTERN_INVALID)),
+    ),
     _holds(is_pattern, PATTERN_INVALID),
 ]
 """A pattern of the subset that is matched in linear time; see `interlock_contract.patterns`."""

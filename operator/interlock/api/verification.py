@@ -2,7 +2,7 @@
 
 import json
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -19,12 +19,11 @@ from interlock.api.messages import (
 from interlock.api.shared_types import ApiModel, Timestamp, parse_duration
 from interlock.api.status import Condition
 from interlock.api.text import SELF, Name
+from interlock_contract.verification import MAX_NAME, MAX_TOOLS, MAX_UNMAPPED, Expectation
 
 MAX_PROBES = 16
 MAX_ARGUMENTS = 8192
 """Characters of a probe's arguments, as JSON."""
-MAX_TOOLS = 512
-"""Tools that can be pinned; the verifier holds the same bound."""
 MAX_DIFF = 16384
 
 _DURATION = r"self.matches(r'^([0-9]{1,5}(h|m|s|ms)){1,4}$')"
@@ -101,7 +100,7 @@ class Probe(ApiModel):
     )
     """The arguments of the call: nothing secret, and nothing that does harm every hour."""
 
-    expect: Literal["Success", "Error", "Denied"] = "Success"
+    expect: Expectation = "Success"
     """How it must end: with a result, with an error of the tool, or refused by the binding without being sent."""
 
     max_latency: Latency = "10s"
@@ -234,7 +233,7 @@ class VerificationStatus(ApiModel):
     tools: tuple[VerifiedTool, ...] = Field(default=(), max_length=MAX_TOOLS, json_schema_extra=kube(keys=("name",)))
     """The mapped tools, by name."""
 
-    unmapped: tuple[Annotated[str, Field(max_length=128)], ...] = Field(default=(), max_length=64)
+    unmapped: tuple[Annotated[str, Field(max_length=MAX_NAME)], ...] = Field(default=(), max_length=MAX_UNMAPPED)
     """Tools of the server that the binding does not map: nobody can call them, and a new one is no drift."""
 
     unmapped_omitted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from interlock_contract.mcp_http import MCP_JSON, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER
+from interlock_contract.mcp import MCP_JSON, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER
 from interlock_guard.audit.recorder import RecordFailed
 from interlock_guard.decision.decide import Deny, DenyReason, check_cut, find_source
 from interlock_guard.downstream.exchange import to_response

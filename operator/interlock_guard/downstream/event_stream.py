@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from interlock_contract.mcp_http import EVENT_STREAM
+from interlock_contract.mcp import EVENT_STREAM
 
 MAX_UNSENT: Final = 64
 """What a client that reads slowly may leave lying; beyond it progress and the like are dropped."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_contract import mcp
-from interlock_contract.mcp_http import EVENT_STREAM
+from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.caller import Caller, read_caller
 from interlock_guard.downstream.event_stream import EventStream
 from interlock_guard.downstream.outcomes import OpenRecord

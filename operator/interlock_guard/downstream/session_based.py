@@ -9,7 +9,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_contract import mcp
-from interlock_contract.mcp_http import EVENT_STREAM, SESSION_HEADER, VERSION_HEADER
+from interlock_contract.mcp import EVENT_STREAM, SESSION_HEADER, VERSION_HEADER
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream.capabilities import needs_input, read_questions
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ServerInitiatedRequest, to_response

@@ -15,7 +15,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_contract import mcp
-from interlock_contract.mcp_http import EVENT_STREAM, METHOD_HEADER, NAME_HEADER, VERSION_HEADER
+from interlock_contract.mcp import EVENT_STREAM, METHOD_HEADER, NAME_HEADER, VERSION_HEADER
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream.capabilities import for_sessionless, input_required, needs_input, read_questions
 from interlock_guard.downstream.event_stream import EventStream
@@ -227,7 +227,7 @@ def _check_headers(http: web.Request, message: RpcRequest, version: Any) -> None
     for name, value in expected.items():
         if headers.get(name) != value:
             raise MessageInvalid(mcp.HEADER_MISMATCH, f"is not what its {name} header says", message.id)
-    key = mcp.NAME_HEADER.get(message.method)
+    key = mcp.NAME_PARAMETERS.get(message.method)
     if key is None:
         return
     value = message.params.get(key)

@@ -17,7 +17,8 @@ from multidict import CIMultiDictProxy
 
 from interlock_contract.bundle import Bundle
 from interlock_contract.http_target import HttpTarget
-from interlock_contract.model_access import FOLDER, Model, Provider, Shape
+from interlock_contract.model_access import Model, Provider, Shape
+from interlock_contract.pod import MODEL_KEYS_FOLDER
 from interlock_guard.decision.decide import check_cut
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
@@ -60,7 +61,7 @@ class ProviderClients:
     """One link per provider of the bundle; follows every change of the state at once."""
 
     def __init__(self, live: LiveState, secrets: Path, dialable: frozenset[str], log: Callable[[str], None]) -> None:
-        self._live, self._directory, self._dialable = live, secrets / FOLDER, dialable
+        self._live, self._directory, self._dialable = live, secrets / MODEL_KEYS_FOLDER, dialable
         self.log = log
         self._closing: set[asyncio.Task[None]] = set()
         self._links: dict[str, ProviderClient] = {}

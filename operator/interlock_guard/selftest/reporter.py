@@ -9,10 +9,8 @@ from typing import Any, Final
 
 import aiohttp
 
+from interlock_contract.names import DRIFT_PREFIX, GUARD_FIELD_MANAGER, SELFTEST_PREFIX
 from interlock_contract.selftest_report import (
-    DRIFT_PREFIX,
-    FIELD_MANAGER,
-    PREFIX,
     SelfTestReport,
     dump_drifts,
     dump_report,
@@ -42,7 +40,7 @@ class SelfTestReporter:
         self, session: aiohttp.ClientSession, lease: str, pod: str, *, token: Path, clock: Callable[[], datetime]
     ) -> None:
         self._session, self._lease = session, lease
-        self._key, self._drift_key = f"{PREFIX}{pod}", f"{DRIFT_PREFIX}{pod}"
+        self._key, self._drift_key = f"{SELFTEST_PREFIX}{pod}", f"{DRIFT_PREFIX}{pod}"
         self._token, self._clock = token, clock
         self._news = asyncio.Event()
         self._newest: SelfTestReport | None = None
@@ -107,7 +105,7 @@ class SelfTestReporter:
         }
         async with self._session.patch(
             self._lease,
-            params={"fieldManager": FIELD_MANAGER},
+            params={"fieldManager": GUARD_FIELD_MANAGER},
             headers=headers,
             data=json.dumps({"metadata": {"annotations": annotations}}),
             timeout=_TIMEOUT,

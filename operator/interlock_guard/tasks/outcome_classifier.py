@@ -7,7 +7,7 @@ larger or compressed is judged by its status alone.
 from enum import StrEnum
 from typing import Any, Final
 
-from interlock_contract.mcp_http import EVENT_STREAM
+from interlock_contract.mcp import EVENT_STREAM
 from interlock_contract.strict_json import JsonInvalid, parse_json
 from interlock_guard.wire.streams import EventParser, EventTooLarge
 

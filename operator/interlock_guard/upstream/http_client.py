@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 import yarl
 
-from interlock_contract.mcp_http import EVENT_STREAM, MCP_JSON
+from interlock_contract.mcp import EVENT_STREAM, MCP_JSON
 from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
 from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
 from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_contract.mcp_http import (
+from interlock_contract.mcp import (
     EVENT_STREAM,
     MCP_JSON,
     METHOD_HEADER,
@@ -51,7 +51,7 @@ _SESSION: Final = re.compile(r"[\x21-\x7e]{1,1024}\Z")
 def sessionless_headers(method: str, params: Mapping[str, Any], version: str) -> dict[str, str]:
     """Return the routing headers of a request of the stateless era."""
     headers = {VERSION_HEADER: version, METHOD_HEADER: method}
-    name = params.get(mcp.NAME_HEADER.get(method, ""))
+    name = params.get(mcp.NAME_PARAMETERS.get(method, ""))
     if isinstance(name, str):
         headers[NAME_HEADER] = encode_header(name)
     return headers

@@ -13,10 +13,11 @@ from typing import Final
 
 import aiohttp
 
+from interlock_contract import pod
 from interlock_contract.bundle import BUNDLE_KEY, BundleSource, parse_bundle
+from interlock_contract.names import VERIFIER_FIELD_MANAGER
 from interlock_contract.strict_fields import BundleInvalid
 from interlock_contract.verification import (
-    FIELD_MANAGER,
     PLAN_KEY,
     RESULT_KEY,
     VerificationInvalid,
@@ -55,15 +56,15 @@ def read_verify_settings(environment: Mapping[str, str]) -> VerifySettings:
     Raises:
         SettingsInvalid: A variable is missing or wrong.
     """
-    namespace, name = require(environment, "INTERLOCK_NAMESPACE"), require(environment, "INTERLOCK_RESULT")
+    namespace, name = require(environment, pod.NAMESPACE_VARIABLE), require(environment, pod.RESULT_VARIABLE)
     return VerifySettings(
-        plan=Path(environment.get("INTERLOCK_PLAN", "/etc/interlock")),
+        plan=Path(environment.get("INTERLOCK_PLAN", pod.CONFIG_PATH)),
         result=f"/api/v1/namespaces/{namespace}/configmaps/{name}",
         api_server=read_api_server(environment),
-        credentials=Path(environment.get("INTERLOCK_CREDENTIALS", "/var/run/secrets/interlock")),
+        credentials=Path(environment.get("INTERLOCK_CREDENTIALS", pod.TOKEN_PATH)),
         surroundings=UpstreamContext(
             pipes=_pipes(environment),
-            secrets=Path(environment.get("INTERLOCK_SECRETS", "/run/interlock/secrets")),
+            secrets=Path(environment.get("INTERLOCK_SECRETS", pod.SECRETS_PATH)),
             dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
             are_pipes_made=True,
         ),
@@ -73,7 +74,7 @@ def read_verify_settings(environment: Mapping[str, str]) -> VerifySettings:
 async def make_pipes(environment: Mapping[str, str], log: Log) -> int:
     """Make the pipes of one source, so that its server can be started before the verifier; return the exit code."""
     try:
-        source = require(environment, "INTERLOCK_SOURCE")
+        source = require(environment, pod.SOURCE_VARIABLE)
     except SettingsInvalid as error:
         log(f"settings: {error}")
         return 2
@@ -127,7 +128,7 @@ async def _patch(session: aiohttp.ClientSession, settings: VerifySettings, body:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/merge-patch+json"}
         async with session.patch(
             f"{settings.api_server}{settings.result}",
-            params={"fieldManager": FIELD_MANAGER},
+            params={"fieldManager": VERIFIER_FIELD_MANAGER},
             headers=headers,
             data=body,
             timeout=_TIMEOUT,
@@ -139,4 +140,4 @@ async def _patch(session: aiohttp.ClientSession, settings: VerifySettings, body:
 
 
 def _pipes(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("INTERLOCK_PIPES", "/run/interlock/pipes"))
+    return Path(environment.get("INTERLOCK_PIPES", pod.PIPES_PATH))

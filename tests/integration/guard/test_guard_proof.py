@@ -4,7 +4,8 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from interlock_contract.bundle import digest
-from interlock_contract.selftest_report import MAX_REPORTS, PREFIX, SelfTestReport, dump_report, read_reports
+from interlock_contract.names import SELFTEST_PREFIX
+from interlock_contract.selftest_report import MAX_REPORTS, SelfTestReport, dump_report, read_reports
 from tests.integration.guard.harness import POD, Bench, a_bundle, until
 from tests.requirements import requirement
 
@@ -63,7 +64,7 @@ async def test_what_could_not_be_told_is_told_later_and_calls_go_on_meanwhile(be
 async def test_what_guards_said_that_are_gone_is_taken_away_in_the_end(bench: Bench) -> None:
     begin = datetime(2020, 1, 1, tzinfo=UTC)
     old = {
-        f"{PREFIX}p{age}": dump_report(SelfTestReport("d", 1), begin + timedelta(seconds=age))
+        f"{SELFTEST_PREFIX}p{age}": dump_report(SelfTestReport("d", 1), begin + timedelta(seconds=age))
         for age in range(MAX_REPORTS + 3)
     }
     bench.api.lease = {"kept": "yes", **old}
@@ -72,4 +73,4 @@ async def test_what_guards_said_that_are_gone_is_taken_away_in_the_end(bench: Be
     await is_proven(bench, text)
     await until(lambda: len(read_reports(bench.api.lease or {})) == MAX_REPORTS, "the oldest are gone")
     assert (bench.api.lease or {})["kept"] == "yes"
-    assert f"{PREFIX}p3" not in (bench.api.lease or {})
+    assert f"{SELFTEST_PREFIX}p3" not in (bench.api.lease or {})

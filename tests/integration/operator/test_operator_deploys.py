@@ -168,7 +168,7 @@ def test_a_policy_is_enforced_once_every_guard_has_proven_the_bundle_that_holds(
 
     def attest(pod: str, digest: str, **more: Any) -> None:
         said = json.dumps({"bundle": digest, "calls": 3, **more})
-        annotations = {"metadata": {"annotations": {f"proof.interlock.dev/{pod}": said}}}
+        annotations = {"metadata": {"annotations": {f"selftest.interlock.dev/{pod}": said}}}
         room.api.patch("leases", room.namespace, room.child("triage", "Lease")["metadata"]["name"], annotations)
 
     def held() -> str:

@@ -60,7 +60,7 @@ def say(room: Room, code: int, message: str = "") -> None:
     pod = agent_pod(room)["metadata"]["name"]
     ended = {"exitCode": code, "message": message, "reason": "Error", "containerID": "containerd://x"}
     one = {
-        "name": "gate",
+        "name": "egress-check",
         "image": "x",
         "imageID": "x",
         "ready": code == 0,

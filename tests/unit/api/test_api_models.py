@@ -181,7 +181,7 @@ def test_environments_have_an_order() -> None:
 
 @pytest.mark.parametrize("port", [7410, 7411, 7412, 7419])
 def test_an_agent_does_not_listen_where_the_guard_does(port: int) -> None:
-    with pytest.raises(ValidationError, match="7410 to 7419 are Interlock's own"):
+    with pytest.raises(ValidationError, match="7410 to 7419 are reserved for Interlock"):
         Tasks(port=port)
 
 

@@ -13,7 +13,7 @@ def a_pod(name: str, code: int | None = None, *, is_ending: bool = False) -> dic
     metadata = {"name": name, "namespace": "agents", "labels": {"interlock.dev/agent": "triage"}}
     if is_ending:
         metadata["deletionTimestamp"] = "2026-03-02T09:00:00Z"
-    return {"metadata": metadata, "status": {"initContainerStatuses": [{"name": "gate", "state": state}]}}
+    return {"metadata": metadata, "status": {"initContainerStatuses": [{"name": "egress-check", "state": state}]}}
 
 
 class Known:

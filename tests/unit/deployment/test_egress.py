@@ -8,7 +8,7 @@ import pytest
 
 from interlock.deployment.children.network import endpoints_of, guard_egress, verification_egress
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
-from interlock_contract.addresses import refuse_address
+from interlock_contract.http_target import refuse_address
 from tests.requirements import requirement
 from tests.support.builders import BindingBuilder, a_binding, a_policy, a_separate_placement, an_agent
 

@@ -1,12 +1,13 @@
 from typing import Any
 
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
-from interlock_contract.selftest_report import PREFIX, SelfTestReport, dump_report
+from interlock_contract.names import SELFTEST_PREFIX
+from interlock_contract.selftest_report import SelfTestReport, dump_report
 from tests.support.builders import NOW
 
 
 def a_lease(**said: SelfTestReport) -> dict[str, Any]:
-    annotations = {f"{PREFIX}{pod}": dump_report(one, NOW) for pod, one in said.items()}
+    annotations = {f"{SELFTEST_PREFIX}{pod}": dump_report(one, NOW) for pod, one in said.items()}
     return {"kind": "Lease", "metadata": {"name": "triage", "annotations": annotations}}
 
 

@@ -9,7 +9,7 @@ SAID = "open: 10.96.0.1:443 answered for 10 s\n"
 
 
 def a_pod(**gate: Any) -> dict[str, Any]:
-    statuses = [{"name": "another", "state": {"terminated": {"exitCode": 3}}}, {"name": "gate", **gate}]
+    statuses = [{"name": "another", "state": {"terminated": {"exitCode": 3}}}, {"name": "egress-check", **gate}]
     return {"metadata": {"labels": LABELS}, "status": {"initContainerStatuses": statuses}}
 
 

@@ -8,9 +8,10 @@ from kubernetes.utils.quantity import parse_quantity
 from interlock.deployment.children.workload import build_deployment
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
-from interlock_contract.addresses import refuse_address
+from interlock_contract.http_target import refuse_address
 from interlock_contract.names import AGENT_LABEL
-from interlock_guard.settings import SPOOL_BYTES, read_settings
+from interlock_contract.pod import SPOOL_BYTES
+from interlock_guard.settings import read_settings
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
 

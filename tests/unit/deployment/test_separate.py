@@ -71,7 +71,7 @@ def test_agent_and_guard_have_as_many_pods_as_were_asked_for_and_none_while_kill
 def test_the_gate_is_the_first_of_the_agents_pod_and_ends_before_the_agent_starts() -> None:
     pod = pods(a_full_placement())["agent"]
 
-    assert [one["name"] for one in pod["initContainers"]] == ["gate"]
+    assert [one["name"] for one in pod["initContainers"]] == ["egress-check"]
     assert "restartPolicy" not in pod["initContainers"][0]
     assert [one["name"] for one in pod["containers"]] == ["agent"]
 
@@ -88,7 +88,7 @@ def test_the_gate_is_told_what_must_answer_what_must_not_and_whether_it_may_let_
 
     assert (settings.guard.host, settings.guard.port) == ("guard", 7410)
     assert [one.authority for one in settings.closed] == ["10.96.0.41:7411", "[fd00::41]:7411", "10.96.0.1:443"]
-    assert settings.demands is demands
+    assert settings.requires_closed is demands
 
 
 def test_the_agent_finds_its_guard_by_a_name_in_its_own_hosts_and_asks_no_dns() -> None:

@@ -6,7 +6,6 @@ from interlock.deployment.children.workload import build_deployment
 from interlock.deployment.plan import desired_children
 from interlock_contract.bundle import BundleTasks
 from interlock_contract.pod import TASK_PORT
-from interlock_guard import settings
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
 
@@ -29,7 +28,7 @@ def test_the_service_takes_tasks_on_port_80_and_brings_them_to_the_guard() -> No
     guard = {port["name"]: port["containerPort"] for port in containers_of(TAKING)["guard"]["ports"]}
 
     assert (ports["tasks"]["port"], ports["tasks"]["targetPort"]) == (80, guard["tasks"])
-    assert guard["tasks"] == TASK_PORT == settings.TASK_PORT
+    assert guard["tasks"] == TASK_PORT
     assert 8080 not in {port["targetPort"] for port in ports.values()}
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_contract.addresses import Network, refuse_address
+from interlock_contract.http_target import Network, refuse_address
 from tests.requirements import requirement
 from tests.support.ssrf_corpus import NEVER, PRIVATE, PUBLIC
 

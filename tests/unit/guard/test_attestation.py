@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from interlock_contract.names import DRIFT_PREFIX, SELFTEST_PREFIX
 from interlock_contract.selftest_report import (
-    DRIFT_PREFIX,
     MAX_REPORTS,
-    PREFIX,
     SelfTestReport,
     dump_drifts,
     dump_report,
@@ -46,22 +45,28 @@ def test_a_long_flaw_is_cut() -> None:
 )
 def test_anything_else_says_nothing(text: str) -> None:
     assert parse_report(text) is None
-    assert read_reports({f"{PREFIX}pod": text}) == {}
+    assert read_reports({f"{SELFTEST_PREFIX}pod": text}) == {}
 
 
 def test_other_annotations_are_nobodys_attestation() -> None:
     text = dump_report(SelfTestReport("d", 1), NOW)
-    assert read_reports({f"{PREFIX}pod": text, "proof": text, "example.com/pod": text}) == {
+    assert read_reports({f"{SELFTEST_PREFIX}pod": text, "proof": text, "example.com/pod": text}) == {
         "pod": SelfTestReport("d", 1)
     }
 
 
 def test_the_oldest_ones_above_the_limit_are_surplus_but_never_the_own_one() -> None:
-    own = f"{PREFIX}own"
+    own = f"{SELFTEST_PREFIX}own"
     texts = [dump_report(SelfTestReport("d", 1), NOW + timedelta(seconds=age)) for age in range(MAX_REPORTS + 2)]
-    annotations = {own: texts[0], "other": "x", **{f"{PREFIX}p{age}": text for age, text in enumerate(texts) if age}}
-    assert find_surplus(annotations, own) == [f"{PREFIX}p1", f"{PREFIX}p2"]
-    kept = {key: text for key, text in annotations.items() if key not in (f"{PREFIX}p1", f"{PREFIX}p2")}
+    annotations = {
+        own: texts[0],
+        "other": "x",
+        **{f"{SELFTEST_PREFIX}p{age}": text for age, text in enumerate(texts) if age},
+    }
+    assert find_surplus(annotations, own) == [f"{SELFTEST_PREFIX}p1", f"{SELFTEST_PREFIX}p2"]
+    kept = {
+        key: text for key, text in annotations.items() if key not in (f"{SELFTEST_PREFIX}p1", f"{SELFTEST_PREFIX}p2")
+    }
     assert find_surplus(kept, own) == []
 
 

@@ -29,7 +29,7 @@ DOOR = ProbedAddress("10.96.0.1", 443)
 CLOSED, SILENT, OPEN = Round(answered=True), Round(answered=False), Round(answered=True, reached=(DOOR,))
 ENVIRONMENT = {
     "INTERLOCK_GUARD_URL": "http://guard:7410",
-    "INTERLOCK_GATE_CLOSED": "10.96.0.41:7411",
+    "INTERLOCK_EGRESS_CHECK_CLOSED": "10.96.0.41:7411",
     "KUBERNETES_SERVICE_HOST": "10.96.0.1",
     "KUBERNETES_SERVICE_PORT": "443",
 }
@@ -87,10 +87,10 @@ def test_without_a_guard_it_waits_and_then_says_so() -> None:
 
 
 def test_what_must_be_closed_is_what_it_is_told_and_the_api_server() -> None:
-    settings = read_settings({**ENVIRONMENT, "INTERLOCK_GATE_CLOSED": "10.96.0.41:7411 [fd00::41]:7411"})
+    settings = read_settings({**ENVIRONMENT, "INTERLOCK_EGRESS_CHECK_CLOSED": "10.96.0.41:7411 [fd00::41]:7411"})
 
     assert [one.authority for one in settings.closed] == ["10.96.0.41:7411", "[fd00::41]:7411", "10.96.0.1:443"]
-    assert settings.demands
+    assert settings.requires_closed
 
 
 def test_an_api_server_in_ipv6_is_read() -> None:
@@ -105,12 +105,12 @@ def test_an_api_server_in_ipv6_is_read() -> None:
         ("INTERLOCK_GUARD_URL", ""),
         ("INTERLOCK_GUARD_URL", "https://guard:7410"),
         ("INTERLOCK_GUARD_URL", "http://guard"),
-        ("INTERLOCK_GATE_CLOSED", ""),
-        ("INTERLOCK_GATE_CLOSED", "10.96.0.41"),
-        ("INTERLOCK_GATE_CLOSED", "10.96.0.41:x"),
+        ("INTERLOCK_EGRESS_CHECK_CLOSED", ""),
+        ("INTERLOCK_EGRESS_CHECK_CLOSED", "10.96.0.41"),
+        ("INTERLOCK_EGRESS_CHECK_CLOSED", "10.96.0.41:x"),
         ("KUBERNETES_SERVICE_HOST", ""),
         ("KUBERNETES_SERVICE_PORT", ""),
-        ("INTERLOCK_GATE", "Maybe"),
+        ("INTERLOCK_EGRESS_CHECK", "Maybe"),
     ],
 )
 def test_a_gate_that_does_not_know_what_to_try_does_not_let_through(
@@ -161,10 +161,10 @@ def gate_at(guard: int, door: int, message: Path, **more: str) -> egress_check.E
     return read_settings(
         {
             "INTERLOCK_GUARD_URL": f"http://127.0.0.1:{guard}",
-            "INTERLOCK_GATE_CLOSED": f"127.0.0.1:{door}",
+            "INTERLOCK_EGRESS_CHECK_CLOSED": f"127.0.0.1:{door}",
             "KUBERNETES_SERVICE_HOST": "127.0.0.1",
             "KUBERNETES_SERVICE_PORT": str(door),
-            "INTERLOCK_GATE_MESSAGE": str(message),
+            "INTERLOCK_EGRESS_CHECK_MESSAGE": str(message),
             **more,
         }
     )
@@ -176,13 +176,13 @@ def test_it_passes_where_the_guard_answers_and_the_rest_refuses(closed_port: int
     assert not (tmp_path / "said").exists()
 
 
-@pytest.mark.parametrize(("mode", "code"), [("Demand", NETWORK_OPEN), ("Report", PASSED)])
+@pytest.mark.parametrize(("mode", "code"), [("Require", NETWORK_OPEN), ("Report", PASSED)])
 def test_an_open_door_is_told_and_kept_shut_only_where_it_is_demanded(
     mode: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(egress_check, "OPEN_SECONDS", 0.05)
     with a_guard() as guard:
-        assert egress_check.watch(gate_at(guard, guard, tmp_path / "said", INTERLOCK_GATE=mode)) == code
+        assert egress_check.watch(gate_at(guard, guard, tmp_path / "said", INTERLOCK_EGRESS_CHECK=mode)) == code
         said = (tmp_path / "said").read_text(encoding="utf-8")
     assert said.startswith(f"open: 127.0.0.1:{guard} and 127.0.0.1:{guard} answered")
 

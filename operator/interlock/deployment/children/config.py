@@ -33,7 +33,6 @@ from interlock_contract.bundle import (
     dump_bundle,
 )
 
-CONFIG_PATH = "/etc/interlock"
 MCP_CONFIG = "mcp.json"
 FILES_PATH = "files"
 

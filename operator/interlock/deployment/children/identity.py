@@ -3,12 +3,12 @@
 from interlock.api.agent import Agent
 from interlock.deployment.names import Manifest, agent_labels, build_child, name_of, placement_labels
 from interlock.deployment.placement import Placement
-from interlock_contract.names import GROUP
+from interlock_contract.names import AGENTS, GROUP, GUARD_ACCOUNT_SUFFIX
 
 
 def service_account_name(agent: Agent) -> str:
     """Return the ServiceAccount's name: one for all placements of the agent."""
-    return f"{agent.metadata.name}-guard"
+    return f"{agent.metadata.name}{GUARD_ACCOUNT_SUFFIX}"
 
 
 def build_service_account(agent: Agent) -> Manifest:
@@ -37,7 +37,7 @@ def build_guard_role(placement: Placement) -> Manifest:
         rules=[
             {
                 "apiGroups": [GROUP],
-                "resources": ["agents"],
+                "resources": [AGENTS],
                 "resourceNames": [placement.agent.metadata.name],
                 "verbs": READ,
             },

@@ -5,29 +5,46 @@ from typing import Any
 
 from interlock.api.binding import ServerEnvVar, StdioServer
 from interlock.api.shared_types import Resources
-from interlock.deployment.children.config import CONFIG_PATH, FILES_PATH, MCP_CONFIG, build_config_volume
+from interlock.deployment.children.config import FILES_PATH, MCP_CONFIG, build_config_volume
 from interlock.deployment.children.identity import service_account_name
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_secrets_mount, build_secrets_volume, model_variables
 from interlock.deployment.names import agent_service, mcp_container, mcp_volume, name_of
-from interlock.deployment.observed.egress_check import EGRESS_CHECK_CONTAINER
 from interlock.deployment.placement import Placement, may_start_open
 from interlock_contract.pod import (
+    AGENT_CONTAINER,
+    AGENT_HOST_VARIABLE,
+    AGENT_UID,
+    AGENT_VARIABLE,
     AUDIT_AUDIENCE,
     AUDIT_TOKEN_PATH,
+    AUDIT_URL_VARIABLE,
+    AUTHORITY_FILE,
+    BUNDLE_VARIABLE,
+    CONFIG_PATH,
+    EGRESS_CHECK_CLOSED_VARIABLE,
+    EGRESS_CHECK_CONTAINER,
+    EGRESS_CHECK_REPORT,
+    EGRESS_CHECK_REQUIRE,
+    EGRESS_CHECK_UID,
+    EGRESS_CHECK_VARIABLE,
+    FIRST_SERVER_UID,
+    GUARD_CONTAINER,
+    GUARD_GID,
     GUARD_HOST,
+    GUARD_UID,
+    GUARD_URL_VARIABLE,
+    HOST_VARIABLE,
+    LISTEN_VARIABLE,
+    NAMESPACE_VARIABLE,
     OBSERVE_PORT,
     PIPES_PATH,
+    POD_VARIABLE,
     SPOOL_PATH,
     TASK_PORT,
+    TOKEN_FILE,
     TOKEN_PATH,
 )
-
-GUARD_UID = 10001
-GUARD_GID = 2000  # shared with the MCP servers, for the pipes; never with the agent
-AGENT_UID = 10002
-GATE_UID = 10003
-FIRST_SERVER_UID = 10010
 
 
 def pod_security() -> dict[str, Any]:
@@ -56,22 +73,22 @@ TOKEN_SECONDS = 3600
 SPOOL_VOLUME = "spool"
 SPOOL_SIZE = "128Mi"  # the guard keeps to 64 MiB by itself; beyond the volume's size the kubelet would end the pod
 AUDIT_TOKEN_VOLUME = "audit-token"  # noqa: S105 - a volume's name
-_TOKEN = {"serviceAccountToken": {"path": "token", "expirationSeconds": TOKEN_SECONDS}}
+_TOKEN = {"serviceAccountToken": {"path": TOKEN_FILE, "expirationSeconds": TOKEN_SECONDS}}
 
 
 def build_guard(placement: Placement) -> dict[str, Any]:
     """Return the guard's container."""
     return {
-        "name": "guard",
+        "name": GUARD_CONTAINER,
         "image": placement.guard_image,
         "imagePullPolicy": "IfNotPresent",
         "restartPolicy": "Always",
         "env": [
-            {"name": "INTERLOCK_AGENT", "value": placement.agent.metadata.name},
-            {"name": "INTERLOCK_NAMESPACE", "value": placement.agent.metadata.namespace},
-            {"name": "INTERLOCK_POD", "valueFrom": {"fieldRef": _field("metadata.name")}},
-            {"name": "INTERLOCK_BUNDLE", "value": name_of(placement)},
-            *([{"name": "INTERLOCK_AUDIT_URL", "value": placement.audit_url}] if placement.audit_url else []),
+            {"name": AGENT_VARIABLE, "value": placement.agent.metadata.name},
+            {"name": NAMESPACE_VARIABLE, "value": placement.agent.metadata.namespace},
+            {"name": POD_VARIABLE, "valueFrom": {"fieldRef": _field("metadata.name")}},
+            {"name": BUNDLE_VARIABLE, "value": name_of(placement)},
+            *([{"name": AUDIT_URL_VARIABLE, "value": placement.audit_url}] if placement.audit_url else []),
             *_listening(placement),
         ],
         "ports": [
@@ -101,10 +118,10 @@ def _listening(placement: Placement) -> list[dict[str, Any]]:
     if not placement.is_separate:
         return []
     return [
-        {"name": "INTERLOCK_LISTEN", "valueFrom": {"fieldRef": _field("status.podIP")}},
-        {"name": "INTERLOCK_HOST", "value": GUARD_HOST},
+        {"name": LISTEN_VARIABLE, "valueFrom": {"fieldRef": _field("status.podIP")}},
+        {"name": HOST_VARIABLE, "value": GUARD_HOST},
         {
-            "name": "INTERLOCK_AGENT_HOST",
+            "name": AGENT_HOST_VARIABLE,
             "value": f"{agent_service(placement)}.{placement.agent.metadata.namespace}.svc",
         },
     ]
@@ -141,7 +158,7 @@ def build_pipes_volume() -> dict[str, Any]:
 
 def build_token_volume() -> dict[str, Any]:
     """Return the volume with a token for the API server and the authority that it is known by."""
-    authority = {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}
+    authority = {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": AUTHORITY_FILE}]}}
     namespace = {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": _field("metadata.namespace")}]}}
     return {"name": TOKEN_VOLUME, "projected": {"sources": [_TOKEN, authority, namespace]}}
 
@@ -155,7 +172,8 @@ def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
 
 
 def build_egress_check(placement: Placement) -> dict[str, Any]:
-    """Return the gate's container."""
+    """Return the container of the egress check."""
+    mode = EGRESS_CHECK_REPORT if may_start_open(placement.stage.environment) else EGRESS_CHECK_REQUIRE
     closed = " ".join(_authority(address, OBSERVE_PORT) for address in placement.guard_addresses)
     return {
         "name": EGRESS_CHECK_CONTAINER,
@@ -163,12 +181,12 @@ def build_egress_check(placement: Placement) -> dict[str, Any]:
         "imagePullPolicy": "IfNotPresent",
         "command": ["/opt/venv/bin/python", "-m", "interlock_guard.egress_check"],
         "env": [
-            {"name": "INTERLOCK_GUARD_URL", "value": guard_url(placement)},
-            {"name": "INTERLOCK_GATE_CLOSED", "value": closed},
-            {"name": "INTERLOCK_GATE", "value": "Report" if may_start_open(placement.stage.environment) else "Demand"},
+            {"name": GUARD_URL_VARIABLE, "value": guard_url(placement)},
+            {"name": EGRESS_CHECK_CLOSED_VARIABLE, "value": closed},
+            {"name": EGRESS_CHECK_VARIABLE, "value": mode},
         ],
         "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "64Mi"}},
-        "securityContext": container_security(GATE_UID, GATE_UID),
+        "securityContext": container_security(EGRESS_CHECK_UID, EGRESS_CHECK_UID),
     }
 
 
@@ -183,7 +201,6 @@ def build_resources(resources: Resources | None) -> dict[str, Any]:
     return {"resources": resources.model_dump(by_alias=True, exclude_none=True, mode="json")}
 
 
-AGENT_CONTAINER = "agent"
 TMP_VOLUME = "tmp-agent"
 
 
@@ -223,7 +240,7 @@ def _own(placement: Placement) -> list[dict[str, str]]:
     """Return the variables that tell an agent who and where it is; the names are ours alone."""
     scope = [limit.model_dump(mode="json") for limit in placement.scope]
     values = {
-        "INTERLOCK_AGENT": placement.agent.metadata.name,
+        AGENT_VARIABLE: placement.agent.metadata.name,
         "INTERLOCK_ENVIRONMENT": placement.stage.environment,
         "INTERLOCK_STAGE": placement.stage.name,
         "INTERLOCK_SCOPE": json.dumps(scope, separators=(",", ":")),

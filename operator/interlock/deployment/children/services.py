@@ -16,7 +16,7 @@ from interlock.deployment.names import (
 )
 from interlock.deployment.placement import Placement
 from interlock_contract.names import GUARD_LABEL
-from interlock_contract.pod import GUARD_HOST, MCP_PORT, OBSERVE_PORT, TASK_PORT
+from interlock_contract.pod import GUARD_HOST, LOOPBACK, MCP_PORT, OBSERVE_PORT, TASK_PORT
 
 SERVICE_PORT = 80
 """Where the Service takes tasks, so that a URL needs no port."""
@@ -51,7 +51,7 @@ def _ports(agent: Agent) -> list[dict[str, Any]]:
 
 def guard_url(placement: Placement) -> str:
     """Return the beginning of every URL at which the agent finds its guard."""
-    return f"http://{GUARD_HOST if placement.is_separate else '127.0.0.1'}:{MCP_PORT}"
+    return f"http://{GUARD_HOST if placement.is_separate else LOOPBACK}:{MCP_PORT}"
 
 
 def build_services_between(placement: Placement) -> tuple[Manifest, ...]:

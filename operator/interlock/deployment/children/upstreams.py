@@ -10,7 +10,8 @@ from interlock.api.shared_types import ConfigMapKeyRef, SecretKeyRef
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock_contract.http_target import HttpTarget, TargetHeader
-from interlock_contract.model_access import FOLDER, Model, ModelAccess, Provider
+from interlock_contract.model_access import Model, ModelAccess, Provider
+from interlock_contract.pod import MODEL_KEYS_FOLDER, SECRETS_PATH
 
 Reference = SecretKeyRef | ConfigMapKeyRef
 
@@ -94,7 +95,7 @@ def model_projections(placement: Placement) -> list[dict[str, Any]]:
     names = [upstream.name for upstream in upstreams]
     found: list[Reference] = [use.api_key_from.secret_key_ref for use in uses if _split(use)[0] in names]
     found += [authorities_of(upstream.ca_from) for upstream in upstreams if upstream.ca_from is not None]
-    return [project(FOLDER, reference) for reference in {file_of(one): one for one in found}.values()]
+    return [project(MODEL_KEYS_FOLDER, reference) for reference in {file_of(one): one for one in found}.values()]
 
 
 def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...]) -> Provider:
@@ -117,7 +118,6 @@ def _split(use: ModelUse) -> tuple[str, str]:
 
 
 SECRETS_VOLUME = "server-secrets"
-SECRETS_PATH = "/run/interlock/secrets"
 
 
 def build_target(http: HttpServer) -> HttpTarget:

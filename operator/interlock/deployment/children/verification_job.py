@@ -14,9 +14,6 @@ from interlock.api.shared_types import parse_duration
 from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.network import verification_egress
 from interlock.deployment.children.pod import (
-    FIRST_SERVER_UID,
-    GUARD_GID,
-    GUARD_UID,
     PIPES_VOLUME,
     TOKEN_VOLUME,
     build_pipes_volume,
@@ -40,12 +37,21 @@ from interlock_contract.names import (
     MANAGED_BY,
     PART_OF,
 )
-from interlock_contract.pod import PIPES_PATH, TOKEN_PATH
+from interlock_contract.pod import (
+    CONFIG_PATH,
+    FIRST_SERVER_UID,
+    GUARD_GID,
+    GUARD_UID,
+    NAMESPACE_VARIABLE,
+    PIPES_PATH,
+    RESULT_VARIABLE,
+    SOURCE_VARIABLE,
+    TOKEN_PATH,
+)
 from interlock_contract.verification import PLAN_KEY, PlannedProbe, VerificationPlan, dump_plan
 
 JOB = "Job"
 COMPONENT = "verification"
-PLAN_PATH = "/etc/interlock"
 PLAN_VOLUME = "plan"
 KEEP_SECONDS = 600
 """How long an ended Job and its log are kept."""
@@ -242,7 +248,7 @@ def _make_pipes(run: VerificationTarget) -> dict[str, Any]:
         "image": run.guard_image,
         "imagePullPolicy": "IfNotPresent",
         "args": ["pipes"],
-        "env": [{"name": "INTERLOCK_SOURCE", "value": run.binding.spec.source}],
+        "env": [{"name": SOURCE_VARIABLE, "value": run.binding.spec.source}],
         "resources": _RESOURCES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": [{"name": PIPES_VOLUME, "mountPath": PIPES_PATH}],
@@ -256,15 +262,15 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
         "imagePullPolicy": "IfNotPresent",
         "args": ["verify"],
         "env": [
-            {"name": "INTERLOCK_NAMESPACE", "value": run.binding.metadata.namespace},
-            {"name": "INTERLOCK_RESULT", "value": result_name(run.binding)},
+            {"name": NAMESPACE_VARIABLE, "value": run.binding.metadata.namespace},
+            {"name": RESULT_VARIABLE, "value": result_name(run.binding)},
         ],
         "resources": _RESOURCES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": [
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
             {"name": TOKEN_VOLUME, "mountPath": TOKEN_PATH, "readOnly": True},
-            {"name": PLAN_VOLUME, "mountPath": PLAN_PATH, "readOnly": True},
+            {"name": PLAN_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True},
             *mount_secrets(secrets),
         ],
     }

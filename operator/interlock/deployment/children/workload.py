@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from interlock.deployment.children.config import build_agent_config
-from interlock.deployment.children.pod import AGENT_CONTAINER, build_agent_pod, build_guard_pod, build_shared_pod
+from interlock.deployment.children.pod import build_agent_pod, build_guard_pod, build_shared_pod
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -18,8 +18,9 @@ from interlock.deployment.names import (
     selector,
 )
 from interlock.deployment.placement import Placement
+from interlock_contract.names import CONFIG_DIGEST
+from interlock_contract.pod import AGENT_CONTAINER, GUARD_CONTAINER
 
-CONFIG_DIGEST = "interlock.dev/config-digest"
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
@@ -61,7 +62,7 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             "template": {
                 "metadata": {
                     "labels": pod_labels(placement, component),
-                    "annotations": annotations if component == AGENT_POD else {DEFAULT_CONTAINER: "guard"},
+                    "annotations": annotations if component == AGENT_POD else {DEFAULT_CONTAINER: GUARD_CONTAINER},
                 },
                 "spec": pod,
             },

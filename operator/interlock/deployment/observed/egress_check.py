@@ -10,9 +10,7 @@ from typing import Any
 
 from interlock.deployment.names import Manifest
 from interlock_contract.names import REVISION_LABEL, STAGE_LABEL
-from interlock_contract.pod import NETWORK_OPEN, OPEN_MESSAGE
-
-EGRESS_CHECK_CONTAINER = "gate"
+from interlock_contract.pod import EGRESS_CHECK_CONTAINER, NETWORK_OPEN, OPEN_MESSAGE
 
 
 class EgressCheckVerdict(StrEnum):
