@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from interlock_contract.clock import wall
+from interlock_contract.clock import utc_now
 
 _SETTLED_NS: Final = 100_000_000
 """Age of a file's last change, in nanoseconds, from which on two changes cannot have the same time."""
@@ -62,7 +62,7 @@ class MountedFile:
             content = opened.read(self._max_bytes + 1)
         if len(content) > self._max_bytes:
             raise FileTooLarge(f"{self._path} has more than {self._max_bytes} bytes")
-        age = int(wall().timestamp() * 1e9) - found.st_mtime_ns
+        age = int(utc_now().timestamp() * 1e9) - found.st_mtime_ns
         self._seen = _Seen(content, _stamp(found), age > _SETTLED_NS)
         return content
 
