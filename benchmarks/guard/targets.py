@@ -83,7 +83,7 @@ async def guard(folder: Path) -> AsyncIterator[Target]:
     api.pins = pins_of([TOOL])
     api.set_bundle(a_bundle(["echo"]))
     await api.start()
-    process = Guard(api, folder)
+    process = Guard(api, folder, is_forked=False)
     started = time.monotonic()
     starting = asyncio.create_task(process.start())
     await _first_answer(process.port)

@@ -14,8 +14,10 @@ import aiohttp
 from aiohttp import web
 
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE
-from tests.integration.guard.harness import POD, WAIT_SECONDS, Guard, free_port, until
-from tests.support.offspring import end_with_parent
+from tests.integration.guard.harness import POD, Guard
+from tests.support.bounds import WAIT_SECONDS, until
+from tests.support.fork_server import ForkedProcess, fork_server
+from tests.support.ports import free_port
 
 GUARD_TOKEN, AUDITOR_TOKEN, STRANGER_TOKEN, OTHER_TOKEN = "guard-token", "auditor-token", "stranger-token", "api-token"
 COLLECTOR_TOKEN = "collector-token"  # noqa: S105 - of a stand-in
@@ -93,7 +95,7 @@ class Collector:
     more: dict[str, str] = field(default_factory=dict)
     port: int = field(default_factory=free_port)
     telemetry_port: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
+    process: ForkedProcess | None = None
 
     @property
     def url(self) -> str:
@@ -117,19 +119,19 @@ class Collector:
             **self.more,
         }
         # Through a pipe, and not into a file, so that a test can bound the files and nothing but the database notices.
-        self.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "interlock_audit"),
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            preexec_fn=end_with_parent,
-        )
-        self._reading = asyncio.create_task(self._read_log(self.process))
+        ours, theirs = os.pipe()
+        self.process = fork_server("interlock_audit").start(environment, theirs, 2)
+        os.close(theirs)
+        self._reading = asyncio.create_task(self._read_log(ours))
         await until(lambda: self.probe("/healthz"), "the collector answers")
 
-    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None
+    async def _read_log(self, pipe: int) -> None:
+        reader = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb")
+        )
         with (self.folder / "log").open("ab") as log:
-            while line := await process.stdout.readline():
+            while line := await reader.readline():
                 log.write(line)
                 log.flush()
 

@@ -28,6 +28,7 @@ from interlock_contract.bundle import (
 from interlock_contract.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
 from tests.support.bounds import WAIT_SECONDS, until
+from tests.support.fork_server import ForkedProcess, fork_server
 from tests.support.offspring import end_with_parent
 from tests.support.pins import definition_of
 from tests.support.ports import free_port
@@ -125,8 +126,10 @@ class Guard:
     port: int = field(default_factory=free_port)
     observe_port: int = field(default_factory=free_port)
     task_port: int = field(default_factory=free_port)
-    process: asyncio.subprocess.Process | None = None
+    process: asyncio.subprocess.Process | ForkedProcess | None = None
     may_dial_loopback: bool = True
+    is_forked: bool = True
+    """Whether it is a copy of one that has imported all it needs, or started from nothing, as in a pod."""
     more: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -180,13 +183,16 @@ class Guard:
             **self.more,
         }
         with (self.folder / "records").open("ab") as records, (self.folder / "log").open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "interlock_guard"),
-                env=environment,
-                stdout=records,
-                stderr=log,
-                preexec_fn=end_with_parent,
-            )
+            if self.is_forked:
+                self.process = fork_server("interlock_guard").start(environment, records.fileno(), log.fileno())
+            else:
+                self.process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-m", "interlock_guard"),
+                    env=environment,
+                    stdout=records,
+                    stderr=log,
+                    preexec_fn=end_with_parent,
+                )
         await until(lambda: self.probe("/healthz"), "the guard answers")
 
     async def stop(self, number: int = signal.SIGKILL) -> int:

@@ -20,8 +20,9 @@ from interlock_contract.bundle import (
     dump_bundle,
 )
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID, FakeApiServer
-from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, until
+from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer
 from tests.integration.guard.learning import learn_on_pipes
+from tests.support.bounds import until
 
 KNOWN = Path(__file__).parent / "programs" / "known_server.py"
 EVERYTHING: tuple[ServerRequest, ...] = ("Sampling", "Elicitation", "Roots")

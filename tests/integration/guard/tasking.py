@@ -16,7 +16,8 @@ from aiohttp import web
 
 from interlock_contract.bundle import BundleTasks, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Guard, a_bundle, until
+from tests.integration.guard.harness import Guard, a_bundle
+from tests.support.bounds import until
 from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
 

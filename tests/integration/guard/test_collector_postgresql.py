@@ -16,10 +16,11 @@ from interlock_audit.stores import Accepted, Batch, Fork, Gap, Query, Received, 
 from interlock_audit.verify import FOUND, OK, UNREADABLE, check_store, main
 from interlock_contract.audit_chain import open_line
 from tests.integration.guard.collecting import Collector, Reviews, collect_with
-from tests.integration.guard.harness import Bench, until
+from tests.integration.guard.harness import Bench
 from tests.integration.guard.postgresql import Postgresql, programs, run_postgresql
 from tests.integration.guard.test_guard_collecting import all_written, allowed, executed, load, more_executed
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 
 PROGRAMS = programs()

@@ -10,8 +10,9 @@ import pytest
 from interlock.deployment.children.upstreams import model_key, model_variables
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_provider import KEY_FILES, MODEL, REAL_KEYS, FakeProvider, a_bundle_with_models
-from tests.integration.guard.harness import Guard, until
+from tests.integration.guard.harness import Guard
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.builders import a_placement, a_policy, an_agent
 from tests.support.ports import free_port
 

@@ -7,8 +7,9 @@ import aiohttp
 import pytest
 
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Guard, until
+from tests.integration.guard.harness import Guard
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 ALONE = {"INTERLOCK_LISTEN": "127.0.0.2", "INTERLOCK_HOST": "guard"}
 BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
@@ -16,7 +17,7 @@ BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 @pytest.fixture
 async def alone(api: FakeApiServer, tmp_path: Path) -> AsyncIterator[Guard]:
-    guard = Guard(api, tmp_path, more=ALONE)
+    guard = Guard(api, tmp_path, more=ALONE, is_forked=False)
     await guard.start()
     await guard.started()
     yield guard

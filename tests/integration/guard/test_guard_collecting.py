@@ -15,8 +15,9 @@ import pytest
 from interlock_audit.verify import FOUND, OK, main
 from interlock_contract.canonical_json import canonicalize, digest_of
 from tests.integration.guard.collecting import Collector, collect_with
-from tests.integration.guard.harness import Bench, Client, a_bundle, until
+from tests.integration.guard.harness import Bench, Client, a_bundle
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 SMALL_SPOOL = 200_000
 

@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Guard, until
+from tests.integration.guard.harness import Guard
 from tests.integration.guard.known import KNOWN, a_known_server
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
 

@@ -14,9 +14,10 @@ from mcp import Client as SdkClient
 from mcp.shared.exceptions import MCPError
 
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import WAIT_SECONDS, Client, Guard, until
+from tests.integration.guard.harness import Client, Guard
 from tests.integration.guard.known import EVERYTHING, PROMPTS, RESOURCES, TOOLS, Known, a_known_server, known_bundle
 from tests.requirements import requirement
+from tests.support.bounds import WAIT_SECONDS, until
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

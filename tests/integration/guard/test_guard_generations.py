@@ -10,8 +10,9 @@ import pytest
 
 from interlock_contract.bundle import BundleLimits, ScopeLimit, dump_bundle, parse_bundle
 from tests.integration.guard.conftest import TOOLS as LISTED
-from tests.integration.guard.harness import Answer, Bench, a_bundle, until
+from tests.integration.guard.harness import Answer, Bench, a_bundle
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 
 async def in_flight(bench: Bench, count: int) -> None:

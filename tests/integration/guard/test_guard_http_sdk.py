@@ -13,10 +13,12 @@ from mcp import Client as SdkClient
 
 from interlock_contract.http_target import HttpTarget, TargetHeader
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import WAIT_SECONDS, Guard, a_bundle_over_http, free_port
+from tests.integration.guard.harness import Guard, a_bundle_over_http
 from tests.integration.guard.learning import learn_over_http
 from tests.requirements import requirement
+from tests.support.bounds import WAIT_SECONDS
 from tests.support.offspring import end_with_parent
+from tests.support.ports import free_port
 
 SERVER = Path(__file__).parent / "programs" / "sdk_http_server.py"
 CANARY = "canary-77aa01"

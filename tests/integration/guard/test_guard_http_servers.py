@@ -26,9 +26,11 @@ from tests.integration.guard.fake_http_server import (
     result,
     text,
 )
-from tests.integration.guard.harness import Answer, Client, Guard, a_bundle_over_http, free_port, until
+from tests.integration.guard.harness import Answer, Client, Guard, a_bundle_over_http
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.certificates import an_authority
+from tests.support.ports import free_port
 
 TOOLS = ["echo", "never", "slow", "bad", "progress", "resumed", "once", "ask"]
 CANARY = "canary-5b1e0c7d"

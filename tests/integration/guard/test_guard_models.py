@@ -25,8 +25,9 @@ from tests.integration.guard.fake_provider import (
     events_of,
     stream,
 )
-from tests.integration.guard.harness import Guard, until
+from tests.integration.guard.harness import Guard
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.ports import free_port
 
 CHAT = "/openai/v1/chat/completions"

@@ -11,10 +11,12 @@ import pytest
 
 from interlock_contract.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import WAIT_SECONDS, Client, Guard, a_bundle_over_http, free_port
+from tests.integration.guard.harness import Client, Guard, a_bundle_over_http
 from tests.integration.guard.learning import learn_over_http
 from tests.requirements import requirement
+from tests.support.bounds import WAIT_SECONDS
 from tests.support.offspring import end_with_parent
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 

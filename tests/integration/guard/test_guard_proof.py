@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from interlock_contract.bundle import digest
 from interlock_contract.names import SELFTEST_PREFIX
 from interlock_contract.selftest_report import MAX_REPORTS, SelfTestReport, dump_report, read_reports
-from tests.integration.guard.harness import POD, Bench, a_bundle, until
+from tests.integration.guard.harness import POD, Bench, a_bundle
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 
 def attested(bench: Bench) -> SelfTestReport | None:

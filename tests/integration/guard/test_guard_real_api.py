@@ -16,7 +16,8 @@ import yaml
 
 from interlock_contract.bundle import parse_bundle
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE
-from tests.integration.guard.harness import SCRIPTED, SOURCE, Answer, Client, Guard, StdioServer, a_bundle, until
+from tests.integration.guard.harness import SCRIPTED, SOURCE, Answer, Client, Guard, StdioServer, a_bundle
+from tests.support.bounds import until
 from tools.cluster import kwok
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]

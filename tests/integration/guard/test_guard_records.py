@@ -15,8 +15,9 @@ import pytest
 from interlock_audit.verify import OK, main
 from interlock_contract.audit_chain import Line, open_line
 from interlock_contract.canonical_json import canonicalize, digest_of
-from tests.integration.guard.harness import Bench, Client, a_bundle, until
+from tests.integration.guard.harness import Bench, Client, a_bundle
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 
 def spooled(bench: Bench) -> list[Line]:

@@ -12,9 +12,10 @@ from mcp import Client as SdkClient
 
 from interlock_contract.bundle import BundleArgumentRule, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle, until
+from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle
 from tests.integration.guard.learning import learn_on_pipes
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.node_clients import TOOL_ERROR, NodeClients
 
 MAPPED = ["echo", "get-sum", "trigger-long-running-operation"]

@@ -12,8 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.guard.harness import HEADERS, WAIT_SECONDS, Answer, Bench, until
+from tests.integration.guard.harness import HEADERS, Answer, Bench
 from tests.requirements import requirement
+from tests.support.bounds import WAIT_SECONDS, until
 
 STREAM = {"Accept": "text/event-stream"}
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}

@@ -9,8 +9,9 @@ import pytest
 
 from interlock_contract.bundle import dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Answer, Bench, Client, Guard, a_bundle, until
+from tests.integration.guard.harness import Answer, Bench, Client, Guard, a_bundle
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 KILLED = {"reason": "Killed", "message": "data leak"}
 

@@ -14,9 +14,10 @@ import pytest
 
 from interlock_audit.verify import OK, main
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Guard, a_bundle, until
+from tests.integration.guard.harness import Guard, a_bundle
 from tests.integration.guard.tasking import DyingAgent, TaskAgent, TaskBench, a_bundle_with_tasks
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 MIB = 2**20
 

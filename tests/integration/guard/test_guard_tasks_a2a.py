@@ -26,9 +26,10 @@ from a2a.utils.errors import A2AError
 
 from tests.integration.guard.a2a_agent import Application, Executor
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Guard, until
+from tests.integration.guard.harness import Guard
 from tests.integration.guard.tasking import TaskAgent, TaskBench, a_bundle_with_tasks
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.serving import serving
 
 BINDINGS = ["JSONRPC", "HTTP+JSON"]

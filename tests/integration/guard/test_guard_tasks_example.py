@@ -11,8 +11,9 @@ import pytest
 
 from interlock.api.agent import Agent
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Guard, until
+from tests.integration.guard.harness import Guard
 from tests.integration.guard.tasking import DyingAgent, TaskAgent, TaskBench, a_bundle_with_tasks
+from tests.support.bounds import until
 from tests.support.examples import example_objects, find
 from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port

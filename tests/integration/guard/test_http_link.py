@@ -21,8 +21,8 @@ from interlock_guard.upstream.credentials import Credentials
 from interlock_guard.upstream.dialer import AddressRefused, Dialer
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError
 from interlock_guard.wire.streams import EventParser
-from tests.integration.guard.harness import until
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.certificates import Authority, an_authority
 from tests.support.ssrf_corpus import ANSWERS, LISTENER_NAMES, LOCATIONS, REDIRECTS
 

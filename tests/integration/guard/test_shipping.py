@@ -13,7 +13,7 @@ from aiohttp import web
 from interlock_contract.audit_chain import Head, open_line, seal
 from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
 from interlock_guard.audit.spool import Spool, SpoolLimits
-from tests.integration.guard.harness import until
+from tests.support.bounds import until
 from tests.support.ports import free_port
 
 GUARD = "agents/pod/0000000000000001"

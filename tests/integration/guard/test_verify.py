@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ from interlock_contract.verification import (
 from tests.integration.guard.fake_api_server import NAMESPACE, RESULT, FakeApiServer
 from tests.integration.guard.harness import SCRIPTED, SOURCE, StdioServer, a_bundle, scripted_definition
 from tests.requirements import requirement
-from tests.support.offspring import end_with_parent
+from tests.support.fork_server import fork_server
 
 MAPPED = ["echo", "slow", "never"]
 
@@ -44,29 +45,28 @@ class Bench:
     environment: dict[str, str] = field(default_factory=dict)
 
     async def run(self, *arguments: str) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "interlock_guard", *arguments),
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "INTERLOCK_NAMESPACE": NAMESPACE,
-                "INTERLOCK_RESULT": RESULT,
-                "INTERLOCK_SOURCE": SOURCE,
-                "INTERLOCK_API_SERVER": self.api.url,
-                "INTERLOCK_CREDENTIALS": str(self.folder),
-                "INTERLOCK_PLAN": str(self.folder),
-                "INTERLOCK_PIPES": str(self.folder / "pipes"),
-                "INTERLOCK_SECRETS": str(self.folder / "secrets"),
-                **self.environment,
-            },
-            stderr=asyncio.subprocess.PIPE,
-            preexec_fn=end_with_parent,
-        )
-        async with asyncio.timeout(50):
-            _, errors = await process.communicate()
-        self.log = errors.decode()
-        assert process.returncode is not None
-        return process.returncode
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "INTERLOCK_NAMESPACE": NAMESPACE,
+            "INTERLOCK_RESULT": RESULT,
+            "INTERLOCK_SOURCE": SOURCE,
+            "INTERLOCK_API_SERVER": self.api.url,
+            "INTERLOCK_CREDENTIALS": str(self.folder),
+            "INTERLOCK_PLAN": str(self.folder),
+            "INTERLOCK_PIPES": str(self.folder / "pipes"),
+            "INTERLOCK_SECRETS": str(self.folder / "secrets"),
+            **self.environment,
+        }
+        with (self.folder / "verifier.log").open("wb") as log:
+            process = fork_server("interlock_guard").start(environment, log.fileno(), log.fileno(), arguments)
+        try:
+            async with asyncio.timeout(50):
+                code = await process.wait()
+        finally:
+            process.send_signal(signal.SIGKILL)
+        self.log = (self.folder / "verifier.log").read_text()
+        return code
 
     def plan(self, bundle: str, *probes: PlannedProbe) -> None:
         (self.folder / "bundle.json").write_text(bundle)
