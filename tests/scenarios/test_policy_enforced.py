@@ -6,7 +6,8 @@ from interlock.api.status import ConditionType
 from interlock.deployment.names import ChildKey
 from interlock.deployment.plan import LiveChild
 from interlock_contract.bundle import BUNDLE_KEY, digest
-from interlock_contract.selftest_report import PREFIX, SelfTestReport, dump_report
+from interlock_contract.names import SELFTEST_PREFIX
+from interlock_contract.selftest_report import SelfTestReport, dump_report
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_world, an_agent
 from tests.support.simulation import Simulation
@@ -26,7 +27,7 @@ def held(simulation: Simulation) -> str:
 def attest(simulation: Simulation, **said: SelfTestReport) -> None:
     """Let guards say something in the Lease."""
     lease = simulation.child("Lease")
-    annotations = {f"{PREFIX}{pod}": dump_report(one, NOW) for pod, one in said.items()}
+    annotations = {f"{SELFTEST_PREFIX}{pod}": dump_report(one, NOW) for pod, one in said.items()}
     metadata = {**lease["metadata"], "annotations": {**lease["metadata"].get("annotations", {}), **annotations}}
     simulation.edit(LiveChild({**lease, "metadata": metadata}))
     simulation.settle()
