@@ -1,7 +1,9 @@
-"""Whatever is done to a child, it is as it was within ten seconds: changed, emptied, added to, deleted."""
+"""Whatever is done to a child, it is as it was within ten seconds: changed, emptied, added to, deleted.
+
+A few kinds of each stand for the others in `make test`: every drift is noticed in memory (`tests/unit/deployment`).
+"""
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -9,69 +11,18 @@ import pytest
 from tests.integration.operator.api import CHILD_KINDS, Json, eventually
 from tests.integration.operator.world import REFUSED_SECONDS, Room
 from tests.requirements import requirement
+from tests.support.drifts import DRIFTS, EVERYTHING, Drift, add, remove
 from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
 
-POD = "/spec/template/spec"
-INTRUDER = {
-    "name": "intruder",
-    "image": "registry.example.com/intruder:1.0",
-    "securityContext": {
-        "allowPrivilegeEscalation": False,
-        "runAsNonRoot": True,
-        "capabilities": {"drop": ["ALL"]},
-        "seccompProfile": {"type": "RuntimeDefault"},
-    },
-}
-EVERYTHING = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}
-SOMEBODY = {"kind": "ServiceAccount", "name": "somebody", "namespace": "default"}
 
-
-@dataclass(frozen=True)
-class Drift:
-    """One way in which a child can be tampered with, as JSON patch operations or a merge patch."""
-
-    what: str
-    kind: str
-    change: Any
-    part: str = ""
-
-
-def _add(path: str, value: Any) -> list[Json]:
-    return [{"op": "add", "path": path, "value": value}]
-
-
-def _remove(path: str) -> list[Json]:
-    return [{"op": "remove", "path": path}]
-
-
-DRIFTS = [
-    Drift("an image is changed", "Deployment", _add(f"{POD}/containers/0/image", "registry.example.com/evil:1.0")),
-    Drift("the token is mounted", "Deployment", _add(f"{POD}/automountServiceAccountToken", value=True)),
-    Drift("a probe is removed", "Deployment", _remove(f"{POD}/initContainers/0/startupProbe")),
-    Drift("the guard is removed", "Deployment", _remove(f"{POD}/initContainers/0")),
-    Drift("a container is added", "Deployment", _add(f"{POD}/containers/-", INTRUDER)),
-    Drift("an init container is added", "Deployment", _add(f"{POD}/initContainers/-", INTRUDER)),
-    Drift("a variable is added", "Deployment", _add(f"{POD}/containers/0/env/-", {"name": "X", "value": "1"})),
-    Drift("a variable is changed", "Deployment", _add(f"{POD}/containers/0/env/0/value", "other")),
-    Drift("a volume is added", "Deployment", _add(f"{POD}/volumes/-", {"name": "x", "emptyDir": {}})),
-    Drift("the pod gets a label", "Deployment", _add("/spec/template/metadata/labels/x", "y")),
-    Drift("the bundle is changed", "ConfigMap", {"data": {"bundle.json": "{}"}}, "bundle"),
-    Drift("the bundle gets a key", "ConfigMap", {"data": {"more": "x"}}, "bundle"),
-    Drift("the bundle is emptied", "ConfigMap", _remove("/data"), "bundle"),
-    Drift("a rule is added to the Role", "Role", _add("/rules/-", EVERYTHING)),
-    Drift("the Role is emptied", "Role", _add("/rules", [])),
-    Drift("a verb is added to the Role", "Role", _add("/rules/0/verbs/-", "delete")),
-    Drift("a subject is added", "RoleBinding", _add("/subjects/-", SOMEBODY)),
-    Drift("a way in is added", "NetworkPolicy", _add("/spec/ingress/-", {})),
-    Drift("a way out is added", "NetworkPolicy", _add("/spec/egress/-", {})),
-    Drift("egress is no longer limited", "NetworkPolicy", {"spec": {"policyTypes": ["Ingress"]}}),
-    Drift("the Service points elsewhere", "Service", {"spec": {"selector": {"interlock.dev/agent": "other"}}}),
-    Drift("the Service selects more narrowly", "Service", {"spec": {"selector": {"more": "x"}}}),
-    Drift("the Service gets a port", "Service", _add("/spec/ports/-", {"name": "agent", "port": 80})),
-    Drift("the ServiceAccount mounts tokens", "ServiceAccount", {"automountServiceAccountToken": True}),
-]
+def by_example(name: str, *examples: str) -> pytest.MarkDecorator:
+    """Return a parameter that is one of a few kinds in `make test`, and any in `make test-all`."""
+    kinds = [kind for kind in CHILD_KINDS if kind != "ConfigMap" or kind in examples]
+    return pytest.mark.parametrize(
+        name, [pytest.param(kind, marks=() if kind in examples else pytest.mark.nightly) for kind in kinds]
+    )
 
 
 @pytest.fixture
@@ -109,18 +60,23 @@ def heal(room: Room, drift: Drift) -> None:
 
 
 @requirement("deployment.healed-on-a-cluster", "deployment.additions")
-@pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: drift.what.replace(" ", "-"))
-@requirement("deployment.healed-on-a-cluster")
+@pytest.mark.parametrize(
+    "drift",
+    [
+        pytest.param(drift, id=drift.what.replace(" ", "-"), marks=() if drift.is_example else pytest.mark.nightly)
+        for drift in DRIFTS
+    ],
+)
 def test_a_child_is_healed_when(agent: Room, drift: Drift) -> None:
     heal(agent, drift)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CHILD_KINDS if kind != "ConfigMap"])
+@by_example("kind", "Deployment", "Role")
 def test_a_child_whose_owner_is_taken_away_gets_it_back(agent: Room, kind: str) -> None:
     plural = CHILD_KINDS[kind]
     child = agent.child("triage", kind)
     name, before = child["metadata"]["name"], child["metadata"]["ownerReferences"]
-    agent.api.patch(plural, agent.namespace, name, _remove("/metadata/ownerReferences"))
+    agent.api.patch(plural, agent.namespace, name, remove("/metadata/ownerReferences"))
 
     def owners() -> Any:
         return agent.api.get(plural, agent.namespace, name)["metadata"].get("ownerReferences")
@@ -128,12 +84,12 @@ def test_a_child_whose_owner_is_taken_away_gets_it_back(agent: Room, kind: str) 
     eventually(lambda: owners() == before, f"the {kind} has its owner again", REFUSED_SECONDS)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in CHILD_KINDS if kind != "ConfigMap"])
+@by_example("kind", "Deployment", "Role")
 def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Room, kind: str) -> None:
     plural = CHILD_KINDS[kind]
     child = agent.child("triage", kind)
     name, before = child["metadata"]["name"], child["metadata"]["labels"]
-    agent.api.patch(plural, agent.namespace, name, _remove("/metadata/labels"))
+    agent.api.patch(plural, agent.namespace, name, remove("/metadata/labels"))
 
     def labels() -> Any:
         return agent.api.get(plural, agent.namespace, name)["metadata"].get("labels")
@@ -141,7 +97,7 @@ def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Room, kind: s
     eventually(lambda: labels() == before, f"the {kind} has its labels again", REFUSED_SECONDS)
 
 
-@pytest.mark.parametrize("kind", CHILD_KINDS)
+@by_example("kind", "Deployment", "NetworkPolicy", "ConfigMap")
 def test_a_deleted_child_is_made_anew(agent: Room, kind: str) -> None:
     plural = CHILD_KINDS[kind]
     child = agent.child("triage", kind, "bundle" if kind == "ConfigMap" else "")
@@ -199,7 +155,7 @@ def test_drift_while_no_operator_runs_is_healed_by_the_next(agent: Room, operato
     operator.stop()
     child = agent.child("triage", "Role")
     name = child["metadata"]["name"]
-    agent.api.patch("roles", agent.namespace, name, _add("/rules/-", EVERYTHING))
+    agent.api.patch("roles", agent.namespace, name, add("/rules/-", EVERYTHING))
     operator.start()
     is_healed = lambda: agent.api.get("roles", agent.namespace, name)["rules"] == child["rules"]  # noqa: E731
     eventually(is_healed, "the Role is healed", REFUSED_SECONDS)

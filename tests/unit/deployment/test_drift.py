@@ -8,6 +8,7 @@ from interlock.deployment.names import Manifest
 from interlock.deployment.plan import desired_children, has_drifted
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, an_agent
+from tests.support.drifts import DRIFTS, Drift, tampered
 
 AGENT = an_agent().with_template(
     resources={"requests": {"cpu": "1000m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
@@ -137,6 +138,23 @@ def test_words_that_look_like_amounts_are_compared_as_words_elsewhere() -> None:
 )
 def test_whatever_is_other_than_desired_is_drift(kind: str, change: Callable[[Any], object]) -> None:
     assert has_drifted(CHILDREN[kind], changed(CHILDREN[kind], change))
+
+
+def test_every_drift_that_is_healed_on_a_cluster_is_noticed() -> None:
+    """Keys that are added are noticed by who owns them: tests/unit/deployment/test_ownership.py."""
+    children = desired_children(a_placement(AGENT, bindings=(SERVER,)))
+    component = "app.kubernetes.io/component"
+
+    def is_noticed(drift: Drift) -> bool:
+        [child, *_] = [
+            one
+            for one in children
+            if one["kind"] == drift.kind and drift.part in ("", one["metadata"]["labels"].get(component))
+        ]
+        return has_drifted(child, tampered(child, drift))
+
+    noticed = {drift.what: is_noticed(drift) for drift in DRIFTS}
+    assert noticed == {drift.what: not drift.adds_a_key for drift in DRIFTS}
 
 
 def test_labels_and_owners_that_others_add_are_theirs_to_use() -> None:
