@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
@@ -17,9 +17,11 @@ from interlock_contract.audit_chain import GuardId
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.names import AGENTS, API_PATH
+from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
 from interlock_guard.audit.spool import Spool, SpoolLimits
+from interlock_guard.background import keep_running
 from interlock_guard.downstream.broker import Broker
 from interlock_guard.downstream.endpoint import McpEndpoint
 from interlock_guard.downstream.gate import Gate, Parts
@@ -28,7 +30,7 @@ from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.llm.endpoint import LlmEndpoint
 from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.log import log
-from interlock_guard.object_watch import KubernetesObject, ObjectWatch, WatchCallbacks, WatchedObject
+from interlock_guard.object_watch import KubernetesObject, ObjectWatch
 from interlock_guard.probes import ProbeServer, ProbeSources
 from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.selftest.selftest import SelfTest
@@ -37,6 +39,8 @@ from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
 from interlock_guard.tasks.metrics import TaskMetrics
 from interlock_guard.upstream.sources import Sources, UpstreamContext, build_upstream
+from interlock_kube.client import KubeClient
+from interlock_kube.credentials import MountedCredentials
 
 _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
@@ -73,8 +77,9 @@ async def serve(settings: GuardSettings) -> None:
         surroundings = UpstreamContext(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
         build = partial(build_upstream, surroundings=surroundings, listener=broker, log=log)
         sources = Sources(live, tasks, build)
-        session = await stack.enter_async_context(_open_session(settings))
-        attestor = _build_attestor(settings, session)
+        client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
+        stack.push_async_callback(client.close)
+        attestor = _build_attestor(settings, client)
         parts = Parts(
             live=live,
             sources=sources,
@@ -98,11 +103,16 @@ async def serve(settings: GuardSettings) -> None:
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
         await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
         SelfTest(live, gate.judge, monotonic, attestor.tell)
-        watches = [tasks.create_task(watch.run(log)) for watch in _build_watches(settings, session, live)]
-        works = [tasks.create_task(shipping.run()), tasks.create_task(attestor.run(log))]
+        works: list[Callable[[], Awaitable[None]]] = [
+            *(partial(watch.run, log) for watch in _build_watches(settings, client, live)),
+            shipping.run,
+            partial(attestor.run, log),
+        ]
+        names = ("watch of the agent", "watch of the bundle", "audit shipper", "self-test reporter")
+        running = [tasks.create_task(keep_running(name, work, log)) for name, work in zip(names, works, strict=True)]
         await stop.wait()
         log("SIGTERM: ending")
-        for task in [*watches, *sources.tasks(), *works]:
+        for task in [*running, *sources.tasks()]:
             task.cancel()
 
 
@@ -143,37 +153,31 @@ async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: str, p
     await web.TCPSite(runner, address, port).start()
 
 
-def _open_session(settings: GuardSettings) -> aiohttp.ClientSession:
-    context: ssl.SSLContext | bool = True
-    if settings.api_server.startswith("https://"):
-        context = ssl.create_default_context(cafile=str(settings.credentials / "ca.crt"))
-    connector = aiohttp.TCPConnector(ssl=context)
-    # No proxy from the environment, no cookies: this session speaks to the API server and to nobody else.
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-
-
-def _build_watches(settings: GuardSettings, session: aiohttp.ClientSession, live: LiveState) -> list[ObjectWatch]:
+def _build_watches(settings: GuardSettings, client: KubeClient, live: LiveState) -> list[ObjectWatch]:
     def see_bundle(found: KubernetesObject | None) -> None:
         live.see_bundle(None if found is None else (found.get("data") or {}).get(BUNDLE_KEY))
 
-    agents = f"{settings.api_server}{API_PATH}/namespaces/{settings.namespace}/{AGENTS}"
-    bundles = f"{settings.api_server}/api/v1/namespaces/{settings.namespace}/configmaps"
-    watched = (
-        (
-            WatchedObject(collection=agents, name=settings.agent),
-            WatchCallbacks(see=live.see_agent, hear=partial(live.hear, "agent")),
-        ),
-        (
-            WatchedObject(collection=bundles, name=settings.bundle),
-            WatchCallbacks(see=see_bundle, hear=partial(live.hear, "bundle")),
-        ),
-    )
     seconds = max(1, int(settings.lease_seconds / _CYCLES_PER_LEASE))
-    token = settings.credentials / "token"
-    return [ObjectWatch(session, target, sink, token=token, watch_seconds=seconds) for target, sink in watched]
+    return [
+        ObjectWatch(
+            client,
+            f"{API_PATH}/namespaces/{settings.namespace}/{AGENTS}",
+            settings.agent,
+            on_object=live.see_agent,
+            on_contact=partial(live.hear, "agent"),
+            watch_seconds=seconds,
+        ),
+        ObjectWatch(
+            client,
+            f"/api/v1/namespaces/{settings.namespace}/configmaps",
+            settings.bundle,
+            on_object=see_bundle,
+            on_contact=partial(live.hear, "bundle"),
+            watch_seconds=seconds,
+        ),
+    ]
 
 
-def _build_attestor(settings: GuardSettings, session: aiohttp.ClientSession) -> SelfTestReporter:
-    leases = f"{settings.api_server}/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases"
-    token = settings.credentials / "token"
-    return SelfTestReporter(session, f"{leases}/{settings.bundle}", settings.pod, token=token, clock=utc_now)
+def _build_attestor(settings: GuardSettings, client: KubeClient) -> SelfTestReporter:
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases/{settings.bundle}"
+    return SelfTestReporter(client, lease, settings.pod, clock=utc_now)

@@ -47,7 +47,7 @@ class ApiError(Exception):
     """
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"{status}: {message}")
+        super().__init__(f"HTTP {status}: {message}")
         self.status = status
         self.message = message
 

@@ -1,11 +1,9 @@
 """Writes what the guard's proof came to, and which tools it found changed, into its placement's Lease."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 
@@ -16,11 +14,10 @@ from interlock_contract.selftest_report import (
     dump_report,
     find_surplus,
 )
+from interlock_kube.client import ApiError, KubeClient
 
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 10.0
-_OK: Final = 200
 _AGAIN: Final = timedelta(seconds=60)
 """How long a drift that was told is not told again."""
 
@@ -29,19 +26,16 @@ class SelfTestReporter:
     """Writes the newest attestation into the Lease, trying until it stands there.
 
     Args:
-        session: Speaks to the API server.
-        lease: URL of the Lease.
+        client: Sends the requests to the API server.
+        lease: Path of the Lease.
         pod: Name of this pod.
-        token: File with the token; read each time, the kubelet replaces it.
         clock: The time of day.
     """
 
-    def __init__(
-        self, session: aiohttp.ClientSession, lease: str, pod: str, *, token: Path, clock: Callable[[], datetime]
-    ) -> None:
-        self._session, self._lease = session, lease
+    def __init__(self, client: KubeClient, lease: str, pod: str, *, clock: Callable[[], datetime]) -> None:
+        self._client, self._lease = client, lease
         self._key, self._drift_key = f"{SELFTEST_PREFIX}{pod}", f"{DRIFT_PREFIX}{pod}"
-        self._token, self._clock = token, clock
+        self._clock = clock
         self._news = asyncio.Event()
         self._newest: SelfTestReport | None = None
         self._drifts: dict[str, datetime] = {}
@@ -63,9 +57,9 @@ class SelfTestReporter:
     async def run(self, log: Callable[[str], None]) -> None:
         """Write whatever is told, until cancelled."""
         while True:
-            await self._news.wait()
             self._news.clear()
-            await self._write_until_done(log)
+            await self._write_until_done(log)  # also what an earlier run has left
+            await self._news.wait()
 
     async def _write_until_done(self, log: Callable[[str], None]) -> None:
         wait = _FIRST_WAIT
@@ -73,7 +67,7 @@ class SelfTestReporter:
             writing, drifts = self._newest, dict(self._drifts)
             try:
                 await self._write(writing, drifts if self._owes_drifts else {})
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, ApiError, ValueError) as error:
                 self._note(f"{type(error).__name__}: {error}", log)
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT, wait * 2)
@@ -99,21 +93,7 @@ class SelfTestReporter:
 
     async def _patch(self, annotations: Mapping[str, str | None]) -> Mapping[str, str]:
         """Merge annotations into the Lease's, None taking one away; return all that are there then."""
-        headers = {
-            "Authorization": f"Bearer {self._token.read_text().strip()}",
-            "Content-Type": "application/merge-patch+json",
-        }
-        async with self._session.patch(
-            self._lease,
-            params={"fieldManager": GUARD_FIELD_MANAGER},
-            headers=headers,
-            data=json.dumps({"metadata": {"annotations": annotations}}),
-            timeout=_TIMEOUT,
-            allow_redirects=False,
-        ) as response:
-            if response.status != _OK:
-                raise aiohttp.ClientError(f"HTTP {response.status}")
-            found: dict[str, Any] = await response.json()
+        found = await self._client.patch(self._lease, {"metadata": {"annotations": annotations}}, GUARD_FIELD_MANAGER)
         kept = found["metadata"].get("annotations") or {}
         return {str(key): str(value) for key, value in kept.items()}
 

@@ -4,8 +4,6 @@
 """
 
 import asyncio
-import json
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +28,11 @@ from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.sources import UpstreamContext, build_upstream
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.verification.verifier import NullListener, verify
+from interlock_kube.client import ApiError, KubeClient
+from interlock_kube.credentials import MountedCredentials
 
 _WRITE_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.5
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
-_OK: Final = 200
 
 Log = Callable[[str], None]
 
@@ -101,42 +99,23 @@ async def run(environment: Mapping[str, str], log: Log) -> int:
 
 
 async def _write(settings: VerifySettings, result: VerificationResult, log: Log) -> bool:
-    """Write the result, trying for a while; return whether it is written."""
-    context: ssl.SSLContext | bool = True
-    if settings.api_server.startswith("https://"):
-        context = ssl.create_default_context(cafile=str(settings.credentials / "ca.crt"))
-    body = json.dumps({"data": {RESULT_KEY: dump_result(result)}})
+    """Write the result, trying for 30 s; return whether it is written."""
+    client = KubeClient(MountedCredentials(settings.api_server, settings.credentials))
+    body = {"data": {RESULT_KEY: dump_result(result)}}
     try:
-        async with (
-            asyncio.timeout(_WRITE_SECONDS),
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context), trust_env=False) as session,
-        ):
+        async with asyncio.timeout(_WRITE_SECONDS):
             while True:
-                trouble = await _patch(session, settings, body)
-                if not trouble:
+                try:
+                    await client.patch(settings.result, body, VERIFIER_FIELD_MANAGER)
+                except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                    log(f"result not written: {type(error).__name__}: {error}")
+                else:
                     return True
-                log(f"result not written: {trouble}")
                 await asyncio.sleep(_PAUSE_SECONDS)
     except TimeoutError:
         return False
-
-
-async def _patch(session: aiohttp.ClientSession, settings: VerifySettings, body: str) -> str:
-    """Write once; return what is the matter, empty where it is written."""
-    try:
-        token = (settings.credentials / "token").read_text().strip()
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/merge-patch+json"}
-        async with session.patch(
-            f"{settings.api_server}{settings.result}",
-            params={"fieldManager": VERIFIER_FIELD_MANAGER},
-            headers=headers,
-            data=body,
-            timeout=_TIMEOUT,
-            allow_redirects=False,
-        ) as response:
-            return "" if response.status == _OK else f"HTTP {response.status}"
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        return f"{type(error).__name__}: {error}"
+    finally:
+        await client.close()
 
 
 def _pipes(environment: Mapping[str, str]) -> Path:
