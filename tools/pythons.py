@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster import debian
-from tools.cluster.base_image import PACKAGES
-from tools.cluster.errors import ClusterError, UnavailableError
-from tools.cluster.process import say
-from tools.cluster.settings import Settings, from_environment
+from tools.machine import versions
+from tools.machine.errors import ClusterError, UnavailableError
+from tools.machine.process import say
+from tools.machine.settings import Settings, from_environment
+from tools.nodeless import debian
 
 REPOSITORY = Path(__file__).parents[1]
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
@@ -108,9 +108,9 @@ def _run_in_root(version: str, settings: Settings) -> int:
     if not debian.can_install():
         raise UnavailableError(f"Python {version} is missing: install it, or run this as root on Debian or Ubuntu")
     suite = SUITES[version]
-    base = debian.root_path(settings, suite, PACKAGES)
+    base = debian.root_path(settings, suite, versions.BASE_PACKAGES)
     if not base.exists():
-        debian.make_root(settings, suite, PACKAGES, settings.logs / f"python-{version}.log")
+        debian.make_root(settings, suite, versions.BASE_PACKAGES, settings.logs / f"python-{version}.log")
     root = settings.roots / f"python-{version}.part"
     shutil.rmtree(root, ignore_errors=True)
     try:

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Makes the Python environment: venv.sh FOLDER [PYTHON]. Debian and Ubuntu keep venv in a package of its own; as root it is
-# installed, anyone else is told.
+# Make the Python environment: venv.sh FOLDER [PYTHON]. Debian and Ubuntu keep venv in a package of its own: root gets it
+# installed, other users get the command.
 set -eu
 python=${2:-python3}
 fail() { echo "$1" >&2; exit 1; }
 ready() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
 if [ "$python" = python3 ] && ! ready && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-  echo "installing python3-venv"
+  echo "This machine lacks Python's venv module: installing the packages python3 and python3-venv with apt-get."
+  echo "To take it back: apt-get purge python3-venv. Everything else goes into the folder $1."
   export DEBIAN_FRONTEND=noninteractive
   install="apt-get install -y -qq --no-install-recommends python3 python3-venv"
   $install >/dev/null 2>&1 || { apt-get update -qq && $install >/dev/null; }

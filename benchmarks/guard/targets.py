@@ -19,7 +19,7 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SOURCE, Guard, StdioServer, a_bundle
 from tests.support.pins import pins_of
 from tests.support.ports import free_port
-from tools.cluster.settings import from_environment
+from tools.machine.settings import from_environment
 
 ROOT = Path(__file__).parents[2]
 ECHO = [sys.executable, str(Path(__file__).parent / "echo_server.py")]

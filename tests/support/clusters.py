@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from tools.cluster import contexts, images, kind, kwok, programs
-from tools.cluster.errors import ClusterError, UnavailableError
 from tools.cluster.kind import KindCluster
 from tools.cluster.kwok import KwokCluster
-from tools.cluster.locks import Lock
-from tools.cluster.process import say
-from tools.cluster.settings import Settings, from_environment
+from tools.machine.errors import ClusterError, UnavailableError
+from tools.machine.locks import Lock
+from tools.machine.process import say
+from tools.machine.settings import Settings, from_environment
 
 KIND_NAME = "interlock-test"
 KEEP = "INTERLOCK_KEEP_TEST_CLUSTER"

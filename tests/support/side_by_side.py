@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tools.cluster.settings import from_environment
+from tools.machine.settings import from_environment
 
 GROUPS = {
     "real pods": ("tests/e2e/",),

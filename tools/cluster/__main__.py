@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools.cluster import engine, footprint, images, kind, kwok, programs
-from tools.cluster.errors import ClusterError
+from tools.cluster import engine, images, kind, kwok, programs
 from tools.cluster.kwok import KwokOptions
-from tools.cluster.process import say
-from tools.cluster.settings import Settings, from_environment
+from tools.machine.errors import ClusterError
+from tools.machine.process import say
+from tools.machine.settings import Settings, from_environment
+from tools.nodeless import footprint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

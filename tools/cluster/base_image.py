@@ -3,15 +3,16 @@
 import hashlib
 import shutil
 
-from tools.cluster import debian, node_image, versions
+from tools.cluster import node_image
 from tools.cluster.engine import Engine
-from tools.cluster.errors import UnavailableError
-from tools.cluster.locks import held
-from tools.cluster.process import run, say
-from tools.cluster.settings import PartsChoice, Settings
-from tools.cluster.steps import Step, run_steps
+from tools.machine import versions
+from tools.machine.errors import UnavailableError
+from tools.machine.locks import held
+from tools.machine.process import run, say
+from tools.machine.settings import PartsChoice, Settings
+from tools.machine.steps import Step, run_steps
+from tools.nodeless import debian
 
-PACKAGES = ("python3", "python3-venv", "ca-certificates")
 BUNDLE = f"/{debian.CA_BUNDLE}"
 
 
@@ -41,12 +42,12 @@ def ensure(engine: Engine, settings: Settings) -> str:
 
 def built_name(certificates: list[str]) -> str:
     """The name of the image that a build here would give; differs whenever its content would."""
-    digest = hashlib.sha256(repr((versions.BASE_SUITE, PACKAGES, certificates)).encode()).hexdigest()[:10]
+    digest = hashlib.sha256(repr((versions.BASE_SUITE, versions.BASE_PACKAGES, certificates)).encode()).hexdigest()[:10]
     return f"interlock/base:{versions.BASE_SUITE}-{digest}"
 
 
 def _build(engine: Engine, settings: Settings, name: str, certificates: list[str]) -> None:
-    base = debian.root_path(settings, versions.BASE_SUITE, PACKAGES)
+    base = debian.root_path(settings, versions.BASE_SUITE, versions.BASE_PACKAGES)
     root = settings.roots / "base.part"
     if certificates:
         say(
@@ -69,13 +70,7 @@ def _build(engine: Engine, settings: Settings, name: str, certificates: list[str
             shutil.rmtree(root, ignore_errors=True)
 
     steps = [
-        Step(
-            f"Debian {versions.BASE_SUITE} root",
-            base.exists,
-            lambda log: debian.make_root(settings, versions.BASE_SUITE, PACKAGES, log),
-            "Debian's archive must answer; INTERLOCK_DEBIAN_MIRROR names another mirror.",
-            "debootstrap, some 30 s",
-        ),
+        debian.root_step(settings, versions.BASE_SUITE, versions.BASE_PACKAGES),
         Step(name, lambda: engine.has_image(name), work, note="importing"),
     ]
     run_steps("base image", steps, settings.logs)

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from tools.cluster.errors import ClusterError
+from tools.machine.errors import ClusterError
 
 PREFIX = "interlock"
 _NAME = re.compile(rf"{PREFIX}(-[a-z0-9]+)*")

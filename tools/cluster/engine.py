@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.cluster import private_engine, private_runtime
-from tools.cluster.errors import UnavailableError
-from tools.cluster.process import pipe, run, say, succeeds
-from tools.cluster.settings import EngineChoice, Settings
+from tools.machine.errors import UnavailableError
+from tools.machine.process import pipe, run, say, succeeds
+from tools.machine.settings import EngineChoice, Settings
+from tools.nodeless import private_engine, private_runtime
 
 ANSWER_SECONDS = 15.0
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from tools.cluster import base_image
 from tools.cluster.engine import Engine
-from tools.cluster.errors import ClusterError, StepFailedError
 from tools.cluster.kind import KindCluster
-from tools.cluster.locks import held
-from tools.cluster.process import CommandFailedError, say
-from tools.cluster.settings import Settings
+from tools.machine.errors import ClusterError, StepFailedError
+from tools.machine.locks import held
+from tools.machine.process import CommandFailedError, say
+from tools.machine.settings import Settings
 
 REPOSITORY = Path(__file__).parents[2]
 INPUTS_LABEL = "dev.interlock.inputs"

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.cluster import contexts, engine, node_image, private_engine, programs
+from tools.cluster import contexts, engine, node_image, programs
 from tools.cluster.engine import Engine
-from tools.cluster.errors import StepFailedError
-from tools.cluster.locks import Lock, held, try_lock
-from tools.cluster.process import CommandFailedError, run, say, succeeds
-from tools.cluster.settings import EngineChoice, Settings, from_environment
+from tools.machine.errors import StepFailedError
+from tools.machine.locks import Lock, held, try_lock
+from tools.machine.process import CommandFailedError, run, say, succeeds
+from tools.machine.settings import EngineChoice, Settings, from_environment
+from tools.nodeless import private_engine
 
 DEFAULT_NAME = "interlock"
 DEFAULT_CONFIG = Path(__file__).parents[2] / "kind-config.yaml"
@@ -79,9 +80,17 @@ class KindCluster:
         """Every container on every node (crictl), whatever the API server thinks of it."""
         found: list[NodeContainer] = []
         for node in self.nodes():
+            self._require_crictl(node)
             answer = self.on_node(node, "crictl", "ps", "--all", "--output", "json")
             found += node_containers(node, answer)
         return [container for container in found if namespace in {None, container.namespace}]
+
+    def _require_crictl(self, node: str) -> None:
+        """Put crictl on a node that was built here: only tests use it, and building it takes most of a minute."""
+        path = "/usr/local/bin/crictl"
+        if not succeeds(["docker", "exec", node, "test", "-x", path], env=self.engine.environment):
+            crictl = programs.ensure_built(self.settings, ["crictl"])["crictl"]
+            self.engine.docker("cp", str(crictl), f"{node}:{path}")
 
     def load(self, images: Sequence[str]) -> None:
         """Puts images of the engine onto every node; those that are there already cost nothing."""
@@ -124,7 +133,6 @@ def ensure(name: str = DEFAULT_NAME, config: Path | None = None, settings: Setti
     settings = settings or from_environment()
     contexts.check_name(name)
     docker = engine.ensure(settings)
-    programs.ensure(settings, programs.KIND)
     with held(settings.run / "kind.lock", "kind clusters"):
         if _nodes(docker, name) and _revive(name, docker, settings):
             say(f"cluster {name}: runs already")
@@ -210,7 +218,8 @@ def _engine_to_clean(settings: Settings) -> Engine | None:
 
 
 def _create(name: str, config: Path, docker: Engine, settings: Settings) -> None:
-    image = node_image.ensure(docker, settings)
+    image = node_image.ensure(docker, settings)  # builds the programs of this machine too, where it builds at all
+    programs.ensure(settings, programs.KIND)
     delete(name, docker, settings)
     folder = _folder(settings, name)
     folder.mkdir(parents=True, exist_ok=True)

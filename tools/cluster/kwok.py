@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.cluster import contexts, programs
-from tools.cluster.errors import ClusterError, StepFailedError, UnavailableError
-from tools.cluster.locks import Lock, held, try_lock
-from tools.cluster.process import CommandFailedError, run, say
-from tools.cluster.settings import Settings, from_environment
+from tools.machine.errors import ClusterError, StepFailedError, UnavailableError
+from tools.machine.locks import Lock, held, try_lock
+from tools.machine.process import CommandFailedError, run, say
+from tools.machine.settings import Settings, from_environment
 
 READY_SECONDS = 60
 COMMAND_SECONDS = 75

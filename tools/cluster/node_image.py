@@ -4,17 +4,26 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from tools.cluster import debian, node_root, programs, releases, versions
+from tools.cluster import programs
 from tools.cluster.engine import Engine
-from tools.cluster.errors import ClusterError, UnavailableError
-from tools.cluster.locks import held
-from tools.cluster.node_root import NodeRoot
-from tools.cluster.process import CommandFailedError, say
-from tools.cluster.settings import PartsChoice, Settings
-from tools.cluster.steps import Step, run_steps
+from tools.machine import releases, versions
+from tools.machine.errors import ClusterError, UnavailableError
+from tools.machine.locks import held
+from tools.machine.process import CommandFailedError, say
+from tools.machine.settings import PartsChoice, Settings
+from tools.machine.steps import Step, run_steps
+from tools.nodeless import debian, node_root
+from tools.nodeless.node_root import NodeRoot
 
 REGISTRY = "https://registry-1.docker.io/v2/"
 PULL_SECONDS = 1200
+COMPILER = {
+    "gcc": "gcc",
+    "pkg-config": "pkg-config",
+    "/usr/include/stdlib.h": "libc6-dev",
+    "/usr/include/seccomp.h": "libseccomp-dev",
+}
+"""What building the programs takes besides Go: runc is linked statically with libseccomp."""
 IMAGE_METADATA = (
     "ENV container=docker",  # systemd looks for it
     "STOPSIGNAL SIGRTMIN+3",  # systemd's way of ending
@@ -73,7 +82,7 @@ def built_name() -> str:
     for program in programs.catalogue():
         if program.name in node_root.PROGRAMS:
             digest.update(f"{program.name} {program.version} {program.key}".encode())
-    here = Path(__file__).parent
+    here = Path(node_root.__file__).parent
     for file in ("node_root.py", "node_archives.py", "private_runtime.py", "files/kube-router.yaml"):
         digest.update((here / file).read_bytes())
     return f"interlock/node:{versions.KUBERNETES}-{digest.hexdigest()[:10]}"
@@ -85,10 +94,16 @@ def _build(engine: Engine, settings: Settings, name: str) -> None:
             "no image registry answers, and building kind's node image instead needs root on Debian or Ubuntu"
         )
     say("node image: no image registry answers, so it is built from Go modules and Debian packages")
-    log = settings.logs / "packages.log"
-    # runc is linked statically with libseccomp
-    headers = {"/usr/include/seccomp.h": "libseccomp-dev", "/usr/include/stdlib.h": "libc6-dev"}
-    debian.need({"gcc": "gcc", "pkg-config": "pkg-config", **headers}, log)
+    debian.need({**COMPILER, **debian.DEBOOTSTRAP}, settings.logs / "packages.log")
+    # The compiler keeps the cores busy, downloads and unpacking the network and the disk: they run at the same time.
+    wanted = programs.named((*node_root.PROGRAMS, *programs.KIND))
+    with held(settings.cache / "programs.lock", "the programs"):
+        parts = [
+            debian.root_step(settings, versions.NODE_SUITE, node_root.PACKAGES),
+            *programs.build_steps(settings, wanted),
+            debian.root_step(settings, versions.BASE_SUITE, versions.BASE_PACKAGES),
+        ]
+        run_steps("node image", parts, settings.logs, lanes=programs.LANES + 1)
     built = programs.ensure_built(settings, node_root.PROGRAMS)
     base = debian.root_path(settings, versions.NODE_SUITE, node_root.PACKAGES)
     pause = settings.programs / f"pause-{versions.KUBERNETES}" / "pause"
@@ -103,13 +118,6 @@ def _build(engine: Engine, settings: Settings, name: str) -> None:
             shutil.rmtree(root, ignore_errors=True)
 
     steps = [
-        Step(
-            f"Debian {versions.NODE_SUITE} root",
-            base.exists,
-            lambda log: debian.make_root(settings, versions.NODE_SUITE, node_root.PACKAGES, log),
-            "Debian's archive must answer; INTERLOCK_DEBIAN_MIRROR names another mirror.",
-            "debootstrap, some 30 s",
-        ),
         Step("pause", pause.exists, lambda log: node_root.build_pause(settings, pause, log), note="compiling"),
         Step(name, lambda: engine.has_image(name), assemble, note="files, images, import; some 40 s"),
     ]

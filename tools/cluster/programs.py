@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster import golang, releases, versions
-from tools.cluster.errors import UnavailableError
-from tools.cluster.golang import GoPackage
-from tools.cluster.locks import held
-from tools.cluster.process import say
-from tools.cluster.releases import Release
-from tools.cluster.settings import PartsChoice, Settings, architecture
-from tools.cluster.steps import Step, run_steps
+from tools.machine import releases, versions
+from tools.machine.errors import UnavailableError
+from tools.machine.locks import held
+from tools.machine.process import say
+from tools.machine.releases import Release
+from tools.machine.settings import PartsChoice, Settings, architecture
+from tools.machine.steps import Step, run_steps
+from tools.nodeless import golang
+from tools.nodeless.golang import GoPackage
 
 KUBERNETES_RELEASES = "https://dl.k8s.io"
 GITHUB = "https://github.com"
@@ -135,6 +136,8 @@ KWOK = ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler"
 """What a kwok cluster needs."""
 KIND = ("kubectl", "kind")
 """What a kind cluster needs on this machine."""
+LANES = 2
+"""How many modules are built at the same time: one downloads or links, on one core, while the other compiles."""
 
 
 def ensure(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
@@ -144,7 +147,7 @@ def ensure(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
         UnavailableError: they are to be had in no way on this machine.
         StepFailedError: a download or a build failed.
     """
-    wanted = _named(names)
+    wanted = named(names)
     found = cached(settings, names)
     if len(found) == len(wanted):
         return found
@@ -174,13 +177,13 @@ def ensure_built(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
         StepFailedError: a build failed.
     """
     with held(settings.cache / "programs.lock", "the programs"):
-        return _built(settings, _named(names))
+        return _built(settings, named(names))
 
 
 def cached(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
     """Which of these programs are there already, and where."""
     found: dict[str, Path] = {}
-    for program in _named(names):
+    for program in named(names):
         built, released = program.built_path(settings), program.released_path(settings)
         if settings.parts is not PartsChoice.BUILT and released.exists():
             found[program.name] = released
@@ -189,7 +192,8 @@ def cached(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
     return found
 
 
-def _named(names: Iterable[str]) -> list[Program]:
+def named(names: Iterable[str]) -> list[Program]:
+    """Return the programs of these names, in the order of the catalogue."""
     wanted = set(names)
     return [program for program in catalogue() if program.name in wanted]
 
@@ -212,9 +216,24 @@ def _released(settings: Settings, wanted: Sequence[Program]) -> dict[str, Path]:
 
 
 def _built(settings: Settings, wanted: Sequence[Program]) -> dict[str, Path]:
-    steps = [_build_step(settings, program) for program in wanted]
-    run_steps("programs", steps, settings.logs)
+    run_steps("programs", build_steps(settings, wanted), settings.logs, lanes=LANES)
     return {program.name: program.built_path(settings) for program in wanted}
+
+
+def build_steps(settings: Settings, wanted: Sequence[Program]) -> list[Step]:
+    """Return a step for each Go module of which a program is missing, and one for the programs that are there.
+
+    The steps do not depend on each other. The longest comes first, so that no lane waits for it at the end.
+    """
+    missing = [program for program in wanted if not program.built_path(settings).exists()]
+    if missing:
+        golang.find_go(settings, settings.logs / "go.log")  # once, before steps run next to each other
+    groups: dict[object, list[Program]] = {}
+    for program in missing:
+        source = program.source
+        groups.setdefault((source.module, source.ldflags, tuple(source.tags)), []).append(program)
+    ordered = sorted(groups.values(), key=lambda group: -sum(program.seconds for program in group))
+    return [_build_step(settings, group) for group in ordered]
 
 
 def _download_step(settings: Settings, program: Program) -> Step:
@@ -230,16 +249,16 @@ def _download_step(settings: Settings, program: Program) -> Step:
     )
 
 
-def _build_step(settings: Settings, program: Program) -> Step:
-    target = program.built_path(settings)
+def _build_step(settings: Settings, group: Sequence[Program]) -> Step:
+    targets = {program.built_path(settings): program.source for program in group}
 
     def work(log: Path) -> None:
-        golang.build(golang.find_go(settings, log), program.source, target, log)
+        golang.build(golang.find_go(settings, log), targets, log, lanes=LANES)
 
     return Step(
-        f"{program.name} {program.version}",
-        target.exists,
+        f"{', '.join(program.name for program in group)} {group[0].version}",
+        lambda: all(target.exists() for target in targets),
         work,
         "The Go module proxy must answer (GOPROXY); what is built stays built, so run the same command again.",
-        f"building from source, some {program.seconds} s the first time",
+        f"building from source, some {sum(program.seconds for program in group)} s the first time",
     )

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tools.cluster.contexts import check_kubeconfig
-from tools.cluster.errors import ClusterError
-from tools.cluster.locks import held
-from tools.cluster.settings import from_environment
 from tools.demo.runner import RealShell, Stage, WrongAnswerError, play
 from tools.demo.story import CLUSTER, ENVIRONMENT_COMMAND, NEXT, PREPARATION, STORY
+from tools.machine.errors import ClusterError
+from tools.machine.locks import held
+from tools.machine.settings import from_environment
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ import pytest
 from tests.support.offspring import end_with_parent
 from tools.cluster import contexts, kwok
 from tools.cluster.kwok import KwokCluster, KwokOptions
-from tools.cluster.process import run
-from tools.cluster.settings import from_environment
+from tools.machine.process import run
+from tools.machine.settings import from_environment
 
 pytestmark = pytest.mark.api
 

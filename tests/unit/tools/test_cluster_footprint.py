@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.cluster import footprint, packetfilter
+from tools.nodeless import footprint, packetfilter
 
 BRIDGE = "ilk-1234abcd"
 BEFORE = """*filter

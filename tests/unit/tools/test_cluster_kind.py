@@ -4,10 +4,11 @@ from typing import Protocol
 
 import pytest
 
-from tools.cluster import engine, images, kind, private_engine
+from tools.cluster import engine, images, kind
 from tools.cluster.engine import Engine
-from tools.cluster.errors import ClusterError, UnavailableError
-from tools.cluster.settings import EngineChoice, Settings
+from tools.machine.errors import ClusterError, UnavailableError
+from tools.machine.settings import EngineChoice, Settings
+from tools.nodeless import private_engine
 
 
 class Answers(Protocol):
@@ -57,7 +58,7 @@ def test_an_ordinary_user_without_engine_is_told_what_is_missing_and_what_still_
     answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(existing=False, private=False)
-    monkeypatch.setattr("tools.cluster.debian.can_install", lambda: False)
+    monkeypatch.setattr("tools.nodeless.debian.can_install", lambda: False)
     with pytest.raises(UnavailableError, match=r"needs root on Debian or Ubuntu; .* run all the same"):
         engine.ensure(settings(tmp_path))
     with pytest.raises(UnavailableError, match="INTERLOCK_ENGINE=existing"):
@@ -66,9 +67,9 @@ def test_an_ordinary_user_without_engine_is_told_what_is_missing_and_what_still_
 
 def test_a_private_engine_is_never_started_beside_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_engine, "impossible", lambda: None)
-    monkeypatch.setattr("tools.cluster.debian.need", lambda *_: None)
-    monkeypatch.setattr("tools.cluster.footprint.engines", lambda: [4711])
-    monkeypatch.setattr("tools.cluster.footprint.processes", lambda _: [])
+    monkeypatch.setattr("tools.nodeless.debian.need", lambda *_: None)
+    monkeypatch.setattr("tools.nodeless.footprint.engines", lambda: [4711])
+    monkeypatch.setattr("tools.nodeless.footprint.processes", lambda _: [])
     monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/docker")
     with pytest.raises(UnavailableError, match="another Docker engine runs here \\(process 4711\\)"):
         private_engine.start(settings(tmp_path))

@@ -1,6 +1,6 @@
 """Rules that an earlier engine of ours left: they must not count as somebody else's."""
 
-from tools.cluster.packetfilter import removal, without_leftovers
+from tools.nodeless.packetfilter import removal, without_leftovers
 
 BRIDGE = "ilk-4c52c05e"
 OURS = [

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tools.cluster import node_archives, node_image, node_root
-from tools.cluster.errors import ClusterError
-from tools.cluster.node_archives import Archive
-from tools.cluster.node_root import MachineLimits
+from tools.cluster import node_image
+from tools.machine.errors import ClusterError
+from tools.nodeless import node_archives, node_root
+from tools.nodeless.node_archives import Archive
+from tools.nodeless.node_root import MachineLimits
 
 NOTHING = MachineLimits(cgroup_v1=False, no_sys_resource=False, no_apparmor=False)
 EVERYTHING = MachineLimits(cgroup_v1=True, no_sys_resource=True, no_apparmor=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tools.cluster import private_runtime
+from tools.nodeless import private_runtime
 
 SOURCE = Path(private_runtime.__file__)
 

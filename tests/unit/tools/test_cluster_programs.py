@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from tools.cluster import golang, programs, releases, versions
-from tools.cluster.errors import ClusterError, UnavailableError
-from tools.cluster.releases import Release
-from tools.cluster.settings import PartsChoice, Settings
+from tools.cluster import programs
+from tools.machine import releases, versions
+from tools.machine.errors import ClusterError, UnavailableError
+from tools.machine.releases import Release
+from tools.machine.settings import PartsChoice, Settings
+from tools.nodeless import golang
+from tools.nodeless.golang import GoPackage
 
 PROGRAM = b"#!/bin/sh\necho hello\n"
 KUBE_ROUTER_HASH = "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok="
@@ -160,7 +163,9 @@ def test_programs_are_released_ones_where_the_servers_answer_else_built(
     monkeypatch.setattr(releases, "answers", lambda *_: answers)
     monkeypatch.setattr(releases, "download", lambda _, target: put(target))
     monkeypatch.setattr(golang, "find_go", lambda *_: Path("go"))
-    monkeypatch.setattr(golang, "build", lambda _go, _source, target, _log: put(target))
+    monkeypatch.setattr(
+        golang, "build", lambda _go, targets, _log, *, lanes: [put(target) for target in targets if lanes]
+    )
     here = settings(tmp_path)
     expected = kubectl().released_path(here) if way == "released" else kubectl().built_path(here)
     assert programs.ensure(here, ["kubectl"]) == {"kubectl": expected}
@@ -174,7 +179,7 @@ def test_a_forced_way_takes_nothing_that_came_the_other_way(tmp_path: Path) -> N
 
 def test_what_nobody_releases_cannot_be_forced_to_be_released(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="kubelet is not released"):
-        programs._released(settings(tmp_path), programs._named(["kubelet"]))  # noqa: SLF001
+        programs._released(settings(tmp_path), programs.named(["kubelet"]))  # noqa: SLF001
 
 
 def test_where_nothing_answers_and_no_go_is_to_be_had_one_sentence_says_what_still_runs(
@@ -194,3 +199,47 @@ def test_where_nothing_answers_and_no_go_is_to_be_had_one_sentence_says_what_sti
 )
 def test_the_version_of_go_is_read_from_its_own_words(text: str, version: tuple[int, ...]) -> None:
     assert golang.version_of(text) == version
+
+
+def test_programs_of_one_module_are_one_build_and_the_longest_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(golang, "find_go", lambda *_: Path("go"))
+    wanted = programs.named(["runc", "kubectl", "kubelet", "containerd", "ctr", "kube-apiserver"])
+    kubelet = next(one for one in wanted if one.name == "kubelet").built_path(settings(tmp_path))
+    kubelet.parent.mkdir(parents=True)
+    kubelet.touch()
+
+    titles = [step.title.rpartition(" ")[0] for step in programs.build_steps(settings(tmp_path), wanted)]
+
+    assert titles == ["kubectl, kube-apiserver", "containerd, ctr", "runc"]
+
+
+def test_all_programs_of_a_module_come_out_of_one_go_build(tmp_path: Path) -> None:
+    """A program named after a version's folder is named as `go build` names it."""
+    go = tmp_path / "go"
+    go.write_text(
+        '#!/bin/sh\necho "$GOGC $GOMEMLIMIT $*" >> ' + str(tmp_path / "calls") + "\n"
+        'while [ "$1" != -o ]; do shift; done; touch "$2server" "$2ctr"\n'
+    )
+    go.chmod(0o755)
+    targets = {
+        tmp_path / "programs" / "etcd-1" / "etcd": GoPackage("etcd", "go.etcd.io/etcd/server/v3"),
+        tmp_path / "programs" / "ctr-1" / "ctr": GoPackage("etcd", "example.com/cmd/ctr"),
+    }
+
+    golang.build(go, targets, tmp_path / "log")
+
+    assert all(target.exists() for target in targets)
+    assert sorted(path.name for path in (tmp_path / "programs").iterdir()) == ["ctr-1", "etcd-1"]
+    assert len((tmp_path / "calls").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("free", "expected"), [(16 << 30, "4096MiB"), (3 << 30, None), (0, None)])
+def test_the_compiler_collects_no_garbage_where_memory_is_plenty(
+    free: int, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(golang, "_free_memory", lambda: free)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    assert golang._collector(1) == ({"GOGC": "off", "GOMEMLIMIT": expected} if expected else {})  # noqa: SLF001

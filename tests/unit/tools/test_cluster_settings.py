@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from tools.cluster import contexts
-from tools.cluster.errors import ClusterError
-from tools.cluster.settings import EngineChoice, PartsChoice, architecture, from_environment
+from tools.machine.errors import ClusterError
+from tools.machine.settings import EngineChoice, PartsChoice, architecture, from_environment
 
 
 def test_the_cache_is_the_users_cache_folder_unless_it_is_moved() -> None:

@@ -1,16 +1,17 @@
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from tests.support.offspring import end_with_parent
-from tools.cluster.errors import StepFailedError, UnavailableError
-from tools.cluster.locks import held, try_lock
-from tools.cluster.process import CommandFailedError, pipe, run, succeeds
-from tools.cluster.steps import Step, run_steps
+from tools.machine.errors import StepFailedError, UnavailableError
+from tools.machine.locks import held, try_lock
+from tools.machine.process import CommandFailedError, pipe, run, succeeds
+from tools.machine.steps import Step, run_steps
 
-HOLD = "import sys; from pathlib import Path; from tools.cluster.locks import try_lock; "
+HOLD = "import sys; from pathlib import Path; from tools.machine.locks import try_lock; "
 HOLD += "lock = try_lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
 
 
@@ -36,6 +37,35 @@ def test_a_failed_step_says_what_to_do_and_keeps_what_was_done(tmp_path: Path) -
     with pytest.raises(StepFailedError, match=r"two failed: working\nDo this\.\nAll of its output: .*two\.log"):
         run_steps("parts", steps, tmp_path / "logs")
     assert (tmp_path / "one").exists()
+    assert not (tmp_path / "three").exists()
+
+
+def test_steps_in_two_lanes_run_at_the_same_time(tmp_path: Path) -> None:
+    both = threading.Barrier(2, timeout=20)
+
+    def meet(_: Path) -> None:
+        both.wait()
+
+    run_steps("parts", [Step(name, lambda: False, meet) for name in ("one", "two")], tmp_path, lanes=2)
+
+
+def test_a_failure_in_one_lane_lets_the_other_end_and_begins_nothing(tmp_path: Path) -> None:
+    begun, failed = threading.Event(), threading.Event()
+
+    def fail(_: Path) -> None:
+        assert begun.wait(20)
+        failed.set()
+        raise UnavailableError("this needs root")
+
+    def go_on(_: Path) -> None:
+        begun.set()
+        assert failed.wait(20)
+        (tmp_path / "two").touch()
+
+    steps = [Step("one", lambda: False, fail), Step("two", lambda: False, go_on), a_step(tmp_path, "three")]
+    with pytest.raises(UnavailableError, match="root"):
+        run_steps("parts", steps, tmp_path / "logs", lanes=2)
+    assert (tmp_path / "two").exists()
     assert not (tmp_path / "three").exists()
 
 

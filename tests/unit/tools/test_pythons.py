@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tools import pythons
-from tools.cluster.errors import UnavailableError
-from tools.cluster.settings import Settings, from_environment
+from tools.machine.errors import UnavailableError
+from tools.machine.settings import Settings, from_environment
 
 Write = Callable[[str, str], Path]
 

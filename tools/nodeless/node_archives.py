@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster import versions
-from tools.cluster.process import run
-from tools.cluster.settings import architecture
+from tools.machine import versions
+from tools.machine.process import run
+from tools.machine.settings import architecture
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MERGED = ("bin", "sbin", "lib", "lib64")

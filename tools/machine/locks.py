@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster.process import say
+from tools.machine.process import say
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster.errors import ClusterError
+from tools.machine.errors import ClusterError
 
 LAST_LINES = 5
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tools.cluster.errors import UnavailableError
-from tools.cluster.process import CommandFailedError, run
-from tools.cluster.settings import Settings
+from tools.machine.errors import UnavailableError
+from tools.machine.process import CommandFailedError, run, say
+from tools.machine.settings import Settings
+from tools.machine.steps import Step
 
 POLICY = Path("/usr/sbin/policy-rc.d")
 CA_BUNDLE = Path("etc/ssl/certs/ca-certificates.crt")
@@ -42,12 +43,17 @@ def need(programs: Mapping[str, str], log: Path) -> None:
         UnavailableError: some are missing and this is not root on Debian or Ubuntu.
         CommandFailedError: apt-get's own words.
     """
-    missing = sorted({package for program, package in programs.items() if not _present(program)})
-    if not missing:
+    packages = missing(programs)
+    if not packages:
         return
     if not can_install():
-        raise UnavailableError(f"missing here: {', '.join(missing)} (installed by itself as root on Debian or Ubuntu)")
-    install(missing, log)
+        raise UnavailableError(f"missing here: {', '.join(packages)} (installed by itself as root on Debian or Ubuntu)")
+    install(packages, log)
+
+
+def missing(programs: Mapping[str, str]) -> list[str]:
+    """Return the packages of those programs that are not there, in alphabetical order."""
+    return sorted({package for program, package in programs.items() if not _present(program)})
 
 
 def _present(program: str) -> bool:
@@ -55,11 +61,13 @@ def _present(program: str) -> bool:
 
 
 def install(packages: Sequence[str], log: Path) -> None:
-    """Installs packages; the services among them are not started.
+    """Installs packages, and says so first; the services among them are not started.
 
     Raises:
         CommandFailedError: apt-get's own words.
     """
+    names = " ".join(packages)
+    say(f"packages: installing {names} with apt-get; `apt-get purge {names}` removes them again")
     env = {"DEBIAN_FRONTEND": "noninteractive"}
     command = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     with _no_service_starts():
@@ -90,6 +98,13 @@ def root_path(settings: Settings, suite: str, packages: Sequence[str]) -> Path:
     return settings.roots / f"{suite}-{key}"
 
 
+DEBOOTSTRAP = {
+    "debootstrap": "debootstrap",
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+}
+"""What makes file trees."""
+
+
 def make_root(settings: Settings, suite: str, packages: Sequence[str], log: Path) -> None:
     """Makes that file tree with debootstrap, which checks every package against the archive's signature.
 
@@ -97,9 +112,7 @@ def make_root(settings: Settings, suite: str, packages: Sequence[str], log: Path
         UnavailableError: not root on Debian or Ubuntu.
         CommandFailedError: debootstrap's own words.
     """
-    need(
-        {"debootstrap": "debootstrap", "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring"}, log
-    )
+    need(DEBOOTSTRAP, log)
     target = root_path(settings, suite, packages)
     part = target.with_name(target.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -114,6 +127,17 @@ def make_root(settings: Settings, suite: str, packages: Sequence[str], log: Path
         else:
             leftover.unlink()
     part.rename(target)
+
+
+def root_step(settings: Settings, suite: str, packages: Sequence[str]) -> Step:
+    """Return the step that makes this file tree."""
+    return Step(
+        f"Debian {suite} root",
+        root_path(settings, suite, packages).exists,
+        lambda log: make_root(settings, suite, packages, log),
+        "Debian's archive must answer; INTERLOCK_DEBIAN_MIRROR names another mirror.",
+        "debootstrap, some 30 s",
+    )
 
 
 def own_certificates() -> list[str]:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster import debian, golang, node_archives, private_runtime, versions
-from tools.cluster.errors import ClusterError
-from tools.cluster.process import run, succeeds
-from tools.cluster.settings import Settings
+from tools.machine import versions
+from tools.machine.errors import ClusterError
+from tools.machine.process import run, succeeds
+from tools.machine.settings import Settings
+from tools.nodeless import debian, golang, node_archives, private_runtime
 
 PACKAGES = (
     "systemd", "conntrack", "iptables", "nftables", "ipset", "iproute2", "ethtool", "util-linux", "mount", "kmod",
@@ -23,11 +24,11 @@ PACKAGES = (
 """What kind's base image has, less remote file systems, plus busybox for a helper image and ipset for kube-router."""
 PROGRAMS = (
     "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubeadm", "kubectl",
-    "containerd", "containerd-shim-runc-v2", "ctr", "runc", "crictl", "host-local", "loopback", "ptp", "bridge",
-    "portmap", "coredns", "etcd-in-node", "kube-router", "local-path-provisioner",
+    "containerd", "containerd-shim-runc-v2", "ctr", "runc", "host-local", "loopback", "ptp", "bridge", "portmap",
+    "coredns", "etcd-in-node", "kube-router", "local-path-provisioner",
 )  # fmt: skip
 PLACES = {
-    "usr/local/bin": ("containerd", "containerd-shim-runc-v2", "ctr", "crictl"),
+    "usr/local/bin": ("containerd", "containerd-shim-runc-v2", "ctr"),
     "usr/local/sbin": ("runc",),
     "usr/bin": ("kubeadm", "kubectl", "kubelet"),
     "opt/cni/bin": ("host-local", "loopback", "ptp", "bridge", "portmap"),

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from tools.cluster.errors import ClusterError
+from tools.machine.errors import ClusterError
 
 Choice = TypeVar("Choice", bound=StrEnum)
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools.cluster import packetfilter
-from tools.cluster.process import succeeds
+from tools.machine.process import succeeds
+from tools.nodeless import packetfilter
 
 MARK = "INTERLOCK_ENGINE"
 """The environment variable that every process of the engine inherits; its value is the engine's folder."""

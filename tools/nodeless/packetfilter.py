@@ -5,7 +5,7 @@ import itertools
 import json
 from collections.abc import Sequence
 
-from tools.cluster.process import CommandFailedError, run, succeeds
+from tools.machine.process import CommandFailedError, run, succeeds
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -15,10 +15,10 @@ import threading
 import time
 from pathlib import Path
 
-from tools.cluster import debian, footprint, private_runtime
-from tools.cluster.errors import StepFailedError, UnavailableError
-from tools.cluster.process import say, succeeds
-from tools.cluster.settings import Settings
+from tools.machine.errors import StepFailedError, UnavailableError
+from tools.machine.process import say, succeeds
+from tools.machine.settings import Settings
+from tools.nodeless import debian, footprint, private_runtime
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -94,9 +94,9 @@ def start(settings: Settings) -> None:
     if reason := impossible():
         raise UnavailableError(reason)
     log = settings.logs / "engine-packages.log"
-    say("engine: no engine answers, so a private one is started")
+    say(announcement(settings))
     debian.need(PACKAGES, log)
-    if shutil.which("docker") is None:
+    if shutil.which("docker") is None:  # newer Debian has it in a package of its own
         debian.install(["docker-cli"], log)
     _refuse_beside_another(settings)
     _record_footprint(settings)
@@ -105,6 +105,20 @@ def start(settings: Settings) -> None:
     _write_configuration(settings)
     _launch(settings)
     _make_network(settings)
+
+
+def announcement(settings: Settings) -> str:
+    """Return the paragraph that says what a start does to this machine, and how to take all of it back."""
+    packages = debian.missing(PACKAGES)
+    install = f"installs the packages {', '.join(packages)} with apt-get, " if packages else ""
+    remove = f"; `apt-get purge {' '.join(packages)}` removes the packages" if packages else ""
+    return (
+        f"engine: no Docker engine answers here. This command {install}starts a Docker engine of its own whose data "
+        f"is in {folder(settings)}, turns on IPv4 forwarding (net.ipv4.ip_forward), and lets that engine add a "
+        "bridge, a cgroup and its own iptables chains. Where no image registry answers, packages to build with "
+        "follow, each named before it is installed. To take it back: `make demo-down` ends the engine and restores "
+        f"forwarding and packet filters; `python -m tools.cluster prune` deletes {settings.cache} too{remove}."
+    )
 
 
 def stop(settings: Settings) -> None:

@@ -14,7 +14,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.cluster.errors import ClusterError
+from tools.machine.errors import ClusterError
 
 PROBE_SECONDS = 4.0
 READ_SECONDS = 60.0

@@ -30,3 +30,5 @@ NODE_SUITE = "bookworm"
 """Debian of the node image: its systemd (252) still runs on cgroup v1, newer ones do not."""
 BASE_SUITE = "trixie"
 """Debian of our own images' root: Python 3.13, as in PYTHON_IMAGE."""
+BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
+"""What our own images' root has on top of the minimum."""
