@@ -232,6 +232,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.liveness": Requirement("a dead watch, a hanging loop and an ended kill path make /healthz fail"),
     "operator.old-cluster": Requirement("a cluster older than 1.33 is refused at the start, in one sentence"),
     "operator.unreadable": Requirement("an object that cannot be read is named, and harms no other agent"),
+    "operator.defects": Requirement("a failure on one object is logged, counted, shown, retried, and costs no other"),
     "operator.queue": Requirement("an agent is looked at once at a time, never lost, later and later on failure"),
     "operator.late-news": Requirement("an older version of an object never wins over a newer one"),
     # Status

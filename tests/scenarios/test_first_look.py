@@ -116,7 +116,7 @@ def test_a_refused_agent_gets_no_child_and_is_told_what_is_missing(row: Refused)
 
     assert written_by(outcome.plan) == ()
     assert outcome.plan.is_empty
-    assert outcome.look_again_at is None
+    assert outcome.requeue_at is None
     assert outcome.status.stage is None
     found = conditions(outcome.status)
     assert found["Ready"] == ("False", row.reason)
@@ -195,7 +195,7 @@ def test_an_agent_whose_layers_hold_gets_its_children(row: Accepted) -> None:
     assert kinds[-1] == "Deployment"
     assert len(kinds) == 9
     assert outcome.plan.workloads[0]["spec"]["replicas"] == row.replicas
-    assert outcome.look_again_at is None
+    assert outcome.requeue_at is None
     found = conditions(outcome.status)
     assert {found[layer][0] for layer in LAYERS} == {"True"}
     assert found["Ready"] == row.ready

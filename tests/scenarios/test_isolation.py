@@ -27,7 +27,7 @@ def say(
     holds = simulation.status.stage
     assert holds is not None
     report = EgressCheckReport(stage or holds.name, holds.revision, verdict, message)
-    simulation.world = WorldBuilder.with_gates(simulation.world, *[report] * count)
+    simulation.world = WorldBuilder.with_egress_checks(simulation.world, *[report] * count)
 
 
 def workloads(simulation: Simulation) -> list[str]:

@@ -49,24 +49,24 @@ def everywhere() -> Simulation:
 def test_an_agent_goes_from_staging_to_one_region_to_everywhere_in_its_own_time() -> None:
     simulation = a_rollout()
 
-    assert simulation.settle().look_again_at is None
+    assert simulation.settle().requeue_at is None
     simulation.wait(hours(1))
     simulation.serve()
-    assert simulation.settle().look_again_at == NOW + hours(1 + 168)
+    assert simulation.settle().requeue_at == NOW + hours(1 + 168)
 
     simulation.wait(hours(168) - seconds(1))
     assert simulation.settle().status.stage == simulation.status.stage
     assert simulation.stage == "staging"
     simulation.wait(seconds(1))
-    assert simulation.settle().look_again_at is None
+    assert simulation.settle().requeue_at is None
     assert simulation.stage == "one-region"
 
     simulation.serve()
-    assert simulation.settle().look_again_at == NOW + hours(1 + 168 + 48)
+    assert simulation.settle().requeue_at == NOW + hours(1 + 168 + 48)
     simulation.wait(hours(48))
     simulation.run()
     assert simulation.stage == "everywhere"
-    assert simulation.peek().look_again_at is None
+    assert simulation.peek().requeue_at is None
     assert simulation.condition(ConditionType.PROMOTION_PENDING).reason == "LastStage"
     entered = [note.message for note in simulation.events if note.reason == "StageEntered"]
     assert [text.split(" with ")[0] for text in entered] == [
@@ -261,7 +261,7 @@ def test_a_minimum_tightened_in_mid_rollout_holds_the_stages_to_come_and_takes_n
     simulation.apply(STAGED.with_stages(STAGING, longer, EVERYWHERE))
     simulation.run()
     assert simulation.stage == "one-region"
-    assert simulation.peek().look_again_at == NOW + hours(168 + 96)
+    assert simulation.peek().requeue_at == NOW + hours(168 + 96)
     simulation.wait(hours(48))
     simulation.run()
     assert simulation.stage == "everywhere"
@@ -314,13 +314,13 @@ def test_a_kill_stops_the_soak_and_a_release_starts_it_anew() -> None:
 
     simulation.kill()
     simulation.run()
-    assert simulation.peek().look_again_at is None
+    assert simulation.peek().requeue_at is None
     simulation.wait(hours(500))
     simulation.run()
     assert simulation.stage == "staging"
 
     simulation.release()
-    assert simulation.run().look_again_at == simulation.now + hours(168)
+    assert simulation.run().requeue_at == simulation.now + hours(168)
     simulation.wait(hours(168) - seconds(1))
     simulation.run()
     assert simulation.stage == "staging"
@@ -340,7 +340,7 @@ def test_scaling_to_zero_stops_the_soak_and_scaling_up_starts_it_anew() -> None:
     assert simulation.stage == "staging"
 
     simulation.apply(STAGED.with_replicas(2))
-    assert simulation.run().look_again_at == simulation.now + hours(168)
+    assert simulation.run().requeue_at == simulation.now + hours(168)
 
 
 def test_a_refusal_stops_the_soak_keeps_the_stage_and_mending_it_starts_the_soak_anew() -> None:
@@ -355,5 +355,5 @@ def test_a_refusal_stops_the_soak_keeps_the_stage_and_mending_it_starts_the_soak
     assert (stage.name, stage.ready_since, stage.next_at) == ("one-region", None, None)
 
     simulation.find_policy(DEFAULTS)
-    assert simulation.run().look_again_at == simulation.now + hours(48)
+    assert simulation.run().requeue_at == simulation.now + hours(48)
     assert simulation.stage == "one-region"

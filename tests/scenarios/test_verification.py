@@ -158,10 +158,10 @@ def test_failed_runs_are_repeated_after_5_seconds_doubling_to_5_minutes() -> Non
     waited = []
     for _ in range(9):
         outcome = bench.finish(failure=VerificationFailure.SERVER_UNAVAILABLE, message="it is away", tools=None)
-        waited.append((outcome.look_again_at - bench.now).total_seconds())
-        bench.now = outcome.look_again_at - seconds(0.001)
+        waited.append((outcome.requeue_at - bench.now).total_seconds())
+        bench.now = outcome.requeue_at - seconds(0.001)
         assert not bench.look().plan.workloads
-        bench.now = outcome.look_again_at
+        bench.now = outcome.requeue_at
         assert bench.look().plan.workloads
     assert waited == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     bench.finish()
@@ -202,8 +202,8 @@ def test_a_drift_that_a_guard_has_found_is_looked_at_soon_and_once() -> None:
     bench.now += seconds(2)
     bench.seen_at = bench.now
     outcome = bench.look()
-    assert outcome.look_again_at == bench.known.run.ended_at + seconds(10)
-    bench.now = outcome.look_again_at
+    assert outcome.requeue_at == bench.known.run.ended_at + seconds(10)
+    bench.now = outcome.requeue_at
     assert bench.look().plan.workloads
     bench.server = (a_tool(GET, POISON), a_tool(CREATE))
     bench.finish()

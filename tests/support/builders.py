@@ -371,7 +371,7 @@ class WorldBuilder:
     children: dict[ChildKey, LiveChild] = field(default_factory=dict)
     unreadable: tuple[Unreadable, ...] = ()
     kill_seen: str | None = None
-    gates: tuple[EgressCheckReport, ...] = ()
+    egress_checks: tuple[EgressCheckReport, ...] = ()
 
     def of(self, agent: AgentBuilder) -> "WorldBuilder":
         """Let it be about another agent."""
@@ -389,9 +389,9 @@ class WorldBuilder:
         """Let an object be there that cannot be read."""
         return replace(self, unreadable=(*self.unreadable, Unreadable(kind, name, message)))
 
-    def with_gates(self, *gates: EgressCheckReport) -> "WorldBuilder":
-        """Let the gates of its pods say this."""
-        return replace(self, gates=gates)
+    def with_egress_checks(self, *egress_checks: EgressCheckReport) -> "WorldBuilder":
+        """Let the egress checks of its pods report this."""
+        return replace(self, egress_checks=egress_checks)
 
     def seen_killed(self, value: str) -> "WorldBuilder":
         """Let the kill path have seen the switch, whatever the Agent says."""
@@ -408,7 +408,7 @@ class WorldBuilder:
             unreadable=self.unreadable,
             kill_seen=self.kill_seen,
             api_server=API_SERVER,
-            gates=self.gates,
+            egress_checks=self.egress_checks,
         )
 
 

@@ -16,6 +16,7 @@ from interlock.api.messages import (
     plain,
 )
 from interlock.api.shared_types import ApiModel, Environment, EnvSource, ObjectMeta
+from interlock.api.status import Condition
 from interlock.api.text import (
     AgentName,
     Duration,
@@ -82,6 +83,9 @@ class AgentPolicyStatus(ApiModel):
 
     agents_omitted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """How many agents under the policy there was no room for; access has the first ones by name."""
+
+    conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
+    """ReconcileFailed while the operator fails on this policy; empty otherwise."""
 
 
 Isolation = Literal["Shared", "Separate"]

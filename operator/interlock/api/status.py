@@ -90,6 +90,8 @@ class AgentReason(StrEnum):
     """Deployed: every child is as it should be."""
     APPLY_FAILED = "ApplyFailed"
     """The API server refused a child."""
+    RECONCILE_ERROR = "ReconcileError"
+    """The operator failed on the object and retries; also the reason of ReconcileFailed on other kinds."""
 
     PODS_READY = "PodsReady"
     """Ready: all replicas serve."""
@@ -142,6 +144,10 @@ class AgentReason(StrEnum):
     """PromotionPending: the time starts when the stage is Ready."""
     LAST_STAGE = "LastStage"
     """PromotionPending=False: no later stage is left."""
+
+
+RECONCILE_FAILED = "ReconcileFailed"
+"""Condition of AgentPolicies and MCPBindings: the operator failed on the object and retries. Absent otherwise."""
 
 
 def _whole_seconds(moment: datetime) -> datetime:

@@ -276,7 +276,7 @@ class MCPBindingStatus(ApiModel):
     """The generation of the spec that this status speaks of."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
-    """Verified and Drifted."""
+    """Verified and Drifted; ReconcileFailed while the operator fails on this MCPBinding."""
 
     verification: VerificationStatus | None = None
     """What is known of the server; absent before the first verification."""

@@ -1,4 +1,7 @@
-"""Find out where the API server is, as Kubernetes itself says: guards' NetworkPolicies let out to nothing else."""
+"""The API server's addresses and version, as Kubernetes itself reports them.
+
+The NetworkPolicies of guards allow egress to these addresses alone.
+"""
 
 import asyncio
 import logging
@@ -15,27 +18,27 @@ from interlock_kube.resource_types import ENDPOINT_SLICE, SERVICE
 _log = logging.getLogger(__name__)
 
 NAMESPACE, NAME = "default", "kubernetes"
-LOOK_SECONDS = 10.0
+FIND_SECONDS = 10.0
 
 
 class ApiServerFinder:
-    """Knows where the API server is.
+    """Finds the addresses of the API server.
 
     Args:
-        client: Asks it.
-        changed: Called when it has moved.
-        is_anywhere: See `ApiServer`.
+        client: Speaks to the API server.
+        changed: Called when the addresses have changed.
+        is_anywhere: See `ApiServerAddress`.
     """
 
     def __init__(self, client: KubeClient, changed: Callable[[], None], *, is_anywhere: bool) -> None:
         self._client, self._changed = client, changed
         self.found = ApiServerAddress(is_anywhere=is_anywhere)
 
-    async def look(self) -> None:
-        """Ask once.
+    async def find(self) -> None:
+        """Read the addresses once.
 
         Raises:
-            ApiError: The API server refuses to say.
+            ApiError: The API server refuses to report them.
         """
         service = await self._client.get(SERVICE.path(NAMESPACE, NAME))
         labels = {"labelSelector": f"kubernetes.io/service-name={NAME}"}
@@ -47,20 +50,20 @@ class ApiServerFinder:
             self._changed()
 
     async def run(self) -> None:
-        """Ask again and again, for ever; what was found last holds while nobody answers."""
+        """Read the addresses again and again, for ever; the last ones stay while the API server does not answer."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(FIND_SECONDS)
             try:
-                await self.look()
+                await self.find()
             except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                _log.warning("cannot look where the API server is", extra={"error": str(error) or repr(error)})
+                _log.warning("addresses of the API server not read", extra={"error": str(error) or repr(error)})
 
 
 MINIMUM = (1, 33)
 
 
 class KubernetesTooOld(Exception):  # noqa: N818 - it says what the cluster is
-    """The API server is older than we can work with."""
+    """The API server is older than the oldest supported version."""
 
 
 async def check_version(client: KubeClient) -> str:

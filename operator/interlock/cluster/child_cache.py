@@ -1,4 +1,4 @@
-"""What is known of the agents' children, kept as compressed JSON: a thousand agents have eight thousand."""
+"""The cache of children of Agents or MCPBindings, as compressed JSON: a thousand Agents have eight thousand."""
 
 import json
 import zlib
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from interlock.deployment.names import ChildKey
 from interlock.deployment.ownership import has_foreign_fields
 from interlock.deployment.plan import LiveChild
+from interlock.telemetry import skip_on_defect
 from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, MANAGED_BY
 from interlock_kube.client import Json
 
@@ -27,23 +28,23 @@ class _Stored:
 
 
 class ChildCache:
-    """The children of all agents, by agent; or those of all bindings, by binding.
+    """The children of all Agents by Agent, or those of all MCPBindings by MCPBinding.
 
     Args:
-        label: The label that a child's owner is known by.
+        label: The label that marks these children.
     """
 
     def __init__(self, label: str = AGENT_LABEL) -> None:
         self._label = label
         self._by_agent: dict[AgentKey, dict[ChildKey, _Stored]] = {}
-        self._deleted: dict[tuple[AgentKey, ChildKey], int] = {}  # at which version, while somebody writes it
+        self._deleted: dict[tuple[AgentKey, ChildKey], int] = {}  # at which version, while it is being written
 
     def holds(self, manifest: Json) -> bool:
-        """Tell whether an object is one of these children."""
+        """Return True if an object is one of these children."""
         return self._label in manifest["metadata"].get("labels", {})
 
     def put(self, kind: str, manifest: Json) -> AgentKey | None:
-        """Keep the object unless a newer one, or its end, is known; return its agent if that changed what is known."""
+        """Keep the object unless this version, a newer one or its deletion is known; return its owner if kept."""
         agent = self._owner_of(manifest)
         key = ChildKey(kind, manifest["metadata"]["name"])
         version = int(manifest["metadata"]["resourceVersion"])
@@ -55,7 +56,7 @@ class ChildCache:
 
     @contextmanager
     def writing(self, kind: str, manifest: Json) -> Iterator[None]:
-        """Write an object in here: the answer may come behind the news that the object was deleted since."""
+        """Write an object in this context: the answer may come after the event that the object was deleted since."""
         written = self._owner_of(manifest), ChildKey(kind, manifest["metadata"]["name"])
         self._deleted[written] = 0
         try:
@@ -64,7 +65,7 @@ class ChildCache:
             del self._deleted[written]
 
     def drop(self, kind: str, manifest: Json) -> AgentKey | None:
-        """Forget an object that was deleted; return its agent if it was known as it was deleted."""
+        """Forget an object that was deleted; return its owner unless a newer one is known."""
         agent = self._owner_of(manifest)
         key = ChildKey(kind, manifest["metadata"]["name"])
         version = int(manifest["metadata"]["resourceVersion"])
@@ -84,9 +85,14 @@ class ChildCache:
             self._by_agent.pop(agent, None)
 
     def replace(self, kind: str, manifests: tuple[Json, ...]) -> set[AgentKey]:
-        """Take over a whole list of one kind; return the agents of whatever came, changed or went."""
-        changed = {agent for manifest in manifests if (agent := self.put(kind, manifest)) is not None}
-        listed = {(self._owner_of(manifest), manifest["metadata"]["name"]) for manifest in manifests}
+        """Take over a whole list of one kind; return the owners of all children that were added, changed or removed."""
+        changed, listed = set(), set()
+        for manifest in manifests:
+            with skip_on_defect(kind, manifest):
+                agent = self._owner_of(manifest)
+                listed.add((agent, manifest["metadata"]["name"]))
+                if self.put(kind, manifest) is not None:
+                    changed.add(agent)
         gone = [
             (agent, key)
             for agent, children in self._by_agent.items()
@@ -108,7 +114,7 @@ class ChildCache:
         return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
     def of(self, agent: AgentKey, uid: str) -> Mapping[ChildKey, LiveChild]:
-        """Return the children of the agent with this uid; those of an earlier one with its name are not its own."""
+        """Return the children of the owner with this uid; an earlier owner of the same name had others."""
         return {
             key: LiveChild(_loaded(stored), stored.is_touched)
             for key, stored in self._by_agent.get(agent, {}).items()
@@ -122,7 +128,7 @@ def agent_of(manifest: Json) -> AgentKey:
 
 
 def binding_of(manifest: Json) -> AgentKey:
-    """Return the binding that a child belongs to, by its owner: a label has no room for every name."""
+    """Return the MCPBinding that a child belongs to, by its owner reference: a label is too short for some names."""
     owners = manifest["metadata"].get("ownerReferences", [])
     name = next((owner["name"] for owner in owners if owner["kind"] == "MCPBinding"), "")
     return manifest["metadata"]["namespace"], name

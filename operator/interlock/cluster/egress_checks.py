@@ -1,4 +1,4 @@
-"""What the gates of the agents' pods say: one small report for each pod, kept by agent."""
+"""The store of egress checks: one small report for each separate agent pod, kept by Agent."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from interlock.cluster.child_cache import AgentKey
 from interlock.deployment.names import AGENT_POD
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
+from interlock.telemetry import skip_on_defect
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, ISOLATION_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import POD
@@ -15,10 +16,10 @@ SELECTOR = f"{AGENT_LABEL},{APP_COMPONENT_LABEL}={AGENT_POD},{ISOLATION_LABEL}=S
 
 
 class EgressCheckStore:
-    """Follows the agents' pods of their own.
+    """Follows the agents' separate pods.
 
     Args:
-        changed: Asked to look at an agent whose pods say something new.
+        changed: Called with an Agent of whose pods one reports something else.
     """
 
     def __init__(self, changed: Callable[[AgentKey], None]) -> None:
@@ -27,7 +28,7 @@ class EgressCheckStore:
         self._synced = asyncio.Event()
 
     def of(self, agent: AgentKey) -> tuple[EgressCheckReport, ...]:
-        """Return the reports of an agent's pods that are not being ended."""
+        """Return the reports of an Agent's pods that are not terminating."""
         return tuple(self._reports.get(agent, {}).values())
 
     async def synced(self) -> None:
@@ -36,18 +37,20 @@ class EgressCheckStore:
 
     async def run(self, client: KubeClient) -> None:
         """Follow the pods, for ever."""
-        async for news in follow(client, POD, WatchOptions(selector=SELECTOR)):
-            self.take(news)
+        async for event in follow(client, POD, WatchOptions(selector=SELECTOR)):
+            self.handle(event)
             self._synced.set()
 
-    def take(self, news: ListEvent | ChangeEvent) -> None:
-        """Take what happened to pods."""
-        if isinstance(news, ListEvent):
-            self._replace(news.objects)
-        elif news.type == "DELETED" or "deletionTimestamp" in news.object["metadata"]:
-            self._drop(_agent(news.object), news.object["metadata"]["name"])
-        else:
-            self._put(news.object)
+    def handle(self, event: ListEvent | ChangeEvent) -> None:
+        """Handle an event of the watch."""
+        if isinstance(event, ListEvent):
+            self._replace(event.objects)
+            return
+        with skip_on_defect("Pod", event.object):
+            if event.type == "DELETED" or "deletionTimestamp" in event.object["metadata"]:
+                self._drop(_agent(event.object), event.object["metadata"]["name"])
+            else:
+                self._put(event.object)
 
     def _replace(self, pods: tuple[Json, ...]) -> None:
         listed = {(_agent(pod), pod["metadata"]["name"]) for pod in pods}
@@ -55,8 +58,9 @@ class EgressCheckStore:
             for name in [name for name in reports if (agent, name) not in listed]:
                 self._drop(agent, name)
         for pod in pods:
-            if "deletionTimestamp" not in pod["metadata"]:
-                self._put(pod)
+            with skip_on_defect("Pod", pod):
+                if "deletionTimestamp" not in pod["metadata"]:
+                    self._put(pod)
 
     def _put(self, pod: Json) -> None:
         agent, name, report = _agent(pod), pod["metadata"]["name"], read_egress_check(pod)

@@ -1,4 +1,8 @@
-"""What is known of Agents, AgentPolicies and MCPBindings, as kopf's watches and our own writes tell it."""
+"""The cache of Agents, AgentPolicies and MCPBindings, fed by kopf's watches and by the operator's own writes.
+
+An older version of an object never replaces a newer one: the answer to a write and the watch event of the same change
+come in any order.
+"""
 
 import json
 from dataclasses import dataclass, field
@@ -18,7 +22,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class AgentSummary:
-    """What a policy's access table knows of an Agent: all but its status.
+    """What an AgentPolicy's access table depends on in an Agent: all but its status.
 
     Attributes:
         policy: The policy that it names.
@@ -35,7 +39,7 @@ class AgentSummary:
 class _Entry:
     version: int
     text: str
-    standing: AgentSummary
+    summary: AgentSummary
     sources: frozenset[str] = frozenset()
 
 
@@ -55,7 +59,7 @@ class ResourceCache:
     _bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = field(default_factory=dict)
 
     def put_agent(self, raw: Json) -> bool:
-        """Keep an Agent unless a newer one is known; tell whether that was news."""
+        """Keep an Agent unless this version or a newer one is known; return True if it was kept."""
         key, version = key_of(raw), version_of(raw)
         known = self._agents.get(key)
         if known is not None and known.version >= version:
@@ -64,31 +68,31 @@ class ResourceCache:
         return True
 
     def put_policy(self, raw: Json) -> set[Key]:
-        """Keep an AgentPolicy; return the agents that live under it, if what it demands or gives was news."""
+        """Keep an AgentPolicy; return the Agents under it if its spec has changed."""
         key, version = key_of(raw), version_of(raw)
         known = self._policies.get(key)
         if known is not None and known.version >= version:
             return set()
         parsed = _parse_policy(raw)
         self._policies[key] = _Policy(version, parsed, _parse_policy_status(raw))
-        if known is not None and _demands(known.policy) == _demands(parsed):
-            return set()  # its status, of our own writing, or its labels
+        if known is not None and _spec_of(known.policy) == _spec_of(parsed):
+            return set()  # only its status, which the operator writes, or its labels
         return self.agents_under(key)
 
     def put_binding(self, raw: Json) -> set[Key]:
-        """Keep an MCPBinding; return the agents that it may concern, if that was news."""
+        """Keep an MCPBinding; return the Agents that it may concern, if what it grants them has changed."""
         key, version = key_of(raw), version_of(raw)
         known = self._bindings.get(key)
         if known is not None and known[0] >= version:
             return set()
         parsed = _parse_binding(raw)
         self._bindings[key] = version, parsed
-        if known is not None and _gives(known[1]) == _gives(parsed):
-            return set()  # the run of a verification, of our own writing, or its labels
+        if known is not None and _grants_of(known[1]) == _grants_of(parsed):
+            return set()  # only the run of a verification, which the operator writes, or its labels
         return self._agents_using(key[0], known[1] if known else None) | self._agents_using(key[0], parsed)
 
     def drop_agent(self, key: Key, version: int | None = None) -> bool:
-        """Forget an Agent that went at this version; tell whether it is gone. One made anew since is kept."""
+        """Forget an Agent that was deleted at this version; return True unless one recreated since is kept."""
         known = self._agents.get(key)
         if known is not None and _is_newer(known.version, version):
             return False
@@ -96,7 +100,7 @@ class ResourceCache:
         return True
 
     def drop_policy(self, key: Key, version: int | None = None) -> set[Key]:
-        """Forget an AgentPolicy that went at this version; return the agents that lived under it."""
+        """Forget an AgentPolicy that was deleted at this version; return the Agents under it."""
         known = self._policies.get(key)
         if known is None or _is_newer(known.version, version):
             return set()
@@ -104,7 +108,7 @@ class ResourceCache:
         return self.agents_under(key)
 
     def drop_binding(self, key: Key, version: int | None = None) -> set[Key]:
-        """Forget an MCPBinding that went at this version; return the agents that it may concern."""
+        """Forget an MCPBinding that was deleted at this version; return the Agents that it may concern."""
         known = self._bindings.get(key)
         if known is None or _is_newer(known[0], version):
             return set()
@@ -130,10 +134,10 @@ class ResourceCache:
         known = self._policies.get(key)
         return known.status if known else None
 
-    def standing(self, agent: Key) -> AgentSummary | None:
-        """Return what a policy's access table knows of an Agent."""
+    def summary(self, agent: Key) -> AgentSummary | None:
+        """Return what an AgentPolicy's access table depends on in an Agent, None where the Agent is not known."""
         entry = self._agents.get(agent)
-        return entry.standing if entry else None
+        return entry.summary if entry else None
 
     def binding(self, key: Key) -> MCPBinding | Unreadable | None:
         """Return an MCPBinding, None where it is not known."""
@@ -150,7 +154,7 @@ class ResourceCache:
 
     def agents_under(self, policy: Key) -> set[Key]:
         """Return the agents that name the policy."""
-        return {key for key, entry in self._agents.items() if entry.standing.policy == policy}
+        return {key for key, entry in self._agents.items() if entry.summary.policy == policy}
 
     def _agents_using(self, namespace: str, binding: MCPBinding | Unreadable | None) -> set[Key]:
         """Return the agents of the namespace that use the binding's source; one that cannot be read concerns all."""
@@ -177,7 +181,7 @@ def _is_newer(known: int, version: int | None) -> bool:
 
 
 def describe(error: ValidationError) -> str:
-    """Return the first thing that is wrong, with its field and value."""
+    """Return the first error, with its field and value."""
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     value = "" if first["type"] == "missing" else f" (is {first['input']!r:.80})"
@@ -191,7 +195,7 @@ def _entry(raw: Json, version: int) -> _Entry:
     return _Entry(
         version=version,
         text=json.dumps({**raw, "metadata": metadata}, separators=(",", ":")),
-        standing=AgentSummary(
+        summary=AgentSummary(
             policy=(metadata["namespace"], str((spec.get("policyRef") or {}).get("name", ""))),
             generation=int(metadata.get("generation", 0)),
             labels=tuple(sorted((metadata.get("labels") or {}).items())),
@@ -208,26 +212,26 @@ def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:
 
 
 def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
-    """Return the status; one that cannot be read is as good as none, it is only ever told, never relied on."""
+    """Return the status; one that cannot be read counts as none, since nothing depends on it."""
     try:
         return AgentPolicyStatus.model_validate(raw["status"]) if raw.get("status") else None
     except ValidationError:
         return None
 
 
-def _demands(policy: AgentPolicy | Unreadable) -> object:
+def _spec_of(policy: AgentPolicy | Unreadable) -> object:
     return policy.spec if isinstance(policy, AgentPolicy) else policy
 
 
-def _gives(binding: MCPBinding | Unreadable) -> object:
-    """Return what of a binding is news to agents: its spec, whether it is verified, and what is pinned."""
+def _grants_of(binding: MCPBinding | Unreadable) -> object:
+    """Return what Agents depend on in an MCPBinding: its spec, whether it is verified, and what is pinned."""
     if isinstance(binding, Unreadable):
         return binding
     verified = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
     known = binding.verification
     pins = tuple((tool.name, tool.pinned_digest) for tool in known.tools)
-    said = (verified.status, verified.message) if verified else None
-    return binding.spec, said, known.verified_at is None, pins
+    condition = (verified.status, verified.message) if verified else None
+    return binding.spec, condition, known.verified_at is None, pins
 
 
 def _parse_binding(raw: Json) -> MCPBinding | Unreadable:
@@ -239,7 +243,7 @@ def _parse_binding(raw: Json) -> MCPBinding | Unreadable:
 
 
 def _parse_binding_status(raw: Json) -> MCPBindingStatus | None:
-    """Return the status; one that cannot be read is none, so nothing was verified, and it is made anew."""
+    """Return the status; one that cannot be read counts as none, so the MCP server is verified again."""
     try:
         return MCPBindingStatus.model_validate(raw["status"]) if raw.get("status") else None
     except ValidationError:
@@ -247,7 +251,7 @@ def _parse_binding_status(raw: Json) -> MCPBindingStatus | None:
 
 
 def parse_agent(raw: Json) -> Agent | Unreadable:
-    """Return the Agent, or why it is none."""
+    """Return the Agent, or why it cannot be read."""
     try:
         return Agent.model_validate(raw)
     except ValidationError as error:

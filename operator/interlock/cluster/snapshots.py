@@ -1,7 +1,6 @@
-"""Gather everything that matters for one agent into one frozen snapshot, from what is known: no request is made."""
+"""The reader of snapshots: it gathers what matters for one Agent from the caches, without a request."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
@@ -16,42 +15,45 @@ from interlock.settings import OperatorSettings
 from interlock_kube.client import Json
 
 
-@dataclass(frozen=True)
-class SnapshotSources:
-    """What others see, asked for at each snapshot.
+class SnapshotReader:
+    """Builds snapshots of Agents.
 
-    Attributes:
-        kill_seen: The switch's value where the kill path has seen it engaged.
-        gates: What the gates of an agent's pods say.
-        api_server: Where the API server is.
+    Args:
+        cache: The objects that users apply.
+        children: The children of Agents.
+        settings: The operator's settings.
+        kill_seen: Returns the switch's value where the kill path has seen it engaged.
+        egress_checks: Returns the reports of the egress checks in an Agent's pods.
+        api_server: Returns the addresses of the API server.
     """
 
-    kill_seen: Callable[[Key], str | None]
-    gates: Callable[[Key], tuple[EgressCheckReport, ...]] = lambda _: ()
-    api_server: Callable[[], ApiServerAddress] = ApiServerAddress
-
-
-class SnapshotReader:
-    """Builds snapshots."""
-
     def __init__(
-        self, primaries: ResourceCache, children: ChildCache, settings: OperatorSettings, sight: SnapshotSources
+        self,
+        cache: ResourceCache,
+        children: ChildCache,
+        settings: OperatorSettings,
+        *,
+        kill_seen: Callable[[Key], str | None],
+        egress_checks: Callable[[Key], tuple[EgressCheckReport, ...]] = lambda _: (),
+        api_server: Callable[[], ApiServerAddress] = ApiServerAddress,
     ) -> None:
-        self._primaries = primaries
+        self._cache = cache
         self._children = children
         self._settings = settings
-        self._sight = sight
+        self._kill_seen = kill_seen
+        self._egress_checks = egress_checks
+        self._api_server = api_server
 
-    def world_of(self, key: Key) -> Snapshot | None:
-        """Return the snapshot of an agent; None where there is none, or where it is being deleted."""
-        raw = self._primaries.agent(key)
+    def read(self, key: Key) -> Snapshot | None:
+        """Return the snapshot of an Agent; None where there is no such Agent, or where it is being deleted."""
+        raw = self._cache.agent(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             return None
         parsed = parse_agent(raw)
         agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
-        bindings = self._primaries.bindings(key[0])
+        bindings = self._cache.bindings(key[0])
         policy_ref = agent.spec.policy_ref
-        policy = self._primaries.policy((key[0], policy_ref.name)) if policy_ref else None
+        policy = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
         problems = (parsed, policy, *bindings)
         return Snapshot(
             agent=agent,
@@ -61,14 +63,14 @@ class SnapshotReader:
             guard_image=self._settings.guard_image,
             audit_url=self._settings.audit_url,
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
-            kill_seen=self._sight.kill_seen(key),
-            api_server=self._sight.api_server(),
-            gates=self._sight.gates(key),
+            kill_seen=self._kill_seen(key),
+            api_server=self._api_server(),
+            egress_checks=self._egress_checks(key),
         )
 
 
 def _placeholder(raw: Json) -> Agent:
-    """Return an Agent that stands for one that cannot be read: it wants nothing and is refused."""
+    """Return a substitute for an Agent that cannot be read: it has no children and is refused."""
     status = raw.get("status")
     return Agent(
         metadata=ObjectMeta.model_validate(raw["metadata"]),

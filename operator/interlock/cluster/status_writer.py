@@ -1,128 +1,82 @@
-"""Tell what was found: the Agent's status, and Events for its transitions."""
+"""The writer of statuses: it writes the status of an Agent, AgentPolicy or MCPBinding where it has changed."""
 
-import logging
-import secrets
-from datetime import datetime
+from collections.abc import Iterable
 from typing import Any
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
-from interlock.api.shared_types import ObjectMeta
-from interlock.api.status import AgentStatus
+from interlock.api.status import AgentStatus, Condition
 from interlock.api.verification import MCPBindingStatus
-from interlock.reconcile.agent_events import EventNote
-from interlock_contract.names import API_VERSION, FIELD_MANAGER
+from interlock_contract.names import FIELD_MANAGER
 from interlock_kube.client import NOT_FOUND, ApiError, Json, KubeClient
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, EVENT, MCP_BINDING, ResourceType
-
-_log = logging.getLogger(__name__)
-
-_NOTE_LENGTH = 1024  # of an Event's note, by the API server's own rule
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
 
 
 class StatusWriter:
-    """Writes the status of what users apply, and posts Events."""
+    """Writes statuses.
 
-    def __init__(self, client: KubeClient, instance: str) -> None:
+    Every method returns the object after the write, and None where nothing had to be written or the object is gone.
+    Every method raises `ApiError` where the API server refuses the status.
+    """
+
+    def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._instance = instance
 
-    async def report(self, agent: Agent, status: AgentStatus) -> Json | None:
-        """Write the status where it differs from what the Agent says; return the new object.
-
-        None: nothing had to be written, or the Agent is gone.
-
-        Raises:
-            ApiError: The API server refused it.
-        """
+    async def write_agent(self, agent: Agent, status: AgentStatus) -> Json | None:
+        """Write an Agent's status where it differs from the one that it has; `status.kill` stays as it is."""
         before = agent.status.model_copy(update={"kill": None}) if agent.status else None
         if before == status:
             return None
-        return await self._write(AGENT, agent.metadata, _patch(status))
+        return await self._write(AGENT, agent.metadata.namespace, agent.metadata.name, _agent_patch(status))
 
-    async def report_policy(
+    async def write_policy(
         self, policy: AgentPolicy, before: AgentPolicyStatus | None, status: AgentPolicyStatus
     ) -> Json | None:
-        """Write an AgentPolicy's status where it differs from the one before; return the new object.
-
-        None: nothing had to be written, or the policy is gone.
-
-        Raises:
-            ApiError: The API server refused it.
-        """
+        """Write an AgentPolicy's status where it differs from the one before."""
         if before == status:
             return None
-        return await self._write(AGENT_POLICY, policy.metadata, status.to_kubernetes())
+        return await self._write(AGENT_POLICY, policy.metadata.namespace, policy.metadata.name, status.to_kubernetes())
 
-    async def report_binding(self, binding: MCPBinding, status: MCPBindingStatus) -> Json | None:
-        """Write an MCPBinding's status where it differs from what it says; return the new object.
-
-        None: nothing had to be written, or the binding is gone.
-
-        Raises:
-            ApiError: The API server refused it.
-        """
+    async def write_binding(self, binding: MCPBinding, status: MCPBindingStatus) -> Json | None:
+        """Write an MCPBinding's status where it differs from the one that it has."""
         if binding.status == status:
             return None
-        return await self._write(MCP_BINDING, binding.metadata, _binding_patch(status))
+        return await self._write(MCP_BINDING, binding.metadata.namespace, binding.metadata.name, _binding_patch(status))
 
-    async def _write(self, kind: ResourceType, metadata: ObjectMeta, status: dict[str, Any]) -> Json | None:
+    async def write_conditions(
+        self, kind: ResourceType, key: tuple[str, str], before: Iterable[Condition], conditions: Iterable[Condition]
+    ) -> Json | None:
+        """Write the conditions alone of an object's status, where they differ from the ones before."""
+        if tuple(before) == tuple(conditions):
+            return None
+        return await self._write(kind, *key, {"conditions": [condition.to_kubernetes() for condition in conditions]})
+
+    async def _write(self, kind: ResourceType, namespace: str, name: str, status: dict[str, Any]) -> Json | None:
         try:
-            return await self._client.patch(
-                kind.path(metadata.namespace, metadata.name, "status"), {"status": status}, FIELD_MANAGER
-            )
+            return await self._client.patch(kind.path(namespace, name, "status"), {"status": status}, FIELD_MANAGER)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
             raise
 
-    async def post(self, about: Agent | MCPBinding, note: EventNote, now: datetime) -> None:
-        """Post an Event; one that is lost is lost, conditions are the truth."""
-        metadata = about.metadata
-        event = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": f"{metadata.name}.{secrets.token_hex(8)}", "namespace": metadata.namespace},
-            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "reportingController": "interlock.dev/operator",
-            "reportingInstance": self._instance,
-            "action": "Reconcile",
-            "type": note.type,
-            "reason": note.reason,
-            "note": note.message[:_NOTE_LENGTH],
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": about.kind,
-                "namespace": metadata.namespace,
-                "name": metadata.name,
-                "uid": metadata.uid,
-            },
-        }
-        try:
-            await self._client.create(EVENT.within(metadata.namespace), event)
-        except (ApiError, OSError, TimeoutError) as error:
-            _log.warning(
-                "event not posted", extra={"object": metadata.name, "reason": note.reason, "error": str(error)}
-            )
+
+def _agent_patch(status: AgentStatus) -> dict[str, Any]:
+    """Return the merge patch: absent fields are removed, and `kill` belongs to the kill path."""
+    body = status.to_kubernetes()
+    body.pop("kill", None)
+    stage = body.get("stage")
+    body.setdefault("enforcement", None)
+    body["stage"] = {"readySince": None, "nextAt": None, "scope": []} | stage if stage else None
+    return body
 
 
 def _binding_patch(status: MCPBindingStatus) -> dict[str, Any]:
-    """Return the merge patch: what is absent is taken away, lists are written whole."""
+    """Return the merge patch: absent fields are removed, lists are written whole."""
     body = status.to_kubernetes()
     known = body.get("verification")
     if known is not None:
         known |= {name: known.get(name) for name in ("verifiedAt", "nextAt")}
         run = known.get("run")
         known["run"] = {"endedAt": None} | run if run else None
-    return body
-
-
-def _patch(status: AgentStatus) -> dict[str, Any]:
-    """Return the merge patch: what is absent is taken away, `kill` is not ours to touch."""
-    body = status.to_kubernetes()
-    body.pop("kill", None)
-    stage = body.get("stage")
-    body.setdefault("enforcement", None)
-    body["stage"] = {"readySince": None, "nextAt": None, "scope": []} | stage if stage else None
     return body

@@ -1,7 +1,7 @@
-"""Every change of an Agent, AgentPolicy or MCPBinding asks for looks at the agents that it concerns.
+"""The handlers of Agents, AgentPolicies and MCPBindings: every event goes to the router.
 
-Plain event handlers: kopf then writes nothing to the objects, neither finalizer nor annotations, and a look never
-depends on what has changed, only on what is.
+These are plain event handlers. kopf then writes nothing to the objects, neither a finalizer nor annotations, and a
+reconcile depends on the present state alone, not on the change that woke it.
 """
 
 from typing import Any
@@ -21,15 +21,15 @@ def register(registry: kopf.OperatorRegistry) -> None:
 
 
 async def on_agent(event: kopf.RawEvent, memo: App, **_: Any) -> None:
-    """Take what happened to an Agent."""
-    memo.take(AGENT, dict(event["object"]), is_deleted=event["type"] == "DELETED")
+    """Handle an event of an Agent."""
+    memo.handle(AGENT, dict(event["object"]), is_deleted=event["type"] == "DELETED")
 
 
 async def on_policy(event: kopf.RawEvent, memo: App, **_: Any) -> None:
-    """Take what happened to an AgentPolicy."""
-    memo.take(AGENT_POLICY, dict(event["object"]), is_deleted=event["type"] == "DELETED")
+    """Handle an event of an AgentPolicy."""
+    memo.handle(AGENT_POLICY, dict(event["object"]), is_deleted=event["type"] == "DELETED")
 
 
 async def on_binding(event: kopf.RawEvent, memo: App, **_: Any) -> None:
-    """Take what happened to an MCPBinding."""
-    memo.take(MCP_BINDING, dict(event["object"]), is_deleted=event["type"] == "DELETED")
+    """Handle an event of an MCPBinding."""
+    memo.handle(MCP_BINDING, dict(event["object"]), is_deleted=event["type"] == "DELETED")

@@ -24,42 +24,42 @@ class ReconcileResult:
     Attributes:
         plan: Writes to children.
         status: The status to report once the plan has been carried out.
-        look_again_at: When time alone may change the answer, None where it does not.
+        requeue_at: When time alone may change the answer, None where it does not.
     """
 
     plan: WritePlan
     status: AgentStatus
-    look_again_at: datetime | None = None
+    requeue_at: datetime | None = None
 
 
-def reconcile(world: Snapshot, now: datetime) -> ReconcileResult:
+def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     """Return what has to be done so that the agent is as its spec wants it, or is not at all.
 
     Args:
-        world: The snapshot.
+        snapshot: The snapshot.
         now: The time.
     """
-    agent = world.agent
-    killed = world.kill_seen
+    agent = snapshot.agent
+    killed = snapshot.kill_seen
     if killed is None:
         recorded = {"kill": agent.status.kill.to_kubernetes()} if agent.status and agent.status.kill else {}
         killed = observe(KillLatch(), agent.metadata.annotations, recorded).message
     revision = revision_of(agent.spec)
     current = position(agent.spec.stages, recorded_facts(agent), revision)
-    verdict = judge(world, current)
+    verdict = judge(snapshot, current)
     if verdict.layer is not None:
-        plan = plan_children((), world.children)
-        return ReconcileResult(plan, build_status(AgentReport(world, verdict, killed), now))
-    progress = progress_of(world, revision, now, current=current, is_killed=killed is not None)
-    desired = _desired(world, progress, is_killed=killed is not None)
-    plan = plan_children(desired, world.children)
-    report = AgentReport(world, verdict, killed, progress, plan, _enforcement(world, desired))
+        plan = plan_children((), snapshot.children)
+        return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
+    progress = progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
+    desired = _desired(snapshot, progress, is_killed=killed is not None)
+    plan = plan_children(desired, snapshot.children)
+    report = AgentReport(snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired))
     status = build_status(report, now)
-    return ReconcileResult(plan, status, look_again_at=progress.decision.next_at)
+    return ReconcileResult(plan, status, requeue_at=progress.decision.next_at)
 
 
-def _desired(world: Snapshot, progress: Progress, *, is_killed: bool) -> tuple[Manifest, ...]:
-    agent, policy = world.agent, world.policy
+def _desired(snapshot: Snapshot, progress: Progress, *, is_killed: bool) -> tuple[Manifest, ...]:
+    agent, policy = snapshot.agent, snapshot.policy
     if policy is None:  # judged before: an agent without a policy wants nothing
         return ()
     facts = progress.decision.facts
@@ -68,21 +68,21 @@ def _desired(world: Snapshot, progress: Progress, *, is_killed: bool) -> tuple[M
         policy=policy,
         stage=facts.stage,
         revision=facts.revision,
-        sources=bound_sources(agent, world.bindings, facts.stage.environment),
+        sources=bound_sources(agent, snapshot.bindings, facts.stage.environment),
         replicas=0 if is_killed else agent.spec.replicas,
-        guard_image=world.guard_image,
-        audit_url=world.audit_url,
-        api_server=world.api_server,
+        guard_image=snapshot.guard_image,
+        audit_url=snapshot.audit_url,
+        api_server=snapshot.api_server,
     )
-    service = world.children.get(ChildKey("Service", guard_service(placement)))
+    service = snapshot.children.get(ChildKey("Service", guard_service(placement)))
     addresses = addresses_of(service.manifest if service else None)
     return desired_children(replace(placement, guard_addresses=addresses))
 
 
-def _enforcement(world: Snapshot, desired: tuple[Manifest, ...]) -> Enforcement | None:
+def _enforcement(snapshot: Snapshot, desired: tuple[Manifest, ...]) -> Enforcement | None:
     """Return what the guards say of the very bundle that is wanted now."""
     bundle = next((manifest for manifest in desired if BUNDLE_KEY in manifest.get("data", {})), None)
     if bundle is None:
         return None
-    lease = world.children.get(ChildKey("Lease", bundle["metadata"]["name"]))
+    lease = snapshot.children.get(ChildKey("Lease", bundle["metadata"]["name"]))
     return enforcement_of(lease.manifest if lease else None, digest(bundle["data"][BUNDLE_KEY]))

@@ -1,5 +1,6 @@
 """The only writer of conditions: from what was found to what is reported, in layer order."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -35,16 +36,19 @@ class Egress:
     refuses: bool = False
 
 
-def egress_of(world: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egress:
+def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egress:
     """Return how far egress is enforced for the agent in the stage that holds. To be asked once all layers hold."""
-    if world.policy is not None and world.policy.spec.environments.isolation_in(facts.stage.environment) == "Shared":
-        return Egress("False", AgentReason.SHARED_POD, _shared(world.policy.metadata.name, facts))
+    if (
+        snapshot.policy is not None
+        and snapshot.policy.spec.environments.isolation_in(facts.stage.environment) == "Shared"
+    ):
+        return Egress("False", AgentReason.SHARED_POD, _shared(snapshot.policy.metadata.name, facts))
     if is_killed:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
-    wanted = world.agent.spec.replicas
+    wanted = snapshot.agent.spec.replicas
     if wanted == 0:
         return Egress("Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no pod runs")
-    found = [one for one in world.gates if (one.stage, one.revision) == (facts.stage.name, facts.revision)]
+    found = [one for one in snapshot.egress_checks if (one.stage, one.revision) == (facts.stage.name, facts.revision)]
     seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
     if seen is not None:
         goes_on = may_start_open(facts.stage.environment)
@@ -87,7 +91,7 @@ class AgentReport:
     """Everything that a status is built from.
 
     Attributes:
-        world: The snapshot.
+        snapshot: The snapshot.
         verdict: What the layers said.
         killed: Why the agent is killed, None while it may live.
         progress: Where its rollout is, None where a layer refused.
@@ -95,7 +99,7 @@ class AgentReport:
         enforcement: What the guards have proven, None where a layer refused.
     """
 
-    world: Snapshot
+    snapshot: Snapshot
     verdict: Verdict
     killed: str | None
     progress: Progress | None = None
@@ -117,12 +121,19 @@ _HOLDS = {
     ConditionType.DEPLOYED: (AgentReason.APPLIED, "all children stand as they should"),
 }
 
-_OF_PODS = (AgentReason.PODS_READY, AgentReason.PODS_NOT_READY, AgentReason.SCALED_TO_ZERO)
+_OF_DEPLOYMENT = (
+    AgentReason.PODS_READY,
+    AgentReason.PODS_NOT_READY,
+    AgentReason.SCALED_TO_ZERO,
+    AgentReason.WAITING_FOR_DEPLOYMENT,
+    AgentReason.WAITING_FOR_OPERATOR,
+)
+"""Reasons of Ready that a failure to deploy replaces."""
 
 
 def build_status(report: AgentReport, now: datetime) -> AgentStatus:
     """Return the status that tells what was found; `status.kill` is the kill path's alone and left out."""
-    agent = report.world.agent
+    agent = report.snapshot.agent
     enforced = _enforced(report)
     findings = (
         *_layers(report.verdict),
@@ -141,23 +152,37 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
     )
 
 
-def with_failure(status: AgentStatus, agent: Agent, message: str, now: datetime) -> AgentStatus:
-    """Return the status after the API server refused a child: Deployed is False and says why.
+def with_failure(
+    status: AgentStatus,
+    reason: AgentReason,
+    message: str,
+    known: Iterable[Condition],
+    generation: int,
+    now: datetime,
+) -> AgentStatus:
+    """Return the status after a failure: Deployed is False and says why.
 
-    So is Ready, unless it speaks of a refusal or a kill already: that is what people must act on.
+    Ready is False, too, unless its reason is a refusal or a kill: that is what people must act on.
+
+    Args:
+        status: The status without the failure.
+        reason: Why Deployed is False.
+        message: The same as a sentence.
+        known: The conditions of the Agent until now, for the times of their last transitions.
+        generation: Of the Agent's spec.
+        now: The time.
     """
+    ready = next((one for one in status.conditions if one.type == ConditionType.READY), None)
     failed = {
-        ConditionType.DEPLOYED: Finding(ConditionType.DEPLOYED, "False", AgentReason.APPLY_FAILED, message),
+        ConditionType.DEPLOYED: Finding(ConditionType.DEPLOYED, "False", reason, message),
         ConditionType.READY: Finding(ConditionType.READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message),
     }
-    conditions = []
-    for known in status.conditions:
-        finding = failed.get(ConditionType(known.type))
-        if finding is None or (known.type == ConditionType.READY and known.reason not in _OF_PODS):
-            conditions.append(known)
-        else:
-            conditions.append(_condition(agent, finding, now))
-    return status.model_copy(update={"conditions": tuple(conditions)})
+    if ready is not None and ready.reason not in _OF_DEPLOYMENT:
+        del failed[ConditionType.READY]
+    built = {kind: build_condition(finding, generation, known, now) for kind, finding in failed.items()}
+    kept = {ConditionType(one.type): one for one in status.conditions}
+    order = (*kept, *(kind for kind in built if kind not in kept))
+    return status.model_copy(update={"conditions": tuple(built.get(kind) or kept[kind] for kind in order)})
 
 
 def _layers(verdict: Verdict) -> list[Finding]:
@@ -176,7 +201,7 @@ def _layers(verdict: Verdict) -> list[Finding]:
 
 def _ready(report: AgentReport) -> Finding:
     ready = ConditionType.READY
-    agent = report.world.agent
+    agent = report.snapshot.agent
     if report.killed is not None:
         return Finding(ready, "False", AgentReason.KILL_SWITCH, _killed_sentence(agent, report.killed))
     if report.verdict.refusal is not None:
@@ -203,7 +228,7 @@ def _not_ready_sentence(agent: Agent, progress: Progress | None) -> str:
 def _stalled(report: AgentReport) -> Finding:
     stalled = ConditionType.STALLED
     if report.killed is not None:
-        return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_sentence(report.world.agent, report.killed))
+        return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_sentence(report.snapshot.agent, report.killed))
     if report.verdict.refusal is not None:
         return Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
     if (refused := _open_network(report)) is not None:
@@ -212,7 +237,7 @@ def _stalled(report: AgentReport) -> Finding:
 
 
 def _killed(report: AgentReport) -> Finding:
-    agent = report.world.agent
+    agent = report.snapshot.agent
     if report.killed is not None:
         message = _killed_sentence(agent, report.killed)
         return Finding(ConditionType.KILLED, "True", AgentReason.KILL_SWITCH, message)
@@ -236,7 +261,7 @@ def _enforced(report: AgentReport) -> Finding:
     if proven is None or report.progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
         return Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
-    wanted = report.world.agent.spec.replicas
+    wanted = report.snapshot.agent.spec.replicas
     if wanted == 0:
         return Finding(kind, "Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no guard runs")
     if proven.flaw:
@@ -258,7 +283,7 @@ def _egress(report: AgentReport) -> Finding:
 def _egress_of(report: AgentReport) -> Egress | None:
     if report.progress is None:
         return None
-    return egress_of(report.world, report.progress.decision.facts, is_killed=report.killed is not None)
+    return egress_of(report.snapshot, report.progress.decision.facts, is_killed=report.killed is not None)
 
 
 def _open_network(report: AgentReport) -> Egress | None:
@@ -271,15 +296,15 @@ def _enforcement(report: AgentReport) -> EnforcementStatus | None:
     proven = report.enforcement
     if proven is None:
         return None
-    generation = report.world.agent.metadata.generation
+    generation = report.snapshot.agent.metadata.generation
     return EnforcementStatus(
-        bundle_digest=proven.bundle, generation=generation, guards=report.world.agent.spec.replicas
+        bundle_digest=proven.bundle, generation=generation, guards=report.snapshot.agent.spec.replicas
     )
 
 
 def _promotion(report: AgentReport) -> Finding:
     pending = ConditionType.PROMOTION_PENDING
-    stages = report.world.agent.spec.stages
+    stages = report.snapshot.agent.spec.stages
     progress = report.progress
     if progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
@@ -310,7 +335,7 @@ def _stage(report: AgentReport) -> StageStatus | None:
     if report.progress is not None:
         return to_status(report.progress.decision)
     # Refused: it keeps the stage that it has reached, but no soak goes on without pods.
-    recorded = report.world.agent.status.stage if report.world.agent.status else None
+    recorded = report.snapshot.agent.status.stage if report.snapshot.agent.status else None
     return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
 
 

@@ -24,44 +24,46 @@ class Verdict:
     refusal: Refusal | None = None
 
 
-def judge(world: Snapshot, current: int | None) -> Verdict:
+def judge(snapshot: Snapshot, current: int | None) -> Verdict:
     """Ask governance, orchestration and action, in that order.
 
     Args:
-        world: The snapshot.
+        snapshot: The snapshot.
         current: Index of the stage that this revision has entered, None before its first.
     """
-    refusal = _unreadable_agent(world) or _unreadable_policy(world) or check_governance(world.agent, world.policy)
-    if refusal is not None or world.policy is None:
+    refusal = (
+        _unreadable_agent(snapshot) or _unreadable_policy(snapshot) or check_governance(snapshot.agent, snapshot.policy)
+    )
+    if refusal is not None or snapshot.policy is None:
         return Verdict(ConditionType.GOVERNED, refusal)
-    refusal = check_orchestration(world.agent, world.policy, current)
+    refusal = check_orchestration(snapshot.agent, snapshot.policy, current)
     if refusal is not None:
         return Verdict(ConditionType.ORCHESTRATED, refusal)
-    refusal = _unreadable_binding(world) or check_action(world.agent, world.policy, world.bindings)
+    refusal = _unreadable_binding(snapshot) or check_action(snapshot.agent, snapshot.policy, snapshot.bindings)
     if refusal is not None:
         return Verdict(ConditionType.ACTIONS_BOUND, refusal)
     return Verdict()
 
 
-def _unreadable_agent(world: Snapshot) -> Refusal | None:
-    for problem in world.unreadable:
+def _unreadable_agent(snapshot: Snapshot) -> Refusal | None:
+    for problem in snapshot.unreadable:
         if problem.kind == "Agent":
             return Refusal(AgentReason.SPEC_INVALID, f"this Agent cannot be read: {problem.message}; mend it")
     return None
 
 
-def _unreadable_policy(world: Snapshot) -> Refusal | None:
-    named = world.agent.spec.policy_ref.name if world.agent.spec.policy_ref else None
-    for problem in world.unreadable:
+def _unreadable_policy(snapshot: Snapshot) -> Refusal | None:
+    named = snapshot.agent.spec.policy_ref.name if snapshot.agent.spec.policy_ref else None
+    for problem in snapshot.unreadable:
         if problem.kind == "AgentPolicy" and problem.name == named:
             return Refusal(AgentReason.POLICY_INVALID, _sentence(problem))
     return None
 
 
-def _unreadable_binding(world: Snapshot) -> Refusal | None:
+def _unreadable_binding(snapshot: Snapshot) -> Refusal | None:
     """A binding that cannot be read might be the second one of a source: it must be mended or removed first."""
-    for problem in world.unreadable:
-        if problem.kind == "MCPBinding" and world.agent.spec.bindings:
+    for problem in snapshot.unreadable:
+        if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings:
             return Refusal(AgentReason.BINDING_INVALID, _sentence(problem))
     return None
 
@@ -117,14 +119,14 @@ def to_status(decision: StageDecision) -> StageStatus:
     )
 
 
-def progress_of(world: Snapshot, revision: str, now: datetime, *, current: int | None, is_killed: bool) -> Progress:
+def progress_of(snapshot: Snapshot, revision: str, now: datetime, *, current: int | None, is_killed: bool) -> Progress:
     """Return where the agent is now. To be asked only once all layers hold."""
-    agent = world.agent
+    agent = snapshot.agent
     facts = recorded_facts(agent)
-    readiness = _recorded_readiness(world, facts)
+    readiness = _recorded_readiness(snapshot, facts)
     held = None
-    if current is not None and world.policy is not None:
-        held = hold_before(agent, world.policy, current)
+    if current is not None and snapshot.policy is not None:
+        held = hold_before(agent, snapshot.policy, current)
     decision = decide_stage(
         agent.spec.stages,
         facts,
@@ -135,10 +137,10 @@ def progress_of(world: Snapshot, revision: str, now: datetime, *, current: int |
     return Progress(decision, readiness, held[1] if held and decision.is_held else "")
 
 
-def _recorded_readiness(world: Snapshot, facts: StageFacts | None) -> Readiness:
-    if facts is None or world.policy is None:
+def _recorded_readiness(snapshot: Snapshot, facts: StageFacts | None) -> Readiness:
+    if facts is None or snapshot.policy is None:
         return Readiness()
-    name = placement_name(world.agent.metadata.name, facts.stage.name, facts.revision)
-    isolation = world.policy.spec.environments.isolation_in(facts.stage.environment)
-    found = (world.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
+    name = placement_name(snapshot.agent.metadata.name, facts.stage.name, facts.revision)
+    isolation = snapshot.policy.spec.environments.isolation_in(facts.stage.environment)
+    found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
     return readiness_of_all(child.manifest if child else None for child in found)

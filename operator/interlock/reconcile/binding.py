@@ -85,7 +85,7 @@ class BindingOutcome:
 
     plan: WritePlan
     status: MCPBindingStatus
-    look_again_at: datetime
+    requeue_at: datetime
 
 
 @dataclass(frozen=True)
@@ -96,45 +96,45 @@ class EndedRun:
     trouble: str = ""
 
 
-def verify_binding(world: BindingSnapshot, now: datetime) -> BindingOutcome:
+def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     """Return what has to be done so that the binding's server is verified when it has to be.
 
     Args:
-        world: The snapshot.
+        snapshot: The snapshot.
         now: The time.
     """
-    ended = _find_end(world, now)
-    known = world.binding.verification
+    ended = _find_end(snapshot, now)
+    known = snapshot.binding.verification
     if ended is not None:
-        known = _take(world, ended, now)
-    known = _accept(world.binding, known)
-    digest = plan_digest(world.binding, world.guard_image)
-    known = _schedule(world, known, digest, now)
+        known = _take(snapshot, ended, now)
+    known = _accept(snapshot.binding, known)
+    digest = plan_digest(snapshot.binding, snapshot.guard_image)
+    known = _schedule(snapshot, known, digest, now)
     known = known.model_copy(update={"observed_digest": observed_digest(known), "pinned_digest": pinned_digest(known)})
-    definitions = _definitions(world)
-    diff = describe_drift(_with(world.binding, known), definitions)
+    definitions = _definitions(snapshot)
+    diff = describe_drift(_with(snapshot.binding, known), definitions)
     known = known.model_copy(update={"diff": diff})
-    binding = _with(world.binding, known)
+    binding = _with(snapshot.binding, known)
     status = MCPBindingStatus(
         observed_generation=binding.metadata.generation,
-        conditions=build_conditions(world.binding, binding, ended, now),
+        conditions=build_conditions(snapshot.binding, binding, ended, now),
         verification=known,
     )
-    plan = _plan(replace(world, binding=binding), definitions)
-    return BindingOutcome(plan, status, _look_again_at(world, known))
+    plan = _plan(replace(snapshot, binding=binding), definitions)
+    return BindingOutcome(plan, status, _requeue_at(snapshot, known))
 
 
-def _find_end(world: BindingSnapshot, now: datetime) -> EndedRun | None:
+def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:
     """Return what the run that is under way has come to; None while it is, or where none is."""
-    run, known = world.run, world.binding.verification.run
+    run, known = snapshot.run, snapshot.binding.verification.run
     if run is None or known is None or known.ended_at is not None:
         return None
-    if known.plan != plan_digest(world.binding, world.guard_image):
+    if known.plan != plan_digest(snapshot.binding, snapshot.guard_image):
         return None  # another spec: what this run says is of no use any more
-    result = _read_result(world)
+    result = _read_result(snapshot)
     if result is not None and result.run == run.id:
         return EndedRun(result)
-    job = world.children.get(ChildKey(JOB, run.job))
+    job = snapshot.children.get(ChildKey(JOB, run.job))
     why = _job_failure(job.manifest) if job else ""
     if why:
         return EndedRun(None, f"the verification did not come to a result: {why}")
@@ -143,8 +143,8 @@ def _find_end(world: BindingSnapshot, now: datetime) -> EndedRun | None:
     return None
 
 
-def _read_result(world: BindingSnapshot) -> VerificationResult | None:
-    child = world.children.get(ChildKey("ConfigMap", result_name(world.binding)))
+def _read_result(snapshot: BindingSnapshot) -> VerificationResult | None:
+    child = snapshot.children.get(ChildKey("ConfigMap", result_name(snapshot.binding)))
     text = (child.manifest.get("data") or {}).get(RESULT_KEY) if child else None
     try:
         return parse_result(text) if text else None
@@ -159,9 +159,9 @@ def _job_failure(job: Manifest) -> str:
     return ""
 
 
-def _take(world: BindingSnapshot, ended: EndedRun, now: datetime) -> VerificationStatus:
+def _take(snapshot: BindingSnapshot, ended: EndedRun, now: datetime) -> VerificationStatus:
     """Return what is known once a run has come to its end."""
-    binding, known, result = world.binding, world.binding.verification, ended.result
+    binding, known, result = snapshot.binding, snapshot.binding.verification, ended.result
     succeeded = result is not None and result.failure is None
     run = known.run
     if run is None:
@@ -175,7 +175,7 @@ def _take(world: BindingSnapshot, ended: EndedRun, now: datetime) -> Verificatio
     if result is not None and result.tools is not None and result.failure not in _UNRELIABLE:
         taken["tools"] = compare_tools(binding, result.tools, may_pin=succeeded)
     if succeeded:
-        taken |= {"verified_at": now, **_image(world)}
+        taken |= {"verified_at": now, **_image(snapshot)}
     return known.model_copy(update=taken)
 
 
@@ -183,15 +183,15 @@ _UNRELIABLE = (VerificationFailure.TOOLS_AMBIGUOUS, VerificationFailure.TOO_MANY
 """Failures after which the list of tools says nothing that could be compared."""
 
 
-def _image(world: BindingSnapshot) -> dict[str, str]:
+def _image(snapshot: BindingSnapshot) -> dict[str, str]:
     """Return what is known of the image; another name in the spec is its author's doing, and no drift."""
-    stdio, known = world.binding.spec.server.stdio, world.binding.verification
+    stdio, known = snapshot.binding.spec.server.stdio, snapshot.binding.verification
     if stdio is None:
         return {"image": "", "image_digest": "", "observed_image_digest": ""}
-    observed = {"observed_image_digest": world.image_digest} if world.image_digest else {}
+    observed = {"observed_image_digest": snapshot.image_digest} if snapshot.image_digest else {}
     if known.image == stdio.image and known.image_digest:
         return observed
-    return {"image": stdio.image, "image_digest": world.image_digest, "observed_image_digest": world.image_digest}
+    return {"image": stdio.image, "image_digest": snapshot.image_digest, "observed_image_digest": snapshot.image_digest}
 
 
 def _accept(binding: MCPBinding, known: VerificationStatus) -> VerificationStatus:
@@ -214,11 +214,11 @@ def _is_drifted(binding: MCPBinding) -> bool:
     return bool(drifted_tools(binding)) or has_other_image(binding.verification)
 
 
-def _schedule(world: BindingSnapshot, known: VerificationStatus, digest: str, now: datetime) -> VerificationStatus:
+def _schedule(snapshot: BindingSnapshot, known: VerificationStatus, digest: str, now: datetime) -> VerificationStatus:
     """Return what is known with the next run begun, where it is due."""
     run = known.run
-    due_at = None if run is None else _due_at(world.binding, run)
-    if run is not None and run.ended_at is not None and due_at is not None and _is_news(world, known, run):
+    due_at = None if run is None else _due_at(snapshot.binding, run)
+    if run is not None and run.ended_at is not None and due_at is not None and _is_news(snapshot, known, run):
         due_at = min(due_at, run.ended_at + LEAST_PAUSE)
     if run is None or run.plan != digest or (due_at is not None and due_at <= now):
         same = run is not None and run.plan == digest
@@ -232,10 +232,10 @@ def _schedule(world: BindingSnapshot, known: VerificationStatus, digest: str, no
     return known.model_copy(update={"next_at": due_at})
 
 
-def _is_news(world: BindingSnapshot, known: VerificationStatus, run: VerificationRun) -> bool:
+def _is_news(snapshot: BindingSnapshot, known: VerificationStatus, run: VerificationRun) -> bool:
     """Tell whether a guard has found a change since the last run, and the status does not tell of a drift yet."""
-    seen = world.drift_seen_at
-    return seen is not None and seen > run.started_at and not _is_drifted(_with(world.binding, known))
+    seen = snapshot.drift_seen_at
+    return seen is not None and seen > run.started_at and not _is_drifted(_with(snapshot.binding, known))
 
 
 def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:
@@ -251,33 +251,33 @@ def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:
     return run.ended_at + interval * (1 - spread / 10)
 
 
-def _definitions(world: BindingSnapshot) -> dict[str, str]:
+def _definitions(snapshot: BindingSnapshot) -> dict[str, str]:
     """Return the tools' texts that are known, by their digests; a text that is not of its digest is left out."""
-    pinned = world.children.get(ChildKey("ConfigMap", pinned_name(world.binding)))
+    pinned = snapshot.children.get(ChildKey("ConfigMap", pinned_name(snapshot.binding)))
     kept = (pinned.manifest.get("data") or {}) if pinned else {}
-    result = _read_result(world)
+    result = _read_result(snapshot)
     seen = {tool.digest: tool.definition for tool in (result.tools or ()) if tool.definition} if result else {}
     return {digest: text for digest, text in {**kept, **seen}.items() if digest_of(text) == digest}
 
 
-def _plan(world: BindingSnapshot, definitions: Mapping[str, str]) -> WritePlan:
+def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> WritePlan:
     """Return the writes that are owed; the result is the verifier's, and a Job is never changed."""
-    binding, run, known = world.binding, world.run, world.binding.verification
+    binding, run, known = snapshot.binding, snapshot.run, snapshot.binding.verification
     if run is None or known.run is None:
         raise AssertionError("a binding that was looked at has a run")
     pinned = {tool.pinned_digest for tool in known.tools} & definitions.keys()
-    desired = [*build_support(run, world.api_server)]
+    desired = [*build_support(run, snapshot.api_server)]
     if pinned:
         desired.append(build_pinned(binding, {digest: definitions[digest] for digest in sorted(pinned)}))
     is_under_way = known.run.ended_at is None
     if is_under_way:
         desired.append(build_plan(run))
     apart = {ChildKey("ConfigMap", result_name(binding)), ChildKey(JOB, run.job)}
-    jobs = {key for key in world.children if key.kind == JOB} - apart
-    rest = {key: child for key, child in world.children.items() if key not in apart | jobs}
+    jobs = {key for key in snapshot.children if key.kind == JOB} - apart
+    rest = {key: child for key, child in snapshot.children.items() if key not in apart | jobs}
     plan = plan_children(tuple(desired), rest)
-    missing = () if ChildKey("ConfigMap", result_name(binding)) in world.children else (build_result(binding),)
-    wanted = (build_job(run),) if is_under_way and ChildKey(JOB, run.job) not in world.children else ()
+    missing = () if ChildKey("ConfigMap", result_name(binding)) in snapshot.children else (build_result(binding),)
+    wanted = (build_job(run),) if is_under_way and ChildKey(JOB, run.job) not in snapshot.children else ()
     return replace(
         plan,
         prepare=(*plan.prepare, *missing),
@@ -286,13 +286,13 @@ def _plan(world: BindingSnapshot, definitions: Mapping[str, str]) -> WritePlan:
     )
 
 
-def _look_again_at(world: BindingSnapshot, known: VerificationStatus) -> datetime:
+def _requeue_at(snapshot: BindingSnapshot, known: VerificationStatus) -> datetime:
     run = known.run
     if run is None:
         raise AssertionError("a binding that was looked at has a run")
     if known.next_at is not None:
         return known.next_at
-    seconds = VerificationTarget(world.binding, run.number, world.guard_image).seconds
+    seconds = VerificationTarget(snapshot.binding, run.number, snapshot.guard_image).seconds
     return run.started_at + timedelta(seconds=seconds + 1) + GRACE
 
 

@@ -25,7 +25,7 @@ class Snapshot:
         unreadable: Objects that matter here and cannot be read, each with why.
         audit_url: Where guards bring their records; empty, they keep them.
         api_server: Where the API server is.
-        gates: What the gates of its pods say.
+        egress_checks: The reports of the egress checks in its pods.
         kill_seen: The switch's value where the kill path has seen it engaged, whatever the Agent above says still.
     """
 
@@ -37,7 +37,7 @@ class Snapshot:
     audit_url: str = ""
     unreadable: tuple["Unreadable", ...] = field(default=())
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
-    gates: tuple[EgressCheckReport, ...] = ()
+    egress_checks: tuple[EgressCheckReport, ...] = ()
     kill_seen: str | None = None
 
 

@@ -1,25 +1,26 @@
-"""Follow the children of agents and bindings, and ask for a look at whatever has children that change."""
+"""The watch of the children of Agents and MCPBindings: it keeps their caches up to date and wakes their owners."""
 
 import asyncio
 from collections.abc import Callable
 
 from interlock.cluster.child_cache import SELECTOR, AgentKey, ChildCache
+from interlock.telemetry import skip_on_defect
 from interlock_kube.client import KubeClient
 from interlock_kube.resource_types import CHILDREN, ResourceType
 from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
 
 
 class ChildWatch:
-    """Keeps stores of children up to date.
+    """Keeps caches of children up to date.
 
     Args:
         client: Speaks to the API server.
-        stores: Each with what asks for a look at an owner of its children.
+        caches: Each with what wakes the owner of a child that changed.
     """
 
-    def __init__(self, client: KubeClient, *stores: tuple[ChildCache, Callable[[AgentKey], None]]) -> None:
+    def __init__(self, client: KubeClient, *caches: tuple[ChildCache, Callable[[AgentKey], None]]) -> None:
         self._client = client
-        self._stores = stores
+        self._caches = caches
         self._synced = {kind.kind: asyncio.Event() for kind in CHILDREN}
 
     async def run(self) -> None:
@@ -29,22 +30,24 @@ class ChildWatch:
                 group.create_task(self._follow(kind))
 
     async def synced(self) -> None:
-        """Wait until every kind has been listed once: before that, what is missing may only be unknown."""
+        """Wait until every kind has been listed once: before that, a missing child may only be unknown."""
         for event in self._synced.values():
             await event.wait()
 
     async def _follow(self, kind: ResourceType) -> None:
-        async for news in follow(self._client, kind, WatchOptions(selector=SELECTOR)):
-            for store, changed in self._stores:
-                for owner in self._take(store, kind, news):
-                    changed(owner)
+        async for event in follow(self._client, kind, WatchOptions(selector=SELECTOR)):
+            for cache, wake in self._caches:
+                for owner in self._handle(cache, kind, event):
+                    wake(owner)
             self._synced[kind.kind].set()
 
-    def _take(self, store: ChildCache, kind: ResourceType, news: ListEvent | ChangeEvent) -> set[AgentKey]:
-        if isinstance(news, ListEvent):
-            return store.replace(kind.kind, tuple(found for found in news.objects if store.holds(found)))
-        if not store.holds(news.object):
-            return set()
-        take = store.drop if news.type == "DELETED" else store.put
-        owner = take(kind.kind, news.object)
+    def _handle(self, cache: ChildCache, kind: ResourceType, event: ListEvent | ChangeEvent) -> set[AgentKey]:
+        """Update a cache; return the owners of the children that changed."""
+        if isinstance(event, ListEvent):
+            return cache.replace(kind.kind, tuple(found for found in event.objects if cache.holds(found)))
+        owner = None
+        with skip_on_defect(kind.kind, event.object):
+            if cache.holds(event.object):
+                update = cache.drop if event.type == "DELETED" else cache.put
+                owner = update(kind.kind, event.object)
         return {owner} if owner is not None else set()

@@ -1,8 +1,8 @@
-"""Honest liveness: what one watch has seen, the other must see soon.
+"""The liveness checks of the operator: the lag between its two watches, and the heartbeats of its event loops.
 
-A dead kopf watcher is not started again, and its health page goes on saying yes. So the kinds that users apply are
-watched twice, by kopf for the handlers and by the kill thread for itself; a change that arrives on one side only, for
-longer than a bound, means that a watch is dead. No write is spent on it.
+kopf does not restart a watcher that died, and its own health page still answers 200. The kinds that users apply are
+therefore watched twice: by kopf for the handlers, and by the kill thread for itself. A change that reaches one watch
+only, for longer than a bound, means that the other watch is dead. The check costs no write.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ class WatchLag:
     """Compares two watches of the same objects, from any thread.
 
     Args:
-        late_seconds: How much later than the other a side may see a change.
+        late_seconds: How many seconds later than the other a watch may see a change.
         clock: Monotonic seconds.
     """
 
@@ -27,25 +27,25 @@ class WatchLag:
         self._late: dict[tuple[str, Hashable], float] = {}
 
     def saw(self, side: str, key: Hashable, version: int) -> None:
-        """Note that a side has seen a version of an object.
+        """Note that a watch has seen a version of an object.
 
         Args:
             side: `handlers` or `second watch`.
-            key: What tells the object from all others.
+            key: Identifies the object.
             version: Its resource version.
         """
         with self._lock:
             self._seen[side][key] = max(version, self._seen[side].get(key, 0))
-            self._late.pop((side, key), None)  # whoever moves has its time anew
+            self._late.pop((side, key), None)  # a watch that moves on gets the full time again
             self._compare(key)
 
     def forget(self, key: Hashable, version: int | None = None) -> None:
-        """Forget an object that is gone.
+        """Forget an object that was deleted.
 
         Args:
-            key: What tells the object from all others.
-            version: The resource version at which it went: what was seen since is another object of its name, made
-                anew. None where no version is known.
+            key: Identifies the object.
+            version: The resource version at which it was deleted: a later one is of an object of the same name that was
+                recreated. None where no version is known.
         """
         with self._lock:
             for seen in self._seen.values():
@@ -62,7 +62,7 @@ class WatchLag:
                 self._late.pop((side, key), None)
 
     def problem(self) -> str | None:
-        """Return which side is late with what, None while both keep up."""
+        """Return which watch is late with which object, None while both keep up."""
         now = self._clock()
         with self._lock:
             for (side, key), since in self._late.items():
@@ -73,10 +73,11 @@ class WatchLag:
 
 BEAT_SECONDS = 1.0
 LATE_SECONDS = 20.0
+"""Seconds without a beat after which an event loop counts as hanging."""
 
 
 class Heartbeat:
-    """A sign of life that a loop gives every second."""
+    """The heartbeat of an event loop: one beat a second."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -89,6 +90,6 @@ class Heartbeat:
             await asyncio.sleep(BEAT_SECONDS)
 
     def problem(self) -> str | None:
-        """Return what is wrong, None while the loop turns."""
+        """Return what is wrong, None while the loop runs."""
         silent = time.monotonic() - self._last
         return f"{self._name} hangs for {silent:.0f} s" if silent > LATE_SECONDS else None

@@ -1,27 +1,45 @@
-"""Which agents have to be looked at, and when: each at most once at a time, never lost, backing off on failure.
+"""The work queue and the reconcile loop of Agents, AgentPolicies and MCPBindings, with one failure policy for all.
 
-The semantics are those of `k8s.io/client-go/util/workqueue`, which Python has no kept library for: a key that is added
-while it is worked on is worked on again afterwards.
+The queue has the semantics of `k8s.io/client-go/util/workqueue`, for which Python has no maintained library. A key is
+in the queue at most once, and one worker at a time has it. A key that is added while a worker has it comes again.
+
+The failure policy: no failure of one object ends a worker, the process or the turn of another object. A failure is
+
+1. logged, once for each cause in a row: with its trace where it is a defect of the operator;
+2. counted in `interlock_reconcile_failures_total`, by kind and cause;
+3. shown on the object, see `FailureReporter`;
+4. retried with back-off.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
-from typing import Generic, TypeVar
+import logging
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
+import aiohttp
 from prometheus_client import Gauge
 
-from interlock.telemetry import QUEUED
+from interlock.cluster.applier import ApplyFailed
+from interlock.telemetry import QUEUED, RECONCILE_FAILURES, RECONCILE_SECONDS, RECONCILES
+from interlock_kube.client import ApiError
 
-K = TypeVar("K", bound=Hashable)
+_log = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Sequence[str])
+K_contra = TypeVar("K_contra", bound=Sequence[str], contravariant=True)
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds until the next attempt, by the number of failures in a row; the last one holds for all further failures."""
 
 
 class WorkQueue(Generic[K]):
     """A queue of keys for the workers of one event loop.
 
     Args:
-        queued: What shows how many keys wait.
+        queued: Shows how many keys wait.
     """
 
     def __init__(self, queued: Gauge = QUEUED) -> None:
@@ -31,10 +49,9 @@ class WorkQueue(Generic[K]):
         self._working: set[K] = set()
         self._again: set[K] = set()
         self._timers: dict[K, asyncio.TimerHandle] = {}
-        self._failures: dict[K, int] = {}
 
     def add(self, key: K) -> None:
-        """Ask for a look at the key; asking twice is asking once."""
+        """Enqueue a key; a key that waits already stays where it is."""
         if key in self._working:
             self._again.add(key)
         elif key not in self._waiting:
@@ -43,53 +60,153 @@ class WorkQueue(Generic[K]):
             self._queued.set(len(self._waiting))
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Ask for a look after some time, in place of any other time that was asked for before."""
+        """Enqueue a key after some seconds, in place of any earlier timer of the key."""
         self.cancel(key)
         self._timers[key] = asyncio.get_running_loop().call_later(max(0.0, seconds), self._due, key)
 
     def add_within(self, key: K, seconds: float) -> None:
-        """Ask for a look within some time, unless one was asked for already: many changes are one look."""
+        """Enqueue a key within some seconds; a timer that runs already stays, so that many changes cost one turn."""
         if key not in self._timers:
             self.add_after(key, seconds)
 
     def cancel(self, key: K) -> None:
-        """Forget the time that was asked for, if any."""
+        """Stop the timer of a key, if there is one."""
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
-    def forget(self, key: K) -> None:
-        """Forget times and failures of a key that is gone for good."""
-        self.cancel(key)
-        self._failures.pop(key, None)
+    async def get(self) -> K:
+        """Return the next key; it belongs to the caller until `done`.
 
-    async def work(self, look: Callable[[K], Awaitable[bool]]) -> None:
-        """Look at one key after the other, for ever.
-
-        Args:
-            look: Looks at a key; False asks for another try, later and later.
+        A timer of the key stops: this turn is the one that it was set for.
         """
-        while True:
-            key = await self._ready.get()
-            self._waiting.discard(key)
-            self._working.add(key)
-            self._queued.set(len(self._waiting))
-            try:
-                self._settle(key, succeeded=await look(key))
-            finally:
-                self._working.discard(key)
-            if key in self._again:
-                self._again.discard(key)
-                self.add(key)
+        key = await self._ready.get()
+        self._waiting.discard(key)
+        self._working.add(key)
+        self._queued.set(len(self._waiting))
+        self.cancel(key)
+        return key
 
-    def _settle(self, key: K, *, succeeded: bool) -> None:
-        if succeeded:
-            self._failures.pop(key, None)
-            return
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
-        self.add_after(key, BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+    def done(self, key: K) -> None:
+        """Give a key back; it is enqueued again if it was added meanwhile."""
+        self._working.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
 
     def _due(self, key: K) -> None:
         self._timers.pop(key, None)
         self.add(key)
+
+
+class Cause(StrEnum):
+    """Classes of failures, as the metric counts them."""
+
+    DEFECT = "defect"
+    """An exception that no code expects: a defect of the operator."""
+    REFUSED = "refused"
+    """The API server refused a request."""
+    UNREACHABLE = "unreachable"
+    """The API server did not answer."""
+
+
+def cause_of(error: Exception) -> Cause:
+    """Return the class of a failure."""
+    if isinstance(error, (ApiError, ApplyFailed)):
+        return Cause.REFUSED
+    # Most OSErrors here are connections that failed; a file that cannot be read is as little of the object's doing.
+    return Cause.UNREACHABLE if isinstance(error, (aiohttp.ClientError, TimeoutError, OSError)) else Cause.DEFECT
+
+
+def location_of(error: Exception) -> str:
+    """Return file and line that raised an exception, such as `reconcile/agent.py:51`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return "unknown"
+    return f"{'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}"
+
+
+class Reconciler(Protocol[K_contra]):
+    """Reconciles the objects of one kind."""
+
+    async def reconcile(self, key: K_contra, /) -> float | None:
+        """Reconcile one object; return in how many seconds to do so again, None where only an event is a reason."""
+
+
+class ReconcileLoop(Generic[K]):
+    """Takes keys of one kind from the queue and reconciles them.
+
+    Args:
+        kind: The kind, such as `Agent`.
+        queue: The queue.
+        reconciler: Reconciles one object.
+        show_failure: Shows a failure on the object; called once for each cause in a row.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        queue: WorkQueue[K],
+        reconciler: Reconciler[K],
+        show_failure: Callable[[K, Exception], Awaitable[None]],
+    ) -> None:
+        self._kind = kind
+        self._queue = queue
+        self._reconciler = reconciler
+        self._show_failure = show_failure
+        self._failures: dict[K, int] = {}
+        self._causes: dict[K, tuple[str, ...]] = {}
+
+    async def run(self) -> None:
+        """Work as one worker, for ever."""
+        while True:
+            key = await self._queue.get()
+            try:
+                await self.turn(key)
+            finally:
+                self._queue.done(key)
+
+    async def turn(self, key: K) -> bool:
+        """Reconcile one object and set its next turn; return False after a failure."""
+        try:
+            with RECONCILE_SECONDS.labels(self._kind).time():
+                seconds = await self._reconciler.reconcile(key)
+        except Exception as error:  # noqa: BLE001 - the failure policy above
+            RECONCILES.labels(self._kind, "failed").inc()
+            await self._handle_failure(key, error)
+            return False
+        RECONCILES.labels(self._kind, "ok").inc()
+        self.forget(key)
+        if seconds is not None:
+            self._queue.add_after(key, seconds)
+        return True
+
+    def forget(self, key: K) -> None:
+        """Forget the failures of a key, so that its back-off starts from the beginning."""
+        self._failures.pop(key, None)
+        self._causes.pop(key, None)
+
+    async def _handle_failure(self, key: K, error: Exception) -> None:
+        cause, location = cause_of(error), location_of(error)
+        RECONCILE_FAILURES.labels(self._kind, cause).inc()
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        known = type(error).__name__, location, "" if cause is Cause.DEFECT else str(error)
+        if self._causes.get(key) != known:
+            self._causes[key] = known
+            fields = {"kind": self._kind, "object": "/".join(key), "cause": cause, "error": str(error) or repr(error)}
+            if cause is Cause.DEFECT:
+                _log.error("reconcile failed because of a defect of the operator", extra=fields, exc_info=error)
+            else:
+                _log.warning("reconcile failed", extra=fields)
+        await self._show(key, error)
+        self._queue.add_after(key, BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+
+    async def _show(self, key: K, error: Exception) -> None:
+        """Show the failure; that this fails, too, is logged and changes nothing about the retry."""
+        try:
+            await self._show_failure(key, error)
+        except Exception as second:  # noqa: BLE001 - the failure policy above
+            RECONCILE_FAILURES.labels(self._kind, cause_of(second)).inc()
+            fields = {"kind": self._kind, "object": "/".join(key), "error": str(second) or repr(second)}
+            _log.warning("failure not shown on the object", extra=fields)

@@ -35,13 +35,13 @@ async def test_it_knows_the_service_and_what_is_behind_it_and_tells_when_that_mo
     client = a_cluster("172.18.0.2")
     finder = ApiServerFinder(client, lambda: moves.append("moved"), is_anywhere=False)  # type: ignore[arg-type]
 
-    await finder.look()
+    await finder.find()
     assert finder.found.endpoints == (ApiEndpoint("10.96.0.1", 443), ApiEndpoint("172.18.0.2", 6443))
-    await finder.look()
+    await finder.find()
     assert moves == ["moved"], "nothing has changed since"
 
     move(client, "172.18.0.9")
-    await finder.look()
+    await finder.find()
     assert finder.found.endpoints == (ApiEndpoint("10.96.0.1", 443), ApiEndpoint("172.18.0.9", 6443))
     assert moves == ["moved", "moved"]
 
@@ -49,10 +49,10 @@ async def test_it_knows_the_service_and_what_is_behind_it_and_tells_when_that_mo
 async def test_what_was_found_last_holds_while_nobody_answers(moves: list[str]) -> None:
     client = a_cluster("172.18.0.2")
     finder = ApiServerFinder(client, lambda: moves.append("moved"), is_anywhere=True)  # type: ignore[arg-type]
-    await finder.look()
+    await finder.find()
     client.refuse("GET", SLICE.rpartition("/")[0])
 
     with pytest.raises(ApiError):
-        await finder.look()
+        await finder.find()
     assert len(finder.found.endpoints) == 2
     assert finder.found.is_anywhere

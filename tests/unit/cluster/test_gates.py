@@ -23,7 +23,7 @@ class Known:
 
     def hear(self, kind: Literal["ADDED", "MODIFIED", "DELETED"], pod: dict[str, Any]) -> None:
         self.asked.clear()
-        self.gates.take(ChangeEvent(kind, pod))
+        self.gates.handle(ChangeEvent(kind, pod))
 
     def verdicts(self) -> list[EgressCheckVerdict]:
         return [one.verdict for one in self.gates.of(KEY)]
@@ -50,7 +50,7 @@ def test_a_pod_that_ends_or_is_gone_says_nothing_any_more() -> None:
 def test_a_list_takes_the_place_of_all_that_was_known() -> None:
     known = Known()
     known.hear("ADDED", a_pod("gone", 3))
-    known.gates.take(ListEvent((a_pod("one", 0), a_pod("two", 0), a_pod("ending", 3, is_ending=True))))
+    known.gates.handle(ListEvent((a_pod("one", 0), a_pod("two", 0), a_pod("ending", 3, is_ending=True))))
 
     assert known.verdicts() == [EgressCheckVerdict.CLOSED, EgressCheckVerdict.CLOSED]
     assert set(known.asked) == {KEY}

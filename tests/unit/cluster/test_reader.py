@@ -4,7 +4,7 @@ import pytest
 
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache
-from interlock.cluster.snapshots import SnapshotReader, SnapshotSources
+from interlock.cluster.snapshots import SnapshotReader
 from interlock.reconcile.agent import reconcile
 from interlock.reconcile.snapshot import Snapshot
 from interlock.settings import OperatorSettings
@@ -21,10 +21,10 @@ class Known:
         self.children = ChildCache()
         self.killed: dict[tuple[str, str], str] = {}
 
-    def world(self) -> Snapshot:
-        world = SnapshotReader(self.primaries, self.children, SETTINGS, SnapshotSources(self.killed.get)).world_of(KEY)
-        assert world is not None
-        return world
+    def snapshot(self) -> Snapshot:
+        snapshot = SnapshotReader(self.primaries, self.children, SETTINGS, kill_seen=self.killed.get).read(KEY)
+        assert snapshot is not None
+        return snapshot
 
 
 @pytest.fixture
@@ -44,43 +44,43 @@ def test_a_world_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(kn
     known.primaries.put_policy(a_policy("other").to_kubernetes())
     known.primaries.put_binding(a_binding("far").in_namespace("elsewhere").to_kubernetes())
 
-    world = known.world()
+    snapshot = known.snapshot()
 
-    assert world.agent == an_agent().build()
-    assert world.policy == a_policy().build()
-    assert world.bindings == (a_binding().build(),)
-    assert (world.guard_image, world.audit_url) == (GUARD_IMAGE, SETTINGS.audit_url)
-    assert (world.unreadable, world.kill_seen) == ((), None)
+    assert snapshot.agent == an_agent().build()
+    assert snapshot.policy == a_policy().build()
+    assert snapshot.bindings == (a_binding().build(),)
+    assert (snapshot.guard_image, snapshot.audit_url) == (GUARD_IMAGE, SETTINGS.audit_url)
+    assert (snapshot.unreadable, snapshot.kill_seen) == ((), None)
 
 
 def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_world(known: Known) -> None:
-    reader = SnapshotReader(known.primaries, known.children, SETTINGS, SnapshotSources(known.killed.get))
-    assert reader.world_of(("agents", "nobody")) is None
+    reader = SnapshotReader(known.primaries, known.children, SETTINGS, kill_seen=known.killed.get)
+    assert reader.read(("agents", "nobody")) is None
     ending = an_agent().at_version(9).to_kubernetes()
     ending["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"
     known.primaries.put_agent(ending)
 
-    assert reader.world_of(KEY) is None
+    assert reader.read(KEY) is None
 
 
 def test_a_policy_of_another_namespace_is_not_found(known: Known) -> None:
     known.primaries.drop_policy(("agents", "support"))
     known.primaries.put_policy(a_policy().in_namespace("elsewhere").to_kubernetes())
 
-    assert known.world().policy is None
+    assert known.snapshot().policy is None
 
 
 def test_what_the_kill_path_has_seen_is_told(known: Known) -> None:
     known.killed[KEY] = ""
 
-    assert known.world().kill_seen == ""
+    assert known.snapshot().kill_seen == ""
 
 
 @requirement("operator.unreadable")
 def test_an_agent_that_cannot_be_read_wants_nothing_and_says_what_is_wrong(known: Known) -> None:
     known.primaries.put_agent(changed(an_agent().to_kubernetes(), replicas="many"))
 
-    outcome = reconcile(known.world(), NOW)
+    outcome = reconcile(known.snapshot(), NOW)
 
     assert outcome.plan.is_empty
     ready = next(found for found in outcome.status.conditions if found.type == "Ready")
@@ -102,7 +102,7 @@ def test_an_agent_that_cannot_be_read_loses_its_children_and_can_be_killed(known
     known.children.put("Deployment", child)
     known.primaries.put_agent(changed(an_agent().killed("runaway").to_kubernetes(), nonsense=1))
 
-    outcome = reconcile(known.world(), NOW)
+    outcome = reconcile(known.snapshot(), NOW)
 
     assert [key.kind for key in outcome.plan.prune] == ["Deployment"]
     assert next(found for found in outcome.status.conditions if found.type == "Ready").reason == "KillSwitch"
@@ -112,11 +112,11 @@ def test_a_policy_and_a_binding_that_cannot_be_read_are_named(known: Known) -> N
     known.primaries.put_policy(changed(a_policy().to_kubernetes(), nonsense=1))
     known.primaries.put_binding(changed(a_binding().to_kubernetes(), nonsense=1))
 
-    world = known.world()
+    snapshot = known.snapshot()
 
-    assert world.policy is None
-    assert world.bindings == ()
-    assert [(problem.kind, problem.name) for problem in world.unreadable] == [
+    assert snapshot.policy is None
+    assert snapshot.bindings == ()
+    assert [(problem.kind, problem.name) for problem in snapshot.unreadable] == [
         ("AgentPolicy", "support"),
         ("MCPBinding", "crm"),
     ]

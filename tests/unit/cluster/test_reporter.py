@@ -1,12 +1,9 @@
-from typing import Any
-
 import pytest
 
 from interlock.api.agent import Agent
 from interlock.api.status import AgentStatus, KillStatus
 from interlock.cluster.status_writer import StatusWriter
 from interlock.reconcile.agent import reconcile
-from interlock.reconcile.agent_events import EventNote
 from interlock_kube.client import ApiError
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_stage, a_world, an_agent, hours
@@ -14,7 +11,6 @@ from tests.support.fake_client import FakeClient
 from tests.support.simulation import Simulation
 
 PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
-EVENTS = "/apis/events.k8s.io/v1/namespaces/agents/events"
 
 
 @pytest.fixture
@@ -24,8 +20,8 @@ def client() -> FakeClient:
     return client
 
 
-def reporter(client: FakeClient) -> StatusWriter:
-    return StatusWriter(client, "operator-1")  # type: ignore[arg-type]
+def writer(client: FakeClient) -> StatusWriter:
+    return StatusWriter(client)  # type: ignore[arg-type]
 
 
 def agent_of(client: FakeClient) -> Agent:
@@ -37,7 +33,7 @@ def a_status() -> AgentStatus:
 
 
 async def test_a_status_that_was_reported_reads_back_as_it_was(client: FakeClient) -> None:
-    written = await reporter(client).report(agent_of(client), a_status())
+    written = await writer(client).write_agent(agent_of(client), a_status())
 
     assert written is not None
     assert Agent.model_validate(written).status == a_status()
@@ -46,23 +42,23 @@ async def test_a_status_that_was_reported_reads_back_as_it_was(client: FakeClien
 
 @requirement("operator.idle")
 async def test_a_status_that_stands_already_is_not_written_again_after_a_restart_either(client: FakeClient) -> None:
-    await reporter(client).report(agent_of(client), a_status())
+    await writer(client).write_agent(agent_of(client), a_status())
     client.forget_requests()
 
-    assert await reporter(client).report(agent_of(client), a_status()) is None
+    assert await writer(client).write_agent(agent_of(client), a_status()) is None
     assert client.writes() == []
 
 
 @requirement("status.kill-untouched")
 async def test_what_the_kill_path_recorded_is_neither_written_nor_a_reason_to_write(client: FakeClient) -> None:
-    await reporter(client).report(agent_of(client), a_status())
+    await writer(client).write_agent(agent_of(client), a_status())
     kill = KillStatus(reason="runaway", requested_at=NOW).to_kubernetes()
     client.objects[PATH]["status"]["kill"] = kill
     client.forget_requests()
 
-    assert await reporter(client).report(agent_of(client), a_status()) is None
+    assert await writer(client).write_agent(agent_of(client), a_status()) is None
     changed = a_status().model_copy(update={"observed_generation": 2})
-    await reporter(client).report(agent_of(client), changed)
+    await writer(client).write_agent(agent_of(client), changed)
 
     assert "kill" not in client.bodies[0]["status"]
     assert client.objects[PATH]["status"]["kill"] == kill
@@ -72,12 +68,12 @@ async def test_what_is_no_longer_so_is_taken_away(client: FakeClient) -> None:
     scoped = a_stage("one-region", "production", scope={"region": ["eu-west"]}, lasting="1h")
     simulation = Simulation(a_world().of(an_agent().with_stages(scoped, a_stage("everywhere", "production"))))
     simulation.run()
-    await reporter(client).report(agent_of(client), simulation.status)
+    await writer(client).write_agent(agent_of(client), simulation.status)
     assert client.objects[PATH]["status"]["stage"]["nextAt"]
 
     simulation.wait(hours(1))
     entered = simulation.settle().status
-    await reporter(client).report(agent_of(client), entered)
+    await writer(client).write_agent(agent_of(client), entered)
 
     stage = client.objects[PATH]["status"]["stage"]
     assert (stage["name"], stage["scope"], stage["scopeSummary"]) == ("everywhere", [], "all")
@@ -86,9 +82,9 @@ async def test_what_is_no_longer_so_is_taken_away(client: FakeClient) -> None:
 
 
 async def test_a_stage_that_is_gone_is_taken_away(client: FakeClient) -> None:
-    await reporter(client).report(agent_of(client), a_status())
+    await writer(client).write_agent(agent_of(client), a_status())
 
-    await reporter(client).report(agent_of(client), a_status().model_copy(update={"stage": None}))
+    await writer(client).write_agent(agent_of(client), a_status().model_copy(update={"stage": None}))
 
     assert "stage" not in client.objects[PATH]["status"]
 
@@ -97,50 +93,11 @@ async def test_an_agent_that_is_gone_is_no_failure(client: FakeClient) -> None:
     agent = agent_of(client)
     client.objects.clear()
 
-    assert await reporter(client).report(agent, a_status()) is None
+    assert await writer(client).write_agent(agent, a_status()) is None
 
 
 async def test_a_refusal_is_passed_on(client: FakeClient) -> None:
     client.refuse("PATCH", PATH, status=403)
 
     with pytest.raises(ApiError, match="403"):
-        await reporter(client).report(agent_of(client), a_status())
-
-
-async def test_an_event_says_what_about_whom_and_why(client: FakeClient) -> None:
-    await reporter(client).post(agent_of(client), EventNote("Warning", "OwnerMissing", "Governed=False: no"), NOW)
-
-    (event,) = client.of_kind("Event").values()
-    assert event["regarding"] == {
-        "apiVersion": "interlock.dev/v1alpha1",
-        "kind": "Agent",
-        "namespace": "agents",
-        "name": "triage",
-        "uid": "uid-of-triage",
-    }
-    assert (event["type"], event["reason"], event["note"]) == ("Warning", "OwnerMissing", "Governed=False: no")
-    assert event["eventTime"] == "2026-03-02T09:00:00.000000Z"
-    assert event["reportingInstance"] == "operator-1"
-
-
-async def test_an_events_note_is_never_longer_than_the_api_server_takes(client: FakeClient) -> None:
-    await reporter(client).post(agent_of(client), EventNote("Normal", "X", "y" * 5000), NOW)
-
-    (event,) = client.of_kind("Event").values()
-    assert len(event["note"]) == 1024
-
-
-async def test_two_events_of_one_moment_have_two_names(client: FakeClient) -> None:
-    for _ in range(2):
-        await reporter(client).post(agent_of(client), EventNote("Normal", "X", "y"), NOW)
-
-    assert len(client.of_kind("Event")) == 2
-
-
-@pytest.mark.parametrize("error", [ApiError(403, "no"), TimeoutError(), ConnectionResetError()])
-async def test_an_event_that_cannot_be_posted_is_lost_without_harm(client: FakeClient, error: Any) -> None:
-    client.break_with(error, "POST", EVENTS)
-
-    await reporter(client).post(agent_of(client), EventNote("Normal", "X", "y"), NOW)
-
-    assert client.of_kind("Event") == {}
+        await writer(client).write_agent(agent_of(client), a_status())

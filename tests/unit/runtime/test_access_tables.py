@@ -8,6 +8,7 @@ from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.cluster.resource_cache import Key, ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.policies import PolicyReconciler
+from interlock_kube.client import ApiError
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
 from tests.support.fake_client import FakeClient
@@ -24,8 +25,8 @@ class Tables:
         self.primaries = ResourceCache()
         self.primaries.put_binding(a_binding().to_kubernetes())
         self.asked: list[Key] = []
-        reporter = StatusWriter(self.client, "operator-1")  # type: ignore[arg-type]
-        self.tables = PolicyReconciler(self.primaries, reporter, self.asked.append)
+        writer = StatusWriter(self.client)  # type: ignore[arg-type]
+        self.tables = PolicyReconciler(self.primaries, writer, self.asked.append)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()
@@ -36,8 +37,8 @@ class Tables:
     def put(self, agent: AgentBuilder) -> None:
         self.primaries.put_agent(agent.to_kubernetes())
 
-    async def look(self) -> bool:
-        return await self.tables.look(KEY)
+    async def look(self) -> None:
+        await self.tables.reconcile(KEY)
 
     @property
     def status(self) -> AgentPolicyStatus:
@@ -54,7 +55,7 @@ def tables() -> Tables:
 
 @requirement("access.told")
 async def test_what_a_policy_comes_to_stands_in_its_status(tables: Tables) -> None:
-    assert await tables.look()
+    await tables.look()
 
     assert tables.client.writes() == [("PATCH", f"{PATH}/status")]
     assert {row.agent for row in tables.status.access} == {"triage"}
@@ -99,7 +100,7 @@ async def test_an_agent_that_is_being_deleted_or_cannot_be_read_has_no_rows(tabl
     tables.primaries.put_agent(going)
     tables.put(an_agent("broken").with_replicas(-1))
 
-    assert await tables.look()
+    await tables.look()
 
     assert {row.agent for row in tables.status.access} == {"triage"}
 
@@ -108,23 +109,23 @@ async def test_a_status_that_cannot_be_read_is_replaced(tables: Tables) -> None:
     spoilt = tables.client.objects[PATH] | {"status": {"access": [{"agent": 5}]}}
     tables.primaries.put_policy(tables.client.put(PATH, spoilt))
 
-    assert await tables.look()
+    await tables.look()
 
     assert {row.agent for row in tables.status.access} == {"triage"}
 
 
 async def test_a_policy_that_is_gone_or_cannot_be_read_is_left_alone(tables: Tables) -> None:
     tables.apply(a_policy().demanding(minStaging=5))
-    assert await tables.look()
+    await tables.look()
     tables.primaries.drop_policy(KEY)
-    assert await tables.look()
+    await tables.look()
     assert tables.client.writes() == []
 
 
 async def test_a_policy_that_went_while_it_was_looked_at_is_no_failure(tables: Tables) -> None:
     del tables.client.objects[PATH]
 
-    assert await tables.look()
+    await tables.look()
 
 
 async def test_a_later_spec_under_the_written_status_has_its_agents_looked_at(tables: Tables) -> None:
@@ -139,7 +140,7 @@ async def test_a_later_spec_under_the_written_status_has_its_agents_looked_at(ta
 
     tables.client.patch = onto_a_later_spec  # type: ignore[method-assign]
 
-    assert await tables.look()
+    await tables.look()
 
     assert tables.asked == [("agents", "triage")]
     known = tables.primaries.policy(KEY)
@@ -148,13 +149,14 @@ async def test_a_later_spec_under_the_written_status_has_its_agents_looked_at(ta
 
 
 async def test_a_status_that_was_written_onto_what_was_known_asks_for_no_look(tables: Tables) -> None:
-    assert await tables.look()
+    await tables.look()
     assert tables.asked == []
 
 
 async def test_a_refused_write_asks_for_another_try(tables: Tables) -> None:
     tables.client.refuse("PATCH", PATH)
 
-    assert not await tables.look()
-    assert await tables.look()
+    with pytest.raises(ApiError):
+        await tables.look()
+    await tables.look()
     assert {row.agent for row in tables.status.access} == {"triage"}

@@ -10,11 +10,13 @@ from interlock.api.agent import Agent
 from interlock.api.status import Condition
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import Key, ResourceCache
-from interlock.cluster.snapshots import SnapshotReader, SnapshotSources
+from interlock.cluster.snapshots import SnapshotReader
 from interlock.cluster.status_writer import StatusWriter
-from interlock.runtime.agents import SETTLE_SECONDS, AgentIO, AgentReconciler
-from interlock.runtime.loop import WorkQueue
+from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler
+from interlock.runtime.failure_report import FailureReporter
+from interlock.runtime.loop import ReconcileLoop, WorkQueue
 from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
 from interlock_kube.resource_types import CHILDREN
@@ -38,16 +40,22 @@ class Operator:
         self.primaries = ResourceCache()
         self.children = ChildCache()
         self.queue: WorkQueue[Key] = WorkQueue()
-        edge = AgentIO(
-            primaries=self.primaries,
+        client: Any = self.client
+        self.events = EventPoster(client, "operator-1", lambda: self.now)
+        writer = StatusWriter(client)
+        self.reconciler = AgentReconciler(
+            cache=self.primaries,
             reader=SnapshotReader(
-                self.primaries, self.children, OperatorSettings(guard_image=GUARD_IMAGE), SnapshotSources({}.get)
+                self.primaries, self.children, OperatorSettings(guard_image=GUARD_IMAGE), kill_seen={}.get
             ),
-            applier=Applier(self.client, self.children),  # type: ignore[arg-type]
-            reporter=StatusWriter(self.client, "operator-1"),  # type: ignore[arg-type]
+            applier=Applier(client, self.children),
+            writer=writer,
+            events=self.events,
             clock=lambda: self.now,
+            enqueue=self.queue.add,
         )
-        self.controller = AgentReconciler(edge, self.queue)
+        failures = FailureReporter(self.primaries, writer, lambda: self.now, self.queue.add)
+        self.loop = ReconcileLoop("Agent", self.queue, self.reconciler, failures.show_on_agent)
         self.primaries.put_policy(a_policy().to_kubernetes())
         self.primaries.put_binding(a_binding().to_kubernetes())
         self.watch()
@@ -79,9 +87,9 @@ class Operator:
         self.watch()
 
     async def look(self) -> bool:
-        succeeded = await self.controller.look(KEY)
-        await asyncio.sleep(0)  # Events are posted beside it
-        await asyncio.sleep(0)
+        self.queue.cancel(KEY)  # as a worker does when it gets the key
+        succeeded = await self.loop.turn(KEY)
+        await self.events.close()
         self.watch()
         return succeeded
 
@@ -302,7 +310,7 @@ async def test_an_agent_that_is_gone_is_looked_at_no_more_and_stays_forgotten() 
     operator.primaries.drop_agent(KEY)
     operator.client.forget_requests()
 
-    assert await operator.controller.look(KEY)
+    assert await operator.loop.turn(KEY)
 
     assert operator.client.requests == []
 
@@ -319,7 +327,7 @@ async def test_an_agent_that_goes_while_its_status_is_written_stays_forgotten() 
 
     operator.client.patch = then_delete  # type: ignore[method-assign]
 
-    assert await operator.controller.look(KEY)
+    assert await operator.loop.turn(KEY)
 
     assert operator.primaries.agents() == set()
 
@@ -334,19 +342,11 @@ async def test_a_change_that_comes_while_the_status_is_written_is_looked_at() ->
         return {**answer, "metadata": {**answer["metadata"], "generation": 99}}
 
     operator.client.patch = onto_a_later_spec  # type: ignore[method-assign]
-    assert await operator.controller.look(KEY)
+    assert await operator.loop.turn(KEY)
     operator.queue.cancel(KEY)  # what is left is not asked for by a timer
 
-    looked = asyncio.Event()
-
-    async def look(_: Key) -> bool:
-        looked.set()
-        return True
-
-    worker = asyncio.create_task(operator.queue.work(look))
     async with asyncio.timeout(5):
-        await looked.wait()
-    worker.cancel()
+        assert await operator.queue.get() == KEY
 
 
 async def test_a_defect_on_one_agent_is_a_failed_look_and_not_the_end_of_the_operator() -> None:

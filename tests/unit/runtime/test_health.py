@@ -60,7 +60,7 @@ async def test_an_operator_whose_loops_hang_says_so(clock: FakeMonotonic) -> Non
 
 async def test_an_operator_whose_kill_path_ended_says_so(clock: FakeMonotonic) -> None:
     runtime = App(OperatorSettings())
-    killwatch: KillWatch = runtime._killwatch  # noqa: SLF001 - what its own thread would set
+    killwatch: KillWatch = runtime._kill_watch  # noqa: SLF001 - what its own thread would set
     killwatch.failure = RuntimeError("no credentials")
 
     assert runtime.problem() == "the kill path ended: no credentials"

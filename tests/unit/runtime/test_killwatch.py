@@ -8,7 +8,7 @@ import pytest
 
 from interlock.cluster.killer import Killer
 from interlock.runtime import kill_watch
-from interlock.runtime.kill_watch import KillWatch, KillWatchListeners
+from interlock.runtime.kill_watch import KillWatch
 from interlock_kube.resource_types import AGENT, AGENT_POLICY
 from interlock_kube.watch import ChangeEvent, ListEvent
 from tests.requirements import requirement
@@ -35,10 +35,13 @@ class Scene:
         self.client = FakeClient()
         self.seen: list[tuple[Any, ...]] = []
         self.gone: list[tuple[Any, ...]] = []
-        sight = KillWatchListeners(
-            saw=lambda *what: self.seen.append(what), gone=lambda *what: self.gone.append(what), ended=lambda: None
+        self.watch = KillWatch(
+            None,
+            lambda: NOW,
+            saw=lambda *what: self.seen.append(what),
+            gone=lambda *what: self.gone.append(what),
+            ended=lambda: None,
         )
-        self.watch = KillWatch(None, lambda: NOW, sight)
         self.killer = Killer(self.client)  # type: ignore[arg-type]
         self.client.put(PATH, an_agent().to_kubernetes())
         self.client.put(POD, {"kind": "Pod", "metadata": {"name": "p1", "labels": OF_TRIAGE}})

@@ -2,12 +2,10 @@
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-import pytest
-
-from interlock.runtime.loop import BACKOFF_SECONDS, WorkQueue
+from interlock.runtime.loop import BACKOFF_SECONDS, ReconcileLoop, Reconciler, WorkQueue
 from tests.requirements import requirement
 
 
@@ -51,13 +49,14 @@ class Looks:
         self.inside: list[str] = []
         self.seconds = 0.0
 
-    async def __call__(self, key: str) -> bool:
+    async def reconcile(self, key: str) -> None:
         assert key not in self.inside, "looked at twice at once"
         self.inside.append(key)
         self.seen.append((key, asyncio.get_running_loop().time()))
         await asyncio.sleep(self.seconds)
         self.inside.remove(key)
-        return not self.answers or self.answers.pop(0) != "-"
+        if self.answers and self.answers.pop(0) == "-":
+            raise TimeoutError
 
     @property
     def keys(self) -> list[str]:
@@ -68,8 +67,13 @@ class Looks:
         return [round(moment, 3) for _, moment in self.seen]
 
 
-async def work(queue: WorkQueue[str], look: Callable[[str], Awaitable[bool]], span: float, workers: int = 1) -> None:
-    tasks = [asyncio.create_task(queue.work(look)) for _ in range(workers)]
+async def show_nothing(_key: str, _error: Exception) -> None:
+    pass
+
+
+async def work(queue: WorkQueue[str], reconciler: Reconciler[str], span: float, workers: int = 1) -> None:
+    loop = ReconcileLoop("Agent", queue, reconciler, show_nothing)
+    tasks = [asyncio.create_task(loop.run()) for _ in range(workers)]
     await asyncio.sleep(span)
     for task in tasks:
         task.cancel()
@@ -156,16 +160,11 @@ def test_a_change_does_not_wait_for_the_end_of_a_back_off() -> None:
 
 def test_one_failing_key_does_not_hold_up_the_others() -> None:
     async def scenario() -> None:
-        queue, seen = WorkQueue[str](), []
-
-        async def look(key: str) -> bool:
-            seen.append(key)
-            return key != "bad"
-
+        queue, looks = WorkQueue[str](), Looks("-+")
         for key in ("bad", "good"):
             queue.add(key)
-        await work(queue, look, 0.4)
-        assert seen == ["bad", "good"]
+        await work(queue, looks, 0.4)
+        assert looks.keys == ["bad", "good"]
 
     in_fake_time(scenario)
 
@@ -191,44 +190,48 @@ def test_a_time_that_has_passed_is_now() -> None:
     in_fake_time(scenario)
 
 
-@pytest.mark.parametrize("end", [WorkQueue.cancel, WorkQueue.forget])
-def test_a_time_that_is_cancelled_does_not_come(end: Callable[[WorkQueue[str], str], None]) -> None:
+def test_a_time_that_is_cancelled_does_not_come() -> None:
     async def scenario() -> None:
         queue, looks = WorkQueue[str](), Looks()
         queue.add_after("a", 5)
-        end(queue, "a")
-        end(queue, "a")
+        queue.cancel("a")
+        queue.cancel("a")
         await work(queue, looks, 100)
         assert looks.seen == []
 
     in_fake_time(scenario)
 
 
-def test_a_key_that_is_forgotten_begins_its_back_off_anew() -> None:
+def test_a_time_that_a_turn_was_set_for_does_not_come_after_an_earlier_turn() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks("----+")
+        queue, looks = WorkQueue[str](), Looks()
+        queue.add_after("a", 5)
         queue.add("a")
-        await work(queue, looks, 2)  # failed at 0, 0.5 and 1.5
-        queue.forget("a")
+        await work(queue, looks, 100)
+        assert looks.times == [0]
+
+    in_fake_time(scenario)
+
+
+def test_a_key_that_succeeds_begins_its_back_off_from_the_start() -> None:
+    async def scenario() -> None:
+        queue, looks = WorkQueue[str](), Looks("---+--")
         queue.add("a")
-        await work(queue, looks, 1)
-        assert looks.times == [0, 0.5, 1.5, 2, 2.5]
+        asyncio.get_running_loop().call_later(2, queue.add, "a")  # failed at 0, 0.5 and 1.5
+        asyncio.get_running_loop().call_later(3, queue.add, "a")
+        await work(queue, looks, 3.6)
+        assert looks.times == [0, 0.5, 1.5, 2, 3, 3.5]
 
     in_fake_time(scenario)
 
 
 def test_a_look_that_is_due_after_a_success_is_not_lost_to_the_look_itself() -> None:
     async def scenario() -> None:
-        queue, seen = WorkQueue[str](), []
-
-        async def look(key: str) -> bool:
-            seen.append(asyncio.get_running_loop().time())
-            if len(seen) == 1:
-                queue.add_after(key, 30)
-            return True
-
+        queue, looks = WorkQueue[str](), Looks()
+        asyncio.get_running_loop().call_later(1, queue.add_after, "a", 29)
+        looks.seconds = 2
         queue.add("a")
-        await work(queue, look, 100)
-        assert seen == [0, 30]
+        await work(queue, looks, 100)
+        assert looks.times == [0, 30]
 
     in_fake_time(scenario)

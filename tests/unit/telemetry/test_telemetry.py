@@ -55,7 +55,7 @@ def test_no_metric_has_a_label_that_users_write() -> None:
     series = [found for found in vars(telemetry).values() if hasattr(found, "_labelnames")]
 
     assert len(series) >= 8
-    assert {name for found in series for name in found._labelnames} <= {"result", "method", "code"}  # noqa: SLF001
+    assert {name for found in series for name in found._labelnames} <= {"kind", "cause", "result", "method", "code"}  # noqa: SLF001
 
 
 def test_a_log_line_is_one_json_object_with_its_fields(capfd: pytest.CaptureFixture[str]) -> None:

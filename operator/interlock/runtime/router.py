@@ -1,0 +1,149 @@
+"""The router: which event wakes the reconcile of which object.
+
+`ROUTES` is the whole table. `Router` applies it: it keeps the cache up to date with an event, and adds the keys of the
+targets to the work queues.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+
+from interlock.cluster.resource_cache import AgentSummary, Key, ResourceCache, key_of
+from interlock.runtime.loop import WorkQueue
+from interlock_kube.client import Json
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, ResourceType
+
+TABLE_SECONDS: Final = 1.0
+"""How long an AgentPolicy's access table waits for more changes: a hundred Agents created together are one write."""
+
+
+class Event(StrEnum):
+    """What can happen."""
+
+    AGENT_CHANGED = "an Agent was created, changed or deleted"
+    AGENT_SUMMARY_CHANGED = "an Agent was created or deleted, or its spec or labels changed"
+    POLICY_CHANGED = "an AgentPolicy was created, changed or deleted"
+    POLICY_SPEC_CHANGED = "an AgentPolicy was created or deleted, or its spec changed"
+    BINDING_CHANGED = "an MCPBinding was created, changed or deleted"
+    BINDING_GRANTS_CHANGED = "an MCPBinding was created or deleted, or its spec, verification or pins changed"
+    AGENT_CHILD_CHANGED = "a child of an Agent was created, changed or deleted"
+    BINDING_CHILD_CHANGED = "a child of an MCPBinding was created, changed or deleted"
+    EGRESS_CHECK_CHANGED = "the egress check of an Agent's pod reported something else"
+    DRIFT_REPORTED = "a guard found a tool of an MCPBinding changed"
+    API_SERVER_MOVED = "the API server has other addresses"
+
+
+class Target(StrEnum):
+    """Whose reconcile an event wakes."""
+
+    AGENT = "the Agent of the event"
+    AGENTS = "all Agents that depend on the object of the event"
+    POLICY = "the AgentPolicy of the event"
+    POLICIES = "the AgentPolicies of the Agents that the event concerns"
+    BINDING = "the MCPBinding of the event"
+    EVERY_AGENT = "every Agent"
+    EVERY_BINDING = "every MCPBinding"
+
+
+ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
+    Event.AGENT_CHANGED: (Target.AGENT,),
+    Event.AGENT_SUMMARY_CHANGED: (Target.POLICIES,),
+    Event.POLICY_CHANGED: (Target.POLICY,),
+    Event.POLICY_SPEC_CHANGED: (Target.AGENTS, Target.POLICIES),
+    Event.BINDING_CHANGED: (Target.BINDING,),
+    Event.BINDING_GRANTS_CHANGED: (Target.AGENTS, Target.POLICIES),
+    Event.AGENT_CHILD_CHANGED: (Target.AGENT,),
+    Event.BINDING_CHILD_CHANGED: (Target.BINDING,),
+    Event.EGRESS_CHECK_CHANGED: (Target.AGENT,),
+    Event.DRIFT_REPORTED: (Target.BINDING,),
+    Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING),
+}
+
+
+class Router:
+    """Applies the table.
+
+    Args:
+        cache: The objects that users apply.
+        agents: The work queue of Agents.
+        policies: The work queue of AgentPolicies.
+        bindings: The work queue of MCPBindings.
+    """
+
+    def __init__(
+        self, cache: ResourceCache, agents: WorkQueue[Key], policies: WorkQueue[Key], bindings: WorkQueue[Key]
+    ) -> None:
+        self._cache = cache
+        self._policies = policies
+        self._add: dict[Target, Callable[[Key, set[Key], set[Key]], None]] = {
+            Target.AGENT: lambda key, _agents, _policies: agents.add(key),
+            Target.AGENTS: lambda _key, concerned, _policies: _add_all(agents, concerned),
+            Target.POLICY: lambda key, _agents, _policies: self._add_table(key),
+            Target.POLICIES: lambda _key, concerned, named: self._add_tables(concerned, named),
+            Target.BINDING: lambda key, _agents, _policies: bindings.add(key),
+            Target.EVERY_AGENT: lambda _key, _agents, _policies: _add_all(agents, cache.agents()),
+            Target.EVERY_BINDING: lambda _key, _agents, _policies: _add_all(bindings, cache.binding_keys()),
+        }
+
+    def handle_object(self, kind: ResourceType, raw: Json) -> None:
+        """Handle that an Agent, AgentPolicy or MCPBinding was created or changed."""
+        key = key_of(raw)
+        if kind is AGENT:
+            before = self._cache.summary(key)
+            if self._cache.put_agent(raw):
+                self.wake(Event.AGENT_CHANGED, key)
+                self._wake_tables(before, self._cache.summary(key))
+        elif kind is AGENT_POLICY:
+            self.wake(Event.POLICY_CHANGED, key)
+            self.wake(Event.POLICY_SPEC_CHANGED, key, self._cache.put_policy(raw))
+        else:
+            self.wake(Event.BINDING_CHANGED, key)
+            self.wake(Event.BINDING_GRANTS_CHANGED, key, self._cache.put_binding(raw))
+
+    def handle_deletion(self, kind: ResourceType, key: Key, version: int | None) -> None:
+        """Handle that an object was deleted at this version; one that was recreated since stays known.
+
+        The reconcile of a deleted object does nothing but end its back-off and its timer.
+        """
+        if kind is AGENT:
+            before = self._cache.summary(key)
+            if self._cache.drop_agent(key, version):
+                self.wake(Event.AGENT_CHANGED, key)
+                self._wake_tables(before, None)
+        elif kind is AGENT_POLICY:
+            self.wake(Event.POLICY_CHANGED, key)
+            self.wake(Event.POLICY_SPEC_CHANGED, key, self._cache.drop_policy(key, version))
+        else:
+            self.wake(Event.BINDING_CHANGED, key)
+            self.wake(Event.BINDING_GRANTS_CHANGED, key, self._cache.drop_binding(key, version))
+
+    def wake(self, event: Event, key: Key = ("", ""), agents: Iterable[Key] = (), policies: Iterable[Key] = ()) -> None:
+        """Add the keys of the event's targets to the work queues.
+
+        Args:
+            event: What happened.
+            key: Of the object that it happened to.
+            agents: The Agents that it concerns besides.
+            policies: AgentPolicies that it concerns besides those of the Agents.
+        """
+        for target in ROUTES[event]:
+            self._add[target](key, set(agents), set(policies))
+
+    def _add_tables(self, agents: set[Key], policies: set[Key]) -> None:
+        summaries = (self._cache.summary(agent) for agent in agents)
+        for policy in policies | {summary.policy for summary in summaries if summary is not None}:
+            self._add_table(policy)
+
+    def _add_table(self, policy: Key) -> None:
+        self._policies.add_within(policy, TABLE_SECONDS)
+
+    def _wake_tables(self, before: AgentSummary | None, after: AgentSummary | None) -> None:
+        """Wake the access tables that an Agent was in or is in, unless nothing changed that they depend on."""
+        if before != after:
+            policies = {summary.policy for summary in (before, after) if summary is not None}
+            self.wake(Event.AGENT_SUMMARY_CHANGED, policies=policies)
+
+
+def _add_all(queue: WorkQueue[Key], keys: set[Key]) -> None:
+    for key in keys:
+        queue.add(key)

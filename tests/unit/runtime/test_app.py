@@ -1,0 +1,169 @@
+"""The end of the operator: of any of its long-lived tasks, which ends the process, and of all of them at a stop."""
+
+import asyncio
+import urllib.request
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from interlock.cluster.api_server import ApiServerFinder
+from interlock.cluster.egress_checks import EgressCheckStore
+from interlock.runtime import app as app_module
+from interlock.runtime import kill_watch
+from interlock.runtime.app import App
+from interlock.runtime.child_watch import ChildWatch
+from interlock.runtime.liveness import Heartbeat
+from interlock.runtime.loop import ReconcileLoop
+from interlock.settings import OperatorSettings
+from interlock_kube.watch import ListEvent
+from tests.requirements import requirement
+from tests.support.builders import a_binding, a_policy, an_agent
+from tests.support.fake_client import FakeClient
+
+
+class ClosingClient(FakeClient):
+    """A fake of the Client that says whether it was closed."""
+
+    is_closed = False
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+async def _forever(*_: Any) -> None:
+    await asyncio.Event().wait()
+
+
+async def _done(*_: Any) -> None:
+    pass
+
+
+async def _nothing(*_: Any) -> AsyncIterator[Any]:
+    for nothing in ():
+        yield nothing
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
+    """Let the operator start against an API server in memory, with watches that bring nothing."""
+    client = ClosingClient()
+
+    async def version(_: Any) -> str:
+        return "v1.35.0"
+
+    monkeypatch.setattr(app_module, "KubeClient", lambda *_: client)
+    monkeypatch.setattr(app_module, "check_version", version)
+    monkeypatch.setattr(app_module, "list_objects", _nothing)
+    monkeypatch.setattr(ApiServerFinder, "find", _done)
+    for part in (ChildWatch, EgressCheckStore):
+        monkeypatch.setattr(part, "run", _forever)
+        monkeypatch.setattr(part, "synced", _done)
+    return client
+
+
+PARTS = [
+    ("child watch", ChildWatch),
+    ("egress checks", EgressCheckStore),
+    ("API server finder", ApiServerFinder),
+    ("heartbeat", Heartbeat),
+    ("worker", ReconcileLoop),
+]
+
+
+@requirement("operator.liveness")
+@pytest.mark.parametrize(("name", "part"), PARTS, ids=[name for name, _ in PARTS])
+async def test_a_task_that_ends_is_told_by_health_and_ends_the_process(
+    client: ClosingClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, part: type
+) -> None:
+    async def crash(*_: Any) -> None:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(part, "run", crash)
+    app = App(OperatorSettings())
+    await app.start()
+    async with asyncio.timeout(5):
+        await app.stopping.wait()
+
+    problem = app.problem()
+    assert problem is not None
+    assert name in problem
+    assert app.failed, "the exit code is 1"
+    assert any(record.exc_info and "a task of the operator ended" in record.message for record in caplog.records)
+    await app.stop()
+
+
+@requirement("operator.liveness")
+async def test_a_kill_path_that_ends_is_told_by_health_and_ends_the_process(
+    client: ClosingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(_: Any) -> Any:
+        raise KeyError("a defect")
+
+    monkeypatch.setattr(kill_watch, "find_credentials", crash)
+    app = App(OperatorSettings(telemetry_port=0))
+    app.start_kill_path()
+    async with asyncio.timeout(5):
+        await app.stopping.wait()
+
+    assert app.problem() == "the kill path ended: 'a defect'"
+    assert app.failed
+    await app.stop()
+
+
+async def test_a_stop_closes_what_was_opened_and_is_no_failure(
+    client: ClosingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killer = ClosingClient()
+    monkeypatch.setattr(kill_watch, "KubeClient", lambda *_: killer)
+    monkeypatch.setattr(kill_watch, "find_credentials", lambda _: Credentials())
+    monkeypatch.setattr(kill_watch, "follow", hanging)
+    app = App(OperatorSettings(telemetry_port=0))
+    app.start_kill_path()
+    await app.start()
+    port = app._telemetry.server_port  # type: ignore[union-attr]  # noqa: SLF001 - a free one was taken
+    url = f"http://127.0.0.1:{port}/healthz"
+    await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).close())
+    app._agents.add(("agents", "triage"))  # noqa: SLF001 - a worker has had a turn
+    await asyncio.sleep(0)
+
+    await app.stop()
+
+    assert client.is_closed
+    assert killer.is_closed
+    assert not app.failed
+    assert app.problem() is None
+    with pytest.raises(OSError):  # noqa: PT011 - refused, whatever the system calls it
+        await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).close())
+    assert [task.get_name() for task in app._tasks if not task.done()] == []  # noqa: SLF001 - all have ended
+
+
+class Credentials:
+    async def current(self) -> None:
+        pass
+
+
+async def hanging(*_: Any) -> AsyncIterator[Any]:
+    await asyncio.Event().wait()
+    yield
+
+
+async def test_one_object_that_no_code_expects_is_skipped_by_the_watches_and_the_others_are_handled() -> None:
+    checks = EgressCheckStore(lambda _: None)
+    good = {"metadata": {"name": "one", "namespace": "agents", "labels": {"interlock.dev/agent": "triage"}}}
+    odd = {"metadata": {**good["metadata"], "name": "odd"}, "status": {"initContainerStatuses": 5}}
+    checks.handle(ListEvent((odd, good)))
+
+    assert len(checks.of(("agents", "triage"))) == 1
+
+
+async def test_an_app_handles_events_of_all_kinds_before_it_has_started() -> None:
+    app = App(OperatorSettings())
+    for kind, build in (
+        (app_module.AGENT, an_agent),
+        (app_module.AGENT_POLICY, a_policy),
+        (app_module.MCP_BINDING, a_binding),
+    ):
+        app.handle(kind, build().to_kubernetes(), is_deleted=False)
+
+    assert app._agents._waiting == {("agents", "triage")}  # noqa: SLF001 - the workers have not started

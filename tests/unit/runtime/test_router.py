@@ -1,0 +1,227 @@
+"""Which events wake whom: the table, and what the router makes of it; and what stays known."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.runtime.app import App
+from interlock.runtime.loop import WorkQueue
+from interlock.runtime.router import ROUTES, Event, Router, Target
+from interlock.settings import OperatorSettings
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
+from tests.requirements import requirement
+from tests.support.builders import a_binding, a_policy, an_agent
+
+TRIAGE = ("agents", "triage")
+CRM = ("agents", "crm")
+SUPPORT = ("agents", "support")
+
+
+class Asked(WorkQueue[Key]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Key] = []
+
+    def add(self, key: Key) -> None:
+        self.asked.append(key)
+
+    def add_within(self, key: Key, seconds: float) -> None:
+        assert 0 < seconds <= 2
+        self.add(key)
+
+    def taken(self) -> list[Key]:
+        asked, self.asked = self.asked, []
+        return asked
+
+
+class Routed:
+    """A router whose queues say what was added."""
+
+    def __init__(self) -> None:
+        self.cache = ResourceCache()
+        self.agents, self.policies, self.bindings = Asked(), Asked(), Asked()
+        self.router = Router(self.cache, self.agents, self.policies, self.bindings)
+
+    def handle(self, kind: ResourceType, raw: dict[str, Any], *, is_deleted: bool) -> None:
+        if is_deleted:
+            metadata = raw["metadata"]
+            key = metadata["namespace"], metadata["name"]
+            self.router.handle_deletion(kind, key, int(metadata["resourceVersion"]))
+        else:
+            self.router.handle_object(kind, raw)
+
+    def woken(self) -> dict[str, set[Key]]:
+        queues = {"agents": self.agents, "policies": self.policies, "bindings": self.bindings}
+        return {name: keys for name, queue in queues.items() if (keys := set(queue.taken()))}
+
+
+@pytest.fixture
+def runtime() -> Routed:
+    runtime = Routed()
+    runtime.handle(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
+    runtime.handle(AGENT_POLICY, a_policy().at_version(11).to_kubernetes(), is_deleted=False)
+    runtime.handle(MCP_BINDING, a_binding().at_version(12).to_kubernetes(), is_deleted=False)
+    runtime.woken()
+    return runtime
+
+
+def asked(runtime: Routed) -> list[Key]:
+    return runtime.agents.taken()
+
+
+def reviewed(runtime: Routed) -> set[Key]:
+    """Return the policies whose tables were asked for."""
+    return set(runtime.policies.taken())
+
+
+OTHER = ("agents", "other")
+
+WAKES: dict[Event, dict[str, set[Key]]] = {
+    Event.AGENT_CHANGED: {"agents": {OTHER}},
+    Event.AGENT_SUMMARY_CHANGED: {"policies": {SUPPORT}},
+    Event.POLICY_CHANGED: {"policies": {OTHER}},
+    Event.POLICY_SPEC_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
+    Event.BINDING_CHANGED: {"bindings": {OTHER}},
+    Event.BINDING_GRANTS_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
+    Event.AGENT_CHILD_CHANGED: {"agents": {OTHER}},
+    Event.BINDING_CHILD_CHANGED: {"bindings": {OTHER}},
+    Event.EGRESS_CHECK_CHANGED: {"agents": {OTHER}},
+    Event.DRIFT_REPORTED: {"bindings": {OTHER}},
+    Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}},
+}
+
+
+@pytest.mark.parametrize("event", Event)
+def test_each_event_of_the_table_wakes_whom_it_must(runtime: Routed, event: Event) -> None:
+    """The event is one of an object "other", and concerns the known Agent triage, which is under the policy support."""
+    runtime.router.wake(event, OTHER, agents=[TRIAGE])
+
+    assert runtime.woken() == WAKES[event]
+
+
+def test_the_table_has_each_event_once_and_every_target_is_used() -> None:
+    assert set(ROUTES) == set(Event)
+    assert {target for targets in ROUTES.values() for target in targets} == set(Target)
+
+
+def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: Routed) -> None:
+    runtime.handle(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=False)
+    runtime.handle(AGENT_POLICY, a_policy().at_version(21).giving_nothing().to_kubernetes(), is_deleted=False)
+    changed = a_binding().permitting(read=["contacts"])
+    runtime.handle(MCP_BINDING, changed.at_version(22).to_kubernetes(), is_deleted=False)
+    runtime.handle(MCP_BINDING, changed.unproven().at_version(23).to_kubernetes(), is_deleted=False)
+
+    assert asked(runtime) == [TRIAGE] * 4
+
+
+@requirement("operator.idle")
+def test_a_run_of_a_verification_asks_for_no_look_at_agents(runtime: Routed) -> None:
+    told = a_binding().at_version(22).to_kubernetes()
+    told["status"]["verification"]["run"] = {"number": 1, "plan": "x", "startedAt": "2026-03-02T08:00:00Z"}
+    runtime.handle(MCP_BINDING, told, is_deleted=False)
+
+    assert asked(runtime) == []
+
+
+@requirement("operator.idle")
+def test_a_policys_own_status_and_labels_ask_for_no_look_at_its_agents(runtime: Routed) -> None:
+    told = a_policy().at_version(21).labelled(touched="yes").to_kubernetes() | {"status": {"observedGeneration": 1}}
+    runtime.handle(AGENT_POLICY, told, is_deleted=False)
+
+    assert asked(runtime) == []
+    known = runtime.cache.policy_status(("agents", "support"))
+    assert known is not None
+    assert known.observed_generation == 1
+
+
+@requirement("access.told")
+def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_and_is_in(runtime: Routed) -> None:
+    reviewed(runtime)
+    runtime.handle(AGENT, an_agent().at_version(20).labelled(team="a").to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "support")}
+    moved = an_agent().at_version(21).labelled(team="a").under("strict")
+    runtime.handle(AGENT, moved.to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "support"), ("agents", "strict")}
+    grown = moved.at_version(22).to_kubernetes()
+    grown["metadata"]["generation"] += 1
+    runtime.handle(AGENT, grown, is_deleted=False)
+    assert reviewed(runtime) == {("agents", "strict")}
+    runtime.handle(AGENT, moved.at_version(23).to_kubernetes(), is_deleted=True)
+    assert reviewed(runtime) == {("agents", "strict")}
+
+
+@requirement("access.told", "operator.idle")
+def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Routed) -> None:
+    reviewed(runtime)
+    told = an_agent().at_version(20).killed().to_kubernetes() | {"status": {"observedGeneration": 1}}
+    runtime.handle(AGENT, told, is_deleted=False)
+    assert reviewed(runtime) == set()
+
+
+@requirement("access.told")
+def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtime: Routed) -> None:
+    reviewed(runtime)
+    runtime.handle(AGENT_POLICY, a_policy("lonely").at_version(20).to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "lonely")}
+    changed = a_binding().permitting(read=["contacts"])
+    runtime.handle(MCP_BINDING, changed.at_version(21).to_kubernetes(), is_deleted=False)
+    assert reviewed(runtime) == {("agents", "support")}
+    runtime.handle(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=True)
+    assert reviewed(runtime) == {("agents", "support")}
+    runtime.handle(
+        MCP_BINDING, a_binding("mail").serving("mail", "development").at_version(23).to_kubernetes(), is_deleted=False
+    )
+    assert reviewed(runtime) == set()
+
+
+@requirement("operator.late-news")
+def test_what_is_known_already_asks_for_no_look(runtime: Routed) -> None:
+    runtime.handle(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
+    runtime.handle(AGENT_POLICY, a_policy().at_version(9).to_kubernetes(), is_deleted=False)
+
+    assert asked(runtime) == []
+
+
+def test_a_policy_or_binding_that_goes_asks_for_a_look_at_whoever_stood_on_it(runtime: Routed) -> None:
+    runtime.handle(AGENT_POLICY, a_policy().at_version(21).to_kubernetes(), is_deleted=True)
+    runtime.handle(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=True)
+
+    assert asked(runtime) == [TRIAGE] * 2
+
+
+def test_an_agent_that_goes_is_forgotten_and_its_reconcile_ends_its_back_off(runtime: Routed) -> None:
+    runtime.handle(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=True)
+
+    assert runtime.cache.agents() == set()
+    assert asked(runtime) == [TRIAGE]
+
+
+def test_a_policy_and_a_binding_that_go_end_their_own_back_off(runtime: Routed) -> None:
+    runtime.handle(AGENT_POLICY, a_policy().at_version(20).to_kubernetes(), is_deleted=True)
+    assert SUPPORT in runtime.woken()["policies"]
+    runtime.handle(MCP_BINDING, a_binding().at_version(20).to_kubernetes(), is_deleted=True)
+    assert runtime.woken()["bindings"] == {CRM}
+
+
+@requirement("operator.late-news")
+def test_an_agent_made_anew_is_kept_when_the_end_of_the_old_one_is_told_late(runtime: Routed) -> None:
+    runtime.handle(AGENT, an_agent().at_version(30).to_kubernetes(), is_deleted=False)
+    asked(runtime)
+
+    runtime.handle(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=True)
+
+    assert runtime.cache.agents() == {TRIAGE}
+    assert asked(runtime) == []
+
+
+@pytest.mark.parametrize("version", [20, None])
+async def test_what_the_kill_paths_watch_saw_go_is_forgotten(version: int | None) -> None:
+    app = App(OperatorSettings())
+    app.handle(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
+
+    app._gone_elsewhere("Agent", TRIAGE, version)  # noqa: SLF001 - called from the kill path's thread
+    await asyncio.sleep(0)
+
+    assert app._cache.agents() == set()  # noqa: SLF001 - what it knows
