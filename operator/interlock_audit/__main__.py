@@ -1,4 +1,4 @@
-"""`python -m interlock_audit`: collect until SIGTERM."""
+"""The collector program (`python -m interlock_audit`): it serves until SIGTERM."""
 
 import asyncio
 import os
@@ -13,16 +13,15 @@ import aiohttp
 from aiohttp import web
 
 from interlock_audit.reviewer import Reviewer
-from interlock_audit.server import CollectorServer
+from interlock_audit.server import CollectorServer, Telemetry
 from interlock_audit.settings import CollectorSettings, CollectorSettingsInvalid, read_settings
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.store_executor import StoreExecutor, stamp
 from interlock_audit.stores import Store, StoreUnavailable
-from interlock_audit.telemetry import Telemetry
 from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.strict_json import dump_json
 
-_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - guards and probes come from other pods and from the node
+_EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - guards and probes connect from other pods and from the node
 _STDOUT: Final = 1
 _REVIEW_SECONDS: Final = aiohttp.ClientTimeout(total=10)
 
@@ -36,27 +35,27 @@ def main() -> int:
         log(f"settings: {error}")
         return 2
     except StoreUnavailable as error:
-        log(f"the records cannot be kept: {error}")
+        log(f"audit records cannot be stored: {error}")
         return 1
     asyncio.run(serve(settings, store))
     return 0
 
 
 async def serve(settings: CollectorSettings, store: Store) -> None:
-    """Serve until SIGTERM or SIGINT; whatever else ends ends the process with an error."""
+    """Serve until SIGTERM or SIGINT. If any other task ends, the process ends with an error."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    keeper = StoreExecutor(store, utc_now, log)
+    executor = StoreExecutor(store, utc_now, log)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        stack.push_async_callback(keeper.close)
+        stack.push_async_callback(executor.close)
         session = await stack.enter_async_context(_open_session(settings))
         reviewer = Reviewer(session, settings.api_server, settings.credentials / "token", monotonic)
-        await _listen(stack, Telemetry(keeper).build_runner(), settings.telemetry_port)
-        await _listen(stack, CollectorServer(keeper, reviewer, log).build_runner(), settings.port)
+        await _listen(stack, Telemetry(executor).build_runner(), settings.telemetry_port)
+        await _listen(stack, CollectorServer(executor, reviewer, log).build_runner(), settings.port)
         pruning = None
         if settings.keep_days:
-            pruning = tasks.create_task(keeper.keep_pruning(timedelta(days=settings.keep_days)))
+            pruning = tasks.create_task(executor.keep_pruning(timedelta(days=settings.keep_days)))
         log("collecting")
         await stop.wait()
         if pruning is not None:
@@ -71,7 +70,7 @@ def log(message: str) -> None:
 def _open_store(settings: CollectorSettings) -> Store:
     if not settings.postgres:
         return open_sqlite(settings.sqlite)
-    from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - its driver is for those who use it
+    from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - only those who use PostgreSQL need its driver
 
     return open_postgres(settings.postgres)
 
@@ -81,7 +80,7 @@ def _open_session(settings: CollectorSettings) -> aiohttp.ClientSession:
     if settings.api_server.startswith("https://"):
         context = ssl.create_default_context(cafile=str(settings.credentials / "ca.crt"))
     connector = aiohttp.TCPConnector(ssl=context)
-    # No proxy from the environment, no cookies: this session speaks to the API server and to nobody else.
+    # No proxy from the environment and no cookies: this session connects to the API server only.
     return aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, timeout=_REVIEW_SECONDS
     )

@@ -1,11 +1,12 @@
-"""Is a set of records whole? Each line, each chain, and what lines and others say about chains. No I/O.
+"""The chain verifier: it checks each line, each chain, and each anchor of a set of audit records. No I/O.
 
-What it proves: no line that is there was changed, put elsewhere or written by other hands in between, none is missing
-between two that are there, and none after a point that somebody vouches for (an anchor). Who vouches: the genesis of
-the guard's next start, what the collector noted of the chain, and a report of an earlier check.
+An anchor states that a chain had a line with a number and a hash. Anchors are the genesis of the guard's next start,
+the collector's note of the chain, and the report of an earlier check.
 
-What it cannot prove: that lines were not cut off behind the last anchor, or that a chain was not written anew, hashes
-and all, from behind its last anchor on. A report that is kept out of reach of those who keep the records is an anchor.
+The verifier proves that no line present was changed, moved or inserted, that none is missing between two that are
+present, and that none is missing before an anchor. The verifier cannot prove that no line after the last anchor was
+cut off, or that a chain was not rewritten from there on, hashes included. A report that the people who store the
+records cannot change is an anchor.
 """
 
 from bisect import bisect_right
@@ -33,12 +34,12 @@ _DECIDED, _ENDED, _OTHER = b"d", b"e", b"o"
 
 @dataclass(frozen=True, slots=True)
 class ChainFinding:
-    """Something that is not as it must be.
+    """A fault of the records.
 
     Attributes:
-        kind: One stable word.
+        kind: The stable name of the fault.
         where: Where it was found: a file and line, or a chain and number.
-        message: What it means, in one sentence.
+        message: Its meaning, in one sentence.
     """
 
     kind: str
@@ -48,7 +49,7 @@ class ChainFinding:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Somebody's word that a chain had a line of this number and hash."""
+    """A statement that a chain had a line with this number and hash, and who made it."""
 
     guard: str
     seq: int
@@ -58,11 +59,11 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a chain begins here, since older lines were taken out on purpose.
+    """The beginning of a chain whose older lines retention has deleted.
 
     Attributes:
         next: The number of its first line.
-        hash: That of the line before it.
+        hash: The hash of the line before it.
     """
 
     next: int
@@ -71,7 +72,7 @@ class Checkpoint:
 
 @dataclass(slots=True)
 class _Run:
-    """Lines without a hole between them."""
+    """Consecutive lines, without a gap."""
 
     first: int
     hashes: bytearray = field(default_factory=bytearray)
@@ -80,19 +81,19 @@ class _Run:
 
 @dataclass(slots=True)
 class Chain:
-    """What was seen of one chain."""
+    """The lines seen of one chain."""
 
     first: int
     head: Head
     runs: list[_Run] = field(default_factory=list)
 
     def hash_of(self, seq: int) -> str | None:
-        """Return the hash of a line that was seen."""
+        """Return the hash of a line, None if the line was not seen."""
         run, place = self._find(seq)
         return None if run is None else run.hashes[place * _HASH_BYTES : (place + 1) * _HASH_BYTES].hex()
 
     def add(self, line: Line) -> None:
-        """Note a line that comes at or behind the end; what is left out in between is missing."""
+        """Add a line at the end or after it. Lines in between are missing."""
         if not self.runs or line.seq != self.head.next:
             self.runs.append(_Run(line.seq))
         is_allowed = line.kind == DECISION and line.fields.get("decision") == "Allow"
@@ -101,10 +102,10 @@ class Chain:
         self.head = line.head
 
     def end(self, seq: int) -> bool:
-        """Note that an allowed call has ended; return whether it is one that was still open."""
+        """Mark an allowed call as ended. Return True if it was open, or if its line is missing."""
         run, place = self._find(seq)
         if run is None:
-            return True  # nobody can tell: the line is missing
+            return True  # unknown, because the line is missing
         was_open = run.kinds[place : place + 1] == _DECIDED
         run.kinds[place : place + 1] = _ENDED
         return was_open
@@ -123,23 +124,22 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """The result of a check."""
+    """The result of a verification."""
 
     lines: int
     chains: Mapping[str, Chain]
     findings: tuple[ChainFinding, ...]
     without_outcome: int
-    """Allowed calls of which no end is recorded: under way, or their guard was ended. No finding."""
+    """Allowed calls without a recorded outcome: still open, or their guard ended. No finding."""
 
 
 class ChainVerifier:
-    """Takes lines in the order in which they are kept, and then says what is wrong with them.
+    """A verification: it takes lines in the order in which they are stored, and then reports faults.
 
     Args:
-        anchors: What is known beforehand of chains.
-        checkpoints: Where chains begin that were cut on purpose.
-        is_part: The lines are a part of what there is (a log that was rotated): beginnings that are missing are no
-            findings.
+        anchors: Statements about the chains from elsewhere.
+        checkpoints: The beginnings of chains whose older lines retention has deleted.
+        is_part: True if the lines are only a part (a rotated log), so that missing beginnings are no findings.
     """
 
     def __init__(
@@ -156,26 +156,26 @@ class ChainVerifier:
         self._findings: list[ChainFinding] = []
         self._lines = 0
 
-    def take(self, data: bytes, where: str) -> Line | None:
-        """Take in one line, without its end; return it if it is sound in itself."""
+    def add_line(self, data: bytes, where: str) -> Line | None:
+        """Add one line, without its line break. Return it if it is valid by itself."""
         self._lines += 1
         try:
             line = open_line(data)
         except LineInvalid as error:
-            self._find("Damaged", where, f"this is no line as a guard wrote it: {error}")
+            self.add_finding("Damaged", where, f"the line is not as a guard wrote it: {error}")
             return None
         chain = self._chains.get(line.guard)
         if chain is None:
             self._begin(line, where)
         elif line.seq < chain.head.next:
-            self._take_late(chain, line, where)
+            self._add_late(chain, line, where)
         else:
-            self._take_next(chain, line, where)
+            self._add_next(chain, line, where)
         return line
 
-    def note(self, kind: str, where: str, message: str) -> None:
-        """Add a finding of whoever reads the lines."""
-        self._find(kind, where, message)
+    def add_finding(self, kind: str, where: str, message: str) -> None:
+        """Add a fault of the records."""
+        self._findings.append(ChainFinding(kind, where, message))
 
     def finish(self) -> ChainReport:
         """Compare with the anchors and return the result."""
@@ -184,49 +184,50 @@ class ChainVerifier:
         open_calls = sum(chain.open_calls for chain in self._chains.values())
         return ChainReport(self._lines, self._chains, tuple(self._findings), open_calls)
 
-    def _find(self, kind: str, where: str, message: str) -> None:
-        self._findings.append(ChainFinding(kind, where, message))
-
     def _begin(self, line: Line, where: str) -> None:
         checkpoint = self._checkpoints.get(line.guard, Checkpoint(0, ORIGIN))
         chain = self._chains[line.guard] = Chain(line.seq, Head(line.seq, line.prev))
         if line.seq > checkpoint.next and not self._is_part:
             missing = f"lines {checkpoint.next} to {line.seq - 1} of {line.guard}"
-            self._find("Missing", where, f"{missing} are not there, this one is the first")
+            self.add_finding("Missing", where, f"{missing} are missing, this line is the first")
         elif line.seq <= checkpoint.next and (line.seq < checkpoint.next or line.prev != checkpoint.hash):
-            self._find("Broken", where, f"line {line.seq} of {line.guard} does not follow on where the chain begins")
+            self.add_finding(
+                "Broken", where, f"line {line.seq} of {line.guard} does not continue from the beginning of the chain"
+            )
         self._accept(chain, line, where)
 
-    def _take_next(self, chain: Chain, line: Line, where: str) -> None:
+    def _add_next(self, chain: Chain, line: Line, where: str) -> None:
         if line.seq > chain.head.next:
             missing = f"lines {chain.head.next} to {line.seq - 1} of {line.guard}"
-            self._find("Missing", where, f"{missing} are not there before line {line.seq}")
+            self.add_finding("Missing", where, f"{missing} are missing before line {line.seq}")
         elif line.prev != chain.head.hash:
-            message = (
-                f"line {line.seq} of {line.guard} does not follow on the line before: one of the two was rewritten"
-            )
-            self._find("Broken", where, message)
+            message = f"line {line.seq} of {line.guard} does not continue the line before: one of the two was rewritten"
+            self.add_finding("Broken", where, message)
         self._accept(chain, line, where)
 
-    def _take_late(self, chain: Chain, line: Line, where: str) -> None:
+    def _add_late(self, chain: Chain, line: Line, where: str) -> None:
         known = chain.hash_of(line.seq)
         if known is None:
-            self._find("Reordered", where, f"line {line.seq} of {line.guard} comes after line {chain.head.next - 1}")
+            self.add_finding(
+                "Reordered", where, f"line {line.seq} of {line.guard} comes after line {chain.head.next - 1}"
+            )
         elif known == line.hash:
-            self._find("Repeated", where, f"line {line.seq} of {line.guard} is there twice")
+            self.add_finding("Repeated", where, f"line {line.seq} of {line.guard} is present twice")
         else:
-            self._find("Forked", where, f"line {line.seq} of {line.guard} is there twice, with different content")
+            self.add_finding(
+                "Forked", where, f"line {line.seq} of {line.guard} is present twice, with different content"
+            )
 
     def _accept(self, chain: Chain, line: Line, where: str) -> None:
         if (line.kind == GENESIS) != (line.seq == 0):
-            self._find("Broken", where, f"line {line.seq} of {line.guard} is of kind {line.kind}")
+            self.add_finding("Broken", where, f"line {line.seq} of {line.guard} has the wrong kind {line.kind}")
         if line.kind == GENESIS:
-            self._take_previous(line, where)
+            self._add_anchor(line, where)
         if line.kind == OUTCOME:
-            self._take_outcome(chain, line, where)
+            self._end_call(chain, line, where)
         chain.add(line)
 
-    def _take_previous(self, line: Line, where: str) -> None:
+    def _add_anchor(self, line: Line, where: str) -> None:
         previous: Any = line.fields.get("previous")
         if previous is None:
             return
@@ -235,15 +236,17 @@ class ChainVerifier:
         if isinstance(guard, str) and is_sequence(seq) and is_digest(last):
             self._anchors.append(Anchor(guard, seq, last, f"the genesis of {line.guard}"))
         else:
-            self._find("Broken", where, f"the genesis of {line.guard} names no chain before it")
+            self.add_finding("Broken", where, f"the genesis of {line.guard} names an invalid chain before it")
 
-    def _take_outcome(self, chain: Chain, line: Line, where: str) -> None:
+    def _end_call(self, chain: Chain, line: Line, where: str) -> None:
         decision = line.fields.get("of")
         if not is_sequence(decision) or decision >= line.seq:
-            self._find("Broken", where, f"line {line.seq} of {line.guard} is the outcome of no decision")
+            self.add_finding("Broken", where, f"line {line.seq} of {line.guard} is the outcome of no earlier decision")
         elif not chain.end(decision):
-            message = f"line {line.seq} of {line.guard} is a second outcome, or that of what was not allowed"
-            self._find("Broken", where, message)
+            message = (
+                f"line {line.seq} of {line.guard} is a second outcome, or the outcome of a call that was not allowed"
+            )
+            self.add_finding("Broken", where, message)
 
     def _compare(self, anchor: Anchor) -> None:
         chain = self._chains.get(anchor.guard)
@@ -251,12 +254,12 @@ class ChainVerifier:
         checkpoint = self._checkpoints.get(anchor.guard)
         if checkpoint is not None and anchor.seq < checkpoint.next:
             if anchor.seq == checkpoint.next - 1 and anchor.hash != checkpoint.hash:
-                self._find("Contradicted", where, f"{anchor.by} says that this line had another hash")
+                self.add_finding("Contradicted", where, f"{anchor.by} names another hash for this line")
         elif chain is None:
             if not self._is_part:
-                self._find("Missing", where, f"{anchor.by} says that there was this line, but the chain is not there")
+                self.add_finding("Missing", where, f"{anchor.by} names this line, but the chain is missing")
         elif anchor.seq >= chain.head.next:
-            message = f"{anchor.by} says that there was this line, but the chain ends before it"
-            self._find("Truncated", where, message)
+            message = f"{anchor.by} names this line, but the chain ends before it"
+            self.add_finding("Truncated", where, message)
         elif chain.hash_of(anchor.seq) not in (None, anchor.hash):
-            self._find("Contradicted", where, f"{anchor.by} says that this line had another hash")
+            self.add_finding("Contradicted", where, f"{anchor.by} names another hash for this line")

@@ -1,4 +1,4 @@
-"""A guard's batch, taken apart: lines of one chain that follow on each other, of nobody but this guard. No I/O."""
+"""The parser of a guard's batch: consecutive lines of one chain, from this guard only. No I/O."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ MAX_BATCH: Final = 1024 * 1024
 
 
 class BatchInvalid(ValueError):  # noqa: N818 - says the state of a batch
-    """It is no batch; the message says why, `seq` at which line where that is known."""
+    """The batch is invalid. The message says why, `seq` at which line if that is known."""
 
     def __init__(self, message: str, seq: int | None = None) -> None:
         super().__init__(message)
@@ -19,37 +19,39 @@ class BatchInvalid(ValueError):  # noqa: N818 - says the state of a batch
 
 
 class NotYours(Exception):  # noqa: N818 - says the state of a batch
-    """The records are of another guard or agent than the one that brings them."""
+    """The records belong to another guard or agent than the sender."""
 
 
 def read_batch(body: bytes, identity: Identity, *, received: str, lost: int | None) -> Batch:
-    """Take a batch apart.
+    """Return a batch, parsed and checked.
 
     Args:
-        body: Lines, each with its end.
-        identity: Who brings it.
-        received: The time.
-        lost: From which number on lines are lost, as the guard declares.
+        body: Lines, each with its line break.
+        identity: The sender.
+        received: The time, as records spell it.
+        lost: The first number that the guard declares as lost, up to the first line of the batch.
 
     Raises:
-        BatchInvalid: A line is damaged, or does not follow on the one before it.
-        NotYours: The lines are not the bringer's own.
+        BatchInvalid: A line is damaged, or does not continue the line before.
+        NotYours: The lines belong to another guard or agent.
     """
     if not body.endswith(b"\n"):
-        raise BatchInvalid("there is no line, or half a line at the end")
+        raise BatchInvalid("the batch has no line, or ends with half a line")
     lines = [_received(text) for text in body[:-1].split(b"\n")]
     first = lines[0].line
     guard = parse_guard(first.guard)
     agent = agent_of(identity, guard)
     if agent is None:
-        raise NotYours(f"{identity.user} (pod {', '.join(identity.pods) or 'unknown'}) brings records of {first.guard}")
+        raise NotYours(
+            f"{identity.user} (pod {', '.join(identity.pods) or 'unknown'}) must not send records of {first.guard}"
+        )
     head = None
     for received_line in lines:
         line = received_line.line
         if line.guard != first.guard or (head is not None and (line.seq, line.prev) != (head.next, head.hash)):
-            raise BatchInvalid("a line does not follow on the one before it", line.seq)
+            raise BatchInvalid("a line does not continue the line before", line.seq)
         if line.fields.get("agent", agent) != agent:
-            raise NotYours(f"{identity.user} brings records of the agent {line.fields['agent']!r}")
+            raise NotYours(f"{identity.user} must not send records of the agent {line.fields['agent']!r}")
         head = line.head
     return Batch(guard.namespace, agent, lines, received, lost)
 

@@ -1,4 +1,4 @@
-"""Records in PostgreSQL: for several collectors, and where a database is run already."""
+"""The PostgreSQL store of audit records: for several collectors, or where a database exists already."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,16 +15,16 @@ _SCHEMA_LOCK: Final = 0x696E746C  # any number, as long as every collector takes
 
 
 def open_postgres(dsn: str) -> SqlStore:
-    """Return the store in a database; tables that are missing are made at its first use.
+    """Return the store in a database. Its first use creates missing tables.
 
     Args:
-        dsn: A connection string as libpq reads it; what it leaves out comes from `PG*` variables.
+        dsn: A connection string of libpq. `PG*` variables complete it.
     """
     return SqlStore(_Postgres(dsn))
 
 
 class _Postgres:
-    """One connection at a time, opened when it is needed and again after it broke."""
+    """One connection at a time, opened when needed and again after it broke."""
 
     parameter = "%s"
     lock = " FOR UPDATE"
@@ -46,7 +46,7 @@ class _Postgres:
             raise StoreUnavailable(str(error).strip()) from None
 
     def close(self) -> None:
-        """Let the database go; see `Database`."""
+        """Close the connection; see `Database`."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(psycopg.Error):
@@ -64,7 +64,7 @@ class _Postgres:
         return self._connection
 
     def _create_tables(self, connection: psycopg.Connection[Any]) -> None:
-        """Make what is missing; CREATE TABLE IF NOT EXISTS alone fails where two do it at the same instant."""
+        """Create missing tables. CREATE TABLE IF NOT EXISTS alone fails if two collectors run it at the same time."""
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
             for statement in SCHEMA:

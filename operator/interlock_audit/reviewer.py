@@ -1,4 +1,4 @@
-"""Who asks, and may they: the API server's word for both, by TokenReview and SubjectAccessReview."""
+"""The reviewer of requests: identity by TokenReview and permission by SubjectAccessReview of the API server."""
 
 import hashlib
 from collections import OrderedDict
@@ -24,12 +24,12 @@ _CREATED: Final = 201
 
 
 class AccessUnknown(Exception):  # noqa: N818 - says the state of an answer
-    """The API server cannot be asked; the message says why."""
+    """The API server did not answer. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token belongs to, as the API server says."""
+    """The owner of a token, as the API server states."""
 
     user: str
     uid: str
@@ -38,12 +38,12 @@ class Identity:
 
     @property
     def pods(self) -> tuple[str, ...]:
-        """The pod that the token is bound to, if it is."""
+        """The pod that the token is bound to, empty if there is none."""
         return self.extra.get(_POD_NAME, ())
 
 
 def agent_of(identity: Identity, guard: GuardId) -> str | None:
-    """Return the agent whose guard this is, or None where the identity is not that guard's.
+    """Return the agent of a guard, None if the identity is not that guard's.
 
     A guard runs under the ServiceAccount `<agent>-guard` of its namespace, and its token is bound to its pod.
     """
@@ -54,13 +54,13 @@ def agent_of(identity: Identity, guard: GuardId) -> str | None:
 
 
 class Reviewer:
-    """Asks the API server, and remembers for a minute whose a token is.
+    """Client of the API server's reviews. It caches the identity of a token for a minute.
 
     Args:
-        session: Trusts the API server's certificate.
+        session: A session that trusts the API server's certificate.
         api_server: Its address.
-        token: The file with the collector's own token, read anew for each request.
-        monotonic: A clock.
+        token: The file with the collector's own token, read again for each request.
+        monotonic: The monotonic clock, in seconds.
     """
 
     def __init__(
@@ -71,10 +71,10 @@ class Reviewer:
         self._known: OrderedDict[bytes, tuple[float, Identity]] = OrderedDict()
 
     async def identify(self, token: str) -> Identity | None:
-        """Return whose token this is, or None where it is nobody's or was made for something else.
+        """Return the owner of a token, None if the token is invalid or has another audience.
 
         Raises:
-            AccessUnknown: The API server cannot be asked.
+            AccessUnknown: The API server did not answer.
         """
         key, now = hashlib.sha256(token.encode()).digest(), self._monotonic()
         known = self._known.get(key)
@@ -91,10 +91,10 @@ class Reviewer:
         return identity
 
     async def may_read(self, identity: Identity, namespace: str) -> bool:
-        """Say whether somebody may read the records of a namespace; the empty one is all of them.
+        """Return True if an identity may read the records of a namespace. An empty namespace means all.
 
         Raises:
-            AccessUnknown: The API server cannot be asked.
+            AccessUnknown: The API server did not answer.
         """
         spec = {
             "user": identity.user,
@@ -117,7 +117,7 @@ class Reviewer:
             headers = {"Authorization": f"Bearer {self._token.read_text().strip()}"}
             async with self._session.post(url, json=body, headers=headers, allow_redirects=False) as response:
                 if response.status != _CREATED:
-                    raise AccessUnknown(f"{kind} is answered with {response.status}")
+                    raise AccessUnknown(f"the API server answered {kind} with {response.status}")
                 status: Any = (await response.json()).get("status")
         except (OSError, ValueError, aiohttp.ClientError, TimeoutError) as error:
             raise AccessUnknown(f"{kind}: {type(error).__name__}: {error}") from None

@@ -1,8 +1,8 @@
-"""The collector's HTTP side: guards bring batches, readers ask for records.
+"""The collector's HTTP servers: one for guards and readers, one for probes and metrics.
 
-Who asks is known by a bearer token with the audience `interlock-audit`. A guard may bring the records of its own pod
-and no others; a reader needs the permission to `get` the resource `records` of the group `interlock.dev`, in the
-namespace whose records are asked for, or in all.
+A client identifies itself by a bearer token with the audience `interlock-audit`. A guard may send the records of its
+own pod only. A reader needs the permission to `get` the resource `auditrecords` of the group `interlock.dev`, in the
+namespace of the records, or in all namespaces.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,9 +16,20 @@ from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer
 from interlock_audit.store_executor import StoreExecutor
 from interlock_audit.stores import Accepted, Fork, Gap, Place, Query, StoreUnavailable
 from interlock_contract.audit_chain import LineInvalid, parse_guard
+from interlock_contract.exposition import CONTENT_TYPE, join_lines, render_family
 
 MOST_LISTED: Final = 1000
 """Most records in one answer."""
+
+_METRICS_HELP: Final = {
+    "stored_total": "Records stored.",
+    "repeated_total": "Records received again.",
+    "gaps_total": "Batches refused because records before them are missing.",
+    "declared_gaps_total": "Gaps in chains that guards declared, after the collector had lost records.",
+    "forks_total": "Batches refused because the stored record of that number differs: two writers used one chain.",
+    "pruned_total": "Records deleted by retention.",
+    "unavailable_total": "Requests that the database could not serve.",
+}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _WORDS: Final = ("namespace", "agent", "guard", "kind", "decision", "since", "until")
@@ -26,7 +37,7 @@ _SHUTDOWN_SECONDS: Final = 2.0
 
 
 class _Refused(Exception):  # noqa: N818 - says what happened to a request
-    """The request is answered with this status and error."""
+    """A refused request: its status and error."""
 
     def __init__(self, status: int, error: str, message: str) -> None:
         super().__init__(message)
@@ -34,15 +45,15 @@ class _Refused(Exception):  # noqa: N818 - says what happened to a request
 
 
 class CollectorServer:
-    """Answers guards and readers."""
+    """The server for guards and readers."""
 
-    def __init__(self, keeper: StoreExecutor, reviewer: Reviewer, log: Callable[[str], None]) -> None:
-        self._keeper, self._reviewer, self._log = keeper, reviewer, log
+    def __init__(self, executor: StoreExecutor, reviewer: Reviewer, log: Callable[[str], None]) -> None:
+        self._executor, self._reviewer, self._log = executor, reviewer, log
 
     def build_runner(self) -> web.AppRunner:
         """Return the HTTP server, not started."""
         app = web.Application(client_max_size=MAX_BATCH, middlewares=[self._answer])
-        app.router.add_post("/v1/records", self._take)
+        app.router.add_post("/v1/records", self._append)
         app.router.add_get("/v1/records", self._find)
         app.router.add_get("/v1/chains", self._chains)
         app.router.add_get("/v1/lines", self._lines)
@@ -50,7 +61,7 @@ class CollectorServer:
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """Answer what is refused, and what cannot be done now, as JSON."""
+        """Answer refusals and failures as JSON."""
         try:
             return await handler(request)
         except _Refused as refusal:
@@ -58,21 +69,21 @@ class CollectorServer:
         except (StoreUnavailable, AccessUnknown) as trouble:
             status, error, message = 503, "Unavailable", str(trouble)
             self._log(f"{request.method} {request.path} cannot be answered: {trouble}")
-        self._keeper.counts[f'refused_total{{error="{error}"}}'] += 1
+        self._executor.counts[f'refused_total{{error="{error}"}}'] += 1
         return web.json_response({"error": error, "message": message}, status=status)
 
-    async def _take(self, http: web.Request) -> web.Response:
+    async def _append(self, http: web.Request) -> web.Response:
         identity = await self._identify(http)
         lost = _number(http, "lost", None)
         try:
-            batch = read_batch(await http.read(), identity, received=self._keeper.now(), lost=lost)
+            batch = read_batch(await http.read(), identity, received=self._executor.now(), lost=lost)
         except NotYours as refusal:
             self._log(f"REFUSED: {refusal}")
             raise _Refused(403, "NotYours", str(refusal)) from None
         except BatchInvalid as refusal:
-            self._log(f"INVALID: {identity.user} brings a batch that is none: {refusal}")
+            self._log(f"INVALID: {identity.user} sent an invalid batch: {refusal}")
             raise _Refused(400, "Invalid", str(refusal)) from None
-        match await self._keeper.append(batch):
+        match await self._executor.append(batch):
             case Accepted(next=following):
                 return web.json_response({"next": following})
             case Gap(next=following):
@@ -84,7 +95,7 @@ class CollectorServer:
         words = {name: http.query.get(name, "") for name in _WORDS}
         await self._authorize(http, words["namespace"])
         limit = _limit(http)
-        found = await self._keeper.find(Query(**words, after=_place(http.query.get("after", "")), limit=limit))
+        found = await self._executor.find(Query(**words, after=_place(http.query.get("after", "")), limit=limit))
         last = found[-1].place if len(found) == limit else None
         following = None if last is None else f"{last.time},{last.guard},{last.seq}"
         return web.json_response({"records": [asdict(one) for one in found], "next": following})
@@ -92,7 +103,7 @@ class CollectorServer:
     async def _chains(self, http: web.Request) -> web.Response:
         namespace = http.query.get("namespace", "")
         await self._authorize(http, namespace)
-        return web.json_response({"chains": [asdict(one) for one in await self._keeper.chains(namespace)]})
+        return web.json_response({"chains": [asdict(one) for one in await self._executor.chains(namespace)]})
 
     async def _lines(self, http: web.Request) -> web.Response:
         guard = http.query.get("guard", "")
@@ -101,21 +112,57 @@ class CollectorServer:
         except LineInvalid as error:
             raise _Refused(400, "Invalid", f"guard {error}") from None
         await self._authorize(http, namespace)
-        found = await self._keeper.lines(guard, _number(http, "start", 0) or 0, _limit(http))
+        found = await self._executor.lines(guard, _number(http, "start", 0) or 0, _limit(http))
         return web.json_response({"lines": [asdict(one) for one in found]})
 
     async def _identify(self, http: web.Request) -> Identity:
         scheme, _, token = http.headers.get("Authorization", "").partition(" ")
         identity = await self._reviewer.identify(token) if scheme.lower() == "bearer" and token else None
         if identity is None:
-            raise _Refused(401, "Unauthenticated", "a bearer token with the audience interlock-audit is needed")
+            raise _Refused(401, "Unauthenticated", "a bearer token with the audience interlock-audit is required")
         return identity
 
     async def _authorize(self, http: web.Request, namespace: str) -> None:
         identity = await self._identify(http)
         if not await self._reviewer.may_read(identity, namespace):
             where = f"in namespace {namespace!r}" if namespace else "in all namespaces (name one with ?namespace=)"
-            raise _Refused(403, "Forbidden", f"{identity.user} may not get records.interlock.dev {where}")
+            raise _Refused(403, "Forbidden", f"{identity.user} may not get auditrecords.interlock.dev {where}")
+
+
+class Telemetry:
+    """The server for the kubelet and Prometheus. It reports the state of the collector, and no records."""
+
+    def __init__(self, executor: StoreExecutor) -> None:
+        self._executor = executor
+
+    def build_runner(self) -> web.AppRunner:
+        """Return the HTTP server, not started."""
+        app = web.Application(client_max_size=1)
+        app.router.add_get("/healthz", self._healthz)
+        app.router.add_get("/readyz", self._readyz)
+        app.router.add_get("/metrics", self._metrics)
+        return web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        try:
+            await self._executor.check()
+        except StoreUnavailable as error:
+            return web.Response(status=503, text=f"{error}\n")
+        return web.Response(text="ok\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        counts = self._executor.counts
+        lines = []
+        for name, text in _METRICS_HELP.items():
+            lines += render_family(f"interlock_audit_{name}", "counter", text, [("", counts[name])])
+        # The counter's keys carry the label already: refused_total{error="..."}.
+        refused = [(name.removeprefix("refused_total"), count) for name, count in sorted(counts.items()) if "{" in name]
+        text = "Requests refused, by error."
+        lines += render_family("interlock_audit_refused_total", "counter", text, refused)
+        return web.Response(body=join_lines(lines), headers={"Content-Type": CONTENT_TYPE})
 
 
 def _number(http: web.Request, name: str, default: int | None) -> int | None:
@@ -132,7 +179,7 @@ def _limit(http: web.Request) -> int:
 
 
 def _place(text: str) -> Place | None:
-    """Return where an earlier answer ended; its `next` is handed back as it was."""
+    """Return the end of an earlier answer, from its `next`."""
     if not text:
         return None
     time, _, rest = text.partition(",")

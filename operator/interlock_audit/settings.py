@@ -8,20 +8,20 @@ from typing import Final
 from interlock_contract.pod import AUDIT_PORT, AUDIT_TELEMETRY_PORT
 
 KEEP_DAYS: Final = 184
-"""How long records are kept: six months, the longest of them."""
+"""Days for which records are stored: six months of at most 31 days."""
 
 
 class CollectorSettingsInvalid(ValueError):  # noqa: N818 - says the state of the settings
-    """A variable is missing or wrong; the message names it."""
+    """A variable is missing or wrong. The message names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectorSettings:
-    """Where records are kept and for how long, where the collector listens, and whom it asks who somebody is.
+    """The collector's store, retention, ports and API server.
 
     Attributes:
-        postgres: A connection string of libpq; empty, records are in the file `sqlite`.
-        keep_days: 0 is for ever.
+        postgres: A connection string of libpq. If empty, records are in the file `sqlite`.
+        keep_days: Days for which records are stored, 0 for ever.
     """
 
     sqlite: Path
@@ -34,10 +34,10 @@ class CollectorSettings:
 
 
 def read_settings(environment: Mapping[str, str]) -> CollectorSettings:
-    """Read the settings; each has a default that is right in a pod.
+    """Return the settings. Each has a default that is right in a pod.
 
     Raises:
-        SettingsInvalid: A variable is missing or wrong.
+        CollectorSettingsInvalid: A variable is missing or wrong.
     """
     return CollectorSettings(
         sqlite=Path(environment.get("INTERLOCK_SQLITE", "/var/lib/interlock-audit/records.sqlite")),
@@ -63,7 +63,7 @@ def _number(environment: Mapping[str, str], name: str, default: float, *, most: 
 def _api_server(environment: Mapping[str, str]) -> str:
     override = environment.get("INTERLOCK_API_SERVER")
     if override:
-        # The token must never travel in the clear; a test's server on the loopback interface is no journey.
+        # The token must never be sent unencrypted. Tests use a server on the loopback interface.
         if not override.startswith(("https://", "http://127.0.0.1:")):
             raise CollectorSettingsInvalid("INTERLOCK_API_SERVER must start with https://")
         return override.rstrip("/")

@@ -1,4 +1,4 @@
-"""The store in SQL that SQLite and PostgreSQL both speak; what differs between them is in their own modules."""
+"""The store of audit records in the SQL that SQLite and PostgreSQL share. Differences are in their own modules."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -24,7 +24,7 @@ _COLUMNS: Final = "guard, seq, time, namespace, agent, kind, decision, line"
 
 
 class Cursor(Protocol):
-    """As much of a database cursor (PEP 249) as is used here."""
+    """The part of a database cursor (PEP 249) that the store uses."""
 
     def execute(self, statement: Any, parameters: Sequence[Any] = ..., /) -> Any:
         """Run a statement."""
@@ -36,40 +36,40 @@ class Cursor(Protocol):
         """Return the next row, or None."""
 
     def fetchall(self) -> list[Any]:
-        """Return all rows that are left."""
+        """Return all remaining rows."""
 
 
 class Database(Protocol):
-    """What differs between the databases."""
+    """The differences between the databases."""
 
     parameter: str
-    """How a statement marks a parameter."""
+    """The mark of a parameter in a statement."""
     lock: str
-    """What a SELECT ends with that keeps other writers from the row until the transaction ends."""
+    """The end of a SELECT that locks the row for other writers until the transaction ends."""
 
     def transaction(self) -> AbstractContextManager[Cursor]:
-        """Return a transaction: committed where its block ends, rolled back where it raises.
+        """Return a transaction, committed if its block ends, rolled back if it raises.
 
         Raises:
             StoreUnavailable: Instead of any error of the database.
         """
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close the database."""
 
 
 class SqlStore:
-    """Keeps records in two tables: the lines, and where each chain begins and ends."""
+    """A store in two tables: the lines, and the beginning and end of each chain."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def close(self) -> None:
-        """Let the database go; see `Store`."""
+        """Close the database; see `Store`."""
         self._database.close()
 
     def append(self, batch: Batch) -> Accepted | Gap | Fork:
-        """Take a batch in, whole or not at all; see `Store`."""
+        """Store a batch, all of it or nothing; see `Store`."""
         guard, first = batch.lines[0].line.guard, batch.lines[0].line
         with self._database.transaction() as cursor:
             next_seq, head = self._claim(cursor, guard, batch.namespace)
@@ -79,15 +79,15 @@ class SqlStore:
             new = [received for received in batch.lines if received.line.seq >= next_seq]
             if not new:
                 return Accepted(next_seq, 0)
-            has_hole = first.seq > next_seq
-            if has_hole and batch.lost != next_seq:
+            declares_gap = first.seq > next_seq
+            if declares_gap and batch.lost != next_seq:
                 return Gap(next_seq)
-            if not has_hole and new[0].line.prev != head:
+            if not declares_gap and new[0].line.prev != head:
                 return Fork(new[0].line.seq)
             self._insert(cursor, batch, new)
             after = new[-1].line.head
             self._run(cursor, "UPDATE chains SET next = ?, head = ? WHERE guard = ?", after.next, after.hash, guard)
-        return Accepted(after.next, len(new), has_hole)
+        return Accepted(after.next, len(new), declares_gap)
 
     def find(self, query: Query) -> list[Stored]:
         """Return records in the order of `Place`; see `Store`."""
@@ -112,7 +112,7 @@ class SqlStore:
             return [Stored(*row) for row in cursor.fetchall()]
 
     def chains(self, namespace: str = "") -> list[ChainState]:
-        """Return what is noted of chains; see `Store`."""
+        """Return the states of chains; see `Store`."""
         where, values = (" WHERE namespace = ?", (namespace,)) if namespace else ("", ())
         columns = "guard, namespace, start, start_hash, next, head"
         with self._database.transaction() as cursor:
@@ -127,8 +127,8 @@ class SqlStore:
             return [Stored(*row) for row in cursor.fetchall()]
 
     def prune(self, before: str) -> int:
-        """Take the beginning of one chain out; see `Store`."""
-        # A guard's clock says nothing here: what counts is when a record was received.
+        """Delete the beginning of one chain; see `Store`."""
+        # The time of receipt counts, because a guard's clock may be wrong.
         oldest = "SELECT received FROM records WHERE records.guard = chains.guard ORDER BY seq LIMIT 1"
         with self._database.transaction() as cursor:
             self._run(cursor, f"SELECT guard FROM chains WHERE ({oldest}) < ? LIMIT 1", before)  # noqa: S608
@@ -136,7 +136,7 @@ class SqlStore:
             return 0 if found is None else self._prune_chain(cursor, found[0], before)
 
     def check(self) -> None:
-        """Prove that the database answers; see `Store`."""
+        """Check that the database answers; see `Store`."""
         with self._database.transaction() as cursor:
             self._run(cursor, "SELECT 1")
             cursor.fetchone()
@@ -154,7 +154,7 @@ class SqlStore:
         return len(gone)
 
     def _claim(self, cursor: Cursor, guard: str, namespace: str) -> tuple[int, str]:
-        """Return where a chain stands, and let no other writer change it before the transaction ends."""
+        """Return the end of a chain, locked for other writers until the transaction ends."""
         statement = "INSERT INTO chains VALUES (?, ?, 0, ?, 0, ?) ON CONFLICT (guard) DO NOTHING"
         self._run(cursor, statement, guard, namespace, ORIGIN, ORIGIN)
         self._run(cursor, f"SELECT next, head FROM chains WHERE guard = ?{self._database.lock}", guard)  # noqa: S608 - no values
@@ -162,7 +162,7 @@ class SqlStore:
         return found
 
     def _first_difference(self, cursor: Cursor, batch: Batch, next_seq: int) -> int | None:
-        """Return the first number under which something else is held than the batch has."""
+        """Return the first number under which the store has another line than the batch."""
         known = {received.line.seq: received.line.hash for received in batch.lines if received.line.seq < next_seq}
         if not known:
             return None

@@ -1,4 +1,4 @@
-"""Records in one SQLite file: for one collector, which is enough for most clusters."""
+"""The SQLite store of audit records: one file for one collector, which is enough for most clusters."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _BUSY_SECONDS: Final = 10.0
 
 
 def open_sqlite(path: Path, *, is_read_only: bool = False) -> SqlStore:
-    """Return the store in a file; it is made where it is missing, unless `is_read_only`.
+    """Return the store in a file. A missing file is created, unless `is_read_only`.
 
     Raises:
         StoreUnavailable: The file cannot be opened, or is no database.
@@ -22,7 +22,7 @@ def open_sqlite(path: Path, *, is_read_only: bool = False) -> SqlStore:
 
 
 class _Sqlite:
-    """One connection; each commit is synced to the medium (WAL, `synchronous=FULL`)."""
+    """One connection. Each commit is synced to the disk (WAL, `synchronous=FULL`)."""
 
     parameter = "?"
     lock = ""
@@ -66,5 +66,5 @@ class _Sqlite:
             raise StoreUnavailable(str(error)) from None
 
     def close(self) -> None:
-        """Let the file go; see `Database`."""
+        """Close the file; see `Database`."""
         self._connection.close()

@@ -1,4 +1,4 @@
-"""The store in a thread of its own, with a count of what happened to it."""
+"""The store executor: it runs the store in a thread of its own and counts the results."""
 
 import asyncio
 from collections import Counter
@@ -22,17 +22,17 @@ def stamp(time: datetime) -> str:
 
 
 class StoreExecutor:
-    """Keeps batches, answers queries and takes out what is too old.
+    """An asynchronous interface to the store, with retention and counters.
 
     Args:
-        store: Nobody else uses it.
+        store: The store, used only here.
         clock: The wall clock, in UTC.
-        log: Takes a line about the collector itself.
+        log: Writes a line about the collector itself.
     """
 
     def __init__(self, store: Store, clock: Callable[[], datetime], log: Callable[[str], None]) -> None:
         self.counts: Counter[str] = Counter()
-        """What happened, by the name of its metric."""
+        """Counters, by the name of their metric."""
         self._store, self._clock, self._log = store, clock, log
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
 
@@ -41,21 +41,21 @@ class StoreExecutor:
         return stamp(self._clock())
 
     async def append(self, batch: Batch) -> Accepted | Gap | Fork:
-        """Take a batch in; see `Store.append`."""
+        """Store a batch; see `Store.append`."""
         result = await self._run(self._store.append, batch)
         guard = batch.lines[0].line.guard
         match result:
             case Accepted():
                 self.counts["stored_total"] += result.stored
                 self.counts["repeated_total"] += len(batch.lines) - result.stored
-                if result.has_hole:
-                    self.counts["holes_total"] += 1
-                    self._log(f"HOLE: {guard} declares lines {batch.lost} to {batch.lines[0].line.seq - 1} lost")
+                if result.declares_gap:
+                    self.counts["declared_gaps_total"] += 1
+                    self._log(f"GAP: {guard} declares lines {batch.lost} to {batch.lines[0].line.seq - 1} lost")
             case Gap():
                 self.counts["gaps_total"] += 1
             case Fork():
                 self.counts["forks_total"] += 1
-                self._log(f"FORK: {guard} brings another line {result.seq} than the one that is kept, or follows on")
+                self._log(f"FORK: {guard} sent line {result.seq}, which differs from the stored chain")
         return result
 
     async def find(self, query: Query) -> list[Stored]:
@@ -63,7 +63,7 @@ class StoreExecutor:
         return await self._run(self._store.find, query)
 
     async def chains(self, namespace: str) -> list[ChainState]:
-        """Return what is noted of chains; see `Store.chains`."""
+        """Return the states of chains; see `Store.chains`."""
         return await self._run(self._store.chains, namespace)
 
     async def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
@@ -71,11 +71,11 @@ class StoreExecutor:
         return await self._run(self._store.lines, guard, start, limit)
 
     async def check(self) -> None:
-        """Prove that the database answers; see `Store.check`."""
+        """Check that the database answers; see `Store.check`."""
         await self._run(self._store.check)
 
     async def prune(self, keep: timedelta) -> None:
-        """Take out what was received longer ago than that, in steps between which others get their turn.
+        """Delete records that were received longer ago than `keep`, in steps, so that other requests run in between.
 
         Raises:
             StoreUnavailable: The database refuses.
@@ -90,11 +90,11 @@ class StoreExecutor:
             try:
                 await self.prune(keep)
             except StoreUnavailable as error:
-                self._log(f"records that are too old stay for now: {error}")
+                self._log(f"expired records could not be deleted, next try in an hour: {error}")
             await asyncio.sleep(_PRUNE_SECONDS)
 
     async def close(self) -> None:
-        """Let the store go, once it has done what it was asked for."""
+        """Close the store after its pending requests."""
         await asyncio.get_running_loop().run_in_executor(self._executor, self._store.close)
         self._executor.shutdown()
 

@@ -1,4 +1,4 @@
-"""What a store of records must do, whatever database it is: the one interface of collector and verifier to it."""
+"""The interface of a store of audit records, for collector and verifier, independent of the database."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from interlock_contract.audit_chain import Line
 
 
 class StoreUnavailable(Exception):  # noqa: N818 - says the state of a store
-    """The database is not there, is full or refuses; nothing of what was asked for was done. The message says why."""
+    """The database is unavailable or full, or refused. Nothing was done. The message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """One line as it came in, and what it says."""
+    """One line as it was received, and its parsed form."""
 
     text: str
     line: Line
@@ -21,14 +21,14 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Lines of one chain that follow on each other.
+    """Consecutive lines of one chain.
 
     Attributes:
-        namespace: Of the guard.
-        agent: Whose guard it is.
+        namespace: Namespace of the guard.
+        agent: The agent of the guard.
         lines: At least one.
-        received: When the collector took it in.
-        lost: The number from which on up to the first line nobody has the lines any more, as the guard declares.
+        received: The time of receipt.
+        lost: The first number that the guard declares as lost, up to the first line of the batch.
     """
 
     namespace: str
@@ -40,23 +40,23 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The batch is committed: everything before line `next` is held, and `stored` lines of it are new."""
+    """The batch is committed: the store has all lines before `next`, of which `stored` are new."""
 
     next: int
     stored: int
-    has_hole: bool = False
+    declares_gap: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Lines from `next` on are missing before the batch; nothing was stored."""
+    """Lines from `next` on are missing before the batch. Nothing was stored."""
 
     next: int
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Another line of this number is held, or one that it does not follow on; nothing was stored."""
+    """The store has another line with this number, or with the number before. Nothing was stored."""
 
     seq: int
 
@@ -72,7 +72,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Which records; empty words and None do not restrict. `until` is exclusive, and `after` where to go on."""
+    """A selection of records. Empty texts and None do not restrict. `until` is exclusive, `after` continues a list."""
 
     namespace: str = ""
     agent: str = ""
@@ -87,7 +87,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One record as it is kept; `text` is the line, the rest is what it was filed under."""
+    """One stored record. `text` is the line, the other fields are its index."""
 
     guard: str
     seq: int
@@ -100,15 +100,15 @@ class Stored:
 
     @property
     def place(self) -> Place:
-        """Where it stands in a list."""
+        """The place of the record in a list."""
         return Place(self.time, self.guard, self.seq)
 
 
 @dataclass(frozen=True, slots=True)
 class ChainState:
-    """What is noted of a chain: where it begins here, and where it ends.
+    """The beginning and end of a chain in the store.
 
-    `start` and `start_hash` are 0 and the origin, until retention has taken older lines out.
+    `start` and `start_hash` are 0 and the origin, until retention has deleted older lines.
     """
 
     guard: str
@@ -120,36 +120,36 @@ class ChainState:
 
 
 class Readable(Protocol):
-    """As much of a store as a verifier needs; every method may raise `StoreUnavailable`."""
+    """The part of a store that a verifier needs. Every method may raise `StoreUnavailable`."""
 
     def chains(self, namespace: str = "") -> list[ChainState]:
-        """Return what is noted of all chains, or of those of one namespace."""
+        """Return the states of all chains, or of those of one namespace."""
 
     def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
         """Return records of one chain from a number on, in their order."""
 
 
 class Store(Readable, Protocol):
-    """Keeps records. One thread uses it at a time; every method but `close` may raise `StoreUnavailable`."""
+    """A store of records, used by one thread at a time. Every method but `close` may raise `StoreUnavailable`."""
 
     def append(self, batch: Batch) -> Accepted | Gap | Fork:
-        """Take a batch in, whole or not at all; it is committed when this returns `Taken`."""
+        """Store a batch, all of it or nothing. It is committed when this returns `Accepted`."""
 
     def find(self, query: Query) -> list[Stored]:
         """Return records in the order of `Place`."""
 
     def prune(self, before: str) -> int:
-        """Take the beginning of one chain out, as far as it was received before a time, and note where it then begins.
+        """Delete the beginning of one chain, as far as it was received before a time, and note its new beginning.
 
         Returns:
-            How many records went, some thousands at most; 0 once there is nothing left to take out.
+            The number of deleted records, some thousands at most, 0 if none is left to delete.
         """
 
     def check(self) -> None:
-        """Prove that the database answers."""
+        """Check that the database answers."""
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close the database."""
 
 
 def all_lines(store: Readable, guard: str, page: int = 1000) -> Iterator[Stored]:

@@ -1,34 +1,39 @@
-"""`python -m interlock_audit.verify`: is a set of records whole? One line per finding.
+"""The verifier of audit records (`python -m interlock_audit.verify`): it prints one line per finding.
 
-Exit code 0: nothing found. 1: something found. 2: the records cannot be read.
+Exit code 0: no finding. 1: findings. 2: the records cannot be read.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, Checkpoint
-from interlock_audit.remote import Remote
 from interlock_audit.sqlite import open_sqlite
-from interlock_audit.stores import Readable, Store, Stored, StoreUnavailable, all_lines
+from interlock_audit.stores import ChainState, Readable, Store, Stored, StoreUnavailable, all_lines
 from interlock_contract.audit_chain import LineInvalid, is_sequence, parse_guard
 from interlock_contract.canonical_json import is_digest
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
 OK, FOUND, UNREADABLE = 0, 1, 2
 
+_TIMEOUT_SECONDS: Final = 60
 _RECORD: Final = b'{"guard":"'
+
+Shape = TypeVar("Shape", ChainState, Stored)
 
 
 class SourceUnreadable(Exception):  # noqa: N818 - says the state of a source
-    """The files, or an earlier report, cannot be read; the message says why."""
+    """The files, or an earlier report, cannot be read. The message says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the records that the command line names; return the exit code."""
+    """Verify the records that the command line names. Return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         anchors = [] if options.since is None else _read_report(options.since)
@@ -46,10 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sqlite", type=Path, metavar="PATH", help="the collector's SQLite file")
     parser.add_argument("--postgres", metavar="DSN", help="the collector's PostgreSQL database")
     parser.add_argument("--url", help="the collector itself, such as http://127.0.0.1:7420")
-    parser.add_argument("--token", type=Path, metavar="FILE", help="with --url: a file that holds the bearer token")
+    parser.add_argument("--token", type=Path, metavar="FILE", help="with --url: a file with the bearer token")
     parser.add_argument("--namespace", default="", help="not for FILE: only the chains of this namespace")
-    parser.add_argument("--since", type=Path, metavar="REPORT", help="an earlier --json report, kept out of reach")
-    parser.add_argument("--log", action="store_true", help="FILE is a guard's log: it may begin late, and hold more")
+    parser.add_argument("--since", type=Path, metavar="REPORT", help="an earlier --json report, stored elsewhere")
+    parser.add_argument("--log", action="store_true", help="FILE is a guard's log: it may begin late")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     return parser
 
@@ -82,17 +87,17 @@ def _check_files(files: Sequence[Path], anchors: list[Anchor], *, is_log: bool) 
             with path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
                     if is_log and not line.startswith(_RECORD):
-                        continue  # of the guard's own log, which shares the container's; a record shows as missing
+                        continue  # a line of the guard's own log; a damaged record shows as missing
                     if not line.endswith(b"\n"):
-                        check.note("Truncated", f"{path}:{number}", "the last line has no end: it was cut off")
-                    check.take(line.removesuffix(b"\n"), f"{path}:{number}")
+                        check.add_finding("Truncated", f"{path}:{number}", "the last line was cut off")
+                    check.add_line(line.removesuffix(b"\n"), f"{path}:{number}")
         except OSError as error:
             raise SourceUnreadable(f"{path}: {error.strerror}") from None
     return check.finish()
 
 
 def check_store(store: Readable, anchors: Sequence[Anchor], namespace: str = "") -> ChainReport:
-    """Check everything that a store holds, against what it notes of the chains and against itself.
+    """Verify all records of a store, against its states of the chains and against its index.
 
     Raises:
         StoreUnavailable: The store cannot be read.
@@ -109,37 +114,83 @@ def check_store(store: Readable, anchors: Sequence[Anchor], namespace: str = "")
 
 def _check_stored(check: ChainVerifier, stored: Stored) -> None:
     where = f"{stored.guard} {stored.seq}"
-    line = check.take(stored.text.encode(), where)
+    line = check.add_line(stored.text.encode(), where)
     if line is None:
         return
     said = line.fields
     filed = (stored.guard, stored.seq, stored.time, stored.kind, stored.decision)
     if filed != (line.guard, line.seq, said["time"], line.kind, said.get("decision", "")):
-        check.note("Misfiled", where, "the record is filed under other words than it holds")
+        check.add_finding("Misfiled", where, "the index of the record differs from its content")
     if stored.namespace != line.guard.split("/", maxsplit=1)[0] or stored.agent != said.get("agent", stored.agent):
-        check.note("Misfiled", where, "the record is filed under another namespace or agent than it holds")
+        check.add_finding("Misfiled", where, "the indexed namespace or agent differs from the content")
+
+
+class Remote:
+    """The records of a collector, read over HTTP with a bearer token from a file.
+
+    Raises:
+        StoreUnavailable: Also from each method: the collector cannot be read, or its answer is invalid.
+    """
+
+    def __init__(self, url: str, token: Path | None) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise StoreUnavailable(f"{url} is not an http or https URL")
+        self._url = url.rstrip("/")
+        try:
+            self._token = "" if token is None else token.read_text().strip()
+        except OSError as error:
+            raise StoreUnavailable(f"{token}: {error.strerror}") from None
+
+    def chains(self, namespace: str = "") -> list[ChainState]:
+        """Return the states of chains; see `Readable`."""
+        return [_shape(ChainState, one) for one in self._get("chains", {"namespace": namespace})]
+
+    def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
+        """Return records of one chain from a number on; see `Readable`."""
+        query = {"guard": guard, "start": str(start), "limit": str(limit)}
+        return [_shape(Stored, one) for one in self._get("lines", query)]
+
+    def _get(self, what: str, query: Mapping[str, str]) -> list[Any]:
+        url = f"{self._url}/v1/{what}?{urllib.parse.urlencode(query)}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - see __init__
+                found = json.load(response)[what]
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise StoreUnavailable(f"{url}: {error}") from None
+        if not isinstance(found, list):
+            raise StoreUnavailable(f"{url} answered without a list")
+        return found
+
+
+def _shape(shape: type[Shape], value: Any) -> Shape:
+    """Return an object of an answer as a dataclass, after a check of its members' types."""
+    wanted = {field.name: field.type for field in fields(shape)}
+    if not isinstance(value, dict) or {name: type(one) for name, one in value.items()} != wanted:
+        raise StoreUnavailable(f"the collector's answer is not a list of {shape.__name__}")
+    return shape(**value)
 
 
 def _read_report(path: Path) -> list[Anchor]:
-    """Return the ends of all chains of an earlier report."""
+    """Return the ends of all chains of an earlier report, as anchors."""
     try:
         report = parse_json(path.read_bytes())
         chains = [(one["guard"], one["next"], one["head"]) for one in report["chains"]]
         for guard, following, head in chains:
             parse_guard(guard)
             if not is_sequence(following) or not is_digest(head):
-                raise SourceUnreadable(f"{path} is no report")
+                raise SourceUnreadable(f"{path} is not a report")
     except OSError as error:
         raise SourceUnreadable(f"{path}: {error.strerror}") from None
     except (JsonInvalid, LineInvalid, KeyError, TypeError):
-        raise SourceUnreadable(f"{path} is no report") from None
+        raise SourceUnreadable(f"{path} is not a report") from None
     return [Anchor(guard, following - 1, head, "the earlier report") for guard, following, head in chains if following]
 
 
 def _to_text(report: ChainReport) -> str:
     lines = [f"{finding.kind}: {finding.where}: {finding.message}" for finding in report.findings]
-    open_calls = f", {report.without_outcome} allowed calls without a recorded end" if report.without_outcome else ""
-    verdict = f"{len(report.findings)} findings" if report.findings else "whole"
+    open_calls = f", {report.without_outcome} allowed calls without outcome" if report.without_outcome else ""
+    verdict = f"{len(report.findings)} findings" if report.findings else "complete"
     lines.append(f"{report.lines} lines in {len(report.chains)} chains: {verdict}{open_calls}")
     return "".join(f"{line}\n" for line in lines)
 

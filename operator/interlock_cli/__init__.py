@@ -1,1 +1,1 @@
-"""Commands for people: `interlock-import` turns MCP client configs into MCPBindings."""
+"""The commands for users: `interlock-import` converts MCP client configs to MCPBindings."""

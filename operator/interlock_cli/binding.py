@@ -1,4 +1,4 @@
-"""One MCPBinding for one server of a desktop file, with what a reader has to know about it."""
+"""The MCPBinding of one server of an MCP client config, with notes for its reviewer."""
 
 import re
 from collections.abc import Mapping
@@ -33,10 +33,10 @@ class Imported:
     """A server as a binding.
 
     Attributes:
-        manifest: The MCPBinding.
+        manifest: The MCPBinding, as a Kubernetes object.
         secrets: The Secret that it refers to.
-        guesses: What was guessed of its tools.
-        notes: What else a reader has to know, one sentence each.
+        guesses: The guesses about its tools.
+        notes: Further sentences for the reviewer.
     """
 
     manifest: dict[str, Any]
@@ -46,24 +46,24 @@ class Imported:
 
 
 def source_name(server: ConfiguredServer) -> str:
-    """Return the source that a server of the file becomes.
+    """Return the name of the source that a server becomes.
 
     Raises:
-        ImportRefusedError: Nothing of its name can be one.
+        ImportRefusedError: The server's name cannot become a name of a source.
     """
     name = re.sub(r"[^a-z0-9]+", "-", server.name.lower()).strip("-")
     if not name or len(name) > _LONGEST_NAME:
         raise ImportRefusedError(
-            f"{server.place}: no source can be named so: write at most {_LONGEST_NAME} letters, digits, dashes"
+            f"{server.place}: the name cannot become a source: write at most {_LONGEST_NAME} letters, digits, dashes"
         )
     return name
 
 
 def build_binding(server: ConfiguredServer, choices: Choices) -> Imported:
-    """Return the binding of a server, in which nothing is permitted that the file does not permit.
+    """Return the binding of a server. It permits only what the config permits.
 
     Raises:
-        ImportRefusedError: Something of it cannot be imported, or is not said by file and choices.
+        ImportRefusedError: Part of it cannot be imported, or config and choices leave it open.
     """
     source = source_name(server)
     notes = _check_members(server)
@@ -103,36 +103,36 @@ def _check_members(server: ConfiguredServer) -> list[str]:
     wrong = ("headers",) if "command" in members else ("args", "env")
     for name in wrong:
         if name in members:
-            raise ImportRefusedError(f"{server.place}.{name} does not belong to such a server: take it out")
+            raise ImportRefusedError(f"{server.place}.{name} does not belong to such a server: remove it")
     read_transport(server)
     left_out = sorted(members.keys() - KNOWN)
     own, unknown = [one for one in left_out if one in CLIENTS_OWN], [one for one in left_out if one not in CLIENTS_OWN]
-    notes = [f"left out, since only a client obeys them: {', '.join(own)}"] if own else []
-    return notes + ([f"left out, since they are not known: {', '.join(map(quote, unknown))}"] if unknown else [])
+    notes = [f"left out, because only the client uses them: {', '.join(own)}"] if own else []
+    return notes + ([f"left out, because they are unknown: {', '.join(map(quote, unknown))}"] if unknown else [])
 
 
 def _permissions(server: ConfiguredServer) -> dict[str, list[str]]:
     place = f"{server.place}.permissions"
     written = server.members.get("permissions", {})
     if not isinstance(written, Mapping):
-        raise ImportRefusedError(f'{place} is no object: write {{"read": ["contacts"], "write": [], "delete": []}}')
+        raise ImportRefusedError(f'{place} is not an object: write {{"read": ["contacts"], "write": [], "delete": []}}')
     unknown = sorted(written.keys() - {"read", "write", "delete"})
     if unknown:
-        raise ImportRefusedError(f"{place} has {quote(unknown[0])}: there are read, write and delete")
+        raise ImportRefusedError(f"{place} has {quote(unknown[0])}: write read, write or delete")
     result = {}
     for operation in ("read", "write", "delete"):
         result[operation] = read_words(written.get(operation, []), f"{place}.{operation}")
         for name in result[operation]:
             if not re.fullmatch(RESOURCE[1:-1], name):
                 raise ImportRefusedError(
-                    f"{place}.{operation} holds {quote(name)}, which is no kind of data: write letters, digits, "
-                    "dashes, such as contacts; a binding names each of them, so there is no *"
+                    f"{place}.{operation} has {quote(name)}, which is not a resource: write letters, digits, "
+                    "dashes, such as contacts; a binding names each resource, so * is not allowed"
                 )
     return {operation: names for operation, names in result.items() if names}
 
 
 def _check(manifest: dict[str, Any], place: str) -> None:
-    """Hold the binding against the types; what only the API server knows, `server.py` has checked."""
+    """Validate the binding. `server.py` has checked the rules that only the API server knows."""
     try:
         binding = MCPBinding.model_validate(manifest)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What cannot be imported, in a sentence that names the place, the value and the way out."""
+"""The parser of MCP client configs. Each refusal names the place, the value and the fix."""
 
 import json
 from collections.abc import Mapping
@@ -7,19 +7,19 @@ from typing import Any, Final, NoReturn
 
 
 class ImportRefusedError(Exception):
-    """Something that cannot be imported.
+    """A config that cannot be imported.
 
     Attributes:
-        sentences: One for each problem. None of them holds a value that may be a secret.
+        messages: One sentence for each problem. None of them has a value that may be a secret.
     """
 
-    def __init__(self, *sentences: str) -> None:
-        super().__init__("; ".join(sentences))
-        self.sentences = sentences
+    def __init__(self, *messages: str) -> None:
+        super().__init__("; ".join(messages))
+        self.messages = messages
 
 
 def quote(value: object, longest: int = 80) -> str:
-    """Return a value as one short line of ASCII, whatever is in it."""
+    """Return any value as one short line of ASCII."""
     text = ascii(value)
     return text if len(text) <= longest else f"{text[:longest]}..."
 
@@ -30,12 +30,12 @@ MOST_SERVERS = 256
 
 @dataclass(frozen=True)
 class ConfiguredServer:
-    """One server as the file has it.
+    """One server of a config.
 
     Attributes:
-        name: Its name there.
-        place: Where it stands, such as `mcpServers.github`.
-        members: What is said of it.
+        name: Its name in the config.
+        place: Its place, such as `mcpServers.github`.
+        members: Its settings.
     """
 
     name: str
@@ -44,13 +44,13 @@ class ConfiguredServer:
 
 
 def parse_servers(text: str) -> tuple[ConfiguredServer, ...]:
-    """Return the servers of a file.
+    """Return the servers of a config.
 
-    Known are `{"mcpServers": ...}` (Claude Desktop, Cursor and others), `{"servers": ...}` (VS Code's mcp.json),
+    Known shapes are `{"mcpServers": ...}` (Claude Desktop, Cursor and others), `{"servers": ...}` (VS Code's mcp.json),
     `{"mcp": {"servers": ...}}` (VS Code's settings) and the servers by themselves.
 
     Raises:
-        ImportRefusedError: It is no strict JSON (a key twice included), or none of these shapes.
+        ImportRefusedError: The text is no strict JSON (duplicate keys included), or has none of these shapes.
     """
     place, found = _servers_in(_parse_strictly(text))
     if not isinstance(found, dict) or not found:
@@ -63,13 +63,13 @@ def parse_servers(text: str) -> tuple[ConfiguredServer, ...]:
 def _server(name: str, place: str, members: Any) -> ConfiguredServer:
     place = quote(place)[1:-1]
     if not isinstance(members, dict):
-        raise ImportRefusedError(f"{place} is no object: write command and args, or the url of a server")
+        raise ImportRefusedError(f"{place} is not an object: write command and args, or the url of a server")
     return ConfiguredServer(name, place, members)
 
 
 def _servers_in(document: Any) -> tuple[str, Any]:
     if not isinstance(document, dict):
-        raise ImportRefusedError('the file holds no JSON object: write {"mcpServers": {"<name>": ...}}')
+        raise ImportRefusedError('the file is not a JSON object: write {"mcpServers": {"<name>": ...}}')
     nested = document.get("mcp")
     candidates = {"mcpServers": document.get("mcpServers"), "servers": document.get("servers")}
     if isinstance(nested, dict) and "servers" in nested:
@@ -96,12 +96,14 @@ def _parse_strictly(text: str) -> Any:
     except json.JSONDecodeError as error:
         raise ImportRefusedError(
             f"line {error.lineno}, column {error.colno}: {error.msg}: "
-            "this is no JSON (comments and a comma after the last element are none either), mend it there"
+            "this is not JSON (comments and a comma after the last element are not allowed), fix it there"
         ) from None
     except UnicodeEncodeError:
-        raise ImportRefusedError("a string holds half of a character (a lone surrogate): write it whole") from None
+        raise ImportRefusedError(
+            "a string has half of a character (a lone surrogate): write the whole character"
+        ) from None
     except RecursionError:
-        raise ImportRefusedError("the file is nested too deeply: no server needs that, take it out") from None
+        raise ImportRefusedError("the file is nested too deeply: no server needs that, remove it") from None
     return parsed
 
 
@@ -109,46 +111,46 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for key, value in pairs:
         if key in members:
-            raise ImportRefusedError(f"the key {quote(key)} is there twice in one object: keep one of them")
+            raise ImportRefusedError(f"the key {quote(key)} is present twice in one object: keep one of them")
         members[key] = value
     return members
 
 
 def _constant(text: str) -> NoReturn:
-    raise ImportRefusedError(f"{text} is no JSON: write a number or a string")
+    raise ImportRefusedError(f"{text} is not JSON: write a number or a string")
 
 
 KNOWN: Final = frozenset(
     {"type", "transport", "command", "args", "env", "url", "headers", "permissions", "disabled", "enabled"}
 )
-"""What is read."""
+"""Settings that the import uses."""
 
 CLIENTS_OWN: Final = frozenset(
     {"alwaysAllow", "autoApprove", "description", "dev", "disabledTools", "gallery", "icon", "name", "timeout", "trust"}
     | {"version", "tools"}
 )
-"""What steers the client alone; above all, what it approves without asking permits nothing here."""
+"""Settings that only the client uses. What it approves without asking permits nothing here."""
 
 UNSUPPORTED: Final = {
-    "cwd": "a container starts in its image's folder, so write whole paths and take cwd out",
-    "envFile": "write the variables into env, a secret one as ${NAME}",
-    "oauth": "a header from a Secret is all that a binding can send; take it out and write headers",
-    "auth": "a header from a Secret is all that a binding can send; take it out and write headers",
-    "headersHelper": "no program of the desktop is run; write headers, a secret one as ${NAME}",
+    "cwd": "a container starts in its image's folder, so write absolute paths and remove cwd",
+    "envFile": "write the variables into env, a secret as ${NAME}",
+    "oauth": "a binding can only send headers from a Secret: remove it and write headers",
+    "auth": "a binding can only send headers from a Secret: remove it and write headers",
+    "headersHelper": "the import runs no program: write headers, a secret as ${NAME}",
     "serverUrl": "write it as url",
     "httpUrl": "write it as url",
 }
-"""What changes how the server works and has no counterpart, with the way out."""
+"""Settings without a counterpart that change how the server works, each with the fix."""
 
 _STDIO: Final = ("stdio", "local")
 _HTTP: Final = ("http", "streamable-http", "streamableHttp", "streamable_http", "remote")
 
 
 def read_transport(server: ConfiguredServer) -> None:
-    """Check the transport that the file names against what the server has.
+    """Check the transport that the config names.
 
     Raises:
-        ImportRefusedError: It is one that Interlock does not speak, or another than the server's.
+        ImportRefusedError: Interlock does not support it, or it does not fit the server.
     """
     for name in ("type", "transport"):
         written = server.members.get(name)
@@ -157,8 +159,8 @@ def read_transport(server: ConfiguredServer) -> None:
         place = f"{server.place}.{name}"
         if written == "sse":
             raise ImportRefusedError(
-                f"{place} is sse, the transport of 2024-11-05, which Interlock does not speak: write http and the URL "
-                "of the server's streamable HTTP, if it has one"
+                f"{place} is sse, the transport of 2024-11-05, which Interlock does not support: write http and the "
+                "URL of the server's streamable HTTP, if it has one"
             )
         right = _HTTP if "url" in server.members else _STDIO
         if written not in right:
@@ -166,44 +168,46 @@ def read_transport(server: ConfiguredServer) -> None:
 
 
 def is_disabled(server: ConfiguredServer) -> bool:
-    """Tell whether the file has the server switched off."""
+    """Return True if the config disables the server."""
     return server.members.get("disabled") is True or server.members.get("enabled") is False
 
 
 def read_text(server: ConfiguredServer, name: str) -> str:
-    """Return a member that is a string.
+    """Return a setting that is a string.
 
     Raises:
-        ImportRefusedError: It is none.
+        ImportRefusedError: The setting is not a string.
     """
     value = server.members.get(name)
     if not isinstance(value, str):
-        raise ImportRefusedError(f"{server.place}.{name} is no string: write it in quotation marks")
+        raise ImportRefusedError(f"{server.place}.{name} is not a string: write it in quotation marks")
     return value
 
 
 def read_words(value: Any, place: str) -> list[str]:
-    """Return a list of strings; a string by itself is a list of one.
+    """Return a list of strings. A single string is a list of one.
 
     Raises:
-        ImportRefusedError: It is no such list.
+        ImportRefusedError: The value is not such a list.
     """
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ImportRefusedError(f'{place} is no list of strings: write ["one", "two"], numbers in quotation marks too')
+        raise ImportRefusedError(
+            f'{place} is not a list of strings: write ["one", "two"], numbers in quotation marks too'
+        )
     return words
 
 
 def read_strings(server: ConfiguredServer, name: str) -> dict[str, str]:
-    """Return a member that is an object of strings, empty where it is missing.
+    """Return a setting that is an object of strings, empty if it is missing.
 
     Raises:
-        ImportRefusedError: It is no such object.
+        ImportRefusedError: The setting is not such an object.
     """
     value = server.members.get(name, {})
     if not isinstance(value, Mapping):
-        raise ImportRefusedError(f'{server.place}.{name} is no object: write {{"NAME": "value"}}')
+        raise ImportRefusedError(f'{server.place}.{name} is not an object: write {{"NAME": "value"}}')
     for key, one in value.items():
         if not isinstance(one, str):
-            raise ImportRefusedError(f"{server.place}.{name}.{quote(key)} is no string: write it in quotation marks")
+            raise ImportRefusedError(f"{server.place}.{name}.{quote(key)} is not a string: write it in quotation marks")
     return dict(value)

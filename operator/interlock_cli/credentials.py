@@ -1,7 +1,7 @@
-"""Secrets in desktop files: what stands for one, what looks like one, and the Secret that takes it in.
+"""Secrets in MCP client configs: placeholders, values that look like secrets, and the Secret that holds them.
 
-A value is never repeated, neither in what is printed nor in a refusal. What may be a secret counts as one: it does no
-harm that a Secret holds something harmless.
+No value is ever printed, in a refusal neither. A value that may be a secret counts as one, because a harmless value in
+a Secret does no harm.
 """
 
 import re
@@ -13,7 +13,7 @@ from interlock_cli.client_config import ImportRefusedError, quote
 _PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}")
 _BARE_PLACEHOLDER: Final = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
 _NAMED: Final = re.compile(r"(?:(?:env|input):)?([A-Za-z_][-A-Za-z0-9_.]*)")
-_OF_THE_DESKTOP: Final = frozenset(
+_CLIENT_VARIABLES: Final = frozenset(
     {"HOME", "PATH", "PWD", "USER", "USERPROFILE", "TMPDIR", "APPDATA", "workspaceFolder", "workspaceFolderBasename"}
     | {"userHome", "cwd", "file", "pathSeparator", "/"}
 )
@@ -33,17 +33,17 @@ _KEY: Final = re.compile(r"[^-._A-Za-z0-9]")
 
 @dataclass
 class Secrets:
-    """The Secret of one server: which keys it needs, and what belongs into each.
+    """The Secret of one server.
 
     Attributes:
         name: Name of the Secret.
-        keys: What belongs into each key, in words.
+        keys: A description of the value of each key.
     """
 
     name: str
     keys: dict[str, str] = field(default_factory=dict)
 
-    def take(self, key: str, meaning: str, place: str) -> dict[str, dict[str, str]]:
+    def reference(self, key: str, meaning: str, place: str) -> dict[str, dict[str, str]]:
         """Return the reference to a key of the Secret.
 
         Raises:
@@ -52,45 +52,45 @@ class Secrets:
         key = _KEY.sub("-", key)
         if self.keys.setdefault(key, meaning) != meaning:
             raise ImportRefusedError(
-                f"{place}: key {quote(key)} of the Secret {self.name} would mean two things: rename the placeholder"
+                f"{place}: key {quote(key)} of the Secret {self.name} would have two values: rename the placeholder"
             )
         return {"secretKeyRef": {"name": self.name, "key": key}}
 
 
 def reference_for(value: str, name: str, place: str, secrets: Secrets) -> dict[str, dict[str, str]] | None:
-    """Return where a variable or header has its value from, None where the value may stand as it is.
+    """Return the Secret reference of a variable or header, None if the value may be in the binding.
 
     Args:
-        value: The value in the desktop file.
+        value: The value in the config.
         name: Name of the variable or header.
-        place: Where it stands.
-        secrets: Takes in what the value needs.
+        place: Its place in the config.
+        secrets: The Secret of the server, which gets the key.
 
     Raises:
-        ImportRefusedError: A placeholder in it means nothing in a cluster.
+        ImportRefusedError: A placeholder in it has no meaning in a cluster.
     """
     names = placeholders(value, place)
     whole = _PLACEHOLDER.fullmatch(value) or _BARE_PLACEHOLDER.fullmatch(value)
     if whole:
-        return secrets.take(names[0], f"what the file calls {whole.group(0)}", place)
+        return secrets.reference(names[0], f"the value of {whole.group(0)} in the file", place)
     if names:
         scheme = _SCHEME.fullmatch(value)
         how = (
             f'the whole value: "{scheme.group(1)} " and {scheme.group(2)}'
             if scheme
-            else "the whole value, put together"
+            else "the whole value, with all placeholders filled in"
         )
-        return secrets.take(name, f"{how}, as {name} has it in the file", place)
+        return secrets.reference(name, f"{how}, as in {name} of the file", place)
     if looks_secret(name, value):
-        return secrets.take(name, f"the value of {name} in the file", place)
+        return secrets.reference(name, f"the value of {name} in the file", place)
     return None
 
 
 def placeholders(value: str, place: str) -> list[str]:
-    """Return the names that stand for something else in a value: of `${TOKEN}`, `${env:TOKEN}`, `${input:token}`.
+    """Return the names of the placeholders in a value: `${TOKEN}`, `${env:TOKEN}`, `${input:token}`.
 
     Raises:
-        ImportRefusedError: One of them stands for a folder of the desktop, a command, a default or the like.
+        ImportRefusedError: One of them is a folder of the client's machine, a command, a default or the like.
     """
     bare = _BARE_PLACEHOLDER.fullmatch(value)
     return [_placeholder(found, place) for found in ([bare.group(1)] if bare else _PLACEHOLDER.findall(value))]
@@ -98,29 +98,29 @@ def placeholders(value: str, place: str) -> list[str]:
 
 def _placeholder(inside: str, place: str) -> str:
     named = _NAMED.fullmatch(inside)
-    if named is None or named.group(1) in _OF_THE_DESKTOP:
+    if named is None or named.group(1) in _CLIENT_VARIABLES:
         what = quote(f"${{{inside}}}") if re.fullmatch(r"[A-Za-z/:_.]{1,40}", inside) else "a placeholder"
         raise ImportRefusedError(
-            f"{place} holds {what}, which only the desktop client can fill in: write the value that it has in "
+            f"{place} has {what}, which only the MCP client can fill in: write the value that is valid in "
             "the server's container, or ${NAME} for a secret"
         )
     return named.group(1)
 
 
 def looks_secret(name: str, value: str) -> bool:
-    """Tell whether a literal value is one that only a Secret should hold, going by its name or by itself."""
+    """Return True if a literal value belongs in a Secret, judged by its name and by the value."""
     if not value or value.lower() in ("true", "false") or value.isdecimal():
         return False
     return bool(_TELLING_NAME.search(name)) or is_telling(value) or _is_opaque(value)
 
 
 def is_telling(value: str) -> bool:
-    """Tell whether a value gives itself away: by the beginning of a known kind of token, or a password in a URL."""
+    """Return True if a value begins like a known kind of token, or is a URL with a password."""
     return bool(_TELLING_VALUE.search(value) or _USER_IN_URL.search(value))
 
 
 def is_telling_name(name: str) -> bool:
-    """Tell whether what has this name is a secret by its name."""
+    """Return True if the name is that of a secret."""
     return bool(_TELLING_NAME.search(name))
 
 

@@ -1,4 +1,4 @@
-"""The command `interlock-import FILE`: MCPBindings from the MCP client config of a desktop client."""
+"""The command `interlock-import FILE`: it prints MCPBindings for an MCP client config."""
 
 import argparse
 import json
@@ -26,13 +26,13 @@ _LARGEST_LIST = 16 * LARGEST_FILE
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the bindings of a file, or say on standard error what cannot be imported; return the exit code."""
+    """Print the bindings of a config, or its problems on standard error. Return the exit code."""
     options = _parser().parse_args(arguments)
     try:
         imported = _import(options)
     except ImportRefusedError as error:
-        for sentence in error.sentences:
-            print(f"interlock-import: {sentence}", file=sys.stderr)  # noqa: T201 - this is a program for a terminal
+        for message in error.messages:
+            print(f"interlock-import: {message}", file=sys.stderr)  # noqa: T201 - this is a program for a terminal
         return 1
     sys.stdout.write(print_bindings(imported))
     return 0
@@ -47,7 +47,7 @@ def _import(options: argparse.Namespace) -> list[Imported]:
         try:
             imported.append(build_binding(server, choices))
         except ImportRefusedError as error:
-            refused += error.sentences
+            refused += error.messages
     if refused:
         raise ImportRefusedError(*refused)
     return imported
@@ -68,14 +68,14 @@ def _wanted(servers: tuple[ConfiguredServer, ...], only: list[str], choices: Cho
         return [server for source, server in by_source.items() if source in only]
     for server in by_source.values():
         if is_disabled(server):
-            print(f"interlock-import: left out, it is switched off: {server.place}", file=sys.stderr)  # noqa: T201
+            print(f"interlock-import: left out, because it is disabled: {server.place}", file=sys.stderr)  # noqa: T201
     return [server for server in by_source.values() if not is_disabled(server)]
 
 
 def _choices(options: argparse.Namespace) -> Choices:
     if options.namespace is not None and not re.fullmatch(NAME[1:-1], options.namespace):
         raise ImportRefusedError(
-            f"--namespace {quote(options.namespace)} is no name: write small letters, digits, dashes"
+            f"--namespace {quote(options.namespace)} is not a name: write lower case letters, digits, dashes"
         )
     return Choices(
         environments=tuple(dict.fromkeys(options.environment or ["development"])),
@@ -95,7 +95,7 @@ def _pairs(written: list[str], option: str) -> dict[str, str]:
         if not is_there or not name or not value:
             raise ImportRefusedError(f"{option} {quote(one)} has no name or no value: write {option} name=value")
         if name in pairs:
-            raise ImportRefusedError(f"{option} says something of {quote(name)} twice: say it once")
+            raise ImportRefusedError(f"{option} names {quote(name)} twice: write it once")
         pairs[name] = value
     return pairs
 
@@ -112,7 +112,7 @@ def _read_list(name: str, path: str) -> Any:
         return json.loads(_read(path, _LARGEST_LIST))
     except (json.JSONDecodeError, RecursionError):
         raise ImportRefusedError(
-            f"--tools {quote(name)}: {quote(path)} is no JSON: save the answer to tools/list"
+            f"--tools {quote(name)}: {quote(path)} is not JSON: save the answer to tools/list"
         ) from None
 
 
@@ -125,31 +125,37 @@ def _read(path: str, largest: int) -> str:
     except OSError as error:
         raise ImportRefusedError(f"{quote(path)} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise ImportRefusedError(f"{quote(path)} is no UTF-8: save it as UTF-8") from None
+        raise ImportRefusedError(f"{quote(path)} is not UTF-8: save it as UTF-8") from None
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="interlock-import",
-        description="Print MCPBindings for the MCP servers in a desktop client's file. No server is started or asked.",
+        description="Print MCPBindings for the servers of an MCP client config. No server is started or called.",
     )
     add = parser.add_argument
-    add("file", help="the client's file, - for standard input")
+    add("file", help="the MCP client config, - for standard input")
     add(
         "--only",
         action="append",
         default=[],
         metavar="SERVER",
-        help="only this server; may be repeated, as all options",
+        help="only this server; may be repeated, like all options",
     )
     add("--image", action="append", default=[], metavar="SERVER=IMAGE", help="the image that a server runs in")
-    add("--image-for", action="append", default=[], metavar="PROGRAM=IMAGE", help="that of all which npx or uvx starts")
+    add(
+        "--image-for",
+        action="append",
+        default=[],
+        metavar="PROGRAM=IMAGE",
+        help="the image of all servers that this program starts",
+    )
     add(
         "--command",
         action="append",
         default=[],
         metavar="SERVER=PROGRAM",
-        help="what to run instead of the file's command",
+        help="the command instead of the file's",
     )
     add(
         "--tools", action="append", default=[], metavar="SERVER=FILE", help="the server's answer to tools/list, as JSON"
@@ -158,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--private", action="append", default=[], metavar="SERVER", help="a server over HTTP that has a private address"
     )
-    add("--namespace", help="where the bindings will be applied")
+    add("--namespace", help="namespace of the bindings")
     return parser
 
 

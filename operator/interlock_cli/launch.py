@@ -1,4 +1,4 @@
-"""How a desktop client starts a server, and what of that a container can do: program, arguments, image, variables."""
+"""The parser of a server's start command in an MCP client config: program, arguments, image, variables."""
 
 import re
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ _DESKTOP_PATH: Final = re.compile(r"(/Users/|/home/|~/|[A-Za-z]:\\|/path/to/).*"
 
 @dataclass
 class Launch:
-    """What a container has to run.
+    """The command of a container.
 
     Attributes:
-        program: The program that the desktop client starts, by its name; None in an image's own entry point.
+        program: Name of the program that the MCP client starts, None for an image's own entry point.
         args: Its arguments.
-        image: The image, where the file names one.
-        env: Variables that stand among the arguments of `docker run`.
-        notes: What a reader should know, one sentence each.
+        image: The image, if the config names one.
+        env: Variables among the arguments of `docker run`.
+        notes: Sentences for the reviewer.
     """
 
     program: str | None
@@ -36,22 +36,22 @@ class Launch:
 
 
 def parse_launch(command: str, args: list[str], variables: dict[str, str], place: str) -> Launch:
-    """Return what `command` and `args` of a desktop file come to in a container.
+    """Return the command of a container for `command` and `args` of an MCP client config.
 
     Args:
         command: The program.
         args: Its arguments.
-        variables: The file's `env`, which `docker run -e NAME` hands on.
-        place: Where the server stands in the file.
+        variables: The config's `env`, which `docker run -e NAME` passes on.
+        place: The server's place in the config.
 
     Raises:
-        ImportRefusedError: Something of it has no counterpart in a cluster, or an argument holds a secret.
+        ImportRefusedError: Part of it has no counterpart in a cluster, or an argument has a secret.
     """
     if command.lower() in ("cmd", "cmd.exe") and len(args) > 1 and args[0].lower() == "/c":
         command, args = args[1], args[2:]
     if not command or command != command.strip() or " " in command:
         raise ImportRefusedError(
-            f"{place}.command {quote(command)} is no program: write the program alone, and the rest as args"
+            f"{place}.command {quote(command)} is not a program: write only the program, and the rest as args"
         )
     in_a_container = command.rpartition("/")[2] in _CONTAINERS
     launch = _container(args, variables, place) if in_a_container else Launch(command, list(args), env=dict(variables))
@@ -61,7 +61,7 @@ def parse_launch(command: str, args: list[str], variables: dict[str, str], place
 
 
 def _container(args: list[str], variables: dict[str, str], place: str) -> Launch:
-    """Read `docker run`: flags, then the image, then what its entry point is given."""
+    """Parse `docker run`: flags, then the image, then the arguments of its entry point."""
     if not args or args[0] != "run":
         raise ImportRefusedError(f"{place}.args do not start with run: only docker run can be imported")
     rest, handed = list(args[1:]), {}
@@ -71,31 +71,31 @@ def _container(args: list[str], variables: dict[str, str], place: str) -> Launch
             continue
         if flag not in _VARIABLE_FLAGS:
             raise ImportRefusedError(
-                f"{place}.args: {quote(flag)} of docker run cannot be imported: take it out (folders and volumes of "
-                "the desktop are not there in a cluster), and say what the server needs in the binding"
+                f"{place}.args: {quote(flag)} of docker run cannot be imported: remove it (a cluster has no folders "
+                "and volumes of your machine), and write what the server needs into the binding"
             )
         name, given, literal = (value or (rest.pop(0) if rest else "")).partition("=")
         if not given and name not in variables:
-            raise ImportRefusedError(f"{place}.args hand on {quote(name)}, which env does not have: add it to env")
+            raise ImportRefusedError(f"{place}.args pass on {quote(name)}, which env does not have: add it to env")
         handed[name] = literal if given else variables[name]
     if not rest:
         raise ImportRefusedError(f"{place}.args name no image: write it after the flags of docker run")
-    # What the file's env has and docker run does not hand on never reached the server.
+    # Variables of the config's env that docker run does not pass on never reached the server.
     return Launch(None, rest[1:], rest[0], handed)
 
 
 def _check_arguments(args: list[str], place: str) -> None:
-    """Refuse secrets: whoever may see a pod sees its arguments."""
-    way_out = "whoever sees the pod sees its arguments; hand it over in env, if the server reads it there"
+    """Refuse secrets, because anyone who can read a pod can read its arguments."""
+    fix = "anyone who can read the pod can read its arguments; write it into env, if the server reads it there"
     before = ""
     for index, argument in enumerate(args):
         at = f"{place}.args[{index}]"
         if placeholders(argument, at):
-            raise ImportRefusedError(f"{at} holds a placeholder, such as ${{TOKEN}}: {way_out}")
+            raise ImportRefusedError(f"{at} has a placeholder, such as ${{TOKEN}}: {fix}")
         flag, assigned = _FLAG.fullmatch(argument), _ASSIGNED.fullmatch(argument)
         named = (flag.group(1) if flag and flag.group(2) else "") or (assigned.group(1) if assigned else "") or before
         if is_telling(argument) or is_telling_name(named):
-            raise ImportRefusedError(f"{at} looks like a secret: {way_out}")
+            raise ImportRefusedError(f"{at} looks like a secret: {fix}")
         before = argument if flag and not flag.group(2) else ""
 
 
@@ -103,10 +103,10 @@ def _notes(launch: Launch) -> list[str]:
     notes = []
     if launch.program in PACKAGE_RUNNERS:
         notes.append(
-            f"{launch.program} fetches its package when it starts, for which a pod has no folder but /tmp (HOME would "
-            "have to be that) and often no network: better an image with the package in it, and its program as command"
+            f"{launch.program} downloads its package when it starts. A pod has only the folder /tmp for it (set HOME) "
+            "and often no network: use an image that has the package, and its program as command"
         )
     paths = [quote(one) for one in (*launch.args, *launch.env.values()) if _DESKTOP_PATH.fullmatch(one)]
     if paths:
-        notes.append(f"these paths are of the desktop and not there in a pod: {', '.join(paths)}")
+        notes.append(f"these paths of your machine do not exist in a pod: {', '.join(paths)}")
     return notes

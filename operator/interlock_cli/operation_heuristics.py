@@ -1,7 +1,7 @@
-"""Guesses of what a server's tools do, from what it lists: for a person to look at before any guard obeys them.
+"""Operation heuristics: guesses of what a server's tools do, for review before any guard obeys them.
 
-A guess goes by the words of a name and errs on the strict side: without a word that is known it is a delete, and what
-the server says of its tool can make it more, never less.
+A guess uses the words of a tool's name and errs on the strict side. A name without a known word is a delete, and hints
+of the server can only make it stricter.
 """
 
 import re
@@ -16,7 +16,7 @@ from interlock_contract.mapping import tightened_operation
 
 MOST_TOOLS: Final = 256
 _TOOL_NAME: Final = re.compile(r"[!-)+->@-~]{1,128}")
-"""Printable and without spaces, and without * and ?, which would make a glob of a name."""
+"""Printable, without spaces, and without * and ?, which would make the name a glob."""
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _READ: Final = "browse check count describe fetch find get list lookup query read retrieve search show summarize view"
 _WRITE: Final = (
@@ -37,13 +37,13 @@ _RANKS: Final[tuple[Operation, ...]] = ("read", "write", "delete")
 
 @dataclass(frozen=True)
 class GuessedTool:
-    """What a tool may do, as a guess.
+    """The guess about one tool.
 
     Attributes:
         name: Its name at the server.
-        operation: What it does.
-        resource: The kind of data that it does it to.
-        reason: Why, for whoever reviews it.
+        operation: The guessed operation.
+        resource: The guessed resource.
+        reason: The reason, for the reviewer.
     """
 
     name: str
@@ -54,7 +54,7 @@ class GuessedTool:
 
 @dataclass(frozen=True)
 class Guesses:
-    """What a list of tools comes to.
+    """The guesses about a list of tools.
 
     Attributes:
         tools: The tools, in the order of the list.
@@ -69,24 +69,24 @@ def read_tools(document: Any, place: str) -> list[Mapping[str, Any]]:
     """Return the tools in the answer to tools/list: the result, the whole JSON-RPC message, or the list alone.
 
     Raises:
-        ImportRefusedError: It is none of these, or the list goes on in a page that is not there.
+        ImportRefusedError: It is none of these, or the list continues on a missing page.
     """
     found = document.get("result", document) if isinstance(document, dict) else {"tools": document}
     tools = found.get("tools") if isinstance(found, dict) else None
     if not isinstance(tools, list) or not all(isinstance(one, dict) for one in tools):
-        raise ImportRefusedError(f'{place} is no answer to tools/list: it needs {{"tools": [{{"name": ...}}]}}')
+        raise ImportRefusedError(f'{place} is not an answer to tools/list: it needs {{"tools": [{{"name": ...}}]}}')
     if found.get("nextCursor"):
         raise ImportRefusedError(
             f"{place} is the first page of a longer list (nextCursor): put all tools into one list"
         )
     names = [one.get("name") for one in tools]
     if not all(isinstance(name, str) for name in names):
-        raise ImportRefusedError(f"{place} has a tool without a name: take it out")
+        raise ImportRefusedError(f"{place} has a tool without a name: remove it")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise ImportRefusedError(f"{place} has the tool {quote(twice)} twice: keep one of them")
     if len(tools) > MOST_TOOLS:
-        raise ImportRefusedError(f"{place} has {len(tools)} tools, a binding at most {MOST_TOOLS}: take some out")
+        raise ImportRefusedError(f"{place} has {len(tools)} tools, a binding has at most {MOST_TOOLS}: remove some")
     return tools
 
 
@@ -95,8 +95,8 @@ def guess_tools(tools: Iterable[Mapping[str, Any]], source: str, stated: Iterabl
 
     Args:
         tools: As the server lists them.
-        source: Name of the source; tools that say it again are read without it.
-        stated: The resources that the file's permissions name, which a guess prefers where a name means one of them.
+        source: Name of the source, which is ignored at the beginning of names of tools.
+        stated: The resources that the config's permissions name. A guess prefers one of them if the name fits.
     """
     known = tuple(stated)
     fit = [tool for tool in tools if _TOOL_NAME.fullmatch(tool["name"])]
@@ -112,22 +112,22 @@ def _guess(tool: Mapping[str, Any], source: str, stated: tuple[str, ...]) -> Gue
     operation, reason = _operation(words)
     said = tightened_operation(operation, _hints(tool))
     if said != operation:
-        operation, reason = said, f"{reason}, but the server says that it does more"
+        operation, reason = said, f"{reason}, but the hints of the server are stricter"
     nouns = [word for word in words if not any(word in verbs for verbs in _VERBS.values())]
     return GuessedTool(tool["name"], operation, _resource(nouns, source, stated), reason)
 
 
 def _hints(tool: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return what the server says of its tool; what is no object says nothing good."""
+    """Return the server's hints for a tool. Invalid hints count as destructive."""
     annotations = tool.get("annotations")
     return annotations if annotations is None or isinstance(annotations, dict) else {"destructiveHint": True}
 
 
 def _operation(words: list[str]) -> tuple[Operation, str]:
-    """The strictest word that is known counts, but only if the name begins with one."""
+    """Return the operation of the strictest known word, if the name begins with a known word, and the reason."""
     found = [(operation, word) for word in words for operation in _RANKS if word in _VERBS[operation]]
     if not found or found[0][1] != words[0]:
-        return "delete", "does not begin with a word that is known, so the strictest"
+        return "delete", "does not begin with a known word, so the strictest"
     operation, word = max(found, key=lambda one: _RANKS.index(one[0]))
     return operation, f'by the word "{word}"'
 

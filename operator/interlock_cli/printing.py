@@ -1,4 +1,4 @@
-"""Bindings as YAML, with comments that say what is guessed, what is left out and which Secret is needed first."""
+"""The YAML of bindings, with comments on guesses, left out settings and the Secret to create first."""
 
 import textwrap
 from typing import Any
@@ -37,17 +37,17 @@ def _comments(imported: Imported) -> str:
     notes = list(imported.notes)
     if imported.guesses.tools:
         notes.append(
-            "the tools are guesses: no agent gets this binding before somebody has looked at each of them and taken "
-            "the annotation interlock.dev/needs-review out"
+            "the tools are guesses: review each of them, then remove the annotation interlock.dev/needs-review; until "
+            "then no agent gets this binding"
         )
     else:
-        notes.append("no tool is mapped, so none can be called: say --tools with the server's answer to tools/list")
+        notes.append("no tool is mapped, so none can be called: use --tools with the server's answer to tools/list")
     if imported.guesses.left_out:
         notes.append(
-            f"no map can hold tools with such names, so they are left out: {', '.join(imported.guesses.left_out)}"
+            f"left out, because a map cannot have tools with such names: {', '.join(imported.guesses.left_out)}"
         )
     if not imported.manifest["spec"]["permissions"]:
-        notes.append("the file permits nothing, so nothing is permitted: write permissions")
+        notes.append("the file permits nothing, so the binding permits nothing: write permissions")
     return "".join(_comment(note) for note in notes) + _secret(imported)
 
 
@@ -58,16 +58,14 @@ def _secret(imported: Imported) -> str:
     namespace = imported.manifest["metadata"].get("namespace")
     where = f" -n {namespace}" if namespace else ""
     return (
-        _comment(
-            "no secret is in here. Write each into a file of its own, without a line break at its end, and create:"
-        )
+        _comment("no secret is included. Write each into a file of its own, without a line break at its end, and run:")
         + f"#     kubectl create secret generic {imported.secrets.name}{where}{files}\n"
         + "".join(_comment(f"{key}: {meaning}", "#     ") for key, meaning in imported.secrets.keys.items())
     )
 
 
 def _comment(text: str, indent: str = "# ") -> str:
-    """Return text as a comment, each line of it: nothing that stands in a desktop file can end the comment."""
+    """Return text as a comment. Each line is escaped, so no text of a config can end the comment."""
     safe = "".join(sign if " " <= sign <= "~" else "?" for sign in text)
     return textwrap.fill(safe, _WIDTH, initial_indent=indent, subsequent_indent="#   ") + "\n"
 

@@ -1,4 +1,4 @@
-"""How the server of a binding is reached: image and command of one to run, or the URL of one that runs elsewhere."""
+"""The `spec.server` of a binding: image and command of a server to run, or the URL of one that runs elsewhere."""
 
 import ipaddress
 import re
@@ -19,16 +19,16 @@ _LOOPBACK: Final = ("localhost", "localhost.localdomain", "host.docker.internal"
 
 @dataclass(frozen=True)
 class Choices:
-    """What the file does not say and whoever imports it does. Servers go by the names of their sources.
+    """The options of an import, which complete the config. Servers have the names of their sources.
 
     Attributes:
-        environments: Where the bindings may be used.
-        namespace: Where they are applied, None to leave it to kubectl.
+        environments: The environments of the bindings.
+        namespace: Their namespace, None for that of kubectl.
         images: Image by server.
         program_images: Image by the program that starts a server, such as npx.
         commands: Program and first arguments by server, for the entry point of an image.
         private: Servers over HTTP that have private addresses.
-        tools: What a server answers to tools/list, by server.
+        tools: The answer to tools/list, by server.
     """
 
     environments: Sequence[str] = ("development",)
@@ -40,23 +40,23 @@ class Choices:
     tools: Mapping[str, Any] = field(default_factory=dict)
 
     def named(self) -> set[str]:
-        """Return every source that something is said of."""
+        """Return every source that an option names."""
         return {*self.images, *self.commands, *self.private, *self.tools}
 
 
 _CLOSED = (
-    "it may reach no network; if it calls a service, write spec.server.stdio.network: Public, or Private for one whose "
-    "address is private"
+    "the server reaches no network; if it calls a service, write spec.server.stdio.network: Public, or Private for a "
+    "private address"
 )
 
 
 def build_stdio(
     server: ConfiguredServer, source: str, choices: Choices, secrets: Secrets
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return `spec.server` for a server that a desktop client starts, and what to know about it.
+    """Return `spec.server` for a server that an MCP client starts, and notes about it.
 
     Raises:
-        ImportRefusedError: It cannot be run in a container, or nobody said in which.
+        ImportRefusedError: It cannot run in a container, or its image is not given.
     """
     args = read_words(server.members.get("args", []), f"{server.place}.args")
     launch = parse_launch(read_text(server, "command"), args, read_strings(server, "env"), server.place)
@@ -78,7 +78,7 @@ def build_http(
     """Return `spec.server` for a server that runs elsewhere.
 
     Raises:
-        ImportRefusedError: The guard could not reach it, or its URL holds a secret.
+        ImportRefusedError: The guard could not reach it, or its URL has a secret.
     """
     url = read_text(server, "url")
     _check_url(url, f"{server.place}.url", is_private=source in choices.private)
@@ -98,7 +98,7 @@ def _command(launch: Launch, source: str, choices: Choices, place: str) -> Seque
     if launch.program is None:
         raise ImportRefusedError(
             f"{place}: the entry point of image {quote(launch.image)} is not in the file, but a binding needs it: "
-            f'say --command "{source}=<program>" (docker inspect shows Entrypoint)'
+            f'add --command "{source}=<program>" (docker inspect shows Entrypoint)'
         )
     return [launch.program]
 
@@ -108,18 +108,18 @@ def _image(launch: Launch, source: str, choices: Choices, place: str) -> str:
     image = choices.images.get(source) or launch.image or choices.program_images.get(program)
     if image is None:
         raise ImportRefusedError(
-            f"{place}: the file does not say in which image the server runs: say --image {source}=<image with the "
+            f"{place}: the file names no image for the server: add --image {source}=<image with the "
             f"server and sh in it>, or --image-for {quote(program)[1:-1]}=<image> for all that this program starts"
         )
     if not _IMAGE.fullmatch(image):
         raise ImportRefusedError(
-            f"{place}: {quote(image)} is no image: write it without spaces, at most 512 characters"
+            f"{place}: {quote(image)} is not an image: write it without spaces, at most 512 characters"
         )
     return image
 
 
 def _literal(word: str) -> str:
-    """Return a word that Kubernetes leaves as it is: in commands, arguments and values it fills in $(NAME)."""
+    """Return a word escaped for Kubernetes, which replaces $(NAME) in commands, arguments and values."""
     return word.replace("$(", "$$(")
 
 
@@ -129,7 +129,7 @@ def _variable(name: str, value: str, place: str, secrets: Secrets) -> dict[str, 
     if reference is not None:
         return {"name": name, "valueFrom": reference}
     if not value.isprintable():
-        raise ImportRefusedError(f"{at} holds control characters: write ${{{name}}}, and the value into the Secret")
+        raise ImportRefusedError(f"{at} has control characters: write ${{{name}}}, and the value into the Secret")
     return {"name": name, "value": _literal(value)}
 
 
@@ -139,24 +139,24 @@ def _header(name: str, value: str, place: str, secrets: Secrets) -> dict[str, An
 
 
 def _check_url(url: str, place: str, *, is_private: bool) -> None:
-    """Refuse what the guard would not dial, without repeating what may be a secret."""
+    """Refuse a URL that the guard would not dial, without repeating a possible secret."""
     if placeholders(url, place):
-        raise ImportRefusedError(f"{place} holds a placeholder: write the URL whole, and send a secret as a header")
+        raise ImportRefusedError(f"{place} has a placeholder: write the complete URL, and send a secret as a header")
     if is_telling(url) or any(looks_secret(name, value) for name, value in _query(url)):
         raise ImportRefusedError(
-            f"{place} holds what looks like a secret: whoever sees the binding sees it; send a header"
+            f"{place} has a possible secret, which anyone who can read the binding can read: send it as a header"
         )
     if not http_target.matches(http_target.URL, url):
         raise ImportRefusedError(f"{place}: {URL_INVALID.format(text=quote(url))}")
     host = urlsplit(url).hostname or ""
     if host in _LOOPBACK or _is_loopback(host):
         raise ImportRefusedError(
-            f"{place} is on the desktop itself ({host}): run the server in the cluster and write its Service's name"
+            f"{place} is your own machine ({host}): run the server in the cluster and write its Service's name"
         )
     if url.startswith("http:") and not is_private:
         raise ImportRefusedError(
-            f"{place} is http://, which only servers at private addresses may be reached by: write https://, or say "
-            "--private <name of the server> if all that is sent may be read on the way"
+            f"{place} is http://, which is allowed only for servers at private addresses: write https://, or add "
+            "--private <name of the server> if the network may read all requests"
         )
 
 

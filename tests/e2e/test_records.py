@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from interlock_audit.remote import Remote
 from interlock_audit.stores import all_lines
-from interlock_audit.verify import FOUND, OK, UNREADABLE
+from interlock_audit.verify import FOUND, OK, UNREADABLE, Remote
 from tests.e2e.live import ROOT, Live, eventually
 from tests.requirements import requirement
 from tests.support.examples import example_objects
@@ -86,7 +85,7 @@ def test_records_outlive_their_pod_and_are_whole_and_what_was_changed_is_found(
     assert kept[: len(written)] == written
     here = ("--url", collector, "--namespace", live.namespace)
     code, said = verify(*here, "--token", auditor)
-    assert (code, said.rpartition(": ")[2][:5]) == (OK, "whole"), said
+    assert (code, said.rpartition(": ")[2][:8]) == (OK, "complete"), said
 
     stranger = reader(live, "stranger", tmp_path)
     assert verify(*here, "--token", stranger)[0] == UNREADABLE

@@ -50,7 +50,7 @@ async def test_a_hole_is_accepted_only_where_the_guard_declares_it(collector: Co
     chain = a_chain()
     assert (await collector.post(chain.lines[4:]))[0] == 409
     assert await collector.post(chain.lines[4:], lost="0") == (200, {"next": 10})
-    await collector.says("HOLE: ")
+    await collector.says("GAP: ")
 
 
 @requirement("records.authenticated")
@@ -142,7 +142,7 @@ async def test_the_verifier_reads_the_collector_itself(
         return await asyncio.to_thread(main, arguments)
 
     assert await verify("--namespace", NAMESPACE) == OK
-    assert capsys.readouterr().out == "10 lines in 1 chains: whole\n"
+    assert capsys.readouterr().out == "10 lines in 1 chains: complete\n"
     assert await verify() == UNREADABLE
     assert "403" in capsys.readouterr().err
     assert main(["--sqlite", str(collector.database)]) == OK

@@ -65,7 +65,7 @@ def test_it_keeps_chains_as_sqlite_does(dsn: str) -> None:
     assert store.append(batch(LINES[:6])) == Accepted(6, 6)
     assert store.append(batch(LINES[2:8])) == Accepted(8, 2)
     assert store.append(batch(ChainWriter().begin().deny(3).lines)) == Fork(1)
-    assert store.append(batch(LINES[9:], lost=8)) == Accepted(10, 1, has_hole=True)
+    assert store.append(batch(LINES[9:], lost=8)) == Accepted(10, 1, declares_gap=True)
     assert [finding.kind for finding in check_store(store, ()).findings] == ["Missing"]
     store.close()
 

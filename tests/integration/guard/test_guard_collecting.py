@@ -190,7 +190,7 @@ async def test_a_collector_that_lost_its_database_gets_what_is_still_there_and_t
     assert (await bench.client.call("echo", n="after")).reason is None
     await until(lambda: collector.lines()[-1:] == all_written(bench)[-1:], "the last record arrives")
     assert 0 < len(collector.lines()) < len(all_written(bench))
-    await collector.says("HOLE: ")
+    await collector.says("GAP: ")
     assert "the collector lost them" in bench.guard.log()
     assert main(["--sqlite", str(collector.database)]) == FOUND
 

@@ -79,7 +79,7 @@ def test_every_finding_of_the_verifier_is_explained() -> None:
         (ROOT / "operator" / "interlock_audit" / name).read_text(encoding="utf-8")
         for name in ("chain_verifier.py", "verify.py")
     )
-    found = set(re.findall(r'(?:_find|\.note)\("([A-Z][a-z]+)"', code))
+    found = set(re.findall(r'add_finding\("([A-Z][a-z]+)"', code))
     assert found >= {"Damaged", "Misfiled"}
     assert {kind for kind in found if f"`{kind}`" not in PAGE} == set()
     assert ChainVerifier().finish().findings == ()

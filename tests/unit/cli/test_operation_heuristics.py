@@ -76,9 +76,9 @@ def test_the_answer_may_be_the_result_the_message_or_the_list() -> None:
 @pytest.mark.parametrize(
     ("document", "sentence"),
     [
-        ({"error": {}}, "is no answer to tools/list"),
-        ("tools", "is no answer to tools/list"),
-        ({"tools": ["get_contact"]}, "is no answer to tools/list"),
+        ({"error": {}}, "is not an answer to tools/list"),
+        ("tools", "is not an answer to tools/list"),
+        ({"tools": ["get_contact"]}, "is not an answer to tools/list"),
         ({"tools": [{"title": "x"}]}, "a tool without a name"),
         ({"tools": [{"name": "a"}, {"name": "a"}]}, "has the tool 'a' twice"),
         ({"tools": [], "nextCursor": "2"}, "the first page of a longer list"),

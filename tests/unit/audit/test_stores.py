@@ -67,7 +67,7 @@ def test_a_gap_is_refused_and_says_from_where_on_to_bring(store: SqlStore) -> No
 
 def test_lines_that_are_declared_lost_leave_a_hole_that_the_verifier_shows(store: SqlStore) -> None:
     store.append(batch(LINES[:2]))
-    assert store.append(batch(LINES[5:7], lost=2)) == Accepted(7, 2, has_hole=True)
+    assert store.append(batch(LINES[5:7], lost=2)) == Accepted(7, 2, declares_gap=True)
     assert store.append(batch(LINES[7:])) == Accepted(10, 3)
     assert kinds(check_store(store, ())) == ["Missing"]
 

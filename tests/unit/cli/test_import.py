@@ -31,7 +31,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(file: Any, *options: str) -> tuple[int, str, str]:
         path = file
         if not isinstance(file, Path):
-            path = tmp_path / "desktop.json"
+            path = tmp_path / "mcp.json"
             path.write_text(json.dumps(file), encoding="utf-8")
         code = main([str(path), *options])
         captured = capsys.readouterr()
@@ -150,9 +150,9 @@ def _entry_point(file: dict[str, Any]) -> tuple[str, ...]:
 
 
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "the file does not say in which image the server runs": (server(), ()),
-    "'two words' is no image": (server(), ("--image", "crm=two words")),
-    "is no program": (server(command="npx -y x"), IMAGE),
+    "the file names no image for the server": (server(), ()),
+    "'two words' is not an image": (server(), ("--image", "crm=two words")),
+    "is not a program": (server(command="npx -y x"), IMAGE),
     "mcpServers.crm needs exactly one of command and url": (server(url="https://x.example.com/"), IMAGE),
     "mcpServers.crm.headers does not belong": (server(headers={}), IMAGE),
     "mcpServers.crm.env does not belong": (remote(env={}), ()),
@@ -161,38 +161,38 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "mcpServers.crm.oauth cannot be imported": (remote(oauth={}), ()),
     "mcpServers.crm.type is sse": (remote(type="sse"), ()),
     "mcpServers.crm.type is 'http': write stdio": (server(type="http"), IMAGE),
-    "mcpServers.crm.args is no list of strings": (server(args=["a", 1]), IMAGE),
-    "mcpServers.crm.env.'A' is no string": (server(env={"A": 1}), IMAGE),
-    "mcpServers.crm.env.A holds control characters": (server(env={"A": "x\x00"}), IMAGE),
-    "mcpServers.crm.env is no object": (server(env=[]), IMAGE),
-    "mcpServers.crm.command is no string": (server(command=["npx"]), IMAGE),
+    "mcpServers.crm.args is not a list of strings": (server(args=["a", 1]), IMAGE),
+    "mcpServers.crm.env.'A' is not a string": (server(env={"A": 1}), IMAGE),
+    "mcpServers.crm.env.A has control characters": (server(env={"A": "x\x00"}), IMAGE),
+    "mcpServers.crm.env is not an object": (server(env=[]), IMAGE),
+    "mcpServers.crm.command is not a string": (server(command=["npx"]), IMAGE),
     "is not an environment variable": (server(env={"A B": "x"}), IMAGE),
     "is set by Interlock": (server(env={"INTERLOCK_X": "x"}), IMAGE),
-    "args[1] holds a placeholder": (server(args=["x", "${TOKEN}"]), IMAGE),
-    "args[0] holds '${workspaceFolder}'": (server(args=["${workspaceFolder}"]), IMAGE),
-    "url holds a placeholder": (remote(url="https://${HOST_NAME}/mcp"), ()),
+    "args[1] has a placeholder": (server(args=["x", "${TOKEN}"]), IMAGE),
+    "args[0] has '${workspaceFolder}'": (server(args=["${workspaceFolder}"]), IMAGE),
+    "url has a placeholder": (remote(url="https://${HOST_NAME}/mcp"), ()),
     "is not the URL of a server": (remote(url="ftp://crm.example.com/"), ()),
-    "is on the desktop itself (localhost)": (remote(url="http://localhost:3000/mcp"), ("--private", "crm")),
-    "is on the desktop itself (127.0.0.1)": (remote(url="https://127.0.0.1/mcp"), ()),
-    "is http://, which only servers at private addresses": (remote(url="http://crm.crm.svc/mcp"), ()),
+    "is your own machine (localhost)": (remote(url="http://localhost:3000/mcp"), ("--private", "crm")),
+    "is your own machine (127.0.0.1)": (remote(url="https://127.0.0.1/mcp"), ()),
+    "is http://, which is allowed only for servers at private addresses": (remote(url="http://crm.crm.svc/mcp"), ()),
     "permissions has 'execute'": (server(permissions={"execute": ["x"]}), IMAGE),
-    "permissions.read holds '*'": (server(permissions={"read": ["*"]}), IMAGE),
-    "permissions.read is no list": (server(permissions={"read": {"a": 1}}), IMAGE),
-    "permissions is no object": (server(permissions=["read"]), IMAGE),
+    "permissions.read has '*'": (server(permissions={"read": ["*"]}), IMAGE),
+    "permissions.read is not a list": (server(permissions={"read": {"a": 1}}), IMAGE),
+    "permissions is not an object": (server(permissions=["read"]), IMAGE),
     "hold more than 32768 characters together": (server(args=["x" * 4000] * 9), IMAGE),
     "args.0: String should have at most 4096": (server(args=["x" * 4097]), IMAGE),
     "is not for a binding to set": (remote(headers={"Host": "x"}), ()),
     "'-v' of docker run cannot be imported": (server(command="docker", args=["run", "-v", "a:/b", "i"]), ()),
-    "hand on 'A', which env does not have": (server(command="docker", args=["run", "-e", "A", "i"]), ()),
+    "pass on 'A', which env does not have": (server(command="docker", args=["run", "-e", "A", "i"]), ()),
     "name no image": (server(command="docker", args=["run", "-i"]), ()),
     "do not start with run": (server(command="docker", args=["mcp", "gateway"]), ()),
     "the entry point of image 'i' is not in the file": (server(command="docker", args=["run", "i"]), ()),
-    "no source can be named so": ({"mcpServers": {"!!": {"command": "x"}}}, ()),
+    "the name cannot become a source": ({"mcpServers": {"!!": {"command": "x"}}}, ()),
     "would be one source, a-b": ({"mcpServers": {"a b": {"command": "x"}, "A-B": {"command": "x"}}}, ()),
     "the file has no server 'mail', but crm": (server(), ("--image", "mail=example/mail:1")),
     "--image 'crm' has no name or no value": (server(), ("--image", "crm")),
-    "--image says something of 'crm' twice": (server(), (*IMAGE, *IMAGE)),
-    "--namespace 'A B' is no name": (server(), (*IMAGE, "--namespace", "A B")),
+    "--image names 'crm' twice": (server(), (*IMAGE, *IMAGE)),
+    "--namespace 'A B' is not a name": (server(), (*IMAGE, "--namespace", "A B")),
     "close the quotation mark": (server(), (*IMAGE, "--command", 'crm="x')),
     "'/nowhere' cannot be read": (server(), (*IMAGE, "--tools", "crm=/nowhere")),
 }
@@ -222,7 +222,7 @@ def test_a_server_that_is_switched_off_is_left_out_and_told(run: Run) -> None:
     )
     assert code == 0
     assert binding(out)["spec"]["source"] == "b"
-    assert "left out, it is switched off: mcpServers.a" in err
+    assert "left out, because it is disabled: mcpServers.a" in err
 
 
 def test_only_some_servers_can_be_asked_for(run: Run) -> None:
@@ -254,15 +254,14 @@ def test_environments_namespace_and_private_network_are_as_stated(run: Run) -> N
 @requirement("import.shapes")
 def test_the_example_of_the_page_prints_what_the_page_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (file,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
-    (command,) = re.findall(r"^\$ interlock-import (desktop\.json .*)$", PAGE, flags=re.MULTILINE)
+    (command,) = re.findall(r"^\$ interlock-import (mcp\.json .*)$", PAGE, flags=re.MULTILINE)
     (printed,) = re.findall(r"```yml\n(.*?)```", PAGE, flags=re.DOTALL)
-    (tmp_path / "desktop.json").write_text(file)
+    (tmp_path / "mcp.json").write_text(file)
     (tmp_path / "tools.json").write_text(
         '[{"name": "get_contact"}, {"name": "create_task"}, {"name": "merge_contacts"}]'
     )
     words = [
-        re.sub(r"(desktop|tools)\.json", lambda name: str(tmp_path / name.group(0)), word)
-        for word in shlex.split(command)
+        re.sub(r"(mcp|tools)\.json", lambda name: str(tmp_path / name.group(0)), word) for word in shlex.split(command)
     ]
     assert main(words) == 0
     assert capsys.readouterr().out == printed

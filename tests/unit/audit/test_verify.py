@@ -26,7 +26,7 @@ TEXT = a_chain().text()
 def check(lines: list[bytes], **options: Any) -> ChainReport:
     checking = ChainVerifier(**options)
     for number, line in enumerate(lines, start=1):
-        checking.take(line, f"line {number}")
+        checking.add_line(line, f"line {number}")
     return checking.finish()
 
 
@@ -66,7 +66,7 @@ def test_any_bytes_that_were_cut_out_are_found(start: int, length: int) -> None:
 def check_text(text: bytes) -> ChainReport:
     checking = ChainVerifier([Anchor(GUARD, len(LINES) - 1, a_chain().last.hash, "the test")])
     for number, line in enumerate(text.split(b"\n")[:-1]):
-        checking.take(line, str(number))
+        checking.add_line(line, str(number))
     return checking.finish()
 
 
@@ -199,7 +199,7 @@ def test_files_are_read_in_their_order_and_the_exit_code_is_the_verdict(
     parts[0].write_bytes(b"".join(line + b"\n" for line in LINES[:5]))
     parts[1].write_bytes(b"".join(line + b"\n" for line in LINES[5:]))
     assert main([str(part) for part in parts]) == OK
-    assert capsys.readouterr().out == "13 lines in 1 chains: whole\n"
+    assert capsys.readouterr().out == "13 lines in 1 chains: complete\n"
     assert main([str(parts[0])]) == OK
     assert main([str(parts[1])]) == FOUND
     assert capsys.readouterr().out.splitlines()[-1] == "8 lines in 1 chains: 1 findings"
@@ -232,7 +232,7 @@ def test_findings_are_lines_or_one_json_object(tmp_path: Path, capsys: pytest.Ca
     path.write_bytes(TEXT.replace(b"Allow", b"Deny ", 1))
     assert main([str(path)]) == FOUND
     first, second, last = capsys.readouterr().out.splitlines()
-    assert first.startswith(f"Damaged: {path}:2: this is no line as a guard wrote it: its hash")
+    assert first.startswith(f"Damaged: {path}:2: the line is not as a guard wrote it: its hash")
     assert second.startswith(f"Missing: {path}:3: lines 1 to 1 of {GUARD}")
     assert last == "13 lines in 1 chains: 2 findings"
     assert main([str(path), "--json"]) == FOUND
@@ -263,7 +263,7 @@ def test_what_is_no_report_is_refused(tmp_path: Path, text: str, capsys: pytest.
     (tmp_path / "report").write_text(text)
     (tmp_path / "records").write_bytes(TEXT)
     assert main([str(tmp_path / "records"), "--since", str(tmp_path / "report")]) == UNREADABLE
-    assert "is no report" in capsys.readouterr().err
+    assert "is not a report" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
