@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-guard requirements
+.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-guard
 
 VENV := .venv
 PYTHON := python3

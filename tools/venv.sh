@@ -16,6 +16,8 @@ fi
 ready || fail "Python's venv module is missing: as root, apt-get install python3-venv; then run this again."
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
   || fail "Python 3.11 or newer is needed; $python is $("$python" -V 2>&1)."
+# --clear would empty the folder that a link leads to, which may be in use elsewhere.
+[ ! -L "$1" ] || fail "$1 is a link to $(readlink "$1"). Bring that environment up to date, or remove the link: rm $1"
 "$python" -m venv --clear "$1"
 "$1/bin/python" -m pip install --quiet --no-compile --disable-pip-version-check --require-hashes -r requirements/dev.txt
 touch "$1/.done"

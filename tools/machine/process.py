@@ -6,10 +6,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from tools.machine.errors import ClusterError
 
 LAST_LINES = 5
+_RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 class CommandFailedError(ClusterError):
@@ -87,6 +89,12 @@ def pipe(
         raise CommandFailedError(_last_lines(done.stderr) or f"{first[0]} ended with {source.returncode}")
 
 
+def end_running() -> None:
+    """Kill every program that `run` waits for in any thread of this process."""
+    for process in list(_RUNNING):
+        process.kill()
+
+
 @dataclass(frozen=True)
 class _Call:
     words: list[str]
@@ -96,17 +104,9 @@ class _Call:
     timeout: float
 
     def captured(self) -> str:
-        done = subprocess.run(
-            self.words,
-            capture_output=True,
-            env=self.environ,
-            cwd=self.cwd,
-            input=self.stdin,
-            timeout=self.timeout,
-            check=False,
-        )
-        self._check(done.returncode, done.stderr or done.stdout)
-        return done.stdout.decode(errors="replace")
+        code, out, err = self._wait(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self._check(code, err or out)
+        return out.decode(errors="replace")
 
     def logged(self, log: Path) -> str:
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -114,18 +114,24 @@ class _Call:
             out.write(f"$ {' '.join(self.words)}\n".encode())
             out.flush()
             begin = out.tell()
-            done = subprocess.run(
-                self.words,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                env=self.environ,
-                cwd=self.cwd,
-                input=self.stdin,
-                timeout=self.timeout,
-                check=False,
-            )
-        self._check(done.returncode, log.read_bytes()[begin:])
+            code, _, _ = self._wait(stdout=out, stderr=subprocess.STDOUT)
+        self._check(code, log.read_bytes()[begin:])
         return ""
+
+    def _wait(self, *, stdout: int | IO[bytes], stderr: int) -> tuple[int, bytes, bytes]:
+        """Do what subprocess.run does, with the program known to end_running meanwhile."""
+        with subprocess.Popen(
+            self.words, stdin=subprocess.PIPE, stdout=stdout, stderr=stderr, env=self.environ, cwd=self.cwd
+        ) as process:
+            _RUNNING.add(process)
+            try:
+                out, err = process.communicate(self.stdin, timeout=self.timeout)
+            except BaseException:
+                process.kill()
+                raise
+            finally:
+                _RUNNING.discard(process)
+        return process.returncode, out or b"", err or b""
 
     def _check(self, code: int, said: bytes) -> None:
         if code != 0:

@@ -3,12 +3,12 @@
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools.machine.errors import ClusterError, StepFailedError, UnavailableError
-from tools.machine.process import say
+from tools.machine.process import end_running, say
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def run_steps(label: str, steps: Sequence[Step], logs: Path, *, lanes: int = 1) 
     Raises:
         StepFailedError: A step failed. Steps that run already end first, no other one begins, and what is done is
             kept for the next try.
+        KeyboardInterrupt: No other step begins, and the programs that steps run are killed.
     """
     todo = [step for step in steps if not step.is_done()]
     if not todo:
@@ -59,12 +60,20 @@ def run_steps(label: str, steps: Sequence[Step], logs: Path, *, lanes: int = 1) 
             raise
 
     with ThreadPoolExecutor(lanes) as pool:
-        for number, step in enumerate(steps, start=1):
-            place = f"{label} [{number}/{len(steps)}] {step.title}"
-            if step in todo:
-                pool.submit(work, step, place)
-            else:
-                say(f"{place}: from the cache")
+        try:
+            futures = []
+            for number, step in enumerate(steps, start=1):
+                place = f"{label} [{number}/{len(steps)}] {step.title}"
+                if step in todo:
+                    futures.append(pool.submit(work, step, place))
+                else:
+                    say(f"{place}: from the cache")
+            wait(futures)
+        except KeyboardInterrupt as stop:
+            failures.append(stop)
+            while wait(futures, timeout=0.2).not_done:
+                end_running()  # again, since a step may have just started its next one
+            raise
     if failures:
         raise failures[0]
 

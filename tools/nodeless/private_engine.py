@@ -94,11 +94,11 @@ def start(settings: Settings) -> None:
     if reason := impossible():
         raise UnavailableError(reason)
     log = settings.logs / "engine-packages.log"
+    _refuse_beside_another(settings)
     say(announcement(settings))
     debian.need(PACKAGES, log)
     if shutil.which("docker") is None:  # newer Debian has it in a package of its own
         debian.install(["docker-cli"], log)
-    _refuse_beside_another(settings)
     _record_footprint(settings)
     # Where forwarding is off, an engine turns it on and sets the FORWARD policy to DROP, which cuts off other bridges.
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")

@@ -1,6 +1,8 @@
+import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,31 @@ def test_a_failure_in_one_lane_lets_the_other_end_and_begins_nothing(tmp_path: P
         run_steps("parts", steps, tmp_path / "logs", lanes=2)
     assert (tmp_path / "two").exists()
     assert not (tmp_path / "three").exists()
+
+
+def test_an_interrupt_of_this_process_alone_ends_the_programs_of_all_lanes(tmp_path: Path) -> None:
+    lines = [
+        "import signal, sys; from pathlib import Path",
+        "from tools.machine.process import run; from tools.machine.steps import Step, run_steps",
+        "signal.signal(signal.SIGINT, signal.default_int_handler)",  # a background job of a shell ignores it
+        "command = ['sh', '-c', 'echo $$ > $0; exec sleep 60']",
+        "step = lambda name: Step(name, lambda: False, lambda log: run([*command, name], log=log))",
+        "names = [f'{sys.argv[1]}/{name}' for name in 'abc']",
+        "run_steps('parts', [step(name) for name in names], Path(sys.argv[1], 'logs'), lanes=2)",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines), str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent) as process:
+        deadline = time.monotonic() + 50
+        while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in "ab"):
+            if time.monotonic() > deadline:
+                process.kill()
+                pytest.fail("the steps do not begin")
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+    assert not (tmp_path / "c").exists()
+    for name in "ab":
+        assert not Path(f"/proc/{(tmp_path / name).read_text().strip()}").exists()
 
 
 def test_a_step_that_cannot_be_here_says_only_that(tmp_path: Path) -> None:
