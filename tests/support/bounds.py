@@ -99,6 +99,22 @@ async def until_exactly(
     await until(equal, what, seconds)
 
 
+async def until_count(count: Callable[[], int], expected: int, what: str, seconds: float = WAIT_SECONDS) -> None:
+    """Wait until a growing count is the expected one; one more fails at once, as in `until_exactly`.
+
+    Raises:
+        AssertionError: There are more than expected.
+        BoundMissed: Some were missing in time.
+    """
+
+    def equal() -> bool:
+        found = count()
+        assert found <= expected, f"{what}: {found} instead of {expected}"
+        return found == expected
+
+    await until(equal, what, seconds)
+
+
 @contextlib.asynccontextmanager
 async def limit(seconds: float, what: str) -> AsyncIterator[None]:
     """Bound a block of awaits, as `asyncio.timeout` does.

@@ -323,7 +323,8 @@ class Bench:
         """Every call that any server has executed, in order, and every cancellation that one was told of."""
         if not self.executed_file.exists():
             return []
-        return [json.loads(line) for line in self.executed_file.read_text().splitlines()]
+        written, _, _ = self.executed_file.read_text().rpartition("\n")  # the last line may be half written
+        return [json.loads(line) for line in written.splitlines()]
 
     def executed_names(self) -> list[str]:
         return [entry["name"] for entry in self.executed() if "name" in entry]

@@ -17,7 +17,7 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Client, Guard
 from tests.integration.guard.known import EVERYTHING, PROMPTS, RESOURCES, TOOLS, Known, a_known_server, known_bundle
 from tests.requirements import requirement
-from tests.support.bounds import WAIT_SECONDS, until
+from tests.support.bounds import WAIT_SECONDS, until, until_count
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -167,7 +167,7 @@ async def test_progress_and_logs_come_before_the_result_in_every_combination(kno
         await client.call_tool("test_tool_with_progress", {}, progress_callback=on_progress)
         assert steps == [0, 50, 100]
         await client.call_tool("test_tool_with_logging", {})
-        await until(lambda: len(answers.logged) == 3, "three lines were logged")
+        await until_count(lambda: len(answers.logged), 3, "three lines were logged")
 
 
 @pytest.mark.parametrize("mode", CLIENTS)

@@ -27,7 +27,7 @@ from tests.integration.guard.fake_provider import (
 )
 from tests.integration.guard.harness import Guard
 from tests.requirements import requirement
-from tests.support.bounds import until
+from tests.support.bounds import until, until_count
 from tests.support.ports import free_port
 
 CHAT = "/openai/v1/chat/completions"
@@ -439,7 +439,7 @@ async def test_a_kill_answers_a_call_that_has_no_answer_yet_with_503(rig: Rig) -
 
     rig.provider.answer = answer
     call = asyncio.create_task(rig.post(MESSAGES, messages(), API_KEY))
-    await until(lambda: len(rig.provider.seen) == 1, "the provider has the call")
+    await until_count(lambda: len(rig.provider.seen), 1, "the provider has the call")
     rig.api.kill("data leak")
     status, found = await asyncio.wait_for(call, 5)
     assert (status, reason_of(found)) == (503, "Killed")
@@ -509,7 +509,7 @@ async def test_one_call_more_than_may_be_under_way_is_refused(rig: Rig) -> None:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         many = Rig(rig.api, rig.guard, rig.provider, http)
         calls = [asyncio.create_task(many.post(CHAT, chat())) for _ in range(64)]
-        await until(lambda: len(rig.provider.seen) == 64, "all are under way")
+        await until_count(lambda: len(rig.provider.seen), 64, "all are under way")
         status, found = await many.post(CHAT, chat())
         assert (status, reason_of(found)) == (502, "ServerUnavailable")
         lets_go.set()

@@ -17,7 +17,7 @@ from interlock_contract.audit_chain import Line, open_line
 from interlock_contract.canonical_json import canonicalize, digest_of
 from tests.integration.guard.harness import Bench, Client, a_bundle
 from tests.requirements import requirement
-from tests.support.bounds import until
+from tests.support.bounds import until, until_count
 
 
 def spooled(bench: Bench) -> list[Line]:
@@ -72,7 +72,7 @@ async def test_the_end_of_each_forwarded_call_is_recorded(bench: Bench) -> None:
     waiting = asyncio.create_task(bench.client.call("never"))
     await until(lambda: "never" in bench.executed_names(), "the server has the call")
     waiting.cancel()
-    await until(lambda: len(outcomes(bench)) == 3, "the third call has ended, too")
+    await until_count(lambda: len(outcomes(bench)), 3, "the third call has ended, too")
     assert [one["outcome"] for one in outcomes(bench)] == ["Answered", "Answered", "Abandoned"]
     decisions = {line["seq"] for line in bench.guard.records()}
     assert {one["of"] for one in outcomes(bench)} == decisions

@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.guard.harness import HEADERS, Answer, Bench
 from tests.requirements import requirement
-from tests.support.bounds import WAIT_SECONDS, until
+from tests.support.bounds import WAIT_SECONDS, until, until_exactly
 
 STREAM = {"Accept": "text/event-stream"}
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
@@ -108,7 +108,7 @@ async def test_a_client_that_hangs_up_before_anything_was_said_ends_its_call(ben
     session = await session_of(bench)
     params = {"name": "never", "arguments": {}, "_meta": {"progressToken": 1}}
     waiting = asyncio.create_task(bench.client.request("tools/call", params, session))
-    await in_flight(bench, 1)
+    await until_exactly(bench.executed_names, ["never"], "the server has the call")
     waiting.cancel()
     await in_flight(bench, 0)
     await until(lambda: bench.executed()[-1:] == [{"cancelled": "the client hung up"}], "the server is told")

@@ -22,7 +22,7 @@ from interlock_guard.upstream.dialer import AddressRefused, Dialer
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError
 from interlock_guard.wire.streams import EventParser
 from tests.requirements import requirement
-from tests.support.bounds import until
+from tests.support.bounds import until_count
 from tests.support.certificates import Authority, an_authority
 from tests.support.ssrf_corpus import ANSWERS, LISTENER_NAMES, LOCATIONS, REDIRECTS
 
@@ -418,7 +418,7 @@ async def test_a_request_is_sent_once_although_its_connection_breaks(listener: L
     listener.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"
     async with asyncio.timeout(20):
         task = asyncio.create_task(failure(link))
-        await until(lambda: len(listener.requests) == 2, "the request has arrived")
+        await until_count(lambda: len(listener.requests), 2, "the request has arrived")
         link.cut()
         failed = await task
     assert "broke the connection off; the call may have been executed or not" in str(failed)
