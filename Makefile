@@ -58,8 +58,8 @@ cluster-down: venv ## take away every cluster of ours and what it was made of, b
 images: venv ## build our images where they changed, and put them into the cluster
 	$(PY) -m tools.cluster images
 
-bench-reconcile: venv ## Agents per second to Ready, beside a bare kopf handler; JSON on the last line
+bench-reconcile: venv ## measure Agents per second to Ready, and a bare kopf handler for comparison, JSON on the last line
 	$(PY) -m benchmarks.reconcile
 
-bench-guard: venv ## what the guard adds to a tools/call, beside the bare minimum and a peer; JSON on the last line
+bench-guard: venv ## measure what the guard adds to a tools/call, and two comparisons, JSON on the last line
 	$(PY) -m benchmarks.guard

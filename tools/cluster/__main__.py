@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; what is done stays done, so the same command goes on from here", file=sys.stderr)
+        print("stopped. Finished steps are kept: run the same command again to continue.", file=sys.stderr)
         return 130
     return 0
 
@@ -96,7 +96,8 @@ def _status(_: argparse.Namespace, settings: Settings) -> None:
         print(f"engine: {'private' if docker.is_private else 'existing'}")
         for name in kind.names(docker):
             cluster = kind.find(name, settings)
-            print(f"kind {name}: {cluster.kubeconfig if cluster else 'made elsewhere or broken; `up` looks after it'}")
+            broken = "created elsewhere or broken. Run: python -m tools.cluster up"
+            print(f"kind {name}: {cluster.kubeconfig if cluster else broken}")
     for name in kwok.names(settings):
         print(f"kwok {name}")
     print(f"cache: {settings.cache}")
@@ -105,7 +106,7 @@ def _status(_: argparse.Namespace, settings: Settings) -> None:
 def _env(chosen: argparse.Namespace, settings: Settings) -> None:
     cluster = kind.find(chosen.name, settings)
     if cluster is None:
-        raise ClusterError(f"there is no kind cluster {chosen.name}; `python -m tools.cluster up` makes one")
+        raise ClusterError(f"there is no kind cluster {chosen.name}. Run: python -m tools.cluster up")
     values = {
         **cluster.engine.environment,
         "KUBECONFIG": str(cluster.kubeconfig),

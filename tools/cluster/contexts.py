@@ -16,7 +16,7 @@ class ForeignContextError(ClusterError):
 
 
 def is_ours(context: str) -> bool:
-    """Whether the name is one that only our own clusters have: kind-interlock..., kwok-interlock..."""
+    """Return True if the name is one that only our own clusters have: kind-interlock..., kwok-interlock..."""
     return _CONTEXT.fullmatch(context) is not None
 
 

@@ -56,12 +56,12 @@ class Engine:
         run(["docker", "build", *arguments], env=environ, stdin=stdin, log=log, timeout=timeout)
 
     def has_image(self, name: str) -> bool:
-        """Whether the engine holds this image."""
+        """Return True if the engine holds this image."""
         return succeeds(["docker", "image", "inspect", name], env=self.environment)
 
 
 def existing_answers() -> bool:
-    """Whether an engine that is not ours answers this user (DOCKER_HOST, a docker context, or the default socket)."""
+    """Return True if an existing engine answers this user (DOCKER_HOST, a docker context or the default socket)."""
     if shutil.which("docker") is None:
         return False
     return succeeds(["docker", "info"], timeout=ANSWER_SECONDS)

@@ -45,7 +45,7 @@ class NodeContainer:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has a process."""
+        """Return True if it has a process."""
         return self.state == "CONTAINER_RUNNING"
 
 
@@ -57,7 +57,7 @@ class KindCluster:
         name: as given.
         kubeconfig: a file of its own, with only this cluster in it.
         context: the context's name in that file.
-        kubectl: kubectl of the server's minor version; lies beside the kubeconfig.
+        kubectl: kubectl of the server's minor version; lies next to the kubeconfig.
         engine: the Docker engine its nodes are in.
     """
 
@@ -239,7 +239,7 @@ def _create(name: str, config: Path, docker: Engine, settings: Settings) -> None
 
 
 def _revive(name: str, docker: Engine, settings: Settings) -> bool:
-    """Whether the cluster answers, its nodes started where they stand still."""
+    """Return True if the cluster answers, its nodes started where they stand still."""
     for node in _nodes(docker, name, running=False):
         say(f"cluster {name}: starting node {node} again")
         docker.docker("start", node)
@@ -255,7 +255,7 @@ def _revive(name: str, docker: Engine, settings: Settings) -> bool:
         if succeeds(_kubectl(settings, name, ["get", "--raw", "/readyz", "--request-timeout=1s"]), timeout=5):
             return succeeds(probe, timeout=REVIVE_SECONDS + 5)
         time.sleep(0.5)
-    say(f"cluster {name}: does not answer, so it is made anew")
+    say(f"cluster {name}: does not answer, so it is recreated")
     return False
 
 

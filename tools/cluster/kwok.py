@@ -147,7 +147,7 @@ def _claim(name: str, settings: Settings) -> Lock:
 
 
 def _let_go(lock: Lock) -> None:
-    """Gives the claim up; the file goes first, so that nobody finds it without its owner."""
+    """Give the claim up. The file goes first, so that no other process finds it without its owner."""
     lock.path.unlink(missing_ok=True)
     lock.release()
 

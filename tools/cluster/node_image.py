@@ -23,7 +23,7 @@ COMPILER = {
     "/usr/include/stdlib.h": "libc6-dev",
     "/usr/include/seccomp.h": "libseccomp-dev",
 }
-"""What building the programs takes besides Go: runc is linked statically with libseccomp."""
+"""The packages that a build needs in addition to Go. runc is linked statically with libseccomp."""
 IMAGE_METADATA = (
     "ENV container=docker",  # systemd looks for it
     "STOPSIGNAL SIGRTMIN+3",  # systemd's way of ending
@@ -32,7 +32,7 @@ IMAGE_METADATA = (
 
 
 def registry_answers(engine: Engine) -> bool:
-    """Whether images can be pulled: directly, or through a mirror that the engine has."""
+    """Return True if images can be pulled: directly, or through a mirror that the engine has."""
     if releases.answers(REGISTRY):
         return True
     try:

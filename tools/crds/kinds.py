@@ -37,7 +37,7 @@ class CrdKind:
 
     @property
     def has_status(self) -> bool:
-        """Whether there is a status for somebody to write."""
+        """Return True if there is a status for somebody to write."""
         return "status" in self.model.model_fields
 
 

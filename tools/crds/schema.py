@@ -115,7 +115,7 @@ def _merged(inner: Schema, outer: Schema) -> Schema:
 
 
 def _is_empty(default: Any) -> bool:
-    """Whether a default says no more than absence does."""
+    """Return True if a default says no more than absence does."""
     if isinstance(default, dict):
         return all(_is_empty(value) for value in default.values())
     return default is None or default in ("", [], ())

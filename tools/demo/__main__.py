@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("stopped; the same command starts the demo anew, make demo-down takes it away", file=sys.stderr)
+        print("stopped. Run the same command to start the demo again, or make demo-down to delete it.", file=sys.stderr)
         return 130
 
 

@@ -58,7 +58,7 @@ def run(
 
 
 def succeeds(command: Sequence[str | Path], *, env: Mapping[str, str] | None = None, timeout: float = 30) -> bool:
-    """Whether a program ends without error within the time (seconds)."""
+    """Return True if a program ends without error within the time (seconds)."""
     try:
         run(command, env=env, timeout=timeout)
     except CommandFailedError:

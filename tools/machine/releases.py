@@ -1,7 +1,7 @@
 """Released programs: downloaded from where their projects publish them, checked against a published hash.
 
 Only a hash that was seen can be pinned; these were written on a machine that reaches no release server. So the hash is
-asked for at the time of the download: `.sha256` beside the file, or the digest that the release's own API states. Set
+asked for at the time of the download: `.sha256` next to the file, or the digest that the release's own API states. Set
 `Release.sha256` to pin one.
 """
 
@@ -39,7 +39,7 @@ class Release:
 
 
 def answers(url: str, timeout: float = PROBE_SECONDS) -> bool:
-    """Whether a server says anything at all at this address, within seconds."""
+    """Return True if a server says anything at all at this address, within seconds."""
     request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the callers' addresses are constants
     try:
         with urllib.request.urlopen(request, timeout=timeout):  # noqa: S310

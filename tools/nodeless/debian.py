@@ -19,7 +19,7 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE--
 
 
 def can_install() -> bool:
-    """Whether packages can be installed here: root, on Debian or a system made from it."""
+    """Return True if packages can be installed here: root, on Debian or a system made from it."""
     return os.geteuid() == 0 and shutil.which("apt-get") is not None and _is_debian()
 
 

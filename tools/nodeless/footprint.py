@@ -39,7 +39,7 @@ class Footprint:
     folders: list[str]
 
     def to_json(self) -> str:
-        """For the file beside the engine."""
+        """Return the text of the engine's `before.json`."""
         return json.dumps(asdict(self), indent=1)
 
 
@@ -55,7 +55,7 @@ def observe() -> Footprint:
 
 
 def load(file: Path) -> Footprint | None:
-    """What was written down, unless the machine was started anew since (then nothing of the engine is left)."""
+    """Return what was written down, or None after a restart of the machine, which leaves nothing of the engine."""
     try:
         footprint = Footprint(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

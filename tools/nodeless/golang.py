@@ -68,7 +68,7 @@ def find_go(settings: Settings, log: Path) -> Path:
 
 
 def may_have_go() -> bool:
-    """Whether this machine has a Go that is new enough, or PyPI has one for it."""
+    """Return True if this machine has a Go that is new enough, or PyPI has one for it."""
     return _own_go() is not None or architecture() == "amd64"
 
 

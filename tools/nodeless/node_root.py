@@ -86,7 +86,7 @@ class NodeRoot:
 
     Attributes:
         base: the Debian tree, left as it is.
-        root: the node's tree, made anew.
+        root: the node's tree, recreated.
         programs: built programs by name.
         pause: the built pause program.
         kind: the sources of the kind program.

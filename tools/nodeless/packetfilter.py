@@ -91,7 +91,7 @@ def _is_chain(line: str) -> bool:
 
 
 def _is_of_another_bridge(line: str, bridge: str) -> bool:
-    """Whether a rule of an engine's chains speaks of a device that is not our bridge."""
+    """Return True if a rule of an engine's chains speaks of a device that is not our bridge."""
     words = line.split()
     if not line.startswith(f"-A {CHAIN_PREFIX}"):
         return False
@@ -117,7 +117,7 @@ def _subnets(rules: Sequence[str], bridge: str) -> list[Network]:
 
 
 def _is_within(rule: str, subnets: Sequence[Network]) -> bool:
-    """Whether all addresses in the rule are containers of ours: a published port's rule names no device."""
+    """Return True if all addresses in the rule are containers of ours: a published port's rule names no device."""
     found = _addresses(rule)
     return bool(found) and all(
         any(address.version == subnet.version and address.subnet_of(subnet) for subnet in subnets)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A Docker engine of our own, from the distribution's package, beside which no other may run.
+"""A Docker engine of our own, from the distribution's package. No other engine may run next to it.
 
 Its data, sockets, process id and log lie in one folder of the cache. Its containers live in a cgroup and on a bridge of
 their own, so that everything of it can be told from everything else, also after it was killed.
@@ -58,7 +58,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def is_running(settings: Settings) -> bool:
-    """Whether it answers."""
+    """Return True if it answers."""
     if not (_run_folder(settings) / "docker.sock").exists():
         return False
     return succeeds(["docker", "info"], env=environment(settings), timeout=20)
@@ -75,12 +75,12 @@ def impossible() -> str | None:
 
 
 def has_crashed(settings: Settings) -> bool:
-    """Whether it was started, was not stopped, and does not answer."""
+    """Return True if it was started, was not stopped, and does not answer."""
     return (folder(settings) / "before.json").exists() and not is_running(settings)
 
 
 def has_containers(settings: Settings) -> bool:
-    """Whether its data still holds containers, running or not."""
+    """Return True if its data still holds containers, running or not."""
     return any((folder(settings) / "data" / "containers").glob("*"))
 
 
@@ -94,7 +94,7 @@ def start(settings: Settings) -> None:
     if reason := impossible():
         raise UnavailableError(reason)
     log = settings.logs / "engine-packages.log"
-    _refuse_beside_another(settings)
+    _refuse_next_to_another(settings)
     say(announcement(settings))
     debian.need(PACKAGES, log)
     if shutil.which("docker") is None:  # newer Debian has it in a package of its own
@@ -148,7 +148,7 @@ def _end_gently(settings: Settings) -> None:
         time.sleep(0.1)
 
 
-def _refuse_beside_another(settings: Settings) -> None:
+def _refuse_next_to_another(settings: Settings) -> None:
     ours = footprint.processes(folder(settings))
     others = [pid for pid in footprint.engines() if pid not in ours]
     if others:

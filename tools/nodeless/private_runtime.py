@@ -18,7 +18,7 @@ CAPABILITY_BIT = 24
 
 
 def is_needed(status: str | None = None) -> bool:
-    """Whether this machine's root lacks the capability (status: the text of /proc/self/status)."""
+    """Return True if this machine's root lacks the capability (status: the text of /proc/self/status)."""
     text = status if status is not None else Path("/proc/self/status").read_text(encoding="ascii")
     effective = next(line.split()[1] for line in text.splitlines() if line.startswith("CapEff:"))
     return not int(effective, 16) >> CAPABILITY_BIT & 1
