@@ -1,7 +1,6 @@
 """Probes and metrics, on every interface: they say how the guard is, and nothing of what passes it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
@@ -17,23 +16,21 @@ from interlock_guard.upstream.sources import Sources
 _PREFIX: Final = "interlock_guard_"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeSources:
-    """The parts of the guard that there is something to say about."""
-
-    live: LiveState
-    sources: Sources
-    recorder: Recorder
-    shipping: AuditShipper
-    tasks: TaskEndpoint
-
-
 class ProbeServer:
     """Answers the kubelet and Prometheus."""
 
-    def __init__(self, observed: ProbeSources, *, monotonic: Callable[[], float]) -> None:
-        self._live, self._sources = observed.live, observed.sources
-        self._recorder, self._shipping, self._tasks = observed.recorder, observed.shipping, observed.tasks
+    def __init__(
+        self,
+        *,
+        live: LiveState,
+        sources: Sources,
+        recorder: Recorder,
+        shipping: AuditShipper,
+        tasks: TaskEndpoint,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._live, self._sources = live, sources
+        self._recorder, self._shipping, self._tasks = recorder, shipping, tasks
         self._monotonic = monotonic
 
     def build_runner(self) -> web.AppRunner:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Final
@@ -22,16 +22,19 @@ from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.background import keep_running
-from interlock_guard.downstream.broker import Broker
-from interlock_guard.downstream.endpoint import McpEndpoint
-from interlock_guard.downstream.gate import Gate, Parts
+from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
+from interlock_guard.downstream.relay import Relay
+from interlock_guard.downstream.server_requests import ServerMessages
+from interlock_guard.downstream.session_based import SessionBasedClients
+from interlock_guard.downstream.sessionless import SessionlessClients
 from interlock_guard.downstream.sessions import Sessions
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.llm.endpoint import LlmEndpoint
 from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.log import log
 from interlock_guard.object_watch import KubernetesObject, ObjectWatch
-from interlock_guard.probes import ProbeServer, ProbeSources
+from interlock_guard.probes import ProbeServer
 from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.selftest.selftest import SelfTest
 from interlock_guard.settings import GuardSettings, SettingsInvalid, read_settings
@@ -39,6 +42,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
 from interlock_guard.tasks.metrics import TaskMetrics
 from interlock_guard.upstream.sources import Sources, UpstreamContext, build_upstream
+from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_kube.client import KubeClient
 from interlock_kube.credentials import MountedCredentials
 
@@ -46,6 +50,9 @@ _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
 _RESERVE: Final = 4
 """The part of the spool that is left to reads: one in so many bytes."""
+
+
+Reaction = Callable[[], None]
 
 
 def run() -> int:
@@ -60,60 +67,119 @@ def run() -> int:
 
 
 async def serve(settings: GuardSettings) -> None:
-    """Serve until SIGTERM or SIGINT; whatever else ends ends the process with an error."""
+    """Serve until SIGTERM or SIGINT; each resource is closed in the reverse order of its opening."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
+        _end_on_signals(stack, stop)
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
         spool = _open_spool(settings)
+        stack.callback(spool.close)
         recorder = Recorder(_writer(settings), spool, utc_now)
         shipping = AuditShipper(spool, CollectorAddress(url=settings.audit_url, token=settings.audit_token), log)
-        stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any more
-        sessions = Sessions()
-        interests = Subscriptions(sessions)
-        broker = Broker(live, recorder, interests, monotonic, log)
-        interests.take_notification = broker.take_notification
-        surroundings = UpstreamContext(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
-        build = partial(build_upstream, surroundings=surroundings, listener=broker, log=log)
-        sources = Sources(live, tasks, build)
+        stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any longer
         client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
         stack.push_async_callback(client.close)
-        attestor = _build_attestor(settings, client)
-        parts = Parts(
+        reporter = _build_reporter(settings, client)
+
+        # Sources and their events refer to each other. No server is built before the first event of `live`.
+        context = UpstreamContext(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
+        sources = Sources(live, tasks, lambda source: build_upstream(source, context, messages, log))
+        tools = ToolCache(monotonic, log)
+        authorizer = Authorizer(
             live=live,
             sources=sources,
-            broker=broker,
+            tools=tools,
             recorder=recorder,
             monotonic=monotonic,
-            port=settings.mcp_port,
-            host=settings.host,
-            drifted=attestor.tell_drift,
+            on_drift=reporter.tell_drift,
         )
+        sessions = Sessions()
+        subscriptions = Subscriptions(sessions)
+        messages = ServerMessages(live=live, authorizer=authorizer, subscriptions=subscriptions, tools=tools)
+        relay = Relay(live=live, sources=sources, authorizer=authorizer, messages=messages, subscriptions=subscriptions)
+        stack.push_async_callback(relay.close)
+
         models = ProviderClients(live, settings.secrets, settings.dialable, log)
         stack.push_async_callback(models.close)
-        gate = Gate(parts)
-        endpoint = McpEndpoint(parts, gate, sessions, interests, LlmEndpoint(parts, models, gate.judge).add_routes)
-        tasks_in = await _open_task_endpoint(stack, settings, live, recorder)
-        observed = ProbeSources(live=live, sources=sources, recorder=recorder, shipping=shipping, tasks=tasks_in)
-        observation = ProbeServer(observed, monotonic=monotonic).build_runner()
-        await _listen(stack, endpoint.runner, settings.listen, settings.mcp_port)
-        await _listen(stack, tasks_in.runner, "0.0.0.0", settings.task_port)  # noqa: S104 - callers are other pods
-        stack.callback(tasks_in.end)
+        checks = HttpChecks(settings.mcp_port, settings.host)
+        llm = LlmEndpoint(live=live, authorizer=authorizer, links=models, checks=checks)
+        mcp = McpEndpoint(
+            live=live,
+            authorizer=authorizer,
+            relay=relay,
+            session_based=SessionBasedClients(
+                live=live,
+                sources=sources,
+                authorizer=authorizer,
+                relay=relay,
+                sessions=sessions,
+                subscriptions=subscriptions,
+            ),
+            sessionless=SessionlessClients(
+                live=live, sources=sources, authorizer=authorizer, relay=relay, subscriptions=subscriptions
+            ),
+            checks=checks,
+            add_routes=llm.add_routes,
+        )
+        task_endpoint = await _open_task_endpoint(stack, settings, live, recorder)
+        selftest = SelfTest(live, authorizer.judge, monotonic, reporter.tell)
+        live.reactions = order_reactions(
+            sources=sources.follow,
+            models=models.follow,
+            llm=llm.follow,
+            mcp=mcp.follow,
+            tasks=task_endpoint.follow,
+            selftest=selftest.follow,
+        )
+
+        probes = ProbeServer(
+            live=live,
+            sources=sources,
+            recorder=recorder,
+            shipping=shipping,
+            tasks=task_endpoint,
+            monotonic=monotonic,
+        )
+        await _listen(stack, mcp.runner, settings.listen, settings.mcp_port)
+        await _listen(stack, task_endpoint.runner, "0.0.0.0", settings.task_port)  # noqa: S104 - callers are other pods
+        stack.callback(task_endpoint.end)
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
-        await _listen(stack, observation, "0.0.0.0", settings.observe_port)  # noqa: S104 - probes come from the node
-        SelfTest(live, gate.judge, monotonic, attestor.tell)
-        works: list[Callable[[], Awaitable[None]]] = [
-            *(partial(watch.run, log) for watch in _build_watches(settings, client, live)),
-            shipping.run,
-            partial(attestor.run, log),
+        await _listen(stack, probes.build_runner(), "0.0.0.0", settings.observe_port)  # noqa: S104 - the node probes
+        of_agent, of_bundle = _build_watches(settings, client, live)
+        running = [
+            tasks.create_task(keep_running("watch of the agent", partial(of_agent.run, log), log)),
+            tasks.create_task(keep_running("watch of the bundle", partial(of_bundle.run, log), log)),
+            tasks.create_task(keep_running("audit shipper", shipping.run, log)),
+            tasks.create_task(keep_running("self-test reporter", partial(reporter.run, log), log)),
         ]
-        names = ("watch of the agent", "watch of the bundle", "audit shipper", "self-test reporter")
-        running = [tasks.create_task(keep_running(name, work, log)) for name, work in zip(names, works, strict=True)]
         await stop.wait()
         log("SIGTERM: ending")
         for task in [*running, *sources.tasks()]:
             task.cancel()
+
+
+def order_reactions(
+    *, sources: Reaction, models: Reaction, llm: Reaction, mcp: Reaction, tasks: Reaction, selftest: Reaction
+) -> tuple[Reaction, ...]:
+    """Return how the guard reacts to each change of its state (kill, bundle, agent), in order.
+
+    A kill closes the guard for new requests before any of these runs: decisions read the state itself.
+    """
+    return (
+        sources,  # connections to MCP servers: cut first, so that no call reaches a server after a kill
+        models,  # connections to providers of models: the same
+        llm,  # then calls of models under way are answered with the denial
+        mcp,  # then answers to MCP clients that are still going out are aborted
+        tasks,  # then tasks for the agent end: their callers wait longest
+        selftest,  # last: a new bundle is tested with the servers and limits that it brings
+    )
+
+
+def _end_on_signals(stack: AsyncExitStack, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+        stack.callback(loop.remove_signal_handler, number)
 
 
 def _open_spool(settings: GuardSettings) -> Spool:
@@ -178,6 +244,6 @@ def _build_watches(settings: GuardSettings, client: KubeClient, live: LiveState)
     ]
 
 
-def _build_attestor(settings: GuardSettings, client: KubeClient) -> SelfTestReporter:
+def _build_reporter(settings: GuardSettings, client: KubeClient) -> SelfTestReporter:
     lease = f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases/{settings.bundle}"
     return SelfTestReporter(client, lease, settings.pod, clock=utc_now)

@@ -1,6 +1,6 @@
 """What the guard knows of its Agent, as one frozen value, and the one holder that replaces it at each event."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -34,14 +34,15 @@ class State:
 
 
 class LiveState:
-    """Holds the current state and bundle; each event replaces them at once and tells the listeners."""
+    """Holds the current state and bundle; each event replaces them and runs the reactions, in their order."""
 
     def __init__(self, *, lease_seconds: float = LEASE_SECONDS, log: Callable[[str], None] = lambda _: None) -> None:
         self.state = State(lease_seconds=lease_seconds)
         self.bundle: Bundle | None = None
         self.digest = ""
         """Of the bundle's text; empty without a bundle that can be read."""
-        self.listeners: list[Callable[[], None]] = []
+        self.reactions: Sequence[Callable[[], None]] = ()
+        """Called one after the other at each change, before the next event is handled."""
         self._contacts: dict[Watched, float] = {}
         self._log = log
 
@@ -54,7 +55,7 @@ class LiveState:
             uid = str(metadata.get("uid"))
             latch = observe(self.state.kill, metadata.get("annotations"), agent.get("status"))
             self.state = replace(self.state, agent_uid=uid, agent_gone=False, kill=latch)
-        self._tell()
+        self._react()
 
     def see_bundle(self, text: str | None) -> None:
         """Take in the bundle's text; one that is missing or invalid leaves the guard without a bundle, closed.
@@ -72,7 +73,7 @@ class LiveState:
             else:
                 self.digest = digest(text)
                 self.state = replace(self.state, doubt=UNPROVEN)
-        self._tell()
+        self._react()
 
     def settle(self, doubt: str) -> None:
         """Take in what the proof of the bundle came to: why it may not be obeyed, or nothing."""
@@ -86,8 +87,8 @@ class LiveState:
         if len(self._contacts) == 2:  # noqa: PLR2004 - both kinds of Watched
             self.state = replace(self.state, contact_at=min(self._contacts.values()))
             if self.state.doubt:  # what could not be proven while out of contact can be now
-                self._tell()
+                self._react()
 
-    def _tell(self) -> None:
-        for listener in self.listeners:
-            listener()
+    def _react(self) -> None:
+        for reaction in self.reactions:
+            reaction()

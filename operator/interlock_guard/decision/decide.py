@@ -108,7 +108,7 @@ class DenyReason(StrEnum):
     """The decision's record cannot be stored, so nothing may be forwarded on it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DecisionInput:
     """What a client asks of a source.
 

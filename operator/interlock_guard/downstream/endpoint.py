@@ -1,6 +1,7 @@
-"""The agent's side: `/mcp/<source>`, MCP's streamable HTTP, in whichever era the body of a request is.
+"""The HTTP endpoint for the agent: `/mcp/<source>` speaks MCP's streamable HTTP in every protocol version.
 
-A request is read whole, told apart, decided on, recorded, and only then forwarded.
+A request is read whole, parsed, authorized, recorded, and only then forwarded. The body of a request says which
+protocol version it is of.
 """
 
 from collections.abc import Callable
@@ -11,19 +12,18 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from interlock_contract.mcp import MCP_JSON, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER
 from interlock_guard.audit.recorder import RecordFailed
 from interlock_guard.decision.decide import Deny, DenyReason, check_cut, find_source
+from interlock_guard.downstream.authorizer import Authorizer, deny_unrecorded
 from interlock_guard.downstream.exchange import to_response
-from interlock_guard.downstream.gate import Gate, Inbound, Parts, unrecorded
+from interlock_guard.downstream.relay import Relay
 from interlock_guard.downstream.replies import deny, refuse
 from interlock_guard.downstream.session_based import SessionBasedClients
 from interlock_guard.downstream.sessionless import SessionlessClients, is_sessionless
-from interlock_guard.downstream.sessions import Sessions
-from interlock_guard.downstream.subscriptions import Subscriptions
+from interlock_guard.state import LiveState
 from interlock_guard.wire.jsonrpc import (
     INVALID_REQUEST,
     MAX_BODY,
     Message,
     MessageInvalid,
-    RpcNotification,
     RpcRequest,
     RpcResponse,
     parse_message,
@@ -53,7 +53,7 @@ class HttpChecks:
 
     Args:
         port: The guard's.
-        host: The one name that a guard in a pod of its own is called by; empty, those of loopback.
+        host: The one name that clients call a guard in a separate pod by; empty for those of loopback.
     """
 
     def __init__(self, port: int, host: str = "") -> None:
@@ -61,7 +61,7 @@ class HttpChecks:
         self._origins = frozenset(f"http://{host}" for host in self._hosts)
 
     def refuse_caller(self, http: web.Request) -> web.Response | None:
-        """Refuse what was not addressed to this guard: a page may have made its own name resolve to 127.0.0.1."""
+        """Refuse a request to another host: a web page may have made its own name resolve to 127.0.0.1."""
         headers = http.headers
         if http.version not in _VERSIONS:  # the parser takes a request line without a version for HTTP/0.9
             return web.Response(status=505, text="This speaks HTTP/1.1.\n")
@@ -73,14 +73,14 @@ class HttpChecks:
         return None
 
     def refuse_body(self, http: web.Request) -> web.Response | None:
-        """Refuse a body that is not plain JSON, and a session id that is none."""
+        """Refuse a body that is not plain JSON, and a malformed session id."""
         coding = http.headers.get("Transfer-Encoding", _CHUNKED)
         if http.content_type != MCP_JSON or "Content-Encoding" in http.headers or coding != _CHUNKED:
             return web.Response(status=415, text="The body must be plain application/json.\n")
         return self.refuse_session(http)
 
     def refuse_session(self, http: web.Request) -> web.Response | None:
-        """Refuse a session id that is none."""
+        """Refuse a malformed session id."""
         session = http.headers.get(SESSION_HEADER, "")
         if len(session) > _MAX_SESSION or not (session.isascii() and (session.isprintable() or not session)):
             return web.Response(status=400, text=f"{SESSION_HEADER} is malformed.\n")
@@ -89,7 +89,6 @@ class HttpChecks:
 
 _SHUTDOWN_SECONDS: Final = 0.2
 
-
 AddRoutes = Callable[[web.Application], None]
 
 
@@ -97,24 +96,29 @@ class McpEndpoint:
     """Answers the agent's requests.
 
     Args:
-        parts: What the guard is made of.
-        gate: What every message passes.
-        sessions: The clients of the handshake era.
-        interests: What clients want to hear.
-        add_routes: Whatever else the agent finds at the same port.
+        live: The Agent's state and its bundle.
+        authorizer: Decides on requests.
+        relay: Runs the calls of both kinds of clients.
+        session_based: Answers session-based clients.
+        sessionless: Answers sessionless clients.
+        checks: Refuses what was not meant for this guard.
+        add_routes: Adds the other paths that the agent finds at the same port.
     """
 
     def __init__(
-        self, parts: Parts, gate: Gate, sessions: Sessions, interests: Subscriptions, add_routes: AddRoutes
+        self,
+        *,
+        live: LiveState,
+        authorizer: Authorizer,
+        relay: Relay,
+        session_based: SessionBasedClients,
+        sessionless: SessionlessClients,
+        checks: HttpChecks,
+        add_routes: AddRoutes = lambda _: None,
     ) -> None:
-        self._live, self._broker = parts.live, parts.broker
-        self._sessions, self._interests = sessions, interests
-        self._checks = HttpChecks(parts.port, parts.host)
-        self._gate = gate
-        self._handshake = SessionBasedClients(self._gate, sessions, interests)
-        self._stateless = SessionlessClients(self._gate, interests)
+        self._live, self._authorizer, self._relay = live, authorizer, relay
+        self._session_based, self._sessionless, self._checks = session_based, sessionless, checks
         self.runner = self._build_runner(add_routes)
-        parts.live.listeners.append(self._follow)
 
     def _build_runner(self, add_routes: AddRoutes) -> web.AppRunner:
         app = web.Application(client_max_size=MAX_BODY)
@@ -132,18 +136,16 @@ class McpEndpoint:
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
 
-    def _follow(self) -> None:
-        """Once nothing may go out any more, close at once what is still going out.
+    def follow(self) -> None:
+        """Once the agent may do nothing any longer, abort every answer that is still going out.
 
         Calls and streams that wait for a server need nothing here: the sources have answered them with the denial.
         """
         if check_cut(self._live.bundle, self._live.state) is None:
             return
-        self._broker.break_off()
-        for session in self._sessions.all():
-            session.break_off()
-        self._interests.break_off()
-        self._stateless.break_off()
+        self._relay.abort()
+        self._session_based.abort()
+        self._sessionless.abort()
         connections = [] if self.runner.server is None else self.runner.server.connections
         for connection in connections:
             transport = connection.transport
@@ -151,11 +153,11 @@ class McpEndpoint:
                 transport.abort()
 
     async def _ready(self, http: web.Request) -> web.Response:
-        """Say whether requests are decided on, to the gate of an agent's pod: it can reach no other port."""
+        """Answer the egress check of an agent's pod, which can reach no other port: are requests decided on?"""
         refused = self._checks.refuse_caller(http)
         if refused is not None:
             return refused
-        denial = self._gate.check_open()
+        denial = self._authorizer.check_open()
         return web.Response(text="ok\n") if denial is None else web.Response(status=503, text=f"{denial.reason}\n")
 
     async def _refuse_method(self, http: web.Request) -> web.Response:
@@ -166,28 +168,24 @@ class McpEndpoint:
         if refused is not None:
             return refused
         try:
-            return await self._handshake.take_stream(_inbound(http))
+            return await self._session_based.serve_stream(http, http.match_info["source"])
         except ConnectionError:
-            return web.Response(status=400)  # nobody is left to read it
+            return web.Response(status=400)  # the client is gone
 
     async def _delete(self, http: web.Request) -> web.StreamResponse:
-        return self._refuse_bodiless(http) or self._handshake.end_session(_inbound(http))
+        return self._refuse_bodiless(http) or self._session_based.end_session(http, http.match_info["source"])
 
     def _refuse_bodiless(self, http: web.Request) -> web.Response | None:
-        """Refuse what has no message: nothing of it is recorded, since nothing of it can reach a server."""
+        """Refuse a request without a message; none is recorded, since nothing of it can reach a server."""
         refused = self._checks.refuse_caller(http) or self._checks.refuse_session(http)
         if refused is not None:
             return refused
-        denial = self._refuse_source(http.match_info["source"])
-        return self._refuse_ended(_inbound(http)) if denial is None else to_response(refuse(None, denial))
-
-    def _refuse_ended(self, inbound: Inbound) -> web.Response | None:
-        if inbound.session and self._sessions.has_ended(inbound.source, inbound.session):
-            return web.Response(status=404, text="The session has ended.\n")
-        return None
+        source = http.match_info["source"]
+        denial = self._refuse_source(source)
+        return self._session_based.refuse_ended(http, source) if denial is None else to_response(refuse(None, denial))
 
     def _refuse_source(self, source: str) -> Deny | None:
-        denial = self._gate.check_open()
+        denial = self._authorizer.check_open()
         if denial is None and find_source(self._live.bundle, source) is None:
             return Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
         return denial
@@ -196,59 +194,46 @@ class McpEndpoint:
         refused = self._checks.refuse_caller(http) or self._checks.refuse_body(http)
         if refused is not None:
             return refused
-        inbound = _inbound(http)
+        source = http.match_info["source"]
         message: Message | MessageInvalid
         try:
-            message = parse_message(await http.read(), max_bytes=self._max_bytes(inbound.source))
+            message = parse_message(await http.read(), max_bytes=self._max_bytes(source))
         except MessageInvalid as error:
             message = error
         except web.HTTPRequestEntityTooLarge:
             message = MessageInvalid(INVALID_REQUEST, f"larger than {MAX_BODY} bytes")
         try:
-            return await self._take(inbound, message)
+            return await self._handle(http, source, message)
         except ConnectionError:
-            return web.Response(status=400)  # nobody is left to read it
+            return web.Response(status=400)  # the client is gone
         except RecordFailed as error:
+            denial = deny_unrecorded(error)
             if isinstance(message, RpcRequest):
-                return to_response(deny(message, unrecorded(error), to_stateless=is_sessionless(message)))
-            return to_response(refuse(getattr(message, "id", None), unrecorded(error)))
+                return to_response(deny(message, denial, to_sessionless=is_sessionless(message)))
+            return to_response(refuse(getattr(message, "id", None), denial))
 
     def _max_bytes(self, source: str) -> int:
         served = find_source(self._live.bundle, source)
         return MAX_BODY if served is None else served.limits.request_bytes
 
-    async def _take(self, inbound: Inbound, message: Message | MessageInvalid) -> web.StreamResponse:
-        """Answer one message, or what was no message; a closed guard answers before it looks at what was asked."""
-        denial = self._refuse_source(inbound.source)
+    async def _handle(self, http: web.Request, source: str, message: Message | MessageInvalid) -> web.StreamResponse:
+        """Answer one message, or bytes that are none; a closed guard answers before it reads the message."""
+        denial = self._refuse_source(source)
         if denial is not None:
-            return self._refuse(inbound, message, denial)
+            return self._refuse(source, message, denial)
         try:
             if isinstance(message, MessageInvalid):
                 raise message
             if isinstance(message, RpcRequest) and is_sessionless(message):
-                return await self._stateless.take_request(inbound, message)
-            return self._refuse_ended(inbound) or await self._take_handshake(inbound, message)
+                return await self._sessionless.handle_request(http, source, message)
+            ended = self._session_based.refuse_ended(http, source)
+            return ended or await self._session_based.handle(http, source, message)
         except MessageInvalid as error:
-            return self._refuse(inbound, message, _bad_request(error), error.code)
-
-    async def _take_handshake(self, inbound: Inbound, message: Message) -> web.StreamResponse:
-        if isinstance(message, RpcRequest):
-            return await self._handshake.take_request(inbound, message)
-        if isinstance(message, RpcNotification):
-            return self._handshake.take_notification(inbound, message)
-        return self._handshake.take_response(inbound, message)
+            return self._refuse(source, message, Deny(DenyReason.BAD_REQUEST, "", f"The message {error}."), error.code)
 
     def _refuse(
-        self, inbound: Inbound, message: Message | MessageInvalid, denial: Deny, code: int | None = None
+        self, source: str, message: Message | MessageInvalid, denial: Deny, code: int | None = None
     ) -> web.Response:
-        self._gate.refuse(inbound.source, getattr(message, "method", ""), denial)
+        self._authorizer.record_refusal(source, getattr(message, "method", ""), denial)
         request_id = None if isinstance(message, RpcResponse) else getattr(message, "id", None)
         return to_response(refuse(request_id, denial, code))
-
-
-def _inbound(http: web.Request) -> Inbound:
-    return Inbound(http, http.match_info["source"], http.headers.get(SESSION_HEADER, ""))
-
-
-def _bad_request(error: MessageInvalid) -> Deny:
-    return Deny(DenyReason.BAD_REQUEST, "", f"The message {error}.")

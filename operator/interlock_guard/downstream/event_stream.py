@@ -1,4 +1,4 @@
-"""Messages on their way to one client as server-sent events, kept for a while so that a stream can be resumed."""
+"""Event streams: messages to one client as server-sent events, kept for a while so that a stream can be resumed."""
 
 import asyncio
 from collections import deque
@@ -9,7 +9,7 @@ from aiohttp import web
 from interlock_contract.mcp import EVENT_STREAM
 
 MAX_UNSENT: Final = 64
-"""What a client that reads slowly may leave lying; beyond it progress and the like are dropped."""
+"""Unsent events of a client that reads slowly; beyond it progress and the like are dropped."""
 _MAX_KEPT: Final = 128
 _MAX_KEPT_BYTES: Final = 1024 * 1024
 _KEEP_ALIVE_SECONDS: Final = 30.0
@@ -36,11 +36,11 @@ class EventStream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether there will be no more."""
+        """Whether no more events will come."""
         return self._ended
 
     def put(self, message: bytes, *, must_arrive: bool = False) -> None:
-        """Take in a message; one that need not arrive is dropped where too many lie unsent."""
+        """Queue a message; one that need not arrive is dropped if too many are unsent."""
         is_full = self._last - self._sent >= MAX_UNSENT or self._bytes > _MAX_KEPT_BYTES
         if self._ended or (is_full and not must_arrive):
             return
@@ -53,18 +53,18 @@ class EventStream:
         self._wake.set()
 
     def end(self) -> None:
-        """Say that there will be no more."""
+        """End the stream after the events that it has."""
         self._ended = True
         self._wake.set()
 
-    def break_off(self) -> None:
-        """Let go of the client in the middle, and of all that was kept."""
+    def abort(self) -> None:
+        """End the connection in the middle, and drop all events."""
         self._broken = True
         self._events.clear()
         self.end()
 
     def can_resume(self, after: int) -> bool:
-        """Say whether everything after that position is still here."""
+        """Return True if every event after that position is still kept."""
         first = self._events[0][0] if self._events else self._last + 1
         return not self._broken and first - 1 <= after <= self._last
 
@@ -77,7 +77,7 @@ class EventStream:
         writer = self._writer = object()
         if after is not None:
             self._sent = after
-        self._wake.set()  # whoever served it until now lets go
+        self._wake.set()  # the connection that served it until now lets go
         response = web.StreamResponse(headers=_HEADERS)
         try:
             await response.prepare(http)
@@ -110,7 +110,7 @@ class EventStream:
                     await response.write(_KEEP_ALIVE)
 
     def _forget(self) -> None:
-        """Let go of what was sent, as far as nobody could ask for it or too much is kept."""
+        """Drop sent events that cannot be requested again, or that are too many to keep."""
         while self._events and self._events[0][0] <= self._sent:
             if self.number is not None and len(self._events) <= _MAX_KEPT and self._bytes <= _MAX_KEPT_BYTES:
                 return

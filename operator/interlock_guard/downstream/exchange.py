@@ -1,22 +1,25 @@
-"""One request of a client on its way through the guard: what it became, and how to speak to its client meanwhile."""
+"""One request of a client on its way through the guard, from the start of its call to its answer."""
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from enum import Enum, auto
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM
-from interlock_guard.audit.caller import Caller, read_caller
+from interlock_guard.audit.caller import Caller
+from interlock_guard.background import log_failure
 from interlock_guard.downstream.event_stream import EventStream
-from interlock_guard.downstream.outcomes import OpenRecord
-from interlock_guard.downstream.replies import Reply
+from interlock_guard.downstream.outcomes import ABANDONED, OpenRecord
+from interlock_guard.downstream.replies import Reply, answer_cancelled
 from interlock_guard.downstream.sessions import NO_ANSWER, Session
+from interlock_guard.log import log
 from interlock_guard.upstream.forward import Forward, progress_params
 from interlock_guard.upstream.upstream import Call, Upstream
-from interlock_guard.wire.jsonrpc import Id, RpcNotification, RpcRequest, RpcResponse, dump_notification, dump_request
+from interlock_guard.wire.jsonrpc import Id, RpcRequest, RpcResponse, dump_notification, dump_request
 
 _JSON_HEADERS: Final = {"Content-Type": "application/json"}
 
@@ -26,172 +29,201 @@ def to_response(reply: Reply, headers: dict[str, str] | None = None) -> web.Resp
     return web.Response(status=reply.status, body=reply.body, headers={**_JSON_HEADERS, **(headers or {})})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DownstreamClient:
-    """Who asks. In the stateless era it has no session, and each request says what it is capable of."""
+    """The sender of a request. A sessionless client declares its capabilities with each request."""
 
     source: str
     session: Session | None
     capabilities: dict[str, Any]
-    is_stateless: bool = False
-    asked_log_level: str | None = None
+    is_sessionless: bool = False
+    requested_log_level: str | None = None
 
     @property
     def log_level(self) -> str | None:
-        """From which level on the client wants to hear what the server logs."""
-        return self.asked_log_level if self.session is None else self.session.log_level
+        """The lowest level of the server's log messages that the client wants."""
+        return self.requested_log_level if self.session is None else self.session.log_level
 
     def wants_log(self, level: Any) -> bool:
-        """Say whether the client wants to hear of something logged; a session that never said hears all."""
+        """Return True if the client wants log messages of this level; a session that set no level wants all."""
         if level not in mcp.LOG_LEVELS:
             return False
         wanted = self.log_level
         if wanted is None:
-            return not self.is_stateless
+            return not self.is_sessionless
         return mcp.LOG_LEVELS.index(level) >= mcp.LOG_LEVELS.index(wanted)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ServerInitiatedRequest:
-    """What a server asks a client in the middle of a request; `answered` is owed one call."""
+    """A request of a server to a client in the middle of a call; `on_answer` must be called once."""
 
     method: str
     params: dict[str, Any]
-    answered: Callable[[RpcResponse], None]
+    on_answer: Callable[[RpcResponse], None]
+
+
+class ExchangeState(Enum):
+    """How far a request has come."""
+
+    RUNNING = auto()
+    """The client waits for the answer, and may be sent messages before it."""
+    HELD = auto()
+    """The client was answered with requests of the server; the call waits for the client's repetition."""
+    CANCELLED = auto()
+    """The client has cancelled the request: it gets no answer."""
+    ENDED = auto()
+    """The answer was given, or the connection is gone."""
+
+
+class ProtocolVersion(Protocol):
+    """What differs between session-based and sessionless clients while a call is under way."""
+
+    async def wait_for_reply(self, exchange: "Exchange") -> Reply:
+        """Wait for the end of the call and return the reply; a server that needs input gets it from the client."""
+
+    def put_server_request(self, exchange: "Exchange", request: ServerInitiatedRequest) -> None:
+        """Put a server's request to the client of a call under way."""
 
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request under way, from its decision to its answer."""
+    """One request under way."""
 
     http: web.Request
+    protocol: ProtocolVersion
     client: DownstreamClient
     message: RpcRequest
     forward: Forward
+    caller: Caller
+    """On whose behalf the request is made, as it says."""
     upstream: Upstream
-    on_event: Callable[["Exchange", RpcNotification | RpcRequest], None]
-    call: Call = field(init=False)
-    record: OpenRecord = field(init=False)
+    call: Call
+    record: OpenRecord
     """The record of the decision on which `call` is under way."""
-    questions: list[ServerInitiatedRequest] = field(default_factory=list)
-    """What the server asks, not yet put to a client of the stateless era."""
+    pending: list[ServerInitiatedRequest] = field(default_factory=list)
+    """Requests of the server that a sessionless client has not been given yet."""
+    state: ExchangeState = ExchangeState.RUNNING
     stream: EventStream | None = None
-    is_over: bool = False
-    is_unwanted: bool = False
-    """Whether its client has cancelled it."""
-    is_held: bool = False
-    """Whether it has been answered with questions and waits for its repetition."""
     _writer: asyncio.Task[web.StreamResponse] | None = None
-    _asked: list[Id] = field(default_factory=list)
-
-    @property
-    def caller(self) -> Caller:
-        """On whose behalf the request is made, as it says."""
-        return read_caller(self.message.params.get("_meta"), self.http.headers)
+    _sent: list[Id] = field(default_factory=list)
+    """Ids of requests that a session's client was sent."""
 
     @property
     def accepts_events(self) -> bool:
         """Whether the client reads an event stream as the answer."""
         return EVENT_STREAM in self.http.headers.get("Accept", "")
 
-    def take_event(self, event: RpcNotification | RpcRequest) -> None:
-        """Hear what the server says on the way of this call."""
-        self.on_event(self, event)
-
-    def tell(self, message: bytes, *, must_arrive: bool = False) -> None:
-        """Say something to the client before its answer; the first time this makes the answer an event stream."""
-        if self.is_over or not self.accepts_events:
+    def send(self, message: bytes, *, must_arrive: bool = False) -> None:
+        """Send a message to the client before its answer; the first one makes the answer an event stream."""
+        if self.state is not ExchangeState.RUNNING or not self.accepts_events:
             return
         if self.stream is None:
             session = self.client.session
             self.stream = EventStream() if session is None else session.open_stream()
             self._writer = asyncio.create_task(self.stream.serve(self.http))
-            self._writer.add_done_callback(_note_end)
+            self._writer.add_done_callback(_log_unexpected)
         self.stream.put(message, must_arrive=must_arrive)
 
-    def report_progress(self, params: dict[str, Any]) -> None:
-        """Pass a server's progress on, if the client asked for it, under the client's token."""
+    def send_progress(self, params: dict[str, Any]) -> None:
+        """Pass a server's progress on under the client's token, if the client asked for progress."""
         token = self.forward.progress_token
         if token is not None:
-            self.tell(dump_notification(mcp.PROGRESS, progress_params(params, token)))
+            self.send(dump_notification(mcp.PROGRESS, progress_params(params, token)))
 
-    def can_ask(self, method: str) -> bool:
-        """Say whether the client could be asked this, now."""
+    def can_receive(self, method: str) -> bool:
+        """Return True if the client could be sent this server request now."""
         if self.forward.method not in mcp.MAY_ASK or mcp.SERVER_REQUESTS[method] not in self.client.capabilities:
             return False
-        if self.client.is_stateless:
+        if self.client.is_sessionless:
             return True
-        return self.client.session is not None and self.accepts_events and not self.is_over
+        return self.client.session is not None and self.accepts_events and self.state is ExchangeState.RUNNING
 
-    def ask(self, question: ServerInitiatedRequest) -> None:
-        """Put a question to the client: at once, or as this request's answer in the stateless era."""
-        session = self.client.session
-        if session is None:
-            self.questions.append(question)
-            self.call.interrupt()
-            return
-        number = session.ask(question.answered)
-        self._asked.append(number)
-        self.tell(dump_request(number, question.method, question.params), must_arrive=True)
+    def put_server_request(self, request: ServerInitiatedRequest) -> None:
+        """Put a server's request to the client, in the way of its protocol version."""
+        self.protocol.put_server_request(self, request)
 
-    def withdraw(self, question: ServerInitiatedRequest) -> None:
-        """Take a question back that the server does not ask any more."""
+    def send_request(self, session: Session, request: ServerInitiatedRequest) -> None:
+        """Send a server's request to the session's client on this request's stream."""
+        request_id = session.add_server_request(request.on_answer)
+        self._sent.append(request_id)
+        self.send(dump_request(request_id, request.method, request.params), must_arrive=True)
+
+    def withdraw(self, request: ServerInitiatedRequest) -> None:
+        """Take back a request that the server has cancelled."""
+        self.pending = [one for one in self.pending if one is not request]
         session = self.client.session
-        if session is None:
-            self.questions = [one for one in self.questions if one is not question]
-            return
-        for number in self._asked:
-            if session.questions.get(number) is question.answered:
-                del session.questions[number]
-                self.tell(dump_notification(mcp.CANCELLED, {"requestId": number}), must_arrive=True)
+        for request_id in self._sent if session is not None else ():
+            if session is not None and session.server_requests.get(request_id) is request.on_answer:
+                del session.server_requests[request_id]
+                self.send(dump_notification(mcp.CANCELLED, {"requestId": request_id}), must_arrive=True)
+
+    def hold(self) -> list[ServerInitiatedRequest]:
+        """Keep the call for the client's repetition of the request; return the server's requests for the client."""
+        pending, self.pending = self.pending, []
+        self.call.renew()
+        self.state = ExchangeState.HELD
+        return pending
+
+    def cancel(self, why: str) -> None:
+        """End the request because its client does not want the answer any longer."""
+        self.state = ExchangeState.CANCELLED
+        self.record.complete(ABANDONED)
+        self.upstream.abandon(self.call, why)
+        self.call.resolve(answer_cancelled())
+        self._drop_server_requests()
 
     def close(self) -> None:
-        """Note that the answer has been given or is not wanted any more; nothing is said to the client after it."""
-        self.is_over = True
-        if self.is_held:
+        """Send the client nothing more but its answer, unless the call is held for a repetition."""
+        if self.state is ExchangeState.HELD:
             return
+        if self.state is ExchangeState.RUNNING:
+            self.state = ExchangeState.ENDED
+        self._drop_server_requests()
+
+    def _drop_server_requests(self) -> None:
         session = self.client.session
         if session is not None:
-            for number in self._asked:
-                session.give_no_answer(number)
-        for question in self.questions:
-            question.answered(RpcResponse(None, None, NO_ANSWER))
-        self.questions.clear()
+            for request_id in self._sent:
+                session.drop_server_request(request_id)
+        for request in self.pending:
+            request.on_answer(RpcResponse(None, None, NO_ANSWER))
+        self.pending.clear()
 
     async def answer(self, reply: Reply) -> web.StreamResponse:
-        """Give the answer: in one piece, or at the end of the stream if something was said before it.
+        """Give the answer: in one piece, or at the end of the stream if messages were sent before it.
 
-        Nothing is said to a client that has cancelled: MCP's "Cancellation" wants no response, and the official Python
-        client, once it is on its way out, fails on one. A stream that was begun needs its last event all the same, or
-        the client would come back for it.
+        A client that has cancelled gets none: MCP's "Cancellation" wants no response, and the official Python client,
+        once it is on its way out, fails on one. A stream that was begun needs its last event all the same, or the
+        client would come back for it.
 
         Raises:
             ConnectionError: The client is gone.
         """
         self.close()
         if self.stream is None or self._writer is None:
-            is_silent = self.is_unwanted and self.accepts_events and not reply.closes
+            is_silent = self.state is ExchangeState.CANCELLED and self.accepts_events and not reply.closes
             return web.Response(headers={"Content-Type": EVENT_STREAM}) if is_silent else to_response(reply)
-        self.conclude(reply)
+        self.finish_stream(reply)
         return await self._writer
 
-    def conclude(self, reply: Reply) -> None:
-        """Put the answer at the end of the stream, for whoever takes it."""
+    def finish_stream(self, reply: Reply) -> None:
+        """Put the answer at the end of the stream, if there is one."""
         if self.stream is not None:
             if reply.closes:
-                self.stream.break_off()
+                self.stream.abort()
             else:
                 self.stream.put(reply.body, must_arrive=True)
                 self.stream.end()
 
-    def hang_up(self) -> bool:
-        """Note that the client's connection is gone; return whether it may come back for the answer."""
+    def disconnect(self) -> bool:
+        """Note that the client's connection is gone; return True if the client may come back for the answer."""
         if self._writer is not None:
             self._writer.cancel()
         return self.client.session is not None and self.stream is not None and not self.stream.has_ended
 
 
-def _note_end(writer: asyncio.Task[web.StreamResponse]) -> None:
-    """Look at the outcome, so that a connection that broke is no error of the event loop's."""
-    if not writer.cancelled():
-        writer.exception()
+def _log_unexpected(writer: asyncio.Task[web.StreamResponse]) -> None:
+    """Read how the writer of a stream ended; a client that hangs up is no failure."""
+    if not writer.cancelled() and not isinstance(writer.exception(), ConnectionError):
+        log_failure(writer, log)

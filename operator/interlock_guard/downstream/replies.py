@@ -1,4 +1,4 @@
-"""What goes back to the agent: HTTP status and JSON-RPC body of every kind of answer. No I/O."""
+"""Replies to the agent: HTTP status and JSON-RPC body of every kind of answer. No I/O."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -6,7 +6,7 @@ from typing import Any, Final
 from interlock_contract import mcp
 from interlock_contract.strict_json import dump_json
 from interlock_guard.decision.decide import Deny, DenyReason
-from interlock_guard.downstream.capabilities import (
+from interlock_guard.downstream.results import (
     MayShow,
     filter_list,
     for_session_based,
@@ -27,7 +27,7 @@ from interlock_guard.wire.jsonrpc import (
 )
 
 DENIAL_META: Final = "interlock.dev/denial"
-"""Key of a result's `_meta` that says that and why the guard denied the call."""
+"""Key of a result's `_meta` that gives the reason for which the guard denied the call."""
 
 _ERRORS: Final[dict[DenyReason, tuple[int, int]]] = {
     DenyReason.KILLED: (503, REFUSED),
@@ -59,17 +59,17 @@ _STATUS_OF_ERROR: Final = {
     mcp.MISSING_CAPABILITY: 400,
     mcp.UNSUPPORTED_VERSION: 400,
 }
-"""Statuses that the stateless era wants for errors; any other error is an answer like others."""
+"""HTTP statuses of errors in sessionless versions; any other error is answered with 200."""
 _FOR_MODEL: Final = frozenset({DenyReason.SERVER_UNAVAILABLE, DenyReason.AUDIT_UNAVAILABLE})
 _CANCELLED: Final = -32800  # LSP's RequestCancelled, which the official Python SDK's server answers with, too
 _OK: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """An HTTP status and the JSON-RPC message that is its body.
 
-    `closes` where the guard is closed: what has been begun is broken off, not ended.
+    `closes` is set where the guard is closed: an answer that has begun is aborted.
     """
 
     status: int
@@ -77,12 +77,12 @@ class Reply:
     closes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Form:
-    """How an answer must look: for a client and from a server of which era, and which items a list may show."""
+    """The form of an answer: the versions of client and server, and the items that a list may show."""
 
-    to_stateless: bool
-    from_stateless: bool
+    to_sessionless: bool
+    from_sessionless: bool
     may_show: MayShow
 
 
@@ -94,13 +94,13 @@ def refuse(request_id: Id | None, denial: Deny, code: int | None = None) -> Repl
     return Reply(status, body, closes=denial.reason in _CLOSED)
 
 
-def deny(request: RpcRequest, denial: Deny, *, to_stateless: bool = False) -> Reply:
-    """Return the refusal of a request: what policy says of a tool is for the model to read, so it is a tool result."""
+def deny(request: RpcRequest, denial: Deny, *, to_sessionless: bool = False) -> Reply:
+    """Return the refusal of a request. The policy's denial of a tool call is a tool result, which the model reads."""
     for_model = denial.reason not in _ERRORS or denial.reason in _FOR_MODEL
     if request.method == mcp.TOOLS_CALL and for_model:
-        return _result(request, denied_result(denial), to_stateless=to_stateless)
+        return _result(request, denied_result(denial), to_sessionless=to_sessionless)
     reply = refuse(request.id, denial)
-    is_unknown = to_stateless and denial.reason == DenyReason.METHOD_NOT_ALLOWED
+    is_unknown = to_sessionless and denial.reason == DenyReason.METHOD_NOT_ALLOWED
     return Reply(404, reply.body) if is_unknown else reply
 
 
@@ -114,20 +114,20 @@ def denied_result(denial: Deny) -> dict[str, Any]:
 
 
 def answer(request: RpcRequest, response: RpcResponse, form: Form) -> Reply:
-    """Return a server's answer under the client's id, lists without what the agent may not use."""
+    """Return a server's answer under the client's id; lists hold only what the agent may use."""
     if response.result is None:
         error = response.error or {}
-        status = _STATUS_OF_ERROR.get(error.get("code", 0), _OK) if form.to_stateless else _OK
+        status = _STATUS_OF_ERROR.get(error.get("code", 0), _OK) if form.to_sessionless else _OK
         return Reply(status, dump_json({"jsonrpc": "2.0", "id": request.id, "error": error}))
     if not is_complete(response.result):
         denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", "The server answered in a way that the guard does not know.")
-        return deny(request, denial, to_stateless=form.to_stateless)
+        return deny(request, denial, to_sessionless=form.to_sessionless)
     result = response.result
     if request.method in mcp.LISTS:
         result = filter_list(request.method, result, form.may_show)
-    if form.to_stateless:
-        return _result(request, result, to_stateless=True)
-    return Reply(_OK, dump_result(request.id, for_session_based(result, of_stateless=form.from_stateless)))
+    if form.to_sessionless:
+        return _result(request, result, to_sessionless=True)
+    return Reply(_OK, dump_result(request.id, for_session_based(result, from_sessionless=form.from_sessionless)))
 
 
 def give(request: RpcRequest, result: dict[str, Any]) -> Reply:
@@ -136,16 +136,16 @@ def give(request: RpcRequest, result: dict[str, Any]) -> Reply:
 
 
 def refuse_version(request_id: Id, requested: Any) -> Reply:
-    """Return the stateless era's answer for a version that is not spoken here."""
+    """Return the sessionless answer to a protocol version that the guard does not speak."""
     supported = [*mcp.SESSION_VERSIONS, *mcp.SESSIONLESS_VERSIONS]
     data = {"supported": supported, "requested": requested}
     return Reply(400, dump_error(request_id, mcp.UNSUPPORTED_VERSION, "Unsupported protocol version", data))
 
 
 def answer_cancelled() -> RpcResponse:
-    """Return what ends the wait of a request that its client has cancelled."""
+    """Return the outcome of a call that its client has cancelled."""
     return RpcResponse(None, None, {"code": _CANCELLED, "message": "The client cancelled the request."})
 
 
-def _result(request: RpcRequest, result: dict[str, Any], *, to_stateless: bool) -> Reply:
-    return give(request, for_sessionless(request.method, result) if to_stateless else result)
+def _result(request: RpcRequest, result: dict[str, Any], *, to_sessionless: bool) -> Reply:
+    return give(request, for_sessionless(request.method, result) if to_sessionless else result)

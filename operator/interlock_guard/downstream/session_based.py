@@ -1,8 +1,11 @@
-"""Clients of the handshake era, 2024-11-05 to 2025-11-25: `initialize`, sessions, a stream beside the requests."""
+"""Session-based clients, 2024-11-05 to 2025-11-25: `initialize`, sessions, and a stream next to the requests.
+
+A sessionless server answers a call with `input_required` where it needs input. Its requests for input are then sent to
+the client one by one on the request's stream, and the call is sent again with the answers.
+"""
 
 import asyncio
 import re
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -10,15 +13,20 @@ from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM, SESSION_HEADER, VERSION_HEADER
+from interlock_guard.audit.caller import read_caller
 from interlock_guard.decision.decide import Deny, DenyReason
-from interlock_guard.downstream.capabilities import needs_input, read_questions
+from interlock_guard.downstream import capabilities
+from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ServerInitiatedRequest, to_response
-from interlock_guard.downstream.gate import UNKNOWN_QUESTIONS, Gate, Inbound
-from interlock_guard.downstream.outcomes import ABANDONED, ANSWERED, OpenRecord, outcome_of_question
-from interlock_guard.downstream.replies import Reply, answer_cancelled, deny, give
+from interlock_guard.downstream.outcomes import ABANDONED, ANSWERED, OpenRecord, outcome_of_server_request
+from interlock_guard.downstream.relay import UNKNOWN_INPUT_REQUEST, Relay
+from interlock_guard.downstream.replies import Reply, deny, give
+from interlock_guard.downstream.results import needs_input, read_input_requests
 from interlock_guard.downstream.sessions import Session, Sessions
 from interlock_guard.downstream.subscriptions import Subscriptions
+from interlock_guard.state import LiveState
 from interlock_guard.upstream.forward import GUARD_INFO, Forward, read_forward, without_meta
+from interlock_guard.upstream.sources import Sources
 from interlock_guard.upstream.upstream import unavailable
 from interlock_guard.wire.jsonrpc import (
     INVALID_PARAMS,
@@ -31,236 +39,282 @@ from interlock_guard.wire.jsonrpc import (
 )
 
 MAX_ROUNDS: Final = 10
-"""How often a server of the stateless era may answer one request with questions."""
+"""How often a sessionless server may require input for one request."""
 _STATE_ONLY_SECONDS: Final = 0.25
+"""Pause before a call is sent again whose server required no input but a repetition: it polls."""
 _EVENT_ID: Final = re.compile(r"(\d{1,15})-(\d{1,15})\Z", re.ASCII)
+"""`<number of the stream>-<position>`, see `EventStream`."""
 _BAD_EVENT_ID: Final = "Last-Event-ID is of no stream that can be resumed.\n"
 
 
 class SessionBasedClients:
-    """Answers clients of the handshake era."""
+    """Answers session-based clients; their `ProtocolVersion`."""
 
-    def __init__(self, gate: Gate, sessions: Sessions, interests: Subscriptions) -> None:
-        self._gate, self._sessions, self._interests = gate, sessions, interests
+    def __init__(
+        self,
+        *,
+        live: LiveState,
+        sources: Sources,
+        authorizer: Authorizer,
+        relay: Relay,
+        sessions: Sessions,
+        subscriptions: Subscriptions,
+    ) -> None:
+        self._live, self._sources, self._authorizer, self._relay = live, sources, authorizer, relay
+        self._sessions, self._subscriptions = sessions, subscriptions
 
-    async def take_request(self, inbound: Inbound, message: RpcRequest) -> web.StreamResponse:
-        """Answer a request.
+    async def handle(
+        self, http: web.Request, source: str, message: RpcRequest | RpcNotification | RpcResponse
+    ) -> web.StreamResponse:
+        """Answer one message.
 
         Raises:
-            MessageInvalid: It is none that a client may send.
+            MessageInvalid: A client may not send it.
         """
-        _check_version_header(inbound.http, message)
+        if isinstance(message, RpcRequest):
+            return await self._handle_request(http, source, message)
+        if isinstance(message, RpcNotification):
+            return self._handle_notification(http, source, message)
+        return self._handle_response(http, source, message)
+
+    async def _handle_request(self, http: web.Request, source: str, message: RpcRequest) -> web.StreamResponse:
+        _check_version_header(http, message)
         if message.method == "initialize":
-            return self._initialize(inbound, message)
-        session = self._sessions.take_up(inbound.source, inbound.session) if inbound.session else None
+            return self._initialize(source, message)
+        session = self._find_session(http, source)
         if message.method == "ping":
             return to_response(give(message, {}))
         if message.method == mcp.SET_LEVEL:
-            return to_response(self._set_level(inbound, session, message))
+            return to_response(self._set_level(http, source, session, message))
         if message.method not in mcp.SESSION_REQUESTS:
             denial = Deny(DenyReason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
-            self._gate.refuse(inbound.source, message.method, denial)
+            self._authorizer.record_refusal(source, message.method, denial)
             return to_response(deny(message, denial))
-        return await self._forward(inbound, session, message)
+        return await self._forward(http, source, session, message)
 
-    def take_notification(self, inbound: Inbound, message: RpcNotification) -> web.Response:
-        """Take in a notification: a cancellation, or that the client's roots changed."""
+    def _handle_notification(self, http: web.Request, source: str, message: RpcNotification) -> web.Response:
+        """Handle a notification: a cancellation, or that the client's roots changed."""
         if message.method not in mcp.CLIENT_NOTIFICATIONS:
             denial = Deny(DenyReason.METHOD_NOT_ALLOWED, "", "The guard does not let this notification pass.")
-            self._gate.refuse(inbound.source, message.method, denial)
+            self._authorizer.record_refusal(source, message.method, denial)
             return web.Response(status=400)
-        if message.method == mcp.CANCELLED and inbound.session:
-            self._cancel(self._sessions.take_up(inbound.source, inbound.session), message.params.get("requestId"))
-        if message.method == mcp.ROOTS_CHANGED and self._gate.may_be_asked(inbound.source, "roots/list"):
-            self._gate.tell_server(inbound.source, message)
+        if message.method == mcp.CANCELLED:
+            # Without a session an id says nothing: several clients may use the same one.
+            session, request_id = self._find_session(http, source), message.params.get("requestId")
+            if session is not None and is_id(request_id) and request_id in session.requests:
+                session.requests[request_id].cancel("the client cancelled the request")
+        if message.method == mcp.ROOTS_CHANGED and "roots" in capabilities.client_capabilities(
+            self._live.bundle, source
+        ):
+            upstream = self._sources.get(source)
+            if upstream is not None and upstream.hello is not None and not upstream.hello.is_stateless:
+                upstream.notify(message.method, {})
         return web.Response(status=202)
 
-    def take_response(self, inbound: Inbound, message: RpcResponse) -> web.Response:
-        """Take in the answer to a server's question.
-
-        Raises:
-            MessageInvalid: Nobody asked.
-        """
-        session = self._sessions.take_up(inbound.source, inbound.session) if inbound.session else None
-        answered = None if session is None or message.id is None else session.questions.pop(message.id, None)
-        if answered is None:
+    def _handle_response(self, http: web.Request, source: str, message: RpcResponse) -> web.Response:
+        """Pass on the answer to a server's request."""
+        session = self._find_session(http, source)
+        on_answer = None
+        if session is not None and message.id is not None:
+            on_answer = session.server_requests.pop(message.id, None)
+        if on_answer is None:
             raise MessageInvalid(INVALID_REQUEST, "answers a request that was never made")
-        answered(message)
+        on_answer(message)
         return web.Response(status=202)
 
-    async def take_stream(self, inbound: Inbound) -> web.StreamResponse:
-        """Answer a `GET`: what belongs to no request, or the rest of a stream that broke."""
-        if EVENT_STREAM not in inbound.http.headers.get("Accept", ""):
+    async def serve_stream(self, http: web.Request, source: str) -> web.StreamResponse:
+        """Answer a `GET`: with messages that belong to no request, or with the rest of a stream that broke."""
+        if EVENT_STREAM not in http.headers.get("Accept", ""):
             return web.Response(status=406, text=f"The answer is {EVENT_STREAM}.\n")
-        if not inbound.session:
+        session = self._find_session(http, source)
+        if session is None:
             return web.Response(status=400, text=f"{SESSION_HEADER} is missing.\n")
-        session = self._sessions.take_up(inbound.source, inbound.session)
-        stream, after = session.standalone, None
-        last = inbound.http.headers.get("Last-Event-ID")
-        if last is not None:
-            match = _EVENT_ID.match(last)
-            if match is None:
-                return web.Response(status=400, text=_BAD_EVENT_ID)
-            number, after = int(match.group(1)), int(match.group(2))
-            found = stream if number == 0 else session.streams.get(number)
-            if found is None or not found.can_resume(after):
-                return web.Response(status=400, text=_BAD_EVENT_ID)
-            stream = found
-        return await stream.serve(inbound.http, after)
+        last = http.headers.get("Last-Event-ID")
+        if last is None:
+            return await session.standalone.serve(http)
+        match = _EVENT_ID.match(last)
+        if match is None:
+            return web.Response(status=400, text=_BAD_EVENT_ID)
+        number, after = int(match.group(1)), int(match.group(2))
+        # Stream 0 is the standalone one. A stream that was forgotten or aborted cannot be resumed.
+        stream = session.standalone if number == 0 else session.streams.get(number)
+        if stream is None or not stream.can_resume(after):
+            return web.Response(status=400, text=_BAD_EVENT_ID)
+        return await stream.serve(http, after)
 
-    def end_session(self, inbound: Inbound) -> web.Response:
-        """Answer a `DELETE`: the session and all that is under way in it end."""
-        if not inbound.session:
+    def end_session(self, http: web.Request, source: str) -> web.Response:
+        """Answer a `DELETE`: the session and all of its requests under way end."""
+        session_id = http.headers.get(SESSION_HEADER, "")
+        if not session_id:
             return web.Response(status=400, text=f"{SESSION_HEADER} is missing.\n")
-        session = self._sessions.end(inbound.source, inbound.session)
+        session = self._sessions.end(source, session_id)
         if session is not None:
-            for exchange in list(session.exchanges.values()):
-                _give_up(exchange, "the client ended its session")
+            for request in list(session.requests.values()):
+                request.cancel("the client ended its session")
             session.subscriptions.clear()
-            session.break_off()
-            self._interests.follow(inbound.source)
+            session.abort()
+            self._subscriptions.update(source)
         return web.Response(status=204)
 
-    def _initialize(self, inbound: Inbound, message: RpcRequest) -> web.Response:
-        wanted, capabilities = message.params.get("protocolVersion"), message.params.get("capabilities", {})
-        if not isinstance(wanted, str) or not isinstance(capabilities, dict):
+    def refuse_ended(self, http: web.Request, source: str) -> web.Response | None:
+        """Refuse a request of a session that its client has ended."""
+        session_id = http.headers.get(SESSION_HEADER, "")
+        if session_id and self._sessions.has_ended(source, session_id):
+            return web.Response(status=404, text="The session has ended.\n")
+        return None
+
+    def abort(self) -> None:
+        """End every session's streams in the middle."""
+        for session in self._sessions.all():
+            session.abort()
+
+    async def wait_for_reply(self, exchange: Exchange) -> Reply:
+        """Wait for the end of the call; get the input that a sessionless server requires from the client."""
+        outcome = await exchange.call.future
+        for _ in range(MAX_ROUNDS):
+            if not isinstance(outcome, RpcResponse) or not needs_input(outcome.result):
+                break
+            denial = await self._provide_input(exchange, outcome.result or {})
+            if denial is not None:
+                return self._relay.reply(exchange, denial)
+            outcome = await exchange.call.future
+        if isinstance(outcome, RpcResponse) and needs_input(outcome.result):
+            denial = unavailable(exchange.client.source, f"asked more than {MAX_ROUNDS} times")
+            return self._relay.reply(exchange, denial)
+        if exchange.forward.method == mcp.SUBSCRIBE and isinstance(outcome, RpcResponse) and outcome.result is not None:
+            self._note_subscribed(exchange)
+        return self._relay.reply(exchange, outcome)
+
+    def put_server_request(self, exchange: Exchange, request: ServerInitiatedRequest) -> None:
+        """Send a server's request on the stream of the request that it belongs to."""
+        if exchange.client.session is None:
+            raise AssertionError("can_receive() is false without a session")
+        exchange.send_request(exchange.client.session, request)
+
+    def _find_session(self, http: web.Request, source: str) -> Session | None:
+        """Return the session that a request names, or None if it names none."""
+        session_id = http.headers.get(SESSION_HEADER, "")
+        return self._sessions.get_or_create(source, session_id) if session_id else None
+
+    def _initialize(self, source: str, message: RpcRequest) -> web.Response:
+        wanted, declared = message.params.get("protocolVersion"), message.params.get("capabilities", {})
+        if not isinstance(wanted, str) or not isinstance(declared, dict):
             raise MessageInvalid(
                 INVALID_PARAMS, "must name protocolVersion (a string) and capabilities (an object)", message.id
             )
-        session = self._sessions.begin(inbound.source, capabilities)
+        session = self._sessions.begin(source, declared)
+        upstream = self._sources.get(source)
+        hello = None if upstream is None else upstream.hello
         result: dict[str, Any] = {
             "protocolVersion": wanted if wanted in mcp.SESSION_VERSIONS else mcp.LATEST_SESSION,
             "serverInfo": GUARD_INFO,
-            **self._gate.offer(inbound.source),
+            **capabilities.offer(hello, capabilities.offers(self._live.bundle, source)),
         }
         return to_response(give(message, result), {SESSION_HEADER: session.id})
 
-    def _set_level(self, inbound: Inbound, session: Session | None, message: RpcRequest) -> Reply:
+    def _set_level(self, http: web.Request, source: str, session: Session | None, message: RpcRequest) -> Reply:
         level = message.params.get("level")
         if level not in mcp.LOG_LEVELS:
             raise MessageInvalid(INVALID_PARAMS, f"takes one of {', '.join(mcp.LOG_LEVELS)} as level", message.id)
-        record = self._gate.decide(inbound, message, Forward(message.method, {"level": level}))
+        caller = read_caller(message.params.get("_meta"), http.headers)
+        record = self._authorizer.authorize(Forward(source, message.method, params={"level": level}), caller)
         if isinstance(record, Deny):
             return deny(message, record)
         record.complete(ANSWERED)
-        upstream = self._gate.upstream(inbound.source)
+        upstream = self._sources.get(source)
         if session is not None:
             session.log_level = level
             if upstream is not None:
-                self._interests.raise_log_level(upstream, level)
+                self._subscriptions.raise_log_level(upstream, level)
         return give(message, {})
 
-    async def _forward(self, inbound: Inbound, session: Session | None, message: RpcRequest) -> web.StreamResponse:
-        forward = read_forward(message)
-        client = DownstreamClient(inbound.source, session, {} if session is None else session.capabilities)
-        if forward.method in {mcp.SUBSCRIBE, mcp.UNSUBSCRIBE}:
-            return await self._subscribe(inbound, client, message, forward)
-        await self._gate.look_at_tools(inbound.source, forward)
-        begun = self._gate.begin(inbound, client, message, forward)
-        if isinstance(begun, Reply):
-            return to_response(begun)
-        if session is not None:
-            session.exchanges[message.id] = begun
-        return await self._gate.relay(begun, self._settle)
-
-    async def _subscribe(
-        self, inbound: Inbound, client: DownstreamClient, message: RpcRequest, forward: Forward
+    async def _forward(
+        self, http: web.Request, source: str, session: Session | None, message: RpcRequest
     ) -> web.StreamResponse:
-        """Subscribe or unsubscribe: what several clients want of a server, it is asked for once."""
-        session, uri = client.session, str(forward.uri)
-        if session is None:
+        forward = read_forward(source, message)
+        caller = read_caller(message.params.get("_meta"), http.headers)
+        client = DownstreamClient(source, session, {} if session is None else session.capabilities)
+        is_subscription = forward.method in {mcp.SUBSCRIBE, mcp.UNSUBSCRIBE}
+        if is_subscription and session is None:
             raise MessageInvalid(INVALID_REQUEST, f"needs a session ({SESSION_HEADER})", message.id)
-        session.subscriptions.discard(uri)
-        record = self._gate.decide(inbound, message, forward)
+        if is_subscription and session is not None:
+            session.subscriptions.discard(str(forward.uri))
+        await self._authorizer.refresh_tools(forward)
+        record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
             return to_response(deny(message, record))
-        upstream = self._gate.upstream(client.source)
-        is_stateless = upstream is not None and upstream.hello is not None and upstream.hello.is_stateless
-        if forward.method == mcp.SUBSCRIBE and not is_stateless:
-            exchange = self._gate.prepare(inbound, client, message, forward)
-            self._gate.send(exchange, record)
-            return await self._gate.relay(exchange, self._settle_subscription)
+        if is_subscription and session is not None and not self._must_ask_server(forward):
+            return self._subscribe_here(session, message, forward, record)
+        exchange = self._relay.start(
+            http, protocol=self, client=client, message=message, forward=forward, caller=caller, record=record
+        )
+        if session is not None and not is_subscription:
+            session.requests[message.id] = exchange
+        return await self._relay.wait(exchange)
+
+    def _must_ask_server(self, forward: Forward) -> bool:
+        """Return True if a session-based server decides on a subscription; sessionless ones get one `listen` for all.
+
+        An unsubscription is never passed on as it is: another client may still want the resource.
+        """
+        upstream = self._sources.get(forward.source)
+        is_sessionless = upstream is not None and upstream.hello is not None and upstream.hello.is_stateless
+        return forward.method == mcp.SUBSCRIBE and not is_sessionless
+
+    def _subscribe_here(
+        self, session: Session, message: RpcRequest, forward: Forward, record: OpenRecord
+    ) -> web.Response:
+        """Subscribe or unsubscribe a session, and bring the server's subscriptions in line."""
         record.complete(ANSWERED)
         if forward.method == mcp.SUBSCRIBE:
-            session.subscriptions.add(uri)
-        self._interests.follow(client.source)
+            session.subscriptions.add(str(forward.uri))
+        self._subscriptions.update(forward.source)
         return to_response(give(message, {}))
 
-    async def _settle_subscription(self, exchange: Exchange) -> Reply:
-        outcome = await exchange.call.future
+    def _note_subscribed(self, exchange: Exchange) -> None:
         session, uri = exchange.client.session, exchange.forward.uri
-        if isinstance(outcome, RpcResponse) and outcome.result is not None and session is not None and uri is not None:
+        if session is not None and uri is not None:
             session.subscriptions.add(uri)
-            self._interests.note_subscribed(exchange.client.source, uri)
-        return self._gate.reply(exchange, outcome)
+            self._subscriptions.note_subscribed(exchange.client.source, uri)
 
-    async def _settle(self, exchange: Exchange) -> Reply:
-        """Wait for the answer of a server of either era; the questions of a stateless one are put to the client."""
-        outcome = await exchange.call.future
-        rounds = 0
-        while isinstance(outcome, RpcResponse) and needs_input(outcome.result):
-            rounds += 1
-            denial = (
-                unavailable(exchange.client.source, f"asked more than {MAX_ROUNDS} times")
-                if rounds > MAX_ROUNDS
-                else await self._answer_questions(exchange, outcome.result or {})
-            )
-            if denial is not None:
-                return self._gate.reply(exchange, denial)
-            outcome = await exchange.call.future
-        return self._gate.reply(exchange, outcome)
-
-    async def _answer_questions(self, exchange: Exchange, result: dict[str, Any]) -> Deny | None:
-        """Put a server's questions to the client and repeat the request with the answers; return why not, if so."""
-        questions = read_questions(result)
-        if questions is None:
-            return unavailable(exchange.client.source, UNKNOWN_QUESTIONS)
-        records = self._gate.decide_questions(exchange, questions)
+    async def _provide_input(self, exchange: Exchange, result: dict[str, Any]) -> Deny | None:
+        """Get the input that a server requires from the client and send the call again; return why not, if so."""
+        required = read_input_requests(result)
+        if required is None:
+            return unavailable(exchange.client.source, UNKNOWN_INPUT_REQUEST)
+        methods = {key: method for key, (method, _) in required.items()}
+        records = self._relay.authorize_input_requests(exchange, methods)
         if isinstance(records, Deny):
             return records
         try:
-            answers = await self._ask(exchange, questions, records)
+            answers = await self._request_input(exchange, required, records)
         finally:
             for record in records.values():
                 record.complete(ABANDONED)  # unless it was answered
         if answers is None:
             return unavailable(exchange.client.source, "asked for something that the client did not give")
-        state = result.get("requestState")
-        exchange.forward = replace(exchange.forward, input_responses=answers or None, request_state=state)
-        return self._gate.again(exchange)
+        exchange.forward.input_responses = answers or None
+        exchange.forward.request_state = result.get("requestState")
+        return self._relay.restart(exchange)
 
-    async def _ask(
-        self, exchange: Exchange, questions: dict[str, tuple[str, dict[str, Any]]], records: dict[str, OpenRecord]
+    async def _request_input(
+        self, exchange: Exchange, required: dict[str, tuple[str, dict[str, Any]]], records: dict[str, OpenRecord]
     ) -> dict[str, Any] | None:
-        """Ask the client; return its answers, or None once one is none."""
+        """Send the client a server's requests for input; return its answers, or None once one is an error."""
         loop = asyncio.get_running_loop()
-        futures: dict[str, asyncio.Future[RpcResponse]] = {key: loop.create_future() for key in questions}
-        for key, (method, params) in questions.items():
-            exchange.ask(ServerInitiatedRequest(method, params, partial(_resolve, futures[key])))
+        futures: dict[str, asyncio.Future[RpcResponse]] = {key: loop.create_future() for key in required}
+        for key, (method, params) in required.items():
+            exchange.put_server_request(ServerInitiatedRequest(method, params, partial(_resolve, futures[key])))
         if not futures:
             await asyncio.sleep(_STATE_ONLY_SECONDS)
         answers = {}
         for key, future in futures.items():
             response = await future
-            records[key].complete(outcome_of_question(response))
+            records[key].complete(outcome_of_server_request(response))
             if response.result is None:
                 return None
             answers[key] = without_meta(response.result)
         return answers
-
-    def _cancel(self, session: Session, request_id: Any) -> None:
-        """Give up the client's own request; without a session nobody can say whose request an id means."""
-        exchange = session.exchanges.get(request_id) if is_id(request_id) else None
-        if exchange is not None:
-            _give_up(exchange, "the client cancelled the request")
-
-
-def _give_up(exchange: Exchange, why: str) -> None:
-    exchange.is_unwanted = True
-    exchange.record.complete(ABANDONED)
-    exchange.upstream.abandon(exchange.call, why)
-    exchange.call.resolve(answer_cancelled())
-    exchange.close()
 
 
 def _resolve(future: asyncio.Future[RpcResponse], response: RpcResponse) -> None:

@@ -1,7 +1,7 @@
-"""Clients of the stateless era, 2026-07-28: each request speaks for itself, and the body decides, never a header.
+"""Sessionless clients, 2026-07-28: each request is complete in itself, and its body counts, never a header.
 
-A question that a server of the handshake era asks in the middle of a request becomes the request's answer
-(`input_required`); the request stays under way until the client repeats it with what it was asked for.
+A session-based server may send a request of its own in the middle of a call. A sessionless client gets it as the
+answer of its request (`input_required`). The call is held until the client repeats the request with the input.
 """
 
 import asyncio
@@ -16,21 +16,32 @@ from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM, METHOD_HEADER, NAME_HEADER, VERSION_HEADER
+from interlock_guard.audit.caller import Caller, read_caller
 from interlock_guard.decision.decide import Deny, DenyReason
-from interlock_guard.downstream.capabilities import for_sessionless, input_required, needs_input, read_questions
+from interlock_guard.downstream import capabilities
+from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.event_stream import EventStream
-from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ServerInitiatedRequest, to_response
-from interlock_guard.downstream.gate import UNKNOWN_QUESTIONS, Gate, Inbound
+from interlock_guard.downstream.exchange import (
+    DownstreamClient,
+    Exchange,
+    ExchangeState,
+    ServerInitiatedRequest,
+    to_response,
+)
 from interlock_guard.downstream.outcomes import ANSWERED, INPUT_REQUIRED
+from interlock_guard.downstream.relay import UNKNOWN_INPUT_REQUEST, Relay
 from interlock_guard.downstream.replies import Reply, deny, give, refuse_version
+from interlock_guard.downstream.results import for_sessionless, input_required, needs_input, read_input_requests
 from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.downstream.subscriptions import Subscription, Subscriptions
+from interlock_guard.state import LiveState
 from interlock_guard.upstream.forward import Forward, read_forward, read_listen
+from interlock_guard.upstream.sources import Sources
 from interlock_guard.upstream.upstream import Interrupted, unavailable
 from interlock_guard.wire.jsonrpc import INVALID_PARAMS, MessageInvalid, RpcRequest, RpcResponse
 
 HOLD_SECONDS: Final = 120.0
-"""How long a request that a server's question has interrupted is held for its repetition."""
+"""How long a call that waits for input is held for the client's repetition."""
 _SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=\Z", re.ASCII)
 _SERVER_KINDS: Final = {
     "toolsListChanged": "tools",
@@ -40,188 +51,212 @@ _SERVER_KINDS: Final = {
 
 
 def is_sessionless(message: RpcRequest) -> bool:
-    """Say whether a request is of the stateless era: its body says so, or it is not."""
+    """Return True if a request is of a sessionless version, which its body names."""
     meta = message.params.get("_meta")
     return isinstance(meta, dict) and mcp.VERSION_META in meta
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Held:
-    """A request between a question and its repetition."""
+    """A call between a request for input and the client's repetition."""
 
     exchange: Exchange
-    questions: dict[str, ServerInitiatedRequest]
+    required: dict[str, ServerInitiatedRequest]
     expiry: asyncio.TimerHandle
 
 
 class SessionlessClients:
-    """Answers clients of the stateless era."""
+    """Answers sessionless clients; their `ProtocolVersion`."""
 
-    def __init__(self, gate: Gate, interests: Subscriptions) -> None:
-        self._gate, self._interests = gate, interests
+    def __init__(
+        self,
+        *,
+        live: LiveState,
+        sources: Sources,
+        authorizer: Authorizer,
+        relay: Relay,
+        subscriptions: Subscriptions,
+    ) -> None:
+        self._live, self._sources, self._authorizer, self._relay = live, sources, authorizer, relay
+        self._subscriptions = subscriptions
         self._held: dict[str, _Held] = {}
 
-    async def take_request(self, inbound: Inbound, message: RpcRequest) -> web.StreamResponse:
+    async def handle_request(self, http: web.Request, source: str, message: RpcRequest) -> web.StreamResponse:
         """Answer a request.
 
         Raises:
-            MessageInvalid: It is none that a client may send, or its headers say something else.
+            MessageInvalid: A client may not send it, or its headers disagree with it.
         """
         meta = message.params["_meta"]
-        version, capabilities = meta[mcp.VERSION_META], meta.get(mcp.CLIENT_CAPABILITIES_META)
-        _check_headers(inbound.http, message, version)
+        version, declared = meta[mcp.VERSION_META], meta.get(mcp.CLIENT_CAPABILITIES_META)
+        _check_headers(http, message, version)
         if version not in mcp.SESSIONLESS_VERSIONS:
             denial = Deny(DenyReason.BAD_REQUEST, "", "The message is of a protocol version that is not spoken.")
-            self._gate.refuse(inbound.source, message.method, denial)
+            self._authorizer.record_refusal(source, message.method, denial)
             return to_response(refuse_version(message.id, version))
-        if not isinstance(capabilities, dict):
+        if not isinstance(declared, dict):
             raise MessageInvalid(INVALID_PARAMS, f"lacks _meta[{mcp.CLIENT_CAPABILITIES_META!r}]", message.id)
         if message.method not in mcp.SESSIONLESS_REQUESTS:
             denial = Deny(DenyReason.METHOD_NOT_ALLOWED, "", "The guard does not let this method pass.")
-            self._gate.refuse(inbound.source, message.method, denial)
-            return to_response(deny(message, denial, to_stateless=True))
+            self._authorizer.record_refusal(source, message.method, denial)
+            return to_response(deny(message, denial, to_sessionless=True))
         level = meta.get(mcp.LOG_LEVEL_META)
         if level is not None and level not in mcp.LOG_LEVELS:
             raise MessageInvalid(INVALID_PARAMS, f"has no log level as _meta[{mcp.LOG_LEVEL_META!r}]", message.id)
-        client = DownstreamClient(inbound.source, None, capabilities, is_stateless=True, asked_log_level=level)
         if message.method == mcp.DISCOVER:
-            return to_response(self._discover(inbound, message))
+            result = {"supportedVersions": list(mcp.SESSIONLESS_VERSIONS), **self._offer(source)}
+            return to_response(give(message, for_sessionless(message.method, result)))
+        caller = read_caller(meta, http.headers)
         if message.method == mcp.LISTEN:
-            return await self._listen(inbound, message)
-        return await self._forward(inbound, client, message)
+            return await self._listen(http, source, message, caller)
+        client = DownstreamClient(source, None, declared, is_sessionless=True, requested_log_level=level)
+        return await self._forward(http, client, message, caller)
 
-    def break_off(self) -> None:
-        """Forget every request that waits for its repetition."""
+    def abort(self) -> None:
+        """End every subscription's stream in the middle, and give up every held call."""
+        self._subscriptions.abort()
         for state in list(self._held):
             self._drop(state, "the guard is closed")
 
-    def _discover(self, inbound: Inbound, message: RpcRequest) -> Reply:
-        result = {"supportedVersions": list(mcp.SESSIONLESS_VERSIONS), **self._gate.offer(inbound.source)}
-        return give(message, for_sessionless(message.method, result))
+    async def wait_for_reply(self, exchange: Exchange) -> Reply:
+        """Wait for the end of the call, or for a request of a server of either version."""
+        source = exchange.client.source
+        outcome = await exchange.call.future
+        if isinstance(outcome, Interrupted):
+            return self._hold(exchange)
+        if isinstance(outcome, RpcResponse) and outcome.result is not None and needs_input(outcome.result):
+            # A sessionless server holds nothing either: its requests and its state go to the client as they are.
+            required = read_input_requests(outcome.result)
+            if required is None:
+                return self._relay.reply(exchange, unavailable(source, UNKNOWN_INPUT_REQUEST))
+            methods = {key: method for key, (method, _) in required.items()}
+            records = self._relay.authorize_input_requests(exchange, methods)
+            if isinstance(records, Deny):
+                return self._relay.reply(exchange, records)
+            for record in records.values():
+                record.complete(INPUT_REQUIRED)
+            result = _input_required(required, outcome.result.get("requestState"))
+            return self._relay.reply_with(exchange, result)
+        return self._relay.reply(exchange, outcome)
 
-    async def _listen(self, inbound: Inbound, message: RpcRequest) -> web.StreamResponse:
-        """Answer with a stream of what the client asked to hear of and may, until it hangs up."""
-        if EVENT_STREAM not in inbound.http.headers.get("Accept", ""):
+    def put_server_request(self, exchange: Exchange, request: ServerInitiatedRequest) -> None:
+        """Keep a server's request for the answer, and wake up the wait for it."""
+        exchange.pending.append(request)
+        exchange.call.interrupt()
+
+    def _offer(self, source: str) -> dict[str, Any]:
+        upstream = self._sources.get(source)
+        hello = None if upstream is None else upstream.hello
+        return capabilities.offer(hello, capabilities.offers(self._live.bundle, source))
+
+    async def _listen(self, http: web.Request, source: str, message: RpcRequest, caller: Caller) -> web.StreamResponse:
+        """Answer with a stream of the notifications that the client wants and may have, until it hangs up."""
+        if EVENT_STREAM not in http.headers.get("Accept", ""):
             return web.Response(status=406, text=f"The answer is {EVENT_STREAM}.\n")
         wanted = read_listen(message)
-        offered = self._gate.offer(inbound.source)["capabilities"]
+        offered = self._offer(source)["capabilities"]
         honoured: dict[str, Any] = {
             key: True
             for key, kind in _SERVER_KINDS.items()
             if key in wanted and offered.get(kind, {}).get("listChanged")
         }
-        uris = [uri for uri in wanted["resourceSubscriptions"] if self._may_subscribe(inbound, message, uri)]
+        uris = [uri for uri in wanted["resourceSubscriptions"] if self._may_subscribe(source, uri, caller)]
         if uris:
             honoured["resourceSubscriptions"] = uris
-        listening = Subscription(inbound.source, message.id, honoured, EventStream())
-        listening.tell(mcp.ACKNOWLEDGED, {"notifications": honoured})
-        self._interests.add(listening)
+        subscription = Subscription(source, message.id, honoured, EventStream())
+        subscription.notify(mcp.ACKNOWLEDGED, {"notifications": honoured})
+        self._subscriptions.add(subscription)
         try:
-            return await listening.stream.serve(inbound.http)
+            return await subscription.stream.serve(http)
         finally:
-            self._interests.remove(listening)
+            self._subscriptions.remove(subscription)
 
-    def _may_subscribe(self, inbound: Inbound, message: RpcRequest, uri: str) -> bool:
-        record = self._gate.decide(inbound, message, Forward(mcp.SUBSCRIBE, {"uri": uri}, uri=uri))
+    def _may_subscribe(self, source: str, uri: str, caller: Caller) -> bool:
+        record = self._authorizer.authorize(Forward(source, mcp.SUBSCRIBE, uri=uri, params={"uri": uri}), caller)
         if isinstance(record, Deny):
             return False
         record.complete(ANSWERED)
         return True
 
-    async def _forward(self, inbound: Inbound, client: DownstreamClient, message: RpcRequest) -> web.StreamResponse:
-        forward = read_forward(message, is_stateless=True)
-        upstream = self._gate.upstream(inbound.source)
+    async def _forward(
+        self, http: web.Request, client: DownstreamClient, message: RpcRequest, caller: Caller
+    ) -> web.StreamResponse:
+        source = client.source
+        forward = read_forward(source, message, is_sessionless=True)
+        upstream = self._sources.get(source)
+        # A sessionless server reads the client's input itself. For any other the guard holds the call.
         if forward.answers_questions and (
             upstream is None or upstream.hello is None or not upstream.hello.is_stateless
         ):
-            return await self._repeat(inbound, client, message, forward)
-        if forward.input_responses and not self._gate.may_ask_anything(inbound.source):
+            return await self._resume(http, client, message, forward, caller)
+        if forward.input_responses and not capabilities.client_capabilities(self._live.bundle, source):
             raise MessageInvalid(INVALID_PARAMS, "answers questions that this server may not ask", message.id)
-        await self._gate.look_at_tools(inbound.source, forward)
-        begun = self._gate.begin(inbound, client, message, forward)
-        if isinstance(begun, Reply):
-            return to_response(begun)
-        return await self._gate.relay(begun, self._settle)
-
-    async def _settle(self, exchange: Exchange) -> Reply:
-        """Wait for the answer of a server of either era, or for a question of it."""
-        outcome = await exchange.call.future
-        if isinstance(outcome, Interrupted):
-            return self._hold(exchange)
-        if isinstance(outcome, RpcResponse) and outcome.result is not None and needs_input(outcome.result):
-            questions = read_questions(outcome.result)
-            if questions is None:
-                return self._gate.reply(exchange, unavailable(exchange.client.source, UNKNOWN_QUESTIONS))
-            records = self._gate.decide_questions(exchange, questions)
-            if isinstance(records, Deny):
-                return self._gate.reply(exchange, records)
-            for record in records.values():
-                record.complete(INPUT_REQUIRED)
-            return self._gate.give(exchange, _ask(questions, outcome.result.get("requestState")))
-        return self._gate.reply(exchange, outcome)
+        await self._authorizer.refresh_tools(forward)
+        record = self._authorizer.authorize(forward, caller)
+        if isinstance(record, Deny):
+            return to_response(deny(message, record, to_sessionless=True))
+        exchange = self._relay.start(
+            http, protocol=self, client=client, message=message, forward=forward, caller=caller, record=record
+        )
+        return await self._relay.wait(exchange)
 
     def _hold(self, exchange: Exchange) -> Reply:
-        """Put a server's questions to the client as the answer, and keep the request for its repetition."""
+        """Answer with the server's requests, and hold the call for the client's repetition."""
         state = secrets.token_urlsafe(32)
-        questions = {f"question-{number}": one for number, one in enumerate(exchange.questions, start=1)}
-        exchange.questions = []
-        exchange.call.renew()
+        required = {f"question-{number}": one for number, one in enumerate(exchange.hold(), start=1)}
         expiry = asyncio.get_running_loop().call_later(HOLD_SECONDS, self._drop, state, "the client did not answer")
-        self._held[state] = _Held(exchange, questions, expiry)
-        exchange.is_held = True
-        asked = {key: (question.method, question.params) for key, question in questions.items()}
-        return self._gate.give(exchange, _ask(asked, state))
+        self._held[state] = _Held(exchange, required, expiry)
+        shown = {key: (request.method, request.params) for key, request in required.items()}
+        return self._relay.reply_with(exchange, _input_required(shown, state))
 
     def _drop(self, state: str, why: str) -> None:
+        """Give up a held call."""
         held = self._held.pop(state, None)
         if held is not None:
             held.expiry.cancel()
-            for question in held.questions.values():
-                question.answered(RpcResponse(None, None, NO_ANSWER))
+            for request in held.required.values():
+                request.on_answer(RpcResponse(None, None, NO_ANSWER))
             held.exchange.upstream.abandon(held.exchange.call, why)
-            held.exchange.is_held = False
-            self._gate.end(held.exchange)
+            held.exchange.state = ExchangeState.ENDED
+            self._relay.end(held.exchange)
 
-    async def _repeat(
-        self, inbound: Inbound, client: DownstreamClient, message: RpcRequest, forward: Forward
+    async def _resume(
+        self, http: web.Request, client: DownstreamClient, message: RpcRequest, forward: Forward, caller: Caller
     ) -> web.StreamResponse:
-        """Go on with a request that a question had interrupted; it is decided on anew."""
+        """Go on with a held call, if its repetition is allowed too."""
         state = forward.request_state or ""
         held = self._held.get(state)
-        if (
-            held is None
-            or held.exchange.client.source != inbound.source
-            or not _is_same(held.exchange.forward, forward)
-        ):
+        if held is None or held.exchange.client.source != client.source or not _is_same(held.exchange.forward, forward):
             raise MessageInvalid(
                 INVALID_PARAMS, "has a requestState that is unknown, was used, or is of another", message.id
             )
-        record = self._gate.decide(inbound, message, forward)
+        record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
-            self._drop(state, "the request is not allowed any more")
-            return to_response(deny(message, record, to_stateless=True))
+            self._drop(state, "the request is no longer allowed")
+            return to_response(deny(message, record, to_sessionless=True))
         del self._held[state]
         held.expiry.cancel()
-        exchange = self._gate.prepare(inbound, client, message, forward)
-        self._gate.take_over(held.exchange, exchange, record)
-        for key, question in held.questions.items():
+        exchange = self._relay.resume(
+            held.exchange, http, client=client, message=message, forward=forward, caller=caller, record=record
+        )
+        for key, request in held.required.items():
             result = (forward.input_responses or {}).get(key)
-            question.answered(RpcResponse(None, result, None if result is not None else NO_ANSWER))
-        return await self._gate.relay(exchange, self._settle)
+            request.on_answer(RpcResponse(None, result, None if result is not None else NO_ANSWER))
+        return await self._relay.wait(exchange)
 
 
 def _is_same(before: Forward, now: Forward) -> bool:
     return (before.method, before.params) == (now.method, now.params)
 
 
-def _ask(questions: dict[str, tuple[str, dict[str, Any]]], state: str | None) -> dict[str, Any]:
+def _input_required(required: dict[str, tuple[str, dict[str, Any]]], state: str | None) -> dict[str, Any]:
     return input_required(
-        {key: {"method": method, "params": params} for key, (method, params) in questions.items()}, state
+        {key: {"method": method, "params": params} for key, (method, params) in required.items()}, state
     )
 
 
 def _check_headers(http: web.Request, message: RpcRequest, version: Any) -> None:
-    """Refuse headers that disagree with the body: whoever routes by them must not be told something else."""
+    """Refuse headers that disagree with the body: a router between client and guard may read them instead."""
     headers = http.headers
     expected = {VERSION_HEADER: version, METHOD_HEADER: message.method}
     for name, value in expected.items():
@@ -236,7 +271,7 @@ def _check_headers(http: web.Request, message: RpcRequest, version: Any) -> None
 
 
 def decode_header(value: str | None) -> str | None:
-    """Return what a header says: itself, or the text in its base64 sentinel; None if that is malformed."""
+    """Return the text of a header, `=?base64?...?=` decoded; None if that is malformed."""
     match = None if value is None else _SENTINEL.match(value)
     if match is None:
         return value

@@ -1,29 +1,33 @@
-"""Clients of the handshake era, as far as the guard remembers them: one session per client and source.
+"""Clients of session-based protocol versions, as far as the guard remembers them: one session per client and source.
 
-A session's id is a label and opens nothing. A guard that was restarted takes one up that it never gave out, without
-what its predecessor knew of it; one that its client has ended stays ended.
+A session's id is a label and opens nothing. A restarted guard accepts an id that it never gave out, without the state
+that the guard before it held. A session that its client has ended stays ended.
 """
 
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from interlock_guard.downstream.event_stream import EventStream
 from interlock_guard.wire.jsonrpc import INVALID_REQUEST, Id, RpcResponse
-
-if TYPE_CHECKING:
-    from interlock_guard.downstream.exchange import Exchange
 
 MAX_SESSIONS: Final = 256
 """Sessions that are remembered at once; beyond it the one that was idle for longest is forgotten."""
 _MAX_ENDED: Final = 1024
 _MAX_FINISHED_STREAMS: Final = 4
 NO_ANSWER: Final = {"code": INVALID_REQUEST, "message": "The client did not answer."}
-"""The error that a server gets for a question that nobody answered."""
+"""The error that a server gets for a request that its client left without an answer."""
 
-Answered = Callable[[RpcResponse], None]
+OnAnswer = Callable[[RpcResponse], None]
+
+
+class Cancellable(Protocol):
+    """A request under way, as its session knows it."""
+
+    def cancel(self, why: str) -> None:
+        """End the request without an answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,17 +37,17 @@ class Session:
     source: str
     id: str
     capabilities: dict[str, Any] = field(default_factory=dict)
-    """What the client said that a server may ask of it."""
+    """The capabilities that the client declared: what a server may request of it."""
     log_level: str | None = None
     subscriptions: set[str] = field(default_factory=set)
-    exchanges: dict[Id, "Exchange"] = field(default_factory=dict)
+    requests: dict[Id, Cancellable] = field(default_factory=dict)
     """Its requests under way, by its own ids."""
     standalone: EventStream = field(default_factory=lambda: EventStream(0))
-    """What belongs to none of its requests; its `GET` takes it."""
+    """The stream of messages that belong to none of its requests; its `GET` reads it."""
     streams: dict[int, EventStream] = field(default_factory=dict)
     """The streams of its requests, by number, some of them finished."""
-    questions: dict[Id, Answered] = field(default_factory=dict)
-    """What servers asked it and it has not answered yet."""
+    server_requests: dict[Id, OnAnswer] = field(default_factory=dict)
+    """Requests of servers that the client has not answered yet."""
     _last_number: int = 0
 
     def open_stream(self) -> EventStream:
@@ -55,33 +59,33 @@ class Session:
         stream = self.streams[self._last_number] = EventStream(self._last_number)
         return stream
 
-    def ask(self, answered: Answered) -> str:
-        """Note a question to the client; return its id."""
+    def add_server_request(self, on_answer: OnAnswer) -> str:
+        """Note a request to the client; return the id that it has there."""
         self._last_number += 1
-        question = f"interlock-{self._last_number}"
-        self.questions[question] = answered
-        return question
+        request_id = f"interlock-{self._last_number}"
+        self.server_requests[request_id] = on_answer
+        return request_id
 
-    def give_no_answer(self, number: Id) -> None:
-        """Tell whoever asked that the client will not answer, if it has not."""
-        answered = self.questions.pop(number, None)
-        if answered is not None:
-            answered(RpcResponse(None, None, NO_ANSWER))
+    def drop_server_request(self, request_id: Id) -> None:
+        """Tell the server that the client does not answer, unless it has."""
+        on_answer = self.server_requests.pop(request_id, None)
+        if on_answer is not None:
+            on_answer(RpcResponse(None, None, NO_ANSWER))
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody is connected and nothing is under way."""
+        """Whether no connection is open and no request under way."""
         attached = self.standalone.is_attached or any(stream.is_attached for stream in self.streams.values())
-        return not self.exchanges and not attached
+        return not self.requests and not attached
 
-    def break_off(self) -> None:
-        """Let go of every stream in the middle."""
+    def abort(self) -> None:
+        """End every stream in the middle."""
         for stream in (self.standalone, *self.streams.values()):
-            stream.break_off()
+            stream.abort()
         self.standalone = EventStream(0)
         self.streams.clear()
-        for number in list(self.questions):
-            self.give_no_answer(number)
+        for request_id in list(self.server_requests):
+            self.drop_server_request(request_id)
 
 
 class Sessions:
@@ -93,16 +97,16 @@ class Sessions:
 
     def begin(self, source: str, capabilities: dict[str, Any]) -> Session:
         """Return a new session."""
-        session = self.take_up(source, secrets.token_hex(16))
+        session = self.get_or_create(source, secrets.token_hex(16))
         session.capabilities = capabilities
         return session
 
     def has_ended(self, source: str, session_id: str) -> bool:
-        """Say whether the client has ended the session of that id."""
+        """Return True if the client has ended the session of that id."""
         return (source, session_id) in self._ended
 
-    def take_up(self, source: str, session_id: str) -> Session:
-        """Return the session of that id, one that knows nothing if it is not remembered."""
+    def get_or_create(self, source: str, session_id: str) -> Session:
+        """Return the session of that id, an empty one if it is not remembered."""
         key = source, session_id
         session = self._sessions.get(key)
         if session is None:

@@ -1,4 +1,8 @@
-"""What the agent's clients want to hear from a server beside answers, and how the server is told so, in either era."""
+"""Subscriptions: the notifications that clients want from a server, and the server's state that follows from them.
+
+Each server is asked once for what all of its clients together want. A session-based server gets one
+`resources/subscribe` per URI and one log level. A sessionless server gets one `subscriptions/listen` with everything.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,175 +15,180 @@ from interlock_guard.upstream.forward import sessionless_meta
 from interlock_guard.upstream.upstream import Call, Upstream
 from interlock_guard.wire.jsonrpc import Id, RpcNotification, RpcRequest, dump_notification
 
+OnNotification = Callable[[Upstream, RpcNotification], None]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subscription:
-    """A `subscriptions/listen` of a client of the stateless era; everything on its stream names it."""
+    """A `subscriptions/listen` of a sessionless client; every message on its stream names it."""
 
     source: str
     id: Id
     honoured: dict[str, Any]
     stream: EventStream
 
-    def tell(self, method: str, params: dict[str, Any]) -> None:
-        """Say something on the stream."""
+    def notify(self, method: str, params: dict[str, Any]) -> None:
+        """Send a notification on the stream."""
         meta = {mcp.SUBSCRIPTION_META: self.id}
         self.stream.put(dump_notification(method, {**params, "_meta": meta}))
 
 
 @dataclass(slots=True)
-class _Told:
-    """What one generation of a server was told."""
+class _ServerState:
+    """What one connection to a server has been asked for."""
 
     upstream: Upstream
+    on_notification: OnNotification
     uris: frozenset[str] = frozenset()
     log_level: str | None = None
     listening: Call | None = None
 
 
 class Subscriptions:
-    """Sessions' and listeners' wishes, brought together for each server."""
+    """The wishes of sessions and of sessionless subscriptions, brought together for each server."""
 
     def __init__(self, sessions: Sessions) -> None:
         self._sessions = sessions
-        self.take_notification: Callable[[Upstream, RpcNotification], None] = _hear_nothing
-        """Polices what a server says and passes on what may pass; the broker's."""
-        self._listening: set[Subscription] = set()
-        self._told: dict[str, _Told] = {}
+        self._subscriptions: set[Subscription] = set()
+        self._servers: dict[str, _ServerState] = {}
 
-    def add(self, listening: Subscription) -> None:
-        """Note a client that listens."""
-        self._listening.add(listening)
-        self.follow(listening.source)
+    def add(self, subscription: Subscription) -> None:
+        """Note a new subscription."""
+        self._subscriptions.add(subscription)
+        self.update(subscription.source)
 
-    def remove(self, listening: Subscription) -> None:
-        """Note that it does not any more."""
-        self._listening.discard(listening)
-        self.follow(listening.source)
+    def remove(self, subscription: Subscription) -> None:
+        """Forget a subscription that has ended."""
+        self._subscriptions.discard(subscription)
+        self.update(subscription.source)
 
-    def break_off(self) -> None:
-        """Let go of every listener in the middle."""
-        for listening in self._listening:
-            listening.stream.break_off()
+    def abort(self) -> None:
+        """End every subscription's stream in the middle."""
+        for subscription in self._subscriptions:
+            subscription.stream.abort()
 
-    def begin(self, upstream: Upstream) -> None:
-        """Tell a server that has just begun what there is to be told."""
-        told = self._told[upstream.source] = _Told(upstream)
+    def begin(self, upstream: Upstream, on_notification: OnNotification) -> None:
+        """Ask a server that has just become ready for what its clients want.
+
+        Args:
+            upstream: The server.
+            on_notification: Handles what a sessionless server sends on the subscription's stream.
+        """
+        server = self._servers[upstream.source] = _ServerState(upstream, on_notification)
         levels = [session.log_level for session in self._sessions.of(upstream.source) if session.log_level]
         if levels:
             self.raise_log_level(upstream, min(levels, key=mcp.LOG_LEVELS.index))
         if upstream.hello is not None and upstream.hello.is_stateless:
-            self._listen(upstream, told)
+            self._listen(server)  # even without URIs: a sessionless server reports changed lists only to subscribers
         else:
-            self.follow(upstream.source)
+            self.update(upstream.source)
 
     def end(self, upstream: Upstream) -> None:
-        """Forget what an ended generation was told."""
-        self._told.pop(upstream.source, None)
+        """Forget what a connection that has ended was asked for."""
+        self._servers.pop(upstream.source, None)
 
     def raise_log_level(self, upstream: Upstream, level: str) -> None:
-        """Have a server of the handshake era report what it logs from this level on, at least.
+        """Make a session-based server send log messages of this level and above.
 
-        It has one level for all of its clients; what a client did not ask for is kept from it.
+        Such a server has one level for all of the guard's clients, so it only ever becomes more verbose: after
+        `warning` and `debug` it is `debug`. Each client is sent only the levels that it wants.
         """
-        told, hello = self._told.get(upstream.source), upstream.hello
-        if told is None or hello is None or hello.is_stateless or "logging" not in hello.capabilities:
+        server, hello = self._servers.get(upstream.source), upstream.hello
+        if server is None or hello is None or hello.is_stateless or "logging" not in hello.capabilities:
             return
         order = mcp.LOG_LEVELS.index
-        if (told.log_level is None or order(level) < order(told.log_level)) and upstream.refusal() is None:
-            told.log_level = level
+        if (server.log_level is None or order(level) < order(server.log_level)) and upstream.refusal() is None:
+            server.log_level = level
             upstream.start(mcp.SET_LEVEL, {"level": level})
 
-    def wanted(self, source: str) -> frozenset[str]:
-        """Return the URIs that some client wants to hear of."""
+    def wanted_uris(self, source: str) -> frozenset[str]:
+        """Return the URIs of resources whose changes some client wants."""
         uris = {uri for session in self._sessions.of(source) for uri in session.subscriptions}
-        for listening in self._listening:
-            if listening.source == source:
-                uris.update(listening.honoured.get("resourceSubscriptions", ()))
+        for subscription in self._subscriptions:
+            if subscription.source == source:
+                uris.update(subscription.honoured.get("resourceSubscriptions", ()))
         return frozenset(uris)
 
-    def follow(self, source: str) -> None:
-        """Bring what a server was told in line with what its clients want to hear."""
-        told = self._told.get(source)
-        if told is None or told.upstream.hello is None:
+    def update(self, source: str) -> None:
+        """Bring a server's subscriptions in line with what its clients want now.
+
+        Example: the server has {a, b}, clients want {b, c}. A session-based server gets subscribe(c) and
+        unsubscribe(a). A sessionless one gets a new listen(b, c), and the listen(a, b) is abandoned after it.
+        """
+        server = self._servers.get(source)
+        if server is None or server.upstream.hello is None:
             return
-        upstream = told.upstream
-        wanted = self.wanted(source)
-        if wanted == told.uris:
+        upstream, wanted = server.upstream, self.wanted_uris(source)
+        if wanted == server.uris:
             return
-        if told.upstream.hello.is_stateless:
-            self._listen(upstream, told)
+        if server.upstream.hello.is_stateless:
+            self._listen(server)
             return
-        for method, uris in ((mcp.SUBSCRIBE, wanted - told.uris), (mcp.UNSUBSCRIBE, told.uris - wanted)):
+        for method, uris in ((mcp.SUBSCRIBE, wanted - server.uris), (mcp.UNSUBSCRIBE, server.uris - wanted)):
             for uri in sorted(uris):
                 if upstream.refusal() is None:
                     upstream.start(method, {"uri": uri})
-        told.uris = wanted
+        server.uris = wanted
 
     def note_subscribed(self, source: str, uri: str) -> None:
-        """Note that a server has been told of a URI by its client's own request."""
-        told = self._told.get(source)
-        if told is not None:
-            told.uris |= {uri}
+        """Note that a client's own request has subscribed to a URI at the server."""
+        server = self._servers.get(source)
+        if server is not None:
+            server.uris |= {uri}
 
-    def tell_list_changed(self, source: str, method: str) -> None:
-        """Tell all clients that a list changed."""
-        self.tell_sessions(source, dump_notification(method, {}))
-        for listening in self._listening:
-            if listening.source == source and listening.honoured.get(mcp.LISTS_CHANGED[method]):
-                listening.tell(method, {})
+    def notify_list_changed(self, source: str, method: str) -> None:
+        """Notify all clients of a changed list."""
+        self.notify_sessions(source, dump_notification(method, {}))
+        for subscription in self._subscriptions:
+            if subscription.source == source and subscription.honoured.get(mcp.LISTS_CHANGED[method]):
+                subscription.notify(method, {})
 
-    def tell_updated(self, source: str, uri: str) -> None:
-        """Tell those that subscribed to a resource, or to what it is a part of, that it changed."""
+    def notify_updated(self, source: str, uri: str) -> None:
+        """Notify the clients that subscribed to a changed resource, or to a parent of it."""
         message = dump_notification(mcp.RESOURCE_UPDATED, {"uri": uri})
         for session in self._sessions.of(source):
-            if _concerns(uri, session.subscriptions):
+            if _covers(session.subscriptions, uri):
                 session.standalone.put(message)
-        for listening in self._listening:
-            if listening.source == source and _concerns(uri, listening.honoured.get("resourceSubscriptions", ())):
-                listening.tell(mcp.RESOURCE_UPDATED, {"uri": uri})
+        for subscription in self._subscriptions:
+            if subscription.source == source and _covers(subscription.honoured.get("resourceSubscriptions", ()), uri):
+                subscription.notify(mcp.RESOURCE_UPDATED, {"uri": uri})
 
-    def tell_log(self, source: str, level: Any, message: bytes, already: set[Session]) -> None:
-        """Tell what a server logged to the sessions that want to hear it and have not on a request of theirs."""
+    def notify_log(self, source: str, level: Any, message: bytes, already: set[Session]) -> None:
+        """Send a log message to the sessions that want its level, except those that already have it."""
         if level not in mcp.LOG_LEVELS:
             return
         for session in self._sessions.of(source):
             wanted = session.log_level
-            hears = wanted is None or mcp.LOG_LEVELS.index(level) >= mcp.LOG_LEVELS.index(wanted)
-            if hears and session not in already:
+            wants = wanted is None or mcp.LOG_LEVELS.index(level) >= mcp.LOG_LEVELS.index(wanted)
+            if wants and session not in already:
                 session.standalone.put(message)
 
-    def tell_sessions(self, source: str, message: bytes) -> None:
-        """Tell all sessions of a source."""
+    def notify_sessions(self, source: str, message: bytes) -> None:
+        """Send a message to all sessions of a source."""
         for session in self._sessions.of(source):
             session.standalone.put(message)
 
-    def _listen(self, upstream: Upstream, told: _Told) -> None:
-        """Ask a server of the stateless era for everything that somebody may want to hear, in one subscription."""
+    def _listen(self, server: _ServerState) -> None:
+        """Subscribe at a sessionless server to everything that a client may want, in one `subscriptions/listen`."""
+        upstream = server.upstream
         if upstream.hello is None or upstream.refusal() is not None:
             return
-        told.uris, before = self.wanted(upstream.source), told.listening
+        server.uris, before = self.wanted_uris(upstream.source), server.listening
         asked: dict[str, Any] = dict.fromkeys(mcp.LISTS_CHANGED.values(), True)
-        if told.uris:
-            asked["resourceSubscriptions"] = sorted(told.uris)
+        if server.uris:
+            asked["resourceSubscriptions"] = sorted(server.uris)
         params = {"notifications": asked, "_meta": sessionless_meta(upstream.hello.version, {})}
 
-        def take(event: RpcNotification | RpcRequest) -> None:
-            self._take(upstream, event)
+        def handle(message: RpcNotification | RpcRequest) -> None:
+            if isinstance(message, RpcNotification):
+                server.on_notification(upstream, message)
 
-        told.listening = upstream.start(mcp.LISTEN, params, take, lasts=True)
+        # The new one starts before the old one ends, so that no change falls between the two.
+        server.listening = upstream.start(mcp.LISTEN, params, handle, lasts=True)
         if before is not None:
             upstream.abandon(before, "another subscription takes its place")
 
-    def _take(self, upstream: Upstream, event: RpcNotification | RpcRequest) -> None:
-        """Hear what comes on a subscription's own stream, which only HTTP has."""
-        if isinstance(event, RpcNotification):
-            self.take_notification(upstream, event)
 
-
-def _hear_nothing(_upstream: Upstream, _notification: RpcNotification) -> None:
-    """Drop what is said before anybody polices it."""
-
-
-def _concerns(uri: str, subscribed: Any) -> bool:
+def _covers(subscribed: Any, uri: str) -> bool:
+    """Return True if a URI is one of those subscribed to, or lies below one: `a://b/c` lies below `a://b`."""
     return any(uri == one or uri.startswith(one.rstrip("/") + "/") for one in subscribed)

@@ -16,14 +16,14 @@ from interlock_contract.model_access import Provider, Shape, find_provider
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
 from interlock_guard.audit.caller import read_caller
 from interlock_guard.audit.recorder import RecordFailed
-from interlock_guard.decision.decide import Decision, DecisionInput, Deny, DenyReason, check_cut, check_open
+from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, check_cut
 from interlock_guard.decision.model_call import LIST, MODELS
+from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.endpoint import HttpChecks
-from interlock_guard.downstream.gate import Parts
 from interlock_guard.downstream.outcomes import ABANDONED, ANSWERED, ERROR, OpenRecord
 from interlock_guard.llm.provider_client import ProviderClients, request_headers, response_headers, shows_key
 from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, status_of
-from interlock_guard.state import State
+from interlock_guard.state import LiveState
 from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError
 
 MAX_CALLS: Final = 64
@@ -34,8 +34,6 @@ _FIRST_ERROR: Final = 400
 _MAX_ERROR: Final = 1024 * 1024
 _LONGEST_KEY: Final = 8192
 _SHOWS_KEY: Final = "answered with its own key, which is withheld"
-
-Judge = Callable[[DecisionInput, State], Decision]
 
 
 @dataclass(slots=True, eq=False)
@@ -57,18 +55,15 @@ class _AgentGone(Exception):  # noqa: N818 - says what happened
 class LlmEndpoint:
     """Answers the agent's calls of models."""
 
-    def __init__(self, parts: Parts, links: ProviderClients, judge: Judge) -> None:
-        self._recorder, self._monotonic, self._live = parts.recorder, parts.monotonic, parts.live
-        self._links, self._judge = links, judge
-        self._checks = HttpChecks(parts.port, parts.host)
+    def __init__(self, *, live: LiveState, authorizer: Authorizer, links: ProviderClients, checks: HttpChecks) -> None:
+        self._live, self._authorizer, self._links, self._checks = live, authorizer, links, checks
         self._calls: set[_Call] = set()
-        parts.live.listeners.append(self._follow)
 
     def add_routes(self, app: web.Application) -> None:
         """Serve the paths of providers."""
         app.router.add_route("*", "/{provider}/v1/{path:.+}", self._serve)
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Cut every call under way once nothing may go out any more."""
         denial = check_cut(self._live.bundle, self._live.state)
         if denial is None:
@@ -103,7 +98,7 @@ class LlmEndpoint:
 
     def _check_door(self, http: web.Request) -> Deny | None:
         """Return why a request is not even looked at: the guard is closed, or the agent's key is not shown."""
-        closed = check_open(self._live.bundle, self._live.state, self._monotonic())
+        closed = self._authorizer.check_open()
         if closed is not None:
             return closed
         if self._live.bundle is None or not shows_key(self._live.bundle, http.headers):
@@ -112,7 +107,7 @@ class LlmEndpoint:
 
     def _refuse(self, http: web.Request, shape: Shape, request: DecisionInput, denial: Deny) -> web.Response:
         caller = read_caller(None, http.headers)
-        self._recorder.record(self._live.bundle, replace(request, arguments=None), denial, caller)
+        self._authorizer.record(replace(request, arguments=None), denial, caller)
         return _reply(shape, denial)
 
     def _list(self, http: web.Request, provider: Provider | None, request: DecisionInput) -> web.Response:
@@ -183,12 +178,11 @@ class LlmEndpoint:
         Raises:
             RecordFailed: The record could not be stored; nothing may be forwarded.
         """
-        decision = self._judge(request, self._live.state)
+        decision = self._authorizer.judge(request, self._live.state)
         if not isinstance(decision, Deny) and request.method != LIST and len(self._calls) >= MAX_CALLS:
             decision = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"{MAX_CALLS} calls of models are under way already.")
         bare = replace(request, arguments=None)
-        seq = self._recorder.record(self._live.bundle, bare, decision, read_caller(None, http.headers))
-        return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
+        return self._authorizer.record(bare, decision, read_caller(None, http.headers))
 
     async def _wait(self, call: _Call) -> web.StreamResponse:
         """Wait for the answer; one that breaks off ends the connection, so that nobody takes it whole."""

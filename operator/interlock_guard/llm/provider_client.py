@@ -65,7 +65,6 @@ class ProviderClients:
         self.log = log
         self._closing: set[asyncio.Task[None]] = set()
         self._links: dict[str, ProviderClient] = {}
-        live.listeners.append(self.follow)
 
     def get(self, provider: Provider) -> ProviderClient:
         """Return the link to a provider of the bundle in force."""

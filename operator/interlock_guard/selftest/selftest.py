@@ -231,7 +231,6 @@ class SelfTest:
         tell: Callable[[SelfTestReport], None],
     ) -> None:
         self._live, self._judge, self._monotonic, self._tell = live, judge, monotonic, tell
-        live.listeners.append(self.follow)
 
     def follow(self) -> None:
         """Prove the bundle that is in doubt; while the guard is closed for another reason nothing can be proven."""

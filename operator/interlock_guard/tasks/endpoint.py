@@ -161,7 +161,6 @@ class TaskEndpoint:
         self._asides = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
         self.runner = web.ServerRunner(TaskServer(self._handle), shutdown_timeout=_SHUTDOWN_SECONDS)
-        parts.live.listeners.append(self._follow)
 
     def lines(self) -> list[str]:
         """Return the figures about tasks in Prometheus' text format."""
@@ -171,7 +170,7 @@ class TaskEndpoint:
         """End every task, since the guard itself ends."""
         self._send_all_away(_ENDING)
 
-    def _follow(self) -> None:
+    def follow(self) -> None:
         """Take over how much may be under way; once nothing may go on, end everything at once."""
         bundle = self._live.bundle
         limit = 0 if bundle is None or bundle.tasks is None else bundle.tasks.max_concurrent

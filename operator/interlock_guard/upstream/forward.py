@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from interlock_contract import mcp
+from interlock_guard.decision.decide import DecisionInput
 from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import INVALID_PARAMS, Id, MessageInvalid, RpcRequest, is_id
 
@@ -17,19 +18,15 @@ _MAX_SUBSCRIPTIONS: Final = 256
 _PROGRESS_KEYS: Final = ("progress", "total", "message")
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """A request as it would go to the server.
+@dataclass(slots=True)
+class Forward(DecisionInput):
+    """A client's request, taken apart: the input of its decision, and what goes out to the server.
 
-    `params` are without `_meta`. `input_responses` and `request_state` answer a server's questions (stateless era).
+    `params` are without `_meta`. `input_responses` and `request_state` give a sessionless server the input that it
+    required.
     """
 
-    method: str
-    params: dict[str, Any]
-    tool: str | None = None
-    uri: str | None = None
-    prompt: str | None = None
-    arguments: dict[str, Any] | None = None
+    params: dict[str, Any] = field(default_factory=dict)
     progress_token: Id | None = None
     trace: dict[str, str] = field(default_factory=dict)
     input_responses: dict[str, Any] | None = None
@@ -41,7 +38,7 @@ class Forward:
         return self.input_responses is not None or self.request_state is not None
 
 
-def read_forward(request: RpcRequest, *, is_stateless: bool = False) -> Forward:
+def read_forward(source: str, request: RpcRequest, *, is_sessionless: bool = False) -> Forward:
     """Take a request of a method that has a reader apart.
 
     Raises:
@@ -49,14 +46,20 @@ def read_forward(request: RpcRequest, *, is_stateless: bool = False) -> Forward:
     """
     params = request.params
     responses, state = None, None
-    if is_stateless and request.method in mcp.MAY_ASK:
+    if is_sessionless and request.method in mcp.MAY_ASK:
         responses, state = _read_answers(request)
         params = {key: value for key, value in params.items() if key not in {"inputResponses", "requestState"}}
     reader = _READERS[request.method]
     read = reader(request, params)
     token, trace = _read_meta(request)
     return Forward(
-        request.method, **read, progress_token=token, trace=trace, input_responses=responses, request_state=state
+        source,
+        request.method,
+        **read,
+        progress_token=token,
+        trace=trace,
+        input_responses=responses,
+        request_state=state,
     )
 
 

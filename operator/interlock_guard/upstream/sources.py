@@ -41,7 +41,6 @@ class Sources:
         self._build = build
         self._tasks = tasks
         self._running: dict[str, _Running] = {}
-        live.listeners.append(self.follow)
 
     def get(self, name: str) -> Upstream | None:
         """Return the server of a source."""

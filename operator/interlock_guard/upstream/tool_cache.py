@@ -61,7 +61,7 @@ async def _ask(upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
         raise ListFailed("it is not there" if refusal is None else refusal.message, refusal)
     if "tools" not in hello.capabilities:
         return {"tools": []}
-    call = upstream.start(_LIST, build_params(Forward(_LIST, params), hello, {}))
+    call = upstream.start(_LIST, build_params(Forward(upstream.source, _LIST, params=params), hello, {}))
     outcome = await call.future
     if isinstance(outcome, Deny):
         raise ListFailed(outcome.message, outcome)

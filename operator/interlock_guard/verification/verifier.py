@@ -21,7 +21,7 @@ from interlock_contract.verification import (
 )
 from interlock_guard.decision.decide import TOOLS_CALL, DecisionInput, Deny, decide
 from interlock_guard.downstream import capabilities
-from interlock_guard.downstream.capabilities import needs_input
+from interlock_guard.downstream.results import needs_input
 from interlock_guard.state import State
 from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.tool_cache import ListFailed, read_tools
@@ -210,7 +210,9 @@ async def _call(probe: PlannedProbe, upstream: Upstream) -> str:
     hello, refusal = upstream.hello, upstream.refusal()
     if hello is None or refusal is not None:
         raise _miss(probe, "the server is not there any more")
-    forward = Forward(TOOLS_CALL, {"name": probe.tool, "arguments": probe.arguments}, probe.tool)
+    forward = Forward(
+        upstream.source, TOOLS_CALL, probe.tool, params={"name": probe.tool, "arguments": probe.arguments}
+    )
     call = upstream.start(TOOLS_CALL, build_params(forward, hello, {}))
     try:
         async with asyncio.timeout(probe.seconds):

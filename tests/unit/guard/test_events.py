@@ -72,7 +72,7 @@ async def test_large_events_that_nobody_takes_are_not_heaped_up() -> None:
 async def test_a_stream_that_is_broken_off_says_nothing_more_and_cannot_be_resumed() -> None:
     stream = EventStream(1)
     stream.put(b"secret")
-    stream.break_off()
+    stream.abort()
     stream.put(b"more")
     assert not stream.can_resume(0)
     with pytest.raises((ClientPayloadError, ServerDisconnectedError)):
@@ -101,13 +101,13 @@ async def test_the_newest_connection_takes_a_stream_over() -> None:
 async def test_the_sessions_that_are_remembered_are_bounded_and_the_idle_ones_go_first() -> None:
     sessions = Sessions()
     busy = sessions.begin("crm", {})
-    busy.exchanges[1] = cast("Any", object())
+    busy.requests[1] = cast("Any", object())
     idle = sessions.begin("crm", {"roots": {}})
     for _ in range(MAX_SESSIONS):
         sessions.begin("crm", {})
     assert len(sessions.all()) <= MAX_SESSIONS + 1
-    assert sessions.take_up("crm", busy.id) is busy
-    assert sessions.take_up("crm", idle.id).capabilities == {}
+    assert sessions.get_or_create("crm", busy.id) is busy
+    assert sessions.get_or_create("crm", idle.id).capabilities == {}
 
 
 async def test_a_session_keeps_a_few_finished_streams_and_every_open_one() -> None:
@@ -121,7 +121,7 @@ async def test_a_session_keeps_a_few_finished_streams_and_every_open_one() -> No
 
 async def test_a_question_is_answered_once_even_if_the_session_ends() -> None:
     session, answers = Sessions().begin("crm", {}), []
-    session.ask(answers.append)
-    session.break_off()
-    session.break_off()
+    session.add_server_request(answers.append)
+    session.abort()
+    session.abort()
     assert [answer.error["message"] for answer in answers] == ["The client did not answer."]

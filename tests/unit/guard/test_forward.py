@@ -20,23 +20,23 @@ def request(method: str, **params: Any) -> RpcRequest:
 
 def test_a_call_is_rebuilt_from_what_was_understood() -> None:
     meta = {"progressToken": 7, "authorization": "secret", "traceparent": "00-1-1-01"}
-    forward = read_forward(request("tools/call", name="t", arguments={"a": 1}, _meta=meta))
+    forward = read_forward("crm", request("tools/call", name="t", arguments={"a": 1}, _meta=meta))
     assert forward.params == {"name": "t", "arguments": {"a": 1}}
     assert (forward.tool, forward.arguments, forward.progress_token) == ("t", {"a": 1}, 7)
     assert forward.trace == {"traceparent": "00-1-1-01"}
-    assert read_forward(request("tools/call", name="t")).params == {"name": "t", "arguments": {}}
+    assert read_forward("crm", request("tools/call", name="t")).params == {"name": "t", "arguments": {}}
 
 
 def test_each_method_says_what_it_is_about() -> None:
-    assert read_forward(request("tools/list", cursor="c", _meta={})).params == {"cursor": "c"}
-    assert read_forward(request("prompts/get", name="p", arguments={"a": "b"})).prompt == "p"
+    assert read_forward("crm", request("tools/list", cursor="c", _meta={})).params == {"cursor": "c"}
+    assert read_forward("crm", request("prompts/get", name="p", arguments={"a": "b"})).prompt == "p"
     for method in ("resources/read", "resources/subscribe", "resources/unsubscribe"):
-        assert read_forward(request(method, uri=URI)) == Forward(method, {"uri": URI}, uri=URI)
-    completed = read_forward(request("completion/complete", ref={**PROMPT_REF, "title": "x"}, argument=ARGUMENT))
+        assert read_forward("crm", request(method, uri=URI)) == Forward("crm", method, uri=URI, params={"uri": URI})
+    completed = read_forward("crm", request("completion/complete", ref={**PROMPT_REF, "title": "x"}, argument=ARGUMENT))
     assert (completed.prompt, completed.params) == ("p", {"ref": PROMPT_REF, "argument": ARGUMENT})
     ref = {"type": "ref/resource", "uri": "test://{id}"}
     context = {"arguments": {"a": "b"}}
-    completed = read_forward(request("completion/complete", ref=ref, argument=ARGUMENT, context=context))
+    completed = read_forward("crm", request("completion/complete", ref=ref, argument=ARGUMENT, context=context))
     assert (completed.uri, completed.params["context"]) == ("test://{id}", context)
 
 
@@ -73,30 +73,32 @@ BAD = [
 @pytest.mark.parametrize(("method", "params"), BAD)
 def test_anything_else_is_refused(method: str, params: dict[str, Any]) -> None:
     with pytest.raises(MessageInvalid, match=method):
-        read_forward(request(method, **params))
+        read_forward("crm", request(method, **params))
 
 
 def test_answers_to_a_server_are_read_in_the_stateless_era_only_and_without_their_meta() -> None:
     answers = {"q": {"action": "accept", "_meta": {"x": 1}}}
-    forward = read_forward(request("tools/call", name="t", inputResponses=answers, requestState="s"), is_stateless=True)
+    forward = read_forward(
+        "crm", request("tools/call", name="t", inputResponses=answers, requestState="s"), is_sessionless=True
+    )
     assert (forward.input_responses, forward.request_state) == ({"q": {"action": "accept"}}, "s")
     assert forward.params == {"name": "t", "arguments": {}}
     for bad in ({"inputResponses": []}, {"inputResponses": {"q": 1}}, {"requestState": 1}):
         with pytest.raises(MessageInvalid):
-            read_forward(request("tools/call", name="t", **bad), is_stateless=True)
+            read_forward("crm", request("tools/call", name="t", **bad), is_sessionless=True)
     with pytest.raises(MessageInvalid):
-        read_forward(request("tools/list", requestState="s"), is_stateless=True)
+        read_forward("crm", request("tools/list", requestState="s"), is_sessionless=True)
 
 
 def test_a_server_gets_of_the_clients_meta_the_trace_alone() -> None:
     meta = {"progressToken": 7, "authorization": "x", "traceparent": "t", "tracestate": "s", "baggage": "b"}
-    forward = read_forward(request("tools/call", name="t", _meta=meta))
+    forward = read_forward("crm", request("tools/call", name="t", _meta=meta))
     assert build_params(forward, HANDSHAKE, {})["_meta"] == {"traceparent": "t", "tracestate": "s", "baggage": "b"}
-    assert "_meta" not in build_params(read_forward(request("tools/call", name="t")), HANDSHAKE, {}, "debug")
+    assert "_meta" not in build_params(read_forward("crm", request("tools/call", name="t")), HANDSHAKE, {}, "debug")
 
 
 def test_a_server_of_the_stateless_era_gets_what_every_request_of_it_carries() -> None:
-    forward = Forward("tools/call", {"name": "t"}, input_responses={"q": {}}, request_state="s")
+    forward = Forward("crm", "tools/call", params={"name": "t"}, input_responses={"q": {}}, request_state="s")
     params = build_params(forward, STATELESS, {"roots": {}}, "debug")
     assert params["_meta"] == {
         mcp.VERSION_META: "2026-07-28",

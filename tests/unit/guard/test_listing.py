@@ -2,14 +2,14 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.downstream.capabilities import (
+from interlock_guard.downstream.results import (
     filter_list,
     for_session_based,
     for_sessionless,
     input_required,
     is_complete,
     needs_input,
-    read_questions,
+    read_input_requests,
 )
 
 IS_ECHO = lambda name, _item: name == "echo"  # noqa: E731 - a rule in one line
@@ -53,9 +53,9 @@ def test_a_resource_is_kept_no_longer_than_its_server_says(said: Any, kept: int)
 def test_a_result_loses_the_other_eras_keys_on_its_way_to_the_handshake_era() -> None:
     meta = {"io.modelcontextprotocol/serverInfo": {"name": "s"}, "mine": 1}
     result = {"content": [], "structuredContent": [1], "resultType": "complete", "ttlMs": 1, "_meta": meta}
-    assert for_session_based(result, of_stateless=True) == {"content": [], "_meta": {"mine": 1}}
-    assert for_session_based(result, of_stateless=False) is result
-    assert for_session_based({"structuredContent": {"a": 1}}, of_stateless=True) == {"structuredContent": {"a": 1}}
+    assert for_session_based(result, from_sessionless=True) == {"content": [], "_meta": {"mine": 1}}
+    assert for_session_based(result, from_sessionless=False) is result
+    assert for_session_based({"structuredContent": {"a": 1}}, from_sessionless=True) == {"structuredContent": {"a": 1}}
 
 
 def test_kinds_of_results_are_told_apart() -> None:
@@ -68,9 +68,9 @@ def test_kinds_of_results_are_told_apart() -> None:
 
 
 def test_questions_are_read_without_their_meta() -> None:
-    assert read_questions({"inputRequests": {"q": ELICIT}}) == {"q": ("elicitation/create", {"message": "?"})}
-    assert read_questions({"inputRequests": {"q": {"method": "roots/list"}}}) == {"q": ("roots/list", {})}
-    assert read_questions({"requestState": "s"}) == {}
+    assert read_input_requests({"inputRequests": {"q": ELICIT}}) == {"q": ("elicitation/create", {"message": "?"})}
+    assert read_input_requests({"inputRequests": {"q": {"method": "roots/list"}}}) == {"q": ("roots/list", {})}
+    assert read_input_requests({"requestState": "s"}) == {}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_questions_are_read_without_their_meta() -> None:
     ],
 )
 def test_malformed_questions_are_no_questions(result: dict[str, Any]) -> None:
-    assert read_questions(result) is None
+    assert read_input_requests(result) is None
 
 
 def test_questions_are_put_as_a_result() -> None:

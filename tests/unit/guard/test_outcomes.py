@@ -6,11 +6,11 @@ import pytest
 
 from interlock_guard.audit.spool import SpoolRefused
 from interlock_guard.decision.decide import Deny, DenyReason
-from interlock_guard.downstream import sessionless as stateless_module
+from interlock_guard.downstream import sessionless as sessionless_module
 from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
 from tests.requirements import requirement
-from tests.unit.guard.test_gate import ERA, META, SECRET, Rig, reached, rig
+from tests.unit.guard.test_relay import ERA, META, SECRET, Rig, reached, rig
 
 __all__ = ["rig"]
 
@@ -86,7 +86,7 @@ async def test_a_call_whose_answer_is_a_question_ends_with_it_and_its_repetition
 async def test_a_question_that_nobody_answers_and_its_call_end_abandoned(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stateless_module, "HOLD_SECONDS", 0.05)
+    monkeypatch.setattr(sessionless_module, "HOLD_SECONDS", 0.05)
     waiting = asyncio.create_task(rig.post(ERA, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -165,7 +165,7 @@ async def test_no_question_is_asked_and_no_round_repeated_without_its_record(
     assert "not stored" in str(rig.upstream.responses[0].error)
     call.resolve(ASKS_ROOTS)
     assert (await waiting)[1]["result"]["_meta"]["interlock.dev/denial"]["reason"] == "AuditUnavailable"
-    assert not rig.broker._underway["crm"]  # noqa: SLF001 - nothing outside shows it
+    assert not rig.messages._exchanges["crm"]  # noqa: SLF001 - nothing outside shows it
 
 
 @requirement("records.unavailable")

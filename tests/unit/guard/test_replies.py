@@ -7,8 +7,8 @@ from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream.replies import Form, answer, deny, refuse, refuse_version
 from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
 
-HANDSHAKE = Form(to_stateless=False, from_stateless=False, may_show=lambda name, _item: name == "echo")
-STATELESS = Form(to_stateless=True, from_stateless=False, may_show=lambda name, _item: name == "echo")
+HANDSHAKE = Form(to_sessionless=False, from_sessionless=False, may_show=lambda name, _item: name == "echo")
+STATELESS = Form(to_sessionless=True, from_sessionless=False, may_show=lambda name, _item: name == "echo")
 CLOSED = {
     DenyReason.KILLED,
     DenyReason.NO_BUNDLE,
@@ -50,8 +50,8 @@ def test_a_denied_resource_is_an_error_with_the_reason() -> None:
 def test_an_unknown_method_has_each_eras_status() -> None:
     denial = Deny(DenyReason.METHOD_NOT_ALLOWED, "", "No.")
     assert deny(request("x/y"), denial).status == 200
-    assert deny(request("x/y"), denial, to_stateless=True).status == 404
-    assert json.loads(deny(request("x/y"), denial, to_stateless=True).body)["error"]["code"] == -32601
+    assert deny(request("x/y"), denial, to_sessionless=True).status == 404
+    assert json.loads(deny(request("x/y"), denial, to_sessionless=True).body)["error"]["code"] == -32601
 
 
 def test_other_refusals_are_errors_with_the_reason() -> None:

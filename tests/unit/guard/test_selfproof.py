@@ -31,7 +31,8 @@ class Rig:
     decision: Callable[[DecisionInput], Decision] | None = None
 
     def __post_init__(self) -> None:
-        SelfTest(self.live, self._judge, lambda: self.now, self.said.append)
+        selftest = SelfTest(self.live, self._judge, lambda: self.now, self.said.append)
+        self.live.reactions = (selftest.follow,)
 
     def _judge(self, request: DecisionInput, state: State) -> Decision:
         self.judged += 1

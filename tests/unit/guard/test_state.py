@@ -9,7 +9,7 @@ AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
 def a_trusting_state(**settings: float) -> LiveState:
     """Return one whose bundles need no proof: that is tested with `selfproof`."""
     live = LiveState(**settings)
-    live.listeners.append(lambda: live.settle(""))
+    live.reactions = (lambda: live.settle(""),)
     return live
 
 
@@ -43,9 +43,9 @@ def test_the_older_of_both_contacts_counts() -> None:
     assert reason(live, 65) is None
 
 
-def test_each_event_tells_the_listeners_at_once() -> None:
+def test_each_event_runs_the_reactions_before_the_next_one() -> None:
     live, seen = LiveState(), list[str | None]()
-    live.listeners.append(lambda: seen.append(live.state.kill.message))
+    live.reactions = (lambda: seen.append(live.state.kill.message),)
     live.see_agent({"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "leak"}}})
     assert seen == ["leak"]
 

@@ -100,6 +100,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
             host="127.0.0.1",
         )
         endpoint = TaskEndpoint(parts)
+        live.reactions = (endpoint.follow,)
         await endpoint.runner.setup()
         await web.TCPSite(endpoint.runner, "127.0.0.1", 0).start()
         found = Bench(live, endpoint, spool, endpoint.runner.addresses[0][1], agent.addresses[0][1])

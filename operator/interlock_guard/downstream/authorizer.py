@@ -1,0 +1,170 @@
+"""The authorizer: decides on every request, and records the decision before anything is forwarded on it.
+
+MCP calls, calls of language models and the self-test share it, so that there is one answer to "is this allowed?".
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from interlock_contract import mcp
+from interlock_guard.audit.caller import UNKNOWN_CALLER, Caller
+from interlock_guard.audit.recorder import Recorder, RecordFailed
+from interlock_guard.decision.decide import (
+    Allow,
+    Decision,
+    DecisionInput,
+    Deny,
+    DenyReason,
+    check_open,
+    decide,
+    decide_server_request,
+    find_source,
+)
+from interlock_guard.decision.model_call import decide_model
+from interlock_guard.downstream.outcomes import OpenRecord
+from interlock_guard.state import LiveState, State
+from interlock_guard.upstream.sources import Sources
+from interlock_guard.upstream.tool_cache import ToolCache
+
+NO_SERVER: Final = Deny(DenyReason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
+
+_DEPENDS_ON_TOOL_LIST: Final = frozenset(
+    {DenyReason.TOOL_DRIFTED, DenyReason.TOOL_NOT_VERIFIED, DenyReason.RULE_UNMATCHABLE}
+)
+"""Denials that another list of the server's tools could change."""
+
+
+class Authorizer:
+    """Decides and records.
+
+    Args:
+        live: The Agent's state and its bundle.
+        sources: The servers, which refuse calls that they cannot take now.
+        tools: The tools that the servers list.
+        recorder: Stores the decisions.
+        monotonic: The clock of `live`, in seconds.
+        on_drift: Called with the name of a binding after a call of a tool that has changed since its verification.
+    """
+
+    def __init__(
+        self,
+        *,
+        live: LiveState,
+        sources: Sources,
+        tools: ToolCache,
+        recorder: Recorder,
+        monotonic: Callable[[], float],
+        on_drift: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._live, self._sources, self._tools = live, sources, tools
+        self._recorder, self._monotonic, self._on_drift = recorder, monotonic, on_drift
+
+    def check_open(self) -> Deny | None:
+        """Return why the guard is closed for everything, or None."""
+        return check_open(self._live.bundle, self._live.state, self._monotonic())
+
+    async def refresh_tools(self, request: DecisionInput) -> None:
+        """Read the tool list of a call's server again if it is too old to decide on.
+
+        Only a call that the list could still let pass waits for it: the server learns nothing of other calls.
+        """
+        if request.method != mcp.TOOLS_CALL or self._tools.is_fresh(request.source):
+            return
+        self._add_listing(request)
+        decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
+        # The last list may have failed. Only another one shows whether the server answers again.
+        if isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_TOOL_LIST:
+            await self._tools.refresh(request.source)
+
+    def authorize(self, request: DecisionInput, caller: Caller) -> OpenRecord | Deny:
+        """Decide on a request of MCP and record the decision; a request that no server can take now is denied too.
+
+        Nothing may be awaited between this and the forward, or a kill could come in between.
+
+        Returns:
+            The denial, or the record, which needs an outcome in the end.
+
+        Raises:
+            RecordFailed: The record could not be stored; nothing may be forwarded.
+        """
+        self._add_listing(request)
+        decision = self.judge(request, self._live.state)
+        outcome = self.record(request, decision, caller)
+        if isinstance(decision, Deny) and decision.reason is DenyReason.TOOL_DRIFTED:
+            self._report_drift(request.source)
+        return outcome
+
+    def authorize_server_request(self, source: str, method: str, caller: Caller) -> OpenRecord | Deny:
+        """Decide whether a source's server may send this request to the agent, and record the decision.
+
+        Returns:
+            The denial, or the record, which needs an outcome in the end.
+
+        Raises:
+            RecordFailed: The record could not be stored; the request may not be passed on.
+        """
+        decision = decide_server_request(self._live.bundle, self._live.state, source, method, self._monotonic())
+        return self.record(DecisionInput(source, method), decision, caller)
+
+    def judge(self, request: DecisionInput, state: State) -> Decision:
+        """Decide on a request without recording or forwarding anything.
+
+        Args:
+            request: The request, with what is known of its tool.
+            state: The state to decide in; the self-test leaves out the reason that it is there to remove.
+        """
+        if request.model is not None:
+            return decide_model(self._live.bundle, state, request, self._monotonic())
+        decision = decide(self._live.bundle, state, request, self._monotonic())
+        # A server that is not there lists no tools: its absence is the more useful reason.
+        is_unlisted = (
+            isinstance(decision, Deny) and decision.reason in _DEPENDS_ON_TOOL_LIST and request.definition is None
+        )
+        if isinstance(decision, Allow) or is_unlisted:
+            upstream = self._sources.get(request.source)
+            unavailable = NO_SERVER if upstream is None else upstream.refusal()
+            if is_unlisted and unavailable is None:
+                unavailable = self._tools.trouble(request.source)
+            if unavailable is not None:
+                return replace(unavailable, tool=decision.tool)
+        return decision
+
+    def record(self, request: DecisionInput, decision: Decision, caller: Caller) -> OpenRecord | Deny:
+        """Record a decision.
+
+        Returns:
+            The denial, or the record, which needs an outcome in the end.
+
+        Raises:
+            RecordFailed: The record could not be stored; nothing may be forwarded.
+        """
+        seq = self._recorder.record(self._live.bundle, request, decision, caller)
+        return decision if isinstance(decision, Deny) else OpenRecord(self._recorder, seq, self._monotonic)
+
+    def record_refusal(self, source: str, method: str, denial: Deny, caller: Caller = UNKNOWN_CALLER) -> None:
+        """Record a refusal of a message that was not decided on any further.
+
+        Raises:
+            RecordFailed: It could not be stored.
+        """
+        self._recorder.record(self._live.bundle, DecisionInput(source, method), denial, caller)
+
+    def _add_listing(self, request: DecisionInput) -> None:
+        """Note on a request what its server says of the tool now."""
+        entry = self._tools.find(request.source, request.tool)
+        if entry is not None:
+            request.annotations, request.input_schema = entry.annotations, entry.input_schema
+            request.definition = entry.definition
+        else:
+            request.annotations = request.input_schema = request.definition = None
+
+    def _report_drift(self, source: str) -> None:
+        served = find_source(self._live.bundle, source)
+        if served is not None:
+            self._on_drift(served.binding)
+
+
+def deny_unrecorded(error: RecordFailed) -> Deny:
+    """Return the denial of a call whose record could not be stored."""
+    return Deny(DenyReason.AUDIT_UNAVAILABLE, "", f"The record of this call was not stored: {error}.")
