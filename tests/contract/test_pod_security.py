@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from interlock.deployment.children.verification_job import VerificationTarget, build_job
-from interlock.deployment.children.workload import build_deployment
+from interlock.deployment.children.workload import build_workloads
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, BindingBuilder, a_binding, a_placement, a_policy, an_agent
 from tests.support.pod_security import restricted_violations
@@ -33,7 +33,7 @@ PLACEMENTS = {
 
 
 def pod_of(name: str) -> dict[str, Any]:
-    pod: dict[str, Any] = copy.deepcopy(build_deployment(PLACEMENTS[name])["spec"]["template"]["spec"])
+    pod: dict[str, Any] = copy.deepcopy(build_workloads(PLACEMENTS[name])[0]["spec"]["template"]["spec"])
     return pod
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent
 from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import model_refusals
-from interlock.deployment.children.workload import build_deployment
+from interlock.deployment.children.workload import build_workloads
 from tests.integration.kubectl import AGENT, POLICY, Api, Kubectl, edited
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_policy, an_agent
@@ -108,7 +108,7 @@ def test_the_api_server_takes_the_pod_of_an_agent_with_models(kubectl: Kubectl, 
     local = {**LOCAL, "caFrom": CA}
     built = a_policy().allowing_models("openai/*", "local/*", urls=[local])
     caller = an_agent().in_namespace(namespace).calling("openai/gpt-4o", "openai/gpt-4o-mini", "local/llama")
-    manifest = build_deployment(a_placement(caller, policy=built))
+    manifest = build_workloads(a_placement(caller, policy=built))[0]
     answer = kubectl.run("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(manifest))
     assert answer.ok, answer.text
     volumes = answer.json()["spec"]["template"]["spec"]["volumes"]

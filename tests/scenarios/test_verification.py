@@ -10,8 +10,7 @@ import pytest
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.deployment.children.config import pins_of
-from interlock.deployment.children.verification_job import result_name
-from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.names import ChildKey, Manifest, key_of, result_name
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
 from interlock.reconcile.agent_events import EventNote
@@ -72,7 +71,7 @@ class Bench:
         return self.look()
 
     def put_result(self, text: str) -> None:
-        key = ChildKey("ConfigMap", result_name(self.builder.build()))
+        key = ChildKey("ConfigMap", result_name(self.builder.build().metadata.name))
         self.children[key] = LiveChild({**self.children[key].manifest, "data": {RESULT_KEY: text}}, is_touched=True)
 
     def verified(self) -> "Bench":

@@ -1,10 +1,14 @@
-"""The name of every child: short enough for a label, and the placement's where the child is the placement's."""
+"""Names, labels and owners of all child objects of Agents and MCPBindings.
+
+Every name is short enough for a label (63 characters), and a name that would be longer ends in a digest of itself.
+"""
 
 import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
 from interlock.api.policy import Isolation
 from interlock.deployment.placement import Placement
 from interlock_contract.names import (
@@ -16,6 +20,8 @@ from interlock_contract.names import (
     APP_NAME,
     APP_NAME_LABEL,
     APP_PART_OF_LABEL,
+    BINDING_LABEL,
+    GUARD_ACCOUNT_SUFFIX,
     GUARD_LABEL,
     ISOLATION_LABEL,
     MANAGED_BY,
@@ -26,6 +32,10 @@ from interlock_contract.names import (
 
 LABEL_LENGTH = 63
 VERIFICATION_LENGTH = 48
+AGENT_POD, GUARD_POD = "agent", "guard"
+"""Values of the component label on pods: the agent's pod (with the guard, if they share one) and the guard's own."""
+VERIFICATION = "verification"
+"""Value of the component label on everything that verifies a binding."""
 
 
 def placement_name(agent: str, stage: str, revision: str) -> str:
@@ -43,7 +53,7 @@ def workload_names(base: str, isolation: Isolation) -> tuple[str, ...]:
 
     Args:
         base: The placement's name.
-        isolation: How far apart agent and guard stand.
+        isolation: Whether agent and guard share a pod.
     """
     return (base,) if isolation == "Shared" else (_label(f"{base}-agent"), _label(f"{base}-guard"))
 
@@ -58,13 +68,28 @@ def guard_workload(placement: Placement) -> str:
     return workload_names(name_of(placement), placement.isolation)[-1]
 
 
+def closed_policy(agent: Agent) -> str:
+    """Return the name of the NetworkPolicy that closes every separate pod of the agent."""
+    return f"{agent.metadata.name}-closed"
+
+
+def service_account(agent: Agent) -> str:
+    """Return the name of the guards' ServiceAccount, one for all placements of the agent."""
+    return f"{agent.metadata.name}{GUARD_ACCOUNT_SUFFIX}"
+
+
+def public_service(agent: Agent) -> str:
+    """Return the name of the agent's Service: it begins with a letter (RFC 1035), which an agent's name need not."""
+    return f"guard-{agent.metadata.name}"
+
+
 def guard_service(placement: Placement) -> str:
-    """Return the name of the Service through which an agent's pod of its own reaches its guard."""
+    """Return the name of the Service through which a separate agent pod reaches its guard."""
     return _service(f"{name_of(placement)}-guard")
 
 
 def agent_service(placement: Placement) -> str:
-    """Return the name of the headless Service through which a guard's pod of its own reaches its agent."""
+    """Return the name of the headless Service through which a separate guard pod reaches its agent."""
     return _service(f"{name_of(placement)}-agent")
 
 
@@ -74,40 +99,57 @@ def agent_config(placement: Placement) -> str:
 
 
 def mcp_container(source: str) -> str:
-    """Return the name of the sidecar that runs a source's MCP server, at most 63 characters."""
+    """Return the name of the sidecar that runs a source's MCP server."""
     return _label(f"mcp-{source}")
 
 
 def mcp_volume(source: str) -> str:
-    """Return the name of the volume that is the /tmp of a source's MCP server, at most 63 characters."""
+    """Return the name of the volume that is the /tmp of a source's MCP server."""
     return _label(f"tmp-mcp-{source}")
 
 
-def _service(name: str) -> str:
-    """Return the name as a Service's: it must begin with a letter (RFC 1035), which an agent's name need not."""
-    return _label(name if name[0].isalpha() else f"a-{name}")
-
-
 def verification_name(binding: str) -> str:
-    """Return the name that what verifies a binding shares, at most 48 characters: names of pods are made from it."""
+    """Return the name that a binding's verification shares, at most 48 characters: pods' names are made from it."""
     name = f"{binding}-verify"
-    return name if len(name) <= VERIFICATION_LENGTH else f"{binding[:32]}-{_short(binding)}-verify"
+    return name if len(name) <= VERIFICATION_LENGTH else f"{binding[:32]}-{_short_digest(binding)}-verify"
+
+
+def verification_job(binding: str, run: str) -> str:
+    """Return the name of the Job of one verification run."""
+    return f"{verification_name(binding)}-{run}"
+
+
+def plan_name(binding: str, run: str) -> str:
+    """Return the name of the ConfigMap with the plan of one verification run."""
+    return f"{verification_job(binding, run)}-plan"
+
+
+def result_name(binding: str) -> str:
+    """Return the name of the ConfigMap that the verifier writes its result to."""
+    return f"{verification_name(binding)}-result"
+
+
+def pinned_name(binding: str) -> str:
+    """Return the name of the ConfigMap that keeps the pinned tools for a later diff."""
+    return f"{verification_name(binding)}-pinned"
 
 
 def binding_label(binding: str) -> str:
-    """Return a binding's name as the value of a label, at most 63 characters."""
+    """Return a binding's name as the value of a label."""
     return _label(binding)
 
 
-def _short(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+def _service(name: str) -> str:
+    return _label(name if name[0].isalpha() else f"a-{name}")  # a Service's name begins with a letter (RFC 1035)
 
 
 def _label(name: str) -> str:
-    """Return the name as a DNS label: what is too long ends in a digest of it, so that two never come out alike."""
-    if len(name) <= LABEL_LENGTH:
-        return name
-    return f"{name[:54]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    """Return the name as a DNS label. A longer one ends in its digest, so that two names never become one."""
+    return name if len(name) <= LABEL_LENGTH else f"{name[:54]}-{_short_digest(name)}"
+
+
+def _short_digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def agent_labels(agent: Agent, component: str) -> dict[str, str]:
@@ -133,12 +175,8 @@ def placement_labels(placement: Placement, component: str) -> dict[str, str]:
     }
 
 
-AGENT_POD, GUARD_POD = "agent", "guard"
-"""Components of pods: the one with the agent in it (and the guard, where they share one), and the guard's own."""
-
-
 def pod_labels(placement: Placement, component: str) -> dict[str, str]:
-    """Return the labels of a pod; the one that a guard runs in says whose it is."""
+    """Return the labels of a pod. A pod that a guard runs in carries `GUARD_LABEL`."""
     has_guard = component == GUARD_POD or not placement.is_separate
     return {
         **placement_labels(placement, component),
@@ -150,7 +188,7 @@ def pod_labels(placement: Placement, component: str) -> dict[str, str]:
 def selector(placement: Placement, component: str = AGENT_POD) -> dict[str, str]:
     """Return the labels that select the pods of one component of this placement and no others.
 
-    The isolation is among them: a policy that changes it must not end the pods of the new kind with those of the old.
+    The isolation is part of the selector. A Deployment of another isolation must not adopt these pods.
     """
     return {
         AGENT_LABEL: placement.agent.metadata.name,
@@ -161,16 +199,21 @@ def selector(placement: Placement, component: str = AGENT_POD) -> dict[str, str]
     }
 
 
-def owner_reference(agent: Agent) -> dict[str, Any]:
-    """Return the reference through which Kubernetes deletes a child with its Agent."""
+def verification_labels(binding: MCPBinding) -> dict[str, str]:
+    """Return the labels of a child that belongs to the verification of a binding."""
     return {
-        "apiVersion": API_VERSION,
-        "kind": "Agent",
-        "name": agent.metadata.name,
-        "uid": agent.metadata.uid,
-        "controller": True,
-        "blockOwnerDeletion": True,
+        APP_NAME_LABEL: "interlock-verification",
+        APP_INSTANCE_LABEL: binding_label(binding.metadata.name),
+        APP_COMPONENT_LABEL: VERIFICATION,
+        APP_PART_OF_LABEL: PART_OF,
+        APP_MANAGED_BY_LABEL: MANAGED_BY,
+        **verification_selector(binding),
     }
+
+
+def verification_selector(binding: MCPBinding) -> dict[str, str]:
+    """Return the labels that select the pods of a binding's verifications."""
+    return {BINDING_LABEL: binding_label(binding.metadata.name)}
 
 
 Manifest = dict[str, Any]
@@ -178,11 +221,11 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True, order=True)
 class ChildKey:
-    """What tells one child of an agent from another.
+    """Kind and name of a child; its namespace is the owner's.
 
     Attributes:
         kind: Such as `Deployment`.
-        name: Its `metadata.name`; the namespace is the Agent's.
+        name: Its `metadata.name`.
     """
 
     kind: str
@@ -194,16 +237,27 @@ def key_of(manifest: Manifest) -> ChildKey:
     return ChildKey(manifest["kind"], manifest["metadata"]["name"])
 
 
-def build_child(agent: Agent, api_version: str, kind: str, name: str, labels: dict[str, str], **body: Any) -> Manifest:
-    """Return a manifest in the agent's namespace, owned by the agent."""
+def build_child(
+    owner: Agent | MCPBinding, api_version: str, kind: str, name: str, labels: dict[str, str], **body: Any
+) -> Manifest:
+    """Return a manifest in the owner's namespace, which Kubernetes deletes together with the owner."""
     return {
         "apiVersion": api_version,
         "kind": kind,
         "metadata": {
             "name": name,
-            "namespace": agent.metadata.namespace,
+            "namespace": owner.metadata.namespace,
             "labels": labels,
-            "ownerReferences": [owner_reference(agent)],
+            "ownerReferences": [
+                {
+                    "apiVersion": API_VERSION,
+                    "kind": owner.kind,
+                    "name": owner.metadata.name,
+                    "uid": owner.metadata.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": True,
+                }
+            ],
         },
         **body,
     }

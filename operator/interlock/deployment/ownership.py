@@ -1,8 +1,8 @@
-"""Who owns the fields of a child, read from `metadata.managedFields`.
+"""Field ownership of a child, read from `metadata.managedFields`.
 
-Server-side apply leaves standing what others have added: a container, a variable, a rule. Their field manager gives
-them away. To take such additions out again, their fields are first handed over to our own entry; the next apply, which
-does not name them, then removes them (the way of `k8s.io/client-go/util/csaupgrade`).
+Server-side apply keeps additions of other field managers: a container, a variable, a rule. To remove them, `hand_over`
+first moves their fields to our own entry. The next apply does not name these fields and so removes them, as
+`k8s.io/client-go/util/csaupgrade` does.
 """
 
 import copy
@@ -18,15 +18,15 @@ _REPLICAS = ("f:spec", "f:replicas")
 
 
 def has_foreign_fields(managed: ManagedFields) -> bool:
-    """Tell whether anybody but us owns something in the object beside metadata and status.
+    """Return True if another field manager owns a field outside of metadata and status.
 
-    A `kubectl rollout restart` is welcome, and the kill path may own the replicas that it set to zero.
+    Two are allowed: the annotation of `kubectl rollout restart`, and the replicas that the kill path set to zero.
     """
     return any(_is_foreign(entry) for entry in managed)
 
 
 def hand_over(managed: ManagedFields) -> ManagedFields:
-    """Return the list in which all that is foreign belongs to our own entry; the rest stays as it is."""
+    """Return the list with all foreign fields moved to our own entry."""
     ours: dict[str, Any] = {}
     kept: ManagedFields = []
     newest = ""
@@ -62,7 +62,10 @@ def _is_foreign(entry: dict[str, Any]) -> bool:
 
 
 def _leaves(fields: dict[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
-    """Yield the path of every owned leaf; the `.` that owns a parent itself says nothing."""
+    """Yield the path of every owned leaf.
+
+    `{"f:spec": {".": {}, "f:replicas": {}}}` yields `("f:spec", "f:replicas")`. The `.` owns only the parent.
+    """
     for name, below in fields.items():
         if name == ".":
             continue

@@ -1,4 +1,4 @@
-"""A placement: one (agent, stage, revision) that must serve. Deployments, bundles and names belong to it."""
+"""A placement: one agent in one stage and revision. It owns Deployments, a bundle and a name."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ from interlock.api.shared_types import Environment, ScopeDimension
 
 @dataclass(frozen=True, order=True)
 class ApiEndpoint:
-    """One address at which it answers.
+    """One address of the API server.
 
     Attributes:
         address: Numeric, IPv4 or IPv6.
@@ -26,12 +26,12 @@ class ApiEndpoint:
 
 @dataclass(frozen=True)
 class ApiServerAddress:
-    """The API server.
+    """Where the guards find the API server.
 
     Attributes:
-        endpoints: The addresses of the Service `kubernetes` and of what is behind it. Networks differ in which of the
-            two they compare: most look at a connection after its Service's address was replaced, some before.
-        is_anywhere: Let guards out to its ports at any address: for networks whose rules do not match nodes.
+        endpoints: The addresses of the Service `kubernetes` and of its endpoints. Most networks check a connection
+            after the Service's address was replaced, some before, so rules need both.
+        is_anywhere: Allow egress to the API server's ports at any address, for networks whose rules match no nodes.
     """
 
     endpoints: tuple[ApiEndpoint, ...] = ()
@@ -48,19 +48,19 @@ class BoundSource:
 
 @dataclass(frozen=True)
 class Placement:
-    """Everything that the children of one placement are built from.
+    """The input of everything in `children`.
 
     Attributes:
         agent: The Agent, as applied.
-        policy: The policy that it lives under.
-        stage: The stage that this placement serves.
-        revision: The revision that it runs.
+        policy: Its AgentPolicy.
+        stage: Its stage.
+        revision: Its revision.
         sources: The agent's sources with their bindings, in the spec's order.
-        replicas: How many pods it wants now: 0 while killed.
+        replicas: Number of pods, 0 while killed.
         guard_image: The guard's image.
-        audit_url: Where the guard brings its records; empty, it keeps them.
-        guard_addresses: Those of the guard's Service, without which no agent's pod of its own can be made.
-        api_server: Where the API server is, for the guard's own egress.
+        audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
+        guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
+        api_server: Addresses of the API server, for the guard's egress.
     """
 
     agent: Agent
@@ -76,17 +76,17 @@ class Placement:
 
     @property
     def isolation(self) -> Isolation:
-        """How far apart agent and guard stand."""
+        """Whether agent and guard share a pod."""
         return self.policy.spec.environments.isolation_in(self.stage.environment)
 
     @property
     def is_separate(self) -> bool:
-        """Agent and guard have a pod each."""
+        """True if agent and guard have a pod each."""
         return self.isolation == "Separate"
 
     @property
     def scope(self) -> tuple[ScopeDimension, ...]:
-        """The stage's limits; none is everything."""
+        """The stage's limits; without any the stage has the whole work."""
         return self.stage.scope or ()
 
 
@@ -97,15 +97,14 @@ def bound_sources(agent: Agent, bindings: tuple[MCPBinding, ...], environment: s
 
 
 def may_start_open(environment: Environment) -> bool:
-    """Tell whether an agent may start where the network enforces nothing: in development alone, and it is told."""
+    """Return True if an agent may start on a network that enforces no NetworkPolicy: in development alone."""
     return environment is Environment.DEVELOPMENT
 
 
 def revision_of(spec: AgentSpec) -> str:
-    """Return the revision: ten hexadecimal digits over template, files, bindings, names of models, the port for tasks.
+    """Return the revision: ten hexadecimal digits over template, files, bindings, models' names and the task port.
 
-    Owner, purpose, policy, replicas, how many tasks at once and the rollout's own times are not behaviour: changing
-    them starts no new revision.
+    Owner, purpose, policy, replicas, the number of concurrent tasks and the rollout's durations start no new revision.
     """
     behaviour = spec.model_dump(
         by_alias=True,
@@ -114,7 +113,7 @@ def revision_of(spec: AgentSpec) -> str:
         include={"template", "files", "bindings", "tasks"},
         exclude={"tasks": {"max_concurrent_tasks"}},
     )
-    if spec.models:  # an agent without models keeps the revision that it had before there were any
+    if spec.models:  # left out without models, so that an old agent keeps its revision
         behaviour["models"] = [use.name for use in spec.models]
     text = json.dumps(behaviour, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,4 +1,8 @@
-"""From a placement to its children, and from children and what is there to the writes that are owed."""
+"""The write plan: the children that a placement needs, compared with the live ones.
+
+`desired_children` builds the manifests, `has_drifted` compares one with the live object, and `plan_children` returns
+the pending writes in the order in which they must happen.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ from interlock.deployment.children.identity import (
     build_service_account,
 )
 from interlock.deployment.children.network import build_network_policies
-from interlock.deployment.children.services import build_service, build_services_between
+from interlock.deployment.children.services import build_internal_services, build_public_service
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.placement import Placement
@@ -26,14 +30,14 @@ _QUANTITIES = ("requests", "limits")
 
 
 def has_drifted(desired: Manifest, live: Manifest) -> bool:
-    """Tell whether something that is desired is missing from the live object or other in it."""
+    """Return True if a desired value is missing from the live object or differs in it."""
     return _metadata_differs(desired[_METADATA], live[_METADATA]) or any(
         _differs(value, live.get(name)) for name, value in desired.items() if name not in _IGNORED
     )
 
 
 def _metadata_differs(desired: dict[str, Any], live: dict[str, Any]) -> bool:
-    """Compare labels and owner; other metadata is free for other tools to use."""
+    """Compare labels and owner. Other metadata belongs to other tools."""
     owners = live.get("ownerReferences", [])
     return _differs(desired["labels"], live.get("labels")) or any(
         owner not in owners for owner in desired["ownerReferences"]
@@ -42,7 +46,7 @@ def _metadata_differs(desired: dict[str, Any], live: dict[str, Any]) -> bool:
 
 def _differs(desired: Any, live: Any) -> bool:
     if live is None:
-        # The API server leaves out what is empty.
+        # The API server leaves out empty values.
         return desired not in ("", [], {}, None)
     if isinstance(desired, dict):
         return not isinstance(live, dict) or any(
@@ -59,7 +63,7 @@ def _differs(desired: Any, live: Any) -> bool:
 
 
 def _amounts_differ(desired: Any, live: Any) -> bool:
-    """Compare requests or limits, name by name, as amounts; anything else as it stands."""
+    """Compare requests or limits as amounts, name by name."""
     if not isinstance(desired, dict) or not isinstance(live, dict):
         return _differs(desired, live)
     return any(_normal(value) != _normal(live.get(name)) for name, value in desired.items())
@@ -79,11 +83,11 @@ GRANT = "RoleBinding"
 
 @dataclass(frozen=True)
 class LiveChild:
-    """A child as it is at the API server.
+    """A child as the API server has it.
 
     Attributes:
         manifest: The object, without managedFields.
-        is_touched: Somebody else owns fields of it (see `ownership.has_foreign_fields`).
+        is_touched: Another field manager owns fields of it (see `ownership.has_foreign_fields`).
     """
 
     manifest: Manifest
@@ -92,14 +96,13 @@ class LiveChild:
 
 @dataclass(frozen=True)
 class WritePlan:
-    """The writes that are owed. Nothing in it: nothing to do.
+    """The pending writes.
 
     Attributes:
-        prepare: To be applied before any pod may start, in any order.
-        grants: To be applied once all of `prepare` stands: who may not bind just any Role is refused the binding to
-            one that is not there yet.
-        workloads: To be applied once all of `grants` stands.
-        prune: To be deleted, workloads first.
+        prepare: Manifests to apply before any pod may start, in any order.
+        grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
+        workloads: Deployments to apply after all of `grants`.
+        prune: Children to delete, Deployments first.
     """
 
     prepare: tuple[Manifest, ...] = ()
@@ -109,12 +112,12 @@ class WritePlan:
 
     @property
     def is_empty(self) -> bool:
-        """No write is owed."""
+        """True if no write is pending."""
         return not (self.prepare or self.grants or self.workloads or self.prune)
 
 
 def desired_children(placement: Placement) -> tuple[Manifest, ...]:
-    """Return every child that a placement wants; an agent's own pods only once their guard has an address."""
+    """Return every child that a placement needs. A separate agent's pods wait for the address of their guard."""
     return (
         build_service_account(placement.agent),
         build_guard_role(placement),
@@ -123,24 +126,25 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
         build_lease(placement),
         build_agent_config(placement),
         *build_network_policies(placement),
-        build_service(placement.agent),
-        *build_services_between(placement),
+        build_public_service(placement.agent),
+        *build_internal_services(placement),
         *build_workloads(placement),
     )
 
 
 def plan_children(desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChild]) -> WritePlan:
-    """Return what has to be written so that exactly the desired children stand, as they are desired."""
-    owed = [manifest for manifest in desired if _is_owed(manifest, live.get(key_of(manifest)))]
+    """Return the writes after which exactly the desired children exist, as they are desired."""
+
+    def needs_write(manifest: Manifest) -> bool:
+        found = live.get(key_of(manifest))
+        return found is None or found.is_touched or has_drifted(manifest, found.manifest)
+
+    pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
     surplus = [key for key in live if key not in wanted]
     return WritePlan(
-        prepare=tuple(manifest for manifest in owed if manifest["kind"] not in (GRANT, WORKLOAD)),
-        grants=tuple(manifest for manifest in owed if manifest["kind"] == GRANT),
-        workloads=tuple(manifest for manifest in owed if manifest["kind"] == WORKLOAD),
+        prepare=tuple(manifest for manifest in pending if manifest["kind"] not in (GRANT, WORKLOAD)),
+        grants=tuple(manifest for manifest in pending if manifest["kind"] == GRANT),
+        workloads=tuple(manifest for manifest in pending if manifest["kind"] == WORKLOAD),
         prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
     )
-
-
-def _is_owed(desired: Manifest, live: LiveChild | None) -> bool:
-    return live is None or live.is_touched or has_drifted(desired, live.manifest)

@@ -25,11 +25,9 @@ from interlock.deployment.children.verification_job import (
     build_plan,
     build_result,
     build_support,
-    pinned_name,
     plan_digest,
-    result_name,
 )
-from interlock.deployment.names import ChildKey, Manifest
+from interlock.deployment.names import ChildKey, Manifest, pinned_name, result_name
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild, WritePlan, plan_children
 from interlock.reconcile.binding_status import build_conditions
@@ -144,7 +142,7 @@ def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:
 
 
 def _read_result(snapshot: BindingSnapshot) -> VerificationResult | None:
-    child = snapshot.children.get(ChildKey("ConfigMap", result_name(snapshot.binding)))
+    child = snapshot.children.get(ChildKey("ConfigMap", result_name(snapshot.binding.metadata.name)))
     text = (child.manifest.get("data") or {}).get(RESULT_KEY) if child else None
     try:
         return parse_result(text) if text else None
@@ -253,7 +251,7 @@ def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:
 
 def _definitions(snapshot: BindingSnapshot) -> dict[str, str]:
     """Return the tools' texts that are known, by their digests; a text that is not of its digest is left out."""
-    pinned = snapshot.children.get(ChildKey("ConfigMap", pinned_name(snapshot.binding)))
+    pinned = snapshot.children.get(ChildKey("ConfigMap", pinned_name(snapshot.binding.metadata.name)))
     kept = (pinned.manifest.get("data") or {}) if pinned else {}
     result = _read_result(snapshot)
     seen = {tool.digest: tool.definition for tool in (result.tools or ()) if tool.definition} if result else {}
@@ -272,11 +270,15 @@ def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> WritePla
     is_under_way = known.run.ended_at is None
     if is_under_way:
         desired.append(build_plan(run))
-    apart = {ChildKey("ConfigMap", result_name(binding)), ChildKey(JOB, run.job)}
+    apart = {ChildKey("ConfigMap", result_name(binding.metadata.name)), ChildKey(JOB, run.job)}
     jobs = {key for key in snapshot.children if key.kind == JOB} - apart
     rest = {key: child for key, child in snapshot.children.items() if key not in apart | jobs}
     plan = plan_children(tuple(desired), rest)
-    missing = () if ChildKey("ConfigMap", result_name(binding)) in snapshot.children else (build_result(binding),)
+    missing = (
+        ()
+        if ChildKey("ConfigMap", result_name(binding.metadata.name)) in snapshot.children
+        else (build_result(binding),)
+    )
     wanted = (build_job(run),) if is_under_way and ChildKey(JOB, run.job) not in snapshot.children else ()
     return replace(
         plan,

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from interlock.deployment.children.config import compile_bundle
-from interlock.deployment.children.workload import build_deployment
+from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children, has_drifted
 from interlock_contract.bundle import dump_bundle, parse_bundle
@@ -30,7 +30,7 @@ def a_mixed_placement() -> Placement:
 
 
 def pod_of(placement: Placement) -> Any:
-    return build_deployment(placement)["spec"]["template"]["spec"]
+    return build_workloads(placement)[0]["spec"]["template"]["spec"]
 
 
 def volume_of(placement: Placement) -> Any:
@@ -113,7 +113,7 @@ def test_where_no_credential_is_needed_there_is_no_volume() -> None:
 def test_a_pod_is_replaced_for_another_secret_and_not_for_another_url() -> None:
     def pod(url: str = "https://a.example.com/", secret: str = "s") -> Any:  # noqa: S107 - the name of one
         binding = a_binding().over_http(url, headers=[secret_header("Authorization", secret)])
-        return build_deployment(a_placement(bindings=(binding,)))["spec"]["template"]
+        return build_workloads(a_placement(bindings=(binding,)))[0]["spec"]["template"]
 
     assert pod() == pod(url="https://b.example.com/")
     assert pod() != pod(secret="t")  # noqa: S106 - the name of one

@@ -5,7 +5,7 @@ import pytest
 
 from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.children.upstreams import model_key, model_variables
-from interlock.deployment.children.workload import build_deployment
+from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.placement import Placement, revision_of
 from interlock.deployment.plan import desired_children
 from interlock_contract.bundle import dump_bundle, parse_bundle
@@ -52,7 +52,7 @@ def test_a_provider_that_the_policy_names_counts_instead_of_the_usual_one() -> N
 
 @requirement("models.compiled")
 def test_only_the_guard_mounts_keys_and_each_once() -> None:
-    pod = build_deployment(a_placement_calling("openai/a", "openai/b", "local/c", urls=[LOCAL]))["spec"]["template"][
+    pod = build_workloads(a_placement_calling("openai/a", "openai/b", "local/c", urls=[LOCAL]))[0]["spec"]["template"][
         "spec"
     ]
     (volume,) = [one for one in pod["volumes"] if one["name"] == "server-secrets"]
@@ -95,7 +95,7 @@ def test_each_agent_and_placement_has_a_key_of_its_own() -> None:
 
 
 def test_the_agents_container_has_the_variables() -> None:
-    pod = build_deployment(a_placement_calling("openai/gpt-4o-mini"))["spec"]["template"]["spec"]
+    pod = build_workloads(a_placement_calling("openai/gpt-4o-mini"))[0]["spec"]["template"]["spec"]
     env = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
     assert env["OPENAI_BASE_URL"] == "http://127.0.0.1:7410/openai/v1"
 

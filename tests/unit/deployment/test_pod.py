@@ -5,7 +5,7 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from interlock.deployment.children.workload import build_deployment
+from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock_contract.http_target import refuse_address
@@ -36,7 +36,7 @@ def a_full_placement() -> Placement:
 
 
 def pod_of(placement: Placement) -> Any:
-    return build_deployment(placement)["spec"]["template"]["spec"]
+    return build_workloads(placement)[0]["spec"]["template"]["spec"]
 
 
 def containers_of(placement: Placement) -> dict[str, Any]:
@@ -287,7 +287,7 @@ def test_a_guard_may_read_its_own_agent_and_bundle_and_write_to_its_lease_and_no
 
 def test_selectors_find_the_placements_own_pods_and_no_others() -> None:
     agent = an_agent().with_stages(a_stage("staging"), a_stage("everywhere", "production"))
-    deployments = [build_deployment(a_placement(agent, stage=stage)) for stage in (0, 1)]
+    deployments = [build_workloads(a_placement(agent, stage=stage))[0] for stage in (0, 1)]
     policies = [
         next(child for child in desired_children(a_placement(agent, stage=stage)) if child["kind"] == "NetworkPolicy")
         for stage in (0, 1)
@@ -320,7 +320,7 @@ def test_the_network_policy_lets_nobody_in_but_at_the_probes_and_nothing_out_to_
 
 def test_pods_roll_when_files_or_sources_change_and_at_nothing_else() -> None:
     def digest(placement: Placement) -> str:
-        annotations = build_deployment(placement)["spec"]["template"]["metadata"]["annotations"]
+        annotations = build_workloads(placement)[0]["spec"]["template"]["metadata"]["annotations"]
         return str(annotations["interlock.dev/config-digest"])
 
     same = digest(a_placement(an_agent().with_replicas(3).for_purpose("Another")))

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from interlock.deployment.children.network import build_network_policies
-from interlock.deployment.children.services import build_services_between, guard_url
-from interlock.deployment.children.workload import build_deployment, build_workloads
+from interlock.deployment.children.services import build_internal_services, guard_url
+from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock_contract.names import AGENT_LABEL, GUARD_LABEL
@@ -148,7 +148,7 @@ def test_the_guard_listens_at_its_pods_address_under_the_name_that_the_agent_cal
 
 
 def test_a_guard_that_shares_a_pod_keeps_to_loopback() -> None:
-    guard = build_deployment(a_placement())["spec"]["template"]["spec"]["initContainers"][0]
+    guard = build_workloads(a_placement())[0]["spec"]["template"]["spec"]["initContainers"][0]
 
     assert not {"INTERLOCK_LISTEN", "INTERLOCK_HOST"} & set(values(guard))
 
@@ -273,7 +273,7 @@ def test_a_guard_lets_in_its_agent_and_whoever_probes() -> None:
 def test_a_shared_pod_has_one_policy() -> None:
     [policy] = build_network_policies(a_placement())
 
-    assert policy["metadata"]["name"] == build_deployment(a_placement())["metadata"]["name"]
+    assert policy["metadata"]["name"] == build_workloads(a_placement())[0]["metadata"]["name"]
 
 
 def test_an_agent_that_takes_tasks_is_reached_by_its_guard_at_that_port_alone() -> None:
@@ -283,7 +283,7 @@ def test_an_agent_that_takes_tasks_is_reached_by_its_guard_at_that_port_alone() 
     out = found["guard"]["egress"][0]
     guard = workloads(placement)["guard"]["spec"]["template"]["metadata"]["labels"]
     agent = workloads(placement)["agent"]["spec"]["template"]["metadata"]["labels"]
-    [_, service] = build_services_between(placement)
+    [_, service] = build_internal_services(placement)
     [container] = pods(placement)["guard"]["initContainers"]
     *_, tasks = found["guard"]["ingress"]
 

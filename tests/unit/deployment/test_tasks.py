@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 from interlock.deployment.children.config import compile_bundle
-from interlock.deployment.children.workload import build_deployment
+from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.plan import desired_children
 from interlock_contract.bundle import BundleTasks
 from interlock_contract.pod import TASK_PORT
@@ -18,7 +18,7 @@ def child(placement: Any, kind: str) -> Any:
 
 
 def containers_of(placement: Any) -> dict[str, Any]:
-    pod = build_deployment(placement)["spec"]["template"]["spec"]
+    pod = build_workloads(placement)[0]["spec"]["template"]["spec"]
     return {one["name"]: one for one in (*pod["initContainers"], *pod["containers"])}
 
 

@@ -1,4 +1,4 @@
-"""What the agent's container reads: its sources as an `mcpServers` file, and the user's own files."""
+"""The ConfigMaps of a placement: the files that the agent's container reads, and the bundle that the guard enforces."""
 
 import json
 from typing import Any
@@ -39,6 +39,11 @@ FILES_PATH = "files"
 
 def build_agent_config(placement: Placement) -> Manifest:
     """Return the ConfigMap that the agent's container mounts."""
+    # The form that MCP clients' config files and the common libraries read.
+    servers = {
+        bound.source: {"type": "http", "url": f"{guard_url(placement)}/mcp/{bound.source}"}
+        for bound in placement.sources
+    }
     files = {_key(index): file.content for index, file in enumerate(placement.agent.spec.files)}
     return build_child(
         placement.agent,
@@ -46,12 +51,12 @@ def build_agent_config(placement: Placement) -> Manifest:
         "ConfigMap",
         agent_config(placement),
         placement_labels(placement, "files"),
-        data={MCP_CONFIG: _mcp_servers(placement), **files},
+        data={MCP_CONFIG: json.dumps({"mcpServers": servers}, indent=2) + "\n", **files},
     )
 
 
 def build_config_volume(placement: Placement) -> dict[str, Any]:
-    """Return the volume that lays the files out under the paths that the user gave them."""
+    """Return the volume with the user's files under their own paths."""
     items = [{"key": MCP_CONFIG, "path": MCP_CONFIG}]
     items += [
         {"key": _key(index), "path": f"{FILES_PATH}/{file.path}"}
@@ -60,23 +65,14 @@ def build_config_volume(placement: Placement) -> dict[str, Any]:
     return {"name": "config", "configMap": {"name": agent_config(placement), "items": items}}
 
 
-def _mcp_servers(placement: Placement) -> str:
-    """Return the shape that desktop clients and the field's libraries read."""
-    servers = {
-        bound.source: {"type": "http", "url": f"{guard_url(placement)}/mcp/{bound.source}"}
-        for bound in placement.sources
-    }
-    return json.dumps({"mcpServers": servers}, indent=2) + "\n"
-
-
 def _key(index: int) -> str:
-    """Return a ConfigMap's key for the user's file: keys allow no slash, paths do."""
+    """Return the ConfigMap key of a user's file: a key has no slash, a path may."""
     return f"file-{index}"
 
 
 def compile_bundle(placement: Placement) -> Bundle:
-    """Return everything that the placement's guard needs to decide, and nothing else."""
-    metadata = placement.agent.metadata
+    """Return the policy that the placement's guard enforces."""
+    metadata, tasks = placement.agent.metadata, placement.agent.spec.tasks
     return Bundle(
         schema_version=SCHEMA_VERSION,
         agent=AgentIdentity(name=metadata.name, namespace=metadata.namespace, uid=metadata.uid),
@@ -87,12 +83,12 @@ def compile_bundle(placement: Placement) -> Bundle:
         sources=tuple(_source(placement, bound) for bound in placement.sources),
         models=compile_models(placement),
         audit=BundleAuditPolicy(placement.policy.spec.audit.arguments, placement.policy.spec.audit.redact),
-        tasks=_tasks(placement),
+        tasks=None if tasks is None else BundleTasks(tasks.port, tasks.max_concurrent_tasks),
     )
 
 
 def build_bundle(placement: Placement) -> Manifest:
-    """Return the ConfigMap that carries the bundle; the guard watches it at the API server."""
+    """Return the ConfigMap with the bundle, which the guard watches at the API server."""
     return build_child(
         placement.agent,
         "v1",
@@ -103,17 +99,12 @@ def build_bundle(placement: Placement) -> Manifest:
     )
 
 
-def _tasks(placement: Placement) -> BundleTasks | None:
-    taken = placement.agent.spec.tasks
-    return None if taken is None else BundleTasks(taken.port, taken.max_concurrent_tasks)
-
-
 def _source(placement: Placement, bound: BoundSource) -> BundleSource:
     return compile_source(bound, _grants(placement, bound), pins_of(bound.binding))
 
 
 def pins_of(binding: MCPBinding) -> tuple[Pin, ...]:
-    """Return the tools of a binding that were verified, or accepted since: guards let no others pass."""
+    """Return the tools of a binding that were verified or accepted. Guards deny all others."""
     return tuple(Pin(tool.name, tool.pinned_digest) for tool in binding.verification.tools if tool.pinned_digest)
 
 
@@ -142,7 +133,7 @@ def compile_source(bound: BoundSource, grants: tuple[Grant, ...], pins: tuple[Pi
 def _meaning(
     entry: binding.Tool | binding.Prompt,
 ) -> tuple[str, tuple[BundleToolScope, ...], tuple[BundleArgumentRule, ...]]:
-    """Return what tools and prompts have in common: resource, scope and rules on arguments."""
+    """Return the part that tools and prompts share: resource, scope and argument rules."""
     scope = tuple(
         BundleToolScope(dimension=limit.dimension, pointer=limit.pointer, unscoped=limit.unscoped is not None)
         for limit in entry.scope
@@ -169,11 +160,11 @@ def _resource(entry: binding.ServerResource) -> BundleResource:
 
 
 def _grants(placement: Placement, bound: BoundSource) -> tuple[Grant, ...]:
-    """Return who must agree to a call: binding, matrix and, where it narrows, the agent itself."""
+    """Return the layers that must permit a call: binding, matrix and, where it narrows, the agent itself."""
     agent = placement.agent
     grants = [build_grant("Binding", f"mcpbinding/{bound.binding.metadata.name}", bound.binding.spec.permissions)]
     cell = matrix_cell(placement.policy, agent.metadata, bound.source)
-    # Without a row nothing is given: governance has refused such an agent, and the guard would as well.
+    # Without a row the grant is empty. Governance refuses such an agent before, and the guard denies every call.
     rule = cell.rule if cell else f"agentpolicy/{placement.policy.metadata.name}/dataAccess"
     grants.append(build_grant("Matrix", rule, cell.permissions if cell else Permissions()))
     narrowed = (use.permissions for use in agent.spec.bindings if use.source == bound.source)

@@ -1,51 +1,38 @@
-"""What a guard may do at the API server: watch its own Agent and bundle, say in its Lease what it has proven."""
+"""The guard's identity: ServiceAccount, Role, RoleBinding, and the Lease that it reports to."""
 
 from interlock.api.agent import Agent
-from interlock.deployment.names import Manifest, agent_labels, build_child, name_of, placement_labels
+from interlock.deployment.names import Manifest, agent_labels, build_child, name_of, placement_labels, service_account
 from interlock.deployment.placement import Placement
-from interlock_contract.names import AGENTS, GROUP, GUARD_ACCOUNT_SUFFIX
+from interlock_contract.names import AGENTS, GROUP
 
-
-def service_account_name(agent: Agent) -> str:
-    """Return the ServiceAccount's name: one for all placements of the agent."""
-    return f"{agent.metadata.name}{GUARD_ACCOUNT_SUFFIX}"
+_RBAC = "rbac.authorization.k8s.io"
+_READ = ["get", "list", "watch"]
 
 
 def build_service_account(agent: Agent) -> Manifest:
-    """Return the ServiceAccount under which the agent's pods run."""
+    """Return the ServiceAccount of the agent's guards; no token of it is mounted by default."""
+    labels = agent_labels(agent, "guard")
     return build_child(
-        agent,
-        "v1",
-        "ServiceAccount",
-        service_account_name(agent),
-        agent_labels(agent, "guard"),
-        automountServiceAccountToken=False,
+        agent, "v1", "ServiceAccount", service_account(agent), labels, automountServiceAccountToken=False
     )
 
 
-READ = ["get", "list", "watch"]
-
-
 def build_guard_role(placement: Placement) -> Manifest:
-    """Return the Role: each object by name."""
+    """Return the guard's Role: it watches its own Agent and bundle and patches its own Lease, each by name."""
+    agent, name = placement.agent, name_of(placement)
     return build_child(
-        placement.agent,
-        "rbac.authorization.k8s.io/v1",
+        agent,
+        f"{_RBAC}/v1",
         "Role",
-        name_of(placement),
+        name,
         placement_labels(placement, "guard"),
         rules=[
-            {
-                "apiGroups": [GROUP],
-                "resources": [AGENTS],
-                "resourceNames": [placement.agent.metadata.name],
-                "verbs": READ,
-            },
-            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name_of(placement)], "verbs": READ},
+            {"apiGroups": [GROUP], "resources": [AGENTS], "resourceNames": [agent.metadata.name], "verbs": _READ},
+            {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": _READ},
             {
                 "apiGroups": ["coordination.k8s.io"],
                 "resources": ["leases"],
-                "resourceNames": [name_of(placement)],
+                "resourceNames": [name],
                 "verbs": ["patch"],
             },
         ],
@@ -54,24 +41,21 @@ def build_guard_role(placement: Placement) -> Manifest:
 
 def build_guard_role_binding(placement: Placement) -> Manifest:
     """Return the RoleBinding that gives the Role to the agent's ServiceAccount."""
+    agent, name = placement.agent, name_of(placement)
     return build_child(
-        placement.agent,
-        "rbac.authorization.k8s.io/v1",
+        agent,
+        f"{_RBAC}/v1",
         "RoleBinding",
-        name_of(placement),
+        name,
         placement_labels(placement, "guard"),
-        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name_of(placement)},
+        roleRef={"apiGroup": _RBAC, "kind": "Role", "name": name},
         subjects=[
-            {
-                "kind": "ServiceAccount",
-                "name": service_account_name(placement.agent),
-                "namespace": placement.agent.metadata.namespace,
-            }
+            {"kind": "ServiceAccount", "name": service_account(agent), "namespace": agent.metadata.namespace},
         ],
     )
 
 
 def build_lease(placement: Placement) -> Manifest:
-    """Return the Lease, empty: each guard adds an annotation of its own and nobody else writes to it."""
+    """Return the empty Lease, in which each guard writes an annotation of its own."""
     labels = placement_labels(placement, "guard")
     return build_child(placement.agent, "coordination.k8s.io/v1", "Lease", name_of(placement), labels)

@@ -1,4 +1,4 @@
-"""The NetworkPolicies of a placement's pods."""
+"""The NetworkPolicies of a placement's pods, and the egress of the pod that verifies a server."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -16,6 +16,7 @@ from interlock.deployment.names import (
     agent_labels,
     agent_workload,
     build_child,
+    closed_policy,
     guard_workload,
     name_of,
     placement_labels,
@@ -25,9 +26,25 @@ from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placem
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, GUARD_LABEL, ISOLATION_LABEL
 from interlock_contract.pod import MCP_PORT, OBSERVE_PORT, TASK_PORT
 
+Rule = dict[str, Any]
+Peer = dict[str, Any]
+Network = Literal["None", "Public", "Private"]
+
+METADATA = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"]
+"""Metadata services of clouds, which hand out credentials: link-local, and those of Alibaba and Oracle."""
+METADATA_V6 = ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
+"""The same in IPv6: link-local, AWS and GCP."""
+PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", *METADATA]
+"""RFC 1918 and 6598, loopback, and metadata services: `Public` never includes them."""
+
+_NAMESPACE = "kubernetes.io/metadata.name"
+_DNS_PORTS = (53, 5353)  # 5353 is where OpenShift's pods listen
+_NODE_LOCAL_DNS = "169.254.20.10/32"
+_HTTPS, _HTTP = 443, 80
+
 
 def endpoints_of(service: dict[str, Any], slices: Iterable[dict[str, Any]]) -> tuple[ApiEndpoint, ...]:
-    """Return where the API server is.
+    """Return the addresses and ports of the API server.
 
     Args:
         service: The Service `kubernetes` of the namespace `default`.
@@ -43,25 +60,8 @@ def endpoints_of(service: dict[str, Any], slices: Iterable[dict[str, Any]]) -> t
     return tuple(sorted(found))
 
 
-Rule = dict[str, Any]
-Peer = dict[str, Any]
-Network = Literal["None", "Public", "Private"]
-
-METADATA = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"]
-"""Where clouds hand out credentials: link-local, and the exceptions to that of Alibaba and Oracle."""
-METADATA_V6 = ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
-"""The same in IPv6: link-local, AWS and GCP."""
-PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", *METADATA]
-"""RFC 1918 and 6598, loopback, and metadata services: what `Public` never is."""
-
-_NAMESPACE = "kubernetes.io/metadata.name"
-_DNS_PORTS = (53, 5353)  # 5353 is where OpenShift's pods listen
-_NODE_LOCAL_DNS = "169.254.20.10/32"
-_HTTPS, _HTTP = 443, 80
-
-
 def everywhere_but_metadata() -> list[Peer]:
-    """Return all pods and addresses but those at which clouds hand out credentials."""
+    """Return all pods and addresses except the metadata services of clouds."""
     return [
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": METADATA}},
         {"ipBlock": {"cidr": "::/0", "except": METADATA_V6}},
@@ -70,24 +70,24 @@ def everywhere_but_metadata() -> list[Peer]:
 
 
 def guard_egress(placement: Placement) -> list[Rule]:
-    """Return what the pod of a guard may reach, its stdio servers included: they share its network."""
+    """Return the egress of a guard's pod and of its stdio servers, which share its network."""
     rules = [_audit_egress(placement.audit_url)] if placement.audit_url else []
     for bound in placement.sources:
         rules += _server_egress(bound.binding.spec.server)
     for upstream in upstreams_of(placement):
         rules += _http_egress(upstream)
     if placement.agent.spec.tasks is not None:
-        rules.append(_dns_egress())  # its agent's pods are found by name
+        rules.append(_dns_egress())  # the guard finds its agent's pods by name
     return _with_api_server(placement.api_server, rules)
 
 
 def verification_egress(server: Server, api_server: ApiServerAddress) -> list[Rule]:
-    """Return what the pod may reach that verifies a server: what a guard may for that server, and no more."""
+    """Return the egress of the pod that verifies a server: the same as a guard's for that server alone."""
     return _with_api_server(api_server, _server_egress(server))
 
 
 def network_egress(network: Network) -> list[Rule]:
-    """Return the rules of one word of a binding; `None` gives none, so that nothing is let out."""
+    """Return the egress rules for a `network` of a binding; `None` has no rules and so no egress."""
     if network == "Public":
         return [{"to": _public()}]
     if network == "Private":
@@ -110,7 +110,7 @@ def api_server_egress(server: ApiServerAddress) -> list[Rule]:
 
 
 def _with_api_server(api_server: ApiServerAddress, rules: list[Rule]) -> list[Rule]:
-    """Return the rules, each once, with the way to the API server and, where anything else is reached, to its name."""
+    """Return the rules, each once, with egress to the API server and, if there are any rules, to the cluster's DNS."""
     found = [*api_server_egress(api_server), *rules, *([_dns_egress()] if rules else [])]
     return [rule for index, rule in enumerate(found) if rule not in found[:index]]
 
@@ -122,10 +122,9 @@ def _server_egress(server: Server) -> list[Rule]:
 
 
 def _http_egress(http: HttpServer | ModelUpstream) -> list[Rule]:
-    """Return where a server over HTTP or a provider of models is.
+    """Return the egress to an MCP server over HTTP or a model provider.
 
-    Behind a Service a pod may listen at any port, outside of clusters it is one. Which of those addresses are dialled
-    is the guard's to decide, one by one.
+    A private server may be a Service whose pods listen at any port. The guard itself checks every address it dials.
     """
     if http.network == "Private":
         return network_egress("Private")
@@ -133,7 +132,7 @@ def _http_egress(http: HttpServer | ModelUpstream) -> list[Rule]:
 
 
 def _audit_egress(url: str) -> Rule:
-    """Return the way to the collector: an address, the pods of the namespace that its name speaks of, or anywhere."""
+    """Return the egress to the collector: to its address, to the namespace in its DNS name, or to any address."""
     host, ports = urlsplit(url).hostname or "", [tcp(_port(url))]
     try:
         return {"ports": ports, "to": [_block(str(ip_address(host)))]}
@@ -147,7 +146,7 @@ def _audit_egress(url: str) -> Rule:
 
 
 def _dns_egress() -> Rule:
-    """Return the way to the cluster's DNS: its pods, whatever they are called, and the cache on the node."""
+    """Return the egress to the cluster's DNS: pods with any labels, and the cache on the node."""
     ports = [{"port": port, "protocol": protocol} for port in _DNS_PORTS for protocol in ("UDP", "TCP")]
     return {"ports": ports, "to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}]}
 
@@ -174,7 +173,7 @@ def tcp(port: int) -> dict[str, Any]:
 
 
 def build_network_policies(placement: Placement) -> tuple[Manifest, ...]:
-    """Return every policy that a placement wants."""
+    """Return every NetworkPolicy of a placement."""
     if not placement.is_separate:
         return (build_shared_policy(placement),)
     return (
@@ -185,11 +184,10 @@ def build_network_policies(placement: Placement) -> tuple[Manifest, ...]:
 
 
 def build_shared_policy(placement: Placement) -> Manifest:
-    """Return the policy of a shared pod: nobody reaches it but at the guard, and it reaches no metadata services.
+    """Return the policy of a shared pod: ingress only to the guard, egress anywhere except metadata services.
 
-    Agent and guard share the pod's network here (`isolation: Shared`), so this is no egress boundary between
-    the agent and what the MCP servers, beside it or over HTTP, must reach. What the guard itself dials is decided by
-    the guard, address by address (`interlock_guard.upstream.dialer`).
+    Agent and guard share the pod's network (`isolation: Shared`), so this policy is no egress boundary between the
+    agent and the servers that the guard must reach.
     """
     return _policy(
         placement,
@@ -201,25 +199,25 @@ def build_shared_policy(placement: Placement) -> Manifest:
 
 
 def build_closed_policy(agent: Agent) -> Manifest:
-    """Return the policy that closes every pod of the agent's own, in and out, whatever becomes of the others.
+    """Return the policy that closes every separate pod of the agent, in and out.
 
-    Policies add up, so what a placement's own policy opens stays open; without it all is closed and not all open.
+    Policies add up, so a placement's own policy opens its exceptions. Without that policy the pod is closed, not open.
     """
     labels = {AGENT_LABEL: agent.metadata.name, APP_COMPONENT_LABEL: AGENT_POD, ISOLATION_LABEL: "Separate"}
     return build_child(
         agent,
         "networking.k8s.io/v1",
         "NetworkPolicy",
-        f"{agent.metadata.name}-closed",
+        closed_policy(agent),
         agent_labels(agent, "network"),
         spec={"podSelector": {"matchLabels": labels}, "policyTypes": ["Ingress", "Egress"]},
     )
 
 
 def build_agent_policy(placement: Placement) -> Manifest:
-    """Return the policy of an agent's pod of its own: its guard and nothing else, in either family; no DNS either.
+    """Return the policy of a separate agent pod: egress to its guard alone, without DNS.
 
-    Only pods are named, never addresses: so it holds in every family that the pod has an address of.
+    The rules name pods and no addresses, so they hold for IPv4 and IPv6.
     """
     return _policy(
         placement,
@@ -231,10 +229,7 @@ def build_agent_policy(placement: Placement) -> Manifest:
 
 
 def build_guard_policy(placement: Placement) -> Manifest:
-    """Return the policy of a guard's pod of its own.
-
-    In come its agent, tasks and whoever probes; out go tasks to its agent, and `guard_egress`.
-    """
+    """Return the policy of a separate guard pod: ingress for agent, tasks, probes; egress to agent and servers."""
     agents = _pods(selector(placement, AGENT_POD))
     to_agent = [{"to": [agents], "ports": [tcp(port)]} for port in _task_ports(placement)]
     return _policy(
@@ -263,9 +258,9 @@ def _policy(placement: Placement, name: str, pods: dict[str, str], **rules: list
 
 
 def _from_elsewhere(placement: Placement) -> list[dict[str, Any]]:
-    """Return who reaches a guard beside its agent: metrics and probes are for everybody, tasks for the namespace.
+    """Return the ingress of a guard apart from its agent: metrics and probes from anywhere, tasks from the namespace.
 
-    Policies add up, so callers from elsewhere are let in by a policy of the user's own.
+    Policies add up, so a user's own policy can let in callers from elsewhere.
     """
     observe = {"ports": [tcp(OBSERVE_PORT)]}
     tasks = {"from": [{"podSelector": {}}], "ports": [tcp(TASK_PORT)]}
@@ -273,7 +268,7 @@ def _from_elsewhere(placement: Placement) -> list[dict[str, Any]]:
 
 
 def _task_ports(placement: Placement) -> list[int]:
-    """Return the agent's own port, at which its guard brings it tasks; nothing where it takes none."""
+    """Return the port at which the agent takes tasks from its guard, none where it takes no tasks."""
     taken = placement.agent.spec.tasks
     return [] if taken is None else [taken.port]
 

@@ -1,4 +1,7 @@
-"""Files that the guard alone mounts: each is named after the very Secret or ConfigMap key that it holds."""
+"""The guard's upstreams: HTTP MCP servers and model providers, with the mounted files of their keys and CAs.
+
+Only the guard mounts these files. A file's name is a digest of the Secret or ConfigMap key that it holds.
+"""
 
 import hashlib
 from collections.abc import Iterable
@@ -17,13 +20,13 @@ Reference = SecretKeyRef | ConfigMapKeyRef
 
 
 def file_of(reference: Reference) -> str:
-    """Return the name of a key's file, 16 hexadecimal digits."""
+    """Return the name of the file that holds a key, 16 hexadecimal digits."""
     text = f"{type(reference).__name__}/{reference.name}/{reference.key}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def project(folder: str, reference: Reference) -> dict[str, Any]:
-    """Return the source of a projected volume that lays a key's file into a folder."""
+    """Return the projected volume source that puts the file of a key into a folder."""
     items = [{"key": reference.key, "path": f"{folder}/{file_of(reference)}"}]
     kind = "secret" if isinstance(reference, SecretKeyRef) else "configMap"
     return {kind: {"name": reference.name, "items": items}}
@@ -33,16 +36,16 @@ def authorities_of(ca: CaSource) -> Reference:
     """Return the key that holds CA certificates."""
     found = ca.config_map_key_ref or ca.secret_key_ref
     if found is None:
-        raise ValueError("a CaSource without a source")  # its own check has refused that
+        raise ValueError("a CaSource without a source")  # the API type refuses it
     return found
 
 
 ANTHROPIC = "anthropic"
-DEFAULTS = {
+DEFAULT_UPSTREAMS = {
     "openai": ModelUpstream(name="openai", url="https://api.openai.com/v1"),
     ANTHROPIC: ModelUpstream(name=ANTHROPIC, url="https://api.anthropic.com/v1"),
 }
-"""Providers that a policy need not name; one that it names itself counts instead."""
+"""Providers that every policy knows. An entry of the policy with the same name replaces the default."""
 
 
 def compile_models(placement: Placement) -> ModelAccess | None:
@@ -56,27 +59,26 @@ def compile_models(placement: Placement) -> ModelAccess | None:
 
 def upstreams_of(placement: Placement) -> tuple[ModelUpstream, ...]:
     """Return the providers of the agent's models, in the order of the agent's spec."""
-    known = DEFAULTS | {upstream.name: upstream for upstream in placement.policy.spec.models.urls}
+    known = DEFAULT_UPSTREAMS | {upstream.name: upstream for upstream in placement.policy.spec.models.urls}
     names = dict.fromkeys(_split(use)[0] for use in placement.agent.spec.models)
-    return tuple(known[name] for name in names if name in known)  # governance has refused all others
+    return tuple(known[name] for name in names if name in known)  # governance refuses all others
 
 
 def model_key(placement: Placement) -> str:
-    """Return the key that the agent shows to its guard: opaque, and good for nothing but that.
+    """Return the placeholder key that the agent sends to its guard instead of the provider's key.
 
-    It keeps a provider's real key from being sent by an agent unseen, and is no secret: who may read the Agent's pod
-    can read it, and the guard is out of reach for all but its agent.
+    The key is no secret: everyone who can read the Agent's pod can read it. Only the agent reaches its guard.
     """
     text = f"{placement.agent.metadata.uid}/{name_of(placement)}"
     return f"interlock-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
 
 
 def model_variables(placement: Placement, guard_base_url: str) -> list[dict[str, str]]:
-    """Return the variables by which the SDKs of OpenAI and Anthropic find the guard; none without models.
+    """Return the variables that lead the SDKs of OpenAI and Anthropic to the guard, none without models.
 
     Args:
         placement: The placement.
-        guard_base_url: Beginning of the URLs at which the agent finds its guard.
+        guard_base_url: Beginning of the URLs at which the agent reaches its guard.
     """
     names = [upstream.name for upstream in upstreams_of(placement)]
     openai = next((name for name in ("openai", *names) if name in names and name != ANTHROPIC), None)
@@ -89,7 +91,7 @@ def model_variables(placement: Placement, guard_base_url: str) -> list[dict[str,
 
 
 def model_projections(placement: Placement) -> list[dict[str, Any]]:
-    """Return the sources of the guard's volume that hold keys and authorities of providers, each once."""
+    """Return the projected volume sources with the keys and CA certificates of the providers, each once."""
     uses = placement.agent.spec.models
     upstreams = upstreams_of(placement)
     names = [upstream.name for upstream in upstreams]
@@ -138,9 +140,9 @@ def build_target(http: HttpServer) -> HttpTarget:
 
 
 def build_secrets_volume(placement: Placement) -> list[dict[str, Any]]:
-    """Return the volume with the credentials of sources over HTTP, in one folder each, and of models, if there are any.
+    """Return the volume with the credentials of HTTP sources, in one folder each, and of models, if there are any.
 
-    The kubelet brings its files up to date when a Secret changes, and the guard reads them anew for each request.
+    The kubelet updates its files when a Secret changes.
     """
     return _volume([*_projections(placement.sources), *model_projections(placement)])
 
@@ -174,7 +176,7 @@ def mount_secrets(volume: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _references(http: HttpServer) -> list[Reference]:
-    """Return every key that a server needs, once: two files of one path are refused by the API server."""
+    """Return every key that a server needs, once. The API server refuses two files of one path."""
     found: dict[str, Reference] = {
         file_of(header.value_from.secret_key_ref): header.value_from.secret_key_ref
         for header in http.headers

@@ -1,7 +1,7 @@
-"""What verifies the server of an MCPBinding: a Job that runs it as for an agent, beside the guard's own client.
+"""The verification of an MCPBinding's server: a Job with the server and a verifier, its identity and its ConfigMaps.
 
-The Job's identity may write one ConfigMap, its result, and nothing else. Each run has a Job of its own name, so that
-what was begun for another spec, or for an earlier run, is never taken for this one.
+The Job's identity may write one ConfigMap, the result, and nothing else. Each run has a Job with a name of its own, so
+that the result of another spec or an earlier run never counts for this one.
 """
 
 import hashlib
@@ -23,20 +23,20 @@ from interlock.deployment.children.pod import (
     pod_security,
 )
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets
-from interlock.deployment.names import Manifest, binding_label, mcp_volume, verification_name
+from interlock.deployment.names import (
+    Manifest,
+    build_child,
+    mcp_volume,
+    pinned_name,
+    plan_name,
+    result_name,
+    verification_job,
+    verification_labels,
+    verification_name,
+    verification_selector,
+)
 from interlock.deployment.placement import ApiServerAddress, BoundSource
 from interlock_contract.bundle import BUNDLE_KEY, SCHEMA_VERSION, AgentIdentity, Bundle, dump_bundle
-from interlock_contract.names import (
-    API_VERSION,
-    APP_COMPONENT_LABEL,
-    APP_INSTANCE_LABEL,
-    APP_MANAGED_BY_LABEL,
-    APP_NAME_LABEL,
-    APP_PART_OF_LABEL,
-    BINDING_LABEL,
-    MANAGED_BY,
-    PART_OF,
-)
 from interlock_contract.pod import (
     CONFIG_PATH,
     FIRST_SERVER_UID,
@@ -51,24 +51,23 @@ from interlock_contract.pod import (
 from interlock_contract.verification import PLAN_KEY, PlannedProbe, VerificationPlan, dump_plan
 
 JOB = "Job"
-COMPONENT = "verification"
 PLAN_VOLUME = "plan"
 KEEP_SECONDS = 600
-"""How long an ended Job and its log are kept."""
+"""How long Kubernetes keeps an ended Job and its log."""
 LEAST_SECONDS = 300
-"""How long a run may take, its probes aside: images are pulled, the server is greeted and lists its tools."""
-NOBODY = "verification"
-"""Name that the bundle has for agent, stage and environment: no agent is there."""
+"""Time limit of a run without its probes: pull images, initialize the server, list its tools."""
+NO_AGENT = "verification"
+"""Value of the bundle's agent, stage and environment, since a verification has no agent."""
 
 
 @dataclass(frozen=True)
 class VerificationTarget:
-    """One verification of one binding.
+    """One verification run of one binding.
 
     Attributes:
         binding: The MCPBinding, as applied.
-        number: Which one it is.
-        guard_image: The image of the guards, which brings the verifier.
+        number: Number of the run.
+        guard_image: Image of the guards, which contains the verifier.
     """
 
     binding: MCPBinding
@@ -77,64 +76,61 @@ class VerificationTarget:
 
     @property
     def id(self) -> str:
-        """What names this one run: another spec, another number, another binding of the name is another run."""
+        """The run's identifier. It changes with the spec, the number, the guard's image and the binding's uid."""
         text = f"{self.binding.metadata.uid}/{plan_digest(self.binding, self.guard_image)}/{self.number}"
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def job(self) -> str:
         """Name of its Job."""
-        return f"{verification_name(self.binding.metadata.name)}-{self.id}"
+        return verification_job(self.binding.metadata.name, self.id)
 
     @property
     def seconds(self) -> int:
-        """How long it may take."""
+        """Time limit in seconds."""
         probes = self.binding.spec.verify.probes
         return LEAST_SECONDS + sum(int(parse_duration(probe.max_latency).total_seconds()) + 1 for probe in probes)
 
 
 def plan_digest(binding: MCPBinding, guard_image: str) -> str:
-    """Return the digest of everything in a binding that a verification depends on."""
+    """Return the digest of all inputs of a verification."""
     spec = binding.spec.model_dump(by_alias=True, mode="json", exclude={"environments"})
     spec["verify"].pop("interval")
     text = json.dumps([guard_image, spec], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def result_name(binding: MCPBinding) -> str:
-    """Return the name of the ConfigMap that the verifier writes its result to."""
-    return f"{verification_name(binding.metadata.name)}-result"
-
-
-def pinned_name(binding: MCPBinding) -> str:
-    """Return the name of the ConfigMap that keeps the tools as they were pinned, for a later diff."""
-    return f"{verification_name(binding.metadata.name)}-pinned"
-
-
 def build_support(run: VerificationTarget, api_server: ApiServerAddress) -> tuple[Manifest, ...]:
-    """Return what stands as long as the binding does: identity, its one right, its network, the place of the result."""
-    binding, name = run.binding, verification_name(run.binding.metadata.name)
+    """Return the objects that live as long as the binding: ServiceAccount, Role, RoleBinding and NetworkPolicy."""
+    binding, name, labels = run.binding, verification_name(run.binding.metadata.name), verification_labels(run.binding)
     rbac = "rbac.authorization.k8s.io"
-    rule = {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [result_name(binding)], "verbs": ["patch"]}
+    rule = {
+        "apiGroups": [""],
+        "resources": ["configmaps"],
+        "resourceNames": [result_name(binding.metadata.name)],
+        "verbs": ["patch"],
+    }
     subject = {"kind": "ServiceAccount", "name": name, "namespace": binding.metadata.namespace}
     return (
-        _child(binding, "v1", "ServiceAccount", name, automountServiceAccountToken=False),
-        _child(binding, f"{rbac}/v1", "Role", name, rules=[rule]),
-        _child(
+        build_child(binding, "v1", "ServiceAccount", name, labels, automountServiceAccountToken=False),
+        build_child(binding, f"{rbac}/v1", "Role", name, labels, rules=[rule]),
+        build_child(
             binding,
             f"{rbac}/v1",
             "RoleBinding",
             name,
+            labels,
             roleRef={"apiGroup": rbac, "kind": "Role", "name": name},
             subjects=[subject],
         ),
-        _child(
+        build_child(
             binding,
             "networking.k8s.io/v1",
             "NetworkPolicy",
             name,
+            labels,
             spec={
-                "podSelector": {"matchLabels": _selector(binding)},
+                "podSelector": {"matchLabels": verification_selector(binding)},
                 "policyTypes": ["Ingress", "Egress"],
                 "egress": verification_egress(binding.spec.server, api_server),
             },
@@ -143,17 +139,19 @@ def build_support(run: VerificationTarget, api_server: ApiServerAddress) -> tupl
 
 
 def build_result(binding: MCPBinding) -> Manifest:
-    """Return the ConfigMap of the result, empty: what is in it is the verifier's."""
-    return _child(binding, "v1", "ConfigMap", result_name(binding))
+    """Return the empty ConfigMap that the verifier writes its result to."""
+    return build_child(binding, "v1", "ConfigMap", result_name(binding.metadata.name), verification_labels(binding))
 
 
 def build_pinned(binding: MCPBinding, definitions: dict[str, str]) -> Manifest:
-    """Return the ConfigMap with the tools as they were pinned: names of keys are digests, which ConfigMaps allow."""
-    return _child(binding, "v1", "ConfigMap", pinned_name(binding), data=definitions)
+    """Return the ConfigMap with the definitions of the pinned tools, by their digests."""
+    return build_child(
+        binding, "v1", "ConfigMap", pinned_name(binding.metadata.name), verification_labels(binding), data=definitions
+    )
 
 
 def build_plan(run: VerificationTarget) -> Manifest:
-    """Return the ConfigMap with what the verifier has to do."""
+    """Return the ConfigMap with the plan and the bundle of a run."""
     spec = run.binding.spec
     plan = VerificationPlan(
         run=run.id,
@@ -170,23 +168,25 @@ def build_plan(run: VerificationTarget) -> Manifest:
         ),
     )
     data = {PLAN_KEY: dump_plan(plan), BUNDLE_KEY: dump_bundle(_bundle(run.binding))}
-    return _child(run.binding, "v1", "ConfigMap", f"{run.job}-plan", data=data)
+    name = plan_name(run.binding.metadata.name, run.id)
+    return build_child(run.binding, "v1", "ConfigMap", name, verification_labels(run.binding), data=data)
 
 
 def build_job(run: VerificationTarget) -> Manifest:
-    """Return the Job: it runs once, for a bounded time, and goes by itself."""
-    return _child(
+    """Return the Job of a run: it runs once, within a time limit, and Kubernetes deletes it afterwards."""
+    return build_child(
         run.binding,
         "batch/v1",
         JOB,
         run.job,
+        verification_labels(run.binding),
         spec={
             "backoffLimit": 0,
             "activeDeadlineSeconds": run.seconds,
             "ttlSecondsAfterFinished": KEEP_SECONDS,
             "template": {
                 "metadata": {
-                    "labels": _labels(run.binding),
+                    "labels": verification_labels(run.binding),
                     "annotations": {"kubectl.kubernetes.io/default-container": "verifier"},
                 },
                 "spec": _pod(run),
@@ -196,15 +196,15 @@ def build_job(run: VerificationTarget) -> Manifest:
 
 
 def _bundle(binding: MCPBinding) -> Bundle:
-    """Return what the verifier decides by: the binding's own grants, as if the matrix gave all of them."""
+    """Return the verifier's bundle: the binding's own permissions, as if the matrix gave all of them."""
     permissions, rule = binding.spec.permissions, f"mcpbinding/{binding.metadata.name}"
     grants = (build_grant("Binding", rule, permissions), build_grant("Matrix", rule, permissions))
     return Bundle(
         schema_version=SCHEMA_VERSION,
-        agent=AgentIdentity(NOBODY, NOBODY, NOBODY),
-        revision=NOBODY,
-        stage=NOBODY,
-        environment=NOBODY,
+        agent=AgentIdentity(NO_AGENT, NO_AGENT, NO_AGENT),
+        revision=NO_AGENT,
+        stage=NO_AGENT,
+        environment=NO_AGENT,
         scope=(),
         sources=(compile_source(_bound(binding), grants, ()),),
     )
@@ -220,7 +220,7 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     before, volumes = [], []
     stdio = binding.spec.server.stdio
     if stdio is not None:
-        # A server that is a sidecar is started before the verifier, so its pipes must be there before both.
+        # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
         before = [_make_pipes(run), build_server(source, stdio, FIRST_SERVER_UID)]
         volumes = [{"name": mcp_volume(source), "emptyDir": {}}]
     return {
@@ -235,7 +235,7 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
         "volumes": [
             build_pipes_volume(),
             build_token_volume(),
-            {"name": PLAN_VOLUME, "configMap": {"name": f"{run.job}-plan"}},
+            {"name": PLAN_VOLUME, "configMap": {"name": plan_name(run.binding.metadata.name, run.id)}},
             *secrets,
             *volumes,
         ],
@@ -263,7 +263,7 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
         "args": ["verify"],
         "env": [
             {"name": NAMESPACE_VARIABLE, "value": run.binding.metadata.namespace},
-            {"name": RESULT_VARIABLE, "value": result_name(run.binding)},
+            {"name": RESULT_VARIABLE, "value": result_name(run.binding.metadata.name)},
         ],
         "resources": _RESOURCES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
@@ -277,40 +277,3 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
 
 
 _RESOURCES = {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}}
-
-
-def _child(binding: MCPBinding, api_version: str, kind: str, name: str, **body: Any) -> Manifest:
-    return {
-        "apiVersion": api_version,
-        "kind": kind,
-        "metadata": {
-            "name": name,
-            "namespace": binding.metadata.namespace,
-            "labels": _labels(binding),
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": "MCPBinding",
-                    "name": binding.metadata.name,
-                    "uid": binding.metadata.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
-        },
-        **body,
-    }
-
-
-def _labels(binding: MCPBinding) -> dict[str, str]:
-    return {
-        APP_NAME_LABEL: "interlock-verification",
-        APP_INSTANCE_LABEL: binding_label(binding.metadata.name),
-        APP_COMPONENT_LABEL: COMPONENT,
-        APP_PART_OF_LABEL: PART_OF,
-        APP_MANAGED_BY_LABEL: MANAGED_BY,
-    } | _selector(binding)
-
-
-def _selector(binding: MCPBinding) -> dict[str, str]:
-    return {BINDING_LABEL: binding_label(binding.metadata.name)}

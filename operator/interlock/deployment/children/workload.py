@@ -1,4 +1,4 @@
-"""The Deployments of a placement: one in which agent and guard share a pod, or one of each."""
+"""The Deployments of a placement."""
 
 import hashlib
 import json
@@ -25,30 +25,26 @@ DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 
 
 def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
-    """Return the Deployments; the agent's own only once its guard has an address that its pods can be told."""
+    """Return one Deployment for agent and guard (`isolation: Shared`), or one of each (`Separate`).
+
+    A separate agent's Deployment follows only once its guard's Service has an address, which /etc/hosts needs.
+    Every separate guard has MCP servers of its own, and there are as many guards as agents.
+    """
     if not placement.is_separate:
-        return (build_deployment(placement),)
-    guard = build_guard_deployment(placement)
-    return (guard, build_agent_deployment(placement)) if placement.guard_addresses else (guard,)
-
-
-def build_deployment(placement: Placement) -> Manifest:
-    """Return the Deployment of guard, MCP servers and agent in one pod (`isolation: Shared`)."""
-    return _deployment(placement, agent_workload(placement), AGENT_POD, build_shared_pod(placement))
-
-
-def build_agent_deployment(placement: Placement) -> Manifest:
-    """Return the Deployment of the agent's pods of their own (`isolation: Separate`)."""
-    return _deployment(placement, agent_workload(placement), AGENT_POD, build_agent_pod(placement))
-
-
-def build_guard_deployment(placement: Placement) -> Manifest:
-    """Return the Deployment of the guard's pods: as many as the agent has, each with MCP servers of its own."""
-    return _deployment(placement, guard_workload(placement), GUARD_POD, build_guard_pod(placement))
+        return (_deployment(placement, agent_workload(placement), AGENT_POD, build_shared_pod(placement)),)
+    guard = _deployment(placement, guard_workload(placement), GUARD_POD, build_guard_pod(placement))
+    if not placement.guard_addresses:
+        return (guard,)
+    return (guard, _deployment(placement, agent_workload(placement), AGENT_POD, build_agent_pod(placement)))
 
 
 def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
-    annotations = {DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: _config_digest(placement)}
+    annotations = {DEFAULT_CONTAINER: GUARD_CONTAINER}
+    if component == AGENT_POD:
+        # The kubelet updates a mounted file too late for a running agent, so a change of files or sources rolls pods.
+        files = json.dumps(build_agent_config(placement)["data"], sort_keys=True)
+        digest = hashlib.sha256(files.encode()).hexdigest()[:16]
+        annotations = {DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
     return build_child(
         placement.agent,
         "apps/v1",
@@ -60,17 +56,8 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
             "revisionHistoryLimit": 1,
             "selector": {"matchLabels": selector(placement, component)},
             "template": {
-                "metadata": {
-                    "labels": pod_labels(placement, component),
-                    "annotations": annotations if component == AGENT_POD else {DEFAULT_CONTAINER: GUARD_CONTAINER},
-                },
+                "metadata": {"labels": pod_labels(placement, component), "annotations": annotations},
                 "spec": pod,
             },
         },
     )
-
-
-def _config_digest(placement: Placement) -> str:
-    """Return what makes pods roll when the agent's files or sources change: a mounted file reaches them too late."""
-    data = json.dumps(build_agent_config(placement)["data"], sort_keys=True)
-    return hashlib.sha256(data.encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""The gate: the first init container of an agent's pod of its own, and what it has to say.
+"""The reports of egress checks: the first init container of a separate agent's pod, as the kubelet reports it.
 
-A NetworkPolicy that exists before a pod is not in force when the pod starts. So the pod itself tries what must be
-closed until it is, and only then its agent is started.
+A NetworkPolicy that exists before a pod may not be in force when the pod starts. So the pod itself probes the addresses
+that must be closed, and its agent starts only after they are.
 """
 
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from interlock_contract.pod import EGRESS_CHECK_CONTAINER, NETWORK_OPEN, OPEN_ME
 
 
 class EgressCheckVerdict(StrEnum):
-    """What the gate of one pod has found."""
+    """The result of one pod's egress check."""
 
     WAITING = "Waiting"
-    """Nothing yet."""
+    """There is no result yet."""
     CLOSED = "Closed"
-    """All that must be closed is."""
+    """Every address that must be closed is closed."""
     OPEN = "Open"
-    """Something answered that no policy allows."""
+    """An address answered that no policy allows."""
 
 
 @dataclass(frozen=True)
 class EgressCheckReport:
-    """What the gate of one pod says.
+    """The report of one pod's egress check.
 
     Attributes:
-        stage: Of the placement that the pod belongs to.
-        revision: The same.
-        verdict: What was found.
-        message: The gate's own words, where it found something open.
+        stage: Stage of the pod's placement.
+        revision: Revision of the pod's placement.
+        verdict: The result.
+        message: The open addresses, empty unless the verdict is Open.
     """
 
     stage: str
@@ -42,9 +42,9 @@ class EgressCheckReport:
 
 
 def read_egress_check(pod: Manifest) -> EgressCheckReport:
-    """Return what the gate of a pod says, as the kubelet tells it.
+    """Return the report of a pod's egress check.
 
-    A gate that found the network open is started again and again: what it said last holds until it says otherwise.
+    The kubelet restarts a check that found the network open. The last result counts until there is another one.
     """
     labels = pod["metadata"].get("labels", {})
     statuses = pod.get("status", {}).get("initContainerStatuses", ())

@@ -1,4 +1,4 @@
-"""Which of a placement's guards have proven the bundle that holds now."""
+"""The self-test reports of a placement's guards, and the tool drift that guards report, both from its Lease."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from interlock_contract.selftest_report import read_drifts, read_reports
 
 @dataclass(frozen=True)
 class Enforcement:
-    """How far the guards are.
+    """The self-test results of a placement's guards for one bundle.
 
     Attributes:
-        bundle: Digest of the bundle that holds.
-        guards: How many have proven it.
-        flaw: Of one that has found that it would not keep it, with its pod's name; empty where none has.
+        bundle: Digest of the current bundle.
+        guards: Number of guards whose self-test passed.
+        flaw: Name of a guard's pod with the failure of its self-test; empty if none failed.
     """
 
     bundle: str
@@ -26,7 +26,7 @@ class Enforcement:
 
 
 def drifts_of(children: Mapping[ChildKey, LiveChild], bindings: Iterable[MCPBinding]) -> dict[str, datetime]:
-    """Return when an agent's guards have found tools of these bindings changed; no others are theirs to speak of."""
+    """Return when an agent's guards found changed tools, by the names of these bindings; other names are ignored."""
     names = {binding.metadata.name for binding in bindings}
     found: dict[str, datetime] = {}
     for key, child in children.items():
@@ -37,11 +37,11 @@ def drifts_of(children: Mapping[ChildKey, LiveChild], bindings: Iterable[MCPBind
 
 
 def enforcement_of(lease: Manifest | None, bundle: str) -> Enforcement:
-    """Return what the guards say of a bundle; what they say of any other counts for nothing.
+    """Return the guards' self-test results for a bundle. Reports on other bundles are ignored.
 
     Args:
-        lease: The placement's Lease, None where there is none yet.
-        bundle: The digest of the bundle that the placement is to have.
+        lease: The placement's Lease, None if it does not exist yet.
+        bundle: The digest of the placement's current bundle.
     """
     annotations: Mapping[str, str] = {} if lease is None else lease["metadata"].get("annotations") or {}
     said = {pod: one for pod, one in sorted(read_reports(annotations).items()) if one.bundle == bundle}

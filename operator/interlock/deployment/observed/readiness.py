@@ -1,4 +1,4 @@
-"""When a placement's Deployments serve: all replicas updated and available, at the spec that is there now."""
+"""Readiness of a placement's Deployments: all replicas updated and available at the current spec."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from interlock.deployment.names import Manifest
 
 @dataclass(frozen=True)
 class Readiness:
-    """How far a Deployment is.
+    """The progress of a Deployment.
 
     Attributes:
-        available: Pods of the present template that are surely available: the counts do not tell them from older
-            ones, so each older one is taken for one of the available.
-        wanted: Pods that its spec wants.
-        is_current: Its controller has seen the present spec.
-        trouble: What the Deployment's controller could not do, empty where there is nothing.
+        available: Number of pods of the current template that are certainly available. The counts of a Deployment do
+            not separate templates, so every older pod is subtracted.
+        wanted: Number of pods in the spec.
+        is_current: The Deployment's controller has observed the current spec.
+        trouble: Message of the Deployment's controller about a failure, empty without one.
     """
 
     available: int = 0
@@ -25,12 +25,12 @@ class Readiness:
 
     @property
     def is_ready(self) -> bool:
-        """All wanted pods serve, and there is at least one."""
+        """True if all wanted pods are available, and there is at least one."""
         return self.is_current and 0 < self.wanted <= self.available
 
 
 def readiness_of_all(deployments: Iterable[Manifest | None]) -> Readiness:
-    """Return how far several Deployments are that serve only together: as far as the one that is least far."""
+    """Return the progress of several Deployments that serve only together: that of the slowest."""
     found = [readiness_of(deployment) for deployment in deployments]
     return Readiness(
         available=min((one.available for one in found), default=0),
@@ -41,7 +41,7 @@ def readiness_of_all(deployments: Iterable[Manifest | None]) -> Readiness:
 
 
 def readiness_of(deployment: Manifest | None) -> Readiness:
-    """Return how far a live Deployment is; one that is not there is at nothing."""
+    """Return the progress of a live Deployment; a missing one (None) has no pods."""
     if deployment is None:
         return Readiness()
     status = deployment.get("status", {})
