@@ -17,9 +17,7 @@ RESERVED = "is set by Interlock: choose a name that does not start with INTERLOC
 NO_POINTER = "is not a JSON pointer to an argument: write /region, or /filter/region (~0 is ~, ~1 is /)"
 NO_QUANTITY = "not a quantity: write 100m or 1 for CPU, 128Mi or 1Gi for memory"
 NO_IMAGE = "is not an image: write it without spaces, such as registry.example.com/agent:1.0"
-TOO_LARGE = (
-    "command, args and env hold more than 32768 characters together: move what is large into a file or the image"
-)
+TOO_LARGE = "command, args and env hold more than 32768 characters together: move large values into a file or the image"
 NO_PROMPT = "is not the name of a prompt: write it as the server lists it, printable and without spaces"
 NO_URI = (
     "is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * stays "
@@ -27,21 +25,21 @@ NO_URI = (
 )
 NO_PATTERN = (
     "is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; "
-    "it speaks of the whole argument, so it has no anchors, and no groups"
+    "it matches the whole argument, so it has no anchors, and no groups"
 )
 ONE_RULE = (
     "the rule on argument /path needs exactly one of enum, prefix, pattern and maximum: "
-    "write one of them, and a rule of its own for each other"
+    "write one of them, and add another rule for each of the others"
 )
-CLIMBS = "climbs, and no argument that climbs is let pass: write the folder that it leads to"
+CLIMBS = "has a part . or .., which the guard denies in every argument: write the folder that it leads to"
 ONE_SUBJECT = (
     "the row of dataAccess for source crm needs exactly one of agents and agentSelector: "
     "write names of agents, or labels that they carry"
 )
-NO_LABELS = "agentSelector.matchLabels is empty, which would give the row to every agent: write at least one label"
+NO_LABELS = "agentSelector.matchLabels is empty, which would match every agent: write at least one label"
 BAD_LABELS = (
-    "agentSelector.matchLabels holds what can be no label: write keys such as team or example.com/team, "
-    "and values of letters, digits, dashes, underscores and dots"
+    "agentSelector.matchLabels has a key or a value that is not valid in a label: "
+    "write keys such as team or example.com/team, and values of letters, digits, dashes, underscores and dots"
 )
 TOO_FEW = "should have at least 1 items"
 
@@ -229,11 +227,11 @@ BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
     ({"caFrom": {**CONFIG_MAP, **SECRET}}, CA_SOURCE),
     (
         {"url": "http://a.io/", "network": "Private", "caFrom": SECRET},
-        "caFrom says whom to trust over https: write an https:// url, or remove caFrom",
+        "caFrom is for https only: write an https:// url, or remove caFrom",
     ),
     (
         {"headers": [{"name": "X-Key", "value": "a"}, {"name": "x-key", "value": "b"}]},
-        "headers: a name is there twice, capitals aside: keep one of them",
+        "headers: two names differ in upper and lower case at most: keep one of them",
     ),
 ]
 OWN_HEADERS = ["Host", "content-length", "MCP-Protocol-Version", "mcp-session-id", "Accept", "Connection", "Proxy-X"]
@@ -242,7 +240,7 @@ BAD_HEADERS: list[tuple[dict[str, Any], str]] = [
         ({"name": name, "value": "x"}, f'"{name}" is not the name of an HTTP header: write letters, digits and dashes')
         for name in ("", "X Y", "X:", "Ä", "X(1)")
     ),
-    *(({"name": name, "value": "x"}, f'"{name}" is not for a binding to set') for name in OWN_HEADERS),
+    *(({"name": name, "value": "x"}, f'"{name}" is reserved for MCP or for the connection') for name in OWN_HEADERS),
     ({}, "header X needs exactly one of value and valueFrom: write one of them"),
     ({"value": "x", "valueFrom": SECRET}, "header X needs exactly one of value and valueFrom: write one of them"),
     *(
@@ -300,13 +298,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         for path in ("/etc/passwd", "../x", "a/../b", "a/..", "./a", "a//b", "a/", "", "a b", "a\\b")
     ),
     (agent(spec__files=[{"path": "a"}, {"path": "a"}]), 'Duplicate value: {"path":"a"}'),
-    (agent(spec__files=[{"path": "a/b"}, {"path": "a"}]), "a is a file and a folder at once: rename one of them"),
+    (agent(spec__files=[{"path": "a/b"}, {"path": "a"}]), "a is both a file and a folder: rename one of them"),
     (agent(spec__files=[{"path": "a" * 256}]), "Too long: may not be more than 255 bytes"),
     (agent(spec__files=[{"path": "a", "content": "x" * 32769}]), "Too long: may not be more than 32768 bytes"),
     (agent(spec__files=[{"path": f"f{i}"} for i in range(33)]), "must have at most 32 items"),
     (
         agent(spec__files=[{"path": f"f{i}", "content": "x" * 32768} for i in range(3)]),
-        "spec.files hold more than 65536 characters together: move what is large into the image or behind a source",
+        "spec.files hold more than 65536 characters together: move large files into the image or behind a source",
     ),
     (agent(spec__template__image="a b"), f'"a b" {NO_IMAGE}'),
     (agent(spec__template__image=""), f'"" {NO_IMAGE}'),
@@ -344,7 +342,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (row(source="*"), f'"*" {NO_NAME}'),
     (row(write=["*"]), f'"*" {NO_RESOURCE}'),
     (row(delete=["*"]), f'"*" {NO_RESOURCE}'),
-    (records(redact=["/email"]), "spec.audit.redact names what to leave out of the arguments"),
+    (records(redact=["/email"]), "spec.audit.redact is set, but audit records hold only the digest"),
     (records(arguments="Digest", redact=["/email"]), "write arguments: Redacted, or leave redact out"),
     (records(arguments="Redacted", redact=["email"]), f'"email" {NO_POINTER}'),
     (records(arguments="Redacted", redact=[f"/{i}" for i in range(33)]), "must have at most 32 items"),

@@ -71,13 +71,13 @@ REFUSED = {
         a_world().of(an_agent().with_stages(a_stage("live", "production"), a_stage("dev", "development"))),
         "Orchestrated",
         "StagesInvalid",
-        "stage dev in development stands after one in production",
+        "stage dev in development follows a stage in production",
     ),
     "too fast": Refused(
         a_world().of(STAGED).with_policy(STRICT),
         "Orchestrated",
-        "MinimumUndercut",
-        "1h in staging, but AgentPolicy support demands 168h",
+        "MinimumNotReached",
+        "1h in staging, but AgentPolicy support requires 168h",
     ),
     "minimums that cannot be read": Refused(
         a_world().with_policy(a_policy().demanding(minStaging="7d")), "Orchestrated", "PolicyInvalid", '"7d" is not'

@@ -85,11 +85,14 @@ def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
     simulation = separate()
     simulation.apply(simulation.world.agent.with_replicas(2))
     simulation.run()
-    assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("Unknown", "EgressUnproven")
+    assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == (
+        "Unknown",
+        "EgressCheckPending",
+    )
 
     say(simulation, EgressCheckVerdict.CLOSED)
     simulation.look()
-    assert simulation.condition(EGRESS).reason == "EgressUnproven"
+    assert simulation.condition(EGRESS).reason == "EgressCheckPending"
     say(simulation, EgressCheckVerdict.CLOSED, count=2)
     simulation.look()
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("True", "EgressClosed")
@@ -101,7 +104,7 @@ def test_what_pods_of_another_stage_have_seen_counts_for_nothing() -> None:
     say(simulation, EgressCheckVerdict.OPEN, SEEN, stage="another")
     simulation.look()
 
-    assert simulation.condition(EGRESS).reason == AgentReason.EGRESS_UNPROVEN
+    assert simulation.condition(EGRESS).reason == AgentReason.EGRESS_CHECK_PENDING
 
 
 @requirement("isolation.open-network")

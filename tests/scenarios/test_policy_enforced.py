@@ -41,11 +41,11 @@ def enforced(simulation: Simulation) -> tuple[str, str]:
 @requirement("guard.proof-told")
 def test_it_is_true_once_every_guard_has_proven_the_bundle_that_holds() -> None:
     simulation = a_ready_agent(2)
-    assert enforced(simulation) == ("False", "NotProven")
+    assert enforced(simulation) == ("False", "SelfTestPending")
     attest(simulation, one=SelfTestReport(held(simulation), 3), two=SelfTestReport("another", 3))
-    assert enforced(simulation) == ("False", "NotProven")
+    assert enforced(simulation) == ("False", "SelfTestPending")
     attest(simulation, two=SelfTestReport(held(simulation), 3))
-    assert enforced(simulation) == ("True", "Proven")
+    assert enforced(simulation) == ("True", "SelfTestPassed")
     proven = simulation.status.enforcement
     assert proven is not None
     assert (proven.bundle_digest, proven.generation, proven.guards) == (
@@ -62,7 +62,7 @@ def test_a_proof_of_pods_that_do_not_serve_counts_for_nothing() -> None:
     attest(simulation, one=SelfTestReport(held(simulation), 3))
     simulation.fail()
     simulation.settle()
-    assert enforced(simulation) == ("False", "NotProven")
+    assert enforced(simulation) == ("False", "SelfTestPending")
     assert simulation.status.enforcement is None
 
 
@@ -70,10 +70,10 @@ def test_a_proof_of_pods_that_do_not_serve_counts_for_nothing() -> None:
 def test_a_flaw_that_a_guard_found_in_itself_is_told_with_an_event() -> None:
     simulation = a_ready_agent()
     attest(simulation, one=SelfTestReport(held(simulation), 1, "Denied call tools/call 'get': Allow"))
-    assert enforced(simulation) == ("False", "ProofFailed")
-    assert [note.reason for note in simulation.events].count("ProofFailed") == 1
+    assert enforced(simulation) == ("False", "SelfTestFailed")
+    assert [note.reason for note in simulation.events].count("SelfTestFailed") == 1
     simulation.settle()
-    assert [note.reason for note in simulation.events].count("ProofFailed") == 1
+    assert [note.reason for note in simulation.events].count("SelfTestFailed") == 1
 
 
 def test_guards_are_no_drift_when_they_write_to_their_lease() -> None:
@@ -104,5 +104,5 @@ def test_a_lease_that_is_gone_is_made_anew_and_the_proof_with_it_is_missing() ->
         children={key: child for key, child in simulation.world.children.items() if key != ChildKey("Lease", name)},
     )
     simulation.settle()
-    assert enforced(simulation) == ("False", "NotProven")
+    assert enforced(simulation) == ("False", "SelfTestPending")
     assert "annotations" not in simulation.child("Lease")["metadata"]

@@ -254,8 +254,8 @@ def test_a_minimum_tightened_in_mid_rollout_holds_the_stages_to_come_and_takes_n
     assert simulation.condition(ConditionType.READY).status == "True"
     assert simulation.condition(ConditionType.ORCHESTRATED).status == "True"
     pending = simulation.condition(ConditionType.PROMOTION_PENDING)
-    assert (pending.status, pending.reason) == ("True", "MinimumUndercut")
-    assert "48h in limited scope, but AgentPolicy support demands 96h" in pending.message
+    assert (pending.status, pending.reason) == ("True", "MinimumNotReached")
+    assert "48h in limited scope, but AgentPolicy support requires 96h" in pending.message
 
     longer = a_stage("one-region", "production", scope=REGION, lasting="96h")
     simulation.apply(STAGED.with_stages(STAGING, longer, EVERYWHERE))
@@ -284,7 +284,7 @@ def test_a_rollout_cut_short_in_staging_cannot_reach_production_early() -> None:
     simulation.run()
 
     assert simulation.stage == "staging"
-    assert simulation.condition(ConditionType.PROMOTION_PENDING).reason == "MinimumUndercut"
+    assert simulation.condition(ConditionType.PROMOTION_PENDING).reason == "MinimumNotReached"
 
 
 @pytest.mark.parametrize(
@@ -301,7 +301,7 @@ def test_a_rollout_whose_present_stage_is_gone_is_judged_as_a_new_one(written: l
     simulation.apply(STAGED.with_stages(*written))
     simulation.run()
 
-    assert simulation.condition(ConditionType.ORCHESTRATED).reason == "MinimumUndercut"
+    assert simulation.condition(ConditionType.ORCHESTRATED).reason == "MinimumNotReached"
     assert simulation.world.children == {}
 
 

@@ -41,8 +41,8 @@ OWNER_ROLE_ADDRESS = (
     "spec.owner.email {email} is a role address: an agent is owned by a person, "
     "write that person's own address, such as ada@example.com"
 )
-PURPOSE_MISSING = "spec.purpose is missing: say in one sentence what this agent is for"
-POLICY_REF_MISSING = "spec.policyRef is missing: write the name of the AgentPolicy that this agent lives under"
+PURPOSE_MISSING = "spec.purpose is missing: write in one sentence what this agent is for"
+POLICY_REF_MISSING = "spec.policyRef is missing: write the name of the AgentPolicy that governs this agent"
 ENVIRONMENT_MISSING = (
     "spec.environment and spec.rollout are both missing: write environment: development, or the stages of a rollout"
 )
@@ -51,50 +51,50 @@ ENVIRONMENT_TWICE = (
 )
 DURATION_INVALID = "{text} is not a duration: write 168h, 90m or 1h30m (7 days are 168h)"
 STAGES_BACKWARDS = (
-    "spec.rollout.stages: stage {stage} in {environment} stands after one in {earlier}: "
-    "stages go from development to staging to production and never back, reorder them"
+    "spec.rollout.stages: stage {stage} in {environment} follows a stage in {earlier}: order the stages as "
+    "development, staging, production"
 )
 SCOPE_NARROWER = (
-    "spec.rollout.stages: the scope of stage {stage} is narrower than that of the stage before it in {environment}: "
-    "a rollout only widens, keep all values of the earlier stage or swap the stages"
+    "spec.rollout.stages: the scope of stage {stage} is narrower than that of the stage before it in "
+    "{environment}: a rollout only widens the scope, so keep all values of the earlier stage or swap the stages"
 )
 
 MODEL_INVALID = "{text} is not a model: write provider/model, such as openai/gpt-4o-mini"
 MODEL_GLOB_INVALID = (
     "{text} is not a model or the beginning of models: write openai/gpt-4o-mini, or openai/gpt-4o* with * as its end"
 )
-PROVIDER_RESERVED = "{text} is a path of the guard's own: give the provider another name"
+PROVIDER_RESERVED = "{text} is reserved for a path of the guard: give the provider another name"
 MODEL_URL_INVALID = "{text} is not the base URL of a provider: write https://host/v1, without user, query and fragment"
 MODEL_NOT_ALLOWED = (
     "spec.models: AgentPolicy {policy} does not allow {model}: add it to spec.models.allow there, or remove the model"
 )
 MODEL_WITHOUT_PROVIDER = (
-    "spec.models: {model} is of a provider that AgentPolicy {policy} does not know: add it to spec.models.urls there, "
-    "or write openai/ or anthropic/ before the model"
+    "spec.models: {model} belongs to a provider that AgentPolicy {policy} does not know: add it to "
+    "spec.models.urls there, or write openai/ or anthropic/ before the model"
 )
 MODEL_VARIABLE_TAKEN = (
     "spec.template.env: OPENAI_BASE_URL, OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY are set by Interlock "
     "for an agent with spec.models: remove yours, or the models"
 )
 REDACT_WITHOUT_ARGUMENTS = (
-    "spec.audit.redact names what to leave out of the arguments, but arguments are recorded by their digest alone: "
-    "write arguments: Redacted, or leave redact out"
+    "spec.audit.redact is set, but audit records hold only the digest of the arguments: write arguments: "
+    "Redacted, or remove redact"
 )
 MINIMUM_STAGING = (
-    "spec.rollout.stages: {actual} in staging, but AgentPolicy {policy} demands {demanded} before production: "
+    "spec.rollout.stages: {actual} in staging, but AgentPolicy {policy} requires {required} before production: "
     "raise minDuration of the staging stages"
 )
 STAGING_MISSING = (
-    "spec.rollout.stages: no staging stage before production, but AgentPolicy {policy} demands {demanded} in staging: "
-    "add a staging stage with minDuration {demanded}"
+    "spec.rollout.stages: no staging stage before production, but AgentPolicy {policy} requires {required} in "
+    "staging: add a staging stage with minDuration {required}"
 )
 LIMITED_SCOPE_REQUIRED = (
-    "spec.rollout.stages: production starts without a scope, but AgentPolicy {policy} demands a limited one first: "
-    "add a production stage with a scope and minDuration {demanded} before it"
+    "spec.rollout.stages: production starts without a scope, but AgentPolicy {policy} requires a limited one "
+    "first: add a production stage with a scope and minDuration {required} before it"
 )
 MINIMUM_LIMITED_SCOPE = (
-    "spec.rollout.stages: {actual} in limited scope, but AgentPolicy {policy} demands {demanded}: "
-    "raise minDuration of the production stages that have a scope"
+    "spec.rollout.stages: {actual} in limited scope, but AgentPolicy {policy} requires {required}: raise "
+    "minDuration of the production stages that have a scope"
 )
 ROW_MISSING = (
     "spec.bindings: AgentPolicy {policy} has no dataAccess row for agent {agent} and source {source}: "
@@ -107,20 +107,20 @@ PORT_RESERVED = (
 )
 NAME_INVALID = "{text} is not a name: write lower case letters, digits and dashes, such as crm or one-region"
 AGENT_NAME_INVALID = (
-    "metadata.name {name} does not fit: an agent has at most 52 lower case letters, digits and dashes, "
-    "so that every name made from it fits"
+    "metadata.name {name} is not an agent's name: write at most 52 lower case letters, digits and dashes, since "
+    "other names are made from it"
 )
 RESOURCE_INVALID = (
     "{text} is not a resource: write letters, digits and dashes, such as contacts; "
     "* for all of them is allowed in dataAccess[].read only"
 )
 PATH_INVALID = "{text} is not a path of a file: write it relative and without .., such as prompts/system.md"
-PATH_TWICE = "{path} is a file and a folder at once: rename one of them"
+PATH_TWICE = "{path} is both a file and a folder: rename one of them"
 FILES_TOO_LARGE = (
-    "spec.files hold more than 65536 characters together: move what is large into the image or behind a source"
+    "spec.files hold more than 65536 characters together: move large files into the image or behind a source"
 )
 COMMAND_TOO_LARGE = (
-    "command, args and env hold more than 32768 characters together: move what is large into a file or the image"
+    "command, args and env hold more than 32768 characters together: move large values into a file or the image"
 )
 VARIABLE_INVALID = "{text} is not an environment variable: write letters, digits and underscores, such as LOG_LEVEL"
 VARIABLE_RESERVED = "{text} is set by Interlock: choose a name that does not start with INTERLOCK_"
@@ -134,13 +134,13 @@ SERVER_MISSING = (
 )
 URL_INVALID = "{text} is not the URL of a server: write https://host/path, without user, password and fragment"
 HTTP_NOT_PRIVATE = (
-    "http:// is for network: Private only: write https://, so that nobody reads credentials and data on the way"
+    "http:// is allowed with network: Private only, since credentials and data are not encrypted: write https://"
 )
 CA_SOURCE = "caFrom needs exactly one of configMapKeyRef and secretKeyRef: write one of them"
-CA_WITHOUT_TLS = "caFrom says whom to trust over https: write an https:// url, or remove caFrom"
+CA_WITHOUT_TLS = "caFrom is for https only: write an https:// url, or remove caFrom"
 HEADER_INVALID = "{text} is not the name of an HTTP header: write letters, digits and dashes, such as Authorization"
-HEADER_OWN = "{text} is not for a binding to set, it belongs to MCP or to the connection: remove it"
-HEADER_TWICE = "headers: a name is there twice, capitals aside: keep one of them"
+HEADER_OWN = "{text} is reserved for MCP or for the connection: remove it"
+HEADER_TWICE = "headers: two names differ in upper and lower case at most: keep one of them"
 HEADER_VALUE = "header {name} needs exactly one of value and valueFrom: write one of them"
 HEADER_VALUE_INVALID = "not the value of an HTTP header: write printable ASCII without spaces around it"
 TOOL_SCOPE = "dimension {dimension} needs exactly one of pointer and unscoped: write /name-of-the-argument, or Allowed"
@@ -151,40 +151,40 @@ PROMPT_NAME_INVALID = (
     "{text} is not the name of a prompt: write it as the server lists it, printable and without spaces"
 )
 URI_INVALID = (
-    "{text} is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * stays "
-    "inside one part and ** goes on, without braces and without a part that is . or .."
+    "{text} is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * "
+    "matches within one part and ** across parts, without braces and without a part that is . or .."
 )
 RESOURCE_SCOPE = (
     "dimension {dimension} needs exactly one of values and unscoped: write the values that the resource belongs to, "
     "or Allowed"
 )
 ARGUMENT_RULE = (
-    "the rule on argument {pointer} needs exactly one of enum, prefix, pattern and maximum: "
-    "write one of them, and a rule of its own for each other"
+    "the rule on argument {pointer} needs exactly one of enum, prefix, pattern and maximum: write one of them, "
+    "and add another rule for each of the others"
 )
 PROMPT_RULE = (
-    "the rule on argument {pointer} of a prompt needs exactly one of enum, prefix and pattern: "
-    "write one of them, and a rule of its own for each other"
+    "the rule on argument {pointer} of a prompt needs exactly one of enum, prefix and pattern: write one of "
+    "them, and add another rule for each of the others"
 )
 PATTERN_INVALID = (
-    "{text} is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; "
-    "it speaks of the whole argument, so it has no anchors, and no groups"
+    "{text} is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; it "
+    "matches the whole argument, so it has no anchors, and no groups"
 )
-PREFIX_CLIMBS = "{text} climbs, and no argument that climbs is let pass: write the folder that it leads to"
+PREFIX_CLIMBS = "{text} has a part . or .., which the guard denies in every argument: write the folder that it leads to"
 INTERVAL_INVALID = "{text} is not an interval of verification: write a duration from 1m to 168h, such as 1h"
 LATENCY_INVALID = "{text} is not a latency of a probe: write a duration from 1ms to 60s, such as 2s"
 PROBE_TOOL_INVALID = (
     "{text} is not the name of one tool: write it as the server lists it, printable, without spaces, * and ?"
 )
-PROBE_ARGUMENTS = "the arguments of the probe have more than 8192 characters: probe with less"
+PROBE_ARGUMENTS = "the arguments of the probe have more than 8192 characters: use shorter arguments"
 AGENTS_OR_SELECTOR = (
     "the row of dataAccess for source {source} needs exactly one of agents and agentSelector: "
     "write names of agents, or labels that they carry"
 )
-SELECTOR_EMPTY = "agentSelector.matchLabels is empty, which would give the row to every agent: write at least one label"
+SELECTOR_EMPTY = "agentSelector.matchLabels is empty, which would match every agent: write at least one label"
 LABELS_INVALID = (
-    "agentSelector.matchLabels holds what can be no label: write keys such as team or example.com/team, "
-    "and values of letters, digits, dashes, underscores and dots"
+    "agentSelector.matchLabels has a key or a value that is not valid in a label: write keys such as team or "
+    "example.com/team, and values of letters, digits, dashes, underscores and dots"
 )
 
 

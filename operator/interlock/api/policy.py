@@ -225,7 +225,7 @@ class DataAccessRow(ApiModel):
     delete: tuple[Resource, ...] = Field(default=(), max_length=64)
     """Resources that may be deleted."""
 
-    def speaks_of(self, agent: ObjectMeta) -> bool:
+    def applies_to(self, agent: ObjectMeta) -> bool:
         """Tell whether the row is about this Agent; one that names agents and labels at once is about none."""
         if self.agent_selector is None:
             return self.agents is not None and agent.name in self.agents

@@ -120,10 +120,10 @@ def staging_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinim
         return None
     staging = _in(stages, Environment.STAGING)
     if not staging:
-        return STAGING_MISSING.format(policy=policy, demanded=minimums.min_staging)
+        return STAGING_MISSING.format(policy=policy, required=minimums.min_staging)
     actual = _total(staging)
     if actual < demanded:
-        return MINIMUM_STAGING.format(actual=spoken_duration(actual), policy=policy, demanded=minimums.min_staging)
+        return MINIMUM_STAGING.format(actual=spoken_duration(actual), policy=policy, required=minimums.min_staging)
     return None
 
 
@@ -132,7 +132,7 @@ def limited_scope_refusal(stages: Sequence[Stage], policy: str, minimums: Rollou
     production = _in(stages, Environment.PRODUCTION)
     if not minimums.require_limited_scope or not production or production[0].scope is not None:
         return None
-    return LIMITED_SCOPE_REQUIRED.format(policy=policy, demanded=minimums.min_limited_scope)
+    return LIMITED_SCOPE_REQUIRED.format(policy=policy, required=minimums.min_limited_scope)
 
 
 def limited_duration_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
@@ -144,7 +144,7 @@ def limited_duration_refusal(stages: Sequence[Stage], policy: str, minimums: Rol
     return MINIMUM_LIMITED_SCOPE.format(
         actual=spoken_duration(actual),
         policy=policy,
-        demanded=minimums.min_limited_scope,
+        required=minimums.min_limited_scope,
     )
 
 
@@ -156,7 +156,7 @@ def minimum_refusals(stages: Sequence[Stage], policy: str, minimums: RolloutMini
 
 def row_refusals(agent: ObjectMeta, spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> list[str]:
     """Say for which sources of the agent AgentPolicy `policy` has no row in its matrix."""
-    granted = {row.source for row in demands.data_access if row.speaks_of(agent)}
+    granted = {row.source for row in demands.data_access if row.applies_to(agent)}
     return [
         ROW_MISSING.format(policy=policy, agent=agent.name, source=binding.source)
         for binding in spec.bindings

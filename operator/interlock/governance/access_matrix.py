@@ -28,7 +28,7 @@ def matrix_cell(policy: AgentPolicy, agent: ObjectMeta, source: str) -> MatrixCe
     rows = [
         (index, row)
         for index, row in enumerate(policy.spec.data_access)
-        if row.source == source and row.speaks_of(agent)
+        if row.source == source and row.applies_to(agent)
     ]
     if not rows:
         return None

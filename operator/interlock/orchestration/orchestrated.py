@@ -109,4 +109,4 @@ def _check_minimums(agent: Agent, policy: AgentPolicy) -> Refusal | None:
     found = minimum_violations(agent.spec.stages, policy)
     if not found:
         return None
-    return Refusal(AgentReason.MINIMUM_UNDERCUT, "; ".join(undercut.message for undercut in found))
+    return Refusal(AgentReason.MINIMUM_NOT_REACHED, "; ".join(undercut.message for undercut in found))

@@ -85,9 +85,9 @@ def _kill(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ..
 def _proof(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
     """A proof is made at each change of a policy, and is no news; one that fails is."""
     old, new = _find(before, ConditionType.POLICY_ENFORCED), _find(after, ConditionType.POLICY_ENFORCED)
-    if new is None or new.reason != AgentReason.PROOF_FAILED or (old is not None and old.reason == new.reason):
+    if new is None or new.reason != AgentReason.SELF_TEST_FAILED or (old is not None and old.reason == new.reason):
         return ()
-    return (EventNote("Warning", AgentReason.PROOF_FAILED, f"{new.type}={new.status}: {new.message}"),)
+    return (EventNote("Warning", AgentReason.SELF_TEST_FAILED, f"{new.type}={new.status}: {new.message}"),)
 
 
 def _egress(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:

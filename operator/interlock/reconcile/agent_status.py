@@ -55,7 +55,7 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
         return Egress("False", AgentReason.NETWORK_OPEN, _open(facts, seen, goes_on=goes_on), refuses=not goes_on)
     if sum(one.verdict is EgressCheckVerdict.CLOSED for one in found) < wanted:
         return Egress(
-            "Unknown", AgentReason.EGRESS_UNPROVEN, f"not all of {wanted} pods have seen yet what they can reach"
+            "Unknown", AgentReason.EGRESS_CHECK_PENDING, f"not all of {wanted} pods have seen yet what they can reach"
         )
     return Egress(
         "True", AgentReason.EGRESS_CLOSED, "every pod of the agent reaches its guard and found the rest closed"
@@ -265,10 +265,12 @@ def _enforced(report: AgentReport) -> Finding:
     if wanted == 0:
         return Finding(kind, "Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no guard runs")
     if proven.flaw:
-        return Finding(kind, "False", AgentReason.PROOF_FAILED, f"{proven.flaw}; it is closed: nothing passes it")
+        return Finding(kind, "False", AgentReason.SELF_TEST_FAILED, f"{proven.flaw}; it is closed: nothing passes it")
     if proven.guards < wanted or not report.progress.is_ready or _rolls(report.plan):
-        return Finding(kind, "False", AgentReason.NOT_PROVEN, f"not all of {wanted} guards have proven the policy yet")
-    return Finding(kind, "True", AgentReason.PROVEN, f"proven by every guard: bundle {proven.bundle[:12]}")
+        return Finding(
+            kind, "False", AgentReason.SELF_TEST_PENDING, f"not all of {wanted} guards have proven the policy yet"
+        )
+    return Finding(kind, "True", AgentReason.SELF_TEST_PASSED, f"proven by every guard: bundle {proven.bundle[:12]}")
 
 
 def _egress(report: AgentReport) -> Finding:
@@ -313,7 +315,7 @@ def _promotion(report: AgentReport) -> Finding:
     if following >= len(stages):
         return Finding(pending, "False", AgentReason.LAST_STAGE, "no later stage is left")
     if progress.held_because:
-        return Finding(pending, "True", AgentReason.MINIMUM_UNDERCUT, progress.held_because)
+        return Finding(pending, "True", AgentReason.MINIMUM_NOT_REACHED, progress.held_because)
     return Finding(pending, "True", *_pending(progress.decision, stages[following].name))
 
 

@@ -178,12 +178,12 @@ def test_a_policy_is_enforced_once_every_guard_has_proven_the_bundle_that_holds(
     room.furnish("triage")
     room.create("triage", replicas=2)
     room.wait_ready("triage")
-    room.eventually(enforced("False", "NotProven"), "nothing is proven yet")
+    room.eventually(enforced("False", "SelfTestPending"), "nothing is proven yet")
     attest("one", held())
     attest("two", "0" * 64)
-    room.eventually(enforced("False", "NotProven"), "one guard has not proven this bundle")
+    room.eventually(enforced("False", "SelfTestPending"), "one guard has not proven this bundle")
     attest("two", held())
-    room.eventually(enforced("True", "Proven"), "both have")
+    room.eventually(enforced("True", "SelfTestPassed"), "both have")
     agent = room.agent("triage")
     assert agent["status"]["enforcement"] == {
         "bundleDigest": held(),
@@ -194,10 +194,10 @@ def test_a_policy_is_enforced_once_every_guard_has_proven_the_bundle_that_holds(
     before = held()
     row = {"agents": ["triage"], "source": "crm", "read": ["contacts"], "write": [], "delete": []}
     room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"dataAccess": [row]}})
-    room.eventually(enforced("False", "NotProven"), "the bundle of the changed policy is not proven")
+    room.eventually(enforced("False", "SelfTestPending"), "the bundle of the changed policy is not proven")
     assert held() != before
     assert "enforcement" not in room.agent("triage")["status"]
     attest("one", held())
     attest("two", held(), flaw="Denied call tools/call 'get': Allow")
-    room.eventually(enforced("False", "ProofFailed"), "a guard would not keep it")
+    room.eventually(enforced("False", "SelfTestFailed"), "a guard would not keep it")
     assert "guard two: Denied call" in room.condition("triage", "PolicyEnforced")["message"]

@@ -61,7 +61,7 @@ def _drop_rules(schema: Json) -> None:
 
 MISSING = {
     "owner": ("OwnerMissing", "spec.owner is missing: write the name and e-mail address of the person"),
-    "purpose": ("PurposeMissing", "spec.purpose is missing: say in one sentence"),
+    "purpose": ("PurposeMissing", "spec.purpose is missing: write in one sentence"),
     "policyRef": ("PolicyRefMissing", "spec.policyRef is missing: write the name of the AgentPolicy"),
     "environment": ("EnvironmentInvalid", "spec.environment and spec.rollout are both missing"),
 }
@@ -110,8 +110,8 @@ def test_an_agent_that_undercuts_its_policys_minimums_never_gets_a_pod(operator:
     room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"rollout": rollout}})
     with room.api.watching("pods", room.namespace) as seen:
         room.create("triage", rollout=objects.stages("2h"))
-        sentence = room.wait_refused("triage", "MinimumUndercut")
-    assert "2h in staging, but AgentPolicy support demands 168h before production" in sentence
+        sentence = room.wait_refused("triage", "MinimumNotReached")
+    assert "2h in staging, but AgentPolicy support requires 168h before production" in sentence
     assert seen == []
 
 

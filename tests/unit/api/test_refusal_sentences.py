@@ -56,7 +56,7 @@ def test_what_is_no_person_is_refused_with_the_way_out(owner: Owner | None, word
 @pytest.mark.parametrize("purpose", [None, "", " \n"])
 @requirement("governance.purpose")
 def test_a_missing_or_blank_purpose_is_refused(purpose: str | None) -> None:
-    assert purpose_refusal(purpose) == "spec.purpose is missing: say in one sentence what this agent is for"
+    assert purpose_refusal(purpose) == "spec.purpose is missing: write in one sentence what this agent is for"
     assert purpose_refusal("Sort tickets") is None
 
 
@@ -88,7 +88,7 @@ def test_an_environment_is_one_stage_of_its_name() -> None:
 def test_a_stage_that_goes_back_is_named() -> None:
     stages = [stage("a", "staging"), stage("b", "production"), stage("c", "development"), stage("d", "staging")]
     (sentence,) = stage_order_refusals(stages)
-    assert sentence.startswith("spec.rollout.stages: stage c in development stands after one in production: ")
+    assert sentence.startswith("spec.rollout.stages: stage c in development follows a stage in production: ")
 
 
 @pytest.mark.parametrize(
@@ -130,11 +130,11 @@ def test_minimums_are_sums_over_the_stages() -> None:
     assert minimum_refusals(stages, "support", DEFAULTS) == []
     assert minimum_refusals(stages[1:3], "support", DEFAULTS) == [
         (
-            "spec.rollout.stages: 68h in staging, but AgentPolicy support demands 168h before production: "
+            "spec.rollout.stages: 68h in staging, but AgentPolicy support requires 168h before production: "
             "raise minDuration of the staging stages"
         ),
         (
-            "spec.rollout.stages: 24h in limited scope, but AgentPolicy support demands 48h: "
+            "spec.rollout.stages: 24h in limited scope, but AgentPolicy support requires 48h: "
             "raise minDuration of the production stages that have a scope"
         ),
     ]
@@ -143,11 +143,11 @@ def test_minimums_are_sums_over_the_stages() -> None:
 def test_production_alone_lacks_staging_and_a_limited_scope() -> None:
     assert minimum_refusals([stage("production", "production")], "support", DEFAULTS) == [
         (
-            "spec.rollout.stages: no staging stage before production, but AgentPolicy support demands 168h in staging: "
-            "add a staging stage with minDuration 168h"
+            "spec.rollout.stages: no staging stage before production, but AgentPolicy support requires 168h in staging"
+            ": add a staging stage with minDuration 168h"
         ),
         (
-            "spec.rollout.stages: production starts without a scope, but AgentPolicy support demands a limited one "
+            "spec.rollout.stages: production starts without a scope, but AgentPolicy support requires a limited one "
             "first: add a production stage with a scope and minDuration 48h before it"
         ),
     ]
@@ -188,7 +188,7 @@ def test_a_source_whose_rows_select_other_labels_is_named() -> None:
 
 def test_a_name_that_leaves_no_room_for_children_is_refused() -> None:
     assert name_refusal("a" * 52) is None
-    assert (name_refusal("a" * 53) or "").startswith(f'metadata.name "{"a" * 53}" does not fit')
+    assert (name_refusal("a" * 53) or "").startswith(f'metadata.name "{"a" * 53}" is not an agent')
     assert name_refusal("a.b")
 
 

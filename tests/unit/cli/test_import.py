@@ -181,7 +181,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "permissions is not an object": (server(permissions=["read"]), IMAGE),
     "hold more than 32768 characters together": (server(args=["x" * 4000] * 9), IMAGE),
     "args.0: String should have at most 4096": (server(args=["x" * 4097]), IMAGE),
-    "is not for a binding to set": (remote(headers={"Host": "x"}), ()),
+    "is reserved for MCP or for the connection": (remote(headers={"Host": "x"}), ()),
     "'-v' of docker run cannot be imported": (server(command="docker", args=["run", "-v", "a:/b", "i"]), ()),
     "pass on 'A', which env does not have": (server(command="docker", args=["run", "-e", "A", "i"]), ()),
     "name no image": (server(command="docker", args=["run", "-i"]), ()),

@@ -98,7 +98,7 @@ def test_a_row_that_selects_by_no_label_or_also_names_agents_speaks_of_none() ->
     empty = DataAccessRow(agent_selector=AgentSelector(match_labels={}), source="crm")
     neither = DataAccessRow(source="crm")
 
-    assert not any(row.speaks_of(TRIAGE) for row in (both, empty, neither))
+    assert not any(row.applies_to(TRIAGE) for row in (both, empty, neither))
 
 
 def test_the_rows_of_the_largest_policy_fit_into_the_name_of_a_rule() -> None:

@@ -99,7 +99,7 @@ def test_an_agent_without_a_purpose_is_refused(purpose: str | None) -> None:
     reason, message = refused(an_agent().for_purpose(purpose))
 
     assert reason == AgentReason.PURPOSE_MISSING
-    assert message == "spec.purpose is missing: say in one sentence what this agent is for"
+    assert message == "spec.purpose is missing: write in one sentence what this agent is for"
 
 
 def test_an_agent_that_names_no_policy_is_refused() -> None:
@@ -167,7 +167,7 @@ def test_the_gates_are_asked_in_order_and_the_first_refusal_wins() -> None:
         (["openai/gpt-4o"], ["openai/gpt-4o-mini"], "does not allow openai/gpt-4o"),
         (["openai/gpt-4o"], ["anthropic/*"], "does not allow openai/gpt-4o"),
         (["openai/gpt-4o", "openai/o3"], ["openai/gpt*"], "does not allow openai/o3"),
-        (["local/llama"], ["local/*"], "local/llama is of a provider that AgentPolicy support does not know"),
+        (["local/llama"], ["local/*"], "local/llama belongs to a provider that AgentPolicy support does not know"),
     ],
 )
 def test_a_model_that_the_policy_does_not_allow_is_refused(models: list[str], allow: list[str], says: str) -> None:

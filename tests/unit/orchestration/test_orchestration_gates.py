@@ -40,8 +40,8 @@ def test_an_environment_is_one_stage_of_its_name_without_scope() -> None:
 @pytest.mark.parametrize(
     ("written", "says"),
     [
-        ([EVERYWHERE, STAGING], "stage staging in staging stands after one in production"),
-        ([STAGING, a_stage("dev", "development")], "stage dev in development stands after one in staging"),
+        ([EVERYWHERE, STAGING], "stage staging in staging follows a stage in production"),
+        ([STAGING, a_stage("dev", "development")], "stage dev in development follows a stage in staging"),
         ([EVERYWHERE, ONE_REGION], "the scope of stage one-region is narrower"),
         ([TWO_REGIONS, ONE_REGION], "the scope of stage one-region is narrower"),
         (
@@ -87,28 +87,28 @@ def test_a_policy_whose_minimum_cannot_be_read_is_refused_and_named(which: str) 
     [
         (
             [a_stage("staging", lasting="167h"), ONE_REGION, EVERYWHERE],
-            "167h in staging, but AgentPolicy support demands 168h before production: raise minDuration",
+            "167h in staging, but AgentPolicy support requires 168h before production: raise minDuration",
         ),
-        ([a_stage("staging"), ONE_REGION, EVERYWHERE], "0s in staging, but AgentPolicy support demands 168h"),
+        ([a_stage("staging"), ONE_REGION, EVERYWHERE], "0s in staging, but AgentPolicy support requires 168h"),
         ([ONE_REGION, EVERYWHERE], "no staging stage before production"),
-        ([STAGING, EVERYWHERE], "production starts without a scope, but AgentPolicy support demands a limited one"),
+        ([STAGING, EVERYWHERE], "production starts without a scope, but AgentPolicy support requires a limited one"),
         (
             [STAGING, {**ONE_REGION, "minDuration": "47h59m"}, EVERYWHERE],
-            "2879m in limited scope, but AgentPolicy support demands 48h",
+            "2879m in limited scope, but AgentPolicy support requires 48h",
         ),
     ],
 )
 def test_a_minimum_that_is_undercut_is_refused(written: list[dict[str, object]], says: str) -> None:
     reason, message = refused(an_agent().with_stages(*written), STRICT)
 
-    assert reason == AgentReason.MINIMUM_UNDERCUT
+    assert reason == AgentReason.MINIMUM_NOT_REACHED
     assert says in message
 
 
 def test_every_minimum_that_is_undercut_is_named_at_once() -> None:
     reason, message = refused(an_agent().in_environment("production"), STRICT)
 
-    assert reason == AgentReason.MINIMUM_UNDERCUT
+    assert reason == AgentReason.MINIMUM_NOT_REACHED
     assert "no staging stage before production" in message
     assert "production starts without a scope" in message
 
