@@ -1,4 +1,4 @@
-"""Run the operator: `python -m interlock`."""
+"""The operator's program: `python -m interlock`."""
 
 import asyncio
 import logging
@@ -17,28 +17,28 @@ _log = logging.getLogger("interlock")
 
 
 async def run(settings: OperatorSettings) -> int:
-    """Run until a signal ends it, or a part of it fails; return the exit code."""
-    runtime = App(settings)
+    """Run until a signal, or until a part of the operator fails; return the exit code."""
+    app = App(settings)
     registry = kopf.OperatorRegistry()
     startup.register(registry)
     resources.register(registry)
-    runtime.start_kill_path()
+    app.start_kill_path()
     try:
         await kopf.operator(
             registry=registry,
             settings=startup.kopf_settings(),
-            memo=runtime,
+            memo=app,
             clusterwide=True,
             standalone=True,
-            # Without one kopf asks for the name of the user, and a container's numeric user has none. Its type is
-            # a NewType of str that kopf does not export.
+            # Without an identity kopf looks up the name of the user, and a container's numeric user has none. The type
+            # is a NewType of str that kopf does not export.
             identity=socket.gethostname(),  # type: ignore[arg-type]
-            stop_flag=runtime.stopping,
+            stop_flag=app.stopping,
         )
-    except Exception as error:  # noqa: BLE001 - whatever ends the operator is told in one line
+    except Exception as error:  # noqa: BLE001 - every failure to start is logged in one line
         _log.critical(str(error) or repr(error))
         return 1
-    return 1 if runtime.failed else 0
+    return 1 if app.failed else 0
 
 
 def main() -> None:

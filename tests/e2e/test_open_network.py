@@ -75,7 +75,7 @@ def test_staging_and_production_are_refused_with_the_reason_and_development_says
         lambda: str(live.condition(names["development"], "EgressEnforced")),
     )
     live.until_ready(names["development"])
-    assert "in development it runs all the same" in live.condition(names["development"], "EgressEnforced")["message"]
+    assert "in development it runs nevertheless" in live.condition(names["development"], "EgressEnforced")["message"]
 
     enforce(live, enforces=True)
     for environment in ("staging", "production"):

@@ -47,7 +47,7 @@ REFUSED = {
         a_world().with_policy(None).with_unreadable("AgentPolicy", "support"),
         "Governed",
         "PolicyInvalid",
-        "AgentPolicy support cannot be read: spec: is no such thing; mend it or delete it",
+        "AgentPolicy support cannot be read: spec: is no such thing; fix it or delete it",
     ),
     "no row": Refused(
         a_world().with_policy(a_policy().giving_nothing()),
@@ -213,7 +213,7 @@ def test_a_killed_agent_is_stalled_until_a_person_releases_it_and_says_how() -> 
     assert (found["Killed"].status, found["Killed"].reason) == ("True", "KillSwitch")
     assert (found["Stalled"].status, found["Stalled"].reason) == ("True", "KillSwitch")
     assert found["Killed"].message == (
-        "killed: runaway; to release: kubectl -n agents annotate agents.interlock.dev triage "
+        "killed: runaway; to release, run: kubectl -n agents annotate agents.interlock.dev triage "
         "interlock.dev/kill-switch=off --overwrite"
     )
 

@@ -148,7 +148,7 @@ def test_in_development_it_runs_all_the_same_and_says_so() -> None:
     simulation.look()
 
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("False", "NetworkOpen")
-    assert "in development it runs all the same" in simulation.condition(EGRESS).message
+    assert "in development it runs nevertheless" in simulation.condition(EGRESS).message
     assert simulation.condition(READY).status == "True"
     assert simulation.condition(STALLED).status == "False"
     assert AgentReason.NETWORK_OPEN in [one.reason for one in simulation.events]

@@ -129,7 +129,7 @@ def test_a_new_binding_gets_one_job_and_is_verified_by_its_result() -> None:
     assert bench.look().plan.is_empty
 
     bench.finish(probes=2, unmapped=("drop_all",))
-    assert bench.condition("Verified").message == "greeted, 2 mapped tools listed, 2 probes ended as expected"
+    assert bench.condition("Verified").message == "initialized, 2 mapped tools listed, 2 probes passed"
     assert bench.pins() == {tool.name: tool.digest for tool in bench.server}
     assert bench.known.unmapped == ("drop_all",)
     assert (bench.condition("Drifted").status, bench.known.observed_digest) == ("False", bench.known.pinned_digest)
@@ -296,7 +296,7 @@ def test_an_accept_of_another_digest_is_refused_with_the_current_one_named() -> 
         bench.accept(wrong)
         assert bench.pins() == before
         message = bench.condition("Drifted").message
-        assert message.startswith(f"{wrong} is not the digest that is observed, nothing was accepted")
+        assert message.startswith(f"{wrong} is not the observed digest, so nothing was accepted")
         assert bench.known.observed_digest in message
         assert (bench.events[-1].type, bench.events[-1].reason) == ("Warning", "AcceptRefused")
     count = len(bench.events)

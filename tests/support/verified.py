@@ -23,8 +23,8 @@ def verified_status(binding: dict[str, Any], more: Iterable[str] = ()) -> dict[s
     return {
         "observedGeneration": binding["metadata"].get("generation", 1),
         "conditions": [
-            _condition("Verified", "True", "Verified", "greeted"),
-            _condition("Drifted", "False", "NoDrift", "its server lists what was verified"),
+            _condition("Verified", "True", "Verified", "initialized"),
+            _condition("Drifted", "False", "NoDrift", "the MCP server lists the verified tools"),
         ],
         "verification": {
             "observedDigest": digest,

@@ -1,1 +1,1 @@
-"""The only packages that speak to the API server: reading, applying, killing, telling."""
+"""The control plane's I/O with the API server: caches, snapshots, the applier, the killer, statuses and Events."""

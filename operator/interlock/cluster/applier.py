@@ -1,4 +1,4 @@
-"""Carry out a plan: server-side apply, take out what others added, prune."""
+"""The applier of plans: server-side apply, removal of fields that others added, deletion of surplus children."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ from interlock_kube.client import CONFLICT, JSON_PATCH, ApiError, Json, KubeClie
 from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET
 
 BACKGROUND = {"propagationPolicy": "Background"}
-IN_FLIGHT = 40  # a small API server queues what is beyond
+IN_FLIGHT = 40  # a small API server queues further requests
 
 
 class ApplyFailed(Exception):  # noqa: N818 - it says what happened to a child
-    """The API server refused a child; the message names it and says why."""
+    """The API server refused a child; the message names the child and the reason."""
 
 
 class Applier:
-    """Writes children, and keeps what the API server answered."""
+    """Writes children, and caches the answers of the API server."""
 
     def __init__(self, client: KubeClient, store: ChildCache) -> None:
         self._client = client
@@ -29,10 +29,10 @@ class Applier:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def carry_out(self, plan: WritePlan, namespace: str, agent: str) -> None:
-        """Apply what prepares, then the grants, then the workloads, then prune.
+        """Apply what workloads need, then the grants, then the workloads, then delete surplus children.
 
         Raises:
-            ApplyFailed: Nothing after the first group with a failure was tried.
+            ApplyFailed: A child was refused. The groups after its group were not tried.
         """
         for group in (plan.prepare, plan.grants, plan.workloads):
             await self._together(self._apply(manifest) for manifest in group)
@@ -53,13 +53,13 @@ class Applier:
                 async with self._slots:
                     live = await self._client.apply(path, manifest, FIELD_MANAGER)
                     if has_foreign_fields(live["metadata"].get("managedFields", [])):
-                        live = await self._take_out_additions(path, live, manifest)
+                        live = await self._remove_additions(path, live, manifest)
             except ApiError as error:
                 raise ApplyFailed(f"{kind.kind} {name}: {error.message}") from error
             self._store.put(kind.kind, live)
 
-    async def _take_out_additions(self, path: str, live: Json, manifest: Manifest) -> Json:
-        """Take over all that others own, then apply again: what the manifest does not name goes."""
+    async def _remove_additions(self, path: str, live: Json, manifest: Manifest) -> Json:
+        """Take over all fields of others, then apply again, which removes fields that the manifest does not name."""
         metadata = live["metadata"]
         patch = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
@@ -78,13 +78,13 @@ class Applier:
                 path = BY_KIND[key.kind].path(namespace, key.name)
                 await self._client.delete(path, BACKGROUND)
                 if key.kind == WORKLOAD:
-                    await self._end_pods(namespace, self._store.selector_of((namespace, agent), key))
+                    await self._delete_pods(namespace, self._store.selector_of((namespace, agent), key))
         except ApiError as error:
             raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
         self._store.discard((namespace, agent), key)
 
-    async def _end_pods(self, namespace: str, selector: str) -> None:
-        """End what a deleted workload leaves to the garbage collector, which may have a thousand others before it."""
+    async def _delete_pods(self, namespace: str, selector: str) -> None:
+        """Delete the ReplicaSets and pods of a deleted workload: the garbage collector may be busy with many others."""
         if selector:
             await self._client.delete_all(REPLICA_SET.within(namespace), selector, BACKGROUND)
             await self._client.delete_all(POD.within(namespace), selector, {"gracePeriodSeconds": GRACE_SECONDS})

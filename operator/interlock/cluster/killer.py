@@ -1,8 +1,9 @@
-"""End an agent's pods and hold it at zero: the shortest path there is.
+"""The killer of agents: it deletes an agent's pods and keeps its Deployments at zero replicas.
 
-It runs no layer, reads no spec, needs no policy: a broken object must not be able to stop a kill. Order, from
-measurements on a real kubelet: pods first, with a grace period of one second (zero ends no process sooner and takes its
-NetworkPolicy away before it is dead), then replicas to zero, then whatever came between.
+A kill runs no layer, reads no spec and needs no policy, so that a broken object cannot stop it. The order comes from
+measurements on a real kubelet: first the pods, with a grace period of one second, then replicas to zero, then the pods
+that were created in between. A grace period of zero ends no process sooner, and removes the NetworkPolicy from a
+process that still runs.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ _MOST_TEXT = 1024  # characters that the status has room for
 
 @dataclass(frozen=True)
 class Kill:
-    """A switch that is on: its value, who set it as far as its annotation says, and when the operator saw it."""
+    """An engaged switch: its value, who set it according to the annotation, and when the operator saw it."""
 
     value: str
     by: str | None
@@ -29,7 +30,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class Release:
-    """A switch that was set to off: when the operator saw it, by whom, and the kill that it ended, if that was seen."""
+    """A switch that was set to off: when the operator saw it, who set it, and the kill that it ended, if known."""
 
     at: datetime
     by: str | None
@@ -37,7 +38,7 @@ class Release:
 
 
 class Killer:
-    """Ends agents through one API server."""
+    """Kills agents through one API server."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
@@ -46,26 +47,26 @@ class Killer:
         """Delete the agent's pods, then scale its Deployments to zero; return how many pods are still there.
 
         Raises:
-            ApiError: The API server refused something; everything else was tried all the same.
+            ApiError: The API server refused a request; the other requests were made nevertheless.
         """
         try:
             return await self._delete_pods(namespace, agent)
-        finally:  # whatever became of the pods, no new ones may come
+        finally:  # no new pods may be created, even if the deletion failed
             await self._hold_at_zero(namespace, agent)
 
     async def record(self, namespace: str, agent: str, kill: Kill) -> datetime | None:
-        """Write `status.kill` unless this kill stands there already.
+        """Write `status.kill` unless it records this kill already.
 
         Returns:
-            Since when it is requested; None where it is recorded already that no pod was left.
+            The time of the request; None where the status records already that no pod was left.
         """
         known = await self._kill_status(namespace, agent)
         if known is None or known.get("releasedAt"):
             await self._patch(namespace, agent, _fresh(kill))
             return kill.since
-        words = _words(kill)
-        if any(known.get(name) != value for name, value in words.items()):
-            await self._patch(namespace, agent, words)
+        fields = _value_and_author(kill)
+        if any(known.get(name) != value for name, value in fields.items()):
+            await self._patch(namespace, agent, fields)
         return None if known.get("zeroPodsAt") else datetime.fromisoformat(known["requestedAt"])
 
     async def record_zero(self, namespace: str, agent: str, now: datetime) -> None:
@@ -73,7 +74,7 @@ class Killer:
         await self._patch(namespace, agent, {"zeroPodsAt": _text(now)})
 
     async def record_release(self, namespace: str, agent: str, release: Release) -> None:
-        """Write that the switch was set to off: beside the kill that stands recorded, or with the one that does not."""
+        """Write that the switch was set to off: into the recorded kill, or with a kill that was not recorded."""
         known = await self._kill_status(namespace, agent)
         released = {"releasedAt": _text(release.at), "releasedBy": _cut(release.by)}
         if known is not None and not known.get("releasedAt"):
@@ -109,13 +110,13 @@ def _selection(agent: str) -> dict[str, str]:
 
 
 def _is_ending(pod: dict[str, Any]) -> bool:
-    """Tell whether the pod ends within our grace period anyway."""
+    """Return True if the pod ends within the killer's grace period anyway."""
     metadata = pod["metadata"]
     return "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 30) <= GRACE_SECONDS
 
 
 async def _all(requests: Any) -> None:
-    """Do all of them, then tell the first that failed; what is gone needs no ending."""
+    """Make all requests, then raise the first failure; an object that no longer exists is none."""
     for result in await asyncio.gather(*requests, return_exceptions=True):
         if isinstance(result, ApiError) and result.status == NOT_FOUND:
             continue
@@ -124,12 +125,12 @@ async def _all(requests: Any) -> None:
 
 
 def _fresh(kill: Kill) -> dict[str, Any]:
-    """Return the record of a kill that has just begun; null takes away what an earlier one has left."""
+    """Return the record of a new kill; null removes the fields of an earlier one."""
     ended = dict.fromkeys(("zeroPodsAt", "releasedAt", "releasedBy"))
-    return {**_words(kill), "requestedAt": _text(kill.since), **ended}
+    return {**_value_and_author(kill), "requestedAt": _text(kill.since), **ended}
 
 
-def _words(kill: Kill) -> dict[str, str | None]:
+def _value_and_author(kill: Kill) -> dict[str, str | None]:
     return {"reason": kill.value[:_MOST_TEXT], "by": _cut(kill.by)}
 
 

@@ -1,1 +1,1 @@
-"""What kopf calls: a few lines each. The only package that imports kopf."""
+"""The handlers that kopf calls, a few lines each. No other package imports kopf."""

@@ -22,7 +22,7 @@ def register(registry: kopf.OperatorRegistry) -> None:
 
 
 def kopf_settings() -> kopf.OperatorSettings:
-    """Return settings whose reasons are known: short back-offs, streams that cannot go silent, names of our own."""
+    """Return kopf's settings: short back-offs, a bound on silent streams, and Interlock's names."""
     settings = kopf.OperatorSettings()
     settings.watching.server_timeout, settings.watching.client_timeout = 300, 330
     # kopf lists all objects in one answer by default. An expired `continue` token (410) ends kopf's watch for good; the
@@ -36,7 +36,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.persistence.finalizer = f"{GROUP}/operator"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
     settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
-    settings.posting.enabled = False  # our Events tell transitions, kopf's would tell handler calls
+    settings.posting.enabled = False  # the operator posts Events of transitions; kopf's would be about handler calls
     return settings
 
 

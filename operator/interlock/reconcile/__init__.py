@@ -1,1 +1,1 @@
-"""From a snapshot of the cluster to what has to be done about one agent."""
+"""The pure reconcile: from a snapshot of the cluster to the writes and the status of one object."""

@@ -1,4 +1,4 @@
-"""One look at one agent: ask the layers, decide the stage, plan the children, tell the truth."""
+"""The pure part of one Agent's reconcile: check the layers, decide the stage, plan the children, build the status."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,7 +11,7 @@ from interlock.deployment.placement import Placement, bound_sources, revision_of
 from interlock.deployment.plan import WritePlan, desired_children, plan_children
 from interlock.orchestration.rollout import position
 from interlock.reconcile.agent_status import AgentReport, build_status
-from interlock.reconcile.assessment import Progress, judge, progress_of, recorded_facts
+from interlock.reconcile.assessment import Progress, check_layers, progress_of, recorded_facts
 from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.bundle import BUNDLE_KEY, digest
 from interlock_contract.kill import KillLatch, observe
@@ -19,12 +19,12 @@ from interlock_contract.kill import KillLatch, observe
 
 @dataclass(frozen=True)
 class ReconcileResult:
-    """What has to be done, in this order: the plan, then the status, then the events.
+    """What has to be done, in this order: the plan, then the status, then the Events.
 
     Attributes:
         plan: Writes to children.
-        status: The status to report once the plan has been carried out.
-        requeue_at: When time alone may change the answer, None where it does not.
+        status: The status to write once the plan has been carried out.
+        requeue_at: When the passing of time alone may change the result, None where it cannot.
     """
 
     plan: WritePlan
@@ -33,7 +33,7 @@ class ReconcileResult:
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
-    """Return what has to be done so that the agent is as its spec wants it, or is not at all.
+    """Return what has to be done so that the agent runs as its spec says, or does not run at all.
 
     Args:
         snapshot: The snapshot.
@@ -46,7 +46,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         killed = observe(KillLatch(), agent.metadata.annotations, recorded).message
     revision = revision_of(agent.spec)
     current = position(agent.spec.stages, recorded_facts(agent), revision)
-    verdict = judge(snapshot, current)
+    verdict = check_layers(snapshot, current)
     if verdict.layer is not None:
         plan = plan_children((), snapshot.children)
         return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
@@ -60,7 +60,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
 
 def _desired(snapshot: Snapshot, progress: Progress, *, is_killed: bool) -> tuple[Manifest, ...]:
     agent, policy = snapshot.agent, snapshot.policy
-    if policy is None:  # judged before: an agent without a policy wants nothing
+    if policy is None:  # refused before: an agent without a policy has no children
         return ()
     facts = progress.decision.facts
     placement = Placement(
@@ -80,7 +80,7 @@ def _desired(snapshot: Snapshot, progress: Progress, *, is_killed: bool) -> tupl
 
 
 def _enforcement(snapshot: Snapshot, desired: tuple[Manifest, ...]) -> Enforcement | None:
-    """Return what the guards say of the very bundle that is wanted now."""
+    """Return the self-tests of the guards for exactly the bundle that is desired now."""
     bundle = next((manifest for manifest in desired if BUNDLE_KEY in manifest.get("data", {})), None)
     if bundle is None:
         return None

@@ -1,4 +1,4 @@
-"""Events are owed for transitions, not for looks: what changed between two statuses of an agent."""
+"""The Events of an Agent: one for each transition between two statuses, none for a reconcile that changes nothing."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionT
 
 
 class EventReason(StrEnum):
-    """Reasons of Events that are no condition's reason: stable words that alerts may match."""
+    """Reasons of Events that are not a condition's reason: stable words that alerts may match."""
 
     STAGE_ENTERED = "StageEntered"
     """The agent entered a stage of its rollout."""
@@ -20,10 +20,10 @@ class EventReason(StrEnum):
 
 @dataclass(frozen=True)
 class EventNote:
-    """An Event that is owed: one per transition, never per look.
+    """The content of an Event.
 
     Attributes:
-        type: Normal or Warning, as Kubernetes has it.
+        type: Normal or Warning.
         reason: A stable word.
         message: One sentence.
     """
@@ -33,7 +33,7 @@ class EventNote:
     message: str
 
 
-_TOLD = (
+_REPORTED = (
     ConditionType.GOVERNED,
     ConditionType.ORCHESTRATED,
     ConditionType.ACTIONS_BOUND,
@@ -43,15 +43,21 @@ _TOLD = (
 
 
 def transitions(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
-    """Return the Events that are owed, in the order of the layers.
+    """Return the Events of a transition, in the order of the layers.
 
-    A layer of a new agent that simply holds is no news; that it is Ready is.
+    A new agent has no Event for a layer that is satisfied from the start, but one for Ready.
     """
-    notes = [note for kind in _TOLD if (note := _told(_find(before, kind), _find(after, kind), kind))]
-    return (*notes, *_stage(before, after), *_kill(before, after), *_proof(before, after), *_egress(before, after))
+    changed = (_condition_note(_find(before, kind), _find(after, kind), kind) for kind in _REPORTED)
+    return (
+        *(note for note in changed if note is not None),
+        *_stage_note(before, after),
+        *_kill_note(before, after),
+        *_selftest_note(before, after),
+        *_egress_note(before, after),
+    )
 
 
-def _told(before: Condition | None, after: Condition | None, kind: ConditionType) -> EventNote | None:
+def _condition_note(before: Condition | None, after: Condition | None, kind: ConditionType) -> EventNote | None:
     if after is None or (before is not None and (before.status, before.reason) == (after.status, after.reason)):
         return None
     was_unknown = before is None or before.status == "Unknown"
@@ -63,7 +69,7 @@ def _told(before: Condition | None, after: Condition | None, kind: ConditionType
     return EventNote("Normal" if after.status == "True" else "Warning", after.reason, text)
 
 
-def _stage(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+def _stage_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
     old, new = before.stage if before else None, after.stage
     if new is None or (old is not None and (old.name, old.entered_at) == (new.name, new.entered_at)):
         return ()
@@ -72,7 +78,7 @@ def _stage(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, .
     return (EventNote("Normal", EventReason.STAGE_ENTERED, text),)
 
 
-def _kill(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+def _kill_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
     old, new = _find(before, ConditionType.KILLED), _find(after, ConditionType.KILLED)
     was, now_is = old is not None and old.status == "True", new is not None and new.status == "True"
     if new is None or was == now_is:
@@ -82,16 +88,16 @@ def _kill(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ..
     return (EventNote("Normal", EventReason.RELEASED, new.message),)
 
 
-def _proof(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
-    """A proof is made at each change of a policy, and is no news; one that fails is."""
+def _selftest_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    """Report a self-test that failed; guards run one at each change of a policy, and one that passes has no Event."""
     old, new = _find(before, ConditionType.POLICY_ENFORCED), _find(after, ConditionType.POLICY_ENFORCED)
     if new is None or new.reason != AgentReason.SELF_TEST_FAILED or (old is not None and old.reason == new.reason):
         return ()
     return (EventNote("Warning", AgentReason.SELF_TEST_FAILED, f"{new.type}={new.status}: {new.message}"),)
 
 
-def _egress(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
-    """Tell of a network that enforces nothing, also where the agent runs all the same."""
+def _egress_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    """Report a network that enforces no NetworkPolicy, also where the agent runs nevertheless."""
     old, new = _find(before, ConditionType.EGRESS_ENFORCED), _find(after, ConditionType.EGRESS_ENFORCED)
     if new is None or new.reason != AgentReason.NETWORK_OPEN or (old is not None and old.reason == new.reason):
         return ()

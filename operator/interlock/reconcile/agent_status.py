@@ -1,4 +1,4 @@
-"""The only writer of conditions: from what was found to what is reported, in layer order."""
+"""The status of an Agent: its conditions in layer order, with messages for people, its stage and its enforcement."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from interlock.api.shared_types import format_duration
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
 from interlock.deployment.observed.egress_check import EgressCheckVerdict
 from interlock.deployment.observed.enforcement import Enforcement
+from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.placement import may_start_open
 from interlock.deployment.plan import WritePlan
 from interlock.orchestration.orchestrated import soak_of
@@ -21,13 +22,13 @@ from interlock.reconcile.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class Egress:
-    """What EgressEnforced says.
+    """The condition EgressEnforced.
 
     Attributes:
-        status: Whether it holds.
-        reason: Why, as one word.
-        message: Why, as one sentence.
-        refuses: The agent does not start: its gate waits for a network that is closed.
+        status: Its status.
+        reason: Its reason.
+        message: Its message.
+        refuses: Whether the agent does not start: its egress check waits for a network that enforces NetworkPolicies.
     """
 
     status: Literal["True", "False", "Unknown"]
@@ -37,12 +38,12 @@ class Egress:
 
 
 def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egress:
-    """Return how far egress is enforced for the agent in the stage that holds. To be asked once all layers hold."""
+    """Return how far egress is enforced for the agent in its current stage. All layers must be satisfied."""
     if (
         snapshot.policy is not None
         and snapshot.policy.spec.environments.isolation_in(facts.stage.environment) == "Shared"
     ):
-        return Egress("False", AgentReason.SHARED_POD, _shared(snapshot.policy.metadata.name, facts))
+        return Egress("False", AgentReason.SHARED_POD, _shared_message(snapshot.policy.metadata.name, facts))
     if is_killed:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
     wanted = snapshot.agent.spec.replicas
@@ -52,51 +53,53 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
     seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
     if seen is not None:
         goes_on = may_start_open(facts.stage.environment)
-        return Egress("False", AgentReason.NETWORK_OPEN, _open(facts, seen, goes_on=goes_on), refuses=not goes_on)
-    if sum(one.verdict is EgressCheckVerdict.CLOSED for one in found) < wanted:
+        message = _open_message(facts, seen, goes_on=goes_on)
+        return Egress("False", AgentReason.NETWORK_OPEN, message, refuses=not goes_on)
+    closed = sum(one.verdict is EgressCheckVerdict.CLOSED for one in found)
+    if closed < wanted:
         return Egress(
-            "Unknown", AgentReason.EGRESS_CHECK_PENDING, f"not all of {wanted} pods have seen yet what they can reach"
+            "Unknown",
+            AgentReason.EGRESS_CHECK_PENDING,
+            f"{closed} of {wanted} agent pods have finished their egress check",
         )
-    return Egress(
-        "True", AgentReason.EGRESS_CLOSED, "every pod of the agent reaches its guard and found the rest closed"
-    )
+    return Egress("True", AgentReason.EGRESS_CLOSED, "every agent pod can reach only its guard")
 
 
-def _shared(policy: str, facts: StageFacts) -> str:
+def _shared_message(policy: str, facts: StageFacts) -> str:
     environment = facts.stage.environment
     return (
-        "agent and guard share a pod and its network: the agent can open connections of its own to whatever the "
-        "network lets this pod reach, past the guard, which then neither decides nor records; for pods of their own "
-        f"write isolation: Separate in spec.environments.{environment} of AgentPolicy {policy}"
+        "the agent can open connections past the guard, which neither authorizes nor records these, because both "
+        "share a pod and its network; to give each a separate pod, "
+        f"set isolation: Separate in spec.environments.{environment} of AgentPolicy {policy}"
     )
 
 
-def _open(facts: StageFacts, seen: str, *, goes_on: bool) -> str:
+def _open_message(facts: StageFacts, seen: str, *, goes_on: bool) -> str:
     environment = facts.stage.environment
     what = f": {seen}" if seen else ""
     follows = (
-        f"in {environment} it runs all the same"
+        f"in {environment} it runs nevertheless"
         if goes_on
-        else f"in {environment} it does not start: install a network that enforces NetworkPolicies (Calico, Cilium, "
-        "kube-router or another), its pods then start by themselves"
+        else f"in {environment} it does not start: install a network plugin that enforces NetworkPolicies (Calico, "
+        "Cilium, kube-router or another), then its pods start automatically"
     )
     return (
-        f"the cluster's network enforces no NetworkPolicy{what}, seen from the agent's own pod, so nothing would keep "
-        f"the agent from going round its guard; {follows}"
+        f"the agent could bypass its guard because the cluster's network enforces no NetworkPolicy{what}, as observed "
+        f"from the agent's own pod; {follows}"
     )
 
 
 @dataclass(frozen=True)
 class AgentReport:
-    """Everything that a status is built from.
+    """The input of a status.
 
     Attributes:
         snapshot: The snapshot.
-        verdict: What the layers said.
-        killed: Why the agent is killed, None while it may live.
-        progress: Where its rollout is, None where a layer refused.
-        plan: What is being written, None where a layer refused.
-        enforcement: What the guards have proven, None where a layer refused.
+        verdict: The verdict of the layers.
+        killed: The value of the kill switch while the agent is killed, else None.
+        progress: The progress of its rollout, None where a layer refused.
+        plan: The writes of this reconcile, None where a layer refused.
+        enforcement: The self-tests of its guards, None where a layer refused.
     """
 
     snapshot: Snapshot
@@ -114,11 +117,11 @@ _WAITING = {
     ConditionType.ACTIONS_BOUND: AgentReason.WAITING_FOR_ACTIONS,
     ConditionType.DEPLOYED: AgentReason.WAITING_FOR_DEPLOYMENT,
 }
-_HOLDS = {
-    ConditionType.GOVERNED: (AgentReason.GOVERNANCE_SATISFIED, "owner, purpose, policy and data access hold"),
-    ConditionType.ORCHESTRATED: (AgentReason.ROLLOUT_PLANNED, "the rollout keeps the policy's minimums"),
+_SATISFIED = {
+    ConditionType.GOVERNED: (AgentReason.GOVERNANCE_SATISFIED, "owner, purpose, policy and data access are complete"),
+    ConditionType.ORCHESTRATED: (AgentReason.ROLLOUT_PLANNED, "the rollout satisfies the policy's minimums"),
     ConditionType.ACTIONS_BOUND: (AgentReason.BINDINGS_RESOLVED, "every source has one MCPBinding in every stage"),
-    ConditionType.DEPLOYED: (AgentReason.APPLIED, "all children stand as they should"),
+    ConditionType.DEPLOYED: (AgentReason.APPLIED, "all managed objects are up to date"),
 }
 
 _OF_DEPLOYMENT = (
@@ -132,7 +135,7 @@ _OF_DEPLOYMENT = (
 
 
 def build_status(report: AgentReport, now: datetime) -> AgentStatus:
-    """Return the status that tells what was found; `status.kill` is the kill path's alone and left out."""
+    """Return the status. It leaves `status.kill` out, which belongs to the kill path."""
     agent = report.snapshot.agent
     enforced = _enforced(report)
     findings = (
@@ -193,9 +196,9 @@ def _layers(verdict: Verdict) -> list[Finding]:
             findings.append(Finding(layer, "False", verdict.refusal.reason, verdict.refusal.message))
             refused = True
         elif refused and verdict.layer is not None:
-            findings.append(Finding(layer, "Unknown", _WAITING[verdict.layer], f"waits for {verdict.layer}"))
+            findings.append(Finding(layer, "Unknown", _WAITING[verdict.layer], f"waiting for {verdict.layer}"))
         else:
-            findings.append(Finding(layer, "True", *_HOLDS[layer]))
+            findings.append(Finding(layer, "True", *_SATISFIED[layer]))
     return findings
 
 
@@ -203,74 +206,89 @@ def _ready(report: AgentReport) -> Finding:
     ready = ConditionType.READY
     agent = report.snapshot.agent
     if report.killed is not None:
-        return Finding(ready, "False", AgentReason.KILL_SWITCH, _killed_sentence(agent, report.killed))
+        return Finding(ready, "False", AgentReason.KILL_SWITCH, _killed_message(agent, report.killed))
     if report.verdict.refusal is not None:
         return Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
     if (refused := _open_network(report)) is not None:
         return Finding(ready, "False", refused.reason, refused.message)
     if agent.spec.replicas == 0:
-        return Finding(ready, "True", AgentReason.SCALED_TO_ZERO, "spec.replicas is 0: no pod is wanted")
+        return Finding(ready, "True", AgentReason.SCALED_TO_ZERO, "0 pods ready because spec.replicas is 0")
     if report.progress is not None and report.progress.is_ready and not _rolls(report.plan):
-        return Finding(ready, "True", AgentReason.PODS_READY, "all wanted pods serve")
-    return Finding(ready, "False", AgentReason.PODS_NOT_READY, _not_ready_sentence(agent, report.progress))
+        count = agent.spec.replicas
+        return Finding(ready, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready")
+    return Finding(ready, "False", AgentReason.PODS_NOT_READY, _not_ready_message(report))
 
 
 def _rolls(plan: WritePlan | None) -> bool:
     return plan is not None and bool(plan.workloads)
 
 
-def _not_ready_sentence(agent: Agent, progress: Progress | None) -> str:
-    trouble = progress.readiness.trouble if progress else ""
-    look = f"kubectl -n {agent.metadata.namespace} describe pods -l interlock.dev/agent={agent.metadata.name}"
-    return f"not all of {agent.spec.replicas} pods serve yet{': ' + trouble if trouble else ''}; look: {look}"
+def _not_ready_message(report: AgentReport) -> str:
+    metadata, wanted = report.snapshot.agent.metadata, report.snapshot.agent.spec.replicas
+    readiness = report.progress.readiness if report.progress else Readiness()
+    # The counts of a Deployment that has just been written are those of its earlier spec.
+    is_reported = readiness.is_current and not _rolls(report.plan)
+    ready = min(readiness.available, wanted) if is_reported else 0
+    because = readiness.trouble or ("" if is_reported else "the Deployment has just been written")
+    return (
+        f"{ready} of {wanted} pods ready{': ' + because if because else ''}; "
+        f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
+    )
 
 
 def _stalled(report: AgentReport) -> Finding:
     stalled = ConditionType.STALLED
     if report.killed is not None:
-        return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_sentence(report.snapshot.agent, report.killed))
+        return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_message(report.snapshot.agent, report.killed))
     if report.verdict.refusal is not None:
         return Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
     if (refused := _open_network(report)) is not None:
         return Finding(stalled, "True", refused.reason, refused.message)
-    return Finding(stalled, "False", AgentReason.PROGRESSING, "nothing is asked of anybody")
+    return Finding(stalled, "False", AgentReason.PROGRESSING, "no action needed")
 
 
 def _killed(report: AgentReport) -> Finding:
     agent = report.snapshot.agent
     if report.killed is not None:
-        message = _killed_sentence(agent, report.killed)
+        message = _killed_message(agent, report.killed)
         return Finding(ConditionType.KILLED, "True", AgentReason.KILL_SWITCH, message)
     if agent.status is not None and agent.status.kill is not None:
-        return Finding(ConditionType.KILLED, "False", AgentReason.RELEASED, "the kill switch is off again")
+        return Finding(ConditionType.KILLED, "False", AgentReason.RELEASED, "the last kill was released")
     return Finding(ConditionType.KILLED, "False", AgentReason.NOT_KILLED, "the kill switch was never engaged")
 
 
-def _killed_sentence(agent: Agent, reason: str) -> str:
+def _killed_message(agent: Agent, reason: str) -> str:
     return (
-        f"killed: {reason[:200]}; to release: kubectl -n {agent.metadata.namespace} annotate agents.interlock.dev "
+        f"killed: {reason[:200]}; to release, run: kubectl -n {agent.metadata.namespace} annotate agents.interlock.dev "
         f"{agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
     )
 
 
 def _enforced(report: AgentReport) -> Finding:
-    """Return whether all guards have proven the bundle; guards that do not serve yet have said nothing that counts."""
+    """Return whether all guards have passed the self-test of the bundle; guards of unready pods do not count."""
     kind, proven = ConditionType.POLICY_ENFORCED, report.enforcement
     if report.killed is not None:
         return Finding(kind, "Unknown", AgentReason.KILL_SWITCH, "killed: no guard runs")
     if proven is None or report.progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
-        return Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+        return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
     wanted = report.snapshot.agent.spec.replicas
     if wanted == 0:
         return Finding(kind, "Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no guard runs")
     if proven.flaw:
-        return Finding(kind, "False", AgentReason.SELF_TEST_FAILED, f"{proven.flaw}; it is closed: nothing passes it")
-    if proven.guards < wanted or not report.progress.is_ready or _rolls(report.plan):
-        return Finding(
-            kind, "False", AgentReason.SELF_TEST_PENDING, f"not all of {wanted} guards have proven the policy yet"
-        )
-    return Finding(kind, "True", AgentReason.SELF_TEST_PASSED, f"proven by every guard: bundle {proven.bundle[:12]}")
+        return Finding(kind, "False", AgentReason.SELF_TEST_FAILED, f"{proven.flaw}; this guard refuses every request")
+    passed = _passed(report, proven)
+    if passed < wanted:
+        message = f"{passed} of {wanted} guards have passed the self-test of the current policy"
+        return Finding(kind, "False", AgentReason.SELF_TEST_PENDING, message)
+    message = f"{wanted} of {wanted} guards have passed the self-test of bundle {proven.bundle[:12]}"
+    return Finding(kind, "True", AgentReason.SELF_TEST_PASSED, message)
+
+
+def _passed(report: AgentReport, enforcement: Enforcement) -> int:
+    """Return how many guards of pods that are ready have passed the self-test."""
+    is_ready = report.progress is not None and report.progress.is_ready and not _rolls(report.plan)
+    return min(enforcement.guards, report.snapshot.agent.spec.replicas) if is_ready else 0
 
 
 def _egress(report: AgentReport) -> Finding:
@@ -278,7 +296,7 @@ def _egress(report: AgentReport) -> Finding:
     found = _egress_of(report)
     if found is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
-        return Finding(kind, "Unknown", _WAITING[layer], f"waits for {layer}")
+        return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
     return Finding(kind, found.status, found.reason, found.message)
 
 
@@ -289,7 +307,7 @@ def _egress_of(report: AgentReport) -> Egress | None:
 
 
 def _open_network(report: AgentReport) -> Egress | None:
-    """Return what keeps the agent from starting if that is the network."""
+    """Return the egress finding if it keeps the agent from starting, else None."""
     found = _egress_of(report)
     return found if found is not None and found.refuses else None
 
@@ -310,17 +328,17 @@ def _promotion(report: AgentReport) -> Finding:
     progress = report.progress
     if progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
-        return Finding(pending, "Unknown", _WAITING[layer], f"waits for {layer}")
+        return Finding(pending, "Unknown", _WAITING[layer], f"waiting for {layer}")
     following = progress.decision.index + 1
     if following >= len(stages):
-        return Finding(pending, "False", AgentReason.LAST_STAGE, "no later stage is left")
+        return Finding(pending, "False", AgentReason.LAST_STAGE, "this is the last stage")
     if progress.held_because:
         return Finding(pending, "True", AgentReason.MINIMUM_NOT_REACHED, progress.held_because)
     return Finding(pending, "True", *_pending(progress.decision, stages[following].name))
 
 
 def _pending(decision: StageDecision, following: str) -> tuple[AgentReason, str]:
-    """Return why the following stage is not entered yet, where nothing forbids it."""
+    """Return why the following stage is not entered yet, where no minimum forbids it."""
     current = decision.facts.stage
     if decision.facts.ready_since is None:
         return AgentReason.WAITING_FOR_READY, f"the soak before {following} starts once Ready"
@@ -336,7 +354,7 @@ def _pending(decision: StageDecision, following: str) -> tuple[AgentReason, str]
 def _stage(report: AgentReport) -> StageStatus | None:
     if report.progress is not None:
         return to_status(report.progress.decision)
-    # Refused: it keeps the stage that it has reached, but no soak goes on without pods.
+    # Refused: the agent keeps the stage that it has reached, but a soak does not continue without pods.
     recorded = report.snapshot.agent.status.stage if report.snapshot.agent.status else None
     return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
 

@@ -1,4 +1,4 @@
-"""The four layers, asked in order: the first refusal ends the asking."""
+"""The assessment of an Agent: the checks of its layers in order, and the progress of its rollout."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,14 +18,14 @@ from interlock.reconcile.snapshot import Snapshot, Unreadable
 
 @dataclass(frozen=True)
 class Verdict:
-    """Which layer refused, and why; neither where all of them hold."""
+    """Which layer refused, and why; neither where all layers are satisfied."""
 
     layer: ConditionType | None = None
     refusal: Refusal | None = None
 
 
-def judge(snapshot: Snapshot, current: int | None) -> Verdict:
-    """Ask governance, orchestration and action, in that order.
+def check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
+    """Check governance, orchestration and action, in that order; the first refusal is the verdict.
 
     Args:
         snapshot: The snapshot.
@@ -48,7 +48,7 @@ def judge(snapshot: Snapshot, current: int | None) -> Verdict:
 def _unreadable_agent(snapshot: Snapshot) -> Refusal | None:
     for problem in snapshot.unreadable:
         if problem.kind == "Agent":
-            return Refusal(AgentReason.SPEC_INVALID, f"this Agent cannot be read: {problem.message}; mend it")
+            return Refusal(AgentReason.SPEC_INVALID, f"this Agent cannot be read: {problem.message}; fix it")
     return None
 
 
@@ -56,30 +56,30 @@ def _unreadable_policy(snapshot: Snapshot) -> Refusal | None:
     named = snapshot.agent.spec.policy_ref.name if snapshot.agent.spec.policy_ref else None
     for problem in snapshot.unreadable:
         if problem.kind == "AgentPolicy" and problem.name == named:
-            return Refusal(AgentReason.POLICY_INVALID, _sentence(problem))
+            return Refusal(AgentReason.POLICY_INVALID, _unreadable_message(problem))
     return None
 
 
 def _unreadable_binding(snapshot: Snapshot) -> Refusal | None:
-    """A binding that cannot be read might be the second one of a source: it must be mended or removed first."""
+    """A binding that cannot be read might be the second one of a source: it must be fixed or deleted first."""
     for problem in snapshot.unreadable:
         if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings:
-            return Refusal(AgentReason.BINDING_INVALID, _sentence(problem))
+            return Refusal(AgentReason.BINDING_INVALID, _unreadable_message(problem))
     return None
 
 
-def _sentence(problem: Unreadable) -> str:
-    return f"{problem.kind} {problem.name} cannot be read: {problem.message}; mend it or delete it"
+def _unreadable_message(problem: Unreadable) -> str:
+    return f"{problem.kind} {problem.name} cannot be read: {problem.message}; fix it or delete it"
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where an agent is in its rollout.
+    """The progress of a rollout.
 
     Attributes:
-        decision: The stage that holds.
-        readiness: How far the Deployments of the recorded stage are.
-        held_because: The sentence that says why no later stage is entered, empty where none is held.
+        decision: The current stage.
+        readiness: The readiness of the Deployments of the recorded stage.
+        held_because: Why no later stage is entered although it is due; empty otherwise.
     """
 
     decision: StageDecision
@@ -88,12 +88,12 @@ class Progress:
 
     @property
     def is_ready(self) -> bool:
-        """The stage that holds serves: one that was entered just now cannot."""
+        """Return True if the pods of the current stage are ready. Those of a stage that was just entered cannot be."""
         return self.readiness.is_ready and self.decision.facts.ready_since is not None
 
 
 def recorded_facts(agent: Agent) -> StageFacts | None:
-    """Return the facts that the status keeps."""
+    """Return the facts about the stage that the status records."""
     stage = agent.status.stage if agent.status else None
     if stage is None:
         return None
@@ -106,7 +106,7 @@ def recorded_facts(agent: Agent) -> StageFacts | None:
 
 
 def to_status(decision: StageDecision) -> StageStatus:
-    """Return what the status keeps of a decision."""
+    """Return what the status records of a decision."""
     facts = decision.facts
     return StageStatus(
         name=facts.stage.name,
@@ -120,7 +120,7 @@ def to_status(decision: StageDecision) -> StageStatus:
 
 
 def progress_of(snapshot: Snapshot, revision: str, now: datetime, *, current: int | None, is_killed: bool) -> Progress:
-    """Return where the agent is now. To be asked only once all layers hold."""
+    """Return the progress of the rollout now. All layers must be satisfied."""
     agent = snapshot.agent
     facts = recorded_facts(agent)
     readiness = _recorded_readiness(snapshot, facts)

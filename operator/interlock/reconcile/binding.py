@@ -1,4 +1,4 @@
-"""One look at one MCPBinding: what a run came to, what is pinned, when the next is due, what has to stand for it."""
+"""The pure part of one MCPBinding's reconcile: end a verification run, pin tools, start the next run, plan children."""
 
 import hashlib
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from interlock.deployment.children.verification_job import (
 from interlock.deployment.names import ChildKey, Manifest, pinned_name, result_name
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild, WritePlan, plan_children
-from interlock.reconcile.binding_status import build_conditions
+from interlock.reconcile.binding_status import EndedRun, build_conditions
 from interlock_contract.canonical_json import digest_of
 from interlock_contract.names import ACCEPT_DRIFT
 from interlock_contract.verification import (
@@ -44,23 +44,22 @@ from interlock_contract.verification import (
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=5)
 LEAST_PAUSE = timedelta(seconds=10)
-"""How long after a run the next one is made at the earliest, whatever guards say."""
+"""How long after a run the next one starts at the earliest, even if guards report a drift."""
 GRACE = timedelta(seconds=60)
-"""How much longer than its own time a run is waited for: its Job is ended by then, or its result is lost."""
+"""How long after its own time a run still counts: its Job has ended by then, or its result is lost."""
 
 
 @dataclass(frozen=True)
 class BindingSnapshot:
-    """What is known of the cluster when one MCPBinding is looked at.
+    """The snapshot of one MCPBinding: everything in the cluster that its reconcile depends on.
 
     Attributes:
         binding: The MCPBinding, its status included.
-        children: What stands for its verification.
+        children: The children of its verification.
         guard_image: The image of the guards.
-        api_server: Where the API server is, which the verifier writes its result to.
-        image_digest: What stood behind the image of the server in the pod of the run that is under way; empty where
-            that is not known.
-        drift_seen_at: When a guard has last denied a tool of it since it had changed, by the guard's own clock.
+        api_server: The addresses of the API server, to which the verifier writes its result.
+        image_digest: The digest of the server's image in the pod of the current run; empty where it is not known.
+        drift_seen_at: When a guard last denied one of its tools because the tool had changed, by the guard's clock.
     """
 
     binding: MCPBinding
@@ -72,7 +71,7 @@ class BindingSnapshot:
 
     @property
     def run(self) -> VerificationTarget | None:
-        """The run that the status speaks of."""
+        """The run that the status records."""
         known = self.binding.verification.run
         return VerificationTarget(self.binding, known.number, self.guard_image) if known else None
 
@@ -86,16 +85,8 @@ class BindingOutcome:
     requeue_at: datetime
 
 
-@dataclass(frozen=True)
-class EndedRun:
-    """What a run came to: a result, or why there is none."""
-
-    result: VerificationResult | None
-    trouble: str = ""
-
-
 def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
-    """Return what has to be done so that the binding's server is verified when it has to be.
+    """Return what has to be done so that the MCP server is verified when that is due.
 
     Args:
         snapshot: The snapshot.
@@ -104,7 +95,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     ended = _find_end(snapshot, now)
     known = snapshot.binding.verification
     if ended is not None:
-        known = _take(snapshot, ended, now)
+        known = _record_end(snapshot, ended, now)
     known = _accept(snapshot.binding, known)
     digest = plan_digest(snapshot.binding, snapshot.guard_image)
     known = _schedule(snapshot, known, digest, now)
@@ -123,21 +114,21 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
 
 
 def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:
-    """Return what the run that is under way has come to; None while it is, or where none is."""
+    """Return the end of the current run; None while it runs, or where there is none."""
     run, known = snapshot.run, snapshot.binding.verification.run
     if run is None or known is None or known.ended_at is not None:
         return None
     if known.plan != plan_digest(snapshot.binding, snapshot.guard_image):
-        return None  # another spec: what this run says is of no use any more
+        return None  # another spec: the result of this run no longer matters
     result = _read_result(snapshot)
     if result is not None and result.run == run.id:
         return EndedRun(result)
     job = snapshot.children.get(ChildKey(JOB, run.job))
     why = _job_failure(job.manifest) if job else ""
     if why:
-        return EndedRun(None, f"the verification did not come to a result: {why}")
+        return EndedRun(None, f"the verification had no result: {why}")
     if now - known.started_at > timedelta(seconds=run.seconds) + GRACE:
-        return EndedRun(None, f"the verification did not come to a result within {run.seconds} s")
+        return EndedRun(None, f"the verification had no result within {run.seconds} s")
     return None
 
 
@@ -147,7 +138,7 @@ def _read_result(snapshot: BindingSnapshot) -> VerificationResult | None:
     try:
         return parse_result(text) if text else None
     except VerificationInvalid:
-        return None  # a result that cannot be read is none: the run ends by its time
+        return None  # a result that cannot be read counts as none: the run ends by its time
 
 
 def _job_failure(job: Manifest) -> str:
@@ -157,32 +148,32 @@ def _job_failure(job: Manifest) -> str:
     return ""
 
 
-def _take(snapshot: BindingSnapshot, ended: EndedRun, now: datetime) -> VerificationStatus:
-    """Return what is known once a run has come to its end."""
+def _record_end(snapshot: BindingSnapshot, ended: EndedRun, now: datetime) -> VerificationStatus:
+    """Return the verification status after the end of a run."""
     binding, known, result = snapshot.binding, snapshot.binding.verification, ended.result
     succeeded = result is not None and result.failure is None
     run = known.run
     if run is None:
-        raise AssertionError("a run that has ended was under way")
-    taken: dict[str, object] = {
+        raise AssertionError("a run that has ended was recorded")
+    update: dict[str, object] = {
         "run": run.model_copy(update={"ended_at": now, "failures": 0 if succeeded else run.failures + 1}),
     }
     if result is not None:
-        taken |= {"unmapped": result.unmapped, "unmapped_omitted": result.omitted}
-        taken |= {"protocol": result.protocol[:32]} if result.protocol else {}
+        update |= {"unmapped": result.unmapped, "unmapped_omitted": result.omitted}
+        update |= {"protocol": result.protocol[:32]} if result.protocol else {}
     if result is not None and result.tools is not None and result.failure not in _UNRELIABLE:
-        taken["tools"] = compare_tools(binding, result.tools, may_pin=succeeded)
+        update["tools"] = compare_tools(binding, result.tools, may_pin=succeeded)
     if succeeded:
-        taken |= {"verified_at": now, **_image(snapshot)}
-    return known.model_copy(update=taken)
+        update |= {"verified_at": now, **_image(snapshot)}
+    return known.model_copy(update=update)
 
 
 _UNRELIABLE = (VerificationFailure.TOOLS_AMBIGUOUS, VerificationFailure.TOO_MANY_TOOLS)
-"""Failures after which the list of tools says nothing that could be compared."""
+"""Failures after which the list of tools cannot be compared."""
 
 
 def _image(snapshot: BindingSnapshot) -> dict[str, str]:
-    """Return what is known of the image; another name in the spec is its author's doing, and no drift."""
+    """Return the fields about the image; another name in the spec was written by its author, so it is no drift."""
     stdio, known = snapshot.binding.spec.server.stdio, snapshot.binding.verification
     if stdio is None:
         return {"image": "", "image_digest": "", "observed_image_digest": ""}
@@ -193,18 +184,18 @@ def _image(snapshot: BindingSnapshot) -> dict[str, str]:
 
 
 def _accept(binding: MCPBinding, known: VerificationStatus) -> VerificationStatus:
-    """Return what is known after an accept of the very digest that is observed; another one accepts nothing."""
-    asked = binding.metadata.annotations.get(ACCEPT_DRIFT, "")
+    """Return the status after an accept of exactly the observed digest; any other digest accepts nothing."""
+    requested = binding.metadata.annotations.get(ACCEPT_DRIFT, "")
     if known.verified_at is None or not _is_drifted(_with(binding, known)):
         return known.model_copy(update={"refused_accept": ""})
-    if asked == observed_digest(known):
+    if requested == observed_digest(known):
         accepted = {
             "tools": accept_tools(known.tools),
             "image_digest": known.observed_image_digest or known.image_digest,
             "refused_accept": "",
         }
         return known.model_copy(update=accepted)
-    refused = asked[:256] if asked != pinned_digest(known) else ""  # what was accepted before is not asked for again
+    refused = requested[:256] if requested != pinned_digest(known) else ""  # the annotation of an earlier accept
     return known.model_copy(update={"refused_accept": refused})
 
 
@@ -213,31 +204,31 @@ def _is_drifted(binding: MCPBinding) -> bool:
 
 
 def _schedule(snapshot: BindingSnapshot, known: VerificationStatus, digest: str, now: datetime) -> VerificationStatus:
-    """Return what is known with the next run begun, where it is due."""
+    """Return the status with the next run started, where it is due."""
     run = known.run
     due_at = None if run is None else _due_at(snapshot.binding, run)
-    if run is not None and run.ended_at is not None and due_at is not None and _is_news(snapshot, known, run):
+    if run is not None and run.ended_at is not None and due_at is not None and _is_new_drift(snapshot, known, run):
         due_at = min(due_at, run.ended_at + LEAST_PAUSE)
     if run is None or run.plan != digest or (due_at is not None and due_at <= now):
         same = run is not None and run.plan == digest
-        begun = VerificationRun(
+        started = VerificationRun(
             number=run.number + 1 if run else 1,
             plan=digest,
             started_at=now,
             failures=run.failures if run and same else 0,
         )
-        return known.model_copy(update={"run": begun, "next_at": None})
+        return known.model_copy(update={"run": started, "next_at": None})
     return known.model_copy(update={"next_at": due_at})
 
 
-def _is_news(snapshot: BindingSnapshot, known: VerificationStatus, run: VerificationRun) -> bool:
-    """Tell whether a guard has found a change since the last run, and the status does not tell of a drift yet."""
+def _is_new_drift(snapshot: BindingSnapshot, known: VerificationStatus, run: VerificationRun) -> bool:
+    """Return True if a guard has found a change since the last run that the status does not report yet."""
     seen = snapshot.drift_seen_at
     return seen is not None and seen > run.started_at and not _is_drifted(_with(snapshot.binding, known))
 
 
 def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:
-    """Return when the run after this one is due; None while this one is under way."""
+    """Return when the run after this one is due; None while this one has not ended."""
     if run.ended_at is None:
         return None
     interval = parse_duration(binding.spec.verify.interval)
@@ -250,7 +241,7 @@ def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:
 
 
 def _definitions(snapshot: BindingSnapshot) -> dict[str, str]:
-    """Return the tools' texts that are known, by their digests; a text that is not of its digest is left out."""
+    """Return the known definitions of tools by digest; a text that does not have its digest is left out."""
     pinned = snapshot.children.get(ChildKey("ConfigMap", pinned_name(snapshot.binding.metadata.name)))
     kept = (pinned.manifest.get("data") or {}) if pinned else {}
     result = _read_result(snapshot)
@@ -259,27 +250,24 @@ def _definitions(snapshot: BindingSnapshot) -> dict[str, str]:
 
 
 def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> WritePlan:
-    """Return the writes that are owed; the result is the verifier's, and a Job is never changed."""
+    """Return the writes. The result belongs to the verifier, and a Job is never changed."""
     binding, run, known = snapshot.binding, snapshot.run, snapshot.binding.verification
     if run is None or known.run is None:
-        raise AssertionError("a binding that was looked at has a run")
+        raise AssertionError("a reconciled binding has a run")
     pinned = {tool.pinned_digest for tool in known.tools} & definitions.keys()
     desired = [*build_support(run, snapshot.api_server)]
     if pinned:
         desired.append(build_pinned(binding, {digest: definitions[digest] for digest in sorted(pinned)}))
-    is_under_way = known.run.ended_at is None
-    if is_under_way:
+    is_running = known.run.ended_at is None
+    if is_running:
         desired.append(build_plan(run))
-    apart = {ChildKey("ConfigMap", result_name(binding.metadata.name)), ChildKey(JOB, run.job)}
-    jobs = {key for key in snapshot.children if key.kind == JOB} - apart
-    rest = {key: child for key, child in snapshot.children.items() if key not in apart | jobs}
+    result = ChildKey("ConfigMap", result_name(binding.metadata.name))
+    unplanned = {result, ChildKey(JOB, run.job)}
+    jobs = {key for key in snapshot.children if key.kind == JOB} - unplanned
+    rest = {key: child for key, child in snapshot.children.items() if key not in unplanned | jobs}
     plan = plan_children(tuple(desired), rest)
-    missing = (
-        ()
-        if ChildKey("ConfigMap", result_name(binding.metadata.name)) in snapshot.children
-        else (build_result(binding),)
-    )
-    wanted = (build_job(run),) if is_under_way and ChildKey(JOB, run.job) not in snapshot.children else ()
+    missing = () if result in snapshot.children else (build_result(binding),)
+    wanted = (build_job(run),) if is_running and ChildKey(JOB, run.job) not in snapshot.children else ()
     return replace(
         plan,
         prepare=(*plan.prepare, *missing),
@@ -291,7 +279,7 @@ def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> WritePla
 def _requeue_at(snapshot: BindingSnapshot, known: VerificationStatus) -> datetime:
     run = known.run
     if run is None:
-        raise AssertionError("a binding that was looked at has a run")
+        raise AssertionError("a reconciled binding has a run")
     if known.next_at is not None:
         return known.next_at
     seconds = VerificationTarget(snapshot.binding, run.number, snapshot.guard_image).seconds

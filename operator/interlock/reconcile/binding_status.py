@@ -1,7 +1,7 @@
-"""The conditions of an MCPBinding, and the Events that are owed for their changes."""
+"""The conditions of an MCPBinding, and the Events of their transitions."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from interlock.action.tool_pins import drifted_tools, has_other_image
 from interlock.api.binding import MCPBinding
@@ -13,27 +13,23 @@ from interlock_contract.names import ACCEPT_DRIFT
 from interlock_contract.verification import VerificationResult
 
 
-class HasEnded(Protocol):
-    """What a run came to."""
+@dataclass(frozen=True)
+class EndedRun:
+    """The end of a verification run: a result, or why there is none."""
 
-    @property
-    def result(self) -> VerificationResult | None:
-        """The result, where there is one."""
-
-    @property
-    def trouble(self) -> str:
-        """Why there is none."""
+    result: VerificationResult | None
+    trouble: str = ""
 
 
 def build_conditions(
-    before: MCPBinding, after: MCPBinding, ended: HasEnded | None, now: datetime
+    before: MCPBinding, after: MCPBinding, ended: EndedRun | None, now: datetime
 ) -> tuple[Condition, ...]:
     """Return the conditions.
 
     Args:
         before: The binding as it was found.
-        after: The same with what is known now in its status.
-        ended: What a run came to just now, None where none has.
+        after: The same with the present verification in its status.
+        ended: The run that has just ended, None where none has.
         now: The time.
     """
     known = before.status.conditions if before.status else ()
@@ -50,12 +46,12 @@ _VERIFYING = Finding(
     BindingCondition.VERIFIED,
     "Unknown",
     BindingReason.VERIFYING,
-    "its server is being verified; it is started as for an agent, which may take a minute",
+    "the MCP server is being verified in a pod of its own, which may take a minute",
 )
 
 
-def _verified(before: MCPBinding, after: MCPBinding, ended: HasEnded | None) -> Finding | None:
-    """Return what a run that has just ended says; None where the last word still holds."""
+def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None) -> Finding | None:
+    """Return the result of a run that has just ended; None where the condition stays as it is."""
     kind = BindingCondition.VERIFIED
     if ended is None:
         was, run = before.verification.run, after.verification.run
@@ -63,15 +59,15 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: HasEnded | None) -> 
         return _VERIFYING if has_other_plan else None
     result = ended.result
     if result is None:
-        return Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; look: {_look(before)}")
+        return Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; run: {_describe_pods(before)}")
     if result.failure is not None:
         return Finding(kind, "False", BindingReason(result.failure.value), _printable(result.message))
     mapped = len(result.tools or ())
-    message = f"greeted, {mapped} mapped tools listed, {result.probes} probes ended as expected"
+    message = f"initialized, {mapped} mapped tools listed, {result.probes} probes passed"
     return Finding(kind, "True", BindingReason.VERIFIED, message)
 
 
-def _look(binding: MCPBinding) -> str:
+def _describe_pods(binding: MCPBinding) -> str:
     label = f"interlock.dev/binding={binding.metadata.name[:63]}"
     return f"kubectl -n {binding.metadata.namespace} describe pods -l {label}"
 
@@ -79,29 +75,29 @@ def _look(binding: MCPBinding) -> str:
 def _drifted(binding: MCPBinding) -> Finding:
     kind, known = BindingCondition.DRIFTED, binding.verification
     if known.verified_at is None:
-        return Finding(kind, "Unknown", BindingReason.NOT_PINNED, "nothing was verified yet")
+        return Finding(kind, "Unknown", BindingReason.NOT_PINNED, "the MCP server has not been verified yet")
     tools = drifted_tools(binding)
     if not tools and not has_other_image(known):
-        return Finding(kind, "False", BindingReason.NO_DRIFT, "its server lists what was verified")
+        return Finding(kind, "False", BindingReason.NO_DRIFT, "the MCP server lists the verified tools")
     reason = BindingReason.TOOLS_CHANGED if tools else BindingReason.IMAGE_CHANGED
     said = {
         state: [tool.name for tool in tools if tool.state == state]
         for state in (ToolState.CHANGED, ToolState.ADDED, ToolState.MISSING)
     }
     what = [f"{state.lower()}: {_some(names)}" for state, names in said.items() if names]
-    what += ["another image behind the same name"] if has_other_image(known) else []
-    return Finding(kind, "True", reason, f"{_refused(known)}{'; '.join(what)}; {_way_out(binding)}")
+    what += ["the image has another digest under the same name"] if has_other_image(known) else []
+    return Finding(kind, "True", reason, f"{_refused_accept(known)}{'; '.join(what)}; {_accept_command(binding)}")
 
 
-def _refused(known: VerificationStatus) -> str:
+def _refused_accept(known: VerificationStatus) -> str:
     if not known.refused_accept:
         return ""
-    return f"{_printable(known.refused_accept)[:80]} is not the digest that is observed, nothing was accepted; "
+    return f"{_printable(known.refused_accept)[:80]} is not the observed digest, so nothing was accepted; "
 
 
-def _way_out(binding: MCPBinding) -> str:
+def _accept_command(binding: MCPBinding) -> str:
     return (
-        "read status.verification.diff, then accept: "
+        "read status.verification.diff, then run: "
         f"kubectl -n {binding.metadata.namespace} annotate mcpbindings.interlock.dev {binding.metadata.name} "
         f"{ACCEPT_DRIFT}={binding.verification.observed_digest} --overwrite"
     )
@@ -117,14 +113,12 @@ def _printable(text: str) -> str:
 
 
 def binding_transitions(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:
-    """Return the Events that are owed: for each change of a condition, for an accept, and for one that was refused."""
-    notes = [
-        note for kind in BindingCondition if (note := _told(before.condition(kind) if before else None, after, kind))
-    ]
-    return (*notes, *_accepts(before, after))
+    """Return the Events: for each transition of a condition, for an accept, and for a refused accept."""
+    changed = (_condition_note(before.condition(kind) if before else None, after, kind) for kind in BindingCondition)
+    return (*(note for note in changed if note is not None), *_accept_notes(before, after))
 
 
-def _told(old: Condition | None, after: MCPBindingStatus, kind: BindingCondition) -> EventNote | None:
+def _condition_note(old: Condition | None, after: MCPBindingStatus, kind: BindingCondition) -> EventNote | None:
     new = after.condition(kind)
     if (
         new is None
@@ -134,26 +128,26 @@ def _told(old: Condition | None, after: MCPBindingStatus, kind: BindingCondition
         return None
     is_good = (new.status == "True") == (kind is BindingCondition.VERIFIED)
     if kind is BindingCondition.DRIFTED and is_good:
-        return None  # the accept is told, and that there is none is no news
+        return None  # the accept has an Event of its own, and a binding without drift needs none
     text = f"{kind}={new.status}: {new.message}"
     if kind is BindingCondition.DRIFTED and after.verification is not None:
         text = f"{text[:500]}\n{after.verification.diff}"
     return EventNote("Normal" if is_good else "Warning", new.reason, text)
 
 
-def _accepts(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:
+def _accept_notes(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:
     old, new = before.verification if before else None, after.verification
     if old is None or new is None:
         return ()
     if new.refused_accept and new.refused_accept != old.refused_accept:
         drifted = after.condition(BindingCondition.DRIFTED)
         return (EventNote("Warning", BindingReason.ACCEPT_REFUSED, drifted.message if drifted else ""),)
-    was, now_is = _truth(before), _truth(after)
+    was, now_is = _drift_status(before), _drift_status(after)
     if was == "True" and now_is == "False":
-        return (EventNote("Normal", BindingReason.DRIFT_ACCEPTED, f"{new.pinned_digest} holds from now on"),)
+        return (EventNote("Normal", BindingReason.DRIFT_ACCEPTED, f"the accepted digest is now {new.pinned_digest}"),)
     return ()
 
 
-def _truth(status: MCPBindingStatus | None) -> str:
+def _drift_status(status: MCPBindingStatus | None) -> str:
     condition = status.condition(BindingCondition.DRIFTED) if status else None
     return condition.status if condition else "Unknown"

@@ -1,4 +1,4 @@
-"""From a finding to the condition that says so, since when it does."""
+"""The builder of conditions: it keeps the time of the last transition until the status changes."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Truth = Literal["True", "False", "Unknown"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one condition."""
+    """The content of one condition."""
 
     type: str
     status: Truth
@@ -26,9 +26,9 @@ def build_condition(finding: Finding, generation: int, known: Iterable[Condition
     """Return the condition; its time changes only with its status.
 
     Args:
-        finding: What it says.
-        generation: Of the object that it speaks of.
-        known: The object's conditions until now.
+        finding: Its content.
+        generation: Of the object's spec.
+        known: The object's conditions so far.
         now: The time of a change.
     """
     before = next((condition for condition in known if condition.type == finding.type), None)

@@ -1,4 +1,7 @@
-"""What a policy comes to, told by the very function that guards decide with: no second version of the truth."""
+"""The effective permissions under an AgentPolicy, computed by the function that guards decide with.
+
+This is the one module that imports the guard's decision: a second implementation could give other answers.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -13,34 +16,33 @@ from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.placement import Placement, bound_sources, revision_of
 from interlock.governance.access_matrix import matrix_cell
 from interlock_contract.bundle import Bundle, BundleResource, BundleSource, BundleTool, Operation, Pin
-from interlock_guard.decision.decide import TOOLS_CALL, DecisionInput, Deny, decide
-from interlock_guard.state import State
+from interlock_guard.decision import TOOLS_CALL, DecisionInput, Deny, State, decide
 
 MAX_CELLS = 2048
-"""Cells that a policy's status has room for: together with its rows it stays below half a MiB, whatever names are."""
+"""Most cells in a policy's status. With this many the status stays below half a MiB, however long the names are."""
 
 _ANY = "0" * 64
-"""A tool's digest: whether tools are what was verified is a matter of single calls."""
+"""The digest of every tool here: whether a tool is the verified one is checked at each call, not in this table."""
 
 _OPERATIONS: tuple[Operation, ...] = get_args(Operation)
 
 
 @dataclass(frozen=True)
 class AgentAccess:
-    """What decides on an agent's access besides the agent itself.
+    """The objects that decide about an agent's access, besides the agent itself.
 
     Attributes:
-        policy: The policy that it lives under.
-        bindings: The bindings of its namespace.
+        policy: Its AgentPolicy.
+        bindings: The MCPBindings of its namespace.
     """
 
     policy: AgentPolicy
     bindings: tuple[MCPBinding, ...]
 
     def rows_of(self, agent: Agent) -> tuple[AccessRow, ...]:
-        """Return the answers for one agent: every operation on all data of its sources that anybody names.
+        """Return the answers for one agent: every operation on each data type of its sources that any object names.
 
-        One stage stands for all of an environment: they differ in scope only, which no row speaks of.
+        One stage represents all stages of an environment: they differ in scope only, which the rows leave out.
         """
         stages = {stage.environment: stage for stage in reversed(agent.spec.stages)}
         rows: list[AccessRow] = []
@@ -65,7 +67,7 @@ class AgentAccess:
         )
 
     def _resources(self, agent: Agent, bundle: Bundle, source: str) -> tuple[str, ...]:
-        """Return every kind of data of the source that binding, matrix or agent name."""
+        """Return every data type of the source that the MCPBinding, the access matrix or the agent names."""
         served = next((found for found in bundle.sources if found.name == source), None)
         named = _named_by(served) if served else set()
         cell = matrix_cell(self.policy, agent.metadata, source)
@@ -78,28 +80,33 @@ class AgentAccess:
 
 @dataclass(frozen=True)
 class _Table:
-    """One source of one bundle, and the kinds of data to ask about."""
+    """The table of one source of one bundle.
+
+    Attributes:
+        bundle: The bundle.
+        resources: The data types of its rows.
+    """
 
     bundle: Bundle
     resources: tuple[str, ...]
 
     def answers(self, source: str) -> Iterator[AccessRow]:
-        """Yield what `decide` answers for each cell."""
+        """Yield the decision for each cell."""
         probes = {cell: BundleTool("/".join(cell), *cell) for cell in product(_OPERATIONS, self.resources)}
         named = [probe.name for probe in probes.values()]
-        asked = replace(
+        probed = replace(
             self.bundle,
-            scope=(),  # a stage's scope is a matter of single calls
+            scope=(),  # a stage's scope is checked at each call
             sources=tuple(
                 replace(served, tools=tuple(probes.values()), pins=tuple(Pin(name, _ANY) for name in named))
                 for served in self.bundle.sources
             ),
         )
-        state = State(agent_uid=asked.agent.uid, contact_at=0.0)
+        state = State(agent_uid=probed.agent.uid, contact_at=0.0)
         for (operation, resource), probe in probes.items():
-            decision = decide(asked, state, DecisionInput(source, TOOLS_CALL, probe.name, {}, definition=_ANY), 0.0)
+            decision = decide(probed, state, DecisionInput(source, TOOLS_CALL, probe.name, {}, definition=_ANY), 0.0)
             yield AccessRow(
-                agent=asked.agent.name,
+                agent=probed.agent.name,
                 source=source,
                 environment=Environment(self.bundle.environment),
                 operation=operation,
@@ -111,13 +118,13 @@ class _Table:
 
 
 def build_policy_status(access: AgentAccess, agents: Iterator[Agent | None], count: int) -> AgentPolicyStatus:
-    """Return a policy's status: what it comes to for the agents under it, as far as there is room.
+    """Return a policy's status: the effective permissions of the agents under it, as far as there is room.
 
     Args:
         access: The policy, and the bindings of its namespace.
-        agents: The agents under it in the order of their names, None for one that cannot be read; asked for one by
-            one, and no further than there is room.
-        count: How many there are.
+        agents: The agents under it in the order of their names, None for one that cannot be read. They are taken one
+            by one, and no further than there is room.
+        count: The number of agents under it.
     """
     rows: tuple[AccessRow, ...] = ()
     cells = shown = 0
@@ -140,7 +147,7 @@ def _named_by(source: BundleSource) -> set[str]:
 
 
 def _together(answers: Iterator[AccessRow]) -> Iterator[AccessRow]:
-    """Yield the answers by operation, those that are alike in one row."""
+    """Yield the answers by operation, with equal answers in one row."""
     ordered = sorted(answers, key=lambda row: (_OPERATIONS.index(row.operation), *_alike(row), row.resources))
     for _, group in groupby(ordered, key=lambda row: (row.operation, *_alike(row))):
         rows = list(group)

@@ -1,4 +1,4 @@
-"""What is known of the cluster when one agent is looked at: frozen, complete, read once."""
+"""The snapshot of one Agent: everything in the cluster that its reconcile depends on, read once and frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ class Snapshot:
 
     Attributes:
         agent: The Agent, its status included.
-        policy: The AgentPolicy that it names, None where there is none that can be read.
+        policy: The AgentPolicy that it names, None where it does not exist or cannot be read.
         bindings: The MCPBindings of its namespace that can be read.
         children: Its children as they are.
         guard_image: The image of the guards.
-        unreadable: Objects that matter here and cannot be read, each with why.
-        audit_url: Where guards bring their records; empty, they keep them.
-        api_server: Where the API server is.
+        unreadable: Objects that matter here and cannot be read, each with the reason.
+        audit_url: Where guards send their audit records; where it is empty they keep them.
+        api_server: The addresses of the API server.
         egress_checks: The reports of the egress checks in its pods.
-        kill_seen: The switch's value where the kill path has seen it engaged, whatever the Agent above says still.
+        kill_seen: The switch's value where the kill path has seen it engaged; the Agent above may lag behind.
     """
 
     agent: Agent
@@ -43,12 +43,12 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """An object that is no valid one of its kind: older than its schema, or past it.
+    """An object that is invalid: written before its schema, or past it.
 
     Attributes:
         kind: Its kind.
         name: Its name.
-        message: What is wrong with it.
+        message: The first error.
     """
 
     kind: str

@@ -1,1 +1,1 @@
-"""What keeps the operator going: the queue of agents, the looks at them, the kill path's own thread, health."""
+"""The running operator: the reconcile loops, the router of events, the kill path's thread and the liveness checks."""

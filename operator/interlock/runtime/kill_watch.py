@@ -5,6 +5,7 @@ fail. The watches have names, labels and annotations only, so that no spec can b
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
@@ -77,7 +78,8 @@ class KillWatch:
         """End the thread and close its connections; return once it has ended, or after two seconds."""
         self._is_stopping = True
         if self._thread.is_alive():
-            self._stop()
+            with contextlib.suppress(RuntimeError):  # its event loop has just ended by itself
+                self._stop()
             self._thread.join(STOP_SECONDS)
 
     def seen(self, key: Key) -> str | None:
