@@ -35,7 +35,7 @@ PUT_AWAY = 0.5  # seconds to close the connection at the end, a part of the seco
 
 @dataclass(frozen=True)
 class Work:
-    """What the agent is told: its server, the regions that are its own and those that are not, what else to look at."""
+    """The agent's configuration: its server, regions inside and outside of its scope, and further items to read."""
 
     url: str
     inside: Sequence[str]
@@ -102,7 +102,7 @@ def told(found: ReadResourceResult | GetPromptResult) -> str:
     return next((one.content.text for one in found.messages if isinstance(one.content, TextContent)), "")
 
 
-async def look(what: str, asked: Awaitable[ReadResourceResult | GetPromptResult]) -> None:
+async def read(what: str, asked: Awaitable[ReadResourceResult | GetPromptResult]) -> None:
     """Wait for a resource or a prompt and print what came of it; these are refused by an error, not by a result."""
     try:
         say(f"allowed: {what}: {told(await asked)}")
@@ -125,9 +125,9 @@ async def work_once(client: Client, work: Work) -> None:
     for region in work.outside:
         await attempt(client, "list_contacts", region=region)
     for uri in work.resources:
-        await look(f"read {uri}", client.read_resource(uri))
+        await read(f"read {uri}", client.read_resource(uri))
     if work.prompt:
-        await look(f"{work.prompt} id={contact}", client.get_prompt(work.prompt, {"id": contact}))
+        await read(f"{work.prompt} id={contact}", client.get_prompt(work.prompt, {"id": contact}))
     await attempt(client, "export_everything")
     await attempt(client, "delete_contact", id=contact)
 
@@ -142,7 +142,7 @@ def why(error: BaseException) -> str:
 
 
 async def live(work: Work) -> None:
-    """Work round by round; whatever fails, connect anew and go on."""
+    """Work round by round. After any failure, connect again and continue."""
     while True:
         try:
             async with Client(work.url, read_timeout_seconds=TIMEOUT) as client:

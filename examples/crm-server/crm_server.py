@@ -1,13 +1,12 @@
 """A small CRM as an MCP server, on stdio or over HTTP: contacts, opportunities and tasks in SQLite.
 
-It stands in for the CRM of your company and is written as such servers are: it offers more than an agent should
-have, `delete_contact` and `export_everything` included, and asks nobody. What of it an agent may call is said
-outside of it, in an MCPBinding and an AgentPolicy.
+It stands for the CRM of your company. Like such servers it offers more than an agent should have, `delete_contact` and
+`export_everything` included, and asks for no approval. An MCPBinding and an AgentPolicy say what an agent may call.
 
 Environment variables:
-    CRM_ACCOUNT: `sandbox` (the default) or `production`: which made-up data it starts with.
+    CRM_ACCOUNT: `sandbox` (the default) or `production`: its invented data.
     CRM_TOKEN: the key to the production account, which is not opened without one.
-    CRM_DATABASE: where the database lies, /tmp/crm.db by default; made anew at each start.
+    CRM_DATABASE: path of the database, /tmp/crm.db by default; created again at each start.
     CRM_PORT: a port to serve streamable HTTP on, at /mcp; without one it serves standard input and output.
     CRM_AUTHORIZATION: the `Authorization` header that every HTTP request must carry; HTTP is not served without one.
 """
@@ -89,7 +88,7 @@ class Opportunity:
 
 @dataclass(frozen=True)
 class Task:
-    """Something that somebody has to do for a contact."""
+    """Something to do for a contact."""
 
     id: int
     region: str
@@ -107,7 +106,7 @@ class Everything:
 
 
 def seed(path: Path, account: str) -> sqlite3.Connection:
-    """Make the database of `account` anew at `path`.
+    """Create the database of `account` at `path`.
 
     The connection may be used from any thread: the tools run in a pool of threads, and SQLite takes one call at a time.
     """
@@ -188,7 +187,7 @@ def add_reading_matter(server: MCPServer, database: sqlite3.Connection) -> None:
     def prepare_call(id: str) -> str:  # noqa: A002 - the argument's name is what clients write
         """Prepare a call to a contact."""
         row = database.execute("SELECT name, company FROM contacts WHERE id = ?", (id,)).fetchone()
-        name, company = row or ("somebody", "nobody knows where")
+        name, company = row or ("an unknown contact", "an unknown company")
         return f"You are about to call {name} of {company}. What have we sold them, and what is still open?"
 
 
@@ -202,7 +201,7 @@ def build_server(database: sqlite3.Connection, account: str) -> MCPServer:
 
 
 def over_http(server: MCPServer, authorization: str) -> ASGIApp:
-    """Return the server as a web application that answers nobody who does not carry the right header."""
+    """Return the server as a web application that answers only requests with the right header."""
     app = server.streamable_http_app(host="0.0.0.0")  # noqa: S104 - a container's own; its Service says who it is
 
     async def checked(scope: Scope, receive: Receive, send: Send) -> None:

@@ -25,14 +25,14 @@ PREPARATION = Chapter(
     (
         Step(
             f"{CLUSTER} up",
-            "a real Kubernetes cluster by kind; its kubeconfig is a file of its own, yours is not touched",
+            "a Kubernetes cluster by kind, with its own kubeconfig; yours is not changed",
             succeeds(),
             timeout=3600,
             live=True,
         ),
         Step(
             f"{CLUSTER} images",
-            "operator, guard and the examples' images are built and on the cluster's node",
+            "the images of operator, guard and examples are built and on the cluster's node",
             succeeds(),
             timeout=1800,
             live=True,
@@ -43,7 +43,7 @@ PREPARATION = Chapter(
 
 
 def _stage(name: str, see: str, *lines: str, absent: str = "") -> tuple[Step, ...]:
-    """Return the steps that wait for a stage and look at the agent's log in it."""
+    """Return the steps that wait for a stage and show the agent's log in it."""
     log = f"{KUBECTL} logs {SELECTOR},{AGENT_POD},interlock.dev/stage={name} -c agent --tail=12"
     return (
         Step(
@@ -66,12 +66,12 @@ INSTALLATION = Chapter(
     (
         Step(
             "kubectl apply -k manifests/overlays/kind",
-            "three kinds (Agent, AgentPolicy, MCPBinding), rules that the API server itself checks, and the operator",
+            "three kinds (Agent, AgentPolicy, MCPBinding), admission policies, and the operator",
             succeeds("customresourcedefinition.apiextensions.k8s.io/agents.interlock.dev"),
         ),
         Step(
             "kubectl -n interlock-system rollout restart deployment/interlock",
-            "one that an earlier demo left takes up the image of just now",
+            "an operator of an earlier demo starts again with the new image",
             succeeds("restarted"),
         ),
         Step(
@@ -89,7 +89,7 @@ REFUSAL = Chapter(
     (
         Step(
             "kubectl apply --dry-run=server -f examples/02-refused-without-owner/agent.yaml",
-            "the API server refuses an agent that nobody answers for, and says what to write",
+            "the API server refuses an agent without an owner, and says what to write",
             is_refused(NO_OWNER),
             # An API server needs a moment before it checks a kind that it has just learned.
             within=10,
@@ -103,7 +103,7 @@ STAGING = Chapter(
     (
         Step(
             f"kubectl delete --ignore-not-found --timeout=30s -f {EXAMPLE}/4-agent.yaml",
-            "the agent that an earlier demo left, if any, is gone: this one starts at its first stage",
+            "the agent of an earlier demo, if any, is deleted, so that this one starts at its first stage",
             succeeds(),
         ),
         Step(
@@ -113,7 +113,7 @@ STAGING = Chapter(
         ),
         Step(
             f"{KUBECTL} wait mcpbinding/crm-sandbox mcpbinding/crm-production --for=condition=Verified --timeout=120s",
-            "both servers were run apart from any agent: greeted, their tools compared with the map, and pinned",
+            "both servers were verified apart from any agent: initialized, their tools compared and pinned",
             succeeds("crm-sandbox condition met", "crm-production condition met"),
             timeout=130,
             look_at=(f"{KUBECTL} get mcpbindings,jobs,pods", f"{KUBECTL} get mcpbindings -o yaml", _OPERATOR_LOG),
@@ -126,7 +126,7 @@ STAGING = Chapter(
         ),
         *_stage(
             "staging",
-            "it reads contacts and writes tasks; the export that nobody mapped and the delete are denied",
+            "the agent reads contacts and writes tasks; the unmapped export and the delete are denied",
             "allowed: list_contacts region=us-east",
             "allowed: create_task region=eu-west",
             "denied: ToolNotMapped export_everything",
@@ -134,13 +134,13 @@ STAGING = Chapter(
         ),
         Step(
             f"{KUBECTL} get pods {SELECTOR}",
-            "two pods: the agent's, which reaches its guard and nothing else, and the guard's with the CRM's server",
+            "two pods: the agent's, which reaches only its guard, and the guard's with the CRM's server",
             succeeds("1/1", "2/2", "Running"),
             within=20,
         ),
         Step(
             f"{KUBECTL} logs {SELECTOR},{GUARD_POD} -c guard --tail=50 | grep Deny | tail -n 2",
-            "the guard's own record: one line for each decision, with the rule that decided",
+            "the guard's audit records: one line for each decision, with the rule that decided",
             succeeds("ToolNotMapped", "NotGrantedByBinding"),
             within=10,
         ),
@@ -153,14 +153,14 @@ ONE_REGION = Chapter(
     (
         *_stage(
             "one-region",
-            "eu-west is allowed, us-east is out of scope; get_contact cannot show its region and is denied too",
+            "eu-west is allowed, us-east is out of scope; get_contact does not state a region and is denied too",
             "allowed: list_contacts region=eu-west",
             "denied: OutOfScope list_contacts region=us-east",
             absent="allowed: list_contacts region=us-east",
         ),
         Step(
             f"{KUBECTL} get agents",
-            "stage and scope, as everybody can see them",
+            "stage and scope of the agent",
             succeeds("one-region", "region=eu-west"),
         ),
     ),
@@ -172,7 +172,7 @@ EVERYWHERE = Chapter(
     (
         *_stage(
             "everywhere",
-            "the same call for us-east is allowed now; nobody had to do anything but wait",
+            "the same call for us-east is allowed now, after the soak",
             "allowed: list_contacts region=us-east",
             absent="OutOfScope",
         ),
@@ -181,11 +181,11 @@ EVERYWHERE = Chapter(
 )
 
 KILL = Chapter(
-    "The switch",
+    "The kill switch",
     (
         Step(
             f"{KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch='the demo is over'",
-            "any value but off kills, and it stays killed",
+            "any value but off kills, and the agent stays killed",
             succeeds("annotated"),
         ),
         Step(
@@ -196,19 +196,19 @@ KILL = Chapter(
         ),
         Step(
             f"{KUBECTL} scale deployment {SELECTOR} --replicas=3",
-            "somebody tries to bring it back ...",
+            "a user tries to bring it back ...",
             succeeds("scaled"),
         ),
         Step(
             f"{KUBECTL} get pods {SELECTOR}",
-            "... and none is even made: the API server refuses pods of a killed agent (watched for five seconds)",
+            "... but the API server refuses pods of a killed agent (watched for five seconds)",
             succeeds("No resources found"),
             within=20,
             lasting=5,
         ),
         Step(
             f"{KUBECTL} get agents",
-            "killed, and everybody can see it",
+            "the agent is killed, as KILLED says",
             succeeds(AGENT, "True"),
             within=5,
         ),
@@ -219,13 +219,13 @@ KILL = Chapter(
 STORY = (INSTALLATION, REFUSAL, STAGING, ONE_REGION, EVERYWHERE, KILL)
 
 NEXT = f"""\
-Everything is left running. In your own shell:
+The cluster keeps running. In your own shell:
 
   {ENVIRONMENT_COMMAND}
   {KUBECTL} describe agent {AGENT}
-  {KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch=off --overwrite    # only off brings it back
+  {KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch=off --overwrite    # release the agent
   {KUBECTL} get agents --watch
   kubectl apply -f examples/01-first-agent/                                     # the examples, one by one
   kubectl explain agent.spec
 
-make demo-down takes it all away."""
+make demo-down deletes all of it."""
