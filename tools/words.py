@@ -58,6 +58,7 @@ IDENTIFIERS: Final[Mapping[str, str]] = {
 
 CLEAN: Final = (
     "README.md",
+    "CONTRIBUTING.md",
     "SECURITY.md",
     "docs/README.md",
     "docs/contributing",
