@@ -7,15 +7,22 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.live import Live
+from tests.support.lanes import Lanes
 from tools.cluster.kind import KindCluster
 
 SETTLE_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
-def operator(kind_cluster: KindCluster) -> Live:
-    """The operator, installed as the README says, from the images of this tree."""
+def operator(kind_cluster: KindCluster, lanes: Lanes) -> Live:
+    """The operator, installed once as the README says, from the images of this tree."""
     live = Live(kind_cluster)
+    lanes.once("operator", lambda: install(live))
+    return live
+
+
+def install(live: Live) -> None:
+    """Install the CRDs, the operator and the collector, and wait until they work."""
     live.kubectl("apply", "--server-side", "--force-conflicts", "-k", "crds")
     live.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/agents.yaml")
     live.kubectl("apply", "-k", "manifests/overlays/kind")
@@ -23,7 +30,6 @@ def operator(kind_cluster: KindCluster) -> Live:
     live.kubectl("-n", "interlock-system", "rollout", "restart", *workloads)
     for workload in workloads:
         live.kubectl("-n", "interlock-system", "rollout", "status", workload, f"--timeout={SETTLE_SECONDS}s")
-    return live
 
 
 @contextmanager

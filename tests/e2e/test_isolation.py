@@ -209,6 +209,7 @@ def test_a_kill_ends_agent_and_guard_on_the_node_and_off_brings_both_back(crowd:
     crowd.until_ready(AGENT, 120)
 
 
+@pytest.mark.exclusive
 @requirement("isolation.on-a-cluster")
 def test_without_its_guard_the_agent_reaches_nothing(crowd: Live) -> None:
     live = crowd

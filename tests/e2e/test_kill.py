@@ -16,7 +16,7 @@ AGENT = "first-agent"
 KILL_SECONDS = 5.0
 
 
-@pytest.mark.alone
+@pytest.mark.exclusive
 @requirement("kill.on-a-cluster")
 def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(live: Live) -> None:
     objects = example_objects("01-first-agent", live.namespace)

@@ -10,7 +10,7 @@ from tests.e2e.live import Live, eventually
 from tests.e2e.test_isolation import staged
 from tests.requirements import requirement
 
-pytestmark = [pytest.mark.kind, pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kind, pytest.mark.exclusive, pytest.mark.timeout(600)]
 
 REFUSED_SECONDS = 30.0
 AGENT = "first-agent"

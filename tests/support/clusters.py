@@ -1,7 +1,8 @@
 """Clusters for tests: which can be had here, made before the first test, gone after the last, never a user's own.
 
 Tests with real pods get a kind cluster of their own, `interlock-test`: they install, restart and kill the operator,
-which belongs to a whole cluster, so that a demo in `interlock` could not go on beside them.
+which belongs to a whole cluster, so that a demo in `interlock` could not go on beside them. The processes of one run
+share it (`tests/support/lanes.py`).
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.lanes import Lanes, run_id
 from tools.cluster import contexts, images, kind, kwok, programs
 from tools.cluster.kind import KindCluster
 from tools.cluster.kwok import KwokCluster
@@ -36,14 +38,17 @@ class Preparation:
         left_out: why the tests with a marker do not run, by marker.
         failures: why a cluster that should be here is not.
         prepared: the markers whose clusters need no more work.
-        waiting: the tests that have not run yet.
+        kind_tests: how many tests of this run, in all its processes, need real pods.
+        lanes: the processes that share the kind cluster.
+        kind_lock: the claim on the kind cluster, in the process that made it.
     """
 
     settings: Settings
+    lanes: Lanes
     left_out: dict[str, str] = field(default_factory=dict)
     failures: dict[str, ClusterError] = field(default_factory=dict)
     prepared: set[str] = field(default_factory=set)
-    waiting: set[pytest.Item] = field(default_factory=set)
+    kind_tests: int = 0
     kind_cluster: KindCluster | None = None
     kind_lock: Lock | None = None
 
@@ -55,19 +60,24 @@ def pytest_configure(config: pytest.Config) -> None:
     """Nothing in a test finds the user's own cluster, whatever it forgets to say."""
     os.environ["KUBECONFIG"] = os.devnull
     os.environ.pop("KUBERNETES_SERVICE_HOST", None)
-    config.stash[_PREPARATION] = Preparation(from_environment())
+    settings = from_environment()
+    config.stash[_PREPARATION] = Preparation(settings, Lanes(settings.run / f"tests-{run_id()}"))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what this machine cannot do, with the sentence that says why."""
     preparation = config.stash[_PREPARATION]
-    preparation.waiting.update(items)
     for marker, reason in (
         ("api", kwok.impossible(preparation.settings) if _marked(items, "api") else None),
         ("kind", kind.impossible(preparation.settings) if _marked(items, "kind") else None),
     ):
         if reason:
             _leave_out(preparation, items, marker, reason)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Count the tests with real pods, once it is settled which tests run."""
+    session.config.stash[_PREPARATION].kind_tests = len(_marked(session.items, "kind"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -78,9 +88,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         if item.get_closest_marker(marker) and marker not in preparation.prepared:
             _prepare(preparation, marker, item.session)
     result = yield
-    preparation.waiting.discard(item)
-    if preparation.kind_lock is not None and not _marked(preparation.waiting, "kind"):
-        _end_kind(item.config)  # nobody's any more: others' tests need the processor
+    has_used_it = preparation.kind_cluster is not None and item.get_closest_marker("kind") is not None
+    if has_used_it and preparation.lanes.note_end_of_test() == preparation.kind_tests:
+        _take_kind_away(item.config)  # no test needs it any longer, and others need the processor
     return result
 
 
@@ -88,7 +98,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Take the kind cluster away again, also after Ctrl-C; the summary stays the last that is said."""
     preparation = session.config.stash[_PREPARATION]
-    _end_kind(session.config)
+    _leave_kind(session.config)
     if (to_controller := getattr(session.config, "workeroutput", None)) is not None:
         to_controller[LEFT_OUT] = preparation.left_out
 
@@ -119,6 +129,12 @@ def kwok_cluster(pytestconfig: pytest.Config) -> Iterator[KwokCluster]:
         yield cluster
     finally:
         cluster.delete()
+
+
+@pytest.fixture(scope="session")
+def lanes(pytestconfig: pytest.Config) -> Lanes:
+    """The processes of this run that share the kind cluster."""
+    return pytestconfig.stash[_PREPARATION].lanes
 
 
 @pytest.fixture(scope="session")
@@ -154,14 +170,24 @@ def _said_aloud(config: pytest.Config) -> contextlib.AbstractContextManager[None
     return through
 
 
-def _end_kind(config: pytest.Config) -> None:
+def _take_kind_away(config: pytest.Config) -> None:
     preparation = config.stash[_PREPARATION]
+    if not os.environ.get(KEEP) and not preparation.lanes.is_taken_away:
+        with _said_aloud(config):
+            kind.down([KIND_NAME], preparation.settings)
+        preparation.lanes.note_taken_away()
+
+
+def _leave_kind(config: pytest.Config) -> None:
+    """End this process' use of the kind cluster; the process that made it waits for the others, and cleans up."""
+    preparation = config.stash[_PREPARATION]
+    preparation.lanes.leave()
     if preparation.kind_lock is None:
         return
     try:
-        if not os.environ.get(KEEP):
-            with _said_aloud(config):
-                kind.down([KIND_NAME], preparation.settings)
+        preparation.lanes.wait_for_others()
+        _take_kind_away(config)
+        preparation.lanes.forget()
     finally:
         preparation.kind_lock.release()
         preparation.kind_lock = None
@@ -172,12 +198,15 @@ def _prepare_api(preparation: Preparation) -> None:
 
 
 def _prepare_kind(preparation: Preparation) -> None:
-    preparation.kind_lock = _own_kind_cluster(preparation.settings)
-    if not os.environ.get(KEEP) and kind.find(KIND_NAME, preparation.settings):
-        say(f"cluster {KIND_NAME}: left by a run that was killed, so it is made anew")
-        kind.down([KIND_NAME], preparation.settings)
-    cluster = kind.ensure(KIND_NAME, settings=preparation.settings)
-    images.ensure_on(cluster)
+    with preparation.lanes.entering() as is_first:
+        if is_first:
+            preparation.kind_lock = _own_kind_cluster(preparation.settings)
+            if not os.environ.get(KEEP) and kind.find(KIND_NAME, preparation.settings):
+                say(f"cluster {KIND_NAME}: left by a run that was killed, so it is recreated")
+                kind.down([KIND_NAME], preparation.settings)
+        cluster = kind.ensure(KIND_NAME, settings=preparation.settings)
+        if is_first:
+            images.ensure_on(cluster)
     preparation.kind_cluster = cluster
 
 

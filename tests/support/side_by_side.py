@@ -1,8 +1,9 @@
 """Tests beside each other: real pods, real API servers and the rest, most of whose time is waiting.
 
 `pytest --numprocesses N --dist loadscope` gives each group of tests to one process: what shares a cluster is a group,
-all else is a group per module. The longest come first. A test that is bound to a promised time is marked `alone`:
-while it runs, no other process starts a test, so that the machine is its own.
+all else is a group per module. The longest come first. Tests with real pods run in two lanes on one cluster; one that
+changes what all of that cluster shares, such as its operator or its network, is marked `exclusive`: no other test with
+real pods runs meanwhile.
 """
 
 import contextlib
@@ -16,7 +17,11 @@ from xdist.scheduler import LoadScopeScheduling
 from tools.machine.settings import from_environment
 
 GROUPS = {
-    "real pods": ("tests/e2e/",),
+    "real pods, one": tuple(
+        f"tests/e2e/test_{name}.py"
+        for name in ("staged_scope", "kill", "refusals", "official_servers", "drift", "import")
+    ),
+    "real pods, two": ("tests/e2e/",),
     "operator, slow": (
         "tests/integration/operator/test_operator_quiet.py",
         "tests/integration/operator/test_operator_crash_points.py",
@@ -28,7 +33,10 @@ GROUPS = {
         "tests/integration/guard/test_guard_real_api",
     ),
 }
-"""Which tests share a cluster, by how their ids begin; the longest first, and the first that fits counts."""
+"""Which tests share a process, by how their ids begin; the longest first, and the first that fits counts.
+
+The two groups with real pods share one cluster, each test in a namespace of its own.
+"""
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
@@ -47,13 +55,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupSche
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the groups in order; every process must come to the same.
 
-    Whoever wants to be alone comes last in its group: by then nobody else has a long test under way that all would
-    have to wait for.
+    Exclusive tests come last in their group: by then fewer others wait for them.
     """
     order = {name: place for place, name in enumerate(GROUPS)}
 
     def place(item: pytest.Item) -> tuple[int, bool]:
-        return order.get(group_of(item.nodeid), len(order)), item.get_closest_marker("alone") is not None
+        return order.get(group_of(item.nodeid), len(order)), item.get_closest_marker("exclusive") is not None
 
     items.sort(key=place)
 
@@ -61,7 +68,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Wait for this test's turn, before its timeout begins to count."""
-    with _turn(from_environment().run, is_alone=item.get_closest_marker("alone") is not None):
+    if item.get_closest_marker("kind") is None:
+        return (yield)
+    with _turn(from_environment().run, is_exclusive=item.get_closest_marker("exclusive") is not None):
         return (yield)
 
 
@@ -74,11 +83,11 @@ def group_of(nodeid: str) -> str:
 
 
 @contextlib.contextmanager
-def _turn(folder: Path, *, is_alone: bool) -> Iterator[None]:
-    """Be in the room with others, or alone; the gate keeps newcomers out while somebody waits to be alone."""
+def _turn(folder: Path, *, is_exclusive: bool) -> Iterator[None]:
+    """Use the cluster with others, or alone; the queue keeps newcomers out while an exclusive test waits."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "tests-room.lock").open("w") as room:
-        with (folder / "tests-gate.lock").open("w") as gate:
-            fcntl.flock(gate, fcntl.LOCK_EX)
-            fcntl.flock(room, fcntl.LOCK_EX if is_alone else fcntl.LOCK_SH)
+    with (folder / "tests-cluster.lock").open("w") as cluster:
+        with (folder / "tests-queue.lock").open("w") as queue:
+            fcntl.flock(queue, fcntl.LOCK_EX)
+            fcntl.flock(cluster, fcntl.LOCK_EX if is_exclusive else fcntl.LOCK_SH)
         yield

@@ -152,7 +152,6 @@ async def annotate(live: Live, value: str) -> None:
     await asyncio.to_thread(live.kubectl, *command, f"interlock.dev/kill-switch={value}")
 
 
-@pytest.mark.alone
 async def test_kubectl_annotate_kills_within_a_second_and_only_off_releases(live: Live) -> None:
     await live.answers_with(None)
     await annotate(live, "data leak")

@@ -43,7 +43,6 @@ async def test_a_killed_guard_refuses_everything_with_503(bench: Bench) -> None:
     assert "interlock_guard_killed 1" in await bench.guard.metrics()
 
 
-@pytest.mark.alone
 @requirement("guard.killed")
 async def test_a_kill_answers_the_call_under_way_at_once_and_cuts_its_server_off(bench: Bench) -> None:
     call = asyncio.create_task(bench.client.call("never"))
