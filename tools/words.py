@@ -57,6 +57,7 @@ IDENTIFIERS: Final[Mapping[str, str]] = {
 """Coined parts of names of modules, classes and functions, with the standard word."""
 
 CLEAN: Final = (
+    "CHANGELOG.md",
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
