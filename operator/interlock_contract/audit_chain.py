@@ -56,7 +56,7 @@ class GuardId:
         return f"{self.namespace}/{self.pod}/{self.incarnation}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Head:
     """Where a chain stands: the sequence number of its next line, and the hash of its last."""
 

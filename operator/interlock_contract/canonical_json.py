@@ -6,10 +6,12 @@ never share a digest.
 """
 
 import hashlib
-import json
 import re
+from collections.abc import Callable
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeGuard
+
+from interlock_contract.strict_json import build_encoder
 
 _DIFFERS: Final = re.compile(r"[0-9](?:\.0(?![0-9])|e)")
 """Where Python writes a double otherwise than ECMAScript; a text may hold it, too, and then is looked at in vain."""
@@ -18,7 +20,7 @@ _LAST_UNIT: Final = "\uffff"
 _LEAST_EXPONENT: Final = -6
 _MOST_DIGITS: Final = 21
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}\Z")
-_PLAIN: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_encode: Final[Callable[[Any], str]] = build_encoder(sort_keys=True, ensure_ascii=False)
 
 
 def canonicalize(value: Any) -> str:
@@ -27,7 +29,7 @@ def canonicalize(value: Any) -> str:
     Raises:
         ValueError: It holds a number that is not finite.
     """
-    text = _PLAIN.encode(value)
+    text = _encode(value)
     if _DIFFERS.search(text) is None and (text.isascii() or max(text) <= _LAST_UNIT):
         return text
     parts: list[str] = []
@@ -65,7 +67,7 @@ def _write(value: Any, parts: list[str]) -> None:
             opener = ","
         parts.append("]" if value else "[]")
     else:
-        parts.append(_PLAIN.encode(value))
+        parts.append(_encode(value))
 
 
 def _utf16(key: str) -> bytes:

@@ -5,7 +5,10 @@ bound. What passed is re-serialised from the parsed value, so that the receiver 
 """
 
 import json
+import json.encoder
 import math
+from collections.abc import Callable
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
 
 MAX_DEPTH: Final = 64
@@ -48,7 +51,24 @@ def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
 
 def dump_json(value: Any) -> bytes:
     """Serialise compactly in ASCII, so that the text is one line whatever the reader takes for a line end."""
-    return _ENCODER.encode(value).encode("ascii")
+    return _encode(value).encode("ascii")
+
+
+def build_encoder(*, sort_keys: bool = False, ensure_ascii: bool = True) -> Callable[[Any], str]:
+    """Return a function that serialises compactly and raises ValueError for a number that is not finite.
+
+    `JSONEncoder.encode` makes its C encoder anew for each value. That costs more than a small value itself, so the C
+    encoder is made once here, where the interpreter has it. It does not look for cycles: no parsed value has one.
+    """
+    encoder = json.JSONEncoder(
+        sort_keys=sort_keys, ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False, check_circular=False
+    )
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return encoder.encode
+    write = encode_basestring_ascii if ensure_ascii else encode_basestring
+    encode = make(None, encoder.default, write, None, ":", ",", sort_keys, False, False)  # noqa: FBT003 - a C function
+    return lambda value: "".join(encode(value, 0))
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -95,4 +115,4 @@ def _children(node: Any) -> list[Any]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_encode = build_encoder()

@@ -21,7 +21,7 @@ _TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a
 _NO_TRACE: Final = "0" * 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Caller:
     """The task and the trace that a request belongs to; empty where it names none."""
 

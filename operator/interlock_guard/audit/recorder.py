@@ -18,7 +18,7 @@ from interlock_contract.json_pointer import parse_index, split_pointer
 from interlock_contract.strict_json import dump_json
 from interlock_guard.audit.caller import UNKNOWN_CALLER, Caller
 from interlock_guard.audit.spool import Spool, SpoolRefused
-from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny, DenyReason
+from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny, DenyReason, find_source
 
 REDACTED: Final = "[redacted]"
 """What stands in place of a value that the policy hides."""
@@ -111,9 +111,7 @@ class Recorder:
                 self.unrecorded += 1
             raise
         finally:
-            known = request.model is not None or (
-                bundle is not None and any(source.name == request.source for source in bundle.sources)
-            )
+            known = request.model is not None or find_source(bundle, request.source) is not None
             self.counts[*verdict, request.source if known else ""] += 1
 
     def complete(self, seq: int, outcome: str, latency_seconds: float) -> None:

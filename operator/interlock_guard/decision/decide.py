@@ -4,7 +4,7 @@ The control plane explains permissions with the same function, so that there are
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -138,7 +138,7 @@ class DecisionInput:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Allow:
     """The request may pass, by this rule of the access matrix.
 
@@ -245,7 +245,23 @@ def check_cut(bundle: Bundle | None, state: State) -> Deny | None:
 
 def find_source(bundle: Bundle | None, name: str) -> BundleSource | None:
     """Return the bundle's source of that name."""
-    return None if bundle is None else next((source for source in bundle.sources if source.name == name), None)
+    if bundle is None:
+        return None
+    # One bundle is in force at a time, so its index is kept until another one is asked about.
+    if _index.bundle is not bundle:
+        _index.bundle, _index.sources = bundle, {source.name: source for source in bundle.sources}
+    return _index.sources.get(name)
+
+
+@dataclass(slots=True)
+class _SourceIndex:
+    """The sources of the bundle that was asked about last, by name."""
+
+    bundle: Bundle | None = None
+    sources: dict[str, BundleSource] = field(default_factory=dict)
+
+
+_index: Final = _SourceIndex()
 
 
 def may_list_tool(bundle: Bundle, source: str, name: str) -> bool:
@@ -293,7 +309,8 @@ def _decide_entry(bundle: Bundle | None, source: BundleSource, request: Decision
         refused = _check_grants(source, entry, asked)
         if refused is not None:
             return refused
-    entry = replace(entry, operation=operation)
+    if operation != entry.operation:
+        entry = replace(entry, operation=operation)
     refused = (
         _check_arguments(binding, entry, request)
         or _check_scope(bundle, binding, entry, request)
@@ -321,15 +338,15 @@ def _find_entry(
 def _check_grants(source: BundleSource, entry: BundleTool | BundleResource, operation: Operation) -> Deny | None:
     """Return the first layer that does not grant the operation; without a row of the matrix nothing is granted."""
     grant = _refusing_grant(source, operation, entry.resource)
-    asked = replace(entry, operation=operation)
     if grant is not None:
+        asked = replace(entry, operation=operation)
         reason, layer = _LAYER_REASONS[grant.layer]
         says = "" if operation == entry.operation else ", which its server says that it does,"
         message = f"{operation} on {entry.resource!r} of {source.name!r}{says} is not granted by {layer}."
         return Deny(reason, grant.rule, message, asked)
     if not {"Binding", "Matrix"} <= {grant.layer for grant in source.grants}:
         message = "No row of the policy's data access covers this source."
-        return Deny(DenyReason.NOT_GRANTED_BY_MATRIX, "", message, asked)
+        return Deny(DenyReason.NOT_GRANTED_BY_MATRIX, "", message, replace(entry, operation=operation))
     return None
 
 
@@ -393,7 +410,10 @@ def _check_pin(
 
 def pinned_digest(source: BundleSource, tool: str | None) -> str | None:
     """Return the digest of a tool as it was verified, None where it never was."""
-    return next((pin.digest for pin in source.pins if pin.name == tool), None)
+    for pin in source.pins:
+        if pin.name == tool:
+            return pin.digest
+    return None
 
 
 def _refusing_grant(source: BundleSource, operation: Operation, resource: str) -> Grant | None:

@@ -159,6 +159,7 @@ class Relay:
             return
         exchange.record.complete(outcome_of(exchange.call))
         exchange.close()
+        exchange.call.on_event = None  # no cycle of references is left for the garbage collector
         self._messages.remove(exchange)
         session = exchange.client.session
         if session is not None and session.requests.get(exchange.message.id) is exchange:

@@ -34,7 +34,7 @@ class MessageInvalid(ValueError):  # noqa: N818 - says the state of a message, l
         self.id = request_id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RpcRequest:
     """A message that wants an answer."""
 
@@ -43,7 +43,7 @@ class RpcRequest:
     params: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RpcNotification:
     """A message that wants none."""
 
@@ -51,7 +51,7 @@ class RpcNotification:
     params: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RpcResponse:
     """An answer: exactly one of `result` and `error`. `id` is None where the sender could not read the request's."""
 

@@ -241,6 +241,15 @@ async def test_an_answer_is_passed_on_under_the_clients_id(rig: Rig) -> None:
     assert (status, body["id"], body["result"]) == (200, 1, SECRET.result)
 
 
+async def test_an_answered_request_leaves_no_garbage_for_the_collector(rig: Rig) -> None:
+    waiting = asyncio.create_task(rig.post())
+    call = await rig.call()
+    assert call.on_event is not None
+    call.resolve(SECRET)
+    await waiting
+    await reached(lambda: call.on_event is None)
+
+
 async def test_an_answer_that_came_before_a_kill_is_not_passed_on_after_it(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(SECRET)
