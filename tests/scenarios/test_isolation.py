@@ -69,6 +69,21 @@ def test_it_is_ready_once_both_serve_and_not_before() -> None:
 
 
 @requirement("isolation.told")
+def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_that_shows_the_rest() -> None:
+    simulation = separate()
+    simulation.settle()
+    holds = simulation.status.stage
+    assert holds is not None
+    trouble = "container agent is in ImagePullBackOff (pull access denied)"
+    report = EgressCheckReport(holds.name, holds.revision, EgressCheckVerdict.WAITING, trouble=trouble)
+    simulation.world = WorldBuilder.with_egress_checks(simulation.world, report)
+    simulation.settle()
+
+    assert simulation.condition(READY).message == (
+        f"0 of 1 pods ready: {trouble}; run: kubectl -n agents describe pods -l interlock.dev/agent=triage"
+    )
+
+
 def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:
     simulation = Simulation()
     simulation.run()

@@ -8,7 +8,7 @@ from typing import Literal
 from interlock.api.agent import Agent
 from interlock.api.shared_types import format_duration
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
-from interlock.deployment.observed.egress_check import EgressCheckVerdict
+from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.enforcement import Enforcement
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.placement import may_start_open
@@ -49,7 +49,7 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
     wanted = snapshot.agent.spec.replicas
     if wanted == 0:
         return Egress("Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no pod runs")
-    found = [one for one in snapshot.egress_checks if (one.stage, one.revision) == (facts.stage.name, facts.revision)]
+    found = _checks_of(snapshot, facts)
     seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
     if seen is not None:
         goes_on = may_start_open(facts.stage.environment)
@@ -63,6 +63,12 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
             f"{closed} of {wanted} agent pods have finished their egress check",
         )
     return Egress("True", AgentReason.EGRESS_CLOSED, "every agent pod can reach only its guard")
+
+
+def _checks_of(snapshot: Snapshot, facts: StageFacts) -> list[EgressCheckReport]:
+    """Return the reports of the stage's separate agent pods; the operator watches no pod with a guard."""
+    wanted = facts.stage.name, facts.revision
+    return [one for one in snapshot.egress_checks if (one.stage, one.revision) == wanted]
 
 
 def _shared_message(policy: str, facts: StageFacts) -> str:
@@ -229,7 +235,9 @@ def _not_ready_message(report: AgentReport) -> str:
     # The counts of a Deployment that has just been written are those of its earlier spec.
     is_reported = readiness.is_current and not _rolls(report.plan)
     ready = min(readiness.available, wanted) if is_reported else 0
-    because = readiness.trouble or ("" if is_reported else "the Deployment has just been written")
+    reports = _checks_of(report.snapshot, report.progress.decision.facts) if report.progress else []
+    trouble = next((one.trouble for one in reports if one.trouble), readiness.trouble)
+    because = trouble or ("" if is_reported else "the Deployment has just been written")
     return (
         f"{ready} of {wanted} pods ready{': ' + because if because else ''}; "
         f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from interlock.deployment.names import Manifest
+from interlock.deployment.observed.readiness import container_trouble
 from interlock_contract.names import REVISION_LABEL, STAGE_LABEL
 from interlock_contract.pod import EGRESS_CHECK_CONTAINER, NETWORK_OPEN, OPEN_MESSAGE
 
@@ -33,12 +34,14 @@ class EgressCheckReport:
         revision: Revision of the pod's placement.
         verdict: The result.
         message: The open addresses, empty unless the verdict is Open.
+        trouble: The container of the pod that cannot start or keeps failing, with its state; empty where none does.
     """
 
     stage: str
     revision: str
     verdict: EgressCheckVerdict
     message: str = ""
+    trouble: str = ""
 
 
 def read_egress_check(pod: Manifest) -> EgressCheckReport:
@@ -54,7 +57,9 @@ def read_egress_check(pod: Manifest) -> EgressCheckReport:
         ended = found.get(moment, {}).get("terminated")
         if ended is not None:
             verdict, message = _read_verdict(ended)
-    return EgressCheckReport(labels.get(STAGE_LABEL, ""), labels.get(REVISION_LABEL, ""), verdict, message)
+    return EgressCheckReport(
+        labels.get(STAGE_LABEL, ""), labels.get(REVISION_LABEL, ""), verdict, message, container_trouble(pod)
+    )
 
 
 def _read_verdict(ended: dict[str, Any]) -> tuple[EgressCheckVerdict, str]:

@@ -62,3 +62,25 @@ def _trouble(conditions: list[dict[str, str]]) -> str:
         if failed or stuck:
             return condition.get("message", "")
     return ""
+
+
+_STARTING = ("ContainerCreating", "PodInitializing")
+_MAX_TROUBLE = 200
+
+
+def container_trouble(pod: Manifest) -> str:
+    """Return the first container of a pod that waits for more than its start, and why; empty where none does.
+
+    An example: `container agent is in ImagePullBackOff (pull access denied)`.
+    """
+    status = pod.get("status", {})
+    for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        waiting = found.get("state", {}).get("waiting") or {}
+        reason = waiting.get("reason", "")
+        if not reason or reason in _STARTING:
+            continue
+        ended = found.get("lastState", {}).get("terminated")
+        # The kubelet's own message about a crash holds the length of the back-off, which changes at each restart.
+        why = f"exit code {ended.get('exitCode')}" if ended else str(waiting.get("message", ""))
+        return f"container {found['name']} is in {reason}{f' ({why})' if why else ''}"[:_MAX_TROUBLE]
+    return ""
