@@ -38,6 +38,8 @@ async def run(settings: OperatorSettings) -> int:
     except Exception as error:  # noqa: BLE001 - every failure to start is logged in one line
         _log.critical(str(error) or repr(error))
         return 1
+    finally:
+        await app.stop()  # kopf's own clean-up has done so, unless kopf could not start
     return 1 if app.failed else 0
 
 
