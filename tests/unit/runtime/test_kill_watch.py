@@ -118,6 +118,23 @@ async def test_a_kill_goes_on_while_the_api_server_refuses(scene: Scene, method:
     assert scene.is_ended
 
 
+@requirement("kill.insists")
+@pytest.mark.parametrize("method", ["GET", "DELETE", "PATCH"])
+async def test_a_kill_goes_on_over_a_defect_of_the_operator_which_is_logged_with_its_trace(
+    scene: Scene, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    unread: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
+    scene.client.break_with(KeyError("a defect"), method, "/", times=5)
+
+    scene.tell(an_agent().killed())
+    await until(lambda: "zeroPodsAt" in scene.kill)
+
+    assert scene.is_ended
+    assert any(record.exc_info for record in caplog.records)
+    assert unread == []
+
+
 @pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), OSError("no route")])
 async def test_a_kill_goes_on_while_the_api_server_cannot_be_reached(scene: Scene, error: Exception) -> None:
     scene.client.break_with(error, "GET", "/", times=30)
@@ -300,6 +317,26 @@ async def test_other_pods_start_no_sweep(scene: Scene, monkeypatch: pytest.Monke
     await turns()
 
     assert scene.client.requests == []
+
+
+@requirement("kill.insists")
+async def test_an_object_that_no_code_expects_is_skipped_and_the_next_kill_is_seen(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = an_agent("odd").to_kubernetes()
+    odd["metadata"]["annotations"] = "no mapping"
+
+    async def told(*_: Any) -> AsyncIterator[ListEvent | ChangeEvent]:
+        yield ListEvent((odd, an_agent("listed").killed("runaway").to_kubernetes()))
+        yield ChangeEvent("MODIFIED", {"metadata": {"name": "odd", "namespace": "agents"}})
+        yield ChangeEvent("MODIFIED", an_agent().killed("runaway").to_kubernetes())
+
+    monkeypatch.setattr(kill_watch, "follow", told)
+    client: Any = scene.client
+    await scene.watch._follow(client, scene.killer, AGENT)  # noqa: SLF001 - one of the tasks of its thread
+
+    assert scene.watch.seen(KEY) == "runaway"
+    assert scene.watch.seen(("agents", "listed")) == "runaway"
 
 
 async def test_a_policys_annotation_is_no_kill_switch_of_an_agent(scene: Scene) -> None:
