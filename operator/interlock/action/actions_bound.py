@@ -1,4 +1,4 @@
-"""Which MCPBinding serves a source in an environment: exactly one, or the agent waits."""
+"""The checks of layer 3, action: one reviewed and verified MCPBinding for every source in every stage."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def binding_for(bindings: tuple[MCPBinding, ...], source: str, environment: str)
 def check_coverage(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | None:
     """Return the first (stage, source) that no binding or more than one serves.
 
-    All stages are looked at from the start: nobody learns after a week that production has no binding.
+    All stages are checked from the start, so a missing binding for production shows before the rollout begins.
     """
     for stage in agent.spec.stages:
         for use in agent.spec.bindings:
@@ -116,7 +116,7 @@ def check_reviewed(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | 
                 return Refusal(
                     AgentReason.BINDING_NOT_REVIEWED,
                     f"MCPBinding {name} serves source {use.source!r} in stage {stage.name!r} and is not reviewed: "
-                    "look at operation and resource of each of its tools, then take the annotation out: "
+                    "check operation and resource of each of its tools, then remove the annotation: "
                     f"kubectl annotate mcpbinding {name} {NEEDS_REVIEW}-",
                 )
     return None
@@ -145,12 +145,12 @@ def _check_one_in_verified(binding: MCPBinding, *, is_attached: bool) -> Refusal
     holds = condition is not None and condition.status == "True"
     if binding.verification.verified_at is not None and (is_attached or holds):
         return None
-    why = condition.message if condition else "the operator has not looked at it yet"
+    why = condition.message if condition else "the operator has not processed it yet"
     name, namespace = binding.metadata.name, binding.metadata.namespace
     return Refusal(
         AgentReason.BINDING_NOT_VERIFIED,
         f"waits for MCPBinding {name} to be verified: {why[:600]}; "
-        f"look: kubectl -n {namespace} get mcpbindings.interlock.dev {name} -o yaml",
+        f"run: kubectl -n {namespace} get mcpbindings.interlock.dev {name} -o yaml",
     )
 
 
@@ -163,7 +163,7 @@ def check_action(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, 
     """Return why the agent's tools may not be bound, or None."""
     return (
         check_coverage(agent, bindings)  # one binding for every source in every stage
-        or check_reviewed(agent, bindings)  # somebody has looked at what an import guessed
-        or check_narrowing(agent, policy, bindings)  # and no permission that nobody gives
-        or check_verified(agent, bindings)  # and no server that nobody has looked at
+        or check_reviewed(agent, bindings)  # imported values are reviewed
+        or check_narrowing(agent, policy, bindings)  # the agent only narrows permissions
+        or check_verified(agent, bindings)  # every server is verified
     )

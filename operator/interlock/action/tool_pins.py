@@ -1,4 +1,4 @@
-"""Tools of a server compared with what was verified: what is pinned, what has drifted, and what an accept accepts."""
+"""Tool pins: the tools of a server compared with the verified ones, their drift, and its acceptance."""
 
 import difflib
 import json
@@ -38,7 +38,7 @@ def compare_tools(binding: MCPBinding, seen: Iterable[SeenTool], *, may_pin: boo
 
 
 def accept_tools(tools: Iterable[VerifiedTool]) -> tuple[VerifiedTool, ...]:
-    """Return the tools with what is listed now pinned; what is listed no more is forgotten."""
+    """Return the tools with what is listed now pinned; a tool that is no longer listed loses its pin."""
     return tuple(
         VerifiedTool(name=tool.name, state=ToolState.VERIFIED, digest=tool.digest, pinned_digest=tool.digest)
         for tool in tools
@@ -118,7 +118,7 @@ def describe_drift(binding: MCPBinding, definitions: Mapping[str, str]) -> str:
 
 def _describe(tool: VerifiedTool, definitions: Mapping[str, str]) -> str:
     if tool.state == ToolState.MISSING:
-        return f"tool {tool.name}: listed no more"
+        return f"tool {tool.name}: no longer listed"
     before, after = definitions.get(tool.pinned_digest), definitions.get(tool.digest)
     if tool.state == ToolState.ADDED:
         return "\n".join([f"tool {tool.name}: new under a glob", *(readable(after) if after else ())])

@@ -26,10 +26,28 @@ from interlock.api.messages import (
     STAGES_BACKWARDS,
     plain,
 )
-from interlock.api.policy import ModelUse
-from interlock.api.shared_types import ApiModel, Environment, ObjectMeta, Permissions, Resources, ScopeDimension
+from interlock.api.shared_types import (
+    ApiModel,
+    Environment,
+    EnvSource,
+    ObjectMeta,
+    Permissions,
+    Resources,
+    ScopeDimension,
+)
 from interlock.api.status import NEW_AGENT, AgentStatus
-from interlock.api.text import COMMAND_FITS, SELF, Argument, Duration, FilePath, Image, Name, ObjectName, VariableName
+from interlock.api.text import (
+    COMMAND_FITS,
+    SELF,
+    Argument,
+    Duration,
+    FilePath,
+    Image,
+    ModelName,
+    Name,
+    ObjectName,
+    VariableName,
+)
 from interlock_contract.bundle import MAX_CONCURRENT_TASKS
 from interlock_contract.names import API_VERSION
 from interlock_contract.pod import FIRST_RESERVED_PORT, LAST_RESERVED_PORT
@@ -52,35 +70,16 @@ class Tasks(ApiModel):
             format="int32",
         ),
     )
-    """Where the agent listens for HTTP, on all addresses of its pod; the guard brings its tasks there."""
+    """Port at which the agent listens for HTTP, on all addresses of its pod. The guard forwards tasks to it."""
 
     max_concurrent_tasks: int = Field(
         default=8, ge=1, le=MAX_CONCURRENT_TASKS, json_schema_extra=kube(format="int32", default=8)
     )
-    """How many tasks each pod works on at once; four times as many wait, for 10 s at most; others are refused."""
-
-
-__all__ = [
-    "Agent",
-    "AgentSpec",
-    "BindingUse",
-    "EnvVar",
-    "Environment",
-    "File",
-    "Owner",
-    "Permissions",
-    "PolicyRef",
-    "Resources",
-    "Rollout",
-    "ScopeDimension",
-    "Stage",
-    "Tasks",
-    "Template",
-]
+    """Number of concurrent tasks in each pod. Four times as many wait for up to 10 s; the guard refuses others."""
 
 
 class Owner(ApiModel):
-    """The person who answers for the agent; a team does not answer."""
+    """The person who answers for the agent; a team cannot be the owner."""
 
     model_config = ConfigDict(
         json_schema_extra=kube(
@@ -112,11 +111,11 @@ class Owner(ApiModel):
             ),
         ),
     )
-    """The person's own e-mail address; addresses of roles and teams, such as support@, are refused."""
+    """The person's own e-mail address. Addresses of roles and teams, such as support@, are refused."""
 
 
 class PolicyRef(ApiModel):
-    """The AgentPolicy that the agent lives under."""
+    """The AgentPolicy that governs the agent."""
 
     name: ObjectName
     """Name of an AgentPolicy in the same namespace."""
@@ -137,10 +136,10 @@ class Stage(ApiModel):
         max_length=8,
         json_schema_extra=kube(keys=("dimension",)),
     )
-    """Which part of the work the agent may touch; absent: all of it. Within one environment it only widens."""
+    """The part of the work that the agent may touch; absent for all of it. Within one environment it only widens."""
 
     min_duration: Duration | None = None
-    """How long the stage must have been Ready before the next one is entered; absent: no minimum."""
+    """How long the stage must be Ready before the next stage starts; absent for no minimum."""
 
 
 _PREVIOUS = "self.stages[i - 1]"
@@ -197,7 +196,17 @@ class BindingUse(ApiModel):
     """Name of the source; in every stage exactly one MCPBinding must serve it."""
 
     permissions: Permissions | None = None
-    """Narrows what binding and matrix give; absent: all that they give."""
+    """Narrows the permissions of binding and access matrix; absent for all of them."""
+
+
+class ModelUse(ApiModel):
+    """A model that the agent calls."""
+
+    name: ModelName
+    """The model, as provider/model, such as openai/gpt-4o-mini; the policy must allow it."""
+
+    api_key_from: EnvSource
+    """The provider's key, which only the guard reads. The agent gets a placeholder that works with its guard only."""
 
 
 class File(ApiModel):
@@ -207,17 +216,17 @@ class File(ApiModel):
     """Path relative to INTERLOCK_FILES, such as prompts/system.md."""
 
     content: str = Field(default="", max_length=32768)
-    """What is in it."""
+    """Content of the file."""
 
 
 class EnvVar(ApiModel):
     """An environment variable of the agent."""
 
     name: VariableName
-    """Its name; names that start with INTERLOCK_ are refused."""
+    """Name of the variable. Names that start with INTERLOCK_ are refused."""
 
     value: str = Field(default="", max_length=4096)
-    """Its value; the agent holds no secrets, so there is no other way to give one."""
+    """Value of the variable. An agent holds no secrets, so a value cannot come from one."""
 
 
 class Template(ApiModel):
@@ -247,9 +256,9 @@ _FILE_AND_FOLDER = "self.exists(g, g.path.startsWith(f.path + '/'))"
 
 
 class AgentSpec(ApiModel):
-    """What is wanted."""
+    """Desired state of an Agent."""
 
-    # Demanded here and not by `required`, which would only say "Required value".
+    # Checked here and not by `required`, which would only say "Required value".
     model_config = ConfigDict(
         json_schema_extra=kube(
             Rule(rule="has(self.owner)", message=OWNER_MISSING, field_path=".owner"),
@@ -271,13 +280,13 @@ class AgentSpec(ApiModel):
     )
 
     owner: Owner | None = None
-    """The person who answers for the agent; demanded."""
+    """The person who answers for the agent; required."""
 
     purpose: str | None = Field(default=None, max_length=1024)
-    """What the agent is for, in one sentence; demanded."""
+    """What the agent is for, in one sentence; required."""
 
     policy_ref: PolicyRef | None = None
-    """The AgentPolicy that the agent lives under; demanded."""
+    """The AgentPolicy that governs the agent; required."""
 
     environment: Environment | None = None
     """One stage without scope, named like the environment; exactly one of environment and rollout is set."""
@@ -286,13 +295,13 @@ class AgentSpec(ApiModel):
     """Stages on the way into production; exactly one of environment and rollout is set."""
 
     tasks: Tasks | None = None
-    """How tasks reach the agent; absent: it takes none."""
+    """How tasks reach the agent. Without it the agent takes no tasks."""
 
     bindings: tuple[BindingUse, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("source",)))
-    """The sources that the agent uses; each needs a row in the policy's matrix."""
+    """The sources that the agent uses. Each needs a row in the policy's access matrix."""
 
     models: tuple[ModelUse, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
-    """The language models that the agent calls, through its guard; the policy must allow each."""
+    """The language models that the agent calls through its guard. The policy must allow each of them."""
 
     files: tuple[File, ...] = Field(
         default=(),
@@ -316,11 +325,11 @@ class AgentSpec(ApiModel):
     """The agent's container."""
 
     replicas: int = Field(default=1, ge=0, le=100, json_schema_extra=kube(format="int32"))
-    """How many pods; 0 is Ready with reason ScaledToZero."""
+    """Number of pods. With 0 the agent is Ready with reason ScaledToZero."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        """The rollout's stages, or the one stage that `environment` stands for; none if neither is set."""
+        """The rollout's stages, or the one stage of `environment`; empty if neither is set."""
         if self.rollout is not None:
             return self.rollout.stages
         if self.environment is not None:
@@ -329,7 +338,7 @@ class AgentSpec(ApiModel):
 
 
 class Agent(ApiModel):
-    """One AI agent: owner, purpose, policy, tools, rollout and pods. Nothing runs until every layer holds."""
+    """One AI agent: owner, purpose, policy, tools, rollout and pods. No pod runs until all layers are satisfied."""
 
     api_version: Literal["interlock.dev/v1alpha1"] = API_VERSION
     kind: Literal["Agent"] = "Agent"

@@ -78,13 +78,13 @@ class HttpHeader(ApiModel):
     )
 
     name: HeaderName
-    """Its name; those of MCP, of the connection and of the body are refused."""
+    """Name of the header. Those of MCP, of the connection and of the body are refused."""
 
     value: HeaderValue | None = None
-    """Its value, for what is no secret."""
+    """Value, if it is no secret."""
 
     value_from: EnvSource | None = None
-    """Where its value comes from, whole, with a scheme such as Bearer in it; only the guard reads it."""
+    """Secret key with the whole value, including a scheme such as Bearer. Only the guard reads it."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
@@ -125,14 +125,14 @@ TLS_RULES = (
         field_path=".caFrom",
     ),
 )
-"""What holds for every `url` with a `network` and a `caFrom`; `check_tls` is the same in Python."""
+"""Rules for every `url` with `network` and `caFrom`; `check_tls` checks the same in Python."""
 
 
 def check_tls(url: str, network: Network, ca_from: CaSource | None) -> None:
     """Hold a URL to `TLS_RULES`.
 
     Raises:
-        ValueError: What it says is read by others on the way, or its authorities are for nothing.
+        ValueError: The URL is http without network Private, or http with CA certificates.
     """
     is_https = url.startswith("https:")
     if not is_https and network != "Private":
@@ -147,10 +147,10 @@ class HttpServer(ApiModel):
     model_config = ConfigDict(json_schema_extra=kube(*TLS_RULES))
 
     url: ServerUrl
-    """Its one URL; redirects are not followed. http:// needs network Private: what is sent can be read on the way."""
+    """URL of the server. Redirects are not followed. http:// is not encrypted and needs network Private."""
 
     network: Network = Field(default="Public", json_schema_extra=kube(default="Public"))
-    """Public: only globally routable addresses are dialled; Private: private ones too. Loopback, link-local: never."""
+    """Public: the guard dials public addresses only. Private: private ones too. Never loopback and link-local."""
 
     headers: tuple[HttpHeader, ...] = Field(
         default=(),
@@ -166,7 +166,7 @@ class HttpServer(ApiModel):
     """Headers of every request, such as Authorization."""
 
     ca_from: CaSource | None = None
-    """CA certificates that alone are trusted for this server; without it those of the guard's image."""
+    """CA certificates, the only ones trusted for this server; absent for those of the guard's image."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
@@ -174,27 +174,6 @@ class HttpServer(ApiModel):
         if len({header.name.lower() for header in self.headers}) < len(self.headers):
             raise ValueError(HEADER_TWICE)
         return self
-
-
-__all__ = [
-    "ArgumentRule",
-    "EnvSource",
-    "Environment",
-    "Limits",
-    "MCPBinding",
-    "MCPBindingSpec",
-    "Permissions",
-    "Prompt",
-    "PromptRule",
-    "ResourceScope",
-    "Resources",
-    "Server",
-    "ServerEnvVar",
-    "ServerResource",
-    "StdioServer",
-    "Tool",
-    "ToolScope",
-]
 
 
 class ServerEnvVar(ApiModel):
@@ -214,19 +193,19 @@ class ServerEnvVar(ApiModel):
     """Its name; names that start with INTERLOCK_ are refused."""
 
     value: str | None = Field(default=None, max_length=4096)
-    """Its value, for what is no secret."""
+    """Value, if it is no secret."""
 
     value_from: EnvSource | None = None
-    """Where its value comes from; only the MCP server sees it, never the agent."""
+    """Secret key with the value. Only the MCP server gets it, never the agent."""
 
 
 class StdioServer(ApiModel):
-    """An MCP server that speaks on its standard streams, run as a sidecar."""
+    """An MCP server that runs as a sidecar and uses its standard streams."""
 
     model_config = ConfigDict(json_schema_extra=kube(COMMAND_FITS))
 
     image: Image
-    """Image of the server; it needs a shell, sh, to be joined to its pipes."""
+    """Image of the server. It needs a shell, sh, which opens the server's pipes."""
 
     command: tuple[Argument, ...] = Field(min_length=1, max_length=64)
     """The program; the image's entry point is not used."""
@@ -238,8 +217,8 @@ class StdioServer(ApiModel):
     """Its environment variables."""
 
     network: Literal["None", "Public", "Private"] = Field(default="None", json_schema_extra=kube(default="None"))
-    """What it may reach from a guard's pod of its own (Separate). None: nothing; Public: globally routable addresses
-    alone; Private: private ones too. Metadata services of clouds: never."""
+    """Egress of the server in a separate guard pod. None: no egress. Public: globally routable addresses only.
+    Private: private addresses too. Metadata services of clouds are never reachable."""
 
     resources: Resources | None = None
     """CPU and memory."""
@@ -253,7 +232,7 @@ class Server(ApiModel):
     )
 
     stdio: StdioServer | None = None
-    """An MCP server that is run beside the agent and speaks on its standard streams."""
+    """An MCP server that runs as a sidecar of the guard and uses its standard streams."""
 
     http: HttpServer | None = None
     """An MCP server that runs elsewhere and is reached over HTTP."""
@@ -285,7 +264,7 @@ class ToolScope(ApiModel):
     """JSON pointer (RFC 6901) to the argument that holds the value or a list of values."""
 
     unscoped: Literal["Allowed"] | None = None
-    """Allowed: the tool has nothing to do with this dimension."""
+    """Allowed: the dimension does not apply to the tool."""
 
 
 def _exactly_one_of(*kinds: str, sentence: str) -> Rule:
@@ -298,14 +277,14 @@ def _exactly_one_of(*kinds: str, sentence: str) -> Rule:
 
 
 class PromptRule(ApiModel):
-    """What one argument of a prompt must be, which is always a string; exactly one of the three is set."""
+    """A rule on one argument of a prompt, which is a string; exactly one of enum, prefix and pattern is set."""
 
     model_config = ConfigDict(
         json_schema_extra=kube(_exactly_one_of("enum", "prefix", "pattern", sentence=PROMPT_RULE)),
     )
 
     pointer: Pointer
-    """JSON pointer (RFC 6901) to the argument: one value, or a list of which every one must keep the rule."""
+    """JSON pointer (RFC 6901) to the argument. Every element of a list must satisfy the rule."""
 
     enum: tuple[ArgumentValue, ...] | None = Field(default=None, min_length=1, max_length=64)
     """The string is one of these, compared as it stands."""
@@ -318,14 +297,14 @@ class PromptRule(ApiModel):
 
 
 class ArgumentRule(PromptRule):
-    """What one argument of a tool must be; exactly one of enum, prefix, pattern and maximum is set."""
+    """A rule on one argument of a tool; exactly one of enum, prefix, pattern and maximum is set."""
 
     model_config = ConfigDict(
         json_schema_extra=kube(_exactly_one_of("enum", "prefix", "pattern", "maximum", sentence=ARGUMENT_RULE)),
     )
 
     maximum: int | None = Field(default=None, ge=0, le=LARGEST_NUMBER, json_schema_extra=kube(format="int64"))
-    """The number is from 0 to this; less than nothing often means no limit."""
+    """The number is from 0 to this maximum. Negative numbers are denied, since they often mean no limit."""
 
 
 _Scope = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
@@ -333,26 +312,26 @@ _Arguments = Field(default=(), max_length=8)
 
 
 class Tool(ApiModel):
-    """What a tool of the server does."""
+    """The meaning of a tool: an operation on a resource."""
 
     name: ToolName
     """Name of the tool at the server, or a glob: * is any run of characters, ? any one, but neither is a slash."""
 
     operation: Operation
-    """What it does; hints of the server can only make it more."""
+    """The operation of a call. Hints of the server can only raise it, from read to write to delete."""
 
     resource: Resource
-    """The kind of data that it does it to."""
+    """The kind of data that the operation touches."""
 
     scope: tuple[ToolScope, ...] = _Scope
     """How its calls show that they are inside a stage's scope; a limited dimension not named here denies the call."""
 
     arguments: tuple[ArgumentRule, ...] = _Arguments
-    """What its arguments must be; every rule must hold, and an argument that is missing keeps none."""
+    """Rules on arguments. A call must satisfy every rule, and a missing argument satisfies none."""
 
 
 class ResourceScope(ApiModel):
-    """To which part of the work a resource belongs; exactly one of values and unscoped is set."""
+    """The part of the work that a resource belongs to; exactly one of values and unscoped is set."""
 
     model_config = ConfigDict(
         json_schema_extra=kube(
@@ -368,94 +347,94 @@ class ResourceScope(ApiModel):
     """The dimension, such as region."""
 
     values: tuple[ScopeValue, ...] | None = Field(default=None, min_length=1, max_length=32)
-    """The values that it belongs to; all of them must be inside a stage's scope."""
+    """Values of the resource in this dimension. All of them must be inside a stage's scope."""
 
     unscoped: Literal["Allowed"] | None = None
-    """Allowed: it has nothing to do with this dimension."""
+    """Allowed: the dimension does not apply to the resource."""
 
 
 class ServerResource(ApiModel):
-    """What reading a resource of the server, or following its changes, does."""
+    """The meaning of reading or subscribing to a resource of the server."""
 
     uri: ResourceUri
     """URI of the resource, or a glob: * is any run of characters inside one part, ** goes on over slashes."""
 
     operation: Operation = "read"
-    """What it does."""
+    """The operation."""
 
     resource: Resource
-    """The kind of data that it does it to."""
+    """The kind of data that the operation touches."""
 
     scope: tuple[ResourceScope, ...] = _Scope
-    """To which part of the work it belongs; a limited dimension not named here denies it."""
+    """The part of the work that it belongs to. A limited dimension that is not named here denies it."""
 
 
 class Prompt(ApiModel):
-    """What getting a prompt of the server does."""
+    """The meaning of getting a prompt of the server."""
 
     name: PromptName
     """Name of the prompt at the server, or a glob as of tools."""
 
     operation: Operation = "read"
-    """What it does."""
+    """The operation."""
 
     resource: Resource
-    """The kind of data that it does it to."""
+    """The kind of data that the operation touches."""
 
     scope: tuple[ToolScope, ...] = _Scope
     """How its arguments show that it is inside a stage's scope; a limited dimension not named here denies it."""
 
     arguments: tuple[PromptRule, ...] = _Arguments
-    """What its arguments must be; every rule must hold, and an argument that is missing keeps none."""
+    """Rules on arguments. A call must satisfy every rule, and a missing argument satisfies none."""
 
 
 class Limits(ApiModel):
-    """How much may pass between agent and server."""
+    """Limits on the traffic between agent and server."""
 
     request_bytes: int = Field(
         default=MAX_REQUEST_BYTES, ge=LEAST_BYTES, le=MAX_REQUEST_BYTES, json_schema_extra=kube(format="int32")
     )
-    """Size of one request."""
+    """Largest size of a request in bytes."""
 
     result_bytes: int = Field(
         default=MAX_RESULT_BYTES, ge=LEAST_BYTES, le=MAX_RESULT_BYTES, json_schema_extra=kube(format="int32")
     )
-    """Size of one result; a larger one becomes an error that says so."""
+    """Largest size of a result in bytes. The guard replaces a larger result by an error."""
 
     in_flight: int = Field(default=DEFAULT_IN_FLIGHT, ge=1, le=MAX_IN_FLIGHT, json_schema_extra=kube(format="int32"))
-    """Requests that are under way in the server at once; one more is refused."""
+    """Number of concurrent requests to the server. The guard refuses more."""
 
 
 class MCPBindingSpec(ApiModel):
-    """What is bound."""
+    """Desired state of an MCPBinding."""
 
     source: Name
-    """The name that the matrix and the agents speak of; other bindings may serve it in other environments."""
+    """Name that access matrix and agents use. Other bindings may serve the same source in other environments."""
 
     environments: tuple[Environment, ...] = Field(min_length=1, max_length=3)
-    """Where it may be used; out of reach anywhere else."""
+    """Environments in which the binding serves its source."""
 
     server: Server
     """How the MCP server is reached."""
 
     tools: tuple[Tool, ...] = Field(default=(), max_length=256, json_schema_extra=kube(keys=("name",)))
-    """The tools that exist for agents; one that is not mapped is never callable. A written name beats a glob, and of
-    several globs the first one wins."""
+    """The tools that agents may see. A tool that is not mapped is never callable. An exact name takes precedence over
+    a glob, and the first of several matching globs applies."""
 
     resources: tuple[ServerResource, ...] = Field(default=(), max_length=128, json_schema_extra=kube(keys=("uri",)))
-    """The server's resources that exist for agents, found as tools are; completions follow it."""
+    """The server's resources that agents may see, matched as tools are. Completions need the same permissions."""
 
     prompts: tuple[Prompt, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
-    """The server's prompts that exist for agents, found as tools are; completions follow it."""
+    """The server's prompts that agents may see, matched as tools are. Completions need the same permissions."""
 
     server_requests: tuple[ServerRequest, ...] = Field(default=(), max_length=3)
-    """What the server may ask of the agent: to call its model, to ask its user, to name its folders."""
+    """Requests that the server may send to the agent: call its model, ask its user, list its roots."""
 
     permissions: Permissions = Permissions()
-    """What may be done through this binding; matrix and agent may only narrow it."""
+    """Permissions of the binding. Access matrix and agent can only narrow them."""
 
     limits: Limits = Limits()
-    """How much may pass between agent and server."""
+    """Limits on the traffic between agent and server."""
 
     verify: Verify = Verify()
     """When and how the server is verified, before agents are attached and afterwards."""
@@ -472,6 +451,6 @@ class MCPBinding(ApiModel):
 
     @property
     def verification(self) -> VerificationStatus:
-        """What is known of the server; nothing where nothing was reported yet."""
+        """The state of the server's verification; empty before the first."""
         known = self.status.verification if self.status else None
         return known or VerificationStatus()

@@ -1,9 +1,7 @@
-"""The sentences of refusals, each worded once for the API server (CEL) and for the reconciler (Python).
+"""Messages and patterns of refusals, one text for the API server (CEL) and for the reconciler (Python).
 
-The API server refuses what it can; the reconciler repeats it with the very same sentence, since an
-admission policy can be absent and an object can be older than a rule. Templates stand here with the
-Python checks; the CEL rules that use the templates stand beside the fields in the models, and
-tests/integration compares both answers on a real API server.
+The reconciler repeats the checks of the API server, since an admission policy can be missing and an object can be older
+than a rule. The CEL rules are next to the fields in the models, the Python checks in `refusals`.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""AgentPolicy: the governance that a set of Agents lives under."""
+"""AgentPolicy: the governance of a set of Agents: access matrix, rollout minimums, isolation, models and audit."""
 
 from typing import Annotated, Literal, Self
 
@@ -15,14 +15,13 @@ from interlock.api.messages import (
     SELECTOR_EMPTY,
     plain,
 )
-from interlock.api.shared_types import ApiModel, Environment, EnvSource, ObjectMeta
+from interlock.api.shared_types import ApiModel, Environment, ObjectMeta
 from interlock.api.status import Condition
 from interlock.api.text import (
     AgentName,
     Duration,
     LabelValue,
     ModelGlob,
-    ModelName,
     ModelUrl,
     Name,
     Pointer,
@@ -41,7 +40,7 @@ MAX_ROW_RESOURCES = 64
 
 
 class AccessRow(ApiModel):
-    """One answer: what the guard decides for an agent, an operation and these kinds of data, and by which rule."""
+    """One effective permission: the guard's decision for an agent, an operation and resources, with its rule."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -52,37 +51,37 @@ class AccessRow(ApiModel):
     """The source."""
 
     environment: Environment
-    """The environment of a stage of the Agent; another binding may serve the source in another one."""
+    """Environment of a stage of the Agent. Another binding may serve the source in another environment."""
 
     operation: Operation
-    """What is done."""
+    """The operation."""
 
     resources: tuple[Annotated[str, Field(max_length=63)], ...] = Field(min_length=1, max_length=MAX_ROW_RESOURCES)
-    """The kinds of data that this is the answer for."""
+    """The resources that the decision applies to."""
 
     decision: Literal["Allow", "Deny"]
-    """What the guard decides; a stage's scope and the rules on arguments can still deny single calls."""
+    """The guard's decision. A stage's scope and argument rules can still deny single calls."""
 
     reason: str = Field(default="", max_length=63)
-    """Why it is denied, as one stable word; see the guard's reasons."""
+    """Reason of a denial in one stable word; see the guard's reasons."""
 
     rule: str = Field(default="", max_length=1024)
-    """The rule that allows it, or that would have to change, such as agentpolicy/support/dataAccess[0]."""
+    """The rule that allows the call, or that must change to allow it, such as agentpolicy/support/dataAccess[0]."""
 
 
 class AgentPolicyStatus(ApiModel):
-    """What the operator reports on an AgentPolicy."""
+    """Observed state of an AgentPolicy."""
 
     model_config = ConfigDict(extra="ignore")
 
     observed_generation: int = Field(default=0, ge=0)
-    """The generation of the spec that this status speaks of."""
+    """Generation of the spec that this status was computed for."""
 
     access: tuple[AccessRow, ...] = Field(default=(), max_length=MAX_ROWS)
-    """What the policy comes to, together with bindings and the agents' own narrowing: by agent, source and so on."""
+    """Effective permissions: policy, bindings and the agents' own narrowing together, by agent and source."""
 
     agents_omitted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
-    """How many agents under the policy there was no room for; access has the first ones by name."""
+    """Number of agents of the policy that access has no room for. It lists the first ones by name."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
     """ReconcileFailed while the operator fails on this policy; empty otherwise."""
@@ -95,25 +94,25 @@ DEFAULT_ISOLATION: dict[Environment, Isolation] = {
     Environment.STAGING: "Separate",
     Environment.PRODUCTION: "Separate",
 }
-"""What holds where a policy says nothing."""
+"""Isolation by environment where a policy sets none."""
 
 
 class DevelopmentRules(ApiModel):
-    """What holds in development."""
+    """Rules in development."""
 
     isolation: Isolation = Field(default=DEFAULT_ISOLATION[Environment.DEVELOPMENT])
-    """Shared: agent and guard in one pod, no egress boundary; Separate: the agent's pod reaches its guard alone."""
+    """Shared: agent and guard in one pod, no egress boundary. Separate: the agent's pod reaches only its guard."""
 
 
 class ProtectedRules(ApiModel):
-    """What holds in an environment in which harm is done to others."""
+    """Rules in staging or production."""
 
     isolation: Isolation = Field(default=DEFAULT_ISOLATION[Environment.PRODUCTION])
-    """Separate: the agent's pod reaches its guard alone; Shared: agent and guard in one pod, no egress boundary."""
+    """Separate: the agent's pod reaches only its guard. Shared: agent and guard in one pod, no egress boundary."""
 
 
 class Environments(ApiModel):
-    """What holds for agents in each environment."""
+    """Rules for agents by environment."""
 
     development: DevelopmentRules = DevelopmentRules()
     """In development."""
@@ -125,7 +124,7 @@ class Environments(ApiModel):
     """In production."""
 
     def isolation_in(self, environment: Environment) -> Isolation:
-        """Return how far apart agent and guard stand in an environment."""
+        """Return whether agent and guard share a pod in an environment."""
         rules: dict[Environment, DevelopmentRules | ProtectedRules] = {
             Environment.DEVELOPMENT: self.development,
             Environment.STAGING: self.staging,
@@ -135,21 +134,21 @@ class Environments(ApiModel):
 
 
 class ModelUpstream(ApiModel):
-    """Where the models of one provider are."""
+    """The API of one model provider."""
 
     model_config = ConfigDict(json_schema_extra=kube(*TLS_RULES))
 
     name: Provider
-    """What the names of its models begin with. anthropic is spoken to as Anthropic's API, all others as OpenAI's."""
+    """Beginning of its models' names. The guard speaks Anthropic's API with anthropic and OpenAI's with all others."""
 
     url: ModelUrl
     """Its base URL, up to and with the version, such as https://llm.example.com/v1; redirects are not followed."""
 
     network: Network = Field(default="Public", json_schema_extra=kube(default="Public"))
-    """Public: only globally routable addresses are dialled; Private: private ones too. Loopback, link-local: never."""
+    """Public: the guard dials public addresses only. Private: private ones too. Never loopback and link-local."""
 
     ca_from: CaSource | None = None
-    """CA certificates that alone are trusted for it; without it those of the guard's image."""
+    """CA certificates, the only ones trusted for it; absent for those of the guard's image."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
@@ -158,27 +157,17 @@ class ModelUpstream(ApiModel):
 
 
 class ModelPolicy(ApiModel):
-    """Which models agents may call, and where they are."""
+    """The models that agents may call, and their providers."""
 
     allow: tuple[ModelGlob, ...] = Field(default=(), max_length=64)
-    """Models, as provider/model; * at the end is whatever follows. Absent: none."""
+    """Allowed models, as provider/model. A * at the end matches any rest. Without it no model is allowed."""
 
     urls: tuple[ModelUpstream, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
     """Providers besides openai (https://api.openai.com/v1) and anthropic (https://api.anthropic.com/v1), or instead."""
 
 
-class ModelUse(ApiModel):
-    """A model that the agent calls."""
-
-    name: ModelName
-    """The model, as provider/model, such as openai/gpt-4o-mini; the policy must allow it."""
-
-    api_key_from: EnvSource
-    """The provider's key, which only the guard reads; the agent gets another that is good for nothing elsewhere."""
-
-
 class AgentSelector(ApiModel):
-    """Selects Agents by labels of theirs."""
+    """Selects Agents by their labels."""
 
     match_labels: dict[str, LabelValue] = Field(
         max_length=8,
@@ -208,13 +197,13 @@ class DataAccessRow(ApiModel):
     )
 
     agents: tuple[AgentName, ...] | None = Field(default=None, min_length=1, max_length=64)
-    """Names of the Agents that the row speaks of."""
+    """Names of the Agents that the row applies to."""
 
     agent_selector: AgentSelector | None = None
-    """Labels of the Agents that the row speaks of: whoever may label an Agent decides on what it gives."""
+    """Labels of the Agents that the row applies to. Anyone who can label an Agent can grant it data."""
 
     source: Name
-    """The source that it speaks of."""
+    """The source that the row applies to."""
 
     read: tuple[ReadableResource, ...] = Field(default=(), max_length=64)
     """Resources that may be read; "*" is all of them."""
@@ -226,7 +215,7 @@ class DataAccessRow(ApiModel):
     """Resources that may be deleted."""
 
     def applies_to(self, agent: ObjectMeta) -> bool:
-        """Tell whether the row is about this Agent; one that names agents and labels at once is about none."""
+        """Return True if the row applies to this Agent. A row with both names and labels applies to none."""
         if self.agent_selector is None:
             return self.agents is not None and agent.name in self.agents
         wanted = self.agent_selector.match_labels.items()
@@ -234,10 +223,10 @@ class DataAccessRow(ApiModel):
 
 
 class RolloutMinimums(ApiModel):
-    """No agent may go faster into production."""
+    """Minimum times on the way into production."""
 
     min_staging: Duration = "168h"
-    """Least sum of minDuration of all staging stages; above 0s a staging stage is obligatory before production."""
+    """Least sum of minDuration of all staging stages. Above 0s a staging stage is required before production."""
 
     min_limited_scope: Duration = "48h"
     """Least sum of minDuration of all production stages that have a scope, where there are any."""
@@ -247,7 +236,7 @@ class RolloutMinimums(ApiModel):
 
 
 class AuditPolicy(ApiModel):
-    """What the records of calls hold of their arguments."""
+    """What audit records hold of the arguments of calls."""
 
     model_config = ConfigDict(
         json_schema_extra=kube(
@@ -261,33 +250,33 @@ class AuditPolicy(ApiModel):
     )
 
     arguments: RecordedArguments = "Digest"
-    """Digest records the SHA-256 of the arguments alone; Redacted also the arguments, without what redact names."""
+    """Digest: only the SHA-256 of the arguments. Redacted: also the arguments, without those that redact names."""
 
     redact: tuple[Pointer, ...] = Field(default=(), max_length=32)
-    """Where in the arguments stands what records must not hold; what a pointer cannot follow is left out whole."""
+    """Pointers to argument values that records leave out. A value that a pointer cannot follow is left out whole."""
 
 
 class AgentPolicySpec(ApiModel):
-    """What is demanded."""
+    """Rules for the Agents of a policy."""
 
     data_access: tuple[DataAccessRow, ...] = Field(default=(), max_length=256)
-    """The access matrix: what is in no row is denied."""
+    """The access matrix. The guard denies everything that is in no row."""
 
     environments: Environments = Environments()
     """What holds for agents by the environment that they are in."""
 
     rollout: RolloutMinimums = RolloutMinimums()
-    """No agent may go faster into production."""
+    """Minimum times on the way into production."""
 
     models: ModelPolicy = ModelPolicy()
-    """Which language models agents may call, and where they are."""
+    """The language models that agents may call, and their providers."""
 
     audit: AuditPolicy = AuditPolicy()
-    """What the records of calls hold of their arguments."""
+    """What audit records hold of the arguments of calls."""
 
 
 class AgentPolicy(ApiModel):
-    """The governance that a set of Agents lives under: access matrix and rollout minimums."""
+    """The governance of a set of Agents: access matrix, rollout minimums, isolation, models and audit."""
 
     api_version: Literal["interlock.dev/v1alpha1"] = API_VERSION
     kind: Literal["AgentPolicy"] = "AgentPolicy"

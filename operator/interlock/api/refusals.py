@@ -1,7 +1,7 @@
-"""What is refused, as pure checks that answer with the very sentence of the API server.
+"""The reconciler's checks of objects, with the same messages as the API server.
 
-The API server refuses these too, by the CEL rules beside the fields and by manifests/admission. The
-reconciler asks here, since an admission policy can be absent and an object older than a rule.
+The API server checks the same by the CEL rules next to the fields and by manifests/admission. An admission policy can
+be missing, and an object can be older than a rule, so the reconciler checks again.
 """
 
 import re
@@ -50,13 +50,13 @@ _LONGEST_NAME = 52
 
 
 def name_refusal(name: str) -> str | None:
-    """Say why `name` cannot name an Agent, or None."""
+    """Return why `name` cannot name an Agent, or None."""
     fits = len(name) <= _LONGEST_NAME and re.fullmatch(NAME[1:-1], name)
     return None if fits else AGENT_NAME_INVALID.format(name=quoted(name))
 
 
 def owner_refusal(owner: Owner | None) -> str | None:
-    """Say why `owner` is not a person who answers for the agent, or None."""
+    """Return why `owner` is not a person who answers for the agent, or None."""
     if owner is None:
         return OWNER_MISSING
     if not owner.name.strip():
@@ -71,17 +71,17 @@ def owner_refusal(owner: Owner | None) -> str | None:
 
 
 def purpose_refusal(purpose: str | None) -> str | None:
-    """Say that the purpose is missing, or None; a blank one says nothing."""
+    """Return a message if the purpose is missing, or None; a blank one says nothing."""
     return None if purpose and purpose.strip() else PURPOSE_MISSING
 
 
 def policy_ref_refusal(policy_ref: PolicyRef | None) -> str | None:
-    """Say that the reference to an AgentPolicy is missing, or None."""
+    """Return a message if the reference to an AgentPolicy is missing, or None."""
     return POLICY_REF_MISSING if policy_ref is None else None
 
 
 def environment_refusal(spec: AgentSpec) -> str | None:
-    """Say that not exactly one of `environment` and `rollout` is set, or None."""
+    """Return a message if not exactly one of `environment` and `rollout` is set, or None."""
     if spec.environment is None and spec.rollout is None:
         return ENVIRONMENT_MISSING
     if spec.environment is not None and spec.rollout is not None:
@@ -90,7 +90,7 @@ def environment_refusal(spec: AgentSpec) -> str | None:
 
 
 def duration_refusal(text: str) -> str | None:
-    """Say why `text` is not a duration, or None."""
+    """Return why `text` is not a duration, or None."""
     try:
         parse_duration(text)
     except ValueError:
@@ -114,21 +114,21 @@ def stage_order_refusals(stages: Sequence[Stage]) -> list[str]:
 
 
 def staging_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
-    """Say that the stages reach production after less staging than AgentPolicy `policy` demands, or None."""
-    demanded = parse_duration(minimums.min_staging)
-    if not demanded or not _in(stages, Environment.PRODUCTION):
+    """Return a message if stages reach production after less staging than AgentPolicy `policy` requires, or None."""
+    required = parse_duration(minimums.min_staging)
+    if not required or not _in(stages, Environment.PRODUCTION):
         return None
     staging = _in(stages, Environment.STAGING)
     if not staging:
         return STAGING_MISSING.format(policy=policy, required=minimums.min_staging)
     actual = _total(staging)
-    if actual < demanded:
-        return MINIMUM_STAGING.format(actual=spoken_duration(actual), policy=policy, required=minimums.min_staging)
+    if actual < required:
+        return MINIMUM_STAGING.format(actual=short_duration(actual), policy=policy, required=minimums.min_staging)
     return None
 
 
 def limited_scope_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
-    """Say that production starts without a scope although AgentPolicy `policy` demands one, or None."""
+    """Return a message if production starts without a scope although AgentPolicy `policy` requires one, or None."""
     production = _in(stages, Environment.PRODUCTION)
     if not minimums.require_limited_scope or not production or production[0].scope is not None:
         return None
@@ -136,20 +136,20 @@ def limited_scope_refusal(stages: Sequence[Stage], policy: str, minimums: Rollou
 
 
 def limited_duration_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
-    """Say that the scoped production stages are shorter than AgentPolicy `policy` demands, or None."""
+    """Return a message if the scoped production stages are shorter than AgentPolicy `policy` requires, or None."""
     limited = [stage for stage in _in(stages, Environment.PRODUCTION) if stage.scope is not None]
     actual = _total(limited)
     if not limited or actual >= parse_duration(minimums.min_limited_scope):
         return None
     return MINIMUM_LIMITED_SCOPE.format(
-        actual=spoken_duration(actual),
+        actual=short_duration(actual),
         policy=policy,
         required=minimums.min_limited_scope,
     )
 
 
 def minimum_refusals(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> list[str]:
-    """Say which minimums of AgentPolicy `policy` the stages undercut, in the API server's order."""
+    """Return a message for each minimum of the policy that the stages do not reach, in the API server's order."""
     checks = (staging_refusal, limited_scope_refusal, limited_duration_refusal)
     return [sentence for check in checks if (sentence := check(stages, policy, minimums)) is not None]
 
@@ -164,7 +164,7 @@ def row_refusals(agent: ObjectMeta, spec: AgentSpec, policy: str, demands: Agent
     ]
 
 
-def spoken_duration(duration: timedelta) -> str:
+def short_duration(duration: timedelta) -> str:
     """Return `duration` in the largest unit that leaves no fraction of hours or minutes, such as 48h or 90m."""
     if not duration:
         return "0s"
@@ -205,7 +205,7 @@ def model_refusals(spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> li
     known = {*DEFAULT_PROVIDERS, *(upstream.name for upstream in demands.models.urls)}
     found = []
     for use in spec.models:
-        if not any(is_model_in(use.name, glob) for glob in demands.models.allow):
+        if not any(model_matches(use.name, glob) for glob in demands.models.allow):
             found.append(format_message(MODEL_NOT_ALLOWED, policy=policy, model=use.name))
         elif use.name.partition("/")[0] not in known:
             found.append(format_message(MODEL_WITHOUT_PROVIDER, policy=policy, model=use.name))
@@ -213,14 +213,14 @@ def model_refusals(spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> li
     return [*found, MODEL_VARIABLE_TAKEN] if is_taken else found
 
 
-def is_model_in(name: str, glob: str) -> bool:
-    """Tell whether a model falls under a glob: `*` at its end is whatever follows, all else is itself."""
+def model_matches(name: str, glob: str) -> bool:
+    """Return True if a model matches a glob, in which only a final `*` is special."""
     return name.startswith(glob[:-1]) if glob.endswith("*") else name == glob
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """One missing or wrong thing, named so that its reader can mend it.
+    """One missing or wrong value, with the way to fix it.
 
     Attributes:
         reason: The stable word for conditions, Events and metrics.

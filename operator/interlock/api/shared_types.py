@@ -1,4 +1,4 @@
-"""What all API types have in common: frozen, strict, camelCase at the edge."""
+"""The base of all API types, and the types that several kinds share."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -156,19 +156,19 @@ def _limit_covers_request(kind: str) -> Rule:
 
 
 class Resources(ApiModel):
-    """What a container is promised and what it may take at most."""
+    """Resource requests and limits of a container."""
 
     model_config = ConfigDict(json_schema_extra=kube(_limit_covers_request("cpu"), _limit_covers_request("memory")))
 
     requests: ResourceAmounts | None = None
-    """What it is promised."""
+    """Amounts reserved for it."""
 
     limits: ResourceAmounts | None = None
-    """What it may take at most."""
+    """Largest amounts that it may use."""
 
 
 class Permissions(ApiModel):
-    """Resources by operation; what is not listed is denied."""
+    """Resources by operation. A resource that is not listed is denied."""
 
     read: tuple[Resource, ...] = Field(default=(), max_length=64)
     """Resources that may be read."""
@@ -181,7 +181,7 @@ class Permissions(ApiModel):
 
 
 class Environment(StrEnum):
-    """A kind of world that an agent acts in; a rollout goes through them in this order."""
+    """The environment of a stage. A rollout goes through them in this order."""
 
     DEVELOPMENT = "development"
     STAGING = "staging"
@@ -200,4 +200,4 @@ class ScopeDimension(ApiModel):
     """What is limited, such as region or product-line."""
 
     values: tuple[ScopeValue, ...] = Field(min_length=1, max_length=32)
-    """The values that are inside, compared as they stand."""
+    """The allowed values, compared exactly."""

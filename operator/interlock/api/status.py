@@ -1,4 +1,4 @@
-"""What the operator reports on an Agent."""
+"""Status of an Agent: conditions, reasons, stage, enforcement and kill."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -12,28 +12,28 @@ from interlock.api.shared_types import ApiModel, Environment, ScopeDimension, Ti
 
 
 class ConditionType(StrEnum):
-    """Conditions of an Agent: the layers in order, then what they add up to."""
+    """Condition types of an Agent: the four layers in order, then the conditions that follow from them."""
 
     GOVERNED = "Governed"
     """Layer 1: an owner, a purpose, a policy and a matrix row for every source."""
     ORCHESTRATED = "Orchestrated"
-    """Layer 2: the rollout says which stage holds."""
+    """Layer 2: the rollout has a current stage."""
     ACTIONS_BOUND = "ActionsBound"
     """Layer 3: every source has exactly one binding in every stage, and permissions only narrow."""
     DEPLOYED = "Deployed"
-    """Layer 4: all children are as they should be at the API server."""
+    """Layer 4: all managed objects are up to date."""
     READY = "Ready"
-    """The agent serves its present stage."""
+    """The agent serves its current stage."""
     STALLED = "Stalled"
-    """Nothing will happen until somebody changes something."""
+    """The operator cannot continue until a user changes an object."""
     KILLED = "Killed"
     """The kill switch is engaged."""
     POLICY_ENFORCED = "PolicyEnforced"
-    """Every guard has proven on itself that it keeps the bundle that holds now."""
+    """The self-test of every guard passed for the current bundle."""
     EGRESS_ENFORCED = "EgressEnforced"
-    """The agent's pods have seen on themselves that they reach their guard and nothing else."""
+    """Every agent pod can reach only its guard."""
     PROMOTION_PENDING = "PromotionPending"
-    """A later stage is waiting for the present one to pass."""
+    """A later stage waits for the current one."""
 
 
 class AgentReason(StrEnum):
@@ -67,9 +67,9 @@ class AgentReason(StrEnum):
     STAGES_INVALID = "StagesInvalid"
     """The stages go back, narrow, or have no valid duration."""
     MINIMUM_NOT_REACHED = "MinimumNotReached"
-    """The stages are faster than the policy's minimums allow."""
+    """The stages are shorter than the policy's minimums."""
     LIMITED_SCOPE_REQUIRED = "LimitedScopeRequired"
-    """The policy demands a scoped stage before all of production."""
+    """The policy requires a scoped stage before all of production."""
 
     BINDINGS_RESOLVED = "BindingsResolved"
     """ActionsBound: every source has its binding in every stage."""
@@ -78,48 +78,48 @@ class AgentReason(StrEnum):
     BINDING_AMBIGUOUS = "BindingAmbiguous"
     """More than one MCPBinding serves a source in the environment of a stage."""
     BINDING_NOT_REVIEWED = "BindingNotReviewed"
-    """An MCPBinding that serves the agent holds guesses that nobody has looked at."""
+    """An MCPBinding that serves the agent has imported values that are not reviewed."""
     BINDING_NOT_VERIFIED = "BindingNotVerified"
-    """The server of an MCPBinding was not verified yet, or failed when an agent was to be attached."""
+    """The server of an MCPBinding is not verified, or its verification failed before the agent was attached."""
     BINDING_INVALID = "BindingInvalid"
     """An MCPBinding that serves the agent cannot be read."""
     NARROWING_INVALID = "NarrowingInvalid"
-    """The agent's own permissions name what binding or matrix do not give."""
+    """The agent's own permissions name a resource that binding or access matrix does not give."""
 
     APPLIED = "Applied"
-    """Deployed: every child is as it should be."""
+    """Deployed: all managed objects are up to date."""
     APPLY_FAILED = "ApplyFailed"
     """The API server refused a child."""
     RECONCILE_ERROR = "ReconcileError"
     """The operator failed on the object and retries; also the reason of ReconcileFailed on other kinds."""
 
     PODS_READY = "PodsReady"
-    """Ready: all replicas serve."""
+    """Ready: all pods are ready."""
     PODS_NOT_READY = "PodsNotReady"
-    """Some replica does not serve yet."""
+    """At least one pod is not ready."""
     SCALED_TO_ZERO = "ScaledToZero"
     """Ready, with spec.replicas 0."""
 
     SELF_TEST_PASSED = "SelfTestPassed"
-    """PolicyEnforced: every guard has refused all synthetic calls that the bundle has it refuse."""
+    """PolicyEnforced: every guard denied all synthetic calls that the bundle denies."""
     SELF_TEST_PENDING = "SelfTestPending"
-    """Not every guard has proven the bundle that holds now yet."""
+    """At least one guard has no self-test result for the current bundle."""
     SELF_TEST_FAILED = "SelfTestFailed"
-    """A guard would let pass what the bundle has it refuse; it is closed."""
+    """A guard would permit a call that the bundle denies. The guard is closed."""
     NO_GUARD = "NoGuard"
-    """No pod is wanted, so there is no guard that could prove anything."""
+    """No pod is wanted, so no guard runs."""
 
     EGRESS_CLOSED = "EgressClosed"
-    """EgressEnforced: every pod of the agent has seen that all but its guard is closed to it."""
+    """EgressEnforced: every agent pod can reach only its guard."""
     EGRESS_CHECK_PENDING = "EgressCheckPending"
-    """Not every pod of the agent has seen yet whether the network is closed to it."""
+    """The egress check of at least one agent pod has no result."""
     NETWORK_OPEN = "NetworkOpen"
-    """The cluster's network enforces no NetworkPolicy: outside of development the agent does not start."""
+    """The cluster's network enforces no NetworkPolicy. Outside of development the agent does not start."""
     SHARED_POD = "SharedPod"
-    """Agent and guard share a pod, so that the network is no boundary between them."""
+    """Agent and guard share a pod, so the network is no boundary between them."""
 
     WAITING_FOR_OPERATOR = "WaitingForOperator"
-    """The operator has not seen the object yet."""
+    """The operator has not processed the object."""
     WAITING_FOR_GOVERNANCE = "WaitingForGovernance"
     """A later layer waits for Governed."""
     WAITING_FOR_ORCHESTRATION = "WaitingForOrchestration"
@@ -130,7 +130,7 @@ class AgentReason(StrEnum):
     """Ready waits for Deployed."""
 
     PROGRESSING = "Progressing"
-    """Stalled=False: nothing is asked of anybody."""
+    """Stalled=False: no action needed."""
     KILL_SWITCH = "KillSwitch"
     """The kill switch is engaged."""
     NOT_KILLED = "NotKilled"
@@ -155,27 +155,27 @@ def _whole_seconds(moment: datetime) -> datetime:
 
 
 class Condition(ApiModel):
-    """One observation, in the form that all of Kubernetes uses."""
+    """One condition in the standard form of Kubernetes."""
 
     model_config = ConfigDict(extra="ignore")
 
     type: str = Field(min_length=1, max_length=316)
-    """What is observed; see `ConditionType`."""
+    """Type of the condition."""
 
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Status of the condition."""
 
     observed_generation: int | None = Field(default=None, ge=0)
-    """The generation of the spec that it speaks of."""
+    """Generation of the spec that the condition was computed for."""
 
     last_transition_time: Annotated[Timestamp, AfterValidator(_whole_seconds)]
     """When `status` last changed."""
 
     reason: str = Field(min_length=1, max_length=1024)
-    """Why, as one stable word; see `Reason`."""
+    """Reason for the status in one stable word."""
 
     message: str = Field(max_length=32768)
-    """Why, as one sentence for people, with the way out where there is one."""
+    """Explanation for people, with the command or field that fixes it."""
 
 
 def _summarize(stage: dict[str, Any]) -> str:
@@ -184,7 +184,7 @@ def _summarize(stage: dict[str, Any]) -> str:
 
 
 class StageStatus(ApiModel):
-    """The stage that holds now."""
+    """The current stage."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -195,10 +195,10 @@ class StageStatus(ApiModel):
     """Its environment."""
 
     scope: tuple[ScopeDimension, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
-    """Its scope; empty without limit."""
+    """Scope of the stage; empty without limits."""
 
     scope_summary: str = Field(default_factory=_summarize, max_length=32768)
-    """Its scope in one line for people, such as region=eu-west; all without limit. Made from scope."""
+    """Scope in one line, such as region=eu-west, or all without limits."""
 
     revision: str = Field(max_length=63)
     """The revision that it runs."""
@@ -207,25 +207,25 @@ class StageStatus(ApiModel):
     """When the stage was entered."""
 
     ready_since: Timestamp | None = None
-    """When its placement was first Ready: the soak counts from here; absent while killed."""
+    """When the stage was first Ready. Its minimum duration counts from here. Absent while killed."""
 
     next_at: Timestamp | None = None
-    """When the next stage may be entered, if nothing happens before."""
+    """When the next stage may start at the earliest."""
 
 
 class EnforcementStatus(ApiModel):
-    """The policy that every guard of the stage has proven on itself."""
+    """The policy for which the self-test of every guard passed."""
 
     model_config = ConfigDict(extra="ignore")
 
     bundle_digest: str = Field(max_length=64)
-    """SHA-256 of the bundle's text, in hex: the ConfigMap's, the guards' log's and the records'."""
+    """SHA-256 of the bundle's text in hex, as in the ConfigMap, the guards' logs and audit records."""
 
     generation: int = Field(ge=0)
-    """The generation of the Agent's spec that the bundle was compiled from."""
+    """Generation of the Agent's spec that the bundle was compiled from."""
 
     guards: int = Field(ge=0, json_schema_extra=kube(format="int32"))
-    """How many guards have proven it."""
+    """Number of guards whose self-test passed."""
 
 
 class KillStatus(ApiModel):
@@ -237,37 +237,37 @@ class KillStatus(ApiModel):
     """The value of the annotation, cut at 1024 characters."""
 
     by: str | None = Field(default=None, max_length=1024)
-    """Who set it, by interlock.dev/kill-switch-by; the API server vouches for it where it stamps that annotation."""
+    """User in interlock.dev/kill-switch-by. It is trustworthy where the API server stamps that annotation."""
 
     requested_at: Timestamp
-    """When the operator saw it."""
+    """When the operator observed the kill switch."""
 
     zero_pods_at: Timestamp | None = None
-    """When no pod was left."""
+    """When the last pod was gone."""
 
     released_at: Timestamp | None = None
-    """When it was set to off."""
+    """When the switch was set to off."""
 
     released_by: str | None = Field(default=None, max_length=1024)
-    """Who set it to off, vouched for as by is."""
+    """User who set the switch to off, with the same trust as by."""
 
 
 class AgentStatus(ApiModel):
-    """What the operator knows about an Agent."""
+    """Observed state of an Agent."""
 
     model_config = ConfigDict(extra="ignore")
 
     observed_generation: int = Field(default=-1, ge=-1)
-    """The generation of the spec that this status speaks of; -1 before the operator has seen the object."""
+    """Generation of the spec that this status was computed for; -1 before the operator has processed the object."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
     """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced and PromotionPending."""
 
     stage: StageStatus | None = None
-    """The stage that holds now; absent before the first."""
+    """The current stage; absent before the first."""
 
     enforcement: EnforcementStatus | None = None
-    """What PolicyEnforced speaks of; absent unless it is True."""
+    """Details of PolicyEnforced; absent unless it is True."""
 
     kill: KillStatus | None = None
     """The last kill; absent if there was none."""
@@ -285,4 +285,4 @@ NEW_AGENT: JsonDict = {
         },
     ],
 }
-"""Status of an Agent that the operator has not seen: without it, tools such as kstatus would take it for ready."""
+"""Status of a new Agent. Without it, tools such as kstatus would report it as ready."""

@@ -1,4 +1,4 @@
-"""Strings of the API: how long they may be and how they must look, with the sentence that says so."""
+"""String types of the API: length, pattern, and the message of a refusal."""
 
 import re
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""How the server of an MCPBinding is verified before agents are attached to it, and what came of it."""
+"""The verification of an MCPBinding's server: its settings, conditions, reasons and results."""
 
 import json
 from enum import StrEnum
@@ -85,26 +85,26 @@ ProbeTool = Annotated[
 
 
 class Probe(ApiModel):
-    """One call that is made to see whether the server does what it is bound for."""
+    """One call that checks the behaviour of the server."""
 
     name: Name
-    """Its name, for what is told of it."""
+    """Name of the probe, for messages."""
 
     tool: ProbeTool
-    """The tool that is called; what the binding itself denies is never sent."""
+    """The tool to call. A call that the binding denies is never sent."""
 
     arguments: dict[str, Any] = Field(
         default_factory=dict,
         max_length=32,
         json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
     )
-    """The arguments of the call: nothing secret, and nothing that does harm every hour."""
+    """Arguments of the call. Use no secrets, and no call that must not run every hour."""
 
     expect: Expectation = "Success"
-    """How it must end: with a result, with an error of the tool, or refused by the binding without being sent."""
+    """Expected end: a result, an error of the tool, or a denial by the binding without a call."""
 
     max_latency: Latency = "10s"
-    """How long it may take."""
+    """Time limit of the call."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:
@@ -117,30 +117,30 @@ class Verify(ApiModel):
     """When and how the server is verified."""
 
     interval: VerifyInterval = "1h"
-    """How long after one verification the next one follows; also on each change of the spec."""
+    """Time between two verifications. A change of the spec starts one immediately."""
 
     probes: tuple[Probe, ...] = Field(default=(), max_length=MAX_PROBES, json_schema_extra=kube(keys=("name",)))
-    """Calls that are made each time, in this order; one that ends otherwise than expected ends the verification."""
+    """Calls of each verification, in this order. An unexpected end of one ends the verification."""
 
 
 class BindingCondition(StrEnum):
     """Conditions of an MCPBinding."""
 
     VERIFIED = "Verified"
-    """The server was greeted, has every tool that is mapped by name, and all probes ended as expected."""
+    """The server initialized, lists every tool that is mapped by name, and all probes ended as expected."""
     DRIFTED = "Drifted"
-    """The server, or its image, is not what was verified and accepted."""
+    """The server's tools or its image differ from what was verified or accepted."""
 
 
 class BindingReason(StrEnum):
     """Reasons of an MCPBinding's conditions and Events: stable words that alerts may match."""
 
     VERIFIED = "Verified"
-    """Everything is as it has to be."""
+    """All checks passed."""
     VERIFYING = "Verifying"
-    """The first verification is under way."""
+    """The first verification is running."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
-    """The server could not be reached, or greeted."""
+    """The server did not answer or did not initialize."""
     LIST_FAILED = "ListFailed"
     """The server did not list its tools."""
     TOOLS_MISSING = "ToolsMissing"
@@ -150,34 +150,34 @@ class BindingReason(StrEnum):
     TOO_MANY_TOOLS = "TooManyTools"
     """More tools are mapped than can be pinned."""
     PROBE_FAILED = "ProbeFailed"
-    """A probe ended otherwise than expected, or too late."""
+    """A probe ended differently than expected, or too late."""
     JOB_FAILED = "JobFailed"
-    """The verification's own pod did not come to a result."""
+    """The verification's pod ended without a result."""
     NO_DRIFT = "NoDrift"
-    """The server lists what was verified."""
+    """The server lists the verified tools."""
     TOOLS_CHANGED = "ToolsChanged"
-    """A pinned tool is described otherwise, listed no more, or a new one falls under a glob."""
+    """A pinned tool changed or is no longer listed, or a new tool matches a glob."""
     IMAGE_CHANGED = "ImageChanged"
-    """Another image stands behind the name; its tools are the same."""
+    """The image's name refers to another image with the same tools."""
     DRIFT_ACCEPTED = "DriftAccepted"
     """Event: what the server lists now was accepted."""
     ACCEPT_REFUSED = "AcceptRefused"
-    """The digest that was accepted is not the one that was observed."""
+    """The accepted digest differs from the observed one."""
     NOT_PINNED = "NotPinned"
-    """Nothing was verified yet that there could be a drift from."""
+    """No verification has pinned any tools."""
 
 
 class ToolState(StrEnum):
-    """How a mapped tool is, compared with what was verified."""
+    """State of a mapped tool compared with its pin."""
 
     VERIFIED = "Verified"
-    """As it was verified: it may be called."""
+    """The tool is as verified and may be called."""
     CHANGED = "Changed"
-    """Described otherwise: denied until accepted."""
+    """The definition differs. The tool is denied until accepted."""
     ADDED = "Added"
-    """New under a glob: denied until accepted."""
+    """The tool is new under a glob. It is denied until accepted."""
     MISSING = "Missing"
-    """Listed no more."""
+    """The server no longer lists the tool."""
 
 
 class VerifiedTool(ApiModel):
@@ -186,46 +186,46 @@ class VerifiedTool(ApiModel):
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(max_length=128)
-    """Its own name."""
+    """Name of the tool."""
 
     state: ToolState
-    """Verified: as it was pinned. Changed, Added: denied until accepted. Missing: listed no more."""
+    """Verified: as pinned. Changed, Added: denied until accepted. Missing: no longer listed."""
 
     digest: str = Field(default="", max_length=64)
-    """SHA-256 of the whole tool as it was listed last, canonical as RFC 8785 says; empty where it was not."""
+    """SHA-256 of the tool as last listed, in canonical JSON (RFC 8785); empty if it is not listed."""
 
     pinned_digest: str = Field(default="", max_length=64)
-    """The same of the tool that was verified or accepted: the one that guards let pass; empty where none was."""
+    """SHA-256 of the verified or accepted tool, the only one that guards permit; empty if there is none."""
 
 
 class VerificationRun(ApiModel):
-    """The verification that is under way, or was last."""
+    """The current or last verification run."""
 
     model_config = ConfigDict(extra="ignore")
 
     number: int = Field(ge=0)
-    """How many there have been."""
+    """Number of the run."""
 
     plan: str = Field(max_length=64)
-    """Digest of what it does: another one is due at once."""
+    """Digest of the run's inputs. Another digest starts a run immediately."""
 
     started_at: Timestamp
     """When it was started."""
 
     ended_at: Timestamp | None = None
-    """When it came to an end; absent while it is under way."""
+    """When it ended; absent while it runs."""
 
     failures: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
-    """How many in a row have failed."""
+    """Number of consecutive failures."""
 
 
 class VerificationStatus(ApiModel):
-    """What is known of the server."""
+    """State of the server's verification."""
 
     model_config = ConfigDict(extra="ignore")
 
     observed_digest: str = Field(default="", max_length=64)
-    """Digest of the image and all mapped tools as they are: the one that accepts them."""
+    """Digest of the image and all mapped tools as observed. Accept a drift with this value."""
 
     pinned_digest: str = Field(default="", max_length=64)
     """Digest of the image and all mapped tools as they were verified or accepted."""
@@ -234,53 +234,53 @@ class VerificationStatus(ApiModel):
     """The mapped tools, by name."""
 
     unmapped: tuple[Annotated[str, Field(max_length=MAX_NAME)], ...] = Field(default=(), max_length=MAX_UNMAPPED)
-    """Tools of the server that the binding does not map: nobody can call them, and a new one is no drift."""
+    """Tools of the server that the binding does not map. No agent can call them, and a new one is no drift."""
 
     unmapped_omitted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
-    """How many more there are."""
+    """Number of further unmapped tools."""
 
     diff: str = Field(default="", max_length=MAX_DIFF)
-    """What has changed, as lines to be read; empty without a drift."""
+    """Readable differences; empty without a drift."""
 
     image: str = Field(default="", max_length=512)
     """The image of the server that was pinned, by its name in the spec."""
 
     image_digest: str = Field(default="", max_length=512)
-    """What stood behind that name when it was pinned; empty where it is not known."""
+    """Digest of that image when it was pinned; empty if unknown."""
 
     observed_image_digest: str = Field(default="", max_length=512)
-    """What stood behind it when it was verified last."""
+    """Digest of that image at the last verification."""
 
     protocol: str = Field(default="", max_length=32)
     """The version of MCP that the server speaks."""
 
     verified_at: Timestamp | None = None
-    """When everything was as it has to be last; absent where it never was."""
+    """When the last successful verification ended; absent if there was none."""
 
     next_at: Timestamp | None = None
     """When the next verification is due."""
 
     run: VerificationRun | None = None
-    """The verification that is under way, or was last."""
+    """The current or last verification run."""
 
     refused_accept: str = Field(default="", max_length=256)
-    """The value of interlock.dev/accept-drift that was refused last."""
+    """Last refused value of interlock.dev/accept-drift."""
 
 
 class MCPBindingStatus(ApiModel):
-    """What the operator reports on an MCPBinding."""
+    """Observed state of an MCPBinding."""
 
     model_config = ConfigDict(extra="ignore")
 
     observed_generation: int = Field(default=0, ge=0)
-    """The generation of the spec that this status speaks of."""
+    """Generation of the spec that this status was computed for."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
     """Verified and Drifted; ReconcileFailed while the operator fails on this MCPBinding."""
 
     verification: VerificationStatus | None = None
-    """What is known of the server; absent before the first verification."""
+    """State of the server's verification; absent before the first."""
 
     def condition(self, kind: BindingCondition) -> Condition | None:
-        """Return a condition, None where it is not there."""
+        """Return a condition, or None if it does not exist."""
         return next((found for found in self.conditions if found.type == kind), None)

@@ -23,7 +23,7 @@ class MatrixCell:
 def matrix_cell(policy: AgentPolicy, agent: ObjectMeta, source: str) -> MatrixCell | None:
     """Return what the policy gives this agent on this source, or None where it has no row.
 
-    Several rows may speak of the same agent and source, by its name or by its labels; they add up.
+    Several rows may apply to the same agent and source, by its name or by its labels. They add up.
     """
     rows = [
         (index, row)
@@ -32,7 +32,7 @@ def matrix_cell(policy: AgentPolicy, agent: ObjectMeta, source: str) -> MatrixCe
     ]
     if not rows:
         return None
-    indexes = _spoken([index for index, _ in rows])
+    indexes = _format_indexes([index for index, _ in rows])
     return MatrixCell(
         rule=f"agentpolicy/{policy.metadata.name}/dataAccess[{indexes}]",
         permissions=Permissions(
@@ -47,7 +47,7 @@ def _union(lists: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(resource for resources in lists for resource in resources))
 
 
-def _spoken(indexes: list[int]) -> str:
+def _format_indexes(indexes: list[int]) -> str:
     """Return indexes as `0,2,5-9`: all 256 of a policy must fit into the name of a rule."""
     runs: list[list[int]] = []
     for index in indexes:

@@ -1,4 +1,4 @@
-"""The gates of governance, in the order in which they are asked; the first refusal wins."""
+"""The checks of layer 1, governance, in order; the first refusal counts."""
 
 from interlock.api.agent import Agent
 from interlock.api.messages import OWNER_EMAIL_MISSING, OWNER_MISSING, OWNER_NAME_MISSING
@@ -18,7 +18,7 @@ _OWNER_MISSING = (OWNER_MISSING, OWNER_NAME_MISSING, OWNER_EMAIL_MISSING)
 
 
 def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
-    """Return why governance does not hold, or None when it does.
+    """Return why governance refuses the agent, or None.
 
     Args:
         agent: The Agent as applied.

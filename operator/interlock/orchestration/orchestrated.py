@@ -1,4 +1,4 @@
-"""The policy's minimum times: what a rollout may not undercut, and which stage it may not enter until it does not."""
+"""The checks of layer 2, orchestration: readable stages in order, and the policy's minimum times."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,11 +32,10 @@ class MinimumViolation:
 
 
 def minimum_violations(stages: tuple[Stage, ...], policy: AgentPolicy) -> tuple[MinimumViolation, ...]:
-    """Return every minimum of the policy that these stages undercut, in the API server's order.
+    """Return every minimum of the policy that these stages do not reach, in the API server's order.
 
-    A stage of production is what the minimums guard, so without one there is nothing to undercut. Too little
-    staging, or no limited scope, forbids all of production; too little limited scope forbids the first stage
-    without one.
+    The minimums protect production, so they apply only to rollouts with a production stage. Too little staging, or no
+    limited scope, forbids all of production. Too little limited scope forbids the first stage without a scope.
     """
     production = [index for index, stage in enumerate(stages) if stage.environment is Environment.PRODUCTION]
     if not production:
@@ -58,13 +57,13 @@ def soak_of(stage: Stage) -> timedelta:
 
 
 def check_orchestration(agent: Agent, policy: AgentPolicy, current: int | None) -> Refusal | None:
-    """Return why the rollout may not begin or go on as it is, or None.
+    """Return why the rollout may not start or continue, or None.
 
     Args:
         agent: The Agent as applied.
         policy: Its policy.
         current: Index of the stage that this revision is in, None before its first. A minimum that was
-            tightened takes nothing away from who has begun: then it only holds the stages still to come.
+            raised later applies only to the stages still to come.
     """
     return (
         _check_stages(agent)  # stages that can be read, and go one way
@@ -75,10 +74,10 @@ def check_orchestration(agent: Agent, policy: AgentPolicy, current: int | None) 
 
 def hold_before(agent: Agent, policy: AgentPolicy, current: int) -> tuple[int, str] | None:
     """Return the first stage still to come that a minimum forbids to enter, and the sentence that says so."""
-    to_come = [undercut for undercut in minimum_violations(agent.spec.stages, policy) if undercut.before > current]
+    to_come = [violation for violation in minimum_violations(agent.spec.stages, policy) if violation.before > current]
     if not to_come:
         return None
-    first = min(to_come, key=lambda undercut: undercut.before)
+    first = min(to_come, key=lambda violation: violation.before)
     return first.before, first.message
 
 
@@ -109,4 +108,4 @@ def _check_minimums(agent: Agent, policy: AgentPolicy) -> Refusal | None:
     found = minimum_violations(agent.spec.stages, policy)
     if not found:
         return None
-    return Refusal(AgentReason.MINIMUM_NOT_REACHED, "; ".join(undercut.message for undercut in found))
+    return Refusal(AgentReason.MINIMUM_NOT_REACHED, "; ".join(violation.message for violation in found))

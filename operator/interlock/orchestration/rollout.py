@@ -1,4 +1,4 @@
-"""Which stage holds now, and when to look again: a pure function of stages, recorded facts and the time."""
+"""The rollout: the current stage and the time of the next change, from stages, recorded facts and the time."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -41,13 +41,13 @@ class StageObservation:
 
 @dataclass(frozen=True)
 class StageDecision:
-    """The answer.
+    """The current stage and its consequences.
 
     Attributes:
-        index: Which of the stages holds.
-        facts: What to record now.
-        next_at: When to look again, None where no time brings a change.
-        is_held: The soak is over, but the next stage must not be entered (see `Undercut`).
+        index: Index of the current stage.
+        facts: The facts to record.
+        next_at: When to reconcile again, None if time alone changes nothing.
+        is_held: The soak is over, but a minimum forbids the next stage (see `MinimumViolation`).
     """
 
     index: int
@@ -64,11 +64,11 @@ def decide_stage(
     *,
     hold_before: int | None = None,
 ) -> StageDecision:
-    """Return the stage that holds.
+    """Return the current stage.
 
     A stage ends when its minimum duration has passed since its placement was first Ready, and it is Ready
     still; one call enters one stage at most. A new revision, or a stage that is no longer what was entered,
-    starts again at the first. While the agent does not run the soak stops, and starts anew afterwards.
+    starts again at the first. While the agent does not run, the soak stops, and it starts again from zero afterwards.
 
     Args:
         stages: The stages in order, at least one.

@@ -30,7 +30,7 @@ def refusal(agent: AgentBuilder, *bindings: BindingBuilder) -> str | None:
 def test_an_agent_waits_for_a_binding_that_nobody_has_looked_at() -> None:
     assert refusal(an_agent(), a_binding()) is None
     message = refusal(an_agent(), a_binding().unproven()) or ""
-    assert message.startswith("waits for MCPBinding crm to be verified: the operator has not looked at it yet; look: ")
+    assert message.startswith("waits for MCPBinding crm to be verified: the operator has not processed it yet; run: ")
     assert refusal(attached(an_agent()), a_binding().unproven()) is not None, "it never was verified"
 
 

@@ -13,7 +13,7 @@ from interlock.api.refusals import (
     policy_ref_refusal,
     purpose_refusal,
     row_refusals,
-    spoken_duration,
+    short_duration,
     stage_order_refusals,
 )
 from interlock.api.shared_types import Environment, ObjectMeta, ScopeDimension
@@ -209,4 +209,4 @@ def test_a_bad_duration_is_refused() -> None:
     ],
 )
 def test_a_duration_is_spoken_in_its_largest_whole_unit(duration: timedelta, text: str) -> None:
-    assert spoken_duration(duration) == text
+    assert short_duration(duration) == text

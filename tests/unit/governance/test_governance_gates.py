@@ -1,6 +1,6 @@
 import pytest
 
-from interlock.api.refusals import is_model_in
+from interlock.api.refusals import model_matches
 from interlock.api.status import AgentReason
 from interlock.governance.governed import check_governance
 from tests.requirements import requirement
@@ -205,4 +205,4 @@ def test_a_variable_that_the_models_set_cannot_be_set_by_the_template_too() -> N
     ],
 )
 def test_a_glob_of_models_is_no_wider_than_it_looks(glob: str, name: str, *, falls_under: bool) -> None:
-    assert is_model_in(name, glob) is falls_under
+    assert model_matches(name, glob) is falls_under

@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
+from interlock.api.agent import ModelUse
 from interlock.api.binding import CaSource, HttpServer
-from interlock.api.policy import ModelUpstream, ModelUse
+from interlock.api.policy import ModelUpstream
 from interlock.api.shared_types import ConfigMapKeyRef, SecretKeyRef
 from interlock.deployment.names import name_of
 from interlock.deployment.placement import BoundSource, Placement
