@@ -14,7 +14,7 @@ import uvloop
 from aiohttp import web
 
 from interlock_contract.audit_chain import GuardId
-from interlock_contract.bundle import BUNDLE_KEY
+from interlock_contract.bundle import BUNDLE_KEY, BundleSource
 from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.names import AGENTS, API_PATH
 from interlock_contract.strict_json import parse_json
@@ -41,8 +41,9 @@ from interlock_guard.settings import GuardSettings, SettingsInvalid, read_settin
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
 from interlock_guard.tasks.metrics import TaskMetrics
-from interlock_guard.upstream.sources import Sources, UpstreamContext, build_upstream
+from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.tool_cache import ToolCache
+from interlock_guard.upstream.upstream import Upstream
 from interlock_kube.client import KubeClient
 from interlock_kube.credentials import MountedCredentials
 
@@ -82,8 +83,17 @@ async def serve(settings: GuardSettings) -> None:
         reporter = _build_reporter(settings, client)
 
         # Sources and their events refer to each other. No server is built before the first event of `live`.
-        context = UpstreamContext(pipes=settings.pipes, secrets=settings.secrets, dialable=settings.dialable)
-        sources = Sources(live, tasks, lambda source: build_upstream(source, context, messages, log))
+        def build(source: BundleSource) -> Upstream:
+            return build_upstream(
+                source,
+                messages,
+                log,
+                pipes=settings.pipes,
+                secrets=settings.secrets,
+                dialable=settings.dialable,
+            )
+
+        sources = Sources(live, tasks, build, log)
         tools = ToolCache(monotonic, log)
         authorizer = Authorizer(
             live=live,

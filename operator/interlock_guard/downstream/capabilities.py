@@ -22,23 +22,23 @@ _UNKNOWN_SERVER: Final = ServerInfo("", {"tools": {}})
 _LISTED: Final = ("tools", "resources", "prompts")
 
 
-def offer(hello: ServerInfo | None, permitted: Collection[str]) -> dict[str, Any]:
+def offer(server_info: ServerInfo | None, permitted: Collection[str]) -> dict[str, Any]:
     """Return the `capabilities` and `instructions` of an answer to `initialize` or `server/discover`.
 
     Args:
-        hello: The server; None while it is not ready.
+        server_info: The server; None while it is not ready.
         permitted: Those of tools, resources and prompts of which the policy lets any pass.
     """
-    hello = hello or _UNKNOWN_SERVER
-    has = {name: hello.capabilities.get(name) for name in hello.capabilities}
+    server_info = server_info or _UNKNOWN_SERVER
+    has = {name: server_info.capabilities.get(name) for name in server_info.capabilities}
     capabilities: dict[str, Any] = {name: _flags(has[name]) for name in _LISTED if name in has and name in permitted}
     if "completions" in has and capabilities.keys() & {"resources", "prompts"}:
         capabilities["completions"] = {}
     if "logging" in has:
         capabilities["logging"] = {}
     offered: dict[str, Any] = {"capabilities": capabilities}
-    if hello.instructions is not None:
-        offered["instructions"] = hello.instructions
+    if server_info.instructions is not None:
+        offered["instructions"] = server_info.instructions
     return offered
 
 

@@ -172,9 +172,9 @@ class Relay:
         if cut is not None:
             return deny(message, cut)
         if isinstance(outcome, RpcResponse):
-            hello = exchange.upstream.hello
+            server_info = exchange.upstream.server_info
             may_show = partial(capabilities.may_list, self._live.bundle, client.source, message.method)
-            is_from_sessionless = hello is not None and hello.is_stateless
+            is_from_sessionless = server_info is not None and server_info.is_stateless
             return answer(message, outcome, Form(client.is_sessionless, is_from_sessionless, may_show))
         denial = outcome if isinstance(outcome, Deny) else NO_SERVER
         return deny(message, denial, to_sessionless=client.is_sessionless)
@@ -231,17 +231,17 @@ class Relay:
         return upstream
 
     def _send(self, upstream: Upstream, client: DownstreamClient, forward: Forward, *, wants_progress: bool) -> Call:
-        hello, log_level = upstream.hello, client.log_level
-        if hello is None:
+        server_info, log_level = upstream.server_info, client.log_level
+        if server_info is None:
             raise AssertionError("authorize() allows nothing that the server is not ready for")
         shared = {}
-        if hello.is_stateless:
+        if server_info.is_stateless:
             if forward.method in mcp.MAY_ASK:
                 allowed = capabilities.client_capabilities(self._live.bundle, client.source)
                 shared = {key: value for key, value in allowed.items() if key in client.capabilities}
         elif log_level is not None:
             self._subscriptions.raise_log_level(upstream, log_level)
-        params = build_params(forward, hello, shared, log_level)
+        params = build_params(forward, server_info, shared, log_level)
         return upstream.start(forward.method, params, wants_progress=wants_progress)
 
     async def _wait_for_reply(self, exchange: Exchange) -> Reply:

@@ -107,7 +107,7 @@ class SessionBasedClients:
             self._live.bundle, source
         ):
             upstream = self._sources.get(source)
-            if upstream is not None and upstream.hello is not None and not upstream.hello.is_stateless:
+            if upstream is not None and upstream.server_info is not None and not upstream.server_info.is_stateless:
                 upstream.notify(message.method, {})
         return web.Response(status=202)
 
@@ -204,11 +204,11 @@ class SessionBasedClients:
             )
         session = self._sessions.begin(source, declared)
         upstream = self._sources.get(source)
-        hello = None if upstream is None else upstream.hello
+        server_info = None if upstream is None else upstream.server_info
         result: dict[str, Any] = {
             "protocolVersion": wanted if wanted in mcp.SESSION_VERSIONS else mcp.LATEST_SESSION,
             "serverInfo": GUARD_INFO,
-            **capabilities.offer(hello, capabilities.offers(self._live.bundle, source)),
+            **capabilities.offer(server_info, capabilities.offers(self._live.bundle, source)),
         }
         return to_response(give(message, result), {SESSION_HEADER: session.id})
 
@@ -258,7 +258,7 @@ class SessionBasedClients:
         An unsubscription is never passed on as it is: another client may still want the resource.
         """
         upstream = self._sources.get(forward.source)
-        is_sessionless = upstream is not None and upstream.hello is not None and upstream.hello.is_stateless
+        is_sessionless = upstream is not None and upstream.server_info is not None and upstream.server_info.is_stateless
         return forward.method == mcp.SUBSCRIBE and not is_sessionless
 
     def _subscribe_here(

@@ -146,8 +146,8 @@ class SessionlessClients:
 
     def _offer(self, source: str) -> dict[str, Any]:
         upstream = self._sources.get(source)
-        hello = None if upstream is None else upstream.hello
-        return capabilities.offer(hello, capabilities.offers(self._live.bundle, source))
+        server_info = None if upstream is None else upstream.server_info
+        return capabilities.offer(server_info, capabilities.offers(self._live.bundle, source))
 
     async def _listen(self, http: web.Request, source: str, message: RpcRequest, caller: Caller) -> web.StreamResponse:
         """Answer with a stream of the notifications that the client wants and may have, until it hangs up."""
@@ -186,7 +186,7 @@ class SessionlessClients:
         upstream = self._sources.get(source)
         # A sessionless server reads the client's input itself. For any other the guard holds the call.
         if forward.answers_questions and (
-            upstream is None or upstream.hello is None or not upstream.hello.is_stateless
+            upstream is None or upstream.server_info is None or not upstream.server_info.is_stateless
         ):
             return await self._resume(http, client, message, forward, caller)
         if forward.input_responses and not capabilities.client_capabilities(self._live.bundle, source):

@@ -78,7 +78,7 @@ class Subscriptions:
         levels = [session.log_level for session in self._sessions.of(upstream.source) if session.log_level]
         if levels:
             self.raise_log_level(upstream, min(levels, key=mcp.LOG_LEVELS.index))
-        if upstream.hello is not None and upstream.hello.is_stateless:
+        if upstream.server_info is not None and upstream.server_info.is_stateless:
             self._listen(server)  # even without URIs: a sessionless server reports changed lists only to subscribers
         else:
             self.update(upstream.source)
@@ -93,8 +93,8 @@ class Subscriptions:
         Such a server has one level for all of the guard's clients, so it only ever becomes more verbose: after
         `warning` and `debug` it is `debug`. Each client is sent only the levels that it wants.
         """
-        server, hello = self._servers.get(upstream.source), upstream.hello
-        if server is None or hello is None or hello.is_stateless or "logging" not in hello.capabilities:
+        server, info = self._servers.get(upstream.source), upstream.server_info
+        if server is None or info is None or info.is_stateless or "logging" not in info.capabilities:
             return
         order = mcp.LOG_LEVELS.index
         if (server.log_level is None or order(level) < order(server.log_level)) and upstream.refusal() is None:
@@ -116,12 +116,12 @@ class Subscriptions:
         unsubscribe(a). A sessionless one gets a new listen(b, c), and the listen(a, b) is abandoned after it.
         """
         server = self._servers.get(source)
-        if server is None or server.upstream.hello is None:
+        if server is None or server.upstream.server_info is None:
             return
         upstream, wanted = server.upstream, self.wanted_uris(source)
         if wanted == server.uris:
             return
-        if server.upstream.hello.is_stateless:
+        if server.upstream.server_info.is_stateless:
             self._listen(server)
             return
         for method, uris in ((mcp.SUBSCRIBE, wanted - server.uris), (mcp.UNSUBSCRIBE, server.uris - wanted)):
@@ -171,13 +171,13 @@ class Subscriptions:
     def _listen(self, server: _ServerState) -> None:
         """Subscribe at a sessionless server to everything that a client may want, in one `subscriptions/listen`."""
         upstream = server.upstream
-        if upstream.hello is None or upstream.refusal() is not None:
+        if upstream.server_info is None or upstream.refusal() is not None:
             return
         server.uris, before = self.wanted_uris(upstream.source), server.listening
         asked: dict[str, Any] = dict.fromkeys(mcp.LISTS_CHANGED.values(), True)
         if server.uris:
             asked["resourceSubscriptions"] = sorted(server.uris)
-        params = {"notifications": asked, "_meta": sessionless_meta(upstream.hello.version, {})}
+        params = {"notifications": asked, "_meta": sessionless_meta(upstream.server_info.version, {})}
 
         def handle(message: RpcNotification | RpcRequest) -> None:
             if isinstance(message, RpcNotification):

@@ -222,7 +222,7 @@ async def _relay(
     """Send a call and pass its answer on as it comes.
 
     Raises:
-        LinkFailed: No usable answer came, or it broke off.
+        UpstreamError: No usable answer came, or it broke off.
         _AgentGone: Nobody takes the answer.
     """
     async with sending as answer:

@@ -7,7 +7,8 @@ import asyncio
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ from interlock_contract.bundle import Bundle
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import Model, Provider, Shape
 from interlock_contract.pod import MODEL_KEYS_FOLDER
+from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import check_cut
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
@@ -47,7 +49,7 @@ class ProviderClient(HttpSession):
             model: Says which key.
 
         Raises:
-            LinkFailed: Also while the answer is read.
+            UpstreamError: Also while the answer is read.
         """
         with self.unsent():
             key = self.credentials.read_key(model.key_file)
@@ -58,46 +60,48 @@ class ProviderClient(HttpSession):
 
 
 class ProviderClients:
-    """One link per provider of the bundle; follows every change of the state at once."""
+    """One client per provider of the bundle; follows every change of the state at once."""
 
     def __init__(self, live: LiveState, secrets: Path, dialable: frozenset[str], log: Callable[[str], None]) -> None:
         self._live, self._directory, self._dialable = live, secrets / MODEL_KEYS_FOLDER, dialable
         self.log = log
         self._closing: set[asyncio.Task[None]] = set()
-        self._links: dict[str, ProviderClient] = {}
+        self._clients: dict[str, ProviderClient] = {}
 
     def get(self, provider: Provider) -> ProviderClient:
-        """Return the link to a provider of the bundle in force."""
-        return self._links[provider.name]
+        """Return the client of a provider of the bundle in force."""
+        return self._clients[provider.name]
 
     async def close(self) -> None:
-        """Let go of every link."""
-        for link in self._links.values():
-            await link.close()
-        await asyncio.gather(*self._closing)
+        """Close every client, also where closing one of them fails."""
+        async with AsyncExitStack() as stack:
+            for client in self._clients.values():
+                stack.push_async_callback(client.close)
+            await asyncio.gather(*self._closing, return_exceptions=True)
 
-    def _retire(self, link: ProviderClient) -> None:
-        link.cut()
-        task = asyncio.get_running_loop().create_task(link.close())
+    def _retire(self, client: ProviderClient) -> None:
+        client.reset()
+        task = asyncio.get_running_loop().create_task(client.close(), name="close a provider's connections")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+        task.add_done_callback(partial(log_failure, log=self.log))
 
     def follow(self) -> None:
-        """Bring the links in line with state and bundle; called at each of their changes."""
+        """Bring the clients in line with state and bundle; called at each of their changes."""
         if check_cut(self._live.bundle, self._live.state) is not None:
-            for link in self._links.values():
-                link.cut()
+            for client in self._clients.values():
+                client.reset()
             return
         bundle = self._live.bundle
         if bundle is None:
             return
         wanted = {provider.name: provider for provider in (bundle.models.providers if bundle.models else ())}
-        for name, link in list(self._links.items()):
-            if name not in wanted or wanted[name].target != link.target:
-                self._retire(self._links.pop(name))
-        for name in wanted.keys() - self._links.keys():
+        for name, client in list(self._clients.items()):
+            if name not in wanted or wanted[name].target != client.target:
+                self._retire(self._clients.pop(name))
+        for name in wanted.keys() - self._clients.keys():
             dialer = Dialer(wanted[name].target.network, exempt=self._dialable)
-            self._links[name] = ProviderClient(wanted[name], self._directory, dialer)
+            self._clients[name] = ProviderClient(wanted[name], self._directory, dialer)
 
 
 _REQUEST: Final = (

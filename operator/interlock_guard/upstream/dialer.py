@@ -31,7 +31,7 @@ class AddressRefused(OSError):  # noqa: N818 - says what happened to an address
 
 
 class Dialer:
-    """Makes the connections of one source, and cuts all of them at once.
+    """Makes the connections of one source, and breaks all of them together.
 
     Args:
         network: What the binding allows.
@@ -71,11 +71,11 @@ class Dialer:
         if trouble is not None:
             raise AddressRefused(f"{address} may not be dialled: {trouble}")
 
-    def cut(self) -> None:
-        """Break every connection at once; what the kernel had not sent yet never leaves the machine.
+    def reset(self) -> None:
+        """Break every connection immediately; bytes that the kernel had not sent yet never leave the machine.
 
-        The shutdown makes whoever holds the socket close it now, and the lingering of 0 s makes that close throw away
-        what waits to be sent (a reset, in TCP) instead of sending it on.
+        The shutdown makes the socket's owner close it now. Lingering for 0 s makes that close throw away what
+        waits to be sent (a TCP reset) instead of sending it.
         """
         for one in list(self._sockets):
             with suppress(OSError):  # it is closed, or was not connected yet

@@ -64,20 +64,20 @@ def read_forward(source: str, request: RpcRequest, *, is_sessionless: bool = Fal
 
 
 def build_params(
-    forward: Forward, hello: ServerInfo, capabilities: dict[str, Any], log_level: str | None = None
+    forward: Forward, server_info: ServerInfo, capabilities: dict[str, Any], log_level: str | None = None
 ) -> dict[str, Any]:
     """Return the parameters as they go out to a server of either era, but for the progress token.
 
     Args:
         forward: The request.
-        hello: The server.
+        server_info: The server.
         capabilities: What the server may ask of its client, for a server of the stateless era.
         log_level: From which level on such a server is to report what it logs; None for nothing.
     """
     meta: dict[str, Any] = dict(forward.trace)
     params = forward.params
-    if hello.is_stateless:
-        meta |= sessionless_meta(hello.version, capabilities)
+    if server_info.is_stateless:
+        meta |= sessionless_meta(server_info.version, capabilities)
         if log_level is not None:
             meta[mcp.LOG_LEVEL_META] = log_level
         if forward.answers_questions:

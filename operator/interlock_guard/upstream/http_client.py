@@ -1,6 +1,7 @@
-"""HTTP as the guard speaks it to anybody outside: to addresses that were checked, and nowhere that an answer leads to.
+"""The guard's HTTP client for MCP servers and providers: connections, addresses, TLS, credentials and failures.
 
-No redirect is followed, anywhere: where it leads was decided by nobody. No proxy, cookie, netrc or compression either.
+Only addresses that were checked are dialled. No redirect is followed, since its target was not checked. Proxies,
+cookies, .netrc and compression are not used either.
 """
 
 import asyncio
@@ -45,17 +46,22 @@ class HttpSession:
         self._dialer = dialer
         self._session = _open_session(dialer)
 
-    def cut(self) -> None:
-        """Break every connection at once; the next request makes new ones."""
-        self._dialer.cut()
+    def open(self) -> None:
+        """Let requests be sent again after `close`."""
+        if self._session.closed:
+            self._session = _open_session(self._dialer)
+
+    def reset(self) -> None:
+        """Break every connection immediately; the next request makes new ones."""
+        self._dialer.reset()
 
     async def close(self) -> None:
-        """Let go of everything."""
-        self._dialer.cut()
+        """Break every connection and send no further request."""
+        self._dialer.reset()
         await self._session.close()
 
     def shows_secret(self, text: bytes) -> bool:
-        """Say whether a credential that was sent stands in a text that came from the other side."""
+        """Return True if a credential that was sent is in a text that came from the other side."""
         return self.credentials.stands_in(text)
 
     @contextmanager
@@ -63,7 +69,7 @@ class HttpSession:
         """Read credentials in here; where they cannot be, nothing is sent.
 
         Raises:
-            LinkFailed: They cannot.
+            UpstreamError: They cannot.
         """
         try:
             yield
@@ -78,7 +84,7 @@ class HttpSession:
         """Send a request; once, whatever happens.
 
         Raises:
-            LinkFailed: Also while the body is read.
+            UpstreamError: Also while the body is read.
         """
         with self.unsent():
             context = self.credentials.read_trust() if url.scheme == "https" else True
@@ -121,7 +127,7 @@ def _refuse_answer(response: aiohttp.ClientResponse) -> None:
     """Refuse an answer that is no answer: a redirect, or a body that was not asked for in this form.
 
     Raises:
-        LinkFailed: It is one.
+        UpstreamError: It is one.
     """
     if response.status in _REDIRECTS:
         message = f"answered with a redirect (HTTP {response.status}), which the guard does not follow"
@@ -197,7 +203,7 @@ class HttpAnswer:
         """Return the body.
 
         Raises:
-            LinkFailed: It is beyond the limit.
+            UpstreamError: It is beyond the limit.
         """
         parts, size = [], 0
         async for chunk in self.response.content.iter_any():
@@ -226,7 +232,7 @@ class HttpAnswer:
         """Yield the events of a stream.
 
         Raises:
-            LinkFailed: One of them is beyond its bound.
+            UpstreamError: One of them is beyond its bound.
             StreamBroken: The connection broke.
         """
         try:
@@ -256,7 +262,7 @@ class HttpClient(HttpSession):
             headers: Those of MCP; they win over the binding's.
 
         Raises:
-            LinkFailed: Also while the body is read.
+            UpstreamError: Also while the body is read.
         """
         own = {name: value for name, value in _OWN_HEADERS.items() if body is not None or name != "Content-Type"}
         with self.unsent():

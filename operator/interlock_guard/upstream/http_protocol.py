@@ -103,16 +103,16 @@ class HttpExchange:
     """Speaks with one server."""
 
     def __init__(
-        self, link: HttpClient, max_result: Callable[[], int], is_known: Callable[[], Awaitable[bool]]
+        self, client: HttpClient, max_result: Callable[[], int], is_known: Callable[[], Awaitable[bool]]
     ) -> None:
         """Begin.
 
         Args:
-            link: The way to the server.
+            client: Sends the requests.
             max_result: Bound in bytes of one message, asked for at each.
             is_known: Says whether the server is still the one that was greeted, as far as can be found out.
         """
-        self._link = link
+        self._client = client
         self._max_result = max_result
         self._is_known = is_known
 
@@ -128,11 +128,11 @@ class HttpExchange:
             on_message: Told what the server says, the answer included, as soon as it is there.
 
         Raises:
-            LinkFailed: No answer came.
+            UpstreamError: No answer came.
             SessionLost: The request was refused, since its session is lost.
         """
         parser = EventParser(self._max_result())
-        async with self._link.send("POST", body, headers) as answer:
+        async with self._client.send("POST", body, headers) as answer:
             await self._check_session(answer, headers)
             session = answer.header(SESSION_HEADER)
             if not answer.is_success:
@@ -155,10 +155,10 @@ class HttpExchange:
         """Post a message that wants no answer.
 
         Raises:
-            LinkFailed: It was not accepted.
+            UpstreamError: It was not accepted.
             SessionLost: Its session is lost.
         """
-        async with self._link.send("POST", body, headers) as answer:
+        async with self._client.send("POST", body, headers) as answer:
             await self._check_session(answer, headers)
             if not answer.is_success:
                 raise StatusRefused(answer.status)
@@ -167,10 +167,10 @@ class HttpExchange:
         """Hear what the server says of its own accord, until the stream ends.
 
         Raises:
-            LinkFailed: There is no such stream, or it broke off.
+            UpstreamError: There is no such stream, or it broke off.
             SessionLost: Its session is lost.
         """
-        async with self._link.send("GET", None, _from(parser, headers)) as answer:
+        async with self._client.send("GET", None, _from(parser, headers)) as answer:
             await self._check_session(answer, headers)
             if not answer.is_success or answer.media_type != EVENT_STREAM:
                 raise StatusRefused(answer.status)
@@ -202,7 +202,7 @@ class HttpExchange:
             before = parser.last_id
             pause = _RESUME_SECONDS if parser.retry_seconds is None else parser.retry_seconds
             await asyncio.sleep(min(pause, _MAX_RESUME_SECONDS))
-            async with self._link.send("GET", None, _from(parser, headers)) as answer:
+            async with self._client.send("GET", None, _from(parser, headers)) as answer:
                 await self._check_session(answer, headers)
                 if not answer.is_success or answer.media_type != EVENT_STREAM:
                     break
@@ -216,9 +216,9 @@ class HttpExchange:
         """Post a question that the server of a session must be able to answer; return whether it takes it.
 
         Raises:
-            LinkFailed: It cannot be reached.
+            UpstreamError: It cannot be reached.
         """
-        async with self._link.send("POST", body, headers) as answer:
+        async with self._client.send("POST", body, headers) as answer:
             return answer.status not in _DOUBTFUL
 
     async def _check_session(self, answer: HttpAnswer, headers: Mapping[str, str]) -> None:
@@ -241,7 +241,7 @@ class HttpExchange:
         try:
             message = self._parse(raw)
         except UpstreamError:
-            if raw and self._link.shows_secret(raw):
+            if raw and self._client.shows_secret(raw):
                 raise
             raise StatusRefused(answer.status) from None
         if isinstance(message, RpcResponse) and message.error is not None and message.id in {request_id, None}:
@@ -252,7 +252,7 @@ class HttpExchange:
         """Return the one message in a text.
 
         Raises:
-            LinkFailed: It is none, or one of our own credentials stands in it.
+            UpstreamError: It is none, or one of our own credentials stands in it.
         """
         try:
             message = parse_message(raw, max_bytes=MAX_RESULT)
@@ -263,13 +263,13 @@ class HttpExchange:
         return message
 
     def _shows_secret(self, raw: bytes, message: Message) -> bool:
-        if self._link.shows_secret(raw):
+        if self._client.shows_secret(raw):
             return True
         if b"\\" not in raw:
             return False
         # The same text can be written with escapes: look at it as it would be passed on.
         parts = (message.result, message.error) if isinstance(message, RpcResponse) else (message.params,)
-        return self._link.shows_secret(dump_json(parts))
+        return self._client.shows_secret(dump_json(parts))
 
 
 def _own(message: Message, request_id: Id) -> RpcResponse:
@@ -285,7 +285,7 @@ def _from(parser: EventParser, headers: Mapping[str, str]) -> dict[str, str]:
 
 
 _INITIALIZE_SECONDS: Final = 30.0
-GREETING_ID: Final = 0
+INITIALIZE_ID: Final = 0
 """Id of what the guard asks beside calls, whose ids begin with 1."""
 _NO_VERSION: Final = "speaks no protocol version that the guard does; nothing else was sent to it"
 
@@ -294,7 +294,7 @@ _NO_VERSION: Final = "speaks no protocol version that the guard does; nothing el
 class Initialized:
     """What the server said, and the session that it gave; none in the stateless era, and where it keeps none."""
 
-    hello: ServerInfo
+    server_info: ServerInfo
     session: str
 
 
@@ -306,7 +306,7 @@ async def initialize_http(exchange: HttpExchange, capabilities: dict[str, Any]) 
         capabilities: What the server may be told that its client can do.
 
     Raises:
-        LinkFailed: It cannot be reached, or speaks no version that the guard does.
+        UpstreamError: It cannot be reached, or speaks no version that the guard does.
     """
     discovered = await discover(exchange, capabilities)
     if discovered is not None:
@@ -324,14 +324,14 @@ async def discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> Serv
     """Ask a server for what one of the stateless era says of itself; None where this is no such server.
 
     Raises:
-        LinkFailed: It cannot be reached, or speaks no version that the guard does.
+        UpstreamError: It cannot be reached, or speaks no version that the guard does.
     """
     params = probe_params(capabilities)
     headers = sessionless_headers(mcp.DISCOVER, params, mcp.LATEST_SESSIONLESS)
     try:
         async with asyncio.timeout(PROBE_SECONDS):
-            body = dump_request(GREETING_ID, mcp.DISCOVER, params)
-            response, _ = await exchange.request(GREETING_ID, body, headers, _drop)
+            body = dump_request(INITIALIZE_ID, mcp.DISCOVER, params)
+            response, _ = await exchange.request(INITIALIZE_ID, body, headers, _drop)
     except TimeoutError:
         return None
     except UpstreamError as failed:
@@ -344,20 +344,20 @@ async def discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> Serv
 
 
 async def _initialize(exchange: HttpExchange, capabilities: dict[str, Any]) -> Initialized:
-    body = dump_request(GREETING_ID, "initialize", initialize_params(capabilities))
-    response, session = await exchange.request(GREETING_ID, body, {}, _drop)
-    hello = read_initialized(response)
-    if hello is None and is_sessionless_error(response):
-        hello = await discover(exchange, capabilities)
-        if hello is not None:
-            return Initialized(hello, "")
-    if hello is None:
+    body = dump_request(INITIALIZE_ID, "initialize", initialize_params(capabilities))
+    response, session = await exchange.request(INITIALIZE_ID, body, {}, _drop)
+    server_info = read_initialized(response)
+    if server_info is None and is_sessionless_error(response):
+        server_info = await discover(exchange, capabilities)
+        if server_info is not None:
+            return Initialized(server_info, "")
+    if server_info is None:
         raise UpstreamError(_NO_VERSION, is_sent=True)
     if session and not is_session_id(session):
         raise UpstreamError("gave a malformed session id; nothing else was sent to it", is_sent=True)
     notification = dump_notification("notifications/initialized", {})
-    await exchange.deliver(notification, session_headers(session, hello.version))
-    return Initialized(hello, session)
+    await exchange.deliver(notification, session_headers(session, server_info.version))
+    return Initialized(server_info, session)
 
 
 def _speaks_none(response: RpcResponse) -> bool:

@@ -1,21 +1,25 @@
-"""The guard as the MCP client of one server over HTTP, in the era that the server speaks.
+"""The guard as the MCP client of one server over HTTP, in the protocol version that the server speaks.
 
-A generation is one session of the handshake era, or one answer to `server/discover` of the stateless one. Nothing
-pending survives it: a call that was under way gets an answer that says so, and is never sent again.
+A connection is one session of a session-based version, or one answer to `server/discover` of a sessionless one. No
+pending call survives it: a call that was under way gets an answer that says so, and is never sent again.
 """
+
+# mypy: disable-error-code="explicit-override"
+# Python 3.11 has no `override`, and the guard's image has no typing_extensions.
 
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_contract.bundle import BundleLimits
+from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError
 from interlock_guard.upstream.http_protocol import (
-    GREETING_ID,
+    INITIALIZE_ID,
     HttpExchange,
     Initialized,
     SessionLost,
@@ -25,7 +29,7 @@ from interlock_guard.upstream.http_protocol import (
     session_headers,
     sessionless_headers,
 )
-from interlock_guard.upstream.upstream import Call, OnEvent, PendingCalls, ServerInfo, UpstreamEvents, unavailable
+from interlock_guard.upstream.upstream import ABSENT, Call, Upstream, UpstreamEvents, unavailable
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
     Message,
@@ -42,57 +46,30 @@ _MAX_DELIVERIES: Final = 256
 _PAUSE_SECONDS: Final = 1.0
 _MAX_PAUSE_SECONDS: Final = 30.0
 _LISTEN_PAUSE_SECONDS: Final = 1.0
-_ABSENT: Final = "is not there at the moment; nothing was sent to it"
 
 
-class HttpUpstream:
-    """One source's server, through all of its generations: an `Upstream`."""
+class HttpUpstream(Upstream):
+    """One source's server over HTTP, through all of its sessions."""
 
-    def __init__(self, source: str, link: HttpClient, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
-        self.source = source
-        self.limits = BundleLimits()
-        self.generation = 0
-        self.hello: ServerInfo | None = None
-        self._link, self._exchange = link, HttpExchange(link, lambda: self.limits.result_bytes, self._is_known)
-        self._listener, self._log = listener, log
-        self._loop = asyncio.get_running_loop()
-        self._open = asyncio.Event()
-        self._wanted = asyncio.Event()  # somebody asked while there was no server
-        self._over = asyncio.Event()  # this generation, or the attempt at one
+    def __init__(self, source: str, client: HttpClient, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
+        super().__init__(source, listener, log)
+        self._client = client
+        self._exchange = HttpExchange(client, lambda: self.limits.result_bytes, self._is_known)
+        self._wanted = asyncio.Event()  # a call came while there was no server
+        self._over = asyncio.Event()  # this connection, or the attempt at one
         self._session = ""
         self._is_doubted = False
-        self._trouble = _ABSENT
-        self._calls = PendingCalls(source, self._cancel)
+        self._trouble = ABSENT
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by call
         self._others: set[asyncio.Task[None]] = set()
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the server has been greeted and has answered."""
-        return self.hello is not None
-
-    @property
-    def in_flight(self) -> int:
-        """Calls under way now, without those that are meant to last."""
-        return self._calls.in_flight
-
-    def open(self) -> None:
-        """Let generations begin: the agent was seen and is alive."""
-        self._open.set()
-
-    def cut(self, denial: Deny) -> None:
-        """End everything at once and begin nothing more until `open`; what is under way is answered with the denial."""
-        self._open.clear()
-        self._calls.resolve_all(denial)
-        self._end("the guard cut it off")
-        self._link.cut()
-
     async def run(self) -> None:
-        """Serve generation after generation, until cancelled."""
+        """Serve session after session, until cancelled."""
         failures = 0
         try:
             while True:
                 await self._open.wait()
+                self._client.open()
                 self._over.clear()
                 if await self._begin():
                     failures = 0
@@ -102,75 +79,63 @@ class HttpUpstream:
                     failures += 1
         finally:
             self._end("the guard is ending")
-            await self._link.close()
+            await self._client.close()
 
     def refusal(self) -> Deny | None:
-        """Return why no call can be started now, or None."""
-        if self.hello is None:
+        """Return why no call can be started now, or None; a call without a server ends the pause before the next."""
+        if self.server_info is None:
             self._wanted.set()
-            return unavailable(self.source, self._trouble)
-        if self._calls.in_flight >= self.limits.in_flight:
-            return unavailable(self.source, "has too many calls under way; nothing was sent to it")
-        return None
-
-    def start(
-        self,
-        method: str,
-        params: dict[str, Any],
-        on_event: OnEvent | None = None,
-        *,
-        wants_progress: bool = False,
-        lasts: bool = False,
-    ) -> Call:
-        """Send a request; see `Upstream.start`. What comes on the answer's own stream belongs to the call."""
-        call = self._calls.add(on_event, lasts=lasts)
-        if wants_progress:
-            params = {**params, "_meta": {**params.get("_meta", {}), "progressToken": call.id}}
-        self._tasks[call.id] = self._loop.create_task(self._ask(call, method, params), name=f"call {self.source}")
-        return call
-
-    def abandon(self, call: Call, why: str) -> None:
-        """Give a call up: its answer, should one come, is dropped, and the server is told."""
-        self._calls.abandon(call, why)
+        return super().refusal()
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
-        """Send a notification; the stateless era has none from client to server."""
-        if self.hello is not None and not self.hello.is_stateless:
+        """Send a notification; sessionless versions have none from client to server."""
+        if self.server_info is not None and not self.server_info.is_stateless:
             self._deliver(dump_notification(method, params))
 
     def respond(self, response: RpcResponse) -> None:
         """Answer a request of the server's; what answers an ended generation is dropped."""
-        if self.hello is not None and not self.hello.is_stateless:
+        if self.server_info is not None and not self.server_info.is_stateless:
             self._deliver(dump_response(response))
 
-    async def _begin(self) -> bool:
-        """Greet the server; return whether a generation has begun."""
-        greeting = self._loop.create_task(self._greet(), name=f"greeting of {self.source}")
-        self._keep(greeting)
-        await asyncio.wait({greeting})
-        return self.hello is not None
+    def _send_request(self, call: Call, method: str, params: dict[str, Any]) -> None:
+        task = self._loop.create_task(self._ask(call, method, params), name=f"call of {self.source}")
+        task.add_done_callback(partial(log_failure, log=self._log))
+        self._tasks[call.id] = task
 
-    async def _greet(self) -> None:
+    def _disconnect(self, why: str) -> None:
+        self._end(why)
+        self._client.reset()
+
+    def _absence(self) -> str:
+        return self._trouble
+
+    async def _begin(self) -> bool:
+        """Initialize the server; return whether a connection has begun."""
+        initializing = self._keep(self._initialize())
+        await asyncio.wait({initializing})
+        return self.server_info is not None
+
+    async def _initialize(self) -> None:
         self._calls.begin_generation()
         try:
             found = await initialize_http(self._exchange, self._listener.client_capabilities(self))
         except UpstreamError as failed:
             self._note(failed)
-            # A connection that was kept may lead to what has not been the server, or is it no more, for ever.
-            self._link.cut()
+            # A connection that was kept may lead to a process that never was the server, or no longer is.
+            self._client.reset()
         else:
             self._accept(found)
 
     def _accept(self, found: Initialized) -> None:
         self.generation += 1
-        self.hello, self._session, self._trouble = found.hello, found.session, _ABSENT
-        self._log(f"server of {self.source}: generation {self.generation} begins, MCP {found.hello.version}")
-        if not found.hello.is_stateless:
+        self.server_info, self._session, self._trouble = found.server_info, found.session, ABSENT
+        self._log(f"server of {self.source}: generation {self.generation} begins, MCP {found.server_info.version}")
+        if not found.server_info.is_stateless:
             self._spawn(self._listen())
         self._listener.take_begin(self)
 
     def _end(self, why: str) -> None:
-        had_begun, self.hello = self.hello is not None, None
+        had_begun, self.server_info = self.server_info is not None, None
         self._session = ""
         for task in [*self._tasks.values(), *self._others]:
             task.cancel()
@@ -185,14 +150,14 @@ class HttpUpstream:
 
     async def _ask(self, call: Call, method: str, params: dict[str, Any]) -> None:
         """Send one request and give the call its outcome."""
-        hello = self.hello
-        if hello is None:
-            self._calls.resolve(call.id, unavailable(self.source, _ABSENT))
+        info = self.server_info
+        if info is None:
+            self._calls.resolve(call.id, unavailable(self.source, ABSENT))
             return
-        if hello.is_stateless:
-            headers = sessionless_headers(method, params, hello.version)
+        if info.is_stateless:
+            headers = sessionless_headers(method, params, info.version)
         else:
-            headers = session_headers(self._session, hello.version)
+            headers = session_headers(self._session, info.version)
         body = dump_request(call.id, method, params)
         generation = self.generation
         try:
@@ -213,39 +178,39 @@ class HttpUpstream:
             self._calls.resolve(call.id, unavailable(self.source, "gave no answer; the call may have been executed"))
 
     async def _is_known(self) -> bool:
-        """Say whether the server is still the one that was greeted, or nothing can be said."""
-        hello = self.hello
-        if hello is None or self._is_doubted:
+        """Return True if the server is still the one that was initialized, or if that cannot be found out."""
+        info = self.server_info
+        if info is None or self._is_doubted:
             return True
         self._is_doubted = True
         try:
-            if hello.is_stateless:
+            if info.is_stateless:
                 return await discover(self._exchange, self._listener.client_capabilities(self)) is not None
-            ping = dump_request(GREETING_ID, "ping", {})
-            return await self._exchange.takes(ping, session_headers(self._session, hello.version))
+            ping = dump_request(INITIALIZE_ID, "ping", {})
+            return await self._exchange.takes(ping, session_headers(self._session, info.version))
         except UpstreamError:
             return True
         finally:
             self._is_doubted = False
 
     def _lose(self, generation: int) -> None:
-        if self.hello is not None and generation == self.generation:
+        if self.server_info is not None and generation == self.generation:
             self._end("the session is lost")
 
     def _cancel(self, call: Call, why: str) -> None:
-        """Tell the server that a call was given up: by a notification, or in the stateless era by hanging up."""
+        """Tell the server that a call was given up: by a notification, or in a sessionless version by hanging up."""
         task = self._tasks.pop(call.id, None)
         if task is not None:
             task.cancel()
             self.notify("notifications/cancelled", {"requestId": call.id, "reason": why})
 
     def _deliver(self, body: bytes) -> None:
-        if self.hello is None:
+        if self.server_info is None:
             return
         if len(self._others) >= _MAX_DELIVERIES:
-            self._end("it does not take what it is owed")
+            self._end("it does not accept answers")
             return
-        self._spawn(self._post(body, session_headers(self._session, self.hello.version)))
+        self._spawn(self._post(body, session_headers(self._session, self.server_info.version)))
 
     async def _post(self, body: bytes, headers: dict[str, str]) -> None:
         generation = self.generation
@@ -257,13 +222,13 @@ class HttpUpstream:
             self._log(f"server of {self.source}: a notification was not taken: {failed.detail}")
 
     async def _listen(self) -> None:
-        """Hear what the server says of its own accord, as long as the generation lasts and it offers that."""
-        generation, hello = self.generation, self.hello
+        """Handle the server's own messages while the connection lasts, where the server offers such a stream."""
+        generation, info = self.generation, self.server_info
         parser = EventParser(MAX_RESULT)
-        while hello is not None:
+        while info is not None:
             try:
                 await self._exchange.listen(
-                    session_headers(self._session, hello.version), lambda message: self._hear(None, message), parser
+                    session_headers(self._session, info.version), lambda message: self._hear(None, message), parser
                 )
             except SessionLost:
                 self._lose(generation)
@@ -290,14 +255,21 @@ class HttpUpstream:
             self._listener.take_notification(self, message)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._keep(self._loop.create_task(work, name=f"server of {self.source}"))
+        _ = self._keep(work)
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
+    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work, name=f"server of {self.source}")
         self._others.add(task)
-        task.add_done_callback(self._others.discard)
+        task.add_done_callback(self._finish)
+        return task
+
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        self._others.discard(task)
+        if log_failure(task, self._log):
+            self._end("an unexpected error of the guard")
 
     async def _pause(self, failures: int) -> None:
-        """Wait longer after each failure, but no longer than a moment while somebody asks for the server."""
+        """Wait longer after each failure, but no longer than a moment once a call asks for the server."""
         self._wanted.clear()
         await asyncio.sleep(_PAUSE_SECONDS)
         longest = min(_MAX_PAUSE_SECONDS, _PAUSE_SECONDS * 2 ** min(failures, 10))

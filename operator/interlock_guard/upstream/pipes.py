@@ -1,7 +1,7 @@
-"""The two named pipes that join a stdio server to the guard, and one generation of their use.
+"""The two named pipes between the guard and a stdio server, and one connection over them.
 
-A server's life is a generation. Its pipes are opened one way only, so that its end is seen; whatever was on its way in
-either direction ends with it, so that the next server neither answers nor executes what was asked of the last one.
+Each end is opened one way only, so that the end of the server's process is seen. Messages that were on their way in
+either direction are thrown away then, so that the next process neither answers nor executes the last one's requests.
 """
 
 import asyncio
@@ -9,7 +9,6 @@ import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -37,9 +36,9 @@ class PipePair:
         self._out = directory / "out"
 
     def make(self) -> None:
-        """Make both pipes anew, so that nothing of an earlier guard's time is in them.
+        """Make both pipes, without any content of an earlier guard's time.
 
-        They lie in a directory of their own: in the volume's sticky root, `fs.protected_fifos` would refuse the server.
+        They are in a directory of their own: in the volume's sticky root, `fs.protected_fifos` would refuse the server.
         """
         if self._is_made:  # by somebody else: the server may hold them open already
             return
@@ -56,7 +55,7 @@ class PipePair:
         return os.open(self._out, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     async def open_writer(self, *, is_wanted: Callable[[], bool]) -> int | None:
-        """Wait until a server has opened `in`, and open it for writing; None once it is not wanted any more."""
+        """Wait until a server has opened `in`, and open it for writing; None once it is no longer wanted."""
         intervals = iter(_OPEN_INTERVALS)
         while is_wanted():
             with suppress(OSError):  # ENXIO: no reader yet
@@ -86,23 +85,21 @@ class PipePair:
             asyncio.get_running_loop().call_later(_RELEASE_AFTER, _close_all, held)
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelFiles:
-    """The guard's ends of a pair of pipes, both open."""
-
-    pipes: PipePair
-    reader: int
-    writer: int
-
-
 class Channel:
     """One generation: lines out, lines in, and an end that is final."""
 
     def __init__(
-        self, ends: ChannelFiles, *, on_line: Callable[[bytes | Oversized], None], on_end: Callable[[str], None]
+        self,
+        pipes: PipePair,
+        reader: int,
+        writer: int,
+        *,
+        on_line: Callable[[bytes | Oversized], None],
+        on_end: Callable[[str], None],
     ) -> None:
+        """Begin with the guard's ends of the pair of pipes, both open."""
         self._loop = asyncio.get_running_loop()
-        self._pipes, self._reader, self._writer = ends.pipes, ends.reader, ends.writer
+        self._pipes, self._reader, self._writer = pipes, reader, writer
         self._on_line, self._on_end = on_line, on_end
         self._lines = LineBuffer(MAX_RESULT)
         self._outbox: deque[memoryview] = deque()
@@ -168,7 +165,7 @@ class Channel:
             except BlockingIOError:
                 return
             except OSError:
-                self.end("it does not read any more")
+                self.end("it no longer reads")
                 return
             self._outbox_size -= written
             if written < len(line):

@@ -1,13 +1,14 @@
-"""The servers of all sources, opened, cut and replaced as the state and the bundle say."""
+"""The servers of all sources: opened, closed and replaced as the state and the bundle say."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from interlock_contract.bundle import BundleSource
 from interlock_contract.http_target import HttpTarget
+from interlock_guard.background import keep_running
 from interlock_guard.decision.decide import Deny, DenyReason, check_cut
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
@@ -36,8 +37,14 @@ class _Running:
 class Sources:
     """One `Upstream` per source of the bundle; follows every change of the state at once."""
 
-    def __init__(self, live: LiveState, tasks: asyncio.TaskGroup, build: Callable[[BundleSource], Upstream]) -> None:
-        self._live = live
+    def __init__(
+        self,
+        live: LiveState,
+        tasks: asyncio.TaskGroup,
+        build: Callable[[BundleSource], Upstream],
+        log: Callable[[str], None],
+    ) -> None:
+        self._live, self._log = live, log
         self._build = build
         self._tasks = tasks
         self._running: dict[str, _Running] = {}
@@ -60,7 +67,7 @@ class Sources:
         denial = check_cut(self._live.bundle, self._live.state)
         if denial is not None:
             for upstream in self.all():
-                upstream.cut(denial)
+                upstream.close(denial)
             return
         if self._live.bundle is None:
             return  # every request is refused; the servers may stay, a bundle that heals needs them again
@@ -72,40 +79,44 @@ class Sources:
                 upstream.open()
 
     def _replace(self, sources: dict[str, BundleSource]) -> None:
-        """Let go of servers that are wanted no more, or are reached in another way now; take up new ones."""
+        """End servers that are no longer wanted or are now reached in another way; start new ones."""
         for name, entry in list(self._running.items()):
             wanted = sources.get(name)
             if wanted is None or wanted.http != entry.http:
                 del self._running[name]
-                entry.upstream.cut(_GONE if wanted is None else _REPLACED)
+                entry.upstream.close(_GONE if wanted is None else _REPLACED)
                 entry.task.cancel()
         for name in sorted(sources.keys() - self._running.keys()):
             upstream = self._build(sources[name])
-            task = self._tasks.create_task(upstream.run(), name=f"source {name}")
+            task = self._tasks.create_task(
+                keep_running(f"server of {name}", upstream.run, self._log), name=f"source {name}"
+            )
             self._running[name] = _Running(upstream, task, sources[name].http)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamContext:
-    """Where the guard finds what joins it to servers: directories with one folder per source.
-
-    `dialable` are addresses that are dialled whatever they are; none in a pod, see `settings`. `are_pipes_made` where
-    the server was started before us, on pipes that another process has made.
-    """
-
-    pipes: Path
-    secrets: Path
-    dialable: frozenset[str]
-    are_pipes_made: bool = False
-
-
 def build_upstream(
-    source: BundleSource, surroundings: UpstreamContext, listener: UpstreamEvents, log: Callable[[str], None]
+    source: BundleSource,
+    listener: UpstreamEvents,
+    log: Callable[[str], None],
+    *,
+    pipes: Path,
+    secrets: Path,
+    dialable: Collection[str] = (),
+    are_pipes_made: bool = False,
 ) -> Upstream:
-    """Return a new upstream for the source; nothing begins before it is run and opened."""
+    """Return a new upstream for the source; nothing begins before it is run and opened.
+
+    Args:
+        source: The source.
+        listener: Takes the server's messages that belong to no call.
+        log: Told of what happens.
+        pipes: Directory of pipes, one folder for each source.
+        secrets: Directory of credentials, one folder for each source.
+        dialable: Addresses that are dialled without a check; none in a pod, see `settings`.
+        are_pipes_made: Whether another process has made the pipes, since the server was started before this one.
+    """
     if source.http is None:
-        pipes = PipePair(surroundings.pipes / source.name, is_made=surroundings.are_pipes_made)
-        return StdioUpstream(source.name, pipes, listener, log)
-    credentials = Credentials(source.http, surroundings.secrets / source.name)
-    dialer = Dialer(source.http.network, exempt=surroundings.dialable)
+        return StdioUpstream(source.name, PipePair(pipes / source.name, is_made=are_pipes_made), listener, log)
+    credentials = Credentials(source.http, secrets / source.name)
+    dialer = Dialer(source.http.network, exempt=dialable)
     return HttpUpstream(source.name, HttpClient(source.http.url, credentials, dialer), listener, log)

@@ -1,8 +1,11 @@
-"""The guard as the MCP client of one stdio server: a handshake per generation, calls with ids of its own.
+"""The guard as the MCP client of one stdio server.
 
-Nothing pending survives a generation: a call that was under way when its server ended gets an answer that says so, and
-is never sent to the next server.
+Each process of the server is one connection, with an initialization of its own. A call that was under way when the
+process ended gets an answer that says so, and is never sent to the next process.
 """
+
+# mypy: disable-error-code="explicit-override"
+# Python 3.11 has no `override`, and the guard's image has no typing_extensions.
 
 import asyncio
 import os
@@ -10,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_contract.bundle import BundleLimits
+from interlock_guard.background import explain, log_failure
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.initialize import (
     PROBE_SECONDS,
@@ -20,13 +23,11 @@ from interlock_guard.upstream.initialize import (
     read_discovered,
     read_initialized,
 )
-from interlock_guard.upstream.pipes import Channel, ChannelClosed, ChannelFiles, PipePair
+from interlock_guard.upstream.pipes import Channel, ChannelClosed, PipePair
 from interlock_guard.upstream.upstream import (
     Call,
-    OnEvent,
-    Outcome,
-    PendingCalls,
     ServerInfo,
+    Upstream,
     UpstreamEvents,
     unavailable,
 )
@@ -44,49 +45,21 @@ from interlock_guard.wire.jsonrpc import (
 from interlock_guard.wire.streams import Oversized
 
 _PAUSE_SECONDS: Final = 0.01
-"""Time between two generations."""
+"""Time between two processes of the server."""
 
 
-class StdioUpstream:
-    """One source's server, through all of its generations: an `Upstream`."""
+class StdioUpstream(Upstream):
+    """One source's server on pipes, through all of its processes."""
 
     def __init__(self, source: str, pipes: PipePair, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
-        self.source = source
-        self.limits = BundleLimits()
-        self.generation = 0
-        self.hello: ServerInfo | None = None
-        self._listener = listener
+        super().__init__(source, listener, log)
         self._pipes = pipes
         self._pipes.make()
-        self._log = log
-        self._loop = asyncio.get_running_loop()
-        self._open = asyncio.Event()
         self._channel: Channel | None = None
-        self._calls = PendingCalls(source, self._cancel)
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether the server has been greeted and has answered."""
-        return self.hello is not None
-
-    @property
-    def in_flight(self) -> int:
-        """Calls under way now, without those that are meant to last."""
-        return self._calls.in_flight
-
-    def open(self) -> None:
-        """Let generations begin: the agent was seen and is alive."""
-        self._open.set()
-
-    def cut(self, denial: Deny) -> None:
-        """End everything at once and begin nothing more until `open`; what is under way is answered with the denial."""
-        self._open.clear()
-        self._calls.resolve_all(denial)
-        if self._channel is not None:
-            self._channel.end("the guard cut it off")
+        self._initializing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serve generation after generation, until cancelled."""
+        """Serve process after process, until cancelled."""
         channel: Channel | None = None
         reader = self._pipes.open_reader()
         try:
@@ -95,7 +68,7 @@ class StdioUpstream:
                 writer = await self._pipes.open_writer(is_wanted=self._open.is_set)
                 if writer is None:
                     continue
-                channel = self._begin(ChannelFiles(self._pipes, reader, writer))
+                channel = self._begin(reader, writer)
                 await channel.drained.wait()
                 await asyncio.sleep(_PAUSE_SECONDS)  # the loop lets go of the old reader; a dying server is left alone
                 # The new reader comes before the old one goes, so that the pipe is never without one.
@@ -105,34 +78,6 @@ class StdioUpstream:
             if channel is not None:
                 channel.close()
             os.close(reader)
-
-    def refusal(self) -> Deny | None:
-        """Return why no call can be started now, or None."""
-        if self.hello is None or self._channel is None:
-            return unavailable(self.source, "is not there at the moment; nothing was sent to it")
-        if self._calls.in_flight >= self.limits.in_flight or not self._channel.has_room():
-            return unavailable(self.source, "has too many calls under way; nothing was sent to it")
-        return None
-
-    def start(
-        self,
-        method: str,
-        params: dict[str, Any],
-        on_event: OnEvent | None = None,
-        *,
-        wants_progress: bool = False,
-        lasts: bool = False,
-    ) -> Call:
-        """Send a request; see `Upstream.start`. A pipe does not say what a message belongs to, progress excepted."""
-        call = self._calls.add(on_event, lasts=lasts)
-        if wants_progress:
-            params = {**params, "_meta": {**params.get("_meta", {}), "progressToken": call.id}}
-        self._send(dump_request(call.id, method, params))
-        return call
-
-    def abandon(self, call: Call, why: str) -> None:
-        """Give a call up: its answer, should one come, is dropped, and the server is told."""
-        self._calls.abandon(call, why)
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Send a notification, if there is a server to hear it."""
@@ -144,68 +89,82 @@ class StdioUpstream:
         if self._channel is not None and not self._channel.has_room():
             self._violate("it asks without reading the answers")
 
+    def _send_request(self, call: Call, method: str, params: dict[str, Any]) -> None:
+        self._send(dump_request(call.id, method, params))
+
     def _cancel(self, call: Call, why: str) -> None:
         self.notify("notifications/cancelled", {"requestId": call.id, "reason": why})
 
-    def _begin(self, ends: ChannelFiles) -> Channel:
+    def _disconnect(self, why: str) -> None:
+        if self._channel is not None:
+            self._channel.end(why)
+
+    def _has_room(self) -> bool:
+        return self._channel is not None and self._channel.has_room()
+
+    def _begin(self, reader: int, writer: int) -> Channel:
         self.generation += 1
         self._calls.begin_generation()
-        channel = self._channel = Channel(ends, on_line=self._take_line, on_end=self._end)
+        channel = self._channel = Channel(self._pipes, reader, writer, on_line=self._take_line, on_end=self._end)
         self._log(f"server of {self.source}: generation {self.generation} begins")
-        self._probe(channel)
-        return channel  # which may be over already: a server that ends lets go of its pipes one after the other
+        task = self._initializing = self._loop.create_task(self._initialize(channel), name=f"initialize {self.source}")
+        task.add_done_callback(self._initialized)
+        return channel
 
-    def _probe(self, channel: Channel, *, is_last: bool = False) -> None:
-        """Ask the server which era it is of; one that does not answer in time is greeted the older way."""
-        call = self.start(mcp.DISCOVER, probe_params(self._listener.client_capabilities(self)), lasts=True)
-        timer = self._loop.call_later(PROBE_SECONDS, self._miss_probe, channel, call)
+    async def _initialize(self, channel: Channel) -> None:
+        """Find out which protocol version the server speaks, as the official SDK's client does.
 
-        def take(future: asyncio.Future[Outcome]) -> None:
-            timer.cancel()
-            outcome = future.result()
-            hello = read_discovered(outcome) if isinstance(outcome, RpcResponse) else None
-            if self._channel is not channel:
-                return
-            if hello is not None:
-                self._greeted(hello)
-            elif is_last:
-                channel.end("it did not agree on a protocol version")
-            else:
-                self._initialize(channel)
+        Three servers, and what is sent to each:
 
-        call.future.add_done_callback(take)
+            sessionless     -> server/discover   <- result with supportedVersions                   ready
+            session-based   -> server/discover   <- any error, or no answer within 10 s
+                            -> initialize        <- result    -> notifications/initialized          ready
+            sessionless, and slow: its answer to server/discover comes after 10 s and is dropped
+                            -> initialize        <- "unsupported version", naming sessionless ones
+                            -> server/discover   <- result with supportedVersions                   ready
 
-    def _miss_probe(self, channel: Channel, call: Call) -> None:
-        if self._channel is channel and self._calls.take(call.id) is not None:
-            call.resolve(unavailable(self.source, "did not answer the probe"))
-
-    def _initialize(self, channel: Channel) -> None:
-        params = initialize_params(self._listener.client_capabilities(self))
-
-        def take(future: asyncio.Future[Outcome]) -> None:
-            outcome = future.result()
-            if not isinstance(outcome, RpcResponse) or self._channel is not channel:
-                return
-            hello = read_initialized(outcome)
-            if hello is not None:
+        A server that ends meanwhile cancels this task by `_end`.
+        """
+        info = await self._discover()
+        if info is None:
+            params = initialize_params(self._listener.client_capabilities(self))
+            outcome = await self.start("initialize", params).future
+            if not isinstance(outcome, RpcResponse):
+                return  # it took too long, and the call's deadline has ended it
+            info = read_initialized(outcome)
+            if info is not None:
                 self.notify("notifications/initialized", {})
-                self._greeted(hello)
             elif is_sessionless_error(outcome):
-                self._probe(channel, is_last=True)
-            else:
-                channel.end("it did not agree on a protocol version")
-
-        self.start("initialize", params).future.add_done_callback(take)
-
-    def _greeted(self, hello: ServerInfo) -> None:
-        if self._channel is not None:
-            self.hello = hello
-            self._log(f"server of {self.source}: speaks {hello.version}")
+                info = await self._discover()
+        if info is None:
+            channel.end("it did not agree on a protocol version")
+            return
+        if self._channel is channel:
+            self.server_info = info
+            self._log(f"server of {self.source}: speaks {info.version}")
             self._listener.take_begin(self)
 
+    async def _discover(self) -> ServerInfo | None:
+        """Return what a server of a sessionless version says about itself; None from every other server."""
+        params = probe_params(self._listener.client_capabilities(self))
+        call = self.start(mcp.DISCOVER, params, lasts=True)
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                outcome = await call.future
+        except TimeoutError:
+            self._calls.take(call.id)  # an answer that still comes is dropped
+            return None
+        return read_discovered(outcome) if isinstance(outcome, RpcResponse) else None
+
+    def _initialized(self, task: asyncio.Task[None]) -> None:
+        if log_failure(task, self._log):
+            self._disconnect("an unexpected error of the guard")
+
     def _end(self, why: str) -> None:
-        self.hello = None
+        self.server_info = None
         self._channel = None
+        if self._initializing is not None:
+            self._initializing.cancel()
         self._log(f"server of {self.source}: generation {self.generation} is over: {why}")
         self._calls.resolve_all(
             unavailable(self.source, "ended before it answered; the call may have been executed or not")
@@ -221,6 +180,13 @@ class StdioUpstream:
             return  # the end has resolved what was pending, this request included
 
     def _take_line(self, line: bytes | Oversized) -> None:
+        try:
+            self._handle_line(line)
+        except Exception as error:  # noqa: BLE001 - a message that is lost would leave its call without an outcome
+            self._log(f"server of {self.source}: unexpected error: {explain(error)}")
+            self._violate("an unexpected error of the guard")
+
+    def _handle_line(self, line: bytes | Oversized) -> None:
         if isinstance(line, Oversized):
             self._take_oversized(line)
             return
@@ -248,7 +214,7 @@ class StdioUpstream:
     def _take_response(self, response_id: Any, outcome: RpcResponse | Deny) -> None:
         if not self._calls.resolve(response_id, outcome) and not self._calls.was_asked(response_id):
             self._violate("it answered a request that was never made")
-        # else: it answers what was given up, which is nobody's any more
+        # else: the call was given up, and its late answer is dropped
 
     def _take_oversized(self, line: Oversized) -> None:
         response_id = line.response_id()

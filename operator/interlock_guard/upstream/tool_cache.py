@@ -56,12 +56,12 @@ async def read_tools(upstream: Upstream) -> list[dict[str, Any]]:
 
 
 async def _ask(upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
-    hello, refusal = upstream.hello, upstream.refusal()
-    if refusal is not None or hello is None:
+    server_info, refusal = upstream.server_info, upstream.refusal()
+    if refusal is not None or server_info is None:
         raise ListFailed("it is not there" if refusal is None else refusal.message, refusal)
-    if "tools" not in hello.capabilities:
+    if "tools" not in server_info.capabilities:
         return {"tools": []}
-    call = upstream.start(_LIST, build_params(Forward(upstream.source, _LIST, params=params), hello, {}))
+    call = upstream.start(_LIST, build_params(Forward(upstream.source, _LIST, params=params), server_info, {}))
     outcome = await call.future
     if isinstance(outcome, Deny):
         raise ListFailed(outcome.message, outcome)

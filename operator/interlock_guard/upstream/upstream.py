@@ -1,12 +1,13 @@
-"""What the guard asks of a source's server, whatever carries the messages: pipes (`stdio_upstream`) or HTTP.
+"""The base of the guard's two kinds of MCP client: on pipes (`stdio_upstream`) and over HTTP (`http_upstream`).
 
-An upstream is the guard as the client of one server. It owns ids and generations: nothing pending survives the end of a
-generation, and a call that was reported as failed is never sent again. It decides nothing; what a server says of its
-own accord goes to the call that it belongs to, else to the `Listener`.
+An upstream is the guard as the client of one server. It owns the ids of requests. No pending call survives the end of a
+connection, and a call that was reported as failed is never sent again. An upstream decides nothing: messages that the
+server sends on its own go to the call that they belong to, else to `UpstreamEvents`.
 """
 
 import asyncio
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -17,11 +18,12 @@ from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcRespons
 
 CALL_SECONDS: Final = 600.0
 """How long a server may take for one call."""
+ABSENT: Final = "is not there at the moment; nothing was sent to it"
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """No outcome yet: whoever waits for the call is wanted for something else."""
+    """No outcome yet: the waiter for the call has something else to do first."""
 
 
 Outcome = RpcResponse | Deny | Interrupted
@@ -32,8 +34,10 @@ OnEvent = Callable[[RpcNotification | RpcRequest], None]
 class Call:
     """One request under way; its future gets the server's answer, or a `Deny` that says why none came.
 
-    `on_event` is told what the server says on the way of this very call. `deadline` is on the event loop's clock, and
-    infinite for what is meant to last, such as a subscription.
+    Attributes:
+        on_event: Called with the server's messages that belong to this call.
+        deadline: On the event loop's clock; infinite for a long-lived call, such as a subscription.
+        late: The outcome that came while no waiter was there.
     """
 
     id: int
@@ -43,19 +47,19 @@ class Call:
     late: Outcome | None = None
 
     def resolve(self, outcome: Outcome) -> None:
-        """Give the call its outcome; the first one stands, and keeps where nobody waits at the moment."""
+        """Give the call its outcome; only the first one counts, and it is kept while no waiter is there."""
         if not self.future.done():
             self.future.set_result(outcome)
         elif self.late is None:
             self.late = outcome
 
     def interrupt(self) -> None:
-        """Wake whoever waits for the call, which goes on; `renew` before waiting again."""
+        """Wake the waiter, while the call goes on; `renew` before waiting again."""
         if not self.future.done():
             self.future.set_result(Interrupted())
 
     def renew(self) -> None:
-        """Make the call one that can be waited for again, after an interruption or a wait that was cancelled."""
+        """Let the call be waited for again, after an interruption or a wait that was cancelled."""
         self.future = asyncio.get_running_loop().create_future()
         if self.late is not None:
             self.future.set_result(self.late)
@@ -63,7 +67,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo:
-    """What a server said about itself when its generation began: by `initialize` or by `server/discover`."""
+    """What a server said about itself when its connection began: by `initialize` or by `server/discover`."""
 
     version: str
     capabilities: Mapping[str, Any]
@@ -72,61 +76,78 @@ class ServerInfo:
 
 
 class UpstreamEvents(Protocol):
-    """Hears what a server says that belongs to no call."""
+    """Takes a server's messages that belong to no call."""
 
     def client_capabilities(self, upstream: "Upstream") -> dict[str, Any]:
-        """Return the capabilities that this server may be told its client has."""
+        """Return the client capabilities that this server is told."""
 
     def take_begin(self, upstream: "Upstream") -> None:
-        """Hear that a generation is ready: `upstream.hello` is set."""
+        """Take note that a connection is ready: `upstream.server_info` is set."""
 
     def take_end(self, upstream: "Upstream") -> None:
-        """Hear that a generation is over; its calls have got their outcome."""
+        """Take note that a connection is over; its calls have their outcome."""
 
     def take_notification(self, upstream: "Upstream", notification: RpcNotification) -> None:
-        """Hear a notification."""
+        """Handle a notification."""
 
     def take_request(self, upstream: "Upstream", request: RpcRequest) -> None:
-        """Hear a request, `ping` excepted; it is owed one `upstream.respond`."""
+        """Handle a request, `ping` excepted; answer it with one `upstream.respond`."""
 
 
-class Upstream(Protocol):
-    """One source's server, through all of its generations."""
+class Upstream(ABC):
+    """One source's server, through all of its connections.
 
-    @property
-    def source(self) -> str:
-        """Name of the source."""
+    The base holds what both transports share: the accessors, the refusals and the table of calls in flight. A transport
+    has `run` and five hooks: `_send_request`, `notify`, `respond`, `_cancel` and `_disconnect`.
 
-    limits: BundleLimits
-    """What the binding bounds; replaced at each change of the bundle."""
+    Attributes:
+        source: Name of the source.
+        limits: What the binding bounds; replaced at each change of the bundle.
+        generation: Number of the server connection, from 1; 0 before the first.
+        server_info: What the server said when this connection began; None while the server is not ready for calls.
+    """
 
-    @property
-    def generation(self) -> int:
-        """Which generation it is, from 1; 0 before the first."""
-
-    @property
-    def hello(self) -> ServerInfo | None:
-        """What the server said when this generation began; None while it is not ready for calls."""
+    def __init__(self, source: str, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
+        self.source = source
+        self.limits = BundleLimits()
+        self.generation = 0
+        self.server_info: ServerInfo | None = None
+        self._listener, self._log = listener, log
+        self._loop = asyncio.get_running_loop()
+        self._open = asyncio.Event()
+        self._calls = PendingCalls(source, self._cancel)
 
     @property
     def is_ready(self) -> bool:
-        """Whether the server has been greeted and has answered."""
+        """Whether the server has answered the guard's first message."""
+        return self.server_info is not None
 
     @property
     def in_flight(self) -> int:
-        """Calls under way now, without those that are meant to last."""
+        """Calls under way now, without long-lived ones."""
+        return self._calls.in_flight
 
     def open(self) -> None:
-        """Let generations begin: the agent was seen and is alive."""
+        """Let connections begin: the agent was seen and is alive."""
+        self._open.set()
 
-    def cut(self, denial: Deny) -> None:
-        """End everything at once and begin nothing more until `open`; what is under way is answered with the denial."""
+    def close(self, denial: Deny) -> None:
+        """End the connection immediately and begin no other until `open`; calls in flight get the denial."""
+        self._open.clear()
+        self._calls.resolve_all(denial)
+        self._disconnect("the guard closed it")
 
+    @abstractmethod
     async def run(self) -> None:
-        """Serve generation after generation, until cancelled."""
+        """Serve connection after connection, until cancelled."""
 
     def refusal(self) -> Deny | None:
         """Return why no call can be started now, or None."""
+        if self.server_info is None:
+            return unavailable(self.source, self._absence())
+        if self._calls.in_flight >= self.limits.in_flight or not self._has_room():
+            return unavailable(self.source, "has too many calls under way; nothing was sent to it")
+        return None
 
     def start(
         self,
@@ -140,26 +161,54 @@ class Upstream(Protocol):
         """Send a request; only directly after `refusal` returned None. The answer is the call's future.
 
         Args:
-            method: As the server's era knows it.
+            method: In the words of the server's protocol version.
             params: As they go out, `_meta` included but for the progress token, which is the upstream's own.
-            on_event: Told what the server says on the way of this call. Where the transport does not say which call a
-                message belongs to, that is progress alone, and the rest goes to the listener.
+            on_event: Called with the server's messages that belong to this call. On pipes these are its progress alone,
+                since a pipe does not say what a message belongs to. Over HTTP they are all of the answer's own stream.
             wants_progress: Whether the server is asked to report progress.
-            lasts: Whether the call is meant to last, such as a subscription: it has no deadline and takes no place.
+            lasts: Whether the call is long-lived, such as a subscription: it has no deadline and takes no place.
         """
+        call = self._calls.add(on_event, lasts=lasts)
+        if wants_progress:
+            params = {**params, "_meta": {**params.get("_meta", {}), "progressToken": call.id}}
+        self._send_request(call, method, params)
+        return call
 
     def abandon(self, call: Call, why: str) -> None:
-        """Give a call up: its answer, should one come, is dropped, and the server is told."""
+        """Give a call up: the server is told, and an answer that still comes is dropped."""
+        self._calls.abandon(call, why)
 
+    @abstractmethod
     def notify(self, method: str, params: dict[str, Any]) -> None:
-        """Send a notification, if there is a server to hear it."""
+        """Send a notification, if the server is ready."""
 
+    @abstractmethod
     def respond(self, response: RpcResponse) -> None:
-        """Answer a request of the server's; what answers an ended generation is dropped."""
+        """Answer a request of the server's; an answer to an ended connection is dropped."""
+
+    @abstractmethod
+    def _send_request(self, call: Call, method: str, params: dict[str, Any]) -> None:
+        """Send the request of a new call."""
+
+    @abstractmethod
+    def _cancel(self, call: Call, why: str) -> None:
+        """Tell the server that a call was given up."""
+
+    @abstractmethod
+    def _disconnect(self, why: str) -> None:
+        """End the connection immediately."""
+
+    def _absence(self) -> str:
+        """Return why the server is not ready."""
+        return ABSENT
+
+    def _has_room(self) -> bool:
+        """Return True if the transport takes one more message."""
+        return True
 
 
 def unavailable(source: str, what: str) -> Deny:
-    """Return the denial that says what is the matter with a source's server."""
+    """Return the denial that says why a source's server gave no answer."""
     return Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The server of {source!r} {what}.")
 
 
@@ -167,7 +216,14 @@ _SWEEP_SECONDS: Final = 5.0
 
 
 class PendingCalls:
-    """Ids are never used twice, not even in another generation, so a late answer is nobody's."""
+    """The calls in flight of one upstream, by id.
+
+    No id is used twice, not even for another connection, so a late answer matches no call:
+
+        call 7 is sent to connection 1, which breaks: call 7 gets "the call may have been executed or not"
+        call 8 is sent to connection 2
+        an answer with the id 7 arrives on connection 2: `get` finds no call, `was_asked` is False
+    """
 
     def __init__(self, source: str, cancel: Callable[[Call, str], None]) -> None:
         """Begin without calls.
@@ -177,7 +233,7 @@ class PendingCalls:
             cancel: Tells the server that a call was given up.
         """
         self.in_flight = 0
-        """Calls under way, without those that are meant to last."""
+        """Calls under way, without long-lived ones."""
         self._source = source
         self._cancel = cancel
         self._loop = asyncio.get_running_loop()
@@ -186,7 +242,7 @@ class PendingCalls:
         self._sweeping = False
 
     def begin_generation(self) -> None:
-        """Note that what was asked before now was asked of another server."""
+        """Take note that earlier requests went to another connection."""
         self._first_id = self._next_id
 
     def add(self, on_event: OnEvent | None, *, lasts: bool = False) -> Call:
@@ -207,7 +263,7 @@ class PendingCalls:
         return self._calls.get(call_id) if type(call_id) is int else None
 
     def take(self, call_id: Any) -> Call | None:
-        """Return the call of that id, which then is not under way any more."""
+        """Return the call of that id, which is then no longer under way."""
         call = self.get(call_id)
         if call is not None:
             del self._calls[call.id]
@@ -216,16 +272,16 @@ class PendingCalls:
         return call
 
     def was_asked(self, call_id: Any) -> bool:
-        """Say whether this generation's server was ever sent a request of that id."""
+        """Return True if a request of that id was sent on this connection."""
         return type(call_id) is int and self._first_id <= call_id < self._next_id
 
     def abandon(self, call: Call, why: str) -> None:
-        """Give a call up, and have the server told; an answer that still comes is nobody's."""
+        """Give a call up and tell the server; an answer that still comes matches no call."""
         if self.take(call.id) is not None:
             self._cancel(call, why)
 
     def report_progress(self, notification: RpcNotification) -> None:
-        """Tell a server's progress to the call that it belongs to, if there still is one."""
+        """Pass a server's progress to the call that it belongs to, if that is still under way."""
         call = self.get(notification.params.get("progressToken"))
         if call is not None and call.on_event is not None:
             call.on_event(notification)

@@ -25,7 +25,7 @@ from interlock_contract.verification import (
 )
 from interlock_guard.settings import SettingsInvalid, read_api_server, require
 from interlock_guard.upstream.pipes import PipePair
-from interlock_guard.upstream.sources import UpstreamContext, build_upstream
+from interlock_guard.upstream.sources import build_upstream
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.verification.verifier import NullListener, verify
 from interlock_kube.client import ApiError, KubeClient
@@ -45,7 +45,9 @@ class VerifySettings:
     result: str
     api_server: str
     credentials: Path
-    surroundings: UpstreamContext
+    pipes: Path
+    secrets: Path
+    dialable: frozenset[str]
 
 
 def read_verify_settings(environment: Mapping[str, str]) -> VerifySettings:
@@ -60,12 +62,9 @@ def read_verify_settings(environment: Mapping[str, str]) -> VerifySettings:
         result=f"/api/v1/namespaces/{namespace}/configmaps/{name}",
         api_server=read_api_server(environment),
         credentials=Path(environment.get("INTERLOCK_CREDENTIALS", pod.TOKEN_PATH)),
-        surroundings=UpstreamContext(
-            pipes=_pipes(environment),
-            secrets=Path(environment.get("INTERLOCK_SECRETS", pod.SECRETS_PATH)),
-            dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
-            are_pipes_made=True,
-        ),
+        pipes=_pipes(environment),
+        secrets=Path(environment.get("INTERLOCK_SECRETS", "/run/interlock/secrets")),
+        dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
     )
 
 
@@ -91,7 +90,15 @@ async def run(environment: Mapping[str, str], log: Log) -> int:
         return 2
 
     def build(source: BundleSource, listener: NullListener) -> Upstream:
-        return build_upstream(source, settings.surroundings, listener, log)
+        return build_upstream(
+            source,
+            listener,
+            log,
+            pipes=settings.pipes,
+            secrets=settings.secrets,
+            dialable=settings.dialable,
+            are_pipes_made=True,
+        )
 
     result = await verify(plan, bundle, build)
     log(f"run {result.run}: {result.failure or 'verified'} {result.message}".rstrip())

@@ -106,7 +106,7 @@ async def _run(
     result = VerificationResult(plan.run)
     try:
         await _greet(upstream, listener)
-        result = replace(result, protocol="" if upstream.hello is None else upstream.hello.version)
+        result = replace(result, protocol="" if upstream.server_info is None else upstream.server_info.version)
         listing = await _list(upstream, source)
         result = replace(result, tools=listing.tools, unmapped=listing.unmapped, omitted=listing.omitted)
         if listing.trouble is not None:
@@ -207,13 +207,13 @@ async def _probe(probe: PlannedProbe, bundle: Bundle, upstream: Upstream) -> Non
 
 async def _call(probe: PlannedProbe, upstream: Upstream) -> str:
     """Make the call; return how it ended, in the words of expectations."""
-    hello, refusal = upstream.hello, upstream.refusal()
-    if hello is None or refusal is not None:
+    server_info, refusal = upstream.server_info, upstream.refusal()
+    if server_info is None or refusal is not None:
         raise _miss(probe, "the server is not there any more")
     forward = Forward(
         upstream.source, TOOLS_CALL, probe.tool, params={"name": probe.tool, "arguments": probe.arguments}
     )
-    call = upstream.start(TOOLS_CALL, build_params(forward, hello, {}))
+    call = upstream.start(TOOLS_CALL, build_params(forward, server_info, {}))
     try:
         async with asyncio.timeout(probe.seconds):
             outcome = await call.future

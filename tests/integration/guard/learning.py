@@ -9,7 +9,7 @@ from interlock_contract.bundle import AgentIdentity, Bundle, BundleSource, Bundl
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.verification import VerificationPlan
 from interlock_guard.upstream.pipes import PipePair
-from interlock_guard.upstream.sources import UpstreamContext, build_upstream
+from interlock_guard.upstream.sources import build_upstream
 from interlock_guard.verification.verifier import verify
 from tests.integration.guard.harness import SOURCE, StdioServer
 
@@ -40,15 +40,15 @@ async def _learn(source: BundleSource, folder: Path) -> tuple[Pin, ...]:
     bundle = Bundle(
         3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (replace(source, tools=(BundleTool("*", "read", "x"),)),)
     )
-    surroundings = UpstreamContext(
-        pipes=folder / "learning",
-        secrets=folder / "secrets",
-        dialable=frozenset(["127.0.0.1", "::1"]),
-        are_pipes_made=True,
-    )
     async with asyncio.timeout(LEARN_SECONDS):
         build: Callable[..., object] = lambda served, listener: build_upstream(  # noqa: E731
-            served, surroundings, listener, lambda _: None
+            served,
+            listener,
+            lambda _: None,
+            pipes=folder / "learning",
+            secrets=folder / "secrets",
+            dialable=("127.0.0.1", "::1"),
+            are_pipes_made=True,
         )
         result = await verify(VerificationPlan("learning", SOURCE), bundle, build)  # type: ignore[arg-type]
     assert result.tools, result

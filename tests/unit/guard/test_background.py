@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,8 +13,16 @@ from interlock_guard import background
 from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.background import keep_running
+from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.object_watch import ObjectWatch
 from interlock_guard.selftest.reporter import SelfTestReporter
+from interlock_guard.state import LiveState
+from interlock_guard.upstream import http_upstream
+from interlock_guard.upstream.http_protocol import Initialized
+from interlock_guard.upstream.http_upstream import HttpUpstream
+from interlock_guard.upstream.pipes import PipePair
+from interlock_guard.upstream.stdio_upstream import StdioUpstream
+from interlock_guard.upstream.upstream import ServerInfo
 
 
 class UnexpectedError(Exception):
@@ -141,3 +149,92 @@ async def test_the_shipper_ships_after_an_unexpected_error(tmp_path: Path, monke
 
     monkeypatch.setattr(spool, "read", read)
     assert_logged(await run_until("shipper", shipper.run, lambda: len(reads) > 1), "shipper")
+
+
+class Deaf:
+    """A listener that ignores everything, but for what a test replaces."""
+
+    def client_capabilities(self, _: Any) -> dict[str, Any]:
+        return {}
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+class SilentClient:
+    """An HTTP client that sends nothing."""
+
+    def open(self) -> None: ...
+
+    def reset(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+async def test_an_http_upstream_begins_again_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[None] = []
+
+    async def initialize(*_: Any) -> Initialized:
+        attempts.append(None)
+        if len(attempts) == 1:
+            raise UnexpectedError("surprise")
+        return Initialized(ServerInfo("2026-07-28", {}, is_stateless=True), "")
+
+    monkeypatch.setattr(http_upstream, "initialize_http", initialize)
+    monkeypatch.setattr(http_upstream, "_PAUSE_SECONDS", 0.001)
+    log: list[str] = []
+    client, listener = cast("Any", SilentClient()), cast("Any", Deaf())
+    upstream = HttpUpstream("crm", client, listener, log.append)
+    upstream.open()
+    log += await run_until("upstream", upstream.run, lambda: upstream.is_ready)
+    assert_logged(log, "server of crm")
+
+
+async def test_an_upstreams_run_begins_again_after_an_unexpected_error(tmp_path: Path) -> None:
+    opened: list[None] = []
+
+    class Pipes(PipePair):
+        def open_reader(self) -> int:
+            opened.append(None)
+            if len(opened) == 1:
+                raise UnexpectedError("surprise")
+            return super().open_reader()
+
+    pipes = Pipes(tmp_path / "crm")
+    upstream = StdioUpstream("crm", pipes, cast("Any", Deaf()), lambda _: None)
+    opened.clear()
+    assert_logged(await run_until("server of crm", upstream.run, lambda: len(opened) > 1), "server of crm")
+
+
+async def test_a_message_that_is_handled_with_an_unexpected_error_is_logged(tmp_path: Path) -> None:
+    listener, log = Deaf(), list[str]()
+
+    def take_notification(*_: Any) -> None:
+        raise UnexpectedError("surprise")
+
+    listener.take_notification = take_notification  # type: ignore[attr-defined]
+    upstream = StdioUpstream("crm", PipePair(tmp_path / "crm"), cast("Any", listener), log.append)
+    upstream._take_line(b'{"jsonrpc":"2.0","method":"notifications/message","params":{}}')  # noqa: SLF001
+    assert_logged(log, "server of crm")
+
+
+async def test_a_providers_client_that_cannot_be_closed_is_logged_and_the_others_are_closed(tmp_path: Path) -> None:
+    log, closed = list[str](), list[str]()
+
+    class Client(SilentClient):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def close(self) -> None:
+            closed.append(self.name)
+            if self.name == "bad":
+                raise UnexpectedError("surprise")
+
+    clients = ProviderClients(LiveState(), tmp_path, frozenset(), log.append)
+    clients._retire(cast("Any", Client("bad")))  # noqa: SLF001 - a bundle that drops a provider
+    await asyncio.sleep(0.01)
+    assert_logged(log, "close a provider's connections")
+    clients._clients = {name: cast("Any", Client(name)) for name in ("bad", "good")}  # noqa: SLF001
+    with pytest.raises(UnexpectedError):
+        await clients.close()
+    assert closed == ["bad", "good", "bad"]

@@ -28,7 +28,9 @@ class FakeLink:
         raise UpstreamError("never", is_sent=True)
         yield
 
-    def cut(self) -> None: ...
+    def open(self) -> None: ...
+
+    def reset(self) -> None: ...
 
     async def close(self) -> None: ...
 
@@ -55,11 +57,11 @@ class Deaf:
 async def test_a_call_that_is_cut_before_its_first_byte_sends_none(is_stateless: bool) -> None:  # noqa: FBT001
     link = FakeLink()
     upstream = HttpUpstream("crm", cast("HttpClient", link), cast("UpstreamEvents", Deaf()), lambda _: None)
-    upstream.hello = ServerInfo("2026-07-28" if is_stateless else "2025-11-25", {}, is_stateless=is_stateless)
+    upstream.server_info = ServerInfo("2026-07-28" if is_stateless else "2025-11-25", {}, is_stateless=is_stateless)
 
     call = upstream.start("tools/call", {"name": "echo", "arguments": {}})
     upstream.notify("notifications/cancelled", {"requestId": 1})
-    upstream.cut(KILLED)
+    upstream.close(KILLED)
     for _ in range(10):
         await asyncio.sleep(0)
 

@@ -59,7 +59,7 @@ META = {
 class FakeUpstream:
     """An upstream that keeps what it was asked, and answers when a test says so."""
 
-    hello: ServerInfo | None = field(default_factory=lambda: ServerInfo("2025-11-25", {"tools": {}}))
+    server_info: ServerInfo | None = field(default_factory=lambda: ServerInfo("2025-11-25", {"tools": {}}))
     source: str = "crm"
     limits: BundleLimits = field(default_factory=BundleLimits)
     generation: int = 1
@@ -82,7 +82,7 @@ class FakeUpstream:
 
     def open(self) -> None: ...
 
-    def cut(self, denial: Deny) -> None: ...
+    def close(self, denial: Deny) -> None: ...
 
     async def run(self) -> None: ...
 
@@ -348,7 +348,7 @@ async def test_a_question_that_the_server_takes_back_is_not_put(rig: Rig) -> Non
 
 
 async def test_a_stateless_server_may_ask_in_a_row_but_not_for_ever(rig: Rig) -> None:
-    rig.upstream.hello = ServerInfo("2026-07-28", {}, is_stateless=True)
+    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_stateless=True)
     waiting = asyncio.create_task(rig.post())
     for number in range(1, 12):
         await reached(lambda number=number: len(rig.upstream.calls) == number)  # type: ignore[misc]

@@ -58,4 +58,4 @@ def test_a_server_that_is_gone_before_the_first_word_is_waited_for_again(run: An
         return said
 
     said = run(main())
-    assert said[1] == "server of crm: generation 1 is over: it does not read any more"
+    assert said[1] == "server of crm: generation 1 is over: it no longer reads"

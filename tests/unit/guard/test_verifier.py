@@ -38,12 +38,12 @@ class Server:
     is_there: bool = True
     source: str = "crm"
     limits: BundleLimits = field(default_factory=BundleLimits)
-    hello: ServerInfo | None = None
+    server_info: ServerInfo | None = None
     responses: list[RpcResponse] = field(default_factory=list)
 
     def open(self) -> None:
         if self.is_there:
-            self.hello = ServerInfo("2025-11-25", {"tools": {}})
+            self.server_info = ServerInfo("2025-11-25", {"tools": {}})
             self.listener.take_begin(self)  # type: ignore[arg-type]
 
     async def run(self) -> None:
