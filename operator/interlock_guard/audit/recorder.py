@@ -129,7 +129,7 @@ class Recorder:
 
         Args:
             bundle: The bundle that holds at its end.
-            fields: What there is to say beside who, when and in which state of its rollout.
+            fields: The record's fields next to who, when and in which state of its rollout.
         """
         try:
             self._begin(bundle)

@@ -1,7 +1,7 @@
-"""Brings the spool's lines to the collector, in the background and in their order: at least once, never out of turn.
+"""The shipper: brings the spool's lines to the collector in the background, in order and at least once.
 
 `POST <collector>/v1/records` takes lines of one chain that follow on each other and answers `{"next": n}` once it has
-committed them: it holds everything before line `n`. What it says of lines that do not follow on what it holds:
+committed them: it holds everything before line `n`. Its answers to lines that do not follow on what it has:
 
 | answer | meaning | what happens here |
 |---|---|---|
@@ -10,11 +10,11 @@ committed them: it holds everything before line `n`. What it says of lines that 
 | 400 `{"error": "Invalid"}` | a line is not what its hash says | the same |
 | anything else, or nothing | it is not there, or cannot commit | back-off, up to 10 s |
 
-Lines that it lacks and that are not in the spool any more are declared with `?lost=n`: what it took in and then lost
-must not keep the rest from it. The verifier shows the hole.
+Lines that the collector lacks and that are no longer in the spool are declared with `?lost=n`: lines that it took in
+and then lost must not keep the rest from it. The verifier shows the gap.
 
-Once a chain is given up, nothing is freed any more: the spool fills up and the guard closes, rather than act on without
-records that anybody will ever see.
+Once a chain is given up, the spool frees nothing: it fills up and the guard closes, rather than act without records
+that reach the collector.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from interlock_contract.strict_json import JsonInvalid, parse_json
 from interlock_guard.audit.spool import Position, Spool, chain_of
 
 BATCH: Final = 256 * 1024
-"""About how many bytes are sent at once."""
+"""About how many bytes are sent in one request."""
 
 _GATHER_SECONDS: Final = 0.1
 _FIRST_WAIT: Final = 0.2
@@ -42,7 +42,7 @@ _OK, _INVALID, _CONFLICT = 200, 400, 409
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectorAddress:
-    """Where records go; an empty `url` is nowhere. The token is read anew for each request: the kubelet renews it."""
+    """Where records go; an empty `url` is nowhere. The token is read for each request, since the kubelet renews it."""
 
     url: str
     token: Path
@@ -95,7 +95,7 @@ class AuditShipper:
                 await asyncio.sleep(_GATHER_SECONDS)
 
     async def finish(self, seconds: float) -> None:
-        """Ship what is left, for as long as that; whoever calls has ended `run`."""
+        """Ship what is left, for at most that long; the caller has ended `run`."""
         if not self._collector.url:
             return
         with suppress(_Unanswered, TimeoutError):
@@ -103,7 +103,7 @@ class AuditShipper:
                 await self._drain(session)
 
     def _open_session(self) -> aiohttp.ClientSession:
-        # No proxy from the environment, no cookies: this session speaks to the collector and to nobody else.
+        # No proxy from the environment, no cookies: this session speaks to the collector alone.
         return aiohttp.ClientSession(timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
     async def _drain(self, session: aiohttp.ClientSession) -> None:
@@ -156,7 +156,7 @@ class AuditShipper:
         lines, after = self._spool.read(start, 1)
         oldest = _batch_of(lines, after).first
         if oldest > following:
-            self._log(f"lines {following} to {oldest - 1} of {batch.guard} are with nobody: the collector lost them")
+            self._log(f"lines {following} to {oldest - 1} of {batch.guard} are lost: the collector no longer has them")
             self._lost = following
         self._position = start
         await asyncio.sleep(_GATHER_SECONDS)

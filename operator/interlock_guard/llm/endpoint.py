@@ -27,7 +27,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError
 
 MAX_CALLS: Final = 64
-"""Calls of models that are under way at once."""
+"""Most calls of models under way at the same time."""
 _QUERIES: Final = ("", "beta=true")
 _TOO_LARGE: Final = 413
 _FIRST_ERROR: Final = 400
@@ -64,7 +64,7 @@ class LlmEndpoint:
         app.router.add_route("*", "/{provider}/v1/{path:.+}", self._serve)
 
     def follow(self) -> None:
-        """Cut every call under way once nothing may go out any more."""
+        """End every call under way as soon as nothing may go out."""
         denial = check_cut(self._live.bundle, self._live.state)
         if denial is None:
             return
@@ -146,7 +146,7 @@ class LlmEndpoint:
         except JsonInvalid as error:
             return self._refuse(http, shape, request, Deny(DenyReason.BAD_REQUEST, "", f"The body is {error}."))
         begun = self._begin(http, replace(request, model=f"{request.model}{body['model']}", arguments=body))
-        del body  # while the answer comes, for minutes perhaps, nobody needs it any more
+        del body  # the answer can take minutes, and the body is no longer needed
         return await self._wait(begun) if isinstance(begun, _Call) else begun
 
     def _begin(self, http: web.Request, request: DecisionInput) -> _Call | web.Response:
@@ -185,7 +185,7 @@ class LlmEndpoint:
         return self._authorizer.record(bare, decision, read_caller(None, http.headers))
 
     async def _wait(self, call: _Call) -> web.StreamResponse:
-        """Wait for the answer; one that breaks off ends the connection, so that nobody takes it whole."""
+        """Wait for the answer; one that breaks off ends the connection, so that the agent sees a broken one."""
         task = call.task
         if task is None:
             raise AssertionError("a call has its task")
@@ -206,7 +206,7 @@ class LlmEndpoint:
             )
         except (_AgentGone, ConnectionError):
             call.record.complete(ABANDONED)
-            return web.Response(status=400)  # nobody is left to read it
+            return web.Response(status=400)  # no client is left to read it
         finally:
             self._calls.discard(call)
 
@@ -223,7 +223,7 @@ async def _relay(
 
     Raises:
         UpstreamError: No usable answer came, or it broke off.
-        _AgentGone: Nobody takes the answer.
+        _AgentGone: The agent has hung up.
     """
     async with sending as answer:
         passed = response_headers(answer.headers)

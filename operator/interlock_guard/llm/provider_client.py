@@ -60,7 +60,7 @@ class ProviderClient(HttpSession):
 
 
 class ProviderClients:
-    """One client per provider of the bundle; follows every change of the state at once."""
+    """One client per provider of the bundle; follows every change of the state immediately."""
 
     def __init__(self, live: LiveState, secrets: Path, dialable: frozenset[str], log: Callable[[str], None]) -> None:
         self._live, self._directory, self._dialable = live, secrets / MODEL_KEYS_FOLDER, dialable

@@ -1,4 +1,4 @@
-"""How many tasks may be under way at once, and who waits for a place: in order, and not for ever."""
+"""The limiter of tasks under way: places, and a queue for them that is ordered and bounded in time."""
 
 import asyncio
 from collections import deque
@@ -13,10 +13,10 @@ WAIT_SECONDS: Final = 10.0
 
 
 class ConcurrencyLimiter:
-    """Places for tasks; whoever finds none waits in a line of bounded length.
+    """Places for tasks; a task that finds none waits in a queue of bounded length.
 
     Args:
-        waiting_per_slot: How many may wait for each place; 0 where nobody waits.
+        waiting_per_slot: How many may wait for each place; 0 where none waits.
         wait_seconds: How long one waits.
     """
 
@@ -38,12 +38,12 @@ class ConcurrencyLimiter:
         self._admit()
 
     async def take(self) -> None:
-        """Take a place; wait for one where there is none. Whoever has got one gives it back.
+        """Take a place; wait for one where there is none. The caller gives it back.
 
         Raises:
             TaskRefused: The line is full, none was free in time, or all that wait were sent away.
         """
-        if self.taken < self._limit:  # then nobody waits: each place that is free has been given to the line
+        if self.taken < self._limit:  # then the queue is empty: each free place has been given to it
             self.taken += 1
             return
         if len(self._line) >= self._waiting_per_slot * self._limit:
@@ -76,7 +76,7 @@ class ConcurrencyLimiter:
             self._line.popleft().set_result(None)
 
     def _withdraw(self, turn: asyncio.Future[None]) -> None:
-        """Let go of a turn that nobody waits for any more, the place included if it has just been given."""
+        """Drop a turn whose task no longer waits, the place included if it has just been given."""
         if not turn.done():
             self._line.remove(turn)
         elif turn.exception() is None:

@@ -1,6 +1,6 @@
-"""The way in: tasks for the agent, as plain HTTP or A2A over it, checked, bounded, passed on and counted.
+"""The endpoint of tasks for the agent, plain HTTP or A2A: each is checked, bounded, forwarded and counted.
 
-Nothing is decided about what a task says; what the agent then does is decided on call by call.
+The content of a task is not decided on. The agent's calls are, one by one.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ def _check_size(http: web.BaseRequest) -> TaskRefusal | None:
 
 
 MAX_CONNECTIONS: Final = 2560
-"""Connections at once: room for the largest `maxConcurrentTasks`, those that wait for it, and words about tasks."""
+"""Most connections: the largest `maxConcurrentTasks`, the tasks that wait, and control requests."""
 
 _BUFFER: Final = 16 * 1024
 """About what of a body, in bytes, lies here before its task has a place."""
@@ -107,7 +107,7 @@ _LOGGER.addFilter(_is_ours)
 
 
 class TaskServer(web.Server):
-    """An HTTP server that takes no more than so many connections at once; others are closed as they come."""
+    """An HTTP server with a bounded number of connections; further ones are closed immediately."""
 
     def __init__(self, handler: Any, most: int = MAX_CONNECTIONS) -> None:
         super().__init__(
@@ -130,8 +130,8 @@ class TaskServer(web.Server):
         super().connection_made(handler, transport)
 
 
-ASIDES_PER_SLOT: Final = 4
-"""How many words about tasks may be under way for each task that may be."""
+CONTROL_REQUESTS_PER_TASK: Final = 4
+"""How many control requests may be under way for each task that may be."""
 BODY_SECONDS: Final = 10.0
 """How long the body of a short JSON request may take, which is read before a place is asked for."""
 
@@ -157,21 +157,21 @@ class TaskEndpoint:
     def __init__(self, parts: TaskParts) -> None:
         self._live, self._recorder, self._counts = parts.live, parts.recorder, parts.counts
         self._session, self._monotonic, self._host = parts.session, parts.monotonic, parts.host
-        self._slots = ConcurrencyLimiter()
-        self._asides = ConcurrencyLimiter(waiting_per_slot=0)
+        self._tasks = ConcurrencyLimiter()
+        self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
         self.runner = web.ServerRunner(TaskServer(self._handle), shutdown_timeout=_SHUTDOWN_SECONDS)
 
     def lines(self) -> list[str]:
         """Return the figures about tasks in Prometheus' text format."""
-        return self._counts.lines(self._slots.taken, self._slots.waiting)
+        return self._counts.lines(self._tasks.taken, self._tasks.waiting)
 
     def end(self) -> None:
         """End every task, since the guard itself ends."""
         self._send_all_away(_ENDING)
 
     def follow(self) -> None:
-        """Take over how much may be under way; once nothing may go on, end everything at once."""
+        """Take over how much may be under way; as soon as nothing may go on, end everything."""
         bundle = self._live.bundle
         limit = 0 if bundle is None or bundle.tasks is None else bundle.tasks.max_concurrent
         denial = check_cut(bundle, self._live.state)
@@ -179,14 +179,14 @@ class TaskEndpoint:
             self._send_all_away(closed(denial))
             self._abort_what_is_going_out()
         elif limit == 0:
-            self._slots.send_away(self._closed_or_no_tasks())
-        self._slots.resize(limit)
-        self._asides.resize(limit * ASIDES_PER_SLOT)
+            self._tasks.send_away(self._closed_or_no_tasks())
+        self._tasks.resize(limit)
+        self._control_requests.resize(limit * CONTROL_REQUESTS_PER_TASK)
 
     def _send_all_away(self, refusal: TaskRefusal) -> None:
-        self._slots.send_away(refusal)
+        self._tasks.send_away(refusal)
         for exchange in list(self._open):
-            exchange.cut(refusal)
+            exchange.cancel(refusal)
 
     def _abort_what_is_going_out(self) -> None:
         server = self.runner.server
@@ -202,7 +202,7 @@ class TaskEndpoint:
         try:
             self._admit(http)
             await self._look_at(request)
-            slots = self._asides if request.kind == RequestClass.CONTROL else self._slots
+            slots = self._control_requests if request.kind == RequestClass.CONTROL else self._tasks
             await slots.take()
         except TaskRefused as refused:
             return self._refuse(refused.refusal)

@@ -81,7 +81,7 @@ class TaskExchange:
     agent: AgentAddress
     outcome: str = ""
     status: int = 0
-    _cut: TaskRefusal | None = None
+    _cancelled: TaskRefusal | None = None
     _blame: TaskRefusal | None = None
     _response: web.StreamResponse | None = None
     _reader: AnswerReader | None = None
@@ -95,15 +95,15 @@ class TaskExchange:
         except asyncio.CancelledError:
             self._end(self._left())
             self._work.cancel()
-            await asyncio.gather(self._work, return_exceptions=True)  # whatever it has met is of no use to anybody
+            await asyncio.gather(self._work, return_exceptions=True)  # its result is no longer needed
             raise
         if not self._work.cancelled():
             return self._work.result()
-        return self._break_off(at_once=True) if self._cut is None else self._fail(self._cut, at_once=True)
+        return self._break_off(at_once=True) if self._cancelled is None else self._fail(self._cancelled, at_once=True)
 
-    def cut(self, refusal: TaskRefusal) -> None:
+    def cancel(self, refusal: TaskRefusal) -> None:
         """End the task now: its caller gets the refusal, or half an answer that it can tell from a whole one."""
-        self._cut = refusal
+        self._cancelled = refusal
         self._end(refusal.reason)
         if self._work is not None:
             self._work.cancel()
@@ -220,7 +220,7 @@ class TaskExchange:
     def _break_off(self, *, at_once: bool = False) -> web.StreamResponse:
         """End the connection so that the caller sees that the answer is not whole."""
         break_off(self.request.http, at_once=at_once)
-        return self._response or web.Response(status=499)  # nobody is left to read it
+        return self._response or web.Response(status=499)  # no client is left to read it
 
 
 async def tell_to_continue(http: web.BaseRequest) -> None:

@@ -36,7 +36,7 @@ class TaskOutcome(StrEnum):
     BROKEN_OFF = "BrokenOff"
     """The agent ended the connection before its answer was whole."""
     AGENT_UNAVAILABLE = "AgentUnavailable"
-    """Nobody listens on the agent's port."""
+    """No process listens on the agent's port."""
     TIMED_OUT = "TimedOut"
     """The agent took longer than a task may."""
     CANCELLED = "Cancelled"

@@ -17,7 +17,7 @@ RETRY_SECONDS: Final = 10
 
 
 class TaskReason(StrEnum):
-    """Why a task was refused, beside the reasons for which a guard is closed (`decide.Reason`); stable words."""
+    """Why a task was refused, next to the reasons for which a guard is closed (`decide.Reason`); stable words."""
 
     BAD_REQUEST = "BadRequest"
     """Two HTTP parsers could read the request differently, or it asks for what is not spoken here."""
@@ -32,7 +32,7 @@ class TaskReason(StrEnum):
     GAVE_UP = "GaveUp"
     """The caller hung up before its turn came."""
     AGENT_UNAVAILABLE = "AgentUnavailable"
-    """Nobody listens on the agent's port."""
+    """No process listens on the agent's port."""
     BROKEN_OFF = "BrokenOff"
     """The agent ended the connection before its answer was whole."""
     TIMED_OUT = "TimedOut"
@@ -46,9 +46,9 @@ class TaskRefusal:
     Attributes:
         status: The HTTP status.
         reason: One stable word, of `TaskReason` or `decide.Reason`.
-        message: One sentence for whoever asked.
+        message: One sentence for the caller.
         retry_after: Seconds after which another try makes sense; None where the caller has to change something, or
-            nobody knows.
+            where that is unknown.
         ends_connection: The rest of what the caller sends cannot be told from another request.
     """
 
@@ -98,23 +98,25 @@ TOO_LARGE: Final = TaskRefusal(
 TOO_MANY: Final = TaskRefusal(
     429,
     TaskReason.TOO_MANY_TASKS,
-    "The agent has as many tasks as it takes at once, and others wait already: try again later.",
+    "The agent has as many tasks as it takes at the same time, and others wait already: try again later.",
     retry_after=RETRY_SECONDS,
 )
 WAITED_TOO_LONG: Final = TaskRefusal(
     429,
     TaskReason.TOO_MANY_TASKS,
-    "The agent has as many tasks as it takes at once, and none has ended in time: try again later.",
+    "The agent has as many tasks as it takes at the same time, and none has ended in time: try again later.",
     retry_after=RETRY_SECONDS,
 )
 BODY_TIMED_OUT: Final = TaskRefusal(
     408, TaskReason.BODY_TIMED_OUT, "The body of the task did not arrive in time.", ends_connection=True
 )
-UNAVAILABLE: Final = TaskRefusal(502, TaskReason.AGENT_UNAVAILABLE, "Nobody listens on the agent's port at the moment.")
+UNAVAILABLE: Final = TaskRefusal(
+    502, TaskReason.AGENT_UNAVAILABLE, "No process listens on the agent's port at the moment."
+)
 BROKEN_OFF: Final = TaskRefusal(
     502,
     TaskReason.BROKEN_OFF,
-    "The agent ended the connection without an answer; nobody knows how much of the task it has done.",
+    "The agent ended the connection without an answer; how much of the task it has done is unknown.",
 )
 TIMED_OUT: Final = TaskRefusal(
     504, TaskReason.TIMED_OUT, "The agent has not answered in the time that a task may take; it may still be at work."

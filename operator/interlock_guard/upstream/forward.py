@@ -1,4 +1,4 @@
-"""What a client asks a server, taken apart and built anew: nothing rides along that was not understood. No I/O."""
+"""A client's request, parsed and built again for the server, so that only understood parts pass. No I/O."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,12 +66,12 @@ def read_forward(source: str, request: RpcRequest, *, is_sessionless: bool = Fal
 def build_params(
     forward: Forward, server_info: ServerInfo, capabilities: dict[str, Any], log_level: str | None = None
 ) -> dict[str, Any]:
-    """Return the parameters as they go out to a server of either era, but for the progress token.
+    """Return the parameters as they go out to a server of either kind of protocol version, but for the progress token.
 
     Args:
         forward: The request.
         server_info: The server.
-        capabilities: What the server may ask of its client, for a server of the stateless era.
+        capabilities: What the server may ask of its client, for a server of a sessionless version.
         log_level: From which level on such a server is to report what it logs; None for nothing.
     """
     meta: dict[str, Any] = dict(forward.trace)
@@ -86,7 +86,7 @@ def build_params(
 
 
 def sessionless_meta(version: str, capabilities: dict[str, Any]) -> dict[str, Any]:
-    """Return what every request to a server of the stateless era carries in its `_meta`."""
+    """Return what every request to a server of a sessionless version carries in its `_meta`."""
     return {
         mcp.VERSION_META: version,
         mcp.CLIENT_INFO_META: GUARD_INFO,

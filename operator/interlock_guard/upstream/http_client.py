@@ -97,7 +97,7 @@ class HttpSession:
                     yield response
                 finally:
                     if not response.content.at_eof():
-                        response.close()  # what is left of it is wanted by nobody
+                        response.close()  # the rest of it is not needed
         except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last is of a name that can be none
             raise self._withhold(_explain_failure(error)) from None
         except UpstreamError as failed:

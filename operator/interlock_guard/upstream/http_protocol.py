@@ -1,7 +1,20 @@
-"""Which headers a message to a server over HTTP needs, in each era of MCP. No I/O.
+"""MCP over HTTP as the guard speaks it to a server: headers, one POST and its answer, resuming, initializing.
 
-Handshake era: "Streamable HTTP" of the specification 2025-11-25. Stateless era: that of 2026-07-28, whose routing
-headers repeat what the body says; they are made from the very body that goes out.
+The guard speaks two kinds of protocol versions. Session-based ones follow "Streamable HTTP" of the specification
+2025-11-25: `initialize` gives a session id, which every later message carries. Sessionless ones follow 2026-07-28: each
+request stands alone, and its routing headers repeat what its body says.
+
+One call of a session-based server, whose stream breaks and is resumed:
+
+    POST  Mcp-Session-Id: s1                    {"id": 7, "method": "tools/call", ...}
+    <- 200 text/event-stream
+       id: e1, data: {"method": "notifications/progress", ...}    -> `on_message`
+       the connection breaks
+    GET   Mcp-Session-Id: s1, Last-Event-ID: e1
+    <- 200 text/event-stream
+       id: e2, data: {"id": 7, "result": ...}                     -> `on_message`, and the result of `request`
+
+A request is never posted twice: the server may have executed it.
 """
 
 import asyncio
@@ -49,7 +62,7 @@ _SESSION: Final = re.compile(r"[\x21-\x7e]{1,1024}\Z")
 
 
 def sessionless_headers(method: str, params: Mapping[str, Any], version: str) -> dict[str, str]:
-    """Return the routing headers of a request of the stateless era."""
+    """Return the routing headers of a request of a sessionless version, made from the body that goes out."""
     headers = {VERSION_HEADER: version, METHOD_HEADER: method}
     name = params.get(mcp.NAME_PARAMETERS.get(method, ""))
     if isinstance(name, str):
@@ -58,17 +71,20 @@ def sessionless_headers(method: str, params: Mapping[str, Any], version: str) ->
 
 
 def session_headers(session: str, version: str) -> dict[str, str]:
-    """Return the headers of a message of the handshake era, after its handshake."""
+    """Return the headers of a message of a session-based version, after `initialize`."""
     return {VERSION_HEADER: version} | ({SESSION_HEADER: session} if session else {})
 
 
 def is_session_id(text: str) -> bool:
-    """Say whether a server's session id is one that the specification allows: visible ASCII."""
+    """Return True if a server's session id is one that the specification allows: visible ASCII."""
     return _SESSION.match(text) is not None
 
 
 def encode_header(value: str) -> str:
-    """Return a value as a header carries it: as it is, or in the specification's Base64 form where it would not do."""
+    """Return a value as a header carries it: plain, or in the specification's Base64 form where plain is ambiguous.
+
+    `crm` stays `crm`. `größe` becomes `=?base64?Z3LDtsOfZQ==?=`, and so does a text that already has that form.
+    """
     if _PLAIN.match(value) and value == value.strip() and not _ENCODED.match(value):
         return value
     return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
@@ -87,11 +103,11 @@ OnMessage = Callable[[Message], None]
 
 
 class SessionLost(Exception):  # noqa: N818 - says what happened
-    """The server does not know the session any more, or is another; it executed nothing of what it answered so."""
+    """The server no longer knows the session, or is another server; it did not execute the request."""
 
 
 class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
-    """The server answered with an HTTP status and nothing that says more."""
+    """The server answered with an HTTP status and no JSON-RPC error."""
 
     def __init__(self, status: int) -> None:
         what = "does not accept the guard's credentials" if status in _REFUSED else "answered with an error"
@@ -100,7 +116,7 @@ class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
 
 
 class HttpExchange:
-    """Speaks with one server."""
+    """Sends messages to one server and reads its answers."""
 
     def __init__(
         self, client: HttpClient, max_result: Callable[[], int], is_known: Callable[[], Awaitable[bool]]
@@ -110,7 +126,7 @@ class HttpExchange:
         Args:
             client: Sends the requests.
             max_result: Bound in bytes of one message, asked for at each.
-            is_known: Says whether the server is still the one that was greeted, as far as can be found out.
+            is_known: Returns whether the server is still the one that was initialized, as far as can be found out.
         """
         self._client = client
         self._max_result = max_result
@@ -125,7 +141,7 @@ class HttpExchange:
             request_id: The request's id, which the answer must have.
             body: The request.
             headers: Those of MCP.
-            on_message: Told what the server says, the answer included, as soon as it is there.
+            on_message: Called with each message of the server as it arrives, the answer included.
 
         Raises:
             UpstreamError: No answer came.
@@ -152,7 +168,7 @@ class HttpExchange:
         return found, session
 
     async def deliver(self, body: bytes, headers: Mapping[str, str]) -> None:
-        """Post a message that wants no answer.
+        """Post a message that has no answer.
 
         Raises:
             UpstreamError: It was not accepted.
@@ -164,7 +180,7 @@ class HttpExchange:
                 raise StatusRefused(answer.status)
 
     async def listen(self, headers: Mapping[str, str], on_message: OnMessage, parser: EventParser) -> None:
-        """Hear what the server says of its own accord, until the stream ends.
+        """Handle the messages that the server sends on its own, until the stream ends.
 
         Raises:
             UpstreamError: There is no such stream, or it broke off.
@@ -180,7 +196,10 @@ class HttpExchange:
     async def _follow(
         self, answer: HttpAnswer, parser: EventParser, request_id: Id | None, on_message: OnMessage
     ) -> RpcResponse | None:
-        """Read a stream up to the answer; None if it ends before, or breaks off where it can be taken up again."""
+        """Read a stream up to the answer; None if it ends before, or breaks where it can be resumed.
+
+        A stream can be resumed once one of its events had an id.
+        """
         try:
             async for event in answer.events(parser):
                 if event.name != _MESSAGE or not event.data:
@@ -213,7 +232,7 @@ class HttpExchange:
         raise UpstreamError("ended its answer half-way; the call may have been executed or not", is_sent=True)
 
     async def takes(self, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Post a question that the server of a session must be able to answer; return whether it takes it.
+        """Post a request that the server of a session must accept; return whether it does.
 
         Raises:
             UpstreamError: It cannot be reached.
@@ -222,13 +241,17 @@ class HttpExchange:
             return answer.status not in _DOUBTFUL
 
     async def _check_session(self, answer: HttpAnswer, headers: Mapping[str, str]) -> None:
-        """Find out whether the server is no more the one that was greeted.
+        """Find out whether the server is no longer the one that was initialized.
 
-        MCP has 404 for a session that is lost; many servers answer 400 instead, and so do those of the other era. Both
-        can have other reasons too, so the server is asked.
+        MCP has 404 for a lost session. Many servers answer 400 instead, and so do servers of another protocol version.
+        Both statuses can have other reasons too, so the guard sends a ping:
+
+            404 with a session           the session is lost
+            400, and a ping gets 400     the session is lost
+            400, and a ping gets 200     the request itself was wrong
 
         Raises:
-            SessionLost: It is another one.
+            SessionLost: The server is another one, or has lost the session.
         """
         if answer.status == _NOT_FOUND and SESSION_HEADER in headers:
             raise SessionLost
@@ -252,7 +275,7 @@ class HttpExchange:
         """Return the one message in a text.
 
         Raises:
-            UpstreamError: It is none, or one of our own credentials stands in it.
+            UpstreamError: The text is no message, or one of the guard's credentials is in it.
         """
         try:
             message = parse_message(raw, max_bytes=MAX_RESULT)
@@ -267,7 +290,7 @@ class HttpExchange:
             return True
         if b"\\" not in raw:
             return False
-        # The same text can be written with escapes: look at it as it would be passed on.
+        # JSON can write the same text with escapes (`\u0061` is `a`): search the text that would be passed on.
         parts = (message.result, message.error) if isinstance(message, RpcResponse) else (message.params,)
         return self._client.shows_secret(dump_json(parts))
 
@@ -286,27 +309,27 @@ def _from(parser: EventParser, headers: Mapping[str, str]) -> dict[str, str]:
 
 _INITIALIZE_SECONDS: Final = 30.0
 INITIALIZE_ID: Final = 0
-"""Id of what the guard asks beside calls, whose ids begin with 1."""
+"""Id of the guard's own requests; ids of calls begin with 1."""
 _NO_VERSION: Final = "speaks no protocol version that the guard does; nothing else was sent to it"
 
 
 @dataclass(frozen=True, slots=True)
 class Initialized:
-    """What the server said, and the session that it gave; none in the stateless era, and where it keeps none."""
+    """What the server said, and its session id; empty in sessionless versions and for a server without sessions."""
 
     server_info: ServerInfo
     session: str
 
 
 async def initialize_http(exchange: HttpExchange, capabilities: dict[str, Any]) -> Initialized:
-    """Greet a server.
+    """Initialize a server, the sessionless version first.
 
     Args:
         exchange: The way to the server.
         capabilities: What the server may be told that its client can do.
 
     Raises:
-        UpstreamError: It cannot be reached, or speaks no version that the guard does.
+        UpstreamError: It cannot be reached, or speaks no version that the guard speaks.
     """
     discovered = await discover(exchange, capabilities)
     if discovered is not None:
@@ -315,16 +338,16 @@ async def initialize_http(exchange: HttpExchange, capabilities: dict[str, Any]) 
         async with asyncio.timeout(_INITIALIZE_SECONDS):
             return await _initialize(exchange, capabilities)
     except TimeoutError:
-        raise UpstreamError("did not answer the greeting in time; nothing else was sent to it", is_sent=True) from None
+        raise UpstreamError("did not answer initialize in time; nothing else was sent to it", is_sent=True) from None
     except SessionLost:
-        raise UpstreamError("lost the session at once", is_sent=True) from None
+        raise UpstreamError("lost the session immediately", is_sent=True) from None
 
 
 async def discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> ServerInfo | None:
-    """Ask a server for what one of the stateless era says of itself; None where this is no such server.
+    """Return what a server of a sessionless version says about itself; None from every other server.
 
     Raises:
-        UpstreamError: It cannot be reached, or speaks no version that the guard does.
+        UpstreamError: It cannot be reached, or speaks no version that the guard speaks.
     """
     params = probe_params(capabilities)
     headers = sessionless_headers(mcp.DISCOVER, params, mcp.LATEST_SESSIONLESS)
@@ -336,7 +359,7 @@ async def discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> Serv
         return None
     except UpstreamError as failed:
         if failed.is_sent:
-            return None  # a refusal of whatever kind; should it be another trouble, the handshake meets it, too
+            return None  # refused for some reason; if the reason is another one, `initialize` meets it, too
         raise
     if _speaks_none(response):
         raise UpstreamError(_NO_VERSION, is_sent=True)
@@ -361,7 +384,7 @@ async def _initialize(exchange: HttpExchange, capabilities: dict[str, Any]) -> I
 
 
 def _speaks_none(response: RpcResponse) -> bool:
-    """Say whether a server names the versions that it speaks, and the guard speaks none of them."""
+    """Return True if a server names its versions, and the guard speaks none of them."""
     error = response.error or {}
     data = error.get("data")
     supported = data.get("supported") if isinstance(data, dict) else None
@@ -374,4 +397,4 @@ def _speaks_none(response: RpcResponse) -> bool:
 
 
 def _drop(_: Message) -> None:
-    """Hear nothing: before the greeting is over a server has nothing to say to anybody."""
+    """Ignore a message: a server has none to send before it is initialized."""

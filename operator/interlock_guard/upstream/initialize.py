@@ -1,6 +1,7 @@
-"""How the guard greets a server: as the official SDK's client does, the stateless era first (`mcp.client._probe`).
+"""The first messages to a server, and what its answers mean. No I/O.
 
-`server/discover` is asked; whatever is no positive sign of the stateless era leads to `initialize`. No I/O.
+The order is that of the official SDK's client (`mcp.client._probe`): `server/discover` goes first, and every answer but
+a positive one of a sessionless version leads to `initialize`.
 """
 
 from typing import Any, Final
@@ -11,7 +12,7 @@ from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import RpcResponse
 
 PROBE_SECONDS: Final = 10.0
-"""How long a server may take to answer the probe before it is greeted the older way; the SDK's own bound."""
+"""How long a server may take to answer `server/discover` before `initialize` is sent; the SDK's own bound."""
 _MAX_INSTRUCTIONS: Final = 64 * 1024
 
 
@@ -26,7 +27,7 @@ def initialize_params(capabilities: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_discovered(outcome: RpcResponse) -> ServerInfo | None:
-    """Return the server of the stateless era that answered the probe, or None if it is of the older one."""
+    """Return what a server of a sessionless version answered, or None from a server of another version."""
     result = outcome.result or {}
     supported, capabilities = result.get("supportedVersions"), result.get("capabilities")
     if not isinstance(supported, list) or not isinstance(capabilities, dict):
@@ -36,7 +37,7 @@ def read_discovered(outcome: RpcResponse) -> ServerInfo | None:
 
 
 def read_initialized(outcome: RpcResponse) -> ServerInfo | None:
-    """Return the server of the handshake era that answered `initialize`, or None if no version is agreed on."""
+    """Return what a server answered to `initialize`, or None if no version is agreed on."""
     result = outcome.result or {}
     version, capabilities = result.get("protocolVersion"), result.get("capabilities")
     if version not in mcp.SESSION_VERSIONS:
@@ -45,7 +46,7 @@ def read_initialized(outcome: RpcResponse) -> ServerInfo | None:
 
 
 def is_sessionless_error(outcome: RpcResponse) -> bool:
-    """Say whether a server refused `initialize` because it had taken a probe that came too late as its opening."""
+    """Return True if a server refused `initialize` since it speaks sessionless versions, and answered too late."""
     error = outcome.error or {}
     data = error.get("data")
     supported = data.get("supported") if isinstance(data, dict) else None

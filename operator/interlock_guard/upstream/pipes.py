@@ -40,7 +40,7 @@ class PipePair:
 
         They are in a directory of their own: in the volume's sticky root, `fs.protected_fifos` would refuse the server.
         """
-        if self._is_made:  # by somebody else: the server may hold them open already
+        if self._is_made:  # by another process: the server may hold them open already
             return
         self.directory.mkdir(mode=0o750, parents=True, exist_ok=True)
         self.directory.chmod(0o750)
@@ -107,7 +107,7 @@ class Channel:
         self._is_waiting = False  # for the pipe to take more
         self._ended = False
         self.drained = asyncio.Event()
-        """Set once the server has closed its side too, so that nothing of this generation can come any more."""
+        """Set once the server has closed its side too, so that nothing of this process can come any longer."""
         self._loop.add_reader(self._reader, self._read)
 
     def has_room(self) -> bool:
@@ -150,7 +150,7 @@ class Channel:
         self.drained.set()
 
     def _drain(self) -> None:
-        """Throw away what has come; where nobody holds the other side, not even yet, no event will tell of its end."""
+        """Throw away what has come; without a process on the other side, no event tells of its end."""
         with suppress(BlockingIOError):
             while os.read(self._reader, _READ_SIZE):
                 pass

@@ -35,7 +35,7 @@ class _Running:
 
 
 class Sources:
-    """One `Upstream` per source of the bundle; follows every change of the state at once."""
+    """One `Upstream` per source of the bundle; follows every change of the state immediately."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""What servers say of their tools: asked by the guard itself, once per generation, after each change, and while called.
+"""The tools of every server as it lists them: read once per connection, after each change, and while tools are called.
 
-It is not trusted: `decide` lets it make a decision stricter, never laxer. Until a server answers, nothing is known.
+Lists are not trusted: `decide` lets them make a decision stricter, never laxer. Until a server answers, none is known.
 """
 
 import asyncio
@@ -158,7 +158,7 @@ class ToolCache:
             known.reading.cancel()
 
     def read(self, upstream: Upstream) -> None:
-        """Read the list anew, since it has changed; until it is there no call is decided on the one before."""
+        """Read the list again, since it has changed; until it is there, no call is decided on the old one."""
         known = self._known.get(upstream.source)
         if known is not None:
             known.asked_at, known.has_changed = None, True

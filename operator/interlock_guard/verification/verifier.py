@@ -1,4 +1,4 @@
-"""Verify one server, as the guard would use it: greet it, list its tools, compare them with the map, probe it."""
+"""The verification of one server as the guard would use it: initialize, list tools, compare with the map, probe."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,15 +28,15 @@ from interlock_guard.upstream.tool_cache import ListFailed, read_tools
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import METHOD_NOT_FOUND, RpcNotification, RpcRequest, RpcResponse
 
-GREETING_SECONDS: Final = 90.0
-"""How long a server may take until it has been greeted; an image may have to be pulled before that."""
+INITIALIZE_SECONDS: Final = 90.0
+"""How long a server may take until it is initialized; its image may have to be pulled before that."""
 LIST_SECONDS: Final = 30.0
 
 Build = Callable[[BundleSource, "NullListener"], Upstream]
 
 
 class NullListener:
-    """The `Listener` of a server that is being verified: nobody is there who could be asked anything."""
+    """The `UpstreamEvents` of a server that is being verified: no agent is there to answer its requests."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -47,7 +47,7 @@ class NullListener:
         return capabilities.client_capabilities(self._bundle, upstream.source)
 
     def take_begin(self, upstream: Upstream) -> None:  # noqa: ARG002 - one listener hears one server
-        """Note that the server was greeted."""
+        """Take note that the server is initialized."""
         self.has_begun.set()
 
     def take_end(self, upstream: Upstream) -> None:  # noqa: ARG002 - the same
@@ -59,7 +59,7 @@ class NullListener:
 
     def take_request(self, upstream: Upstream, request: RpcRequest) -> None:
         """Refuse: no client is there."""
-        error = {"code": METHOD_NOT_FOUND, "message": "This server is being verified: there is nobody to ask."}
+        error = {"code": METHOD_NOT_FOUND, "message": "This server is being verified: no agent is there to ask."}
         upstream.respond(RpcResponse(request.id, None, error))
 
 
@@ -105,7 +105,7 @@ async def _run(
 ) -> VerificationResult:
     result = VerificationResult(plan.run)
     try:
-        await _greet(upstream, listener)
+        await _initialize(upstream, listener)
         result = replace(result, protocol="" if upstream.server_info is None else upstream.server_info.version)
         listing = await _list(upstream, source)
         result = replace(result, tools=listing.tools, unmapped=listing.unmapped, omitted=listing.omitted)
@@ -121,13 +121,13 @@ async def _run(
     return result
 
 
-async def _greet(upstream: Upstream, listener: NullListener) -> None:
+async def _initialize(upstream: Upstream, listener: NullListener) -> None:
     try:
-        async with asyncio.timeout(GREETING_SECONDS):
+        async with asyncio.timeout(INITIALIZE_SECONDS):
             await listener.has_begun.wait()
     except TimeoutError:
         refusal = upstream.refusal()
-        why = f"the server was not greeted within {GREETING_SECONDS:.0f} s"
+        why = f"the server was not initialized within {INITIALIZE_SECONDS:.0f} s"
         raise _Failed(
             VerificationFailure.SERVER_UNAVAILABLE, why if refusal is None else f"{why}: {refusal.message}"
         ) from None
@@ -209,7 +209,7 @@ async def _call(probe: PlannedProbe, upstream: Upstream) -> str:
     """Make the call; return how it ended, in the words of expectations."""
     server_info, refusal = upstream.server_info, upstream.refusal()
     if server_info is None or refusal is not None:
-        raise _miss(probe, "the server is not there any more")
+        raise _miss(probe, "the server is no longer there")
     forward = Forward(
         upstream.source, TOOLS_CALL, probe.tool, params={"name": probe.tool, "arguments": probe.arguments}
     )
@@ -223,7 +223,7 @@ async def _call(probe: PlannedProbe, upstream: Upstream) -> str:
     if isinstance(outcome, Deny):
         raise _miss(probe, outcome.message)
     if not isinstance(outcome, RpcResponse) or needs_input(outcome.result):
-        raise _miss(probe, "the server asks back, and nobody is there to answer")
+        raise _miss(probe, "the server asks back, and no agent is there to answer")
     is_error = outcome.result is None or outcome.result.get("isError") is True
     return "Error" if is_error else "Success"
 
@@ -233,6 +233,6 @@ def _miss(probe: PlannedProbe, why: str) -> _Failed:
 
 
 def _shown(name: str) -> str:
-    """Return a name that somebody else made, fit to be shown: printable, and not long."""
+    """Return a name of foreign origin fit to be shown: printable and short."""
     printable = "".join(one if one.isprintable() else "?" for one in name)
     return (printable[: MAX_NAME - 1] + "~" if len(printable) > MAX_NAME else printable) or "?"

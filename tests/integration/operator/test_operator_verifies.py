@@ -70,13 +70,13 @@ def pins(room: Room, agent: str) -> dict[str, str]:
 def test_an_agent_waits_for_its_binding_and_says_for_what(
     operator: OperatorProcess, room: Room, verifiers: VerificationJobs
 ) -> None:
-    verifiers.failing = "the server was not greeted within 90 s"
+    verifiers.failing = "the server was not initialized within 90 s"
     room.api.create(objects.policy("triage"), room.namespace)
     room.api.create(objects.binding(), room.namespace)
     condition(room, "Verified", "False", "ServerUnavailable")
     room.create("triage")
     message = room.wait_refused("triage", "BindingNotVerified")
-    assert message.startswith("waits for MCPBinding crm-sandbox to be verified: the server was not greeted")
+    assert message.startswith("waits for MCPBinding crm-sandbox to be verified: the server was not initialized")
     assert room.children("triage") == {}
     verifiers.failing = ""
     room.wait_ready("triage", RETRY_SECONDS)

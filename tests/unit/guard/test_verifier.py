@@ -122,7 +122,7 @@ async def test_a_list_that_is_none_is_told(answer: RpcResponse) -> None:
 async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_so_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(verifier, "GREETING_SECONDS", 0.05)
+    monkeypatch.setattr(verifier, "INITIALIZE_SECONDS", 0.05)
     monkeypatch.setattr(verifier, "LIST_SECONDS", 0.05)
     away = await run(a_bundle("echo"), listing(), is_there=False)
     assert (away.failure, away.protocol) == (VerificationFailure.SERVER_UNAVAILABLE, "")
@@ -135,7 +135,10 @@ async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_
     [
         ({"content": [], "isError": True}, "it ended as Error, but Success is expected"),
         (None, "it ended as Error, but Success is expected"),
-        ({"resultType": "input_required", "inputRequests": {}}, "the server asks back, and nobody is there to answer"),
+        (
+            {"resultType": "input_required", "inputRequests": {}},
+            "the server asks back, and no agent is there to answer",
+        ),
     ],
 )
 @requirement("verify.client")
