@@ -1,8 +1,8 @@
-"""The hash chain of one guard process: how a record becomes a line, and how a line is taken apart. No I/O.
+"""The hash chain of one guard process: the writer and the parser of its lines. No I/O.
 
 A line is a JSON object that starts with the chain's guard, its sequence number and the hash of the line before, and
-ends with its own hash: the SHA-256 of everything in front of `,"hash":`. The text itself is what is hashed, so whoever
-checks it needs no second opinion on how JSON is written. Line 0 is the genesis and follows on `ORIGIN`.
+ends with its own hash: the SHA-256 of everything in front of `,"hash":`. The hash is that of the text itself, so a
+verifier needs no second rule of how JSON is written. Line 0 is the genesis and continues `ORIGIN`.
 
 Collector and verifier read lines with this module, too.
 """

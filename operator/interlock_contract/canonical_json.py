@@ -75,7 +75,7 @@ def _utf16(key: str) -> bytes:
 
 
 def _number(value: float) -> str:
-    """Write a double as ECMAScript's Number::toString does (ECMA-262 6.1.6.1.20), which RFC 8785 3.2.2.3 demands.
+    """Write a double as ECMAScript's Number::toString does (ECMA-262 6.1.6.1.20), as RFC 8785 3.2.2.3 requires.
 
     Python's repr finds the same shortest digits; only where the point and the exponent go differs.
     """

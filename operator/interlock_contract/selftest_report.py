@@ -1,7 +1,7 @@
-"""What the guard says of its proof where the operator reads it: in an annotation of the placement's Lease, by pod.
+"""The report of a guard's self-test: an annotation of the placement's Lease, by pod.
 
-A Lease, since it is small, watched by label, and nothing that the guard obeys: whoever holds the guard's token can
-make it say what he likes of this pod, and change nothing. No I/O.
+A Lease is small and watched by label, and the guard does not obey it. A holder of the guard's token can therefore
+falsify the report of this pod, and change nothing else. No I/O.
 """
 
 import json
@@ -20,7 +20,7 @@ _MAX_FLAW: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class SelfTestReport:
-    """What one guard's proof of one bundle came to.
+    """The result of one guard's self-test of one bundle.
 
     Attributes:
         bundle: Digest of the bundle's text.

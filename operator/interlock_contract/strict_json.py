@@ -57,7 +57,7 @@ def dump_json(value: Any) -> bytes:
 def build_encoder(*, sort_keys: bool = False, ensure_ascii: bool = True) -> Callable[[Any], str]:
     """Return a function that serialises compactly and raises ValueError for a number that is not finite.
 
-    `JSONEncoder.encode` makes its C encoder anew for each value. That costs more than a small value itself, so the C
+    `JSONEncoder.encode` creates its C encoder again for each value. That costs more than a small value itself, so the C
     encoder is made once here, where the interpreter has it. It does not look for cycles: no parsed value has one.
     """
     encoder = json.JSONEncoder(

@@ -1,7 +1,7 @@
 """What is verified of a server before any agent is attached to it, and what came of it.
 
 This module is the wire contract between the operator, which writes a `Plan` and reads a `Result`, and the verifier,
-which does the reverse. What a server says of itself is in a result as it was said: whoever reads it trusts none of it.
+which does the reverse. What a server says of itself is in a result as it was said: readers must not trust it.
 """
 
 import json
@@ -14,7 +14,7 @@ from interlock_contract.strict_fields import BundleInvalid, StrictFields
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
 PLAN_KEY: Final = "verification.json"
-"""Key of the ConfigMap's `data` that holds the plan; the bundle stands beside it."""
+"""Key of the ConfigMap's `data` that has the plan, next to the bundle."""
 RESULT_KEY: Final = "result.json"
 """Key of the ConfigMap's `data` that the verifier writes its result to."""
 VERIFICATION_VERSION: Final = 1
@@ -34,7 +34,7 @@ class VerificationFailure(StrEnum):
     """Why a server is not verified; stable words."""
 
     SERVER_UNAVAILABLE = "ServerUnavailable"
-    """It could not be reached, or greeted."""
+    """The server could not be reached, or initialized."""
     LIST_FAILED = "ListFailed"
     """It did not list its tools."""
     TOOLS_MISSING = "ToolsMissing"
@@ -88,7 +88,7 @@ class VerificationResult:
         unmapped: Names of tools that it does not map, as far as there is room, shortened where they are long.
         omitted: How many more there are.
         probes: How many ended as expected.
-        protocol: The version of MCP that the server speaks; empty where it was not greeted.
+        protocol: The version of MCP that the server speaks; empty if it was not initialized.
     """
 
     run: str

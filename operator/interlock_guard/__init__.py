@@ -1,6 +1,6 @@
 """The guard: Interlock's data plane.
 
-One process beside each agent. All of the agent's MCP traffic passes it; it decides on every call, writes one record per
-decision before anything is forwarded, and goes silent the moment it sees the kill switch. It knows bundles, never
-custom resources, and imports nothing of the control plane.
+Each pod of an agent has one guard. All MCP traffic of the agent passes the guard. The guard decides on every call,
+stores a record of each decision before it forwards anything, and refuses everything once it sees the kill switch. The
+guard knows bundles, never custom resources, and imports nothing of the control plane.
 """

@@ -1,7 +1,7 @@
-"""`python -m interlock_guard`: the guard; with `verify` or `pipes` what its image does beside (`verification.program`).
+"""`python -m interlock_guard`: the guard, or with `verify` or `pipes` the verifier (`verification.program`).
 
-Each is loaded only where it is wanted, and without the certificate authorities that aiohttp takes into contexts of its
-own when it is imported: every connection of ours has a context of its own, and one of these runs beside every agent.
+Each program is loaded only when it runs, and without the certificate authorities that aiohttp loads when it is
+imported. Every connection of the guard has its own context, and each agent has a guard, so memory counts.
 """
 
 import importlib

@@ -83,7 +83,7 @@ class EgressCheckSettings:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What one look found.
+    """The result of one round.
 
     Attributes:
         answered: The guard did, and is ready.
@@ -146,7 +146,7 @@ def read_settings(environment: Mapping[str, str]) -> EgressCheckSettings:
     )
 
 
-def look(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> Round:
+def run_round(settings: EgressCheckSettings, pool: ThreadPoolExecutor) -> Round:
     """Try everything once, at the same time."""
     answered = pool.submit(is_ready, settings.guard)
     reached = tuple(pool.map(is_open, settings.closed))
@@ -179,7 +179,7 @@ def watch(settings: EgressCheckSettings) -> int:
     judge = EgressJudge(started=time.monotonic())
     with ThreadPoolExecutor(len(settings.closed) + 1) as pool:
         while True:
-            code = judge.take(look(settings, pool), time.monotonic())
+            code = judge.take(run_round(settings, pool), time.monotonic())
             if code is not None:
                 break
             time.sleep(PAUSE_SECONDS)

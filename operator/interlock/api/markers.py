@@ -1,4 +1,4 @@
-"""Kubernetes marks on fields: CEL rules, list types, defaults and formats, beside what they guard."""
+"""The markers of API fields for the CRDs: CEL rules, list types, defaults and formats, next to their fields."""
 
 from dataclasses import dataclass
 from typing import Any

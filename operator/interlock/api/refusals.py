@@ -154,9 +154,9 @@ def minimum_refusals(stages: Sequence[Stage], policy: str, minimums: RolloutMini
     return [sentence for check in checks if (sentence := check(stages, policy, minimums)) is not None]
 
 
-def row_refusals(agent: ObjectMeta, spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> list[str]:
+def row_refusals(agent: ObjectMeta, spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
     """Say for which sources of the agent AgentPolicy `policy` has no row in its matrix."""
-    granted = {row.source for row in demands.data_access if row.applies_to(agent)}
+    granted = {row.source for row in requirements.data_access if row.applies_to(agent)}
     return [
         ROW_MISSING.format(policy=policy, agent=agent.name, source=binding.source)
         for binding in spec.bindings
@@ -194,18 +194,18 @@ def _narrows(earlier: Stage, later: Stage) -> bool:
     return not all(limit.dimension in before and before[limit.dimension] <= set(limit.values) for limit in later.scope)
 
 
-def model_refusals(spec: AgentSpec, policy: str, demands: AgentPolicySpec) -> list[str]:
+def model_refusals(spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
     """Return what is wrong with the agent's models under a policy.
 
     Args:
         spec: The agent's.
         policy: The policy's name.
-        demands: Its spec.
+        requirements: Its spec.
     """
-    known = {*DEFAULT_PROVIDERS, *(upstream.name for upstream in demands.models.urls)}
+    known = {*DEFAULT_PROVIDERS, *(upstream.name for upstream in requirements.models.urls)}
     found = []
     for use in spec.models:
-        if not any(model_matches(use.name, glob) for glob in demands.models.allow):
+        if not any(model_matches(use.name, glob) for glob in requirements.models.allow):
             found.append(format_message(MODEL_NOT_ALLOWED, policy=policy, model=use.name))
         elif use.name.partition("/")[0] not in known:
             found.append(format_message(MODEL_WITHOUT_PROVIDER, policy=policy, model=use.name))

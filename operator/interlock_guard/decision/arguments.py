@@ -1,4 +1,4 @@
-"""What a tool's map demands of the arguments of a call: each rule must hold, and what is missing holds nothing."""
+"""The rules of a tool's map on the arguments of a call. Every rule must be kept, and a missing argument keeps none."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ def _holds(rule: BundleArgumentRule, value: Any) -> bool:
 
 
 def describe(rule: BundleArgumentRule) -> str:
-    """Return what a rule demands, as the end of a sentence."""
+    """Return the requirement of a rule, as the end of a sentence."""
     if rule.maximum is not None:
         return f"must be a number from 0 to {rule.maximum}"
     if rule.enum is not None:
@@ -76,7 +76,7 @@ def unmatchable(rule: BundleArgumentRule, input_schema: Any) -> str | None:
         input_schema: The tool's `inputSchema` as the server lists it (JSON Schema).
     """
     try:
-        return _Look(rule, input_schema).below(input_schema, split_pointer(rule.pointer))
+        return _SchemaCheck(rule, input_schema).below(input_schema, split_pointer(rule.pointer))
     except _TooMuch:
         return None
 
@@ -87,8 +87,8 @@ def find_unmatchable(rules: Sequence[BundleArgumentRule], input_schema: Any) -> 
     return next(((index, why) for index, why in reasons if why is not None), None)
 
 
-class _Look:
-    """One look at one schema for one rule."""
+class _SchemaCheck:
+    """The check of one rule against one schema."""
 
     def __init__(self, rule: BundleArgumentRule, root: Any) -> None:
         self._rule, self._root = rule, root

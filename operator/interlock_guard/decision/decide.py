@@ -77,13 +77,13 @@ class DenyReason(StrEnum):
     NOT_GRANTED_BY_AGENT = "NotGrantedByAgent"
     """The agent's own narrowing lacks the operation on the resource."""
     ARGUMENT_NOT_ALLOWED = "ArgumentNotAllowed"
-    """An argument is missing, or is not what the map demands of it."""
+    """An argument is missing, or violates a rule of the map."""
     TOOL_NOT_VERIFIED = "ToolNotVerified"
     """The tool was never verified, or its server does not say at the moment what its tools are."""
     TOOL_DRIFTED = "ToolDrifted"
-    """The server describes the tool otherwise than when it was verified, or lists it no more."""
+    """The server's description of the tool differs from the verified one, or the tool is no longer listed."""
     RULE_UNMATCHABLE = "RuleUnmatchable"
-    """The map demands of an argument what the tool's own input schema does not allow."""
+    """The map requires a value of an argument that the tool's own input schema does not allow."""
     SCOPE_UNDECLARED = "ScopeUndeclared"
     """The stage is limited in a dimension that the map says nothing about."""
     SCOPE_MISSING = "ScopeMissing"
@@ -152,7 +152,7 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The request is refused. `message` is one sentence for whoever asked; `rule` names what would have to change."""
+    """The request is refused. `message` is one sentence for the client, `rule` names what would have to change."""
 
     reason: DenyReason
     rule: str
@@ -402,9 +402,9 @@ def _check_pin(
         return Deny(DenyReason.TOOL_NOT_VERIFIED, rule, message, entry)
     if request.definition == pinned:
         return None
-    message = "Its server lists this tool no more."
+    message = "The MCP server no longer lists this tool."
     if request.definition:
-        message = "This tool has changed since it was verified, and nobody has accepted the change."
+        message = "This tool has changed since it was verified, and the change is not accepted."
     return Deny(DenyReason.TOOL_DRIFTED, rule, message, entry)
 
 

@@ -1,8 +1,8 @@
 """The decision on a call of a language model. Pure, and closed wherever something is missing, stale or unknown.
 
 Paths, and what of a body is looked at, are those of the OpenAI API (chat completions, completions, responses,
-embeddings) and of the Anthropic API (messages, token counts); everything else that the two offer is refused, so that
-nothing is reached that nobody thought about: files, batches, assistants, fine-tuning, administration.
+embeddings) and of the Anthropic API (messages, token counts); everything else that the two offer is refused, such as
+files, batches, assistants, fine-tuning and administration.
 """
 
 from collections.abc import Mapping

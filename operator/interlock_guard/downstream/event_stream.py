@@ -36,7 +36,7 @@ class EventStream:
 
     @property
     def has_ended(self) -> bool:
-        """Whether no more events will come."""
+        """True if no further events will come."""
         return self._ended
 
     def put(self, message: bytes, *, must_arrive: bool = False) -> None:

@@ -27,7 +27,7 @@ from interlock_guard.decision.model_call import ENDPOINTS, MODELS
 from interlock_guard.state import LiveState, State
 
 UNMAPPED_NAME: Final = "interlock-proof"
-"""Name that no real tool, prompt or source has: of a source at most 63 of `[-a-z0-9]`, as the bundle demands."""
+"""Name that no real tool, prompt or source has: of a source at most 63 of `[-a-z0-9]`, as the bundle requires."""
 _NOBODY_SERVES: Final = "interlock-proof://nothing/at/all"
 _DESTRUCTIVE: Final[dict[str, Any]] = {"readOnlyHint": False, "destructiveHint": True}
 
@@ -187,7 +187,7 @@ def _is_granted(source: BundleSource, entry: BundleTool | BundleResource, operat
 def _out_of_scope(
     bundle: Bundle, source: BundleSource, entry: BundleTool | BundleResource, request: DecisionInput
 ) -> Iterator[SyntheticCall]:
-    """Yield the call of a granted tool without arguments, where the stage demands that they say where it belongs."""
+    """Yield the call of a granted tool without arguments, if the stage requires them to state its scope."""
     if isinstance(entry, BundleResource) or entry.arguments or not _is_granted(source, entry, entry.operation):
         return
     unscoped = {limit.dimension for limit in entry.scope if limit.unscoped}

@@ -58,7 +58,7 @@ def test_a_refused_word_in_a_description_of_a_crd_is_found(tmp_path: Path) -> No
 
 
 def test_a_word_that_only_contains_a_refused_one_is_none(tmp_path: Path) -> None:
-    text = "Besides, we recommend what is borrowed, and no moreover.\n"
+    text = "Besides, we recommend no more than is borrowed, and no moreover.\n"
     assert _offenders(tmp_path, "docs/page.md", text) == []
 
 
