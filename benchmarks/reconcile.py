@@ -283,11 +283,11 @@ def run_operator(agents: int, folder: Path) -> Run:
             started = time.monotonic()
             process.start()
             restart_seconds = time.monotonic() - started
-            looked = process.metric("interlock_reconciles_total")
+            looked = process.metric("interlock_reconciles_total", 'kind="Agent"')
             deadline = time.monotonic() + RESTART_SECONDS
             while looked < agents and time.monotonic() < deadline:
                 time.sleep(0.2)
-                looked = process.metric("interlock_reconciles_total")
+                looked = process.metric("interlock_reconciles_total", 'kind="Agent"')
             assert looked >= agents, f"only {looked} of {agents} were looked at after the restart"
             time.sleep(QUIET_SECONDS)
             requests = prepared.requests()

@@ -102,10 +102,11 @@ class OperatorProcess:
         """Return status code and text of `/healthz`."""
         return self._ask("healthz")
 
-    def metric(self, name: str) -> float:
-        """Return a metric's value, the sum over its labels; 0 where there is none."""
+    def metric(self, name: str, label: str = "") -> float:
+        """Return a metric's value, the sum over its labels, or over those with one such as `kind="Agent"`; else 0."""
         lines = self._ask("metrics")[1].splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+        found = (line for line in lines if line.startswith((f"{name} ", f"{name}{{")) and label in line)
+        return sum(float(line.rsplit(" ", 1)[1]) for line in found)
 
     def messages(self) -> list[str]:
         """Return what it has logged, in all its runs."""

@@ -72,11 +72,13 @@ def test_agents_cost_no_write_in_steady_state_and_none_after_a_restart(
     begin = operators.audit_offset()
     time.sleep(seconds)  # the time without a write is what is measured
     assert operators.writes(begin) == []
-    before = operator.metric("interlock_reconciles_total")
+    before = operator.metric("interlock_reconciles_total", 'kind="Agent"')
     assert before >= agents
     operator.kill()
     operator.start()
-    eventually(lambda: operator.metric("interlock_reconciles_total") >= agents, "all were looked at anew", 30)
+    eventually(
+        lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') >= agents, "all were looked at anew", 30
+    )
     eventually(lambda: operator.metric("interlock_queued_agents") == 0, "no look is owed", 30)
     assert operators.writes(begin) == []
 
@@ -160,11 +162,11 @@ def test_a_policy_that_is_touched_without_a_change_costs_no_write(
     room.wait_ready("triage")
     quiet(operators)
     begin = operators.audit_offset()
-    looked = operator.metric("interlock_reconciles_total")
+    looked = operator.metric("interlock_reconciles_total", 'kind="Agent"')
     label = {"metadata": {"labels": {"touched": "yes"}}}
     for plural, name in (("agentpolicies", objects.POLICY), ("mcpbindings", "crm"), ("agents", "triage")):
         room.api.patch(plural, room.namespace, name, label)
-    eventually(lambda: operator.metric("interlock_reconciles_total") > looked, "it has looked")
+    eventually(lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') > looked, "it has looked")
     quiet(operators)
     assert operators.writes(begin) == []
     assert len(room.api.listed("configmaps", room.namespace, f"{MANAGED},interlock.dev/agent")) == 2
