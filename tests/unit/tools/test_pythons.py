@@ -104,3 +104,9 @@ def test_the_oldest_version_is_the_one_that_the_project_requires() -> None:
     project = tomllib.loads((pythons.REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
     assert project["requires-python"] == f">={next(iter(pythons.SUITES))}"
+
+
+def test_the_readme_names_the_range_that_is_run() -> None:
+    oldest, *_, newest = pythons.SUITES
+
+    assert f"You need Python {oldest} to {newest} with" in (pythons.REPOSITORY / "README.md").read_text(encoding="utf-8")
