@@ -14,7 +14,7 @@ import yaml
 
 from tests.integration.operator.api import Access, Api, Refused, eventually
 from tests.integration.operator.fault_proxy import FaultProxy
-from tests.integration.operator.world import Room
+from tests.integration.operator.sandbox import Sandbox
 from tests.support.operator_process import OperatorProcess
 from tests.support.verification_jobs import VerificationJobs
 from tools.cluster import kwok
@@ -196,26 +196,26 @@ def proxied(proxy: FaultProxy, operators: Operators) -> Iterator[OperatorProcess
 
 
 @pytest.fixture
-def room(api: Api, _operators: Operators) -> Iterator[Room]:
+def sandbox(api: Api, _operators: Operators) -> Iterator[Sandbox]:
     """A namespace of the test's own."""
-    with a_room(_operators) as made:
+    with a_sandbox(_operators) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def shared_room(api: Api, _operators: Operators) -> Iterator[Room]:
+def shared_sandbox(api: Api, _operators: Operators) -> Iterator[Sandbox]:
     """A namespace for all tests of a module, whose order must not matter."""
-    with a_room(_operators) as made:
+    with a_sandbox(_operators) as made:
         yield made
 
 
 @contextlib.contextmanager
-def a_room(operators: Operators) -> Iterator[Room]:
+def a_sandbox(operators: Operators) -> Iterator[Sandbox]:
     """Make a namespace; take it away with its Agents first, so that nothing is healed while it is being emptied."""
     name, api = f"test-{uuid4().hex[:10]}", operators.api
     body = {"metadata": {"name": name, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}}
     api.request("POST", "/api/v1/namespaces", body)
-    yield Room(api, name, operators.is_running)
+    yield Sandbox(api, name, operators.is_running)
     operators.verifiers.reset()
     for plural in ("agents", "mcpbindings"):
         api.delete_all(plural, name)

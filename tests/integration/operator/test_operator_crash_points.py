@@ -18,7 +18,7 @@ import pytest
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.conftest import Operators
 from tests.integration.operator.fault_proxy import FaultProxy
-from tests.integration.operator.world import Room
+from tests.integration.operator.sandbox import Sandbox
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -44,12 +44,12 @@ def staged() -> Json:
     }
 
 
-def end_state(room: Room, name: str) -> Any:
+def end_state(sandbox: Sandbox, name: str) -> Any:
     """Return all that must be the same however often the operator was ended: children, conditions, stage."""
-    status = room.agent(name)["status"]
+    status = sandbox.agent(name)["status"]
     children = {
         kind: sorted((without_own_name(child, name) for child in found), key=json.dumps)
-        for kind, found in room.children(name).items()
+        for kind, found in sandbox.children(name).items()
     }
     conditions = [(found["type"], found["status"], found["reason"]) for found in status["conditions"]]
     stage = {part: status["stage"][part] for part in ("name", "environment", "revision")}
@@ -69,61 +69,61 @@ def without_own_name(child: Json, name: str) -> Json:
     return loaded
 
 
-def has_arrived(room: Room, name: str) -> bool:
+def has_arrived(sandbox: Sandbox, name: str) -> bool:
     """Tell whether the Agent serves in its last stage, agent and guard, and nothing of the first is left."""
-    status = room.agent(name).get("status", {})
-    ready = room.condition(name, "Ready").get("status") == "True"
+    status = sandbox.agent(name).get("status", {})
+    ready = sandbox.condition(name, "Ready").get("status") == "True"
     last = status.get("stage", {}).get("name") == "everywhere" and "readySince" in status["stage"]
-    return ready and last and len(room.children(name).get("Deployment", [])) == WORKLOADS
+    return ready and last and len(sandbox.children(name).get("Deployment", [])) == WORKLOADS
 
 
-def wait_for_end(room: Room, name: str) -> Any:
+def wait_for_end(sandbox: Sandbox, name: str) -> Any:
     """Wait until the Agent has arrived, and return its end state."""
-    eventually(lambda: has_arrived(room, name), f"{name} serves everywhere", END_SECONDS)
-    return end_state(room, name)
+    eventually(lambda: has_arrived(sandbox, name), f"{name} serves everywhere", END_SECONDS)
+    return end_state(sandbox, name)
 
 
-def end_after(number: int, operator: OperatorProcess, proxy: FaultProxy, room: Room) -> Any:
+def end_after(number: int, operator: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox) -> Any:
     """End the operator after a write for a new Agent, and return the end state; None if there were fewer writes."""
     name = f"agent-{number:02}"
     with proxy.counting(number, lambda: os.kill(operator.pid, signal.SIGKILL)):
-        room.create(name, rollout=staged())
-        eventually(lambda: not operator.is_running or has_arrived(room, name), "an end", END_SECONDS)
+        sandbox.create(name, rollout=staged())
+        eventually(lambda: not operator.is_running or has_arrived(sandbox, name), "an end", END_SECONDS)
         if operator.is_running:
             return None
     operator.start()
-    return wait_for_end(room, name)
+    return wait_for_end(sandbox, name)
 
 
 @pytest.fixture
-def disturbed(operators: Operators, proxy: FaultProxy, room: Room) -> Iterator[OperatorProcess]:
+def disturbed(operators: Operators, proxy: FaultProxy, sandbox: Sandbox) -> Iterator[OperatorProcess]:
     """The operator behind the proxy, with rows for every Agent."""
-    room.furnish(*(f"agent-{number:02}" for number in range(MOST_WRITES)), isolation="Separate")
+    sandbox.apply_policy_and_bindings(*(f"agent-{number:02}" for number in range(MOST_WRITES)), isolation="Separate")
     yield operators.use(proxy.url)
     operators.stop()
 
 
 @requirement("operator.converges")
 def test_ending_the_operator_at_a_few_writes_leads_to_the_same_end(
-    disturbed: OperatorProcess, proxy: FaultProxy, room: Room
+    disturbed: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
-    room.create("agent-00", rollout=staged())
-    undisturbed = wait_for_end(room, "agent-00")
+    sandbox.create("agent-00", rollout=staged())
+    undisturbed = wait_for_end(sandbox, "agent-00")
     for number in A_FEW:
-        assert end_after(number, disturbed, proxy, room) == undisturbed, f"ended after write {number}"
+        assert end_after(number, disturbed, proxy, sandbox) == undisturbed, f"ended after write {number}"
 
 
 @pytest.mark.nightly
 @requirement("operator.converges")
 def test_ending_the_operator_at_any_write_leads_to_the_same_end(
-    disturbed: OperatorProcess, proxy: FaultProxy, room: Room
+    disturbed: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
     with proxy.counting() as writes:
-        room.create("agent-00", rollout=staged())
-        undisturbed = wait_for_end(room, "agent-00")
+        sandbox.create("agent-00", rollout=staged())
+        undisturbed = wait_for_end(sandbox, "agent-00")
     least = sum("/status" not in call.path for call in writes.calls) - SPARED_WRITES
     for number in range(1, MOST_WRITES, STEP):
-        if (end := end_after(number, disturbed, proxy, room)) is None:
+        if (end := end_after(number, disturbed, proxy, sandbox)) is None:
             break
         assert end == undisturbed, f"ended after write {number}"
     assert number > least, f"only {number} writes were there to end it after"

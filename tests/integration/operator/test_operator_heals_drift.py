@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.integration.operator.api import CHILD_KINDS, Json, eventually
-from tests.integration.operator.world import REFUSED_SECONDS, Room
+from tests.integration.operator.sandbox import REFUSED_SECONDS, Sandbox
 from tests.requirements import requirement
 from tests.support.drifts import DRIFTS, EVERYTHING, Drift, add, remove
 from tests.support.operator_process import OperatorProcess
@@ -26,13 +26,13 @@ def by_example(name: str, *examples: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture
-def agent(operator: OperatorProcess, shared_room: Room) -> Room:
-    """A room with one Agent, `triage`, that is Ready."""
-    if not shared_room.api.listed("agents", shared_room.namespace):
-        shared_room.furnish("triage")
-        shared_room.create("triage")
-    shared_room.wait_ready("triage")
-    return shared_room
+def agent(operator: OperatorProcess, shared_sandbox: Sandbox) -> Sandbox:
+    """A namespace with one Agent, `triage`, that is Ready."""
+    if not shared_sandbox.api.listed("agents", shared_sandbox.namespace):
+        shared_sandbox.apply_policy_and_bindings("triage")
+        shared_sandbox.create("triage")
+    shared_sandbox.wait_ready("triage")
+    return shared_sandbox
 
 
 def essence(child: Json) -> Json:
@@ -43,19 +43,19 @@ def essence(child: Json) -> Json:
     return wanted | {"labels": metadata["labels"], "owners": metadata["ownerReferences"]}
 
 
-def heal(room: Room, drift: Drift) -> None:
+def heal(sandbox: Sandbox, drift: Drift) -> None:
     """Tamper with a child and wait until it is as it was, and stays so."""
     plural = CHILD_KINDS[drift.kind]
-    child = room.child("triage", drift.kind, drift.part)
+    child = sandbox.child("triage", drift.kind, drift.part)
     name, before = child["metadata"]["name"], essence(child)
-    tampered = room.api.patch(plural, room.namespace, name, drift.change)
+    tampered = sandbox.api.patch(plural, sandbox.namespace, name, drift.change)
     assert essence(tampered) != before, "the change must have changed something"
 
     def is_healed() -> bool:
-        return essence(room.api.get(plural, room.namespace, name)) == before
+        return essence(sandbox.api.get(plural, sandbox.namespace, name)) == before
 
     eventually(is_healed, f"{drift.kind} is healed: {drift.what}", REFUSED_SECONDS)
-    room.wait_ready("triage")
+    sandbox.wait_ready("triage")
     assert is_healed()
 
 
@@ -67,12 +67,12 @@ def heal(room: Room, drift: Drift) -> None:
         for drift in DRIFTS
     ],
 )
-def test_a_child_is_healed_when(agent: Room, drift: Drift) -> None:
+def test_a_child_is_healed_when(agent: Sandbox, drift: Drift) -> None:
     heal(agent, drift)
 
 
 @by_example("kind", "Deployment", "Role")
-def test_a_child_whose_owner_is_taken_away_gets_it_back(agent: Room, kind: str) -> None:
+def test_a_child_whose_owner_is_taken_away_gets_it_back(agent: Sandbox, kind: str) -> None:
     plural = CHILD_KINDS[kind]
     child = agent.child("triage", kind)
     name, before = child["metadata"]["name"], child["metadata"]["ownerReferences"]
@@ -85,7 +85,7 @@ def test_a_child_whose_owner_is_taken_away_gets_it_back(agent: Room, kind: str) 
 
 
 @by_example("kind", "Deployment", "Role")
-def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Room, kind: str) -> None:
+def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Sandbox, kind: str) -> None:
     plural = CHILD_KINDS[kind]
     child = agent.child("triage", kind)
     name, before = child["metadata"]["name"], child["metadata"]["labels"]
@@ -98,7 +98,7 @@ def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Room, kind: s
 
 
 @by_example("kind", "Deployment", "NetworkPolicy", "ConfigMap")
-def test_a_deleted_child_is_made_anew(agent: Room, kind: str) -> None:
+def test_a_deleted_child_is_made_anew(agent: Sandbox, kind: str) -> None:
     plural = CHILD_KINDS[kind]
     child = agent.child("triage", kind, "bundle" if kind == "ConfigMap" else "")
     name, before = child["metadata"]["name"], essence(child)
@@ -119,14 +119,14 @@ def test_a_deleted_child_is_made_anew(agent: Room, kind: str) -> None:
     agent.wait_ready("triage")
 
 
-def test_kubectl_scale_is_undone(agent: Room) -> None:
+def test_kubectl_scale_is_undone(agent: Sandbox) -> None:
     name = agent.child("triage", "Deployment")["metadata"]["name"]
     agent.api.scale(agent.namespace, name, 3)
     eventually(lambda: agent.replicas("triage") == 1 and len(agent.pods("triage")) == 1, "one replica", REFUSED_SECONDS)
 
 
 @requirement("deployment.restart-welcome")
-def test_a_rollout_restart_is_welcome(agent: Room) -> None:
+def test_a_rollout_restart_is_welcome(agent: Sandbox) -> None:
     name = agent.child("triage", "Deployment")["metadata"]["name"]
     before = {pod["metadata"]["uid"] for pod in agent.pods("triage")}
     stamp = {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}
@@ -142,7 +142,7 @@ def test_a_rollout_restart_is_welcome(agent: Room) -> None:
     assert annotations["kubectl.kubernetes.io/restartedAt"] == stamp["kubectl.kubernetes.io/restartedAt"]
 
 
-def test_what_looks_like_a_child_but_is_not_wanted_is_pruned(agent: Room) -> None:
+def test_what_looks_like_a_child_but_is_not_wanted_is_pruned(agent: Sandbox) -> None:
     child = agent.child("triage", "Role")
     twin = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": child["rules"]}
     kept = {name: child["metadata"][name] for name in ("labels", "ownerReferences")}
@@ -151,7 +151,7 @@ def test_what_looks_like_a_child_but_is_not_wanted_is_pruned(agent: Room) -> Non
     eventually(gone, "the twin is gone", REFUSED_SECONDS)
 
 
-def test_drift_while_no_operator_runs_is_healed_by_the_next(agent: Room, operator: OperatorProcess) -> None:
+def test_drift_while_no_operator_runs_is_healed_by_the_next(agent: Sandbox, operator: OperatorProcess) -> None:
     operator.stop()
     child = agent.child("triage", "Role")
     name = child["metadata"]["name"]

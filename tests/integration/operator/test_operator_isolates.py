@@ -6,7 +6,7 @@ import pytest
 
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, Refused, eventually
-from tests.integration.operator.world import Room, condition_of
+from tests.integration.operator.sandbox import Sandbox, condition_of
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -26,22 +26,22 @@ SAID = "open: 10.96.0.1:443 answered for 10 s"
 
 
 @pytest.fixture
-def separate(operator: OperatorProcess, room: Room) -> Room:
-    room.furnish("triage", isolation="Separate")
-    return room
+def separate(operator: OperatorProcess, sandbox: Sandbox) -> Sandbox:
+    sandbox.apply_policy_and_bindings("triage", isolation="Separate")
+    return sandbox
 
 
-def start(room: Room, environment: str = "staging", **spec: Any) -> None:
-    room.create("triage", environment=environment, **spec)
-    eventually(lambda: len(room.children("triage").get("Deployment", [])) == 2, "agent and guard have a Deployment")
+def start(sandbox: Sandbox, environment: str = "staging", **spec: Any) -> None:
+    sandbox.create("triage", environment=environment, **spec)
+    eventually(lambda: len(sandbox.children("triage").get("Deployment", [])) == 2, "agent and guard have a Deployment")
 
 
-def component(room: Room, kind: str, part: str) -> Json:
-    return room.child("triage", kind, part)
+def component(sandbox: Sandbox, kind: str, part: str) -> Json:
+    return sandbox.child("triage", kind, part)
 
 
-def network_policies(room: Room, part: str) -> list[Json]:
-    return [one for one in room.children("triage")["NetworkPolicy"] if one["metadata"]["name"].endswith(f"-{part}")]
+def network_policies(sandbox: Sandbox, part: str) -> list[Json]:
+    return [one for one in sandbox.children("triage")["NetworkPolicy"] if one["metadata"]["name"].endswith(f"-{part}")]
 
 
 def is_guards(service: Json) -> bool:
@@ -50,14 +50,16 @@ def is_guards(service: Json) -> bool:
     return "interlock.dev/stage" in labels and labels["app.kubernetes.io/component"] == "guard"
 
 
-def agent_pod(room: Room) -> Json:
+def agent_pod(sandbox: Sandbox) -> Json:
     labels = "interlock.dev/agent=triage,app.kubernetes.io/component=agent"
-    return eventually(lambda: next(iter(room.api.listed("pods", room.namespace, labels)), None), "the agent has a pod")
+    return eventually(
+        lambda: next(iter(sandbox.api.listed("pods", sandbox.namespace, labels)), None), "the agent has a pod"
+    )
 
 
-def say(room: Room, code: int, message: str = "") -> None:
+def say(sandbox: Sandbox, code: int, message: str = "") -> None:
     """Let the gate of the agent's pod end so, as a kubelet would tell it."""
-    pod = agent_pod(room)["metadata"]["name"]
+    pod = agent_pod(sandbox)["metadata"]["name"]
     ended = {"exitCode": code, "message": message, "reason": "Error", "containerID": "containerd://x"}
     one = {
         "name": "egress-check",
@@ -67,16 +69,16 @@ def say(room: Room, code: int, message: str = "") -> None:
         "restartCount": 0,
         "state": {"terminated": ended},
     }
-    path = f"/api/v1/namespaces/{room.namespace}/pods/{pod}/status"
-    room.api.request("PATCH", path, {"status": {"initContainerStatuses": [one]}}, "application/merge-patch+json")
+    path = f"/api/v1/namespaces/{sandbox.namespace}/pods/{pod}/status"
+    sandbox.api.request("PATCH", path, {"status": {"initContainerStatuses": [one]}}, "application/merge-patch+json")
 
 
-def reason(room: Room, kind: str) -> str:
-    return str(condition_of(room.agent("triage"), kind).get("reason"))
+def reason(sandbox: Sandbox, kind: str) -> str:
+    return str(condition_of(sandbox.agent("triage"), kind).get("reason"))
 
 
 @requirement("isolation.by-environment")
-def test_an_agent_outside_of_development_becomes_two_pods_and_every_child_is_taken(separate: Room) -> None:
+def test_an_agent_outside_of_development_becomes_two_pods_and_every_child_is_taken(separate: Sandbox) -> None:
     start(separate)
     separate.wait_ready("triage")
 
@@ -87,7 +89,7 @@ def test_an_agent_outside_of_development_becomes_two_pods_and_every_child_is_tak
     ]
 
 
-def test_an_agent_knows_the_address_of_its_guard(separate: Room) -> None:
+def test_an_agent_knows_the_address_of_its_guard(separate: Sandbox) -> None:
     start(separate)
     service = next(one for one in separate.children("triage")["Service"] if is_guards(one))
     pod = component(separate, "Deployment", "agent")["spec"]["template"]["spec"]
@@ -95,7 +97,7 @@ def test_an_agent_knows_the_address_of_its_guard(separate: Room) -> None:
     assert pod["hostAliases"] == [{"ip": service["spec"]["clusterIP"], "hostnames": ["guard"]}]
 
 
-def test_a_guard_is_let_out_to_the_api_server_that_kubernetes_names(separate: Room) -> None:
+def test_a_guard_is_let_out_to_the_api_server_that_kubernetes_names(separate: Sandbox) -> None:
     start(separate)
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
     slices = separate.api.request("GET", path)
@@ -108,7 +110,7 @@ def test_a_guard_is_let_out_to_the_api_server_that_kubernetes_names(separate: Ro
 
 
 @pytest.mark.parametrize("network", ["None", "Public", "Private"])
-def test_the_api_server_takes_the_policy_of_every_network(separate: Room, network: str) -> None:
+def test_the_api_server_takes_the_policy_of_every_network(separate: Sandbox, network: str) -> None:
     binding = objects.binding()
     binding["spec"]["server"]["stdio"]["network"] = network
     separate.api.apply(binding, separate.namespace)
@@ -126,7 +128,9 @@ def test_the_api_server_takes_the_policy_of_every_network(separate: Room, networ
 
 
 @requirement("isolation.open-network")
-def test_an_open_network_that_a_pod_has_seen_refuses_the_agent_and_a_closed_one_lets_it_start(separate: Room) -> None:
+def test_an_open_network_that_a_pod_has_seen_refuses_the_agent_and_a_closed_one_lets_it_start(
+    separate: Sandbox,
+) -> None:
     start(separate)
     say(separate, 3, SAID)
     eventually(lambda: reason(separate, "Ready") == "NetworkOpen", "it is refused", 10)
@@ -141,7 +145,7 @@ def test_an_open_network_that_a_pod_has_seen_refuses_the_agent_and_a_closed_one_
     separate.wait_ready("triage")
 
 
-def test_what_was_seen_is_known_to_the_next_operator_too(separate: Room, operator: OperatorProcess) -> None:
+def test_what_was_seen_is_known_to_the_next_operator_too(separate: Sandbox, operator: OperatorProcess) -> None:
     start(separate)
     say(separate, 3, SAID)
     eventually(lambda: reason(separate, "Ready") == "NetworkOpen", "it is refused", 10)
@@ -153,7 +157,7 @@ def test_what_was_seen_is_known_to_the_next_operator_too(separate: Room, operato
 
 
 @requirement("isolation.both-end")
-def test_a_kill_ends_both_pods_and_holds_both_workloads_at_zero_whoever_scales_them(separate: Room) -> None:
+def test_a_kill_ends_both_pods_and_holds_both_workloads_at_zero_whoever_scales_them(separate: Sandbox) -> None:
     start(separate, replicas=2)
     eventually(lambda: len(separate.pods("triage")) == 4, "two pods of each")
     separate.api.patch(
@@ -166,7 +170,7 @@ def test_a_kill_ends_both_pods_and_holds_both_workloads_at_zero_whoever_scales_t
         eventually(lambda: not separate.pods("triage") and separate.replicas("triage") == 0, f"the {part} is at zero")
 
 
-def test_a_policy_that_was_deleted_or_widened_is_healed(separate: Room) -> None:
+def test_a_policy_that_was_deleted_or_widened_is_healed(separate: Sandbox) -> None:
     start(separate)
     separate.wait_ready("triage")
     for part in ("agent", "guard", "closed"):
@@ -183,7 +187,7 @@ def test_a_policy_that_was_deleted_or_widened_is_healed(separate: Room) -> None:
         eventually(is_healed, f"{part} stands again", 10)
 
 
-def test_a_change_of_the_isolation_replaces_the_pods_and_leaves_nothing_behind(separate: Room) -> None:
+def test_a_change_of_the_isolation_replaces_the_pods_and_leaves_nothing_behind(separate: Sandbox) -> None:
     start(separate)
     separate.wait_ready("triage")
     for isolation, count in (("Shared", 1), ("Separate", 2)):
@@ -194,7 +198,7 @@ def test_a_change_of_the_isolation_replaces_the_pods_and_leaves_nothing_behind(s
         separate.wait_ready("triage")
 
 
-def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_is_told_its_new_address(separate: Room) -> None:
+def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_is_told_its_new_address(separate: Sandbox) -> None:
     start(separate)
     separate.wait_ready("triage")
 
@@ -224,31 +228,31 @@ def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_is_told_its_n
 
 @requirement("crd.accepted")
 @pytest.mark.parametrize("environment", ["development", "staging", "production"])
-def test_an_isolation_that_is_none_is_refused(room: Room, environment: str) -> None:
+def test_an_isolation_that_is_none_is_refused(sandbox: Sandbox, environment: str) -> None:
     policy = objects.policy("triage")
     policy["spec"]["environments"] = {environment: {"isolation": "None"}}
 
     with pytest.raises(Refused, match='supported values: "Shared", "Separate"'):
-        room.api.create(policy, room.namespace)
+        sandbox.api.create(policy, sandbox.namespace)
 
 
 @requirement("crd.accepted")
 @pytest.mark.parametrize("network", ["Any", "", "none"])
-def test_a_network_that_is_none_of_the_three_is_refused(room: Room, network: str) -> None:
+def test_a_network_that_is_none_of_the_three_is_refused(sandbox: Sandbox, network: str) -> None:
     binding = objects.binding()
     binding["spec"]["server"]["stdio"]["network"] = network
 
     with pytest.raises(Refused, match='supported values: "None", "Public", "Private"'):
-        room.api.create(binding, room.namespace)
+        sandbox.api.create(binding, sandbox.namespace)
 
 
 @requirement("isolation.by-environment")
-def test_what_a_policy_leaves_out_stands_in_it_with_its_default(room: Room) -> None:
+def test_what_a_policy_leaves_out_stands_in_it_with_its_default(sandbox: Sandbox) -> None:
     policy = objects.policy("triage")
     policy["spec"]["environments"] = {"staging": {}}
-    room.api.create(policy, room.namespace)
+    sandbox.api.create(policy, sandbox.namespace)
 
-    assert room.policy()["spec"]["environments"] == {
+    assert sandbox.policy()["spec"]["environments"] == {
         "development": {"isolation": "Shared"},
         "staging": {"isolation": "Separate"},
         "production": {"isolation": "Separate"},

@@ -10,7 +10,7 @@ from tests.integration.operator import objects
 from tests.integration.operator.api import Api, Json, eventually
 from tests.integration.operator.fault_proxy import Call, FaultProxy
 from tests.integration.operator.objects import KILL_SWITCH, KILL_SWITCH_BY
-from tests.integration.operator.world import Room
+from tests.integration.operator.sandbox import Sandbox
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -21,39 +21,39 @@ CREATORS = 8
 CROWD = 120  # several times as many as are reconciled at once
 
 
-def switch(room: Room, name: str, value: str | None, by: str | None = None) -> None:
+def switch(sandbox: Sandbox, name: str, value: str | None, by: str | None = None) -> None:
     """Set the annotation, or take it away; no policy of this cluster stamps who does it."""
     annotations = {KILL_SWITCH: value, KILL_SWITCH_BY: by}
-    room.api.patch("agents", room.namespace, name, {"metadata": {"annotations": annotations}})
+    sandbox.api.patch("agents", sandbox.namespace, name, {"metadata": {"annotations": annotations}})
 
 
-def wait_killed(room: Room, name: str, seconds: float = KILL_SECONDS) -> None:
+def wait_killed(sandbox: Sandbox, name: str, seconds: float = KILL_SECONDS) -> None:
     """Wait until no pod is left, no replica is wanted and the status says so."""
-    eventually(lambda: not room.pods(name), f"no pod of {name} is left", seconds)
-    eventually(lambda: room.replicas(name) == 0, f"{name} wants no replica", seconds)
-    eventually(lambda: room.condition(name, "Killed").get("status") == "True", f"{name} says it is killed", seconds)
+    eventually(lambda: not sandbox.pods(name), f"no pod of {name} is left", seconds)
+    eventually(lambda: sandbox.replicas(name) == 0, f"{name} wants no replica", seconds)
+    eventually(lambda: sandbox.condition(name, "Killed").get("status") == "True", f"{name} says it is killed", seconds)
 
 
 @contextlib.contextmanager
-def no_pod_stays(room: Room, name: str) -> Iterator[list[Json]]:
+def no_pod_stays(sandbox: Sandbox, name: str) -> Iterator[list[Json]]:
     """Nothing that comes up for the agent may stay, whatever happens inside."""
-    with room.api.watching("pods", room.namespace) as seen:
+    with sandbox.api.watching("pods", sandbox.namespace) as seen:
         yield seen
-        eventually(lambda: not room.pods(name), f"no pod of {name} stays", KILL_SECONDS)
-        eventually(lambda: room.replicas(name) == 0, f"{name} wants no replica", KILL_SECONDS)
+        eventually(lambda: not sandbox.pods(name), f"no pod of {name} stays", KILL_SECONDS)
+        eventually(lambda: sandbox.replicas(name) == 0, f"{name} wants no replica", KILL_SECONDS)
 
 
 @pytest.fixture
-def living(operator: OperatorProcess, room: Room) -> Room:
-    """A room with one Agent, `triage`, that is Ready."""
-    room.furnish("triage")
-    room.create("triage", replicas=2)
-    room.wait_ready("triage")
-    return room
+def living(operator: OperatorProcess, sandbox: Sandbox) -> Sandbox:
+    """A namespace with one Agent, `triage`, that is Ready."""
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", replicas=2)
+    sandbox.wait_ready("triage")
+    return sandbox
 
 
 @pytest.fixture
-def killed(living: Room) -> Room:
+def killed(living: Sandbox) -> Sandbox:
     """The same, killed."""
     switch(living, "triage", "it sends nonsense")
     wait_killed(living, "triage")
@@ -61,12 +61,12 @@ def killed(living: Room) -> Room:
 
 
 @pytest.mark.parametrize("value", ["it sends nonsense", "", "Off", "false"])
-def test_any_value_but_off_kills(living: Room, value: str) -> None:
+def test_any_value_but_off_kills(living: Sandbox, value: str) -> None:
     switch(living, "triage", value)
     wait_killed(living, "triage")
 
 
-def test_a_kill_is_told_in_the_status(killed: Room) -> None:
+def test_a_kill_is_told_in_the_status(killed: Sandbox) -> None:
     zero = lambda: killed.agent("triage")["status"]["kill"].get("zeroPodsAt") is not None  # noqa: E731
     eventually(zero, "the status says when no pod was left")
     kill = killed.agent("triage")["status"]["kill"]
@@ -77,7 +77,7 @@ def test_a_kill_is_told_in_the_status(killed: Room) -> None:
     assert "interlock.dev/kill-switch=off --overwrite" in ready["message"]
 
 
-def test_who_threw_the_switch_and_who_released_it_is_told_even_if_it_was_for_a_moment(living: Room) -> None:
+def test_who_threw_the_switch_and_who_released_it_is_told_even_if_it_was_for_a_moment(living: Sandbox) -> None:
     switch(living, "triage", "a slip", by="ada")
     switch(living, "triage", "off", by="alan")
 
@@ -89,7 +89,7 @@ def test_who_threw_the_switch_and_who_released_it_is_told_even_if_it_was_for_a_m
     living.wait_ready("triage")
 
 
-def test_pods_are_ended_before_replicas_are_taken_away(living: Room) -> None:
+def test_pods_are_ended_before_replicas_are_taken_away(living: Sandbox) -> None:
     with living.api.watching("pods", living.namespace) as pods:
         switch(living, "triage", "now")
         wait_killed(living, "triage")
@@ -97,7 +97,7 @@ def test_pods_are_ended_before_replicas_are_taken_away(living: Room) -> None:
     assert {metadata["deletionGracePeriodSeconds"] for metadata in ended} <= {0, 1}
 
 
-def test_off_brings_the_pods_back_at_once(killed: Room) -> None:
+def test_off_brings_the_pods_back_at_once(killed: Sandbox) -> None:
     switch(killed, "triage", "off")
     eventually(lambda: len(killed.pods("triage")) == 2, "both pods are back", KILL_SECONDS)
     killed.wait_ready("triage")
@@ -105,7 +105,7 @@ def test_off_brings_the_pods_back_at_once(killed: Room) -> None:
     assert killed.agent("triage")["status"]["kill"]["releasedAt"]
 
 
-def test_it_can_be_killed_again_after_a_release(killed: Room) -> None:
+def test_it_can_be_killed_again_after_a_release(killed: Sandbox) -> None:
     switch(killed, "triage", "off")
     killed.wait_ready("triage")
     switch(killed, "triage", "again")
@@ -114,14 +114,16 @@ def test_it_can_be_killed_again_after_a_release(killed: Room) -> None:
     eventually(released, "the second kill stands recorded")
 
 
-def test_scaling_up_a_killed_agent_is_undone(killed: Room) -> None:
+def test_scaling_up_a_killed_agent_is_undone(killed: Sandbox) -> None:
     deployment = killed.child("triage", "Deployment")["metadata"]["name"]
     for _ in range(3):
         with no_pod_stays(killed, "triage"):
             killed.api.scale(killed.namespace, deployment, 3)
 
 
-def test_a_killed_agent_stays_killed_across_a_restart_of_the_operator(killed: Room, operator: OperatorProcess) -> None:
+def test_a_killed_agent_stays_killed_across_a_restart_of_the_operator(
+    killed: Sandbox, operator: OperatorProcess
+) -> None:
     with killed.api.watching("pods", killed.namespace) as seen:
         operator.kill()
         operator.start()
@@ -131,7 +133,7 @@ def test_a_killed_agent_stays_killed_across_a_restart_of_the_operator(killed: Ro
     assert killed.replicas("triage") == 0
 
 
-def test_what_came_up_while_no_operator_ran_is_ended_by_the_next(killed: Room, operator: OperatorProcess) -> None:
+def test_what_came_up_while_no_operator_ran_is_ended_by_the_next(killed: Sandbox, operator: OperatorProcess) -> None:
     deployment = killed.child("triage", "Deployment")["metadata"]["name"]
     operator.kill()
     killed.api.scale(killed.namespace, deployment, 2)
@@ -140,7 +142,7 @@ def test_what_came_up_while_no_operator_ran_is_ended_by_the_next(killed: Room, o
     wait_killed(killed, "triage")
 
 
-def test_a_kill_while_no_operator_ran_is_carried_out_by_the_next(living: Room, operator: OperatorProcess) -> None:
+def test_a_kill_while_no_operator_ran_is_carried_out_by_the_next(living: Sandbox, operator: OperatorProcess) -> None:
     operator.kill()
     switch(living, "triage", "now")
     operator.start()
@@ -148,7 +150,7 @@ def test_a_kill_while_no_operator_ran_is_carried_out_by_the_next(living: Room, o
 
 
 @requirement("kill.latched")
-def test_removing_the_annotation_releases_nothing(killed: Room, operator: OperatorProcess) -> None:
+def test_removing_the_annotation_releases_nothing(killed: Sandbox, operator: OperatorProcess) -> None:
     with no_pod_stays(killed, "triage") as seen:
         switch(killed, "triage", None)
         operator.kill()
@@ -161,7 +163,7 @@ def test_removing_the_annotation_releases_nothing(killed: Room, operator: Operat
     assert killed.condition("triage", "Killed")["status"] == "True"
 
 
-def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Room) -> None:
+def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Sandbox) -> None:
     switch(killed, "triage", None)
     deployment = killed.child("triage", "Deployment")["metadata"]["name"]
     with no_pod_stays(killed, "triage"):
@@ -169,24 +171,24 @@ def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Room) -> 
 
 
 @requirement("kill.never-up")
-def test_an_agent_created_killed_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    with room.api.watching("pods", room.namespace) as seen:
-        room.create("triage", annotations={KILL_SWITCH: "not yet"})
-        wait_killed(room, "triage")
+def test_an_agent_created_killed_never_gets_a_pod(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    with sandbox.api.watching("pods", sandbox.namespace) as seen:
+        sandbox.create("triage", annotations={KILL_SWITCH: "not yet"})
+        wait_killed(sandbox, "triage")
         operator.kill()
         operator.start()
-        room.create("answer")
-        room.wait_refused("answer", "DataAccessMissing")
+        sandbox.create("answer")
+        sandbox.wait_refused("answer", "DataAccessMissing")
     assert seen == []
 
 
-def test_an_agent_that_is_refused_can_be_killed_and_says_both(operator: OperatorProcess, room: Room) -> None:
-    room.create("triage")
-    room.wait_refused("triage", "PolicyNotFound")
-    switch(room, "triage", "now")
-    eventually(lambda: room.condition("triage", "Ready")["reason"] == "KillSwitch", "killed is told first")
-    assert room.condition("triage", "Governed")["reason"] == "PolicyNotFound"
+def test_an_agent_that_is_refused_can_be_killed_and_says_both(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.create("triage")
+    sandbox.wait_refused("triage", "PolicyNotFound")
+    switch(sandbox, "triage", "now")
+    eventually(lambda: sandbox.condition("triage", "Ready")["reason"] == "KillSwitch", "killed is told first")
+    assert sandbox.condition("triage", "Governed")["reason"] == "PolicyNotFound"
 
 
 def is_apply(call: Call) -> bool:
@@ -195,35 +197,37 @@ def is_apply(call: Call) -> bool:
 
 
 @requirement("kill.while-hanging")
-def test_a_kill_works_while_every_reconcile_hangs(proxied: OperatorProcess, proxy: FaultProxy, room: Room) -> None:
+def test_a_kill_works_while_every_reconcile_hangs(
+    proxied: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
     others = [f"other-{number}" for number in range(20)]
-    room.furnish("triage", *others)
-    room.create("triage")
-    room.wait_ready("triage")
+    sandbox.apply_policy_and_bindings("triage", *others)
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
     with proxy.stalling(is_apply):
         for name in others:
-            room.create(name)
+            sandbox.create(name)
         eventually(lambda: proxy.waiting >= 40, "as many applies hang as the operator has in flight")
-        switch(room, "triage", "now")
-        eventually(lambda: not room.pods("triage"), "no pod is left", KILL_SECONDS)
-        eventually(lambda: room.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
-        kill = lambda: room.agent("triage")["status"].get("kill", {}).get("zeroPodsAt")  # noqa: E731
+        switch(sandbox, "triage", "now")
+        eventually(lambda: not sandbox.pods("triage"), "no pod is left", KILL_SECONDS)
+        eventually(lambda: sandbox.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
+        kill = lambda: sandbox.agent("triage")["status"].get("kill", {}).get("zeroPodsAt")  # noqa: E731
         eventually(kill, "the status tells it", KILL_SECONDS)
         assert proxy.waiting >= 40
 
 
-def test_a_kill_does_not_wait_behind_a_crowd(proxied: OperatorProcess, proxy: FaultProxy, room: Room) -> None:
+def test_a_kill_does_not_wait_behind_a_crowd(proxied: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox) -> None:
     """The crowd's turn never comes while the proxy holds it up, so that no clock decides who is first."""
     crowd = [f"other-{number}" for number in range(CROWD)]
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
-    create_all(room, crowd)
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    create_all(sandbox, crowd)
     with proxy.stalling(is_apply):
-        room.api.patch("agentpolicies", room.namespace, objects.POLICY, policy_for("triage", *crowd))
+        sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, policy_for("triage", *crowd))
         eventually(lambda: proxied.metric("interlock_queued_agents") > CROWD / 4, "much of the crowd is queued")
-        switch(room, "triage", "now")
-        eventually(lambda: not room.pods("triage"), "no pod is left", KILL_SECONDS)
+        switch(sandbox, "triage", "now")
+        eventually(lambda: not sandbox.pods("triage"), "no pod is left", KILL_SECONDS)
         assert proxied.metric("interlock_queued_agents") > CROWD / 4, "the crowd was served before the kill"
 
 
@@ -235,13 +239,13 @@ def policy_for(*agents: str) -> Json:
     return {"spec": {"dataAccess": rows}}
 
 
-def create_all(room: Room, names: list[str]) -> None:
+def create_all(sandbox: Sandbox, names: list[str]) -> None:
     """Create Agents that want no pod, several at a time."""
 
     def create(part: list[str]) -> None:
-        client = Api(room.api.access)
+        client = Api(sandbox.api.access)
         for name in part:
-            client.create(objects.agent(name, replicas=0), room.namespace)
+            client.create(objects.agent(name, replicas=0), sandbox.namespace)
         client.close()
 
     with ThreadPoolExecutor(CREATORS) as pool:

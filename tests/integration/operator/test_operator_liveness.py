@@ -7,9 +7,9 @@ import pytest
 
 from tests.integration.operator import objects
 from tests.integration.operator.api import eventually
-from tests.integration.operator.conftest import Operators, a_cluster, a_room, operators_of
+from tests.integration.operator.conftest import Operators, a_cluster, a_sandbox, operators_of
 from tests.integration.operator.fault_proxy import Call, FaultProxy
-from tests.integration.operator.world import Room
+from tests.integration.operator.sandbox import Sandbox
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -40,27 +40,27 @@ def test_an_idle_operator_is_healthy(operator: OperatorProcess) -> None:
 
 @requirement("operator.liveness")
 def test_a_frozen_watch_of_the_handlers_makes_it_unhealthy_after_a_missed_change(
-    impatient: OperatorProcess, proxy: FaultProxy, room: Room
+    impatient: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
     assert impatient.health() == (200, "ok\n")
     with proxy.freezing(is_watch_of_kopf):
-        room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"changed": "yes"}}})
+        sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"labels": {"changed": "yes"}}})
         eventually(lambda: impatient.health()[0] == 503, "it says that it is unhealthy")
         assert "the handlers did not see a change of" in impatient.health()[1]
     eventually(lambda: impatient.health()[0] == 200, "it is well again once the change has come")
 
 
 def test_a_frozen_watch_of_the_kill_path_makes_it_unhealthy_after_a_missed_change(
-    impatient: OperatorProcess, proxy: FaultProxy, room: Room
+    impatient: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
     with proxy.freezing(is_watch_of_kill_path):
-        room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"changed": "yes"}}})
+        sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"labels": {"changed": "yes"}}})
         eventually(lambda: impatient.health()[0] == 503, "it says that it is unhealthy")
         assert "the second watch did not see a change of" in impatient.health()[1]
 
@@ -69,28 +69,28 @@ def test_an_api_server_that_was_away_is_taken_up_again(tmp_path: Path) -> None:
     # A cluster of its own: what simulates pods does not get over a restart of the API server.
     with a_cluster(f"interlock-away-{os.getpid()}") as cluster, operators_of(cluster, tmp_path) as operators:
         operator = operators.use()
-        with a_room(operators) as room:
-            room.furnish("triage", "answer")
-            room.create("triage")
-            room.wait_ready("triage")
+        with a_sandbox(operators) as sandbox:
+            sandbox.apply_policy_and_bindings("triage", "answer")
+            sandbox.create("triage")
+            sandbox.wait_ready("triage")
             cluster.kwokctl("stop", "cluster")
             operators.api.close()
             assert operator.is_running
             cluster.kwokctl("start", "cluster", "--wait", "60s")
             operators.api.close()
-            eventually(lambda: _is_taken(room, "answer"), "the API server is back", BACK_SECONDS)
-            deployed = lambda: room.condition("answer", "Deployed").get("status") == "True"  # noqa: E731
+            eventually(lambda: _is_taken(sandbox, "answer"), "the API server is back", BACK_SECONDS)
+            deployed = lambda: sandbox.condition("answer", "Deployed").get("status") == "True"  # noqa: E731
             eventually(deployed, "a new Agent has its children", BACK_SECONDS)
             assert operator.is_running, "it went through this without a restart"
-            room.api.delete("agentpolicies", room.namespace, objects.POLICY)
-            eventually(lambda: not room.children("triage"), "the refused agents' children are pruned")
+            sandbox.api.delete("agentpolicies", sandbox.namespace, objects.POLICY)
+            eventually(lambda: not sandbox.children("triage"), "the refused agents' children are pruned")
             assert operator.health() == (200, "ok\n")
 
 
-def _is_taken(room: Room, name: str) -> bool:
+def _is_taken(sandbox: Sandbox, name: str) -> bool:
     try:
-        room.create(name)
+        sandbox.create(name)
     except OSError:
-        room.api.close()
+        sandbox.api.close()
         return False
     return True

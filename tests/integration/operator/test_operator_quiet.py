@@ -8,7 +8,7 @@ import pytest
 from tests.integration.operator import objects
 from tests.integration.operator.api import Api, eventually
 from tests.integration.operator.conftest import Operators
-from tests.integration.operator.world import MANAGED, Room
+from tests.integration.operator.sandbox import MANAGED, Sandbox
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -22,20 +22,20 @@ STATUS_WRITES = 2  # not Ready yet, Ready
 TABLE_WRITES = 1  # of the policy: many changes within a second are one write
 
 
-def create_all(room: Room, names: list[str]) -> None:
+def create_all(sandbox: Sandbox, names: list[str]) -> None:
     """Create the Agents and wait until all of them are Ready."""
 
     def create(part: list[str]) -> None:
-        client = Api(room.api.access)
+        client = Api(sandbox.api.access)
         for name in part:
-            client.create(objects.agent(name), room.namespace)
+            client.create(objects.agent(name), sandbox.namespace)
         client.close()
 
     with ThreadPoolExecutor(CREATORS) as pool:
         list(pool.map(create, (names[number::CREATORS] for number in range(CREATORS))))
 
     def all_are_ready() -> bool:
-        found = room.api.listed("agents", room.namespace)
+        found = sandbox.api.listed("agents", sandbox.namespace)
         return sum(is_ready(agent) for agent in found) == len(names)
 
     eventually(all_are_ready, f"{len(names)} Agents are Ready", READY_SECONDS)
@@ -46,12 +46,12 @@ def is_ready(agent: dict[str, dict[str, list[dict[str, str]]]]) -> bool:
     return any((found["type"], found["status"]) == ("Ready", "True") for found in conditions)
 
 
-def furnish(room: Room, names: list[str]) -> None:
+def furnish(sandbox: Sandbox, names: list[str]) -> None:
     """Apply the bindings and a policy with as many rows as so many agents take."""
-    room.furnish(names[0])
+    sandbox.apply_policy_and_bindings(names[0])
     row = objects.policy(names[0])["spec"]["dataAccess"][0]
     rows = [row | {"agents": names[start : start + 50]} for start in range(0, len(names), 50)]
-    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
+    sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
 
 
 @requirement("operator.idle-on-a-cluster", "operator.idle")
@@ -63,11 +63,11 @@ def furnish(room: Room, names: list[str]) -> None:
     ],
 )
 def test_agents_cost_no_write_in_steady_state_and_none_after_a_restart(
-    operator: OperatorProcess, room: Room, operators: Operators, agents: int, seconds: int
+    operator: OperatorProcess, sandbox: Sandbox, operators: Operators, agents: int, seconds: int
 ) -> None:
     names = [f"agent-{number:03}" for number in range(agents)]
-    furnish(room, names)
-    create_all(room, names)
+    furnish(sandbox, names)
+    create_all(sandbox, names)
     quiet(operators)
     begin = operators.audit_offset()
     time.sleep(seconds)  # the time without a write is what is measured
@@ -97,16 +97,16 @@ def quiet(operators: Operators) -> None:
 
 
 def test_a_new_agent_costs_its_children_and_two_writes(
-    operator: OperatorProcess, room: Room, operators: Operators
+    operator: OperatorProcess, sandbox: Sandbox, operators: Operators
 ) -> None:
-    room.furnish("triage")
-    eventually(lambda: "status" in room.policy(), "the policy was looked at", 10)
+    sandbox.apply_policy_and_bindings("triage")
+    eventually(lambda: "status" in sandbox.policy(), "the policy was looked at", 10)
     quiet(operators)
     begin = operators.audit_offset()
-    room.create("triage")
-    room.wait_ready("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
     quiet(operators)
-    children = sum(len(found) for found in room.children("triage").values())
+    children = sum(len(found) for found in sandbox.children("triage").values())
     writes = [f"{write['verb']} {write['uri']}" for write in operators.writes(begin)]
     tables = [write for write in writes if "/agentpolicies/" in write]
     assert len(writes) <= children + STATUS_WRITES + len(tables), "\n".join(writes)
@@ -116,57 +116,57 @@ def test_a_new_agent_costs_its_children_and_two_writes(
 
 @requirement("access.on-a-cluster")
 def test_what_a_policy_comes_to_stands_in_its_status_and_follows_what_it_stands_on(
-    operator: OperatorProcess, room: Room, operators: Operators
+    operator: OperatorProcess, sandbox: Sandbox, operators: Operators
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
 
     def answers() -> dict[str, str]:
-        rows = room.policy().get("status", {}).get("access", [])
+        rows = sandbox.policy().get("status", {}).get("access", [])
         return {f"{row['operation']} {name}": row["decision"] for row in rows for name in row["resources"]}
 
     eventually(lambda: answers().get("write tasks") == "Allow", "the table is written", 10)
     assert answers()["read contacts"] == "Allow"
     assert answers()["delete contacts"] == "Deny"
-    rules = {row["rule"] for row in room.policy()["status"]["access"] if row["decision"] == "Allow"}
+    rules = {row["rule"] for row in sandbox.policy()["status"]["access"] if row["decision"] == "Allow"}
     assert rules == {f"agentpolicy/{objects.POLICY}/dataAccess[0]"}
-    room.api.patch("mcpbindings", room.namespace, "crm-sandbox", {"spec": {"permissions": {"write": []}}})
+    sandbox.api.patch("mcpbindings", sandbox.namespace, "crm-sandbox", {"spec": {"permissions": {"write": []}}})
     eventually(lambda: answers().get("write tasks") == "Deny", "the table follows the binding", 10)
-    room.api.delete("agents", room.namespace, "triage")
+    sandbox.api.delete("agents", sandbox.namespace, "triage")
     eventually(lambda: answers() == {}, "the table follows the agent", 10)
-    assert room.policy()["status"]["observedGeneration"] == room.policy()["metadata"]["generation"]
+    assert sandbox.policy()["status"]["observedGeneration"] == sandbox.policy()["metadata"]["generation"]
 
 
 @requirement("access.bounded", "access.on-a-cluster")
-def test_the_largest_table_fits_into_the_schema(operator: OperatorProcess, room: Room) -> None:
+def test_the_largest_table_fits_into_the_schema(operator: OperatorProcess, sandbox: Sandbox) -> None:
     names = [f"agent-{number:02}-{'x' * 43}" for number in range(60)]
-    room.furnish(*names)
+    sandbox.apply_policy_and_bindings(*names)
     for name in names:
-        room.create(name, replicas=0)
+        sandbox.create(name, replicas=0)
 
     def is_full() -> bool:
-        status = room.policy().get("status", {})
+        status = sandbox.policy().get("status", {})
         shown = {row["agent"] for row in status.get("access", [])}
         return bool(shown) and len(shown) + status["agentsOmitted"] == len(names)
 
     eventually(is_full, "as many agents as fit are in the table, and the others are counted", 60)
-    assert room.policy()["status"]["agentsOmitted"] > 0
+    assert sandbox.policy()["status"]["agentsOmitted"] > 0
 
 
 def test_a_policy_that_is_touched_without_a_change_costs_no_write(
-    operator: OperatorProcess, room: Room, operators: Operators
+    operator: OperatorProcess, sandbox: Sandbox, operators: Operators
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
     quiet(operators)
     begin = operators.audit_offset()
     looked = operator.metric("interlock_reconciles_total", 'kind="Agent"')
     label = {"metadata": {"labels": {"touched": "yes"}}}
     for plural, name in (("agentpolicies", objects.POLICY), ("mcpbindings", "crm"), ("agents", "triage")):
-        room.api.patch(plural, room.namespace, name, label)
+        sandbox.api.patch(plural, sandbox.namespace, name, label)
     eventually(lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') > looked, "it has looked")
     quiet(operators)
     assert operators.writes(begin) == []
-    assert len(room.api.listed("configmaps", room.namespace, f"{MANAGED},interlock.dev/agent")) == 2
+    assert len(sandbox.api.listed("configmaps", sandbox.namespace, f"{MANAGED},interlock.dev/agent")) == 2

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.operator import objects
 from tests.integration.operator.api import APPLY_PATCH, Api, Json, Refused, eventually
-from tests.integration.operator.world import REFUSED_SECONDS, Room
+from tests.integration.operator.sandbox import REFUSED_SECONDS, Sandbox
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -69,81 +69,83 @@ MISSING = {
 
 @pytest.mark.parametrize("missing", MISSING)
 def test_an_agent_that_an_older_crd_let_in_never_gets_a_pod(
-    operator: OperatorProcess, old_crd: None, room: Room, missing: str
+    operator: OperatorProcess, old_crd: None, sandbox: Sandbox, missing: str
 ) -> None:
     reason, sentence = MISSING[missing]
-    room.furnish("triage")
+    sandbox.apply_policy_and_bindings("triage")
     manifest = objects.agent("triage")
     del manifest["spec"][missing]
-    with room.api.watching("pods", room.namespace) as seen:
-        room.api.create(manifest, room.namespace)
-        assert room.wait_refused("triage", reason).startswith(sentence)
+    with sandbox.api.watching("pods", sandbox.namespace) as seen:
+        sandbox.api.create(manifest, sandbox.namespace)
+        assert sandbox.wait_refused("triage", reason).startswith(sentence)
     assert seen == []
 
 
-def test_a_team_as_owner_never_gets_a_pod(operator: OperatorProcess, old_crd: None, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage", owner={"name": "Support", "email": "support@example.com"})
-    assert "is a role address" in room.wait_refused("triage", "OwnerNotAPerson")
+def test_a_team_as_owner_never_gets_a_pod(operator: OperatorProcess, old_crd: None, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", owner={"name": "Support", "email": "support@example.com"})
+    assert "is a role address" in sandbox.wait_refused("triage", "OwnerNotAPerson")
 
 
-def test_an_agent_without_its_policy_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
-    with room.api.watching("pods", room.namespace) as seen:
-        room.create("triage")
-        sentence = room.wait_refused("triage", "PolicyNotFound")
+def test_an_agent_without_its_policy_never_gets_a_pod(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    with sandbox.api.watching("pods", sandbox.namespace) as seen:
+        sandbox.create("triage")
+        sentence = sandbox.wait_refused("triage", "PolicyNotFound")
     assert sentence.startswith("spec.policyRef.name 'support': there is no AgentPolicy of this name")
     assert seen == []
 
 
-def test_an_agent_without_a_row_in_the_matrix_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("somebody-else")
-    with room.api.watching("pods", room.namespace) as seen:
-        room.create("triage")
-        sentence = room.wait_refused("triage", "DataAccessMissing")
+def test_an_agent_without_a_row_in_the_matrix_never_gets_a_pod(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("somebody-else")
+    with sandbox.api.watching("pods", sandbox.namespace) as seen:
+        sandbox.create("triage")
+        sentence = sandbox.wait_refused("triage", "DataAccessMissing")
     assert "has no dataAccess row for agent triage and source crm: add the row" in sentence
     assert seen == []
 
 
-def test_an_agent_that_undercuts_its_policys_minimums_never_gets_a_pod(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
+def test_an_agent_that_undercuts_its_policys_minimums_never_gets_a_pod(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
     rollout = {"minStaging": "168h"}
-    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"rollout": rollout}})
-    with room.api.watching("pods", room.namespace) as seen:
-        room.create("triage", rollout=objects.stages("2h"))
-        sentence = room.wait_refused("triage", "MinimumNotReached")
+    sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"rollout": rollout}})
+    with sandbox.api.watching("pods", sandbox.namespace) as seen:
+        sandbox.create("triage", rollout=objects.stages("2h"))
+        sentence = sandbox.wait_refused("triage", "MinimumNotReached")
     assert "2h in staging, but AgentPolicy support requires 168h before production" in sentence
     assert seen == []
 
 
-def test_two_bindings_for_one_source_and_environment_are_refused(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
-    room.api.create(objects.binding("crm-twin", "development"), room.namespace)
-    sentence = room.wait_refused("triage", "BindingAmbiguous")
+def test_two_bindings_for_one_source_and_environment_are_refused(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    sandbox.api.create(objects.binding("crm-twin", "development"), sandbox.namespace)
+    sentence = sandbox.wait_refused("triage", "BindingAmbiguous")
     assert "crm-twin" in sentence
     assert "crm-sandbox" in sentence
-    room.api.delete("mcpbindings", room.namespace, "crm-twin")
-    room.wait_ready("triage", REFUSED_SECONDS)
+    sandbox.api.delete("mcpbindings", sandbox.namespace, "crm-twin")
+    sandbox.wait_ready("triage", REFUSED_SECONDS)
 
 
 def test_a_stage_without_its_binding_is_refused_before_the_first_stage_runs(
-    operator: OperatorProcess, room: Room
+    operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    room.furnish("triage")
-    room.api.delete("mcpbindings", room.namespace, "crm")
-    with room.api.watching("pods", room.namespace) as seen:
-        room.create("triage", rollout=objects.stages())
-        sentence = room.wait_refused("triage", "BindingMissing")
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.api.delete("mcpbindings", sandbox.namespace, "crm")
+    with sandbox.api.watching("pods", sandbox.namespace) as seen:
+        sandbox.create("triage", rollout=objects.stages())
+        sentence = sandbox.wait_refused("triage", "BindingMissing")
     assert "production" in sentence
     assert "crm" in sentence
     assert seen == []
 
 
-def test_layers_after_the_one_that_refused_are_unknown(operator: OperatorProcess, room: Room) -> None:
-    room.create("triage")
-    room.wait_refused("triage", "PolicyNotFound")
-    conditions = room.agent("triage")["status"]["conditions"]
+def test_layers_after_the_one_that_refused_are_unknown(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.create("triage")
+    sandbox.wait_refused("triage", "PolicyNotFound")
+    conditions = sandbox.agent("triage")["status"]["conditions"]
     assert [(found["type"], found["status"]) for found in conditions[:6]] == [
         ("Governed", "False"),
         ("Orchestrated", "Unknown"),
@@ -156,85 +158,85 @@ def test_layers_after_the_one_that_refused_are_unknown(operator: OperatorProcess
 
 @requirement("governance.pods-end")
 def test_a_deleted_policy_ends_its_agents_and_the_policy_back_brings_them_back(
-    operator: OperatorProcess, room: Room
+    operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    room.furnish("triage", "answer")
-    room.create("triage")
-    room.create("answer")
-    room.wait_ready("triage")
-    room.wait_ready("answer")
-    room.api.delete("agentpolicies", room.namespace, objects.POLICY)
-    room.wait_refused("triage", "PolicyNotFound")
-    room.wait_refused("answer", "PolicyNotFound")
-    room.api.create(objects.policy("triage", "answer"), room.namespace)
-    room.wait_ready("triage", REFUSED_SECONDS)
-    room.wait_ready("answer", REFUSED_SECONDS)
+    sandbox.apply_policy_and_bindings("triage", "answer")
+    sandbox.create("triage")
+    sandbox.create("answer")
+    sandbox.wait_ready("triage")
+    sandbox.wait_ready("answer")
+    sandbox.api.delete("agentpolicies", sandbox.namespace, objects.POLICY)
+    sandbox.wait_refused("triage", "PolicyNotFound")
+    sandbox.wait_refused("answer", "PolicyNotFound")
+    sandbox.api.create(objects.policy("triage", "answer"), sandbox.namespace)
+    sandbox.wait_ready("triage", REFUSED_SECONDS)
+    sandbox.wait_ready("answer", REFUSED_SECONDS)
 
 
-def test_a_row_that_is_taken_away_ends_its_agent_and_no_other(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage", "answer")
-    room.create("triage")
-    room.create("answer")
-    room.wait_ready("triage")
-    before = room.wait_ready("answer")["metadata"]["resourceVersion"]
-    pod = room.pods("answer")[0]["metadata"]["uid"]
-    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": objects.policy("answer")["spec"]})
-    room.wait_refused("triage", "DataAccessMissing")
-    assert room.agent("answer")["metadata"]["resourceVersion"] == before
-    assert [found["metadata"]["uid"] for found in room.pods("answer")] == [pod]
+def test_a_row_that_is_taken_away_ends_its_agent_and_no_other(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage", "answer")
+    sandbox.create("triage")
+    sandbox.create("answer")
+    sandbox.wait_ready("triage")
+    before = sandbox.wait_ready("answer")["metadata"]["resourceVersion"]
+    pod = sandbox.pods("answer")[0]["metadata"]["uid"]
+    sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": objects.policy("answer")["spec"]})
+    sandbox.wait_refused("triage", "DataAccessMissing")
+    assert sandbox.agent("answer")["metadata"]["resourceVersion"] == before
+    assert [found["metadata"]["uid"] for found in sandbox.pods("answer")] == [pod]
 
 
 @requirement("governance.selector")
 def test_an_agent_that_loses_the_label_of_its_only_row_ends_and_comes_back_with_it(
-    operator: OperatorProcess, room: Room
+    operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    room.furnish("answer")
+    sandbox.apply_policy_and_bindings("answer")
     by_label = {"agentSelector": {"matchLabels": {"team": "support"}}, "source": "crm", "read": ["contacts"]}
     rows = [*objects.policy("answer")["spec"]["dataAccess"], by_label]
-    room.api.patch("agentpolicies", room.namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
+    sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
     labelled = objects.agent("triage")
     labelled["metadata"]["labels"] = {"team": "support"}
-    eventually(lambda: _admitted(room, labelled), "the row by label reaches admission")
-    room.wait_ready("triage")
-    assert room.bundle("triage")["sources"][0]["grants"][1]["rule"] == "agentpolicy/support/dataAccess[1]"
-    room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"team": "sales"}}})
-    room.wait_refused("triage", "DataAccessMissing")
-    room.api.patch("agents", room.namespace, "triage", {"metadata": {"labels": {"team": "support"}}})
-    room.wait_ready("triage", REFUSED_SECONDS)
+    eventually(lambda: _admitted(sandbox, labelled), "the row by label reaches admission")
+    sandbox.wait_ready("triage")
+    assert sandbox.bundle("triage")["sources"][0]["grants"][1]["rule"] == "agentpolicy/support/dataAccess[1]"
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"labels": {"team": "sales"}}})
+    sandbox.wait_refused("triage", "DataAccessMissing")
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"labels": {"team": "support"}}})
+    sandbox.wait_ready("triage", REFUSED_SECONDS)
 
 
-def _admitted(room: Room, agent: Json) -> bool:
+def _admitted(sandbox: Sandbox, agent: Json) -> bool:
     with contextlib.suppress(Refused):  # a policy that was changed a moment ago has not reached admission yet
-        return bool(room.api.create(agent, room.namespace))
+        return bool(sandbox.api.create(agent, sandbox.namespace))
     return False
 
 
 def test_a_deleted_binding_ends_its_agents_and_a_new_one_brings_them_back(
-    operator: OperatorProcess, room: Room
+    operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
-    room.api.delete("mcpbindings", room.namespace, "crm-sandbox")
-    room.wait_refused("triage", "BindingMissing")
-    room.api.create(objects.binding(), room.namespace)
-    room.wait_ready("triage", REFUSED_SECONDS)
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    sandbox.api.delete("mcpbindings", sandbox.namespace, "crm-sandbox")
+    sandbox.wait_refused("triage", "BindingMissing")
+    sandbox.api.create(objects.binding(), sandbox.namespace)
+    sandbox.wait_ready("triage", REFUSED_SECONDS)
 
 
 def test_what_a_binding_no_longer_gives_leaves_the_bundle_without_a_restart(
-    operator: OperatorProcess, room: Room
+    operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
-    pod = room.pods("triage")[0]["metadata"]["uid"]
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    pod = sandbox.pods("triage")[0]["metadata"]["uid"]
     change: Json = {"spec": {"permissions": {"write": []}}}
-    room.api.patch("mcpbindings", room.namespace, "crm-sandbox", change)
+    sandbox.api.patch("mcpbindings", sandbox.namespace, "crm-sandbox", change)
 
     def writes() -> list[str]:
-        granted: list[str] = room.bundle("triage")["sources"][0]["grants"][0]["write"]
+        granted: list[str] = sandbox.bundle("triage")["sources"][0]["grants"][0]["write"]
         return granted
 
     eventually(lambda: writes() == [], "the bundle follows", REFUSED_SECONDS)
-    room.wait_ready("triage")
-    assert [found["metadata"]["uid"] for found in room.pods("triage")] == [pod]
+    sandbox.wait_ready("triage")
+    assert [found["metadata"]["uid"] for found in sandbox.pods("triage")] == [pod]

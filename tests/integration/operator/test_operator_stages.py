@@ -8,7 +8,7 @@ from interlock_contract.clock import utc_now
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.objects import KILL_SWITCH
-from tests.integration.operator.world import Room
+from tests.integration.operator.sandbox import Sandbox
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -28,93 +28,97 @@ def soak_was_kept(before: dict[str, str], after: dict[str, str], soak: timedelta
     return moment(after["enteredAt"]) - moment(before["readySince"]) >= soak
 
 
-def test_an_agent_passes_its_stages_by_soaking(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage", rollout=objects.stages("2s"))
-    room.wait_ready("triage")
-    staging = room.wait_stage("triage", "staging")
-    assert room.condition("triage", "PromotionPending")["status"] == "True"
-    region = room.wait_stage("triage", "one-region")
+def test_an_agent_passes_its_stages_by_soaking(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", rollout=objects.stages("2s"))
+    sandbox.wait_ready("triage")
+    staging = sandbox.wait_stage("triage", "staging")
+    assert sandbox.condition("triage", "PromotionPending")["status"] == "True"
+    region = sandbox.wait_stage("triage", "one-region")
     assert soak_was_kept(staging, region, SOAK)
-    eventually(lambda: "readySince" in room.agent("triage")["status"]["stage"], "the second stage serves")
-    region = room.agent("triage")["status"]["stage"]
-    everywhere = room.wait_stage("triage", "everywhere")
+    eventually(lambda: "readySince" in sandbox.agent("triage")["status"]["stage"], "the second stage serves")
+    region = sandbox.agent("triage")["status"]["stage"]
+    everywhere = sandbox.wait_stage("triage", "everywhere")
     assert soak_was_kept(region, everywhere, SOAK)
-    room.wait_ready("triage")
-    eventually(lambda: room.condition("triage", "PromotionPending")["reason"] == "LastStage", "nothing is pending")
+    sandbox.wait_ready("triage")
+    eventually(lambda: sandbox.condition("triage", "PromotionPending")["reason"] == "LastStage", "nothing is pending")
 
 
-def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
+def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
     rollout = objects.stages("1s")
     rollout["stages"] = rollout["stages"][:2]
-    room.create("triage", rollout=rollout)
-    room.wait_stage("triage", "one-region")
-    eventually(lambda: len(room.children("triage").get("Deployment", [])) == 1, "staging is pruned")
-    bundle = room.bundle("triage")
+    sandbox.create("triage", rollout=rollout)
+    sandbox.wait_stage("triage", "one-region")
+    eventually(lambda: len(sandbox.children("triage").get("Deployment", [])) == 1, "staging is pruned")
+    bundle = sandbox.bundle("triage")
     assert (bundle["stage"], bundle["environment"], bundle["scope"]) == ("one-region", "production", REGION)
     assert bundle["sources"][0]["binding"] == "crm"
     assert bundle["sources"][0]["tools"][0]["scope"] == [{"dimension": "region", "pointer": "/region"}]
 
 
-def test_only_one_stage_is_ever_deployed_at_the_end_of_a_look(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage", rollout=objects.stages("1s"))
-    room.wait_stage("triage", "everywhere")
-    room.wait_ready("triage")
+def test_only_one_stage_is_ever_deployed_at_the_end_of_a_look(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", rollout=objects.stages("1s"))
+    sandbox.wait_stage("triage", "everywhere")
+    sandbox.wait_ready("triage")
     for kind in ("Deployment", "Role", "RoleBinding", "NetworkPolicy"):
-        child = room.child("triage", kind)
+        child = sandbox.child("triage", kind)
         assert child["metadata"]["labels"]["interlock.dev/stage"] == "everywhere"
 
 
 @requirement("rollout.restart")
-def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage", rollout=objects.stages("6s"))
-    room.wait_ready("triage")
-    before = room.wait_stage("triage", "staging")
+def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", rollout=objects.stages("6s"))
+    sandbox.wait_ready("triage")
+    before = sandbox.wait_stage("triage", "staging")
     operator.kill()
     operator.start()
     started = utc_now()
-    after = room.wait_stage("triage", "one-region")
+    after = sandbox.wait_stage("triage", "one-region")
     assert soak_was_kept(before, after, LONG_SOAK), "it skipped a part of the soak"
     assert moment(after["enteredAt"]) < started + LONG_SOAK, "the soak began anew with the operator"
 
 
-def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage", rollout=objects.stages("2s"))
-    room.wait_ready("triage")
-    before = room.wait_stage("triage", "staging")
+def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", rollout=objects.stages("2s"))
+    sandbox.wait_ready("triage")
+    before = sandbox.wait_stage("triage", "staging")
     operator.kill()
     due = moment(before["readySince"]) + SOAK
     eventually(lambda: utc_now() > due, "the soak is over")
     operator.start()
-    after = room.wait_stage("triage", "one-region")
+    after = sandbox.wait_stage("triage", "one-region")
     assert soak_was_kept(before, after, SOAK)
 
 
-def test_a_kill_stops_the_soak_and_the_release_starts_it_anew(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage", rollout=objects.stages("2s"))
-    room.wait_ready("triage")
-    room.api.patch("agents", room.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "now"}}})
-    eventually(lambda: not room.pods("triage"), "no pod is left")
-    eventually(lambda: "readySince" not in room.agent("triage")["status"]["stage"], "the soak has stopped")
-    eventually(lambda: "kill" in room.agent("triage")["status"], "the kill stands recorded")
-    room.api.patch("agents", room.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "off"}}})
-    eventually(lambda: "readySince" in room.agent("triage")["status"]["stage"], "the soak counts anew")
-    status = room.agent("triage")["status"]
+def test_a_kill_stops_the_soak_and_the_release_starts_it_anew(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", rollout=objects.stages("2s"))
+    sandbox.wait_ready("triage")
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "now"}}})
+    eventually(lambda: not sandbox.pods("triage"), "no pod is left")
+    eventually(lambda: "readySince" not in sandbox.agent("triage")["status"]["stage"], "the soak has stopped")
+    eventually(lambda: "kill" in sandbox.agent("triage")["status"], "the kill stands recorded")
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "off"}}})
+    eventually(lambda: "readySince" in sandbox.agent("triage")["status"]["stage"], "the soak counts anew")
+    status = sandbox.agent("triage")["status"]
     assert status["stage"]["readySince"] >= status["kill"]["releasedAt"][:19]
 
 
-def test_a_new_revision_starts_again_at_the_first_stage(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
-    room.create("triage", rollout=objects.stages("1s"))
-    room.wait_stage("triage", "everywhere")
+def test_a_new_revision_starts_again_at_the_first_stage(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage", rollout=objects.stages("1s"))
+    sandbox.wait_stage("triage", "everywhere")
     change = {"spec": {"template": {"image": "registry.example.com/agent:2.0"}}}
-    with room.api.watching("agents", room.namespace) as seen:
-        room.api.patch("agents", room.namespace, "triage", change)
+    with sandbox.api.watching("agents", sandbox.namespace) as seen:
+        sandbox.api.patch("agents", sandbox.namespace, "triage", change)
         eventually(lambda: "staging" in stages_of(seen), "the first stage again, however short")
 
 
@@ -123,12 +127,12 @@ def stages_of(events: list[Json]) -> list[str]:
     return [event["object"].get("status", {}).get("stage", {}).get("name", "") for event in list(events)]
 
 
-def test_replaying_the_same_spec_resets_nothing(operator: OperatorProcess, room: Room) -> None:
-    room.furnish("triage")
+def test_replaying_the_same_spec_resets_nothing(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
     rollout = objects.stages("1s")
-    room.create("triage", rollout=rollout)
-    before = room.wait_stage("triage", "everywhere")
-    room.wait_ready("triage")
-    room.api.apply(objects.agent("triage", rollout=rollout), room.namespace)
-    room.wait_ready("triage")
-    assert room.agent("triage")["status"]["stage"]["enteredAt"] == before["enteredAt"]
+    sandbox.create("triage", rollout=rollout)
+    before = sandbox.wait_stage("triage", "everywhere")
+    sandbox.wait_ready("triage")
+    sandbox.api.apply(objects.agent("triage", rollout=rollout), sandbox.namespace)
+    sandbox.wait_ready("triage")
+    assert sandbox.agent("triage")["status"]["stage"]["enteredAt"] == before["enteredAt"]

@@ -13,7 +13,7 @@ import pytest
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.conftest import Operators
-from tests.integration.operator.world import MANAGED, Room, condition_of
+from tests.integration.operator.sandbox import MANAGED, Sandbox, condition_of
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 from tests.support.pins import definition_of
@@ -33,66 +33,67 @@ def verifiers(operators: Operators) -> Iterator[VerificationJobs]:
     operators.verifiers.reset()
 
 
-def condition(room: Room, kind: str, status: str, reason: str = "") -> Json:
+def condition(sandbox: Sandbox, kind: str, status: str, reason: str = "") -> Json:
     """Wait until the binding has a condition; return it."""
 
     def look() -> Json | None:
-        found = condition_of(room.binding(BINDING), kind)
+        found = condition_of(sandbox.binding(BINDING), kind)
         return found if found.get("status") == status and reason in ("", found["reason"]) else None
 
-    return eventually(look, f"{kind}={status} {reason}: {room.binding(BINDING).get('status')}", RETRY_SECONDS)
+    return eventually(look, f"{kind}={status} {reason}: {sandbox.binding(BINDING).get('status')}", RETRY_SECONDS)
 
 
-def verify_again(room: Room, limit: int) -> None:
+def verify_again(sandbox: Sandbox, limit: int) -> None:
     """Change what a verification depends on, so that one is made now."""
-    room.api.patch("mcpbindings", room.namespace, BINDING, {"spec": {"limits": {"inFlight": limit}}})
+    sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, {"spec": {"limits": {"inFlight": limit}}})
 
 
-def drift(room: Room, verifiers: VerificationJobs, name: str = "") -> str:
+def drift(sandbox: Sandbox, verifiers: VerificationJobs, name: str = "") -> str:
     """Let the server describe its tool otherwise, and wait until that is seen; return the observed digest."""
     verifiers.descriptions = {GET: POISON}
-    verify_again(room, 7)
-    condition(room, "Drifted", "True")
-    digest: str = room.binding(BINDING)["status"]["verification"]["observedDigest"]
+    verify_again(sandbox, 7)
+    condition(sandbox, "Drifted", "True")
+    digest: str = sandbox.binding(BINDING)["status"]["verification"]["observedDigest"]
     return digest
 
 
-def accept(room: Room, digest: str) -> None:
+def accept(sandbox: Sandbox, digest: str) -> None:
     body = {"metadata": {"annotations": {"interlock.dev/accept-drift": digest}}}
-    room.api.patch("mcpbindings", room.namespace, BINDING, body)
+    sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, body)
 
 
-def pins(room: Room, agent: str) -> dict[str, str]:
-    return {pin["name"]: pin["digest"] for pin in room.bundle(agent)["sources"][0]["pins"]}
+def pins(sandbox: Sandbox, agent: str) -> dict[str, str]:
+    return {pin["name"]: pin["digest"] for pin in sandbox.bundle(agent)["sources"][0]["pins"]}
 
 
 @requirement("verify.before-attach", "verify.on-a-cluster")
 def test_an_agent_waits_for_its_binding_and_says_for_what(
-    operator: OperatorProcess, room: Room, verifiers: VerificationJobs
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
     verifiers.failing = "the server was not initialized within 90 s"
-    room.api.create(objects.policy("triage"), room.namespace)
-    room.api.create(objects.binding(), room.namespace)
-    condition(room, "Verified", "False", "ServerUnavailable")
-    room.create("triage")
-    message = room.wait_refused("triage", "BindingNotVerified")
+    sandbox.api.create(objects.policy("triage"), sandbox.namespace)
+    sandbox.api.create(objects.binding(), sandbox.namespace)
+    condition(sandbox, "Verified", "False", "ServerUnavailable")
+    sandbox.create("triage")
+    message = sandbox.wait_refused("triage", "BindingNotVerified")
     assert message.startswith("waits for MCPBinding crm-sandbox to be verified: the server was not initialized")
-    assert room.children("triage") == {}
+    assert sandbox.children("triage") == {}
     verifiers.failing = ""
-    room.wait_ready("triage", RETRY_SECONDS)
+    sandbox.wait_ready("triage", RETRY_SECONDS)
 
 
 @requirement("verify.on-a-cluster")
 def test_the_jobs_pod_is_admitted_under_restricted_and_its_identity_may_write_one_config_map(
-    operator: OperatorProcess, room: Room, verifiers: VerificationJobs
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
     verifiers.silent = True
-    room.api.create(objects.binding(), room.namespace)
+    sandbox.api.create(objects.binding(), sandbox.namespace)
     pods = eventually(
-        lambda: room.api.listed("pods", room.namespace, f"interlock.dev/binding={BINDING}") or None, "the Job has a pod"
+        lambda: sandbox.api.listed("pods", sandbox.namespace, f"interlock.dev/binding={BINDING}") or None,
+        "the Job has a pod",
     )
     assert pods[0]["spec"]["serviceAccountName"] == f"{BINDING}-verify"
-    user = f"system:serviceaccount:{room.namespace}:{BINDING}-verify"
+    user = f"system:serviceaccount:{sandbox.namespace}:{BINDING}-verify"
     asked = {
         ("patch", "configmaps", f"{BINDING}-verify-result"): True,
         ("get", "configmaps", f"{BINDING}-verify-result"): False,
@@ -100,23 +101,23 @@ def test_the_jobs_pod_is_admitted_under_restricted_and_its_identity_may_write_on
         ("get", "secrets", "crm"): False,
     }
     for (verb, resource, name), allowed in asked.items():
-        attributes = {"namespace": room.namespace, "verb": verb, "resource": resource, "name": name}
+        attributes = {"namespace": sandbox.namespace, "verb": verb, "resource": resource, "name": name}
         review = {"spec": {"user": user, "resourceAttributes": attributes}}
-        answer = room.api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+        answer = sandbox.api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
         assert answer["status"]["allowed"] is allowed, (verb, resource, name)
     verifiers.silent = False
-    room.wait_verified(BINDING)
+    sandbox.wait_verified(BINDING)
 
 
 @requirement("verify.on-a-cluster")
 def test_nothing_but_its_job_and_its_place_is_left_of_a_verification_and_all_goes_with_the_binding(
-    operator: OperatorProcess, room: Room
+    operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    room.furnish("triage")
+    sandbox.apply_policy_and_bindings("triage")
     selector = f"{MANAGED},interlock.dev/binding={BINDING}"
 
     def names(plural: str) -> list[str]:
-        return sorted(found["metadata"]["name"] for found in room.api.listed(plural, room.namespace, selector))
+        return sorted(found["metadata"]["name"] for found in sandbox.api.listed(plural, sandbox.namespace, selector))
 
     eventually(
         lambda: names("configmaps") == [f"{BINDING}-verify-pinned", f"{BINDING}-verify-result"], "the plan is gone"
@@ -124,82 +125,83 @@ def test_nothing_but_its_job_and_its_place_is_left_of_a_verification_and_all_goe
     assert len(names("jobs")) == 1
     for plural in ("serviceaccounts", "roles", "rolebindings", "networkpolicies"):
         assert names(plural) == [f"{BINDING}-verify"]
-    room.api.delete("mcpbindings", room.namespace, BINDING)
+    sandbox.api.delete("mcpbindings", sandbox.namespace, BINDING)
     kinds = ("configmaps", "jobs", "serviceaccounts", "roles", "rolebindings", "networkpolicies")
     eventually(lambda: not any(names(plural) for plural in kinds), "all is gone", 30)
 
 
 @requirement("drift.on-a-cluster", "drift.quarantined")
 def test_a_drift_is_told_with_its_diff_and_the_agent_goes_on_with_the_pins_that_it_had(
-    operator: OperatorProcess, room: Room, verifiers: VerificationJobs
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
-    pinned = pins(room, "triage")
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    pinned = pins(sandbox, "triage")
     assert pinned == {GET: definition_of(a_tool(GET))}
-    digest = drift(room, verifiers)
-    assert f'+  "description": "{POISON}",' in room.binding(BINDING)["status"]["verification"]["diff"]
-    assert digest in condition_of(room.binding(BINDING), "Drifted")["message"]
+    digest = drift(sandbox, verifiers)
+    assert f'+  "description": "{POISON}",' in sandbox.binding(BINDING)["status"]["verification"]["diff"]
+    assert digest in condition_of(sandbox.binding(BINDING), "Drifted")["message"]
 
     def told() -> list[Json] | None:
-        found = room.api.listed("events", room.namespace)
+        found = sandbox.api.listed("events", sandbox.namespace)
         return [event for event in found if event["reason"] == "ToolsChanged" and POISON in event["note"]] or None
 
     [event] = eventually(told, "the drift is told")
     assert (event["type"], event["regarding"]["kind"], event["regarding"]["name"]) == ("Warning", "MCPBinding", BINDING)
-    assert pins(room, "triage") == pinned
-    assert room.condition("triage", "Ready")["status"] == "True"
+    assert pins(sandbox, "triage") == pinned
+    assert sandbox.condition("triage", "Ready")["status"] == "True"
 
 
 @requirement("drift.on-a-cluster", "drift.accepted")
 def test_only_an_accept_of_the_observed_digest_reaches_the_bundle(
-    operator: OperatorProcess, room: Room, verifiers: VerificationJobs
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
-    pinned = pins(room, "triage")
-    digest = drift(room, verifiers)
-    accept(room, "0" * 64)
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    pinned = pins(sandbox, "triage")
+    digest = drift(sandbox, verifiers)
+    accept(sandbox, "0" * 64)
     eventually(
-        lambda: condition_of(room.binding(BINDING), "Drifted")["message"].startswith("0" * 64), "the accept is refused"
+        lambda: condition_of(sandbox.binding(BINDING), "Drifted")["message"].startswith("0" * 64),
+        "the accept is refused",
     )
-    assert digest in condition_of(room.binding(BINDING), "Drifted")["message"]
-    assert pins(room, "triage") == pinned
-    accept(room, digest)
+    assert digest in condition_of(sandbox.binding(BINDING), "Drifted")["message"]
+    assert pins(sandbox, "triage") == pinned
+    accept(sandbox, digest)
     eventually(
-        lambda: pins(room, "triage") == {GET: definition_of(a_tool(GET, POISON))}, "the bundle has the accepted tool"
+        lambda: pins(sandbox, "triage") == {GET: definition_of(a_tool(GET, POISON))}, "the bundle has the accepted tool"
     )
-    condition(room, "Drifted", "False")
+    condition(sandbox, "Drifted", "False")
 
 
 @requirement("drift.on-a-cluster", "drift.told-early")
 def test_a_drift_that_a_guard_has_found_is_in_the_status_long_before_the_interval_is_over(
-    operator: OperatorProcess, room: Room, verifiers: VerificationJobs
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
-    room.furnish("triage")
-    room.create("triage")
-    room.wait_ready("triage")
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
     verifiers.descriptions = {GET: POISON}
-    lease = room.child("triage", "Lease")["metadata"]["name"]
+    lease = sandbox.child("triage", "Lease")["metadata"]["name"]
     said = json.dumps({BINDING: datetime.now(tz=UTC).isoformat(), "somebody-elses": "2026-01-01T00:00:00Z"})  # noqa: TID251
-    room.api.patch(
-        "leases", room.namespace, lease, {"metadata": {"annotations": {"drift.interlock.dev/triage-0": said}}}
+    sandbox.api.patch(
+        "leases", sandbox.namespace, lease, {"metadata": {"annotations": {"drift.interlock.dev/triage-0": said}}}
     )
-    condition(room, "Drifted", "True")
+    condition(sandbox, "Drifted", "True")
 
 
 def test_a_restart_of_the_operator_begins_no_verification_anew(
-    operator: OperatorProcess, room: Room, verifiers: VerificationJobs, operators: Operators
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, operators: Operators
 ) -> None:
-    room.furnish("triage")
-    runs = [run for run in verifiers.runs if run.startswith(room.namespace)]
+    sandbox.apply_policy_and_bindings("triage")
+    runs = [run for run in verifiers.runs if run.startswith(sandbox.namespace)]
     operator.kill()
     operator.start()
-    room.create("triage")
-    room.wait_ready("triage")
-    assert [run for run in verifiers.runs if run.startswith(room.namespace)] == runs
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    assert [run for run in verifiers.runs if run.startswith(sandbox.namespace)] == runs
 
 
 PAGE = (Path(__file__).parents[3] / "docs" / "runbooks" / "BindingDrifted.md").read_text(encoding="utf-8")
@@ -221,10 +223,10 @@ def as_printed(output: str) -> re.Pattern[str]:
 
 @requirement("drift.runbook")
 def test_every_command_of_the_runbook_prints_what_the_page_says(
-    operator: OperatorProcess, room: Room, verifiers: VerificationJobs, operators: Operators, tmp_path: Path
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, operators: Operators, tmp_path: Path
 ) -> None:
-    room.furnish("triage")
-    drift(room, verifiers)
+    sandbox.apply_policy_and_bindings("triage")
+    drift(sandbox, verifiers)
     cluster = operators.cluster
     program = f"{cluster.kubectl} --kubeconfig {cluster.kubeconfig} --context {cluster.context}"
     (tmp_path / "kubectl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
@@ -233,7 +235,7 @@ def test_every_command_of_the_runbook_prints_what_the_page_says(
     assert len(commands) == 7
     for command, output in commands:
         done = subprocess.run(
-            ["sh", "-c", command.replace("-n agents", f"-n {room.namespace}")],
+            ["sh", "-c", command.replace("-n agents", f"-n {sandbox.namespace}")],
             cwd=tmp_path,
             env={"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)},
             capture_output=True,

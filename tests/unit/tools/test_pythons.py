@@ -109,4 +109,6 @@ def test_the_oldest_version_is_the_one_that_the_project_requires() -> None:
 def test_the_readme_names_the_range_that_is_run() -> None:
     oldest, *_, newest = pythons.SUITES
 
-    assert f"You need Python {oldest} to {newest} with" in (pythons.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert f"You need Python {oldest} to {newest} with" in (pythons.REPOSITORY / "README.md").read_text(
+        encoding="utf-8"
+    )

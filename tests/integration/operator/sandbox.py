@@ -13,14 +13,14 @@ REFUSED_SECONDS = 10.0  # what the contract promises for refusing, healing and p
 
 
 @dataclass
-class Room:
+class Sandbox:
     """A namespace with a policy and bindings for its agents."""
 
     api: Api
     namespace: str
     is_operated: Callable[[], bool] = lambda: False
 
-    def furnish(self, *agents: str, isolation: str = "Shared") -> None:
+    def apply_policy_and_bindings(self, *agents: str, isolation: str = "Shared") -> None:
         """Apply a policy with rows for these agents, and bindings for every environment."""
         self.api.create(objects.policy(*agents, isolation=isolation), self.namespace)
         self.api.create(objects.binding(), self.namespace)
