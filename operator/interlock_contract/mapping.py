@@ -1,7 +1,7 @@
 """Which entry of a binding's map speaks of a tool, a prompt or a resource.
 
 A written name beats a glob, and of several globs the first one written wins. A glob is never wider than it looks: what
-a server could take for something else than the guard does (other capitals, an escaped character, a path that climbs)
+a server could take for something else than the guard does (other capitals, an escaped character, a path traversal)
 falls under no glob at all.
 """
 
@@ -30,7 +30,7 @@ def find_named(entries: Sequence[Entry], name: str | None) -> Entry | None:
     if name is None:
         return None
     written = _find_written(entries, name, _same, is_name_glob)
-    if written is not None or _PLAIN_NAME.match(name) is None or climbs(name):
+    if written is not None or _PLAIN_NAME.match(name) is None or traverses_up(name):
         return written
     return _agreed(entries, (name,), is_name_glob, compile_name)
 
@@ -40,7 +40,7 @@ def find_resource(entries: Sequence[BundleResource], uri: str | None) -> BundleR
     if uri is None or len(uri) > MAX_SUBJECT:
         return None
     written = _find_written(entries, uri, _same, is_uri_glob)
-    if written is not None or _PLAIN_URI.match(uri) is None or climbs(uri) or _HIDDEN.search(uri) is not None:
+    if written is not None or _PLAIN_URI.match(uri) is None or traverses_up(uri) or _HIDDEN.search(uri) is not None:
         return written
     return _agreed(entries, (uri, unquote(uri)), is_uri_glob, compile_uri)
 
@@ -66,7 +66,7 @@ def is_uri_glob(text: str) -> bool:
     return "*" in text
 
 
-def climbs(path: str) -> bool:
+def traverses_up(path: str) -> bool:
     """Say whether a segment of the path is `.` or `..`, between slashes of either kind."""
     return _CLIMBING.search(path) is not None
 

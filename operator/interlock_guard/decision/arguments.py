@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from interlock_contract.bundle import BundleArgumentRule
 from interlock_contract.json_pointer import resolve_pointer, split_pointer
-from interlock_contract.mapping import climbs
+from interlock_contract.mapping import traverses_up
 from interlock_contract.patterns import compile_pattern
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -49,13 +49,13 @@ def describe(rule: BundleArgumentRule) -> str:
     if rule.enum is not None:
         return f"must be one of {', '.join(rule.enum)}"
     if rule.prefix is not None:
-        return f"must begin with {rule.prefix!r} and climb nowhere"
+        return f"must begin with {rule.prefix!r} and have no path traversal"
     return f"must match {rule.pattern!r}"
 
 
 def _begins(value: str, prefix: str) -> bool:
     """Say whether a value lies below a prefix; `/data/` holds `/data` as well, and neither holds `/data/../etc`."""
-    if climbs(value) or _UNPRINTABLE.search(value) is not None or _HIDDEN_STEP.search(value) is not None:
+    if traverses_up(value) or _UNPRINTABLE.search(value) is not None or _HIDDEN_STEP.search(value) is not None:
         return False
     return value.startswith(prefix) or (prefix.endswith("/") and value == prefix[:-1] != "")
 

@@ -201,7 +201,7 @@ class TaskEndpoint:
         request = TaskRequest(http, secrets.token_hex(16), trace)
         try:
             self._admit(http)
-            await self._look_at(request)
+            await self._inspect(request)
             slots = self._control_requests if request.kind == RequestClass.CONTROL else self._tasks
             await slots.take()
         except TaskRefused as refused:
@@ -235,7 +235,7 @@ class TaskEndpoint:
         denial = check_open(self._live.bundle, self._live.state, self._monotonic())
         return NO_TASKS if denial is None else closed(denial)
 
-    async def _look_at(self, request: TaskRequest) -> None:
+    async def _inspect(self, request: TaskRequest) -> None:
         """Find out what a request is; of a short JSON body, what it says.
 
         Raises:

@@ -99,7 +99,7 @@ def test_every_rule_must_hold_and_the_first_broken_one_is_named() -> None:
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        (FOLDER, "must begin with '/data/' and climb nowhere"),
+        (FOLDER, "must begin with '/data/' and have no path traversal"),
         (KIND, "must be one of a, false, 1"),
         (MOST, "must be a number from 0 to 100"),
         (SHAPE, "must match '[a-z]{2}-\\\\d+'"),
