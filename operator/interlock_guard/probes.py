@@ -1,4 +1,4 @@
-"""Probes and metrics, on every interface: they say how the guard is, and nothing of what passes it."""
+"""Probes and metrics, on every interface: the guard's own condition, and nothing of the requests that pass it."""
 
 from collections.abc import Callable
 from typing import Final
@@ -49,17 +49,17 @@ class ProbeServer:
     async def _startupz(self, _: web.Request) -> web.Response:
         """Started: the Agent was seen, dead or alive, and the bundle, whose pipes are made as it comes in."""
         seen = self._live.state.agent_uid is not None and self._live.bundle is not None
-        return _verdict(None if seen else "the agent or its bundle has not been seen yet")
+        return _probe_response(None if seen else "the agent or its bundle has not been seen yet")
 
     async def _readyz(self, _: web.Request) -> web.Response:
         denial = check_open(self._live.bundle, self._live.state, self._monotonic())
-        return _verdict(None if denial is None else denial.reason.value)
+        return _probe_response(None if denial is None else denial.reason.value)
 
     async def _ready_source(self, http: web.Request) -> web.Response:
         upstream = self._sources.get(http.match_info["source"])
         if upstream is None:
             return web.Response(status=404, text="no such source\n")
-        return _verdict(None if upstream.is_ready else "no handshake yet")
+        return _probe_response(None if upstream.is_ready else "no handshake yet")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=join_lines(self._lines()), headers={"Content-Type": CONTENT_TYPE})
@@ -122,5 +122,5 @@ def _counter(name: str, text: str, value: int) -> list[str]:
     return render_family(f"{_PREFIX}{name}", "counter", text, [("", value)])
 
 
-def _verdict(trouble: str | None) -> web.Response:
+def _probe_response(trouble: str | None) -> web.Response:
     return web.Response(text="ok\n") if trouble is None else web.Response(status=503, text=f"{trouble}\n")

@@ -1,4 +1,4 @@
-"""The guard as a program: start, serve until SIGTERM, end at once and clean."""
+"""The guard as a program: start, serve until SIGTERM, close everything."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import uvloop
@@ -21,7 +21,7 @@ from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
 from interlock_guard.audit.spool import Spool, SpoolLimits
-from interlock_guard.background import keep_running
+from interlock_guard.background import explain, keep_running
 from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
 from interlock_guard.downstream.relay import Relay
@@ -50,7 +50,7 @@ from interlock_kube.credentials import MountedCredentials
 _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
 _RESERVE: Final = 4
-"""The part of the spool that is left to reads: one in so many bytes."""
+"""One in so many bytes of the spool is reserved for records of reads."""
 
 
 Reaction = Callable[[], None]
@@ -71,7 +71,7 @@ async def serve(settings: GuardSettings) -> None:
     """Serve until SIGTERM or SIGINT; each resource is closed in the reverse order of its opening."""
     stop = asyncio.Event()
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
-        _end_on_signals(stack, stop)
+        _prepare_loop(stack, stop)
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
         spool = _open_spool(settings)
         stack.callback(spool.close)
@@ -101,7 +101,7 @@ async def serve(settings: GuardSettings) -> None:
             tools=tools,
             recorder=recorder,
             monotonic=monotonic,
-            on_drift=reporter.tell_drift,
+            on_drift=reporter.report_drift,
         )
         sessions = Sessions()
         subscriptions = Subscriptions(sessions)
@@ -132,7 +132,7 @@ async def serve(settings: GuardSettings) -> None:
             add_routes=llm.add_routes,
         )
         task_endpoint = await _open_task_endpoint(stack, settings, live, recorder)
-        selftest = SelfTest(live, authorizer.judge, monotonic, reporter.tell)
+        selftest = SelfTest(live, authorizer.judge, monotonic, reporter.report)
         live.reactions = order_reactions(
             sources=sources.follow,
             models=models.follow,
@@ -185,8 +185,17 @@ def order_reactions(
     )
 
 
-def _end_on_signals(stack: AsyncExitStack, stop: asyncio.Event) -> None:
+def _log_unread(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an exception that no other code reads: of a callback, or of a task that was dropped."""
+    error = context.get("exception")
+    log(f"event loop: {context['message']}{'' if error is None else ': ' + explain(error)}")
+
+
+def _prepare_loop(stack: AsyncExitStack, stop: asyncio.Event) -> None:
+    """Make the event loop set `stop` on signals and log unread exceptions."""
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unread)
+    stack.callback(loop.set_exception_handler, None)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
         stack.callback(loop.remove_signal_handler, number)
@@ -206,8 +215,8 @@ def _writer(settings: GuardSettings) -> Writer:
 async def _open_task_endpoint(
     stack: AsyncExitStack, settings: GuardSettings, live: LiveState, recorder: Recorder
 ) -> TaskEndpoint:
-    # A connection for each task: none is taken up again that the agent may just be closing. Names are looked up anew,
-    # since the pods behind one change.
+    # A connection for each task: a kept one might just be closed by the agent. Names are resolved each time, since the
+    # pods of a Service change.
     connector = aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False)
     session = aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
@@ -230,8 +239,8 @@ async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: str, p
 
 
 def _build_watches(settings: GuardSettings, client: KubeClient, live: LiveState) -> list[ObjectWatch]:
-    def see_bundle(found: KubernetesObject | None) -> None:
-        live.see_bundle(None if found is None else (found.get("data") or {}).get(BUNDLE_KEY))
+    def handle_bundle(found: KubernetesObject | None) -> None:
+        live.handle_bundle(None if found is None else (found.get("data") or {}).get(BUNDLE_KEY))
 
     seconds = max(1, int(settings.lease_seconds / _CYCLES_PER_LEASE))
     return [
@@ -239,16 +248,16 @@ def _build_watches(settings: GuardSettings, client: KubeClient, live: LiveState)
             client,
             f"{API_PATH}/namespaces/{settings.namespace}/{AGENTS}",
             settings.agent,
-            on_object=live.see_agent,
-            on_contact=partial(live.hear, "agent"),
+            on_object=live.handle_agent,
+            on_contact=partial(live.record_contact, "agent"),
             watch_seconds=seconds,
         ),
         ObjectWatch(
             client,
             f"/api/v1/namespaces/{settings.namespace}/configmaps",
             settings.bundle,
-            on_object=see_bundle,
-            on_contact=partial(live.hear, "bundle"),
+            on_object=handle_bundle,
+            on_contact=partial(live.record_contact, "bundle"),
             watch_seconds=seconds,
         ),
     ]

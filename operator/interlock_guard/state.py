@@ -1,4 +1,4 @@
-"""What the guard knows of its Agent, as one frozen value, and the one holder that replaces it at each event."""
+"""The state of the Agent as the guard knows it: one frozen value, and the one holder that replaces it at each event."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +12,8 @@ Watched = Literal["agent", "bundle"]
 
 LEASE_SECONDS: Final = 30.0
 """How long the guard goes on without contact to the API server."""
-UNPROVEN: Final = "The guard has not proven this policy on itself yet."
-"""The doubt about every bundle that has just come in."""
+UNVERIFIED: Final = "The guard has not tested this policy on itself yet."
+"""The reason of every bundle that has just arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class State:
     """The guard's knowledge at one instant; the default knows nothing and so opens nothing.
 
     `agent_uid` is None until the Agent was seen, and again once it is gone (`agent_gone`). `contact_at` is the time on
-    the monotonic clock up to which everything watched is known to be fresh; None until all of it was heard of.
-    `doubt` is why the bundle may not be obeyed although it can be read; empty once the guard has proven it on itself.
+    the monotonic clock up to which everything watched is known to be fresh; None until each object was read once.
+    `unverified_reason` is why a readable bundle may not be enforced; empty once the self-test has passed.
     """
 
     agent_uid: str | None = None
@@ -30,7 +30,7 @@ class State:
     kill: KillLatch = field(default_factory=KillLatch)
     contact_at: float | None = None
     lease_seconds: float = LEASE_SECONDS
-    doubt: str = ""
+    unverified_reason: str = ""
 
 
 class LiveState:
@@ -46,8 +46,8 @@ class LiveState:
         self._contacts: dict[Watched, float] = {}
         self._log = log
 
-    def see_agent(self, agent: Mapping[str, Any] | None) -> None:
-        """Take in the Agent object as the API server has it now; None when there is none."""
+    def handle_agent(self, agent: Mapping[str, Any] | None) -> None:
+        """Handle the Agent object as the API server has it now; None if there is none."""
         if agent is None:
             self.state = replace(self.state, agent_uid=None, agent_gone=True)
         else:
@@ -57,13 +57,13 @@ class LiveState:
             self.state = replace(self.state, agent_uid=uid, agent_gone=False, kill=latch)
         self._react()
 
-    def see_bundle(self, text: str | None) -> None:
-        """Take in the bundle's text; one that is missing or invalid leaves the guard without a bundle, closed.
+    def handle_bundle(self, text: str | None) -> None:
+        """Handle the bundle's text; without a valid one the guard is closed.
 
-        One that can be read is in doubt until a listener settles that.
+        A valid bundle is unverified until the self-test, one of the reactions, has passed.
         """
         if text is not None and self.bundle is not None and digest(text) == self.digest:
-            return  # the list that follows each watch brings it again
+            return  # the list that follows each watch returns it again
         self.bundle, self.digest = None, ""
         if text is not None:
             try:
@@ -72,21 +72,21 @@ class LiveState:
                 self._log(f"bundle refused: {error}")
             else:
                 self.digest = digest(text)
-                self.state = replace(self.state, doubt=UNPROVEN)
+                self.state = replace(self.state, unverified_reason=UNVERIFIED)
         self._react()
 
-    def settle(self, doubt: str) -> None:
-        """Take in what the proof of the bundle came to: why it may not be obeyed, or nothing."""
-        if doubt and doubt != self.state.doubt:
-            self._log(f"bundle {self.digest} is not obeyed: {doubt}")
-        self.state = replace(self.state, doubt=doubt)
+    def set_unverified_reason(self, reason: str) -> None:
+        """Note the result of the bundle's self-test: why it may not be enforced, or an empty text."""
+        if reason and reason != self.state.unverified_reason:
+            self._log(f"bundle {self.digest} is not enforced: {reason}")
+        self.state = replace(self.state, unverified_reason=reason)
 
-    def hear(self, watched: Watched, at: float) -> None:
-        """Note that the API server has spoken about one of the watched objects at `at`, so that it is fresh."""
+    def record_contact(self, watched: Watched, at: float) -> None:
+        """Note that one watched object was read from the API server at `at`, in seconds on the monotonic clock."""
         self._contacts[watched] = at
         if len(self._contacts) == 2:  # noqa: PLR2004 - both kinds of Watched
             self.state = replace(self.state, contact_at=min(self._contacts.values()))
-            if self.state.doubt:  # what could not be proven while out of contact can be now
+            if self.state.unverified_reason:  # a self-test that failed without contact can pass now
                 self._react()
 
     def _react(self) -> None:

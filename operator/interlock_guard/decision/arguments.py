@@ -1,4 +1,4 @@
-"""The rules of a tool's map on the arguments of a call. Every rule must be kept, and a missing argument keeps none."""
+"""Rules for the arguments of a call: each must be satisfied, and a missing argument satisfies none."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,24 +14,26 @@ _HIDDEN_STEP: Final = re.compile(r"%(2e|2f|5c|25|00)", re.IGNORECASE)
 
 
 def find_broken_rule(rules: Sequence[BundleArgumentRule], arguments: Any) -> int | None:
-    """Return the index of the first rule that the arguments break, None when they keep all.
+    """Return the index of the first rule that the arguments break, None if they satisfy all.
 
-    A list keeps a rule if it has something in it and all of that keeps the rule: tools take one path or several.
+    A list satisfies a rule if it is not empty and each of its items does: tools take one path or several.
     """
-    broken = (index for index, rule in enumerate(rules) if not keeps(rule, resolve_pointer(arguments, rule.pointer)))
+    broken = (
+        index for index, rule in enumerate(rules) if not satisfies(rule, resolve_pointer(arguments, rule.pointer))
+    )
     return next(broken, None)
 
 
-def keeps(rule: BundleArgumentRule, value: Any) -> bool:
-    """Say whether what stands at the rule's pointer keeps it; nothing, and a list with nothing in it, do not."""
+def satisfies(rule: BundleArgumentRule, value: Any) -> bool:
+    """Return True if the value at a rule's pointer satisfies the rule; None and an empty list do not."""
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(_holds(rule, item) for item in values)
+    return bool(values) and all(_item_satisfies(rule, item) for item in values)
 
 
-def _holds(rule: BundleArgumentRule, value: Any) -> bool:
-    """Say whether one value keeps a rule: `maximum` wants a number, the others want a string."""
+def _item_satisfies(rule: BundleArgumentRule, value: Any) -> bool:
+    """Return True if one value satisfies a rule: `maximum` wants a number, the others want a string."""
     if rule.maximum is not None:
-        # Less than nothing is how many servers spell "no limit".
+        # Many servers read a negative number as "no limit".
         return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= rule.maximum
     if not isinstance(value, str):
         return False
@@ -43,7 +45,7 @@ def _holds(rule: BundleArgumentRule, value: Any) -> bool:
 
 
 def describe(rule: BundleArgumentRule) -> str:
-    """Return the requirement of a rule, as the end of a sentence."""
+    """Return what a rule requires, as the end of a sentence."""
     if rule.maximum is not None:
         return f"must be a number from 0 to {rule.maximum}"
     if rule.enum is not None:
@@ -54,30 +56,30 @@ def describe(rule: BundleArgumentRule) -> str:
 
 
 def _begins(value: str, prefix: str) -> bool:
-    """Say whether a value lies below a prefix; `/data/` holds `/data` as well, and neither holds `/data/../etc`."""
+    """Return True if a value lies below a prefix; `/data` lies below `/data/`, and `/data/../etc` does not."""
     if traverses_up(value) or _UNPRINTABLE.search(value) is not None or _HIDDEN_STEP.search(value) is not None:
         return False
     return value.startswith(prefix) or (prefix.endswith("/") and value == prefix[:-1] != "")
 
 
 _MAX_STEPS: Final = 256
-"""Parts of a schema that are looked at; beyond, and in circles, nothing is claimed."""
+"""Parts of a schema that are read; of a larger or a recursive one nothing is claimed."""
 
 
-class _TooMuch(Exception):  # noqa: N818 - ends the look at a schema
-    """The schema is larger than what is looked at."""
+class _SchemaTooLarge(Exception):  # noqa: N818 - ends the walk through a schema
+    """The schema has more parts than are read."""
 
 
 def unmatchable(rule: BundleArgumentRule, input_schema: Any) -> str | None:
-    """Return why no arguments that the schema allows can keep the rule, None where some may.
+    """Return why no arguments that the schema allows can satisfy the rule, None where some may.
 
     Args:
         rule: One rule of a tool's map.
         input_schema: The tool's `inputSchema` as the server lists it (JSON Schema).
     """
     try:
-        return _SchemaCheck(rule, input_schema).below(input_schema, split_pointer(rule.pointer))
-    except _TooMuch:
+        return _SchemaWalk(rule, input_schema).below(input_schema, split_pointer(rule.pointer))
+    except _SchemaTooLarge:
         return None
 
 
@@ -87,8 +89,8 @@ def find_unmatchable(rules: Sequence[BundleArgumentRule], input_schema: Any) -> 
     return next(((index, why) for index, why in reasons if why is not None), None)
 
 
-class _SchemaCheck:
-    """The check of one rule against one schema."""
+class _SchemaWalk:
+    """One walk through one schema for one rule."""
 
     def __init__(self, rule: BundleArgumentRule, root: Any) -> None:
         self._rule, self._root = rule, root
@@ -97,7 +99,7 @@ class _SchemaCheck:
     def below(self, schema: Any, tokens: list[str]) -> str | None:
         self._steps += 1
         if self._steps > _MAX_STEPS:
-            raise _TooMuch
+            raise _SchemaTooLarge
         if schema is False:
             return "the schema allows nothing there"
         if not isinstance(schema, Mapping):
@@ -105,7 +107,7 @@ class _SchemaCheck:
         return self._combined(schema, tokens) or (self._member(schema, tokens) if tokens else self._value(schema))
 
     def _combined(self, schema: Mapping[str, Any], tokens: list[str]) -> str | None:
-        """Ask what the schema refers to: all of `$ref` and `allOf`, and one of `anyOf` and `oneOf`, must allow it."""
+        """Follow the schema's references: all of `$ref` and `allOf`, and one of `anyOf` and `oneOf`, must allow it."""
         for part in self._all_of(schema):
             if (why := self.below(part, tokens)) is not None:
                 return why
@@ -152,8 +154,8 @@ class _SchemaCheck:
             items = schema.get("items")
             return self._value(items) if isinstance(items, Mapping) and _is_typed(items) else None
         allowed = [schema["const"]] if "const" in schema else schema.get("enum")
-        if isinstance(allowed, list) and not any(keeps(self._rule, value) for value in allowed):
-            return "none of the values that the schema allows keeps it"
+        if isinstance(allowed, list) and not any(satisfies(self._rule, value) for value in allowed):
+            return "none of the values that the schema allows satisfies it"
         return self._bounds(schema) if not _allows(schema, "array") else None
 
     def _bounds(self, schema: Mapping[str, Any]) -> str | None:
@@ -162,7 +164,7 @@ class _SchemaCheck:
             return f"the schema allows nothing below {least}"
         shortest = min((len(value) for value in self._rule.enum or (self._rule.prefix or "",)), default=0)
         if self._rule.maximum is None and isinstance(longest, int) and longest < shortest - 1:
-            return f"the schema allows no more than {longest} characters"
+            return f"the schema allows at most {longest} characters"
         return None
 
 
@@ -171,7 +173,7 @@ def _is_typed(schema: Mapping[str, Any]) -> bool:
 
 
 def _allows(schema: Mapping[str, Any], *types: str) -> bool:
-    """Say whether the schema's `type` may be one of these; one without a type allows all."""
+    """Return True if the schema's `type` may be one of these; a schema without a type allows all."""
     declared = schema.get("type")
     if isinstance(declared, str):
         return declared in types

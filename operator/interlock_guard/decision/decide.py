@@ -36,7 +36,7 @@ COMPLETE: Final = "completion/complete"
 SET_LEVEL: Final = "logging/setLevel"
 
 OPEN_METHODS: Final = frozenset({TOOLS_LIST, RESOURCES_LIST, TEMPLATES_LIST, PROMPTS_LIST, SET_LEVEL})
-"""Methods that name nothing: they may reach every source, and what lists hold is filtered on its way back."""
+"""Methods without a name: they may reach every source, and the items of lists are filtered on their way back."""
 RESOURCE_METHODS: Final = frozenset({RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE})
 METHODS: Final = OPEN_METHODS | RESOURCE_METHODS | {TOOLS_CALL, PROMPTS_GET, COMPLETE}
 """The methods that may reach a server; every other one is answered or refused by the guard itself."""
@@ -46,7 +46,7 @@ SERVER_METHODS: Final[Mapping[str, ServerRequest]] = {
     "elicitation/create": "Elicitation",
     "roots/list": "Roots",
 }
-"""What a server may ask of its client, and what a binding calls it; `ping` is the guard's own to answer."""
+"""Requests of servers to clients, and their names in a binding; the guard itself answers `ping`."""
 
 
 class DenyReason(StrEnum):
@@ -57,19 +57,19 @@ class DenyReason(StrEnum):
     NO_BUNDLE = "NoBundle"
     """There is no bundle, or none that this guard can read."""
     POLICY_UNPROVEN = "PolicyUnproven"
-    """The guard has not proven the bundle on itself, or has found that it would not keep it."""
+    """The self-test of the bundle has not run yet, or has failed."""
     STALE_STATE = "StaleState"
-    """The API server was not heard of for longer than the lease, or not yet."""
+    """The last contact to the API server is older than the lease, or there was none yet."""
     AGENT_MISMATCH = "AgentMismatch"
-    """The Agent is gone, or is not the one that the bundle was compiled for."""
+    """The Agent was deleted, or is not the one that the bundle was compiled for."""
     UNKNOWN_SOURCE = "UnknownSource"
     """The bundle has no such source."""
     TOOL_NOT_MAPPED = "ToolNotMapped"
-    """The binding maps no tool of this name; whether the server has one is not said."""
+    """The binding maps no tool of this name; the denial does not tell whether the server has one."""
     RESOURCE_NOT_MAPPED = "ResourceNotMapped"
-    """The binding maps no resource of this URI; whether the server has one is not said."""
+    """The binding maps no resource of this URI; the denial does not tell whether the server has one."""
     PROMPT_NOT_MAPPED = "PromptNotMapped"
-    """The binding maps no prompt of this name; whether the server has one is not said."""
+    """The binding maps no prompt of this name; the denial does not tell whether the server has one."""
     NOT_GRANTED_BY_BINDING = "NotGrantedByBinding"
     """The binding's permissions lack the operation on the resource."""
     NOT_GRANTED_BY_MATRIX = "NotGrantedByMatrix"
@@ -79,19 +79,19 @@ class DenyReason(StrEnum):
     ARGUMENT_NOT_ALLOWED = "ArgumentNotAllowed"
     """An argument is missing, or violates a rule of the map."""
     TOOL_NOT_VERIFIED = "ToolNotVerified"
-    """The tool was never verified, or its server does not say at the moment what its tools are."""
+    """The tool was never verified, or its server does not list its tools at the moment."""
     TOOL_DRIFTED = "ToolDrifted"
     """The server's description of the tool differs from the verified one, or the tool is no longer listed."""
     RULE_UNMATCHABLE = "RuleUnmatchable"
     """The map requires a value of an argument that the tool's own input schema does not allow."""
     SCOPE_UNDECLARED = "ScopeUndeclared"
-    """The stage is limited in a dimension that the map says nothing about."""
+    """The stage is limited in a dimension that the map does not declare."""
     SCOPE_MISSING = "ScopeMissing"
     """The arguments do not say the limited dimension's value."""
     OUT_OF_SCOPE = "OutOfScope"
     """The arguments name a value outside the stage's scope."""
     SERVER_REQUEST_NOT_ALLOWED = "ServerRequestNotAllowed"
-    """The server asks the agent for what the binding does not let it ask for."""
+    """The binding does not allow this server request."""
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     """The method is not among those that the guard lets pass."""
     BAD_REQUEST = "BadRequest"
@@ -101,7 +101,7 @@ class DenyReason(StrEnum):
     MODEL_KEY_REFUSED = "ModelKeyRefused"
     """The request does not show the key that the agent was given."""
     HOSTED_TOOL_NOT_ALLOWED = "HostedToolNotAllowed"
-    """The request would have the provider of the model act by itself: search, run code, call MCP servers."""
+    """The request would make the provider of the model act by itself: search, run code, call MCP servers."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
     """The source's server is not there, ended in mid-call, or has too much to do."""
     AUDIT_UNAVAILABLE = "AuditUnavailable"
@@ -110,7 +110,7 @@ class DenyReason(StrEnum):
 
 @dataclass(slots=True)
 class DecisionInput:
-    """What a client asks of a source.
+    """A request for a source, as far as it is decided on.
 
     Attributes:
         source: Name of the source.
@@ -192,13 +192,13 @@ def decide(bundle: Bundle | None, state: State, request: DecisionInput, now: flo
 
 
 def decide_server_request(bundle: Bundle | None, state: State, source: str, method: str, now: float) -> Decision:
-    """Decide on what a source's server asks of the agent: nothing passes that the binding does not name.
+    """Decide on a request of a source's server to the agent; only those that the binding names pass.
 
     Args:
         bundle: The bundle in force, or None.
         state: What is known of the Agent.
         source: Name of the source whose server asks.
-        method: Such as `sampling/createMessage`; in the stateless era the method of an input request.
+        method: Such as `sampling/createMessage`; in sessionless versions the method of an input request.
         now: Seconds on the clock of `state.contact_at`.
     """
     closed = check_open(bundle, state, now)
@@ -218,7 +218,7 @@ def decide_server_request(bundle: Bundle | None, state: State, source: str, meth
 
 def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
     """Return why the guard is closed for everything, or None."""
-    cut = check_cut(bundle, state)
+    cut = check_terminated(bundle, state)
     if cut is not None:
         return cut
     if state.agent_uid is None or state.contact_at is None:
@@ -227,17 +227,17 @@ def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
         return Deny(DenyReason.STALE_STATE, "", "The guard has lost contact with the API server.")
     if bundle is None:
         return Deny(DenyReason.NO_BUNDLE, "", "The guard has no valid bundle.")
-    if state.doubt:
-        return Deny(DenyReason.POLICY_UNPROVEN, "", state.doubt)
+    if state.unverified_reason:
+        return Deny(DenyReason.POLICY_UNPROVEN, "", state.unverified_reason)
     return None
 
 
-def check_cut(bundle: Bundle | None, state: State) -> Deny | None:
-    """Return why even what is under way must end at once, or None."""
+def check_terminated(bundle: Bundle | None, state: State) -> Deny | None:
+    """Return why even calls under way must end immediately, or None."""
     if state.kill.message is not None:
         return Deny(DenyReason.KILLED, "interlock.dev/kill-switch", state.kill.message)
     if state.agent_gone:
-        return Deny(DenyReason.AGENT_MISMATCH, "", "The agent does not exist any more.")
+        return Deny(DenyReason.AGENT_MISMATCH, "", "The agent no longer exists.")
     if bundle is not None and state.agent_uid is not None and state.agent_uid != bundle.agent.uid:
         return Deny(DenyReason.AGENT_MISMATCH, "", "The bundle was made for another agent of this name.")
     return None
@@ -265,25 +265,25 @@ _index: Final = _SourceIndex()
 
 
 def may_list_tool(bundle: Bundle, source: str, name: str) -> bool:
-    """Say whether a list may show the tool: some call of it could be allowed."""
+    """Return True if a list may show the tool: some call of it could be allowed."""
     served = find_source(bundle, source)
     return served is not None and _may_show(bundle, served, find_named(served.tools, name))
 
 
 def may_list_prompt(bundle: Bundle, source: str, name: str) -> bool:
-    """Say whether a list may show the prompt: it could be got with some arguments."""
+    """Return True if a list may show the prompt: it could be got with some arguments."""
     served = find_source(bundle, source)
     return served is not None and _may_show(bundle, served, find_named(served.prompts, name))
 
 
 def may_list_resource(bundle: Bundle, source: str, uri: str) -> bool:
-    """Say whether a list may show the resource, and the agent hear of its changes: it may be read."""
+    """Return True if a list may show the resource and its changes are notified: it may be read."""
     served = find_source(bundle, source)
     return served is not None and _may_show(bundle, served, find_resource(served.resources, uri))
 
 
 def may_list_template(bundle: Bundle, source: str, uri_template: str) -> bool:
-    """Say whether a list may show the template: what it stands for may be read."""
+    """Return True if a list may show the template: the resources that it stands for may be read."""
     served = find_source(bundle, source)
     return served is not None and _may_show(bundle, served, find_template(served.resources, uri_template))
 
@@ -391,7 +391,7 @@ def _check_scope(
 def _check_pin(
     source: BundleSource, binding: str, entry: BundleTool | BundleResource, request: DecisionInput
 ) -> Deny | None:
-    """Return why a tool is not the one that was verified; last, so that what is denied anyway says nothing of it."""
+    """Return why a tool is not the verified one; checked last, so that other denials do not reveal it."""
     if request.method != TOOLS_CALL:
         return None
     rule, pinned = f"{binding}/verification", pinned_digest(source, request.tool)

@@ -14,28 +14,28 @@ from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny
 from interlock_guard.state import State
 
 MODELS: Final = "models"
-"""What records and metrics call the source of a model's call."""
+"""Name of the source of model calls in audit records and metrics."""
 
 ENDPOINTS: Final[Mapping[Shape, frozenset[str]]] = {
     "OpenAI": frozenset({"chat/completions", "completions", "responses", "embeddings"}),
     "Anthropic": frozenset({"messages", "messages/count_tokens"}),
 }
-"""What may be posted, behind the provider's base URL."""
+"""Paths that may be posted to, after the provider's base URL."""
 
 LIST: Final = "models"
-"""What may be got: the list of models, which the guard itself answers."""
+"""The path that may be got: the list of models, which the guard itself answers."""
 
 _CLIENT_TOOLS: Final[Mapping[Shape, tuple[str, ...]]] = {
     "OpenAI": ("function", "custom"),
     "Anthropic": ("custom", "bash_", "text_editor_", "computer_", "memory_"),
 }
-"""Types of tools that the agent itself carries out, or beginnings of such that carry a date."""
+"""Types of tools that the agent itself executes; those that end with `_` are followed by a date."""
 
 _HOSTED: Final[Mapping[Shape, tuple[str, ...]]] = {
     "OpenAI": ("web_search_options",),
     "Anthropic": ("mcp_servers", "container"),
 }
-"""Members of a body that have the provider do what the guard would not see."""
+"""Members of a body that make the provider act without the guard seeing it."""
 
 
 def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:

@@ -1,6 +1,6 @@
-"""A stage's scope against a request: every value of a limited dimension that it speaks of must be inside.
+"""The scope check: every value of a limited dimension in a request must be inside the stage's scope.
 
-A call says the values in its arguments, by JSON pointers (RFC 6901); of a resource the binding says them.
+The values of a call are in its arguments, at JSON pointers. The binding declares those of a resource.
 """
 
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
 def check_scope(
     limits: Sequence[ScopeLimit], entry: BundleTool | BundleResource, arguments: Any
 ) -> tuple[ScopeReason, ScopeLimit] | None:
-    """Return the first limit that the request does not keep and why, or None when it keeps all.
+    """Return the first limit that the request breaks and why, or None.
 
-    An entry that says nothing about a limited dimension is outside it: silence is not permission.
+    An entry that does not declare a limited dimension is outside the scope.
     """
     for limit in limits:
         reason = (
@@ -29,7 +29,7 @@ def check_scope(
 
 
 def declares_scope(limits: Sequence[ScopeLimit], tool: BundleTool) -> bool:
-    """Say whether the tool can be called at all in a stage with these limits."""
+    """Return True if the tool can be called at all in a stage with these limits."""
     return {limit.dimension for limit in limits} <= {entry.dimension for entry in tool.scope}
 
 

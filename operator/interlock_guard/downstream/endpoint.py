@@ -11,7 +11,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from interlock_contract.mcp import MCP_JSON, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER
 from interlock_guard.audit.recorder import RecordFailed
-from interlock_guard.decision.decide import Deny, DenyReason, check_cut, find_source
+from interlock_guard.decision.decide import Deny, DenyReason, check_terminated, find_source
 from interlock_guard.downstream.authorizer import Authorizer, deny_unrecorded
 from interlock_guard.downstream.exchange import to_response
 from interlock_guard.downstream.relay import Relay
@@ -144,7 +144,7 @@ class McpEndpoint:
 
         Calls and streams that wait for a server need nothing here: the sources have answered them with the denial.
         """
-        if check_cut(self._live.bundle, self._live.state) is None:
+        if check_terminated(self._live.bundle, self._live.state) is None:
             return
         self._relay.abort()
         self._session_based.abort()

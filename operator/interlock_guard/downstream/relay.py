@@ -16,7 +16,7 @@ from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.caller import Caller
 from interlock_guard.audit.recorder import RecordFailed
 from interlock_guard.background import log_failure
-from interlock_guard.decision.decide import Deny, check_cut
+from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import NO_SERVER, Authorizer, deny_unrecorded
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ExchangeState, ProtocolVersion
@@ -168,7 +168,7 @@ class Relay:
     def reply(self, exchange: Exchange, outcome: Outcome) -> Reply:
         """Return the answer to a request; after a kill it is the denial, even if the server's answer came before."""
         client, message = exchange.client, exchange.message
-        cut = check_cut(self._live.bundle, self._live.state)
+        cut = check_terminated(self._live.bundle, self._live.state)
         if cut is not None:
             return deny(message, cut)
         if isinstance(outcome, RpcResponse):
@@ -181,7 +181,7 @@ class Relay:
 
     def reply_with(self, exchange: Exchange, result: dict[str, Any]) -> Reply:
         """Return a result that the guard itself made, unless everything must end."""
-        cut = check_cut(self._live.bundle, self._live.state)
+        cut = check_terminated(self._live.bundle, self._live.state)
         return give(exchange.message, result) if cut is None else deny(exchange.message, cut)
 
     def authorize_input_requests(self, exchange: Exchange, methods: Mapping[str, str]) -> dict[str, OpenRecord] | Deny:

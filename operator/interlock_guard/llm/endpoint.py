@@ -16,7 +16,7 @@ from interlock_contract.model_access import Provider, Shape, find_provider
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
 from interlock_guard.audit.caller import read_caller
 from interlock_guard.audit.recorder import RecordFailed
-from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, check_cut
+from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, check_terminated
 from interlock_guard.decision.model_call import LIST, MODELS
 from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.endpoint import HttpChecks
@@ -65,7 +65,7 @@ class LlmEndpoint:
 
     def follow(self) -> None:
         """End every call under way as soon as nothing may go out."""
-        denial = check_cut(self._live.bundle, self._live.state)
+        denial = check_terminated(self._live.bundle, self._live.state)
         if denial is None:
             return
         for call in list(self._calls):

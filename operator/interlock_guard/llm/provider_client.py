@@ -21,7 +21,7 @@ from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import Model, Provider, Shape
 from interlock_contract.pod import MODEL_KEYS_FOLDER
 from interlock_guard.background import log_failure
-from interlock_guard.decision.decide import check_cut
+from interlock_guard.decision.decide import check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
 from interlock_guard.upstream.dialer import Dialer
@@ -88,7 +88,7 @@ class ProviderClients:
 
     def follow(self) -> None:
         """Bring the clients in line with state and bundle; called at each of their changes."""
-        if check_cut(self._live.bundle, self._live.state) is not None:
+        if check_terminated(self._live.bundle, self._live.state) is not None:
             for client in self._clients.values():
                 client.reset()
             return

@@ -1,7 +1,7 @@
-"""What the guard asks itself before it obeys a bundle: calls that have to be refused, each for a reason known before.
+"""The self-test of a bundle before it is enforced: synthetic calls that must be refused, each for a known reason.
 
-They go the way of every request from where its message has been read to where it would be recorded and sent. None is
-ever sent: whatever is not refused is the flaw that ends the proof. Pure.
+They take the way of every request, between the parsing of its message and its record. None is ever sent: a call that is
+not refused is the flaw that ends the self-test. No I/O.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,12 +28,12 @@ from interlock_guard.state import LiveState, State
 
 UNMAPPED_NAME: Final = "interlock-proof"
 """Name that no real tool, prompt or source has: of a source at most 63 of `[-a-z0-9]`, as the bundle requires."""
-_NOBODY_SERVES: Final = "interlock-proof://nothing/at/all"
+_UNSERVED_URI: Final = "interlock-proof://nothing/at/all"
 _DESTRUCTIVE: Final[dict[str, Any]] = {"readOnlyHint": False, "destructiveHint": True}
 
 
 class SelfTestKind(StrEnum):
-    """Which promise a synthetic call puts to the test."""
+    """The promise that a synthetic call tests."""
 
     MODEL = "Model"
     """The agent has no such model, its provider offers what the guard does not let pass, or it would act by itself."""
@@ -52,7 +52,7 @@ class SelfTestKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SyntheticCall:
-    """One call, and the reasons of which one has to be its denial's."""
+    """One call, and the reasons that its denial may have."""
 
     kind: SelfTestKind
     request: DecisionInput
@@ -71,7 +71,7 @@ _UNSCOPED: Final = frozenset({DenyReason.SCOPE_MISSING, DenyReason.SCOPE_UNDECLA
 
 @dataclass(frozen=True, slots=True)
 class SelfTestResult:
-    """What came of it: how many calls were refused as they had to be, and what was not; empty, all were."""
+    """The number of calls that were refused as required, and the first that was not; empty if all were."""
 
     calls: int
     flaw: str = ""
@@ -81,7 +81,7 @@ def run_selftest(bundle: Bundle, judge: Judge) -> SelfTestResult:
     """Put every synthetic call to the judge.
 
     Args:
-        bundle: The bundle to be proven.
+        bundle: The bundle to test.
         judge: Answers a request as the guard would, and forwards nothing.
     """
     calls = 0
@@ -94,7 +94,7 @@ def run_selftest(bundle: Bundle, judge: Judge) -> SelfTestResult:
 
 
 def synthetic_calls(bundle: Bundle) -> Iterator[SyntheticCall]:
-    """Yield what a guard with this bundle has to refuse: of every promise that the bundle makes at least one call."""
+    """Yield calls that a guard with this bundle must refuse, at least one for each promise of the bundle."""
     names = {source.name for source in bundle.sources}
     stranger = UNMAPPED_NAME if UNMAPPED_NAME not in names else f"{UNMAPPED_NAME}-{len(names)}"
     yield SyntheticCall(
@@ -141,8 +141,8 @@ def _unmapped(source: BundleSource) -> Iterator[SyntheticCall]:
     if find_named(source.prompts, UNMAPPED_NAME) is None:
         request = DecisionInput(source.name, PROMPTS_GET, prompt=UNMAPPED_NAME, arguments={})
         yield _unmapped_call(request, DenyReason.PROMPT_NOT_MAPPED)
-    if find_resource(source.resources, _NOBODY_SERVES) is None:
-        request = DecisionInput(source.name, RESOURCES_READ, uri=_NOBODY_SERVES)
+    if find_resource(source.resources, _UNSERVED_URI) is None:
+        request = DecisionInput(source.name, RESOURCES_READ, uri=_UNSERVED_URI)
         yield _unmapped_call(request, DenyReason.RESOURCE_NOT_MAPPED)
 
 
@@ -177,7 +177,7 @@ def _ungranted(
 
 
 def _is_granted(source: BundleSource, entry: BundleTool | BundleResource, operation: str) -> bool:
-    """Say whether every layer grants it; on purpose not by `Grant.covers`, which is what is put to the test."""
+    """Return True if every layer grants it; not by `Grant.covers`, which is under test here."""
     return all(
         entry.resource in getattr(grant, operation) or (operation == "read" and "*" in grant.read)
         for grant in source.grants
@@ -187,7 +187,7 @@ def _is_granted(source: BundleSource, entry: BundleTool | BundleResource, operat
 def _out_of_scope(
     bundle: Bundle, source: BundleSource, entry: BundleTool | BundleResource, request: DecisionInput
 ) -> Iterator[SyntheticCall]:
-    """Yield the call of a granted tool without arguments, if the stage requires them to state its scope."""
+    """Yield the call of a granted tool without arguments, where the stage requires their scope."""
     if isinstance(entry, BundleResource) or entry.arguments or not _is_granted(source, entry, entry.operation):
         return
     unscoped = {limit.dimension for limit in entry.scope if limit.unscoped}
@@ -221,25 +221,25 @@ SelfTestJudge = Callable[[DecisionInput, State], Decision]
 
 
 class SelfTest:
-    """Settles the doubt about each bundle, and has it told what came of it."""
+    """Tests each new bundle, and reports the result."""
 
     def __init__(
         self,
         live: LiveState,
         judge: SelfTestJudge,
         monotonic: Callable[[], float],
-        tell: Callable[[SelfTestReport], None],
+        report: Callable[[SelfTestReport], None],
     ) -> None:
-        self._live, self._judge, self._monotonic, self._tell = live, judge, monotonic, tell
+        self._live, self._judge, self._monotonic, self._report = live, judge, monotonic, report
 
     def follow(self) -> None:
-        """Prove the bundle that is in doubt; while the guard is closed for another reason nothing can be proven."""
+        """Test an unverified bundle, unless the guard is closed for another reason and would refuse every call."""
         live = self._live
-        certain = replace(live.state, doubt="")
-        if live.bundle is None or not live.state.doubt:
+        verified = replace(live.state, unverified_reason="")
+        if live.bundle is None or not live.state.unverified_reason:
             return
-        if check_open(live.bundle, certain, self._monotonic()) is not None:
+        if check_open(live.bundle, verified, self._monotonic()) is not None:
             return
-        proof = run_selftest(live.bundle, lambda request: self._judge(request, certain))
-        live.settle(proof.flaw)
-        self._tell(SelfTestReport(live.digest, proof.calls, proof.flaw))
+        result = run_selftest(live.bundle, lambda request: self._judge(request, verified))
+        live.set_unverified_reason(result.flaw)
+        self._report(SelfTestReport(live.digest, result.calls, result.flaw))

@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from interlock_contract.bundle import BundleTasks
 from interlock_guard.audit.recorder import Recorder
-from interlock_guard.decision.decide import check_cut, check_open
+from interlock_guard.decision.decide import check_open, check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
 from interlock_guard.tasks.exchange import AgentAddress, TaskExchange, TaskRequest, tell_to_continue
@@ -174,7 +174,7 @@ class TaskEndpoint:
         """Take over how much may be under way; as soon as nothing may go on, end everything."""
         bundle = self._live.bundle
         limit = 0 if bundle is None or bundle.tasks is None else bundle.tasks.max_concurrent
-        denial = check_cut(bundle, self._live.state)
+        denial = check_terminated(bundle, self._live.state)
         if denial is not None:
             self._send_all_away(closed(denial))
             self._abort_what_is_going_out()

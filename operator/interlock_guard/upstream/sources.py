@@ -9,7 +9,7 @@ from typing import Final
 from interlock_contract.bundle import BundleSource
 from interlock_contract.http_target import HttpTarget
 from interlock_guard.background import keep_running
-from interlock_guard.decision.decide import Deny, DenyReason, check_cut
+from interlock_guard.decision.decide import Deny, DenyReason, check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
 from interlock_guard.upstream.dialer import Dialer
@@ -64,7 +64,7 @@ class Sources:
 
     def follow(self) -> None:
         """Bring the servers in line with state and bundle; called at each of their changes."""
-        denial = check_cut(self._live.bundle, self._live.state)
+        denial = check_terminated(self._live.bundle, self._live.state)
         if denial is not None:
             for upstream in self.all():
                 upstream.close(denial)

@@ -1,1 +1,1 @@
-"""What is spoken: JSON, JSON-RPC, MCP's words, streams of events and lines. No I/O but for the cutting of lines."""
+"""Wire formats: JSON-RPC, event streams and lines. No I/O."""

@@ -36,7 +36,7 @@ class MessageInvalid(ValueError):  # noqa: N818 - says the state of a message, l
 
 @dataclass(slots=True)
 class RpcRequest:
-    """A message that wants an answer."""
+    """A message that requires an answer."""
 
     id: Id
     method: str
@@ -45,7 +45,7 @@ class RpcRequest:
 
 @dataclass(slots=True)
 class RpcNotification:
-    """A message that wants none."""
+    """A message without an answer."""
 
     method: str
     params: dict[str, Any]
@@ -86,7 +86,7 @@ def parse_message(data: bytes, *, max_bytes: int = MAX_BODY) -> Message:
 
 
 def is_id(value: Any) -> bool:
-    """Say whether a value may be a request's id, or a progress token: a string or an integer, both bounded."""
+    """Return True if a value may be a request's id or a progress token: a bounded string or integer."""
     if isinstance(value, bool):
         return False
     if isinstance(value, int):

@@ -130,7 +130,7 @@ async def test_the_reporter_writes_after_an_unexpected_error() -> None:
     client = FakeApi()
     fake: Any = client
     reporter = SelfTestReporter(fake, "/lease", "pod", clock=lambda: datetime(2026, 1, 1, tzinfo=UTC))
-    reporter.tell(SelfTestReport("digest", 1))
+    reporter.report(SelfTestReport("digest", 1))
     log = await run_until("reporter", lambda: reporter.run(lambda _: None), lambda: client.requests > 1)
     assert_logged(log, "reporter")
 

@@ -17,7 +17,15 @@ from interlock_contract.bundle import (
     ScopeLimit,
 )
 from interlock_contract.kill import KillLatch
-from interlock_guard.decision.decide import Allow, DecisionInput, Deny, DenyReason, check_cut, decide, may_list_tool
+from interlock_guard.decision.decide import (
+    Allow,
+    DecisionInput,
+    Deny,
+    DenyReason,
+    check_terminated,
+    decide,
+    may_list_tool,
+)
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION, pinned
@@ -117,7 +125,7 @@ def test_a_kill_says_the_switchs_value() -> None:
 
 
 def test_stale_state_does_not_cut_what_is_under_way() -> None:
-    assert check_cut(a_bundle(), replace(ALIVE, contact_at=None)) is None
+    assert check_terminated(a_bundle(), replace(ALIVE, contact_at=None)) is None
 
 
 def test_an_unknown_source_and_another_method_are_refused() -> None:

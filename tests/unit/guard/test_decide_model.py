@@ -74,7 +74,7 @@ def test_a_model_of_the_agent_may_be_called_where_its_provider_has_it(model: str
         (BUNDLE, replace(OPEN, kill=KillLatch("why", None)), "Killed"),
         (BUNDLE, replace(OPEN, contact_at=-31.0), "StaleState"),
         (BUNDLE, replace(OPEN, agent_uid="another"), "AgentMismatch"),
-        (BUNDLE, replace(OPEN, doubt="x"), "PolicyUnproven"),
+        (BUNDLE, replace(OPEN, unverified_reason="x"), "PolicyUnproven"),
         (None, OPEN, "NoBundle"),
         (replace(BUNDLE, models=None), OPEN, "ModelNotAllowed"),
     ],

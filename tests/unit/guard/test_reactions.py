@@ -13,7 +13,7 @@ def test_upstreams_are_cut_before_clients_are_answered_and_the_self_test_comes_l
     live = LiveState()
     names = ("selftest", "tasks", "mcp", "llm", "models", "sources")
     live.reactions = order_reactions(**{name: partial(ran.append, name) for name in names})
-    live.see_agent(KILLED)
+    live.handle_agent(KILLED)
     assert ran == ["sources", "models", "llm", "mcp", "tasks", "selftest"]
 
 
@@ -21,5 +21,5 @@ def test_the_state_is_closed_before_the_first_reaction_runs() -> None:
     live = LiveState()
     seen: list[str | None] = []
     live.reactions = (lambda: seen.append(live.state.kill.message),)
-    live.see_agent(KILLED)
+    live.handle_agent(KILLED)
     assert seen == ["leak"]

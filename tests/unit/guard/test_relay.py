@@ -221,10 +221,10 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         await web.TCPSite(endpoint.runner, "127.0.0.1", port).start()
         selftest = SelfTest(live, authorizer.judge, lambda: 0.0, lambda _: None)
         live.reactions = (endpoint.follow, selftest.follow)
-        live.see_agent(AGENT)
-        live.see_bundle(dump_bundle(bundle))
-        live.hear("agent", 0.0)
-        live.hear("bundle", 0.0)
+        live.handle_agent(AGENT)
+        live.handle_bundle(dump_bundle(bundle))
+        live.record_contact("agent", 0.0)
+        live.record_contact("bundle", 0.0)
         tools.begin(upstream)
         async with ClientSession() as http:
             url = f"http://127.0.0.1:{port}/mcp/crm"
@@ -253,7 +253,7 @@ async def test_an_answered_request_leaves_no_garbage_for_the_collector(rig: Rig)
 async def test_an_answer_that_came_before_a_kill_is_not_passed_on_after_it(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(SECRET)
-    rig.live.see_agent(KILLED)
+    rig.live.handle_agent(KILLED)
     status, body = await waiting
     assert (status, body["error"]["data"]) == (503, {"reason": "Killed", "message": "leak"})
 
@@ -271,7 +271,7 @@ async def test_what_was_said_before_a_kill_is_not_passed_on_after_it(rig: Rig) -
     waiting = asyncio.create_task(post())
     await rig.call()
     rig.on_event(RpcNotification("notifications/progress", {"progress": 1, "message": "secret"}))
-    rig.live.see_agent(KILLED)  # before anything could be written
+    rig.live.handle_agent(KILLED)  # before anything could be written
     (await rig.call()).resolve(SECRET)
     with pytest.raises((ClientPayloadError, ServerDisconnectedError)):
         await waiting
@@ -281,7 +281,7 @@ async def test_what_was_said_before_a_kill_is_not_passed_on_after_it(rig: Rig) -
 async def test_an_agent_that_is_gone_gets_no_answer_either(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(SECRET)
-    rig.live.see_agent(None)
+    rig.live.handle_agent(None)
     assert (await waiting)[0] == 503
 
 
@@ -321,9 +321,9 @@ async def test_a_kill_forgets_the_questions_that_are_open(rig: Rig) -> None:
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     state = (await waiting)[1]["result"]["requestState"]
-    rig.live.see_agent(KILLED)
+    rig.live.handle_agent(KILLED)
     assert rig.upstream.abandoned == ["the guard is closed"]
-    rig.live.see_agent({"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}})
+    rig.live.handle_agent({"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}})
     assert (await rig.post(ERA, _meta=META, requestState=state))[1]["error"]["code"] == -32602
 
 

@@ -44,10 +44,10 @@ class Rig:
         return None if denial is None else denial.reason.value
 
     def open(self) -> None:
-        self.live.see_agent(AGENT)
-        self.live.see_bundle(TEXT)
-        self.live.hear("agent", self.now)
-        self.live.hear("bundle", self.now)
+        self.live.handle_agent(AGENT)
+        self.live.handle_bundle(TEXT)
+        self.live.record_contact("agent", self.now)
+        self.live.record_contact("bundle", self.now)
 
 
 @pytest.fixture
@@ -58,10 +58,10 @@ def rig() -> Rig:
 @requirement("guard.proof")
 def test_a_bundle_that_nobody_proves_is_not_obeyed() -> None:
     live = LiveState()
-    live.see_agent(AGENT)
-    live.see_bundle(TEXT)
-    live.hear("agent", 0.0)
-    live.hear("bundle", 0.0)
+    live.handle_agent(AGENT)
+    live.handle_bundle(TEXT)
+    live.record_contact("agent", 0.0)
+    live.record_contact("bundle", 0.0)
     denial = check_open(live.bundle, live.state, 0.0)
     assert denial is not None
     assert denial.reason == "PolicyUnproven"
@@ -69,11 +69,11 @@ def test_a_bundle_that_nobody_proves_is_not_obeyed() -> None:
 
 @requirement("guard.proof")
 def test_a_guard_opens_in_the_very_event_in_which_it_can_prove_its_bundle(rig: Rig) -> None:
-    rig.live.see_agent(AGENT)
-    rig.live.see_bundle(TEXT)
-    rig.live.hear("bundle", 0.0)
+    rig.live.handle_agent(AGENT)
+    rig.live.handle_bundle(TEXT)
+    rig.live.record_contact("bundle", 0.0)
     assert (rig.reason, rig.said) == ("StaleState", [])
-    rig.live.hear("agent", 0.0)
+    rig.live.record_contact("agent", 0.0)
     assert rig.reason is None
     assert rig.said == [SelfTestReport(digest(TEXT), 1)]
 
@@ -82,9 +82,9 @@ def test_a_guard_opens_in_the_very_event_in_which_it_can_prove_its_bundle(rig: R
 def test_each_other_bundle_is_proven_anew_and_the_same_one_is_not(rig: Rig) -> None:
     rig.open()
     judged = rig.judged
-    rig.live.see_bundle(TEXT)
+    rig.live.handle_bundle(TEXT)
     assert rig.judged == judged
-    rig.live.see_bundle(OTHER)
+    rig.live.handle_bundle(OTHER)
     assert rig.reason is None
     assert [said.bundle for said in rig.said] == [digest(TEXT), digest(OTHER)]
 
@@ -99,24 +99,24 @@ def test_a_guard_that_would_not_keep_its_bundle_closes_and_says_so() -> None:
         rig.said[0].flaw
         == "OutOfMatrix call tools/call 'interlock-proof' of 'interlock-proof': Allow instead of UnknownSource"
     )
-    assert log == [f"bundle {digest(TEXT)} is not obeyed: {rig.said[0].flaw}"]
+    assert log == [f"bundle {digest(TEXT)} is not enforced: {rig.said[0].flaw}"]
 
-    rig.live.hear("agent", 1.0)
+    rig.live.record_contact("agent", 1.0)
     assert rig.reason == "PolicyUnproven"
     assert len(log) == 1
 
     rig.decision = None
-    rig.live.see_bundle(OTHER)
+    rig.live.handle_bundle(OTHER)
     assert rig.reason is None
 
 
 def test_a_killed_guard_proves_its_bundle_once_it_is_released(rig: Rig) -> None:
-    rig.live.see_agent(KILLED)
-    rig.live.see_bundle(TEXT)
-    rig.live.hear("agent", 0.0)
-    rig.live.hear("bundle", 0.0)
+    rig.live.handle_agent(KILLED)
+    rig.live.handle_bundle(TEXT)
+    rig.live.record_contact("agent", 0.0)
+    rig.live.record_contact("bundle", 0.0)
     assert (rig.reason, rig.said) == ("Killed", [])
-    rig.live.see_agent(RELEASED)
+    rig.live.handle_agent(RELEASED)
     assert rig.reason is None
     assert len(rig.said) == 1
 
@@ -124,17 +124,17 @@ def test_a_killed_guard_proves_its_bundle_once_it_is_released(rig: Rig) -> None:
 def test_a_bundle_that_comes_while_out_of_contact_is_proven_once_that_is_over(rig: Rig) -> None:
     rig.open()
     rig.now = 31.0
-    rig.live.see_bundle(OTHER)
+    rig.live.handle_bundle(OTHER)
     assert (rig.reason, len(rig.said)) == ("StaleState", 1)
-    rig.live.hear("agent", 31.0)
-    rig.live.hear("bundle", 31.0)
+    rig.live.record_contact("agent", 31.0)
+    rig.live.record_contact("bundle", 31.0)
     assert rig.reason is None
     assert rig.said[-1].bundle == digest(OTHER)
 
 
 def test_a_bundle_that_cannot_be_read_leaves_nothing_to_prove(rig: Rig) -> None:
     rig.open()
-    rig.live.see_bundle("{}")
+    rig.live.handle_bundle("{}")
     assert (rig.reason, rig.live.digest, len(rig.said)) == ("NoBundle", "", 1)
-    rig.live.see_bundle(TEXT)
+    rig.live.handle_bundle(TEXT)
     assert rig.reason is None

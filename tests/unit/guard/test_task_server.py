@@ -41,8 +41,8 @@ class Bench:
         bundle = Bundle(
             3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (), tasks=BundleTasks(self.agent_port, most)
         )
-        self.live.see_bundle(dump_bundle(bundle))
-        self.live.settle("")
+        self.live.handle_bundle(dump_bundle(bundle))
+        self.live.set_unverified_reason("")
 
     async def send(self, text: bytes) -> tuple[int, Any]:
         """Send a request as it stands; return the status and the body of its answer."""
@@ -82,9 +82,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await agent.setup()
     await web.TCPSite(agent, "127.0.0.1", 0).start()
     live = LiveState()
-    live.see_agent({"metadata": {"uid": "u"}})
-    live.hear("agent", 0.0)
-    live.hear("bundle", 0.0)
+    live.handle_agent({"metadata": {"uid": "u"}})
+    live.record_contact("agent", 0.0)
+    live.record_contact("bundle", 0.0)
     spool = Spool(tmp_path, SpoolLimits(), keeps=True)
     output = os.open(os.devnull, os.O_WRONLY)
     recorder = Recorder(
@@ -160,7 +160,7 @@ async def test_those_that_wait_are_told_when_the_bundle_goes(bench: Bench) -> No
     await bench.until(lambda: bench.at_work == 1)
     second = asyncio.create_task(bench.send(WHOLE))
     await bench.until(lambda: "interlock_guard_tasks_waiting 1" in bench.endpoint.lines())
-    bench.live.see_bundle(None)
+    bench.live.handle_bundle(None)
     status, body = await second
     assert (status, body["error"]["data"]["reason"]) == (503, "NoBundle")
     assert not first.done()
