@@ -1,7 +1,7 @@
-"""The bundle: everything that the guard of one placement obeys, as the control plane compiled it.
+"""The bundle: the compiled policy that the guard of one placement enforces.
 
-This module is the wire contract between the two; the consumer owns it. The control plane builds a `Bundle` and ships
-`dump_bundle(bundle)` in a ConfigMap under `BUNDLE_KEY`; the guard takes it apart with `parse_bundle`.
+The control plane builds a `Bundle` and writes `dump_bundle(bundle)` to a ConfigMap under `BUNDLE_KEY`. The guard reads
+the text with `parse_bundle`.
 """
 
 import dataclasses

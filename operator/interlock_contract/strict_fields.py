@@ -1,4 +1,4 @@
-"""A JSON object taken apart strictly: nothing unknown, missing or of another type passes."""
+"""Strict reading of JSON objects: an unknown, missing or mistyped field is refused with its path."""
 
 import re
 from typing import Any, Final
