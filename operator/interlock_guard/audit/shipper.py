@@ -156,7 +156,7 @@ class AuditShipper:
         lines, after = self._spool.read(start, 1)
         oldest = _batch_of(lines, after).first
         if oldest > following:
-            self._log(f"lines {following} to {oldest - 1} of {batch.guard} are lost: the collector no longer has them")
+            self._log(f"lines {following} to {oldest - 1} of {batch.guard} are lost: the collector lost them")
             self._lost = following
         self._position = start
         await asyncio.sleep(_GATHER_SECONDS)
