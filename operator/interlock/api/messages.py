@@ -105,7 +105,7 @@ PORT_RESERVED = (
 )
 NAME_INVALID = "{text} is not a name: write lower case letters, digits and dashes, such as crm or one-region"
 AGENT_NAME_INVALID = (
-    "metadata.name {name} is not an agent's name: write at most 52 lower case letters, digits and dashes, since "
+    "metadata.name {name} is not a valid agent name: write at most 52 lower case letters, digits and dashes, since "
     "other names are made from it"
 )
 RESOURCE_INVALID = (

@@ -188,7 +188,7 @@ def test_a_source_whose_rows_select_other_labels_is_named() -> None:
 
 def test_a_name_that_leaves_no_room_for_children_is_refused() -> None:
     assert name_refusal("a" * 52) is None
-    assert (name_refusal("a" * 53) or "").startswith(f'metadata.name "{"a" * 53}" is not an agent')
+    assert (name_refusal("a" * 53) or "").startswith(f'metadata.name "{"a" * 53}" is not a valid agent name')
     assert name_refusal("a.b")
 
 
