@@ -20,8 +20,8 @@ NO_IMAGE = "is not an image: write it without spaces, such as registry.example.c
 TOO_LARGE = "command, args and env hold more than 32768 characters together: move large values into a file or the image"
 NO_PROMPT = "is not the name of a prompt: write it as the server lists it, printable and without spaces"
 NO_URI = (
-    "is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * stays "
-    "inside one part and ** goes on, without braces and without a part that is . or .."
+    "is not the URI of a resource: write it as the server lists it, such as crm://contacts/*, where * matches "
+    "within one part and ** across parts, without braces and without a part that is . or .."
 )
 NO_PATTERN = (
     "is not a pattern: write characters, ., [a-z], \\d or \\w, each with *, + or ? where it repeats; "
@@ -222,7 +222,10 @@ CA_SOURCE = "caFrom needs exactly one of configMapKeyRef and secretKeyRef: write
 BAD_SERVERS: list[tuple[dict[str, Any], str]] = [
     *(({"url": url}, f'"{url}" {NO_URL}') for url in BAD_URLS),
     ({"url": "https://a.io/\n"}, f"(of several lines) {NO_URL}"),
-    ({"url": "http://a.io/"}, "http:// is for network: Private only: write https://, so that nobody reads"),
+    (
+        {"url": "http://a.io/"},
+        "http:// is allowed with network: Private only, since credentials and data are not encrypted: write https://",
+    ),
     ({"caFrom": {}}, CA_SOURCE),
     ({"caFrom": {**CONFIG_MAP, **SECRET}}, CA_SOURCE),
     (
@@ -343,7 +346,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (row(write=["*"]), f'"*" {NO_RESOURCE}'),
     (row(delete=["*"]), f'"*" {NO_RESOURCE}'),
     (records(redact=["/email"]), "spec.audit.redact is set, but audit records hold only the digest"),
-    (records(arguments="Digest", redact=["/email"]), "write arguments: Redacted, or leave redact out"),
+    (records(arguments="Digest", redact=["/email"]), "write arguments: Redacted, or remove redact"),
     (records(arguments="Redacted", redact=["email"]), f'"email" {NO_POINTER}'),
     (records(arguments="Redacted", redact=[f"/{i}" for i in range(33)]), "must have at most 32 items"),
     (records(arguments="Full"), 'supported values: "Digest", "Redacted"'),

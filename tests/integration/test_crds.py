@@ -314,9 +314,9 @@ def test_server_side_apply_by_two_managers_does_not_widen_a_scope_in_silence(kub
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ("agent", "Nothing runs until every layer holds"),
-        ("agent.spec.owner.email", "addresses of roles and teams"),
-        ("agent.spec.rollout.stages.minDuration", "How long the stage must have been Ready"),
+        ("agent", "One AI agent: owner, purpose, policy, tools, rollout"),
+        ("agent.spec.owner.email", "Addresses of roles and teams"),
+        ("agent.spec.rollout.stages.minDuration", "How long the stage must be Ready before the next stage starts"),
         ("agentpolicy.spec.rollout.minStaging", "Least sum of minDuration of all staging stages"),
         ("mcpbinding.spec.tools.scope.pointer", "RFC 6901"),
     ],
