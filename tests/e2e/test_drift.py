@@ -64,7 +64,7 @@ def test_a_changed_tool_is_denied_the_others_go_on_and_its_digest_alone_brings_i
     accept = ("-n", live.namespace, "annotate", "mcpbinding", BINDING, "--overwrite")
     live.kubectl(*accept, f"interlock.dev/accept-drift={'0' * 64}")
     eventually(
-        lambda: any("is not the digest" in one["message"] for one in binding(live)["status"]["conditions"]),
+        lambda: any("is not the observed digest" in one["message"] for one in binding(live)["status"]["conditions"]),
         60,
         lambda: json.dumps(binding(live)["status"], indent=1),
     )
