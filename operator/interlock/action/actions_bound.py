@@ -26,13 +26,13 @@ def check_coverage(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | 
     """
     for stage in agent.spec.stages:
         for use in agent.spec.bindings:
-            refusal = _check_one(bindings, use.source, stage)
+            refusal = _check_source(bindings, use.source, stage)
             if refusal is not None:
                 return refusal
     return None
 
 
-def _check_one(bindings: tuple[MCPBinding, ...], source: str, stage: Stage) -> Refusal | None:
+def _check_source(bindings: tuple[MCPBinding, ...], source: str, stage: Stage) -> Refusal | None:
     found = _serving(bindings, source, stage.environment)
     if len(found) == 1:
         return None
@@ -76,7 +76,7 @@ def check_narrowing(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBindin
         if use.permissions is None:
             continue
         for where, given in _givers(agent, policy, bindings, use):
-            refusal = _check_one_in_permissions(use.source, use.permissions, where, given)
+            refusal = _check_permissions(use.source, use.permissions, where, given)
             if refusal is not None:
                 return refusal
     return None
@@ -94,7 +94,7 @@ def _givers(
             yield f"MCPBinding {binding.metadata.name}", binding.spec.permissions
 
 
-def _check_one_in_permissions(source: str, asked: Permissions, where: str, given: Permissions) -> Refusal | None:
+def _check_permissions(source: str, asked: Permissions, where: str, given: Permissions) -> Refusal | None:
     for operation in OPERATIONS:
         for resource in resources(asked, operation):
             if not gives(given, operation, resource):
@@ -134,13 +134,13 @@ def check_verified(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | 
             binding = binding_for(bindings, use.source, stage.environment)
             if binding is None:
                 continue  # told by the check before this one
-            refusal = _check_one_in_verified(binding, is_attached=is_attached)
+            refusal = _check_verification(binding, is_attached=is_attached)
             if refusal is not None:
                 return refusal
     return None
 
 
-def _check_one_in_verified(binding: MCPBinding, *, is_attached: bool) -> Refusal | None:
+def _check_verification(binding: MCPBinding, *, is_attached: bool) -> Refusal | None:
     condition = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
     holds = condition is not None and condition.status == "True"
     if binding.verification.verified_at is not None and (is_attached or holds):
