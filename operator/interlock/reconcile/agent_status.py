@@ -237,9 +237,9 @@ def _not_ready_message(report: AgentReport) -> str:
     ready = min(readiness.available, wanted) if is_reported else 0
     reports = _checks_of(report.snapshot, report.progress.decision.facts) if report.progress else []
     trouble = next((one.trouble for one in reports if one.trouble), readiness.trouble)
-    because = trouble or ("" if is_reported else "the Deployment has just been written")
+    # A Deployment that has just been written has the same message: another one would cost another write.
     return (
-        f"{ready} of {wanted} pods ready{': ' + because if because else ''}; "
+        f"{ready} of {wanted} pods ready{': ' + trouble if trouble else ''}; "
         f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
     )
 
