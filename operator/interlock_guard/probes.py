@@ -59,7 +59,7 @@ class ProbeServer:
         upstream = self._sources.get(http.match_info["source"])
         if upstream is None:
             return web.Response(status=404, text="no such source\n")
-        return _probe_response(None if upstream.is_ready else "no handshake yet")
+        return _probe_response(None if upstream.is_ready else "the MCP server is not initialized yet")
 
     async def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=join_lines(self._lines()), headers={"Content-Type": CONTENT_TYPE})

@@ -274,22 +274,24 @@ def _killed_message(agent: Agent, reason: str) -> str:
 
 def _enforced(report: AgentReport) -> Finding:
     """Return whether all guards have passed the self-test of the bundle; guards of unready pods do not count."""
-    kind, proven = ConditionType.POLICY_ENFORCED, report.enforcement
+    kind, enforcement = ConditionType.POLICY_ENFORCED, report.enforcement
     if report.killed is not None:
         return Finding(kind, "Unknown", AgentReason.KILL_SWITCH, "killed: no guard runs")
-    if proven is None or report.progress is None:
+    if enforcement is None or report.progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
         return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
     wanted = report.snapshot.agent.spec.replicas
     if wanted == 0:
         return Finding(kind, "Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no guard runs")
-    if proven.flaw:
-        return Finding(kind, "False", AgentReason.SELF_TEST_FAILED, f"{proven.flaw}; this guard refuses every request")
-    passed = _passed(report, proven)
+    if enforcement.flaw:
+        return Finding(
+            kind, "False", AgentReason.SELF_TEST_FAILED, f"{enforcement.flaw}; this guard refuses every request"
+        )
+    passed = _passed(report, enforcement)
     if passed < wanted:
         message = f"{passed} of {wanted} guards have passed the self-test of the current policy"
         return Finding(kind, "False", AgentReason.SELF_TEST_PENDING, message)
-    message = f"{wanted} of {wanted} guards have passed the self-test of bundle {proven.bundle[:12]}"
+    message = f"{wanted} of {wanted} guards have passed the self-test of bundle {enforcement.bundle[:12]}"
     return Finding(kind, "True", AgentReason.SELF_TEST_PASSED, message)
 
 
@@ -321,12 +323,12 @@ def _open_network(report: AgentReport) -> Egress | None:
 
 
 def _enforcement(report: AgentReport) -> EnforcementStatus | None:
-    proven = report.enforcement
-    if proven is None:
+    enforcement = report.enforcement
+    if enforcement is None:
         return None
     generation = report.snapshot.agent.metadata.generation
     return EnforcementStatus(
-        bundle_digest=proven.bundle, generation=generation, guards=report.snapshot.agent.spec.replicas
+        bundle_digest=enforcement.bundle, generation=generation, guards=report.snapshot.agent.spec.replicas
     )
 
 

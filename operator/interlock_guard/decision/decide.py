@@ -56,7 +56,7 @@ class DenyReason(StrEnum):
     """The kill switch is on."""
     NO_BUNDLE = "NoBundle"
     """There is no bundle, or none that this guard can read."""
-    POLICY_UNPROVEN = "PolicyUnproven"
+    POLICY_NOT_TESTED = "PolicyNotTested"
     """The self-test of the bundle has not run yet, or has failed."""
     STALE_STATE = "StaleState"
     """The last contact to the API server is older than the lease, or there was none yet."""
@@ -228,7 +228,7 @@ def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
     if bundle is None:
         return Deny(DenyReason.NO_BUNDLE, "", "The guard has no valid bundle.")
     if state.unverified_reason:
-        return Deny(DenyReason.POLICY_UNPROVEN, "", state.unverified_reason)
+        return Deny(DenyReason.POLICY_NOT_TESTED, "", state.unverified_reason)
     return None
 
 

@@ -174,7 +174,7 @@ class Relay:
         if isinstance(outcome, RpcResponse):
             server_info = exchange.upstream.server_info
             may_show = partial(capabilities.may_list, self._live.bundle, client.source, message.method)
-            is_from_sessionless = server_info is not None and server_info.is_stateless
+            is_from_sessionless = server_info is not None and server_info.is_sessionless
             return answer(message, outcome, Form(client.is_sessionless, is_from_sessionless, may_show))
         denial = outcome if isinstance(outcome, Deny) else NO_SERVER
         return deny(message, denial, to_sessionless=client.is_sessionless)
@@ -235,7 +235,7 @@ class Relay:
         if server_info is None:
             raise AssertionError("authorize() allows nothing that the server is not ready for")
         shared = {}
-        if server_info.is_stateless:
+        if server_info.is_sessionless:
             if forward.method in mcp.MAY_ASK:
                 allowed = capabilities.client_capabilities(self._live.bundle, client.source)
                 shared = {key: value for key, value in allowed.items() if key in client.capabilities}

@@ -32,7 +32,7 @@ DENIAL_META: Final = "interlock.dev/denial"
 _ERRORS: Final[dict[DenyReason, tuple[int, int]]] = {
     DenyReason.KILLED: (503, REFUSED),
     DenyReason.NO_BUNDLE: (503, REFUSED),
-    DenyReason.POLICY_UNPROVEN: (503, REFUSED),
+    DenyReason.POLICY_NOT_TESTED: (503, REFUSED),
     DenyReason.STALE_STATE: (503, REFUSED),
     DenyReason.AGENT_MISMATCH: (503, REFUSED),
     DenyReason.SERVER_UNAVAILABLE: (503, REFUSED),
@@ -45,7 +45,7 @@ _CLOSED: Final = frozenset(
     {
         DenyReason.KILLED,
         DenyReason.NO_BUNDLE,
-        DenyReason.POLICY_UNPROVEN,
+        DenyReason.POLICY_NOT_TESTED,
         DenyReason.STALE_STATE,
         DenyReason.AGENT_MISMATCH,
     }

@@ -107,7 +107,7 @@ class SessionBasedClients:
             self._live.bundle, source
         ):
             upstream = self._sources.get(source)
-            if upstream is not None and upstream.server_info is not None and not upstream.server_info.is_stateless:
+            if upstream is not None and upstream.server_info is not None and not upstream.server_info.is_sessionless:
                 upstream.notify(message.method, {})
         return web.Response(status=202)
 
@@ -258,7 +258,9 @@ class SessionBasedClients:
         An unsubscription is never passed on as it is: another client may still want the resource.
         """
         upstream = self._sources.get(forward.source)
-        is_sessionless = upstream is not None and upstream.server_info is not None and upstream.server_info.is_stateless
+        is_sessionless = (
+            upstream is not None and upstream.server_info is not None and upstream.server_info.is_sessionless
+        )
         return forward.method == mcp.SUBSCRIBE and not is_sessionless
 
     def _subscribe_here(

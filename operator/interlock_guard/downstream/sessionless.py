@@ -186,7 +186,7 @@ class SessionlessClients:
         upstream = self._sources.get(source)
         # A sessionless server reads the client's input itself. For any other the guard holds the call.
         if forward.answers_questions and (
-            upstream is None or upstream.server_info is None or not upstream.server_info.is_stateless
+            upstream is None or upstream.server_info is None or not upstream.server_info.is_sessionless
         ):
             return await self._resume(http, client, message, forward, caller)
         if forward.input_responses and not capabilities.client_capabilities(self._live.bundle, source):

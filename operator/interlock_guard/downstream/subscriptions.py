@@ -78,7 +78,7 @@ class Subscriptions:
         levels = [session.log_level for session in self._sessions.of(upstream.source) if session.log_level]
         if levels:
             self.raise_log_level(upstream, min(levels, key=mcp.LOG_LEVELS.index))
-        if upstream.server_info is not None and upstream.server_info.is_stateless:
+        if upstream.server_info is not None and upstream.server_info.is_sessionless:
             self._listen(server)  # even without URIs: a sessionless server reports changed lists only to subscribers
         else:
             self.update(upstream.source)
@@ -94,7 +94,7 @@ class Subscriptions:
         `warning` and `debug` it is `debug`. Each client is sent only the levels that it wants.
         """
         server, info = self._servers.get(upstream.source), upstream.server_info
-        if server is None or info is None or info.is_stateless or "logging" not in info.capabilities:
+        if server is None or info is None or info.is_sessionless or "logging" not in info.capabilities:
             return
         order = mcp.LOG_LEVELS.index
         if (server.log_level is None or order(level) < order(server.log_level)) and upstream.refusal() is None:
@@ -121,7 +121,7 @@ class Subscriptions:
         upstream, wanted = server.upstream, self.wanted_uris(source)
         if wanted == server.uris:
             return
-        if server.upstream.server_info.is_stateless:
+        if server.upstream.server_info.is_sessionless:
             self._listen(server)
             return
         for method, uris in ((mcp.SUBSCRIBE, wanted - server.uris), (mcp.UNSUBSCRIBE, server.uris - wanted)):

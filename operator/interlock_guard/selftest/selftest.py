@@ -26,9 +26,9 @@ from interlock_guard.decision.decide import (
 from interlock_guard.decision.model_call import ENDPOINTS, MODELS
 from interlock_guard.state import LiveState, State
 
-UNMAPPED_NAME: Final = "interlock-proof"
+UNMAPPED_NAME: Final = "interlock-selftest"
 """Name that no real tool, prompt or source has: of a source at most 63 of `[-a-z0-9]`, as the bundle requires."""
-_UNSERVED_URI: Final = "interlock-proof://nothing/at/all"
+_UNSERVED_URI: Final = "interlock-selftest://nothing/at/all"
 _DESTRUCTIVE: Final[dict[str, Any]] = {"readOnlyHint": False, "destructiveHint": True}
 
 

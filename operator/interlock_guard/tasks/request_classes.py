@@ -1,4 +1,4 @@
-"""What a request to an agent is: work, a look, or a word about work that is under way. No I/O.
+"""The classes of requests to an agent: work, queries, and control requests about work that is under way. No I/O.
 
 It decides nothing about what an agent may do. It keeps a cancellation from waiting behind the very tasks that it is to
 end, and a poll from being counted as work. The tables are those of A2A 0.3 and 1.0.

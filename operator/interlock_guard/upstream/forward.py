@@ -76,7 +76,7 @@ def build_params(
     """
     meta: dict[str, Any] = dict(forward.trace)
     params = forward.params
-    if server_info.is_stateless:
+    if server_info.is_sessionless:
         meta |= sessionless_meta(server_info.version, capabilities)
         if log_level is not None:
             meta[mcp.LOG_LEVEL_META] = log_level

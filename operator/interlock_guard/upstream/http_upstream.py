@@ -89,12 +89,12 @@ class HttpUpstream(Upstream):
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Send a notification; sessionless versions have none from client to server."""
-        if self.server_info is not None and not self.server_info.is_stateless:
+        if self.server_info is not None and not self.server_info.is_sessionless:
             self._deliver(dump_notification(method, params))
 
     def respond(self, response: RpcResponse) -> None:
         """Answer a request of the server's; what answers an ended generation is dropped."""
-        if self.server_info is not None and not self.server_info.is_stateless:
+        if self.server_info is not None and not self.server_info.is_sessionless:
             self._deliver(dump_response(response))
 
     def _send_request(self, call: Call, method: str, params: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ class HttpUpstream(Upstream):
         self.generation += 1
         self.server_info, self._session, self._trouble = found.server_info, found.session, ABSENT
         self._log(f"server of {self.source}: generation {self.generation} begins, MCP {found.server_info.version}")
-        if not found.server_info.is_stateless:
+        if not found.server_info.is_sessionless:
             self._spawn(self._listen())
         self._listener.take_begin(self)
 
@@ -154,7 +154,7 @@ class HttpUpstream(Upstream):
         if info is None:
             self._calls.resolve(call.id, unavailable(self.source, ABSENT))
             return
-        if info.is_stateless:
+        if info.is_sessionless:
             headers = sessionless_headers(method, params, info.version)
         else:
             headers = session_headers(self._session, info.version)
@@ -184,7 +184,7 @@ class HttpUpstream(Upstream):
             return True
         self._is_doubted = True
         try:
-            if info.is_stateless:
+            if info.is_sessionless:
                 return await discover(self._exchange, self._listener.client_capabilities(self)) is not None
             ping = dump_request(INITIALIZE_ID, "ping", {})
             return await self._exchange.takes(ping, session_headers(self._session, info.version))

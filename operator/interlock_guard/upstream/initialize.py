@@ -33,7 +33,7 @@ def read_discovered(outcome: RpcResponse) -> ServerInfo | None:
     if not isinstance(supported, list) or not isinstance(capabilities, dict):
         return None
     version = next((one for one in reversed(mcp.SESSIONLESS_VERSIONS) if one in supported), None)
-    return None if version is None else ServerInfo(version, capabilities, _instructions(result), is_stateless=True)
+    return None if version is None else ServerInfo(version, capabilities, _instructions(result), is_sessionless=True)
 
 
 def read_initialized(outcome: RpcResponse) -> ServerInfo | None:

@@ -72,7 +72,7 @@ class ServerInfo:
     version: str
     capabilities: Mapping[str, Any]
     instructions: str | None = None
-    is_stateless: bool = False
+    is_sessionless: bool = False
 
 
 class UpstreamEvents(Protocol):

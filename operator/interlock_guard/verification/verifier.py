@@ -112,9 +112,9 @@ async def _run(
         if listing.trouble is not None:
             raise listing.trouble
         pins = tuple(Pin(tool.name, tool.digest) for tool in listing.tools)
-        proven = replace(bundle, sources=(replace(source, pins=pins),))
+        pinned = replace(bundle, sources=(replace(source, pins=pins),))
         for probe in plan.probes:
-            await _probe(probe, proven, upstream)
+            await _probe(probe, pinned, upstream)
             result = replace(result, probes=result.probes + 1)
     except _Failed as failed:
         return replace(result, failure=failed.failure, message=str(failed))

@@ -49,7 +49,7 @@ async def test_synthetic_calls_reach_neither_server_nor_records(bench: Bench) ->
     bench.api.set_bundle(text)
     await is_proven(bench, text)
     assert bench.executed_names() == []
-    assert not [record for record in bench.guard.records() if "interlock-proof" in json.dumps(record)]
+    assert not [record for record in bench.guard.records() if "interlock-selftest" in json.dumps(record)]
 
 
 async def test_what_could_not_be_told_is_told_later_and_calls_go_on_meanwhile(bench: Bench) -> None:

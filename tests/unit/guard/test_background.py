@@ -178,7 +178,7 @@ async def test_an_http_upstream_begins_again_after_an_unexpected_error(monkeypat
         attempts.append(None)
         if len(attempts) == 1:
             raise UnexpectedError("surprise")
-        return Initialized(ServerInfo("2026-07-28", {}, is_stateless=True), "")
+        return Initialized(ServerInfo("2026-07-28", {}, is_sessionless=True), "")
 
     monkeypatch.setattr(http_upstream, "initialize_http", initialize)
     monkeypatch.setattr(http_upstream, "_PAUSE_SECONDS", 0.001)

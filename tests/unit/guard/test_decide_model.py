@@ -74,7 +74,7 @@ def test_a_model_of_the_agent_may_be_called_where_its_provider_has_it(model: str
         (BUNDLE, replace(OPEN, kill=KillLatch("why", None)), "Killed"),
         (BUNDLE, replace(OPEN, contact_at=-31.0), "StaleState"),
         (BUNDLE, replace(OPEN, agent_uid="another"), "AgentMismatch"),
-        (BUNDLE, replace(OPEN, unverified_reason="x"), "PolicyUnproven"),
+        (BUNDLE, replace(OPEN, unverified_reason="x"), "PolicyNotTested"),
         (None, OPEN, "NoBundle"),
         (replace(BUNDLE, models=None), OPEN, "ModelNotAllowed"),
     ],
@@ -107,7 +107,7 @@ def test_a_guard_that_would_let_a_call_pass_is_found_out_by_its_own_proof() -> N
 
 
 def test_a_model_that_is_named_as_the_proof_names_none_is_no_way_round() -> None:
-    named = replace(OPENAI, models=(Model("interlock-proof", "0a"),))
+    named = replace(OPENAI, models=(Model("interlock-selftest", "0a"),))
     bundle = replace(BUNDLE, models=ModelAccess((named,), DIGEST))
     for call in synthetic_calls(bundle):
         if call.kind == SelfTestKind.MODEL:

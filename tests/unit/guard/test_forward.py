@@ -11,7 +11,7 @@ URI = "test://a"
 PROMPT_REF = {"type": "ref/prompt", "name": "p"}
 ARGUMENT = {"name": "a", "value": "v"}
 HANDSHAKE = ServerInfo("2025-11-25", {})
-STATELESS = ServerInfo("2026-07-28", {}, is_stateless=True)
+STATELESS = ServerInfo("2026-07-28", {}, is_sessionless=True)
 
 
 def request(method: str, **params: Any) -> RpcRequest:

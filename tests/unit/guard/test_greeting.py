@@ -21,7 +21,7 @@ def test_a_server_that_discovers_a_stateless_version_is_of_that_era() -> None:
     found = read_discovered(
         result(supportedVersions=["2026-07-28"], capabilities={"tools": {}}, instructions="Be kind.")
     )
-    assert found == ServerInfo("2026-07-28", {"tools": {}}, "Be kind.", is_stateless=True)
+    assert found == ServerInfo("2026-07-28", {"tools": {}}, "Be kind.", is_sessionless=True)
 
 
 @pytest.mark.parametrize(

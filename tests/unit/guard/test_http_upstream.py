@@ -53,11 +53,13 @@ class Deaf:
     def take_request(self, upstream: Upstream, request: Any) -> None: ...
 
 
-@pytest.mark.parametrize("is_stateless", [True, False])
-async def test_a_call_that_is_cut_before_its_first_byte_sends_none(is_stateless: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("is_sessionless", [True, False])
+async def test_a_call_that_is_cut_before_its_first_byte_sends_none(is_sessionless: bool) -> None:  # noqa: FBT001
     link = FakeLink()
     upstream = HttpUpstream("crm", cast("HttpClient", link), cast("UpstreamEvents", Deaf()), lambda _: None)
-    upstream.server_info = ServerInfo("2026-07-28" if is_stateless else "2025-11-25", {}, is_stateless=is_stateless)
+    upstream.server_info = ServerInfo(
+        "2026-07-28" if is_sessionless else "2025-11-25", {}, is_sessionless=is_sessionless
+    )
 
     call = upstream.start("tools/call", {"name": "echo", "arguments": {}})
     upstream.notify("notifications/cancelled", {"requestId": 1})

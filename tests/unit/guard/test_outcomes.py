@@ -120,7 +120,7 @@ async def test_a_question_that_the_server_takes_back_ends_abandoned(rig: Rig) ->
 
 @requirement("records.outcomes")
 async def test_a_stateless_servers_questions_are_recorded_and_so_is_each_round(rig: Rig) -> None:
-    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_stateless=True)
+    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_sessionless=True)
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(ASKS)
     await reached(lambda: len(rig.upstream.calls) == 2)
@@ -136,7 +136,7 @@ async def test_a_stateless_servers_questions_are_recorded_and_so_is_each_round(r
 
 @requirement("records.outcomes")
 async def test_a_question_of_a_stateless_server_that_the_client_cannot_be_asked_ends_not_asked(rig: Rig) -> None:
-    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_stateless=True)
+    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_sessionless=True)
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(ASKS_ROOTS)
     await waiting
@@ -188,7 +188,7 @@ async def test_a_repetition_without_its_record_can_be_tried_again(rig: Rig, monk
 async def test_a_round_without_its_record_ends_the_stream_that_the_answer_has_become(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_stateless=True)
+    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_sessionless=True)
     waiting = asyncio.create_task(rig.post(_meta={"progressToken": "mine"}))
     call = await rig.call()
     rig.on_event(RpcNotification("notifications/progress", {"progress": 1}))

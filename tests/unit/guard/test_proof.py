@@ -178,7 +178,7 @@ TOOL = st.builds(BundleTool, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
 PROMPT = st.builds(BundlePrompt, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
 RESOURCE = st.builds(
     BundleResource,
-    st.sampled_from(["crm://contacts/1", "crm://contacts/*", "interlock-proof://nothing/*"]),
+    st.sampled_from(["crm://contacts/1", "crm://contacts/*", "interlock-selftest://nothing/*"]),
     OPERATIONS,
     RESOURCES,
     st.sampled_from([(), (BundleResourceScope("region", ("eu",), unscoped=False),)]),

@@ -348,7 +348,7 @@ async def test_a_question_that_the_server_takes_back_is_not_put(rig: Rig) -> Non
 
 
 async def test_a_stateless_server_may_ask_in_a_row_but_not_for_ever(rig: Rig) -> None:
-    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_stateless=True)
+    rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_sessionless=True)
     waiting = asyncio.create_task(rig.post())
     for number in range(1, 12):
         await reached(lambda number=number: len(rig.upstream.calls) == number)  # type: ignore[misc]

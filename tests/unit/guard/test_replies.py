@@ -12,7 +12,7 @@ STATELESS = Form(to_sessionless=True, from_sessionless=False, may_show=lambda na
 CLOSED = {
     DenyReason.KILLED,
     DenyReason.NO_BUNDLE,
-    DenyReason.POLICY_UNPROVEN,
+    DenyReason.POLICY_NOT_TESTED,
     DenyReason.STALE_STATE,
     DenyReason.AGENT_MISMATCH,
 }

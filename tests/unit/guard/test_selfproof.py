@@ -64,7 +64,7 @@ def test_a_bundle_that_nobody_proves_is_not_obeyed() -> None:
     live.record_contact("bundle", 0.0)
     denial = check_open(live.bundle, live.state, 0.0)
     assert denial is not None
-    assert denial.reason == "PolicyUnproven"
+    assert denial.reason == "PolicyNotTested"
 
 
 @requirement("guard.proof")
@@ -94,15 +94,15 @@ def test_a_guard_that_would_not_keep_its_bundle_closes_and_says_so() -> None:
     log = list[str]()
     rig = Rig(LiveState(log=log.append), decision=lambda _: Allow("weak"))
     rig.open()
-    assert rig.reason == "PolicyUnproven"
+    assert rig.reason == "PolicyNotTested"
     assert (
         rig.said[0].flaw
-        == "OutOfMatrix call tools/call 'interlock-proof' of 'interlock-proof': Allow instead of UnknownSource"
+        == "OutOfMatrix call tools/call 'interlock-selftest' of 'interlock-selftest': Allow instead of UnknownSource"
     )
     assert log == [f"bundle {digest(TEXT)} is not enforced: {rig.said[0].flaw}"]
 
     rig.live.record_contact("agent", 1.0)
-    assert rig.reason == "PolicyUnproven"
+    assert rig.reason == "PolicyNotTested"
     assert len(log) == 1
 
     rig.decision = None

@@ -60,7 +60,7 @@ def fixed(*content: types.ContentBlock, is_error: bool = False) -> Handler:
     return handle
 
 
-def is_stateless(ctx: Context) -> bool:
+def is_sessionless(ctx: Context) -> bool:
     return ctx.protocol_version in MODERN_PROTOCOL_VERSIONS
 
 
@@ -68,7 +68,7 @@ async def ask(
     ctx: Context, params: types.CallToolRequestParams, request: Any, result_type: type[Any]
 ) -> types.InputRequiredResult | Any:
     """Ask the client in the way of its era; return its answer, or what is to be returned to get one."""
-    if not is_stateless(ctx):
+    if not is_sessionless(ctx):
         return await ctx.session.send_request(request, result_type, metadata=related(ctx))
     answers = params.input_responses or {}
     if "q" in answers:
@@ -130,7 +130,7 @@ async def roots(ctx: Context, params: types.CallToolRequestParams) -> Answer:
 async def change(ctx: Context, _params: types.CallToolRequestParams) -> Answer:
     """Say that every list and the watched resource changed, as each era says it."""
     uri = "test://watched-resource"
-    if is_stateless(ctx):
+    if is_sessionless(ctx):
         for event in (ToolsListChanged(), PromptsListChanged(), ResourcesListChanged(), ResourceUpdated(uri)):
             await BUS.publish(event)
     else:
