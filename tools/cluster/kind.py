@@ -80,10 +80,16 @@ class KindCluster:
         """Every container on every node (crictl), whatever the API server thinks of it."""
         found: list[NodeContainer] = []
         for node in self.nodes():
-            self._require_crictl(node)
-            answer = self.on_node(node, "crictl", "ps", "--all", "--output", "json")
-            found += node_containers(node, answer)
+            found += node_containers(node, self._crictl(node, "ps", "--all", "--output", "json"))
         return [container for container in found if namespace in {None, container.namespace}]
+
+    def _crictl(self, node: str, *arguments: str) -> str:
+        """Run crictl on a node. A node that was built here gets it at the first failure; tests poll with it."""
+        try:
+            return self.on_node(node, "crictl", *arguments)
+        except CommandFailedError:
+            self._require_crictl(node)
+            return self.on_node(node, "crictl", *arguments)
 
     def _require_crictl(self, node: str) -> None:
         """Put crictl on a node that was built here: only tests use it, and building it takes most of a minute."""

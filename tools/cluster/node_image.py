@@ -96,15 +96,15 @@ def _build(engine: Engine, settings: Settings, name: str) -> None:
     say("node image: no image registry answers, so it is built from Go modules and Debian packages")
     debian.need({**COMPILER, **debian.DEBOOTSTRAP}, settings.logs / "packages.log")
     # The compiler keeps the cores busy, downloads and unpacking the network and the disk: they run at the same time.
-    wanted = programs.named((*node_root.PROGRAMS, *programs.KIND))
+    wanted, lanes = programs.named((*node_root.PROGRAMS, *programs.KIND)), programs.LANES + 1
     with held(settings.cache / "programs.lock", "the programs"):
         parts = [
             debian.root_step(settings, versions.NODE_SUITE, node_root.PACKAGES),
-            *programs.build_steps(settings, wanted),
+            *programs.build_steps(settings, wanted, lanes=lanes),
             debian.root_step(settings, versions.BASE_SUITE, versions.BASE_PACKAGES),
         ]
-        run_steps("node image", parts, settings.logs, lanes=programs.LANES + 1)
-    built = programs.ensure_built(settings, node_root.PROGRAMS)
+        run_steps("node image", parts, settings.logs, lanes=lanes)
+    built = programs.built_paths(settings, programs.named(node_root.PROGRAMS))
     base = debian.root_path(settings, versions.NODE_SUITE, node_root.PACKAGES)
     pause = settings.programs / f"pause-{versions.KUBERNETES}" / "pause"
     root = settings.roots / "node.part"

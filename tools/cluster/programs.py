@@ -216,24 +216,38 @@ def _released(settings: Settings, wanted: Sequence[Program]) -> dict[str, Path]:
 
 
 def _built(settings: Settings, wanted: Sequence[Program]) -> dict[str, Path]:
-    run_steps("programs", build_steps(settings, wanted), settings.logs, lanes=LANES)
+    if steps := build_steps(settings, wanted):
+        run_steps("programs", steps, settings.logs, lanes=LANES)
+    else:
+        say(f"programs: all {len(wanted)} from the cache")
+    return built_paths(settings, wanted)
+
+
+def built_paths(settings: Settings, wanted: Sequence[Program]) -> dict[str, Path]:
+    """Return where each of these programs lies once it is built."""
     return {program.name: program.built_path(settings) for program in wanted}
 
 
-def build_steps(settings: Settings, wanted: Sequence[Program]) -> list[Step]:
-    """Return a step for each Go module of which a program is missing, and one for the programs that are there.
+def build_steps(settings: Settings, wanted: Sequence[Program], *, lanes: int = LANES) -> list[Step]:
+    """Return a step for each Go module of which a program is missing; none where all are there.
 
     The steps do not depend on each other. The longest comes first, so that no lane waits for it at the end.
+
+    Args:
+        settings: Where things lie.
+        wanted: The programs.
+        lanes: How many steps run at the same time; the builds share the memory.
     """
     missing = [program for program in wanted if not program.built_path(settings).exists()]
-    if missing:
-        golang.find_go(settings, settings.logs / "go.log")  # once, before steps run next to each other
+    if not missing:
+        return []
+    go = golang.find_go(settings, settings.logs / "go.log")
     groups: dict[object, list[Program]] = {}
     for program in missing:
         source = program.source
         groups.setdefault((source.module, source.ldflags, tuple(source.tags)), []).append(program)
     ordered = sorted(groups.values(), key=lambda group: -sum(program.seconds for program in group))
-    return [_build_step(settings, group) for group in ordered]
+    return [_build_step(settings, go, group, lanes) for group in ordered]
 
 
 def _download_step(settings: Settings, program: Program) -> Step:
@@ -249,16 +263,13 @@ def _download_step(settings: Settings, program: Program) -> Step:
     )
 
 
-def _build_step(settings: Settings, group: Sequence[Program]) -> Step:
+def _build_step(settings: Settings, go: Path, group: Sequence[Program], lanes: int) -> Step:
     targets = {program.built_path(settings): program.source for program in group}
-
-    def work(log: Path) -> None:
-        golang.build(golang.find_go(settings, log), targets, log, lanes=LANES)
 
     return Step(
         f"{', '.join(program.name for program in group)} {group[0].version}",
         lambda: all(target.exists() for target in targets),
-        work,
+        lambda log: golang.build(go, targets, log, lanes=lanes),
         "The Go module proxy must answer (GOPROXY); what is built stays built, so run the same command again.",
         f"building from source, some {sum(program.seconds for program in group)} s the first time",
     )
