@@ -123,6 +123,9 @@ class FakeClient:
         if content_type == JSON_PATCH:
             self._json_patch(live, body)
         else:
+            known = body.get("metadata", {}).get("resourceVersion", live["metadata"]["resourceVersion"])
+            if known != live["metadata"]["resourceVersion"]:
+                raise ApiError(CONFLICT, "the object was changed meanwhile")
             _merge(live, copy.deepcopy(body))
         return copy.deepcopy(self._store(target, live))
 

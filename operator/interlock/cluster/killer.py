@@ -38,7 +38,11 @@ class Release:
 
 
 class Killer:
-    """Kills agents through one API server."""
+    """Kills agents through one API server.
+
+    Each write of `status.kill` names the version of the Agent that it was computed from. A write that the API server
+    carries out late, after this process gave it up for a newer one, is refused with 409 and undoes nothing.
+    """
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
@@ -59,28 +63,44 @@ class Killer:
 
         Returns:
             The time of the request; None where the status records already that no pod was left.
+
+        Raises:
+            ApiError: The API server refused; with 409 where the Agent has changed since it was read.
         """
-        known = await self._kill_status(namespace, agent)
-        if known is None or known.get("releasedAt"):
-            await self._patch(namespace, agent, _fresh(kill))
+        found = await self._client.get(AGENT.path(namespace, agent))
+        known = _recorded(found)
+        if not known or known.get("releasedAt"):
+            await self._patch(found, _fresh(kill))
             return kill.since
         fields = _value_and_author(kill)
         if any(known.get(name) != value for name, value in fields.items()):
-            await self._patch(namespace, agent, fields)
+            await self._patch(found, fields)
         return None if known.get("zeroPodsAt") else datetime.fromisoformat(known["requestedAt"])
 
-    async def record_zero(self, namespace: str, agent: str, now: datetime) -> None:
-        """Write that no pod is left."""
-        await self._patch(namespace, agent, {"zeroPodsAt": _text(now)})
+    async def record_zero(self, namespace: str, agent: str, requested: datetime, now: datetime) -> None:
+        """Write that no pod is left of the kill that was requested then, if that kill still stands.
+
+        Raises:
+            ApiError: As in `record`.
+        """
+        found = await self._client.get(AGENT.path(namespace, agent))
+        known = _recorded(found)
+        if known.get("requestedAt") == _text(requested) and not known.get("zeroPodsAt"):
+            await self._patch(found, {"zeroPodsAt": _text(now)})
 
     async def record_release(self, namespace: str, agent: str, release: Release) -> None:
-        """Write that the switch was set to off: into the recorded kill, or with a kill that was not recorded."""
-        known = await self._kill_status(namespace, agent)
+        """Write that the switch was set to off: into the recorded kill, or with a kill that was not recorded.
+
+        Raises:
+            ApiError: As in `record`.
+        """
+        found = await self._client.get(AGENT.path(namespace, agent))
+        known = _recorded(found)
         released = {"releasedAt": _text(release.at), "releasedBy": _cut(release.by)}
-        if known is not None and not known.get("releasedAt"):
-            await self._patch(namespace, agent, released)
-        elif release.of is not None and (known or {}).get("requestedAt") != _text(release.of.since):
-            await self._patch(namespace, agent, {**_fresh(release.of), **released})
+        if known and not known.get("releasedAt"):
+            await self._patch(found, released)
+        elif release.of is not None and known.get("requestedAt") != _text(release.of.since):
+            await self._patch(found, {**_fresh(release.of), **released})
 
     async def _delete_pods(self, namespace: str, agent: str) -> int:
         pods = await self._client.get(POD.within(namespace), _selection(agent))
@@ -95,14 +115,16 @@ class Killer:
         zero = {"spec": {"replicas": 0}}
         await _all(self._client.patch(DEPLOYMENT.path(namespace, name), zero, KILL_FIELD_MANAGER) for name in names)
 
-    async def _kill_status(self, namespace: str, agent: str) -> dict[str, Any] | None:
-        found = await self._client.get(AGENT.path(namespace, agent))
-        kill: dict[str, Any] | None = found.get("status", {}).get("kill")
-        return kill
+    async def _patch(self, found: dict[str, Any], kill: dict[str, Any]) -> None:
+        metadata = found["metadata"]
+        path = AGENT.path(metadata["namespace"], metadata["name"], "status")
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"kill": kill}}
+        await self._client.patch(path, body, KILL_FIELD_MANAGER)
 
-    async def _patch(self, namespace: str, agent: str, kill: dict[str, Any]) -> None:
-        path = AGENT.path(namespace, agent, "status")
-        await self._client.patch(path, {"status": {"kill": kill}}, KILL_FIELD_MANAGER)
+
+def _recorded(agent: dict[str, Any]) -> dict[str, Any]:
+    recorded: dict[str, Any] = agent.get("status", {}).get("kill") or {}
+    return recorded
 
 
 def _selection(agent: str) -> dict[str, str]:

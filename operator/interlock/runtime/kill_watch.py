@@ -21,7 +21,7 @@ from interlock.runtime.liveness import Heartbeat
 from interlock.telemetry import AGENTS_KILLED, KILL_SECONDS, KILLS, TASKS_ENDED, count_answer, skip_on_defect
 from interlock_contract.kill import KillLatch, observe
 from interlock_contract.names import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_BY, KILL_SWITCH_OFF
-from interlock_kube.client import NOT_FOUND, ApiError, Json, KubeClient
+from interlock_kube.client import CONFLICT, NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, POD, ResourceType
 from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
 
@@ -218,7 +218,7 @@ class KillWatch:
             if requested is not None:
                 now = self._clock()
                 KILL_SECONDS.observe((now - since).total_seconds())
-                await _insist(key, lambda: killer.record_zero(*key, now))
+                await _insist(key, lambda: killer.record_zero(*key, requested, now))
         finally:
             record.cancel()
 
@@ -252,6 +252,8 @@ async def _insist(key: Key, write: Callable[[], Coroutine[None, None, None]]) ->
         except Exception as error:  # noqa: BLE001 - a kill is insisted on, whatever fails
             if isinstance(error, ApiError) and error.status == NOT_FOUND:
                 return
+            if isinstance(error, ApiError) and error.status == CONFLICT:
+                continue  # the Agent has changed since it was read: read it again
             if repr(error) != logged:
                 logged = repr(error)
                 _log_failure("kill not recorded", key, error)

@@ -142,7 +142,7 @@ async def test_another_reason_is_recorded_and_the_time_kept(client: FakeClient) 
 async def test_zero_pods_and_release_are_recorded_and_a_new_kill_begins_a_new_record(client: FakeClient) -> None:
     killer = Killer(client)
     await killer.record("agents", "triage", Kill("runaway", "ada", NOW))
-    await killer.record_zero("agents", "triage", NOW + seconds(1))
+    await killer.record_zero("agents", "triage", NOW, NOW + seconds(1))
     await killer.record_release("agents", "triage", Release(NOW + seconds(2), "alan", None))
     assert kill_of(client) == {
         "reason": "runaway",
@@ -161,7 +161,7 @@ async def test_zero_pods_and_release_are_recorded_and_a_new_kill_begins_a_new_re
 async def test_zero_pods_is_recorded_once(client: FakeClient) -> None:
     killer = Killer(client)
     await killer.record("agents", "triage", Kill("runaway", "ada", NOW))
-    await killer.record_zero("agents", "triage", NOW)
+    await killer.record_zero("agents", "triage", NOW, NOW)
 
     assert await killer.record("agents", "triage", Kill("runaway", "ada", NOW + seconds(9))) is None
 
@@ -187,6 +187,36 @@ async def test_a_kill_that_was_released_before_it_was_recorded_is_recorded_with_
         "releasedBy": "alan",
     }
     assert len(client.writes()) == 1
+
+
+async def test_a_record_that_arrives_after_the_release_does_not_undo_it() -> None:
+    kill = Kill("a slip", "ada", NOW)
+
+    class ReleasedMeanwhile(FakeClient):
+        async def get(self, path: str, query: Any = None, *, accept: str = "") -> dict[str, Any]:
+            found = await FakeClient.get(self, path, query, accept=accept)
+            if not self.writes():
+                other = Killer(as_plain(self))
+                await other.record_release("agents", "triage", Release(NOW + seconds(1), "alan", kill))
+            return found
+
+    def as_plain(client: FakeClient) -> Any:
+        return FakeClient(client.objects, client.requests, client.bodies, version=200)
+
+    client = ReleasedMeanwhile()
+    client.put(AGENT, an_agent().to_kubernetes())
+
+    with pytest.raises(ApiError, match="409"):
+        await Killer(client).record("agents", "triage", kill)
+
+    assert kill_of(client)["releasedBy"] == "alan"
+
+
+async def test_zero_pods_of_an_earlier_kill_is_not_recorded_for_a_later_one(client: FakeClient) -> None:
+    await Killer(client).record("agents", "triage", Kill("again", "ada", NOW + seconds(3)))
+    await Killer(client).record_zero("agents", "triage", NOW, NOW + seconds(4))
+
+    assert "zeroPodsAt" not in kill_of(client)
 
 
 async def test_nobody_is_named_where_no_annotation_says_who(client: FakeClient) -> None:
