@@ -80,7 +80,7 @@ class BundleResourceScope:
 
 @dataclass(frozen=True, slots=True)
 class BundleArgumentRule:
-    """What an argument must be, by exactly one of the four; see `interlock_guard.decision.arguments`."""
+    """What an argument must be, by exactly one of the four; see `interlock_guard.decision.constraints`."""
 
     pointer: str
     enum: tuple[str, ...] | None = None

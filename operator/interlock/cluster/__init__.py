@@ -1,1 +1,1 @@
-"""The control plane's I/O with the API server: caches, snapshots, the applier, the killer, statuses and Events."""
+"""The control plane's I/O with the API server: caches, the applier, the killer, statuses and Events."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from interlock.cluster.child_cache import ChildCache
-from interlock.deployment.children.pod import GRACE_SECONDS
+from interlock.deployment.children.workload import GRACE_SECONDS
 from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.ownership import hand_over, has_foreign_fields
 from interlock.deployment.plan import WORKLOAD, WritePlan

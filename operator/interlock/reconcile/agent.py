@@ -3,16 +3,21 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from interlock.api.status import AgentStatus
+from interlock.action.actions_bound import check_action
+from interlock.api.agent import Agent, Stage
+from interlock.api.refusals import Refusal
+from interlock.api.status import AgentReason, AgentStatus, ConditionType
 from interlock.deployment.children.services import addresses_of
-from interlock.deployment.names import ChildKey, Manifest, guard_service
+from interlock.deployment.names import ChildKey, Manifest, guard_service, placement_name, workload_names
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
+from interlock.deployment.observed.readiness import Readiness, readiness_of_all
 from interlock.deployment.placement import Placement, bound_sources, revision_of
-from interlock.deployment.plan import WritePlan, desired_children, plan_children
-from interlock.orchestration.rollout import position
-from interlock.reconcile.agent_status import AgentReport, build_status
-from interlock.reconcile.assessment import Progress, check_layers, progress_of, recorded_facts
-from interlock.reconcile.snapshot import Snapshot
+from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, plan_children
+from interlock.governance.governed import check_governance
+from interlock.orchestration.orchestrated import check_orchestration, hold_before
+from interlock.orchestration.rollout import StageFacts, StageObservation, decide_stage, position
+from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status
+from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock_contract.bundle import BUNDLE_KEY, digest
 from interlock_contract.kill import KillLatch, observe
 
@@ -45,17 +50,105 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         recorded = {"kill": agent.status.kill.to_kubernetes()} if agent.status and agent.status.kill else {}
         killed = observe(KillLatch(), agent.metadata.annotations, recorded).message
     revision = revision_of(agent.spec)
-    current = position(agent.spec.stages, recorded_facts(agent), revision)
-    verdict = check_layers(snapshot, current)
+    current = position(agent.spec.stages, _recorded_facts(agent), revision)
+    verdict = _check_layers(snapshot, current)
     if verdict.layer is not None:
         plan = plan_children((), snapshot.children)
         return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
-    progress = progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
+    progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
     desired = _desired(snapshot, progress, is_killed=killed is not None)
     plan = plan_children(desired, snapshot.children)
     report = AgentReport(snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired))
     status = build_status(report, now)
     return ReconcileResult(plan, status, requeue_at=progress.decision.next_at)
+
+
+def _check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
+    """Check governance, orchestration and action, in that order; the first refusal is the verdict.
+
+    Args:
+        snapshot: The snapshot.
+        current: Index of the stage that this revision has entered, None before its first.
+    """
+    refusal = (
+        _unreadable_agent(snapshot) or _unreadable_policy(snapshot) or check_governance(snapshot.agent, snapshot.policy)
+    )
+    if refusal is not None or snapshot.policy is None:
+        return Verdict(ConditionType.GOVERNED, refusal)
+    refusal = check_orchestration(snapshot.agent, snapshot.policy, current)
+    if refusal is not None:
+        return Verdict(ConditionType.ORCHESTRATED, refusal)
+    refusal = _unreadable_binding(snapshot) or check_action(snapshot.agent, snapshot.policy, snapshot.bindings)
+    if refusal is not None:
+        return Verdict(ConditionType.ACTIONS_BOUND, refusal)
+    return Verdict()
+
+
+def _unreadable_agent(snapshot: Snapshot) -> Refusal | None:
+    for problem in snapshot.unreadable:
+        if problem.kind == "Agent":
+            return Refusal(AgentReason.SPEC_INVALID, f"this Agent cannot be read: {problem.message}; fix it")
+    return None
+
+
+def _unreadable_policy(snapshot: Snapshot) -> Refusal | None:
+    named = snapshot.agent.spec.policy_ref.name if snapshot.agent.spec.policy_ref else None
+    for problem in snapshot.unreadable:
+        if problem.kind == "AgentPolicy" and problem.name == named:
+            return Refusal(AgentReason.POLICY_INVALID, _unreadable_message(problem))
+    return None
+
+
+def _unreadable_binding(snapshot: Snapshot) -> Refusal | None:
+    """A binding that cannot be read might be the second one of a source: it must be fixed or deleted first."""
+    for problem in snapshot.unreadable:
+        if problem.kind == "MCPBinding" and snapshot.agent.spec.bindings:
+            return Refusal(AgentReason.BINDING_INVALID, _unreadable_message(problem))
+    return None
+
+
+def _unreadable_message(problem: Unreadable) -> str:
+    return f"{problem.kind} {problem.name} cannot be read: {problem.message}; fix it or delete it"
+
+
+def _recorded_facts(agent: Agent) -> StageFacts | None:
+    """Return the facts about the stage that the status records."""
+    stage = agent.status.stage if agent.status else None
+    if stage is None:
+        return None
+    return StageFacts(
+        stage=Stage(name=stage.name, environment=stage.environment, scope=stage.scope or None),
+        revision=stage.revision,
+        entered_at=stage.entered_at,
+        ready_since=stage.ready_since,
+    )
+
+
+def _progress_of(snapshot: Snapshot, revision: str, now: datetime, *, current: int | None, is_killed: bool) -> Progress:
+    """Return the progress of the rollout now. All layers must be satisfied."""
+    agent = snapshot.agent
+    facts = _recorded_facts(agent)
+    readiness = _recorded_readiness(snapshot, facts)
+    held = None
+    if current is not None and snapshot.policy is not None:
+        held = hold_before(agent, snapshot.policy, current)
+    decision = decide_stage(
+        agent.spec.stages,
+        facts,
+        StageObservation(revision, is_running=not is_killed and agent.spec.replicas > 0, is_ready=readiness.is_ready),
+        now,
+        hold_before=held[0] if held else None,
+    )
+    return Progress(decision, readiness, held[1] if held and decision.is_held else "")
+
+
+def _recorded_readiness(snapshot: Snapshot, facts: StageFacts | None) -> Readiness:
+    if facts is None or snapshot.policy is None:
+        return Readiness()
+    name = placement_name(snapshot.agent.metadata.name, facts.stage.name, facts.revision)
+    isolation = snapshot.policy.spec.environments.isolation_in(facts.stage.environment)
+    found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
+    return readiness_of_all(child.manifest if child else None for child in found)
 
 
 def _desired(snapshot: Snapshot, progress: Progress, *, is_killed: bool) -> tuple[Manifest, ...]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from interlock.api.agent import Agent
+from interlock.api.refusals import Refusal
 from interlock.api.shared_types import format_duration
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
@@ -15,9 +16,36 @@ from interlock.deployment.placement import may_start_open
 from interlock.deployment.plan import WritePlan
 from interlock.orchestration.orchestrated import soak_of
 from interlock.orchestration.rollout import StageDecision, StageFacts
-from interlock.reconcile.assessment import Progress, Verdict, to_status
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which layer refused, and why; neither where all layers are satisfied."""
+
+    layer: ConditionType | None = None
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a rollout.
+
+    Attributes:
+        decision: The current stage.
+        readiness: The readiness of the Deployments of the recorded stage.
+        held_because: Why no later stage is entered although it is due; empty otherwise.
+    """
+
+    decision: StageDecision
+    readiness: Readiness
+    held_because: str = ""
+
+    @property
+    def is_ready(self) -> bool:
+        """Return True if the pods of the current stage are ready. Those of a stage that was just entered cannot be."""
+        return self.readiness.is_ready and self.decision.facts.ready_since is not None
 
 
 @dataclass(frozen=True)
@@ -372,3 +400,17 @@ def _stage(report: AgentReport) -> StageStatus | None:
 def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
     known = agent.status.conditions if agent.status else ()
     return build_condition(finding, agent.metadata.generation, known, now)
+
+
+def to_status(decision: StageDecision) -> StageStatus:
+    """Return what the status records of a decision."""
+    facts = decision.facts
+    return StageStatus(
+        name=facts.stage.name,
+        environment=facts.stage.environment,
+        scope=facts.stage.scope or (),
+        revision=facts.revision,
+        entered_at=facts.entered_at,
+        ready_since=facts.ready_since,
+        next_at=decision.next_at,
+    )

@@ -21,9 +21,8 @@ from interlock.cluster.egress_checks import EgressCheckStore
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kubeconfig import find_credentials
 from interlock.cluster.resource_cache import Key, ResourceCache, key_of, version_of
-from interlock.cluster.snapshots import SnapshotReader
 from interlock.cluster.status_writer import StatusWriter
-from interlock.runtime.agents import AgentReconciler
+from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, DriftReports
 from interlock.runtime.child_watch import ChildWatch
 from interlock.runtime.failure_report import FailureReporter

@@ -19,8 +19,13 @@ from interlock_contract.bundle import (
     ServerRequest,
 )
 from interlock_contract.mapping import find_named, find_resource, find_template, tightened_operation
-from interlock_guard.decision.arguments import describe, find_broken_rule, find_unmatchable
-from interlock_guard.decision.scope import check_scope, declares_scope
+from interlock_guard.decision.constraints import (
+    check_scope,
+    declares_scope,
+    describe,
+    find_broken_rule,
+    find_unmatchable,
+)
 from interlock_guard.state import State
 
 TOOLS_CALL: Final = "tools/call"

@@ -1,15 +1,16 @@
 """The authorizer: decides on every request, and records the decision before anything is forwarded on it.
 
+An allowed request has a second record in the end, its outcome.
+
 MCP calls, calls of language models and the self-test share it, so that there is one answer to "is this allowed?".
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from interlock_contract import mcp
-from interlock_guard.audit.caller import UNKNOWN_CALLER, Caller
-from interlock_guard.audit.recorder import Recorder, RecordFailed
+from interlock_guard.audit.recorder import UNKNOWN_CALLER, Caller, Recorder, RecordFailed
 from interlock_guard.decision.decide import (
     Allow,
     Decision,
@@ -22,10 +23,13 @@ from interlock_guard.decision.decide import (
     find_source,
 )
 from interlock_guard.decision.model_call import decide_model
-from interlock_guard.downstream.outcomes import OpenRecord
+from interlock_guard.downstream.replies import needs_input
+from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.state import LiveState, State
 from interlock_guard.upstream.sources import Sources
 from interlock_guard.upstream.tool_cache import ToolCache
+from interlock_guard.upstream.upstream import Call, Interrupted
+from interlock_guard.wire.jsonrpc import RpcResponse
 
 NO_SERVER: Final = Deny(DenyReason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
 
@@ -33,6 +37,47 @@ _DEPENDS_ON_TOOL_LIST: Final = frozenset(
     {DenyReason.TOOL_DRIFTED, DenyReason.TOOL_NOT_VERIFIED, DenyReason.RULE_UNMATCHABLE}
 )
 """Denials that another list of the server's tools could change."""
+
+ABANDONED: Final = "Abandoned"
+"""The answer was no longer waited for."""
+ANSWERED: Final = "Answered"
+"""There was a result."""
+ERROR: Final = "Error"
+"""There was an error as the answer."""
+INPUT_REQUIRED: Final = "InputRequired"
+"""The server required input; the call with the input is decided on again."""
+NOT_ASKED: Final = "NotAsked"
+"""No client could be given the request that the server may send."""
+TOOL_ERROR: Final = "ToolError"
+"""There was a result in which the tool reports that it failed."""
+
+
+@dataclass(slots=True, eq=False)
+class OpenRecord:
+    """The record of an allowed request until its outcome is recorded; the first outcome stands.
+
+    Attributes:
+        recorder: Stores the outcome.
+        seq: The record's number.
+        monotonic: The clock that the latency is measured by, in seconds.
+        is_complete: Whether the outcome is recorded.
+    """
+
+    recorder: Recorder
+    seq: int
+    monotonic: Callable[[], float]
+    is_complete: bool = False
+    _since: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to measure."""
+        self._since = self.monotonic()
+
+    def complete(self, outcome: str) -> None:
+        """Record the outcome, one stable word."""
+        if not self.is_complete:
+            self.is_complete = True
+            self.recorder.complete(self.seq, outcome, self.monotonic() - self._since)
 
 
 class Authorizer:
@@ -168,3 +213,26 @@ class Authorizer:
 def deny_unrecorded(error: RecordFailed) -> Deny:
     """Return the denial of a call whose record could not be stored."""
     return Deny(DenyReason.AUDIT_UNAVAILABLE, "", f"The record of this call was not stored: {error}.")
+
+
+def outcome_of(call: Call) -> str:
+    """Return how a call ended: by its server's answer, by a denial, or abandoned."""
+    if not call.future.done() or call.future.cancelled():
+        return ABANDONED
+    outcome = call.future.result()
+    if isinstance(outcome, Interrupted):
+        return ABANDONED
+    if isinstance(outcome, Deny):
+        return outcome.reason.value
+    if outcome.result is None:
+        return ERROR
+    if needs_input(outcome.result):
+        return INPUT_REQUIRED
+    return TOOL_ERROR if outcome.result.get("isError") is True else ANSWERED
+
+
+def outcome_of_server_request(response: RpcResponse) -> str:
+    """Return how a server's request ended: with its client's answer, or without one."""
+    if response.result is not None:
+        return ANSWERED
+    return ABANDONED if response.error == NO_ANSWER else ERROR

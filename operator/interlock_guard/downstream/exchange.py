@@ -10,10 +10,10 @@ from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM
-from interlock_guard.audit.caller import Caller
+from interlock_guard.audit.recorder import Caller
 from interlock_guard.background import log_failure
+from interlock_guard.downstream.authorizer import ABANDONED, OpenRecord
 from interlock_guard.downstream.event_stream import EventStream
-from interlock_guard.downstream.outcomes import ABANDONED, OpenRecord
 from interlock_guard.downstream.replies import Reply, answer_cancelled
 from interlock_guard.downstream.sessions import NO_ANSWER, Session
 from interlock_guard.log import log

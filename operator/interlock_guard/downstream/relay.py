@@ -13,14 +13,20 @@ from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM
-from interlock_guard.audit.caller import Caller
-from interlock_guard.audit.recorder import RecordFailed
+from interlock_guard.audit.recorder import Caller, RecordFailed
 from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.downstream import capabilities
-from interlock_guard.downstream.authorizer import NO_SERVER, Authorizer, deny_unrecorded
+from interlock_guard.downstream.authorizer import (
+    INPUT_REQUIRED,
+    NO_SERVER,
+    NOT_ASKED,
+    Authorizer,
+    OpenRecord,
+    deny_unrecorded,
+    outcome_of,
+)
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ExchangeState, ProtocolVersion
-from interlock_guard.downstream.outcomes import INPUT_REQUIRED, NOT_ASKED, OpenRecord, outcome_of
 from interlock_guard.downstream.replies import Form, Reply, answer, deny, give
 from interlock_guard.downstream.server_requests import ServerMessages
 from interlock_guard.downstream.subscriptions import Subscriptions

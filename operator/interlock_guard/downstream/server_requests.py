@@ -5,13 +5,17 @@ from functools import partial
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_guard.audit.caller import UNKNOWN_CALLER
-from interlock_guard.audit.recorder import RecordFailed
+from interlock_guard.audit.recorder import UNKNOWN_CALLER, RecordFailed
 from interlock_guard.decision.decide import Deny
 from interlock_guard.downstream import capabilities
-from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.authorizer import (
+    ABANDONED,
+    NOT_ASKED,
+    Authorizer,
+    OpenRecord,
+    outcome_of_server_request,
+)
 from interlock_guard.downstream.exchange import Exchange, ServerInitiatedRequest
-from interlock_guard.downstream.outcomes import ABANDONED, NOT_ASKED, OpenRecord, outcome_of_server_request
 from interlock_guard.downstream.sessions import Session
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.state import LiveState

@@ -13,15 +13,13 @@ from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM, SESSION_HEADER, VERSION_HEADER
-from interlock_guard.audit.caller import read_caller
+from interlock_guard.audit.recorder import read_caller
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream import capabilities
-from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.authorizer import ABANDONED, ANSWERED, Authorizer, OpenRecord, outcome_of_server_request
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ServerInitiatedRequest, to_response
-from interlock_guard.downstream.outcomes import ABANDONED, ANSWERED, OpenRecord, outcome_of_server_request
 from interlock_guard.downstream.relay import UNKNOWN_INPUT_REQUEST, Relay
-from interlock_guard.downstream.replies import Reply, deny, give
-from interlock_guard.downstream.results import needs_input, read_input_requests
+from interlock_guard.downstream.replies import Reply, deny, give, needs_input, read_input_requests
 from interlock_guard.downstream.sessions import Session, Sessions
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.state import LiveState

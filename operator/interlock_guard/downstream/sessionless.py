@@ -16,10 +16,10 @@ from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM, METHOD_HEADER, NAME_HEADER, VERSION_HEADER
-from interlock_guard.audit.caller import Caller, read_caller
+from interlock_guard.audit.recorder import Caller, read_caller
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream import capabilities
-from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.authorizer import ANSWERED, INPUT_REQUIRED, Authorizer
 from interlock_guard.downstream.event_stream import EventStream
 from interlock_guard.downstream.exchange import (
     DownstreamClient,
@@ -28,10 +28,17 @@ from interlock_guard.downstream.exchange import (
     ServerInitiatedRequest,
     to_response,
 )
-from interlock_guard.downstream.outcomes import ANSWERED, INPUT_REQUIRED
 from interlock_guard.downstream.relay import UNKNOWN_INPUT_REQUEST, Relay
-from interlock_guard.downstream.replies import Reply, deny, give, refuse_version
-from interlock_guard.downstream.results import for_sessionless, input_required, needs_input, read_input_requests
+from interlock_guard.downstream.replies import (
+    Reply,
+    deny,
+    for_sessionless,
+    give,
+    input_required,
+    needs_input,
+    read_input_requests,
+    refuse_version,
+)
 from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.downstream.subscriptions import Subscription, Subscriptions
 from interlock_guard.state import LiveState

@@ -14,13 +14,11 @@ from aiohttp import ClientResponse, web
 
 from interlock_contract.model_access import Provider, Shape, find_provider
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
-from interlock_guard.audit.caller import read_caller
-from interlock_guard.audit.recorder import RecordFailed
+from interlock_guard.audit.recorder import RecordFailed, read_caller
 from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, check_terminated
 from interlock_guard.decision.model_call import LIST, MODELS
-from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.authorizer import ABANDONED, ANSWERED, ERROR, Authorizer, OpenRecord
 from interlock_guard.downstream.endpoint import HttpChecks
-from interlock_guard.downstream.outcomes import ABANDONED, ANSWERED, ERROR, OpenRecord
 from interlock_guard.llm.provider_client import ProviderClients, request_headers, response_headers, shows_key
 from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, status_of
 from interlock_guard.state import LiveState

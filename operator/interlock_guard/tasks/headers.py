@@ -7,7 +7,7 @@ from typing import Final
 
 from multidict import CIMultiDict
 
-from interlock_guard.audit.caller import TASK_HEADER, TRACE_KEY
+from interlock_guard.audit.recorder import TASK_HEADER, TRACE_KEY
 
 OWN_PREFIX: Final = "interlock-"
 """Headers that only the guard sets, towards the agent and towards the caller."""

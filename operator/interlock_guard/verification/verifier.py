@@ -21,7 +21,7 @@ from interlock_contract.verification import (
 )
 from interlock_guard.decision.decide import TOOLS_CALL, DecisionInput, Deny, decide
 from interlock_guard.downstream import capabilities
-from interlock_guard.downstream.results import needs_input
+from interlock_guard.downstream.replies import needs_input
 from interlock_guard.state import State
 from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.tool_cache import ListFailed, read_tools

@@ -15,7 +15,7 @@ from interlock_audit.settings import KEEP_DAYS
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import Batch, Received
 from interlock_contract.audit_chain import KINDS, open_line
-from interlock_guard.downstream import outcomes
+from interlock_guard.downstream import authorizer
 from tests.support.chains import ChainWriter
 from tests.unit.guard.test_records import BUNDLE, Start, a_call, allowed, start
 
@@ -90,6 +90,6 @@ def test_the_defaults_on_the_page_are_the_codes() -> None:
 
 
 def test_every_outcome_is_explained() -> None:
-    words = {value for name, value in vars(outcomes).items() if name.isupper() and isinstance(value, str)}
+    words = {value for name, value in vars(authorizer).items() if name.isupper() and isinstance(value, str)}
     assert words >= {"Answered", "NotAsked"}
     assert {word for word in words if f"| `{word}` |" not in PAGE} == set()

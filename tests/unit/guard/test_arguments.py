@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock_contract.bundle import BundleArgumentRule
-from interlock_guard.decision.arguments import describe, find_broken_rule
+from interlock_guard.decision.constraints import describe, find_broken_rule
 from tests.requirements import requirement
 
 FOLDER = BundleArgumentRule("/path", prefix="/data/")

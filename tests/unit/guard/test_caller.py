@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.audit.caller import UNKNOWN_CALLER, Caller, read_caller
+from interlock_guard.audit.recorder import UNKNOWN_CALLER, Caller, read_caller
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from interlock_guard.downstream.results import (
+from interlock_guard.downstream.replies import (
     filter_list,
     for_session_based,
     for_sessionless,

@@ -19,8 +19,7 @@ from interlock_contract.bundle import (
     dump_bundle,
 )
 from interlock_contract.canonical_json import canonicalize, digest_of
-from interlock_guard.audit.caller import Caller
-from interlock_guard.audit.recorder import MAX_ARGUMENTS, Recorder, RecordFailed, Writer
+from interlock_guard.audit.recorder import MAX_ARGUMENTS, Caller, Recorder, RecordFailed, Writer
 from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.decision.decide import Allow, DecisionInput, Deny, DenyReason
 from tests.requirements import requirement

@@ -12,9 +12,8 @@ from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import Key, ResourceCache
-from interlock.cluster.snapshots import SnapshotReader
 from interlock.cluster.status_writer import StatusWriter
-from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler
+from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler, SnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.loop import ReconcileLoop, WorkQueue
 from interlock.settings import OperatorSettings

@@ -15,11 +15,10 @@ from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import Key, ResourceCache
-from interlock.cluster.snapshots import SnapshotReader
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.placement import ApiServerAddress
 from interlock.runtime import agents, bindings, policies
-from interlock.runtime.agents import AgentReconciler
+from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.loop import ReconcileLoop, Reconciler, WorkQueue

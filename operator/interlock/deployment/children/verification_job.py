@@ -13,7 +13,8 @@ from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import parse_duration
 from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.network import verification_egress
-from interlock.deployment.children.pod import (
+from interlock.deployment.children.upstreams import mount_secrets, project_secrets
+from interlock.deployment.children.workload import (
     PIPES_VOLUME,
     TOKEN_VOLUME,
     build_pipes_volume,
@@ -22,7 +23,6 @@ from interlock.deployment.children.pod import (
     container_security,
     pod_security,
 )
-from interlock.deployment.children.upstreams import mount_secrets, project_secrets
 from interlock.deployment.names import (
     Manifest,
     build_child,

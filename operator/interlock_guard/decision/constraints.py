@@ -1,13 +1,19 @@
-"""Rules for the arguments of a call: each must be satisfied, and a missing argument satisfies none."""
+"""The constraints on the values in a request: the binding's rules for arguments, and the stage's scope.
+
+Each rule must be satisfied, and a missing argument satisfies none. Every value of a limited dimension must be inside
+the scope: the values of a call are in its arguments, at JSON pointers, and the binding declares those of a resource.
+"""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from interlock_contract.bundle import BundleArgumentRule
+from interlock_contract.bundle import BundleArgumentRule, BundleResource, BundleTool, ScopeLimit
 from interlock_contract.json_pointer import resolve_pointer, split_pointer
 from interlock_contract.mapping import traverses_up
 from interlock_contract.patterns import compile_pattern
+
+ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
 
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HIDDEN_STEP: Final = re.compile(r"%(2e|2f|5c|25|00)", re.IGNORECASE)
@@ -178,3 +184,51 @@ def _allows(schema: Mapping[str, Any], *types: str) -> bool:
     if isinstance(declared, str):
         return declared in types
     return not isinstance(declared, list) or any(name in declared for name in types)
+
+
+def check_scope(
+    limits: Sequence[ScopeLimit], entry: BundleTool | BundleResource, arguments: Any
+) -> tuple[ScopeReason, ScopeLimit] | None:
+    """Return the first limit that the request breaks and why, or None.
+
+    An entry that does not declare a limited dimension is outside the scope.
+    """
+    for limit in limits:
+        reason = (
+            _check_resource(limit, entry) if isinstance(entry, BundleResource) else _check_call(limit, entry, arguments)
+        )
+        if reason is not None:
+            return reason, limit
+    return None
+
+
+def declares_scope(limits: Sequence[ScopeLimit], tool: BundleTool) -> bool:
+    """Return True if the tool can be called at all in a stage with these limits."""
+    return {limit.dimension for limit in limits} <= {entry.dimension for entry in tool.scope}
+
+
+def _check_call(limit: ScopeLimit, tool: BundleTool, arguments: Any) -> ScopeReason | None:
+    declared = next((entry for entry in tool.scope if entry.dimension == limit.dimension), None)
+    if declared is None:
+        return "ScopeUndeclared"
+    if declared.unscoped:
+        return None
+    if declared.pointer is None:
+        return "ScopeUndeclared"
+    value = resolve_pointer(arguments, declared.pointer)
+    if value is None or value == []:  # "none given" means "all of them" to many servers
+        return "ScopeMissing"
+    values = value if isinstance(value, list) else [value]
+    # Values are a tuple of strings, so nothing but an equal string is in it, and nothing unhashable raises.
+    return None if all(item in limit.values for item in values) else "OutOfScope"
+
+
+def _check_resource(limit: ScopeLimit, resource: BundleResource) -> ScopeReason | None:
+    declared = next((entry for entry in resource.scope if entry.dimension == limit.dimension), None)
+    if declared is None:
+        return "ScopeUndeclared"
+    if declared.unscoped:
+        return None
+    if not declared.values:
+        return "ScopeMissing"
+    return None if all(value in limit.values for value in declared.values) else "OutOfScope"
