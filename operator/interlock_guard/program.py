@@ -24,12 +24,6 @@ from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.background import explain, keep_running
 from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
-from interlock_guard.downstream.relay import Relay
-from interlock_guard.downstream.server_requests import ServerMessages
-from interlock_guard.downstream.session_based import SessionBasedClients
-from interlock_guard.downstream.sessionless import SessionlessClients
-from interlock_guard.downstream.sessions import Sessions
-from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.llm.endpoint import LlmEndpoint
 from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.log import log
@@ -86,7 +80,7 @@ async def serve(settings: GuardSettings) -> None:
         def build(source: BundleSource) -> Upstream:
             return build_upstream(
                 source,
-                messages,
+                mcp.messages,
                 log,
                 pipes=settings.pipes,
                 secrets=settings.secrets,
@@ -103,34 +97,14 @@ async def serve(settings: GuardSettings) -> None:
             monotonic=monotonic,
             on_drift=reporter.report_drift,
         )
-        sessions = Sessions()
-        subscriptions = Subscriptions(sessions)
-        messages = ServerMessages(live=live, authorizer=authorizer, subscriptions=subscriptions, tools=tools)
-        relay = Relay(live=live, sources=sources, authorizer=authorizer, messages=messages, subscriptions=subscriptions)
-        stack.push_async_callback(relay.close)
-
         models = ProviderClients(live, settings.secrets, settings.dialable, log)
         stack.push_async_callback(models.close)
         checks = HttpChecks(settings.mcp_port, settings.host)
         llm = LlmEndpoint(live=live, authorizer=authorizer, links=models, checks=checks)
         mcp = McpEndpoint(
-            live=live,
-            authorizer=authorizer,
-            relay=relay,
-            session_based=SessionBasedClients(
-                live=live,
-                sources=sources,
-                authorizer=authorizer,
-                relay=relay,
-                sessions=sessions,
-                subscriptions=subscriptions,
-            ),
-            sessionless=SessionlessClients(
-                live=live, sources=sources, authorizer=authorizer, relay=relay, subscriptions=subscriptions
-            ),
-            checks=checks,
-            add_routes=llm.add_routes,
+            live=live, sources=sources, tools=tools, authorizer=authorizer, checks=checks, add_routes=llm.add_routes
         )
+        stack.push_async_callback(mcp.close)
         task_endpoint = await _open_task_endpoint(stack, settings, live, recorder)
         selftest = SelfTest(live, authorizer.judge, monotonic, reporter.report)
         live.reactions = order_reactions(

@@ -16,9 +16,14 @@ from interlock_guard.downstream.authorizer import Authorizer, deny_unrecorded
 from interlock_guard.downstream.exchange import to_response
 from interlock_guard.downstream.relay import Relay
 from interlock_guard.downstream.replies import deny, refuse
+from interlock_guard.downstream.server_requests import ServerMessages
 from interlock_guard.downstream.session_based import SessionBasedClients
 from interlock_guard.downstream.sessionless import SessionlessClients, is_sessionless
+from interlock_guard.downstream.sessions import Sessions
+from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.state import LiveState
+from interlock_guard.upstream.sources import Sources
+from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.wire.jsonrpc import (
     INVALID_REQUEST,
     MAX_BODY,
@@ -98,12 +103,13 @@ AddRoutes = Callable[[web.Application], None]
 class McpEndpoint:
     """Answers the agent's requests.
 
+    Its parts live and end with it: the relay, the clients of both kinds of protocol version and what they remember.
+
     Args:
         live: The Agent's state and its bundle.
+        sources: The servers.
+        tools: The tools that the servers list.
         authorizer: Decides on requests.
-        relay: Runs the calls of both kinds of clients.
-        session_based: Answers session-based clients.
-        sessionless: Answers sessionless clients.
         checks: Refuses what was not meant for this guard.
         add_routes: Adds the other paths that the agent finds at the same port.
     """
@@ -112,16 +118,37 @@ class McpEndpoint:
         self,
         *,
         live: LiveState,
+        sources: Sources,
+        tools: ToolCache,
         authorizer: Authorizer,
-        relay: Relay,
-        session_based: SessionBasedClients,
-        sessionless: SessionlessClients,
         checks: HttpChecks,
         add_routes: AddRoutes = lambda _: None,
     ) -> None:
-        self._live, self._authorizer, self._relay = live, authorizer, relay
-        self._session_based, self._sessionless, self._checks = session_based, sessionless, checks
+        self._live, self._authorizer, self._checks = live, authorizer, checks
+        self.sessions = Sessions()
+        subscriptions = Subscriptions(self.sessions)
+        self.messages = ServerMessages(live=live, authorizer=authorizer, subscriptions=subscriptions, tools=tools)
+        """Takes the messages that the servers send on their own."""
+        self._relay = relay = Relay(
+            live=live, sources=sources, authorizer=authorizer, messages=self.messages, subscriptions=subscriptions
+        )
+        self._session_based = SessionBasedClients(
+            live=live,
+            sources=sources,
+            authorizer=authorizer,
+            relay=relay,
+            sessions=self.sessions,
+            subscriptions=subscriptions,
+        )
+        self._sessionless = SessionlessClients(
+            live=live, sources=sources, authorizer=authorizer, relay=relay, subscriptions=subscriptions
+        )
         self.runner = self._build_runner(add_routes)
+
+    async def close(self) -> None:
+        """Give up the calls that wait for a client to come back; only after the runner has ended."""
+        self._sessionless.close()
+        await self._relay.close()
 
     def _build_runner(self, add_routes: AddRoutes) -> web.AppRunner:
         app = web.Application(client_max_size=MAX_BODY)

@@ -122,6 +122,10 @@ class SessionlessClients:
     def abort(self) -> None:
         """End every subscription's stream in the middle, and give up every held call."""
         self._subscriptions.abort()
+        self.close()
+
+    def close(self) -> None:
+        """Give up every held call: its repetition can no longer be answered."""
         for state in list(self._held):
             self._drop(state, "the guard is closed")
 
