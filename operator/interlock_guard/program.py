@@ -19,7 +19,7 @@ from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.names import AGENTS, API_PATH
 from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
-from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
+from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.background import explain, keep_running
 from interlock_guard.downstream.authorizer import Authorizer
@@ -33,8 +33,7 @@ from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.selftest.selftest import SelfTest
 from interlock_guard.settings import GuardSettings, SettingsInvalid, read_settings
 from interlock_guard.state import LiveState
-from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
-from interlock_guard.tasks.metrics import TaskMetrics
+from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.upstream.upstream import Upstream
@@ -70,7 +69,7 @@ async def serve(settings: GuardSettings) -> None:
         spool = _open_spool(settings)
         stack.callback(spool.close)
         recorder = Recorder(_writer(settings), spool, utc_now)
-        shipping = AuditShipper(spool, CollectorAddress(url=settings.audit_url, token=settings.audit_token), log)
+        shipping = AuditShipper(spool, log, url=settings.audit_url, token=settings.audit_token)
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any longer
         client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
         stack.push_async_callback(client.close)
@@ -195,15 +194,13 @@ async def _open_task_endpoint(
     session = aiohttp.ClientSession(
         connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
     )
-    parts = TaskParts(
+    return TaskEndpoint(
         live=live,
         recorder=recorder,
-        counts=TaskMetrics(),
         session=await stack.enter_async_context(session),
         monotonic=monotonic,
         host=settings.agent_host,
     )
-    return TaskEndpoint(parts)
 
 
 async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: str, port: int) -> None:

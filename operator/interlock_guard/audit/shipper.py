@@ -40,14 +40,6 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=15)
 _OK, _INVALID, _CONFLICT = 200, 400, 409
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectorAddress:
-    """Where records go; an empty `url` is nowhere. The token is read for each request, since the kubelet renews it."""
-
-    url: str
-    token: Path
-
-
 @dataclass(frozen=True, slots=True)
 class _Batch:
     guard: str
@@ -62,14 +54,22 @@ class _Unanswered(Exception):  # noqa: N818 - says what became of a batch
 
 
 class AuditShipper:
-    """The one reader of a spool."""
+    """The one reader of a spool.
 
-    def __init__(self, spool: Spool, collector: CollectorAddress, log: Callable[[str], None]) -> None:
+    Args:
+        spool: The spool.
+        log: Told of each change.
+        url: The collector's URL; where it is empty nothing is shipped.
+        token: The file of the collector's token, read for each request since the kubelet renews it.
+    """
+
+    def __init__(self, spool: Spool, log: Callable[[str], None], *, url: str, token: Path) -> None:
         self.shipped = 0
         """Lines that the collector has confirmed."""
         self.stuck = False
         """Whether it has refused a chain for good."""
-        self._spool, self._collector, self._log = spool, collector, log
+        self._spool, self._log = spool, log
+        self._url, self._token = url, token
         self._position = Position()
         self._lost: int | None = None
         self._refused = ""
@@ -78,7 +78,7 @@ class AuditShipper:
 
     async def run(self) -> None:
         """Ship until cancelled."""
-        if not self._collector.url:
+        if not self._url:
             return
         async with self._open_session() as session:
             wait = _FIRST_WAIT
@@ -96,7 +96,7 @@ class AuditShipper:
 
     async def finish(self, seconds: float) -> None:
         """Ship what is left, for at most that long; the caller has ended `run`."""
-        if not self._collector.url:
+        if not self._url:
             return
         with suppress(_Unanswered, TimeoutError):
             async with asyncio.timeout(seconds), self._open_session() as session:
@@ -163,10 +163,10 @@ class AuditShipper:
 
     async def _post(self, session: aiohttp.ClientSession, batch: _Batch) -> tuple[int, dict[str, Any]]:
         try:
-            token = self._collector.token.read_text().strip()
+            token = self._token.read_text().strip()
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson"}
             query = {} if self._lost is None else {"lost": str(self._lost)}
-            url = f"{self._collector.url}/v1/records"
+            url = f"{self._url}/v1/records"
             async with session.post(
                 url, params=query, data=batch.lines, headers=headers, allow_redirects=False
             ) as response:

@@ -8,7 +8,6 @@ import logging
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
@@ -139,24 +138,28 @@ _SHUTDOWN_SECONDS: Final = 0.2
 _ENDING: Final = TaskRefusal(503, TaskOutcome.GUARD_ENDED, "The guard is being ended: try again.", retry_after=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskParts:
-    """What the way in is made of; `monotonic` is the clock of the state, `host` where the agent listens."""
-
-    live: LiveState
-    recorder: Recorder
-    counts: TaskMetrics
-    session: aiohttp.ClientSession
-    monotonic: Callable[[], float]
-    host: str
-
-
 class TaskEndpoint:
-    """Takes tasks for the agent."""
+    """Takes tasks for the agent.
 
-    def __init__(self, parts: TaskParts) -> None:
-        self._live, self._recorder, self._counts = parts.live, parts.recorder, parts.counts
-        self._session, self._monotonic, self._host = parts.session, parts.monotonic, parts.host
+    Args:
+        live: The Agent's state and its bundle.
+        recorder: Stores how tasks ended.
+        session: Sends tasks to the agent.
+        monotonic: The clock of `live`, in seconds.
+        host: Where the agent listens.
+    """
+
+    def __init__(
+        self,
+        *,
+        live: LiveState,
+        recorder: Recorder,
+        session: aiohttp.ClientSession,
+        monotonic: Callable[[], float],
+        host: str,
+    ) -> None:
+        self._live, self._recorder, self._counts = live, recorder, TaskMetrics()
+        self._session, self._monotonic, self._host = session, monotonic, host
         self._tasks = ConcurrencyLimiter()
         self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()

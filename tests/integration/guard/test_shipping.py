@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from interlock_contract.audit_chain import Head, open_line, seal
-from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
+from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from tests.support.bounds import until
 from tests.support.ports import free_port
@@ -74,7 +74,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     token, log = tmp_path / "token", list[str]()
     token.write_text("first\n")
     spool = Spool(tmp_path / "spool", SMALL, keeps=True)
-    shipping = AuditShipper(spool, CollectorAddress(url=f"http://127.0.0.1:{stand_in.port}", token=token), log.append)
+    shipping = AuditShipper(spool, log.append, url=f"http://127.0.0.1:{stand_in.port}", token=token)
     task = asyncio.create_task(shipping.run())
     yield Bench(spool, stand_in, shipping, token, log)
     task.cancel()
@@ -193,9 +193,7 @@ async def test_later_chains_go_on_after_one_that_was_given_up(tmp_path: Path, be
     later, _ = seal(GUARD.replace("1", "2"), Head(), {"kind": "decision", "time": "now"})
     second.append(later + b"\n", 0, is_vital=False)
     bench.stand_in.answers = [(409, {"error": "Fork", "seq": 0})]
-    shipping = AuditShipper(
-        second, CollectorAddress(url=f"http://127.0.0.1:{bench.stand_in.port}", token=bench.token), str
-    )
+    shipping = AuditShipper(second, str, url=f"http://127.0.0.1:{bench.stand_in.port}", token=bench.token)
     await shipping.finish(5)
     assert (shipping.stuck, shipping.shipped) == (True, 1)
     assert second.used == len(line) + len(later) + 2

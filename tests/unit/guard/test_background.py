@@ -10,7 +10,7 @@ import pytest
 
 from interlock_contract.selftest_report import SelfTestReport
 from interlock_guard import background
-from interlock_guard.audit.shipper import AuditShipper, CollectorAddress
+from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.background import keep_running
 from interlock_guard.llm.provider_client import ProviderClients
@@ -137,8 +137,7 @@ async def test_the_reporter_writes_after_an_unexpected_error() -> None:
 
 async def test_the_shipper_ships_after_an_unexpected_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = Spool(tmp_path, SpoolLimits(capacity=100_000, reserve=1_000, segment=1_000, memory=1_000), keeps=True)
-    collector = CollectorAddress(url="http://127.0.0.1:1", token=tmp_path / "token")
-    shipper = AuditShipper(spool, collector, lambda _: None)
+    shipper = AuditShipper(spool, lambda _: None, url="http://127.0.0.1:1", token=tmp_path / "token")
     reads: list[None] = []
 
     def read(*_: Any) -> Any:

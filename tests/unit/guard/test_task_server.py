@@ -21,8 +21,7 @@ from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.state import LiveState
 from interlock_guard.tasks import endpoint as task_server
 from interlock_guard.tasks import exchange as task_exchange
-from interlock_guard.tasks.endpoint import TaskEndpoint, TaskParts
-from interlock_guard.tasks.metrics import TaskMetrics
+from interlock_guard.tasks.endpoint import TaskEndpoint
 
 
 @dataclass
@@ -91,15 +90,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         Writer("a", GuardId("n", "p", "0" * 16)), spool, lambda: datetime(2026, 3, 2, tzinfo=UTC), output
     )
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
-        parts = TaskParts(
-            live=live,
-            recorder=recorder,
-            counts=TaskMetrics(),
-            session=session,
-            monotonic=lambda: found.now,
-            host="127.0.0.1",
+        endpoint = TaskEndpoint(
+            live=live, recorder=recorder, session=session, monotonic=lambda: found.now, host="127.0.0.1"
         )
-        endpoint = TaskEndpoint(parts)
         live.reactions = (endpoint.follow,)
         await endpoint.runner.setup()
         await web.TCPSite(endpoint.runner, "127.0.0.1", 0).start()
