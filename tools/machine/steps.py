@@ -55,9 +55,8 @@ def run_steps(label: str, steps: Sequence[Step], logs: Path, *, lanes: int = 1) 
             return
         try:
             _work(step, place, logs)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the first failure is raised below, once all lanes have ended
             failures.append(error)
-            raise
 
     with ThreadPoolExecutor(lanes) as pool:
         try:

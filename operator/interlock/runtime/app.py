@@ -23,7 +23,7 @@ from interlock.cluster.kubeconfig import find_credentials
 from interlock.cluster.resource_cache import Key, ResourceCache, key_of, version_of
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
-from interlock.runtime.bindings import BindingReconciler, DriftReports
+from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
 from interlock.runtime.child_watch import ChildWatch
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.kill_watch import KillWatch
@@ -132,15 +132,18 @@ class App:
             report_drift=drifts.report,
         )
         bindings = BindingReconciler(
-            client=client,
             cache=self._cache,
-            children=binding_children,
+            reader=BindingSnapshotReader(
+                self._cache,
+                binding_children,
+                client,
+                guard_image=self.settings.guard_image,
+                api_server=lambda: api_server.found,
+                drift_seen_at=drifts.seen_at,
+            ),
             applier=Applier(client, binding_children),
             writer=writer,
             events=events,
-            guard_image=self.settings.guard_image,
-            api_server=lambda: api_server.found,
-            drift_seen_at=drifts.seen_at,
             clock=utc_now,
             enqueue=self._bindings.add,
             enqueue_agent=self._agents.add,

@@ -25,49 +25,101 @@ from interlock_kube.resource_types import POD
 _log = logging.getLogger(__name__)
 
 
+class BindingSnapshotReader:
+    """Builds snapshots of MCPBindings.
+
+    Args:
+        cache: The objects that users apply.
+        children: The children of MCPBindings.
+        client: Reads the pod of a verification.
+        guard_image: The image of the guards.
+        api_server: Returns the addresses of the API server.
+        drift_seen_at: Returns when a guard last found a tool of an MCPBinding changed, None where none has.
+    """
+
+    def __init__(
+        self,
+        cache: ResourceCache,
+        children: ChildCache,
+        client: KubeClient,
+        *,
+        guard_image: str,
+        api_server: Callable[[], ApiServerAddress],
+        drift_seen_at: Callable[[Key], datetime | None],
+    ) -> None:
+        self._cache = cache
+        self._children = children
+        self._client = client
+        self._guard_image = guard_image
+        self._api_server = api_server
+        self._drift_seen_at = drift_seen_at
+
+    def read(self, key: Key) -> BindingSnapshot | None:
+        """Return the snapshot of an MCPBinding; None where there is none to reconcile.
+
+        One that is being deleted takes its children with it. One that cannot be read is shown on its Agents.
+        """
+        binding = self._cache.binding(key)
+        if binding is None or isinstance(binding, Unreadable) or binding.metadata.deletion_timestamp is not None:
+            return None
+        return BindingSnapshot(
+            binding=binding,
+            children=self._children.of(key, binding.metadata.uid),
+            guard_image=self._guard_image,
+            api_server=self._api_server(),
+            drift_seen_at=self._drift_seen_at(key),
+        )
+
+    async def read_image(self, snapshot: BindingSnapshot) -> BindingSnapshot:
+        """Return the snapshot with the digest of the server's image in the pod of the run, if the pod has one.
+
+        Raises:
+            ApiError: The API server refused the pods.
+        """
+        run = snapshot.run
+        if run is None:
+            return snapshot
+        query = {"labelSelector": f"batch.kubernetes.io/job-name={run.job}"}
+        found = await self._client.get(POD.within(run.binding.metadata.namespace), query)
+        name = mcp_container(run.binding.spec.source)
+        for pod in found["items"]:
+            for container in pod.get("status", {}).get("initContainerStatuses", []):
+                if container["name"] == name and container.get("imageID"):
+                    return replace(snapshot, image_digest=str(container["imageID"])[:512])
+        return snapshot
+
+
 class BindingReconciler:
     """Reconciles MCPBindings.
 
     Args:
-        client: Reads the pod of a verification.
         cache: The objects that users apply.
-        children: The children of MCPBindings.
-        applier: Writes them.
+        reader: Builds the snapshot of an MCPBinding.
+        applier: Writes children.
         writer: Writes the status.
         events: Posts Events.
-        guard_image: The image of the guards.
-        api_server: Returns the addresses of the API server.
-        drift_seen_at: Returns when a guard last found a tool of an MCPBinding changed, None where none has.
         clock: Returns the time.
         enqueue: Enqueues an MCPBinding.
         enqueue_agent: Enqueues an Agent.
     """
 
-    def __init__(  # noqa: PLR0913 - each is one collaborator
+    def __init__(
         self,
         *,
-        client: KubeClient,
         cache: ResourceCache,
-        children: ChildCache,
+        reader: BindingSnapshotReader,
         applier: Applier,
         writer: StatusWriter,
         events: EventPoster,
-        guard_image: str,
-        api_server: Callable[[], ApiServerAddress],
-        drift_seen_at: Callable[[Key], datetime | None],
         clock: Callable[[], datetime],
         enqueue: Callable[[Key], None],
         enqueue_agent: Callable[[Key], None],
     ) -> None:
-        self._client = client
         self._cache = cache
-        self._children = children
+        self._reader = reader
         self._applier = applier
         self._writer = writer
         self._events = events
-        self._guard_image = guard_image
-        self._api_server = api_server
-        self._drift_seen_at = drift_seen_at
         self._clock = clock
         self._enqueue = enqueue
         self._enqueue_agent = enqueue_agent
@@ -82,21 +134,13 @@ class BindingReconciler:
             ApplyFailed: The API server refused a child.
             ApiError: The API server refused the status.
         """
-        binding = self._cache.binding(key)
-        if binding is None or isinstance(binding, Unreadable) or binding.metadata.deletion_timestamp is not None:
-            return None  # its children are deleted with it; the status of its Agents says where it cannot be read
-        snapshot = BindingSnapshot(
-            binding=binding,
-            children=self._children.of(key, binding.metadata.uid),
-            guard_image=self._guard_image,
-            api_server=self._api_server(),
-            drift_seen_at=self._drift_seen_at(key),
-        )
-        now = self._clock()
+        snapshot = self._reader.read(key)
+        if snapshot is None:
+            return None
+        binding, now = snapshot.binding, self._clock()
         result = verify_binding(snapshot, now)
         if _has_ended(binding.status, result.status) and binding.spec.server.stdio is not None:
-            snapshot = replace(snapshot, image_digest=await self._image_digest(snapshot))
-            result = verify_binding(snapshot, now)
+            result = verify_binding(await self._reader.read_image(snapshot), now)
         # The status comes first: a run that is not recorded would be started again under another number.
         written = await self._writer.write_binding(binding, result.status)
         if written is not None and self._cache.binding(key) is not None:
@@ -107,20 +151,6 @@ class BindingReconciler:
             self._report_changes(binding, result.status)
         await self._applier.carry_out(result.plan, *key)
         return (result.requeue_at - self._clock()).total_seconds()
-
-    async def _image_digest(self, snapshot: BindingSnapshot) -> str:
-        """Return the digest of the server's image in the pod of the run; empty where the pod does not have it."""
-        run = snapshot.run
-        if run is None:
-            return ""
-        query = {"labelSelector": f"batch.kubernetes.io/job-name={run.job}"}
-        found = await self._client.get(POD.within(run.binding.metadata.namespace), query)
-        name = mcp_container(run.binding.spec.source)
-        for pod in found["items"]:
-            for container in pod.get("status", {}).get("initContainerStatuses", []):
-                if container["name"] == name and container.get("imageID"):
-                    return str(container["imageID"])[:512]
-        return ""
 
     def _report_changes(self, binding: MCPBinding, status: MCPBindingStatus) -> None:
         """Count a verification that has ended, and post the Events of what has changed."""

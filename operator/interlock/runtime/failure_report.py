@@ -20,6 +20,7 @@ from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.loop import BACKOFF_SECONDS, Cause, cause_of, location_of
 from interlock_contract.names import OPERATOR_NAMESPACE
+from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
 
 
@@ -72,7 +73,10 @@ class FailureReporter:
         if policy is None or isinstance(policy, Unreadable):
             return
         known = status.conditions if status else ()
-        await self._show(AGENT_POLICY, key, policy.metadata.generation, known, error)
+        written = await self._show(AGENT_POLICY, key, policy.metadata.generation, known, error)
+        if written is not None and self._cache.policy(key) is not None:
+            for agent in self._cache.put_policy(written):
+                self._enqueue_agent(agent)
 
     async def show_on_binding(self, key: Key, error: Exception) -> None:
         """Show a failure on an MCPBinding."""
@@ -80,25 +84,21 @@ class FailureReporter:
         if binding is None or isinstance(binding, Unreadable):
             return
         known = binding.status.conditions if binding.status else ()
-        await self._show(MCP_BINDING, key, binding.metadata.generation, known, error)
+        written = await self._show(MCP_BINDING, key, binding.metadata.generation, known, error)
+        if written is not None and self._cache.binding(key) is not None:
+            for agent in self._cache.put_binding(written):
+                self._enqueue_agent(agent)
 
     async def _show(
         self, kind: ResourceType, key: Key, generation: int, known: tuple[Condition, ...], error: Exception
-    ) -> None:
+    ) -> Json | None:
+        """Write the condition ReconcileFailed; return the object as the API server has it then, if it was written."""
         if cause_of(error) is not Cause.DEFECT and not isinstance(error, ApplyFailed):
-            return
+            return None
         finding = Finding(RECONCILE_FAILED, "True", AgentReason.RECONCILE_ERROR, describe_failure(kind.kind, error))
         others = tuple(one for one in known if one.type != RECONCILE_FAILED)
         conditions = (*others, build_condition(finding, generation, known, self._clock()))
-        written = await self._writer.write_conditions(kind, key, known, conditions)
-        if written is None:
-            return
-        if kind is AGENT_POLICY:
-            concerned = self._cache.put_policy(written) if self._cache.policy(key) is not None else set()
-        else:
-            concerned = self._cache.put_binding(written) if self._cache.binding(key) is not None else set()
-        for agent in concerned:
-            self._enqueue_agent(agent)
+        return await self._writer.write_conditions(kind, key, known, conditions)
 
 
 def describe_failure(kind: str, error: Exception) -> str:

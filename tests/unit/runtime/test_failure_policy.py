@@ -19,7 +19,7 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.placement import ApiServerAddress
 from interlock.runtime import agents, bindings, policies
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
-from interlock.runtime.bindings import BindingReconciler
+from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.loop import ReconcileLoop, Reconciler, WorkQueue
 from interlock.runtime.policies import PolicyReconciler
@@ -97,15 +97,18 @@ class Operator:
             reconciler, show = PolicyReconciler(self.cache, writer, lambda _: None), failures.show_on_policy
         else:
             reconciler = BindingReconciler(
-                client=client,
                 cache=self.cache,
-                children=children,
+                reader=BindingSnapshotReader(
+                    self.cache,
+                    children,
+                    client,
+                    guard_image=GUARD_IMAGE,
+                    api_server=ApiServerAddress,
+                    drift_seen_at=lambda _: None,
+                ),
                 applier=Applier(client, children),
                 writer=writer,
                 events=self.events,
-                guard_image=GUARD_IMAGE,
-                api_server=ApiServerAddress,
-                drift_seen_at=lambda _: None,
                 clock=lambda: NOW,
                 enqueue=self.queue.add,
                 enqueue_agent=lambda _: None,
