@@ -20,7 +20,7 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def dead_links(page: Path) -> Iterator[str]:
+def dead_links(page: Path, root: Path = ROOT) -> Iterator[str]:
     """Yield each link of a page to a file or heading that does not exist."""
     for link in LINK.findall(page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
@@ -28,16 +28,16 @@ def dead_links(page: Path) -> Iterator[str]:
             continue
         target = (page.parent / path).resolve() if path else page
         if not target.exists() or (anchor and anchor not in anchors_of(target)):
-            yield f"{page.relative_to(ROOT)}: {link}"
+            yield f"{page.relative_to(root)}: {link}"
 
 
-def dead_paths(page: Path) -> Iterator[str]:
+def dead_paths(page: Path, root: Path = ROOT) -> Iterator[str]:
     """Yield each path of the repository that a console or code span names and that does not exist."""
     text = page.read_text(encoding="utf-8")
     code = re.findall(r"^\$ .*$|`[^`\n]+`", text, flags=re.MULTILINE)
     for path in (path for span in code for path in COMMAND_PATH.findall(span)):
-        if not (ROOT / path).exists():
-            yield f"{page.relative_to(ROOT)}: {path}"
+        if not (root / path).exists():
+            yield f"{page.relative_to(root)}: {path}"
 
 
 def test_every_link_leads_to_a_file_and_heading() -> None:
@@ -55,9 +55,22 @@ def test_every_make_target_of_the_pages_exists() -> None:
     assert named - targets == set()
 
 
-def test_a_dead_link_and_a_dead_path_are_found(tmp_path: Path) -> None:
-    page = ROOT / "docs" / "README.md"
-    assert "documentation" in anchors_of(page)
-    assert LINK.findall("[a](b.md#c)") == ["b.md#c"]
-    assert COMMAND_PATH.findall("kubectl apply -f examples/gone/") == ["examples/gone"]
-    assert not (tmp_path / "examples/gone").exists()
+def test_a_dead_link_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# Kill an agent\n```\n# no heading\n```\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Here\n[a](other.md) [b](other.md#kill-an-agent) [c](#here) [d](https://example.com/gone) "
+        "[e](gone.md) [f](other.md#gone) [g](other.md#no-heading) [h](#gone)\n"
+    )
+    dead = ["gone.md", "other.md#gone", "other.md#no-heading", "#gone"]
+    assert list(dead_links(page, tmp_path)) == [f"page.md: {link}" for link in dead]
+
+
+def test_a_dead_path_is_found(tmp_path: Path) -> None:
+    (tmp_path / "examples" / "here").mkdir(parents=True)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Read `examples/here/` and `docs/gone.md`, and not/examples/other.\n"
+        "$ kubectl apply -f examples/gone/ -f examples/here/\nno code: examples/nowhere\n"
+    )
+    assert sorted(dead_paths(page, tmp_path)) == ["page.md: docs/gone.md", "page.md: examples/gone"]
