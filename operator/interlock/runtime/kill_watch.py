@@ -111,15 +111,20 @@ class KillWatch:
         await credentials.current()  # where there are none, the process ends with the reason
         client = KubeClient(credentials, count_answer)
         killer = Killer(client)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.heartbeat.run())
-                group.create_task(self._follow(client, killer, AGENT))
-                group.create_task(self._follow(client, killer, AGENT_POLICY))
-                group.create_task(self._follow(client, killer, MCP_BINDING))
-                group.create_task(self._watch_pods(client, killer))
-        finally:
-            await client.close()
+        async with contextlib.AsyncExitStack() as opened, asyncio.TaskGroup() as group:
+            opened.push_async_callback(client.close)
+            opened.push_async_callback(self._cancel_work)  # first: it uses the client
+            group.create_task(self.heartbeat.run())
+            group.create_task(self._follow(client, killer, AGENT))
+            group.create_task(self._follow(client, killer, AGENT_POLICY))
+            group.create_task(self._follow(client, killer, MCP_BINDING))
+            group.create_task(self._watch_pods(client, killer))
+
+    async def _cancel_work(self) -> None:
+        work = list(self._tasks.values())
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
 
     async def _follow(self, client: KubeClient, killer: Killer, kind: ResourceType) -> None:
         options = WatchOptions(metadata_only=True, server_seconds=60, silence_seconds=70)

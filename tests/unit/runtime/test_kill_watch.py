@@ -353,3 +353,53 @@ async def test_an_ended_kill_path_is_told(scene: Scene) -> None:
     scene.watch.failure = RuntimeError("no credentials")
 
     assert scene.watch.problem() == "the kill path ended: no credentials"
+
+
+class FoundCredentials:
+    async def current(self) -> None: ...
+
+
+class ClosableClient(FakeClient):
+    """A client that may not be asked anything once it is closed."""
+
+    is_closed = False
+
+    def _asked(self, method: str, path: str, body: Any) -> None:
+        assert not self.is_closed, f"{method} {path} after the client was closed"
+        super()._asked(method, path, body)
+
+    async def close(self) -> None:
+        self.is_closed = True
+        await asyncio.sleep(0.05)  # as real connections take a while
+
+
+async def test_the_kill_path_ends_its_work_and_then_closes_its_client(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(kill_watch, "SWEEP_SECONDS", 0.001)
+    client, ended = ClosableClient(), list[str]()
+    client.objects = scene.client.objects
+    client.put(PATH, an_agent().killed().to_kubernetes())
+    client.refuse("DELETE", "/pods/p1", status=503, times=10**9)
+
+    async def follow(_: Any, kind: Any, __: Any) -> AsyncIterator[ListEvent]:
+        yield ListEvent((client.objects[PATH],) if kind is AGENT else ())
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(f"{kind.kind} with an {'closed' if client.is_closed else 'open'} client")
+
+    monkeypatch.setattr(kill_watch, "find_credentials", lambda _: FoundCredentials())
+    monkeypatch.setattr(kill_watch, "KubeClient", lambda *_: client)
+    monkeypatch.setattr(kill_watch, "follow", follow)
+    scene.watch.start()
+    async with asyncio.timeout(10):
+        while scene.watch.seen(KEY) is None or not client.requests:  # noqa: ASYNC110 - another thread's
+            await asyncio.sleep(0.001)
+
+    await asyncio.to_thread(scene.watch.stop)
+
+    assert sorted(ended) == [f"{kind} with an open client" for kind in ("Agent", "AgentPolicy", "MCPBinding", "Pod")]
+    assert client.is_closed
+    assert scene.watch.problem() is None
+    assert [record for record in caplog.records if record.exc_info] == [], "no request was made of a closed client"
