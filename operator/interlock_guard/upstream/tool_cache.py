@@ -6,9 +6,11 @@ Lists are not trusted: `decide` lets them make a decision stricter, never laxer.
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.upstream import Upstream
@@ -169,7 +171,9 @@ class ToolCache:
 
     def _read(self, known: _Known) -> None:
         if known.reading is None:
-            known.reading = asyncio.get_running_loop().create_task(self._follow(known))
+            name = f"tools of {known.upstream.source}"
+            known.reading = asyncio.get_running_loop().create_task(self._follow(known), name=name)
+            known.reading.add_done_callback(partial(log_failure, log=self._log))
 
     async def _follow(self, known: _Known) -> None:
         """Read the list, and again where it has changed meanwhile."""
@@ -181,6 +185,9 @@ class ToolCache:
                 if not known.has_changed:
                     known.tools, known.asked_at = tools, None if tools is None else asked_at
                     return
+        except Exception:
+            known.tools = known.asked_at = None  # no call is decided on a list that could not be read again
+            raise
         finally:
             known.reading = None
 

@@ -106,7 +106,7 @@ class FakeUpstream:
 
 @dataclass
 class Clock:
-    """The clock that lists of tools age by."""
+    """The clock that lists of tools and the lease age by."""
 
     now: float = 0.0
 
@@ -124,6 +124,7 @@ class Rig:
     url: str
     clock: "Clock"
     drifted: list[str]
+    logged: list[str]
 
     async def listed(self) -> list[dict[str, Any]]:
         """Return the tools that the agent is shown."""
@@ -173,8 +174,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         spool = Spool(tmp_path / "spool", SpoolLimits(), keeps=True)
         writer = Writer("a", GuardId("n", "a-0", "0" * 16))
         recorder = Recorder(writer, spool, lambda: datetime(2026, 1, 1, tzinfo=UTC), records.fileno())
-        clock, drifted = Clock(), list[str]()
-        upstream, tools = FakeUpstream(), ToolCache(lambda: clock.now)
+        clock, drifted, logged = Clock(), list[str](), list[str]()
+        upstream, tools = FakeUpstream(), ToolCache(lambda: clock.now, logged.append)
 
         class FakeSources:
             def get(self, name: str) -> FakeUpstream | None:
@@ -186,7 +187,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             sources=sources,
             tools=tools,
             recorder=recorder,
-            monotonic=lambda: 0.0,
+            monotonic=lambda: clock.now,
             on_drift=drifted.append,
         )
         port = free_port()
@@ -202,7 +203,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         tools.begin(upstream)
         async with ClientSession() as http:
             url = f"http://127.0.0.1:{port}/mcp/crm"
-            yield Rig(live, upstream, endpoint, tools, spool, http, url, clock, drifted)
+            yield Rig(live, upstream, endpoint, tools, spool, http, url, clock, drifted, logged)
         await endpoint.runner.cleanup()
         await endpoint.close()
         spool.close()

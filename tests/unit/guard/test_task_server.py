@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from interlock_guard.tasks.endpoint import TaskEndpoint
 
 @dataclass
 class Bench:
-    """A way in to an agent that never answers, both in this process."""
+    """A way in to an agent that does not answer before it is told to, both in this process."""
 
     live: LiveState
     endpoint: TaskEndpoint
@@ -35,6 +35,8 @@ class Bench:
     agent_port: int
     now: float = 0.0
     at_work: int = 0
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    """Lets the agent answer."""
 
     def open(self, most: int = 1) -> None:
         bundle = Bundle(
@@ -74,7 +76,7 @@ async def close(writer: asyncio.StreamWriter) -> None:
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async def take(_: web.BaseRequest) -> web.Response:
         found.at_work += 1
-        await asyncio.Event().wait()
+        await found.go_on.wait()
         return web.Response()
 
     agent = web.ServerRunner(web.Server(take, handler_cancellation=True), shutdown_timeout=0.05)
@@ -184,3 +186,27 @@ async def test_a_body_that_turns_out_to_be_none_is_not_the_agents_fault(
         await close(writer)
     assert bench.records()[0]["outcome"] == "BodyTimedOut"
     assert 'task_failures_total{kind="Task"} 0' in "\n".join(bench.endpoint.lines())
+
+
+@pytest.mark.parametrize("part", ["to_agent", "to_caller"])
+async def test_an_unexpected_error_of_the_guard_is_answered_logged_and_recorded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(task_exchange, part, fail)
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+    try:
+        writer.write(WHOLE)
+        if part == "to_caller":
+            await bench.until(lambda: bench.at_work == 1)
+            bench.go_on.set()
+        assert (await reader.readline()).split()[1] == b"500"
+    finally:
+        await close(writer)
+    [failed] = caplog.records
+    assert failed.exc_info is not None
+    assert repr(failed.exc_info[1]) == "KeyError('surprise')"
+    assert len(bench.records()) == 1
+    assert "interlock_guard_tasks_running 0" in bench.endpoint.lines(), "its place is free again"
