@@ -40,9 +40,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "governance.no-pods-before": Requirement("an agent that a layer refuses wants no child at all"),
     "governance.pods-end": Requirement("children go when the policy, the row or the binding goes that they stood on"),
-    "governance.told": Requirement("a refusal is Ready=False and Stalled=True, with what is missing and how to fix it"),
+    "governance.reported": Requirement(
+        "a refusal is Ready=False and Stalled=True, with what is missing and how to fix it"
+    ),
     "governance.layer-order": Requirement("the first layer that refuses speaks, and the later ones wait for it"),
-    "governance.same-sentence": Requirement(
+    "governance.same-message": Requirement(
         "kubectl apply --dry-run=server answers with the reconciler's sentence", "api"
     ),
     # Layer 2: orchestration
@@ -53,9 +55,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.in-turn": Requirement("no stage is entered before the one before it was Ready for its minimum"),
     "rollout.restart": Requirement("an operator's restart neither skips nor resets a soak"),
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
-    "rollout.starts-anew": Requirement("a new revision or a changed stage starts again at the first stage"),
+    "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
     "rollout.soak-stops": Requirement("a soak stops while the agent is killed or scaled to zero, and starts anew"),
-    "rollout.look-again": Requirement("whoever soaks is looked at again when the soak ends, and not before"),
+    "rollout.requeue": Requirement("whoever soaks is looked at again when the soak ends, and not before"),
     "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),
     "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),
     # Layer 3: action
@@ -69,12 +71,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "verify.on-a-cluster": Requirement("the operator verifies by Jobs that Pod Security restricted admits", "api"),
     "drift.quarantined": Requirement("a tool that has changed is denied at the next call, and the others go on"),
     "drift.accepted": Requirement("only an accept of the very digest that is observed brings a changed tool back"),
-    "drift.told-early": Requirement("a drift that a guard has found is verified soon, not at the next interval"),
+    "drift.reported-early": Requirement("a drift that a guard has found is verified soon, not at the next interval"),
     "drift.runbook": Requirement("every command of the runbook BindingDrifted prints what the page says", "api"),
     "drift.on-a-cluster": Requirement("a drift is told with a diff, and accepted by an annotation", "api"),
     "drift.on-real-pods": Requirement("a guard in its pod denies a changed tool until its digest is accepted", "kind"),
     "access.one-truth": Requirement("what a policy's status says of a cell is what the guard decides on it"),
-    "access.told": Requirement("a policy's status has the access table, written only when it has changed"),
+    "access.reported": Requirement("a policy's status has the access table, written only when it has changed"),
     "access.bounded": Requirement("the access table is bounded and says how many agents it leaves out"),
     "access.on-a-cluster": Requirement(
         "the access table stands in the policy's status, without a write too many", "api"
@@ -112,9 +114,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     "isolation.by-environment": Requirement("agent and guard share a pod in development, and have one each elsewhere"),
     "isolation.agent-egress": Requirement("an agent's pod of its own is let out to its guard and to nothing else"),
     "isolation.guard-egress": Requirement("a guard's pod is let out to the API server and to what its servers need"),
-    "isolation.gate": Requirement("no agent starts before its own pod has seen that all but its guard is closed"),
+    "isolation.egress-check": Requirement(
+        "no agent starts before its own pod has seen that all but its guard is closed"
+    ),
     "isolation.open-network": Requirement("outside of development an open network keeps an agent from starting"),
-    "isolation.told": Requirement("EgressEnforced says what was seen, and of a shared pod what it does not protect"),
+    "isolation.reported": Requirement(
+        "EgressEnforced says what was seen, and of a shared pod what it does not protect"
+    ),
     "isolation.both-end": Requirement("a kill and a refusal end the agent's pods and the guard's"),
     "isolation.on-a-cluster": Requirement("no way out of a real agent's pod but its guard, with or without it", "kind"),
     "isolation.open-on-a-cluster": Requirement(
@@ -136,7 +142,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.conformance": Requirement(
         "no scenario of the official conformance suite that a server passes directly fails through the guard"
     ),
-    "guard.both-eras": Requirement("clients and servers of either era of MCP work with each other through the guard"),
+    "guard.both-protocol-versions": Requirement(
+        "clients and servers of either era of MCP work with each other through the guard"
+    ),
     "guard.sessions": Requirement("a stream that broke is resumed without loss, by its own session only"),
     "guard.limits": Requirement("a binding bounds the bytes of requests and results, and the calls under way"),
     "guard.scope": Requirement("a call outside the stage's scope, or without its value, is refused"),
@@ -154,9 +162,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     "records.collected": Requirement("the collector holds each record once, whatever restarts or fills up meanwhile"),
     "records.verified": Requirement("the verifier finds every changed, missing, reordered, repeated or cut-off record"),
     "records.authenticated": Requirement("a guard writes records of its own pod only, and reading needs a permission"),
-    "guard.proof": Requirement("a guard obeys no bundle before it has proven on itself that it keeps it"),
-    "guard.proof-told": Requirement("PolicyEnforced is True once every guard has proven the bundle that holds now"),
-    "guard.proof-on-a-cluster": Requirement("a policy's change is proven anew by the guards of real pods", "kind"),
+    "guard.selftest": Requirement("a guard obeys no bundle before it has proven on itself that it keeps it"),
+    "guard.selftest-reported": Requirement(
+        "PolicyEnforced is True once every guard has proven the bundle that holds now"
+    ),
+    "guard.selftest-on-a-cluster": Requirement("a policy's change is proven anew by the guards of real pods", "kind"),
     "guard.killed": Requirement("a guard that has seen a kill answers 503 with the reason, and closes open streams"),
     "guard.stale": Requirement("a guard that is cut off from the API server denies once its lease has run out"),
     "records.on-a-cluster": Requirement(
@@ -165,7 +175,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     # Servers over HTTP
     "http.addresses": Requirement("a binding reaches public addresses, private ones if it says so, others never"),
     "http.ssrf": Requirement("no notation, answer, redirect, proxy or rebinding makes the guard dial what it may not"),
-    "http.same-sentence": Requirement(
+    "http.same-message": Requirement(
         "a server that the API server refuses is refused in Python with its sentence", "api"
     ),
     "http.credentials": Requirement("no token of the agent reaches a server, no credential of a server the agent"),
@@ -196,7 +206,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.kill": Requirement("a kill cuts calls of models at once, and a closed guard refuses them"),
     "models.limits": Requirement("bodies, headers and calls under way are bounded"),
     "models.recorded": Requirement("each call of a model is recorded and counted, and nothing of what was said is"),
-    "models.proof": Requirement("a guard proves on itself that it refuses models that its agent may not call"),
+    "models.selftest": Requirement("a guard proves on itself that it refuses models that its agent may not call"),
     "models.sdks": Requirement("the official OpenAI and Anthropic SDKs work by the agent's variables alone"),
     "models.on-a-cluster": Requirement("real pods call a model by their guard, in one pod with it and apart", "kind"),
     # Kill
@@ -234,7 +244,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.unreadable": Requirement("an object that cannot be read is named, and harms no other agent"),
     "operator.defects": Requirement("a failure on one object is logged, counted, shown, retried, and costs no other"),
     "operator.queue": Requirement("an agent is looked at once at a time, never lost, later and later on failure"),
-    "operator.late-news": Requirement("an older version of an object never wins over a newer one"),
+    "operator.late-events": Requirement("an older version of an object never wins over a newer one"),
     # Status
     "status.conditions": Requirement("conditions stand in layer order and change their time only with their status"),
     "status.zero-replicas": Requirement("replicas 0 is Ready=True with reason ScaledToZero"),

@@ -64,7 +64,7 @@ def test_no_admission_policy_can_refuse_a_kill() -> None:
         assert bindings[f"{name}.interlock.dev"]["paramRef"]["parameterNotFoundAction"] == "Allow", name
 
 
-def test_the_latch_looks_at_agents_only_that_are_killed_already() -> None:
+def test_the_latch_applies_only_to_agents_that_are_killed_already() -> None:
     latch = policies()["agents-kill-latch"]
     assert "paramKind" not in latch
     assert [condition["name"] for condition in latch["matchConditions"]] == ["was-killed"]
@@ -125,7 +125,7 @@ def test_the_page_of_a_kind_has_exactly_its_fields(kind: CrdKind) -> None:
     assert documented == field_paths(schema["properties"]["spec"], "spec")
 
 
-def test_every_sentence_stands_in_the_pages() -> None:
+def test_every_message_is_in_the_pages() -> None:
     texts = [text for name, text in vars(messages).items() if name.isupper() and isinstance(text, str) and ": " in text]
     written = [re.sub(r"\{([a-z]+)\}", r"<\1>", text) for text in texts]
     pages = "".join(page(kind.name) for kind in KINDS)

@@ -69,5 +69,5 @@ def test_a_pure_package_opens_no_connection_and_reads_no_clock(layer: str) -> No
         assert [word for word in forbidden if word in source] == [], path
 
 
-def test_no_test_lives_beside_the_product() -> None:
+def test_no_test_lives_among_the_product_code() -> None:
     assert [*OPERATOR.rglob("test_*.py"), *OPERATOR.rglob("conftest.py")] == []

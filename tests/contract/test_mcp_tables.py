@@ -19,14 +19,14 @@ def test_the_versions_are_the_official_ones() -> None:
     assert mcp.LATEST_SESSIONLESS == versions.LATEST_MODERN_VERSION
 
 
-def test_the_requests_of_each_era_are_the_official_ones() -> None:
+def test_the_requests_of_each_protocol_version_are_the_official_ones() -> None:
     assert of(official.CLIENT_REQUESTS, mcp.SESSION_VERSIONS) == mcp.SESSION_REQUESTS
     assert of(official.CLIENT_REQUESTS, mcp.SESSIONLESS_VERSIONS) == mcp.SESSIONLESS_REQUESTS
     assert of(official.SERVER_REQUESTS, mcp.SESSION_VERSIONS) == {*mcp.SERVER_REQUESTS, "ping"}
     assert of(official.SERVER_REQUESTS, mcp.SESSIONLESS_VERSIONS) == set()
 
 
-def test_the_notifications_of_each_era_are_the_official_ones() -> None:
+def test_the_notifications_of_each_protocol_version_are_the_official_ones() -> None:
     assert of(official.CLIENT_NOTIFICATIONS, mcp.SESSION_VERSIONS) == mcp.CLIENT_NOTIFICATIONS
     assert of(official.CLIENT_NOTIFICATIONS, mcp.SESSIONLESS_VERSIONS) == {mcp.CANCELLED}
     common = {mcp.CANCELLED, mcp.PROGRESS, mcp.LOG_MESSAGE, mcp.RESOURCE_UPDATED}

@@ -87,7 +87,7 @@ def test_the_operator_may_do_what_it_does_and_nothing_is_missing() -> None:
     assert allows(OPERATOR, "events.k8s.io", "events", "create")
 
 
-def test_the_collector_may_ask_who_somebody_is_and_what_he_may_and_nothing_else() -> None:
+def test_the_collector_may_review_tokens_and_permissions_and_nothing_else() -> None:
     asked = {(group, resource, verb) for rule in ROLES["interlock-audit"] for group, resource, verb in triples(rule)}
 
     assert asked == {

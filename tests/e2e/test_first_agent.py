@@ -52,8 +52,8 @@ def test_an_allowed_call_reaches_the_server_and_an_unmapped_tool_and_a_delete_do
     assert "denied: NotGrantedByBinding delete_contact" in log
 
 
-@requirement("guard.proof-on-a-cluster")
-def test_the_guard_of_a_real_pod_proves_each_bundle_on_itself(live: Live) -> None:
+@requirement("guard.selftest-on-a-cluster")
+def test_the_guard_of_a_real_pod_runs_the_self_test_of_each_bundle(live: Live) -> None:
     live.apply(*example_objects("01-first-agent", live.namespace))
     live.until_ready(AGENT)
 

@@ -46,13 +46,13 @@ def test_globs_rules_resources_and_prompts_hold_on_a_server_over_http(sales: Liv
 
 
 @requirement("http.on-a-cluster")
-def test_the_key_of_the_server_is_in_the_guard_and_nowhere_that_agents_and_readers_look(sales: Live) -> None:
+def test_the_key_of_the_server_is_in_the_guard_and_nowhere_that_agents_and_readers_see(sales: Live) -> None:
     sales.assert_only_the_guard_has(
         AGENT, CANARY, "agents,agentpolicies,mcpbindings,configmaps,deployments,pods,events"
     )
 
 
-def test_without_the_key_the_server_answers_nobody(sales: Live) -> None:
+def test_without_the_key_the_server_answers_no_one(sales: Live) -> None:
     asks = (
         "import sys, urllib.request, urllib.error\n"
         "try: urllib.request.urlopen(sys.argv[1], data=b'{}', timeout=5)\n"

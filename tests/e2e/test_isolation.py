@@ -139,7 +139,7 @@ def test_no_other_pod_uses_an_agents_guard(crowd: Live) -> None:
 
 
 @requirement("isolation.on-a-cluster")
-def test_nobody_reaches_the_agents_pod(crowd: Live) -> None:
+def test_no_other_pod_reaches_the_agents_pod(crowd: Live) -> None:
     listen = (
         "import socket\none = socket.create_server(('0.0.0.0', 9000))\none.settimeout(60)\nwhile True: one.accept()\n"
     )
@@ -163,7 +163,7 @@ def test_the_agent_works_through_its_guard_and_the_status_says_that_egress_is_en
 
 
 @requirement("isolation.canaries")
-def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_look(crowd: Live) -> None:
+def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_see(crowd: Live) -> None:
     eventually(lambda: len(crowd.decisions(AGENT)) > 3, 60, lambda: crowd.log(AGENT, "guard")[-2000:])
     assert "/proc/1/environ" in crowd.places(AGENT, "mcp-crm", CANARY), "where it belongs"
     assert crowd.places(AGENT, "agent", CANARY) == []

@@ -62,7 +62,7 @@ def test_calls_pass_with_the_guards_key_and_what_is_refused_reaches_no_provider(
 
 @requirement("models.on-a-cluster")
 @pytest.mark.parametrize("agent", [AGENT, APART])
-def test_the_key_of_the_provider_is_in_the_guard_and_nowhere_that_agents_and_readers_look(
+def test_the_key_of_the_provider_is_in_the_guard_and_nowhere_that_agents_and_readers_see(
     models: Live, agent: str
 ) -> None:
     models.assert_only_the_guard_has(agent, CANARY, "agents,agentpolicies,configmaps,deployments,pods,events")

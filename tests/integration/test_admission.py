@@ -196,7 +196,7 @@ BOTH_ANSWER = {
 
 
 @pytest.mark.parametrize(("policy_manifest", "agent_manifest"), BOTH_ANSWER.values(), ids=list(BOTH_ANSWER))
-@requirement("governance.same-sentence", "rollout.minimums")
+@requirement("governance.same-message", "rollout.minimums")
 def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
     server: Api,
     namespace: str,
@@ -262,7 +262,7 @@ def test_the_examples_of_the_pages_are_admitted_together(server: Api, namespace:
     create(server, namespace, examples["agentpolicy"], examples["mcpbinding"], examples["agent"])
 
 
-def test_an_agent_without_any_policy_is_told_to_create_one(server: Api, namespace: str) -> None:
+def test_an_agent_without_any_policy_is_refused_with_the_advice_to_create_one(server: Api, namespace: str) -> None:
     answer = server.try_create(AGENT, namespace)
     assert not answer.ok
     assert "binding 'create-an-agentpolicy-in-this-namespace-first' denied request" in answer.text

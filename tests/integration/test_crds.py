@@ -72,8 +72,8 @@ def label(manifest: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("manifest", BOTH_ANSWER, ids=label)
-@requirement("governance.same-sentence")
-def test_the_api_server_refuses_what_python_refuses_with_the_same_sentence(
+@requirement("governance.same-message")
+def test_the_api_server_refuses_what_python_refuses_with_the_same_message(
     server: Api,
     namespace: str,
     manifest: dict[str, Any],
@@ -97,7 +97,7 @@ LOCAL_PARTS = st.lists(
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(LOCAL_PARTS.map("".join))
-def test_python_and_the_api_server_agree_on_addresses_that_nobody_thought_of(
+def test_python_and_the_api_server_agree_on_generated_addresses(
     server: Api,
     namespace: str,
     local_part: str,
@@ -126,7 +126,7 @@ def test_a_role_address_is_named_as_one(email: str) -> None:
     ("manifest", "sentence"), [*REFUSED, *verification_values.REFUSED], ids=lambda case: str(case)[:60] if case else ""
 )
 @requirement("crd.accepted")
-def test_a_bad_value_is_refused_with_its_sentence(
+def test_a_bad_value_is_refused_with_its_message(
     server: Api,
     namespace: str,
     manifest: dict[str, Any],
@@ -183,8 +183,8 @@ UNSAFE_SERVERS = [
 
 
 @pytest.mark.parametrize(("manifest", "sentence"), UNSAFE_SERVERS, ids=lambda case: str(case)[-60:])
-@requirement("http.same-sentence")
-def test_python_refuses_servers_with_the_sentence_of_the_api_server(manifest: dict[str, Any], sentence: str) -> None:
+@requirement("http.same-message")
+def test_python_refuses_servers_with_the_message_of_the_api_server(manifest: dict[str, Any], sentence: str) -> None:
     # What the API server says to the very same values is in REFUSED.
     with pytest.raises(ValidationError) as refusal:
         MCPBinding.model_validate(manifest)
@@ -192,7 +192,7 @@ def test_python_refuses_servers_with_the_sentence_of_the_api_server(manifest: di
 
 
 @pytest.mark.parametrize(("manifest", "sentence"), BAD_VERIFICATIONS, ids=lambda case: str(case)[-60:])
-def test_python_refuses_verifications_with_the_sentence_of_the_api_server(
+def test_python_refuses_verifications_with_the_message_of_the_api_server(
     manifest: dict[str, Any], sentence: str
 ) -> None:
     # What the API server says to the very same values is in REFUSED.

@@ -184,7 +184,7 @@ def test_a_condition_changes_its_time_only_with_its_status() -> None:
 
 
 @requirement("status.events")
-def test_each_change_of_a_layer_and_of_ready_is_told_once() -> None:
+def test_each_change_of_a_layer_and_of_ready_is_reported_once() -> None:
     simulation = a_ready_agent()
     simulation.events.clear()
 

@@ -68,7 +68,7 @@ def test_it_is_ready_once_both_serve_and_not_before() -> None:
         assert (stalled.condition(READY).status, stalled.condition(READY).reason) == ("False", "PodsNotReady"), part
 
 
-@requirement("isolation.told")
+@requirement("isolation.reported")
 def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_that_shows_the_rest() -> None:
     simulation = separate()
     simulation.settle()
@@ -95,7 +95,7 @@ def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:
     assert simulation.condition(READY).status == "True"
 
 
-@requirement("isolation.told")
+@requirement("isolation.reported")
 def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
     simulation = separate()
     simulation.apply(simulation.world.agent.with_replicas(2))

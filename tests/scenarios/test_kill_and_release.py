@@ -42,7 +42,7 @@ def test_a_killed_agent_goes_to_zero_and_is_not_ready(value: str) -> None:
 
 
 @requirement("kill.zero")
-def test_whoever_scales_a_killed_agent_up_is_undone() -> None:
+def test_scaling_a_killed_agent_up_is_reverted() -> None:
     simulation = a_ready_agent()
     simulation.kill()
     simulation.run()
@@ -147,7 +147,7 @@ def test_the_reconciler_leaves_the_kill_paths_record_alone() -> None:
 
 
 @requirement("status.events")
-def test_kill_and_release_are_told_once_each() -> None:
+def test_kill_and_release_are_reported_once_each() -> None:
     simulation = a_ready_agent()
     simulation.events.clear()
 

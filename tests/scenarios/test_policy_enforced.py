@@ -38,8 +38,8 @@ def enforced(simulation: Simulation) -> tuple[str, str]:
     return found.status, found.reason
 
 
-@requirement("guard.proof-told")
-def test_it_is_true_once_every_guard_has_proven_the_bundle_that_holds() -> None:
+@requirement("guard.selftest-reported")
+def test_it_is_true_once_every_guard_has_self_tested_the_current_bundle() -> None:
     simulation = a_ready_agent(2)
     assert enforced(simulation) == ("False", "SelfTestPending")
     attest(simulation, one=SelfTestReport(held(simulation), 3), two=SelfTestReport("another", 3))
@@ -55,8 +55,8 @@ def test_it_is_true_once_every_guard_has_proven_the_bundle_that_holds() -> None:
     )
 
 
-@requirement("guard.proof-told")
-def test_a_proof_of_pods_that_do_not_serve_counts_for_nothing() -> None:
+@requirement("guard.selftest-reported")
+def test_a_self_test_of_pods_that_are_not_ready_does_not_count() -> None:
     """They may be gone: each guard is ready only once it has proven its bundle, so this closes the gap."""
     simulation = a_ready_agent()
     attest(simulation, one=SelfTestReport(held(simulation), 3))
@@ -66,8 +66,8 @@ def test_a_proof_of_pods_that_do_not_serve_counts_for_nothing() -> None:
     assert simulation.status.enforcement is None
 
 
-@requirement("guard.proof-told")
-def test_a_flaw_that_a_guard_found_in_itself_is_told_with_an_event() -> None:
+@requirement("guard.selftest-reported")
+def test_a_flaw_that_a_guard_found_in_itself_is_reported_with_an_event() -> None:
     simulation = a_ready_agent()
     attest(simulation, one=SelfTestReport(held(simulation), 1, "Denied call tools/call 'get': Allow"))
     assert enforced(simulation) == ("False", "SelfTestFailed")
@@ -95,7 +95,7 @@ def test_without_a_guard_nothing_is_said() -> None:
     assert enforced(refused) == ("Unknown", "WaitingForGovernance")
 
 
-def test_a_lease_that_is_gone_is_made_anew_and_the_proof_with_it_is_missing() -> None:
+def test_a_lease_that_is_gone_is_recreated_and_its_self_test_report_is_missing() -> None:
     simulation = a_ready_agent()
     attest(simulation, one=SelfTestReport(held(simulation), 3))
     name = simulation.child("Lease")["metadata"]["name"]

@@ -45,7 +45,7 @@ def everywhere() -> Simulation:
     return simulation
 
 
-@requirement("rollout.in-turn", "rollout.look-again", "status.events")
+@requirement("rollout.in-turn", "rollout.requeue", "status.events")
 def test_an_agent_goes_from_staging_to_one_region_to_everywhere_in_its_own_time() -> None:
     simulation = a_rollout()
 
@@ -76,7 +76,7 @@ def test_an_agent_goes_from_staging_to_one_region_to_everywhere_in_its_own_time(
     ]
 
 
-def test_the_stage_is_told_with_its_scope_and_when_the_next_one_comes() -> None:
+def test_the_stage_is_reported_with_its_scope_and_when_the_next_one_comes() -> None:
     stage = in_one_region().status.stage
 
     assert stage is not None
@@ -118,7 +118,7 @@ def test_a_stages_bundle_holds_its_scope_and_the_binding_of_its_environment() ->
 
 @requirement("operator.idle")
 @pytest.mark.parametrize("at", [soaking, in_one_region, everywhere])
-def test_looking_again_while_nothing_changes_writes_nothing_at_all(at: object) -> None:
+def test_reconciling_again_while_nothing_changes_writes_nothing_at_all(at: object) -> None:
     simulation = at()  # type: ignore[operator]
     simulation.wait(seconds(30))
 
@@ -147,7 +147,7 @@ def test_an_operator_that_was_away_during_the_soak_enters_one_stage_and_soaks_th
     assert simulation.stage == "everywhere"
 
 
-def test_a_crash_after_the_children_and_before_the_status_soaks_neither_less_nor_from_anew() -> None:
+def test_a_crash_after_the_children_and_before_the_status_neither_shortens_nor_restarts_the_soak() -> None:
     simulation = soaking(hours(168))
     simulation.carry_out(simulation.peek())  # the new placement stands, nothing is recorded
 
@@ -207,7 +207,7 @@ def test_a_stage_whose_pods_fail_is_not_left_and_goes_on_when_they_are_back() ->
 # Changes in between
 
 
-@requirement("rollout.starts-anew")
+@requirement("rollout.starts-again")
 def test_a_new_revision_starts_at_the_first_stage_and_takes_the_old_one_down() -> None:
     simulation = everywhere()
     before = simulation.child("Deployment")["metadata"]["name"]
@@ -309,7 +309,7 @@ def test_a_rollout_whose_present_stage_is_gone_is_judged_as_a_new_one(written: l
 
 
 @requirement("rollout.soak-stops")
-def test_a_kill_stops_the_soak_and_a_release_starts_it_anew() -> None:
+def test_a_kill_stops_the_soak_and_a_release_starts_it_again() -> None:
     simulation = soaking(hours(167))
 
     simulation.kill()
@@ -329,7 +329,7 @@ def test_a_kill_stops_the_soak_and_a_release_starts_it_anew() -> None:
     assert simulation.stage == "one-region"
 
 
-def test_scaling_to_zero_stops_the_soak_and_scaling_up_starts_it_anew() -> None:
+def test_scaling_to_zero_stops_the_soak_and_scaling_up_starts_it_again() -> None:
     simulation = soaking(hours(167))
 
     simulation.apply(STAGED.with_replicas(0))
@@ -343,7 +343,7 @@ def test_scaling_to_zero_stops_the_soak_and_scaling_up_starts_it_anew() -> None:
     assert simulation.run().requeue_at == simulation.now + hours(168)
 
 
-def test_a_refusal_stops_the_soak_keeps_the_stage_and_mending_it_starts_the_soak_anew() -> None:
+def test_a_refusal_stops_the_soak_keeps_the_stage_and_fixing_it_starts_the_soak_again() -> None:
     simulation = in_one_region()
     simulation.wait(hours(47))
 

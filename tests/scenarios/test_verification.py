@@ -195,8 +195,8 @@ def test_another_spec_is_verified_at_once_and_what_an_earlier_run_says_counts_fo
     assert bench.condition("Verified").status == "True"
 
 
-@requirement("drift.told-early")
-def test_a_drift_that_a_guard_has_found_is_looked_at_soon_and_once() -> None:
+@requirement("drift.reported-early")
+def test_a_drift_that_a_guard_has_found_is_verified_soon_and_once() -> None:
     bench = Bench().verified()
     bench.now += seconds(2)
     bench.seen_at = bench.now
@@ -212,8 +212,8 @@ def test_a_drift_that_a_guard_has_found_is_looked_at_soon_and_once() -> None:
     assert not bench.look().plan.workloads, "the status tells of it already"
 
 
-@requirement("drift.told-early")
-def test_what_guards_said_before_the_last_run_or_in_vain_makes_no_more_runs() -> None:
+@requirement("drift.reported-early")
+def test_what_guards_said_before_the_last_run_or_in_vain_starts_no_further_runs() -> None:
     bench = Bench().verified()
     bench.seen_at = bench.known.run.started_at
     bench.now += seconds(60)
@@ -304,7 +304,7 @@ def test_an_accept_of_another_digest_is_refused_with_the_current_one_named() -> 
     assert len(bench.events) == count, "told once"
 
 
-def test_a_new_tool_that_nobody_mapped_is_listed_and_is_no_drift() -> None:
+def test_a_new_unmapped_tool_is_listed_and_is_no_drift() -> None:
     bench = Bench().verified()
     digest = bench.known.observed_digest
     bench.now += hours(1)
@@ -367,7 +367,7 @@ def test_a_server_that_is_away_later_takes_no_pin_away() -> None:
     assert (bench.condition("Verified").status, bench.pins()) == ("False", pinned)
 
 
-def test_another_image_behind_the_same_name_is_told_and_another_name_is_none() -> None:
+def test_another_image_behind_the_same_name_is_reported_and_another_name_is_not() -> None:
     bench = Bench(image="sha256:1").verified()
     bench.image = "sha256:2"
     bench.again(*bench.server)
@@ -390,7 +390,7 @@ def test_what_is_invisible_in_a_description_can_be_seen_in_the_diff() -> None:
     assert "\\u200b" in bench.known.diff
 
 
-def test_an_earlier_definition_that_somebody_changed_is_not_shown_as_what_was_verified() -> None:
+def test_an_earlier_definition_that_was_edited_is_not_shown_as_what_was_verified() -> None:
     bench = Bench().verified()
     bench.now += hours(1)
     bench.look()

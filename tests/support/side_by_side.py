@@ -23,7 +23,7 @@ GROUPS = {
     ),
     "real pods, two": ("tests/e2e/",),
     "operator, slow": (
-        "tests/integration/operator/test_operator_quiet.py",
+        "tests/integration/operator/test_operator_idle.py",
         "tests/integration/operator/test_operator_crash_points.py",
     ),
     "operator": ("tests/integration/operator/",),

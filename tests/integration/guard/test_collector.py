@@ -46,7 +46,7 @@ async def test_gaps_forks_and_damage_are_refused_and_told_apart(collector: Colle
     assert 'interlock_audit_refused_total{error="Invalid"} 1\n' in metrics
 
 
-async def test_a_hole_is_accepted_only_where_the_guard_declares_it(collector: Collector) -> None:
+async def test_a_gap_is_accepted_only_where_the_guard_declares_it(collector: Collector) -> None:
     chain = a_chain()
     assert (await collector.post(chain.lines[4:]))[0] == 409
     assert await collector.post(chain.lines[4:], lost="0") == (200, {"next": 10})
@@ -55,7 +55,9 @@ async def test_a_hole_is_accepted_only_where_the_guard_declares_it(collector: Co
 
 @requirement("records.authenticated")
 @pytest.mark.parametrize("token", ["", "unknown", OTHER_TOKEN])
-async def test_without_a_token_made_for_it_nothing_is_taken_and_nothing_told(collector: Collector, token: str) -> None:
+async def test_without_a_token_made_for_it_nothing_is_accepted_and_nothing_disclosed(
+    collector: Collector, token: str
+) -> None:
     assert (await collector.post(a_chain().lines, token))[0] == 401
     assert (await collector.get("/v1/records", token, namespace=NAMESPACE))[0] == 401
     assert collector.lines() == []
@@ -119,7 +121,7 @@ async def test_a_batch_beyond_the_bound_is_refused(collector: Collector) -> None
         assert response.status == 413
 
 
-async def test_who_somebody_is_is_asked_once_a_minute_and_never_guessed(collector: Collector) -> None:
+async def test_an_identity_is_reviewed_once_a_minute_and_never_guessed(collector: Collector) -> None:
     chain = a_chain()
     for line in chain.lines[:4]:
         assert (await collector.post([line]))[0] == 200

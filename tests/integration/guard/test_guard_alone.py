@@ -42,13 +42,13 @@ async def test_it_answers_to_its_name_and_to_no_other(alone: Guard) -> None:
         assert await status(alone, "/ready", host) == 403, host
 
 
-async def test_it_listens_at_the_address_that_it_is_told_and_at_no_other(alone: Guard) -> None:
+async def test_the_guard_listens_at_the_configured_address_and_at_no_other(alone: Guard) -> None:
     with pytest.raises(aiohttp.ClientConnectorError):
         await status(alone, "/mcp/crm", f"guard:{alone.port}", at="127.0.0.1")
 
 
-@requirement("isolation.gate")
-async def test_the_gate_hears_that_it_is_ready_only_while_it_decides_on_requests(
+@requirement("isolation.egress-check")
+async def test_the_egress_check_sees_the_guard_ready_only_while_it_decides_on_requests(
     alone: Guard, api: FakeApiServer
 ) -> None:
     host = f"guard:{alone.port}"

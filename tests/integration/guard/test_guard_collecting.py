@@ -182,7 +182,7 @@ async def test_with_the_collector_away_a_full_spool_ends_writes_first_and_then_r
     await arrived(bench, collector)
 
 
-async def test_a_collector_that_lost_its_database_gets_what_is_still_there_and_the_verifier_shows_the_hole(
+async def test_a_collector_that_lost_its_database_gets_what_is_still_there_and_the_verifier_shows_the_gap(
     bench: Bench, collector: Collector
 ) -> None:
     collect_with(bench.guard, collector, INTERLOCK_SPOOL_BYTES=str(SMALL_SPOOL))
@@ -220,7 +220,7 @@ async def test_a_chain_that_the_collector_holds_otherwise_is_refused_loudly_and_
     assert main([str(path) for path in sorted(collected.guard.spool.iterdir())]) == OK
 
 
-async def test_the_last_records_are_brought_when_the_guard_is_told_to_end(
+async def test_the_last_records_are_shipped_when_the_guard_is_terminated(
     collected: Bench, collector: Collector
 ) -> None:
     waiting = asyncio.create_task(collected.client.call("never"))

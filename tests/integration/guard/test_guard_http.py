@@ -94,13 +94,13 @@ def a_probe(version: str) -> tuple[dict[str, Any], dict[str, str]]:
     return {"_meta": meta}, {"MCP-Protocol-Version": version, "Mcp-Method": "server/discover"}
 
 
-async def test_a_probe_of_an_unknown_version_is_told_which_there_are(bench: Bench) -> None:
+async def test_a_probe_of_an_unknown_version_gets_the_supported_versions(bench: Bench) -> None:
     answer = await bench.client.request("server/discover", *a_probe("2027-01-01"))
     assert (answer.status, answer.body["error"]["code"]) == (400, -32022)
     assert {"2025-11-25", "2026-07-28"} <= set(answer.body["error"]["data"]["supported"])
 
 
-async def test_a_probe_of_the_stateless_era_is_answered_by_the_guard(bench: Bench) -> None:
+async def test_a_probe_of_the_sessionless_protocol_is_answered_by_the_guard(bench: Bench) -> None:
     answer = await bench.client.request("server/discover", *a_probe("2026-07-28"))
     result = answer.body["result"]
     assert result["supportedVersions"] == ["2026-07-28"]

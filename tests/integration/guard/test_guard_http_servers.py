@@ -193,7 +193,7 @@ async def test_a_bundle_that_names_another_server_is_obeyed_without_a_restart(be
 
 
 @pytest.mark.parametrize("bench", ["stateless"], indirect=True)
-async def test_a_server_that_was_greeted_in_vain_is_dialled_anew(bench: HttpBench) -> None:
+async def test_a_server_that_failed_to_initialize_is_dialled_again(bench: HttpBench) -> None:
     other = FakeHttpServer(free_port(), "stateless")
     other.on_discover = lambda _: web.Response(status=404)
     await other.start()
@@ -357,7 +357,7 @@ async def test_a_stream_that_can_be_taken_up_again_is_and_the_call_is_not_repeat
 @handshake_only
 @requirement("http.once")
 @pytest.mark.parametrize("status", [404, 400])
-async def test_a_lost_session_is_told_and_made_anew_and_nothing_is_executed_twice(
+async def test_a_lost_session_is_reported_and_recreated_and_nothing_is_executed_twice(
     bench: HttpBench, status: int
 ) -> None:
     bench.server.on_lost = status
@@ -376,7 +376,7 @@ async def test_a_lost_session_is_told_and_made_anew_and_nothing_is_executed_twic
 
 @stateless_only
 @requirement("http.once")
-async def test_a_server_that_has_become_one_of_the_older_era_is_greeted_anew(bench: HttpBench) -> None:
+async def test_a_server_that_has_become_session_based_is_initialized_again(bench: HttpBench) -> None:
     assert (await bench.client.call("echo")).reason is None
     bench.server.era = "handshake"
     await bench.refused("echo", "has lost the session; the call was not executed")
@@ -519,7 +519,7 @@ async def test_at_most_64_calls_are_under_way(bench: HttpBench) -> None:
         call.cancel()
 
 
-async def test_the_era_is_the_servers_own(bench: HttpBench) -> None:
+async def test_the_protocol_version_is_the_servers_own(bench: HttpBench) -> None:
     await bench.client.call("echo")
     call = bench.server.requests("tools/call")[0]
     if bench.server.era == "stateless":

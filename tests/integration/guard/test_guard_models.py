@@ -570,8 +570,8 @@ async def test_the_list_of_models_is_the_agents_and_no_provider_is_asked(rig: Ri
     assert rig.provider.seen == []
 
 
-@requirement("models.proof")
-async def test_a_guard_proves_on_itself_that_it_refuses_other_models(rig: Rig) -> None:
+@requirement("models.selftest")
+async def test_the_self_test_shows_that_the_guard_refuses_other_models(rig: Rig) -> None:
     def attested() -> list[dict[str, Any]]:
         return [json.loads(text) for text in (rig.api.lease or {}).values()]
 

@@ -59,7 +59,7 @@ async def everything(api: FakeApiServer, guard: Guard, node: Path, node_modules:
 
 
 @requirement("http.once")
-async def test_a_server_that_was_started_again_is_greeted_anew_and_called_on(
+async def test_a_server_that_was_restarted_is_initialized_again_and_called_on(
     everything: Everything, guard: Guard
 ) -> None:
     async with aiohttp.ClientSession() as session:

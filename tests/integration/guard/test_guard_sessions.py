@@ -157,7 +157,7 @@ async def test_a_request_that_its_client_has_cancelled_gets_no_message_any_more(
     assert (answer.status, answer.headers["Content-Type"], answer.body) == (200, "text/event-stream", b"")
 
 
-async def test_a_client_that_reads_no_events_is_told_of_its_own_cancellation(bench: Bench) -> None:
+async def test_a_client_that_reads_no_events_is_informed_of_its_own_cancellation(bench: Bench) -> None:
     assert (await cancelled(bench, "application/json")).body["error"]["code"] == -32800
 
 
@@ -187,7 +187,7 @@ async def test_a_session_that_this_guard_never_gave_out_is_taken_up(bench: Bench
 
 
 @requirement("guard.killed")
-async def test_a_kill_breaks_the_standing_streams_of_both_eras_off(bench: Bench) -> None:
+async def test_a_kill_closes_the_open_streams_of_both_protocol_versions(bench: Bench) -> None:
     session = await session_of(bench)
     meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
     listen = {
@@ -211,7 +211,7 @@ async def test_a_kill_breaks_the_standing_streams_of_both_eras_off(bench: Bench)
                     await stream.read()
 
 
-async def test_an_answer_to_a_question_that_nobody_asked_goes_nowhere(bench: Bench) -> None:
+async def test_a_response_to_an_unknown_server_request_goes_nowhere(bench: Bench) -> None:
     answer = '{"jsonrpc":"2.0","id":"interlock-1","result":{}}'
     for headers in ({}, await session_of(bench)):
         assert (await bench.client.post(answer, headers)).status == 400

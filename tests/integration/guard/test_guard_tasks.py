@@ -92,7 +92,7 @@ async def test_a_task_reaches_the_agent_as_it_is_and_its_answer_comes_back(bench
 
 
 @requirement("tasks.bounded")
-async def test_of_256_callers_at_once_4_are_served_16_wait_and_the_rest_is_told_to_come_back(bench: TaskBench) -> None:
+async def test_of_256_callers_at_once_4_are_served_16_wait_and_the_rest_must_retry_later(bench: TaskBench) -> None:
     callers = [asyncio.create_task(bench.post("/hold", b"%d" % n)) for n in range(256)]
     await until(lambda: sum(caller.done() for caller in callers) == 236, "the others are refused")
     assert (await bench.figure("tasks_running"), await bench.figure("tasks_waiting")) == (4, 16)
@@ -117,7 +117,7 @@ async def test_of_256_callers_at_once_4_are_served_16_wait_and_the_rest_is_told_
 
 @requirement("tasks.bounded")
 @pytest.mark.parametrize("bench", [1], indirect=True, ids=["one place"])  # at two places one may overtake the other
-async def test_whoever_waits_is_served_in_order(bench: TaskBench) -> None:
+async def test_waiting_callers_are_served_in_order(bench: TaskBench) -> None:
     running = asyncio.create_task(bench.post("/hold", b"first"))
     await until(lambda: bench.agent.running == 1, "the place is taken")
     waiting = []

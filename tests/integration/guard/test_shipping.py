@@ -90,7 +90,7 @@ async def test_lines_come_in_order_and_what_is_confirmed_is_freed(bench: Bench) 
     assert bench.spool.used <= SMALL.segment + 300
 
 
-async def test_the_token_is_read_anew_for_each_batch(bench: Bench) -> None:
+async def test_the_token_is_read_again_for_each_batch(bench: Bench) -> None:
     bench.write(1)
     await bench.kept(1)
     bench.token.write_text("second\n")

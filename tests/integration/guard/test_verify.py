@@ -102,7 +102,7 @@ def probe(tool: str, expect: Expectation = "Success", *, within: float = 10.0, *
 
 
 @requirement("verify.client")
-async def test_what_is_mapped_is_there_and_its_digests_and_what_nobody_mapped_are_told(bench: Bench) -> None:
+async def test_mapped_tools_are_found_and_their_digests_and_unmapped_tools_are_reported(bench: Bench) -> None:
     bench.api.refuses_results = 2
     result = await bench.verify(a_bundle(MAPPED, read_only=["drop"]), probe("echo"), probe("drop", "Denied"))
     assert (result.failure, result.probes, result.protocol) == (None, 2, "2025-11-25")

@@ -81,7 +81,7 @@ def test_deleting_an_agent_takes_all_its_children_away(operator: OperatorProcess
     sandbox.wait_pruned("triage", GARBAGE_SECONDS)
 
 
-def test_an_agent_made_anew_under_the_same_name_gets_children_of_its_own(
+def test_an_agent_recreated_under_the_same_name_gets_children_of_its_own(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
     sandbox.apply_policy_and_bindings("triage")
@@ -121,7 +121,7 @@ def test_a_changed_agent_is_ready_with_its_new_revision_only(operator: OperatorP
     assert sandbox.child("triage", "Deployment")["metadata"]["labels"]["interlock.dev/revision"] == after
 
 
-def test_events_tell_a_transition_once(operator: OperatorProcess, sandbox: Sandbox) -> None:
+def test_events_report_a_transition_once(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage")
     sandbox.create("triage")
     sandbox.wait_ready("triage")
@@ -157,8 +157,8 @@ def test_an_agent_applied_before_policy_and_bindings_is_ready_once_they_come(
     sandbox.wait_ready("triage")
 
 
-@requirement("guard.proof-told")
-def test_a_policy_is_enforced_once_every_guard_has_proven_the_bundle_that_holds(
+@requirement("guard.selftest-reported")
+def test_a_policy_is_enforced_once_every_guard_has_self_tested_the_current_bundle(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
     """Kwok runs no guards, so the test says for them what they would say; what they really say is tested on kind."""

@@ -98,7 +98,7 @@ def test_a_child_whose_labels_are_taken_away_gets_them_back(agent: Sandbox, kind
 
 
 @by_example("kind", "Deployment", "NetworkPolicy", "ConfigMap")
-def test_a_deleted_child_is_made_anew(agent: Sandbox, kind: str) -> None:
+def test_a_deleted_child_is_recreated(agent: Sandbox, kind: str) -> None:
     plural = CHILD_KINDS[kind]
     child = agent.child("triage", kind, "bundle" if kind == "ConfigMap" else "")
     name, before = child["metadata"]["name"], essence(child)
@@ -142,7 +142,7 @@ def test_a_rollout_restart_is_welcome(agent: Sandbox) -> None:
     assert annotations["kubectl.kubernetes.io/restartedAt"] == stamp["kubectl.kubernetes.io/restartedAt"]
 
 
-def test_what_looks_like_a_child_but_is_not_wanted_is_pruned(agent: Sandbox) -> None:
+def test_what_resembles_a_child_but_is_not_wanted_is_pruned(agent: Sandbox) -> None:
     child = agent.child("triage", "Role")
     twin = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": child["rules"]}
     kept = {name: child["metadata"][name] for name in ("labels", "ownerReferences")}

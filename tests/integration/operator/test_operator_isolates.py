@@ -157,7 +157,7 @@ def test_what_was_seen_is_known_to_the_next_operator_too(separate: Sandbox, oper
 
 
 @requirement("isolation.both-end")
-def test_a_kill_ends_both_pods_and_holds_both_workloads_at_zero_whoever_scales_them(separate: Sandbox) -> None:
+def test_a_kill_ends_both_pods_and_holds_both_workloads_at_zero_against_any_scaler(separate: Sandbox) -> None:
     start(separate, replicas=2)
     eventually(lambda: len(separate.pods("triage")) == 4, "two pods of each")
     separate.api.patch(
@@ -198,7 +198,7 @@ def test_a_change_of_the_isolation_replaces_the_pods_and_leaves_nothing_behind(s
         separate.wait_ready("triage")
 
 
-def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_is_told_its_new_address(separate: Sandbox) -> None:
+def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_gets_its_new_address(separate: Sandbox) -> None:
     start(separate)
     separate.wait_ready("triage")
 

@@ -66,7 +66,7 @@ def test_any_value_but_off_kills(living: Sandbox, value: str) -> None:
     wait_killed(living, "triage")
 
 
-def test_a_kill_is_told_in_the_status(killed: Sandbox) -> None:
+def test_a_kill_is_reported_in_the_status(killed: Sandbox) -> None:
     zero = lambda: killed.agent("triage")["status"]["kill"].get("zeroPodsAt") is not None  # noqa: E731
     eventually(zero, "the status says when no pod was left")
     kill = killed.agent("triage")["status"]["kill"]
@@ -77,7 +77,7 @@ def test_a_kill_is_told_in_the_status(killed: Sandbox) -> None:
     assert "interlock.dev/kill-switch=off --overwrite" in ready["message"]
 
 
-def test_who_threw_the_switch_and_who_released_it_is_told_even_if_it_was_for_a_moment(living: Sandbox) -> None:
+def test_who_set_the_kill_switch_and_who_released_it_is_reported_even_if_it_was_for_a_moment(living: Sandbox) -> None:
     switch(living, "triage", "a slip", by="ada")
     switch(living, "triage", "off", by="alan")
 

@@ -104,9 +104,7 @@ def test_an_agent_without_a_row_in_the_matrix_never_gets_a_pod(operator: Operato
     assert seen == []
 
 
-def test_an_agent_that_undercuts_its_policys_minimums_never_gets_a_pod(
-    operator: OperatorProcess, sandbox: Sandbox
-) -> None:
+def test_an_agent_below_its_policys_minimums_never_gets_a_pod(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage")
     rollout = {"minStaging": "168h"}
     sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"rollout": rollout}})

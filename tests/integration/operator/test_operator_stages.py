@@ -57,7 +57,7 @@ def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, sand
     assert bundle["sources"][0]["tools"][0]["scope"] == [{"dimension": "region", "pointer": "/region"}]
 
 
-def test_only_one_stage_is_ever_deployed_at_the_end_of_a_look(operator: OperatorProcess, sandbox: Sandbox) -> None:
+def test_only_one_stage_is_ever_deployed_at_the_end_of_a_reconcile(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage")
     sandbox.create("triage", rollout=objects.stages("1s"))
     sandbox.wait_stage("triage", "everywhere")
@@ -98,7 +98,7 @@ def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
     assert soak_was_kept(before, after, SOAK)
 
 
-def test_a_kill_stops_the_soak_and_the_release_starts_it_anew(operator: OperatorProcess, sandbox: Sandbox) -> None:
+def test_a_kill_stops_the_soak_and_the_release_starts_it_again(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage")
     sandbox.create("triage", rollout=objects.stages("2s"))
     sandbox.wait_ready("triage")

@@ -131,7 +131,7 @@ def test_nothing_but_its_job_and_its_place_is_left_of_a_verification_and_all_goe
 
 
 @requirement("drift.on-a-cluster", "drift.quarantined")
-def test_a_drift_is_told_with_its_diff_and_the_agent_goes_on_with_the_pins_that_it_had(
+def test_a_drift_is_reported_with_its_diff_and_the_agent_goes_on_with_the_pins_that_it_had(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
     sandbox.apply_policy_and_bindings("triage")
@@ -176,7 +176,7 @@ def test_only_an_accept_of_the_observed_digest_reaches_the_bundle(
     condition(sandbox, "Drifted", "False")
 
 
-@requirement("drift.on-a-cluster", "drift.told-early")
+@requirement("drift.on-a-cluster", "drift.reported-early")
 def test_a_drift_that_a_guard_has_found_is_in_the_status_long_before_the_interval_is_over(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_drift_that_a_guard_has_found_is_in_the_status_long_before_the_interva
     condition(sandbox, "Drifted", "True")
 
 
-def test_a_restart_of_the_operator_begins_no_verification_anew(
+def test_a_restart_of_the_operator_repeats_no_verification(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, operators: Operators
 ) -> None:
     sandbox.apply_policy_and_bindings("triage")

@@ -33,7 +33,7 @@ def test_a_source_that_none_or_several_serve_is_served_by_none() -> None:
 
 
 @requirement("action.one-binding")
-def test_every_stage_is_looked_at_from_the_start() -> None:
+def test_every_stage_is_checked_from_the_start() -> None:
     refusal = check_coverage(STAGED.build(), built(SANDBOX))
 
     assert refusal is not None
@@ -44,7 +44,7 @@ def test_every_stage_is_looked_at_from_the_start() -> None:
     )
 
 
-def test_every_source_is_looked_at() -> None:
+def test_every_source_is_checked() -> None:
     refusal = check_coverage(STAGED.using("crm", "mail").build(), built(SANDBOX, REAL))
 
     assert refusal is not None

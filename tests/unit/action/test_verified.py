@@ -27,7 +27,7 @@ def refusal(agent: AgentBuilder, *bindings: BindingBuilder) -> str | None:
 
 
 @requirement("verify.before-attach")
-def test_an_agent_waits_for_a_binding_that_nobody_has_looked_at() -> None:
+def test_an_agent_waits_for_a_binding_that_was_not_verified_yet() -> None:
     assert refusal(an_agent(), a_binding()) is None
     message = refusal(an_agent(), a_binding().unproven()) or ""
     assert message.startswith("waits for MCPBinding crm to be verified: the operator has not processed it yet; run: ")
@@ -42,7 +42,7 @@ def test_a_server_that_fails_now_keeps_new_agents_waiting_and_lets_attached_ones
 
 @pytest.mark.parametrize("is_attached", [False, True])
 @requirement("verify.before-attach")
-def test_the_bindings_of_all_stages_are_looked_at_from_the_start(*, is_attached: bool) -> None:
+def test_the_bindings_of_all_stages_are_checked_from_the_start(*, is_attached: bool) -> None:
     agent = an_agent().with_stages(a_stage("staging"), a_stage("everywhere", "production"))
     agent = attached(agent) if is_attached else agent
     early = a_binding("early").serving("crm", "staging")

@@ -12,7 +12,7 @@ def test_written_files_have_no_drift(tmp_path: Path) -> None:
     assert main(["--check", str(tmp_path / "crds")]) == 0
 
 
-def test_drift_is_named_with_the_command_that_mends_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drift_is_named_with_the_command_that_fixes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(tmp_path)])
     (tmp_path / "agents.yaml").write_text("edited", encoding="utf-8")
     (tmp_path / "README.md").unlink()

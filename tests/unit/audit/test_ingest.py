@@ -34,7 +34,7 @@ def test_a_guards_own_lines_are_taken() -> None:
         Identity("", "", (), {}),
     ],
 )
-def test_nobody_elses_lines_are_taken(identity: Identity) -> None:
+def test_lines_of_another_guard_are_not_accepted(identity: Identity) -> None:
     with pytest.raises(NotYours):
         read(LINES, identity)
 

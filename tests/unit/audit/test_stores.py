@@ -65,7 +65,7 @@ def test_a_gap_is_refused_and_says_from_where_on_to_bring(store: SqlStore) -> No
     assert len(store.lines(GUARD, 0, 100)) == 2
 
 
-def test_lines_that_are_declared_lost_leave_a_hole_that_the_verifier_shows(store: SqlStore) -> None:
+def test_lines_that_are_declared_lost_leave_a_gap_that_the_verifier_shows(store: SqlStore) -> None:
     store.append(batch(LINES[:2]))
     assert store.append(batch(LINES[5:7], lost=2)) == Accepted(7, 2, declares_gap=True)
     assert store.append(batch(LINES[7:])) == Accepted(10, 3)
@@ -109,7 +109,7 @@ def test_records_are_found_by_what_they_say_and_listed_in_pages(store: SqlStore)
 LATER, LATEST = "2026-03-02T09:00:03.000Z", "2026-03-02T09:00:05.000Z"
 
 
-def test_retention_takes_out_what_was_received_long_ago_and_the_rest_stays_provable(store: SqlStore) -> None:
+def test_retention_deletes_what_was_received_long_ago_and_the_rest_stays_verifiable(store: SqlStore) -> None:
     store.append(batch(LINES[:4], received="2026-01-01T00:00:00.000Z"))
     store.append(batch(LINES[4:], received="2026-02-01T00:00:00.000Z"))
     assert store.prune("2026-01-15T00:00:00.000Z") == 4

@@ -118,7 +118,7 @@ def test_two_chains_may_be_interleaved() -> None:
 
 @requirement("records.verified")
 @pytest.mark.parametrize("count", range(1, len(LINES)))
-def test_a_cut_off_end_is_found_where_the_next_chain_proves_it(count: int) -> None:
+def test_a_cut_off_end_is_found_where_the_next_chain_shows_it(count: int) -> None:
     first, second = two_chains()
     report = check([*first.lines[:-count], *second.lines])
     assert kinds(report)[-1] == "Truncated"
@@ -130,7 +130,7 @@ def test_a_chain_that_is_missing_whole_is_found_where_the_next_one_names_it() ->
     assert kinds(check(second.lines, is_part=True)) == []
 
 
-def test_a_chain_written_anew_contradicts_the_next_ones_genesis() -> None:
+def test_a_rewritten_chain_contradicts_the_next_ones_genesis() -> None:
     _, second = two_chains()
     anew = ChainWriter().begin().call(6)
     assert kinds(check([*anew.lines, *second.lines])) == ["Contradicted"]
@@ -241,7 +241,7 @@ def test_findings_are_lines_or_one_json_object(tmp_path: Path, capsys: pytest.Ca
     assert report["chains"] == [{"guard": GUARD, "first": 0, "next": 13, "head": a_chain().head.hash}]
 
 
-def test_an_earlier_report_proves_what_was_cut_off_or_written_anew_since(
+def test_an_earlier_report_shows_what_was_cut_off_or_rewritten_since(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, report = tmp_path / "records", tmp_path / "report"

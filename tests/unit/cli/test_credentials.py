@@ -50,7 +50,7 @@ def test_a_placeholder_becomes_a_key_of_the_servers_secret(value: str, key: str)
         ("OTHER", "550e8400-e29b-41d4-a716-446655440000"),
     ],
 )
-def test_a_literal_that_looks_like_a_secret_goes_into_the_secret_and_is_repeated_nowhere(name: str, value: str) -> None:
+def test_a_literal_that_resembles_a_secret_goes_into_the_secret_and_is_repeated_nowhere(name: str, value: str) -> None:
     reference, keys = taken(value, name)
     assert reference == {"secretKeyRef": {"name": "crm", "key": name}}
     assert value not in f"{reference}" + keys[name].replace(f"the value of {name} in the file", "")

@@ -208,7 +208,7 @@ def test_what_cannot_be_imported_is_refused_with_place_value_and_way_out(run: Ru
     assert ": " in err
 
 
-def test_all_problems_of_a_file_are_told_at_once_and_nothing_is_printed(run: Run) -> None:
+def test_all_problems_of_a_file_are_reported_together_and_nothing_is_printed(run: Run) -> None:
     code, out, err = run(
         {"mcpServers": {"a": {"command": "x"}, "b": {"url": "ftp://b"}, "c": {"url": "https://c.example/"}}}
     )
@@ -216,7 +216,7 @@ def test_all_problems_of_a_file_are_told_at_once_and_nothing_is_printed(run: Run
     assert [line.split(": ")[1] for line in err.splitlines()] == ["mcpServers.a", "mcpServers.b.url"]
 
 
-def test_a_server_that_is_switched_off_is_left_out_and_told(run: Run) -> None:
+def test_a_disabled_server_is_left_out_and_reported(run: Run) -> None:
     code, out, err = run(
         {"mcpServers": {"a": {"command": "x", "disabled": True}, "b": {"url": "https://b.example.com/"}}}
     )

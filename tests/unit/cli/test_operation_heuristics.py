@@ -47,7 +47,7 @@ def test_a_guess_goes_by_words_and_errs_on_the_strict_side(
 
 @requirement("import.guesses")
 @pytest.mark.parametrize("name", ["*", "get_*", "get_?", "get contact", "g\u00e9t", "", "x" * 129, "a\nb"])
-def test_a_name_that_would_be_a_glob_or_that_no_map_can_hold_is_left_out_and_told(name: str) -> None:
+def test_a_name_that_would_be_a_glob_or_that_no_map_can_hold_is_left_out_and_reported(name: str) -> None:
     guesses = guess_tools([{"name": name}], "crm", ())
     assert guesses.tools == ()
     assert len(guesses.left_out) == 1

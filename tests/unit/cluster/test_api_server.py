@@ -31,7 +31,7 @@ def moves() -> list[str]:
     return []
 
 
-async def test_it_knows_the_service_and_what_is_behind_it_and_tells_when_that_moves(moves: list[str]) -> None:
+async def test_it_knows_the_service_and_its_endpoints_and_notifies_when_they_change(moves: list[str]) -> None:
     client = a_cluster("172.18.0.2")
     finder = ApiServerFinder(client, lambda: moves.append("moved"), is_anywhere=False)  # type: ignore[arg-type]
 
@@ -46,7 +46,7 @@ async def test_it_knows_the_service_and_what_is_behind_it_and_tells_when_that_mo
     assert moves == ["moved", "moved"]
 
 
-async def test_what_was_found_last_holds_while_nobody_answers(moves: list[str]) -> None:
+async def test_what_was_found_last_holds_while_the_api_server_is_away(moves: list[str]) -> None:
     client = a_cluster("172.18.0.2")
     finder = ApiServerFinder(client, lambda: moves.append("moved"), is_anywhere=True)  # type: ignore[arg-type]
     await finder.find()

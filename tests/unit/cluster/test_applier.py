@@ -45,15 +45,15 @@ def cluster() -> Cluster:
     return Cluster()
 
 
-async def test_a_plan_that_is_carried_out_owes_nothing_any_more(cluster: Cluster) -> None:
+async def test_an_applied_plan_has_nothing_pending(cluster: Cluster) -> None:
     await cluster.carry_out()
 
     assert cluster.owed().is_empty
     assert len(cluster.client.objects) == len(DESIRED)
 
 
-@requirement("operator.late-news")
-async def test_a_child_that_is_deleted_before_the_answer_to_its_write_is_there_is_owed(
+@requirement("operator.late-events")
+async def test_a_child_that_is_deleted_before_the_response_to_its_write_is_pending(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     apply = cluster.client.apply
@@ -82,7 +82,7 @@ async def test_the_workload_is_written_after_all_the_others(cluster: Cluster) ->
 
 @requirement("operator.converges")
 @pytest.mark.parametrize("manifest", DESIRED, ids=lambda manifest: f"{manifest['kind']}-{manifest['metadata']['name']}")
-async def test_a_child_that_is_refused_is_named_and_the_next_try_writes_only_what_is_owed(
+async def test_a_child_that_is_refused_is_named_and_the_next_try_writes_only_what_is_pending(
     cluster: Cluster, manifest: Manifest
 ) -> None:
     cluster.client.refuse("APPLY", path_of(manifest), status=403)
@@ -123,7 +123,7 @@ async def touched(cluster: Cluster) -> str:
 
 
 @requirement("deployment.additions")
-async def test_what_others_added_is_taken_out_and_nothing_is_owed_afterwards(cluster: Cluster) -> None:
+async def test_what_others_added_is_removed_and_nothing_is_pending_afterwards(cluster: Cluster) -> None:
     path = await touched(cluster)
     assert [key_of(manifest).kind for manifest in cluster.owed().prepare] == ["ConfigMap"]
 
@@ -135,7 +135,7 @@ async def test_what_others_added_is_taken_out_and_nothing_is_owed_afterwards(clu
 
 
 @pytest.mark.parametrize(("method", "nth"), [("APPLY", 1), ("PATCH", 1), ("APPLY", 2)])
-async def test_a_healing_that_is_refused_half_way_is_told_and_done_at_the_next_try(
+async def test_a_heal_that_is_refused_half_way_is_reported_and_done_at_the_next_try(
     cluster: Cluster, method: str, nth: int
 ) -> None:
     path = await touched(cluster)
@@ -166,7 +166,7 @@ def _refuse_second(client: FakeClient, path: str) -> None:
     client.patch = then_refuse  # type: ignore[method-assign]
 
 
-async def test_an_object_that_changes_under_the_hand_over_is_left_for_the_next_look(cluster: Cluster) -> None:
+async def test_an_object_that_changes_during_the_hand_over_is_left_for_the_next_reconcile(cluster: Cluster) -> None:
     path = await touched(cluster)
     cluster.client.refuse("PATCH", path, status=409)
 
@@ -193,7 +193,7 @@ async def test_what_is_pruned_goes_with_all_that_it_owns(cluster: Cluster) -> No
 
 
 @requirement("deployment.prune")
-async def test_a_pruned_workload_takes_its_pods_along_without_the_garbage_collector(cluster: Cluster) -> None:
+async def test_a_pruned_workload_deletes_its_pods_without_the_garbage_collector(cluster: Cluster) -> None:
     await cluster.carry_out()
     [workload] = [manifest for manifest in DESIRED if manifest["kind"] == "Deployment"]
     pods = "/api/v1/namespaces/agents/pods"

@@ -29,7 +29,7 @@ def replicas(store: ChildCache) -> int:
     return int(store.of(AGENT, "u1")[DEPLOYMENT].manifest["spec"]["replicas"])
 
 
-@requirement("operator.late-news")
+@requirement("operator.late-events")
 def test_an_older_child_never_wins() -> None:
     store = ChildCache()
 
@@ -41,7 +41,7 @@ def test_an_older_child_never_wins() -> None:
     assert replicas(store) == 11
 
 
-def test_an_end_that_is_told_late_does_not_take_what_was_made_anew() -> None:
+def test_a_late_delete_event_does_not_remove_what_was_recreated() -> None:
     store = ChildCache()
     store.put("Deployment", a_child(version=10))
 
@@ -52,7 +52,7 @@ def test_an_end_that_is_told_late_does_not_take_what_was_made_anew() -> None:
     assert store.drop("Deployment", a_child(version=12)) is None
 
 
-@requirement("operator.late-news")
+@requirement("operator.late-events")
 def test_an_answer_to_a_write_does_not_bring_back_what_was_deleted_since() -> None:
     store = ChildCache()
     store.put("Deployment", a_child(version=10))
@@ -97,7 +97,7 @@ def test_children_of_an_earlier_agent_of_the_same_name_are_not_its_own() -> None
     assert list(store.of(AGENT, "old")) == [DEPLOYMENT]
 
 
-def test_a_child_without_its_owner_is_nobodys_so_that_it_is_applied_anew() -> None:
+def test_a_child_without_its_owner_belongs_to_no_agent_so_that_it_is_applied_again() -> None:
     store = ChildCache()
     orphan = a_child()
     orphan["metadata"].pop("ownerReferences")
@@ -106,7 +106,7 @@ def test_a_child_without_its_owner_is_nobodys_so_that_it_is_applied_anew() -> No
     assert store.of(AGENT, "u1") == {}
 
 
-def test_who_owns_fields_is_told_from_the_managed_fields_which_are_not_kept() -> None:
+def test_who_owns_fields_is_read_from_the_managed_fields_which_are_not_kept() -> None:
     store = ChildCache()
     touched = a_child()
     touched["metadata"]["managedFields"] = [

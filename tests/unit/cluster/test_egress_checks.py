@@ -29,7 +29,7 @@ class Known:
         return [one.verdict for one in self.gates.of(KEY)]
 
 
-def test_what_a_pod_says_asks_for_a_look_and_what_it_says_again_does_not() -> None:
+def test_a_new_pod_report_enqueues_the_agent_and_a_repeated_one_does_not() -> None:
     known = Known()
     known.hear("ADDED", a_pod("one"))
     assert (known.asked, known.verdicts()) == ([KEY], [EgressCheckVerdict.WAITING])

@@ -108,7 +108,7 @@ async def test_whatever_is_refused_about_pods_the_rest_is_done_all_the_same(
         assert f"{PODS}/p2" not in client.objects
 
 
-async def test_a_scale_that_is_refused_is_told_and_the_pods_are_ended(client: FakeClient) -> None:
+async def test_a_scale_that_is_refused_is_reported_and_the_pods_are_ended(client: FakeClient) -> None:
     client.refuse("PATCH", f"{DEPLOYMENTS}/d1", status=500)
 
     with pytest.raises(ApiError, match="500"):
@@ -219,7 +219,7 @@ async def test_zero_pods_of_an_earlier_kill_is_not_recorded_for_a_later_one(clie
     assert "zeroPodsAt" not in kill_of(client)
 
 
-async def test_nobody_is_named_where_no_annotation_says_who(client: FakeClient) -> None:
+async def test_no_user_is_named_where_no_annotation_says_who(client: FakeClient) -> None:
     await Killer(client).record("agents", "triage", Kill("runaway", None, NOW))
     await Killer(client).record_release("agents", "triage", Release(NOW, None, None))
 

@@ -19,7 +19,7 @@ def known() -> ResourceCache:
     return primaries
 
 
-@requirement("operator.late-news")
+@requirement("operator.late-events")
 def test_an_older_agent_never_wins(known: ResourceCache) -> None:
     assert known.put_agent(an_agent().at_version(20).for_purpose("new").to_kubernetes())
 
@@ -37,11 +37,11 @@ def test_versions_are_compared_as_numbers(known: ResourceCache) -> None:
 
 
 @requirement("governance.selector")
-def test_a_change_of_labels_alone_is_news_of_an_agent(known: ResourceCache) -> None:
+def test_a_change_of_labels_alone_is_a_change_of_an_agent(known: ResourceCache) -> None:
     assert known.put_agent(an_agent().labelled(team="support").at_version(2).to_kubernetes())
 
 
-def test_an_older_policy_or_binding_never_wins_and_asks_for_no_look(known: ResourceCache) -> None:
+def test_an_older_policy_or_binding_never_wins_and_enqueues_no_agent(known: ResourceCache) -> None:
     assert known.put_policy(a_policy().at_version(20).to_kubernetes()) == {TRIAGE}
     assert known.put_policy(a_policy().at_version(19).giving_nothing().to_kubernetes()) == set()
     assert known.put_binding(a_binding().at_version(20).to_kubernetes()) == {TRIAGE}
@@ -55,7 +55,7 @@ def test_an_older_policy_or_binding_never_wins_and_asks_for_no_look(known: Resou
     assert binding.spec.tools
 
 
-def test_an_end_that_is_told_late_does_not_take_what_was_made_anew(known: ResourceCache) -> None:
+def test_a_late_delete_event_does_not_remove_what_was_recreated(known: ResourceCache) -> None:
     known.put_agent(an_agent().at_version(20).to_kubernetes())
     known.put_policy(a_policy().at_version(20).to_kubernetes())
     known.put_binding(a_binding().at_version(20).to_kubernetes())
@@ -70,7 +70,7 @@ def test_an_end_that_is_told_late_does_not_take_what_was_made_anew(known: Resour
 
 
 @pytest.mark.parametrize("version", [20, 21, None])
-def test_what_went_is_forgotten_and_whoever_stood_on_it_is_named(known: ResourceCache, version: int | None) -> None:
+def test_what_was_deleted_is_forgotten_and_its_dependents_are_named(known: ResourceCache, version: int | None) -> None:
     known.put_policy(a_policy().at_version(20).to_kubernetes())
     known.put_binding(a_binding().at_version(20).to_kubernetes())
 

@@ -93,7 +93,7 @@ def test_amounts_that_are_gone_are_drift() -> None:
     assert has_drifted(DEPLOYMENT, changed(DEPLOYMENT, lambda live: pod(live)["containers"][0].pop("resources")))
 
 
-def test_words_that_look_like_amounts_are_compared_as_words_elsewhere() -> None:
+def test_words_that_resemble_amounts_are_compared_as_words_elsewhere() -> None:
     desired = {**CHILDREN["ConfigMap"], "data": {"level": "1000m"}}
 
     assert has_drifted(desired, {**desired, "data": {"level": "1"}})

@@ -63,11 +63,11 @@ def test_an_api_server_in_ipv6_is_one_address_too() -> None:
     ]
 
 
-def test_an_api_server_that_nobody_has_found_is_not_looked_for_anywhere() -> None:
+def test_an_api_server_that_was_not_found_gets_no_rule() -> None:
     assert guard_egress(replace(a_guard(a_binding()), api_server=ApiServerAddress())) == []
 
 
-def test_its_port_at_any_address_is_opened_only_where_the_operator_was_told_so() -> None:
+def test_its_port_at_any_address_is_opened_only_where_the_operator_is_configured_so() -> None:
     placement = a_guard(a_binding())
     rules = guard_egress(replace(placement, api_server=replace(placement.api_server, is_anywhere=True)))
 

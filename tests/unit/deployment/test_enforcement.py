@@ -11,7 +11,7 @@ def a_lease(**said: SelfTestReport) -> dict[str, Any]:
     return {"kind": "Lease", "metadata": {"name": "triage", "annotations": annotations}}
 
 
-def test_without_a_lease_or_a_word_in_it_nothing_is_proven() -> None:
+def test_without_a_lease_or_a_report_in_it_nothing_counts_as_self_tested() -> None:
     assert enforcement_of(None, "new") == Enforcement("new")
     assert enforcement_of({"metadata": {"name": "triage"}}, "new") == Enforcement("new")
 
@@ -21,7 +21,7 @@ def test_only_what_is_said_of_the_bundle_that_holds_counts() -> None:
     assert enforcement_of(lease, "new") == Enforcement("new", guards=2)
 
 
-def test_a_flaw_is_told_with_its_pod_and_does_not_count_as_proof() -> None:
+def test_a_flaw_is_reported_with_its_pod_and_does_not_count_as_a_passed_self_test() -> None:
     lease = a_lease(
         a=SelfTestReport("new", 3), b=SelfTestReport("new", 1, "Denied call: Allow"), c=SelfTestReport("old", 0, "x")
     )

@@ -121,7 +121,7 @@ def test_a_pod_is_replaced_for_another_secret_and_not_for_another_url() -> None:
 
 @pytest.mark.parametrize("part", ["volume", "mount"])
 @requirement("deployment.drift")
-def test_credentials_that_somebody_takes_away_are_put_back(part: str) -> None:
+def test_credentials_that_were_removed_are_restored(part: str) -> None:
     (desired,) = [child for child in desired_children(a_mixed_placement()) if child["kind"] == "Deployment"]
     live = json.loads(json.dumps(desired))
     assert not has_drifted(desired, live)

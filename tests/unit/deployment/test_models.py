@@ -69,7 +69,7 @@ def test_only_the_guard_mounts_keys_and_each_once() -> None:
 
 
 @requirement("models.compiled")
-def test_the_agent_is_told_where_its_models_are_and_gets_a_key_that_is_good_nowhere_else() -> None:
+def test_the_agent_gets_its_models_address_and_a_key_that_is_valid_nowhere_else() -> None:
     def variables(*models: str) -> dict[str, str]:
         placement = a_placement_calling(*models, urls=[LOCAL])
         return {one["name"]: one["value"] for one in model_variables(placement, "http://guard:7410")}

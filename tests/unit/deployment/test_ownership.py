@@ -62,7 +62,7 @@ def test_what_we_own_alone_is_not_touched() -> None:
             "f:kubectl.kubernetes.io/restartedAt": {}, "f:example.com/x": {}}}}}},
     ],
 )  # fmt: skip
-def test_fields_that_somebody_else_owns_are_seen(fields: dict[str, Any]) -> None:
+def test_fields_of_another_owner_are_seen(fields: dict[str, Any]) -> None:
     assert has_foreign_fields([OURS, an_entry(fields)])
 
 

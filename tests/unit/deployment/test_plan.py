@@ -11,13 +11,13 @@ LIVE = {key_of(manifest): LiveChild(manifest) for manifest in DESIRED}
 DEPLOYMENT = next(key for key in LIVE if key.kind == "Deployment")
 
 
-def test_nothing_is_owed_where_everything_stands() -> None:
+def test_nothing_is_pending_where_everything_exists() -> None:
     assert plan_children(DESIRED, LIVE) == WritePlan()
     assert plan_children(DESIRED, LIVE).is_empty
 
 
 @requirement("deployment.workloads-last")
-def test_all_is_owed_where_nothing_stands_and_workloads_come_last() -> None:
+def test_everything_is_pending_where_nothing_exists_and_workloads_come_last() -> None:
     plan = plan_children(DESIRED, {})
 
     assert sorted(map(key_of, written_by(plan))) == sorted(LIVE)
@@ -26,7 +26,7 @@ def test_all_is_owed_where_nothing_stands_and_workloads_come_last() -> None:
     assert plan.prune == ()
 
 
-def test_only_the_child_that_is_missing_or_touched_is_owed() -> None:
+def test_only_the_child_that_is_missing_or_changed_is_pending() -> None:
     for key, child in LIVE.items():
         missing = {known: found for known, found in LIVE.items() if known != key}
         touched = {**LIVE, key: replace(child, is_touched=True)}

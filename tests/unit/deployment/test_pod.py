@@ -152,7 +152,7 @@ def test_a_server_is_joined_to_its_own_pipes_and_its_words_are_never_parsed_by_t
     assert server["startupProbe"]["httpGet"] == {"path": "/ready/crm", "port": 7411}
 
 
-def test_an_agent_is_told_who_and_where_it_is() -> None:
+def test_an_agent_gets_its_identity_and_placement() -> None:
     scoped = a_stage("one-region", "production", scope={"region": ["eu-west", "eu-north"]})
     agent = an_agent().with_template(env=[{"name": "LEVEL", "value": "INFO"}]).with_stages(scoped)
 
@@ -175,7 +175,7 @@ def test_without_a_limit_the_scope_is_an_empty_list() -> None:
     assert variables["INTERLOCK_SCOPE"] == "[]"
 
 
-def test_an_agent_finds_its_sources_and_files_where_it_was_told() -> None:
+def test_an_agent_finds_its_sources_and_files_at_the_given_paths() -> None:
     placement = a_full_placement()
     files = next(child for child in desired_children(placement) if child["metadata"]["name"].endswith("-files"))
     volume = next(volume for volume in pod_of(placement)["volumes"] if volume["name"] == "config")
@@ -301,7 +301,7 @@ def test_selectors_find_the_placements_own_pods_and_no_others() -> None:
         assert not wanted.items() <= other.items()
 
 
-def test_the_network_policy_lets_nobody_in_but_at_the_probes_and_nothing_out_to_cloud_metadata() -> None:
+def test_the_network_policy_admits_only_probes_and_nothing_out_to_cloud_metadata() -> None:
     policy = next(child for child in desired_children(a_placement()) if child["kind"] == "NetworkPolicy")["spec"]
     excepted = {cidr for peer in policy["egress"][0]["to"] for cidr in peer.get("ipBlock", {}).get("except", [])}
 

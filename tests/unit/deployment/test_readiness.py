@@ -55,7 +55,7 @@ def test_pods_of_an_older_template_do_not_count(rolling: dict[str, int]) -> None
 @pytest.mark.parametrize(
     ("kind", "status"), [("ReplicaFailure", "True"), ("Progressing", "False")], ids=["failure", "stuck"]
 )
-def test_what_the_controller_could_not_do_is_told_in_its_words(kind: str, status: str) -> None:
+def test_what_the_controller_could_not_do_is_reported_in_its_words(kind: str, status: str) -> None:
     condition = {"type": kind, "status": status, "message": "exceeded quota"}
 
     assert readiness_of(a_deployment(availableReplicas=0, conditions=[condition])).trouble == "exceeded quota"

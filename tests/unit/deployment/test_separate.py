@@ -67,8 +67,8 @@ def test_agent_and_guard_have_as_many_pods_as_were_asked_for_and_none_while_kill
         assert {one["spec"]["replicas"] for one in build_workloads(placement)} == {count}
 
 
-@requirement("isolation.gate")
-def test_the_gate_is_the_first_of_the_agents_pod_and_ends_before_the_agent_starts() -> None:
+@requirement("isolation.egress-check")
+def test_the_egress_check_is_the_first_of_the_agents_pod_and_ends_before_the_agent_starts() -> None:
     pod = pods(a_full_placement())["agent"]
 
     assert [one["name"] for one in pod["initContainers"]] == ["egress-check"]
@@ -77,7 +77,7 @@ def test_the_gate_is_the_first_of_the_agents_pod_and_ends_before_the_agent_start
 
 
 @pytest.mark.parametrize(("environment", "demands"), [("development", False), ("staging", True), ("production", True)])
-def test_the_gate_is_told_what_must_answer_what_must_not_and_whether_it_may_let_through(
+def test_the_egress_check_gets_what_must_answer_what_must_not_and_whether_it_is_required(
     environment: str, demands: object
 ) -> None:
     agent = an_agent().with_stages(a_stage("only", environment))
@@ -129,7 +129,7 @@ def test_the_guards_pod_has_its_servers_and_nothing_of_the_agents() -> None:
     assert pod["serviceAccountName"] == "triage-guard"
 
 
-def test_a_guard_without_servers_beside_it_is_an_ordinary_container() -> None:
+def test_a_guard_without_sidecar_servers_is_an_ordinary_container() -> None:
     placement = a_separate_placement(bindings=(a_binding().over_http(),))
     pod = pods(placement)["guard"]
 
@@ -259,7 +259,7 @@ def test_a_policy_of_the_agent_as_a_whole_closes_its_own_pods_whatever_becomes_o
     assert not spec["podSelector"]["matchLabels"].items() <= labels["guard"].items()
 
 
-def test_a_guard_lets_in_its_agent_and_whoever_probes() -> None:
+def test_a_guard_admits_its_agent_and_probes() -> None:
     placement = a_full_placement()
     tools, probes = policies(placement)["guard"]["ingress"]
     agent = workloads(placement)["agent"]["spec"]["template"]["metadata"]["labels"]

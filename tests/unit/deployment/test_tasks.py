@@ -33,7 +33,7 @@ def test_the_service_takes_tasks_on_port_80_and_brings_them_to_the_guard() -> No
 
 
 @requirement("tasks.way")
-def test_the_network_policy_opens_the_guards_port_to_the_namespace_and_the_agents_to_nobody() -> None:
+def test_the_network_policy_opens_the_guards_port_to_the_namespace_and_the_agents_to_no_one() -> None:
     observe, tasks = child(TAKING, "NetworkPolicy")["ingress"]
 
     assert observe == {"ports": [{"port": 7411, "protocol": "TCP"}]}

@@ -161,7 +161,7 @@ def greet(to_server: Any, from_server: Any) -> dict[str, Any]:
     return answer
 
 
-def test_serves_on_named_pipes_in_the_handshake_era_and_ends_with_its_input(tmp_path: Path) -> None:
+def test_serves_session_based_clients_on_named_pipes_and_ends_with_its_input(tmp_path: Path) -> None:
     with start_on_pipes(tmp_path) as server:
         with (tmp_path / "in").open("wb") as to_server, (tmp_path / "out").open("rb") as from_server:
             answer = greet(to_server, from_server)

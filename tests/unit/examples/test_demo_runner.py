@@ -58,7 +58,7 @@ def test_shows_command_answer_and_what_to_see_in_it_in_this_order() -> None:
     ]
 
 
-def test_stops_at_the_first_wrong_answer_and_says_what_to_look_at() -> None:
+def test_stops_at_the_first_wrong_answer_and_says_what_to_check() -> None:
     theatre = Theatre({"first": always(BAD), "second": always(GOOD)})
     with pytest.raises(WrongAnswerError):
         theatre.play(

@@ -19,7 +19,7 @@ def test_every_step_says_in_one_line_what_to_see() -> None:
     assert [step for step in STEPS if not step.see or "\n" in step.see or "\n" in step.command] == []
 
 
-def test_every_step_has_something_to_look_at_when_it_fails() -> None:
+def test_every_step_names_something_to_check_when_it_fails() -> None:
     chapters = (story.PREPARATION, *story.STORY)
     assert [step for one in chapters for step in one.steps if not (step.look_at or one.look_at)] == []
 
@@ -44,7 +44,7 @@ def test_speaks_of_the_example_agent_and_its_stages() -> None:
         assert parse_duration(stage.get("minDuration", "0s")).total_seconds() < 60
 
 
-def test_expects_the_very_sentence_of_the_api() -> None:
+def test_expects_the_exact_message_of_the_api() -> None:
     assert story.NO_OWNER == OWNER_MISSING
 
 

@@ -142,7 +142,7 @@ async def test_prints_a_line_for_each_attempt_and_goes_on_after_a_kill_and_its_r
         await lines_until(process, "allowed: create_task")
 
 
-async def test_looks_at_resources_and_a_prompt_if_it_is_told_which(tmp_path: Path) -> None:
+async def test_reads_resources_and_a_prompt_if_they_are_configured(tmp_path: Path) -> None:
     looks = {"RESOURCES": "crm://contacts/eu-west,crm://contacts/us-east,crm://nowhere", "PROMPT": "prepare_call"}
     async with asyncio.timeout(60), serving(Gateway()) as url, running(tmp_path, url, **looks) as process:
         lines = await lines_until(process, "denied: NotGrantedByBinding")
@@ -189,7 +189,7 @@ def test_a_scope_of_another_dimension_limits_no_region(tmp_path: Path) -> None:
     assert agent.read_work(environment).outside == []
 
 
-def test_works_with_the_source_that_it_is_told(tmp_path: Path) -> None:
+def test_works_with_the_configured_source(tmp_path: Path) -> None:
     config = str(mcp_config(tmp_path, "http://there", source="sales"))
     assert agent.read_work({"INTERLOCK_MCP_CONFIG": config, "SOURCE": "sales"}).url == "http://there"
     with pytest.raises(KeyError, match="crm"):

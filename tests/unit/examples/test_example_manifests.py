@@ -138,7 +138,7 @@ async def test_bindings_map_every_tool_of_the_crm_but_the_export(tmp_path: Path)
         assert {tool.name for tool in binding.spec.tools if not is_name_glob(tool.name)} <= there
 
 
-async def test_rules_on_arguments_are_of_arguments_that_the_tool_demands(tmp_path: Path) -> None:
+async def test_rules_on_arguments_are_of_arguments_that_the_tool_requires(tmp_path: Path) -> None:
     ruled = [
         (entries(binding), tool) for binding in objects("MCPBinding") for tool in binding.spec.tools if tool.arguments
     ]
@@ -151,7 +151,7 @@ async def test_rules_on_arguments_are_of_arguments_that_the_tool_demands(tmp_pat
             assert {rule.pointer.removeprefix("/") for rule in entry.arguments} <= set(demanded[name])
 
 
-async def test_a_pointer_leads_to_an_argument_that_the_tool_demands(tmp_path: Path) -> None:
+async def test_a_pointer_leads_to_an_argument_that_the_tool_requires(tmp_path: Path) -> None:
     demanded = {tool.name: tool.input_schema.get("required", []) for tool in await offered(tmp_path)}
     pointers = [
         (tool.name, scope.pointer)
@@ -164,7 +164,7 @@ async def test_a_pointer_leads_to_an_argument_that_the_tool_demands(tmp_path: Pa
         assert pointer.removeprefix("/") in demanded[tool]
 
 
-def test_nobody_in_the_examples_may_delete() -> None:
+def test_no_agent_in_the_examples_may_delete() -> None:
     assert all(not binding.spec.permissions.delete for binding in objects("MCPBinding"))
     assert all(not row.delete for policy in objects("AgentPolicy") for row in policy.spec.data_access)
 

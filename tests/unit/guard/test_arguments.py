@@ -124,7 +124,7 @@ def test_no_arguments_crash_a_rule(arguments: Any, rule: BundleArgumentRule) -> 
 
 @given(tail=st.text(st.sampled_from("./\\a%2eEfF5cC\0 "), max_size=10))
 @requirement("guard.fuzzed")
-def test_nothing_below_a_prefix_climbs_out_of_it(tail: str) -> None:
+def test_nothing_below_a_prefix_traverses_out_of_it(tail: str) -> None:
     if keeps(FOLDER, f"/data/{tail}"):
         parts = tail.replace("\\", "/").split("/")
         assert ".." not in parts

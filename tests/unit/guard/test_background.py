@@ -101,7 +101,7 @@ class FakeApi:
         return {"items": [{"metadata": {}}], "metadata": {"resourceVersion": "1"}}
 
 
-async def test_the_object_watch_goes_on_and_proves_no_freshness_meanwhile() -> None:
+async def test_the_object_watch_goes_on_and_shows_no_freshness_meanwhile() -> None:
     client, seen, contacts = FakeApi(), list[Any](), list[float]()
     fake: Any = client
     watch = ObjectWatch(fake, "/x", "a", on_object=seen.append, on_contact=contacts.append, watch_seconds=1)
@@ -110,7 +110,7 @@ async def test_the_object_watch_goes_on_and_proves_no_freshness_meanwhile() -> N
     assert client.requests > len(contacts)
 
 
-async def test_the_object_watch_goes_on_after_an_error_of_the_one_it_tells() -> None:
+async def test_the_object_watch_goes_on_after_an_error_of_its_listener() -> None:
     fake: Any = FakeApi()
     fake.requests = 1
     seen, contacts = list[Any](), list[float]()

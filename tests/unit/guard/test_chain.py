@@ -19,7 +19,7 @@ def lines_of(count: int) -> list[bytes]:
     return lines
 
 
-def test_each_line_names_the_one_before_and_proves_itself() -> None:
+def test_each_line_names_the_one_before_and_verifies_itself() -> None:
     first, second = map(open_line, lines_of(2))
     assert (first.guard, first.seq, first.prev, first.kind) == (GUARD, 0, ORIGIN, "decision")
     assert (second.seq, second.prev) == (1, first.hash)

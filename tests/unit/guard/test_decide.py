@@ -89,7 +89,7 @@ def test_the_first_layer_that_does_not_grant_names_itself(tool: str, expected: t
     assert (decision.reason, decision.rule) == expected
 
 
-def test_the_denial_of_an_unmapped_tool_does_not_tell_its_name() -> None:
+def test_the_denial_of_an_unmapped_tool_does_not_disclose_its_name() -> None:
     one, other = (decide(a_bundle(), ALIVE, call(name), NOW) for name in ("exists", "does-not"))
     assert one == other
 

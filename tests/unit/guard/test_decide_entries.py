@@ -178,7 +178,7 @@ def test_a_hint_of_more_does_not_stand_in_for_the_mapped_operation() -> None:
 
 
 @requirement("guard.unmatchable")
-def test_a_rule_beside_the_input_schema_denies_the_tool_and_is_named() -> None:
+def test_a_rule_outside_the_input_schema_denies_the_tool_and_is_named() -> None:
     schema = {"type": "object", "properties": {"n": {"type": "string"}, "path": {"type": "string"}}}
     decision = decide(a_bundle(), ALIVE, call("export", {"path": "/out/a", "n": 5}, input_schema=schema), NOW)
     assert isinstance(decision, Deny)
@@ -202,7 +202,7 @@ def test_a_resource_needs_its_map_and_every_grant(method: str) -> None:
 
 
 @requirement("guard.resources")
-def test_the_denial_of_what_is_not_mapped_does_not_tell_its_name() -> None:
+def test_the_denial_of_what_is_not_mapped_does_not_disclose_its_name() -> None:
     for one, other in ((read("crm://x/1"), read("crm://y")), (get("x"), get("y")), (read("crm://x"), read("no uri"))):
         denials = [decide(a_bundle(), ALIVE, request, NOW) for request in (one, other)]
         assert denials[0] == denials[1]

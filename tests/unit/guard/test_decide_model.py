@@ -83,8 +83,8 @@ def test_a_closed_guard_lets_no_call_pass(bundle: Bundle | None, state: State, e
     assert reason("openai/gpt-4o-mini", "chat/completions", bundle, state) == expected
 
 
-@requirement("models.proof")
-def test_a_guard_that_would_let_a_call_pass_is_found_out_by_its_own_proof() -> None:
+@requirement("models.selftest")
+def test_a_guard_that_would_let_a_call_pass_fails_its_own_self_test() -> None:
     def judge(lets: str | None) -> Any:
         def answer(request: DecisionInput) -> Any:
             found = decide_model(BUNDLE, OPEN, request, 0.0)
@@ -106,7 +106,7 @@ def test_a_guard_that_would_let_a_call_pass_is_found_out_by_its_own_proof() -> N
     assert run_selftest(BUNDLE, lambda _: Allow("x")).flaw
 
 
-def test_a_model_that_is_named_as_the_proof_names_none_is_no_way_round() -> None:
+def test_a_model_with_the_self_tests_name_is_no_bypass() -> None:
     named = replace(OPENAI, models=(Model("interlock-selftest", "0a"),))
     bundle = replace(BUNDLE, models=ModelAccess((named,), DIGEST))
     for call in synthetic_calls(bundle):

@@ -61,7 +61,7 @@ async def test_what_a_slow_client_does_not_take_is_dropped_unless_it_must_arrive
     assert (taken.count(b"progress"), taken.count(b"result")) == (MAX_UNSENT, 1)
 
 
-async def test_large_events_that_nobody_takes_are_not_heaped_up() -> None:
+async def test_large_events_without_a_reader_do_not_accumulate() -> None:
     stream = EventStream()
     for _ in range(10):
         stream.put(b"x" * 600_000)

@@ -76,7 +76,7 @@ def test_anything_else_is_refused(method: str, params: dict[str, Any]) -> None:
         read_forward("crm", request(method, **params))
 
 
-def test_answers_to_a_server_are_read_in_the_stateless_era_only_and_without_their_meta() -> None:
+def test_answers_to_a_server_are_read_in_the_sessionless_protocol_only_and_without_their_meta() -> None:
     answers = {"q": {"action": "accept", "_meta": {"x": 1}}}
     forward = read_forward(
         "crm", request("tools/call", name="t", inputResponses=answers, requestState="s"), is_sessionless=True
@@ -97,7 +97,7 @@ def test_a_server_gets_of_the_clients_meta_the_trace_alone() -> None:
     assert "_meta" not in build_params(read_forward("crm", request("tools/call", name="t")), HANDSHAKE, {}, "debug")
 
 
-def test_a_server_of_the_stateless_era_gets_what_every_request_of_it_carries() -> None:
+def test_a_sessionless_server_gets_the_metadata_that_every_request_carries() -> None:
     forward = Forward("crm", "tools/call", params={"name": "t"}, input_responses={"q": {}}, request_state="s")
     params = build_params(forward, STATELESS, {"roots": {}}, "debug")
     assert params["_meta"] == {

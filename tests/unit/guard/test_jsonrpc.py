@@ -70,7 +70,7 @@ def test_the_bound_on_the_size_is_exact() -> None:
         parse_message(message, max_bytes=len(message) - 1)
 
 
-def test_a_refusal_tells_the_id_where_it_can_be_read() -> None:
+def test_a_refusal_contains_the_id_where_it_can_be_read() -> None:
     with pytest.raises(MessageInvalid) as refusal:
         parse_message(b'{"jsonrpc":"1.0","id":"mine","method":"m"}')
     assert refusal.value.id == "mine"

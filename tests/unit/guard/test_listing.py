@@ -39,7 +39,7 @@ def test_each_list_keeps_permitted_items_whole_and_the_cursor(method: str, key: 
     assert filter_list(method, result, IS_ECHO) == {key: [item], "nextCursor": "c"}
 
 
-def test_a_list_is_private_and_short_lived_in_the_stateless_era() -> None:
+def test_a_list_is_private_and_short_lived_in_the_sessionless_protocol() -> None:
     result = for_sessionless("tools/list", {"tools": [], "ttlMs": 10**9, "cacheScope": "public"})
     assert result == {"tools": [], "ttlMs": 5000, "cacheScope": "private", "resultType": "complete", "_meta": INFO}
 
@@ -50,7 +50,7 @@ def test_a_resource_is_kept_no_longer_than_its_server_says(said: Any, kept: int)
     assert (result["ttlMs"], result["cacheScope"]) == (kept, "private")
 
 
-def test_a_result_loses_the_other_eras_keys_on_its_way_to_the_handshake_era() -> None:
+def test_a_result_loses_the_other_protocols_keys_on_its_way_to_a_session_based_client() -> None:
     meta = {"io.modelcontextprotocol/serverInfo": {"name": "s"}, "mine": 1}
     result = {"content": [], "structuredContent": [1], "resultType": "complete", "ttlMs": 1, "_meta": meta}
     assert for_session_based(result, from_sessionless=True) == {"content": [], "_meta": {"mine": 1}}

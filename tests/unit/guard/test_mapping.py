@@ -205,7 +205,7 @@ def test_a_template_falls_under_what_it_stands_for(template: str | None, expecte
 
 @given(uri=st.text(max_size=12).map("file:///data/".__add__) | st.text(max_size=30))
 @requirement("guard.fuzzed")
-def test_no_uri_crashes_the_look_up_and_none_gets_out_of_its_folder(uri: str) -> None:
+def test_no_uri_crashes_the_lookup_and_none_gets_out_of_its_folder(uri: str) -> None:
     entry = find_resource(resources("file:///data/**"), uri)
     if entry is not None:
         assert uri.startswith("file:///data/")

@@ -49,7 +49,7 @@ ASKS_ROOTS = RpcResponse(
     ],
 )
 @requirement("records.outcomes")
-async def test_how_a_call_ended_is_recorded_in_either_era(
+async def test_how_a_call_ended_is_recorded_in_either_protocol_version(
     rig: Rig, headers: dict[str, str], answer: RpcResponse | Deny, outcome: str
 ) -> None:
     waiting = asyncio.create_task(rig.post(headers, **({"_meta": META} if headers else {})))
@@ -83,7 +83,7 @@ async def test_a_call_whose_answer_is_a_question_ends_with_it_and_its_repetition
 
 
 @requirement("records.outcomes")
-async def test_a_question_that_nobody_answers_and_its_call_end_abandoned(
+async def test_an_unanswered_server_request_and_its_call_end_abandoned(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessionless_module, "HOLD_SECONDS", 0.05)
@@ -95,7 +95,7 @@ async def test_a_question_that_nobody_answers_and_its_call_end_abandoned(
 
 
 @requirement("records.outcomes")
-async def test_a_question_that_can_be_put_to_nobody_ends_not_asked(rig: Rig) -> None:
+async def test_a_server_request_without_a_client_ends_not_asked(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     call = await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -119,7 +119,7 @@ async def test_a_question_that_the_server_takes_back_ends_abandoned(rig: Rig) ->
 
 
 @requirement("records.outcomes")
-async def test_a_stateless_servers_questions_are_recorded_and_so_is_each_round(rig: Rig) -> None:
+async def test_a_sessionless_servers_requests_are_recorded_and_so_is_each_round(rig: Rig) -> None:
     rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_sessionless=True)
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(ASKS)
@@ -135,7 +135,7 @@ async def test_a_stateless_servers_questions_are_recorded_and_so_is_each_round(r
 
 
 @requirement("records.outcomes")
-async def test_a_question_of_a_stateless_server_that_the_client_cannot_be_asked_ends_not_asked(rig: Rig) -> None:
+async def test_a_sessionless_servers_request_that_the_client_does_not_support_ends_not_asked(rig: Rig) -> None:
     rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_sessionless=True)
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(ASKS_ROOTS)

@@ -47,7 +47,7 @@ def test_a_denied_resource_is_an_error_with_the_reason() -> None:
     assert json.loads(reply.body)["error"]["data"] == {"reason": "NotGrantedByMatrix", "message": "No."}
 
 
-def test_an_unknown_method_has_each_eras_status() -> None:
+def test_an_unknown_method_has_each_protocol_versions_status() -> None:
     denial = Deny(DenyReason.METHOD_NOT_ALLOWED, "", "No.")
     assert deny(request("x/y"), denial).status == 200
     assert deny(request("x/y"), denial, to_sessionless=True).status == 404
@@ -70,13 +70,13 @@ def test_a_servers_error_is_passed_on_under_the_clients_id(code: int, status: in
     assert (reply.status, answer(request("tools/call"), response, STATELESS).status) == (200, status)
 
 
-def test_a_result_of_a_kind_that_nobody_knows_is_not_passed_on() -> None:
+def test_a_result_of_an_unknown_kind_is_not_passed_on() -> None:
     reply = answer(request("tools/call"), RpcResponse(9, {"resultType": "task", "taskId": "secret"}, None), STATELESS)
     assert b"secret" not in reply.body
     assert json.loads(reply.body)["result"]["isError"] is True
 
 
-def test_a_list_is_filtered_for_both_eras() -> None:
+def test_a_list_is_filtered_for_both_protocol_versions() -> None:
     response = RpcResponse(9, {"tools": [{"name": "echo"}, {"name": "drop"}]}, None)
     for form in (HANDSHAKE, STATELESS):
         body = json.loads(answer(request("tools/list"), response, form).body)

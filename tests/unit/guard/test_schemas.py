@@ -133,5 +133,5 @@ SCHEMAS = st.recursive(
 
 @given(schema=SCHEMAS, rule=st.sampled_from([FOLDER, KIND, MOST, SHAPE, NESTED]))
 @requirement("guard.fuzzed")
-def test_no_schema_crashes_the_look(schema: Any, rule: BundleArgumentRule) -> None:
+def test_no_schema_crashes_the_check(schema: Any, rule: BundleArgumentRule) -> None:
     assert unmatchable(rule, schema) is None or isinstance(unmatchable(rule, schema), str)

@@ -42,7 +42,7 @@ def test_the_token_never_travels_in_the_clear(url: str) -> None:
         read_settings({**POD, "INTERLOCK_API_SERVER": url})
 
 
-def test_a_guard_keeps_to_loopback_unless_it_is_told_where_to_listen() -> None:
+def test_a_guard_listens_on_loopback_unless_another_address_is_configured() -> None:
     assert (read_settings(POD).listen, read_settings(POD).host) == ("127.0.0.1", "")
     alone = read_settings({**POD, "INTERLOCK_LISTEN": "fd00::7", "INTERLOCK_HOST": "guard"})
     assert (alone.listen, alone.host) == ("fd00::7", "guard")

@@ -136,7 +136,7 @@ def test_a_file_with_half_a_line_only_goes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["unrelated"]
 
 
-def test_a_damaged_last_line_is_nobodys_head(tmp_path: Path) -> None:
+def test_a_damaged_last_line_is_no_chains_head(tmp_path: Path) -> None:
     (tmp_path / "000001-000000000000.jsonl").write_bytes(b'{"no": "line"}\n')
     assert Spool(tmp_path, SMALL, keeps=True).last is None
 

@@ -150,7 +150,7 @@ async def test_a_task_whose_turn_comes_when_the_guard_has_closed_is_not_passed_o
     await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_those_that_wait_are_told_when_the_bundle_goes(bench: Bench) -> None:
+async def test_waiting_callers_are_answered_when_the_bundle_goes(bench: Bench) -> None:
     first = asyncio.create_task(bench.send(WHOLE))
     await bench.until(lambda: bench.at_work == 1)
     second = asyncio.create_task(bench.send(WHOLE))
@@ -163,7 +163,7 @@ async def test_those_that_wait_are_told_when_the_bundle_goes(bench: Bench) -> No
     await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_what_is_open_when_the_guard_ends_is_told_and_recorded_as_that(bench: Bench) -> None:
+async def test_what_is_open_when_the_guard_ends_is_answered_and_recorded_as_that(bench: Bench) -> None:
     first = asyncio.create_task(bench.send(WHOLE))
     await bench.until(lambda: bench.at_work == 1)
     bench.endpoint.end()

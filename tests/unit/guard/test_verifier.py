@@ -86,7 +86,7 @@ def listing(*tools: Any, called: dict[str, Any] | None = None) -> Callable[[str,
 
 
 @requirement("verify.client")
-async def test_two_tools_of_one_name_are_told() -> None:
+async def test_two_tools_of_one_name_are_reported() -> None:
     result = await run(a_bundle("echo"), listing(tool("echo"), tool("echo", title="Other")))
     assert (result.failure, result.message) == (
         VerificationFailure.TOOLS_AMBIGUOUS,
@@ -95,7 +95,7 @@ async def test_two_tools_of_one_name_are_told() -> None:
 
 
 @requirement("verify.client")
-async def test_more_tools_than_can_be_pinned_are_told() -> None:
+async def test_more_tools_than_can_be_pinned_are_reported() -> None:
     result = await run(a_bundle("*"), listing(*(tool(f"t{number}") for number in range(513))))
     assert result.failure is VerificationFailure.TOO_MANY_TOOLS
     assert "513 tools of the server, but 512 can be pinned: write narrower globs" in result.message
@@ -113,7 +113,7 @@ async def test_more_tools_than_can_be_pinned_are_told() -> None:
     ids=["nameless", "no list", "refused", "without end", "too many"],
 )
 @requirement("verify.client")
-async def test_a_list_that_is_none_is_told(answer: RpcResponse) -> None:
+async def test_an_invalid_list_is_reported(answer: RpcResponse) -> None:
     result = await run(a_bundle("echo"), lambda _method, _params: answer)
     assert (result.failure, result.tools) == (VerificationFailure.LIST_FAILED, None)
 
@@ -142,7 +142,7 @@ async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_
     ],
 )
 @requirement("verify.client")
-async def test_a_probe_that_ends_otherwise_is_told(called: dict[str, Any] | None, words: str) -> None:
+async def test_a_probe_with_another_result_is_reported(called: dict[str, Any] | None, words: str) -> None:
     result = await run(a_bundle("echo"), listing(tool("echo"), called=called), PROBE)
     assert result.failure is VerificationFailure.PROBE_FAILED
     assert words in result.message
@@ -166,7 +166,7 @@ async def test_what_a_server_asks_while_it_is_verified_is_refused() -> None:
     assert server.responses[0].error is not None
 
 
-async def test_names_that_nobody_mapped_are_shown_without_what_could_not_be_shown() -> None:
+async def test_unmapped_names_are_shown_without_unprintable_characters() -> None:
     result = await run(a_bundle("echo"), listing(tool("echo"), tool("a\u200bb\n"), tool("x" * 500), tool("")))
     assert result.unmapped == ("?", "a?b?", "x" * 127 + "~")
     many = await run(a_bundle("echo"), listing(tool("echo"), *(tool(f"t{number:03}") for number in range(70))))

@@ -49,8 +49,8 @@ def test_the_soak_begins_when_the_stage_is_first_ready() -> None:
     assert decide(facts(0), READY, 5) == StageDecision(0, facts(0, ready=5), next_at=at(105))
 
 
-@requirement("rollout.look-again")
-def test_during_the_soak_the_next_look_is_at_its_end() -> None:
+@requirement("rollout.requeue")
+def test_during_the_soak_the_next_reconcile_is_at_its_end() -> None:
     assert decide(facts(0, ready=5), READY, 60).next_at == at(105)
     assert decide(facts(0, ready=5), READY, 104.999).index == 0
 
@@ -64,7 +64,7 @@ def test_one_decision_enters_one_stage_however_late_it_comes() -> None:
     assert decide(facts(0, ready=5), READY, 1_000_000).index == 1
 
 
-def test_the_last_stage_stays_and_asks_for_no_further_look() -> None:
+def test_the_last_stage_stays_and_requests_no_requeue() -> None:
     assert decide(facts(2, ready=0), READY, 1_000_000) == StageDecision(2, facts(2, ready=0))
 
 
@@ -114,7 +114,7 @@ def test_a_restart_in_mid_soak_neither_skips_nor_resets_it(restarts: int) -> Non
     assert decide(known, READY, 100).index == 1
 
 
-def test_the_time_while_nobody_looked_counts() -> None:
+def test_the_time_without_a_reconcile_counts() -> None:
     assert decide(facts(0, ready=0), READY, 100).index == 1
 
 
@@ -131,7 +131,7 @@ def test_a_clock_that_goes_back_makes_the_soak_longer() -> None:
 # What starts again, what goes on
 
 
-@requirement("rollout.starts-anew")
+@requirement("rollout.starts-again")
 def test_a_new_revision_starts_at_the_first_stage() -> None:
     seen = StageObservation("r2", is_running=True, is_ready=True)
 
@@ -164,7 +164,7 @@ def test_a_longer_minimum_of_the_present_stage_holds_at_once() -> None:
     assert decide_stage(longer, facts(0, ready=0), READY, at(150)).next_at == at(300)
 
 
-def test_stages_that_move_keep_whoever_is_in_them() -> None:
+def test_stages_that_move_keep_the_agents_in_them() -> None:
     more = (*stages(a_stage("dev", "development", lasting="10s")), *STAGES)
 
     assert position(more, facts(1), "r1") == 2
@@ -176,7 +176,7 @@ def replace_duration(stage: Stage, text: str) -> Stage:
 
 
 @requirement("rollout.soak-stops")
-def test_a_soak_stops_while_nothing_runs_and_starts_anew_afterwards() -> None:
+def test_a_soak_stops_while_nothing_runs_and_starts_again_afterwards() -> None:
     stopped = decide(facts(0, ready=0), STOPPED, 90)
     assert stopped == StageDecision(0, facts(0))
 
@@ -192,7 +192,7 @@ def test_nothing_is_entered_while_nothing_runs_though_the_soak_was_over() -> Non
     assert decide(facts(0, ready=0), odd, 500) == StageDecision(0, facts(0))
 
 
-def test_whoever_does_not_run_keeps_the_stage_and_when_it_was_entered() -> None:
+def test_an_agent_that_does_not_run_keeps_the_stage_and_when_it_was_entered() -> None:
     assert decide(facts(1, entered=100, ready=120), STOPPED, 500) == StageDecision(1, facts(1, entered=100))
 
 
@@ -296,7 +296,7 @@ def test_no_history_enters_a_stage_before_the_one_before_it_was_ready_for_its_mi
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40))
-def test_looking_more_often_changes_nothing_of_when_stages_are_entered(gaps: list[int]) -> None:
+def test_reconciling_more_often_does_not_change_when_stages_are_entered(gaps: list[int]) -> None:
     """Restarts and extra looks are only more looks: who looks at every second decides alike at those moments."""
     rare, often = History(), History()
     for gap in gaps:

@@ -91,7 +91,7 @@ def test_a_source_that_no_binding_serves_is_denied_altogether() -> None:
     ]
 
 
-def test_a_star_speaks_of_all_that_anybody_names_and_is_no_kind_of_data() -> None:
+def test_a_star_applies_to_all_named_resources_and_is_no_kind_of_data() -> None:
     policy = a_policy().giving_nothing().giving("triage", "crm", read=["*"])
 
     found = rows(an_agent(), policy)

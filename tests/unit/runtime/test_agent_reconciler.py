@@ -149,8 +149,8 @@ async def test_a_restart_writes_nothing() -> None:
     assert operator.client.requests == []
 
 
-@requirement("rollout.restart", "rollout.look-again")
-async def test_a_restart_in_mid_soak_looks_again_at_the_same_moment_as_before() -> None:
+@requirement("rollout.restart", "rollout.requeue")
+async def test_a_restart_in_mid_soak_requeues_at_the_same_moment_as_before() -> None:
     operator = await a_ready_agent()
     operator.now += hours(0.75)
     operator = operator.restart()
@@ -169,7 +169,7 @@ def due_in(operator: Operator) -> float:
 
 
 @requirement("operator.converges")
-async def test_whoever_has_written_or_entered_a_stage_is_looked_at_again_unasked_and_whoever_stands_is_not() -> None:
+async def test_an_agent_after_a_write_or_a_new_stage_is_requeued_and_a_settled_one_is_not() -> None:
     """An operator that ends between two writes may leave nothing behind that anybody would tell of."""
     operator = Operator()
     operator.apply(an_agent())
@@ -195,7 +195,7 @@ async def all_writes(agent: AgentBuilder) -> list[tuple[str, str]]:
 @requirement("operator.converges")
 @pytest.mark.parametrize("nth", range(10))
 @pytest.mark.parametrize("error", [ApiError(500, "storage is away"), TimeoutError()], ids=["refused", "lost"])
-async def test_whichever_first_write_fails_the_next_looks_come_to_the_same_end(nth: int, error: Exception) -> None:
+async def test_whichever_first_write_fails_the_next_reconciles_reach_the_same_end(nth: int, error: Exception) -> None:
     undisturbed = await a_ready_agent(an_agent())
     writes = await all_writes(an_agent())
     assert len(writes) == 10
@@ -265,7 +265,7 @@ async def test_a_failed_write_does_not_hide_why_an_agent_is_refused_or_killed(ta
     assert operator.condition("Deployed").reason in ("Applied", "WaitingForGovernance")
 
 
-async def test_a_drift_that_cannot_be_healed_is_told() -> None:
+async def test_a_drift_that_cannot_be_healed_is_reported() -> None:
     operator = await a_ready_agent(an_agent())
     (path,) = operator.client.of_kind("Role")
     del operator.client.objects[path]
@@ -281,7 +281,7 @@ async def test_a_drift_that_cannot_be_healed_is_told() -> None:
     assert operator.condition("Deployed").reason == "Applied"
 
 
-async def test_an_event_that_is_lost_fails_no_look() -> None:
+async def test_an_event_that_is_lost_fails_no_reconcile() -> None:
     operator = Operator()
     operator.apply(an_agent().without_owner())
     operator.client.refuse("POST", "/events", times=99)
@@ -291,7 +291,7 @@ async def test_an_event_that_is_lost_fails_no_look() -> None:
     assert operator.condition("Ready").reason == "OwnerMissing"
 
 
-async def test_events_are_posted_for_what_changed_and_not_for_looks() -> None:
+async def test_events_are_posted_for_what_changed_and_not_for_reconciles() -> None:
     operator = Operator()
     operator.apply(an_agent().without_owner())
     await operator.look()
@@ -304,7 +304,7 @@ async def test_events_are_posted_for_what_changed_and_not_for_looks() -> None:
     ]
 
 
-async def test_an_agent_that_is_gone_is_looked_at_no_more_and_stays_forgotten() -> None:
+async def test_an_agent_that_is_gone_is_no_longer_reconciled_and_stays_forgotten() -> None:
     operator = await a_ready_agent(an_agent())
     operator.primaries.drop_agent(KEY)
     operator.client.forget_requests()
@@ -331,7 +331,7 @@ async def test_an_agent_that_goes_while_its_status_is_written_stays_forgotten() 
     assert operator.primaries.agents() == set()
 
 
-async def test_a_change_that_comes_while_the_status_is_written_is_looked_at() -> None:
+async def test_a_change_that_comes_while_the_status_is_written_is_reconciled() -> None:
     operator = Operator()
     operator.apply(an_agent())
     patch = operator.client.patch
@@ -348,7 +348,7 @@ async def test_a_change_that_comes_while_the_status_is_written_is_looked_at() ->
         assert await operator.queue.get() == KEY
 
 
-async def test_a_defect_on_one_agent_is_a_failed_look_and_not_the_end_of_the_operator() -> None:
+async def test_a_defect_on_one_agent_is_a_failed_reconcile_and_not_the_end_of_the_operator() -> None:
     operator = Operator()
     operator.apply(an_agent())
     operator.client.break_with(KeyError("a defect of ours"), "APPLY", "/deployments/")

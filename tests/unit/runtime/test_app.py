@@ -73,7 +73,7 @@ PARTS = [
 
 @requirement("operator.liveness")
 @pytest.mark.parametrize(("name", "part"), PARTS, ids=[name for name, _ in PARTS])
-async def test_a_task_that_ends_is_told_by_health_and_ends_the_process(
+async def test_a_task_that_ends_is_reported_by_health_and_ends_the_process(
     client: ClosingClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, part: type
 ) -> None:
     async def crash(*_: Any) -> None:
@@ -94,7 +94,7 @@ async def test_a_task_that_ends_is_told_by_health_and_ends_the_process(
 
 
 @requirement("operator.liveness")
-async def test_a_kill_path_that_ends_is_told_by_health_and_ends_the_process(
+async def test_a_kill_path_that_ends_is_reported_by_health_and_ends_the_process(
     client: ClosingClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(_: Any) -> Any:

@@ -247,7 +247,7 @@ async def test_an_agent_that_is_deleted_while_it_is_killed_is_insisted_on_no_lon
     assert scene.client.requests == []
 
 
-async def test_an_agent_that_is_gone_is_killed_no_more(scene: Scene) -> None:
+async def test_an_agent_that_is_gone_is_no_longer_killed(scene: Scene) -> None:
     scene.tell(an_agent().killed("runaway"))
     scene.watch._gone(AGENT, KEY, 9)  # noqa: SLF001 - what its watch calls
 
@@ -347,7 +347,7 @@ async def test_a_policys_annotation_is_no_kill_switch_of_an_agent(scene: Scene) 
 
 
 @requirement("operator.liveness")
-async def test_an_ended_kill_path_is_told(scene: Scene) -> None:
+async def test_an_ended_kill_path_is_reported(scene: Scene) -> None:
     assert scene.watch.problem() is None
 
     scene.watch.failure = RuntimeError("no credentials")

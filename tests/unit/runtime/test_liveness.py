@@ -23,7 +23,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FakeMonotonic:
 
 
 @requirement("operator.liveness")
-def test_a_loop_that_does_not_turn_is_told_after_a_while(clock: FakeMonotonic) -> None:
+def test_a_loop_that_does_not_turn_is_reported_after_a_while(clock: FakeMonotonic) -> None:
     beat = Heartbeat("the loop")
 
     clock.now += LATE_SECONDS

@@ -53,7 +53,7 @@ def tables() -> Tables:
     return tables
 
 
-@requirement("access.told")
+@requirement("access.reported")
 async def test_what_a_policy_comes_to_stands_in_its_status(tables: Tables) -> None:
     await tables.look()
 
@@ -62,7 +62,7 @@ async def test_what_a_policy_comes_to_stands_in_its_status(tables: Tables) -> No
     assert tables.status.agents_omitted == 0
 
 
-@requirement("access.told", "operator.idle")
+@requirement("access.reported", "operator.idle")
 async def test_what_stands_already_is_not_written_again_after_a_restart_either(tables: Tables) -> None:
     await tables.look()
     tables.client.forget_requests()
@@ -76,7 +76,7 @@ async def test_what_stands_already_is_not_written_again_after_a_restart_either(t
     assert tables.client.writes() == []
 
 
-@requirement("access.told")
+@requirement("access.reported")
 async def test_a_row_that_goes_and_an_agent_that_comes_or_goes_change_the_table(tables: Tables) -> None:
     await tables.look()
     tables.put(an_agent("answer"))
@@ -122,13 +122,13 @@ async def test_a_policy_that_is_gone_or_cannot_be_read_is_left_alone(tables: Tab
     assert tables.client.writes() == []
 
 
-async def test_a_policy_that_went_while_it_was_looked_at_is_no_failure(tables: Tables) -> None:
+async def test_a_policy_that_was_deleted_during_its_reconcile_is_no_failure(tables: Tables) -> None:
     del tables.client.objects[PATH]
 
     await tables.look()
 
 
-async def test_a_later_spec_under_the_written_status_has_its_agents_looked_at(tables: Tables) -> None:
+async def test_a_later_spec_under_the_written_status_enqueues_its_agents(tables: Tables) -> None:
     """What the answer to the write brings is known from then on, so that its own event is no news any more."""
     write = tables.client.patch
 
@@ -148,7 +148,7 @@ async def test_a_later_spec_under_the_written_status_has_its_agents_looked_at(ta
     assert known.spec.data_access == ()
 
 
-async def test_a_status_that_was_written_onto_what_was_known_asks_for_no_look(tables: Tables) -> None:
+async def test_a_status_that_was_written_onto_what_was_known_enqueues_no_agent(tables: Tables) -> None:
     await tables.look()
     assert tables.asked == []
 

@@ -106,7 +106,7 @@ def test_the_table_has_each_event_once_and_every_target_is_used() -> None:
     assert {target for targets in ROUTES.values() for target in targets} == set(Target)
 
 
-def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: Routed) -> None:
+def test_events_of_an_agent_its_policy_and_its_binding_enqueue_the_agent(runtime: Routed) -> None:
     runtime.handle(AGENT, an_agent().at_version(20).to_kubernetes(), is_deleted=False)
     runtime.handle(AGENT_POLICY, a_policy().at_version(21).giving_nothing().to_kubernetes(), is_deleted=False)
     changed = a_binding().permitting(read=["contacts"])
@@ -117,7 +117,7 @@ def test_news_of_an_agent_its_policy_and_its_binding_ask_for_a_look(runtime: Rou
 
 
 @requirement("operator.idle")
-def test_a_run_of_a_verification_asks_for_no_look_at_agents(runtime: Routed) -> None:
+def test_a_run_of_a_verification_enqueues_no_agent(runtime: Routed) -> None:
     told = a_binding().at_version(22).to_kubernetes()
     told["status"]["verification"]["run"] = {"number": 1, "plan": "x", "startedAt": "2026-03-02T08:00:00Z"}
     runtime.handle(MCP_BINDING, told, is_deleted=False)
@@ -126,7 +126,7 @@ def test_a_run_of_a_verification_asks_for_no_look_at_agents(runtime: Routed) -> 
 
 
 @requirement("operator.idle")
-def test_a_policys_own_status_and_labels_ask_for_no_look_at_its_agents(runtime: Routed) -> None:
+def test_a_policys_own_status_and_labels_enqueue_none_of_its_agents(runtime: Routed) -> None:
     told = a_policy().at_version(21).labelled(touched="yes").to_kubernetes() | {"status": {"observedGeneration": 1}}
     runtime.handle(AGENT_POLICY, told, is_deleted=False)
 
@@ -136,7 +136,7 @@ def test_a_policys_own_status_and_labels_ask_for_no_look_at_its_agents(runtime: 
     assert known.observed_generation == 1
 
 
-@requirement("access.told")
+@requirement("access.reported")
 def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_and_is_in(runtime: Routed) -> None:
     reviewed(runtime)
     runtime.handle(AGENT, an_agent().at_version(20).labelled(team="a").to_kubernetes(), is_deleted=False)
@@ -152,7 +152,7 @@ def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_an
     assert reviewed(runtime) == {("agents", "strict")}
 
 
-@requirement("access.told", "operator.idle")
+@requirement("access.reported", "operator.idle")
 def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Routed) -> None:
     reviewed(runtime)
     told = an_agent().at_version(20).killed().to_kubernetes() | {"status": {"observedGeneration": 1}}
@@ -160,7 +160,7 @@ def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Routed) -> N
     assert reviewed(runtime) == set()
 
 
-@requirement("access.told")
+@requirement("access.reported")
 def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtime: Routed) -> None:
     reviewed(runtime)
     runtime.handle(AGENT_POLICY, a_policy("lonely").at_version(20).to_kubernetes(), is_deleted=False)
@@ -176,15 +176,15 @@ def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtime: Rou
     assert reviewed(runtime) == set()
 
 
-@requirement("operator.late-news")
-def test_what_is_known_already_asks_for_no_look(runtime: Routed) -> None:
+@requirement("operator.late-events")
+def test_what_is_known_already_enqueues_no_agent(runtime: Routed) -> None:
     runtime.handle(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
     runtime.handle(AGENT_POLICY, a_policy().at_version(9).to_kubernetes(), is_deleted=False)
 
     assert asked(runtime) == []
 
 
-def test_a_policy_or_binding_that_goes_asks_for_a_look_at_whoever_stood_on_it(runtime: Routed) -> None:
+def test_a_policy_or_binding_that_is_deleted_enqueues_its_dependents(runtime: Routed) -> None:
     runtime.handle(AGENT_POLICY, a_policy().at_version(21).to_kubernetes(), is_deleted=True)
     runtime.handle(MCP_BINDING, a_binding().at_version(22).to_kubernetes(), is_deleted=True)
 
@@ -205,8 +205,8 @@ def test_a_policy_and_a_binding_that_go_end_their_own_back_off(runtime: Routed) 
     assert runtime.woken()["bindings"] == {CRM}
 
 
-@requirement("operator.late-news")
-def test_an_agent_made_anew_is_kept_when_the_end_of_the_old_one_is_told_late(runtime: Routed) -> None:
+@requirement("operator.late-events")
+def test_a_recreated_agent_is_kept_when_the_delete_event_of_the_old_one_is_late(runtime: Routed) -> None:
     runtime.handle(AGENT, an_agent().at_version(30).to_kubernetes(), is_deleted=False)
     asked(runtime)
 

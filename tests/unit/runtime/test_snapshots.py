@@ -40,7 +40,7 @@ def changed(raw: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {**raw, "metadata": {**raw["metadata"], "resourceVersion": "9"}, "spec": {**raw["spec"], **spec}}
 
 
-def test_a_world_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(known: Known) -> None:
+def test_a_snapshot_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(known: Known) -> None:
     known.primaries.put_policy(a_policy("other").to_kubernetes())
     known.primaries.put_binding(a_binding("far").in_namespace("elsewhere").to_kubernetes())
 
@@ -53,7 +53,7 @@ def test_a_world_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(kn
     assert (snapshot.unreadable, snapshot.kill_seen) == ((), None)
 
 
-def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_world(known: Known) -> None:
+def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_snapshot(known: Known) -> None:
     reader = SnapshotReader(known.primaries, known.children, SETTINGS, kill_seen=known.killed.get)
     assert reader.read(("agents", "nobody")) is None
     ending = an_agent().at_version(9).to_kubernetes()
@@ -70,7 +70,7 @@ def test_a_policy_of_another_namespace_is_not_found(known: Known) -> None:
     assert known.snapshot().policy is None
 
 
-def test_what_the_kill_path_has_seen_is_told(known: Known) -> None:
+def test_what_the_kill_path_has_seen_is_reported(known: Known) -> None:
     known.killed[KEY] = ""
 
     assert known.snapshot().kill_seen == ""

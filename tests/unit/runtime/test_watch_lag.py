@@ -121,7 +121,7 @@ def test_a_watch_that_only_learns_of_the_end_is_well(check: WatchLag, clock: Fak
     assert check.problem() is None
 
 
-def test_an_object_made_anew_before_the_end_of_the_old_one_was_told_is_no_trouble(
+def test_an_object_recreated_before_the_delete_event_of_the_old_one_is_no_lag(
     check: WatchLag, clock: FakeClock
 ) -> None:
     for side in SIDES:
@@ -135,7 +135,7 @@ def test_an_object_made_anew_before_the_end_of_the_old_one_was_told_is_no_troubl
     assert check.problem() is None
 
 
-def test_an_object_made_anew_that_one_side_never_sees_is_found(check: WatchLag, clock: FakeClock) -> None:
+def test_a_recreated_object_that_one_side_never_sees_is_found(check: WatchLag, clock: FakeClock) -> None:
     check.saw("second watch", A, 7)
     check.forget(A, 6)
     clock.now += LATE_SECONDS + 1

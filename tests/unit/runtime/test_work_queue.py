@@ -93,7 +93,7 @@ def test_asking_twice_is_asking_once() -> None:
 
 
 @requirement("operator.queue")
-def test_a_key_that_is_asked_for_while_it_is_looked_at_is_looked_at_once_more() -> None:
+def test_a_key_that_is_enqueued_while_it_is_reconciled_is_reconciled_once_more() -> None:
     async def scenario() -> None:
         queue, looks = WorkQueue[str](), Looks()
         looks.seconds = 10
@@ -108,7 +108,7 @@ def test_a_key_that_is_asked_for_while_it_is_looked_at_is_looked_at_once_more() 
 
 
 @requirement("operator.queue")
-def test_many_changes_within_a_time_are_one_look_at_its_end_and_the_next_begins_anew() -> None:
+def test_many_changes_within_a_time_are_one_reconcile_at_its_end_and_the_next_starts_a_new_time() -> None:
     async def scenario() -> None:
         queue, looks = WorkQueue[str](), Looks()
         loop = asyncio.get_running_loop()
@@ -120,7 +120,7 @@ def test_many_changes_within_a_time_are_one_look_at_its_end_and_the_next_begins_
     in_fake_time(scenario)
 
 
-def test_several_workers_look_at_several_keys_at_once_and_never_twice_at_one() -> None:
+def test_several_workers_reconcile_several_keys_at_once_and_never_one_twice() -> None:
     async def scenario() -> None:
         queue, looks = WorkQueue[str](), Looks()
         looks.seconds = 10
@@ -133,7 +133,7 @@ def test_several_workers_look_at_several_keys_at_once_and_never_twice_at_one() -
 
 
 @requirement("operator.queue")
-def test_a_failed_look_is_tried_again_later_and_later_and_a_success_starts_anew() -> None:
+def test_a_failed_reconcile_is_retried_later_and_later_and_a_success_resets_the_delay() -> None:
     async def scenario() -> None:
         queue, looks = WorkQueue[str](), Looks("-------+-+")
         queue.add("a")
@@ -225,7 +225,7 @@ def test_a_key_that_succeeds_begins_its_back_off_from_the_start() -> None:
     in_fake_time(scenario)
 
 
-def test_a_look_that_is_due_after_a_success_is_not_lost_to_the_look_itself() -> None:
+def test_a_requeue_after_a_success_is_not_lost_to_the_reconcile_itself() -> None:
     async def scenario() -> None:
         queue, looks = WorkQueue[str](), Looks()
         asyncio.get_running_loop().call_later(1, queue.add_after, "a", 29)

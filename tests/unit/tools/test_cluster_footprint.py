@@ -93,7 +93,7 @@ def test_each_engine_has_a_bridge_and_a_cgroup_of_its_own() -> None:
     assert len(footprint.bridge(one)) <= 15  # what the kernel allows
 
 
-def test_a_record_from_before_the_machine_was_started_anew_counts_no_more(tmp_path: Path) -> None:
+def test_a_record_from_before_a_reboot_no_longer_counts(tmp_path: Path) -> None:
     record = tmp_path / "before.json"
     here = footprint.Footprint(footprint.boot_id(), {}, [], {"net/ipv4/ip_forward": "0"}, [])
     record.write_text(here.to_json())

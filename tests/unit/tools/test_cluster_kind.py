@@ -54,7 +54,7 @@ def test_where_none_answers_a_private_one_is_started(
     assert len(started) == 1
 
 
-def test_an_ordinary_user_without_engine_is_told_what_is_missing_and_what_still_runs(
+def test_an_ordinary_user_without_engine_sees_what_is_missing_and_what_still_runs(
     answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers(existing=False, private=False)
@@ -65,7 +65,7 @@ def test_an_ordinary_user_without_engine_is_told_what_is_missing_and_what_still_
         engine.ensure(settings(tmp_path, EngineChoice.EXISTING))
 
 
-def test_a_private_engine_is_never_started_beside_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_private_engine_is_never_started_next_to_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(private_engine, "impossible", lambda: None)
     monkeypatch.setattr("tools.nodeless.debian.need", lambda *_: None)
     monkeypatch.setattr("tools.nodeless.footprint.engines", lambda: [4711])

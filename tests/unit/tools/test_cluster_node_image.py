@@ -22,7 +22,7 @@ def test_a_machine_that_lacks_nothing_gets_kinds_own_settings() -> None:
     assert node_root.kubelet_defaults(KUBELET, NOTHING) == KUBELET
 
 
-def test_what_a_machine_lacks_is_told_to_containerd_and_kubelet() -> None:
+def test_what_a_machine_lacks_is_configured_in_containerd_and_kubelet() -> None:
     text = node_root.containerd_config(CONTAINERD, EVERYTHING)
     assert "  restrict_oom_score_adj = true\n  disable_apparmor = true\n" in text
     text = node_root.kubelet_defaults(KUBELET, EVERYTHING)

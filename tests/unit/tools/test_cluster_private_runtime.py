@@ -45,7 +45,7 @@ def test_a_higher_oom_score_stays_and_none_stays_none() -> None:
         (["delete", "--force", "name"], None),
     ],
 )
-def test_the_description_is_found_where_runc_is_told_of_it(
+def test_the_description_is_found_where_runc_gets_its_path(
     arguments: list[str], found: tuple[Path, bool] | None
 ) -> None:
     assert private_runtime.spec_file(arguments) == found

@@ -69,7 +69,7 @@ def server() -> Iterator[Server]:
     made.http.server_close()
 
 
-def test_a_released_program_is_checked_against_the_hash_beside_it(server: Server, tmp_path: Path) -> None:
+def test_a_released_program_is_checked_against_the_hash_next_to_it(server: Server, tmp_path: Path) -> None:
     digest = hashlib.sha256(PROGRAM).hexdigest()
     server.files |= {"/kubectl": PROGRAM, "/kubectl.sha256": f"{digest}  kubectl\n".encode()}
     target = tmp_path / "kubectl"
@@ -177,12 +177,12 @@ def test_a_forced_way_takes_nothing_that_came_the_other_way(tmp_path: Path) -> N
     assert not programs.cached(settings(tmp_path, PartsChoice.RELEASED), ["kubectl"])
 
 
-def test_what_nobody_releases_cannot_be_forced_to_be_released(tmp_path: Path) -> None:
+def test_a_program_without_releases_cannot_be_forced_to_be_released(tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="kubelet is not released"):
         programs._released(settings(tmp_path), programs.named(["kubelet"]))  # noqa: SLF001
 
 
-def test_where_nothing_answers_and_no_go_is_to_be_had_one_sentence_says_what_still_runs(
+def test_where_nothing_answers_and_no_go_is_available_one_message_says_what_still_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(releases, "answers", lambda *_: False)

@@ -26,7 +26,7 @@ def program(tmp_path: Path) -> Write:
     return write
 
 
-def test_a_name_proves_no_version(program: Write, tmp_path: Path) -> None:
+def test_a_name_does_not_show_a_version(program: Write, tmp_path: Path) -> None:
     shim = program("shims/python3.13", "echo 'pyenv: python3.13: command not found' >&2; exit 127")
     other = program("other/python3.13", "echo 3.12")
     real = program("real/python3.13", "echo 3.13")

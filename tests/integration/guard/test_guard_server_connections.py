@@ -147,7 +147,7 @@ async def test_a_server_that_never_answers_does_not_keep_others_from_being_answe
         await waiting
 
 
-async def test_a_client_that_hangs_up_frees_its_place_and_the_server_is_told(bench: Bench) -> None:
+async def test_a_client_that_hangs_up_frees_its_place_and_the_server_is_notified(bench: Bench) -> None:
     waiting = asyncio.create_task(bench.client.call("never"))
     await until_exactly(bench.executed_names, ["never"], "the server has the call")
     waiting.cancel()
@@ -155,7 +155,7 @@ async def test_a_client_that_hangs_up_frees_its_place_and_the_server_is_told(ben
     await until(lambda: bench.executed()[-1] == {"cancelled": "the client hung up"}, "the server is told")
 
 
-async def test_a_client_cancels_its_own_call_and_nobody_elses(bench: Bench) -> None:
+async def test_a_client_cancels_its_own_call_and_no_other(bench: Bench) -> None:
     def as_session(name: str) -> dict[str, str]:
         return {"Mcp-Session-Id": name}
 
@@ -173,7 +173,7 @@ async def test_a_client_cancels_its_own_call_and_nobody_elses(bench: Bench) -> N
     other.cancel()
 
 
-async def test_a_cancellation_without_a_session_is_nobodys(bench: Bench) -> None:
+async def test_a_cancellation_without_a_session_cancels_no_call(bench: Bench) -> None:
     waiting = asyncio.create_task(bench.client.request("tools/call", {"name": "never"}))
     await in_flight(bench, 1)
     cancel = '{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}'

@@ -38,7 +38,7 @@ async def test_places_are_given_until_there_are_none_then_some_wait_and_the_rest
 
 
 @requirement("tasks.bounded")
-async def test_a_place_that_is_given_back_goes_to_whoever_has_waited_longest() -> None:
+async def test_a_slot_that_is_freed_goes_to_the_longest_waiting_caller() -> None:
     slots = slots_of(1)
     takers = await begin(slots, 3)
     for number in (1, 2):
@@ -49,7 +49,7 @@ async def test_a_place_that_is_given_back_goes_to_whoever_has_waited_longest() -
     assert (slots.taken, slots.waiting) == (0, 0)
 
 
-async def test_nobody_overtakes_those_that_wait() -> None:
+async def test_no_caller_overtakes_those_that_wait() -> None:
     slots = slots_of(1)
     first, second = await begin(slots, 2)
     slots.give_back()
@@ -60,7 +60,7 @@ async def test_nobody_overtakes_those_that_wait() -> None:
 
 
 @requirement("tasks.bounded")
-async def test_whoever_has_waited_long_enough_is_refused_and_leaves_the_line() -> None:
+async def test_a_caller_that_has_waited_long_enough_is_refused_and_leaves_the_queue() -> None:
     slots = slots_of(1, wait_seconds=0.0)
     await slots.take()
     with pytest.raises(TaskRefused) as refused:
@@ -69,7 +69,7 @@ async def test_whoever_has_waited_long_enough_is_refused_and_leaves_the_line() -
     assert (slots.taken, slots.waiting) == (1, 0)
 
 
-async def test_whoever_gives_up_in_the_line_leaves_it() -> None:
+async def test_a_caller_that_gives_up_leaves_the_queue() -> None:
     slots = slots_of(1)
     _, waiting, next_one = await begin(slots, 3)
     waiting.cancel()
@@ -79,7 +79,7 @@ async def test_whoever_gives_up_in_the_line_leaves_it() -> None:
     await next_one
 
 
-async def test_a_place_that_was_given_to_whoever_gives_up_in_that_moment_is_not_lost() -> None:
+async def test_a_slot_given_to_a_caller_that_gives_up_in_that_moment_is_not_lost() -> None:
     slots = slots_of(1)
     _, waiting = await begin(slots, 2)
     slots.give_back()
@@ -114,7 +114,7 @@ async def test_all_that_wait_can_be_sent_away() -> None:
     assert (slots.taken, slots.waiting) == (1, 0)
 
 
-async def test_where_nobody_may_wait_everybody_is_told_at_once() -> None:
+async def test_where_no_caller_may_wait_every_caller_is_answered_immediately() -> None:
     slots = ConcurrencyLimiter(waiting_per_slot=0)
     slots.resize(1)
     await slots.take()

@@ -55,8 +55,8 @@ def rig() -> Rig:
     return Rig()
 
 
-@requirement("guard.proof")
-def test_a_bundle_that_nobody_proves_is_not_obeyed() -> None:
+@requirement("guard.selftest")
+def test_a_bundle_without_a_self_test_is_not_obeyed() -> None:
     live = LiveState()
     live.handle_agent(AGENT)
     live.handle_bundle(TEXT)
@@ -67,8 +67,8 @@ def test_a_bundle_that_nobody_proves_is_not_obeyed() -> None:
     assert denial.reason == "PolicyNotTested"
 
 
-@requirement("guard.proof")
-def test_a_guard_opens_in_the_very_event_in_which_it_can_prove_its_bundle(rig: Rig) -> None:
+@requirement("guard.selftest")
+def test_a_guard_opens_in_the_very_event_in_which_it_can_self_test_its_bundle(rig: Rig) -> None:
     rig.live.handle_agent(AGENT)
     rig.live.handle_bundle(TEXT)
     rig.live.record_contact("bundle", 0.0)
@@ -78,8 +78,8 @@ def test_a_guard_opens_in_the_very_event_in_which_it_can_prove_its_bundle(rig: R
     assert rig.said == [SelfTestReport(digest(TEXT), 1)]
 
 
-@requirement("guard.proof")
-def test_each_other_bundle_is_proven_anew_and_the_same_one_is_not(rig: Rig) -> None:
+@requirement("guard.selftest")
+def test_each_other_bundle_is_self_tested_and_the_same_one_is_not(rig: Rig) -> None:
     rig.open()
     judged = rig.judged
     rig.live.handle_bundle(TEXT)
@@ -89,7 +89,7 @@ def test_each_other_bundle_is_proven_anew_and_the_same_one_is_not(rig: Rig) -> N
     assert [said.bundle for said in rig.said] == [digest(TEXT), digest(OTHER)]
 
 
-@requirement("guard.proof")
+@requirement("guard.selftest")
 def test_a_guard_that_would_not_keep_its_bundle_closes_and_says_so() -> None:
     log = list[str]()
     rig = Rig(LiveState(log=log.append), decision=lambda _: Allow("weak"))
@@ -110,7 +110,7 @@ def test_a_guard_that_would_not_keep_its_bundle_closes_and_says_so() -> None:
     assert rig.reason is None
 
 
-def test_a_killed_guard_proves_its_bundle_once_it_is_released(rig: Rig) -> None:
+def test_a_killed_guard_self_tests_its_bundle_once_it_is_released(rig: Rig) -> None:
     rig.live.handle_agent(KILLED)
     rig.live.handle_bundle(TEXT)
     rig.live.record_contact("agent", 0.0)
@@ -121,7 +121,7 @@ def test_a_killed_guard_proves_its_bundle_once_it_is_released(rig: Rig) -> None:
     assert len(rig.said) == 1
 
 
-def test_a_bundle_that_comes_while_out_of_contact_is_proven_once_that_is_over(rig: Rig) -> None:
+def test_a_bundle_that_comes_while_out_of_contact_is_self_tested_once_that_is_over(rig: Rig) -> None:
     rig.open()
     rig.now = 31.0
     rig.live.handle_bundle(OTHER)
@@ -132,7 +132,7 @@ def test_a_bundle_that_comes_while_out_of_contact_is_proven_once_that_is_over(ri
     assert rig.said[-1].bundle == digest(OTHER)
 
 
-def test_a_bundle_that_cannot_be_read_leaves_nothing_to_prove(rig: Rig) -> None:
+def test_a_bundle_that_cannot_be_read_leaves_nothing_to_self_test(rig: Rig) -> None:
     rig.open()
     rig.live.handle_bundle("{}")
     assert (rig.reason, rig.live.digest, len(rig.said)) == ("NoBundle", "", 1)

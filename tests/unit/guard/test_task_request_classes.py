@@ -29,7 +29,7 @@ def test_a_method_that_changes_something_is_work(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-def test_a_method_that_only_looks_is_a_look(method: str) -> None:
+def test_a_method_that_only_reads_is_a_control_request(method: str) -> None:
     assert classify_request(method, "/tickets/7?verbose=1", "") == RequestClass.READ
 
 

@@ -112,7 +112,7 @@ def test_what_says_nothing_is_judged_by_its_status(message: Any) -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/octet-stream"])
-def test_other_types_are_not_looked_at(content_type: str) -> None:
+def test_other_types_are_not_checked(content_type: str) -> None:
     assert judged(an_error(-32603), content_type=content_type) == TaskOutcome.ANSWERED
 
 

@@ -196,7 +196,7 @@ async def test_a_name_that_changes_its_mind_is_asked_once_per_connection_and_che
 
 
 @requirement("http.ssrf")
-async def test_what_is_dialled_is_checked_once_more_whoever_resolved_it(listener: Listener) -> None:
+async def test_what_is_dialled_is_checked_once_more_whatever_resolved_it(listener: Listener) -> None:
     connector = Dialer("Private").build_connector()
     make_socket: Any = connector._socket_factory  # noqa: SLF001 - the last gate, without the one before it
     for address in ("127.0.0.1", "169.254.169.254"):
@@ -342,7 +342,7 @@ UNTRUSTED: Untrusted = {
 @pytest.mark.parametrize("make", UNTRUSTED.values(), ids=UNTRUSTED)
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
 @requirement("http.trust")
-async def test_a_server_that_cannot_prove_its_name_gets_no_request(
+async def test_a_server_that_cannot_authenticate_its_name_gets_no_request(
     listener: Listener, links: Links, authority: Authority, tmp_path: Path, make: Callable[[Authority, Path], Any]
 ) -> None:
     (tmp_path / "ca").write_bytes(authority.pem)

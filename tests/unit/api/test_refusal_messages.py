@@ -153,7 +153,7 @@ def test_production_alone_lacks_staging_and_a_limited_scope() -> None:
     ]
 
 
-def test_nothing_is_demanded_where_there_is_no_production_or_no_minimum() -> None:
+def test_nothing_is_required_where_there_is_no_production_or_no_minimum() -> None:
     lax = RolloutMinimums(min_staging="0s", require_limited_scope=False)
     assert minimum_refusals([stage("s", "staging")], "support", DEFAULTS) == []
     assert minimum_refusals([stage("production", "production")], "support", lax) == []

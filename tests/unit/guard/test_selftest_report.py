@@ -48,7 +48,7 @@ def test_anything_else_says_nothing(text: str) -> None:
     assert read_reports({f"{SELFTEST_PREFIX}pod": text}) == {}
 
 
-def test_other_annotations_are_nobodys_attestation() -> None:
+def test_other_annotations_are_no_self_test_reports() -> None:
     text = dump_report(SelfTestReport("d", 1), NOW)
     assert read_reports({f"{SELFTEST_PREFIX}pod": text, "proof": text, "example.com/pod": text}) == {
         "pod": SelfTestReport("d", 1)

@@ -98,14 +98,14 @@ def test_a_policy_whose_minimum_cannot_be_read_is_refused_and_named(which: str) 
         ),
     ],
 )
-def test_a_minimum_that_is_undercut_is_refused(written: list[dict[str, object]], says: str) -> None:
+def test_a_duration_below_the_minimum_is_refused(written: list[dict[str, object]], says: str) -> None:
     reason, message = refused(an_agent().with_stages(*written), STRICT)
 
     assert reason == AgentReason.MINIMUM_NOT_REACHED
     assert says in message
 
 
-def test_every_minimum_that_is_undercut_is_named_at_once() -> None:
+def test_every_violated_minimum_is_named_together() -> None:
     reason, message = refused(an_agent().in_environment("production"), STRICT)
 
     assert reason == AgentReason.MINIMUM_NOT_REACHED
@@ -139,7 +139,7 @@ def test_defaults_are_a_week_of_staging_and_two_days_of_limited_scope() -> None:
 
 @requirement("rollout.tightened")
 @pytest.mark.parametrize("current", [0, 1, 2])
-def test_a_tightened_minimum_refuses_nobody_who_has_begun(current: int) -> None:
+def test_a_tightened_minimum_refuses_no_agent_that_has_begun(current: int) -> None:
     agent = an_agent().with_stages(a_stage("staging", lasting="1s"), ONE_REGION, EVERYWHERE)
 
     assert not passes(agent, STRICT)

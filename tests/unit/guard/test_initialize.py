@@ -17,7 +17,7 @@ def error(code: int, data: Any = None) -> RpcResponse:
     return RpcResponse(1, None, {"code": code, "message": "", "data": data})
 
 
-def test_a_server_that_discovers_a_stateless_version_is_of_that_era() -> None:
+def test_a_server_that_discovers_a_sessionless_version_is_sessionless() -> None:
     found = read_discovered(
         result(supportedVersions=["2026-07-28"], capabilities={"tools": {}}, instructions="Be kind.")
     )
@@ -37,11 +37,11 @@ def test_a_server_that_discovers_a_stateless_version_is_of_that_era() -> None:
         result(supportedVersions=["2030-01-01"], capabilities={}),
     ],
 )
-def test_whatever_is_no_sign_of_the_stateless_era_leads_to_the_handshake(outcome: RpcResponse) -> None:
+def test_whatever_is_no_sign_of_the_sessionless_protocol_leads_to_initialize(outcome: RpcResponse) -> None:
     assert read_discovered(outcome) is None
 
 
-def test_the_handshake_agrees_on_a_version_or_fails() -> None:
+def test_initialize_agrees_on_a_version_or_fails() -> None:
     assert read_initialized(result(protocolVersion="2025-06-18", capabilities={"a": {}})) == ServerInfo(
         "2025-06-18", {"a": {}}
     )

@@ -109,9 +109,9 @@ REFUSED = {
 }
 
 
-@requirement("governance.no-pods-before", "governance.told", "governance.layer-order")
+@requirement("governance.no-pods-before", "governance.reported", "governance.layer-order")
 @pytest.mark.parametrize("row", REFUSED.values(), ids=REFUSED)
-def test_a_refused_agent_gets_no_child_and_is_told_what_is_missing(row: Refused) -> None:
+def test_a_refused_agent_gets_no_child_and_its_status_names_what_is_missing(row: Refused) -> None:
     outcome = reconcile(row.world.build(), NOW)
 
     assert written_by(outcome.plan) == ()
@@ -218,7 +218,7 @@ def test_a_killed_agent_is_stalled_until_a_person_releases_it_and_says_how() -> 
     )
 
 
-def test_a_killed_agent_that_is_refused_too_tells_both() -> None:
+def test_a_killed_agent_that_is_refused_too_reports_both() -> None:
     found = conditions(reconcile(a_world().of(an_agent().without_owner().killed()).build(), NOW).status)
 
     assert found["Governed"] == ("False", "OwnerMissing")
@@ -232,5 +232,5 @@ def test_a_kill_switch_of_any_length_gives_a_message_that_the_api_server_takes()
     assert max(len(found.message) for found in status.conditions) <= 1024
 
 
-def test_a_first_look_reports_no_kill_since_the_kill_path_alone_does() -> None:
+def test_a_first_reconcile_reports_no_kill_since_the_kill_path_alone_does() -> None:
     assert reconcile(a_world().of(an_agent().killed()).build(), NOW).status.kill is None

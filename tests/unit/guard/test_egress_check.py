@@ -35,16 +35,16 @@ ENVIRONMENT = {
 }
 
 
-@requirement("isolation.gate")
+@requirement("isolation.egress-check")
 def test_it_opens_after_rounds_in_a_row_in_which_the_guard_answers_and_all_else_is_closed() -> None:
     judge = EgressJudge(started=0.0)
 
     assert [judge.take(CLOSED, at) for at in range(ROUNDS)] == [None] * (ROUNDS - 1) + [PASSED]
 
 
-@requirement("isolation.gate")
+@requirement("isolation.egress-check")
 @pytest.mark.parametrize("between", [OPEN, SILENT], ids=["something was open", "the guard was silent"])
-def test_a_round_that_shows_something_else_starts_the_count_anew(between: Round) -> None:
+def test_a_round_that_shows_something_else_restarts_the_count(between: Round) -> None:
     judge = EgressJudge(started=0.0)
     for _ in range(ROUNDS - 1):
         judge.take(CLOSED, 1.0)
@@ -86,7 +86,7 @@ def test_without_a_guard_it_waits_and_then_says_so() -> None:
     assert judge.take(SILENT, 5.0 + WAIT_SECONDS) == NO_GUARD
 
 
-def test_what_must_be_closed_is_what_it_is_told_and_the_api_server() -> None:
+def test_the_configured_targets_and_the_api_server_must_be_closed() -> None:
     settings = read_settings({**ENVIRONMENT, "INTERLOCK_EGRESS_CHECK_CLOSED": "10.96.0.41:7411 [fd00::41]:7411"})
 
     assert [one.authority for one in settings.closed] == ["10.96.0.41:7411", "[fd00::41]:7411", "10.96.0.1:443"]
@@ -113,7 +113,7 @@ def test_an_api_server_in_ipv6_is_read() -> None:
         ("INTERLOCK_EGRESS_CHECK", "Maybe"),
     ],
 )
-def test_a_gate_that_does_not_know_what_to_try_does_not_let_through(
+def test_an_egress_check_without_targets_does_not_let_through(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(EgressCheckSettingsInvalid, match=name):
@@ -177,7 +177,7 @@ def test_it_passes_where_the_guard_answers_and_the_rest_refuses(closed_port: int
 
 
 @pytest.mark.parametrize(("mode", "code"), [("Require", NETWORK_OPEN), ("Report", PASSED)])
-def test_an_open_door_is_told_and_kept_shut_only_where_it_is_demanded(
+def test_an_open_network_is_reported_and_blocks_only_where_closed_is_required(
     mode: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(egress_check, "OPEN_SECONDS", 0.05)

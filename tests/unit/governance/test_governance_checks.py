@@ -149,7 +149,7 @@ def test_a_name_of_52_characters_passes() -> None:
     assert check_governance(an_agent().named(name).build(), policy.build()) is None
 
 
-def test_the_gates_are_asked_in_order_and_the_first_refusal_wins() -> None:
+def test_the_checks_run_in_order_and_the_first_refusal_wins() -> None:
     agent = an_agent().without_owner().for_purpose(None).without_policy_ref()
 
     assert refused(agent)[0] == AgentReason.OWNER_MISSING
@@ -204,5 +204,5 @@ def test_a_variable_that_the_models_set_cannot_be_set_by_the_template_too() -> N
         ("openai/gpt", "openai/gpt-4", False),
     ],
 )
-def test_a_glob_of_models_is_no_wider_than_it_looks(glob: str, name: str, *, falls_under: bool) -> None:
+def test_a_glob_of_models_is_no_wider_than_written(glob: str, name: str, *, falls_under: bool) -> None:
     assert model_matches(name, glob) is falls_under

@@ -23,8 +23,8 @@ async def is_proven(bench: Bench, text: str) -> None:
     await until(look, "the bundle is proven")
 
 
-@requirement("guard.proof")
-async def test_each_bundle_is_proven_once_and_told(bench: Bench) -> None:
+@requirement("guard.selftest")
+async def test_each_bundle_is_self_tested_once_and_reported(bench: Bench) -> None:
     first = a_bundle(["echo"], read_only=["drop"])
     bench.api.set_bundle(first)
     await is_proven(bench, first)
@@ -43,7 +43,7 @@ async def test_each_bundle_is_proven_once_and_told(bench: Bench) -> None:
     assert bench.api.lease_writes == writes
 
 
-@requirement("guard.proof")
+@requirement("guard.selftest")
 async def test_synthetic_calls_reach_neither_server_nor_records(bench: Bench) -> None:
     text = a_bundle(["echo"], read_only=["drop"], writable=["put"])
     bench.api.set_bundle(text)
@@ -52,7 +52,7 @@ async def test_synthetic_calls_reach_neither_server_nor_records(bench: Bench) ->
     assert not [record for record in bench.guard.records() if "interlock-selftest" in json.dumps(record)]
 
 
-async def test_what_could_not_be_told_is_told_later_and_calls_go_on_meanwhile(bench: Bench) -> None:
+async def test_what_could_not_be_reported_is_reported_later_and_calls_go_on_meanwhile(bench: Bench) -> None:
     bench.api.lease = None
     text = a_bundle(["echo", "slow"])
     bench.api.set_bundle(text)

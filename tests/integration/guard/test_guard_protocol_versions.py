@@ -98,7 +98,7 @@ def text(result: Any) -> str:
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-@requirement("guard.both-eras")
+@requirement("guard.both-protocol-versions")
 async def test_tools_resources_prompts_and_completions_pass_in_every_combination(known: Known, mode: str) -> None:
     await known.allow(*EVERYTHING)
     async with Answers().client(known.guard, mode) as client:
@@ -115,7 +115,7 @@ async def test_tools_resources_prompts_and_completions_pass_in_every_combination
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-@requirement("guard.both-eras")
+@requirement("guard.both-protocol-versions")
 async def test_every_list_is_filtered_item_by_item_in_every_combination(known: Known, mode: str) -> None:
     await known.allow(*EVERYTHING)
     async with Answers().client(known.guard, mode) as client:
@@ -130,7 +130,7 @@ async def test_every_list_is_filtered_item_by_item_in_every_combination(known: K
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-@requirement("guard.both-eras")
+@requirement("guard.both-protocol-versions")
 async def test_what_is_not_mapped_is_refused_like_what_does_not_exist(known: Known, mode: str) -> None:
     await known.allow(*EVERYTHING)
     async with Answers().client(known.guard, mode) as client:
@@ -149,7 +149,7 @@ async def test_what_is_not_mapped_is_refused_like_what_does_not_exist(known: Kno
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-@requirement("guard.both-eras")
+@requirement("guard.both-protocol-versions")
 async def test_progress_and_logs_come_before_the_result_in_every_combination(known: Known, mode: str) -> None:
     steps: list[float] = []
 
@@ -171,8 +171,8 @@ async def test_progress_and_logs_come_before_the_result_in_every_combination(kno
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-@requirement("guard.both-eras")
-async def test_logs_that_nobody_asked_to_hear_stay_with_the_guard(known: Known, mode: str) -> None:
+@requirement("guard.both-protocol-versions")
+async def test_logs_without_a_subscriber_stay_with_the_guard(known: Known, mode: str) -> None:
     await known.allow(*EVERYTHING)
     answers = Answers()
     options: dict[str, Any] = {} if mode == "legacy" else {"log_level": "error"}
@@ -230,7 +230,7 @@ async def test_one_kind_of_question_that_is_allowed_allows_no_other(known: Known
     assert answers.asked == [wanted[allowed]]
 
 
-@requirement("guard.both-eras")
+@requirement("guard.both-protocol-versions")
 async def test_a_session_hears_of_changed_lists_and_of_what_it_subscribed_to(known: Known) -> None:
     answers = Answers()
     await known.allow(*EVERYTHING)
@@ -243,7 +243,7 @@ async def test_a_session_hears_of_changed_lists_and_of_what_it_subscribed_to(kno
             await subscribe(client, "test://secret")
 
 
-@requirement("guard.both-eras")
+@requirement("guard.both-protocol-versions")
 async def test_a_listener_hears_of_what_it_asked_for_and_may(known: Known) -> None:
     await known.allow(*EVERYTHING)
     async with Answers().client(known.guard, "2026-07-28") as client:
@@ -259,7 +259,7 @@ async def test_a_listener_hears_of_what_it_asked_for_and_may(known: Known) -> No
 
 
 @pytest.mark.parametrize("mode", CLIENTS)
-@requirement("guard.both-eras")
+@requirement("guard.both-protocol-versions")
 async def test_nothing_of_the_clients_meta_reaches_a_server_but_its_trace(known: Known, mode: str) -> None:
     meta: Any = {"authorization": "Bearer secret", "traceparent": "00-1-1-01", "mine": {"a": 1}}
     await known.allow(*EVERYTHING)
@@ -318,7 +318,7 @@ async def test_a_question_that_interrupted_a_request_is_answered_once_and_for_th
 
 @pytest.mark.parametrize("known", ["--handshake"], indirect=True)
 @requirement("guard.server-requests")
-async def test_an_interrupted_request_is_decided_on_anew(known: Known) -> None:
+async def test_an_interrupted_request_is_decided_on_again(known: Known) -> None:
     await known.allow(*EVERYTHING)
     asked = (await post(known, "test_elicitation", {"elicitation": {}}))["result"]
     await known.allow_no_tools()

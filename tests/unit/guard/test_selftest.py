@@ -55,7 +55,7 @@ def kinds(bundle: Bundle) -> set[SelfTestKind]:
     return {call.kind for call in synthetic_calls(bundle)}
 
 
-@requirement("guard.proof")
+@requirement("guard.selftest")
 def test_a_denied_an_unmapped_and_a_call_out_of_the_matrix_are_always_among_them() -> None:
     bundle = a_bundle(a_source())
     assert kinds(bundle) == {
@@ -68,7 +68,7 @@ def test_a_denied_an_unmapped_and_a_call_out_of_the_matrix_are_always_among_them
     assert (proof.flaw, proof.calls) == ("", len(list(synthetic_calls(bundle))))
 
 
-def test_an_agent_without_sources_still_has_something_to_prove() -> None:
+def test_an_agent_without_sources_still_has_a_self_test() -> None:
     bundle = a_bundle()
     assert kinds(bundle) == {SelfTestKind.OUT_OF_MATRIX}
     assert run_selftest(bundle, honest(bundle)).flaw == ""
@@ -109,7 +109,7 @@ def test_a_glob_that_takes_in_every_name_leaves_other_calls_to_make() -> None:
     assert run_selftest(bundle, honest(bundle)).flaw == ""
 
 
-@requirement("guard.proof", "drift.quarantined")
+@requirement("guard.selftest", "drift.quarantined")
 def test_a_guard_that_lets_a_changed_tool_or_one_that_was_never_verified_pass_is_found_out() -> None:
     bundle = a_bundle(a_source(pins=(Pin("get", DEFINITION), Pin("add_task", DEFINITION))))
     asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is SelfTestKind.DRIFTED]
@@ -127,7 +127,7 @@ def test_a_guard_that_lets_a_changed_tool_or_one_that_was_never_verified_pass_is
     assert SelfTestKind.DRIFTED in kinds(a_bundle(a_source())), "and of what has no pin at all"
 
 
-@requirement("guard.proof")
+@requirement("guard.selftest")
 @pytest.mark.parametrize("layer", ["Binding", "Matrix", "Agent"])
 def test_a_guard_that_leaves_out_a_layer_is_found_out(layer: str) -> None:
     """Each layer alone denies something in this world: without it the proof fails."""
@@ -143,9 +143,9 @@ def test_a_guard_that_leaves_out_a_layer_is_found_out(layer: str) -> None:
     assert run_selftest(bundle, honest(weak)).flaw.startswith("Denied call tools/call")
 
 
-@requirement("guard.proof")
+@requirement("guard.selftest")
 @pytest.mark.parametrize("kind", [SelfTestKind.UNMAPPED, SelfTestKind.DENIED, SelfTestKind.OUT_OF_MATRIX])
-def test_whoever_lets_calls_of_one_kind_pass_is_found_out(kind: SelfTestKind) -> None:
+def test_a_guard_that_lets_calls_of_one_kind_pass_is_found_out(kind: SelfTestKind) -> None:
     bundle = a_bundle(a_source())
     weak = [call.request for call in synthetic_calls(bundle) if call.kind is kind]
 
@@ -155,7 +155,7 @@ def test_whoever_lets_calls_of_one_kind_pass_is_found_out(kind: SelfTestKind) ->
     assert run_selftest(bundle, judge).flaw.startswith(f"{kind} call")
 
 
-def test_a_refusal_for_another_reason_is_no_proof() -> None:
+def test_a_refusal_for_another_reason_fails_the_self_test() -> None:
     """A guard that is closed refuses everything, and has shown nothing of its policy."""
     bundle = a_bundle(a_source())
     closed = replace(ALIVE, contact_at=None)
@@ -201,8 +201,11 @@ SOURCES = st.builds(
 )
 
 
-@requirement("guard.proof")
+@requirement("guard.selftest")
 @given(source=SOURCES, limit=st.booleans())
-def test_a_guard_that_keeps_its_bundle_proves_it_whatever_the_bundle_is(source: BundleSource, limit: bool) -> None:  # noqa: FBT001
+def test_a_guard_that_obeys_its_bundle_passes_the_self_test_whatever_the_bundle_is(
+    source: BundleSource,
+    limit: bool,  # noqa: FBT001
+) -> None:
     bundle = a_bundle(source, scope=(ScopeLimit("region", ("eu",)),) if limit else ())
     assert run_selftest(bundle, honest(bundle)).flaw == ""

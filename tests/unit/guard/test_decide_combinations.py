@@ -96,7 +96,7 @@ def worlds() -> Iterator[tuple[set[Any], set[Any], set[Any] | None]]:
 
 
 @requirement("guard.decides", "action.deny-by-default")
-def test_every_cell_of_every_small_world_is_what_the_tables_say() -> None:
+def test_every_cell_of_every_small_snapshot_is_what_the_tables_say() -> None:
     for binding, matrix, agent in worlds():
         layers = [binding, matrix, *([] if agent is None else [agent])]
         grants = [grant(name, cells) for name, cells in zip(("Binding", "Matrix", "Agent"), layers, strict=False)]

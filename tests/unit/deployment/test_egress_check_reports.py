@@ -32,7 +32,7 @@ def ended(code: int, message: str = "") -> dict[str, Any]:
         ({}, EgressCheckVerdict.WAITING),
     ],
 )
-def test_the_last_word_of_a_gate_holds(gate: dict[str, Any], verdict: EgressCheckVerdict) -> None:
+def test_the_last_report_of_an_egress_check_holds(gate: dict[str, Any], verdict: EgressCheckVerdict) -> None:
     message = "10.96.0.1:443 answered for 10 s" if verdict is EgressCheckVerdict.OPEN else ""
 
     assert read_egress_check(a_pod(**gate)) == EgressCheckReport("staging", "0123456789", verdict, message)
