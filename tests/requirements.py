@@ -1,7 +1,7 @@
-"""What Interlock promises, one line each, and the mark that says which tests prove it.
+"""What Interlock promises, one line each, and the mark that says which tests verify it.
 
-`@requirement("kill.latched")` on a test, or on a class of tests, says that it proves the promise. tests/contract holds
-both directions: a promise without a test fails, and a mark that names no promise fails.
+`@requirement("kill.latched")` on a test, or on a class of tests, says that it verifies the promise. tests/contract
+checks both directions: a promise without a test fails, and a mark that names no promise fails.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ class Requirement:
 
     Attributes:
         sentence: The behaviour, as a user could check it.
-        where: The cheapest place that can prove it: a unit test, a real API server, or real pods.
+        where: The cheapest place that can verify it: a unit test, a real API server, or real pods.
     """
 
     sentence: str
@@ -45,19 +45,19 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "governance.layer-order": Requirement("the first layer that refuses speaks, and the later ones wait for it"),
     "governance.same-message": Requirement(
-        "kubectl apply --dry-run=server answers with the reconciler's sentence", "api"
+        "kubectl apply --dry-run=server answers with the reconciler's message", "api"
     ),
     # Layer 2: orchestration
     "rollout.one-of": Requirement("exactly one of environment and rollout; environment is one stage without scope"),
     "rollout.order": Requirement("stages go from development to staging to production, and scope only widens"),
-    "rollout.minimums": Requirement("the policy's minimums are sums that a rollout cannot undercut"),
+    "rollout.minimums": Requirement("the policy's minimums are sums that a rollout must reach"),
     "rollout.tightened": Requirement("a tightened minimum takes nothing away and holds the stages still to come"),
     "rollout.in-turn": Requirement("no stage is entered before the one before it was Ready for its minimum"),
     "rollout.restart": Requirement("an operator's restart neither skips nor resets a soak"),
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
     "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
-    "rollout.soak-stops": Requirement("a soak stops while the agent is killed or scaled to zero, and starts anew"),
-    "rollout.requeue": Requirement("whoever soaks is looked at again when the soak ends, and not before"),
+    "rollout.soak-stops": Requirement("a soak stops while the agent is killed or scaled to zero, and starts again"),
+    "rollout.requeue": Requirement("a soaking agent is requeued for the end of the soak, and not before"),
     "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),
     "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),
     # Layer 3: action
@@ -65,15 +65,17 @@ REQUIREMENTS: dict[str, Requirement] = {
     "action.narrowing": Requirement("an agent's permissions only narrow: naming more is refused, not cut"),
     "action.deny-by-default": Requirement("a call needs the tool's map and every grant: binding, matrix and agent"),
     "verify.before-attach": Requirement("no agent is attached to a server that was not verified, and it says for what"),
-    "verify.client": Requirement("the verifier greets, lists, compares with the map, and probes, as the guard would"),
+    "verify.client": Requirement(
+        "the verifier initializes, lists, compares with the map, and probes, as the guard would"
+    ),
     "verify.repeated": Requirement("a server is verified at each interval and change; failed runs are repeated"),
-    "verify.bounded": Requirement("a run without a result ends, and is told"),
+    "verify.bounded": Requirement("a run without a result ends, and is reported"),
     "verify.on-a-cluster": Requirement("the operator verifies by Jobs that Pod Security restricted admits", "api"),
     "drift.quarantined": Requirement("a tool that has changed is denied at the next call, and the others go on"),
     "drift.accepted": Requirement("only an accept of the very digest that is observed brings a changed tool back"),
     "drift.reported-early": Requirement("a drift that a guard has found is verified soon, not at the next interval"),
     "drift.runbook": Requirement("every command of the runbook BindingDrifted prints what the page says", "api"),
-    "drift.on-a-cluster": Requirement("a drift is told with a diff, and accepted by an annotation", "api"),
+    "drift.on-a-cluster": Requirement("a drift is reported with a diff, and accepted by an annotation", "api"),
     "drift.on-real-pods": Requirement("a guard in its pod denies a changed tool until its digest is accepted", "kind"),
     "access.one-truth": Requirement("what a policy's status says of a cell is what the guard decides on it"),
     "access.reported": Requirement("a policy's status has the access table, written only when it has changed"),
@@ -88,7 +90,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "import.refused": Requirement("what cannot be imported is refused with its place and the way out"),
     "import.guesses": Requirement("a guess of what a tool does errs on the strict side, and is no glob"),
     "import.nothing-unstated": Requirement("an import permits nothing that its file does not state"),
-    "import.review": Requirement("a binding with guesses serves no agent before somebody has reviewed it"),
+    "import.review": Requirement("a binding with guesses serves no agent before a user has reviewed it"),
     "import.accepted": Requirement("a real API server accepts what is imported", "api"),
     "import.verified": Requirement("what is imported passes verification against its server after review", "kind"),
     # Layer 4: deployment
@@ -126,7 +128,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "isolation.open-on-a-cluster": Requirement(
         "on a network that enforces nothing staging and production are refused within 30 s, with the reason", "kind"
     ),
-    "isolation.canaries": Requirement("a server's secret is nowhere that agents and readers look", "kind"),
+    "isolation.canaries": Requirement("a server's secret is nowhere that agents and readers see", "kind"),
     "deployment.healed-on-a-cluster": Requirement("drift of any child is healed within 10 s", "api"),
     # The guard
     "guard.hostile": Requirement("no message of the hostile corpus reaches a server, whatever it tries"),
@@ -136,14 +138,14 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.patterns": Requirement("patterns are matched in linear time, so that no argument holds the guard up"),
     "guard.resources": Requirement("resources, prompts and completions need their map and every grant, as tools do"),
     "guard.hints": Requirement("what a server says of its tools makes the guard ask for more, never for less"),
-    "guard.unmatchable": Requirement("a rule beside the tool's input schema denies the tool and says so"),
+    "guard.unmatchable": Requirement("a rule outside the tool's input schema denies the tool and says so"),
     "guard.server-requests": Requirement("a server may ask its agent for nothing that the binding does not name"),
     "guard.fuzzed": Requirement("no bundle, request or message crashes the decision, or passes without every rule"),
     "guard.conformance": Requirement(
         "no scenario of the official conformance suite that a server passes directly fails through the guard"
     ),
     "guard.both-protocol-versions": Requirement(
-        "clients and servers of either era of MCP work with each other through the guard"
+        "session-based and sessionless clients and servers work with each other through the guard"
     ),
     "guard.sessions": Requirement("a stream that broke is resumed without loss, by its own session only"),
     "guard.limits": Requirement("a binding bounds the bytes of requests and results, and the calls under way"),
@@ -155,28 +157,30 @@ REQUIREMENTS: dict[str, Requirement] = {
     "records.chain": Requirement(
         "records are a hash chain per guard process, from a genesis that names the one before"
     ),
-    "records.outcomes": Requirement("whatever was allowed, in either era, has its outcome recorded once, at its end"),
+    "records.outcomes": Requirement("each allowed request has its outcome recorded once, at its end"),
     "records.redacted": Requirement("of arguments only the digest is recorded, or what the policy's redaction leaves"),
     "records.unavailable": Requirement("without a place for the record, writes and deletes are refused, then reads"),
     "records.kill": Requirement("a guard killed with -9 under load leaves a record of every call that it forwarded"),
     "records.collected": Requirement("the collector holds each record once, whatever restarts or fills up meanwhile"),
     "records.verified": Requirement("the verifier finds every changed, missing, reordered, repeated or cut-off record"),
     "records.authenticated": Requirement("a guard writes records of its own pod only, and reading needs a permission"),
-    "guard.selftest": Requirement("a guard obeys no bundle before it has proven on itself that it keeps it"),
+    "guard.selftest": Requirement("a guard obeys no bundle before its self-test has passed"),
     "guard.selftest-reported": Requirement(
-        "PolicyEnforced is True once every guard has proven the bundle that holds now"
+        "PolicyEnforced is True once every guard has self-tested the current bundle"
     ),
-    "guard.selftest-on-a-cluster": Requirement("a policy's change is proven anew by the guards of real pods", "kind"),
+    "guard.selftest-on-a-cluster": Requirement(
+        "a policy's change is self-tested again by the guards of real pods", "kind"
+    ),
     "guard.killed": Requirement("a guard that has seen a kill answers 503 with the reason, and closes open streams"),
     "guard.stale": Requirement("a guard that is cut off from the API server denies once its lease has run out"),
     "records.on-a-cluster": Requirement(
-        "records outlive their pod, read by whoever may, whole, and a changed one is found", "kind"
+        "records outlive their pod, read by permitted users, whole, and a changed one is found", "kind"
     ),
     # Servers over HTTP
     "http.addresses": Requirement("a binding reaches public addresses, private ones if it says so, others never"),
     "http.ssrf": Requirement("no notation, answer, redirect, proxy or rebinding makes the guard dial what it may not"),
     "http.same-message": Requirement(
-        "a server that the API server refuses is refused in Python with its sentence", "api"
+        "a server that the API server refuses is refused in Python with its message", "api"
     ),
     "http.credentials": Requirement("no token of the agent reaches a server, no credential of a server the agent"),
     "http.once": Requirement("no call is sent twice, whatever becomes of connection, session or server"),
@@ -184,7 +188,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "http.on-a-cluster": Requirement(
         "a server over HTTP works in a cluster, its key in the guard and nowhere else", "kind"
     ),
-    "http.trust": Requirement("a server proves its name by the image's authorities, or by the binding's alone"),
+    "http.trust": Requirement("a server authenticates its name by the image's authorities, or by the binding's alone"),
     "guard.sdk-clients": Requirement(
         "the official Python and TypeScript clients and the inspector's CLI work against the guard"
     ),
@@ -203,17 +207,17 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.hosted-tools": Requirement("no call has its provider search, run code or call MCP servers by itself"),
     "models.keys": Requirement("the agent shows a key that is good nowhere else, and never sees a real one"),
     "models.ssrf": Requirement("no redirect, proxy or address leads a call to where it may not go"),
-    "models.kill": Requirement("a kill cuts calls of models at once, and a closed guard refuses them"),
+    "models.kill": Requirement("a kill closes calls of models immediately, and a closed guard refuses them"),
     "models.limits": Requirement("bodies, headers and calls under way are bounded"),
     "models.recorded": Requirement("each call of a model is recorded and counted, and nothing of what was said is"),
-    "models.selftest": Requirement("a guard proves on itself that it refuses models that its agent may not call"),
+    "models.selftest": Requirement("the self-test shows that a guard refuses models that its agent may not call"),
     "models.sdks": Requirement("the official OpenAI and Anthropic SDKs work by the agent's variables alone"),
     "models.on-a-cluster": Requirement("real pods call a model by their guard, in one pod with it and apart", "kind"),
     # Kill
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
     "kill.latched": Requirement("only off releases: removing the annotation does not"),
-    "kill.zero": Requirement("a killed agent's workload is held at zero, whoever scales it"),
-    "kill.no-new-pod": Requirement("the API server makes no pod of a killed agent, whoever asks for it", "api"),
+    "kill.zero": Requirement("a killed agent's workload is held at zero against any scaler"),
+    "kill.no-new-pod": Requirement("the API server makes no pod of a killed agent, for any user", "api"),
     "kill.order": Requirement("pods are deleted first, with a grace period of 1, then workloads are scaled to zero"),
     "kill.never-up": Requirement("an agent that is created killed never gets a pod"),
     "kill.insists": Requirement("a kill goes on trying while the API server refuses"),
@@ -222,28 +226,28 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kill.while-hanging": Requirement("a kill works while a reconcile hangs", "api"),
     "kill.on-a-cluster": Requirement("no container runs 5 s after a kill, and none comes back before off", "kind"),
     # Tasks
-    "tasks.way": Requirement("tasks reach the guard by the agent's Service; the agent's own port is open to nobody"),
+    "tasks.way": Requirement("tasks reach the guard by the agent's Service; the agent's own port is closed"),
     "tasks.pass": Requirement("a task reaches the agent as it is, and its answer comes back as it comes"),
-    "tasks.bounded": Requirement("no more tasks at once than the agent takes; some wait in order, the rest come back"),
-    "tasks.closed": Requirement("no task passes a guard that is killed, stale, unproven or without a bundle"),
+    "tasks.bounded": Requirement("no more concurrent tasks than the agent accepts; some wait in order, the rest retry"),
+    "tasks.closed": Requirement("no task passes a guard that is killed, stale, unverified or without a bundle"),
     "tasks.size": Requirement("a body beyond 16 MiB is refused and never held"),
     "tasks.hang-up": Requirement("a caller that hangs up ends its task in the agent"),
     "tasks.broken-off": Requirement("an agent that dies in mid-answer is a broken connection and a failure"),
-    "tasks.kill": Requirement("a kill ends every open task at once"),
+    "tasks.kill": Requirement("a kill ends every open task immediately"),
     "tasks.smuggling": Requirement("a request that two HTTP parsers could read differently is refused"),
     "tasks.trace": Requirement("each task has an id, and a trace that agent, caller and record agree on"),
     "tasks.a2a": Requirement("an unmodified agent of the official A2A SDK works behind the guard, streams included"),
     "tasks.on-a-cluster": Requirement("tasks come by the agent's Service, and another pod cannot go round it", "kind"),
     "tasks.recorded": Requirement("each task that has ended is one line of the chain"),
     # The operator
-    "operator.converges": Requirement("after any failed write the status is true and the next look converges"),
+    "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),
     "operator.idle-on-a-cluster": Requirement("no writes in 60 s of steady state with 100 agents", "api"),
     "operator.liveness": Requirement("a dead watch, a hanging loop and an ended kill path make /healthz fail"),
     "operator.old-cluster": Requirement("a cluster older than 1.33 is refused at the start, in one sentence"),
     "operator.unreadable": Requirement("an object that cannot be read is named, and harms no other agent"),
     "operator.defects": Requirement("a failure on one object is logged, counted, shown, retried, and costs no other"),
-    "operator.queue": Requirement("an agent is looked at once at a time, never lost, later and later on failure"),
+    "operator.queue": Requirement("one reconcile of an agent at a time, none lost, later and later on failure"),
     "operator.late-events": Requirement("an older version of an object never wins over a newer one"),
     # Status
     "status.conditions": Requirement("conditions stand in layer order and change their time only with their status"),
@@ -261,7 +265,7 @@ REQUIREMENTS: dict[str, Requirement] = {
 
 
 def requirement(*names: str) -> Callable[[Marked], Marked]:
-    """Mark a test, or a class of tests, as a proof of these promises.
+    """Mark a test, or a class of tests, as a verification of these promises.
 
     Raises:
         LookupError: There is no such promise.

@@ -53,7 +53,7 @@ def test_create_and_update_are_judged_alike() -> None:
 
 
 def test_no_admission_policy_can_refuse_a_kill() -> None:
-    """The annotation arrives as UPDATE of agents: what looks at one must let it pass whatever else is broken."""
+    """The annotation arrives as UPDATE of agents, so every policy for them must admit it whatever else is broken."""
     bindings = {doc["spec"]["policyName"]: doc["spec"] for doc in documents(ADMISSION) if "policyName" in doc["spec"]}
     for name, policy in policies().items():
         (rule,) = policy["matchConstraints"]["resourceRules"]
@@ -130,7 +130,7 @@ def test_every_message_is_in_the_pages() -> None:
     written = [re.sub(r"\{([a-z]+)\}", r"<\1>", text) for text in texts]
     pages = "".join(page(kind.name) for kind in KINDS)
     assert len(written) > 20
-    assert [sentence for sentence in written if f"`{sentence}`" not in pages] == []
+    assert [message for message in written if f"`{message}`" not in pages] == []
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)

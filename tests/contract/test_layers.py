@@ -36,7 +36,7 @@ def test_each_layer_says_what_it_is_for(layer: str) -> None:
 
 
 def test_the_operator_folder_is_no_package() -> None:
-    """An operator/__init__.py would shadow the standard library's module for whoever has the root on the path."""
+    """An operator/__init__.py would shadow the standard library's module for a program with the root on its path."""
     assert not (OPERATOR / "__init__.py").exists()
 
 

@@ -8,8 +8,8 @@ from interlock_contract import mcp
 from interlock_guard.decision.decide import METHODS, SERVER_METHODS
 
 
-def of(table: object, era: tuple[str, ...]) -> set[str]:
-    return {method for method, version in table if version in era}  # type: ignore[attr-defined]
+def of(table: object, versions: tuple[str, ...]) -> set[str]:
+    return {method for method, version in table if version in versions}  # type: ignore[attr-defined]
 
 
 def test_the_versions_are_the_official_ones() -> None:
@@ -60,7 +60,7 @@ def test_the_keys_and_codes_are_the_official_ones() -> None:
 
 
 def test_what_the_sdk_says_only_in_its_code_is_the_same_here() -> None:
-    from mcp.client.session import DISCOVER_TIMEOUT_SECONDS  # noqa: PLC0415 - the SDK's own, beside the types
+    from mcp.client.session import DISCOVER_TIMEOUT_SECONDS  # noqa: PLC0415 - the SDK's own, next to the types
     from mcp.shared.inbound import NAME_BEARING_METHODS  # noqa: PLC0415
     from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""No test leaves a process behind, also where pytest is killed: what a test starts ends with whoever started it."""
+"""No test leaves a process behind, also where pytest is killed: a process of a test ends with its parent."""
 
 import ast
 import os

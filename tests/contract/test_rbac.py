@@ -112,7 +112,7 @@ def test_the_operator_may_create_no_pod_by_itself() -> None:
 
 
 def test_what_a_guards_role_grants_the_operator_holds_itself() -> None:
-    """Otherwise the API server refuses the Role: nobody grants what they do not hold without `escalate`."""
+    """Otherwise the API server refuses the Role: without `escalate`, a user grants only the rights that they have."""
     for rule in build_guard_role(a_placement())["rules"]:
         for verb in rule["verbs"]:
             assert allows(OPERATOR, rule["apiGroups"][0], rule["resources"][0], verb)

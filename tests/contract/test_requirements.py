@@ -10,7 +10,7 @@ TESTS = Path(__file__).parents[1]
 
 
 def marks_in(source: str) -> Iterator[str]:
-    """Yield every promise that a test, or a class of tests, says it proves."""
+    """Yield every promise that a test, or a class of tests, says it verifies."""
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             continue

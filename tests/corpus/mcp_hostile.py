@@ -3,7 +3,7 @@
 Each would reach the server if one check were missing or two parsers disagreed; `echo` is a tool that may be called,
 `drop` one that it may not.
 
-`BODIES` are bodies of a well-formed POST, `HEADED` bodies with headers beside them, `requests` whole HTTP requests.
+`BODIES` are bodies of a well-formed POST, `HEADED` bodies with headers of their own, `requests` whole HTTP requests.
 """
 
 import base64
@@ -13,7 +13,7 @@ import zlib
 from functools import partial
 from typing import Any, Final
 
-STATELESS: Final = "2026-07-28"
+SESSIONLESS: Final = "2026-07-28"
 VERSION_META: Final = "io.modelcontextprotocol/protocolVersion"
 CAPABILITIES_META: Final = "io.modelcontextprotocol/clientCapabilities"
 
@@ -44,8 +44,8 @@ def argument(text: str) -> bytes:
     return TEXT.replace("{}", f'{{"n": {text}}}').encode()
 
 
-def stateless(**members: Any) -> dict[str, Any]:
-    meta = {VERSION_META: STATELESS, CAPABILITIES_META: {}}
+def sessionless(**members: Any) -> dict[str, Any]:
+    meta = {VERSION_META: SESSIONLESS, CAPABILITIES_META: {}}
     return {**CALL, "params": {"name": "echo", "arguments": {}, "_meta": meta}, **members}
 
 
@@ -258,12 +258,12 @@ _TOOLS: dict[str, bytes] = {
 
 _PARAMS: dict[str, bytes] = {
     "an unknown parameter": params(extra=1),
-    "a name in capitals beside it": params(Name="drop"),
-    "toolName beside name": params(toolName="drop"),
-    "args beside arguments": params(args={}),
+    "a name in capitals next to it": params(Name="drop"),
+    "toolName next to name": params(toolName="drop"),
+    "args next to arguments": params(args={}),
     "a task": params(task={"ttl": 1}),
-    "answers without the era": params(inputResponses={}),
-    "a state without the era": params(requestState="x"),
+    "answers without the sessionless protocol": params(inputResponses={}),
+    "a state without the sessionless protocol": params(requestState="x"),
     "arguments as text": params(arguments="{}"),
     "arguments as a list": params(arguments=[]),
     "null arguments": params(arguments=None),
@@ -340,28 +340,28 @@ BODIES: Final = {
     **_SIZE,
 }
 
-_AGREED: Final = {"MCP-Protocol-Version": STATELESS, "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+_AGREED: Final = {"MCP-Protocol-Version": SESSIONLESS, "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
 
 
 def _headed(body: Any = None, **headers: str | None) -> tuple[bytes, dict[str, str]]:
-    """Return a call of the stateless era with headers that agree, but for those that are changed or left out."""
+    """Return a call of the sessionless protocol with headers that agree, but for those that are changed or left out."""
     changed = {**_AGREED, **{name.replace("_", "-"): value for name, value in headers.items()}}
     kept = {name: value for name, value in changed.items() if value is not None}
-    return json.dumps(stateless() if body is None else body).encode(), kept
+    return json.dumps(sessionless() if body is None else body).encode(), kept
 
 
 def _meta(**meta: Any) -> dict[str, Any]:
-    return stateless(params={"name": "echo", "arguments": {}, "_meta": meta})
+    return sessionless(params={"name": "echo", "arguments": {}, "_meta": meta})
 
 
-_DROP: Final = stateless(params={**stateless()["params"], "name": "drop"})
+_DROP: Final = sessionless(params={**sessionless()["params"], "name": "drop"})
 
 HEADED: Final[dict[str, tuple[bytes, dict[str, str]]]] = {
     "no version header": _headed(**{"MCP-Protocol-Version": None}),
     "an older version header": _headed(**{"MCP-Protocol-Version": "2025-11-25"}),
     "an unknown version header": _headed(**{"MCP-Protocol-Version": "2027-01-01"}),
-    "a version header in quotes": _headed(**{"MCP-Protocol-Version": f'"{STATELESS}"'}),
-    "two versions in one header": _headed(**{"MCP-Protocol-Version": f"{STATELESS}, 2025-11-25"}),
+    "a version header in quotes": _headed(**{"MCP-Protocol-Version": f'"{SESSIONLESS}"'}),
+    "two versions in one header": _headed(**{"MCP-Protocol-Version": f"{SESSIONLESS}, 2025-11-25"}),
     "no method header": _headed(Mcp_Method=None),
     "another method header": _headed(Mcp_Method="tools/list"),
     "a method header in capitals": _headed(Mcp_Method="Tools/Call"),
@@ -387,22 +387,22 @@ HEADED: Final[dict[str, tuple[bytes, dict[str, str]]]] = {
     ),
     "a null version": _headed(_meta(**{VERSION_META: None, CAPABILITIES_META: {}}), **{"MCP-Protocol-Version": None}),
     "a version that is a number": _headed(_meta(**{VERSION_META: 20260728, CAPABILITIES_META: {}})),
-    "a version that is a list": _headed(_meta(**{VERSION_META: [STATELESS], CAPABILITIES_META: {}})),
-    "no capabilities": _headed(_meta(**{VERSION_META: STATELESS})),
-    "capabilities as a list": _headed(_meta(**{VERSION_META: STATELESS, CAPABILITIES_META: []})),
+    "a version that is a list": _headed(_meta(**{VERSION_META: [SESSIONLESS], CAPABILITIES_META: {}})),
+    "no capabilities": _headed(_meta(**{VERSION_META: SESSIONLESS})),
+    "capabilities as a list": _headed(_meta(**{VERSION_META: SESSIONLESS, CAPABILITIES_META: []})),
     "a log level that is none": _headed(
-        _meta(**{VERSION_META: STATELESS, CAPABILITIES_META: {}, "io.modelcontextprotocol/logLevel": "loud"})
+        _meta(**{VERSION_META: SESSIONLESS, CAPABILITIES_META: {}, "io.modelcontextprotocol/logLevel": "loud"})
     ),
-    "headers of the era, a body without": _headed(CALL),
-    "a state that nobody gave": _headed(stateless(params={**stateless()["params"], "requestState": "guess"})),
-    "a state that is a number": _headed(stateless(params={**stateless()["params"], "requestState": 1})),
-    "answers that nobody asked for": _headed(stateless(params={**stateless()["params"], "inputResponses": {"q": {}}})),
-    "answers as a list": _headed(stateless(params={**stateless()["params"], "inputResponses": []})),
-    "a method of the other era": _headed(
-        stateless(method="logging/setLevel", params={**stateless()["params"], "level": "debug"}),
+    "sessionless headers, a body without": _headed(CALL),
+    "a state the guard never gave": _headed(sessionless(params={**sessionless()["params"], "requestState": "guess"})),
+    "a state that is a number": _headed(sessionless(params={**sessionless()["params"], "requestState": 1})),
+    "answers without a request": _headed(sessionless(params={**sessionless()["params"], "inputResponses": {"q": {}}})),
+    "answers as a list": _headed(sessionless(params={**sessionless()["params"], "inputResponses": []})),
+    "a method of the other protocol": _headed(
+        sessionless(method="logging/setLevel", params={**sessionless()["params"], "level": "debug"}),
         Mcp_Method="logging/setLevel",
     ),
-    "initialize in the stateless era": _headed(stateless(method="initialize"), Mcp_Method="initialize"),
+    "initialize in the sessionless protocol": _headed(sessionless(method="initialize"), Mcp_Method="initialize"),
     "gzip": (gzip.compress(TEXT.encode()), {"Content-Encoding": "gzip"}),
     "a gzip bomb": (gzip.compress(b" " * 64 * MIB + TEXT.encode()), {"Content-Encoding": "gzip"}),
     "deflate": (zlib.compress(TEXT.encode()), {"Content-Encoding": "deflate"}),

@@ -34,7 +34,7 @@ def install(live: Live) -> None:
 
 @contextmanager
 def a_namespace(operator: Live) -> Iterator[Live]:
-    """The cluster, looked at from a new namespace that enforces Pod Security `restricted`."""
+    """The cluster, seen from a new namespace that enforces Pod Security `restricted`."""
     name = f"e2e-{uuid.uuid4().hex[:8]}"
     here = operator.within(name)
     here.apply(
@@ -50,13 +50,13 @@ def a_namespace(operator: Live) -> Iterator[Live]:
 
 @pytest.fixture
 def live(operator: Live) -> Iterator[Live]:
-    """The cluster, looked at from a namespace of the test's own."""
+    """The cluster, seen from a namespace of the test's own."""
     with a_namespace(operator) as here:
         yield here
 
 
 @pytest.fixture(scope="module")
 def shared(operator: Live) -> Iterator[Live]:
-    """The cluster, looked at from a namespace of the module's: for tests that only look at what runs in it."""
+    """The cluster, seen from a namespace of the module, for tests that only read what runs in it."""
     with a_namespace(operator) as here:
         yield here

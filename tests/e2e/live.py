@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Live:
-    """The cluster, looked at from one namespace."""
+    """The cluster, seen from one namespace."""
 
     cluster: KindCluster
     namespace: str = "default"
@@ -75,7 +75,7 @@ class Live:
         return next((found for found in conditions if found["type"] == kind), {"status": "Unknown", "reason": ""})
 
     def until_ready(self, agent: str, seconds: float = 90) -> None:
-        """Wait until the agent is said to be ready and its pods are: an operator that was away has old news."""
+        """Wait until status and pods are ready: after an absence of the operator, the status alone may be old."""
         eventually(
             lambda: self.condition(agent, "Ready")["status"] == "True" and self._are_up(agent),
             seconds,
@@ -97,7 +97,7 @@ class Live:
         return self.items("pods", f"interlock.dev/agent={agent}")
 
     def starting_pods(self, agent: str) -> list[str]:
-        """Return the agent's pods that nobody has begun to end."""
+        """Return the agent's pods that are not terminating."""
         return [pod["metadata"]["name"] for pod in self.pods(agent) if "deletionTimestamp" not in pod["metadata"]]
 
     def agent_log(self, agent: str) -> str:
@@ -138,12 +138,12 @@ class Live:
             'grep -rlaF -e "$0" /etc /tmp /app /home /root /run /srv /var /dev/shm 2>/dev/null;'
             'grep -laF -e "$0" /proc/[0-9]*/environ 2>/dev/null; true'
         )
-        looked = self.exec(agent, container, "sh", "-c", script, text)
-        assert looked.returncode == 0, looked.stderr
-        return looked.stdout.split()
+        found_files = self.exec(agent, container, "sh", "-c", script, text)
+        assert found_files.returncode == 0, found_files.stderr
+        return found_files.stdout.split()
 
     def assert_only_the_guard_has(self, agent: str, secret: str, kinds: str) -> None:
-        """Assert that a secret is in the guard's volume, and nowhere that the agent and readers look.
+        """Assert that a secret is in the guard's volume, and nowhere that the agent and readers see.
 
         Args:
             agent: Whose guard has it.
@@ -193,11 +193,11 @@ class Live:
         self.kubectl("-n", "interlock-system", "rollout", "status", "deployment/interlock", "--timeout=120s")
 
 
-def eventually(check: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
+def eventually(check: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
     """Ask `check` again until it holds, for so many seconds at most; then say what was found instead."""
-    bounds.eventually(check, lambda: f"found: {told()}", seconds, poll=0.2)
+    bounds.eventually(check, lambda: f"found: {describe()}", seconds, poll=0.2)
 
 
-def always(check: Callable[[], bool], seconds: float, told: Callable[[], str]) -> None:
+def always(check: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:
     """Ask `check` again and again for so many seconds; it must hold each time."""
-    bounds.always(check, told, seconds)
+    bounds.always(check, describe, seconds)

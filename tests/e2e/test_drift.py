@@ -1,4 +1,4 @@
-"""A server that changes a tool under the same name, on real pods: denied, told, and back once it is accepted."""
+"""A server that changes a tool under the same name, on real pods: denied, reported, and back once it is accepted."""
 
 import json
 from typing import Any

@@ -26,7 +26,7 @@ def _with_a_secret(objects: list[dict[str, Any]], namespace: str) -> list[dict[s
 
 @pytest.fixture(scope="module")
 def first(shared: Live) -> Live:
-    """An agent for tests that only look, and leave its objects as they are."""
+    """An agent for tests that only read, and leave its objects as they are."""
     shared.apply(*_with_a_secret(example_objects("01-first-agent", shared.namespace), shared.namespace))
     shared.until_ready(AGENT)
     return shared
@@ -57,7 +57,7 @@ def test_the_guard_of_a_real_pod_runs_the_self_test_of_each_bundle(live: Live) -
     live.apply(*example_objects("01-first-agent", live.namespace))
     live.until_ready(AGENT)
 
-    def proven() -> Any:
+    def report() -> Any:
         """Return the digest that PolicyEnforced speaks of, if it is that of the bundle that stands now."""
         maps = live.items("configmaps", f"interlock.dev/agent={AGENT},app.kubernetes.io/component=bundle")
         text = str(maps[0]["data"]["bundle.json"])
@@ -65,12 +65,12 @@ def test_the_guard_of_a_real_pod_runs_the_self_test_of_each_bundle(live: Live) -
         is_true = live.condition(AGENT, "PolicyEnforced").get("status") == "True"
         return said if is_true and said == hashlib.sha256(text.encode()).hexdigest() else None
 
-    eventually(lambda: proven() is not None, 30, lambda: str(live.condition(AGENT, "PolicyEnforced")))
-    before = proven()
+    eventually(lambda: report() is not None, 30, lambda: str(live.condition(AGENT, "PolicyEnforced")))
+    before = report()
     row = {"agents": [AGENT], "source": "crm", "read": ["contacts"], "write": [], "delete": []}
     change = json.dumps({"spec": {"dataAccess": [row]}})
     live.kubectl("-n", live.namespace, "patch", "agentpolicies", "development", "--type=merge", "-p", change)
-    eventually(lambda: proven() not in (None, before), 30, lambda: str(live.condition(AGENT, "PolicyEnforced")))
+    eventually(lambda: report() not in (None, before), 30, lambda: str(live.condition(AGENT, "PolicyEnforced")))
     assert live.condition(AGENT, "Ready")["status"] == "True"
 
 
@@ -99,7 +99,9 @@ def test_the_agent_container_finds_no_token_no_pipe_and_no_secret(first: Live) -
     kinds = "configmaps,deployments,pods,events,agents.interlock.dev"
     assert CANARY not in first.kubectl("-n", first.namespace, "get", kinds, "-o", "yaml")
     found = first.places(AGENT, "mcp-crm", CANARY)
-    assert "/proc/1/environ" in found  # where it belongs; whoever looks there has the container's variables as well
+    assert (
+        "/proc/1/environ" in found
+    )  # where it belongs: a process that reads this file has the container's variables as well
     assert all(place.endswith("/environ") for place in found)
     for path in ("/var/run/secrets", "/run/interlock"):
         assert first.exec(AGENT, "agent", "ls", path).returncode != 0, path
@@ -141,7 +143,7 @@ def test_another_pod_cannot_reach_the_agents_tools(first: Live) -> None:
         "import socket,sys; s=socket.socket(); s.settimeout(2); sys.exit(s.connect_ex((sys.argv[1], 7410)) == 0)",
         pod["status"]["podIP"],
     )
-    assert reached.returncode == 0, "the guard's MCP port answers beside loopback"
+    assert reached.returncode == 0, "the guard's MCP port answers on more than loopback"
 
 
 def test_each_layer_denies_what_it_does_not_give(first: Live) -> None:

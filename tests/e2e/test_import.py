@@ -1,4 +1,4 @@
-"""What three desktop clients' files become, once somebody has looked at it, is verified against the very servers."""
+"""Files of three MCP clients, imported and reviewed, and the result verified against the same servers."""
 
 import contextlib
 import io
@@ -36,7 +36,7 @@ def imported(server: str, namespace: str) -> dict[str, Any]:
 
 
 def review(binding: dict[str, Any], command: list[str]) -> dict[str, Any]:
-    """Do what the import asks its reader to do: a command that the image has, and no guess that nobody looked at."""
+    """Do what the import asks its reader to do: a command that the image has, and a review of each guess."""
     del binding["metadata"]["annotations"][NEEDS_REVIEW]
     stdio = binding["spec"]["server"]["stdio"]
     stdio["command"] = command

@@ -126,7 +126,7 @@ def test_no_way_leads_out_of_the_agents_pod_but_its_guard(crowd: Live) -> None:
     alive = {probe.what for probe in probes if probe.is_alive}
 
     free = answered(crowd, "free", "main", probes)
-    assert alive - free == set(), "these prove nothing: not even a pod that nothing holds back had an answer"
+    assert alive - free == set(), "these show nothing: not even an unrestricted pod had an answer"
 
     assert from_agent(crowd, [*probes, the_way(crowd)]) == {"its guard"}
 
@@ -172,7 +172,7 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_see(crowd:
     metrics = crowd.exec(AGENT, "guard", "/opt/venv/bin/python", "-c", READ_METRICS).stdout
     seen = {
         "the agent's log": crowd.agent_log(AGENT),
-        "the gate's log": crowd.log(AGENT, "egress-check") + "\n",
+        "the egress check's log": crowd.log(AGENT, "egress-check") + "\n",
         "the guard's log and records": crowd.log(AGENT, "guard"),
         "objects, their status and Events": crowd.kubectl("-n", crowd.namespace, "get", everything, "-o", "yaml"),
         "metrics": metrics,
@@ -203,7 +203,7 @@ def test_a_kill_ends_agent_and_guard_on_the_node_and_off_brings_both_back(crowd:
     crowd.annotate(AGENT, "INC-7 leaves its pod")
     eventually(lambda: not running(AGENT), 15, lambda: str(running(AGENT)))
     assert {one["spec"]["replicas"] for one in crowd.items("deployments", f"interlock.dev/agent={AGENT}")} == {0}
-    assert running(OTHER) == others, "nobody else's"
+    assert running(OTHER) == others, "no other agent's"
 
     crowd.annotate(AGENT, "off")
     crowd.until_ready(AGENT, 120)

@@ -33,20 +33,20 @@ def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(l
     def nothing_runs() -> bool:
         return not live.running_containers()
 
-    def told() -> str:
+    def describe() -> str:
         return str(live.running_containers())
 
     live.kubectl("-n", live.namespace, "scale", "deployment", "--all", "--replicas=2")
-    always(lambda: nothing_runs() and not live.starting_pods(AGENT), 3, told)
+    always(lambda: nothing_runs() and not live.starting_pods(AGENT), 3, describe)
     live.restart_operator()
-    always(nothing_runs, 2, told)
+    always(nothing_runs, 2, describe)
     live.apply(find(objects, "Agent"))
-    always(nothing_runs, 2, told)
+    always(nothing_runs, 2, describe)
     removed = live.attempt(
         "-n", live.namespace, "annotate", "agents.interlock.dev", AGENT, "interlock.dev/kill-switch-"
     )
     assert "removing interlock.dev/kill-switch does not release it: set it to off" in removed.stderr
-    always(nothing_runs, 2, told)
+    always(nothing_runs, 2, describe)
     kill = live.get("agents.interlock.dev", AGENT)["status"]["kill"]
     assert kill["reason"] == "INC-42 wrong mails"
     assert kill["zeroPodsAt"] >= kill["requestedAt"]

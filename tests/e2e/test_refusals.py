@@ -16,17 +16,17 @@ PRUNE_SECONDS = 10
 
 
 @pytest.mark.parametrize(
-    ("file", "sentence"),
+    ("file", "message"),
     [
         ("agent.yaml", "spec.owner is missing"),
         ("agent-of-a-team.yaml", '"support@example.com" is a role address'),
     ],
 )
-def test_a_dry_run_says_who_is_missing(live: Live, file: str, sentence: str) -> None:
+def test_a_dry_run_says_who_is_missing(live: Live, file: str, message: str) -> None:
     path = str(EXAMPLES / "02-refused-without-owner" / file)
     refused = live.attempt("-n", live.namespace, "apply", "--dry-run=server", "-f", path)
     assert refused.returncode != 0
-    assert sentence in refused.stderr
+    assert message in refused.stderr
 
 
 @pytest.mark.parametrize(

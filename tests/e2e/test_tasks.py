@@ -30,7 +30,7 @@ def tasks(shared: Live) -> Live:
     return shared
 
 
-def told(live: Live, url: str) -> str:
+def send_task(live: Live, url: str) -> str:
     """Send a task from the other agent's pod; return what came of it."""
     return live.exec(CALLER, "agent", "python", "-c", POST, url, '{"text": "hello"}').stdout.strip()
 
@@ -38,7 +38,7 @@ def told(live: Live, url: str) -> str:
 @requirement("tasks.on-a-cluster")
 def test_a_task_comes_by_the_service_and_is_recorded(tasks: Live) -> None:
     url = f"http://guard-{AGENT}.{tasks.namespace}/"
-    eventually(lambda: told(tasks, url) == '{"said": "hello"}', 60, lambda: told(tasks, url))
+    eventually(lambda: send_task(tasks, url) == '{"said": "hello"}', 60, lambda: send_task(tasks, url))
     recorded = [record for record in map(json.loads, tasks.records(AGENT)) if record["kind"] == "task"]
     assert {record["outcome"] for record in recorded} == {"Answered"}
     assert f"task {recorded[-1]['task']}: hello" in tasks.agent_log(AGENT)
@@ -48,5 +48,5 @@ def test_a_task_comes_by_the_service_and_is_recorded(tasks: Live) -> None:
 def test_another_pod_reaches_the_guard_and_never_the_agent(tasks: Live) -> None:
     [pod] = tasks.pods(AGENT)
     address = pod["status"]["podIP"]
-    assert told(tasks, f"http://{address}:7412/") == '{"said": "hello"}'
-    assert told(tasks, f"http://{address}:8080/").startswith("closed")
+    assert send_task(tasks, f"http://{address}:7412/") == '{"said": "hello"}'
+    assert send_task(tasks, f"http://{address}:8080/").startswith("closed")

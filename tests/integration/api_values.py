@@ -31,7 +31,7 @@ ONE_RULE = (
     "the rule on argument /path needs exactly one of enum, prefix, pattern and maximum: "
     "write one of them, and add another rule for each of the others"
 )
-CLIMBS = "has a part . or .., which the guard denies in every argument: write the folder that it leads to"
+TRAVERSAL = "has a part . or .., which the guard denies in every argument: write the folder that it leads to"
 ONE_SUBJECT = (
     "the row of dataAccess for source crm needs exactly one of agents and agentSelector: "
     "write names of agents, or labels that they carry"
@@ -264,7 +264,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (agent(spec__environment="test"), 'supported values: "development", "staging", "production"'),
     (agent(spec__replicas=-1), "should be greater than or equal to 0"),
     (agent(spec__replicas=101), "should be less than or equal to 100"),
-    *((agent(spec__tasks=value), sentence) for value, sentence in BAD_TASKS),
+    *((agent(spec__tasks=value), message) for value, message in BAD_TASKS),
     (staged(), TOO_FEW),
     (staged(*(stage(f"s{i}", "development") for i in range(17))), "must have at most 16 items"),
     (staged(stage("a", "development"), stage("a", "staging")), 'Duplicate value: {"name":"a"}'),
@@ -367,8 +367,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (binding(spec__environments=["staging"] * 4), "must have at most 3 items"),
     (binding(spec__server=None), "spec.server: Required value"),
     *((binding(spec__server=both), SERVER_MISSING) for both in ({}, BOTH_SERVERS)),
-    *((server(**edits), sentence) for edits, sentence in BAD_SERVERS),
-    *((header(**edits), sentence) for edits, sentence in BAD_HEADERS),
+    *((server(**edits), message) for edits, message in BAD_SERVERS),
+    *((header(**edits), message) for edits, message in BAD_HEADERS),
     (server(url=None), "url: Required value"),
     (server(url="https://a.io/" + "x" * 1012), "Too long: may not be more than 1024 bytes"),
     (server(network="Any"), 'supported values: "Public", "Private"'),
@@ -379,8 +379,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (header(value="x" * 4097), "Too long: may not be more than 4096 bytes"),
     (header(valueFrom={}), "secretKeyRef: Required value"),
     *(
-        (build(reference), sentence)
-        for build, (reference, sentence) in itertools.product(
+        (build(reference), message)
+        for build, (reference, message) in itertools.product(
             (
                 lambda reference: header(valueFrom={"secretKeyRef": reference}),
                 lambda reference: server(caFrom={"secretKeyRef": reference}),
@@ -449,8 +449,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (agent(spec__rollout={}, spec__environment=None), "spec.rollout.stages: Required value"),
     (agent(spec__bindings=[{"source": "s" * 64}]), long(63)),
     *(
-        (agent(spec__bindings=[{"source": "crm", "permissions": {operation: values}}]), sentence)
-        for operation, (values, sentence) in itertools.product(
+        (agent(spec__bindings=[{"source": "crm", "permissions": {operation: values}}]), message)
+        for operation, (values, message) in itertools.product(
             ("read", "write", "delete"),
             ((["a b"], f'"a b" {NO_RESOURCE}'), (["r"] * 65, "must have at most 64 items"), (["r" * 64], long(63))),
         )
@@ -458,8 +458,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (agent(spec__template__command=["x" * 4097]), long(4096)),
     (agent(spec__template__env=[{"name": "A" * 257}]), long(256)),
     *(
-        (build(resources={kind: {name: value}}), sentence)
-        for build, kind, name, (value, sentence) in itertools.product(
+        (build(resources={kind: {name: value}}), message)
+        for build, kind, name, (value, message) in itertools.product(
             (lambda resources: agent(spec__template__resources=resources), stdio),
             ("requests", "limits"),
             ("cpu", "memory"),
@@ -473,11 +473,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         )
         for name in ("cpu", "memory")
     ),
-    *((row(write=values), sentence) for values, sentence in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))),
-    *(
-        (row(delete=values), sentence)
-        for values, sentence in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))
-    ),
+    *((row(write=values), message) for values, message in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))),
+    *((row(delete=values), message) for values, message in ((["r"] * 65, "at most 64 items"), (["r" * 64], long(63)))),
     (row(source="s" * 64), long(63)),
     (edited(POLICY, spec__rollout={"minStaging": "0" * 33}), long(32)),
     (edited(POLICY, spec__rollout={"minLimitedScope": "0" * 33}), long(32)),
@@ -507,8 +504,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (tool(scope=[{"dimension": "d" * 64, "pointer": "/a"}]), long(63)),
     (tool(scope=[{"dimension": "d", "pointer": "/" + "a" * 256}]), long(256)),
     *(
-        (binding(spec__permissions={operation: values}), sentence)
-        for operation, (values, sentence) in itertools.product(
+        (binding(spec__permissions={operation: values}), message)
+        for operation, (values, message) in itertools.product(
             ("read", "write", "delete"),
             ((["a b"], f'"a b" {NO_RESOURCE}'), (["r"] * 65, "must have at most 64 items"), (["r" * 64], long(63))),
         )
@@ -538,7 +535,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (rule(pointer="/" + "a" * 256, maximum=1), long(256)),
     (rule(prefix=""), "should be at least 1 chars long"),
     (rule(prefix="x" * 257), long(256)),
-    *((rule(prefix=text), f'"{text}" {CLIMBS}') for text in ("..", "/data/../x", "/data/.", "./x", "C:..", "/a/..;/b")),
+    *(
+        (rule(prefix=text), f'"{text}" {TRAVERSAL}')
+        for text in ("..", "/data/../x", "/data/.", "./x", "C:..", "/a/..;/b")
+    ),
     *(
         (rule(pattern=text), f'"{text}" {NO_PATTERN}')
         for text in ("", "(a)", "a|b", "^a", "a$", "a**", "a{100}", "[]", "\\s", "(a+)+", "ä", "[a-z")

@@ -89,12 +89,12 @@ def stage(name: str, environment: str, duration: str | None = None, scope: Any =
 
 def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, Any]) -> list[str]:
     """What the reconciler says about the same two objects."""
-    read, demands = Agent.model_validate(agent_manifest), AgentPolicy.model_validate(policy_manifest)
-    name = demands.metadata.name
+    read, required = Agent.model_validate(agent_manifest), AgentPolicy.model_validate(policy_manifest)
+    name = required.metadata.name
     return [
-        *minimum_refusals(read.spec.stages, name, demands.spec.rollout),
-        *row_refusals(read.metadata, read.spec, name, demands.spec),
-        *model_refusals(read.spec, name, demands.spec),
+        *minimum_refusals(read.spec.stages, name, required.spec.rollout),
+        *row_refusals(read.metadata, read.spec, name, required.spec),
+        *model_refusals(read.spec, name, required.spec),
     ]
 
 
@@ -109,7 +109,7 @@ BOTH_ANSWER = {
     "staging alone": (policy(), agent(stage("s", "staging"))),
     "environment staging": (policy(), agent(spec__environment="staging")),
     "environment production": (policy(), agent(spec__environment="production")),
-    "environment production where nothing is demanded": (
+    "environment production where nothing is required": (
         policy(minStaging="0s", requireLimitedScope=False),
         agent(spec__environment="production"),
     ),
@@ -126,9 +126,9 @@ BOTH_ANSWER = {
         policy(),
         agent(stage("s1", "staging", "100h"), stage("s2", "staging", "67h"), *STAGED[1:]),
     ),
-    "staging not demanded": (policy(minStaging="0s"), agent(*STAGED[1:])),
+    "staging not required": (policy(minStaging="0s"), agent(*STAGED[1:])),
     "no limited scope": (policy(), agent(STAGED[0], STAGED[2])),
-    "limited scope not demanded": (policy(requireLimitedScope=False), agent(STAGED[0], STAGED[2])),
+    "limited scope not required": (policy(requireLimitedScope=False), agent(STAGED[0], STAGED[2])),
     "limited scope too short": (policy(), agent(STAGED[0], stage("one", "production", "47h", SCOPE), STAGED[2])),
     "limited scope without minDuration": (policy(), agent(STAGED[0], stage("one", "production", None, SCOPE))),
     "limited scope in two stages": (
@@ -140,7 +140,7 @@ BOTH_ANSWER = {
             STAGED[2],
         ),
     ),
-    "a limited scope is long enough even where none is demanded": (
+    "a limited scope is long enough even where none is required": (
         policy(requireLimitedScope=False),
         agent(STAGED[0], stage("one", "production", "1h", SCOPE), STAGED[2]),
     ),
@@ -190,8 +190,8 @@ BOTH_ANSWER = {
         models("openai/gpt.4+"),
         calling("openai/gpt-44", "openai/gpt.4+x"),
     ),
-    "a model of a provider that nobody knows": (models("local/*"), calling("local/llama", "openai/x")),
-    "everything at once": (policy(), agent(stage("all", "production"), sources=("mail",))),
+    "a model of an unknown provider": (models("local/*"), calling("local/llama", "openai/x")),
+    "everything together": (policy(), agent(stage("all", "production"), sources=("mail",))),
 }
 
 

@@ -64,7 +64,7 @@ def python_refusals(manifest: dict[str, Any]) -> list[str]:
         environment_refusal(spec),
         *durations,
     ]
-    return [sentence for sentence in single if sentence is not None] + stage_order_refusals(spec.stages)
+    return [message for message in single if message is not None] + stage_order_refusals(spec.stages)
 
 
 def label(manifest: dict[str, Any]) -> str:
@@ -83,7 +83,7 @@ def test_the_api_server_refuses_what_python_refuses_with_the_same_message(
     answer = server.try_create(manifest, namespace)
     if expected:
         assert not answer.ok
-        assert [sentence for sentence in expected if sentence not in answer.text] == [], answer.text
+        assert [message for message in expected if message not in answer.text] == [], answer.text
     else:
         assert answer.ok or "ValidatingAdmissionPolicy" in answer.text, answer.text
 
@@ -105,7 +105,7 @@ def test_python_and_the_api_server_agree_on_generated_addresses(
     manifest = agent(spec__owner__email=f"{local_part}@example.com")
     answer, expected = server.try_create(manifest, namespace), python_refusals(manifest)
     assert answer.ok is (expected == [])
-    assert [sentence for sentence in expected if sentence not in answer.text] == []
+    assert [message for message in expected if message not in answer.text] == []
 
 
 @pytest.mark.parametrize("email", PERSONS)
@@ -115,26 +115,26 @@ def test_a_person_is_accepted_as_owner(email: str) -> None:
 
 @pytest.mark.parametrize("email", ROLES)
 def test_a_role_address_is_named_as_one(email: str) -> None:
-    (sentence,) = python_refusals(agent(spec__owner__email=email))
-    assert sentence == (
+    (message,) = python_refusals(agent(spec__owner__email=email))
+    assert message == (
         f'spec.owner.email "{email}" is a role address: an agent is owned by a person, '
         "write that person's own address, such as ada@example.com"
     )
 
 
 @pytest.mark.parametrize(
-    ("manifest", "sentence"), [*REFUSED, *verification_values.REFUSED], ids=lambda case: str(case)[:60] if case else ""
+    ("manifest", "message"), [*REFUSED, *verification_values.REFUSED], ids=lambda case: str(case)[:60] if case else ""
 )
 @requirement("crd.accepted")
 def test_a_bad_value_is_refused_with_its_message(
     server: Api,
     namespace: str,
     manifest: dict[str, Any],
-    sentence: str,
+    message: str,
 ) -> None:
     answer = server.try_create(without_absent(manifest), namespace)
     assert not answer.ok
-    assert sentence in answer.text
+    assert message in answer.text
 
 
 @pytest.mark.parametrize(
@@ -177,28 +177,28 @@ def test_python_refuses_to_read_names_and_paths_that_the_api_server_refuses(
 
 UNSAFE_SERVERS = [
     *((binding(spec__server=server), SERVER_MISSING) for server in ({}, BOTH_SERVERS)),
-    *((an_http_server(**edits), sentence) for edits, sentence in BAD_SERVERS),
-    *((header(**edits), sentence) for edits, sentence in BAD_HEADERS),
+    *((an_http_server(**edits), message) for edits, message in BAD_SERVERS),
+    *((header(**edits), message) for edits, message in BAD_HEADERS),
 ]
 
 
-@pytest.mark.parametrize(("manifest", "sentence"), UNSAFE_SERVERS, ids=lambda case: str(case)[-60:])
+@pytest.mark.parametrize(("manifest", "message"), UNSAFE_SERVERS, ids=lambda case: str(case)[-60:])
 @requirement("http.same-message")
-def test_python_refuses_servers_with_the_message_of_the_api_server(manifest: dict[str, Any], sentence: str) -> None:
+def test_python_refuses_servers_with_the_message_of_the_api_server(manifest: dict[str, Any], message: str) -> None:
     # What the API server says to the very same values is in REFUSED.
     with pytest.raises(ValidationError) as refusal:
         MCPBinding.model_validate(manifest)
-    assert sentence in refusal.value.errors()[0]["msg"]
+    assert message in refusal.value.errors()[0]["msg"]
 
 
-@pytest.mark.parametrize(("manifest", "sentence"), BAD_VERIFICATIONS, ids=lambda case: str(case)[-60:])
+@pytest.mark.parametrize(("manifest", "message"), BAD_VERIFICATIONS, ids=lambda case: str(case)[-60:])
 def test_python_refuses_verifications_with_the_message_of_the_api_server(
-    manifest: dict[str, Any], sentence: str
+    manifest: dict[str, Any], message: str
 ) -> None:
     # What the API server says to the very same values is in REFUSED.
     with pytest.raises(ValidationError) as refusal:
         MCPBinding.model_validate(manifest)
-    assert sentence in refusal.value.errors()[0]["msg"]
+    assert message in refusal.value.errors()[0]["msg"]
 
 
 def test_python_refuses_arguments_of_a_probe_that_are_too_long_which_the_api_server_cannot_see() -> None:
@@ -218,7 +218,7 @@ def test_apply_with_server_dry_run_says_every_problem_at_once(kubectl: Kubectl, 
     manifest = agent(spec__owner__email="team@example.com", spec__purpose=None)
     answer = kubectl.run("apply", "--dry-run=server", "-n", namespace, "-f", "-", stdin=json.dumps(manifest))
     assert not answer.ok
-    assert [sentence for sentence in python_refusals(manifest) if sentence not in answer.text] == []
+    assert [message for message in python_refusals(manifest) if message not in answer.text] == []
 
 
 def test_a_new_agent_is_unknown_and_its_status_cannot_be_sent_along(kubectl: Kubectl, namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""What is imported is accepted by a real API server, and an agent waits until somebody has looked at it."""
+"""Imported bindings: a real API server accepts them, and an agent waits until they are reviewed."""
 
 import contextlib
 import io

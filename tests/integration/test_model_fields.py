@@ -65,7 +65,7 @@ def namespace(server: Api) -> Iterator[str]:
         yield name
 
 
-def sentences(manifest: dict[str, Any]) -> list[str]:
+def messages(manifest: dict[str, Any]) -> list[str]:
     model = Agent if manifest["kind"] == "Agent" else AgentPolicy
     try:
         model.model_validate(manifest)
@@ -76,7 +76,7 @@ def sentences(manifest: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("manifest", GOOD, ids=[str(number) for number in range(len(GOOD))])
 def test_what_python_reads_the_api_server_takes(server: Api, namespace: str, manifest: dict[str, Any]) -> None:
-    assert sentences(manifest) == []
+    assert messages(manifest) == []
     named = edited(manifest, metadata__name="another")
     assert (answer := server.try_create(named, namespace)).ok, answer.text
 
@@ -86,7 +86,7 @@ def test_what_python_reads_the_api_server_takes(server: Api, namespace: str, man
 def test_what_python_refuses_the_api_server_refuses_in_the_same_words(
     server: Api, namespace: str, manifest: dict[str, Any]
 ) -> None:
-    expected = sentences(manifest)
+    expected = messages(manifest)
     assert expected
     answer = server.try_create(edited(manifest, metadata__name="another"), namespace)
     assert not answer.ok
@@ -96,8 +96,8 @@ def test_what_python_refuses_the_api_server_refuses_in_the_same_words(
 @requirement("models.governed")
 def test_a_variable_that_models_set_is_refused_in_the_template(server: Api, namespace: str) -> None:
     manifest = agent("openai/gpt-4o", spec__template__env=[{"name": "OPENAI_BASE_URL", "value": "http://elsewhere"}])
-    demands = AgentPolicy.model_validate(policy("openai/*"))
-    (expected,) = model_refusals(Agent.model_validate(manifest).spec, "support", demands.spec)
+    required = AgentPolicy.model_validate(policy("openai/*"))
+    (expected,) = model_refusals(Agent.model_validate(manifest).spec, "support", required.spec)
     answer = server.try_create(edited(manifest, metadata__name="another"), namespace)
     assert not answer.ok
     assert expected in answer.text

@@ -1,6 +1,6 @@
 """The start of the operator with many Agents that are refused and so have no children: every list is paged.
 
-A stand-in for the API server counts the objects of each answer; a real one would not tell.
+A stand-in for the API server counts the objects of each answer; a real one does not report them.
 """
 
 import asyncio

@@ -2,15 +2,15 @@
 
 from interlock.api.status import AgentReason, ConditionType
 from tests.requirements import requirement
-from tests.support.builders import BindingBuilder, a_binding, a_world
+from tests.support.builders import BindingBuilder, a_binding, a_snapshot
 from tests.support.simulation import Simulation
 
 
 @requirement("verify.before-attach", "governance.no-pods-before")
 def test_an_agent_gets_its_children_once_its_bindings_server_is_verified() -> None:
-    simulation = Simulation(a_world().with_bindings(a_binding().unproven()))
+    simulation = Simulation(a_snapshot().with_bindings(a_binding().unverified()))
     simulation.run()
-    assert simulation.world.children == {}
+    assert simulation.snapshot.children == {}
     bound = simulation.condition(ConditionType.ACTIONS_BOUND)
     assert (bound.status, bound.reason) == ("False", AgentReason.BINDING_NOT_VERIFIED)
     assert simulation.condition(ConditionType.READY).message == bound.message
@@ -23,10 +23,10 @@ def test_an_agent_gets_its_children_once_its_bindings_server_is_verified() -> No
 def test_an_agent_that_is_attached_keeps_its_children_when_a_later_run_fails() -> None:
     simulation = Simulation()
     simulation.run()
-    children = dict(simulation.world.children)
+    children = dict(simulation.snapshot.children)
     raw = a_binding().to_kubernetes()
     raw["status"]["conditions"][0] |= {"status": "False", "reason": "ServerUnavailable", "message": "it is away"}
-    simulation.find_bindings(BindingBuilder(raw, is_proven=False))
+    simulation.find_bindings(BindingBuilder(raw, is_verified=False))
     simulation.run()
-    assert simulation.world.children == children
+    assert simulation.snapshot.children == children
     assert simulation.condition(ConditionType.READY).status == "True"

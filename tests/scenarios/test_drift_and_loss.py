@@ -10,21 +10,21 @@ from interlock.api.status import AgentReason, ConditionType
 from interlock.deployment.names import ChildKey, key_of
 from interlock.deployment.plan import LiveChild
 from tests.requirements import requirement
-from tests.support.builders import a_binding, a_policy, a_world, an_agent, seconds
+from tests.support.builders import a_binding, a_policy, a_snapshot, an_agent, seconds
 from tests.support.simulation import Simulation, written_by
 
 KINDS = ("Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "NetworkPolicy", "ConfigMap")
 
 
 def a_ready_agent() -> Simulation:
-    simulation = Simulation(a_world())
+    simulation = Simulation(a_snapshot())
     simulation.run()
     assert simulation.condition(ConditionType.READY).status == "True"
     return simulation
 
 
 def edited(simulation: Simulation, kind: str, edit: Callable[[Any], object]) -> LiveChild:
-    live = copy.deepcopy(next(found for key, found in simulation.world.children.items() if key.kind == kind).manifest)
+    live = copy.deepcopy(next(one for key, one in simulation.snapshot.children.items() if key.kind == kind).manifest)
     edit(live)
     return LiveChild(live)
 
@@ -33,14 +33,14 @@ def edited(simulation: Simulation, kind: str, edit: Callable[[Any], object]) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_deleted_child_comes_back_and_nothing_else_is_written(kind: str) -> None:
     simulation = a_ready_agent()
-    before = set(simulation.world.children)
+    before = set(simulation.snapshot.children)
 
     simulation.remove(kind)
     plan = simulation.peek().plan
 
     assert {manifest["kind"] for manifest in written_by(plan)} == {kind}
     simulation.run()
-    assert set(simulation.world.children) == before
+    assert set(simulation.snapshot.children) == before
     assert simulation.condition(ConditionType.READY).status == "True"
 
 
@@ -48,9 +48,9 @@ def test_a_deleted_child_comes_back_and_nothing_else_is_written(kind: str) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_child_that_others_own_fields_of_is_written_again(kind: str) -> None:
     simulation = a_ready_agent()
-    key = next(known for known in simulation.world.children if known.kind == kind)
+    key = next(known for known in simulation.snapshot.children if known.kind == kind)
 
-    simulation.edit(LiveChild(simulation.world.children[key].manifest, is_touched=True))
+    simulation.edit(LiveChild(simulation.snapshot.children[key].manifest, is_touched=True))
 
     assert [key_of(manifest) for manifest in written_by(simulation.peek().plan)] == [key]
 
@@ -66,12 +66,12 @@ def test_a_child_that_others_own_fields_of_is_written_again(kind: str) -> None:
 )
 def test_a_changed_child_is_healed_and_the_change_is_gone(kind: str, edit: Callable[[Any], object]) -> None:
     simulation = a_ready_agent()
-    healthy = simulation.world.children
+    healthy = simulation.snapshot.children
 
     simulation.edit(edited(simulation, kind, edit))
     simulation.run()
 
-    assert {key: child.manifest.get("spec") for key, child in simulation.world.children.items()} == {
+    assert {key: child.manifest.get("spec") for key, child in simulation.snapshot.children.items()} == {
         key: child.manifest.get("spec") for key, child in healthy.items()
     }
     assert simulation.peek().plan.is_empty
@@ -84,7 +84,7 @@ def test_an_agent_whose_workload_is_being_healed_is_not_called_ready() -> None:
         live["spec"]["template"]["spec"]["containers"][0]["image"] = "example/other:1"
 
     simulation.edit(edited(simulation, "Deployment", replace_image))
-    simulation.look()
+    simulation.reconcile_once()
 
     assert simulation.condition(ConditionType.READY).reason == "PodsNotReady"
     simulation.run()
@@ -104,21 +104,29 @@ def test_an_unknown_object_with_the_agents_label_is_pruned() -> None:
 @pytest.mark.parametrize(
     ("take_away", "give_back", "reason"),
     [
-        (lambda world: world.find_policy(None), lambda world: world.find_policy(a_policy()), "PolicyNotFound"),
         (
-            lambda world: world.find_policy(a_policy().giving_nothing()),
-            lambda world: world.find_policy(a_policy()),
+            lambda one: one.find_policy(None),
+            lambda one: one.find_policy(a_policy()),
+            "PolicyNotFound",
+        ),
+        (
+            lambda one: one.find_policy(a_policy().giving_nothing()),
+            lambda one: one.find_policy(a_policy()),
             "DataAccessMissing",
         ),
-        (lambda world: world.find_bindings(), lambda world: world.find_bindings(a_binding()), "BindingMissing"),
         (
-            lambda world: world.find_bindings(a_binding().serving("crm", "production")),
-            lambda world: world.find_bindings(a_binding()),
+            lambda one: one.find_bindings(),
+            lambda one: one.find_bindings(a_binding()),
             "BindingMissing",
         ),
         (
-            lambda world: world.apply(an_agent().without_owner()),
-            lambda world: world.apply(an_agent()),
+            lambda one: one.find_bindings(a_binding().serving("crm", "production")),
+            lambda one: one.find_bindings(a_binding()),
+            "BindingMissing",
+        ),
+        (
+            lambda one: one.apply(an_agent().without_owner()),
+            lambda one: one.apply(an_agent()),
             "OwnerMissing",
         ),
     ],
@@ -132,9 +140,9 @@ def test_children_go_with_what_they_stood_on_and_come_back_with_it(
     take_away(simulation)
     plan = simulation.peek().plan
     assert plan.prune[0].kind == "Deployment"
-    assert set(plan.prune) == set(simulation.world.children)
+    assert set(plan.prune) == set(simulation.snapshot.children)
     simulation.run()
-    assert simulation.world.children == {}
+    assert simulation.snapshot.children == {}
     assert simulation.condition(ConditionType.READY).reason == reason
     assert simulation.condition(ConditionType.STALLED).status == "True"
 
@@ -148,10 +156,10 @@ def test_a_matrix_that_gives_less_reaches_the_bundle_at_once_and_no_pod_is_resta
     simulation = a_ready_agent()
 
     simulation.find_policy(a_policy().giving_nothing().giving("triage", "crm", read=["contacts"]))
-    (owed,) = written_by(simulation.peek().plan)
+    (pending,) = written_by(simulation.peek().plan)
 
-    assert "bundle.json" in owed["data"]
-    assert "opportunities" not in owed["data"]["bundle.json"].split('"Matrix"')[1]
+    assert "bundle.json" in pending["data"]
+    assert "opportunities" not in pending["data"]["bundle.json"].split('"Matrix"')[1]
 
 
 def test_a_changed_server_rolls_the_pods_of_the_same_placement() -> None:
@@ -159,9 +167,9 @@ def test_a_changed_server_rolls_the_pods_of_the_same_placement() -> None:
     before = simulation.child("Deployment")["metadata"]["name"]
 
     simulation.find_bindings(a_binding().with_server(image="example/crm:2"))
-    (owed,) = written_by(simulation.peek().plan)
+    (pending,) = written_by(simulation.peek().plan)
 
-    assert (owed["kind"], owed["metadata"]["name"]) == ("Deployment", before)
+    assert (pending["kind"], pending["metadata"]["name"]) == ("Deployment", before)
 
 
 @requirement("status.conditions")
@@ -214,14 +222,14 @@ def test_each_change_of_a_layer_and_of_ready_is_reported_once() -> None:
 @requirement("governance.selector", "governance.pods-end")
 def test_an_agent_that_loses_the_label_of_its_only_row_loses_its_children_and_gets_them_back_with_it() -> None:
     by_label = a_policy().giving_nothing().giving_labelled({"team": "support"}, "crm", read=["contacts"])
-    simulation = Simulation(a_world().of(an_agent().labelled(team="support")).with_policy(by_label))
+    simulation = Simulation(a_snapshot().of(an_agent().labelled(team="support")).with_policy(by_label))
     simulation.run()
     assert simulation.condition(ConditionType.READY).status == "True"
 
     simulation.apply(an_agent().labelled(team="sales"))
     simulation.run()
     assert simulation.condition(ConditionType.GOVERNED).reason == AgentReason.DATA_ACCESS_MISSING
-    assert simulation.world.children == {}
+    assert simulation.snapshot.children == {}
 
     simulation.apply(an_agent().labelled(team="support"))
     simulation.run()

@@ -7,7 +7,7 @@ from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.plan import WORKLOAD
 from tests.requirements import requirement
-from tests.support.builders import WorldBuilder, a_policy, a_stage, a_world, an_agent
+from tests.support.builders import SnapshotBuilder, a_policy, a_snapshot, a_stage, an_agent
 from tests.support.simulation import Simulation, written_by
 
 SEEN = "10.96.0.1:443 answered for 10 s"
@@ -17,23 +17,23 @@ EGRESS, READY, STALLED = ConditionType.EGRESS_ENFORCED, ConditionType.READY, Con
 def separate(environment: str = "staging", **environments: str) -> Simulation:
     agent = an_agent().with_stages(a_stage("only", environment))
     isolation = {environment: "Separate"} | environments
-    return Simulation(a_world().of(agent).with_policy(a_policy().isolating(**isolation)))
+    return Simulation(a_snapshot().of(agent).with_policy(a_policy().isolating(**isolation)))
 
 
 def say(
     simulation: Simulation, verdict: EgressCheckVerdict, message: str = "", *, stage: str = "", count: int = 1
 ) -> None:
-    """Let the gates of the present stage's pods say something."""
+    """Let the egress checks of the present stage's pods report."""
     holds = simulation.status.stage
     assert holds is not None
     report = EgressCheckReport(stage or holds.name, holds.revision, verdict, message)
-    simulation.world = WorldBuilder.with_egress_checks(simulation.world, *[report] * count)
+    simulation.snapshot = SnapshotBuilder.with_egress_checks(simulation.snapshot, *[report] * count)
 
 
 def workloads(simulation: Simulation) -> list[str]:
     return sorted(
         child.manifest["metadata"]["labels"]["app.kubernetes.io/component"]
-        for key, child in simulation.world.children.items()
+        for key, child in simulation.snapshot.children.items()
         if key.kind == WORKLOAD
     )
 
@@ -41,14 +41,14 @@ def workloads(simulation: Simulation) -> list[str]:
 @requirement("deployment.workloads-last")
 def test_the_agent_follows_once_the_guard_has_an_address() -> None:
     simulation = separate()
-    first = written_by(simulation.look().plan)
+    first = written_by(simulation.reconcile_once().plan)
     assert [one["metadata"]["labels"]["app.kubernetes.io/component"] for one in first if one["kind"] == WORKLOAD] == [
         "guard"
     ]
     kinds = [one["kind"] for one in first]
     assert kinds.index("NetworkPolicy") < kinds.index(WORKLOAD)
 
-    second = written_by(simulation.look().plan)
+    second = written_by(simulation.reconcile_once().plan)
     assert [one["kind"] for one in second] == [WORKLOAD]
     assert workloads(simulation) == ["agent", "guard"]
 
@@ -61,10 +61,10 @@ def test_it_is_ready_once_both_serve_and_not_before() -> None:
     for part in ("agent", "guard"):
         stalled = separate()
         stalled.run()
-        for key, child in stalled.world.children.items():
+        for key, child in stalled.snapshot.children.items():
             if key.kind == WORKLOAD and key.name.endswith(part):
                 child.manifest["status"]["availableReplicas"] = 0
-        stalled.look()
+        stalled.reconcile_once()
         assert (stalled.condition(READY).status, stalled.condition(READY).reason) == ("False", "PodsNotReady"), part
 
 
@@ -76,7 +76,7 @@ def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_t
     assert holds is not None
     trouble = "container agent is in ImagePullBackOff (pull access denied)"
     report = EgressCheckReport(holds.name, holds.revision, EgressCheckVerdict.WAITING, trouble=trouble)
-    simulation.world = WorldBuilder.with_egress_checks(simulation.world, report)
+    simulation.snapshot = SnapshotBuilder.with_egress_checks(simulation.snapshot, report)
     simulation.settle()
 
     assert simulation.condition(READY).message == (
@@ -98,7 +98,7 @@ def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:
 @requirement("isolation.reported")
 def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
     simulation = separate()
-    simulation.apply(simulation.world.agent.with_replicas(2))
+    simulation.apply(simulation.snapshot.agent.with_replicas(2))
     simulation.run()
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == (
         "Unknown",
@@ -106,10 +106,10 @@ def test_egress_is_enforced_once_every_pod_has_seen_it() -> None:
     )
 
     say(simulation, EgressCheckVerdict.CLOSED)
-    simulation.look()
+    simulation.reconcile_once()
     assert simulation.condition(EGRESS).reason == "EgressCheckPending"
     say(simulation, EgressCheckVerdict.CLOSED, count=2)
-    simulation.look()
+    simulation.reconcile_once()
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("True", "EgressClosed")
 
 
@@ -117,7 +117,7 @@ def test_what_pods_of_another_stage_have_seen_counts_for_nothing() -> None:
     simulation = separate()
     simulation.run()
     say(simulation, EgressCheckVerdict.OPEN, SEEN, stage="another")
-    simulation.look()
+    simulation.reconcile_once()
 
     assert simulation.condition(EGRESS).reason == AgentReason.EGRESS_CHECK_PENDING
 
@@ -128,7 +128,7 @@ def test_an_open_network_refuses_the_agent_with_the_reason_and_keeps_its_pods_wa
     simulation = separate(environment)
     simulation.settle()
     say(simulation, EgressCheckVerdict.OPEN, SEEN)
-    simulation.look()
+    simulation.reconcile_once()
 
     for kind, status in ((EGRESS, "False"), (READY, "False"), (STALLED, "True")):
         found = simulation.condition(kind)
@@ -136,7 +136,9 @@ def test_an_open_network_refuses_the_agent_with_the_reason_and_keeps_its_pods_wa
         assert "enforces no NetworkPolicy" in found.message
         assert SEEN in found.message
         assert f"in {environment} it does not start" in found.message
-    assert workloads(simulation) == ["agent", "guard"], "its gate tries again, and lets it start once that is mended"
+    assert workloads(simulation) == ["agent", "guard"], (
+        "its egress check tries again, and lets it start once that is fixed"
+    )
     assert [one.reason for one in simulation.events if one.type == "Warning"] == [AgentReason.NETWORK_OPEN] * 2
 
     say(simulation, EgressCheckVerdict.CLOSED)
@@ -149,7 +151,7 @@ def test_no_soak_goes_on_while_the_network_is_open() -> None:
     simulation = separate()
     simulation.settle()
     say(simulation, EgressCheckVerdict.OPEN, SEEN)
-    simulation.look()
+    simulation.reconcile_once()
 
     assert simulation.status.stage is not None
     assert simulation.status.stage.ready_since is None
@@ -160,7 +162,7 @@ def test_in_development_it_runs_all_the_same_and_says_so() -> None:
     simulation = separate("development")
     simulation.run()
     say(simulation, EgressCheckVerdict.OPEN, SEEN)
-    simulation.look()
+    simulation.reconcile_once()
 
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("False", "NetworkOpen")
     assert "in development it runs nevertheless" in simulation.condition(EGRESS).message
@@ -175,7 +177,7 @@ def test_a_kill_wants_no_pod_of_either_and_off_brings_both_back() -> None:
     simulation.run()
     simulation.kill()
     simulation.run()
-    deployments = {key: one.manifest for key, one in simulation.world.children.items() if key.kind == WORKLOAD}
+    deployments = {key: one.manifest for key, one in simulation.snapshot.children.items() if key.kind == WORKLOAD}
     assert [one["spec"]["replicas"] for one in deployments.values()] == [0, 0]
     assert (simulation.condition(EGRESS).status, simulation.condition(EGRESS).reason) == ("Unknown", "KillSwitch")
 
@@ -193,7 +195,7 @@ def test_a_refusal_prunes_both_workloads_first() -> None:
 
     assert [key.kind for key in plan.prune[:2]] == [WORKLOAD, WORKLOAD]
     simulation.settle()
-    assert dict(simulation.world.children) == {}
+    assert dict(simulation.snapshot.children) == {}
     assert simulation.condition(EGRESS).reason == AgentReason.WAITING_FOR_GOVERNANCE
 
 
@@ -204,7 +206,7 @@ def test_a_policy_that_changes_the_isolation_replaces_the_workloads() -> None:
     simulation.run()
     assert workloads(simulation) == ["agent"]
     assert simulation.condition(READY).status == "True"
-    assert not any(key.name.endswith("-closed") for key in simulation.world.children)
+    assert not any(key.name.endswith("-closed") for key in simulation.snapshot.children)
 
     simulation.find_policy(a_policy().isolating(development="Separate"))
     simulation.run()
@@ -221,4 +223,4 @@ def test_a_guards_service_that_was_deleted_takes_the_agent_along_until_it_has_an
 
     simulation.run()
     assert workloads(simulation) == ["agent", "guard"]
-    assert any(ChildKey("Service", key.name) == key for key in simulation.world.children)
+    assert any(ChildKey("Service", key.name) == key for key in simulation.snapshot.children)

@@ -8,12 +8,12 @@ from interlock.api.status import ConditionType
 from interlock.deployment.names import key_of
 from interlock.deployment.plan import LiveChild
 from tests.requirements import requirement
-from tests.support.builders import a_policy, a_world, an_agent, seconds
+from tests.support.builders import a_policy, a_snapshot, an_agent, seconds
 from tests.support.simulation import Simulation, written_by
 
 
 def a_ready_agent(replicas: int = 1) -> Simulation:
-    simulation = Simulation(a_world().of(an_agent().with_replicas(replicas)))
+    simulation = Simulation(a_snapshot().of(an_agent().with_replicas(replicas)))
     simulation.run()
     assert simulation.condition(ConditionType.READY).status == "True"
     return simulation
@@ -48,9 +48,9 @@ def test_scaling_a_killed_agent_up_is_reverted() -> None:
     simulation.run()
 
     simulation.edit(scaled(simulation, 5))
-    (owed,) = written_by(simulation.peek().plan)
+    (pending,) = written_by(simulation.peek().plan)
 
-    assert owed["spec"]["replicas"] == 0
+    assert pending["spec"]["replicas"] == 0
     simulation.run()
     assert replicas(simulation) == 0
 
@@ -112,7 +112,7 @@ def test_a_released_agent_stays_up_when_the_annotation_is_removed_and_can_be_kil
 
 def test_a_kill_that_only_the_kill_path_has_seen_keeps_an_agent_down() -> None:
     simulation = a_ready_agent()
-    simulation.world = simulation.world.seen_killed("runaway")
+    simulation.snapshot = simulation.snapshot.seen_killed("runaway")
 
     simulation.run()
 
@@ -125,11 +125,11 @@ def test_a_killed_agent_whose_policy_goes_loses_its_children_and_comes_back_only
     simulation.kill()
     simulation.find_policy(None)
     simulation.run()
-    assert simulation.world.children == {}
+    assert simulation.snapshot.children == {}
 
     simulation.release()
     simulation.run()
-    assert simulation.world.children == {}
+    assert simulation.snapshot.children == {}
     simulation.find_policy(a_policy())
     simulation.run()
     assert replicas(simulation) == 1
@@ -159,8 +159,8 @@ def test_kill_and_release_are_reported_once_each() -> None:
     simulation.run()
     simulation.run()
 
-    told = [(note.type, note.reason) for note in simulation.events if note.reason in ("Killed", "Released")]
-    assert told == [("Warning", "Killed"), ("Normal", "Released")]
+    reported = [(note.type, note.reason) for note in simulation.events if note.reason in ("Killed", "Released")]
+    assert reported == [("Warning", "Killed"), ("Normal", "Released")]
 
 
 def test_nothing_is_written_while_a_kill_goes_on() -> None:

@@ -1,4 +1,4 @@
-"""PolicyEnforced: what the guards have proven of the very bundle that holds, and nothing else."""
+"""The condition PolicyEnforced: self-tests of the current bundle count, and no others."""
 
 from dataclasses import replace
 
@@ -9,18 +9,18 @@ from interlock_contract.bundle import BUNDLE_KEY, digest
 from interlock_contract.names import SELFTEST_PREFIX
 from interlock_contract.selftest_report import SelfTestReport, dump_report
 from tests.requirements import requirement
-from tests.support.builders import NOW, a_world, an_agent
+from tests.support.builders import NOW, a_snapshot, an_agent
 from tests.support.simulation import Simulation
 
 
 def a_ready_agent(replicas: int = 1) -> Simulation:
-    simulation = Simulation(a_world().of(an_agent().with_replicas(replicas)))
+    simulation = Simulation(a_snapshot().of(an_agent().with_replicas(replicas)))
     simulation.run()
     return simulation
 
 
 def held(simulation: Simulation) -> str:
-    found = [child.manifest for key, child in simulation.world.children.items() if key.kind == "ConfigMap"]
+    found = [child.manifest for key, child in simulation.snapshot.children.items() if key.kind == "ConfigMap"]
     return digest(next(manifest["data"][BUNDLE_KEY] for manifest in found if BUNDLE_KEY in manifest["data"]))
 
 
@@ -46,18 +46,18 @@ def test_it_is_true_once_every_guard_has_self_tested_the_current_bundle() -> Non
     assert enforced(simulation) == ("False", "SelfTestPending")
     attest(simulation, two=SelfTestReport(held(simulation), 3))
     assert enforced(simulation) == ("True", "SelfTestPassed")
-    proven = simulation.status.enforcement
-    assert proven is not None
-    assert (proven.bundle_digest, proven.generation, proven.guards) == (
+    report = simulation.status.enforcement
+    assert report is not None
+    assert (report.bundle_digest, report.generation, report.guards) == (
         held(simulation),
-        simulation.world.agent.build().metadata.generation,
+        simulation.snapshot.agent.build().metadata.generation,
         2,
     )
 
 
 @requirement("guard.selftest-reported")
 def test_a_self_test_of_pods_that_are_not_ready_does_not_count() -> None:
-    """They may be gone: each guard is ready only once it has proven its bundle, so this closes the gap."""
+    """They may be gone: each guard is ready only once it has self-tested its bundle, so this closes the gap."""
     simulation = a_ready_agent()
     attest(simulation, one=SelfTestReport(held(simulation), 3))
     simulation.fail()
@@ -79,7 +79,7 @@ def test_a_flaw_that_a_guard_found_in_itself_is_reported_with_an_event() -> None
 def test_guards_are_no_drift_when_they_write_to_their_lease() -> None:
     simulation = a_ready_agent()
     attest(simulation, one=SelfTestReport(held(simulation), 3))
-    assert simulation.look().plan.is_empty
+    assert simulation.reconcile_once().plan.is_empty
 
 
 def test_without_a_guard_nothing_is_said() -> None:
@@ -90,7 +90,7 @@ def test_without_a_guard_nothing_is_said() -> None:
     killed.kill()
     killed.settle()
     assert enforced(killed) == ("Unknown", "KillSwitch")
-    refused = Simulation(a_world().with_policy(None))
+    refused = Simulation(a_snapshot().with_policy(None))
     refused.settle()
     assert enforced(refused) == ("Unknown", "WaitingForGovernance")
 
@@ -99,9 +99,9 @@ def test_a_lease_that_is_gone_is_recreated_and_its_self_test_report_is_missing()
     simulation = a_ready_agent()
     attest(simulation, one=SelfTestReport(held(simulation), 3))
     name = simulation.child("Lease")["metadata"]["name"]
-    simulation.world = replace(
-        simulation.world,
-        children={key: child for key, child in simulation.world.children.items() if key != ChildKey("Lease", name)},
+    simulation.snapshot = replace(
+        simulation.snapshot,
+        children={key: child for key, child in simulation.snapshot.children.items() if key != ChildKey("Lease", name)},
     )
     simulation.settle()
     assert enforced(simulation) == ("False", "SelfTestPending")

@@ -1,4 +1,4 @@
-"""Whole rollouts: look by look, with pods that come and go, restarts, clocks and changes of the spec in between."""
+"""Whole rollouts, reconcile by reconcile, with pods that come and go, restarts, clocks and changes of the spec."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ import pytest
 
 from interlock.api.status import ConditionType
 from tests.requirements import requirement
-from tests.support.builders import NOW, a_binding, a_policy, a_stage, a_world, an_agent, hours, seconds
+from tests.support.builders import NOW, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
 from tests.support.simulation import Simulation, written_by
 
 REGION = {"region": ["eu-west"]}
@@ -16,11 +16,11 @@ EVERYWHERE = a_stage("everywhere", "production")
 STAGED = an_agent().with_stages(STAGING, ONE_REGION, EVERYWHERE)
 SANDBOX = a_binding("sandbox").serving("crm", "development", "staging")
 REAL = a_binding("real").serving("crm", "production")
-DEFAULTS = a_policy().demanding()
+DEFAULTS = a_policy().requiring()
 
 
 def a_rollout() -> Simulation:
-    return Simulation(a_world().of(STAGED).with_policy(DEFAULTS).with_bindings(SANDBOX, REAL))
+    return Simulation(a_snapshot().of(STAGED).with_policy(DEFAULTS).with_bindings(SANDBOX, REAL))
 
 
 def soaking(span: timedelta = timedelta()) -> Simulation:
@@ -106,7 +106,7 @@ def test_each_stage_has_a_deployment_of_its_own_and_the_one_before_is_pruned() -
 
 def test_a_stages_bundle_holds_its_scope_and_the_binding_of_its_environment() -> None:
     def bundle(simulation: Simulation) -> str:
-        found = [child.manifest.get("data", {}) for child in simulation.world.children.values()]
+        found = [child.manifest.get("data", {}) for child in simulation.snapshot.children.values()]
         return next(data["bundle.json"] for data in found if "bundle.json" in data)
 
     assert '"binding":"sandbox"' in bundle(soaking()).replace(" ", "")
@@ -171,7 +171,7 @@ def test_a_crash_at_any_single_write_ends_where_an_undisturbed_operator_ends() -
         simulation.carry_out(type(outcome)(partial, outcome.status))
         simulation.run()
         assert simulation.status == undisturbed.status
-        assert set(simulation.world.children) == set(undisturbed.world.children)
+        assert set(simulation.snapshot.children) == set(undisturbed.snapshot.children)
 
 
 @requirement("rollout.clock")
@@ -245,7 +245,7 @@ def test_a_changed_scope_of_the_present_stage_starts_at_the_first() -> None:
 @requirement("rollout.tightened")
 def test_a_minimum_tightened_in_mid_rollout_holds_the_stages_to_come_and_takes_nothing_away() -> None:
     simulation = in_one_region()
-    simulation.find_policy(a_policy().demanding(minStaging="500h", minLimitedScope="96h"))
+    simulation.find_policy(a_policy().requiring(minStaging="500h", minLimitedScope="96h"))
     simulation.wait(hours(48))
 
     simulation.run()
@@ -269,7 +269,7 @@ def test_a_minimum_tightened_in_mid_rollout_holds_the_stages_to_come_and_takes_n
 
 def test_a_minimum_tightened_at_the_end_changes_nothing() -> None:
     simulation = everywhere()
-    simulation.find_policy(a_policy().demanding(minStaging="9999h", minLimitedScope="9999h"))
+    simulation.find_policy(a_policy().requiring(minStaging="9999h", minLimitedScope="9999h"))
 
     simulation.run()
 
@@ -302,7 +302,7 @@ def test_a_rollout_whose_present_stage_is_gone_is_judged_as_a_new_one(written: l
     simulation.run()
 
     assert simulation.condition(ConditionType.ORCHESTRATED).reason == "MinimumNotReached"
-    assert simulation.world.children == {}
+    assert simulation.snapshot.children == {}
 
 
 # What a soak does not count
@@ -349,7 +349,7 @@ def test_a_refusal_stops_the_soak_keeps_the_stage_and_fixing_it_starts_the_soak_
 
     simulation.find_policy(None)
     simulation.run()
-    assert simulation.world.children == {}
+    assert simulation.snapshot.children == {}
     stage = simulation.status.stage
     assert stage is not None
     assert (stage.name, stage.ready_since, stage.next_at) == ("one-region", None, None)

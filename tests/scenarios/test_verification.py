@@ -1,4 +1,4 @@
-"""A binding's server is verified before an agent is attached, and looked after from then on: world in, plan out."""
+"""Verification of a binding's server, before an agent is attached and from then on: snapshot in, plan out."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -42,7 +42,7 @@ def a_tool(name: str, description: str = "What it does.") -> SeenTool:
 class Bench:
     """One binding, what stands for it, and the time."""
 
-    builder: BindingBuilder = field(default_factory=lambda: a_binding().unproven())
+    builder: BindingBuilder = field(default_factory=lambda: a_binding().unverified())
     now: datetime = NOW
     children: dict[ChildKey, LiveChild] = field(default_factory=dict)
     events: list[EventNote] = field(default_factory=list)
@@ -50,10 +50,12 @@ class Bench:
     seen_at: datetime | None = None
     server: tuple[SeenTool, ...] = (a_tool(GET), a_tool(CREATE))
 
-    def look(self) -> BindingOutcome:
+    def verify(self) -> BindingOutcome:
         binding = self.builder.build()
-        world = BindingSnapshot(binding, dict(self.children), GUARD_IMAGE, ApiServerAddress(), self.image, self.seen_at)
-        outcome = verify_binding(world, self.now)
+        snapshot = BindingSnapshot(
+            binding, dict(self.children), GUARD_IMAGE, ApiServerAddress(), self.image, self.seen_at
+        )
+        outcome = verify_binding(snapshot, self.now)
         for key in outcome.plan.prune:
             del self.children[key]
         for manifest in (*outcome.plan.prepare, *outcome.plan.grants, *outcome.plan.workloads):
@@ -63,19 +65,19 @@ class Bench:
         return outcome
 
     def finish(self, **parts: Any) -> BindingOutcome:
-        """Let the run that is under way come to a result, and look."""
+        """Let the run that is under way come to a result, and reconcile."""
         [plan] = [child.manifest for child in self.children.values() if PLAN_KEY in child.manifest.get("data", {})]
         run = parse_plan(plan["data"][PLAN_KEY]).run
         result = VerificationResult(run, **{"tools": self.server, **parts})
         self.put_result(dump_result(result))
-        return self.look()
+        return self.verify()
 
     def put_result(self, text: str) -> None:
         key = ChildKey("ConfigMap", result_name(self.builder.build().metadata.name))
         self.children[key] = LiveChild({**self.children[key].manifest, "data": {RESULT_KEY: text}}, is_touched=True)
 
     def verified(self) -> "Bench":
-        self.look()
+        self.verify()
         self.finish()
         assert self.condition("Verified").status == "True"
         return self
@@ -84,14 +86,14 @@ class Bench:
         """Let the next run begin, find this server, and end."""
         self.server = server
         self.now += hours(1)
-        self.look()
+        self.verify()
         return self.finish()
 
     def accept(self, digest: str) -> None:
         self.builder = replace(
             self.builder, raw={**self.builder.accepting(digest).raw, "status": self.builder.raw["status"]}
         )
-        self.look()
+        self.verify()
 
     @property
     def status(self) -> MCPBindingStatus:
@@ -122,11 +124,11 @@ class Bench:
 @requirement("verify.before-attach")
 def test_a_new_binding_gets_one_job_and_is_verified_by_its_result() -> None:
     bench = Bench()
-    outcome = bench.look()
+    outcome = bench.verify()
     assert [manifest["kind"] for manifest in outcome.plan.workloads] == ["Job"]
     assert (bench.condition("Verified").status, bench.condition("Verified").reason) == ("Unknown", "Verifying")
     assert bench.pins() == {}
-    assert bench.look().plan.is_empty
+    assert bench.verify().plan.is_empty
 
     bench.finish(probes=2, unmapped=("drop_all",))
     assert bench.condition("Verified").message == "initialized, 2 mapped tools listed, 2 probes passed"
@@ -140,7 +142,7 @@ def test_a_new_binding_gets_one_job_and_is_verified_by_its_result() -> None:
 @requirement("verify.before-attach")
 def test_a_failed_first_run_pins_nothing_and_says_why(failure: VerificationFailure) -> None:
     bench = Bench()
-    bench.look()
+    bench.verify()
     bench.finish(failure=failure, message="the server has no tool get_contact")
     condition = bench.condition("Verified")
     assert (condition.status, condition.reason) == ("False", failure.value)
@@ -153,15 +155,15 @@ def test_a_failed_first_run_pins_nothing_and_says_why(failure: VerificationFailu
 @requirement("verify.repeated")
 def test_failed_runs_are_repeated_after_5_seconds_doubling_to_5_minutes() -> None:
     bench = Bench()
-    bench.look()
+    bench.verify()
     waited = []
     for _ in range(9):
         outcome = bench.finish(failure=VerificationFailure.SERVER_UNAVAILABLE, message="it is away", tools=None)
         waited.append((outcome.requeue_at - bench.now).total_seconds())
         bench.now = outcome.requeue_at - seconds(0.001)
-        assert not bench.look().plan.workloads
+        assert not bench.verify().plan.workloads
         bench.now = outcome.requeue_at
-        assert bench.look().plan.workloads
+        assert bench.verify().plan.workloads
     assert waited == [5, 10, 20, 40, 80, 160, 300, 300, 300]
     bench.finish()
     assert bench.known.run.failures == 0
@@ -169,12 +171,12 @@ def test_failed_runs_are_repeated_after_5_seconds_doubling_to_5_minutes() -> Non
 
 @requirement("verify.repeated")
 def test_a_verified_server_is_verified_again_within_its_interval_by_a_job_of_its_own() -> None:
-    bench = Bench(a_binding().unproven().verified_by(interval="10m")).verified()
+    bench = Bench(a_binding().unverified().verified_by(interval="10m")).verified()
     [first] = bench.jobs()
     due = bench.known.next_at
     assert timedelta(minutes=9) <= due - bench.now <= timedelta(minutes=10)
     bench.now = due
-    bench.look()
+    bench.verify()
     [second] = bench.jobs()
     assert first["metadata"]["name"] != second["metadata"]["name"], "the first one is pruned"
     assert bench.condition("Verified").status == "True", "the last word holds while the next one is awaited"
@@ -183,13 +185,13 @@ def test_a_verified_server_is_verified_again_within_its_interval_by_a_job_of_its
 @requirement("verify.repeated")
 def test_another_spec_is_verified_at_once_and_what_an_earlier_run_says_counts_for_nothing() -> None:
     bench = Bench()
-    bench.look()
+    bench.verify()
     earlier = next(child.manifest for child in bench.children.values() if PLAN_KEY in child.manifest.get("data", {}))
     other = bench.builder.with_server(image="example/crm:2")
     bench.builder = replace(other, raw={**other.raw, "status": bench.builder.raw["status"]})
-    assert len(bench.look().plan.workloads) == 1
+    assert len(bench.verify().plan.workloads) == 1
     bench.put_result(dump_result(VerificationResult(parse_plan(earlier["data"][PLAN_KEY]).run, tools=bench.server)))
-    bench.look()
+    bench.verify()
     assert bench.condition("Verified").status == "Unknown"
     bench.finish()
     assert bench.condition("Verified").status == "True"
@@ -200,16 +202,16 @@ def test_a_drift_that_a_guard_has_found_is_verified_soon_and_once() -> None:
     bench = Bench().verified()
     bench.now += seconds(2)
     bench.seen_at = bench.now
-    outcome = bench.look()
+    outcome = bench.verify()
     assert outcome.requeue_at == bench.known.run.ended_at + seconds(10)
     bench.now = outcome.requeue_at
-    assert bench.look().plan.workloads
+    assert bench.verify().plan.workloads
     bench.server = (a_tool(GET, POISON), a_tool(CREATE))
     bench.finish()
     assert bench.condition("Drifted").status == "True"
     bench.seen_at = bench.now + seconds(5)
     bench.now += seconds(60)
-    assert not bench.look().plan.workloads, "the status tells of it already"
+    assert not bench.verify().plan.workloads, "the status reports it already"
 
 
 @requirement("drift.reported-early")
@@ -217,7 +219,7 @@ def test_what_guards_said_before_the_last_run_or_in_vain_starts_no_further_runs(
     bench = Bench().verified()
     bench.seen_at = bench.known.run.started_at
     bench.now += seconds(60)
-    assert not bench.look().plan.workloads
+    assert not bench.verify().plan.workloads
 
 
 def _job_failed(bench: Bench) -> None:
@@ -240,9 +242,9 @@ def _unreadable(bench: Bench) -> None:
 @requirement("verify.bounded")
 def test_a_run_without_a_result_ends_as_failed(happens: Callable[[Bench], None]) -> None:
     bench = Bench()
-    bench.look()
+    bench.verify()
     happens(bench)
-    bench.look()
+    bench.verify()
     condition = bench.condition("Verified")
     assert (condition.status, condition.reason) == ("False", "JobFailed")
     assert "kubectl -n agents describe pods -l interlock.dev/binding=crm" in condition.message
@@ -267,9 +269,9 @@ def test_a_changed_tool_is_drift_with_a_diff_that_can_be_read_and_the_pin_stays(
         f'+  "description": "{POISON}",',
         '   "inputSchema": {',
     ]
-    told = bench.events[-1]
-    assert (told.type, told.reason) == ("Warning", "ToolsChanged")
-    assert POISON in told.message
+    event = bench.events[-1]
+    assert (event.type, event.reason) == ("Warning", "ToolsChanged")
+    assert POISON in event.message
 
 
 @requirement("drift.accepted")
@@ -300,15 +302,15 @@ def test_an_accept_of_another_digest_is_refused_with_the_current_one_named() -> 
         assert bench.known.observed_digest in message
         assert (bench.events[-1].type, bench.events[-1].reason) == ("Warning", "AcceptRefused")
     count = len(bench.events)
-    bench.look()
-    assert len(bench.events) == count, "told once"
+    bench.verify()
+    assert len(bench.events) == count, "reported once"
 
 
 def test_a_new_unmapped_tool_is_listed_and_is_no_drift() -> None:
     bench = Bench().verified()
     digest = bench.known.observed_digest
     bench.now += hours(1)
-    bench.look()
+    bench.verify()
     bench.finish(unmapped=("brand_new",))
     assert (bench.known.unmapped, bench.known.observed_digest) == (("brand_new",), digest)
     assert bench.condition("Drifted").status == "False"
@@ -319,7 +321,7 @@ GLOB = ({"name": "get_*", "operation": "read", "resource": "contacts"},)
 
 @requirement("drift.quarantined")
 def test_a_new_tool_under_a_glob_needs_an_accept() -> None:
-    bench = Bench(a_binding().unproven().with_tools(*GLOB), server=(a_tool(GET),)).verified()
+    bench = Bench(a_binding().unverified().with_tools(*GLOB), server=(a_tool(GET),)).verified()
     bench.again(a_tool(GET), a_tool("get_keys"))
     assert bench.states() == {GET: "Verified", "get_keys": "Added"}
     assert "get_keys" not in bench.pins()
@@ -334,7 +336,7 @@ def test_a_tool_that_the_spec_comes_to_map_by_name_is_pinned_by_the_next_run() -
         *bench.builder.raw["spec"]["tools"], {"name": "find", "operation": "read", "resource": "contacts"}
     )
     bench.builder = replace(more, raw={**more.raw, "status": bench.builder.raw["status"]})
-    bench.look()
+    bench.verify()
     bench.server = (*bench.server, a_tool("find"))
     bench.finish()
     assert bench.states()["find"] == "Verified"
@@ -345,7 +347,7 @@ def test_a_tool_that_is_gone_is_missing_and_its_pin_is_kept_for_its_return() -> 
     bench = Bench().verified()
     pinned = bench.pins()
     bench.now += hours(1)
-    bench.look()
+    bench.verify()
     bench.finish(
         tools=(a_tool(CREATE),), failure=VerificationFailure.TOOLS_MISSING, message="the server has no tool get_contact"
     )
@@ -353,7 +355,7 @@ def test_a_tool_that_is_gone_is_missing_and_its_pin_is_kept_for_its_return() -> 
     assert bench.condition("Verified").status == "False"
     assert bench.pins() == pinned
     bench.now = bench.known.next_at
-    bench.look()
+    bench.verify()
     bench.finish()
     assert bench.states() == {GET: "Verified", CREATE: "Verified"}
 
@@ -362,7 +364,7 @@ def test_a_server_that_is_away_later_takes_no_pin_away() -> None:
     bench = Bench().verified()
     pinned = bench.pins()
     bench.now += hours(1)
-    bench.look()
+    bench.verify()
     bench.finish(failure=VerificationFailure.SERVER_UNAVAILABLE, message="it is away", tools=None)
     assert (bench.condition("Verified").status, bench.pins()) == ("False", pinned)
 
@@ -379,7 +381,7 @@ def test_another_image_behind_the_same_name_is_reported_and_another_name_is_not(
     other = bench.builder.with_server(image="example/crm:2")
     bench.builder = replace(other, raw={**other.raw, "status": bench.builder.raw["status"]})
     bench.image = "sha256:3"
-    bench.look()
+    bench.verify()
     bench.finish()
     assert bench.condition("Drifted").status == "False"
 
@@ -393,7 +395,7 @@ def test_what_is_invisible_in_a_description_can_be_seen_in_the_diff() -> None:
 def test_an_earlier_definition_that_was_edited_is_not_shown_as_what_was_verified() -> None:
     bench = Bench().verified()
     bench.now += hours(1)
-    bench.look()
+    bench.verify()
     key = next(key for key in bench.children if key.name.endswith("-pinned"))
     data = bench.children[key].manifest["data"]
     forged = dict.fromkeys(data, '{"name":"get_contact","description":"forged"}')
@@ -405,8 +407,8 @@ def test_an_earlier_definition_that_was_edited_is_not_shown_as_what_was_verified
 
 def test_nothing_is_written_while_nothing_changes() -> None:
     bench = Bench().verified()
-    bench.look()
+    bench.verify()
     status = bench.status
-    outcome = bench.look()
+    outcome = bench.verify()
     assert outcome.plan.is_empty
     assert bench.status == status

@@ -22,7 +22,7 @@ ASYNC_POLL_SECONDS = 0.01
 TOLERANCE = 3.0
 """A promised time is asserted at three times its value: timing on a shared machine decides no test."""
 
-Told = str | Callable[[], str]
+Description = str | Callable[[], str]
 _figures: list[str] = []
 
 
@@ -30,21 +30,21 @@ class BoundMissed(AssertionError):  # noqa: N818 - the name says what happened
     """Something expected did not happen in time."""
 
 
-def eventually(look: Callable[[], T | None], what: Told, seconds: float, *, poll: float = POLL_SECONDS) -> T:
-    """Return the first answer of `look` that is neither None nor False.
+def eventually(find: Callable[[], T | None], what: Description, seconds: float, *, poll: float = POLL_SECONDS) -> T:
+    """Return the first answer of `find` that is neither None nor False.
 
     Args:
-        look: Observes the state. An exception that it raises ends the wait.
+        find: Observes the state. An exception that it raises ends the wait.
         what: The expected state, or a function that says what was found instead.
         seconds: The bound.
-        poll: Seconds between two looks.
+        poll: Seconds between two checks.
 
     Raises:
-        BoundMissed: `look` had no answer in time.
+        BoundMissed: `find` had no answer in time.
     """
     deadline = time.monotonic() + seconds
     while True:
-        found = look()
+        found = find()
         if found is not None and found is not False:
             return found
         if time.monotonic() >= deadline:
@@ -52,7 +52,7 @@ def eventually(look: Callable[[], T | None], what: Told, seconds: float, *, poll
         time.sleep(poll)
 
 
-def always(check: Callable[[], bool], what: Told, seconds: float, *, poll: float = 0.2) -> None:
+def always(check: Callable[[], bool], what: Description, seconds: float, *, poll: float = 0.2) -> None:
     """Assert that `check` holds each time in so many seconds; a failure is no missed bound."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -61,7 +61,7 @@ def always(check: Callable[[], bool], what: Told, seconds: float, *, poll: float
 
 
 async def until(
-    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: Told, seconds: float = WAIT_SECONDS
+    condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: Description, seconds: float = WAIT_SECONDS
 ) -> None:
     """Wait until the condition holds.
 
@@ -84,7 +84,7 @@ async def until_exactly(
 ) -> None:
     """Wait until a growing sequence equals the expected one.
 
-    An entry that is not expected fails at once and gets no second try: something happened that must not.
+    An entry that is not expected fails immediately and gets no second try: something happened that must not.
 
     Raises:
         AssertionError: An observed entry differs from the expected one, or there are more.
@@ -100,7 +100,7 @@ async def until_exactly(
 
 
 async def until_count(count: Callable[[], int], expected: int, what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Wait until a growing count is the expected one; one more fails at once, as in `until_exactly`.
+    """Wait until a growing count is the expected one; one more fails immediately, as in `until_exactly`.
 
     Raises:
         AssertionError: There are more than expected.
@@ -165,7 +165,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Mark the report of a failure that only missed a bound, and hand the figures to whoever sums up."""
+    """Mark the report of a failure that only missed a bound, and hand the figures to the process that sums up."""
     report: Any = yield
     error = call.excinfo.value if call.excinfo is not None and report.failed else None
     report.missed_bound = error is not None and missed_bound(error)
@@ -182,5 +182,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(f"figure: {figure}")
 
 
-def _text(what: Told) -> str:
+def _text(what: Description) -> str:
     return what if isinstance(what, str) else what()

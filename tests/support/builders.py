@@ -208,16 +208,16 @@ class PolicyBuilder(_Builder):
         """Say what records hold of arguments."""
         return self._with("spec", audit={"arguments": arguments, "redact": list(redact)})
 
-    def demanding(self, **minimums: Any) -> Self:
+    def requiring(self, **minimums: Any) -> Self:
         """Set its minimums, by their names in YAML; what is not named is at its default."""
         return self._with("spec", rollout=minimums)
 
 
 @dataclass(frozen=True)
 class BindingBuilder(_Builder):
-    """Builds an MCPBinding whose server was verified, unless a test says otherwise."""
+    """Builds an MCPBinding whose server was verified, unless a test changes that."""
 
-    is_proven: bool = True
+    is_verified: bool = True
     under_globs: tuple[str, ...] = ()
 
     def build(self) -> MCPBinding:
@@ -227,13 +227,13 @@ class BindingBuilder(_Builder):
     def to_kubernetes(self) -> dict[str, Any]:
         """Return it as the API server would give it."""
         raw = copy.deepcopy(self.raw)
-        return {**raw, "status": verified_status(raw, self.under_globs)} if self.is_proven else raw
+        return {**raw, "status": verified_status(raw, self.under_globs)} if self.is_verified else raw
 
-    def unproven(self) -> Self:
-        """Let nobody have looked at its server yet."""
-        return replace(self, is_proven=False)
+    def unverified(self) -> Self:
+        """Return the binding without a verification."""
+        return replace(self, is_verified=False)
 
-    def proven_with(self, *tools: str) -> Self:
+    def verified_for(self, *tools: str) -> Self:
         """Let these tools have been seen under its globs."""
         return replace(self, under_globs=tools)
 
@@ -249,7 +249,7 @@ class BindingBuilder(_Builder):
         """Give it a status."""
         raw = copy.deepcopy(self.raw)
         raw["status"] = status.to_kubernetes()
-        return replace(self, raw=raw, is_proven=False)
+        return replace(self, raw=raw, is_verified=False)
 
     def serving(self, source: str, *environments: str) -> Self:
         """Let it serve a source in these environments."""
@@ -285,7 +285,7 @@ class BindingBuilder(_Builder):
         return self._with("spec", server={"stdio": {**stdio, **members}})
 
     def waiting_for_review(self, value: str = "guesses") -> Self:
-        """Let it hold guesses that nobody has looked at."""
+        """Return the binding with guesses that no user has reviewed."""
         return self._with("metadata", annotations={NEEDS_REVIEW: value})
 
     def over_http(self, url: str = "https://mail.example.com/mcp", **members: Any) -> Self:
@@ -323,7 +323,7 @@ def an_agent(name: str = "triage") -> AgentBuilder:
 
 
 def a_policy(name: str = "support") -> PolicyBuilder:
-    """Return a policy that gives the agent triage its source and demands no minimum times.
+    """Return a policy that gives the agent triage its source and requires no minimum times.
 
     Agent and guard share a pod in every environment, so that there is one of everything; `isolating()` is the default.
     """
@@ -362,8 +362,8 @@ def a_binding(name: str = "crm") -> BindingBuilder:
 
 
 @dataclass(frozen=True)
-class WorldBuilder:
-    """Builds a World; what it starts with is whole."""
+class SnapshotBuilder:
+    """Builds a Snapshot that is complete from the start."""
 
     agent: AgentBuilder = field(default_factory=an_agent)
     policy: PolicyBuilder | None = field(default_factory=a_policy)
@@ -373,32 +373,32 @@ class WorldBuilder:
     kill_seen: str | None = None
     egress_checks: tuple[EgressCheckReport, ...] = ()
 
-    def of(self, agent: AgentBuilder) -> "WorldBuilder":
+    def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
         return replace(self, agent=agent)
 
-    def with_policy(self, policy: PolicyBuilder | None) -> "WorldBuilder":
+    def with_policy(self, policy: PolicyBuilder | None) -> "SnapshotBuilder":
         """Let another policy, or none, be found."""
         return replace(self, policy=policy)
 
-    def with_bindings(self, *bindings: BindingBuilder) -> "WorldBuilder":
+    def with_bindings(self, *bindings: BindingBuilder) -> "SnapshotBuilder":
         """Let exactly these bindings be found."""
         return replace(self, bindings=bindings)
 
-    def with_unreadable(self, kind: str, name: str, message: str = "spec: is no such thing") -> "WorldBuilder":
+    def with_unreadable(self, kind: str, name: str, message: str = "spec: is no such thing") -> "SnapshotBuilder":
         """Let an object be there that cannot be read."""
         return replace(self, unreadable=(*self.unreadable, Unreadable(kind, name, message)))
 
-    def with_egress_checks(self, *egress_checks: EgressCheckReport) -> "WorldBuilder":
+    def with_egress_checks(self, *egress_checks: EgressCheckReport) -> "SnapshotBuilder":
         """Let the egress checks of its pods report this."""
         return replace(self, egress_checks=egress_checks)
 
-    def seen_killed(self, value: str) -> "WorldBuilder":
+    def seen_killed(self, value: str) -> "SnapshotBuilder":
         """Let the kill path have seen the switch, whatever the Agent says."""
         return replace(self, kill_seen=value)
 
     def build(self) -> Snapshot:
-        """Return the World."""
+        """Return the Snapshot."""
         return Snapshot(
             agent=self.agent.build(),
             policy=self.policy.build() if self.policy else None,
@@ -412,9 +412,9 @@ class WorldBuilder:
         )
 
 
-def a_world() -> WorldBuilder:
-    """Return a world in which a new agent may run."""
-    return WorldBuilder()
+def a_snapshot() -> SnapshotBuilder:
+    """Return a snapshot in which a new agent may run."""
+    return SnapshotBuilder()
 
 
 def a_placement(
@@ -441,7 +441,7 @@ def a_placement(
 
 
 def a_separate_placement(agent: AgentBuilder | None = None, **parts: Any) -> Placement:
-    """Return a placement in which agent and guard have a pod each, in development unless the agent says otherwise."""
+    """Return a placement in which agent and guard have a pod each, by default in development."""
     policy = parts.pop("policy", None) or a_policy()
     everywhere = dict.fromkeys(("development", "staging", "production"), "Separate")
     return a_placement(agent, policy=policy.isolating(**everywhere), **parts)

@@ -1,4 +1,4 @@
-"""Certificates of the tests' own authority, made anew in memory."""
+"""Certificates of the tests' own authority, created in memory for each run."""
 
 import ssl
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Authority:
 
 
 def an_authority() -> Authority:
-    """Return a new authority, which nobody trusts yet."""
+    """Return a new authority, which no client trusts yet."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = _name("an authority of the tests")
     certificate = (

@@ -1,7 +1,7 @@
 """Clusters for tests: which can be had here, made before the first test, gone after the last, never a user's own.
 
 Tests with real pods get a kind cluster of their own, `interlock-test`: they install, restart and kill the operator,
-which belongs to a whole cluster, so that a demo in `interlock` could not go on beside them. The processes of one run
+which belongs to a whole cluster, so that a demo in `interlock` could not go on next to them. The processes of one run
 share it (`tests/support/lanes.py`).
 """
 
@@ -37,7 +37,7 @@ class Preparation:
     Attributes:
         left_out: why the tests with a marker do not run, by marker.
         failures: why a cluster that should be here is not.
-        prepared: the markers whose clusters need no more work.
+        prepared: the markers whose clusters need no further work.
         kind_tests: how many tests of this run, in all its processes, need real pods.
         lanes: the processes that share the kind cluster.
         kind_lock: the claim on the kind cluster, in the process that made it.
@@ -111,7 +111,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say what did not run, so that green never looks like more than it is."""
+    """Say what did not run, so that a green run never claims more than it ran."""
     skipped = terminalreporter.stats.get("skipped", [])
     for marker, reason in config.stash[_PREPARATION].left_out.items():
         count = sum(marker in report.keywords for report in skipped)
@@ -164,7 +164,7 @@ def _prepare(preparation: Preparation, marker: str, session: pytest.Session) -> 
 
 
 def _said_aloud(config: pytest.Config) -> contextlib.AbstractContextManager[None]:
-    """Let through what the tools say of their work: it may take long, and somebody waits."""
+    """Let through what the tools say of their work: it may take long, and a user waits."""
     capture = config.pluginmanager.getplugin("capturemanager")
     through: contextlib.AbstractContextManager[None] = capture.global_and_fixture_disabled()
     return through

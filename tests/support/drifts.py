@@ -16,7 +16,7 @@ INTRUDER = {
     },
 }
 EVERYTHING = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}
-SOMEBODY = {"kind": "ServiceAccount", "name": "somebody", "namespace": "default"}
+OTHER_SUBJECT = {"kind": "ServiceAccount", "name": "another", "namespace": "default"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ DRIFTS = [
     Drift("a rule is added to the Role", "Role", add("/rules/-", EVERYTHING)),
     Drift("the Role is emptied", "Role", add("/rules", [])),
     Drift("a verb is added to the Role", "Role", add("/rules/0/verbs/-", "delete"), is_example=True),
-    Drift("a subject is added", "RoleBinding", add("/subjects/-", SOMEBODY), is_example=True),
+    Drift("a subject is added", "RoleBinding", add("/subjects/-", OTHER_SUBJECT), is_example=True),
     Drift("a way in is added", "NetworkPolicy", add("/spec/ingress/-", {})),
     Drift("a way out is added", "NetworkPolicy", add("/spec/egress/-", {}), is_example=True),
     Drift("egress is no longer limited", "NetworkPolicy", {"spec": {"policyTypes": ["Ingress"]}}, is_example=True),

@@ -1,7 +1,7 @@
-"""A fake of `interlock_kube.client.Client`: an API server in memory, as far as our own writes can tell.
+"""A fake of `interlock_kube.client.Client`: an API server in memory, as far as our own writes can observe.
 
 It is no API server: it validates nothing and knows no defaults. It does keep resource versions and generations,
-merges patches, lets additions of others stand until an apply owns them, and refuses what a test tells it to refuse.
+merges patches, lets additions of others stand until an apply owns them, and refuses what a test configures.
 What the real one answers is tested in tests/integration.
 """
 
@@ -25,7 +25,7 @@ class Refusal:
     times: int
 
     def meets(self, method: str, path: str) -> bool:
-        """Tell whether it is for this request, and is not used up."""
+        """Return True if it is for this request, and is not used up."""
         return self.times > 0 and self.method == method and self.path in path
 
 
@@ -50,11 +50,11 @@ class FakeClient:
         self.refusals.append(Refusal(method, path, error, times))
 
     def put(self, path: str, manifest: Json) -> Json:
-        """Put an object there, as somebody else would."""
+        """Put an object there, as another user would."""
         return self._store(path, copy.deepcopy(manifest))
 
     def add_foreign(self, path: str, entry: Json, addition: Json) -> None:
-        """Let somebody add to an object, and own what was added."""
+        """Add to an object as another user, who owns what was added."""
         live = _merge(copy.deepcopy(self.objects[path]), copy.deepcopy(addition))
         live["metadata"]["managedFields"].append(copy.deepcopy(entry))
         self._store(path, live)
@@ -64,7 +64,7 @@ class FakeClient:
         return [(method, path) for method, path in self.requests if method not in READS]
 
     def forget_requests(self) -> None:
-        """Start counting anew."""
+        """Start counting from zero."""
         self.requests.clear()
         self.bodies.clear()
 

@@ -2,7 +2,7 @@
 
 Of the third of a second that a guard takes to start, most is spent on imports, and the tests start hundreds. A fork
 has the same code, and an environment, files, state and end of its own: tests share no guard. What a start from nothing
-looks like is proven by tests that start one so (`test_guard_alone.py`, and all with clusters).
+is like is verified by tests that start one so (`test_guard_alone.py`, and all with clusters).
 
 `ForkServer` is the tests' side. `python -m tests.support.fork_server PACKAGE FD` is the other: on a socket it gets
 messages with an environment and three files, and answers each on the third file, a socket of that start: with the
@@ -149,12 +149,12 @@ def _load(package: str) -> Callable[[], Any]:
 
 
 def _reap(children: dict[int, socket.socket]) -> None:
-    """Tell the tests' side of each process that has ended."""
+    """Send the tests' side the status of each process that has ended."""
     for pid in list(children):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            with children.pop(pid) as told, contextlib.suppress(OSError):
-                told.send(str(os.waitstatus_to_exitcode(status)).encode())
+            with children.pop(pid) as pipe, contextlib.suppress(OSError):
+                pipe.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
 def _become(main: Callable[[], Any], message: Mapping[str, Any], files: list[int]) -> None:

@@ -1,7 +1,7 @@
 """Lanes: processes of one test run that use one cluster at a time, each for tests of its own.
 
-The first process makes what is shared, the one that ends the last test takes it away. Whoever made it answers for it:
-its process waits for the others before it ends. All of it is told by locks of the kernel, which end with their process.
+The first process creates what is shared. The process that ends the last test removes it. The first process stays
+responsible: it waits for the others before it ends. All state is in locks of the kernel, which end with their process.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ class Lanes:
 
     @contextmanager
     def entering(self) -> Iterator[bool]:
-        """Take part from now on, alone for as long as the context lasts; tell whether this is the first process.
+        """Take part from now on, alone for as long as the context lasts; yield True to the first process.
 
         A process that fails in the context has made nothing: the next one is the first again.
         """

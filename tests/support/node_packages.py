@@ -31,7 +31,7 @@ def node_modules() -> Path:
             shutil.rmtree(part)
             raise
         if cache.exists():
-            shutil.rmtree(part)  # somebody else was faster
+            shutil.rmtree(part)  # another process was faster
         else:
             part.rename(cache)
     return cache / "node_modules"

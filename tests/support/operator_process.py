@@ -59,7 +59,7 @@ class OperatorProcess:
         return self._process is not None and self._process.poll() is None
 
     def start(self, *, wait: bool = True) -> "OperatorProcess":
-        """Start it and wait until it looks at agents."""
+        """Start it and wait until it reconciles agents."""
         assert not self.is_running, "the operator runs already"
         self._port = free_port()
         begin = self.log.stat().st_size if self.log.exists() else 0

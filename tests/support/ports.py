@@ -1,8 +1,8 @@
 """Ports for programs under test, such that no two processes of tests, however they run, are given the same one.
 
-A port that was bound, read and let go again may be somebody else's a moment later: another guard then answers for ours.
-So each process of tests takes a block below the kernel's ephemeral ports. An abstract socket is the claim: it is known
-to all users of the same network, and to nobody else, and ends with the process.
+A port that was bound, read and released may belong to another process a moment later. Another guard then answers for
+ours. So each process of tests takes a block below the kernel's ephemeral ports. An abstract socket is the claim: all
+users of the same network see it, and it ends with its process.
 """
 
 import socket
@@ -17,7 +17,7 @@ _next = count()
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 on which nobody listens.
+    """Return a TCP port of 127.0.0.1 on which no process listens.
 
     Raises:
         RuntimeError: All of this process' ports are taken.

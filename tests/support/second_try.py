@@ -8,7 +8,7 @@ else runs. If all of them pass, the run succeeds, and its last lines name each. 
 * no failure is in `ONLY_ONE_TRY`, whose tests depend on no timing;
 * at most `MOST_FAILURES` tests failed.
 
-Otherwise the run has failed, and its last lines say why there was no second try. With pytest-xdist the process that
+If not, the run has failed, and its last lines say why there was no second try. With pytest-xdist the process that
 collects the reports decides, after the processes that ran tests have ended.
 """
 

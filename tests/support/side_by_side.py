@@ -1,4 +1,4 @@
-"""Tests beside each other: real pods, real API servers and the rest, most of whose time is waiting.
+"""Tests in parallel: real pods, real API servers and the rest, most of whose time is waiting.
 
 `pytest --numprocesses N --dist loadscope` gives each group of tests to one process: what shares a cluster is a group,
 all else is a group per module. The longest come first. Tests with real pods run in two lanes on one cluster; one that
@@ -47,7 +47,7 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupScheduling:
-    """Tell pytest-xdist what belongs together."""
+    """Give pytest-xdist the groups that belong together."""
     return GroupScheduling(config, log)
 
 

@@ -1,4 +1,4 @@
-"""A cluster in miniature for the pure reconcile: what was planned is carried out, and time passes when it is told to.
+"""A cluster in miniature for the pure reconcile: plans are applied, and time passes when a test says so.
 
 It is a stand-in for the API server and the Deployment controller, as far as `reconcile` can see them: children are
 kept as they were applied, with a generation that counts changes, and a Deployment serves when a test says so.
@@ -14,9 +14,9 @@ from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import EventNote, transitions
-from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, WorldBuilder, a_world
+from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, SnapshotBuilder, a_snapshot
 
-MOST_LOOKS = 20
+MOST_RECONCILES = 20
 
 
 def written_by(plan: WritePlan) -> tuple[Manifest, ...]:
@@ -25,16 +25,16 @@ def written_by(plan: WritePlan) -> tuple[Manifest, ...]:
 
 
 class Simulation:
-    """One agent in its world, and the time."""
+    """One agent with its snapshot, and the time."""
 
-    def __init__(self, world: WorldBuilder | None = None, now: datetime = NOW) -> None:
-        self.world = world or a_world()
+    def __init__(self, snapshot: SnapshotBuilder | None = None, now: datetime = NOW) -> None:
+        self.snapshot = snapshot or a_snapshot()
         self.now = now
         self.events: list[EventNote] = []
 
     # What the operator does
 
-    def look(self) -> ReconcileResult:
+    def reconcile_once(self) -> ReconcileResult:
         """Reconcile once and carry everything out."""
         outcome = self.peek()
         self.carry_out(outcome)
@@ -43,41 +43,41 @@ class Simulation:
 
     def peek(self) -> ReconcileResult:
         """Reconcile once and carry out nothing."""
-        return reconcile(self.world.build(), self.now)
+        return reconcile(self.snapshot.build(), self.now)
 
     def carry_out(self, outcome: ReconcileResult) -> None:
         """Carry out the plan; the status is not reported."""
-        children = {key: child for key, child in self.world.children.items() if key not in outcome.plan.prune}
+        children = {key: child for key, child in self.snapshot.children.items() if key not in outcome.plan.prune}
         for manifest in written_by(outcome.plan):
             children[key_of(manifest)] = LiveChild(_applied(manifest, children.get(key_of(manifest))))
-        self.world = replace(self.world, children=children)
+        self.snapshot = replace(self.snapshot, children=children)
 
     def report(self, status: AgentStatus) -> None:
         """Take the status over; the kill path's part stays as it is."""
-        before = self.world.agent.build().status
+        before = self.snapshot.agent.build().status
         self.events += transitions(before, status)
         kept = status.model_copy(update={"kill": before.kill if before else None})
-        self.world = self.world.of(self.world.agent.with_status(kept))
+        self.snapshot = self.snapshot.of(self.snapshot.agent.with_status(kept))
 
     def settle(self) -> ReconcileResult:
-        """Look until nothing changes any more, at this moment and without any pod's doing."""
-        for _ in range(MOST_LOOKS):
-            before = self.world.agent.build().status
-            outcome = self.look()
-            if outcome.plan.is_empty and self.world.agent.build().status == before:
+        """Reconcile until nothing changes any more, at this moment and without any change of a pod."""
+        for _ in range(MOST_RECONCILES):
+            before = self.snapshot.agent.build().status
+            outcome = self.reconcile_once()
+            if outcome.plan.is_empty and self.snapshot.agent.build().status == before:
                 return outcome
-        raise AssertionError(f"still not settled after {MOST_LOOKS} looks: {outcome}")
+        raise AssertionError(f"still not settled after {MOST_RECONCILES} reconciles: {outcome}")
 
     def run(self) -> ReconcileResult:
-        """Look and let pods serve until nothing changes any more at this moment."""
-        for _ in range(MOST_LOOKS):
+        """Reconcile and let pods become ready until nothing changes any more at this moment."""
+        for _ in range(MOST_RECONCILES):
             self.settle()
-            before = self.world
+            before = self.snapshot
             self.serve()
             outcome = self.settle()
-            if self.world == before:
+            if self.snapshot == before:
                 return outcome
-        raise AssertionError(f"still not still after {MOST_LOOKS} rounds")
+        raise AssertionError(f"still not still after {MOST_RECONCILES} rounds")
 
     # What others do
 
@@ -95,50 +95,50 @@ class Simulation:
 
     def apply(self, agent: AgentBuilder) -> None:
         """Apply another spec: its generation grows, its status stays."""
-        generation = self.world.agent.raw["metadata"]["generation"] + 1
+        generation = self.snapshot.agent.raw["metadata"]["generation"] + 1
         raw = copy.deepcopy(agent.raw)
         raw["metadata"]["generation"] = generation
-        self.world = self.world.of(AgentBuilder(raw).with_status(self.world.agent.build().status))
+        self.snapshot = self.snapshot.of(AgentBuilder(raw).with_status(self.snapshot.agent.build().status))
 
     def edit(self, child: LiveChild) -> None:
-        """Let somebody change a child."""
-        children = {**self.world.children, key_of(child.manifest): child}
-        self.world = replace(self.world, children=children)
+        """Change a child as another user would."""
+        children = {**self.snapshot.children, key_of(child.manifest): child}
+        self.snapshot = replace(self.snapshot, children=children)
 
     def remove(self, kind: str) -> None:
-        """Let somebody delete the children of a kind."""
-        children = {key: child for key, child in self.world.children.items() if key.kind != kind}
-        self.world = replace(self.world, children=children)
+        """Delete the children of a kind as another user would."""
+        children = {key: child for key, child in self.snapshot.children.items() if key.kind != kind}
+        self.snapshot = replace(self.snapshot, children=children)
 
     def find_policy(self, policy: PolicyBuilder | None) -> None:
         """Let another policy, or none, be there from now on."""
-        self.world = self.world.with_policy(policy)
+        self.snapshot = self.snapshot.with_policy(policy)
 
     def find_bindings(self, *bindings: BindingBuilder) -> None:
         """Let exactly these bindings be there from now on."""
-        self.world = self.world.with_bindings(*bindings)
+        self.snapshot = self.snapshot.with_bindings(*bindings)
 
     def kill(self, value: str = "a test") -> None:
         """Set the switch and record it, as the kill path does."""
-        self._switch(self.world.agent.killed(value), KillStatus(reason=value, requested_at=self.now))
+        self._switch(self.snapshot.agent.killed(value), KillStatus(reason=value, requested_at=self.now))
 
     def release(self) -> None:
         """Set the switch to off and record it, as the kill path does."""
-        status = self.world.agent.build().status
+        status = self.snapshot.agent.build().status
         kill = status.kill if status else None
         released = kill.model_copy(update={"released_at": self.now}) if kill else None
-        self._switch(self.world.agent.killed("off"), released)
+        self._switch(self.snapshot.agent.killed("off"), released)
 
     def remove_switch(self) -> None:
         """Remove the annotation, which releases nothing."""
-        self.world = self.world.of(self.world.agent.without_switch())
+        self.snapshot = self.snapshot.of(self.snapshot.agent.without_switch())
 
     # What can be seen
 
     @property
     def status(self) -> AgentStatus:
         """The status that was reported last."""
-        status = self.world.agent.build().status
+        status = self.snapshot.agent.build().status
         assert status is not None, "no status was reported yet"
         return status
 
@@ -154,18 +154,18 @@ class Simulation:
 
     def child(self, kind: str) -> Manifest:
         """Return the one child of a kind."""
-        found = [child.manifest for key, child in self.world.children.items() if key.kind == kind]
+        found = [child.manifest for key, child in self.snapshot.children.items() if key.kind == kind]
         assert len(found) == 1, f"{len(found)} children of kind {kind}"
         return found[0]
 
     def _switch(self, agent: AgentBuilder, kill: KillStatus | None) -> None:
         status = agent.build().status
         base = status or AgentStatus()
-        self.world = self.world.of(agent.with_status(base.model_copy(update={"kill": kill})))
+        self.snapshot = self.snapshot.of(agent.with_status(base.model_copy(update={"kill": kill})))
 
     def _update_deployments(self, available: Any) -> None:
         children: dict[ChildKey, LiveChild] = {}
-        for key, child in self.world.children.items():
+        for key, child in self.snapshot.children.items():
             if key.kind == WORKLOAD:
                 wanted = child.manifest["spec"]["replicas"]
                 status = {
@@ -177,7 +177,7 @@ class Simulation:
                 children[key] = LiveChild({**child.manifest, "status": status}, child.is_touched)
             else:
                 children[key] = child
-        self.world = replace(self.world, children=children)
+        self.snapshot = replace(self.snapshot, children=children)
 
 
 def _applied(manifest: Manifest, before: LiveChild | None) -> Manifest:

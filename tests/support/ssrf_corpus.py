@@ -127,7 +127,7 @@ PUBLIC = ["1.1.1.1", "8.8.8.8", "9.9.9.9", "172.32.0.1", "100.128.0.1", "192.0.1
 ANSWERS = {
     "loopback behind a public address": ["93.184.215.14", "127.0.0.1"],
     "loopback before a public address": ["127.0.0.1", "93.184.215.14"],
-    "loopback on IPv6 beside a public address": ["93.184.215.14", "::1"],
+    "loopback on IPv6 next to a public address": ["93.184.215.14", "::1"],
     "nothing but loopback": ["127.0.0.1"],
     "loopback in IPv6's clothes": ["::ffff:127.0.0.1"],
     "unspecified": ["0.0.0.0"],

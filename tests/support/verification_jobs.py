@@ -46,7 +46,7 @@ class VerificationJobs:
     """A thread that answers every Job of a verification.
 
     `descriptions` says of tools, by name, that they are described in another way; a tool of the value None is gone, and
-    one that nobody maps by name is new. `failing` is a sentence with which all runs fail.
+    an unmapped one is new. `failing` is a message with which all runs fail.
     """
 
     def __init__(self, connect: Callable[[], HasRequest]) -> None:
@@ -65,7 +65,7 @@ class VerificationJobs:
         return self
 
     def stop(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self._stop.set()
         self._thread.join(10)
 

@@ -17,7 +17,7 @@ REST = "/rest"
 
 
 class Executor(AgentExecutor):
-    """Says what it was told, in some steps; `fail` fails, `reject` rejects, `crash` crashes, `hold` waits."""
+    """Repeats the message, in some steps; `fail` fails, `reject` rejects, `crash` crashes, `hold` waits."""
 
     def __init__(self) -> None:
         self.traces: list[tuple[str, str]] = []

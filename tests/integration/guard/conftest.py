@@ -19,7 +19,7 @@ TOOLS = [
     "half_line",
     "large",
     "ask",
-    "garbage",
+    "invalid_json",
     "unknown_id",
     "progress",
     "progress_forever",

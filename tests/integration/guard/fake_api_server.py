@@ -1,7 +1,7 @@
 """A stand-in for the Kubernetes API server as one guard sees it: list and watch of Agents and ConfigMaps, one Lease.
 
 It exists because these tests need no cluster and must be able to make an API server fall silent, vanish and come
-back at a chosen moment. Nothing of Kubernetes' own behaviour is proved with it.
+back at a chosen moment. No test of Kubernetes' own behaviour uses it.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{BUNDLE}"
 
 
 class FakeApiServer:
-    """Holds two objects and tells its watchers of every change."""
+    """Holds two objects and sends its watchers every change."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -90,9 +90,9 @@ class FakeApiServer:
         self._put(_CONFIG_MAPS, found)
 
     def expire_watches(self) -> None:
-        """Tell every watcher that its version is too old."""
+        """Send every watcher the error that its version is too old."""
         status = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
-        self._tell({**self._queues}, status)
+        self._notify({**self._queues}, status)
 
     def _put(self, path: str, found: dict[str, Any] | None) -> None:
         before, self._version = self._objects[path], self._version + 1
@@ -101,9 +101,9 @@ class FakeApiServer:
             found["metadata"]["resourceVersion"] = str(self._version)
         self._objects[path] = found
         if found is not None or before is not None:
-            self._tell({path: self._queues[path]}, {"type": kind, "object": found if found is not None else before})
+            self._notify({path: self._queues[path]}, {"type": kind, "object": found if found is not None else before})
 
-    def _tell(self, queues: dict[str, set[asyncio.Queue[dict[str, Any] | None]]], event: dict[str, Any]) -> None:
+    def _notify(self, queues: dict[str, set[asyncio.Queue[dict[str, Any] | None]]], event: dict[str, Any]) -> None:
         for waiting in queues.values():
             for queue in waiting:
                 queue.put_nowait(event)

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-Era = Literal["handshake", "stateless"]
+ProtocolKind = Literal["session-based", "sessionless"]
 Message = dict[str, Any]
-STATELESS = "2026-07-28"
+SESSIONLESS = "2026-07-28"
 LISTED = ["echo", "never", "slow", "bad", "progress", "resumed", "once", "ask", "hidden"]
 
 
@@ -35,9 +35,9 @@ class Seen:
 class FakeHttpServer:
     """Serves one URL; `tools` are its tools' behaviours by name, to be changed and added to by a test."""
 
-    def __init__(self, port: int, era: Era = "handshake") -> None:
+    def __init__(self, port: int, protocol: ProtocolKind = "session-based") -> None:
         self.port = port
-        self.era = era
+        self.protocol = protocol
         self.seen: list[Seen] = []
         self.sessions: set[str] = set()
         self.given = 0
@@ -83,7 +83,7 @@ class FakeHttpServer:
 
     @web.middleware
     async def _serve_until_stopped(self, http: web.Request, handler: Handler) -> web.StreamResponse:
-        """Answer nobody behind `stop`: aiohttp serves on those whose TLS handshake was under way by then."""
+        """Answer no request after `stop`: aiohttp still serves clients whose TLS handshake was under way by then."""
         if self._runner is not None:
             return await handler(http)
         if http.transport is not None:
@@ -115,7 +115,7 @@ class FakeHttpServer:
 
     async def never(self, _http: web.Request, _message: Message) -> web.StreamResponse:
         await asyncio.sleep(600)
-        raise AssertionError("nobody waits so long")
+        raise AssertionError("no client waits so long")
 
     async def _post(self, http: web.Request) -> web.StreamResponse:
         self.unread += 1
@@ -158,7 +158,7 @@ class FakeHttpServer:
         return stream
 
     def _refuse(self, http: web.Request, method: str | None) -> web.Response | None:
-        if self.era == "stateless" or method in {"initialize", "server/discover"}:
+        if self.protocol == "sessionless" or method in {"initialize", "server/discover"}:
             return None
         session = http.headers.get("Mcp-Session-Id")
         return None if session in self.sessions else web.Response(status=self.on_lost if session else 400)
@@ -167,11 +167,11 @@ class FakeHttpServer:
         return result(message, {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in LISTED]})
 
     def _refuse_method(self, message: Message) -> web.Response:
-        return error(message, -32601, "Method not found", 404 if self.era == "stateless" else 200)
+        return error(message, -32601, "Method not found", 404 if self.protocol == "sessionless" else 200)
 
     def _initialize(self, message: Message) -> web.Response:
-        if self.era == "stateless":
-            return error(message, -32022, "Unsupported protocol version", 400, {"supported": [STATELESS]})
+        if self.protocol == "sessionless":
+            return error(message, -32022, "Unsupported protocol version", 400, {"supported": [SESSIONLESS]})
         self.given += 1
         self.sessions.add(f"session-{self.given}")
         hello = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "fake"}}
@@ -182,9 +182,9 @@ class FakeHttpServer:
     def _discover(self, message: Message) -> web.Response:
         if self.on_discover is not None:
             return self.on_discover(message)
-        if self.era == "handshake":
+        if self.protocol == "session-based":
             return web.Response(status=400, text="Bad Request: Missing session ID")
-        found = {"supportedVersions": [STATELESS], "capabilities": {"tools": {}}, "resultType": "complete"}
+        found = {"supportedVersions": [SESSIONLESS], "capabilities": {"tools": {}}, "resultType": "complete"}
         return result(message, found)
 
 

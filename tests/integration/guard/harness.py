@@ -320,7 +320,7 @@ class Bench:
         await self.guard.source_ready()
 
     def executed(self) -> list[dict[str, Any]]:
-        """Every call that any server has executed, in order, and every cancellation that one was told of."""
+        """Every call that any server has executed, in order, and every cancellation that one received."""
         if not self.executed_file.exists():
             return []
         written, _, _ = self.executed_file.read_text().rpartition("\n")  # the last line may be half written

@@ -78,11 +78,11 @@ def known_bundle(
 
 @dataclass
 class Known:
-    """A guard in front of the known server, of one era."""
+    """A guard in front of the known server, of one protocol version."""
 
     api: FakeApiServer
     guard: Guard
-    era: str
+    protocol: str
     revisions: int = 0
 
     async def allow(self, *requests: ServerRequest) -> None:
@@ -107,7 +107,7 @@ class Known:
 
 @asynccontextmanager
 async def a_known_server(api: FakeApiServer, guard: Guard, *arguments: str) -> AsyncIterator[StdioServer]:
-    """Run the known server on stdio behind the guard; `--handshake` makes it one of the older era."""
+    """Run the known server on stdio behind the guard; `--session-based` excludes the sessionless protocol."""
     command = [sys.executable, "-W", "ignore", str(KNOWN), "stdio", *arguments]
     api.pins = await learn_on_pipes(command, guard.folder)
     api.set_bundle(known_bundle())

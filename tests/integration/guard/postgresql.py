@@ -63,7 +63,7 @@ class Postgresql:
         address = ("listen_addresses=127.0.0.1", f"port={self.port}", "unix_socket_directories=")
         options = [word for setting in (*address, "shared_buffers=16MB") for word in ("-c", setting)]
         with (self.folder / "log").open("a") as log:
-            # Not by pg_ctl: a daemon is nobody's child.
+            # Not by pg_ctl: a daemon has no parent that ends with the tests.
             self.process = subprocess.Popen(
                 [self.programs / "postgres", "-D", self.folder / "data", *options],
                 cwd=self.folder,
@@ -76,7 +76,7 @@ class Postgresql:
             )
 
     def wait(self) -> None:
-        """Wait until it takes connections; the eighth line of its pid file says so (pg_ctl looks there, too)."""
+        """Wait until it takes connections; the eighth line of its pid file says so (pg_ctl reads it, too)."""
         assert self.process is not None
         deadline = time.monotonic() + _SECONDS
         while not self._is_ready():
@@ -99,7 +99,7 @@ class Postgresql:
 
 
 def _user() -> str | None:
-    """Return as whom it runs: it refuses to run as root, and root has the right to run it as somebody else."""
+    """Return as whom it runs: it refuses to run as root, and root has the right to run it as another user."""
     return "nobody" if getpass.getuser() == "root" else None
 
 

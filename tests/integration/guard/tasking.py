@@ -51,7 +51,7 @@ class TaskAgent:
     seen: list[Seen] = field(default_factory=list)
     running: int = 0
     most: int = 0
-    """The most tasks that were under way at once."""
+    """The highest number of concurrent tasks."""
     cancelled: int = 0
     """Tasks whose connection ended before their answer."""
     release: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,4 +1,4 @@
-"""The official SDKs of OpenAI and Anthropic, unmodified, told nothing but the variables that an agent gets."""
+"""The official SDKs of OpenAI and Anthropic, unmodified, configured by nothing but the variables that an agent gets."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A guard in a pod of its own: where it listens, by what name it is called, what the gate hears of it."""
+"""A guard in a pod of its own: where it listens, by what name it is called, what the egress check sees of it."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

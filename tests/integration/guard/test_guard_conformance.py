@@ -70,15 +70,15 @@ async def test_the_known_server_passes_the_suite_without_a_guard(
     assert failed(verdicts) == set()
 
 
-@pytest.mark.parametrize("era", ["--handshake", "--both"])
+@pytest.mark.parametrize("protocol", ["--session-based", "--both"])
 @requirement("guard.conformance")
 async def test_what_passes_without_the_guard_passes_through_it(
-    api: FakeApiServer, guard: Guard, node: Path, node_modules: Path, era: str
+    api: FakeApiServer, guard: Guard, node: Path, node_modules: Path, protocol: str
 ) -> None:
-    async with a_known_server(api, guard, era):
+    async with a_known_server(api, guard, protocol):
         verdicts = await conformance(node, node_modules, guard.url, guard.folder)
     assert failed(verdicts) == REFUSED_BY_POLICY.keys()
     passed = sum(passes for passes, _ in verdicts.values())
     assert passed >= 43
-    spoken = "2025-11-25" if era == "--handshake" else "2026-07-28"
+    spoken = "2025-11-25" if protocol == "--session-based" else "2026-07-28"
     assert f"speaks {spoken}" in guard.log()

@@ -14,7 +14,7 @@ CHANGED = definition_of({"name": "echo", "inputSchema": {"type": "object"}, "des
 
 
 def change(bench: Bench, *tools: str) -> None:
-    """Let the server describe these tools otherwise from now on; it tells nobody."""
+    """Let the server change the description of these tools without a notification."""
     Path(f"{bench.executed_file}.changed").write_text(" ".join(tools))
 
 
@@ -33,7 +33,9 @@ async def test_a_changed_tool_is_denied_within_5_s_of_calls_the_others_go_on_and
         return await denied(bench, "echo") == "ToolDrifted"
 
     await until(is_denied, "the change is seen")
-    await until(lambda: "crm-sandbox" in (bench.api.lease or {}).get(f"drift.interlock.dev/{POD}", ""), "it is told")
+    await until(
+        lambda: "crm-sandbox" in (bench.api.lease or {}).get(f"drift.interlock.dev/{POD}", ""), "it is reported"
+    )
     count = len(bench.executed())
     assert await denied(bench, "echo") == "ToolDrifted"
     assert len(bench.executed()) == count, "nothing reaches the server"

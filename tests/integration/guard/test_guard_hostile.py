@@ -38,7 +38,7 @@ class Recorded:
         )
 
     async def forwarded(self) -> list[str]:
-        """Return what reached the server since the last look, up to a call of ours that is sent now and must."""
+        """Return what reached the server since the last check, up to a call of ours that must arrive."""
         answer = await self.client.call("echo", marker=True)
         assert answer.reason is None
         lines = [line for line in self.file.read_text().splitlines() if line != self.own_list(line)]
@@ -57,7 +57,7 @@ async def recorded(api: FakeApiServer, guard: Guard, tmp_path: Path) -> AsyncIte
     await guard.source_ready()
     async with aiohttp.ClientSession() as session:
         bench = Recorded(guard, Client(session, guard.url), file)
-        await bench.forwarded()  # the handshake
+        await bench.forwarded()  # initialize
         yield bench
     await server.kill()
 
@@ -127,11 +127,11 @@ async def test_the_same_messages_without_what_makes_them_hostile_are_forwarded(r
     """The positive control: the well-formed neighbours of the corpus do reach the server."""
     meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
-    stateless = {**message, "params": {**message["params"], "_meta": meta}}  # type: ignore[dict-item]
+    sessionless = {**message, "params": {**message["params"], "_meta": meta}}  # type: ignore[dict-item]
     agreed = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call"}
     assert (await recorded.client.post(json.dumps(message))).reason is None
     for name in ("echo", "=?base64?ZWNobw==?="):
-        assert (await recorded.client.post(json.dumps(stateless), {**agreed, "Mcp-Name": name})).reason is None
+        assert (await recorded.client.post(json.dumps(sessionless), {**agreed, "Mcp-Name": name})).reason is None
     text = json.dumps(message)
     lines = ["POST /mcp/crm HTTP/1.1", f"Host: 127.0.0.1:{recorded.guard.port}", "Content-Type: application/json"]
     for framing in (f"Content-Length: {len(text)}\r\n\r\n{text}", f"Transfer-Encoding: chunked\r\n\r\n{chunked(text)}"):

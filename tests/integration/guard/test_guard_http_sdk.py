@@ -1,4 +1,4 @@
-"""The official Python SDK's server over HTTP behind the guard, in each era, and its client before it."""
+"""The official Python SDK's server over HTTP behind the guard, in each protocol version, and its client before it."""
 
 import asyncio
 import json
@@ -28,14 +28,14 @@ CANARY = "canary-77aa01"
 class SdkServer:
     """A server of the SDK behind the guard, and what it received."""
 
-    era: str
+    protocol: str
     seen: Path
 
     def requests(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.seen.read_text().splitlines()]
 
 
-@pytest.fixture(params=["handshake", "both"])
+@pytest.fixture(params=["session-based", "both"])
 async def server(
     request: pytest.FixtureRequest, api: FakeApiServer, guard: Guard, tmp_path: Path
 ) -> AsyncIterator[SdkServer]:
@@ -44,7 +44,7 @@ async def server(
     target = HttpTarget(f"http://127.0.0.1:{port}/mcp", "Private", (TargetHeader("X-Key", None, "0"),), ca_file=None)
     found = SdkServer(request.param, tmp_path / "seen")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, SERVER, str(port), found.era, found.seen),
+        *(sys.executable, SERVER, str(port), found.protocol, found.seen),
         stderr=asyncio.subprocess.DEVNULL,
         preexec_fn=end_with_parent,
     )
@@ -75,7 +75,7 @@ async def test_the_sdks_client_lists_and_calls_through_the_guard(server: SdkServ
     assert "counted" in str(counted.content)
     assert seen == [1, 2, 3]
 
-    stateless = [one for one in server.requests() if one["headers"].get("mcp-protocol-version", "") > "2026"]
-    called = [one for one in stateless if one["headers"].get("mcp-method") == "tools/call"]
-    assert bool(called) == (server.era == "both"), "the guard speaks the newest era that the server does"
+    sessionless = [one for one in server.requests() if one["headers"].get("mcp-protocol-version", "") > "2026"]
+    called = [one for one in sessionless if one["headers"].get("mcp-method") == "tools/call"]
+    assert bool(called) == (server.protocol == "both"), "the guard speaks the newest version that the server does"
     assert {one["headers"]["x-key"] for one in server.requests()} == {CANARY}

@@ -15,10 +15,10 @@ from aiohttp import web
 from interlock_contract.http_target import HttpTarget, TargetHeader
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_http_server import (
-    STATELESS,
-    Era,
+    SESSIONLESS,
     FakeHttpServer,
     Message,
+    ProtocolKind,
     a_stream,
     bomb,
     error,
@@ -34,7 +34,7 @@ from tests.support.ports import free_port
 
 TOOLS = ["echo", "never", "slow", "bad", "progress", "resumed", "once", "ask"]
 CANARY = "canary-5b1e0c7d"
-ERAS: list[Era] = ["handshake", "stateless"]
+PROTOCOLS: list[ProtocolKind] = ["session-based", "sessionless"]
 
 
 @dataclass
@@ -65,7 +65,7 @@ class HttpBench:
         return answer
 
 
-@pytest.fixture(params=ERAS)
+@pytest.fixture(params=PROTOCOLS)
 async def bench(
     request: pytest.FixtureRequest, api: FakeApiServer, guard: Guard, tmp_path: Path
 ) -> AsyncIterator[HttpBench]:
@@ -84,8 +84,8 @@ async def bench(
     await server.stop()
 
 
-handshake_only = pytest.mark.parametrize("bench", ["handshake"], indirect=True)
-stateless_only = pytest.mark.parametrize("bench", ["stateless"], indirect=True)
+session_based_only = pytest.mark.parametrize("bench", ["session-based"], indirect=True)
+sessionless_only = pytest.mark.parametrize("bench", ["sessionless"], indirect=True)
 
 
 @requirement("http.serves")
@@ -119,7 +119,7 @@ async def test_only_the_bindings_headers_and_those_of_mcp_reach_the_server(bench
     everything = json.dumps([(one.method, one.headers, one.message) for one in bench.server.seen])
     assert "of-the-agent" not in everything
     call = bench.server.requests("tools/call")[0]
-    routing = {"Mcp-Method", "Mcp-Name"} if bench.server.era == "stateless" else {"Mcp-Session-Id"}
+    routing = {"Mcp-Method", "Mcp-Name"} if bench.server.protocol == "sessionless" else {"Mcp-Session-Id"}
     standard = {"Host", "Accept", "Accept-Encoding", "Content-Type", "Content-Length", "User-Agent"}
     assert set(call.headers) == standard | routing | {"Authorization", "X-Tenant", "MCP-Protocol-Version"}
     assert call.headers["Authorization"] == f"Bearer {CANARY}"
@@ -181,10 +181,10 @@ async def test_a_rotated_secret_is_used_by_the_next_call_without_a_restart(bench
 
 
 async def test_a_bundle_that_names_another_server_is_obeyed_without_a_restart(bench: HttpBench) -> None:
-    other = FakeHttpServer(free_port(), bench.server.era)
+    other = FakeHttpServer(free_port(), bench.server.protocol)
     await other.start()
     bench.bind(url=f"http://localhost:{other.port}/mcp", network="Private", ca_file=None, headers=())
-    await until(lambda: bool(other.requests("server/discover")), "the other server is greeted")
+    await until(lambda: bool(other.requests("server/discover")), "the other server is initialized")
     await bench.ready()
     assert json.loads((await bench.client.call("echo")).text)["params"]["arguments"] == {}
     assert (other.executed(), bench.server.executed()) == (["echo"], [])
@@ -192,16 +192,16 @@ async def test_a_bundle_that_names_another_server_is_obeyed_without_a_restart(be
     await other.stop()
 
 
-@pytest.mark.parametrize("bench", ["stateless"], indirect=True)
+@pytest.mark.parametrize("bench", ["sessionless"], indirect=True)
 async def test_a_server_that_failed_to_initialize_is_dialled_again(bench: HttpBench) -> None:
-    other = FakeHttpServer(free_port(), "stateless")
+    other = FakeHttpServer(free_port(), "sessionless")
     other.on_discover = lambda _: web.Response(status=404)
     await other.start()
     bench.bind(url=f"http://localhost:{other.port}/mcp", network="Private", ca_file=None, headers=())
-    await until(lambda: len(other.requests("initialize")) >= 2, "it is greeted again")
+    await until(lambda: len(other.requests("initialize")) >= 2, "it is initialized again")
     assert len(other.connections) == 2
     other.on_discover = None
-    await until(lambda: len(other.requests("tools/list")) > 0, "it is greeted at last, and asked for its tools")
+    await until(lambda: len(other.requests("tools/list")) > 0, "it is initialized at last, and lists its tools")
     await other.stop()
 
 
@@ -264,7 +264,7 @@ def envelope(message: Message, **edits: Any) -> str:
 
 
 UNUSABLE: dict[str, tuple[Any, str]] = {
-    "garbage": (lambda _: raw("<html>"), "answered with what is no message"),
+    "no JSON": (lambda _: raw("<html>"), "answered with what is no message"),
     "nothing": (lambda _: raw(""), "answered with what is no message"),
     "a batch": (lambda m: raw(f"[{envelope(m)}]"), "answered with what is no message"),
     "a key twice": (
@@ -329,7 +329,7 @@ async def test_a_stream_that_ends_without_the_answer_is_an_error(bench: HttpBenc
     assert bench.server.executed() == ["bad"]
 
 
-@handshake_only
+@session_based_only
 async def test_a_stream_that_can_be_taken_up_again_is_and_the_call_is_not_repeated(bench: HttpBench) -> None:
     waiting: dict[str, Message] = {}
 
@@ -354,7 +354,7 @@ async def test_a_stream_that_can_be_taken_up_again_is_and_the_call_is_not_repeat
 # Lives and ends
 
 
-@handshake_only
+@session_based_only
 @requirement("http.once")
 @pytest.mark.parametrize("status", [404, 400])
 async def test_a_lost_session_is_reported_and_recreated_and_nothing_is_executed_twice(
@@ -374,11 +374,11 @@ async def test_a_lost_session_is_reported_and_recreated_and_nothing_is_executed_
     assert bench.server.executed() == ["never", "echo", "echo"], "the middle one is what the server refused"
 
 
-@stateless_only
+@sessionless_only
 @requirement("http.once")
 async def test_a_server_that_has_become_session_based_is_initialized_again(bench: HttpBench) -> None:
     assert (await bench.client.call("echo")).reason is None
-    bench.server.era = "handshake"
+    bench.server.protocol = "session-based"
     await bench.refused("echo", "has lost the session; the call was not executed")
     await until(lambda: bench.server.given == 1, "a session is there")
     await bench.ready()
@@ -410,11 +410,11 @@ async def test_a_server_that_ends_in_mid_call_gets_the_call_once(bench: HttpBenc
 
 
 async def test_a_server_that_comes_back_is_taken_up_again(bench: HttpBench) -> None:
-    port, era = bench.server.port, bench.server.era
+    port, protocol = bench.server.port, bench.server.protocol
     await bench.server.stop()
     answer = await bench.client.call("echo")
     assert answer.reason == "ServerUnavailable"
-    again = FakeHttpServer(port, era)
+    again = FakeHttpServer(port, protocol)
     bench.bind(url=f"http://localhost:{port}/mcp", network="Private", ca_file=None)
     await until(lambda: "ConnectionRefusedError" in bench.guard.log(), "the guard has noticed")
     await again.start()
@@ -440,10 +440,10 @@ async def test_a_cancelled_call_ends_at_the_server(bench: HttpBench) -> None:
     task.cancel()
     await asyncio.wait_for(ended.wait(), 20)
     call = bench.server.requests("tools/call")[0].message
-    if bench.server.era == "handshake":
-        await until(lambda: bool(bench.server.requests("notifications/cancelled")), "the server is told")
-        told = bench.server.requests("notifications/cancelled")[0].message["params"]
-        assert told == {"requestId": call["id"], "reason": "the client hung up"}
+    if bench.server.protocol == "session-based":
+        await until(lambda: bool(bench.server.requests("notifications/cancelled")), "the server is notified")
+        cancelled = bench.server.requests("notifications/cancelled")[0].message["params"]
+        assert cancelled == {"requestId": call["id"], "reason": "the client hung up"}
     else:
         assert bench.server.requests("notifications/cancelled") == [], "to hang up is to cancel"
 
@@ -480,7 +480,7 @@ async def test_what_has_not_left_the_guard_at_a_kill_never_does(bench: HttpBench
     assert texts == ["short"]
 
 
-@handshake_only
+@session_based_only
 async def test_what_the_server_says_of_its_own_accord_is_answered_or_ends_at_the_guard(bench: HttpBench) -> None:
     await until(bench.server.speaks.is_set, "the guard listens")
     await bench.server.say({"id": "s1", "method": "ping"})
@@ -495,7 +495,7 @@ async def test_what_the_server_says_of_its_own_accord_is_answered_or_ends_at_the
     assert answers()["s2"]["error"]["code"] == -32601
 
 
-@handshake_only
+@session_based_only
 async def test_a_server_without_a_stream_of_its_own_is_no_error(bench: HttpBench) -> None:
     bench.server.offers_stream = False
     bench.server.lose_sessions()
@@ -522,11 +522,11 @@ async def test_at_most_64_calls_are_under_way(bench: HttpBench) -> None:
 async def test_the_protocol_version_is_the_servers_own(bench: HttpBench) -> None:
     await bench.client.call("echo")
     call = bench.server.requests("tools/call")[0]
-    if bench.server.era == "stateless":
-        assert (call.headers["MCP-Protocol-Version"], call.headers["Mcp-Method"]) == (STATELESS, "tools/call")
+    if bench.server.protocol == "sessionless":
+        assert (call.headers["MCP-Protocol-Version"], call.headers["Mcp-Method"]) == (SESSIONLESS, "tools/call")
         assert call.headers["Mcp-Name"] == "echo"
         meta = call.message["params"]["_meta"]
-        assert meta["io.modelcontextprotocol/protocolVersion"] == STATELESS
+        assert meta["io.modelcontextprotocol/protocolVersion"] == SESSIONLESS
         assert meta["io.modelcontextprotocol/clientInfo"]["name"] == "interlock-guard"
         assert bench.server.requests("initialize") == []
     else:

@@ -572,8 +572,8 @@ async def test_the_list_of_models_is_the_agents_and_no_provider_is_asked(rig: Ri
 
 @requirement("models.selftest")
 async def test_the_self_test_shows_that_the_guard_refuses_other_models(rig: Rig) -> None:
-    def attested() -> list[dict[str, Any]]:
+    def reported() -> list[dict[str, Any]]:
         return [json.loads(text) for text in (rig.api.lease or {}).values()]
 
-    await until(lambda: bool(attested()), "the guard has said what it has proven")
-    assert [one["calls"] for one in attested()] == [16]
+    await until(lambda: bool(reported()), "the guard has reported its self-test")
+    assert [one["calls"] for one in reported()] == [16]

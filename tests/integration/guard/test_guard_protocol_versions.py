@@ -1,4 +1,4 @@
-"""Both eras of the protocol on either side: the official SDK's client and server, all four combinations of them."""
+"""Both protocol versions on either side: the official SDK's client and server, in all four combinations."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ from tests.support.ports import free_port
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CLIENTS = ["legacy", "2026-07-28"]
-SERVERS = ["--handshake", "--both"]
+SERVERS = ["--session-based", "--both"]
 KINDS = {
     "test_sampling": ("sampling/createMessage", "LLM response: sampled"),
     "test_elicitation": ("elicitation/create", 'content={"username": "ada"}'),
@@ -33,7 +33,7 @@ KINDS = {
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=SERVERS)
 async def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Known]:
-    """One guard and one server for all tests of an era: each of them starts from what it says that it allows."""
+    """One guard and one server for all tests of a protocol version: each test sets what it allows."""
     api = FakeApiServer(free_port())
     api.set_agent()
     api.set_bundle(known_bundle())
@@ -87,7 +87,7 @@ class Answers:
 
 
 async def subscribe(client: SdkClient, uri: str) -> None:
-    """Subscribe; the client's own method warns that its era is over."""
+    """Subscribe; the client's own method is deprecated and warns."""
     request = types.SubscribeRequest(params=types.SubscribeRequestParams(uri=uri))
     await client.session.send_request(request, types.EmptyResult)
 
@@ -270,13 +270,13 @@ async def test_nothing_of_the_clients_meta_reaches_a_server_but_its_trace(known:
     seen.pop("progressToken", None)
     seen.pop("progress_token", None)
     assert "secret" not in json.dumps(seen)
-    own = {"protocolVersion", "clientInfo", "clientCapabilities"} if known.era == "--both" else set()
+    own = {"protocolVersion", "clientInfo", "clientCapabilities"} if known.protocol == "--both" else set()
     assert {key.removeprefix("io.modelcontextprotocol/") for key in seen} == own
     assert seen.get("io.modelcontextprotocol/clientInfo", {"name": "interlock-guard"})["name"] == "interlock-guard"
 
 
 def a_call(tool: str, capabilities: dict[str, Any], **more: Any) -> tuple[str, dict[str, str]]:
-    """Return body and headers of a call of the stateless era."""
+    """Return body and headers of a call of the sessionless protocol."""
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": capabilities,
@@ -294,7 +294,7 @@ async def post(known: Known, tool: str, capabilities: dict[str, Any], **more: An
     return found
 
 
-@pytest.mark.parametrize("known", ["--handshake"], indirect=True)
+@pytest.mark.parametrize("known", ["--session-based"], indirect=True)
 @requirement("guard.server-requests")
 async def test_a_question_that_interrupted_a_request_is_answered_once_and_for_that_request_only(known: Known) -> None:
     await known.allow(*EVERYTHING)
@@ -316,7 +316,7 @@ async def test_a_question_that_interrupted_a_request_is_answered_once_and_for_th
     assert again["error"]["code"] == -32602
 
 
-@pytest.mark.parametrize("known", ["--handshake"], indirect=True)
+@pytest.mark.parametrize("known", ["--session-based"], indirect=True)
 @requirement("guard.server-requests")
 async def test_an_interrupted_request_is_decided_on_again(known: Known) -> None:
     await known.allow(*EVERYTHING)
@@ -343,7 +343,7 @@ async def test_a_server_that_may_ask_nothing_gets_no_answers_either(known: Known
     assert answer["error"]["code"] == -32602
 
 
-@pytest.mark.parametrize("known", ["--handshake"], indirect=True)
+@pytest.mark.parametrize("known", ["--session-based"], indirect=True)
 @requirement("guard.server-requests")
 async def test_a_question_that_could_be_of_two_clients_is_put_to_neither(known: Known) -> None:
     await known.allow(*EVERYTHING)

@@ -1,4 +1,4 @@
-"""The guard's watch at a real API server, with the rights that a guard has and no more."""
+"""The guard's watch at a real API server, with only the rights that a guard has."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What a guard proves on itself stands in its placement's Lease, whatever becomes of the API server meanwhile."""
+"""Self-test reports: they reach the placement's Lease, whatever becomes of the API server meanwhile."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -11,31 +11,31 @@ from tests.requirements import requirement
 from tests.support.bounds import until
 
 
-def attested(bench: Bench) -> SelfTestReport | None:
+def reported(bench: Bench) -> SelfTestReport | None:
     return read_reports(bench.api.lease or {}).get(POD)
 
 
-async def is_proven(bench: Bench, text: str) -> None:
-    def look() -> bool:
-        found = attested(bench)
+async def is_self_tested(bench: Bench, text: str) -> None:
+    def is_reported() -> bool:
+        found = reported(bench)
         return found is not None and (found.bundle, found.flaw) == (digest(text), "")
 
-    await until(look, "the bundle is proven")
+    await until(is_reported, "the bundle is self-tested")
 
 
 @requirement("guard.selftest")
 async def test_each_bundle_is_self_tested_once_and_reported(bench: Bench) -> None:
     first = a_bundle(["echo"], read_only=["drop"])
     bench.api.set_bundle(first)
-    await is_proven(bench, first)
-    found = attested(bench)
+    await is_self_tested(bench, first)
+    found = reported(bench)
     assert found is not None
     assert found.calls >= 3
     assert await bench.guard.probe("/readyz")
 
     second = a_bundle(["echo", "slow"])
     bench.api.set_bundle(second)
-    await is_proven(bench, second)
+    await is_self_tested(bench, second)
     writes = bench.api.lease_writes
     bench.api.expire_watches()  # each list that follows brings the same bundle again
     lists = bench.api.lists
@@ -47,7 +47,7 @@ async def test_each_bundle_is_self_tested_once_and_reported(bench: Bench) -> Non
 async def test_synthetic_calls_reach_neither_server_nor_records(bench: Bench) -> None:
     text = a_bundle(["echo"], read_only=["drop"], writable=["put"])
     bench.api.set_bundle(text)
-    await is_proven(bench, text)
+    await is_self_tested(bench, text)
     assert bench.executed_names() == []
     assert not [record for record in bench.guard.records() if "interlock-selftest" in json.dumps(record)]
 
@@ -59,7 +59,7 @@ async def test_what_could_not_be_reported_is_reported_later_and_calls_go_on_mean
     await until(lambda: "HTTP 404" in (bench.guard.folder / "log").read_text(), "there is no Lease")
     assert (await bench.client.call("echo", text="x")).status == 200
     bench.api.lease = {}
-    await is_proven(bench, text)
+    await is_self_tested(bench, text)
 
 
 async def test_what_guards_said_that_are_gone_is_taken_away_in_the_end(bench: Bench) -> None:
@@ -71,7 +71,7 @@ async def test_what_guards_said_that_are_gone_is_taken_away_in_the_end(bench: Be
     bench.api.lease = {"kept": "yes", **old}
     text = a_bundle(["echo", "slow"])
     bench.api.set_bundle(text)
-    await is_proven(bench, text)
+    await is_self_tested(bench, text)
     await until(lambda: len(read_reports(bench.api.lease or {})) == MAX_REPORTS, "the oldest are gone")
     assert (bench.api.lease or {})["kept"] == "yes"
     assert f"{SELFTEST_PREFIX}p3" not in (bench.api.lease or {})

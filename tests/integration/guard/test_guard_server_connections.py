@@ -152,7 +152,7 @@ async def test_a_client_that_hangs_up_frees_its_place_and_the_server_is_notified
     await until_exactly(bench.executed_names, ["never"], "the server has the call")
     waiting.cancel()
     await in_flight(bench, 0)
-    await until(lambda: bench.executed()[-1] == {"cancelled": "the client hung up"}, "the server is told")
+    await until(lambda: bench.executed()[-1] == {"cancelled": "the client hung up"}, "the server is notified")
 
 
 async def test_a_client_cancels_its_own_call_and_no_other(bench: Bench) -> None:
@@ -212,9 +212,9 @@ async def test_a_result_below_the_bound_comes_through_whole(bench: Bench) -> Non
 
 
 async def test_what_a_server_asks_of_the_agent_is_refused_by_the_guard(bench: Bench) -> None:
-    told = (await bench.client.call("ask")).text
-    assert '"id":"ask-1"' in told
-    assert '"code":-32601' in told
+    response = (await bench.client.call("ask")).text
+    assert '"id":"ask-1"' in response
+    assert '"code":-32601' in response
 
 
 @requirement("guard.limits")
@@ -236,7 +236,7 @@ async def test_a_binding_bounds_requests_results_and_calls_under_way(bench: Benc
     waiting.cancel()
 
 
-@pytest.mark.parametrize("tool", ["garbage", "unknown_id"])
+@pytest.mark.parametrize("tool", ["invalid_json", "unknown_id"])
 async def test_a_server_that_breaks_the_protocol_loses_its_generation(bench: Bench, tool: str) -> None:
     assert (await bench.client.call(tool)).reason == "ServerUnavailable"
     assert await bench.server.wait() == 0  # it read the end of its input

@@ -1,4 +1,4 @@
-"""Sessions of the handshake era: their streams, what a lost connection loses, and what their end ends."""
+"""Sessions of the session-based protocol: their streams, what a lost connection loses, and what their end ends."""
 
 import asyncio
 import json
@@ -49,9 +49,9 @@ async def session_of(bench: Bench) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def two_steps(bench: Bench, session: dict[str, str], gate: Path) -> AsyncIterator[AsyncIterator[Event]]:
-    """Call a tool that takes its second step once the file `gate` is there."""
-    params = {"name": "two_steps", "arguments": {"gate": str(gate)}, "_meta": {"progressToken": "mine"}}
+async def two_steps(bench: Bench, session: dict[str, str], signal: Path) -> AsyncIterator[AsyncIterator[Event]]:
+    """Call a tool that takes its second step once the signal file is there."""
+    params = {"name": "two_steps", "arguments": {"signal": str(signal)}, "_meta": {"progressToken": "mine"}}
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
     async with bench.client.session.post(bench.client.url, data=body, headers={**HEADERS, **session}) as response:
         assert response.content_type == "text/event-stream"
@@ -68,12 +68,12 @@ async def in_flight(bench: Bench, count: int) -> None:
 
 @requirement("guard.sessions")
 async def test_a_stream_that_broke_in_the_middle_is_resumed_where_it_broke(bench: Bench, tmp_path: Path) -> None:
-    session, gate = await session_of(bench), tmp_path / "gate"
-    async with two_steps(bench, session, gate) as stream:
+    session, signal = await session_of(bench), tmp_path / "signal"
+    async with two_steps(bench, session, signal) as stream:
         first = await anext(stream)
         assert first.message["params"] == {"progressToken": "mine", "progress": 1}
         assert re.fullmatch(r"\d+-1", first.id)
-    gate.touch()
+    signal.touch()
     headers = {**STREAM, **session, "Last-Event-ID": first.id}
     async with bench.client.session.get(bench.client.url, headers=headers) as response:
         second, last = [event async for event in events(response)]
@@ -87,10 +87,10 @@ async def test_a_stream_that_broke_in_the_middle_is_resumed_where_it_broke(bench
 
 @requirement("guard.sessions")
 async def test_no_other_session_gets_the_rest_of_a_stream(bench: Bench, tmp_path: Path) -> None:
-    session, other, gate = await session_of(bench), await session_of(bench), tmp_path / "gate"
-    async with two_steps(bench, session, gate) as stream:
+    session, other, signal = await session_of(bench), await session_of(bench), tmp_path / "signal"
+    async with two_steps(bench, session, signal) as stream:
         first = await anext(stream)
-    gate.touch()
+    signal.touch()
     for headers in (other, {"Mcp-Session-Id": "guessed"}):
         asked = {**STREAM, **headers, "Last-Event-ID": first.id}
         async with bench.client.session.get(bench.client.url, headers=asked) as response:
@@ -111,7 +111,7 @@ async def test_a_client_that_hangs_up_before_anything_was_said_ends_its_call(ben
     await until_exactly(bench.executed_names, ["never"], "the server has the call")
     waiting.cancel()
     await in_flight(bench, 0)
-    await until(lambda: bench.executed()[-1:] == [{"cancelled": "the client hung up"}], "the server is told")
+    await until(lambda: bench.executed()[-1:] == [{"cancelled": "the client hung up"}], "the server is notified")
 
 
 @requirement("guard.sessions")
@@ -164,7 +164,7 @@ async def test_a_client_that_reads_no_events_is_informed_of_its_own_cancellation
 @requirement("guard.sessions")
 async def test_a_stream_of_a_cancelled_request_has_an_end(bench: Bench, tmp_path: Path) -> None:
     session = await session_of(bench)
-    async with two_steps(bench, session, tmp_path / "gate") as stream:
+    async with two_steps(bench, session, tmp_path / "signal") as stream:
         await anext(stream)
         await cancel(bench, session, 1)
         assert (await anext(stream)).message["error"]["code"] == -32800
@@ -196,11 +196,11 @@ async def test_a_kill_closes_the_open_streams_of_both_protocol_versions(bench: B
         "method": "subscriptions/listen",
         "params": {"notifications": {"toolsListChanged": True}, "_meta": meta},
     }
-    era = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+    sessionless = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
     http, url = bench.client.session, bench.client.url
     async with (
         http.get(url, headers={**STREAM, **session}) as standalone,
-        http.post(url, data=json.dumps(listen), headers={**HEADERS, **era}) as listening,
+        http.post(url, data=json.dumps(listen), headers={**HEADERS, **sessionless}) as listening,
     ):
         acknowledged = await anext(events(listening))
         assert acknowledged.message["method"] == "notifications/subscriptions/acknowledged"

@@ -1,4 +1,4 @@
-"""Kill, lease, bundle, identity: what the guard sees at the API server holds at once, and doubt closes it."""
+"""Kill, lease, bundle, identity: what the guard sees at the API server holds immediately, and uncertainty closes it."""
 
 import asyncio
 import signal
@@ -84,7 +84,7 @@ async def test_a_kill_breaks_off_an_answer_that_is_still_going_out(bench: Bench)
     params = {"name": "large", "arguments": {"bytes": 15 * 1024 * 1024}}
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
     async with bench.client.session.post(bench.client.url, json=message) as response:
-        assert await response.content.readany()  # and then no more, so that most of it waits in the guard
+        assert await response.content.readany()  # and then nothing, so that most of it waits in the guard
         bench.api.kill("data leak")
         await answers_with(bench, "Killed")
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -158,7 +158,7 @@ async def test_without_contact_for_a_lease_everything_is_refused_until_fresh_sta
     assert (await bench.client.call("echo")).reason is None  # it goes on for a lease
     assert (await answers_with(bench, "StaleState")).status == 503
     assert not await guard.probe("/readyz")
-    api.kill("data leak")  # while nobody could see it
+    api.kill("data leak")  # while no guard could see it
     await api.start()
     await answers_with(bench, "Killed")
 
@@ -237,7 +237,7 @@ async def test_a_source_that_leaves_the_bundle_is_cut_off(bench: Bench) -> None:
 async def test_an_expired_watch_is_taken_up_again(bench: Bench) -> None:
     lists = bench.api.lists
     bench.api.expire_watches()
-    await until(lambda: bench.api.lists >= lists + 2, "the guard lists anew")
+    await until(lambda: bench.api.lists >= lists + 2, "the guard lists again")
     bench.api.kill("data leak")
     await answers_with(bench, "Killed")
 

@@ -34,7 +34,7 @@ async def agent() -> AsyncIterator[TaskAgent]:
 async def bench(
     request: pytest.FixtureRequest, api: FakeApiServer, agent: TaskAgent, tmp_path: Path
 ) -> AsyncIterator[TaskBench]:
-    """A guard that lets four tasks through at once, or as many as the test says."""
+    """A guard that lets four concurrent tasks through, or as many as the test says."""
     api.set_bundle(a_bundle_with_tasks(agent.port, getattr(request, "param", 4)))
     guard = Guard(api, tmp_path)
     await guard.start()
@@ -149,7 +149,7 @@ async def test_a_caller_that_hangs_up_ends_its_task_in_the_agent_and_leaves_noth
     caller = asyncio.create_task(bench.post("/hold"))
     await until(lambda: bench.agent.running == 1, "the agent is at work")
     caller.cancel()
-    await until(lambda: bench.agent.cancelled == 1, "the agent is told")
+    await until(lambda: bench.agent.cancelled == 1, "the agent is notified")
     (record,) = await bench.ended(1)
     assert (record["outcome"], record["status"]) == ("Cancelled", 0)
     assert await bench.figure('tasks_total{kind="Task",outcome="Cancelled"}') == 1
@@ -520,8 +520,8 @@ async def test_each_task_that_has_ended_is_one_line_of_the_chain(bench: TaskBenc
     async with bench.session.get(bench.url("/status/503")) as response:
         assert response.status == 503
     first, second = await bench.ended(2)
-    told = {key: first[key] for key in ("agent", "stage", "type", "method", "rpc", "caller", "outcome", "status")}
-    assert told == {
+    metrics = {key: first[key] for key in ("agent", "stage", "type", "method", "rpc", "caller", "outcome", "status")}
+    assert metrics == {
         "agent": "support-triage",
         "stage": "staging",
         "type": "Task",

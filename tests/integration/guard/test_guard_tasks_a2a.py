@@ -77,7 +77,7 @@ def a_request(text: str) -> SendMessageRequest:
     return SendMessageRequest(message=new_text_message(text, role=Role.ROLE_USER))
 
 
-async def told(client: Client, text: str) -> list[StreamResponse]:
+async def replies(client: Client, text: str) -> list[StreamResponse]:
     return [one async for one in client.send_message(a_request(text))]
 
 
@@ -89,7 +89,7 @@ def state_of(response: StreamResponse) -> str:
 @requirement("tasks.a2a")
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_a_task_of_the_official_client_is_answered_by_the_official_server(a2a: A2A, binding: str) -> None:
-    (answer,) = await told(a2a.client(binding, streaming=False), "hello")
+    (answer,) = await replies(a2a.client(binding, streaming=False), "hello")
     assert state_of(answer) == "TASK_STATE_COMPLETED"
     assert [part.text for artifact in answer.task.artifacts for part in artifact.parts] == [
         "hello 0",
@@ -127,7 +127,7 @@ async def test_a_stream_of_the_official_server_comes_event_by_event(a2a: A2A, bi
 async def test_what_the_official_server_says_of_a_task_is_what_is_recorded_of_it(
     a2a: A2A, binding: str, *, streaming: bool, text: str, outcome: str
 ) -> None:
-    await told(a2a.client(binding, streaming=streaming), text)
+    await replies(a2a.client(binding, streaming=streaming), text)
     assert (await a2a.bench.outcomes(2))[-1] == outcome
     assert await a2a.bench.figure('task_failures_total{kind="Task"}') == (outcome == "Failed")
 
@@ -135,12 +135,12 @@ async def test_what_the_official_server_says_of_a_task_is_what_is_recorded_of_it
 @pytest.mark.parametrize("binding", BINDINGS)
 async def test_an_agent_that_crashes_is_a_failure(a2a: A2A, binding: str) -> None:
     with pytest.raises(A2AError):
-        await told(a2a.client(binding, streaming=False), "crash")
+        await replies(a2a.client(binding, streaming=False), "crash")
     assert (await a2a.bench.outcomes(2))[-1] == "Failed"
 
 
 async def test_a_client_of_a2a_0_3_is_served_too(a2a: A2A) -> None:
-    (answer,) = await told(a2a.client("JSONRPC", streaming=False, version="0.3"), "hello")
+    (answer,) = await replies(a2a.client("JSONRPC", streaming=False, version="0.3"), "hello")
     assert state_of(answer) == "TASK_STATE_COMPLETED"
     task = (await a2a.bench.ended(2))[-1]
     assert (task["rpc"], task["type"], task["outcome"]) == ("message/send", "Task", "Answered")
@@ -152,7 +152,7 @@ async def test_a_task_is_asked_about_and_cancelled_while_all_places_are_taken(a2
     client = a2a.client(binding, streaming=True)
     streams: list[Any] = [client.send_message(a_request("hold")) for _ in range(2)]
     ids = [(await anext(stream)).task.id for stream in streams]
-    waiting = asyncio.create_task(told(client, "hello"))
+    waiting = asyncio.create_task(replies(client, "hello"))
     await until(lambda: _waits(a2a.bench), "a third task waits")
     assert (await client.get_task(GetTaskRequest(id=ids[0]))).id == ids[0]
     first = await anext(client.subscribe(SubscribeToTaskRequest(id=ids[0])))
@@ -181,5 +181,5 @@ async def test_a_kill_ends_the_stream_of_the_official_client_and_refuses_its_nex
         async for _ in stream:
             pass
     with pytest.raises(A2AError):
-        await told(a2a.client(binding, streaming=False), "hello")
+        await replies(a2a.client(binding, streaming=False), "hello")
     assert (await a2a.bench.outcomes(2))[-1] == "Killed"

@@ -73,7 +73,7 @@ async def listener() -> AsyncIterator[Listener]:
 
 @pytest.fixture
 def dialled(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Every address that a connection is tried to, whether anybody is there or not."""
+    """Every address that a connection is tried to, whether a server listens there or not."""
     seen: list[Any] = []
     connect = selector_events.BaseSelectorEventLoop.sock_connect
 
@@ -198,7 +198,7 @@ async def test_a_name_that_changes_its_mind_is_asked_once_per_connection_and_che
 @requirement("http.ssrf")
 async def test_what_is_dialled_is_checked_once_more_whatever_resolved_it(listener: Listener) -> None:
     connector = Dialer("Private").build_connector()
-    make_socket: Any = connector._socket_factory  # noqa: SLF001 - the last gate, without the one before it
+    make_socket: Any = connector._socket_factory  # noqa: SLF001 - the last check, without the one before it
     for address in ("127.0.0.1", "169.254.169.254"):
         with pytest.raises(AddressRefused):
             make_socket((socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, listener.port)))

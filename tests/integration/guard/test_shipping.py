@@ -22,7 +22,7 @@ SMALL = SpoolLimits(capacity=100_000, reserve=1_000, segment=1_000, memory=1_000
 
 @dataclass
 class StandIn:
-    """Keeps what it is brought, unless the test has it answer otherwise."""
+    """Keeps what it receives, unless the test has it answer differently."""
 
     port: int = field(default_factory=free_port)
     answers: list[tuple[int, Any]] = field(default_factory=list)

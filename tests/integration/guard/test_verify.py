@@ -134,7 +134,7 @@ async def test_a_probe_that_ends_otherwise_fails_the_verification(
     result = await bench.verify(a_bundle([*MAPPED, "half_line"], read_only=["drop"]), asked)
     assert result.failure is VerificationFailure.PROBE_FAILED
     assert words in result.message
-    assert result.tools, "what was listed is told all the same"
+    assert result.tools, "what was listed is reported all the same"
     assert "drop" not in bench.executed()
 
 

@@ -1,4 +1,4 @@
-"""The API server of a test as plain JSON: hundreds of looks without a kubectl process for each."""
+"""The API server of a test as plain JSON: hundreds of reads without a kubectl process for each."""
 
 import contextlib
 import http.client
@@ -185,9 +185,9 @@ class Api:
             connection.close()
 
 
-def eventually(look: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
-    """Return the first answer of `look` that is not None and not False."""
-    return bounds.eventually(look, what, seconds)
+def eventually(check: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
+    """Return the first answer of `check` that is not None and not False."""
+    return bounds.eventually(check, what, seconds)
 
 
 def _plural(manifest: Json) -> str:

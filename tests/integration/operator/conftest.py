@@ -79,7 +79,7 @@ class Operators:
         ]
 
     def kubeconfig(self, url: str = "") -> Path:
-        """Write a kubeconfig with a token of the operator's own ServiceAccount: it can do what it may, no more."""
+        """Write a kubeconfig with a token of the operator's own ServiceAccount: it has only the operator's rights."""
         path = self.folder / f"kubeconfig-{abs(hash(url))}"
         if not path.exists():
             path.write_text(yaml.safe_dump(self._config(url)), encoding="utf-8")
@@ -167,7 +167,7 @@ def _operators(cluster: kwok.KwokCluster, api: Api, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def operators(_operators: Operators, request: pytest.FixtureRequest) -> Operators:
-    """The operator; what it logged in a test that failed stands beside the failure."""
+    """The operator; what it logged in a test that failed stands next to the failure."""
     begin = _operators.log.stat().st_size if _operators.log.exists() else 0
     request.node.stash[_LOG] = (_operators.log, begin)
     return _operators

@@ -1,7 +1,7 @@
 """A proxy between operator and API server that stalls, freezes and counts requests.
 
 Plain HTTP towards the operator (whose token goes through in its header), TLS towards the API server. Everything passes
-untouched unless a test says otherwise, so that what a test sees is the real API server's doing.
+untouched unless a test says differently, so that what a test sees is the real API server's doing.
 """
 
 import asyncio
@@ -62,7 +62,7 @@ class Writes:
     calls: list[Call] = field(default_factory=list)
 
     def answered(self, call: Call) -> bool:
-        """Note an answered write; tell whether its answer may go on."""
+        """Note an answered write; return True if its answer may go on."""
         self.calls.append(call)
         if len(self.calls) == self.after:
             self.then()
@@ -113,7 +113,7 @@ class FaultProxy:
 
     @contextlib.contextmanager
     def counting(self, after: int = 0, then: Callable[[], None] = lambda: None) -> Iterator[Writes]:
-        """Count writes anew."""
+        """Count writes from zero."""
         self._writes = Writes(after, then)
         try:
             yield self._writes
@@ -140,7 +140,7 @@ class FaultProxy:
         await asyncio.gather(*hanging, return_exceptions=True)
         await self._runner.cleanup()
         await self._session.close()
-        # TLS ends only when the other side has answered, and nothing tells of that.
+        # TLS ends only when the other side has answered, and no event reports that.
         while any(opened.fileno() != -1 for opened in self._sockets):  # noqa: ASYNC110
             await asyncio.sleep(POLL_SECONDS)
 

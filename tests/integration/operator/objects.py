@@ -30,7 +30,7 @@ def policy(*agents: str, name: str = POLICY, isolation: str = "Shared") -> Json:
 
 
 def binding(name: str = "crm-sandbox", *environments: str) -> Json:
-    """A binding that serves the source `crm`, in development and staging unless told otherwise."""
+    """A binding that serves the source `crm`, in development and staging by default."""
     spec = {
         "source": "crm",
         "environments": list(environments) or ["development", "staging"],

@@ -1,4 +1,4 @@
-"""One namespace of a test, and what is looked for in it."""
+"""One namespace of a test, and reads of its objects."""
 
 import json
 from collections.abc import Callable
@@ -35,11 +35,11 @@ class Sandbox:
     def wait_verified(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
         """Wait until the MCPBinding is Verified and all that stands for it is there; return it."""
 
-        def look() -> Json | None:
+        def check() -> Json | None:
             found = self.binding(name)
             return found if condition_of(found, "Verified").get("status") == "True" else None
 
-        return eventually(look, f"{name} is verified", seconds)
+        return eventually(check, f"{name} is verified", seconds)
 
     def create(self, name: str, **parts: Any) -> Json:
         """Apply an Agent."""
@@ -58,22 +58,22 @@ class Sandbox:
     def wait_ready(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
         """Wait until the Agent is Ready in its present generation; return it."""
 
-        def look() -> Json | None:
+        def check() -> Json | None:
             found = self.agent(name)
             ready = condition_of(found, "Ready")
             seen = ready.get("observedGeneration") == found["metadata"]["generation"]
             return found if seen and ready["status"] == "True" else None
 
-        return eventually(look, f"{name} is Ready; it is {self.condition(name, 'Ready')}", seconds)
+        return eventually(check, f"{name} is Ready; it is {self.condition(name, 'Ready')}", seconds)
 
     def wait_refused(self, name: str, reason: str, seconds: float = REFUSED_SECONDS) -> str:
         """Wait until the Agent is refused for this reason and nothing of it runs; return the sentence."""
 
-        def look() -> Json | None:
+        def check() -> Json | None:
             ready = self.condition(name, "Ready")
             return ready if (ready.get("status"), ready.get("reason")) == ("False", reason) else None
 
-        ready = eventually(look, f"{name} is refused: {reason}", seconds)
+        ready = eventually(check, f"{name} is refused: {reason}", seconds)
         stalled = self.condition(name, "Stalled")
         assert (stalled["status"], stalled["message"]) == ("True", ready["message"])
         self.wait_pruned(name, seconds)
@@ -86,11 +86,11 @@ class Sandbox:
     def wait_stage(self, name: str, stage: str, seconds: float = WAIT_SECONDS) -> Json:
         """Wait until the Agent is in the stage; return `status.stage`."""
 
-        def look() -> Json | None:
+        def check() -> Json | None:
             found: Json = self.agent(name).get("status", {}).get("stage") or {}
             return found if found.get("name") == stage else None
 
-        return eventually(look, f"{name} is in stage {stage}", seconds)
+        return eventually(check, f"{name} is in stage {stage}", seconds)
 
     def pods(self, name: str) -> list[Json]:
         return self.api.listed("pods", self.namespace, f"interlock.dev/agent={name}")
@@ -118,8 +118,8 @@ class Sandbox:
         loaded: Json = json.loads(self.child(name, "ConfigMap", "bundle")["data"]["bundle.json"])
         return loaded
 
-    def eventually(self, look: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
-        eventually(look, what, seconds)
+    def eventually(self, check: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+        eventually(check, what, seconds)
 
 
 def condition_of(agent: Json, kind: str) -> Json:

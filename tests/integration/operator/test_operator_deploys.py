@@ -15,7 +15,7 @@ from tests.support.operator_process import OperatorProcess
 
 pytestmark = pytest.mark.api
 
-GARBAGE_SECONDS = 60  # Kubernetes' own garbage collector looks every 30 s only which new kinds there are
+GC_SECONDS = 60  # Kubernetes' garbage collector discovers new kinds only every 30 s
 CHILDREN = {
     "Deployment": 1,
     "ConfigMap": 2,
@@ -78,7 +78,7 @@ def test_deleting_an_agent_takes_all_its_children_away(operator: OperatorProcess
     sandbox.create("triage")
     sandbox.wait_ready("triage")
     sandbox.api.delete("agents", sandbox.namespace, "triage")
-    sandbox.wait_pruned("triage", GARBAGE_SECONDS)
+    sandbox.wait_pruned("triage", GC_SECONDS)
 
 
 def test_an_agent_recreated_under_the_same_name_gets_children_of_its_own(
@@ -96,7 +96,7 @@ def test_an_agent_recreated_under_the_same_name_gets_children_of_its_own(
         owners = {child["metadata"]["ownerReferences"][0]["uid"] for kind in found.values() for child in kind}
         return set(found) == set(CHILDREN) and owners == {new}
 
-    eventually(all_are_its_own, "every child belongs to the new Agent", GARBAGE_SECONDS)
+    eventually(all_are_its_own, "every child belongs to the new Agent", GC_SECONDS)
     sandbox.wait_ready("triage")
     assert sandbox.bundle("triage")["agent"]["uid"] == new
 
@@ -164,11 +164,11 @@ def test_a_policy_is_enforced_once_every_guard_has_self_tested_the_current_bundl
     """Kwok runs no guards, so the test says for them what they would say; what they really say is tested on kind."""
 
     def enforced(status: str, reason: str) -> Callable[[], bool]:
-        def look() -> bool:
+        def is_enforced() -> bool:
             found = sandbox.condition("triage", "PolicyEnforced")
             return (found.get("status"), found.get("reason")) == (status, reason)
 
-        return look
+        return is_enforced
 
     def attest(pod: str, digest: str, **more: Any) -> None:
         said = json.dumps({"bundle": digest, "calls": 3, **more})
@@ -184,10 +184,10 @@ def test_a_policy_is_enforced_once_every_guard_has_self_tested_the_current_bundl
     sandbox.apply_policy_and_bindings("triage")
     sandbox.create("triage", replicas=2)
     sandbox.wait_ready("triage")
-    sandbox.eventually(enforced("False", "SelfTestPending"), "nothing is proven yet")
+    sandbox.eventually(enforced("False", "SelfTestPending"), "nothing is self-tested yet")
     attest("one", held())
     attest("two", "0" * 64)
-    sandbox.eventually(enforced("False", "SelfTestPending"), "one guard has not proven this bundle")
+    sandbox.eventually(enforced("False", "SelfTestPending"), "one guard has not self-tested this bundle")
     attest("two", held())
     sandbox.eventually(enforced("True", "SelfTestPassed"), "both have")
     agent = sandbox.agent("triage")
@@ -200,7 +200,7 @@ def test_a_policy_is_enforced_once_every_guard_has_self_tested_the_current_bundl
     before = held()
     row = {"agents": ["triage"], "source": "crm", "read": ["contacts"], "write": [], "delete": []}
     sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"dataAccess": [row]}})
-    sandbox.eventually(enforced("False", "SelfTestPending"), "the bundle of the changed policy is not proven")
+    sandbox.eventually(enforced("False", "SelfTestPending"), "the bundle of the changed policy is not self-tested")
     assert held() != before
     assert "enforcement" not in sandbox.agent("triage")["status"]
     attest("one", held())

@@ -68,7 +68,7 @@ def test_agents_cost_no_write_in_steady_state_and_none_after_a_restart(
     names = [f"agent-{number:03}" for number in range(agents)]
     furnish(sandbox, names)
     create_all(sandbox, names)
-    quiet(operators)
+    wait_idle(operators)
     begin = operators.audit_offset()
     time.sleep(seconds)  # the time without a write is what is measured
     assert operators.writes(begin) == []
@@ -77,35 +77,35 @@ def test_agents_cost_no_write_in_steady_state_and_none_after_a_restart(
     operator.kill()
     operator.start()
     eventually(
-        lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') >= agents, "all were looked at anew", 30
+        lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') >= agents, "all were reconciled again", 30
     )
-    eventually(lambda: operator.metric("interlock_queued_agents") == 0, "no look is owed", 30)
+    eventually(lambda: operator.metric("interlock_queued_agents") == 0, "no reconcile is pending", 30)
     assert operators.writes(begin) == []
 
 
-def quiet(operators: Operators) -> None:
+def wait_idle(operators: Operators) -> None:
     """Wait until the audit log has not grown by the operator's doing for two seconds."""
     seen = [operators.audit_offset(), time.monotonic()]
 
-    def is_quiet() -> bool:
+    def is_idle() -> bool:
         now = operators.audit_offset()
         if operators.writes(int(seen[0])):
             seen[:] = [now, time.monotonic()]
         return time.monotonic() - seen[1] > 2
 
-    eventually(is_quiet, "the last writes are over", 30)
+    eventually(is_idle, "the last writes are over", 30)
 
 
 def test_a_new_agent_costs_its_children_and_two_writes(
     operator: OperatorProcess, sandbox: Sandbox, operators: Operators
 ) -> None:
     sandbox.apply_policy_and_bindings("triage")
-    eventually(lambda: "status" in sandbox.policy(), "the policy was looked at", 10)
-    quiet(operators)
+    eventually(lambda: "status" in sandbox.policy(), "the policy was reconciled", 10)
+    wait_idle(operators)
     begin = operators.audit_offset()
     sandbox.create("triage")
     sandbox.wait_ready("triage")
-    quiet(operators)
+    wait_idle(operators)
     children = sum(len(found) for found in sandbox.children("triage").values())
     writes = [f"{write['verb']} {write['uri']}" for write in operators.writes(begin)]
     tables = [write for write in writes if "/agentpolicies/" in write]
@@ -160,13 +160,13 @@ def test_a_policy_that_is_touched_without_a_change_costs_no_write(
     sandbox.apply_policy_and_bindings("triage")
     sandbox.create("triage")
     sandbox.wait_ready("triage")
-    quiet(operators)
+    wait_idle(operators)
     begin = operators.audit_offset()
-    looked = operator.metric("interlock_reconciles_total", 'kind="Agent"')
+    reconciled = operator.metric("interlock_reconciles_total", 'kind="Agent"')
     label = {"metadata": {"labels": {"touched": "yes"}}}
     for plural, name in (("agentpolicies", objects.POLICY), ("mcpbindings", "crm"), ("agents", "triage")):
         sandbox.api.patch(plural, sandbox.namespace, name, label)
-    eventually(lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') > looked, "it has looked")
-    quiet(operators)
+    eventually(lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') > reconciled, "it has reconciled")
+    wait_idle(operators)
     assert operators.writes(begin) == []
     assert len(sandbox.api.listed("configmaps", sandbox.namespace, f"{MANAGED},interlock.dev/agent")) == 2

@@ -45,7 +45,7 @@ def network_policies(sandbox: Sandbox, part: str) -> list[Json]:
 
 
 def is_guards(service: Json) -> bool:
-    """Tell whether it is the Service by which a placement's agent reaches its guard."""
+    """Return True if this is the Service by which a placement's agent reaches its guard."""
     labels = service["metadata"]["labels"]
     return "interlock.dev/stage" in labels and labels["app.kubernetes.io/component"] == "guard"
 
@@ -58,7 +58,7 @@ def agent_pod(sandbox: Sandbox) -> Json:
 
 
 def say(sandbox: Sandbox, code: int, message: str = "") -> None:
-    """Let the gate of the agent's pod end so, as a kubelet would tell it."""
+    """Let the egress check of the agent's pod end so, as a kubelet would report it."""
     pod = agent_pod(sandbox)["metadata"]["name"]
     ended = {"exitCode": code, "message": message, "reason": "Error", "containerID": "containerd://x"}
     one = {
@@ -210,7 +210,7 @@ def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_gets_its_new_
     assert before is not None
     separate.api.delete("services", separate.namespace, before["metadata"]["name"])
 
-    def is_told() -> bool:
+    def is_updated() -> bool:
         now = service()
         found = [
             one
@@ -222,7 +222,7 @@ def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_gets_its_new_
         [alias] = found[0]["spec"]["template"]["spec"]["hostAliases"]
         return bool(alias["ip"] == now["spec"]["clusterIP"])
 
-    eventually(is_told, "the agent's pods know the new address")
+    eventually(is_updated, "the agent's pods know the new address")
     separate.wait_ready("triage")
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.api
 
 KILL_SECONDS = 15.0  # that it does not wait is the matter here; how fast it is on a node is measured in tests/e2e
 CREATORS = 8
-CROWD = 120  # several times as many as are reconciled at once
+CROWD = 120  # several times the number of concurrent reconciles
 
 
 def switch(sandbox: Sandbox, name: str, value: str | None, by: str | None = None) -> None:
@@ -84,7 +84,7 @@ def test_who_set_the_kill_switch_and_who_released_it_is_reported_even_if_it_was_
     def kill() -> dict[str, str]:
         return living.agent("triage")["status"].get("kill", {})  # type: ignore[no-any-return]
 
-    eventually(lambda: "releasedAt" in kill(), "the release is told")
+    eventually(lambda: "releasedAt" in kill(), "the release is reported")
     assert (kill()["reason"], kill()["by"], kill()["releasedBy"]) == ("a slip", "ada", "alan")
     living.wait_ready("triage")
 
@@ -127,7 +127,7 @@ def test_a_killed_agent_stays_killed_across_a_restart_of_the_operator(
     with killed.api.watching("pods", killed.namespace) as seen:
         operator.kill()
         operator.start()
-        killed.create("answer")  # its refusal proves that the new operator works
+        killed.create("answer")  # its refusal shows that the new operator works
         killed.wait_refused("answer", "DataAccessMissing")
     assert seen == []
     assert killed.replicas("triage") == 0
@@ -137,7 +137,7 @@ def test_what_came_up_while_no_operator_ran_is_ended_by_the_next(killed: Sandbox
     deployment = killed.child("triage", "Deployment")["metadata"]["name"]
     operator.kill()
     killed.api.scale(killed.namespace, deployment, 2)
-    eventually(lambda: len(killed.pods("triage")) == 2, "nobody holds it at zero now")
+    eventually(lambda: len(killed.pods("triage")) == 2, "no operator holds it at zero now")
     operator.start()
     wait_killed(killed, "triage")
 
@@ -187,7 +187,7 @@ def test_an_agent_that_is_refused_can_be_killed_and_says_both(operator: Operator
     sandbox.create("triage")
     sandbox.wait_refused("triage", "PolicyNotFound")
     switch(sandbox, "triage", "now")
-    eventually(lambda: sandbox.condition("triage", "Ready")["reason"] == "KillSwitch", "killed is told first")
+    eventually(lambda: sandbox.condition("triage", "Ready")["reason"] == "KillSwitch", "killed is reported first")
     assert sandbox.condition("triage", "Governed")["reason"] == "PolicyNotFound"
 
 
@@ -212,7 +212,7 @@ def test_a_kill_works_while_every_reconcile_hangs(
         eventually(lambda: not sandbox.pods("triage"), "no pod is left", KILL_SECONDS)
         eventually(lambda: sandbox.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
         kill = lambda: sandbox.agent("triage")["status"].get("kill", {}).get("zeroPodsAt")  # noqa: E731
-        eventually(kill, "the status tells it", KILL_SECONDS)
+        eventually(kill, "the status reports it", KILL_SECONDS)
         assert proxy.waiting >= 40
 
 

@@ -1,4 +1,4 @@
-"""Honest health: a watch that is dead is told, an API server that is away is waited for."""
+"""Health of the operator: a dead watch is reported, an API server that is away is waited for."""
 
 import os
 from pathlib import Path

@@ -71,13 +71,13 @@ MISSING = {
 def test_an_agent_that_an_older_crd_let_in_never_gets_a_pod(
     operator: OperatorProcess, old_crd: None, sandbox: Sandbox, missing: str
 ) -> None:
-    reason, sentence = MISSING[missing]
+    reason, message = MISSING[missing]
     sandbox.apply_policy_and_bindings("triage")
     manifest = objects.agent("triage")
     del manifest["spec"][missing]
     with sandbox.api.watching("pods", sandbox.namespace) as seen:
         sandbox.api.create(manifest, sandbox.namespace)
-        assert sandbox.wait_refused("triage", reason).startswith(sentence)
+        assert sandbox.wait_refused("triage", reason).startswith(message)
     assert seen == []
 
 
@@ -90,17 +90,17 @@ def test_a_team_as_owner_never_gets_a_pod(operator: OperatorProcess, old_crd: No
 def test_an_agent_without_its_policy_never_gets_a_pod(operator: OperatorProcess, sandbox: Sandbox) -> None:
     with sandbox.api.watching("pods", sandbox.namespace) as seen:
         sandbox.create("triage")
-        sentence = sandbox.wait_refused("triage", "PolicyNotFound")
-    assert sentence.startswith("spec.policyRef.name 'support': there is no AgentPolicy of this name")
+        message = sandbox.wait_refused("triage", "PolicyNotFound")
+    assert message.startswith("spec.policyRef.name 'support': there is no AgentPolicy of this name")
     assert seen == []
 
 
 def test_an_agent_without_a_row_in_the_matrix_never_gets_a_pod(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    sandbox.apply_policy_and_bindings("somebody-else")
+    sandbox.apply_policy_and_bindings("another-owner")
     with sandbox.api.watching("pods", sandbox.namespace) as seen:
         sandbox.create("triage")
-        sentence = sandbox.wait_refused("triage", "DataAccessMissing")
-    assert "has no dataAccess row for agent triage and source crm: add the row" in sentence
+        message = sandbox.wait_refused("triage", "DataAccessMissing")
+    assert "has no dataAccess row for agent triage and source crm: add the row" in message
     assert seen == []
 
 
@@ -110,8 +110,8 @@ def test_an_agent_below_its_policys_minimums_never_gets_a_pod(operator: Operator
     sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"rollout": rollout}})
     with sandbox.api.watching("pods", sandbox.namespace) as seen:
         sandbox.create("triage", rollout=objects.stages("2h"))
-        sentence = sandbox.wait_refused("triage", "MinimumNotReached")
-    assert "2h in staging, but AgentPolicy support requires 168h before production" in sentence
+        message = sandbox.wait_refused("triage", "MinimumNotReached")
+    assert "2h in staging, but AgentPolicy support requires 168h before production" in message
     assert seen == []
 
 
@@ -120,9 +120,9 @@ def test_two_bindings_for_one_source_and_environment_are_refused(operator: Opera
     sandbox.create("triage")
     sandbox.wait_ready("triage")
     sandbox.api.create(objects.binding("crm-twin", "development"), sandbox.namespace)
-    sentence = sandbox.wait_refused("triage", "BindingAmbiguous")
-    assert "crm-twin" in sentence
-    assert "crm-sandbox" in sentence
+    message = sandbox.wait_refused("triage", "BindingAmbiguous")
+    assert "crm-twin" in message
+    assert "crm-sandbox" in message
     sandbox.api.delete("mcpbindings", sandbox.namespace, "crm-twin")
     sandbox.wait_ready("triage", REFUSED_SECONDS)
 
@@ -134,9 +134,9 @@ def test_a_stage_without_its_binding_is_refused_before_the_first_stage_runs(
     sandbox.api.delete("mcpbindings", sandbox.namespace, "crm")
     with sandbox.api.watching("pods", sandbox.namespace) as seen:
         sandbox.create("triage", rollout=objects.stages())
-        sentence = sandbox.wait_refused("triage", "BindingMissing")
-    assert "production" in sentence
-    assert "crm" in sentence
+        message = sandbox.wait_refused("triage", "BindingMissing")
+    assert "production" in message
+    assert "crm" in message
     assert seen == []
 
 

@@ -80,7 +80,7 @@ def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(
     started = utc_now()
     after = sandbox.wait_stage("triage", "one-region")
     assert soak_was_kept(before, after, LONG_SOAK), "it skipped a part of the soak"
-    assert moment(after["enteredAt"]) < started + LONG_SOAK, "the soak began anew with the operator"
+    assert moment(after["enteredAt"]) < started + LONG_SOAK, "the soak began again with the operator"
 
 
 def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
@@ -107,7 +107,7 @@ def test_a_kill_stops_the_soak_and_the_release_starts_it_again(operator: Operato
     eventually(lambda: "readySince" not in sandbox.agent("triage")["status"]["stage"], "the soak has stopped")
     eventually(lambda: "kill" in sandbox.agent("triage")["status"], "the kill stands recorded")
     sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "off"}}})
-    eventually(lambda: "readySince" in sandbox.agent("triage")["status"]["stage"], "the soak counts anew")
+    eventually(lambda: "readySince" in sandbox.agent("triage")["status"]["stage"], "the soak counts again")
     status = sandbox.agent("triage")["status"]
     assert status["stage"]["readySince"] >= status["kill"]["releasedAt"][:19]
 

@@ -36,11 +36,11 @@ def verifiers(operators: Operators) -> Iterator[VerificationJobs]:
 def condition(sandbox: Sandbox, kind: str, status: str, reason: str = "") -> Json:
     """Wait until the binding has a condition; return it."""
 
-    def look() -> Json | None:
+    def found_one() -> Json | None:
         found = condition_of(sandbox.binding(BINDING), kind)
         return found if found.get("status") == status and reason in ("", found["reason"]) else None
 
-    return eventually(look, f"{kind}={status} {reason}: {sandbox.binding(BINDING).get('status')}", RETRY_SECONDS)
+    return eventually(found_one, f"{kind}={status} {reason}: {sandbox.binding(BINDING).get('status')}", RETRY_SECONDS)
 
 
 def verify_again(sandbox: Sandbox, limit: int) -> None:
@@ -49,7 +49,7 @@ def verify_again(sandbox: Sandbox, limit: int) -> None:
 
 
 def drift(sandbox: Sandbox, verifiers: VerificationJobs, name: str = "") -> str:
-    """Let the server describe its tool otherwise, and wait until that is seen; return the observed digest."""
+    """Change the server's description of its tool, and wait until that is seen; return the observed digest."""
     verifiers.descriptions = {GET: POISON}
     verify_again(sandbox, 7)
     condition(sandbox, "Drifted", "True")
@@ -143,11 +143,11 @@ def test_a_drift_is_reported_with_its_diff_and_the_agent_goes_on_with_the_pins_t
     assert f'+  "description": "{POISON}",' in sandbox.binding(BINDING)["status"]["verification"]["diff"]
     assert digest in condition_of(sandbox.binding(BINDING), "Drifted")["message"]
 
-    def told() -> list[Json] | None:
+    def events() -> list[Json] | None:
         found = sandbox.api.listed("events", sandbox.namespace)
         return [event for event in found if event["reason"] == "ToolsChanged" and POISON in event["note"]] or None
 
-    [event] = eventually(told, "the drift is told")
+    [event] = eventually(events, "the drift is reported")
     assert (event["type"], event["regarding"]["kind"], event["regarding"]["name"]) == ("Warning", "MCPBinding", BINDING)
     assert pins(sandbox, "triage") == pinned
     assert sandbox.condition("triage", "Ready")["status"] == "True"
@@ -185,7 +185,7 @@ def test_a_drift_that_a_guard_has_found_is_in_the_status_long_before_the_interva
     sandbox.wait_ready("triage")
     verifiers.descriptions = {GET: POISON}
     lease = sandbox.child("triage", "Lease")["metadata"]["name"]
-    said = json.dumps({BINDING: datetime.now(tz=UTC).isoformat(), "somebody-elses": "2026-01-01T00:00:00Z"})  # noqa: TID251
+    said = json.dumps({BINDING: datetime.now(tz=UTC).isoformat(), "another-binding": "2026-01-01T00:00:00Z"})  # noqa: TID251
     sandbox.api.patch(
         "leases", sandbox.namespace, lease, {"metadata": {"annotations": {"drift.interlock.dev/triage-0": said}}}
     )

@@ -17,7 +17,7 @@ def failing(binding: BindingBuilder) -> BindingBuilder:
     """A binding that was verified once, and is not now."""
     raw = binding.to_kubernetes()
     raw["status"]["conditions"][0] |= {"status": "False", "reason": "ServerUnavailable", "message": "it is away"}
-    return BindingBuilder(raw, is_proven=False)
+    return BindingBuilder(raw, is_verified=False)
 
 
 def refusal(agent: AgentBuilder, *bindings: BindingBuilder) -> str | None:
@@ -29,9 +29,9 @@ def refusal(agent: AgentBuilder, *bindings: BindingBuilder) -> str | None:
 @requirement("verify.before-attach")
 def test_an_agent_waits_for_a_binding_that_was_not_verified_yet() -> None:
     assert refusal(an_agent(), a_binding()) is None
-    message = refusal(an_agent(), a_binding().unproven()) or ""
+    message = refusal(an_agent(), a_binding().unverified()) or ""
     assert message.startswith("waits for MCPBinding crm to be verified: the operator has not processed it yet; run: ")
-    assert refusal(attached(an_agent()), a_binding().unproven()) is not None, "it never was verified"
+    assert refusal(attached(an_agent()), a_binding().unverified()) is not None, "it never was verified"
 
 
 @requirement("verify.before-attach")
@@ -46,6 +46,6 @@ def test_the_bindings_of_all_stages_are_checked_from_the_start(*, is_attached: b
     agent = an_agent().with_stages(a_stage("staging"), a_stage("everywhere", "production"))
     agent = attached(agent) if is_attached else agent
     early = a_binding("early").serving("crm", "staging")
-    late = a_binding("late").serving("crm", "production").unproven()
+    late = a_binding("late").serving("crm", "production").unverified()
     assert "MCPBinding late" in (refusal(agent, early, late) or "")
     assert refusal(agent, early, a_binding("late").serving("crm", "production")) is None

@@ -87,8 +87,8 @@ def test_an_environment_is_one_stage_of_its_name() -> None:
 @requirement("rollout.order")
 def test_a_stage_that_goes_back_is_named() -> None:
     stages = [stage("a", "staging"), stage("b", "production"), stage("c", "development"), stage("d", "staging")]
-    (sentence,) = stage_order_refusals(stages)
-    assert sentence.startswith("spec.rollout.stages: stage c in development follows a stage in production: ")
+    (message,) = stage_order_refusals(stages)
+    assert message.startswith("spec.rollout.stages: stage c in development follows a stage in production: ")
 
 
 @pytest.mark.parametrize(
@@ -178,10 +178,10 @@ def test_every_source_without_a_row_is_named() -> None:
 def test_a_source_whose_rows_select_other_labels_is_named() -> None:
     row = DataAccessRow(agent_selector=AgentSelector(match_labels={"team": "support"}), source="crm")
     spec = AgentSpec(template=TEMPLATE, bindings=(BindingUse(source="crm"),))
-    demands = AgentPolicySpec(data_access=(row,))
-    assert row_refusals(ObjectMeta(name="triage", labels={"team": "support"}), spec, "support", demands) == []
-    (sentence,) = row_refusals(ObjectMeta(name="triage"), spec, "support", demands)
-    assert sentence.startswith(
+    required = AgentPolicySpec(data_access=(row,))
+    assert row_refusals(ObjectMeta(name="triage", labels={"team": "support"}), spec, "support", required) == []
+    (message,) = row_refusals(ObjectMeta(name="triage"), spec, "support", required)
+    assert message.startswith(
         "spec.bindings: AgentPolicy support has no dataAccess row for agent triage and source crm"
     )
 

@@ -74,10 +74,10 @@ def test_lines_that_are_declared_lost_leave_a_gap_that_the_verifier_shows(store:
 
 def test_a_fork_is_refused(store: SqlStore) -> None:
     store.append(batch(LINES[:5]))
-    anew = ChainWriter().begin().deny(9).lines
-    assert store.append(batch(anew[:3])) == Fork(1)
-    assert store.append(batch(anew[3:9])) == Fork(3)
-    assert store.append(batch(anew[5:9])) == Fork(5)
+    restarted = ChainWriter().begin().deny(9).lines
+    assert store.append(batch(restarted[:3])) == Fork(1)
+    assert store.append(batch(restarted[3:9])) == Fork(3)
+    assert store.append(batch(restarted[5:9])) == Fork(5)
     assert [one.text.encode() for one in all_lines(store, GUARD)] == LINES[:5]
 
 
@@ -135,9 +135,9 @@ TAMPERING: dict[str, tuple[str, str]] = {
     "a deleted end": ("DELETE FROM records WHERE seq >= 8", "Truncated"),
     "a deleted chain": ("DELETE FROM records", "Missing"),
     "swapped lines": ("UPDATE records SET seq = CASE seq WHEN 3 THEN 103 ELSE 3 END WHERE seq IN (3, 4)", "Misfiled"),
-    "a changed word beside the line": ("UPDATE records SET decision = 'Deny' WHERE seq = 1", "Misfiled"),
-    "another agent beside the line": ("UPDATE records SET agent = 'other' WHERE seq = 1", "Misfiled"),
-    "another namespace beside the line": ("UPDATE records SET namespace = 'other' WHERE seq = 1", "Misfiled"),
+    "a changed word outside the line": ("UPDATE records SET decision = 'Deny' WHERE seq = 1", "Misfiled"),
+    "another agent outside the line": ("UPDATE records SET agent = 'other' WHERE seq = 1", "Misfiled"),
+    "another namespace outside the line": ("UPDATE records SET namespace = 'other' WHERE seq = 1", "Misfiled"),
     "a forged checkpoint": ("UPDATE chains SET start = 4", "Broken"),
     "a forged end": ("UPDATE chains SET head = start_hash", "Contradicted"),
 }

@@ -132,8 +132,8 @@ def test_a_chain_that_is_missing_whole_is_found_where_the_next_one_names_it() ->
 
 def test_a_rewritten_chain_contradicts_the_next_ones_genesis() -> None:
     _, second = two_chains()
-    anew = ChainWriter().begin().call(6)
-    assert kinds(check([*anew.lines, *second.lines])) == ["Contradicted"]
+    rewritten = ChainWriter().begin().call(6)
+    assert kinds(check([*rewritten.lines, *second.lines])) == ["Contradicted"]
 
 
 def test_a_part_may_begin_late_but_may_miss_nothing_inside() -> None:

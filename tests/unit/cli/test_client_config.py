@@ -45,7 +45,7 @@ REFUSED = {
 
 
 @requirement("import.refused")
-@pytest.mark.parametrize("text", REFUSED, ids=[sentence[:30] for sentence in REFUSED.values()])
+@pytest.mark.parametrize("text", REFUSED, ids=[message[:30] for message in REFUSED.values()])
 def test_what_is_no_such_file_is_refused_with_place_and_way_out(text: str) -> None:
     with pytest.raises(ImportRefusedError) as refused:
         parse_servers(text)

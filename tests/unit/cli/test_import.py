@@ -199,12 +199,12 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
 
 
 @requirement("import.refused")
-@pytest.mark.parametrize("sentence", REFUSED)
-def test_what_cannot_be_imported_is_refused_with_place_value_and_way_out(run: Run, sentence: str) -> None:
-    file, options = REFUSED[sentence]
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_imported_is_refused_with_place_value_and_way_out(run: Run, message: str) -> None:
+    file, options = REFUSED[message]
     code, out, err = run(file, *options)
     assert (code, out) == (1, "")
-    assert sentence in err
+    assert message in err
     assert ": " in err
 
 

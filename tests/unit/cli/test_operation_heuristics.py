@@ -74,7 +74,7 @@ def test_the_answer_may_be_the_result_the_message_or_the_list() -> None:
 
 @requirement("import.refused")
 @pytest.mark.parametrize(
-    ("document", "sentence"),
+    ("document", "message"),
     [
         ({"error": {}}, "is not an answer to tools/list"),
         ("tools", "is not an answer to tools/list"),
@@ -85,6 +85,6 @@ def test_the_answer_may_be_the_result_the_message_or_the_list() -> None:
         ({"tools": [{"name": f"t{n}"} for n in range(257)]}, "has 257 tools"),
     ],
 )
-def test_what_is_no_whole_list_is_refused(document: Any, sentence: str) -> None:
-    with pytest.raises(ImportRefusedError, match=sentence):
+def test_what_is_no_whole_list_is_refused(document: Any, message: str) -> None:
+    with pytest.raises(ImportRefusedError, match=message):
         read_tools(document, "the list of tools of crm")

@@ -36,7 +36,7 @@ class Cluster:
     async def carry_out(self, plan: WritePlan = PLAN) -> None:
         await self.applier.carry_out(plan, *AGENT)
 
-    def owed(self) -> WritePlan:
+    def pending(self) -> WritePlan:
         return plan_children(DESIRED, self.store.of(AGENT, UID))
 
 
@@ -48,7 +48,7 @@ def cluster() -> Cluster:
 async def test_an_applied_plan_has_nothing_pending(cluster: Cluster) -> None:
     await cluster.carry_out()
 
-    assert cluster.owed().is_empty
+    assert cluster.pending().is_empty
     assert len(cluster.client.objects) == len(DESIRED)
 
 
@@ -67,8 +67,8 @@ async def test_a_child_that_is_deleted_before_the_response_to_its_write_is_pendi
     monkeypatch.setattr(cluster.client, "apply", apply_and_lose)
     await cluster.carry_out()
 
-    owed = cluster.owed()
-    assert len([*owed.prepare, *owed.grants, *owed.workloads]) == len(DESIRED)
+    pending = cluster.pending()
+    assert len([*pending.prepare, *pending.grants, *pending.workloads]) == len(DESIRED)
 
 
 @requirement("deployment.workloads-last")
@@ -94,9 +94,9 @@ async def test_a_child_that_is_refused_is_named_and_the_next_try_writes_only_wha
         assert cluster.client.of_kind("Deployment") == {}
     kept = len(cluster.client.objects)
     cluster.client.forget_requests()
-    await cluster.carry_out(cluster.owed())
+    await cluster.carry_out(cluster.pending())
     assert len(cluster.client.writes()) == len(DESIRED) - kept
-    assert cluster.owed().is_empty
+    assert cluster.pending().is_empty
 
 
 async def test_a_lost_connection_is_passed_on_and_the_next_try_converges(cluster: Cluster) -> None:
@@ -105,15 +105,15 @@ async def test_a_lost_connection_is_passed_on_and_the_next_try_converges(cluster
     with pytest.raises(TimeoutError):
         await cluster.carry_out()
 
-    await cluster.carry_out(cluster.owed())
-    assert cluster.owed().is_empty
+    await cluster.carry_out(cluster.pending())
+    assert cluster.pending().is_empty
 
 
 # Additions of others
 
 
 async def touched(cluster: Cluster) -> str:
-    """Let somebody add to a ConfigMap, and let the store know."""
+    """Add to a ConfigMap as another user, and update the store."""
     await cluster.carry_out()
     path = paths("ConfigMap")[0]
     cluster.client.add_foreign(path, FOREIGN, {"data": {"x": "smuggled"}})
@@ -125,13 +125,13 @@ async def touched(cluster: Cluster) -> str:
 @requirement("deployment.additions")
 async def test_what_others_added_is_removed_and_nothing_is_pending_afterwards(cluster: Cluster) -> None:
     path = await touched(cluster)
-    assert [key_of(manifest).kind for manifest in cluster.owed().prepare] == ["ConfigMap"]
+    assert [key_of(manifest).kind for manifest in cluster.pending().prepare] == ["ConfigMap"]
 
-    await cluster.carry_out(cluster.owed())
+    await cluster.carry_out(cluster.pending())
 
     assert "x" not in cluster.client.objects[path]["data"]
     assert [method for method, _ in cluster.client.writes()] == ["APPLY", "PATCH", "APPLY"]
-    assert cluster.owed().is_empty
+    assert cluster.pending().is_empty
 
 
 @pytest.mark.parametrize(("method", "nth"), [("APPLY", 1), ("PATCH", 1), ("APPLY", 2)])
@@ -145,12 +145,12 @@ async def test_a_heal_that_is_refused_half_way_is_reported_and_done_at_the_next_
         _refuse_second(cluster.client, path)
 
     with pytest.raises(ApplyFailed, match=r"^ConfigMap "):
-        await cluster.carry_out(cluster.owed())
+        await cluster.carry_out(cluster.pending())
 
-    assert not cluster.owed().is_empty
-    await cluster.carry_out(cluster.owed())
+    assert not cluster.pending().is_empty
+    await cluster.carry_out(cluster.pending())
     assert "x" not in cluster.client.objects[path]["data"]
-    assert cluster.owed().is_empty
+    assert cluster.pending().is_empty
 
 
 def _refuse_second(client: FakeClient, path: str) -> None:
@@ -170,11 +170,11 @@ async def test_an_object_that_changes_during_the_hand_over_is_left_for_the_next_
     path = await touched(cluster)
     cluster.client.refuse("PATCH", path, status=409)
 
-    await cluster.carry_out(cluster.owed())
+    await cluster.carry_out(cluster.pending())
 
-    assert not cluster.owed().is_empty
-    await cluster.carry_out(cluster.owed())
-    assert cluster.owed().is_empty
+    assert not cluster.pending().is_empty
+    await cluster.carry_out(cluster.pending())
+    assert cluster.pending().is_empty
 
 
 # Pruning
@@ -193,7 +193,7 @@ async def test_what_is_pruned_goes_with_all_that_it_owns(cluster: Cluster) -> No
 
 
 @requirement("deployment.prune")
-async def test_a_pruned_workload_deletes_its_pods_without_the_garbage_collector(cluster: Cluster) -> None:
+async def test_a_pruned_workload_deletes_its_pods_without_kubernetes_gc(cluster: Cluster) -> None:
     await cluster.carry_out()
     [workload] = [manifest for manifest in DESIRED if manifest["kind"] == "Deployment"]
     pods = "/api/v1/namespaces/agents/pods"
@@ -254,5 +254,5 @@ async def test_two_agents_are_kept_apart(cluster: Cluster) -> None:
     await cluster.carry_out()
     await cluster.applier.carry_out(plan_children(other, {}), "agents", "other")
 
-    assert cluster.owed().is_empty
+    assert cluster.pending().is_empty
     assert len(cluster.store.of(("agents", "other"), "uid-of-other")) == len(other)

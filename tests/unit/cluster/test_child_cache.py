@@ -61,7 +61,7 @@ def test_an_answer_to_a_write_does_not_bring_back_what_was_deleted_since() -> No
         assert store.drop("Deployment", a_child(version=12)) == AGENT
         assert store.put("Deployment", a_child(version=11)) is None
         assert store.of(AGENT, "u1") == {}
-        assert store.put("Deployment", a_child(version=13)) == AGENT, "it was made anew"
+        assert store.put("Deployment", a_child(version=13)) == AGENT, "it was recreated"
     assert replicas(store) == 13
 
 

@@ -19,14 +19,14 @@ def a_pod(name: str, code: int | None = None, *, is_ending: bool = False) -> dic
 class Known:
     def __init__(self) -> None:
         self.asked: list[AgentKey] = []
-        self.gates = EgressCheckStore(self.asked.append)
+        self.checks = EgressCheckStore(self.asked.append)
 
     def hear(self, kind: Literal["ADDED", "MODIFIED", "DELETED"], pod: dict[str, Any]) -> None:
         self.asked.clear()
-        self.gates.handle(ChangeEvent(kind, pod))
+        self.checks.handle(ChangeEvent(kind, pod))
 
     def verdicts(self) -> list[EgressCheckVerdict]:
-        return [one.verdict for one in self.gates.of(KEY)]
+        return [one.verdict for one in self.checks.of(KEY)]
 
 
 def test_a_new_pod_report_enqueues_the_agent_and_a_repeated_one_does_not() -> None:
@@ -50,11 +50,11 @@ def test_a_pod_that_ends_or_is_gone_says_nothing_any_more() -> None:
 def test_a_list_takes_the_place_of_all_that_was_known() -> None:
     known = Known()
     known.hear("ADDED", a_pod("gone", 3))
-    known.gates.handle(ListEvent((a_pod("one", 0), a_pod("two", 0), a_pod("ending", 3, is_ending=True))))
+    known.checks.handle(ListEvent((a_pod("one", 0), a_pod("two", 0), a_pod("ending", 3, is_ending=True))))
 
     assert known.verdicts() == [EgressCheckVerdict.CLOSED, EgressCheckVerdict.CLOSED]
     assert set(known.asked) == {KEY}
 
 
 def test_an_agent_without_pods_has_no_report() -> None:
-    assert Known().gates.of(("agents", "another")) == ()
+    assert Known().checks.of(("agents", "another")) == ()

@@ -12,11 +12,11 @@ TRIAGE, OTHER, ELSEWHERE = ("agents", "triage"), ("agents", "other"), ("elsewher
 
 @pytest.fixture
 def known() -> ResourceCache:
-    primaries = ResourceCache()
-    primaries.put_agent(an_agent().to_kubernetes())
-    primaries.put_agent(an_agent("other").under("strict").using("mail").to_kubernetes())
-    primaries.put_agent(an_agent().in_namespace("elsewhere").to_kubernetes())
-    return primaries
+    resources = ResourceCache()
+    resources.put_agent(an_agent().to_kubernetes())
+    resources.put_agent(an_agent("other").under("strict").using("mail").to_kubernetes())
+    resources.put_agent(an_agent().in_namespace("elsewhere").to_kubernetes())
+    return resources
 
 
 @requirement("operator.late-events")
@@ -125,24 +125,24 @@ def test_what_cannot_be_read_is_kept_with_why_and_a_binding_of_that_kind_concern
 
 
 def test_an_agent_of_whatever_shape_is_kept() -> None:
-    primaries = ResourceCache()
+    resources = ResourceCache()
     raw = an_agent().to_kubernetes()
     for spec in (None, {}, {"policyRef": None, "bindings": None}):
         raw["spec"] = spec
         raw["metadata"]["resourceVersion"] = str(int(raw["metadata"]["resourceVersion"]) + 1)
 
-        assert primaries.put_agent(raw)
-    assert primaries.agents() == {TRIAGE}
+        assert resources.put_agent(raw)
+    assert resources.agents() == {TRIAGE}
 
 
 def test_managed_fields_are_not_kept_and_nothing_that_was_given_is_changed() -> None:
-    primaries, raw = ResourceCache(), an_agent().to_kubernetes()
+    resources, raw = ResourceCache(), an_agent().to_kubernetes()
     raw["metadata"]["managedFields"] = [{"manager": "kubectl"}]
 
-    primaries.put_agent(raw)
+    resources.put_agent(raw)
 
     assert raw["metadata"]["managedFields"]
-    found = primaries.agent(TRIAGE)
+    found = resources.agent(TRIAGE)
     assert found is not None
     assert "managedFields" not in found["metadata"]
 

@@ -6,7 +6,7 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.reconcile.agent import reconcile
 from interlock_kube.client import ApiError
 from tests.requirements import requirement
-from tests.support.builders import NOW, a_stage, a_world, an_agent, hours
+from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours
 from tests.support.fake_client import FakeClient
 from tests.support.simulation import Simulation
 
@@ -29,7 +29,7 @@ def agent_of(client: FakeClient) -> Agent:
 
 
 def a_status() -> AgentStatus:
-    return reconcile(a_world().build(), NOW).status
+    return reconcile(a_snapshot().build(), NOW).status
 
 
 async def test_a_status_that_was_reported_reads_back_as_it_was(client: FakeClient) -> None:
@@ -66,7 +66,7 @@ async def test_what_the_kill_path_recorded_is_neither_written_nor_a_reason_to_wr
 
 async def test_what_is_no_longer_so_is_taken_away(client: FakeClient) -> None:
     scoped = a_stage("one-region", "production", scope={"region": ["eu-west"]}, lasting="1h")
-    simulation = Simulation(a_world().of(an_agent().with_stages(scoped, a_stage("everywhere", "production"))))
+    simulation = Simulation(a_snapshot().of(an_agent().with_stages(scoped, a_stage("everywhere", "production"))))
     simulation.run()
     await writer(client).write_agent(agent_of(client), simulation.status)
     assert client.objects[PATH]["status"]["stage"]["nextAt"]

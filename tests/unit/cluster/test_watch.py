@@ -1,4 +1,4 @@
-"""Following a kind, against a fake that is told what each list and each watch answers."""
+"""Following a kind, against a fake with scripted answers to each list and each watch."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -49,12 +49,12 @@ def a_list(*objects: dict[str, Any], version: int = 10, more: str = "") -> dict[
 async def followed(
     client: FakeWatches, count: int, options: WatchOptions | None = None
 ) -> list[ListEvent | ChangeEvent]:
-    news: list[ListEvent | ChangeEvent] = []
+    events: list[ListEvent | ChangeEvent] = []
     fake: Any = client
     async for one in follow(fake, AGENT, options or WatchOptions()):
-        news.append(one)
-        if len(news) == count:
-            return news
+        events.append(one)
+        if len(events) == count:
+            return events
     raise AssertionError("it ended")
 
 
@@ -88,9 +88,9 @@ async def test_a_watch_that_ends_is_taken_up_where_it_was_without_a_list(end: Ex
     first: list[Any] = [an_event("ADDED", "a", 11), an_event("BOOKMARK", version=20)]
     client = FakeWatches([a_list()], [[*first, *([end] if end else [])], [an_event("DELETED", "a", 21)]])
 
-    news = await followed(client, 3)
+    events = await followed(client, 3)
 
-    assert [one.type for one in news if isinstance(one, ChangeEvent)] == ["ADDED", "DELETED"]
+    assert [one.type for one in events if isinstance(one, ChangeEvent)] == ["ADDED", "DELETED"]
     assert client.queries[-1]["resourceVersion"] == "20"
 
 

@@ -213,5 +213,5 @@ def test_what_records_hold_of_arguments_is_the_policys_word() -> None:
 def test_the_pins_of_a_bundle_are_those_of_the_bindings_status_and_an_unverified_one_has_none() -> None:
     [source] = compile_bundle(a_placement()).sources
     assert source.pins == (Pin("create_task", DEFINITION), Pin("get_contact", DEFINITION))
-    [source] = compile_bundle(a_placement(bindings=(a_binding().unproven(),))).sources
+    [source] = compile_bundle(a_placement(bindings=(a_binding().unverified(),))).sources
     assert source.pins == ()

@@ -8,8 +8,8 @@ LABELS = {"interlock.dev/stage": "staging", "interlock.dev/revision": "012345678
 SAID = "open: 10.96.0.1:443 answered for 10 s\n"
 
 
-def a_pod(**gate: Any) -> dict[str, Any]:
-    statuses = [{"name": "another", "state": {"terminated": {"exitCode": 3}}}, {"name": "egress-check", **gate}]
+def a_pod(**status: Any) -> dict[str, Any]:
+    statuses = [{"name": "another", "state": {"terminated": {"exitCode": 3}}}, {"name": "egress-check", **status}]
     return {"metadata": {"labels": LABELS}, "status": {"initContainerStatuses": statuses}}
 
 
@@ -18,7 +18,7 @@ def ended(code: int, message: str = "") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("gate", "verdict"),
+    ("status", "verdict"),
     [
         ({"state": {"running": {}}}, EgressCheckVerdict.WAITING),
         ({"state": ended(0)}, EgressCheckVerdict.CLOSED),
@@ -32,10 +32,10 @@ def ended(code: int, message: str = "") -> dict[str, Any]:
         ({}, EgressCheckVerdict.WAITING),
     ],
 )
-def test_the_last_report_of_an_egress_check_holds(gate: dict[str, Any], verdict: EgressCheckVerdict) -> None:
+def test_the_last_report_of_an_egress_check_holds(status: dict[str, Any], verdict: EgressCheckVerdict) -> None:
     message = "10.96.0.1:443 answered for 10 s" if verdict is EgressCheckVerdict.OPEN else ""
 
-    assert read_egress_check(a_pod(**gate)) == EgressCheckReport("staging", "0123456789", verdict, message)
+    assert read_egress_check(a_pod(**status)) == EgressCheckReport("staging", "0123456789", verdict, message)
 
 
 def test_a_pod_that_has_no_status_yet_has_said_nothing() -> None:

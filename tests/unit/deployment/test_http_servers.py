@@ -25,7 +25,7 @@ POLICY = a_policy().giving("triage", "mail", read=["inbox"])
 
 
 def a_mixed_placement() -> Placement:
-    """A source run beside the agent and one over HTTP."""
+    """A source that runs as a sidecar and one over HTTP."""
     return a_placement(an_agent().using("crm", "mail"), policy=POLICY, bindings=(a_binding(), MAIL))
 
 

@@ -42,7 +42,7 @@ def test_anything_less_is_not_ready(deployment: dict[str, Any] | None) -> None:
         {"replicas": 3, "updatedReplicas": 1, "availableReplicas": 2},  # the new one starts, the old two serve
         {"replicas": 3, "updatedReplicas": 2, "availableReplicas": 2},  # which of the three is not available?
         {"replicas": 2, "updatedReplicas": 1, "availableReplicas": 2},
-        {"replicas": 3, "updatedReplicas": 2, "availableReplicas": 3},  # old ones serve beside them still
+        {"replicas": 3, "updatedReplicas": 2, "availableReplicas": 3},  # old ones still serve next to them
     ],
 )
 def test_pods_of_an_older_template_do_not_count(rolling: dict[str, int]) -> None:
@@ -93,8 +93,8 @@ CRASH = {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting faile
             "container agent is in CrashLoopBackOff (exit code 3)",
         ),
         (
-            {"status": {"initContainerStatuses": [{"name": "gate", "state": {"waiting": PULL}}]}},
-            "container gate is in ImagePullBackOff (pull access denied)",
+            {"status": {"initContainerStatuses": [{"name": "egress-check", "state": {"waiting": PULL}}]}},
+            "container egress-check is in ImagePullBackOff (pull access denied)",
         ),
     ],
 )

@@ -76,19 +76,19 @@ def test_the_egress_check_is_the_first_of_the_agents_pod_and_ends_before_the_age
     assert [one["name"] for one in pod["containers"]] == ["agent"]
 
 
-@pytest.mark.parametrize(("environment", "demands"), [("development", False), ("staging", True), ("production", True)])
+@pytest.mark.parametrize(("environment", "required"), [("development", False), ("staging", True), ("production", True)])
 def test_the_egress_check_gets_what_must_answer_what_must_not_and_whether_it_is_required(
-    environment: str, demands: object
+    environment: str, required: object
 ) -> None:
     agent = an_agent().with_stages(a_stage("only", environment))
     placement = replace(a_separate_placement(agent), guard_addresses=("10.96.0.41", "fd00::41"))
-    gate = pods(placement)["agent"]["initContainers"][0]
+    check = pods(placement)["agent"]["initContainers"][0]
 
-    settings = read_gate_settings({**values(gate), **KUBERNETES})
+    settings = read_gate_settings({**values(check), **KUBERNETES})
 
     assert (settings.guard.host, settings.guard.port) == ("guard", 7410)
     assert [one.authority for one in settings.closed] == ["10.96.0.41:7411", "[fd00::41]:7411", "10.96.0.1:443"]
-    assert settings.requires_closed is demands
+    assert settings.requires_closed is required
 
 
 def test_the_agent_finds_its_guard_by_a_name_in_its_own_hosts_and_asks_no_dns() -> None:
@@ -140,10 +140,10 @@ def test_a_guard_without_sidecar_servers_is_an_ordinary_container() -> None:
 
 def test_the_guard_listens_at_its_pods_address_under_the_name_that_the_agent_calls_it_by() -> None:
     guard = pods(a_full_placement())["guard"]["initContainers"][0]
-    told = values(guard)
+    variables = values(guard)
 
-    assert told["INTERLOCK_LISTEN"] == {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}
-    settings = read_settings({**told, **KUBERNETES, "INTERLOCK_POD": "p", "INTERLOCK_LISTEN": "10.244.0.7"})
+    assert variables["INTERLOCK_LISTEN"] == {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}
+    settings = read_settings({**variables, **KUBERNETES, "INTERLOCK_POD": "p", "INTERLOCK_LISTEN": "10.244.0.7"})
     assert (settings.listen, settings.host, settings.mcp_port) == ("10.244.0.7", "guard", 7410)
 
 

@@ -111,18 +111,18 @@ async def test_the_production_account_has_other_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "sentence"),
+    ("environment", "message"),
     [
         ({"CRM_ACCOUNT": "production", "CRM_TOKEN": ""}, "CRM_TOKEN is missing"),
         ({"CRM_ACCOUNT": "prod"}, "CRM_ACCOUNT is 'prod'"),
     ],
 )
 def test_does_not_start_on_an_account_that_it_cannot_open(
-    environment: dict[str, str], sentence: str, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match=sentence):
+    with pytest.raises(SystemExit, match=message):
         crm_server.main()
 
 
@@ -154,7 +154,7 @@ def start_on_pipes(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command_line, env=environment, preexec_fn=end_with_parent)
 
 
-def greet(to_server: Any, from_server: Any) -> dict[str, Any]:
+def initialize(to_server: Any, from_server: Any) -> dict[str, Any]:
     to_server.write(json.dumps(INITIALIZE).encode() + b"\n")
     to_server.flush()
     answer: dict[str, Any] = json.loads(from_server.readline())
@@ -164,7 +164,7 @@ def greet(to_server: Any, from_server: Any) -> dict[str, Any]:
 def test_serves_session_based_clients_on_named_pipes_and_ends_with_its_input(tmp_path: Path) -> None:
     with start_on_pipes(tmp_path) as server:
         with (tmp_path / "in").open("wb") as to_server, (tmp_path / "out").open("rb") as from_server:
-            answer = greet(to_server, from_server)
+            answer = initialize(to_server, from_server)
         assert server.wait(timeout=10) == 0
     assert answer["result"]["protocolVersion"] == "2025-11-25"
     assert answer["result"]["serverInfo"]["name"] == "crm-sandbox"
@@ -177,7 +177,7 @@ def test_ends_by_itself_on_term(tmp_path: Path) -> None:
         (tmp_path / "in").open("wb") as to_server,
         (tmp_path / "out").open("rb") as from_server,
     ):
-        greet(to_server, from_server)
+        initialize(to_server, from_server)
         server.send_signal(signal.SIGTERM)
         assert server.wait(timeout=10) == 0
 

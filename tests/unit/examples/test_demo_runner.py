@@ -11,7 +11,7 @@ from tools.demo.steps import Answer, Chapter, Step, is_refused, never_says, succ
 
 @dataclass
 class Theatre:
-    """A stage without a cluster: commands answer from a script, and time passes only where somebody sleeps."""
+    """A stage without a cluster: commands answer from a script, and time passes only during a sleep."""
 
     answers: Mapping[str, Callable[[float], Answer]]
     now: float = 0.0

@@ -24,8 +24,8 @@ KILLED = {"code": -32000, "message": "stop", "data": {"reason": "Killed", "messa
 
 def denied(reason: str) -> CallToolResult:
     """A refusal as the guard words it."""
-    sentence = TextContent(type="text", text=f"refused\nbecause of {reason}")
-    return CallToolResult(content=[sentence], is_error=True, _meta={"interlock.dev/denial": {"reason": reason}})
+    text_content = TextContent(type="text", text=f"refused\nbecause of {reason}")
+    return CallToolResult(content=[text_content], is_error=True, _meta={"interlock.dev/denial": {"reason": reason}})
 
 
 class Gateway:
@@ -143,8 +143,8 @@ async def test_prints_a_line_for_each_attempt_and_goes_on_after_a_kill_and_its_r
 
 
 async def test_reads_resources_and_a_prompt_if_they_are_configured(tmp_path: Path) -> None:
-    looks = {"RESOURCES": "crm://contacts/eu-west,crm://contacts/us-east,crm://nowhere", "PROMPT": "prepare_call"}
-    async with asyncio.timeout(60), serving(Gateway()) as url, running(tmp_path, url, **looks) as process:
+    settings = {"RESOURCES": "crm://contacts/eu-west,crm://contacts/us-east,crm://nowhere", "PROMPT": "prepare_call"}
+    async with asyncio.timeout(60), serving(Gateway()) as url, running(tmp_path, url, **settings) as process:
         lines = await lines_until(process, "denied: NotGrantedByBinding")
     seen = [line for line in lines if "crm://" in line or "prepare_call" in line]
     assert seen[:2] == [

@@ -105,18 +105,18 @@ def test_exactly_one_binding_serves_each_source_in_each_stage(agent: Agent) -> N
 
 
 def test_the_refused_ones_are_refused_for_their_owner_and_nothing_else() -> None:
-    sentences = []
+    messages = []
     for _, document in documents(EXAMPLES / REFUSED):
         agent = Agent.model_validate(document)
-        sentences.append(owner_refusal(agent.spec.owner))
+        messages.append(owner_refusal(agent.spec.owner))
         assert environment_refusal(agent.spec) is None
         assert agent.spec.purpose
         assert agent.spec.policy_ref
     page = (EXAMPLES / REFUSED / "README.md").read_text(encoding="utf-8")
-    assert len(sentences) == 2
-    for sentence in sentences:
-        assert sentence
-        assert sentence in page
+    assert len(messages) == 2
+    for message in messages:
+        assert message
+        assert message in page
 
 
 async def offered(folder: Path) -> list[Tool]:
@@ -143,16 +143,16 @@ async def test_rules_on_arguments_are_of_arguments_that_the_tool_requires(tmp_pa
         (entries(binding), tool) for binding in objects("MCPBinding") for tool in binding.spec.tools if tool.arguments
     ]
     assert ruled
-    demanded = {tool.name: tool.input_schema.get("required", []) for tool in await offered(tmp_path)}
+    required = {tool.name: tool.input_schema.get("required", []) for tool in await offered(tmp_path)}
     for mapped, entry in ruled:
-        falling = [name for name in demanded if getattr(find_named(mapped, name), "name", None) == entry.name]
+        falling = [name for name in required if getattr(find_named(mapped, name), "name", None) == entry.name]
         assert falling
         for name in falling:
-            assert {rule.pointer.removeprefix("/") for rule in entry.arguments} <= set(demanded[name])
+            assert {rule.pointer.removeprefix("/") for rule in entry.arguments} <= set(required[name])
 
 
 async def test_a_pointer_leads_to_an_argument_that_the_tool_requires(tmp_path: Path) -> None:
-    demanded = {tool.name: tool.input_schema.get("required", []) for tool in await offered(tmp_path)}
+    required = {tool.name: tool.input_schema.get("required", []) for tool in await offered(tmp_path)}
     pointers = [
         (tool.name, scope.pointer)
         for binding in objects("MCPBinding")
@@ -161,7 +161,7 @@ async def test_a_pointer_leads_to_an_argument_that_the_tool_requires(tmp_path: P
     ]
     assert pointers
     for tool, pointer in pointers:
-        assert pointer.removeprefix("/") in demanded[tool]
+        assert pointer.removeprefix("/") in required[tool]
 
 
 def test_no_agent_in_the_examples_may_delete() -> None:

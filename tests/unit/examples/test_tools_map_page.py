@@ -32,7 +32,9 @@ def policy() -> PolicyBuilder:
 def bound(binding: dict[str, Any]) -> BindingBuilder:
     """The page's binding, its server verified: every tool of the table was seen."""
     metadata = {"namespace": "agents", "uid": "1", **binding["metadata"]}
-    return BindingBuilder({**binding, "metadata": metadata}).proven_with("read_secret_file", *(row[0] for row in TABLE))
+    return BindingBuilder({**binding, "metadata": metadata}).verified_for(
+        "read_secret_file", *(row[0] for row in TABLE)
+    )
 
 
 def answer(agent: AgentBuilder, request: DecisionInput) -> str:

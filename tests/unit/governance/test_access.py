@@ -91,7 +91,7 @@ def test_all_labels_of_a_row_must_be_there_with_these_very_values(labels: dict[s
 
 @requirement("governance.selector")
 def test_a_row_that_selects_by_no_label_or_also_names_agents_speaks_of_none() -> None:
-    """The API server refuses both; should they be there all the same, nobody gets anything."""
+    """The API server refuses both; should they be there all the same, no agent gets anything."""
     both = DataAccessRow(
         agents=("triage",), agent_selector=AgentSelector(match_labels={"team": "support"}), source="crm"
     )

@@ -39,7 +39,7 @@ async def run_until(name: str, work: Callable[[], Awaitable[None]], is_done: Cal
     log: list[str] = []
     task = asyncio.create_task(keep_running(name, work, log.append))
     async with asyncio.timeout(10):
-        while not is_done():  # noqa: ASYNC110 - the work tells of nothing
+        while not is_done():  # noqa: ASYNC110 - the work sends no notification
             await asyncio.sleep(0.001)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -85,8 +85,8 @@ TOOLS = [
 ]
 
 
-def worlds() -> Iterator[tuple[set[Any], set[Any], set[Any] | None]]:
-    """Every world of two operations on one resource, and of what a star adds, for all three layers."""
+def all_grants() -> Iterator[tuple[set[Any], set[Any], set[Any] | None]]:
+    """Yield every combination of grants of three layers: two operations on one resource, with and without a star."""
     choices = [
         {*chosen}
         for size in range(4)
@@ -97,7 +97,7 @@ def worlds() -> Iterator[tuple[set[Any], set[Any], set[Any] | None]]:
 
 @requirement("guard.decides", "action.deny-by-default")
 def test_every_cell_of_every_small_snapshot_is_what_the_tables_say() -> None:
-    for binding, matrix, agent in worlds():
+    for binding, matrix, agent in all_grants():
         layers = [binding, matrix, *([] if agent is None else [agent])]
         grants = [grant(name, cells) for name, cells in zip(("Binding", "Matrix", "Agent"), layers, strict=False)]
         bundle = parse_bundle(json.dumps(wire(tools=TOOLS, grants=grants)))
@@ -204,29 +204,29 @@ ENTRIES = {
 }
 
 
-def looks_like(glob: str, text: str, *, is_uri: bool) -> bool:
+def matches_glob(glob: str, text: str, *, is_uri: bool) -> bool:
     """A glob, matched the naive way; capitals and escapes may only narrow what it says."""
     if not glob:
         return not text
     if glob.startswith("**") and is_uri:
-        return any(looks_like(glob[2:], text[cut:], is_uri=is_uri) for cut in range(len(text) + 1))
+        return any(matches_glob(glob[2:], text[cut:], is_uri=is_uri) for cut in range(len(text) + 1))
     if glob[0] == "*":
         run = len(text) if "/" not in text else text.index("/")
-        return any(looks_like(glob[1:], text[cut:], is_uri=is_uri) for cut in range(run + 1))
+        return any(matches_glob(glob[1:], text[cut:], is_uri=is_uri) for cut in range(run + 1))
     if glob[0] == "?" and not is_uri:
-        return text[:1] not in ("", "/") and looks_like(glob[1:], text[1:], is_uri=is_uri)
-    return text[:1] == glob[0] and looks_like(glob[1:], text[1:], is_uri=is_uri)
+        return text[:1] not in ("", "/") and matches_glob(glob[1:], text[1:], is_uri=is_uri)
+    return text[:1] == glob[0] and matches_glob(glob[1:], text[1:], is_uri=is_uri)
 
 
-def may_pass(world: dict[str, Any], request: DecisionInput) -> bool:
+def may_pass(document: dict[str, Any], request: DecisionInput) -> bool:
     """Whether some entry could let the request through, by every layer: an upper bound of what may be allowed."""
-    source = world["sources"][0]
+    source = document["sources"][0]
     if request.method not in ENTRIES:
         return True
     section, key, field = ENTRIES[request.method]
     text = getattr(request, field)
     for entry in source[section]:
-        if text is None or not looks_like(entry[key], text, is_uri=key == "uri"):
+        if text is None or not matches_glob(entry[key], text, is_uri=key == "uri"):
             continue
         asked = {entry["operation"]}
         hints = request.annotations or {}
@@ -240,13 +240,13 @@ def may_pass(world: dict[str, Any], request: DecisionInput) -> bool:
             for operation in asked
         )
         ruled = all(oracle_keeps(rule, (request.arguments or {}).get("v")) for rule in entry.get("arguments", []))
-        if granted and ruled and is_inside(world, entry, request.arguments or {}):
+        if granted and ruled and is_inside(document, entry, request.arguments or {}):
             return True
     return False
 
 
-def is_inside(world: dict[str, Any], entry: dict[str, Any], arguments: Any) -> bool:
-    if not world["scope"]:
+def is_inside(document: dict[str, Any], entry: dict[str, Any], arguments: Any) -> bool:
+    if not document["scope"]:
         return True
     for scope in entry["scope"]:
         if "unscoped" in scope:
@@ -257,28 +257,28 @@ def is_inside(world: dict[str, Any], entry: dict[str, Any], arguments: Any) -> b
 
 
 @settings(max_examples=500)
-@given(world=bundles(), request=REQUESTS)
+@given(document=bundles(), request=REQUESTS)
 @requirement("guard.fuzzed", "guard.decides")
 def test_nothing_is_allowed_that_no_entry_lets_through_by_every_layer(
-    world: dict[str, Any], request: DecisionInput
+    document: dict[str, Any], request: DecisionInput
 ) -> None:
-    bundle = parse_bundle(json.dumps(world))
+    bundle = parse_bundle(json.dumps(document))
     decision = decide(bundle, ALIVE, request, 0)
     if isinstance(decision, Allow):
         assert request.method != "tools/call" or (request.tool in PINNED and request.definition == DEFINITION)
         assert request.source == "crm"
         assert request.method in METHODS
-        assert may_pass(world, request)
+        assert may_pass(document, request)
     else:
         assert decision.message.endswith(".")
     assert parse_bundle(dump_bundle(bundle)) == bundle
 
 
 @settings(max_examples=200)
-@given(world=bundles(), text=NAMES | URIS | st.text(max_size=8))
+@given(document=bundles(), text=NAMES | URIS | st.text(max_size=8))
 @requirement("guard.fuzzed", "guard.lists-permitted")
-def test_what_is_shown_could_be_allowed_and_what_is_read_is_shown(world: dict[str, Any], text: str) -> None:
-    bundle = parse_bundle(json.dumps(world))
+def test_what_is_shown_could_be_allowed_and_what_is_read_is_shown(document: dict[str, Any], text: str) -> None:
+    bundle = parse_bundle(json.dumps(document))
     is_read = isinstance(decide(bundle, ALIVE, DecisionInput("crm", "resources/read", uri=text), 0), Allow)
     assert may_list_resource(bundle, "crm", text) == is_read
     for method, may_list, field in (("tools/call", may_list_tool, "tool"), ("prompts/get", may_list_prompt, "prompt")):
@@ -289,11 +289,11 @@ def test_what_is_shown_could_be_allowed_and_what_is_read_is_shown(world: dict[st
     may_list_template(bundle, "crm", text)
 
 
-@given(world=bundles(), method=st.sampled_from([*SERVER_METHODS, "ping"]) | st.text(max_size=8))
+@given(document=bundles(), method=st.sampled_from([*SERVER_METHODS, "ping"]) | st.text(max_size=8))
 @requirement("guard.fuzzed", "guard.server-requests")
-def test_a_server_asks_nothing_that_is_not_named(world: dict[str, Any], method: str) -> None:
-    decision = decide_server_request(parse_bundle(json.dumps(world)), ALIVE, "crm", method, 0)
-    assert isinstance(decision, Allow) == (SERVER_METHODS.get(method) in world["sources"][0]["serverRequests"])
+def test_a_server_asks_nothing_that_is_not_named(document: dict[str, Any], method: str) -> None:
+    decision = decide_server_request(parse_bundle(json.dumps(document)), ALIVE, "crm", method, 0)
+    assert isinstance(decision, Allow) == (SERVER_METHODS.get(method) in document["sources"][0]["serverRequests"])
 
 
 def paths_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""The gate in front of an agent: what it takes for closed, for open, and for no answer yet."""
+"""The egress check of an agent's pod: what counts as closed, as open, and as no answer yet."""
 
 import http.server
 import socket
@@ -151,13 +151,13 @@ def a_guard() -> Iterator[int]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port that is bound and does not listen, so that nobody else takes it."""
+    """A port that is bound and does not listen, so that no other process takes it."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield taken.getsockname()[1]
 
 
-def gate_at(guard: int, door: int, message: Path, **more: str) -> egress_check.EgressCheckSettings:
+def settings_for(guard: int, door: int, message: Path, **more: str) -> egress_check.EgressCheckSettings:
     return read_settings(
         {
             "INTERLOCK_GUARD_URL": f"http://127.0.0.1:{guard}",
@@ -172,7 +172,7 @@ def gate_at(guard: int, door: int, message: Path, **more: str) -> egress_check.E
 
 def test_it_passes_where_the_guard_answers_and_the_rest_refuses(closed_port: int, tmp_path: Path) -> None:
     with a_guard() as guard:
-        assert egress_check.watch(gate_at(guard, closed_port, tmp_path / "said")) == PASSED
+        assert egress_check.watch(settings_for(guard, closed_port, tmp_path / "said")) == PASSED
     assert not (tmp_path / "said").exists()
 
 
@@ -182,7 +182,7 @@ def test_an_open_network_is_reported_and_blocks_only_where_closed_is_required(
 ) -> None:
     monkeypatch.setattr(egress_check, "OPEN_SECONDS", 0.05)
     with a_guard() as guard:
-        assert egress_check.watch(gate_at(guard, guard, tmp_path / "said", INTERLOCK_EGRESS_CHECK=mode)) == code
+        assert egress_check.watch(settings_for(guard, guard, tmp_path / "said", INTERLOCK_EGRESS_CHECK=mode)) == code
         said = (tmp_path / "said").read_text(encoding="utf-8")
     assert said.startswith(f"open: 127.0.0.1:{guard} and 127.0.0.1:{guard} answered")
 
@@ -190,4 +190,4 @@ def test_an_open_network_is_reported_and_blocks_only_where_closed_is_required(
 def test_without_a_guard_nothing_passes(closed_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(egress_check, "WAIT_SECONDS", 0.05)
 
-    assert egress_check.watch(gate_at(closed_port, closed_port, tmp_path / "said")) == NO_GUARD
+    assert egress_check.watch(settings_for(closed_port, closed_port, tmp_path / "said")) == NO_GUARD

@@ -10,8 +10,8 @@ from interlock_guard.wire.jsonrpc import MessageInvalid, RpcRequest
 URI = "test://a"
 PROMPT_REF = {"type": "ref/prompt", "name": "p"}
 ARGUMENT = {"name": "a", "value": "v"}
-HANDSHAKE = ServerInfo("2025-11-25", {})
-STATELESS = ServerInfo("2026-07-28", {}, is_sessionless=True)
+SESSION_BASED = ServerInfo("2025-11-25", {})
+SESSIONLESS = ServerInfo("2026-07-28", {}, is_sessionless=True)
 
 
 def request(method: str, **params: Any) -> RpcRequest:
@@ -93,13 +93,13 @@ def test_answers_to_a_server_are_read_in_the_sessionless_protocol_only_and_witho
 def test_a_server_gets_of_the_clients_meta_the_trace_alone() -> None:
     meta = {"progressToken": 7, "authorization": "x", "traceparent": "t", "tracestate": "s", "baggage": "b"}
     forward = read_forward("crm", request("tools/call", name="t", _meta=meta))
-    assert build_params(forward, HANDSHAKE, {})["_meta"] == {"traceparent": "t", "tracestate": "s", "baggage": "b"}
-    assert "_meta" not in build_params(read_forward("crm", request("tools/call", name="t")), HANDSHAKE, {}, "debug")
+    assert build_params(forward, SESSION_BASED, {})["_meta"] == {"traceparent": "t", "tracestate": "s", "baggage": "b"}
+    assert "_meta" not in build_params(read_forward("crm", request("tools/call", name="t")), SESSION_BASED, {}, "debug")
 
 
 def test_a_sessionless_server_gets_the_metadata_that_every_request_carries() -> None:
     forward = Forward("crm", "tools/call", params={"name": "t"}, input_responses={"q": {}}, request_state="s")
-    params = build_params(forward, STATELESS, {"roots": {}}, "debug")
+    params = build_params(forward, SESSIONLESS, {"roots": {}}, "debug")
     assert params["_meta"] == {
         mcp.VERSION_META: "2026-07-28",
         mcp.CLIENT_INFO_META: {"name": "interlock-guard", "version": "0.1.0"},
@@ -107,7 +107,7 @@ def test_a_sessionless_server_gets_the_metadata_that_every_request_carries() -> 
         mcp.LOG_LEVEL_META: "debug",
     }
     assert (params["inputResponses"], params["requestState"]) == ({"q": {}}, "s")
-    assert mcp.LOG_LEVEL_META not in build_params(forward, STATELESS, {})["_meta"]
+    assert mcp.LOG_LEVEL_META not in build_params(forward, SESSIONLESS, {})["_meta"]
 
 
 def test_progress_keeps_only_progress_under_the_clients_token() -> None:

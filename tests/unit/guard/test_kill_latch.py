@@ -14,9 +14,9 @@ def agent(switch: str | None = None, kill: dict[str, str] | None = None) -> dict
     return {"metadata": {"annotations": annotations}, "status": {} if kill is None else {"kill": kill}}
 
 
-def after(*looks: dict[str, Any]) -> str | None:
+def after(*objects: dict[str, Any]) -> str | None:
     latch = KillLatch()
-    for found in looks:
+    for found in objects:
         latch = observe(latch, (found.get("metadata") or {}).get("annotations"), found.get("status"))
     return latch.message
 

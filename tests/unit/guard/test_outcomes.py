@@ -10,7 +10,7 @@ from interlock_guard.downstream import sessionless as sessionless_module
 from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
 from tests.requirements import requirement
-from tests.unit.guard.test_relay import ERA, META, SECRET, Rig, reached, rig
+from tests.unit.guard.test_relay import META, SECRET, SESSIONLESS_HEADERS, Rig, reached, rig
 
 __all__ = ["rig"]
 
@@ -38,7 +38,7 @@ ASKS_ROOTS = RpcResponse(
 )
 
 
-@pytest.mark.parametrize("headers", [{}, ERA])
+@pytest.mark.parametrize("headers", [{}, SESSIONLESS_HEADERS])
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
@@ -68,13 +68,13 @@ async def test_a_call_that_its_client_gave_up_ended_abandoned(rig: Rig) -> None:
 
 @requirement("records.outcomes")
 async def test_a_call_whose_answer_is_a_question_ends_with_it_and_its_repetition_is_a_call_of_its_own(rig: Rig) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     result = (await waiting)[1]["result"]
     answers = {key: {"roots": []} for key in result["inputRequests"]}
     repeated = asyncio.create_task(
-        rig.post(ERA, _meta=META, requestState=result["requestState"], inputResponses=answers)
+        rig.post(SESSIONLESS_HEADERS, _meta=META, requestState=result["requestState"], inputResponses=answers)
     )
     await reached(lambda: bool(rig.upstream.responses))
     (await rig.call()).resolve(SECRET)
@@ -87,7 +87,7 @@ async def test_an_unanswered_server_request_and_its_call_end_abandoned(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sessionless_module, "HOLD_SECONDS", 0.05)
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     await waiting
@@ -106,7 +106,7 @@ async def test_a_server_request_without_a_client_ends_not_asked(rig: Rig) -> Non
 
 @requirement("records.outcomes")
 async def test_a_question_that_the_server_takes_back_ends_abandoned(rig: Rig) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     call = await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     rig.on_event(RpcNotification("notifications/cancelled", {"requestId": "their-id"}))
@@ -127,7 +127,7 @@ async def test_a_sessionless_servers_requests_are_recorded_and_so_is_each_round(
     rig.upstream.calls[-1][1].resolve(SECRET)
     await waiting
     assert await ended(rig) == [(*CALL, "InputRequired"), (*CALL, "Answered")]
-    passed_on = asyncio.create_task(rig.post(ERA, _meta=META))
+    passed_on = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await reached(lambda: len(rig.upstream.calls) == 3)
     rig.upstream.calls[-1][1].resolve(ASKS_ROOTS)
     await passed_on
@@ -144,7 +144,7 @@ async def test_a_sessionless_servers_request_that_the_client_does_not_support_en
 
 
 @requirement("records.unavailable")
-@pytest.mark.parametrize("headers", [{}, ERA])
+@pytest.mark.parametrize("headers", [{}, SESSIONLESS_HEADERS])
 async def test_nothing_is_forwarded_without_its_record(
     rig: Rig, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,27 +158,27 @@ async def test_nothing_is_forwarded_without_its_record(
 async def test_no_question_is_asked_and_no_round_repeated_without_its_record(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     call = await rig.call()
     monkeypatch.setattr(rig.spool, "append", refuse_line)
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     assert "not stored" in str(rig.upstream.responses[0].error)
     call.resolve(ASKS_ROOTS)
     assert (await waiting)[1]["result"]["_meta"]["interlock.dev/denial"]["reason"] == "AuditUnavailable"
-    assert not rig.messages._exchanges["crm"]  # noqa: SLF001 - nothing outside shows it
+    assert not rig.endpoint.messages._exchanges["crm"]  # noqa: SLF001 - nothing outside shows it
 
 
 @requirement("records.unavailable")
 async def test_a_repetition_without_its_record_can_be_tried_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     state = (await waiting)[1]["result"]["requestState"]
     with monkeypatch.context() as patch:
         patch.setattr(rig.spool, "append", refuse_line)
-        refused = await rig.post(ERA, _meta=META, requestState=state)
+        refused = await rig.post(SESSIONLESS_HEADERS, _meta=META, requestState=state)
     assert refused[1]["result"]["_meta"]["interlock.dev/denial"]["reason"] == "AuditUnavailable"
-    again = asyncio.create_task(rig.post(ERA, _meta=META, requestState=state))
+    again = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META, requestState=state))
     await reached(lambda: bool(rig.upstream.responses))
     (await rig.call()).resolve(SECRET)
     assert (await again)[1]["result"]["content"] == [{"type": "text", "text": "secret"}]

@@ -274,8 +274,8 @@ def test_a_task_that_has_ended_is_a_line_of_the_chain_that_says_who_and_in_which
     bench.recorder.finish_task(BUNDLE, {"task": "t-1", "outcome": "Answered"})
     genesis, task = bench.stored()
     assert (genesis.kind, task.kind, task.prev) == ("genesis", "task", genesis.hash)
-    told = {name: task.fields[name] for name in ("agent", "stage", "revision", "task", "outcome")}
-    assert told == {
+    task_fields = {name: task.fields[name] for name in ("agent", "stage", "revision", "task", "outcome")}
+    assert task_fields == {
         "agent": "triage",
         "stage": "staging",
         "revision": "0123456789",

@@ -43,7 +43,7 @@ ECHO = {"name": "echo", "description": "Says it again.", "inputSchema": {"type":
 TOKEN = {"progressToken": "mine"}
 READABLE = (BundleResource("test://mine", "read", "x"),)
 SECRET = RpcResponse(1, {"content": [{"type": "text", "text": "secret"}]}, None)
-ERA = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
+SESSIONLESS_HEADERS = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "echo"}
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": {"roots": {}},
@@ -152,9 +152,9 @@ class Rig:
         return self.upstream.calls[-1][1]
 
     def on_event(self, event: RpcNotification | RpcRequest) -> None:
-        told = self.upstream.calls[-1][1].on_event
-        assert told is not None
-        told(event)
+        listener = self.upstream.calls[-1][1].on_event
+        assert listener is not None
+        listener(event)
 
 
 async def reached(condition: Callable[[], bool]) -> None:
@@ -216,7 +216,7 @@ async def test_an_answer_is_passed_on_under_the_clients_id(rig: Rig) -> None:
     assert (status, body["id"], body["result"]) == (200, 1, SECRET.result)
 
 
-async def test_an_answered_request_leaves_no_garbage_for_the_collector(rig: Rig) -> None:
+async def test_an_answered_request_leaves_nothing_for_pythons_gc(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     call = await rig.call()
     assert call.on_event is not None
@@ -282,7 +282,7 @@ async def test_an_answer_that_no_client_returns_for_is_given_up(rig: Rig, monkey
 
 async def test_an_unanswered_server_request_is_given_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessionless_module, "HOLD_SECONDS", 0.05)
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     assert (await waiting)[1]["result"]["resultType"] == "input_required"
@@ -292,7 +292,7 @@ async def test_an_unanswered_server_request_is_given_up(rig: Rig, monkeypatch: p
 
 
 async def test_a_question_that_is_open_is_given_up_when_the_guard_ends(rig: Rig) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     assert (await waiting)[1]["result"]["resultType"] == "input_required"
@@ -306,18 +306,18 @@ async def test_a_question_that_is_open_is_given_up_when_the_guard_ends(rig: Rig)
 
 
 async def test_a_kill_forgets_the_questions_that_are_open(rig: Rig) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     state = (await waiting)[1]["result"]["requestState"]
     rig.live.handle_agent(KILLED)
     assert rig.upstream.abandoned == ["the guard is closed"]
     rig.live.handle_agent({"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}})
-    assert (await rig.post(ERA, _meta=META, requestState=state))[1]["error"]["code"] == -32602
+    assert (await rig.post(SESSIONLESS_HEADERS, _meta=META, requestState=state))[1]["error"]["code"] == -32602
 
 
 async def test_two_questions_of_one_id_are_not_both_put(rig: Rig) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     for _ in range(2):
         rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -327,7 +327,7 @@ async def test_two_questions_of_one_id_are_not_both_put(rig: Rig) -> None:
 
 
 async def test_a_question_that_the_server_takes_back_is_not_put(rig: Rig) -> None:
-    waiting = asyncio.create_task(rig.post(ERA, _meta=META))
+    waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     call = await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     rig.on_event(RpcNotification("notifications/cancelled", {"requestId": "their-id"}))

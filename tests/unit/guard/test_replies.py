@@ -7,8 +7,8 @@ from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream.replies import Form, answer, deny, refuse, refuse_version
 from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
 
-HANDSHAKE = Form(to_sessionless=False, from_sessionless=False, may_show=lambda name, _item: name == "echo")
-STATELESS = Form(to_sessionless=True, from_sessionless=False, may_show=lambda name, _item: name == "echo")
+SESSION_BASED = Form(to_sessionless=False, from_sessionless=False, may_show=lambda name, _item: name == "echo")
+SESSIONLESS = Form(to_sessionless=True, from_sessionless=False, may_show=lambda name, _item: name == "echo")
 CLOSED = {
     DenyReason.KILLED,
     DenyReason.NO_BUNDLE,
@@ -65,19 +65,19 @@ def test_other_refusals_are_errors_with_the_reason() -> None:
 @pytest.mark.parametrize(("code", "status"), [(-32601, 404), (-32602, 400), (-32021, 400), (-32603, 200), (-1, 200)])
 def test_a_servers_error_is_passed_on_under_the_clients_id(code: int, status: int) -> None:
     response = RpcResponse(9, None, {"code": code, "message": "no"})
-    reply = answer(request("tools/call"), response, HANDSHAKE)
+    reply = answer(request("tools/call"), response, SESSION_BASED)
     assert json.loads(reply.body) == {"jsonrpc": "2.0", "id": "mine", "error": {"code": code, "message": "no"}}
-    assert (reply.status, answer(request("tools/call"), response, STATELESS).status) == (200, status)
+    assert (reply.status, answer(request("tools/call"), response, SESSIONLESS).status) == (200, status)
 
 
 def test_a_result_of_an_unknown_kind_is_not_passed_on() -> None:
-    reply = answer(request("tools/call"), RpcResponse(9, {"resultType": "task", "taskId": "secret"}, None), STATELESS)
+    reply = answer(request("tools/call"), RpcResponse(9, {"resultType": "task", "taskId": "secret"}, None), SESSIONLESS)
     assert b"secret" not in reply.body
     assert json.loads(reply.body)["result"]["isError"] is True
 
 
 def test_a_list_is_filtered_for_both_protocol_versions() -> None:
     response = RpcResponse(9, {"tools": [{"name": "echo"}, {"name": "drop"}]}, None)
-    for form in (HANDSHAKE, STATELESS):
+    for form in (SESSION_BASED, SESSIONLESS):
         body = json.loads(answer(request("tools/list"), response, form).body)
         assert body["result"]["tools"] == [{"name": "echo"}]

@@ -1,4 +1,4 @@
-"""The guard's proof of its policy: what it asks itself, and that no weakness of the decision gets past it."""
+"""The self-test of a bundle: its synthetic calls, and that no weakness of the decision passes it."""
 
 from dataclasses import replace
 from typing import Any
@@ -64,8 +64,8 @@ def test_a_denied_an_unmapped_and_a_call_out_of_the_matrix_are_always_among_them
         SelfTestKind.OUT_OF_MATRIX,
         SelfTestKind.DRIFTED,
     }
-    proof = run_selftest(bundle, honest(bundle))
-    assert (proof.flaw, proof.calls) == ("", len(list(synthetic_calls(bundle))))
+    report = run_selftest(bundle, honest(bundle))
+    assert (report.flaw, report.calls) == ("", len(list(synthetic_calls(bundle))))
 
 
 def test_an_agent_without_sources_still_has_a_self_test() -> None:
@@ -75,7 +75,7 @@ def test_an_agent_without_sources_still_has_a_self_test() -> None:
 
 
 def test_even_where_all_that_is_mapped_is_granted_a_delete_is_denied() -> None:
-    """A server may call its tool destructive; the delete that it then is was granted to nobody."""
+    """A server may call its tool destructive; the delete that it then is was granted to no agent."""
     bundle = a_bundle(a_source(tools=(BundleTool("get", "read", "contacts"),)))
     assert SelfTestKind.DENIED in kinds(bundle)
     assert run_selftest(bundle, honest(bundle)).flaw == ""
@@ -130,7 +130,7 @@ def test_a_guard_that_lets_a_changed_tool_or_one_that_was_never_verified_pass_is
 @requirement("guard.selftest")
 @pytest.mark.parametrize("layer", ["Binding", "Matrix", "Agent"])
 def test_a_guard_that_leaves_out_a_layer_is_found_out(layer: str) -> None:
-    """Each layer alone denies something in this world: without it the proof fails."""
+    """Each layer alone denies something in this bundle: without it the self-test fails."""
     only = {"Binding": BINDING, "Matrix": MATRIX, "Agent": AGENT}
     everything = Grant("Binding", "x", ("contacts", "tasks"), ("contacts", "tasks"), ("contacts", "tasks"))
     grants = tuple(

@@ -1,4 +1,4 @@
-"""What a guard says of its proof, written and read; only one text is sure to be one of ours."""
+"""Self-test reports, written and read: no other text passes as one of ours."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -34,7 +34,7 @@ def test_a_long_flaw_is_cut() -> None:
     "text",
     [
         "",
-        "proven",
+        "passed",
         "[]",
         "{}",
         '{"bundle":1,"calls":1}',

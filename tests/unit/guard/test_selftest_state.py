@@ -1,4 +1,4 @@
-"""No bundle is obeyed before the guard has proven it on itself, and none that it would not keep."""
+"""Self-tests and the guard's state: no bundle is obeyed before its self-test has passed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ RELEASED = {"metadata": {"name": "a", "uid": "u-1", "annotations": {"interlock.d
 
 @dataclass
 class Rig:
-    """A guard's knowledge and its proof, on a clock of its own."""
+    """A guard's state and its self-test, on a clock of its own."""
 
     live: LiveState = field(default_factory=LiveState)
     now: float = 0.0

@@ -7,7 +7,7 @@ AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
 
 
 def a_trusting_state(**settings: float) -> LiveState:
-    """Return one whose bundles need no proof: that is tested with `selfproof`."""
+    """Return one whose bundles need no self-test: test_selftest_state.py tests that."""
     live = LiveState(**settings)
     live.reactions = (lambda: live.set_unverified_reason(""),)
     return live

@@ -58,7 +58,7 @@ class Bench:
 
     async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(20):
-            while not condition():  # noqa: ASYNC110 - it looks at what knows nothing of tests
+            while not condition():  # noqa: ASYNC110 - the condition sends no notification
                 await asyncio.sleep(0)
 
     def records(self) -> list[Any]:

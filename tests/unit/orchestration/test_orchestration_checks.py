@@ -5,7 +5,7 @@ from interlock.orchestration.orchestrated import check_orchestration, hold_befor
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, a_stage, an_agent
 
-STRICT = a_policy().demanding(minStaging="168h", minLimitedScope="48h", requireLimitedScope=True)
+STRICT = a_policy().requiring(minStaging="168h", minLimitedScope="48h", requireLimitedScope=True)
 STAGING = a_stage("staging", "staging", lasting="168h")
 ONE_REGION = a_stage("one-region", "production", scope={"region": ["eu-west"]}, lasting="48h")
 TWO_REGIONS = a_stage("two-regions", "production", scope={"region": ["eu-west", "us-east"]}, lasting="48h")
@@ -75,7 +75,7 @@ def test_a_duration_that_cannot_be_read_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("which", ["minStaging", "minLimitedScope"])
 def test_a_policy_whose_minimum_cannot_be_read_is_refused_and_named(which: str) -> None:
-    reason, message = refused(an_agent(), a_policy().demanding(**{which: "7d"}))
+    reason, message = refused(an_agent(), a_policy().requiring(**{which: "7d"}))
 
     assert reason == AgentReason.POLICY_INVALID
     assert message.startswith('AgentPolicy support: spec.rollout: "7d" is not a duration')
@@ -131,7 +131,7 @@ def test_minimums_guard_production_and_nothing_else(environment: str) -> None:
 
 
 def test_defaults_are_a_week_of_staging_and_two_days_of_limited_scope() -> None:
-    policy = a_policy().demanding()
+    policy = a_policy().requiring()
 
     assert passes(an_agent().with_stages(STAGING, ONE_REGION, EVERYWHERE), policy)
     assert not passes(an_agent().in_environment("production"), policy)
@@ -173,6 +173,6 @@ def test_too_little_limited_scope_holds_the_first_stage_without_one() -> None:
         STAGING, {**ONE_REGION, "minDuration": "1s"}, {**TWO_REGIONS, "minDuration": "1s"}, EVERYWHERE
     )
 
-    (undercut,) = minimum_violations(agent.build().spec.stages, STRICT.build())
+    (violation,) = minimum_violations(agent.build().spec.stages, STRICT.build())
 
-    assert undercut.before == 3
+    assert violation.before == 3

@@ -88,7 +88,7 @@ def test_a_stage_without_a_minimum_is_left_as_soon_as_it_was_ready() -> None:
         known = decision.facts
         entered.append(decision.index)
 
-    # entered while the stage before was ready; its own readiness is seen at the next look
+    # entered while the stage before was ready; its own readiness is seen at the next reconcile
     assert entered == [0, 1, 2, 2, 2]
 
 
@@ -297,7 +297,7 @@ def test_no_history_enters_a_stage_before_the_one_before_it_was_ready_for_its_mi
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40))
 def test_reconciling_more_often_does_not_change_when_stages_are_entered(gaps: list[int]) -> None:
-    """Restarts and extra looks are only more looks: who looks at every second decides alike at those moments."""
+    """Restarts and extra reconciles change nothing: a reconcile at every second decides alike at those moments."""
     rare, often = History(), History()
     for gap in gaps:
         rare.step(READY, seconds(gap), None)

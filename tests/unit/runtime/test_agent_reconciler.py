@@ -1,4 +1,4 @@
-"""Whole looks, against a fake of the Client that refuses one write at a time."""
+"""Whole reconciles, against a fake of the Client that refuses one write at a time."""
 
 import asyncio
 from datetime import datetime
@@ -31,21 +31,21 @@ PROMOTION_WRITES = 17  # the new placement, the status, the old placement with i
 
 
 class Operator:
-    """The parts that one look needs, as the runtime wires them; killing it keeps nothing but the cluster."""
+    """The parts that one reconcile needs, as the runtime wires them; a kill keeps nothing but the cluster."""
 
     def __init__(self, client: FakeClient | None = None, now: datetime = NOW) -> None:
         self.client = client or FakeClient()
         self.now = now
-        self.primaries = ResourceCache()
+        self.resources = ResourceCache()
         self.children = ChildCache()
         self.queue: WorkQueue[Key] = WorkQueue()
         client: Any = self.client
         self.events = EventPoster(client, "operator-1", lambda: self.now)
         writer = StatusWriter(client)
         self.reconciler = AgentReconciler(
-            cache=self.primaries,
+            cache=self.resources,
             reader=SnapshotReader(
-                self.primaries, self.children, OperatorSettings(guard_image=GUARD_IMAGE), kill_seen={}.get
+                self.resources, self.children, OperatorSettings(guard_image=GUARD_IMAGE), kill_seen={}.get
             ),
             applier=Applier(client, self.children),
             writer=writer,
@@ -53,10 +53,10 @@ class Operator:
             clock=lambda: self.now,
             enqueue=self.queue.add,
         )
-        failures = FailureReporter(self.primaries, writer, lambda: self.now, self.queue.add)
+        failures = FailureReporter(self.resources, writer, lambda: self.now, self.queue.add)
         self.loop = ReconcileLoop("Agent", self.queue, self.reconciler, failures.show_on_agent)
-        self.primaries.put_policy(a_policy().to_kubernetes())
-        self.primaries.put_binding(a_binding().to_kubernetes())
+        self.resources.put_policy(a_policy().to_kubernetes())
+        self.resources.put_binding(a_binding().to_kubernetes())
         self.watch()
 
     def apply(self, agent: AgentBuilder) -> None:
@@ -68,9 +68,9 @@ class Operator:
         self.watch()
 
     def watch(self) -> None:
-        """Learn what there is, as the watches tell it."""
+        """Fill the caches as the watches would."""
         if PATH in self.client.objects:
-            self.primaries.put_agent(self.client.objects[PATH])
+            self.resources.put_agent(self.client.objects[PATH])
         for kind in CHILDREN:
             self.children.replace(kind.kind, tuple(self.client.of_kind(kind.kind).values()))
 
@@ -85,7 +85,7 @@ class Operator:
             self.client.put(path, {**found, "status": {"observedGeneration": generation, **status}})
         self.watch()
 
-    async def look(self) -> bool:
+    async def reconcile_agent(self) -> bool:
         self.queue.cancel(KEY)  # as a worker does when it gets the key
         succeeded = await self.loop.turn(KEY)
         await self.events.close()
@@ -95,7 +95,7 @@ class Operator:
     async def converge(self) -> None:
         for _ in range(10):
             before = self.client.version
-            succeeded = await self.look()
+            succeeded = await self.reconcile_agent()
             self.serve()
             if succeeded and self.client.version == before:
                 return
@@ -129,9 +129,9 @@ async def test_a_new_agent_costs_its_children_and_two_writes_of_its_status() -> 
     operator.apply(an_agent())
     operator.client.forget_requests()
 
-    assert await operator.look()
+    assert await operator.reconcile_agent()
     operator.serve()
-    assert await operator.look()
+    assert await operator.reconcile_agent()
 
     writes = operator.client.writes()
     assert [method for method, path in writes if path == f"{PATH}/status"] == ["PATCH", "PATCH"]
@@ -144,7 +144,7 @@ async def test_a_restart_writes_nothing() -> None:
     operator = (await a_ready_agent()).restart()
     operator.client.forget_requests()
 
-    assert await operator.look()
+    assert await operator.reconcile_agent()
 
     assert operator.client.requests == []
 
@@ -155,7 +155,7 @@ async def test_a_restart_in_mid_soak_requeues_at_the_same_moment_as_before() -> 
     operator.now += hours(0.75)
     operator = operator.restart()
 
-    await operator.look()
+    await operator.reconcile_agent()
     assert due_in(operator) == pytest.approx(15 * 60, abs=5)
 
     operator.now += hours(0.25)
@@ -164,20 +164,20 @@ async def test_a_restart_in_mid_soak_requeues_at_the_same_moment_as_before() -> 
 
 
 def due_in(operator: Operator) -> float:
-    timer = operator.queue._timers[KEY]  # noqa: SLF001 - a look that is due in an hour cannot be waited for
+    timer = operator.queue._timers[KEY]  # noqa: SLF001 - a reconcile that is due in an hour cannot be waited for
     return timer.when() - asyncio.get_running_loop().time()
 
 
 @requirement("operator.converges")
 async def test_an_agent_after_a_write_or_a_new_stage_is_requeued_and_a_settled_one_is_not() -> None:
-    """An operator that ends between two writes may leave nothing behind that anybody would tell of."""
+    """An operator that ends between two writes may leave nothing that an event would report."""
     operator = Operator()
     operator.apply(an_agent())
 
-    await operator.look()
+    await operator.reconcile_agent()
     assert due_in(operator) <= SETTLE_SECONDS
     await operator.converge()
-    assert operator.queue._timers == {}  # noqa: SLF001 - a look that never comes cannot be waited for
+    assert operator.queue._timers == {}  # noqa: SLF001 - a reconcile that never comes cannot be waited for
 
 
 def writes_of(client: FakeClient) -> list[tuple[str, str]]:
@@ -188,7 +188,7 @@ async def all_writes(agent: AgentBuilder) -> list[tuple[str, str]]:
     operator = Operator()
     operator.apply(agent)
     operator.client.forget_requests()
-    await operator.look()
+    await operator.reconcile_agent()
     return writes_of(operator.client)
 
 
@@ -204,7 +204,7 @@ async def test_whichever_first_write_fails_the_next_reconciles_reach_the_same_en
     method, path = writes[nth]
     operator.client.break_with(error, method, path)
 
-    assert not await operator.look()
+    assert not await operator.reconcile_agent()
 
     status = operator.client.objects[PATH].get("status")
     if status is not None:
@@ -212,7 +212,7 @@ async def test_whichever_first_write_fails_the_next_reconciles_reach_the_same_en
         assert operator.condition("Deployed").reason == "ApplyFailed"
         assert operator.condition("Deployed").message.endswith(": storage is away")
     else:
-        assert method == "PATCH" or isinstance(error, TimeoutError), "the status could have been told"
+        assert method == "PATCH" or isinstance(error, TimeoutError), "the status could have been written"
     await operator.converge()
     assert operator.end_state() == undisturbed.end_state()
 
@@ -225,7 +225,7 @@ async def test_an_operator_that_ends_at_any_write_of_a_promotion_is_followed_by_
     undisturbed = await a_ready_agent()
     undisturbed.now += hours(1)
     undisturbed.client.forget_requests()
-    await undisturbed.look()
+    await undisturbed.reconcile_agent()
     writes = writes_of(undisturbed.client)
     await undisturbed.converge()
     operator = await a_ready_agent()
@@ -234,7 +234,7 @@ async def test_an_operator_that_ends_at_any_write_of_a_promotion_is_followed_by_
 
     operator.client.break_with(_Ended(), *writes[nth])
     with pytest.raises(_Ended):
-        await operator.look()
+        await operator.reconcile_agent()
     operator.client.refusals.clear()
     successor = operator.restart()
     await successor.converge()
@@ -250,13 +250,13 @@ class _Ended(BaseException):
 async def test_a_failed_write_does_not_hide_why_an_agent_is_refused_or_killed(take_away: str) -> None:
     operator = await a_ready_agent(an_agent())
     if take_away == "policy":
-        operator.primaries.drop_policy(("agents", "support"))
+        operator.resources.drop_policy(("agents", "support"))
         operator.client.refuse("DELETE", "/deployments/")
     else:
         operator.apply(an_agent().killed("runaway"))
         operator.client.refuse("APPLY", "/deployments/")
 
-    assert not await operator.look()
+    assert not await operator.reconcile_agent()
 
     ready = operator.condition("Ready")
     assert (ready.status, ready.reason) == ("False", "PolicyNotFound" if take_away == "policy" else "KillSwitch")
@@ -272,7 +272,7 @@ async def test_a_drift_that_cannot_be_healed_is_reported() -> None:
     operator.watch()
     operator.client.refuse("APPLY", path, status=403)
 
-    assert not await operator.look()
+    assert not await operator.reconcile_agent()
 
     assert operator.condition("Ready").reason == "WaitingForDeployment"
     assert operator.condition("Deployed").message == f"Role {path.rsplit('/', 1)[1]}: no APPLY today"
@@ -286,7 +286,7 @@ async def test_an_event_that_is_lost_fails_no_reconcile() -> None:
     operator.apply(an_agent().without_owner())
     operator.client.refuse("POST", "/events", times=99)
 
-    assert await operator.look()
+    assert await operator.reconcile_agent()
 
     assert operator.condition("Ready").reason == "OwnerMissing"
 
@@ -294,9 +294,9 @@ async def test_an_event_that_is_lost_fails_no_reconcile() -> None:
 async def test_events_are_posted_for_what_changed_and_not_for_reconciles() -> None:
     operator = Operator()
     operator.apply(an_agent().without_owner())
-    await operator.look()
-    await operator.look()
-    await operator.restart().look()
+    await operator.reconcile_agent()
+    await operator.reconcile_agent()
+    await operator.restart().reconcile_agent()
 
     assert sorted(event["reason"] for event in operator.client.of_kind("Event").values()) == [
         "OwnerMissing",
@@ -306,7 +306,7 @@ async def test_events_are_posted_for_what_changed_and_not_for_reconciles() -> No
 
 async def test_an_agent_that_is_gone_is_no_longer_reconciled_and_stays_forgotten() -> None:
     operator = await a_ready_agent(an_agent())
-    operator.primaries.drop_agent(KEY)
+    operator.resources.drop_agent(KEY)
     operator.client.forget_requests()
 
     assert await operator.loop.turn(KEY)
@@ -321,14 +321,14 @@ async def test_an_agent_that_goes_while_its_status_is_written_stays_forgotten() 
 
     async def then_delete(*arguments: Any, **keywords: Any) -> Any:
         answer = await patch(*arguments, **keywords)
-        operator.primaries.drop_agent(KEY)
+        operator.resources.drop_agent(KEY)
         return answer
 
     operator.client.patch = then_delete  # type: ignore[method-assign]
 
     assert await operator.loop.turn(KEY)
 
-    assert operator.primaries.agents() == set()
+    assert operator.resources.agents() == set()
 
 
 async def test_a_change_that_comes_while_the_status_is_written_is_reconciled() -> None:
@@ -353,7 +353,7 @@ async def test_a_defect_on_one_agent_is_a_failed_reconcile_and_not_the_end_of_th
     operator.apply(an_agent())
     operator.client.break_with(KeyError("a defect of ours"), "APPLY", "/deployments/")
 
-    assert not await operator.look()
+    assert not await operator.reconcile_agent()
 
     await operator.converge()
     assert operator.condition("Ready").status == "True"

@@ -25,7 +25,7 @@ MOST_TURNS = 2000
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let retries come at once: how long they pause is no behaviour of interest here."""
+    """Let retries come immediately: how long they pause is no behaviour of interest here."""
     monkeypatch.setattr(kill_watch, "SWEEP_SECONDS", 0)
     monkeypatch.setattr(kill_watch, "RETRY_SECONDS", 0)
 
@@ -50,7 +50,7 @@ class Scene:
             {"kind": "Deployment", "metadata": {"name": "d1", "labels": OF_TRIAGE}, "spec": {"replicas": 2}},
         )
 
-    def tell(self, agent: AgentBuilder) -> None:
+    def send(self, agent: AgentBuilder) -> None:
         """Let the watch see the agent as it is now."""
         self.watch._seen(self.killer, AGENT, agent.to_kubernetes())  # noqa: SLF001 - what its watch calls
 
@@ -86,7 +86,7 @@ async def turns(count: int = 200) -> None:
 @requirement("kill.any-value", "kill.recorded")
 @pytest.mark.parametrize("value", ["runaway", "", "Off", "off "])
 async def test_any_value_but_off_ends_the_agent_and_is_recorded(scene: Scene, value: str) -> None:
-    scene.tell(an_agent().killed(value))
+    scene.send(an_agent().killed(value))
     assert scene.watch.seen(KEY) == value
 
     await until(lambda: "zeroPodsAt" in scene.kill)
@@ -96,8 +96,8 @@ async def test_any_value_but_off_ends_the_agent_and_is_recorded(scene: Scene, va
 
 
 async def test_an_agent_without_a_switch_or_with_off_is_left_alone(scene: Scene) -> None:
-    scene.tell(an_agent())
-    scene.tell(an_agent().killed("off"))
+    scene.send(an_agent())
+    scene.send(an_agent().killed("off"))
     await turns()
 
     assert scene.watch.seen(KEY) is None
@@ -112,7 +112,7 @@ async def test_an_agent_without_a_switch_or_with_off_is_left_alone(scene: Scene)
 async def test_a_kill_goes_on_while_the_api_server_refuses(scene: Scene, method: str, path: str) -> None:
     scene.client.refuse(method, path, status=503, times=20)
 
-    scene.tell(an_agent().killed())
+    scene.send(an_agent().killed())
     await until(lambda: "zeroPodsAt" in scene.kill)
 
     assert scene.is_ended
@@ -127,7 +127,7 @@ async def test_a_kill_goes_on_over_a_defect_of_the_operator_which_is_logged_with
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
     scene.client.break_with(KeyError("a defect"), method, "/", times=5)
 
-    scene.tell(an_agent().killed())
+    scene.send(an_agent().killed())
     await until(lambda: "zeroPodsAt" in scene.kill)
 
     assert scene.is_ended
@@ -139,7 +139,7 @@ async def test_a_kill_goes_on_over_a_defect_of_the_operator_which_is_logged_with
 async def test_a_kill_goes_on_while_the_api_server_cannot_be_reached(scene: Scene, error: Exception) -> None:
     scene.client.break_with(error, "GET", "/", times=30)
 
-    scene.tell(an_agent().killed())
+    scene.send(an_agent().killed())
     await until(lambda: "zeroPodsAt" in scene.kill)
 
     assert scene.is_ended
@@ -148,7 +148,7 @@ async def test_a_kill_goes_on_while_the_api_server_cannot_be_reached(scene: Scen
 async def test_a_record_that_is_refused_delays_no_pods_end_and_is_written_later(scene: Scene) -> None:
     scene.client.refuse("PATCH", "/agents/triage/status", times=50)
 
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     await until(lambda: scene.is_ended)
     assert scene.kill == {}
 
@@ -158,32 +158,32 @@ async def test_a_record_that_is_refused_delays_no_pods_end_and_is_written_later(
 
 @requirement("kill.latched")
 async def test_a_switch_that_is_removed_keeps_the_agent_killed(scene: Scene) -> None:
-    scene.tell(an_agent().killed("runaway"))
-    scene.tell(an_agent())
+    scene.send(an_agent().killed("runaway"))
+    scene.send(an_agent())
 
     assert scene.watch.seen(KEY) == "runaway"
     await until(lambda: scene.is_ended)
 
 
 async def test_off_releases_and_is_recorded_once(scene: Scene) -> None:
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
 
     for _ in range(3):
-        scene.tell(an_agent().killed("off"))
+        scene.send(an_agent().killed("off"))
     assert scene.watch.seen(KEY) is None
     await until(lambda: "releasedAt" in scene.kill)
     scene.client.forget_requests()
-    scene.tell(an_agent().killed("off"))
+    scene.send(an_agent().killed("off"))
     await turns()
 
     assert scene.client.requests == []
 
 
 async def test_who_set_the_switch_and_who_released_it_is_recorded(scene: Scene) -> None:
-    scene.tell(an_agent().killed("runaway", by="ada"))
+    scene.send(an_agent().killed("runaway", by="ada"))
     await until(lambda: "zeroPodsAt" in scene.kill)
-    scene.tell(an_agent().killed("off", by="alan"))
+    scene.send(an_agent().killed("off", by="alan"))
     await until(lambda: "releasedAt" in scene.kill)
 
     assert (scene.kill["by"], scene.kill["releasedBy"]) == ("ada", "alan")
@@ -192,8 +192,8 @@ async def test_who_set_the_switch_and_who_released_it_is_recorded(scene: Scene) 
 @requirement("kill.recorded")
 async def test_a_kill_that_is_released_before_it_could_be_recorded_is_recorded_all_the_same(scene: Scene) -> None:
     scene.client.refuse("PATCH", "/status", times=5)
-    scene.tell(an_agent().killed("a slip"))
-    scene.tell(an_agent().killed("off"))
+    scene.send(an_agent().killed("a slip"))
+    scene.send(an_agent().killed("off"))
     await until(lambda: "releasedAt" in scene.kill)
 
     assert scene.kill["reason"] == "a slip"
@@ -201,21 +201,21 @@ async def test_a_kill_that_is_released_before_it_could_be_recorded_is_recorded_a
 
 
 async def test_a_release_that_is_refused_is_recorded_later(scene: Scene) -> None:
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
     scene.client.refuse("PATCH", "/status", times=20)
 
-    scene.tell(an_agent().killed("off"))
+    scene.send(an_agent().killed("off"))
 
     await until(lambda: "releasedAt" in scene.kill)
 
 
 async def test_a_release_in_the_midst_of_a_kill_ends_the_kill(scene: Scene) -> None:
     scene.client.refuse("DELETE", "/pods/p1", times=10**9)
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     await turns()
 
-    scene.tell(an_agent().killed("off"))
+    scene.send(an_agent().killed("off"))
     await until(lambda: "releasedAt" in scene.kill)
     scene.client.forget_requests()
     await turns()
@@ -224,13 +224,13 @@ async def test_a_release_in_the_midst_of_a_kill_ends_the_kill(scene: Scene) -> N
 
 
 async def test_a_kill_after_a_release_is_a_new_kill(scene: Scene) -> None:
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
-    scene.tell(an_agent().killed("off"))
+    scene.send(an_agent().killed("off"))
     await until(lambda: "releasedAt" in scene.kill)
     scene.client.put(POD, {"kind": "Pod", "metadata": {"name": "p1", "labels": OF_TRIAGE}})
 
-    scene.tell(an_agent().killed("again"))
+    scene.send(an_agent().killed("again"))
     await until(lambda: scene.kill.get("reason") == "again" and "zeroPodsAt" in scene.kill)
 
     assert "releasedAt" not in scene.kill
@@ -239,7 +239,7 @@ async def test_a_kill_after_a_release_is_a_new_kill(scene: Scene) -> None:
 
 async def test_an_agent_that_is_deleted_while_it_is_killed_is_insisted_on_no_longer(scene: Scene) -> None:
     scene.client.objects.clear()
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     await turns()
     scene.client.forget_requests()
     await turns()
@@ -248,7 +248,7 @@ async def test_an_agent_that_is_deleted_while_it_is_killed_is_insisted_on_no_lon
 
 
 async def test_an_agent_that_is_gone_is_no_longer_killed(scene: Scene) -> None:
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     scene.watch._gone(AGENT, KEY, 9)  # noqa: SLF001 - what its watch calls
 
     assert scene.watch.seen(KEY) is None
@@ -256,8 +256,8 @@ async def test_an_agent_that_is_gone_is_no_longer_killed(scene: Scene) -> None:
 
 
 async def test_a_list_names_what_went_while_the_watch_was_cut_off(scene: Scene) -> None:
-    scene.tell(an_agent())
-    scene.tell(an_agent("other"))
+    scene.send(an_agent())
+    scene.send(an_agent("other"))
 
     listed = ListEvent((an_agent("other").to_kubernetes(),))
     scene.watch._listed(scene.killer, AGENT, listed)  # noqa: SLF001 - what its watch calls
@@ -270,36 +270,36 @@ def a_pod(name: str, agent: str = "triage", **metadata: str) -> dict[str, Any]:
     return {"kind": "Pod", "metadata": {"name": name, "namespace": "agents", "labels": labels, **metadata}}
 
 
-async def pods_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch, *news: ListEvent | ChangeEvent) -> None:
-    """Let the watch of pods tell this, and end."""
+async def pods_seen(scene: Scene, monkeypatch: pytest.MonkeyPatch, *event: ListEvent | ChangeEvent) -> None:
+    """Let the watch of pods send this event, and end."""
 
-    async def told(*_: Any) -> AsyncIterator[ListEvent | ChangeEvent]:
-        for one in news:
+    async def follow_events(*_: Any) -> AsyncIterator[ListEvent | ChangeEvent]:
+        for one in event:
             yield one
 
-    monkeypatch.setattr(kill_watch, "follow", told)
+    monkeypatch.setattr(kill_watch, "follow", follow_events)
     client: Any = scene.client
     await scene.watch._watch_pods(client, scene.killer)  # noqa: SLF001 - one of the tasks of its thread
 
 
 @requirement("kill.zero")
 @pytest.mark.parametrize(
-    "news", [ChangeEvent("ADDED", a_pod("p2")), ListEvent((a_pod("p2"),))], ids=["added", "listed"]
+    "event", [ChangeEvent("ADDED", a_pod("p2")), ListEvent((a_pod("p2"),))], ids=["added", "listed"]
 )
 async def test_a_pod_that_comes_up_for_a_killed_agent_is_ended(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, news: ListEvent | ChangeEvent
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, event: ListEvent | ChangeEvent
 ) -> None:
-    scene.tell(an_agent().killed("runaway"))
+    scene.send(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
     path = POD.replace("p1", "p2")
     scene.client.put(path, a_pod("p2"))
 
-    await pods_seen(scene, monkeypatch, news)
+    await pods_seen(scene, monkeypatch, event)
     await until(lambda: path not in scene.client.objects)
 
 
 @pytest.mark.parametrize(
-    "news",
+    "event",
     [
         ChangeEvent("ADDED", a_pod("p2", "other")),
         ChangeEvent("ADDED", a_pod("p2", deletionTimestamp="2026-03-02T09:00:00Z")),
@@ -308,12 +308,12 @@ async def test_a_pod_that_comes_up_for_a_killed_agent_is_ended(
     ],
     ids=["of another agent", "ending already", "changed", "gone"],
 )
-async def test_other_pods_start_no_sweep(scene: Scene, monkeypatch: pytest.MonkeyPatch, news: ChangeEvent) -> None:
-    scene.tell(an_agent().killed("runaway"))
+async def test_other_pods_start_no_sweep(scene: Scene, monkeypatch: pytest.MonkeyPatch, event: ChangeEvent) -> None:
+    scene.send(an_agent().killed("runaway"))
     await until(lambda: "zeroPodsAt" in scene.kill)
     scene.client.forget_requests()
 
-    await pods_seen(scene, monkeypatch, news)
+    await pods_seen(scene, monkeypatch, event)
     await turns()
 
     assert scene.client.requests == []
@@ -326,12 +326,12 @@ async def test_an_object_that_no_code_expects_is_skipped_and_the_next_kill_is_se
     odd = an_agent("odd").to_kubernetes()
     odd["metadata"]["annotations"] = "no mapping"
 
-    async def told(*_: Any) -> AsyncIterator[ListEvent | ChangeEvent]:
+    async def follow_events(*_: Any) -> AsyncIterator[ListEvent | ChangeEvent]:
         yield ListEvent((odd, an_agent("listed").killed("runaway").to_kubernetes()))
         yield ChangeEvent("MODIFIED", {"metadata": {"name": "odd", "namespace": "agents"}})
         yield ChangeEvent("MODIFIED", an_agent().killed("runaway").to_kubernetes())
 
-    monkeypatch.setattr(kill_watch, "follow", told)
+    monkeypatch.setattr(kill_watch, "follow", follow_events)
     client: Any = scene.client
     await scene.watch._follow(client, scene.killer, AGENT)  # noqa: SLF001 - one of the tasks of its thread
 

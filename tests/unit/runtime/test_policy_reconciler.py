@@ -18,26 +18,26 @@ PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agentpolicies/support"
 
 
 class Tables:
-    """The parts that one look needs, against an API server in memory."""
+    """The parts that one reconcile needs, against an API server in memory."""
 
     def __init__(self, client: FakeClient | None = None) -> None:
         self.client = client or FakeClient()
-        self.primaries = ResourceCache()
-        self.primaries.put_binding(a_binding().to_kubernetes())
+        self.resources = ResourceCache()
+        self.resources.put_binding(a_binding().to_kubernetes())
         self.asked: list[Key] = []
         writer = StatusWriter(self.client)  # type: ignore[arg-type]
-        self.tables = PolicyReconciler(self.primaries, writer, self.asked.append)
+        self.tables = PolicyReconciler(self.resources, writer, self.asked.append)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()
         if PATH in self.client.objects:
             raw["status"] = self.client.objects[PATH].get("status")
-        self.primaries.put_policy(self.client.put(PATH, raw))
+        self.resources.put_policy(self.client.put(PATH, raw))
 
     def put(self, agent: AgentBuilder) -> None:
-        self.primaries.put_agent(agent.to_kubernetes())
+        self.resources.put_agent(agent.to_kubernetes())
 
-    async def look(self) -> None:
+    async def reconcile_policy(self) -> None:
         await self.tables.reconcile(KEY)
 
     @property
@@ -55,7 +55,7 @@ def tables() -> Tables:
 
 @requirement("access.reported")
 async def test_what_a_policy_comes_to_stands_in_its_status(tables: Tables) -> None:
-    await tables.look()
+    await tables.reconcile_policy()
 
     assert tables.client.writes() == [("PATCH", f"{PATH}/status")]
     assert {row.agent for row in tables.status.access} == {"triage"}
@@ -64,72 +64,72 @@ async def test_what_a_policy_comes_to_stands_in_its_status(tables: Tables) -> No
 
 @requirement("access.reported", "operator.idle")
 async def test_what_stands_already_is_not_written_again_after_a_restart_either(tables: Tables) -> None:
-    await tables.look()
+    await tables.reconcile_policy()
     tables.client.forget_requests()
 
-    await tables.look()
+    await tables.reconcile_policy()
     restarted = Tables(tables.client)
-    restarted.primaries.put_policy(tables.client.objects[PATH])
+    restarted.resources.put_policy(tables.client.objects[PATH])
     restarted.put(an_agent())
-    await restarted.look()
+    await restarted.reconcile_policy()
 
     assert tables.client.writes() == []
 
 
 @requirement("access.reported")
 async def test_a_row_that_goes_and_an_agent_that_comes_or_goes_change_the_table(tables: Tables) -> None:
-    await tables.look()
+    await tables.reconcile_policy()
     tables.put(an_agent("answer"))
-    await tables.look()
+    await tables.reconcile_policy()
     assert {row.agent for row in tables.status.access} == {"answer", "triage"}
     assert {row.reason for row in tables.status.access if row.agent == "answer"} == {
         "NotGrantedByBinding",
         "NotGrantedByMatrix",
     }
-    tables.primaries.drop_agent(("agents", "answer"))
-    await tables.look()
+    tables.resources.drop_agent(("agents", "answer"))
+    await tables.reconcile_policy()
     assert {row.agent for row in tables.status.access} == {"triage"}
     tables.apply(a_policy().giving_nothing())
-    await tables.look()
+    await tables.reconcile_policy()
     assert {row.decision for row in tables.status.access} == {"Deny"}
 
 
 async def test_an_agent_that_is_being_deleted_or_cannot_be_read_has_no_rows(tables: Tables) -> None:
     going = an_agent("going").to_kubernetes()
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
-    tables.primaries.put_agent(going)
+    tables.resources.put_agent(going)
     tables.put(an_agent("broken").with_replicas(-1))
 
-    await tables.look()
+    await tables.reconcile_policy()
 
     assert {row.agent for row in tables.status.access} == {"triage"}
 
 
 async def test_a_status_that_cannot_be_read_is_replaced(tables: Tables) -> None:
     spoilt = tables.client.objects[PATH] | {"status": {"access": [{"agent": 5}]}}
-    tables.primaries.put_policy(tables.client.put(PATH, spoilt))
+    tables.resources.put_policy(tables.client.put(PATH, spoilt))
 
-    await tables.look()
+    await tables.reconcile_policy()
 
     assert {row.agent for row in tables.status.access} == {"triage"}
 
 
 async def test_a_policy_that_is_gone_or_cannot_be_read_is_left_alone(tables: Tables) -> None:
-    tables.apply(a_policy().demanding(minStaging=5))
-    await tables.look()
-    tables.primaries.drop_policy(KEY)
-    await tables.look()
+    tables.apply(a_policy().requiring(minStaging=5))
+    await tables.reconcile_policy()
+    tables.resources.drop_policy(KEY)
+    await tables.reconcile_policy()
     assert tables.client.writes() == []
 
 
 async def test_a_policy_that_was_deleted_during_its_reconcile_is_no_failure(tables: Tables) -> None:
     del tables.client.objects[PATH]
 
-    await tables.look()
+    await tables.reconcile_policy()
 
 
 async def test_a_later_spec_under_the_written_status_enqueues_its_agents(tables: Tables) -> None:
-    """What the answer to the write brings is known from then on, so that its own event is no news any more."""
+    """The answer to the write updates the cache, so that its own event is no change any more."""
     write = tables.client.patch
 
     async def onto_a_later_spec(*arguments: Any, **keywords: Any) -> Any:
@@ -140,16 +140,16 @@ async def test_a_later_spec_under_the_written_status_enqueues_its_agents(tables:
 
     tables.client.patch = onto_a_later_spec  # type: ignore[method-assign]
 
-    await tables.look()
+    await tables.reconcile_policy()
 
     assert tables.asked == [("agents", "triage")]
-    known = tables.primaries.policy(KEY)
+    known = tables.resources.policy(KEY)
     assert isinstance(known, AgentPolicy)
     assert known.spec.data_access == ()
 
 
 async def test_a_status_that_was_written_onto_what_was_known_enqueues_no_agent(tables: Tables) -> None:
-    await tables.look()
+    await tables.reconcile_policy()
     assert tables.asked == []
 
 
@@ -157,6 +157,6 @@ async def test_a_refused_write_asks_for_another_try(tables: Tables) -> None:
     tables.client.refuse("PATCH", PATH)
 
     with pytest.raises(ApiError):
-        await tables.look()
-    await tables.look()
+        await tables.reconcile_policy()
+    await tables.reconcile_policy()
     assert {row.agent for row in tables.status.access} == {"triage"}

@@ -111,24 +111,24 @@ def test_events_of_an_agent_its_policy_and_its_binding_enqueue_the_agent(runtime
     runtime.handle(AGENT_POLICY, a_policy().at_version(21).giving_nothing().to_kubernetes(), is_deleted=False)
     changed = a_binding().permitting(read=["contacts"])
     runtime.handle(MCP_BINDING, changed.at_version(22).to_kubernetes(), is_deleted=False)
-    runtime.handle(MCP_BINDING, changed.unproven().at_version(23).to_kubernetes(), is_deleted=False)
+    runtime.handle(MCP_BINDING, changed.unverified().at_version(23).to_kubernetes(), is_deleted=False)
 
     assert asked(runtime) == [TRIAGE] * 4
 
 
 @requirement("operator.idle")
 def test_a_run_of_a_verification_enqueues_no_agent(runtime: Routed) -> None:
-    told = a_binding().at_version(22).to_kubernetes()
-    told["status"]["verification"]["run"] = {"number": 1, "plan": "x", "startedAt": "2026-03-02T08:00:00Z"}
-    runtime.handle(MCP_BINDING, told, is_deleted=False)
+    observed = a_binding().at_version(22).to_kubernetes()
+    observed["status"]["verification"]["run"] = {"number": 1, "plan": "x", "startedAt": "2026-03-02T08:00:00Z"}
+    runtime.handle(MCP_BINDING, observed, is_deleted=False)
 
     assert asked(runtime) == []
 
 
 @requirement("operator.idle")
 def test_a_policys_own_status_and_labels_enqueue_none_of_its_agents(runtime: Routed) -> None:
-    told = a_policy().at_version(21).labelled(touched="yes").to_kubernetes() | {"status": {"observedGeneration": 1}}
-    runtime.handle(AGENT_POLICY, told, is_deleted=False)
+    observed = a_policy().at_version(21).labelled(touched="yes").to_kubernetes() | {"status": {"observedGeneration": 1}}
+    runtime.handle(AGENT_POLICY, observed, is_deleted=False)
 
     assert asked(runtime) == []
     known = runtime.cache.policy_status(("agents", "support"))
@@ -155,8 +155,8 @@ def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_an
 @requirement("access.reported", "operator.idle")
 def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Routed) -> None:
     reviewed(runtime)
-    told = an_agent().at_version(20).killed().to_kubernetes() | {"status": {"observedGeneration": 1}}
-    runtime.handle(AGENT, told, is_deleted=False)
+    observed = an_agent().at_version(20).killed().to_kubernetes() | {"status": {"observedGeneration": 1}}
+    runtime.handle(AGENT, observed, is_deleted=False)
     assert reviewed(runtime) == set()
 
 

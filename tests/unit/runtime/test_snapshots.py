@@ -17,12 +17,12 @@ SETTINGS = OperatorSettings(guard_image=GUARD_IMAGE, audit_url="http://records.e
 
 class Known:
     def __init__(self) -> None:
-        self.primaries = ResourceCache()
+        self.resources = ResourceCache()
         self.children = ChildCache()
         self.killed: dict[tuple[str, str], str] = {}
 
     def snapshot(self) -> Snapshot:
-        snapshot = SnapshotReader(self.primaries, self.children, SETTINGS, kill_seen=self.killed.get).read(KEY)
+        snapshot = SnapshotReader(self.resources, self.children, SETTINGS, kill_seen=self.killed.get).read(KEY)
         assert snapshot is not None
         return snapshot
 
@@ -30,9 +30,9 @@ class Known:
 @pytest.fixture
 def known() -> Known:
     known = Known()
-    known.primaries.put_agent(an_agent().to_kubernetes())
-    known.primaries.put_policy(a_policy().to_kubernetes())
-    known.primaries.put_binding(a_binding().to_kubernetes())
+    known.resources.put_agent(an_agent().to_kubernetes())
+    known.resources.put_policy(a_policy().to_kubernetes())
+    known.resources.put_binding(a_binding().to_kubernetes())
     return known
 
 
@@ -41,8 +41,8 @@ def changed(raw: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 
 def test_a_snapshot_holds_the_agent_its_policy_and_the_bindings_of_its_namespace(known: Known) -> None:
-    known.primaries.put_policy(a_policy("other").to_kubernetes())
-    known.primaries.put_binding(a_binding("far").in_namespace("elsewhere").to_kubernetes())
+    known.resources.put_policy(a_policy("other").to_kubernetes())
+    known.resources.put_binding(a_binding("far").in_namespace("elsewhere").to_kubernetes())
 
     snapshot = known.snapshot()
 
@@ -54,18 +54,18 @@ def test_a_snapshot_holds_the_agent_its_policy_and_the_bindings_of_its_namespace
 
 
 def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_snapshot(known: Known) -> None:
-    reader = SnapshotReader(known.primaries, known.children, SETTINGS, kill_seen=known.killed.get)
+    reader = SnapshotReader(known.resources, known.children, SETTINGS, kill_seen=known.killed.get)
     assert reader.read(("agents", "nobody")) is None
     ending = an_agent().at_version(9).to_kubernetes()
     ending["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"
-    known.primaries.put_agent(ending)
+    known.resources.put_agent(ending)
 
     assert reader.read(KEY) is None
 
 
 def test_a_policy_of_another_namespace_is_not_found(known: Known) -> None:
-    known.primaries.drop_policy(("agents", "support"))
-    known.primaries.put_policy(a_policy().in_namespace("elsewhere").to_kubernetes())
+    known.resources.drop_policy(("agents", "support"))
+    known.resources.put_policy(a_policy().in_namespace("elsewhere").to_kubernetes())
 
     assert known.snapshot().policy is None
 
@@ -78,7 +78,7 @@ def test_what_the_kill_path_has_seen_is_reported(known: Known) -> None:
 
 @requirement("operator.unreadable")
 def test_an_agent_that_cannot_be_read_wants_nothing_and_says_what_is_wrong(known: Known) -> None:
-    known.primaries.put_agent(changed(an_agent().to_kubernetes(), replicas="many"))
+    known.resources.put_agent(changed(an_agent().to_kubernetes(), replicas="many"))
 
     outcome = reconcile(known.snapshot(), NOW)
 
@@ -100,7 +100,7 @@ def test_an_agent_that_cannot_be_read_loses_its_children_and_can_be_killed(known
         }
     }
     known.children.put("Deployment", child)
-    known.primaries.put_agent(changed(an_agent().killed("runaway").to_kubernetes(), nonsense=1))
+    known.resources.put_agent(changed(an_agent().killed("runaway").to_kubernetes(), nonsense=1))
 
     outcome = reconcile(known.snapshot(), NOW)
 
@@ -109,8 +109,8 @@ def test_an_agent_that_cannot_be_read_loses_its_children_and_can_be_killed(known
 
 
 def test_a_policy_and_a_binding_that_cannot_be_read_are_named(known: Known) -> None:
-    known.primaries.put_policy(changed(a_policy().to_kubernetes(), nonsense=1))
-    known.primaries.put_binding(changed(a_binding().to_kubernetes(), nonsense=1))
+    known.resources.put_policy(changed(a_policy().to_kubernetes(), nonsense=1))
+    known.resources.put_binding(changed(a_binding().to_kubernetes(), nonsense=1))
 
     snapshot = known.snapshot()
 

@@ -128,7 +128,7 @@ def test_an_object_recreated_before_the_delete_event_of_the_old_one_is_no_lag(
         check.saw(side, A, 5)
     check.forget(A, 6)  # the second watch saw it go
     check.saw("second watch", A, 7)  # and come again
-    check.forget(A, 6)  # the handlers are told of the end only now
+    check.forget(A, 6)  # the handlers get the delete event only now
     check.saw("handlers", A, 7)
     clock.now += 10 * LATE_SECONDS
 

@@ -39,8 +39,8 @@ def in_fake_time(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
         runner.run(asyncio.wait_for(scenario(), 100_000))
 
 
-class Looks:
-    """Looks that are noted with their time, and answer as they are told."""
+class RecordingReconciler:
+    """Reconciles that are recorded with their time, with scripted results."""
 
     def __init__(self, answers: str = "") -> None:
         """Take the answers in order: `-` fails, whatever else succeeds."""
@@ -50,7 +50,7 @@ class Looks:
         self.seconds = 0.0
 
     async def reconcile(self, key: str) -> None:
-        assert key not in self.inside, "looked at twice at once"
+        assert key not in self.inside, "reconciled twice concurrently"
         self.inside.append(key)
         self.seen.append((key, asyncio.get_running_loop().time()))
         await asyncio.sleep(self.seconds)
@@ -83,11 +83,11 @@ async def work(queue: WorkQueue[str], reconciler: Reconciler[str], span: float, 
 @requirement("operator.queue")
 def test_asking_twice_is_asking_once() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
+        queue, recording = WorkQueue[str](), RecordingReconciler()
         for key in ("a", "b", "a", "a"):
             queue.add(key)
-        await work(queue, looks, 1)
-        assert looks.keys == ["a", "b"]
+        await work(queue, recording, 1)
+        assert recording.keys == ["a", "b"]
 
     in_fake_time(scenario)
 
@@ -95,14 +95,14 @@ def test_asking_twice_is_asking_once() -> None:
 @requirement("operator.queue")
 def test_a_key_that_is_enqueued_while_it_is_reconciled_is_reconciled_once_more() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
-        looks.seconds = 10
+        queue, recording = WorkQueue[str](), RecordingReconciler()
+        recording.seconds = 10
         queue.add("a")
         loop = asyncio.get_running_loop()
         for moment in (1, 2, 3):
             loop.call_later(moment, queue.add, "a")
-        await work(queue, looks, 100, workers=4)
-        assert looks.seen == [("a", 0), ("a", 10)]
+        await work(queue, recording, 100, workers=4)
+        assert recording.seen == [("a", 0), ("a", 10)]
 
     in_fake_time(scenario)
 
@@ -110,24 +110,24 @@ def test_a_key_that_is_enqueued_while_it_is_reconciled_is_reconciled_once_more()
 @requirement("operator.queue")
 def test_many_changes_within_a_time_are_one_reconcile_at_its_end_and_the_next_starts_a_new_time() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
+        queue, recording = WorkQueue[str](), RecordingReconciler()
         loop = asyncio.get_running_loop()
         for moment in (0, 0.5, 0.9, 3):
             loop.call_later(moment, queue.add_within, "a", 1)
-        await work(queue, looks, 100)
-        assert looks.seen == [("a", 1), ("a", 4)]
+        await work(queue, recording, 100)
+        assert recording.seen == [("a", 1), ("a", 4)]
 
     in_fake_time(scenario)
 
 
 def test_several_workers_reconcile_several_keys_at_once_and_never_one_twice() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
-        looks.seconds = 10
+        queue, recording = WorkQueue[str](), RecordingReconciler()
+        recording.seconds = 10
         for key in "abcdef":
             queue.add(key)
-        await work(queue, looks, 15, workers=3)
-        assert looks.times == [0, 0, 0, 10, 10, 10]
+        await work(queue, recording, 15, workers=3)
+        assert recording.times == [0, 0, 0, 10, 10, 10]
 
     in_fake_time(scenario)
 
@@ -135,13 +135,13 @@ def test_several_workers_reconcile_several_keys_at_once_and_never_one_twice() ->
 @requirement("operator.queue")
 def test_a_failed_reconcile_is_retried_later_and_later_and_a_success_resets_the_delay() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks("-------+-+")
+        queue, recording = WorkQueue[str](), RecordingReconciler("-------+-+")
         queue.add("a")
         asyncio.get_running_loop().call_later(1000, queue.add, "a")
-        await work(queue, looks, 2000)
-        gaps = [later - earlier for earlier, later in zip(looks.times, looks.times[1:], strict=False)]
+        await work(queue, recording, 2000)
+        gaps = [later - earlier for earlier, later in zip(recording.times, recording.times[1:], strict=False)]
         assert gaps[:7] == [*BACKOFF_SECONDS, 10, 10]
-        assert looks.times[8] == 1000
+        assert recording.times[8] == 1000
         assert gaps[8:] == [0.5]
 
     in_fake_time(scenario)
@@ -149,89 +149,89 @@ def test_a_failed_reconcile_is_retried_later_and_later_and_a_success_resets_the_
 
 def test_a_change_does_not_wait_for_the_end_of_a_back_off() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks("-----")
+        queue, recording = WorkQueue[str](), RecordingReconciler("-----")
         queue.add("a")
         asyncio.get_running_loop().call_later(10, queue.add, "a")
-        await work(queue, looks, 12)
-        assert 10.0 in looks.times
+        await work(queue, recording, 12)
+        assert 10.0 in recording.times
 
     in_fake_time(scenario)
 
 
 def test_one_failing_key_does_not_hold_up_the_others() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks("-+")
+        queue, recording = WorkQueue[str](), RecordingReconciler("-+")
         for key in ("bad", "good"):
             queue.add(key)
-        await work(queue, looks, 0.4)
-        assert looks.keys == ["bad", "good"]
+        await work(queue, recording, 0.4)
+        assert recording.keys == ["bad", "good"]
 
     in_fake_time(scenario)
 
 
 def test_a_time_that_is_asked_for_replaces_the_one_before() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
+        queue, recording = WorkQueue[str](), RecordingReconciler()
         queue.add_after("a", 5)
         queue.add_after("a", 50)
-        await work(queue, looks, 100)
-        assert looks.times == [50]
+        await work(queue, recording, 100)
+        assert recording.times == [50]
 
     in_fake_time(scenario)
 
 
 def test_a_time_that_has_passed_is_now() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
+        queue, recording = WorkQueue[str](), RecordingReconciler()
         queue.add_after("a", -5)
-        await work(queue, looks, 1)
-        assert looks.times == [0]
+        await work(queue, recording, 1)
+        assert recording.times == [0]
 
     in_fake_time(scenario)
 
 
 def test_a_time_that_is_cancelled_does_not_come() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
+        queue, recording = WorkQueue[str](), RecordingReconciler()
         queue.add_after("a", 5)
         queue.cancel("a")
         queue.cancel("a")
-        await work(queue, looks, 100)
-        assert looks.seen == []
+        await work(queue, recording, 100)
+        assert recording.seen == []
 
     in_fake_time(scenario)
 
 
 def test_a_time_that_a_turn_was_set_for_does_not_come_after_an_earlier_turn() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
+        queue, recording = WorkQueue[str](), RecordingReconciler()
         queue.add_after("a", 5)
         queue.add("a")
-        await work(queue, looks, 100)
-        assert looks.times == [0]
+        await work(queue, recording, 100)
+        assert recording.times == [0]
 
     in_fake_time(scenario)
 
 
 def test_a_key_that_succeeds_begins_its_back_off_from_the_start() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks("---+--")
+        queue, recording = WorkQueue[str](), RecordingReconciler("---+--")
         queue.add("a")
         asyncio.get_running_loop().call_later(2, queue.add, "a")  # failed at 0, 0.5 and 1.5
         asyncio.get_running_loop().call_later(3, queue.add, "a")
-        await work(queue, looks, 3.6)
-        assert looks.times == [0, 0.5, 1.5, 2, 3, 3.5]
+        await work(queue, recording, 3.6)
+        assert recording.times == [0, 0.5, 1.5, 2, 3, 3.5]
 
     in_fake_time(scenario)
 
 
 def test_a_requeue_after_a_success_is_not_lost_to_the_reconcile_itself() -> None:
     async def scenario() -> None:
-        queue, looks = WorkQueue[str](), Looks()
+        queue, recording = WorkQueue[str](), RecordingReconciler()
         asyncio.get_running_loop().call_later(1, queue.add_after, "a", 29)
-        looks.seconds = 2
+        recording.seconds = 2
         queue.add("a")
-        await work(queue, looks, 100)
-        assert looks.times == [0, 30]
+        await work(queue, recording, 100)
+        assert recording.times == [0, 30]
 
     in_fake_time(scenario)

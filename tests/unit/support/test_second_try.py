@@ -160,8 +160,8 @@ def test_a_test_that_does_not_pass_the_second_time_fails_the_run(
     assert (runs(project, "never"), runs(project, "skipped"), runs(project, "broken")) == (2, 2, 2)
     assert "4 failed, 1 passed" in result.outlines[-1]
     names = ("test_never", "test_skipped", "test_broken_at_the_end")
-    told = ", ".join(f"tests/e2e/test_it.py::{name}" for name in names)
-    assert result.outlines[-2] == f"failed at the second try too: {told}"
+    message = ", ".join(f"tests/e2e/test_it.py::{name}" for name in names)
+    assert result.outlines[-2] == f"failed at the second try too: {message}"
 
 
 @requirement("tests.second-try")
@@ -178,8 +178,8 @@ def test_something_that_must_not_happen_fails_the_run_at_once(project: pytest.Py
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert (runs(project, "late"), runs(project, "forbidden") + runs(project, "end")) == (1, 1)
     assert "2 failed, 1 passed" in result.outlines[-1]
-    told = f"no second try: tests/e2e/test_it.py::test_{name} failed otherwise than by a missed bound"
-    assert result.outlines[-2] == told
+    message = f"no second try: tests/e2e/test_it.py::test_{name} failed otherwise than by a missed bound"
+    assert result.outlines[-2] == message
 
 
 @BOTH
@@ -221,9 +221,9 @@ def test_only_missed_bounds_outside_of_what_depends_on_no_timing_have_a_second_t
         nodeid = f"tests/{folder}/guard/test_it.py::test_it"
         assert why_not(by_id(failed(), failed(nodeid))) == f"{nodeid} depends on no timing"
     for known in (False, None):
-        told = "tests/e2e/test_it.py::test_it failed otherwise than by a missed bound"
-        assert why_not(by_id(failed(missed_bound=known))) == told
-        assert why_not(by_id(failed(), failed(missed_bound=known))) == told
+        message = "tests/e2e/test_it.py::test_it failed otherwise than by a missed bound"
+        assert why_not(by_id(failed(missed_bound=known))) == message
+        assert why_not(by_id(failed(), failed(missed_bound=known))) == message
 
 
 @requirement("tests.second-try")

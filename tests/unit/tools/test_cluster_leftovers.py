@@ -1,4 +1,4 @@
-"""Rules that an earlier engine of ours left: they must not count as somebody else's."""
+"""Rules that an earlier engine of ours left: they must not count as another user's."""
 
 from tools.nodeless.packetfilter import removal, without_leftovers
 

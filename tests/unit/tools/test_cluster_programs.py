@@ -236,7 +236,7 @@ def test_all_programs_of_a_module_come_out_of_one_go_build(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(("free", "expected"), [(16 << 30, "4096MiB"), (3 << 30, None), (0, None)])
-def test_the_compiler_collects_no_garbage_where_memory_is_plenty(
+def test_the_compiler_runs_without_gc_where_memory_is_plenty(
     free: int, expected: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(golang, "_free_memory", lambda: free)

@@ -1,6 +1,6 @@
-"""A server on the official Python SDK with just what the official conformance suite asks for, in either era.
+"""A server on the official Python SDK with what the official conformance suite asks for, for both protocols.
 
-`stdio [--handshake]`, or `http PORT`. With `--handshake` it speaks only the session-based era, as older SDKs do.
+`stdio [--session-based]`, or `http PORT`. `--session-based` excludes the sessionless protocol, as in older SDKs.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ def is_sessionless(ctx: Context) -> bool:
 async def ask(
     ctx: Context, params: types.CallToolRequestParams, request: Any, result_type: type[Any]
 ) -> types.InputRequiredResult | Any:
-    """Ask the client in the way of its era; return its answer, or what is to be returned to get one."""
+    """Ask the client in the way of its protocol version; return its answer, or the result that asks for one."""
     if not is_sessionless(ctx):
         return await ctx.session.send_request(request, result_type, metadata=related(ctx))
     answers = params.input_responses or {}
@@ -128,7 +128,7 @@ async def roots(ctx: Context, params: types.CallToolRequestParams) -> Answer:
 
 
 async def change(ctx: Context, _params: types.CallToolRequestParams) -> Answer:
-    """Say that every list and the watched resource changed, as each era says it."""
+    """Say that every list and the watched resource changed, as each protocol version says it."""
     uri = "test://watched-resource"
     if is_sessionless(ctx):
         for event in (ToolsListChanged(), PromptsListChanged(), ResourcesListChanged(), ResourceUpdated(uri)):
@@ -212,7 +212,7 @@ TOOLS: dict[str, Handler] = {
     "test_reconnection": reconnect,
     "test_wait": wait,
     "test_meta": show_meta,
-    "test_unmapped": fixed(text("nobody may call this")),
+    "test_unmapped": fixed(text("no agent may call this")),
 }
 
 
@@ -357,11 +357,11 @@ class Events(EventStore):
         return stream
 
 
-async def serve_stdio(*, only_handshake: bool) -> None:
+async def serve_stdio(*, only_session_based: bool) -> None:
     changed = NotificationOptions(prompts_changed=True, resources_changed=True, tools_changed=True)
     options = SERVER.create_initialization_options(changed)
     async with stdio_server() as (reader, writer):
-        if only_handshake:
+        if only_session_based:
             async with SERVER.lifespan(SERVER) as state:
                 await serve_loop(SERVER, reader, writer, lifespan_state=state, init_options=options)
         else:
@@ -375,8 +375,8 @@ def main() -> None:
         app = SERVER.streamable_http_app(host="127.0.0.1", event_store=Events(), retry_interval=100)
         uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error", timeout_graceful_shutdown=1)
     else:
-        only_handshake = "--handshake" in sys.argv
-        anyio.run(lambda: serve_stdio(only_handshake=only_handshake))
+        only_session_based = "--session-based" in sys.argv
+        anyio.run(lambda: serve_stdio(only_session_based=only_session_based))
 
 
 main()

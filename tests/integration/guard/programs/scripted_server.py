@@ -1,4 +1,4 @@
-"""A stdio MCP server that behaves as badly as it is told, and keeps a log of every call that it executed."""
+"""A stdio MCP server that misbehaves as the test says, and keeps a log of every call that it executed."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def ask(request_id: int, _params: dict[str, Any]) -> None:
     answer(request_id, sys.stdin.readline())
 
 
-def garbage(_request_id: int, _params: dict[str, Any]) -> None:
+def invalid_json(_request_id: int, _params: dict[str, Any]) -> None:
     write("Listening on stdio\n")
 
 
@@ -83,10 +83,10 @@ def progress_forever(_request_id: int, params: dict[str, Any]) -> None:
 
 def two_steps(request_id: int, params: dict[str, Any]) -> None:
     """Report progress, wait until the file that the caller names is there, report again, answer."""
-    token, gate = params["_meta"]["progressToken"], Path(params["arguments"]["gate"])
+    token, signal_file = params["_meta"]["progressToken"], Path(params["arguments"]["signal"])
     send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
     deadline = time.monotonic() + 20
-    while not gate.exists() and time.monotonic() < deadline:
+    while not signal_file.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 2}})
     answer(request_id, "two steps are done")
@@ -99,7 +99,7 @@ TOOLS: dict[str, Callable[[int, dict[str, Any]], None]] = {
     "half_line": half_line,
     "large": large,
     "ask": ask,
-    "garbage": garbage,
+    "invalid_json": invalid_json,
     "unknown_id": unknown_id,
     "progress": progress,
     "progress_forever": progress_forever,
@@ -109,7 +109,7 @@ TOOLS: dict[str, Callable[[int, dict[str, Any]], None]] = {
 
 
 def listed() -> list[dict[str, Any]]:
-    """Return the tools; those that a file beside the log names are described in another way from now on."""
+    """Return the tools; those that a file next to the log names get another description from now on."""
     changed = Path(f"{executed}.changed")
     others = changed.read_text().split() if changed.exists() else []
     tools: list[dict[str, Any]] = []

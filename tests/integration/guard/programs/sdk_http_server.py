@@ -1,4 +1,4 @@
-"""An MCP server of the official Python SDK over HTTP, of both eras or only of the handshake; keeps what it received."""
+"""An MCP server of the official Python SDK over HTTP, for both protocols or only session-based; keeps each request."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Any
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 
-port, era, seen = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
+port, protocol, seen = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 server = MCPServer("sdk")
 
 
@@ -28,7 +28,7 @@ async def count(steps: int, context: Context[Any, Any]) -> str:
 
 @server.tool()
 def secret() -> str:
-    """Do what nobody mapped."""
+    """Do what no binding maps."""
     raise AssertionError
 
 
@@ -41,11 +41,11 @@ def note(entry: Any) -> None:
 
 
 async def recording(scope: Any, receive: Any, send: Any) -> None:
-    """Keep every request's headers; with `handshake`, be a server of before 2026."""
+    """Keep every request's headers; with `session-based`, be a server of before 2026."""
     if scope["type"] == "http":
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         note({"method": scope["method"], "headers": headers})
-        if era == "handshake" and headers.get("mcp-protocol-version", "") > "2026":
+        if protocol == "session-based" and headers.get("mcp-protocol-version", "") > "2026":
             await send({"type": "http.response.start", "status": 400, "headers": []})
             await send({"type": "http.response.body", "body": b"Bad Request: Unsupported protocol version"})
             return
