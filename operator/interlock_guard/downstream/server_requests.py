@@ -92,12 +92,12 @@ class ServerMessages:
         """Return the capabilities that the policy lets this server use."""
         return capabilities.client_capabilities(self._live.bundle, upstream.source)
 
-    def take_begin(self, upstream: Upstream) -> None:
+    def handle_connected(self, upstream: Upstream) -> None:
         """Subscribe at a server that is ready to what its clients want, and read its tools."""
-        self._subscriptions.begin(upstream, self.take_notification)
+        self._subscriptions.begin(upstream, self.handle_notification)
         self._tools.begin(upstream)
 
-    def take_end(self, upstream: Upstream) -> None:
+    def handle_disconnected(self, upstream: Upstream) -> None:
         """Forget what belongs to a server whose connection has ended."""
         self._subscriptions.end(upstream)
         self._tools.end(upstream.source)
@@ -113,13 +113,13 @@ class ServerMessages:
         elif message.method == mcp.LOG_MESSAGE:
             self._log(exchange, message)
         else:
-            self.take_notification(exchange.upstream, message)
+            self.handle_notification(exchange.upstream, message)
 
-    def take_request(self, upstream: Upstream, request: RpcRequest) -> None:
+    def handle_request(self, upstream: Upstream, request: RpcRequest) -> None:
         """Handle a server's request that does not say which call it belongs to."""
         self._handle_request(upstream, request, self._find_exchange(upstream.source))
 
-    def take_notification(self, upstream: Upstream, notification: RpcNotification) -> None:
+    def handle_notification(self, upstream: Upstream, notification: RpcNotification) -> None:
         """Handle a notification that does not say which call it belongs to."""
         source, method, params = upstream.source, notification.method, notification.params
         if method in mcp.LISTS_CHANGED:

@@ -132,7 +132,7 @@ class HttpUpstream(Upstream):
         self._log(f"server of {self.source}: generation {self.generation} begins, MCP {found.server_info.version}")
         if not found.server_info.is_sessionless:
             self._spawn(self._listen())
-        self._listener.take_begin(self)
+        self._listener.handle_connected(self)
 
     def _end(self, why: str) -> None:
         had_begun, self.server_info = self.server_info is not None, None
@@ -146,7 +146,7 @@ class HttpUpstream(Upstream):
         self._over.set()
         if had_begun:
             self._log(f"server of {self.source}: generation {self.generation} is over: {why}")
-            self._listener.take_end(self)
+            self._listener.handle_disconnected(self)
 
     async def _ask(self, call: Call, method: str, params: dict[str, Any]) -> None:
         """Send one request and give the call its outcome."""
@@ -250,9 +250,9 @@ class HttpUpstream(Upstream):
         elif call is not None and call.on_event is not None:
             call.on_event(message)
         elif isinstance(message, RpcRequest):
-            self._listener.take_request(self, message)
+            self._listener.handle_request(self, message)
         else:
-            self._listener.take_notification(self, message)
+            self._listener.handle_notification(self, message)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         _ = self._keep(work)

@@ -142,7 +142,7 @@ class StdioUpstream(Upstream):
         if self._channel is channel:
             self.server_info = info
             self._log(f"server of {self.source}: speaks {info.version}")
-            self._listener.take_begin(self)
+            self._listener.handle_connected(self)
 
     async def _discover(self) -> ServerInfo | None:
         """Return what a server of a sessionless version says about itself; None from every other server."""
@@ -169,7 +169,7 @@ class StdioUpstream(Upstream):
         self._calls.resolve_all(
             unavailable(self.source, "ended before it answered; the call may have been executed or not")
         )
-        self._listener.take_end(self)
+        self._listener.handle_disconnected(self)
 
     def _send(self, message: bytes) -> None:
         if self._channel is None:
@@ -205,11 +205,11 @@ class StdioUpstream(Upstream):
             case RpcRequest(method="ping"):
                 self.respond(RpcResponse(message.id, {}, None))
             case RpcRequest():
-                self._listener.take_request(self, message)
+                self._listener.handle_request(self, message)
             case RpcNotification(method="notifications/progress"):
                 self._calls.report_progress(message)
             case RpcNotification():
-                self._listener.take_notification(self, message)
+                self._listener.handle_notification(self, message)
 
     def _take_response(self, response_id: Any, outcome: RpcResponse | Deny) -> None:
         if not self._calls.resolve(response_id, outcome) and not self._calls.was_asked(response_id):

@@ -76,21 +76,21 @@ class ServerInfo:
 
 
 class UpstreamEvents(Protocol):
-    """Takes a server's messages that belong to no call."""
+    """Handles the messages of a server that belong to no call."""
 
     def client_capabilities(self, upstream: "Upstream") -> dict[str, Any]:
-        """Return the client capabilities that this server is told."""
+        """Return the client capabilities that the guard declares to this server."""
 
-    def take_begin(self, upstream: "Upstream") -> None:
-        """Take note that a connection is ready: `upstream.server_info` is set."""
+    def handle_connected(self, upstream: "Upstream") -> None:
+        """Handle a connection that is ready: `upstream.server_info` is set."""
 
-    def take_end(self, upstream: "Upstream") -> None:
-        """Take note that a connection is over; its calls have their outcome."""
+    def handle_disconnected(self, upstream: "Upstream") -> None:
+        """Handle the end of a connection; its calls have their outcome."""
 
-    def take_notification(self, upstream: "Upstream", notification: RpcNotification) -> None:
+    def handle_notification(self, upstream: "Upstream", notification: RpcNotification) -> None:
         """Handle a notification."""
 
-    def take_request(self, upstream: "Upstream", request: RpcRequest) -> None:
+    def handle_request(self, upstream: "Upstream", request: RpcRequest) -> None:
         """Handle a request, `ping` excepted; answer it with one `upstream.respond`."""
 
 

@@ -46,18 +46,18 @@ class NullListener:
         """Return what the guard will say: a server may list other tools to a client that can do less."""
         return capabilities.client_capabilities(self._bundle, upstream.source)
 
-    def take_begin(self, upstream: Upstream) -> None:  # noqa: ARG002 - one listener hears one server
+    def handle_connected(self, upstream: Upstream) -> None:  # noqa: ARG002 - one listener hears one server
         """Take note that the server is initialized."""
         self.has_begun.set()
 
-    def take_end(self, upstream: Upstream) -> None:  # noqa: ARG002 - the same
+    def handle_disconnected(self, upstream: Upstream) -> None:  # noqa: ARG002 - the same
         """Note that it is gone."""
         self.has_begun.clear()
 
-    def take_notification(self, upstream: Upstream, notification: RpcNotification) -> None:
+    def handle_notification(self, upstream: Upstream, notification: RpcNotification) -> None:
         """Hear nothing."""
 
-    def take_request(self, upstream: Upstream, request: RpcRequest) -> None:
+    def handle_request(self, upstream: Upstream, request: RpcRequest) -> None:
         """Refuse: no client is there."""
         error = {"code": METHOD_NOT_FOUND, "message": "This server is being verified: no agent is there to ask."}
         upstream.respond(RpcResponse(request.id, None, error))

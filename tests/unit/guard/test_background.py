@@ -208,10 +208,10 @@ async def test_an_upstreams_run_begins_again_after_an_unexpected_error(tmp_path:
 async def test_a_message_that_is_handled_with_an_unexpected_error_is_logged(tmp_path: Path) -> None:
     listener, log = Deaf(), list[str]()
 
-    def take_notification(*_: Any) -> None:
+    def handle_notification(*_: Any) -> None:
         raise UnexpectedError("surprise")
 
-    listener.take_notification = take_notification  # type: ignore[attr-defined]
+    listener.handle_notification = handle_notification  # type: ignore[attr-defined]
     upstream = StdioUpstream("crm", PipePair(tmp_path / "crm"), cast("Any", listener), log.append)
     upstream._take_line(b'{"jsonrpc":"2.0","method":"notifications/message","params":{}}')  # noqa: SLF001
     assert_logged(log, "server of crm")

@@ -44,7 +44,7 @@ class Server:
     def open(self) -> None:
         if self.is_there:
             self.server_info = ServerInfo("2025-11-25", {"tools": {}})
-            self.listener.take_begin(self)  # type: ignore[arg-type]
+            self.listener.handle_connected(self)  # type: ignore[arg-type]
 
     async def run(self) -> None:
         await asyncio.Event().wait()
@@ -162,7 +162,7 @@ async def test_a_probe_is_given_up_after_its_time() -> None:
 async def test_what_a_server_asks_while_it_is_verified_is_refused() -> None:
     listener = NullListener(a_bundle("echo"))
     server = Server(listener, listing())
-    listener.take_request(server, RpcRequest(7, "sampling/createMessage", {}))  # type: ignore[arg-type]
+    listener.handle_request(server, RpcRequest(7, "sampling/createMessage", {}))  # type: ignore[arg-type]
     assert server.responses[0].error is not None
 
 
