@@ -1,7 +1,7 @@
 """The least that a kopf operator can do here: one handler, the same children by the same client, one status write.
 
-It judges nothing, keeps nothing, heals nothing and knows no kill switch: what is measured beside it is the price of all
-that. The children are a template that is filled in, not built.
+The handler has no checks, no cache, no drift healing and no kill switch. The difference from the operator is the price
+of all these. The children are a template that is filled in, not built.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Agents per second to Ready, beside a bare kopf handler on the same machine in the same run.
+"""Agents per second to Ready, compared with a bare kopf handler on the same machine in the same run.
 
 Bare handler and operator run in turn, as many pairs as asked for, and the figures are the medians of the pairs: a
 shared processor is faster in one minute than in the next, so that one pair says little.
@@ -189,7 +189,7 @@ class Progress:
             raise SystemExit(f"not done within {self._seconds:.0f} s: {self._remaining} left")
 
     def _follow(self, plural: str) -> None:
-        """Watch until all are done; a watch that the API server ends before is begun anew, with all that there is."""
+        """Watch until all are done; restart a watch that the API server ends before, with a new list."""
         done: set[str] = set()
         wanted, check = self._remaining[plural], self._checks[plural]
         deadline = time.monotonic() + self._seconds

@@ -1,12 +1,14 @@
-"""`python -m tools.words`: the check that docs, docstrings and messages use the project's words.
+"""`python -m tools.words`: the check that docs, docstrings, comments and messages use the project's words.
 
 Readers know the words of Kubernetes and of MCP. A word that only this project uses, or that few people speak, costs
 each of them time, so the check refuses it and names the replacement. The terms are in docs/reference/glossary.md.
 """
 
 import ast
+import io
 import re
 import sys
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,7 +33,7 @@ WORDS: Final[Mapping[str, str]] = {
     r"undercuts?|undercutting": "is below, violates",
     r"greet(s|ed|ing|ings)?": "initialize",
 }
-"""Words refused in docs, docstrings and messages, as a pattern of the whole word, with what to write instead."""
+"""Words refused in docs, docstrings, comments and messages: a pattern of the whole word, with what to write instead."""
 
 IDENTIFIERS: Final[Mapping[str, str]] = {
     "anew": "again",
@@ -82,17 +84,24 @@ CLEAN: Final = (
     "CONTRIBUTING.md",
     "README.md",
     "SECURITY.md",
+    "benchmarks",
     "crds",
     "docs",
     "examples",
     "manifests",
     "operator",
-    "tools/demo/story.py",
+    "tests",
+    "tools",
 )
 """Files and folders in which the words hold. A folder joins once it is clean."""
 
 CHECKED: Final = ("**/*.md", "**/*.py", "**/*.yaml")
 PRODUCT: Final = "operator"
+TESTS: Final = "tests"
+"""The folder whose messages are not read: they hold data, such as a user `nobody`. Docstrings and comments are."""
+
+WORD_LIST: Final = Path("tools/words.py")
+"""This module, whose strings name the refused words."""
 
 _PATTERNS: Final = {re.compile(rf"\b(?:{word})\b", re.IGNORECASE): better for word, better in WORDS.items()}
 _PARTS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
@@ -125,8 +134,12 @@ def find_offenders(root: Path, clean: Iterable[str] = CLEAN) -> Iterator[Offende
         name = path.relative_to(root)
         if path.suffix == ".py":
             tree = ast.parse(text)
-            yield from _refused_words(name, _strings(tree))
+            yield from _refused_words(name, _comments(text))
             yield from _coined_names(name, tree)
+            if name.parts[0] == TESTS:
+                yield from _refused_words(name, _docstrings(tree))
+            elif name != WORD_LIST:
+                yield from _refused_words(name, _strings(tree))
         else:
             yield from _refused_words(name, [(1, text)])
     yield from _doubled_classes(root)
@@ -144,6 +157,33 @@ def _strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
+
+
+def _docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield each string that is a statement, with the line that it begins in."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield from _strings(node)
+
+
+def _comments(text: str) -> Iterator[tuple[int, str]]:
+    """Yield each comment of a Python file with its line; the lines of one comment are one text.
+
+    A phrase may be broken over two lines of a comment, as in `# the server lists it no` and `# more`.
+    """
+    lines: list[str] = []
+    last = 0
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type != tokenize.COMMENT:
+            continue
+        line, comment = token.start[0], token.string.lstrip("#")
+        if lines and line != last + 1:
+            yield last - len(lines) + 1, "\n".join(lines)
+            lines = []
+        lines.append(comment)
+        last = line
+    if lines:
+        yield last - len(lines) + 1, "\n".join(lines)
 
 
 def _refused_words(path: Path, texts: Iterable[tuple[int, str]]) -> Iterator[Offender]:

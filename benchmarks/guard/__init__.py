@@ -1,1 +1,1 @@
-"""What the guard adds to a call, beside the bare minimum and a peer."""
+"""What the guard adds to a call, compared with the bare minimum and a peer."""

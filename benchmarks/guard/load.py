@@ -12,7 +12,7 @@ TEXT = "x" * 400
 
 
 def initialize(request_id: int) -> bytes:
-    """Return the handshake's request."""
+    """Return the request `initialize`."""
     info = {"name": "benchmark", "version": "1"}
     params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info}
     return json.dumps({"jsonrpc": "2.0", "id": request_id, "method": "initialize", "params": params}).encode()
@@ -57,7 +57,7 @@ class Caller(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     async def open_session(self) -> None:
-        """Do the handshake."""
+        """Initialize the session."""
         await self._ask(initialize(self._id))
         self._session = self.headers.get("mcp-session-id", "")
         await self._ask(INITIALIZED)
@@ -139,7 +139,7 @@ class PipeCaller(asyncio.SubprocessProtocol):
         self._id = 0
 
     async def open_session(self) -> None:
-        """Do the handshake."""
+        """Initialize the session."""
         answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._on_line = answered.set_result
         self._write(initialize(0))

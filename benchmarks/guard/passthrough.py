@@ -14,7 +14,7 @@ import uvloop
 
 
 class Server(asyncio.SubprocessProtocol):
-    """The stdio server; answers go to whoever asked first."""
+    """The stdio server; answers go to the client that asked first."""
 
     def __init__(self) -> None:
         self.waiting: deque[asyncio.Transport] = deque()

@@ -151,7 +151,7 @@ def _kwok_up(chosen: argparse.Namespace, settings: Settings) -> None:
 
 
 def _programs(chosen: argparse.Namespace, settings: Settings) -> None:
-    known = {program.name for program in programs.catalogue()}
+    known = {program.name for program in programs.all_programs()}
     if unknown := sorted(set(chosen.names) - known):
         raise ClusterError(f"no such program: {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
     names = chosen.names or [*programs.KWOK, *programs.KIND]

@@ -79,7 +79,7 @@ def _pull(engine: Engine) -> str:
 def built_name() -> str:
     """The name of the image that a build here would give; differs whenever its content would."""
     digest = hashlib.sha256(repr((node_root.limits(), node_root.PACKAGES, versions.NODE_SUITE)).encode())
-    for program in programs.catalogue():
+    for program in programs.all_programs():
         if program.name in node_root.PROGRAMS:
             digest.update(f"{program.name} {program.version} {program.key}".encode())
     here = Path(node_root.__file__).parent

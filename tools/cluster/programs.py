@@ -90,8 +90,8 @@ def _etcd_release() -> Release:
     return _github("etcd-io/etcd", versions.ETCD, f"{folder}.tar.gz", f"{folder}/etcd")
 
 
-def catalogue() -> tuple[Program, ...]:
-    """Every program, in the order in which a build is quickest to be of use."""
+def all_programs() -> tuple[Program, ...]:
+    """Return every program, in the order in which a build is useful earliest."""
     kind_release = _github("kubernetes-sigs/kind", versions.KIND, f"kind-linux-{architecture()}")
     crictl_flags = f"-X sigs.k8s.io/cri-tools/pkg/version.Version={versions.CRICTL.removeprefix('v')}"
     return (
@@ -193,9 +193,9 @@ def cached(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
 
 
 def named(names: Iterable[str]) -> list[Program]:
-    """Return the programs of these names, in the order of the catalogue."""
+    """Return the programs of these names, in the order of `all_programs`."""
     wanted = set(names)
-    return [program for program in catalogue() if program.name in wanted]
+    return [program for program in all_programs() if program.name in wanted]
 
 
 def _released_wanted(settings: Settings) -> bool:

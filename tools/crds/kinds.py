@@ -37,7 +37,7 @@ class CrdKind:
 
     @property
     def has_status(self) -> bool:
-        """Return True if there is a status for somebody to write."""
+        """Return True if the kind has a status subresource."""
         return "status" in self.model.model_fields
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 BOOLEANS: Mapping[str, str] = {
-    "AgentPolicy.spec.rollout.requireLimitedScope": "a demand is made or it is not; the durations hold the degrees",
+    "AgentPolicy.spec.rollout.requireLimitedScope": "a requirement exists or not; the durations hold the degrees",
 }
 """Fields that may be boolean, each with the reason why it can never need a third value."""
 

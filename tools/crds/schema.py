@@ -80,7 +80,7 @@ class _Rewriter:
         return _in_order(result)
 
     def _members(self, node: Schema, path: str, parents: tuple[str, ...]) -> Schema:
-        if "properties" in node:  # beside it additionalProperties is refused; unknown fields are pruned anyway
+        if "properties" in node:  # additionalProperties is refused next to it, and unknown fields are pruned anyway
             members = node["properties"].items()
             return {"properties": {name: self.rewrite(member, f"{path}.{name}", parents) for name, member in members}}
         if node.get("x-kubernetes-preserve-unknown-fields"):

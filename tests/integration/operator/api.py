@@ -135,14 +135,16 @@ class Api:
     def create(self, manifest: Json, namespace: str) -> Json:
         return self.request("POST", _path(_plural(manifest), namespace), manifest)
 
-    def apply(self, manifest: Json, namespace: str, manager: str = "somebody") -> Json:
+    def apply(self, manifest: Json, namespace: str, manager: str = "another-manager") -> Json:
         path = f"{_path(_plural(manifest), namespace, manifest['metadata']['name'])}?fieldManager={manager}&force=true"
         return self.request("PATCH", path, manifest, APPLY_PATCH)
 
     def patch(self, plural: str, namespace: str, name: str, body: Any) -> Json:
-        """Merge a dict into an object, or apply a list of JSON patch operations, as `somebody`."""
+        """Merge a dict into an object, or apply a list of JSON patch operations, as `another-manager`."""
         content_type = JSON_PATCH if isinstance(body, list) else MERGE_PATCH
-        return self.request("PATCH", f"{_path(plural, namespace, name)}?fieldManager=somebody", body, content_type)
+        return self.request(
+            "PATCH", f"{_path(plural, namespace, name)}?fieldManager=another-manager", body, content_type
+        )
 
     def delete(self, plural: str, namespace: str, name: str) -> None:
         self.request("DELETE", _path(plural, namespace, name))

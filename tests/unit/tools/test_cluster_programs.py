@@ -128,7 +128,7 @@ def test_every_module_is_pinned_at_the_version_we_name_and_by_hash(module: str) 
 
 
 def test_every_program_comes_from_a_pinned_module() -> None:
-    assert {program.source.module for program in programs.catalogue()} == set(WHERE)
+    assert {program.source.module for program in programs.all_programs()} == set(WHERE)
 
 
 def test_the_module_that_no_checksum_database_knows_has_the_hash_of_its_upstream_tag() -> None:
@@ -147,7 +147,7 @@ def put(path: Path) -> Path:
 
 
 def kubectl() -> programs.Program:
-    return next(program for program in programs.catalogue() if program.name == "kubectl")
+    return next(program for program in programs.all_programs() if program.name == "kubectl")
 
 
 def test_a_cached_program_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

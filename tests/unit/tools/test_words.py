@@ -11,7 +11,7 @@ def _offenders(root: Path, name: str, text: str) -> list[str]:
     path = root / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    return [str(offender) for offender in words.find_offenders(root, ["docs", "operator", "crds"])]
+    return [str(offender) for offender in words.find_offenders(root, ["docs", "operator", "crds", "tests", "tools"])]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,34 @@ def test_a_refused_word_in_a_page_is_named_with_its_line_and_its_replacement(
 )
 def test_docstrings_and_messages_are_read(tmp_path: Path, source: str) -> None:
     assert len(_offenders(tmp_path, "operator/interlock/module.py", source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("LIMIT = 1  # made anew\n", 1),
+        ("LIMIT = 1\n# The owner,\n# whoever that is.\n", 3),
+        ("LIMIT = 1  # the server lists it no\n# more\n", 1),
+        ("if True:\n    # beside it\n    LIMIT = 1\n", 2),
+    ],
+)
+@pytest.mark.parametrize("folder", ["operator/interlock", "tools/cluster", "tests/unit"])
+def test_comments_are_read(tmp_path: Path, folder: str, source: str, line: int) -> None:
+    (found,) = _offenders(tmp_path, f"{folder}/module.py", source)
+    assert found.startswith(f"{folder}/module.py:{line}: ")
+
+
+def test_comments_far_apart_are_no_phrase_and_a_hash_in_a_string_is_no_comment(tmp_path: Path) -> None:
+    source = "A = 1  # there is no\nB = 2\nC = 3  # more of it\n"
+    assert _offenders(tmp_path, "tools/module.py", source) == []
+    assert _offenders(tmp_path, "tests/unit/test_module.py", 'USER = "# nobody"  # a name of the system\n') == []
+
+
+def test_a_test_may_hold_any_word_as_data_but_not_in_a_docstring(tmp_path: Path) -> None:
+    source = 'def test_it() -> None:\n    """{}."""\n    assert find("nobody") is None\n'
+    assert _offenders(tmp_path, "tests/unit/test_module.py", source.format("Find no user")) == []
+    (found,) = _offenders(tmp_path, "tests/unit/test_module.py", source.format("Find nobody"))
+    assert found.startswith("tests/unit/test_module.py:2: ")
 
 
 def test_a_refused_word_in_a_description_of_a_crd_is_found(tmp_path: Path) -> None:
