@@ -45,6 +45,7 @@ def failed(verdicts: dict[str, tuple[int, int]]) -> set[str]:
     return {name for name, (_, failures) in verdicts.items() if failures}
 
 
+@pytest.mark.nightly  # no guard takes part: it shows that the server of the tests is a good measure
 @requirement("guard.conformance")
 async def test_the_known_server_passes_the_suite_without_a_guard(
     node: Path, node_modules: Path, tmp_path: Path

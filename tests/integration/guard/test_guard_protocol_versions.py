@@ -24,6 +24,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CLIENTS = ["legacy", "2026-07-28"]
 SERVERS = ["--session-based", "--both"]
+in_combinations = pytest.mark.parametrize(
+    "mode", ["other version", pytest.param("same version", marks=pytest.mark.nightly)], indirect=True
+)
+"""A client of the other version than the server, between which the guard translates; at night one of the same too."""
 KINDS = {
     "test_sampling": ("sampling/createMessage", "LLM response: sampled"),
     "test_elicitation": ("elicitation/create", 'content={"username": "ada"}'),
@@ -44,6 +48,13 @@ async def known(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         yield Known(api, guard, request.param)
     await guard.stop()
     await api.stop()
+
+
+@pytest.fixture
+def mode(known: Known, request: pytest.FixtureRequest) -> str:
+    """Return the client's mode, given whether it is to speak the same version as the server."""
+    own, other = CLIENTS if known.protocol == "--session-based" else reversed(CLIENTS)
+    return own if request.param == "same version" else other
 
 
 class Answers:
@@ -114,7 +125,7 @@ async def test_tools_resources_prompts_and_completions_pass_in_every_combination
         assert completed.completion.values == ["par", "par-one", "par-two"]
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@in_combinations
 @requirement("guard.both-protocol-versions")
 async def test_every_list_is_filtered_item_by_item_in_every_combination(known: Known, mode: str) -> None:
     await known.allow(*EVERYTHING)
@@ -129,7 +140,7 @@ async def test_every_list_is_filtered_item_by_item_in_every_combination(known: K
             assert (tools.ttl_ms, tools.cache_scope) == (5000, "private")
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@in_combinations
 @requirement("guard.both-protocol-versions")
 async def test_what_is_not_mapped_is_refused_like_what_does_not_exist(known: Known, mode: str) -> None:
     await known.allow(*EVERYTHING)
@@ -148,7 +159,7 @@ async def test_what_is_not_mapped_is_refused_like_what_does_not_exist(known: Kno
                 await client.get_prompt(name, {})
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@in_combinations
 @requirement("guard.both-protocol-versions")
 async def test_progress_and_logs_come_before_the_result_in_every_combination(known: Known, mode: str) -> None:
     steps: list[float] = []
@@ -170,7 +181,7 @@ async def test_progress_and_logs_come_before_the_result_in_every_combination(kno
         await until_count(lambda: len(answers.logged), 3, "three lines were logged")
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@in_combinations
 @requirement("guard.both-protocol-versions")
 async def test_logs_without_a_subscriber_stay_with_the_guard(known: Known, mode: str) -> None:
     await known.allow(*EVERYTHING)
@@ -185,7 +196,7 @@ async def test_logs_without_a_subscriber_stay_with_the_guard(known: Known, mode:
     assert answers.logged == []
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@in_combinations
 @requirement("guard.server-requests")
 async def test_a_server_that_may_ask_gets_the_clients_answers_in_every_combination(known: Known, mode: str) -> None:
     answers = Answers()
@@ -198,7 +209,7 @@ async def test_a_server_that_may_ask_gets_the_clients_answers_in_every_combinati
     assert allowed == {(method, "Allow") for method in answers.asked}
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@in_combinations
 @requirement("guard.server-requests")
 async def test_a_server_that_may_not_ask_gets_an_error_and_the_client_is_not_asked(known: Known, mode: str) -> None:
     answers = Answers()
@@ -258,7 +269,7 @@ async def test_a_listener_hears_of_what_it_asked_for_and_may(known: Known) -> No
             assert heard == {"ToolsListChanged", "ResourceUpdated"}
 
 
-@pytest.mark.parametrize("mode", CLIENTS)
+@in_combinations
 @requirement("guard.both-protocol-versions")
 async def test_nothing_of_the_clients_meta_reaches_a_server_but_its_trace(known: Known, mode: str) -> None:
     meta: Any = {"authorization": "Bearer secret", "traceparent": "00-1-1-01", "mine": {"a": 1}}

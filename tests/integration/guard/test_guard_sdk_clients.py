@@ -90,6 +90,7 @@ async def test_the_typescript_sdk_lists_and_calls_what_is_permitted(
     assert stepped["progress"] == [1, 2, 3, 4]
 
 
+@pytest.mark.nightly  # the inspector is a client of the TypeScript SDK
 @requirement("guard.sdk-clients")
 async def test_the_inspectors_cli_lists_and_calls_what_is_permitted(
     api: FakeApiServer, everything: StdioServer, guard: Guard, clients: NodeClients
