@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from interlock_guard import program
 from interlock_guard.audit.shipper import AuditShipper
+from interlock_guard.audit.spool import Spool
+from interlock_guard.downstream.endpoint import McpEndpoint
+from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.object_watch import ObjectWatch
 from interlock_guard.selftest.reporter import SelfTestReporter
-from interlock_guard.settings import read_settings
+from interlock_guard.settings import GuardSettings, read_settings
+from interlock_guard.tasks.endpoint import TaskEndpoint
+from interlock_kube.client import KubeClient
 from tests.support.ports import free_port
 
 
@@ -22,6 +27,26 @@ async def reached(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0.005)
+
+
+def settings_of(folder: Path, port: int) -> GuardSettings:
+    """Return settings without a cluster; the probes are at `port`."""
+    (folder / "token").write_text("t")
+    return read_settings(
+        {
+            "INTERLOCK_AGENT": "a",
+            "INTERLOCK_NAMESPACE": "n",
+            "INTERLOCK_POD": "a-0",
+            "INTERLOCK_BUNDLE": "b",
+            "INTERLOCK_API_SERVER": f"http://127.0.0.1:{free_port()}",
+            "INTERLOCK_CREDENTIALS": str(folder),
+            "INTERLOCK_PIPES": str(folder / "pipes"),
+            "INTERLOCK_SPOOL": str(folder / "spool"),
+            "INTERLOCK_MCP_PORT": str(free_port()),
+            "INTERLOCK_OBSERVE_PORT": str(port),
+            "INTERLOCK_TASK_PORT": str(free_port()),
+        }
+    )
 
 
 @pytest.mark.parametrize(
@@ -43,22 +68,7 @@ async def test_an_unexpected_exception_in_a_long_lived_task_is_logged_and_leaves
     monkeypatch.setattr(program, "log", said.append)
     monkeypatch.setattr(kind, "run", fail)
     port = free_port()
-    (tmp_path / "token").write_text("t")
-    settings = read_settings(
-        {
-            "INTERLOCK_AGENT": "a",
-            "INTERLOCK_NAMESPACE": "n",
-            "INTERLOCK_POD": "a-0",
-            "INTERLOCK_BUNDLE": "b",
-            "INTERLOCK_API_SERVER": f"http://127.0.0.1:{free_port()}",
-            "INTERLOCK_CREDENTIALS": str(tmp_path),
-            "INTERLOCK_PIPES": str(tmp_path / "pipes"),
-            "INTERLOCK_SPOOL": str(tmp_path / "spool"),
-            "INTERLOCK_MCP_PORT": str(free_port()),
-            "INTERLOCK_OBSERVE_PORT": str(port),
-            "INTERLOCK_TASK_PORT": str(free_port()),
-        }
-    )
+    settings = settings_of(tmp_path, port)
     serving = asyncio.create_task(program.serve(settings))
     await reached(lambda: all(any(line.startswith(f"{name}: unexpected error") for line in said) for name in names))
     assert any("Traceback" in line and "RuntimeError: unexpected" in line for line in said)
@@ -68,6 +78,49 @@ async def test_an_unexpected_exception_in_a_long_lived_task_is_logged_and_leaves
     async with asyncio.timeout(10):
         await serving
     assert said[-1] == "SIGTERM: ending"
+
+
+async def test_a_guard_that_ends_closes_in_the_reverse_order_of_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    said: list[str] = []
+    monkeypatch.setattr(program, "log", said.append)
+
+    def spy(kind: Any, name: str) -> None:
+        original = getattr(kind, name)
+
+        def note(one: Any, *arguments: Any) -> Any:
+            closed.append(f"{kind.__name__}.{name}")
+            return original(one, *arguments)
+
+        monkeypatch.setattr(kind, name, note)
+
+    spy(TaskEndpoint, "end")
+    spy(web.AppRunner, "cleanup")
+    spy(web.ServerRunner, "cleanup")
+    spy(McpEndpoint, "close")
+    spy(ProviderClients, "close")
+    spy(KubeClient, "close")
+    spy(AuditShipper, "finish")
+    spy(Spool, "close")
+    port = free_port()
+    serving = asyncio.create_task(program.serve(settings_of(tmp_path, port)))
+    await reached(lambda: any(line.startswith("watch of") for line in said))
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        await serving
+    assert closed == [
+        "AppRunner.cleanup",  # of the probes
+        "TaskEndpoint.end",
+        "ServerRunner.cleanup",
+        "AppRunner.cleanup",
+        "McpEndpoint.close",  # only when no request can begin to wait for its client any longer
+        "ProviderClients.close",
+        "KubeClient.close",
+        "AuditShipper.finish",
+        "Spool.close",
+    ]
 
 
 async def test_an_exception_that_no_task_reads_is_logged_with_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
