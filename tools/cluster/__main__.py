@@ -16,7 +16,7 @@ from tools.nodeless import footprint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 1 and one readable message where it fails."""
+    """Run one command; return 1 after one readable message if it fails."""
     chosen = _parser().parse_args(arguments)
     try:
         chosen.run(chosen, from_environment())

@@ -17,7 +17,7 @@ BUNDLE = f"/{debian.CA_BUNDLE}"
 
 
 def ensure(engine: Engine, settings: Settings) -> str:
-    """The name of the base image, which is in the engine or can be pulled by it.
+    """Return the name of the base image, which is in the engine or can be pulled by it.
 
     Raises:
         UnavailableError: neither is possible here.
@@ -41,7 +41,7 @@ def ensure(engine: Engine, settings: Settings) -> str:
 
 
 def built_name(certificates: list[str]) -> str:
-    """The name of the image that a build here would give; differs whenever its content would."""
+    """Return the name of the image that a build here would give; other content has another name."""
     digest = hashlib.sha256(repr((versions.BASE_SUITE, versions.BASE_PACKAGES, certificates)).encode()).hexdigest()[:10]
     return f"interlock/base:{versions.BASE_SUITE}-{digest}"
 

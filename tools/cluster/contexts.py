@@ -21,7 +21,7 @@ def is_ours(context: str) -> bool:
 
 
 def check_name(name: str) -> str:
-    """Returns the cluster's name.
+    """Return the cluster's name.
 
     Raises:
         ForeignContextError: it does not begin with our prefix.
@@ -34,7 +34,7 @@ def check_name(name: str) -> str:
 
 
 def check_context(context: str) -> str:
-    """Returns the context.
+    """Return the context.
 
     Raises:
         ForeignContextError: it is not ours.
@@ -48,7 +48,7 @@ def check_context(context: str) -> str:
 
 
 def check_kubeconfig(path: Path) -> str:
-    """Returns the file's current context.
+    """Return the file's current context.
 
     Raises:
         ForeignContextError: it has none, or one that is not ours.

@@ -26,7 +26,7 @@ class Engine:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def docker(self, *arguments: str, timeout: float = 600) -> str:
-        """Runs a docker command and returns its output.
+        """Run a docker command and return its output.
 
         Raises:
             CommandFailedError: docker's own words.
@@ -34,7 +34,7 @@ class Engine:
         return run(["docker", *arguments], env=self.environment, timeout=timeout)
 
     def import_root(self, root: Path, name: str, changes: Sequence[str] = ()) -> None:
-        """Makes an image of a file tree, with changes as `docker import --change` takes them.
+        """Create an image of a file tree, with changes as `docker import --change` takes them.
 
         Raises:
             CommandFailedError: docker's own words.
@@ -44,7 +44,7 @@ class Engine:
         pipe(pack, ["docker", "import", *options, "-", name], env=self.environment)
 
     def build(self, *arguments: str, stdin: bytes, log: Path, timeout: float = 1800) -> None:
-        """Runs `docker build` with these arguments and appends what it says to log.
+        """Run `docker build` with these arguments and append its output to log.
 
         Raises:
             CommandFailedError: docker's own words.
@@ -68,7 +68,7 @@ def existing_answers() -> bool:
 
 
 def running(settings: Settings) -> Engine | None:
-    """The engine that our clusters would be in, without starting any."""
+    """Return the engine that our clusters would be in, without starting any."""
     private = Engine(is_private=True, environment=private_engine.environment(settings))
     if settings.engine is not EngineChoice.EXISTING and private_engine.is_running(settings):
         return private
@@ -78,7 +78,7 @@ def running(settings: Settings) -> Engine | None:
 
 
 def impossible(settings: Settings) -> str | None:
-    """The sentence that says why there can be no engine here, or None where there is one or may be."""
+    """Return the message that says why no engine can run here, or None if one can."""
     if running(settings) is not None:
         return None
     if settings.engine is EngineChoice.EXISTING:
@@ -87,7 +87,7 @@ def impossible(settings: Settings) -> str | None:
 
 
 def ensure(settings: Settings) -> Engine:
-    """The engine to use, started where that is ours to do.
+    """Return the engine to use, started if it is the private one.
 
     Raises:
         UnavailableError: none answers and none can be started here.

@@ -78,7 +78,7 @@ IMAGES = (
 
 
 def named(names: Sequence[str]) -> list[Image]:
-    """The images with these names (short: `guard`, or whole), all of them for none.
+    """Return the images with these names (short as in `guard`, or whole), or all images for no name.
 
     Raises:
         ClusterError: there is no such image.
@@ -94,7 +94,7 @@ def _short(image: Image) -> str:
 
 
 def ensure(engine: Engine, settings: Settings, names: Sequence[str] = ()) -> list[str]:
-    """Builds the images whose inputs have changed and returns the names of all that were asked for.
+    """Build the images whose inputs have changed; return the names of all requested images.
 
     Raises:
         UnavailableError: there is nothing to build them from.
@@ -116,7 +116,7 @@ def ensure(engine: Engine, settings: Settings, names: Sequence[str] = ()) -> lis
 
 
 def ensure_on(cluster: KindCluster, names: Sequence[str] = ()) -> list[str]:
-    """Builds the images and puts them onto the cluster's nodes.
+    """Build the images and put them onto the cluster's nodes.
 
     Raises:
         UnavailableError: there is nothing to build them from.
@@ -129,7 +129,7 @@ def ensure_on(cluster: KindCluster, names: Sequence[str] = ()) -> list[str]:
 
 
 def _build(engine: Engine, settings: Settings, image: Image, base: str) -> bool:
-    """Builds one image unless it is there as it would come out; whether it did."""
+    """Build one image unless the engine has the same one; return True if it was built."""
     context = pack(REPOSITORY / image.folder, [image.dockerfile, *image.inputs])
     inputs = hashlib.sha256(context + base.encode()).hexdigest()
     if _label(engine, image.name) == inputs:
@@ -153,7 +153,7 @@ def _build(engine: Engine, settings: Settings, image: Image, base: str) -> bool:
 
 
 def pack(folder: Path, inputs: Sequence[str]) -> bytes:
-    """A build context with these files and folders, the same bytes for the same content."""
+    """Return a build context with these files and folders: the same bytes for the same content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path in sorted(set(_files(folder, inputs))):
@@ -191,7 +191,7 @@ def _inspect(engine: Engine, name: str, template: str) -> str:
 
 
 def _forget(engine: Engine, identity: str) -> None:
-    """Removes an image that lost its name to a newer one, unless something still uses it."""
+    """Remove an image that lost its name to a newer one, unless something still uses it."""
     try:
         engine.docker("image", "rm", identity, timeout=60)
     except CommandFailedError:

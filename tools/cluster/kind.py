@@ -69,15 +69,15 @@ class KindCluster:
     settings: Settings = field(repr=False)
 
     def nodes(self) -> list[str]:
-        """The names of its nodes, which are containers of the engine."""
+        """Return the names of its nodes, which are containers of the engine."""
         return _nodes(self.engine, self.name)
 
     def on_node(self, node: str, *command: str, timeout: float = 60) -> str:
-        """Runs a command on a node, as root, and returns its output."""
+        """Run a command on a node, as root, and return its output."""
         return self.engine.docker("exec", node, *command, timeout=timeout)
 
     def containers(self, namespace: str | None = None) -> list[NodeContainer]:
-        """Every container on every node (crictl), whatever the API server thinks of it."""
+        """Return every container on every node (crictl), whatever the API server reports."""
         found: list[NodeContainer] = []
         for node in self.nodes():
             found += node_containers(node, self._crictl(node, "ps", "--all", "--output", "json"))
@@ -99,17 +99,17 @@ class KindCluster:
             self.engine.docker("cp", str(crictl), f"{node}:{path}")
 
     def load(self, images: Sequence[str]) -> None:
-        """Puts images of the engine onto every node; those that are there already cost nothing."""
+        """Put images of the engine onto every node; images that are there already cost nothing."""
         if images:
             _kind(self.settings, self.engine, ["load", "docker-image", "--name", self.name, *images], timeout=600)
 
     def delete(self) -> None:
-        """Deletes this cluster; its engine goes on."""
+        """Delete this cluster; its engine goes on."""
         delete(self.name, self.engine, self.settings)
 
 
 def node_containers(node: str, crictl: str) -> list[NodeContainer]:
-    """The containers in `crictl ps --output json`."""
+    """Return the containers in `crictl ps --output json`."""
     return [
         NodeContainer(
             identity=item["id"],
@@ -124,12 +124,12 @@ def node_containers(node: str, crictl: str) -> list[NodeContainer]:
 
 
 def impossible(settings: Settings) -> str | None:
-    """The sentence that says why no kind cluster can run here, or None where one may."""
+    """Return the message that says why no kind cluster can run here, or None if one can."""
     return engine.impossible(settings)
 
 
 def ensure(name: str = DEFAULT_NAME, config: Path | None = None, settings: Settings | None = None) -> KindCluster:
-    """The cluster of this name, made where it is not there, revived where it crashed.
+    """Return the cluster of this name, created if it is missing, restarted if it crashed.
 
     Raises:
         ForeignContextError: the name lacks our prefix.
@@ -148,7 +148,7 @@ def ensure(name: str = DEFAULT_NAME, config: Path | None = None, settings: Setti
 
 
 def find(name: str, settings: Settings) -> KindCluster | None:
-    """The cluster of this name where it exists, without starting anything."""
+    """Return the cluster of this name if it exists, without starting anything."""
     docker = engine.running(settings)
     if docker is None or not _nodes(docker, name) or not _kubeconfig(settings, name).exists():
         return None
@@ -156,13 +156,13 @@ def find(name: str, settings: Settings) -> KindCluster | None:
 
 
 def names(docker: Engine) -> list[str]:
-    """Our clusters in this engine: those with our prefix."""
+    """Return our clusters in this engine: those with our prefix."""
     listed = docker.docker("ps", "--all", "--filter", f"label={LABEL}", "--format", f'{{{{.Label "{LABEL}"}}}}')
     return sorted({name for name in listed.split() if contexts.is_ours(f"kind-{name}")})
 
 
 def delete(name: str, docker: Engine, settings: Settings) -> None:
-    """Deletes the cluster of this name; nothing where there is none."""
+    """Delete the cluster of this name, if it exists."""
     contexts.check_name(name)
     if _nodes(docker, name):
         _kind(settings, docker, ["delete", "cluster", "--name", name, "--kubeconfig", str(_kubeconfig(settings, name))])
@@ -170,7 +170,7 @@ def delete(name: str, docker: Engine, settings: Settings) -> None:
 
 
 def down(wanted: Sequence[str] | None, settings: Settings) -> None:
-    """Deletes clusters and ends the private engine once it has none left.
+    """Delete clusters, and stop the private engine once it has none left.
 
     Args:
         wanted: their names; None for all of ours that no living process has claimed.
@@ -195,7 +195,7 @@ def down(wanted: Sequence[str] | None, settings: Settings) -> None:
 
 
 def claim(name: str, settings: Settings) -> Lock | None:
-    """Takes the cluster for as long as this process lives, or returns None while another one has it."""
+    """Claim the cluster for the life of this process; return None while another process has it."""
     return try_lock(settings.run / f"{name}.lock")
 
 
@@ -212,7 +212,7 @@ def _unclaimed(docker: Engine, settings: Settings) -> list[str]:
 
 
 def _engine_to_clean(settings: Settings) -> Engine | None:
-    """The engine with our clusters; a private one that crashed with some is started once more to delete them."""
+    """Return the engine with our clusters; start a crashed private one, so that its clusters can be deleted."""
     docker = engine.running(settings)
     if settings.engine is EngineChoice.EXISTING or not private_engine.has_crashed(settings):
         return docker

@@ -62,18 +62,18 @@ class KwokCluster:
     lock: Lock | None = field(default=None, repr=False)
 
     def kwokctl(self, *arguments: str) -> str:
-        """Runs kwokctl on this cluster and returns its output; `scale node --replicas 100` and the like."""
+        """Run kwokctl on this cluster, as in `scale node --replicas 100`, and return its output."""
         return _kwokctl(self.settings, self.name, arguments)
 
     def delete(self) -> None:
-        """Ends all its processes and removes its files."""
+        """End all processes of the cluster and remove its files."""
         delete(self.name, self.settings)
         if self.lock is not None:
             _let_go(self.lock)
 
 
 def impossible(settings: Settings) -> str | None:
-    """The sentence that says why no kwok cluster can run here, or None where one may."""
+    """Return the message that says why no kwok cluster can run here, or None if one can."""
     if platform.system() != "Linux":
         return "a kwok cluster needs Linux (Kubernetes releases no control plane for other systems)"
     if len(programs.cached(settings, programs.KWOK)) == len(programs.KWOK):
@@ -82,7 +82,7 @@ def impossible(settings: Settings) -> str | None:
 
 
 def create(name: str, options: KwokOptions | None = None, settings: Settings | None = None) -> KwokCluster:
-    """Starts a new cluster; one of that name is deleted first.
+    """Start a new cluster; one of that name is deleted first.
 
     Clusters whose owning process has died are cleaned up on the way.
 
@@ -112,7 +112,7 @@ def create(name: str, options: KwokOptions | None = None, settings: Settings | N
 
 
 def delete(name: str, settings: Settings | None = None) -> None:
-    """Ends the cluster's processes and removes its files; nothing where there is none."""
+    """End the cluster's processes and remove its files, if it exists."""
     settings = settings or from_environment()
     contexts.check_name(name)
     if _workdir(settings).joinpath("clusters", name).exists():
@@ -122,12 +122,12 @@ def delete(name: str, settings: Settings | None = None) -> None:
 
 
 def names(settings: Settings) -> list[str]:
-    """The clusters that there are."""
+    """Return the names of all clusters."""
     return sorted(path.name for path in _workdir(settings).glob("clusters/*") if path.is_dir())
 
 
 def delete_stale(settings: Settings) -> None:
-    """Deletes every cluster that belonged to a process which is no longer alive."""
+    """Delete every cluster that belonged to a process which is no longer alive."""
     with held(_base(settings) / "claims.lock", "kwok clusters"):
         for owner in sorted(_base(settings).glob("owners/*")):
             lock = try_lock(owner)

@@ -42,7 +42,7 @@ def registry_answers(engine: Engine) -> bool:
 
 
 def ensure(engine: Engine, settings: Settings) -> str:
-    """The name of a node image that the engine holds, pulled or built where it does not yet.
+    """Return the name of a node image that the engine holds, pulled or built if it is missing.
 
     Raises:
         UnavailableError: neither is possible here.
@@ -77,7 +77,7 @@ def _pull(engine: Engine) -> str:
 
 
 def built_name() -> str:
-    """The name of the image that a build here would give; differs whenever its content would."""
+    """Return the name of the image that a build here would give; other content has another name."""
     digest = hashlib.sha256(repr((node_root.limits(), node_root.PACKAGES, versions.NODE_SUITE)).encode())
     for program in programs.all_programs():
         if program.name in node_root.PROGRAMS:

@@ -40,18 +40,18 @@ class Program:
 
     @property
     def key(self) -> str:
-        """Changes whenever another program would come out of a build."""
+        """The inputs of the build as a hash: another program has another key."""
         digest = hashlib.sha256(repr((self.version, self.source)).encode())
         for path in self.source.sources:
             digest.update(path.read_bytes())
         return digest.hexdigest()[:10]
 
     def built_path(self, settings: Settings) -> Path:
-        """Where the built program lies."""
+        """Return the path of the built program."""
         return settings.programs / f"{self.name}-{self.version}-{self.key}" / self.name
 
     def released_path(self, settings: Settings) -> Path:
-        """Where the released program lies."""
+        """Return the path of the released program."""
         return settings.programs / f"{self.name}-{self.version}-released" / self.name
 
 
@@ -141,7 +141,7 @@ LANES = 2
 
 
 def ensure(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
-    """Has these programs, from the cache where they are there.
+    """Provide these programs, from the cache where it has them.
 
     Raises:
         UnavailableError: they are to be had in no way on this machine.
@@ -158,7 +158,7 @@ def ensure(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
 
 
 def impossible(settings: Settings) -> str | None:
-    """The sentence that says why missing programs cannot be had, or None where they may be."""
+    """Return the message that says why missing programs cannot be built, or None if they can."""
     if settings.parts is PartsChoice.RELEASED or golang.may_have_go():
         return None
     if settings.parts is PartsChoice.AUTO and releases.answers(f"{KUBERNETES_RELEASES}/"):
@@ -170,7 +170,7 @@ def impossible(settings: Settings) -> str | None:
 
 
 def ensure_built(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
-    """Has these programs as built ones: for the node image, where they must be static.
+    """Provide these programs as built ones: for the node image, where they must be static.
 
     Raises:
         UnavailableError: no Go to build with.
@@ -181,7 +181,7 @@ def ensure_built(settings: Settings, names: Sequence[str]) -> dict[str, Path]:
 
 
 def cached(settings: Settings, names: Iterable[str]) -> dict[str, Path]:
-    """Which of these programs are there already, and where."""
+    """Return the paths of those of these programs that the cache has."""
     found: dict[str, Path] = {}
     for program in named(names):
         built, released = program.built_path(settings), program.released_path(settings)

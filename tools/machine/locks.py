@@ -18,14 +18,14 @@ class Lock:
     descriptor: int
 
     def release(self) -> None:
-        """Lets go; the file stays, so that two waiters never lock different files of one name."""
+        """Release the lock; the file stays, so that two waiters never lock different files of one name."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
 def try_lock(path: Path) -> Lock | None:
-    """Takes the lock, or returns None when a living process holds it."""
+    """Take the lock; return None if a living process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -40,7 +40,7 @@ def try_lock(path: Path) -> Lock | None:
 
 @contextmanager
 def held(path: Path, what: str) -> Iterator[None]:
-    """Holds the lock for a while, waiting for another process where there is one, and says so."""
+    """Hold the lock, after a wait for another process that holds it, which is printed."""
     lock = try_lock(path)
     if lock is None:
         say(f"waiting for another process that is busy with {what} (lock {path})")

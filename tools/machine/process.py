@@ -19,7 +19,7 @@ class CommandFailedError(ClusterError):
 
 
 def say(line: str) -> None:
-    """Tells the user what is going on (stderr: stdout belongs to answers)."""
+    """Print progress to stderr, since stdout belongs to answers."""
     print(line, file=sys.stderr, flush=True)
 
 
@@ -32,7 +32,7 @@ def run(
     stdin: bytes = b"",
     timeout: float = 3600,
 ) -> str:
-    """Runs a program to its end.
+    """Run a program to its end.
 
     Args:
         command: program and arguments, no shell.
@@ -69,7 +69,7 @@ def succeeds(command: Sequence[str | Path], *, env: Mapping[str, str] | None = N
 def pipe(
     first: Sequence[str | Path], second: Sequence[str | Path], *, env: Mapping[str, str], timeout: float = 900
 ) -> None:
-    """Runs two programs, the second of which reads what the first one writes.
+    """Run two programs, the second of which reads what the first one writes.
 
     Raises:
         CommandFailedError: one of them failed or took too long.

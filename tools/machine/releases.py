@@ -51,7 +51,7 @@ def answers(url: str, timeout: float = PROBE_SECONDS) -> bool:
 
 
 def download(release: Release, target: Path) -> None:
-    """Fetches one program into the file target, or nothing at all.
+    """Download one program into the file target, whole or not at all.
 
     Raises:
         ClusterError: the server's refusal, or a hash that is not the published one.

@@ -71,7 +71,7 @@ class Settings:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Reads INTERLOCK_CACHE, INTERLOCK_ENGINE, INTERLOCK_PARTS and INTERLOCK_DEBIAN_MIRROR.
+    """Read INTERLOCK_CACHE, INTERLOCK_ENGINE, INTERLOCK_PARTS and INTERLOCK_DEBIAN_MIRROR.
 
     Raises:
         ClusterError: a setting has a value that it cannot have.
@@ -96,7 +96,7 @@ def _choice(enum: type[Choice], name: str, environ: Mapping[str, str]) -> Choice
 
 
 def architecture(machine: str | None = None) -> str:
-    """This machine's architecture as Go, Debian and the image registries call it.
+    """Return this machine's architecture as Go, Debian and the image registries call it.
 
     Raises:
         ClusterError: one that nothing here was made for.

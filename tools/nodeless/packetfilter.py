@@ -17,7 +17,7 @@ NFT_PREFIX = "docker-"
 
 
 def rules(command: str) -> dict[str, list[str]]:
-    """Chains and rules by table, as COMMAND-save prints them, counters left out."""
+    """Return chains and rules by table, as COMMAND-save prints them, without counters."""
     try:
         return parse(run([f"{command}-save"], timeout=30))
     except CommandFailedError:
@@ -25,7 +25,7 @@ def rules(command: str) -> dict[str, list[str]]:
 
 
 def parse(text: str) -> dict[str, list[str]]:
-    """Tables and their lines out of iptables-save's format."""
+    """Return tables and their lines, parsed from iptables-save's format."""
     tables: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.splitlines():
@@ -39,7 +39,7 @@ def parse(text: str) -> dict[str, list[str]]:
 
 
 def removal(before: dict[str, list[str]], now: dict[str, list[str]], bridge: str, *, chains: bool = True) -> str:
-    """The iptables-restore input that takes away what the engine added and nothing else.
+    """Return the iptables-restore input that removes what the engine added and nothing else.
 
     Args:
         before: the tables before it came.
@@ -72,7 +72,7 @@ def removal(before: dict[str, list[str]], now: dict[str, list[str]], bridge: str
 
 
 def without_leftovers(before: dict[str, list[str]], bridge: str) -> dict[str, list[str]]:
-    """The tables without what an earlier engine of ours left in them when it could not be cleaned up after.
+    """Return the tables without the leftovers of an earlier engine of ours that was not cleaned up.
 
     The bridge's name is ours alone. Chains of the engine's are ours as well where they speak of no other bridge.
     """
@@ -111,7 +111,7 @@ def _addresses(rule: str) -> list[Network]:
 
 
 def _subnets(rules: Sequence[str], bridge: str) -> list[Network]:
-    """The bridge's subnets: those whose packets are masqueraded when they leave by another device."""
+    """Return the bridge's subnets: those whose packets are masqueraded when they leave by another device."""
     wanted = f"! -o {bridge} -j MASQUERADE"
     return [network for rule in rules if rule.endswith(wanted) for network in _addresses(rule)]
 
@@ -126,7 +126,7 @@ def _is_within(rule: str, subnets: Sequence[Network]) -> bool:
 
 
 def nft_tables() -> list[str]:
-    """Every nftables table as "family name"."""
+    """Return every nftables table as "family name"."""
     try:
         listed = json.loads(run(["nft", "-j", "list", "tables"], timeout=30))
     except (CommandFailedError, ValueError):
@@ -138,7 +138,7 @@ def nft_tables() -> list[str]:
 def remove_ours(
     before: dict[str, dict[str, list[str]]], tables_before: Sequence[str], bridge: str, *, chains: bool
 ) -> None:
-    """Deletes the engine's rules and chains, and tables that came with them and are empty now."""
+    """Delete the engine's rules and chains, and tables that came with them and are empty now."""
     for command in COMMANDS:
         known = without_leftovers(before.get(command, {}), bridge)
         script = removal(known, rules(command), bridge, chains=chains)

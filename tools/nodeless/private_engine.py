@@ -36,7 +36,7 @@ PACKAGES = {
 
 
 def folder(settings: Settings) -> Path:
-    """Everything of the engine but its sockets."""
+    """Return the folder of everything of the engine but its sockets."""
     return settings.private_engine
 
 
@@ -48,12 +48,12 @@ def _run_folder(settings: Settings) -> Path:
 
 
 def address(settings: Settings) -> str:
-    """What DOCKER_HOST must be to reach it."""
+    """Return the value of DOCKER_HOST that reaches the engine."""
     return f"unix://{_run_folder(settings)}/docker.sock"
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The variables with which docker and kind use this engine and no other."""
+    """Return the variables with which docker and kind use this engine and no other."""
     return {"DOCKER_HOST": address(settings), "DOCKER_CONTEXT": "", "DOCKER_CONFIG": str(folder(settings) / "config")}
 
 
@@ -65,7 +65,7 @@ def is_running(settings: Settings) -> bool:
 
 
 def impossible() -> str | None:
-    """The sentence that says why there can be none here, or None."""
+    """Return the message that says why no private engine can run here, or None if one can."""
     if not debian.can_install():
         return (
             "no Docker engine answers, and starting a private one needs root on Debian or Ubuntu; "
@@ -85,7 +85,7 @@ def has_containers(settings: Settings) -> bool:
 
 
 def start(settings: Settings) -> None:
-    """Starts it and waits until it answers; after a crash its containers come back with it.
+    """Start the engine and wait until it answers; after a crash its containers come back with it.
 
     Raises:
         UnavailableError: not possible here, or another engine lives here.
@@ -122,7 +122,7 @@ def announcement(settings: Settings) -> str:
 
 
 def stop(settings: Settings) -> None:
-    """Ends it and takes away all it left on the machine, whether it lives or has crashed; its data stays."""
+    """Stop the engine, alive or crashed, and remove what it left on the machine; its data stays."""
     own = folder(settings)
     record = own / "before.json"
     if not record.exists():

@@ -25,7 +25,7 @@ def is_needed(status: str | None = None) -> bool:
 
 
 def spec_file(arguments: Sequence[str]) -> tuple[Path, bool] | None:
-    """The file that describes what runc shall start, and whether that is a whole container."""
+    """Return the file that describes the container for runc, and whether that is a whole container."""
     words = list(arguments)
     verb = next((word for word in words if word in {"create", "run", "restore", "exec"}), None)
     if verb is None:
@@ -43,7 +43,7 @@ def spec_file(arguments: Sequence[str]) -> tuple[Path, bool] | None:
 
 
 def without_capability(process: dict[str, Any], own_score: int) -> dict[str, Any]:
-    """The process description, asking for nothing that the engine may not give."""
+    """Return the process description without the capabilities that the engine may not give."""
     changed = {key: value for key, value in process.items() if key != "rlimits"}
     if changed.get("capabilities"):
         changed["capabilities"] = {
@@ -56,7 +56,7 @@ def without_capability(process: dict[str, Any], own_score: int) -> dict[str, Any
 
 
 def adapt(file: Path, *, whole: bool, own_score: int) -> None:
-    """Rewrites the description in its file."""
+    """Rewrite the description in its file."""
     spec = json.loads(file.read_bytes())
     if whole:
         spec["process"] = without_capability(spec["process"], own_score)
@@ -66,7 +66,7 @@ def adapt(file: Path, *, whole: bool, own_score: int) -> None:
 
 
 def main() -> None:
-    """Adapts what is to be started and becomes runc."""
+    """Adapt the description of the container and become runc."""
     found = spec_file(sys.argv[1:])
     if found is not None and found[0].is_file():
         own_score = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
