@@ -1,4 +1,4 @@
-"""What stands in crds/ and manifests/admission agrees with the types, and with itself."""
+"""The files in crds/ and manifests/admission agree with the types, and with each other."""
 
 import re
 from pathlib import Path

@@ -35,7 +35,7 @@ def test_the_notifications_of_each_protocol_version_are_the_official_ones() -> N
     assert of(official.SERVER_NOTIFICATIONS, mcp.SESSIONLESS_VERSIONS) == known | {mcp.ACKNOWLEDGED}
 
 
-def test_what_may_be_kept_and_what_may_be_asked_is_the_official_table() -> None:
+def test_cacheable_and_input_required_methods_are_the_official_ones() -> None:
     assert mcp.CACHEABLE == official.CACHEABLE_METHODS
     assert mcp.MAY_ASK == official.INPUT_REQUIRED_METHODS
 

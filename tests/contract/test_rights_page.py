@@ -1,4 +1,4 @@
-"""docs/reference/rights.md is the golden list of rights: the manifests and the guard's Role give what stands there."""
+"""docs/reference/rights.md is the golden list of rights: the manifests and the guard's Role grant exactly these."""
 
 import itertools
 import re

@@ -133,7 +133,7 @@ class Live:
         return self.attempt("-n", self.namespace, "exec", pod["metadata"]["name"], "-c", container, "--", *command)
 
     def places(self, agent: str, container: str, text: str) -> list[str]:
-        """Return the files and the processes' environments of a container in which a text stands."""
+        """Return the files and the processes' environments of a container that contain a text."""
         script = (
             'grep -rlaF -e "$0" /etc /tmp /app /home /root /run /srv /var /dev/shm 2>/dev/null;'
             'grep -laF -e "$0" /proc/[0-9]*/environ 2>/dev/null; true'

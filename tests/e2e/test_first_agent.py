@@ -58,7 +58,7 @@ def test_the_guard_of_a_real_pod_runs_the_self_test_of_each_bundle(live: Live) -
     live.until_ready(AGENT)
 
     def report() -> Any:
-        """Return the digest that PolicyEnforced speaks of, if it is that of the bundle that stands now."""
+        """Return the digest in PolicyEnforced, if it is that of the current bundle."""
         maps = live.items("configmaps", f"interlock.dev/agent={AGENT},app.kubernetes.io/component=bundle")
         text = str(maps[0]["data"]["bundle.json"])
         said = live.get("agents.interlock.dev", AGENT)["status"].get("enforcement", {}).get("bundleDigest")
@@ -74,7 +74,7 @@ def test_the_guard_of_a_real_pod_runs_the_self_test_of_each_bundle(live: Live) -
     assert live.condition(AGENT, "Ready")["status"] == "True"
 
 
-def test_a_decision_line_says_who_asked_for_what_and_by_which_rule(first: Live) -> None:
+def test_a_decision_record_names_caller_request_and_rule(first: Live) -> None:
     _until_decided(first, AGENT, "create_task")
     record = next(one for one in first.decisions(AGENT) if one["tool"] == "create_task")
     stage = first.stage(AGENT)

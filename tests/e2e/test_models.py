@@ -1,4 +1,4 @@
-"""examples/09-models on real pods: the provider's key is the guard's alone, in one pod with its agent and apart."""
+"""examples/09-models on real pods: only the guard has the provider's key, in a shared and in a separate pod."""
 
 from typing import Any
 

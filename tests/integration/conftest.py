@@ -17,6 +17,6 @@ def kubectl(kwok_cluster: Cluster) -> Kubectl:
 
 @pytest.fixture(scope="module")
 def server(kubectl: Kubectl) -> Iterator[Api]:
-    """The API server, asked without a process for each question."""
+    """The API server, without a kubectl process for each request."""
     with kubectl.proxied() as api:
         yield api

@@ -125,7 +125,7 @@ class Api:
     connection: http.client.HTTPConnection
 
     def try_create(self, manifest: Mapping[str, Any], namespace: str) -> Answer:
-        """Ask for the verdict on a new object without creating it."""
+        """Dry-run the creation of an object; return the answer."""
         return self._request("POST", f"{_collection(manifest, namespace)}?dryRun=All", manifest)
 
     def create(self, manifest: Mapping[str, Any], namespace: str) -> Answer:

@@ -289,7 +289,7 @@ def test_an_agent_name_is_a_label_of_at_most_52(
 
 
 def update(kubectl: Kubectl, namespace: str, **edits: Any) -> Answer:
-    """Change the agent that is there; dry, so that it can be asked again."""
+    """Change the agent that is there, by a dry run that can be repeated."""
     patch = json.dumps(edited({}, **edits))
     return kubectl.run("patch", "agent", AGENT["metadata"]["name"], "-n", namespace, *PATCH, patch)
 

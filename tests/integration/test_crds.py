@@ -79,7 +79,7 @@ def test_the_api_server_refuses_what_python_refuses_with_the_same_message(
     manifest: dict[str, Any],
 ) -> None:
     expected = python_refusals(manifest)
-    # Minimums of a policy are admission's business; CRD rules are answered before it is asked.
+    # Minimums of a policy are admission's business; CRD rules are checked before it.
     answer = server.try_create(manifest, namespace)
     if expected:
         assert not answer.ok

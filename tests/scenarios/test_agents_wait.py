@@ -1,4 +1,4 @@
-"""An agent wants nothing before its binding's server was verified, and keeps what it has when a later run fails."""
+"""An agent gets no objects before its binding's server was verified, and keeps them when a later run fails."""
 
 from interlock.api.status import AgentReason, ConditionType
 from tests.requirements import requirement

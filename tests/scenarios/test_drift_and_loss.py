@@ -1,4 +1,4 @@
-"""Children that are changed, deleted or added to, and the things an agent stands on that go away."""
+"""Children that are changed, deleted or added to, and dependencies of an agent that are deleted."""
 
 import copy
 from collections.abc import Callable

@@ -149,7 +149,7 @@ def test_an_operator_that_was_away_during_the_soak_enters_one_stage_and_soaks_th
 
 def test_a_crash_after_the_children_and_before_the_status_neither_shortens_nor_restarts_the_soak() -> None:
     simulation = soaking(hours(168))
-    simulation.carry_out(simulation.peek())  # the new placement stands, nothing is recorded
+    simulation.carry_out(simulation.peek())  # the new placement exists, nothing is recorded
 
     simulation.run()  # the old placement comes back, since the record says so
     assert simulation.stage == "one-region"

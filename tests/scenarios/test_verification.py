@@ -40,7 +40,7 @@ def a_tool(name: str, description: str = "What it does.") -> SeenTool:
 
 @dataclass
 class Bench:
-    """One binding, what stands for it, and the time."""
+    """One binding, its objects, and the time."""
 
     builder: BindingBuilder = field(default_factory=lambda: a_binding().unverified())
     now: datetime = NOW

@@ -197,7 +197,7 @@ class PolicyBuilder(_Builder):
         return self._with("spec", dataAccess=None)
 
     def isolating(self, **isolation: str) -> Self:
-        """Say how far apart agent and guard stand, by environment; what is not named is at its default."""
+        """Set the isolation of agent and guard by environment; other environments keep their default."""
         return self._with("spec", environments={name: {"isolation": word} for name, word in isolation.items()})
 
     def allowing_models(self, *allow: str, urls: list[dict[str, Any]] | None = None) -> Self:

@@ -28,7 +28,7 @@ class Drift:
         kind: The child's.
         change: JSON patch operations, or a merge patch.
         part: The child's component, where there are two of a kind.
-        is_example: Stands for the others of its kind where each costs time.
+        is_example: True if it represents its kind where each one costs time.
         adds_a_key: Nothing of ours is other than desired: who owns the fields gives it away.
     """
 

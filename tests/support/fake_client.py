@@ -1,6 +1,6 @@
 """A fake of `interlock_kube.client.Client`: an API server in memory, as far as our own writes can observe.
 
-It is no API server: it validates nothing and knows no defaults. It does keep resource versions and generations,
+The fake validates nothing and sets no defaults. It keeps resource versions and metadata.generation,
 merges patches, lets additions of others stand until an apply owns them, and refuses what a test configures.
 What the real one answers is tested in tests/integration.
 """
@@ -31,7 +31,7 @@ class Refusal:
 
 @dataclass
 class FakeClient:
-    """Objects by path, and what was asked for."""
+    """Objects by path, and the requests for them."""
 
     objects: dict[str, Json] = field(default_factory=dict)
     requests: list[tuple[str, str]] = field(default_factory=list)

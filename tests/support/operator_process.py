@@ -1,4 +1,4 @@
-"""The operator as a process of its own: started, ended and asked with bounded waits, its log kept for failures."""
+"""The operator as a process of its own: started, ended and queried with bounded waits, its log kept for failures."""
 
 import contextlib
 import json
@@ -168,6 +168,6 @@ class OperatorProcess:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that a process has used, its ended children apart."""
+    """Return the processor time that a process has used, without its ended children."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

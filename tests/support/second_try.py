@@ -111,7 +111,7 @@ class FirstTry:
             self._config.hook.pytest_runtest_logreport(report=report)
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
-        """Count a test that passed at the second try for itself."""
+        """Count a test that passed at the second try separately."""
         if getattr(report, "is_second_try", False):
             return CATEGORY, "2", "PASSED AT SECOND TRY"
         return None

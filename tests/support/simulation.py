@@ -1,7 +1,7 @@
 """A cluster in miniature for the pure reconcile: plans are applied, and time passes when a test says so.
 
 It is a stand-in for the API server and the Deployment controller, as far as `reconcile` can see them: children are
-kept as they were applied, with a generation that counts changes, and a Deployment serves when a test says so.
+kept as they were applied, with a metadata.generation that counts changes, and a Deployment serves when a test says so.
 """
 
 import copy
@@ -94,7 +94,7 @@ class Simulation:
         self.now += span
 
     def apply(self, agent: AgentBuilder) -> None:
-        """Apply another spec: its generation grows, its status stays."""
+        """Apply another spec: metadata.generation grows, the status stays."""
         generation = self.snapshot.agent.raw["metadata"]["generation"] + 1
         raw = copy.deepcopy(agent.raw)
         raw["metadata"]["generation"] = generation

@@ -52,7 +52,7 @@ class FakeHttpServer:
         self.unread = 0
         """Requests whose head is there and whose body waits for `reads`."""
         self.speaks = asyncio.Event()
-        """Set once a client hears the server's own messages."""
+        """Set once a client receives the server's own messages."""
         self.on_discover: Callable[[Message], web.Response] | None = None
         self.tools: dict[str, Callable[[web.Request, Message], Coroutine[Any, Any, web.StreamResponse]]] = {
             "echo": self.echo,
@@ -60,7 +60,7 @@ class FakeHttpServer:
         }
         self.on_resume: Callable[[web.Request], Coroutine[Any, Any, web.StreamResponse]] | None = None
         self.resumed: list[str] = []
-        """Ids behind which a stream was asked for again."""
+        """Ids after which a client resumed a stream."""
         self._streams: list[web.StreamResponse] = []
         self._runner: web.AppRunner | None = None
 

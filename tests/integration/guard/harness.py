@@ -258,7 +258,7 @@ class Answer:
 
     @property
     def reason(self) -> str | None:
-        """The stable reason of a refusal, wherever it stands."""
+        """The stable reason of a refusal, in whichever part of the answer it is."""
         if not isinstance(self.body, dict):
             return None
         if "error" in self.body:

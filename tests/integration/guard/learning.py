@@ -21,7 +21,7 @@ _GRANTS = (Grant("Binding", "b", ("*",), (), ()), Grant("Matrix", "m", ("*",), (
 async def learn_on_pipes(
     command: list[str], folder: Path, questions: tuple[ServerRequest, ...] = EVERY_QUESTION
 ) -> tuple[Pin, ...]:
-    """Run a server for itself and return pins of all of its tools, as listed to a client that can be asked this."""
+    """Run a server alone and return pins of all its tools, as listed to a client with these capabilities."""
     PipePair(folder / "learning" / SOURCE).make()
     server = StdioServer(folder / "learning" / SOURCE, command)
     await server.start()

@@ -92,7 +92,7 @@ async def test_reading_needs_the_permission_in_the_namespace_asked_for(collector
     assert (await collector.get("/v1/lines", guard=GUARD.replace(NAMESPACE, "other")))[0] == 403
 
 
-async def test_records_are_asked_for_by_agent_time_and_decision_in_pages(collector: Collector) -> None:
+async def test_audit_records_are_queried_by_agent_time_and_decision_in_pages(collector: Collector) -> None:
     await collector.post(a_chain().lines)
     _, answer = await collector.get("/v1/records", namespace=NAMESPACE, agent=AGENT, decision="Deny")
     assert [json.loads(one["text"])["seq"] for one in answer["records"]] == [9]

@@ -23,7 +23,7 @@ time.sleep(60)
 
 
 def guards_environment(folder: Path) -> dict[str, str]:
-    """Return the least with which a guard runs, in vain."""
+    """Return the least settings with which a guard runs, without any effect."""
     return {
         "INTERLOCK_AGENT": "a",
         "INTERLOCK_NAMESPACE": "n",

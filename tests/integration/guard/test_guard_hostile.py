@@ -31,7 +31,7 @@ class Recorded:
 
     @staticmethod
     def own_list(line: str) -> str:
-        """Return the guard's own question for the server's tools, under the id of this line."""
+        """Return the guard's own request for the server's tools, under the id of this line."""
         return json.dumps(
             {"jsonrpc": "2.0", "id": json.loads(line).get("id"), "method": "tools/list", "params": {}},
             separators=(",", ":"),

@@ -386,7 +386,7 @@ async def test_a_server_that_has_become_session_based_is_initialized_again(bench
     assert bench.server.executed() == ["echo"] * 3, "the middle one is what the server refused"
 
 
-async def test_a_request_that_a_server_does_not_like_ends_no_generation(bench: HttpBench) -> None:
+async def test_a_request_that_a_server_refuses_ends_no_connection(bench: HttpBench) -> None:
     async def dislikes(_: web.Request, message: Message) -> web.Response:
         return error(message, -32602, "not like this", 400)
 

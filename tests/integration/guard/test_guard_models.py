@@ -556,7 +556,7 @@ async def test_each_call_is_recorded_and_counted_and_nothing_of_what_was_said_is
 
 
 @requirement("models.endpoints")
-async def test_the_list_of_models_is_the_agents_and_no_provider_is_asked(rig: Rig) -> None:
+async def test_the_list_of_models_is_the_agents_and_reaches_no_provider(rig: Rig) -> None:
     async def got(path: str, headers: dict[str, str] = BEARER) -> tuple[int, Any]:
         async with rig.http.get(rig.url(path), headers=headers) as response:
             return response.status, await response.json()

@@ -58,7 +58,7 @@ def mode(known: Known, request: pytest.FixtureRequest) -> str:
 
 
 class Answers:
-    """A client's answers to whatever a server asks, and which of them it was asked for."""
+    """A client's answers to server requests, and the requests that it received."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -198,7 +198,7 @@ async def test_logs_without_a_subscriber_stay_with_the_guard(known: Known, mode:
 
 @in_combinations
 @requirement("guard.server-requests")
-async def test_a_server_that_may_ask_gets_the_clients_answers_in_every_combination(known: Known, mode: str) -> None:
+async def test_a_permitted_server_request_gets_the_clients_answer_in_every_combination(known: Known, mode: str) -> None:
     answers = Answers()
     await known.allow(*EVERYTHING)
     async with answers.client(known.guard, mode) as client:
@@ -211,7 +211,7 @@ async def test_a_server_that_may_ask_gets_the_clients_answers_in_every_combinati
 
 @in_combinations
 @requirement("guard.server-requests")
-async def test_a_server_that_may_not_ask_gets_an_error_and_the_client_is_not_asked(known: Known, mode: str) -> None:
+async def test_a_denied_server_request_gets_an_error_and_reaches_no_client(known: Known, mode: str) -> None:
     answers = Answers()
     await known.allow()
     before = len(known.guard.records())
@@ -228,7 +228,7 @@ async def test_a_server_that_may_not_ask_gets_an_error_and_the_client_is_not_ask
 
 @pytest.mark.parametrize("allowed", EVERYTHING)
 @requirement("guard.server-requests")
-async def test_one_kind_of_question_that_is_allowed_allows_no_other(known: Known, allowed: Any) -> None:
+async def test_one_permitted_kind_of_server_request_permits_no_other(known: Known, allowed: Any) -> None:
     answers = Answers()
     await known.allow(allowed)
     async with answers.client(known.guard, "legacy") as client:
@@ -242,7 +242,7 @@ async def test_one_kind_of_question_that_is_allowed_allows_no_other(known: Known
 
 
 @requirement("guard.both-protocol-versions")
-async def test_a_session_hears_of_changed_lists_and_of_what_it_subscribed_to(known: Known) -> None:
+async def test_a_session_is_notified_of_changed_lists_and_of_its_subscriptions(known: Known) -> None:
     answers = Answers()
     await known.allow(*EVERYTHING)
     async with answers.client(known.guard, "legacy") as client:
@@ -255,7 +255,7 @@ async def test_a_session_hears_of_changed_lists_and_of_what_it_subscribed_to(kno
 
 
 @requirement("guard.both-protocol-versions")
-async def test_a_listener_hears_of_what_it_asked_for_and_may(known: Known) -> None:
+async def test_a_subscriber_gets_what_it_subscribed_to_and_may_read(known: Known) -> None:
     await known.allow(*EVERYTHING)
     async with Answers().client(known.guard, "2026-07-28") as client:
         uris = ["test://watched-resource", "test://secret"]
@@ -307,7 +307,9 @@ async def post(known: Known, tool: str, capabilities: dict[str, Any], **more: An
 
 @pytest.mark.parametrize("known", ["--session-based"], indirect=True)
 @requirement("guard.server-requests")
-async def test_a_question_that_interrupted_a_request_is_answered_once_and_for_that_request_only(known: Known) -> None:
+async def test_a_server_request_that_interrupted_a_request_is_answered_once_and_for_that_request_only(
+    known: Known,
+) -> None:
     await known.allow(*EVERYTHING)
     asked = (await post(known, "test_elicitation", {"elicitation": {}}))["result"]
     assert asked["resultType"] == "input_required"
@@ -339,7 +341,7 @@ async def test_an_interrupted_request_is_decided_on_again(known: Known) -> None:
 
 
 @requirement("guard.server-requests")
-async def test_a_client_is_not_asked_what_it_did_not_offer(known: Known) -> None:
+async def test_a_client_gets_no_server_request_that_it_does_not_support(known: Known) -> None:
     await known.allow(*EVERYTHING)
     answer = await post(known, "test_roots", {"sampling": {}})
     assert "inputRequests" not in json.dumps(answer)
@@ -348,7 +350,7 @@ async def test_a_client_is_not_asked_what_it_did_not_offer(known: Known) -> None
 
 @pytest.mark.parametrize("known", ["--both"], indirect=True)
 @requirement("guard.server-requests")
-async def test_a_server_that_may_ask_nothing_gets_no_answers_either(known: Known) -> None:
+async def test_a_server_without_permitted_requests_gets_no_answers_either(known: Known) -> None:
     await known.allow()
     answer = await post(known, "test_elicitation", {"elicitation": {}}, inputResponses={"q": {"action": "accept"}})
     assert answer["error"]["code"] == -32602
@@ -356,7 +358,7 @@ async def test_a_server_that_may_ask_nothing_gets_no_answers_either(known: Known
 
 @pytest.mark.parametrize("known", ["--session-based"], indirect=True)
 @requirement("guard.server-requests")
-async def test_a_question_that_could_be_of_two_clients_is_put_to_neither(known: Known) -> None:
+async def test_a_server_request_that_could_be_for_two_clients_reaches_neither(known: Known) -> None:
     await known.allow(*EVERYTHING)
     one, other = Answers(), Answers()
     async with one.client(known.guard, "legacy") as busy, other.client(known.guard, "legacy") as asking:

@@ -211,7 +211,7 @@ async def test_a_result_below_the_bound_comes_through_whole(bench: Bench) -> Non
     assert answer.text == "x" * (15 * 1024 * 1024)
 
 
-async def test_what_a_server_asks_of_the_agent_is_refused_by_the_guard(bench: Bench) -> None:
+async def test_a_server_request_to_the_agent_is_refused_by_the_guard(bench: Bench) -> None:
     response = (await bench.client.call("ask")).text
     assert '"id":"ask-1"' in response
     assert '"code":-32601' in response
@@ -237,7 +237,7 @@ async def test_a_binding_bounds_requests_results_and_calls_under_way(bench: Benc
 
 
 @pytest.mark.parametrize("tool", ["invalid_json", "unknown_id"])
-async def test_a_server_that_breaks_the_protocol_loses_its_generation(bench: Bench, tool: str) -> None:
+async def test_a_server_that_breaks_the_protocol_loses_its_connection(bench: Bench, tool: str) -> None:
     assert (await bench.client.call(tool)).reason == "ServerUnavailable"
     assert await bench.server.wait() == 0  # it read the end of its input
     await bench.server.start()

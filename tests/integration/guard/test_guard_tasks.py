@@ -269,7 +269,7 @@ async def test_a_body_of_64_mib_that_does_not_say_its_length_is_cut_off_at_the_b
     assert await bench.figure('task_failures_total{kind="Task"}') == 0
 
 
-async def test_a_caller_that_asks_first_is_refused_before_it_sends_a_large_body(bench: TaskBench) -> None:
+async def test_a_caller_that_expects_100_continue_is_refused_before_it_sends_a_large_body(bench: TaskBench) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.task_port)
     head = "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n"
     writer.write(head.format(64 * MIB).encode())

@@ -148,7 +148,7 @@ async def test_a_client_of_a2a_0_3_is_served_too(a2a: A2A) -> None:
 
 @requirement("tasks.a2a")
 @pytest.mark.parametrize("binding", BINDINGS)
-async def test_a_task_is_asked_about_and_cancelled_while_all_places_are_taken(a2a: A2A, binding: str) -> None:
+async def test_a_task_is_queried_and_cancelled_while_all_slots_are_taken(a2a: A2A, binding: str) -> None:
     client = a2a.client(binding, streaming=True)
     streams: list[Any] = [client.send_message(a_request("hold")) for _ in range(2)]
     ids = [(await anext(stream)).task.id for stream in streams]

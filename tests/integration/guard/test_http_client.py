@@ -181,7 +181,7 @@ async def test_one_forbidden_address_spoils_the_whole_answer(
 
 
 @requirement("http.ssrf")
-async def test_a_name_that_changes_its_mind_is_asked_once_per_connection_and_checked_each_time(
+async def test_a_name_with_changing_addresses_is_resolved_once_per_connection_and_checked_each_time(
     listener: Listener, links: Links, dialled: list[Any]
 ) -> None:
     listener.answer = OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")

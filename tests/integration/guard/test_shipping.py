@@ -146,7 +146,7 @@ async def test_what_is_nowhere_any_more_is_declared_lost_once(bench: Bench) -> N
     assert any(line.startswith("lines 2 to ") for line in bench.log)
 
 
-async def test_a_collector_that_insists_on_lost_lines_is_not_asked_without_end(bench: Bench) -> None:
+async def test_a_collector_that_insists_on_lost_lines_is_not_retried_without_end(bench: Bench) -> None:
     bench.write(30)
     await bench.kept(30)
     bench.stand_in.answers = [(409, {"error": "Gap", "next": 2})] * 2

@@ -67,7 +67,7 @@ class Operators:
         return self.cluster.audit_log.stat().st_size
 
     def writes(self, offset: int) -> list[dict[str, str]]:
-        """Return what the operator has written since, by the audit log, Events apart."""
+        """Return what the operator has written since, by the audit log, without Events."""
         assert self.cluster.audit_log is not None
         with self.cluster.audit_log.open("rb") as log:
             log.seek(offset)
@@ -167,7 +167,7 @@ def _operators(cluster: kwok.KwokCluster, api: Api, tmp_path_factory: pytest.Tem
 
 @pytest.fixture
 def operators(_operators: Operators, request: pytest.FixtureRequest) -> Operators:
-    """The operator; what it logged in a test that failed stands next to the failure."""
+    """The operator; its log is printed with the failure of a test."""
     begin = _operators.log.stat().st_size if _operators.log.exists() else 0
     request.node.stash[_LOG] = (_operators.log, begin)
     return _operators

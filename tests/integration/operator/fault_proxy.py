@@ -40,7 +40,7 @@ class Call:
 
     @property
     def is_write(self) -> bool:
-        """Whether it changes an object of the cluster; Events are told apart everywhere."""
+        """True if it changes an object of the cluster; Events do not count."""
         return self.method in _WRITES and "/events" not in self.path
 
 

@@ -33,7 +33,7 @@ class Sandbox:
         return self.api.get("mcpbindings", self.namespace, name)
 
     def wait_verified(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
-        """Wait until the MCPBinding is Verified and all that stands for it is there; return it."""
+        """Wait until the MCPBinding is Verified and all its objects exist; return it."""
 
         def check() -> Json | None:
             found = self.binding(name)
@@ -56,7 +56,7 @@ class Sandbox:
         return condition_of(self.agent(name), kind)
 
     def wait_ready(self, name: str, seconds: float = WAIT_SECONDS) -> Json:
-        """Wait until the Agent is Ready in its present generation; return it."""
+        """Wait until the Agent is Ready in its present metadata.generation; return it."""
 
         def check() -> Json | None:
             found = self.agent(name)

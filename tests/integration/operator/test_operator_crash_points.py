@@ -1,6 +1,6 @@
 """Invariant 8: ending the operator at any write leaves a state from which the next start comes to the same end.
 
-The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before it hears of it, on the
+The proxy lets the n-th write through to the API server and ends the operator with SIGKILL before the response, on the
 way of a new Agent up to its second stage, so that children that come and children that go are among them. Each costs a
 start of the operator: `tests/unit/runtime` tries every one in memory, `make test` a few of them here, `make test-all`
 every third, up to where there is no n-th write any more.
@@ -31,7 +31,7 @@ A_FEW = (4, 19, 37)  # while the first stage's children come, around its workloa
 STEP = 3  # children of one kind of step are applied side by side, in an order that differs from run to run
 SPARED_WRITES = 4  # not every run has equally many; least of all reports of an Agent, which are not counted on at all
 SERVER_FIELDS = ("clusterIP", "clusterIPs")
-SERVICE_ADDRESS = r"10\.96\.\d+\.\d+"  # of the guard's Service, as the agent's pods are told it
+SERVICE_ADDRESS = r"10\.96\.\d+\.\d+"  # of the guard's Service, as the agent's pods get it
 
 
 def staged() -> Json:
@@ -70,7 +70,7 @@ def without_own_name(child: Json, name: str) -> Json:
 
 
 def has_arrived(sandbox: Sandbox, name: str) -> bool:
-    """Tell whether the Agent serves in its last stage, agent and guard, and nothing of the first is left."""
+    """Return True if agent and guard are ready in the last stage, and nothing of the first is left."""
     status = sandbox.agent(name).get("status", {})
     ready = sandbox.condition(name, "Ready").get("status") == "True"
     last = status.get("stage", {}).get("name") == "everywhere" and "readySince" in status["stage"]

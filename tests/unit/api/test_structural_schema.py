@@ -17,7 +17,7 @@ class Colour(StrEnum):
 
 
 class Inner(BaseModel):
-    """What stands inside."""
+    """A nested model."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -66,7 +66,7 @@ def test_nothing_remains_that_a_crd_cannot_have() -> None:
 
 def test_references_are_inlined_and_the_field_speaks_for_itself() -> None:
     assert FIELDS["inner"]["description"] == "The field's own words."
-    assert FIELDS["plain"]["description"] == "What stands inside."
+    assert FIELDS["plain"]["description"] == "A nested model."
     assert FIELDS["inner"]["properties"]["x"] == {"description": "An x.", "type": "string", "maxLength": 5}
 
 

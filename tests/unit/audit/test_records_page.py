@@ -35,7 +35,7 @@ def steps() -> Iterator[tuple[str, str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the records that the page speaks of, and `python` on the path."""
+    """A folder with the audit records of the page, and `python` on the path."""
     chain = ChainWriter().begin().call(3).deny(2).call(2)
     (tmp_path / "records.jsonl").write_bytes(chain.text())
     store = open_sqlite(tmp_path / "records.sqlite")

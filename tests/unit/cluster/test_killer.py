@@ -58,7 +58,7 @@ async def test_pods_are_deleted_with_a_grace_of_one_second_and_only_then_is_scal
     assert f"{PODS}/other" in client.objects
 
 
-async def test_it_asks_again_until_no_pod_is_left_and_writes_nothing_for_nothing(client: FakeClient) -> None:
+async def test_the_kill_is_repeated_until_no_pod_is_left_and_writes_nothing_for_nothing(client: FakeClient) -> None:
     killer = Killer(client)
     await killer.end("agents", "triage")
     client.forget_requests()

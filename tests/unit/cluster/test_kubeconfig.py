@@ -106,7 +106,7 @@ async def test_a_kubeconfig_that_changes_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "user", [{"exec": {"apiVersion": "v1", "command": "/no/such/plugin"}}, {"tokenFile": "absent"}]
 )
-async def test_a_user_without_credentials_is_said_so_and_kopf_asks_again(user: dict[str, Any], tmp_path: Path) -> None:
+async def test_a_user_without_credentials_is_reported_and_kopf_retries(user: dict[str, Any], tmp_path: Path) -> None:
     credentials = KubeconfigCredentials(a_kubeconfig(tmp_path, user))
     with pytest.raises(CredentialsUnavailable):
         await credentials.current()

@@ -83,7 +83,7 @@ def test_what_was_deleted_is_forgotten_and_its_dependents_are_named(known: Resou
     assert known.agents() == {OTHER, ELSEWHERE}
 
 
-def test_forgetting_what_is_not_known_asks_for_nothing(known: ResourceCache) -> None:
+def test_forgetting_what_is_not_known_enqueues_nothing(known: ResourceCache) -> None:
     assert known.drop_policy(("agents", "support"), 1) == set()
     assert known.drop_binding(("agents", "crm"), 1) == set()
     assert known.drop_agent(("agents", "nobody"), 1)

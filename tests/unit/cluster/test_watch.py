@@ -104,7 +104,7 @@ async def test_a_watch_that_is_refused_or_too_old_begins_with_a_new_list(end: An
     assert await followed(client, 2) == [ListEvent(()), ListEvent((an_object("b", 30),))]
 
 
-async def test_an_api_server_that_is_away_is_asked_again() -> None:
+async def test_a_request_to_an_absent_api_server_is_retried() -> None:
     client = FakeWatches([ConnectionRefusedError(), ApiError(503, "starting"), a_list()], [[]])
 
     assert await followed(client, 1) == [ListEvent(())]
@@ -123,11 +123,11 @@ async def answers(*given: Exception | str) -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("error", [ApiError(429, "busy"), ApiError(500, "x"), TimeoutError(), ConnectionResetError()])
-async def test_patience_asks_again_where_that_may_help(error: Exception) -> None:
+async def test_a_request_is_retried_where_that_may_help(error: Exception) -> None:
     assert await answers(error, error, "yes") == ("yes", 0)
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_patience_passes_on_what_would_be_refused_again(status: int) -> None:
+async def test_an_error_that_would_come_again_is_raised(status: int) -> None:
     with pytest.raises(ApiError, match=str(status)):
         await answers(ApiError(status, "no"), "yes")

@@ -123,7 +123,7 @@ def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -
     assert parse_bundle(build_bundle(placement)["data"]["bundle.json"]).sources == (source,)
 
 
-def test_a_server_may_ask_for_nothing_and_pass_the_most_unless_the_binding_says_otherwise() -> None:
+def test_a_server_has_no_permitted_requests_and_the_highest_limits_unless_the_binding_sets_them() -> None:
     limited = a_binding().letting_ask("Roots").limited_to(requestBytes=1024, resultBytes=4096, inFlight=2)
 
     (plain,) = compile_bundle(a_placement()).sources

@@ -61,7 +61,7 @@ def test_a_policy_may_say_otherwise_for_each_environment() -> None:
     assert [len(build_workloads(a_placement(agent, policy=policy, stage=at))) for at in range(3)] == [2, 2, 1]
 
 
-def test_agent_and_guard_have_as_many_pods_as_were_asked_for_and_none_while_killed() -> None:
+def test_agent_and_guard_have_the_requested_number_of_pods_and_none_while_killed() -> None:
     for count in (2, 0):
         placement = replace(a_full_placement(), replicas=count)
         assert {one["spec"]["replicas"] for one in build_workloads(placement)} == {count}
@@ -91,7 +91,7 @@ def test_the_egress_check_gets_what_must_answer_what_must_not_and_whether_it_is_
     assert settings.requires_closed is required
 
 
-def test_the_agent_finds_its_guard_by_a_name_in_its_own_hosts_and_asks_no_dns() -> None:
+def test_the_agent_finds_its_guard_by_a_name_in_its_own_hosts_without_dns() -> None:
     placement = a_full_placement()
     pod = pods(placement)["agent"]
     files = next(one for name, one in children(placement, "ConfigMap").items() if name.endswith("-files"))

@@ -54,7 +54,7 @@ async def test_offers_the_tools_that_the_examples_speak_of_and_one_that_no_bindi
     }
 
 
-async def test_answers_only_from_the_region_asked_for(tmp_path: Path) -> None:
+async def test_answers_only_from_the_requested_region(tmp_path: Path) -> None:
     async with crm(tmp_path / "crm.db") as client:
         contacts = found(await client.call_tool("list_contacts", {"region": "eu-west"}))
         opportunities = found(await client.call_tool("list_opportunities", {"region": "us-east"}))
@@ -214,9 +214,7 @@ async def test_over_http_it_answers_those_alone_who_carry_the_header(
             assert response.status == status
 
 
-def test_over_http_it_does_not_start_without_a_header_to_ask_for(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_over_http_it_does_not_start_without_a_required_header(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CRM_DATABASE", str(tmp_path / "crm.db"))
     monkeypatch.setenv("CRM_PORT", "8000")
     monkeypatch.delenv("CRM_AUTHORIZATION", raising=False)

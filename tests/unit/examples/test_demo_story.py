@@ -1,4 +1,4 @@
-"""The demo's steps against the files and sentences that they speak of; the real thing is played on a cluster."""
+"""The demo's steps against the files and messages that they name; a cluster runs the demo itself."""
 
 import re
 from pathlib import Path

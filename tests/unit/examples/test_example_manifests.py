@@ -184,7 +184,7 @@ def test_the_soaks_of_the_staged_example_fit_into_the_demo() -> None:
     assert sum(soaks) <= 40
 
 
-def test_secrets_that_servers_ask_for_are_in_the_example_and_no_agent_gets_one() -> None:
+def test_secrets_of_servers_are_in_the_example_and_no_agent_gets_one() -> None:
     made = [document for _, document in ALL if document["kind"] == "Secret"]
     secrets = {(secret["metadata"]["name"], key) for secret in made for key in secret["stringData"]}
     servers = [binding.spec.server for binding in objects("MCPBinding")]

@@ -156,7 +156,7 @@ def test_a_tightening_hint_must_be_granted_besides(tool: str, annotations: Any, 
 
 
 @requirement("guard.hints")
-def test_the_decision_says_which_operation_was_asked_of_every_layer() -> None:
+def test_the_decision_says_which_operation_every_layer_had_to_grant() -> None:
     hints = {"readOnlyHint": False, "destructiveHint": False}
     decision = decide(a_bundle(), ALIVE, call("get_contact", annotations=hints), NOW)
     assert isinstance(decision, Allow)
@@ -171,7 +171,7 @@ def test_the_decision_says_which_operation_was_asked_of_every_layer() -> None:
 
 @requirement("guard.hints")
 def test_a_hint_of_more_does_not_stand_in_for_the_mapped_operation() -> None:
-    """Who may write may not read for that: both are asked."""
+    """A grant to write is no grant to read: the call needs both."""
     grants = (BINDING, replace(MATRIX, read=()))
     hints = {"readOnlyHint": False, "destructiveHint": False}
     assert ask(call("get_contact", annotations=hints), a_bundle(grants=grants)) == "NotGrantedByMatrix"
@@ -277,7 +277,7 @@ def test_every_method_is_denied_by_a_closed_guard_and_of_an_unknown_source(metho
     assert ask(replace(request, source="mail")) == "UnknownSource"
 
 
-def test_lists_may_be_asked_for_and_are_filtered_by_what_may_be_shown() -> None:
+def test_lists_may_be_requested_and_are_filtered_by_what_may_be_shown() -> None:
     for method in ("tools/list", "resources/list", "resources/templates/list", "prompts/list", "logging/setLevel"):
         assert decide(a_bundle(), ALIVE, DecisionInput("crm", method), NOW) == Allow("mcpbinding/crm")
 
@@ -305,7 +305,7 @@ def test_nothing_is_shown_of_an_unknown_source() -> None:
 
 @pytest.mark.parametrize("method", [*SERVER_METHODS, "ping", "tools/call", ""])
 @requirement("guard.server-requests")
-def test_a_server_may_ask_only_for_what_the_binding_names(method: str) -> None:
+def test_a_server_may_request_only_what_the_binding_names(method: str) -> None:
     for named in ((), ("Sampling",), ("Elicitation", "Roots")):
         decision = decide_server_request(a_bundle(server_requests=named), ALIVE, "crm", method, NOW)
         assert isinstance(decision, Allow) == (SERVER_METHODS.get(method) in named)
@@ -315,7 +315,7 @@ def test_a_server_may_ask_only_for_what_the_binding_names(method: str) -> None:
 
 
 @requirement("guard.server-requests")
-def test_no_server_asks_anything_of_a_closed_guard() -> None:
+def test_no_server_request_passes_a_closed_guard() -> None:
     states = (replace(ALIVE, kill=KillLatch("leak")), replace(ALIVE, contact_at=NOW - 31), State())
     reasons = []
     for state in states:

@@ -119,7 +119,7 @@ async def test_a_session_keeps_a_few_finished_streams_and_every_open_one() -> No
     assert len(session.streams) <= 6
 
 
-async def test_a_question_is_answered_once_even_if_the_session_ends() -> None:
+async def test_a_server_request_is_answered_once_even_if_the_session_ends() -> None:
     session, answers = Sessions().begin("crm", {}), []
     session.add_server_request(answers.append)
     session.abort()

@@ -16,7 +16,7 @@ KILLED = Deny(DenyReason.KILLED, "", "stop")
 
 
 class FakeLink:
-    """A link that notes what it is asked to send, and never gets an answer."""
+    """A connection that records what it sends, and never gets an answer."""
 
     def __init__(self) -> None:
         self.sent: list[bytes | None] = []
@@ -39,7 +39,7 @@ class FakeLink:
 
 
 class Deaf:
-    """A listener that hears nothing."""
+    """A listener that ignores everything."""
 
     def client_capabilities(self, _: Upstream) -> dict[str, Any]:
         return {}

@@ -67,7 +67,7 @@ def test_kinds_of_results_are_told_apart() -> None:
     assert not needs_input(None)
 
 
-def test_questions_are_read_without_their_meta() -> None:
+def test_server_requests_are_read_without_their_meta() -> None:
     assert read_input_requests({"inputRequests": {"q": ELICIT}}) == {"q": ("elicitation/create", {"message": "?"})}
     assert read_input_requests({"inputRequests": {"q": {"method": "roots/list"}}}) == {"q": ("roots/list", {})}
     assert read_input_requests({"requestState": "s"}) == {}
@@ -87,11 +87,11 @@ def test_questions_are_read_without_their_meta() -> None:
         {"inputRequests": {"q": ELICIT}, "requestState": 1},
     ],
 )
-def test_malformed_questions_are_no_questions(result: dict[str, Any]) -> None:
+def test_malformed_input_requests_are_ignored(result: dict[str, Any]) -> None:
     assert read_input_requests(result) is None
 
 
-def test_questions_are_put_as_a_result() -> None:
+def test_server_requests_are_sent_as_a_result() -> None:
     request = {"method": "roots/list", "params": {}}
     result = input_required({"q": request}, "s")
     assert result == {

@@ -67,7 +67,9 @@ async def test_a_call_that_its_client_gave_up_ended_abandoned(rig: Rig) -> None:
 
 
 @requirement("records.outcomes")
-async def test_a_call_whose_answer_is_a_question_ends_with_it_and_its_repetition_is_a_call_of_its_own(rig: Rig) -> None:
+async def test_a_call_answered_by_a_server_request_ends_with_it_and_its_repetition_is_a_call_of_its_own(
+    rig: Rig,
+) -> None:
     waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -105,7 +107,7 @@ async def test_a_server_request_without_a_client_ends_not_asked(rig: Rig) -> Non
 
 
 @requirement("records.outcomes")
-async def test_a_question_that_the_server_takes_back_ends_abandoned(rig: Rig) -> None:
+async def test_a_cancelled_server_request_ends_abandoned(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     call = await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -155,7 +157,7 @@ async def test_nothing_is_forwarded_without_its_record(
 
 
 @requirement("records.unavailable")
-async def test_no_question_is_asked_and_no_round_repeated_without_its_record(
+async def test_no_server_request_and_no_further_round_is_sent_without_its_record(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))

@@ -52,7 +52,7 @@ META = {
 
 @dataclass
 class FakeUpstream:
-    """An upstream that keeps what it was asked, and answers when a test says so."""
+    """An upstream that keeps its requests, and answers when a test says so."""
 
     server_info: ServerInfo | None = field(default_factory=lambda: ServerInfo("2025-11-25", {"tools": {}}))
     source: str = "crm"
@@ -67,11 +67,11 @@ class FakeUpstream:
     responses: list[RpcResponse] = field(default_factory=list)
     holds_lists: bool = False
     trouble: Deny | None = None
-    """What keeps the server from answering any question for its list."""
+    """The error that keeps the server from listing its tools."""
     held: list[Call] = field(default_factory=list)
 
     def list_now(self) -> None:
-        """Answer every question for the list that was asked until now."""
+        """Answer every pending request for the list."""
         while self.held:
             self.held.pop().resolve(self.trouble or RpcResponse(1, {"tools": self.listed}, None))
 
@@ -147,7 +147,7 @@ class Rig:
         return [line for line in lines if line.kind == kind]
 
     async def call(self) -> Call:
-        """Wait until the upstream has been asked; return the newest call."""
+        """Wait until the upstream has a request; return the newest call."""
         await reached(lambda: bool(self.upstream.calls))
         return self.upstream.calls[-1][1]
 
@@ -291,7 +291,7 @@ async def test_an_unanswered_server_request_is_given_up(rig: Rig, monkeypatch: p
     assert (response.id, response.error and response.error["message"]) == ("their-id", "The client did not answer.")
 
 
-async def test_a_question_that_is_open_is_given_up_when_the_guard_ends(rig: Rig) -> None:
+async def test_an_open_server_request_is_given_up_when_the_guard_ends(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -305,7 +305,7 @@ async def test_a_question_that_is_open_is_given_up_when_the_guard_ends(rig: Rig)
     assert {line.fields["outcome"] for line in rig.chain("outcome")} == {"Abandoned"}
 
 
-async def test_a_kill_forgets_the_questions_that_are_open(rig: Rig) -> None:
+async def test_a_kill_drops_the_open_server_requests(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -316,7 +316,7 @@ async def test_a_kill_forgets_the_questions_that_are_open(rig: Rig) -> None:
     assert (await rig.post(SESSIONLESS_HEADERS, _meta=META, requestState=state))[1]["error"]["code"] == -32602
 
 
-async def test_two_questions_of_one_id_are_not_both_put(rig: Rig) -> None:
+async def test_two_server_requests_of_one_id_are_not_both_sent(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     await rig.call()
     for _ in range(2):
@@ -326,7 +326,7 @@ async def test_two_questions_of_one_id_are_not_both_put(rig: Rig) -> None:
     assert [response.error and response.error["code"] for response in rig.upstream.responses] == [-32600]
 
 
-async def test_a_question_that_the_server_takes_back_is_not_put(rig: Rig) -> None:
+async def test_a_cancelled_server_request_is_not_sent(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post(SESSIONLESS_HEADERS, _meta=META))
     call = await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
@@ -352,7 +352,7 @@ def heard(rig: Rig, session: Session) -> list[str]:
     return [json.loads(event.partition(b"data: ")[2])["method"] for _, event in session.standalone._events]  # noqa: SLF001
 
 
-async def test_a_session_hears_of_a_resource_only_while_it_may_read_it(rig: Rig) -> None:
+async def test_a_session_is_notified_of_a_resource_only_while_it_may_read_it(rig: Rig) -> None:
     session = rig.endpoint.sessions.begin("crm", {})
     session.subscriptions |= {"test://mine", "test://theirs"}
     for uri in ("test://mine", "test://theirs", 1):
@@ -362,7 +362,7 @@ async def test_a_session_hears_of_a_resource_only_while_it_may_read_it(rig: Rig)
     assert heard(rig, session) == ["notifications/resources/updated"]
 
 
-async def test_a_session_hears_of_changed_lists_of_what_the_binding_maps(rig: Rig) -> None:
+async def test_a_session_is_notified_of_changed_lists_of_what_the_binding_maps(rig: Rig) -> None:
     session = rig.endpoint.sessions.begin("crm", {})
     for kind in ("tools", "prompts", "resources"):
         rig.endpoint.messages.handle_notification(
@@ -378,7 +378,7 @@ async def test_unknown_messages_of_a_server_are_dropped(rig: Rig) -> None:
     assert heard(rig, session) == []
 
 
-async def test_a_session_hears_the_levels_of_log_messages_that_it_asked_for(rig: Rig) -> None:
+async def test_a_session_gets_the_levels_of_log_messages_that_it_set(rig: Rig) -> None:
     session = rig.endpoint.sessions.begin("crm", {})
     session.log_level = "warning"
     for level in ("debug", "info", "error", "loud", None):
@@ -439,7 +439,7 @@ async def test_a_server_that_does_not_say_what_its_tools_are_has_none_called(rig
     assert rig.upstream.calls == []
 
 
-async def test_a_server_that_could_not_list_its_tools_for_a_moment_is_asked_again_at_the_next_call(rig: Rig) -> None:
+async def test_tools_that_could_not_be_listed_for_a_moment_are_listed_again_at_the_next_call(rig: Rig) -> None:
     rig.upstream.trouble = Deny(DenyReason.SERVER_UNAVAILABLE, "", "The server of 'crm' cannot be reached.")
     rig.clock.now += 5.0
     _, refused = await rig.post()

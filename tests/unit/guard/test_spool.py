@@ -27,7 +27,7 @@ def fill(spool: Spool, count: int, head: Head | None = None, *, is_vital: bool =
 
 
 def fill_up(spool: Spool, *, is_vital: bool, head: Head | None = None) -> Head:
-    """Append until it is refused; return where the chain then stands."""
+    """Append until it is refused; return the state of the chain."""
     head = Head() if head is None else head
     for _ in range(1000):
         try:
@@ -58,7 +58,7 @@ def test_lines_are_read_in_their_order_across_files(spool: Spool, tmp_path: Path
     assert len(list((tmp_path / "spool").iterdir())) > 3
 
 
-def test_a_line_longer_than_what_is_asked_for_comes_whole(spool: Spool) -> None:
+def test_a_line_longer_than_the_requested_size_comes_whole(spool: Spool) -> None:
     line, _ = line_of(Head(), "x" * 400)
     spool.append(line, 0, is_vital=False)
     assert spool.read(Position(), 10)[0] == line

@@ -28,7 +28,7 @@ class EndingServer(PipePair):
 
 
 class Listener:
-    """Hears of nothing."""
+    """Ignores every event."""
 
     def client_capabilities(self, _: Any) -> dict[str, Any]:
         return {}

@@ -29,7 +29,7 @@ def an_error(code: Any) -> bytes:
 
 
 def in_state(state: str) -> list[dict[str, Any]]:
-    """Every shape in which a state stands: A2A 0.3 and 1.0, by JSON-RPC and plain, task and update."""
+    """Every shape of a state: A2A 0.3 and 1.0, by JSON-RPC and plain, task and update."""
     status = {"status": {"state": state}}
     bare = [status, {"task": status}, {"statusUpdate": status}, {"kind": "status-update", "final": True, **status}]
     return [*bare, *({"jsonrpc": "2.0", "id": 1, "result": one} for one in bare)]

@@ -46,7 +46,7 @@ class Bench:
         self.live.set_unverified_reason("")
 
     async def send(self, text: bytes) -> tuple[int, Any]:
-        """Send a request as it stands; return the status and the body of its answer."""
+        """Send a request unchanged; return the status and the body of its answer."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         writer.write(text)
         try:
@@ -142,7 +142,7 @@ async def test_a_task_whose_turn_comes_when_the_guard_has_closed_is_not_passed_o
     await bench.until(lambda: bench.at_work == 1)
     second = asyncio.create_task(bench.send(WHOLE))
     await bench.until(lambda: "interlock_guard_tasks_waiting 1" in bench.endpoint.lines())
-    bench.now = 31.0  # nothing was heard of the API server for longer than the lease
+    bench.now = 31.0  # no contact with the API server for longer than the lease
     first.cancel()
     status, body = await second
     assert (status, body["error"]["data"]["reason"]) == (503, "StaleState")

@@ -159,7 +159,7 @@ async def test_a_probe_is_given_up_after_its_time() -> None:
     assert result.message == "probe look of tool echo: it took more than 0.05 s"
 
 
-async def test_what_a_server_asks_while_it_is_verified_is_refused() -> None:
+async def test_a_server_request_during_verification_is_refused() -> None:
     listener = NullListener(a_bundle("echo"))
     server = Server(listener, listing())
     listener.handle_request(server, RpcRequest(7, "sampling/createMessage", {}))  # type: ignore[arg-type]

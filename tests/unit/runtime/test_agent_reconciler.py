@@ -107,7 +107,7 @@ class Operator:
         return next(found for found in status.conditions if found.type == kind)
 
     def end_state(self) -> Any:
-        """What stands in the end: children without what counts writes, and the status."""
+        """The final state: children without what counts writes, and the status."""
         objects = {
             path: {name: value for name, value in found.items() if name in ("spec", "data", "rules", "subjects")}
             for path, found in self.client.objects.items()
@@ -342,7 +342,7 @@ async def test_a_change_that_comes_while_the_status_is_written_is_reconciled() -
 
     operator.client.patch = onto_a_later_spec  # type: ignore[method-assign]
     assert await operator.loop.turn(KEY)
-    operator.queue.cancel(KEY)  # what is left is not asked for by a timer
+    operator.queue.cancel(KEY)  # no timer triggers what is left
 
     async with asyncio.timeout(5):
         assert await operator.queue.get() == KEY

@@ -36,7 +36,7 @@ NAMES = ("healthy", "sick", "sound")
 
 @dataclass
 class Kind:
-    """One kind: where it stands, the function of its reconcile that a test lets crash, and what shows the failure."""
+    """One kind: its path, the function of its reconcile that a test lets crash, and what shows the failure."""
 
     kind: str
     plural: str

@@ -360,7 +360,7 @@ class FoundCredentials:
 
 
 class ClosableClient(FakeClient):
-    """A client that may not be asked anything once it is closed."""
+    """A client that refuses every request once it is closed."""
 
     is_closed = False
 

@@ -153,7 +153,7 @@ async def test_a_status_that_was_written_onto_what_was_known_enqueues_no_agent(t
     assert tables.asked == []
 
 
-async def test_a_refused_write_asks_for_another_try(tables: Tables) -> None:
+async def test_a_refused_write_is_retried(tables: Tables) -> None:
     tables.client.refuse("PATCH", PATH)
 
     with pytest.raises(ApiError):

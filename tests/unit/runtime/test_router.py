@@ -72,7 +72,7 @@ def asked(runtime: Routed) -> list[Key]:
 
 
 def reviewed(runtime: Routed) -> set[Key]:
-    """Return the policies whose tables were asked for."""
+    """Return the policies whose tables were enqueued."""
     return set(runtime.policies.taken())
 
 
@@ -137,7 +137,7 @@ def test_a_policys_own_status_and_labels_enqueue_none_of_its_agents(runtime: Rou
 
 
 @requirement("access.reported")
-def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_and_is_in(runtime: Routed) -> None:
+def test_an_agent_whose_spec_or_labels_change_enqueues_its_old_and_new_access_tables(runtime: Routed) -> None:
     reviewed(runtime)
     runtime.handle(AGENT, an_agent().at_version(20).labelled(team="a").to_kubernetes(), is_deleted=False)
     assert reviewed(runtime) == {("agents", "support")}
@@ -153,7 +153,7 @@ def test_an_agent_whose_spec_or_labels_change_asks_for_the_tables_that_it_was_an
 
 
 @requirement("access.reported", "operator.idle")
-def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Routed) -> None:
+def test_an_agents_status_and_annotations_enqueue_no_access_table(runtime: Routed) -> None:
     reviewed(runtime)
     observed = an_agent().at_version(20).killed().to_kubernetes() | {"status": {"observedGeneration": 1}}
     runtime.handle(AGENT, observed, is_deleted=False)
@@ -161,7 +161,7 @@ def test_an_agents_status_and_annotations_ask_for_no_table(runtime: Routed) -> N
 
 
 @requirement("access.reported")
-def test_a_policy_and_a_binding_ask_for_the_tables_that_they_are_in(runtime: Routed) -> None:
+def test_a_policy_and_a_binding_enqueue_the_access_tables_that_they_are_in(runtime: Routed) -> None:
     reviewed(runtime)
     runtime.handle(AGENT_POLICY, a_policy("lonely").at_version(20).to_kubernetes(), is_deleted=False)
     assert reviewed(runtime) == {("agents", "lonely")}

@@ -169,7 +169,7 @@ def test_one_failing_key_does_not_hold_up_the_others() -> None:
     in_fake_time(scenario)
 
 
-def test_a_time_that_is_asked_for_replaces_the_one_before() -> None:
+def test_a_requested_time_replaces_the_one_before() -> None:
     async def scenario() -> None:
         queue, recording = WorkQueue[str](), RecordingReconciler()
         queue.add_after("a", 5)

@@ -76,9 +76,7 @@ def test_a_private_engine_is_never_started_next_to_another_one(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("choice", list(EngineChoice))
-def test_down_leaves_alone_what_runs_but_was_not_asked_about(
-    answers: Answers, tmp_path: Path, choice: EngineChoice
-) -> None:
+def test_down_leaves_an_engine_that_was_not_chosen(answers: Answers, tmp_path: Path, choice: EngineChoice) -> None:
     answers(existing=False, private=choice is EngineChoice.EXISTING)
     kind.down(None, settings(tmp_path, choice))
 

@@ -102,7 +102,7 @@ def test_a_program_without_the_published_hash_is_not_kept(server: Server, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_pinned_hash_is_not_asked_for(server: Server, tmp_path: Path) -> None:
+def test_a_pinned_hash_replaces_the_published_one(server: Server, tmp_path: Path) -> None:
     server.files["/kind"] = PROGRAM
     release = Release(f"{server.url}/kind", sha256=hashlib.sha256(PROGRAM).hexdigest())
     releases.download(release, tmp_path / "kind")
@@ -150,7 +150,7 @@ def kubectl() -> programs.Program:
     return next(program for program in programs.all_programs() if program.name == "kubectl")
 
 
-def test_a_cached_program_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cached_program_needs_no_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(releases, "answers", lambda *_: pytest.fail("a server was asked"))
     path = put(kubectl().built_path(settings(tmp_path)))
     assert programs.ensure(settings(tmp_path), ["kubectl"]) == {"kubectl": path}
