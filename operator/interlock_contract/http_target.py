@@ -4,11 +4,12 @@ The CRDs check the same rules with the patterns of this module. No I/O.
 """
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Final, Literal, cast, get_args
+from typing import Annotated, Final, Literal
 
-from interlock_contract.strict_fields import BundleInvalid, StrictFields, refuse_doubles
+from msgspec import Meta
+
+from interlock_contract.strict_fields import StrictStruct, Text, like, refuse_doubles, require_one
 
 Network = Literal["Public", "Private"]
 """Which addresses a binding lets the guard dial.
@@ -68,8 +69,9 @@ HEADER_RESERVED: Final = (
 HEADER_VALUE: Final = r"^[!-~]([ -~]*[!-~])?$"
 """Printable ASCII that neither begins nor ends with a space."""
 
-_FILE: Final = re.compile(r"[0-9a-z]{1,16}\Z")
-_MAX_NAME: Final = 128
+FileName = Annotated[str, like(r"[0-9a-z]{1,16}", "the name of a file")]
+"""Of a file with a Secret's or ConfigMap's key."""
+
 _MAX_VALUE: Final = 8192
 
 
@@ -78,80 +80,38 @@ def matches(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class TargetHeader:
+class TargetHeader(StrictStruct, frozen=True):
     """A header of every request to a server: its value, or the name of the file that holds it, a secret's."""
 
-    name: str
-    value: str | None
-    file: str | None
+    name: Annotated[str, like(HEADER_NAME, "the name of an HTTP header"), Meta(max_length=128)]
+    value: Annotated[str, like(HEADER_VALUE, "printable ASCII"), Meta(max_length=_MAX_VALUE)] | None = None
+    file: FileName | None = None
+
+    def check(self) -> None:
+        """Refuse what breaks a rule over several fields."""
+        if matches(HEADER_RESERVED, self.name):
+            raise ValueError(".name: is the guard's own")
+        require_one(value=self.value, file=self.file)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpTarget:
+class HttpTarget(StrictStruct, frozen=True):
     """What a server is reached with; of a file of CA certificates, where there is one, those alone are trusted."""
 
-    url: str
+    url: Annotated[Text, like(URL, "an http or https URL without user and fragment")]
     network: Network
     headers: tuple[TargetHeader, ...]
-    ca_file: str | None
+    ca_file: FileName | None = None
 
-
-def parse_target(value: Any, path: str) -> HttpTarget:
-    """Read a server's description out of a bundle.
-
-    Raises:
-        BundleInvalid: Naming the path of what is wrong.
-    """
-    fields = StrictFields(value, path)
-    target = HttpTarget(
-        url=fields.text("url"),
-        network=cast("Network", fields.one_of("network", get_args(Network))),
-        headers=tuple(_header(item, at) for item, at in fields.items("headers")),
-        ca_file=_file(fields, "caFile") if fields.has("caFile") else None,
-    )
-    fields.close()
-    if not matches(URL, target.url):
-        raise BundleInvalid(f"{path}.url: must be an http or https URL without user and fragment")
-    if not target.url.startswith("https:") and (target.network == "Public" or target.ca_file is not None):
-        raise BundleInvalid(f"{path}.url: must be https for the network Public, and with caFile")
-    refuse_doubles([header.name.lower() for header in target.headers], f"{path}.headers", "name")
-    return target
+    def check(self) -> None:
+        """Refuse what breaks a rule over several fields."""
+        if not self.url.startswith("https:") and (self.network == "Public" or self.ca_file is not None):
+            raise ValueError(".url: must be https for the network Public, and with caFile")
+        refuse_doubles((header.name.lower() for header in self.headers), "headers", "name")
 
 
 def is_header_value(text: str) -> bool:
     """Say whether a text can be a header's value."""
     return len(text) <= _MAX_VALUE and matches(HEADER_VALUE, text)
-
-
-def is_key_file(text: str) -> bool:
-    """Return True if a text can be the name of a file with a Secret's or ConfigMap's key."""
-    return _FILE.match(text) is not None
-
-
-def _header(value: Any, path: str) -> TargetHeader:
-    fields = StrictFields(value, path)
-    name = fields.text("name")
-    if len(name) > _MAX_NAME or not matches(HEADER_NAME, name):
-        raise BundleInvalid(f"{path}.name: must be the name of an HTTP header")
-    if matches(HEADER_RESERVED, name):
-        raise BundleInvalid(f"{path}.name: is the guard's own")
-    if fields.exactly_one("value", "file") == "file":
-        header = TargetHeader(name, None, _file(fields, "file"))
-    else:
-        text = fields.take("value")
-        if not isinstance(text, str) or not is_header_value(text):
-            raise BundleInvalid(f"{path}.value: must be printable ASCII")
-        header = TargetHeader(name, text, None)
-    fields.close()
-    return header
-
-
-def _file(fields: StrictFields, key: str) -> str:
-    name = fields.text(key)
-    if not is_key_file(name):
-        raise BundleInvalid(f"{fields.at(key)}: must be the name of a file")
-    return name
 
 
 def refuse_address(address: str, network: Network) -> str | None:

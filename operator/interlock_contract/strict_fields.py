@@ -1,105 +1,172 @@
-"""Strict reading of JSON objects: an unknown, missing or mistyped field is refused with its path."""
+"""Strict documents: frozen structs that are read from JSON text, in which no field is unknown, missing or mistyped.
+
+msgspec checks types, bounds and patterns. The structs check the rules over several fields. msgspec accepts null for an
+optional field, and a missing field that has a default. Writing the document again shows both.
+"""
 
 import re
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Annotated, Any, Final, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta
+
+from interlock_contract.strict_json import JsonInvalid, build_encoder, parse_json
+
+T = TypeVar("T")
 
 MAX_TEXT: Final = 1024
-_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
+_FIELD: Final = re.compile(r"Object (?:missing required|contains (unknown)) field `(.*)`", re.DOTALL)
+_WORDS: Final[dict[str, str]] = {}
+"""The words of `like`, by msgspec's message about a text that does not match."""
+_encode = build_encoder(sort_keys=True, ensure_ascii=False)
 
 
 class BundleInvalid(ValueError):  # noqa: N818 - says the state of a bundle, as the contract names it
     """The text is no bundle of this version; the message starts with the path of what is wrong."""
 
 
-class StrictFields:
-    """One JSON object being taken apart; what was not taken when it is closed is refused."""
+class StrictStruct(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True, gc=False
+):
+    """A JSON object with exactly these fields, in camelCase. A field that has its default is not written.
 
-    def __init__(self, value: Any, path: str) -> None:
-        if not isinstance(value, dict):
-            raise BundleInvalid(f"{path or '$'}: must be an object")
-        self._left = dict(value)
-        self._path = path
-
-    def at(self, key: str) -> str:
-        """Return the path of a field."""
-        return f"{self._path}.{key}" if self._path else key
-
-    def has(self, key: str) -> bool:
-        """Say whether a field is there and not taken yet."""
-        return key in self._left
-
-    def take(self, key: str) -> Any:
-        """Take a field, whatever it is."""
-        if key not in self._left:
-            raise BundleInvalid(f"{self.at(key)}: is missing")
-        return self._left.pop(key)
-
-    def text(self, key: str) -> str:
-        """Take a string."""
-        return _text(self.take(key), self.at(key))
-
-    def name(self, key: str) -> str:
-        """Take a DNS label: names become path segments, of URLs and of the pipes' directory."""
-        value = self.take(key)
-        if not isinstance(value, str) or _NAME.match(value) is None:
-            raise BundleInvalid(f"{self.at(key)}: must be a DNS label (lower case letters, digits and -, at most 63)")
-        return value
-
-    def number(self, key: str, least: int, most: int) -> int:
-        """Take an integer within bounds."""
-        value = self.take(key)
-        if type(value) is not int or not least <= value <= most:  # True is an int, and 1.0 == 1
-            raise BundleInvalid(f"{self.at(key)}: must be an integer from {least} to {most}")
-        return value
-
-    def one_of(self, key: str, choices: tuple[str, ...]) -> str:
-        """Take one of some words."""
-        return _one_of(self.take(key), self.at(key), choices)
-
-    def items(self, key: str) -> list[tuple[Any, str]]:
-        """Take a list: what is in it, each with its path."""
-        value = self.take(key)
-        if not isinstance(value, list):
-            raise BundleInvalid(f"{self.at(key)}: must be a list")
-        return [(item, f"{self.at(key)}[{index}]") for index, item in enumerate(value)]
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Take a list of strings."""
-        return tuple(_text(item, path) for item, path in self.items(key))
-
-    def some_of(self, key: str, choices: tuple[str, ...]) -> tuple[str, ...]:
-        """Take a list of words out of some."""
-        return tuple(_one_of(item, path, choices) for item, path in self.items(key))
-
-    def exactly_one(self, *keys: str) -> str:
-        """Return which one of these fields is there."""
-        there = [key for key in keys if self.has(key)]
-        if len(there) != 1:
-            raise BundleInvalid(f"{self._path}: must have exactly one of {', '.join(keys)}")
-        return there[0]
-
-    def close(self) -> None:
-        """Refuse what is left."""
-        for key in self._left:
-            raise BundleInvalid(f"{self.at(key)}: is unknown")
+    A subclass with rules over several fields has a method `check`. It raises ValueError with the path from here on,
+    such as `.name: is reserved`, or `: must have exactly one of a, b`. `check` runs only when a document is read: a
+    guard must see an invalid bundle to close, so the control plane must be able to write one. The garbage collector
+    ignores structs, because documents have no cycles.
+    """
 
 
-def refuse_doubles(values: list[str], path: str, key: str) -> None:
-    """Refuse a list in which two have the same key."""
+Document = TypeVar("Document", bound=StrictStruct)
+
+
+def written(default: T) -> T:
+    """Return a default that only Python code has: the field is always written, and a document must have it."""
+    return msgspec.field(default_factory=lambda: default)
+
+
+def like(pattern: str, words: str) -> Meta:
+    """Return the constraint that a whole text matches a pattern; `words` complete "must be" in the refusal."""
+    whole = rf"\A(?:{pattern.removeprefix('^').removesuffix('$')})\Z"
+    _WORDS[f"Expected `str` matching regex {whole!r}"] = f"must be {words}"
+    return Meta(pattern=whole)
+
+
+Text = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
+Name = Annotated[
+    str, like(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", "a DNS label (lower case letters, digits and -, at most 63)")
+]
+"""Names become path segments, of URLs and of the pipes' directory."""
+Digest = Annotated[str, like(r"[0-9a-f]{64}", "a SHA-256 in 64 hexadecimal digits")]
+
+
+def parse_document(text: str, kind: type[Document], version: int, *, key: str) -> Document:
+    """Read a document.
+
+    Args:
+        text: Strict JSON.
+        kind: The struct of its root.
+        version: The only version that is read.
+        key: The field of the root that holds the version.
+
+    Raises:
+        BundleInvalid: Naming the path, such as `sources[0].tools[2].operation`.
+    """
+    try:
+        value = parse_json(text)
+    except JsonInvalid as error:
+        raise BundleInvalid(f"$: {error}") from None
+    # The version comes first, because a document of another version can differ anywhere.
+    if isinstance(value, dict) and value.get(key, version) != version:
+        raise BundleInvalid(f"{key}: this program reads version {version}")
+    try:
+        document = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise BundleInvalid(_explain(str(error))) from None
+    again = dump_document(document)
+    if again != text and again != _encode(value):  # what the control plane wrote is equal to the first
+        raise BundleInvalid(next(_differences(value, parse_json(again), "")))
+    _check(document, "")
+    return document
+
+
+def dump_document(document: StrictStruct) -> str:
+    """Write a document canonically: equal documents give equal text, key order and spacing included."""
+    return _encode(msgspec.to_builtins(document))
+
+
+def refuse_doubles(values: Iterable[str], path: str, key: str) -> None:
+    """Refuse a list in which two have the same key.
+
+    Raises:
+        ValueError: Two have.
+    """
     seen: set[str] = set()
     for index, value in enumerate(values):
         if value in seen:
-            raise BundleInvalid(f"{path}[{index}].{key}: {value!r} is there twice")
+            raise ValueError(f".{path}[{index}].{key}: {value!r} is there twice")
         seen.add(value)
 
 
-def _text(value: Any, path: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_TEXT:
-        raise BundleInvalid(f"{path}: must be a string of 1 to {MAX_TEXT} characters")
-    return value
+def require_one(**fields: object) -> None:
+    """Refuse an object that has none of these fields, or several.
+
+    Raises:
+        ValueError: It has.
+    """
+    if list(fields.values()).count(None) != len(fields) - 1:
+        raise ValueError(f": must have exactly one of {', '.join(fields)}")
 
 
-def _one_of(value: Any, path: str, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise BundleInvalid(f"{path}: must be one of {', '.join(choices)}")
-    return value
+def _explain(error: str) -> str:
+    """Return msgspec's message with the path first: `Expected `int` - at `$.a.b`` is `a.b: Expected `int``."""
+    message, found, path = error.rpartition(" - at `$")
+    message, path = (message, path.removesuffix("`")) if found else (path, "")
+    field = _FIELD.fullmatch(message)
+    if field is not None:
+        return f"{path}.{field[2]}: is {field[1] or 'missing'}".removeprefix(".")
+    return f"{path.removeprefix('.') or '$'}: {_WORDS.get(message, message)}"
+
+
+def _check(struct: StrictStruct, path: str) -> None:
+    """Check the rules of a struct and of all structs in it.
+
+    Raises:
+        BundleInvalid: A rule is broken.
+    """
+    for name, key in _nested(type(struct)):
+        value = getattr(struct, name)
+        if isinstance(value, tuple):
+            for index, item in enumerate(value):
+                _check(item, f"{path}.{key}[{index}]")
+        elif value is not None:
+            _check(value, f"{path}.{key}")
+    if (check := getattr(struct, "check", None)) is not None:
+        try:
+            check()
+        except ValueError as error:
+            raise BundleInvalid(f"{path}{error}".removeprefix(".")) from None
+
+
+@cache
+def _nested(kind: type[StrictStruct]) -> list[tuple[str, str]]:
+    """Return the fields that hold structs, each as attribute and key."""
+    return [(field.name, field.encode_name) for field in msgspec.structs.fields(kind) if _holds_structs(field.type)]
+
+
+def _holds_structs(kind: Any) -> bool:
+    return (isinstance(kind, type) and issubclass(kind, StrictStruct)) or any(map(_holds_structs, get_args(kind)))
+
+
+def _differences(value: Any, again: Any, path: str) -> Iterator[str]:
+    """Yield the paths of what stands in only one of a document and the same document written again."""
+    if isinstance(value, dict):
+        for key in sorted(value.keys() ^ again.keys()):
+            yield f"{path}.{key}: {'must be left out' if key in value else 'is missing'}".removeprefix(".")
+        for key in sorted(value.keys() & again.keys()):
+            yield from _differences(value[key], again[key], f"{path}.{key}")
+    elif isinstance(value, list):
+        for index, (item, other) in enumerate(zip(value, again, strict=True)):
+            yield from _differences(item, other, f"{path}[{index}]")

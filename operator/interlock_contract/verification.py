@@ -4,14 +4,23 @@ This module is the wire contract between the operator, which writes a `Plan` and
 which does the reverse. What a server says of itself is in a result as it was said: readers must not trust it.
 """
 
-import json
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Literal, cast, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from interlock_contract.canonical_json import is_digest
-from interlock_contract.strict_fields import BundleInvalid, StrictFields
-from interlock_contract.strict_json import JsonInvalid, parse_json
+from msgspec import Meta
+
+from interlock_contract.strict_fields import (
+    MAX_TEXT,
+    BundleInvalid,
+    Digest,
+    Name,
+    StrictStruct,
+    Text,
+    dump_document,
+    parse_document,
+    refuse_doubles,
+    written,
+)
 
 PLAN_KEY: Final = "verification.json"
 """Key of the ConfigMap's `data` that has the plan, next to the bundle."""
@@ -28,6 +37,8 @@ MAX_DEFINITIONS: Final = 384 * 1024
 MAX_NAME: Final = 128
 
 Expectation = Literal["Success", "Error", "Denied"]
+ShortName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
 class VerificationFailure(StrEnum):
@@ -47,37 +58,34 @@ class VerificationFailure(StrEnum):
     """A probe ended otherwise than expected, or too late."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedProbe:
-    """One call, what must come of it, and within how many seconds."""
+class PlannedProbe(StrictStruct, frozen=True):
+    """One call, what must come of it, and within how many milliseconds."""
 
-    name: str
-    tool: str
+    name: Text
+    tool: Text
     arguments: dict[str, Any]
     expect: Expectation
-    seconds: float
+    milliseconds: Annotated[int, Meta(ge=1, le=3_600_000)]
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationPlan:
+class VerificationPlan(StrictStruct, frozen=True):
     """What a verifier has to do: `run` names this one time."""
 
-    run: str
-    source: str
-    probes: tuple[PlannedProbe, ...] = ()
+    run: Text
+    source: Name
+    probes: tuple[PlannedProbe, ...] = written(())
+    version: Literal[1] = written(1)
 
 
-@dataclass(frozen=True, slots=True)
-class SeenTool:
+class SeenTool(StrictStruct, frozen=True):
     """A mapped tool as the server listed it: its digest, and its canonical text, empty where there was no room."""
 
-    name: str
-    digest: str
+    name: ShortName
+    digest: Digest
     definition: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationResult:
+class VerificationResult(StrictStruct, frozen=True):
     """What came of one run. Without a `failure` everything is as it has to be.
 
     Attributes:
@@ -91,33 +99,33 @@ class VerificationResult:
         protocol: The version of MCP that the server speaks; empty if it was not initialized.
     """
 
-    run: str
+    run: Text
     failure: VerificationFailure | None = None
-    message: str = ""
-    tools: tuple[SeenTool, ...] | None = None
-    unmapped: tuple[str, ...] = ()
-    omitted: int = 0
-    probes: int = 0
-    protocol: str = ""
+    message: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    tools: Annotated[tuple[SeenTool, ...], Meta(max_length=MAX_TOOLS)] | None = None
+    unmapped: Annotated[tuple[ShortName, ...], Meta(max_length=MAX_UNMAPPED)] = written(())
+    omitted: Count = written(0)
+    probes: Count = written(0)
+    protocol: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    version: Literal[1] = written(1)
+
+    def check(self) -> None:
+        """Refuse what breaks a rule over several fields."""
+        if (self.failure is None) != (not self.message):
+            raise ValueError(".message: must be there with a failure, and only then")
+        refuse_doubles((tool.name for tool in self.tools or ()), "tools", "name")
 
 
 class VerificationInvalid(ValueError):  # noqa: N818 - says the state of a text
     """The text is no plan, or no result, of this version; the message starts with the path of what is wrong."""
 
 
+_Document = TypeVar("_Document", VerificationPlan, VerificationResult)
+
+
 def dump_plan(plan: VerificationPlan) -> str:
     """Write a plan; equal plans give equal text."""
-    probes = [
-        {
-            "name": probe.name,
-            "tool": probe.tool,
-            "arguments": probe.arguments,
-            "expect": probe.expect,
-            "milliseconds": round(probe.seconds * 1000),
-        }
-        for probe in plan.probes
-    ]
-    return _dump({"version": VERIFICATION_VERSION, "run": plan.run, "source": plan.source, "probes": probes})
+    return dump_document(plan)
 
 
 def parse_plan(text: str) -> VerificationPlan:
@@ -126,36 +134,12 @@ def parse_plan(text: str) -> VerificationPlan:
     Raises:
         VerificationInvalid: It is none of this version.
     """
-    try:
-        root = _open(text)
-        plan = VerificationPlan(
-            run=root.text("run"),
-            source=root.name("source"),
-            probes=tuple(_probe(item, path) for item, path in root.items("probes")),
-        )
-        root.close()
-    except BundleInvalid as error:
-        raise VerificationInvalid(str(error)) from None
-    return plan
+    return _parse(text, VerificationPlan)
 
 
 def dump_result(result: VerificationResult) -> str:
     """Write a result."""
-    written: dict[str, Any] = {
-        "version": VERIFICATION_VERSION,
-        "run": result.run,
-        "unmapped": list(result.unmapped),
-        "omitted": result.omitted,
-        "probes": result.probes,
-    }
-    if result.failure is not None:
-        written |= {"failure": result.failure.value, "message": result.message}
-    if result.tools is not None:
-        written["tools"] = [
-            {"name": tool.name, "digest": tool.digest} | ({"definition": tool.definition} if tool.definition else {})
-            for tool in result.tools
-        ]
-    return _dump(written | ({"protocol": result.protocol} if result.protocol else {}))
+    return dump_document(result)
 
 
 def parse_result(text: str) -> VerificationResult:
@@ -164,74 +148,11 @@ def parse_result(text: str) -> VerificationResult:
     Raises:
         VerificationInvalid: It is none of this version.
     """
+    return _parse(text, VerificationResult)
+
+
+def _parse(text: str, kind: type[_Document]) -> _Document:
     try:
-        root = _open(text)
-        failed = root.has("failure")
-        result = VerificationResult(
-            run=root.text("run"),
-            failure=VerificationFailure(root.one_of("failure", tuple(VerificationFailure))) if failed else None,
-            message=root.text("message") if failed else "",
-            tools=tuple(_tool(item, path) for item, path in root.items("tools")) if root.has("tools") else None,
-            unmapped=root.texts("unmapped"),
-            omitted=root.number("omitted", 0, 2**31 - 1),
-            probes=root.number("probes", 0, 2**31 - 1),
-            protocol=root.text("protocol") if root.has("protocol") else "",
-        )
-        root.close()
+        return parse_document(text, kind, VERIFICATION_VERSION, key="version")
     except BundleInvalid as error:
         raise VerificationInvalid(str(error)) from None
-    _refuse_oddities(result)
-    return result
-
-
-def _open(text: str) -> StrictFields:
-    try:
-        root = StrictFields(parse_json(text), "")
-    except JsonInvalid as error:
-        raise VerificationInvalid(f"$: {error}") from None
-    if root.take("version") != VERIFICATION_VERSION:
-        raise VerificationInvalid(f"version: this one is not {VERIFICATION_VERSION}")
-    return root
-
-
-def _probe(value: Any, path: str) -> PlannedProbe:
-    fields = StrictFields(value, path)
-    arguments = fields.take("arguments")
-    if not isinstance(arguments, dict):
-        raise BundleInvalid(f"{path}.arguments: must be an object")
-    probe = PlannedProbe(
-        name=fields.text("name"),
-        tool=fields.text("tool"),
-        arguments=arguments,
-        expect=cast("Expectation", fields.one_of("expect", get_args(Expectation))),
-        seconds=fields.number("milliseconds", 1, 3_600_000) / 1000,
-    )
-    fields.close()
-    return probe
-
-
-def _tool(value: Any, path: str) -> SeenTool:
-    fields = StrictFields(value, path)
-    name, digest = fields.text("name"), fields.text("digest")
-    definition = fields.take("definition") if fields.has("definition") else ""
-    fields.close()
-    if not isinstance(definition, str):
-        raise BundleInvalid(f"{path}.definition: must be a string")
-    return SeenTool(name, digest, definition)
-
-
-def _refuse_oddities(result: VerificationResult) -> None:
-    tools = result.tools or ()
-    if len(tools) > MAX_TOOLS or len(result.unmapped) > MAX_UNMAPPED:
-        raise VerificationInvalid("tools: more than a verifier writes")
-    if len({tool.name for tool in tools}) < len(tools):
-        raise VerificationInvalid("tools: one is there twice")
-    for tool in tools:
-        if not is_digest(tool.digest):
-            raise VerificationInvalid(f"tools[{tool.name[:MAX_NAME]}].digest: must be a SHA-256 in hexadecimal digits")
-    if any(len(name) > MAX_NAME for name in (*result.unmapped, *(tool.name for tool in tools))):
-        raise VerificationInvalid(f"tools: a name of more than {MAX_NAME} characters")
-
-
-def _dump(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

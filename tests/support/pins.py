@@ -1,8 +1,9 @@
 """Tools as if they had been verified: pins for a bundle, and the digest that a listed tool has."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from interlock_contract.bundle import Bundle, Pin, dump_bundle, parse_bundle
 from interlock_contract.canonical_json import canonicalize, digest_of

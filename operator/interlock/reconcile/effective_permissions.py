@@ -4,9 +4,11 @@ This is the one module that imports the guard's decision: a second implementatio
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, product
 from typing import get_args
+
+from msgspec.structs import replace
 
 from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding

@@ -4,9 +4,11 @@ The control plane explains permissions with the same function, so that there are
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from interlock_contract.bundle import (
     Bundle,

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from interlock_contract.bundle import Bundle, BundleSource, Pin
 from interlock_contract.canonical_json import canonicalize, digest_of
@@ -215,11 +217,11 @@ async def _call(probe: PlannedProbe, upstream: Upstream) -> str:
     )
     call = upstream.start(TOOLS_CALL, build_params(forward, server_info, {}))
     try:
-        async with asyncio.timeout(probe.seconds):
+        async with asyncio.timeout(probe.milliseconds / 1000):
             outcome = await call.future
     except TimeoutError:
         upstream.abandon(call, "it took too long")
-        raise _miss(probe, f"it took more than {probe.seconds:g} s") from None
+        raise _miss(probe, f"it took more than {probe.milliseconds / 1000:g} s") from None
     if isinstance(outcome, Deny):
         raise _miss(probe, outcome.message)
     if not isinstance(outcome, RpcResponse) or needs_input(outcome.result):

@@ -7,11 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
+from msgspec.structs import replace
 
 from interlock_contract.bundle import (
     AgentIdentity,
@@ -58,9 +59,7 @@ def a_bundle(
 
     Those in `read_only` are deletes without a grant, those in `writable` are writes with one.
     """
-    mapped = [
-        BundleTool(name, "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),)) for name in tools
-    ]
+    mapped = [BundleTool(name, "read", "contacts", (BundleToolScope("region", "/region"),)) for name in tools]
     mapped += [BundleTool(name, "delete", "contacts", ()) for name in read_only]
     mapped += [BundleTool(name, "write", "contacts", ()) for name in writable]
     grants = (

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from interlock_contract.bundle import AgentIdentity, Bundle, BundleSource, BundleTool, Grant, Pin, ServerRequest
 from interlock_contract.http_target import HttpTarget

@@ -7,12 +7,13 @@ import os
 import re
 import signal
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+from msgspec.structs import replace
 
 from interlock_contract.bundle import BundleTasks, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer

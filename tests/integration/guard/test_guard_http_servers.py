@@ -4,13 +4,14 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
 from interlock_contract.http_target import HttpTarget, TargetHeader
 from tests.integration.guard.fake_api_server import FakeApiServer

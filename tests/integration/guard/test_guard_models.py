@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from msgspec import structs
 
 from interlock_contract.bundle import dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
@@ -474,16 +475,12 @@ async def test_a_model_that_is_taken_away_is_refused_at_once(rig: Rig) -> None:
     bundle = parse_bundle(a_bundle_with_models(rig.provider.port))
     assert bundle.models is not None
     less = type(bundle.models)(bundle.models.providers[1:], bundle.models.key_digest)
-    rig.api.set_bundle(dump_bundle(type(bundle)(**{**_members(bundle), "revision": "1", "models": less})))
+    rig.api.set_bundle(dump_bundle(structs.replace(bundle, revision="1", models=less)))
 
     async def is_refused() -> bool:
         return (await rig.post(CHAT, chat()))[0] == 403
 
     await until(is_refused, "the model is refused")
-
-
-def _members(bundle: Any) -> dict[str, Any]:
-    return {name: getattr(bundle, name) for name in type(bundle).__dataclass_fields__}
 
 
 @requirement("models.limits")

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from interlock_contract.bundle import BundleLimits, ScopeLimit, dump_bundle, parse_bundle
 from tests.integration.guard.conftest import TOOLS as LISTED

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from interlock_contract.bundle import BundleTool, dump_bundle, parse_bundle
 from interlock_contract.verification import (
@@ -98,7 +99,7 @@ async def bench(api: FakeApiServer, tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def probe(tool: str, expect: Expectation = "Success", *, within: float = 10.0, **arguments: Any) -> PlannedProbe:
-    return PlannedProbe("look", tool, arguments, expect, within)
+    return PlannedProbe("look", tool, arguments, expect, round(within * 1000))
 
 
 @requirement("verify.client")

@@ -64,8 +64,8 @@ def test_a_tools_way_of_showing_its_scope_is_carried() -> None:
 
     assert (tool.name, tool.operation, tool.resource) == ("get", "delete", "contacts")
     assert tool.scope == (
-        BundleToolScope("region", "/a/b", unscoped=False),
-        BundleToolScope("product", None, unscoped=True),
+        BundleToolScope("region", "/a/b"),
+        BundleToolScope("product", unscoped="Allowed"),
     )
 
 
@@ -108,8 +108,8 @@ def test_rules_on_arguments_resources_and_prompts_are_carried_in_their_order() -
         BundleTool("a", "read", "contacts"),
     )
     assert source.resources == (
-        BundleResource("crm://b/*", "read", "contacts", (BundleResourceScope("region", ("eu-west",), unscoped=False),)),
-        BundleResource("crm://a", "write", "tasks", (BundleResourceScope("region", None, unscoped=True),)),
+        BundleResource("crm://b/*", "read", "contacts", (BundleResourceScope("region", ("eu-west",)),)),
+        BundleResource("crm://a", "write", "tasks", (BundleResourceScope("region", unscoped="Allowed"),)),
     )
     assert source.prompts == (
         BundlePrompt(

@@ -1,11 +1,11 @@
 """Any bundle that can be built is read back as it was, and any damage to its text is refused or is another bundle."""
 
-import dataclasses
 import json
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from interlock_contract.bundle import (
     LARGEST_NUMBER,
@@ -53,12 +53,12 @@ def some(what: st.SearchStrategy[Any], key: str | None = None, least: int = 0) -
 
 
 TOOL_SCOPES = st.one_of(
-    st.builds(BundleToolScope, NAMES, POINTERS, st.just(value=False)),
-    st.builds(BundleToolScope, NAMES, st.none(), st.just(value=True)),
+    st.builds(BundleToolScope, NAMES, POINTERS),
+    st.builds(BundleToolScope, NAMES, unscoped=st.just("Allowed")),
 )
 RESOURCE_SCOPES = st.one_of(
-    st.builds(BundleResourceScope, NAMES, some(TEXTS, least=1), st.just(value=False)),
-    st.builds(BundleResourceScope, NAMES, st.none(), st.just(value=True)),
+    st.builds(BundleResourceScope, NAMES, some(TEXTS, least=1)),
+    st.builds(BundleResourceScope, NAMES, unscoped=st.just("Allowed")),
 )
 RULES = st.one_of(
     st.builds(BundleArgumentRule, POINTERS, enum=some(TEXTS, least=1)),
@@ -194,4 +194,4 @@ def test_a_member_that_is_missing_unknown_or_of_another_type_is_never_passed_ove
 @given(BUNDLES, BUNDLES)
 def test_two_bundles_have_one_text_only_if_they_are_one(one: Bundle, other: Bundle) -> None:
     assert (dump_bundle(one) == dump_bundle(other)) == (one == other)
-    assert dump_bundle(one) == dump_bundle(dataclasses.replace(one))
+    assert dump_bundle(one) == dump_bundle(structs.replace(one))

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from interlock_contract.bundle import (
     AgentIdentity,
@@ -36,10 +37,10 @@ BINDING = Grant("Binding", "mcpbinding/crm", ("*",), ("tasks", "notes"), ("tasks
 MATRIX = Grant("Matrix", "agentpolicy/s/dataAccess[0]", ("contacts", "tasks"), ("tasks",), ("tasks",))
 AGENT = Grant("Agent", "agent/a/bindings[crm]", ("contacts",), ("tasks",), ())
 TOOLS = (
-    BundleTool("get_contact", "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),)),
+    BundleTool("get_contact", "read", "contacts", (BundleToolScope("region", "/region"),)),
     BundleTool("get_deal", "read", "deals", ()),
     BundleTool("get_task", "read", "tasks", ()),
-    BundleTool("add_task", "write", "tasks", (BundleToolScope("region", None, unscoped=True),)),
+    BundleTool("add_task", "write", "tasks", (BundleToolScope("region", unscoped="Allowed"),)),
     BundleTool("add_note", "write", "notes", ()),
     BundleTool("drop_task", "delete", "tasks", ()),
     BundleTool("drop_contact", "delete", "contacts", ()),
@@ -171,7 +172,7 @@ def test_every_limited_dimension_must_be_kept() -> None:
         "get_contact",
         "read",
         "contacts",
-        (BundleToolScope("region", "/region", unscoped=False), BundleToolScope("line", "/line", unscoped=False)),
+        (BundleToolScope("region", "/region"), BundleToolScope("line", "/line")),
     )
     bundle = a_bundle(BINDING, MATRIX, tools=(tool,), scope=scope)
     assert reason(bundle, ALIVE, call("get_contact", {"region": "eu-west", "line": "billing"})) is None
@@ -188,7 +189,7 @@ def test_the_list_shows_what_some_call_could_be_allowed_for() -> None:
 
 def test_a_source_without_grants_grants_nothing() -> None:
     bundle = a_bundle()
-    bare = replace(bundle, sources=(replace(bundle.sources[0], grants=()),))
+    bare = structs.replace(bundle, sources=(structs.replace(bundle.sources[0], grants=()),))
     assert reason(bare, ALIVE, call("get_contact")) == "NotGrantedByMatrix"
     assert shown(bare) == set()
 
@@ -248,7 +249,9 @@ def test_no_arguments_raise_and_none_pass_but_those_inside(arguments: dict[str, 
 def test_a_tool_is_called_only_as_it_was_verified(definition: str | None, expected: str | None) -> None:
     asked = replace(call("get_contact"), definition=definition)
     assert reason(a_bundle(), ALIVE, asked) == expected
-    never = replace(a_bundle(), sources=tuple(replace(source, pins=()) for source in a_bundle().sources))
+    never = structs.replace(
+        a_bundle(), sources=tuple(structs.replace(source, pins=()) for source in a_bundle().sources)
+    )
     assert reason(never, ALIVE, asked) == "ToolNotVerified"
     assert reason(a_bundle(), ALIVE, replace(call("add_task"), definition=DEFINITION)) is None, "the others go on"
 

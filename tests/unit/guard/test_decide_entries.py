@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from interlock_contract.bundle import (
     AgentIdentity,
@@ -40,8 +41,8 @@ NOW = 1000.0
 ALIVE = State(agent_uid="u-1", contact_at=NOW - 1)
 BINDING = Grant("Binding", "mcpbinding/crm", ("contacts", "deals", "keys"), ("contacts", "deals"), ("contacts",))
 MATRIX = Grant("Matrix", "agentpolicy/s/dataAccess[0]", ("*",), ("contacts",), ())
-EU = BundleResourceScope("region", ("eu-west",), unscoped=False)
-US = BundleResourceScope("region", ("eu-west", "us-east"), unscoped=False)
+EU = BundleResourceScope("region", ("eu-west",))
+US = BundleResourceScope("region", ("eu-west", "us-east"))
 SOURCE = BundleSource(
     "crm",
     "crm",
@@ -61,12 +62,12 @@ SOURCE = BundleSource(
     resources=(
         BundleResource("crm://contacts/eu/*", "read", "contacts", (EU,)),
         BundleResource("crm://contacts/all", "read", "contacts", (US,)),
-        BundleResource("crm://countries", "read", "contacts", (BundleResourceScope("region", None, unscoped=True),)),
+        BundleResource("crm://countries", "read", "contacts", (BundleResourceScope("region", unscoped="Allowed"),)),
         BundleResource("crm://deals/*", "write", "deals"),
         BundleResource("crm://keys/*", "read", "secrets"),
     ),
     prompts=(
-        BundlePrompt("summary", "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),)),
+        BundlePrompt("summary", "read", "contacts", (BundleToolScope("region", "/region"),)),
         BundlePrompt("letter_*", "write", "deals"),
         BundlePrompt("ruled", "read", "contacts", arguments=(BundleArgumentRule("/id", pattern="[a-z]+"),)),
     ),
@@ -75,7 +76,7 @@ SOURCE = BundleSource(
 
 
 def a_bundle(*, scope: tuple[ScopeLimit, ...] = (), **changes: Any) -> Bundle:
-    sources = (replace(SOURCE, **changes),)
+    sources = (structs.replace(SOURCE, **changes),)
     bundle = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "staging", "staging", scope, sources)
     return pinned(bundle, "get_contact", "get_deal", "drop_deal")
 
@@ -125,7 +126,7 @@ def test_a_call_that_keeps_every_rule_is_allowed() -> None:
 
 
 def test_what_no_layer_grants_is_said_before_what_is_wrong_with_the_arguments() -> None:
-    assert ask(call("export"), a_bundle(grants=(BINDING, replace(MATRIX, read=())))) == "NotGrantedByMatrix"
+    assert ask(call("export"), a_bundle(grants=(BINDING, structs.replace(MATRIX, read=())))) == "NotGrantedByMatrix"
 
 
 @requirement("guard.globs")
@@ -172,7 +173,7 @@ def test_the_decision_says_which_operation_every_layer_had_to_grant() -> None:
 @requirement("guard.hints")
 def test_a_hint_of_more_does_not_stand_in_for_the_mapped_operation() -> None:
     """A grant to write is no grant to read: the call needs both."""
-    grants = (BINDING, replace(MATRIX, read=()))
+    grants = (BINDING, structs.replace(MATRIX, read=()))
     hints = {"readOnlyHint": False, "destructiveHint": False}
     assert ask(call("get_contact", annotations=hints), a_bundle(grants=grants)) == "NotGrantedByMatrix"
 
@@ -216,9 +217,9 @@ def test_in_a_limited_stage_all_values_of_a_resource_must_be_inside() -> None:
     assert ask(read("crm://contacts/eu/1"), limited) is None
     assert ask(read("crm://countries"), limited) is None
     assert ask(read("crm://contacts/all"), limited) == "OutOfScope"
-    undeclared = replace(SOURCE.resources[0], scope=())
+    undeclared = structs.replace(SOURCE.resources[0], scope=())
     assert ask(read("crm://contacts/eu/1"), a_bundle(scope=REGION, resources=(undeclared,))) == "ScopeUndeclared"
-    empty = replace(SOURCE.resources[0], scope=(BundleResourceScope("region", (), unscoped=False),))
+    empty = structs.replace(SOURCE.resources[0], scope=(BundleResourceScope("region", ()),))
     assert ask(read("crm://contacts/eu/1"), a_bundle(scope=REGION, resources=(empty,))) == "ScopeMissing"
 
 

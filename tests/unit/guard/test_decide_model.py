@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle, parse_bundle
@@ -76,7 +77,7 @@ def test_a_model_of_the_agent_may_be_called_where_its_provider_has_it(model: str
         (BUNDLE, replace(OPEN, agent_uid="another"), "AgentMismatch"),
         (BUNDLE, replace(OPEN, unverified_reason="x"), "PolicyNotTested"),
         (None, OPEN, "NoBundle"),
-        (replace(BUNDLE, models=None), OPEN, "ModelNotAllowed"),
+        (structs.replace(BUNDLE, models=None), OPEN, "ModelNotAllowed"),
     ],
 )
 def test_a_closed_guard_lets_no_call_pass(bundle: Bundle | None, state: State, expected: str) -> None:
@@ -101,14 +102,14 @@ def test_a_guard_that_would_let_a_call_pass_fails_its_own_self_test() -> None:
     for lets in ("ModelNotAllowed", "MethodNotAllowed", "HostedToolNotAllowed"):
         flaw = next(call for call in calls if isinstance(judge(lets)(call.request), Allow))
         assert flaw.expected == {DenyReason(lets)}
-    bare = replace(BUNDLE, models=None)
+    bare = structs.replace(BUNDLE, models=None)
     assert not [call for call in synthetic_calls(bare) if call.kind == SelfTestKind.MODEL]
     assert run_selftest(BUNDLE, lambda _: Allow("x")).flaw
 
 
 def test_a_model_with_the_self_tests_name_is_no_bypass() -> None:
-    named = replace(OPENAI, models=(Model("interlock-selftest", "0a"),))
-    bundle = replace(BUNDLE, models=ModelAccess((named,), DIGEST))
+    named = structs.replace(OPENAI, models=(Model("interlock-selftest", "0a"),))
+    bundle = structs.replace(BUNDLE, models=ModelAccess((named,), DIGEST))
     for call in synthetic_calls(bundle):
         if call.kind == SelfTestKind.MODEL:
             decision = decide_model(bundle, OPEN, call.request, 0.0)
@@ -134,7 +135,7 @@ def test_no_header_passes_that_is_not_named() -> None:
 
 @requirement("models.keys")
 def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
-    bundle = replace(BUNDLE, models=ModelAccess((OPENAI,), hashlib.sha256(KEY.encode()).hexdigest()))
+    bundle = structs.replace(BUNDLE, models=ModelAccess((OPENAI,), hashlib.sha256(KEY.encode()).hexdigest()))
 
     def shows(*headers: tuple[str, str]) -> bool:
         return shows_key(bundle, CIMultiDictProxy(CIMultiDict(headers)))
@@ -146,13 +147,13 @@ def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
     assert not shows(("X-API-KEY", KEY), ("X-API-KEY", "sk-real"))
     assert not shows(("Authorization", KEY))
     assert not shows(("X-API-KEY", "\udcff"))
-    assert not shows_key(replace(bundle, models=None), CIMultiDictProxy(CIMultiDict({"X-API-KEY": KEY})))
+    assert not shows_key(structs.replace(bundle, models=None), CIMultiDictProxy(CIMultiDict({"X-API-KEY": KEY})))
 
 
 @requirement("models.compiled")
 def test_models_are_read_back_as_they_are_written() -> None:
     assert parse_bundle(dump_bundle(BUNDLE)) == BUNDLE
-    assert parse_bundle(dump_bundle(replace(BUNDLE, models=None))).models is None
+    assert parse_bundle(dump_bundle(structs.replace(BUNDLE, models=None))).models is None
 
 
 @pytest.mark.parametrize(
@@ -184,9 +185,9 @@ def test_a_bundle_with_models_that_are_none_is_refused(path: tuple[Any, ...], va
 
 
 def test_a_bundle_with_a_model_twice_is_refused() -> None:
-    twice = replace(OPENAI, models=OPENAI.models * 2)
+    twice = structs.replace(OPENAI, models=OPENAI.models * 2)
     with pytest.raises(BundleInvalid, match="is there twice"):
-        parse_bundle(dump_bundle(replace(BUNDLE, models=ModelAccess((twice,), DIGEST))))
+        parse_bundle(dump_bundle(structs.replace(BUNDLE, models=ModelAccess((twice,), DIGEST))))
 
 
 def test_every_endpoint_is_a_plain_path() -> None:

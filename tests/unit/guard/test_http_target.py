@@ -81,7 +81,7 @@ BAD_URLS = [
 
 @pytest.mark.parametrize("url", BAD_URLS, ids=lambda url: url[:60])
 def test_urls_that_could_be_read_in_two_ways_are_refused(url: str) -> None:
-    with pytest.raises(BundleInvalid, match=r"sources\[0\]\.http\.url: must be"):
+    with pytest.raises(BundleInvalid, match=r"sources\[0\]\.http\.url: (must be|Expected `str` of length)"):
         parse_bundle(json.dumps(wire(url=url)))
 
 
@@ -101,7 +101,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
         "url: must be https for the network Public, and with caFile",
     ),
     ({"url": None}, "url: is missing"),
-    ({"network": "Any"}, "network: must be one of Public, Private"),
+    ({"network": "Any"}, "network: Invalid enum value 'Any'"),
     ({"caFile": "../ca"}, "caFile: must be the name of a file"),
     ({"extra": 1}, "extra: is unknown"),
     (header(name="X Y"), "headers[0].name: must be the name"),
@@ -111,7 +111,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (header(value="x\r\nY: z"), "headers[0].value: must be printable"),
     (header(value=" x"), "headers[0].value: must be printable"),
     (header(value="\u00fc"), "headers[0].value: must be printable"),
-    (header(value=1), "headers[0].value: must be printable"),
+    (header(value=1), "headers[0].value: Expected `str | null`, got `int`"),
     (header(file="0"), "headers[0]: must have exactly one of value, file"),
     (header(value=""), "headers[0]: must have exactly one of value, file"),
     (header(value="", file="../token"), "headers[0].file: must be the name of a file"),

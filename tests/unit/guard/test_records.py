@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from interlock_contract.audit_chain import GuardId, Head, Line, open_line
 from interlock_contract.bundle import (
@@ -159,7 +160,7 @@ def test_the_genesis_names_the_bundle_and_the_chain_of_the_guard_before(start: S
 
 def test_another_bundle_is_recorded_before_the_first_decision_by_it(start: Start) -> None:
     bench = start()
-    other = replace(BUNDLE, revision="abcdef0123")
+    other = structs.replace(BUNDLE, revision="abcdef0123")
     for bundle in (None, BUNDLE, BUNDLE, other):
         bench.recorder.record(bundle, a_call(), DENIED)
     assert [(line.kind, line.fields.get("bundle")) for line in bench.stored()] == [
@@ -183,7 +184,7 @@ def test_arguments_are_recorded_by_their_digest_alone(start: Start) -> None:
 @requirement("records.redacted")
 def test_a_policy_may_have_them_recorded_without_what_it_redacts(start: Start) -> None:
     bench = start()
-    bundle = replace(BUNDLE, audit=BundleAuditPolicy("Redacted", ("/email",)))
+    bundle = structs.replace(BUNDLE, audit=BundleAuditPolicy("Redacted", ("/email",)))
     bench.recorder.record(bundle, a_call(id="1", email="ada@example.com"), allowed())
     assert "ada@" not in bench.written().decode()
     assert bench.stored()[1].fields["arguments"] == {"id": "1", "email": "[redacted]"}
@@ -191,7 +192,7 @@ def test_a_policy_may_have_them_recorded_without_what_it_redacts(start: Start) -
 
 def test_large_arguments_are_recorded_by_their_digest_alone(start: Start) -> None:
     bench = start()
-    bundle = replace(BUNDLE, audit=BundleAuditPolicy("Redacted"))
+    bundle = structs.replace(BUNDLE, audit=BundleAuditPolicy("Redacted"))
     bench.recorder.record(bundle, a_call(text="é" * MAX_ARGUMENTS), allowed())
     assert "arguments" not in bench.stored()[1].fields
 
@@ -204,7 +205,7 @@ def test_a_request_without_arguments_has_no_digest_of_any(start: Start) -> None:
 
 def test_even_the_longest_names_make_a_line_that_can_be_read(start: Start) -> None:
     bench = start()
-    bundle = replace(BUNDLE, audit=BundleAuditPolicy("Redacted"))
+    bundle = structs.replace(BUNDLE, audit=BundleAuditPolicy("Redacted"))
     arguments = {"t": "\x01" * (MAX_ARGUMENTS // 6 - 10)}
     request = DecisionInput("\x01" * 8000, "\U0001f600" * 128, "\U0001f600" * 1024, arguments)
     denial = Deny(DenyReason.TOOL_NOT_MAPPED, "\U0001f600" * 2000, "\U0001f600" * 2000)

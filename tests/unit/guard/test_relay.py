@@ -1,13 +1,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, ServerDisconnectedError, web
+from msgspec.structs import replace
 
 from interlock_contract.audit_chain import GuardId, Line, open_line
 from interlock_contract.bundle import (

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from interlock_contract.bundle import (
     AgentIdentity,
@@ -40,7 +41,7 @@ TOOLS = (
 
 
 def a_source(name: str = "crm", **parts: Any) -> BundleSource:
-    return replace(BundleSource(name, "b", "stdio", TOOLS, (BINDING, MATRIX, AGENT)), **parts)
+    return structs.replace(BundleSource(name, "b", "stdio", TOOLS, (BINDING, MATRIX, AGENT)), **parts)
 
 
 def a_bundle(*sources: BundleSource, scope: tuple[ScopeLimit, ...] = ()) -> Bundle:
@@ -82,15 +83,15 @@ def test_even_where_all_that_is_mapped_is_granted_a_delete_is_denied() -> None:
 
 
 def test_a_limited_stage_is_put_to_the_test_too() -> None:
-    scoped = BundleTool("get", "read", "contacts", (BundleToolScope("region", "/region", unscoped=False),))
-    free = BundleTool("list", "read", "contacts", (BundleToolScope("region", None, unscoped=True),))
+    scoped = BundleTool("get", "read", "contacts", (BundleToolScope("region", "/region"),))
+    free = BundleTool("list", "read", "contacts", (BundleToolScope("region", unscoped="Allowed"),))
     limit = ScopeLimit("region", ("eu-west",))
     bundle = a_bundle(a_source(tools=(scoped, free)), scope=(limit,))
     asked = [call.request.tool for call in synthetic_calls(bundle) if call.kind is SelfTestKind.OUT_OF_SCOPE]
     assert asked == ["get"]
     assert run_selftest(bundle, honest(bundle)).flaw == ""
 
-    unlimited = replace(bundle, scope=())
+    unlimited = structs.replace(bundle, scope=())
     flaw = run_selftest(bundle, honest(unlimited)).flaw
     wanted = "OutOfScope or ScopeMissing or ScopeUndeclared"
     assert flaw == f"OutOfScope call tools/call 'get' of 'crm': ToolNotVerified instead of {wanted}"
@@ -134,11 +135,11 @@ def test_a_guard_that_leaves_out_a_layer_is_found_out(layer: str) -> None:
     only = {"Binding": BINDING, "Matrix": MATRIX, "Agent": AGENT}
     everything = Grant("Binding", "x", ("contacts", "tasks"), ("contacts", "tasks"), ("contacts", "tasks"))
     grants = tuple(
-        only[name] if name == layer else replace(everything, layer=name)  # type: ignore[arg-type]
+        only[name] if name == layer else structs.replace(everything, layer=name)  # type: ignore[arg-type]
         for name in ("Binding", "Matrix", "Agent")
     )
     bundle = a_bundle(a_source(grants=grants))
-    weak = a_bundle(a_source(grants=tuple(replace(everything, layer=grant.layer) for grant in grants)))
+    weak = a_bundle(a_source(grants=tuple(structs.replace(everything, layer=grant.layer) for grant in grants)))
     assert run_selftest(bundle, honest(bundle)).flaw == ""
     assert run_selftest(bundle, honest(weak)).flaw.startswith("Denied call tools/call")
 
@@ -169,9 +170,7 @@ def test_a_refusal_for_another_reason_fails_the_self_test() -> None:
 RESOURCES = st.sampled_from(["contacts", "tasks"])
 OPERATIONS = st.sampled_from(["read", "write", "delete"])
 NAMES = st.sampled_from(["get", "put", "get_*", "*", "a?c", UNMAPPED_NAME])
-SCOPES = st.sampled_from(
-    [(), (BundleToolScope("region", "/r", unscoped=False),), (BundleToolScope("region", None, unscoped=True),)]
-)
+SCOPES = st.sampled_from([(), (BundleToolScope("region", "/r"),), (BundleToolScope("region", unscoped="Allowed"),)])
 RULES = st.sampled_from([(), (BundleArgumentRule("/v", prefix="a"),)])
 GRANTED = st.lists(RESOURCES, unique=True).map(tuple)
 TOOL = st.builds(BundleTool, NAMES, OPERATIONS, RESOURCES, SCOPES, RULES)
@@ -181,7 +180,7 @@ RESOURCE = st.builds(
     st.sampled_from(["crm://contacts/1", "crm://contacts/*", "interlock-selftest://nothing/*"]),
     OPERATIONS,
     RESOURCES,
-    st.sampled_from([(), (BundleResourceScope("region", ("eu",), unscoped=False),)]),
+    st.sampled_from([(), (BundleResourceScope("region", ("eu",)),)]),
 )
 
 

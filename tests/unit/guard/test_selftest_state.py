@@ -1,9 +1,10 @@
 """Self-tests and the guard's state: no bundle is obeyed before its self-test has passed."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
+from msgspec.structs import replace
 
 from interlock_contract.bundle import AgentIdentity, Bundle, digest, dump_bundle
 from interlock_contract.selftest_report import SelfTestReport

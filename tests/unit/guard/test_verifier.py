@@ -17,7 +17,7 @@ from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
 from tests.requirements import requirement
 
 GRANTS = (Grant("Binding", "b", ("x",), (), ()), Grant("Matrix", "m", ("x",), (), ()))
-PROBE = PlannedProbe("look", "echo", {}, "Success", 1.0)
+PROBE = PlannedProbe("look", "echo", {}, "Success", 1000)
 
 
 def a_bundle(*tools: str) -> Bundle:
@@ -150,7 +150,7 @@ async def test_a_probe_with_another_result_is_reported(called: dict[str, Any] | 
 
 @requirement("verify.client", "verify.bounded")
 async def test_a_probe_is_given_up_after_its_time() -> None:
-    quick = PlannedProbe("look", "echo", {}, "Success", 0.05)
+    quick = PlannedProbe("look", "echo", {}, "Success", 50)
     answers = listing(tool("echo"))
     async with asyncio.timeout(5):
         result = await run(

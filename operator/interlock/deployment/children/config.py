@@ -135,7 +135,7 @@ def _meaning(
 ) -> tuple[str, tuple[BundleToolScope, ...], tuple[BundleArgumentRule, ...]]:
     """Return the part that tools and prompts share: resource, scope and argument rules."""
     scope = tuple(
-        BundleToolScope(dimension=limit.dimension, pointer=limit.pointer, unscoped=limit.unscoped is not None)
+        BundleToolScope(dimension=limit.dimension, pointer=limit.pointer, unscoped=limit.unscoped)
         for limit in entry.scope
     )
     rules = tuple(
@@ -153,7 +153,7 @@ def _meaning(
 
 def _resource(entry: binding.ServerResource) -> BundleResource:
     scope = tuple(
-        BundleResourceScope(dimension=limit.dimension, values=limit.values, unscoped=limit.unscoped is not None)
+        BundleResourceScope(dimension=limit.dimension, values=limit.values, unscoped=limit.unscoped)
         for limit in entry.scope
     )
     return BundleResource(entry.uri, entry.operation, entry.resource, scope)

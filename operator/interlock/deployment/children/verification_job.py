@@ -162,7 +162,7 @@ def build_plan(run: VerificationTarget) -> Manifest:
                 tool=probe.tool,
                 arguments=probe.arguments,
                 expect=probe.expect,
-                seconds=parse_duration(probe.max_latency).total_seconds(),
+                milliseconds=round(parse_duration(probe.max_latency).total_seconds() * 1000),
             )
             for probe in spec.verify.probes
         ),
