@@ -87,7 +87,7 @@ def parse_document(text: str, kind: type[Document], version: int, *, key: str) -
         raise BundleInvalid(_explain(str(error))) from None
     again = dump_document(document)
     if again != text and again != _encode(value):  # what the control plane wrote is equal to the first
-        raise BundleInvalid(next(_differences(value, parse_json(again), "")))
+        raise BundleInvalid(next(_differences(value, parse_json(again), ""), "$: is written in another way"))
     _check(document, "")
     return document
 

@@ -157,11 +157,17 @@ class Live:
             self.agent_log(agent),
             self.log(agent, "guard"),
             self.kubectl("-n", self.namespace, "get", kinds, "-o", "yaml"),
-            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock"),
+            self.operator_log(),
             self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-audit"),
         ]
         assert all(seen[:4])
         assert not any(secret in text for text in seen)
+
+    def operator_log(self) -> str:
+        """Return the operator's log, once there is any: another test may have restarted the operator just now."""
+        command = ("-n", "interlock-system", "logs", "deployment/interlock")
+        eventually(lambda: bool(self.kubectl(*command)), 60, lambda: "the operator's log is empty")
+        return self.kubectl(*command)
 
     @contextmanager
     def forwarded(self, workload: str, port: int, local: int | None = None) -> Iterator[str]:

@@ -39,6 +39,8 @@ from interlock_contract.strict_fields import BundleInvalid
 
 NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+NO_WILDCARDS = TEXTS.filter(lambda text: text != "*")
+"""Resources that a grant may write or delete."""
 WORDS = st.text(st.characters(categories=["Ll", "Lu", "Nd"], max_codepoint=0x17F), min_size=1, max_size=10)
 POINTERS = WORDS.map(lambda word: f"/{word}")
 FILES = st.from_regex(r"[0-9a-z]{1,16}", fullmatch=True)
@@ -94,7 +96,10 @@ def targets(headers: st.SearchStrategy[tuple[TargetHeader, ...]]) -> st.SearchSt
 
 
 GRANTS = st.tuples(
-    *(st.builds(Grant, st.just(layer), TEXTS, some(TEXTS), some(TEXTS), some(TEXTS)) for layer in ("Binding", "Matrix"))
+    *(
+        st.builds(Grant, st.just(layer), TEXTS, some(TEXTS), some(NO_WILDCARDS), some(NO_WILDCARDS))
+        for layer in ("Binding", "Matrix")
+    )
 )
 LIMITS = st.builds(
     BundleLimits,
