@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-guard
+.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-kill bench-guard
 
 VENV := .venv
 PYTHON := python3
@@ -60,6 +60,9 @@ images: venv ## build our images where they changed, and put them into the clust
 
 bench-reconcile: venv ## measure Agents per second to Ready, and a bare kopf handler for comparison, JSON on the last line
 	$(PY) -m benchmarks.reconcile
+
+bench-kill: venv ## measure the time to kill, quiet and under a flood, and for 1 000 pods, JSON on the last line
+	$(PY) -m benchmarks.kill
 
 bench-guard: venv ## measure what the guard adds to a tools/call, and two comparisons, JSON on the last line
 	$(PY) -m benchmarks.guard

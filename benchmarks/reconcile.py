@@ -32,7 +32,7 @@ from interlock.deployment.placement import BoundSource, Placement, revision_of
 from interlock.deployment.plan import desired_children
 from tests.integration.operator import objects
 from tests.integration.operator.api import Access, Api, Json, Refused, eventually
-from tests.support.operator_process import OperatorProcess, cpu_seconds
+from tests.support.operator_process import OperatorProcess, cpu_seconds, kill_controller
 from tests.support.verification_jobs import VerificationJobs
 from tools.cluster import kwok
 
@@ -272,6 +272,7 @@ def run_operator(agents: int, folder: Path) -> Run:
     """Measure the operator, and what it writes after a restart."""
     with cluster(agents) as prepared:
         process = OperatorProcess(prepared.made.kubeconfig, folder / "operator.log")
+        killer = kill_controller(prepared.made.kubeconfig, folder / "kill.log").start()
         verifiers = VerificationJobs(lambda: Api(Access.of(prepared.made.kubeconfig))).start()
         process.start()
         try:
@@ -293,6 +294,7 @@ def run_operator(agents: int, folder: Path) -> Run:
             requests = prepared.requests()
         finally:
             process.stop()
+            killer.stop()
     return dataclasses.replace(
         run,
         restart_writes=requests["writes"] + requests["events"],

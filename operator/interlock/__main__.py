@@ -11,7 +11,7 @@ from interlock.handlers import resources, startup
 from interlock.runtime.app import App
 from interlock.runtime.gc import tune_gc
 from interlock.settings import OperatorSettings
-from interlock.telemetry import configure_logs
+from interlock_process.logs import configure_logs
 
 _log = logging.getLogger("interlock")
 
@@ -22,7 +22,7 @@ async def run(settings: OperatorSettings) -> int:
     registry = kopf.OperatorRegistry()
     startup.register(registry)
     resources.register(registry)
-    app.start_kill_path()
+    app.start_watching()
     try:
         await kopf.operator(
             registry=registry,

@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from interlock_contract.names import OPERATOR_NAMESPACE
+
 
 class OperatorSettings(BaseSettings):
     """The settings of an installation."""
@@ -21,6 +23,9 @@ class OperatorSettings(BaseSettings):
     api_server_egress: Literal["Endpoints", "AnyOnPort"] = "Endpoints"
     """Egress to the API server that the NetworkPolicies of guards allow: to the addresses that Kubernetes reports, or
     to its ports at any address, for networks whose rules match no node (Cilium without policyCIDRMatchMode: nodes)."""
+
+    namespace: str = OPERATOR_NAMESPACE
+    """The namespace of the operator, in which the kill controller renews its Lease."""
 
     kubeconfig: Path | None = None
     """A kubeconfig file; without one, the ServiceAccount of the operator's pod."""

@@ -2,6 +2,7 @@
 
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 
 def utc_now() -> datetime:
@@ -12,3 +13,12 @@ def utc_now() -> datetime:
 def monotonic() -> float:
     """Return seconds on a clock that only goes forward, for leases and deadlines."""
     return time.monotonic()
+
+
+def read_time(text: Any, default: datetime) -> datetime:
+    """Return a time as the API server writes it, the default where the text is none or has no zone."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except (ValueError, TypeError):
+        return default
+    return moment if moment.tzinfo is not None else default

@@ -1,4 +1,4 @@
-"""The kill latch: the one rule by which the operator and the guard decide whether an Agent is killed.
+"""The kill latch: the one rule by which kill controller, operator and guard decide whether an Agent is killed.
 
 Every value of the annotation but `off` kills. Only an explicit `off` releases. Removing the annotation (a Helm upgrade,
 a GitOps sync, a manual edit) releases nothing, not even across a restart. Then `status.kill` without `releasedAt`
@@ -7,9 +7,12 @@ stands for the annotation.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_OFF
+
+MOST_TEXT: Final = 1024
+"""Most characters of a switch's value that are kept, in memory and in the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +20,7 @@ class KillLatch:
     """The kill state of one Agent between two observations.
 
     Attributes:
-        message: The switch's value while the Agent is killed, else None.
+        message: The switch's value while the Agent is killed, at most `MOST_TEXT` characters of it, else None.
         released: `requestedAt` of the kill in the status whose release was observed in the annotation. A status that
             lags behind that release therefore does not kill again.
     """
@@ -40,9 +43,9 @@ def observe(latch: KillLatch, annotations: Any, status: Any) -> KillLatch:
     if value == KILL_SWITCH_OFF:
         return KillLatch(released=requested_at if recorded else None)
     if value is not None:
-        return KillLatch(message=str(value))
+        return KillLatch(message=str(value)[:MOST_TEXT])
     if recorded and not recorded.get("releasedAt") and requested_at != latch.released:
-        return KillLatch(message=str(recorded.get("reason", "killed")))
+        return KillLatch(message=str(recorded.get("reason", "killed"))[:MOST_TEXT])
     return latch  # a removed annotation releases nothing
 
 

@@ -1,6 +1,6 @@
 """Names in the Kubernetes API that Interlock's programs share: group, annotations, labels, field managers.
 
-The module imports no other one of Interlock, so that the kill path depends on nothing else.
+The module imports no other one of Interlock, so that the kill controller depends on nothing else.
 """
 
 from typing import Final
@@ -62,5 +62,11 @@ GUARD_FIELD_MANAGER = "interlock-guard"
 VERIFIER_FIELD_MANAGER = "interlock-verifier"
 
 OPERATOR_NAMESPACE = "interlock-system"
+KILL_LEASE: Final = "interlock-kill"
+"""Name of the Lease that the kill controller renews."""
+KILL_LEASE_SECONDS: Final = 60
+"""Seconds after which the operator starts no new pods because the kill controller has not renewed its Lease."""
 GUARD_ACCOUNT_SUFFIX = "-guard"
 """End of the name of a guard's ServiceAccount, after the name of its agent."""
+AGENT_ACCOUNT_SUFFIX = "-agent-pod"
+"""End of the name of the ServiceAccount of separate agent pods, after the name of the agent. It has no rights."""

@@ -21,7 +21,6 @@ from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
-from interlock_guard.background import explain, keep_running
 from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
 from interlock_guard.llm.endpoint import LlmEndpoint
@@ -37,6 +36,7 @@ from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.upstream.upstream import Upstream
+from interlock_kube.background import explain, keep_running
 from interlock_kube.client import KubeClient
 from interlock_kube.credentials import MountedCredentials
 

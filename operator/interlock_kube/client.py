@@ -23,6 +23,7 @@ JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
 
 CONNECT_SECONDS = 5
 REQUEST_SECONDS = 10
@@ -30,6 +31,8 @@ CONNECTIONS = 32
 """Most connections of one client, watches included. Python keeps a third of a megabyte for each that is encrypted."""
 MAX_EVENT: Final = 8 * 1024 * 1024
 """Most bytes of one watch event. etcd takes objects of 1.5 MiB, and JSON is larger than what etcd stores."""
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Most bytes of one answer where the caller names no other bound."""
 OK = 200
 REDIRECT = 300  # the API server redirects no request: such an answer is a refusal, and the token goes nowhere else
 UNAUTHORIZED = 401
@@ -50,6 +53,10 @@ class ApiError(Exception):
         super().__init__(f"HTTP {status}: {message}")
         self.status = status
         self.message = message
+
+
+class AnswerTooLarge(Exception):  # noqa: N818 - says what is wrong with an answer
+    """The answer has more bytes than its reader takes; the rest of it was not read."""
 
 
 OnAnswer = Callable[[str, int, float], None]
@@ -81,9 +88,16 @@ class KubeClient:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON) -> Json:
-        """Return an object, or a list of objects."""
-        return await self._answer("GET", path, query, accept=accept)
+    async def get(
+        self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON, most: int = MAX_ANSWER
+    ) -> Json:
+        """Return an object, or a list of objects.
+
+        Raises:
+            ApiError: The API server refused.
+            AnswerTooLarge: The answer has more bytes than `most`.
+        """
+        return await self._answer("GET", path, query, accept=accept, most=most)
 
     async def create(self, path: str, body: Json) -> Json:
         """Create an object."""
@@ -147,13 +161,14 @@ class KubeClient:
         body: Any = None,
         content_type: str = JSON,
         accept: str = JSON,
+        most: int = MAX_ANSWER,
     ) -> Json:
         started = time.perf_counter()
         limits = aiohttp.ClientTimeout(total=REQUEST_SECONDS, sock_connect=CONNECT_SECONDS)
         async with self._send(
             method, path, query, body=body, content_type=content_type, accept=accept, limits=limits
         ) as response:
-            data = await response.read()
+            data = await _read_bounded(response, most)
         self._on_answer(method, response.status, time.perf_counter() - started)
         if response.status >= REDIRECT:
             raise ApiError(response.status, _message(data))
@@ -217,6 +232,16 @@ class KubeClient:
         if self._trusted is None or _certificates(self._trusted[0]) != _certificates(access):
             self._trusted = access, access.build_ssl_context()
         return self._trusted[1]
+
+
+async def _read_bounded(response: aiohttp.ClientResponse, most: int) -> bytes:
+    data = bytearray()
+    async for chunk in response.content.iter_any():
+        data += chunk
+        if len(data) > most:
+            response.close()
+            raise AnswerTooLarge(f"the answer has more than {most} bytes")
+    return bytes(data)
 
 
 def _certificates(access: ApiAccess) -> tuple[Any, ...]:

@@ -47,6 +47,7 @@ REPLICA_SET = ResourceType("ReplicaSet", "/apis/apps/v1", "replicasets")
 DEPLOYMENT = ResourceType("Deployment", "/apis/apps/v1", "deployments")
 SERVICE = ResourceType("Service", "/api/v1", "services")
 ENDPOINT_SLICE = ResourceType("EndpointSlice", "/apis/discovery.k8s.io/v1", "endpointslices")
+LEASE = ResourceType("Lease", "/apis/coordination.k8s.io/v1", "leases")
 JOB = ResourceType("Job", "/apis/batch/v1", "jobs")
 EVENT = ResourceType("Event", "/apis/events.k8s.io/v1", "events")
 
@@ -54,7 +55,7 @@ CHILDREN = (
     DEPLOYMENT,
     JOB,
     ResourceType("ConfigMap", "/api/v1", "configmaps"),
-    ResourceType("Lease", "/apis/coordination.k8s.io/v1", "leases"),
+    LEASE,
     SERVICE,
     ResourceType("ServiceAccount", "/api/v1", "serviceaccounts"),
     ResourceType("Role", _RBAC, "roles"),

@@ -1,25 +1,38 @@
 """Lists and watches of a kind, endless and across an API server that is away.
 
-kopf's own watches feed the handlers. Three things use these instead: the kill switch, which must not wait for a
-handler, children, of which an agent has eight, and the check that kopf's watches still live.
+kopf's own watches feed the handlers. Three things use these instead: the kill controller, children, of which an agent
+has eight, and the check that kopf's watches still live.
 """
 
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Generic, Literal, TypeVar
 
 import aiohttp
 
-from interlock_kube.client import GONE, JSON, METADATA_LIST, METADATA_ONLY, ApiError, Json, KubeClient
+from interlock_kube.client import (
+    GONE,
+    JSON,
+    MAX_ANSWER,
+    MAX_EVENT,
+    METADATA_LIST,
+    METADATA_ONLY,
+    AnswerTooLarge,
+    ApiError,
+    Json,
+    KubeClient,
+)
 from interlock_kube.resource_types import ResourceType
 from interlock_kube.retry import retry_until_available
 
 _log = logging.getLogger(__name__)
 
-PAGE = "500"
+K = TypeVar("K", bound=Hashable)
+
+PAGE: Final = 500
 """Most objects of one answer."""
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
@@ -34,19 +47,34 @@ class WatchOptions:
         server_seconds: After how long the server ends a watch, which then continues with the next request.
         silence_seconds: After how long without a byte a stream counts as dead. The server sends a bookmark about once
             a minute.
+        page: Most objects of one answer to a list, and so of one `ListEvent`.
+        most: Most bytes of such an answer; a larger one is asked for again with fewer objects.
+        on_contact: Called when the whole list has been read, and then at each event, bookmark and end of a watch: all
+            changes until now have been seen.
     """
 
     selector: str = ""
     metadata_only: bool = False
     server_seconds: int = 290
     silence_seconds: float = 75
+    page: int = PAGE
+    most: int = MAX_ANSWER
+    on_contact: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True)
 class ListEvent:
-    """All objects of the kind as of now; every other known object is gone."""
+    """A page of the list of all objects. After the last page, every known object that was in none of them is gone.
+
+    Attributes:
+        objects: The objects of the page.
+        is_first: Whether a list begins with this page. A list that was interrupted begins again.
+        is_last: Whether the list is complete with this page.
+    """
 
     objects: tuple[Json, ...]
+    is_first: bool = True
+    is_last: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,7 +88,7 @@ class ChangeEvent:
 async def follow(
     client: KubeClient, kind: ResourceType, options: WatchOptions
 ) -> AsyncIterator[ListEvent | ChangeEvent]:
-    """Yield the kind's objects and then every change, across lost connections and an API server that is away.
+    """Yield the kind's objects page by page, then every change, across lost connections and an API server that is away.
 
     `version` is where the next watch starts. An example of three requests:
 
@@ -73,20 +101,83 @@ async def follow(
     while True:
         try:
             if not version:
-                listed, version = await _list(client, kind, options)
-                yield listed
+                async for page, listed in _list(client, kind, options):
+                    yield page
+                    version = listed
+                options.on_contact()
                 failures = 0
             async for change in _changes(client, kind, options, version):
                 version = change.object["metadata"]["resourceVersion"]
                 failures = 0
+                options.on_contact()
                 if isinstance(change, ChangeEvent):
                     yield change
-        except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            if isinstance(error, ApiError):
-                version = ""  # too old, or refused: list again
+            options.on_contact()
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError, AnswerTooLarge) as error:
+            if isinstance(error, (ApiError, ValueError)):
+                version = ""  # too old, refused, or an event that cannot be read: list again
             _log.warning("watch interrupted", extra={"kind": kind.kind, "error": str(error) or type(error).__name__})
             await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
             failures += 1
+
+
+@dataclass(frozen=True)
+class SeenEvent:
+    """An object was listed, created or changed."""
+
+    object: Json
+
+
+@dataclass(frozen=True)
+class GoneEvent(Generic[K]):
+    """An object that was seen before is there no longer.
+
+    Attributes:
+        key: Its key.
+        version: The resource version at which it was deleted; None where that was missed.
+    """
+
+    key: K
+    version: int | None
+
+
+@dataclass(frozen=True)
+class SyncedEvent:
+    """Every object of the kind has been seen once, and every other one is gone."""
+
+
+async def follow_known(
+    client: KubeClient, kind: ResourceType, options: WatchOptions, key_of: Callable[[Json], K], known: set[K]
+) -> AsyncIterator[SeenEvent | GoneEvent[K] | SyncedEvent]:
+    """Follow a kind, and tell which known objects are gone, deletions during a lost connection included.
+
+    Args:
+        client: Speaks to the API server.
+        kind: The kind.
+        options: How it is followed.
+        key_of: Returns the key of an object.
+        known: The keys that are known; changed in place. A caller that follows again after a failure keeps it.
+    """
+    listed: set[K] = set()
+    async for event in follow(client, kind, options):
+        if isinstance(event, ListEvent):
+            listed = set() if event.is_first else listed
+            for found in event.objects:
+                listed.add(key_of(found))
+                known.add(key_of(found))
+                yield SeenEvent(found)
+            if event.is_last:
+                for key in known - listed:
+                    known.discard(key)
+                    yield GoneEvent(key, None)
+                listed = set()
+                yield SyncedEvent()
+        elif event.type == "DELETED":
+            known.discard(key_of(event.object))
+            yield GoneEvent(key_of(event.object), int(event.object["metadata"]["resourceVersion"]))
+        else:
+            known.add(key_of(event.object))
+            yield SeenEvent(event.object)
 
 
 @dataclass(frozen=True)
@@ -94,11 +185,16 @@ class _Bookmark:
     object: Json
 
 
-async def list_objects(client: KubeClient, kind: ResourceType) -> AsyncIterator[Json]:
+async def list_objects(client: KubeClient, kind: ResourceType, *, limit: int = PAGE) -> AsyncIterator[Json]:
     """Yield all objects of a kind page by page, however long the API server is away.
 
     The API server keeps the version of the first page for some minutes, then its `continue` token expires. The list
     then starts again at the first page, so an object can come twice.
+
+    Args:
+        client: Speaks to the API server.
+        kind: The kind.
+        limit: Most objects of one page, all of which are in memory at once.
 
     Raises:
         ApiError: The API server refused, and would refuse again.
@@ -107,7 +203,7 @@ async def list_objects(client: KubeClient, kind: ResourceType) -> AsyncIterator[
     while True:
         try:
             page = await retry_until_available(
-                functools.partial(_read_page, client, kind.everywhere(), {}, accept=JSON, token=token)
+                functools.partial(_read_page, client, kind.everywhere(), {}, accept=JSON, token=token, limit=limit)
             )
         except ApiError as error:
             if error.status != GONE or not token:
@@ -115,28 +211,85 @@ async def list_objects(client: KubeClient, kind: ResourceType) -> AsyncIterator[
             _log.warning("list started again", extra={"kind": kind.kind, "error": str(error)})
             token = ""
             continue
-        token = page["metadata"].get("continue") or ""
+        token = _next(page)
         for found in page["items"]:
             yield {"apiVersion": kind.api_version, "kind": kind.kind, **found}
         if not token:
             return
 
 
-async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -> tuple[ListEvent, str]:
-    """Return all objects, and the version to watch from; an expired token (410) makes `follow` list again."""
-    objects: list[Json] = []
-    accept = METADATA_LIST if options.metadata_only else JSON
+async def read_pages(
+    client: KubeClient,
+    path: str,
+    query: Mapping[str, str],
+    *,
+    accept: str = JSON,
+    limit: int = PAGE,
+    most: int = MAX_ANSWER,
+) -> AsyncIterator[Json]:
+    """Yield the pages of a list as the API server sends them.
+
+    Args:
+        client: Speaks to the API server.
+        path: The path of a collection.
+        query: Selectors.
+        accept: The representation wanted.
+        limit: Most objects of one page.
+        most: Most bytes of one page. A larger one is asked for again with a quarter of the objects, and the pages after
+            it as well; only a single object may have up to `MAX_EVENT` bytes.
+
+    Raises:
+        ApiError: The API server refused; with 410 where the list took longer than it keeps the first page's version.
+        AnswerTooLarge: A single object has more than `MAX_EVENT` bytes.
+    """
     token = ""
     while True:
-        page = await _read_page(client, kind.everywhere(), _selection(options), accept=accept, token=token)
-        objects += page["items"] or ()  # an empty list of metadata is null
-        token = page["metadata"].get("continue") or ""
+        try:
+            page = await _read_page(
+                client, path, query, accept=accept, token=token, limit=limit, most=most if limit > 1 else MAX_EVENT
+            )
+        except AnswerTooLarge:
+            if limit == 1:
+                raise
+            limit = max(1, limit // 4)
+            continue
+        yield page
+        token = _next(page)
+        del page  # before the next one is read
         if not token:
-            return ListEvent(tuple(objects)), page["metadata"]["resourceVersion"]
+            return
 
 
-async def _read_page(client: KubeClient, path: str, query: Mapping[str, str], *, accept: str, token: str) -> Json:
-    return await client.get(path, {"limit": PAGE, **query, **({"continue": token} if token else {})}, accept=accept)
+async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -> AsyncIterator[tuple[ListEvent, str]]:
+    """Yield the pages of a list, each with the version to watch from, which is empty before the last page."""
+    accept = METADATA_LIST if options.metadata_only else JSON
+    is_first = True
+    async for page in read_pages(
+        client, kind.everywhere(), _selection(options), accept=accept, limit=options.page, most=options.most
+    ):
+        is_last = not _next(page)
+        version = page["metadata"]["resourceVersion"] if is_last else ""
+        yield ListEvent(tuple(page["items"] or ()), is_first, is_last), version  # an empty list of metadata is null
+        is_first = False
+
+
+async def _read_page(
+    client: KubeClient,
+    path: str,
+    query: Mapping[str, str],
+    *,
+    accept: str,
+    token: str,
+    limit: int,
+    most: int = MAX_ANSWER,
+) -> Json:
+    selection = {"limit": str(limit), **query, **({"continue": token} if token else {})}
+    return await client.get(path, selection, accept=accept, most=most)
+
+
+def _next(page: Json) -> str:
+    """Return the token of the page that follows, empty after the last one."""
+    return page["metadata"].get("continue") or ""
 
 
 async def _changes(

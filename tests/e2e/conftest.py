@@ -26,7 +26,7 @@ def install(live: Live) -> None:
     live.kubectl("apply", "--server-side", "--force-conflicts", "-k", "crds")
     live.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", "crds/agents.yaml")
     live.kubectl("apply", "-k", "manifests/overlays/kind")
-    workloads = ("deployment/interlock", "deployment/interlock-audit")
+    workloads = ("deployment/interlock", "deployment/interlock-kill", "deployment/interlock-audit")
     live.kubectl("-n", "interlock-system", "rollout", "restart", *workloads)
     for workload in workloads:
         live.kubectl("-n", "interlock-system", "rollout", "status", workload, f"--timeout={SETTLE_SECONDS}s")

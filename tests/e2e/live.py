@@ -158,6 +158,7 @@ class Live:
             self.log(agent, "guard"),
             self.kubectl("-n", self.namespace, "get", kinds, "-o", "yaml"),
             self.operator_log(),
+            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-kill"),
             self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-audit"),
         ]
         assert all(seen[:4])

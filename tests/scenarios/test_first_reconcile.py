@@ -179,7 +179,7 @@ ACCEPTED = {
     "killed by a typo": Accepted(
         a_snapshot().of(an_agent().killed("Off")), ("False", "KillSwitch"), LAST, "development", 0
     ),
-    "killed as the kill path saw it": Accepted(
+    "killed as the second watch saw it": Accepted(
         a_snapshot().seen_killed("runaway"), ("False", "KillSwitch"), LAST, "development", 0
     ),
     "the switch is off": Accepted(a_snapshot().of(an_agent().killed("off")), NOT_YET, LAST, "development"),

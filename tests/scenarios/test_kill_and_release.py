@@ -1,4 +1,4 @@
-"""Kill, hold, release: what the reconciler does about it. The kill path itself is tested in unit/runtime."""
+"""Kill, hold, release: what the reconciler does about it. The kill controller is tested in unit/kill."""
 
 from typing import Any
 

@@ -394,7 +394,7 @@ class SnapshotBuilder:
         return replace(self, egress_checks=egress_checks)
 
     def seen_killed(self, value: str) -> "SnapshotBuilder":
-        """Let the kill path have seen the switch, whatever the Agent says."""
+        """Let the second watch have seen the switch, whatever the Agent says."""
         return replace(self, kill_seen=value)
 
     def build(self) -> Snapshot:

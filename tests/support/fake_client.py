@@ -6,11 +6,12 @@ What the real one answers is tested in tests/integration.
 """
 
 import copy
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from interlock_kube.client import CONFLICT, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, ApiError, Json
+from interlock_kube.client import CONFLICT, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, TABLE, ApiError, Json
 
 READS = ("GET",)
 
@@ -74,9 +75,21 @@ class FakeClient:
 
     # What the Client does
 
-    async def get(self, path: str, query: Mapping[str, str] | None = None, *, accept: str = JSON) -> Json:  # noqa: ARG002 - as the Client has it
+    async def get(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        accept: str = JSON,
+        most: int = 0,  # noqa: ARG002 - as the Client has it
+    ) -> Json:
         """Return an object, or a list of them."""
         self._asked("GET", path, None)
+        if path.endswith("/scale"):
+            found = self.objects[path.removesuffix("/scale")]
+            return {"kind": "Scale", "spec": {"replicas": found["spec"].get("replicas", 1)}}
+        if accept == TABLE:
+            return self._table(self._listed(path, query or {}))
         if path in self.objects:
             return copy.deepcopy(self.objects[path])
         if path.rsplit("/", 1)[-1].endswith("s"):
@@ -116,7 +129,7 @@ class FakeClient:
     ) -> Json:
         """Patch an object."""
         self._asked("PATCH", path, body)
-        target = path.removesuffix("/status")
+        target = path.removesuffix("/status").removesuffix("/scale")
         if target not in self.objects:
             raise ApiError(NOT_FOUND, "not found")
         live = copy.deepcopy(self.objects[target])
@@ -132,6 +145,9 @@ class FakeClient:
     async def delete(self, path: str, options: Json) -> None:
         """Delete an object; one that is gone already is as good as deleted."""
         self._asked("DELETE", path, options)
+        uid = options.get("preconditions", {}).get("uid")
+        if path in self.objects and uid not in (None, self.objects[path]["metadata"].get("uid")):
+            raise ApiError(CONFLICT, "the uid in the precondition does not match")
         self.objects.pop(path, None)
 
     async def delete_all(self, path: str, selector: str, options: Json) -> None:
@@ -139,6 +155,20 @@ class FakeClient:
         self._asked("DELETE", f"{path}?{selector}", options)
         for found in list(self._listed(path, {"labelSelector": selector})):
             self.objects.pop(f"{path}/{found['metadata']['name']}")
+
+    def _table(self, objects: Iterator[Json]) -> Json:
+        """Return Agents as a table of the columns that show `status.kill`."""
+        columns = {
+            "Kill-Requested": "requestedAt",
+            "Kill-Released": "releasedAt",
+            "Kill-Reason": "reason",
+            "Kill-By": "by",
+        }
+        rows = []
+        for found in objects:
+            kill = found.get("status", {}).get("kill") or {}
+            rows.append({"cells": [kill.get(name) for name in columns.values()], "object": copy.deepcopy(found)})
+        return {"columnDefinitions": [{"name": name} for name in columns], "rows": rows, "metadata": {}}
 
     def _asked(self, method: str, path: str, body: Any) -> None:
         self.requests.append((method, path))
@@ -149,10 +179,15 @@ class FakeClient:
                 raise refusal.error
 
     def _listed(self, path: str, query: Mapping[str, str]) -> Iterator[Json]:
+        field, _, value = query.get("fieldSelector", "").partition("=")
         wanted = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if "=" in pair)
         for known, found in self.objects.items():
-            is_there = known.rpartition("/")[0] == path
-            if is_there and wanted.items() <= found["metadata"].get("labels", {}).items():
+            collection = known.rpartition("/")[0]
+            is_there = path in (collection, re.sub(r"/namespaces/[^/]+", "", collection))
+            is_field = field in ("", "spec.serviceAccountName") and (
+                not field or found.get("spec", {}).get("serviceAccountName") == value
+            )
+            if is_there and is_field and wanted.items() <= found["metadata"].get("labels", {}).items():
                 yield found
 
     def _store(self, path: str, manifest: Json) -> Json:

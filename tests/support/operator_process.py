@@ -1,4 +1,4 @@
-"""The operator as a process of its own: started, ended and queried with bounded waits, its log kept for failures."""
+"""The operator, or the kill controller, as a process: started, ended and asked with bounded waits, its log kept."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ class OperatorDied(AssertionError):  # noqa: N818 - it says what happened
 
 @dataclass
 class OperatorProcess:
-    """`python -m interlock`, at most one at a time.
+    """`python -m interlock` or another program, at most one at a time.
 
     Attributes:
         kubeconfig: What it speaks to.
@@ -165,6 +165,11 @@ class OperatorProcess:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+
+def kill_controller(kubeconfig: Path, log: Path) -> OperatorProcess:
+    """Return the kill controller's process, not started."""
+    return OperatorProcess(kubeconfig, log, {}, (sys.executable, "-m", "interlock_kill"), '"kill switches are watched"')
 
 
 def cpu_seconds(pid: int) -> float:

@@ -53,7 +53,7 @@ class Simulation:
         self.snapshot = replace(self.snapshot, children=children)
 
     def report(self, status: AgentStatus) -> None:
-        """Take the status over; the kill path's part stays as it is."""
+        """Take the status over; the kill controller's part stays as it is."""
         before = self.snapshot.agent.build().status
         self.events += transitions(before, status)
         kept = status.model_copy(update={"kill": before.kill if before else None})
@@ -119,11 +119,11 @@ class Simulation:
         self.snapshot = self.snapshot.with_bindings(*bindings)
 
     def kill(self, value: str = "a test") -> None:
-        """Set the switch and record it, as the kill path does."""
+        """Set the switch and record it, as the kill controller does."""
         self._switch(self.snapshot.agent.killed(value), KillStatus(reason=value, requested_at=self.now))
 
     def release(self) -> None:
-        """Set the switch to off and record it, as the kill path does."""
+        """Set the switch to off and record it, as the kill controller does."""
         status = self.snapshot.agent.build().status
         kill = status.kill if status else None
         released = kill.model_copy(update={"released_at": self.now}) if kill else None

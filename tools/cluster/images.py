@@ -52,6 +52,8 @@ IMAGES = (
             "operator/interlock_guard",
             "operator/interlock_contract",
             "operator/interlock_kube",
+            "operator/interlock_process",
+            "operator/interlock_kill",
         ),
     ),
     Image(

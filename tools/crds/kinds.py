@@ -62,6 +62,11 @@ AGENT = CrdKind(
         Column("Environment", ".status.stage.environment", "Environment of the stage", wide=True),
         Column("Policy", ".spec.policyRef.name", "The AgentPolicy that it lives under", wide=True),
         Column("Revision", ".status.stage.revision", "The revision that serves", wide=True),
+        # The kill controller reads these at its start, by their names.
+        Column("Kill-Requested", ".status.kill.requestedAt", "When it was killed last", wide=True),
+        Column("Kill-Released", ".status.kill.releasedAt", "When that kill was released", wide=True),
+        Column("Kill-Reason", ".status.kill.reason", "The value of the switch", wide=True),
+        Column("Kill-By", ".status.kill.by", "Who set the switch", wide=True),
     ),
     selectable=(".spec.environment", ".spec.policyRef.name"),
 )

@@ -70,13 +70,19 @@ INSTALLATION = Chapter(
             succeeds("customresourcedefinition.apiextensions.k8s.io/agents.interlock.dev"),
         ),
         Step(
-            "kubectl -n interlock-system rollout restart deployment/interlock",
-            "an operator of an earlier demo starts again with the new image",
+            "kubectl -n interlock-system rollout restart deployment/interlock deployment/interlock-kill",
+            "the programs of an earlier demo start again with the new image",
             succeeds("restarted"),
         ),
         Step(
             "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
             "the operator runs",
+            succeeds("successfully rolled out"),
+            timeout=70,
+        ),
+        Step(
+            "kubectl -n interlock-system rollout status deployment/interlock-kill --timeout=60s",
+            "so does the kill controller, without which no agent starts",
             succeeds("successfully rolled out"),
             timeout=70,
         ),

@@ -97,6 +97,8 @@ class AgentReason(StrEnum):
     """Ready: all pods are ready."""
     PODS_NOT_READY = "PodsNotReady"
     """At least one pod is not ready."""
+    KILL_CONTROLLER_AWAY = "KillControllerAway"
+    """No new pod starts, since the kill controller has not renewed its Lease."""
     SCALED_TO_ZERO = "ScaledToZero"
     """Ready, with spec.replicas 0."""
 

@@ -1,1 +1,1 @@
-"""The control plane's I/O with the API server: caches, the applier, the killer, statuses and Events."""
+"""The control plane's I/O with the API server: caches, the applier, statuses and Events."""

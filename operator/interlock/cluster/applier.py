@@ -1,7 +1,7 @@
 """The applier of plans: server-side apply, removal of fields that others added, deletion of surplus children."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from interlock.cluster.child_cache import ChildCache
 from interlock.deployment.children.workload import GRACE_SECONDS
@@ -28,14 +28,26 @@ class Applier:
         self._store = store
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def carry_out(self, plan: WritePlan, namespace: str, agent: str) -> None:
+    async def carry_out(
+        self, plan: WritePlan, namespace: str, agent: str, *, may_start_pods: Callable[[], bool] = lambda: True
+    ) -> None:
         """Apply what workloads need, then the grants, then the workloads, then delete surplus children.
+
+        Args:
+            plan: The writes.
+            namespace: The namespace of the owner.
+            agent: The name of the owner.
+            may_start_pods: Asked right before each write of a workload that wants pods. Where it says no, this write
+                and all after it are left out: the owner was killed since its plan was made, or deleted.
 
         Raises:
             ApplyFailed: A child was refused. The groups after its group were not tried.
         """
-        for group in (plan.prepare, plan.grants, plan.workloads):
+        for group in (plan.prepare, plan.grants):
             await self._together(self._apply(manifest) for manifest in group)
+        for manifest in plan.workloads:
+            if not await self._apply(manifest, may_start_pods):
+                return
         await self._together(self._prune(key, namespace, agent) for key in plan.prune)
 
     async def _together(self, writes: Iterable[object]) -> None:
@@ -44,22 +56,34 @@ class Applier:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _apply(self, manifest: Manifest) -> None:
+    async def _apply(self, manifest: Manifest, may_start_pods: Callable[[], bool] = lambda: True) -> bool:
+        """Apply one child; return False if that would start pods, and none may start any longer."""
         kind = BY_KIND[manifest["kind"]]
         name = manifest["metadata"]["name"]
         path = kind.path(manifest["metadata"]["namespace"], name)
+        starts_pods = manifest["kind"] == WORKLOAD and manifest["spec"].get("replicas", 1) != 0
+
+        def may_write() -> bool:
+            return not starts_pods or may_start_pods()
+
         with self._store.writing(kind.kind, manifest):
             try:
                 async with self._slots:
+                    if not may_write():
+                        return False
                     live = await self._client.apply(path, manifest, FIELD_MANAGER)
                     if has_foreign_fields(live["metadata"].get("managedFields", [])):
-                        live = await self._remove_additions(path, live, manifest)
+                        await self._take_over(path, live)
+                        if not may_write():
+                            return False
+                        live = await self._client.apply(path, manifest, FIELD_MANAGER)
             except ApiError as error:
                 raise ApplyFailed(f"{kind.kind} {name}: {error.message}") from error
             self._store.put(kind.kind, live)
+        return True
 
-    async def _remove_additions(self, path: str, live: Json, manifest: Manifest) -> Json:
-        """Take over all fields of others, then apply again, which removes fields that the manifest does not name."""
+    async def _take_over(self, path: str, live: Json) -> None:
+        """Take over all fields of others, so that the next apply removes those that the manifest does not name."""
         metadata = live["metadata"]
         patch = [
             {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
@@ -70,7 +94,6 @@ class Applier:
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
-        return await self._client.apply(path, manifest, FIELD_MANAGER)
 
     async def _prune(self, key: ChildKey, namespace: str, agent: str) -> None:
         try:

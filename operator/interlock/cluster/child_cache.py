@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from interlock.deployment.names import ChildKey
 from interlock.deployment.ownership import has_foreign_fields
 from interlock.deployment.plan import LiveChild
-from interlock.telemetry import skip_on_defect
 from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, MANAGED_BY
 from interlock_kube.client import Json
+from interlock_process.metrics import skip_on_defect
 
 SELECTOR = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY}"
 

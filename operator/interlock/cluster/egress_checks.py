@@ -6,11 +6,11 @@ from collections.abc import Callable
 from interlock.cluster.child_cache import AgentKey
 from interlock.deployment.names import AGENT_POD
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
-from interlock.telemetry import skip_on_defect
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, ISOLATION_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import POD
 from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
+from interlock_process.metrics import skip_on_defect
 
 SELECTOR = f"{AGENT_LABEL},{APP_COMPONENT_LABEL}={AGENT_POD},{ISOLATION_LABEL}=Separate"
 
@@ -26,6 +26,7 @@ class EgressCheckStore:
         self._changed = changed
         self._reports: dict[AgentKey, dict[str, EgressCheckReport]] = {}
         self._synced = asyncio.Event()
+        self._listed: set[tuple[AgentKey, str]] = set()
 
     def of(self, agent: AgentKey) -> tuple[EgressCheckReport, ...]:
         """Return the reports of an Agent's pods that are not terminating."""
@@ -39,12 +40,13 @@ class EgressCheckStore:
         """Follow the pods, for ever."""
         async for event in follow(client, POD, WatchOptions(selector=SELECTOR)):
             self.handle(event)
-            self._synced.set()
+            if not isinstance(event, ListEvent) or event.is_last:
+                self._synced.set()
 
     def handle(self, event: ListEvent | ChangeEvent) -> None:
         """Handle an event of the watch."""
         if isinstance(event, ListEvent):
-            self._replace(event.objects)
+            self._list(event)
             return
         with skip_on_defect("Pod", event.object):
             if event.type == "DELETED" or "deletionTimestamp" in event.object["metadata"]:
@@ -52,15 +54,18 @@ class EgressCheckStore:
             else:
                 self._put(event.object)
 
-    def _replace(self, pods: tuple[Json, ...]) -> None:
-        listed = {(_agent(pod), pod["metadata"]["name"]) for pod in pods}
-        for agent, reports in list(self._reports.items()):
-            for name in [name for name in reports if (agent, name) not in listed]:
-                self._drop(agent, name)
-        for pod in pods:
+    def _list(self, page: ListEvent) -> None:
+        self._listed = set() if page.is_first else self._listed
+        for pod in page.objects:
             with skip_on_defect("Pod", pod):
+                self._listed.add((_agent(pod), pod["metadata"]["name"]))
                 if "deletionTimestamp" not in pod["metadata"]:
                     self._put(pod)
+        if not page.is_last:
+            return
+        for agent, reports in list(self._reports.items()):
+            for name in [name for name in reports if (agent, name) not in self._listed]:
+                self._drop(agent, name)
 
     def _put(self, pod: Json) -> None:
         agent, name, report = _agent(pod), pod["metadata"]["name"], read_egress_check(pod)

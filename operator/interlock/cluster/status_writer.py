@@ -62,7 +62,7 @@ class StatusWriter:
 
 
 def _agent_patch(status: AgentStatus) -> dict[str, Any]:
-    """Return the merge patch: absent fields are removed, and `kill` belongs to the kill path."""
+    """Return the merge patch: absent fields are removed, and `kill` belongs to the kill controller."""
     body = status.to_kubernetes()
     body.pop("kill", None)
     stage = body.get("stage")

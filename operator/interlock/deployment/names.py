@@ -12,6 +12,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import Isolation
 from interlock.deployment.placement import Placement
 from interlock_contract.names import (
+    AGENT_ACCOUNT_SUFFIX,
     AGENT_LABEL,
     API_VERSION,
     APP_COMPONENT_LABEL,
@@ -76,6 +77,11 @@ def closed_policy(agent: Agent) -> str:
 def service_account(agent: Agent) -> str:
     """Return the name of the guards' ServiceAccount, one for all placements of the agent."""
     return f"{agent.metadata.name}{GUARD_ACCOUNT_SUFFIX}"
+
+
+def agent_pod_account(agent: Agent) -> str:
+    """Return the name of the ServiceAccount of separate agent pods, which has no rights: the pods are found by it."""
+    return f"{agent.metadata.name}{AGENT_ACCOUNT_SUFFIX}"
 
 
 def public_service(agent: Agent) -> str:

@@ -20,7 +20,7 @@ _REPLICAS = ("f:spec", "f:replicas")
 def has_foreign_fields(managed: ManagedFields) -> bool:
     """Return True if another field manager owns a field outside of metadata and status.
 
-    Two are allowed: the annotation of `kubectl rollout restart`, and the replicas that the kill path set to zero.
+    Two are allowed: the annotation of `kubectl rollout restart`, and the replicas that the kill controller set to zero.
     """
     return any(_is_foreign(entry) for entry in managed)
 

@@ -16,7 +16,7 @@ from interlock.deployment.children.identity import (
     build_guard_role,
     build_guard_role_binding,
     build_lease,
-    build_service_account,
+    build_service_accounts,
 )
 from interlock.deployment.children.network import build_network_policies
 from interlock.deployment.children.services import build_internal_services, build_public_service
@@ -103,12 +103,15 @@ class WritePlan:
         grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
         workloads: Deployments to apply after all of `grants`.
         prune: Children to delete, Deployments first.
+        held: Deployments whose write would start pods, which nothing may do at the moment. Nothing is deleted then:
+            the pods that a held Deployment was to replace stay.
     """
 
     prepare: tuple[Manifest, ...] = ()
     grants: tuple[Manifest, ...] = ()
     workloads: tuple[Manifest, ...] = ()
     prune: tuple[ChildKey, ...] = ()
+    held: tuple[ChildKey, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -119,7 +122,7 @@ class WritePlan:
 def desired_children(placement: Placement) -> tuple[Manifest, ...]:
     """Return every child that a placement needs. A separate agent's pods wait for the address of their guard."""
     return (
-        build_service_account(placement.agent),
+        *build_service_accounts(placement),
         build_guard_role(placement),
         build_guard_role_binding(placement),
         build_bundle(placement),
@@ -132,8 +135,16 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
     )
 
 
-def plan_children(desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChild]) -> WritePlan:
-    """Return the writes after which exactly the desired children exist, as they are desired."""
+def plan_children(
+    desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChild], *, starts_pods: bool = True
+) -> WritePlan:
+    """Return the writes after which exactly the desired children exist, as they are desired.
+
+    Args:
+        desired: The manifests.
+        live: The live objects.
+        starts_pods: Whether a Deployment that wants pods may be written; one without replicas always may.
+    """
 
     def needs_write(manifest: Manifest) -> bool:
         found = live.get(key_of(manifest))
@@ -141,10 +152,17 @@ def plan_children(desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChi
 
     pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
+    workloads = [manifest for manifest in pending if manifest["kind"] == WORKLOAD]
+
+    def may_write(workload: Manifest) -> bool:
+        return starts_pods or workload["spec"]["replicas"] == 0
+
+    held = tuple(key_of(one) for one in workloads if not may_write(one))
     surplus = [key for key in live if key not in wanted]
     return WritePlan(
         prepare=tuple(manifest for manifest in pending if manifest["kind"] not in (GRANT, WORKLOAD)),
         grants=tuple(manifest for manifest in pending if manifest["kind"] == GRANT),
-        workloads=tuple(manifest for manifest in pending if manifest["kind"] == WORKLOAD),
-        prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
+        workloads=tuple(one for one in workloads if may_write(one)),
+        prune=() if held else tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
+        held=held,
     )

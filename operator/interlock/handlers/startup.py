@@ -27,7 +27,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout, settings.watching.client_timeout = 300, 330
     # kopf lists all objects in one answer by default. An expired `continue` token (410) ends kopf's watch for good; the
     # second watch notices, and the operator restarts. That takes a list of more than five minutes.
-    settings.watching.chunk_size = int(PAGE)
+    settings.watching.chunk_size = PAGE
     settings.watching.inactivity_timeout = 70  # the API server sends a bookmark about once a minute
     settings.networking.request_timeout, settings.networking.connect_timeout = 10, 5
     settings.networking.error_backoffs = [0.5, 1, 2, 4]

@@ -45,10 +45,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         now: The time.
     """
     agent = snapshot.agent
-    killed = snapshot.kill_seen
-    if killed is None:
-        recorded = {"kill": agent.status.kill.to_kubernetes()} if agent.status and agent.status.kill else {}
-        killed = observe(KillLatch(), agent.metadata.annotations, recorded).message
+    killed = killed_by(snapshot)
     revision = revision_of(agent.spec)
     current = position(agent.spec.stages, _recorded_facts(agent), revision)
     verdict = _check_layers(snapshot, current)
@@ -57,10 +54,22 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
     progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
     desired = _desired(snapshot, progress, is_killed=killed is not None)
-    plan = plan_children(desired, snapshot.children)
+    plan = plan_children(desired, snapshot.children, starts_pods=snapshot.starts_pods)
     report = AgentReport(snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired))
     status = build_status(report, now)
     return ReconcileResult(plan, status, requeue_at=progress.decision.next_at)
+
+
+def killed_by(snapshot: Snapshot) -> str | None:
+    """Return the value of the kill switch while the agent is killed, else None.
+
+    Two watches see it, and either of them kills: the second one may be ahead. A release must have been seen by both.
+    """
+    if snapshot.kill_seen is not None:
+        return snapshot.kill_seen
+    agent = snapshot.agent
+    recorded = {"kill": agent.status.kill.to_kubernetes()} if agent.status and agent.status.kill else {}
+    return observe(KillLatch(), agent.metadata.annotations, recorded).message
 
 
 def _check_layers(snapshot: Snapshot, current: int | None) -> Verdict:

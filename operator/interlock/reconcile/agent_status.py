@@ -18,6 +18,7 @@ from interlock.orchestration.orchestrated import soak_of
 from interlock.orchestration.rollout import StageDecision, StageFacts
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.snapshot import Snapshot
+from interlock_contract.names import KILL_LEASE, KILL_LEASE_SECONDS, OPERATOR_NAMESPACE
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ _OF_DEPLOYMENT = (
 
 
 def build_status(report: AgentReport, now: datetime) -> AgentStatus:
-    """Return the status. It leaves `status.kill` out, which belongs to the kill path."""
+    """Return the status. It leaves `status.kill` out, which belongs to the kill controller."""
     agent = report.snapshot.agent
     enforced = _enforced(report)
     findings = (
@@ -247,10 +248,18 @@ def _ready(report: AgentReport) -> Finding:
         return Finding(ready, "False", refused.reason, refused.message)
     if agent.spec.replicas == 0:
         return Finding(ready, "True", AgentReason.SCALED_TO_ZERO, "0 pods ready because spec.replicas is 0")
-    if report.progress is not None and report.progress.is_ready and not _rolls(report.plan):
+    is_held = report.plan is not None and bool(report.plan.held)
+    if report.progress is not None and report.progress.is_ready and not _rolls(report.plan) and not is_held:
         count = agent.spec.replicas
         return Finding(ready, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready")
-    return Finding(ready, "False", AgentReason.PODS_NOT_READY, _not_ready_message(report))
+    reason = AgentReason.KILL_CONTROLLER_AWAY if is_held else AgentReason.PODS_NOT_READY
+    return Finding(ready, "False", reason, _AWAY_MESSAGE if is_held else _not_ready_message(report))
+
+
+_AWAY_MESSAGE = (
+    f"no new pod starts: the kill controller has not renewed its Lease {KILL_LEASE} for {KILL_LEASE_SECONDS} s, "
+    f"so no kill would end pods; run: kubectl -n {OPERATOR_NAMESPACE} describe deployment interlock-kill"
+)
 
 
 def _rolls(plan: WritePlan | None) -> bool:

@@ -26,7 +26,8 @@ class Snapshot:
         audit_url: Where guards send their audit records; where it is empty they keep them.
         api_server: The addresses of the API server.
         egress_checks: The reports of the egress checks in its pods.
-        kill_seen: The switch's value where the kill path has seen it engaged; the Agent above may lag behind.
+        kill_seen: The switch's value where the second watch has seen it engaged; the Agent above may lag behind.
+        starts_pods: Whether new pods may start; False while no kill controller would end them.
     """
 
     agent: Agent
@@ -39,6 +40,7 @@ class Snapshot:
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
     egress_checks: tuple[EgressCheckReport, ...] = ()
     kill_seen: str | None = None
+    starts_pods: bool = True
 
 
 @dataclass(frozen=True)

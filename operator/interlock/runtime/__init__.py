@@ -1,1 +1,1 @@
-"""The running operator: the reconcile loops, the router of events, the kill path's thread and the liveness checks."""
+"""The running operator: the reconcile loops, the router of events, the second watch and the liveness checks."""

@@ -1,5 +1,6 @@
 """The reconcile of one Agent with the API server: read the snapshot, decide, write the children, then the status."""
 
+import functools
 import logging
 from collections.abc import Callable
 from datetime import datetime
@@ -22,6 +23,7 @@ from interlock.reconcile.agent_status import with_failure
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS
+from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json
 
 _log = logging.getLogger(__name__)
@@ -36,7 +38,8 @@ class SnapshotReader:
         cache: The objects that users apply.
         children: The children of Agents.
         settings: The operator's settings.
-        kill_seen: Returns the switch's value where the kill path has seen it engaged.
+        kill_seen: Returns the switch's value where the second watch has seen it engaged.
+        starts_pods: Returns whether new pods may start.
         egress_checks: Returns the reports of the egress checks in an Agent's pods.
         api_server: Returns the addresses of the API server.
     """
@@ -48,6 +51,7 @@ class SnapshotReader:
         settings: OperatorSettings,
         *,
         kill_seen: Callable[[Key], str | None],
+        starts_pods: Callable[[], bool] = lambda: True,
         egress_checks: Callable[[Key], tuple[EgressCheckReport, ...]] = lambda _: (),
         api_server: Callable[[], ApiServerAddress] = ApiServerAddress,
     ) -> None:
@@ -55,8 +59,16 @@ class SnapshotReader:
         self._children = children
         self._settings = settings
         self._kill_seen = kill_seen
+        self._starts_pods = starts_pods
         self._egress_checks = egress_checks
         self._api_server = api_server
+
+    def may_start_pods(self, key: Key) -> bool:
+        """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot."""
+        raw = self._cache.agent(key)
+        if raw is None or self._kill_seen(key) is not None or not self._starts_pods():
+            return False
+        return observe(KillLatch(), raw["metadata"].get("annotations"), raw.get("status")).message is None
 
     def read(self, key: Key) -> Snapshot | None:
         """Return the snapshot of an Agent; None where there is no such Agent, or where it is being deleted."""
@@ -78,6 +90,7 @@ class SnapshotReader:
             audit_url=self._settings.audit_url,
             unreadable=tuple(problem for problem in problems if isinstance(problem, Unreadable)),
             kill_seen=self._kill_seen(key),
+            starts_pods=self._starts_pods(),
             api_server=self._api_server(),
             egress_checks=self._egress_checks(key),
         )
@@ -137,7 +150,12 @@ class AgentReconciler:
             self._report_drift((agent.metadata.namespace, binding), seen_at)
         result = reconcile(snapshot, self._clock())
         try:
-            await self._applier.carry_out(result.plan, agent.metadata.namespace, agent.metadata.name)
+            await self._applier.carry_out(
+                result.plan,
+                agent.metadata.namespace,
+                agent.metadata.name,
+                may_start_pods=functools.partial(self._reader.may_start_pods, key),
+            )
         except ApplyFailed as failure:
             status = with_failure(
                 result.status,

@@ -2,7 +2,7 @@
 
 Long-lived tasks have one policy. An expected error (the API server refuses or does not answer) is retried inside the
 task. A task that ends nevertheless has a defect: the operator logs its trace, /healthz answers 503, and the
-process ends with exit code 1, so that the kubelet starts a new one. The kill path's thread follows the same policy.
+process ends with exit code 1, so that the kubelet starts a new one. The second watch's thread follows the same policy.
 """
 
 import asyncio
@@ -19,26 +19,29 @@ from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.egress_checks import EgressCheckStore
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.kubeconfig import find_credentials
+from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.resource_cache import Key, ResourceCache, key_of, version_of
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
 from interlock.runtime.child_watch import ChildWatch
 from interlock.runtime.failure_report import FailureReporter
-from interlock.runtime.kill_watch import KillWatch
-from interlock.runtime.liveness import Heartbeat, WatchLag
-from interlock.runtime.loop import ReconcileLoop, WorkQueue
+from interlock.runtime.liveness import WatchLag
 from interlock.runtime.policies import PolicyReconciler
 from interlock.runtime.router import Event, Router
+from interlock.runtime.second_watch import SecondWatch
 from interlock.settings import OperatorSettings
-from interlock.telemetry import BINDINGS_QUEUED, POLICIES_QUEUED, TASKS_ENDED, count_answer, serve
-from interlock_contract.clock import utc_now
+from interlock.telemetry import BINDINGS_QUEUED, POLICIES_QUEUED, QUEUED, serve
+from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import Json, KubeClient
+from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
 from interlock_kube.retry import retry_until_available
 from interlock_kube.watch import list_objects
+from interlock_process.heartbeat import Heartbeat
+from interlock_process.kubeconfig import find_credentials
+from interlock_process.metrics import TASKS_ENDED, PrometheusLoopMetrics, count_answer
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +58,9 @@ class App:
         self.failed = False
         self.stopping = asyncio.Event()
         self._cache = ResourceCache()
-        self._agents: WorkQueue[Key] = WorkQueue()
-        self._policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED)
-        self._bindings: WorkQueue[Key] = WorkQueue(BINDINGS_QUEUED)
+        self._agents: WorkQueue[Key] = WorkQueue(QUEUED.set)
+        self._policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED.set)
+        self._bindings: WorkQueue[Key] = WorkQueue(BINDINGS_QUEUED.set)
         self._router = Router(self._cache, self._agents, self._policies, self._bindings)
         self._watch_lag = WatchLag(settings.watch_late_seconds)
         self._heartbeat = Heartbeat("the handlers' event loop")
@@ -66,17 +69,19 @@ class App:
         self._opened = AsyncExitStack()
         self._telemetry: WSGIServer | None = None
         self._loop = asyncio.get_running_loop()
-        self._kill_watch = KillWatch(
+        self._second_watch = SecondWatch(
             settings.kubeconfig,
-            utc_now,
             saw=self._saw_elsewhere,
             gone=self._gone_elsewhere,
-            ended=self._kill_path_ended,
+            ended=self._second_watch_ended,
+        )
+        self._kill_lease = KillLease(
+            clock=utc_now, monotonic=monotonic, changed=self._wake_agents, namespace=settings.namespace
         )
 
-    def start_kill_path(self) -> None:
-        """Start what waits for nothing else: the kill path and the HTTP endpoint with /healthz."""
-        self._kill_watch.start()
+    def start_watching(self) -> None:
+        """Start what waits for nothing else: the second watch and the HTTP endpoint with /healthz."""
+        self._second_watch.start()
         self._telemetry = serve(self.settings.telemetry_port, self.problem)
 
     async def start(self) -> None:
@@ -102,10 +107,12 @@ class App:
             is_anywhere=self.settings.api_server_egress == "AnyOnPort",
         )
         await retry_until_available(api_server.find)
+        await self._kill_lease.read(client)
         self._spawn("heartbeat", self._heartbeat.run())
         self._spawn("child watch", child_watch.run())
         self._spawn("egress checks", egress_checks.run(client))
         self._spawn("API server finder", api_server.run())
+        self._spawn("Lease of the kill controller", self._kill_lease.run(client))
         await self._fill_cache(client)
         await child_watch.synced()
         await egress_checks.synced()
@@ -120,7 +127,8 @@ class App:
                 self._cache,
                 agent_children,
                 self.settings,
-                kill_seen=self._kill_watch.seen,
+                kill_seen=self._second_watch.kill_seen,
+                starts_pods=lambda: self._kill_lease.is_held,
                 egress_checks=egress_checks.of,
                 api_server=lambda: api_server.found,
             ),
@@ -149,9 +157,10 @@ class App:
             enqueue_agent=self._agents.add,
         )
         policies = PolicyReconciler(self._cache, writer, self._agents.add)
-        binding_loop = ReconcileLoop(MCP_BINDING.kind, self._bindings, bindings, failures.show_on_binding)
-        agent_loop = ReconcileLoop(AGENT.kind, self._agents, agents, failures.show_on_agent)
-        policy_loop = ReconcileLoop(AGENT_POLICY.kind, self._policies, policies, failures.show_on_policy)
+        loop = functools.partial(ReconcileLoop[Key], metrics=PrometheusLoopMetrics())
+        binding_loop = loop(MCP_BINDING.kind, self._bindings, bindings, show_failure=failures.show_on_binding)
+        agent_loop = loop(AGENT.kind, self._agents, agents, show_failure=failures.show_on_agent)
+        policy_loop = loop(AGENT_POLICY.kind, self._policies, policies, show_failure=failures.show_on_policy)
         for _ in range(BINDING_WORKERS):
             self._spawn("MCPBinding worker", binding_loop.run())
         for _ in range(self.settings.workers):
@@ -166,7 +175,7 @@ class App:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._opened.aclose()
-        await asyncio.to_thread(self._kill_watch.stop)
+        await asyncio.to_thread(self._second_watch.stop)
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.shutdown)
             self._telemetry.server_close()
@@ -174,7 +183,7 @@ class App:
     def problem(self) -> str | None:
         """Return what is wrong with the operator, None while it is healthy; another thread calls this."""
         ended = self._ended_task and f"the task {self._ended_task} ended"
-        return ended or self._kill_watch.problem() or self._heartbeat.problem() or self._watch_lag.problem()
+        return ended or self._second_watch.problem() or self._heartbeat.problem() or self._watch_lag.problem()
 
     def handle(self, kind: ResourceType, raw: Json, *, is_deleted: bool) -> None:
         """Handle a watch event of an Agent, AgentPolicy or MCPBinding."""
@@ -213,15 +222,19 @@ class App:
         self.failed = True
         self.stopping.set()
 
-    # Called from the kill path's thread
+    def _wake_agents(self) -> None:
+        for key in self._cache.agents():
+            self._agents.add(key)
 
-    def _kill_path_ended(self) -> None:
+    # Called from the second watch's thread
+
+    def _second_watch_ended(self) -> None:
         self._loop.call_soon_threadsafe(self._fail)
 
     def _saw_elsewhere(self, kind: str, key: Key, version: int) -> None:
         self._watch_lag.saw("second watch", (kind, *key), version)
 
     def _gone_elsewhere(self, kind: str, key: Key, version: int | None) -> None:
-        """Forget an object that the kill path saw deleted: kopf does not report deletions during a lost connection."""
+        """Forget an object that the second watch saw deleted: kopf reports no deletion during a lost connection."""
         kinds = {AGENT.kind: AGENT, AGENT_POLICY.kind: AGENT_POLICY, MCP_BINDING.kind: MCP_BINDING}
         self._loop.call_soon_threadsafe(self._forget, kinds[kind], key, version)

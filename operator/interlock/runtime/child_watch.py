@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable
 
 from interlock.cluster.child_cache import SELECTOR, AgentKey, ChildCache
-from interlock.telemetry import skip_on_defect
-from interlock_kube.client import KubeClient
+from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import CHILDREN, ResourceType
 from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
+from interlock_process.metrics import skip_on_defect
 
 
 class ChildWatch:
@@ -35,7 +35,14 @@ class ChildWatch:
             await event.wait()
 
     async def _follow(self, kind: ResourceType) -> None:
+        listed: list[Json] = []
         async for event in follow(self._client, kind, WatchOptions(selector=SELECTOR)):
+            if isinstance(event, ListEvent):
+                listed = [*([] if event.is_first else listed), *event.objects]
+                if not event.is_last:
+                    continue
+                event = ListEvent(tuple(listed))  # noqa: PLW2901 - the whole list in place of its last page
+                listed = []
             for cache, wake in self._caches:
                 for owner in self._handle(cache, kind, event):
                     wake(owner)

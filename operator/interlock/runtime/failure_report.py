@@ -18,9 +18,9 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.reconcile.agent_status import with_failure
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock.reconcile.snapshot import Unreadable
-from interlock.runtime.loop import BACKOFF_SECONDS, Cause, cause_of, location_of
 from interlock_contract.names import OPERATOR_NAMESPACE
 from interlock_kube.client import Json
+from interlock_kube.reconcile_loop import BACKOFF_SECONDS, Cause, cause_of, location_of
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
 
 

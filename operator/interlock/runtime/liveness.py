@@ -1,11 +1,10 @@
-"""The liveness checks of the operator: the lag between its two watches, and the heartbeats of its event loops.
+"""The liveness check of the operator's watches: the lag between the two of them.
 
 kopf does not restart a watcher that died, and its own health page still answers 200. The kinds that users apply are
-therefore watched twice: by kopf for the handlers, and by the kill thread for itself. A change that reaches one watch
+therefore watched twice: by kopf for the handlers, and by the second watch. A change that reaches one watch
 only, for longer than a bound, means that the other watch is dead. The check costs no write.
 """
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -69,27 +68,3 @@ class WatchLag:
                 if now - since > self._late_seconds:
                     return f"the {side} did not see a change of {key} within {self._late_seconds:.0f} s"
         return None
-
-
-BEAT_SECONDS = 1.0
-LATE_SECONDS = 20.0
-"""Seconds without a beat after which an event loop counts as hanging."""
-
-
-class Heartbeat:
-    """The heartbeat of an event loop: one beat a second."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._last = time.monotonic()
-
-    async def run(self) -> None:
-        """Beat, for ever."""
-        while True:
-            self._last = time.monotonic()
-            await asyncio.sleep(BEAT_SECONDS)
-
-    def problem(self) -> str | None:
-        """Return what is wrong, None while the loop runs."""
-        silent = time.monotonic() - self._last
-        return f"{self._name} hangs for {silent:.0f} s" if silent > LATE_SECONDS else None

@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Final
 
 from interlock.cluster.resource_cache import AgentSummary, Key, ResourceCache, key_of
-from interlock.runtime.loop import WorkQueue
 from interlock_kube.client import Json
+from interlock_kube.reconcile_loop import WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, ResourceType
 
 TABLE_SECONDS: Final = 1.0

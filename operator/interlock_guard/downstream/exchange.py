@@ -11,7 +11,6 @@ from aiohttp import web
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.recorder import Caller
-from interlock_guard.background import log_failure
 from interlock_guard.downstream.authorizer import ABANDONED, OpenRecord
 from interlock_guard.downstream.event_stream import EventStream
 from interlock_guard.downstream.replies import Reply, answer_cancelled
@@ -20,6 +19,7 @@ from interlock_guard.log import log
 from interlock_guard.upstream.forward import Forward, progress_params
 from interlock_guard.upstream.upstream import Call, Upstream
 from interlock_guard.wire.jsonrpc import Id, RpcRequest, RpcResponse, dump_notification, dump_request
+from interlock_kube.background import log_failure
 
 _JSON_HEADERS: Final = {"Content-Type": "application/json"}
 

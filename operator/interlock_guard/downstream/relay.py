@@ -14,7 +14,6 @@ from aiohttp import web
 from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.recorder import Caller, RecordFailed
-from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import (
@@ -36,6 +35,7 @@ from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.sources import Sources
 from interlock_guard.upstream.upstream import Call, Outcome, Upstream, unavailable
 from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
+from interlock_kube.background import log_failure
 
 RESUME_SECONDS: Final = 30.0
 """How long the answer of a request whose connection broke is waited for and kept."""

@@ -20,12 +20,12 @@ from interlock_contract.bundle import Bundle
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import Model, Provider, Shape
 from interlock_contract.pod import MODEL_KEYS_FOLDER
-from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
 from interlock_guard.upstream.dialer import Dialer
 from interlock_guard.upstream.http_client import HttpSession
+from interlock_kube.background import log_failure
 
 
 class ProviderClient(HttpSession):

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError
 from interlock_guard.upstream.http_protocol import (
@@ -41,6 +40,7 @@ from interlock_guard.wire.jsonrpc import (
     dump_response,
 )
 from interlock_guard.wire.streams import EventParser
+from interlock_kube.background import log_failure
 
 _MAX_DELIVERIES: Final = 256
 _PAUSE_SECONDS: Final = 1.0

@@ -8,7 +8,6 @@ from typing import Final
 
 from interlock_contract.bundle import BundleSource
 from interlock_contract.http_target import HttpTarget
-from interlock_guard.background import keep_running
 from interlock_guard.decision.decide import Deny, DenyReason, check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
@@ -18,6 +17,7 @@ from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.stdio_upstream import StdioUpstream
 from interlock_guard.upstream.upstream import Upstream, UpstreamEvents
+from interlock_kube.background import keep_running
 
 _GONE: Final = Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
 _REPLACED: Final = Deny(

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_guard.background import explain, log_failure
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.initialize import (
     PROBE_SECONDS,
@@ -43,6 +42,7 @@ from interlock_guard.wire.jsonrpc import (
     parse_message,
 )
 from interlock_guard.wire.streams import Oversized
+from interlock_kube.background import explain, log_failure
 
 _PAUSE_SECONDS: Final = 0.01
 """Time between two processes of the server."""

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, Final
 
 from interlock_contract.canonical_json import canonicalize, digest_of
-from interlock_guard.background import log_failure
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import RpcResponse
+from interlock_kube.background import log_failure
 
 MAX_TOOLS: Final = 2048
 """Tools of one server that are read; a server with more is taken to have failed."""

@@ -111,6 +111,10 @@ class Api:
         answer = self._connection.getresponse()
         return answer.status, answer.read()
 
+    def text(self, path: str) -> str:
+        """Return a page that is no JSON, such as /metrics."""
+        return self._ask("GET", path, None, {})[1].decode()
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -15,7 +15,7 @@ import yaml
 from tests.integration.operator.api import Access, Api, Refused, eventually
 from tests.integration.operator.fault_proxy import FaultProxy
 from tests.integration.operator.sandbox import Sandbox
-from tests.support.operator_process import OperatorProcess
+from tests.support.operator_process import OperatorProcess, kill_controller
 from tests.support.verification_jobs import VerificationJobs
 from tools.cluster import kwok
 
@@ -38,6 +38,7 @@ class Operators:
     api: Api
     log: Path
     verifiers: VerificationJobs
+    killer: OperatorProcess
     _running: OperatorProcess | None = field(default=None)
 
     def use(self, url: str = "", **environment: str) -> OperatorProcess:
@@ -79,28 +80,30 @@ class Operators:
         ]
 
     def kubeconfig(self, url: str = "") -> Path:
-        """Write a kubeconfig with a token of the operator's own ServiceAccount: it has only the operator's rights."""
+        """Return a kubeconfig with the operator's own rights."""
         path = self.folder / f"kubeconfig-{abs(hash(url))}"
-        if not path.exists():
-            path.write_text(yaml.safe_dump(self._config(url)), encoding="utf-8")
-        return path
+        return path if path.exists() else write_kubeconfig(path, self.cluster, self.api, "interlock", url)
 
-    def _config(self, url: str) -> dict[str, object]:
-        admin = yaml.safe_load(self.cluster.kubeconfig.read_text(encoding="utf-8"))
-        server = dict(admin["clusters"][0]["cluster"])
-        if url:
-            server = {"server": url}
-        path = f"/api/v1/namespaces/{OPERATOR_NAMESPACE}/serviceaccounts/interlock/token"
-        token = self.api.request("POST", path, {"spec": {"expirationSeconds": 7200}})["status"]["token"]
-        name = self.cluster.context
-        return {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": name,
-            "clusters": [{"name": name, "cluster": server}],
-            "users": [{"name": name, "user": {"token": token}}],
-            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        }
+
+def write_kubeconfig(
+    path: Path, cluster: kwok.KwokCluster, api: Api, account: str, url: str = "", *, namespace: str = OPERATOR_NAMESPACE
+) -> Path:
+    """Write a kubeconfig with a token of a ServiceAccount, with its rights alone."""
+    admin = yaml.safe_load(cluster.kubeconfig.read_text(encoding="utf-8"))
+    server = {"server": url} if url else dict(admin["clusters"][0]["cluster"])
+    token_path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+    token = api.request("POST", token_path, {"spec": {"expirationSeconds": 7200}})["status"]["token"]
+    name = cluster.context
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [{"name": name, "cluster": server}],
+        "users": [{"name": name, "user": {"token": token}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+    }
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
 
 
 @contextlib.contextmanager
@@ -130,12 +133,17 @@ def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
 
 @contextlib.contextmanager
 def operators_of(cluster: kwok.KwokCluster, folder: Path) -> Iterator[Operators]:
-    """Run operators against a cluster, each with the rights of the real one."""
+    """Run operators against a cluster, and the kill controller next to them, each with the rights of the real one."""
     client = Api(Access.of(cluster.kubeconfig))
     verifiers = VerificationJobs(lambda: Api(Access.of(cluster.kubeconfig))).start()
-    operators = Operators(cluster, folder, client, folder / "operator.log", verifiers)
+    killer = kill_controller(
+        write_kubeconfig(folder / "kubeconfig-kill", cluster, client, "interlock-kill"), folder / "kill.log"
+    )
+    killer.start()
+    operators = Operators(cluster, folder, client, folder / "operator.log", verifiers, killer)
     yield operators
     operators.stop()
+    killer.stop()
     verifiers.stop()
     client.close()
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.operator import objects
 from tests.integration.operator.api import Api, Json, eventually
+from tests.integration.operator.conftest import Operators
 from tests.integration.operator.fault_proxy import Call, FaultProxy
 from tests.integration.operator.objects import KILL_SWITCH, KILL_SWITCH_BY
 from tests.integration.operator.sandbox import Sandbox
@@ -121,46 +122,121 @@ def test_scaling_up_a_killed_agent_is_undone(killed: Sandbox) -> None:
             killed.api.scale(killed.namespace, deployment, 3)
 
 
-def test_a_killed_agent_stays_killed_across_a_restart_of_the_operator(
-    killed: Sandbox, operator: OperatorProcess
+def restart(*processes: OperatorProcess) -> None:
+    """End processes as crashes do, and start them again."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.start()
+
+
+def test_a_killed_agent_stays_killed_across_restarts(
+    killed: Sandbox, operator: OperatorProcess, operators: Operators
 ) -> None:
     with killed.api.watching("pods", killed.namespace) as seen:
-        operator.kill()
-        operator.start()
+        restart(operator, operators.killer)
         killed.create("answer")  # its refusal shows that the new operator works
         killed.wait_refused("answer", "DataAccessMissing")
     assert seen == []
     assert killed.replicas("triage") == 0
 
 
-def test_what_came_up_while_no_operator_ran_is_ended_by_the_next(killed: Sandbox, operator: OperatorProcess) -> None:
+@pytest.fixture
+def no_killer(operators: Operators) -> Iterator[OperatorProcess]:
+    """The kill controller, which does not run; the Lease is not old yet."""
+    operators.killer.kill()
+    yield operators.killer
+    if not operators.killer.is_running:
+        operators.killer.start()
+
+
+def test_what_came_up_while_no_kill_controller_ran_is_ended_by_the_next(
+    killed: Sandbox, operator: OperatorProcess, no_killer: OperatorProcess
+) -> None:
     deployment = killed.child("triage", "Deployment")["metadata"]["name"]
-    operator.kill()
+    operator.kill()  # which would take the replicas back
     killed.api.scale(killed.namespace, deployment, 2)
-    eventually(lambda: len(killed.pods("triage")) == 2, "no operator holds it at zero now")
+    eventually(lambda: len(killed.pods("triage")) == 2, "nothing holds it at zero now")
+    no_killer.start()
+    eventually(lambda: not killed.pods("triage"), "no pod is left", KILL_SECONDS)
     operator.start()
     wait_killed(killed, "triage")
 
 
-def test_a_kill_while_no_operator_ran_is_carried_out_by_the_next(living: Sandbox, operator: OperatorProcess) -> None:
-    operator.kill()
+def test_a_kill_while_no_kill_controller_ran_is_carried_out_by_the_next(
+    living: Sandbox, no_killer: OperatorProcess
+) -> None:
     switch(living, "triage", "now")
-    operator.start()
+    no_killer.start()
     wait_killed(living, "triage")
 
 
+@requirement("kill.shares-nothing")
+def test_a_kill_is_carried_out_and_recorded_while_no_operator_runs(living: Sandbox, operator: OperatorProcess) -> None:
+    operator.kill()
+    switch(living, "triage", "now", by="ada")
+    eventually(lambda: not living.pods("triage"), "no pod is left", KILL_SECONDS)
+    eventually(lambda: living.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
+    kill = lambda: living.agent("triage")["status"].get("kill", {})  # noqa: E731
+    eventually(lambda: "zeroPodsAt" in kill(), "the status says so", KILL_SECONDS)
+    assert (kill()["reason"], kill()["by"]) == ("now", "ada")
+    operator.start()
+
+
 @requirement("kill.latched")
-def test_removing_the_annotation_releases_nothing(killed: Sandbox, operator: OperatorProcess) -> None:
+def test_removing_the_annotation_releases_nothing(
+    killed: Sandbox, operator: OperatorProcess, operators: Operators
+) -> None:
     with no_pod_stays(killed, "triage") as seen:
         switch(killed, "triage", None)
-        operator.kill()
-        operator.start()
+        restart(operator, operators.killer)
         killed.create("answer")
         killed.wait_refused("answer", "DataAccessMissing")
         deployment = killed.child("triage", "Deployment")["metadata"]["name"]
         killed.api.scale(killed.namespace, deployment, 0)
     assert seen == []
     assert killed.condition("triage", "Killed")["status"] == "True"
+    deployment = killed.child("triage", "Deployment")["metadata"]["name"]
+    with no_pod_stays(killed, "triage"):
+        killed.api.scale(killed.namespace, deployment, 2)
+
+
+def wait_gone(sandbox: Sandbox, pod: Json) -> None:
+    """Wait until no pod has the uid of this metadata."""
+    uids = lambda: {one["metadata"]["uid"] for one in sandbox.api.listed("pods", sandbox.namespace)}  # noqa: E731
+    eventually(lambda: pod["uid"] not in uids(), "the pod is gone", KILL_SECONDS)
+
+
+@requirement("kill.relabelled")
+@pytest.mark.parametrize("label", [None, "another-agent"], ids=["taken away", "changed"])
+def test_a_pod_whose_label_was_changed_is_deleted(living: Sandbox, label: str | None) -> None:
+    pod = living.pods("triage")[0]["metadata"]
+    patch = {"metadata": {"labels": {"interlock.dev/agent": label}}}
+
+    living.api.patch("pods", living.namespace, pod["name"], patch)
+
+    wait_gone(living, pod)
+
+
+@requirement("kill.relabelled")
+@pytest.mark.parametrize("isolation", ["Shared", "Separate"])
+def test_a_kill_finds_pods_whose_labels_no_watch_saw_change(
+    sandbox: Sandbox, operator: OperatorProcess, no_killer: OperatorProcess, isolation: str
+) -> None:
+    sandbox.apply_policy_and_bindings("triage", isolation=isolation)
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    pods = [pod["metadata"] for pod in sandbox.pods("triage")]
+    for pod in pods:
+        patch = {"metadata": {"labels": {"interlock.dev/agent": None}}}
+        sandbox.api.patch("pods", sandbox.namespace, pod["name"], patch)
+    switch(sandbox, "triage", "now")
+
+    no_killer.start()
+
+    assert len(pods) == (2 if isolation == "Separate" else 1)
+    for pod in pods:
+        wait_gone(sandbox, pod)
 
 
 def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Sandbox) -> None:
@@ -192,7 +268,7 @@ def test_an_agent_that_is_refused_can_be_killed_and_says_both(operator: Operator
 
 
 def is_apply(call: Call) -> bool:
-    """A reconcile's write of a child; the kill path makes none of these."""
+    """A reconcile's write of a child; the kill controller makes none of these."""
     return call.content_type == "application/apply-patch+yaml"
 
 
@@ -250,3 +326,24 @@ def create_all(sandbox: Sandbox, names: list[str]) -> None:
 
     with ThreadPoolExecutor(CREATORS) as pool:
         list(pool.map(create, (names[number::CREATORS] for number in range(CREATORS))))
+
+
+@requirement("kill.lease")
+def test_no_new_pod_starts_while_the_lease_of_the_kill_controller_is_not_renewed(
+    living: Sandbox, operators: Operators, no_killer: OperatorProcess
+) -> None:
+    path = "/apis/coordination.k8s.io/v1/namespaces/interlock-system/leases/interlock-kill"
+    body = {"spec": {"renewTime": "2026-01-01T00:00:00.000000Z"}}
+    living.api.request("PATCH", path, body, "application/merge-patch+json")
+    operators.stop()
+    operators.use()
+    living.api.patch("agentpolicies", living.namespace, objects.POLICY, policy_for("triage", "new"))
+
+    living.create("new")
+
+    away = lambda: living.condition("new", "Ready").get("reason") == "KillControllerAway"  # noqa: E731
+    eventually(away, "the agent says why it does not start", KILL_SECONDS)
+    assert living.children("new").get("Deployment") is None
+    assert living.condition("triage", "Ready")["status"] == "True", "pods that run already stay"
+    no_killer.start()
+    living.wait_ready("new")

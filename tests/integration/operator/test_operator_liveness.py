@@ -20,7 +20,7 @@ BACK_SECONDS = 60.0
 
 
 def is_watch_of_kopf(call: Call) -> bool:
-    """A watch of Agents with whole objects; the kill path's asks for metadata only."""
+    """A watch of Agents with whole objects; the second watch asks for metadata only."""
     return "/agents?" in call.path and "watch=" in call.path and not call.is_metadata_only
 
 

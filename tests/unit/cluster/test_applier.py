@@ -256,3 +256,34 @@ async def test_two_agents_are_kept_apart(cluster: Cluster) -> None:
 
     assert cluster.pending().is_empty
     assert len(cluster.store.of(("agents", "other"), "uid-of-other")) == len(other)
+
+
+@requirement("kill.order")
+async def test_no_workload_is_written_for_an_agent_that_was_killed_since_its_plan_and_nothing_is_pruned(
+    cluster: Cluster,
+) -> None:
+    await cluster.carry_out()
+    old = paths("Deployment")[0]
+    plan = replace(plan_children(DESIRED, {}), prune=(ChildKey("Deployment", "another"),))
+    cluster.client.forget_requests()
+
+    await cluster.applier.carry_out(plan, *AGENT, may_start_pods=lambda: False)
+
+    assert ("APPLY", old) not in cluster.client.requests
+    assert [method for method, _ in cluster.client.writes() if method == "DELETE"] == []
+
+
+async def test_a_workload_is_not_written_again_for_an_agent_that_was_killed_during_its_repair(cluster: Cluster) -> None:
+    await cluster.carry_out()
+    path = paths("Deployment")[0]
+    cluster.client.add_foreign(path, FOREIGN, {"spec": {"x": 1}})
+    answers = iter((True, False))
+    cluster.client.forget_requests()
+
+    await cluster.applier.carry_out(
+        WritePlan(workloads=tuple(one for one in DESIRED if path_of(one) == path)),
+        *AGENT,
+        may_start_pods=lambda: next(answers),
+    )
+
+    assert cluster.client.requests.count(("APPLY", path)) == 1

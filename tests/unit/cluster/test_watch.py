@@ -68,9 +68,14 @@ async def test_a_kind_is_listed_page_by_page_and_then_watched_from_there() -> No
     pages = [a_list(an_object("a", 1), more="next"), a_list(an_object("b", 2), version=12)]
     client = FakeWatches(pages, [[an_event("MODIFIED", "a", 13)]])
 
-    listed, changed = await followed(client, 2, WatchOptions(selector="app=x"))
+    contacts: list[None] = []
+    options = WatchOptions(selector="app=x", page=1, on_contact=lambda: contacts.append(None))
+    first, second, changed = await followed(client, 3, options)
 
-    assert listed == ListEvent((an_object("a", 1), an_object("b", 2)))
+    assert first == ListEvent((an_object("a", 1),), is_first=True, is_last=False)
+    assert second == ListEvent((an_object("b", 2),), is_first=False, is_last=True)
+    assert {query["limit"] for query in client.queries[:2]} == {"1"}
+    assert len(contacts) == 2, "the whole list, and the change"
     assert changed == ChangeEvent("MODIFIED", an_object("a", 13))
     assert client.queries[1]["continue"] == "next"
     assert client.queries[2]["resourceVersion"] == "12"
@@ -83,7 +88,7 @@ async def test_an_empty_list_of_metadata_is_null() -> None:
     assert await followed(client, 1) == [ListEvent(())]
 
 
-@pytest.mark.parametrize("end", [None, TimeoutError(), ConnectionResetError(), ValueError("half a line")])
+@pytest.mark.parametrize("end", [None, TimeoutError(), ConnectionResetError()])
 async def test_a_watch_that_ends_is_taken_up_where_it_was_without_a_list(end: Exception | None) -> None:
     first: list[Any] = [an_event("ADDED", "a", 11), an_event("BOOKMARK", version=20)]
     client = FakeWatches([a_list()], [[*first, *([end] if end else [])], [an_event("DELETED", "a", 21)]])
@@ -96,9 +101,13 @@ async def test_a_watch_that_ends_is_taken_up_where_it_was_without_a_list(end: Ex
 
 @pytest.mark.parametrize(
     "end",
-    [{"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}, ApiError(403, "forbidden")],
+    [
+        {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}},
+        ApiError(403, "forbidden"),
+        ValueError("an event of the watch has more than 8388608 bytes"),
+    ],
 )
-async def test_a_watch_that_is_refused_or_too_old_begins_with_a_new_list(end: Any) -> None:
+async def test_a_watch_that_is_refused_too_old_or_unreadable_begins_with_a_new_list(end: Any) -> None:
     client = FakeWatches([a_list(), a_list(an_object("b", 30), version=31)], [[end], []])
 
     assert await followed(client, 2) == [ListEvent(()), ListEvent((an_object("b", 30),))]

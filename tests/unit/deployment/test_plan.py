@@ -55,3 +55,24 @@ def test_entering_a_stage_writes_the_new_placement_and_prunes_the_old_one() -> N
     shared = {ChildKey("Service", "guard-triage"), ChildKey("ServiceAccount", "triage-guard")}
     assert set(map(key_of, written_by(plan))) == set(map(key_of, new)) - shared
     assert set(plan.prune) == set(map(key_of, old)) - shared
+
+
+@requirement("kill.lease")
+def test_while_no_pod_may_start_the_new_workload_is_held_and_the_old_one_stays() -> None:
+    new = desired_children(replace(a_placement(), revision="0" * 10))
+
+    plan = plan_children(new, LIVE, starts_pods=False)
+
+    assert plan.workloads == ()
+    assert [key.kind for key in plan.held] == ["Deployment"]
+    assert plan.prune == ()
+    assert plan.prepare != (), "what starts no pod is still written"
+
+
+def test_while_no_pod_may_start_a_killed_agent_is_still_scaled_to_zero() -> None:
+    killed = desired_children(replace(a_placement(), replicas=0))
+
+    plan = plan_children(killed, LIVE, starts_pods=False)
+
+    assert [one["spec"]["replicas"] for one in plan.workloads] == [0]
+    assert plan.held == ()

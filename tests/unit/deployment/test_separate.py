@@ -102,10 +102,10 @@ def test_the_agent_finds_its_guard_by_a_name_in_its_own_hosts_without_dns() -> N
     assert json.loads(files["data"]["mcp.json"])["mcpServers"]["crm"]["url"] == "http://guard:7410/mcp/crm"
 
 
-def test_the_agents_own_pod_has_no_identity_no_secret_no_pipe_and_nothing_of_the_guards() -> None:
+def test_the_agents_own_pod_has_no_token_no_secret_no_pipe_and_nothing_of_the_guards() -> None:
     pod = pods(a_full_placement())["agent"]
 
-    assert "serviceAccountName" not in pod
+    assert pod["serviceAccountName"] == "triage-agent-pod", "which has no rights"
     assert pod["automountServiceAccountToken"] is False
     assert {volume["name"] for volume in pod["volumes"]} == {"config", "tmp-agent"}
     for word in ("crm-secret", "serviceAccountToken", "guard-token", "pipes", "spool"):

@@ -9,10 +9,8 @@ from typing import Any, cast
 import pytest
 
 from interlock_contract.selftest_report import SelfTestReport
-from interlock_guard import background
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
-from interlock_guard.background import keep_running
 from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.object_watch import ObjectWatch
 from interlock_guard.selftest.reporter import SelfTestReporter
@@ -23,6 +21,8 @@ from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.stdio_upstream import StdioUpstream
 from interlock_guard.upstream.upstream import ServerInfo
+from interlock_kube import background
+from interlock_kube.background import keep_running
 
 
 class UnexpectedError(Exception):

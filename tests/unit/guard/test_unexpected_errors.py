@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from interlock_guard import background, object_watch
-from interlock_guard.background import keep_running
+from interlock_guard import object_watch
 from interlock_guard.object_watch import ObjectWatch
 from interlock_guard.upstream import tool_cache
+from interlock_kube import background
+from interlock_kube.background import keep_running
 from tests.unit.guard.test_relay import AGENT, SECRET, Rig, reached, rig
 
 __all__ = ["rig"]

@@ -11,10 +11,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from interlock_kube import retry, watch
-from interlock_kube.client import ApiError, KubeClient
+from interlock_kube.client import AnswerTooLarge, ApiError, KubeClient
 from interlock_kube.credentials import CredentialsUnavailable, MountedCredentials
 from interlock_kube.resource_types import AGENT
-from interlock_kube.watch import ListEvent, WatchOptions, follow, list_objects
+from interlock_kube.watch import ListEvent, WatchOptions, follow, list_objects, read_pages
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -130,10 +130,13 @@ async def test_ten_thousand_objects_are_listed_in_pages_that_start_again_when_th
         assert set(listed) == {f"a-{number}" for number in range(10_000)}
         assert len(listed) == 10_000 + (expires_at or 0)
         server.expires_at = expires_at
+        names: set[str] = set()
         async for event in follow(client, AGENT, WatchOptions()):
             assert isinstance(event, ListEvent)
-            assert len(event.objects) == 10_000
-            break
+            names = (set() if event.is_first else names) | {found["metadata"]["name"] for found in event.objects}
+            if event.is_last:
+                break
+        assert len(names) == 10_000
     assert server.largest == 500
 
 
@@ -141,3 +144,50 @@ async def test_objects_of_a_list_say_what_they_are(tmp_path: Path) -> None:
     async with a_client(PagedServer(1).handle, tmp_path) as client:
         found = [one async for one in list_objects(client, AGENT)]
     assert (found[0]["apiVersion"], found[0]["kind"]) == ("interlock.dev/v1alpha1", "Agent")
+
+
+async def test_a_page_that_is_too_large_is_asked_for_again_with_fewer_objects(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    async def handle(http: web.Request) -> web.Response:
+        begin, limit = int(http.query.get("continue", 0)), int(http.query["limit"])
+        asked.append(limit)
+        items = [
+            {"metadata": {"name": str(number), "x": "x" * 1000}} for number in range(begin, min(begin + limit, 20))
+        ]
+        more = {"continue": str(begin + limit)} if begin + limit < 20 else {}
+        return web.json_response({"items": items, "metadata": more})
+
+    async with a_client(handle, tmp_path) as client:
+        pages = [page async for page in read_pages(client, "/agents", {}, limit=16, most=5000)]
+
+    assert [item["metadata"]["name"] for page in pages for item in page["items"]] == [str(n) for n in range(20)]
+    assert asked == [16, 4, 4, 4, 4, 4]
+
+
+async def test_a_single_object_that_is_too_large_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "MAX_EVENT", 500)
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.json_response({"items": [{"x": "x" * 1000}], "metadata": {}})
+
+    async with a_client(handle, tmp_path) as client:
+        with pytest.raises(AnswerTooLarge, match="more than 500 bytes"):
+            _ = [page async for page in read_pages(client, "/agents", {}, limit=4, most=100)]
+
+
+async def test_an_event_that_cannot_be_read_starts_a_new_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "BACKOFF_SECONDS", (0,))
+    lists = 0
+
+    async def handle(http: web.Request) -> web.Response:
+        nonlocal lists
+        if http.query.get("watch"):
+            return web.Response(body=b"no JSON\n")
+        lists += 1
+        return web.json_response({"items": [], "metadata": {"resourceVersion": "9"}})
+
+    async with a_client(handle, tmp_path) as client:
+        async for _ in follow(client, AGENT, WatchOptions()):
+            if lists == 3:
+                break

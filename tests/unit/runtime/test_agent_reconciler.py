@@ -15,10 +15,11 @@ from interlock.cluster.resource_cache import Key, ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler, SnapshotReader
 from interlock.runtime.failure_report import FailureReporter
-from interlock.runtime.loop import ReconcileLoop, WorkQueue
 from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
+from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import CHILDREN
+from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, AgentBuilder, a_binding, a_policy, a_stage, an_agent, hours
 from tests.support.fake_client import FakeClient
@@ -54,7 +55,9 @@ class Operator:
             enqueue=self.queue.add,
         )
         failures = FailureReporter(self.resources, writer, lambda: self.now, self.queue.add)
-        self.loop = ReconcileLoop("Agent", self.queue, self.reconciler, failures.show_on_agent)
+        self.loop = ReconcileLoop(
+            "Agent", self.queue, self.reconciler, metrics=PrometheusLoopMetrics(), show_failure=failures.show_on_agent
+        )
         self.resources.put_policy(a_policy().to_kubernetes())
         self.resources.put_binding(a_binding().to_kubernetes())
         self.watch()

@@ -9,14 +9,15 @@ import pytest
 
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.egress_checks import EgressCheckStore
+from interlock.cluster.kill_lease import KillLease
 from interlock.runtime import app as app_module
-from interlock.runtime import kill_watch
+from interlock.runtime import second_watch
 from interlock.runtime.app import App
 from interlock.runtime.child_watch import ChildWatch
-from interlock.runtime.liveness import Heartbeat
-from interlock.runtime.loop import ReconcileLoop
 from interlock.settings import OperatorSettings
+from interlock_kube.reconcile_loop import ReconcileLoop
 from interlock_kube.watch import ListEvent
+from interlock_process.heartbeat import Heartbeat
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
 from tests.support.fake_client import FakeClient
@@ -66,6 +67,7 @@ PARTS = [
     ("child watch", ChildWatch),
     ("egress checks", EgressCheckStore),
     ("API server finder", ApiServerFinder),
+    ("Lease of the kill controller", KillLease),
     ("heartbeat", Heartbeat),
     ("worker", ReconcileLoop),
 ]
@@ -94,19 +96,19 @@ async def test_a_task_that_ends_is_reported_by_health_and_ends_the_process(
 
 
 @requirement("operator.liveness")
-async def test_a_kill_path_that_ends_is_reported_by_health_and_ends_the_process(
+async def test_a_second_watch_that_ends_is_reported_by_health_and_ends_the_process(
     client: ClosingClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def crash(_: Any) -> Any:
         raise KeyError("a defect")
 
-    monkeypatch.setattr(kill_watch, "find_credentials", crash)
+    monkeypatch.setattr(second_watch, "find_credentials", crash)
     app = App(OperatorSettings(telemetry_port=0))
-    app.start_kill_path()
+    app.start_watching()
     async with asyncio.timeout(5):
         await app.stopping.wait()
 
-    assert app.problem() == "the kill path ended: 'a defect'"
+    assert app.problem() == "the second watch ended: 'a defect'"
     assert app.failed
     await app.stop()
 
@@ -114,12 +116,12 @@ async def test_a_kill_path_that_ends_is_reported_by_health_and_ends_the_process(
 async def test_a_stop_closes_what_was_opened_and_is_no_failure(
     client: ClosingClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killer = ClosingClient()
-    monkeypatch.setattr(kill_watch, "KubeClient", lambda *_: killer)
-    monkeypatch.setattr(kill_watch, "find_credentials", lambda _: Credentials())
-    monkeypatch.setattr(kill_watch, "follow", hanging)
+    second = ClosingClient()
+    monkeypatch.setattr(second_watch, "KubeClient", lambda *_, **__: second)
+    monkeypatch.setattr(second_watch, "find_credentials", lambda _: Credentials())
+    monkeypatch.setattr(second_watch, "follow_known", hanging)
     app = App(OperatorSettings(telemetry_port=0))
-    app.start_kill_path()
+    app.start_watching()
     await app.start()
     port = app._telemetry.server_port  # type: ignore[union-attr]  # noqa: SLF001 - a free one was taken
     url = f"http://127.0.0.1:{port}/healthz"
@@ -130,7 +132,7 @@ async def test_a_stop_closes_what_was_opened_and_is_no_failure(
     await app.stop()
 
     assert client.is_closed
-    assert killer.is_closed
+    assert second.is_closed
     assert not app.failed
     assert app.problem() is None
     with pytest.raises(OSError):  # noqa: PT011 - refused, whatever the system calls it

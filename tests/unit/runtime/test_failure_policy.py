@@ -21,11 +21,12 @@ from interlock.runtime import agents, bindings, policies
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader
 from interlock.runtime.failure_report import FailureReporter
-from interlock.runtime.loop import ReconcileLoop, Reconciler, WorkQueue
 from interlock.runtime.policies import PolicyReconciler
 from interlock.settings import OperatorSettings
 from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import ApiError
+from interlock_kube.reconcile_loop import ReconcileLoop, Reconciler, WorkQueue
+from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
 from tests.support.fake_client import FakeClient
@@ -114,7 +115,7 @@ class Operator:
                 enqueue_agent=lambda _: None,
             )
             show = failures.show_on_binding
-        self.loop = ReconcileLoop(kind.kind, self.queue, reconciler, show)
+        self.loop = ReconcileLoop(kind.kind, self.queue, reconciler, metrics=PrometheusLoopMetrics(), show_failure=show)
         for name in NAMES:
             self.put(name)
 

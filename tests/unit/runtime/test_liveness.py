@@ -3,18 +3,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from interlock.runtime import liveness
 from interlock.runtime.app import App
-from interlock.runtime.kill_watch import KillWatch
-from interlock.runtime.liveness import LATE_SECONDS, Heartbeat
 from interlock.settings import OperatorSettings
+from interlock_process import heartbeat
+from interlock_process.heartbeat import LATE_SECONDS, Heartbeat
 from tests.requirements import requirement
 
 
 class FakeMonotonic:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(liveness, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(heartbeat, "time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 @pytest.fixture
@@ -58,9 +57,8 @@ async def test_an_operator_whose_loops_hang_says_so(clock: FakeMonotonic) -> Non
     assert "hangs" in problem
 
 
-async def test_an_operator_whose_kill_path_ended_says_so(clock: FakeMonotonic) -> None:
-    runtime = App(OperatorSettings())
-    killwatch: KillWatch = runtime._kill_watch  # noqa: SLF001 - what its own thread would set
-    killwatch.failure = RuntimeError("no credentials")
+async def test_an_operator_whose_second_watch_ended_says_so(clock: FakeMonotonic) -> None:
+    app = App(OperatorSettings())
+    app._second_watch.failure = RuntimeError("no credentials")  # noqa: SLF001 - what its own thread would set
 
-    assert runtime.problem() == "the kill path ended: no credentials"
+    assert app.problem() == "the second watch ended: no credentials"

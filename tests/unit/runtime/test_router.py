@@ -7,9 +7,9 @@ import pytest
 
 from interlock.cluster.resource_cache import Key, ResourceCache
 from interlock.runtime.app import App
-from interlock.runtime.loop import WorkQueue
 from interlock.runtime.router import ROUTES, Event, Router, Target
 from interlock.settings import OperatorSettings
+from interlock_kube.reconcile_loop import WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
@@ -221,7 +221,7 @@ async def test_what_the_kill_paths_watch_saw_go_is_forgotten(version: int | None
     app = App(OperatorSettings())
     app.handle(AGENT, an_agent().at_version(10).to_kubernetes(), is_deleted=False)
 
-    app._gone_elsewhere("Agent", TRIAGE, version)  # noqa: SLF001 - called from the kill path's thread
+    app._gone_elsewhere("Agent", TRIAGE, version)  # noqa: SLF001 - called from the second watch's thread
     await asyncio.sleep(0)
 
     assert app._cache.agents() == set()  # noqa: SLF001 - what it knows

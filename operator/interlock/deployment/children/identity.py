@@ -1,7 +1,17 @@
 """The guard's identity: ServiceAccount, Role, RoleBinding, and the Lease that it reports to."""
 
 from interlock.api.agent import Agent
-from interlock.deployment.names import Manifest, agent_labels, build_child, name_of, placement_labels, service_account
+from interlock.deployment.names import (
+    AGENT_POD,
+    GUARD_POD,
+    Manifest,
+    agent_labels,
+    agent_pod_account,
+    build_child,
+    name_of,
+    placement_labels,
+    service_account,
+)
 from interlock.deployment.placement import Placement
 from interlock_contract.names import AGENTS, GROUP
 
@@ -9,12 +19,19 @@ _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
 
 
-def build_service_account(agent: Agent) -> Manifest:
-    """Return the ServiceAccount of the agent's guards; no token of it is mounted by default."""
-    labels = agent_labels(agent, "guard")
-    return build_child(
-        agent, "v1", "ServiceAccount", service_account(agent), labels, automountServiceAccountToken=False
-    )
+def build_service_accounts(placement: Placement) -> tuple[Manifest, ...]:
+    """Return the ServiceAccount of the agent's guards and, if its pods are separate, one without rights for these."""
+    agent = placement.agent
+    guards = _service_account(agent, service_account(agent), GUARD_POD)
+    if not placement.is_separate:
+        return (guards,)
+    return guards, _service_account(agent, agent_pod_account(agent), AGENT_POD)
+
+
+def _service_account(agent: Agent, name: str, component: str) -> Manifest:
+    """Return a ServiceAccount of which no token is mounted by default."""
+    labels = agent_labels(agent, component)
+    return build_child(agent, "v1", "ServiceAccount", name, labels, automountServiceAccountToken=False)
 
 
 def build_guard_role(placement: Placement) -> Manifest:

@@ -16,6 +16,7 @@ from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
     Manifest,
+    agent_pod_account,
     agent_service,
     agent_workload,
     build_child,
@@ -130,9 +131,11 @@ def _shared_pod(placement: Placement) -> dict[str, Any]:
 def _agent_pod(placement: Placement) -> dict[str, Any]:
     """Return the agent's own pod (`isolation: Separate`): the egress check, then the agent.
 
-    The pod has no identity and no DNS. Its /etc/hosts holds the one name that it needs, its guard's.
+    The pod's ServiceAccount has no rights, no token of it is mounted, and the pod has no DNS. Its /etc/hosts holds the
+    one name that it needs, its guard's.
     """
     return {
+        "serviceAccountName": agent_pod_account(placement.agent),
         **_pod_defaults(),
         "dnsPolicy": "None",
         "dnsConfig": {"nameservers": ["127.0.0.1"]},  # no server listens there, so a look-up fails immediately

@@ -1,18 +1,19 @@
-"""The work queue and the reconcile loop of Agents, AgentPolicies and MCPBindings, with one failure policy for all.
+"""The work queue and the reconcile loop of every controller of ours, with one failure policy for all.
 
 The queue has the semantics of `k8s.io/client-go/util/workqueue`, for which Python has no maintained library. A key is
 in the queue at most once, and one worker at a time has it. A key that is added while a worker has it comes again.
 
 The failure policy: no failure of one object ends a worker, the process or the turn of another object. A failure is
 
-1. logged, once for each cause in a row: with its trace where it is a defect of the operator;
-2. counted in `interlock_reconcile_failures_total`, by kind and cause;
-3. shown on the object, see `FailureReporter`;
+1. logged, once for each cause in a row: with its trace where it is a defect of ours;
+2. counted by kind and cause, see `LoopMetrics`;
+3. shown on the object, where the controller does so;
 4. retried with back-off.
 """
 
 import asyncio
 import logging
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
@@ -20,10 +21,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import aiohttp
-from prometheus_client import Gauge
 
-from interlock.cluster.applier import ApplyFailed
-from interlock.telemetry import QUEUED, RECONCILE_FAILURES, RECONCILE_SECONDS, RECONCILES
 from interlock_kube.client import ApiError
 
 _log = logging.getLogger(__name__)
@@ -39,11 +37,11 @@ class WorkQueue(Generic[K]):
     """A queue of keys for the workers of one event loop.
 
     Args:
-        queued: Shows how many keys wait.
+        on_length: Called with the number of keys that wait, whenever it changes.
     """
 
-    def __init__(self, queued: Gauge = QUEUED) -> None:
-        self._queued = queued
+    def __init__(self, on_length: Callable[[int], object] = lambda _: None) -> None:
+        self._on_length = on_length
         self._ready: asyncio.Queue[K] = asyncio.Queue()
         self._waiting: set[K] = set()
         self._working: set[K] = set()
@@ -57,7 +55,7 @@ class WorkQueue(Generic[K]):
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.put_nowait(key)
-            self._queued.set(len(self._waiting))
+            self._on_length(len(self._waiting))
 
     def add_after(self, key: K, seconds: float) -> None:
         """Enqueue a key after some seconds, in place of any earlier timer of the key."""
@@ -83,7 +81,7 @@ class WorkQueue(Generic[K]):
         key = await self._ready.get()
         self._waiting.discard(key)
         self._working.add(key)
-        self._queued.set(len(self._waiting))
+        self._on_length(len(self._waiting))
         self.cancel(key)
         return key
 
@@ -103,7 +101,7 @@ class Cause(StrEnum):
     """Classes of failures, as the metric counts them."""
 
     DEFECT = "defect"
-    """An exception that no code expects: a defect of the operator."""
+    """An exception that no code expects: a defect of ours."""
     REFUSED = "refused"
     """The API server refused a request."""
     UNREACHABLE = "unreachable"
@@ -111,8 +109,8 @@ class Cause(StrEnum):
 
 
 def cause_of(error: Exception) -> Cause:
-    """Return the class of a failure."""
-    if isinstance(error, (ApiError, ApplyFailed)):
+    """Return the class of a failure; one that was raised from an `ApiError` is a refusal, too."""
+    if isinstance(error, ApiError) or isinstance(error.__cause__, ApiError):
         return Cause.REFUSED
     # Most OSErrors here are connections that failed; a file that cannot be read is as little of the object's doing.
     return Cause.UNREACHABLE if isinstance(error, (aiohttp.ClientError, TimeoutError, OSError)) else Cause.DEFECT
@@ -133,6 +131,16 @@ class Reconciler(Protocol[K_contra]):
         """Reconcile one object; return in how many seconds to do so again, None where only an event is a reason."""
 
 
+class LoopMetrics(Protocol):
+    """Counts what loops do."""
+
+    def turn(self, kind: str, *, is_ok: bool, seconds: float) -> None:
+        """Count one reconcile of an object, and the seconds that it took."""
+
+    def failure(self, kind: str, cause: Cause) -> None:
+        """Count one failure."""
+
+
 class ReconcileLoop(Generic[K]):
     """Takes keys of one kind from the queue and reconciles them.
 
@@ -140,7 +148,9 @@ class ReconcileLoop(Generic[K]):
         kind: The kind, such as `Agent`.
         queue: The queue.
         reconciler: Reconciles one object.
-        show_failure: Shows a failure on the object; called once for each cause in a row.
+        metrics: Counts turns and failures.
+        show_failure: Shows a failure on the object; called at each failure. None where no object shows it.
+        backoff: Seconds until the next attempt, by the number of failures in a row.
     """
 
     def __init__(
@@ -148,14 +158,20 @@ class ReconcileLoop(Generic[K]):
         kind: str,
         queue: WorkQueue[K],
         reconciler: Reconciler[K],
-        show_failure: Callable[[K, Exception], Awaitable[None]],
+        *,
+        metrics: LoopMetrics,
+        show_failure: Callable[[K, Exception], Awaitable[None]] | None = None,
+        backoff: Sequence[float] = BACKOFF_SECONDS,
     ) -> None:
         self._kind = kind
         self._queue = queue
         self._reconciler = reconciler
+        self._metrics = metrics
         self._show_failure = show_failure
+        self._backoff = backoff
         self._failures: dict[K, int] = {}
         self._causes: dict[K, tuple[str, ...]] = {}
+        self._failing_since: dict[K, float] = {}
 
     async def run(self) -> None:
         """Work as one worker, for ever."""
@@ -168,45 +184,58 @@ class ReconcileLoop(Generic[K]):
 
     async def turn(self, key: K) -> bool:
         """Reconcile one object and set its next turn; return False after a failure."""
+        started = time.monotonic()
         try:
-            with RECONCILE_SECONDS.labels(self._kind).time():
-                seconds = await self._reconciler.reconcile(key)
+            seconds = await self._reconciler.reconcile(key)
         except Exception as error:  # noqa: BLE001 - the failure policy above
-            RECONCILES.labels(self._kind, "failed").inc()
+            self._metrics.turn(self._kind, is_ok=False, seconds=time.monotonic() - started)
             await self._handle_failure(key, error)
             return False
-        RECONCILES.labels(self._kind, "ok").inc()
+        self._metrics.turn(self._kind, is_ok=True, seconds=time.monotonic() - started)
         self.forget(key)
         if seconds is not None:
             self._queue.add_after(key, seconds)
         return True
 
+    def failing(self, seconds: float, *, only_defects: bool = False) -> tuple[K, ...]:
+        """Return the objects that have failed for so many seconds, all of them or those with a defect of ours."""
+        now = time.monotonic()
+        return tuple(
+            key
+            for key, since in self._failing_since.items()
+            if now - since >= seconds and (not only_defects or self._causes[key][0] == Cause.DEFECT)
+        )
+
     def forget(self, key: K) -> None:
         """Forget the failures of a key, so that its back-off starts from the beginning."""
         self._failures.pop(key, None)
         self._causes.pop(key, None)
+        self._failing_since.pop(key, None)
 
     async def _handle_failure(self, key: K, error: Exception) -> None:
         cause, location = cause_of(error), location_of(error)
-        RECONCILE_FAILURES.labels(self._kind, cause).inc()
+        self._metrics.failure(self._kind, cause)
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        known = type(error).__name__, location, "" if cause is Cause.DEFECT else str(error)
+        known = cause, type(error).__name__, location, "" if cause is Cause.DEFECT else str(error)
+        self._failing_since.setdefault(key, time.monotonic())
         if self._causes.get(key) != known:
             self._causes[key] = known
             fields = {"kind": self._kind, "object": "/".join(key), "cause": cause, "error": str(error) or repr(error)}
             if cause is Cause.DEFECT:
-                _log.error("reconcile failed because of a defect of the operator", extra=fields, exc_info=error)
+                _log.error("reconcile failed because of a defect of Interlock", extra=fields, exc_info=error)
             else:
                 _log.warning("reconcile failed", extra=fields)
         await self._show(key, error)
-        self._queue.add_after(key, BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+        self._queue.add_after(key, self._backoff[min(failures, len(self._backoff) - 1)])
 
     async def _show(self, key: K, error: Exception) -> None:
         """Show the failure; that this fails, too, is logged and changes nothing about the retry."""
+        if self._show_failure is None:
+            return
         try:
             await self._show_failure(key, error)
         except Exception as second:  # noqa: BLE001 - the failure policy above
-            RECONCILE_FAILURES.labels(self._kind, cause_of(second)).inc()
+            self._metrics.failure(self._kind, cause_of(second))
             fields = {"kind": self._kind, "object": "/".join(key), "error": str(second) or repr(second)}
             _log.warning("failure not shown on the object", extra=fields)

@@ -1,4 +1,4 @@
-"""The operator's credentials: those of a kubeconfig, exec plugins included, or those of its pod's ServiceAccount.
+"""The credentials of a program of the control plane: those of a kubeconfig, or those of its pod's ServiceAccount.
 
 The official library reads the kubeconfig and runs the plugins. kopf and the operator's own clients get the same result.
 """

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from interlock.cluster.kubeconfig import KubeconfigCredentials, find_credentials
 from interlock.handlers import startup
 from interlock_kube.credentials import CredentialsUnavailable, MountedCredentials
+from interlock_process.kubeconfig import KubeconfigCredentials, find_credentials
 
 
 def a_kubeconfig(folder: Path, user: dict[str, Any]) -> Path:

@@ -1,8 +1,8 @@
-"""Background tasks of the guard: none ends with an exception that is not logged.
+"""Background tasks of guards and the kill controller: none ends with an exception that is not logged.
 
 Policy: an unexpected exception is logged with its trace, and the work starts again after a pause that grows. Meanwhile
-the guard stays closed or closes: without a watch its lease expires, without the shipper its spool fills up, without a
-server its calls are refused.
+a guard stays closed or closes: without a watch its lease expires, without the shipper its spool fills up, without a
+server its calls are refused. The kill controller stops renewing its Lease, so that no new pods start.
 """
 
 import asyncio

@@ -1,0 +1,403 @@
+"""The kill controller: it watches kill switches and pods, and keeps killed Agents without pods.
+
+The work is level-triggered: a turn reads what is known now and does what is missing. There are five queues:
+
+* kills: end the pods of one Agent that was just killed, or for which a pod has just started;
+* repeats: the same, for an Agent of which pods are left, ever more rarely while nothing changes;
+* records: write `status.kill` of one Agent, which no kill waits for;
+* relabelled pods: end a pod whose label `interlock.dev/agent` was changed or taken away. It has left the kill, the
+  NetworkPolicies and its ReplicaSet;
+* misplaced pods: at the start, find such pods of one Agent by their ServiceAccount, which cannot be changed.
+
+What is known comes from watches that hold names, labels and annotations alone, so that no spec can break a kill. The
+latch survives a restart: `status.kill` of all Agents is read once at the start.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from interlock_contract.clock import read_time
+from interlock_contract.kill import MOST_TEXT, KillLatch, observe
+from interlock_contract.names import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_BY, KILL_SWITCH_OFF
+from interlock_kill.killer import PAGE_BYTES, Kill, Killer, Release, is_ending
+from interlock_kill.telemetry import AGENTS_KILLED, KILL_SECONDS, KILLS, RELABELLED_PODS
+from interlock_kube.background import keep_running
+from interlock_kube.client import NOT_FOUND, TABLE, ApiError, Json, KubeClient
+from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
+from interlock_kube.resource_types import AGENT, POD, ResourceType
+from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known, read_pages
+from interlock_process.metrics import PrometheusLoopMetrics, skip_on_defect
+
+_log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""Namespace and name of an Agent."""
+PodKey = tuple[str, str, str, str]
+"""Namespace, name and uid of a pod, and the agent that it began as."""
+K = TypeVar("K", bound=Sequence[str])
+
+KILL_WORKERS: Final = 32
+REPEAT_WORKERS: Final = 8
+RECORD_WORKERS: Final = 4
+POD_WORKERS: Final = 4
+MISPLACED_WORKERS: Final = 2
+SWEEP_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+"""Seconds until the next sweep of an Agent of which pods are left, by the sweeps in a row that found nothing to do."""
+BACKOFF_SECONDS: Final = (0.5, 0.5, 1.0, 2.0, 5.0)
+PAGE: Final = 200
+WATCH_SECONDS: Final = 30
+CONTACT_SECONDS: Final = 75.0
+"""Seconds without contact after which a watch counts as dead: a new one begins every half minute."""
+REFUSED_SECONDS: Final = 30.0
+"""Seconds for which a kill may fail before that counts as a problem."""
+
+_REQUESTED, _RELEASED, _REASON, _BY = "Kill-Requested", "Kill-Released", "Kill-Reason", "Kill-By"
+"""Printer columns of Agents, which show `status.kill` and nothing else of the object."""
+
+
+@dataclass(slots=True)
+class AgentState:
+    """What is known of one Agent.
+
+    Attributes:
+        uid: Another uid is another Agent.
+        switch: The annotation's value as last observed, None without one.
+        by: Who set it.
+        was_off: Whether `off` was observed, which a page of recorded kills that is read later may not know.
+        latch: The kill latch.
+        kill: The engaged switch, None while the Agent is not killed.
+        engaged_at: When this process engaged it, by the monotonic clock.
+        release: The release that is not recorded yet.
+        zero_at: When no pod of this kill was left first.
+        fruitless: Sweeps in a row that found pods and had nothing to do.
+    """
+
+    uid: str
+    switch: str | None = None
+    by: str | None = None
+    was_off: bool = False
+    latch: KillLatch = field(default_factory=KillLatch)
+    kill: Kill | None = None
+    engaged_at: float | None = None
+    release: Release | None = None
+    zero_at: datetime | None = None
+    fruitless: int = 0
+
+
+class KillController:
+    """Watches and kills.
+
+    Args:
+        client: Sends the requests of kills.
+        watcher: Sends those of watches, so that no number of kills keeps a switch from being seen.
+        clock: Returns the time.
+        monotonic: Returns seconds that never go back.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        watcher: KubeClient,
+        *,
+        clock: Callable[[], datetime],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._watcher, self._killer = watcher, Killer(client)
+        self._clock, self._monotonic = clock, monotonic
+        self._agents: dict[Key, AgentState] = {}
+        self._unfinished: dict[Key, Kill] = {}  # kills of Agents that were deleted before their pods were
+        self._pods: dict[Key, tuple[str, str]] = {}  # by namespace and name: uid and agent
+        self._known: dict[str, set[Key]] = {AGENT.kind: set(), POD.kind: set()}
+        self._synced = {AGENT.kind: asyncio.Event(), POD.kind: asyncio.Event()}
+        self._contact: dict[str, float] = {}
+        self._is_recorded_read = False
+        self._kills: WorkQueue[Key] = WorkQueue()
+        self._repeats: WorkQueue[Key] = WorkQueue()
+        self._records: WorkQueue[Key] = WorkQueue()
+        self._relabelled: WorkQueue[PodKey] = WorkQueue()
+        self._misplaced: WorkQueue[Key] = WorkQueue()
+        self._kill_loop = _loop("Kill", self._kills, self._end)
+        self._repeat_loop = _loop("KillRepeat", self._repeats, self._end)
+        self._record_loop = _loop("KillRecord", self._records, self._record)
+        self._pod_loop = _loop("RelabelledPod", self._relabelled, self._end_relabelled)
+        self._misplaced_loop = _loop("MisplacedPods", self._misplaced, self._end_misplaced)
+
+    async def run(self) -> None:
+        """Watch and kill, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for name, work in (
+                ("watch of Agents", self._follow_agents),
+                ("watch of pods", self._follow_pods),
+                ("reading of recorded kills", self._read_recorded),
+            ):
+                group.create_task(keep_running(name, work, _log.error), name=name)
+            for loop, workers in (
+                (self._kill_loop, KILL_WORKERS),
+                (self._repeat_loop, REPEAT_WORKERS),
+                (self._record_loop, RECORD_WORKERS),
+                (self._pod_loop, POD_WORKERS),
+                (self._misplaced_loop, MISPLACED_WORKERS),
+            ):
+                for _ in range(workers):
+                    group.create_task(loop.run())
+
+    def watch_problem(self) -> str | None:
+        """Return which switches may not be seen, None while all are."""
+        now = self._monotonic()
+        for kind, synced in self._synced.items():
+            if not synced.is_set():
+                return f"the {kind}s have not been listed yet"
+            silent = now - self._contact[kind]
+            if silent > CONTACT_SECONDS:
+                return f"the watch of {kind}s had no contact to the API server for {silent:.0f} s"
+        return None if self._is_recorded_read else "status.kill of the Agents has not been read yet"
+
+    def problem(self) -> str | None:
+        """Return what keeps kills from being carried out, None while nothing does."""
+        defects = (*self._failing_kills(0.0, only_defects=True), *self._record_loop.failing(0.0, only_defects=True))
+        if defects:
+            return f"a kill fails because of a defect of Interlock: {'/'.join(defects[0][:2])}"
+        refused = self._failing_kills(REFUSED_SECONDS)
+        if refused:
+            return f"the API server refuses a kill for more than {REFUSED_SECONDS:.0f} s: {'/'.join(refused[0])}"
+        return self.watch_problem()
+
+    def is_working(self) -> bool:
+        """Return whether pods of killed Agents are ended, as far as one namespace alone does not prevent it."""
+        namespaces = {namespace for namespace, _ in self._failing_kills(REFUSED_SECONDS)}
+        return self.watch_problem() is None and len(namespaces) < 2  # noqa: PLR2004 - one may have caused it itself
+
+    def killed(self, key: Key) -> str | None:
+        """Return the switch's value while an Agent is killed."""
+        state = self._agents.get(key)
+        return state.kill.value if state and state.kill else None
+
+    def _failing_kills(self, seconds: float, *, only_defects: bool = False) -> tuple[Key, ...]:
+        loops = (self._kill_loop, self._repeat_loop)
+        return tuple(key for loop in loops for key in loop.failing(seconds, only_defects=only_defects))
+
+    # Observations
+
+    async def _follow_agents(self) -> None:
+        async for event in follow_known(self._watcher, AGENT, self._options(AGENT), _key, self._known[AGENT.kind]):
+            if isinstance(event, SeenEvent):
+                self.observe_agent(event.object)
+            elif isinstance(event, GoneEvent):
+                self._forget(event.key)
+            else:
+                self._synced[AGENT.kind].set()
+
+    async def _follow_pods(self) -> None:
+        async for event in follow_known(
+            self._watcher, POD, self._options(POD, AGENT_LABEL), _key, self._known[POD.kind]
+        ):
+            if isinstance(event, SeenEvent):
+                self.observe_pod(event.object)
+            elif isinstance(event, GoneEvent):
+                self._pod_left(event.key)
+            else:
+                self._synced[POD.kind].set()
+
+    async def _read_recorded(self) -> None:
+        """Read `status.kill` of all Agents once, after their switches, which kill without it.
+
+        The API server sends a table of the printer columns that show it, so that no spec is read.
+        """
+        await self._synced[AGENT.kind].wait()
+        names: list[str] = []
+        query = {"includeObject": "Metadata"}
+        async for table in read_pages(
+            self._watcher, AGENT.everywhere(), query, accept=TABLE, limit=PAGE, most=PAGE_BYTES
+        ):
+            names = [column["name"] for column in table.get("columnDefinitions") or ()] or names
+            for row in table["rows"] or ():
+                self.observe_recorded(row["object"], dict(zip(names, row["cells"], strict=True)))
+        self._is_recorded_read = True
+        _log.info("kill switches are watched", extra={"agents": len(self._agents)})
+        for key in self._agents:
+            self._misplaced.add(key)
+
+    def observe_agent(self, found: Json) -> None:
+        """Observe the metadata of an Agent: engage, keep or release its kill, as the latch says."""
+        with skip_on_defect(AGENT.kind, found):
+            key, metadata = _key(found), found["metadata"]
+            state = self._agents.get(key)
+            if state is None or state.uid != metadata["uid"]:
+                self._forget(key)
+                self._unfinished.pop(key, None)  # its pods are those of an Agent that is not killed
+                state = self._agents[key] = AgentState(metadata["uid"])
+            annotations = metadata.get("annotations") or {}
+            state.switch, state.by = _cut(annotations.get(KILL_SWITCH)), _cut(annotations.get(KILL_SWITCH_BY))
+            state.was_off = state.was_off or state.switch == KILL_SWITCH_OFF
+            state.latch = observe(state.latch, annotations, None)
+            self._update(key, state, state.by, self._clock())
+
+    def observe_recorded(self, found: Json, row: dict[str, Any]) -> None:
+        """Observe the recorded kill of an Agent, which stands for an annotation that was taken away."""
+        with skip_on_defect(AGENT.kind, found):
+            key, state = _key(found), self._agents.get(_key(found))
+            is_standing = row[_REQUESTED] is not None and row[_RELEASED] is None
+            if not is_standing or state is None or state.uid != found["metadata"]["uid"]:
+                return
+            if state.was_off:  # released: by now, or while no kill controller ran
+                if state.switch == KILL_SWITCH_OFF and state.release is None:
+                    state.release = Release(self._clock(), state.by, None)
+                    self._records.add(key)
+                return
+            since = read_time(row[_REQUESTED], self._clock())
+            annotations = {} if state.switch is None else {KILL_SWITCH: state.switch}
+            recorded = {"requestedAt": row[_REQUESTED], "reason": row[_REASON] or "killed"}
+            state.latch = observe(state.latch, annotations, {"kill": recorded})
+            self._update(key, state, row[_BY], since)
+
+    def _update(self, key: Key, state: AgentState, by: str | None, since: datetime) -> None:
+        """Bring the kill of an Agent to what its latch says."""
+        before, value = state.kill, state.latch.message
+        if value is None and before is not None:
+            state.kill, state.zero_at, state.release = None, None, Release(self._clock(), by, before)
+            AGENTS_KILLED.dec()
+            self._records.add(key)
+        elif value is not None and (before is None or before.value != value):
+            state.kill = Kill(value, by, since if before is None else before.since)
+            state.release, state.fruitless = None, 0
+            if before is None:
+                state.engaged_at = self._monotonic()
+                KILLS.inc()
+                AGENTS_KILLED.inc()
+                _log.warning("kill switch engaged", extra={"agent": "/".join(key), "value": value[:200]})
+            self._kills.add(key)
+            self._records.add(key)
+
+    def _forget(self, key: Key) -> None:
+        state = self._agents.pop(key, None)
+        if state is not None and state.kill is not None:
+            AGENTS_KILLED.dec()
+            if state.zero_at is None:
+                self._unfinished[key] = state.kill
+                self._kills.add(key)
+
+    def observe_pod(self, pod: Json) -> None:
+        """Observe a pod with the label of an Agent: one that starts for a killed Agent is ended."""
+        with skip_on_defect(POD.kind, pod):
+            metadata = pod["metadata"]
+            agent = metadata["labels"][AGENT_LABEL]
+            uid, began_as = self._pods.get(_key(pod), ("", agent))
+            if uid != metadata["uid"]:
+                began_as = agent
+            self._pods[_key(pod)] = metadata["uid"], began_as
+            if began_as != agent:
+                self._relabelled.add((*_key(pod), metadata["uid"], began_as))
+            if self.killed((metadata["namespace"], agent)) is not None and not is_ending(metadata):
+                self._kills.add((metadata["namespace"], agent))
+
+    def _pod_left(self, key: Key) -> None:
+        """Handle that the watch lost a pod: it was deleted, or its label was taken away."""
+        uid, agent = self._pods.pop(key, ("", ""))
+        if not uid:
+            return
+        if self.killed((key[0], agent)) is not None:
+            self._repeats.add((key[0], agent))
+        self._relabelled.add((*key, uid, agent))
+
+    def _options(self, kind: ResourceType, selector: str = "") -> WatchOptions:
+        def on_contact() -> None:
+            self._contact[kind.kind] = self._monotonic()
+
+        return WatchOptions(
+            selector=selector,
+            metadata_only=True,
+            server_seconds=WATCH_SECONDS,
+            silence_seconds=WATCH_SECONDS + 10,
+            page=PAGE,
+            most=PAGE_BYTES,
+            on_contact=on_contact,
+        )
+
+    # Work
+
+    async def _end(self, key: Key) -> float | None:
+        """End the pods of one killed Agent; more sweeps are the work of the repeats."""
+        state = self._agents.get(key)
+        kill = state.kill if state is not None else self._unfinished.get(key)
+        if kill is None:
+            return None
+        sweep = await self._killer.end(*key)
+        if sweep.is_full:
+            self._repeats.add(key)
+        elif sweep.left:
+            fruitless = 0
+            if state is not None:
+                state.fruitless = fruitless = 0 if sweep.deleted else state.fruitless + 1
+            self._repeats.add_within(key, SWEEP_SECONDS[min(fruitless, len(SWEEP_SECONDS) - 1)])
+        elif state is None:
+            self._unfinished.pop(key, None)
+        elif state.zero_at is None and state.kill is not None and state.kill.since == kill.since:
+            state.zero_at = self._clock()
+            if state.engaged_at is not None:
+                KILL_SECONDS.observe(self._monotonic() - state.engaged_at)
+            self._records.add(key)
+        return None
+
+    async def _record(self, key: Key) -> float | None:
+        """Bring `status.kill` of one Agent to what is known."""
+        state = self._agents.get(key)
+        if state is None:
+            return None
+        kill, release = state.kill, state.release
+        try:
+            if kill is not None:
+                requested = await self._killer.record(*key, state.uid, kill, state.zero_at)
+                if requested is not None and state.kill is kill:
+                    state.kill = replace(kill, since=requested)  # all replicas and restarts agree on it
+            elif release is not None:
+                await self._killer.record_release(*key, state.uid, release)
+                if state.release is release:
+                    state.release = None
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+        return None
+
+    async def _end_relabelled(self, key: PodKey) -> float | None:
+        """End a pod that lives on without the label that it began with."""
+        namespace, name, uid, agent = key
+        metadata = await self._killer.find_pod(namespace, name)
+        if metadata is None or metadata["uid"] != uid or (metadata.get("labels") or {}).get(AGENT_LABEL) == agent:
+            return None
+        await self._delete(namespace, metadata, agent)
+        return None
+
+    async def _end_misplaced(self, key: Key) -> float | None:
+        """End the pods of one Agent whose labels were changed while no kill controller ran."""
+        for metadata in await self._killer.find_misplaced(*key):
+            await self._delete(key[0], metadata, key[1])
+        return None
+
+    async def _delete(self, namespace: str, metadata: Json, agent: str) -> None:
+        if not is_ending(metadata):
+            RELABELLED_PODS.inc()
+            _log.warning("relabelled pod deleted", extra={"pod": f"{namespace}/{metadata['name']}", "agent": agent})
+            await self._killer.delete_pod(namespace, metadata)
+
+
+class _Turn:
+    """A method as the reconciler of a loop."""
+
+    def __init__(self, turn: Callable[[Any], Coroutine[Any, Any, float | None]]) -> None:
+        self.reconcile = turn
+
+
+def _loop(kind: str, queue: WorkQueue[K], turn: Callable[[Any], Coroutine[Any, Any, float | None]]) -> ReconcileLoop[K]:
+    return ReconcileLoop(kind, queue, _Turn(turn), metrics=PrometheusLoopMetrics(), backoff=BACKOFF_SECONDS)
+
+
+def _key(found: Json) -> Key:
+    return found["metadata"]["namespace"], found["metadata"]["name"]
+
+
+def _cut(text: Any) -> str | None:
+    return None if text is None else str(text)[:MOST_TEXT]

@@ -1,0 +1,299 @@
+"""The requests of a kill: delete an Agent's pods, keep its Deployments at zero replicas, record it in `status.kill`.
+
+A kill runs no layer, reads no spec and needs no policy, so that a broken object cannot stop it. The order comes from
+measurements on a real kubelet: first the pods, with a grace period of one second, then replicas to zero. A grace period
+of zero ends no process sooner, and removes the NetworkPolicy from a process that still runs.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from interlock_contract.clock import read_time
+from interlock_contract.kill import MOST_TEXT
+from interlock_contract.names import (
+    AGENT_ACCOUNT_SUFFIX,
+    AGENT_LABEL,
+    GUARD_ACCOUNT_SUFFIX,
+    KILL_FIELD_MANAGER,
+    KILL_SWITCH,
+    KILL_SWITCH_OFF,
+)
+from interlock_kube.client import CONFLICT, METADATA_LIST, METADATA_ONLY, NOT_FOUND, ApiError, Json, KubeClient
+from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD
+from interlock_kube.watch import read_pages
+
+GRACE_SECONDS: Final = 1
+IN_FLIGHT: Final = 8
+"""Most requests of one sweep at once: an agent with many pods takes no other agent's connections."""
+MOST_DELETIONS: Final = 400
+"""Most pods that one sweep deletes. The next sweep of the agent waits for its turn again."""
+MOST_DEPLOYMENTS: Final = 100
+"""Most Deployments that one sweep scales."""
+PAGE: Final = 200
+PAGE_BYTES: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """An engaged switch.
+
+    Attributes:
+        value: The annotation's value.
+        by: Who set it, according to the annotation.
+        since: When it was observed first.
+    """
+
+    value: str
+    by: str | None
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A switch that was set to off.
+
+    Attributes:
+        at: When that was observed.
+        by: Who set it, according to the annotation.
+        of: The kill that it ended, where that was observed.
+    """
+
+    at: datetime
+    by: str | None
+    of: Kill | None
+
+
+@dataclass(slots=True)
+class Sweep:
+    """What one sweep has found.
+
+    Attributes:
+        left: The uids of the pods that were still there.
+        deleted: How many of them it has deleted.
+    """
+
+    left: set[str]
+    deleted: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there may be more pods than one sweep deletes."""
+        return self.deleted >= MOST_DELETIONS
+
+
+class Killer:
+    """Makes the requests of kills to one API server.
+
+    Each write of `status.kill` is decided from the Agent as just read, and names its version. A write that comes late,
+    from another replica or from a request that was given up, is therefore refused with 409 or found to be unnecessary.
+    """
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    async def end(self, namespace: str, agent: str) -> Sweep:
+        """Delete the agent's pods page by page, and scale its Deployments to zero without waiting for those answers.
+
+        Pods are found by their label, and by their ServiceAccount, which cannot be changed in a pod. A page that cannot
+        be read keeps no other pod, and no Deployment, from its end.
+
+        Raises:
+            ApiError: The API server refused a request; the other requests were made nevertheless.
+        """
+        sweep, slots, begun = Sweep(set()), asyncio.Semaphore(IN_FLIGHT), asyncio.Event()
+        selections = (
+            {"labelSelector": f"{AGENT_LABEL}={agent}"},
+            *({"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"} for suffix in _ACCOUNT_SUFFIXES),
+        )
+        results = await asyncio.gather(
+            *(self._end_pods(namespace, selection, sweep, slots, begun) for selection in selections),
+            self._hold_at_zero(namespace, agent, begun),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        return sweep
+
+    async def find_misplaced(self, namespace: str, agent: str) -> list[Json]:
+        """Return the metadata of pods that have a ServiceAccount of the agent and not its label."""
+        return [
+            pod["metadata"]
+            for suffix in _ACCOUNT_SUFFIXES
+            async for page in self._pages(namespace, {"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"})
+            for pod in page["items"] or ()
+            if (pod["metadata"].get("labels") or {}).get(AGENT_LABEL) != agent
+        ]
+
+    async def delete_pod(self, namespace: str, metadata: Json) -> None:
+        """Delete exactly this pod, and none that was created with its name meanwhile."""
+        options = {"gracePeriodSeconds": GRACE_SECONDS, "preconditions": {"uid": metadata["uid"]}}
+        try:
+            await self._client.delete(POD.path(namespace, metadata["name"]), options)
+        except ApiError as error:
+            if error.status not in (CONFLICT, NOT_FOUND):  # a conflict: another pod has the name now
+                raise
+
+    async def find_pod(self, namespace: str, name: str) -> Json | None:
+        """Return the metadata of the pod of this name, None if there is none."""
+        try:
+            found = await self._client.get(POD.path(namespace, name), accept=METADATA_ONLY)
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+        metadata: Json = found["metadata"]
+        return metadata
+
+    async def record(
+        self, namespace: str, agent: str, uid: str, kill: Kill, zero_at: datetime | None
+    ) -> datetime | None:
+        """Write into `status.kill` what it does not have of this kill.
+
+        Returns:
+            The time of the request as recorded; None where the Agent is another one or was released meanwhile.
+
+        Raises:
+            ApiError: The API server refused; with 409 where the Agent has changed since it was read.
+        """
+        found = await self._read(namespace, agent, uid)
+        if found is None or _switch(found) == KILL_SWITCH_OFF:
+            return None
+        known = recorded_kill(found)
+        is_new = not known or bool(known.get("releasedAt"))
+        if is_new:
+            fields = _fresh(kill)
+        else:
+            wanted = _value_and_author(kill)
+            fields = {name: value for name, value in wanted.items() if known.get(name) != value}
+        if zero_at is not None and (is_new or not known.get("zeroPodsAt")):
+            fields["zeroPodsAt"] = _text(zero_at)
+        if fields:
+            await self._patch(found, fields)
+        return kill.since if is_new else read_time(known.get("requestedAt"), kill.since)
+
+    async def record_release(self, namespace: str, agent: str, uid: str, release: Release) -> None:
+        """Write that the switch was set to off: into the recorded kill, or with a kill that was not recorded.
+
+        Raises:
+            ApiError: As in `record`.
+        """
+        found = await self._read(namespace, agent, uid)
+        if found is None or _switch(found) != KILL_SWITCH_OFF:
+            return  # killed again meanwhile: that kill stands
+        known, of = recorded_kill(found), release.of
+        released = {"releasedAt": _text(release.at), "releasedBy": _cut(release.by)}
+        if known and not known.get("releasedAt"):
+            await self._patch(found, released)
+        elif of is not None and (not known or read_time(known["releasedAt"], of.since) < of.since):
+            await self._patch(found, {**_fresh(of), **released})
+
+    async def _end_pods(
+        self, namespace: str, selection: dict[str, str], sweep: Sweep, slots: asyncio.Semaphore, begun: asyncio.Event
+    ) -> None:
+        async def delete(metadata: Json) -> None:
+            async with slots:
+                await self.delete_pod(namespace, metadata)
+
+        try:
+            async for page in self._pages(namespace, selection):
+                pods = [pod["metadata"] for pod in page["items"] or ()]  # an empty list of metadata is null
+                doomed = [one for one in pods if one["uid"] not in sweep.left and not is_ending(one)]
+                sweep.left.update(one["uid"] for one in pods)
+                sweep.deleted += len(doomed)
+                deletions = [asyncio.create_task(delete(one)) for one in doomed]
+                await asyncio.sleep(0)  # the first of them are under way
+                begun.set()
+                await _all(deletions)
+                if sweep.is_full:
+                    return
+        finally:
+            begun.set()
+
+    async def _hold_at_zero(self, namespace: str, agent: str, begun: asyncio.Event) -> None:
+        """Scale the agent's Deployments to zero, once the first pods are being deleted."""
+        selection = {"labelSelector": f"{AGENT_LABEL}={agent}"}
+        pages = read_pages(
+            self._client, DEPLOYMENT.within(namespace), selection, accept=METADATA_LIST, limit=PAGE, most=PAGE_BYTES
+        )
+        names = [one["metadata"]["name"] async for page in pages for one in page["items"] or ()][:MOST_DEPLOYMENTS]
+        await begun.wait()
+        for name in names:
+            await self._scale_to_zero(namespace, name)
+
+    def _pages(self, namespace: str, selection: dict[str, str]) -> Any:
+        return read_pages(
+            self._client, POD.within(namespace), selection, accept=METADATA_LIST, limit=PAGE, most=PAGE_BYTES
+        )
+
+    async def _scale_to_zero(self, namespace: str, name: str) -> None:
+        path = DEPLOYMENT.path(namespace, name, "scale")
+        try:
+            scale = await self._client.get(path)
+            if scale["spec"].get("replicas", 0) != 0:
+                await self._client.patch(path, {"spec": {"replicas": 0}}, KILL_FIELD_MANAGER)
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+
+    async def _read(self, namespace: str, agent: str, uid: str) -> Json | None:
+        """Return the Agent; None where there is none, or another one of this name."""
+        try:
+            found = await self._client.get(AGENT.path(namespace, agent))
+        except ApiError as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise
+        return found if found["metadata"]["uid"] == uid else None
+
+    async def _patch(self, found: Json, kill: Json) -> None:
+        metadata = found["metadata"]
+        path = AGENT.path(metadata["namespace"], metadata["name"], "status")
+        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "status": {"kill": kill}}
+        await self._client.patch(path, body, KILL_FIELD_MANAGER)
+
+
+_ACCOUNT_SUFFIXES: Final = (GUARD_ACCOUNT_SUFFIX, AGENT_ACCOUNT_SUFFIX)
+
+
+def recorded_kill(agent: Json) -> Json:
+    """Return `status.kill` of an Agent, empty where there is none."""
+    recorded: Json = agent.get("status", {}).get("kill") or {}
+    return recorded
+
+
+def is_ending(metadata: Json) -> bool:
+    """Return True if a pod ends within the killer's grace period anyway."""
+    return "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 30) <= GRACE_SECONDS
+
+
+async def _all(requests: Iterable["asyncio.Task[None]"]) -> None:
+    """Wait for all requests, then raise the first failure."""
+    for result in await asyncio.gather(*requests, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+def _switch(agent: Json) -> Any:
+    return (agent["metadata"].get("annotations") or {}).get(KILL_SWITCH)
+
+
+def _fresh(kill: Kill) -> Json:
+    """Return the record of a new kill; null removes the fields of an earlier one."""
+    ended = dict.fromkeys(("zeroPodsAt", "releasedAt", "releasedBy"))
+    return {**_value_and_author(kill), "requestedAt": _text(kill.since), **ended}
+
+
+def _value_and_author(kill: Kill) -> Json:
+    return {"reason": kill.value[:MOST_TEXT], "by": _cut(kill.by)}
+
+
+def _cut(text: str | None) -> str | None:
+    return text[:MOST_TEXT] if text else None
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")

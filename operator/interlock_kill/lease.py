@@ -1,0 +1,79 @@
+"""The Lease of the kill controller: while it is renewed, killed Agents lose their pods.
+
+The operator watches it, and starts no new pods once it has not changed for a minute.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+import aiohttp
+
+from interlock_contract.names import KILL_FIELD_MANAGER, KILL_LEASE, KILL_LEASE_SECONDS
+from interlock_kube.client import NOT_FOUND, ApiError, Json, KubeClient
+from interlock_kube.resource_types import LEASE
+
+_log = logging.getLogger(__name__)
+
+RENEW_SECONDS: Final = 10.0
+
+
+class LeaseRenewer:
+    """Renews the Lease while kills can be carried out.
+
+    Args:
+        client: Speaks to the API server.
+        namespace: The namespace of the Lease.
+        holder: Name of this process' pod.
+        clock: Returns the time.
+        is_working: Returns whether every kill switch is watched.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str,
+        holder: str,
+        *,
+        clock: Callable[[], datetime],
+        is_working: Callable[[], bool],
+    ) -> None:
+        self._client, self._namespace, self._holder = client, namespace, holder
+        self._clock, self._is_working = clock, is_working
+
+    async def run(self) -> None:
+        """Renew, for ever; a refusal is logged once in a row."""
+        logged = ""
+        while True:
+            try:
+                if self._is_working():
+                    await self.renew()
+                logged = ""
+            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                text = str(error) or type(error).__name__
+                if text != logged:
+                    _log.warning("lease not renewed", extra={"error": text})
+                logged = text
+            await asyncio.sleep(RENEW_SECONDS if not logged and self._is_working() else 1.0)
+
+    async def renew(self) -> None:
+        """Write the time into the Lease; create it where there is none.
+
+        Raises:
+            ApiError: The API server refused.
+        """
+        spec: Json = {
+            "holderIdentity": self._holder,
+            "leaseDurationSeconds": KILL_LEASE_SECONDS,
+            "renewTime": self._clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        try:
+            await self._client.patch(LEASE.path(self._namespace, KILL_LEASE), {"spec": spec}, KILL_FIELD_MANAGER)
+        except ApiError as error:
+            if error.status != NOT_FOUND:
+                raise
+            metadata = {"name": KILL_LEASE, "namespace": self._namespace}
+            manifest = {"apiVersion": LEASE.api_version, "kind": LEASE.kind, "metadata": metadata, "spec": spec}
+            await self._client.create(LEASE.within(self._namespace), manifest)

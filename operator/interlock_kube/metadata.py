@@ -1,0 +1,52 @@
+"""Parsing of metadata that anyone may have written, with bounds on memory and depth.
+
+Of all parts of an object's metadata only `managedFields` can be large and deep: it mirrors every field of the spec. No
+reader of metadata alone needs it, so it is cut out of the text before the text is parsed.
+"""
+
+import json
+import re
+from typing import Any, Final
+
+_KEY: Final = b'"managedFields":['
+"""A key as the API server writes it. Inside a string its quotes would be escaped, so that this is always a key."""
+_TO_BRACKET: Final = re.compile(rb'(?:[^"\[\]]++|"(?:[^"\\]++|\\.)*+")*+([\[\]])', re.DOTALL)
+"""Everything up to the next bracket outside of strings, and the bracket."""
+
+
+def parse_metadata(data: bytes) -> Any:
+    """Parse JSON whose `managedFields` are not needed: they are empty in the result.
+
+    Raises:
+        ValueError: The text is no JSON.
+    """
+    return json.loads(drop_managed_fields(data))
+
+
+def drop_managed_fields(data: bytes) -> bytes:
+    """Return the JSON text with every list `managedFields` empty.
+
+    An example: `{"managedFields":[{"fieldsV1":{"f:x":[]}}],"name":"a"}` becomes `{"managedFields":[],"name":"a"}`.
+    """
+    kept: list[bytes] = []
+    at = 0
+    while (found := data.find(_KEY, at)) >= 0:
+        begin = found + len(_KEY)
+        end = _end_of_list(data, begin)
+        if end is None:  # the text ends in the middle: the parser says so
+            break
+        kept.append(data[at:begin])
+        at = end
+    kept.append(data[at:])
+    return b"".join(kept)
+
+
+def _end_of_list(data: bytes, begin: int) -> int | None:
+    """Return where the bracket is that ends a list whose first item begins here."""
+    depth, at = 1, begin
+    while (match := _TO_BRACKET.match(data, at)) is not None:
+        depth += 1 if match[1] == b"[" else -1
+        if depth == 0:
+            return match.start(1)
+        at = match.end()
+    return None

@@ -1,0 +1,334 @@
+import copy
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from interlock_kill import killer
+from interlock_kill.killer import Kill, Killer, Release
+from interlock_kube.client import ApiError
+from tests.requirements import requirement
+from tests.support.builders import NOW, an_agent, seconds
+from tests.support.fake_client import FakeClient
+
+PODS = "/api/v1/namespaces/agents/pods"
+DEPLOYMENTS = "/apis/apps/v1/namespaces/agents/deployments"
+AGENT = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
+OF_TRIAGE = {"interlock.dev/agent": "triage"}
+
+
+def a_pod(name: str, labels: dict[str, str] | None = None, **metadata: Any) -> dict[str, Any]:
+    labels = OF_TRIAGE if labels is None else labels
+    return {"kind": "Pod", "metadata": {"name": name, "uid": f"uid-of-{name}", "labels": labels, **metadata}}
+
+
+def a_deployment(name: str, replicas: int | None, labels: dict[str, str] | None = None) -> dict[str, Any]:
+    spec = {} if replicas is None else {"replicas": replicas}
+    labels = OF_TRIAGE if labels is None else labels
+    return {"kind": "Deployment", "metadata": {"name": name, "labels": labels}, "spec": spec}
+
+
+@pytest.fixture
+def client() -> FakeClient:
+    client = FakeClient()
+    client.put(AGENT, an_agent().to_kubernetes())
+    client.put(f"{PODS}/p1", a_pod("p1"))
+    client.put(f"{PODS}/p2", a_pod("p2"))
+    client.put(f"{PODS}/other", a_pod("other", {"interlock.dev/agent": "other"}))
+    client.put(f"{DEPLOYMENTS}/d1", a_deployment("d1", 2))
+    client.put(f"{DEPLOYMENTS}/other", a_deployment("other", 2, {"interlock.dev/agent": "other"}))
+    return client
+
+
+def kill_of(client: FakeClient) -> dict[str, Any]:
+    kill: dict[str, Any] = client.objects[AGENT]["status"]["kill"]
+    return kill
+
+
+@requirement("kill.order")
+async def test_pods_are_deleted_with_a_grace_of_one_second_and_only_then_is_scaled_to_zero(client: FakeClient) -> None:
+    sweep = await Killer(client).end("agents", "triage")
+
+    assert (len(sweep.left), sweep.deleted) == (2, 2)
+    assert client.writes() == [
+        ("DELETE", f"{PODS}/p1"),
+        ("DELETE", f"{PODS}/p2"),
+        ("PATCH", f"{DEPLOYMENTS}/d1/scale"),
+    ]
+    deleted = [body for (method, _), body in zip(client.requests, client.bodies, strict=True) if method == "DELETE"]
+    assert [options["gracePeriodSeconds"] for options in deleted] == [1, 1]
+    assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
+    assert client.objects[f"{DEPLOYMENTS}/other"]["spec"]["replicas"] == 2
+    assert f"{PODS}/other" in client.objects
+
+
+async def test_the_kill_is_repeated_until_no_pod_is_left_and_writes_nothing_for_nothing(client: FakeClient) -> None:
+    killer = Killer(client)
+    await killer.end("agents", "triage")
+    client.forget_requests()
+
+    assert (await killer.end("agents", "triage")).left == set()
+    assert client.writes() == []
+
+
+async def test_a_deployment_that_says_no_number_wants_one(client: FakeClient) -> None:
+    client.put(f"{DEPLOYMENTS}/d2", a_deployment("d2", None))
+
+    await Killer(client).end("agents", "triage")
+
+    assert client.objects[f"{DEPLOYMENTS}/d2"]["spec"]["replicas"] == 0
+
+
+async def test_a_pod_that_ends_slowly_is_hurried_and_one_that_ends_at_once_is_left(client: FakeClient) -> None:
+    client.put(f"{PODS}/p1", a_pod("p1", deletionTimestamp="now", deletionGracePeriodSeconds=30))
+    client.put(f"{PODS}/p2", a_pod("p2", deletionTimestamp="now", deletionGracePeriodSeconds=1))
+
+    sweep = await Killer(client).end("agents", "triage")
+
+    assert (len(sweep.left), sweep.deleted) == (2, 1)
+    assert [path for method, path in client.writes() if method == "DELETE"] == [f"{PODS}/p1"]
+
+
+async def test_a_pod_that_is_gone_already_is_as_good_as_ended(client: FakeClient) -> None:
+    client.refuse("DELETE", f"{PODS}/p1", status=404)
+
+    await Killer(client).end("agents", "triage")
+
+    assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
+
+
+@requirement("kill.insists")
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", f"{PODS}/p1"), ("GET", PODS)], ids=["a pod's deletion", "the list of pods"]
+)
+async def test_whatever_is_refused_about_pods_the_rest_is_done_all_the_same(
+    client: FakeClient, method: str, path: str
+) -> None:
+    client.refuse(method, path, status=403)
+
+    with pytest.raises(ApiError, match="403"):
+        await Killer(client).end("agents", "triage")
+
+    assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
+    if method == "DELETE":
+        assert f"{PODS}/p2" not in client.objects
+
+
+@pytest.mark.parametrize("account", ["triage-guard", "triage-agent-pod"])
+async def test_a_pod_whose_label_was_taken_away_is_found_by_its_service_account(
+    client: FakeClient, account: str
+) -> None:
+    hidden = a_pod("hidden", {})
+    hidden["spec"] = {"serviceAccountName": account}
+    client.put(f"{PODS}/hidden", hidden)
+
+    await Killer(client).end("agents", "triage")
+
+    assert f"{PODS}/hidden" not in client.objects
+
+
+async def test_a_pod_that_took_the_name_of_a_killed_one_is_left(client: FakeClient) -> None:
+    await Killer(client).delete_pod("agents", {"name": "other", "uid": "of an earlier pod"})
+
+    assert f"{PODS}/other" in client.objects
+
+
+async def test_a_scale_that_is_refused_is_reported_and_the_pods_are_ended(client: FakeClient) -> None:
+    client.refuse("PATCH", f"{DEPLOYMENTS}/d1", status=500)
+
+    with pytest.raises(ApiError, match="500"):
+        await Killer(client).end("agents", "triage")
+
+    assert f"{PODS}/p1" not in client.objects
+
+
+@requirement("kill.insists")
+async def test_a_page_that_cannot_be_read_keeps_no_other_pod_and_no_deployment_from_its_end(client: FakeClient) -> None:
+    class TwoPages(FakeClient):
+        async def get(self, path: str, query: Any = None, **more: Any) -> dict[str, Any]:
+            if (query or {}).get("continue"):
+                raise ApiError(500, "the second page is lost")
+            page = await FakeClient.get(self, path, query, **more)
+            if path == PODS:
+                page["metadata"]["continue"] = "next"
+            return page
+
+    pages = TwoPages(client.objects)
+    with pytest.raises(ApiError, match="the second page"):
+        await Killer(pages).end("agents", "triage")  # type: ignore[arg-type]
+
+    assert f"{PODS}/p1" not in pages.objects
+    assert pages.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
+
+
+async def test_one_sweep_deletes_no_more_than_its_share_and_says_that_there_may_be_more(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(killer, "MOST_DELETIONS", 2)
+
+    assert (await Killer(client).end("agents", "triage")).is_full
+    assert not (await Killer(client).end("agents", "triage")).is_full
+
+
+UID = an_agent().build().metadata.uid
+KILL = Kill("runaway", "ada", NOW)
+
+
+async def record(client: FakeClient, kill: Kill = KILL, zero_at: datetime | None = None) -> datetime | None:
+    """Set the switch to the kill's value, and record it."""
+    annotate(client, kill.value)
+    return await Killer(client).record("agents", "triage", UID, kill, zero_at)  # type: ignore[arg-type]
+
+
+async def release(client: FakeClient, of: Kill | None = None, *, at: float = 2) -> None:
+    """Set the switch to off, and record that."""
+    annotate(client, "off")
+    await Killer(client).record_release("agents", "triage", UID, Release(NOW + seconds(at), "alan", of))  # type: ignore[arg-type]
+
+
+def annotate(client: FakeClient, value: str | None) -> None:
+    agent = copy.deepcopy(client.objects[AGENT])
+    agent["metadata"]["annotations"] = {} if value is None else {"interlock.dev/kill-switch": value}
+    client.put(AGENT, agent)
+
+
+RECORDED = {"reason": "runaway", "by": "ada", "requestedAt": "2026-03-02T09:00:00.000000Z"}
+RELEASED = {"releasedAt": "2026-03-02T09:00:02.000000Z", "releasedBy": "alan"}
+
+
+@requirement("kill.recorded")
+async def test_a_kill_is_recorded_with_why_and_since_when(client: FakeClient) -> None:
+    assert await record(client) == NOW
+
+    assert kill_of(client) == RECORDED
+
+
+async def test_a_kill_that_is_recorded_already_keeps_its_time_for_restarts_and_other_replicas(
+    client: FakeClient,
+) -> None:
+    await record(client)
+    client.forget_requests()
+
+    assert await record(client, replace(KILL, since=NOW + seconds(60))) == NOW
+    assert client.writes() == []
+
+
+async def test_another_reason_is_recorded_and_the_time_kept(client: FakeClient) -> None:
+    await record(client)
+    await record(client, Kill("worse", "ada", NOW + seconds(60)))
+
+    assert kill_of(client) == RECORDED | {"reason": "worse"}
+
+
+async def test_zero_pods_and_release_are_recorded_and_a_new_kill_begins_a_new_record(client: FakeClient) -> None:
+    await record(client)
+    await record(client, zero_at=NOW + seconds(1))
+    await release(client)
+    assert kill_of(client) == RECORDED | RELEASED | {"zeroPodsAt": "2026-03-02T09:00:01.000000Z"}
+
+    await record(client, Kill("again", "ada", NOW + seconds(3)))
+
+    assert kill_of(client) == {"reason": "again", "by": "ada", "requestedAt": "2026-03-02T09:00:03.000000Z"}
+
+
+async def test_zero_pods_is_recorded_once(client: FakeClient) -> None:
+    await record(client, zero_at=NOW)
+    client.forget_requests()
+
+    await record(client, zero_at=NOW + seconds(9))
+
+    assert client.writes() == []
+
+
+async def test_a_release_of_what_was_never_killed_writes_nothing(client: FakeClient) -> None:
+    annotate(client, "off")
+    await release(client)
+
+    assert client.writes() == []
+
+
+async def test_a_kill_that_was_released_before_it_was_recorded_is_recorded_with_its_release_once(
+    client: FakeClient,
+) -> None:
+    for _ in range(2):
+        await release(client, KILL)
+
+    assert kill_of(client) == RECORDED | RELEASED
+    assert len(client.writes()) == 1
+
+
+@requirement("kill.recorded")
+async def test_two_replicas_that_see_a_kill_and_its_release_write_one_record(client: FakeClient) -> None:
+    other = replace(KILL, since=NOW + seconds(0.5))
+    await record(client)
+    await record(client, other)
+    await release(client, KILL)
+    await release(client, other, at=2.5)
+
+    assert kill_of(client) == RECORDED | RELEASED
+
+
+async def test_a_release_that_comes_after_the_next_kill_releases_nothing(client: FakeClient) -> None:
+    await record(client)
+    late = Release(NOW + seconds(2), "alan", KILL)
+
+    await Killer(client).record_release("agents", "triage", UID, late)  # type: ignore[arg-type]
+
+    assert kill_of(client) == RECORDED
+
+
+async def test_a_record_that_comes_after_the_release_revives_nothing(client: FakeClient) -> None:
+    await record(client)
+    await release(client)
+
+    assert await Killer(client).record("agents", "triage", UID, KILL, None) is None  # type: ignore[arg-type]
+
+    assert kill_of(client) == RECORDED | RELEASED
+
+
+async def test_no_record_goes_to_another_agent_of_the_same_name(client: FakeClient) -> None:
+    killer_of_another: Any = Killer(client)  # type: ignore[arg-type]
+    annotate(client, "runaway")
+    client.forget_requests()
+
+    assert await killer_of_another.record("agents", "triage", "another uid", KILL, None) is None
+    annotate(client, "off")
+    await killer_of_another.record_release("agents", "triage", "another uid", Release(NOW, None, KILL))
+
+    assert client.writes() == []
+
+
+async def test_a_record_whose_agent_has_changed_since_it_was_read_is_refused() -> None:
+    class ReleasedMeanwhile(FakeClient):
+        async def get(self, path: str, query: Any = None, **more: Any) -> dict[str, Any]:
+            found = await FakeClient.get(self, path, query, **more)
+            if not self.writes():
+                plain = FakeClient(self.objects, self.requests, self.bodies, version=200)
+                await release(plain, KILL)
+            return found
+
+    client = ReleasedMeanwhile()
+    client.put(AGENT, an_agent().killed("runaway").to_kubernetes())
+
+    with pytest.raises(ApiError, match="409"):
+        await Killer(client).record("agents", "triage", UID, KILL, None)  # type: ignore[arg-type]
+
+    assert kill_of(client)["releasedBy"] == "alan"
+
+
+async def test_no_one_is_named_where_no_annotation_says_who(client: FakeClient) -> None:
+    await record(client, Kill("runaway", None, NOW))
+    annotate(client, "off")
+    await Killer(client).record_release("agents", "triage", UID, Release(NOW, None, None))  # type: ignore[arg-type]
+
+    assert set(kill_of(client)) == {"reason", "requestedAt", "releasedAt"}
+
+
+async def test_a_reason_of_any_length_is_recorded_short_enough(client: FakeClient) -> None:
+    await record(client, Kill("x" * 200_000, "ada", NOW))
+    client.forget_requests()
+    await record(client, Kill("x" * 200_000, "ada", NOW))
+
+    assert len(kill_of(client)["reason"]) == 1024
+    assert client.writes() == []
