@@ -95,7 +95,7 @@ async def run(settings: Settings) -> int:
             settings.namespace,
             socket.gethostname(),
             clock=utc_now,
-            is_working=controller.is_working,
+            problem=controller.lease_problem,
         )
         runner = build_runner(heartbeat.problem, controller.problem)
         await runner.setup()

@@ -1,9 +1,10 @@
 """The kill controller: it watches kill switches and pods, and keeps killed Agents without pods.
 
-The work is level-triggered: a turn reads what is known now and does what is missing. There are five queues:
+The work is level-triggered: a turn reads what is known now and does what is missing. There are six queues:
 
 * kills: end the pods of one Agent that was just killed, or for which a pod has just started;
 * repeats: the same, for an Agent of which pods are left, ever more rarely while nothing changes;
+* scales: keep the Deployments of one killed Agent at zero, right behind the deletion of its first pods;
 * records: write `status.kill` of one Agent, which no kill waits for;
 * relabelled pods: end a pod whose label `interlock.dev/agent` was changed or taken away. It has left the kill, the
   NetworkPolicies and its ReplicaSet;
@@ -15,6 +16,7 @@ latch survives a restart: `status.kill` of all Agents is read once at the start.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -42,6 +44,7 @@ K = TypeVar("K", bound=Sequence[str])
 
 KILL_WORKERS: Final = 32
 REPEAT_WORKERS: Final = 8
+SCALE_WORKERS: Final = 8
 RECORD_WORKERS: Final = 4
 POD_WORKERS: Final = 4
 MISPLACED_WORKERS: Final = 2
@@ -52,6 +55,9 @@ PAGE: Final = 200
 WATCH_SECONDS: Final = 30
 CONTACT_SECONDS: Final = 75.0
 """Seconds without contact after which a watch counts as dead: a new one begins every half minute."""
+MOST_OF_A_NAMESPACE: Final = 8
+"""Most sweeps of one namespace at once, so that its kills leave workers for those of others."""
+WAIT_SECONDS: Final = 0.2
 REFUSED_SECONDS: Final = 30.0
 """Seconds for which a kill may fail before that counts as a problem."""
 
@@ -88,6 +94,10 @@ class AgentState:
     fruitless: int = 0
 
 
+class ColumnsMissing(Exception):  # noqa: N818 - says what is wrong with the CRD
+    """The table of Agents does not show `status.kill`."""
+
+
 class KillController:
     """Watches and kills.
 
@@ -109,7 +119,9 @@ class KillController:
         self._watcher, self._killer = watcher, Killer(client)
         self._clock, self._monotonic = clock, monotonic
         self._agents: dict[Key, AgentState] = {}
-        self._unfinished: dict[Key, Kill] = {}  # kills of Agents that were deleted before their pods were
+        self._unfinished: dict[Key, AgentState] = {}  # killed Agents that were deleted before their pods were
+        self._running: Counter[str] = Counter()  # sweeps by namespace
+        self._succeeded_at = monotonic()
         self._pods: dict[Key, tuple[str, str]] = {}  # by namespace and name: uid and agent
         self._known: dict[str, set[Key]] = {AGENT.kind: set(), POD.kind: set()}
         self._synced = {AGENT.kind: asyncio.Event(), POD.kind: asyncio.Event()}
@@ -117,11 +129,13 @@ class KillController:
         self._is_recorded_read = False
         self._kills: WorkQueue[Key] = WorkQueue()
         self._repeats: WorkQueue[Key] = WorkQueue()
+        self._scales: WorkQueue[Key] = WorkQueue()
         self._records: WorkQueue[Key] = WorkQueue()
         self._relabelled: WorkQueue[PodKey] = WorkQueue()
         self._misplaced: WorkQueue[Key] = WorkQueue()
         self._kill_loop = _loop("Kill", self._kills, self._end)
         self._repeat_loop = _loop("KillRepeat", self._repeats, self._end)
+        self._scale_loop = _loop("KillScale", self._scales, self._hold_at_zero)
         self._record_loop = _loop("KillRecord", self._records, self._record)
         self._pod_loop = _loop("RelabelledPod", self._relabelled, self._end_relabelled)
         self._misplaced_loop = _loop("MisplacedPods", self._misplaced, self._end_misplaced)
@@ -138,6 +152,7 @@ class KillController:
             for loop, workers in (
                 (self._kill_loop, KILL_WORKERS),
                 (self._repeat_loop, REPEAT_WORKERS),
+                (self._scale_loop, SCALE_WORKERS),
                 (self._record_loop, RECORD_WORKERS),
                 (self._pod_loop, POD_WORKERS),
                 (self._misplaced_loop, MISPLACED_WORKERS),
@@ -158,27 +173,32 @@ class KillController:
 
     def problem(self) -> str | None:
         """Return what keeps kills from being carried out, None while nothing does."""
-        defects = (*self._failing_kills(0.0, only_defects=True), *self._record_loop.failing(0.0, only_defects=True))
-        if defects:
-            return f"a kill fails because of a defect of Interlock: {'/'.join(defects[0][:2])}"
-        refused = self._failing_kills(REFUSED_SECONDS)
-        if refused:
-            return f"the API server refuses a kill for more than {REFUSED_SECONDS:.0f} s: {'/'.join(refused[0])}"
+        others = (self._scale_loop, self._record_loop, self._pod_loop, self._misplaced_loop)
+        loops: tuple[ReconcileLoop[Any], ...] = (self._kill_loop, self._repeat_loop, *others)
+        for loop in loops:
+            if defects := loop.failing(0.0, only_defects=True):
+                return f"a kill fails because of a defect of Interlock: {'/'.join(defects[0][:2])}"
+        for loop in loops:
+            if refused := loop.failing(REFUSED_SECONDS):
+                return (
+                    f"the API server refuses a kill for more than {REFUSED_SECONDS:.0f} s: {'/'.join(refused[0][:2])}"
+                )
         return self.watch_problem()
 
-    def is_working(self) -> bool:
-        """Return whether pods of killed Agents are ended, as far as one namespace alone does not prevent it."""
-        namespaces = {namespace for namespace, _ in self._failing_kills(REFUSED_SECONDS)}
-        return self.watch_problem() is None and len(namespaces) < 2  # noqa: PLR2004 - one may have caused it itself
+    def lease_problem(self) -> str | None:
+        """Return why pods of killed Agents may not be ended anywhere, None while they are.
+
+        Failures in one namespace may be its own doing. Those in several count while no kill at all succeeds.
+        """
+        failing = {key[0] for loop in (self._kill_loop, self._repeat_loop) for key in loop.failing(REFUSED_SECONDS)}
+        if len(failing) > 1 and self._monotonic() - self._succeeded_at >= REFUSED_SECONDS:
+            return f"kills fail in {len(failing)} namespaces"
+        return self.watch_problem()
 
     def killed(self, key: Key) -> str | None:
         """Return the switch's value while an Agent is killed."""
         state = self._agents.get(key)
         return state.kill.value if state and state.kill else None
-
-    def _failing_kills(self, seconds: float, *, only_defects: bool = False) -> tuple[Key, ...]:
-        loops = (self._kill_loop, self._repeat_loop)
-        return tuple(key for loop in loops for key in loop.failing(seconds, only_defects=only_defects))
 
     # Observations
 
@@ -214,6 +234,8 @@ class KillController:
             self._watcher, AGENT.everywhere(), query, accept=TABLE, limit=PAGE, most=PAGE_BYTES
         ):
             names = [column["name"] for column in table.get("columnDefinitions") or ()] or names
+            if missing := {_REQUESTED, _RELEASED, _REASON, _BY} - set(names):
+                raise ColumnsMissing(f"the CRD of Agents is older than this program: it has no column {min(missing)}")
             for row in table["rows"] or ():
                 self.observe_recorded(row["object"], dict(zip(names, row["cells"], strict=True)))
         self._is_recorded_read = True
@@ -277,7 +299,7 @@ class KillController:
         if state is not None and state.kill is not None:
             AGENTS_KILLED.dec()
             if state.zero_at is None:
-                self._unfinished[key] = state.kill
+                self._unfinished[key] = state
                 self._kills.add(key)
 
     def observe_pod(self, pod: Json) -> None:
@@ -321,25 +343,36 @@ class KillController:
 
     async def _end(self, key: Key) -> float | None:
         """End the pods of one killed Agent; more sweeps are the work of the repeats."""
-        state = self._agents.get(key)
-        kill = state.kill if state is not None else self._unfinished.get(key)
-        if kill is None:
+        state = self._agents.get(key) or self._unfinished.get(key)
+        if state is None or state.kill is None:
             return None
-        sweep = await self._killer.end(*key)
-        if sweep.is_full:
+        if self._running[key[0]] >= MOST_OF_A_NAMESPACE:
+            return WAIT_SECONDS
+        self._running[key[0]] += 1
+        engaged_at = state.engaged_at
+        try:
+            sweep = await self._killer.end(*key, on_begun=lambda: self._scales.add(key))
+        finally:
+            self._running[key[0]] -= 1
+        self._succeeded_at = self._monotonic()
+        if state.kill is None or state.engaged_at != engaged_at:
+            self._kills.add(key)  # released, or killed again meanwhile
+        elif sweep.is_full:
             self._repeats.add(key)
         elif sweep.left:
-            fruitless = 0
-            if state is not None:
-                state.fruitless = fruitless = 0 if sweep.deleted else state.fruitless + 1
-            self._repeats.add_within(key, SWEEP_SECONDS[min(fruitless, len(SWEEP_SECONDS) - 1)])
-        elif state is None:
-            self._unfinished.pop(key, None)
-        elif state.zero_at is None and state.kill is not None and state.kill.since == kill.since:
+            state.fruitless = 0 if sweep.deleted else state.fruitless + 1
+            self._repeats.add_after(key, SWEEP_SECONDS[min(state.fruitless, len(SWEEP_SECONDS) - 1)])
+        elif self._unfinished.pop(key, None) is None and state.zero_at is None:
             state.zero_at = self._clock()
-            if state.engaged_at is not None:
-                KILL_SECONDS.observe(self._monotonic() - state.engaged_at)
+            KILL_SECONDS.observe(self._monotonic() - engaged_at if engaged_at is not None else 0.0)
             self._records.add(key)
+        return None
+
+    async def _hold_at_zero(self, key: Key) -> float | None:
+        """Keep the Deployments of one killed Agent at zero."""
+        state = self._agents.get(key) or self._unfinished.get(key)
+        if state is not None and state.kill is not None:
+            await self._killer.hold_at_zero(*key)
         return None
 
     async def _record(self, key: Key) -> float | None:

@@ -6,7 +6,7 @@ of zero ends no process sooner, and removes the NetworkPolicy from a process tha
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -33,7 +33,9 @@ MOST_DELETIONS: Final = 400
 MOST_DEPLOYMENTS: Final = 100
 """Most Deployments that one sweep scales."""
 PAGE: Final = 200
-PAGE_BYTES: Final = 8 * 1024 * 1024
+PAGE_BYTES: Final = 4 * 1024 * 1024
+READERS: Final = 2
+"""Most pages of pods that all kills together read at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,30 +95,52 @@ class Killer:
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
+        self._reading = asyncio.Semaphore(READERS)
 
-    async def end(self, namespace: str, agent: str) -> Sweep:
-        """Delete the agent's pods page by page, and scale its Deployments to zero without waiting for those answers.
+    async def end(self, namespace: str, agent: str, on_begun: Callable[[], object] = lambda: None) -> Sweep:
+        """Delete the agent's pods page by page.
 
-        Pods are found by their label, and by their ServiceAccount, which cannot be changed in a pod. A page that cannot
-        be read keeps no other pod, and no Deployment, from its end.
+        Pods are found by their label, and by their ServiceAccount, which cannot be changed in a pod. Neither a page
+        that cannot be read nor a refused deletion keeps another pod from its end.
+
+        Args:
+            namespace: The namespace of the agent.
+            agent: The name of the agent.
+            on_begun: Called once the first pods are being deleted, or cannot be: replicas may follow.
 
         Raises:
             ApiError: The API server refused a request; the other requests were made nevertheless.
         """
-        sweep, slots, begun = Sweep(set()), asyncio.Semaphore(IN_FLIGHT), asyncio.Event()
+        sweep, slots = Sweep(set()), asyncio.Semaphore(IN_FLIGHT)
         selections = (
             {"labelSelector": f"{AGENT_LABEL}={agent}"},
             *({"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"} for suffix in _ACCOUNT_SUFFIXES),
         )
-        results = await asyncio.gather(
-            *(self._end_pods(namespace, selection, sweep, slots, begun) for selection in selections),
-            self._hold_at_zero(namespace, agent, begun),
-            return_exceptions=True,
-        )
-        for result in results:
+        ends = (self._end_pods(namespace, selection, sweep, slots, on_begun) for selection in selections)
+        for result in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
         return sweep
+
+    async def hold_at_zero(self, namespace: str, agent: str) -> None:
+        """Scale the agent's Deployments to zero.
+
+        Raises:
+            ApiError: The API server refused a request; the other requests were made nevertheless.
+        """
+        selection = {"labelSelector": f"{AGENT_LABEL}={agent}"}
+        pages = read_pages(
+            self._client, DEPLOYMENT.within(namespace), selection, accept=METADATA_LIST, limit=PAGE, most=PAGE_BYTES
+        )
+        names = [one["metadata"]["name"] async for page in pages for one in page["items"] or ()][:MOST_DEPLOYMENTS]
+        failure: ApiError | None = None
+        for name in names:
+            try:
+                await self._scale_to_zero(namespace, name)
+            except ApiError as error:
+                failure = error
+        if failure is not None:
+            raise failure
 
     async def find_misplaced(self, namespace: str, agent: str) -> list[Json]:
         """Return the metadata of pods that have a ServiceAccount of the agent and not its label."""
@@ -192,39 +216,42 @@ class Killer:
             await self._patch(found, {**_fresh(of), **released})
 
     async def _end_pods(
-        self, namespace: str, selection: dict[str, str], sweep: Sweep, slots: asyncio.Semaphore, begun: asyncio.Event
+        self,
+        namespace: str,
+        selection: dict[str, str],
+        sweep: Sweep,
+        slots: asyncio.Semaphore,
+        on_begun: Callable[[], object],
     ) -> None:
         async def delete(metadata: Json) -> None:
             async with slots:
                 await self.delete_pod(namespace, metadata)
 
+        failure: BaseException | None = None
+        pages = self._pages(namespace, selection)
         try:
-            async for page in self._pages(namespace, selection):
-                pods = [pod["metadata"] for pod in page["items"] or ()]  # an empty list of metadata is null
+            while not sweep.is_full:
+                # All kills together hold few pages in memory, and of each nothing but what a deletion needs.
+                async with self._reading:
+                    page = await anext(pages, None)
+                    if page is None:
+                        break
+                    pods = [_summary(pod["metadata"]) for pod in page["items"] or ()]  # an empty list is null
+                    del page
                 doomed = [one for one in pods if one["uid"] not in sweep.left and not is_ending(one)]
                 sweep.left.update(one["uid"] for one in pods)
                 sweep.deleted += len(doomed)
                 deletions = [asyncio.create_task(delete(one)) for one in doomed]
                 await asyncio.sleep(0)  # the first of them are under way
-                begun.set()
-                await _all(deletions)
-                if sweep.is_full:
-                    return
+                on_begun()
+                for result in await asyncio.gather(*deletions, return_exceptions=True):
+                    failure = result if isinstance(result, BaseException) else failure
         finally:
-            begun.set()
+            on_begun()
+        if failure is not None:
+            raise failure
 
-    async def _hold_at_zero(self, namespace: str, agent: str, begun: asyncio.Event) -> None:
-        """Scale the agent's Deployments to zero, once the first pods are being deleted."""
-        selection = {"labelSelector": f"{AGENT_LABEL}={agent}"}
-        pages = read_pages(
-            self._client, DEPLOYMENT.within(namespace), selection, accept=METADATA_LIST, limit=PAGE, most=PAGE_BYTES
-        )
-        names = [one["metadata"]["name"] async for page in pages for one in page["items"] or ()][:MOST_DEPLOYMENTS]
-        await begun.wait()
-        for name in names:
-            await self._scale_to_zero(namespace, name)
-
-    def _pages(self, namespace: str, selection: dict[str, str]) -> Any:
+    def _pages(self, namespace: str, selection: dict[str, str]) -> AsyncIterator[Json]:
         return read_pages(
             self._client, POD.within(namespace), selection, accept=METADATA_LIST, limit=PAGE, most=PAGE_BYTES
         )
@@ -256,6 +283,7 @@ class Killer:
         await self._client.patch(path, body, KILL_FIELD_MANAGER)
 
 
+_NEEDED: Final = ("name", "uid", "deletionTimestamp", "deletionGracePeriodSeconds")
 _ACCOUNT_SUFFIXES: Final = (GUARD_ACCOUNT_SUFFIX, AGENT_ACCOUNT_SUFFIX)
 
 
@@ -270,11 +298,9 @@ def is_ending(metadata: Json) -> bool:
     return "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 30) <= GRACE_SECONDS
 
 
-async def _all(requests: Iterable["asyncio.Task[None]"]) -> None:
-    """Wait for all requests, then raise the first failure."""
-    for result in await asyncio.gather(*requests, return_exceptions=True):
-        if isinstance(result, BaseException):
-            raise result
+def _summary(metadata: Json) -> Json:
+    """Return what a deletion needs of a pod's metadata, which can be large."""
+    return {name: metadata[name] for name in _NEEDED if name in metadata}
 
 
 def _switch(agent: Json) -> Any:

@@ -18,6 +18,7 @@ from interlock_kube.resource_types import LEASE
 _log = logging.getLogger(__name__)
 
 RENEW_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 1.0
 
 
 class LeaseRenewer:
@@ -28,7 +29,7 @@ class LeaseRenewer:
         namespace: The namespace of the Lease.
         holder: Name of this process' pod.
         clock: Returns the time.
-        is_working: Returns whether every kill switch is watched.
+        problem: Returns why pods of killed Agents may not be ended, None while they are.
     """
 
     def __init__(
@@ -38,25 +39,25 @@ class LeaseRenewer:
         holder: str,
         *,
         clock: Callable[[], datetime],
-        is_working: Callable[[], bool],
+        problem: Callable[[], str | None],
     ) -> None:
         self._client, self._namespace, self._holder = client, namespace, holder
-        self._clock, self._is_working = clock, is_working
+        self._clock, self._problem = clock, problem
 
     async def run(self) -> None:
-        """Renew, for ever; a refusal is logged once in a row."""
-        logged = ""
+        """Renew, for ever; what prevents it is logged, once for each cause in a row."""
+        logged = None
         while True:
-            try:
-                if self._is_working():
+            trouble = self._problem()
+            if trouble is None:
+                try:
                     await self.renew()
-                logged = ""
-            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                text = str(error) or type(error).__name__
-                if text != logged:
-                    _log.warning("lease not renewed", extra={"error": text})
-                logged = text
-            await asyncio.sleep(RENEW_SECONDS if not logged and self._is_working() else 1.0)
+                except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                    trouble = str(error) or type(error).__name__
+            if trouble is not None and trouble != logged:
+                _log.warning("lease not renewed", extra={"error": trouble})
+            logged = trouble
+            await asyncio.sleep(RENEW_SECONDS if trouble is None else RETRY_SECONDS)
 
     async def renew(self) -> None:
         """Write the time into the Lease; create it where there is none.

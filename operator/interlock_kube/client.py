@@ -29,8 +29,8 @@ CONNECT_SECONDS = 5
 REQUEST_SECONDS = 10
 CONNECTIONS = 32
 """Most connections of one client, watches included. Python keeps a third of a megabyte for each that is encrypted."""
-MAX_EVENT: Final = 8 * 1024 * 1024
-"""Most bytes of one watch event. etcd takes objects of 1.5 MiB, and JSON is larger than what etcd stores."""
+MAX_EVENT: Final = 16 * 1024 * 1024
+"""Most bytes of one watch event. etcd takes objects of 1.5 MiB, and JSON has up to six bytes for one that it stores."""
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Most bytes of one answer where the caller names no other bound."""
 OK = 200
@@ -143,12 +143,15 @@ class KubeClient:
             if response.status != OK:
                 raise ApiError(response.status, _message(await response.read()))
             # aiohttp's own iterator of lines refuses a line of more than 128 KiB, and an Agent can be larger.
-            buffer = b""
+            buffer = bytearray()
             async for chunk in response.content.iter_any():
-                *lines, buffer = (buffer + chunk).split(b"\n")
-                for line in lines:
+                *ends, rest = chunk.split(b"\n")
+                for end in ends:
+                    line = bytes(buffer + end)
+                    buffer.clear()
                     if line.strip():
                         yield self._parse(line)
+                buffer += rest
                 if len(buffer) > MAX_EVENT:
                     raise ValueError(f"an event of the watch has more than {MAX_EVENT} bytes")
 

@@ -34,6 +34,8 @@ K = TypeVar("K", bound=Hashable)
 
 PAGE: Final = 500
 """Most objects of one answer."""
+LEAST_WATCH_SECONDS: Final = 1.0
+"""Seconds that a watch lasts at least where it works; one that ends sooner shows no contact."""
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
@@ -106,13 +108,17 @@ async def follow(
                     version = listed
                 options.on_contact()
                 failures = 0
+            started = asyncio.get_running_loop().time()
             async for change in _changes(client, kind, options, version):
                 version = change.object["metadata"]["resourceVersion"]
                 failures = 0
                 options.on_contact()
                 if isinstance(change, ChangeEvent):
                     yield change
-            options.on_contact()
+            if asyncio.get_running_loop().time() - started < LEAST_WATCH_SECONDS:
+                await asyncio.sleep(BACKOFF_SECONDS[0])  # what ended it may end the next one immediately, too
+            else:
+                options.on_contact()
         except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError, AnswerTooLarge) as error:
             if isinstance(error, (ApiError, ValueError)):
                 version = ""  # too old, refused, or an event that cannot be read: list again
@@ -236,13 +242,13 @@ async def read_pages(
         accept: The representation wanted.
         limit: Most objects of one page.
         most: Most bytes of one page. A larger one is asked for again with a quarter of the objects, and the pages after
-            it as well; only a single object may have up to `MAX_EVENT` bytes.
+            it with ever more of them again; only a single object may have up to `MAX_EVENT` bytes.
 
     Raises:
         ApiError: The API server refused; with 410 where the list took longer than it keeps the first page's version.
         AnswerTooLarge: A single object has more than `MAX_EVENT` bytes.
     """
-    token = ""
+    token, largest = "", limit
     while True:
         try:
             page = await _read_page(
@@ -253,11 +259,12 @@ async def read_pages(
                 raise
             limit = max(1, limit // 4)
             continue
-        yield page
-        token = _next(page)
-        del page  # before the next one is read
+        token, pages = _next(page), [page]
+        del page
+        yield pages.pop()  # the caller alone holds it
         if not token:
             return
+        limit = min(largest, 2 * limit)
 
 
 async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -> AsyncIterator[tuple[ListEvent, str]]:

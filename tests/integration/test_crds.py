@@ -45,6 +45,8 @@ from tests.requirements import requirement
 
 pytestmark = pytest.mark.api
 
+KILL_COLUMNS = ("KILL-REQUESTED", "KILL-RELEASED", "KILL-REASON", "KILL-BY")
+
 
 @pytest.fixture(scope="module")
 def namespace(server: Api) -> Iterator[str]:
@@ -254,8 +256,8 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
     assert header.split() == ["NAME", "STAGE", "SCOPE", "READY", "REASON", "KILLED", "AGE"]
     assert line.split()[:6] == ["columns", "one-region", "region=eu-west", "True", "PodsReady", "False"]
     header, line = kubectl.must("get", "agt", "columns", "-n", namespace, "-o", "wide").text.splitlines()
-    assert header.split()[7:] == ["OWNER", "ENVIRONMENT", "POLICY", "REVISION"]
-    assert line.split()[7:] == ["ada@example.com", "production", "support", "0a1b2c"]
+    assert header.split()[7:] == ["OWNER", "ENVIRONMENT", "POLICY", "REVISION", *KILL_COLUMNS]
+    assert line.split()[7:11] == ["ada@example.com", "production", "support", "0a1b2c"]
 
 
 def condition(name: str, status: str, reason: str) -> dict[str, str]:

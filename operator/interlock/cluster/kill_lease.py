@@ -66,8 +66,8 @@ class KillLease:
         failure = ""
         try:
             found = await client.get(LEASE.path(self._namespace, KILL_LEASE))
-            self.observe(found["spec"].get("renewTime"))
-        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.observe((found.get("spec") or {}).get("renewTime"))
+        except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             failure = str(error) or type(error).__name__
             if failure != self._failure:
                 _log.warning("the Lease of the kill controller cannot be read", extra={"error": failure})

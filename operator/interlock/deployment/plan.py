@@ -103,8 +103,7 @@ class WritePlan:
         grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
         workloads: Deployments to apply after all of `grants`.
         prune: Children to delete, Deployments first.
-        held: Deployments whose write would start pods, which nothing may do at the moment. Nothing is deleted then:
-            the pods that a held Deployment was to replace stay.
+        held: Deployments whose write would start pods, which nothing may do at the moment.
     """
 
     prepare: tuple[Manifest, ...] = ()
@@ -143,7 +142,7 @@ def plan_children(
     Args:
         desired: The manifests.
         live: The live objects.
-        starts_pods: Whether a Deployment that wants pods may be written; one without replicas always may.
+        starts_pods: Whether new pods may start.
     """
 
     def needs_write(manifest: Manifest) -> bool:
@@ -152,17 +151,45 @@ def plan_children(
 
     pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
-    workloads = [manifest for manifest in pending if manifest["kind"] == WORKLOAD]
-
-    def may_write(workload: Manifest) -> bool:
-        return starts_pods or workload["spec"]["replicas"] == 0
-
-    held = tuple(key_of(one) for one in workloads if not may_write(one))
     surplus = [key for key in live if key not in wanted]
+    workloads = [one for one in pending if one["kind"] == WORKLOAD]
+    held: list[ChildKey] = []
+    if not starts_pods:
+        workloads, held = _without_new_pods(workloads, live)
     return WritePlan(
         prepare=tuple(manifest for manifest in pending if manifest["kind"] not in (GRANT, WORKLOAD)),
         grants=tuple(manifest for manifest in pending if manifest["kind"] == GRANT),
-        workloads=tuple(one for one in workloads if may_write(one)),
-        prune=() if held else tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
-        held=held,
+        workloads=tuple(workloads),
+        prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
+        held=tuple(held),
     )
+
+
+def _without_new_pods(
+    workloads: list[Manifest], live: Mapping[ChildKey, LiveChild]
+) -> tuple[list[Manifest], list[ChildKey]]:
+    """Return what may be written of Deployments while no pod may start, and the keys of those that are held.
+
+    A Deployment that others changed is written without replicas: its pods may be theirs, and new ones may not replace
+    them.
+    """
+    written, held = [], []
+    for workload in workloads:
+        key, spec = key_of(workload), workload["spec"]
+        found = live.get(key)
+        replicas = found.manifest["spec"].get("replicas", 1) if found is not None else 0
+        if spec["replicas"] == 0:
+            written.append(workload)
+        elif found is not None and found.is_touched:
+            written.append(workload | {"spec": spec | {"replicas": 0}})
+        elif found is not None and spec["replicas"] < replicas and not _differs_otherwise(workload, found.manifest):
+            written.append(workload)
+        else:
+            held.append(key)
+    return written, held
+
+
+def _differs_otherwise(workload: Manifest, live: Manifest) -> bool:
+    """Return True if a Deployment differs from the live one in more than its replicas."""
+    same = workload | {"spec": workload["spec"] | {"replicas": live["spec"].get("replicas", 1)}}
+    return has_drifted(same, live)

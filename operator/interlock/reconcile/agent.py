@@ -141,6 +141,8 @@ def _progress_of(snapshot: Snapshot, revision: str, now: datetime, *, current: i
     held = None
     if current is not None and snapshot.policy is not None:
         held = hold_before(agent, snapshot.policy, current)
+        if not snapshot.starts_pods:  # the next stage has pods of its own, and those of this one go
+            held = current + 1, "no new pod starts while the kill controller is away"
     decision = decide_stage(
         agent.spec.stages,
         facts,

@@ -73,6 +73,7 @@ class App:
             settings.kubeconfig,
             saw=self._saw_elsewhere,
             gone=self._gone_elsewhere,
+            switched=self._switched_elsewhere,
             ended=self._second_watch_ended,
         )
         self._kill_lease = KillLease(
@@ -230,6 +231,10 @@ class App:
 
     def _second_watch_ended(self) -> None:
         self._loop.call_soon_threadsafe(self._fail)
+
+    def _switched_elsewhere(self, key: Key) -> None:
+        """Enqueue an Agent whose switch changed: kopf's event may have come first, and have seen the old latch."""
+        self._loop.call_soon_threadsafe(self._agents.add, key)
 
     def _saw_elsewhere(self, kind: str, key: Key, version: int) -> None:
         self._watch_lag.saw("second watch", (kind, *key), version)

@@ -34,7 +34,7 @@ Key = tuple[str, str]
 
 STOP_SECONDS = 2.0
 PAGE: Final = 200
-PAGE_BYTES: Final = 8 * 1024 * 1024
+PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class SecondWatch:
@@ -44,6 +44,7 @@ class SecondWatch:
         kubeconfig: A kubeconfig file; None in a cluster.
         saw: Called from the thread with (kind, key, version) of an object that was seen.
         gone: Called from the thread with (kind, key, version) of a deleted object; the version is None if unknown.
+        switched: Called from the thread with the key of an Agent that was killed or released.
         ended: Called from the thread when it has ended, which it never does by itself.
     """
 
@@ -53,11 +54,13 @@ class SecondWatch:
         *,
         saw: Callable[[str, Key, int], None],
         gone: Callable[[str, Key, int | None], None],
+        switched: Callable[[Key], None],
         ended: Callable[[], None],
     ) -> None:
         self._kubeconfig = kubeconfig
         self._saw = saw
         self._report_gone = gone
+        self._switched = switched
         self._ended = ended
         self._latches: dict[Key, tuple[str, KillLatch]] = {}  # with the uid of the Agent
         self._thread = threading.Thread(target=self._run, name="second watch", daemon=True)
@@ -126,12 +129,15 @@ class SecondWatch:
         with skip_on_defect(kind.kind, found):
             key, metadata = _key(found), found["metadata"]
             if kind is AGENT:
+                before = self.kill_seen(key)
                 uid, latch = self._latches.pop(key, ("", KillLatch()))
                 if uid != metadata["uid"]:  # another Agent of this name
                     latch = KillLatch()
                 latch = observe(latch, metadata.get("annotations"), None)
                 if latch.message is not None:
                     self._latches[key] = metadata["uid"], latch
+                if latch.message != before:
+                    self._switched(key)
             self._saw(kind.kind, key, int(metadata["resourceVersion"]))
 
     def _gone(self, kind: ResourceType, key: Key, version: int | None) -> None:

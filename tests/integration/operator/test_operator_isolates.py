@@ -17,7 +17,7 @@ CHILDREN = {
     "ConfigMap": 2,
     "Lease": 1,
     "Service": 2,
-    "ServiceAccount": 1,
+    "ServiceAccount": 2,
     "Role": 1,
     "RoleBinding": 1,
     "NetworkPolicy": 3,

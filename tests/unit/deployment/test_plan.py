@@ -58,21 +58,33 @@ def test_entering_a_stage_writes_the_new_placement_and_prunes_the_old_one() -> N
 
 
 @requirement("kill.lease")
-def test_while_no_pod_may_start_the_new_workload_is_held_and_the_old_one_stays() -> None:
+def test_while_no_pod_may_start_a_new_workload_is_held_and_the_rest_is_written() -> None:
     new = desired_children(replace(a_placement(), revision="0" * 10))
 
     plan = plan_children(new, LIVE, starts_pods=False)
 
     assert plan.workloads == ()
     assert [key.kind for key in plan.held] == ["Deployment"]
-    assert plan.prune == ()
-    assert plan.prepare != (), "what starts no pod is still written"
+    assert plan.prepare != ()
 
 
-def test_while_no_pod_may_start_a_killed_agent_is_still_scaled_to_zero() -> None:
-    killed = desired_children(replace(a_placement(), replicas=0))
+def replicas_written(wanted: int, live: int, *, is_touched: bool = False, image: str = "") -> list[int] | None:
+    """Return the replicas that are written for one Deployment while no pod may start; None where it is held."""
+    standing = desired_children(replace(a_placement(), replicas=live))
+    children = {key_of(one): LiveChild(one, is_touched and one["kind"] == "Deployment") for one in standing}
+    placement = replace(a_placement(), replicas=wanted)
+    plan = plan_children(
+        desired_children(replace(placement, guard_image=image or placement.guard_image)), children, starts_pods=False
+    )
+    return None if plan.held else [one["spec"]["replicas"] for one in plan.workloads]
 
-    plan = plan_children(killed, LIVE, starts_pods=False)
 
-    assert [one["spec"]["replicas"] for one in plan.workloads] == [0]
-    assert plan.held == ()
+@requirement("kill.lease")
+def test_while_no_pod_may_start_workloads_only_lose_pods() -> None:
+    assert replicas_written(0, 2) == [0], "killed"
+    assert replicas_written(1, 2) == [1], "scaled down"
+    assert replicas_written(2, 2) == [], "as it stands"
+    assert replicas_written(2, 1) is None, "scaled up"
+    assert replicas_written(2, 2, image="another") is None, "rolled"
+    assert replicas_written(1, 2, image="another") is None, "rolled, with fewer pods"
+    assert replicas_written(2, 2, is_touched=True) == [0], "changed by others: its pods may be theirs"

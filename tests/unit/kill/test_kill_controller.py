@@ -126,7 +126,7 @@ async def test_any_value_but_off_ends_the_agent_and_is_recorded(scene: Scene, va
     scene.show(an_agent().killed(value))
     await until(lambda: scene.controller.killed(KEY) == value)
 
-    await until(lambda: "zeroPodsAt" in scene.recorded)
+    await until(lambda: "zeroPodsAt" in scene.recorded and scene.is_ended)
 
     assert scene.is_ended
     assert scene.recorded["reason"] == value
@@ -150,9 +150,7 @@ async def test_a_kill_goes_on_while_the_api_server_refuses(scene: Scene, method:
     scene.client.refuse(method, path, status=503, times=20)
 
     scene.show(an_agent().killed())
-    await until(lambda: "zeroPodsAt" in scene.recorded)
-
-    assert scene.is_ended
+    await until(lambda: "zeroPodsAt" in scene.recorded and scene.is_ended)
 
 
 @requirement("kill.insists")
@@ -165,7 +163,7 @@ async def test_a_kill_goes_on_over_a_defect_of_the_operator_which_is_logged_with
     scene.client.break_with(KeyError("a defect"), method, "/", times=5)
 
     scene.show(an_agent().killed())
-    await until(lambda: "zeroPodsAt" in scene.recorded)
+    await until(lambda: "zeroPodsAt" in scene.recorded and scene.is_ended)
 
     assert scene.is_ended
     assert any(record.exc_info for record in caplog.records)
@@ -177,7 +175,7 @@ async def test_a_kill_goes_on_while_the_api_server_cannot_be_reached(scene: Scen
     scene.client.break_with(error, "GET", "/", times=30)
 
     scene.show(an_agent().killed())
-    await until(lambda: "zeroPodsAt" in scene.recorded)
+    await until(lambda: "zeroPodsAt" in scene.recorded and scene.is_ended)
 
     assert scene.is_ended
 
@@ -519,7 +517,7 @@ async def test_a_kill_that_the_api_server_refuses_turns_health_red_after_a_while
     scene.show(an_agent().killed("runaway"))
 
     await until(lambda: "refuses a kill" in (scene.controller.problem() or ""))
-    assert scene.controller.is_working(), "one namespace alone keeps no one else's pods from starting"
+    assert scene.controller.lease_problem() is None, "one namespace alone keeps no one else's pods from starting"
 
 
 @requirement("kill.lease")
@@ -528,7 +526,7 @@ async def test_kills_that_are_refused_in_several_namespaces_keep_new_pods_from_s
 ) -> None:
     scene.agents(ListEvent(()))
     scene.pods(ListEvent(()))
-    await until(scene.controller.is_working)
+    await until(lambda: scene.controller.lease_problem() is None)
     monkeypatch.setattr(controller, "REFUSED_SECONDS", 0.0)
     scene.client.refuse("GET", "/pods", times=10**9, status=403)
     for namespace in ("agents", "others"):
@@ -536,7 +534,7 @@ async def test_kills_that_are_refused_in_several_namespaces_keep_new_pods_from_s
         manifest["metadata"]["namespace"] = namespace
         scene.agents(ChangeEvent("MODIFIED", manifest))
 
-    await until(lambda: not scene.controller.is_working())
+    await until(lambda: scene.controller.lease_problem() == "kills fail in 2 namespaces")
 
 
 async def test_the_kill_of_an_agent_that_is_deleted_meanwhile_is_finished(scene: Scene) -> None:
@@ -606,3 +604,77 @@ async def test_a_value_of_any_length_is_kept_short(scene: Scene) -> None:
     await until(lambda: scene.recorded.get("zeroPodsAt") is not None)
     state = scene.controller._agents[KEY]  # noqa: SLF001 - what it holds for as long as the agent lives
     assert [len(text or "") for text in (state.switch, state.by, state.latch.message)] == [1024] * 3
+
+
+@requirement("kill.lease")
+async def test_deployments_that_cannot_be_scaled_keep_no_pods_of_others_from_starting(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.agents(ListEvent(()))
+    scene.pods(ListEvent(()))
+    monkeypatch.setattr(controller, "REFUSED_SECONDS", 0.0)
+    scene.client.refuse("PATCH", "/scale", times=10**9, status=500)
+
+    scene.show(an_agent().killed("runaway"))
+
+    await until(lambda: "refuses a kill" in (scene.controller.problem() or ""))
+    assert f"{PODS}/p1" not in scene.client.objects
+    assert scene.controller.lease_problem() is None
+
+
+async def test_a_crd_without_the_columns_of_kills_is_reported(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        scene.client, "_table", lambda _: {"columnDefinitions": [{"name": "Name"}], "rows": [], "metadata": {}}
+    )
+    scene.agents(ListEvent(()))
+    scene.pods(ListEvent(()))
+
+    await until(lambda: scene.controller.problem() == "status.kill of the Agents has not been read yet")
+    await turns()
+
+    assert scene.controller.lease_problem() is not None
+
+
+async def test_a_stuck_pod_of_a_deleted_agent_is_looked_for_ever_more_rarely(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(controller, "SWEEP_SECONDS", (1.0, 2.0, 3.0))
+    queue = scene.controller._repeats  # noqa: SLF001 - its queue
+
+    def at_once(key: Any, seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) < 4:
+            queue.add(key)
+
+    monkeypatch.setattr(queue, "add_after", at_once)
+    stuck = a_pod("p1", deletionTimestamp="2026-03-02T09:00:00Z", deletionGracePeriodSeconds=1)
+    scene.client.put(f"{PODS}/p1", stuck)
+    scene.show(an_agent().killed("runaway"))
+    scene.agents(ChangeEvent("DELETED", an_agent().to_kubernetes()))
+
+    await until(lambda: len(pauses) == 4)
+
+    assert pauses == [2.0, 3.0, 3.0, 3.0]
+
+
+async def test_one_namespace_has_no_more_than_its_share_of_workers(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "MOST_OF_A_NAMESPACE", 0)
+
+    assert await scene.controller._end(KEY) is None  # noqa: SLF001 - one turn
+    scene.show(an_agent().killed("runaway"))
+    await until(lambda: scene.controller.killed(KEY) is not None)
+
+    assert await scene.controller._end(KEY) == controller.WAIT_SECONDS  # noqa: SLF001 - one turn
+
+
+async def test_zero_pods_is_recorded_even_if_the_record_brings_an_earlier_time(scene: Scene) -> None:
+    earlier = "2026-03-02T08:00:00.000000Z"
+    scene.client.put(PATH, with_recorded_kill(an_agent().killed("runaway"), requestedAt=earlier))
+
+    scene.agents(ListEvent((an_agent().killed("runaway").to_kubernetes(),)))
+
+    await until(lambda: "zeroPodsAt" in scene.recorded)
+    assert scene.recorded["requestedAt"] == earlier

@@ -1,3 +1,4 @@
+import asyncio
 import copy
 from dataclasses import replace
 from datetime import datetime
@@ -46,11 +47,23 @@ def kill_of(client: FakeClient) -> dict[str, Any]:
     return kill
 
 
+async def kill(client: FakeClient) -> None:
+    """Do all that a kill does, then raise the first failure."""
+    killer = Killer(client)  # type: ignore[arg-type]
+    ends = (killer.end("agents", "triage"), killer.hold_at_zero("agents", "triage"))
+    for result in await asyncio.gather(*ends, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
 @requirement("kill.order")
 async def test_pods_are_deleted_with_a_grace_of_one_second_and_only_then_is_scaled_to_zero(client: FakeClient) -> None:
-    sweep = await Killer(client).end("agents", "triage")
+    killer, begun = Killer(client), []  # type: ignore[arg-type]
+    sweep = await killer.end("agents", "triage", on_begun=lambda: begun.append(len(client.writes())))
+    await killer.hold_at_zero("agents", "triage")
 
     assert (len(sweep.left), sweep.deleted) == (2, 2)
+    assert begun[0] == 2, "the first pods are being deleted when the scaling may begin"
     assert client.writes() == [
         ("DELETE", f"{PODS}/p1"),
         ("DELETE", f"{PODS}/p2"),
@@ -66,16 +79,18 @@ async def test_pods_are_deleted_with_a_grace_of_one_second_and_only_then_is_scal
 async def test_the_kill_is_repeated_until_no_pod_is_left_and_writes_nothing_for_nothing(client: FakeClient) -> None:
     killer = Killer(client)
     await killer.end("agents", "triage")
+    await killer.hold_at_zero("agents", "triage")
     client.forget_requests()
 
     assert (await killer.end("agents", "triage")).left == set()
+    await killer.hold_at_zero("agents", "triage")
     assert client.writes() == []
 
 
 async def test_a_deployment_that_says_no_number_wants_one(client: FakeClient) -> None:
     client.put(f"{DEPLOYMENTS}/d2", a_deployment("d2", None))
 
-    await Killer(client).end("agents", "triage")
+    await Killer(client).hold_at_zero("agents", "triage")
 
     assert client.objects[f"{DEPLOYMENTS}/d2"]["spec"]["replicas"] == 0
 
@@ -93,7 +108,7 @@ async def test_a_pod_that_ends_slowly_is_hurried_and_one_that_ends_at_once_is_le
 async def test_a_pod_that_is_gone_already_is_as_good_as_ended(client: FakeClient) -> None:
     client.refuse("DELETE", f"{PODS}/p1", status=404)
 
-    await Killer(client).end("agents", "triage")
+    await kill(client)
 
     assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
 
@@ -108,7 +123,7 @@ async def test_whatever_is_refused_about_pods_the_rest_is_done_all_the_same(
     client.refuse(method, path, status=403)
 
     with pytest.raises(ApiError, match="403"):
-        await Killer(client).end("agents", "triage")
+        await kill(client)
 
     assert client.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
     if method == "DELETE":
@@ -138,7 +153,7 @@ async def test_a_scale_that_is_refused_is_reported_and_the_pods_are_ended(client
     client.refuse("PATCH", f"{DEPLOYMENTS}/d1", status=500)
 
     with pytest.raises(ApiError, match="500"):
-        await Killer(client).end("agents", "triage")
+        await kill(client)
 
     assert f"{PODS}/p1" not in client.objects
 
@@ -156,7 +171,7 @@ async def test_a_page_that_cannot_be_read_keeps_no_other_pod_and_no_deployment_f
 
     pages = TwoPages(client.objects)
     with pytest.raises(ApiError, match="the second page"):
-        await Killer(pages).end("agents", "triage")  # type: ignore[arg-type]
+        await kill(pages)
 
     assert f"{PODS}/p1" not in pages.objects
     assert pages.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0

@@ -20,8 +20,8 @@ def client() -> FakeClient:
     return FakeClient()
 
 
-def renewer(client: Any, *, is_working: bool = True) -> LeaseRenewer:
-    return LeaseRenewer(client, "interlock-system", "pod-1", clock=lambda: NOW, is_working=lambda: is_working)
+def renewer(client: Any, problem: str | None = None) -> LeaseRenewer:
+    return LeaseRenewer(client, "interlock-system", "pod-1", clock=lambda: NOW, problem=lambda: problem)
 
 
 async def test_a_missing_lease_is_created_and_then_renewed(client: FakeClient) -> None:
@@ -37,13 +37,14 @@ async def test_a_missing_lease_is_created_and_then_renewed(client: FakeClient) -
 
 
 @requirement("kill.lease")
-async def test_it_is_not_renewed_while_switches_may_go_unseen(
-    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+async def test_it_is_not_renewed_while_switches_may_go_unseen_and_the_log_says_why_once(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    turns = await run(renewer(client, is_working=False), monkeypatch, 3)
+    turns = await run(renewer(client, "a dead watch"), monkeypatch, 3)
 
     assert turns == 3
     assert client.requests == []
+    assert [record.error for record in caplog.records] == ["a dead watch"]  # type: ignore[attr-defined]
 
 
 async def test_a_refused_renewal_is_tried_again_and_logged_once(

@@ -162,7 +162,7 @@ async def test_a_page_that_is_too_large_is_asked_for_again_with_fewer_objects(tm
         pages = [page async for page in read_pages(client, "/agents", {}, limit=16, most=5000)]
 
     assert [item["metadata"]["name"] for page in pages for item in page["items"]] == [str(n) for n in range(20)]
-    assert asked == [16, 4, 4, 4, 4, 4]
+    assert asked[:4] == [16, 4, 8, 2], "a quarter after a page that was too large, twice as many after one that was not"
 
 
 async def test_a_single_object_that_is_too_large_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,10 +21,12 @@ class Scene:
         self.monkeypatch = monkeypatch
         self.saw: list[tuple[Any, ...]] = []
         self.gone: list[tuple[Any, ...]] = []
+        self.switched: list[tuple[str, str]] = []
         self.watch = SecondWatch(
             None,
             saw=lambda *what: self.saw.append(what),
             gone=lambda *what: self.gone.append(what),
+            switched=self.switched.append,
             ended=lambda: None,
         )
 
@@ -104,3 +106,9 @@ async def test_an_object_that_no_code_expects_is_skipped(scene: Scene) -> None:
     await scene.follow(ListEvent((odd, changed(switch="runaway").object)))
 
     assert scene.watch.kill_seen(KEY) == "runaway"
+
+
+async def test_a_kill_and_a_release_are_reported_and_nothing_else(scene: Scene) -> None:
+    await scene.follow(changed(), changed(switch="runaway"), changed(switch="runaway"), changed(switch="off"))
+
+    assert scene.switched == [KEY, KEY]
