@@ -351,7 +351,9 @@ class KillController:
         self._running[key[0]] += 1
         engaged_at = state.engaged_at
         try:
-            sweep = await self._killer.end(*key, on_begun=lambda: self._scales.add(key))
+            sweep = await self._killer.end(
+                *key, is_killed=lambda: state.kill is not None, on_begun=lambda: self._scales.add(key)
+            )
         finally:
             self._running[key[0]] -= 1
         self._succeeded_at = self._monotonic()
@@ -372,7 +374,7 @@ class KillController:
         """Keep the Deployments of one killed Agent at zero."""
         state = self._agents.get(key) or self._unfinished.get(key)
         if state is not None and state.kill is not None:
-            await self._killer.hold_at_zero(*key)
+            await self._killer.hold_at_zero(*key, lambda: state.kill is not None)
         return None
 
     async def _record(self, key: Key) -> float | None:

@@ -97,7 +97,14 @@ class Killer:
         self._client = client
         self._reading = asyncio.Semaphore(READERS)
 
-    async def end(self, namespace: str, agent: str, on_begun: Callable[[], object] = lambda: None) -> Sweep:
+    async def end(
+        self,
+        namespace: str,
+        agent: str,
+        *,
+        is_killed: Callable[[], bool] = lambda: True,
+        on_begun: Callable[[], object] = lambda: None,
+    ) -> Sweep:
         """Delete the agent's pods page by page.
 
         Pods are found by their label, and by their ServiceAccount, which cannot be changed in a pod. Neither a page
@@ -106,6 +113,7 @@ class Killer:
         Args:
             namespace: The namespace of the agent.
             agent: The name of the agent.
+            is_killed: Asked before each deletion: a release ends the sweep that is under way.
             on_begun: Called once the first pods are being deleted, or cannot be: replicas may follow.
 
         Raises:
@@ -116,14 +124,14 @@ class Killer:
             {"labelSelector": f"{AGENT_LABEL}={agent}"},
             *({"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"} for suffix in _ACCOUNT_SUFFIXES),
         )
-        ends = (self._end_pods(namespace, selection, sweep, slots, on_begun) for selection in selections)
+        ends = (self._end_pods(namespace, one, sweep, slots, is_killed, on_begun) for one in selections)
         for result in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
         return sweep
 
-    async def hold_at_zero(self, namespace: str, agent: str) -> None:
-        """Scale the agent's Deployments to zero.
+    async def hold_at_zero(self, namespace: str, agent: str, is_killed: Callable[[], bool] = lambda: True) -> None:
+        """Scale the agent's Deployments to zero, for as long as it is killed.
 
         Raises:
             ApiError: The API server refused a request; the other requests were made nevertheless.
@@ -135,6 +143,8 @@ class Killer:
         names = [one["metadata"]["name"] async for page in pages for one in page["items"] or ()][:MOST_DEPLOYMENTS]
         failure: ApiError | None = None
         for name in names:
+            if not is_killed():
+                return
             try:
                 await self._scale_to_zero(namespace, name)
             except ApiError as error:
@@ -221,16 +231,18 @@ class Killer:
         selection: dict[str, str],
         sweep: Sweep,
         slots: asyncio.Semaphore,
+        is_killed: Callable[[], bool],
         on_begun: Callable[[], object],
     ) -> None:
         async def delete(metadata: Json) -> None:
             async with slots:
-                await self.delete_pod(namespace, metadata)
+                if is_killed():
+                    await self.delete_pod(namespace, metadata)
 
         failure: BaseException | None = None
         pages = self._pages(namespace, selection)
         try:
-            while not sweep.is_full:
+            while not sweep.is_full and is_killed():
                 # All kills together hold few pages in memory, and of each nothing but what a deletion needs.
                 async with self._reading:
                     page = await anext(pages, None)

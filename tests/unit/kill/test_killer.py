@@ -177,6 +177,15 @@ async def test_a_page_that_cannot_be_read_keeps_no_other_pod_and_no_deployment_f
     assert pages.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0
 
 
+async def test_a_release_ends_the_sweep_that_is_under_way(client: FakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(killer, "IN_FLIGHT", 1)
+
+    await Killer(client).end("agents", "triage", is_killed=lambda: not client.writes())
+    await Killer(client).hold_at_zero("agents", "triage", lambda: False)
+
+    assert client.writes() == [("DELETE", f"{PODS}/p1")]
+
+
 async def test_one_sweep_deletes_no_more_than_its_share_and_says_that_there_may_be_more(
     client: FakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
