@@ -15,6 +15,11 @@ def monotonic() -> float:
     return time.monotonic()
 
 
+def write_time(moment: datetime) -> str:
+    """Return a time in UTC as the API server takes it, with microseconds."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def read_time(text: Any, default: datetime) -> datetime:
     """Return a time as the API server writes it, the default where the text is none or has no zone."""
     try:

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_OFF
 
+GRACE_SECONDS: Final = 1
+"""Grace period of the pods of agents and guards, and of every deletion of them: a kill cannot shorten a longer one that
+is under way."""
 MOST_TEXT: Final = 1024
 """Most characters of a switch's value that are kept, in memory and in the status."""
 
@@ -43,11 +46,16 @@ def observe(latch: KillLatch, annotations: Any, status: Any) -> KillLatch:
     if value == KILL_SWITCH_OFF:
         return KillLatch(released=requested_at if recorded else None)
     if value is not None:
-        return KillLatch(message=str(value)[:MOST_TEXT])
+        return KillLatch(message=shorten(value))
     if recorded and not recorded.get("releasedAt") and requested_at != latch.released:
-        return KillLatch(message=str(recorded.get("reason", "killed"))[:MOST_TEXT])
+        return KillLatch(message=shorten(recorded.get("reason", "killed")))
     return latch  # a removed annotation releases nothing
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def shorten(text: Any) -> str:
+    """Return as much of a text that anyone may have written as is kept."""
+    return str(text)[:MOST_TEXT]

@@ -15,10 +15,8 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import aiohttp
-
 from interlock_contract.clock import monotonic
-from interlock_kube.client import GONE, JSON, ApiError, KubeClient
+from interlock_kube.client import GONE, JSON, UNREACHABLE, ApiError, KubeClient
 
 _SILENCE_SECONDS: Final = 10.0
 _BACKOFF_SECONDS: Final = 0.1
@@ -61,7 +59,7 @@ class ObjectWatch:
         while True:
             try:
                 await self._watch(await self._list())
-            except (aiohttp.ClientError, TimeoutError, OSError, ApiError, ValueError) as error:
+            except (ApiError, *UNREACHABLE, ValueError) as error:
                 failures += 1
                 self._note(f"{type(error).__name__}: {error}", log)
                 pause = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** min(failures, 10))

@@ -25,8 +25,9 @@ from interlock_kill.lease import LeaseRenewer
 from interlock_kill.telemetry import build_runner
 from interlock_kube.background import keep_running
 from interlock_kube.client import KubeClient
-from interlock_kube.credentials import ApiCredentials, CredentialsUnavailable, MountedCredentials
+from interlock_kube.credentials import CredentialsUnavailable
 from interlock_kube.metadata import parse_metadata
+from interlock_process.credentials import find_credentials
 from interlock_process.heartbeat import Heartbeat
 from interlock_process.logs import configure_logs
 from interlock_process.metrics import TASKS_ENDED, count_answer
@@ -83,7 +84,7 @@ async def run(settings: Settings) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    credentials = _find_credentials(settings.kubeconfig)
+    credentials = find_credentials(settings.kubeconfig)
     heartbeat = Heartbeat("the event loop")
     async with AsyncExitStack() as opened:
         client, watcher = (KubeClient(credentials, count_answer, parse=parse_metadata) for _ in range(2))
@@ -117,14 +118,6 @@ async def run(settings: Settings) -> int:
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
     return 0
-
-
-def _find_credentials(kubeconfig: Path | None) -> ApiCredentials:
-    if kubeconfig is None:
-        return MountedCredentials.of_pod(os.environ)
-    from interlock_process.kubeconfig import KubeconfigCredentials  # noqa: PLC0415 - 30 MB that a pod does without
-
-    return KubeconfigCredentials(kubeconfig)
 
 
 def main() -> None:

@@ -20,24 +20,31 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from interlock_contract.clock import read_time
-from interlock_contract.kill import MOST_TEXT, KillLatch, observe
+from interlock_contract.kill import KillLatch, observe, shorten
 from interlock_contract.names import AGENT_LABEL, KILL_SWITCH, KILL_SWITCH_BY, KILL_SWITCH_OFF
-from interlock_kill.killer import PAGE_BYTES, Kill, Killer, Release, is_ending
+from interlock_kill.killer import Kill, Killer, Release, is_ending
 from interlock_kill.telemetry import AGENTS_KILLED, KILL_SECONDS, KILLS, RELABELLED_PODS
 from interlock_kube.background import keep_running
 from interlock_kube.client import NOT_FOUND, TABLE, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
-from interlock_kube.resource_types import AGENT, POD, ResourceType
-from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known, read_pages
+from interlock_kube.resource_types import AGENT, POD, Key, ResourceType, key_of
+from interlock_kube.watch import (
+    METADATA_BYTES,
+    METADATA_PAGE,
+    GoneEvent,
+    SeenEvent,
+    WatchOptions,
+    follow_known,
+    read_pages,
+)
 from interlock_process.metrics import PrometheusLoopMetrics, skip_on_defect
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
-"""Namespace and name of an Agent."""
 PodKey = tuple[str, str, str, str]
 """Namespace, name and uid of a pod, and the agent that it began as."""
 K = TypeVar("K", bound=Sequence[str])
@@ -51,7 +58,6 @@ MISPLACED_WORKERS: Final = 2
 SWEEP_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds until the next sweep of an Agent of which pods are left, by the sweeps in a row that found nothing to do."""
 BACKOFF_SECONDS: Final = (0.5, 0.5, 1.0, 2.0, 5.0)
-PAGE: Final = 200
 WATCH_SECONDS: Final = 30
 CONTACT_SECONDS: Final = 75.0
 """Seconds without contact after which a watch counts as dead: a new one begins every half minute."""
@@ -88,7 +94,7 @@ class AgentState:
     was_off: bool = False
     latch: KillLatch = field(default_factory=KillLatch)
     kill: Kill | None = None
-    engaged_at: float | None = None
+    engaged_at: float = 0.0
     release: Release | None = None
     zero_at: datetime | None = None
     fruitless: int = 0
@@ -135,28 +141,25 @@ class KillController:
         self._misplaced: WorkQueue[Key] = WorkQueue()
         self._kill_loop = _loop("Kill", self._kills, self._end)
         self._repeat_loop = _loop("KillRepeat", self._repeats, self._end)
-        self._scale_loop = _loop("KillScale", self._scales, self._hold_at_zero)
-        self._record_loop = _loop("KillRecord", self._records, self._record)
-        self._pod_loop = _loop("RelabelledPod", self._relabelled, self._end_relabelled)
-        self._misplaced_loop = _loop("MisplacedPods", self._misplaced, self._end_misplaced)
+        self._loops: tuple[tuple[ReconcileLoop[Any], int], ...] = (
+            (self._kill_loop, KILL_WORKERS),
+            (self._repeat_loop, REPEAT_WORKERS),
+            (_loop("KillScale", self._scales, self._hold_at_zero), SCALE_WORKERS),
+            (_loop("KillRecord", self._records, self._record), RECORD_WORKERS),
+            (_loop("RelabelledPod", self._relabelled, self._end_relabelled), POD_WORKERS),
+            (_loop("MisplacedPods", self._misplaced, self._end_misplaced), MISPLACED_WORKERS),
+        )
 
     async def run(self) -> None:
         """Watch and kill, for ever."""
         async with asyncio.TaskGroup() as group:
             for name, work in (
-                ("watch of Agents", self._follow_agents),
-                ("watch of pods", self._follow_pods),
+                ("watch of Agents", partial(self._follow, AGENT, "", self.observe_agent, self._forget)),
+                ("watch of pods", partial(self._follow, POD, AGENT_LABEL, self.observe_pod, self._pod_left)),
                 ("reading of recorded kills", self._read_recorded),
             ):
                 group.create_task(keep_running(name, work, _log.error), name=name)
-            for loop, workers in (
-                (self._kill_loop, KILL_WORKERS),
-                (self._repeat_loop, REPEAT_WORKERS),
-                (self._scale_loop, SCALE_WORKERS),
-                (self._record_loop, RECORD_WORKERS),
-                (self._pod_loop, POD_WORKERS),
-                (self._misplaced_loop, MISPLACED_WORKERS),
-            ):
+            for loop, workers in self._loops:
                 for _ in range(workers):
                     group.create_task(loop.run())
 
@@ -173,12 +176,10 @@ class KillController:
 
     def problem(self) -> str | None:
         """Return what keeps kills from being carried out, None while nothing does."""
-        others = (self._scale_loop, self._record_loop, self._pod_loop, self._misplaced_loop)
-        loops: tuple[ReconcileLoop[Any], ...] = (self._kill_loop, self._repeat_loop, *others)
-        for loop in loops:
+        for loop, _ in self._loops:
             if defects := loop.failing(0.0, only_defects=True):
                 return f"a kill fails because of a defect of Interlock: {'/'.join(defects[0][:2])}"
-        for loop in loops:
+        for loop, _ in self._loops:
             if refused := loop.failing(REFUSED_SECONDS):
                 return (
                     f"the API server refuses a kill for more than {REFUSED_SECONDS:.0f} s: {'/'.join(refused[0][:2])}"
@@ -202,25 +203,17 @@ class KillController:
 
     # Observations
 
-    async def _follow_agents(self) -> None:
-        async for event in follow_known(self._watcher, AGENT, self._options(AGENT), _key, self._known[AGENT.kind]):
+    async def _follow(
+        self, kind: ResourceType, selector: str, on_seen: Callable[[Json], None], on_gone: Callable[[Key], None]
+    ) -> None:
+        options, known = self._options(kind, selector), self._known[kind.kind]
+        async for event in follow_known(self._watcher, kind, options, key_of, known):
             if isinstance(event, SeenEvent):
-                self.observe_agent(event.object)
+                on_seen(event.object)
             elif isinstance(event, GoneEvent):
-                self._forget(event.key)
+                on_gone(event.key)
             else:
-                self._synced[AGENT.kind].set()
-
-    async def _follow_pods(self) -> None:
-        async for event in follow_known(
-            self._watcher, POD, self._options(POD, AGENT_LABEL), _key, self._known[POD.kind]
-        ):
-            if isinstance(event, SeenEvent):
-                self.observe_pod(event.object)
-            elif isinstance(event, GoneEvent):
-                self._pod_left(event.key)
-            else:
-                self._synced[POD.kind].set()
+                self._synced[kind.kind].set()
 
     async def _read_recorded(self) -> None:
         """Read `status.kill` of all Agents once, after their switches, which kill without it.
@@ -231,7 +224,7 @@ class KillController:
         names: list[str] = []
         query = {"includeObject": "Metadata"}
         async for table in read_pages(
-            self._watcher, AGENT.everywhere(), query, accept=TABLE, limit=PAGE, most=PAGE_BYTES
+            self._watcher, AGENT.everywhere(), query, accept=TABLE, limit=METADATA_PAGE, most=METADATA_BYTES
         ):
             names = [column["name"] for column in table.get("columnDefinitions") or ()] or names
             if missing := {_REQUESTED, _RELEASED, _REASON, _BY} - set(names):
@@ -246,14 +239,14 @@ class KillController:
     def observe_agent(self, found: Json) -> None:
         """Observe the metadata of an Agent: engage, keep or release its kill, as the latch says."""
         with skip_on_defect(AGENT.kind, found):
-            key, metadata = _key(found), found["metadata"]
+            key, metadata = key_of(found), found["metadata"]
             state = self._agents.get(key)
             if state is None or state.uid != metadata["uid"]:
                 self._forget(key)
                 self._unfinished.pop(key, None)  # its pods are those of an Agent that is not killed
                 state = self._agents[key] = AgentState(metadata["uid"])
             annotations = metadata.get("annotations") or {}
-            state.switch, state.by = _cut(annotations.get(KILL_SWITCH)), _cut(annotations.get(KILL_SWITCH_BY))
+            state.switch, state.by = _shorten(annotations.get(KILL_SWITCH)), _shorten(annotations.get(KILL_SWITCH_BY))
             state.was_off = state.was_off or state.switch == KILL_SWITCH_OFF
             state.latch = observe(state.latch, annotations, None)
             self._update(key, state, state.by, self._clock())
@@ -261,7 +254,7 @@ class KillController:
     def observe_recorded(self, found: Json, row: dict[str, Any]) -> None:
         """Observe the recorded kill of an Agent, which stands for an annotation that was taken away."""
         with skip_on_defect(AGENT.kind, found):
-            key, state = _key(found), self._agents.get(_key(found))
+            key, state = key_of(found), self._agents.get(key_of(found))
             is_standing = row[_REQUESTED] is not None and row[_RELEASED] is None
             if not is_standing or state is None or state.uid != found["metadata"]["uid"]:
                 return
@@ -307,12 +300,12 @@ class KillController:
         with skip_on_defect(POD.kind, pod):
             metadata = pod["metadata"]
             agent = metadata["labels"][AGENT_LABEL]
-            uid, began_as = self._pods.get(_key(pod), ("", agent))
+            uid, began_as = self._pods.get(key_of(pod), ("", agent))
             if uid != metadata["uid"]:
                 began_as = agent
-            self._pods[_key(pod)] = metadata["uid"], began_as
+            self._pods[key_of(pod)] = metadata["uid"], began_as
             if began_as != agent:
-                self._relabelled.add((*_key(pod), metadata["uid"], began_as))
+                self._relabelled.add((*key_of(pod), metadata["uid"], began_as))
             if self.killed((metadata["namespace"], agent)) is not None and not is_ending(metadata):
                 self._kills.add((metadata["namespace"], agent))
 
@@ -325,7 +318,7 @@ class KillController:
             self._repeats.add((key[0], agent))
         self._relabelled.add((*key, uid, agent))
 
-    def _options(self, kind: ResourceType, selector: str = "") -> WatchOptions:
+    def _options(self, kind: ResourceType, selector: str) -> WatchOptions:
         def on_contact() -> None:
             self._contact[kind.kind] = self._monotonic()
 
@@ -334,8 +327,8 @@ class KillController:
             metadata_only=True,
             server_seconds=WATCH_SECONDS,
             silence_seconds=WATCH_SECONDS + 10,
-            page=PAGE,
-            most=PAGE_BYTES,
+            page=METADATA_PAGE,
+            most=METADATA_BYTES,
             on_contact=on_contact,
         )
 
@@ -366,7 +359,7 @@ class KillController:
             self._repeats.add_after(key, SWEEP_SECONDS[min(state.fruitless, len(SWEEP_SECONDS) - 1)])
         elif self._unfinished.pop(key, None) is None and state.zero_at is None:
             state.zero_at = self._clock()
-            KILL_SECONDS.observe(self._monotonic() - engaged_at if engaged_at is not None else 0.0)
+            KILL_SECONDS.observe(self._monotonic() - engaged_at)
             self._records.add(key)
         return None
 
@@ -419,20 +412,9 @@ class KillController:
             await self._killer.delete_pod(namespace, metadata)
 
 
-class _Turn:
-    """A method as the reconciler of a loop."""
-
-    def __init__(self, turn: Callable[[Any], Coroutine[Any, Any, float | None]]) -> None:
-        self.reconcile = turn
+def _loop(kind: str, queue: WorkQueue[K], turn: Callable[[K], Coroutine[Any, Any, float | None]]) -> ReconcileLoop[K]:
+    return ReconcileLoop(kind, queue, turn, metrics=PrometheusLoopMetrics(), backoff=BACKOFF_SECONDS)
 
 
-def _loop(kind: str, queue: WorkQueue[K], turn: Callable[[Any], Coroutine[Any, Any, float | None]]) -> ReconcileLoop[K]:
-    return ReconcileLoop(kind, queue, _Turn(turn), metrics=PrometheusLoopMetrics(), backoff=BACKOFF_SECONDS)
-
-
-def _key(found: Json) -> Key:
-    return found["metadata"]["namespace"], found["metadata"]["name"]
-
-
-def _cut(text: Any) -> str | None:
-    return None if text is None else str(text)[:MOST_TEXT]
+def _shorten(text: Any) -> str | None:
+    return None if text is None else shorten(text)

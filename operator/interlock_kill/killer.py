@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from interlock_contract.clock import read_time
-from interlock_contract.kill import MOST_TEXT
+from interlock_contract.clock import read_time, write_time
+from interlock_contract.kill import GRACE_SECONDS, shorten
 from interlock_contract.names import (
     AGENT_ACCOUNT_SUFFIX,
     AGENT_LABEL,
@@ -23,17 +23,14 @@ from interlock_contract.names import (
 )
 from interlock_kube.client import CONFLICT, METADATA_LIST, METADATA_ONLY, NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD
-from interlock_kube.watch import read_pages
+from interlock_kube.watch import METADATA_BYTES, METADATA_PAGE, read_pages
 
-GRACE_SECONDS: Final = 1
 IN_FLIGHT: Final = 8
 """Most requests of one sweep at once: an agent with many pods takes no other agent's connections."""
 MOST_DELETIONS: Final = 400
 """Most pods that one sweep deletes. The next sweep of the agent waits for its turn again."""
 MOST_DEPLOYMENTS: Final = 100
 """Most Deployments that one sweep scales."""
-PAGE: Final = 200
-PAGE_BYTES: Final = 4 * 1024 * 1024
 READERS: Final = 2
 """Most pages of pods that all kills together read at once."""
 
@@ -122,7 +119,7 @@ class Killer:
         sweep, slots = Sweep(set()), asyncio.Semaphore(IN_FLIGHT)
         selections = (
             {"labelSelector": f"{AGENT_LABEL}={agent}"},
-            *({"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"} for suffix in _ACCOUNT_SUFFIXES),
+            *(_account(agent, suffix) for suffix in _ACCOUNT_SUFFIXES),
         )
         ends = (self._end_pods(namespace, one, sweep, slots, is_killed, on_begun) for one in selections)
         for result in await asyncio.gather(*ends, return_exceptions=True):
@@ -137,9 +134,7 @@ class Killer:
             ApiError: The API server refused a request; the other requests were made nevertheless.
         """
         selection = {"labelSelector": f"{AGENT_LABEL}={agent}"}
-        pages = read_pages(
-            self._client, DEPLOYMENT.within(namespace), selection, accept=METADATA_LIST, limit=PAGE, most=PAGE_BYTES
-        )
+        pages = self._pages(DEPLOYMENT.within(namespace), selection)
         names = [one["metadata"]["name"] async for page in pages for one in page["items"] or ()][:MOST_DEPLOYMENTS]
         failure: ApiError | None = None
         for name in names:
@@ -153,11 +148,11 @@ class Killer:
             raise failure
 
     async def find_misplaced(self, namespace: str, agent: str) -> list[Json]:
-        """Return the metadata of pods that have a ServiceAccount of the agent and not its label."""
+        """Return what a deletion needs of pods that have a ServiceAccount of the agent and not its label."""
         return [
-            pod["metadata"]
+            _summary(pod["metadata"])
             for suffix in _ACCOUNT_SUFFIXES
-            async for page in self._pages(namespace, {"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"})
+            async for page in self._pages(POD.within(namespace), _account(agent, suffix))
             for pod in page["items"] or ()
             if (pod["metadata"].get("labels") or {}).get(AGENT_LABEL) != agent
         ]
@@ -196,7 +191,7 @@ class Killer:
         found = await self._read(namespace, agent, uid)
         if found is None or _switch(found) == KILL_SWITCH_OFF:
             return None
-        known = recorded_kill(found)
+        known = _recorded(found)
         is_new = not known or bool(known.get("releasedAt"))
         if is_new:
             fields = _fresh(kill)
@@ -204,7 +199,7 @@ class Killer:
             wanted = _value_and_author(kill)
             fields = {name: value for name, value in wanted.items() if known.get(name) != value}
         if zero_at is not None and (is_new or not known.get("zeroPodsAt")):
-            fields["zeroPodsAt"] = _text(zero_at)
+            fields["zeroPodsAt"] = write_time(zero_at)
         if fields:
             await self._patch(found, fields)
         return kill.since if is_new else read_time(known.get("requestedAt"), kill.since)
@@ -218,8 +213,8 @@ class Killer:
         found = await self._read(namespace, agent, uid)
         if found is None or _switch(found) != KILL_SWITCH_OFF:
             return  # killed again meanwhile: that kill stands
-        known, of = recorded_kill(found), release.of
-        released = {"releasedAt": _text(release.at), "releasedBy": _cut(release.by)}
+        known, of = _recorded(found), release.of
+        released = {"releasedAt": write_time(release.at), "releasedBy": _author(release.by)}
         if known and not known.get("releasedAt"):
             await self._patch(found, released)
         elif of is not None and (not known or read_time(known["releasedAt"], of.since) < of.since):
@@ -240,7 +235,7 @@ class Killer:
                     await self.delete_pod(namespace, metadata)
 
         failure: BaseException | None = None
-        pages = self._pages(namespace, selection)
+        pages = self._pages(POD.within(namespace), selection)
         try:
             while not sweep.is_full and is_killed():
                 # All kills together hold few pages in memory, and of each nothing but what a deletion needs.
@@ -263,10 +258,10 @@ class Killer:
         if failure is not None:
             raise failure
 
-    def _pages(self, namespace: str, selection: dict[str, str]) -> AsyncIterator[Json]:
-        return read_pages(
-            self._client, POD.within(namespace), selection, accept=METADATA_LIST, limit=PAGE, most=PAGE_BYTES
-        )
+    def _pages(self, path: str, selection: dict[str, str]) -> AsyncIterator[Json]:
+        """Read the metadata of a collection's objects."""
+        limit, most = METADATA_PAGE, METADATA_BYTES
+        return read_pages(self._client, path, selection, accept=METADATA_LIST, limit=limit, most=most)
 
     async def _scale_to_zero(self, namespace: str, name: str) -> None:
         path = DEPLOYMENT.path(namespace, name, "scale")
@@ -299,7 +294,12 @@ _NEEDED: Final = ("name", "uid", "deletionTimestamp", "deletionGracePeriodSecond
 _ACCOUNT_SUFFIXES: Final = (GUARD_ACCOUNT_SUFFIX, AGENT_ACCOUNT_SUFFIX)
 
 
-def recorded_kill(agent: Json) -> Json:
+def _account(agent: str, suffix: str) -> dict[str, str]:
+    """Return the selection of the pods of one of the agent's ServiceAccounts."""
+    return {"fieldSelector": f"spec.serviceAccountName={agent}{suffix}"}
+
+
+def _recorded(agent: Json) -> Json:
     """Return `status.kill` of an Agent, empty where there is none."""
     recorded: Json = agent.get("status", {}).get("kill") or {}
     return recorded
@@ -322,16 +322,12 @@ def _switch(agent: Json) -> Any:
 def _fresh(kill: Kill) -> Json:
     """Return the record of a new kill; null removes the fields of an earlier one."""
     ended = dict.fromkeys(("zeroPodsAt", "releasedAt", "releasedBy"))
-    return {**_value_and_author(kill), "requestedAt": _text(kill.since), **ended}
+    return {**_value_and_author(kill), "requestedAt": write_time(kill.since), **ended}
 
 
 def _value_and_author(kill: Kill) -> Json:
-    return {"reason": kill.value[:MOST_TEXT], "by": _cut(kill.by)}
+    return {"reason": shorten(kill.value), "by": _author(kill.by)}
 
 
-def _cut(text: str | None) -> str | None:
-    return text[:MOST_TEXT] if text else None
-
-
-def _text(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _author(by: str | None) -> str | None:
+    return shorten(by) if by else None

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-import aiohttp
-
+from interlock_contract.clock import write_time
 from interlock_contract.names import KILL_FIELD_MANAGER, KILL_LEASE, KILL_LEASE_SECONDS
-from interlock_kube.client import NOT_FOUND, ApiError, Json, KubeClient
+from interlock_kube.client import NOT_FOUND, UNREACHABLE, ApiError, Json, KubeClient
 from interlock_kube.resource_types import LEASE
 
 _log = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class LeaseRenewer:
             if trouble is None:
                 try:
                     await self.renew()
-                except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                except (ApiError, *UNREACHABLE) as error:
                     trouble = str(error) or type(error).__name__
             if trouble is not None and trouble != logged:
                 _log.warning("lease not renewed", extra={"error": trouble})
@@ -68,7 +67,7 @@ class LeaseRenewer:
         spec: Json = {
             "holderIdentity": self._holder,
             "leaseDurationSeconds": KILL_LEASE_SECONDS,
-            "renewTime": self._clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "renewTime": write_time(self._clock()),
         }
         try:
             await self._client.patch(LEASE.path(self._namespace, KILL_LEASE), {"spec": spec}, KILL_FIELD_MANAGER)

@@ -55,6 +55,10 @@ class ApiError(Exception):
         self.message = message
 
 
+UNREACHABLE: Final = (aiohttp.ClientError, TimeoutError, OSError)
+"""What a request raises where the API server does not answer; a file of credentials that cannot be read is one, too."""
+
+
 class AnswerTooLarge(Exception):  # noqa: N818 - says what is wrong with an answer
     """The answer has more bytes than its reader takes; the rest of it was not read."""
 

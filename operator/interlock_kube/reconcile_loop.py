@@ -20,14 +20,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-import aiohttp
-
-from interlock_kube.client import ApiError
+from interlock_kube.client import UNREACHABLE, ApiError
 
 _log = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Sequence[str])
-K_contra = TypeVar("K_contra", bound=Sequence[str], contravariant=True)
 
 BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds until the next attempt, by the number of failures in a row; the last one holds for all further failures."""
@@ -113,7 +110,7 @@ def cause_of(error: Exception) -> Cause:
     if isinstance(error, ApiError) or isinstance(error.__cause__, ApiError):
         return Cause.REFUSED
     # Most OSErrors here are connections that failed; a file that cannot be read is as little of the object's doing.
-    return Cause.UNREACHABLE if isinstance(error, (aiohttp.ClientError, TimeoutError, OSError)) else Cause.DEFECT
+    return Cause.UNREACHABLE if isinstance(error, UNREACHABLE) else Cause.DEFECT
 
 
 def location_of(error: Exception) -> str:
@@ -122,13 +119,6 @@ def location_of(error: Exception) -> str:
     if not frames:
         return "unknown"
     return f"{'/'.join(Path(frames[-1].filename).parts[-2:])}:{frames[-1].lineno}"
-
-
-class Reconciler(Protocol[K_contra]):
-    """Reconciles the objects of one kind."""
-
-    async def reconcile(self, key: K_contra, /) -> float | None:
-        """Reconcile one object; return in how many seconds to do so again, None where only an event is a reason."""
 
 
 class LoopMetrics(Protocol):
@@ -147,7 +137,8 @@ class ReconcileLoop(Generic[K]):
     Args:
         kind: The kind, such as `Agent`.
         queue: The queue.
-        reconciler: Reconciles one object.
+        reconcile: Reconciles one object; returns in how many seconds to do so again, None where only an event is a
+            reason for one.
         metrics: Counts turns and failures.
         show_failure: Shows a failure on the object; called at each failure. None where no object shows it.
         backoff: Seconds until the next attempt, by the number of failures in a row.
@@ -157,7 +148,7 @@ class ReconcileLoop(Generic[K]):
         self,
         kind: str,
         queue: WorkQueue[K],
-        reconciler: Reconciler[K],
+        reconcile: Callable[[K], Awaitable[float | None]],
         *,
         metrics: LoopMetrics,
         show_failure: Callable[[K, Exception], Awaitable[None]] | None = None,
@@ -165,7 +156,7 @@ class ReconcileLoop(Generic[K]):
     ) -> None:
         self._kind = kind
         self._queue = queue
-        self._reconciler = reconciler
+        self._reconcile = reconcile
         self._metrics = metrics
         self._show_failure = show_failure
         self._backoff = backoff
@@ -186,7 +177,7 @@ class ReconcileLoop(Generic[K]):
         """Reconcile one object and set its next turn; return False after a failure."""
         started = time.monotonic()
         try:
-            seconds = await self._reconciler.reconcile(key)
+            seconds = await self._reconcile(key)
         except Exception as error:  # noqa: BLE001 - the failure policy above
             self._metrics.turn(self._kind, is_ok=False, seconds=time.monotonic() - started)
             await self._handle_failure(key, error)

@@ -1,8 +1,18 @@
 """The kinds of objects, and their paths in the API server's URLs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from interlock_contract.names import AGENT_POLICIES, AGENTS, API_PATH, MCP_BINDINGS
+
+Key = tuple[str, str]
+"""Namespace and name of an object."""
+
+
+def key_of(found: Mapping[str, Any]) -> Key:
+    """Return the key of an object."""
+    return found["metadata"]["namespace"], found["metadata"]["name"]
 
 
 @dataclass(frozen=True)

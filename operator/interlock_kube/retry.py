@@ -5,9 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-import aiohttp
-
-from interlock_kube.client import ApiError
+from interlock_kube.client import UNREACHABLE, ApiError
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +25,7 @@ async def retry_until_available(send: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await send()
-        except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (ApiError, *UNREACHABLE) as error:
             if isinstance(error, ApiError) and error.status != TOO_MANY and error.status < SERVER_ERROR:
                 raise
             _log.warning("the API server does not answer yet", extra={"error": str(error) or type(error).__name__})

@@ -11,8 +11,6 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Generic, Literal, TypeVar
 
-import aiohttp
-
 from interlock_kube.client import (
     GONE,
     JSON,
@@ -20,6 +18,7 @@ from interlock_kube.client import (
     MAX_EVENT,
     METADATA_LIST,
     METADATA_ONLY,
+    UNREACHABLE,
     AnswerTooLarge,
     ApiError,
     Json,
@@ -34,6 +33,10 @@ K = TypeVar("K", bound=Hashable)
 
 PAGE: Final = 500
 """Most objects of one answer."""
+METADATA_PAGE: Final = 200
+"""Most objects of one answer where metadata is read that anyone may have written."""
+METADATA_BYTES: Final = 4 * 1024 * 1024
+"""Most bytes of such an answer, as far as it has more than one object."""
 LEAST_WATCH_SECONDS: Final = 1.0
 """Seconds that a watch lasts at least where it works; one that ends sooner shows no contact."""
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -119,7 +122,7 @@ async def follow(
                 await asyncio.sleep(BACKOFF_SECONDS[0])  # what ended it may end the next one immediately, too
             else:
                 options.on_contact()
-        except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError, AnswerTooLarge) as error:
+        except (ApiError, *UNREACHABLE, ValueError, AnswerTooLarge) as error:
             if isinstance(error, (ApiError, ValueError)):
                 version = ""  # too old, refused, or an event that cannot be read: list again
             _log.warning("watch interrupted", extra={"kind": kind.kind, "error": str(error) or type(error).__name__})

@@ -1,10 +1,9 @@
-"""The credentials of a program of the control plane: those of a kubeconfig, or those of its pod's ServiceAccount.
+"""The credentials of a kubeconfig, exec plugins included.
 
 The official library reads the kubeconfig and runs the plugins. kopf and the operator's own clients get the same result.
 """
 
 import asyncio
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,11 @@ from kubernetes.aio.config import ConfigException
 from kubernetes.aio.config.kube_config import KubeConfigLoader, load_kube_config
 
 from interlock_contract.clock import utc_now
-from interlock_kube.credentials import ApiAccess, ApiCredentials, CredentialsUnavailable, MountedCredentials
+from interlock_kube.credentials import ApiAccess, CredentialsUnavailable
 from interlock_kube.mounted_file import MountedFile
 
 _EARLY = timedelta(seconds=30)
 """How long before their end the plugin's credentials are fetched again."""
-
-
-def find_credentials(kubeconfig: Path | None) -> ApiCredentials:
-    """Return the credentials of the kubeconfig's current context, or without one those of this process' pod."""
-    return MountedCredentials.of_pod(os.environ) if kubeconfig is None else KubeconfigCredentials(kubeconfig)
 
 
 class KubeconfigCredentials:

@@ -8,11 +8,9 @@ import logging
 import re
 from collections.abc import Callable
 
-import aiohttp
-
 from interlock.deployment.children.network import endpoints_of
 from interlock.deployment.placement import ApiServerAddress
-from interlock_kube.client import ApiError, KubeClient
+from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 from interlock_kube.resource_types import ENDPOINT_SLICE, SERVICE
 
 _log = logging.getLogger(__name__)
@@ -55,7 +53,7 @@ class ApiServerFinder:
             await asyncio.sleep(FIND_SECONDS)
             try:
                 await self.find()
-            except (ApiError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            except (ApiError, *UNREACHABLE) as error:
                 _log.warning("addresses of the API server not read", extra={"error": str(error) or repr(error)})
 
 

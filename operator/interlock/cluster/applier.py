@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from interlock.cluster.child_cache import ChildCache
-from interlock.deployment.children.workload import GRACE_SECONDS
 from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.ownership import hand_over, has_foreign_fields
 from interlock.deployment.plan import WORKLOAD, WritePlan
+from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import FIELD_MANAGER
 from interlock_kube.client import CONFLICT, JSON_PATCH, ApiError, Json, KubeClient
 from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET

@@ -15,6 +15,7 @@ import aiohttp
 from interlock.api.shared_types import ObjectMeta
 from interlock.reconcile.agent_events import EventNote
 from interlock.telemetry import EVENTS_DROPPED
+from interlock_contract.clock import write_time
 from interlock_contract.names import API_VERSION
 from interlock_kube.client import ApiError, Json, KubeClient
 from interlock_kube.resource_types import EVENT
@@ -90,7 +91,7 @@ class EventPoster:
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {"name": f"{metadata.name}.{secrets.token_hex(8)}", "namespace": metadata.namespace},
-            "eventTime": self._clock().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+            "eventTime": write_time(self._clock()),
             "reportingController": "interlock.dev/operator",
             "reportingInstance": self._instance,
             "action": "Reconcile",

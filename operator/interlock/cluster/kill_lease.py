@@ -10,12 +10,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import aiohttp
-
 from interlock.telemetry import KILL_CONTROLLER_AWAY
 from interlock_contract.clock import read_time
 from interlock_contract.names import KILL_LEASE, KILL_LEASE_SECONDS, OPERATOR_NAMESPACE
-from interlock_kube.client import ApiError, KubeClient
+from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 from interlock_kube.resource_types import LEASE
 
 _log = logging.getLogger(__name__)
@@ -67,7 +65,7 @@ class KillLease:
         try:
             found = await client.get(LEASE.path(self._namespace, KILL_LEASE))
             self.observe((found.get("spec") or {}).get("renewTime"))
-        except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+        except (ApiError, *UNREACHABLE, ValueError) as error:
             failure = str(error) or type(error).__name__
             if failure != self._failure:
                 _log.warning("the Lease of the kill controller cannot be read", extra={"error": failure})

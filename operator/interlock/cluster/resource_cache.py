@@ -15,9 +15,7 @@ from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.reconcile.snapshot import Unreadable
 from interlock_kube.client import Json
-
-Key = tuple[str, str]
-"""Namespace and name."""
+from interlock_kube.resource_types import Key, key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +162,6 @@ class ResourceCache:
         if isinstance(binding, Unreadable):
             return set(concerned)
         return {key for key in concerned if binding.spec.source in self._agents[key].sources}
-
-
-def key_of(raw: Json) -> Key:
-    """Return namespace and name of an object."""
-    return raw["metadata"]["namespace"], raw["metadata"]["name"]
 
 
 def version_of(raw: Json) -> int:

@@ -12,7 +12,7 @@ from interlock.api.status import AgentReason, AgentStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.resource_cache import Key, ResourceCache, parse_agent
+from interlock.cluster.resource_cache import ResourceCache, parse_agent
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.observed.egress_check import EgressCheckReport
 from interlock.deployment.observed.enforcement import drifts_of
@@ -25,6 +25,7 @@ from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS
 from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json
+from interlock_kube.resource_types import Key
 
 _log = logging.getLogger(__name__)
 

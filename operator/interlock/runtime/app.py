@@ -20,7 +20,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.egress_checks import EgressCheckStore
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
-from interlock.cluster.resource_cache import Key, ResourceCache, key_of, version_of
+from interlock.cluster.resource_cache import ResourceCache, version_of
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
@@ -36,11 +36,11 @@ from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
 from interlock_kube.retry import retry_until_available
 from interlock_kube.watch import list_objects
+from interlock_process.credentials import find_credentials
 from interlock_process.heartbeat import Heartbeat
-from interlock_process.kubeconfig import find_credentials
 from interlock_process.metrics import TASKS_ENDED, PrometheusLoopMetrics, count_answer
 
 _log = logging.getLogger(__name__)
@@ -159,9 +159,9 @@ class App:
         )
         policies = PolicyReconciler(self._cache, writer, self._agents.add)
         loop = functools.partial(ReconcileLoop[Key], metrics=PrometheusLoopMetrics())
-        binding_loop = loop(MCP_BINDING.kind, self._bindings, bindings, show_failure=failures.show_on_binding)
-        agent_loop = loop(AGENT.kind, self._agents, agents, show_failure=failures.show_on_agent)
-        policy_loop = loop(AGENT_POLICY.kind, self._policies, policies, show_failure=failures.show_on_policy)
+        binding_loop = loop(MCP_BINDING.kind, self._bindings, bindings.reconcile, show_failure=failures.show_on_binding)
+        agent_loop = loop(AGENT.kind, self._agents, agents.reconcile, show_failure=failures.show_on_agent)
+        policy_loop = loop(AGENT_POLICY.kind, self._policies, policies.reconcile, show_failure=failures.show_on_policy)
         for _ in range(BINDING_WORKERS):
             self._spawn("MCPBinding worker", binding_loop.run())
         for _ in range(self.settings.workers):

@@ -11,7 +11,7 @@ from interlock.api.verification import MCPBindingStatus
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import mcp_container
 from interlock.deployment.placement import ApiServerAddress
@@ -20,7 +20,7 @@ from interlock.reconcile.binding_status import binding_transitions
 from interlock.reconcile.snapshot import Unreadable
 from interlock.telemetry import VERIFICATIONS
 from interlock_kube.client import Json, KubeClient
-from interlock_kube.resource_types import POD
+from interlock_kube.resource_types import POD, Key
 
 _log = logging.getLogger(__name__)
 

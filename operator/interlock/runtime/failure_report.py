@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import RECONCILE_FAILED, AgentReason, AgentStatus, Condition
 from interlock.cluster.applier import ApplyFailed
-from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.reconcile.agent_status import with_failure
 from interlock.reconcile.conditions import Finding, build_condition
@@ -21,7 +21,7 @@ from interlock.reconcile.snapshot import Unreadable
 from interlock_contract.names import OPERATOR_NAMESPACE
 from interlock_kube.client import Json
 from interlock_kube.reconcile_loop import BACKOFF_SECONDS, Cause, cause_of, location_of
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType
 
 
 class FailureReporter:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
-from interlock.cluster.resource_cache import Key, ResourceCache, parse_agent
+from interlock.cluster.resource_cache import ResourceCache, parse_agent
 from interlock.cluster.status_writer import StatusWriter
 from interlock.reconcile.effective_permissions import AgentAccess, build_policy_status
 from interlock.reconcile.snapshot import Unreadable
+from interlock_kube.resource_types import Key
 
 
 class PolicyReconciler:

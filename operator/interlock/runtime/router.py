@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
-from interlock.cluster.resource_cache import AgentSummary, Key, ResourceCache, key_of
+from interlock.cluster.resource_cache import AgentSummary, ResourceCache
 from interlock_kube.client import Json
 from interlock_kube.reconcile_loop import WorkQueue
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, ResourceType
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, Key, ResourceType, key_of
 
 TABLE_SECONDS: Final = 1.0
 """How long an AgentPolicy's access table waits for more changes: a hundred Agents created together are one write."""

@@ -17,24 +17,19 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
 from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.metadata import parse_metadata
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
-from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
+from interlock_kube.watch import METADATA_BYTES, METADATA_PAGE, GoneEvent, SeenEvent, WatchOptions, follow_known
+from interlock_process.credentials import find_credentials
 from interlock_process.heartbeat import Heartbeat
-from interlock_process.kubeconfig import find_credentials
 from interlock_process.metrics import TASKS_ENDED, count_answer, skip_on_defect
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[str, str]
-
 STOP_SECONDS = 2.0
-PAGE: Final = 200
-PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class SecondWatch:
@@ -118,8 +113,10 @@ class SecondWatch:
             await client.close()
 
     async def _follow(self, client: KubeClient, kind: ResourceType) -> None:
-        options = WatchOptions(metadata_only=True, server_seconds=60, silence_seconds=70, page=PAGE, most=PAGE_BYTES)
-        async for event in follow_known(client, kind, options, _key, set()):
+        options = WatchOptions(
+            metadata_only=True, server_seconds=60, silence_seconds=70, page=METADATA_PAGE, most=METADATA_BYTES
+        )
+        async for event in follow_known(client, kind, options, key_of, set()):
             if isinstance(event, SeenEvent):
                 self._seen(kind, event.object)
             elif isinstance(event, GoneEvent):
@@ -127,7 +124,7 @@ class SecondWatch:
 
     def _seen(self, kind: ResourceType, found: Json) -> None:
         with skip_on_defect(kind.kind, found):
-            key, metadata = _key(found), found["metadata"]
+            key, metadata = key_of(found), found["metadata"]
             if kind is AGENT:
                 before = self.kill_seen(key)
                 uid, latch = self._latches.pop(key, ("", KillLatch()))
@@ -144,7 +141,3 @@ class SecondWatch:
         if kind is AGENT:
             self._latches.pop(key, None)
         self._report_gone(kind.kind, key, version)
-
-
-def _key(found: Json) -> Key:
-    return found["metadata"]["namespace"], found["metadata"]["name"]

@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-import aiohttp
-
 from interlock_contract.names import DRIFT_PREFIX, GUARD_FIELD_MANAGER, SELFTEST_PREFIX
 from interlock_contract.selftest_report import (
     SelfTestReport,
@@ -14,7 +12,7 @@ from interlock_contract.selftest_report import (
     dump_report,
     find_surplus,
 )
-from interlock_kube.client import ApiError, KubeClient
+from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 10.0
@@ -67,7 +65,7 @@ class SelfTestReporter:
             writing, drifts = self._newest, dict(self._drifts)
             try:
                 await self._write(writing, drifts if self._has_new_drifts else {})
-            except (aiohttp.ClientError, TimeoutError, OSError, ApiError, ValueError) as error:
+            except (ApiError, *UNREACHABLE, ValueError) as error:
                 self._note(f"{type(error).__name__}: {error}", log)
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT, wait * 2)

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import aiohttp
-
 from interlock_contract import pod
 from interlock_contract.bundle import BUNDLE_KEY, BundleSource, parse_bundle
 from interlock_contract.names import VERIFIER_FIELD_MANAGER
@@ -28,7 +26,7 @@ from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.sources import build_upstream
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.verification.verifier import NullListener, verify
-from interlock_kube.client import ApiError, KubeClient
+from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 from interlock_kube.credentials import MountedCredentials
 
 _WRITE_SECONDS: Final = 30.0
@@ -114,7 +112,7 @@ async def _write(settings: VerifySettings, result: VerificationResult, log: Log)
             while True:
                 try:
                     await client.patch(settings.result, body, VERIFIER_FIELD_MANAGER)
-                except (ApiError, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                except (ApiError, *UNREACHABLE, ValueError) as error:
                     log(f"result not written: {type(error).__name__}: {error}")
                 else:
                     return True

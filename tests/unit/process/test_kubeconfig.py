@@ -13,7 +13,8 @@ import yaml
 
 from interlock.handlers import startup
 from interlock_kube.credentials import CredentialsUnavailable, MountedCredentials
-from interlock_process.kubeconfig import KubeconfigCredentials, find_credentials
+from interlock_process.credentials import find_credentials
+from interlock_process.kubeconfig import KubeconfigCredentials
 
 
 def a_kubeconfig(folder: Path, user: dict[str, Any]) -> Path:

@@ -11,14 +11,14 @@ from interlock.api.status import Condition
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler, SnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
-from interlock_kube.resource_types import CHILDREN
+from interlock_kube.resource_types import CHILDREN, Key
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, AgentBuilder, a_binding, a_policy, a_stage, an_agent, hours
@@ -56,7 +56,11 @@ class Operator:
         )
         failures = FailureReporter(self.resources, writer, lambda: self.now, self.queue.add)
         self.loop = ReconcileLoop(
-            "Agent", self.queue, self.reconciler, metrics=PrometheusLoopMetrics(), show_failure=failures.show_on_agent
+            "Agent",
+            self.queue,
+            self.reconciler.reconcile,
+            metrics=PrometheusLoopMetrics(),
+            show_failure=failures.show_on_agent,
         )
         self.resources.put_policy(a_policy().to_kubernetes())
         self.resources.put_binding(a_binding().to_kubernetes())

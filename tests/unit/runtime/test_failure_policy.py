@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.placement import ApiServerAddress
 from interlock.runtime import agents, bindings, policies
@@ -25,7 +25,8 @@ from interlock.runtime.policies import PolicyReconciler
 from interlock.settings import OperatorSettings
 from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import ApiError
-from interlock_kube.reconcile_loop import ReconcileLoop, Reconciler, WorkQueue
+from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
+from interlock_kube.resource_types import Key
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
@@ -81,7 +82,7 @@ class Operator:
         self.events = EventPoster(client, "operator-1", lambda: NOW)
         children = ChildCache() if kind.kind == "Agent" else ChildCache(BINDING_LABEL)
         failures = FailureReporter(self.cache, writer, lambda: NOW, lambda _: None)
-        reconciler: Reconciler[Key]
+        reconciler: AgentReconciler | PolicyReconciler | BindingReconciler
         if kind.kind == "Agent":
             settings = OperatorSettings(guard_image=GUARD_IMAGE)
             reconciler = AgentReconciler(
@@ -115,7 +116,9 @@ class Operator:
                 enqueue_agent=lambda _: None,
             )
             show = failures.show_on_binding
-        self.loop = ReconcileLoop(kind.kind, self.queue, reconciler, metrics=PrometheusLoopMetrics(), show_failure=show)
+        self.loop = ReconcileLoop(
+            kind.kind, self.queue, reconciler.reconcile, metrics=PrometheusLoopMetrics(), show_failure=show
+        )
         for name in NAMES:
             self.put(name)
 

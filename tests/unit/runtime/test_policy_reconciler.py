@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
-from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.policies import PolicyReconciler
 from interlock_kube.client import ApiError
+from interlock_kube.resource_types import Key
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
 from tests.support.fake_client import FakeClient

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from interlock.cluster.resource_cache import Key, ResourceCache
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.runtime.app import App
 from interlock.runtime.router import ROUTES, Event, Router, Target
 from interlock.settings import OperatorSettings
 from interlock_kube.reconcile_loop import WorkQueue
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
 

@@ -5,7 +5,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from interlock_kube.reconcile_loop import BACKOFF_SECONDS, ReconcileLoop, Reconciler, WorkQueue
+from interlock_kube.reconcile_loop import BACKOFF_SECONDS, ReconcileLoop, WorkQueue
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 
@@ -72,8 +72,10 @@ async def show_nothing(_key: str, _error: Exception) -> None:
     pass
 
 
-async def work(queue: WorkQueue[str], reconciler: Reconciler[str], span: float, workers: int = 1) -> None:
-    loop = ReconcileLoop("Agent", queue, reconciler, metrics=PrometheusLoopMetrics(), show_failure=show_nothing)
+async def work(queue: WorkQueue[str], reconciler: RecordingReconciler, span: float, workers: int = 1) -> None:
+    loop = ReconcileLoop(
+        "Agent", queue, reconciler.reconcile, metrics=PrometheusLoopMetrics(), show_failure=show_nothing
+    )
     tasks = [asyncio.create_task(loop.run()) for _ in range(workers)]
     await asyncio.sleep(span)
     for task in tasks:

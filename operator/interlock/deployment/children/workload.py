@@ -30,6 +30,7 @@ from interlock.deployment.names import (
     service_account,
 )
 from interlock.deployment.placement import Placement, may_start_open
+from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import CONFIG_DIGEST
 from interlock_contract.pod import (
     AGENT_CONTAINER,
@@ -74,7 +75,6 @@ SPOOL_VOLUME = "spool"
 TMP_VOLUME = "tmp-agent"
 CONFIG_VOLUME = "config"
 SPOOL_SIZE = "128Mi"  # twice the guard's own bound: beyond the volume's size the kubelet ends the pod
-GRACE_SECONDS = 1  # a kill cannot shorten the longer grace period of a deletion that is under way
 _TOKEN = {"path": TOKEN_FILE, "expirationSeconds": 3600}
 
 
