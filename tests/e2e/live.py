@@ -157,18 +157,26 @@ class Live:
             self.agent_log(agent),
             self.log(agent, "guard"),
             self.kubectl("-n", self.namespace, "get", kinds, "-o", "yaml"),
-            self.operator_log(),
-            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-kill"),
-            self.kubectl("-n", "interlock-system", "logs", "deployment/interlock-audit"),
+            self.log_of("interlock"),
+            self.log_of("interlock-kill"),
+            self.log_of("interlock-audit"),
         ]
         assert all(seen[:4])
         assert not any(secret in text for text in seen)
 
-    def operator_log(self) -> str:
-        """Return the operator's log, once there is any: another test may have restarted the operator just now."""
-        command = ("-n", "interlock-system", "logs", "deployment/interlock")
-        eventually(lambda: bool(self.kubectl(*command)), 60, lambda: "the operator's log is empty")
-        return self.kubectl(*command)
+    def log_of(self, deployment: str) -> str:
+        """Return the log of a Deployment of Interlock's own, once there is any.
+
+        A test in another lane may have restarted the program just now. Until the new container runs, kubectl refuses
+        to read its log; the program writes its first line a moment later.
+        """
+
+        def read() -> str | None:
+            answers.append(self.attempt("-n", "interlock-system", "logs", f"deployment/{deployment}"))
+            return answers[-1].stdout if answers[-1].returncode == 0 and answers[-1].stdout else None
+
+        answers: list[subprocess.CompletedProcess[str]] = []
+        return bounds.eventually(read, lambda: f"no log of {deployment}: {answers[-1].stderr}", 60, poll=0.2)
 
     @contextmanager
     def forwarded(self, workload: str, port: int, local: int | None = None) -> Iterator[str]:

@@ -176,8 +176,8 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_see(crowd:
         "the guard's log and records": crowd.log(AGENT, "guard"),
         "objects, their status and Events": crowd.kubectl("-n", crowd.namespace, "get", everything, "-o", "yaml"),
         "metrics": metrics,
-        "the operator's log": crowd.operator_log(),
-        "the collector's log": crowd.kubectl("-n", "interlock-system", "logs", "deployment/interlock-audit") + "\n",
+        "the operator's log": crowd.log_of("interlock"),
+        "the collector's log": crowd.log_of("interlock-audit"),
     }
     assert [what for what, text in seen.items() if not text] == []
     assert [what for what, text in seen.items() if CANARY in text] == []

@@ -147,7 +147,8 @@ async def cancelled(bench: Bench, accept: str) -> Answer:
     await in_flight(bench, 1)
     await cancel(bench, session, 7)
     await in_flight(bench, 0)
-    assert bench.executed()[-1] == {"cancelled": "the client cancelled the request"}
+    notice = {"cancelled": "the client cancelled the request"}
+    await until(lambda: bench.executed()[-1:] == [notice], "the server is notified")
     return await waiting
 
 

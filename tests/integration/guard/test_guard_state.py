@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import time
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -55,8 +56,8 @@ async def test_a_kill_answers_the_call_under_way_at_once_and_cuts_its_server_off
     assert await bench.server.wait() == 0  # it read the end of its input
 
 
-async def test_a_kill_drops_what_the_server_has_not_read_yet(bench: Bench) -> None:
-    asleep = asyncio.create_task(bench.client.call("slow", seconds=1))
+async def test_a_kill_drops_what_the_server_has_not_read_yet(bench: Bench, tmp_path: Path) -> None:
+    asleep = asyncio.create_task(bench.client.call("slow", signal=str(tmp_path / "signal")))
     await until_exactly(bench.executed_names, ["slow"], "the server is busy")
     small = asyncio.create_task(bench.client.call("echo", text="x"))
     await until_count(lambda: len(bench.guard.records()), 2, "the second call lies in the pipe")
@@ -64,6 +65,7 @@ async def test_a_kill_drops_what_the_server_has_not_read_yet(bench: Bench) -> No
     await until_count(lambda: len(bench.guard.records()), 3, "the third one is half in the pipe")
     bench.api.kill("data leak")
     assert {(await call).status for call in (asleep, small, large)} == {503}
+    (tmp_path / "signal").touch()
     await bench.server.wait()
     assert bench.executed_names() == ["slow"]
 

@@ -32,13 +32,25 @@ def answer(request_id: int, value: str) -> None:
     send({"id": request_id, "result": {"content": [{"type": "text", "text": value}]}})
 
 
+def wait_for(signal_file: str) -> None:
+    """Block until a test has made the file, for 60 s at most."""
+    deadline = time.monotonic() + 60
+    while not Path(signal_file).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def echo(request_id: int, params: dict[str, Any]) -> None:
     seen = {"pid": os.getpid(), "arguments": params.get("arguments"), "params": sorted(params)}
     answer(request_id, json.dumps(seen))
 
 
 def slow(request_id: int, params: dict[str, Any]) -> None:
-    time.sleep(float(params["arguments"]["seconds"]))
+    """Sleep for `seconds`, or until the file `signal` is there: nothing else is read from the pipe meanwhile."""
+    arguments = params["arguments"]
+    if "signal" in arguments:
+        wait_for(arguments["signal"])
+    else:
+        time.sleep(float(arguments["seconds"]))
     answer(request_id, "slow is done")
 
 
@@ -83,11 +95,9 @@ def progress_forever(_request_id: int, params: dict[str, Any]) -> None:
 
 def two_steps(request_id: int, params: dict[str, Any]) -> None:
     """Report progress, wait until the file that the caller names is there, report again, answer."""
-    token, signal_file = params["_meta"]["progressToken"], Path(params["arguments"]["signal"])
+    token = params["_meta"]["progressToken"]
     send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
-    deadline = time.monotonic() + 20
-    while not signal_file.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(params["arguments"]["signal"])
     send({"method": "notifications/progress", "params": {"progressToken": token, "progress": 2}})
     answer(request_id, "two steps are done")
 
