@@ -21,7 +21,7 @@ test: venv verify ## lint, types, unit, real API server, real pods; all but the 
 
 test-all: venv ## everything: `make unit verify` with each supported Python, then every test
 	$(PY) -m tools.pythons
-	$(PYTEST)
+	$(PYTEST) --hypothesis-profile=explore
 
 unit: venv ## the tests that need neither cluster nor network, in seconds
 	$(PY) -m pytest tests/unit tests/contract tests/scenarios

@@ -97,7 +97,7 @@ LOCAL_PARTS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100)
 @given(LOCAL_PARTS.map("".join))
 def test_python_and_the_api_server_agree_on_generated_addresses(
     server: Api,

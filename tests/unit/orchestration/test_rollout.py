@@ -284,7 +284,7 @@ STEPS = st.tuples(
 
 
 @requirement("rollout.in-turn")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(STEPS, max_size=60))
 def test_no_history_enters_a_stage_before_the_one_before_it_was_ready_for_its_minimum(
     steps: list[tuple[StageObservation, timedelta, int | None]],
@@ -294,7 +294,7 @@ def test_no_history_enters_a_stage_before_the_one_before_it_was_ready_for_its_mi
         history.step(*step)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=40))
 def test_reconciling_more_often_does_not_change_when_stages_are_entered(gaps: list[int]) -> None:
     """Restarts and extra reconciles change nothing: a reconcile at every second decides alike at those moments."""
@@ -310,7 +310,7 @@ def test_reconciling_more_often_does_not_change_when_stages_are_entered(gaps: li
         assert STAGES.index(rare.known.stage) <= STAGES.index(often.known.stage)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2),
     st.integers(0, 1000),
