@@ -108,7 +108,7 @@ def fork_server(package: str) -> ForkServer:
 
 def serve(package: str, control: socket.socket) -> None:
     """Fork for each message until the tests' side is gone, whose end ends all that was forked as well."""
-    main = _load(package)
+    main, server = _load(package), os.getpid()
     children: dict[int, socket.socket] = {}
     woken, wake = socket.socketpair()
     for end in (woken, wake):
@@ -131,7 +131,7 @@ def serve(package: str, control: socket.socket) -> None:
                 selector.close()
                 for one in (control, woken, wake, *children.values()):
                     one.close()
-                _become(main, json.loads(message), files)
+                _become(main, json.loads(message), files, server)
             os.close(files[0])
             os.close(files[1])
             children[pid] = socket.socket(fileno=files[2])
@@ -157,9 +157,9 @@ def _reap(children: dict[int, socket.socket]) -> None:
                 pipe.send(str(os.waitstatus_to_exitcode(status)).encode())
 
 
-def _become(main: Callable[[], Any], message: Mapping[str, Any], files: list[int]) -> None:
+def _become(main: Callable[[], Any], message: Mapping[str, Any], files: list[int], server: int) -> None:
     """Be a process that was just started, run the program and end."""
-    end_with_parent()
+    end_with_parent(server)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.dup2(files[0], 1)
