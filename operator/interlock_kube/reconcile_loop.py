@@ -16,6 +16,7 @@ import logging
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -131,6 +132,21 @@ class LoopMetrics(Protocol):
         """Count one failure."""
 
 
+@dataclass(slots=True)
+class _Failing:
+    """The failures in a row of one object.
+
+    Attributes:
+        since: When the first of them was, by the monotonic clock.
+        count: How many there were.
+        known: Cause, exception, location and text of the last one.
+    """
+
+    since: float
+    count: int = 0
+    known: tuple[str, ...] = ()
+
+
 class ReconcileLoop(Generic[K]):
     """Takes keys of one kind from the queue and reconciles them.
 
@@ -160,9 +176,7 @@ class ReconcileLoop(Generic[K]):
         self._metrics = metrics
         self._show_failure = show_failure
         self._backoff = backoff
-        self._failures: dict[K, int] = {}
-        self._causes: dict[K, tuple[str, ...]] = {}
-        self._failing_since: dict[K, float] = {}
+        self._failing: dict[K, _Failing] = {}
 
     async def run(self) -> None:
         """Work as one worker, for ever."""
@@ -193,32 +207,29 @@ class ReconcileLoop(Generic[K]):
         now = time.monotonic()
         return tuple(
             key
-            for key, since in self._failing_since.items()
-            if now - since >= seconds and (not only_defects or self._causes[key][0] == Cause.DEFECT)
+            for key, failing in self._failing.items()
+            if now - failing.since >= seconds and (not only_defects or failing.known[0] == Cause.DEFECT)
         )
 
     def forget(self, key: K) -> None:
         """Forget the failures of a key, so that its back-off starts from the beginning."""
-        self._failures.pop(key, None)
-        self._causes.pop(key, None)
-        self._failing_since.pop(key, None)
+        self._failing.pop(key, None)
 
     async def _handle_failure(self, key: K, error: Exception) -> None:
         cause, location = cause_of(error), location_of(error)
         self._metrics.failure(self._kind, cause)
-        failures = self._failures.get(key, 0)
-        self._failures[key] = failures + 1
+        failing = self._failing.setdefault(key, _Failing(time.monotonic()))
+        failing.count += 1
         known = cause, type(error).__name__, location, "" if cause is Cause.DEFECT else str(error)
-        self._failing_since.setdefault(key, time.monotonic())
-        if self._causes.get(key) != known:
-            self._causes[key] = known
+        if failing.known != known:
+            failing.known = known
             fields = {"kind": self._kind, "object": "/".join(key), "cause": cause, "error": str(error) or repr(error)}
             if cause is Cause.DEFECT:
                 _log.error("reconcile failed because of a defect of Interlock", extra=fields, exc_info=error)
             else:
                 _log.warning("reconcile failed", extra=fields)
         await self._show(key, error)
-        self._queue.add_after(key, self._backoff[min(failures, len(self._backoff) - 1)])
+        self._queue.add_after(key, self._backoff[min(failing.count, len(self._backoff)) - 1])
 
     async def _show(self, key: K, error: Exception) -> None:
         """Show the failure; that this fails, too, is logged and changes nothing about the retry."""
