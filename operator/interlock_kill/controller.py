@@ -32,15 +32,7 @@ from interlock_kube.background import keep_running
 from interlock_kube.client import NOT_FOUND, TABLE, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import AGENT, POD, Key, ResourceType, key_of
-from interlock_kube.watch import (
-    METADATA_BYTES,
-    METADATA_PAGE,
-    GoneEvent,
-    SeenEvent,
-    WatchOptions,
-    follow_known,
-    read_pages,
-)
+from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known, read_pages
 from interlock_process.metrics import PrometheusLoopMetrics, skip_on_defect
 
 _log = logging.getLogger(__name__)
@@ -223,9 +215,7 @@ class KillController:
         await self._synced[AGENT.kind].wait()
         names: list[str] = []
         query = {"includeObject": "Metadata"}
-        async for table in read_pages(
-            self._watcher, AGENT.everywhere(), query, accept=TABLE, limit=METADATA_PAGE, most=METADATA_BYTES
-        ):
+        async for table in read_pages(self._watcher, AGENT.everywhere(), query, accept=TABLE):
             names = [column["name"] for column in table.get("columnDefinitions") or ()] or names
             if missing := {_REQUESTED, _RELEASED, _REASON, _BY} - set(names):
                 raise ColumnsMissing(f"the CRD of Agents is older than this program: it has no column {min(missing)}")
@@ -327,8 +317,6 @@ class KillController:
             metadata_only=True,
             server_seconds=WATCH_SECONDS,
             silence_seconds=WATCH_SECONDS + 10,
-            page=METADATA_PAGE,
-            most=METADATA_BYTES,
             on_contact=on_contact,
         )
 

@@ -21,9 +21,9 @@ from interlock_contract.names import (
     KILL_SWITCH,
     KILL_SWITCH_OFF,
 )
-from interlock_kube.client import CONFLICT, METADATA_LIST, METADATA_ONLY, NOT_FOUND, ApiError, Json, KubeClient
+from interlock_kube.client import CONFLICT, JSON, METADATA_LIST, METADATA_ONLY, NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD
-from interlock_kube.watch import METADATA_BYTES, METADATA_PAGE, read_pages
+from interlock_kube.watch import read_pages
 
 IN_FLIGHT: Final = 8
 """Most requests of one sweep at once: an agent with many pods takes no other agent's connections."""
@@ -168,14 +168,8 @@ class Killer:
 
     async def find_pod(self, namespace: str, name: str) -> Json | None:
         """Return the metadata of the pod of this name, None if there is none."""
-        try:
-            found = await self._client.get(POD.path(namespace, name), accept=METADATA_ONLY)
-        except ApiError as error:
-            if error.status == NOT_FOUND:
-                return None
-            raise
-        metadata: Json = found["metadata"]
-        return metadata
+        found = await self._find(POD.path(namespace, name), METADATA_ONLY)
+        return found["metadata"] if found is not None else None
 
     async def record(
         self, namespace: str, agent: str, uid: str, kill: Kill, zero_at: datetime | None
@@ -260,8 +254,7 @@ class Killer:
 
     def _pages(self, path: str, selection: dict[str, str]) -> AsyncIterator[Json]:
         """Read the metadata of a collection's objects."""
-        limit, most = METADATA_PAGE, METADATA_BYTES
-        return read_pages(self._client, path, selection, accept=METADATA_LIST, limit=limit, most=most)
+        return read_pages(self._client, path, selection, accept=METADATA_LIST)
 
     async def _scale_to_zero(self, namespace: str, name: str) -> None:
         path = DEPLOYMENT.path(namespace, name, "scale")
@@ -275,13 +268,17 @@ class Killer:
 
     async def _read(self, namespace: str, agent: str, uid: str) -> Json | None:
         """Return the Agent; None where there is none, or another one of this name."""
+        found = await self._find(AGENT.path(namespace, agent))
+        return found if found is not None and found["metadata"]["uid"] == uid else None
+
+    async def _find(self, path: str, accept: str = JSON) -> Json | None:
+        """Return the object at a path, None if there is none."""
         try:
-            found = await self._client.get(AGENT.path(namespace, agent))
+            return await self._client.get(path, accept=accept)
         except ApiError as error:
             if error.status == NOT_FOUND:
                 return None
             raise
-        return found if found["metadata"]["uid"] == uid else None
 
     async def _patch(self, found: Json, kill: Json) -> None:
         metadata = found["metadata"]

@@ -34,7 +34,7 @@ K = TypeVar("K", bound=Hashable)
 PAGE: Final = 500
 """Most objects of one answer."""
 METADATA_PAGE: Final = 200
-"""Most objects of one answer where metadata is read that anyone may have written."""
+"""Most objects of one answer without specs, in which metadata is read that anyone may have written."""
 METADATA_BYTES: Final = 4 * 1024 * 1024
 """Most bytes of such an answer, as far as it has more than one object."""
 LEAST_WATCH_SECONDS: Final = 1.0
@@ -52,8 +52,7 @@ class WatchOptions:
         server_seconds: After how long the server ends a watch, which then continues with the next request.
         silence_seconds: After how long without a byte a stream counts as dead. The server sends a bookmark about once
             a minute.
-        page: Most objects of one answer to a list, and so of one `ListEvent`.
-        most: Most bytes of such an answer; a larger one is asked for again with fewer objects.
+        page: Most objects of one answer to a list, and so of one `ListEvent`; by default as in `read_pages`.
         on_contact: Called when the whole list has been read, and then at each event, bookmark and end of a watch: all
             changes until now have been seen.
     """
@@ -62,8 +61,7 @@ class WatchOptions:
     metadata_only: bool = False
     server_seconds: int = 290
     silence_seconds: float = 75
-    page: int = PAGE
-    most: int = MAX_ANSWER
+    page: int | None = None
     on_contact: Callable[[], None] = lambda: None
 
 
@@ -233,8 +231,8 @@ async def read_pages(
     query: Mapping[str, str],
     *,
     accept: str = JSON,
-    limit: int = PAGE,
-    most: int = MAX_ANSWER,
+    limit: int | None = None,
+    most: int | None = None,
 ) -> AsyncIterator[Json]:
     """Yield the pages of a list as the API server sends them.
 
@@ -242,7 +240,7 @@ async def read_pages(
         client: Speaks to the API server.
         path: The path of a collection.
         query: Selectors.
-        accept: The representation wanted.
+        accept: The representation wanted: whole objects, or one without specs, whose pages are smaller by default.
         limit: Most objects of one page.
         most: Most bytes of one page. A larger one is asked for again with a quarter of the objects, and the pages after
             it with ever more of them again; only a single object may have up to `MAX_EVENT` bytes.
@@ -251,6 +249,8 @@ async def read_pages(
         ApiError: The API server refused; with 410 where the list took longer than it keeps the first page's version.
         AnswerTooLarge: A single object has more than `MAX_EVENT` bytes.
     """
+    default_limit, default_most = (PAGE, MAX_ANSWER) if accept == JSON else (METADATA_PAGE, METADATA_BYTES)
+    limit, most = limit or default_limit, most or default_most
     token, largest = "", limit
     while True:
         try:
@@ -274,9 +274,7 @@ async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -
     """Yield the pages of a list, each with the version to watch from, which is empty before the last page."""
     accept = METADATA_LIST if options.metadata_only else JSON
     is_first = True
-    async for page in read_pages(
-        client, kind.everywhere(), _selection(options), accept=accept, limit=options.page, most=options.most
-    ):
+    async for page in read_pages(client, kind.everywhere(), _selection(options), accept=accept, limit=options.page):
         is_last = not _next(page)
         version = page["metadata"]["resourceVersion"] if is_last else ""
         yield ListEvent(tuple(page["items"] or ()), is_first, is_last), version  # an empty list of metadata is null

@@ -22,7 +22,7 @@ from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.metadata import parse_metadata
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
-from interlock_kube.watch import METADATA_BYTES, METADATA_PAGE, GoneEvent, SeenEvent, WatchOptions, follow_known
+from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known
 from interlock_process.credentials import find_credentials
 from interlock_process.heartbeat import Heartbeat
 from interlock_process.metrics import TASKS_ENDED, count_answer, skip_on_defect
@@ -113,9 +113,7 @@ class SecondWatch:
             await client.close()
 
     async def _follow(self, client: KubeClient, kind: ResourceType) -> None:
-        options = WatchOptions(
-            metadata_only=True, server_seconds=60, silence_seconds=70, page=METADATA_PAGE, most=METADATA_BYTES
-        )
+        options = WatchOptions(metadata_only=True, server_seconds=60, silence_seconds=70)
         async for event in follow_known(client, kind, options, key_of, set()):
             if isinstance(event, SeenEvent):
                 self._seen(kind, event.object)
