@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from interlock.cluster.child_cache import AgentKey
+from interlock.cluster.child_cache import AgentKey, agent_of
 from interlock.deployment.names import AGENT_POD
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, ISOLATION_LABEL
@@ -50,7 +50,7 @@ class EgressCheckStore:
             return
         with skip_on_defect("Pod", event.object):
             if event.type == "DELETED" or "deletionTimestamp" in event.object["metadata"]:
-                self._drop(_agent(event.object), event.object["metadata"]["name"])
+                self._drop(agent_of(event.object), event.object["metadata"]["name"])
             else:
                 self._put(event.object)
 
@@ -58,7 +58,7 @@ class EgressCheckStore:
         self._listed = set() if page.is_first else self._listed
         for pod in page.objects:
             with skip_on_defect("Pod", pod):
-                self._listed.add((_agent(pod), pod["metadata"]["name"]))
+                self._listed.add((agent_of(pod), pod["metadata"]["name"]))
                 if "deletionTimestamp" not in pod["metadata"]:
                     self._put(pod)
         if not page.is_last:
@@ -68,7 +68,7 @@ class EgressCheckStore:
                 self._drop(agent, name)
 
     def _put(self, pod: Json) -> None:
-        agent, name, report = _agent(pod), pod["metadata"]["name"], read_egress_check(pod)
+        agent, name, report = agent_of(pod), pod["metadata"]["name"], read_egress_check(pod)
         known = self._reports.setdefault(agent, {})
         if known.get(name) != report:
             known[name] = report
@@ -80,7 +80,3 @@ class EgressCheckStore:
             self._changed(agent)
         if not known:
             self._reports.pop(agent, None)
-
-
-def _agent(pod: Json) -> AgentKey:
-    return pod["metadata"]["namespace"], pod["metadata"]["labels"][AGENT_LABEL]

@@ -159,6 +159,11 @@ async def test_what_is_not_mapped_is_refused_like_what_does_not_exist(known: Kno
                 await client.get_prompt(name, {})
 
 
+async def set_level(client: SdkClient, level: types.LoggingLevel) -> None:
+    params = types.SetLevelRequestParams(level=level)
+    await client.session.send_request(types.SetLevelRequest(params=params), types.EmptyResult)
+
+
 @in_combinations
 @requirement("guard.both-protocol-versions")
 async def test_progress_and_logs_come_before_the_result_in_every_combination(known: Known, mode: str) -> None:
@@ -172,9 +177,7 @@ async def test_progress_and_logs_come_before_the_result_in_every_combination(kno
     options: dict[str, Any] = {} if mode == "legacy" else {"log_level": "info"}
     async with answers.client(known.guard, mode, **options) as client:
         if mode == "legacy":
-            await client.session.send_request(
-                types.SetLevelRequest(params=types.SetLevelRequestParams(level="info")), types.EmptyResult
-            )
+            await set_level(client, "info")
         await client.call_tool("test_tool_with_progress", {}, progress_callback=on_progress)
         assert steps == [0, 50, 100]
         await client.call_tool("test_tool_with_logging", {})
@@ -189,9 +192,7 @@ async def test_logs_without_a_subscriber_stay_with_the_guard(known: Known, mode:
     options: dict[str, Any] = {} if mode == "legacy" else {"log_level": "error"}
     async with answers.client(known.guard, mode, **options) as client:
         if mode == "legacy":
-            await client.session.send_request(
-                types.SetLevelRequest(params=types.SetLevelRequestParams(level="error")), types.EmptyResult
-            )
+            await set_level(client, "error")
         await client.call_tool("test_tool_with_logging", {})
     assert answers.logged == []
 
