@@ -47,8 +47,17 @@ class Live:
         return done.stdout
 
     def apply(self, *objects: dict[str, Any]) -> str:
+        """Apply objects; again, while admission has not seen yet the AgentPolicy that was applied with its Agent."""
         body = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
-        return self.kubectl("apply", "-f", "-", stdin=body)
+
+        def applied() -> str | None:
+            done = self.attempt("apply", "-f", "-", stdin=body)
+            if "no params found" in done.stderr:
+                return None
+            assert done.returncode == 0, f"kubectl apply: {done.stdout}{done.stderr}"
+            return done.stdout
+
+        return bounds.eventually(applied, "admission knows the AgentPolicy", 30, poll=0.2)
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("-n", self.namespace, "get", kind, name, "-o", "json"))
@@ -99,6 +108,21 @@ class Live:
     def starting_pods(self, agent: str) -> list[str]:
         """Return the agent's pods that are not terminating."""
         return [pod["metadata"]["name"] for pod in self.pods(agent) if "deletionTimestamp" not in pod["metadata"]]
+
+    def until_said(self, agent: str, *texts: str) -> None:
+        """Wait until each text stands in what the agent's newest pod has printed: a record precedes the answer."""
+
+        def missing() -> list[str]:
+            log = self.agent_log(agent)
+            return [text for text in texts if text not in log]
+
+        eventually(lambda: not missing(), 60, lambda: f"without {missing()}: {self.agent_log(agent)[-3000:]}")
+
+    def until_condition(self, agent: str, kind: str, status: str) -> None:
+        """Wait until a condition of the agent has this status."""
+        eventually(
+            lambda: self.condition(agent, kind).get("status") == status, 60, lambda: str(self.condition(agent, kind))
+        )
 
     def agent_log(self, agent: str) -> str:
         """Return what the agent's newest pod has printed."""

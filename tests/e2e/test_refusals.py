@@ -46,8 +46,8 @@ def test_pods_end_when_what_they_stand_on_goes_away(shared: Live, gone: str) -> 
     began = time.monotonic()
     eventually(lambda: not live.running_containers(), PRUNE_SECONDS * TOLERANCE, lambda: str(live.running_containers()))
     check_promise(time.monotonic() - began, PRUNE_SECONDS, f"pods end after the {gone} is gone")
-    assert live.condition(AGENT, "Ready")["status"] == "False"
-    assert live.condition(AGENT, "Stalled")["status"] == "True"
+    live.until_condition(AGENT, "Ready", "False")
+    live.until_condition(AGENT, "Stalled", "True")
     live.apply(policy, binding)
     live.until_ready(AGENT)
 

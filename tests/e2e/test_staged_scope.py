@@ -1,5 +1,6 @@
 """examples/05-staged-scope on real pods: the stage's scope is enforced, and soaks survive the operator."""
 
+import json
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -25,35 +26,37 @@ def _objects(namespace: str) -> list[dict[str, Any]]:
     return objects
 
 
+def _require_limited_scope(live: Live, minimum: str) -> None:
+    patch = json.dumps({"spec": {"rollout": {"minLimitedScope": minimum}}})
+    live.kubectl("-n", live.namespace, "patch", "agentpolicy", "support", "--type=merge", "-p", patch)
+
+
 def _until_stage(live: Live, name: str) -> None:
     eventually(lambda: live.stage(AGENT).get("name") == name, 60, lambda: str(live.stage(AGENT)))
-
-
-def _until_said(live: Live, text: str) -> None:
-    eventually(lambda: text in live.agent_log(AGENT), 60, lambda: live.agent_log(AGENT)[-2000:])
 
 
 @requirement("rollout.on-a-cluster")
 def test_the_other_region_is_denied_until_everywhere_also_across_an_operator_restart(live: Live) -> None:
     live.apply(*_objects(live.namespace))
     _until_stage(live, "staging")
-    _until_said(live, "allowed: list_contacts region=us-east")  # staging has no scope
+    _require_limited_scope(live, "1h")  # holds the last stage back until everything before it was seen
+    live.until_said(AGENT, "allowed: list_contacts region=us-east")  # staging has no scope
 
     _until_stage(live, "one-region")
-    _until_said(live, "denied: OutOfScope list_contacts region=us-east")
-    _until_said(live, "allowed: list_contacts region=eu-west: 3 found")  # of the production account
+    live.until_said(AGENT, "denied: OutOfScope list_contacts region=us-east")
+    live.until_said(AGENT, "allowed: list_contacts region=eu-west: 3 found")  # of the production account
     live.until_ready(AGENT)
     before = live.stage(AGENT)
     live.restart_operator()
     after = live.stage(AGENT)
-    if after["name"] == before["name"]:  # else the soak has ended meanwhile, and below it shows that it was a whole one
-        kept = ("enteredAt", "readySince")
-        assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
+    kept = ("name", "enteredAt", "readySince")
+    assert {name: after.get(name) for name in kept} == {name: before[name] for name in kept}
     assert {one["reason"] for one in live.decisions(AGENT) if one["decision"] == "Deny"} >= {"OutOfScope"}
 
+    _require_limited_scope(live, f"{SOAK.seconds}s")
     _until_stage(live, "everywhere")
     entered = datetime.fromisoformat(live.stage(AGENT)["enteredAt"])
     assert entered >= datetime.fromisoformat(before["readySince"]) + SOAK
-    _until_said(live, "allowed: list_contacts region=us-east: 2 found")
+    live.until_said(AGENT, "allowed: list_contacts region=us-east: 2 found")
     live.until_ready(AGENT)
     assert "readySince" in live.stage(AGENT)

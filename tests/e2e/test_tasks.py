@@ -41,7 +41,7 @@ def test_a_task_comes_by_the_service_and_is_recorded(tasks: Live) -> None:
     eventually(lambda: send_task(tasks, url) == '{"said": "hello"}', 60, lambda: send_task(tasks, url))
     recorded = [record for record in map(json.loads, tasks.records(AGENT)) if record["kind"] == "task"]
     assert {record["outcome"] for record in recorded} == {"Answered"}
-    assert f"task {recorded[-1]['task']}: hello" in tasks.agent_log(AGENT)
+    tasks.until_said(AGENT, f"task {recorded[-1]['task']}: hello")
 
 
 @requirement("tasks.on-a-cluster")
