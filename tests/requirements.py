@@ -40,6 +40,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "governance.no-pods-before": Requirement("an agent that a layer refuses wants no child at all"),
     "governance.pods-end": Requirement("children go when the policy, the row or the binding goes that they stood on"),
+    "governance.deleted": Requirement(
+        "an agent that is being deleted wants nothing and its guard is closed, whatever finalizers keep the object"
+    ),
     "governance.reported": Requirement(
         "a refusal is Ready=False and Stalled=True, with what is missing and how to fix it"
     ),

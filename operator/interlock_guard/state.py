@@ -47,8 +47,11 @@ class LiveState:
         self._log = log
 
     def handle_agent(self, agent: Mapping[str, Any] | None) -> None:
-        """Handle the Agent object as the API server has it now; None if there is none."""
-        if agent is None:
+        """Handle the Agent object as the API server has it now; None if there is none.
+
+        An Agent that is being deleted is gone: a finalizer may keep its object for ever.
+        """
+        if agent is None or "deletionTimestamp" in agent.get("metadata", {}):
             self.state = replace(self.state, agent_uid=None, agent_gone=True)
         else:
             metadata = agent.get("metadata", {})

@@ -1,8 +1,8 @@
-"""An agent gets no objects before its binding's server was verified, and keeps them when a later run fails."""
+"""When an agent gets its objects and loses them: verification of its bindings' servers, and its own deletion."""
 
 from interlock.api.status import AgentReason, ConditionType
 from tests.requirements import requirement
-from tests.support.builders import BindingBuilder, a_binding, a_snapshot
+from tests.support.builders import BindingBuilder, a_binding, a_snapshot, an_agent
 from tests.support.simulation import Simulation
 
 
@@ -30,3 +30,24 @@ def test_an_agent_that_is_attached_keeps_its_children_when_a_later_run_fails() -
     simulation.run()
     assert simulation.snapshot.children == children
     assert simulation.condition(ConditionType.READY).status == "True"
+
+
+@requirement("governance.deleted")
+def test_a_deleted_agent_that_a_finalizer_keeps_wants_nothing() -> None:
+    simulation = Simulation()
+    simulation.run()
+    simulation.apply(simulation.snapshot.agent.being_deleted("example.com/keep"))
+    simulation.run()
+    assert simulation.snapshot.children == {}
+    ready = simulation.condition(ConditionType.READY)
+    assert (ready.status, ready.reason) == ("False", AgentReason.BEING_DELETED)
+    assert ready.message == (
+        "this Agent is being deleted, so all its pods end; its finalizers keep the object: example.com/keep"
+    )
+
+
+@requirement("governance.deleted")
+def test_a_new_agent_that_is_being_deleted_gets_no_children() -> None:
+    simulation = Simulation(a_snapshot().of(an_agent().being_deleted("example.com/keep")))
+    simulation.run()
+    assert simulation.snapshot.children == {}

@@ -166,6 +166,10 @@ class AgentBuilder(_Builder):
         """Remove the kill switch."""
         return self._with("metadata", annotations=None)
 
+    def being_deleted(self, *finalizers: str) -> Self:
+        """Let it have been deleted, and be kept by finalizers."""
+        return self._with("metadata", deletionTimestamp="2026-03-02T09:00:00Z", finalizers=list(finalizers))
+
     def with_status(self, status: AgentStatus | None) -> Self:
         """Give it a status."""
         raw = copy.deepcopy(self.raw)

@@ -43,6 +43,8 @@ class AgentReason(StrEnum):
     """Governed: nothing is missing."""
     SPEC_INVALID = "SpecInvalid"
     """The object cannot be read as an Agent of this version."""
+    BEING_DELETED = "BeingDeleted"
+    """The Agent has a deletionTimestamp, so nothing of it runs, whatever finalizers keep the object."""
     OWNER_MISSING = "OwnerMissing"
     """spec.owner, its name or its e-mail address is missing."""
     OWNER_NOT_A_PERSON = "OwnerNotAPerson"

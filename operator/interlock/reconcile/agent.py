@@ -80,7 +80,10 @@ def _check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
         current: Index of the stage that this revision has entered, None before its first.
     """
     refusal = (
-        _unreadable_agent(snapshot) or _unreadable_policy(snapshot) or check_governance(snapshot.agent, snapshot.policy)
+        _being_deleted(snapshot.agent)
+        or _unreadable_agent(snapshot)
+        or _unreadable_policy(snapshot)
+        or check_governance(snapshot.agent, snapshot.policy)
     )
     if refusal is not None or snapshot.policy is None:
         return Verdict(ConditionType.GOVERNED, refusal)
@@ -91,6 +94,15 @@ def _check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
     if refusal is not None:
         return Verdict(ConditionType.ACTIONS_BOUND, refusal)
     return Verdict()
+
+
+def _being_deleted(agent: Agent) -> Refusal | None:
+    """A finalizer, which anyone who may edit the Agent can add, keeps the object and none of its pods."""
+    if agent.metadata.deletion_timestamp is None:
+        return None
+    finalizers = ", ".join(agent.metadata.finalizers)[:200]
+    kept = f"; its finalizers keep the object: {finalizers}" if finalizers else ""
+    return Refusal(AgentReason.BEING_DELETED, f"this Agent is being deleted, so all its pods end{kept}")
 
 
 def _unreadable_agent(snapshot: Snapshot) -> Refusal | None:

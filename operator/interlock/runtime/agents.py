@@ -67,14 +67,16 @@ class SnapshotReader:
     def may_start_pods(self, key: Key) -> bool:
         """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot."""
         raw = self._cache.agent(key)
-        if raw is None or self._kill_seen(key) is not None or not self._starts_pods():
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            return False
+        if self._kill_seen(key) is not None or not self._starts_pods():
             return False
         return observe(KillLatch(), raw["metadata"].get("annotations"), raw.get("status")).message is None
 
     def read(self, key: Key) -> Snapshot | None:
-        """Return the snapshot of an Agent; None where there is no such Agent, or where it is being deleted."""
+        """Return the snapshot of an Agent; None where there is no such Agent."""
         raw = self._cache.agent(key)
-        if raw is None or raw["metadata"].get("deletionTimestamp"):
+        if raw is None:
             return None
         parsed = parse_agent(raw)
         agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed

@@ -244,7 +244,7 @@ def check_terminated(bundle: Bundle | None, state: State) -> Deny | None:
     if state.kill.message is not None:
         return Deny(DenyReason.KILLED, "interlock.dev/kill-switch", state.kill.message)
     if state.agent_gone:
-        return Deny(DenyReason.AGENT_MISMATCH, "", "The agent no longer exists.")
+        return Deny(DenyReason.AGENT_MISMATCH, "", "The agent was deleted.")
     if bundle is not None and state.agent_uid is not None and state.agent_uid != bundle.agent.uid:
         return Deny(DenyReason.AGENT_MISMATCH, "", "The bundle was made for another agent of this name.")
     return None

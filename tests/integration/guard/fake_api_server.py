@@ -80,6 +80,10 @@ class FakeApiServer:
     def kill(self, value: str) -> None:
         self.set_agent(annotations={"interlock.dev/kill-switch": value})
 
+    def delete_agent_with_finalizer(self) -> None:
+        metadata = {"name": AGENT, "namespace": NAMESPACE, "uid": UID, "finalizers": ["example.com/keep"]}
+        self._put(_AGENTS, {"metadata": metadata | {"deletionTimestamp": "2026-03-02T09:00:00Z"}, "spec": {}})
+
     def delete_agent(self) -> None:
         self._put(_AGENTS, None)
 

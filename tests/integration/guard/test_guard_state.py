@@ -224,6 +224,15 @@ async def test_a_deleted_agent_closes_the_guard(bench: Bench) -> None:
     assert (await answers_with(bench, "AgentMismatch")).status == 503
 
 
+@requirement("governance.deleted")
+async def test_an_agent_that_a_finalizer_keeps_closes_the_guard_once_it_is_deleted(bench: Bench) -> None:
+    call = asyncio.create_task(bench.client.call("never"))
+    await until_exactly(bench.executed_names, ["never"], "the server has the call")
+    bench.api.delete_agent_with_finalizer()
+    assert (await call).reason == "AgentMismatch"
+    assert (await answers_with(bench, "AgentMismatch")).status == 503
+
+
 async def test_a_source_that_leaves_the_bundle_is_cut_off(bench: Bench) -> None:
     call = asyncio.create_task(bench.client.call("never"))
     await until_exactly(bench.executed_names, ["never"], "the server has the call")

@@ -209,6 +209,19 @@ def _admitted(sandbox: Sandbox, agent: Json) -> bool:
     return False
 
 
+@requirement("governance.deleted")
+def test_a_deleted_agent_that_its_author_keeps_by_a_finalizer_ends(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    finalizers = {"metadata": {"finalizers": ["example.com/keep"]}}
+    sandbox.api.patch("agents", sandbox.namespace, "triage", finalizers)
+    sandbox.api.delete("agents", sandbox.namespace, "triage")
+    assert "its finalizers keep the object: example.com/keep" in sandbox.wait_refused("triage", "BeingDeleted")
+    sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"finalizers": None}})
+    eventually(lambda: sandbox.api.find("agents", sandbox.namespace, "triage") is None, "the Agent is gone")
+
+
 def test_a_deleted_binding_ends_its_agents_and_a_new_one_brings_them_back(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:

@@ -1,6 +1,7 @@
 from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle
 from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
+from tests.requirements import requirement
 
 BUNDLE = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
 AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
@@ -68,3 +69,16 @@ def test_an_agent_that_is_gone_keeps_its_kill() -> None:
     live.handle_agent(None)
     live.handle_agent(AGENT)
     assert live.state.kill.message == "leak"
+
+
+@requirement("governance.deleted")
+def test_an_agent_that_is_being_deleted_is_gone_whatever_finalizers_keep_it() -> None:
+    live = a_trusting_state()
+    live.handle_bundle(dump_bundle(BUNDLE))
+    live.handle_agent(AGENT)
+    live.record_contact("agent", 10)
+    live.record_contact("bundle", 10)
+    assert reason(live, 10) is None
+    kept = {"deletionTimestamp": "2026-03-02T09:00:00Z", "finalizers": ["example.com/keep"]}
+    live.handle_agent({"metadata": AGENT["metadata"] | kept})
+    assert reason(live, 10) == "AgentMismatch"

@@ -311,6 +311,17 @@ async def test_events_are_posted_for_what_changed_and_not_for_reconciles() -> No
     ]
 
 
+@requirement("governance.deleted")
+async def test_an_agent_that_is_deleted_and_kept_by_a_finalizer_loses_its_children_before_it_is_gone() -> None:
+    operator = await a_ready_agent(an_agent())
+
+    operator.apply(an_agent().being_deleted("example.com/keep").at_version(9))
+    await operator.converge()
+
+    assert [path for kind in CHILDREN for path in operator.client.of_kind(kind.kind)] == []
+    assert operator.condition("Ready").reason == "BeingDeleted"
+
+
 async def test_an_agent_that_is_gone_is_no_longer_reconciled_and_stays_forgotten() -> None:
     operator = await a_ready_agent(an_agent())
     operator.resources.drop_agent(KEY)

@@ -53,14 +53,19 @@ def test_a_snapshot_holds_the_agent_its_policy_and_the_bindings_of_its_namespace
     assert (snapshot.unreadable, snapshot.kill_seen) == ((), None)
 
 
-def test_an_unknown_agent_and_one_that_is_being_deleted_have_no_snapshot(known: Known) -> None:
+def test_an_unknown_agent_has_no_snapshot(known: Known) -> None:
     reader = SnapshotReader(known.resources, known.children, SETTINGS, kill_seen=known.killed.get)
     assert reader.read(("agents", "nobody")) is None
-    ending = an_agent().at_version(9).to_kubernetes()
-    ending["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"
-    known.resources.put_agent(ending)
 
-    assert reader.read(KEY) is None
+
+@requirement("governance.deleted")
+def test_no_pod_starts_for_an_agent_that_is_being_deleted(known: Known) -> None:
+    reader = SnapshotReader(known.resources, known.children, SETTINGS, kill_seen=known.killed.get)
+    assert reader.may_start_pods(KEY)
+
+    known.resources.put_agent(an_agent().being_deleted().at_version(9).to_kubernetes())
+
+    assert not reader.may_start_pods(KEY)
 
 
 def test_a_policy_of_another_namespace_is_not_found(known: Known) -> None:
