@@ -252,6 +252,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.old-cluster": Requirement("a cluster older than 1.33 is refused at the start, in one sentence"),
     "operator.unreadable": Requirement("an object that cannot be read is named, and harms no other agent"),
     "operator.defects": Requirement("a failure on one object is logged, counted, shown, retried, and costs no other"),
+    "operator.blast-radius": Requirement(
+        "no object that an API server stores, of any version, costs more than its own turn"
+    ),
+    "operator.stored-status": Requirement(
+        "a stored status of another version costs the part that cannot be read, and never a kill"
+    ),
     "operator.queue": Requirement("one reconcile of an agent at a time, none lost, later and later on failure"),
     "operator.late-events": Requirement("an older version of an object never wins over a newer one"),
     # Status

@@ -8,14 +8,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from interlock_contract.names import DRIFT_PREFIX, SELFTEST_PREFIX
+from interlock_contract.strict_json import JsonInvalid, parse_json
 
 MAX_REPORTS: Final = 256
 """More than an agent can have pods; the oldest above it are those of pods that are gone."""
 
 _MAX_FLAW: Final = 512
+_MAX_VALUE: Final = 16 * 1024
+"""Most characters of an annotation's value that are read. An agent has 32 sources, and a name has 253 characters."""
+_MAX_DEPTH: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +50,11 @@ def dump_report(attestation: SelfTestReport, at: datetime) -> str:
 
 def parse_report(text: str) -> SelfTestReport | None:
     """Return what an annotation's value says; None where it is none of ours."""
-    try:
-        said = json.loads(text)
-    except ValueError:
-        return None
-    if not isinstance(said, dict):
-        return None
+    said = _read_object(text)
     bundle, calls, flaw = said.get("bundle"), said.get("calls"), said.get("flaw", "")
     if not isinstance(bundle, str) or type(calls) is not int or not isinstance(flaw, str):
         return None
-    return SelfTestReport(bundle, calls, flaw)
+    return SelfTestReport(bundle, calls, flaw[:_MAX_FLAW])
 
 
 def read_reports(annotations: Mapping[str, str]) -> dict[str, SelfTestReport]:
@@ -91,11 +90,21 @@ def find_surplus(annotations: Mapping[str, str], own: str, prefix: str = SELFTES
 
 def _drifts_in(text: str) -> dict[str, datetime]:
     try:
-        said = json.loads(text)
-        moments = {str(binding): datetime.fromisoformat(at) for binding, at in said.items()}
-    except (ValueError, TypeError, AttributeError):
+        moments = {binding: datetime.fromisoformat(at) for binding, at in _read_object(text).items()}
+    except (ValueError, TypeError):
         return {}
     return {binding: at for binding, at in moments.items() if at.tzinfo is not None}
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    """Return the JSON object that an annotation's value holds; empty where the value is none, too long or too deep."""
+    if len(text) > _MAX_VALUE:
+        return {}
+    try:
+        said = parse_json(text, max_depth=_MAX_DEPTH)
+    except JsonInvalid:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _moment(at: datetime) -> str:

@@ -6,10 +6,9 @@ from interlock.api.agent import Agent, BindingUse, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import Refusal
-from interlock.api.shared_types import Permissions
 from interlock.api.status import AgentReason, ConditionType
 from interlock.api.verification import BindingCondition
-from interlock.governance.access_matrix import matrix_cell
+from interlock.governance.access_matrix import Granted, matrix_cell
 from interlock_contract.names import NEEDS_REVIEW
 
 
@@ -59,12 +58,12 @@ def _serving(bindings: tuple[MCPBinding, ...], source: str, environment: str) ->
 OPERATIONS = ("read", "write", "delete")
 
 
-def resources(permissions: Permissions, operation: str) -> tuple[str, ...]:
+def resources(permissions: Granted, operation: str) -> tuple[str, ...]:
     """Return the resources that the permissions list under one operation."""
     return {"read": permissions.read, "write": permissions.write, "delete": permissions.delete}[operation]
 
 
-def gives(permissions: Permissions, operation: str, resource: str) -> bool:
+def gives(permissions: Granted, operation: str, resource: str) -> bool:
     """Tell whether the permissions hold the operation on the resource; `*` holds every resource."""
     listed = resources(permissions, operation)
     return resource in listed or "*" in listed
@@ -84,7 +83,7 @@ def check_narrowing(agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBindin
 
 def _givers(
     agent: Agent, policy: AgentPolicy, bindings: tuple[MCPBinding, ...], use: BindingUse
-) -> Iterator[tuple[str, Permissions]]:
+) -> Iterator[tuple[str, Granted]]:
     cell = matrix_cell(policy, agent.metadata, use.source)
     if cell is not None:
         yield f"AgentPolicy {policy.metadata.name}", cell.permissions
@@ -94,7 +93,7 @@ def _givers(
             yield f"MCPBinding {binding.metadata.name}", binding.spec.permissions
 
 
-def _check_permissions(source: str, asked: Permissions, where: str, given: Permissions) -> Refusal | None:
+def _check_permissions(source: str, asked: Granted, where: str, given: Granted) -> Refusal | None:
     for operation in OPERATIONS:
         for resource in resources(asked, operation):
             if not gives(given, operation, resource):

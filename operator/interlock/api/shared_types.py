@@ -31,7 +31,10 @@ class ApiModel(BaseModel):
 
 
 def _in_utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is outside of the years 1 to 9999 in UTC") from None
 
 
 Timestamp = Annotated[AwareDatetime, AfterValidator(_in_utc)]

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
+from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.reconcile.snapshot import Unreadable
 from interlock_kube.client import Json
@@ -246,9 +247,10 @@ def _parse_binding_status(raw: Json) -> MCPBindingStatus | None:
 def parse_agent(raw: Json) -> Agent | Unreadable:
     """Return the Agent, or why it cannot be read."""
     try:
-        return Agent.model_validate(raw)
+        agent = Agent.model_validate(_without_status(raw))
     except ValidationError as error:
         return Unreadable("Agent", raw["metadata"]["name"], describe(error))
+    return agent.model_copy(update={"status": read_agent_status(raw.get("status"))})
 
 
 def _without_status(raw: Json) -> Json:

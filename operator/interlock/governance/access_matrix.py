@@ -2,9 +2,35 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from interlock.api.policy import AgentPolicy
-from interlock.api.shared_types import ObjectMeta, Permissions
+from interlock.api.shared_types import ObjectMeta
+
+
+class Granted(Protocol):
+    """Resources by operation: those of one object, or of several together."""
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """Resources that may be read."""
+
+    @property
+    def write(self) -> tuple[str, ...]:
+        """Resources that may be created or changed."""
+
+    @property
+    def delete(self) -> tuple[str, ...]:
+        """Resources that may be deleted."""
+
+
+@dataclass(frozen=True)
+class MatrixPermissions:
+    """The resources of all rows together, by operation. Unlike those of one row, they have no bound of their number."""
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -17,7 +43,7 @@ class MatrixCell:
     """
 
     rule: str
-    permissions: Permissions
+    permissions: MatrixPermissions
 
 
 def matrix_cell(policy: AgentPolicy, agent: ObjectMeta, source: str) -> MatrixCell | None:
@@ -35,7 +61,7 @@ def matrix_cell(policy: AgentPolicy, agent: ObjectMeta, source: str) -> MatrixCe
     indexes = _format_indexes([index for index, _ in rows])
     return MatrixCell(
         rule=f"agentpolicy/{policy.metadata.name}/dataAccess[{indexes}]",
-        permissions=Permissions(
+        permissions=MatrixPermissions(
             read=_union(row.read for _, row in rows),
             write=_union(row.write for _, row in rows),
             delete=_union(row.delete for _, row in rows),

@@ -217,8 +217,8 @@ def with_failure(
     }
     if ready is not None and ready.reason not in _OF_DEPLOYMENT:
         del failed[ConditionType.READY]
-    built = {kind: build_condition(finding, generation, known, now) for kind, finding in failed.items()}
-    kept = {ConditionType(one.type): one for one in status.conditions}
+    built = {str(kind): build_condition(finding, generation, known, now) for kind, finding in failed.items()}
+    kept = {one.type: one for one in status.conditions}
     order = (*kept, *(kind for kind in built if kind not in kept))
     return status.model_copy(update={"conditions": tuple(built.get(kind) or kept[kind] for kind in order)})
 

@@ -41,19 +41,24 @@ class AgentAccess:
     policy: AgentPolicy
     bindings: tuple[MCPBinding, ...]
 
-    def rows_of(self, agent: Agent) -> tuple[AccessRow, ...]:
-        """Return the answers for one agent: every operation on each data type of its sources that any object names.
+    def tables_of(self, agent: Agent) -> tuple["AccessTable", ...]:
+        """Return the tables of one agent: one for each of its sources in each environment of its stages.
 
-        One stage represents all stages of an environment: they differ in scope only, which the rows leave out.
+        One stage represents all stages of an environment: they differ in scope only, which the tables leave out.
         """
         stages = {stage.environment: stage for stage in reversed(agent.spec.stages)}
-        rows: list[AccessRow] = []
+        tables: list[AccessTable] = []
         for environment in sorted(stages, key=lambda one: one.rank):
             bundle = self._compile(agent, stages[environment])
-            for use in agent.spec.bindings:
-                table = _Table(bundle, self._resources(agent, bundle, use.source))
-                rows += _together(table.answers(use.source))
-        return tuple(rows)
+            tables += [
+                AccessTable(bundle, use.source, self._resources(agent, bundle, use.source))
+                for use in agent.spec.bindings
+            ]
+        return tuple(tables)
+
+    def rows_of(self, agent: Agent) -> tuple[AccessRow, ...]:
+        """Return the rows of all tables of one agent."""
+        return tuple(row for table in self.tables_of(agent) for row in table.rows())
 
     def _compile(self, agent: Agent, stage: Stage) -> Bundle:
         return compile_bundle(
@@ -81,35 +86,47 @@ class AgentAccess:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """The table of one source of one bundle.
+class AccessTable:
+    """The table of one source of one bundle: every operation on each data type that any object names.
 
     Attributes:
         bundle: The bundle.
+        source: The source.
         resources: The data types of its rows.
     """
 
     bundle: Bundle
+    source: str
     resources: tuple[str, ...]
 
-    def answers(self, source: str) -> Iterator[AccessRow]:
-        """Yield the decision for each cell."""
-        probes = {cell: BundleTool("/".join(cell), *cell) for cell in product(_OPERATIONS, self.resources)}
-        named = [probe.name for probe in probes.values()]
-        probed = replace(
-            self.bundle,
-            scope=(),  # a stage's scope is checked at each call
-            sources=tuple(
-                replace(served, tools=tuple(probes.values()), pins=tuple(Pin(name, _ANY) for name in named))
-                for served in self.bundle.sources
-            ),
-        )
-        state = State(agent_uid=probed.agent.uid, contact_at=0.0)
-        for (operation, resource), probe in probes.items():
-            decision = decide(probed, state, DecisionInput(source, TOOLS_CALL, probe.name, {}, definition=_ANY), 0.0)
+    @property
+    def cells(self) -> int:
+        """How many answers the table has."""
+        return len(_OPERATIONS) * len(self.resources)
+
+    def rows(self) -> tuple[AccessRow, ...]:
+        """Return the answers, with equal ones in one row."""
+        return tuple(_together(self._answers()))
+
+    def _answers(self) -> Iterator[AccessRow]:
+        """Yield the decision for each cell.
+
+        The bundle of each decision maps one tool to the cell, so that a table costs as many steps as it has cells.
+        """
+        state = State(agent_uid=self.bundle.agent.uid, contact_at=0.0)
+        served = tuple(found for found in self.bundle.sources if found.name == self.source)
+        for operation, resource in product(_OPERATIONS, self.resources):
+            probe = BundleTool(f"{operation}/{resource}", operation, resource)
+            probed = replace(
+                self.bundle,
+                scope=(),  # a stage's scope is checked at each call
+                sources=tuple(replace(found, tools=(probe,), pins=(Pin(probe.name, _ANY),)) for found in served),
+            )
+            call = DecisionInput(self.source, TOOLS_CALL, probe.name, {}, definition=_ANY)
+            decision = decide(probed, state, call, 0.0)
             yield AccessRow(
                 agent=probed.agent.name,
-                source=source,
+                source=self.source,
                 environment=Environment(self.bundle.environment),
                 operation=operation,
                 resources=(resource,),
@@ -131,9 +148,12 @@ def build_policy_status(access: AgentAccess, agents: Iterator[Agent | None], cou
     rows: tuple[AccessRow, ...] = ()
     cells = shown = 0
     for agent in agents:
-        more = access.rows_of(agent) if agent is not None else ()
-        cells += sum(len(row.resources) for row in more)
-        if len(rows) + len(more) > MAX_ROWS or cells > MAX_CELLS:
+        tables = access.tables_of(agent) if agent is not None else ()
+        cells += sum(table.cells for table in tables)
+        if cells > MAX_CELLS:  # counted before any cell is decided, since rows that add up name thousands
+            break
+        more = tuple(row for table in tables for row in table.rows())
+        if len(rows) + len(more) > MAX_ROWS:
             break
         rows += more
         shown += 1

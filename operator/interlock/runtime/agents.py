@@ -9,6 +9,7 @@ from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import AgentReason, AgentStatus
+from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
@@ -149,9 +150,10 @@ class AgentReconciler:
         if snapshot is None:
             return None
         agent = snapshot.agent
-        for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings).items():
+        now = self._clock()
+        for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings, now).items():
             self._report_drift((agent.metadata.namespace, binding), seen_at)
-        result = reconcile(snapshot, self._clock())
+        result = reconcile(snapshot, now)
         try:
             await self._applier.carry_out(
                 result.plan,
@@ -211,9 +213,8 @@ def _has_changed(agent: Agent, written: Json) -> bool:
 
 def _placeholder(raw: Json) -> Agent:
     """Return a substitute for an Agent that cannot be read: it has no children and is refused."""
-    status = raw.get("status")
     return Agent(
         metadata=ObjectMeta.model_validate(raw["metadata"]),
         spec=AgentSpec(template=Template(image="unreadable")),
-        status=AgentStatus.model_validate(status) if status else None,
+        status=read_agent_status(raw.get("status")),
     )

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
@@ -176,7 +176,8 @@ class DriftReports:
 
     def report(self, key: Key, seen_at: datetime) -> None:
         """Note such an observation; one that is not newer than the last one enqueues nothing."""
-        if seen_at > self._seen_at.get(key, seen_at - timedelta(seconds=1)):
+        known = self._seen_at.get(key)
+        if known is None or seen_at > known:
             self._seen_at[key] = seen_at
             self._enqueue(key)
 

@@ -8,10 +8,9 @@ are, since Agents go by them.
 from collections.abc import Callable
 from datetime import datetime
 
-from pydantic import ValidationError
-
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import RECONCILE_FAILED, AgentReason, AgentStatus, Condition
+from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import ApplyFailed
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
@@ -55,10 +54,7 @@ class FailureReporter:
         if raw is None or cause_of(error) is not Cause.DEFECT:
             return
         metadata = ObjectMeta.model_validate(raw["metadata"])
-        try:
-            status = AgentStatus.model_validate(raw.get("status") or {})
-        except ValidationError:
-            status = AgentStatus()
+        status = read_agent_status(raw.get("status")) or AgentStatus()
         message = describe_failure("Agent", error)
         failed = with_failure(
             status, AgentReason.RECONCILE_ERROR, message, status.conditions, metadata.generation, self._clock()

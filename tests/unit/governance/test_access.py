@@ -115,3 +115,15 @@ def test_the_rows_of_the_largest_policy_fit_into_the_name_of_a_rule() -> None:
     cell = matrix_cell(together.build(), TRIAGE, "crm")
     assert cell is not None
     assert cell.rule == "agentpolicy/support/dataAccess[0-3]"
+
+
+@requirement("operator.blast-radius")
+def test_rows_add_up_without_the_bound_of_one_row() -> None:
+    policy = POLICY
+    for row in range(256):
+        policy = policy.giving("triage", "crm", read=[f"r-{row}-{index}" for index in range(64)])
+
+    cell = matrix_cell(policy.build(), TRIAGE, "crm")
+
+    assert cell is not None
+    assert len(cell.permissions.read) == 256 * 64

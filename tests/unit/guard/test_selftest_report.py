@@ -41,6 +41,10 @@ def test_a_long_flaw_is_cut() -> None:
         '{"bundle":"d","calls":true}',
         '{"bundle":"d"}',
         '{"bundle":"d","calls":1,"flaw":0}',
+        '{"bundle":"d","calls":1,"bundle":"d"}',
+        '{"bundle":"d","calls":1,"more":[1]}',
+        '{"bundle":"d","calls":1,"flaw":"' + "x" * 20_000 + '"}',
+        "[" * 5_000,
     ],
 )
 def test_anything_else_says_nothing(text: str) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from interlock.api.agent import Agent
 from interlock.api.policy import MAX_ROWS, AccessRow
 from interlock.deployment.children.config import compile_bundle
+from interlock.reconcile import effective_permissions
 from interlock.reconcile.effective_permissions import MAX_CELLS, AgentAccess, build_policy_status
+from interlock_contract.bundle import Bundle
 from interlock_guard.decision.decide import Allow, DecisionInput, decide
 from interlock_guard.state import State
 from tests.requirements import requirement
@@ -206,6 +209,30 @@ def test_an_agent_with_more_data_than_there_is_room_for_is_left_out_whole() -> N
     status = build_policy_status(AgentAccess(a_policy().build(), bindings), iter([agent]), 1)
 
     assert (status.access, status.agents_omitted) == ((), 1)
+
+
+@requirement("access.bounded")
+def test_a_table_costs_one_decision_for_each_of_its_cells_and_none_beyond_the_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probed: list[int] = []
+
+    def count(bundle: Bundle, *rest: Any) -> Any:
+        probed.append(sum(len(source.tools) + len(source.pins) for source in bundle.sources))
+        return decide(bundle, *rest)
+
+    monkeypatch.setattr(effective_permissions, "decide", count)
+    tools = [{"name": f"t{number}", "operation": "read", "resource": f"r{number}"} for number in range(256)]
+    access = AgentAccess(a_policy().giving_nothing().build(), (a_binding().with_tools(*tools).permitting().build(),))
+
+    build_policy_status(access, iter([an_agent("a").build(), an_agent("b").build()]), 2)
+    assert len(probed) == 2 * 3 * 256
+    assert set(probed) == {2}, "the bundle of a decision has one tool with its pin, not one for each cell"
+
+    probed.clear()
+    built = build_policy_status(access, many(1000), 1000)
+    assert len(probed) == MAX_CELLS // (3 * 256) * 3 * 256
+    assert built.agents_omitted == 998
 
 
 @requirement("access.bounded")

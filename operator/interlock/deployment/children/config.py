@@ -5,12 +5,11 @@ from typing import Any
 
 from interlock.api import binding
 from interlock.api.binding import MCPBinding
-from interlock.api.shared_types import Permissions
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
 from interlock.deployment.names import Manifest, agent_config, build_child, name_of, placement_labels
 from interlock.deployment.placement import BoundSource, Placement
-from interlock.governance.access_matrix import matrix_cell
+from interlock.governance.access_matrix import Granted, MatrixPermissions, matrix_cell
 from interlock_contract.bundle import (
     BUNDLE_KEY,
     SCHEMA_VERSION,
@@ -166,12 +165,12 @@ def _grants(placement: Placement, bound: BoundSource) -> tuple[Grant, ...]:
     cell = matrix_cell(placement.policy, agent.metadata, bound.source)
     # Without a row the grant is empty. Governance refuses such an agent before, and the guard denies every call.
     rule = cell.rule if cell else f"agentpolicy/{placement.policy.metadata.name}/dataAccess"
-    grants.append(build_grant("Matrix", rule, cell.permissions if cell else Permissions()))
+    grants.append(build_grant("Matrix", rule, cell.permissions if cell else MatrixPermissions()))
     narrowed = (use.permissions for use in agent.spec.bindings if use.source == bound.source)
     rule = f"agent/{agent.metadata.name}/bindings[{bound.source}]"
     return (*grants, *(build_grant("Agent", rule, permissions) for permissions in narrowed if permissions is not None))
 
 
-def build_grant(layer: Layer, rule: str, permissions: Permissions) -> Grant:
+def build_grant(layer: Layer, rule: str, permissions: Granted) -> Grant:
     """Return what one layer permits."""
     return Grant(layer=layer, rule=rule, read=permissions.read, write=permissions.write, delete=permissions.delete)

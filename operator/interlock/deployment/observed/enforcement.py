@@ -2,12 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from interlock.api.binding import MCPBinding
 from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.plan import LiveChild
 from interlock_contract.selftest_report import read_drifts, read_reports
+
+_MAX_AHEAD: Final = timedelta(minutes=1)
+"""How far a guard's clock may be ahead. A report of a later time would hide all honest ones."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +29,20 @@ class Enforcement:
     flaw: str = ""
 
 
-def drifts_of(children: Mapping[ChildKey, LiveChild], bindings: Iterable[MCPBinding]) -> dict[str, datetime]:
-    """Return when an agent's guards found changed tools, by the names of these bindings; other names are ignored."""
+def drifts_of(
+    children: Mapping[ChildKey, LiveChild], bindings: Iterable[MCPBinding], now: datetime
+) -> dict[str, datetime]:
+    """Return when an agent's guards found changed tools, by the names of these bindings.
+
+    Other names are ignored, and so are times that are more than a minute ahead of `now`.
+    """
     names = {binding.metadata.name for binding in bindings}
     found: dict[str, datetime] = {}
     for key, child in children.items():
         if key.kind == "Lease":
             said = read_drifts(child.manifest["metadata"].get("annotations") or {})
-            found |= {name: max(at, found.get(name, at)) for name, at in said.items() if name in names}
+            seen = {name: at for name, at in said.items() if name in names and at - now <= _MAX_AHEAD}
+            found |= {name: max(at, found.get(name, at)) for name, at in seen.items()}
     return found
 
 

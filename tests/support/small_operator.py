@@ -1,0 +1,149 @@
+"""The reconcilers of all three kinds with their loops, router and caches, against an API server in memory.
+
+Objects enter as from a watch. The parts that real processes add (watches, connections, signals) are left out.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from interlock.cluster.applier import Applier
+from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.event_poster import EventPoster
+from interlock.cluster.resource_cache import ResourceCache
+from interlock.cluster.status_writer import StatusWriter
+from interlock.runtime.agents import AgentReconciler, SnapshotReader
+from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
+from interlock.runtime.failure_report import FailureReporter
+from interlock.runtime.policies import PolicyReconciler
+from interlock.runtime.router import Router
+from interlock.settings import OperatorSettings
+from interlock_contract.names import BINDING_LABEL
+from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, CHILDREN, MCP_BINDING, Key, ResourceType, key_of
+from interlock_process.metrics import PrometheusLoopMetrics
+from tests.support.bounds import until
+from tests.support.builders import API_SERVER, GUARD_IMAGE, NOW
+from tests.support.fake_client import FakeClient
+
+KINDS = {"Agent": AGENT, "AgentPolicy": AGENT_POLICY, "MCPBinding": MCP_BINDING}
+
+
+class SmallOperator:
+    """An operator without its process."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.client, self.now = FakeClient(), now
+        self.cache = ResourceCache()
+        self.children = {AGENT: ChildCache(), MCP_BINDING: ChildCache(BINDING_LABEL)}
+        self.queues: dict[ResourceType, WorkQueue[Key]] = {kind: WorkQueue() for kind in KINDS.values()}
+        agents, policies, bindings = self.queues[AGENT], self.queues[AGENT_POLICY], self.queues[MCP_BINDING]
+        self.router = Router(self.cache, agents, policies, bindings)
+        client: Any = self.client
+        self.events = EventPoster(client, "operator-1", lambda: self.now)
+        writer, applier = StatusWriter(client), {kind: Applier(client, kept) for kind, kept in self.children.items()}
+        failures = FailureReporter(self.cache, writer, lambda: self.now, agents.add)
+        drifts = DriftReports(bindings.add)
+        reconcilers = {
+            AGENT: AgentReconciler(
+                cache=self.cache,
+                reader=SnapshotReader(
+                    self.cache,
+                    self.children[AGENT],
+                    OperatorSettings(guard_image=GUARD_IMAGE),
+                    kill_seen=lambda _: None,
+                    api_server=lambda: API_SERVER,
+                ),
+                applier=applier[AGENT],
+                writer=writer,
+                events=self.events,
+                clock=lambda: self.now,
+                enqueue=agents.add,
+                report_drift=drifts.report,
+            ).reconcile,
+            AGENT_POLICY: PolicyReconciler(self.cache, writer, agents.add).reconcile,
+            MCP_BINDING: BindingReconciler(
+                cache=self.cache,
+                reader=BindingSnapshotReader(
+                    self.cache,
+                    self.children[MCP_BINDING],
+                    client,
+                    guard_image=GUARD_IMAGE,
+                    api_server=lambda: API_SERVER,
+                    drift_seen_at=drifts.seen_at,
+                ),
+                applier=applier[MCP_BINDING],
+                writer=writer,
+                events=self.events,
+                clock=lambda: self.now,
+                enqueue=bindings.add,
+                enqueue_agent=agents.add,
+            ).reconcile,
+        }
+        show = {
+            AGENT: failures.show_on_agent,
+            AGENT_POLICY: failures.show_on_policy,
+            MCP_BINDING: failures.show_on_binding,
+        }
+        self.loops = {
+            kind: ReconcileLoop(
+                kind.kind, self.queues[kind], reconcile, metrics=PrometheusLoopMetrics(), show_failure=show[kind]
+            )
+            for kind, reconcile in reconcilers.items()
+        }
+
+    def put(self, raw: dict[str, Any]) -> Key:
+        """Store an object as another user would, and let the watch report it."""
+        kind = KINDS[raw["kind"]]
+        self.router.handle_object(kind, self.client.put(self.path(kind, key_of(raw)), raw))
+        return key_of(raw)
+
+    @staticmethod
+    def path(kind: ResourceType, key: Key) -> str:
+        """Return the path of an object."""
+        return kind.path(*key)
+
+    def status(self, kind: ResourceType, key: Key) -> dict[str, Any]:
+        """Return the status of an object as it is stored."""
+        return self.client.objects[self.path(kind, key)].get("status") or {}
+
+    def condition(self, kind: ResourceType, key: Key, name: str) -> dict[str, Any]:
+        """Return a condition of an object, empty without it."""
+        found = self.status(kind, key).get("conditions", [])
+        return next((one for one in found if one["type"] == name), {})
+
+    def watch_children(self) -> None:
+        """Let the watch report all children as they are stored."""
+        for kind in CHILDREN:
+            found = tuple(self.client.of_kind(kind.kind).values())
+            for cache in self.children.values():
+                cache.replace(kind.kind, tuple(child for child in found if cache.holds(child)))
+
+    async def turn(self, kind: ResourceType, key: Key) -> bool:
+        """Reconcile one object once."""
+        self.queues[kind].cancel(key)
+        succeeded = await self.loops[kind].turn(key)
+        await self.events.close()
+        self.watch_children()
+        return succeeded
+
+    @contextlib.asynccontextmanager
+    async def at_work(self) -> AsyncIterator[None]:
+        """Run one worker of each kind; each must still work when the context ends."""
+        workers = [asyncio.create_task(loop.run()) for loop in self.loops.values()]
+        try:
+            yield
+            assert not [worker for worker in workers if worker.done()], "a worker has ended"
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            await self.events.close()
+
+    async def until_reconciled(self, kind: ResourceType, key: Key) -> None:
+        """Wait until the operator has written the status of an object."""
+        await until(
+            lambda: self.status(kind, key).get("observedGeneration", -1) >= 1, f"{kind.kind} {key[1]} is reconciled", 20
+        )
