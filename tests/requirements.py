@@ -244,6 +244,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "tasks.a2a": Requirement("an unmodified agent of the official A2A SDK works behind the guard, streams included"),
     "tasks.on-a-cluster": Requirement("tasks come by the agent's Service, and another pod cannot go round it", "kind"),
     "tasks.recorded": Requirement("each task that has ended is one line of the chain"),
+    # Listeners
+    "listeners.bounded": Requirement("every listener bounds connections, heads, bodies, times and bytes"),
+    "listeners.probed-under-flood": Requirement("a flood of connections leaves room for other peers and for probes"),
     # The operator
     "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),

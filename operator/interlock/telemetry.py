@@ -1,13 +1,16 @@
 """The operator's own metrics, and its HTTP endpoint. No label takes a value that users write."""
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, cast
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from collections.abc import Callable
+from concurrent.futures import Future
 
-from prometheus_client import Counter, Gauge, make_wsgi_app
-from prometheus_client.exposition import ThreadingWSGIServer
-from typing_extensions import override
+from aiohttp import web
+from prometheus_client import Counter, Gauge, generate_latest
+
+from interlock_contract.listeners import LISTENERS, ListenerName
+from interlock_http.listener import BoundedListener
+from interlock_http.probes import SHUTDOWN_SECONDS, respond_to_probe, respond_with_metrics
 
 EVENTS_DROPPED = Counter("interlock_events_dropped_total", "Kubernetes Events that could not be posted.")
 QUEUED = Gauge("interlock_queued_agents", "Agents that wait for a reconcile.")
@@ -21,32 +24,54 @@ KILL_CONTROLLER_AWAY = Gauge(
     "interlock_kill_controller_away", "Whether the kill controller is away (1): no new pod starts then."
 )
 
-StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
-
-class _Silent(WSGIRequestHandler):
-    @override
-    def log_message(self, *_: Any) -> None:
-        """Log nothing: probes come every few seconds."""
-
-
-def serve(port: int, unhealthy: Callable[[], str | None]) -> WSGIServer:
-    """Start serving on all addresses and return the server.
+class TelemetryServer:
+    """The operator's HTTP server, in a thread with a loop of its own: a handlers' loop that hangs is what it reports.
 
     Args:
-        port: The TCP port; 0 takes a free one.
-        unhealthy: Returns what is wrong, None while the operator is healthy.
+        port: The TCP port, on all addresses; 0 takes a free one.
+        unhealthy: Returns what is wrong, None while the operator is healthy; called from the server's thread.
+
+    Raises:
+        OSError: The port cannot be opened.
     """
-    metrics = make_wsgi_app()
 
-    def application(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-        if environ["PATH_INFO"] != "/healthz":
-            return cast("Iterable[bytes]", metrics(environ, start_response))
-        problem = unhealthy()
-        status = "503 Service Unavailable" if problem else "200 OK"
-        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"{problem or 'ok'}\n".encode()]
+    def __init__(self, port: int, unhealthy: Callable[[], str | None]) -> None:
+        self._unhealthy = unhealthy
+        self._loop = asyncio.new_event_loop()
+        self._stopping = asyncio.Event()
+        opened: Future[int] = Future()
+        self._thread = threading.Thread(target=self._run, args=(port, opened), name="telemetry", daemon=True)
+        self._thread.start()
+        self.port = opened.result()
 
-    server = make_server("", port, application, ThreadingWSGIServer, handler_class=_Silent)
-    threading.Thread(target=server.serve_forever, name="telemetry", daemon=True).start()
-    return server
+    def close(self) -> None:
+        """Close the port and end the thread."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+
+    def _run(self, port: int, opened: "Future[int]") -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+            runner.run(self._serve(port, opened))
+
+    async def _serve(self, port: int, opened: "Future[int]") -> None:
+        async def healthz(_: web.Request) -> web.Response:
+            return respond_to_probe(self._unhealthy())
+
+        async def metrics(_: web.Request) -> web.Response:
+            return respond_with_metrics(generate_latest())
+
+        app = web.Application()
+        app.router.add_get("/healthz", healthz)
+        app.router.add_get("/metrics", metrics)
+        listener = BoundedListener(LISTENERS[ListenerName.TELEMETRY])
+        listener.build_app_runner(app, shutdown_timeout=SHUTDOWN_SECONDS)
+        try:
+            await listener.open(None if port else "0.0.0.0", port)  # noqa: S104 - kubelets probe
+        except OSError as error:
+            opened.set_exception(error)
+            return
+        opened.set_result(listener.port)
+        await self._stopping.wait()
+        await listener.close()

@@ -10,7 +10,6 @@ from datetime import timedelta
 from typing import Final
 
 import aiohttp
-from aiohttp import web
 
 from interlock_audit.reviewer import Reviewer
 from interlock_audit.server import CollectorServer, Telemetry
@@ -19,10 +18,14 @@ from interlock_audit.sqlite import open_sqlite
 from interlock_audit.store_executor import StoreExecutor, stamp
 from interlock_audit.stores import Store, StoreUnavailable
 from interlock_contract.clock import monotonic, utc_now
+from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.strict_json import dump_json
+from interlock_http.listener import BoundedListener
+from interlock_http.probes import SHUTDOWN_SECONDS
 
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - guards and probes connect from other pods and from the node
 _STDOUT: Final = 1
+_SHUTDOWN_SECONDS: Final = 2.0
 _REVIEW_SECONDS: Final = aiohttp.ClientTimeout(total=10)
 
 
@@ -51,8 +54,14 @@ async def serve(settings: CollectorSettings, store: Store) -> None:
         stack.push_async_callback(executor.close)
         session = await stack.enter_async_context(_open_session(settings))
         reviewer = Reviewer(session, settings.api_server, settings.credentials / "token", monotonic)
-        await _listen(stack, Telemetry(executor).build_runner(), settings.telemetry_port)
-        await _listen(stack, CollectorServer(executor, reviewer, log).build_runner(), settings.port)
+        listeners = {name: BoundedListener(LISTENERS[name]) for name in (ListenerName.AUDIT, ListenerName.TELEMETRY)}
+        probes, records = listeners[ListenerName.TELEMETRY], listeners[ListenerName.AUDIT]
+        probes.build_app_runner(Telemetry(executor, listeners).build_app(), shutdown_timeout=SHUTDOWN_SECONDS)
+        await _listen(stack, probes, settings.telemetry_port)
+        records.build_app_runner(
+            CollectorServer(executor, reviewer, log).build_app(), shutdown_timeout=_SHUTDOWN_SECONDS
+        )
+        await _listen(stack, records, settings.port)
         pruning = None
         if settings.keep_days:
             pruning = tasks.create_task(executor.keep_pruning(timedelta(days=settings.keep_days)))
@@ -86,10 +95,9 @@ def _open_session(settings: CollectorSettings) -> aiohttp.ClientSession:
     )
 
 
-async def _listen(stack: AsyncExitStack, runner: web.AppRunner, port: int) -> None:
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, _EVERYWHERE, port).start()
+async def _listen(stack: AsyncExitStack, listener: BoundedListener, port: int) -> None:
+    stack.push_async_callback(listener.close)
+    await listener.open(_EVERYWHERE, port)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,8 @@
 """The parser of a guard's batch: consecutive lines of one chain, from this guard only. No I/O."""
 
-from typing import Final
-
 from interlock_audit.reviewer import Identity, agent_of
 from interlock_audit.stores import Batch, Received
 from interlock_contract.audit_chain import LineInvalid, open_line, parse_guard
-
-MAX_BATCH: Final = 1024 * 1024
-"""Largest batch in bytes."""
 
 
 class BatchInvalid(ValueError):  # noqa: N818 - says the state of a batch

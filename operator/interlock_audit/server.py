@@ -5,18 +5,21 @@ own pod only. A reader needs the permission to `get` the resource `auditrecords`
 namespace of the records, or in all namespaces.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
 from aiohttp import web
 
-from interlock_audit.ingest import MAX_BATCH, BatchInvalid, NotYours, read_batch
+from interlock_audit.ingest import BatchInvalid, NotYours, read_batch
 from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer
 from interlock_audit.store_executor import StoreExecutor
 from interlock_audit.stores import Accepted, Fork, Gap, Place, Query, StoreUnavailable
 from interlock_contract.audit_chain import LineInvalid, parse_guard
-from interlock_contract.exposition import CONTENT_TYPE, join_lines, render_family
+from interlock_contract.exposition import join_lines, render_family, render_labels
+from interlock_contract.listeners import ListenerName
+from interlock_http.listener import BodyRefused, BoundedListener, read_body
+from interlock_http.probes import respond_to_probe, respond_with_metrics
 
 MOST_LISTED: Final = 1000
 """Most records in one answer."""
@@ -33,7 +36,6 @@ _METRICS_HELP: Final = {
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _WORDS: Final = ("namespace", "agent", "guard", "kind", "decision", "since", "until")
-_SHUTDOWN_SECONDS: Final = 2.0
 
 
 class _Refused(Exception):  # noqa: N818 - says what happened to a request
@@ -50,14 +52,14 @@ class CollectorServer:
     def __init__(self, executor: StoreExecutor, reviewer: Reviewer, log: Callable[[str], None]) -> None:
         self._executor, self._reviewer, self._log = executor, reviewer, log
 
-    def build_runner(self) -> web.AppRunner:
-        """Return the HTTP server, not started."""
-        app = web.Application(client_max_size=MAX_BATCH, middlewares=[self._answer])
+    def build_app(self) -> web.Application:
+        """Return the HTTP application."""
+        app = web.Application(middlewares=[self._answer])
         app.router.add_post("/v1/records", self._append)
         app.router.add_get("/v1/records", self._find)
         app.router.add_get("/v1/chains", self._chains)
         app.router.add_get("/v1/lines", self._lines)
-        return web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS)
+        return app
 
     @web.middleware
     async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
@@ -76,10 +78,12 @@ class CollectorServer:
         identity = await self._identify(http)
         lost = _number(http, "lost", None)
         try:
-            batch = read_batch(await http.read(), identity, received=self._executor.now(), lost=lost)
+            batch = read_batch(await read_body(http), identity, received=self._executor.now(), lost=lost)
         except NotYours as refusal:
             self._log(f"REFUSED: {refusal}")
             raise _Refused(403, "NotYours", str(refusal)) from None
+        except BodyRefused as refusal:
+            raise _Refused(refusal.status, "BodyRefused", f"the body is {refusal}") from None
         except BatchInvalid as refusal:
             self._log(f"INVALID: {identity.user} sent an invalid batch: {refusal}")
             raise _Refused(400, "Invalid", str(refusal)) from None
@@ -132,26 +136,26 @@ class CollectorServer:
 class Telemetry:
     """The server for the kubelet and Prometheus. It reports the state of the collector, and no records."""
 
-    def __init__(self, executor: StoreExecutor) -> None:
-        self._executor = executor
+    def __init__(self, executor: StoreExecutor, listeners: Mapping[ListenerName, BoundedListener]) -> None:
+        self._executor, self._listeners = executor, listeners
 
-    def build_runner(self) -> web.AppRunner:
-        """Return the HTTP server, not started."""
-        app = web.Application(client_max_size=1)
+    def build_app(self) -> web.Application:
+        """Return the HTTP application."""
+        app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/metrics", self._metrics)
-        return web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        return app
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return respond_to_probe(None)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         try:
             await self._executor.check()
         except StoreUnavailable as error:
-            return web.Response(status=503, text=f"{error}\n")
-        return web.Response(text="ok\n")
+            return respond_to_probe(str(error))
+        return respond_to_probe(None)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         counts = self._executor.counts
@@ -162,7 +166,10 @@ class Telemetry:
         refused = [(name.removeprefix("refused_total"), count) for name, count in sorted(counts.items()) if "{" in name]
         text = "Requests refused, by error."
         lines += render_family("interlock_audit_refused_total", "counter", text, refused)
-        return web.Response(body=join_lines(lines), headers={"Content-Type": CONTENT_TYPE})
+        text = "Connections that a bound has closed, by listener."
+        closed = [(render_labels(listener=name), one.closed) for name, one in self._listeners.items()]
+        lines += render_family("interlock_audit_connections_closed_total", "counter", text, closed)
+        return respond_with_metrics(join_lines(lines))
 
 
 def _number(http: web.Request, name: str, default: int | None) -> int | None:

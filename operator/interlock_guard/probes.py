@@ -1,17 +1,20 @@
 """Probes and metrics, on every interface: the guard's own condition, and nothing of the requests that pass it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from aiohttp import web
 
-from interlock_contract.exposition import CONTENT_TYPE, join_lines, render_family, render_labels
+from interlock_contract.exposition import join_lines, render_family, render_labels
+from interlock_contract.listeners import ListenerName
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources
+from interlock_http.listener import BoundedListener
+from interlock_http.probes import respond_to_probe, respond_with_metrics
 
 _PREFIX: Final = "interlock_guard_"
 
@@ -27,42 +30,43 @@ class ProbeServer:
         recorder: Recorder,
         shipping: AuditShipper,
         tasks: TaskEndpoint,
+        listeners: Mapping[ListenerName, BoundedListener],
         monotonic: Callable[[], float],
     ) -> None:
         self._live, self._sources = live, sources
         self._recorder, self._shipping, self._tasks = recorder, shipping, tasks
-        self._monotonic = monotonic
+        self._listeners, self._monotonic = listeners, monotonic
 
-    def build_runner(self) -> web.AppRunner:
-        """Return the HTTP server, not started."""
-        app = web.Application(client_max_size=1)
+    def build_app(self) -> web.Application:
+        """Return the HTTP application."""
+        app = web.Application()
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/startupz", self._startupz)
         app.router.add_get("/readyz", self._readyz)
         app.router.add_get("/ready/{source}", self._ready_source)
         app.router.add_get("/metrics", self._metrics)
-        return web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        return app
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n")
+        return respond_to_probe(None)
 
     async def _startupz(self, _: web.Request) -> web.Response:
         """Started: the Agent was seen, dead or alive, and the bundle, whose pipes are made as it comes in."""
         seen = self._live.state.agent_uid is not None and self._live.bundle is not None
-        return _probe_response(None if seen else "the agent or its bundle has not been seen yet")
+        return respond_to_probe(None if seen else "the agent or its bundle has not been seen yet")
 
     async def _readyz(self, _: web.Request) -> web.Response:
         denial = check_open(self._live.bundle, self._live.state, self._monotonic())
-        return _probe_response(None if denial is None else denial.reason.value)
+        return respond_to_probe(None if denial is None else denial.reason.value)
 
     async def _ready_source(self, http: web.Request) -> web.Response:
         upstream = self._sources.get(http.match_info["source"])
         if upstream is None:
             return web.Response(status=404, text="no such source\n")
-        return _probe_response(None if upstream.is_ready else "the MCP server is not initialized yet")
+        return respond_to_probe(None if upstream.is_ready else "the MCP server is not initialized yet")
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=join_lines(self._lines()), headers={"Content-Type": CONTENT_TYPE})
+        return respond_with_metrics(join_lines(self._lines()))
 
     def _lines(self) -> list[str]:
         state, now = self._live.state, self._monotonic()
@@ -84,6 +88,12 @@ class ProbeServer:
             *self._source_lines(),
             *self._tasks.lines(),
             *self._record_lines(),
+            *render_family(
+                f"{_PREFIX}connections_closed_total",
+                "counter",
+                "Connections that a bound has closed, by listener.",
+                [(render_labels(listener=name), one.closed) for name, one in self._listeners.items()],
+            ),
         ]
 
     def _source_lines(self) -> list[str]:
@@ -120,7 +130,3 @@ def _gauge(name: str, text: str, value: int | str) -> list[str]:
 
 def _counter(name: str, text: str, value: int) -> list[str]:
     return render_family(f"{_PREFIX}{name}", "counter", text, [("", value)])
-
-
-def _probe_response(trouble: str | None) -> web.Response:
-    return web.Response(text="ok\n") if trouble is None else web.Response(status=503, text=f"{trouble}\n")

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import aiohttp
 import uvloop
-from aiohttp import web
 
 from interlock_contract.audit_chain import GuardId
 from interlock_contract.bundle import BUNDLE_KEY, BundleSource
 from interlock_contract.clock import monotonic, utc_now
+from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.names import AGENTS, API_PATH
 from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
@@ -36,6 +36,8 @@ from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.upstream.upstream import Upstream
+from interlock_http.listener import BoundedListener
+from interlock_http.probes import SHUTDOWN_SECONDS
 from interlock_kube.background import explain, keep_running
 from interlock_kube.client import KubeClient
 from interlock_kube.credentials import MountedCredentials
@@ -115,19 +117,26 @@ async def serve(settings: GuardSettings) -> None:
             selftest=selftest.follow,
         )
 
+        observed = BoundedListener(LISTENERS[ListenerName.OBSERVE])
         probes = ProbeServer(
             live=live,
             sources=sources,
             recorder=recorder,
             shipping=shipping,
             tasks=task_endpoint,
+            listeners={
+                ListenerName.AGENT: mcp.listener,
+                ListenerName.OBSERVE: observed,
+                ListenerName.TASKS: task_endpoint.listener,
+            },
             monotonic=monotonic,
         )
-        await _listen(stack, mcp.runner, settings.listen, settings.mcp_port)
-        await _listen(stack, task_endpoint.runner, "0.0.0.0", settings.task_port)  # noqa: S104 - callers are other pods
+        await _listen(stack, mcp.listener, settings.listen, settings.mcp_port)
+        await _listen(stack, task_endpoint.listener, "0.0.0.0", settings.task_port)  # noqa: S104 - callers are other pods
         stack.callback(task_endpoint.end)
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
-        await _listen(stack, probes.build_runner(), "0.0.0.0", settings.observe_port)  # noqa: S104 - the node probes
+        observed.build_app_runner(probes.build_app(), shutdown_timeout=SHUTDOWN_SECONDS)
+        await _listen(stack, observed, "0.0.0.0", settings.observe_port)  # noqa: S104 - the node probes
         of_agent, of_bundle = _build_watches(settings, client, live)
         running = [
             tasks.create_task(keep_running("watch of the agent", partial(of_agent.run, log), log)),
@@ -203,10 +212,9 @@ async def _open_task_endpoint(
     )
 
 
-async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: str, port: int) -> None:
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    await web.TCPSite(runner, address, port).start()
+async def _listen(stack: AsyncExitStack, listener: BoundedListener, address: str, port: int) -> None:
+    stack.push_async_callback(listener.close)
+    await listener.open(address, port)
 
 
 def _build_watches(settings: GuardSettings, client: KubeClient, live: LiveState) -> list[ObjectWatch]:

@@ -16,13 +16,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
-
 from interlock_contract.clock import monotonic, utc_now
+from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.names import OPERATOR_NAMESPACE
+from interlock_http.listener import BoundedListener
+from interlock_http.probes import SHUTDOWN_SECONDS
 from interlock_kill.controller import KillController
 from interlock_kill.lease import LeaseRenewer
-from interlock_kill.telemetry import build_runner
+from interlock_kill.telemetry import build_app
 from interlock_kube.background import keep_running
 from interlock_kube.client import KubeClient
 from interlock_kube.credentials import CredentialsUnavailable
@@ -98,10 +99,11 @@ async def run(settings: Settings) -> int:
             clock=utc_now,
             problem=controller.lease_problem,
         )
-        runner = build_runner(heartbeat.problem, controller.problem)
-        await runner.setup()
-        opened.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, None, settings.telemetry_port).start()
+        listener = BoundedListener(LISTENERS[ListenerName.TELEMETRY])
+        opened.push_async_callback(listener.close)
+        app = build_app(heartbeat.problem, controller.problem)
+        listener.build_app_runner(app, shutdown_timeout=SHUTDOWN_SECONDS)
+        await listener.open(None, settings.telemetry_port)
         try:
             await credentials.current()  # where there are none, the process ends with the reason
         except CredentialsUnavailable as error:

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
-from wsgiref.simple_server import WSGIServer
 
 from interlock.cluster.api_server import ApiServerFinder, check_version
 from interlock.cluster.applier import Applier
@@ -31,7 +30,7 @@ from interlock.runtime.policies import PolicyReconciler
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
 from interlock.settings import OperatorSettings
-from interlock.telemetry import BINDINGS_QUEUED, POLICIES_QUEUED, QUEUED, serve
+from interlock.telemetry import BINDINGS_QUEUED, POLICIES_QUEUED, QUEUED, TelemetryServer
 from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import Json, KubeClient
@@ -67,7 +66,7 @@ class App:
         self._ended_task = ""
         self._tasks: list[asyncio.Task[Any]] = []
         self._opened = AsyncExitStack()
-        self._telemetry: WSGIServer | None = None
+        self._telemetry: TelemetryServer | None = None
         self._loop = asyncio.get_running_loop()
         self._second_watch = SecondWatch(
             settings.kubeconfig,
@@ -83,7 +82,7 @@ class App:
     def start_watching(self) -> None:
         """Start what waits for nothing else: the second watch and the HTTP endpoint with /healthz."""
         self._second_watch.start()
-        self._telemetry = serve(self.settings.telemetry_port, self.problem)
+        self._telemetry = TelemetryServer(self.settings.telemetry_port, self.problem)
 
     async def start(self) -> None:
         """Start to reconcile, once everything is known that a reconcile depends on.
@@ -178,8 +177,7 @@ class App:
         await self._opened.aclose()
         await asyncio.to_thread(self._second_watch.stop)
         if self._telemetry is not None:
-            await asyncio.to_thread(self._telemetry.shutdown)
-            self._telemetry.server_close()
+            await asyncio.to_thread(self._telemetry.close)
 
     def problem(self) -> str | None:
         """Return what is wrong with the operator, None while it is healthy; another thread calls this."""

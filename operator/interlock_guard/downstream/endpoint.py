@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
+from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.mcp import MCP_JSON, METHOD_HEADER, NAME_HEADER, SESSION_HEADER, VERSION_HEADER
 from interlock_guard.audit.recorder import RecordFailed
 from interlock_guard.decision.decide import Deny, DenyReason, check_terminated, find_source
@@ -33,6 +34,7 @@ from interlock_guard.wire.jsonrpc import (
     RpcResponse,
     parse_message,
 )
+from interlock_http.listener import BodyRefused, BoundedListener, read_body
 
 _MAX_SESSION: Final = 128
 _CHUNKED: Final = "chunked"
@@ -143,6 +145,7 @@ class McpEndpoint:
         self._sessionless = SessionlessClients(
             live=live, sources=sources, authorizer=authorizer, relay=relay, subscriptions=subscriptions
         )
+        self.listener = BoundedListener(LISTENERS[ListenerName.AGENT])
         self.runner = self._build_runner(add_routes)
 
     async def close(self) -> None:
@@ -151,16 +154,15 @@ class McpEndpoint:
         await self._relay.close()
 
     def _build_runner(self, add_routes: AddRoutes) -> web.AppRunner:
-        app = web.Application(client_max_size=MAX_BODY)
+        app = web.Application()
         app.router.add_get("/ready", self._ready, allow_head=False)
         app.router.add_post("/mcp/{source}", self._post)
         app.router.add_get("/mcp/{source}", self._get, allow_head=False)
         app.router.add_delete("/mcp/{source}", self._delete)
         app.router.add_route("*", "/mcp/{source}", self._refuse_method)
         add_routes(app)
-        return web.AppRunner(
+        return self.listener.build_app_runner(
             app,
-            access_log=None,
             handler_cancellation=True,  # a client that hangs up ends its call
             auto_decompress=False,
             shutdown_timeout=_SHUTDOWN_SECONDS,
@@ -227,11 +229,11 @@ class McpEndpoint:
         source = http.match_info["source"]
         message: Message | MessageInvalid
         try:
-            message = parse_message(await http.read(), max_bytes=self._max_bytes(source))
+            message = parse_message(await read_body(http), max_bytes=self._max_bytes(source))
         except MessageInvalid as error:
             message = error
-        except web.HTTPRequestEntityTooLarge:
-            message = MessageInvalid(INVALID_REQUEST, f"larger than {MAX_BODY} bytes")
+        except BodyRefused as refusal:
+            message = MessageInvalid(INVALID_REQUEST, str(refusal))
         try:
             return await self._handle(http, source, message)
         except ConnectionError:

@@ -23,11 +23,11 @@ from interlock_guard.llm.provider_client import ProviderClients, request_headers
 from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, status_of
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError
+from interlock_http.listener import BodyRefused, read_body
 
 MAX_CALLS: Final = 64
 """Most calls of models under way at the same time."""
 _QUERIES: Final = ("", "beta=true")
-_TOO_LARGE: Final = 413
 _FIRST_ERROR: Final = 400
 _MAX_ERROR: Final = 1024 * 1024
 _LONGEST_KEY: Final = 8192
@@ -137,10 +137,10 @@ class LlmEndpoint:
             return self._refuse(http, shape, request, denial)
         try:
             body = await _read_body(http)
-        except web.HTTPRequestEntityTooLarge:
-            denial = Deny(DenyReason.BAD_REQUEST, "", f"The body is larger than {http.client_max_size} bytes.")
+        except BodyRefused as refusal:
+            denial = Deny(DenyReason.BAD_REQUEST, "", f"The body is {refusal}.")
             self._refuse(http, shape, request, denial)
-            return _reply(shape, denial, _TOO_LARGE)
+            return _reply(shape, denial, refusal.status)
         except JsonInvalid as error:
             return self._refuse(http, shape, request, Deny(DenyReason.BAD_REQUEST, "", f"The body is {error}."))
         begun = self._begin(http, replace(request, model=f"{request.model}{body['model']}", arguments=body))
@@ -259,7 +259,7 @@ def _to_agent() -> Iterator[None]:
 
 
 async def _read_body(http: web.Request) -> dict[str, Any]:
-    body = parse_json(await http.read())
+    body = parse_json(await read_body(http))
     if not isinstance(body, dict) or not isinstance(body.get("model"), str):
         raise JsonInvalid("no JSON object with a model in it")
     return body

@@ -4,18 +4,16 @@ The content of a task is not decided on. The agent's calls are, one by one.
 """
 
 import asyncio
-import logging
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 from aiohttp import HttpVersion10, HttpVersion11, web
-from aiohttp.http_exceptions import HttpProcessingError
-from aiohttp.web_protocol import RequestHandler
 
 from interlock_contract.bundle import BundleTasks
+from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.decision.decide import check_open, check_terminated
 from interlock_guard.state import LiveState
@@ -36,6 +34,7 @@ from interlock_guard.tasks.refusals import (
     malformed,
 )
 from interlock_guard.tasks.request_classes import LONGEST_LOOKED_AT, RequestClass, classify_request, read_rpc_method
+from interlock_http.listener import BoundedListener
 
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 """The methods that reach an agent."""
@@ -88,47 +87,6 @@ def _check_size(http: web.BaseRequest) -> TaskRefusal | None:
     return TOO_LARGE if length is not None and int(length) > MAX_BODY else None
 
 
-MAX_CONNECTIONS: Final = 2560
-"""Most connections: the largest `maxConcurrentTasks`, the tasks that wait, and control requests."""
-
-_BUFFER: Final = 16 * 1024
-"""About what of a body, in bytes, lies here before its task has a place."""
-_KEEP_ALIVE_SECONDS: Final = 75.0
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Say whether a record is of more than a stranger's malformed request, of which there may be any number."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
-
-
-_LOGGER: Final = logging.getLogger("aiohttp.server.tasks")
-_LOGGER.addFilter(_is_ours)
-
-
-class TaskServer(web.Server):
-    """An HTTP server with a bounded number of connections; further ones are closed immediately."""
-
-    def __init__(self, handler: Any, most: int = MAX_CONNECTIONS) -> None:
-        super().__init__(
-            handler,
-            handler_cancellation=True,  # a caller that hangs up ends its task
-            logger=_LOGGER,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=_KEEP_ALIVE_SECONDS,
-            read_bufsize=_BUFFER,
-        )
-        self._most = most
-
-    def connection_made(  # type: ignore[explicit-override]  # Python 3.11 has no `override`
-        self, handler: RequestHandler, transport: asyncio.Transport
-    ) -> None:
-        """Take a connection in, or close it where there are too many."""
-        if len(self.connections) >= self._most:
-            transport.abort()
-        super().connection_made(handler, transport)
-
-
 CONTROL_REQUESTS_PER_TASK: Final = 4
 """How many control requests may be under way for each task that may be."""
 BODY_SECONDS: Final = 10.0
@@ -163,7 +121,13 @@ class TaskEndpoint:
         self._tasks = ConcurrencyLimiter()
         self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
-        self.runner = web.ServerRunner(TaskServer(self._handle), shutdown_timeout=_SHUTDOWN_SECONDS)
+        self.listener = BoundedListener(LISTENERS[ListenerName.TASKS])
+        self.runner = self.listener.build_server_runner(
+            self._handle,
+            handler_cancellation=True,  # a caller that hangs up ends its task
+            auto_decompress=False,
+            shutdown_timeout=_SHUTDOWN_SECONDS,
+        )
 
     def lines(self) -> list[str]:
         """Return the figures about tasks in Prometheus' text format."""

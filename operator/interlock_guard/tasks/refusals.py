@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_guard.decision.decide import Deny
 from interlock_guard.wire.jsonrpc import INVALID_REQUEST, REFUSED, dump_error
 
-MAX_BODY: Final = 16 * 1024 * 1024
+MAX_BODY: Final = LISTENERS[ListenerName.TASKS].body_bytes
 """Largest body of a task in bytes."""
 RETRY_SECONDS: Final = 10
 """When a caller that finds no room should come back."""

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Final
 
+from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
 
-MAX_BODY: Final = 4 * 1024 * 1024
+MAX_BODY: Final = LISTENERS[ListenerName.AGENT].body_bytes
 """Largest message from a client, in bytes."""
 MAX_RESULT: Final = 16 * 1024 * 1024
 """Largest message from a server, in bytes."""

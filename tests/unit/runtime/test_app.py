@@ -123,7 +123,7 @@ async def test_a_stop_closes_what_was_opened_and_is_no_failure(
     app = App(OperatorSettings(telemetry_port=0))
     app.start_watching()
     await app.start()
-    port = app._telemetry.server_port  # type: ignore[union-attr]  # noqa: SLF001 - a free one was taken
+    port = app._telemetry.port  # type: ignore[union-attr]  # noqa: SLF001 - a free one was taken
     url = f"http://127.0.0.1:{port}/healthz"
     await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).close())
     app._agents.add(("agents", "triage"))  # noqa: SLF001 - a worker has had a turn

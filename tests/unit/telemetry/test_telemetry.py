@@ -1,18 +1,21 @@
+import contextlib
 import json
 import logging
+import socket
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from types import ModuleType
-from wsgiref.simple_server import WSGIServer
 
 import pytest
 
 from interlock import telemetry
-from interlock.telemetry import serve
+from interlock.telemetry import TelemetryServer
 from interlock_kill import telemetry as kill_telemetry
 from interlock_process import metrics
 from interlock_process.logs import configure_logs
+from tests.requirements import requirement
 
 
 @pytest.fixture
@@ -21,16 +24,15 @@ def health() -> dict[str, str | None]:
 
 
 @pytest.fixture
-def server(health: dict[str, str | None]) -> Iterator[WSGIServer]:
-    server = serve(0, lambda: health["problem"])
+def server(health: dict[str, str | None]) -> Iterator[TelemetryServer]:
+    server = TelemetryServer(0, lambda: health["problem"])
     yield server
-    server.shutdown()
-    server.server_close()
+    server.close()
 
 
-def ask(server: WSGIServer, path: str) -> tuple[int, str]:
+def ask(server: TelemetryServer, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -38,7 +40,7 @@ def ask(server: WSGIServer, path: str) -> tuple[int, str]:
 
 
 def test_health_is_200_while_all_is_well_and_503_with_the_reason_else(
-    server: WSGIServer, health: dict[str, str | None]
+    server: TelemetryServer, health: dict[str, str | None]
 ) -> None:
     assert ask(server, "/healthz") == (200, "ok\n")
 
@@ -47,12 +49,29 @@ def test_health_is_200_while_all_is_well_and_503_with_the_reason_else(
     assert ask(server, "/healthz") == (503, "the second watch hangs for 30 s\n")
 
 
-def test_metrics_are_served_with_all_our_series(server: WSGIServer) -> None:
+def test_metrics_are_served_with_all_our_series(server: TelemetryServer) -> None:
     status, text = ask(server, "/metrics")
 
     assert status == 200
     for name in ("interlock_agents", "interlock_kill_controller_away", "interlock_queued_agents"):
         assert f"\n{name} " in text
+
+
+@requirement("listeners.bounded", "listeners.probed-under-flood")
+def test_a_flood_of_connections_costs_no_threads_and_health_is_answered(server: TelemetryServer) -> None:
+    threads = threading.active_count()
+    with contextlib.ExitStack() as held:
+        for number in range(400):
+            address = (f"127.0.0.{2 + number % 8}", 0)
+            held.enter_context(socket.create_connection(("127.0.0.1", server.port), 20, source_address=address))
+
+        assert ask(server, "/healthz") == (200, "ok\n")
+        assert threading.active_count() == threads
+
+
+def test_a_taken_port_is_an_error_at_the_start(server: TelemetryServer) -> None:
+    with pytest.raises(OSError, match="in use"):
+        TelemetryServer(server.port, lambda: None)
 
 
 @pytest.mark.parametrize(("module", "least"), [(telemetry, 7), (metrics, 7), (kill_telemetry, 4)])

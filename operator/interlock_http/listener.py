@@ -1,0 +1,374 @@
+"""The bounded listener: one TCP listener that holds the bounds of its row in `interlock_contract.listeners`.
+
+aiohttp bounds what one request may be, but neither connections, nor those of one address, nor the time of a request's
+head. So a connection of ours stands in front of each connection of the HTTP stack and knows four things: its peer, when
+its state began, whether a request is under way, and how many bytes of an incomplete head it has brought.
+
+A listener that is full makes room instead of turning a new connection away: it closes the connection that waits
+longest, first among those of the same peer. A flood of idle connections therefore ends itself, and a kubelet's probe
+is answered. Only where every connection has a request under way is the new one closed.
+
+A connection costs about 1 KiB until its first byte. The HTTP stack is built for it only then.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, Final, cast
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from interlock_contract.listeners import Bounds
+
+_BACKLOG: Final = 512
+_BUFFER: Final = 16 * 1024
+"""About what of a body, in bytes, waits in a connection until a handler reads it."""
+_SWEEPS: Final = 4
+"""Sweeps in the shortest time of the row, so that no connection overstays by more than a fourth of it."""
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_BaseHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class BodyRefused(Exception):  # noqa: N818 - says what happened to a body
+    """A body is too large, too slow, or one too many.
+
+    Attributes:
+        status: The HTTP status of the answer.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return False for the traceback of a stranger's malformed request, of which there may be any number."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_LOGGER: Final = logging.getLogger("aiohttp.server.bounded")
+_LOGGER.addFilter(_is_ours)
+
+
+class _State(Enum):
+    """What a connection does."""
+
+    HEAD = "the head of a request is expected, or comes in"
+    IDLE = "a response is complete, and no byte of the next request is there"
+    REQUEST = "a request is under way"
+    DRAIN = "the request was answered before all of its body came in, and the rest is dropped"
+
+
+class _Connection:
+    """One connection, in front of that of the HTTP stack: an `asyncio.Protocol` by its methods."""
+
+    __slots__ = ("_listener", "http", "peer", "pending", "since", "state", "transport")
+
+    def __init__(self, listener: "BoundedListener") -> None:
+        self._listener = listener
+        self.transport: asyncio.Transport
+        self.http: asyncio.Protocol | None = None
+        self.peer = ""
+        self.state, self.since = _State.HEAD, 0.0
+        self.pending = 0
+        """Bytes since the last request."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._listener.admit(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        is_head = self.state in {_State.HEAD, _State.IDLE}
+        if is_head and not self._listener.count_head(self, len(data)):
+            return
+        if self.http is None:
+            self.http = self._listener.build_http(self)
+            self.http.connection_made(self.transport)
+        self.http.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return None if self.http is None else self.http.eof_received()
+
+    def pause_writing(self) -> None:
+        if self.http is not None:
+            self.http.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self.http is not None:
+            self.http.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._listener.forget(self)
+        if self.http is not None:
+            self.http.connection_lost(exc)
+
+
+class _Peer:
+    """The connections of one address."""
+
+    __slots__ = ("connections", "waiting")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.waiting: OrderedDict[_Connection, None] = OrderedDict()
+
+
+class BoundedListener:
+    """One TCP listener with an HTTP server.
+
+    Args:
+        bounds: The listener's row of the table.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.closed = 0
+        """Connections that a bound has closed."""
+        self._peers: dict[str, _Peer] = {}
+        self._connections: set[_Connection] = set()
+        self._waiting: OrderedDict[_Connection, None] = OrderedDict()
+        """Connections without a request under way; the one that waits longest is first."""
+        self._by_protocol: dict[asyncio.Protocol, _Connection] = {}
+        self._heads = 0
+        self._bodies = 0
+        self._runner: web.BaseRunner | None = None
+        self._server: asyncio.Server | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+
+    @property
+    def port(self) -> int:
+        """The TCP port, once the listener is open."""
+        assert self._server is not None  # noqa: S101 - open() has run
+        return int(self._server.sockets[0].getsockname()[1])
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
+    @property
+    def bytes_in_flight(self) -> int:
+        """Bytes of incomplete heads, and of bodies whose requests are under way."""
+        return self._heads + self._bodies
+
+    def build_app_runner(self, app: web.Application, **options: Any) -> web.AppRunner:
+        """Return the HTTP server of an application, not started.
+
+        Args:
+            app: Its middlewares get one more, the outermost.
+            options: More options of `web.AppRunner`.
+        """
+
+        @web.middleware
+        async def track(request: web.Request, handler: _Handler) -> web.StreamResponse:
+            with self._track(request):
+                return await handler(request)
+
+        app.middlewares.insert(0, track)
+        self._runner = web.AppRunner(app, **self._options(options))
+        return self._runner
+
+    def build_server_runner(self, handler: _BaseHandler, **options: Any) -> web.ServerRunner:
+        """Return an HTTP server that calls one handler for all requests, not started.
+
+        Args:
+            handler: Answers a request.
+            options: More options of `web.ServerRunner` and `web.Server`.
+        """
+
+        async def track(request: web.BaseRequest) -> web.StreamResponse:
+            with self._track(request):
+                return await handler(request)
+
+        shutdown = options.pop("shutdown_timeout", 0.1)
+        self._runner = web.ServerRunner(web.Server(track, **self._options(options)), shutdown_timeout=shutdown)
+        return self._runner
+
+    async def open(self, address: str | None, port: int) -> None:
+        """Start the HTTP server that was built, and listen.
+
+        Args:
+            address: An address of this machine; None for all of them.
+            port: The TCP port; 0 takes a free one.
+        """
+        assert self._runner is not None  # noqa: S101 - one of the two methods above has run
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        build = cast("Callable[[], asyncio.Protocol]", lambda: _Connection(self))
+        self._server = await loop.create_server(build, address, port, backlog=_BACKLOG)
+
+    async def close(self) -> None:
+        """Stop to listen, and close every connection; requests under way have the runner's time to end."""
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        for connection in list(self._connections):
+            connection.transport.abort()  # those without a byte, which the HTTP stack does not know
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    async def read_body(self, request: web.BaseRequest) -> bytes:
+        """Return a request's body; see the function `read_body`."""
+        bounds = self.bounds
+        too_large = BodyRefused(413, f"larger than {bounds.body_bytes} bytes")
+        if (request.content_length or 0) > bounds.body_bytes:
+            raise too_large
+        body = bytearray()
+        try:
+            async with asyncio.timeout(bounds.body_seconds):
+                while chunk := await request.content.readany():
+                    body += chunk
+                    if len(body) > bounds.body_bytes:
+                        raise too_large
+                    if self._bodies + len(chunk) > bounds.bytes_in_flight:
+                        raise BodyRefused(503, f"one too many: {self._bodies} bytes of bodies are under way")
+                    self._bodies += len(chunk)
+                    request[_HELD] = request.get(_HELD, 0) + len(chunk)
+        except TimeoutError:
+            raise BodyRefused(408, f"not complete after {bounds.body_seconds:g} s") from None
+        return bytes(body)
+
+    # What connections call
+
+    def admit(self, connection: _Connection) -> None:
+        """Count a new connection; close another one, or this one, where there are too many."""
+        bounds = self.bounds
+        peer = self._peers.setdefault(connection.peer, _Peer())
+        connection.since = asyncio.get_running_loop().time()
+        self._connections.add(connection)
+        peer.connections += 1
+        if peer.connections > bounds.connections_per_peer:
+            self._cut(next(iter(peer.waiting), connection))
+        elif len(self._connections) > bounds.connections:
+            self._cut(next(iter(self._waiting), connection))
+        if not connection.transport.is_closing():
+            self._wait(connection, _State.HEAD)
+        self._keep_sweeping()
+
+    def count_head(self, connection: _Connection, size: int) -> bool:
+        """Count bytes of an incomplete head; return False if the connection was closed.
+
+        Where all of them are too many, the connection with the longest head is closed.
+        """
+        if connection.state is _State.IDLE:
+            self._wait(connection, _State.HEAD)
+        connection.pending += size
+        self._heads += size
+        while self._heads > self.bounds.bytes_in_flight:
+            self._cut(max(self._waiting, key=lambda one: one.pending))
+        return not connection.transport.is_closing()
+
+    def build_http(self, connection: _Connection) -> asyncio.Protocol:
+        """Return the HTTP stack's protocol for a connection."""
+        assert self._runner is not None  # noqa: S101 - no connection before open()
+        build = cast("Callable[[], asyncio.Protocol]", self._runner.server)
+        protocol = build()
+        self._by_protocol[protocol] = connection
+        return protocol
+
+    def forget(self, connection: _Connection) -> None:
+        """Discount a connection that is gone."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        self._stop_waiting(connection)
+        if connection.http is not None:
+            self._by_protocol.pop(connection.http, None)
+        peer = self._peers[connection.peer]
+        peer.connections -= 1
+        if not peer.connections:
+            del self._peers[connection.peer]
+
+    @contextmanager
+    def _track(self, request: web.BaseRequest) -> Iterator[None]:
+        """Note that a request is under way."""
+        connection = self._by_protocol.get(cast("asyncio.Protocol", request.protocol))
+        if connection is not None:
+            self._stop_waiting(connection)
+            connection.state, connection.since = _State.REQUEST, asyncio.get_running_loop().time()
+        request[_LISTENER] = self
+        try:
+            yield
+        finally:
+            self._bodies -= request.get(_HELD, 0)
+            if connection is not None and connection in self._connections:
+                self._wait(connection, _State.IDLE if request.content.is_eof() else _State.DRAIN)
+
+    def _wait(self, connection: _Connection, state: _State) -> None:
+        connection.state, connection.since = state, asyncio.get_running_loop().time()
+        for waiting in (self._waiting, self._peers[connection.peer].waiting):
+            waiting[connection] = None
+            waiting.move_to_end(connection)
+
+    def _stop_waiting(self, connection: _Connection) -> None:
+        self._heads -= connection.pending
+        connection.pending = 0
+        self._waiting.pop(connection, None)
+        self._peers[connection.peer].waiting.pop(connection, None)
+
+    def _cut(self, connection: _Connection) -> None:
+        self.closed += 1
+        connection.transport.abort()
+        self.forget(connection)
+
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of aiohttp that hold a bound themselves, and those of the caller."""
+        bounds = self.bounds
+        return {
+            "access_log": None,
+            "logger": _LOGGER,
+            "max_headers": bounds.fields,
+            "max_line_size": bounds.field_bytes,
+            "max_field_size": bounds.field_bytes,
+            "read_bufsize": _BUFFER,
+            **options,
+        }
+
+    def _keep_sweeping(self) -> None:
+        if self._sweeping is None and self._connections:
+            bounds = self.bounds
+            shortest = min(bounds.head_seconds, bounds.idle_seconds, bounds.request_seconds or bounds.idle_seconds)
+            self._sweeping = asyncio.get_running_loop().call_later(shortest / _SWEEPS, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close the connections whose time is over."""
+        self._sweeping = None
+        now, bounds = asyncio.get_running_loop().time(), self.bounds
+        seconds = {
+            _State.HEAD: bounds.head_seconds,
+            _State.IDLE: bounds.idle_seconds,
+            _State.REQUEST: bounds.request_seconds,
+            _State.DRAIN: bounds.head_seconds,
+        }
+        for connection in list(self._connections):
+            # A response that its client does not read is part of its request.
+            is_writing = connection.transport.get_write_buffer_size() > 0
+            most = seconds[_State.REQUEST if is_writing else connection.state]
+            if most is not None and now - connection.since > most:
+                self._cut(connection)
+        self._keep_sweeping()
+
+
+_HELD: Final = web.RequestKey("interlock_bytes_in_flight", int)
+"""Key of a request for the bytes of its body that count."""
+_LISTENER: Final = web.RequestKey("interlock_listener", BoundedListener)
+"""Key of a request for its listener."""
+
+
+async def read_body(request: web.BaseRequest) -> bytes:
+    """Return the body of a bounded listener's request. Its bytes count until the request is answered.
+
+    Raises:
+        BodyRefused: The body is too large or too slow, or all bodies together are too large.
+    """
+    return await request[_LISTENER].read_body(request)

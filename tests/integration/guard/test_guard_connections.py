@@ -1,0 +1,102 @@
+"""Floods of connections to the guard's ports: the real bounds, a real process."""
+
+import asyncio
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from interlock_contract.listeners import LISTENERS, ListenerName
+from tests.integration.guard.harness import Bench
+from tests.requirements import requirement
+from tests.support.bounds import limit, until
+
+OPENED = 2000
+PEERS = [f"127.0.0.{number}" for number in range(2, 10)]
+MOST_MIB = 30
+
+
+@pytest.fixture(autouse=True)
+def many_files() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def resident(bench: Bench) -> int:
+    """Return the guard's resident memory, in MiB."""
+    assert bench.guard.process is not None
+    status = Path(f"/proc/{bench.guard.process.pid}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) // 1024 for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+async def open_many(port: int, peers: list[str], start: bytes) -> list[socket.socket]:
+    held = []
+    for number in range(OPENED):
+        one = socket.socket()
+        one.setblocking(False)  # noqa: FBT003 - the standard library's
+        one.bind((peers[number % len(peers)], 0))
+        with suppress(ConnectionError):
+            async with limit(20, "the guard accepts"):
+                await asyncio.get_running_loop().sock_connect(one, ("127.0.0.1", port))
+                await asyncio.get_running_loop().sock_sendall(one, start)
+        held.append(one)
+    return held
+
+
+def still_open(held: list[socket.socket]) -> int:
+    count = 0
+    for one in held:
+        try:
+            count += one.recv(1) != b""
+        except BlockingIOError:
+            count += 1
+        except OSError:
+            pass
+    return count
+
+
+@requirement("listeners.bounded", "listeners.probed-under-flood")
+@pytest.mark.parametrize("name", [ListenerName.OBSERVE, ListenerName.AGENT, ListenerName.TASKS])
+@pytest.mark.parametrize("start", [b"", b"GET / HTTP/1.1\r\nX-Half: " + b"x" * 3000], ids=["idle", "half a head"])
+async def test_a_flood_costs_little_and_probes_and_calls_are_answered(
+    bench: Bench, name: ListenerName, start: bytes
+) -> None:
+    guard = bench.guard
+    port = {
+        ListenerName.OBSERVE: guard.observe_port,
+        ListenerName.AGENT: guard.port,
+        ListenerName.TASKS: guard.task_port,
+    }[name]
+    bounds, before = LISTENERS[name], resident(bench)
+
+    held = await open_many(port, PEERS, start)
+    try:
+        assert await guard.probe("/healthz")
+        assert await guard.probe("/readyz")
+        assert (await bench.client.call("echo", region="eu")).reason is None
+
+        async def within_bound() -> bool:
+            return still_open(held) <= bounds.connections
+
+        await until(within_bound, "the guard holds no more connections than its bound")
+        assert resident(bench) - before < MOST_MIB
+    finally:
+        for one in held:
+            one.close()
+
+
+@requirement("listeners.bounded")
+async def test_half_a_request_is_closed_after_the_seconds_of_the_table(bench: Bench) -> None:
+    ports = {ListenerName.OBSERVE: bench.guard.observe_port, ListenerName.AGENT: bench.guard.port}
+    for name, port in ports.items():
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nX-Half:")
+        async with asyncio.timeout(3 * LISTENERS[name].head_seconds):
+            with suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()

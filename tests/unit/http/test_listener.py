@@ -1,0 +1,390 @@
+"""Every row of the table of listeners, enforced over sockets: small numbers stand in for those of the row."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from interlock_contract.listeners import LISTENERS, Bounds, ListenerName
+from interlock_http.listener import BodyRefused, BoundedListener, read_body
+from tests.requirements import requirement
+from tests.support.bounds import limit, until
+
+OPERATOR = Path(__file__).parents[3] / "operator"
+ROWS = pytest.mark.parametrize("name", LISTENERS)
+GET = b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n"
+LONG = 60.0
+"""Seconds that no test waits for."""
+SOON = 0.2
+PEERS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
+
+Open = Callable[..., Awaitable["Peer"]]
+
+
+class Peer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, request: bytes = GET) -> int | None:
+        """Send a request; return the status, None where the connection was closed instead."""
+        with suppress(ConnectionError):
+            self.writer.write(request)
+            await self.writer.drain()
+            return await self.status()
+        return None
+
+    async def status(self) -> int | None:
+        async with limit(20, "the listener answers or closes"):
+            try:
+                head = await self.reader.readuntil(b"\r\n\r\n")
+            except (ConnectionError, asyncio.IncompleteReadError):
+                return None
+            await self.reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+            return int(head.split()[1])
+
+    async def closed(self) -> None:
+        """Wait until the listener closes the connection."""
+        async with limit(20, "the listener answers or closes"):
+            with suppress(ConnectionError):
+                while await self.reader.read(65536):
+                    pass
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    def is_open(self) -> bool:
+        return not self.reader.at_eof() and self.reader.exception() is None
+
+
+class Served:
+    def __init__(self, listener: BoundedListener) -> None:
+        self.listener = listener
+        self.go_on = asyncio.Event()
+        self.under_way = 0
+        self._opened: list[Peer] = []
+
+    async def open(self, peer: str = PEERS[0]) -> Peer:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.listener.port, local_addr=(peer, 0))
+        found = Peer(reader, writer)
+        self._opened.append(found)
+        return found
+
+    async def hold(self, peer: str = PEERS[0]) -> Peer:
+        """Return a connection with a request under way."""
+        found, before = await self.open(peer), self.under_way
+        found.send(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: self.under_way > before, "the listener has seen it")
+        return found
+
+    async def fast(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def slow(self, _: web.Request) -> web.Response:
+        self.under_way += 1
+        await self.go_on.wait()
+        return web.Response(text="ok")
+
+    async def flood(self, http: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(http)
+        while True:
+            await response.write(bytes(1024 * 1024))
+
+    async def read(self, http: web.Request) -> web.Response:
+        try:
+            body = await read_body(http)
+        except BodyRefused as refusal:
+            return web.Response(status=refusal.status, text=str(refusal))
+        if http.query.get("wait"):
+            self.under_way += 1
+            await self.go_on.wait()
+        return web.Response(text=str(len(body)))
+
+    def close(self) -> None:
+        self.go_on.set()
+        for peer in self._opened:
+            peer.writer.transport.abort()
+
+
+@asynccontextmanager
+async def served(bounds: Bounds) -> AsyncIterator[Served]:
+    listener = BoundedListener(bounds)
+    found = Served(listener)
+    app = web.Application()
+    app.router.add_get("/fast", found.fast)
+    app.router.add_get("/slow", found.slow)
+    app.router.add_get("/flood", found.flood)
+    app.router.add_post("/read", found.read)
+    listener.build_app_runner(app, shutdown_timeout=0.05)
+    await listener.open("127.0.0.1", 0)
+    try:
+        yield found
+    finally:
+        found.close()
+        await listener.close()
+
+
+def small(name: ListenerName, **changes: float) -> Bounds:
+    """Return a row with numbers that a test reaches; its times are out of reach unless a test changes them."""
+    row = LISTENERS[name]
+    numbers = {
+        "connections": 9,
+        "connections_per_peer": 4,
+        "head_seconds": LONG,
+        "idle_seconds": LONG,
+        "request_seconds": None if row.request_seconds is None else LONG,
+        "body_bytes": 1000,
+        "bytes_in_flight": 20_000,
+    }
+    return replace(row, **{**numbers, **changes})  # type: ignore[arg-type]
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_one_peer_holds_no_more_connections_than_its_share(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        held = [await found.hold() for _ in range(4)]
+
+        assert await (await found.open()).ask() is None
+        assert all(one.is_open() for one in held)
+        assert await (await found.open(PEERS[1])).ask() == 200
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_all_peers_together_hold_no_more_connections_than_the_bound(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        held = [await found.hold(peer) for peer in PEERS[:3] for _ in range(3)]
+
+        assert await (await found.open(PEERS[3])).ask() is None
+        assert found.listener.connections == 9
+        assert all(one.is_open() for one in held)
+
+
+@requirement("listeners.probed-under-flood")
+@ROWS
+async def test_a_connection_that_waits_longest_makes_room_for_a_new_one(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        oldest = await found.open(PEERS[0])
+        await until(lambda: found.listener.connections == 1, "the listener has seen it")
+        idle = [await found.open(peer) for peer in PEERS[1:3] for _ in range(4)]
+        await until(lambda: found.listener.connections == 9, "the listener has seen it")
+
+        new = await found.open(PEERS[3])
+
+        assert await new.ask() == 200
+        await oldest.closed()
+        assert all(one.is_open() for one in idle)
+        assert found.listener.connections == 9
+
+
+@requirement("listeners.probed-under-flood")
+@ROWS
+async def test_a_flood_of_idle_connections_of_one_peer_leaves_room_for_itself_and_for_others(
+    name: ListenerName,
+) -> None:
+    async with served(small(name)) as found:
+        for count in range(100):
+            await found.open()
+            if count % 10 == 0:
+                assert await (await found.open(PEERS[1])).ask() == 200
+                assert await (await found.open()).ask() == 200
+            assert found.listener.connections <= 9
+
+
+@requirement("listeners.bounded")
+@ROWS
+@pytest.mark.parametrize("start", [b"", b"GET /fast HTTP/1.1\r\nHost: a\r\nX-Half: "])
+async def test_a_head_that_does_not_end_is_cut(name: ListenerName, start: bytes) -> None:
+    async with served(small(name, head_seconds=SOON)) as found:
+        peer = await found.open()
+        peer.send(start)
+
+        await peer.closed()
+        await until(lambda: found.listener.connections == 0, "the listener has seen it")
+        assert found.listener.bytes_in_flight == 0
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_a_head_that_trickles_is_cut(name: ListenerName) -> None:
+    async with served(small(name, head_seconds=SOON)) as found:
+        peer = await found.open()
+        assert await peer.ask() == 200
+        async with limit(20, "the listener answers or closes"):
+            while peer.is_open():
+                peer.send(b"G")
+                await asyncio.sleep(SOON / 10)
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_an_idle_connection_is_closed(name: ListenerName) -> None:
+    async with served(small(name, idle_seconds=SOON)) as found:
+        peer = await found.open()
+        assert await peer.ask() == 200
+
+        await peer.closed()
+        assert found.listener.closed == 1
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_a_request_ends_in_time_where_the_row_says_so(name: ListenerName) -> None:
+    bounds = small(name) if LISTENERS[name].request_seconds is None else small(name, request_seconds=SOON)
+    async with served(bounds) as found:
+        peer = await found.hold()
+        if bounds.request_seconds is not None:
+            await peer.closed()
+            return
+        found.go_on.set()
+        assert await peer.status() == 200
+
+
+@requirement("listeners.bounded")
+async def test_a_response_that_its_client_does_not_read_is_part_of_its_request() -> None:
+    async with served(small(ListenerName.TELEMETRY, request_seconds=SOON)) as found:
+        slow = socket.create_connection(("127.0.0.1", found.listener.port))
+        slow.sendall(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
+        await until(lambda: found.listener.connections == 1, "the listener has seen it")
+
+        await until(lambda: found.listener.connections == 0, "the listener has seen it")
+        slow.close()
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_a_body_is_read_up_to_the_bound(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        peer = await found.open()
+
+        assert await peer.ask(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)) == 200
+        assert found.listener.bytes_in_flight == 0
+        assert await peer.ask(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n" + bytes(1001)) == 413
+        chunked = b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert await (await found.open()).ask(chunked + b"3e9\r\n" + bytes(1001) + b"\r\n0\r\n\r\n") == 413
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_a_body_that_does_not_come_is_given_up(name: ListenerName) -> None:
+    async with served(small(name, body_seconds=SOON)) as found:
+        peer = await found.open()
+
+        assert await peer.ask(b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n1234") == 408
+        assert found.listener.bytes_in_flight == 0
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_bodies_under_way_are_bounded_together(name: ListenerName) -> None:
+    async with served(small(name, bytes_in_flight=2500)) as found:
+        post = b"POST /read?wait=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n" + bytes(1000)
+        held = [await found.open() for _ in range(2)]
+        for peer in held:
+            peer.send(post)
+        await until(lambda: found.under_way == 2, "the listener has seen it")
+
+        assert await (await found.open()).ask(post) == 503
+        assert await (await found.open(PEERS[1])).ask() == 200  # a request without a body needs no room
+        found.go_on.set()
+        assert [await peer.status() for peer in held] == [200, 200]
+        assert await (await found.open()).ask(post) == 200
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_incomplete_heads_are_bounded_together_and_the_longest_goes_first(name: ListenerName) -> None:
+    async with served(small(name, connections=99, connections_per_peer=99)) as found:
+        start = b"GET /fast HTTP/1.1\r\nHost: a\r\nX: "
+        short = await found.open()
+        short.send(start)
+        long = [await found.open() for _ in range(6)]
+        for peer in long:
+            peer.send(start + b"x" * 4000)
+
+        await until(lambda: found.listener.closed > 0, "the listener has seen it")
+        assert found.listener.bytes_in_flight <= 20_000
+        assert await short.ask(b"y\r\n\r\n") == 200
+
+
+@requirement("listeners.bounded")
+@ROWS
+@pytest.mark.parametrize("kind", ["fields", "field"])
+async def test_a_head_with_too_many_or_too_long_fields_is_refused(name: ListenerName, kind: str) -> None:
+    bounds = small(name, bytes_in_flight=4_000_000)
+    async with served(bounds) as found:
+        many = b"".join(b"X-%d: 1\r\n" % number for number in range(bounds.fields + 1))
+        long = b"X: " + b"x" * (bounds.field_bytes + 1) + b"\r\n"
+        head = b"GET /fast HTTP/1.1\r\nHost: a\r\n" + (many if kind == "fields" else long) + b"\r\n"
+
+        assert await (await found.open()).ask(head) in {400, 431}
+
+
+async def test_a_refused_body_is_dropped_and_does_not_count() -> None:
+    async with served(small(ListenerName.AGENT, body_bytes=10, bytes_in_flight=300_000)) as found:
+        peer = await found.open()
+
+        head = b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n"
+        assert await peer.ask(head + bytes(2_000_000)) == 413
+        assert await peer.ask() == 200
+
+
+async def test_closing_ends_connections_without_a_request() -> None:
+    listener = BoundedListener(small(ListenerName.OBSERVE))
+    listener.build_app_runner(web.Application(), shutdown_timeout=0.05)
+    await listener.open("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+    await until(lambda: listener.connections == 1, "the connection is accepted")
+
+    await listener.close()
+
+    await Peer(reader, writer).closed()
+    writer.close()
+
+
+def test_rows_hold_what_they_promise() -> None:
+    for bounds in LISTENERS.values():
+        assert 0 < bounds.connections_per_peer < bounds.connections
+        assert bounds.body_bytes <= bounds.bytes_in_flight or bounds is LISTENERS[ListenerName.TASKS]
+
+
+@requirement("listeners.bounded")
+def test_no_program_opens_a_listener_of_its_own() -> None:
+    words = ("TCPSite", "SockSite", "create_server(", "start_server(", "make_server(", "HTTPServer(", "run_app(")
+    found = {
+        str(path.relative_to(OPERATOR))
+        for path in OPERATOR.rglob("*.py")
+        if any(word in path.read_text(encoding="utf-8") for word in words)
+    }
+
+    assert found == {"interlock_http/listener.py"}
+
+
+LABELS = {
+    "connections": "open connections",
+    "connections_per_peer": "open connections of one address",
+    "head_seconds": "seconds for the head of a request",
+    "idle_seconds": "seconds between two requests",
+    "request_seconds": "seconds for a request with its response",
+    "body_seconds": "seconds for a body that is read whole",
+    "fields": "header fields",
+    "field_bytes": "bytes of a header field",
+    "body_bytes": "bytes of a body",
+    "bytes_in_flight": "bytes in flight, of heads and of bodies",
+}
+
+
+def test_the_page_has_the_numbers_of_the_table() -> None:
+    page = (OPERATOR.parent / "docs" / "reference" / "listeners.md").read_text(encoding="utf-8")
+
+    assert "| bound | " + " | ".join(f"`{name}`" for name in LISTENERS) + " |\n" in page
+    assert set(LABELS) == {field.name for field in fields(Bounds)}
+    for field, label in LABELS.items():
+        values = [getattr(bounds, field) for bounds in LISTENERS.values()]
+        assert f"| {label} | " + " | ".join("none" if one is None else str(one) for one in values) + " |\n" in page
