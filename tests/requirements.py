@@ -262,6 +262,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a stored status of another version costs the part that cannot be read, and never a kill"
     ),
     "operator.queue": Requirement("one reconcile of an agent at a time, none lost, later and later on failure"),
+    "operator.memory": Requirement("strangers' objects cost no memory, and those of one namespace a bounded amount"),
     "operator.late-events": Requirement("an older version of an object never wins over a newer one"),
     # Status
     "status.conditions": Requirement("conditions stand in layer order and change their time only with their status"),

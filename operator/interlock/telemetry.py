@@ -19,6 +19,11 @@ BINDINGS_QUEUED = Gauge("interlock_queued_bindings", "MCPBindings that wait for 
 VERIFICATIONS = Counter(
     "interlock_verifications_total", "Finished verifications of MCP servers, by result.", ["result"]
 )
+OBJECTS_TO_READ = Gauge("interlock_queued_objects", "Children and pods that changed, and are yet to be read.")
+OBJECTS_NOT_REMEMBERED = Counter(
+    "interlock_objects_not_remembered_total",
+    "Objects with Interlock's labels and an unknown owner that were not remembered: their namespace has too many.",
+)
 AGENTS = Gauge("interlock_agents", "Agents in the cluster.")
 KILL_CONTROLLER_AWAY = Gauge(
     "interlock_kill_controller_away", "Whether the kill controller is away (1): no new pod starts then."

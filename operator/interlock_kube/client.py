@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 
 from interlock_kube.credentials import ApiAccess, ApiCredentials
+from interlock_kube.metadata import parse_metadata
 
 Json = dict[str, Any]
 
@@ -73,7 +74,8 @@ class KubeClient:
     Args:
         credentials: Asked at each request. A request that is refused with 401 is sent once more with renewed ones.
         on_answer: Called for each answer.
-        parse: Parses JSON; raises ValueError where the text is none.
+        parse: Parses JSON; raises ValueError where the text is none. Answers without specs are parsed without
+            `managedFields` in any case.
     """
 
     def __init__(
@@ -143,6 +145,7 @@ class KubeClient:
             ValueError: An event is no JSON, or has more than `MAX_EVENT` bytes.
         """
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
+        parse = self._parser(accept)
         async with self._send("GET", path, query, accept=accept, limits=limits) as response:
             if response.status != OK:
                 raise ApiError(response.status, _message(await response.read()))
@@ -154,7 +157,7 @@ class KubeClient:
                     line = bytes(buffer + end)
                     buffer.clear()
                     if line.strip():
-                        yield self._parse(line)
+                        yield parse(line)
                 buffer += rest
                 if len(buffer) > MAX_EVENT:
                     raise ValueError(f"an event of the watch has more than {MAX_EVENT} bytes")
@@ -179,8 +182,12 @@ class KubeClient:
         self._on_answer(method, response.status, time.perf_counter() - started)
         if response.status >= REDIRECT:
             raise ApiError(response.status, _message(data))
-        loaded: Json = self._parse(data)
+        loaded: Json = self._parser(accept)(data)
         return loaded
+
+    def _parser(self, accept: str) -> Callable[[bytes], Any]:
+        """Return what parses a representation: without a spec, `managedFields` is as large as what it mirrors."""
+        return parse_metadata if accept in (METADATA_ONLY, METADATA_LIST) else self._parse
 
     @asynccontextmanager
     async def _send(

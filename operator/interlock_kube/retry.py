@@ -26,7 +26,14 @@ async def retry_until_available(send: Callable[[], Awaitable[T]]) -> T:
         try:
             return await send()
         except (ApiError, *UNREACHABLE) as error:
-            if isinstance(error, ApiError) and error.status != TOO_MANY and error.status < SERVER_ERROR:
+            if not is_unavailable(error):
                 raise
             _log.warning("the API server does not answer yet", extra={"error": str(error) or type(error).__name__})
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Return True if an error says that the API server does not answer at the moment, whatever it is asked."""
+    if isinstance(error, ApiError):
+        return error.status == TOO_MANY or error.status >= SERVER_ERROR
+    return isinstance(error, UNREACHABLE)

@@ -8,7 +8,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Generic, Literal, TypeVar
 
 from interlock_kube.client import (
@@ -73,11 +73,16 @@ class ListEvent:
         objects: The objects of the page.
         is_first: Whether a list begins with this page. A list that was interrupted begins again.
         is_last: Whether the list is complete with this page.
+        version: The resource version of the whole list, which the watch continues from; empty before the last page.
+        query: What was asked for. The same query in another representation has the same objects, as far as they have
+            not changed since.
     """
 
     objects: tuple[Json, ...]
     is_first: bool = True
     is_last: bool = True
+    version: str = field(default="", compare=False)
+    query: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,9 @@ async def follow(
     while True:
         try:
             if not version:
-                async for page, listed in _list(client, kind, options):
+                async for page in _list(client, kind, options):
                     yield page
-                    version = listed
+                    version = page.version
                 options.on_contact()
                 failures = 0
             started = asyncio.get_running_loop().time()
@@ -192,7 +197,9 @@ class _Bookmark:
     object: Json
 
 
-async def list_objects(client: KubeClient, kind: ResourceType, *, limit: int = PAGE) -> AsyncIterator[Json]:
+async def list_objects(
+    client: KubeClient, kind: ResourceType, *, limit: int = PAGE, most: int = MAX_ANSWER
+) -> AsyncIterator[Json]:
     """Yield all objects of a kind page by page, however long the API server is away.
 
     The API server keeps the version of the first page for some minutes, then its `continue` token expires. The list
@@ -202,26 +209,25 @@ async def list_objects(client: KubeClient, kind: ResourceType, *, limit: int = P
         client: Speaks to the API server.
         kind: The kind.
         limit: Most objects of one page, all of which are in memory at once.
+        most: Most bytes of one page, as in `read_pages`.
 
     Raises:
         ApiError: The API server refused, and would refuse again.
+        AnswerTooLarge: As in `read_pages`.
     """
-    token = ""
     while True:
+        is_first = True
         try:
-            page = await retry_until_available(
-                functools.partial(_read_page, client, kind.everywhere(), {}, accept=JSON, token=token, limit=limit)
-            )
+            pages = _pages(client, kind.everywhere(), {}, accept=JSON, limit=limit, most=most, is_patient=True)
+            async for _, page in pages:
+                is_first = False
+                while page["items"]:
+                    yield {"apiVersion": kind.api_version, "kind": kind.kind, **page["items"].pop(0)}
         except ApiError as error:
-            if error.status != GONE or not token:
+            if error.status != GONE or is_first:
                 raise
             _log.warning("list started again", extra={"kind": kind.kind, "error": str(error)})
-            token = ""
-            continue
-        token = _next(page)
-        for found in page["items"]:
-            yield {"apiVersion": kind.api_version, "kind": kind.kind, **found}
-        if not token:
+        else:
             return
 
 
@@ -249,14 +255,51 @@ async def read_pages(
         ApiError: The API server refused; with 410 where the list took longer than it keeps the first page's version.
         AnswerTooLarge: A single object has more than `MAX_EVENT` bytes.
     """
-    default_limit, default_most = (PAGE, MAX_ANSWER) if accept == JSON else (METADATA_PAGE, METADATA_BYTES)
-    limit, most = limit or default_limit, most or default_most
+    default_limit, default_most = _bounds(accept)
+    pages = _pages(client, path, query, accept=accept, limit=limit or default_limit, most=most or default_most)
+    async for _, page in pages:
+        held = [page]
+        del page
+        yield held.pop()  # the caller alone holds it
+
+
+async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -> AsyncIterator[ListEvent]:
+    """Yield the pages of a list."""
+    accept = METADATA_LIST if options.metadata_only else JSON
+    limit, most = _bounds(accept)
+    pages = _pages(
+        client, kind.everywhere(), _selection(options), accept=accept, limit=options.page or limit, most=most
+    )
+    is_first = True
+    async for query, page in pages:
+        is_last = not _next(page)
+        version = page["metadata"]["resourceVersion"] if is_last else ""
+        objects = tuple(page["items"] or ())  # an empty list of metadata is null
+        del page
+        yield ListEvent(objects, is_first, is_last, version, query)
+        is_first = False
+
+
+async def _pages(
+    client: KubeClient,
+    path: str,
+    query: Mapping[str, str],
+    *,
+    accept: str,
+    limit: int,
+    most: int,
+    is_patient: bool = False,
+) -> AsyncIterator[tuple[Mapping[str, str], Json]]:
+    """Yield the pages of a list, each with the query that it answers.
+
+    A patient reader waits for an API server that is away; any other one gets the error.
+    """
     token, largest = "", limit
     while True:
+        asked = {"limit": str(limit), **query, **({"continue": token} if token else {})}
+        read = functools.partial(client.get, path, asked, accept=accept, most=most if limit > 1 else MAX_EVENT)
         try:
-            page = await _read_page(
-                client, path, query, accept=accept, token=token, limit=limit, most=most if limit > 1 else MAX_EVENT
-            )
+            page = await (retry_until_available(read) if is_patient else read())
         except AnswerTooLarge:
             if limit == 1:
                 raise
@@ -264,35 +307,15 @@ async def read_pages(
             continue
         token, pages = _next(page), [page]
         del page
-        yield pages.pop()  # the caller alone holds it
+        yield asked, pages.pop()  # the caller alone holds it
         if not token:
             return
         limit = min(largest, 2 * limit)
 
 
-async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -> AsyncIterator[tuple[ListEvent, str]]:
-    """Yield the pages of a list, each with the version to watch from, which is empty before the last page."""
-    accept = METADATA_LIST if options.metadata_only else JSON
-    is_first = True
-    async for page in read_pages(client, kind.everywhere(), _selection(options), accept=accept, limit=options.page):
-        is_last = not _next(page)
-        version = page["metadata"]["resourceVersion"] if is_last else ""
-        yield ListEvent(tuple(page["items"] or ()), is_first, is_last), version  # an empty list of metadata is null
-        is_first = False
-
-
-async def _read_page(
-    client: KubeClient,
-    path: str,
-    query: Mapping[str, str],
-    *,
-    accept: str,
-    token: str,
-    limit: int,
-    most: int = MAX_ANSWER,
-) -> Json:
-    selection = {"limit": str(limit), **query, **({"continue": token} if token else {})}
-    return await client.get(path, selection, accept=accept, most=most)
+def _bounds(accept: str) -> tuple[int, int]:
+    """Return the most objects and bytes of one page of a representation, where the reader names no others."""
+    return (PAGE, MAX_ANSWER) if accept == JSON else (METADATA_PAGE, METADATA_BYTES)
 
 
 def _next(page: Json) -> str:

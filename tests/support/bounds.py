@@ -131,20 +131,21 @@ async def limit(seconds: float, what: str) -> AsyncIterator[None]:
         raise
 
 
-def check_promise(measured: float, promised: float, what: str) -> None:
-    """Report a measured time as a figure, and assert it at `TOLERANCE` times the promised one.
+def check_promise(measured: float, promised: float, what: str, *, unit: str = "s") -> None:
+    """Report a measured time, or amount, as a figure, and assert it at `TOLERANCE` times the promised one.
 
     Args:
         measured: Seconds that passed.
         promised: Seconds that an issue or a page names.
         what: What was measured.
+        unit: The unit of both, where it is not seconds.
 
     Raises:
         BoundMissed: It took longer than `TOLERANCE` times the promised time.
     """
-    _figures.append(f"{what}: {measured:.2f} s (promised: {promised:g} s)")
+    _figures.append(f"{what}: {measured:.2f} {unit} (promised: {promised:g} {unit})")
     if measured > promised * TOLERANCE:
-        raise BoundMissed(f"{what}: {measured:.2f} s, promised are {promised:g} s")
+        raise BoundMissed(f"{what}: {measured:.2f} {unit}, promised are {promised:g} {unit}")
 
 
 def missed_bound(error: BaseException) -> bool:

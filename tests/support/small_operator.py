@@ -20,7 +20,6 @@ from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.policies import PolicyReconciler
 from interlock.runtime.router import Router
 from interlock.settings import OperatorSettings
-from interlock_contract.names import BINDING_LABEL
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, CHILDREN, MCP_BINDING, Key, ResourceType, key_of
 from interlock_process.metrics import PrometheusLoopMetrics
@@ -37,7 +36,7 @@ class SmallOperator:
     def __init__(self, now: datetime = NOW) -> None:
         self.client, self.now = FakeClient(), now
         self.cache = ResourceCache()
-        self.children = {AGENT: ChildCache(), MCP_BINDING: ChildCache(BINDING_LABEL)}
+        self.children = {AGENT: ChildCache(), MCP_BINDING: ChildCache(MCP_BINDING.kind)}
         self.queues: dict[ResourceType, WorkQueue[Key]] = {kind: WorkQueue() for kind in KINDS.values()}
         agents, policies, bindings = self.queues[AGENT], self.queues[AGENT_POLICY], self.queues[MCP_BINDING]
         self.router = Router(self.cache, agents, policies, bindings)
@@ -116,10 +115,8 @@ class SmallOperator:
 
     def watch_children(self) -> None:
         """Let the watch report all children as they are stored."""
-        for kind in CHILDREN:
-            found = tuple(self.client.of_kind(kind.kind).values())
-            for cache in self.children.values():
-                cache.replace(kind.kind, tuple(child for child in found if cache.holds(child)))
+        for cache in self.children.values():
+            fill(cache, self.client)
 
     async def turn(self, kind: ResourceType, key: Key) -> bool:
         """Reconcile one object once."""
@@ -147,3 +144,13 @@ class SmallOperator:
         await until(
             lambda: self.status(kind, key).get("observedGeneration", -1) >= 1, f"{kind.kind} {key[1]} is reconciled", 20
         )
+
+
+def fill(cache: ChildCache, client: FakeClient) -> None:
+    """Let a cache have the children as they are stored, as the watch would."""
+    for kind in CHILDREN:
+        found = list(client.of_kind(kind.kind).values())
+        for child in found:
+            cache.put(kind.kind, child)
+        for gone in set(cache.held(kind.kind)) - {key_of(child) for child in found}:
+            cache.drop(kind.kind, gone, client.version)

@@ -1,22 +1,49 @@
-"""The cache of children of Agents or MCPBindings, as compressed JSON: a thousand Agents have eight thousand."""
+"""The cache of children of Agents or MCPBindings, as compressed JSON: a thousand Agents have eight thousand.
+
+A child belongs to the owner that its `ownerReferences` name as its controller. Editors of a namespace can name any
+owner there, so the cache bounds what it keeps for one owner.
+"""
 
 import json
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 from interlock.deployment.names import ChildKey
 from interlock.deployment.ownership import has_foreign_fields
 from interlock.deployment.plan import LiveChild
-from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, MANAGED_BY
+from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, GROUP, MANAGED_BY
 from interlock_kube.client import Json
-from interlock_process.metrics import skip_on_defect
+from interlock_kube.resource_types import Key, key_of
 
 SELECTOR = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY}"
 
 AgentKey = tuple[str, str]
 """Namespace and name of the Agent, or MCPBinding, that a child belongs to."""
+
+MAX_OWNER_BYTES: Final = 4 * 1024 * 1024
+"""Most bytes that the children of one owner take, compressed. Of further children only names and owner are kept."""
+
+_METADATA: Final = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp")
+
+
+class ChildOwner(NamedTuple):
+    """The Agent or MCPBinding that a child names as its controller."""
+
+    kind: str
+    key: AgentKey
+    uid: str
+
+
+def controller_of(manifest: Json) -> ChildOwner | None:
+    """Return the owner of a child, None where it has none of ours."""
+    metadata = manifest["metadata"]
+    for owner in metadata.get("ownerReferences") or ():
+        if owner.get("controller") and owner["apiVersion"].partition("/")[0] == GROUP:
+            return ChildOwner(owner["kind"], (metadata["namespace"], owner["name"]), owner["uid"])
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,86 +58,85 @@ class ChildCache:
     """The children of all Agents by Agent, or those of all MCPBindings by MCPBinding.
 
     Args:
-        label: The label that marks these children.
+        owner_kind: The kind of the owners.
+        most: Most bytes for the children of one owner.
     """
 
-    def __init__(self, label: str = AGENT_LABEL) -> None:
-        self._label = label
+    def __init__(self, owner_kind: str = "Agent", *, most: int = MAX_OWNER_BYTES) -> None:
+        self.owner_kind = owner_kind
+        self._most = most
         self._by_agent: dict[AgentKey, dict[ChildKey, _Stored]] = {}
-        self._deleted: dict[tuple[AgentKey, ChildKey], int] = {}  # at which version, while it is being written
+        self._owners: dict[tuple[str, Key], AgentKey] = {}
+        self._deleted: dict[tuple[str, Key], int] = {}  # at which version, while it is being written
 
-    def holds(self, manifest: Json) -> bool:
-        """Return True if an object is one of these children."""
-        return self._label in manifest["metadata"].get("labels", {})
+    def owner(self, kind: str, key: Key) -> AgentKey | None:
+        """Return the owner under which an object is kept, None where it is not kept."""
+        return self._owners.get((kind, key))
+
+    def is_newer(self, kind: str, manifest: Json) -> bool:
+        """Return True for a child of which neither this version, nor a newer one, nor its deletion is known."""
+        agent, key = self._owner_of(manifest), ChildKey(kind, manifest["metadata"]["name"])
+        if agent is None:
+            return False
+        known = self._by_agent.get(agent, {}).get(key)
+        newest = max(self._deleted.get((kind, key_of(manifest)), 0), known.version if known else 0)
+        return int(manifest["metadata"]["resourceVersion"]) > newest
 
     def put(self, kind: str, manifest: Json) -> AgentKey | None:
-        """Keep the object unless this version, a newer one or its deletion is known; return its owner if kept."""
-        agent = self._owner_of(manifest)
-        key = ChildKey(kind, manifest["metadata"]["name"])
-        version = int(manifest["metadata"]["resourceVersion"])
-        known = self._by_agent.get(agent, {}).get(key)
-        if version <= max(self._deleted.get((agent, key), 0), known.version if known else 0):
+        """Keep a child unless this version, a newer one or its deletion is known; return its owner if kept."""
+        agent, key = self._owner_of(manifest), ChildKey(kind, manifest["metadata"]["name"])
+        if agent is None or not self.is_newer(kind, manifest):
             return None
-        self._by_agent.setdefault(agent, {})[key] = _stored(kind, manifest, version)
+        before = self.owner(kind, key_of(manifest))
+        if before is not None and before != agent:
+            self.discard(before, key)
+        children = self._by_agent.setdefault(agent, {})
+        others = sum(len(one.data) for name, one in children.items() if name != key)
+        children[key] = _stored(kind, manifest, self._most - others)
+        self._owners[kind, key_of(manifest)] = agent
         return agent
 
     @contextmanager
     def writing(self, kind: str, manifest: Json) -> Iterator[None]:
         """Write an object in this context: the answer may come after the event that the object was deleted since."""
-        written = self._owner_of(manifest), ChildKey(kind, manifest["metadata"]["name"])
+        written = kind, key_of(manifest)
         self._deleted[written] = 0
         try:
             yield
         finally:
             del self._deleted[written]
 
-    def drop(self, kind: str, manifest: Json) -> AgentKey | None:
-        """Forget an object that was deleted; return its owner unless a newer one is known."""
-        agent = self._owner_of(manifest)
-        key = ChildKey(kind, manifest["metadata"]["name"])
-        version = int(manifest["metadata"]["resourceVersion"])
-        if (agent, key) in self._deleted:
-            self._deleted[agent, key] = version
-        known = self._by_agent.get(agent, {}).get(key)
-        if known is None or known.version > version:
+    def drop(self, kind: str, key: Key, version: int) -> AgentKey | None:
+        """Forget an object that was gone at this version; return its owner unless a newer one is known."""
+        if (kind, key) in self._deleted:
+            self._deleted[kind, key] = version
+        owner, child = self._owners.get((kind, key)), ChildKey(kind, key[1])
+        if owner is None or self._by_agent[owner][child].version > version:
             return None
-        self.discard(agent, key)
-        return agent
+        self.discard(owner, child)
+        return owner
 
     def discard(self, agent: AgentKey, key: ChildKey) -> None:
         """Forget one child."""
         children = self._by_agent.get(agent, {})
-        children.pop(key, None)
+        if children.pop(key, None) is not None:
+            self._owners.pop((key.kind, (agent[0], key.name)), None)
         if not children:
             self._by_agent.pop(agent, None)
 
-    def replace(self, kind: str, manifests: tuple[Json, ...]) -> set[AgentKey]:
-        """Take over a whole list of one kind; return the owners of all children that were added, changed or removed."""
-        changed, listed = set(), set()
-        for manifest in manifests:
-            with skip_on_defect(kind, manifest):
-                agent = self._owner_of(manifest)
-                listed.add((agent, manifest["metadata"]["name"]))
-                if self.put(kind, manifest) is not None:
-                    changed.add(agent)
-        gone = [
-            (agent, key)
-            for agent, children in self._by_agent.items()
-            for key in children
-            if key.kind == kind and (agent, key.name) not in listed
-        ]
-        for agent, key in gone:
+    def forget(self, agent: AgentKey, *, but: str = "") -> None:
+        """Forget the children of an owner, but those of the owner with this uid."""
+        for key in [key for key, stored in self._by_agent.get(agent, {}).items() if stored.owner != but]:
             self.discard(agent, key)
-            changed.add(agent)
-        return changed
 
-    def _owner_of(self, manifest: Json) -> AgentKey:
-        return agent_of(manifest) if self._label == AGENT_LABEL else binding_of(manifest)
+    def held(self, kind: str) -> list[Key]:
+        """Return the objects of a kind that are kept."""
+        return [key for found, key in self._owners if found == kind]
 
     def selector_of(self, agent: AgentKey, key: ChildKey) -> str:
         """Return the label selector of a workload's pods; empty where the workload is not known."""
         stored = self._by_agent.get(agent, {}).get(key)
-        labels = _loaded(stored)["spec"]["selector"]["matchLabels"] if stored else {}
+        labels = _loaded(stored)["spec"].get("selector", {}).get("matchLabels", {}) if stored else {}
         return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
     def of(self, agent: AgentKey, uid: str) -> Mapping[ChildKey, LiveChild]:
@@ -121,17 +147,14 @@ class ChildCache:
             if stored.owner == uid
         }
 
+    def _owner_of(self, manifest: Json) -> AgentKey | None:
+        owner = controller_of(manifest)
+        return owner.key if owner is not None and owner.kind == self.owner_kind else None
+
 
 def agent_of(manifest: Json) -> AgentKey:
-    """Return the agent that a labelled child belongs to."""
+    """Return the agent that a labelled pod belongs to."""
     return manifest["metadata"]["namespace"], manifest["metadata"]["labels"][AGENT_LABEL]
-
-
-def binding_of(manifest: Json) -> AgentKey:
-    """Return the MCPBinding that a child belongs to, by its owner reference: a label is too short for some names."""
-    owners = manifest["metadata"].get("ownerReferences", [])
-    name = next((owner["name"] for owner in owners if owner["kind"] == "MCPBinding"), "")
-    return manifest["metadata"]["namespace"], name
 
 
 def _loaded(stored: _Stored) -> Json:
@@ -139,15 +162,42 @@ def _loaded(stored: _Stored) -> Json:
     return loaded
 
 
-def _stored(kind: str, manifest: Json, version: int) -> _Stored:
-    managed = manifest["metadata"].get("managedFields", [])
-    kept = {name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "metadata")}
-    metadata = {name: value for name, value in manifest["metadata"].items() if name != "managedFields"}
-    owners = manifest["metadata"].get("ownerReferences", [])
-    text = json.dumps({"kind": kind, "metadata": metadata} | kept, separators=(",", ":"))
+def _stored(kind: str, manifest: Json, most: int) -> _Stored:
+    """Return what is kept of a child.
+
+    One that is too large is kept as one that others have changed and that lacks everything, so that a reconcile applies
+    or deletes it.
+    """
+    metadata, owner = manifest["metadata"], controller_of(manifest)
+    kept = {name: metadata[name] for name in _METADATA if name in metadata}
+    annotations = metadata.get("annotations") or {}
+    whole = {
+        **{name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "metadata")},
+        "kind": kind,
+        "metadata": {
+            **kept,
+            "labels": metadata.get("labels") or {},
+            "annotations": {name: value for name, value in annotations.items() if _is_ours(name)},
+            "ownerReferences": metadata.get("ownerReferences") or [],
+        },
+    }
+    data = _compressed(whole)
+    is_too_large = len(data) > most
+    if is_too_large:
+        data = _compressed({"kind": kind, "metadata": {**kept, "labels": {}}, "spec": {}})
     return _Stored(
-        version=version,
-        owner=next((owner["uid"] for owner in owners if owner["kind"] in ("Agent", "MCPBinding")), ""),
-        data=zlib.compress(text.encode(), level=1),
-        is_touched=has_foreign_fields(managed),
+        version=int(metadata["resourceVersion"]),
+        owner=owner.uid if owner else "",
+        data=data,
+        is_touched=is_too_large or has_foreign_fields(metadata.get("managedFields", [])),
     )
+
+
+def _compressed(manifest: Json) -> bytes:
+    return zlib.compress(json.dumps(manifest, separators=(",", ":")).encode(), level=1)
+
+
+def _is_ours(annotation: str) -> bool:
+    """Return True for a key such as `interlock.dev/x` or `selftest.interlock.dev/x`."""
+    domain = annotation.partition("/")[0]
+    return domain == GROUP or domain.endswith(f".{GROUP}")

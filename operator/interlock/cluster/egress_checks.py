@@ -1,82 +1,111 @@
 """The store of egress checks: one small report for each separate agent pod, kept by Agent."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Final
 
 from interlock.cluster.child_cache import AgentKey, agent_of
+from interlock.cluster.selective_watch import SelectiveWatch
 from interlock.deployment.names import AGENT_POD
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
 from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, ISOLATION_LABEL
 from interlock_kube.client import Json, KubeClient
-from interlock_kube.resource_types import POD
-from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
-from interlock_process.metrics import skip_on_defect
+from interlock_kube.resource_types import POD, Key
 
 SELECTOR = f"{AGENT_LABEL},{APP_COMPONENT_LABEL}={AGENT_POD},{ISOLATION_LABEL}=Separate"
+MOST_PODS: Final = 256
+"""Most pods of one Agent that are read: more than its placements have. Anyone can label a pod."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Pod:
+    version: int
+    report: EgressCheckReport
 
 
 class EgressCheckStore:
     """Follows the agents' separate pods.
 
     Args:
+        client: Speaks to the API server.
+        is_agent: Returns whether an Agent is known. The pods of others are not read.
         changed: Called with an Agent of whose pods one reports something else.
     """
 
-    def __init__(self, changed: Callable[[AgentKey], None]) -> None:
+    def __init__(
+        self, client: KubeClient, is_agent: Callable[[AgentKey], bool], changed: Callable[[AgentKey], None]
+    ) -> None:
+        self._is_agent = is_agent
         self._changed = changed
-        self._reports: dict[AgentKey, dict[str, EgressCheckReport]] = {}
-        self._synced = asyncio.Event()
-        self._listed: set[tuple[AgentKey, str]] = set()
+        self._pods: dict[AgentKey, dict[str, _Pod]] = {}
+        self._agents: dict[Key, AgentKey] = {}  # by the key of the pod
+        self._watch = SelectiveWatch(client, (POD,), SELECTOR, self)
 
     def of(self, agent: AgentKey) -> tuple[EgressCheckReport, ...]:
         """Return the reports of an Agent's pods that are not terminating."""
-        return tuple(self._reports.get(agent, {}).values())
+        return tuple(pod.report for pod in self._pods.get(agent, {}).values())
 
     async def synced(self) -> None:
-        """Wait until all pods have been listed once."""
-        await self._synced.wait()
+        """Wait until all pods were read once."""
+        await self._watch.synced()
 
-    async def run(self, client: KubeClient) -> None:
+    async def run(self) -> None:
         """Follow the pods, for ever."""
-        async for event in follow(client, POD, WatchOptions(selector=SELECTOR)):
-            self.handle(event)
-            if not isinstance(event, ListEvent) or event.is_last:
-                self._synced.set()
+        await self._watch.run()
 
-    def handle(self, event: ListEvent | ChangeEvent) -> None:
-        """Handle an event of the watch."""
-        if isinstance(event, ListEvent):
-            self._list(event)
-            return
-        with skip_on_defect("Pod", event.object):
-            if event.type == "DELETED" or "deletionTimestamp" in event.object["metadata"]:
-                self._drop(agent_of(event.object), event.object["metadata"]["name"])
-            else:
-                self._put(event.object)
+    def agent_seen(self, agent: AgentKey) -> None:
+        """Handle that an Agent exists: read its pods."""
+        self._watch.adopt(agent)
 
-    def _list(self, page: ListEvent) -> None:
-        self._listed = set() if page.is_first else self._listed
-        for pod in page.objects:
-            with skip_on_defect("Pod", pod):
-                self._listed.add((agent_of(pod), pod["metadata"]["name"]))
-                if "deletionTimestamp" not in pod["metadata"]:
-                    self._put(pod)
-        if not page.is_last:
-            return
-        for agent, reports in list(self._reports.items()):
-            for name in [name for name in reports if (agent, name) not in self._listed]:
-                self._drop(agent, name)
+    def agent_gone(self, agent: AgentKey) -> None:
+        """Handle that an Agent exists no longer."""
+        for name in list(self._pods.get(agent, {})):
+            self._forget((agent[0], name))
 
-    def _put(self, pod: Json) -> None:
-        agent, name, report = agent_of(pod), pod["metadata"]["name"], read_egress_check(pod)
-        known = self._reports.setdefault(agent, {})
-        if known.get(name) != report:
-            known[name] = report
+    # The selection
+
+    def owner_of(self, _kind: str, found: Json) -> Hashable | None:
+        """Return the Agent of a pod, None for one that is terminating."""
+        return None if "deletionTimestamp" in found["metadata"] else agent_of(found)
+
+    def is_known(self, owner: Hashable) -> bool:
+        """Return True if the Agent exists."""
+        return isinstance(owner, tuple) and self._is_agent(owner)
+
+    def is_newer(self, _kind: str, found: Json) -> bool:
+        """Return True unless this version of a pod, or a newer one, was read, or its Agent has too many."""
+        pods = self._pods.get(agent_of(found), {})
+        known = pods.get(found["metadata"]["name"])
+        return len(pods) < MOST_PODS if known is None else _version(found) > known.version
+
+    def put(self, _kind: str, found: Json) -> None:
+        """Keep the report of a pod."""
+        agent, name = agent_of(found), found["metadata"]["name"]
+        if self._agents.get((agent[0], name)) not in (None, agent):
+            self.drop(_kind, (agent[0], name), _version(found))  # it was labelled as another agent's
+        pods = self._pods.setdefault(agent, {})
+        known, pod = pods.get(name), _Pod(_version(found), read_egress_check(found))
+        pods[name], self._agents[agent[0], name] = pod, agent
+        if known is None or known.report != pod.report:
             self._changed(agent)
 
-    def _drop(self, agent: AgentKey, name: str) -> None:
-        known = self._reports.get(agent, {})
-        if known.pop(name, None) is not None:
+    def drop(self, _kind: str, key: Key, version: int) -> None:
+        """Forget a pod, unless a newer one of its name is kept."""
+        agent = self._agents.get(key)
+        if agent is not None and self._pods[agent][key[1]].version <= version:
+            self._forget(key)
             self._changed(agent)
-        if not known:
-            self._reports.pop(agent, None)
+
+    def held(self, _kind: str) -> Iterable[Key]:
+        """Return the pods that are kept."""
+        return list(self._agents)
+
+    def _forget(self, key: Key) -> None:
+        agent = self._agents.pop(key)
+        del self._pods[agent][key[1]]
+        if not self._pods[agent]:
+            del self._pods[agent]
+
+
+def _version(pod: Json) -> int:
+    return int(pod["metadata"]["resourceVersion"])

@@ -16,7 +16,7 @@ from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.reconcile.snapshot import Unreadable
 from interlock_kube.client import Json
-from interlock_kube.resource_types import Key, key_of
+from interlock_kube.resource_types import AGENT, MCP_BINDING, Key, key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class ResourceCache:
     _agents: dict[Key, _Entry] = field(default_factory=dict)
     _policies: dict[Key, _Policy] = field(default_factory=dict)
     _bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = field(default_factory=dict)
+    _uids: dict[tuple[str, Key], str] = field(default_factory=dict)
 
     def put_agent(self, raw: Json) -> bool:
         """Keep an Agent unless this version or a newer one is known; return True if it was kept."""
@@ -64,6 +65,7 @@ class ResourceCache:
         if known is not None and known.version >= version:
             return False
         self._agents[key] = _entry(raw, version)
+        self._uids[AGENT.kind, key] = raw["metadata"]["uid"]
         return True
 
     def put_policy(self, raw: Json) -> set[Key]:
@@ -86,6 +88,7 @@ class ResourceCache:
             return set()
         parsed = _parse_binding(raw)
         self._bindings[key] = version, parsed
+        self._uids[MCP_BINDING.kind, key] = raw["metadata"]["uid"]
         if known is not None and _grants_of(known[1]) == _grants_of(parsed):
             return set()  # only the run of a verification, which the operator writes, or its labels
         return self._agents_using(key[0], known[1] if known else None) | self._agents_using(key[0], parsed)
@@ -96,6 +99,7 @@ class ResourceCache:
         if known is not None and _is_newer(known.version, version):
             return False
         self._agents.pop(key, None)
+        self._uids.pop((AGENT.kind, key), None)
         return True
 
     def drop_policy(self, key: Key, version: int | None = None) -> set[Key]:
@@ -112,12 +116,17 @@ class ResourceCache:
         if known is None or _is_newer(known[0], version):
             return set()
         del self._bindings[key]
+        del self._uids[MCP_BINDING.kind, key]
         return self._agents_using(key[0], known[1])
 
     def agent(self, key: Key) -> Json | None:
         """Return an Agent as the API server gave it, None where it is not known."""
         entry = self._agents.get(key)
         return json.loads(entry.text) if entry else None
+
+    def uid(self, kind: str, key: Key) -> str | None:
+        """Return the uid of an Agent or MCPBinding, None where it is not known."""
+        return self._uids.get((kind, key))
 
     def agents(self) -> set[Key]:
         """Return all agents known."""

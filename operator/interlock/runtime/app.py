@@ -32,7 +32,6 @@ from interlock.runtime.second_watch import SecondWatch
 from interlock.settings import OperatorSettings
 from interlock.telemetry import BINDINGS_QUEUED, POLICIES_QUEUED, QUEUED, TelemetryServer
 from interlock_contract.clock import monotonic, utc_now
-from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
@@ -68,6 +67,8 @@ class App:
         self._opened = AsyncExitStack()
         self._telemetry: TelemetryServer | None = None
         self._loop = asyncio.get_running_loop()
+        self._child_watch: ChildWatch | None = None
+        self._egress_checks: EgressCheckStore | None = None
         self._second_watch = SecondWatch(
             settings.kubeconfig,
             saw=self._saw_elsewhere,
@@ -94,13 +95,18 @@ class App:
         client = KubeClient(self.credentials, count_answer)
         self._opened.push_async_callback(client.close)
         version = await retry_until_available(functools.partial(check_version, client))
-        agent_children, binding_children = ChildCache(), ChildCache(BINDING_LABEL)
-        child_watch = ChildWatch(
+        agent_children, binding_children = ChildCache(), ChildCache(MCP_BINDING.kind)
+        child_watch = self._child_watch = ChildWatch(
             client,
+            self._cache.uid,
             (agent_children, functools.partial(self._router.wake, Event.AGENT_CHILD_CHANGED)),
             (binding_children, functools.partial(self._router.wake, Event.BINDING_CHILD_CHANGED)),
         )
-        egress_checks = EgressCheckStore(functools.partial(self._router.wake, Event.EGRESS_CHECK_CHANGED))
+        egress_checks = self._egress_checks = EgressCheckStore(
+            client,
+            lambda key: self._cache.uid(AGENT.kind, key) is not None,
+            functools.partial(self._router.wake, Event.EGRESS_CHECK_CHANGED),
+        )
         api_server = ApiServerFinder(
             client,
             functools.partial(self._router.wake, Event.API_SERVER_MOVED),
@@ -109,11 +115,11 @@ class App:
         await retry_until_available(api_server.find)
         await self._kill_lease.read(client)
         self._spawn("heartbeat", self._heartbeat.run())
-        self._spawn("child watch", child_watch.run())
-        self._spawn("egress checks", egress_checks.run(client))
         self._spawn("API server finder", api_server.run())
         self._spawn("Lease of the kill controller", self._kill_lease.run(client))
-        await self._fill_cache(client)
+        await self._fill_cache(client)  # the owners first: what has no known owner is not read
+        self._spawn("child watch", child_watch.run())
+        self._spawn("egress checks", egress_checks.run())
         await child_watch.synced()
         await egress_checks.synced()
         events = EventPoster(client, socket.gethostname(), utc_now)
@@ -192,10 +198,26 @@ class App:
         else:
             self._watch_lag.saw("handlers", (kind.kind, *key), version)
             self._router.handle_object(kind, raw)
+            self._tell_child_watches(kind, key)
 
     def _forget(self, kind: ResourceType, key: Key, version: int | None) -> None:
         self._watch_lag.forget((kind.kind, *key), version)
         self._router.handle_deletion(kind, key, version)
+        self._tell_child_watches(kind, key)
+
+    def _tell_child_watches(self, kind: ResourceType, key: Key) -> None:
+        """Tell the watches of children and pods whether an owner exists: they read what belongs to a known one."""
+        if self._child_watch is None or self._egress_checks is None:
+            return
+        uid = self._cache.uid(kind.kind, key)
+        if uid is None:
+            self._child_watch.owner_gone(kind.kind, key)
+        else:
+            self._child_watch.owner_seen(kind.kind, key, uid)
+        if kind is AGENT and uid is None:
+            self._egress_checks.agent_gone(key)
+        elif kind is AGENT:
+            self._egress_checks.agent_seen(key)
 
     async def _fill_cache(self, client: KubeClient) -> None:
         """Cache all AgentPolicies and MCPBindings before the first Agent is reconciled: an unknown one is missing."""

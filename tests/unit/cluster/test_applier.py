@@ -60,8 +60,8 @@ async def test_a_child_that_is_deleted_before_the_response_to_its_write_is_pendi
 
     async def apply_and_lose(path: str, manifest: Manifest, manager: str) -> Any:
         live = await apply(path, manifest, manager)
-        later = {**live["metadata"], "resourceVersion": str(int(live["metadata"]["resourceVersion"]) + 1)}
-        cluster.store.drop(live["kind"], {**live, "metadata": later})
+        key = live["metadata"]["namespace"], live["metadata"]["name"]
+        cluster.store.drop(live["kind"], key, int(live["metadata"]["resourceVersion"]) + 1)
         return live
 
     monkeypatch.setattr(cluster.client, "apply", apply_and_lose)

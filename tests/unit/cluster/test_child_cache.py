@@ -1,3 +1,5 @@
+import base64
+import os
 from typing import Any
 
 from interlock.cluster.child_cache import ChildCache
@@ -6,6 +8,13 @@ from tests.requirements import requirement
 
 AGENT = ("agents", "triage")
 DEPLOYMENT = ChildKey("Deployment", "d")
+
+
+KEY = ("agents", "d")
+
+
+def owner_reference(name: str, uid: str, kind: str = "Agent") -> dict[str, Any]:
+    return {"apiVersion": "interlock.dev/v1alpha1", "kind": kind, "name": name, "uid": uid, "controller": True}
 
 
 def a_child(name: str = "d", version: int = 1, *, uid: str = "u1", agent: str = "triage", **more: Any) -> Any:
@@ -17,7 +26,7 @@ def a_child(name: str = "d", version: int = 1, *, uid: str = "u1", agent: str = 
             "namespace": "agents",
             "labels": {"interlock.dev/agent": agent},
             "resourceVersion": str(version),
-            "ownerReferences": [{"kind": "Agent", "name": agent, "uid": uid}],
+            "ownerReferences": [owner_reference(agent, uid)],
             "managedFields": [],
         },
         "spec": {"replicas": version},
@@ -45,11 +54,11 @@ def test_a_late_delete_event_does_not_remove_what_was_recreated() -> None:
     store = ChildCache()
     store.put("Deployment", a_child(version=10))
 
-    assert store.drop("Deployment", a_child(version=9)) is None
+    assert store.drop("Deployment", KEY, 9) is None
     assert replicas(store) == 10
-    assert store.drop("Deployment", a_child(version=12)) == AGENT
+    assert store.drop("Deployment", KEY, 12) == AGENT
     assert store.of(AGENT, "u1") == {}
-    assert store.drop("Deployment", a_child(version=12)) is None
+    assert store.drop("Deployment", KEY, 12) is None
 
 
 @requirement("operator.late-events")
@@ -58,35 +67,11 @@ def test_an_answer_to_a_write_does_not_bring_back_what_was_deleted_since() -> No
     store.put("Deployment", a_child(version=10))
 
     with store.writing("Deployment", a_child()):
-        assert store.drop("Deployment", a_child(version=12)) == AGENT
+        assert store.drop("Deployment", KEY, 12) == AGENT
         assert store.put("Deployment", a_child(version=11)) is None
         assert store.of(AGENT, "u1") == {}
         assert store.put("Deployment", a_child(version=13)) == AGENT, "it was recreated"
     assert replicas(store) == 13
-
-
-def test_a_list_takes_over_what_came_changed_and_went_and_names_their_agents() -> None:
-    store = ChildCache()
-    for name, agent in (("same", "a"), ("changed", "b"), ("gone", "c")):
-        store.put("Deployment", a_child(name, 5, agent=agent))
-    store.put("ConfigMap", a_child("other-kind", 5, agent="d"))
-
-    concerned = store.replace(
-        "Deployment",
-        (a_child("same", 5, agent="a"), a_child("changed", 6, agent="b"), a_child("new", 6, agent="e")),
-    )
-
-    assert concerned == {("agents", "b"), ("agents", "c"), ("agents", "e")}
-    assert store.of(("agents", "c"), "u1") == {}
-    assert list(store.of(("agents", "d"), "u1")) == [ChildKey("ConfigMap", "other-kind")]
-
-
-def test_a_list_that_is_older_than_what_is_known_changes_nothing_of_it() -> None:
-    store = ChildCache()
-    store.put("Deployment", a_child(version=10))
-
-    assert store.replace("Deployment", (a_child(version=9),)) == set()
-    assert replicas(store) == 10
 
 
 def test_children_of_an_earlier_agent_of_the_same_name_are_not_its_own() -> None:
@@ -99,11 +84,70 @@ def test_children_of_an_earlier_agent_of_the_same_name_are_not_its_own() -> None
 
 def test_a_child_without_its_owner_belongs_to_no_agent_so_that_it_is_applied_again() -> None:
     store = ChildCache()
-    orphan = a_child()
-    orphan["metadata"].pop("ownerReferences")
-    store.put("Deployment", orphan)
+    for change in (
+        lambda metadata: metadata.pop("ownerReferences"),
+        lambda metadata: metadata["ownerReferences"][0].update(controller=False),
+        lambda metadata: metadata["ownerReferences"][0].update(apiVersion="example.com/v1"),
+        lambda metadata: metadata["ownerReferences"][0].update(kind="MCPBinding"),
+    ):
+        orphan = a_child()
+        change(orphan["metadata"])
+
+        assert store.put("Deployment", orphan) is None
+        assert store.of(AGENT, "u1") == {}
+        assert store.held("Deployment") == []
+
+
+def test_a_child_that_has_changed_its_owner_is_the_earlier_ones_no_longer() -> None:
+    store = ChildCache()
+    store.put("Deployment", a_child(version=1))
+    store.put("Deployment", a_child(version=2, agent="other", uid="u2"))
 
     assert store.of(AGENT, "u1") == {}
+    assert list(store.of(("agents", "other"), "u2")) == [DEPLOYMENT]
+    assert store.owner("Deployment", KEY) == ("agents", "other")
+
+
+@requirement("operator.memory")
+def test_what_an_owners_children_take_is_bounded_and_one_that_is_too_large_is_applied_or_deleted() -> None:
+    noise = base64.b64encode(os.urandom(100_000)).decode()
+    store = ChildCache(most=250_000)
+    for number in range(20):
+        child = a_child(f"junk-{number}", 1)
+        child["data"] = {"x": noise}
+        assert store.put("ConfigMap", child) == AGENT
+    store.put("Deployment", a_child(version=5))
+
+    found = store.of(AGENT, "u1")
+    kept = [key for key, child in found.items() if "data" in child.manifest]
+    assert len(kept) == 2
+    assert {found[key].is_touched for key in kept} == {False}
+    assert {child.is_touched for key, child in found.items() if key not in kept and key != DEPLOYMENT} == {True}
+    assert replicas(store) == 5, "small ones have their place"
+    assert store.selector_of(AGENT, kept[0]) == ""
+
+
+@requirement("operator.memory")
+def test_annotations_of_others_are_not_kept_and_our_own_are() -> None:
+    store = ChildCache()
+    ours = {"interlock.dev/x": "1", "selftest.interlock.dev/pod": "2"}
+    theirs = {"kubectl.kubernetes.io/last-applied-configuration": "x" * 1000, "notinterlock.dev/x": "3"}
+    child = a_child()
+    child["metadata"]["annotations"] = ours | theirs
+    store.put("Deployment", child)
+
+    assert store.of(AGENT, "u1")[DEPLOYMENT].manifest["metadata"]["annotations"] == ours
+
+
+def test_the_children_of_an_owner_that_is_gone_are_forgotten() -> None:
+    store = ChildCache()
+    store.put("Deployment", a_child(uid="old"))
+    store.put("Deployment", a_child("new", uid="new"))
+
+    store.forget(AGENT, but="new")
+    assert store.held("Deployment") == [("agents", "new")]
+    store.forget(AGENT)
+    assert store.held("Deployment") == []
 
 
 def test_who_owns_fields_is_read_from_the_managed_fields_which_are_not_kept() -> None:

@@ -23,6 +23,7 @@ from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, AgentBuilder, a_binding, a_policy, a_stage, an_agent, hours
 from tests.support.fake_client import FakeClient
+from tests.support.small_operator import fill
 
 KEY = ("agents", "triage")
 PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
@@ -78,8 +79,7 @@ class Operator:
         """Fill the caches as the watches would."""
         if PATH in self.client.objects:
             self.resources.put_agent(self.client.objects[PATH])
-        for kind in CHILDREN:
-            self.children.replace(kind.kind, tuple(self.client.of_kind(kind.kind).values()))
+        fill(self.children, self.client)
 
     def restart(self) -> "Operator":
         return Operator(self.client, self.now)

@@ -16,7 +16,6 @@ from interlock.runtime.app import App
 from interlock.runtime.child_watch import ChildWatch
 from interlock.settings import OperatorSettings
 from interlock_kube.reconcile_loop import ReconcileLoop
-from interlock_kube.watch import ListEvent
 from interlock_process.heartbeat import Heartbeat
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
@@ -148,15 +147,6 @@ class Credentials:
 async def hanging(*_: Any) -> AsyncIterator[Any]:
     await asyncio.Event().wait()
     yield
-
-
-async def test_one_object_that_no_code_expects_is_skipped_by_the_watches_and_the_others_are_handled() -> None:
-    checks = EgressCheckStore(lambda _: None)
-    good = {"metadata": {"name": "one", "namespace": "agents", "labels": {"interlock.dev/agent": "triage"}}}
-    odd = {"metadata": {**good["metadata"], "name": "odd"}, "status": {"initContainerStatuses": 5}}
-    checks.handle(ListEvent((odd, good)))
-
-    assert len(checks.of(("agents", "triage"))) == 1
 
 
 async def test_an_app_handles_events_of_all_kinds_before_it_has_started() -> None:

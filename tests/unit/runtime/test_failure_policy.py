@@ -23,7 +23,6 @@ from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.policies import PolicyReconciler
 from interlock.settings import OperatorSettings
-from interlock_contract.names import BINDING_LABEL
 from interlock_kube.client import ApiError
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import Key
@@ -80,7 +79,7 @@ class Operator:
         client: Any = self.client
         writer = StatusWriter(client)
         self.events = EventPoster(client, "operator-1", lambda: NOW)
-        children = ChildCache() if kind.kind == "Agent" else ChildCache(BINDING_LABEL)
+        children = ChildCache(kind.kind)
         failures = FailureReporter(self.cache, writer, lambda: NOW, lambda _: None)
         reconciler: AgentReconciler | PolicyReconciler | BindingReconciler
         if kind.kind == "Agent":

@@ -101,7 +101,15 @@ def test_an_agent_that_cannot_be_read_loses_its_children_and_can_be_killed(known
             "namespace": "agents",
             "resourceVersion": "1",
             "labels": {"interlock.dev/agent": "triage"},
-            "ownerReferences": [{"kind": "Agent", "uid": "uid-of-triage"}],
+            "ownerReferences": [
+                {
+                    "apiVersion": "interlock.dev/v1alpha1",
+                    "kind": "Agent",
+                    "name": "triage",
+                    "uid": "uid-of-triage",
+                    "controller": True,
+                }
+            ],
         }
     }
     known.children.put("Deployment", child)
