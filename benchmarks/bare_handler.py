@@ -31,17 +31,16 @@ class Bare:
         self.template = template
         self.slots = asyncio.Semaphore(IN_FLIGHT)
 
-    async def apply(self, manifest: dict[str, Any]) -> None:
-        """Apply one child."""
-        path = BY_KIND[manifest["kind"]].path(manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+    async def create(self, manifest: dict[str, Any]) -> None:
+        """Create one child."""
         async with self.slots:
-            await self.client.apply(path, manifest, "bare")
+            await self.client.create(BY_KIND[manifest["kind"]].within(manifest["metadata"]["namespace"]), manifest)
 
 
 async def create(name: str, uid: str, memo: Bare, patch: kopf.Patch, **_: Any) -> None:
-    """Apply all children, then tell that it was done."""
+    """Create all children, then tell that it was done."""
     children = json.loads(memo.template.replace(AGENT_NAME, name).replace(AGENT_UID, uid))
-    await asyncio.gather(*(memo.apply(child) for child in children))
+    await asyncio.gather(*(memo.create(child) for child in children))
     patch.status["observedGeneration"] = 1
 
 

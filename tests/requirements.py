@@ -102,6 +102,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "deployment.prune": Requirement("what is no longer wanted is pruned, workloads first"),
     "deployment.drift": Requirement("a child that was changed or deleted is healed"),
     "deployment.additions": Requirement("what others add to a child is taken out again"),
+    "deployment.immutable": Requirement(
+        "a child that cannot be changed is deleted and recreated, and pods that mount it are replaced"
+    ),
+    "deployment.names-of-others": Requirement(
+        "an object of others that has the name of a child stays as it is, and the Agent is Stalled with its name"
+    ),
     "deployment.restart-welcome": Requirement(
         "a kubectl rollout restart is no drift, nor are the API server's defaults"
     ),

@@ -21,7 +21,6 @@ Json = dict[str, Any]
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 TABLE = "application/json;as=Table;g=meta.k8s.io;v=v1"
@@ -40,6 +39,7 @@ UNAUTHORIZED = 401
 NOT_FOUND = 404
 CONFLICT = 409
 GONE = 410
+INVALID = 422
 
 
 class ApiError(Exception):
@@ -105,14 +105,15 @@ class KubeClient:
         """
         return await self._answer("GET", path, query, accept=accept, most=most)
 
-    async def create(self, path: str, body: Json) -> Json:
-        """Create an object."""
-        return await self._answer("POST", path, body=body)
+    async def create(self, path: str, body: Json, *, is_dry_run: bool = False) -> Json:
+        """Create an object in a collection.
 
-    async def apply(self, path: str, manifest: Json, manager: str) -> Json:
-        """Apply a manifest on the server's side and take over the fields of other owners; return the new object."""
-        query = {"fieldManager": manager, "force": "true"}
-        return await self._answer("PATCH", path, query, body=manifest, content_type=APPLY_PATCH)
+        Args:
+            path: The path of the collection.
+            body: The object.
+            is_dry_run: Whether the API server only checks the object and returns it as it would be.
+        """
+        return await self._answer("POST", path, {"dryRun": "All"} if is_dry_run else None, body=body)
 
     async def patch(self, path: str, body: Any, manager: str, *, content_type: str = MERGE_PATCH) -> Json:
         """Patch an object."""

@@ -46,11 +46,11 @@ def test_a_deleted_child_comes_back_and_nothing_else_is_written(kind: str) -> No
 
 @requirement("deployment.additions")
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_child_that_others_own_fields_of_is_written_again(kind: str) -> None:
+def test_a_child_that_others_added_to_is_written_again(kind: str) -> None:
     simulation = a_ready_agent()
     key = next(known for known in simulation.snapshot.children if known.kind == kind)
 
-    simulation.edit(LiveChild(simulation.snapshot.children[key].manifest, is_touched=True))
+    simulation.edit(LiveChild({**simulation.snapshot.children[key].manifest, "more": "x"}))
 
     assert [key_of(manifest) for manifest in written_by(simulation.peek().plan)] == [key]
 

@@ -11,11 +11,13 @@ from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.deployment.children.config import pins_of
 from interlock.deployment.names import ChildKey, Manifest, key_of, result_name
+from interlock.deployment.ownership import applied_object
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, verify_binding
 from interlock.reconcile.binding_status import binding_transitions
+from interlock.reconcile.managed_objects import record_applied
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.verification import (
     PLAN_KEY,
@@ -58,10 +60,13 @@ class Bench:
         outcome = verify_binding(snapshot, self.now)
         for key in outcome.plan.prune:
             del self.children[key]
+        written = {}
         for manifest in (*outcome.plan.prepare, *outcome.plan.grants, *outcome.plan.workloads):
             self.children[key_of(manifest)] = LiveChild(manifest)
+            written[key_of(manifest)] = applied_object(manifest)
         self.events += binding_transitions(binding.status, outcome.status)
-        self.builder = self.builder.with_status(outcome.status)
+        managed = record_applied(outcome.managed, snapshot.applied, written)
+        self.builder = self.builder.with_status(outcome.status.model_copy(update={"managed_objects": managed}))
         return outcome
 
     def finish(self, **parts: Any) -> BindingOutcome:
@@ -74,7 +79,7 @@ class Bench:
 
     def put_result(self, text: str) -> None:
         key = ChildKey("ConfigMap", result_name(self.builder.build().metadata.name))
-        self.children[key] = LiveChild({**self.children[key].manifest, "data": {RESULT_KEY: text}}, is_touched=True)
+        self.children[key] = LiveChild({**self.children[key].manifest, "data": {RESULT_KEY: text}})
 
     def verified(self) -> "Bench":
         self.verify()

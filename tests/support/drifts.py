@@ -29,7 +29,7 @@ class Drift:
         change: JSON patch operations, or a merge patch.
         part: The child's component, where there are two of a kind.
         is_example: True if it represents its kind where each one costs time.
-        adds_a_key: Nothing of ours is other than desired: who owns the fields gives it away.
+        adds_a_key: Nothing of ours is other than desired: the digest of what our write left gives it away.
     """
 
     what: str
@@ -64,8 +64,39 @@ DRIFTS = [
     Drift("a variable is changed", "Deployment", add(f"{POD}/containers/0/env/0/value", "other")),
     Drift("a volume is added", "Deployment", add(f"{POD}/volumes/-", {"name": "x", "emptyDir": {}})),
     Drift("the pod gets a label", "Deployment", add("/spec/template/metadata/labels/x", "y"), adds_a_key=True),
+    Drift("the pod uses the node's network", "Deployment", add(f"{POD}/hostNetwork", value=True), adds_a_key=True),
+    Drift("containers see each other", "Deployment", add(f"{POD}/shareProcessNamespace", value=True), adds_a_key=True),
+    Drift(
+        "the agent's environment comes from a Secret",
+        "Deployment",
+        add(f"{POD}/containers/0/envFrom", [{"secretRef": {"name": "crm"}}]),
+        is_example=True,
+        adds_a_key=True,
+    ),
+    Drift(
+        "a command runs at the agent's start",
+        "Deployment",
+        add(f"{POD}/containers/0/lifecycle", {"postStart": {"exec": {"command": ["sh"]}}}),
+        adds_a_key=True,
+    ),
+    Drift("volumes have a group", "Deployment", add(f"{POD}/securityContext/fsGroup", 2000), adds_a_key=True),
+    Drift("the pod has another account", "Deployment", add(f"{POD}/serviceAccountName", "default")),
+    Drift(
+        "the NetworkPolicy selects no pod",
+        "NetworkPolicy",
+        add("/spec/podSelector/matchExpressions", [{"key": "no-such-label", "operator": "Exists"}]),
+        is_example=True,
+        adds_a_key=True,
+    ),
     Drift("the bundle is changed", "ConfigMap", {"data": {"bundle.json": "{}"}}, "bundle", is_example=True),
     Drift("the bundle gets a key", "ConfigMap", {"data": {"more": "x"}}, "bundle", is_example=True, adds_a_key=True),
+    Drift(
+        "the bundle is changed and made immutable",
+        "ConfigMap",
+        {"data": {"bundle.json": "{}"}, "immutable": True},
+        "bundle",
+        is_example=True,
+    ),
     Drift("the bundle is emptied", "ConfigMap", remove("/data"), "bundle", is_example=True),
     Drift("a rule is added to the Role", "Role", add("/rules/-", EVERYTHING)),
     Drift("the Role is emptied", "Role", add("/rules", [])),

@@ -1,7 +1,7 @@
 """A fake of `interlock_kube.client.Client`: an API server in memory, as far as our own writes can observe.
 
-The fake validates nothing and sets no defaults. It keeps resource versions and metadata.generation,
-merges patches, lets additions of others stand until an apply owns them, and refuses what a test configures.
+The fake sets no defaults, and validates only what is immutable. It keeps resource versions, uids and
+metadata.generation, merges patches, and refuses what a test configures.
 What the real one answers is tested in tests/integration.
 """
 
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from interlock_kube.client import CONFLICT, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, TABLE, ApiError, Json
+from interlock_kube.client import CONFLICT, INVALID, JSON, JSON_PATCH, MERGE_PATCH, NOT_FOUND, TABLE, ApiError, Json
 
-READS = ("GET",)
+READS = ("GET", "DRY-RUN")
 
 
 @dataclass
@@ -54,11 +54,9 @@ class FakeClient:
         """Put an object there, as another user would."""
         return self._store(path, copy.deepcopy(manifest))
 
-    def add_foreign(self, path: str, entry: Json, addition: Json) -> None:
-        """Add to an object as another user, who owns what was added."""
-        live = _merge(copy.deepcopy(self.objects[path]), copy.deepcopy(addition))
-        live["metadata"]["managedFields"].append(copy.deepcopy(entry))
-        self._store(path, live)
+    def add_foreign(self, path: str, addition: Json) -> None:
+        """Add to an object as another user."""
+        self._store(path, _merge(copy.deepcopy(self.objects[path]), copy.deepcopy(addition)))
 
     def writes(self) -> list[tuple[str, str]]:
         """Return what was written, in order."""
@@ -96,28 +94,18 @@ class FakeClient:
             return {"items": [copy.deepcopy(found) for found in self._listed(path, query or {})], "metadata": {}}
         raise ApiError(NOT_FOUND, "not found")
 
-    async def create(self, path: str, body: Json) -> Json:
-        """Create an object."""
-        self._asked("POST", path, body)
-        return copy.deepcopy(self._store(f"{path}/{body['metadata']['name']}", copy.deepcopy(body)))
-
-    async def apply(self, path: str, manifest: Json, manager: str) -> Json:
-        """Apply: what others own stays, what is ours alone and no longer named goes."""
-        self._asked("APPLY", path, manifest)
-        live = self.objects.get(path)
-        wanted = copy.deepcopy(manifest)
-        foreign = []
-        if live is not None:
-            foreign = [entry for entry in live["metadata"]["managedFields"] if entry["manager"] != manager]
-            server_side = {"resourceVersion", "generation", "uid"} & set(live["metadata"])
-            wanted["metadata"] |= {name: live["metadata"][name] for name in server_side}
-            if "status" in live:
-                wanted["status"] = copy.deepcopy(live["status"])
-            if foreign:
-                wanted = _merge(copy.deepcopy(live), wanted)
-        own = {"manager": manager, "operation": "Apply", "apiVersion": manifest["apiVersion"], "fieldsV1": {"f:x": {}}}
-        wanted["metadata"]["managedFields"] = [own, *foreign]
-        return copy.deepcopy(self._store(path, wanted))
+    async def create(self, path: str, body: Json, *, is_dry_run: bool = False) -> Json:
+        """Create an object; one of its name may not exist."""
+        if is_dry_run:
+            self._asked("DRY-RUN", path, body)
+            return copy.deepcopy(body)
+        target = f"{path}/{body['metadata']['name']}"
+        self._asked("POST", target, body)
+        if target in self.objects:
+            raise ApiError(CONFLICT, f'"{body["metadata"]["name"]}" already exists')
+        created = copy.deepcopy(body)
+        created["metadata"].setdefault("uid", f"uid-{self.version + 1}")
+        return copy.deepcopy(self._store(target, created))
 
     async def patch(
         self,
@@ -134,7 +122,8 @@ class FakeClient:
             raise ApiError(NOT_FOUND, "not found")
         live = copy.deepcopy(self.objects[target])
         if content_type == JSON_PATCH:
-            self._json_patch(live, body)
+            _replace_members(live, body)
+            self._check(self.objects[target], live)
         else:
             known = body.get("metadata", {}).get("resourceVersion", live["metadata"]["resourceVersion"])
             if known != live["metadata"]["resourceVersion"]:
@@ -205,11 +194,27 @@ class FakeClient:
         self.objects[path] = manifest
         return manifest
 
-    def _json_patch(self, live: Json, body: list[Json]) -> None:
-        test, replace = body
-        if test["value"] != live["metadata"]["resourceVersion"]:
+    def _check(self, before: Json, after: Json) -> None:
+        if after["metadata"]["resourceVersion"] != before["metadata"]["resourceVersion"]:
             raise ApiError(CONFLICT, "the object was changed meanwhile")
-        live["metadata"]["managedFields"] = copy.deepcopy(replace["value"])
+        data = [{name: one.get(name) for name in ("data", "binaryData", "immutable")} for one in (before, after)]
+        if before.get("immutable") and data[0] != data[1]:
+            raise ApiError(INVALID, "data: Forbidden: field is immutable when `immutable` is set")
+
+
+def _replace_members(into: Json, patch: list[Json]) -> None:
+    """Apply a JSON patch whose operations all add or replace a member of the object or of its metadata."""
+    for one in patch:
+        _, *parents, name = one["path"].split("/")
+        assert one["op"] == "add"
+        assert parents in ([], ["metadata"])
+        below = into
+        for parent in parents:
+            below = below[parent]
+        if one["value"] is None:
+            below.pop(name, None)
+        else:
+            below[name] = copy.deepcopy(one["value"])
 
 
 def _merge(into: Json, patch: Json) -> Json:

@@ -11,9 +11,11 @@ from typing import Any
 
 from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
 from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.ownership import AppliedObjects, applied_object
 from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import EventNote, transitions
+from interlock.reconcile.managed_objects import record_applied
 from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, SnapshotBuilder, a_snapshot
 
 MOST_RECONCILES = 20
@@ -37,20 +39,25 @@ class Simulation:
     def reconcile_once(self) -> ReconcileResult:
         """Reconcile once and carry everything out."""
         outcome = self.peek()
-        self.carry_out(outcome)
-        self.report(outcome.status)
+        written = self.carry_out(outcome)
+        managed = record_applied(outcome.managed, self.snapshot.build().applied, written)
+        self.report(outcome.status.model_copy(update={"managed_objects": managed}))
         return outcome
 
     def peek(self) -> ReconcileResult:
         """Reconcile once and carry out nothing."""
         return reconcile(self.snapshot.build(), self.now)
 
-    def carry_out(self, outcome: ReconcileResult) -> None:
-        """Carry out the plan; the status is not reported."""
+    def carry_out(self, outcome: ReconcileResult) -> AppliedObjects:
+        """Carry out the plan and return what its writes left; the status is not reported."""
         children = {key: child for key, child in self.snapshot.children.items() if key not in outcome.plan.prune}
+        written = {}
         for manifest in written_by(outcome.plan):
-            children[key_of(manifest)] = LiveChild(_applied(manifest, children.get(key_of(manifest))))
+            key = key_of(manifest)
+            children[key] = LiveChild(_applied(manifest, children.get(key)))
+            written[key] = applied_object(children[key].manifest)
         self.snapshot = replace(self.snapshot, children=children)
+        return written
 
     def report(self, status: AgentStatus) -> None:
         """Take the status over; the kill controller's part stays as it is."""
@@ -174,7 +181,7 @@ class Simulation:
                     "updatedReplicas": wanted,
                     "availableReplicas": available(wanted),
                 }
-                children[key] = LiveChild({**child.manifest, "status": status}, child.is_touched)
+                children[key] = LiveChild({**child.manifest, "status": status})
             else:
                 children[key] = child
         self.snapshot = replace(self.snapshot, children=children)

@@ -92,6 +92,8 @@ class AgentReason(StrEnum):
     """Deployed: all managed objects are up to date."""
     APPLY_FAILED = "ApplyFailed"
     """The API server refused a child."""
+    NAME_TAKEN = "NameTaken"
+    """An object that does not belong to the agent has the name of a managed object."""
     RECONCILE_ERROR = "ReconcileError"
     """The operator failed on the object and retries; also the reason of ReconcileFailed on other kinds."""
 
@@ -232,6 +234,24 @@ class EnforcementStatus(ApiModel):
     """Number of guards whose self-test passed."""
 
 
+class ManagedObject(ApiModel):
+    """A managed object as the operator left it."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    kind: str = Field(max_length=63)
+    """Its kind."""
+
+    name: str = Field(max_length=253)
+    """Its name."""
+
+    uid: str = Field(max_length=128)
+    """Its metadata.uid."""
+
+    digest: str = Field(max_length=64)
+    """SHA-256, in hex, of its content in the API server's answer to the operator's last write."""
+
+
 class KillStatus(ApiModel):
     """The last time that the kill switch was engaged."""
 
@@ -272,6 +292,11 @@ class AgentStatus(ApiModel):
 
     enforcement: EnforcementStatus | None = None
     """Details of PolicyEnforced; absent unless it is True."""
+
+    managed_objects: tuple[ManagedObject, ...] = Field(
+        default=(), max_length=64, json_schema_extra=kube(keys=("kind", "name"))
+    )
+    """The managed objects as the operator left them. An object that differs has been changed by others."""
 
     kill: KillStatus | None = None
     """The last kill; absent if there was none."""

@@ -17,7 +17,7 @@ from interlock.api.messages import (
     quoted,
 )
 from interlock.api.shared_types import ApiModel, Timestamp, parse_duration
-from interlock.api.status import Condition
+from interlock.api.status import Condition, ManagedObject
 from interlock.api.text import SELF, Name
 from interlock_contract.verification import MAX_NAME, MAX_TOOLS, MAX_UNMAPPED, Expectation
 
@@ -280,6 +280,11 @@ class MCPBindingStatus(ApiModel):
 
     verification: VerificationStatus | None = None
     """State of the server's verification; absent before the first."""
+
+    managed_objects: tuple[ManagedObject, ...] = Field(
+        default=(), max_length=16, json_schema_extra=kube(keys=("kind", "name"))
+    )
+    """The objects of the verification as the operator left them. One that differs has been changed by others."""
 
     def condition(self, kind: BindingCondition) -> Condition | None:
         """Return a condition, or None if it does not exist."""

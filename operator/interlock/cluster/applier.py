@@ -1,23 +1,47 @@
-"""The applier of plans: server-side apply, removal of fields that others added, deletion of surplus children."""
+"""The applier of plans: creation, replacement of what is ours, deletion of surplus children.
+
+An object is written only if it is new or ours. A foreign object of a child's name stays as it is.
+"""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+from interlock.api.status import AgentReason
 from interlock.cluster.child_cache import ChildCache
-from interlock.deployment.names import ChildKey, Manifest
-from interlock.deployment.ownership import hand_over, has_foreign_fields
+from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.ownership import (
+    AppliedObject,
+    AppliedObjects,
+    applied_object,
+    is_left_over,
+    is_owned,
+    replacement,
+)
 from interlock.deployment.plan import WORKLOAD, WritePlan
+from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
-from interlock_contract.names import FIELD_MANAGER
-from interlock_kube.client import CONFLICT, JSON_PATCH, ApiError, Json, KubeClient
+from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER
+from interlock_kube.client import CONFLICT, INVALID, JSON_PATCH, NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET
 
 BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT = 40  # a small API server queues further requests
+ATTEMPTS = 6
+"""Attempts to create or replace one object, since others write it at the same time, such as a Deployment's status."""
 
 
 class ApplyFailed(Exception):  # noqa: N818 - it says what happened to a child
-    """The API server refused a child; the message names the child and the reason."""
+    """A child could not be written; the message names the child and the reason.
+
+    Attributes:
+        reason: The reason of the condition that reports it.
+        written: The children that this run of the plan has written nevertheless.
+    """
+
+    def __init__(self, message: str, reason: AgentReason = AgentReason.APPLY_FAILED) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.written: AppliedObjects = {}
 
 
 class Applier:
@@ -29,85 +53,192 @@ class Applier:
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def carry_out(
-        self, plan: WritePlan, namespace: str, agent: str, *, may_start_pods: Callable[[], bool] = lambda: True
-    ) -> None:
-        """Apply what workloads need, then the grants, then the workloads, then delete surplus children.
+        self,
+        plan: WritePlan,
+        namespace: str,
+        owner: str,
+        applied: AppliedObjects,
+        *,
+        may_start_pods: Callable[[], bool] = lambda: True,
+    ) -> AppliedObjects:
+        """Write what workloads need, then the grants, then the workloads, then delete surplus children.
 
         Args:
             plan: The writes.
             namespace: The namespace of the owner.
-            agent: The name of the owner.
+            owner: The name of the owner.
+            applied: What earlier writes left. An object whose uid is in there is ours.
             may_start_pods: Asked right before each write of a workload that wants pods. Where it says no, this write
                 and all after it are left out: the owner was killed since its plan was made, or deleted.
 
-        Raises:
-            ApplyFailed: A child was refused. The groups after its group were not tried.
-        """
-        for group in (plan.prepare, plan.grants):
-            await self._together(self._apply(manifest) for manifest in group)
-        for manifest in plan.workloads:
-            if not await self._apply(manifest, may_start_pods):
-                return
-        await self._together(self._prune(key, namespace, agent) for key in plan.prune)
+        Returns:
+            What the writes of this plan left.
 
-    async def _together(self, writes: Iterable[object]) -> None:
-        results = await asyncio.gather(*writes, return_exceptions=True)  # type: ignore[call-overload]
+        Raises:
+            ApplyFailed: A child could not be written. The groups after its group were not tried.
+        """
+        written: dict[ChildKey, AppliedObject] = {}
+
+        async def write(manifest: Manifest) -> bool:
+            key = key_of(manifest)
+            starts_pods = key.kind == WORKLOAD and manifest["spec"].get("replicas", 1) != 0
+            may_write = may_start_pods if starts_pods else _always
+            live = await self._write(manifest, applied.get(key), may_write, is_missing=key in plan.missing)
+            if live is not None:
+                written[key] = applied_object(live)
+            return live is not None
+
+        try:
+            for group in (plan.prepare, plan.grants):
+                await self._together(write(manifest) for manifest in group)
+            for manifest in plan.workloads:
+                if not await write(manifest):
+                    return written
+            await self.prune(plan.prune, namespace, owner)
+        except ApplyFailed as failure:
+            failure.written = written
+            raise
+        return written
+
+    async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str) -> None:
+        """Delete children.
+
+        Raises:
+            ApplyFailed: A child could not be deleted.
+        """
+        await self._together(self._prune(key, namespace, owner) for key in keys)
+
+    async def _together(self, writes: Iterable[Awaitable[object]]) -> None:
+        results = await asyncio.gather(*writes, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _apply(self, manifest: Manifest, may_start_pods: Callable[[], bool] = lambda: True) -> bool:
-        """Apply one child; return False if that would start pods, and none may start any longer."""
-        kind = BY_KIND[manifest["kind"]]
-        name = manifest["metadata"]["name"]
-        path = kind.path(manifest["metadata"]["namespace"], name)
-        starts_pods = manifest["kind"] == WORKLOAD and manifest["spec"].get("replicas", 1) != 0
-
-        def may_write() -> bool:
-            return not starts_pods or may_start_pods()
-
-        with self._store.writing(kind.kind, manifest):
+    async def _write(
+        self, manifest: Manifest, applied: AppliedObject | None, may_write: Callable[[], bool], *, is_missing: bool
+    ) -> Json | None:
+        """Write one child and return it; return None if that would start pods, and none may start any longer."""
+        key = key_of(manifest)
+        with self._store.writing(key.kind, manifest):
             try:
                 async with self._slots:
-                    if not may_write():
-                        return False
-                    live = await self._client.apply(path, manifest, FIELD_MANAGER)
-                    if has_foreign_fields(live["metadata"].get("managedFields", [])):
-                        await self._take_over(path, live)
+                    for _ in range(ATTEMPTS):
                         if not may_write():
-                            return False
-                        live = await self._client.apply(path, manifest, FIELD_MANAGER)
+                            return None
+                        live = await (
+                            self._create(manifest) if is_missing else self._replace(manifest, applied, may_write)
+                        )
+                        if live is not None:
+                            self._store.put(key.kind, live)
+                            return live
+                        is_missing = not is_missing
             except ApiError as error:
-                raise ApplyFailed(f"{kind.kind} {name}: {error.message}") from error
-            self._store.put(kind.kind, live)
-        return True
+                raise ApplyFailed(f"{key.kind} {key.name}: {error.message}") from error
+        raise ApplyFailed(f"{key.kind} {key.name}: the object was changed by others during {ATTEMPTS} attempts")
 
-    async def _take_over(self, path: str, live: Json) -> None:
-        """Take over all fields of others, so that the next apply removes those that the manifest does not name."""
-        metadata = live["metadata"]
-        patch = [
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]},
-            {"op": "replace", "path": "/metadata/managedFields", "value": hand_over(metadata["managedFields"])},
-        ]
+    async def _create(self, manifest: Manifest) -> Json | None:
+        """Create a child; return None if an object of its name exists."""
         try:
-            await self._client.patch(path, patch, FIELD_MANAGER, content_type=JSON_PATCH)
+            return await self._client.create(_collection(manifest), manifest)
         except ApiError as error:
             if error.status != CONFLICT:
                 raise
+            return None
 
-    async def _prune(self, key: ChildKey, namespace: str, agent: str) -> None:
+    async def _replace(
+        self, manifest: Manifest, applied: AppliedObject | None, may_write: Callable[[], bool]
+    ) -> Json | None:
+        """Replace the content of a child; return None if it does not exist, or has changed since it was read."""
+        path = f"{_collection(manifest)}/{manifest['metadata']['name']}"
+        try:
+            found = await self._client.get(path)
+            if not await self._may_replace(path, found, manifest, applied) or not may_write():
+                return None
+            return await self._client.patch(path, replacement(manifest, found), FIELD_MANAGER, content_type=JSON_PATCH)
+        except ApiError as error:
+            if error.status in (CONFLICT, NOT_FOUND):
+                return None
+            if error.status != INVALID or not await self._could_be_created(manifest):
+                raise
+        # A member that cannot be changed, such as the data of an immutable ConfigMap.
+        await self._delete(path, found)
+        live = await self._create(manifest)
+        if live is not None and live["kind"] == "ConfigMap" and set(manifest["data"]) != {BUNDLE_KEY}:
+            await self._replace_pods(manifest)
+        return live
+
+    async def _may_replace(self, path: str, found: Json, manifest: Manifest, applied: AppliedObject | None) -> bool:
+        """Return True if an object is ours; delete what an earlier owner of the same name has left.
+
+        Raises:
+            ApplyFailed: The object is foreign, or is being deleted.
+        """
+        key, owner = key_of(manifest), manifest["metadata"]["ownerReferences"][0]
+        if found["metadata"].get("deletionTimestamp"):
+            waits_for = ", ".join(found["metadata"].get("finalizers", ())) or "the garbage collector"
+            raise ApplyFailed(f"{key.kind} {key.name}: the object is being deleted and waits for {waits_for}")
+        if is_left_over(found, owner):
+            await self._delete(path, found)
+            return False
+        if not is_owned(found, owner, applied):
+            raise ApplyFailed(
+                f"{key.kind} {key.name} exists and does not belong to this {owner['kind']}; rename the "
+                f"{owner['kind']}, or run: kubectl -n {manifest['metadata']['namespace']} delete "
+                f"{BY_KIND[key.kind].plural} {key.name}",
+                AgentReason.NAME_TAKEN,
+            )
+        return True
+
+    async def _could_be_created(self, manifest: Manifest) -> bool:
+        """Return True if the API server would take the manifest as a new object under another name."""
+        metadata = {name: value for name, value in manifest["metadata"].items() if name != "name"}
+        named = {**manifest, "metadata": {**metadata, "generateName": "interlock-"}}
+        try:
+            await self._client.create(_collection(manifest), named, is_dry_run=True)
+        except ApiError:
+            return False
+        return True
+
+    async def _delete(self, path: str, found: Json) -> None:
+        """Delete exactly this object, and the pods of a Deployment."""
+        uid = {"uid": found["metadata"]["uid"]}
+        await self._client.delete(path, {**BACKGROUND, "preconditions": uid})
+        if found["kind"] == WORKLOAD:
+            selected = found["spec"]["selector"].get("matchLabels", {})
+            await self._delete_pods(found["metadata"]["namespace"], _selector(selected))
+
+    async def _replace_pods(self, manifest: Manifest) -> None:
+        """Delete the pods that mount a recreated ConfigMap: the kubelet does not follow an immutable one."""
+        labels: Mapping[str, str] = manifest["metadata"]["labels"]
+        owner = {name: labels[name] for name in (AGENT_LABEL, BINDING_LABEL) if name in labels}
+        pods = POD.within(manifest["metadata"]["namespace"])
+        await self._client.delete_all(pods, _selector(owner), {"gracePeriodSeconds": GRACE_SECONDS})
+
+    async def _prune(self, key: ChildKey, namespace: str, owner: str) -> None:
         try:
             async with self._slots:
                 path = BY_KIND[key.kind].path(namespace, key.name)
                 await self._client.delete(path, BACKGROUND)
                 if key.kind == WORKLOAD:
-                    await self._delete_pods(namespace, self._store.selector_of((namespace, agent), key))
+                    await self._delete_pods(namespace, self._store.selector_of((namespace, owner), key))
         except ApiError as error:
             raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
-        self._store.discard((namespace, agent), key)
+        self._store.discard((namespace, owner), key)
 
     async def _delete_pods(self, namespace: str, selector: str) -> None:
         """Delete the ReplicaSets and pods of a deleted workload: the garbage collector may be busy with many others."""
         if selector:
             await self._client.delete_all(REPLICA_SET.within(namespace), selector, BACKGROUND)
             await self._client.delete_all(POD.within(namespace), selector, {"gracePeriodSeconds": GRACE_SECONDS})
+
+
+def _collection(manifest: Manifest) -> str:
+    return BY_KIND[manifest["kind"]].within(manifest["metadata"]["namespace"])
+
+
+def _selector(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+
+
+def _always() -> bool:
+    return True

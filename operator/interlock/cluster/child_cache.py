@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from interlock.deployment.names import ChildKey
-from interlock.deployment.ownership import has_foreign_fields
 from interlock.deployment.plan import LiveChild
 from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, GROUP, MANAGED_BY
 from interlock_kube.client import Json
@@ -51,7 +50,6 @@ class _Stored:
     version: int
     owner: str
     data: bytes
-    is_touched: bool
 
 
 class ChildCache:
@@ -142,7 +140,7 @@ class ChildCache:
     def of(self, agent: AgentKey, uid: str) -> Mapping[ChildKey, LiveChild]:
         """Return the children of the owner with this uid; an earlier owner of the same name had others."""
         return {
-            key: LiveChild(_loaded(stored), stored.is_touched)
+            key: LiveChild(_loaded(stored))
             for key, stored in self._by_agent.get(agent, {}).items()
             if stored.owner == uid
         }
@@ -165,8 +163,7 @@ def _loaded(stored: _Stored) -> Json:
 def _stored(kind: str, manifest: Json, most: int) -> _Stored:
     """Return what is kept of a child.
 
-    One that is too large is kept as one that others have changed and that lacks everything, so that a reconcile applies
-    or deletes it.
+    One that is too large is kept as one that lacks everything, so that a reconcile replaces or deletes it.
     """
     metadata, owner = manifest["metadata"], controller_of(manifest)
     kept = {name: metadata[name] for name in _METADATA if name in metadata}
@@ -182,14 +179,12 @@ def _stored(kind: str, manifest: Json, most: int) -> _Stored:
         },
     }
     data = _compressed(whole)
-    is_too_large = len(data) > most
-    if is_too_large:
+    if len(data) > most:
         data = _compressed({"kind": kind, "metadata": {**kept, "labels": {}}, "spec": {}})
     return _Stored(
         version=int(metadata["resourceVersion"]),
         owner=owner.uid if owner else "",
         data=data,
-        is_touched=is_too_large or has_foreign_fields(metadata.get("managedFields", [])),
     )
 
 

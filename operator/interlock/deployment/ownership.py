@@ -1,84 +1,127 @@
-"""Field ownership of a child, read from `metadata.managedFields`.
+"""Ownership of live objects: whose an object is, whether others changed it, and the patch that makes it ours again.
 
-Server-side apply keeps additions of other field managers: a container, a variable, a rule. To remove them, `hand_over`
-first moves their fields to our own entry. The next apply does not name these fields and so removes them, as
-`k8s.io/client-go/util/csaupgrade` does.
+Each write of ours replaces the whole content of an object, so that no addition survives, whichever field manager owns
+it. The answer of the API server holds our content, its own defaults, and additions of webhooks. The object must stay
+like that answer, so the status of its owner keeps the digest of it.
 """
 
-import copy
-from collections.abc import Iterable
-from typing import Any
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-from interlock_contract.names import FIELD_MANAGER, KILL_FIELD_MANAGER
+from interlock.deployment.names import ChildKey, Manifest
 
-ManagedFields = list[dict[str, Any]]
+_NO_CONTENT: Final = ("apiVersion", "kind", "metadata", "status")
+_LEFT_TO_OTHERS: Final[Mapping[str, tuple[str, ...]]] = {"ServiceAccount": ("secrets", "imagePullSecrets")}
+"""Members that controllers of some clusters fill in, such as OpenShift's. They grant nothing."""
+_RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 
-_RESTARTED_AT = ("f:spec", "f:template", "f:metadata", "f:annotations", "f:kubectl.kubernetes.io/restartedAt")
-_REPLICAS = ("f:spec", "f:replicas")
 
+@dataclass(frozen=True)
+class AppliedObject:
+    """An object as our last write left it.
 
-def has_foreign_fields(managed: ManagedFields) -> bool:
-    """Return True if another field manager owns a field outside of metadata and status.
-
-    Two are allowed: the annotation of `kubectl rollout restart`, and the replicas that the kill controller set to zero.
+    Attributes:
+        uid: Its `metadata.uid`.
+        digest: The digest of its content, see `content_digest`.
     """
-    return any(_is_foreign(entry) for entry in managed)
+
+    uid: str
+    digest: str
 
 
-def hand_over(managed: ManagedFields) -> ManagedFields:
-    """Return the list with all foreign fields moved to our own entry."""
-    ours: dict[str, Any] = {}
-    kept: ManagedFields = []
-    newest = ""
-    for entry in managed:
-        if _is_ours(entry) or _is_foreign(entry):
-            _merge(ours, entry.get("fieldsV1", {}))
-            newest = max(newest, entry.get("time", ""))
-        else:
-            kept.append(entry)
-    apply_entry = {
-        "manager": FIELD_MANAGER,
-        "operation": "Apply",
-        "apiVersion": next((entry["apiVersion"] for entry in managed if _is_ours(entry)), managed[0]["apiVersion"]),
-        "fieldsType": "FieldsV1",
-        "fieldsV1": ours,
-    }
-    return [apply_entry | ({"time": newest} if newest else {}), *kept]
+AppliedObjects = Mapping[ChildKey, AppliedObject]
 
 
-def _is_ours(entry: dict[str, Any]) -> bool:
-    return bool(entry.get("manager") == FIELD_MANAGER and entry.get("operation") == "Apply")
+def applied_object(live: Manifest) -> AppliedObject:
+    """Return what is kept of the API server's answer to a write."""
+    return AppliedObject(live["metadata"].get("uid", ""), content_digest(live))
 
 
-def _is_foreign(entry: dict[str, Any]) -> bool:
-    if _is_ours(entry) or entry.get("subresource") == "status":
-        return False
-    allowed: set[tuple[str, ...]] = {_RESTARTED_AT}
-    if entry.get("manager") == KILL_FIELD_MANAGER:
-        allowed.add(_REPLICAS)
-    return any(
-        path[0] not in ("f:metadata", "f:status") and path not in allowed for path in _leaves(entry.get("fieldsV1", {}))
+def content_digest(live: Manifest) -> str:
+    """Return the SHA-256, in hex, of the content of a live object.
+
+    Metadata, status, and what other controllers write by right are no content: the replicas of a Deployment, which the
+    kill controller sets to zero, and the annotation of `kubectl rollout restart`.
+    """
+    left_out = (*_NO_CONTENT, *_LEFT_TO_OTHERS.get(live["kind"], ()))
+    content = {name: value for name, value in live.items() if name not in left_out}
+    if live["kind"] == "Deployment":
+        content["spec"] = _without_replicas_and_restart(content["spec"])
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_owned(live: Manifest, owner: Mapping[str, Any], applied: AppliedObject | None) -> bool:
+    """Return True if a live object is the owner's.
+
+    Args:
+        live: The live object.
+        owner: The ownerReference that the object must carry.
+        applied: What the status of the owner records of the object. The recorded uid proves that we created it, even
+            where others removed the ownerReference.
+    """
+    metadata = live["metadata"]
+    if applied is not None and metadata.get("uid") == applied.uid:
+        return True
+    return any(found.get("uid") == owner["uid"] for found in metadata.get("ownerReferences", ()))
+
+
+def is_left_over(live: Manifest, owner: Mapping[str, Any]) -> bool:
+    """Return True if all owners of a live object are earlier objects of our owner's name, which no longer exist."""
+    owners = live["metadata"].get("ownerReferences", ())
+    return bool(owners) and all(
+        all(found.get(name) == owner[name] for name in ("apiVersion", "kind", "name")) and found["uid"] != owner["uid"]
+        for found in owners
     )
 
 
-def _leaves(fields: dict[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
-    """Yield the path of every owned leaf.
+def replacement(manifest: Manifest, live: Manifest) -> list[dict[str, Any]]:
+    """Return the JSON patch that replaces the content of a live object with the manifest's.
 
-    `{"f:spec": {".": {}, "f:replicas": {}}}` yields `("f:spec", "f:replicas")`. The `.` owns only the parent.
+    Labels, annotations and further owners of others stay. The API server refuses the patch if the object has changed
+    since it was read.
     """
-    for name, below in fields.items():
-        if name == ".":
-            continue
-        if below and set(below) != {"."}:
-            yield from _leaves(below, (*path, name))
-        elif not _is_parent_of_allowed((*path, name)):
-            yield (*path, name)
+    wanted, found = manifest["metadata"], live["metadata"]
+    uids = {owner["uid"] for owner in wanted["ownerReferences"]}
+    others = [owner for owner in found.get("ownerReferences", ()) if owner["uid"] not in uids]
+    metadata = {
+        "resourceVersion": found["resourceVersion"],
+        "labels": {**found.get("labels", {}), **wanted["labels"]},
+        "ownerReferences": [*wanted["ownerReferences"], *others],
+    }
+    if "annotations" in wanted:
+        metadata["annotations"] = {**found.get("annotations", {}), **wanted["annotations"]}
+    content = {name: value for name, value in manifest.items() if name not in _NO_CONTENT}
+    if manifest["kind"] == "Deployment":
+        content["spec"] = _with_restart_of(content["spec"], live["spec"])
+    kept = (*_NO_CONTENT, *_LEFT_TO_OTHERS.get(manifest["kind"], ()), *content)
+    return [
+        *({"op": "add", "path": f"/metadata/{name}", "value": value} for name, value in metadata.items()),
+        # "remove" would fail where another writer was faster, and null is how the API server writes an absent member.
+        *({"op": "add", "path": f"/{name}", "value": None} for name in live if name not in kept),
+        *({"op": "add", "path": f"/{name}", "value": value} for name, value in content.items()),
+    ]
 
 
-def _is_parent_of_allowed(path: tuple[str, ...]) -> bool:
-    return path == _RESTARTED_AT[: len(path)] and path != _RESTARTED_AT
+def _without_replicas_and_restart(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return a Deployment's spec as it is compared; older API servers write a time of creation into the template."""
+    template = spec.get("template", {})
+    metadata = {name: value for name, value in template.get("metadata", {}).items() if name != "creationTimestamp"}
+    notes = {name: value for name, value in metadata.get("annotations", {}).items() if name != _RESTARTED_AT}
+    return {
+        **{name: value for name, value in spec.items() if name != "replicas"},
+        "template": {**template, "metadata": {**metadata, "annotations": notes}},
+    }
 
 
-def _merge(into: dict[str, Any], fields: dict[str, Any]) -> None:
-    for name, below in fields.items():
-        _merge(into.setdefault(name, {}), copy.deepcopy(below))
+def _with_restart_of(spec: dict[str, Any], live: dict[str, Any]) -> dict[str, Any]:
+    """Return a Deployment's spec with the live annotation of `kubectl rollout restart`: without it all pods roll."""
+    restarted = live["template"].get("metadata", {}).get("annotations", {}).get(_RESTARTED_AT)
+    if restarted is None:
+        return spec
+    template = spec["template"]
+    notes = {**template["metadata"].get("annotations", {}), _RESTARTED_AT: restarted}
+    return {**spec, "template": {**template, "metadata": {**template["metadata"], "annotations": notes}}}

@@ -1,7 +1,8 @@
 """The write plan: the children that a placement needs, compared with the live ones.
 
 `desired_children` builds the manifests, `has_drifted` compares one with the live object, and `plan_children` returns
-the pending writes in the order in which they must happen.
+the pending writes in the order in which they must happen. A live object is also compared with what our last write left
+(`ownership.content_digest`): that finds additions, which no manifest names.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from interlock.deployment.children.network import build_network_policies
 from interlock.deployment.children.services import build_internal_services, build_public_service
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest
 from interlock.deployment.placement import Placement
 
 _METADATA = "metadata"
@@ -37,9 +39,9 @@ def has_drifted(desired: Manifest, live: Manifest) -> bool:
 
 
 def _metadata_differs(desired: dict[str, Any], live: dict[str, Any]) -> bool:
-    """Compare labels and owner. Other metadata belongs to other tools."""
+    """Compare our labels, annotations and owner. Other metadata belongs to other tools."""
     owners = live.get("ownerReferences", [])
-    return _differs(desired["labels"], live.get("labels")) or any(
+    return any(_differs(desired.get(name, {}), live.get(name)) for name in ("labels", "annotations")) or any(
         owner not in owners for owner in desired["ownerReferences"]
     )
 
@@ -87,11 +89,9 @@ class LiveChild:
 
     Attributes:
         manifest: The object, without managedFields.
-        is_touched: Another field manager owns fields of it (see `ownership.has_foreign_fields`).
     """
 
     manifest: Manifest
-    is_touched: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class WritePlan:
         prepare: Manifests to apply before any pod may start, in any order.
         grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
         workloads: Deployments to apply after all of `grants`.
+        missing: The keys of manifests that have no live object, so that they are created.
         prune: Children to delete, Deployments first.
         held: Deployments whose write would start pods, which nothing may do at the moment.
     """
@@ -109,6 +110,7 @@ class WritePlan:
     prepare: tuple[Manifest, ...] = ()
     grants: tuple[Manifest, ...] = ()
     workloads: tuple[Manifest, ...] = ()
+    missing: frozenset[ChildKey] = frozenset()
     prune: tuple[ChildKey, ...] = ()
     held: tuple[ChildKey, ...] = ()
 
@@ -135,19 +137,30 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
 
 
 def plan_children(
-    desired: tuple[Manifest, ...], live: Mapping[ChildKey, LiveChild], *, starts_pods: bool = True
+    desired: tuple[Manifest, ...],
+    live: Mapping[ChildKey, LiveChild],
+    applied: AppliedObjects,
+    *,
+    starts_pods: bool = True,
 ) -> WritePlan:
     """Return the writes after which exactly the desired children exist, as they are desired.
 
     Args:
         desired: The manifests.
         live: The live objects.
+        applied: What our last writes left. A live object that is not in there is written once, to know what it must
+            stay like.
         starts_pods: Whether new pods may start.
     """
 
     def needs_write(manifest: Manifest) -> bool:
         found = live.get(key_of(manifest))
-        return found is None or found.is_touched or has_drifted(manifest, found.manifest)
+        return (
+            found is None
+            or has_drifted(manifest, found.manifest)
+            or key_of(manifest) not in applied
+            or was_changed(found, applied[key_of(manifest)])
+        )
 
     pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
@@ -155,18 +168,24 @@ def plan_children(
     workloads = [one for one in pending if one["kind"] == WORKLOAD]
     held: list[ChildKey] = []
     if not starts_pods:
-        workloads, held = _without_new_pods(workloads, live)
+        workloads, held = _without_new_pods(workloads, live, applied)
     return WritePlan(
         prepare=tuple(manifest for manifest in pending if manifest["kind"] not in (GRANT, WORKLOAD)),
         grants=tuple(manifest for manifest in pending if manifest["kind"] == GRANT),
         workloads=tuple(workloads),
+        missing=frozenset(key_of(manifest) for manifest in pending if key_of(manifest) not in live),
         prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
         held=tuple(held),
     )
 
 
+def was_changed(live: LiveChild, applied: AppliedObject) -> bool:
+    """Return True if others changed the content of a live object since our last write."""
+    return content_digest(live.manifest) != applied.digest
+
+
 def _without_new_pods(
-    workloads: list[Manifest], live: Mapping[ChildKey, LiveChild]
+    workloads: list[Manifest], live: Mapping[ChildKey, LiveChild], applied: AppliedObjects
 ) -> tuple[list[Manifest], list[ChildKey]]:
     """Return what may be written of Deployments while no pod may start, and the keys of those that are held.
 
@@ -180,11 +199,11 @@ def _without_new_pods(
         replicas = found.manifest["spec"].get("replicas", 1) if found is not None else 0
         if spec["replicas"] == 0:
             written.append(workload)
-        elif found is not None and found.is_touched:
+        elif found is not None and key in applied and was_changed(found, applied[key]):
             written.append(workload | {"spec": spec | {"replicas": 0}})
         elif found is not None and spec["replicas"] < replicas and not _differs_otherwise(workload, found.manifest):
             written.append(workload)
-        else:
+        elif found is None or has_drifted(workload, found.manifest):
             held.append(key)
     return written, held
 

@@ -8,7 +8,7 @@ from interlock.api.agent import Agent, Stage
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, AgentStatus, ConditionType
 from interlock.deployment.children.services import addresses_of
-from interlock.deployment.names import ChildKey, Manifest, guard_service, placement_name, workload_names
+from interlock.deployment.names import ChildKey, Manifest, guard_service, key_of, placement_name, workload_names
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
 from interlock.deployment.observed.readiness import Readiness, readiness_of_all
 from interlock.deployment.placement import Placement, bound_sources, revision_of
@@ -17,6 +17,7 @@ from interlock.governance.governed import check_governance
 from interlock.orchestration.orchestrated import check_orchestration, hold_before
 from interlock.orchestration.rollout import StageFacts, StageObservation, decide_stage, position
 from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status
+from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock_contract.bundle import BUNDLE_KEY, digest
 from interlock_contract.kill import KillLatch, observe
@@ -28,12 +29,14 @@ class ReconcileResult:
 
     Attributes:
         plan: Writes to children.
-        status: The status to write once the plan has been carried out.
+        status: The status to write once the plan has been carried out. What its writes leave is to be added.
+        managed: The keys of all objects that must exist.
         requeue_at: When the passing of time alone may change the result, None where it cannot.
     """
 
     plan: WritePlan
     status: AgentStatus
+    managed: frozenset[ChildKey] = frozenset()
     requeue_at: datetime | None = None
 
 
@@ -50,14 +53,16 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     current = position(agent.spec.stages, _recorded_facts(agent), revision)
     verdict = _check_layers(snapshot, current)
     if verdict.layer is not None:
-        plan = plan_children((), snapshot.children)
+        plan = plan_children((), snapshot.children, {})
         return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
     progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
     desired = _desired(snapshot, progress, is_killed=killed is not None)
-    plan = plan_children(desired, snapshot.children, starts_pods=snapshot.starts_pods)
+    plan = plan_children(desired, snapshot.children, snapshot.applied, starts_pods=snapshot.starts_pods)
     report = AgentReport(snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired))
     status = build_status(report, now)
-    return ReconcileResult(plan, status, requeue_at=progress.decision.next_at)
+    managed = frozenset(key_of(manifest) for manifest in desired)
+    status = status.model_copy(update={"managed_objects": record_applied(managed, snapshot.applied, {})})
+    return ReconcileResult(plan, status, managed, requeue_at=progress.decision.next_at)
 
 
 def killed_by(snapshot: Snapshot) -> str | None:

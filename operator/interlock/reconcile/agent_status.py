@@ -165,6 +165,7 @@ _OF_DEPLOYMENT = (
     AgentReason.SCALED_TO_ZERO,
     AgentReason.WAITING_FOR_DEPLOYMENT,
     AgentReason.WAITING_FOR_OPERATOR,
+    AgentReason.NAME_TAKEN,
 )
 """Reasons of Ready that a failure to deploy replaces."""
 
@@ -200,7 +201,8 @@ def with_failure(
 ) -> AgentStatus:
     """Return the status after a failure: Deployed is False and says why.
 
-    Ready is False, too, unless its reason is a refusal or a kill: that is what people must act on.
+    Ready is False, too, unless its reason is a refusal or a kill: that is what people must act on. Stalled is True if
+    the failure lasts until a user changes an object.
 
     Args:
         status: The status without the failure.
@@ -215,8 +217,11 @@ def with_failure(
         ConditionType.DEPLOYED: Finding(ConditionType.DEPLOYED, "False", reason, message),
         ConditionType.READY: Finding(ConditionType.READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message),
     }
+    if reason is AgentReason.NAME_TAKEN:
+        failed[ConditionType.READY] = Finding(ConditionType.READY, "False", reason, message)
+        failed[ConditionType.STALLED] = Finding(ConditionType.STALLED, "True", reason, message)
     if ready is not None and ready.reason not in _OF_DEPLOYMENT:
-        del failed[ConditionType.READY]
+        failed = {ConditionType.DEPLOYED: failed[ConditionType.DEPLOYED]}
     built = {str(kind): build_condition(finding, generation, known, now) for kind, finding in failed.items()}
     kept = {one.type: one for one in status.conditions}
     order = (*kept, *(kind for kind in built if kind not in kept))

@@ -27,10 +27,12 @@ from interlock.deployment.children.verification_job import (
     build_support,
     plan_digest,
 )
-from interlock.deployment.names import ChildKey, Manifest, pinned_name, result_name
+from interlock.deployment.names import ChildKey, Manifest, key_of, pinned_name, result_name
+from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild, WritePlan, plan_children
 from interlock.reconcile.binding_status import EndedRun, build_conditions
+from interlock.reconcile.managed_objects import read_applied
 from interlock_contract.canonical_json import digest_of
 from interlock_contract.names import ACCEPT_DRIFT
 from interlock_contract.verification import (
@@ -70,6 +72,11 @@ class BindingSnapshot:
     drift_seen_at: datetime | None = None
 
     @property
+    def applied(self) -> AppliedObjects:
+        """The children as our last writes left them, from the status."""
+        return read_applied(self.binding.status.managed_objects if self.binding.status else ())
+
+    @property
     def run(self) -> VerificationTarget | None:
         """The run that the status records."""
         known = self.binding.verification.run
@@ -78,10 +85,18 @@ class BindingSnapshot:
 
 @dataclass(frozen=True)
 class BindingOutcome:
-    """What has to be done, in this order: the plan, then the status."""
+    """What has to be done, in this order: the status, then the plan, then `managed_objects` of the status.
+
+    Attributes:
+        plan: Writes to children.
+        status: The status.
+        managed: The keys of all objects that must exist and that no other program writes.
+        requeue_at: When the passing of time alone may change the result.
+    """
 
     plan: WritePlan
     status: MCPBindingStatus
+    managed: frozenset[ChildKey]
     requeue_at: datetime
 
 
@@ -108,9 +123,10 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
         observed_generation=binding.metadata.generation,
         conditions=build_conditions(snapshot.binding, binding, ended, now),
         verification=known,
+        managed_objects=snapshot.binding.status.managed_objects if snapshot.binding.status else (),
     )
-    plan = _plan(replace(snapshot, binding=binding), definitions)
-    return BindingOutcome(plan, status, _requeue_at(snapshot, known))
+    plan, managed = _plan(replace(snapshot, binding=binding), definitions)
+    return BindingOutcome(plan, status, managed, _requeue_at(snapshot, known))
 
 
 def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:
@@ -249,8 +265,8 @@ def _definitions(snapshot: BindingSnapshot) -> dict[str, str]:
     return {digest: text for digest, text in {**kept, **seen}.items() if digest_of(text) == digest}
 
 
-def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> WritePlan:
-    """Return the writes. The result belongs to the verifier, and a Job is never changed."""
+def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> tuple[WritePlan, frozenset[ChildKey]]:
+    """Return the writes and the managed objects. The result belongs to the verifier, and a Job is never changed."""
     binding, run, known = snapshot.binding, snapshot.run, snapshot.binding.verification
     if run is None or known.run is None:
         raise AssertionError("a reconciled binding has a run")
@@ -265,15 +281,17 @@ def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> WritePla
     unplanned = {result, ChildKey(JOB, run.job)}
     jobs = {key for key in snapshot.children if key.kind == JOB} - unplanned
     rest = {key: child for key, child in snapshot.children.items() if key not in unplanned | jobs}
-    plan = plan_children(tuple(desired), rest)
+    plan = plan_children(tuple(desired), rest, snapshot.applied)
     missing = () if result in snapshot.children else (build_result(binding),)
     wanted = (build_job(run),) if is_running and ChildKey(JOB, run.job) not in snapshot.children else ()
-    return replace(
+    plan = replace(
         plan,
         prepare=(*plan.prepare, *missing),
         workloads=(*plan.workloads, *wanted),
+        missing=plan.missing | {key_of(manifest) for manifest in (*missing, *wanted)},
         prune=(*sorted(jobs), *plan.prune),
     )
+    return plan, frozenset(key_of(manifest) for manifest in desired)
 
 
 def _requeue_at(snapshot: BindingSnapshot, known: VerificationStatus) -> datetime:

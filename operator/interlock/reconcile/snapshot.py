@@ -8,8 +8,10 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.egress_check import EgressCheckReport
+from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
+from interlock.reconcile.managed_objects import read_applied
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Snapshot:
     egress_checks: tuple[EgressCheckReport, ...] = ()
     kill_seen: str | None = None
     starts_pods: bool = True
+
+    @property
+    def applied(self) -> AppliedObjects:
+        """The children as our last writes left them, from the status."""
+        return read_applied(self.agent.status.managed_objects if self.agent.status else ())
 
 
 @dataclass(frozen=True)

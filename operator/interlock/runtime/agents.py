@@ -8,7 +8,7 @@ from datetime import datetime
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
-from interlock.api.status import AgentReason, AgentStatus
+from interlock.api.status import AgentStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
@@ -21,6 +21,7 @@ from interlock.deployment.placement import ApiServerAddress
 from interlock.reconcile.agent import reconcile
 from interlock.reconcile.agent_events import transitions
 from interlock.reconcile.agent_status import with_failure
+from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS
@@ -155,24 +156,28 @@ class AgentReconciler:
             self._report_drift((agent.metadata.namespace, binding), seen_at)
         result = reconcile(snapshot, now)
         try:
-            await self._applier.carry_out(
+            written = await self._applier.carry_out(
                 result.plan,
                 agent.metadata.namespace,
                 agent.metadata.name,
+                snapshot.applied,
                 may_start_pods=functools.partial(self._reader.may_start_pods, key),
             )
         except ApplyFailed as failure:
             status = with_failure(
                 result.status,
-                AgentReason.APPLY_FAILED,
+                failure.reason,
                 str(failure),
                 agent.status.conditions if agent.status else (),
                 agent.metadata.generation,
                 self._clock(),
             )
-            await self._report(key, agent, status)
+            kept = result.managed | snapshot.children.keys()
+            managed = record_applied(kept, snapshot.applied, failure.written)
+            await self._report(key, agent, status.model_copy(update={"managed_objects": managed}))
             raise
-        await self._report(key, agent, result.status)
+        managed = record_applied(result.managed, snapshot.applied, written)
+        await self._report(key, agent, result.status.model_copy(update={"managed_objects": managed}))
         due = [] if result.requeue_at is None else [(result.requeue_at - self._clock()).total_seconds()]
         if not result.plan.is_empty or not _is_same_stage(agent, result.status):
             # The next reconcile comes even without an event. Children may have been ready before the stage was recorded

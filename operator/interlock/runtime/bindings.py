@@ -8,15 +8,17 @@ from datetime import datetime
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.verification import MCPBindingStatus
-from interlock.cluster.applier import Applier
+from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import mcp_container
+from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
-from interlock.reconcile.binding import BindingSnapshot, verify_binding
+from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, verify_binding
 from interlock.reconcile.binding_status import binding_transitions
+from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
 from interlock.telemetry import VERIFICATIONS
 from interlock_kube.client import Json, KubeClient
@@ -142,15 +144,33 @@ class BindingReconciler:
         if _has_ended(binding.status, result.status) and binding.spec.server.stdio is not None:
             result = verify_binding(await self._reader.read_image(snapshot), now)
         # The status comes first: a run that is not recorded would be started again under another number.
-        written = await self._writer.write_binding(binding, result.status)
-        if written is not None and self._cache.binding(key) is not None:
-            for agent in self._cache.put_binding(written):
-                self._enqueue_agent(agent)
-            if _has_changed(binding, written):
-                self._enqueue(key)  # the watch event will have the version that is cached now, so it enqueues nothing
+        if await self._write_status(binding, result.status):
             self._report_changes(binding, result.status)
-        await self._applier.carry_out(result.plan, *key)
+        try:
+            written = await self._applier.carry_out(result.plan, *key, snapshot.applied)
+        except ApplyFailed as failure:
+            await self._record(snapshot, result, failure.written)
+            raise
+        await self._record(snapshot, result, written)
         return (result.requeue_at - self._clock()).total_seconds()
+
+    async def _record(self, snapshot: BindingSnapshot, result: BindingOutcome, written: AppliedObjects) -> None:
+        """Record in the status how the writes have left the managed objects."""
+        managed = record_applied(result.managed, snapshot.applied, written)
+        status = result.status.model_copy(update={"managed_objects": managed})
+        await self._write_status(snapshot.binding.model_copy(update={"status": result.status}), status)
+
+    async def _write_status(self, binding: MCPBinding, status: MCPBindingStatus) -> bool:
+        """Write the status where it differs from the binding's, and cache the answer; return True if it was written."""
+        key = binding.metadata.namespace, binding.metadata.name
+        written = await self._writer.write_binding(binding, status)
+        if written is None or self._cache.binding(key) is None:
+            return False
+        for agent in self._cache.put_binding(written):
+            self._enqueue_agent(agent)
+        if _has_changed(binding, written):
+            self._enqueue(key)  # the watch event will have the version that is cached now, so it enqueues nothing
+        return True
 
     def _report_changes(self, binding: MCPBinding, status: MCPBindingStatus) -> None:
         """Count a verification that has ended, and post the Events of what has changed."""

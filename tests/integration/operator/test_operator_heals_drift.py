@@ -159,3 +159,53 @@ def test_drift_while_no_operator_runs_is_healed_by_the_next(agent: Sandbox, oper
     operator.start()
     is_healed = lambda: agent.api.get("roles", agent.namespace, name)["rules"] == child["rules"]  # noqa: E731
     eventually(is_healed, "the Role is healed", REFUSED_SECONDS)
+
+
+SELECTS_NOTHING = [{"key": "no-such-label", "operator": "Exists"}]
+
+
+@requirement("deployment.additions", "deployment.healed-on-a-cluster")
+def test_an_addition_under_the_operators_own_field_manager_is_healed(agent: Sandbox) -> None:
+    child = agent.child("triage", "NetworkPolicy")
+    name, before = child["metadata"]["name"], essence(child)
+    forged = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "spec": copy.deepcopy(child["spec"])}
+    forged["metadata"] = {part: child["metadata"][part] for part in ("name", "labels", "ownerReferences")}
+    forged["spec"]["podSelector"]["matchExpressions"] = SELECTS_NOTHING
+    assert essence(agent.api.apply(forged, agent.namespace, manager="interlock")) != before
+
+    is_healed = lambda: essence(agent.api.get("networkpolicies", agent.namespace, name)) == before  # noqa: E731
+    eventually(is_healed, "the NetworkPolicy selects its pods again", REFUSED_SECONDS)
+
+
+@requirement("deployment.additions", "deployment.healed-on-a-cluster")
+def test_an_addition_that_no_field_manager_owns_is_healed(agent: Sandbox) -> None:
+    child = agent.child("triage", "NetworkPolicy")
+    name, before = child["metadata"]["name"], essence(child)
+    change = [*add("/spec/podSelector/matchExpressions", SELECTS_NOTHING), *add("/metadata/managedFields", [{}])]
+    assert "managedFields" not in agent.api.patch("networkpolicies", agent.namespace, name, change)["metadata"]
+
+    is_healed = lambda: essence(agent.api.get("networkpolicies", agent.namespace, name)) == before  # noqa: E731
+    eventually(is_healed, "the NetworkPolicy selects its pods again", REFUSED_SECONDS)
+
+
+@requirement("deployment.names-of-others")
+def test_an_object_of_others_stays_as_it_is_and_the_agent_is_stalled_with_its_name(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    spec = {"selector": {"app": "payments-api"}, "ports": [{"port": 80, "targetPort": 8443}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "guard-triage"}, "spec": spec}
+    before = sandbox.api.create(service, sandbox.namespace)
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+
+    is_stalled = lambda: sandbox.condition("triage", "Stalled").get("reason") == "NameTaken"  # noqa: E731
+    eventually(is_stalled, "the Agent is Stalled", REFUSED_SECONDS)
+
+    said = "Service guard-triage exists and does not belong to this Agent; rename the Agent, or run: kubectl"
+    for kind in ("Deployed", "Ready", "Stalled"):
+        assert sandbox.condition("triage", kind)["message"].startswith(said)
+    assert sandbox.api.get("services", sandbox.namespace, "guard-triage") == before
+    assert sandbox.pods("triage") == []
+
+    sandbox.api.delete("services", sandbox.namespace, "guard-triage")
+    sandbox.wait_ready("triage")

@@ -301,7 +301,7 @@ async def test_an_object_that_went_meanwhile_is_shown_nothing(
 
 async def test_a_refused_child_of_a_binding_is_shown_on_it() -> None:
     operator = Operator(KINDS[2])
-    operator.client.refuse("APPLY", "/configmaps/", status=403)
+    operator.client.refuse("POST", "/configmaps/", status=403)
     assert not await operator.loop.turn(SICK)
     await operator.events.close()
 
