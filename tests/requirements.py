@@ -59,6 +59,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.restart": Requirement("an operator's restart neither skips nor resets a soak"),
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
     "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
+    "revision.whole-digest": Requirement("a revision is a whole digest: two specs with equal beginnings of it are two"),
+    "revision.contents": Requirement(
+        "template, files, bindings, models with their keys, task port and policyRef make a revision, and nothing else"
+    ),
+    "revision.labels": Requirement(
+        "a label by whose key a row selects belongs to the revision; other labels and edits of the policy do not"
+    ),
     "rollout.soak-stops": Requirement("a soak stops while the agent is killed or scaled to zero, and starts again"),
     "rollout.requeue": Requirement("a soaking agent is requeued for the end of the soak, and not before"),
     "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),

@@ -247,6 +247,7 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
             "scope": [{"dimension": "region", "values": ["eu-west"]}],
             "scopeSummary": "region=eu-west",
             "revision": "0a1b2c",
+            "revisionSummary": "0a1b2c",
             "enteredAt": "2026-01-01T00:00:00.123456Z",
         },
     }

@@ -3,7 +3,7 @@
 import pytest
 
 from interlock.api.status import AgentReason, ConditionType
-from interlock.deployment.names import ChildKey
+from interlock.deployment.names import ChildKey, revision_label
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.plan import WORKLOAD
 from tests.requirements import requirement
@@ -26,7 +26,7 @@ def say(
     """Let the egress checks of the present stage's pods report."""
     holds = simulation.status.stage
     assert holds is not None
-    report = EgressCheckReport(stage or holds.name, holds.revision, verdict, message)
+    report = EgressCheckReport(stage or holds.name, revision_label(holds.revision), verdict, message)
     simulation.snapshot = SnapshotBuilder.with_egress_checks(simulation.snapshot, *[report] * count)
 
 
@@ -75,7 +75,7 @@ def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_t
     holds = simulation.status.stage
     assert holds is not None
     trouble = "container agent is in ImagePullBackOff (pull access denied)"
-    report = EgressCheckReport(holds.name, holds.revision, EgressCheckVerdict.WAITING, trouble=trouble)
+    report = EgressCheckReport(holds.name, revision_label(holds.revision), EgressCheckVerdict.WAITING, trouble=trouble)
     simulation.snapshot = SnapshotBuilder.with_egress_checks(simulation.snapshot, report)
     simulation.settle()
 

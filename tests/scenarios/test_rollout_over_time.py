@@ -5,8 +5,10 @@ from datetime import timedelta
 import pytest
 
 from interlock.api.status import ConditionType
+from interlock.deployment.revision import revision_of
+from interlock_contract.bundle import BUNDLE_KEY, parse_bundle
 from tests.requirements import requirement
-from tests.support.builders import NOW, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
+from tests.support.builders import NOW, AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
 from tests.support.simulation import Simulation, written_by
 
 REGION = {"region": ["eu-west"]}
@@ -219,6 +221,87 @@ def test_a_new_revision_starts_at_the_first_stage_and_takes_the_old_one_down() -
     assert simulation.child("Deployment")["metadata"]["name"] != before
     assert simulation.status.stage is not None
     assert simulation.status.stage.ready_since == simulation.now
+
+
+@requirement("revision.labels", "rollout.starts-again")
+def test_a_label_that_grants_data_starts_at_the_first_stage() -> None:
+    policy = DEFAULTS.giving_labelled({"team": "support"}, "crm", delete=["contacts"])
+    simulation = everywhere()
+    simulation.find_policy(policy)
+    simulation.run()
+    assert simulation.stage == "everywhere"
+
+    simulation.apply(STAGED.labelled(team="support"))
+    simulation.run()
+
+    assert simulation.stage == "staging"
+    assert granted(simulation) == ["contacts"]
+
+
+@requirement("revision.labels")
+def test_an_edit_of_the_policy_applies_immediately_and_in_the_same_stage_as_labels_that_no_row_selects_by() -> None:
+    simulation = everywhere()
+    simulation.apply(STAGED.labelled(team="support", chart="support-1.3"))
+    simulation.run()
+    assert simulation.stage == "everywhere"
+
+    simulation.find_policy(DEFAULTS.giving_labelled({"team": "support"}, "crm", delete=["contacts"]))
+    simulation.run()
+
+    assert simulation.stage == "everywhere"
+    assert granted(simulation) == ["contacts"]
+
+
+@requirement("revision.contents", "rollout.starts-again")
+def test_another_policy_starts_at_the_first_stage() -> None:
+    simulation = everywhere()
+    simulation.find_policy(DEFAULTS.named("lax"))
+    simulation.apply(STAGED.under("lax"))
+    simulation.run()
+    assert simulation.stage == "staging"
+
+
+@requirement("revision.whole-digest", "rollout.starts-again")
+def test_a_spec_whose_revision_begins_like_the_reviewed_one_starts_at_the_first_stage() -> None:
+    """An author who chooses one variable finds two specs with equal first digits in seconds."""
+    reviewed, other = alike(digits=4)
+    simulation = Simulation(a_snapshot().of(reviewed).with_policy(DEFAULTS).with_bindings(SANDBOX, REAL))
+    simulation.run()
+    for span in (hours(168), hours(48)):
+        simulation.wait(span)
+        simulation.run()
+    assert simulation.stage == "everywhere"
+
+    simulation.apply(other)
+    simulation.run()
+
+    assert simulation.stage == "staging"
+
+
+def alike(digits: int) -> tuple[AgentBuilder, AgentBuilder]:
+    """Return an agent and one with another image whose revisions begin with the same digits."""
+    policy, found = DEFAULTS.build(), dict[str, AgentBuilder]()
+    for count in range(1 << (2 * digits + 3)):
+        builds = [
+            STAGED.with_template(image=f"example/agent:{name}", env=[{"name": "BUILD", "value": str(count)}])
+            for name in ("reviewed", "evil")
+        ]
+        first, second = (revision_of(one.build(), policy).digest[:digits] for one in builds)
+        found[first] = builds[0]
+        if second in found:
+            return found[second], builds[1]
+    raise AssertionError("no collision was found")
+
+
+def granted(simulation: Simulation) -> list[str]:
+    """Return what the matrix lets the agent delete."""
+    [text] = [
+        child.manifest["data"][BUNDLE_KEY]
+        for child in simulation.snapshot.children.values()
+        if BUNDLE_KEY in child.manifest.get("data", {})
+    ]
+    matrix = next(grant for grant in parse_bundle(text).sources[0].grants if grant.layer == "Matrix")
+    return list(matrix.delete)
 
 
 def test_a_changed_owner_or_purpose_restarts_nothing() -> None:

@@ -15,8 +15,9 @@ from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.egress_check import EgressCheckReport
-from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement, revision_of
+from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
+from interlock.deployment.revision import revision_of
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
 from tests.support.verified import verified_status
@@ -137,9 +138,9 @@ class AgentBuilder(_Builder):
         """Let it take tasks on a port."""
         return self._with("spec", tasks={"port": port, **more})
 
-    def calling(self, *models: str) -> Self:
-        """Let it call exactly these models, each with a key of its own."""
-        keys = ({"secretKeyRef": {"name": model.partition("/")[0], "key": "key"}} for model in models)
+    def calling(self, *models: str, key: str | None = None) -> Self:
+        """Let it call exactly these models, with the key in the Secret `key`, or in one named after each provider."""
+        keys = ({"secretKeyRef": {"name": key or model.partition("/")[0], "key": "key"}} for model in models)
         return self._with(
             "spec", models=[{"name": name, "apiKeyFrom": key} for name, key in zip(models, keys, strict=True)]
         )
@@ -429,13 +430,13 @@ def a_placement(
     stage: int = 0,
 ) -> Placement:
     """Return the placement of one of the agent's stages, its sources served by the bindings in their order."""
-    built = (agent or an_agent()).build()
+    built, governing = (agent or an_agent()).build(), (policy or a_policy()).build()
     served = tuple(binding.build() for binding in (bindings if bindings is not None else (a_binding(),)))
     return Placement(
         agent=built,
-        policy=(policy or a_policy()).build(),
+        policy=governing,
         stage=built.spec.stages[stage],
-        revision=revision_of(built.spec),
+        revision=revision_of(built, governing).digest,
         sources=tuple(BoundSource(binding.spec.source, binding) for binding in served),
         replicas=built.spec.replicas,
         guard_image=GUARD_IMAGE,

@@ -61,7 +61,7 @@ AGENT = CrdKind(
         Column("Owner", ".spec.owner.email", "The person who answers for it", wide=True),
         Column("Environment", ".status.stage.environment", "Environment of the stage", wide=True),
         Column("Policy", ".spec.policyRef.name", "The AgentPolicy that it lives under", wide=True),
-        Column("Revision", ".status.stage.revision", "The revision that serves", wide=True),
+        Column("Revision", ".status.stage.revisionSummary", "The revision that serves", wide=True),
         # The kill controller reads these at its start, by their names.
         Column("Kill-Requested", ".status.kill.requestedAt", "When it was killed last", wide=True),
         Column("Kill-Released", ".status.kill.releasedAt", "When that kill was released", wide=True),

@@ -104,6 +104,10 @@ PORT_RESERVED = (
     "let the agent listen on another port, such as 8080"
 )
 NAME_INVALID = "{text} is not a name: write lower case letters, digits and dashes, such as crm or one-region"
+LABELS_TOO_MANY = (
+    "metadata.labels: this Agent has {count} labels, at most {most} are allowed, since its status records them: "
+    "remove some"
+)
 AGENT_NAME_INVALID = (
     "metadata.name {name} is not a valid agent name: write at most 52 lower case letters, digits and dashes, since "
     "other names are made from it"

@@ -5,7 +5,7 @@ be missing, and an object can be older than a rule, so the reconciler checks aga
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
@@ -17,6 +17,7 @@ from interlock.api.messages import (
     EMAIL,
     ENVIRONMENT_MISSING,
     ENVIRONMENT_TWICE,
+    LABELS_TOO_MANY,
     LIMITED_SCOPE_REQUIRED,
     MINIMUM_LIMITED_SCOPE,
     MINIMUM_STAGING,
@@ -42,7 +43,7 @@ from interlock.api.messages import (
 )
 from interlock.api.policy import AgentPolicySpec, RolloutMinimums
 from interlock.api.shared_types import Environment, ObjectMeta, parse_duration
-from interlock.api.status import AgentReason
+from interlock.api.status import MAX_LABELS, AgentReason
 
 DEFAULT_PROVIDERS = ("openai", "anthropic")
 _HOUR, _MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -53,6 +54,11 @@ def name_refusal(name: str) -> str | None:
     """Return why `name` cannot name an Agent, or None."""
     fits = len(name) <= _LONGEST_NAME and re.fullmatch(NAME[1:-1], name)
     return None if fits else AGENT_NAME_INVALID.format(name=quoted(name))
+
+
+def labels_refusal(labels: Mapping[str, str]) -> str | None:
+    """Return a message if an Agent has more labels than its status can record, or None."""
+    return None if len(labels) <= MAX_LABELS else LABELS_TOO_MANY.format(count=len(labels), most=MAX_LABELS)
 
 
 def owner_refusal(owner: Owner | None) -> str | None:

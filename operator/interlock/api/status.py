@@ -36,6 +36,10 @@ class ConditionType(StrEnum):
     """A later stage waits for the current one."""
 
 
+MAX_LABELS = 64
+"""Most labels of an Agent."""
+
+
 class AgentReason(StrEnum):
     """Reasons of conditions and events: stable words that alerts may match."""
 
@@ -189,6 +193,23 @@ def _summarize(stage: dict[str, Any]) -> str:
     return " ".join(f"{limit.dimension}={','.join(limit.values)}" for limit in scope) or "all"
 
 
+def _shorten_revision(stage: dict[str, Any]) -> str:
+    revision: str = stage["revision"]
+    return revision[:12]
+
+
+class StageLabel(ApiModel):
+    """A label of the Agent."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    key: str = Field(max_length=317)
+    """Its key."""
+
+    value: str = Field(default="", max_length=63)
+    """Its value."""
+
+
 class StageStatus(ApiModel):
     """The current stage."""
 
@@ -206,8 +227,17 @@ class StageStatus(ApiModel):
     scope_summary: str = Field(default_factory=_summarize, max_length=32768)
     """Scope in one line, such as region=eu-west, or all without limits."""
 
-    revision: str = Field(max_length=63)
-    """The revision that it runs."""
+    revision: str = Field(max_length=64)
+    """The revision that it runs: a SHA-256 in hex."""
+
+    revision_summary: str = Field(default_factory=_shorten_revision, max_length=12)
+    """The first 12 digits of the revision, for people."""
+
+    spec_digest: str = Field(default="", max_length=64)
+    """SHA-256 in hex of the part of the spec that belongs to the revision."""
+
+    labels: tuple[StageLabel, ...] = Field(default=(), max_length=MAX_LABELS, json_schema_extra=kube(keys=("key",)))
+    """The labels that rows of the access matrix match. A change of one that a row selects by starts a new revision."""
 
     entered_at: Timestamp
     """When the stage was entered."""

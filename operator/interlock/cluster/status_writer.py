@@ -67,7 +67,7 @@ def _agent_patch(status: AgentStatus) -> dict[str, Any]:
     body.pop("kill", None)
     stage = body.get("stage")
     body.setdefault("enforcement", None)
-    body["stage"] = {"readySince": None, "nextAt": None, "scope": []} | stage if stage else None
+    body["stage"] = {"readySince": None, "nextAt": None, "scope": [], "labels": []} | stage if stage else None
     return body
 
 

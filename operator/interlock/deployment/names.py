@@ -177,8 +177,13 @@ def placement_labels(placement: Placement, component: str) -> dict[str, str]:
     """Return the labels of a child that belongs to one placement."""
     return agent_labels(placement.agent, component) | {
         STAGE_LABEL: placement.stage.name,
-        REVISION_LABEL: placement.revision,
+        REVISION_LABEL: revision_label(placement.revision),
     }
+
+
+def revision_label(revision: str) -> str:
+    """Return a revision as the value of a label, which has room for all of its 64 digits but one."""
+    return revision[:LABEL_LENGTH]
 
 
 def pod_labels(placement: Placement, component: str) -> dict[str, str]:
@@ -199,7 +204,7 @@ def selector(placement: Placement, component: str = AGENT_POD) -> dict[str, str]
     return {
         AGENT_LABEL: placement.agent.metadata.name,
         STAGE_LABEL: placement.stage.name,
-        REVISION_LABEL: placement.revision,
+        REVISION_LABEL: revision_label(placement.revision),
         APP_COMPONENT_LABEL: component,
         ISOLATION_LABEL: placement.isolation,
     }

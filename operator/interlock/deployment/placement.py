@@ -1,11 +1,9 @@
 """A placement: one agent in one stage and revision. It owns Deployments, a bundle and a name."""
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 
 from interlock.action.actions_bound import binding_for
-from interlock.api.agent import Agent, AgentSpec, Stage
+from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, Isolation
 from interlock.api.shared_types import Environment, ScopeDimension
@@ -54,7 +52,7 @@ class Placement:
         agent: The Agent, as applied.
         policy: Its AgentPolicy.
         stage: Its stage.
-        revision: Its revision.
+        revision: Its revision, the whole digest.
         sources: The agent's sources with their bindings, in the spec's order.
         replicas: Number of pods, 0 while killed.
         guard_image: The guard's image.
@@ -99,21 +97,3 @@ def bound_sources(agent: Agent, bindings: tuple[MCPBinding, ...], environment: s
 def may_start_open(environment: Environment) -> bool:
     """Return True if an agent may start on a network that enforces no NetworkPolicy: in development alone."""
     return environment is Environment.DEVELOPMENT
-
-
-def revision_of(spec: AgentSpec) -> str:
-    """Return the revision: ten hexadecimal digits over template, files, bindings, models' names and the task port.
-
-    Owner, purpose, policy, replicas, the number of concurrent tasks and the rollout's durations start no new revision.
-    """
-    behaviour = spec.model_dump(
-        by_alias=True,
-        exclude_none=True,
-        mode="json",
-        include={"template", "files", "bindings", "tasks"},
-        exclude={"tasks": {"max_concurrent_tasks"}},
-    )
-    if spec.models:  # left out without models, so that an old agent keeps its revision
-        behaviour["models"] = [use.name for use in spec.models]
-    text = json.dumps(behaviour, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:10]

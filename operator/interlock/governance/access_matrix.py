@@ -69,6 +69,12 @@ def matrix_cell(policy: AgentPolicy, agent: ObjectMeta, source: str) -> MatrixCe
     )
 
 
+def selected_label_keys(policy: AgentPolicy) -> frozenset[str]:
+    """Return the keys of all labels by which a row of the policy selects."""
+    selectors = (row.agent_selector for row in policy.spec.data_access)
+    return frozenset(key for selector in selectors if selector is not None for key in selector.match_labels)
+
+
 def _union(lists: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(resource for resources in lists for resource in resources))
 

@@ -5,6 +5,7 @@ from interlock.api.messages import OWNER_EMAIL_MISSING, OWNER_MISSING, OWNER_NAM
 from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import (
     Refusal,
+    labels_refusal,
     model_refusals,
     name_refusal,
     owner_refusal,
@@ -25,7 +26,7 @@ def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None
         policy: The AgentPolicy that its `policyRef` names, None where there is none.
     """
     return (
-        _check_name(agent)  # every child's name fits
+        _check_metadata(agent)  # every child's name fits, and its status has room for the labels
         or _check_owner(agent)  # a person answers for it
         or _check_purpose(agent)  # and says what it is for
         or _check_policy(agent, policy)  # under a policy that exists
@@ -34,8 +35,8 @@ def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None
     )
 
 
-def _check_name(agent: Agent) -> Refusal | None:
-    sentence = name_refusal(agent.metadata.name)
+def _check_metadata(agent: Agent) -> Refusal | None:
+    sentence = name_refusal(agent.metadata.name) or labels_refusal(agent.metadata.labels)
     return None if sentence is None else Refusal(AgentReason.SPEC_INVALID, sentence)
 
 

@@ -11,8 +11,9 @@ from interlock.deployment.children.services import addresses_of
 from interlock.deployment.names import ChildKey, Manifest, guard_service, key_of, placement_name, workload_names
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
 from interlock.deployment.observed.readiness import Readiness, readiness_of_all
-from interlock.deployment.placement import Placement, bound_sources, revision_of
+from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, plan_children
+from interlock.deployment.revision import Revision, revision_of
 from interlock.governance.governed import check_governance
 from interlock.orchestration.orchestrated import check_orchestration, hold_before
 from interlock.orchestration.rollout import StageFacts, StageObservation, decide_stage, position
@@ -49,8 +50,8 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     """
     agent = snapshot.agent
     killed = killed_by(snapshot)
-    revision = revision_of(agent.spec)
-    current = position(agent.spec.stages, _recorded_facts(agent), revision)
+    revision = revision_of(agent, snapshot.policy)
+    current = position(agent.spec.stages, _recorded_facts(agent), revision.digest)
     verdict = _check_layers(snapshot, current)
     if verdict.layer is not None:
         plan = plan_children((), snapshot.children, {})
@@ -150,7 +151,9 @@ def _recorded_facts(agent: Agent) -> StageFacts | None:
     )
 
 
-def _progress_of(snapshot: Snapshot, revision: str, now: datetime, *, current: int | None, is_killed: bool) -> Progress:
+def _progress_of(
+    snapshot: Snapshot, revision: Revision, now: datetime, *, current: int | None, is_killed: bool
+) -> Progress:
     """Return the progress of the rollout now. All layers must be satisfied."""
     agent = snapshot.agent
     facts = _recorded_facts(agent)
@@ -163,11 +166,13 @@ def _progress_of(snapshot: Snapshot, revision: str, now: datetime, *, current: i
     decision = decide_stage(
         agent.spec.stages,
         facts,
-        StageObservation(revision, is_running=not is_killed and agent.spec.replicas > 0, is_ready=readiness.is_ready),
+        StageObservation(
+            revision.digest, is_running=not is_killed and agent.spec.replicas > 0, is_ready=readiness.is_ready
+        ),
         now,
         hold_before=held[0] if held else None,
     )
-    return Progress(decision, readiness, held[1] if held and decision.is_held else "")
+    return Progress(decision, readiness, revision, held[1] if held and decision.is_held else "")
 
 
 def _recorded_readiness(snapshot: Snapshot, facts: StageFacts | None) -> Readiness:

@@ -8,12 +8,22 @@ from typing import Literal
 from interlock.api.agent import Agent
 from interlock.api.refusals import Refusal
 from interlock.api.shared_types import format_duration
-from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, EnforcementStatus, StageStatus
+from interlock.api.status import (
+    AgentReason,
+    AgentStatus,
+    Condition,
+    ConditionType,
+    EnforcementStatus,
+    StageLabel,
+    StageStatus,
+)
+from interlock.deployment.names import revision_label
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.enforcement import Enforcement
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.placement import may_start_open
 from interlock.deployment.plan import WritePlan
+from interlock.deployment.revision import Revision
 from interlock.orchestration.orchestrated import soak_of
 from interlock.orchestration.rollout import StageDecision, StageFacts
 from interlock.reconcile.conditions import Finding, build_condition
@@ -36,11 +46,13 @@ class Progress:
     Attributes:
         decision: The current stage.
         readiness: The readiness of the Deployments of the recorded stage.
+        revision: The revision that the stage runs.
         held_because: Why no later stage is entered although it is due; empty otherwise.
     """
 
     decision: StageDecision
     readiness: Readiness
+    revision: Revision
     held_because: str = ""
 
     @property
@@ -96,7 +108,7 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
 
 def _checks_of(snapshot: Snapshot, facts: StageFacts) -> list[EgressCheckReport]:
     """Return the reports of the stage's separate agent pods; the operator watches no pod with a guard."""
-    wanted = facts.stage.name, facts.revision
+    wanted = facts.stage.name, revision_label(facts.revision)
     return [one for one in snapshot.egress_checks if (one.stage, one.revision) == wanted]
 
 
@@ -405,7 +417,7 @@ def _pending(decision: StageDecision, following: str) -> tuple[AgentReason, str]
 
 def _stage(report: AgentReport) -> StageStatus | None:
     if report.progress is not None:
-        return to_status(report.progress.decision)
+        return _to_status(report.progress)
     # Refused: the agent keeps the stage that it has reached, but a soak does not continue without pods.
     recorded = report.snapshot.agent.status.stage if report.snapshot.agent.status else None
     return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
@@ -416,15 +428,16 @@ def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
     return build_condition(finding, agent.metadata.generation, known, now)
 
 
-def to_status(decision: StageDecision) -> StageStatus:
-    """Return what the status records of a decision."""
-    facts = decision.facts
+def _to_status(progress: Progress) -> StageStatus:
+    facts = progress.decision.facts
     return StageStatus(
         name=facts.stage.name,
         environment=facts.stage.environment,
         scope=facts.stage.scope or (),
         revision=facts.revision,
+        spec_digest=progress.revision.spec_digest,
+        labels=tuple(StageLabel(key=key, value=value) for key, value in progress.revision.labels),
         entered_at=facts.entered_at,
         ready_since=facts.ready_since,
-        next_at=decision.next_at,
+        next_at=progress.decision.next_at,
     )

@@ -15,7 +15,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import MAX_ROW_RESOURCES, MAX_ROWS, AccessRow, AgentPolicy, AgentPolicyStatus
 from interlock.api.shared_types import Environment
 from interlock.deployment.children.config import compile_bundle
-from interlock.deployment.placement import Placement, bound_sources, revision_of
+from interlock.deployment.placement import Placement, bound_sources
 from interlock.governance.access_matrix import matrix_cell
 from interlock_contract.bundle import Bundle, BundleResource, BundleSource, BundleTool, Operation, Pin
 from interlock_guard.decision import TOOLS_CALL, DecisionInput, Deny, State, decide
@@ -66,7 +66,7 @@ class AgentAccess:
                 agent=agent,
                 policy=self.policy,
                 stage=stage,
-                revision=revision_of(agent.spec),
+                revision="",  # no decision depends on it
                 sources=bound_sources(agent, self.bindings, stage.environment),
                 replicas=agent.spec.replicas,
                 guard_image="",

@@ -45,7 +45,7 @@ def test_the_bundle_says_for_whom_it_is() -> None:
 
     assert (bundle.agent.name, bundle.agent.namespace, bundle.agent.uid) == ("triage", "agents", "uid-of-triage")
     assert (bundle.stage, bundle.environment) == ("one-region", "production")
-    assert len(bundle.revision) == 10
+    assert len(bundle.revision) == 64
 
 
 def test_a_stages_scope_is_carried_whole_and_no_scope_is_no_limit() -> None:

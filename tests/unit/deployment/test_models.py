@@ -1,12 +1,10 @@
 import hashlib
 import json
 
-import pytest
-
 from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.children.upstreams import model_key, model_variables
 from interlock.deployment.children.workload import build_workloads
-from interlock.deployment.placement import Placement, revision_of
+from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
 from interlock_contract.bundle import dump_bundle, parse_bundle
 from interlock_contract.http_target import HttpTarget
@@ -103,8 +101,3 @@ def test_the_agents_container_has_the_variables() -> None:
 def test_an_agent_without_models_has_nothing_of_them() -> None:
     text = json.dumps(desired_children(a_placement()))
     assert not [word for word in ("OPENAI", "ANTHROPIC", "keyDigest", ".models") if word in text]
-
-
-@pytest.mark.parametrize(("models", "same"), [((), True), (("openai/gpt-4o",), False)])
-def test_a_model_is_part_of_the_revision_and_none_leaves_it_as_it_was(models: tuple[str, ...], *, same: bool) -> None:
-    assert (revision_of(an_agent().calling(*models).build().spec) == revision_of(an_agent().build().spec)) is same

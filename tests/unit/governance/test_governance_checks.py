@@ -206,3 +206,12 @@ def test_a_variable_that_the_models_set_cannot_be_set_by_the_template_too() -> N
 )
 def test_a_glob_of_models_is_no_wider_than_written(glob: str, name: str, *, falls_under: bool) -> None:
     assert model_matches(name, glob) is falls_under
+
+
+def test_an_agent_with_more_labels_than_its_status_records_is_refused() -> None:
+    labels = {f"label-{index}": "x" for index in range(64)}
+    assert check_governance(an_agent().labelled(**labels).build(), a_policy().build()) is None
+    assert refused(an_agent().labelled(**labels, more="x")) == (
+        AgentReason.SPEC_INVALID,
+        "metadata.labels: this Agent has 65 labels, at most 64 are allowed, since its status records them: remove some",
+    )

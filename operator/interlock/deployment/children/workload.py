@@ -97,7 +97,7 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
     if component == AGENT_POD:
         # The kubelet updates a mounted file too late for a running agent, so a change of files or sources rolls pods.
         files = json.dumps(build_agent_config(placement)["data"], sort_keys=True)
-        digest = hashlib.sha256(files.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(files.encode()).hexdigest()
         annotations = {DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
     return build_child(
         placement.agent,

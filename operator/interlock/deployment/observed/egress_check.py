@@ -31,7 +31,7 @@ class EgressCheckReport:
 
     Attributes:
         stage: Stage of the pod's placement.
-        revision: Revision of the pod's placement.
+        revision: Revision of the pod's placement, as in its label.
         verdict: The result.
         message: The open addresses, empty unless the verdict is Open.
         trouble: The container of the pod that cannot start or keeps failing, with its state; empty where none does.
