@@ -219,6 +219,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.streams": Requirement("a stream passes byte for byte, each event as it comes, and breaks where it breaks"),
     "models.hang-up": Requirement("an agent that hangs up ends its call at the provider"),
     "models.endpoints": Requirement("a few paths reach a provider, and nothing else does"),
+    "models.secrets": Requirement("a model's key comes only from a Secret that the policy names"),
     "models.allowed": Requirement("a call of a model that is not the agent's reaches no provider"),
     "models.hosted-tools": Requirement("no call has its provider search, run code or call MCP servers by itself"),
     "models.keys": Requirement("the agent shows a key that is good nowhere else, and never sees a real one"),

@@ -81,6 +81,7 @@ def test_the_latch_applies_only_to_agents_that_are_killed_already() -> None:
         "ROW_MISSING",
         "MODEL_NOT_ALLOWED",
         "MODEL_WITHOUT_PROVIDER",
+        "MODEL_KEY_NOT_ALLOWED",
     ],
 )
 def test_admission_uses_the_words_of_the_reconciler(name: str) -> None:

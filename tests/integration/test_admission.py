@@ -61,8 +61,8 @@ def policy(**rollout: Any) -> dict[str, Any]:
     return edited(POLICY, spec__rollout=rollout)
 
 
-def models(*allow: str, urls: Any = None) -> dict[str, Any]:
-    return edited(policy(), spec__models={"allow": list(allow), "urls": urls or []})
+def models(*allow: str, urls: Any = None, secrets: tuple[str, ...] = ("models",)) -> dict[str, Any]:
+    return edited(policy(), spec__models={"allow": list(allow), "urls": urls or [], "secretNames": list(secrets)})
 
 
 def calling(*names: str) -> dict[str, Any]:
@@ -191,6 +191,14 @@ BOTH_ANSWER = {
         calling("openai/gpt-44", "openai/gpt.4+x"),
     ),
     "a model of an unknown provider": (models("local/*"), calling("local/llama", "openai/x")),
+    "a key in a Secret that the policy does not name": (
+        models("openai/*", secrets=("model", "models2")),
+        calling("openai/gpt-4o"),
+    ),
+    "a key where no Secret is named, and a model that is not allowed": (
+        models("openai/gpt-4o", secrets=()),
+        calling("openai/gpt-4o", "openai/o3"),
+    ),
     "everything together": (policy(), agent(stage("all", "production"), sources=("mail",))),
 }
 
@@ -249,7 +257,8 @@ def test_the_largest_policy_by_labels_stays_below_the_cost_limit(server: Api, na
 
 def test_the_most_models_stay_below_the_cost_limit(server: Api, namespace: str) -> None:
     globs = [f"openai/{'x' * 160}{number:02}*" for number in range(63)]
-    create(server, namespace, models(*globs, f"openai/{'x' * 170}*"))
+    secrets = (*(f"{'x' * 240}{number:02}" for number in range(63)), "models")
+    create(server, namespace, models(*globs, f"openai/{'x' * 170}*", secrets=secrets))
     most = calling(*(f"openai/{'x' * 170}-{number:02}" for number in range(16)))
     eventually(lambda: server.try_create(most, namespace).ok, "admitted")
 

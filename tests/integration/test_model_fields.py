@@ -96,7 +96,8 @@ def test_what_python_refuses_the_api_server_refuses_in_the_same_words(
 @requirement("models.governed")
 def test_a_variable_that_models_set_is_refused_in_the_template(server: Api, namespace: str) -> None:
     manifest = agent("openai/gpt-4o", spec__template__env=[{"name": "OPENAI_BASE_URL", "value": "http://elsewhere"}])
-    required = AgentPolicy.model_validate(policy("openai/*"))
+    allowed = edited(policy("openai/*"), spec__models__secretNames=["models"])
+    required = AgentPolicy.model_validate(allowed)
     (expected,) = model_refusals(Agent.model_validate(manifest).spec, "support", required.spec)
     answer = server.try_create(edited(manifest, metadata__name="another"), namespace)
     assert not answer.ok

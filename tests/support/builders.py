@@ -4,6 +4,7 @@ Each step returns a new builder, so that a base can be shared: `AGENT.without_ow
 """
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -205,9 +206,13 @@ class PolicyBuilder(_Builder):
         """Set the isolation of agent and guard by environment; other environments keep their default."""
         return self._with("spec", environments={name: {"isolation": word} for name, word in isolation.items()})
 
-    def allowing_models(self, *allow: str, urls: list[dict[str, Any]] | None = None) -> Self:
-        """Allow exactly these models; `urls` are providers of its own."""
-        return self._with("spec", models={"allow": list(allow), "urls": urls or []})
+    def allowing_models(
+        self, *allow: str, urls: list[dict[str, Any]] | None = None, secrets: Sequence[str] | None = None
+    ) -> Self:
+        """Allow exactly these models; `urls` are providers of its own, and Secrets are named after all providers."""
+        providers = ("openai", "anthropic", *(upstream["name"] for upstream in urls or []))
+        named = providers if secrets is None else secrets
+        return self._with("spec", models={"allow": list(allow), "urls": urls or [], "secretNames": list(named)})
 
     def recording(self, arguments: str, *redact: str) -> Self:
         """Say what records hold of arguments."""

@@ -70,6 +70,10 @@ MODEL_WITHOUT_PROVIDER = (
     "spec.models: {model} belongs to a provider that AgentPolicy {policy} does not know: add it to "
     "spec.models.urls there, or write openai/ or anthropic/ before the model"
 )
+MODEL_KEY_NOT_ALLOWED = (
+    "spec.models: AgentPolicy {policy} does not let {model} use Secret {secret}: add it to spec.models.secretNames "
+    "there, or name another Secret in apiKeyFrom"
+)
 MODEL_VARIABLE_TAKEN = (
     "spec.template.env: OPENAI_BASE_URL, OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY are set by Interlock "
     "for an agent with spec.models: remove yours, or the models"

@@ -24,6 +24,7 @@ from interlock.api.text import (
     ModelGlob,
     ModelUrl,
     Name,
+    ObjectName,
     Pointer,
     Provider,
     ReadableResource,
@@ -164,6 +165,9 @@ class ModelPolicy(ApiModel):
 
     urls: tuple[ModelUpstream, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
     """Providers besides openai (https://api.openai.com/v1) and anthropic (https://api.anthropic.com/v1), or instead."""
+
+    secret_names: tuple[ObjectName, ...] = Field(default=(), max_length=64)
+    """Secrets that Agents may name in apiKeyFrom. A provider receives the key that is sent to it. Without it none."""
 
 
 class AgentSelector(ApiModel):

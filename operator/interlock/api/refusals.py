@@ -21,6 +21,7 @@ from interlock.api.messages import (
     LIMITED_SCOPE_REQUIRED,
     MINIMUM_LIMITED_SCOPE,
     MINIMUM_STAGING,
+    MODEL_KEY_NOT_ALLOWED,
     MODEL_NOT_ALLOWED,
     MODEL_VARIABLE_TAKEN,
     MODEL_VARIABLES,
@@ -215,6 +216,12 @@ def model_refusals(spec: AgentSpec, policy: str, requirements: AgentPolicySpec) 
             found.append(format_message(MODEL_NOT_ALLOWED, policy=policy, model=use.name))
         elif use.name.partition("/")[0] not in known:
             found.append(format_message(MODEL_WITHOUT_PROVIDER, policy=policy, model=use.name))
+    secrets = [(use.name, use.api_key_from.secret_key_ref.name) for use in spec.models]
+    found += [
+        format_message(MODEL_KEY_NOT_ALLOWED, policy=policy, model=model, secret=secret)
+        for model, secret in secrets
+        if secret not in requirements.models.secret_names
+    ]
     is_taken = spec.models and any(variable.name in MODEL_VARIABLES for variable in spec.template.env)
     return [*found, MODEL_VARIABLE_TAKEN] if is_taken else found
 

@@ -64,7 +64,7 @@ class AgentReason(StrEnum):
     DATA_ACCESS_MISSING = "DataAccessMissing"
     """The policy's matrix has no row for the agent and one of its sources."""
     MODEL_NOT_ALLOWED = "ModelNotAllowed"
-    """The policy does not allow one of the agent's models, or does not know its provider."""
+    """The policy does not allow one of the agent's models or its Secret, or does not know its provider."""
     ENVIRONMENT_INVALID = "EnvironmentInvalid"
     """Neither or both of spec.environment and spec.rollout are set."""
 

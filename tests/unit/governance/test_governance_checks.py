@@ -176,6 +176,18 @@ def test_a_model_that_the_policy_does_not_allow_is_refused(models: list[str], al
     assert says in message
 
 
+@requirement("models.secrets")
+@pytest.mark.parametrize("secrets", [[], ["openai-2", "Openai", "open"]])
+def test_a_key_in_a_secret_that_the_policy_does_not_name_is_refused(secrets: list[str]) -> None:
+    policy = a_policy().allowing_models("openai/*", secrets=secrets)
+    reason, message = refused(an_agent().calling("openai/gpt-4o"), policy)
+    assert reason == AgentReason.MODEL_NOT_ALLOWED
+    assert message == (
+        "spec.models: AgentPolicy support does not let openai/gpt-4o use Secret openai: "
+        "add it to spec.models.secretNames there, or name another Secret in apiKeyFrom"
+    )
+
+
 def test_models_that_the_policy_allows_are_governed() -> None:
     local = [{"name": "local", "url": "https://llm.example.com/v1"}]
     policy = a_policy().allowing_models("openai/gpt-4o*", "anthropic/claude-x", "local/*", urls=local)
