@@ -123,6 +123,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "deployment.guard-role": Requirement(
         "a guard may read its own Agent and its own bundle, write to its Lease, and nothing else"
     ),
+    "deployment.names-apart": Requirement(
+        "two placements that exist at once share no object, nor do two agents, whatever their names and digests"
+    ),
     "deployment.names-fit": Requirement(
         "every child's name fits, whatever the agent, the stage and the source are named"
     ),

@@ -69,7 +69,7 @@ HEADER_RESERVED: Final = (
 HEADER_VALUE: Final = r"^[!-~]([ -~]*[!-~])?$"
 """Printable ASCII that neither begins nor ends with a space."""
 
-FileName = Annotated[str, like(r"[0-9a-z]{1,16}", "the name of a file")]
+FileName = Annotated[str, like(r"[0-9a-z]{1,32}", "the name of a file")]
 """Of a file with a Secret's or ConfigMap's key."""
 
 _MAX_VALUE: Final = 8192

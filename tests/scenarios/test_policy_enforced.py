@@ -6,7 +6,7 @@ from interlock.api.status import ConditionType
 from interlock.deployment.names import ChildKey
 from interlock.deployment.plan import LiveChild
 from interlock_contract.bundle import BUNDLE_KEY, digest
-from interlock_contract.names import SELFTEST_PREFIX
+from interlock_contract.names import PLACEMENT_DIGEST, SELFTEST_PREFIX
 from interlock_contract.selftest_report import SelfTestReport, dump_report
 from tests.requirements import requirement
 from tests.support.builders import NOW, a_snapshot, an_agent
@@ -105,4 +105,4 @@ def test_a_lease_that_is_gone_is_recreated_and_its_self_test_report_is_missing()
     )
     simulation.settle()
     assert enforced(simulation) == ("False", "SelfTestPending")
-    assert "annotations" not in simulation.child("Lease")["metadata"]
+    assert list(simulation.child("Lease")["metadata"]["annotations"]) == [PLACEMENT_DIGEST]

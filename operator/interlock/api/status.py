@@ -239,6 +239,9 @@ class StageStatus(ApiModel):
     labels: tuple[StageLabel, ...] = Field(default=(), max_length=MAX_LABELS, json_schema_extra=kube(keys=("key",)))
     """The labels that rows of the access matrix match. A change of one that a row selects by starts a new revision."""
 
+    collision_count: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """How often the names of the stage's objects were those of another placement's objects. It is part of the names."""
+
     entered_at: Timestamp
     """When the stage was entered."""
 

@@ -1,15 +1,18 @@
 """Names, labels and owners of all child objects of Agents and MCPBindings.
 
-Every name is short enough for a label (63 characters), and a name that would be longer ends in a digest of itself.
+Every name is short enough for a label (63 characters), and a name that would be longer ends in a digest of itself. No
+two owners share a name: each form of name has a prefix or suffix of its own, around the whole name of its owner.
 """
 
 import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import Isolation
+from interlock.api.shared_types import ObjectMeta
 from interlock.deployment.placement import Placement
 from interlock_contract.names import (
     AGENT_ACCOUNT_SUFFIX,
@@ -27,26 +30,42 @@ from interlock_contract.names import (
     ISOLATION_LABEL,
     MANAGED_BY,
     PART_OF,
+    PLACEMENT_DIGEST,
     REVISION_LABEL,
     STAGE_LABEL,
 )
 
 LABEL_LENGTH = 63
 VERIFICATION_LENGTH = 48
+_WHOLE_AGENT = 54
 AGENT_POD, GUARD_POD = "agent", "guard"
 """Values of the component label on pods: the agent's pod (with the guard, if they share one) and the guard's own."""
 VERIFICATION = "verification"
 """Value of the component label on everything that verifies a binding."""
 
 
-def placement_name(agent: str, stage: str, revision: str) -> str:
-    """Return `<agent>-<10 hexadecimal digits of stage and revision>`, at most 63 characters for agents of 52."""
-    return f"{agent}-{hashlib.sha256(f'{stage}/{revision}'.encode()).hexdigest()[:10]}"
+def placement_digest(agent: ObjectMeta, stage: str, revision: str) -> str:
+    """Return the SHA-256 in hex that tells a placement from all others."""
+    text = json.dumps([agent.namespace, agent.name, agent.uid, stage, revision])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def placement_name(agent: ObjectMeta, stage: str, revision: str, collisions: int) -> str:
+    """Return `<agent>-<10 hexadecimal digits>`, at most 63 characters for agents of 52.
+
+    Args:
+        agent: The agent.
+        stage: Its stage.
+        revision: Its revision.
+        collisions: How many of the names with smaller numbers are those of another placement.
+    """
+    text = f"{placement_digest(agent, stage, revision)}/{collisions}"
+    return f"{agent.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def name_of(placement: Placement) -> str:
     """Return the name that a placement's own objects share: bundle, Lease, the guard's Role, a shared Deployment."""
-    return placement_name(placement.agent.metadata.name, placement.stage.name, placement.revision)
+    return placement_name(placement.agent.metadata, placement.stage.name, placement.revision, placement.collisions)
 
 
 def workload_names(base: str, isolation: Isolation) -> tuple[str, ...]:
@@ -56,7 +75,9 @@ def workload_names(base: str, isolation: Isolation) -> tuple[str, ...]:
         base: The placement's name.
         isolation: Whether agent and guard share a pod.
     """
-    return (base,) if isolation == "Shared" else (_label(f"{base}-agent"), _label(f"{base}-guard"))
+    if isolation == "Shared":
+        return (base,)
+    return _label(f"{base}-agent", _WHOLE_AGENT), _label(f"{base}-guard", _WHOLE_AGENT)
 
 
 def agent_workload(placement: Placement) -> str:
@@ -85,18 +106,21 @@ def agent_pod_account(agent: Agent) -> str:
 
 
 def public_service(agent: Agent) -> str:
-    """Return the name of the agent's Service: it begins with a letter (RFC 1035), which an agent's name need not."""
+    """Return the name of the agent's public Service."""
     return f"guard-{agent.metadata.name}"
 
 
 def guard_service(placement: Placement) -> str:
-    """Return the name of the Service through which a separate agent pod reaches its guard."""
-    return _service(f"{name_of(placement)}-guard")
+    """Return the name of the Service through which a separate agent pod reaches its guard.
+
+    Names of Services begin with a letter (RFC 1035), which an agent's name need not, so all of them have a prefix.
+    """
+    return _label(f"mcp-{name_of(placement)}")
 
 
 def agent_service(placement: Placement) -> str:
     """Return the name of the headless Service through which a separate guard pod reaches its agent."""
-    return _service(f"{name_of(placement)}-agent")
+    return _label(f"agent-{name_of(placement)}")
 
 
 def agent_config(placement: Placement) -> str:
@@ -117,12 +141,12 @@ def mcp_volume(source: str) -> str:
 def verification_name(binding: str) -> str:
     """Return the name that a binding's verification shares, at most 48 characters: pods' names are made from it."""
     name = f"{binding}-verify"
-    return name if len(name) <= VERIFICATION_LENGTH else f"{binding[:32]}-{_short_digest(binding)}-verify"
+    return name if len(name) <= VERIFICATION_LENGTH else f"{binding[:8]}-{_digest(binding)}-verify"
 
 
 def verification_job(binding: str, run: str) -> str:
-    """Return the name of the Job of one verification run."""
-    return f"{verification_name(binding)}-{run}"
+    """Return the name of the Job of one verification run, at most 63 characters."""
+    return f"{verification_name(binding)}-{run[:14]}"
 
 
 def plan_name(binding: str, run: str) -> str:
@@ -145,17 +169,21 @@ def binding_label(binding: str) -> str:
     return _label(binding)
 
 
-def _service(name: str) -> str:
-    return _label(name if name[0].isalpha() else f"a-{name}")  # a Service's name begins with a letter (RFC 1035)
+def _label(name: str, kept: int = 30) -> str:
+    """Return the name as a DNS label. A longer one ends in its digest, so that two names never become one.
+
+    Users choose names, and would find two with equal short digests. So the digest has 128 bits, except where the
+    name's owner is kept whole and `name_collisions` sees to the rest.
+
+    Args:
+        name: The name.
+        kept: How many characters of a longer name are kept.
+    """
+    return name if len(name) <= LABEL_LENGTH else f"{name[:kept]}-{_digest(name)[: LABEL_LENGTH - 1 - kept]}"
 
 
-def _label(name: str) -> str:
-    """Return the name as a DNS label. A longer one ends in its digest, so that two names never become one."""
-    return name if len(name) <= LABEL_LENGTH else f"{name[:54]}-{_short_digest(name)}"
-
-
-def _short_digest(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()[:8]
+def _digest(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
 def agent_labels(agent: Agent, component: str) -> dict[str, str]:
@@ -272,3 +300,13 @@ def build_child(
         },
         **body,
     }
+
+
+def build_placement_child(
+    placement: Placement, api_version: str, kind: str, name: str, component: str, **body: Any
+) -> Manifest:
+    """Return a manifest that belongs to one placement, with its digest in an annotation."""
+    manifest = build_child(placement.agent, api_version, kind, name, placement_labels(placement, component), **body)
+    digest = placement_digest(placement.agent.metadata, placement.stage.name, placement.revision)
+    manifest["metadata"]["annotations"] = {PLACEMENT_DIGEST: digest}
+    return manifest

@@ -56,6 +56,7 @@ class Placement:
         sources: The agent's sources with their bindings, in the spec's order.
         replicas: Number of pods, 0 while killed.
         guard_image: The guard's image.
+        collisions: How many names of the placement were those of another one (see `name_collisions`).
         audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
         guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
         api_server: Addresses of the API server, for the guard's egress.
@@ -68,6 +69,7 @@ class Placement:
     sources: tuple[BoundSource, ...]
     replicas: int
     guard_image: str
+    collisions: int = 0
     audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)

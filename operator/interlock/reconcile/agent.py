@@ -5,9 +5,11 @@ from datetime import datetime
 
 from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent, Stage
+from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, AgentStatus, ConditionType
 from interlock.deployment.children.services import addresses_of
+from interlock.deployment.name_collisions import without_collisions
 from interlock.deployment.names import ChildKey, Manifest, guard_service, key_of, placement_name, workload_names
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
 from interlock.deployment.observed.readiness import Readiness, readiness_of_all
@@ -53,13 +55,16 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     revision = revision_of(agent, snapshot.policy)
     current = position(agent.spec.stages, _recorded_facts(agent), revision.digest)
     verdict = _check_layers(snapshot, current)
-    if verdict.layer is not None:
+    if verdict.layer is not None or snapshot.policy is None:
         plan = plan_children((), snapshot.children, {})
         return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
     progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
-    desired = _desired(snapshot, progress, is_killed=killed is not None)
+    placement = _placement_of(snapshot, snapshot.policy, progress, is_killed=killed is not None)
+    desired = desired_children(placement)
     plan = plan_children(desired, snapshot.children, snapshot.applied, starts_pods=snapshot.starts_pods)
-    report = AgentReport(snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired))
+    report = AgentReport(
+        snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired), placement.collisions
+    )
     status = build_status(report, now)
     managed = frozenset(key_of(manifest) for manifest in desired)
     status = status.model_copy(update={"managed_objects": record_applied(managed, snapshot.applied, {})})
@@ -178,16 +183,24 @@ def _progress_of(
 def _recorded_readiness(snapshot: Snapshot, facts: StageFacts | None) -> Readiness:
     if facts is None or snapshot.policy is None:
         return Readiness()
-    name = placement_name(snapshot.agent.metadata.name, facts.stage.name, facts.revision)
+    collisions = _recorded_collisions(snapshot.agent, facts) or 0
+    name = placement_name(snapshot.agent.metadata, facts.stage.name, facts.revision, collisions)
     isolation = snapshot.policy.spec.environments.isolation_in(facts.stage.environment)
     found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
     return readiness_of_all(child.manifest if child else None for child in found)
 
 
-def _desired(snapshot: Snapshot, progress: Progress, *, is_killed: bool) -> tuple[Manifest, ...]:
-    agent, policy = snapshot.agent, snapshot.policy
-    if policy is None:  # refused before: an agent without a policy has no children
-        return ()
+def _recorded_collisions(agent: Agent, facts: StageFacts) -> int | None:
+    """Return the collision count of the stage's placement, None where the status records another placement."""
+    stage = agent.status.stage if agent.status else None
+    if stage is None or (stage.name, stage.revision) != (facts.stage.name, facts.revision):
+        return None
+    return stage.collision_count
+
+
+def _placement_of(snapshot: Snapshot, policy: AgentPolicy, progress: Progress, *, is_killed: bool) -> Placement:
+    """Return the placement that must run. Only a new one gets names: those of a recorded one stay."""
+    agent = snapshot.agent
     facts = progress.decision.facts
     placement = Placement(
         agent=agent,
@@ -200,9 +213,13 @@ def _desired(snapshot: Snapshot, progress: Progress, *, is_killed: bool) -> tupl
         audit_url=snapshot.audit_url,
         api_server=snapshot.api_server,
     )
+    collisions = _recorded_collisions(agent, facts)
+    if collisions is None:
+        placement = without_collisions(placement, snapshot.children)
+    else:
+        placement = replace(placement, collisions=collisions)
     service = snapshot.children.get(ChildKey("Service", guard_service(placement)))
-    addresses = addresses_of(service.manifest if service else None)
-    return desired_children(replace(placement, guard_addresses=addresses))
+    return replace(placement, guard_addresses=addresses_of(service.manifest if service else None))
 
 
 def _enforcement(snapshot: Snapshot, desired: tuple[Manifest, ...]) -> Enforcement | None:

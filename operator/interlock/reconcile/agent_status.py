@@ -147,6 +147,7 @@ class AgentReport:
         progress: The progress of its rollout, None where a layer refused.
         plan: The writes of this reconcile, None where a layer refused.
         enforcement: The self-tests of its guards, None where a layer refused.
+        collisions: The collision count of its placement's names.
     """
 
     snapshot: Snapshot
@@ -155,6 +156,7 @@ class AgentReport:
     progress: Progress | None = None
     plan: WritePlan | None = None
     enforcement: Enforcement | None = None
+    collisions: int = 0
 
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
@@ -417,7 +419,7 @@ def _pending(decision: StageDecision, following: str) -> tuple[AgentReason, str]
 
 def _stage(report: AgentReport) -> StageStatus | None:
     if report.progress is not None:
-        return _to_status(report.progress)
+        return _to_status(report.progress, report.collisions)
     # Refused: the agent keeps the stage that it has reached, but a soak does not continue without pods.
     recorded = report.snapshot.agent.status.stage if report.snapshot.agent.status else None
     return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
@@ -428,7 +430,7 @@ def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
     return build_condition(finding, agent.metadata.generation, known, now)
 
 
-def _to_status(progress: Progress) -> StageStatus:
+def _to_status(progress: Progress, collisions: int) -> StageStatus:
     facts = progress.decision.facts
     return StageStatus(
         name=facts.stage.name,
@@ -437,6 +439,7 @@ def _to_status(progress: Progress) -> StageStatus:
         revision=facts.revision,
         spec_digest=progress.revision.spec_digest,
         labels=tuple(StageLabel(key=key, value=value) for key, value in progress.revision.labels),
+        collision_count=collisions,
         entered_at=facts.entered_at,
         ready_since=facts.ready_since,
         next_at=progress.decision.next_at,

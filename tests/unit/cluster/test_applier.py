@@ -157,7 +157,7 @@ async def test_labels_annotations_and_owners_of_others_stay(cluster: Cluster) ->
 
     live = cluster.client.objects[BUNDLE]
     assert live["metadata"]["labels"]["team"] == "a"
-    assert live["metadata"]["annotations"] == {"example.com/x": "y"}
+    assert live["metadata"]["annotations"]["example.com/x"] == "y"
     assert live["metadata"]["ownerReferences"] == owners
     assert "x" not in live["data"]
 

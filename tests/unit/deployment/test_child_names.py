@@ -90,13 +90,17 @@ def test_a_short_source_is_readable_in_the_name_of_its_sidecar() -> None:
     assert mcp_volume("crm") == "tmp-mcp-crm"
 
 
-def test_stage_and_revision_tell_placements_apart_and_nothing_else_does() -> None:
+def test_stage_revision_and_collisions_tell_the_placements_of_an_agent_apart() -> None:
+    agent = an_agent().build().metadata
     names = {
-        placement_name("triage", stage, revision) for stage in ("staging", "one-region") for revision in ("r1", "r2")
+        placement_name(agent, stage, revision, collisions)
+        for stage in ("staging", "one-region")
+        for revision in ("r1", "r2")
+        for collisions in (0, 1)
     }
 
-    assert len(names) == 4
-    assert placement_name("triage", "staging", "r1") in names
+    assert len(names) == 8
+    assert placement_name(agent, "staging", "r1", 0) in names
     assert all(re.fullmatch(r"triage-[0-9a-f]{10}", name) for name in names)
 
 

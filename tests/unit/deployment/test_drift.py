@@ -159,7 +159,15 @@ def test_every_drift_that_is_healed_on_a_cluster_is_noticed(drift: Drift) -> Non
 def test_labels_and_owners_that_others_add_are_theirs_to_use() -> None:
     def add(live: Any) -> None:
         live["metadata"]["labels"]["team"] = "support"
-        live["metadata"]["annotations"] = {"example.com/note": "seen"}
+        live["metadata"]["annotations"]["example.com/note"] = "seen"
         live["metadata"]["ownerReferences"].append({"kind": "Other", "name": "x", "uid": "y"})
 
     assert not has_drifted(DEPLOYMENT, changed(DEPLOYMENT, add))
+
+
+@requirement("deployment.names-apart")
+def test_an_object_without_the_digest_of_its_placement_has_drifted() -> None:
+    def strip(live: Manifest) -> None:
+        del live["metadata"]["annotations"]
+
+    assert has_drifted(DEPLOYMENT, changed(DEPLOYMENT, strip))

@@ -151,7 +151,8 @@ def test_a_replacement_leaves_the_content_of_the_manifest_and_the_metadata_of_ot
     assert content_digest(after) == content_digest(CHILDREN[kind])
     assert not has_drifted(CHILDREN[kind], after)
     assert after["metadata"]["labels"]["team"] == "a"
-    assert (after["metadata"]["annotations"], after["metadata"]["finalizers"]) == ({"x": "y"}, ["x/y"])
+    ours = CHILDREN[kind]["metadata"].get("annotations", {})
+    assert (after["metadata"]["annotations"], after["metadata"]["finalizers"]) == ({**ours, "x": "y"}, ["x/y"])
     assert after["status"] == {"z": 1}
 
 

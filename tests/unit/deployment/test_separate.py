@@ -155,7 +155,7 @@ def test_a_guard_that_shares_a_pod_keeps_to_loopback() -> None:
 
 def test_the_guards_service_selects_its_pods_alone_and_keeps_an_agent_with_one_of_them() -> None:
     placement = a_full_placement()
-    [(_, service)] = [(name, one) for name, one in children(placement, "Service").items() if name.endswith("-guard")]
+    [(_, service)] = [(name, one) for name, one in children(placement, "Service").items() if name.startswith("mcp-")]
     labels = {name: one["spec"]["template"]["metadata"]["labels"] for name, one in workloads(placement).items()}
 
     assert service["spec"]["selector"].items() <= labels["guard"].items()
@@ -179,7 +179,7 @@ def test_without_an_address_of_the_guard_there_is_no_agent_yet() -> None:
     placement = replace(a_full_placement(), guard_addresses=())
 
     assert list(workloads(placement)) == ["guard"]
-    assert any(name.endswith("-guard") for name in children(placement, "Service"))
+    assert any(name.startswith("mcp-") for name in children(placement, "Service"))
 
 
 def test_a_new_address_of_the_guard_replaces_the_agents_pods() -> None:

@@ -7,7 +7,7 @@ from interlock.api import binding
 from interlock.api.binding import MCPBinding
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
-from interlock.deployment.names import Manifest, agent_config, build_child, name_of, placement_labels
+from interlock.deployment.names import Manifest, agent_config, build_placement_child, name_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.governance.access_matrix import Granted, MatrixPermissions, matrix_cell
 from interlock_contract.bundle import (
@@ -44,12 +44,12 @@ def build_agent_config(placement: Placement) -> Manifest:
         for bound in placement.sources
     }
     files = {_key(index): file.content for index, file in enumerate(placement.agent.spec.files)}
-    return build_child(
-        placement.agent,
+    return build_placement_child(
+        placement,
         "v1",
         "ConfigMap",
         agent_config(placement),
-        placement_labels(placement, "files"),
+        "files",
         data={MCP_CONFIG: json.dumps({"mcpServers": servers}, indent=2) + "\n", **files},
     )
 
@@ -88,12 +88,12 @@ def compile_bundle(placement: Placement) -> Bundle:
 
 def build_bundle(placement: Placement) -> Manifest:
     """Return the ConfigMap with the bundle, which the guard watches at the API server."""
-    return build_child(
-        placement.agent,
+    return build_placement_child(
+        placement,
         "v1",
         "ConfigMap",
         name_of(placement),
-        placement_labels(placement, "bundle"),
+        "bundle",
         data={BUNDLE_KEY: dump_bundle(compile_bundle(placement))},
     )
 

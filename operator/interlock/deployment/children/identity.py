@@ -8,8 +8,8 @@ from interlock.deployment.names import (
     agent_labels,
     agent_pod_account,
     build_child,
+    build_placement_child,
     name_of,
-    placement_labels,
     service_account,
 )
 from interlock.deployment.placement import Placement
@@ -37,12 +37,12 @@ def _service_account(agent: Agent, name: str, component: str) -> Manifest:
 def build_guard_role(placement: Placement) -> Manifest:
     """Return the guard's Role: it watches its own Agent and bundle and patches its own Lease, each by name."""
     agent, name = placement.agent, name_of(placement)
-    return build_child(
-        agent,
+    return build_placement_child(
+        placement,
         f"{_RBAC}/v1",
         "Role",
         name,
-        placement_labels(placement, "guard"),
+        "guard",
         rules=[
             {"apiGroups": [GROUP], "resources": [AGENTS], "resourceNames": [agent.metadata.name], "verbs": _READ},
             {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": _READ},
@@ -59,12 +59,12 @@ def build_guard_role(placement: Placement) -> Manifest:
 def build_guard_role_binding(placement: Placement) -> Manifest:
     """Return the RoleBinding that gives the Role to the agent's ServiceAccount."""
     agent, name = placement.agent, name_of(placement)
-    return build_child(
-        agent,
+    return build_placement_child(
+        placement,
         f"{_RBAC}/v1",
         "RoleBinding",
         name,
-        placement_labels(placement, "guard"),
+        "guard",
         roleRef={"apiGroup": _RBAC, "kind": "Role", "name": name},
         subjects=[
             {"kind": "ServiceAccount", "name": service_account(agent), "namespace": agent.metadata.namespace},
@@ -74,5 +74,4 @@ def build_guard_role_binding(placement: Placement) -> Manifest:
 
 def build_lease(placement: Placement) -> Manifest:
     """Return the empty Lease, in which each guard writes an annotation of its own."""
-    labels = placement_labels(placement, "guard")
-    return build_child(placement.agent, "coordination.k8s.io/v1", "Lease", name_of(placement), labels)
+    return build_placement_child(placement, "coordination.k8s.io/v1", "Lease", name_of(placement), "guard")

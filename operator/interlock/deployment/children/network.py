@@ -16,10 +16,10 @@ from interlock.deployment.names import (
     agent_labels,
     agent_workload,
     build_child,
+    build_placement_child,
     closed_policy,
     guard_workload,
     name_of,
-    placement_labels,
     selector,
 )
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
@@ -247,12 +247,12 @@ def guard_peer(placement: Placement) -> dict[str, str]:
 
 
 def _policy(placement: Placement, name: str, pods: dict[str, str], **rules: list[dict[str, Any]]) -> Manifest:
-    return build_child(
-        placement.agent,
+    return build_placement_child(
+        placement,
         "networking.k8s.io/v1",
         "NetworkPolicy",
         name,
-        placement_labels(placement, "network"),
+        "network",
         spec={"podSelector": {"matchLabels": pods}, "policyTypes": ["Ingress", "Egress"], **rules},
     )
 

@@ -10,8 +10,8 @@ from interlock.deployment.names import (
     agent_labels,
     agent_service,
     build_child,
+    build_placement_child,
     guard_service,
-    placement_labels,
     public_service,
     selector,
 )
@@ -70,7 +70,7 @@ def build_internal_services(placement: Placement) -> tuple[Manifest, ...]:
 
 
 def _build(placement: Placement, name: str, component: str, spec: dict[str, Any]) -> Manifest:
-    return build_child(placement.agent, "v1", "Service", name, placement_labels(placement, component), spec=spec)
+    return build_placement_child(placement, "v1", "Service", name, component, spec=spec)
 
 
 def _port(name: str, port: int, target: int | None = None) -> dict[str, Any]:

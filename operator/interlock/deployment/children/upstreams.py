@@ -21,9 +21,9 @@ Reference = SecretKeyRef | ConfigMapKeyRef
 
 
 def file_of(reference: Reference) -> str:
-    """Return the name of the file that holds a key, 16 hexadecimal digits."""
+    """Return the name of the file that holds a key, 32 hexadecimal digits."""
     text = f"{type(reference).__name__}/{reference.name}/{reference.key}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def project(folder: str, reference: Reference) -> dict[str, Any]:

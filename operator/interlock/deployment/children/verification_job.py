@@ -78,7 +78,7 @@ class VerificationTarget:
     def id(self) -> str:
         """The run's identifier. It changes with the spec, the number, the guard's image and the binding's uid."""
         text = f"{self.binding.metadata.uid}/{plan_digest(self.binding, self.guard_image)}/{self.number}"
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def job(self) -> str:
@@ -97,7 +97,7 @@ def plan_digest(binding: MCPBinding, guard_image: str) -> str:
     spec = binding.spec.model_dump(by_alias=True, mode="json", exclude={"environments"})
     spec["verify"].pop("interval")
     text = json.dumps([guard_image, spec], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def build_support(run: VerificationTarget, api_server: ApiServerAddress) -> tuple[Manifest, ...]:

@@ -19,12 +19,11 @@ from interlock.deployment.names import (
     agent_pod_account,
     agent_service,
     agent_workload,
-    build_child,
+    build_placement_child,
     guard_workload,
     mcp_container,
     mcp_volume,
     name_of,
-    placement_labels,
     pod_labels,
     selector,
     service_account,
@@ -99,12 +98,12 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
         files = json.dumps(build_agent_config(placement)["data"], sort_keys=True)
         digest = hashlib.sha256(files.encode()).hexdigest()
         annotations = {DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
-    return build_child(
-        placement.agent,
+    return build_placement_child(
+        placement,
         "apps/v1",
         "Deployment",
         name,
-        placement_labels(placement, component),
+        component,
         spec={
             "replicas": placement.replicas,
             "revisionHistoryLimit": 1,
