@@ -264,6 +264,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     # Listeners
     "listeners.bounded": Requirement("every listener bounds connections, heads, bodies, times and bytes"),
     "listeners.probed-under-flood": Requirement("a flood of connections leaves room for other peers and for probes"),
+    "listeners.scraped-by-permission": Requirement("only namespaces with a label reach the ports of metrics"),
     # The operator
     "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),

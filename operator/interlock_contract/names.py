@@ -48,6 +48,10 @@ ISOLATION_LABEL = f"{GROUP}/isolation"
 GUARD_LABEL = f"{GROUP}/guard"
 """Label of every pod that a guard runs in: the name of its agent."""
 
+SCRAPE_LABEL: Final = f"{GROUP}/scrape"
+"""Label of a namespace: with the value `SCRAPE_ALLOWED`, its pods may read metrics of all programs."""
+SCRAPE_ALLOWED: Final = "allowed"
+
 APP_NAME_LABEL = "app.kubernetes.io/name"
 APP_INSTANCE_LABEL = "app.kubernetes.io/instance"
 APP_COMPONENT_LABEL = "app.kubernetes.io/component"

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from interlock.settings import OperatorSettings
 from interlock_audit.settings import read_settings
-from interlock_contract.names import GUARD_LABEL
+from interlock_contract.names import GUARD_LABEL, SCRAPE_ALLOWED, SCRAPE_LABEL
 from interlock_contract.pod import AUDIT_PORT, AUDIT_TELEMETRY_PORT
+from tests.requirements import requirement
 
 BASE = Path(__file__).parents[2] / "manifests" / "base"
 
@@ -22,6 +24,7 @@ DEPLOYMENT = found("audit.yaml", "Deployment")
 POD = DEPLOYMENT["spec"]["template"]["spec"]
 CONTAINER = POD["containers"][0]
 ENVIRONMENT = {one["name"]: one["value"] for one in CONTAINER["env"]}
+SCRAPERS = {"namespaceSelector": {"matchLabels": {SCRAPE_LABEL: SCRAPE_ALLOWED}}}
 IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
 
@@ -46,6 +49,14 @@ def test_the_collector_listens_where_the_manifests_say_and_keeps_its_file_on_its
     assert settings.keep_days == read_settings(IN_A_POD).keep_days
 
 
+@requirement("listeners.scraped-by-permission")
+@pytest.mark.parametrize("file", ["operator.yaml", "kill.yaml", "audit.yaml"])
+def test_only_namespaces_that_may_scrape_reach_the_port_of_metrics(file: str) -> None:
+    rules = [one for one in found(file, "NetworkPolicy")["spec"]["ingress"] if {"port": "telemetry"} in one["ports"]]
+
+    assert rules == [{"from": [SCRAPERS], "ports": [{"port": "telemetry"}]}]
+
+
 def test_one_collector_at_a_time_writes_to_the_volume() -> None:
     assert DEPLOYMENT["spec"]["replicas"] == 1
     assert DEPLOYMENT["spec"]["strategy"] == {"type": "Recreate"}
@@ -59,5 +70,5 @@ def test_only_guards_pods_reach_the_records_port() -> None:
     assert policy["policyTypes"] == ["Ingress"]
     assert policy["ingress"] == [
         {"from": [{"namespaceSelector": {}, "podSelector": guards}], "ports": [{"port": "audit"}]},
-        {"ports": [{"port": "telemetry"}]},
+        {"from": [SCRAPERS], "ports": [{"port": "telemetry"}]},
     ]

@@ -17,6 +17,7 @@ from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an
 
 SECRET = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "crm-secret", "key": "token"}}}]
 CRM = a_binding().with_server(env=[*SECRET, {"name": "MODE", "value": "sandbox"}], args=["--fast"])
+SCRAPERS = {"namespaceSelector": {"matchLabels": {"interlock.dev/scrape": "allowed"}}}
 MAIL = a_binding("mail").serving("mail", "development")
 POLICY = a_policy().giving("triage", "mail", read=["inbox"])
 
@@ -306,7 +307,7 @@ def test_the_network_policy_admits_only_probes_and_nothing_out_to_cloud_metadata
     excepted = {cidr for peer in policy["egress"][0]["to"] for cidr in peer.get("ipBlock", {}).get("except", [])}
 
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    assert policy["ingress"] == [{"ports": [{"port": 7411, "protocol": "TCP"}]}]
+    assert policy["ingress"] == [{"from": [SCRAPERS], "ports": [{"port": 7411, "protocol": "TCP"}]}]
     assert excepted == {
         "169.254.0.0/16",
         "100.100.100.200/32",

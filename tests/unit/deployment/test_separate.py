@@ -20,6 +20,7 @@ from tests.support.pod_security import restricted_violations
 
 SECRET = [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "crm-secret", "key": "token"}}}]
 CRM = a_binding().with_server(env=SECRET)
+SCRAPERS = {"namespaceSelector": {"matchLabels": {"interlock.dev/scrape": "allowed"}}}
 KUBERNETES = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
 
 
@@ -267,7 +268,7 @@ def test_a_guard_admits_its_agent_and_probes() -> None:
     assert tools["ports"] == [{"port": 7410, "protocol": "TCP"}]
     [peer] = tools["from"]
     assert peer["podSelector"]["matchLabels"].items() <= agent.items()
-    assert probes == {"ports": [{"port": 7411, "protocol": "TCP"}]}
+    assert probes == {"from": [SCRAPERS, peer], "ports": [{"port": 7411, "protocol": "TCP"}]}
 
 
 def test_a_shared_pod_has_one_policy() -> None:

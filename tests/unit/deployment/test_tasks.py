@@ -9,6 +9,7 @@ from interlock_contract.pod import TASK_PORT
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
 
+SCRAPERS = {"namespaceSelector": {"matchLabels": {"interlock.dev/scrape": "allowed"}}}
 TAKING = a_placement(an_agent().taking_tasks(8080, maxConcurrentTasks=4))
 NOT_TAKING = a_placement()
 
@@ -36,7 +37,7 @@ def test_the_service_takes_tasks_on_port_80_and_brings_them_to_the_guard() -> No
 def test_the_network_policy_opens_the_guards_port_to_the_namespace_and_the_agents_to_no_one() -> None:
     observe, tasks = child(TAKING, "NetworkPolicy")["ingress"]
 
-    assert observe == {"ports": [{"port": 7411, "protocol": "TCP"}]}
+    assert observe == {"from": [SCRAPERS], "ports": [{"port": 7411, "protocol": "TCP"}]}
     assert tasks == {"from": [{"podSelector": {}}], "ports": [{"port": 7412, "protocol": "TCP"}]}
     assert "8080" not in json.dumps(child(TAKING, "NetworkPolicy"))
 
@@ -44,7 +45,8 @@ def test_the_network_policy_opens_the_guards_port_to_the_namespace_and_the_agent
 @requirement("tasks.way")
 def test_an_agent_without_a_port_has_no_way_for_tasks() -> None:
     assert [port["name"] for port in child(NOT_TAKING, "Service")["ports"]] == ["observe"]
-    assert child(NOT_TAKING, "NetworkPolicy")["ingress"] == [{"ports": [{"port": 7411, "protocol": "TCP"}]}]
+    [observe] = child(NOT_TAKING, "NetworkPolicy")["ingress"]
+    assert observe == {"from": [SCRAPERS], "ports": [{"port": 7411, "protocol": "TCP"}]}
     assert "readinessProbe" not in containers_of(NOT_TAKING)["agent"]
     assert compile_bundle(NOT_TAKING).tasks is None
 

@@ -23,7 +23,14 @@ from interlock.deployment.names import (
     selector,
 )
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
-from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, GUARD_LABEL, ISOLATION_LABEL
+from interlock_contract.names import (
+    AGENT_LABEL,
+    APP_COMPONENT_LABEL,
+    GUARD_LABEL,
+    ISOLATION_LABEL,
+    SCRAPE_ALLOWED,
+    SCRAPE_LABEL,
+)
 from interlock_contract.pod import MCP_PORT, OBSERVE_PORT, TASK_PORT
 
 Rule = dict[str, Any]
@@ -236,7 +243,8 @@ def build_guard_policy(placement: Placement) -> Manifest:
         placement,
         guard_workload(placement),
         selector(placement, GUARD_POD),
-        ingress=[{"from": [agents], "ports": [tcp(MCP_PORT)]}, *_from_elsewhere(placement)],
+        # The egress check of the agent's pod must find 7411 closed by the agent's own policy, so this one lets it in.
+        ingress=[{"from": [agents], "ports": [tcp(MCP_PORT)]}, *_from_elsewhere(placement, agents)],
         egress=[*to_agent, *guard_egress(placement)],
     )
 
@@ -257,12 +265,18 @@ def _policy(placement: Placement, name: str, pods: dict[str, str], **rules: list
     )
 
 
-def _from_elsewhere(placement: Placement) -> list[dict[str, Any]]:
-    """Return the ingress of a guard apart from its agent: metrics and probes from anywhere, tasks from the namespace.
+def _from_elsewhere(placement: Placement, *observers: Peer) -> list[dict[str, Any]]:
+    """Return the ingress of a guard apart from its agent: metrics for namespaces that may scrape, tasks from its own.
 
-    Policies add up, so a user's own policy can let in callers from elsewhere.
+    Kubelets need no rule: a node reaches its own pods. Policies add up, so a user's own policy can let in callers from
+    elsewhere.
+
+    Args:
+        placement: The placement.
+        observers: Other peers that may read metrics.
     """
-    observe = {"ports": [tcp(OBSERVE_PORT)]}
+    scrapers = {"namespaceSelector": {"matchLabels": {SCRAPE_LABEL: SCRAPE_ALLOWED}}}
+    observe = {"from": [scrapers, *observers], "ports": [tcp(OBSERVE_PORT)]}
     tasks = {"from": [{"podSelector": {}}], "ports": [tcp(TASK_PORT)]}
     return [observe, tasks] if _task_ports(placement) else [observe]
 
