@@ -49,7 +49,7 @@ async def serve(settings: CollectorSettings, store: Store) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    executor = StoreExecutor(store, utc_now, log)
+    executor = StoreExecutor(store, utc_now, log, settings.quotas)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         stack.push_async_callback(executor.close)
         session = await stack.enter_async_context(_open_session(settings))
@@ -59,16 +59,16 @@ async def serve(settings: CollectorSettings, store: Store) -> None:
         probes.build_app_runner(Telemetry(executor, listeners).build_app(), shutdown_timeout=SHUTDOWN_SECONDS)
         await _listen(stack, probes, settings.telemetry_port)
         records.build_app_runner(
-            CollectorServer(executor, reviewer, log).build_app(), shutdown_timeout=_SHUTDOWN_SECONDS
+            CollectorServer(executor, reviewer, log, monotonic).build_app(), shutdown_timeout=_SHUTDOWN_SECONDS
         )
         await _listen(stack, records, settings.port)
-        pruning = None
+        running = [tasks.create_task(executor.keep_watching_quotas())]
         if settings.keep_days:
-            pruning = tasks.create_task(executor.keep_pruning(timedelta(days=settings.keep_days)))
+            running.append(tasks.create_task(executor.keep_pruning(timedelta(days=settings.keep_days))))
         log("collecting")
         await stop.wait()
-        if pruning is not None:
-            pruning.cancel()
+        for task in running:
+            task.cancel()
 
 
 def log(message: str) -> None:
@@ -78,10 +78,10 @@ def log(message: str) -> None:
 
 def _open_store(settings: CollectorSettings) -> Store:
     if not settings.postgres:
-        return open_sqlite(settings.sqlite)
+        return open_sqlite(settings.sqlite, quotas=settings.quotas)
     from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - only those who use PostgreSQL need its driver
 
-    return open_postgres(settings.postgres)
+    return open_postgres(settings.postgres, settings.quotas)
 
 
 def _open_session(settings: CollectorSettings) -> aiohttp.ClientSession:

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import psycopg
 
+from interlock_audit.quotas import NO_QUOTAS, Quotas
 from interlock_audit.sql import SCHEMA, Cursor, SqlStore
 from interlock_audit.stores import StoreUnavailable
 
@@ -14,13 +15,14 @@ _SESSION: Final = "-c statement_timeout=30000 -c lock_timeout=10000 -c synchrono
 _SCHEMA_LOCK: Final = 0x696E746C  # any number, as long as every collector takes the same
 
 
-def open_postgres(dsn: str) -> SqlStore:
+def open_postgres(dsn: str, quotas: Quotas = NO_QUOTAS) -> SqlStore:
     """Return the store in a database. Its first use creates missing tables.
 
     Args:
         dsn: A connection string of libpq. `PG*` variables complete it.
+        quotas: What agents and namespaces may store.
     """
-    return SqlStore(_Postgres(dsn))
+    return SqlStore(_Postgres(dsn), quotas)
 
 
 class _Postgres:
@@ -28,6 +30,7 @@ class _Postgres:
 
     parameter = "%s"
     lock = " FOR UPDATE"
+    octets = "OCTET_LENGTH(line)"
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
@@ -68,4 +71,4 @@ class _Postgres:
         with connection.transaction(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
             for statement in SCHEMA:
-                cursor.execute(statement)
+                cursor.execute(statement.format(octets=self.octets))

@@ -12,9 +12,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_audit.ingest import BatchInvalid, NotYours, read_batch
-from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer
+from interlock_audit.quotas import AGENT_RATE, LEAST_BATCH, NAMESPACE_RATE, RateLimiter
+from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer, TooManyReviews
 from interlock_audit.store_executor import StoreExecutor
-from interlock_audit.stores import Accepted, Fork, Gap, Place, Query, StoreUnavailable
+from interlock_audit.stores import Accepted, Batch, Fork, Gap, OverQuota, Place, Query, StoreUnavailable
 from interlock_contract.audit_chain import LineInvalid, parse_guard
 from interlock_contract.exposition import join_lines, render_family, render_labels
 from interlock_contract.listeners import ListenerName
@@ -49,8 +50,15 @@ class _Refused(Exception):  # noqa: N818 - says what happened to a request
 class CollectorServer:
     """The server for guards and readers."""
 
-    def __init__(self, executor: StoreExecutor, reviewer: Reviewer, log: Callable[[str], None]) -> None:
-        self._executor, self._reviewer, self._log = executor, reviewer, log
+    def __init__(
+        self,
+        executor: StoreExecutor,
+        reviewer: Reviewer,
+        log: Callable[[str], None],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._executor, self._reviewer, self._log, self._monotonic = executor, reviewer, log, monotonic
+        self._agent_rates, self._namespace_rates = RateLimiter(AGENT_RATE), RateLimiter(NAMESPACE_RATE)
 
     def build_app(self) -> web.Application:
         """Return the HTTP application."""
@@ -59,6 +67,7 @@ class CollectorServer:
         app.router.add_get("/v1/records", self._find)
         app.router.add_get("/v1/chains", self._chains)
         app.router.add_get("/v1/lines", self._lines)
+        app.router.add_get("/v1/usage", self._usage)
         return app
 
     @web.middleware
@@ -68,6 +77,8 @@ class CollectorServer:
             return await handler(request)
         except _Refused as refusal:
             status, error, message = refusal.status, refusal.error, str(refusal)
+        except TooManyReviews as refusal:
+            status, error, message = 429, "TooManyReviews", str(refusal)
         except (StoreUnavailable, AccessUnknown) as trouble:
             status, error, message = 503, "Unavailable", str(trouble)
             self._log(f"{request.method} {request.path} cannot be answered: {trouble}")
@@ -78,7 +89,8 @@ class CollectorServer:
         identity = await self._identify(http)
         lost = _number(http, "lost", None)
         try:
-            batch = read_batch(await read_body(http), identity, received=self._executor.now(), lost=lost)
+            body = await read_body(http)
+            batch = read_batch(body, identity, received=self._executor.now(), lost=lost)
         except NotYours as refusal:
             self._log(f"REFUSED: {refusal}")
             raise _Refused(403, "NotYours", str(refusal)) from None
@@ -87,6 +99,7 @@ class CollectorServer:
         except BatchInvalid as refusal:
             self._log(f"INVALID: {identity.user} sent an invalid batch: {refusal}")
             raise _Refused(400, "Invalid", str(refusal)) from None
+        self._check_rates(batch, len(body))
         match await self._executor.append(batch):
             case Accepted(next=following):
                 return web.json_response({"next": following})
@@ -94,6 +107,22 @@ class CollectorServer:
                 return web.json_response({"error": "Gap", "next": following}, status=409)
             case Fork(seq=seq):
                 return web.json_response({"error": "Fork", "seq": seq}, status=409)
+            case OverQuota(level=level):
+                raise _Refused(507, "OverQuota", f"{level.text}: retention frees room, or raise the quota")
+
+    def _check_rates(self, batch: Batch, size: int) -> None:
+        """Refuse a batch of an agent or namespace that sends faster than its rate."""
+        now = self._monotonic()
+        agent = f"{batch.namespace}/{batch.agent}"
+        for limiter, owner in ((self._agent_rates, agent), (self._namespace_rates, batch.namespace)):
+            if not limiter.take(owner, max(size, LEAST_BATCH), now):
+                raise _Refused(429, "OverRate", f"{owner} sends records faster than its rate: send them later")
+
+    async def _usage(self, http: web.Request) -> web.Response:
+        namespace = http.query.get("namespace", "")
+        await self._authorize(http, namespace)
+        found = [one for one in await self._executor.usage() if namespace in {"", one.namespace}]
+        return web.json_response({"usage": [asdict(one) for one in found], "quotas": asdict(self._executor.quotas)})
 
     async def _find(self, http: web.Request) -> web.Response:
         words = {name: http.query.get(name, "") for name in _WORDS}
@@ -121,14 +150,16 @@ class CollectorServer:
 
     async def _identify(self, http: web.Request) -> Identity:
         scheme, _, token = http.headers.get("Authorization", "").partition(" ")
-        identity = await self._reviewer.identify(token) if scheme.lower() == "bearer" and token else None
+        identity = (
+            await self._reviewer.identify(token, http.remote or "") if scheme.lower() == "bearer" and token else None
+        )
         if identity is None:
             raise _Refused(401, "Unauthenticated", "a bearer token with the audience interlock-audit is required")
         return identity
 
     async def _authorize(self, http: web.Request, namespace: str) -> None:
         identity = await self._identify(http)
-        if not await self._reviewer.may_read(identity, namespace):
+        if not await self._reviewer.may_read(identity, namespace, http.remote or ""):
             where = f"in namespace {namespace!r}" if namespace else "in all namespaces (name one with ?namespace=)"
             raise _Refused(403, "Forbidden", f"{identity.user} may not get auditrecords.interlock.dev {where}")
 
@@ -169,6 +200,8 @@ class Telemetry:
         text = "Connections that a bound has closed, by listener."
         closed = [(render_labels(listener=name), one.closed) for name, one in self._listeners.items()]
         lines += render_family("interlock_audit_connections_closed_total", "counter", text, closed)
+        text = "Agents and namespaces that use 80 % of their quota or more."
+        lines += render_family("interlock_audit_quota_alarms", "gauge", text, [("", self._executor.alarms)])
         return respond_with_metrics(join_lines(lines))
 
 

@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from interlock_audit.quotas import Quotas
 from interlock_contract.pod import AUDIT_PORT, AUDIT_TELEMETRY_PORT
 
 KEEP_DAYS: Final = 184
 """Days for which records are stored: six months of at most 31 days."""
+
+AGENT_QUOTA: Final = 1024 * 1024 * 1024
+"""Bytes that the records of one agent may take."""
+NAMESPACE_QUOTA: Final = 3 * AGENT_QUOTA
+"""Bytes that the records of one namespace may take: with the volume of 10 GiB, no namespace fills it alone."""
 
 
 class CollectorSettingsInvalid(ValueError):  # noqa: N818 - says the state of the settings
@@ -22,11 +28,13 @@ class CollectorSettings:
     Attributes:
         postgres: A connection string of libpq. If empty, records are in the file `sqlite`.
         keep_days: Days for which records are stored, 0 for ever.
+        quotas: What agents and namespaces may store.
     """
 
     sqlite: Path
     postgres: str
     keep_days: float
+    quotas: Quotas
     port: int
     telemetry_port: int
     api_server: str
@@ -43,6 +51,10 @@ def read_settings(environment: Mapping[str, str]) -> CollectorSettings:
         sqlite=Path(environment.get("INTERLOCK_SQLITE", "/var/lib/interlock-audit/records.sqlite")),
         postgres=environment.get("INTERLOCK_POSTGRES", ""),
         keep_days=_number(environment, "INTERLOCK_KEEP_DAYS", KEEP_DAYS, most=36500),
+        quotas=Quotas(
+            int(_number(environment, "INTERLOCK_AGENT_QUOTA_BYTES", AGENT_QUOTA, most=1e15)),
+            int(_number(environment, "INTERLOCK_NAMESPACE_QUOTA_BYTES", NAMESPACE_QUOTA, most=1e15)),
+        ),
         port=int(_number(environment, "INTERLOCK_PORT", AUDIT_PORT, most=65535)),
         telemetry_port=int(_number(environment, "INTERLOCK_TELEMETRY_PORT", AUDIT_TELEMETRY_PORT, most=65535)),
         api_server=_api_server(environment),

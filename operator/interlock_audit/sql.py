@@ -1,11 +1,13 @@
 """The store of audit records in the SQL that SQLite and PostgreSQL share. Differences are in their own modules."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
-from interlock_audit.stores import Accepted, Batch, ChainState, Fork, Gap, Query, Received, Stored
+from interlock_audit.quotas import NO_QUOTAS, ROW_BYTES, Level, Quotas, Usage, find_levels
+from interlock_audit.stores import Accepted, Batch, ChainState, Fork, Gap, OverQuota, Query, Received, Stored
 from interlock_contract.audit_chain import ORIGIN
 
 SCHEMA: Final = (
@@ -16,9 +18,15 @@ SCHEMA: Final = (
     guard TEXT NOT NULL, seq BIGINT NOT NULL, hash TEXT NOT NULL, time TEXT NOT NULL, namespace TEXT NOT NULL,
     agent TEXT NOT NULL, kind TEXT NOT NULL, decision TEXT NOT NULL, line TEXT NOT NULL, received TEXT NOT NULL,
     PRIMARY KEY (guard, seq))""",
+    """CREATE TABLE IF NOT EXISTS usage (
+    namespace TEXT NOT NULL, agent TEXT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (namespace, agent))""",
     "CREATE INDEX IF NOT EXISTS records_by_agent ON records (namespace, agent, time, guard, seq)",
     "CREATE INDEX IF NOT EXISTS records_by_time ON records (time, guard, seq)",
+    # A database from before there were quotas:
+    f"""INSERT INTO usage SELECT namespace, agent, SUM({{octets}} + {ROW_BYTES}) FROM records
+    WHERE NOT EXISTS (SELECT 1 FROM usage) GROUP BY namespace, agent""",  # noqa: S608 - no values
 )
+"""Statements that create what is missing; `{octets}` is `Database.octets`."""
 _PRUNED_AT_ONCE: Final = 5000
 _COLUMNS: Final = "guard, seq, time, namespace, agent, kind, decision, line"
 
@@ -46,6 +54,8 @@ class Database(Protocol):
     """The mark of a parameter in a statement."""
     lock: str
     """The end of a SELECT that locks the row for other writers until the transaction ends."""
+    octets: str
+    """The length of a record's line in bytes, in a statement."""
 
     def transaction(self) -> AbstractContextManager[Cursor]:
         """Return a transaction, committed if its block ends, rolled back if it raises.
@@ -61,14 +71,14 @@ class Database(Protocol):
 class SqlStore:
     """A store in two tables: the lines, and the beginning and end of each chain."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, quotas: Quotas = NO_QUOTAS) -> None:
+        self._database, self._quotas = database, quotas
 
     def close(self) -> None:
         """Close the database; see `Store`."""
         self._database.close()
 
-    def append(self, batch: Batch) -> Accepted | Gap | Fork:
+    def append(self, batch: Batch) -> Accepted | Gap | Fork | OverQuota:
         """Store a batch, all of it or nothing; see `Store`."""
         guard, first = batch.lines[0].line.guard, batch.lines[0].line
         with self._database.transaction() as cursor:
@@ -81,10 +91,17 @@ class SqlStore:
                 return Accepted(next_seq, 0)
             declares_gap = first.seq > next_seq
             if declares_gap and batch.lost != next_seq:
+                self._unclaim(cursor, guard)
                 return Gap(next_seq)
             if not declares_gap and new[0].line.prev != head:
                 return Fork(new[0].line.seq)
+            size = sum(len(received.text.encode()) + ROW_BYTES for received in new)
+            level = self._exceeded(cursor, batch, size)
+            if level is not None:
+                self._unclaim(cursor, guard)
+                return OverQuota(level)
             self._insert(cursor, batch, new)
+            self._add_usage(cursor, batch.namespace, batch.agent, size)
             after = new[-1].line.head
             self._run(cursor, "UPDATE chains SET next = ?, head = ? WHERE guard = ?", after.next, after.hash, guard)
         return Accepted(after.next, len(new), declares_gap)
@@ -126,6 +143,12 @@ class SqlStore:
             self._run(cursor, statement, guard, start, limit)
             return [Stored(*row) for row in cursor.fetchall()]
 
+    def usage(self) -> list[Usage]:
+        """Return what every agent has stored; see `Store`."""
+        with self._database.transaction() as cursor:
+            self._run(cursor, "SELECT namespace, agent, bytes FROM usage ORDER BY namespace, agent")
+            return [Usage(namespace, agent, int(used)) for namespace, agent, used in cursor.fetchall()]
+
     def prune(self, before: str) -> int:
         """Delete the beginning of one chain; see `Store`."""
         # The time of receipt counts, because a guard's clock may be wrong.
@@ -143,15 +166,38 @@ class SqlStore:
 
     def _prune_chain(self, cursor: Cursor, guard: str, before: str) -> int:
         self._run(cursor, f"SELECT next FROM chains WHERE guard = ?{self._database.lock}", guard)  # noqa: S608
-        columns = "seq, hash, received"
+        columns = f"seq, hash, received, namespace, agent, {self._database.octets}"
         self._run(cursor, f"SELECT {columns} FROM records WHERE guard = ? ORDER BY seq LIMIT ?", guard, _PRUNED_AT_ONCE)  # noqa: S608
         gone = list(takewhile(lambda row: row[2] < before, cursor.fetchall()))
+        freed: Counter[tuple[str, str]] = Counter()
         if gone:
-            last, own, _ = gone[-1]
+            last, own = gone[-1][:2]
+            for _, _, _, namespace, agent, octets in gone:  # all of one agent, so far as guards have written them
+                freed[namespace, agent] += octets + ROW_BYTES
+            for (namespace, agent), size in freed.items():
+                self._add_usage(cursor, namespace, agent, -size)
             self._run(cursor, "DELETE FROM records WHERE guard = ? AND seq <= ?", guard, last)
             checkpoint = "UPDATE chains SET start = ?, start_hash = ? WHERE guard = ?"
             self._run(cursor, checkpoint, last + 1, own, guard)
         return len(gone)
+
+    def _exceeded(self, cursor: Cursor, batch: Batch, size: int) -> Level | None:
+        """Return the level of the quota that so many bytes more would exceed."""
+        if self._quotas == NO_QUOTAS:
+            return None
+        self._run(cursor, "SELECT namespace, agent, bytes FROM usage WHERE namespace = ?", batch.namespace)
+        usages = [Usage(namespace, agent, int(used)) for namespace, agent, used in cursor.fetchall()]
+        mine = {batch.namespace, f"{batch.namespace}/{batch.agent}"}
+        if all(one.agent != batch.agent for one in usages):
+            usages.append(Usage(batch.namespace, batch.agent, 0))
+        levels = [level for level in find_levels(usages, self._quotas) if level.owner in mine]
+        return next((level for level in levels if level.used + size > level.quota), None)
+
+    def _add_usage(self, cursor: Cursor, namespace: str, agent: str, size: int) -> None:
+        statement = (
+            "INSERT INTO usage VALUES (?, ?, ?) ON CONFLICT (namespace, agent) DO UPDATE SET bytes = usage.bytes + ?"
+        )
+        self._run(cursor, statement, namespace, agent, size, size)
 
     def _claim(self, cursor: Cursor, guard: str, namespace: str) -> tuple[int, str]:
         """Return the end of a chain, locked for other writers until the transaction ends."""
@@ -160,6 +206,10 @@ class SqlStore:
         self._run(cursor, f"SELECT next, head FROM chains WHERE guard = ?{self._database.lock}", guard)  # noqa: S608 - no values
         found: tuple[int, str] = cursor.fetchone()
         return found
+
+    def _unclaim(self, cursor: Cursor, guard: str) -> None:
+        """Forget a chain of which nothing was ever stored: refused batches must take no room."""
+        self._run(cursor, "DELETE FROM chains WHERE guard = ? AND next = 0", guard)
 
     def _first_difference(self, cursor: Cursor, batch: Batch, next_seq: int) -> int | None:
         """Return the first number under which the store has another line than the batch."""

@@ -6,19 +6,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from interlock_audit.quotas import NO_QUOTAS, Quotas
 from interlock_audit.sql import SCHEMA, Cursor, SqlStore
 from interlock_audit.stores import StoreUnavailable
 
 _BUSY_SECONDS: Final = 10.0
 
 
-def open_sqlite(path: Path, *, is_read_only: bool = False) -> SqlStore:
+def open_sqlite(path: Path, *, is_read_only: bool = False, quotas: Quotas = NO_QUOTAS) -> SqlStore:
     """Return the store in a file. A missing file is created, unless `is_read_only`.
 
     Raises:
         StoreUnavailable: The file cannot be opened, or is no database.
     """
-    return SqlStore(_Sqlite(path, is_read_only=is_read_only))
+    return SqlStore(_Sqlite(path, is_read_only=is_read_only), quotas)
 
 
 class _Sqlite:
@@ -26,6 +27,7 @@ class _Sqlite:
 
     parameter = "?"
     lock = ""
+    octets = "LENGTH(CAST(line AS BLOB))"
 
     def __init__(self, path: Path, *, is_read_only: bool) -> None:
         self._begin = "BEGIN" if is_read_only else "BEGIN IMMEDIATE"
@@ -42,7 +44,7 @@ class _Sqlite:
                 self._connection.execute("PRAGMA journal_mode = WAL")
                 self._connection.execute("PRAGMA synchronous = FULL")
                 for statement in SCHEMA:
-                    self._connection.execute(statement)
+                    self._connection.execute(statement.format(octets=self.octets))
         except sqlite3.Error as error:
             self._connection.close()
             raise StoreUnavailable(f"{path}: {error}") from None

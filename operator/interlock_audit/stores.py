@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from interlock_audit.quotas import Level, Usage
 from interlock_contract.audit_chain import Line
 
 
@@ -59,6 +60,13 @@ class Fork:
     """The store has another line with this number, or with the number before. Nothing was stored."""
 
     seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class OverQuota:
+    """The batch would exceed a quota, whose level is given. Nothing was stored."""
+
+    level: Level
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +140,14 @@ class Readable(Protocol):
 class Store(Readable, Protocol):
     """A store of records, used by one thread at a time. Every method but `close` may raise `StoreUnavailable`."""
 
-    def append(self, batch: Batch) -> Accepted | Gap | Fork:
+    def append(self, batch: Batch) -> Accepted | Gap | Fork | OverQuota:
         """Store a batch, all of it or nothing. It is committed when this returns `Accepted`."""
 
     def find(self, query: Query) -> list[Stored]:
         """Return records in the order of `Place`."""
+
+    def usage(self) -> list[Usage]:
+        """Return what every agent has stored."""
 
     def prune(self, before: str) -> int:
         """Delete the beginning of one chain, as far as it was received before a time, and note its new beginning.

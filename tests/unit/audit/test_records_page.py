@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from interlock_audit.chain_verifier import ChainVerifier
-from interlock_audit.settings import KEEP_DAYS
+from interlock_audit.settings import AGENT_QUOTA, KEEP_DAYS, NAMESPACE_QUOTA
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import Batch, Received
 from interlock_contract.audit_chain import KINDS, open_line
@@ -87,6 +87,8 @@ def test_every_finding_of_the_verifier_is_explained() -> None:
 
 def test_the_defaults_on_the_page_are_the_codes() -> None:
     assert f"| `INTERLOCK_KEEP_DAYS` | {KEEP_DAYS} |" in PAGE
+    assert f"| `INTERLOCK_AGENT_QUOTA_BYTES` | {AGENT_QUOTA} |" in PAGE
+    assert f"| `INTERLOCK_NAMESPACE_QUOTA_BYTES` | {NAMESPACE_QUOTA} |" in PAGE
 
 
 def test_every_outcome_is_explained() -> None:
