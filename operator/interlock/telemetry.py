@@ -19,10 +19,17 @@ BINDINGS_QUEUED = Gauge("interlock_queued_bindings", "MCPBindings that wait for 
 VERIFICATIONS = Counter(
     "interlock_verifications_total", "Finished verifications of MCP servers, by result.", ["result"]
 )
+CHANGES_TO_READ = Gauge(
+    "interlock_queued_changes", "Agents, AgentPolicies and MCPBindings that changed, and are yet to be read."
+)
 OBJECTS_TO_READ = Gauge("interlock_queued_objects", "Children and pods that changed, and are yet to be read.")
 OBJECTS_NOT_REMEMBERED = Counter(
     "interlock_objects_not_remembered_total",
     "Objects with Interlock's labels and an unknown owner that were not remembered: their namespace has too many.",
+)
+OBJECTS_OVER_BUDGET = Gauge(
+    "interlock_objects_over_budget",
+    "Agents, AgentPolicies and MCPBindings that are not kept: those of their namespace take too much memory.",
 )
 AGENTS = Gauge("interlock_agents", "Agents in the cluster.")
 KILL_CONTROLLER_AWAY = Gauge(

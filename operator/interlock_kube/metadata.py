@@ -6,7 +6,10 @@ reader of metadata alone needs it, so it is cut out of the text before the text 
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, Final
+
+from interlock_contract.names import GROUP
 
 _KEY: Final = b'"managedFields":['
 """A key as the API server writes it. Inside a string its quotes would be escaped, so that this is always a key."""
@@ -50,3 +53,12 @@ def _end_of_list(data: bytes, begin: int) -> int | None:
             return match.start(1)
         at = match.end()
     return None
+
+
+def own_annotations(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotations of ours, with keys such as `interlock.dev/x` and `selftest.interlock.dev/x`."""
+    return {
+        name: value
+        for name, value in (metadata.get("annotations") or {}).items()
+        if f".{name}".partition("/")[0].endswith(f".{GROUP}")
+    }

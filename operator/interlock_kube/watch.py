@@ -35,7 +35,7 @@ PAGE: Final = 500
 """Most objects of one answer."""
 METADATA_PAGE: Final = 200
 """Most objects of one answer without specs, in which metadata is read that anyone may have written."""
-METADATA_BYTES: Final = 4 * 1024 * 1024
+METADATA_BYTES: Final = 2 * 1024 * 1024
 """Most bytes of such an answer, as far as it has more than one object."""
 LEAST_WATCH_SECONDS: Final = 1.0
 """Seconds that a watch lasts at least where it works; one that ends sooner shows no contact."""

@@ -15,6 +15,7 @@ from interlock.deployment.names import ChildKey
 from interlock.deployment.plan import LiveChild
 from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, GROUP, MANAGED_BY
 from interlock_kube.client import Json
+from interlock_kube.metadata import own_annotations
 from interlock_kube.resource_types import Key, key_of
 
 SELECTOR = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY}"
@@ -167,14 +168,13 @@ def _stored(kind: str, manifest: Json, most: int) -> _Stored:
     """
     metadata, owner = manifest["metadata"], controller_of(manifest)
     kept = {name: metadata[name] for name in _METADATA if name in metadata}
-    annotations = metadata.get("annotations") or {}
     whole = {
         **{name: value for name, value in manifest.items() if name not in ("apiVersion", "kind", "metadata")},
         "kind": kind,
         "metadata": {
             **kept,
             "labels": metadata.get("labels") or {},
-            "annotations": {name: value for name, value in annotations.items() if _is_ours(name)},
+            "annotations": own_annotations(metadata),
             "ownerReferences": metadata.get("ownerReferences") or [],
         },
     }
@@ -190,9 +190,3 @@ def _stored(kind: str, manifest: Json, most: int) -> _Stored:
 
 def _compressed(manifest: Json) -> bytes:
     return zlib.compress(json.dumps(manifest, separators=(",", ":")).encode(), level=1)
-
-
-def _is_ours(annotation: str) -> bool:
-    """Return True for a key such as `interlock.dev/x` or `selftest.interlock.dev/x`."""
-    domain = annotation.partition("/")[0]
-    return domain == GROUP or domain.endswith(f".{GROUP}")

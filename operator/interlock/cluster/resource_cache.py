@@ -2,10 +2,15 @@
 
 An older version of an object never replaces a newer one: the answer to a write and the watch event of the same change
 come in any order.
+
+Of metadata only what the operator needs is kept, and of each namespace only as much as its budget allows. What does not
+fit counts as unreadable, so that it grants nothing.
 """
 
 import json
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 
@@ -14,9 +19,11 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
+from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
 from interlock.reconcile.snapshot import Unreadable
 from interlock_kube.client import Json
-from interlock_kube.resource_types import AGENT, MCP_BINDING, Key, key_of
+from interlock_kube.metadata import own_annotations
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class AgentSummary:
 @dataclass(frozen=True, slots=True)
 class _Entry:
     version: int
-    text: str
+    data: bytes
     summary: AgentSummary
     sources: frozenset[str] = frozenset()
 
@@ -49,33 +56,50 @@ class _Policy:
     status: AgentPolicyStatus | None
 
 
-@dataclass
 class ResourceCache:
-    """The three kinds that users apply."""
+    """The three kinds that users apply.
 
-    _agents: dict[Key, _Entry] = field(default_factory=dict)
-    _policies: dict[Key, _Policy] = field(default_factory=dict)
-    _bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = field(default_factory=dict)
-    _uids: dict[tuple[str, Key], str] = field(default_factory=dict)
+    Args:
+        read_again: Called with kind and key of an object that did not fit into its namespace's budget and does now.
+    """
+
+    def __init__(self, read_again: Callable[[str, Key], None] = lambda _kind, _key: None) -> None:
+        self._read_again = read_again
+        self._agents: dict[Key, _Entry] = {}
+        self._policies: dict[Key, _Policy] = {}
+        self._bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = {}
+        self._uids: dict[tuple[str, Key], str] = {}
+        self._agent_budget = NamespaceBudget(AGENT_BYTES, self._has_room)
+        self._policy_budget = NamespaceBudget(POLICY_BYTES, self._has_room)
+
+    def is_newer(self, kind: str, key: Key, version: int) -> bool:
+        """Return True unless this version of an object, or a newer one, is known."""
+        return version > self._version(kind, key)
 
     def put_agent(self, raw: Json) -> bool:
         """Keep an Agent unless this version or a newer one is known; return True if it was kept."""
         key, version = key_of(raw), version_of(raw)
-        known = self._agents.get(key)
-        if known is not None and known.version >= version:
+        if not self.is_newer(AGENT.kind, key, version):
             return False
-        self._agents[key] = _entry(raw, version)
+        raw = with_needed_metadata(raw)
+        text = _dump(raw)
+        if not self._agent_budget.take((AGENT.kind, key), len(text)):
+            raw = _without_spec(raw, f"the Agents of namespace {key[0]} have {_over(self._agent_budget)}")
+            text = _dump(raw)
+        self._agents[key] = _entry(raw, version, text)
         self._uids[AGENT.kind, key] = raw["metadata"]["uid"]
         return True
 
     def put_policy(self, raw: Json) -> set[Key]:
         """Keep an AgentPolicy; return the Agents under it if its spec has changed."""
         key, version = key_of(raw), version_of(raw)
-        known = self._policies.get(key)
-        if known is not None and known.version >= version:
+        if not self.is_newer(AGENT_POLICY.kind, key, version):
             return set()
-        parsed = _parse_policy(raw)
-        self._policies[key] = _Policy(version, parsed, _parse_policy_status(raw))
+        known = self._policies.get(key)
+        raw = with_needed_metadata(raw)
+        too_much = self._policy_too_large(AGENT_POLICY, key, raw)
+        parsed = too_much or _parse_policy(raw)
+        self._policies[key] = _Policy(version, parsed, None if too_much else _parse_policy_status(raw))
         if known is not None and _spec_of(known.policy) == _spec_of(parsed):
             return set()  # only its status, which the operator writes, or its labels
         return self.agents_under(key)
@@ -83,10 +107,11 @@ class ResourceCache:
     def put_binding(self, raw: Json) -> set[Key]:
         """Keep an MCPBinding; return the Agents that it may concern, if what it grants them has changed."""
         key, version = key_of(raw), version_of(raw)
-        known = self._bindings.get(key)
-        if known is not None and known[0] >= version:
+        if not self.is_newer(MCP_BINDING.kind, key, version):
             return set()
-        parsed = _parse_binding(raw)
+        known = self._bindings.get(key)
+        raw = with_needed_metadata(raw)
+        parsed = self._policy_too_large(MCP_BINDING, key, raw) or _parse_binding(raw)
         self._bindings[key] = version, parsed
         self._uids[MCP_BINDING.kind, key] = raw["metadata"]["uid"]
         if known is not None and _grants_of(known[1]) == _grants_of(parsed):
@@ -100,6 +125,7 @@ class ResourceCache:
             return False
         self._agents.pop(key, None)
         self._uids.pop((AGENT.kind, key), None)
+        self._agent_budget.release((AGENT.kind, key))
         return True
 
     def drop_policy(self, key: Key, version: int | None = None) -> set[Key]:
@@ -108,6 +134,7 @@ class ResourceCache:
         if known is None or _is_newer(known.version, version):
             return set()
         del self._policies[key]
+        self._policy_budget.release((AGENT_POLICY.kind, key))
         return self.agents_under(key)
 
     def drop_binding(self, key: Key, version: int | None = None) -> set[Key]:
@@ -117,12 +144,13 @@ class ResourceCache:
             return set()
         del self._bindings[key]
         del self._uids[MCP_BINDING.kind, key]
+        self._policy_budget.release((MCP_BINDING.kind, key))
         return self._agents_using(key[0], known[1])
 
     def agent(self, key: Key) -> Json | None:
-        """Return an Agent as the API server gave it, None where it is not known."""
+        """Return an Agent as the API server gave it, without metadata of others; None where it is not known."""
         entry = self._agents.get(key)
-        return json.loads(entry.text) if entry else None
+        return json.loads(zlib.decompress(entry.data)) if entry else None
 
     def uid(self, kind: str, key: Key) -> str | None:
         """Return the uid of an Agent or MCPBinding, None where it is not known."""
@@ -173,6 +201,39 @@ class ResourceCache:
             return set(concerned)
         return {key for key in concerned if binding.spec.source in self._agents[key].sources}
 
+    def _version(self, kind: str, key: Key) -> int:
+        """Return the version that is known of an object, 0 where none is."""
+        if kind == AGENT.kind:
+            return self._agents[key].version if key in self._agents else 0
+        if kind == AGENT_POLICY.kind:
+            return self._policies[key].version if key in self._policies else 0
+        return self._bindings[key][0] if key in self._bindings else 0
+
+    def _has_room(self, name: ObjectKey) -> None:
+        """Have an object read again: any version of it is newer than what is known."""
+        kind, key = name
+        if kind == AGENT.kind:
+            self._agents[key] = replace(self._agents[key], version=0)
+        elif kind == AGENT_POLICY.kind:
+            self._policies[key] = replace(self._policies[key], version=0)
+        else:
+            self._bindings[key] = 0, self._bindings[key][1]
+        self._read_again(kind, key)
+
+    def _policy_too_large(self, kind: ResourceType, key: Key, raw: Json) -> Unreadable | None:
+        if self._policy_budget.take((kind.kind, key), len(_dump(raw))):
+            return None
+        where = f"the AgentPolicies and MCPBindings of namespace {key[0]}"
+        return Unreadable(kind.kind, key[1], f"{where} have {_over(self._policy_budget)}")
+
+
+def with_needed_metadata(raw: Json) -> Json:
+    """Return an object without `managedFields` and without the annotations of others, which can be large."""
+    metadata = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
+    if "annotations" in metadata:
+        metadata["annotations"] = own_annotations(metadata)
+    return {**raw, "metadata": metadata}
+
 
 def version_of(raw: Json) -> int:
     """Return an object's resource version, which grows with every write (Kubernetes 1.35 promises the order)."""
@@ -191,13 +252,32 @@ def describe(error: ValidationError) -> str:
     return f"{where}: {first['msg']}{value}"
 
 
-def _entry(raw: Json, version: int) -> _Entry:
-    metadata = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
-    spec = raw.get("spec") or {}
+def _dump(raw: Json) -> str:
+    return json.dumps(raw, separators=(",", ":"))
+
+
+def _over(budget: NamespaceBudget) -> str:
+    return f"more than {budget.most // MIB} MiB together; delete some"
+
+
+_NEEDED = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "annotations")
+_TOO_LARGE = "tooLarge"
+"""A member of an Agent that is kept without its spec. The API server takes no such member."""
+
+
+def _without_spec(raw: Json, reason: str) -> Json:
+    """Return what is kept of an Agent that does not fit: enough for its kill and its status."""
+    metadata = {name: raw["metadata"][name] for name in _NEEDED if name in raw["metadata"]}
+    kept: Json = {name: raw[name] for name in ("apiVersion", "kind", "status") if name in raw}
+    return kept | {"metadata": metadata, _TOO_LARGE: reason}
+
+
+def _entry(raw: Json, version: int, text: str) -> _Entry:
+    metadata, spec = raw["metadata"], raw.get("spec") or {}
     uses = spec.get("bindings") or []
     return _Entry(
         version=version,
-        text=json.dumps({**raw, "metadata": metadata}, separators=(",", ":")),
+        data=zlib.compress(text.encode(), level=1),
         summary=AgentSummary(
             policy=(metadata["namespace"], str((spec.get("policyRef") or {}).get("name", ""))),
             generation=int(metadata.get("generation", 0)),
@@ -255,6 +335,8 @@ def _parse_binding_status(raw: Json) -> MCPBindingStatus | None:
 
 def parse_agent(raw: Json) -> Agent | Unreadable:
     """Return the Agent, or why it cannot be read."""
+    if _TOO_LARGE in raw:
+        return Unreadable("Agent", raw["metadata"]["name"], raw[_TOO_LARGE])
     try:
         agent = Agent.model_validate(_without_status(raw))
     except ValidationError as error:

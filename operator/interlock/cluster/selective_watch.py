@@ -9,13 +9,12 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from interlock.telemetry import OBJECTS_NOT_REMEMBERED, OBJECTS_TO_READ
-from interlock_kube.client import MAX_EVENT, NOT_FOUND, UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
-from interlock_kube.reconcile_loop import BACKOFF_SECONDS, ReconcileLoop, WorkQueue
+from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
+from interlock_kube.object_reader import ObjectName, ObjectReader
 from interlock_kube.resource_types import Key, ResourceType, key_of
-from interlock_kube.retry import is_unavailable
 from interlock_kube.watch import ListEvent, WatchOptions, follow
 from interlock_process.metrics import PrometheusLoopMetrics, skip_on_defect
 
@@ -23,22 +22,12 @@ _log = logging.getLogger(__name__)
 
 PAGE: Final = 50
 """Most objects of one page, whose metadata or whole objects are in memory at once."""
-PAGE_BYTES: Final = 4 * 1024 * 1024
+PAGE_BYTES: Final = 2 * 1024 * 1024
 """Most bytes of one page of whole objects. The objects of a larger one are read one by one."""
 LEAST_FOR_PAGE: Final = 4
 """Fewer objects of one page are read one by one."""
-READERS: Final = 4
-"""Most objects that are read at once."""
 MOST_WAITING: Final = 1000
 """Most objects of one namespace that are remembered until their owner is known."""
-
-
-class ObjectName(NamedTuple):
-    """One object of a kind."""
-
-    kind: str
-    namespace: str
-    name: str
 
 
 class Selection(Protocol):
@@ -75,25 +64,28 @@ class SelectiveWatch:
 
     def __init__(self, client: KubeClient, kinds: Sequence[ResourceType], selector: str, selection: Selection) -> None:
         self._client = client
-        self._kinds = {kind.kind: kind for kind in kinds}
+        self._kinds = kinds
         self._options = WatchOptions(selector=selector, metadata_only=True, page=PAGE)
         self._selection = selection
-        self._queue: WorkQueue[ObjectName] = WorkQueue(OBJECTS_TO_READ.set)
+        self._reader = ObjectReader(
+            client,
+            kinds,
+            metrics=PrometheusLoopMetrics(),
+            keep=self._keep,
+            settled=self._settle,
+            on_length=OBJECTS_TO_READ.set,
+        )
         self._waiting = WaitingObjects()
-        self._deleted_at: dict[ObjectName, int] = {}  # of objects that are being read
-        self._unlisted = set(self._kinds)
+        self._unlisted = {kind.kind for kind in kinds}
         self._unread: set[ObjectName] = set()  # of the first list
         self._synced = asyncio.Event()
 
     async def run(self) -> None:
         """Follow all kinds, for ever."""
-        metrics = PrometheusLoopMetrics()
-        loop = ReconcileLoop("object", self._queue, self._read, metrics=metrics, backoff=BACKOFF_SECONDS)
         async with asyncio.TaskGroup() as group:
-            for kind in self._kinds.values():
+            for kind in self._kinds:
                 group.create_task(self._follow(kind))
-            for _ in range(READERS):
-                group.create_task(loop.run())
+            group.create_task(self._reader.run())
 
     async def synced(self) -> None:
         """Wait until all objects of known owners were read once: before that, a missing one may only be unknown."""
@@ -102,7 +94,7 @@ class SelectiveWatch:
     def adopt(self, owner: Hashable) -> None:
         """Read the objects of an owner that has become known."""
         for name in self._waiting.pop(owner):
-            self._queue.add(name)
+            self._reader.add(name)
 
     async def _follow(self, kind: ResourceType) -> None:
         listed: set[Key] = set()
@@ -120,7 +112,7 @@ class SelectiveWatch:
                     if event.type == "DELETED":
                         self._handle_deletion(kind, event.object)
                     elif self._is_wanted(kind, event.object) and self._selection.is_newer(kind.kind, event.object):
-                        self._queue.add(ObjectName(kind.kind, *key_of(event.object)))
+                        self._reader.add(ObjectName(kind.kind, *key_of(event.object)))
 
     async def _handle_page(self, kind: ResourceType, page: ListEvent, listed: set[Key]) -> None:
         """Read what is wanted of a page; add all of it that has a known owner to what was listed."""
@@ -137,7 +129,7 @@ class SelectiveWatch:
             name = ObjectName(kind.kind, *key)
             if not self._synced.is_set():
                 self._unread.add(name)
-            self._queue.add(name)
+            self._reader.add(name)
 
     def _handle_end_of_list(self, kind: ResourceType, listed: set[Key], version: int) -> None:
         for key in set(self._selection.held(kind.kind)) - listed:
@@ -147,8 +139,7 @@ class SelectiveWatch:
 
     def _handle_deletion(self, kind: ResourceType, found: Json) -> None:
         name, version = ObjectName(kind.kind, *key_of(found)), int(found["metadata"]["resourceVersion"])
-        if name in self._deleted_at:
-            self._deleted_at[name] = version
+        self._reader.deleted(name, version)
         self._waiting.discard(name)
         self._selection.drop(kind.kind, key_of(found), version)
 
@@ -167,7 +158,7 @@ class SelectiveWatch:
         """Read a page once more, with whole objects; return the wanted ones that were read."""
         try:
             answer = await self._client.get(kind.everywhere(), page.query, most=PAGE_BYTES)
-        except (ApiError, AnswerTooLarge, ValueError, *UNREACHABLE) as error:
+        except (ApiError, AnswerTooLarge, ValueError, RecursionError, *UNREACHABLE) as error:
             if not isinstance(error, AnswerTooLarge):
                 _log.info("page not read", extra={"kind": kind.kind, "error": str(error) or type(error).__name__})
             return set()
@@ -177,30 +168,6 @@ class SelectiveWatch:
                 self._keep(kind, found)
                 read.add(key_of(found))
         return read
-
-    async def _read(self, name: ObjectName) -> None:
-        """Read one object.
-
-        Raises:
-            ApiError: The API server refused it.
-        """
-        kind = self._kinds[name.kind]
-        self._deleted_at[name] = 0
-        try:
-            found = await self._client.get(kind.path(name.namespace, name.name), most=MAX_EVENT)
-        except Exception as error:
-            if isinstance(error, ApiError) and error.status == NOT_FOUND:
-                found = None  # the watch reports the deletion
-            elif is_unavailable(error):
-                raise
-            else:
-                self._settle(name)
-                raise
-        finally:
-            deleted_at = self._deleted_at.pop(name)
-        if found is not None and int(found["metadata"]["resourceVersion"]) > deleted_at:
-            self._keep(kind, found)
-        self._settle(name)
 
     def _keep(self, kind: ResourceType, found: Json) -> None:
         with skip_on_defect(kind.kind, found):

@@ -5,13 +5,15 @@ from typing import Any
 import kopf
 
 from interlock.cluster.api_server import KubernetesTooOld
+from interlock.handlers.metadata_session import MetadataSession, open_session
 from interlock.runtime.app import App
 from interlock_contract.names import GROUP
 from interlock_kube.client import ApiError
 from interlock_kube.credentials import CredentialsUnavailable
-from interlock_kube.watch import PAGE
 
 LOGIN_RETRY_SECONDS = 5.0
+PAGE = 10
+"""Most objects of one page of kopf's lists."""
 
 
 def register(registry: kopf.OperatorRegistry) -> None:
@@ -26,7 +28,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.watching.server_timeout, settings.watching.client_timeout = 300, 330
     # kopf lists all objects in one answer by default. An expired `continue` token (410) ends kopf's watch for good; the
-    # second watch notices, and the operator restarts. That takes a list of more than five minutes.
+    # second watch notices, and the operator restarts. That takes a list of more than five minutes. A page is read as
+    # metadata, of which each object can have megabytes.
     settings.watching.chunk_size = PAGE
     settings.watching.inactivity_timeout = 70  # the API server sends a bookmark about once a minute
     settings.networking.request_timeout, settings.networking.connect_timeout = 10, 5
@@ -53,8 +56,8 @@ async def stop(memo: App, **_: Any) -> None:
     await memo.stop()
 
 
-async def login(memo: App, **_: Any) -> kopf.ConnectionInfo:
-    """Return the credentials that the operator's own client uses, for kopf's client.
+async def login(memo: App, **_: Any) -> MetadataSession:
+    """Return a session with the credentials that the operator's own client uses, for kopf's client, which closes it.
 
     kopf asks when it starts, when the credentials expire, and when the API server has refused them. In the last case it
     accepts only others than before. So every call renews them, which costs one more run of an exec plugin at the start.
@@ -66,15 +69,4 @@ async def login(memo: App, **_: Any) -> kopf.ConnectionInfo:
         access = await memo.credentials.renew(await memo.credentials.current())
     except CredentialsUnavailable as error:
         raise kopf.TemporaryError(str(error), delay=LOGIN_RETRY_SECONDS) from error
-    scheme, *token = access.authorization.split(" ", 1)
-    return kopf.ConnectionInfo(
-        server=access.server,
-        ca_path=access.ca_file,
-        insecure=not access.is_verified,
-        scheme=scheme or None,
-        token=token[0] if token else None,
-        certificate_path=access.certificate_file,
-        private_key_path=access.key_file,
-        proxy_url=access.proxy,
-        expiration=access.expires,
-    )
+    return open_session(access)

@@ -13,7 +13,7 @@ from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.cluster.resource_cache import ResourceCache, parse_agent, with_needed_metadata
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.observed.egress_check import EgressCheckReport
 from interlock.deployment.observed.enforcement import drifts_of
@@ -207,7 +207,7 @@ def _is_same_stage(agent: Agent, status: AgentStatus) -> bool:
 
 def _has_changed(agent: Agent, written: Json) -> bool:
     """Return True if a user changed the Agent between the snapshot and the write of the status."""
-    before, now = agent.metadata, ObjectMeta.model_validate(written["metadata"])
+    before, now = agent.metadata, ObjectMeta.model_validate(with_needed_metadata(written)["metadata"])
     return (before.generation, before.labels, before.annotations, before.deletion_timestamp) != (
         now.generation,
         now.labels,

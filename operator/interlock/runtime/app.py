@@ -20,6 +20,7 @@ from interlock.cluster.egress_checks import EgressCheckStore
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.resource_cache import ResourceCache, version_of
+from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
@@ -30,18 +31,22 @@ from interlock.runtime.policies import PolicyReconciler
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
 from interlock.settings import OperatorSettings
-from interlock.telemetry import BINDINGS_QUEUED, POLICIES_QUEUED, QUEUED, TelemetryServer
+from interlock.telemetry import BINDINGS_QUEUED, CHANGES_TO_READ, POLICIES_QUEUED, QUEUED, TelemetryServer
 from interlock_contract.clock import monotonic, utc_now
 from interlock_kube.client import Json, KubeClient
+from interlock_kube.metadata import parse_metadata
+from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
 from interlock_kube.retry import retry_until_available
 from interlock_kube.watch import list_objects
 from interlock_process.credentials import find_credentials
 from interlock_process.heartbeat import Heartbeat
-from interlock_process.metrics import TASKS_ENDED, PrometheusLoopMetrics, count_answer
+from interlock_process.metrics import TASKS_ENDED, PrometheusLoopMetrics, count_answer, skip_on_defect
 
 _log = logging.getLogger(__name__)
+
+PRIMARY_KINDS = (AGENT, AGENT_POLICY, MCP_BINDING)
 
 BINDING_WORKERS = 4
 """How many MCPBindings are reconciled at the same time."""
@@ -55,7 +60,16 @@ class App:
         self.credentials = find_credentials(settings.kubeconfig)
         self.failed = False
         self.stopping = asyncio.Event()
-        self._cache = ResourceCache()
+        # Of Agents, AgentPolicies and MCPBindings no `managedFields` are needed, which can be large and deep.
+        self._objects_client = KubeClient(self.credentials, count_answer, parse=parse_metadata)
+        self._reader = ObjectReader(
+            self._objects_client,
+            PRIMARY_KINDS,
+            metrics=PrometheusLoopMetrics(),
+            keep=self._keep,
+            on_length=CHANGES_TO_READ.set,
+        )
+        self._cache = ResourceCache(lambda kind, key: self._reader.add(ObjectName(kind, *key)))
         self._agents: WorkQueue[Key] = WorkQueue(QUEUED.set)
         self._policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED.set)
         self._bindings: WorkQueue[Key] = WorkQueue(BINDINGS_QUEUED.set)
@@ -94,6 +108,7 @@ class App:
         """
         client = KubeClient(self.credentials, count_answer)
         self._opened.push_async_callback(client.close)
+        self._opened.push_async_callback(self._objects_client.close)
         version = await retry_until_available(functools.partial(check_version, client))
         agent_children, binding_children = ChildCache(), ChildCache(MCP_BINDING.kind)
         child_watch = self._child_watch = ChildWatch(
@@ -117,7 +132,8 @@ class App:
         self._spawn("heartbeat", self._heartbeat.run())
         self._spawn("API server finder", api_server.run())
         self._spawn("Lease of the kill controller", self._kill_lease.run(client))
-        await self._fill_cache(client)  # the owners first: what has no known owner is not read
+        self._spawn("reader of changed objects", self._reader.run())
+        await self._fill_cache()  # the owners first: what has no known owner is not read
         self._spawn("child watch", child_watch.run())
         self._spawn("egress checks", egress_checks.run())
         await child_watch.synced()
@@ -190,18 +206,24 @@ class App:
         ended = self._ended_task and f"the task {self._ended_task} ended"
         return ended or self._second_watch.problem() or self._heartbeat.problem() or self._watch_lag.problem()
 
-    def handle(self, kind: ResourceType, raw: Json, *, is_deleted: bool) -> None:
-        """Handle a watch event of an Agent, AgentPolicy or MCPBinding."""
-        key, version = key_of(raw), version_of(raw)
+    def handle(self, kind: ResourceType, found: Json, *, is_deleted: bool) -> None:
+        """Handle a watch event of an Agent, AgentPolicy or MCPBinding, of which metadata is enough: it is read then."""
+        key, version = key_of(found), version_of(found)
         if is_deleted:
             self._forget(kind, key, version)
-        else:
-            self._watch_lag.saw("handlers", (kind.kind, *key), version)
-            self._router.handle_object(kind, raw)
-            self._tell_child_watches(kind, key)
+            return
+        self._watch_lag.saw("handlers", (kind.kind, *key), version)
+        if self._cache.is_newer(kind.kind, key, version):
+            self._reader.add(ObjectName(kind.kind, *key))
+
+    def _keep(self, kind: ResourceType, raw: Json) -> None:
+        """Handle an Agent, AgentPolicy or MCPBinding as it was read."""
+        self._router.handle_object(kind, raw)
+        self._tell_child_watches(kind, key_of(raw))
 
     def _forget(self, kind: ResourceType, key: Key, version: int | None) -> None:
         self._watch_lag.forget((kind.kind, *key), version)
+        self._reader.deleted(ObjectName(kind.kind, *key), MISSED if version is None else version)
         self._router.handle_deletion(kind, key, version)
         self._tell_child_watches(kind, key)
 
@@ -219,11 +241,13 @@ class App:
         elif kind is AGENT:
             self._egress_checks.agent_seen(key)
 
-    async def _fill_cache(self, client: KubeClient) -> None:
+    async def _fill_cache(self) -> None:
         """Cache all AgentPolicies and MCPBindings before the first Agent is reconciled: an unknown one is missing."""
         for kind in (AGENT_POLICY, MCP_BINDING, AGENT):
-            async for raw in list_objects(client, kind):
-                self.handle(kind, raw, is_deleted=False)
+            async for raw in list_objects(self._objects_client, kind, limit=PAGE, most=PAGE_BYTES):
+                with skip_on_defect(kind.kind, raw):
+                    self._watch_lag.saw("handlers", (kind.kind, *key_of(raw)), version_of(raw))
+                    self._keep(kind, raw)
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Start a long-lived task."""
@@ -261,5 +285,5 @@ class App:
 
     def _gone_elsewhere(self, kind: str, key: Key, version: int | None) -> None:
         """Forget an object that the second watch saw deleted: kopf reports no deletion during a lost connection."""
-        kinds = {AGENT.kind: AGENT, AGENT_POLICY.kind: AGENT_POLICY, MCP_BINDING.kind: MCP_BINDING}
+        kinds = {one.kind: one for one in PRIMARY_KINDS}
         self._loop.call_soon_threadsafe(self._forget, kinds[kind], key, version)

@@ -11,7 +11,7 @@ from interlock.api.verification import MCPBindingStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
-from interlock.cluster.resource_cache import ResourceCache
+from interlock.cluster.resource_cache import ResourceCache, with_needed_metadata
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import mcp_container
 from interlock.deployment.ownership import AppliedObjects
@@ -217,5 +217,5 @@ def _has_ended(before: MCPBindingStatus | None, after: MCPBindingStatus) -> bool
 
 def _has_changed(binding: MCPBinding, written: Json) -> bool:
     """Return True if a user changed the MCPBinding between the snapshot and the write of the status."""
-    before, now = binding.metadata, ObjectMeta.model_validate(written["metadata"])
+    before, now = binding.metadata, ObjectMeta.model_validate(with_needed_metadata(written)["metadata"])
     return (before.generation, before.annotations) != (now.generation, now.annotations)

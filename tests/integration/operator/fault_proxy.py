@@ -31,12 +31,6 @@ class Call:
     method: str
     path: str
     content_type: str
-    accept: str
-
-    @property
-    def is_metadata_only(self) -> bool:
-        """Whether it asks for names, labels and annotations only."""
-        return "PartialObjectMetadata" in self.accept
 
     @property
     def is_write(self) -> bool:
@@ -151,7 +145,7 @@ class FaultProxy:
         return opened
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        call = Call(request.method, request.raw_path, request.content_type, request.headers.get("Accept", ""))
+        call = Call(request.method, request.raw_path, request.content_type)
         await self._hold(self._stalled, call)
         url = f"https://{self._access.host}:{self._access.port}{request.raw_path}"
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _DROPPED}

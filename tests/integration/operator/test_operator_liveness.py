@@ -20,12 +20,12 @@ BACK_SECONDS = 60.0
 
 
 def is_watch_of_kopf(call: Call) -> bool:
-    """A watch of Agents with whole objects; the second watch asks for metadata only."""
-    return "/agents?" in call.path and "watch=" in call.path and not call.is_metadata_only
+    """A watch of Agents as kopf asks for it."""
+    return "/agents?" in call.path and "watch=true" in call.path
 
 
 def is_watch_of_kill_path(call: Call) -> bool:
-    return "/agents?" in call.path and "watch=" in call.path and call.is_metadata_only
+    return "/agents?" in call.path and "watch=1" in call.path
 
 
 @pytest.fixture

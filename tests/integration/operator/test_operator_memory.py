@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.integration.operator import objects
 from tests.integration.operator.api import Api, Json, eventually
 from tests.integration.operator.conftest import Operators
 from tests.integration.operator.sandbox import Sandbox
@@ -15,12 +16,22 @@ from tests.requirements import requirement
 from tests.support.bounds import check_promise
 from tests.support.operator_process import OperatorProcess
 
+pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
+
 COUNT = 200
 MIB = 1024 * 1024
 MOST_MIB = 8.0
 """What the operator's memory may grow by while strangers create 200 MiB. Asserted at three times this."""
+METADATA_MIB = 12.0
+"""The same while a namespace gets 30 MiB of annotations, with 120 objects that are small otherwise."""
+ANNOTATION = {"example.com/x": "y" * 250_000}
 FORGED_MIB = 20.0
 """The same for 50 MiB that name a real Agent as their owner: some are read before they are deleted."""
+POD_LABELS = {
+    "interlock.dev/agent": "junk-0",
+    "interlock.dev/isolation": "Separate",
+    "app.kubernetes.io/component": "agent",
+}
 LABELS = {"app.kubernetes.io/managed-by": "interlock", "interlock.dev/agent": "triage"}
 NOISE = base64.b64encode(os.urandom(760 * 1024)).decode()
 
@@ -40,7 +51,8 @@ def strangers(api: Api) -> Iterator[str]:
     name = f"strangers-{uuid4().hex[:10]}"
     api.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
-    api.delete_all("configmaps", name)
+    for plural in ("configmaps", "agents", "agentpolicies", "pods"):
+        api.delete_all(plural, name)
     api.request("DELETE", f"/api/v1/namespaces/{name}")
 
 
@@ -97,3 +109,37 @@ def test_objects_of_1_mib_that_name_a_real_agent_as_their_owner_are_deleted_at_l
         60,
     )
     check_growth(before, settled(operator, sandbox, "during"), "50 MiB name a real Agent as their owner", FORGED_MIB)
+
+
+@requirement("operator.memory")
+def test_annotations_of_250_kib_on_agents_policies_and_pods_move_neither_operator_nor_kill_controller(
+    operators: Operators, sandbox: Sandbox, strangers: str
+) -> None:
+    def restart() -> OperatorProcess:
+        operators.stop()
+        operators.killer.stop()
+        operators.killer.start()
+        return operators.use()
+
+    operator = restart()
+    sandbox.apply_policy_and_bindings("before", "after", "restarted")
+    before, before_kill = settled(operator, sandbox, "before"), operators.killer.peak_rss_mb()
+    pod = {"containers": [{"name": "x", "image": "example.com/x"}]}
+    for number in range(40):
+        for made in (
+            objects.agent(f"junk-{number}"),
+            objects.policy(name=f"junk-{number}"),
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": f"junk-{number}", "labels": POD_LABELS},
+                "spec": pod,
+            },
+        ):
+            made["metadata"]["annotations"] = ANNOTATION
+            sandbox.api.create(made, strangers)
+    check_growth(before, settled(operator, sandbox, "after"), "30 MiB of annotations are written", METADATA_MIB)
+    check_growth(before_kill, operators.killer.peak_rss_mb(), "the kill controller sees them", METADATA_MIB)
+    operator = restart()
+    check_growth(before, settled(operator, sandbox, "restarted"), "the operator starts with them", METADATA_MIB)
+    check_growth(before_kill, operators.killer.peak_rss_mb(), "the kill controller starts with them", METADATA_MIB)

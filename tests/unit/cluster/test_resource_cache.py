@@ -2,8 +2,10 @@ import pytest
 
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
+from interlock.cluster import resource_cache
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.reconcile.snapshot import Unreadable
+from interlock_kube.resource_types import Key
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
 
@@ -156,3 +158,70 @@ def test_bindings_come_in_the_order_of_their_names(known: ResourceCache) -> None
         "b",
         "c",
     ]
+
+
+@requirement("operator.memory")
+def test_annotations_of_others_are_not_kept() -> None:
+    resources, raw = ResourceCache(), an_agent().to_kubernetes()
+    raw["metadata"]["annotations"] = {"interlock.dev/kill-switch": "off", "example.com/x": "y" * 1000}
+
+    resources.put_agent(raw)
+
+    found = resources.agent(TRIAGE)
+    assert found is not None
+    assert found["metadata"]["annotations"] == {"interlock.dev/kill-switch": "off"}
+
+
+@requirement("operator.memory")
+def test_bindings_and_policies_beyond_the_budget_of_their_namespace_grant_nothing_there_and_cost_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource_cache, "POLICY_BYTES", 20_000)
+    again: list[tuple[str, Key]] = []
+    resources = ResourceCache(lambda kind, key: again.append((kind, key)))
+    resources.put_agent(an_agent().to_kubernetes())
+    for number in range(50):
+        resources.put_binding(a_binding(f"b{number:02}").to_kubernetes())
+    other = a_binding().in_namespace("elsewhere").to_kubernetes()
+    resources.put_binding(other)
+
+    found = resources.bindings("agents")
+    unread = [one for one in found if isinstance(one, Unreadable)]
+    assert 0 < len(unread) < len(found) == 50
+    assert unread[0].kind == "MCPBinding"
+    assert "the AgentPolicies and MCPBindings of namespace agents have more than" in unread[0].message
+    assert isinstance(resources.bindings("elsewhere")[0], MCPBinding)
+    policy = a_policy().to_kubernetes()
+    policy["metadata"]["annotations"] = {"interlock.dev/x": "y" * 20_000}
+    assert resources.put_policy(policy) == {TRIAGE}
+    assert isinstance(resources.policy(("agents", "support")), Unreadable)
+
+    for number in range(20):
+        resources.drop_binding(("agents", f"b{number:02}"))
+    assert again, "there is room now"
+    kind, key = again[0]
+    assert (kind, resources.is_newer(kind, key, 1)) == ("MCPBinding", True), "the same version is taken now"
+    assert resources.put_binding(a_binding(key[1]).at_version(1).to_kubernetes()) == {TRIAGE}
+    assert isinstance(resources.binding(key), MCPBinding)
+
+
+@requirement("operator.memory")
+def test_agents_beyond_the_budget_of_their_namespace_are_refused_and_can_be_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource_cache, "AGENT_BYTES", 3_000)
+    resources = ResourceCache()
+    for number in range(10):
+        resources.put_agent(an_agent().named(f"a{number}").killed("runaway").to_kubernetes())
+
+    raw = resources.agent(("agents", "a9"))
+    assert raw is not None
+    assert "spec" not in raw
+    assert raw["metadata"]["annotations"] == {"interlock.dev/kill-switch": "runaway"}
+    parsed = resource_cache.parse_agent(raw)
+    assert isinstance(parsed, Unreadable)
+    assert parsed.message.startswith("the Agents of namespace agents have more than ")
+    assert resources.uid("Agent", ("agents", "a9"))
+    first = resources.agent(("agents", "a0"))
+    assert first is not None
+    assert "spec" in first

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from interlock.cluster import selective_watch
-from interlock.cluster.selective_watch import ObjectName, SelectiveWatch, WaitingObjects
+from interlock.cluster.selective_watch import SelectiveWatch, WaitingObjects
+from interlock_kube import object_reader
 from interlock_kube.client import JSON, METADATA_LIST, AnswerTooLarge, ApiError, Json
+from interlock_kube.object_reader import ObjectName
 from interlock_kube.resource_types import BY_KIND, Key, key_of
 from tests.requirements import requirement
 from tests.support.bounds import until
@@ -256,7 +258,7 @@ async def test_a_new_list_drops_what_is_gone_unless_it_was_written_since(monkeyp
 async def test_an_object_that_cannot_be_read_holds_up_no_other_and_is_read_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(selective_watch, "BACKOFF_SECONDS", (0,))
+    monkeypatch.setattr(object_reader, "BACKOFF_SECONDS", (0,))
     server = FakeServer()
     server.add(an_object("broken"), an_object("mine"))
     path = CONFIG_MAP.path("agents", "broken")
@@ -281,7 +283,7 @@ async def test_one_object_that_no_code_expects_is_skipped_and_the_others_are_han
 async def test_an_api_server_that_is_away_is_waited_for_before_what_is_missing_counts_as_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(selective_watch, "BACKOFF_SECONDS", (0,))
+    monkeypatch.setattr(object_reader, "BACKOFF_SECONDS", (0,))
     server = FakeServer()
     server.add(an_object("mine"))
     path = CONFIG_MAP.path("agents", "mine")

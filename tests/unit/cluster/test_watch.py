@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from interlock_kube import retry, watch
-from interlock_kube.client import ApiError
+from interlock_kube.client import AnswerTooLarge, ApiError
 from interlock_kube.resource_types import AGENT
 from interlock_kube.retry import retry_until_available
-from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow
+from interlock_kube.watch import ChangeEvent, ListEvent, WatchOptions, follow, list_objects
+from tests.requirements import requirement
 
 
 def an_object(name: str, version: int) -> dict[str, Any]:
@@ -140,3 +141,15 @@ async def test_a_request_is_retried_where_that_may_help(error: Exception) -> Non
 async def test_an_error_that_would_come_again_is_raised(status: int) -> None:
     with pytest.raises(ApiError, match=str(status)):
         await answers(ApiError(status, "no"), "yes")
+
+
+@requirement("operator.memory")
+async def test_a_page_of_a_list_that_is_too_large_is_asked_for_in_smaller_ones() -> None:
+    too_large = AnswerTooLarge("the answer has more than 10 bytes")
+    lists = [too_large, too_large, a_list(an_object("a", 1), more="next"), a_list(an_object("b", 2))]
+    client: Any = FakeWatches(lists, [])
+
+    found = [one["metadata"]["name"] async for one in list_objects(client, AGENT, limit=50, most=10)]
+
+    assert found == ["a", "b"]
+    assert [query["limit"] for query in client.queries] == ["50", "12", "3", "6"]

@@ -15,6 +15,7 @@ from interlock.handlers import startup
 from interlock_kube.credentials import CredentialsUnavailable, MountedCredentials
 from interlock_process.credentials import find_credentials
 from interlock_process.kubeconfig import KubeconfigCredentials
+from tests.support.certificates import an_authority
 
 
 def a_kubeconfig(folder: Path, user: dict[str, Any]) -> Path:
@@ -56,8 +57,11 @@ def a_plugin(folder: Path, *, lasts: timedelta | None = None) -> dict[str, Any]:
 
 
 async def kopf_login(credentials: Any) -> Any:
+    """Return what kopf gets; its session is closed, and its headers can be read."""
     memo: Any = SimpleNamespace(credentials=credentials)
-    return await startup.login(memo)
+    info = await startup.login(memo)
+    await info.aiohttp_session.close()
+    return info
 
 
 async def test_an_exec_plugin_runs_once_for_all_requests_and_again_when_its_token_was_refused(tmp_path: Path) -> None:
@@ -80,9 +84,17 @@ async def test_kopf_gets_what_the_operators_client_gets_and_another_token_at_eac
     credentials = KubeconfigCredentials(a_kubeconfig(tmp_path, a_plugin(tmp_path, lasts=timedelta(hours=1))))
     info = await kopf_login(credentials)
     access = await credentials.current()
-    assert info.as_http_headers() == {"Authorization": access.authorization}
-    assert (info.server, info.insecure, info.expiration) == (access.server, True, access.expires)
-    assert (await kopf_login(credentials)).as_http_headers() != info.as_http_headers()
+    assert info.aiohttp_session.headers["Authorization"] == access.authorization
+    assert (info.server, info.access, info.expiration) == (access.server, access, access.expires)
+    assert await kopf_login(credentials) != info
+
+
+async def test_kopf_knows_credentials_that_were_refused_in_a_new_session(tmp_path: Path) -> None:
+    credentials = KubeconfigCredentials(a_kubeconfig(tmp_path, {"token": "one"}))
+    first, second = await kopf_login(credentials), await kopf_login(credentials)
+    assert first == second
+    assert hash(first) == hash(second)
+    assert first.aiohttp_session is not second.aiohttp_session
 
 
 async def test_a_token_file_is_read_again_when_it_changes_for_kopf_too(tmp_path: Path) -> None:
@@ -93,7 +105,7 @@ async def test_a_token_file_is_read_again_when_it_changes_for_kopf_too(tmp_path:
     (tmp_path / "next").rename(tmp_path / "token")
     assert (await credentials.current()).authorization == "Bearer two"
     (tmp_path / "token").write_text("three\n")
-    assert (await kopf_login(credentials)).as_http_headers() == {"Authorization": "Bearer three"}
+    assert (await kopf_login(credentials)).access.authorization == "Bearer three"
 
 
 async def test_a_kubeconfig_that_changes_is_read_again(tmp_path: Path) -> None:
@@ -101,7 +113,7 @@ async def test_a_kubeconfig_that_changes_is_read_again(tmp_path: Path) -> None:
     assert (await credentials.current()).authorization == "Bearer one"
     a_kubeconfig(tmp_path, {"username": "me", "password": "secret"})
     assert (await credentials.current()).authorization == "Basic bWU6c2VjcmV0"
-    assert (await kopf_login(credentials)).as_http_headers() == {"Authorization": "Basic bWU6c2VjcmV0"}
+    assert (await kopf_login(credentials)).access.authorization == "Basic bWU6c2VjcmV0"
 
 
 @pytest.mark.parametrize(
@@ -125,11 +137,11 @@ async def test_what_is_no_kubeconfig_is_named(content: str, tmp_path: Path) -> N
 async def test_without_a_kubeconfig_the_pods_own_credentials_are_used_by_both(tmp_path: Path) -> None:
     assert isinstance(find_credentials(None), MountedCredentials)
     (tmp_path / "token").write_text("pod\n")
-    (tmp_path / "ca.crt").write_text("-")
+    (tmp_path / "ca.crt").write_bytes(an_authority().pem)
     info = await kopf_login(MountedCredentials("https://10.0.0.1:443", tmp_path))
-    assert info.as_http_headers() == {"Authorization": "Bearer pod"}
-    assert (info.server, info.ca_path) == ("https://10.0.0.1:443", str(tmp_path / "ca.crt"))
+    assert info.aiohttp_session.headers["Authorization"] == "Bearer pod"
+    assert (info.server, info.access.ca_file) == ("https://10.0.0.1:443", str(tmp_path / "ca.crt"))
 
 
 def test_kopf_lists_page_by_page() -> None:
-    assert startup.kopf_settings().watching.chunk_size == 500
+    assert startup.kopf_settings().watching.chunk_size == startup.PAGE

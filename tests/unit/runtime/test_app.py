@@ -10,14 +10,17 @@ import pytest
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.egress_checks import EgressCheckStore
 from interlock.cluster.kill_lease import KillLease
+from interlock.cluster.resource_cache import version_of
 from interlock.runtime import app as app_module
 from interlock.runtime import second_watch
 from interlock.runtime.app import App
 from interlock.runtime.child_watch import ChildWatch
 from interlock.settings import OperatorSettings
 from interlock_kube.reconcile_loop import ReconcileLoop
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, key_of
 from interlock_process.heartbeat import Heartbeat
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.builders import a_binding, a_policy, an_agent
 from tests.support.fake_client import FakeClient
 
@@ -39,7 +42,7 @@ async def _done(*_: Any) -> None:
     pass
 
 
-async def _nothing(*_: Any) -> AsyncIterator[Any]:
+async def _nothing(*_: Any, **__: Any) -> AsyncIterator[Any]:
     for nothing in ():
         yield nothing
 
@@ -52,7 +55,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
     async def version(_: Any) -> str:
         return "v1.35.0"
 
-    monkeypatch.setattr(app_module, "KubeClient", lambda *_: client)
+    monkeypatch.setattr(app_module, "KubeClient", lambda *_, **__: client)
     monkeypatch.setattr(app_module, "check_version", version)
     monkeypatch.setattr(app_module, "list_objects", _nothing)
     monkeypatch.setattr(ApiServerFinder, "find", _done)
@@ -149,13 +152,41 @@ async def hanging(*_: Any) -> AsyncIterator[Any]:
     yield
 
 
-async def test_an_app_handles_events_of_all_kinds_before_it_has_started() -> None:
-    app = App(OperatorSettings())
-    for kind, build in (
-        (app_module.AGENT, an_agent),
-        (app_module.AGENT_POLICY, a_policy),
-        (app_module.MCP_BINDING, a_binding),
-    ):
-        app.handle(kind, build().to_kubernetes(), is_deleted=False)
+KINDS = ((AGENT, an_agent), (AGENT_POLICY, a_policy), (MCP_BINDING, a_binding))
 
-    assert app._agents._waiting == {("agents", "triage")}  # noqa: SLF001 - the workers have not started
+
+async def test_an_event_of_a_kind_that_users_apply_has_its_object_read_unless_it_is_known(
+    client: ClosingClient,
+) -> None:
+    app = App(OperatorSettings())
+    await app.start()
+    for kind, build in KINDS:
+        raw = build().to_kubernetes()
+        stored = client.put(kind.path(*key_of(raw)), raw)
+        event = {"metadata": {name: stored["metadata"][name] for name in ("name", "namespace", "resourceVersion")}}
+        app.handle(kind, event, is_deleted=False)
+        await until(lambda: not app._cache.is_newer(kind.kind, key_of(raw), version_of(stored)), "it was read")  # noqa: SLF001, B023
+        client.forget_requests()
+        app.handle(kind, event, is_deleted=False)
+        await asyncio.sleep(0)
+        assert ("GET", kind.path(*key_of(raw))) not in client.requests, "its version is known"
+    gone = {"name": "triage", "namespace": "agents", "resourceVersion": "10000"}
+    app.handle(AGENT, {"metadata": gone}, is_deleted=True)
+    assert app._cache.agent(("agents", "triage")) is None  # noqa: SLF001 - no reconcile shows it
+    await app.stop()
+
+
+@requirement("operator.defects")
+async def test_an_object_that_no_code_expects_does_not_keep_the_operator_from_its_start(
+    client: ClosingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def listed(_client: Any, kind: Any, **_: Any) -> AsyncIterator[Any]:
+        if kind is AGENT:
+            yield {"metadata": {"name": "odd", "namespace": "agents", "resourceVersion": "1"}, "spec": {"bindings": 5}}
+            yield an_agent().to_kubernetes()
+
+    monkeypatch.setattr(app_module, "list_objects", listed)
+    app = App(OperatorSettings())
+    await app.start()
+    assert app._cache.agents() == {("agents", "triage")}  # noqa: SLF001 - what was cached
+    await app.stop()
