@@ -30,6 +30,14 @@ REQUIREMENTS: dict[str, Requirement] = {
     "crd.generated": Requirement("crds/ holds exactly what the types generate"),
     "crd.bounded": Requirement("every string and every list of the API has a bound"),
     "crd.accepted": Requirement("a real API server accepts the CRDs and enforces their rules", "api"),
+    # Admission: what guards obey is written by its owners alone
+    "protection.refused": Requirement(
+        "no user with Kubernetes' own roles writes the objects, pods and workloads of agents", "api"
+    ),
+    "protection.identity": Requirement("a guard or a verifier is known by its pod, and writes one object", "api"),
+    "protection.exempt": Requirement("nodes, controllers and users do what agents' pods need or rights allow", "api"),
+    "protection.debug": Requirement("the pods of agents and guards are entered with the verb debug alone", "api"),
+    "protection.size": Requirement("no size of an object escapes a protecting policy or blocks a kill", "api"),
     # Layer 1: governance
     "governance.owner-is-a-person": Requirement("an agent without a person as its owner is refused"),
     "governance.purpose": Requirement("an agent without a purpose is refused"),

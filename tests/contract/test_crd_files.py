@@ -8,7 +8,25 @@ import pytest
 import yaml
 
 from interlock.api import messages
+from interlock.deployment.names import (
+    agent_pod_account,
+    pod_labels,
+    service_account,
+    verification_labels,
+    verification_name,
+)
+from interlock_contract.names import (
+    AGENT_LABEL,
+    BINDING_LABEL,
+    GROUP,
+    GUARD_LABEL,
+    ISOLATION_LABEL,
+    REVISION_LABEL,
+    STAGE_LABEL,
+)
+from interlock_kube.resource_types import CHILDREN, JOB, REPLICA_SET
 from tests.requirements import requirement
+from tests.support.builders import a_binding, a_separate_placement
 from tools.crds.__main__ import build_crd, find_drift, find_mistakes, render_files
 from tools.crds.kinds import KINDS, CrdKind
 from tools.crds.lint import MAX_CRD_BYTES
@@ -56,12 +74,66 @@ def test_no_admission_policy_can_refuse_a_kill() -> None:
     """The annotation arrives as UPDATE of agents, so every policy for them must admit it whatever else is broken."""
     bindings = {doc["spec"]["policyName"]: doc["spec"] for doc in documents(ADMISSION) if "policyName" in doc["spec"]}
     for name, policy in policies().items():
-        (rule,) = policy["matchConstraints"]["resourceRules"]
-        if rule["resources"] != ["agents"] or "UPDATE" not in rule["operations"] or name == "agents-kill-latch":
+        rules = policy["matchConstraints"]["resourceRules"]
+        is_for_updates = any("agents" in rule["resources"] and "UPDATE" in rule["operations"] for rule in rules)
+        if not is_for_updates or name == "agents-kill-latch":
             continue
         assert policy["failurePolicy"] == "Ignore", name
         assert [condition["expression"] for condition in policy["matchConditions"]] == ["object.spec != oldObject.spec"]
         assert bindings[f"{name}.interlock.dev"]["paramRef"]["parameterNotFoundAction"] == "Allow", name
+
+
+LABELS = (AGENT_LABEL, BINDING_LABEL, GUARD_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL)
+RESERVING = ("accounts-reserved", "managed-objects", "pods-reserved")
+
+
+def test_every_kind_that_the_operator_writes_is_protected() -> None:
+    rules = [rule for name in RESERVING for rule in policies()[name]["matchConstraints"]["resourceRules"]]
+    for kind in (*CHILDREN, JOB, REPLICA_SET):
+        group = "" if kind.prefix == "/api/v1" else kind.prefix.split("/")[2]
+        for operation in ("CREATE", "UPDATE", "DELETE"):
+            assert any(
+                group in rule["apiGroups"] and kind.plural in rule["resources"] and operation in rule["operations"]
+                for rule in rules
+            ), (kind.kind, operation)
+
+
+@pytest.mark.parametrize("name", RESERVING)
+def test_what_protects_fails_closed(name: str) -> None:
+    assert policies()[name]["failurePolicy"] == "Fail"
+
+
+def test_every_label_of_pods_is_reserved_and_kept() -> None:
+    policy = policies()["pods-reserved"]
+    (reserved,) = (one["expression"] for one in policy["matchConditions"] if one["name"] == "reserved")
+    (kept,) = (one["expression"] for one in policy["variables"] if one["name"] == "keepsIdentity")
+    for label in LABELS:
+        assert f"'{label.removeprefix(f'{GROUP}/')}'" in reserved, label
+    for label in (*LABELS, *pod_labels(a_separate_placement(), "agent"), *verification_labels(a_binding().build())):
+        assert f"'{label}'" in kept, label
+
+
+def test_accounts_are_found_by_the_ends_of_their_names() -> None:
+    policy = policies()["accounts-reserved"]
+    (condition,) = (one["expression"] for one in policy["matchConditions"] if one["name"] == "names-an-account")
+    agent = a_separate_placement().agent
+    for name in (
+        service_account(agent),
+        agent_pod_account(agent),
+        verification_name("crm"),
+        verification_name("c" * 63),
+    ):
+        assert any(name.endswith(end) for end in re.findall(r"endsWith\('([^']+)'\)", condition)), name
+
+
+def test_a_service_that_can_select_a_pod_of_ours_is_known_by_its_selector() -> None:
+    (rule,) = (one["expression"] for one in policies()["services-debug"]["variables"] if one["name"] == "selectsOurs")
+    pods = (pod_labels(a_separate_placement(), part) for part in ("agent", "guard"))
+    for labels in (*pods, verification_labels(a_binding().build())):
+        for label, value in labels.items():
+            is_named = label.startswith(f"{GROUP}/") or f"'{label}'" in rule
+            assert is_named, label
+            assert label.startswith(f"{GROUP}/") or label == "app.kubernetes.io/instance" or f"'{value}'" in rule, value
 
 
 def test_the_latch_applies_only_to_agents_that_are_killed_already() -> None:

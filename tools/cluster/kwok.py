@@ -192,6 +192,8 @@ def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path
     for component in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
         arguments += [f"--{component}-binary", str(paths[component])]
     arguments += ["--kwok-controller-binary", str(paths["kwok"])]
+    # As in kubeadm's clusters: admission policies see each controller under a name of its own, not the administrator's.
+    arguments += ["--extra-args", "kube-controller-manager=use-service-account-credentials=true"]
     if options.audit_policy:
         arguments += ["--kube-audit-policy", str(options.audit_policy.absolute())]
     if options.feature_gates:

@@ -23,6 +23,17 @@ ROOT = Path(__file__).parents[3]
 AUDIT_POLICY = Path(__file__).parent / "audit-policy.yaml"
 OPERATOR_NAMESPACE = "interlock-system"
 USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:interlock"
+PROTECTING = (
+    "accounts-reserved",
+    "agents-status",
+    "managed-objects",
+    "mcpbindings-status",
+    "pods-debug",
+    "pods-reserved",
+    "services-debug",
+    "workloads-scale",
+)
+"""The admission policies for the work of the operator: programs and Kubernetes' controllers must not be hindered."""
 COMMAND_SECONDS = 60
 LOG_SHOWN = 20_000
 _LOG = pytest.StashKey[tuple[Path, int]]()
@@ -120,8 +131,7 @@ def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
         for arguments in (
             ("-k", "crds"),
             ("-k", "manifests/base"),
-            ("-f", "manifests/admission/agents-status.yaml"),
-            ("-f", "manifests/admission/mcpbindings-status.yaml"),
+            *(("-f", f"manifests/admission/{name}.yaml") for name in PROTECTING),
         ):
             _kubectl(created, "apply", "--server-side", *arguments)
         names = [f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings")]

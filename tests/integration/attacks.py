@@ -1,0 +1,340 @@
+"""Requests by which users have tried to change what guards obey, each with the admission policy that refuses it.
+
+All that change an object are dry runs, which admission judges alike.
+"""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
+from tests.integration.protected import UNSCHEDULED, Protected
+
+DRY = "?dryRun=All"
+STRATEGIC = "application/strategic-merge-patch+json"
+AGENT_LABEL = {"interlock.dev/agent": "triage"}
+MANAGED = {"app.kubernetes.io/managed-by": "interlock"}
+Send = Callable[[Protected, Caller], Reply]
+
+
+def patch(path: Callable[[Protected], str], body: Json, content_type: str = MERGE) -> Send:
+    return lambda at, caller: caller.send("PATCH", path(at) + DRY, body, content_type)
+
+
+def delete(path: Callable[[Protected], str]) -> Send:
+    return lambda at, caller: caller.send("DELETE", path(at) + DRY)
+
+
+def create(manifest: Json) -> Send:
+    return lambda at, caller: caller.send("POST", path_of(manifest, at.namespace, is_new=True) + DRY, manifest)
+
+
+def child(kind: str, name: str = "") -> Callable[[Protected], str]:
+    return lambda at: at.child(kind, name)
+
+
+def pod(component: str, subresource: str = "") -> Callable[[Protected], str]:
+    return lambda at: at.pod(component) + (f"/{subresource}" if subresource else "")
+
+
+def a_pod(labels: Json | None = None, **spec: Any) -> Json:
+    container = {"name": "a", "image": "registry.example.com/a:1"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"own-{uuid4().hex[:8]}", "labels": {"app": "own", **(labels or {})}},
+        "spec": {"containers": [container], **spec},
+    }
+
+
+def workload(kind: str, labels: Json | None = None, **spec: Any) -> Json:
+    """Return an object of a built-in kind with this pod template."""
+    made = a_pod(labels, **spec)
+    template = {"metadata": {"labels": made["metadata"]["labels"]}, "spec": made["spec"]}
+    metadata = {"name": made["metadata"]["name"]}
+    selected = {"selector": {"matchLabels": {"app": "own"}}, "template": template}
+    once = {"template": {**template, "spec": {**template["spec"], "restartPolicy": "Never"}}}
+    bodies: dict[str, tuple[str, Json]] = {
+        "Deployment": ("apps/v1", {"spec": selected}),
+        "ReplicaSet": ("apps/v1", {"spec": selected}),
+        "StatefulSet": ("apps/v1", {"spec": {**selected, "serviceName": "own"}}),
+        "DaemonSet": ("apps/v1", {"spec": selected}),
+        "Job": ("batch/v1", {"spec": once}),
+        "CronJob": ("batch/v1", {"spec": {"schedule": "0 0 * * *", "jobTemplate": {"spec": once}}}),
+        "ReplicationController": ("v1", {"spec": {"selector": {"app": "own"}, "template": template}}),
+        "PodTemplate": ("v1", {"template": template}),
+        "Pod": ("v1", {"spec": made["spec"]}),
+    }
+    version, body = bodies[kind]
+    if kind == "Pod":
+        metadata = made["metadata"]
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **body}
+
+
+KINDS = (
+    "Pod",
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Job",
+    "CronJob",
+    "ReplicationController",
+    "PodTemplate",
+)
+
+
+def config_map(labels: Json) -> Json:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"own-{uuid4().hex[:8]}", "labels": labels}}
+
+
+def token(name: str, **bound: Any) -> Send:
+    return lambda at, caller: caller.send(
+        "POST", f"{at.path('serviceaccounts')}/{name}/token{DRY}", {"spec": {**bound}}
+    )
+
+
+def token_for_the_guards_pod(at: Protected, caller: Caller) -> Reply:
+    found = at.admin.must("GET", at.pod("guard"))
+    reference = {"kind": "Pod", "apiVersion": "v1", "name": found["metadata"]["name"], "uid": found["metadata"]["uid"]}
+    return token("triage-guard", boundObjectRef=reference)(at, caller)
+
+
+def connect(method: str, path: Callable[[Protected], str], query: str = "") -> Send:
+    return lambda at, caller: caller.send(method, path(at) + query)
+
+
+def proxied(component: str, form: str) -> Callable[[Protected], str]:
+    return lambda at: f"{at.path('pods')}/{form.format(at.pod(component).rsplit('/', 1)[1])}/proxy/metrics"
+
+
+def service_proxy(form: str, name: str = "guard-triage") -> Callable[[Protected], str]:
+    return lambda at: f"{at.path('services')}/{form.format(name)}/proxy/metrics"
+
+
+def report(at: Protected, caller: Caller, key: str = "selftest.interlock.dev/p") -> Reply:
+    """Write an annotation of the placement's Lease, as a guard does."""
+    return caller.send("PATCH", at.lease + DRY, {"metadata": {"annotations": {key: "{}"}}}, MERGE)
+
+
+def result(at: Protected, caller: Caller) -> Reply:
+    """Write the result of a verification."""
+    return caller.send("PATCH", at.result + DRY, {"data": {"result.json": "{}"}}, MERGE)
+
+
+LABELS_OF_PODS = (
+    "interlock.dev/agent",
+    "interlock.dev/binding",
+    "interlock.dev/guard",
+    "interlock.dev/isolation",
+    "interlock.dev/revision",
+    "interlock.dev/stage",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/part-of",
+    "pod-template-hash",
+)
+RELABELLED = {
+    f"a pod's label {key} {done}": ("pods-reserved", patch(pod("agent"), {"metadata": {"labels": {key: value}}}))
+    for key in LABELS_OF_PODS
+    for done, value in (("set", "other"), ("removed", None))
+    if not (value is None and key in ("interlock.dev/binding", "interlock.dev/guard"))  # separate pods lack these
+}
+TEMPLATES = {
+    f"{article} {kind} with {what}": (policy, create(workload(kind, labels, **spec)))
+    for kind in KINDS
+    for article, what, policy, labels, spec in (
+        ("a", "an agent's label", "pods-reserved", AGENT_LABEL, {}),
+        ("a", "the label of what is managed", "pods-reserved", MANAGED, {}),
+        ("a", "the guard's account", "accounts-reserved", {}, {"serviceAccountName": "triage-guard"}),
+        ("a", "the agent's account", "accounts-reserved", {}, {"serviceAccountName": "triage-agent-pod"}),
+        ("a", "the verifier's account", "accounts-reserved", {}, {"serviceAccount": "crm-verify"}),
+    )
+}
+GUARDS = child("Deployment", "-guard")
+NEW_CONTAINER = {"containers": [{"name": "more", "image": "registry.example.com/a:1"}]}
+
+OBJECTS: dict[str, tuple[str, Send]] = {
+    "the bundle, changed": ("managed-objects", patch(lambda at: at.bundle, {"data": {"bundle.json": "{}"}})),
+    "the bundle, immutable": ("managed-objects", patch(lambda at: at.bundle, {"immutable": True})),
+    "the bundle, without its label": (
+        "managed-objects",
+        patch(lambda at: at.bundle, {"metadata": {"labels": dict.fromkeys(MANAGED)}}),
+    ),
+    "the bundle, applied in the operator's name": (
+        "managed-objects",
+        lambda at, caller: caller.send(
+            "PATCH",
+            f"{at.bundle}{DRY}&fieldManager=interlock&force=true",
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": at.bundle.rsplit("/", 1)[1]},
+                "data": {"bundle.json": "{}"},
+            },
+            APPLY,
+        ),
+    ),
+    "the bundle, deleted": ("managed-objects", delete(lambda at: at.bundle)),
+    "all ConfigMaps, deleted": ("managed-objects", delete(lambda at: at.path("configmaps"))),
+    "a ConfigMap of one's own, called managed": ("managed-objects", create(config_map(MANAGED))),
+    "the agent's files": ("managed-objects", patch(child("ConfigMap", "-files"), {"data": {"x": "y"}})),
+    "a plan of a verification": ("managed-objects", patch(child("ConfigMap", "-plan"), {"data": {"x": "y"}})),
+    "a result of a verification": ("managed-objects", result),
+    "a guard's report": ("managed-objects", report),
+    "a Lease, held": ("managed-objects", patch(lambda at: at.lease, {"spec": {"holderIdentity": "x"}})),
+    "a Lease, deleted": ("managed-objects", delete(lambda at: at.lease)),
+    "a NetworkPolicy that selects nothing": (
+        "managed-objects",
+        patch(
+            child("NetworkPolicy", "-closed"),
+            {"spec": {"podSelector": {"matchExpressions": [{"key": "x", "operator": "Exists"}]}}},
+        ),
+    ),
+    "a NetworkPolicy, deleted": ("managed-objects", delete(child("NetworkPolicy", "-closed"))),
+    "a Service": ("managed-objects", patch(child("Service"), {"metadata": {"labels": {"a": "b"}}})),
+    "a Service, deleted": ("managed-objects", delete(child("Service"))),
+    "a ServiceAccount": (
+        "managed-objects",
+        patch(child("ServiceAccount"), {"metadata": {"annotations": {"cloud.example.com/role": "x"}}}),
+    ),
+    "a ServiceAccount, deleted": ("managed-objects", delete(child("ServiceAccount"))),
+    "a Secret of one's own, called managed": (
+        "managed-objects",
+        create({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "own", "labels": MANAGED}}),
+    ),
+    "a Deployment, deleted": ("managed-objects", delete(GUARDS)),
+    "a Job, deleted": ("managed-objects", delete(child("Job"))),
+    "all ReplicaSets, deleted": ("managed-objects", delete(lambda at: at.path("replicasets", "apps"))),
+}
+WORKLOADS: dict[str, tuple[str, Send]] = {
+    "a Deployment's image": (
+        "pods-reserved",
+        patch(
+            GUARDS, {"spec": {"template": {"spec": {"initContainers": [{"name": "guard", "image": "x:1"}]}}}}, STRATEGIC
+        ),
+    ),
+    "a Deployment's host network": (
+        "pods-reserved",
+        patch(GUARDS, {"spec": {"template": {"spec": {"hostNetwork": True}}}}),
+    ),
+    "a Deployment's further container": (
+        "pods-reserved",
+        patch(GUARDS, {"spec": {"template": {"spec": NEW_CONTAINER}}}, STRATEGIC),
+    ),
+    "a Deployment's replicas": ("pods-reserved", patch(GUARDS, {"spec": {"replicas": 5}})),
+    "a Deployment, paused": ("pods-reserved", patch(GUARDS, {"spec": {"paused": True}})),
+    "a Deployment's label": ("pods-reserved", patch(GUARDS, {"metadata": {"labels": {"interlock.dev/agent": None}}})),
+    "a Deployment's owner": ("pods-reserved", patch(GUARDS, {"metadata": {"ownerReferences": None}})),
+    "a Deployment's finalizer": ("pods-reserved", patch(GUARDS, {"metadata": {"finalizers": ["example.com/stay"]}})),
+    "a restart with more than a restart": (
+        "pods-reserved",
+        patch(
+            GUARDS,
+            {
+                "spec": {
+                    "template": {
+                        "metadata": {
+                            "annotations": {"kubectl.kubernetes.io/restartedAt": "x", "example.com/inject": "y"}
+                        }
+                    }
+                }
+            },
+        ),
+    ),
+    "a Job, suspended": ("pods-reserved", patch(child("Job"), {"spec": {"suspend": True}})),
+    "a Deployment, scaled": ("workloads-scale", patch(lambda at: f"{GUARDS(at)}/scale", {"spec": {"replicas": 0}})),
+    "a pod's image": (
+        "pods-reserved",
+        patch(pod("agent"), {"spec": {"containers": [{"name": "agent", "image": "x:1"}]}}, STRATEGIC),
+    ),
+    "a pod's owner": ("pods-reserved", patch(pod("agent"), {"metadata": {"ownerReferences": None}})),
+    "a pod's finalizer": ("pods-reserved", patch(pod("agent"), {"metadata": {"finalizers": ["example.com/stay"]}})),
+    "a pod's deadline": ("pods-reserved", patch(pod("agent"), {"spec": {"activeDeadlineSeconds": 1}})),
+    "a pod's digest of its files": (
+        "pods-reserved",
+        patch(pod("agent"), {"metadata": {"annotations": {"interlock.dev/config-digest": "x"}}}),
+    ),
+    "a verifier's pod, relabelled": (
+        "pods-reserved",
+        patch(pod("verification"), {"metadata": {"labels": {"interlock.dev/binding": "other"}}}),
+    ),
+    "a pod's resources": (
+        "pods-reserved",
+        patch(
+            lambda at: f"{at.path('pods')}/{UNSCHEDULED}/resize",
+            {"spec": {"containers": [{"name": "a", "resources": {"limits": {"memory": "32Mi"}}}]}},
+            STRATEGIC,
+        ),
+    ),
+    "a pod's ephemeral container": (
+        "pods-reserved",
+        patch(
+            pod("guard", "ephemeralcontainers"),
+            {"spec": {"ephemeralContainers": [{"name": "debugger", "image": "busybox"}]}},
+            STRATEGIC,
+        ),
+    ),
+}
+IDENTITIES: dict[str, tuple[str, Send]] = {
+    "a guard's token": ("accounts-reserved", token("triage-guard")),
+    "a guard's token for the guard's own pod": ("accounts-reserved", token_for_the_guards_pod),
+    "a guard's token for another audience": ("accounts-reserved", token("triage-guard", audiences=["interlock-audit"])),
+    "an agent pod's token": ("accounts-reserved", token("triage-agent-pod")),
+    "a verifier's token": ("accounts-reserved", token("crm-verify")),
+    "a token in a Secret": (
+        "accounts-reserved",
+        create(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "type": "kubernetes.io/service-account-token",
+                "metadata": {"name": "own", "annotations": {"kubernetes.io/service-account.name": "triage-guard"}},
+            }
+        ),
+    ),
+    "an impersonated guard": (
+        "managed-objects",
+        lambda at, caller: report(at, caller.impersonating(f"system:serviceaccount:{at.namespace}:triage-guard")),
+    ),
+    "an impersonated verifier": (
+        "managed-objects",
+        lambda at, caller: result(at, caller.impersonating(f"system:serviceaccount:{at.namespace}:crm-verify")),
+    ),
+}
+CONNECTIONS: dict[str, tuple[str, Send]] = {
+    **{
+        f"{method} {subresource} of the {component}": (
+            "pods-debug",
+            connect(method, pod(component, subresource), query),
+        )
+        for component in ("agent", "guard", "verification")
+        for method in ("GET", "POST")
+        for subresource, query in (
+            ("exec", "?command=id&stdout=true"),
+            ("attach", "?stdout=true"),
+            ("portforward", "?ports=7410"),
+        )
+    },
+    **{
+        f"{method} of a pod's proxy as {form}": ("pods-debug", connect(method, proxied("guard", form)))
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        for form in ("{}", "{}:7410", "https:{}:7410", "http:{}:", ":{}:7410")
+    },
+    **{
+        f"a Service's proxy as {form}": ("services-debug", connect("GET", service_proxy(form)))
+        for form in ("{}", "{}:tasks", "https:{}:tasks", "http:{}:", ":{}:7412")
+    },
+}
+REFUSED = {**OBJECTS, **WORKLOADS, **RELABELLED, **TEMPLATES, **IDENTITIES, **CONNECTIONS}
+FIRST: dict[str, Send] = {
+    "accounts-reserved": token("triage-guard"),
+    "managed-objects": delete(lambda at: at.bundle),
+    "pods-debug": connect("GET", proxied("verification", "{}")),
+    "pods-reserved": create(a_pod(AGENT_LABEL)),
+    "services-debug": connect("GET", service_proxy("{}")),
+    "workloads-scale": patch(lambda at: f"{GUARDS(at)}/scale", {"spec": {"replicas": 0}}),
+}
+"""A request for each policy that is refused once it is in force."""

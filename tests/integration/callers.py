@@ -1,0 +1,121 @@
+"""Requests to the API server of a test in many names: its administrator, users with tokens, impersonated identities."""
+
+import http
+import http.client
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import yaml
+
+Json = dict[str, Any]
+JSON = "application/json"
+MERGE = "application/merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+POD_NAME = "authentication.kubernetes.io/pod-name"
+REQUEST_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The API server's answer to one request.
+
+    Attributes:
+        status: The HTTP status.
+        text: The message of a refusal, else the body.
+    """
+
+    status: int
+    text: str
+
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    def was_denied_by(self, policy: str) -> bool:
+        """Return True if this admission policy has refused the request with a sentence of its own."""
+        denied = f"ValidatingAdmissionPolicy '{policy}.interlock.dev'"
+        return self.status == http.HTTPStatus.FORBIDDEN and denied in self.text and "resulted in error" not in self.text
+
+    @property
+    def passed_admission(self) -> bool:
+        """True if no policy, no role and no schema has refused the request, whatever came of it afterwards."""
+        is_sent = self.status not in (http.HTTPStatus.UNAUTHORIZED, http.HTTPStatus.UNPROCESSABLE_ENTITY)
+        return is_sent and " is forbidden: " not in self.text  # a proxied peer's own 403 has other words
+
+
+@dataclass(frozen=True)
+class Caller:
+    """One identity at one API server."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authority: str = ""
+
+    @classmethod
+    def administrator(cls, kubeconfig: Path) -> "Caller":
+        """Return the first user of a kubeconfig that names files."""
+        config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+        url = urlsplit(cluster["server"])
+        tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        tls.load_cert_chain(user["client-certificate"], user["client-key"])
+        return cls(str(url.hostname), int(url.port or 443), tls, authority=cluster["certificate-authority"])
+
+    def with_token(self, token: str) -> "Caller":
+        """Return the identity that a token belongs to."""
+        tls = ssl.create_default_context(cafile=self.authority)
+        return replace(self, tls=tls, headers={"Authorization": f"Bearer {token}"})
+
+    def impersonating(self, user: str, *groups: str, pod: str = "") -> "Caller":
+        """Return this caller in another's name, and as a token would have it that names a pod."""
+        headers = dict(self.headers) | {"Impersonate-User": user}
+        if groups:
+            headers["Impersonate-Group"] = "\n".join(groups)
+        if pod:
+            headers[f"Impersonate-Extra-{quote(POD_NAME, safe='')}"] = pod
+        return replace(self, headers=headers)
+
+    def send(self, method: str, path: str, body: Any = None, content_type: str = JSON) -> Reply:
+        connection = http.client.HTTPSConnection(self.host, self.port, timeout=REQUEST_SECONDS, context=self.tls)
+        try:
+            connection.putrequest(method, path)
+            for name, value in self.headers.items():
+                for one in value.split("\n"):
+                    connection.putheader(name, one)
+            text = b"" if body is None else json.dumps(body).encode()
+            connection.putheader("Content-Type", content_type)
+            connection.putheader("Content-Length", str(len(text)))
+            connection.endheaders(text)
+            answer = connection.getresponse()
+            data = answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+        if answer.status >= http.HTTPStatus.BAD_REQUEST and data[:1] == "{":
+            data = str(json.loads(data).get("message"))
+        return Reply(answer.status, data)
+
+    def must(self, method: str, path: str, body: Any = None, content_type: str = JSON) -> Json:
+        reply = self.send(method, path, body, content_type)
+        assert reply.status < http.HTTPStatus.BAD_REQUEST, f"{method} {path}: {reply.status} {reply.text}"
+        loaded: Json = reply.json()
+        return loaded
+
+    def token_of(self, namespace: str, account: str) -> str:
+        """Return a token of a ServiceAccount, as `kubectl create token` does."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        token: str = self.must("POST", path, {"spec": {"expirationSeconds": 7200}})["status"]["token"]
+        return token
+
+
+def path_of(manifest: Json, namespace: str, *, is_new: bool = False) -> str:
+    """Return the path of an object, or of its collection where it is to be created."""
+    version, kind = manifest["apiVersion"], manifest["kind"].lower()
+    plural = {"networkpolicy": "networkpolicies", "agentpolicy": "agentpolicies"}.get(kind, f"{kind}s")
+    base = f"/{'apis' if '/' in version else 'api'}/{version}/namespaces/{namespace}/{plural}"
+    return base if is_new else f"{base}/{manifest['metadata']['name']}"

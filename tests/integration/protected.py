@@ -1,0 +1,164 @@
+"""An agent, its guard and a binding's verification as the operator would leave them, and users around them."""
+
+import http
+from dataclasses import dataclass
+
+from interlock.deployment.children.verification_job import (
+    VerificationTarget,
+    build_job,
+    build_plan,
+    build_result,
+    build_support,
+)
+from interlock.deployment.names import name_of
+from interlock.deployment.placement import Placement
+from interlock.deployment.plan import desired_children
+from tests.integration.callers import APPLY, Caller, Json, path_of
+from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
+from tests.support import bounds
+from tests.support.builders import GUARD_IMAGE, AgentBuilder, BindingBuilder, a_separate_placement, an_agent
+
+AGENT_NAME, BINDING_NAME = "triage", "crm"
+READY_SECONDS = 30.0
+UNSCHEDULED = "unscheduled"
+"""Name of an agent's pod on no node, since the simulated nodes support no resize."""
+_ALL = "interlock-test-all"
+_RBAC = "rbac.authorization.k8s.io"
+
+
+@dataclass(frozen=True)
+class Protected:
+    """A namespace with the objects of one agent and one verification, and with users of Kubernetes' own roles.
+
+    Attributes:
+        namespace: Its name.
+        admin: The cluster's administrator, who has every verb.
+        editor: A user with Kubernetes' role `edit` in the namespace.
+        owner: A user with Kubernetes' role `admin` in the namespace.
+        placement: What runs.
+        children: The manifests of all objects.
+    """
+
+    namespace: str
+    admin: Caller
+    editor: Caller
+    owner: Caller
+    placement: Placement
+    children: tuple[Json, ...]
+
+    @property
+    def bundle(self) -> str:
+        return f"{self.path('configmaps')}/{name_of(self.placement)}"
+
+    @property
+    def lease(self) -> str:
+        return f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases/{name_of(self.placement)}"
+
+    @property
+    def result(self) -> str:
+        return f"{self.path('configmaps')}/{BINDING_NAME}-verify-result"
+
+    def path(self, plural: str, group: str = "") -> str:
+        """Return the path of a collection of the namespace."""
+        return f"/{f'apis/{group}' if group else 'api'}/v1/namespaces/{self.namespace}/{plural}"
+
+    def child(self, kind: str, name: str = "") -> str:
+        """Return the path of the first child of a kind, or of the one whose name ends so."""
+        found = [one for one in self.children if one["kind"] == kind and one["metadata"]["name"].endswith(name)]
+        return path_of(found[0], self.namespace)
+
+    def pod(self, component: str) -> str:
+        """Return the path of the pod of `agent`, `guard` or `verification`."""
+        selector = f"app.kubernetes.io/managed-by=interlock,app.kubernetes.io/component={component}"
+
+        def find() -> str | None:
+            items = self.admin.must("GET", f"{self.path('pods')}?labelSelector={selector}")["items"]
+            return items[0]["metadata"]["name"] if items else None
+
+        return f"{self.path('pods')}/{bounds.eventually(find, f'the {component} has a pod', READY_SECONDS)}"
+
+    def identity(self, account: str, *, pod: str = "") -> Caller:
+        """Return the administrator as a ServiceAccount of the namespace, with its groups."""
+        user = f"system:serviceaccount:{self.namespace}:{account}"
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{self.namespace}", "system:authenticated")
+        return self.admin.impersonating(user, *groups, pod=pod)
+
+
+def grant(admin: Caller, namespace: str, name: str, subject: Json, role: str) -> None:
+    """Bind a ClusterRole to a subject in a namespace."""
+    body = {
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": role},
+        "subjects": [subject],
+    }
+    admin.must("POST", f"/apis/{_RBAC}/v1/namespaces/{namespace}/rolebindings", body)
+
+
+def account(namespace: str, name: str) -> Json:
+    return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+
+
+def grant_all(at: Protected, name: str, subject: Json) -> None:
+    """Give a subject more rights in the namespace than `admin` has, so that admission alone decides."""
+    _make_all(at.admin)
+    for role in ("admin", _ALL):
+        with_name = f"{name}-{role}"
+        if at.admin.send("GET", f"{at.path('rolebindings', _RBAC)}/{with_name}").status != http.HTTPStatus.OK:
+            grant(at.admin, at.namespace, with_name, subject, role)
+
+
+def _make_all(admin: Caller) -> None:
+    rules = [{"apiGroups": ["", "apps", "batch", "coordination.k8s.io"], "resources": ["*"], "verbs": ["*"]}]
+    role = {"metadata": {"name": _ALL}, "rules": rules}
+    made = admin.send("POST", f"/apis/{_RBAC}/v1/clusterroles", role)
+    assert made.status in (http.HTTPStatus.CREATED, http.HTTPStatus.CONFLICT), made.text
+
+
+def protect(admin: Caller, namespace: str) -> Protected:
+    """Create the objects and the users in a namespace that exists."""
+    _make_all(admin)
+    for name, role in (("editor", "edit"), ("owner", "admin")):
+        admin.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
+        grant(admin, namespace, name, account(namespace, name), role)
+        # Rights that clusters grant in addition, such as pods/resize, must not be what refuses.
+        grant(admin, namespace, f"{name}-more", account(namespace, name), _ALL)
+    policy = edited(POLICY, spec__dataAccess=None)
+    admin.must("POST", path_of(policy, namespace, is_new=True), policy)
+    agent_uid = _create(admin, namespace, edited(AGENT, metadata__name=AGENT_NAME))
+    binding_uid = _create(admin, namespace, edited(BINDING, metadata__name=BINDING_NAME))
+    agent = AgentBuilder(edited(an_agent(AGENT_NAME).in_namespace(namespace).to_kubernetes(), metadata__uid=agent_uid))
+    binding = BindingBuilder(
+        edited(BINDING, metadata__name=BINDING_NAME, metadata__namespace=namespace, metadata__uid=binding_uid)
+    )
+    placement = a_separate_placement(agent)
+    run = VerificationTarget(binding.build(), 1, GUARD_IMAGE)
+    children = (
+        *desired_children(placement),
+        *build_support(run, placement.api_server),
+        build_result(run.binding),
+        build_plan(run),
+        build_job(run),
+    )
+    for child in children:
+        child["metadata"]["namespace"] = namespace
+        admin.must("PATCH", f"{path_of(child, namespace)}?fieldManager=interlock&force=true", child, APPLY)
+    resources = {"requests": {"memory": "16Mi"}, "limits": {"memory": "64Mi"}}
+    container = {"name": "a", "image": "registry.example.com/a:1", "resources": resources}
+    unscheduled = {
+        "metadata": {"name": UNSCHEDULED, "labels": {"interlock.dev/agent": AGENT_NAME}},
+        "spec": {"schedulerName": "none", "containers": [container]},
+    }
+    admin.must("POST", f"/api/v1/namespaces/{namespace}/pods", unscheduled)
+    editor, owner = (admin.with_token(admin.token_of(namespace, name)) for name in ("editor", "owner"))
+    return Protected(namespace, admin, editor, owner, placement, children)
+
+
+def _create(admin: Caller, namespace: str, manifest: Json) -> str:
+    """Create an object of ours, which admission may refuse until it knows the policy; return its uid."""
+
+    def created() -> str | None:
+        reply = admin.send("POST", path_of(manifest, namespace, is_new=True), manifest)
+        assert reply.status == 201 or "no params found" in reply.text, reply.text
+        return reply.json()["metadata"]["uid"] if reply.status == 201 else None
+
+    return bounds.eventually(created, f"{manifest['kind']} is admitted", READY_SECONDS)

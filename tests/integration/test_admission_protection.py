@@ -1,0 +1,594 @@
+"""The admission policies that protect an agent's objects, on a real API server.
+
+Each way in which a user with Kubernetes' own roles could change what guards obey is refused, and each program and each
+controller that must write does. All requests that change objects are dry runs, which admission judges alike, so the
+tests share one namespace.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import yaml
+
+from interlock.deployment.names import name_of
+from tests.integration.attacks import (
+    AGENT_LABEL,
+    CONNECTIONS,
+    DRY,
+    FIRST,
+    GUARDS,
+    KINDS,
+    MANAGED,
+    REFUSED,
+    STRATEGIC,
+    WORKLOADS,
+    Send,
+    a_pod,
+    child,
+    config_map,
+    connect,
+    create,
+    delete,
+    patch,
+    pod,
+    report,
+    result,
+    service_proxy,
+    token,
+    token_for_the_guards_pod,
+    workload,
+)
+from tests.integration.callers import APPLY, MERGE, POD_NAME, Caller, Json, Reply, path_of
+from tests.integration.kubectl import ROOT, Cluster, Kubectl
+from tests.integration.protected import Protected, account, grant, grant_all, protect
+from tests.requirements import requirement
+from tests.support import bounds
+
+pytestmark = pytest.mark.api
+
+PROTECTING = (
+    "accounts-reserved",
+    "managed-objects",
+    "pods-debug",
+    "pods-reserved",
+    "services-debug",
+    "workloads-scale",
+)
+IN_FORCE_SECONDS = 6.0
+
+
+def identities() -> Json:
+    """Return namespace, ServiceAccounts and rights of operator and kill controller, without their programs."""
+    files = [ROOT / "manifests" / "base" / f"{name}.yaml" for name in ("namespace", "rbac", "operator", "kill")]
+    found = [one for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
+    kept = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    return {"apiVersion": "v1", "kind": "List", "items": [one for one in found if one["kind"] in kept]}
+
+
+@pytest.fixture(scope="module")
+def administrator(kwok_cluster: Cluster) -> Iterator[Caller]:
+    client = Kubectl(kwok_cluster)
+    client.install_crds()
+    client.must("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(identities()))
+    files = [option for name in PROTECTING for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
+    client.must("apply", "--server-side", "--force-conflicts", *files)
+    yield Caller.administrator(Path(kwok_cluster.kubeconfig))
+    client.must("delete", "--ignore-not-found", *files)
+
+
+@pytest.fixture(scope="module")
+def protected(administrator: Caller) -> Iterator[Protected]:
+    name = f"test-{uuid4().hex[:10]}"
+    administrator.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    made = protect(administrator, name)
+    for component in ("agent", "guard", "verification"):
+        made.pod(component)
+    for policy, send in FIRST.items():
+        bounds.eventually(
+            lambda policy=policy, send=send: send(made, made.editor).was_denied_by(policy),
+            f"policy {policy} is in force",
+            IN_FORCE_SECONDS,
+        )
+    yield made
+    administrator.send("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.mark.parametrize(("policy", "send"), REFUSED.values(), ids=list(REFUSED))
+@requirement("protection.refused")
+def test_an_administrator_of_the_namespace_may_not_change(protected: Protected, policy: str, send: Send) -> None:
+    for caller in (protected.owner, protected.editor):
+        reply = send(protected, caller)
+        assert reply.was_denied_by(policy), f"{reply.status} {reply.text}"
+
+
+@pytest.mark.parametrize("kind", ["Role", "RoleBinding"])
+@requirement("protection.refused")
+def test_rights_of_guards_are_changed_by_the_operator_alone(protected: Protected, kind: str) -> None:
+    at = protected.child(kind)
+    for method, body in (("PATCH", {"metadata": {"labels": {"a": "b"}}}), ("DELETE", None)):
+        reply = protected.owner.send(method, at + DRY, body, MERGE)
+        assert reply.was_denied_by("managed-objects"), reply.text
+
+
+def test_an_owner_of_the_namespace_cannot_give_himself_the_verbs(protected: Protected) -> None:
+    """RBAC refuses a role with more rights than its author has, and the binding of one."""
+    rules = [{"apiGroups": ["interlock.dev"], "resources": ["agents"], "verbs": ["reconcile", "debug"]}]
+    roles = protected.path("roles", "rbac.authorization.k8s.io")
+    reply = protected.owner.send("POST", roles + DRY, {"metadata": {"name": "own"}, "rules": rules})
+    assert reply.status == 403, reply.text
+    assert "attempting to grant RBAC permissions not currently held" in reply.text
+    for role in ("interlock-operator", "interlock-debug"):
+        binding = {
+            "metadata": {"name": "own"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+            "subjects": [account(protected.namespace, "owner")],
+        }
+        reply = protected.owner.send("POST", protected.path("rolebindings", "rbac.authorization.k8s.io") + DRY, binding)
+        assert reply.status == 403, reply.text
+
+
+@requirement("protection.identity")
+def test_a_pods_name_cannot_be_impersonated_by_an_editor(protected: Protected) -> None:
+    user = f"system:serviceaccount:{protected.namespace}:triage-guard"
+    for caller in (protected.owner, protected.editor):
+        reply = report(protected, caller.impersonating(user, pod="p"))
+        assert reply.status == 403
+        assert f'cannot impersonate resource "userextras/{POD_NAME}"' in reply.text
+
+
+# Guards and verifiers.
+
+
+def guard(at: Protected, name: str = "p") -> Caller:
+    return at.identity("triage-guard", pod=name)
+
+
+@requirement("protection.identity")
+def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) -> None:
+    at, own = protected, guard(protected)
+    # The Role names the Lease. With more rights, the guard's identity could still not do more.
+    at.admin.send(
+        "POST",
+        at.path("rolebindings", "rbac.authorization.k8s.io"),
+        {
+            "metadata": {"name": "guard-may-edit"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+            "subjects": [account(at.namespace, "triage-guard")],
+        },
+    )
+    for key in ("selftest.interlock.dev/p", "drift.interlock.dev/p"):
+        bounds.eventually(lambda key=key: report(at, own, key).status == 200, f"{key} is written", IN_FORCE_SECONDS)
+    for key in ("selftest.interlock.dev/another", "drift.interlock.dev/another", "example.com/x"):
+        assert report(at, own, key).was_denied_by("managed-objects"), key
+    refused = (
+        {"metadata": {"labels": {"interlock.dev/agent": "other"}}},
+        {"metadata": {"ownerReferences": None}},
+        {"metadata": {"finalizers": ["example.com/stay"]}},
+        {"spec": {"holderIdentity": "x"}},
+    )
+    for body in refused:
+        assert own.send("PATCH", at.lease + DRY, body, MERGE).was_denied_by("managed-objects"), body
+    assert own.send("PATCH", at.bundle + DRY, {"data": {"x": "y"}}, MERGE).was_denied_by("managed-objects")
+    assert own.send("DELETE", at.lease + DRY).was_denied_by("managed-objects")
+    assert report(at, at.identity("triage-guard")).was_denied_by("managed-objects")  # without a pod's name
+    assert result(at, own).was_denied_by("managed-objects")
+
+
+@requirement("protection.identity")
+def test_a_guard_removes_the_reports_of_pods_that_are_gone(protected: Protected) -> None:
+    at = protected
+    at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {"selftest.interlock.dev/gone": "{}"}}}, MERGE)
+    at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {"example.com/kept": "x"}}}, MERGE)
+
+    def remove(key: str) -> Reply:
+        return guard(at).send("PATCH", at.lease + DRY, {"metadata": {"annotations": {key: None}}}, MERGE)
+
+    bounds.eventually(lambda: remove("selftest.interlock.dev/gone").status == 200, "it is removed", IN_FORCE_SECONDS)
+    assert remove("example.com/kept").was_denied_by("managed-objects")
+
+
+@requirement("protection.identity")
+def test_a_guard_of_another_agent_writes_no_report(protected: Protected) -> None:
+    at = protected
+    other = at.identity("other-guard", pod="p")
+    grant(at.admin, at.namespace, "other-guard", account(at.namespace, "other-guard"), "edit")
+    bounds.eventually(lambda: report(at, other).was_denied_by("managed-objects"), "RBAC lets it", IN_FORCE_SECONDS)
+
+
+@requirement("protection.identity")
+def test_a_verifier_writes_its_own_result_and_nothing_else(protected: Protected) -> None:
+    at = protected
+    own = at.identity("crm-verify", pod="crm-verify-0-abcde")
+    grant(at.admin, at.namespace, "verifier-may-edit", account(at.namespace, "crm-verify"), "edit")
+    bounds.eventually(lambda: result(at, own).status == 200, "the result is written", IN_FORCE_SECONDS)
+    assert result(at, at.identity("crm-verify")).was_denied_by("managed-objects")  # without a pod's name
+    for body in (
+        {"immutable": True},
+        {"metadata": {"labels": {"interlock.dev/binding": "other"}}},
+        {"metadata": {"annotations": {"a": "b"}}},
+    ):
+        assert own.send("PATCH", at.result + DRY, body, MERGE).was_denied_by("managed-objects"), body
+    for path in (at.bundle, at.child("ConfigMap", "-plan")):
+        assert own.send("PATCH", path + DRY, {"data": {"x": "y"}}, MERGE).was_denied_by("managed-objects")
+
+
+# Operator and kill controller.
+
+
+def test_the_operator_writes_every_child_with_its_own_rights(protected: Protected) -> None:
+    operator = protected.admin.with_token(protected.admin.token_of("interlock-system", "interlock"))
+    for made in protected.children:
+        path = path_of(made, protected.namespace)
+        bounds.eventually(
+            lambda path=path, made=made: (
+                operator.send("PATCH", f"{path}{DRY}&fieldManager=interlock&force=true", made, APPLY).status == 200
+            ),
+            f"the operator applies {path}",
+            IN_FORCE_SECONDS,
+        )
+        assert operator.send("DELETE", path + DRY).status == 200
+
+
+def test_the_kill_controller_ends_pods_and_scales_with_its_own_rights(protected: Protected) -> None:
+    at, killer = protected, protected.admin.with_token(protected.admin.token_of("interlock-system", "interlock-kill"))
+    scale = patch(lambda at: f"{GUARDS(at)}/scale", {"spec": {"replicas": 0}})
+    bounds.eventually(lambda: scale(at, killer).status == 200, "it scales", IN_FORCE_SECONDS)
+    assert killer.send("DELETE", at.pod("agent") + DRY).status == 200
+
+
+# Those who are exempt, and what users may do.
+
+
+def a_replica_set(at: Protected) -> str:
+    items = at.admin.must("GET", at.path("replicasets", "apps"))["items"]
+    return f"{at.path('replicasets', 'apps')}/{items[0]['metadata']['name']}"
+
+
+CONTROLLERS = "system:serviceaccount:kube-system:"
+KUBE_SYSTEM = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
+FINALIZED = patch(pod("agent"), {"metadata": {"finalizers": ["batch.kubernetes.io/job-tracking"]}})
+EXEMPT: dict[str, tuple[str, Send]] = {
+    "the ReplicaSet controller makes an agent's pod": (
+        "replicaset-controller",
+        create(a_pod({**MANAGED, **AGENT_LABEL}, serviceAccountName="triage-guard")),
+    ),
+    "the ReplicaSet controller releases a pod": (
+        "replicaset-controller",
+        patch(pod("agent"), {"metadata": {"ownerReferences": None}}),
+    ),
+    "the Job controller makes a verifier's pod": (
+        "job-controller",
+        create(a_pod({**MANAGED, "interlock.dev/binding": "crm"}, serviceAccountName="crm-verify")),
+    ),
+    "the Job controller tracks a pod": ("job-controller", FINALIZED),
+    "the Deployment controller counts revisions": (
+        "deployment-controller",
+        patch(GUARDS, {"metadata": {"annotations": {"deployment.kubernetes.io/revision": "2"}}}),
+    ),
+    "the Deployment controller makes a ReplicaSet": (
+        "deployment-controller",
+        create(workload("ReplicaSet", {**MANAGED, **AGENT_LABEL}, serviceAccountName="triage-guard")),
+    ),
+    "the Deployment controller deletes ReplicaSets": (
+        "deployment-controller",
+        delete(a_replica_set),
+    ),
+    "the garbage collector deletes a ConfigMap": ("generic-garbage-collector", delete(lambda at: at.bundle)),
+    "the garbage collector deletes a Deployment": ("generic-garbage-collector", delete(GUARDS)),
+    "the garbage collector orphans a ReplicaSet": (
+        "generic-garbage-collector",
+        patch(a_replica_set, {"metadata": {"ownerReferences": None}}),
+    ),
+    "the namespace controller deletes all ConfigMaps": (
+        "namespace-controller",
+        delete(lambda at: at.path("configmaps")),
+    ),
+    "the namespace controller deletes all Leases": (
+        "namespace-controller",
+        delete(lambda at: at.path("leases", "coordination.k8s.io")),
+    ),
+    "a Job is deleted after its time": ("ttl-after-finished-controller", delete(child("Job"))),
+}
+
+
+@pytest.mark.parametrize(("controller", "send"), EXEMPT.values(), ids=list(EXEMPT))
+@requirement("protection.exempt")
+def test_controllers_of_kubernetes_are_exempt_by_their_exact_names(
+    protected: Protected, controller: str, send: Send
+) -> None:
+    at = protected
+    itself = at.admin.impersonating(CONTROLLERS + controller, *KUBE_SYSTEM)
+    grant_all(at, f"real-{controller}", account("kube-system", controller))  # RBAC is no matter here
+    bounds.eventually(lambda: send(at, itself).passed_admission, "the controller may", IN_FORCE_SECONDS)
+
+    one_user = at.admin.impersonating("system:kube-controller-manager", "system:authenticated")
+    grant_all(at, "kube-controller-manager", {"kind": "User", "name": "system:kube-controller-manager"})
+    bounds.eventually(lambda: send(at, one_user).passed_admission, "one user for all controllers", IN_FORCE_SECONDS)
+
+    lookalike = at.identity(controller)
+    grant_all(at, controller, account(at.namespace, controller))
+    bounds.eventually(
+        lambda: "ValidatingAdmissionPolicy" in send(at, lookalike).text,
+        f"{controller} of another namespace is refused by a policy",
+        IN_FORCE_SECONDS,
+    )
+
+
+@requirement("protection.exempt")
+def test_other_controllers_make_no_pod_of_an_agent_and_do_not_scale_it(protected: Protected) -> None:
+    at = protected
+    for name in ("statefulset-controller", "daemon-set-controller", "replication-controller", "cronjob-controller"):
+        caller = at.admin.impersonating(CONTROLLERS + name, *KUBE_SYSTEM)
+        grant_all(at, name, account("kube-system", name))
+        bounds.eventually(
+            lambda caller=caller: create(a_pod({**MANAGED, **AGENT_LABEL}))(at, caller).was_denied_by("pods-reserved"),
+            f"{name} is refused",
+            IN_FORCE_SECONDS,
+        )
+    scaler = at.admin.impersonating(f"{CONTROLLERS}horizontal-pod-autoscaler", *KUBE_SYSTEM)
+    scale = patch(lambda at: f"{GUARDS(at)}/scale", {"spec": {"replicas": 3}})
+    grant_all(at, "scaler", account("kube-system", "horizontal-pod-autoscaler"))
+    bounds.eventually(lambda: scale(at, scaler).was_denied_by("workloads-scale"), "it is refused", IN_FORCE_SECONDS)
+    one_user = at.admin.impersonating("system:kube-controller-manager", "system:authenticated")
+    grant_all(at, "kube-controller-manager", {"kind": "User", "name": "system:kube-controller-manager"})
+    bounds.eventually(
+        lambda: scale(at, one_user).was_denied_by("workloads-scale"), "no controller scales", IN_FORCE_SECONDS
+    )
+
+
+@requirement("protection.exempt")
+def test_nodes_get_tokens_write_status_and_make_mirror_pods(protected: Protected) -> None:
+    at = protected
+    node = at.admin.impersonating("system:node:node-000000", "system:nodes", "system:authenticated")
+    grant_all(at, "nodes", {"kind": "Group", "name": "system:nodes"})
+    status = patch(pod("guard", "status"), {"status": {"message": "x"}})
+    mirror = a_pod({**MANAGED, **AGENT_LABEL}, nodeName="node-000000")
+    mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x", "interlock.dev/config-digest": "x"}
+    for send in (token_for_the_guards_pod, status, create(mirror)):
+        bounds.eventually(lambda send=send: send(at, node).status < 300, "a node may", IN_FORCE_SECONDS)
+
+
+@requirement("protection.refused")
+def test_the_status_of_a_pod_is_no_way_to_relabel_it(protected: Protected) -> None:
+    at = protected
+    writer = at.identity("status-writer")
+    grant_all(at, "status-writer", account(at.namespace, "status-writer"))
+    reported = patch(pod("agent", "status"), {"status": {"message": "x"}})
+    bounds.eventually(lambda: reported(at, writer).status == 200, "a status is written", IN_FORCE_SECONDS)
+    relabelled = patch(pod("agent", "status"), {"metadata": {"labels": {"interlock.dev/agent": "x"}}})
+    assert relabelled(at, writer).was_denied_by("pods-reserved")
+
+
+RESTARTED = {
+    "spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}}
+}
+OWN_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "own"}, "spec": {"ports": [{"port": 80}]}}
+ALLOWED: dict[str, Send] = {
+    "delete an agent's pod": delete(pod("agent")),
+    "delete all pods": delete(lambda at: at.path("pods")),
+    "evict a guard's pod": lambda at, caller: caller.send(
+        "POST",
+        f"{at.pod('guard')}/eviction{DRY}",
+        {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": at.pod("guard").rsplit("/", 1)[1]}},
+    ),
+    "restart a Deployment": patch(GUARDS, RESTARTED, STRATEGIC),
+    "label a pod with a label of one's own": patch(
+        pod("agent"), {"metadata": {"labels": {"team": "x", "interlock.dev/team": "x"}}}
+    ),
+    "annotate a pod": patch(pod("agent"), {"metadata": {"annotations": {"example.com/x": "y"}}}),
+    "make a ConfigMap with labels of Interlock's domain": create(
+        config_map({**AGENT_LABEL, "app.kubernetes.io/managed-by": "helm"})
+    ),
+    "ask for a token of one's own account": token("own-guard"),
+    "scale a Deployment of one's own": patch(
+        lambda at: f"{at.path('deployments', 'apps')}/own-deployment/scale", {"spec": {"replicas": 2}}
+    ),
+    "enter a pod of one's own": lambda at, caller: caller.send(
+        "POST", f"{at.path('pods')}/own-pod/exec?command=id&stdout=true"
+    ),
+    "proxy to a pod of one's own": lambda at, caller: caller.send("GET", f"{at.path('pods')}/own-pod:80/proxy/"),
+    "proxy to a Service of one's own": lambda at, caller: caller.send(
+        "GET", f"{at.path('services')}/own-service:80/proxy/"
+    ),
+    "change the selector of a Service of one's own": patch(
+        lambda at: f"{at.path('services')}/own-service", {"spec": {"selector": {"app": "other"}}}
+    ),
+    **{f"make a {kind}": create(workload(kind)) for kind in KINDS},
+    **{f"make a {kind} with a label like ours": create(workload(kind, {"interlock.dev/team": "x"})) for kind in KINDS},
+    **{
+        f"make a {kind} with an account like a guard's": create(workload(kind, serviceAccountName="own-guard"))
+        for kind in KINDS
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def own(protected: Protected) -> Protected:
+    """A namespace in which the users have objects of their own too."""
+    at = protected
+    at.admin.must("POST", at.path("serviceaccounts"), {"metadata": {"name": "own-guard"}})
+    for manifest, name in ((workload("Deployment"), "own-deployment"), (a_pod(), "own-pod")):
+        manifest["metadata"]["name"] = name
+        at.admin.must("POST", path_of(manifest, at.namespace, is_new=True), manifest)
+    service = {**OWN_SERVICE, "metadata": {"name": "own-service"}}
+    service["spec"] = {"ports": [{"port": 80}], "selector": {"app": "own", "app.kubernetes.io/component": "agent"}}
+    at.admin.must("POST", at.path("services"), service)
+    return at
+
+
+@pytest.mark.parametrize("send", ALLOWED.values(), ids=list(ALLOWED))
+@requirement("protection.exempt")
+def test_a_user_with_the_right_to_may_still(own: Protected, send: Send) -> None:
+    for caller in (own.editor, own.owner):
+        bounds.eventually(lambda caller=caller: send(own, caller).passed_admission, "it may", IN_FORCE_SECONDS)
+
+
+def test_a_pod_that_controllers_make_for_another_workload_gets_no_account_of_ours(protected: Protected) -> None:
+    """As from a Deployment that was there before the ServiceAccount, and so before the policy had a parameter."""
+    pod_without_labels = create(a_pod(serviceAccountName="triage-guard"))
+    controller = protected.admin.impersonating(f"{CONTROLLERS}replicaset-controller", *KUBE_SYSTEM)
+    assert pod_without_labels(protected, controller).was_denied_by("accounts-reserved")
+    assert pod_without_labels(protected, protected.admin).was_denied_by("accounts-reserved")
+
+
+# Debugging.
+
+
+@pytest.fixture(scope="module")
+def debugger(protected: Protected) -> Caller:
+    """An editor who also has the verb debug, by the role for it."""
+    at = protected
+    at.admin.must("POST", at.path("serviceaccounts"), {"metadata": {"name": "debugger"}})
+    grant_all(at, "debugger", account(at.namespace, "debugger"))
+    grant(at.admin, at.namespace, "debugger", account(at.namespace, "debugger"), "interlock-debug")
+    return at.admin.with_token(at.admin.token_of(at.namespace, "debugger"))
+
+
+DEBUGGING = {**CONNECTIONS, "an ephemeral container": WORKLOADS["a pod's ephemeral container"]}
+
+
+@pytest.mark.parametrize("send", [send for _, send in DEBUGGING.values()], ids=list(DEBUGGING))
+@requirement("protection.debug")
+def test_the_verb_debug_opens(protected: Protected, debugger: Caller, send: Send) -> None:
+    bounds.eventually(lambda: send(protected, debugger).passed_admission, "RBAC knows the role", IN_FORCE_SECONDS)
+    assert send(protected, protected.admin).passed_admission  # who has every verb, has this one
+
+
+def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None:
+    at = protected
+    name = "debugger-of-one"
+    at.admin.must("POST", at.path("serviceaccounts"), {"metadata": {"name": name}})
+    grant(at.admin, at.namespace, name, account(at.namespace, name), "edit")
+    caller = at.admin.with_token(at.admin.token_of(at.namespace, name))
+
+    def may(agent: str) -> None:
+        rule = {
+            "apiGroups": ["interlock.dev"],
+            "resources": ["agents"],
+            "resourceNames": [agent],
+            "verbs": ["debug"],
+        }
+        rbac = "rbac.authorization.k8s.io"
+        at.admin.must("POST", at.path("roles", rbac), {"metadata": {"name": f"debug-{agent}"}, "rules": [rule]})
+        binding = {
+            "metadata": {"name": f"debug-{agent}"},
+            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": f"debug-{agent}"},
+            "subjects": [account(at.namespace, name)],
+        }
+        at.admin.must("POST", at.path("rolebindings", rbac), binding)
+
+    may("another")
+    send = connect("POST", pod("agent", "exec"), "?command=id&stdout=true")
+    bounds.eventually(lambda: send(at, caller).was_denied_by("pods-debug"), "another agent is no matter", 30)
+    may("triage")
+    bounds.eventually(lambda: send(at, caller).passed_admission, "its own agent is", IN_FORCE_SECONDS)
+    of_a_verifier = connect("POST", pod("verification", "exec"), "?command=id&stdout=true")
+    assert of_a_verifier(at, caller).was_denied_by("pods-debug")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"interlock.dev/agent": "triage"},
+        {"app.kubernetes.io/instance": "triage"},
+        {"app.kubernetes.io/component": "guard", "app.kubernetes.io/name": "interlock-agent"},
+        {"app.kubernetes.io/managed-by": "interlock"},
+    ],
+    ids=" ".join,
+)
+@requirement("protection.debug")
+def test_a_service_of_ones_own_is_no_way_to_the_pods(protected: Protected, selector: Json) -> None:
+    at, name = protected, f"own-{uuid4().hex[:8]}"
+    spec = {"ports": [{"port": 7412}], "selector": selector}
+    at.editor.must("POST", at.path("services"), {"metadata": {"name": name}, "spec": spec})
+    send = connect("GET", service_proxy("{}:7412", name))
+    bounds.eventually(lambda: send(at, at.editor).was_denied_by("services-debug"), "it is refused", IN_FORCE_SECONDS)
+    # While its endpoints are still those of before, another selector would open the way.
+    for body in ({"app": "own", **dict.fromkeys(selector)}, None):
+        changed = at.editor.send("PATCH", f"{at.path('services')}/{name}{DRY}", {"spec": {"selector": body}}, MERGE)
+        assert changed.was_denied_by("services-debug"), changed.text
+    at.editor.must("DELETE", f"{at.path('services')}/{name}")
+
+
+# What is large, and what ends.
+
+
+@requirement("protection.size")
+def test_no_size_of_an_object_escapes_the_policies_or_blocks_a_kill(protected: Protected) -> None:
+    """An editor may add annotations and labels of their own to a pod, up to the limits of the API server."""
+    at, path = protected, protected.pod("agent")
+    annotations = {f"example.com/{number:05}": "" for number in range(12_000)}
+    labels = {f"l{number:05}": "" for number in range(20_000)}
+    at.editor.must("PATCH", path, {"metadata": {"annotations": annotations, "labels": labels}}, MERGE)
+    relabelled = patch(pod("agent"), {"metadata": {"labels": {"interlock.dev/agent": "x"}}})
+    reply = relabelled(at, at.editor)
+    assert reply.was_denied_by("pods-reserved"), reply.text
+    node = at.admin.impersonating("system:node:node-000000", "system:nodes", "system:authenticated")
+    grant_all(at, "nodes", {"kind": "Group", "name": "system:nodes"})
+    status = patch(pod("agent", "status"), {"status": {"message": "x"}})
+    bounds.eventually(lambda: status(at, node).status == 200, "the kubelet reports", IN_FORCE_SECONDS)
+    killer = at.admin.with_token(at.admin.token_of("interlock-system", "interlock-kill"))
+    assert killer.send("DELETE", path + DRY).status == 200
+    send = connect("POST", pod("agent", "exec"), "?command=id&stdout=true")
+    assert send(at, at.editor).was_denied_by("pods-debug")
+
+
+@requirement("protection.exempt")
+def test_a_namespace_with_an_agent_can_be_deleted(administrator: Caller, protected: Protected) -> None:
+    name = f"test-{uuid4().hex[:10]}"
+    administrator.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    ending = protect(administrator, name)
+    ending.pod("agent")
+    administrator.must("DELETE", f"/api/v1/namespaces/{name}")
+    path = f"/api/v1/namespaces/{name}"
+    bounds.eventually(
+        lambda: administrator.send("GET", path).status == 404,
+        lambda: json.dumps(administrator.send("GET", path).json()["status"]),
+        60,
+    )
+
+
+@requirement("protection.exempt")
+def test_the_objects_of_a_deleted_agent_are_collected(administrator: Caller, protected: Protected) -> None:
+    name = f"test-{uuid4().hex[:10]}"
+    administrator.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    ending = protect(administrator, name)
+    ending.pod("agent")
+    agents = f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agents/triage"
+    ending.editor.must("DELETE", agents)
+    for path in (ending.bundle, ending.lease, ending.child("Deployment", "-guard"), ending.child("Role")):
+        bounds.eventually(lambda path=path: administrator.send("GET", path).status == 404, f"{path} is gone", 60)
+    administrator.send("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def test_a_pods_token_names_its_pod(protected: Protected) -> None:
+    """A token that a node asks for, for the guard's pod, carries the name by which the guard is known."""
+    at = protected
+    node = at.admin.impersonating("system:node:node-000000", "system:nodes", "system:authenticated")
+    grant_all(at, "nodes", {"kind": "Group", "name": "system:nodes"})
+    found = at.admin.must("GET", at.pod("guard"))["metadata"]
+    reference = {"kind": "Pod", "apiVersion": "v1", "name": found["name"], "uid": found["uid"]}
+    body = {"spec": {"boundObjectRef": reference, "expirationSeconds": 600}}
+    path = f"{at.path('serviceaccounts')}/triage-guard/token"
+    bounds.eventually(lambda: node.send("POST", path + DRY, body).status == 201, "a node may", IN_FORCE_SECONDS)
+    issued = node.must("POST", path, body)["status"]["token"]
+    claims = json.loads(base64.urlsafe_b64decode(issued.split(".")[1] + "=="))
+    assert claims["kubernetes.io"]["pod"]["name"] == found["name"]
+    guard_itself = at.admin.with_token(issued)
+    bounds.eventually(
+        lambda: report(at, guard_itself, f"selftest.interlock.dev/{found['name']}").status == 200,
+        "the guard reports with its own token",
+        IN_FORCE_SECONDS,
+    )
+    assert report(at, guard_itself, "selftest.interlock.dev/another").was_denied_by("managed-objects")
+
+
+def test_every_object_of_the_placement_is_in_the_table_of_attacks(protected: Protected) -> None:
+    kinds = {one["kind"] for one in protected.children}
+    named = " ".join([*REFUSED, "a Role", "a RoleBinding", "a ConfigMap"])
+    assert {kind for kind in kinds if kind not in named} == set()
+    assert name_of(protected.placement) in protected.bundle
