@@ -84,7 +84,7 @@ class ResourceCache:
         raw = with_needed_metadata(raw)
         text = _dump(raw)
         if not self._agent_budget.take((AGENT.kind, key), len(text)):
-            raw = _without_spec(raw, f"the Agents of namespace {key[0]} have {_over(self._agent_budget)}")
+            raw = _without_spec(raw, f"the Agents of namespace {key[0]} take {_over(self._agent_budget)}")
             text = _dump(raw)
         self._agents[key] = _entry(raw, version, text)
         self._uids[AGENT.kind, key] = raw["metadata"]["uid"]
@@ -224,7 +224,7 @@ class ResourceCache:
         if self._policy_budget.take((kind.kind, key), len(_dump(raw))):
             return None
         where = f"the AgentPolicies and MCPBindings of namespace {key[0]}"
-        return Unreadable(kind.kind, key[1], f"{where} have {_over(self._policy_budget)}")
+        return Unreadable(kind.kind, key[1], f"{where} take {_over(self._policy_budget)}")
 
 
 def with_needed_metadata(raw: Json) -> Json:
@@ -257,7 +257,7 @@ def _dump(raw: Json) -> str:
 
 
 def _over(budget: NamespaceBudget) -> str:
-    return f"more than {budget.most // MIB} MiB together; delete some"
+    return f"more than {budget.most // MIB} MiB together"
 
 
 _NEEDED = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "annotations")

@@ -189,7 +189,7 @@ def test_bindings_and_policies_beyond_the_budget_of_their_namespace_grant_nothin
     unread = [one for one in found if isinstance(one, Unreadable)]
     assert 0 < len(unread) < len(found) == 50
     assert unread[0].kind == "MCPBinding"
-    assert "the AgentPolicies and MCPBindings of namespace agents have more than" in unread[0].message
+    assert "the AgentPolicies and MCPBindings of namespace agents take more than" in unread[0].message
     assert isinstance(resources.bindings("elsewhere")[0], MCPBinding)
     policy = a_policy().to_kubernetes()
     policy["metadata"]["annotations"] = {"interlock.dev/x": "y" * 20_000}
@@ -220,7 +220,7 @@ def test_agents_beyond_the_budget_of_their_namespace_are_refused_and_can_be_kill
     assert raw["metadata"]["annotations"] == {"interlock.dev/kill-switch": "runaway"}
     parsed = resource_cache.parse_agent(raw)
     assert isinstance(parsed, Unreadable)
-    assert parsed.message.startswith("the Agents of namespace agents have more than ")
+    assert parsed.message.startswith("the Agents of namespace agents take more than ")
     assert resources.uid("Agent", ("agents", "a9"))
     first = resources.agent(("agents", "a0"))
     assert first is not None
