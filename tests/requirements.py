@@ -162,6 +162,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.decides": Requirement("the guard refuses whatever is not mapped and granted by every layer"),
     "guard.globs": Requirement("a glob never lets a tool, prompt or resource through that it does not name"),
     "guard.arguments": Requirement("a call whose arguments break a rule of the map is refused"),
+    "guard.load": Requirement("one message never holds up a kill, and all messages together fit the guard's memory"),
     "guard.patterns": Requirement("patterns are matched in linear time, so that no argument holds the guard up"),
     "guard.resources": Requirement("resources, prompts and completions need their map and every grant, as tools do"),
     "guard.hints": Requirement("what a server says of its tools makes the guard ask for more, never for less"),

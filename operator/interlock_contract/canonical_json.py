@@ -6,8 +6,9 @@ never share a digest.
 """
 
 import hashlib
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from json.encoder import encode_basestring
 from typing import Any, Final, TypeGuard
 
@@ -32,9 +33,7 @@ def canonicalize(value: Any) -> str:
     text = _encode(value)
     if _DIFFERS.search(text) is None and (text.isascii() or max(text) <= _LAST_UNIT):
         return text
-    parts: list[str] = []
-    _write(value, parts)
-    return "".join(parts)
+    return "".join(canonical_parts(value))
 
 
 def digest_of(canonical: str) -> str:
@@ -47,27 +46,32 @@ def is_digest(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and _DIGEST.match(value) is not None
 
 
-def _write(value: Any, parts: list[str]) -> None:
+def canonical_parts(value: Any) -> Iterator[str]:
+    """Yield the canonical text of a value in parts, so that a large one can be written in steps.
+
+    Raises:
+        ValueError: It holds a number that is not finite.
+    """
     if isinstance(value, str):
-        parts.append(encode_basestring(value))
+        yield encode_basestring(value)
     elif isinstance(value, float):
-        parts.append(_number(value))
+        yield _number(value)
     elif isinstance(value, dict):
         opener = "{"
         for key in sorted(value, key=_utf16):
-            parts.append(f"{opener}{encode_basestring(key)}:")
-            _write(value[key], parts)
+            yield f"{opener}{encode_basestring(key)}:"
+            yield from canonical_parts(value[key])
             opener = ","
-        parts.append("}" if value else "{}")
+        yield "}" if value else "{}"
     elif isinstance(value, list | tuple):
         opener = "["
         for item in value:
-            parts.append(opener)
-            _write(item, parts)
+            yield opener
+            yield from canonical_parts(item)
             opener = ","
-        parts.append("]" if value else "[]")
+        yield "]" if value else "[]"
     else:
-        parts.append(_encode(value))
+        yield _encode(value)
 
 
 def _utf16(key: str) -> bytes:
@@ -81,6 +85,8 @@ def _number(value: float) -> str:
     """
     if value == 0:
         return "0"
+    if not math.isfinite(value):
+        raise ValueError("Out of range float values are not JSON compliant")
     text = repr(value)
     if "e" not in text:  # below 1e16 and not tiny: both write it out
         return text.removesuffix(".0")

@@ -6,12 +6,13 @@ falls under no glob at all.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Generic, TypeVar
 from urllib.parse import unquote
 
 from interlock_contract.bundle import BundleResource, BundleTool, Operation
-from interlock_contract.patterns import CLIMBING, MAX_SUBJECT, Matcher, compile_name, compile_uri
+from interlock_contract.patterns import CLIMBING, MAX_SUBJECT, Matcher, compile_names, compile_uris
 
 _PLAIN_NAME: Final = re.compile(r"[!-~]{1,128}\Z")
 _PLAIN_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[!-\[\]-z|~]+\Z")
@@ -29,20 +30,22 @@ def find_named(entries: Sequence[Entry], name: str | None) -> Entry | None:
     """Return the entry for a tool or a prompt of this name, None where the map has none."""
     if name is None:
         return None
-    written = _find_written(entries, name, _same, is_name_glob)
+    index = _index_of(entries, is_name_glob, compile_names)
+    written = index.written.get(name)
     if written is not None or _PLAIN_NAME.match(name) is None or traverses_up(name):
         return written
-    return _agreed(entries, (name,), is_name_glob, compile_name)
+    return index.find_agreed((name,))
 
 
 def find_resource(entries: Sequence[BundleResource], uri: str | None) -> BundleResource | None:
     """Return the entry for a resource of this URI, None where the map has none."""
     if uri is None or len(uri) > MAX_SUBJECT:
         return None
-    written = _find_written(entries, uri, _same, is_uri_glob)
+    index = _index_of(entries, is_uri_glob, compile_uris)
+    written = index.written.get(uri)
     if written is not None or _PLAIN_URI.match(uri) is None or traverses_up(uri) or _HIDDEN.search(uri) is not None:
         return written
-    return _agreed(entries, (uri, unquote(uri)), is_uri_glob, compile_uri)
+    return index.find_agreed((uri, unquote(uri)))
 
 
 def find_template(entries: Sequence[BundleResource], template: str | None) -> BundleResource | None:
@@ -71,29 +74,72 @@ def traverses_up(path: str) -> bool:
     return _CLIMBING.search(path) is not None
 
 
+Compile = Callable[[Iterable[str]], Matcher]
+
+
+class _Spelling(Generic[Entry]):
+    """The entries of one map in one spelling: the written ones by key, and all globs in one matcher."""
+
+    def __init__(self, written: Sequence[Entry], globs: Sequence[Entry], compiled: Compile, fold: Fold) -> None:
+        self.written: dict[str, Entry] = {}
+        for entry in written:
+            self.written.setdefault(fold(entry.key), entry)
+        self._globs: Sequence[Entry] = globs
+        self._compiled, self._fold = compiled, fold
+        self._matcher: Matcher | None = None  # made at the first lookup that needs it
+
+    def find(self, key: str) -> Entry | None:
+        written = self.written.get(key)
+        if written is not None or not self._globs:
+            return written
+        if self._matcher is None:
+            self._matcher = self._compiled(self._fold(entry.key) for entry in self._globs)
+        number = self._matcher.first_match(key)
+        return None if number is None else self._globs[number]
+
+
+class _MapIndex(Generic[Entry]):
+    """The entries of one map, prepared for lookups; made once for each map.
+
+    A list of a server may have 20 000 items and a map 256 globs, so no lookup goes through the globs one by one.
+    """
+
+    def __init__(self, entries: Sequence[Entry], is_glob: Callable[[str], bool], compiled: Compile) -> None:
+        self.entries: Sequence[Entry] = entries
+        globs = [entry for entry in entries if is_glob(entry.key)]
+        written = [entry for entry in entries if not is_glob(entry.key)]
+        self._same: _Spelling[Entry] = _Spelling(written, globs, compiled, _same)
+        self._lower: _Spelling[Entry] = _Spelling(written, globs, compiled, str.lower)
+        self.written: Mapping[str, Entry] = self._same.written
+
+    def find_agreed(self, readings: tuple[str, ...]) -> Entry | None:
+        """Return the entry that every reading falls under, in whatever capitals; None where they differ."""
+        first = self._same.find(readings[0])
+        if first is None:
+            return None
+        others = [*(self._same.find(one) for one in readings[1:]), *(self._lower.find(one.lower()) for one in readings)]
+        return first if all(entry is first for entry in others) else None
+
+
+_MAX_INDEXES: Final = 128
+_indexes: Final[OrderedDict[tuple[int, bool], _MapIndex[Any]]] = OrderedDict()
+"""Indexes of the maps that were looked up last. Maps are immutable. An index keeps its map, so no other has its id."""
+
+
+def _index_of(entries: Sequence[Entry], is_glob: Callable[[str], bool], compiled: Compile) -> _MapIndex[Entry]:
+    if not isinstance(entries, tuple):
+        return _MapIndex(entries, is_glob, compiled)
+    key = id(entries), is_glob is is_uri_glob
+    index = _indexes.get(key)
+    if index is None:
+        index = _indexes[key] = _MapIndex(entries, is_glob, compiled)
+        if len(_indexes) > _MAX_INDEXES:
+            _indexes.popitem(last=False)
+    return index
+
+
 def _same(text: str) -> str:
     return text
-
-
-def _find_written(entries: Sequence[Entry], key: str, fold: Fold, is_glob: Callable[[str], bool]) -> Entry | None:
-    return next((entry for entry in entries if fold(entry.key) == key and not is_glob(entry.key)), None)
-
-
-def _agreed(
-    entries: Sequence[Entry],
-    readings: tuple[str, ...],
-    is_glob: Callable[[str], bool],
-    compiled: Callable[[str], Matcher],
-) -> Entry | None:
-    """Return the entry that every reading falls under, in whatever capitals; None where they differ."""
-    found: list[Entry | None] = []
-    for fold in (_same, str.lower):
-        for reading in readings:
-            key = fold(reading)
-            written = _find_written(entries, key, fold, is_glob)
-            globs = (entry for entry in entries if is_glob(entry.key) and compiled(fold(entry.key)).matches(key))
-            found.append(written or next(globs, None))
-    return found[0] if all(entry is found[0] for entry in found) else None
 
 
 def _expand(expression: re.Match[str]) -> str:

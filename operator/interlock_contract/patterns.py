@@ -11,6 +11,7 @@ and 4 to 14 us here. The semantics are equal: 1 760 random comparisons on the su
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -61,51 +62,73 @@ class _Piece:
     most: int | None
 
 
+_MAX_KNOWN: Final = 512
+"""Characters that a matcher remembers; a text of others is matched as well, only slower."""
+
+
 class Matcher:
-    """A compiled pattern.
+    """One or more compiled patterns, matched together in one pass.
 
     Bit n of a set of states means that the first n states are done, and bit 0 is the beginning. A piece has one state
     for each character that it can take. Without a most, its last state can repeat.
 
     Example: `a{1,2}b*` has the states a, a, b. After "a" the set is {1, 2, 3}: one a is taken, the second is optional,
     and b may be missing. Only state 3 is final, so "a", "aa", "ab" and "aabb" match.
+
+    The states of the next pattern follow in the same integer, with a beginning of their own. No step enters a
+    beginning, so patterns do not mix, and the lowest final bit belongs to the first pattern that matches.
     """
 
-    __slots__ = ("_accepts", "_final", "_optional", "_repeatable")
+    __slots__ = ("_accepts", "_begins", "_final", "_known", "_optional", "_patterns", "_repeatable")
 
-    def __init__(self, pieces: list[_Piece]) -> None:
-        self._accepts: list[tuple[_Chars, int]] = []
-        self._optional = self._repeatable = 0
-        state = 1
-        for piece in pieces:
-            count = max(piece.least, 1) if piece.most is None else piece.most
-            self._accepts.append((piece.chars, ((1 << count) - 1) << state))
-            self._optional |= ((1 << count) - (1 << min(piece.least, count))) << state
-            state += count
-            if piece.most is None:
-                self._repeatable |= 1 << (state - 1)
-        self._final = 1 << (state - 1)
+    def __init__(self, patterns: Sequence[Sequence[_Piece]]) -> None:
+        self._accepts: dict[_Chars, int] = {}
+        self._begins = self._final = self._optional = self._repeatable = 0
+        self._known: dict[str, int] = {}
+        self._patterns: dict[int, int] = {}
+        """The number of each pattern by the length of its final bit."""
+        begin = 0
+        for number, pieces in enumerate(patterns):
+            self._begins |= 1 << begin
+            state = begin + 1
+            for piece in pieces:
+                count = max(piece.least, 1) if piece.most is None else piece.most
+                self._accepts[piece.chars] = self._accepts.get(piece.chars, 0) | (((1 << count) - 1) << state)
+                self._optional |= ((1 << count) - (1 << min(piece.least, count))) << state
+                state += count
+                if piece.most is None:
+                    self._repeatable |= 1 << (state - 1)
+            self._final |= 1 << (state - 1)
+            self._patterns[state] = number
+            begin = state
 
     def matches(self, text: str) -> bool:
-        """Return True if the pattern matches the whole text."""
+        """Return True if a pattern matches the whole text."""
+        return self.first_match(text) is not None
+
+    def first_match(self, text: str) -> int | None:
+        """Return the number of the first pattern that matches the whole text, or None."""
         if len(text) > MAX_SUBJECT:
-            return False
-        accepts: dict[str, int] = {}
-        done = self._skip(1)
+            return None
+        known, repeatable = self._known, self._repeatable
+        done = self._skip(self._begins)
         for character in text:
-            accepting = accepts.get(character)
+            accepting = known.get(character)
             if accepting is None:
-                accepting = accepts[character] = self._accepting(character)
-            done = self._skip(((done << 1) | (done & self._repeatable)) & accepting)
+                accepting = self._accepting(character)
+            done = self._skip(((done << 1) | (done & repeatable)) & accepting)
             if not done:
-                return False
-        return bool(done & self._final)
+                return None
+        final = done & self._final
+        return self._patterns[(final & -final).bit_length()] if final else None
 
     def _accepting(self, character: str) -> int:
         found = 0
-        for chars, bits in self._accepts:
+        for chars, bits in self._accepts.items():
             if chars.hold(character):
                 found |= bits
+        if len(self._known) < _MAX_KNOWN:
+            self._known[character] = found
         return found
 
     def _skip(self, done: int) -> int:
@@ -133,25 +156,24 @@ def compile_pattern(text: str) -> Matcher:
             raise PatternInvalid(f"cannot be read from {text[at:]!r} on")
         pieces.append(_piece(found))
         at = found.end()
-    return Matcher(pieces)
+    return Matcher([pieces])
 
 
-@lru_cache(maxsize=1024)
-def compile_name(glob: str) -> Matcher:
-    """Compile a glob of names: `*` is any run of characters, `?` any one of them, but neither is ever a slash."""
+def compile_names(globs: Iterable[str]) -> Matcher:
+    """Compile globs of names: `*` is any run of characters, `?` any one of them, but neither is ever a slash."""
     other = _Chars(frozenset("/"), is_negated=True)
     wild = {"*": _Piece(other, 0, None), "?": _Piece(other, 1, 1)}
-    return Matcher([wild.get(character) or _literal(character) for character in glob])
+    return Matcher([[wild.get(character) or _literal(character) for character in glob] for glob in globs])
 
 
-@lru_cache(maxsize=1024)
-def compile_uri(glob: str) -> Matcher:
-    """Compile a glob of URIs: `*` stays inside one part (no `/ ? # &`), `**` goes on over slashes but no `? #`."""
+def compile_uris(globs: Iterable[str]) -> Matcher:
+    """Compile globs of URIs: `*` stays inside one part (no `/ ? # &`), `**` goes on over slashes but no `? #`."""
     wild = {
         "*": _Piece(_Chars(frozenset("/?#&"), is_negated=True), 0, None),
         "**": _Piece(_Chars(frozenset("?#"), is_negated=True), 0, None),
     }
-    return Matcher([wild.get(token) or _literal(token) for token in re.findall(r"\*\*|.", glob, re.DOTALL)])
+    tokens = (re.findall(r"\*\*|.", glob, re.DOTALL) for glob in globs)
+    return Matcher([[wild.get(token) or _literal(token) for token in one] for one in tokens])
 
 
 def _literal(character: str) -> _Piece:

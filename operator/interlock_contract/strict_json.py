@@ -7,6 +7,7 @@ bound. What passed is re-serialised from the parsed value, so that the receiver 
 import json
 import json.encoder
 import math
+import re
 from collections.abc import Callable
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, Final
@@ -19,6 +20,10 @@ class JsonInvalid(ValueError):  # noqa: N818 - says the state of a text, like Bu
     """The text is not strict JSON; the message says why, without quoting the text."""
 
 
+_SURROGATE: Final = re.compile(r"\\[uU][dD][89a-fA-F]")
+"""An escape of half a surrogate pair; a text may also hold it after an escaped backslash, and then nothing is found."""
+
+
 def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse one strict JSON value.
 
@@ -29,24 +34,85 @@ def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     Raises:
         JsonInvalid: The text is not strict JSON or too deep.
     """
+    text = decode_text(data) if isinstance(data, bytes) else data
+    value = parse_text(text, max_depth=max_depth)
+    check_parsed(value, text, max_depth=max_depth)
+    return value
+
+
+def decode_text(data: bytes) -> str:
+    """Return a text that must be UTF-8; the first of the three steps of `parse_json`.
+
+    Raises:
+        JsonInvalid: It is not.
+    """
     try:
-        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        return data.decode("utf-8")
     except UnicodeDecodeError:
         raise JsonInvalid("not UTF-8") from None
+
+
+def parse_text(text: str, *, max_depth: int = MAX_DEPTH) -> Any:
+    """Return the value of a text, which `check_parsed` has not checked yet; the second step.
+
+    Raises:
+        JsonInvalid: The text is not strict JSON.
+    """
     try:
-        value = _DECODER.decode(text)
+        return _DECODER.decode(text)
     except JsonInvalid:
         raise
     except RecursionError:
         raise JsonInvalid(f"nested deeper than {max_depth}") from None
     except ValueError:  # syntax, and integers beyond the interpreter's digit limit
         raise JsonInvalid("not JSON") from None
+
+
+def check_parsed(value: Any, text: str, *, max_depth: int = MAX_DEPTH) -> None:
+    """Check what the parser does not: depth and lone surrogates; the third step.
+
+    Raises:
+        JsonInvalid: The value is too deep, or holds half a surrogate pair.
+    """
     # Both checks walk the value, so they run only where the text could fail them.
     if text.count("[") + text.count("{") > max_depth and _is_deeper(value, max_depth):
         raise JsonInvalid(f"nested deeper than {max_depth}")
-    if "\\u" in text or "\\U" in text:
+    if _SURROGATE.search(text) is not None:
         _refuse_surrogates(value)
-    return value
+
+
+class NodeCounter:
+    """Counts the values and keys of a JSON text from its bytes, before anything is parsed.
+
+    One call of the parser cannot be interrupted, and its time and memory follow the number of values. Each value and
+    each key except the first value follows one of `[`, `{`, `,` and `:`, so these characters outside of strings bound
+    the number. The text comes in chunks that may end anywhere:
+
+        feed(b'{"a,b":[1,')    nodes is 5: the text itself, and four such characters
+        feed(b'2]}')           nodes is 5
+
+    A text that is not JSON is counted right up to the character at which the parser stops.
+    """
+
+    def __init__(self) -> None:
+        self.nodes = 1
+        """Upper bound of the values and keys so far."""
+        self._in_string = self._is_escaping = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Count a chunk of the text."""
+        if self._is_escaping:
+            chunk = b"\\" + chunk
+        # An odd number of backslashes at the end escapes the first character of the next chunk.
+        self._is_escaping = (len(chunk) - len(chunk.rstrip(b"\\"))) % 2 == 1
+        if self._is_escaping:
+            chunk = chunk[:-1]
+        if b"\\" in chunk:
+            chunk = chunk.replace(b"\\\\", b"").replace(b'\\"', b"")
+        parts = chunk.split(b'"')
+        outside = b"".join(parts[1::2] if self._in_string else parts[::2])
+        self.nodes += len(outside) - len(outside.translate(None, b"[{,:"))
+        self._in_string ^= len(parts) % 2 == 0
 
 
 def dump_json(value: Any) -> bytes:
@@ -91,7 +157,7 @@ def _refuse_constant(_: str) -> None:
 
 def _refuse_surrogates(value: Any) -> None:
     try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        _encode_unicode(value).encode("utf-8")
     except UnicodeEncodeError:
         raise JsonInvalid("lone surrogate") from None
 
@@ -116,3 +182,4 @@ def _children(node: Any) -> list[Any]:
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)
 _encode = build_encoder()
+_encode_unicode = build_encoder(ensure_ascii=False)

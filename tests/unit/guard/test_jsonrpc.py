@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
+from interlock_contract.strict_json import JsonInvalid, NodeCounter, dump_json, parse_json
 from interlock_guard.wire.jsonrpc import (
     MessageInvalid,
     RpcNotification,
@@ -188,3 +188,40 @@ def test_no_text_of_json_letters_breaks_the_parser(text: str) -> None:
     with suppress(JsonInvalid):
         value = parse_json(text)
         assert parse_json(dump_json(value)) == value
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=30,
+)
+
+
+def nodes_of(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + sum(1 + nodes_of(child) for child in value.values())
+    return 1 + (sum(map(nodes_of, value)) if isinstance(value, list) else 0)
+
+
+def count_nodes(*chunks: bytes) -> int:
+    counter = NodeCounter()
+    for chunk in chunks:
+        counter.feed(chunk)
+    return counter.nodes
+
+
+@requirement("guard.load")
+@given(value=JSON, size=st.integers(1, 7), ensure_ascii=st.booleans())
+def test_the_nodes_of_a_text_are_counted_without_parsing_wherever_its_chunks_end(
+    *, value: Any, size: int, ensure_ascii: bool
+) -> None:
+    text = json.dumps(value, ensure_ascii=ensure_ascii).encode()
+    counted = count_nodes(text)
+    assert nodes_of(value) <= counted <= 2 * nodes_of(value)
+    assert count_nodes(*(text[start : start + size] for start in range(0, len(text), size))) == counted
+
+
+@requirement("guard.load")
+@given(st.text(alphabet='\\"a[,', max_size=40))
+def test_what_stands_in_a_string_is_no_node(text: str) -> None:
+    assert count_nodes(json.dumps(text).encode()) == 1

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock_contract.patterns import MAX_SUBJECT, PatternInvalid, compile_name, compile_pattern, compile_uri
+from interlock_contract.patterns import MAX_SUBJECT, PatternInvalid, compile_names, compile_pattern, compile_uris
 from tests.requirements import requirement
 
 ATOMS = ["a", "b", "-", "/", ".", "[ab]", "[^a]", "[a-c1]", "\\d", "\\w", "\\.", "\\[", "[\\]\\-]"]
@@ -99,8 +99,8 @@ def test_the_whole_text_must_match_line_breaks_included() -> None:
     ],
 )
 def test_a_glob_of_names(glob: str, matching: tuple[str, ...], other: tuple[str, ...]) -> None:
-    assert [text for text in matching if not compile_name(glob).matches(text)] == []
-    assert [text for text in other if compile_name(glob).matches(text)] == []
+    assert [text for text in matching if not compile_names([glob]).matches(text)] == []
+    assert [text for text in other if compile_names([glob]).matches(text)] == []
 
 
 @pytest.mark.parametrize(
@@ -123,5 +123,24 @@ def test_a_glob_of_names(glob: str, matching: tuple[str, ...], other: tuple[str,
     ],
 )
 def test_a_glob_of_uris(glob: str, matching: tuple[str, ...], other: tuple[str, ...]) -> None:
-    assert [text for text in matching if not compile_uri(glob).matches(text)] == []
-    assert [text for text in other if compile_uri(glob).matches(text)] == []
+    assert [text for text in matching if not compile_uris([glob]).matches(text)] == []
+    assert [text for text in other if compile_uris([glob]).matches(text)] == []
+
+
+GLOB = st.text(alphabet="ab/*?", max_size=6)
+
+
+@requirement("guard.patterns")
+@given(st.lists(GLOB, max_size=8), st.text(alphabet="ab/?*", max_size=8))
+def test_globs_that_are_compiled_together_match_as_each_one_does(globs: list[str], text: str) -> None:
+    for compiled in (compile_names, compile_uris):
+        alone = (number for number, glob in enumerate(globs) if compiled([glob]).matches(text))
+        assert compiled(globs).first_match(text) == next(alone, None)
+
+
+@requirement("guard.patterns")
+def test_an_item_costs_the_same_with_256_globs_as_with_one_long_glob() -> None:
+    globs = [f"file:///data/project-{number:03}/*/report-*.txt" for number in range(256)]
+    matcher = compile_uris(globs)
+    assert matcher.first_match("file:///data/project-255/a/report-1.txt") == 255
+    assert len(matcher._accepts) < 64  # noqa: SLF001 - equal characters of all globs are one entry
