@@ -74,7 +74,7 @@ LISTENERS: Final[Mapping[ListenerName, Bounds]] = {
         connections=512,
         connections_per_peer=384,  # in a shared pod the agent and its guard's MCP servers are one peer, 127.0.0.1
         body_bytes=4 * _MIB,
-        bytes_in_flight=32 * _MIB,
+        bytes_in_flight=16 * _MIB,  # that are received: what is parsed has a budget of its own
     ),
     ListenerName.OBSERVE: _PROBES,
     ListenerName.TASKS: Bounds(

@@ -154,6 +154,8 @@ def _expand(expression: re.Match[str]) -> str:
     return ("#" if operator == "#" else "") + ",".join("x" * count)
 
 
+HINTS: Final = ("readOnlyHint", "destructiveHint")
+"""The annotations of a tool that are decided by."""
 _RANKS: Final[tuple[Operation, ...]] = ("read", "write", "delete")
 
 
@@ -171,7 +173,7 @@ def tightened_operation(mapped: Operation, annotations: Mapping[str, Any] | None
     """
     if annotations is None:
         return mapped
-    read_only, destructive = annotations.get("readOnlyHint"), annotations.get("destructiveHint")
+    read_only, destructive = (annotations.get(hint) for hint in HINTS)
     hinted: Operation = "read"
     if read_only is not None and read_only is not True:
         hinted = "write"

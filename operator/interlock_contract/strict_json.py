@@ -24,7 +24,7 @@ _SURROGATE: Final = re.compile(r"\\[uU][dD][89a-fA-F]")
 """An escape of half a surrogate pair; a text may also hold it after an escaped backslash, and then nothing is found."""
 
 
-def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
+def parse_json(data: bytes | bytearray | str, *, max_depth: int = MAX_DEPTH) -> Any:
     """Parse one strict JSON value.
 
     Args:
@@ -34,13 +34,13 @@ def parse_json(data: bytes | str, *, max_depth: int = MAX_DEPTH) -> Any:
     Raises:
         JsonInvalid: The text is not strict JSON or too deep.
     """
-    text = decode_text(data) if isinstance(data, bytes) else data
+    text = decode_text(data) if isinstance(data, bytes | bytearray) else data
     value = parse_text(text, max_depth=max_depth)
     check_parsed(value, text, max_depth=max_depth)
     return value
 
 
-def decode_text(data: bytes) -> str:
+def decode_text(data: bytes | bytearray) -> str:
     """Return a text that must be UTF-8; the first of the three steps of `parse_json`.
 
     Raises:
@@ -99,7 +99,7 @@ class NodeCounter:
         """Upper bound of the values and keys so far."""
         self._in_string = self._is_escaping = False
 
-    def feed(self, chunk: bytes) -> None:
+    def feed(self, chunk: bytes | bytearray) -> None:
         """Count a chunk of the text."""
         if self._is_escaping:
             chunk = b"\\" + chunk

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -36,6 +37,7 @@ from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.upstream.upstream import Upstream
+from interlock_guard.wire.large_messages import LargeMessages
 from interlock_http.listener import BoundedListener
 from interlock_http.probes import SHUTDOWN_SECONDS
 from interlock_kube.background import explain, keep_running
@@ -44,6 +46,8 @@ from interlock_kube.credentials import MountedCredentials
 
 _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
+_DIGITS: Final = 640
+"""Longest integer in digits: the time to read one grows with the square of its length. Python allows no lower bound."""
 _RESERVE: Final = 4
 """One in so many bytes of the spool is reserved for records of reads."""
 
@@ -58,6 +62,7 @@ def run() -> int:
     except SettingsInvalid as error:
         log(f"settings: {error}")
         return 2
+    sys.set_int_max_str_digits(_DIGITS)
     uvloop.run(serve(settings))
     return 0
 
@@ -76,6 +81,7 @@ async def serve(settings: GuardSettings) -> None:
         client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
         stack.push_async_callback(client.close)
         reporter = _build_reporter(settings, client)
+        large = LargeMessages()
 
         # Sources and their events refer to each other. No server is built before the first event of `live`.
         def build(source: BundleSource) -> Upstream:
@@ -86,10 +92,11 @@ async def serve(settings: GuardSettings) -> None:
                 pipes=settings.pipes,
                 secrets=settings.secrets,
                 dialable=settings.dialable,
+                large=large,
             )
 
         sources = Sources(live, tasks, build, log)
-        tools = ToolCache(monotonic, log)
+        tools = ToolCache(monotonic, log, large)
         authorizer = Authorizer(
             live=live,
             sources=sources,
@@ -97,13 +104,20 @@ async def serve(settings: GuardSettings) -> None:
             recorder=recorder,
             monotonic=monotonic,
             on_drift=reporter.report_drift,
+            large=large,
         )
         models = ProviderClients(live, settings.secrets, settings.dialable, log)
         stack.push_async_callback(models.close)
         checks = HttpChecks(settings.mcp_port, settings.host)
-        llm = LlmEndpoint(live=live, authorizer=authorizer, links=models, checks=checks)
+        llm = LlmEndpoint(live=live, authorizer=authorizer, links=models, checks=checks, large=large)
         mcp = McpEndpoint(
-            live=live, sources=sources, tools=tools, authorizer=authorizer, checks=checks, add_routes=llm.add_routes
+            live=live,
+            sources=sources,
+            tools=tools,
+            authorizer=authorizer,
+            checks=checks,
+            add_routes=llm.add_routes,
+            large=large,
         )
         stack.push_async_callback(mcp.close)
         task_endpoint = await _open_task_endpoint(stack, settings, live, recorder)

@@ -238,6 +238,11 @@ class BoundedListener:
             raise BodyRefused(408, f"not complete after {bounds.body_seconds:g} s") from None
         return bytes(body)
 
+    def release_body(self, request: web.BaseRequest) -> None:
+        """Count the bytes of a body no longer; see the function `release_body`."""
+        self._bodies -= request.get(_HELD, 0)
+        request[_HELD] = 0
+
     # What connections call
 
     def admit(self, connection: _Connection) -> None:
@@ -372,3 +377,8 @@ async def read_body(request: web.BaseRequest) -> bytes:
         BodyRefused: The body is too large or too slow, or all bodies together are too large.
     """
     return await request[_LISTENER].read_body(request)
+
+
+def release_body(request: web.BaseRequest) -> None:
+    """Count the bytes of a request's body no longer: they are no longer kept."""
+    request[_LISTENER].release_body(request)

@@ -5,7 +5,6 @@ standard output as well. A record names the caller, task and trace, as the reque
 finding what belongs together. Nothing is decided by them.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,16 @@ from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.json_pointer import parse_index, split_pointer
 from interlock_contract.strict_json import dump_json
 from interlock_guard.audit.spool import Spool, SpoolRefused
-from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny, DenyReason, find_source
+from interlock_guard.decision.decide import (
+    Allow,
+    Decision,
+    DecisionInput,
+    Deny,
+    DenyReason,
+    find_source,
+    reads_arguments,
+)
+from interlock_guard.output import LineOutput
 
 TASK_KEY: Final = "interlock.dev/task"
 """Key of `params._meta` that names the task that the agent works on."""
@@ -126,7 +134,7 @@ class Recorder:
         self._writer, self._guard = writer, writer.guard.text
         self.spool = spool
         self._clock = clock
-        self._descriptor = descriptor
+        self._output = LineOutput(descriptor)
         self._head = Head()
         self._bundle: Bundle | None = None
 
@@ -138,7 +146,7 @@ class Recorder:
         Raises:
             RecordFailed: It cannot be stored; where it was to allow something, a denial is recorded in its place.
         """
-        fields = _describe(request, decision, caller) | _arguments(bundle, request)
+        fields = _describe(request, decision, caller) | _arguments(bundle, request, decision)
         is_vital = isinstance(decision, Allow) and decision.tool is not None and decision.tool.operation != "read"
         verdict = fields["decision"], fields["reason"]
         try:
@@ -210,20 +218,26 @@ class Recorder:
         time = self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line, head = seal(self._guard, self._head, {"kind": kind, "time": time, **fields})
         line += b"\n"
+        self._check_output(len(line))
         try:
             self.spool.append(line, self._head.next, is_vital=is_vital)
         except SpoolRefused as error:
             raise RecordFailed(str(error)) from None
         seq, self._head = self._head.next, head
-        self._write_out(line)
-        return seq
-
-    def _write_out(self, line: bytes) -> None:
         try:
-            while line:
-                line = line[os.write(self._descriptor, line) :]
+            self._output.write(line)
         except OSError as error:
             raise RecordFailed(f"cannot write a record: {error.strerror}") from None
+        return seq
+
+    def _check_output(self, size: int) -> None:
+        """Refuse a record that standard output has no room for: its reader has stopped, and is not waited for."""
+        try:
+            has_room = self._output.has_room(size)
+        except OSError as error:
+            raise RecordFailed(f"cannot write a record: {error.strerror}") from None
+        if not has_room:
+            raise RecordFailed("standard output is not read: its queue is full")
 
 
 def _describe(request: DecisionInput, decision: Decision, caller: Caller) -> dict[str, str]:
@@ -249,13 +263,32 @@ def _clip(text: str) -> str:
     return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _arguments(bundle: Bundle | None, request: DecisionInput) -> dict[str, Any]:
-    """Return the digest of the arguments and, where the policy says so, what of them may be read."""
-    if request.arguments is None:
+def _arguments(bundle: Bundle | None, request: DecisionInput, decision: Decision) -> dict[str, Any]:
+    """Return the digest of the arguments and, where the policy says so, what of them may be read.
+
+    No work is spent on arguments that were not read before the request was denied.
+    """
+    if request.arguments is None or not reads_arguments(decision):
         return {"argumentsDigest": ""}
-    found: dict[str, Any] = {"argumentsDigest": digest_of(canonicalize(request.arguments))}
+    digest_text = request.arguments_digest or digest_of(canonicalize(request.arguments))
+    found: dict[str, Any] = {"argumentsDigest": digest_text}
     if bundle is not None and bundle.audit.arguments == "Redacted":
         visible = redact(request.arguments, bundle.audit.redact)
-        if len(dump_json(visible)) <= MAX_ARGUMENTS:
+        if _is_short(visible) and len(dump_json(visible)) <= MAX_ARGUMENTS:
             found["arguments"] = visible
     return found
+
+
+def _is_short(value: Any) -> bool:
+    """Return False if a value's JSON is surely too long to be recorded, after a look at no more than that."""
+    room = MAX_ARGUMENTS
+    waiting = [value]
+    while waiting and room > 0:
+        one = waiting.pop()
+        room -= len(one) + 1 if isinstance(one, str | list | Mapping) else 1
+        if room > 0 and isinstance(one, list):
+            waiting += one
+        elif room > 0 and isinstance(one, Mapping):
+            waiting += one.values()
+            room -= sum(map(len, one))
+    return room > 0

@@ -15,6 +15,10 @@ from interlock_contract.patterns import compile_pattern
 
 ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]
 
+MAX_VALUES: Final = 1024
+"""Values that one rule, or one limit of the scope, is checked on."""
+MAX_TEXT: Final = 32 * 1024
+"""Characters that one rule is checked on."""
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HIDDEN_STEP: Final = re.compile(r"%(2e|2f|5c|25|00)", re.IGNORECASE)
 
@@ -31,9 +35,19 @@ def find_broken_rule(rules: Sequence[BundleArgumentRule], arguments: Any) -> int
 
 
 def satisfies(rule: BundleArgumentRule, value: Any) -> bool:
-    """Return True if the value at a rule's pointer satisfies the rule; None and an empty list do not."""
+    """Return True if the value at a rule's pointer satisfies the rule.
+
+    None and an empty list do not, nor does what takes long to check: more than `MAX_VALUES` values, or texts of more
+    than `MAX_TEXT` characters in all.
+    """
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(_item_satisfies(rule, item) for item in values)
+    return bool(values) and not is_too_much(value) and all(_item_satisfies(rule, item) for item in values)
+
+
+def is_too_much(value: Any) -> bool:
+    """Return True if a value is longer than what a rule is checked on."""
+    values = value if isinstance(value, list) else [value]
+    return len(values) > MAX_VALUES or sum(len(item) for item in values if isinstance(item, str)) > MAX_TEXT
 
 
 def _item_satisfies(rule: BundleArgumentRule, value: Any) -> bool:
@@ -160,7 +174,11 @@ class _SchemaWalk:
             items = schema.get("items")
             return self._value(items) if isinstance(items, Mapping) and _is_typed(items) else None
         allowed = [schema["const"]] if "const" in schema else schema.get("enum")
-        if isinstance(allowed, list) and not any(satisfies(self._rule, value) for value in allowed):
+        if (
+            isinstance(allowed, list)
+            and len(allowed) <= MAX_VALUES
+            and not any(satisfies(self._rule, value) for value in allowed)
+        ):
             return "none of the values that the schema allows satisfies it"
         return self._bounds(schema) if not _allows(schema, "array") else None
 
@@ -220,7 +238,8 @@ def _check_call(limit: ScopeLimit, tool: BundleTool, arguments: Any) -> ScopeRea
         return "ScopeMissing"
     values = value if isinstance(value, list) else [value]
     # Values are a tuple of strings, so nothing but an equal string is in it, and nothing unhashable raises.
-    return None if all(item in limit.values for item in values) else "OutOfScope"
+    is_inside = len(values) <= MAX_VALUES and all(item in limit.values for item in values)
+    return None if is_inside else "OutOfScope"
 
 
 def _check_resource(limit: ScopeLimit, resource: BundleResource) -> ScopeReason | None:

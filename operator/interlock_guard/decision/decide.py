@@ -20,13 +20,17 @@ from interlock_contract.bundle import (
     Operation,
     ServerRequest,
 )
+from interlock_contract.json_pointer import resolve_pointer
 from interlock_contract.mapping import find_named, find_resource, find_template, tightened_operation
 from interlock_guard.decision.constraints import (
+    MAX_TEXT,
+    MAX_VALUES,
     check_scope,
     declares_scope,
     describe,
     find_broken_rule,
     find_unmatchable,
+    is_too_much,
 )
 from interlock_guard.state import State
 
@@ -115,6 +119,27 @@ class DenyReason(StrEnum):
     """The decision's record cannot be stored, so nothing may be forwarded on it."""
 
 
+BEFORE_ARGUMENTS: Final = frozenset(
+    {
+        DenyReason.KILLED,
+        DenyReason.NO_BUNDLE,
+        DenyReason.POLICY_NOT_TESTED,
+        DenyReason.STALE_STATE,
+        DenyReason.AGENT_MISMATCH,
+        DenyReason.UNKNOWN_SOURCE,
+        DenyReason.METHOD_NOT_ALLOWED,
+        DenyReason.BAD_REQUEST,
+        DenyReason.TOOL_NOT_MAPPED,
+        DenyReason.RESOURCE_NOT_MAPPED,
+        DenyReason.PROMPT_NOT_MAPPED,
+        DenyReason.NOT_GRANTED_BY_BINDING,
+        DenyReason.NOT_GRANTED_BY_MATRIX,
+        DenyReason.NOT_GRANTED_BY_AGENT,
+    }
+)
+"""Reasons that are found before the arguments of a request are read: no work is spent on them then."""
+
+
 @dataclass(slots=True)
 class DecisionInput:
     """A request for a source, as far as it is decided on.
@@ -129,6 +154,7 @@ class DecisionInput:
         annotations: What the server said of the tool when it listed it last; it can only make the decision stricter.
         model: For the call of a language model, as provider/model; `decide_model` decides on it.
         input_schema: The tool's input schema as the server listed it last; None where it was not seen yet.
+        arguments_digest: Digest of the arguments, where it was computed before the decision, since they are large.
         definition: Digest of the whole tool as the server listed it last, see `bundle.Pin`; empty where it did not list
             it, None where its list is not known.
     """
@@ -143,6 +169,7 @@ class DecisionInput:
     input_schema: Mapping[str, Any] | None = None
     definition: str | None = None
     model: str | None = None
+    arguments_digest: str | None = None
 
 
 @dataclass(slots=True)
@@ -196,6 +223,11 @@ def decide(bundle: Bundle | None, state: State, request: DecisionInput, now: flo
     if request.method in OPEN_METHODS:
         return Allow(rule=f"mcpbinding/{source.binding}")
     return _decide_entry(bundle, source, request)
+
+
+def reads_arguments(decision: Decision) -> bool:
+    """Return True unless a request was denied before its arguments were read."""
+    return isinstance(decision, Allow) or decision.reason not in BEFORE_ARGUMENTS
 
 
 def decide_server_request(bundle: Bundle | None, state: State, source: str, method: str, now: float) -> Decision:
@@ -372,6 +404,8 @@ def _check_arguments(binding: str, entry: BundleTool | BundleResource, request: 
         return None
     rule = entry.arguments[broken]
     message = f"The argument at {rule.pointer!r} {describe(rule)}."
+    if is_too_much(resolve_pointer(request.arguments, rule.pointer)):
+        message = f"The argument at {rule.pointer!r} has more than {MAX_VALUES} values or {MAX_TEXT} characters."
     return Deny(DenyReason.ARGUMENT_NOT_ALLOWED, f"{rules}[{broken}]", message, entry)
 
 

@@ -21,15 +21,18 @@ from interlock_guard.decision.decide import (
     decide,
     decide_server_request,
     find_source,
+    reads_arguments,
 )
 from interlock_guard.decision.model_call import decide_model
 from interlock_guard.downstream.replies import needs_input
 from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.state import LiveState, State
+from interlock_guard.upstream.forward import Forward
 from interlock_guard.upstream.sources import Sources
 from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.upstream.upstream import Call, Interrupted
 from interlock_guard.wire.jsonrpc import RpcResponse
+from interlock_guard.wire.large_messages import LargeMessages
 
 NO_SERVER: Final = Deny(DenyReason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
 
@@ -89,6 +92,7 @@ class Authorizer:
         tools: The tools that the servers list.
         recorder: Stores the decisions.
         monotonic: The clock of `live`, in seconds.
+        large: The large messages of this guard.
         on_drift: Called with the name of a binding after a call of a tool that has changed since its verification.
     """
 
@@ -101,26 +105,33 @@ class Authorizer:
         recorder: Recorder,
         monotonic: Callable[[], float],
         on_drift: Callable[[str], None] = lambda _: None,
+        large: LargeMessages | None = None,
     ) -> None:
         self._live, self._sources, self._tools = live, sources, tools
+        self._large = large or LargeMessages()
         self._recorder, self._monotonic, self._on_drift = recorder, monotonic, on_drift
 
     def check_open(self) -> Deny | None:
         """Return why the guard is closed for everything, or None."""
         return check_open(self._live.bundle, self._live.state, self._monotonic())
 
-    async def refresh_tools(self, request: DecisionInput) -> None:
-        """Read the tool list of a call's server again if it is too old to decide on.
+    async def prepare(self, request: Forward) -> None:
+        """Do what takes time before a decision: read the server's tool list again, digest large arguments.
 
-        Only a call that the list could still let pass waits for it: the server learns nothing of other calls.
+        Only a call that the list could still let pass waits for it: the server learns nothing of other calls. Arguments
+        are digested unless the request is denied before they are read.
         """
-        if request.method != mcp.TOOLS_CALL or self._tools.is_fresh(request.source):
+        needs_list = request.method == mcp.TOOLS_CALL and not self._tools.is_fresh(request.source)
+        if not needs_list and not request.is_large:
             return
         self._add_listing(request)
         decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
         # The last list may have failed. Only another one shows whether the server answers again.
-        if isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_TOOL_LIST:
+        if needs_list and (isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_TOOL_LIST):
             await self._tools.refresh(request.source)
+        if request.is_large and reads_arguments(decision):
+            async with self._large.turn():
+                request.arguments_digest = await self._large.digest(request.arguments)
 
     def authorize(self, request: DecisionInput, caller: Caller) -> OpenRecord | Deny:
         """Decide on a request of MCP and record the decision; a request that no server can take now is denied too.

@@ -5,10 +5,8 @@ from typing import Any, Final
 
 from interlock_contract import mcp
 from interlock_contract.bundle import Bundle
-from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_guard.decision.decide import (
     SERVER_METHODS,
-    TOOLS_LIST,
     find_source,
     may_list_prompt,
     may_list_resource,
@@ -61,26 +59,29 @@ _CAPABILITIES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-def may_list(bundle: Bundle | None, source: str, method: str, name: str, item: Mapping[str, Any]) -> bool:
-    """Return True if a list may show an item; a tool must be the one that was verified.
+def may_list(bundle: Bundle | None, source: str, method: str, name: str) -> bool:
+    """Return True if a list may show an item of this name; a tool must also be the one that was verified.
 
     Args:
         bundle: The bundle in force, or None.
         source: Name of the source.
         method: The method of the list.
         name: The item's name, URI or URI template.
-        item: The whole of it.
     """
-    if bundle is None or not _MAY_LIST[method](bundle, source, name):
-        return False
-    return method != TOOLS_LIST or _is_as_verified(bundle, source, name, item)
+    return bundle is not None and _MAY_LIST[method](bundle, source, name)
 
 
-def _is_as_verified(bundle: Bundle, source: str, name: str, tool: Mapping[str, Any]) -> bool:
-    """Compare with the pin: a description can talk a model into things, so it reads only a verified one."""
+def is_verified(bundle: Bundle | None, source: str, name: str, digest: str) -> bool:
+    """Return True if a tool is as it was verified: a description can mislead a model, so it reads no other one.
+
+    Args:
+        bundle: The bundle in force, or None.
+        source: Name of the source.
+        name: The tool's name.
+        digest: Digest of the whole tool.
+    """
     served = find_source(bundle, source)
-    pinned = None if served is None else pinned_digest(served, name)
-    return pinned is not None and digest_of(canonicalize(tool)) == pinned
+    return served is not None and pinned_digest(served, name) == digest
 
 
 def may_hear_of(bundle: Bundle | None, source: str, uri: str) -> bool:

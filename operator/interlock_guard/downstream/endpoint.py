@@ -32,9 +32,9 @@ from interlock_guard.wire.jsonrpc import (
     MessageInvalid,
     RpcRequest,
     RpcResponse,
-    parse_message,
 )
-from interlock_http.listener import BodyRefused, BoundedListener, read_body
+from interlock_guard.wire.large_messages import MAX_REQUEST_NODES, SMALL, LargeMessages, NoRoom
+from interlock_http.listener import BodyRefused, BoundedListener, read_body, release_body
 
 _MAX_SESSION: Final = 128
 _CHUNKED: Final = "chunked"
@@ -114,6 +114,7 @@ class McpEndpoint:
         authorizer: Decides on requests.
         checks: Refuses what was not meant for this guard.
         add_routes: Adds the other paths that the agent finds at the same port.
+        large: The large messages of this guard.
     """
 
     def __init__(
@@ -125,14 +126,21 @@ class McpEndpoint:
         authorizer: Authorizer,
         checks: HttpChecks,
         add_routes: AddRoutes = lambda _: None,
+        large: LargeMessages | None = None,
     ) -> None:
         self._live, self._authorizer, self._checks = live, authorizer, checks
+        self._large = large or LargeMessages()
         self.sessions = Sessions()
         subscriptions = Subscriptions(self.sessions)
         self.messages = ServerMessages(live=live, authorizer=authorizer, subscriptions=subscriptions, tools=tools)
         """Takes the messages that the servers send on their own."""
         self._relay = relay = Relay(
-            live=live, sources=sources, authorizer=authorizer, messages=self.messages, subscriptions=subscriptions
+            live=live,
+            sources=sources,
+            authorizer=authorizer,
+            messages=self.messages,
+            subscriptions=subscriptions,
+            large=self._large,
         )
         self._session_based = SessionBasedClients(
             live=live,
@@ -227,13 +235,15 @@ class McpEndpoint:
         if refused is not None:
             return refused
         source = http.match_info["source"]
-        message: Message | MessageInvalid
+        message: Message | MessageInvalid | NoRoom
         try:
-            message = parse_message(await read_body(http), max_bytes=self._max_bytes(source))
+            message = await self._read_message(http, source)
         except MessageInvalid as error:
             message = error
         except BodyRefused as refusal:
             message = MessageInvalid(INVALID_REQUEST, str(refusal))
+        except NoRoom as error:
+            message = error
         try:
             return await self._handle(http, source, message)
         except ConnectionError:
@@ -244,15 +254,41 @@ class McpEndpoint:
                 return to_response(deny(message, denial, to_sessionless=is_sessionless(message)))
             return to_response(refuse(getattr(message, "id", None), denial))
 
+    async def _read_message(self, http: web.Request, source: str) -> Message:
+        """Read and parse one message.
+
+        Raises:
+            MessageInvalid: It is no message, or beyond a bound.
+            NoRoom: There is no memory for it.
+        """
+        receiving = await self._large.receive(http.content_length)
+        data = await read_body(http)
+        if len(data) > SMALL and self._refuse_source(source) is not None:
+            raise MessageInvalid(INVALID_REQUEST, "was not read")  # `_handle` answers with that refusal
+        message = await self._large.parse_message(
+            data,
+            max_bytes=self._max_bytes(source),
+            hold=self._large.requests.hold(),
+            max_nodes=MAX_REQUEST_NODES,
+            is_forwarded=True,
+        )
+        receiving.release()
+        release_body(http)
+        return message
+
     def _max_bytes(self, source: str) -> int:
         served = find_source(self._live.bundle, source)
         return MAX_BODY if served is None else served.limits.request_bytes
 
-    async def _handle(self, http: web.Request, source: str, message: Message | MessageInvalid) -> web.StreamResponse:
-        """Answer one message, or bytes that are none; a closed guard answers before it reads the message."""
+    async def _handle(
+        self, http: web.Request, source: str, message: Message | MessageInvalid | NoRoom
+    ) -> web.StreamResponse:
+        """Answer one message, or bytes that are none; a closed guard answers before it looks at the message."""
         denial = self._refuse_source(source)
         if denial is not None:
             return self._refuse(source, message, denial)
+        if isinstance(message, NoRoom):
+            return self._refuse(source, message, Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The message {message}."))
         try:
             if isinstance(message, MessageInvalid):
                 raise message
@@ -264,7 +300,7 @@ class McpEndpoint:
             return self._refuse(source, message, Deny(DenyReason.BAD_REQUEST, "", f"The message {error}."), error.code)
 
     def _refuse(
-        self, source: str, message: Message | MessageInvalid, denial: Deny, code: int | None = None
+        self, source: str, message: Message | MessageInvalid | NoRoom, denial: Deny, code: int | None = None
     ) -> web.Response:
         self._authorizer.record_refusal(source, getattr(message, "method", ""), denial)
         request_id = None if isinstance(message, RpcResponse) else getattr(message, "id", None)

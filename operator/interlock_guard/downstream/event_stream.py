@@ -22,7 +22,7 @@ class EventStream:
 
     def __init__(self, number: int | None = None) -> None:
         self.number = number
-        self._events: deque[tuple[int, bytes]] = deque()
+        self._events: deque[tuple[int, bytes, object]] = deque()
         self._bytes = 0
         self._last = self._sent = 0
         self._ended = self._broken = False
@@ -39,15 +39,21 @@ class EventStream:
         """True if no further events will come."""
         return self._ended
 
-    def put(self, message: bytes, *, must_arrive: bool = False) -> None:
-        """Queue a message; one that need not arrive is dropped if too many are unsent."""
+    def put(self, message: bytes, *, must_arrive: bool = False, hold: object = None) -> None:
+        """Queue a message; one that need not arrive is dropped if too many are unsent.
+
+        Args:
+            message: The message.
+            must_arrive: Whether it is kept, however many are unsent.
+            hold: Its part of the budget for large messages, which is kept with it.
+        """
         is_full = self._last - self._sent >= MAX_UNSENT or self._bytes > _MAX_KEPT_BYTES
         if self._ended or (is_full and not must_arrive):
             return
         self._last += 1
         label = b"" if self.number is None else b"id: %d-%d\n" % (self.number, self._last)
         event = b"%sevent: message\ndata: %s\n\n" % (label, message)
-        self._events.append((self._last, event))
+        self._events.append((self._last, event, hold))
         self._bytes += len(event)
         self._forget()
         self._wake.set()

@@ -21,12 +21,16 @@ from interlock_guard.upstream.upstream import Call, Upstream
 from interlock_guard.wire.jsonrpc import Id, RpcRequest, RpcResponse, dump_notification, dump_request
 from interlock_kube.background import log_failure
 
+_HOLD: Final = "hold"
 _JSON_HEADERS: Final = {"Content-Type": "application/json"}
 
 
 def to_response(reply: Reply, headers: dict[str, str] | None = None) -> web.Response:
     """Return a reply as an HTTP response."""
-    return web.Response(status=reply.status, body=reply.body, headers={**_JSON_HEADERS, **(headers or {})})
+    response = web.Response(status=reply.status, body=reply.body, headers={**_JSON_HEADERS, **(headers or {})})
+    if reply.hold is not None:
+        response[_HOLD] = reply.hold  # until it is sent
+    return response
 
 
 @dataclass(slots=True)
@@ -213,7 +217,7 @@ class Exchange:
             if reply.closes:
                 self.stream.abort()
             else:
-                self.stream.put(reply.body, must_arrive=True)
+                self.stream.put(reply.body, must_arrive=True, hold=reply.hold)
                 self.stream.end()
 
     def disconnect(self) -> bool:

@@ -12,9 +12,10 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_contract import mcp
+from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.recorder import Caller, RecordFailed
-from interlock_guard.decision.decide import Deny, check_terminated
+from interlock_guard.decision.decide import TOOLS_LIST, Deny, check_terminated
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import (
     INPUT_REQUIRED,
@@ -26,7 +27,7 @@ from interlock_guard.downstream.authorizer import (
     outcome_of,
 )
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ExchangeState, ProtocolVersion
-from interlock_guard.downstream.replies import Form, Reply, answer, deny, give
+from interlock_guard.downstream.replies import Form, MayShow, Reply, answer, deny, give
 from interlock_guard.downstream.server_requests import ServerMessages
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.log import log
@@ -35,6 +36,7 @@ from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.sources import Sources
 from interlock_guard.upstream.upstream import Call, Outcome, Upstream, unavailable
 from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
+from interlock_guard.wire.large_messages import MAX_LIST, LargeMessages, Pace
 from interlock_kube.background import log_failure
 
 RESUME_SECONDS: Final = 30.0
@@ -54,8 +56,9 @@ class Relay:
         authorizer: Authorizer,
         messages: ServerMessages,
         subscriptions: Subscriptions,
+        large: LargeMessages,
     ) -> None:
-        self._live, self._sources, self._authorizer = live, sources, authorizer
+        self._live, self._sources, self._authorizer, self._large = live, sources, authorizer, large
         self._messages, self._subscriptions = messages, subscriptions
         self._lingering: set[asyncio.Task[None]] = set()
 
@@ -171,19 +174,56 @@ class Relay:
         if session is not None and session.requests.get(exchange.message.id) is exchange:
             del session.requests[exchange.message.id]
 
-    def reply(self, exchange: Exchange, outcome: Outcome) -> Reply:
+    async def reply(self, exchange: Exchange, outcome: Outcome) -> Reply:
         """Return the answer to a request; after a kill it is the denial, even if the server's answer came before."""
+        if not isinstance(outcome, RpcResponse) or outcome.hold is None:
+            return self._reply(exchange, outcome, partial(self._may_show, exchange))
+        async with self._large.turn():
+            is_list = exchange.message.method in mcp.LISTS
+            if is_list and outcome.size > MAX_LIST:
+                too_large = unavailable(exchange.client.source, f"answered with a list of more than {MAX_LIST} bytes")
+                return self._reply(exchange, too_large)
+            shown = await self._find_shown(exchange, outcome.result or {}) if is_list else set()
+            reply = self._reply(exchange, outcome, lambda _, item: id(item) in shown)
+            reply.hold = outcome.hold
+            return reply
+
+    def _reply(self, exchange: Exchange, outcome: Outcome, may_show: MayShow = lambda *_: False) -> Reply:
         client, message = exchange.client, exchange.message
         cut = check_terminated(self._live.bundle, self._live.state)
         if cut is not None:
             return deny(message, cut)
         if isinstance(outcome, RpcResponse):
             server_info = exchange.upstream.server_info
-            may_show = partial(capabilities.may_list, self._live.bundle, client.source, message.method)
             is_from_sessionless = server_info is not None and server_info.is_sessionless
             return answer(message, outcome, Form(client.is_sessionless, is_from_sessionless, may_show))
         denial = outcome if isinstance(outcome, Deny) else NO_SERVER
         return deny(message, denial, to_sessionless=client.is_sessionless)
+
+    def _may_show(self, exchange: Exchange, name: str, item: Mapping[str, Any]) -> bool:
+        bundle, source, method = self._live.bundle, exchange.client.source, exchange.message.method
+        return capabilities.may_list(bundle, source, method, name) and (
+            method != TOOLS_LIST or capabilities.is_verified(bundle, source, name, digest_of(canonicalize(item)))
+        )
+
+    async def _find_shown(self, exchange: Exchange, result: dict[str, Any]) -> set[int]:
+        """Decide on the items of a large list in steps; return the `id()` of each that may be shown."""
+        source, method = exchange.client.source, exchange.message.method
+        key, naming = mcp.LISTS[method]
+        items = result.get(key)
+        named = [one for one in items if isinstance(one, dict)] if isinstance(items, list) else []
+        while True:
+            bundle, pace, shown = self._live.bundle, Pace(), set()
+            for item in named:
+                await pace.pause()
+                name = item.get(naming)
+                if isinstance(name, str) and capabilities.may_list(bundle, source, method, name):
+                    digest = await self._large.digest(item) if method == TOOLS_LIST else ""
+                    if not digest or capabilities.is_verified(bundle, source, name, digest):
+                        shown.add(id(item))
+            if bundle is self._live.bundle:
+                return shown
+            # Another bundle has come meanwhile: decide by that one.
 
     def reply_with(self, exchange: Exchange, result: dict[str, Any]) -> Reply:
         """Return a result that the guard itself made, unless everything must end."""
@@ -255,7 +295,7 @@ class Relay:
         try:
             return await exchange.protocol.wait_for_reply(exchange)
         except RecordFailed as error:
-            return self.reply(exchange, deny_unrecorded(error))
+            return self._reply(exchange, deny_unrecorded(error))
 
     def _linger(self, exchange: Exchange) -> None:
         task = asyncio.create_task(self._wait_for_client(exchange), name="wait for a client to come back")

@@ -77,12 +77,14 @@ _INPUT_REQUIRED: Final = "input_required"
 class Reply:
     """An HTTP status and the JSON-RPC message that is its body.
 
-    `closes` is set where the guard is closed: an answer that has begun is aborted.
+    `closes` is set where the guard is closed: an answer that has begun is aborted. `hold` is the part of the budget for
+    large messages that the body takes until it is sent.
     """
 
     status: int
     body: bytes
     closes: bool = False
+    hold: object = None
 
 
 @dataclass(slots=True)

@@ -174,14 +174,14 @@ class SessionBasedClients:
                 break
             denial = await self._provide_input(exchange, outcome.result or {})
             if denial is not None:
-                return self._relay.reply(exchange, denial)
+                return await self._relay.reply(exchange, denial)
             outcome = await exchange.call.future
         if isinstance(outcome, RpcResponse) and needs_input(outcome.result):
             denial = unavailable(exchange.client.source, f"asked more than {MAX_ROUNDS} times")
-            return self._relay.reply(exchange, denial)
+            return await self._relay.reply(exchange, denial)
         if exchange.forward.method == mcp.SUBSCRIBE and isinstance(outcome, RpcResponse) and outcome.result is not None:
             self._note_subscribed(exchange)
-        return self._relay.reply(exchange, outcome)
+        return await self._relay.reply(exchange, outcome)
 
     def put_server_request(self, exchange: Exchange, request: ServerInitiatedRequest) -> None:
         """Send a server's request on the stream of the request that it belongs to."""
@@ -237,7 +237,7 @@ class SessionBasedClients:
             raise MessageInvalid(INVALID_REQUEST, f"needs a session ({SESSION_HEADER})", message.id)
         if is_subscription and session is not None:
             session.subscriptions.discard(str(forward.uri))
-        await self._authorizer.refresh_tools(forward)
+        await self._authorizer.prepare(forward)
         record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
             return to_response(deny(message, record))

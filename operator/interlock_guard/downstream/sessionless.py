@@ -139,16 +139,16 @@ class SessionlessClients:
             # A sessionless server holds nothing either: its requests and its state go to the client as they are.
             required = read_input_requests(outcome.result)
             if required is None:
-                return self._relay.reply(exchange, unavailable(source, UNKNOWN_INPUT_REQUEST))
+                return await self._relay.reply(exchange, unavailable(source, UNKNOWN_INPUT_REQUEST))
             methods = {key: method for key, (method, _) in required.items()}
             records = self._relay.authorize_input_requests(exchange, methods)
             if isinstance(records, Deny):
-                return self._relay.reply(exchange, records)
+                return await self._relay.reply(exchange, records)
             for record in records.values():
                 record.complete(INPUT_REQUIRED)
             result = _input_required(required, outcome.result.get("requestState"))
             return self._relay.reply_with(exchange, result)
-        return self._relay.reply(exchange, outcome)
+        return await self._relay.reply(exchange, outcome)
 
     def put_server_request(self, exchange: Exchange, request: ServerInitiatedRequest) -> None:
         """Keep a server's request for the answer, and wake up the wait for it."""
@@ -202,7 +202,7 @@ class SessionlessClients:
             return await self._resume(http, client, message, forward, caller)
         if forward.input_responses and not capabilities.client_capabilities(self._live.bundle, source):
             raise MessageInvalid(INVALID_PARAMS, "answers questions that this server may not ask", message.id)
-        await self._authorizer.refresh_tools(forward)
+        await self._authorizer.prepare(forward)
         record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
             return to_response(deny(message, record, to_sessionless=True))
@@ -241,6 +241,7 @@ class SessionlessClients:
             raise MessageInvalid(
                 INVALID_PARAMS, "has a requestState that is unknown, was used, or is of another", message.id
             )
+        forward.arguments_digest = held.exchange.forward.arguments_digest  # of the same arguments
         record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
             self._drop(state, "the request is no longer allowed")

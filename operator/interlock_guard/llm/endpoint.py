@@ -23,7 +23,8 @@ from interlock_guard.llm.provider_client import ProviderClients, request_headers
 from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, status_of
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError
-from interlock_http.listener import BodyRefused, read_body
+from interlock_guard.wire.large_messages import MAX_REQUEST_NODES, SMALL, Hold, JsonTooLarge, LargeMessages, NoRoom
+from interlock_http.listener import BodyRefused, read_body, release_body
 
 MAX_CALLS: Final = 64
 """Most calls of models under way at the same time."""
@@ -43,6 +44,8 @@ class _Call:
     record: OpenRecord
     task: asyncio.Task[web.StreamResponse] | None = None
     has_begun: bool = False
+    hold: Hold | None = None
+    """The part of the budget for large messages that the body takes while it is under way."""
     cut: Deny | None = None
 
 
@@ -53,7 +56,16 @@ class _AgentGone(Exception):  # noqa: N818 - says what happened
 class LlmEndpoint:
     """Answers the agent's calls of models."""
 
-    def __init__(self, *, live: LiveState, authorizer: Authorizer, links: ProviderClients, checks: HttpChecks) -> None:
+    def __init__(
+        self,
+        *,
+        live: LiveState,
+        authorizer: Authorizer,
+        links: ProviderClients,
+        checks: HttpChecks,
+        large: LargeMessages | None = None,
+    ) -> None:
+        self._large = large or LargeMessages()
         self._live, self._authorizer, self._links, self._checks = live, authorizer, links, checks
         self._calls: set[_Call] = set()
 
@@ -136,16 +148,32 @@ class LlmEndpoint:
             )
             return self._refuse(http, shape, request, denial)
         try:
-            body = await _read_body(http)
+            body, hold = await self._read_body(http)
         except BodyRefused as refusal:
             denial = Deny(DenyReason.BAD_REQUEST, "", f"The body is {refusal}.")
             self._refuse(http, shape, request, denial)
             return _reply(shape, denial, refusal.status)
-        except JsonInvalid as error:
-            return self._refuse(http, shape, request, Deny(DenyReason.BAD_REQUEST, "", f"The body is {error}."))
+        except (JsonInvalid, NoRoom) as error:
+            return self._refuse(http, shape, request, _unreadable(error))
         begun = self._begin(http, replace(request, model=f"{request.model}{body['model']}", arguments=body))
+        if isinstance(begun, _Call):
+            begun.hold = hold
         del body  # the answer can take minutes, and the body is no longer needed
         return await self._wait(begun) if isinstance(begun, _Call) else begun
+
+    async def _read_body(self, http: web.Request) -> tuple[dict[str, Any], Hold]:
+        receiving = await self._large.receive(http.content_length)
+        data = await read_body(http)
+        hold = self._large.requests.hold()
+        if len(data) <= SMALL:
+            body = parse_json(data)
+        else:
+            body = await self._large.parse(data, max_nodes=MAX_REQUEST_NODES, hold=hold)
+        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+            raise JsonInvalid("no JSON object with a model in it")
+        receiving.release()
+        release_body(http)
+        return body, hold
 
     def _begin(self, http: web.Request, request: DecisionInput) -> _Call | web.Response:
         """Decide and forward; the bundle may be another one than before the body was read."""
@@ -215,7 +243,7 @@ class LlmEndpoint:
 
 
 async def _relay(
-    call: _Call, sending: AbstractAsyncContextManager[ClientResponse], shows_secret: Callable[[bytes], bool]
+    call: _Call, sending: AbstractAsyncContextManager[ClientResponse], shows_secret: Callable[[bytes | bytearray], bool]
 ) -> web.StreamResponse:
     """Send a call and pass its answer on as it comes.
 
@@ -258,11 +286,10 @@ def _to_agent() -> Iterator[None]:
         raise _AgentGone from None
 
 
-async def _read_body(http: web.Request) -> dict[str, Any]:
-    body = parse_json(await read_body(http))
-    if not isinstance(body, dict) or not isinstance(body.get("model"), str):
-        raise JsonInvalid("no JSON object with a model in it")
-    return body
+def _unreadable(error: JsonInvalid | NoRoom) -> Deny:
+    if isinstance(error, NoRoom):
+        return Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The body {error}.")
+    return Deny(DenyReason.BAD_REQUEST, "", f"The body {'' if isinstance(error, JsonTooLarge) else 'is '}{error}.")
 
 
 def _shape(provider: Provider | None, request: DecisionInput) -> Shape:

@@ -70,7 +70,7 @@ class Credentials:
             self._authorities = found
         return self._context
 
-    def stands_in(self, text: bytes) -> bool:
+    def stands_in(self, text: bytes | bytearray) -> bool:
         """Return True if a secret that was sent is in the text, plain or as JSON writes it.
 
         Of a value with a scheme, the secret is the last word. Two examples:

@@ -23,7 +23,7 @@ class Forward(DecisionInput):
     """A client's request, taken apart: the input of its decision, and what goes out to the server.
 
     `params` are without `_meta`. `input_responses` and `request_state` give a sessionless server the input that it
-    required.
+    required. `is_large` says that its arguments are worked on in steps.
     """
 
     params: dict[str, Any] = field(default_factory=dict)
@@ -31,6 +31,7 @@ class Forward(DecisionInput):
     trace: dict[str, str] = field(default_factory=dict)
     input_responses: dict[str, Any] | None = None
     request_state: str | None = None
+    is_large: bool = False
 
     @property
     def answers_questions(self) -> bool:
@@ -60,6 +61,7 @@ def read_forward(source: str, request: RpcRequest, *, is_sessionless: bool = Fal
         trace=trace,
         input_responses=responses,
         request_state=state,
+        is_large=request.hold is not None,
     )
 
 

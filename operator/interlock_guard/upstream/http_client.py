@@ -18,6 +18,7 @@ import yarl
 from interlock_contract.mcp import EVENT_STREAM, MCP_JSON
 from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
 from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
+from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom
 from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
 
 BROKEN: Final = "broke the connection off; the call may have been executed or not"
@@ -60,7 +61,7 @@ class HttpSession:
         self._dialer.reset()
         await self._session.close()
 
-    def shows_secret(self, text: bytes) -> bool:
+    def shows_secret(self, text: bytes | bytearray) -> bool:
         """Return True if a credential that was sent is in a text that came from the other side."""
         return self.credentials.stands_in(text)
 
@@ -168,6 +169,16 @@ _USER_AGENT: Final = {"User-Agent": "interlock-guard/0.1.0"}  # a binding may sa
 _SUCCESS: Final = range(200, 300)
 _DRAIN_SECONDS: Final = 0.2
 _MAX_ERROR: Final = 64 * 1024
+_STEP: Final = 16 * 1024
+
+
+async def _make_room(hold: Hold | None, size: int) -> None:
+    if hold is None or (size <= SMALL and hold.size == 0):
+        return
+    try:
+        await hold.resize(size)
+    except NoRoom as error:
+        raise UpstreamError(f"answered with a message that {error}", is_sent=True) from None
 
 
 class StreamBroken(UpstreamError):  # noqa: N818 - says what happened
@@ -199,21 +210,26 @@ class HttpAnswer:
         """Return a header, empty without one."""
         return self.response.headers.get(name, "")
 
-    async def read(self, limit: int) -> bytes:
+    async def read(self, limit: int, budget: MemoryBudget | None = None) -> bytes | bytearray:
         """Return the body.
 
-        Raises:
-            UpstreamError: It is beyond the limit.
-        """
-        parts, size = [], 0
-        async for chunk in self.response.content.iter_any():
-            size += len(chunk)
-            if size > limit:
-                raise UpstreamError(f"answered with more than {limit} bytes", is_sent=True)
-            parts.append(chunk)
-        return b"".join(parts)
+        Args:
+            limit: Its bound in bytes.
+            budget: What a large body is received within; without one the limit must be small.
 
-    async def read_error(self) -> bytes:
+        Raises:
+            UpstreamError: It is beyond the limit, or has no room.
+        """
+        body = bytearray()
+        hold = None if budget is None else budget.hold()
+        async for chunk in self.response.content.iter_any():
+            body += chunk
+            if len(body) > limit:
+                raise UpstreamError(f"answered with more than {limit} bytes", is_sent=True)
+            await _make_room(hold, len(body))
+        return body
+
+    async def read_error(self) -> bytes | bytearray:
         """Return the body of an error, or nothing if it is no JSON or large."""
         if self.media_type != MCP_JSON:
             return b""
@@ -228,17 +244,25 @@ class HttpAnswer:
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self.read(_MAX_ERROR)
 
-    async def events(self, parser: EventParser) -> AsyncIterator[ServerEvent]:
+    async def events(self, parser: EventParser, budget: MemoryBudget | None = None) -> AsyncIterator[ServerEvent]:
         """Yield the events of a stream.
 
+        Args:
+            parser: Takes the stream apart.
+            budget: What a large event is received within.
+
         Raises:
-            UpstreamError: One of them is beyond its bound.
+            UpstreamError: One of them is beyond its bound, or has no room.
             StreamBroken: The connection broke.
         """
+        hold = None if budget is None else budget.hold()
         try:
             async for chunk in self.response.content.iter_any():
-                for event in parser.feed(chunk):
-                    yield event
+                for start in range(0, len(chunk), _STEP):  # a chunk may hold thousands of small events
+                    for event in parser.feed(chunk[start : start + _STEP]):
+                        yield event
+                    await _make_room(hold, parser.size)
+                    await asyncio.sleep(0)
         except EventTooLarge as error:
             raise UpstreamError(f"answered with {error}", is_sent=True) from None
         except (aiohttp.ClientError, OSError) as error:

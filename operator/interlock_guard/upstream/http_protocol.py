@@ -49,11 +49,12 @@ from interlock_guard.wire.jsonrpc import (
     Id,
     Message,
     MessageInvalid,
+    MessageTooLarge,
     RpcResponse,
     dump_notification,
     dump_request,
-    parse_message,
 )
+from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, LargeMessages, NoRoom
 from interlock_guard.wire.streams import EventParser
 
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
@@ -119,7 +120,11 @@ class HttpExchange:
     """Sends messages to one server and reads its answers."""
 
     def __init__(
-        self, client: HttpClient, max_result: Callable[[], int], is_known: Callable[[], Awaitable[bool]]
+        self,
+        client: HttpClient,
+        max_result: Callable[[], int],
+        is_known: Callable[[], Awaitable[bool]],
+        large: LargeMessages,
     ) -> None:
         """Begin.
 
@@ -127,8 +132,9 @@ class HttpExchange:
             client: Sends the requests.
             max_result: Bound in bytes of one message, asked for at each.
             is_known: Returns whether the server is still the one that was initialized, as far as can be found out.
+            large: The large messages of this guard.
         """
-        self._client = client
+        self._client, self._large = client, large
         self._max_result = max_result
         self._is_known = is_known
 
@@ -154,7 +160,7 @@ class HttpExchange:
             if not answer.is_success:
                 found: RpcResponse | None = await self._read_error(answer, request_id)
             elif answer.media_type == MCP_JSON:
-                found = _own(self._parse(await answer.read(self._max_result())), request_id)
+                found = _own(await self._parse(await answer.read(self._max_result(), self._large.results)), request_id)
             elif answer.media_type == EVENT_STREAM:
                 found = await self._follow(answer, parser, request_id, on_message)
             else:
@@ -201,12 +207,16 @@ class HttpExchange:
         A stream can be resumed once one of its events had an id.
         """
         try:
-            async for event in answer.events(parser):
+            async for event in answer.events(parser, self._large.results):
                 if event.name != _MESSAGE or not event.data:
                     continue
-                message = self._parse(event.data)
+                message = await self._parse(event.data)
                 if isinstance(message, RpcResponse):
                     return message if request_id is None else _own(message, request_id)
+                if message.size > MAX_OWN_MESSAGE:
+                    raise UpstreamError(
+                        f"sent a request or notification of more than {MAX_OWN_MESSAGE} bytes", is_sent=True
+                    )
                 on_message(message)
         except StreamBroken:
             if not parser.last_id:
@@ -262,7 +272,7 @@ class HttpExchange:
         """Return the JSON-RPC error that came with an HTTP status."""
         raw = await answer.read_error()
         try:
-            message = self._parse(raw)
+            message = await self._parse(raw)
         except UpstreamError:
             if raw and self._client.shows_secret(raw):
                 raise
@@ -271,21 +281,28 @@ class HttpExchange:
             return message
         raise StatusRefused(answer.status)
 
-    def _parse(self, raw: bytes) -> Message:
+    async def _parse(self, raw: bytes | bytearray) -> Message:
         """Return the one message in a text.
 
         Raises:
             UpstreamError: The text is no message, or one of the guard's credentials is in it.
         """
         try:
-            message = parse_message(raw, max_bytes=MAX_RESULT)
+            message = await self._large.parse_message(raw, max_bytes=MAX_RESULT, hold=self._large.results.hold())
+        except (MessageTooLarge, NoRoom) as error:
+            raise UpstreamError(f"answered with a message that {error}", is_sent=True) from None
         except MessageInvalid as error:
             raise UpstreamError(f"answered with what is no message: {error}", is_sent=True) from None
-        if self._shows_secret(raw, message):
+        if message.hold is None:
+            shows_secret = self._shows_secret(raw, message)
+        else:
+            async with self._large.turn():
+                shows_secret = self._shows_secret(raw, message)
+        if shows_secret:
             raise UpstreamError("answered with a credential of its own in it, so the answer is withheld", is_sent=True)
         return message
 
-    def _shows_secret(self, raw: bytes, message: Message) -> bool:
+    def _shows_secret(self, raw: bytes | bytearray, message: Message) -> bool:
         if self._client.shows_secret(raw):
             return True
         if b"\\" not in raw:

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ from interlock_guard.wire.jsonrpc import (
     dump_request,
     dump_response,
 )
+from interlock_guard.wire.large_messages import LargeMessages
 from interlock_guard.wire.streams import EventParser
 from interlock_kube.background import log_failure
 
@@ -51,10 +53,19 @@ _LISTEN_PAUSE_SECONDS: Final = 1.0
 class HttpUpstream(Upstream):
     """One source's server over HTTP, through all of its sessions."""
 
-    def __init__(self, source: str, client: HttpClient, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: str,
+        client: HttpClient,
+        listener: UpstreamEvents,
+        log: Callable[[str], None],
+        large: LargeMessages | None = None,
+    ) -> None:
         super().__init__(source, listener, log)
         self._client = client
-        self._exchange = HttpExchange(client, lambda: self.limits.result_bytes, self._is_known)
+        self._exchange = HttpExchange(
+            client, lambda: self.limits.result_bytes, self._is_known, large or LargeMessages()
+        )
         self._wanted = asyncio.Event()  # a call came while there was no server
         self._over = asyncio.Event()  # this connection, or the attempt at one
         self._session = ""
@@ -242,7 +253,7 @@ class HttpUpstream(Upstream):
     def _hear(self, call: Call | None, message: Message) -> None:
         if isinstance(message, RpcResponse):
             if call is not None:
-                self._calls.resolve(call.id, RpcResponse(call.id, message.result, message.error))
+                self._calls.resolve(call.id, replace(message, id=call.id))
         elif isinstance(message, RpcRequest) and message.method == "ping":
             self.respond(RpcResponse(message.id, {}, None))
         elif isinstance(message, RpcNotification) and message.method == "notifications/progress":

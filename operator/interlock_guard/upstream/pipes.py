@@ -7,14 +7,19 @@ either direction are thrown away then, so that the next process neither answers 
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from interlock_guard.log import log
 from interlock_guard.wire.jsonrpc import MAX_RESULT
-from interlock_guard.wire.streams import LineBuffer, Oversized
+from interlock_guard.wire.large_messages import SMALL, Hold, LargeMessages, NoRoom
+from interlock_guard.wire.streams import Line, LineBuffer, Oversized
+from interlock_kube.background import log_failure
 
+MESSAGE_SECONDS: Final = 30.0
+"""How long a server may take from the beginning of a large message to its end."""
 _READ_SIZE: Final = 256 * 1024
 _MAX_OUTBOX: Final = 8 * 1024 * 1024
 _OPEN_INTERVALS: Final = (0.01,) * 20 + (0.05,) * 20
@@ -86,7 +91,11 @@ class PipePair:
 
 
 class Channel:
-    """One generation: lines out, lines in, and an end that is final."""
+    """One generation: lines out, lines in, and an end that is final.
+
+    Lines come out in their order. While a large one is handled, which takes several turns of the event loop, or has no
+    room in memory, nothing more is read, so the server has to wait.
+    """
 
     def __init__(
         self,
@@ -94,11 +103,28 @@ class Channel:
         reader: int,
         writer: int,
         *,
-        on_line: Callable[[bytes | Oversized], None],
+        large: LargeMessages,
+        on_line: Callable[[Line | Oversized], None],
+        on_large_line: Callable[[Line, Hold], Coroutine[Any, Any, None]],
         on_end: Callable[[str], None],
     ) -> None:
-        """Begin with the guard's ends of the pair of pipes, both open."""
+        """Begin with the guard's ends of the pair of pipes, both open.
+
+        Args:
+            pipes: The pair.
+            reader: The guard's end of `out`.
+            writer: The guard's end of `in`.
+            large: The large messages of this guard.
+            on_line: Called with each small line, and with each one that is not kept whole.
+            on_large_line: Handles a large line, with its part of the budget.
+            on_end: Called once with the reason of the end.
+        """
         self._loop = asyncio.get_running_loop()
+        self._budget, self._on_large_line = large.results, on_large_line
+        self._received: deque[tuple[Line | Oversized, Hold | None]] = deque()
+        self._hold: Hold | None = None  # of the incomplete line, once it is large
+        self._deadline: asyncio.TimerHandle | None = None  # for the end of that line
+        self._pausing: asyncio.Task[None] | None = None  # while nothing is read
         self._pipes, self._reader, self._writer = pipes, reader, writer
         self._on_line, self._on_end = on_line, on_end
         self._lines = LineBuffer(MAX_RESULT)
@@ -137,6 +163,12 @@ class Channel:
         if self._ended:
             return
         self._ended = True
+        self._received.clear()
+        self._take_hold()
+        if self._pausing is not None:
+            if self._pausing is not asyncio.current_task():
+                self._pausing.cancel()
+            self._loop.add_reader(self._reader, self._read)  # the end of the server's process is waited for
         self._stop_waiting()
         self._pipes.discard_unread()
         os.close(self._writer)
@@ -191,9 +223,60 @@ class Channel:
         if self._ended:
             return
         for line in self._lines.feed(chunk):
-            self._on_line(line)
-            if self._ended:
+            self._received.append((line, self._take_hold()))
+        self._handle_received()
+
+    def _handle_received(self) -> None:
+        """Handle the lines that are whole, up to a large one; then make room for the one that is not."""
+        while self._received and not self._ended:
+            line, hold = self._received.popleft()
+            if not isinstance(line, Oversized) and len(line) > SMALL:
+                self._pause(self._on_large_line(line, hold or self._budget.hold()))
                 return
+            self._on_line(line)
+        size = self._lines.size
+        if self._ended or size <= SMALL:
+            return
+        if self._hold is None:
+            self._hold = self._budget.hold()
+            self._deadline = self._loop.call_later(MESSAGE_SECONDS, self._end_unfinished)
+        if not self._hold.try_resize(size):
+            self._pause(self._wait_for_room(self._hold, size))
+
+    async def _wait_for_room(self, hold: Hold, size: int) -> None:
+        try:
+            await hold.resize(size)
+        except NoRoom as error:
+            self._lines.give_up(f"answered with a message that {error}")
+            self._take_hold()
+
+    def _take_hold(self) -> Hold | None:
+        """Return the hold of the incomplete line, which is complete now or no longer kept."""
+        hold, self._hold = self._hold, None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        return hold
+
+    def _end_unfinished(self) -> None:
+        """End the generation: a large line has been incomplete for too long, and what it takes, others lack."""
+        self.end(f"it did not finish a message within {MESSAGE_SECONDS:.0f} s")
+
+    def _pause(self, work: Coroutine[Any, Any, None]) -> None:
+        """Read nothing until some work is done."""
+        self._loop.remove_reader(self._reader)
+        self._pausing = self._loop.create_task(work, name="a large line")
+        self._pausing.add_done_callback(self._resume)
+
+    def _resume(self, task: asyncio.Task[None]) -> None:
+        self._pausing = None
+        if log_failure(task, log):
+            self.end("an unexpected error of the guard")
+        if self._ended:
+            return
+        self._handle_received()
+        if self._pausing is None and not self._ended:
+            self._loop.add_reader(self._reader, self._read)
 
 
 def _close_all(descriptors: list[int]) -> None:

@@ -17,6 +17,7 @@ from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.stdio_upstream import StdioUpstream
 from interlock_guard.upstream.upstream import Upstream, UpstreamEvents
+from interlock_guard.wire.large_messages import LargeMessages
 from interlock_kube.background import keep_running
 
 _GONE: Final = Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
@@ -102,6 +103,7 @@ def build_upstream(
     pipes: Path,
     secrets: Path,
     dialable: Collection[str] = (),
+    large: LargeMessages | None = None,
     are_pipes_made: bool = False,
 ) -> Upstream:
     """Return a new upstream for the source; nothing begins before it is run and opened.
@@ -113,10 +115,12 @@ def build_upstream(
         pipes: Directory of pipes, one folder for each source.
         secrets: Directory of credentials, one folder for each source.
         dialable: Addresses that are dialled without a check; none in a pod, see `settings`.
+        large: The large messages of this guard.
         are_pipes_made: Whether another process has made the pipes, since the server was started before this one.
     """
     if source.http is None:
-        return StdioUpstream(source.name, PipePair(pipes / source.name, is_made=are_pipes_made), listener, log)
+        pair = PipePair(pipes / source.name, is_made=are_pipes_made)
+        return StdioUpstream(source.name, pair, listener, log, large)
     credentials = Credentials(source.http, secrets / source.name)
     dialer = Dialer(source.http.network, exempt=dialable)
-    return HttpUpstream(source.name, HttpClient(source.http.url, credentials, dialer), listener, log)
+    return HttpUpstream(source.name, HttpClient(source.http.url, credentials, dialer), listener, log, large)

@@ -32,7 +32,9 @@ from interlock_guard.upstream.upstream import (
 )
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
+    Message,
     MessageInvalid,
+    MessageTooLarge,
     RpcNotification,
     RpcRequest,
     RpcResponse,
@@ -41,7 +43,8 @@ from interlock_guard.wire.jsonrpc import (
     dump_response,
     parse_message,
 )
-from interlock_guard.wire.streams import Oversized
+from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, Hold, LargeMessages, NoRoom
+from interlock_guard.wire.streams import Line, Oversized, cut_short
 from interlock_kube.background import explain, log_failure
 
 _PAUSE_SECONDS: Final = 0.01
@@ -51,8 +54,16 @@ _PAUSE_SECONDS: Final = 0.01
 class StdioUpstream(Upstream):
     """One source's server on pipes, through all of its processes."""
 
-    def __init__(self, source: str, pipes: PipePair, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: str,
+        pipes: PipePair,
+        listener: UpstreamEvents,
+        log: Callable[[str], None],
+        large: LargeMessages | None = None,
+    ) -> None:
         super().__init__(source, listener, log)
+        self._large = large or LargeMessages()
         self._pipes = pipes
         self._pipes.make()
         self._channel: Channel | None = None
@@ -105,7 +116,15 @@ class StdioUpstream(Upstream):
     def _begin(self, reader: int, writer: int) -> Channel:
         self.generation += 1
         self._calls.begin_generation()
-        channel = self._channel = Channel(self._pipes, reader, writer, on_line=self._take_line, on_end=self._end)
+        channel = self._channel = Channel(
+            self._pipes,
+            reader,
+            writer,
+            large=self._large,
+            on_line=self._take_line,
+            on_large_line=self._take_large_line,
+            on_end=self._end,
+        )
         self._log(f"server of {self.source}: generation {self.generation} begins")
         task = self._initializing = self._loop.create_task(self._initialize(channel), name=f"initialize {self.source}")
         task.add_done_callback(self._initialized)
@@ -179,14 +198,14 @@ class StdioUpstream(Upstream):
         except ChannelClosed:
             return  # the end has resolved what was pending, this request included
 
-    def _take_line(self, line: bytes | Oversized) -> None:
+    def _take_line(self, line: Line | Oversized) -> None:
         try:
             self._handle_line(line)
         except Exception as error:  # noqa: BLE001 - a message that is lost would leave its call without an outcome
             self._log(f"server of {self.source}: unexpected error: {explain(error)}")
             self._violate("an unexpected error of the guard")
 
-    def _handle_line(self, line: bytes | Oversized) -> None:
+    def _handle_line(self, line: Line | Oversized) -> None:
         if isinstance(line, Oversized):
             self._take_oversized(line)
             return
@@ -196,12 +215,31 @@ class StdioUpstream(Upstream):
             message = parse_message(line, max_bytes=MAX_RESULT)
         except MessageInvalid as error:
             self._violate(f"it sent a line that is no message: {error}")
+        else:
+            self._handle_message(message, len(line))
+
+    async def _take_large_line(self, line: Line, hold: Hold) -> None:
+        """Handle a large line in steps; one that is beyond a bound becomes the refusal of its call."""
+        if len(line) > self.limits.result_bytes and cut_short(line).response_id() is not None:
+            self._take_oversized(cut_short(line))
             return
+        try:
+            message = await self._large.parse_message(line, max_bytes=MAX_RESULT, hold=hold)
+        except (MessageTooLarge, NoRoom) as error:
+            self._take_oversized(cut_short(line, f"answered with a message that {error}"))
+        except MessageInvalid as error:
+            self._violate(f"it sent a line that is no message: {error}")
+        else:
+            self._handle_message(message, len(line))
+
+    def _handle_message(self, message: Message, size: int) -> None:
         match message:
-            case RpcResponse() if len(line) > self.limits.result_bytes:
+            case RpcResponse() if size > self.limits.result_bytes:
                 self._take_response(message.id, self._too_large())
             case RpcResponse():
                 self._take_response(message.id, message)
+            case _ if size > MAX_OWN_MESSAGE and not isinstance(message, RpcResponse):
+                self._violate(f"it sent a request or notification of more than {MAX_OWN_MESSAGE} bytes")
             case RpcRequest(method="ping"):
                 self.respond(RpcResponse(message.id, {}, None))
             case RpcRequest():
@@ -219,9 +257,10 @@ class StdioUpstream(Upstream):
     def _take_oversized(self, line: Oversized) -> None:
         response_id = line.response_id()
         if response_id is None:
-            self._violate(f"it sent a line of more than {MAX_RESULT} bytes")
+            self._violate(f"it sent a line of more than {MAX_RESULT} bytes" if not line.why else f"it {line.why}")
         else:
-            self._take_response(response_id, self._too_large())
+            refused = unavailable(self.source, line.why) if line.why else self._too_large()
+            self._take_response(response_id, refused)
 
     def _too_large(self) -> Deny:
         return unavailable(self.source, f"answered with more than {self.limits.result_bytes} bytes")

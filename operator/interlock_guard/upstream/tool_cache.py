@@ -10,10 +10,12 @@ from functools import partial
 from typing import Any, Final
 
 from interlock_contract.canonical_json import canonicalize, digest_of
+from interlock_contract.mapping import HINTS
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import RpcResponse
+from interlock_guard.wire.large_messages import MAX_LIST, LargeMessages
 from interlock_kube.background import log_failure
 
 MAX_TOOLS: Final = 2048
@@ -34,16 +36,23 @@ class ListFailed(Exception):  # noqa: N818 - says what became of the list
         self.denial = denial
 
 
-async def read_tools(upstream: Upstream) -> list[dict[str, Any]]:
+async def read_tools(upstream: Upstream) -> tuple[list[dict[str, Any]], list[RpcResponse]]:
     """Return a server's tools as it lists them, raw, each with a name that is a string.
+
+    The answers that they came in are returned as well: each keeps its part of the budget for large messages.
 
     Raises:
         ListFailed: It is not there, refuses, lists what is no tool, or does not come to an end.
     """
     tools: list[dict[str, Any]] = []
+    answers: list[RpcResponse] = []
     params: dict[str, Any] = {}
     for _ in range(_MAX_PAGES):
-        result = await _ask(upstream, params)
+        answer = await _ask(upstream, params)
+        answers.append(answer)
+        if sum(one.size for one in answers) > MAX_LIST:
+            raise ListFailed(f"its list has more than {MAX_LIST} bytes")
+        result = answer.result or {}
         for tool in _items(result):
             if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
                 raise ListFailed("it lists what is no tool")
@@ -52,17 +61,17 @@ async def read_tools(upstream: Upstream) -> list[dict[str, Any]]:
             raise ListFailed(f"it lists more than {MAX_TOOLS} tools")
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str):
-            return tools
+            return tools, answers
         params = {"cursor": cursor}
     raise ListFailed(f"its list has more than {_MAX_PAGES} pages")
 
 
-async def _ask(upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
+async def _ask(upstream: Upstream, params: dict[str, Any]) -> RpcResponse:
     server_info, refusal = upstream.server_info, upstream.refusal()
     if refusal is not None or server_info is None:
         raise ListFailed("it is not there" if refusal is None else refusal.message, refusal)
     if "tools" not in server_info.capabilities:
-        return {"tools": []}
+        return RpcResponse(None, {"tools": []}, None)
     call = upstream.start(_LIST, build_params(Forward(upstream.source, _LIST, params=params), server_info, {}))
     outcome = await call.future
     if isinstance(outcome, Deny):
@@ -71,7 +80,7 @@ async def _ask(upstream: Upstream, params: dict[str, Any]) -> dict[str, Any]:
         raise ListFailed("it was interrupted")
     if outcome.result is None:
         raise ListFailed(f"it refuses: {str((outcome.error or {}).get('message', ''))[:200]}")
-    return outcome.result
+    return outcome
 
 
 def _items(result: dict[str, Any]) -> list[Any]:
@@ -83,6 +92,12 @@ def _items(result: dict[str, Any]) -> list[Any]:
 
 FRESH_SECONDS: Final = 5.0
 """How old a list may be on which a call is decided."""
+_MAX_SCHEMAS: Final = 16_384
+"""Values of all input schemas of one list that are kept; further schemas are taken for unknown."""
+_CHARACTERS: Final = 64
+"""Characters of a text that count as one more value."""
+_REREAD_SECONDS: Final = 0.05
+"""First pause before a list is read again that has changed while it was read; it doubles each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +134,13 @@ class _Known:
 class ToolCache:
     """The tools of every server, as its present generation lists them."""
 
-    def __init__(self, monotonic: Callable[[], float], log: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        monotonic: Callable[[], float],
+        log: Callable[[str], None] = lambda _: None,
+        large: LargeMessages | None = None,
+    ) -> None:
+        self._large = large or LargeMessages()
         self._known: dict[str, _Known] = {}
         self._monotonic = monotonic
         self._log = log
@@ -177,6 +198,7 @@ class ToolCache:
 
     async def _follow(self, known: _Known) -> None:
         """Read the list, and again where it has changed meanwhile."""
+        pause = _REREAD_SECONDS
         try:
             while True:
                 known.has_changed = False
@@ -185,6 +207,9 @@ class ToolCache:
                 if not known.has_changed:
                     known.tools, known.asked_at = tools, None if tools is None else asked_at
                     return
+                # A server that changes its list whenever it has told it must not keep the guard busy.
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, FRESH_SECONDS)
         except Exception:
             known.tools = known.asked_at = None  # no call is decided on a list that could not be read again
             raise
@@ -194,19 +219,43 @@ class ToolCache:
     async def _list(self, known: _Known) -> dict[str, ToolEntry] | None:
         known.trouble = None
         try:
-            tools = await read_tools(known.upstream)
+            tools, answers = await read_tools(known.upstream)
         except ListFailed as failed:
             self._log(f"server of {known.upstream.source}: its tools are not known: {failed}")
             known.trouble = failed.denial
             return None
         listed: dict[str, ToolEntry] = {}
+        room = _MAX_SCHEMAS
+        is_large = any(answer.hold is not None for answer in answers)
         for tool in tools:
             name = tool["name"]
-            definition = "" if name in listed else digest_of(canonicalize(tool))
-            listed[name] = ToolEntry(_mapping(tool, "annotations"), _mapping(tool, "inputSchema"), definition)
+            definition = ""
+            if name not in listed:
+                definition = await self._large.digest(tool) if is_large else digest_of(canonicalize(tool))
+            schema = tool.get("inputSchema")
+            if isinstance(schema, dict) and (room := _take_room(schema, room)) < 0:
+                schema = None
+            listed[name] = ToolEntry(_read_hints(tool), schema if isinstance(schema, dict) else None, definition)
         return listed
 
 
-def _mapping(tool: dict[str, Any], key: str) -> Mapping[str, Any] | None:
-    value = tool.get(key)
-    return value if isinstance(value, dict) else None
+def _read_hints(tool: dict[str, Any]) -> Mapping[str, Any] | None:
+    """Return the annotations that are decided by; a value that is no hint stays recognizable as none, but short."""
+    annotations = tool.get("annotations")
+    if not isinstance(annotations, dict):
+        return None
+    said = {key: annotations[key] for key in HINTS if key in annotations}
+    return {key: value if value is None or isinstance(value, bool) else "" for key, value in said.items()}
+
+
+def _take_room(value: Any, room: int) -> int:
+    """Return the room that is left once a value is kept; negative where it does not fit."""
+    waiting = [value]
+    while waiting and room >= 0:
+        one = waiting.pop()
+        room -= 1 + len(one) // _CHARACTERS if isinstance(one, str) else 1
+        if isinstance(one, dict):
+            waiting += [*one, *one.values()]
+        elif isinstance(one, list):
+            waiting += one
+    return room

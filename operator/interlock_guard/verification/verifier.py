@@ -138,7 +138,7 @@ async def _initialize(upstream: Upstream, listener: NullListener) -> None:
 async def _list(upstream: Upstream, source: BundleSource) -> _Listing:
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            tools = await read_tools(upstream)
+            tools, _ = await read_tools(upstream)
     except TimeoutError:
         raise _Failed(
             VerificationFailure.LIST_FAILED, f"the server did not list its tools within {LIST_SECONDS:.0f} s"

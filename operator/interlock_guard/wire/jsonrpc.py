@@ -1,6 +1,6 @@
 """JSON-RPC 2.0 as MCP uses it, parsed strictly and without I/O: one object, no batches, nothing unknown."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from interlock_contract.listeners import LISTENERS, ListenerName
@@ -35,6 +35,13 @@ class MessageInvalid(ValueError):  # noqa: N818 - says the state of a message, l
         self.id = request_id
 
 
+class MessageTooLarge(MessageInvalid):
+    """The bytes may be a message, but are beyond a bound."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(INVALID_REQUEST, message)
+
+
 @dataclass(slots=True)
 class RpcRequest:
     """A message that requires an answer."""
@@ -42,6 +49,8 @@ class RpcRequest:
     id: Id
     method: str
     params: dict[str, Any]
+    size: int = field(default=0, compare=False)
+    hold: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -50,32 +59,49 @@ class RpcNotification:
 
     method: str
     params: dict[str, Any]
+    size: int = field(default=0, compare=False)
+    hold: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True)
 class RpcResponse:
-    """An answer: exactly one of `result` and `error`. `id` is None where the sender could not read the request's."""
+    """An answer: exactly one of `result` and `error`. `id` is None where the sender could not read the request's.
+
+    Of every kind of message, `size` is in bytes, 0 for a small one, and `hold` is its part of the budget for large
+    messages, which the message keeps while it lives (`wire.large_messages`).
+    """
 
     id: Id | None
     result: dict[str, Any] | None
     error: dict[str, Any] | None
+    size: int = field(default=0, compare=False)
+    hold: object = field(default=None, compare=False, repr=False)
 
 
 Message = RpcRequest | RpcNotification | RpcResponse
 
 
-def parse_message(data: bytes, *, max_bytes: int = MAX_BODY) -> Message:
+def parse_message(data: bytes | bytearray, *, max_bytes: int = MAX_BODY) -> Message:
     """Parse one message.
 
     Raises:
-        MessageInvalid: It is not strict JSON, not one JSON-RPC 2.0 message, or too large.
+        MessageInvalid: It is not strict JSON or not one JSON-RPC 2.0 message.
+        MessageTooLarge: It has more bytes.
     """
     if len(data) > max_bytes:
-        raise MessageInvalid(INVALID_REQUEST, f"larger than {max_bytes} bytes")
+        raise MessageTooLarge(f"larger than {max_bytes} bytes")
     try:
-        value = parse_json(data)
+        return read_message(parse_json(data))
     except JsonInvalid as error:
         raise MessageInvalid(PARSE_ERROR, str(error)) from None
+
+
+def read_message(value: Any) -> Message:
+    """Return the message that a parsed value is.
+
+    Raises:
+        MessageInvalid: It is not one JSON-RPC 2.0 message.
+    """
     if not isinstance(value, dict):
         raise MessageInvalid(INVALID_REQUEST, "must be one object (batches are not accepted)")
     readable_id = value["id"] if is_id(value.get("id")) else None

@@ -52,6 +52,11 @@ class EventParser:
         self._is_start = True
         self._had_return = False  # the last chunk ended in CR, so a LF that comes next is of the same line end
 
+    @property
+    def size(self) -> int:
+        """Bytes of the incomplete event that are kept."""
+        return self._size
+
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Return the events that the chunk completes.
 
@@ -68,8 +73,9 @@ class EventParser:
         events = []
         for piece in whole:
             self._grow(piece)
-            event = self._take_line(b"".join(self._line))
+            line = b"".join(self._line)
             self._line.clear()
+            event = self._take_line(line)
             if event is not None:
                 events.append(event)
         self._grow(rest)
@@ -118,12 +124,19 @@ _HEAD_ID: Final = re.compile(rb'\{"jsonrpc": ?"2\.0", ?"id": ?(\d{1,15}),')
 _TAIL_ID: Final = re.compile(rb'"id": ?(\d{1,15})\}\r?\Z')
 
 
+Line = bytes | bytearray
+
+
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """A line beyond the bound: its beginning and its end, enough to tell whose answer it was."""
+    """A line that is not kept whole: its beginning and its end, enough to tell whose answer it was.
+
+    `why` says what it is beyond, where that is not the bound of a line.
+    """
 
     head: bytes
     tail: bytes
+    why: str = ""
 
     def response_id(self) -> int | None:
         """Return the id where a serialiser puts it: right at the start, or as the last member of the object."""
@@ -131,45 +144,56 @@ class Oversized:
         return None if match is None else int(match.group(1))
 
 
+def cut_short(line: Line, why: str = "") -> Oversized:
+    """Return a whole line as one that is not kept."""
+    return Oversized(bytes(line[:_KEPT]), bytes(line[-_KEPT:]), why)
+
+
 class LineBuffer:
     """Collects chunks and hands out whole lines, without their ends."""
 
     def __init__(self, max_line: int) -> None:
         self._max = max_line
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._line = bytearray()  # grows in place: a list of parts would be there twice while it is joined
         self._head: bytes | None = None  # set while the rest of an oversized line is being skipped
         self._tail = b""
+        self._why = ""
 
-    def feed(self, chunk: bytes) -> list[bytes | Oversized]:
+    @property
+    def size(self) -> int:
+        """Bytes of the incomplete line that are kept."""
+        return len(self._line)
+
+    def feed(self, chunk: bytes) -> list[Line | Oversized]:
         """Return the lines that the chunk completes."""
-        lines: list[bytes | Oversized] = []
+        lines: list[Line | Oversized] = []
         start = 0
         while (end := chunk.find(b"\n", start)) >= 0:
-            self._append(chunk[start:end])
-            lines.append(self._take())
+            lines.append(self._take(chunk[start:end]))
             start = end + 1
         if start < len(chunk):
             self._append(chunk[start:])
         return lines
 
+    def give_up(self, why: str = "") -> None:
+        """Keep nothing of the incomplete line but its beginning and its end: it becomes `Oversized`."""
+        if self._head is None:
+            given_up = cut_short(self._line)
+            self._head, self._tail, self._why = given_up.head, given_up.tail, why
+            self._line = bytearray()
+
     def _append(self, part: bytes) -> None:
         if self._head is not None:
             self._tail = (self._tail + part)[-_KEPT:]
             return
-        self._parts.append(part)
-        self._size += len(part)
-        if self._size > self._max:
-            joined = b"".join(self._parts)
-            self._head, self._tail = joined[:_KEPT], joined[-_KEPT:]
-            self._parts.clear()
+        self._line += part
+        if len(self._line) > self._max:
+            self.give_up()
 
-    def _take(self) -> bytes | Oversized:
-        line: bytes | Oversized
-        if self._head is not None:
-            line = Oversized(self._head, self._tail)
-        else:
-            line = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-        self._parts.clear()
-        self._size, self._head, self._tail = 0, None, b""
+    def _take(self, last: bytes) -> Line | Oversized:
+        if not self._line and self._head is None and len(last) <= self._max:
+            return last
+        self._append(last)
+        line: Line | Oversized = self._line if self._head is None else Oversized(self._head, self._tail, self._why)
+        self._line, self._head, self._tail, self._why = bytearray(), None, b"", ""
         return line

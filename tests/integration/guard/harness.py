@@ -130,6 +130,8 @@ class Guard:
     is_forked: bool = True
     """Whether it is a copy of one that has imported all it needs, or started from nothing, as in a pod."""
     more: dict[str, str] = field(default_factory=dict)
+    output: int | None = None
+    """A descriptor for its standard output, where that is not the file of its records."""
 
     @property
     def secrets(self) -> Path:
@@ -182,13 +184,14 @@ class Guard:
             **self.more,
         }
         with (self.folder / "records").open("ab") as records, (self.folder / "log").open("ab") as log:
+            output = records.fileno() if self.output is None else self.output
             if self.is_forked:
-                self.process = fork_server("interlock_guard").start(environment, records.fileno(), log.fileno())
+                self.process = fork_server("interlock_guard").start(environment, output, log.fileno())
             else:
                 self.process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "interlock_guard"),
                     env=environment,
-                    stdout=records,
+                    stdout=output,
                     stderr=log,
                     preexec_fn=end_with_parent,
                 )
@@ -245,6 +248,12 @@ class Guard:
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
+
+    def peak_memory(self) -> int:
+        """Return the most memory that the process had at once, in MiB."""
+        assert self.process is not None
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 @dataclass

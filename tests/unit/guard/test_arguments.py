@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock_contract.bundle import BundleArgumentRule
-from interlock_guard.decision.constraints import describe, find_broken_rule
+from interlock_guard.decision.constraints import MAX_TEXT, MAX_VALUES, describe, find_broken_rule
 from tests.requirements import requirement
 
 FOLDER = BundleArgumentRule("/path", prefix="/data/")
@@ -129,3 +129,12 @@ def test_nothing_below_a_prefix_traverses_out_of_it(tail: str) -> None:
         parts = tail.replace("\\", "/").split("/")
         assert ".." not in parts
         assert "." not in parts
+
+
+@requirement("guard.load")
+def test_a_rule_is_not_kept_by_more_values_or_text_than_are_checked() -> None:
+    assert keeps(MOST, [1] * MAX_VALUES)
+    assert not keeps(MOST, [1] * (MAX_VALUES + 1))
+    assert keeps(FOLDER, "/data/" + "a" * (MAX_TEXT - 6))
+    assert not keeps(FOLDER, "/data/" + "a" * (MAX_TEXT - 5))
+    assert not keeps(FOLDER, ["/data/" + "a" * 100] * (MAX_TEXT // 100))

@@ -208,7 +208,7 @@ def test_even_the_longest_names_make_a_line_that_can_be_read(start: Start) -> No
     bundle = structs.replace(BUNDLE, audit=BundleAuditPolicy("Redacted"))
     arguments = {"t": "\x01" * (MAX_ARGUMENTS // 6 - 10)}
     request = DecisionInput("\x01" * 8000, "\U0001f600" * 128, "\U0001f600" * 1024, arguments)
-    denial = Deny(DenyReason.TOOL_NOT_MAPPED, "\U0001f600" * 2000, "\U0001f600" * 2000)
+    denial = Deny(DenyReason.ARGUMENT_NOT_ALLOWED, "\U0001f600" * 2000, "\U0001f600" * 2000)
     bench.recorder.record(bundle, request, denial, Caller("\U0001f600" * 256, "a" * 32))
     assert bench.stored()[1].fields["arguments"] == arguments
     assert bench.stored()[1].fields["source"].endswith("…")
@@ -245,7 +245,7 @@ def test_what_there_is_no_room_for_is_counted(start: Start) -> None:
     until_refused(bench, READ)
     before = bench.recorder.unrecorded
     with pytest.raises(RecordFailed):
-        bench.recorder.record(BUNDLE, a_call(), DENIED)
+        bench.recorder.record(BUNDLE, a_call(), Deny(DenyReason.ARGUMENT_NOT_ALLOWED, "mcpbinding/crm", "No. " * 50))
     bench.recorder.complete(1, "Answered", 0.1)
     bench.recorder.complete(1, "Answered", 0.1)
     assert bench.recorder.unrecorded > before
@@ -267,6 +267,34 @@ def test_a_standard_output_that_takes_nothing_refuses_the_action(start: Start) -
     with pytest.raises(RecordFailed, match="cannot write a record"):
         bench.recorder.record(BUNDLE, a_call(), allowed())
     bench.reading = os.open("/dev/null", os.O_RDONLY)
+
+
+@requirement("guard.load")
+def test_a_standard_output_that_is_not_read_refuses_the_action_and_holds_nothing_up(start: Start) -> None:
+    bench = start()
+    call = a_call(text="a")
+    with pytest.raises(RecordFailed, match="standard output is not read"):  # noqa: PT012 - the first line that is
+        while bench.recorder._output.queued <= bench.recorder._output._capacity:  # noqa: SLF001
+            bench.recorder.record(BUNDLE, call, allowed())
+    seen = b""
+    while bench.recorder._output.queued:  # noqa: SLF001 - what the loop of a guard writes out a moment later
+        seen += bench.written()
+        bench.recorder._output.has_room(0)  # noqa: SLF001
+    seen += bench.written()
+    assert [open_line(line).seq for line in seen.splitlines()] == [line.seq for line in bench.stored()]
+
+
+@requirement("guard.load")
+def test_arguments_are_not_digested_for_what_is_denied_before_they_are_read(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Any) -> str:
+        raise AssertionError("the arguments were worked on")
+
+    monkeypatch.setattr("interlock_guard.audit.recorder.canonicalize", refuse)
+    bench = start()
+    bench.recorder.record(BUNDLE, a_call(id="1"), DENIED)
+    assert bench.stored()[1].fields["argumentsDigest"] == ""
 
 
 @requirement("tasks.recorded")

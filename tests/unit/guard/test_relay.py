@@ -350,7 +350,7 @@ async def test_a_sessionless_server_may_send_requests_in_a_row_but_not_for_ever(
 
 def heard(rig: Rig, session: Session) -> list[str]:
     """What a session's own stream holds, by method."""
-    return [json.loads(event.partition(b"data: ")[2])["method"] for _, event in session.standalone._events]  # noqa: SLF001
+    return [json.loads(event.partition(b"data: ")[2])["method"] for _, event, _ in session.standalone._events]  # noqa: SLF001
 
 
 async def test_a_session_is_notified_of_a_resource_only_while_it_may_read_it(rig: Rig) -> None:

@@ -138,7 +138,8 @@ def serve(message: dict[str, Any]) -> None:
     match message.get("method"):
         case "initialize":
             info = {"name": "scripted", "version": "1"}
-            result = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}, "serverInfo": info}
+            offered = {"tools": {}, "resources": {}}
+            result = {"protocolVersion": params["protocolVersion"], "capabilities": offered, "serverInfo": info}
             send({"id": message["id"], "result": result})
         case "server/discover":
             send({"id": message["id"], "error": {"code": -32601, "message": "Method not found"}})
@@ -147,6 +148,9 @@ def serve(message: dict[str, Any]) -> None:
         case "tools/call":
             note({"pid": os.getpid(), "name": params["name"], "arguments": params.get("arguments")})
             TOOLS[params["name"]](message["id"], params)
+        case "resources/read":
+            note({"read": params["uri"], "at": time.time()})  # noqa: TID251 - compared with a test's clock
+            send({"id": message["id"], "result": {"contents": []}})
         case "notifications/cancelled":
             note({"cancelled": params["reason"]})
         case _:
