@@ -117,6 +117,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "deployment.prune": Requirement("what is no longer wanted is pruned, workloads first"),
     "deployment.drift": Requirement("a child that was changed or deleted is healed"),
     "deployment.additions": Requirement("what others add to a child is taken out again"),
+    "guard.confirmed-bundle": Requirement(
+        "a guard obeys only a bundle that the status of its Agent names, neither a forged nor an earlier one"
+    ),
+    "deployment.enforcement-lost": Requirement(
+        "an agent has no pods while an object that enforcement rests on could not be restored for 10 s"
+    ),
     "deployment.immutable": Requirement(
         "a child that cannot be changed is deleted and recreated, and pods that mount it are replaced"
     ),

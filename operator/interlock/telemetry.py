@@ -32,6 +32,10 @@ OBJECTS_OVER_BUDGET = Gauge(
     "Agents, AgentPolicies and MCPBindings that are not kept: those of their namespace take too much memory.",
 )
 AGENTS = Gauge("interlock_agents", "Agents in the cluster.")
+ENFORCEMENT_LOST = Gauge(
+    "interlock_agents_enforcement_lost",
+    "Agents without pods because an object that enforcement rests on cannot be restored.",
+)
 KILL_CONTROLLER_AWAY = Gauge(
     "interlock_kill_controller_away", "Whether the kill controller is away (1): no new pod starts then."
 )

@@ -6,7 +6,8 @@ the text with `parse_bundle`.
 
 import hashlib
 import re
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
@@ -32,6 +33,11 @@ SCHEMA_VERSION: Final = 3
 
 BUNDLE_KEY: Final = "bundle.json"
 """Key of the ConfigMap's `data` that holds the bundle."""
+
+BUNDLE_DIGESTS: Final = "bundleDigests"
+"""Field of an Agent's status with the digests of the bundles that its guards obey."""
+MAX_BUNDLE_DIGESTS: Final = 4
+"""Most digests in that field: of the current bundle, and of those before it until it has been written."""
 
 MAX_REQUEST_BYTES: Final = 4 * 1024 * 1024
 MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
@@ -283,3 +289,14 @@ def dump_bundle(bundle: Bundle) -> str:
 def digest(text: str) -> str:
     """Return the SHA-256 of a bundle's text in hex: the name by which both sides mean the same bundle."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_bundle_digests(status: Any) -> frozenset[str]:
+    """Return the digests of the bundles that the guards of an Agent obey; none where the status names none.
+
+    Args:
+        status: `status` of the Agent as the API server has it. Anything but a mapping counts as none.
+    """
+    named = status.get(BUNDLE_DIGESTS) if isinstance(status, Mapping) else None
+    digests = named[:MAX_BUNDLE_DIGESTS] if isinstance(named, list) else []
+    return frozenset(one for one in digests if isinstance(one, str) and one)

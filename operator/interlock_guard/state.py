@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from interlock_contract.bundle import Bundle, digest, parse_bundle
+from interlock_contract.bundle import Bundle, digest, parse_bundle, read_bundle_digests
 from interlock_contract.kill import KillLatch, observe
 from interlock_contract.strict_fields import BundleInvalid
 
@@ -23,6 +23,7 @@ class State:
     `agent_uid` is None until the Agent was seen, and again once it is gone (`agent_gone`). `contact_at` is the time on
     the monotonic clock up to which everything watched is known to be fresh; None until each object was read once.
     `unverified_reason` is why a readable bundle may not be enforced; empty once the self-test has passed.
+    `is_unconfirmed` is True while the bundle that was read is none that the status of the Agent names.
     """
 
     agent_uid: str | None = None
@@ -31,18 +32,29 @@ class State:
     contact_at: float | None = None
     lease_seconds: float = LEASE_SECONDS
     unverified_reason: str = ""
+    is_unconfirmed: bool = False
 
 
 class LiveState:
-    """Holds the current state and bundle; each event replaces them and runs the reactions, in their order."""
+    """Holds the current state and bundle; each event replaces them and runs the reactions, in their order.
+
+    A bundle is in force only while the status of the Agent names its digest. Many people may write ConfigMaps, but only
+    the operator writes the status. So a forged or an earlier bundle is not obeyed.
+    """
 
     def __init__(self, *, lease_seconds: float = LEASE_SECONDS, log: Callable[[str], None] = lambda _: None) -> None:
         self.state = State(lease_seconds=lease_seconds)
         self.bundle: Bundle | None = None
         self.digest = ""
-        """Of the bundle's text; empty without a bundle that can be read."""
+        """Of the bundle's text; empty without a bundle in force."""
         self.reactions: Sequence[Callable[[], None]] = ()
         """Called one after the other at each change, before the next event is handled."""
+        self._text: str | None = None
+        """The ConfigMap's text as it was read last."""
+        self._named: frozenset[str] = frozenset()
+        """The digests in the Agent's status."""
+        self._parsed = ""
+        """Digest of the text that was parsed last, whether that succeeded or not."""
         self._contacts: dict[Watched, float] = {}
         self._log = log
 
@@ -54,29 +66,58 @@ class LiveState:
         if agent is None or "deletionTimestamp" in agent.get("metadata", {}):
             self.state = replace(self.state, agent_uid=None, agent_gone=True)
         else:
-            metadata = agent.get("metadata", {})
+            metadata, status = agent.get("metadata", {}), agent.get("status")
             uid = str(metadata.get("uid"))
-            latch = observe(self.state.kill, metadata.get("annotations"), agent.get("status"))
+            latch = observe(self.state.kill, metadata.get("annotations"), status)
             self.state = replace(self.state, agent_uid=uid, agent_gone=False, kill=latch)
+            self._named = read_bundle_digests(status)
+            self._choose_bundle()
         self._react()
 
     def handle_bundle(self, text: str | None) -> None:
-        """Handle the bundle's text; without a valid one the guard is closed.
+        """Handle the bundle's text; without one the guard is closed.
 
         A valid bundle is unverified until the self-test, one of the reactions, has passed.
         """
+        self._text = text
         if text is not None and self.bundle is not None and digest(text) == self.digest:
             return  # the list that follows each watch returns it again
-        self.bundle, self.digest = None, ""
-        if text is not None:
-            try:
-                self.bundle = parse_bundle(text)
-            except BundleInvalid as error:
-                self._log(f"bundle refused: {error}")
-            else:
-                self.digest = digest(text)
-                self.state = replace(self.state, unverified_reason=UNVERIFIED)
+        self._choose_bundle()
         self._react()
+
+    def _choose_bundle(self) -> None:
+        """Put the text into force if the status names it.
+
+        A text that the status does not name changes nothing while the status names the bundle in force: the status and
+        the ConfigMap come by two watches, in any order. The status of a later Agent of the same name says nothing about
+        a bundle that was made for an earlier one.
+        """
+        read = "" if self._text is None else digest(self._text)
+        if self._text is not None and read in self._named:
+            if read != self._parsed:
+                self._parse(self._text, read)
+            is_unconfirmed = False
+        elif self._text is not None and (self.digest in self._named or self._is_of_another_agent()):
+            return
+        else:
+            self.bundle, self.digest, self._parsed = None, "", ""
+            is_unconfirmed = self._text is not None
+        if is_unconfirmed and not self.state.is_unconfirmed:
+            self._log(f"bundle {read} is not obeyed: the status of the Agent does not name it")
+        self.state = replace(self.state, is_unconfirmed=is_unconfirmed)
+
+    def _is_of_another_agent(self) -> bool:
+        return self.bundle is not None and self.bundle.agent.uid != self.state.agent_uid
+
+    def _parse(self, text: str, read: str) -> None:
+        self.bundle, self.digest, self._parsed = None, "", read
+        try:
+            self.bundle = parse_bundle(text)
+        except BundleInvalid as error:
+            self._log(f"bundle refused: {error}")
+        else:
+            self.digest = read
+            self.state = replace(self.state, unverified_reason=UNVERIFIED)
 
     def set_unverified_reason(self, reason: str) -> None:
         """Note the result of the bundle's self-test: why it may not be enforced, or an empty text."""

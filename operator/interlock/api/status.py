@@ -9,6 +9,7 @@ from pydantic.config import JsonDict
 
 from interlock.api.markers import kube
 from interlock.api.shared_types import ApiModel, Environment, ScopeDimension, Timestamp
+from interlock_contract.bundle import MAX_BUNDLE_DIGESTS
 
 
 class ConditionType(StrEnum):
@@ -98,6 +99,8 @@ class AgentReason(StrEnum):
     """The API server refused a child."""
     NAME_TAKEN = "NameTaken"
     """An object that does not belong to the agent has the name of a managed object."""
+    ENFORCEMENT_LOST = "EnforcementLost"
+    """An object that enforcement rests on could not be restored within 10 s, so the agent has no pods."""
     RECONCILE_ERROR = "ReconcileError"
     """The operator failed on the object and retries; also the reason of ReconcileFailed on other kinds."""
 
@@ -325,6 +328,11 @@ class AgentStatus(ApiModel):
 
     enforcement: EnforcementStatus | None = None
     """Details of PolicyEnforced; absent unless it is True."""
+
+    bundle_digests: tuple[Annotated[str, Field(max_length=64)], ...] = Field(
+        default=(), max_length=MAX_BUNDLE_DIGESTS, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """SHA-256, in hex, of the bundles that guards obey: the current one, and during a change the one before it."""
 
     managed_objects: tuple[ManagedObject, ...] = Field(
         default=(), max_length=64, json_schema_extra=kube(keys=("kind", "name"))

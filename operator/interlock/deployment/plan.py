@@ -5,8 +5,9 @@ the pending writes in the order in which they must happen. A live object is also
 (`ownership.content_digest`): that finds additions, which no manifest names.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,6 +26,7 @@ from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest
 from interlock.deployment.placement import Placement
+from interlock_contract.bundle import BUNDLE_KEY
 
 _METADATA = "metadata"
 _IGNORED = ("apiVersion", "kind", _METADATA)
@@ -81,6 +83,8 @@ def _normal(value: Any) -> Decimal | Any:
 
 WORKLOAD = "Deployment"
 GRANT = "RoleBinding"
+ENFORCEMENT_BOUND = timedelta(seconds=10)
+"""How long pods may run while an object that enforcement rests on cannot be restored."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,31 @@ def plan_children(
         prune=tuple(sorted(surplus, key=lambda key: (key.kind != WORKLOAD, key))),
         held=tuple(held),
     )
+
+
+def unrestored(plan: WritePlan, applied: AppliedObjects, written: AppliedObjects) -> tuple[ChildKey, ...]:
+    """Return the objects that enforcement rests on, that existed once, and that a failed plan has not written.
+
+    Args:
+        plan: The plan.
+        applied: What earlier writes left.
+        written: What the writes of this plan left.
+    """
+    pending = (*plan.prepare, *plan.grants, *plan.workloads)
+    keys = (key_of(manifest) for manifest in pending if _enforcement_rests_on(manifest))
+    return tuple(key for key in keys if key in applied and key not in written)
+
+
+def workloads_of(live: Iterable[ChildKey]) -> tuple[ChildKey, ...]:
+    """Return the Deployments among some objects."""
+    return tuple(key for key in live if key.kind == WORKLOAD)
+
+
+def _enforcement_rests_on(manifest: Manifest) -> bool:
+    return manifest["kind"] in _ENFORCING or BUNDLE_KEY in (manifest.get("data") or {})
+
+
+_ENFORCING = (WORKLOAD, GRANT, "Role", "NetworkPolicy")
 
 
 def was_changed(live: LiveChild, applied: AppliedObject) -> bool:

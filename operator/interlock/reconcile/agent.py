@@ -1,5 +1,6 @@
 """The pure part of one Agent's reconcile: check the layers, decide the stage, plan the children, build the status."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -22,23 +23,26 @@ from interlock.orchestration.rollout import StageFacts, StageObservation, decide
 from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
-from interlock_contract.bundle import BUNDLE_KEY, digest
+from interlock_contract.bundle import BUNDLE_KEY, MAX_BUNDLE_DIGESTS, digest
 from interlock_contract.kill import KillLatch, observe
 
 
 @dataclass(frozen=True)
 class ReconcileResult:
-    """What has to be done, in this order: the plan, then the status, then the Events.
+    """What has to be done, in this order: the announcement, the plan, the status, the Events.
 
     Attributes:
         plan: Writes to children.
         status: The status to write once the plan has been carried out. What its writes leave is to be added.
+        announced: The digests of the bundles that guards obey while the plan is carried out: the new one and the live
+            one. The status names the new one before its ConfigMap is written, so that no guard closes in between.
         managed: The keys of all objects that must exist.
         requeue_at: When the passing of time alone may change the result, None where it cannot.
     """
 
     plan: WritePlan
     status: AgentStatus
+    announced: tuple[str, ...] = ()
     managed: frozenset[ChildKey] = frozenset()
     requeue_at: datetime | None = None
 
@@ -67,8 +71,24 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     )
     status = build_status(report, now)
     managed = frozenset(key_of(manifest) for manifest in desired)
-    status = status.model_copy(update={"managed_objects": record_applied(managed, snapshot.applied, {})})
-    return ReconcileResult(plan, status, managed, requeue_at=progress.decision.next_at)
+    digests = tuple(digest(text) for text in _bundles(desired))
+    recorded = record_applied(managed, snapshot.applied, {})
+    status = status.model_copy(update={"bundle_digests": digests, "managed_objects": recorded})
+    announced = _announced(snapshot, digests) if any(_bundles(plan.prepare)) else digests
+    return ReconcileResult(plan, status, announced, managed, requeue_at=progress.decision.next_at)
+
+
+def _bundles(manifests: Iterable[Manifest]) -> tuple[str, ...]:
+    """Return the text of each bundle among some manifests."""
+    return tuple(manifest["data"][BUNDLE_KEY] for manifest in manifests if BUNDLE_KEY in (manifest.get("data") or {}))
+
+
+def _announced(snapshot: Snapshot, digests: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the digests of the new bundle and of the live ones, as far as the status has named these before."""
+    named = snapshot.agent.status.bundle_digests if snapshot.agent.status else ()
+    live = (digest(text) for text in _bundles(child.manifest for child in snapshot.children.values()))
+    kept = sorted({one for one in live if one in named and one not in digests})
+    return (*digests, *kept)[:MAX_BUNDLE_DIGESTS]
 
 
 def killed_by(snapshot: Snapshot) -> str | None:

@@ -17,12 +17,12 @@ from interlock.api.status import (
     StageLabel,
     StageStatus,
 )
-from interlock.deployment.names import revision_label
+from interlock.deployment.names import ChildKey, revision_label
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.enforcement import Enforcement
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.placement import may_start_open
-from interlock.deployment.plan import WritePlan
+from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan
 from interlock.deployment.revision import Revision
 from interlock.orchestration.orchestrated import soak_of
 from interlock.orchestration.rollout import StageDecision, StageFacts
@@ -180,6 +180,7 @@ _OF_DEPLOYMENT = (
     AgentReason.WAITING_FOR_DEPLOYMENT,
     AgentReason.WAITING_FOR_OPERATOR,
     AgentReason.NAME_TAKEN,
+    AgentReason.ENFORCEMENT_LOST,
 )
 """Reasons of Ready that a failure to deploy replaces."""
 
@@ -231,7 +232,7 @@ def with_failure(
         ConditionType.DEPLOYED: Finding(ConditionType.DEPLOYED, "False", reason, message),
         ConditionType.READY: Finding(ConditionType.READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message),
     }
-    if reason is AgentReason.NAME_TAKEN:
+    if reason in (AgentReason.NAME_TAKEN, AgentReason.ENFORCEMENT_LOST):
         failed[ConditionType.READY] = Finding(ConditionType.READY, "False", reason, message)
         failed[ConditionType.STALLED] = Finding(ConditionType.STALLED, "True", reason, message)
     if ready is not None and ready.reason not in _OF_DEPLOYMENT:
@@ -240,6 +241,20 @@ def with_failure(
     kept = {one.type: one for one in status.conditions}
     order = (*kept, *(kind for kind in built if kind not in kept))
     return status.model_copy(update={"conditions": tuple(built.get(kind) or kept[kind] for kind in order)})
+
+
+def enforcement_lost_message(lost: Iterable[ChildKey], because: str) -> str:
+    """Return why an agent has no pods.
+
+    Args:
+        lost: The objects that could not be restored.
+        because: The failure of the last attempt.
+    """
+    names = ", ".join(f"{key.kind} {key.name}" for key in sorted(lost))
+    return (
+        f"the agent has no pods because {names} could not be restored for {ENFORCEMENT_BOUND.total_seconds():.0f} s: "
+        f"{because}; fix that, then its pods start automatically"
+    )
 
 
 def _layers(verdict: Verdict) -> list[Finding]:

@@ -1,5 +1,6 @@
 """The reconcile of one Agent with the API server: read the snapshot, decide, write the children, then the status."""
 
+import asyncio
 import functools
 import logging
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from datetime import datetime
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
-from interlock.api.status import AgentStatus
+from interlock.api.status import AgentReason, AgentStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
@@ -18,13 +19,14 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.observed.egress_check import EgressCheckReport
 from interlock.deployment.observed.enforcement import drifts_of
 from interlock.deployment.placement import ApiServerAddress
-from interlock.reconcile.agent import reconcile
+from interlock.deployment.plan import ENFORCEMENT_BOUND, unrestored, workloads_of
+from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import transitions
-from interlock.reconcile.agent_status import with_failure
+from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock.settings import OperatorSettings
-from interlock.telemetry import AGENTS
+from interlock.telemetry import AGENTS, ENFORCEMENT_LOST
 from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json
 from interlock_kube.resource_types import Key
@@ -135,6 +137,11 @@ class AgentReconciler:
         self._clock = clock
         self._enqueue = enqueue
         self._report_drift = report_drift
+        self._failing: dict[Key, datetime] = {}
+        """When the failures in a row of an Agent began."""
+        self._lost: dict[Key, datetime] = {}
+        """Since when an object that enforcement rests on could not be restored."""
+        self._without_pods: set[Key] = set()
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one Agent to what its spec wants, or report why that is refused.
@@ -149,12 +156,14 @@ class AgentReconciler:
         AGENTS.set(len(self._cache.agents()))
         snapshot = self._reader.read(key)
         if snapshot is None:
+            self._forget_failures(key)
             return None
         agent = snapshot.agent
         now = self._clock()
         for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings, now).items():
             self._report_drift((agent.metadata.namespace, binding), seen_at)
         result = reconcile(snapshot, now)
+        agent = await self._announce(key, agent, result)
         try:
             written = await self._applier.carry_out(
                 result.plan,
@@ -164,18 +173,9 @@ class AgentReconciler:
                 may_start_pods=functools.partial(self._reader.may_start_pods, key),
             )
         except ApplyFailed as failure:
-            status = with_failure(
-                result.status,
-                failure.reason,
-                str(failure),
-                agent.status.conditions if agent.status else (),
-                agent.metadata.generation,
-                self._clock(),
-            )
-            kept = result.managed | snapshot.children.keys()
-            managed = record_applied(kept, snapshot.applied, failure.written)
-            await self._report(key, agent, status.model_copy(update={"managed_objects": managed}))
+            await self._handle_failure(key, agent, snapshot, result, failure)
             raise
+        self._forget_failures(key)
         managed = record_applied(result.managed, snapshot.applied, written)
         await self._report(key, agent, result.status.model_copy(update={"managed_objects": managed}))
         due = [] if result.requeue_at is None else [(result.requeue_at - self._clock()).total_seconds()]
@@ -184,6 +184,55 @@ class AgentReconciler:
             # (a crash between the two), or have changed in a field whose change no other controller reports.
             due.append(SETTLE_SECONDS)
         return min(due, default=None)
+
+    async def _announce(self, key: Key, agent: Agent, result: ReconcileResult) -> Agent:
+        """Let the status name a new bundle before it is written; return the Agent with its status then.
+
+        The guards of a new Agent have no pod yet, so the status that follows the plan is early enough for them.
+        """
+        named = agent.status.bundle_digests if agent.status else ()
+        if agent.status is None or not named or set(result.announced) <= set(named):
+            return agent
+        status = agent.status.model_copy(update={"bundle_digests": result.announced})
+        await self._report(key, agent, status)
+        return agent.model_copy(update={"status": status})
+
+    async def _handle_failure(
+        self, key: Key, agent: Agent, snapshot: Snapshot, result: ReconcileResult, failure: ApplyFailed
+    ) -> None:
+        """Report a failure, and end the agent's pods where it lasts and takes their enforcement away.
+
+        Guards obey the earlier bundle as long as the pods may run without a restored object, and no longer.
+        """
+        now = self._clock()
+        failing_since = self._failing.setdefault(key, now)
+        lost = unrestored(result.plan, snapshot.applied, failure.written)
+        if not lost:
+            self._lost.pop(key, None)
+        elif key not in self._lost:
+            self._lost[key] = now
+            asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._enqueue, key)
+        reason, message = failure.reason, str(failure)
+        if lost and now - self._lost[key] >= ENFORCEMENT_BOUND:
+            reason, message = AgentReason.ENFORCEMENT_LOST, enforcement_lost_message(lost, message)
+            self._without_pods.add(key)
+            await self._applier.prune(workloads_of(snapshot.children), *key)
+        ENFORCEMENT_LOST.set(len(self._without_pods))
+        known = agent.status.conditions if agent.status else ()
+        status = with_failure(result.status, reason, message, known, agent.metadata.generation, now)
+        kept = result.managed | snapshot.children.keys()
+        is_recent = now - failing_since < ENFORCEMENT_BOUND
+        update = {
+            "managed_objects": record_applied(kept, snapshot.applied, failure.written),
+            "bundle_digests": result.announced if is_recent else result.status.bundle_digests,
+        }
+        await self._report(key, agent, status.model_copy(update=update))
+
+    def _forget_failures(self, key: Key) -> None:
+        self._failing.pop(key, None)
+        self._lost.pop(key, None)
+        self._without_pods.discard(key)
+        ENFORCEMENT_LOST.set(len(self._without_pods))
 
     async def _report(self, key: Key, agent: Agent, status: AgentStatus) -> None:
         """Write the status where it has changed, keep the answer, and post the Events of the change."""

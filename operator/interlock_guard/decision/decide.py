@@ -67,6 +67,8 @@ class DenyReason(StrEnum):
     """The kill switch is on."""
     NO_BUNDLE = "NoBundle"
     """There is no bundle, or none that this guard can read."""
+    BUNDLE_NOT_CONFIRMED = "BundleNotConfirmed"
+    """The status of the Agent does not name the bundle that was read: it is forged, or the operator has not run."""
     POLICY_NOT_TESTED = "PolicyNotTested"
     """The self-test of the bundle has not run yet, or has failed."""
     STALE_STATE = "StaleState"
@@ -203,6 +205,12 @@ _LAYER_REASONS: Final[dict[Layer, tuple[DenyReason, str]]] = {
 }
 
 
+_NO_BUNDLE: Final = Deny(DenyReason.NO_BUNDLE, "", "The guard has no valid bundle.")
+_NOT_CONFIRMED: Final = Deny(
+    DenyReason.BUNDLE_NOT_CONFIRMED, "", "The status of the agent does not name the bundle that the guard has read."
+)
+
+
 def decide(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
     """Decide on one request.
 
@@ -265,7 +273,7 @@ def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:
     if now - state.contact_at > state.lease_seconds:
         return Deny(DenyReason.STALE_STATE, "", "The guard has lost contact with the API server.")
     if bundle is None:
-        return Deny(DenyReason.NO_BUNDLE, "", "The guard has no valid bundle.")
+        return _NOT_CONFIRMED if state.is_unconfirmed else _NO_BUNDLE
     if state.unverified_reason:
         return Deny(DenyReason.POLICY_NOT_TESTED, "", state.unverified_reason)
     return None

@@ -30,6 +30,7 @@ DENIAL_META: Final = "interlock.dev/denial"
 _ERRORS: Final[dict[DenyReason, tuple[int, int]]] = {
     DenyReason.KILLED: (503, REFUSED),
     DenyReason.NO_BUNDLE: (503, REFUSED),
+    DenyReason.BUNDLE_NOT_CONFIRMED: (503, REFUSED),
     DenyReason.POLICY_NOT_TESTED: (503, REFUSED),
     DenyReason.STALE_STATE: (503, REFUSED),
     DenyReason.AGENT_MISMATCH: (503, REFUSED),
@@ -43,6 +44,7 @@ _CLOSED: Final = frozenset(
     {
         DenyReason.KILLED,
         DenyReason.NO_BUNDLE,
+        DenyReason.BUNDLE_NOT_CONFIRMED,
         DenyReason.POLICY_NOT_TESTED,
         DenyReason.STALE_STATE,
         DenyReason.AGENT_MISMATCH,

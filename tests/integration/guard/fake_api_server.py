@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from interlock_contract.bundle import Pin
+from interlock_contract.bundle import Pin, digest
 from tests.support.pins import with_pins
 
 AGENT = "support-triage"
@@ -44,6 +44,7 @@ class FakeApiServer:
         self.talks = asyncio.Event()
         """While it is not set, requests are taken and not answered."""
         self.talks.set()
+        self._named: list[str] = []
         self._version = 100
         self._objects: dict[str, dict[str, Any] | None] = {_AGENTS: None, _CONFIG_MAPS: None}
         self._queues: dict[str, set[asyncio.Queue[dict[str, Any] | None]]] = {_AGENTS: set(), _CONFIG_MAPS: set()}
@@ -75,7 +76,9 @@ class FakeApiServer:
         self, *, uid: str = UID, annotations: dict[str, str] | None = None, status: dict[str, Any] | None = None
     ) -> None:
         metadata = {"name": AGENT, "namespace": NAMESPACE, "uid": uid, "annotations": annotations or {}}
-        self._put(_AGENTS, {"metadata": metadata, "spec": {}, "status": status or {}})
+        self._put(
+            _AGENTS, {"metadata": metadata, "spec": {}, "status": {**(status or {}), "bundleDigests": self._named}}
+        )
 
     def kill(self, value: str) -> None:
         self.set_agent(annotations={"interlock.dev/kill-switch": value})
@@ -88,8 +91,23 @@ class FakeApiServer:
         self._put(_AGENTS, None)
 
     def set_bundle(self, text: str | None) -> None:
+        """Set the bundle as the operator does: the status names it first."""
         if text is not None and self.pins is not None:
             text = with_pins(text, self.pins)
+        if text is not None:
+            self.name_bundles(text)
+        self.forge_bundle(text)
+
+    def name_bundles(self, *texts: str) -> None:
+        """Let the Agent's status name exactly these bundles."""
+        self._named = [digest(text) for text in texts]
+        agent = self._objects[_AGENTS]
+        if agent is not None:
+            status = {**agent["status"], "bundleDigests": self._named}
+            self._put(_AGENTS, {**agent, "metadata": dict(agent["metadata"]), "status": status})
+
+    def forge_bundle(self, text: str | None) -> None:
+        """Set the ConfigMap alone, as anyone who may write ConfigMaps can."""
         found = None if text is None else {"metadata": {"name": BUNDLE}, "data": {"bundle.json": text}}
         self._put(_CONFIG_MAPS, found)
 

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import yaml
 
-from interlock_contract.bundle import parse_bundle
+from interlock_contract.bundle import digest, parse_bundle
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Answer, Client, Guard, StdioServer, a_bundle
 from tests.support.bounds import check_promise, until
@@ -144,6 +144,10 @@ def write_credentials(guard: Guard, kubectl: Kubectl, authority: Path) -> None:
 def apply_bundle(kubectl: Kubectl, text: str) -> None:
     metadata = {"name": BUNDLE, "namespace": NAMESPACE}
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"bundle.json": text}}
+    named = json.dumps({"status": {"bundleDigests": [digest(text)]}})
+    kubectl(
+        "patch", "agents.interlock.dev", AGENT, "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p", named
+    )
     kubectl("apply", "-f", "-", stdin=config_map)
 
 

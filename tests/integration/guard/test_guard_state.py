@@ -327,3 +327,39 @@ async def test_an_unmapped_tool_and_one_that_does_not_exist_answer_alike_to_the_
         ) as response:
             bodies.append((response.status, await response.read(), response.headers.keys()))
     assert bodies[0] == bodies[1]
+
+
+@requirement("guard.confirmed-bundle")
+async def test_a_bundle_that_anyone_wrote_into_the_config_map_is_not_obeyed(bench: Bench) -> None:
+    """The delete without a grant is denied before, during and after. Other calls are answered all the while."""
+    bench.api.set_bundle(a_bundle(["echo"], read_only=["large"]))
+
+    async def is_denied() -> bool:
+        return (await bench.client.call("large", bytes=10)).reason == "NotGrantedByBinding"
+
+    await until(is_denied, "the delete is denied")
+    bench.api.forge_bundle(a_bundle(["echo"], writable=["large"]))
+
+    for _ in range(20):
+        assert await is_denied()
+    assert (await bench.client.call("echo")).reason is None
+
+    bench.api.name_bundles(a_bundle(["another"]))  # as the operator does where the policy changed meanwhile
+    await answers_with(bench, "BundleNotConfirmed")
+    assert "large" not in bench.executed_names()
+
+
+@requirement("guard.confirmed-bundle")
+async def test_a_guard_that_starts_on_a_forged_bundle_stays_closed_until_it_is_healed(bench: Bench) -> None:
+    honest = a_bundle(["echo"], read_only=["large"])
+    bench.api.set_bundle(honest)
+    await answers_with(bench, None)
+    await bench.guard.stop()
+    bench.api.forge_bundle(a_bundle(["echo"], writable=["large"]))
+    await bench.guard.start()
+
+    await answers_with(bench, "BundleNotConfirmed")
+    assert not await bench.guard.probe("/startupz")
+
+    bench.api.forge_bundle(honest)
+    await until(lambda: bench.guard.probe("/startupz"), "the guard has its bundle")

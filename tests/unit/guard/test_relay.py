@@ -19,6 +19,7 @@ from interlock_contract.bundle import (
     BundleSource,
     BundleTool,
     Grant,
+    digest,
     dump_bundle,
 )
 from interlock_guard.audit.recorder import Recorder, Writer
@@ -197,8 +198,9 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         await web.TCPSite(endpoint.runner, "127.0.0.1", port).start()
         selftest = SelfTest(live, authorizer.judge, lambda: 0.0, lambda _: None)
         live.reactions = (endpoint.follow, selftest.follow)
-        live.handle_agent(AGENT)
-        live.handle_bundle(dump_bundle(bundle))
+        text = dump_bundle(bundle)
+        live.handle_agent({**AGENT, "status": {"bundleDigests": [digest(text)]}})
+        live.handle_bundle(text)
         live.record_contact("agent", 0.0)
         live.record_contact("bundle", 0.0)
         tools.begin(upstream)
@@ -311,9 +313,11 @@ async def test_a_kill_drops_the_open_server_requests(rig: Rig) -> None:
     await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     state = (await waiting)[1]["result"]["requestState"]
-    rig.live.handle_agent(KILLED)
+    status = {"bundleDigests": [rig.live.digest]}
+    rig.live.handle_agent({**KILLED, "status": status})
     assert rig.upstream.abandoned == ["the guard is closed"]
-    rig.live.handle_agent({"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}})
+    released = {"uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}
+    rig.live.handle_agent({"metadata": released, "status": status})
     assert (await rig.post(SESSIONLESS_HEADERS, _meta=META, requestState=state))[1]["error"]["code"] == -32602
 
 

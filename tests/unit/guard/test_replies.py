@@ -12,6 +12,7 @@ SESSIONLESS = Form(to_sessionless=True, from_sessionless=False, may_show=lambda 
 CLOSED = {
     DenyReason.KILLED,
     DenyReason.NO_BUNDLE,
+    DenyReason.BUNDLE_NOT_CONFIRMED,
     DenyReason.POLICY_NOT_TESTED,
     DenyReason.STALE_STATE,
     DenyReason.AGENT_MISMATCH,

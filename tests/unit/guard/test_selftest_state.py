@@ -16,9 +16,10 @@ from tests.requirements import requirement
 BUNDLE = Bundle(3, AgentIdentity("a", "n", "u-1"), "r", "s", "s", (), ())
 TEXT = dump_bundle(BUNDLE)
 OTHER = dump_bundle(replace(BUNDLE, revision="other"))
-AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
-KILLED = {"metadata": {"name": "a", "uid": "u-1", "annotations": {"interlock.dev/kill-switch": "leak"}}}
-RELEASED = {"metadata": {"name": "a", "uid": "u-1", "annotations": {"interlock.dev/kill-switch": "off"}}}
+STATUS = {"bundleDigests": [digest(TEXT), digest(OTHER), digest("{}")]}
+AGENT = {"metadata": {"name": "a", "uid": "u-1"}, "status": STATUS}
+KILLED = {"metadata": {**AGENT["metadata"], "annotations": {"interlock.dev/kill-switch": "leak"}}, "status": STATUS}
+RELEASED = {"metadata": {**AGENT["metadata"], "annotations": {"interlock.dev/kill-switch": "off"}}, "status": STATUS}
 
 
 @dataclass

@@ -1,10 +1,21 @@
-from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from interlock_contract.bundle import AgentIdentity, Bundle, digest, dump_bundle
 from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
 from tests.requirements import requirement
 
 BUNDLE = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
-AGENT = {"metadata": {"name": "a", "uid": "u-1"}}
+TEXT, OTHER = (dump_bundle(one) for one in (BUNDLE, replace(BUNDLE, revision="r2")))
+AGENT = {"metadata": {"name": "a", "uid": "u-1"}, "status": {"bundleDigests": [digest(TEXT)]}}
+
+
+def naming(*texts: str, uid: str = "u-1") -> Any:
+    """Return the Agent with a status that names these bundles."""
+    return {"metadata": {"name": "a", "uid": uid}, "status": {"bundleDigests": [digest(text) for text in texts]}}
 
 
 def a_trusting_state(**settings: float) -> LiveState:
@@ -54,6 +65,7 @@ def test_each_event_runs_the_reactions_before_the_next_one() -> None:
 def test_a_bad_bundle_replaces_a_good_one_and_is_logged() -> None:
     log = list[str]()
     live = LiveState(log=log.append)
+    live.handle_agent(naming(TEXT, "{}"))
     live.handle_bundle(dump_bundle(BUNDLE))
     assert live.bundle == BUNDLE
     live.handle_bundle("{}")
@@ -80,5 +92,122 @@ def test_an_agent_that_is_being_deleted_is_gone_whatever_finalizers_keep_it() ->
     live.record_contact("bundle", 10)
     assert reason(live, 10) is None
     kept = {"deletionTimestamp": "2026-03-02T09:00:00Z", "finalizers": ["example.com/keep"]}
-    live.handle_agent({"metadata": AGENT["metadata"] | kept})
+    live.handle_agent({**AGENT, "metadata": AGENT["metadata"] | kept})
     assert reason(live, 10) == "AgentMismatch"
+
+
+# Which bundle is in force
+
+
+def an_open_state(agent: Any = AGENT, text: str = TEXT) -> LiveState:
+    live = a_trusting_state()
+    live.handle_agent(agent)
+    live.handle_bundle(text)
+    live.record_contact("agent", 10)
+    live.record_contact("bundle", 10)
+    return live
+
+
+@requirement("guard.confirmed-bundle")
+@pytest.mark.parametrize(
+    "status",
+    [
+        None,
+        "x",
+        {},
+        {"bundleDigests": None},
+        {"bundleDigests": digest(TEXT)},
+        {"bundleDigests": {digest(TEXT): True}},
+        {"bundleDigests": []},
+        {"bundleDigests": [digest(OTHER)]},
+        {"bundleDigests": [digest(TEXT)[:63]]},
+        {"bundleDigests": ["", None, 1, [digest(TEXT)]]},
+        {"bundleDigests": ["x", "x", "x", "x", digest(TEXT)]},
+        {"enforcement": {"bundleDigest": digest(TEXT)}},
+    ],
+)
+def test_a_bundle_that_the_status_does_not_name_is_not_obeyed(status: Any) -> None:
+    live = an_open_state({"metadata": {"uid": "u-1"}, "status": status})
+
+    assert (reason(live, 10), live.bundle, live.digest) == ("BundleNotConfirmed", None, "")
+
+
+@requirement("guard.confirmed-bundle")
+def test_a_forged_bundle_changes_nothing_while_the_status_names_the_one_in_force() -> None:
+    live = an_open_state()
+    ran: list[str] = []
+    live.reactions = (lambda: ran.append(live.digest),)
+
+    live.handle_bundle(OTHER)
+
+    assert (reason(live, 10), live.digest) == (None, digest(TEXT))
+    live.handle_bundle(TEXT)
+    assert (reason(live, 10), live.digest) == (None, digest(TEXT))
+    assert set(ran) == {digest(TEXT)}
+
+
+@requirement("guard.confirmed-bundle")
+def test_the_bundle_before_is_no_longer_obeyed_once_the_status_does_not_name_it() -> None:
+    live = an_open_state()
+
+    live.handle_agent(naming(OTHER))
+    assert reason(live, 10) == "BundleNotConfirmed"
+    live.handle_bundle(OTHER)
+    assert (reason(live, 10), live.digest) == (None, digest(OTHER))
+    live.handle_bundle(TEXT)
+    assert (reason(live, 10), live.digest) == (None, digest(OTHER)), "a replay changes nothing"
+
+
+@requirement("guard.confirmed-bundle")
+@pytest.mark.parametrize("is_status_first", [True, False])
+def test_a_change_that_the_status_announces_closes_nothing_in_any_order_of_the_events(*, is_status_first: bool) -> None:
+    live = an_open_state()
+    events = [lambda: live.handle_agent(naming(OTHER, TEXT)), lambda: live.handle_bundle(OTHER)]
+
+    for event in events if is_status_first else reversed(events):
+        event()
+        assert reason(live, 10) is None
+    live.handle_agent(naming(OTHER))
+
+    assert (reason(live, 10), live.digest) == (None, digest(OTHER))
+
+
+@requirement("guard.confirmed-bundle")
+def test_a_bundle_is_obeyed_as_soon_as_the_status_names_it() -> None:
+    live = an_open_state(naming())
+    assert reason(live, 10) == "BundleNotConfirmed"
+
+    live.handle_agent(AGENT)
+
+    assert reason(live, 10) is None
+
+
+def test_the_status_of_a_later_agent_says_nothing_about_the_bundle_of_an_earlier_one() -> None:
+    live = an_open_state()
+
+    live.handle_agent(naming(uid="u-2"))
+
+    assert reason(live, 10) == "AgentMismatch"
+    live.handle_agent(naming(TEXT, uid="u-2"))
+    assert reason(live, 10) == "AgentMismatch"
+
+
+def test_a_bundle_that_is_gone_closes_the_guard_whatever_the_status_names() -> None:
+    live = an_open_state()
+
+    live.handle_bundle(None)
+
+    assert reason(live, 10) == "NoBundle"
+
+
+def test_a_bundle_that_cannot_be_read_is_logged_once() -> None:
+    log = list[str]()
+    live = LiveState(log=log.append)
+    live.handle_bundle("{}")
+    for _ in range(3):
+        live.handle_agent(naming("{}"))
+
+    assert log == [
+        f"bundle {digest('{}')} is not obeyed: the status of the Agent does not name it",
+        "bundle refused: schemaVersion: is missing",
+    ]

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from interlock_contract.audit_chain import GuardId, open_line
-from interlock_contract.bundle import AgentIdentity, Bundle, BundleTasks, dump_bundle
+from interlock_contract.bundle import AgentIdentity, Bundle, BundleTasks, digest, dump_bundle
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.spool import Position, Spool, SpoolLimits
 from interlock_guard.state import LiveState
@@ -42,7 +42,9 @@ class Bench:
         bundle = Bundle(
             3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (), tasks=BundleTasks(self.agent_port, most)
         )
-        self.live.handle_bundle(dump_bundle(bundle))
+        text = dump_bundle(bundle)
+        self.live.handle_agent({"metadata": {"uid": "u"}, "status": {"bundleDigests": [digest(text)]}})
+        self.live.handle_bundle(text)
         self.live.set_unverified_reason("")
 
     async def send(self, text: bytes) -> tuple[int, Any]:

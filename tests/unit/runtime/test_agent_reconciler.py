@@ -17,12 +17,24 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler, SnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.settings import OperatorSettings
+from interlock.telemetry import ENFORCEMENT_LOST
+from interlock_contract.bundle import digest
 from interlock_kube.client import ApiError
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import CHILDREN, Key
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
-from tests.support.builders import GUARD_IMAGE, NOW, AgentBuilder, a_binding, a_policy, a_stage, an_agent, hours
+from tests.support.builders import (
+    GUARD_IMAGE,
+    NOW,
+    AgentBuilder,
+    a_binding,
+    a_policy,
+    a_stage,
+    an_agent,
+    hours,
+    seconds,
+)
 from tests.support.fake_client import FakeClient
 from tests.support.small_operator import fill
 
@@ -30,7 +42,7 @@ KEY = ("agents", "triage")
 PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 
-PROMOTION_WRITES = 17  # the new placement, the status, the old placement with its ReplicaSets and pods
+PROMOTION_WRITES = 18  # the status, the new placement, the old placement with its ReplicaSets and pods, the status
 
 
 class Operator:
@@ -379,3 +391,190 @@ async def test_a_defect_on_one_agent_is_a_failed_reconcile_and_not_the_end_of_th
 
     await operator.converge()
     assert operator.condition("Ready").status == "True"
+
+
+# The bundles that the status names
+
+
+def bundle_of(operator: Operator) -> tuple[str, str]:
+    """Return the path of the bundle and the digest of its text."""
+    [(path, text)] = [
+        (path, found["data"]["bundle.json"])
+        for path, found in operator.client.of_kind("ConfigMap").items()
+        if "bundle.json" in found["data"]
+    ]
+    return path, digest(text)
+
+
+def named(operator: Operator) -> list[str]:
+    found: list[str] = operator.client.objects[PATH]["status"]["bundleDigests"]
+    return found
+
+
+@requirement("guard.confirmed-bundle")
+async def test_the_status_names_exactly_the_bundle_that_exists() -> None:
+    operator = await a_ready_agent(an_agent())
+
+    assert named(operator) == [bundle_of(operator)[1]]
+
+
+@requirement("guard.confirmed-bundle")
+async def test_a_new_bundle_is_named_before_it_is_written_and_the_one_before_only_until_then() -> None:
+    operator = await a_ready_agent(an_agent())
+    path, before = bundle_of(operator)
+    operator.resources.put_policy(
+        a_policy().giving_nothing().giving("triage", "crm", read=["contacts"]).at_version(7).to_kubernetes()
+    )
+    patch, seen = operator.client.patch, []
+
+    async def watch(target: str, *arguments: Any, **keywords: Any) -> Any:
+        answer = await patch(target, *arguments, **keywords)
+        seen.append((target.removesuffix("/status"), named(operator)))
+        return answer
+
+    operator.client.patch = watch  # type: ignore[method-assign]
+    assert await operator.reconcile_agent()
+
+    after = bundle_of(operator)[1]
+    assert before != after
+    assert seen == [(PATH, [after, before]), (path, [after, before]), (PATH, [after])]
+
+
+@requirement("guard.confirmed-bundle")
+async def test_a_forged_bundle_is_never_named() -> None:
+    operator = await a_ready_agent(an_agent())
+    path, before = bundle_of(operator)
+    operator.client.add_foreign(path, {"data": {"bundle.json": "widened"}})
+    operator.watch()
+    operator.client.refuse("PATCH", path)
+
+    assert not await operator.reconcile_agent()
+    assert named(operator) == [before]
+    await operator.converge()
+    assert named(operator) == [before]
+
+
+@requirement("guard.confirmed-bundle")
+async def test_an_earlier_bundle_is_named_for_ten_seconds_at_most() -> None:
+    operator = await a_ready_agent(an_agent())
+    path, before = bundle_of(operator)
+    operator.resources.put_policy(
+        a_policy().giving_nothing().giving("triage", "crm", read=["contacts"]).at_version(7).to_kubernetes()
+    )
+    operator.client.refuse("PATCH", path, times=99)
+
+    assert not await operator.reconcile_agent()
+    assert named(operator)[1:] == [before]
+    operator.now += seconds(10)
+    assert not await operator.reconcile_agent()
+
+    assert before not in named(operator)
+    assert len(named(operator)) == 1
+
+
+async def test_a_refused_agent_names_no_bundle() -> None:
+    operator = await a_ready_agent(an_agent())
+    operator.resources.drop_policy(("agents", "support"))
+
+    await operator.converge()
+
+    assert named(operator) == []
+
+
+# What cannot be restored
+
+
+def put_pods(operator: Operator) -> str:
+    """Put the pod of the Deployment there and return its path."""
+    [workload] = operator.client.of_kind("Deployment").values()
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    path = "/api/v1/namespaces/agents/pods/triage-1"
+    operator.client.put(
+        path, {"kind": "Pod", "metadata": {"name": "triage-1", "namespace": "agents", "labels": labels}}
+    )
+    return path
+
+
+async def a_lost(operator: Operator, kind: str) -> str:
+    """Let others change an object that cannot be written then; return its path."""
+    path = next(path for path in operator.client.of_kind(kind) if kind != "ConfigMap" or path == bundle_of(operator)[0])
+    operator.client.add_foreign(path, {"smuggled": "x"})
+    operator.watch()
+    operator.client.refuse("PATCH", path, times=99)
+    return path
+
+
+@requirement("deployment.enforcement-lost")
+@pytest.mark.parametrize("kind", ["ConfigMap", "NetworkPolicy", "Role", "RoleBinding", "Deployment"])
+async def test_an_agent_whose_enforcement_cannot_be_restored_for_ten_seconds_has_no_pods(kind: str) -> None:
+    operator = await a_ready_agent(an_agent())
+    pod = put_pods(operator)
+    path = await a_lost(operator, kind)
+
+    assert not await operator.reconcile_agent()
+    operator.now += seconds(9.9)
+    assert not await operator.reconcile_agent()
+    assert pod in operator.client.objects
+    assert operator.condition("Deployed").reason == "ApplyFailed"
+
+    operator.now += seconds(0.1)
+    assert not await operator.reconcile_agent()
+
+    assert pod not in operator.client.objects
+    assert operator.client.of_kind("Deployment") == {}
+    for condition in ("Deployed", "Ready"):
+        assert operator.condition(condition).reason == "EnforcementLost"
+    assert operator.condition("Stalled").status == "True"
+    assert f"{kind} {path.rsplit('/', 1)[1]} could not be restored for 10 s" in operator.condition("Ready").message
+    assert "EnforcementLost" in {event["reason"] for event in operator.client.of_kind("Event").values()}
+    assert ENFORCEMENT_LOST._value.get() == 1  # noqa: SLF001 - what Prometheus reads
+
+    assert not await operator.reconcile_agent() or kind == "Deployment"
+    operator.client.refusals.clear()
+    await operator.converge()
+    assert operator.condition("Ready").status == "True"
+    assert ENFORCEMENT_LOST._value.get() == 0  # noqa: SLF001
+
+
+@requirement("deployment.enforcement-lost")
+async def test_a_reconcile_comes_when_the_bound_is_over() -> None:
+    operator = await a_ready_agent(an_agent())
+    await a_lost(operator, "Role")
+    calls: list[float] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+    loop.call_later = lambda after, *more: calls.append(after) or call_later(after, *more)  # type: ignore[method-assign,assignment,func-returns-value,misc]
+    try:
+        assert not await operator.reconcile_agent()
+    finally:
+        loop.call_later = call_later  # type: ignore[method-assign]
+
+    assert 10.0 in calls
+
+
+async def test_an_agent_keeps_its_pods_while_an_object_fails_that_no_enforcement_rests_on() -> None:
+    operator = await a_ready_agent(an_agent())
+    pod = put_pods(operator)
+    await a_lost(operator, "Service")
+
+    for _ in range(3):
+        assert not await operator.reconcile_agent()
+        operator.now += seconds(60)
+
+    assert pod in operator.client.objects
+    assert operator.condition("Deployed").reason == "ApplyFailed"
+
+
+async def test_the_clock_of_a_loss_starts_again_after_each_success() -> None:
+    operator = await a_ready_agent(an_agent())
+    pod = put_pods(operator)
+    await a_lost(operator, "Role")
+    assert not await operator.reconcile_agent()
+    operator.client.refusals.clear()
+    assert await operator.reconcile_agent()
+    operator.now += seconds(60)
+
+    await a_lost(operator, "Role")
+    assert not await operator.reconcile_agent()
+
+    assert pod in operator.client.objects
