@@ -90,7 +90,7 @@ class FakeClient:
             return self._table(self._listed(path, query or {}))
         if path in self.objects:
             return copy.deepcopy(self.objects[path])
-        if path.rsplit("/", 1)[-1].endswith("s"):
+        if not re.search(r"/namespaces/[^/]+/[^/]+/", path):
             return {"items": [copy.deepcopy(found) for found in self._listed(path, query or {})], "metadata": {}}
         raise ApiError(NOT_FOUND, "not found")
 

@@ -94,19 +94,25 @@ class Applier:
             for manifest in plan.workloads:
                 if not await write(manifest):
                     return written
-            await self.prune(plan.prune, namespace, owner)
+            await self.prune(plan.prune, namespace, owner, applied)
         except ApplyFailed as failure:
             failure.written = written
             raise
         return written
 
-    async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str) -> None:
-        """Delete children.
+    async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str, applied: AppliedObjects) -> None:
+        """Delete children, also those that are not cached because they lost their owner or labels.
 
         Raises:
             ApplyFailed: A child could not be deleted.
         """
-        await self._together(self._prune(key, namespace, owner) for key in keys)
+        cached = self._store.keys_of((namespace, owner))
+        await self._together(
+            self._prune_lost(key, namespace, applied[key])
+            if key in applied and key not in cached
+            else self._prune(key, namespace, owner)
+            for key in keys
+        )
 
     async def _together(self, writes: Iterable[Awaitable[object]]) -> None:
         results = await asyncio.gather(*writes, return_exceptions=True)
@@ -224,6 +230,18 @@ class Applier:
         except ApiError as error:
             raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
         self._store.discard((namespace, owner), key)
+
+    async def _prune_lost(self, key: ChildKey, namespace: str, applied: AppliedObject) -> None:
+        """Delete a child that the cache does not hold; an object that took its name since then stays."""
+        path = BY_KIND[key.kind].path(namespace, key.name)
+        try:
+            async with self._slots:
+                found = await self._client.get(path)
+                if found["metadata"]["uid"] == applied.uid:
+                    await self._delete(path, found)
+        except ApiError as error:
+            if error.status not in (NOT_FOUND, CONFLICT):
+                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
 
     async def _delete_pods(self, namespace: str, selector: str) -> None:
         """Delete the ReplicaSets and pods of a deleted workload: the garbage collector may be busy with many others."""

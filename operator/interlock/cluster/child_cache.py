@@ -7,6 +7,7 @@ owner there, so the cache bounds what it keeps for one owner.
 import json
 import zlib
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -131,6 +132,10 @@ class ChildCache:
     def held(self, kind: str) -> list[Key]:
         """Return the objects of a kind that are kept."""
         return [key for found, key in self._owners if found == kind]
+
+    def keys_of(self, agent: AgentKey) -> AbstractSet[ChildKey]:
+        """Return the keys of an owner's children."""
+        return self._by_agent.get(agent, {}).keys()
 
     def selector_of(self, agent: AgentKey, key: ChildKey) -> str:
         """Return the label selector of a workload's pods; empty where the workload is not known."""

@@ -168,7 +168,8 @@ def plan_children(
 
     pending = [manifest for manifest in desired if needs_write(manifest)]
     wanted = {key_of(manifest) for manifest in desired}
-    surplus = [key for key in live if key not in wanted]
+    # A child that lost its owner or labels is not among the live ones, but its pods may run.
+    surplus = (live.keys() | applied.keys()) - wanted
     workloads = [one for one in pending if one["kind"] == WORKLOAD]
     held: list[ChildKey] = []
     if not starts_pods:

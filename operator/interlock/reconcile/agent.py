@@ -60,7 +60,7 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     current = position(agent.spec.stages, _recorded_facts(agent), revision.digest)
     verdict = _check_layers(snapshot, current)
     if verdict.layer is not None or snapshot.policy is None:
-        plan = plan_children((), snapshot.children, {})
+        plan = plan_children((), snapshot.children, snapshot.applied)
         return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
     progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
     placement = _placement_of(snapshot, snapshot.policy, progress, is_killed=killed is not None)

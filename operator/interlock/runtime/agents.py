@@ -212,15 +212,15 @@ class AgentReconciler:
         elif key not in self._lost:
             self._lost[key] = now
             asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._enqueue, key)
+        kept = result.managed | snapshot.children.keys() | snapshot.applied.keys()
         reason, message = failure.reason, str(failure)
         if lost and now - self._lost[key] >= ENFORCEMENT_BOUND:
             reason, message = AgentReason.ENFORCEMENT_LOST, enforcement_lost_message(lost, message)
             self._without_pods.add(key)
-            await self._applier.prune(workloads_of(snapshot.children), *key)
+            await self._applier.prune(workloads_of(kept), *key, snapshot.applied)
         ENFORCEMENT_LOST.set(len(self._without_pods))
         known = agent.status.conditions if agent.status else ()
         status = with_failure(result.status, reason, message, known, agent.metadata.generation, now)
-        kept = result.managed | snapshot.children.keys()
         is_recent = now - failing_since < ENFORCEMENT_BOUND
         update = {
             "managed_objects": record_applied(kept, snapshot.applied, failure.written),

@@ -356,6 +356,34 @@ async def test_a_pruned_workload_deletes_its_pods_without_kubernetes_gc(cluster:
     assert cluster.client.bodies[-1] == {"gracePeriodSeconds": 1}
 
 
+@requirement("deployment.prune")
+@pytest.mark.parametrize("lost", ["labels", "ownerReferences"])
+async def test_a_workload_that_lost_its_labels_or_owner_is_pruned_with_its_pods(cluster: Cluster, lost: str) -> None:
+    await cluster.carry_out()
+    [path] = paths("Deployment")
+    pods = "/api/v1/namespaces/agents/pods"
+    labels = cluster.client.objects[path]["spec"]["template"]["metadata"]["labels"]
+    await cluster.client.create(pods, {"kind": "Pod", "metadata": {"name": "own", "labels": labels}})
+    cluster.client.add_foreign(path, {"metadata": {lost: None}})
+    cluster.store.drop("Deployment", ("agents", path.rpartition("/")[2]), cluster.client.version)
+
+    await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID), cluster.applied))
+
+    assert cluster.client.objects == {}
+
+
+async def test_an_object_that_took_the_name_of_a_child_since_then_is_not_pruned(cluster: Cluster) -> None:
+    await cluster.carry_out()
+    [path] = paths("Role")
+    del cluster.client.objects[path]
+    cluster.store.drop("Role", ("agents", path.rpartition("/")[2]), cluster.client.version + 1)
+    cluster.client.put(path, foreign(path))
+
+    await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID), cluster.applied))
+
+    assert list(cluster.client.objects) == [path]
+
+
 async def test_a_pruning_that_is_refused_is_named_and_tried_again(cluster: Cluster) -> None:
     await cluster.carry_out()
     cluster.client.refuse("DELETE", paths("Role")[0], status=403)
