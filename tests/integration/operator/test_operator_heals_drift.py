@@ -52,7 +52,8 @@ def heal(sandbox: Sandbox, drift: Drift) -> None:
     assert essence(tampered) != before, "the change must have changed something"
 
     def is_healed() -> bool:
-        return essence(sandbox.api.get(plural, sandbox.namespace, name)) == before
+        found = sandbox.api.find(plural, sandbox.namespace, name)  # what cannot be changed is deleted and created
+        return found is not None and essence(found) == before
 
     eventually(is_healed, f"{drift.kind} is healed: {drift.what}", REFUSED_SECONDS)
     sandbox.wait_ready("triage")
