@@ -112,14 +112,52 @@ def test_a_kill_stops_the_soak_and_the_release_starts_it_again(operator: Operato
     assert status["stage"]["readySince"] > status["kill"]["requestedAt"][:19]
 
 
-def test_a_new_revision_starts_again_at_the_first_stage(operator: OperatorProcess, sandbox: Sandbox) -> None:
+CHANGES = {
+    "image": {"spec": {"template": {"image": "registry.example.com/agent:2.0"}}},
+    "policy": {"spec": {"policyRef": {"name": "another"}}},
+    "label that a row selects by": {"metadata": {"labels": {"team": "support"}}},
+}
+
+
+def select_by_team(sandbox: Sandbox) -> None:
+    row = {"agentSelector": {"matchLabels": {"team": "support"}}, "source": "crm", "delete": ["contacts"]}
+    rows = [*objects.policy("triage")["spec"]["dataAccess"], row]
+    sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
+
+
+@requirement("revision.contents", "revision.labels")
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_a_new_revision_starts_again_at_the_first_stage(
+    operator: OperatorProcess, sandbox: Sandbox, change: Json
+) -> None:
     sandbox.apply_policy_and_bindings("triage")
+    sandbox.api.create(objects.policy("triage", name="another"), sandbox.namespace)
+    select_by_team(sandbox)
     sandbox.create("triage", rollout=objects.stages("1s"))
     sandbox.wait_stage("triage", "everywhere")
-    change = {"spec": {"template": {"image": "registry.example.com/agent:2.0"}}}
     with sandbox.api.watching("agents", sandbox.namespace) as seen:
         sandbox.api.patch("agents", sandbox.namespace, "triage", change)
         eventually(lambda: "staging" in stages_of(seen), "the first stage again, however short")
+
+
+@requirement("revision.labels")
+def test_labels_that_no_row_selects_by_start_no_revision_and_are_recorded(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    select_by_team(sandbox)
+    sandbox.create("triage", rollout=objects.stages("1s"))
+    before = sandbox.wait_stage("triage", "everywhere")
+
+    def is_recorded(*labels: Json) -> bool:
+        return bool(sandbox.agent("triage")["status"]["stage"].get("labels", []) == list(labels))
+
+    for value, recorded in (("1", [{"key": "chart", "value": "1"}]), (None, [])):
+        sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"labels": {"chart": value}}})
+        eventually(lambda recorded=recorded: is_recorded(*recorded), f"the status records {recorded}")
+    after = sandbox.agent("triage")["status"]["stage"]
+    assert (after["revision"], after["enteredAt"]) == (before["revision"], before["enteredAt"])
+    assert (len(after["revision"]), after["revisionSummary"]) == (64, after["revision"][:12])
 
 
 def stages_of(events: list[Json]) -> list[str]:
