@@ -7,9 +7,10 @@ from interlock.action.tool_pins import drifted_tools, has_other_image
 from interlock.api.binding import MCPBinding
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus, ToolState, VerificationStatus
+from interlock.deployment.names import binding_label
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.conditions import Finding, build_condition
-from interlock_contract.names import ACCEPT_DRIFT
+from interlock_contract.names import ACCEPT_DRIFT, BINDING_LABEL
 from interlock_contract.verification import VerificationResult
 
 
@@ -68,7 +69,7 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None) -> 
 
 
 def _describe_pods(binding: MCPBinding) -> str:
-    label = f"interlock.dev/binding={binding.metadata.name[:63]}"
+    label = f"{BINDING_LABEL}={binding_label(binding.metadata.name)}"
     return f"kubectl -n {binding.metadata.namespace} describe pods -l {label}"
 
 
