@@ -38,6 +38,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "protection.exempt": Requirement("nodes, controllers and users do what agents' pods need or rights allow", "api"),
     "protection.debug": Requirement("the pods of agents and guards are entered with the verb debug alone", "api"),
     "protection.size": Requirement("no size of an object escapes a protecting policy or blocks a kill", "api"),
+    "protection.release": Requirement("a killed agent is released or deleted with the verb release alone", "api"),
+    "protection.kill-only": Requirement("a user without update may set the kill switch and nothing else", "api"),
+    "protection.kill-fits": Requirement("the metadata of an Agent leaves room for a kill", "api"),
     # Layer 1: governance
     "governance.owner-is-a-person": Requirement("an agent without a person as its owner is refused"),
     "governance.purpose": Requirement("an agent without a purpose is refused"),

@@ -70,13 +70,29 @@ def test_create_and_update_are_judged_alike() -> None:
     assert create["validations"] == update["validations"]
 
 
+NOT_FOR_KILLS = {
+    "agents-kill-latch": "oldObject.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') != 'off'",
+    "agents-release": "object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('') == 'off'",
+    "agents-metadata": "|| object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') == 'off'",
+    "agents-kill-only": ".check('update').allowed()",
+}
+"""Policies for updates of Agents that fail closed, each with the condition that keeps a kill from them."""
+
+
+@pytest.mark.parametrize("name", NOT_FOR_KILLS)
+def test_what_fails_closed_for_updates_of_agents_is_not_for_kills(name: str) -> None:
+    conditions = [one["expression"] for one in policies()[name]["matchConditions"]]
+    assert any(NOT_FOR_KILLS[name] in condition for condition in conditions)
+    assert "paramKind" not in policies()[name]
+
+
 def test_no_admission_policy_can_refuse_a_kill() -> None:
     """The annotation arrives as UPDATE of agents, so every policy for them must admit it whatever else is broken."""
     bindings = {doc["spec"]["policyName"]: doc["spec"] for doc in documents(ADMISSION) if "policyName" in doc["spec"]}
     for name, policy in policies().items():
         rules = policy["matchConstraints"]["resourceRules"]
         is_for_updates = any("agents" in rule["resources"] and "UPDATE" in rule["operations"] for rule in rules)
-        if not is_for_updates or name == "agents-kill-latch":
+        if not is_for_updates or name in NOT_FOR_KILLS:
             continue
         assert policy["failurePolicy"] == "Ignore", name
         assert [condition["expression"] for condition in policy["matchConditions"]] == ["object.spec != oldObject.spec"]

@@ -38,7 +38,8 @@ class Reply:
     def was_denied_by(self, policy: str) -> bool:
         """Return True if this admission policy has refused the request with a sentence of its own."""
         denied = f"ValidatingAdmissionPolicy '{policy}.interlock.dev'"
-        return self.status == http.HTTPStatus.FORBIDDEN and denied in self.text and "resulted in error" not in self.text
+        is_refused = self.status in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.UNPROCESSABLE_ENTITY)
+        return is_refused and denied in self.text and "resulted in error" not in self.text
 
     @property
     def passed_admission(self) -> bool:

@@ -165,6 +165,7 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
     for key in ("selftest.interlock.dev/another", "drift.interlock.dev/another", "example.com/x"):
         assert report(at, own, key).was_denied_by("managed-objects"), key
     refused = (
+        {"metadata": {"annotations": {"example.com/x": ""}}},
         {"metadata": {"labels": {"interlock.dev/agent": "other"}}},
         {"metadata": {"ownerReferences": None}},
         {"metadata": {"finalizers": ["example.com/stay"]}},
