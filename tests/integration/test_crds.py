@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -203,17 +204,15 @@ def test_python_refuses_verifications_with_the_message_of_the_api_server(
     assert message in refusal.value.errors()[0]["msg"]
 
 
-def test_python_refuses_arguments_of_a_probe_that_are_too_long_which_the_api_server_cannot_see() -> None:
-    with pytest.raises(ValidationError) as refusal:
-        MCPBinding.model_validate(probe(arguments={"text": "x" * 8192}))
-    assert "the arguments of the probe have more than 8192 characters" in str(refusal.value)
-
-
-def test_what_stands_in_the_arguments_of_a_probe_is_kept(server: Api, namespace: str) -> None:
-    arguments = {"id": 1, "deep": {"list": [1, {"a": True}], "text": "x"}}
-    answer = server.try_create(edited(probe(arguments=arguments), metadata__name="kept"), namespace)
-    assert answer.ok
-    assert answer.json()["spec"]["verify"]["probes"][0]["arguments"] == arguments
+@requirement("operator.blast-radius")
+@pytest.mark.parametrize("level", ["[", '{"a":'])
+def test_no_field_stores_json_of_any_depth(server: Api, namespace: str, level: str) -> None:
+    """An object of 9 990 levels in a field of any JSON was stored, and then no list of its kind succeeded."""
+    close = "]" if level == "[" else "}"
+    deep = json.loads(level * 100 + ("" if level == "[" else "1") + close * 100)
+    for manifest in (probe(arguments={"a": deep}), probe(arguments="{}", more=deep), binding(spec__more=deep)):
+        answer = server.try_create(edited(manifest, metadata__name="deep"), namespace)
+        assert not answer.ok or not re.search(r"\[\[\[|(\"a\": \{){3}", answer.text)
 
 
 def test_apply_with_server_dry_run_says_every_problem_at_once(kubectl: Kubectl, namespace: str) -> None:

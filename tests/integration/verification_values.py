@@ -12,6 +12,7 @@ def probe(**edits: Any) -> dict[str, Any]:
 NO_INTERVAL = "is not an interval of verification: write a duration from 1m to 168h, such as 1h"
 NO_LATENCY = "is not a latency of a probe: write a duration from 1ms to 60s, such as 2s"
 NO_TOOL = "is not the name of one tool: write it as the server lists it, printable, without spaces, * and ?"
+NO_ARGUMENTS = "arguments is no JSON object"
 BAD_VERIFICATIONS: list[tuple[dict[str, Any], str]] = [
     *(
         (binding(spec__verify={"interval": interval}), f'"{interval}" {NO_INTERVAL}')
@@ -27,8 +28,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (probe(tool="a\nb"), f"(of several lines) {NO_TOOL}"),
     (probe(tool="x" * 129), "Too long: may not be more than 128 bytes"),
     (probe(expect="Perhaps"), 'supported values: "Success", "Error", "Denied"'),
-    (probe(arguments={f"a{i}": i for i in range(33)}), "must have at most 32 items"),
-    (probe(arguments="x"), "must be of type object"),
+    (probe(arguments="x" * 8193), "Too long: may not be more than 8192 bytes"),
+    *((probe(arguments=text), f"{NO_ARGUMENTS} of at most") for text in ("x", "", "[]", '{"id": 1', "1}")),
+    (probe(arguments={"id": 1}), "must be of type string"),
     (binding(spec__verify={"probes": [{"name": "p"}]}), "tool: Required value"),
     (
         binding(spec__verify={"probes": [{"name": f"p{i}", "tool": "t"} for i in range(17)]}),
@@ -39,6 +41,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 GOOD = [
     binding(spec__verify={}),
     *(binding(spec__verify={"interval": interval}) for interval in ("1m", "168h", "90m", "1h30m")),
-    probe(tool="get-contact.v2/x", arguments={"id": 1, "deep": {"list": [1, None, {"a": True}]}}, maxLatency="60s"),
+    probe(tool="get-contact.v2/x", arguments='{"id": 1, "deep": {"list": [1, null, {"a": true}]}}', maxLatency="60s"),
+    probe(arguments=' {"id": "eu-1",\n "text": "}{"}\n'),
     probe(expect="Denied", maxLatency="1ms"),
 ]

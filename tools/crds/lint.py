@@ -12,11 +12,6 @@ BOOLEANS: Mapping[str, str] = {
 }
 """Fields that may be boolean, each with the reason why it can never need a third value."""
 
-FREE_FORM: Mapping[str, str] = {
-    "MCPBinding.spec.verify.probes[].arguments": "what a tool takes is for its server to say; its size is bounded",
-}
-"""Objects in which anything may stand, each with the reason why."""
-
 MAX_CRD_BYTES = 128 * 1024
 """A client-side apply copies a CRD into an annotation, of which there are 256 KiB."""
 
@@ -80,7 +75,8 @@ def _lint_field(path: str, node: Mapping[str, Any]) -> Iterator[str]:
         yield f"{path}: conditions say more than a phase"
     if not is_element and not node.get("description"):
         yield f"{path}: no description"
-    if ("x-kubernetes-preserve-unknown-fields" in node and path not in FREE_FORM) or node.get("nullable"):
+    # The API server bounds neither the size nor the depth of a field that takes any JSON.
+    if "x-kubernetes-preserve-unknown-fields" in node or node.get("nullable"):
         yield f"{path}: say what may stand here"
     yield from _lint_type(path, node)
     yield from _lint_rules(path, node)
@@ -109,8 +105,6 @@ def _lint_map(path: str, node: Mapping[str, Any]) -> Iterator[str]:
     values = node.get("additionalProperties")
     if values is not None and values.get("type") == "object":
         yield f"{path}: a map of objects: make it a list with a key"
-    if path in FREE_FORM and "maxProperties" not in node:
-        yield f"{path}: an object without maxProperties"
     if values is not None and "maxProperties" not in node:
         yield f"{path}: a map without maxProperties"
 

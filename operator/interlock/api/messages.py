@@ -182,7 +182,10 @@ LATENCY_INVALID = "{text} is not a latency of a probe: write a duration from 1ms
 PROBE_TOOL_INVALID = (
     "{text} is not the name of one tool: write it as the server lists it, printable, without spaces, * and ?"
 )
-PROBE_ARGUMENTS = "the arguments of the probe have more than 8192 characters: use shorter arguments"
+PROBE_ARGUMENTS = (
+    "arguments is no JSON object of at most 32 members and 16 levels: write one as text, "
+    """such as '{"id": "eu-1"}'"""
+)
 AGENTS_OR_SELECTOR = (
     "the row of dataAccess for source {source} needs exactly one of agents and agentSelector: "
     "write names of agents, or labels that they carry"

@@ -1,10 +1,9 @@
 """The verification of an MCPBinding's server: its settings, conditions, reasons and results."""
 
-import json
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
@@ -19,11 +18,14 @@ from interlock.api.messages import (
 from interlock.api.shared_types import ApiModel, Timestamp, parse_duration
 from interlock.api.status import Condition, ManagedObject
 from interlock.api.text import SELF, Name
+from interlock_contract.strict_json import JsonInvalid, parse_json
 from interlock_contract.verification import MAX_NAME, MAX_TOOLS, MAX_UNMAPPED, Expectation
 
 MAX_PROBES = 16
 MAX_ARGUMENTS = 8192
 """Characters of a probe's arguments, as JSON."""
+MAX_ARGUMENTS_DEPTH = 16
+MAX_ARGUMENTS_MEMBERS = 32
 MAX_DIFF = 16384
 
 _DURATION = r"self.matches(r'^([0-9]{1,5}(h|m|s|ms)){1,4}$')"
@@ -84,6 +86,26 @@ ProbeTool = Annotated[
 """The name of one tool, no glob."""
 
 
+_LOOKS_LIKE_AN_OBJECT = "self.trim().startsWith('{') && self.trim().endsWith('}')"
+"""The most that the API server can check. A field that takes any JSON has no bound of its depth there: an object of
+10 000 levels was stored that the API server itself could not read again, and no list of all MCPBindings succeeded."""
+
+
+def parse_arguments(text: str) -> dict[str, Any]:
+    """Return the arguments of a probe's call.
+
+    Raises:
+        ValueError: The text is no JSON object within the bounds.
+    """
+    try:
+        arguments = parse_json(text, max_depth=MAX_ARGUMENTS_DEPTH)
+    except JsonInvalid as error:
+        raise ValueError(f"{PROBE_ARGUMENTS} ({error})") from None
+    if not isinstance(arguments, dict) or len(arguments) > MAX_ARGUMENTS_MEMBERS:
+        raise ValueError(PROBE_ARGUMENTS)
+    return arguments
+
+
 class Probe(ApiModel):
     """One call that checks the behaviour of the server."""
 
@@ -93,12 +115,12 @@ class Probe(ApiModel):
     tool: ProbeTool
     """The tool to call. A call that the binding denies is never sent."""
 
-    arguments: dict[str, Any] = Field(
-        default_factory=dict,
-        max_length=32,
-        json_schema_extra={"x-kubernetes-preserve-unknown-fields": True},
+    arguments: str = Field(
+        default="{}",
+        max_length=MAX_ARGUMENTS,
+        json_schema_extra=kube(Rule(rule=_LOOKS_LIKE_AN_OBJECT, message=PROBE_ARGUMENTS)),
     )
-    """Arguments of the call. Use no secrets, and no call that must not run every hour."""
+    """Arguments of the call: a JSON object as text. Use no secrets, and no call that must not run every hour."""
 
     expect: Expectation = "Success"
     """Expected end: a result, an error of the tool, or a denial by the binding without a call."""
@@ -106,11 +128,11 @@ class Probe(ApiModel):
     max_latency: Latency = "10s"
     """Time limit of the call."""
 
-    @model_validator(mode="after")
-    def _refuse(self) -> Self:
-        if len(json.dumps(self.arguments)) > MAX_ARGUMENTS:
-            raise ValueError(PROBE_ARGUMENTS)
-        return self
+    @field_validator("arguments")
+    @classmethod
+    def _refuse(cls, text: str) -> str:
+        parse_arguments(text)
+        return text
 
 
 class Verify(ApiModel):

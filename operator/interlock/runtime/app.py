@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from interlock.cluster.api_json import parse_api_json
 from interlock.cluster.api_server import ApiServerFinder, check_version
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
@@ -106,7 +107,7 @@ class App:
             KubernetesTooOld: The cluster is older than 1.33.
             ApiError: The API server refuses the operator.
         """
-        client = KubeClient(self.credentials, count_answer)
+        client = KubeClient(self.credentials, count_answer, parse=parse_api_json)
         self._opened.push_async_callback(client.close)
         self._opened.push_async_callback(self._objects_client.close)
         version = await retry_until_available(functools.partial(check_version, client))

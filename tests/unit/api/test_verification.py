@@ -1,9 +1,13 @@
+import json
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from interlock.api.binding import MCPBinding
+from interlock.api.messages import PROBE_ARGUMENTS
+from interlock.deployment.children.verification_job import VerificationTarget, build_plan
+from interlock_contract.verification import PLAN_KEY, parse_plan
 from tests.support.builders import a_binding
 
 INTERVAL = "is not an interval of verification: write a duration from 1m to 168h, such as 1h"
@@ -38,5 +42,31 @@ def test_a_probe_is_of_one_tool(tool: str) -> None:
     assert TOOL in refused(probing(tool=tool))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x",
+        "[]",
+        "1",
+        '{"id": 1',
+        '{"id": 1, "id": 2}',
+        '{"id": NaN}',
+        json.dumps({f"a{index}": index for index in range(33)}),
+        '{"a":' * 17 + "1" + "}" * 17,
+        '{"a":' + "[" * 2000 + "]" * 2000 + "}",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_probes_arguments_are_a_small_json_object(text: str) -> None:
+    assert PROBE_ARGUMENTS in refused(probing(arguments=text))
+
+
 def test_a_probes_arguments_are_short() -> None:
-    assert "the arguments of the probe have more than 8192 characters" in refused(probing(arguments={"a": "x" * 8192}))
+    assert "at most 8192 characters" in refused(probing(arguments='{"a": "' + "x" * 8192 + '"}'))
+
+
+def test_a_probes_arguments_reach_the_plan_as_they_were_written() -> None:
+    binding = a_binding().verified_by(**probing(arguments='{"id": "eu-1", "n": 1.5}')).build()
+    plan = build_plan(VerificationTarget(binding, 1, "guard"))
+    assert parse_plan(plan["data"][PLAN_KEY]).probes[0].arguments == {"id": "eu-1", "n": 1.5}

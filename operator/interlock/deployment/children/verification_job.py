@@ -11,6 +11,7 @@ from typing import Any
 
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import parse_duration
+from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.network import verification_egress
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets
@@ -160,7 +161,7 @@ def build_plan(run: VerificationTarget) -> Manifest:
             PlannedProbe(
                 name=probe.name,
                 tool=probe.tool,
-                arguments=probe.arguments,
+                arguments=parse_arguments(probe.arguments),
                 expect=probe.expect,
                 milliseconds=round(parse_duration(probe.max_latency).total_seconds() * 1000),
             )

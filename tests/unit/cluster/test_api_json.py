@@ -1,0 +1,112 @@
+"""What the API server sends is read whatever its depth: what lies too deep is null, and the rest is as it was."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import kopf
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kopf._cogs.clients import api
+
+from interlock.cluster.api_json import MAX_DEPTH, cut_depth, parse_api_json
+from interlock.handlers.parsing import bound_parsing
+from tests.requirements import requirement
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
+    max_leaves=30,
+)
+STORED = 9_990
+"""Levels that an API server stored in a test."""
+DEEP = {"lists": "[" * STORED + "]" * STORED, "objects": '{"f:a":' * STORED + "{}" + "}" * STORED}
+
+
+def cut(value: Any, most: int) -> Any:
+    """The same by recursion on the value."""
+    if not isinstance(value, (dict, list)):
+        return value
+    if most == 0:
+        return None
+    if isinstance(value, list):
+        return [cut(one, most - 1) for one in value]
+    return {name: cut(one, most - 1) for name, one in value.items()}
+
+
+@given(JSON, st.integers(0, 6), st.sampled_from([None, 2]))
+def test_what_lies_deeper_is_null_and_nothing_else_changes(value: Any, most: int, indent: int | None) -> None:
+    text = json.dumps(value, indent=indent)
+
+    assert parse_api_json(text) == value
+    assert json.loads(cut_depth(text.encode(), most)) == cut(value, most)
+
+
+@requirement("operator.blast-radius")
+@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP.keys())
+def test_the_rest_of_a_deep_object_is_read(deep: str) -> None:
+    fields = f'{{"manager":"x","fieldsV1":{deep}}}'
+    read = parse_api_json(f'{{"metadata":{{"managedFields":[{fields}],"name":"a]}}\\""}},"spec":{{"b":[1,[2]]}}}}')
+
+    assert read["metadata"]["name"] == 'a]}"'
+    assert read["spec"] == {"b": [1, [2]]}
+    assert MAX_DEPTH <= depth_of(read) <= MAX_DEPTH + 1
+
+
+def depth_of(value: Any) -> int:
+    depth, level = 0, [value]
+    while level := [one for one in level if isinstance(one, (dict, list))]:
+        depth += 1
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+    return depth
+
+
+@pytest.mark.parametrize("text", ["", "{", "[" * STORED, '{"a":1}}', "nothing"])
+def test_what_is_no_json_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser's own
+        parse_api_json(text)
+
+
+class Response:
+    """An answer of the API server as kopf's client reads it."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.encode()
+        self.content = self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def read(self) -> bytes:
+        return self._text
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        yield self._text
+
+
+@requirement("operator.blast-radius")
+@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP.keys())
+async def test_kopf_lists_and_watches_objects_of_any_depth(deep: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no setting of kopf for its parser: another version of kopf may need another way."""
+
+    async def request(**_: Any) -> Response:
+        return Response(f'{{"object":{{"metadata":{{"name":"a","managedFields":{deep}}}}}}}\n{{"object":2}}\n')
+
+    async def one(**_: Any) -> Response:
+        return Response(f'{{"items":[{deep},{{"metadata":{{"name":"a"}}}}]}}')
+
+    for name in ("json", "get", "request"):
+        monkeypatch.setattr(api, name, getattr(api, name))
+    bound_parsing()
+    options: Any = {"settings": kopf.OperatorSettings(), "logger": None}
+
+    monkeypatch.setattr(api, "request", request)
+    events = [event async for event in api.stream("/watch", **options)]
+    assert [events[0]["object"]["metadata"]["name"], events[1]["object"]] == ["a", 2]
+
+    monkeypatch.setattr(api, "request", one)
+    assert (await api.get("/list", **options))["items"][1]["metadata"]["name"] == "a"
