@@ -296,6 +296,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.blast-radius": Requirement(
         "no object that an API server stores, of any version, costs more than its own turn"
     ),
+    "operator.costly": Requirement(
+        "what outsiders can make costly runs in a process with a deadline, once for the same input"
+    ),
     "operator.stored-status": Requirement(
         "a stored status of another version costs the part that cannot be read, and never a kill"
     ),

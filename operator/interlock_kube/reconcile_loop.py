@@ -104,10 +104,18 @@ class Cause(StrEnum):
     """The API server refused a request."""
     UNREACHABLE = "unreachable"
     """The API server did not answer."""
+    TOO_COSTLY = "too-costly"
+    """A computation for the object passed its bounds of time or memory."""
+
+
+class TooCostly(Exception):  # noqa: N818 - says what is wrong with a computation
+    """A computation for one object passed its bounds; the message says which one."""
 
 
 def cause_of(error: Exception) -> Cause:
     """Return the class of a failure; one that was raised from an `ApiError` is a refusal, too."""
+    if isinstance(error, TooCostly):
+        return Cause.TOO_COSTLY
     if isinstance(error, ApiError) or isinstance(error.__cause__, ApiError):
         return Cause.REFUSED
     # Most OSErrors here are connections that failed; a file that cannot be read is as little of the object's doing.

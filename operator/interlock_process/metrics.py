@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 RECONCILES = Counter("interlock_reconciles_total", "Reconciles, by kind and result.", ["kind", "result"])
 RECONCILE_FAILURES = Counter(
     "interlock_reconcile_failures_total",
-    "Failed reconciles, by kind and cause: defect (of Interlock), refused or unreachable (the API server).",
+    "Failed reconciles, by kind and cause: defect (of Interlock), refused or unreachable (the API server), too-costly.",
     ["kind", "cause"],
 )
 WATCH_FAILURES = Counter(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from interlock.action.tool_pins import diff_changes
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.deployment.children.config import pins_of
@@ -58,6 +59,9 @@ class Bench:
             binding, dict(self.children), GUARD_IMAGE, ApiServerAddress(), self.image, self.seen_at
         )
         outcome = verify_binding(snapshot, self.now)
+        if outcome.diff_request:
+            diff = diff_changes(outcome.diff_request).decode()
+            outcome = verify_binding(replace(snapshot, tool_diff=diff), self.now)
         for key in outcome.plan.prune:
             del self.children[key]
         written = {}

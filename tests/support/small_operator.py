@@ -19,12 +19,14 @@ from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader,
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.policies import PolicyReconciler
 from interlock.runtime.router import Router
+from interlock.runtime.worker_process import Compute
 from interlock.settings import OperatorSettings
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, CHILDREN, MCP_BINDING, Key, ResourceType, key_of
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.support.bounds import until
 from tests.support.builders import API_SERVER, GUARD_IMAGE, NOW
+from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
 
 KINDS = {"Agent": AGENT, "AgentPolicy": AGENT_POLICY, "MCPBinding": MCP_BINDING}
@@ -33,7 +35,7 @@ KINDS = {"Agent": AGENT, "AgentPolicy": AGENT_POLICY, "MCPBinding": MCP_BINDING}
 class SmallOperator:
     """An operator without its process."""
 
-    def __init__(self, now: datetime = NOW) -> None:
+    def __init__(self, now: datetime = NOW, compute: Compute = compute) -> None:
         self.client, self.now = FakeClient(), now
         self.cache = ResourceCache()
         self.children = {AGENT: ChildCache(), MCP_BINDING: ChildCache(MCP_BINDING.kind)}
@@ -44,7 +46,7 @@ class SmallOperator:
         self.events = EventPoster(client, "operator-1", lambda: self.now)
         writer, applier = StatusWriter(client), {kind: Applier(client, kept) for kind, kept in self.children.items()}
         failures = FailureReporter(self.cache, writer, lambda: self.now, agents.add)
-        drifts = DriftReports(bindings.add)
+        drifts = self.drifts = DriftReports(bindings.add)
         reconcilers = {
             AGENT: AgentReconciler(
                 cache=self.cache,
@@ -62,7 +64,7 @@ class SmallOperator:
                 enqueue=agents.add,
                 report_drift=drifts.report,
             ).reconcile,
-            AGENT_POLICY: PolicyReconciler(self.cache, writer, agents.add).reconcile,
+            AGENT_POLICY: PolicyReconciler(self.cache, writer, agents.add, compute).reconcile,
             MCP_BINDING: BindingReconciler(
                 cache=self.cache,
                 reader=BindingSnapshotReader(
@@ -72,6 +74,7 @@ class SmallOperator:
                     guard_image=GUARD_IMAGE,
                     api_server=lambda: API_SERVER,
                     drift_seen_at=drifts.seen_at,
+                    compute=compute,
                 ),
                 applier=applier[MCP_BINDING],
                 writer=writer,

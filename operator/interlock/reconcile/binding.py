@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from interlock.action.tool_pins import (
     accept_tools,
+    build_diff_request,
     compare_tools,
     describe_drift,
     drifted_tools,
@@ -62,6 +63,7 @@ class BindingSnapshot:
         api_server: The addresses of the API server, to which the verifier writes its result.
         image_digest: The digest of the server's image in the pod of the current run; empty where it is not known.
         drift_seen_at: When a guard last denied one of its tools because the tool had changed, by the guard's clock.
+        tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
     """
 
     binding: MCPBinding
@@ -70,6 +72,7 @@ class BindingSnapshot:
     api_server: ApiServerAddress
     image_digest: str = ""
     drift_seen_at: datetime | None = None
+    tool_diff: str | None = None
 
     @property
     def applied(self) -> AppliedObjects:
@@ -92,12 +95,14 @@ class BindingOutcome:
         status: The status.
         managed: The keys of all objects that must exist and that no other program writes.
         requeue_at: When the passing of time alone may change the result.
+        diff_request: The input of `diff_changes`, whose result the status needs; empty where it needs none.
     """
 
     plan: WritePlan
     status: MCPBindingStatus
     managed: frozenset[ChildKey]
     requeue_at: datetime
+    diff_request: bytes = b""
 
 
 def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
@@ -116,8 +121,10 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     known = _schedule(snapshot, known, digest, now)
     known = known.model_copy(update={"observed_digest": observed_digest(known), "pinned_digest": pinned_digest(known)})
     definitions = _definitions(snapshot)
-    diff = describe_drift(_with(snapshot.binding, known), definitions)
-    known = known.model_copy(update={"diff": diff})
+    request = b""
+    if snapshot.tool_diff is None:
+        request = build_diff_request(_with(snapshot.binding, known), definitions, definitions_place(snapshot.binding))
+    known = known.model_copy(update={"diff": describe_drift(_with(snapshot.binding, known), snapshot.tool_diff or "")})
     binding = _with(snapshot.binding, known)
     status = MCPBindingStatus(
         observed_generation=binding.metadata.generation,
@@ -126,7 +133,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
         managed_objects=snapshot.binding.status.managed_objects if snapshot.binding.status else (),
     )
     plan, managed = _plan(replace(snapshot, binding=binding), definitions)
-    return BindingOutcome(plan, status, managed, _requeue_at(snapshot, known))
+    return BindingOutcome(plan, status, managed, _requeue_at(snapshot, known), request)
 
 
 def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:
@@ -263,6 +270,15 @@ def _definitions(snapshot: BindingSnapshot) -> dict[str, str]:
     result = _read_result(snapshot)
     seen = {tool.digest: tool.definition for tool in (result.tools or ()) if tool.definition} if result else {}
     return {digest: text for digest, text in {**kept, **seen}.items() if digest_of(text) == digest}
+
+
+def definitions_place(binding: MCPBinding) -> str:
+    """Return where the definitions of tools are, for differences that are too large to be shown."""
+    name = binding.metadata.name
+    return (
+        f"ConfigMap {pinned_name(name)} (as verified) with ConfigMap {result_name(name)} (as listed now) "
+        f"in namespace {binding.metadata.namespace}"
+    )
 
 
 def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> tuple[WritePlan, frozenset[ChildKey]]:

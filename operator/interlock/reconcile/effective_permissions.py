@@ -3,12 +3,14 @@
 This is the one module that imports the guard's decision: a second implementation could give other answers.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, product
-from typing import get_args
+from typing import Any, Final, get_args
 
 from msgspec.structs import replace
+from pydantic import ValidationError
 
 from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding
@@ -23,6 +25,8 @@ from interlock_guard.decision import TOOLS_CALL, DecisionInput, Deny, State, dec
 MAX_CELLS = 2048
 """Most cells in a policy's status. With this many the status stays below half a MiB, however long the names are."""
 
+_MAX_AGENTS_BYTES: Final = 8 * 1024 * 1024
+"""Most bytes of Agents that are read for one table. Further ones are counted as omitted."""
 _ANY = "0" * 64
 """The digest of every tool here: whether a tool is the verified one is checked at each call, not in this table."""
 
@@ -160,6 +164,63 @@ def build_policy_status(access: AgentAccess, agents: Iterator[Agent | None], cou
     return AgentPolicyStatus(
         observed_generation=access.policy.metadata.generation, access=rows, agents_omitted=count - shown
     )
+
+
+def build_access_request(
+    policy: AgentPolicy, bindings: Iterable[MCPBinding], agents: Iterable[Mapping[str, Any] | None], count: int
+) -> bytes:
+    """Return the input of `answer_policy`.
+
+    Args:
+        policy: The policy.
+        bindings: The MCPBindings of its namespace.
+        agents: The agents under it in the order of their names, as the API server gave them. They are taken one by one.
+        count: The number of agents under it.
+    """
+    sources: set[str] = set()
+    texts: list[str] = []
+    size = rows = 0
+    for agent in agents:
+        found = agent or {}
+        uses = (found.get("spec") or {}).get("bindings") or ()
+        # An agent has a row for each of its sources at least, so that no more than so many have room.
+        rows += len(uses)
+        if rows > MAX_ROWS or size > _MAX_AGENTS_BYTES:
+            break
+        is_there = agent is not None and not found["metadata"].get("deletionTimestamp")
+        texts.append(json.dumps({**found, "status": None}) if is_there else "null")
+        size += len(texts[-1])
+        sources.update(str(use.get("source")) for use in uses)
+    served = [
+        one.model_copy(update={"status": None}).model_dump_json(by_alias=True, exclude_none=True)
+        for one in bindings
+        if one.spec.source in sources
+    ]
+    written = policy.model_copy(update={"status": None}).model_dump_json(by_alias=True, exclude_none=True)
+    parts = f'"policy":{written},"bindings":[{",".join(served)}],"agents":[{",".join(texts)}]'
+    return f'{{"count":{count},{parts}}}'.encode()
+
+
+def answer_policy(request: bytes) -> bytes:
+    """Return a policy's status as JSON.
+
+    Authors of policies, bindings and agents decide how long that takes: this runs in a worker process.
+
+    Args:
+        request: What `build_access_request` returns.
+    """
+    wanted = json.loads(request)
+    bindings = tuple(MCPBinding.model_validate(one) for one in wanted["bindings"])
+    access = AgentAccess(AgentPolicy.model_validate(wanted["policy"]), bindings)
+    status = build_policy_status(access, map(_read_agent, wanted["agents"]), wanted["count"])
+    return status.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+
+def _read_agent(raw: Any) -> Agent | None:
+    try:
+        return Agent.model_validate(raw)
+    except ValidationError:
+        return None
 
 
 def _named_by(source: BundleSource) -> set[str]:

@@ -31,6 +31,7 @@ from interlock.runtime.liveness import WatchLag
 from interlock.runtime.policies import PolicyReconciler
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
+from interlock.runtime.worker_process import WorkerProcess
 from interlock.settings import OperatorSettings
 from interlock.telemetry import BINDINGS_QUEUED, CHANGES_TO_READ, POLICIES_QUEUED, QUEUED, TelemetryServer
 from interlock_contract.clock import monotonic, utc_now
@@ -162,6 +163,8 @@ class App:
             enqueue=self._agents.add,
             report_drift=drifts.report,
         )
+        worker = WorkerProcess()
+        self._opened.push_async_callback(worker.close)
         bindings = BindingReconciler(
             cache=self._cache,
             reader=BindingSnapshotReader(
@@ -171,6 +174,7 @@ class App:
                 guard_image=self.settings.guard_image,
                 api_server=lambda: api_server.found,
                 drift_seen_at=drifts.seen_at,
+                compute=worker.run,
             ),
             applier=Applier(client, binding_children),
             writer=writer,
@@ -179,7 +183,7 @@ class App:
             enqueue=self._bindings.add,
             enqueue_agent=self._agents.add,
         )
-        policies = PolicyReconciler(self._cache, writer, self._agents.add)
+        policies = PolicyReconciler(self._cache, writer, self._agents.add, worker.run)
         loop = functools.partial(ReconcileLoop[Key], metrics=PrometheusLoopMetrics())
         binding_loop = loop(MCP_BINDING.kind, self._bindings, bindings.reconcile, show_failure=failures.show_on_binding)
         agent_loop = loop(AGENT.kind, self._agents, agents.reconcile, show_failure=failures.show_on_agent)

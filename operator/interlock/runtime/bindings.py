@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
+from interlock.action.tool_pins import describe_too_large
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.verification import MCPBindingStatus
@@ -16,12 +17,14 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.names import mcp_container
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
-from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, verify_binding
+from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, definitions_place, verify_binding
 from interlock.reconcile.binding_status import binding_transitions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
+from interlock.runtime.worker_process import Compute
 from interlock.telemetry import VERIFICATIONS
 from interlock_kube.client import Json, KubeClient
+from interlock_kube.reconcile_loop import TooCostly
 from interlock_kube.resource_types import POD, Key
 
 _log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ class BindingSnapshotReader:
         guard_image: The image of the guards.
         api_server: Returns the addresses of the API server.
         drift_seen_at: Returns when a guard last found a tool of an MCPBinding changed, None where none has.
+        compute: Runs a computation in the worker process.
     """
 
     def __init__(
@@ -48,7 +52,9 @@ class BindingSnapshotReader:
         guard_image: str,
         api_server: Callable[[], ApiServerAddress],
         drift_seen_at: Callable[[Key], datetime | None],
+        compute: Compute,
     ) -> None:
+        self._compute = compute
         self._cache = cache
         self._children = children
         self._client = client
@@ -89,6 +95,19 @@ class BindingSnapshotReader:
                 if container["name"] == name and container.get("imageID"):
                     return replace(snapshot, image_digest=str(container["imageID"])[:512])
         return snapshot
+
+    async def read_diff(self, snapshot: BindingSnapshot, request: bytes) -> BindingSnapshot:
+        """Return the snapshot with the differences of its tools, or with the sentence that they are too large.
+
+        Args:
+            snapshot: The snapshot.
+            request: The `diff_request` of its reconcile.
+        """
+        try:
+            diff = (await self._compute("drift", request)).decode()
+        except TooCostly:
+            diff = describe_too_large("tools", definitions_place(snapshot.binding))
+        return replace(snapshot, tool_diff=diff)
 
 
 class BindingReconciler:
@@ -142,7 +161,10 @@ class BindingReconciler:
         binding, now = snapshot.binding, self._clock()
         result = verify_binding(snapshot, now)
         if _has_ended(binding.status, result.status) and binding.spec.server.stdio is not None:
-            result = verify_binding(await self._reader.read_image(snapshot), now)
+            snapshot = await self._reader.read_image(snapshot)
+            result = verify_binding(snapshot, now)
+        if result.diff_request:
+            result = verify_binding(await self._reader.read_diff(snapshot, result.diff_request), now)
         # The status comes first: a run that is not recorded would be started again under another number.
         if await self._write_status(binding, result.status):
             self._report_changes(binding, result.status)

@@ -89,7 +89,7 @@ class FailureReporter:
         self, kind: ResourceType, key: Key, generation: int, known: tuple[Condition, ...], error: Exception
     ) -> Json | None:
         """Write the condition ReconcileFailed; return the object as the API server has it then, if it was written."""
-        if cause_of(error) is not Cause.DEFECT and not isinstance(error, ApplyFailed):
+        if cause_of(error) not in (Cause.DEFECT, Cause.TOO_COSTLY) and not isinstance(error, ApplyFailed):
             return None
         finding = Finding(RECONCILE_FAILED, "True", AgentReason.RECONCILE_ERROR, describe_failure(kind.kind, error))
         others = tuple(one for one in known if one.type != RECONCILE_FAILED)
@@ -102,6 +102,8 @@ def describe_failure(kind: str, error: Exception) -> str:
     if cause_of(error) is Cause.DEFECT:
         # The text of an exception may quote what a user wrote, secrets included: it is in the log alone.
         because = f"of a defect of the operator ({type(error).__name__} at {location_of(error)})"
+    elif cause_of(error) is Cause.TOO_COSTLY:
+        because = f"its computation was stopped: {error}; use fewer Agents, rows, sources or resources"
     else:
         because = f"the API server refused {str(error)[:500]}"
     return (

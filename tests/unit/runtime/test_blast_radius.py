@@ -1,14 +1,19 @@
 """What one user writes costs one object its turn, and never the operator or another object."""
 
 import copy
+import json
+import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from interlock_contract.names import DRIFT_PREFIX, SELFTEST_PREFIX
-from interlock_kube.resource_types import AGENT, AGENT_POLICY
+from interlock_kube.reconcile_loop import TooCostly
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_policy, an_agent
+from tests.support.computing import compute
 from tests.support.small_operator import SmallOperator
 
 TRIAGE, SUPPORT = ("agents", "triage"), ("agents", "support")
@@ -100,3 +105,67 @@ async def test_an_agent_with_a_status_of_another_version_costs_no_other_its_turn
 
     assert operator.condition(AGENT, poison, "Governed")["reason"] == "SpecInvalid"
     assert operator.condition(AGENT, innocent, "Governed")["status"] == "True"
+
+
+async def too_costly(task: str, request: bytes) -> bytes:
+    """Stop the access table of one policy, and every difference."""
+    if task == "drift" or json.loads(request)["policy"]["metadata"]["name"] == "costly":
+        raise TooCostly("it took more than 10 s")
+    return await compute(task, request)
+
+
+@requirement("operator.costly")
+async def test_a_table_that_is_too_costly_is_shown_on_its_policy_and_costs_no_other_its_table(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    operator = SmallOperator(compute=too_costly)
+    costly = operator.put(a_policy("costly").at_version(5).to_kubernetes())
+    operator.put(a_policy().to_kubernetes())
+    operator.put(a_binding().to_kubernetes())
+    operator.put(an_agent().to_kubernetes())
+
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert not await operator.turn(AGENT_POLICY, costly)
+        assert await operator.turn(AGENT_POLICY, SUPPORT)
+
+    failed = operator.condition(AGENT_POLICY, costly, "ReconcileFailed")
+    assert failed["status"] == "True"
+    assert "its computation was stopped: it took more than 10 s; use fewer Agents" in failed["message"]
+    assert [(record.levelname, record.exc_info) for record in caplog.records] == [("WARNING", None)]
+    assert operator.status(AGENT_POLICY, SUPPORT)["access"]
+
+
+@requirement("operator.costly")
+async def test_a_difference_that_is_too_costly_names_the_place_of_both_texts() -> None:
+    operator = SmallOperator(compute=too_costly)
+    drifted = a_binding().to_kubernetes()
+    drifted["status"]["verification"]["tools"][0] |= {"state": "Changed", "digest": "ab" * 32}
+    key = operator.put(drifted)
+
+    assert await operator.turn(MCP_BINDING, key)
+
+    assert operator.condition(MCP_BINDING, key, "Drifted")["status"] == "True"
+    diff = operator.status(MCP_BINDING, key)["verification"]["diff"]
+    assert diff.startswith(
+        "tools: changed; the difference is too large to be shown; compare ConfigMap crm-verify-pinned"
+    )
+    assert "with ConfigMap crm-verify-result (as listed now) in namespace agents" in diff
+
+
+@requirement("operator.blast-radius")
+async def test_a_lie_of_a_guard_about_the_time_hides_no_honest_report() -> None:
+    operator = SmallOperator()
+    operator.put(a_policy().to_kubernetes())
+    key = operator.put(a_binding().to_kubernetes())
+    operator.put(an_agent().to_kubernetes())
+    assert await operator.turn(AGENT, TRIAGE)
+    (path,) = operator.client.of_kind("Lease")
+    for at in ("9999-12-31T23:59:59Z", "2026-03-02T08:59:00Z"):
+        lease = copy.deepcopy(operator.client.objects[path])
+        lease["metadata"].setdefault("annotations", {})[f"{DRIFT_PREFIX}pod"] = json.dumps({key[1]: at})
+        operator.client.put(path, lease)
+        operator.watch_children()
+        assert await operator.turn(AGENT, TRIAGE)
+
+    assert operator.drifts.seen_at(key) == datetime(2026, 3, 2, 8, 59, tzinfo=UTC)

@@ -29,6 +29,7 @@ from interlock_kube.resource_types import Key
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
+from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
 
 BASE = "/apis/interlock.dev/v1alpha1/namespaces/agents"
@@ -53,8 +54,8 @@ KINDS = [
         "AgentPolicy",
         "agentpolicies",
         policies,
-        "build_policy_status",
-        lambda found, *_: found.policy.metadata.name,
+        "build_access_request",
+        lambda found, *_: found.metadata.name,
         ("ReconcileFailed", "True"),
     ),
     Kind(
@@ -95,7 +96,7 @@ class Operator:
             )
             show = failures.show_on_agent
         elif kind.kind == "AgentPolicy":
-            reconciler, show = PolicyReconciler(self.cache, writer, lambda _: None), failures.show_on_policy
+            reconciler, show = PolicyReconciler(self.cache, writer, lambda _: None, compute), failures.show_on_policy
         else:
             reconciler = BindingReconciler(
                 cache=self.cache,
@@ -106,6 +107,7 @@ class Operator:
                     guard_image=GUARD_IMAGE,
                     api_server=ApiServerAddress,
                     drift_seen_at=lambda _: None,
+                    compute=compute,
                 ),
                 applier=Applier(client, children),
                 writer=writer,

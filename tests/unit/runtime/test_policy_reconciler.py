@@ -12,6 +12,7 @@ from interlock_kube.client import ApiError
 from interlock_kube.resource_types import Key
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
+from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
 
 KEY = ("agents", "support")
@@ -27,7 +28,7 @@ class Tables:
         self.resources.put_binding(a_binding().to_kubernetes())
         self.asked: list[Key] = []
         writer = StatusWriter(self.client)  # type: ignore[arg-type]
-        self.tables = PolicyReconciler(self.resources, writer, self.asked.append)
+        self.tables = PolicyReconciler(self.resources, writer, self.asked.append, compute)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()
