@@ -7,15 +7,13 @@ absent, however it is written: the Agent stays killed.
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from interlock.api.status import AgentStatus, Condition, EnforcementStatus, KillStatus, StageStatus
+from interlock.api.status import AgentStatus, KillStatus
 from interlock_contract.clock import read_time
 from interlock_contract.kill import shorten
-
-Model = TypeVar("Model", bound=BaseModel)
 
 _UNKNOWN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -35,37 +33,40 @@ def read_agent_status(raw: Any) -> AgentStatus | None:
 
 
 def _read_parts(raw: Mapping[str, Any]) -> AgentStatus:
-    found = raw.get("conditions")
-    conditions = [_read(Condition, one) for one in (found if isinstance(found, list) else ())]
-    generation = raw.get("observedGeneration")
-    return AgentStatus(
-        observed_generation=generation if type(generation) is int and generation >= 0 else -1,
-        conditions=tuple(one for one in conditions if one is not None)[:32],
-        stage=_read(StageStatus, raw.get("stage")),
-        enforcement=_read(EnforcementStatus, raw.get("enforcement")),
-        kill=_read_kill(raw.get("kill")),
+    status = AgentStatus.model_validate(
+        {name: kept for name in raw if (kept := _readable(name, raw[name])) is not None}
     )
+    return status.model_copy(update={"kill": _read_kill(raw.get("kill"))})
 
 
-def _read(model: type[Model], raw: Any) -> Model | None:
+def _readable(name: str, value: Any) -> Any:
+    """Return as much of a member as can be read: of a list the items that can be, of anything else all or None."""
+    if _fits(name, value):
+        return value
+    items = [one for one in value if _fits(name, [one])] if isinstance(value, list) else []
+    return items if items and _fits(name, items) else None
+
+
+def _fits(name: str, value: Any) -> bool:
     try:
-        return model.model_validate(raw)
+        AgentStatus.model_validate({name: value})
     except ValidationError:
-        return None
+        return False
+    return True
 
 
 def _read_kill(raw: Any) -> KillStatus | None:
     """Return a recorded kill. As for the latch, it is released only where `releasedAt` says something."""
     if not raw or not isinstance(raw, Mapping):
         return None
-    known = _read(KillStatus, raw)
-    if known is not None:
-        return known
-    return KillStatus(
-        reason=shorten(raw.get("reason", "killed")),
-        requested_at=_moment(raw.get("requestedAt")),
-        released_at=_moment(raw["releasedAt"]) if raw.get("releasedAt") else None,
-    )
+    try:
+        return KillStatus.model_validate(raw)
+    except ValidationError:
+        return KillStatus(
+            reason=shorten(raw.get("reason", "killed")),
+            requested_at=_moment(raw.get("requestedAt")),
+            released_at=_moment(raw["releasedAt"]) if raw.get("releasedAt") else None,
+        )
 
 
 def _moment(raw: Any) -> datetime:
