@@ -8,7 +8,6 @@ import sys
 import kopf
 
 from interlock.handlers import resources, startup
-from interlock.handlers.parsing import bound_parsing
 from interlock.runtime.app import App
 from interlock.runtime.gc import tune_gc
 from interlock.settings import OperatorSettings
@@ -20,7 +19,6 @@ _log = logging.getLogger("interlock")
 async def run(settings: OperatorSettings) -> int:
     """Run until a signal, or until a part of the operator fails; return the exit code."""
     app = App(settings)
-    bound_parsing()
     registry = kopf.OperatorRegistry()
     startup.register(registry)
     resources.register(registry)

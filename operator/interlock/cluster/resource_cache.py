@@ -20,7 +20,7 @@ from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
-from interlock.reconcile.snapshot import Unreadable
+from interlock.reconcile.snapshot import Unreadable, sources_in
 from interlock_kube.client import Json
 from interlock_kube.metadata import own_annotations
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
@@ -273,17 +273,17 @@ def _without_spec(raw: Json, reason: str) -> Json:
 
 
 def _entry(raw: Json, version: int, text: str) -> _Entry:
-    metadata, spec = raw["metadata"], raw.get("spec") or {}
-    uses = spec.get("bindings") or []
+    metadata, spec = raw["metadata"], raw.get("spec")
+    policy = spec.get("policyRef") if isinstance(spec, dict) else None
     return _Entry(
         version=version,
         data=zlib.compress(text.encode(), level=1),
         summary=AgentSummary(
-            policy=(metadata["namespace"], str((spec.get("policyRef") or {}).get("name", ""))),
+            policy=(metadata["namespace"], str(policy.get("name", "")) if isinstance(policy, dict) else ""),
             generation=int(metadata.get("generation", 0)),
             labels=tuple(sorted((metadata.get("labels") or {}).items())),
         ),
-        sources=frozenset(str(use.get("source")) for use in uses),
+        sources=frozenset(sources_in(raw)),
     )
 
 

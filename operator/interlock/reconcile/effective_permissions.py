@@ -19,6 +19,7 @@ from interlock.api.shared_types import Environment
 from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.placement import Placement, bound_sources
 from interlock.governance.access_matrix import matrix_cell
+from interlock.reconcile.snapshot import sources_in
 from interlock_contract.bundle import Bundle, BundleResource, BundleSource, BundleTool, Operation, Pin
 from interlock_guard.decision import TOOLS_CALL, DecisionInput, Deny, State, decide
 
@@ -182,7 +183,7 @@ def build_access_request(
     size = rows = 0
     for agent in agents:
         found = agent or {}
-        uses = (found.get("spec") or {}).get("bindings") or ()
+        uses = sources_in(found)
         # An agent has a row for each of its sources at least, so that no more than so many have room.
         rows += len(uses)
         if rows > MAX_ROWS or size > _MAX_AGENTS_BYTES:
@@ -190,7 +191,7 @@ def build_access_request(
         is_there = agent is not None and not found["metadata"].get("deletionTimestamp")
         texts.append(json.dumps({**found, "status": None}) if is_there else "null")
         size += len(texts[-1])
-        sources.update(str(use.get("source")) for use in uses)
+        sources.update(uses)
     served = [
         one.model_copy(update={"status": None}).model_dump_json(by_alias=True, exclude_none=True)
         for one in bindings

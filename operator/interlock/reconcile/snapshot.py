@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
@@ -48,6 +49,13 @@ class Snapshot:
     def applied(self) -> AppliedObjects:
         """The children as our last writes left them, from the status."""
         return read_applied(self.agent.status.managed_objects if self.agent.status else ())
+
+
+def sources_in(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the sources that an Agent names, as the API server gave it: a field may have any type."""
+    spec = raw.get("spec")
+    uses = spec.get("bindings") if isinstance(spec, Mapping) else None
+    return tuple(str(use.get("source")) for use in uses if isinstance(use, Mapping)) if isinstance(uses, list) else ()
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from interlock.settings import OperatorSettings
 from interlock.telemetry import BINDINGS_QUEUED, CHANGES_TO_READ, POLICIES_QUEUED, QUEUED, TelemetryServer
 from interlock_contract.clock import monotonic, utc_now
 from interlock_kube.client import Json, KubeClient
-from interlock_kube.metadata import parse_metadata
+from interlock_kube.metadata import drop_managed_fields
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
@@ -63,7 +63,9 @@ class App:
         self.failed = False
         self.stopping = asyncio.Event()
         # Of Agents, AgentPolicies and MCPBindings no `managedFields` are needed, which can be large and deep.
-        self._objects_client = KubeClient(self.credentials, count_answer, parse=parse_metadata)
+        self._objects_client = KubeClient(
+            self.credentials, count_answer, parse=lambda data: parse_api_json(drop_managed_fields(data))
+        )
         self._reader = ObjectReader(
             self._objects_client,
             PRIMARY_KINDS,
@@ -213,13 +215,14 @@ class App:
 
     def handle(self, kind: ResourceType, found: Json, *, is_deleted: bool) -> None:
         """Handle a watch event of an Agent, AgentPolicy or MCPBinding, of which metadata is enough: it is read then."""
-        key, version = key_of(found), version_of(found)
-        if is_deleted:
-            self._forget(kind, key, version)
-            return
-        self._watch_lag.saw("handlers", (kind.kind, *key), version)
-        if self._cache.is_newer(kind.kind, key, version):
-            self._reader.add(ObjectName(kind.kind, *key))
+        with skip_on_defect(kind.kind, found):
+            key, version = key_of(found), version_of(found)
+            if is_deleted:
+                self._forget(kind, key, version)
+                return
+            self._watch_lag.saw("handlers", (kind.kind, *key), version)
+            if self._cache.is_newer(kind.kind, key, version):
+                self._reader.add(ObjectName(kind.kind, *key))
 
     def _keep(self, kind: ResourceType, raw: Json) -> None:
         """Handle an Agent, AgentPolicy or MCPBinding as it was read."""

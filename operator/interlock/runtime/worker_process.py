@@ -93,16 +93,16 @@ class WorkerProcess:
             raise TooCostly(str(known))
         return known
 
-    async def close(self) -> int | None:
-        """End the process; return its exit code, None where there was none."""
+    async def close(self) -> None:
+        """End the process."""
         process, self._process = self._process, None
         if self._end is not None:
             self._end.cancel()
         if process is None:
-            return None
+            return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        return await process.wait()
+        await process.wait()
 
     def _keep(self, key: bytes, result: bytes | TooCostly, now: float) -> None:
         is_failure = isinstance(result, TooCostly)
@@ -123,9 +123,9 @@ class WorkerProcess:
             await self.close()
             raise TooCostly(f"it took more than {seconds:g} s") from None
         except (asyncio.IncompleteReadError, ConnectionError):
-            code = await self.close()
+            await self.close()
             most = f"{self._memory // 2**20} MiB of memory"
-            raise TooCostly(f"its process, which may have {most}, ended with exit code {code}") from None
+            raise TooCostly(f"its process, which may have {most}, ended") from None
         except BaseException:
             await self.close()  # in the middle of an exchange: the next response would be that of this request
             raise

@@ -1,17 +1,13 @@
 """What the API server sends is read whatever its depth: what lies too deep is null, and the rest is as it was."""
 
 import json
-from collections.abc import AsyncIterator
-from typing import Any, Self
+from typing import Any
 
-import kopf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kopf._cogs.clients import api
 
 from interlock.cluster.api_json import MAX_DEPTH, cut_depth, parse_api_json
-from interlock.handlers.parsing import bound_parsing
 from tests.requirements import requirement
 
 JSON = st.recursive(
@@ -66,47 +62,3 @@ def depth_of(value: Any) -> int:
 def test_what_is_no_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the parser's own
         parse_api_json(text)
-
-
-class Response:
-    """An answer of the API server as kopf's client reads it."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text.encode()
-        self.content = self
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    async def read(self) -> bytes:
-        return self._text
-
-    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
-        yield self._text
-
-
-@requirement("operator.blast-radius")
-@pytest.mark.parametrize("deep", DEEP.values(), ids=DEEP.keys())
-async def test_kopf_lists_and_watches_objects_of_any_depth(deep: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no setting of kopf for its parser: another version of kopf may need another way."""
-
-    async def request(**_: Any) -> Response:
-        return Response(f'{{"object":{{"metadata":{{"name":"a","managedFields":{deep}}}}}}}\n{{"object":2}}\n')
-
-    async def one(**_: Any) -> Response:
-        return Response(f'{{"items":[{deep},{{"metadata":{{"name":"a"}}}}]}}')
-
-    for name in ("json", "get", "request"):
-        monkeypatch.setattr(api, name, getattr(api, name))
-    bound_parsing()
-    options: Any = {"settings": kopf.OperatorSettings(), "logger": None}
-
-    monkeypatch.setattr(api, "request", request)
-    events = [event async for event in api.stream("/watch", **options)]
-    assert [events[0]["object"]["metadata"]["name"], events[1]["object"]] == ["a", 2]
-
-    monkeypatch.setattr(api, "request", one)
-    assert (await api.get("/list", **options))["items"][1]["metadata"]["name"] == "a"

@@ -182,11 +182,31 @@ async def test_an_object_that_no_code_expects_does_not_keep_the_operator_from_it
 ) -> None:
     async def listed(_client: Any, kind: Any, **_: Any) -> AsyncIterator[Any]:
         if kind is AGENT:
-            yield {"metadata": {"name": "odd", "namespace": "agents", "resourceVersion": "1"}, "spec": {"bindings": 5}}
+            yield {"metadata": {"name": "odd", "namespace": "agents", "resourceVersion": "?"}}
             yield an_agent().to_kubernetes()
 
     monkeypatch.setattr(app_module, "list_objects", listed)
     app = App(OperatorSettings())
     await app.start()
     assert app._cache.agents() == {("agents", "triage")}  # noqa: SLF001 - what was cached
+    await app.stop()
+
+
+@requirement("operator.blast-radius")
+async def test_an_event_that_cannot_be_handled_costs_no_other_event(client: ClosingClient) -> None:
+    app = App(OperatorSettings())
+    await app.start()
+    for kind in (AGENT, AGENT_POLICY, MCP_BINDING):
+        for found in (
+            {},
+            {"metadata": None},
+            {"metadata": {"namespace": "agents", "name": "x", "resourceVersion": "?"}},
+        ):
+            for is_deleted in (True, False):
+                app.handle(kind, found, is_deleted=is_deleted)
+    raw = an_agent().to_kubernetes()
+    stored = client.put(AGENT.path(*key_of(raw)), raw)
+    app.handle(AGENT, stored, is_deleted=False)
+
+    await until(lambda: not app._cache.is_newer(AGENT.kind, key_of(raw), version_of(stored)), "it was read")  # noqa: SLF001
     await app.stop()

@@ -77,7 +77,7 @@ async def test_a_process_that_dies_fails_one_computation(workers: Workers) -> No
     failing = asyncio.create_task(worker.run("drift", a_request(after='{"a":6}')))
     await asyncio.sleep(0)
     os.kill(pid_of(worker), signal.SIGKILL)
-    with pytest.raises(TooCostly, match="ended with exit code"):
+    with pytest.raises(TooCostly, match=r"its process, .* ended"):
         await failing
 
     assert b"7" in await worker.run("drift", a_request(after='{"a":7}'))
@@ -87,7 +87,7 @@ async def test_a_process_that_dies_fails_one_computation(workers: Workers) -> No
 async def test_a_computation_beyond_its_memory_fails(workers: Workers) -> None:
     worker = workers(memory=100 * 2**20)
     members = ",".join(f'"{index}":{index}' for index in range(300_000))  # ten times its size as Python's objects
-    with pytest.raises(TooCostly, match="which may have 100 MiB of memory, ended with exit code 1"):
+    with pytest.raises(TooCostly, match="which may have 100 MiB of memory, ended"):
         await worker.run("drift", a_request(before="{" + members + "}", after="{" + members + ',"x":1}'))
 
 
