@@ -112,11 +112,15 @@ class TooCostly(Exception):  # noqa: N818 - says what is wrong with a computatio
     """A computation for one object passed its bounds; the message says which one."""
 
 
+class ReconcileRefused(Exception):  # noqa: N818 - it says what happened to a reconcile
+    """A failure that the objects in the cluster cause: no defect, and no request needs to have failed."""
+
+
 def cause_of(error: Exception) -> Cause:
     """Return the class of a failure; one that was raised from an `ApiError` is a refusal, too."""
     if isinstance(error, TooCostly):
         return Cause.TOO_COSTLY
-    if isinstance(error, ApiError) or isinstance(error.__cause__, ApiError):
+    if isinstance(error, ApiError | ReconcileRefused) or isinstance(error.__cause__, ApiError):
         return Cause.REFUSED
     # Most OSErrors here are connections that failed; a file that cannot be read is as little of the object's doing.
     return Cause.UNREACHABLE if isinstance(error, UNREACHABLE) else Cause.DEFECT

@@ -22,6 +22,7 @@ from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER
 from interlock_kube.client import CONFLICT, INVALID, JSON_PATCH, NOT_FOUND, ApiError, Json, KubeClient
+from interlock_kube.reconcile_loop import ReconcileRefused
 from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET
 
 BACKGROUND = {"propagationPolicy": "Background"}
@@ -30,7 +31,7 @@ ATTEMPTS = 6
 """Attempts to create or replace one object, since others write it at the same time, such as a Deployment's status."""
 
 
-class ApplyFailed(Exception):  # noqa: N818 - it says what happened to a child
+class ApplyFailed(ReconcileRefused):
     """A child could not be written; the message names the child and the reason.
 
     Attributes:

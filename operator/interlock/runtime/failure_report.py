@@ -104,6 +104,8 @@ def describe_failure(kind: str, error: Exception) -> str:
         because = f"of a defect of the operator ({type(error).__name__} at {location_of(error)})"
     elif cause_of(error) is Cause.TOO_COSTLY:
         because = f"its computation was stopped: {error}; use fewer Agents, rows, sources or resources"
+    elif isinstance(error, ApplyFailed) and error.reason is AgentReason.NAME_TAKEN:
+        because = str(error)
     else:
         because = f"the API server refused {str(error)[:500]}"
     return (

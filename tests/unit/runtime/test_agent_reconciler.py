@@ -578,3 +578,26 @@ async def test_the_clock_of_a_loss_starts_again_after_each_success() -> None:
     assert not await operator.reconcile_agent()
 
     assert pod in operator.client.objects
+
+
+@requirement("deployment.names-of-others")
+async def test_an_agent_is_stalled_with_the_name_of_an_object_of_others_until_that_is_gone() -> None:
+    operator = Operator()
+    path = "/api/v1/namespaces/agents/services/guard-triage"
+    spec = {"selector": {"app": "payments-api"}}
+    metadata = {"name": "guard-triage", "namespace": "agents", "uid": "theirs", "labels": {"team": "a"}}
+    before = operator.client.put(path, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+    operator.apply(an_agent())
+
+    for _ in range(2):
+        assert not await operator.reconcile_agent()
+        for kind in ("Deployed", "Ready", "Stalled"):
+            assert operator.condition(kind).reason == "NameTaken"
+            assert operator.condition(kind).message.startswith("Service guard-triage exists and does not belong to")
+
+    assert operator.client.objects[path] == before
+    assert operator.client.of_kind("Deployment") == {}
+    del operator.client.objects[path]
+    await operator.converge()
+    assert operator.condition("Ready").status == "True"
+    assert operator.condition("Stalled").status == "False"
