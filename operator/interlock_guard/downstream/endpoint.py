@@ -261,18 +261,17 @@ class McpEndpoint:
             MessageInvalid: It is no message, or beyond a bound.
             NoRoom: There is no memory for it.
         """
-        receiving = await self._large.receive(http.content_length)
-        data = await read_body(http)
-        if len(data) > SMALL and self._refuse_source(source) is not None:
-            raise MessageInvalid(INVALID_REQUEST, "was not read")  # `_handle` answers with that refusal
-        message = await self._large.parse_message(
-            data,
-            max_bytes=self._max_bytes(source),
-            hold=self._large.requests.hold(),
-            max_nodes=MAX_REQUEST_NODES,
-            is_forwarded=True,
-        )
-        receiving.release()
+        async with self._large.receive(http.content_length):
+            data = await read_body(http)
+            if len(data) > SMALL and self._refuse_source(source) is not None:
+                raise MessageInvalid(INVALID_REQUEST, "was not read")  # `_handle` answers with that refusal
+            message = await self._large.parse_message(
+                data,
+                max_bytes=self._max_bytes(source),
+                hold=self._large.requests.hold(),
+                max_nodes=MAX_REQUEST_NODES,
+                is_forwarded=True,
+            )
         release_body(http)
         return message
 

@@ -162,16 +162,15 @@ class LlmEndpoint:
         return await self._wait(begun) if isinstance(begun, _Call) else begun
 
     async def _read_body(self, http: web.Request) -> tuple[dict[str, Any], Hold]:
-        receiving = await self._large.receive(http.content_length)
-        data = await read_body(http)
-        hold = self._large.requests.hold()
-        if len(data) <= SMALL:
-            body = parse_json(data)
-        else:
-            body = await self._large.parse(data, max_nodes=MAX_REQUEST_NODES, hold=hold)
+        async with self._large.receive(http.content_length):
+            data = await read_body(http)
+            hold = self._large.requests.hold()
+            if len(data) <= SMALL:
+                body = parse_json(data)
+            else:
+                body = await self._large.parse(data, max_nodes=MAX_REQUEST_NODES, hold=hold)
         if not isinstance(body, dict) or not isinstance(body.get("model"), str):
             raise JsonInvalid("no JSON object with a model in it")
-        receiving.release()
         release_body(http)
         return body, hold
 

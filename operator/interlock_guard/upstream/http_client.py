@@ -222,11 +222,15 @@ class HttpAnswer:
         """
         body = bytearray()
         hold = None if budget is None else budget.hold()
-        async for chunk in self.response.content.iter_any():
-            body += chunk
-            if len(body) > limit:
-                raise UpstreamError(f"answered with more than {limit} bytes", is_sent=True)
-            await _make_room(hold, len(body))
+        try:
+            async for chunk in self.response.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    raise UpstreamError(f"answered with more than {limit} bytes", is_sent=True)
+                await _make_room(hold, len(body))
+        finally:
+            if hold is not None:
+                hold.release()
         return body
 
     async def read_error(self) -> bytes | bytearray:
@@ -267,6 +271,9 @@ class HttpAnswer:
             raise UpstreamError(f"answered with {error}", is_sent=True) from None
         except (aiohttp.ClientError, OSError) as error:
             raise StreamBroken(BROKEN, is_sent=True, detail=f"{type(error).__name__}: {error}") from None
+        finally:
+            if hold is not None:
+                hold.release()
 
 
 class HttpClient(HttpSession):

@@ -249,6 +249,7 @@ class Channel:
         except NoRoom as error:
             self._lines.give_up(f"answered with a message that {error}")
             self._take_hold()
+            hold.release()
 
     def _take_hold(self) -> Hold | None:
         """Return the hold of the incomplete line, which is complete now or no longer kept."""

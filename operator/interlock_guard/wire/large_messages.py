@@ -9,7 +9,7 @@ between two steps the loop handles whatever else has happened:
                       the loop handles other events here, a kill among them
 
 The sizes fit the guard's container of 128 MiB: a guard at rest has 45 MiB, and `RECEIVING`, `REQUESTS`, `RESULTS` and
-`WORKING` are 77 MiB. Requests and results have budgets of their own, so that calls under way leave room for what they
+`WORKING` are 73 MiB. Requests and results have budgets of their own, so that calls under way leave room for what they
 wait for.
 """
 
@@ -43,7 +43,7 @@ MAX_RESULT_NODES: Final = 131_072
 """Values and keys of one message of a server."""
 MAX_LIST: Final = 4 * 1024 * 1024
 """Largest list of tools, prompts or resources in bytes: each of its items is decided on."""
-RECEIVING: Final = 8 * 1024 * 1024
+RECEIVING: Final = 4 * 1024 * 1024
 """Memory for the large bodies of the agent that are being read, in bytes."""
 REQUESTS: Final = 16 * 1024 * 1024
 """Memory for the large requests of the agent that are under way, in bytes."""
@@ -92,6 +92,11 @@ class Hold:
     def __init__(self, budget: "MemoryBudget") -> None:
         self._budget = budget
         self.size = 0
+
+    @property
+    def capacity(self) -> int:
+        """The size of the budget."""
+        return self._budget.capacity
 
     def try_resize(self, size: int) -> bool:
         """Take another size, if there is room; one that shrinks always has it."""
@@ -217,8 +222,9 @@ class LargeMessages:
             yield
         await let_others_run()
 
-    async def receive(self, length: int | None) -> Hold:
-        """Wait until a body of the agent may be read; until then its connection keeps it.
+    @asynccontextmanager
+    async def receive(self, length: int | None) -> AsyncIterator[None]:
+        """Wait until a body of the agent may be read and parsed, in here; until then its connection keeps it.
 
         Args:
             length: Its bytes; None where that is not known.
@@ -229,7 +235,10 @@ class LargeMessages:
         hold = self.receiving.hold()
         if length is None or length > SMALL:
             await hold.resize(min(length or MAX_BODY, MAX_BODY))
-        return hold
+        try:
+            yield
+        finally:
+            hold.release()
 
     async def parse_message(
         self,
@@ -262,7 +271,11 @@ class LargeMessages:
             raise MessageTooLarge(str(error)) from None
         except JsonInvalid as error:
             raise MessageInvalid(PARSE_ERROR, str(error)) from None
+        except MessageInvalid:
+            hold.release()
+            raise
         if is_forwarded and not hold.try_resize(hold.size + len(data)):
+            hold.release()
             raise NoRoom(_FULL)
         message.hold, message.size = hold, len(data)
         return message
@@ -280,7 +293,14 @@ class LargeMessages:
             JsonTooLarge: It is beyond a bound.
             NoRoom: There is no memory for it.
         """
-        await hold.resize(max(hold.size, len(data)))
+        try:
+            await hold.resize(max(hold.size, len(data)))
+            return await self._parse(data, max_nodes, hold)
+        except BaseException:
+            hold.release()  # an exception may keep the frames that refer to it
+            raise
+
+    async def _parse(self, data: bytes | bytearray, max_nodes: int, hold: Hold) -> Any:
         async with self.turn():
             needed = await _measure(data, max_nodes)
             if needed > self._working:
@@ -291,7 +311,10 @@ class LargeMessages:
             await let_others_run()
             check_parsed(value, text)
             del text
-            if not hold.try_resize(await _size_of(value)):
+            size = await _size_of(value)
+            if size > hold.capacity:
+                raise JsonTooLarge(f"needs {size} bytes of memory, and large messages have {hold.capacity} in all")
+            if not hold.try_resize(size):
                 raise NoRoom(_FULL)
             return value
 
@@ -343,10 +366,8 @@ async def _size_of(value: Any) -> int:
     size, pace, waiting = 0, Pace(), [value]
     while waiting:
         one = waiting.pop()
-        size += _NODE
-        if isinstance(one, str):
-            size += sys.getsizeof(one) if len(one) > _NODE else 0
-        elif isinstance(one, dict):
+        size += sys.getsizeof(one) if isinstance(one, str) and len(one) > _NODE else _NODE
+        if isinstance(one, dict):
             waiting += one
             waiting += one.values()
         elif isinstance(one, list):

@@ -127,6 +127,23 @@ async def test_a_large_message_has_its_part_of_the_budget_while_it_lives() -> No
 
 
 @requirement("guard.load")
+@pytest.mark.parametrize("broken", [b"]", b'{"jsonrpc":"1.0"}' + b" " * SMALL, a_request([1] * 70_000)])
+async def test_a_refused_message_gives_its_part_back_although_its_exception_is_kept(broken: bytes) -> None:
+    large = LargeMessages()
+    data = broken if len(broken) > SMALL else a_request(1) + broken
+    with pytest.raises(MessageInvalid) as kept:
+        await parse(large, data)
+    assert kept.value.__traceback__ is not None
+    assert large.requests.used == 0
+    with pytest.raises(ValueError, match="kept") as other:  # noqa: PT012 - the body of the block is what is tested
+        async with large.receive(MIB):
+            assert large.receiving.used == MIB
+            raise ValueError("kept")
+    assert other.value.__traceback__ is not None
+    assert large.receiving.used == 0
+
+
+@requirement("guard.load")
 async def test_a_message_without_room_waits_and_is_refused_by_name_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = MemoryBudget(10)
     first, second = budget.hold(), budget.hold()
