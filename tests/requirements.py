@@ -283,6 +283,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "listeners.bounded": Requirement("every listener bounds connections, heads, bodies, times and bytes"),
     "listeners.probed-under-flood": Requirement("a flood of connections leaves room for other peers and for probes"),
     "records.quotas": Requirement("an agent or namespace beyond its quota or rate is refused, and no other one"),
+    "records.denials-counted": Requirement(
+        "denials beyond 100 a minute of a rule share a record; allowed calls do not"
+    ),
     "records.reviews-bounded": Requirement("made-up tokens reach the API server at a bounded rate, and no guard waits"),
     "listeners.scraped-by-permission": Requirement("only namespaces with a label reach the ports of metrics"),
     # The operator

@@ -31,7 +31,9 @@ OUTCOME: Final = "outcome"
 """Kind of the line that says how a forwarded request ended; its `of` is the decision's sequence number."""
 TASK: Final = "task"
 """Kind of the line that says how a task for the agent ended; it is written at its end."""
-KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME, TASK})
+DENIALS: Final = "denials"
+"""Kind of the line that stands for denials of one rule beyond the first ones of a minute: their number and digest."""
+KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME, TASK, DENIALS})
 
 _HASH_LENGTH: Final = len(',"hash":""}') + 64
 _GUARD: Final = re.compile(r"[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}/[0-9a-f]{16}\Z")

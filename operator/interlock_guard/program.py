@@ -48,6 +48,7 @@ _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
 _DIGITS: Final = 640
 """Longest integer in digits: the time to read one grows with the square of its length. Python allows no lower bound."""
+_DENIALS_SECONDS: Final = 5.0
 _RESERVE: Final = 4
 """One in so many bytes of the spool is reserved for records of reads."""
 
@@ -78,6 +79,7 @@ async def serve(settings: GuardSettings) -> None:
         recorder = Recorder(_writer(settings), spool, utc_now)
         shipping = AuditShipper(spool, log, url=settings.audit_url, token=settings.audit_token)
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any longer
+        stack.callback(recorder.write_all_denials)
         client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
         stack.push_async_callback(client.close)
         reporter = _build_reporter(settings, client)
@@ -156,6 +158,7 @@ async def serve(settings: GuardSettings) -> None:
             tasks.create_task(keep_running("watch of the agent", partial(of_agent.run, log), log)),
             tasks.create_task(keep_running("watch of the bundle", partial(of_bundle.run, log), log)),
             tasks.create_task(keep_running("audit shipper", shipping.run, log)),
+            tasks.create_task(keep_running("denials", partial(_write_denials, recorder), log)),
             tasks.create_task(keep_running("self-test reporter", partial(reporter.run, log), log)),
         ]
         await stop.wait()
@@ -179,6 +182,13 @@ def order_reactions(
         tasks,  # then tasks for the agent end: their callers wait longest
         selftest,  # last: a new bundle is tested with the servers and limits that it brings
     )
+
+
+async def _write_denials(recorder: Recorder) -> None:
+    """Record repeated denials soon after their minute, for ever: the agent may never call again."""
+    while True:
+        await asyncio.sleep(_DENIALS_SECONDS)
+        recorder.write_ended_denials()
 
 
 def _log_unread(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from interlock_contract.audit_chain import BUNDLE, DECISION, GENESIS, OUTCOME, TASK, GuardId, Head, seal
+from interlock_contract.audit_chain import BUNDLE, DECISION, DENIALS, GENESIS, OUTCOME, TASK, GuardId, Head, seal
 from interlock_contract.bundle import Bundle, digest, dump_bundle
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.json_pointer import parse_index, split_pointer
 from interlock_contract.strict_json import dump_json
+from interlock_guard.audit.denials import DenialCounter
 from interlock_guard.audit.spool import Spool, SpoolRefused
 from interlock_guard.decision.decide import (
     Allow,
@@ -137,11 +138,15 @@ class Recorder:
         self._output = LineOutput(descriptor)
         self._head = Head()
         self._bundle: Bundle | None = None
+        self._denials = DenialCounter()
 
     def record(
         self, bundle: Bundle | None, request: DecisionInput, decision: Decision, caller: Caller = UNKNOWN_CALLER
     ) -> int:
         """Record a decision and return the record's number; it survives the process when this returns.
+
+        Of denials beyond the first ones of a minute of one rule, the number and digest are recorded later: they have
+        no number of their own, and -1 is returned.
 
         Raises:
             RecordFailed: It cannot be stored; where it was to allow something, a denial is recorded in its place.
@@ -149,8 +154,15 @@ class Recorder:
         fields = _describe(request, decision, caller) | _arguments(bundle, request, decision)
         is_vital = isinstance(decision, Allow) and decision.tool is not None and decision.tool.operation != "read"
         verdict = fields["decision"], fields["reason"]
+        known = request.model is not None or find_source(bundle, request.source) is not None
+        source = request.source if known else ""
         try:
             self._begin(bundle)
+            self.write_ended_denials()
+            if isinstance(decision, Deny):
+                rule, now = (fields["reason"], fields["rule"], source), self._clock()
+                if self._denials.count(rule, self._place(bundle) | fields, now, _stamp(now)):
+                    return -1
             return self._append(DECISION, self._place(bundle) | fields, is_vital=is_vital)
         except RecordFailed as error:
             if isinstance(decision, Allow):
@@ -161,8 +173,23 @@ class Recorder:
                 self.unrecorded += 1
             raise
         finally:
-            known = request.model is not None or find_source(bundle, request.source) is not None
-            self.counts[*verdict, request.source if known else ""] += 1
+            self.counts[*verdict, source] += 1
+
+    def write_ended_denials(self) -> None:
+        """Record the number and digest of denials whose minute has ended."""
+        for fields in self._denials.take_ended(self._clock()):
+            self._write_denials(fields)
+
+    def write_all_denials(self) -> None:
+        """Record the number and digest of all denials without a record: the bundle changes, or the guard ends."""
+        for fields in self._denials.take_all():
+            self._write_denials(fields)
+
+    def _write_denials(self, fields: Mapping[str, Any]) -> None:
+        try:
+            self._append(DENIALS, fields)
+        except RecordFailed:
+            self.unrecorded += fields["count"]
 
     def complete(self, seq: int, outcome: str, latency_seconds: float) -> None:
         """Record how a forwarded request ended. Nothing depends on it: where there is no room it is only counted.
@@ -190,6 +217,8 @@ class Recorder:
 
     def _begin(self, bundle: Bundle | None) -> None:
         """Start the chain with its first record, and say which bundle holds from here on where it is another one."""
+        if bundle is not self._bundle:
+            self.write_all_denials()
         named = "" if bundle is None or bundle is self._bundle else digest(dump_bundle(bundle))
         if self._head.next == 0:
             last = self.spool.last
@@ -215,8 +244,7 @@ class Recorder:
             self.unrecorded += 1
 
     def _append(self, kind: str, fields: Mapping[str, Any], *, is_vital: bool = False) -> int:
-        time = self._clock().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        line, head = seal(self._guard, self._head, {"kind": kind, "time": time, **fields})
+        line, head = seal(self._guard, self._head, {"kind": kind, "time": _stamp(self._clock()), **fields})
         line += b"\n"
         self._check_output(len(line))
         try:
@@ -238,6 +266,10 @@ class Recorder:
             raise RecordFailed(f"cannot write a record: {error.strerror}") from None
         if not has_room:
             raise RecordFailed("standard output is not read: its queue is full")
+
+
+def _stamp(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _describe(request: DecisionInput, decision: Decision, caller: Caller) -> dict[str, str]:
