@@ -184,6 +184,10 @@ class AgentBuilder(_Builder):
 class PolicyBuilder(_Builder):
     """Builds an AgentPolicy."""
 
+    def with_resources(self, **defaults: Any) -> Self:
+        """Give it defaults for containers."""
+        return self._with("spec", resources=defaults)
+
     def build(self) -> AgentPolicy:
         """Return the AgentPolicy."""
         return AgentPolicy.model_validate(self.raw)

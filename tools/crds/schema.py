@@ -66,6 +66,8 @@ class _Rewriter:
         result = {key: node[key] for key in _KEPT if key in node}
         if "type" not in node and not node.get("x-kubernetes-int-or-string"):
             raise SchemaError(f"{path}: no type: say what may stand here")
+        if "default" in result:
+            result["default"] = _without_nulls(result["default"])
         if _is_empty(result.get("default", ())):
             result.pop("default", None)
         if "const" in node:
@@ -112,6 +114,13 @@ def _merged(inner: Schema, outer: Schema) -> Schema:
     rules = [*inner.get("x-kubernetes-validations", []), *outer.get("x-kubernetes-validations", [])]
     merged = {**inner, **outer}
     return {**merged, "x-kubernetes-validations": rules} if rules else merged
+
+
+def _without_nulls(value: Any) -> Any:
+    """Return a default without absent members: the API server takes no null for them."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(member) for key, member in value.items() if member is not None}
+    return value
 
 
 def _is_empty(default: Any) -> bool:

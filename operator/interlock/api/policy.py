@@ -15,7 +15,7 @@ from interlock.api.messages import (
     SELECTOR_EMPTY,
     plain,
 )
-from interlock.api.shared_types import ApiModel, Environment, ObjectMeta
+from interlock.api.shared_types import ApiModel, Environment, ObjectMeta, Quantity, ResourceAmounts
 from interlock.api.status import Condition
 from interlock.api.text import (
     AgentName,
@@ -260,6 +260,36 @@ class AuditPolicy(ApiModel):
     """Pointers to argument values that records leave out. A value that a pointer cannot follow is left out whole."""
 
 
+class DefaultLimits(ResourceAmounts):
+    """Limits of containers whose own specs state none."""
+
+    memory: Quantity | None = "1Gi"
+    """Memory, such as 128Mi."""
+
+
+class DefaultRequests(ResourceAmounts):
+    """Requests of containers whose own specs state none."""
+
+    cpu: Quantity | None = "10m"
+    """CPU, such as 100m or 1."""
+
+    memory: Quantity | None = "32Mi"
+    """Memory, such as 128Mi."""
+
+
+class ContainerDefaults(ApiModel):
+    """What containers of agents and stdio MCP servers get where their own specs state nothing."""
+
+    default: DefaultLimits = DefaultLimits()
+    """Limits, as in a LimitRange."""
+
+    default_request: DefaultRequests = DefaultRequests()
+    """Requests, as in a LimitRange."""
+
+    tmp_size_limit: Quantity = "512Mi"
+    """Size of /tmp of each container. A pod that writes more is evicted."""
+
+
 class AgentPolicySpec(ApiModel):
     """Rules for the Agents of a policy."""
 
@@ -274,6 +304,9 @@ class AgentPolicySpec(ApiModel):
 
     models: ModelPolicy = ModelPolicy()
     """The language models that agents may call, and their providers."""
+
+    resources: ContainerDefaults = ContainerDefaults()
+    """What containers of agents and stdio MCP servers get where their own specs state nothing."""
 
     audit: AuditPolicy = AuditPolicy()
     """What audit records hold of the arguments of calls."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from interlock.api.binding import MCPBinding
+from interlock.api.policy import ContainerDefaults
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
@@ -20,6 +21,7 @@ from interlock.deployment.children.workload import (
     TOKEN_VOLUME,
     build_pipes_volume,
     build_server,
+    build_tmp_volume,
     build_token_volume,
     container_security,
     pod_security,
@@ -222,8 +224,8 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     stdio = binding.spec.server.stdio
     if stdio is not None:
         # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
-        before = [_make_pipes(run), build_server(source, stdio, FIRST_SERVER_UID)]
-        volumes = [{"name": mcp_volume(source), "emptyDir": {}}]
+        before = [_make_pipes(run), build_server(source, stdio, FIRST_SERVER_UID, _DEFAULTS)]
+        volumes = [build_tmp_volume(mcp_volume(source), _DEFAULTS)]
     return {
         "serviceAccountName": verification_name(binding.metadata.name),
         "automountServiceAccountToken": False,
@@ -278,3 +280,4 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
 
 
 _RESOURCES = {"requests": {"cpu": "20m", "memory": "48Mi"}, "limits": {"memory": "128Mi"}}
+_DEFAULTS = ContainerDefaults()  # a verification belongs to a binding, which has no policy

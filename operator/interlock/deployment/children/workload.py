@@ -8,8 +8,9 @@ import json
 from typing import Any
 
 from interlock.api.binding import StdioServer
-from interlock.api.shared_types import Resources
+from interlock.api.policy import ContainerDefaults
 from interlock.deployment.children.config import FILES_PATH, MCP_CONFIG, build_agent_config, build_config_volume
+from interlock.deployment.children.resources import build_resources
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_secrets_mount, build_secrets_volume, model_variables
 from interlock.deployment.names import (
@@ -187,7 +188,7 @@ def container_security(uid: int, gid: int) -> dict[str, Any]:
     }
 
 
-def build_server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
+def build_server(source: str, stdio: StdioServer, uid: int, defaults: ContainerDefaults) -> dict[str, Any]:
     """Return the sidecar of one stdio server, without probes."""
     directory = f"{PIPES_PATH}/{source}"
     variables: list[dict[str, Any]] = []
@@ -206,7 +207,7 @@ def build_server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
         "command": ["sh", "-c", f'exec "$0" "$@" <{directory}/in >{directory}/out', *stdio.command],
         **({"args": list(stdio.args)} if stdio.args else {}),
         **({"env": variables} if variables else {}),
-        **_resources(stdio.resources),
+        "resources": build_resources(stdio.resources, defaults),
         "securityContext": container_security(uid, GUARD_GID),
         "volumeMounts": [
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
@@ -218,6 +219,11 @@ def build_server(source: str, stdio: StdioServer, uid: int) -> dict[str, Any]:
 def build_pipes_volume() -> dict[str, Any]:
     """Return the volume with the pipes of stdio servers."""
     return {"name": PIPES_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}
+
+
+def build_tmp_volume(name: str, defaults: ContainerDefaults) -> dict[str, Any]:
+    """Return the volume of a container's /tmp. A pod that writes more is evicted: the node's disk belongs to all."""
+    return {"name": name, "emptyDir": {"sizeLimit": defaults.tmp_size_limit}}
 
 
 def build_token_volume() -> dict[str, Any]:
@@ -298,7 +304,7 @@ def _guard_volumes(placement: Placement) -> list[dict[str, Any]]:
         volumes.append({"name": AUDIT_TOKEN_VOLUME, "projected": {"sources": [token]}})
     volumes += build_secrets_volume(placement)
     volumes += [
-        {"name": mcp_volume(bound.source), "emptyDir": {}}  # a /tmp of its own for each server
+        build_tmp_volume(mcp_volume(bound.source), placement.policy.spec.resources)  # each server has its own
         for bound in placement.sources
         if bound.binding.spec.server.stdio is not None
     ]
@@ -309,7 +315,12 @@ def _servers(placement: Placement) -> list[dict[str, Any]]:
     """Return the sidecars of the stdio sources, in the order of the spec."""
     return [
         {
-            **build_server(bound.source, bound.binding.spec.server.stdio, FIRST_SERVER_UID + index),
+            **build_server(
+                bound.source,
+                bound.binding.spec.server.stdio,
+                FIRST_SERVER_UID + index,
+                placement.policy.spec.resources,
+            ),
             # The agent's container starts after this: once the guard has initialized the server.
             "startupProbe": _probe(f"/ready/{bound.source}", period=1, failures=60),
             # A server that neither answers nor ends after its input has ended would block its source for ever.
@@ -348,7 +359,7 @@ def _agent(placement: Placement) -> dict[str, Any]:
             *model_variables(placement, guard_url(placement)),
         ],
         **readiness,
-        **_resources(template.resources),
+        "resources": build_resources(template.resources, placement.policy.spec.resources),
         "securityContext": container_security(AGENT_UID, AGENT_UID),
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True},
@@ -358,7 +369,7 @@ def _agent(placement: Placement) -> dict[str, Any]:
 
 
 def _agent_volumes(placement: Placement) -> list[dict[str, Any]]:
-    return [build_config_volume(placement), {"name": TMP_VOLUME, "emptyDir": {}}]
+    return [build_config_volume(placement), build_tmp_volume(TMP_VOLUME, placement.policy.spec.resources)]
 
 
 def _egress_check(placement: Placement) -> dict[str, Any]:
@@ -381,12 +392,6 @@ def _egress_check(placement: Placement) -> dict[str, Any]:
         "resources": {"requests": {"cpu": "10m", "memory": "24Mi"}, "limits": {"memory": "64Mi"}},
         "securityContext": container_security(EGRESS_CHECK_UID, EGRESS_CHECK_UID),
     }
-
-
-def _resources(resources: Resources | None) -> dict[str, Any]:
-    if resources is None:
-        return {}
-    return {"resources": resources.model_dump(by_alias=True, exclude_none=True, mode="json")}
 
 
 def _probe(path: str, *, period: int, failures: int) -> dict[str, Any]:
