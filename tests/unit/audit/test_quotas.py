@@ -1,12 +1,14 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_audit.quotas import ROW_BYTES, Level, Quotas, Rate, RateLimiter, Usage, find_levels
+from interlock_audit.quotas import AGENT_RATE, ROW_BYTES, Level, Quotas, Rate, RateLimiter, Usage, find_levels
+from interlock_audit.server import CollectorServer
 from interlock_audit.sql import SqlStore
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.store_executor import StoreExecutor
@@ -164,3 +166,14 @@ def test_a_key_waits_for_its_own_rate_alone() -> None:
     assert [limiter.take("a", 1, 0), limiter.take("a", 1, 0), limiter.take("a", 1, 0)] == [True, True, False]
     assert limiter.take("b", 1, 0)
     assert limiter.take("a", 1, 1.0)
+
+
+@requirement("records.quotas")
+def test_an_agent_that_sends_too_fast_is_refused_and_no_other_one() -> None:
+    server = CollectorServer(Mock(), Mock(), lambda _: None, lambda: 100.0)
+    flooder, other = a_batch(a_chain("flooder")), a_batch(a_chain("other"))
+    server._check_rates(flooder, int(AGENT_RATE.burst))  # noqa: SLF001 - one request of 1 MiB at a time takes long
+
+    with pytest.raises(Exception, match="agents/flooder sends records faster than its rate"):
+        server._check_rates(flooder, 1)  # noqa: SLF001
+    server._check_rates(other, 1)  # noqa: SLF001

@@ -95,6 +95,14 @@ class Served:
         while True:
             await response.write(bytes(1024 * 1024))
 
+    async def burst(self, http: web.Request) -> web.StreamResponse:
+        """Return while most of the response waits in the connection."""
+        response = web.StreamResponse()
+        await response.prepare(http)
+        assert http.transport is not None
+        http.transport.write(bytes(32 * 1024 * 1024))
+        return response
+
     async def read(self, http: web.Request) -> web.Response:
         try:
             body = await read_body(http)
@@ -119,6 +127,7 @@ async def served(bounds: Bounds) -> AsyncIterator[Served]:
     app.router.add_get("/fast", found.fast)
     app.router.add_get("/slow", found.slow)
     app.router.add_get("/flood", found.flood)
+    app.router.add_get("/burst", found.burst)
     app.router.add_post("/read", found.read)
     listener.build_app_runner(app, shutdown_timeout=0.05)
     await listener.open("127.0.0.1", 0)
@@ -247,10 +256,11 @@ async def test_a_request_ends_in_time_where_the_row_says_so(name: ListenerName) 
 
 
 @requirement("listeners.bounded")
-async def test_a_response_that_its_client_does_not_read_is_part_of_its_request() -> None:
+@pytest.mark.parametrize("path", ["flood", "burst"])
+async def test_a_response_that_its_client_does_not_read_is_part_of_its_request(path: str) -> None:
     async with served(small(ListenerName.TELEMETRY, request_seconds=SOON)) as found:
         slow = socket.create_connection(("127.0.0.1", found.listener.port))
-        slow.sendall(b"GET /flood HTTP/1.1\r\nHost: a\r\n\r\n")
+        slow.sendall(f"GET /{path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         await until(lambda: found.listener.connections == 1, "the listener has seen it")
 
         await until(lambda: found.listener.connections == 0, "the listener has seen it")
