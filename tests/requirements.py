@@ -78,8 +78,12 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a label by whose key a row selects belongs to the revision; other labels and edits of the policy do not"
     ),
     "rollout.soak-stops": Requirement("a soak stops while the agent is killed or scaled to zero, and starts again"),
+    "rollout.pause": Requirement("the time in which a stage is not Ready does not count towards its soak"),
+    "rollout.unproven": Requirement("a soak counts no time in which nothing proves that the stage was Ready"),
+    "rollout.restarts": Requirement("more ends of the agent's container by itself than allowed start the soak again"),
     "rollout.requeue": Requirement("a soaking agent is requeued for the end of the soak, and not before"),
     "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),
+    "rollout.soak-on-a-cluster": Requirement("an agent that keeps ending is not promoted on real pods", "kind"),
     "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),
     # Layer 3: action
     "action.one-binding": Requirement("exactly one MCPBinding serves each source in each stage, checked at the start"),

@@ -4,10 +4,11 @@ import pytest
 
 from interlock.api.status import AgentReason, ConditionType
 from interlock.deployment.names import ChildKey, revision_label
+from interlock.deployment.observed.agent_pods import AgentPods, PodGroup, PodReport
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.plan import WORKLOAD
 from tests.requirements import requirement
-from tests.support.builders import SnapshotBuilder, a_policy, a_snapshot, a_stage, an_agent
+from tests.support.builders import a_policy, a_snapshot, a_stage, an_agent
 from tests.support.simulation import Simulation, written_by
 
 SEEN = "10.96.0.1:443 answered for 10 s"
@@ -24,10 +25,19 @@ def say(
     simulation: Simulation, verdict: EgressCheckVerdict, message: str = "", *, stage: str = "", count: int = 1
 ) -> None:
     """Let the egress checks of the present stage's pods report."""
+    report_pods(simulation, EgressCheckReport(verdict, message), stage=stage, count=count)
+
+
+def report_pods(
+    simulation: Simulation, check: EgressCheckReport, *, trouble: str = "", stage: str = "", count: int = 1
+) -> None:
+    """Let there be pods with this egress check, in place of earlier ones that a test made."""
     holds = simulation.status.stage
     assert holds is not None
-    report = EgressCheckReport(stage or holds.name, revision_label(holds.revision), verdict, message)
-    simulation.snapshot = SnapshotBuilder.with_egress_checks(simulation.snapshot, *[report] * count)
+    group = PodGroup(stage or holds.name, revision_label(holds.revision), "Separate", "agent")
+    pods = (PodReport(f"checked-{number}", group, trouble=trouble, egress_check=check) for number in range(count))
+    kept = (pod for pod in simulation.pods.reports if pod.egress_check is None)
+    simulation.snapshot = simulation.snapshot.with_pods(AgentPods((*kept, *pods), simulation.pods.past))
 
 
 def workloads(simulation: Simulation) -> list[str]:
@@ -72,11 +82,8 @@ def test_it_is_ready_once_both_serve_and_not_before() -> None:
 def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_that_shows_the_rest() -> None:
     simulation = separate()
     simulation.settle()
-    holds = simulation.status.stage
-    assert holds is not None
     trouble = "container agent is in ImagePullBackOff (pull access denied)"
-    report = EgressCheckReport(holds.name, revision_label(holds.revision), EgressCheckVerdict.WAITING, trouble=trouble)
-    simulation.snapshot = SnapshotBuilder.with_egress_checks(simulation.snapshot, report)
+    report_pods(simulation, EgressCheckReport(EgressCheckVerdict.WAITING), trouble=trouble)
     simulation.settle()
 
     assert simulation.condition(READY).message == (

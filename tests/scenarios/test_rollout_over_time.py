@@ -440,3 +440,167 @@ def test_a_refusal_stops_the_soak_keeps_the_stage_and_fixing_it_starts_the_soak_
     simulation.find_policy(DEFAULTS)
     assert simulation.run().requeue_at == simulation.now + hours(48)
     assert simulation.stage == "one-region"
+
+
+# Readiness that is lost, and ends of the agent's container
+
+
+def pending_message(simulation: Simulation) -> str:
+    return simulation.condition(ConditionType.PROMOTION_PENDING).message
+
+
+@requirement("rollout.pause")
+def test_a_stage_that_is_not_ready_pauses_its_soak() -> None:
+    simulation = soaking(hours(100))
+    simulation.fail()
+    simulation.settle()
+    assert simulation.peek().requeue_at is None
+    assert (
+        pending_message(simulation)
+        == "the soak before one-region is paused at 100h of 168h until staging is Ready again"
+    )
+
+    simulation.wait(hours(1_000))
+    assert simulation.run().requeue_at == simulation.now + hours(68)
+    assert simulation.stage == "staging"
+    simulation.wait(hours(68))
+    simulation.run()
+    assert simulation.stage == "one-region"
+
+
+@requirement("rollout.restarts")
+def test_an_agent_that_ends_again_and_again_is_never_promoted() -> None:
+    """The attack: ready for 20 s, then it ends, with a soak of 30 s."""
+    agent = an_agent().with_stages(a_stage("staging", lasting="30s"), EVERYWHERE)
+    simulation = Simulation(a_snapshot().of(agent).with_bindings(SANDBOX, REAL))
+    for _ in range(50):
+        simulation.run()
+        simulation.wait(seconds(20))
+        simulation.crash()
+        simulation.settle()
+        simulation.wait(seconds(1))
+
+    assert simulation.stage == "staging"
+    restarted = [note for note in simulation.events if note.reason == "SoakRestarted"]
+    assert len(restarted) == 50
+    assert "the agent's container ended by itself more often than spec.rollout.maxRestarts (0)" in restarted[0].message
+    assert pending_message(simulation).startswith(
+        "the soak before everywhere starts once Ready; the soak started again at"
+    )
+
+
+@requirement("rollout.restarts")
+def test_as_many_restarts_as_allowed_only_pause_the_soak() -> None:
+    simulation = soaking()
+    simulation.apply(STAGED.with_stages(STAGING, ONE_REGION, EVERYWHERE, maxRestarts=2))
+    for number in (1, 2):
+        simulation.wait(hours(50))
+        simulation.crash()
+        simulation.run()
+        assert simulation.status.stage is not None
+        assert (simulation.status.stage.restarts, simulation.status.stage.soaked_seconds) == (number, number * 180_000)
+        assert simulation.peek().requeue_at == simulation.now + hours(168 - 50 * number)
+
+    simulation.wait(hours(50))
+    simulation.crash()
+    simulation.run()
+    assert simulation.status.stage is not None
+    assert (simulation.status.stage.restarts, simulation.status.stage.soaked_seconds) == (0, 0)
+    assert simulation.peek().requeue_at == simulation.now + hours(168)
+
+
+def test_ends_before_the_first_readiness_restart_nothing() -> None:
+    simulation = a_rollout()
+    simulation.settle()
+    simulation.crash(5)
+    simulation.settle()
+    simulation.wait(hours(1))
+
+    assert simulation.run().requeue_at == simulation.now + hours(168)
+    assert not [note for note in simulation.events if note.reason == "SoakRestarted"]
+
+
+@requirement("rollout.pause")
+def test_an_eviction_only_pauses_the_soak() -> None:
+    simulation = soaking(hours(100))
+    simulation.evict()
+    simulation.settle()
+    simulation.wait(hours(3))
+
+    assert simulation.run().requeue_at == simulation.now + hours(68)
+
+
+@requirement("rollout.pause")
+def test_a_node_that_restarts_only_pauses_the_soak() -> None:
+    simulation = soaking(hours(100))
+    simulation.crash(with_node=True)
+    simulation.settle()
+    simulation.wait(hours(3))
+
+    assert simulation.run().requeue_at == simulation.now + hours(68)
+
+
+def test_more_or_fewer_replicas_lose_no_time() -> None:
+    for before, after in ((1, 3), (3, 1)):
+        simulation = a_rollout()
+        simulation.apply(STAGED.with_replicas(before))
+        simulation.run()
+        simulation.wait(hours(100))
+        simulation.apply(STAGED.with_replicas(after))
+        simulation.settle()
+        assert simulation.run().requeue_at == simulation.now + hours(68), (before, after)
+
+
+def test_another_isolation_loses_no_time() -> None:
+    simulation = soaking(hours(100))
+    simulation.find_policy(a_policy().requiring().isolating(staging="Separate"))
+    simulation.settle()
+    simulation.wait(hours(1))
+
+    assert simulation.run().requeue_at == simulation.now + hours(68)
+
+
+@requirement("rollout.unproven")
+def test_what_no_operator_saw_counts_only_where_the_pods_show_it() -> None:
+    """The operator is away for 50 hours, in which the pods stay, lose their readiness for an hour, or are replaced."""
+    stayed = soaking(hours(150))
+    stayed.forget()
+    assert stayed.run().requeue_at == stayed.now + hours(18)
+
+    lost = soaking(hours(120))
+    lost.fail()
+    lost.wait(hours(1))
+    lost.serve()
+    lost.wait(hours(29))
+    lost.forget()
+    assert lost.run().requeue_at == lost.now + hours(168 - 29)
+
+    replaced = soaking(hours(120))
+    replaced.evict()
+    replaced.serve()
+    replaced.wait(hours(29))
+    replaced.forget()
+    assert replaced.run().requeue_at == replaced.now + hours(168 - 29)
+
+
+@requirement("rollout.restarts")
+def test_an_end_that_no_operator_saw_starts_the_soak_again() -> None:
+    simulation = soaking(hours(120))
+    simulation.crash()
+    simulation.serve()
+    simulation.forget()
+
+    assert simulation.run().requeue_at == simulation.now + hours(168)
+    assert [note.reason for note in simulation.events].count("SoakRestarted") == 1
+
+
+def test_a_release_and_a_new_stage_begin_without_what_was_counted() -> None:
+    simulation = soaking(hours(100))
+    simulation.crash()
+    simulation.run()
+    simulation.kill()
+    simulation.run()
+    stage = simulation.status.stage
+    assert stage is not None
+    assert (stage.soaked_seconds, stage.restarts, stage.restarted_pods, stage.soak_restarted_at) == (0, 0, (), None)
+    assert pending_message(simulation) == "the soak before one-region starts once Ready"

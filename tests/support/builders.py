@@ -15,7 +15,7 @@ from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
 from interlock.deployment.names import ChildKey
-from interlock.deployment.observed.egress_check import EgressCheckReport
+from interlock.deployment.observed.agent_pods import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of
@@ -122,9 +122,9 @@ class AgentBuilder(_Builder):
         """Give it one stage without scope, or neither environment nor rollout."""
         return self._with("spec", environment=environment, rollout=None)
 
-    def with_stages(self, *written: dict[str, Any]) -> Self:
-        """Give it a rollout."""
-        return self._with("spec", environment=None, rollout={"stages": list(written)})
+    def with_stages(self, *written: dict[str, Any], **members: Any) -> Self:
+        """Give it a rollout; `members` are others of it, by their names in YAML."""
+        return self._with("spec", environment=None, rollout={"stages": list(written), **members})
 
     def in_environment_and_with_stages(self, environment: str, *written: dict[str, Any]) -> Self:
         """Give it both, which is refused."""
@@ -385,7 +385,7 @@ class SnapshotBuilder:
     children: dict[ChildKey, LiveChild] = field(default_factory=dict)
     unreadable: tuple[Unreadable, ...] = ()
     kill_seen: str | None = None
-    egress_checks: tuple[EgressCheckReport, ...] = ()
+    pods: AgentPods = field(default_factory=AgentPods)
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -403,9 +403,9 @@ class SnapshotBuilder:
         """Let an object be there that cannot be read."""
         return replace(self, unreadable=(*self.unreadable, Unreadable(kind, name, message)))
 
-    def with_egress_checks(self, *egress_checks: EgressCheckReport) -> "SnapshotBuilder":
-        """Let the egress checks of its pods report this."""
-        return replace(self, egress_checks=egress_checks)
+    def with_pods(self, pods: AgentPods) -> "SnapshotBuilder":
+        """Let its pods report this."""
+        return replace(self, pods=pods)
 
     def seen_killed(self, value: str) -> "SnapshotBuilder":
         """Let the second watch have seen the switch, whatever the Agent says."""
@@ -422,7 +422,7 @@ class SnapshotBuilder:
             unreadable=self.unreadable,
             kill_seen=self.kill_seen,
             api_server=API_SERVER,
-            egress_checks=self.egress_checks,
+            pods=self.pods,
         )
 
 

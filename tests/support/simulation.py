@@ -2,15 +2,18 @@
 
 It is a stand-in for the API server and the Deployment controller, as far as `reconcile` can see them: children are
 kept as they were applied, with a metadata.generation that counts changes, and a Deployment serves when a test says so.
+Its pods are those of a kubelet in miniature: they become ready, crash, are evicted, and end with their Deployment.
 """
 
 import copy
+import itertools
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
-from interlock.deployment.names import ChildKey, Manifest, key_of
+from interlock.deployment.names import AGENT_POD, ChildKey, Manifest, key_of
+from interlock.deployment.observed.agent_pods import AgentPods, PodGroup, PodReport, ReadySpan
 from interlock.deployment.ownership import AppliedObjects, applied_object
 from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile
@@ -33,6 +36,7 @@ class Simulation:
         self.snapshot = snapshot or a_snapshot()
         self.now = now
         self.events: list[EventNote] = []
+        self._uids = (f"uid-of-pod-{number}" for number in itertools.count(1))
 
     # What the operator does
 
@@ -57,6 +61,7 @@ class Simulation:
             children[key] = LiveChild(_applied(manifest, children.get(key)))
             written[key] = applied_object(children[key].manifest)
         self.snapshot = replace(self.snapshot, children=children)
+        self._scale_pods()
         return written
 
     def report(self, status: AgentStatus) -> None:
@@ -91,10 +96,33 @@ class Simulation:
     def serve(self) -> None:
         """Let every Deployment have all the pods that it wants."""
         self._update_deployments(lambda wanted: wanted)
+        for pod in self.pods.reports:
+            if pod.ready_since is None and pod.egress_check is None:
+                self._put(replace(pod, ready_since=self.now, ready_until=None))
 
     def fail(self) -> None:
         """Let no pod be available any more."""
         self._update_deployments(lambda _: 0)
+        for pod in self.pods.reports:
+            self._lose(pod)
+
+    def crash(self, count: int = 1, *, with_node: bool = False) -> None:
+        """Let the agent's container end in every pod with one, so many times."""
+        self.fail()
+        for pod in self.pods.reports:
+            if pod.group.component == AGENT_POD:
+                self._put(replace(self._pod(pod.uid), ends=pod.ends + count, is_last_lost=with_node))
+
+    def evict(self) -> None:
+        """Let every pod end, and a new one of each that is not ready take its place."""
+        self._update_deployments(lambda _: 0)
+        for pod in self.pods.reports:
+            self._end(pod)
+        self._scale_pods()
+
+    def forget(self) -> None:
+        """Restart the operator: it knows what objects say now, and nothing of what they said before."""
+        self.snapshot = self.snapshot.with_pods(AgentPods(self.pods.reports))
 
     def wait(self, span: timedelta) -> None:
         """Let time pass; a negative span is a clock that goes back."""
@@ -143,6 +171,11 @@ class Simulation:
     # What can be seen
 
     @property
+    def pods(self) -> AgentPods:
+        """What is known of the agent's pods."""
+        return self.snapshot.pods
+
+    @property
     def status(self) -> AgentStatus:
         """The status that was reported last."""
         status = self.snapshot.agent.build().status
@@ -170,6 +203,45 @@ class Simulation:
         base = status or AgentStatus()
         self.snapshot = self.snapshot.of(agent.with_status(base.model_copy(update={"kill": kill})))
 
+    # The pods
+
+    def _pod(self, uid: str) -> PodReport:
+        return next(pod for pod in self.pods.reports if pod.uid == uid)
+
+    def _put(self, pod: PodReport) -> None:
+        reports = tuple(pod if one.uid == pod.uid else one for one in self.pods.reports)
+        self.snapshot = self.snapshot.with_pods(AgentPods(reports, self.pods.past))
+
+    def _lose(self, pod: PodReport) -> None:
+        """Let a pod lose its readiness."""
+        if pod.ready_since is not None:
+            past = (*self.pods.past, ReadySpan(pod.group, pod.ready_since, self.now))
+            self.snapshot = self.snapshot.with_pods(AgentPods(self.pods.reports, past))
+            self._put(replace(pod, ready_since=None, ready_until=self.now))
+
+    def _end(self, pod: PodReport) -> None:
+        """Let a pod end."""
+        self._lose(pod)
+        reports = tuple(one for one in self.pods.reports if one.uid != pod.uid)
+        self.snapshot = self.snapshot.with_pods(AgentPods(reports, self.pods.past))
+
+    def _scale_pods(self) -> None:
+        """Let there be as many pods as the Deployments want."""
+        wanted = {
+            group_of(child.manifest): child.manifest["spec"]["replicas"]
+            for key, child in self.snapshot.children.items()
+            if key.kind == WORKLOAD
+        }
+        for pod in self.pods.reports:
+            if pod.egress_check is None and pod.group not in wanted:
+                self._end(pod)
+        for group, count in wanted.items():
+            found = [pod for pod in self.pods.reports if pod.group == group and pod.egress_check is None]
+            for pod in found[count:]:
+                self._end(pod)
+            new = tuple(PodReport(next(self._uids), group) for _ in range(count - len(found)))
+            self.snapshot = self.snapshot.with_pods(AgentPods((*self.pods.reports, *new), self.pods.past))
+
     def _update_deployments(self, available: Any) -> None:
         children: dict[ChildKey, LiveChild] = {}
         for key, child in self.snapshot.children.items():
@@ -185,6 +257,13 @@ class Simulation:
             else:
                 children[key] = child
         self.snapshot = replace(self.snapshot, children=children)
+
+
+def group_of(deployment: Manifest) -> PodGroup:
+    """Return the group of a Deployment's pods."""
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    names = ("interlock.dev/stage", "interlock.dev/revision", "interlock.dev/isolation", "app.kubernetes.io/component")
+    return PodGroup(*(labels[name] for name in names))
 
 
 def _applied(manifest: Manifest, before: LiveChild | None) -> Manifest:

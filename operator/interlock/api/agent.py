@@ -188,6 +188,9 @@ class Rollout(ApiModel):
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=16, json_schema_extra=kube(keys=("name",)))
     """The stages in order: development, staging, production, never back."""
 
+    max_restarts: int = Field(default=0, ge=0, le=1000, json_schema_extra=kube(format="int32", default=0))
+    """How often the agent's container may end by itself in a stage, in all pods, before the soak starts again."""
+
 
 class BindingUse(ApiModel):
     """A source that the agent uses."""

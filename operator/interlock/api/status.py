@@ -11,6 +11,13 @@ from interlock.api.markers import kube
 from interlock.api.shared_types import ApiModel, Environment, ScopeDimension, Timestamp
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS
 
+MOST_PODS = 512
+"""Most pods of one Agent that are read: more than its placements have. Anyone can label a pod."""
+
+
+MAX_SOAKED_SECONDS = 10**9
+"""More than any minimum duration has."""
+
 
 class ConditionType(StrEnum):
     """Condition types of an Agent: the four layers in order, then the conditions that follow from them."""
@@ -152,9 +159,9 @@ class AgentReason(StrEnum):
     """The kill switch was engaged and is off again."""
 
     SOAKING = "Soaking"
-    """PromotionPending: the stage's minimum time is running."""
+    """PromotionPending: the stage is Ready, and its minimum time is running."""
     WAITING_FOR_READY = "WaitingForReady"
-    """PromotionPending: the time starts when the stage is Ready."""
+    """PromotionPending: the stage is not Ready, so its minimum time does not run."""
     LAST_STAGE = "LastStage"
     """PromotionPending=False: no later stage is left."""
 
@@ -213,6 +220,18 @@ class StageLabel(ApiModel):
     """Its value."""
 
 
+class RestartedPod(ApiModel):
+    """A pod in which the agent's container has ended."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    uid: str = Field(max_length=64)
+    """The pod's uid."""
+
+    restarts: int = Field(ge=0, json_schema_extra=kube(format="int32"))
+    """How often the container has ended in it, the ends before the soak included."""
+
+
 class StageStatus(ApiModel):
     """The current stage."""
 
@@ -249,7 +268,21 @@ class StageStatus(ApiModel):
     """When the stage was entered."""
 
     ready_since: Timestamp | None = None
-    """When the stage was first Ready. Its minimum duration counts from here. Absent while killed."""
+    """Since when the stage is Ready without a break. Absent while it is not."""
+
+    soaked_seconds: int = Field(default=0, ge=0, le=MAX_SOAKED_SECONDS, json_schema_extra=kube(format="int64"))
+    """How long the stage was Ready before readySince. Both times together count towards its minimum duration."""
+
+    restarts: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """How often the agent's container ended by itself since the soak began, in all pods together."""
+
+    restarted_pods: tuple[RestartedPod, ...] = Field(
+        default=(), max_length=MOST_PODS, json_schema_extra=kube(keys=("uid",))
+    )
+    """The pods whose ends are counted already, so that no end counts twice."""
+
+    soak_restarted_at: Timestamp | None = None
+    """When the soak last started again because of more restarts than spec.rollout.maxRestarts. Absent if never."""
 
     next_at: Timestamp | None = None
     """When the next stage may start at the earliest."""

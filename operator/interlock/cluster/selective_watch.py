@@ -45,8 +45,11 @@ class Selection(Protocol):
     def put(self, kind: str, found: Json) -> None:
         """Keep a whole object of a known owner."""
 
-    def drop(self, kind: str, key: Key, version: int) -> None:
-        """Forget an object that was gone at this version, or had no known owner, unless a newer one is kept."""
+    def drop(self, kind: str, key: Key, version: int, found: Json | None) -> None:
+        """Forget an object that was gone at this version, or had no known owner, unless a newer one is kept.
+
+        `found` is the object at this version, None where a list shows that it is gone.
+        """
 
     def held(self, kind: str) -> Iterable[Key]:
         """Return the objects of a kind that are kept."""
@@ -133,7 +136,7 @@ class SelectiveWatch:
 
     def _handle_end_of_list(self, kind: ResourceType, listed: set[Key], version: int) -> None:
         for key in set(self._selection.held(kind.kind)) - listed:
-            self._selection.drop(kind.kind, key, version)
+            self._selection.drop(kind.kind, key, version, None)
         self._unlisted.discard(kind.kind)
         self._check_synced()
 
@@ -141,7 +144,7 @@ class SelectiveWatch:
         name, version = ObjectName(kind.kind, *key_of(found)), int(found["metadata"]["resourceVersion"])
         self._reader.deleted(name, version)
         self._waiting.discard(name)
-        self._selection.drop(kind.kind, key_of(found), version)
+        self._selection.drop(kind.kind, key_of(found), version, found)
 
     def _is_wanted(self, kind: ResourceType, found: Json) -> bool:
         """Return True if an object has a known owner; else forget it, but remember that an owner may come."""
@@ -150,7 +153,7 @@ class SelectiveWatch:
         if owner is not None and self._selection.is_known(owner):
             self._waiting.discard(name)
             return True
-        self._selection.drop(kind.kind, key_of(found), int(found["metadata"]["resourceVersion"]))
+        self._selection.drop(kind.kind, key_of(found), int(found["metadata"]["resourceVersion"]), found)
         self._waiting.add(owner, name)
         return False
 

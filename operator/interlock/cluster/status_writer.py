@@ -67,7 +67,8 @@ def _agent_patch(status: AgentStatus) -> dict[str, Any]:
     body.pop("kill", None)
     stage = body.get("stage")
     body.setdefault("enforcement", None)
-    body["stage"] = {"readySince": None, "nextAt": None, "scope": [], "labels": []} | stage if stage else None
+    absent: dict[str, Any] = {"readySince": None, "nextAt": None, "soakRestartedAt": None, "scope": [], "labels": []}
+    body["stage"] = absent | stage if stage else None
     return body
 
 

@@ -1,10 +1,25 @@
 """The rollout: the current stage and the time of the next change, from stages, recorded facts and the time."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from interlock.api.agent import Stage
 from interlock.orchestration.orchestrated import soak_of
+
+
+@dataclass(frozen=True)
+class PodEnds:
+    """How often the agent's container has ended in one pod.
+
+    Attributes:
+        uid: The pod's uid.
+        ends: How often it has ended.
+        is_last_lost: The last end came with the end of the pod's node, so the container did not end by itself.
+    """
+
+    uid: str
+    ends: int
+    is_last_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -15,13 +30,21 @@ class StageFacts:
         stage: The stage as it was when it was entered.
         revision: The revision that entered it.
         entered_at: When it was entered.
-        ready_since: When its placement was first Ready, from where the soak counts; None before that.
+        ready_since: Since when its placement is Ready without a break; None while it is not.
+        soaked: How long it was Ready before that, since the soak began.
+        restarts: How often the agent's container ended by itself since the soak began, in all pods together.
+        counted: The ends that are counted already, or came before the soak, by pod. Pods without one are left out.
+        restarted_at: When the soak last started again because of too many restarts; None if it did not.
     """
 
     stage: Stage
     revision: str
     entered_at: datetime
     ready_since: datetime | None = None
+    soaked: timedelta = timedelta()
+    restarts: int = 0
+    counted: tuple[PodEnds, ...] = ()
+    restarted_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -31,12 +54,19 @@ class StageObservation:
     Attributes:
         revision: The revision that the spec describes.
         is_running: Neither killed nor scaled to zero: only then a soak counts.
-        is_ready: The current stage's placement is Ready.
+        ready_since: Since when the current stage's placement is certainly Ready; None while it is not.
+        broken_at: Until when it was certainly Ready without a break since the recorded `ready_since`; None if it
+            still is.
+        pods: The ends of the agent's container in the pods of the current stage.
+        max_restarts: How often the container may end by itself before the soak starts again.
     """
 
     revision: str
     is_running: bool
-    is_ready: bool
+    ready_since: datetime | None = None
+    broken_at: datetime | None = None
+    pods: tuple[PodEnds, ...] = ()
+    max_restarts: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,9 +96,10 @@ def decide_stage(
 ) -> StageDecision:
     """Return the current stage.
 
-    A stage ends when its minimum duration has passed since its placement was first Ready, and it is Ready
-    still; one call enters one stage at most. A new revision, or a stage that is no longer what was entered,
-    starts again at the first. While the agent does not run, the soak stops, and it starts again from zero afterwards.
+    A stage ends when its placement was Ready for its minimum duration, and is Ready still; one call enters one stage at
+    most. The time in which it was not Ready does not count. A new revision, or a stage that is no longer what was
+    entered, starts again at the first. The soak starts again from zero when the agent does not run, or when its
+    container ended by itself too often.
 
     Args:
         stages: The stages in order, at least one.
@@ -80,17 +111,20 @@ def decide_stage(
     index = position(stages, facts, seen.revision)
     if facts is None or index is None:
         return StageDecision(0, StageFacts(stages[0], seen.revision, now))
-    facts = _soaked(replace(facts, stage=stages[index]), seen, now)
     following = index + 1
-    if facts.ready_since is None or following == len(stages):
-        return StageDecision(index, facts)
-    due = facts.ready_since + soak_of(stages[index])
-    if now < due:
+    facts = replace(facts, stage=stages[index])
+    if not seen.is_running:
+        return StageDecision(index, StageFacts(facts.stage, facts.revision, facts.entered_at))
+    timed = _with_time(facts, seen, now)
+    if following == len(stages):  # nothing is left to soak for
+        return StageDecision(index, StageFacts(facts.stage, facts.revision, facts.entered_at, timed.ready_since))
+    facts = _with_ends(facts, timed, seen, now)
+    missing = max(timedelta(), soak_of(stages[index]) - facts.soaked)
+    due = facts.ready_since + missing if facts.ready_since else None
+    if due is None or now < due:
         return StageDecision(index, facts, next_at=due)
     if hold_before is not None and following >= hold_before:
         return StageDecision(index, facts, is_held=True)
-    if not seen.is_ready:
-        return StageDecision(index, facts)
     return StageDecision(following, StageFacts(stages[following], seen.revision, now))
 
 
@@ -108,9 +142,54 @@ def _identity(stage: Stage) -> tuple[object, ...]:
     return stage.name, stage.environment, stage.scope or ()
 
 
-def _soaked(facts: StageFacts, seen: StageObservation, now: datetime) -> StageFacts:
-    if not seen.is_running:
-        return replace(facts, ready_since=None)
-    if seen.is_ready and facts.ready_since is None:
-        return replace(facts, ready_since=now)
-    return facts
+_UNIT = timedelta(seconds=1)
+"""The status holds whole seconds of a soak. The rest of a second is lost where readiness ends."""
+
+
+def _with_time(facts: StageFacts, seen: StageObservation, now: datetime) -> StageFacts:
+    """Return the facts with the time that was Ready until now: it is added where readiness begins and ends.
+
+    An example of a stage that is Ready, not Ready from 9:00 to 9:10, then Ready again:
+
+        at    8:00   ready_since 8:00   soaked 0
+        at    9:00   ready_since -      soaked 1h
+        at    9:10   ready_since 9:10   soaked 1h
+    """
+    since, soaked = facts.ready_since, facts.soaked
+    earliest = now
+    if since is not None:
+        if seen.ready_since is not None and seen.broken_at is None:
+            return facts
+        broken_at = min(seen.broken_at or since, now)
+        soaked += max(timedelta(), broken_at - since) // _UNIT * _UNIT
+        earliest = max(since, broken_at)
+    return replace(facts, soaked=soaked, ready_since=seen.ready_since and max(earliest, seen.ready_since))
+
+
+def _with_ends(before: StageFacts, after: StageFacts, seen: StageObservation, now: datetime) -> StageFacts:
+    """Return the facts with the ends of the agent's container that came since the soak began.
+
+    Args:
+        before: The facts as recorded.
+        after: The same with the time until now.
+        seen: What is seen now.
+        now: The time.
+    """
+    counted = tuple(PodEnds(pod.uid, pod.ends) for pod in seen.pods if pod.ends)
+    if before.ready_since is None and not before.soaked:  # no soak has begun before now: what ended, ended earlier
+        return replace(after, restarts=0, counted=counted if after.ready_since else ())
+    known = {pod.uid: pod.ends for pod in before.counted}
+    restarts = before.restarts
+    for pod in seen.pods:
+        new = max(0, pod.ends - known.get(pod.uid, 0))
+        restarts += new - 1 if new and pod.is_last_lost else new
+    if restarts <= seen.max_restarts:
+        return replace(after, restarts=restarts, counted=counted)
+    return replace(
+        after,
+        ready_since=seen.ready_since and max(now, seen.ready_since),
+        soaked=timedelta(),
+        restarts=0,
+        counted=counted if seen.ready_since else (),
+        restarted_at=now,
+    )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent, Stage
@@ -19,7 +19,7 @@ from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, pla
 from interlock.deployment.revision import Revision, revision_of
 from interlock.governance.governed import check_governance
 from interlock.orchestration.orchestrated import check_orchestration, hold_before
-from interlock.orchestration.rollout import StageFacts, StageObservation, decide_stage, position
+from interlock.orchestration.rollout import PodEnds, StageFacts, StageObservation, decide_stage, position
 from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
@@ -173,6 +173,10 @@ def _recorded_facts(agent: Agent) -> StageFacts | None:
         revision=stage.revision,
         entered_at=stage.entered_at,
         ready_since=stage.ready_since,
+        soaked=timedelta(seconds=stage.soaked_seconds),
+        restarts=stage.restarts,
+        counted=tuple(PodEnds(one.uid, one.restarts) for one in stage.restarted_pods),
+        restarted_at=stage.soak_restarted_at,
     )
 
 
@@ -191,13 +195,38 @@ def _progress_of(
     decision = decide_stage(
         agent.spec.stages,
         facts,
-        StageObservation(
-            revision.digest, is_running=not is_killed and agent.spec.replicas > 0, is_ready=readiness.is_ready
-        ),
+        _observe(snapshot, facts, readiness, now, revision=revision.digest, is_killed=is_killed),
         now,
         hold_before=held[0] if held else None,
     )
     return Progress(decision, readiness, revision, held[1] if held and decision.is_held else "")
+
+
+def _observe(
+    snapshot: Snapshot, facts: StageFacts | None, readiness: Readiness, now: datetime, *, revision: str, is_killed: bool
+) -> StageObservation:
+    """Return what is seen of the recorded stage: its Deployments say whether it is Ready, and its pods since when."""
+    spec = snapshot.agent.spec
+    seen = StageObservation(revision, is_running=not is_killed and spec.replicas > 0)
+    if facts is None or snapshot.policy is None or not seen.is_running:
+        return seen
+    stage, pods = facts.stage, snapshot.pods
+    isolation = snapshot.policy.spec.environments.isolation_in(stage.environment)
+    wanted = min(readiness.wanted, spec.replicas) or spec.replicas
+    since = pods.ready_since(stage.name, facts.revision, isolation, wanted) if readiness.is_ready else None
+    broken_at = None
+    if facts.ready_since is not None:
+        until = pods.ready_until(stage.name, facts.revision, facts.ready_since, wanted, now)
+        # Once more pods are wanted, fewer of them go back so far: the time until now is added first.
+        is_scaled = readiness.wanted != spec.replicas
+        broken_at = until if since is None or until < now or is_scaled else None
+    return replace(
+        seen,
+        ready_since=since,
+        broken_at=broken_at,
+        pods=tuple(PodEnds(one.uid, one.ends, one.is_last_lost) for one in pods.of(stage.name, facts.revision)),
+        max_restarts=spec.rollout.max_restarts if spec.rollout else 0,
+    )
 
 
 def _recorded_readiness(snapshot: Snapshot, facts: StageFacts | None) -> Readiness:

@@ -12,6 +12,8 @@ class EventReason(StrEnum):
 
     STAGE_ENTERED = "StageEntered"
     """The agent entered a stage of its rollout."""
+    SOAK_RESTARTED = "SoakRestarted"
+    """The agent's container ended by itself too often, so the soak of the stage started again."""
     KILLED = "Killed"
     """The kill switch was engaged."""
     RELEASED = "Released"
@@ -51,6 +53,7 @@ def transitions(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
     return (
         *(note for note in changed if note is not None),
         *_stage_note(before, after),
+        *_soak_note(before, after),
         *_kill_note(before, after),
         *_selftest_note(before, after),
         *_egress_note(before, after),
@@ -76,6 +79,16 @@ def _stage_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
     limits = "; ".join(f"{limit.dimension} {', '.join(limit.values)}" for limit in new.scope) or "everywhere"
     text = f"entered stage {new.name} ({new.environment}, {limits}) with revision {new.revision}"
     return (EventNote("Normal", EventReason.STAGE_ENTERED, text),)
+
+
+def _soak_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    old, new = before.stage if before else None, after.stage
+    if new is None or new.soak_restarted_at is None or (old and old.soak_restarted_at == new.soak_restarted_at):
+        return ()
+    pending = _find(after, ConditionType.PROMOTION_PENDING)
+    return (
+        EventNote("Warning", EventReason.SOAK_RESTARTED, f"stage {new.name}: {pending.message if pending else ''}"),
+    )
 
 
 def _kill_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:

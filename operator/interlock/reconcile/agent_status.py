@@ -2,31 +2,33 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from interlock.api.agent import Agent
 from interlock.api.refusals import Refusal
-from interlock.api.shared_types import format_duration
 from interlock.api.status import (
+    MAX_SOAKED_SECONDS,
     AgentReason,
     AgentStatus,
     Condition,
     ConditionType,
     EnforcementStatus,
+    RestartedPod,
     StageLabel,
     StageStatus,
 )
-from interlock.deployment.names import ChildKey, revision_label
+from interlock.deployment.names import ChildKey
+from interlock.deployment.observed.agent_pods import PodReport
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.enforcement import Enforcement
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.placement import may_start_open
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan
 from interlock.deployment.revision import Revision
-from interlock.orchestration.orchestrated import soak_of
 from interlock.orchestration.rollout import StageDecision, StageFacts
 from interlock.reconcile.conditions import Finding, build_condition
+from interlock.reconcile.promotion import pending_promotion
 from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.names import KILL_LEASE, KILL_LEASE_SECONDS, OPERATOR_NAMESPACE
 
@@ -107,9 +109,12 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
 
 
 def _checks_of(snapshot: Snapshot, facts: StageFacts) -> list[EgressCheckReport]:
-    """Return the reports of the stage's separate agent pods; the operator watches no pod with a guard."""
-    wanted = facts.stage.name, revision_label(facts.revision)
-    return [one for one in snapshot.egress_checks if (one.stage, one.revision) == wanted]
+    """Return the reports of the stage's separate agent pods."""
+    return [one.egress_check for one in _pods_of(snapshot, facts) if one.egress_check is not None]
+
+
+def _pods_of(snapshot: Snapshot, facts: StageFacts) -> tuple[PodReport, ...]:
+    return snapshot.pods.of(facts.stage.name, facts.revision)
 
 
 def _shared_message(policy: str, facts: StageFacts) -> str:
@@ -305,14 +310,24 @@ def _not_ready_message(report: AgentReport) -> str:
     readiness = report.progress.readiness if report.progress else Readiness()
     # The counts of a Deployment that has just been written are those of its earlier spec.
     is_reported = readiness.is_current and not _rolls(report.plan)
-    ready = min(readiness.available, wanted) if is_reported else 0
-    reports = _checks_of(report.snapshot, report.progress.decision.facts) if report.progress else []
+    ready = min(readiness.available, wanted, _ready_pods(report)) if is_reported else 0
+    reports = _pods_of(report.snapshot, report.progress.decision.facts) if report.progress else ()
     trouble = next((one.trouble for one in reports if one.trouble), readiness.trouble)
     # A Deployment that has just been written has the same message: another one would cost another write.
     return (
         f"{ready} of {wanted} pods ready{': ' + trouble if trouble else ''}; "
         f"run: kubectl -n {metadata.namespace} describe pods -l interlock.dev/agent={metadata.name}"
     )
+
+
+def _ready_pods(report: AgentReport) -> int:
+    """Return how many pods are Ready by their own word, which may be newer than that of their Deployments."""
+    policy = report.snapshot.policy
+    if policy is None or report.progress is None:
+        return 0
+    facts = report.progress.decision.facts
+    isolation = policy.spec.environments.isolation_in(facts.stage.environment)
+    return report.snapshot.pods.ready_count(facts.stage.name, facts.revision, isolation)
 
 
 def _stalled(report: AgentReport) -> Finding:
@@ -415,29 +430,27 @@ def _promotion(report: AgentReport) -> Finding:
         return Finding(pending, "False", AgentReason.LAST_STAGE, "this is the last stage")
     if progress.held_because:
         return Finding(pending, "True", AgentReason.MINIMUM_NOT_REACHED, progress.held_because)
-    return Finding(pending, "True", *_pending(progress.decision, stages[following].name))
+    return Finding(
+        pending, "True", *pending_promotion(report.snapshot.agent, progress.decision, stages[following].name)
+    )
 
 
-def _pending(decision: StageDecision, following: str) -> tuple[AgentReason, str]:
-    """Return why the following stage is not entered yet, where no minimum forbids it."""
-    current = decision.facts.stage
-    if decision.facts.ready_since is None:
-        return AgentReason.WAITING_FOR_READY, f"the soak before {following} starts once Ready"
-    if decision.next_at is None:
-        return (
-            AgentReason.WAITING_FOR_READY,
-            f"the soak is over: {following} follows once {current.name} is Ready again",
-        )
-    soak = format_duration(soak_of(current))
-    return AgentReason.SOAKING, f"{following} follows {soak} after {current.name} was first Ready"
+_NO_SOAK = {
+    "ready_since": None,
+    "soaked_seconds": 0,
+    "restarts": 0,
+    "restarted_pods": (),
+    "soak_restarted_at": None,
+    "next_at": None,
+}
 
 
 def _stage(report: AgentReport) -> StageStatus | None:
     if report.progress is not None:
         return _to_status(report.progress, report.collisions)
-    # Refused: the agent keeps the stage that it has reached, but a soak does not continue without pods.
+    # Refused: the agent keeps the stage that it has reached, but its soak starts again once there are pods.
     recorded = report.snapshot.agent.status.stage if report.snapshot.agent.status else None
-    return recorded and recorded.model_copy(update={"ready_since": None, "next_at": None})
+    return recorded and recorded.model_copy(update=_NO_SOAK)
 
 
 def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
@@ -457,5 +470,9 @@ def _to_status(progress: Progress, collisions: int) -> StageStatus:
         collision_count=collisions,
         entered_at=facts.entered_at,
         ready_since=facts.ready_since,
+        soaked_seconds=min(facts.soaked // timedelta(seconds=1), MAX_SOAKED_SECONDS),
+        restarts=facts.restarts,
+        restarted_pods=tuple(RestartedPod(uid=one.uid, restarts=one.ends) for one in facts.counted),
+        soak_restarted_at=facts.restarted_at,
         next_at=progress.decision.next_at,
     )

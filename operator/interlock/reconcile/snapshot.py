@@ -8,7 +8,7 @@ from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.names import ChildKey
-from interlock.deployment.observed.egress_check import EgressCheckReport
+from interlock.deployment.observed.agent_pods import AgentPods
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
@@ -28,7 +28,7 @@ class Snapshot:
         unreadable: Objects that matter here and cannot be read, each with the reason.
         audit_url: Where guards send their audit records; where it is empty they keep them.
         api_server: The addresses of the API server.
-        egress_checks: The reports of the egress checks in its pods.
+        pods: The reports of its pods.
         kill_seen: The switch's value where the second watch has seen it engaged; the Agent above may lag behind.
         starts_pods: Whether new pods may start; False while no kill controller would end them.
     """
@@ -41,7 +41,7 @@ class Snapshot:
     audit_url: str = ""
     unreadable: tuple["Unreadable", ...] = field(default=())
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
-    egress_checks: tuple[EgressCheckReport, ...] = ()
+    pods: AgentPods = field(default_factory=AgentPods)
     kill_seen: str | None = None
     starts_pods: bool = True
 

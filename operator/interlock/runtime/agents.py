@@ -5,6 +5,7 @@ import functools
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
@@ -16,7 +17,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache, parse_agent, with_needed_metadata
 from interlock.cluster.status_writer import StatusWriter
-from interlock.deployment.observed.egress_check import EgressCheckReport
+from interlock.deployment.observed.agent_pods import AgentPods
 from interlock.deployment.observed.enforcement import drifts_of
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import ENFORCEMENT_BOUND, unrestored, workloads_of
@@ -45,7 +46,7 @@ class SnapshotReader:
         settings: The operator's settings.
         kill_seen: Returns the switch's value where the second watch has seen it engaged.
         starts_pods: Returns whether new pods may start.
-        egress_checks: Returns the reports of the egress checks in an Agent's pods.
+        pods: Returns the reports of an Agent's pods, and when they were Ready since a moment.
         api_server: Returns the addresses of the API server.
     """
 
@@ -57,7 +58,7 @@ class SnapshotReader:
         *,
         kill_seen: Callable[[Key], str | None],
         starts_pods: Callable[[], bool] = lambda: True,
-        egress_checks: Callable[[Key], tuple[EgressCheckReport, ...]] = lambda _: (),
+        pods: Callable[[Key, datetime | None], AgentPods] = lambda *_: AgentPods(),
         api_server: Callable[[], ApiServerAddress] = ApiServerAddress,
     ) -> None:
         self._cache = cache
@@ -65,7 +66,7 @@ class SnapshotReader:
         self._settings = settings
         self._kill_seen = kill_seen
         self._starts_pods = starts_pods
-        self._egress_checks = egress_checks
+        self._pods = pods
         self._api_server = api_server
 
     def may_start_pods(self, key: Key) -> bool:
@@ -99,7 +100,7 @@ class SnapshotReader:
             kill_seen=self._kill_seen(key),
             starts_pods=self._starts_pods(),
             api_server=self._api_server(),
-            egress_checks=self._egress_checks(key),
+            pods=self._pods(key, _ready_since(agent)),
         )
 
 
@@ -186,14 +187,22 @@ class AgentReconciler:
         return min(due, default=None)
 
     async def _announce(self, key: Key, agent: Agent, result: ReconcileResult) -> Agent:
-        """Let the status name a new bundle before it is written; return the Agent with its status then.
+        """Let the status name a new bundle or stage before the plan is carried out; return the Agent with it.
 
-        The guards of a new Agent have no pod yet, so the status that follows the plan is early enough for them.
+        The guards of a new Agent have no pod yet, so the status that follows the plan is early enough for them. The
+        plan of a new stage ends the pods of the one before. Only these show how long it was Ready, so after a crash it
+        would have to soak again.
         """
-        named = agent.status.bundle_digests if agent.status else ()
-        if agent.status is None or not named or set(result.announced) <= set(named):
+        status, update = agent.status, dict[str, Any]()
+        if status is None:
             return agent
-        status = agent.status.model_copy(update={"bundle_digests": result.announced})
+        if status.bundle_digests and not set(result.announced) <= set(status.bundle_digests):
+            update["bundle_digests"] = result.announced
+        if status.stage is not None and not _is_same_stage(agent, result.status):
+            update["stage"] = result.status.stage
+        if not update:
+            return agent
+        status = status.model_copy(update=update)
         await self._report(key, agent, status)
         return agent.model_copy(update={"status": status})
 
@@ -246,6 +255,10 @@ class AgentReconciler:
         for note in transitions(agent.status, status):
             _log.info(note.message, extra={"agent": "/".join(key), "reason": note.reason})
             self._events.post(agent, note)
+
+
+def _ready_since(agent: Agent) -> datetime | None:
+    return agent.status.stage.ready_since if agent.status and agent.status.stage else None
 
 
 def _is_same_stage(agent: Agent, status: AgentStatus) -> bool:

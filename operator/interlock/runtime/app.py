@@ -13,11 +13,11 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_json import parse_api_json
 from interlock.cluster.api_server import ApiServerFinder, check_version
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
-from interlock.cluster.egress_checks import EgressCheckStore
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.resource_cache import ResourceCache, version_of
@@ -86,7 +86,7 @@ class App:
         self._telemetry: TelemetryServer | None = None
         self._loop = asyncio.get_running_loop()
         self._child_watch: ChildWatch | None = None
-        self._egress_checks: EgressCheckStore | None = None
+        self._agent_pods: AgentPodStore | None = None
         self._second_watch = SecondWatch(
             settings.kubeconfig,
             saw=self._saw_elsewhere,
@@ -121,10 +121,10 @@ class App:
             (agent_children, functools.partial(self._router.wake, Event.AGENT_CHILD_CHANGED)),
             (binding_children, functools.partial(self._router.wake, Event.BINDING_CHILD_CHANGED)),
         )
-        egress_checks = self._egress_checks = EgressCheckStore(
+        agent_pods = self._agent_pods = AgentPodStore(
             client,
             lambda key: self._cache.uid(AGENT.kind, key) is not None,
-            functools.partial(self._router.wake, Event.EGRESS_CHECK_CHANGED),
+            functools.partial(self._router.wake, Event.AGENT_PODS_CHANGED),
         )
         api_server = ApiServerFinder(
             client,
@@ -139,9 +139,9 @@ class App:
         self._spawn("reader of changed objects", self._reader.run())
         await self._fill_cache()  # the owners first: what has no known owner is not read
         self._spawn("child watch", child_watch.run())
-        self._spawn("egress checks", egress_checks.run())
+        self._spawn("agent pods", agent_pods.run())
         await child_watch.synced()
-        await egress_checks.synced()
+        await agent_pods.synced()
         events = EventPoster(client, socket.gethostname(), utc_now)
         self._opened.push_async_callback(events.close)
         writer = StatusWriter(client)
@@ -155,7 +155,7 @@ class App:
                 self.settings,
                 kill_seen=self._second_watch.kill_seen,
                 starts_pods=lambda: self._kill_lease.is_held,
-                egress_checks=egress_checks.of,
+                pods=agent_pods.of,
                 api_server=lambda: api_server.found,
             ),
             applier=Applier(client, agent_children),
@@ -237,7 +237,7 @@ class App:
 
     def _tell_child_watches(self, kind: ResourceType, key: Key) -> None:
         """Tell the watches of children and pods whether an owner exists: they read what belongs to a known one."""
-        if self._child_watch is None or self._egress_checks is None:
+        if self._child_watch is None or self._agent_pods is None:
             return
         uid = self._cache.uid(kind.kind, key)
         if uid is None:
@@ -245,9 +245,9 @@ class App:
         else:
             self._child_watch.owner_seen(kind.kind, key, uid)
         if kind is AGENT and uid is None:
-            self._egress_checks.agent_gone(key)
+            self._agent_pods.agent_gone(key)
         elif kind is AGENT:
-            self._egress_checks.agent_seen(key)
+            self._agent_pods.agent_seen(key)
 
     async def _fill_cache(self) -> None:
         """Cache all AgentPolicies and MCPBindings before the first Agent is reconciled: an unknown one is missing."""

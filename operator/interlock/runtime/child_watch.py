@@ -76,7 +76,7 @@ class ChildWatch:
         if cache.put(kind, found) is not None:
             wake(owner.key)
 
-    def drop(self, kind: str, key: Key, version: int) -> None:
+    def drop(self, kind: str, key: Key, version: int, _found: Json | None) -> None:
         """Forget a child, and wake its owner."""
         for cache, wake in self._caches.values():
             owner = cache.drop(kind, key, version)

@@ -28,7 +28,7 @@ class Event(StrEnum):
     BINDING_GRANTS_CHANGED = "an MCPBinding was created or deleted, or its spec, verification or pins changed"
     AGENT_CHILD_CHANGED = "a child of an Agent was created, changed or deleted"
     BINDING_CHILD_CHANGED = "a child of an MCPBinding was created, changed or deleted"
-    EGRESS_CHECK_CHANGED = "the egress check of an Agent's pod reported something else"
+    AGENT_PODS_CHANGED = "a pod of an Agent reported something else"
     DRIFT_REPORTED = "a guard found a tool of an MCPBinding changed"
     API_SERVER_MOVED = "the API server has other addresses"
 
@@ -54,7 +54,7 @@ ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.BINDING_GRANTS_CHANGED: (Target.AGENTS, Target.POLICIES),
     Event.AGENT_CHILD_CHANGED: (Target.AGENT,),
     Event.BINDING_CHILD_CHANGED: (Target.BINDING,),
-    Event.EGRESS_CHECK_CHANGED: (Target.AGENT,),
+    Event.AGENT_PODS_CHANGED: (Target.AGENT,),
     Event.DRIFT_REPORTED: (Target.BINDING,),
     Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING),
 }

@@ -50,6 +50,7 @@ def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, sand
     rollout["stages"] = rollout["stages"][:2]
     sandbox.create("triage", rollout=rollout)
     sandbox.wait_stage("triage", "one-region")
+    sandbox.wait_ready("triage")  # the stage is recorded before its objects exist
     eventually(lambda: len(sandbox.children("triage").get("Deployment", [])) == 1, "staging is pruned")
     bundle = sandbox.bundle("triage")
     assert (bundle["stage"], bundle["environment"], bundle["scope"]) == ("one-region", "production", REGION)

@@ -91,7 +91,7 @@ class FakeSelection:
         assert "data" in found, "objects are kept whole"
         self.kept[key_of(found)] = found
 
-    def drop(self, _kind: str, key: Key, version: int) -> None:
+    def drop(self, _kind: str, key: Key, version: int, _found: Json | None) -> None:
         if key in self.kept and version_of(self.kept[key]) <= version:
             del self.kept[key]
 

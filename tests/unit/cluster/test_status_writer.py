@@ -68,8 +68,12 @@ async def test_what_is_no_longer_so_is_taken_away(client: FakeClient) -> None:
     scoped = a_stage("one-region", "production", scope={"region": ["eu-west"]}, lasting="1h")
     simulation = Simulation(a_snapshot().of(an_agent().with_stages(scoped, a_stage("everywhere", "production"))))
     simulation.run()
+    simulation.crash()
+    simulation.run()
     await writer(client).write_agent(agent_of(client), simulation.status)
-    assert client.objects[PATH]["status"]["stage"]["nextAt"]
+    written = client.objects[PATH]["status"]["stage"]
+    assert {"readySince", "nextAt", "soakRestartedAt"} <= set(written)
+    assert len(written["restartedPods"]) == 1
 
     simulation.wait(hours(1))
     entered = simulation.settle().status
@@ -77,7 +81,8 @@ async def test_what_is_no_longer_so_is_taken_away(client: FakeClient) -> None:
 
     stage = client.objects[PATH]["status"]["stage"]
     assert (stage["name"], stage["scope"], stage["scopeSummary"]) == ("everywhere", [], "all")
-    assert {"readySince", "nextAt"} & set(stage) == set()
+    assert {"readySince", "nextAt", "soakRestartedAt"} & set(stage) == set()
+    assert (stage["soakedSeconds"], stage["restarts"], stage["restartedPods"]) == (0, 0, [])
     assert agent_of(client).status == entered
 
 

@@ -89,6 +89,16 @@ def test_each_stage_that_is_entered_is_reported_once() -> None:
     assert events(a_status(STAGING), a_status(None)) == []
 
 
+def test_each_soak_that_starts_again_is_reported_once() -> None:
+    again = STAGING.model_copy(update={"soak_restarted_at": NOW})
+    later = STAGING.model_copy(update={"soak_restarted_at": NOW + timedelta(hours=1), "ready_since": NOW})
+
+    assert events(a_status(STAGING), a_status(again)) == [("Warning", "SoakRestarted")]
+    assert events(a_status(again), a_status(again)) == []
+    assert events(a_status(again), a_status(later)) == [("Warning", "SoakRestarted")]
+    assert events(a_status(later), a_status(STAGING)) == []
+
+
 @pytest.mark.parametrize("before", [None, a_status(), a_status(Killed="False/NotKilled")])
 def test_a_kill_is_reported_as_a_warning(before: AgentStatus | None) -> None:
     assert events(before, a_status(Killed="True/KillSwitch")) == [("Warning", "Killed")]

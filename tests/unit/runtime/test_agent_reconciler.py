@@ -14,6 +14,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
+from interlock.deployment.observed.agent_pods import AgentPods, PodReport
 from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler, SnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.settings import OperatorSettings
@@ -36,6 +37,7 @@ from tests.support.builders import (
     seconds,
 )
 from tests.support.fake_client import FakeClient
+from tests.support.simulation import group_of
 from tests.support.small_operator import fill
 
 KEY = ("agents", "triage")
@@ -60,7 +62,11 @@ class Operator:
         self.reconciler = AgentReconciler(
             cache=self.resources,
             reader=SnapshotReader(
-                self.resources, self.children, OperatorSettings(guard_image=GUARD_IMAGE), kill_seen={}.get
+                self.resources,
+                self.children,
+                OperatorSettings(guard_image=GUARD_IMAGE),
+                kill_seen={}.get,
+                pods=lambda *_: self.pods(),
             ),
             applier=Applier(client, self.children),
             writer=writer,
@@ -104,6 +110,16 @@ class Operator:
             generation = found["metadata"]["generation"]
             self.client.put(path, {**found, "status": {"observedGeneration": generation, **status}})
         self.watch()
+
+    def pods(self) -> AgentPods:
+        """Every pod that serves has been Ready for long."""
+        return AgentPods(
+            tuple(
+                PodReport(path, group_of(found), ready_since=NOW - hours(1))
+                for path, found in self.client.of_kind("Deployment").items()
+                if "status" in found
+            )
+        )
 
     async def reconcile_agent(self) -> bool:
         self.queue.cancel(KEY)  # as a worker does when it gets the key

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_server import ApiServerFinder
-from interlock.cluster.egress_checks import EgressCheckStore
 from interlock.cluster.kill_lease import KillLease
 from interlock.cluster.resource_cache import version_of
 from interlock.runtime import app as app_module
@@ -59,7 +59,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
     monkeypatch.setattr(app_module, "check_version", version)
     monkeypatch.setattr(app_module, "list_objects", _nothing)
     monkeypatch.setattr(ApiServerFinder, "find", _done)
-    for part in (ChildWatch, EgressCheckStore):
+    for part in (ChildWatch, AgentPodStore):
         monkeypatch.setattr(part, "run", _forever)
         monkeypatch.setattr(part, "synced", _done)
     return client
@@ -67,7 +67,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
 
 PARTS = [
     ("child watch", ChildWatch),
-    ("egress checks", EgressCheckStore),
+    ("agent pods", AgentPodStore),
     ("API server finder", ApiServerFinder),
     ("Lease of the kill controller", KillLease),
     ("heartbeat", Heartbeat),

@@ -87,7 +87,7 @@ WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.BINDING_GRANTS_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
     Event.AGENT_CHILD_CHANGED: {"agents": {OTHER}},
     Event.BINDING_CHILD_CHANGED: {"bindings": {OTHER}},
-    Event.EGRESS_CHECK_CHANGED: {"agents": {OTHER}},
+    Event.AGENT_PODS_CHANGED: {"agents": {OTHER}},
     Event.DRIFT_REPORTED: {"bindings": {OTHER}},
     Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}},
 }

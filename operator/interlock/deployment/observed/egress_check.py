@@ -9,8 +9,6 @@ from enum import StrEnum
 from typing import Any
 
 from interlock.deployment.names import Manifest
-from interlock.deployment.observed.readiness import container_trouble
-from interlock_contract.names import REVISION_LABEL, STAGE_LABEL
 from interlock_contract.pod import EGRESS_CHECK_CONTAINER, NETWORK_OPEN, OPEN_MESSAGE
 
 
@@ -30,18 +28,12 @@ class EgressCheckReport:
     """The report of one pod's egress check.
 
     Attributes:
-        stage: Stage of the pod's placement.
-        revision: Revision of the pod's placement, as in its label.
         verdict: The result.
         message: The open addresses, empty unless the verdict is Open.
-        trouble: The container of the pod that cannot start or keeps failing, with its state; empty where none does.
     """
 
-    stage: str
-    revision: str
     verdict: EgressCheckVerdict
     message: str = ""
-    trouble: str = ""
 
 
 def read_egress_check(pod: Manifest) -> EgressCheckReport:
@@ -49,7 +41,6 @@ def read_egress_check(pod: Manifest) -> EgressCheckReport:
 
     The kubelet restarts a check that found the network open. The last result counts until there is another one.
     """
-    labels = pod["metadata"].get("labels", {})
     statuses = pod.get("status", {}).get("initContainerStatuses", ())
     found: dict[str, Any] = next((status for status in statuses if status["name"] == EGRESS_CHECK_CONTAINER), {})
     verdict, message = EgressCheckVerdict.WAITING, ""
@@ -57,9 +48,7 @@ def read_egress_check(pod: Manifest) -> EgressCheckReport:
         ended = found.get(moment, {}).get("terminated")
         if ended is not None:
             verdict, message = _read_verdict(ended)
-    return EgressCheckReport(
-        labels.get(STAGE_LABEL, ""), labels.get(REVISION_LABEL, ""), verdict, message, container_trouble(pod)
-    )
+    return EgressCheckReport(verdict, message)
 
 
 def _read_verdict(ended: dict[str, Any]) -> tuple[EgressCheckVerdict, str]:

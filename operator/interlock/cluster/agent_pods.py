@@ -1,30 +1,31 @@
-"""The store of egress checks: one small report for each separate agent pod, kept by Agent."""
+"""The store of agents' pods: one small report for each, and when each was Ready before, kept by Agent."""
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
+from interlock.api.status import MOST_PODS
 from interlock.cluster.child_cache import AgentKey, agent_of
 from interlock.cluster.selective_watch import SelectiveWatch
-from interlock.deployment.names import AGENT_POD
-from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
-from interlock_contract.names import AGENT_LABEL, APP_COMPONENT_LABEL, ISOLATION_LABEL
+from interlock.deployment.observed.agent_pods import AgentPods, PodReport, ReadySpan, deletion_of, read_pod
+from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import POD, Key
 
-SELECTOR = f"{AGENT_LABEL},{APP_COMPONENT_LABEL}={AGENT_POD},{ISOLATION_LABEL}=Separate"
-MOST_PODS: Final = 256
-"""Most pods of one Agent that are read: more than its placements have. Anyone can label a pod."""
+MOST_SPANS: Final = 256
+"""Most times of readiness that are remembered of one Agent's pods. A soak does not count what is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Pod:
     version: int
-    report: EgressCheckReport
+    report: PodReport
 
 
-class EgressCheckStore:
-    """Follows the agents' separate pods.
+class AgentPodStore:
+    """Follows the pods of agents and guards.
 
     Args:
         client: Speaks to the API server.
@@ -38,12 +39,21 @@ class EgressCheckStore:
         self._is_agent = is_agent
         self._changed = changed
         self._pods: dict[AgentKey, dict[str, _Pod]] = {}
+        self._past: dict[AgentKey, deque[ReadySpan]] = {}
         self._agents: dict[Key, AgentKey] = {}  # by the key of the pod
-        self._watch = SelectiveWatch(client, (POD,), SELECTOR, self)
+        self._watch = SelectiveWatch(client, (POD,), AGENT_LABEL, self)
 
-    def of(self, agent: AgentKey) -> tuple[EgressCheckReport, ...]:
-        """Return the reports of an Agent's pods that are not terminating."""
-        return tuple(pod.report for pod in self._pods.get(agent, {}).values())
+    def of(self, agent: AgentKey, since: datetime | None) -> AgentPods:
+        """Return what is known about an Agent's pods that are not terminating, and forget what is not asked for.
+
+        Args:
+            agent: The Agent.
+            since: From when on it matters when pods were Ready; None if it does not.
+        """
+        past = tuple(span for span in self._past.pop(agent, ()) if since is not None and span.until > since)
+        if past:
+            self._past[agent] = deque(past, MOST_SPANS)
+        return AgentPods(tuple(pod.report for pod in self._pods.get(agent, {}).values()), past)
 
     async def synced(self) -> None:
         """Wait until all pods were read once."""
@@ -59,6 +69,7 @@ class EgressCheckStore:
 
     def agent_gone(self, agent: AgentKey) -> None:
         """Handle that an Agent exists no longer."""
+        self._past.pop(agent, None)
         for name in list(self._pods.get(agent, {})):
             self._forget((agent[0], name))
 
@@ -82,23 +93,32 @@ class EgressCheckStore:
         """Keep the report of a pod."""
         agent, name = agent_of(found), found["metadata"]["name"]
         if self._agents.get((agent[0], name)) not in (None, agent):
-            self.drop(_kind, (agent[0], name), _version(found))  # it was labelled as another agent's
+            self.drop(_kind, (agent[0], name), _version(found), None)  # it was labelled as another agent's
         pods = self._pods.setdefault(agent, {})
-        known, pod = pods.get(name), _Pod(_version(found), read_egress_check(found))
+        known, pod = pods.get(name), _Pod(_version(found), read_pod(found))
         pods[name], self._agents[agent[0], name] = pod, agent
         if known is None or known.report != pod.report:
+            if known is not None and known.report.ready_since != pod.report.ready_since:
+                self._remember(agent, known.report, pod.report.ready_until)
             self._changed(agent)
 
-    def drop(self, _kind: str, key: Key, version: int) -> None:
+    def drop(self, _kind: str, key: Key, version: int, found: Json | None) -> None:
         """Forget a pod, unless a newer one of its name is kept."""
         agent = self._agents.get(key)
         if agent is not None and self._pods[agent][key[1]].version <= version:
+            self._remember(agent, self._pods[agent][key[1]].report, deletion_of(found) if found else None)
             self._forget(key)
             self._changed(agent)
 
     def held(self, _kind: str) -> Iterable[Key]:
         """Return the pods that are kept."""
         return list(self._agents)
+
+    def _remember(self, agent: AgentKey, before: PodReport, until: datetime | None) -> None:
+        """Remember when a pod was Ready that is so no longer, unless it is not known until when."""
+        if before.ready_since is not None and until is not None:
+            span = ReadySpan(before.group, before.ready_since, until)
+            self._past.setdefault(agent, deque(maxlen=MOST_SPANS)).append(span)
 
     def _forget(self, key: Key) -> None:
         agent = self._agents.pop(key)

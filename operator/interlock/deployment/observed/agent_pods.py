@@ -1,0 +1,230 @@
+"""The reports of an agent's pods: since when each is Ready, and how often the agent's container ended by itself.
+
+A soak counts the time in which a stage was Ready. The operator does not write while nothing changes, so after a restart
+only the pods prove that a stage stayed Ready.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from interlock.api.policy import Isolation
+from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, revision_label
+from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
+from interlock.deployment.observed.readiness import container_trouble
+from interlock_contract.names import APP_COMPONENT_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL
+from interlock_contract.pod import AGENT_CONTAINER
+
+_COMPONENTS: Final[dict[str, tuple[str, ...]]] = {"Shared": (AGENT_POD,), "Separate": (AGENT_POD, GUARD_POD)}
+"""The components whose pods serve only together, by isolation."""
+_GRANULARITY: Final = timedelta(seconds=1)
+"""The kubelet cuts the time of a transition to whole seconds."""
+_LOST: Final = ("Unknown", "ContainerStatusUnknown")
+"""Reasons of a container that ended with its node or its container runtime."""
+_DISRUPTED: Final = "DisruptionTarget"
+"""The condition of a pod that is evicted or preempted, or ends with its node."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodGroup:
+    """What the pods of one Deployment share.
+
+    Attributes:
+        stage: The stage of their placement.
+        revision: The revision of their placement, as in its label.
+        isolation: Whether agent and guard share a pod.
+        component: Whether the agent runs in them, or the guard alone.
+    """
+
+    stage: str
+    revision: str
+    isolation: str
+    component: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadySpan:
+    """A time in which one pod was Ready without a break.
+
+    Attributes:
+        group: The pod's group.
+        since: Since when it was certainly Ready.
+        until: Until when.
+    """
+
+    group: PodGroup
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PodReport:
+    """The report of one pod that is not terminating.
+
+    Attributes:
+        uid: The pod's uid.
+        group: The pod's group.
+        ready_since: Since when it is certainly Ready, None while it is not.
+        ready_until: When a pod that is not Ready lost its readiness, None where it does not say so.
+        ends: How often the agent's container ended in this pod, except by the end of the pod itself.
+        is_last_lost: The last of these ends came with the end of the node or of the container runtime.
+        trouble: The container that cannot start or keeps failing, with its state; empty where none does.
+        egress_check: The report of the egress check, None where the pod has none.
+    """
+
+    uid: str
+    group: PodGroup
+    ready_since: datetime | None = None
+    ready_until: datetime | None = None
+    ends: int = 0
+    is_last_lost: bool = False
+    trouble: str = ""
+    egress_check: EgressCheckReport | None = None
+
+
+@dataclass(frozen=True)
+class AgentPods:
+    """All that is known about the pods of one agent.
+
+    Attributes:
+        reports: The reports of its pods.
+        past: When its pods were Ready before.
+    """
+
+    reports: tuple[PodReport, ...] = ()
+    past: tuple[ReadySpan, ...] = ()
+
+    def of(self, stage: str, revision: str) -> tuple[PodReport, ...]:
+        """Return the reports of one placement's pods."""
+        wanted = stage, revision_label(revision)
+        return tuple(one for one in self.reports if (one.group.stage, one.group.revision) == wanted)
+
+    def ready_since(self, stage: str, revision: str, isolation: Isolation, wanted: int) -> datetime | None:
+        """Return since when so many pods of each of a placement's Deployments are Ready without a break.
+
+        Args:
+            stage: The stage of the placement.
+            revision: The revision of the placement.
+            isolation: The isolation of the placement.
+            wanted: How many pods each Deployment must have, at least 1.
+
+        Returns:
+            The moment, None where fewer pods are Ready now.
+        """
+        found = self._ready_moments(stage, revision, isolation)
+        if any(len(moments) < wanted for moments in found):
+            return None
+        return max(moments[wanted - 1] for moments in found)
+
+    def ready_count(self, stage: str, revision: str, isolation: Isolation) -> int:
+        """Return how many pods of each of a placement's Deployments are Ready."""
+        return min(len(moments) for moments in self._ready_moments(stage, revision, isolation))
+
+    def _ready_moments(self, stage: str, revision: str, isolation: Isolation) -> list[list[datetime]]:
+        """Return for each Deployment since when its Ready pods are so, the first one first."""
+        label = revision_label(revision)
+        groups = [PodGroup(stage, label, isolation, component) for component in _COMPONENTS[isolation]]
+        return [
+            sorted(one.ready_since for one in self.reports if one.group == group and one.ready_since)
+            for group in groups
+        ]
+
+    def ready_until(self, stage: str, revision: str, since: datetime, wanted: int, now: datetime) -> datetime:
+        """Return until when so many pods of each Deployment were Ready without a break since a moment.
+
+        An example with two pods: one is Ready from 8:00 until now, one from 8:00 to 9:00, and its successor from 9:01.
+        Two pods were Ready from 8:30 to 9:00. A placement whose isolation is changing counts with that of its old pods.
+
+        Args:
+            stage: The stage of the placement.
+            revision: The revision of the placement.
+            since: The moment.
+            wanted: How many pods each Deployment must have had, at least 1.
+            now: The time.
+
+        Returns:
+            A moment not after `now`; `since` itself where the pods prove nothing.
+        """
+        label = revision_label(revision)
+        present = (ReadySpan(one.group, one.ready_since, now) for one in self.reports if one.ready_since)
+        covering = [span for span in (*present, *self.past) if span.since <= since]
+
+        def end(group: PodGroup) -> datetime:
+            ends = sorted((min(span.until, now) for span in covering if span.group == group), reverse=True)
+            return ends[wanted - 1] if len(ends) >= wanted else since
+
+        return max(
+            min(end(PodGroup(stage, label, isolation, component)) for component in components)
+            for isolation, components in _COMPONENTS.items()
+        )
+
+
+def read_pod(pod: Manifest) -> PodReport:
+    """Return the report of a pod with an agent, a guard or both."""
+    metadata, labels = pod["metadata"], pod["metadata"].get("labels", {})
+    group = PodGroup(
+        stage=labels.get(STAGE_LABEL, ""),
+        revision=labels.get(REVISION_LABEL, ""),
+        isolation=labels.get(ISOLATION_LABEL, ""),
+        component=labels.get(APP_COMPONENT_LABEL, ""),
+    )
+    has_check = (group.isolation, group.component) == ("Separate", AGENT_POD)
+    is_ready, changed_at = _readiness(pod)
+    ends, is_last_lost = _ends(pod)
+    return PodReport(
+        uid=metadata.get("uid", ""),
+        group=group,
+        ready_since=changed_at + _GRANULARITY if is_ready and changed_at else None,
+        ready_until=None if is_ready else changed_at,
+        ends=ends,
+        is_last_lost=is_last_lost,
+        trouble=container_trouble(pod),
+        egress_check=read_egress_check(pod) if has_check else None,
+    )
+
+
+def deletion_of(pod: Manifest) -> datetime | None:
+    """Return when the deletion of a pod was requested, None where it is not terminating."""
+    metadata = pod["metadata"]
+    if "deletionTimestamp" not in metadata:
+        return None
+    # The API server writes the end of the grace period.
+    return _moment(metadata["deletionTimestamp"]) - timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+
+
+def _readiness(pod: Manifest) -> tuple[bool, datetime | None]:
+    """Return whether a pod is Ready, and since when or since when not, as far as it says so."""
+    found = _condition(pod, "Ready")
+    changed_at = found.get("lastTransitionTime")
+    return found.get("status") == "True", _moment(changed_at) if changed_at else None
+
+
+def _ends(pod: Manifest) -> tuple[int, bool]:
+    """Return how often the agent's container has ended, and whether the last end came with that of its node.
+
+    `restartCount` counts the ends that a restart has followed. An end without a restart so far is in `state`, or in
+    `lastState` while the container waits. It counts unless the pod ends as a whole, since no restart follows then.
+    """
+    statuses: Iterable[dict[str, Any]] = pod.get("status", {}).get("containerStatuses") or ()
+    found = next((one for one in statuses if one["name"] == AGENT_CONTAINER), {})
+    state, last = found.get("state") or {}, (found.get("lastState") or {}).get("terminated")
+    pending = state.get("terminated") or (last if "waiting" in state else None)
+    if _is_ending(pod):
+        pending = None
+    latest = pending or last or {}
+    return found.get("restartCount", 0) + (pending is not None), latest.get("reason") in _LOST
+
+
+def _is_ending(pod: Manifest) -> bool:
+    phase = pod.get("status", {}).get("phase")
+    return phase in ("Failed", "Succeeded") or _condition(pod, _DISRUPTED).get("status") == "True"
+
+
+def _condition(pod: Manifest, kind: str) -> dict[str, Any]:
+    conditions: Iterable[dict[str, Any]] = pod.get("status", {}).get("conditions") or ()
+    return next((one for one in conditions if one["type"] == kind), {})
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

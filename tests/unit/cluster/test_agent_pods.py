@@ -1,0 +1,180 @@
+from datetime import datetime
+from typing import Any
+
+from interlock.api.status import MOST_PODS
+from interlock.cluster.agent_pods import MOST_SPANS, AgentPodStore
+from interlock.cluster.child_cache import AgentKey
+from interlock.deployment.observed.agent_pods import AgentPods, PodGroup, ReadySpan
+from interlock.deployment.observed.egress_check import EgressCheckVerdict
+from tests.requirements import requirement
+from tests.support.builders import NOW, seconds
+
+KEY = ("agents", "triage")
+GROUP = PodGroup("staging", "r1", "Separate", "agent")
+LABELS = {
+    "interlock.dev/agent": "triage",
+    "interlock.dev/stage": "staging",
+    "interlock.dev/revision": "r1",
+    "interlock.dev/isolation": "Separate",
+    "app.kubernetes.io/component": "agent",
+}
+
+
+def at(offset: int) -> datetime:
+    return NOW + seconds(offset)
+
+
+def a_pod(
+    name: str,
+    code: int | None = None,
+    *,
+    version: int = 1,
+    agent: str = "triage",
+    ready: int | None = None,
+    deleted: int | None = None,
+) -> dict[str, Any]:
+    """A pod whose check ended with a code, which is Ready since a second, or not Ready since one before NOW."""
+    state = {"running": {}} if code is None else {"terminated": {"exitCode": code}}
+    labels = {**LABELS, "interlock.dev/agent": agent}
+    metadata: dict[str, Any] = {"name": name, "namespace": "agents", "uid": name, "labels": labels}
+    metadata["resourceVersion"] = str(version)
+    if deleted is not None:
+        metadata |= {"deletionTimestamp": at(deleted + 1).isoformat(), "deletionGracePeriodSeconds": 1}
+    condition = {"type": "Ready", "status": "False" if ready is None or ready < 0 else "True"}
+    if ready is not None:
+        condition["lastTransitionTime"] = at(abs(ready)).isoformat()
+    status = {"initContainerStatuses": [{"name": "egress-check", "state": state}], "conditions": [condition]}
+    return {"metadata": metadata, "status": status}
+
+
+def span(since: int, until: int) -> ReadySpan:
+    """The kubelet cuts to whole seconds, so a pod is certainly Ready from the next one."""
+    return ReadySpan(GROUP, at(since + 1), at(until))
+
+
+class Known:
+    def __init__(self) -> None:
+        self.asked: list[AgentKey] = []
+        client: Any = None
+        self.store = AgentPodStore(client, lambda key: key == KEY, self.asked.append)
+        self.version = 0
+
+    def put(self, pod: dict[str, Any]) -> list[AgentKey]:
+        self.asked.clear()
+        if self.store.is_newer("Pod", pod):
+            self.store.put("Pod", pod)
+        return self.asked
+
+    def report(self, *, ready: int) -> None:
+        """Let the pod `one` report its readiness."""
+        self.version += 1
+        self.put(a_pod("one", version=self.version, ready=ready))
+
+    def pods(self, since: int | None = 0) -> AgentPods:
+        return self.store.of(KEY, None if since is None else at(since))
+
+    def verdicts(self) -> list[EgressCheckVerdict]:
+        return [one.egress_check.verdict for one in self.pods().reports if one.egress_check]
+
+
+def test_a_new_pod_report_enqueues_the_agent_and_a_repeated_one_does_not() -> None:
+    known = Known()
+    assert (known.put(a_pod("one")), known.verdicts()) == ([KEY], [EgressCheckVerdict.WAITING])
+    assert known.put(a_pod("one", version=2)) == []
+    assert (known.put(a_pod("one", 3, version=3)), known.verdicts()) == ([KEY], [EgressCheckVerdict.OPEN])
+    assert (known.put(a_pod("one", 0, version=2)), known.verdicts()) == ([], [EgressCheckVerdict.OPEN]), "an older one"
+
+
+def test_a_pod_that_is_gone_has_no_report() -> None:
+    known = Known()
+    known.put(a_pod("one", 3, version=5))
+    known.asked.clear()
+
+    known.store.drop("Pod", ("agents", "one"), 4, None)
+    assert (known.asked, known.verdicts()) == ([], [EgressCheckVerdict.OPEN]), "there is a newer one"
+    known.store.drop("Pod", ("agents", "one"), 6, None)
+    assert (known.asked, known.verdicts()) == ([KEY], [])
+    assert list(known.store.held("Pod")) == []
+
+
+def test_a_pod_that_terminates_belongs_to_no_agent_so_that_it_is_dropped() -> None:
+    known = Known()
+    assert known.store.owner_of("Pod", a_pod("one")) == KEY
+    assert known.store.owner_of("Pod", a_pod("one", deleted=5)) is None
+
+
+@requirement("operator.memory")
+def test_pods_of_unknown_agents_and_more_pods_than_an_agent_has_are_not_read() -> None:
+    known = Known()
+    assert known.store.is_known(KEY)
+    assert not known.store.is_known(("agents", "nobody"))
+    for number in range(MOST_PODS + 5):
+        known.put(a_pod(f"pod-{number}", 0))
+
+    assert len(known.pods().reports) == MOST_PODS
+    assert known.put(a_pod("pod-0", 3, version=2)) == [KEY], "one that was read is read again"
+
+
+def test_a_pod_that_was_relabelled_counts_for_its_new_agent() -> None:
+    known = Known()
+    known.put(a_pod("one", 0))
+    known.put(a_pod("one", 0, version=2, agent="other"))
+
+    assert known.pods().reports == ()
+    assert len(known.store.of(("agents", "other"), None).reports) == 1
+
+
+def test_an_agent_that_is_gone_or_has_no_pods_has_no_report() -> None:
+    known = Known()
+    known.report(ready=3)
+    known.report(ready=-9)
+    known.store.agent_gone(KEY)
+    known.store.agent_gone(KEY)
+
+    assert known.pods() == AgentPods()
+    assert known.store.of(("agents", "another"), NOW) == AgentPods()
+
+
+@requirement("rollout.pause")
+def test_a_pod_that_is_ready_no_longer_is_remembered_until_when_it_was() -> None:
+    known = Known()
+    known.report(ready=3)
+    known.report(ready=-9)
+    assert known.pods().past == (span(3, 9),)
+
+    known.report(ready=12)
+    known.store.drop("Pod", ("agents", "one"), 9, a_pod("one", deleted=20))
+    assert known.pods().past == (span(3, 9), span(12, 20))
+    assert known.pods().reports == ()
+
+
+@requirement("rollout.unproven")
+def test_an_end_of_readiness_that_was_missed_shows_nothing() -> None:
+    known = Known()
+    known.report(ready=3)
+    known.report(ready=12)  # it was not Ready in between
+    known.store.drop("Pod", ("agents", "one"), 9, None)  # it is gone, since whenever
+
+    assert known.pods().past == ()
+
+
+def test_what_is_recorded_already_is_forgotten() -> None:
+    known = Known()
+    known.report(ready=3)
+    known.report(ready=-9)
+    assert known.pods(since=8).past == (span(3, 9),)
+    assert known.pods(since=9).past == ()
+    assert known.pods().past == ()
+
+    known.report(ready=12)
+    known.report(ready=-20)
+    assert known.pods(since=None).past == ()
+
+
+def test_the_memory_of_what_no_reconcile_asks_for_is_bounded() -> None:
+    known = Known()
+    for second in range(0, 4 * MOST_SPANS, 2):
+        known.report(ready=second)
+        known.report(ready=-second - 1)
+
+    assert len(known.pods(since=-1).past) == MOST_SPANS
