@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from pydantic import ValidationError
+
 from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent, Stage
 from interlock.api.policy import AgentPolicy
@@ -168,8 +170,12 @@ def _recorded_facts(agent: Agent) -> StageFacts | None:
     stage = agent.status.stage if agent.status else None
     if stage is None:
         return None
+    try:
+        recorded = Stage(name=stage.name, environment=stage.environment, scope=stage.scope or None)
+    except ValidationError:
+        return None  # no stage of a spec may have this name: the rollout starts from the beginning
     return StageFacts(
-        stage=Stage(name=stage.name, environment=stage.environment, scope=stage.scope or None),
+        stage=recorded,
         revision=stage.revision,
         entered_at=stage.entered_at,
         ready_since=stage.ready_since,

@@ -169,3 +169,18 @@ async def test_a_lie_of_a_guard_about_the_time_hides_no_honest_report() -> None:
         assert await operator.turn(AGENT, TRIAGE)
 
     assert operator.drifts.seen_at(key) == datetime(2026, 3, 2, 8, 59, tzinfo=UTC)
+
+
+@requirement("operator.stored-status")
+@pytest.mark.parametrize("name", ["", "A b", "x" * 63])
+async def test_a_recorded_stage_with_a_name_that_no_spec_may_have_starts_the_rollout_again(name: str) -> None:
+    operator = SmallOperator()
+    operator.put(a_policy().to_kubernetes())
+    operator.put(a_binding().to_kubernetes())
+    raw = an_agent().to_kubernetes()
+    stage = {"name": name, "environment": "development", "revision": "", "enteredAt": "2026-03-02T08:00:00Z"}
+    raw["status"] = {"stage": stage}
+    operator.put(raw)
+
+    assert await operator.turn(AGENT, TRIAGE)
+    assert operator.status(AGENT, TRIAGE)["stage"]["name"] == "development"
