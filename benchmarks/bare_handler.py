@@ -16,7 +16,7 @@ import kopf
 
 from interlock_kube.client import KubeClient
 from interlock_kube.resource_types import BY_KIND
-from interlock_process.kubeconfig import find_credentials
+from interlock_process.credentials import find_credentials
 
 AGENT_NAME = "agent-name"
 AGENT_UID = "agent-uid"

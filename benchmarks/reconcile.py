@@ -28,8 +28,10 @@ from benchmarks.bare_handler import AGENT_NAME, AGENT_UID
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
-from interlock.deployment.placement import BoundSource, Placement, revision_of
+from interlock.deployment.placement import BoundSource, Placement
 from interlock.deployment.plan import desired_children
+from interlock.deployment.revision import revision_of
+from interlock_contract.names import OPERATOR_NAMESPACE
 from tests.integration.operator import objects
 from tests.integration.operator.api import Access, Api, Json, Refused, eventually
 from tests.support.operator_process import OperatorProcess, cpu_seconds, kill_controller
@@ -90,6 +92,7 @@ class Cluster:
             ("apply", "--server-side", "-k", "crds"),
             ("wait", "--for=condition=Established", "--timeout=30s", "crd/agents.interlock.dev"),
             ("create", "namespace", NAMESPACE),
+            ("create", "namespace", OPERATOR_NAMESPACE),  # of the kill controller's Lease
         ):
             subprocess.run([*kubectl, *command], cwd=ROOT, check=True, timeout=60, stdout=subprocess.DEVNULL)
         names = [f"agent-{number:04}" for number in range(self.agents)]
@@ -329,7 +332,7 @@ def children_template() -> list[Json]:
         agent=agent,
         policy=policy,
         stage=agent.spec.stages[0],
-        revision=revision_of(agent.spec),
+        revision=revision_of(agent, policy).digest,
         sources=(BoundSource("crm", binding),),
         replicas=1,
         guard_image="interlock/guard:dev",
