@@ -268,8 +268,8 @@ def test_an_agent_that_is_refused_can_be_killed_and_says_both(operator: Operator
 
 
 def is_apply(call: Call) -> bool:
-    """A reconcile's write of a child; the kill controller makes none of these."""
-    return call.content_type == "application/apply-patch+yaml"
+    """A reconcile's creation of a child; the kill controller creates nothing but its Lease, elsewhere."""
+    return call.method == "POST" and "/events" not in call.path
 
 
 @requirement("kill.while-hanging")
