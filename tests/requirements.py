@@ -268,6 +268,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kill.shares-nothing": Requirement("the kill controller imports nothing of the operator"),
     "kill.recorded": Requirement("status.kill says why, since when, when no pod was left, and when it was released"),
     "kill.while-hanging": Requirement("a kill works while a reconcile hangs", "api"),
+    "tenants.refused": Requirement(
+        "a namespace's administrator can neither act as one of Interlock's programs nor reach another tenant's agent",
+        "kind",
+    ),
+    "tenants.flood": Requirement(
+        "an agent serves and is killed in its usual time while another tenant floods every shared part", "kind"
+    ),
     "kill.on-a-cluster": Requirement("no container runs 5 s after a kill, and none comes back before off", "kind"),
     # Tasks
     "tasks.way": Requirement("tasks reach the guard by the agent's Service; the agent's own port is closed"),

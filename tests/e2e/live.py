@@ -21,13 +21,29 @@ class Live:
 
     cluster: KindCluster
     namespace: str = "default"
+    credential: Path | None = None
+    """A kubeconfig with another user's credential; the cluster administrator's by default."""
 
     def within(self, namespace: str) -> "Live":
         return replace(self, namespace=namespace)
 
+    def with_token(self, token: str, file: Path) -> "Live":
+        """Return the cluster as the bearer of a token sees it.
+
+        Args:
+            token: Of a ServiceAccount or a user.
+            file: Where a kubeconfig with it is written.
+        """
+        config = json.loads(self.kubectl("config", "view", "--raw", "--minify", "-o", "json"))
+        config["users"][0]["user"] = {"token": token}
+        file.write_text(json.dumps(config))
+        file.chmod(0o600)
+        return replace(self, credential=file)
+
     @property
     def _kubectl(self) -> list[str]:
-        command = [self.cluster.kubectl, "--kubeconfig", self.cluster.kubeconfig, "--context", self.cluster.context]
+        kubeconfig = self.credential or self.cluster.kubeconfig
+        command = [self.cluster.kubectl, "--kubeconfig", kubeconfig, "--context", self.cluster.context]
         return [str(word) for word in command]
 
     def attempt(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
