@@ -275,6 +275,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "tenants.flood": Requirement(
         "an agent serves and is killed in its usual time while another tenant floods every shared part", "kind"
     ),
+    "chaos.on-a-cluster": Requirement(
+        "while every part is ended again and again, no killed and no ungoverned agent works, and everything heals",
+        "kind",
+    ),
     "kill.on-a-cluster": Requirement("no container runs 5 s after a kill, and none comes back before off", "kind"),
     # Tasks
     "tasks.way": Requirement("tasks reach the guard by the agent's Service; the agent's own port is closed"),

@@ -14,18 +14,16 @@ import pytest
 from tests.e2e.attempts import (
     ADMINISTRATOR,
     AGENT,
-    PORT,
     SYSTEM,
     Tenants,
     against_the_other_tenant,
     against_the_programs,
     at_home,
     tried,
-    with_account,
 )
 from tests.e2e.conftest import a_namespace
+from tests.e2e.flood import a_flood
 from tests.e2e.live import Live, eventually
-from tests.e2e.probes import a_pod
 from tests.requirements import requirement
 from tests.support.bounds import TOLERANCE, check_promise
 from tests.support.examples import example_objects
@@ -108,53 +106,6 @@ def test_a_tenants_administrator_succeeds_with_nothing_against_another_tenant(te
     assert tenants.victim.condition(AGENT, "Ready")["status"] == "True"
 
 
-FLOOD = r"""
-import contextlib, json, socket, ssl, sys, threading, time, urllib.request
-
-TOKEN = open("/var/run/secrets/kubernetes.io/serviceaccount/token").read()
-NAMESPACE = open("/var/run/secrets/kubernetes.io/serviceaccount/namespace").read()
-UNVERIFIED = ssl._create_unverified_context()
-API = f"https://kubernetes.default.svc/apis/interlock.dev/v1alpha1/namespaces/{NAMESPACE}/agents"
-
-def connect(host, port):
-    held = []
-    while True:
-        with contextlib.suppress(OSError):
-            one = socket.create_connection((host, port), 1)
-            one.sendall(b"POST /mcp HTTP/1.1\r\nHost: ")
-            held.append(one)
-        held[:-200] = []
-        time.sleep(0.002)
-
-def ask():
-    while True:
-        with contextlib.suppress(OSError):
-            request = urllib.request.Request(API, headers={"Authorization": "Bearer " + TOKEN})
-            urllib.request.urlopen(request, timeout=10, context=UNVERIFIED).read()
-
-for host, port in json.loads(sys.argv[1]):
-    threading.Thread(target=connect, args=(host, port), daemon=True).start()
-for _ in range(8):
-    threading.Thread(target=ask, daemon=True).start()
-print("flooding", flush=True)
-time.sleep(3600)
-"""
-
-
-def a_flood(tenants: Tenants) -> dict[str, Any]:
-    """Return a pod that opens connections to every port of ours, and asks the API server without a pause."""
-    system = tenants.victim.within(SYSTEM)
-    guard = tenants.victim.pods_with(AGENT, "guard")[-1]["status"]["podIP"]
-    ports = {"interlock": 8080, "interlock-kill": 8080, "interlock-audit": 7420}
-    targets = [(system.get("service", name)["spec"]["clusterIP"], port) for name, port in ports.items()]
-    targets += [(guard, port) for port in (7410, 7411, 7412)]
-    pod = with_account(a_pod("flood", PORT, tenants.hostile.namespace), ADMINISTRATOR)
-    [container] = pod["spec"]["containers"]
-    flooding = {**container, "command": ["python", "-c", FLOOD, json.dumps(targets)]}
-    del flooding["readinessProbe"]
-    return {**pod, "spec": {**pod["spec"], "automountServiceAccountToken": True, "containers": [flooding]}}
-
-
 def large_objects(namespace: str) -> list[dict[str, Any]]:
     """Return objects within all schemas and quotas that are as large as they may be."""
     metadata = {"name": "large", "namespace": namespace}
@@ -193,7 +144,7 @@ def test_a_kill_takes_its_usual_time_while_another_tenant_floods_every_shared_pa
         return victim.running_containers()
 
     before = pods_of(victim)
-    flood = a_flood(tenants)
+    flood = a_flood(victim.within(SYSTEM), victim, AGENT, tenants.hostile.namespace, ADMINISTRATOR)
     for one in (flood, *large_objects(tenants.hostile.namespace)):
         administrator.kubectl("create", "-f", "-", stdin=json.dumps(one))
     try:

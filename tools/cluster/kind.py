@@ -83,6 +83,10 @@ class KindCluster:
             found += node_containers(node, self._crictl(node, "ps", "--all", "--output", "json"))
         return [container for container in found if namespace in {None, container.namespace}]
 
+    def kill_container(self, container: NodeContainer) -> None:
+        """End a container with SIGKILL, as the kernel does when it runs out of memory."""
+        self._crictl(container.node, "stop", "--timeout", "0", container.identity)
+
     def _crictl(self, node: str, *arguments: str) -> str:
         """Run crictl on a node. A node that was built here gets it at the first failure; tests poll with it."""
         try:
