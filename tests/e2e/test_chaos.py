@@ -173,6 +173,7 @@ def test_in_ten_minutes_of_chaos_no_killed_and_no_ungoverned_agent_works_and_eve
     chaos.every(200, "the API server is ended", lambda: chaos.strike("kube-system", "kube-apiserver"))
     chaos.every(150, "a guard is ended", lambda: chaos.strike(working.namespace, "guard"))
 
+    operator.kubectl("label", "namespace", agents["flood"].namespace, "interlock.dev/scrape=allowed")
     agents["flood"].apply(a_flood(system, working, AGENT, agents["flood"].namespace))
     policy = find(objects(ungoverned.namespace), "AgentPolicy")
     intervals: list[tuple[datetime, datetime]] = []

@@ -40,6 +40,7 @@ def staged(namespace: str, *names: str) -> list[dict[str, Any]]:
 def crowd(operator: Live) -> Iterator[Live]:
     """A namespace with two agents, their guards, and a pod that nothing holds back; one more such pod elsewhere."""
     with a_namespace(operator) as here, a_namespace(operator) as elsewhere:
+        here.kubectl("label", "namespace", here.namespace, "interlock.dev/scrape=allowed")
         here.apply(*staged(here.namespace, AGENT, OTHER))
         for place in (here, elsewhere):
             place.apply(a_pod("free", PORT, place.namespace))
@@ -67,11 +68,15 @@ def guard_service(live: Live, agent: str) -> str:
     return str(found["spec"]["clusterIP"])
 
 
+def the_other_namespace(live: Live) -> Live:
+    return live.within(live.get("pod", "free")["metadata"]["annotations"]["elsewhere"])
+
+
 def ways_out(live: Live) -> list[Probe]:
     """Return every way that we know of, but for the one that is meant."""
     node = live.items("pods", f"interlock.dev/agent={AGENT}")[0]["status"]["hostIP"]
     system, kube = live.within("interlock-system"), live.within("kube-system")
-    elsewhere = live.within(live.get("pod", "free")["metadata"]["annotations"]["elsewhere"])
+    elsewhere = the_other_namespace(live)
     [dns] = kube.items("services", "k8s-app=kube-dns")
     dns_pod = kube.items("pods", "k8s-app=kube-dns")[0]["status"]["podIP"]
     guard, other = (ip_of(live, "", name, "guard") for name in (AGENT, OTHER))
@@ -136,6 +141,16 @@ def test_no_other_pod_uses_an_agents_guard(crowd: Live) -> None:
 
     assert answered(crowd, "free", "main", [the_way(crowd), by_pod]) == set()
     assert from_agent(crowd, [the_way(crowd), by_pod]) == {"its guard", "its guard, by pod"}
+
+
+@requirement("isolation.on-a-cluster")
+def test_only_namespaces_that_may_scrape_reach_the_ports_of_metrics(crowd: Live) -> None:
+    system = crowd.within("interlock-system")
+    ports = [Probe("the guard", "tcp", ip_of(crowd, "", AGENT, "guard"), 7411)]
+    ports += [Probe(name, "tcp", service_of(system, name), 8080) for name in ("interlock", "interlock-kill")]
+
+    assert answered(crowd, "free", "main", ports) == {"the guard", "interlock", "interlock-kill"}
+    assert answered(the_other_namespace(crowd), "free", "main", ports) == set()
 
 
 @requirement("isolation.on-a-cluster")
