@@ -21,7 +21,7 @@ class Revision:
     Attributes:
         digest: SHA-256 in hex, the revision itself.
         spec_digest: SHA-256 in hex of the part of the spec that belongs to it.
-        labels: The Agent's labels by key, in order.
+        labels: The labels that the Agent had when the revision began, by key, in order.
     """
 
     digest: str
@@ -33,8 +33,8 @@ def revision_of(agent: Agent, policy: AgentPolicy | None) -> Revision:
     """Return the revision that the Agent describes: the recorded one, or another one that begins.
 
     A revision begins with other contents of the spec, or with another value of a label by whose key a row of the access
-    matrix selects. So rows match the labels that the revision began with. An edit of the policy begins none, whichever
-    labels its rows select by afterwards.
+    matrix selects. So rows match the labels that the revision began with. An edit of the policy begins none, unless its
+    rows begin to select by a label that has changed since the revision began.
 
     Args:
         agent: The Agent with its status, which records the revision that it runs.
@@ -48,7 +48,7 @@ def revision_of(agent: Agent, policy: AgentPolicy | None) -> Revision:
     if recorded is not None and recorded.spec_digest == spec_digest:
         before = {label.key: label.value for label in recorded.labels}
         if now == {key: before.get(key) for key in keys}:
-            return Revision(recorded.revision, spec_digest, tuple(sorted(labels.items())))
+            return Revision(recorded.revision, spec_digest, tuple(sorted(before.items())))
     return Revision(_digest([spec_digest, now]), spec_digest, tuple(sorted(labels.items())))
 
 

@@ -91,16 +91,19 @@ class FakeApiServer:
         self._put(_AGENTS, None)
 
     def set_bundle(self, text: str | None) -> None:
-        """Set the bundle as the operator does: the status names it first."""
+        """Set the bundle as the operator does: the status names it first, and the one before it until it is written."""
         if text is not None and self.pins is not None:
             text = with_pins(text, self.pins)
         if text is not None:
-            self.name_bundles(text)
+            self._name([digest(text), *self._named[:1]])
         self.forge_bundle(text)
 
     def name_bundles(self, *texts: str) -> None:
         """Let the Agent's status name exactly these bundles."""
-        self._named = [digest(text) for text in texts]
+        self._name([digest(text) for text in texts])
+
+    def _name(self, digests: list[str]) -> None:
+        self._named = digests
         agent = self._objects[_AGENTS]
         if agent is not None:
             status = {**agent["status"], "bundleDigests": self._named}

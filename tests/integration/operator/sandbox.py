@@ -92,6 +92,19 @@ class Sandbox:
 
         return eventually(check, f"{name} is in stage {stage}", seconds)
 
+    def wait_deployed(self, name: str, stage: str) -> None:
+        """Wait until all children of the Agent are of the stage."""
+
+        def check() -> bool:
+            children = [child for found in self.children(name).values() for child in found]
+            stages = {child["metadata"]["labels"]["interlock.dev/stage"] for child in children if of_a_stage(child)}
+            return stages == {stage}
+
+        def of_a_stage(child: Json) -> bool:
+            return "interlock.dev/stage" in child["metadata"]["labels"]
+
+        eventually(check, f"{name} has the objects of {stage} alone", WAIT_SECONDS)
+
     def pods(self, name: str) -> list[Json]:
         return self.api.listed("pods", self.namespace, f"interlock.dev/agent={name}")
 

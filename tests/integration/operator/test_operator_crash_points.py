@@ -31,6 +31,7 @@ A_FEW = (4, 19, 37)  # while the first stage's children come, around its workloa
 STEP = 3  # children of one kind of step are applied side by side, in an order that differs from run to run
 SPARED_WRITES = 4  # not every run has equally many; least of all reports of an Agent, which are not counted on at all
 SERVER_FIELDS = ("clusterIP", "clusterIPs")
+PLACEMENT_NAME = "NAME-[0-9a-f]{10}"  # digits of a digest of the agent, among others
 SERVICE_ADDRESS = r"10\.96\.\d+\.\d+"  # of the guard's Service, as the agent's pods get it
 
 
@@ -65,7 +66,8 @@ def without_own_name(child: Json, name: str) -> Json:
     kept = {"name": metadata["name"], "labels": metadata["labels"], "owners": len(metadata["ownerReferences"])}
     text = json.dumps(spec | kept, sort_keys=True).replace(metadata["ownerReferences"][0]["uid"], "UID")
     text = re.sub(SERVICE_ADDRESS, "ADDRESS", text)
-    loaded: Json = json.loads(text.replace(metadata["namespace"], "NAMESPACE").replace(name, "NAME"))
+    text = text.replace(metadata["namespace"], "NAMESPACE").replace(name, "NAME")
+    loaded: Json = json.loads(re.sub(PLACEMENT_NAME, "PLACEMENT", text))
     return loaded
 
 

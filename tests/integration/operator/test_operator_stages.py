@@ -50,8 +50,7 @@ def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, sand
     rollout["stages"] = rollout["stages"][:2]
     sandbox.create("triage", rollout=rollout)
     sandbox.wait_stage("triage", "one-region")
-    sandbox.wait_ready("triage")  # the stage is recorded before its objects exist
-    eventually(lambda: len(sandbox.children("triage").get("Deployment", [])) == 1, "staging is pruned")
+    sandbox.wait_deployed("triage", "one-region")  # the stage is recorded before its objects exist
     bundle = sandbox.bundle("triage")
     assert (bundle["stage"], bundle["environment"], bundle["scope"]) == ("one-region", "production", REGION)
     assert bundle["sources"][0]["binding"] == "crm"
@@ -62,6 +61,7 @@ def test_only_one_stage_is_ever_deployed_at_the_end_of_a_reconcile(operator: Ope
     sandbox.apply_policy_and_bindings("triage")
     sandbox.create("triage", rollout=objects.stages("1s"))
     sandbox.wait_stage("triage", "everywhere")
+    sandbox.wait_deployed("triage", "everywhere")  # the stage is recorded before its objects exist
     sandbox.wait_ready("triage")
     for kind in ("Deployment", "Role", "RoleBinding", "NetworkPolicy"):
         child = sandbox.child("triage", kind)

@@ -112,6 +112,17 @@ def test_a_label_that_a_row_began_to_select_by_in_mid_revision_is_part_of_it_fro
 
 
 @requirement("revision.labels")
+def test_a_label_that_changed_before_a_row_selects_by_it_is_compared_with_the_one_that_the_revision_began_with() -> (
+    None
+):
+    agent = running(BASE.labelled(team="support", tier="gold"))
+    changed = running(agent.labelled(team="support", tier="silver"))
+    assert digest_of(changed) == digest_of(agent)
+    assert digest_of(changed, BY_TEAM_AND_TIER) != digest_of(agent)
+    assert digest_of(changed.labelled(team="support", tier="gold"), BY_TEAM_AND_TIER) == digest_of(agent)
+
+
+@requirement("revision.labels")
 @settings(max_examples=100, deadline=None)
 @given(before=LABELS, after=LABELS, policy=st.sampled_from([a_policy(), BY_TEAM, BY_TEAM_AND_TIER]))
 def test_a_revision_goes_on_exactly_while_the_labels_that_rows_select_by_stay(

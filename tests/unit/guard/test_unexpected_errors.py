@@ -24,16 +24,22 @@ class UnexpectedError(Exception):
 class Api:
     """An API server that lists the Agent and sends an event with each watch."""
 
-    def __init__(self) -> None:
+    def __init__(self, bundle: str) -> None:
+        """Prepare the Agent.
+
+        Args:
+            bundle: The digest that its status names.
+        """
         self.lists = 0
+        self.agent = {**AGENT, "status": {"bundleDigests": [bundle]}}
 
     async def get(self, *_: Any) -> dict[str, Any]:
         self.lists += 1
-        return {"items": [AGENT], "metadata": {"resourceVersion": "1"}}
+        return {"items": [self.agent], "metadata": {"resourceVersion": "1"}}
 
     async def lines(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
         await asyncio.sleep(0.001)
-        yield {"type": "MODIFIED", "object": AGENT}
+        yield {"type": "MODIFIED", "object": self.agent}
 
 
 async def test_a_guard_whose_watch_fails_on_every_event_closes_at_the_end_of_its_lease(
@@ -42,7 +48,7 @@ async def test_a_guard_whose_watch_fails_on_every_event_closes_at_the_end_of_its
     monkeypatch.setattr(background, "_FIRST_PAUSE", 0.001)
     monkeypatch.setattr(background, "_LONGEST_PAUSE", 0.001)
     monkeypatch.setattr(object_watch, "monotonic", lambda: rig.clock.now)
-    api, log, fails = Api(), list[str](), False
+    api, log, fails = Api(rig.live.digest), list[str](), False
 
     def handle(agent: Any) -> None:
         if fails:
