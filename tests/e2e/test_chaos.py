@@ -33,6 +33,12 @@ CHAOS_SECONDS = 600
 LEASE_SECONDS = 30
 AWAY_SECONDS = 40
 HEAL_SECONDS = 240
+WITH_ACCESS_LOG = """
+import runpy, uvicorn
+run = uvicorn.run
+uvicorn.run = lambda app, **settings: run(app, **{**settings, "log_level": "info"})
+runpy.run_path("/app/crm_server.py", run_name="__main__")
+"""
 SEED = 17
 
 
@@ -125,7 +131,10 @@ def runs_on_the_node(live: Live) -> list[str]:
 
 
 def objects(namespace: str) -> list[dict[str, Any]]:
+    """Return the example with a server that writes down its requests, and an agent that calls it without a pause."""
     found = example_objects("07-http-server", namespace)
+    [server] = find(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    server["command"] = ["python", "-c", WITH_ACCESS_LOG]
     [interval] = [one for one in find(found, "Agent")["spec"]["template"]["env"] if one["name"] == "CALL_INTERVAL"]
     interval["value"] = "0.2"
     return found
