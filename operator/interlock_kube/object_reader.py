@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from interlock_kube.client import MAX_EVENT, NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import BACKOFF_SECONDS, LoopMetrics, ReconcileLoop, WorkQueue
-from interlock_kube.resource_types import ResourceType
+from interlock_kube.resource_types import ResourceType, version_of
 from interlock_kube.retry import is_unavailable
 
 READERS: Final = 4
@@ -88,6 +88,6 @@ class ObjectReader:
             found = None  # the watch reports the deletion
         finally:
             deleted_at = self._deleted_at.pop(name)
-        if found is not None and int(found["metadata"]["resourceVersion"]) > deleted_at:
+        if found is not None and version_of(found) > deleted_at:
             self._keep(kind, found)
         self._settled(name)

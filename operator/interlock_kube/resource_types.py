@@ -15,6 +15,11 @@ def key_of(found: Mapping[str, Any]) -> Key:
     return found["metadata"]["namespace"], found["metadata"]["name"]
 
 
+def version_of(found: Mapping[str, Any]) -> int:
+    """Return an object's resource version, which grows with every write (Kubernetes 1.35 promises the order)."""
+    return int(found["metadata"]["resourceVersion"])
+
+
 @dataclass(frozen=True)
 class ResourceType:
     """One kind of object.

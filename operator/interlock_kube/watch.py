@@ -24,7 +24,7 @@ from interlock_kube.client import (
     Json,
     KubeClient,
 )
-from interlock_kube.resource_types import ResourceType
+from interlock_kube.resource_types import ResourceType, version_of
 from interlock_kube.retry import retry_until_available
 
 _log = logging.getLogger(__name__)
@@ -186,7 +186,7 @@ async def follow_known(
                 yield SyncedEvent()
         elif event.type == "DELETED":
             known.discard(key_of(event.object))
-            yield GoneEvent(key_of(event.object), int(event.object["metadata"]["resourceVersion"]))
+            yield GoneEvent(key_of(event.object), version_of(event.object))
         else:
             known.add(key_of(event.object))
             yield SeenEvent(event.object)

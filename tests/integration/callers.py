@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-import yaml
+from tests.integration.operator.api import Access
 
 Json = dict[str, Any]
 JSON = "application/json"
@@ -61,12 +61,8 @@ class Caller:
     @classmethod
     def administrator(cls, kubeconfig: Path) -> "Caller":
         """Return the first user of a kubeconfig that names files."""
-        config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
-        cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-        url = urlsplit(cluster["server"])
-        tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        tls.load_cert_chain(user["client-certificate"], user["client-key"])
-        return cls(str(url.hostname), int(url.port or 443), tls, authority=cluster["certificate-authority"])
+        access = Access.of(kubeconfig)
+        return cls(access.host, access.port, access.tls, authority=access.authority)
 
     def with_token(self, token: str) -> "Caller":
         """Return the identity that a token belongs to."""

@@ -12,7 +12,7 @@ from interlock.cluster.selective_watch import SelectiveWatch
 from interlock.deployment.observed.agent_pods import AgentPods, PodReport, ReadySpan, deletion_of, read_pod
 from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import Json, KubeClient
-from interlock_kube.resource_types import POD, Key
+from interlock_kube.resource_types import POD, Key, version_of
 
 MOST_SPANS: Final = 256
 """Most times of readiness that are remembered of one Agent's pods. A soak does not count what is forgotten."""
@@ -87,15 +87,15 @@ class AgentPodStore:
         """Return True unless this version of a pod, or a newer one, was read, or its Agent has too many."""
         pods = self._pods.get(agent_of(found), {})
         known = pods.get(found["metadata"]["name"])
-        return len(pods) < MOST_PODS if known is None else _version(found) > known.version
+        return len(pods) < MOST_PODS if known is None else version_of(found) > known.version
 
     def put(self, _kind: str, found: Json) -> None:
         """Keep the report of a pod."""
         agent, name = agent_of(found), found["metadata"]["name"]
         if self._agents.get((agent[0], name)) not in (None, agent):
-            self.drop(_kind, (agent[0], name), _version(found), None)  # it was labelled as another agent's
+            self.drop(_kind, (agent[0], name), version_of(found), None)  # it was labelled as another agent's
         pods = self._pods.setdefault(agent, {})
-        known, pod = pods.get(name), _Pod(_version(found), read_pod(found))
+        known, pod = pods.get(name), _Pod(version_of(found), read_pod(found))
         pods[name], self._agents[agent[0], name] = pod, agent
         if known is None or known.report != pod.report:
             if known is not None and known.report.ready_since != pod.report.ready_since:
@@ -125,7 +125,3 @@ class AgentPodStore:
         del self._pods[agent][key[1]]
         if not self._pods[agent]:
             del self._pods[agent]
-
-
-def _version(pod: Json) -> int:
-    return int(pod["metadata"]["resourceVersion"])

@@ -17,7 +17,7 @@ from interlock.deployment.plan import LiveChild
 from interlock_contract.names import AGENT_LABEL, APP_MANAGED_BY_LABEL, GROUP, MANAGED_BY
 from interlock_kube.client import Json
 from interlock_kube.metadata import own_annotations
-from interlock_kube.resource_types import Key, key_of
+from interlock_kube.resource_types import Key, key_of, version_of
 
 SELECTOR = f"{APP_MANAGED_BY_LABEL}={MANAGED_BY}"
 
@@ -80,7 +80,7 @@ class ChildCache:
             return False
         known = self._by_agent.get(agent, {}).get(key)
         newest = max(self._deleted.get((kind, key_of(manifest)), 0), known.version if known else 0)
-        return int(manifest["metadata"]["resourceVersion"]) > newest
+        return version_of(manifest) > newest
 
     def put(self, kind: str, manifest: Json) -> AgentKey | None:
         """Keep a child unless this version, a newer one or its deletion is known; return its owner if kept."""

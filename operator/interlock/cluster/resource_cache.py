@@ -23,7 +23,7 @@ from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, N
 from interlock.reconcile.snapshot import Unreadable, sources_in
 from interlock_kube.client import Json
 from interlock_kube.metadata import own_annotations
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +233,6 @@ def with_needed_metadata(raw: Json) -> Json:
     if "annotations" in metadata:
         metadata["annotations"] = own_annotations(metadata)
     return {**raw, "metadata": metadata}
-
-
-def version_of(raw: Json) -> int:
-    """Return an object's resource version, which grows with every write (Kubernetes 1.35 promises the order)."""
-    return int(raw["metadata"]["resourceVersion"])
 
 
 def _is_newer(known: int, version: int | None) -> bool:

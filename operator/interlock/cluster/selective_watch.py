@@ -14,7 +14,7 @@ from typing import Final, Protocol
 from interlock.telemetry import OBJECTS_NOT_REMEMBERED, OBJECTS_TO_READ
 from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
 from interlock_kube.object_reader import ObjectName, ObjectReader
-from interlock_kube.resource_types import Key, ResourceType, key_of
+from interlock_kube.resource_types import Key, ResourceType, key_of, version_of
 from interlock_kube.watch import ListEvent, WatchOptions, follow
 from interlock_process.metrics import PrometheusLoopMetrics, skip_on_defect
 
@@ -141,7 +141,7 @@ class SelectiveWatch:
         self._check_synced()
 
     def _handle_deletion(self, kind: ResourceType, found: Json) -> None:
-        name, version = ObjectName(kind.kind, *key_of(found)), int(found["metadata"]["resourceVersion"])
+        name, version = ObjectName(kind.kind, *key_of(found)), version_of(found)
         self._reader.deleted(name, version)
         self._waiting.discard(name)
         self._selection.drop(kind.kind, key_of(found), version, found)
@@ -153,7 +153,7 @@ class SelectiveWatch:
         if owner is not None and self._selection.is_known(owner):
             self._waiting.discard(name)
             return True
-        self._selection.drop(kind.kind, key_of(found), int(found["metadata"]["resourceVersion"]), found)
+        self._selection.drop(kind.kind, key_of(found), version_of(found), found)
         self._waiting.add(owner, name)
         return False
 

@@ -20,7 +20,7 @@ from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
-from interlock.cluster.resource_cache import ResourceCache, version_of
+from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
@@ -39,7 +39,7 @@ from interlock_kube.client import Json, KubeClient
 from interlock_kube.metadata import drop_managed_fields
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
 from interlock_kube.retry import retry_until_available
 from interlock_kube.watch import list_objects
 from interlock_process.credentials import find_credentials

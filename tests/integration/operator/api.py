@@ -66,6 +66,8 @@ class Access:
     host: str
     port: int
     tls: ssl.SSLContext
+    authority: str = ""
+    """The file of the certificate authority."""
 
     @classmethod
     def of(cls, kubeconfig: Path) -> "Access":
@@ -75,7 +77,7 @@ class Access:
         url = urlsplit(cluster["server"])
         tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
         tls.load_cert_chain(user["client-certificate"], user["client-key"])
-        return cls(str(url.hostname), int(url.port or 443), tls)
+        return cls(str(url.hostname), int(url.port or 443), tls, cluster["certificate-authority"])
 
     def connect(self, seconds: float) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self.host, self.port, timeout=seconds, context=self.tls)

@@ -10,14 +10,13 @@ import pytest
 from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.kill_lease import KillLease
-from interlock.cluster.resource_cache import version_of
 from interlock.runtime import app as app_module
 from interlock.runtime import second_watch
 from interlock.runtime.app import App
 from interlock.runtime.child_watch import ChildWatch
 from interlock.settings import OperatorSettings
 from interlock_kube.reconcile_loop import ReconcileLoop
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, key_of
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, key_of, version_of
 from interlock_process.heartbeat import Heartbeat
 from tests.requirements import requirement
 from tests.support.bounds import until
