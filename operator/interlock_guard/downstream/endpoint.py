@@ -33,7 +33,7 @@ from interlock_guard.wire.jsonrpc import (
     RpcRequest,
     RpcResponse,
 )
-from interlock_guard.wire.large_messages import MAX_REQUEST_NODES, SMALL, LargeMessages, NoRoom
+from interlock_guard.wire.large_messages import MAX_REQUEST_NODES, SMALL, LargeMessages, NoRoom, without_frames
 from interlock_http.listener import BodyRefused, BoundedListener, read_body, release_body
 
 _MAX_SESSION: Final = 128
@@ -238,12 +238,10 @@ class McpEndpoint:
         message: Message | MessageInvalid | NoRoom
         try:
             message = await self._read_message(http, source)
-        except MessageInvalid as error:
-            message = error
+        except (MessageInvalid, NoRoom) as error:
+            message = without_frames(error)
         except BodyRefused as refusal:
             message = MessageInvalid(INVALID_REQUEST, str(refusal))
-        except NoRoom as error:
-            message = error
         try:
             return await self._handle(http, source, message)
         except ConnectionError:

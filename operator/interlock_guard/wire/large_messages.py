@@ -21,7 +21,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from interlock_contract.canonical_json import canonical_parts
 from interlock_contract.strict_json import JsonInvalid, NodeCounter, check_parsed, decode_text, parse_text
@@ -56,6 +56,7 @@ MAX_OWN_MESSAGE: Final = 1024 * 1024
 WAIT_SECONDS: Final = 10.0
 """How long a message waits for memory before it is refused."""
 
+_E = TypeVar("_E", bound=Exception)
 _FULL: Final = "has no room in memory next to the other large messages under way; try again"
 _NODE: Final = 128
 """Memory of one parsed value or key in bytes, about."""
@@ -175,6 +176,12 @@ class MemoryBudget:
             turn = self._waiting.popleft()
             if not turn.done() and not turn.get_loop().is_closed():
                 turn.set_result(None)
+
+
+def without_frames(error: _E) -> _E:
+    """Return an exception that is kept as a value, without the frames it was raised in, which keep the message."""
+    error.__context__ = None
+    return error.with_traceback(None)
 
 
 async def let_others_run() -> None:

@@ -170,7 +170,7 @@ async def test_a_body_of_many_values_is_refused_by_name_and_fits_the_memory(benc
 async def test_bodies_of_the_largest_size_at_once_are_each_served_or_refused_by_name(bench: Bench) -> None:
     async with limit(60, "all are answered"):
         answers: list[Answer] = await asyncio.gather(
-            *(bench.client.post(a_call("echo", "1", number, count=30_000)) for number in range(4))
+            *(bench.client.post(a_call("echo", "1", number, count=30_000)) for number in range(12))
         )
     for answer in answers:
         told = json.dumps(answer.body["error"]["data"]) if "error" in answer.body else ""
