@@ -156,6 +156,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "isolation.by-environment": Requirement("agent and guard share a pod in development, and have one each elsewhere"),
     "isolation.agent-egress": Requirement("an agent's pod of its own is let out to its guard and to nothing else"),
     "isolation.guard-egress": Requirement("a guard's pod is let out to the API server and to what its servers need"),
+    "isolation.addresses": Requirement("NetworkPolicies and guards close the same addresses, metadata services always"),
     "isolation.egress-check": Requirement(
         "no agent starts before its own pod has seen that all but its guard is closed"
     ),

@@ -50,6 +50,7 @@ from interlock.api.text import (
     VariableName,
 )
 from interlock.api.verification import MCPBindingStatus, VerificationStatus, Verify
+from interlock_contract.addresses import Network
 from interlock_contract.bundle import (
     DEFAULT_IN_FLIGHT,
     LARGEST_NUMBER,
@@ -60,7 +61,6 @@ from interlock_contract.bundle import (
     Operation,
     ServerRequest,
 )
-from interlock_contract.http_target import Network
 from interlock_contract.names import API_VERSION
 
 

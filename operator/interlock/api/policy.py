@@ -30,8 +30,8 @@ from interlock.api.text import (
     ReadableResource,
     Resource,
 )
+from interlock_contract.addresses import Network
 from interlock_contract.bundle import Operation, RecordedArguments
-from interlock_contract.http_target import Network
 from interlock_contract.names import API_VERSION
 
 MAX_ROWS = 256

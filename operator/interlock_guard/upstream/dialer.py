@@ -18,7 +18,7 @@ from weakref import WeakSet
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from interlock_contract.http_target import Network, refuse_address
+from interlock_contract.addresses import Network, refuse_address
 
 CONNECT_SECONDS: Final = 10.0
 """How long a connection may take to be there, its name's look-up and the TLS handshake included."""

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from interlock_contract.http_target import HttpTarget, Network, TargetHeader
+from interlock_contract.addresses import Network
+from interlock_contract.http_target import HttpTarget, TargetHeader
 from interlock_guard.upstream.credentials import Credentials
 from interlock_guard.upstream.dialer import AddressRefused, Dialer
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError

@@ -8,13 +8,16 @@ import pytest
 
 from interlock.deployment.children.network import endpoints_of, guard_egress, verification_egress
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
-from interlock_contract.http_target import refuse_address
+from interlock_contract.addresses import refuse_address
 from tests.requirements import requirement
 from tests.support.builders import BindingBuilder, a_binding, a_policy, a_separate_placement, an_agent
 
 PUBLIC = ("93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c")
 PRIVATE = ("10.96.0.10", "172.18.0.2", "192.168.1.1", "100.64.0.1", "fd00::1")
-METADATA = ("169.254.169.254", "100.100.100.200", "192.0.0.192", "fe80::1", "fd00:ec2::254", "fd20:ce::254")
+METADATA = (
+    *("169.254.169.254", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
+    *("fe80::1", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe"),
+)
 POD = "a pod of another namespace"
 
 

@@ -8,7 +8,7 @@ from kubernetes.utils.quantity import parse_quantity
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
-from interlock_contract.http_target import refuse_address
+from interlock_contract.addresses import refuse_address
 from interlock_contract.names import AGENT_LABEL
 from interlock_contract.pod import SPOOL_BYTES
 from interlock_guard.settings import read_settings
@@ -309,12 +309,9 @@ def test_the_network_policy_admits_only_probes_and_nothing_out_to_cloud_metadata
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"] == [{"from": [SCRAPERS], "ports": [{"port": 7411, "protocol": "TCP"}]}]
     assert excepted == {
-        "169.254.0.0/16",
-        "100.100.100.200/32",
-        "192.0.0.192/32",
-        "fe80::/10",
-        "fd00:ec2::254/128",
-        "fd20:ce::254/128",
+        *("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32"),
+        *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "64:ff9b:1::/48"),
+        *("64:ff9b::a9fe:0/112", "64:ff9b::a83f:8110/128", "64:ff9b::6464:64c8/128", "64:ff9b::c000:c0/128"),
     }
     assert all(refuse_address(str(ip_network(cidr)[0]), "Private") for cidr in excepted), "the guard dials none either"
 

@@ -1,10 +1,10 @@
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_contract.http_target import Network, refuse_address
+from interlock_contract.addresses import Network, refuse_address
 from tests.requirements import requirement
 from tests.support.ssrf_corpus import NEVER, PRIVATE, PUBLIC
 
@@ -36,6 +36,7 @@ def test_public_addresses_may_be_dialled(address: str, network: Network) -> None
         ("127.0.0.1", "loopback"),
         ("::ffff:8.8.8.8", "an IPv4 address in IPv6"),
         ("10.0.0.1", "private"),
+        ("64:ff9b::169.254.169.254", "a metadata service, 169.254.169.254 by NAT64"),
     ],
 )
 def test_a_refusal_says_what_the_address_is(address: str, words: str) -> None:
@@ -45,6 +46,8 @@ def test_a_refusal_says_what_the_address_is(address: str, words: str) -> None:
 @given(st.ip_addresses())
 def test_what_public_allows_is_global_unicast_and_private_allows_it_too(address: IPv4Address | IPv6Address) -> None:
     if refuse_address(str(address), "Public") is None:
+        if address in ip_network("64:ff9b::/96"):
+            address = IPv4Address(int(address) & 0xFFFFFFFF)
         assert address.is_global
         assert not any((address.is_multicast, address.is_private, address.is_loopback, address.is_link_local))
         assert refuse_address(str(address), "Private") is None

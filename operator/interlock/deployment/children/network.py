@@ -23,6 +23,7 @@ from interlock.deployment.names import (
     selector,
 )
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, Placement
+from interlock_contract.addresses import OPEN_BLOCKS, AddressBlock, Network, allowed_blocks
 from interlock_contract.names import (
     AGENT_LABEL,
     APP_COMPONENT_LABEL,
@@ -35,15 +36,9 @@ from interlock_contract.pod import MCP_PORT, OBSERVE_PORT, TASK_PORT
 
 Rule = dict[str, Any]
 Peer = dict[str, Any]
-Network = Literal["None", "Public", "Private"]
 
-METADATA = ["169.254.0.0/16", "100.100.100.200/32", "192.0.0.192/32"]
-"""Metadata services of clouds, which hand out credentials: link-local, and those of Alibaba and Oracle."""
-METADATA_V6 = ["fe80::/10", "fd00:ec2::254/128", "fd20:ce::254/128"]
-"""The same in IPv6: link-local, AWS and GCP."""
-PRIVATE = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", *METADATA]
-"""RFC 1918 and 6598, loopback, and metadata services: `Public` never includes them."""
-
+_PODS: Peer = {"namespaceSelector": {}}
+"""All pods, where the network plugin does not match pods by an ipBlock."""
 _NAMESPACE = "kubernetes.io/metadata.name"
 _DNS_PORTS = (53, 5353)  # 5353 is where OpenShift's pods listen
 _NODE_LOCAL_DNS = "169.254.20.10/32"
@@ -69,11 +64,7 @@ def endpoints_of(service: dict[str, Any], slices: Iterable[dict[str, Any]]) -> t
 
 def everywhere_but_metadata() -> list[Peer]:
     """Return all pods and addresses except the metadata services of clouds."""
-    return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": METADATA}},
-        {"ipBlock": {"cidr": "::/0", "except": METADATA_V6}},
-        {"namespaceSelector": {}},  # where an ipBlock does not match pods
-    ]
+    return [*_blocks(OPEN_BLOCKS), _PODS]
 
 
 def guard_egress(placement: Placement) -> list[Rule]:
@@ -93,13 +84,9 @@ def verification_egress(server: Server, api_server: ApiServerAddress) -> list[Ru
     return _with_api_server(api_server, _server_egress(server))
 
 
-def network_egress(network: Network) -> list[Rule]:
+def network_egress(network: Network | Literal["None"]) -> list[Rule]:
     """Return the egress rules for a `network` of a binding; `None` has no rules and so no egress."""
-    if network == "Public":
-        return [{"to": _public()}]
-    if network == "Private":
-        return [{"to": everywhere_but_metadata()}]
-    return []
+    return [] if network == "None" else [{"to": _allowed(network)}]
 
 
 def api_server_egress(server: ApiServerAddress) -> list[Rule]:
@@ -135,7 +122,7 @@ def _http_egress(http: HttpServer | ModelUpstream) -> list[Rule]:
     """
     if http.network == "Private":
         return network_egress("Private")
-    return [{"ports": [tcp(_port(http.url))], "to": _public()}]
+    return [{"ports": [tcp(_port(http.url))], "to": _allowed("Public")}]
 
 
 def _audit_egress(url: str) -> Rule:
@@ -155,13 +142,18 @@ def _audit_egress(url: str) -> Rule:
 def _dns_egress() -> Rule:
     """Return the egress to the cluster's DNS: pods with any labels, and the cache on the node."""
     ports = [{"port": port, "protocol": protocol} for port in _DNS_PORTS for protocol in ("UDP", "TCP")]
-    return {"ports": ports, "to": [{"namespaceSelector": {}}, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}]}
+    return {"ports": ports, "to": [_PODS, {"ipBlock": {"cidr": _NODE_LOCAL_DNS}}]}
 
 
-def _public() -> list[Peer]:
+def _allowed(network: Network) -> list[Peer]:
+    """Return the addresses that a guard may dial; `Private` has pods, too."""
+    return [*_blocks(allowed_blocks(network)), *([_PODS] if network == "Private" else [])]
+
+
+def _blocks(blocks: Iterable[AddressBlock]) -> list[Peer]:
     return [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE}},
-        {"ipBlock": {"cidr": "2000::/3", "except": ["2001::/23", "2002::/16"]}},
+        {"ipBlock": {"cidr": block.cidr, **({"except": list(block.excepted)} if block.excepted else {})}}
+        for block in blocks
     ]
 
 

@@ -1,0 +1,138 @@
+"""The table of addresses: where guards may dial and where pods may connect. No I/O.
+
+The guard checks each address that it dials with `refuse_address`. NetworkPolicies are made from `allowed_blocks` and
+`OPEN_BLOCKS`. Both come from the table of this module, so that no address is closed in one and open in the other.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, Literal
+
+Network = Literal["Public", "Private"]
+"""Which addresses a binding lets the guard dial.
+
+The resolver of a name is not trusted, so the guard checks the address and dials the address that it checked.
+`Public` is globally routable unicast. `Private` adds the ranges of clusters and company networks. Neither allows
+loopback, link-local, multicast, unspecified or reserved addresses, or the metadata services of clouds.
+"""
+
+_AddressRange = IPv4Network | IPv6Network
+_Table = tuple[tuple[_AddressRange, str], ...]
+
+
+def _ranges(**named: str) -> _Table:
+    return tuple((ip_network(cidr), name.replace("_", " ")) for name, cidrs in named.items() for cidr in cidrs.split())
+
+
+_CLOSED: Final = _ranges(
+    # AWS, Azure and GCP on IPv4 are link-local, Azure's wire server is not. Then Alibaba, Oracle, and AWS and GCP on
+    # IPv6: AWS has several services below fd00:ec2::/32, such as the credentials of EKS pods.
+    a_metadata_service="169.254.169.254/32 168.63.129.16/32 100.100.100.200/32 192.0.0.192/32 fd00:ec2::/32 "
+    "fd20:ce::/32",
+    link_local="169.254.0.0/16 fe80::/10",
+    # RFC 8215: the prefix of a network's own NAT64, which may translate to private and link-local IPv4 addresses.
+    an_IPv4_address_in_IPv6="64:ff9b:1::/48",
+)
+"""Closed to every pod of an agent, its guard and its servers, in every isolation."""
+
+# The ranges are those of IANA's IPv4 and IPv6 Special-Purpose Address Registries (RFC 6890 and successors). They are
+# written out because the meaning of `ipaddress`'s `is_global` differs between versions of Python, which is checked too.
+_NEVER: Final = _CLOSED + _ranges(
+    loopback="127.0.0.0/8 ::1/128",
+    unspecified="0.0.0.0/8 ::/128",
+    multicast="224.0.0.0/4 ff00::/8",
+    broadcast="255.255.255.255/32",
+    reserved="240.0.0.0/4 192.0.0.0/24 fec0::/10",
+    for_documentation="192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/20",
+    for_benchmarks="198.18.0.0/15",
+    # IPv4 embedded in IPv6, and tunnels: the digits of such an address do not show where it leads.
+    an_IPv4_address_in_IPv6="::ffff:0:0/96 ::/96 2002::/16 2001::/32",
+    anycast_of_a_protocol="192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.175.48.0/24 2001::/23 2620:4f:8000::/48",
+)
+"""Never dialled by a guard."""
+
+_PRIVATE: Final = _ranges(
+    # RFC 1918 and RFC 4193; and RFC 6598, from which some clouds give pods their addresses.
+    private="10.0.0.0/8 172.16.0.0/12 192.168.0.0/16 fc00::/7",
+    shared_by_carriers="100.64.0.0/10",
+)
+_IPV4: Final = IPv4Network("0.0.0.0/0")
+_IPV6: Final = IPv6Network("::/0")
+_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
+_NAT64: Final = IPv6Network("64:ff9b::/96")
+"""The well-known prefix of RFC 6052: its last 32 bits are the IPv4 address that it leads to.
+
+Clusters with IPv6 alone reach public IPv4 addresses by it, so it is open where the IPv4 address is public.
+"""
+
+
+def refuse_address(address: str, network: Network) -> str | None:
+    """Return why the guard may not dial the address, such as `it is loopback`, or None if it may.
+
+    Args:
+        address: A numeric address as the resolver gives it; anything else is refused.
+        network: What the binding allows.
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return "it is no numeric address"
+    if isinstance(parsed, IPv6Address) and parsed in _NAT64:
+        embedded = str(IPv4Address(int(parsed) & 0xFFFFFFFF))
+        trouble = refuse_address(embedded, "Public")
+        return None if trouble is None else f"{trouble}, {embedded} by NAT64"
+    for never, name in _NEVER:
+        if parsed in never:
+            return f"it is {name}"
+    for private, name in _PRIVATE:
+        if parsed in private:
+            return None if network == "Private" else f"it is {name}"
+    return None if _is_global(parsed) else "it is not globally routable"
+
+
+def _is_global(parsed: IPv4Address | IPv6Address) -> bool:
+    return parsed.is_global and (isinstance(parsed, IPv4Address) or parsed in _GLOBAL_UNICAST)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressBlock:
+    """An `ipBlock` of a NetworkPolicy: a range, and the ranges in it that are closed."""
+
+    cidr: str
+    excepted: tuple[str, ...]
+
+
+def allowed_blocks(network: Network) -> tuple[AddressBlock, ...]:
+    """Return the blocks that have exactly the addresses that `refuse_address` allows."""
+    closed = [one for one, _ in (_NEVER if network == "Private" else _NEVER + _PRIVATE)]
+    private = [one for one, _ in _PRIVATE if network == "Private" and isinstance(one, IPv6Network)]
+    by_nat64 = _nat64_forms(one for one, _ in _NEVER + _PRIVATE)
+    bases: list[_AddressRange] = [_IPV4, _GLOBAL_UNICAST, *private]
+    return (*(_block(base, closed) for base in bases), _block(_NAT64, by_nat64))
+
+
+def _nat64_forms(ranges: Iterable[_AddressRange]) -> Iterator[IPv6Network]:
+    """Yield the forms of the IPv4 ranges under the well-known prefix: of 169.254.0.0/16, 64:ff9b::a9fe:0/112."""
+    for one in ranges:
+        if isinstance(one, IPv4Network):
+            first = int(_NAT64.network_address) + int(one.network_address)
+            yield IPv6Network((first, _NAT64.prefixlen + one.prefixlen))
+
+
+def _block(base: _AddressRange, closed: Iterable[_AddressRange]) -> AddressBlock:
+    """Return a range without the closed ranges in it, each of which is named once, also where two overlap."""
+    inside = [one for one in closed if _is_within(one, base)]
+    distinct = [one for one in inside if not any(one != other and _is_within(one, other) for other in inside)]
+    return AddressBlock(str(base), tuple(str(one) for one in distinct))
+
+
+def _is_within(inner: _AddressRange, outer: _AddressRange) -> bool:
+    return inner.prefixlen >= outer.prefixlen and inner.network_address in outer
+
+
+OPEN_BLOCKS: Final = (
+    _block(_IPV4, [one for one, _ in _CLOSED]),
+    _block(_IPV6, [*(one for one, _ in _CLOSED), *_nat64_forms(one for one, _ in _CLOSED)]),
+)
+"""Every address but metadata services and link-local ones, in both families."""
