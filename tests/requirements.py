@@ -205,6 +205,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "records.kill": Requirement("a guard killed with -9 under load leaves a record of every call that it forwarded"),
     "records.collected": Requirement("the collector holds each record once, whatever restarts or fills up meanwhile"),
     "records.verified": Requirement("the verifier finds every changed, missing, reordered, repeated or cut-off record"),
+    "records.retention-provable": Requirement(
+        "the verifier finds a beginning that was deleted before retention would have deleted it"
+    ),
     "records.authenticated": Requirement("a guard writes records of its own pod only, and reading needs a permission"),
     "guard.selftest": Requirement("a guard obeys no bundle before its self-test has passed"),
     "guard.selftest-reported": Requirement(

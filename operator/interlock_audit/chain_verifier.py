@@ -7,11 +7,16 @@ The verifier proves that no line present was changed, moved or inserted, that no
 present, and that none is missing before an anchor. The verifier cannot prove that no line after the last anchor was
 cut off, or that a chain was not rewritten from there on, hashes included. A report that the people who store the
 records cannot change is an anchor.
+
+Retention deletes the beginnings of chains, and leaves a checkpoint that anyone with access to the database can forge.
+The first line present states the time of the line before it, and its hash covers that time. A line before it that is
+younger than retention allows was deleted by something else.
 """
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from operator import attrgetter
 from typing import Any, Final
 
@@ -27,6 +32,7 @@ from interlock_contract.audit_chain import (
     open_line,
 )
 from interlock_contract.canonical_json import is_digest
+from interlock_contract.clock import read_time
 
 _HASH_BYTES: Final = 32
 _DECIDED, _ENDED, _OTHER = b"d", b"e", b"o"
@@ -49,17 +55,18 @@ class ChainFinding:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """A statement that a chain had a line with this number and hash, and who made it."""
+    """A statement that a chain had a line with this number, hash and time, and who made it. No time: unknown."""
 
     guard: str
     seq: int
     hash: str
     by: str
+    time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The beginning of a chain whose older lines retention has deleted.
+    """The beginning of a chain whose older lines were deleted.
 
     Attributes:
         next: The number of its first line.
@@ -81,9 +88,14 @@ class _Run:
 
 @dataclass(slots=True)
 class Chain:
-    """The lines seen of one chain."""
+    """The lines seen of one chain.
 
-    first: int
+    Attributes:
+        beginning: The number of its first line, and the hash of the line before it.
+        head: Its end.
+    """
+
+    beginning: Checkpoint
     head: Head
     runs: list[_Run] = field(default_factory=list)
 
@@ -128,6 +140,8 @@ class ChainReport:
 
     lines: int
     chains: Mapping[str, Chain]
+    emptied: Mapping[str, Checkpoint]
+    """The ends of chains of which no line is left, as the store of the lines states them."""
     findings: tuple[ChainFinding, ...]
     without_outcome: int
     """Allowed calls without a recorded outcome: still open, or their guard ended. No finding."""
@@ -138,7 +152,9 @@ class ChainVerifier:
 
     Args:
         anchors: Statements about the chains from elsewhere.
-        checkpoints: The beginnings of chains whose older lines retention has deleted.
+        checkpoints: The beginnings of chains whose older lines were deleted, as the store of the lines states them.
+        known: The beginnings of chains that an earlier report states. No proof of their age is needed.
+        kept_since: The time since when retention has deleted no line. None if retention never deletes.
         is_part: True if the lines are only a part (a rotated log), so that missing beginnings are no findings.
     """
 
@@ -147,10 +163,14 @@ class ChainVerifier:
         anchors: Iterable[Anchor] = (),
         checkpoints: Mapping[str, Checkpoint] | None = None,
         *,
+        known: Mapping[str, Checkpoint] | None = None,
+        kept_since: datetime | None = None,
         is_part: bool = False,
     ) -> None:
         self._anchors = list(anchors)
         self._checkpoints = checkpoints or {}
+        self._known = known or {}
+        self._kept_since = kept_since
         self._is_part = is_part
         self._chains: dict[str, Chain] = {}
         self._findings: list[ChainFinding] = []
@@ -182,11 +202,13 @@ class ChainVerifier:
         for anchor in self._anchors:
             self._compare(anchor)
         open_calls = sum(chain.open_calls for chain in self._chains.values())
-        return ChainReport(self._lines, self._chains, tuple(self._findings), open_calls)
+        emptied = {guard: one for guard, one in self._checkpoints.items() if guard not in self._chains}
+        return ChainReport(self._lines, self._chains, emptied, tuple(self._findings), open_calls)
 
     def _begin(self, line: Line, where: str) -> None:
         checkpoint = self._checkpoints.get(line.guard, Checkpoint(0, ORIGIN))
-        chain = self._chains[line.guard] = Chain(line.seq, Head(line.seq, line.prev))
+        beginning = Checkpoint(line.seq, line.prev)
+        chain = self._chains[line.guard] = Chain(beginning, Head(line.seq, line.prev, line.prev_time))
         if line.seq > checkpoint.next and not self._is_part:
             missing = f"lines {checkpoint.next} to {line.seq - 1} of {line.guard}"
             self.add_finding("Missing", where, f"{missing} are missing, this line is the first")
@@ -194,13 +216,23 @@ class ChainVerifier:
             self.add_finding(
                 "Broken", where, f"line {line.seq} of {line.guard} does not continue from the beginning of the chain"
             )
+        elif line.seq and beginning == checkpoint and beginning != self._known.get(line.guard):
+            self._check_age(line.prev_time, where, f"the line before line {line.seq} of {line.guard}")
         self._accept(chain, line, where)
+
+    def _check_age(self, time: str, where: str, what: str) -> None:
+        """Report a line that was deleted before retention would have deleted it."""
+        if self._kept_since is None:
+            self.add_finding("Removed", where, f"{what} was deleted, but retention deletes none")
+        elif read_time(time, self._kept_since) >= self._kept_since:
+            message = f"{what}, written at {time or 'an unknown time'}, was deleted before retention would have done so"
+            self.add_finding("Removed", where, message)
 
     def _add_next(self, chain: Chain, line: Line, where: str) -> None:
         if line.seq > chain.head.next:
             missing = f"lines {chain.head.next} to {line.seq - 1} of {line.guard}"
             self.add_finding("Missing", where, f"{missing} are missing before line {line.seq}")
-        elif line.prev != chain.head.hash:
+        elif (line.prev, line.prev_time) != (chain.head.hash, chain.head.time):
             message = f"line {line.seq} of {line.guard} does not continue the line before: one of the two was rewritten"
             self.add_finding("Broken", where, message)
         self._accept(chain, line, where)
@@ -232,9 +264,9 @@ class ChainVerifier:
         if previous is None:
             return
         said = previous if isinstance(previous, dict) else {}
-        guard, seq, last = said.get("guard"), said.get("seq"), said.get("hash")
-        if isinstance(guard, str) and is_sequence(seq) and is_digest(last):
-            self._anchors.append(Anchor(guard, seq, last, f"the genesis of {line.guard}"))
+        guard, seq, last, time = (said.get(name) for name in ("guard", "seq", "hash", "time"))
+        if isinstance(guard, str) and is_sequence(seq) and is_digest(last) and isinstance(time, str):
+            self._anchors.append(Anchor(guard, seq, last, f"the genesis of {line.guard}", time))
         else:
             self.add_finding("Broken", where, f"the genesis of {line.guard} names an invalid chain before it")
 
@@ -255,6 +287,8 @@ class ChainVerifier:
         if checkpoint is not None and anchor.seq < checkpoint.next:
             if anchor.seq == checkpoint.next - 1 and anchor.hash != checkpoint.hash:
                 self.add_finding("Contradicted", where, f"{anchor.by} names another hash for this line")
+            if anchor.time and checkpoint != self._known.get(anchor.guard):
+                self._check_age(anchor.time, where, f"the line that {anchor.by} names")
         elif chain is None:
             if not self._is_part:
                 self.add_finding("Missing", where, f"{anchor.by} names this line, but the chain is missing")

@@ -10,6 +10,8 @@ from interlock_contract.pod import AUDIT_PORT, AUDIT_TELEMETRY_PORT
 
 KEEP_DAYS: Final = 184
 """Days for which records are stored: six months of at most 31 days."""
+MOST_DAYS: Final = 36500
+"""The largest number of days for which records may be stored."""
 
 AGENT_QUOTA: Final = 1024 * 1024 * 1024
 """Bytes that the records of one agent may take."""
@@ -50,7 +52,7 @@ def read_settings(environment: Mapping[str, str]) -> CollectorSettings:
     return CollectorSettings(
         sqlite=Path(environment.get("INTERLOCK_SQLITE", "/var/lib/interlock-audit/records.sqlite")),
         postgres=environment.get("INTERLOCK_POSTGRES", ""),
-        keep_days=_number(environment, "INTERLOCK_KEEP_DAYS", KEEP_DAYS, most=36500),
+        keep_days=_number(environment, "INTERLOCK_KEEP_DAYS", KEEP_DAYS, most=MOST_DAYS),
         quotas=Quotas(
             int(_number(environment, "INTERLOCK_AGENT_QUOTA_BYTES", AGENT_QUOTA, most=1e15)),
             int(_number(environment, "INTERLOCK_NAMESPACE_QUOTA_BYTES", NAMESPACE_QUOTA, most=1e15)),

@@ -9,20 +9,25 @@ import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, Checkpoint
+from interlock_audit.settings import KEEP_DAYS, MOST_DAYS
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import ChainState, Readable, Store, Stored, StoreUnavailable, all_lines
-from interlock_contract.audit_chain import LineInvalid, is_sequence, parse_guard
+from interlock_contract.audit_chain import Head, LineInvalid, is_sequence, parse_guard
 from interlock_contract.canonical_json import is_digest
+from interlock_contract.clock import utc_now
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
 OK, FOUND, UNREADABLE = 0, 1, 2
 
 _TIMEOUT_SECONDS: Final = 60
+_CLOCK_TOLERANCE: Final = timedelta(hours=1)
+"""How far a guard's clock may be ahead of the collector's, by which retention deletes."""
 _RECORD: Final = b'{"guard":"'
 
 Shape = TypeVar("Shape", ChainState, Stored)
@@ -32,12 +37,24 @@ class SourceUnreadable(Exception):  # noqa: N818 - says the state of a source
     """The files, or an earlier report, cannot be read. The message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What must be true of the chains of a store; see `ChainVerifier`."""
+
+    anchors: Sequence[Anchor] = ()
+    known: Mapping[str, Checkpoint] = field(default_factory=dict)
+    kept_since: datetime | None = None
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Verify the records that the command line names. Return the exit code."""
     options = _parser().parse_args(arguments)
+    keep = timedelta(days=options.keep_days)
+    expectations = Expectations(kept_since=utc_now() - keep + _CLOCK_TOLERANCE if keep else None)
     try:
-        anchors = [] if options.since is None else _read_report(options.since)
-        report = _check(options, anchors)
+        if options.since is not None:
+            expectations = _read_report(options.since, expectations.kept_since)
+        report = _check(options, expectations)
     except (SourceUnreadable, StoreUnavailable) as error:
         sys.stderr.write(f"{error}\n")
         return UNREADABLE
@@ -54,22 +71,34 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--token", type=Path, metavar="FILE", help="with --url: a file with the bearer token")
     parser.add_argument("--namespace", default="", help="not for FILE: only the chains of this namespace")
     parser.add_argument("--since", type=Path, metavar="REPORT", help="an earlier --json report, stored elsewhere")
+    text = "INTERLOCK_KEEP_DAYS of the collector, the smallest since --since, 0 for ever (default: %(default)s)"
+    parser.add_argument("--keep-days", type=_days, default=KEEP_DAYS, metavar="DAYS", help=text)
     parser.add_argument("--log", action="store_true", help="FILE is a guard's log: it may begin late")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     return parser
 
 
-def _check(options: argparse.Namespace, anchors: list[Anchor]) -> ChainReport:
+def _days(text: str) -> float:
+    try:
+        days = float(text)
+    except ValueError:
+        days = -1
+    if not 0 <= days <= MOST_DAYS:  # also refuses nan
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to {MOST_DAYS}")
+    return days
+
+
+def _check(options: argparse.Namespace, expectations: Expectations) -> ChainReport:
     sources = [options.sqlite, options.postgres, options.url, options.files]
     if sum(bool(source) for source in sources) != 1:
         raise SourceUnreadable("name exactly one source: files, --sqlite, --postgres or --url")
     if options.files:
-        return _check_files(options.files, anchors, is_log=options.log)
+        return _check_files(options.files, expectations.anchors, is_log=options.log)
     if options.url:
-        return check_store(Remote(options.url, options.token), anchors, options.namespace)
+        return check_store(Remote(options.url, options.token), expectations, options.namespace)
     store = open_sqlite(options.sqlite, is_read_only=True) if options.sqlite else _open_postgres(options.postgres)
     try:
-        return check_store(store, anchors, options.namespace)
+        return check_store(store, expectations, options.namespace)
     finally:
         store.close()
 
@@ -80,7 +109,7 @@ def _open_postgres(dsn: str) -> Store:
     return open_postgres(dsn)
 
 
-def _check_files(files: Sequence[Path], anchors: list[Anchor], *, is_log: bool) -> ChainReport:
+def _check_files(files: Sequence[Path], anchors: Sequence[Anchor], *, is_log: bool) -> ChainReport:
     check = ChainVerifier(anchors, is_part=is_log)
     for path in files:
         try:
@@ -96,8 +125,13 @@ def _check_files(files: Sequence[Path], anchors: list[Anchor], *, is_log: bool) 
     return check.finish()
 
 
-def check_store(store: Readable, anchors: Sequence[Anchor], namespace: str = "") -> ChainReport:
+def check_store(store: Readable, expectations: Expectations, namespace: str = "") -> ChainReport:
     """Verify all records of a store, against its states of the chains and against its index.
+
+    Args:
+        store: The store.
+        expectations: What must be true of its chains.
+        namespace: Only the chains of this namespace, empty for all.
 
     Raises:
         StoreUnavailable: The store cannot be read.
@@ -105,7 +139,9 @@ def check_store(store: Readable, anchors: Sequence[Anchor], namespace: str = "")
     chains = store.chains(namespace)
     own = [Anchor(one.guard, one.next - 1, one.head, "the collector's note") for one in chains if one.next > one.start]
     checkpoints = {one.guard: Checkpoint(one.start, one.start_hash) for one in chains if one.start}
-    check = ChainVerifier([*anchors, *own], checkpoints)
+    check = ChainVerifier(
+        [*expectations.anchors, *own], checkpoints, known=expectations.known, kept_since=expectations.kept_since
+    )
     for chain in chains:
         for stored in all_lines(store, chain.guard):
             _check_stored(check, stored)
@@ -171,20 +207,25 @@ def _shape(shape: type[Shape], value: Any) -> Shape:
     return shape(**value)
 
 
-def _read_report(path: Path) -> list[Anchor]:
-    """Return the ends of all chains of an earlier report, as anchors."""
+def _read_report(path: Path, kept_since: datetime | None) -> Expectations:
+    """Return what an earlier report states: the beginning of each chain, and its end as an anchor."""
+    anchors: list[Anchor] = []
+    known: dict[str, Checkpoint] = {}
     try:
-        report = parse_json(path.read_bytes())
-        chains = [(one["guard"], one["next"], one["head"]) for one in report["chains"]]
-        for guard, following, head in chains:
+        for one in parse_json(path.read_bytes())["chains"]:
+            guard, first, start, following, head = (one[name] for name in ("guard", "first", "start", "next", "head"))
             parse_guard(guard)
-            if not is_sequence(following) or not is_digest(head):
+            is_valid = is_sequence(first) and is_sequence(following) and is_digest(start) and is_digest(head)
+            if not is_valid or not isinstance(one["headTime"], str):
                 raise SourceUnreadable(f"{path} is not a report")
+            known[guard] = Checkpoint(first, start)
+            if following > first:
+                anchors.append(Anchor(guard, following - 1, head, "the earlier report", one["headTime"]))
     except OSError as error:
         raise SourceUnreadable(f"{path}: {error.strerror}") from None
     except (JsonInvalid, LineInvalid, KeyError, TypeError):
         raise SourceUnreadable(f"{path} is not a report") from None
-    return [Anchor(guard, following - 1, head, "the earlier report") for guard, following, head in chains if following]
+    return Expectations(anchors, known, kept_since)
 
 
 def _to_text(report: ChainReport) -> str:
@@ -196,12 +237,21 @@ def _to_text(report: ChainReport) -> str:
 
 
 def _to_json(report: ChainReport) -> str:
+    ends = {guard: (chain.beginning, chain.head) for guard, chain in report.chains.items()}
+    ends |= {guard: (last, Head(last.next, last.hash)) for guard, last in report.emptied.items()}
     value = {
         "lines": report.lines,
         "withoutOutcome": report.without_outcome,
         "chains": [
-            {"guard": guard, "first": chain.first, "next": chain.head.next, "head": chain.head.hash}
-            for guard, chain in sorted(report.chains.items())
+            {
+                "guard": guard,
+                "first": beginning.next,
+                "start": beginning.hash,
+                "next": head.next,
+                "head": head.hash,
+                "headTime": head.time,
+            }
+            for guard, (beginning, head) in sorted(ends.items())
         ],
         "findings": [
             {"kind": finding.kind, "where": finding.where, "message": finding.message} for finding in report.findings

@@ -1,8 +1,10 @@
 """The hash chain of one guard process: the writer and the parser of its lines. No I/O.
 
-A line is a JSON object that starts with the chain's guard, its sequence number and the hash of the line before, and
-ends with its own hash: the SHA-256 of everything in front of `,"hash":`. The hash is that of the text itself, so a
-verifier needs no second rule of how JSON is written. Line 0 is the genesis and continues `ORIGIN`.
+A line is a JSON object that starts with the chain's guard, its sequence number, and the hash and time of the line
+before, and ends with its own hash: the SHA-256 of everything in front of `,"hash":`. The hash is that of the text
+itself, so a verifier needs no second rule of how JSON is written. Line 0 is the genesis and continues `ORIGIN`.
+
+The time of the line before shows how old that line was, after retention has deleted it.
 
 Collector and verifier read lines with this module, too.
 """
@@ -60,10 +62,11 @@ class GuardId:
 
 @dataclass(slots=True)
 class Head:
-    """Where a chain stands: the sequence number of its next line, and the hash of its last."""
+    """Where a chain stands: the sequence number of its next line, and the hash and time of its last."""
 
     next: int = 0
     hash: str = ORIGIN
+    time: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Line:
     guard: str
     seq: int
     prev: str
+    prev_time: str
     hash: str
     fields: Mapping[str, Any]
 
@@ -82,16 +86,28 @@ class Line:
         return str(self.fields["kind"])
 
     @property
+    def time(self) -> str:
+        """When the line was written, by the guard's clock."""
+        return str(self.fields["time"])
+
+    @property
     def head(self) -> Head:
         """Where the chain stands after this line."""
-        return Head(self.seq + 1, self.hash)
+        return Head(self.seq + 1, self.hash, self.time)
 
 
 def seal(guard: str, head: Head, fields: Mapping[str, Any]) -> tuple[bytes, Head]:
-    """Return the next line of a chain, without its end, and where the chain then stands."""
-    covered = dump_json({"guard": guard, "seq": head.next, "prev": head.hash, **fields})[:-1]
+    """Return the next line of a chain, without its end, and where the chain then stands.
+
+    Args:
+        guard: The chain's guard.
+        head: Where the chain stands.
+        fields: The other members of the line, `kind` and `time` among them.
+    """
+    before = {"guard": guard, "seq": head.next, "prev": head.hash, "prevTime": head.time}
+    covered = dump_json({**before, **fields})[:-1]
     own = hashlib.sha256(covered).hexdigest()
-    return b'%b,"hash":"%b"}' % (covered, own.encode()), Head(head.next + 1, own)
+    return b'%b,"hash":"%b"}' % (covered, own.encode()), Head(head.next + 1, own, str(fields["time"]))
 
 
 def open_line(data: bytes) -> Line:
@@ -139,4 +155,7 @@ def _check(fields: Any, own: str) -> Line:
         raise LineInvalid("has no sequence number or no previous hash")
     if fields.get("kind") not in KINDS or not isinstance(fields.get("time"), str):
         raise LineInvalid("has no time or no known kind")
-    return Line(guard=guard, seq=seq, prev=prev, hash=own, fields=fields)
+    prev_time = fields.get("prevTime")
+    if not isinstance(prev_time, str):
+        raise LineInvalid("has no time of the line before")
+    return Line(guard=guard, seq=seq, prev=prev, prev_time=prev_time, hash=own, fields=fields)

@@ -25,7 +25,9 @@ class ChainWriter:
 
     def begin(self, previous: Line | None = None, **fields: Any) -> "ChainWriter":
         """Write the genesis."""
-        named = None if previous is None else {"guard": previous.guard, "seq": previous.seq, "hash": previous.hash}
+        named = None
+        if previous is not None:
+            named = {"guard": previous.guard, "seq": previous.seq, "hash": previous.hash, "time": previous.time}
         self.write("genesis", agent=self.agent, bundle="b" * 64, previous=named, **fields)
         return self
 

@@ -222,7 +222,9 @@ class Recorder:
         named = "" if bundle is None or bundle is self._bundle else digest(dump_bundle(bundle))
         if self._head.next == 0:
             last = self.spool.last
-            previous = None if last is None else {"guard": last.guard, "seq": last.seq, "hash": last.hash}
+            previous = None
+            if last is not None:
+                previous = {"guard": last.guard, "seq": last.seq, "hash": last.hash, "time": last.time}
             self._append(GENESIS, {"agent": self._writer.agent, "bundle": named, "previous": previous})
         elif named:
             self._append(BUNDLE, {"agent": self._writer.agent, "bundle": named})

@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,7 @@ import pytest
 
 from interlock_audit.postgres import open_postgres
 from interlock_audit.stores import Accepted, Batch, Fork, Gap, Query, Received, StoreUnavailable, all_lines
-from interlock_audit.verify import FOUND, OK, UNREADABLE, check_store, main
+from interlock_audit.verify import FOUND, OK, UNREADABLE, Expectations, check_store, main
 from interlock_contract.audit_chain import open_line
 from tests.integration.guard.collecting import Collector, Reviews, collect_with
 from tests.integration.guard.harness import Bench
@@ -66,7 +67,7 @@ def test_it_keeps_chains_as_sqlite_does(dsn: str) -> None:
     assert store.append(batch(LINES[2:8])) == Accepted(8, 2)
     assert store.append(batch(ChainWriter().begin().deny(3).lines)) == Fork(1)
     assert store.append(batch(LINES[9:], lost=8)) == Accepted(10, 1, declares_gap=True)
-    assert [finding.kind for finding in check_store(store, ()).findings] == ["Missing"]
+    assert [finding.kind for finding in check_store(store, Expectations()).findings] == ["Missing"]
     store.close()
 
 
@@ -80,7 +81,9 @@ def test_it_finds_and_prunes_as_sqlite_does(dsn: str) -> None:
     assert len(store.find(Query(decision="Deny"))) == 1
     assert (store.prune("2026-02-01T00:00:00.000Z"), store.prune("2026-02-01T00:00:00.000Z")) == (4, 0)
     assert [one.seq for one in all_lines(store, GUARD, 4)] == [4, 5, 6, 7, 8, 9]
-    assert check_store(store, ()).findings == ()
+    expired = Expectations(kept_since=datetime(2026, 3, 2, 10, tzinfo=UTC))
+    assert check_store(store, expired).findings == ()
+    assert [finding.kind for finding in check_store(store, Expectations()).findings] == ["Removed"]
     store.close()
 
 

@@ -2,16 +2,18 @@
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from interlock_audit.chain_verifier import ChainReport
+from interlock_audit.chain_verifier import Anchor, ChainReport, Checkpoint
 from interlock_audit.sql import SqlStore
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import Accepted, Batch, Fork, Gap, Query, Received, StoreUnavailable, all_lines
-from interlock_audit.verify import check_store
-from interlock_contract.audit_chain import open_line
+from interlock_audit.verify import Expectations, check_store
+from interlock_contract.audit_chain import ORIGIN, open_line
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 
@@ -37,6 +39,9 @@ def kinds(report: ChainReport) -> list[str]:
     return [finding.kind for finding in report.findings]
 
 
+NOTHING_EXPIRED = Expectations(kept_since=datetime(2026, 3, 2, 9, tzinfo=UTC))
+ALL_EXPIRED = Expectations(kept_since=datetime(2026, 3, 2, 10, tzinfo=UTC))
+
 CHAIN = ChainWriter().begin().call(4).deny()
 LINES = CHAIN.lines
 
@@ -45,7 +50,7 @@ def test_a_chain_is_kept_as_it_was_written(store: SqlStore) -> None:
     assert store.append(batch(LINES[:4])) == Accepted(4, 4)
     assert store.append(batch(LINES[4:])) == Accepted(10, 6)
     assert [one.text.encode() for one in all_lines(store, GUARD, 3)] == LINES
-    assert kinds(check_store(store, ())) == []
+    assert kinds(check_store(store, NOTHING_EXPIRED)) == []
 
 
 @requirement("records.collected")
@@ -69,7 +74,7 @@ def test_lines_that_are_declared_lost_leave_a_gap_that_the_verifier_shows(store:
     store.append(batch(LINES[:2]))
     assert store.append(batch(LINES[5:7], lost=2)) == Accepted(7, 2, declares_gap=True)
     assert store.append(batch(LINES[7:])) == Accepted(10, 3)
-    assert kinds(check_store(store, ())) == ["Missing"]
+    assert kinds(check_store(store, NOTHING_EXPIRED)) == ["Missing"]
 
 
 def test_a_fork_is_refused(store: SqlStore) -> None:
@@ -87,7 +92,7 @@ def test_chains_do_not_touch_each_other(store: SqlStore) -> None:
     store.append(batch(second.lines))
     assert [one.guard for one in store.chains()] == [GUARD, NEXT_GUARD]
     assert store.chains("other") == []
-    assert kinds(check_store(store, ())) == []
+    assert kinds(check_store(store, NOTHING_EXPIRED)) == []
 
 
 def test_records_are_found_by_what_they_say_and_listed_in_pages(store: SqlStore) -> None:
@@ -115,7 +120,7 @@ def test_retention_deletes_what_was_received_long_ago_and_the_rest_stays_verifia
     assert store.prune("2026-01-15T00:00:00.000Z") == 4
     assert store.prune("2026-01-15T00:00:00.000Z") == 0
     assert [one.seq for one in all_lines(store, GUARD)] == [4, 5, 6, 7, 8, 9]
-    assert kinds(check_store(store, ())) == []
+    assert kinds(check_store(store, ALL_EXPIRED)) == []
     assert store.append(batch(LINES[:6])) == Accepted(10, 0)
 
 
@@ -124,10 +129,15 @@ def test_a_chain_that_is_taken_out_whole_goes_on(store: SqlStore) -> None:
     second = ChainWriter(NEXT_GUARD).begin(open_line(LINES[3]))
     store.append(batch(second.lines, received="2026-05-01T00:00:00.000Z"))
     assert store.prune("2026-04-01T00:00:00.000Z") == 4
-    assert kinds(check_store(store, ())) == []
+    assert kinds(check_store(store, ALL_EXPIRED)) == []
     assert store.append(batch(LINES[4:])) == Accepted(10, 6)
-    assert kinds(check_store(store, ())) == []
+    assert kinds(check_store(store, ALL_EXPIRED)) == []
 
+
+CUT_BEGINNING = """
+    UPDATE chains SET start = {count}, start_hash = (SELECT hash FROM records WHERE seq = {count} - 1);
+    DELETE FROM records WHERE seq < {count};
+"""
 
 TAMPERING: dict[str, tuple[str, str]] = {
     "a changed line": ("UPDATE records SET line = replace(line, 'Allow', 'Deny ') WHERE seq = 1", "Damaged"),
@@ -139,6 +149,11 @@ TAMPERING: dict[str, tuple[str, str]] = {
     "another agent outside the line": ("UPDATE records SET agent = 'other' WHERE seq = 1", "Misfiled"),
     "another namespace outside the line": ("UPDATE records SET namespace = 'other' WHERE seq = 1", "Misfiled"),
     "a forged checkpoint": ("UPDATE chains SET start = 4", "Broken"),
+    "a deleted beginning": (CUT_BEGINNING.format(count=4), "Removed"),
+    "records of today said to be old, which retention then deletes": (
+        "UPDATE records SET received = '2020' WHERE seq < 4",
+        "Removed",
+    ),
     "a forged end": ("UPDATE chains SET head = start_hash", "Contradicted"),
 }
 
@@ -147,10 +162,60 @@ TAMPERING: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("statement", "kind"), TAMPERING.values(), ids=TAMPERING)
 def test_tampering_with_the_database_is_found(store: SqlStore, path: Path, statement: str, kind: str) -> None:
     store.append(batch(LINES))
-    with sqlite3.connect(path) as connection:
-        connection.execute(statement)
+    tamper(path, statement)
+    store.prune("2021")
+    assert kind in kinds(check_store(store, NOTHING_EXPIRED))
+
+
+def tamper(path: Path, statement: str) -> None:
+    connection = sqlite3.connect(path)
+    connection.executescript(statement)
     connection.close()
-    assert kind in kinds(check_store(store, ()))
+
+
+MANY = ChainWriter().begin().call(20)
+"""41 lines, written within a minute."""
+
+
+@requirement("records.retention-provable")
+@pytest.mark.parametrize("count", range(1, 41))
+def test_a_beginning_that_retention_would_still_keep_is_found(store: SqlStore, path: Path, count: int) -> None:
+    store.append(batch(MANY.lines))
+    tamper(path, CUT_BEGINNING.format(count=count))
+    assert kinds(check_store(store, NOTHING_EXPIRED)) == ["Removed"]
+    assert kinds(check_store(store, Expectations())) == ["Removed"], "retention never deletes"
+    assert kinds(check_store(store, ALL_EXPIRED)) == []
+
+
+@requirement("records.retention-provable")
+def test_the_age_of_a_beginning_cannot_be_forged(store: SqlStore, path: Path) -> None:
+    store.append(batch(MANY.lines))
+    tamper(path, CUT_BEGINNING.format(count=30))
+    tamper(path, 'UPDATE records SET line = replace(line, \'"prevTime":"2026\', \'"prevTime":"2020\') WHERE seq = 30')
+    assert "Damaged" in kinds(check_store(store, NOTHING_EXPIRED))
+
+
+@requirement("records.retention-provable")
+def test_a_chain_without_lines_is_as_old_as_its_successor_or_a_report_says(store: SqlStore, path: Path) -> None:
+    store.append(batch(MANY.lines))
+    tamper(path, CUT_BEGINNING.format(count=41))
+    assert kinds(check_store(store, NOTHING_EXPIRED)) == [], "no statement about this chain is left"
+    earlier = Anchor(GUARD, 40, MANY.last.hash, "the earlier report", MANY.last.time)
+    assert kinds(check_store(store, replace(NOTHING_EXPIRED, anchors=[earlier]))) == ["Removed"]
+    store.append(batch(ChainWriter(NEXT_GUARD).begin(MANY.last).lines))
+    assert kinds(check_store(store, NOTHING_EXPIRED)) == ["Removed"]
+    assert kinds(check_store(store, ALL_EXPIRED)) == []
+
+
+def test_a_beginning_that_an_earlier_report_states_may_be_young(store: SqlStore, path: Path) -> None:
+    """INTERLOCK_KEEP_DAYS was raised after retention had deleted these lines."""
+    store.append(batch(MANY.lines))
+    tamper(path, CUT_BEGINNING.format(count=30))
+    before = open_line(MANY.lines[29]).hash
+    known = replace(NOTHING_EXPIRED, known={GUARD: Checkpoint(30, before)})
+    assert kinds(check_store(store, known)) == []
+    for other in (Checkpoint(30, "0" * 64), Checkpoint(29, before), Checkpoint(0, ORIGIN)):
+        assert kinds(check_store(store, replace(NOTHING_EXPIRED, known={GUARD: other}))) == ["Removed"]
 
 
 def test_a_full_database_takes_nothing_and_then_everything(path: Path) -> None:
@@ -179,7 +244,7 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
 def test_a_verifier_may_read_while_the_collector_writes(store: SqlStore, path: Path) -> None:
     store.append(batch(LINES))
     reading = open_sqlite(path, is_read_only=True)
-    assert kinds(check_store(reading, ())) == []
+    assert kinds(check_store(reading, NOTHING_EXPIRED)) == []
     with pytest.raises(StoreUnavailable):
         reading.append(batch(LINES))
     reading.close()

@@ -1,6 +1,8 @@
 import hashlib
 import json
 import random
+import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, Checkpoint
+from interlock_audit.sqlite import open_sqlite
+from interlock_audit.stores import Batch, Received
 from interlock_audit.verify import FOUND, OK, UNREADABLE, main
-from interlock_contract.audit_chain import Head, seal
+from interlock_contract.audit_chain import ORIGIN, Head, open_line, seal
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
 
@@ -20,6 +24,7 @@ def a_chain() -> ChainWriter:
 
 
 LINES = a_chain().lines
+AFTERWARDS = datetime(2026, 3, 3, tzinfo=UTC)
 TEXT = a_chain().text()
 
 
@@ -93,9 +98,8 @@ def test_a_line_that_is_there_twice_is_found(number: int) -> None:
 @pytest.mark.parametrize("number", range(1, len(LINES)))
 def test_a_line_rewritten_with_its_own_hash_is_found(number: int) -> None:
     forged = json.loads(LINES[number]) | {"decision": "Deny"}
-    line, _ = seal(
-        GUARD, Head(number, forged["prev"]), {key: forged[key] for key in ("kind", "time", "decision") if key in forged}
-    )
+    kept = {key: forged[key] for key in ("kind", "time", "decision") if key in forged}
+    line, _ = seal(GUARD, Head(number, forged["prev"], forged["prevTime"]), kept)
     report = check([*LINES[:number], line, *LINES[number + 1 :]], anchors=[Anchor(GUARD, 12, a_chain().last.hash, "a")])
     assert kinds(report) != []
 
@@ -144,7 +148,7 @@ def test_a_part_may_begin_late_but_may_miss_nothing_inside() -> None:
 
 def test_a_chain_that_retention_has_cut_must_follow_on_the_checkpoint() -> None:
     before = json.loads(LINES[4])["hash"]
-    assert kinds(check(LINES[5:], checkpoints={GUARD: Checkpoint(5, before)})) == []
+    assert kinds(check(LINES[5:], checkpoints={GUARD: Checkpoint(5, before)}, kept_since=AFTERWARDS)) == []
     assert kinds(check(LINES[5:], checkpoints={GUARD: Checkpoint(5, "0" * 64)})) == ["Broken"]
     assert kinds(check(LINES[6:], checkpoints={GUARD: Checkpoint(5, before)})) == ["Missing"]
     assert kinds(check(LINES[4:], checkpoints={GUARD: Checkpoint(5, before)})) == ["Broken"]
@@ -153,9 +157,26 @@ def test_a_chain_that_retention_has_cut_must_follow_on_the_checkpoint() -> None:
 def test_what_retention_took_out_answers_for_itself_as_far_as_it_can() -> None:
     first, second = two_chains()
     whole = {GUARD: Checkpoint(13, first.last.hash)}
-    assert kinds(check(second.lines, checkpoints=whole)) == []
-    assert kinds(check(second.lines, checkpoints={GUARD: Checkpoint(13, "0" * 64)})) == ["Contradicted"]
-    assert kinds(check(second.lines, checkpoints={GUARD: Checkpoint(14, "0" * 64)})) == []
+    forged = {GUARD: Checkpoint(13, "0" * 64)}
+    assert kinds(check(second.lines, checkpoints=whole, kept_since=AFTERWARDS)) == []
+    assert kinds(check(second.lines, checkpoints=forged, kept_since=AFTERWARDS)) == ["Contradicted"]
+    assert kinds(check(second.lines, checkpoints={GUARD: Checkpoint(14, "0" * 64)}, kept_since=AFTERWARDS)) == []
+
+
+@requirement("records.retention-provable")
+@pytest.mark.parametrize("time", ["", "now", "2026-03-02T09:00:00.000", "9999-99-99T00:00:00.000Z"])
+def test_a_time_before_a_beginning_that_is_none_proves_nothing(time: str) -> None:
+    first = open_line(LINES[5])
+    fields = {name: first.fields[name] for name in ("kind", "time", "agent", "decision") if name in first.fields}
+    line, _ = seal(GUARD, Head(5, first.prev, time), fields)
+    report = check([line], checkpoints={GUARD: Checkpoint(5, first.prev)}, kept_since=AFTERWARDS)
+    assert kinds(report) == ["Removed"]
+
+
+def test_a_line_that_states_another_time_of_the_line_before_is_found() -> None:
+    first = open_line(LINES[0])
+    line, _ = seal(GUARD, Head(1, first.hash, "2020-01-01T00:00:00.000Z"), {"kind": "decision", "time": "now"})
+    assert kinds(check([LINES[0], line])) == ["Broken"]
 
 
 def test_a_genesis_anywhere_else_and_a_chain_without_one_are_found() -> None:
@@ -238,7 +259,9 @@ def test_findings_are_lines_or_one_json_object(tmp_path: Path, capsys: pytest.Ca
     assert main([str(path), "--json"]) == FOUND
     report = json.loads(capsys.readouterr().out)
     assert [one["kind"] for one in report["findings"]] == ["Damaged", "Missing"]
-    assert report["chains"] == [{"guard": GUARD, "first": 0, "next": 13, "head": a_chain().head.hash}]
+    last = a_chain().last
+    ends = {"first": 0, "start": ORIGIN, "next": 13, "head": last.hash, "headTime": last.time}
+    assert report["chains"] == [{"guard": GUARD, **ends}]
 
 
 def test_an_earlier_report_shows_what_was_cut_off_or_rewritten_since(
@@ -256,6 +279,53 @@ def test_an_earlier_report_shows_what_was_cut_off_or_rewritten_since(
     path.write_bytes(ChainWriter().begin().call(6).text())
     assert main([str(path), "--since", str(report)]) == FOUND
     assert "Contradicted" in capsys.readouterr().out
+
+
+@requirement("records.retention-provable")
+def test_a_report_states_beginnings_that_the_next_check_accepts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Retention has deleted 30 lines of one chain and all of another, and its days were raised afterwards."""
+    database, report, text = tmp_path / "records.sqlite", tmp_path / "report", tmp_path / "text"
+    chain = ChainWriter().begin().call(20)
+    store = open_sqlite(database)
+    for lines in (chain.lines, ChainWriter(NEXT_GUARD).begin().call().lines):
+        store.append(Batch("agents", "triage", [Received(line.decode(), open_line(line)) for line in lines], "2026"))
+    store.close()
+
+    def cut(guard: str, count: int) -> None:
+        connection = sqlite3.connect(database)
+        last = "SELECT hash FROM records WHERE guard = ? AND seq = ?"
+        (before,) = connection.execute(last, (guard, count - 1)).fetchone()
+        connection.execute("UPDATE chains SET start = ?, start_hash = ? WHERE guard = ?", (count, before, guard))
+        connection.execute("DELETE FROM records WHERE guard = ? AND seq < ?", (guard, count))
+        connection.commit()
+        connection.close()
+
+    def verify(*more: str) -> tuple[int, str]:
+        code = main(["--sqlite", str(database), *more])
+        return code, capsys.readouterr().out
+
+    text.write_text(verify("--json", "--keep-days", "0")[1])
+    cut(GUARD, 30)
+    cut(NEXT_GUARD, 3)
+    assert verify()[0] == OK, "184 days have passed since"
+    for days in ("0", "36500"):
+        code, found = verify("--keep-days", days)
+        assert (code, found.split(":")[0]) == (FOUND, "Removed")
+    code, found = verify("--keep-days", "36500", "--since", str(text))
+    assert (code, [line.split(":")[0] for line in found.splitlines()[:-1]]) == (FOUND, ["Removed", "Removed"])
+    report.write_text(verify("--json")[1])
+    assert verify("--keep-days", "36500", "--since", str(report))[0] == OK
+    cut(GUARD, 31)
+    assert verify("--keep-days", "36500", "--since", str(report))[0] == FOUND
+
+
+@pytest.mark.parametrize("days", ["-1", "nan", "36501", "a year"])
+def test_days_that_are_none_are_refused(days: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["records", "--keep-days", days])
+    assert f"--keep-days: '{days}' is not a number from 0 to 36500" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"chains": [{"guard": "x", "next": 1, "head": "0"}]}'])

@@ -22,8 +22,8 @@ def lines_of(count: int) -> list[bytes]:
 def test_each_line_names_the_one_before_and_verifies_itself() -> None:
     first, second = map(open_line, lines_of(2))
     assert (first.guard, first.seq, first.prev, first.kind) == (GUARD, 0, ORIGIN, "decision")
-    assert (second.seq, second.prev) == (1, first.hash)
-    assert second.head == Head(2, second.hash)
+    assert (second.seq, second.prev, second.prev_time) == (1, first.hash, FIELDS["time"])
+    assert second.head == Head(2, second.hash, FIELDS["time"])
     assert second.fields["note"] == FIELDS["note"]
 
 
@@ -67,6 +67,7 @@ def test_any_cut_is_noticed(length: int) -> None:
         {**FIELDS, "seq": -1},
         {**FIELDS, "seq": True},
         {**FIELDS, "prev": "0" * 63},
+        {**FIELDS, "prevTime": 7},
     ],
 )
 def test_a_line_that_lacks_what_each_has_is_none_even_with_the_right_hash(fields: dict[str, Any]) -> None:

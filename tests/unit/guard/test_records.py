@@ -97,7 +97,9 @@ Start = Callable[..., Bench]
 def test_a_decision_has_every_field(start: Start) -> None:
     bench = start()
     seq = bench.recorder.record(BUNDLE, a_call(id="1"), allowed(), Caller("t-1", "a" * 32))
-    fields = {name: value for name, value in bench.stored()[seq].fields.items() if name not in ("prev", "hash")}
+    fields = {
+        name: value for name, value in bench.stored()[seq].fields.items() if name not in ("prev", "prevTime", "hash")
+    }
     assert fields == {
         "guard": GUARD.text,
         "seq": 1,
@@ -155,7 +157,7 @@ def test_the_genesis_names_the_bundle_and_the_chain_of_the_guard_before(start: S
     last = second.stored()[1]
     assert [line.fields["bundle"] for line in genesis] == [digest(dump_bundle(BUNDLE))] * 2
     assert genesis[0].fields["previous"] is None
-    assert genesis[1].fields["previous"] == {"guard": GUARD.text, "seq": 1, "hash": last.hash}
+    assert genesis[1].fields["previous"] == {"guard": GUARD.text, "seq": 1, "hash": last.hash, "time": last.time}
 
 
 def test_another_bundle_is_recorded_before_the_first_decision_by_it(start: Start) -> None:
