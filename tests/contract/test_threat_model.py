@@ -1,15 +1,15 @@
 """The threat model names, for each threat, a test that exists and is run."""
 
-import ast
 import re
-from functools import cache
 from pathlib import Path
+
+from tests.support.page_tests import fault_of_test
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8")
 TESTS = (ROOT / "docs" / "contributing" / "threat-tests.md").read_text(encoding="utf-8")
 THREAT = re.compile(r"\| ([^|]+) \| ([^|]+) \|")
-ROW = re.compile(r"\| ([^|]+) \| `(tests/[\w/]+\.py)::(test_\w+)` \|")
+ROW = re.compile(r"\| ([^|]+) \| `tests/([\w/]+\.py::test_\w+)` \|")
 
 
 def rows_of(page: str) -> list[str]:
@@ -19,21 +19,12 @@ def rows_of(page: str) -> list[str]:
 ROWS = rows_of(TESTS)
 
 
-@cache
-def functions_in(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-
-
 def fault_of(row: str) -> str:
     """Return what is wrong with a row, an empty string if nothing is."""
     found = ROW.fullmatch(row)
     if not found:
         return "write: | threat | `tests/path.py::test_name` |"
-    path = ROOT / found[2]
-    if not path.is_file() or not path.name.startswith("test_"):
-        return f"pytest collects no file {found[2]}"
-    return "" if found[3] in functions_in(path) else f"{found[2]} has no {found[3]}"
+    return fault_of_test(found[2])
 
 
 def test_every_threat_has_an_invariant_and_a_test_that_exists() -> None:
