@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from interlock_audit.postgres import open_postgres
-from interlock_audit.stores import Accepted, Batch, Fork, Gap, Query, Received, StoreUnavailable, all_lines
+from interlock_audit.quotas import ROW_BYTES, Quotas
+from interlock_audit.stores import Accepted, Batch, Fork, Gap, OverQuota, Query, Received, StoreUnavailable, all_lines
 from interlock_audit.verify import FOUND, OK, UNREADABLE, Expectations, check_store, main
 from interlock_contract.audit_chain import open_line
 from tests.integration.guard.collecting import Collector, Reviews, collect_with
@@ -84,6 +85,21 @@ def test_it_finds_and_prunes_as_sqlite_does(dsn: str) -> None:
     expired = Expectations(kept_since=datetime(2026, 3, 2, 10, tzinfo=UTC))
     assert check_store(store, expired).findings == ()
     assert [finding.kind for finding in check_store(store, Expectations()).findings] == ["Removed"]
+    store.close()
+
+
+@requirement("records.quotas")
+def test_it_keeps_quotas_as_sqlite_does(dsn: str) -> None:
+    size = sum(len(line) + ROW_BYTES for line in LINES)
+    store = open_postgres(dsn, quotas=Quotas(agent=size))
+    assert store.append(batch(LINES[:4], received="2026-01-01T00:00:00.000Z")) == Accepted(4, 4)
+    assert store.append(batch(LINES[4:])) == Accepted(10, 6)
+    assert store.append(batch(LINES)) == Accepted(10, 0)
+    refused = store.append(batch(ChainWriter(NEXT_GUARD).begin(CHAIN.last).lines))
+    assert isinstance(refused, OverQuota)
+    assert (refused.level.owner, refused.level.used) == ("agents/triage", size)
+    store.prune("2026-02-01T00:00:00.000Z")
+    assert isinstance(store.append(batch(ChainWriter(NEXT_GUARD).begin(CHAIN.last).lines)), Accepted)
     store.close()
 
 
