@@ -9,16 +9,15 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
-from urllib.parse import unquote
 
 from interlock_contract.bundle import BundleResource, BundleTool, Operation
-from interlock_contract.patterns import CLIMBING, MAX_SUBJECT, Matcher, compile_names, compile_uris
+from interlock_contract.paths import interpretations, traverses_up
+from interlock_contract.patterns import MAX_SUBJECT, Matcher, compile_names, compile_uris
 
 _PLAIN_NAME: Final = re.compile(r"[!-~]{1,128}\Z")
 _PLAIN_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:[!-\[\]-z|~]+\Z")
 _HIDDEN: Final = re.compile(r"%(2e|2f|5c|25|7f|[01][0-9a-f])|%(?![0-9a-f]{2})", re.IGNORECASE)
 """Escapes that say a dot, a slash, a backslash, another escape or nothing printable, and what is no escape."""
-_CLIMBING: Final = re.compile(CLIMBING)
 _EXPRESSION: Final = re.compile(r"\{([+#./;?&]?)([A-Za-z0-9_.%,:*]+)\}")
 """One expression of a URI template (RFC 6570)."""
 
@@ -45,7 +44,7 @@ def find_resource(entries: Sequence[BundleResource], uri: str | None) -> BundleR
     written = index.written.get(uri)
     if written is not None or _PLAIN_URI.match(uri) is None or traverses_up(uri) or _HIDDEN.search(uri) is not None:
         return written
-    return index.find_agreed((uri, unquote(uri)))
+    return index.find_agreed(tuple(interpretations(uri)))
 
 
 def find_template(entries: Sequence[BundleResource], template: str | None) -> BundleResource | None:
@@ -67,11 +66,6 @@ def is_name_glob(text: str) -> bool:
 def is_uri_glob(text: str) -> bool:
     """Say whether a URI of the map is a glob; `?` begins a query in it."""
     return "*" in text
-
-
-def traverses_up(path: str) -> bool:
-    """Say whether a segment of the path is `.` or `..`, between slashes of either kind."""
-    return _CLIMBING.search(path) is not None
 
 
 Compile = Callable[[Iterable[str]], Matcher]

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from interlock_contract.bundle import BundleArgumentRule, BundleResource, BundleTool, ScopeLimit
 from interlock_contract.json_pointer import resolve_pointer, split_pointer
-from interlock_contract.mapping import traverses_up
+from interlock_contract.paths import traverses_up
 from interlock_contract.patterns import compile_pattern
 
 ScopeReason = Literal["ScopeUndeclared", "ScopeMissing", "OutOfScope"]

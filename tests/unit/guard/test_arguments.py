@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_contract.bundle import BundleArgumentRule
+from interlock_contract.bundle import BundleArgumentRule, BundleResource
+from interlock_contract.mapping import find_resource
+from interlock_contract.paths import PathUnreadable, interpretations
 from interlock_guard.decision.constraints import MAX_TEXT, MAX_VALUES, describe, find_broken_rule
 from tests.requirements import requirement
 
@@ -23,7 +25,27 @@ def keeps(rule: BundleArgumentRule, value: Any) -> bool:
     [
         (
             FOLDER,
-            ["/data/a", "/data/a/b.txt", "/data/", "/data", "/data/...", "/data/.hidden", "/data/a..b", "/data/a%20b"],
+            [
+                *(
+                    "/data/a",
+                    "/data/a/b.txt",
+                    "/data/",
+                    "/data",
+                    "/data/...",
+                    "/data/.hidden",
+                    "/data/a..b",
+                    "/data/a%20b",
+                ),
+                *(
+                    "/data/caf\u00e9",
+                    "/data/cafe\u0301",
+                    "/data/50% off",
+                    "/data/a . b",
+                    "/data/\uff41",
+                    "/data/%c3%a4",
+                    "/data/ ",
+                ),
+            ],
         ),
         (BundleArgumentRule("/path", prefix="SUP-"), ["SUP-1", "SUP-", "SUP-x/y"]),
         (BundleArgumentRule("/path", prefix="/"), ["/", "/etc/passwd"]),
@@ -58,6 +80,17 @@ def test_a_value_that_the_rule_allows_keeps_it(rule: BundleArgumentRule, values:
                     "",
                 ),
                 *("//data/a", "/etc/passwd", "file:///data/a", ["/data/a", "/etc/passwd"]),
+                # Readings of a server that decodes, normalises or drops white space.
+                *("/data/..%3b/etc", "/data/..%3fx", "/data/..%23", "/data/.. /etc", "/data/. ./etc", "/data/..\u3000"),
+                *("/data/\uff0e\uff0e/etc", "/data/..\uff0fetc", "/data/..\uff3cetc", "/data/\u2025/etc"),
+                *("/data/%ef%bc%8e./etc", "/data/..%ef%bc%8fetc", "/data/\uff05\uff12e./etc", "/data/%u002e./etc"),
+                *(
+                    "/data/%c0%ae%c0%ae/etc",
+                    "/data/%ff",
+                    "/data/..\u2215etc",
+                    "/data/..\u00a5etc",
+                    "/data/.\u200b./etc",
+                ),
             ],
         ),
         (BundleArgumentRule("/path", prefix="SUP-"), ["sup-1", "XSUP-1", "SUP", "SUP-1/../x"]),
@@ -129,6 +162,42 @@ def test_nothing_below_a_prefix_traverses_out_of_it(tail: str) -> None:
         parts = tail.replace("\\", "/").split("/")
         assert ".." not in parts
         assert "." not in parts
+
+
+_SPELLINGS = {
+    ".": (".", "%2e", "%2E", "\uff0e", "%ef%bc%8e", "%u002e", "\u2024", ".\u200b", ". "),
+    "/": ("/", "%2f", "\\", "%5c", "\uff0f", "%ef%bc%8f", "\u2215", "\u2044", "\uff3c", "\u20a9"),
+    ";": (";", "%3b", "\uff1b", "?", "%3f", "#", "/", ""),
+}
+
+
+@given(data=st.data())
+@requirement("guard.arguments")
+def test_no_spelling_of_a_step_up_is_below_a_prefix(data: st.DataObject) -> None:
+    step = "".join(
+        data.draw(st.sampled_from(_SPELLINGS[one])) for one in data.draw(st.sampled_from(["..;", "/..;", "./..;"]))
+    )
+    escapes = data.draw(st.integers(0, 2))
+    for _ in range(escapes):
+        step = step.replace("%", "%25")
+    assert not keeps(FOLDER, f"/data/a/{step}")
+    assert located_below_data(f"file:///data/a/{step}") is None
+
+
+def located_below_data(uri: str) -> BundleResource | None:
+    return find_resource((BundleResource("file:///data/**", "read", "r"),), uri)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["\ufdfa" * 40, "a" + "\u0301\u0327" * 16, "%252525252e", "%c0%ae"],
+    ids=["growth", "marks", "layers", "bytes"],
+)
+@requirement("guard.load")
+def test_a_path_whose_readings_would_take_long_or_cannot_be_told_breaks_the_rule(text: str) -> None:
+    with pytest.raises(PathUnreadable):
+        list(interpretations(text))
+    assert not keeps(FOLDER, f"/data/{text}" if text[0] == "%" else f"/data/{text * 40}")
 
 
 @requirement("guard.load")

@@ -137,6 +137,10 @@ def test_what_is_found_matches_and_nothing_before_it_does(entries: list[str], na
             "data",
         ),
         "file:///data/" + "a" * 4096,
+        # Readings of a server that decodes and normalises.
+        *("file:///data/..%3b/secret", "file:///data/..%3f", "file:///data/..%23", "file:///data/..%20/secret"),
+        *("file:///data/%ef%bc%8e%ef%bc%8e/secret", "file:///data/..%ef%bc%8fsecret", "file:///data/%e2%80%a5/secret"),
+        *("file:///data/%c0%ae%c0%ae/secret", "file:///data/%ff", "file:///data/..%c2%a5secret"),
     ],
 )
 @requirement("guard.globs")
@@ -151,6 +155,13 @@ def test_a_glob_takes_the_uris_that_it_names() -> None:
     assert located(entries, "file:///data/a/b") == "file:///data/**"
     assert located(entries, "crm://s?q=x") == "crm://s?q=*"
     assert located(entries, None) is None
+
+
+@requirement("guard.globs")
+def test_a_glob_of_one_part_takes_no_uri_whose_normal_form_has_more_parts() -> None:
+    entries = resources("file:///data/*")
+    assert located(entries, "file:///data/caf%c3%a9") == "file:///data/*"
+    assert located(entries, "file:///data/a%ef%bc%8fb") is None
 
 
 @requirement("guard.globs")
