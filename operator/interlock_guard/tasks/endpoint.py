@@ -19,7 +19,7 @@ from interlock_guard.decision.decide import check_open, check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
 from interlock_guard.tasks.exchange import AgentAddress, TaskExchange, TaskRequest, tell_to_continue
-from interlock_guard.tasks.headers import read_trace
+from interlock_guard.tasks.headers import imitates, read_trace
 from interlock_guard.tasks.metrics import TaskMetrics
 from interlock_guard.tasks.outcome_classifier import TaskOutcome
 from interlock_guard.tasks.refusals import (
@@ -38,6 +38,8 @@ from interlock_http.listener import BoundedListener
 
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 """The methods that reach an agent."""
+_BODILESS: Final = frozenset({"GET", "HEAD"})
+"""Methods whose body has no meaning (RFC 9110, section 9.3.1): many servers leave it on the connection."""
 
 _TARGET: Final = re.compile(r"/[!-\"$-~]*\Z")
 """Origin form of RFC 9112, section 3.2.1: printable ASCII, and no fragment, which clients keep to themselves."""
@@ -67,6 +69,9 @@ def _check_headers(http: web.BaseRequest) -> TaskRefusal | None:
     doubled = next((name for name in _ONCE if len(headers.getall(name, ())) > 1), None)
     if doubled is not None:
         return malformed(f"The header {doubled} is there twice.")
+    imitation = next((name for name in headers if imitates(name)), None)
+    if imitation is not None:
+        return malformed(f"The header {imitation} could be taken for another one: use no sign but - in its name.")
     if http.version == HttpVersion11 and not headers.get("Host"):
         return malformed("The header Host is missing.")
     if headers.get("Upgrade", "").strip().lower() in _SWITCHES:
@@ -84,6 +89,8 @@ def _check_size(http: web.BaseRequest) -> TaskRefusal | None:
         return malformed("The only Transfer-Encoding that is read is chunked, in HTTP/1.1.", 501)
     if length is not None and _LENGTH.match(length) is None:
         return malformed("Content-Length is not a number.")
+    if http.method in _BODILESS and (coding is not None or int(length or "0") > 0):
+        return malformed(f"A {http.method} request has no body: send it by POST.")
     return TOO_LARGE if length is not None and int(length) > MAX_BODY else None
 
 

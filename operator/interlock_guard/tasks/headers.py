@@ -27,6 +27,8 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 """RFC 9110, section 7.6.1, and what goes with an offer of HTTP/2."""
+_FRAMING: Final = frozenset({"authorization", "content-length", "content-type", "expect", "host"})
+_NO_LETTER: Final = re.compile(r"[^a-z0-9]")
 _TRACEPARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?\Z")
 """W3C Trace Context, section 3.2; a version that does not exist yet may add fields at the end."""
 _STATE: Final = "tracestate"
@@ -87,6 +89,19 @@ def to_caller(headers: Mapping[str, str], task: str) -> CIMultiDict[str]:
     return found
 
 
+def imitates(name: str) -> bool:
+    """Return True if a server could take a header for another one that the guard sets or checks.
+
+    CGI and WSGI make one variable of `Interlock-Task` and `Interlock_Task`, and some servers of any other sign.
+
+    Args:
+        name: The header's name.
+    """
+    lower = name.lower()
+    folded = _NO_LETTER.sub("-", lower)
+    return folded != lower and (folded.startswith(OWN_PREFIX) or folded in _FRAMING or folded in _HOP_BY_HOP)
+
+
 def _end_to_end(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     named = {
         word.strip().lower()
@@ -97,7 +112,8 @@ def _end_to_end(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for name, value in headers.items():
         lower = name.lower()
         is_framing = lower in ("content-length", "host")  # what says where a message ends is not for Connection to name
-        if lower not in _HOP_BY_HOP and not lower.startswith(OWN_PREFIX) and (is_framing or lower not in named):
+        is_ours = lower.startswith(OWN_PREFIX) or imitates(name)
+        if lower not in _HOP_BY_HOP and not is_ours and (is_framing or lower not in named):
             yield name, value
 
 

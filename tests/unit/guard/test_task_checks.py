@@ -30,6 +30,7 @@ def test_an_ordinary_request_passes(method: str, target: str) -> None:
         [("Expect", "100-Continue"), ("Content-Length", "1")],
         [("Connection", "Upgrade"), ("Upgrade", "h2c")],
         [("X-Two", "1"), ("X-Two", "2")],
+        [("X_Mine", "1"), ("Interlock-Task", "dropped later")],
     ],
 )
 def test_so_does_one_with_a_body_that_is_framed_in_one_way(headers: list[tuple[str, str]]) -> None:
@@ -55,6 +56,11 @@ def test_so_does_one_with_a_body_that_is_framed_in_one_way(headers: list[tuple[s
         ([("Upgrade", "WebSocket")], 501),
         ([("Upgrade", "tcp")], 501),
         ([("Expect", "200-ok")], 417),
+        ([("Interlock_Task", "t")], 400),
+        ([("interlock.task", "t")], 400),
+        ([("Interlock-Task_", "t")], 400),
+        ([("Content_Length", "4")], 400),
+        ([("Transfer_Encoding", "chunked")], 400),
     ],
 )
 def test_what_two_parsers_could_read_differently_is_refused(headers: list[tuple[str, str]], status: int) -> None:
@@ -71,6 +77,16 @@ def test_a_target_that_is_no_path_is_refused(target: str) -> None:
     refusal = check(target=target)
     assert refusal is not None
     assert refusal.status == 400
+
+
+@requirement("tasks.smuggling")
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("header", [("Content-Length", "1"), ("Transfer-Encoding", "chunked")])
+def test_a_body_of_a_method_without_one_is_refused(method: str, header: tuple[str, str]) -> None:
+    refusal = check(header, method=method)
+    assert refusal is not None
+    assert (refusal.status, refusal.reason, refusal.ends_connection) == (400, "BadRequest", True)
+    assert check(("Content-Length", "0"), method=method) is None
 
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "QUERY"])

@@ -50,6 +50,15 @@ def test_what_belongs_to_one_connection_stays_there(name: str) -> None:
     assert name not in to_caller(sent, "t")
 
 
+@pytest.mark.parametrize("name", ["Interlock_Task", "interlock.task", "Content_Length"])
+def test_a_header_that_could_be_taken_for_another_reaches_neither_side(name: str) -> None:
+    sent = CIMultiDict({name: "x", "X_Kept": "1"})
+    assert name not in to_agent(sent, "t", Trace(PARENT))
+    answered = to_caller(sent, "t")
+    assert name not in answered
+    assert answered["X_Kept"] == "1"
+
+
 def test_so_does_what_connection_names_but_for_what_says_where_a_message_ends() -> None:
     sent = CIMultiDict(
         [("Connection", "close, X-One"), ("connection", "Content-Length,host,Interlock-Task,traceparent, x-two")]
