@@ -127,6 +127,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.confirmed-bundle": Requirement(
         "a guard obeys only a bundle that the status of its Agent names, neither a forged nor an earlier one"
     ),
+    "guard.bundle-grace": Requirement(
+        "a status that reaches a guard before its ConfigMap closes nothing, and no earlier bundle counts 1 s longer"
+    ),
     "deployment.enforcement-lost": Requirement(
         "an agent has no pods while an object that enforcement rests on could not be restored for 10 s"
     ),

@@ -68,6 +68,15 @@ class ObjectWatch:
                 failures = 0
                 self._note("", log)
 
+    async def read(self) -> None:
+        """Read the object once, next to the watch, and call `on_object` with it.
+
+        Raises:
+            ApiError: The API server refused. Exceptions in `UNREACHABLE` say that it did not answer.
+            ValueError: The answer is no list.
+        """
+        await self._list()
+
     async def _list(self) -> str:
         """Read the object; return the version to watch from."""
         asked_at = monotonic()

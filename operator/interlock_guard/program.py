@@ -22,6 +22,7 @@ from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
+from interlock_guard.bundle_reader import BundleReader
 from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
 from interlock_guard.llm.endpoint import LlmEndpoint
@@ -153,10 +154,11 @@ async def serve(settings: GuardSettings) -> None:
         # Last, so that a guard that says it is alive takes calls: an agent that asks then is refused with a reason.
         observed.build_app_runner(probes.build_app(), shutdown_timeout=SHUTDOWN_SECONDS)
         await _listen(stack, observed, "0.0.0.0", settings.observe_port)  # noqa: S104 - the node probes
-        of_agent, of_bundle = _build_watches(settings, client, live)
+        of_agent, of_bundle, bundle_reader = _build_watches(settings, client, live)
         running = [
             tasks.create_task(keep_running("watch of the agent", partial(of_agent.run, log), log)),
             tasks.create_task(keep_running("watch of the bundle", partial(of_bundle.run, log), log)),
+            tasks.create_task(keep_running("reader of the bundle", partial(bundle_reader.run, log), log)),
             tasks.create_task(keep_running("audit shipper", shipping.run, log)),
             tasks.create_task(keep_running("denials", partial(_write_denials, recorder), log)),
             tasks.create_task(keep_running("self-test reporter", partial(reporter.run, log), log)),
@@ -241,29 +243,30 @@ async def _listen(stack: AsyncExitStack, listener: BoundedListener, address: str
     await listener.open(address, port)
 
 
-def _build_watches(settings: GuardSettings, client: KubeClient, live: LiveState) -> list[ObjectWatch]:
+def _build_watches(
+    settings: GuardSettings, client: KubeClient, live: LiveState
+) -> tuple[ObjectWatch, ObjectWatch, BundleReader]:
     def handle_bundle(found: KubernetesObject | None) -> None:
         live.handle_bundle(None if found is None else (found.get("data") or {}).get(BUNDLE_KEY))
 
     seconds = max(1, int(settings.lease_seconds / _CYCLES_PER_LEASE))
-    return [
-        ObjectWatch(
-            client,
-            f"{API_PATH}/namespaces/{settings.namespace}/{AGENTS}",
-            settings.agent,
-            on_object=live.handle_agent,
-            on_contact=partial(live.record_contact, "agent"),
-            watch_seconds=seconds,
-        ),
-        ObjectWatch(
-            client,
-            f"/api/v1/namespaces/{settings.namespace}/configmaps",
-            settings.bundle,
-            on_object=handle_bundle,
-            on_contact=partial(live.record_contact, "bundle"),
-            watch_seconds=seconds,
-        ),
-    ]
+    of_agent = ObjectWatch(
+        client,
+        f"{API_PATH}/namespaces/{settings.namespace}/{AGENTS}",
+        settings.agent,
+        on_object=live.handle_agent,
+        on_contact=partial(live.record_contact, "agent"),
+        watch_seconds=seconds,
+    )
+    of_bundle = ObjectWatch(
+        client,
+        f"/api/v1/namespaces/{settings.namespace}/configmaps",
+        settings.bundle,
+        on_object=handle_bundle,
+        on_contact=partial(live.record_contact, "bundle"),
+        watch_seconds=seconds,
+    )
+    return of_agent, of_bundle, BundleReader(live, of_bundle.read)
 
 
 def _build_reporter(settings: GuardSettings, client: KubeClient) -> SelfTestReporter:

@@ -40,6 +40,14 @@ class LiveState:
 
     A bundle is in force only while the status of the Agent names its digest. Many people may write ConfigMaps, but only
     the operator writes the status. So a forged or an earlier bundle is not obeyed.
+
+    Status and ConfigMap come by two watches. A status that names only the next bundle may come first. The bundle in
+    force then stays until `read_bundle` has brought the ConfigMap, or `end_grace` is called:
+
+        status [b]       ConfigMap b   b is in force
+        status [c]                     b is in force, read_bundle() is called
+                         ConfigMap c   c is in force
+        end_grace()                    c is in force; no bundle is, where ConfigMap c did not come
     """
 
     def __init__(self, *, lease_seconds: float = LEASE_SECONDS, log: Callable[[str], None] = lambda _: None) -> None:
@@ -49,6 +57,8 @@ class LiveState:
         """Of the bundle's text; empty without a bundle in force."""
         self.reactions: Sequence[Callable[[], None]] = ()
         """Called one after the other at each change, before the next event is handled."""
+        self.read_bundle: Callable[[], None] | None = None
+        """Starts a read of the ConfigMap that ends with `end_grace`. Without it there is no grace."""
         self._text: str | None = None
         """The ConfigMap's text as it was read last."""
         self._named: frozenset[str] = frozenset()
@@ -72,6 +82,8 @@ class LiveState:
             self.state = replace(self.state, agent_uid=uid, agent_gone=False, kill=latch)
             self._named = read_bundle_digests(status)
             self._choose_bundle()
+            if self._is_in_grace() and self.read_bundle is not None:
+                self.read_bundle()
         self._react()
 
     def handle_bundle(self, text: str | None) -> None:
@@ -85,19 +97,26 @@ class LiveState:
         self._choose_bundle()
         self._react()
 
-    def _choose_bundle(self) -> None:
+    def end_grace(self) -> None:
+        """Drop the bundle in force if the status does not name it: the ConfigMap was read again, or cannot be."""
+        self._choose_bundle(has_grace=False)
+        self._react()
+
+    def _choose_bundle(self, *, has_grace: bool = True) -> None:
         """Put the text into force if the status names it.
 
-        A text that the status does not name changes nothing while the status names the bundle in force: the status and
-        the ConfigMap come by two watches, in any order. The status of a later Agent of the same name says nothing about
-        a bundle that was made for an earlier one.
+        A text that the status does not name changes nothing while the status names the bundle in force, or until the
+        ConfigMap was read again. A status that names no bundle at all leaves none in force. The status of a later Agent
+        of the same name says nothing about a bundle that was made for an earlier one.
         """
         read = "" if self._text is None else digest(self._text)
         if self._text is not None and read in self._named:
             if read != self._parsed:
                 self._parse(self._text, read)
             is_unconfirmed = False
-        elif self._text is not None and (self.digest in self._named or self._is_of_another_agent()):
+        elif self._text is not None and (
+            self.digest in self._named or self._is_of_another_agent() or (has_grace and self._is_in_grace())
+        ):
             return
         else:
             self.bundle, self.digest, self._parsed = None, "", ""
@@ -105,6 +124,11 @@ class LiveState:
         if is_unconfirmed and not self.state.is_unconfirmed:
             self._log(f"bundle {read} is not obeyed: the status of the Agent does not name it")
         self.state = replace(self.state, is_unconfirmed=is_unconfirmed)
+
+    def _is_in_grace(self) -> bool:
+        """Return True if the status names other bundles than the one in force, and a read may bring one of them."""
+        is_other_named = bool(self._named) and self.digest not in self._named
+        return self.bundle is not None and is_other_named and self.read_bundle is not None
 
     def _is_of_another_agent(self) -> bool:
         return self.bundle is not None and self.bundle.agent.uid != self.state.agent_uid

@@ -98,6 +98,13 @@ class FakeApiServer:
             self._name([digest(text), *self._named[:1]])
         self.forge_bundle(text)
 
+    def set_bundle_late(self, text: str) -> None:
+        """Set the bundle, with an event of the Agent whose status names nothing else, and none of the ConfigMap."""
+        if self.pins is not None:
+            text = with_pins(text, self.pins)
+        self._objects[_CONFIG_MAPS] = _config_map(text, version=self._version)
+        self.name_bundles(text)
+
     def name_bundles(self, *texts: str) -> None:
         """Let the Agent's status name exactly these bundles."""
         self._name([digest(text) for text in texts])
@@ -111,8 +118,7 @@ class FakeApiServer:
 
     def forge_bundle(self, text: str | None) -> None:
         """Set the ConfigMap alone, as anyone who may write ConfigMaps can."""
-        found = None if text is None else {"metadata": {"name": BUNDLE}, "data": {"bundle.json": text}}
-        self._put(_CONFIG_MAPS, found)
+        self._put(_CONFIG_MAPS, None if text is None else _config_map(text))
 
     def expire_watches(self) -> None:
         """Send every watcher the error that its version is too old."""
@@ -189,3 +195,7 @@ class FakeApiServer:
         finally:
             self._queues[http.path].discard(queue)
         return response
+
+
+def _config_map(text: str, *, version: int = 0) -> dict[str, Any]:
+    return {"metadata": {"name": BUNDLE, "resourceVersion": str(version)}, "data": {"bundle.json": text}}

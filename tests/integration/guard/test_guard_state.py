@@ -363,3 +363,30 @@ async def test_a_guard_that_starts_on_a_forged_bundle_stays_closed_until_it_is_h
 
     bench.api.forge_bundle(honest)
     await until(lambda: bench.guard.probe("/startupz"), "the guard has its bundle")
+
+
+@requirement("guard.bundle-grace")
+async def test_a_status_that_comes_before_its_config_map_ends_no_call_under_way(bench: Bench) -> None:
+    bench.api.set_bundle(a_bundle(["echo", "never", "slow"]))
+    await answers_with(bench, None)
+    call = asyncio.create_task(bench.client.call("never"))
+    await until(lambda: "never" in bench.executed_names(), "the server has the call")
+
+    bench.api.set_bundle_late(a_bundle(["slow", "never"]))
+
+    answer = await answers_with(bench, "ToolNotMapped")
+    assert answer.status == 200
+    assert not call.done()
+    assert "is not obeyed" not in bench.guard.log()
+    call.cancel()
+
+
+@requirement("guard.bundle-grace")
+async def test_a_bundle_whose_successor_cannot_be_read_is_dropped(bench: Bench) -> None:
+    assert (await bench.client.call("echo")).reason is None
+    bench.api.talks.clear()  # the open watches still bring events, and no list is answered
+    bench.api.name_bundles(a_bundle(["another"]))
+
+    await answers_with(bench, "BundleNotConfirmed")
+    assert "the bundle was not read: TimeoutError" in bench.guard.log()
+    bench.api.talks.set()

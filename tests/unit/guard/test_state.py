@@ -1,15 +1,22 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from interlock_contract.bundle import AgentIdentity, Bundle, digest, dump_bundle
+from interlock_guard.bundle_reader import BundleReader
 from interlock_guard.decision.decide import check_open
 from interlock_guard.state import LiveState
+from interlock_kube.client import ApiError
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 BUNDLE = Bundle(3, AgentIdentity("a", "agents", "u-1"), "r", "s", "s", (), ())
 TEXT, OTHER = (dump_bundle(one) for one in (BUNDLE, replace(BUNDLE, revision="r2")))
+NEVER = 1000.0
 AGENT = {"metadata": {"name": "a", "uid": "u-1"}, "status": {"bundleDigests": [digest(TEXT)]}}
 
 
@@ -180,6 +187,99 @@ def test_a_bundle_is_obeyed_as_soon_as_the_status_names_it() -> None:
     live.handle_agent(AGENT)
 
     assert reason(live, 10) is None
+
+
+class Reading:
+    """A read of the ConfigMap that brings what the test sets: a text, or an exception."""
+
+    def __init__(self, live: LiveState) -> None:
+        self.live, self.reads, self.texts = live, 0, list[str | Exception | None]()
+        self.answer = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.reads += 1
+        await self.answer.wait()
+        text = self.texts.pop(0)
+        if isinstance(text, Exception):
+            raise text
+        self.live.handle_bundle(text)
+
+
+@asynccontextmanager
+async def a_reader(live: LiveState, *, grace_seconds: float = NEVER) -> AsyncIterator[Reading]:
+    reading = Reading(live)
+    task = asyncio.create_task(BundleReader(live, reading, grace_seconds=grace_seconds).run(lambda _: None))
+    yield reading
+    task.cancel()
+
+
+async def until_reads(reading: Reading, count: int) -> None:
+    await until(lambda: reading.reads == count, "the ConfigMap is being read")
+
+
+@requirement("guard.bundle-grace")
+async def test_a_status_that_comes_before_its_config_map_closes_nothing() -> None:
+    live, seen = an_open_state(), set[str]()
+    live.reactions = (*live.reactions, lambda: seen.add(live.digest))
+    async with a_reader(live) as reading:
+        live.handle_agent(naming(OTHER))
+        assert (reason(live, 10), live.digest) == (None, digest(TEXT))
+        await until_reads(reading, 1)
+        reading.texts.append(OTHER)
+        reading.answer.set()
+        await until(lambda: live.digest == digest(OTHER), "the new bundle is in force")
+
+    assert reason(live, 10) is None
+    assert "" not in seen, "no moment was without a bundle, which would end what is open"
+
+
+@requirement("guard.bundle-grace")
+@pytest.mark.parametrize("text", [TEXT, "forged", None, ValueError("no list"), ApiError(500, "down"), OSError("down")])
+async def test_a_read_that_does_not_bring_what_the_status_names_closes_the_guard(text: Any) -> None:
+    live = an_open_state()
+    async with a_reader(live) as reading:
+        reading.texts.append(text)
+        reading.answer.set()
+        live.handle_agent(naming(OTHER))
+        await until(lambda: live.bundle is None, "the guard is closed")
+
+    assert reason(live, 10) in ("BundleNotConfirmed", "NoBundle")
+    assert reading.reads == 1
+
+
+@requirement("guard.bundle-grace")
+async def test_a_read_without_an_answer_closes_the_guard_after_the_grace() -> None:
+    live = an_open_state()
+    async with a_reader(live, grace_seconds=0.05) as reading:
+        live.handle_agent(naming(OTHER))
+        await until_reads(reading, 1)
+        live.handle_bundle("forged")
+        live.handle_agent(naming(OTHER, "another"))  # a later status gives no second grace
+        await until(lambda: live.bundle is None, "the guard is closed")
+
+    assert reason(live, 10) == "BundleNotConfirmed"
+
+
+@requirement("guard.bundle-grace")
+async def test_a_status_that_changes_during_the_read_is_read_for_again() -> None:
+    live = an_open_state()
+    async with a_reader(live) as reading:
+        live.handle_agent(naming("earlier"))
+        await until_reads(reading, 1)
+        live.handle_agent(naming(OTHER))
+        reading.texts += ["earlier", OTHER]
+        reading.answer.set()
+        await until(lambda: live.digest == digest(OTHER), "the new bundle is in force")
+
+    assert reading.reads == 2
+
+
+@requirement("guard.bundle-grace")
+async def test_a_status_that_names_no_bundle_closes_the_guard_without_a_read() -> None:
+    live = an_open_state()
+    async with a_reader(live) as reading:
+        live.handle_agent(naming())
+        assert (reason(live, 10), reading.reads) == ("BundleNotConfirmed", 0)
 
 
 def test_the_status_of_a_later_agent_says_nothing_about_the_bundle_of_an_earlier_one() -> None:
