@@ -274,6 +274,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kill.insists": Requirement("a kill goes on trying while the API server refuses"),
     "kill.shares-nothing": Requirement("the kill controller imports nothing of the operator"),
     "kill.recorded": Requirement("status.kill says why, since when, when no pod was left, and when it was released"),
+    "kill.deleted": Requirement("the kill controller ends the pods of a deleted Agent that a finalizer keeps"),
     "kill.while-hanging": Requirement("a kill works while a reconcile hangs", "api"),
     "tenants.refused": Requirement(
         "a namespace's administrator can neither act as one of Interlock's programs nor reach another tenant's agent",

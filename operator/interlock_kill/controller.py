@@ -2,9 +2,10 @@
 
 The work is level-triggered: a turn reads what is known now and does what is missing. There are six queues:
 
-* kills: end the pods of one Agent that was just killed, or for which a pod has just started;
+* kills: end the pods of one Agent that was just killed or deleted, or for which a pod has just started. A finalizer,
+  which anyone who may edit an Agent can add, keeps a deleted Agent and would keep its pods;
 * repeats: the same, for an Agent of which pods are left, ever more rarely while nothing changes;
-* scales: keep the Deployments of one killed Agent at zero, right behind the deletion of its first pods;
+* scales: keep the Deployments of such an Agent at zero, right behind the deletion of its first pods;
 * records: write `status.kill` of one Agent, which no kill waits for;
 * relabelled pods: end a pod whose label `interlock.dev/agent` was changed or taken away. It has left the kill, the
   NetworkPolicies and its ReplicaSet;
@@ -75,8 +76,9 @@ class AgentState:
         latch: The kill latch.
         kill: The engaged switch, None while the Agent is not killed.
         engaged_at: When this process engaged it, by the monotonic clock.
+        is_deleted: Whether the Agent has a `deletionTimestamp`, which no user can take away.
         release: The release that is not recorded yet.
-        zero_at: When no pod of this kill was left first.
+        zero_at: When no pod of this kill or deletion was left first.
         fruitless: Sweeps in a row that found pods and had nothing to do.
     """
 
@@ -87,9 +89,15 @@ class AgentState:
     latch: KillLatch = field(default_factory=KillLatch)
     kill: Kill | None = None
     engaged_at: float = 0.0
+    is_deleted: bool = False
     release: Release | None = None
     zero_at: datetime | None = None
     fruitless: int = 0
+
+    @property
+    def wants_no_pods(self) -> bool:
+        """Whether the Agent is killed, or is being deleted."""
+        return self.kill is not None or self.is_deleted
 
 
 class ColumnsMissing(Exception):  # noqa: N818 - says what is wrong with the CRD
@@ -193,6 +201,10 @@ class KillController:
         state = self._agents.get(key)
         return state.kill.value if state and state.kill else None
 
+    def _wants_no_pods(self, key: Key) -> bool:
+        state = self._agents.get(key)
+        return state is not None and state.wants_no_pods
+
     # Observations
 
     async def _follow(
@@ -240,6 +252,9 @@ class KillController:
             state.was_off = state.was_off or state.switch == KILL_SWITCH_OFF
             state.latch = observe(state.latch, annotations, None)
             self._update(key, state, state.by, self._clock())
+            if "deletionTimestamp" in metadata and not state.is_deleted:
+                state.is_deleted = True
+                self._kills.add(key)
 
     def observe_recorded(self, found: Json, row: dict[str, Any]) -> None:
         """Observe the recorded kill of an Agent, which stands for an annotation that was taken away."""
@@ -270,6 +285,7 @@ class KillController:
             state.kill = Kill(value, by, since if before is None else before.since)
             state.release, state.fruitless = None, 0
             if before is None:
+                state.zero_at = None
                 state.engaged_at = self._monotonic()
                 KILLS.inc()
                 AGENTS_KILLED.inc()
@@ -281,12 +297,12 @@ class KillController:
         state = self._agents.pop(key, None)
         if state is not None and state.kill is not None:
             AGENTS_KILLED.dec()
-            if state.zero_at is None:
-                self._unfinished[key] = state
-                self._kills.add(key)
+        if state is not None and state.wants_no_pods and state.zero_at is None:
+            self._unfinished[key] = state
+            self._kills.add(key)
 
     def observe_pod(self, pod: Json) -> None:
-        """Observe a pod with the label of an Agent: one that starts for a killed Agent is ended."""
+        """Observe a pod with the label of an Agent: one that starts for a killed or deleted Agent is ended."""
         with skip_on_defect(POD.kind, pod):
             metadata = pod["metadata"]
             agent = metadata["labels"][AGENT_LABEL]
@@ -296,7 +312,7 @@ class KillController:
             self._pods[key_of(pod)] = metadata["uid"], began_as
             if began_as != agent:
                 self._relabelled.add((*key_of(pod), metadata["uid"], began_as))
-            if self.killed((metadata["namespace"], agent)) is not None and not is_ending(metadata):
+            if self._wants_no_pods((metadata["namespace"], agent)) and not is_ending(metadata):
                 self._kills.add((metadata["namespace"], agent))
 
     def _pod_left(self, key: Key) -> None:
@@ -304,7 +320,7 @@ class KillController:
         uid, agent = self._pods.pop(key, ("", ""))
         if not uid:
             return
-        if self.killed((key[0], agent)) is not None:
+        if self._wants_no_pods((key[0], agent)):
             self._repeats.add((key[0], agent))
         self._relabelled.add((*key, uid, agent))
 
@@ -323,9 +339,9 @@ class KillController:
     # Work
 
     async def _end(self, key: Key) -> float | None:
-        """End the pods of one killed Agent; more sweeps are the work of the repeats."""
+        """End the pods of one killed or deleted Agent; more sweeps are the work of the repeats."""
         state = self._agents.get(key) or self._unfinished.get(key)
-        if state is None or state.kill is None:
+        if state is None or not state.wants_no_pods:
             return None
         if self._running[key[0]] >= MOST_OF_A_NAMESPACE:
             return WAIT_SECONDS
@@ -333,12 +349,12 @@ class KillController:
         engaged_at = state.engaged_at
         try:
             sweep = await self._killer.end(
-                *key, is_killed=lambda: state.kill is not None, on_begun=lambda: self._scales.add(key)
+                *key, is_killed=lambda: state.wants_no_pods, on_begun=lambda: self._scales.add(key)
             )
         finally:
             self._running[key[0]] -= 1
         self._succeeded_at = self._monotonic()
-        if state.kill is None or state.engaged_at != engaged_at:
+        if not state.wants_no_pods or state.engaged_at != engaged_at:
             self._kills.add(key)  # released, or killed again meanwhile
         elif sweep.is_full:
             self._repeats.add(key)
@@ -347,15 +363,16 @@ class KillController:
             self._repeats.add_after(key, SWEEP_SECONDS[min(state.fruitless, len(SWEEP_SECONDS) - 1)])
         elif self._unfinished.pop(key, None) is None and state.zero_at is None:
             state.zero_at = self._clock()
-            KILL_SECONDS.observe(self._monotonic() - engaged_at)
-            self._records.add(key)
+            if state.kill is not None:
+                KILL_SECONDS.observe(self._monotonic() - engaged_at)
+                self._records.add(key)
         return None
 
     async def _hold_at_zero(self, key: Key) -> float | None:
-        """Keep the Deployments of one killed Agent at zero."""
+        """Keep the Deployments of one killed or deleted Agent at zero."""
         state = self._agents.get(key) or self._unfinished.get(key)
-        if state is not None and state.kill is not None:
-            await self._killer.hold_at_zero(*key, lambda: state.kill is not None)
+        if state is not None and state.wants_no_pods:
+            await self._killer.hold_at_zero(*key, lambda: state.wants_no_pods)
         return None
 
     async def _record(self, key: Key) -> float | None:

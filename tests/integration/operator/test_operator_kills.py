@@ -183,6 +183,23 @@ def test_a_kill_is_carried_out_and_recorded_while_no_operator_runs(living: Sandb
     operator.start()
 
 
+@requirement("kill.deleted")
+def test_the_pods_of_a_deleted_agent_that_a_finalizer_keeps_end_while_no_operator_runs(
+    living: Sandbox, operator: OperatorProcess
+) -> None:
+    finalizer = {"metadata": {"finalizers": ["example.com/keep"]}}
+    living.api.patch("agents", living.namespace, "triage", finalizer)
+    operator.kill()
+    try:
+        living.api.delete("agents", living.namespace, "triage")
+        eventually(lambda: not living.pods("triage"), "no pod is left", KILL_SECONDS)
+        eventually(lambda: living.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
+        assert "kill" not in living.agent("triage")["status"]
+    finally:
+        operator.start()
+        living.api.patch("agents", living.namespace, "triage", {"metadata": {"finalizers": None}})
+
+
 @requirement("kill.latched")
 def test_removing_the_annotation_releases_nothing(
     killed: Sandbox, operator: OperatorProcess, operators: Operators
