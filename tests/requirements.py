@@ -127,6 +127,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.confirmed-bundle": Requirement(
         "a guard obeys only a bundle that the status of its Agent names, neither a forged nor an earlier one"
     ),
+    "deployment.enforcement-lost-on-a-cluster": Requirement(
+        "the same against a real API server that refuses the object, and pods come back once it can be restored", "api"
+    ),
     "guard.bundle-grace": Requirement(
         "a status that reaches a guard before its ConfigMap closes nothing, and no earlier bundle counts 1 s longer"
     ),

@@ -210,3 +210,49 @@ def test_an_object_of_others_stays_as_it_is_and_the_agent_is_stalled_with_its_na
 
     sandbox.api.delete("services", sandbox.namespace, "guard-triage")
     sandbox.wait_ready("triage")
+
+
+LOST_SECONDS = 40.0
+"""The 10 s of the promise, the deletion of the pods, and a slow machine."""
+QUOTA = "full"
+
+
+@requirement("deployment.enforcement-lost-on-a-cluster")
+def test_an_agent_whose_network_policy_cannot_be_restored_has_no_pods_until_it_can(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    """A tenant needs no right on NetworkPolicies for this, only a quota, and a policy that was lost."""
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    forbid_new(sandbox, "networkpolicies.networking.k8s.io")
+
+    name = sandbox.child("triage", "NetworkPolicy")["metadata"]["name"]
+    sandbox.api.delete("networkpolicies", sandbox.namespace, name)
+
+    def is_lost() -> bool:
+        return sandbox.condition("triage", "Ready").get("reason") == "EnforcementLost"
+
+    eventually(is_lost, "enforcement is lost", LOST_SECONDS)
+    eventually(lambda: not sandbox.pods("triage") and sandbox.replicas("triage") is None, "no pods", LOST_SECONDS)
+    message = sandbox.condition("triage", "Ready")["message"]
+    assert name in message
+    assert "exceeded quota" in message
+    assert operator.metric("interlock_agents_enforcement_lost") == 1
+
+    sandbox.api.delete("resourcequotas", sandbox.namespace, QUOTA)
+
+    sandbox.wait_ready("triage", LOST_SECONDS)
+    assert sandbox.child("triage", "NetworkPolicy")["metadata"]["name"] == name
+    eventually(lambda: operator.metric("interlock_agents_enforcement_lost") == 0, "the metric says so")
+
+
+def forbid_new(sandbox: Sandbox, resource: str) -> None:
+    """Let the API server refuse each new object of a resource in the namespace."""
+    quota = {"metadata": {"name": QUOTA}, "spec": {"hard": {f"count/{resource}": "0"}}}
+    sandbox.api.request("POST", f"/api/v1/namespaces/{sandbox.namespace}/resourcequotas", quota)
+
+    def is_in_force() -> bool:
+        return "hard" in sandbox.api.get("resourcequotas", sandbox.namespace, QUOTA).get("status", {})
+
+    eventually(is_in_force, "the quota is in force", LOST_SECONDS)
