@@ -335,7 +335,7 @@ def children_template() -> list[Json]:
         revision=revision_of(agent, policy).digest,
         sources=(BoundSource("crm", binding),),
         replicas=1,
-        guard_image="interlock/guard:dev",
+        guard_image="registry.invalid/interlock/guard:dev",
     )
     return list(desired_children(placement))
 

@@ -315,6 +315,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "records.reviews-bounded": Requirement("made-up tokens reach the API server at a bounded rate, and no guard waits"),
     "listeners.scraped-by-permission": Requirement("only namespaces with a label reach the ports of metrics"),
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
+    # The images
+    "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),
+    "supply.one-registry": Requirement("one setting names the registry of all images, the guard's too", "api"),
     # The operator
     "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),
     "operator.idle": Requirement("nothing is written where nothing has changed, across restarts too"),

@@ -14,7 +14,7 @@ class OperatorSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="INTERLOCK_", frozen=True, use_attribute_docstrings=True)
 
-    guard_image: str = "interlock/guard:dev"
+    guard_image: str = "registry.invalid/interlock/guard:dev"
     """Image of the guards."""
 
     audit_url: str = Field(default="", pattern=r"^(https?://\S+)?$")

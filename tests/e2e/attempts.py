@@ -139,7 +139,14 @@ def at_home(tenants: Tenants) -> list[Attempt]:
         ),
         Attempt(
             "adds a container to a guard",
-            (*here, "debug", pod, "--image=interlock/example-agent:dev", "--target=guard", "--profile=restricted"),
+            (
+                *here,
+                "debug",
+                pod,
+                "--image=registry.invalid/interlock/example-agent:dev",
+                "--target=guard",
+                "--profile=restricted",
+            ),
         ),
         Attempt("makes endpoints of its own", objects=(endpoints(tenants),)),
         Attempt(

@@ -113,7 +113,7 @@ def a_pod(name: str, port: int, namespace: str) -> dict[str, Any]:
             "containers": [
                 {
                     "name": "main",
-                    "image": "interlock/example-agent:dev",
+                    "image": "registry.invalid/interlock/example-agent:dev",
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python", "-c", serve, str(port)],
                     "readinessProbe": {"tcpSocket": {"port": port}, "periodSeconds": 1},

@@ -16,7 +16,7 @@ from tests.requirements import requirement
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
 DESKTOP = Path(__file__).parents[1] / "data" / "desktop"
-IMAGE = "interlock/example-everything:dev"
+IMAGE = "registry.invalid/interlock/example-everything:dev"
 REVIEWED = {
     "everything": ("everything.json", ["mcp-server-everything", "stdio"]),
     "filesystem": ("filesystem.json", ["mcp-server-filesystem", "/tmp"]),  # noqa: S108 - in the server's container

@@ -17,7 +17,7 @@ from tests.support.node_clients import TOOL_ERROR, NodeClients
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(300)]
 
 AGENT = "tester"
-IMAGE = "interlock/example-everything:dev"
+IMAGE = "registry.invalid/interlock/example-everything:dev"
 FOLDER = "/tmp/work"  # noqa: S108 - in the server's container
 PROGRAM = """
 import asyncio, json, os, pathlib
@@ -140,7 +140,7 @@ THE_AGENT = {
             {"path": "calls.json", "content": json.dumps(CALLS)},
         ],
         "template": {
-            "image": "interlock/example-agent:dev",
+            "image": "registry.invalid/interlock/example-agent:dev",
             "command": ["sh", "-c", "exec python $INTERLOCK_FILES/bin/agent.py"],
         },
     },

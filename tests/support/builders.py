@@ -24,7 +24,7 @@ from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KIL
 from tests.support.verified import verified_status
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
-GUARD_IMAGE = "interlock/guard:test"
+GUARD_IMAGE = "registry.invalid/interlock/guard:test"
 NAMESPACE = "agents"
 API_SERVER = ApiServerAddress((ApiEndpoint("10.96.0.1", 443), ApiEndpoint("172.18.0.2", 6443)))
 

@@ -20,6 +20,8 @@ from tools.machine.settings import Settings
 REPOSITORY = Path(__file__).parents[2]
 INPUTS_LABEL = "dev.interlock.inputs"
 """The hash of everything that an image was built from."""
+NAMES = "registry.invalid/interlock"
+"""The beginning of our images' names. No registry can have this host (RFC 6761), so no image is pulled by accident."""
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 _LEFT_OUT = re.compile(r"(^|/)(__pycache__|node_modules|\.[^/]*)(/|$)|\.pyc$")
 
@@ -43,7 +45,7 @@ class Image:
 
 IMAGES = (
     Image(
-        "interlock/operator:dev",
+        f"{NAMES}/operator:dev",
         ".",
         "images/operator/Dockerfile",
         (
@@ -58,7 +60,7 @@ IMAGES = (
         ),
     ),
     Image(
-        "interlock/guard:dev",
+        f"{NAMES}/guard:dev",
         ".",
         "images/guard/Dockerfile",
         (
@@ -70,7 +72,7 @@ IMAGES = (
         ),
     ),
     Image(
-        "interlock/audit:dev",
+        f"{NAMES}/audit:dev",
         ".",
         "images/audit/Dockerfile",
         (
@@ -80,9 +82,9 @@ IMAGES = (
             "operator/interlock_http",
         ),
     ),
-    Image("interlock/example-crm:dev", "examples/crm-server", "Dockerfile", (".",)),
-    Image("interlock/example-agent:dev", "examples/agent", "Dockerfile", (".",)),
-    Image("interlock/example-everything:dev", "examples/everything-server", "Dockerfile", (".",)),
+    Image(f"{NAMES}/example-crm:dev", "examples/crm-server", "Dockerfile", (".",)),
+    Image(f"{NAMES}/example-agent:dev", "examples/agent", "Dockerfile", (".",)),
+    Image(f"{NAMES}/example-everything:dev", "examples/everything-server", "Dockerfile", (".",)),
 )
 
 
@@ -99,7 +101,7 @@ def named(names: Sequence[str]) -> list[Image]:
 
 
 def _short(image: Image) -> str:
-    return image.name.split("/")[1].split(":")[0]
+    return image.name.rpartition("/")[2].partition(":")[0]
 
 
 def ensure(engine: Engine, settings: Settings, names: Sequence[str] = ()) -> list[str]:

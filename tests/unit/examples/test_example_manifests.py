@@ -31,7 +31,7 @@ from tests.support.pod_security import restricted_violations
 EXAMPLES = Path(__file__).parents[3] / "examples"
 KINDS = {"Agent": Agent, "AgentPolicy": AgentPolicy, "MCPBinding": MCPBinding}
 REFUSED = "02-refused-without-owner"
-IMAGES = {"interlock/example-agent:dev", "interlock/example-crm:dev"}
+IMAGES = {"registry.invalid/interlock/example-agent:dev", "registry.invalid/interlock/example-crm:dev"}
 
 
 def documents(folder: Path) -> Iterator[tuple[Path, Any]]:

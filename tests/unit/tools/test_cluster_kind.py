@@ -133,7 +133,7 @@ def test_every_image_is_built_from_files_that_are_there() -> None:
 
 
 def test_an_image_has_a_short_name_and_an_unknown_one_is_refused() -> None:
-    assert [image.name for image in images.named(["guard"])] == ["interlock/guard:dev"]
+    assert [image.name for image in images.named(["guard"])] == ["registry.invalid/interlock/guard:dev"]
     assert len(images.named([])) == len(images.IMAGES)
     with pytest.raises(ClusterError, match="no such image: gard; there are: operator, guard"):
         images.named(["gard"])
