@@ -181,6 +181,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.hostile": Requirement("no message of the hostile corpus reaches a server, whatever it tries"),
     "guard.decides": Requirement("the guard refuses whatever is not mapped and granted by every layer"),
     "guard.globs": Requirement("a glob never lets a tool, prompt or resource through that it does not name"),
+    "guard.cursors": Requirement(
+        "a client sees no cursor of a server, and continues a list by the guard's cursors alone"
+    ),
+    "guard.descriptions": Requirement("texts about resources are withheld unless the binding asks for them"),
     "guard.arguments": Requirement("a call whose arguments break a rule of the map is refused"),
     "guard.load": Requirement("one message never holds up a kill, and all messages together fit the guard's memory"),
     "guard.patterns": Requirement("patterns are matched in linear time, so that no argument holds the guard up"),

@@ -52,6 +52,7 @@ Operation = Literal["read", "write", "delete"]
 Layer = Literal["Binding", "Matrix", "Agent"]
 Transport = Literal["stdio", "http"]
 ServerRequest = Literal["Sampling", "Elicitation", "Roots"]
+ResourceDescriptions = Literal["Withheld", "Unreviewed"]
 RecordedArguments = Literal["Digest", "Redacted"]
 Texts = Annotated[tuple[Text, ...], Meta(min_length=1)]
 Pointer = Annotated[Text, like(POINTER, "a JSON pointer such as /customer/email")]
@@ -202,6 +203,7 @@ class BundleSource(StrictStruct, frozen=True):
 
     `server_requests` are what the server may ask of the agent; nothing unless it is named. `http` is there by that
     transport alone. `pins` are the tools that were verified: no other is called, whatever the map says.
+    `resource_descriptions` says whether lists of resources show the texts that the server wrote.
     """
 
     name: Name
@@ -215,6 +217,7 @@ class BundleSource(StrictStruct, frozen=True):
     limits: BundleLimits = written(BundleLimits())
     http: HttpTarget | None = None
     pins: tuple[Pin, ...] = written(())
+    resource_descriptions: ResourceDescriptions = "Withheld"
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

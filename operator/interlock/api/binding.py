@@ -59,6 +59,7 @@ from interlock_contract.bundle import (
     MAX_REQUEST_BYTES,
     MAX_RESULT_BYTES,
     Operation,
+    ResourceDescriptions,
     ServerRequest,
 )
 from interlock_contract.names import API_VERSION
@@ -423,6 +424,10 @@ class MCPBindingSpec(ApiModel):
 
     resources: tuple[ServerResource, ...] = Field(default=(), max_length=128, json_schema_extra=kube(keys=("uri",)))
     """The server's resources that agents may see, matched as tools are. Completions need the same permissions."""
+
+    resource_descriptions: ResourceDescriptions = Field(default="Withheld", json_schema_extra=kube(default="Withheld"))
+    """Withheld: lists of resources and templates show URI, media type and size. Unreviewed: names, titles, descriptions
+    and all else too, which the server may change at any time and no administrator has reviewed."""
 
     prompts: tuple[Prompt, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """The server's prompts that agents may see, matched as tools are. Completions need the same permissions."""

@@ -89,6 +89,12 @@ def may_hear_of(bundle: Bundle | None, source: str, uri: str) -> bool:
     return bundle is not None and may_list_resource(bundle, source, uri)
 
 
+def has_descriptions(bundle: Bundle | None, source: str) -> bool:
+    """Return True if lists of resources show the texts that their server wrote, which no administrator reviews."""
+    served = find_source(bundle, source)
+    return served is not None and served.resource_descriptions == "Unreviewed"
+
+
 def client_capabilities(bundle: Bundle | None, source: str) -> dict[str, Any]:
     """Return the requests that a source's server may send to its client, as MCP's capabilities."""
     served = find_source(bundle, source)

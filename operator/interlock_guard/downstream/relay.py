@@ -26,6 +26,8 @@ from interlock_guard.downstream.authorizer import (
     deny_unrecorded,
     outcome_of,
 )
+from interlock_guard.downstream.cursors import MAX_LENGTH as MAX_CURSOR
+from interlock_guard.downstream.cursors import CursorOwner, Cursors
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ExchangeState, ProtocolVersion
 from interlock_guard.downstream.replies import Form, MayShow, Reply, answer, deny, give
 from interlock_guard.downstream.server_requests import ServerMessages
@@ -35,7 +37,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.sources import Sources
 from interlock_guard.upstream.upstream import Call, Outcome, Upstream, unavailable
-from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
+from interlock_guard.wire.jsonrpc import INVALID_PARAMS, MessageInvalid, RpcRequest, RpcResponse
 from interlock_guard.wire.large_messages import MAX_LIST, LargeMessages, Pace
 from interlock_kube.background import log_failure
 
@@ -60,6 +62,7 @@ class Relay:
     ) -> None:
         self._live, self._sources, self._authorizer, self._large = live, sources, authorizer, large
         self._messages, self._subscriptions = messages, subscriptions
+        self._cursors = Cursors()
         self._lingering: set[asyncio.Task[None]] = set()
 
     def start(
@@ -92,6 +95,24 @@ class Relay:
         call.on_event = partial(self._messages.handle_call_message, exchange)
         self._messages.add(exchange)
         return exchange
+
+    def restore_cursor(self, client: DownstreamClient, message: RpcRequest, forward: Forward) -> None:
+        """Put the server's cursor in place of the guard's, in a request for a list.
+
+        Raises:
+            MessageInvalid: The guard gave this client no such cursor for this list, or has forgotten it.
+        """
+        given = forward.params.get("cursor")
+        if message.method not in mcp.LISTS or given is None:
+            return
+        cursor = self._cursors.find(_owner_of_cursors(client, message), given)
+        if cursor is None:
+            raise MessageInvalid(
+                INVALID_PARAMS,
+                "has a cursor that this guard did not give for this list: list again without",
+                message.id,
+            )
+        forward.params = {**forward.params, "cursor": cursor}
 
     def resume(
         self,
@@ -196,7 +217,18 @@ class Relay:
         if isinstance(outcome, RpcResponse):
             server_info = exchange.upstream.server_info
             is_from_sessionless = server_info is not None and server_info.is_sessionless
-            return answer(message, outcome, Form(client.is_sessionless, is_from_sessionless, may_show))
+            cursor = (outcome.result or {}).get("nextCursor") if message.method in mcp.LISTS else None
+            if isinstance(cursor, str) and len(cursor) > MAX_CURSOR:
+                too_long = unavailable(client.source, f"answered with a cursor of more than {MAX_CURSOR} characters")
+                return deny(message, too_long, to_sessionless=client.is_sessionless)
+            form = Form(
+                client.is_sessionless,
+                is_from_sessionless,
+                may_show,
+                partial(self._cursors.give, _owner_of_cursors(client, message)),
+                capabilities.has_descriptions(self._live.bundle, client.source),
+            )
+            return answer(message, outcome, form)
         denial = outcome if isinstance(outcome, Deny) else NO_SERVER
         return deny(message, denial, to_sessionless=client.is_sessionless)
 
@@ -320,3 +352,7 @@ class Relay:
         finally:
             waiting.cancel()
             self.end(exchange)
+
+
+def _owner_of_cursors(client: DownstreamClient, message: RpcRequest) -> CursorOwner:
+    return CursorOwner(client.source, message.method, None if client.session is None else client.session.id)

@@ -3,6 +3,7 @@
 Lists hold only what the agent may use, and a result has the form of the client's protocol version.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -70,7 +71,12 @@ LIST_TTL_MS: Final = 5000
 MayShow = Callable[[str, Mapping[str, Any]], bool]
 """Returns True if an item may be shown, given its name, URI or URI template, and the whole of it."""
 
+GiveCursor = Callable[[str], str]
+"""Returns the guard's own cursor in place of a server's."""
+
 _SESSIONLESS_KEYS: Final = ("resultType", "ttlMs", "cacheScope")
+_MEDIA_TYPE: Final = re.compile(r"[a-z]{1,32}/[A-Za-z0-9.+-]{1,80}(; ?charset=[A-Za-z0-9-]{1,24})?\Z")
+"""A media type that has no room for prose."""
 _COMPLETE: Final = "complete"
 _INPUT_REQUIRED: Final = "input_required"
 
@@ -91,11 +97,19 @@ class Reply:
 
 @dataclass(slots=True)
 class Form:
-    """The form of an answer: the versions of client and server, and the items that a list may show."""
+    """The form of an answer: the versions of client and server, and the contents of a list.
+
+    Attributes:
+        may_show: Decides on the items of a list.
+        give_cursor: Replaces the cursor of a list.
+        has_descriptions: Whether a list of resources shows the texts that its server wrote.
+    """
 
     to_sessionless: bool
     from_sessionless: bool
     may_show: MayShow
+    give_cursor: GiveCursor
+    has_descriptions: bool = False
 
 
 def refuse(request_id: Id | None, denial: Deny, code: int | None = None) -> Reply:
@@ -136,7 +150,7 @@ def answer(request: RpcRequest, response: RpcResponse, form: Form) -> Reply:
         return deny(request, denial, to_sessionless=form.to_sessionless)
     result = response.result
     if request.method in mcp.LISTS:
-        result = filter_list(request.method, result, form.may_show)
+        result = filter_list(request.method, result, form)
     if form.to_sessionless:
         return _result(request, result, to_sessionless=True)
     return Reply(_OK, dump_result(request.id, for_session_based(result, from_sessionless=form.from_sessionless)))
@@ -163,15 +177,33 @@ def _result(request: RpcRequest, result: dict[str, Any], *, to_sessionless: bool
     return give(request, for_sessionless(request.method, result) if to_sessionless else result)
 
 
-def filter_list(method: str, result: dict[str, Any], may_show: MayShow) -> dict[str, Any]:
-    """Return the result of a request for a list with nothing in it but what may be shown, and the cursor."""
+def filter_list(method: str, result: dict[str, Any], form: Form) -> dict[str, Any]:
+    """Return the result of a request for a list with nothing in it but what may be shown, and the guard's cursor."""
     key, naming = mcp.LISTS[method]
     items = result.get(key)
-    shown = [item for item in items if _may_show(item, naming, may_show)] if isinstance(items, list) else []
+    shown = [item for item in items if _may_show(item, naming, form.may_show)] if isinstance(items, list) else []
+    if naming != "name" and not form.has_descriptions:
+        shown = [without_descriptions(item, naming) for item in shown]
     filtered: dict[str, Any] = {key: shown}
     if isinstance(result.get("nextCursor"), str):
-        filtered["nextCursor"] = result["nextCursor"]
+        filtered["nextCursor"] = form.give_cursor(result["nextCursor"])
     return filtered
+
+
+def without_descriptions(item: Mapping[str, Any], naming: str) -> dict[str, Any]:
+    """Return a resource, or a template, without the texts that its server wrote: the URI is its name too.
+
+    Args:
+        item: The item as its server lists it.
+        naming: The key of its URI or URI template.
+    """
+    kept: dict[str, Any] = {naming: item[naming], "name": item[naming]}
+    media_type, size = item.get("mimeType"), item.get("size")
+    if isinstance(media_type, str) and _MEDIA_TYPE.match(media_type):
+        kept["mimeType"] = media_type
+    if type(size) is int:
+        kept["size"] = size
+    return kept
 
 
 def is_complete(result: dict[str, Any]) -> bool:

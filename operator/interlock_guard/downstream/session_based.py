@@ -232,6 +232,7 @@ class SessionBasedClients:
         forward = read_forward(source, message)
         caller = read_caller(message.params.get("_meta"), http.headers)
         client = DownstreamClient(source, session, {} if session is None else session.capabilities)
+        self._relay.restore_cursor(client, message, forward)
         is_subscription = forward.method in {mcp.SUBSCRIBE, mcp.UNSUBSCRIBE}
         if is_subscription and session is None:
             raise MessageInvalid(INVALID_REQUEST, f"needs a session ({SESSION_HEADER})", message.id)

@@ -194,6 +194,7 @@ class SessionlessClients:
     ) -> web.StreamResponse:
         source = client.source
         forward = read_forward(source, message, is_sessionless=True)
+        self._relay.restore_cursor(client, message, forward)
         upstream = self._sources.get(source)
         # A sessionless server reads the client's input itself. For any other the guard holds the call.
         if forward.answers_questions and (

@@ -71,6 +71,7 @@ def known_bundle(
         tuple(BundleResource(uri, "read", "things") for uri in RESOURCES),
         tuple(BundlePrompt(name, "read", "things") for name in PROMPTS),
         tuple(requests),
+        resource_descriptions="Unreviewed",
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)
     return dump_bundle(Bundle(3, identity, revision, "staging", "staging", (), (source,)))

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,13 @@ from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream.replies import Form, answer, deny, refuse, refuse_version
 from interlock_guard.wire.jsonrpc import RpcRequest, RpcResponse
 
-SESSION_BASED = Form(to_sessionless=False, from_sessionless=False, may_show=lambda name, _item: name == "echo")
-SESSIONLESS = Form(to_sessionless=True, from_sessionless=False, may_show=lambda name, _item: name == "echo")
+SESSION_BASED = Form(
+    to_sessionless=False,
+    from_sessionless=False,
+    may_show=lambda name, _item: name == "echo",
+    give_cursor=lambda cursor: cursor,
+)
+SESSIONLESS = replace(SESSION_BASED, to_sessionless=True)
 CLOSED = {
     DenyReason.KILLED,
     DenyReason.NO_BUNDLE,

@@ -126,6 +126,7 @@ def compile_source(bound: BoundSource, grants: tuple[Grant, ...], pins: tuple[Pi
         ),
         http=None if spec.server.http is None else build_target(spec.server.http),
         pins=pins,
+        resource_descriptions=spec.resource_descriptions,
     )
 
 
