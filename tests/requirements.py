@@ -283,6 +283,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kill.recorded": Requirement("status.kill says why, since when, when no pod was left, and when it was released"),
     "kill.deleted": Requirement("the kill controller ends the pods of a deleted Agent that a finalizer keeps"),
     "kill.while-hanging": Requirement("a kill works while a reconcile hangs", "api"),
+    "policies.absent": Requirement(
+        "with every admission policy deleted, each attack is prevented, healed, or named as not prevented", "api"
+    ),
     "tenants.refused": Requirement(
         "a namespace's administrator can neither act as one of Interlock's programs nor reach another tenant's agent",
         "kind",

@@ -6,14 +6,18 @@ from pathlib import Path
 from tests.support.page_tests import fault_of_test
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8")
-TESTS = (ROOT / "docs" / "contributing" / "threat-tests.md").read_text(encoding="utf-8")
+WITHOUT = "## Without the admission policies"
+PAGE, BARE_PAGE = (ROOT / "docs" / "explanation" / "threat-model.md").read_text(encoding="utf-8").split(WITHOUT)
+TESTS, BARE_TESTS = (ROOT / "docs" / "contributing" / "threat-tests.md").read_text(encoding="utf-8").split(WITHOUT)
 THREAT = re.compile(r"\| ([^|]+) \| ([^|]+) \|")
+ATTACK = re.compile(r"\| ([^|]+) \| prevented[^|]* \| (?:prevented|healed within 10 s|not prevented)[^|]* \|")
 ROW = re.compile(r"\| ([^|]+) \| `tests/([\w/]+\.py::test_\w+)` \|")
 
 
 def rows_of(page: str) -> list[str]:
-    return [line for line in page.splitlines() if line.startswith("| ") and not line.startswith("| threat")]
+    return [
+        line for line in page.splitlines() if line.startswith("| ") and not line.startswith(("| threat", "| attack"))
+    ]
 
 
 ROWS = rows_of(TESTS)
@@ -31,6 +35,13 @@ def test_every_threat_has_an_invariant_and_a_test_that_exists() -> None:
     threats = [found and found[1] for found in map(THREAT.fullmatch, rows_of(PAGE))]
     assert threats == [row.split(" | ")[0].removeprefix("| ") for row in ROWS]
     assert [f"{row}: {fault}" for row in ROWS if (fault := fault_of(row))] == []
+
+
+def test_every_attack_without_the_admission_policies_has_an_outcome_and_a_test_that_exists() -> None:
+    attacks = [found and found[1] for found in map(ATTACK.fullmatch, rows_of(BARE_PAGE))]
+    assert len(attacks) > 10
+    assert attacks == [row.split(" | ")[0].removeprefix("| ") for row in rows_of(BARE_TESTS)]
+    assert [f"{row}: {fault}" for row in rows_of(BARE_TESTS) if (fault := fault_of(row))] == []
 
 
 def test_a_row_without_a_test_that_exists_is_found() -> None:

@@ -46,11 +46,13 @@ class VerificationJobs:
     """A thread that answers every Job of a verification.
 
     `descriptions` says of tools, by name, that they are described in another way; a tool of the value None is gone, and
-    an unmapped one is new. `failing` is a message with which all runs fail.
+    an unmapped one is new. `schemas` has the input schemas of tools, by name, where they differ. `failing` is a message
+    with which all runs fail.
     """
 
     def __init__(self, connect: Callable[[], HasRequest]) -> None:
         self.descriptions: dict[str, str | None] = {}
+        self.schemas: dict[str, Json] = {}
         self.failing = ""
         self.silent = False
         self.runs: list[str] = []
@@ -71,7 +73,7 @@ class VerificationJobs:
 
     def reset(self) -> None:
         """Let every server be as it is mapped again."""
-        self.descriptions, self.failing, self.silent = {}, "", False
+        self.descriptions, self.schemas, self.failing, self.silent = {}, {}, "", False
 
     def _run(self) -> None:
         api = self._connect()
@@ -106,6 +108,8 @@ class VerificationJobs:
         [source] = parse_bundle(plan[BUNDLE_KEY]).sources
         names = {tool.name for tool in source.tools if not is_name_glob(tool.name)} | self.descriptions.keys()
         listed = [name for name in sorted(names) if self.descriptions.get(name, "") is not None]
-        tools = [json.loads(canonicalize(a_tool(name, self.descriptions.get(name) or ""))) for name in listed]
+        described = (a_tool(name, self.descriptions.get(name) or "") for name in listed)
+        changed = (tool | {"inputSchema": self.schemas.get(tool["name"], tool["inputSchema"])} for tool in described)
+        tools = [json.loads(canonicalize(tool)) for tool in changed]
         seen = [SeenTool(tool["name"], digest_of(canonicalize(tool)), canonicalize(tool)) for tool in tools]
         return VerificationResult(run, tools=tuple(seen), protocol="2025-11-25")

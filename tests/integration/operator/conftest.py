@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -118,7 +118,7 @@ def write_kubeconfig(
 
 
 @contextlib.contextmanager
-def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
+def a_cluster(name: str, policies: Sequence[str] = PROTECTING) -> Iterator[kwok.KwokCluster]:
     """Make a cluster without the admission policies that refuse Agents: their work must be done without them."""
     options = kwok.KwokOptions(
         nodes=10,
@@ -131,7 +131,7 @@ def a_cluster(name: str) -> Iterator[kwok.KwokCluster]:
         for arguments in (
             ("-k", "crds"),
             ("-k", "manifests/base"),
-            *(("-f", f"manifests/admission/{name}.yaml") for name in PROTECTING),
+            *(("-f", f"manifests/admission/{name}.yaml") for name in policies),
         ):
             _kubectl(created, "apply", "--server-side", *arguments)
         names = [f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings")]
