@@ -262,6 +262,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.allowed": Requirement("a call of a model that is not the agent's reaches no provider"),
     "models.hosted-tools": Requirement("no call has its provider search, run code or call MCP servers by itself"),
     "models.keys": Requirement("the agent shows a key that is good nowhere else, and never sees a real one"),
+    "credentials.withheld": Requirement("no answer brings a credential that was sent, however it is written"),
     "models.ssrf": Requirement("no redirect, proxy or address leads a call to where it may not go"),
     "models.kill": Requirement("a kill closes calls of models immediately, and a closed guard refuses them"),
     "models.limits": Requirement("bodies, headers and calls under way are bounded"),

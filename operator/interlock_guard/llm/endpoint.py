@@ -5,13 +5,14 @@ The answer passes as it comes, byte for byte.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from aiohttp import ClientResponse, web
 
+from interlock_contract.mcp import EVENT_STREAM
 from interlock_contract.model_access import Provider, Shape, find_provider
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
 from interlock_guard.audit.recorder import RecordFailed, read_caller
@@ -19,10 +20,17 @@ from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, che
 from interlock_guard.decision.model_call import LIST, MODELS
 from interlock_guard.downstream.authorizer import ABANDONED, ANSWERED, ERROR, Authorizer, OpenRecord
 from interlock_guard.downstream.endpoint import HttpChecks
-from interlock_guard.llm.provider_client import ProviderClients, request_headers, response_headers, shows_key
+from interlock_guard.llm.answer_screen import AnswerScreen, check_charset, check_headers
+from interlock_guard.llm.provider_client import (
+    ProviderClient,
+    ProviderClients,
+    request_headers,
+    response_headers,
+    shows_key,
+)
 from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, status_of
 from interlock_guard.state import LiveState
-from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError
+from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError, make_room
 from interlock_guard.wire.large_messages import MAX_REQUEST_NODES, SMALL, Hold, JsonTooLarge, LargeMessages, NoRoom
 from interlock_http.listener import BodyRefused, read_body, release_body
 
@@ -31,8 +39,6 @@ MAX_CALLS: Final = 64
 _QUERIES: Final = ("", "beta=true")
 _FIRST_ERROR: Final = 400
 _MAX_ERROR: Final = 1024 * 1024
-_LONGEST_KEY: Final = 8192
-_SHOWS_KEY: Final = "answered with its own key, which is withheld"
 
 
 @dataclass(slots=True, eq=False)
@@ -189,11 +195,10 @@ class LlmEndpoint:
             raise AssertionError("decide_model() allows no model that is not there")
         query = http.rel_url.raw_query_string
         path = f"{request.method}?{query}" if query else request.method
-        sending = self._links.get(provider).send(
-            path, dump_json(request.arguments), request_headers(http.headers), model
-        )
+        client = self._links.get(provider)
+        sending = client.send(path, dump_json(request.arguments), request_headers(http.headers), model)
         call = _Call(http, shape, found)
-        call.task = asyncio.create_task(_relay(call, sending, self._links.get(provider).shows_secret))
+        call.task = asyncio.create_task(_relay(call, sending, client, self._large.results.hold()))
         self._calls.add(call)
         return call
 
@@ -242,9 +247,15 @@ class LlmEndpoint:
 
 
 async def _relay(
-    call: _Call, sending: AbstractAsyncContextManager[ClientResponse], shows_secret: Callable[[bytes | bytearray], bool]
+    call: _Call, sending: AbstractAsyncContextManager[ClientResponse], client: ProviderClient, hold: Hold
 ) -> web.StreamResponse:
-    """Send a call and pass its answer on as it comes.
+    """Send a call and pass its answer on as it comes, without a key of the provider.
+
+    Args:
+        call: The call.
+        sending: Sends it.
+        client: The client of its provider.
+        hold: The part of the memory for large messages that a large event takes.
 
     Raises:
         UpstreamError: No usable answer came, or it broke off.
@@ -252,10 +263,11 @@ async def _relay(
     """
     async with sending as answer:
         passed = response_headers(answer.headers)
+        check_charset(answer.charset)
+        check_headers(passed, client.credentials.stands_in_header)
+        screen = AnswerScreen(client.shows_secret, is_events=answer.content_type == EVENT_STREAM)
         if answer.status >= _FIRST_ERROR:
-            body = await HttpAnswer(answer).read(_MAX_ERROR)
-            if shows_secret(body):
-                raise UpstreamError(_SHOWS_KEY, is_sent=True)
+            body = screen.feed(await HttpAnswer(answer).read(_MAX_ERROR)) + screen.finish()
             call.record.complete(ERROR)
             return web.Response(status=answer.status, body=body, headers=passed)
         response = web.StreamResponse(status=answer.status, headers=passed)
@@ -263,15 +275,14 @@ async def _relay(
         call.has_begun = True
         with _to_agent():
             await response.prepare(call.http)
-        last = b""
         async for chunk in answer.content.iter_any():
-            if shows_secret(last + chunk):
-                raise UpstreamError(_SHOWS_KEY, is_sent=True)
-            last = (last + chunk)[-_LONGEST_KEY:]
-            with _to_agent():
-                await response.write(chunk)
+            ready = screen.feed(chunk)
+            await make_room(hold, screen.size)
+            if ready:
+                with _to_agent():
+                    await response.write(ready)
         with _to_agent():
-            await response.write_eof()
+            await response.write_eof(screen.finish())
         call.record.complete(ANSWERED)
         return response
 

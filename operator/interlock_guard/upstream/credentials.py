@@ -5,18 +5,28 @@ again only when its inode, time or size has changed. The files are in memory (tm
 container mounts.
 """
 
+import re
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from interlock_contract.http_target import HttpTarget, is_header_value
-from interlock_contract.strict_json import dump_json
 from interlock_guard.upstream.dialer import trust
 from interlock_kube.mounted_file import FileTooLarge, MountedFile
 
 _MAX_FILE: Final = 1024 * 1024  # no Secret and no ConfigMap is larger
 _LEAST_SECRET: Final = 8  # a shorter text is in answers by chance
+_SEARCHED: Final = 64
+"""Characters of a secret that are searched for, its last ones: those of a token's signature, which no other has."""
+_BACKSLASHES: Final = 16
+"""Most backslashes before an escaped character: JSON text within JSON text has 2, 4, 8 ... of them."""
+SECRET_REACH: Final = _SEARCHED * (_BACKSLASHES + len("u0041"))
+"""Longest form in bytes in which a secret is found; texts that are searched in parts must overlap by it."""
+_REMEMBERED: Final = 8
+"""Secrets of one peer that are remembered after their last answer, as the peer may still accept them."""
 
 
 class CredentialsUnreadable(Exception):  # noqa: N818 - says the state of a file
@@ -25,12 +35,27 @@ class CredentialsUnreadable(Exception):  # noqa: N818 - says the state of a file
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    """A secret as read: the file's content, the header's value, and its forms to search for in answers."""
+    """A secret as read: the file's content, the header's value, and what finds it in answers."""
 
     content: bytes
     value: str
-    plain: bytes
-    escaped: bytes
+    pattern: re.Pattern[bytes]
+    folded: str
+    """The searched part in lower case, as names of headers may show it."""
+
+
+def _compile(secret: str) -> re.Pattern[bytes]:
+    r"""Return what finds a secret in a text, also where JSON or a URL writes its characters as escapes.
+
+    One pattern finds all of these forms of `a/b`, in time linear in the text:
+
+        a/b    a\/b    a\u002fb    \\u0061\\/b (JSON text in a string of JSON)    a%2Fb
+    """
+    forms = []
+    for character in secret[-_SEARCHED:]:
+        digits = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(character):02x}")
+        forms.append(f"(?:{re.escape(character)}|u00{digits}|%{digits})")
+    return re.compile(rf"\\{{0,{_BACKSLASHES}}}".join(forms).encode())
 
 
 class Credentials:
@@ -40,6 +65,7 @@ class Credentials:
         self._target, self._directory = target, directory
         self._files: dict[str, MountedFile] = {}
         self._secrets: dict[str, _Secret] = {}  # by file, as last sent
+        self._due: dict[_Secret, int] = {}  # secrets that were sent, oldest first; how many answers may still show each
         self._authorities: bytes | None = None
         self._context: ssl.SSLContext | None = None
 
@@ -70,15 +96,32 @@ class Credentials:
             self._authorities = found
         return self._context
 
+    @contextmanager
+    def answer_due(self) -> Iterator[None]:
+        """Remember the secrets that were read, at least until the request that is sent in here has its answer."""
+        sent = list(self._secrets.values())
+        for secret in sent:
+            self._due[secret] += 1
+        try:
+            yield
+        finally:
+            for secret in sent:
+                self._due[secret] -= 1
+            self._forget()
+
     def stands_in(self, text: bytes | bytearray) -> bool:
-        """Return True if a secret that was sent is in the text, plain or as JSON writes it.
+        """Return True if a secret that was sent is in the text, plain or in escapes of JSON or URLs.
 
-        Of a value with a scheme, the secret is the last word. Two examples:
-
-            Authorization: Bearer abcdefgh    the secret is abcdefgh
-            X-Key: a"bcdefgh                  JSON writes the secret with a backslash before the quote
+        Secrets that were rotated count while answers to requests with them are due, and for some time after. Of a value
+        with a scheme, the secret is the last word: of `Authorization: Bearer abcdefgh`, the secret is abcdefgh.
         """
-        return any(secret.plain in text or secret.escaped in text for secret in self._secrets.values())
+        return any(secret.pattern.search(text) for secret in self._due)
+
+    def stands_in_header(self, name: str, value: str) -> bool:
+        """Return True if a secret that was sent is in a header's value, or in its name in whatever case."""
+        return self.stands_in(value.encode("utf-8", "surrogateescape")) or any(
+            secret.folded in name.lower() for secret in self._due
+        )
 
     def read_key(self, file: str) -> str:
         """Return a key that is the whole content of a file, such as a provider's.
@@ -99,8 +142,18 @@ class Credentials:
         word = value.rpartition(" ")[2]
         secret = word if len(word) >= _LEAST_SECRET else value
         if len(secret) >= _LEAST_SECRET:
-            self._secrets[file] = _Secret(content, value, secret.encode(), dump_json(secret)[1:-1])
+            found = _Secret(content, value, _compile(secret), secret[-_SEARCHED:].lower())
+            self._secrets[file] = found
+            self._due[found] = self._due.pop(found, 0)
+            self._forget()
         return value
+
+    def _forget(self) -> None:
+        """Forget the oldest secrets that are neither current nor in a request without its answer."""
+        current = set(self._secrets.values())
+        done = [secret for secret, due in self._due.items() if due == 0 and secret not in current]
+        for secret in done[: max(0, len(done) - _REMEMBERED)]:
+            del self._due[secret]
 
     def _read(self, file: str) -> bytes:
         found = self._files.get(file)

@@ -62,7 +62,10 @@ class HttpSession:
         await self._session.close()
 
     def shows_secret(self, text: bytes | bytearray) -> bool:
-        """Return True if a credential that was sent is in a text that came from the other side."""
+        """Return True if a credential that was sent is in a text that came from the other side.
+
+        A text that is searched in parts must have parts that overlap by `SECRET_REACH`.
+        """
         return self.credentials.stands_in(text)
 
     @contextmanager
@@ -89,20 +92,21 @@ class HttpSession:
         """
         with self.unsent():
             context = self.credentials.read_trust() if url.scheme == "https" else True
-        try:
-            async with self._session.request(
-                method, url, data=body, headers=headers, ssl=context, allow_redirects=False
-            ) as response:
-                try:
-                    _refuse_answer(response)
-                    yield response
-                finally:
-                    if not response.content.at_eof():
-                        response.close()  # the rest of it is not needed
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last is of a name that can be none
-            raise self._withhold(_explain_failure(error)) from None
-        except UpstreamError as failed:
-            raise self._withhold(failed) from None
+        with self.credentials.answer_due():
+            try:
+                async with self._session.request(
+                    method, url, data=body, headers=headers, ssl=context, allow_redirects=False
+                ) as response:
+                    try:
+                        _refuse_answer(response)
+                        yield response
+                    finally:
+                        if not response.content.at_eof():
+                            response.close()  # the rest of it is not needed
+            except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last is of a name that can be none
+                raise self._withhold(_explain_failure(error)) from None
+            except UpstreamError as failed:
+                raise self._withhold(failed) from None
 
     def _withhold(self, failed: UpstreamError) -> UpstreamError:
         """Take out of what is logged what the other side said, should a credential stand in it."""
@@ -172,7 +176,12 @@ _MAX_ERROR: Final = 64 * 1024
 _STEP: Final = 16 * 1024
 
 
-async def _make_room(hold: Hold | None, size: int) -> None:
+async def make_room(hold: Hold | None, size: int) -> None:
+    """Take the part of a budget that an answer of this size needs; a small one needs none.
+
+    Raises:
+        UpstreamError: There is no room.
+    """
     if hold is None or (size <= SMALL and hold.size == 0):
         return
     try:
@@ -227,7 +236,7 @@ class HttpAnswer:
                 body += chunk
                 if len(body) > limit:
                     raise UpstreamError(f"answered with more than {limit} bytes", is_sent=True)
-                await _make_room(hold, len(body))
+                await make_room(hold, len(body))
         finally:
             if hold is not None:
                 hold.release()
@@ -265,7 +274,7 @@ class HttpAnswer:
                 for start in range(0, len(chunk), _STEP):  # a chunk may hold thousands of small events
                     for event in parser.feed(chunk[start : start + _STEP]):
                         yield event
-                    await _make_room(hold, parser.size)
+                    await make_room(hold, parser.size)
                     await asyncio.sleep(0)
         except EventTooLarge as error:
             raise UpstreamError(f"answered with {error}", is_sent=True) from None

@@ -33,7 +33,7 @@ from interlock_contract.mcp import (
     SESSION_HEADER,
     VERSION_HEADER,
 )
-from interlock_contract.strict_json import dump_json
+from interlock_guard.upstream.credentials import SECRET_REACH
 from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, StreamBroken, UpstreamError
 from interlock_guard.upstream.initialize import (
     PROBE_SECONDS,
@@ -54,11 +54,12 @@ from interlock_guard.wire.jsonrpc import (
     dump_notification,
     dump_request,
 )
-from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, LargeMessages, NoRoom
+from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, LargeMessages, NoRoom, Pace
 from interlock_guard.wire.streams import EventParser
 
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=\Z")
+_SLICE: Final = 128 * 1024
 _SESSION: Final = re.compile(r"[\x21-\x7e]{1,1024}\Z")
 
 
@@ -274,7 +275,7 @@ class HttpExchange:
         try:
             message = await self._parse(raw)
         except UpstreamError:
-            if raw and self._client.shows_secret(raw):
+            if await self._shows_secret(raw):
                 raise
             raise StatusRefused(answer.status) from None
         if isinstance(message, RpcResponse) and message.error is not None and message.id in {request_id, None}:
@@ -293,23 +294,18 @@ class HttpExchange:
             raise UpstreamError(f"answered with a message that {error}", is_sent=True) from None
         except MessageInvalid as error:
             raise UpstreamError(f"answered with what is no message: {error}", is_sent=True) from None
-        if message.hold is None:
-            shows_secret = self._shows_secret(raw, message)
-        else:
-            async with self._large.turn():
-                shows_secret = self._shows_secret(raw, message)
-        if shows_secret:
+        if await self._shows_secret(raw):
             raise UpstreamError("answered with a credential of its own in it, so the answer is withheld", is_sent=True)
         return message
 
-    def _shows_secret(self, raw: bytes | bytearray, message: Message) -> bool:
-        if self._client.shows_secret(raw):
-            return True
-        if b"\\" not in raw:
-            return False
-        # JSON can write the same text with escapes (`\u0061` is `a`): search the text that would be passed on.
-        parts = (message.result, message.error) if isinstance(message, RpcResponse) else (message.params,)
-        return self._client.shows_secret(dump_json(parts))
+    async def _shows_secret(self, raw: bytes | bytearray) -> bool:
+        """Search a message in steps for the guard's credentials, in whatever way JSON writes them."""
+        pace = Pace()
+        for start in range(0, len(raw), _SLICE):
+            if self._client.shows_secret(raw[max(0, start - SECRET_REACH) : start + _SLICE]):
+                return True
+            await pace.pause()
+        return False
 
 
 def _own(message: Message, request_id: Id) -> RpcResponse:

@@ -1,10 +1,8 @@
 """Calls of language models: what passes passes byte for byte, and nothing else passes at all."""
 
 import asyncio
-import io
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,93 +12,34 @@ from aiohttp import web
 from msgspec import structs
 
 from interlock_contract.bundle import dump_bundle, parse_bundle
-from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_provider import (
     AGENT_KEY,
     KEY_FILES,
     MODEL,
     REAL_KEYS,
-    FakeProvider,
     a_bundle_with_models,
     answer_of,
     events_of,
-    stream,
 )
-from tests.integration.guard.harness import Guard
+from tests.integration.guard.model_rig import (
+    API_KEY,
+    BEARER,
+    CHAT,
+    MESSAGES,
+    Rig,
+    a_model_rig,
+    chat,
+    messages,
+    reason_of,
+)
 from tests.requirements import requirement
 from tests.support.bounds import until, until_count
-from tests.support.ports import free_port
-
-CHAT = "/openai/v1/chat/completions"
-MESSAGES = "/anthropic/v1/messages"
-BEARER = {"Authorization": f"Bearer {AGENT_KEY}"}
-API_KEY = {"x-api-key": AGENT_KEY}
-
-
-@dataclass
-class Rig:
-    """Guard, API server, provider and an agent's connection, all running."""
-
-    api: FakeApiServer
-    guard: Guard
-    provider: FakeProvider
-    http: aiohttp.ClientSession
-
-    @property
-    def keys(self) -> Path:
-        return self.guard.folder / "secrets" / ".models"
-
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.guard.port}{path}"
-
-    async def post(self, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        sent = {"Content-Type": "application/json", **(BEARER if headers is None else headers)}
-        async with self.http.post(self.url(path), data=io.BytesIO(data), headers=sent) as response:
-            text = await response.text()
-            return response.status, json.loads(text) if response.content_type == "application/json" else text
-
-    async def refused(self, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, str]:
-        """Return status and reason of what must not have reached the provider."""
-        status, answer = await self.post(path, body, headers)
-        assert self.provider.seen == []
-        return status, answer if isinstance(answer, str) else reason_of(answer)
-
-
-def reason_of(answer: dict[str, Any]) -> str:
-    error = answer["error"]
-    found: str = error.get("reason") or error["code"]
-    assert (answer.get("type") == "error") == ("reason" in error)
-    return found
-
-
-def chat(**members: Any) -> dict[str, Any]:
-    return {"model": MODEL["openai"], "messages": [{"role": "user", "content": "h\u00fc"}], **members}
-
-
-def messages(**members: Any) -> dict[str, Any]:
-    return {"model": MODEL["anthropic"], "max_tokens": 9, "messages": [{"role": "user", "content": "h"}], **members}
 
 
 @pytest.fixture
 async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
-    api, provider = FakeApiServer(free_port()), FakeProvider(free_port())
-    await provider.start()
-    api.set_agent()
-    api.set_bundle(a_bundle_with_models(provider.port))
-    await api.start()
-    guard = Guard(api, tmp_path)
-    async with aiohttp.ClientSession() as http:
-        found = Rig(api, guard, provider, http)
-        found.keys.mkdir(parents=True)
-        for name, file in KEY_FILES.items():
-            (found.keys / file).write_text(f"{REAL_KEYS[name]}\n")
-        await guard.start()
-        await until(lambda: guard.probe("/readyz"), "the guard is open")
+    async with a_model_rig(tmp_path) as found:
         yield found
-    await guard.stop()
-    await provider.stop()
-    await api.stop()
 
 
 @requirement("models.pass")
@@ -344,25 +283,6 @@ async def test_a_key_that_was_rotated_is_used_by_the_next_call_and_a_missing_one
     assert rig.provider.seen.pop().headers["Authorization"] == "Bearer sk-rotated-0123456789"
     (rig.keys / KEY_FILES["openai"]).unlink()
     assert await rig.refused(CHAT, chat()) == (502, "ServerUnavailable")
-
-
-@requirement("models.keys")
-async def test_no_answer_of_the_provider_brings_the_agent_its_key(rig: Rig) -> None:
-    async def in_an_error(http: web.Request) -> web.StreamResponse:
-        return web.json_response({"error": {"message": http.headers["Authorization"]}}, status=401)
-
-    async def in_a_stream(http: web.Request) -> web.StreamResponse:
-        key = http.headers["Authorization"].removeprefix("Bearer ").encode()
-        return await stream(http, [b"data: " + key[:12], key[12:] + b"\n\n"])
-
-    rig.provider.answer = in_an_error
-    status, answer = await rig.post(CHAT, chat())
-    assert (status, reason_of(answer)) == (502, "ServerUnavailable")
-    rig.provider.answer = in_a_stream
-    with pytest.raises(aiohttp.ClientError):
-        await rig.post(CHAT, chat(stream=True))
-    seen = rig.guard.log() + (rig.guard.folder / "records").read_text() + await rig.guard.metrics() + json.dumps(answer)
-    assert not [key for key in REAL_KEYS.values() if key in seen]
 
 
 async def test_an_error_of_the_provider_passes_as_it_is(rig: Rig) -> None:

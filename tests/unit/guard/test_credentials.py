@@ -1,13 +1,16 @@
 """Credentials of HTTP servers and providers: a rotation is used by the next request, an unchanged file is not read."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from interlock_contract.http_target import HttpTarget, TargetHeader
 from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
+from tests.requirements import requirement
 
 LONG_AGO = 1_700_000_000
 OLD, NEW = "Bearer old-secret-1", "Bearer new-secret-2"
@@ -47,7 +50,7 @@ def test_a_rotation_takes_effect_on_the_next_call(rotate: Callable[[Path, str], 
     assert credentials.read_headers() == {"Authorization": NEW}
     assert credentials.read_key("0") == NEW
     assert credentials.stands_in(b"... new-secret-2 ...")
-    assert not credentials.stands_in(b"... old-secret-1 ...")
+    assert credentials.stands_in(b"... old-secret-1 ..."), "the peer may still accept it"
 
 
 def test_an_unchanged_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,3 +77,82 @@ def test_what_cannot_be_a_header_is_refused_without_quoting_it(content: str, mes
     write_in_place(tmp_path, content)
     with pytest.raises(CredentialsUnreadable, match=message):
         credentials_of(tmp_path).read_headers()
+
+
+KEY = "Zm9v/YmFy+cXV4&MTIz=="  # of a gateway, in Base64
+WRITERS: dict[str, Callable[[str], str]] = {
+    "plain": lambda text: text,
+    "PHP": lambda text: text.replace("/", "\\/"),
+    "Go": lambda text: text.replace("&", "\\u0026"),
+    ".NET": lambda text: text.replace("+", "\\u002B").replace("&", "\\u0026"),
+    "every character escaped": lambda text: "".join(f"\\u{ord(one):04x}" for one in text),
+    "JSON in JSON": lambda text: json.dumps(json.dumps({"key": text.replace("/", "\\/")})),
+    "JSON in JSON in JSON": lambda text: json.dumps(
+        json.dumps(json.dumps("".join(f"\\u{ord(one):04X}" for one in text)))
+    ),
+    "a URL": lambda text: quote(text, safe=""),
+    "a URL with slashes": quote,
+}
+
+
+@requirement("credentials.withheld")
+@pytest.mark.parametrize("key", [KEY, "sk-abcdefghijkl", 'quo"ted\\back\\slash', "x" * 200 + KEY], ids=repr)
+@pytest.mark.parametrize("writer", WRITERS)
+def test_a_secret_is_found_however_json_or_a_url_writes_it(writer: str, key: str, tmp_path: Path) -> None:
+    write_in_place(tmp_path, f"Bearer {key}\n")
+    credentials = credentials_of(tmp_path)
+    credentials.read_headers()
+
+    def answer(key: str) -> bytes:
+        written = json.dumps(key)[1:-1] if writer in {"PHP", "Go", ".NET"} else key
+        return f'{{"error": "no such key: {WRITERS[writer](written)}"}}'.encode()
+
+    assert credentials.stands_in(answer(key))
+    assert not credentials.stands_in(answer(f"{key[:-1]}Q"))
+
+
+@requirement("credentials.withheld")
+def test_a_long_token_is_found_by_its_end_alone_so_that_another_with_the_same_head_is_not(tmp_path: Path) -> None:
+    write_in_place(tmp_path, f"Bearer {'h' * 900}.{'s' * 70}")
+    credentials = credentials_of(tmp_path)
+    credentials.read_headers()
+    assert credentials.stands_in(b"s" * 64)
+    assert not credentials.stands_in(b"h" * 900 + b".another")
+
+
+@requirement("credentials.withheld")
+def test_a_key_counts_while_an_answer_to_it_is_due_however_often_it_was_rotated(tmp_path: Path) -> None:
+    def rotated(number: int) -> str:
+        return f"{'x' * number}-rotated-key-{number:03}"
+
+    write_in_place(tmp_path, "key-of-the-open-call")
+    credentials = credentials_of(tmp_path)
+    credentials.read_key("0")
+    with credentials.answer_due():
+        for number in range(100):
+            write_in_place(tmp_path, rotated(number))
+            credentials.read_key("0")
+            with credentials.answer_due():
+                pass
+        assert credentials.stands_in(b"key-of-the-open-call")
+    assert credentials.stands_in(rotated(99).encode()), "the current one"
+    assert credentials.stands_in(rotated(95).encode()), "of the last ones"
+    assert not credentials.stands_in(rotated(1).encode()), "memory is bounded"
+    assert not credentials.stands_in(b"key-of-the-open-call"), "its answer is complete, and many came since"
+
+
+@requirement("credentials.withheld")
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("x-request-id", KEY, True),
+        ("content-type", f'application/json; k="{KEY}"', True),
+        (f"x-ratelimit-{KEY}".lower(), "1", True),
+        ("x-ratelimit-remaining", "1", False),
+    ],
+)
+def test_a_secret_is_found_in_a_header(name: str, value: str, expected: bool, tmp_path: Path) -> None:  # noqa: FBT001
+    write_in_place(tmp_path, KEY)
+    credentials = credentials_of(tmp_path)
+    credentials.read_key("0")
+    assert credentials.stands_in_header(name, value) == expected

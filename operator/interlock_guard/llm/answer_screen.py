@@ -1,0 +1,151 @@
+r"""The screen of a provider's answer: what passes to the agent, and what is held back until it shows no key.
+
+The agent gets the bytes of the provider, and nothing of a key. So the screen holds back what may be the beginning of a
+key: of a stream of events the event that is not complete yet, of everything else the last bytes. An event:
+
+    data: {"delta": "Zm9v   <- not complete, so nothing of it passes
+    \/YmFy"}                 <- the key `Zm9v/YmFy` is complete: the answer ends here
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from interlock_guard.upstream.credentials import SECRET_REACH
+from interlock_guard.upstream.http_client import UpstreamError
+from interlock_guard.wire.streams import EventParser, EventTooLarge
+
+MAX_EVENT: Final = 8 * 1024 * 1024
+"""Largest event of a stream in bytes."""
+_MAX_DELTA: Final = 64 * 1024
+"""Largest event in bytes that is taken for a piece of a text."""
+_MAX_TEXTS: Final = 256
+_PLACES: Final = ("index", "output_index", "content_index", "summary_index")
+"""Members of an event that say which text its pieces belong to."""
+_BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r){2}")
+_LONGEST_BLANK_LINE: Final = 4
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"})
+"""Encodings in which a key has the bytes of ASCII."""
+
+_Place = tuple[str | int, ...]
+
+
+class KeyShown(UpstreamError):  # noqa: N818 - says what happened
+    """The provider answered with a key that was sent to it, or in a way in which no key can be searched for."""
+
+    def __init__(self, message: str = "answered with its own key, which is withheld") -> None:
+        super().__init__(message, is_sent=True)
+
+
+def check_charset(charset: str | None) -> None:
+    """Refuse an answer whose text is in an encoding that is not searched.
+
+    Raises:
+        KeyShown: It is.
+    """
+    if charset is not None and charset.strip().lower() not in _CHARSETS:
+        raise KeyShown(f"answered in the encoding {charset[:32]!r}, in which the guard searches for no key")
+
+
+def check_headers(headers: Mapping[str, str], shows_key: Callable[[str, str], bool]) -> None:
+    """Refuse an answer with a key in the headers that pass.
+
+    Raises:
+        KeyShown: One is there.
+    """
+    if any(shows_key(name, value) for name, value in headers.items()):
+        raise KeyShown
+
+
+class AnswerScreen:
+    """Passes the body of one answer on, without a key.
+
+    Args:
+        shows_key: Returns True for a text with a key in it.
+        is_events: Whether the answer is a stream of events.
+    """
+
+    def __init__(self, shows_key: Callable[[bytes | bytearray], bool], *, is_events: bool) -> None:
+        self._shows_key = shows_key
+        self._held = bytearray()
+        self._searched = b""  # the end of what was searched, as a key may go on in the next chunk
+        self._events = EventParser(MAX_EVENT) if is_events else None
+        self._texts: dict[_Place, str] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes that are held, the copies of the parser included."""
+        return len(self._held) + (self._events.size if self._events is not None else 0)
+
+    def feed(self, chunk: bytes | bytearray) -> bytes:
+        """Take a chunk and return what passes now.
+
+        Raises:
+            KeyShown: A key is in the answer.
+        """
+        if b"\0" in chunk:  # UTF-16 and UTF-32, which clients recognise by themselves; UTF-8 of JSON has none
+            raise KeyShown("answered with a NUL byte, so in an encoding in which the guard searches for no key")
+        text = self._searched + chunk
+        if self._shows_key(text):
+            raise KeyShown
+        self._searched = bytes(text[-SECRET_REACH:])
+        before = len(self._held)
+        self._held += chunk
+        if self._events is None:
+            return self._release(len(self._held) - SECRET_REACH)
+        try:
+            for event in self._events.feed(bytes(chunk)):
+                self._check_pieces(event.data)
+        except EventTooLarge as error:
+            raise UpstreamError(f"answered with {error}", is_sent=True) from None
+        ends = [found.end() for found in _BLANK_LINE.finditer(self._held, max(0, before - _LONGEST_BLANK_LINE + 1))]
+        return self._release(ends[-1] if ends else 0)
+
+    def finish(self) -> bytes:
+        """Return the rest of an answer that is complete."""
+        return self._release(len(self._held))
+
+    def _release(self, end: int) -> bytes:
+        passed = bytes(self._held[: max(0, end)])
+        del self._held[: len(passed)]
+        return passed
+
+    def _check_pieces(self, data: bytes) -> None:
+        """Search the texts that the agent puts together from several events.
+
+        Two events that make one text:
+
+            {"index": 0, "delta": {"text": "Zm9v"}}
+            {"index": 0, "delta": {"text": "/YmFy"}}
+
+        Raises:
+            KeyShown: A key is in one.
+        """
+        if len(data) > _MAX_DELTA:
+            return
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            return  # such as [DONE]; its bytes were searched
+        for place, piece in _strings(event):
+            text = self._texts.pop(place, "") + piece
+            if self._shows_key(text.encode("utf-8", "surrogatepass")):
+                raise KeyShown
+            if len(self._texts) >= _MAX_TEXTS:
+                del self._texts[next(iter(self._texts))]
+            self._texts[place] = text[-SECRET_REACH:]
+
+
+def _strings(event: Any) -> Iterator[tuple[_Place, str]]:
+    """Yield every string in an event, with the place of its text: names of members and indexes that members state."""
+    waiting: list[tuple[_Place, Any]] = [((), event)]
+    while waiting:
+        place, value = waiting.pop()
+        if isinstance(value, str):
+            yield place, value
+        elif isinstance(value, list):
+            waiting += [(place, item) for item in reversed(value)]
+        elif isinstance(value, dict):
+            where = (*place, *(value[name] for name in _PLACES if isinstance(value.get(name), int)))
+            waiting += [((*where, name), item) for name, item in reversed(value.items())]
