@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images bench-reconcile bench-kill bench-guard
+.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard
 
 VENV := .venv
 PYTHON := python3
@@ -57,6 +57,9 @@ cluster-down: venv ## take away every cluster of ours and what it was made of, b
 
 images: venv ## build our images where they changed, and put them into the cluster
 	$(PY) -m tools.cluster images
+
+release: venv ## push our images to REGISTRY, sign them with cosign's KEY, and pin them in dist/
+	$(PY) -m tools.release "$(REGISTRY)" $(if $(TAG),--tag "$(TAG)") $(if $(UNSIGNED),--unsigned,--key "$(KEY)")
 
 bench-reconcile: venv ## measure Agents per second to Ready, and a bare kopf handler for comparison, JSON on the last line
 	$(PY) -m benchmarks.reconcile

@@ -325,6 +325,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
     # The images
     "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),
+    "supply.released-by-digest": Requirement("a release pins the digests that it pushed, and pulls give that", "api"),
+    "supply.signed": Requirement("images and SBOMs of a release are signed, and no other key verifies them", "api"),
     "supply.one-registry": Requirement("one setting names the registry of all images, the guard's too", "api"),
     # The operator
     "operator.converges": Requirement("after any failed write the status is true and the next reconcile converges"),

@@ -23,6 +23,8 @@ def ensure(engine: Engine, settings: Settings) -> str:
         UnavailableError: neither is possible here.
         StepFailedError: the build failed.
     """
+    if settings.base_image is not None:
+        return settings.base_image
     if settings.parts is PartsChoice.RELEASED:
         return versions.PYTHON_IMAGE
     if settings.parts is PartsChoice.AUTO and engine.has_image(versions.PYTHON_IMAGE):

@@ -129,6 +129,45 @@ def all_programs() -> tuple[Program, ...]:
             versions.LOCAL_PATH_PROVISIONER,
             GoPackage("local-path-provisioner", "github.com/rancher/local-path-provisioner"),
         ),
+        *_release_programs(),
+    )
+
+
+def _release_programs() -> tuple[Program, ...]:
+    """Return the programs that release our images, and a registry for the tests of that."""
+    crane, syft, cosign = versions.CRANE, versions.SYFT, versions.COSIGN
+    registry, machine = versions.DISTRIBUTION, architecture()
+    crane_file = f"go-containerregistry_Linux_{'x86_64' if machine == 'amd64' else machine}.tar.gz"
+    syft_file = f"syft_{syft.removeprefix('v')}_linux_{machine}.tar.gz"
+    registry_file = f"registry_{registry.removeprefix('v')}_linux_{machine}.tar.gz"
+    return (
+        Program(
+            "crane",
+            crane,
+            GoPackage("crane", "github.com/google/go-containerregistry/cmd/crane"),
+            _github("google/go-containerregistry", crane, crane_file, "crane"),
+        ),
+        Program(
+            "syft",
+            syft,
+            GoPackage("syft", "github.com/anchore/syft/cmd/syft"),
+            _github("anchore/syft", syft, syft_file, "syft"),
+            300,
+        ),
+        Program(
+            "cosign",
+            cosign,
+            GoPackage("cosign", "github.com/sigstore/cosign/v3/cmd/cosign"),
+            _github("sigstore/cosign", cosign, f"cosign-linux-{machine}"),
+            300,
+        ),
+        Program(
+            "registry",
+            registry,
+            GoPackage("distribution", "github.com/distribution/distribution/v3/cmd/registry"),
+            _github("distribution/distribution", registry, registry_file, "registry"),
+            80,
+        ),
     )
 
 
@@ -136,6 +175,8 @@ KWOK = ("kubectl", "kube-apiserver", "kube-controller-manager", "kube-scheduler"
 """What a kwok cluster needs."""
 KIND = ("kubectl", "kind")
 """What a kind cluster needs on this machine."""
+RELEASE = ("crane", "syft", "cosign")
+"""What a release of our images needs."""
 LANES = 2
 """How many modules are built at the same time: one downloads or links, on one core, while the other compiles."""
 

@@ -43,6 +43,8 @@ class Settings:
     engine: EngineChoice = EngineChoice.AUTO
     parts: PartsChoice = PartsChoice.AUTO
     debian_mirror: str | None = None
+    base_image: str | None = None
+    """What our own images start from; None: what this machine can have."""
 
     @property
     def programs(self) -> Path:
@@ -71,7 +73,7 @@ class Settings:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read INTERLOCK_CACHE, INTERLOCK_ENGINE, INTERLOCK_PARTS and INTERLOCK_DEBIAN_MIRROR.
+    """Read INTERLOCK_CACHE, INTERLOCK_ENGINE, INTERLOCK_PARTS, INTERLOCK_DEBIAN_MIRROR and INTERLOCK_BASE_IMAGE.
 
     Raises:
         ClusterError: a setting has a value that it cannot have.
@@ -83,6 +85,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         engine=_choice(EngineChoice, "INTERLOCK_ENGINE", environ),
         parts=_choice(PartsChoice, "INTERLOCK_PARTS", environ),
         debian_mirror=environ.get("INTERLOCK_DEBIAN_MIRROR") or None,
+        base_image=environ.get("INTERLOCK_BASE_IMAGE") or None,
     )
 
 

@@ -31,6 +31,10 @@ WHERE = {
     "cni-plugins": ("github.com/containernetworking/plugins", versions.CNI_PLUGINS),
     "coredns": ("github.com/coredns/coredns", versions.COREDNS),
     "kube-router": ("github.com/cloudnativelabs/kube-router/v2", versions.KUBE_ROUTER),
+    "crane": ("github.com/google/go-containerregistry", versions.CRANE),
+    "syft": ("github.com/anchore/syft", versions.SYFT),
+    "cosign": ("github.com/sigstore/cosign/v3", versions.COSIGN),
+    "distribution": ("github.com/distribution/distribution/v3", versions.DISTRIBUTION),
     "local-path-provisioner": ("github.com/rancher/local-path-provisioner", versions.LOCAL_PATH_PROVISIONER),
 }
 

@@ -1,0 +1,1 @@
+"""The release of our images: built, pushed, described by an SBOM, signed, and pinned by digest."""
