@@ -97,6 +97,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "verify.bounded": Requirement("a run without a result ends, and is reported"),
     "verify.on-a-cluster": Requirement("the operator verifies by Jobs that Pod Security restricted admits", "api"),
     "drift.quarantined": Requirement("a tool that has changed is denied at the next call, and the others go on"),
+    "drift.prompts": Requirement("a prompt is shown and got only as it was verified or accepted"),
+    "drift.instructions": Requirement(
+        "a server's instructions reach an agent only if the binding pins them, as verified"
+    ),
     "drift.accepted": Requirement("only an accept of the very digest that is observed brings a changed tool back"),
     "drift.reported-early": Requirement("a drift that a guard has found is verified soon, not at the next interval"),
     "drift.runbook": Requirement("every command of the runbook BindingDrifted prints what the page says", "api"),

@@ -40,7 +40,7 @@ IDENTIFIERS: Final[Mapping[str, str]] = {
     "asides": "control_requests",
     "attestation": "selftest_report",
     "attestor": "reporter",
-    "catalogue": "tool_cache",
+    "catalogue": "list_cache",
     "climb": "traverse",
     "climbs": "traverse",
     "continuity": "chain_verifier",

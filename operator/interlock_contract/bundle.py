@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
+from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.json_pointer import POINTER
 from interlock_contract.model_access import ModelAccess
@@ -160,9 +161,9 @@ class BundleResource(StrictStruct, frozen=True):
 
 
 class Pin(StrictStruct, frozen=True):
-    """A tool as it was verified: `digest` is the SHA-256, in hex, of its whole object as the server listed it.
+    """A tool or prompt as it was verified: `digest` is the SHA-256, in hex, of the object that its server listed.
 
-    `name` is the tool's own name, never a glob. The object is written as RFC 8785 says (`canonical`).
+    `name` is its own name, never a glob. The object is written as RFC 8785 says (`canonical`).
     """
 
     name: Text
@@ -203,6 +204,7 @@ class BundleSource(StrictStruct, frozen=True):
 
     `server_requests` are what the server may ask of the agent; nothing unless it is named. `http` is there by that
     transport alone. `pins` are the tools that were verified: no other is called, whatever the map says.
+    `prompt_pins` are the same of prompts, and `instructions_pin` is the digest of the only instructions that pass.
     `resource_descriptions` says whether lists of resources show the texts that the server wrote.
     """
 
@@ -218,6 +220,8 @@ class BundleSource(StrictStruct, frozen=True):
     http: HttpTarget | None = None
     pins: tuple[Pin, ...] = written(())
     resource_descriptions: ResourceDescriptions = "Withheld"
+    prompt_pins: tuple[Pin, ...] = ()
+    instructions_pin: Digest | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
@@ -227,6 +231,7 @@ class BundleSource(StrictStruct, frozen=True):
         refuse_doubles((resource.uri for resource in self.resources), "resources", "uri")
         refuse_doubles((prompt.name for prompt in self.prompts), "prompts", "name")
         refuse_doubles((pin.name for pin in self.pins), "pins", "name")
+        refuse_doubles((pin.name for pin in self.prompt_pins), "promptPins", "name")
         layers = {grant.layer for grant in self.grants}
         for layer in ("Binding", "Matrix"):  # without both, "every grant permits it" would be an empty promise
             if layer not in layers:
@@ -292,6 +297,11 @@ def dump_bundle(bundle: Bundle) -> str:
 def digest(text: str) -> str:
     """Return the SHA-256 of a bundle's text in hex: the name by which both sides mean the same bundle."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def digest_instructions(instructions: str | None) -> str:
+    """Return the digest by which a server's instructions are pinned; a server without any counts as with empty ones."""
+    return digest_of(canonicalize(instructions or ""))
 
 
 def read_bundle_digests(status: Any) -> frozenset[str]:

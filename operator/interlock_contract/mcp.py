@@ -69,9 +69,10 @@ CLIENT_NOTIFICATIONS: Final = frozenset({CANCELLED, "notifications/initialized",
 """Notifications of a client in session-based versions. Sessionless versions have `CANCELLED` alone, on stdio."""
 
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
+PROMPTS_CHANGED: Final = "notifications/prompts/list_changed"
 LISTS_CHANGED: Final = {
     TOOLS_CHANGED: "toolsListChanged",
-    "notifications/prompts/list_changed": "promptsListChanged",
+    PROMPTS_CHANGED: "promptsListChanged",
     "notifications/resources/list_changed": "resourcesListChanged",
 }
 """Notifications of a server that a list changed, and the keys by which `subscriptions/listen` subscribes to them."""

@@ -29,7 +29,7 @@ RESULT_KEY: Final = "result.json"
 VERIFICATION_VERSION: Final = 1
 
 MAX_TOOLS: Final = 512
-"""Tools of a server that a binding may map: each has a pin in every bundle."""
+"""Tools, and likewise prompts, of a server that a binding may map: each has a pin in every bundle."""
 MAX_UNMAPPED: Final = 64
 """Names of unmapped tools that a result has room for."""
 MAX_DEFINITIONS: Final = 384 * 1024
@@ -54,6 +54,12 @@ class VerificationFailure(StrEnum):
     """It lists two tools of one name."""
     TOO_MANY_TOOLS = "TooManyTools"
     """The binding maps more of its tools than can be pinned."""
+    PROMPTS_MISSING = "PromptsMissing"
+    """It does not list a prompt that the binding maps by name."""
+    PROMPTS_AMBIGUOUS = "PromptsAmbiguous"
+    """It lists two prompts of one name."""
+    TOO_MANY_PROMPTS = "TooManyPrompts"
+    """The binding maps more of its prompts than can be pinned."""
     PROBE_FAILED = "ProbeFailed"
     """A probe ended otherwise than expected, or too late."""
 
@@ -69,20 +75,29 @@ class PlannedProbe(StrictStruct, frozen=True):
 
 
 class VerificationPlan(StrictStruct, frozen=True):
-    """What a verifier has to do: `run` names this one time."""
+    """What a verifier has to do: `run` names this one time, `instructions` asks for those of the server."""
 
     run: Text
     source: Name
     probes: tuple[PlannedProbe, ...] = written(())
+    instructions: bool = False
     version: Literal[1] = written(1)
 
 
-class SeenTool(StrictStruct, frozen=True):
-    """A mapped tool as the server listed it: its digest, and its canonical text, empty where there was no room."""
+class SeenDefinition(StrictStruct, frozen=True):
+    """A mapped tool or prompt as the server listed it, or its instructions.
+
+    `definition` is the canonical text, empty where there was no room.
+    """
 
     name: ShortName
     digest: Digest
     definition: str = ""
+
+
+SeenDefinitions = Annotated[tuple[SeenDefinition, ...], Meta(max_length=MAX_TOOLS)]
+INSTRUCTIONS: Final = "instructions"
+"""The name of a server's instructions among its definitions."""
 
 
 class VerificationResult(StrictStruct, frozen=True):
@@ -95,6 +110,8 @@ class VerificationResult(StrictStruct, frozen=True):
         tools: The tools that the binding maps, by name; None where the server did not list any.
         unmapped: Names of tools that it does not map, as far as there is room, shortened where they are long.
         omitted: How many more there are.
+        prompts: The prompts that the binding maps, by name; None where it maps none, or the server did not list any.
+        instructions: Those of the server, which may be empty; None where the plan does not ask for them.
         probes: How many ended as expected.
         protocol: The version of MCP that the server speaks; empty if it was not initialized.
     """
@@ -102,11 +119,13 @@ class VerificationResult(StrictStruct, frozen=True):
     run: Text
     failure: VerificationFailure | None = None
     message: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
-    tools: Annotated[tuple[SeenTool, ...], Meta(max_length=MAX_TOOLS)] | None = None
+    tools: SeenDefinitions | None = None
     unmapped: Annotated[tuple[ShortName, ...], Meta(max_length=MAX_UNMAPPED)] = written(())
     omitted: Count = written(0)
     probes: Count = written(0)
     protocol: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
+    prompts: SeenDefinitions | None = None
+    instructions: SeenDefinition | None = None
     version: Literal[1] = written(1)
 
     def check(self) -> None:
@@ -114,6 +133,7 @@ class VerificationResult(StrictStruct, frozen=True):
         if (self.failure is None) != (not self.message):
             raise ValueError(".message: must be there with a failure, and only then")
         refuse_doubles((tool.name for tool in self.tools or ()), "tools", "name")
+        refuse_doubles((prompt.name for prompt in self.prompts or ()), "prompts", "name")
 
 
 class VerificationInvalid(ValueError):  # noqa: N818 - says the state of a text

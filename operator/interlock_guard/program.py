@@ -35,8 +35,8 @@ from interlock_guard.selftest.selftest import SelfTest
 from interlock_guard.settings import GuardSettings, SettingsInvalid, read_settings
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint
+from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.sources import Sources, build_upstream
-from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.large_messages import LargeMessages
 from interlock_http.listener import BoundedListener
@@ -99,11 +99,11 @@ async def serve(settings: GuardSettings) -> None:
             )
 
         sources = Sources(live, tasks, build, log)
-        tools = ToolCache(monotonic, log, large)
+        lists = ListCache(monotonic, log, large)
         authorizer = Authorizer(
             live=live,
             sources=sources,
-            tools=tools,
+            lists=lists,
             recorder=recorder,
             monotonic=monotonic,
             on_drift=reporter.report_drift,
@@ -116,7 +116,7 @@ async def serve(settings: GuardSettings) -> None:
         mcp = McpEndpoint(
             live=live,
             sources=sources,
-            tools=tools,
+            lists=lists,
             authorizer=authorizer,
             checks=checks,
             add_routes=llm.add_routes,

@@ -281,6 +281,14 @@ class BindingBuilder(_Builder):
         """Map exactly these prompts."""
         return self._with("spec", prompts=list(prompts))
 
+    def with_instructions(self, instructions: str) -> Self:
+        """Withhold or pin the server's instructions."""
+        return self._with("spec", instructions=instructions)
+
+    def showing_descriptions(self) -> Self:
+        """Show the texts that the server writes about its resources."""
+        return self._with("spec", resourceDescriptions="Unreviewed")
+
     def letting_ask(self, *requests: str) -> Self:
         """Let the server ask the agent for this."""
         return self._with("spec", serverRequests=list(requests))

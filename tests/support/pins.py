@@ -1,7 +1,7 @@
 """Tools as if they had been verified: pins for a bundle, and the digest that a listed tool has."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,15 +24,25 @@ def pins_of(tools: list[dict[str, Any]]) -> tuple[Pin, ...]:
 
 
 def pinned(bundle: Bundle, *more: str) -> Bundle:
-    """Return the bundle with every tool pinned that it maps by name, and these."""
+    """Return the bundle with every tool and prompt pinned that it maps by name, and these tools."""
     sources = []
     for source in bundle.sources:
         names = {tool.name for tool in source.tools if not is_name_glob(tool.name)} | {*more}
-        sources.append(replace(source, pins=tuple(Pin(name, DEFINITION) for name in sorted(names))))
+        prompts = {prompt.name for prompt in source.prompts if not is_name_glob(prompt.name)}
+        pins, prompt_pins = (tuple(Pin(name, DEFINITION) for name in sorted(one)) for one in (names, prompts))
+        sources.append(replace(source, pins=pins, prompt_pins=prompt_pins))
     return replace(bundle, sources=tuple(sources))
 
 
-def with_pins(text: str, pins: tuple[Pin, ...]) -> str:
+class LearntPins(NamedTuple):
+    """The pins of a server that is not ours."""
+
+    tools: tuple[Pin, ...]
+    prompts: tuple[Pin, ...]
+
+
+def with_pins(text: str, tools: tuple[Pin, ...], prompts: tuple[Pin, ...] = ()) -> str:
     """Return a bundle's text with these pins for each of its sources."""
     bundle = parse_bundle(text)
-    return dump_bundle(replace(bundle, sources=tuple(replace(source, pins=pins) for source in bundle.sources)))
+    sources = tuple(replace(source, pins=tools, prompt_pins=prompts) for source in bundle.sources)
+    return dump_bundle(replace(bundle, sources=sources))

@@ -16,7 +16,7 @@ from interlock_contract.mapping import is_name_glob
 from interlock_contract.verification import (
     PLAN_KEY,
     RESULT_KEY,
-    SeenTool,
+    SeenDefinition,
     VerificationFailure,
     VerificationResult,
     dump_result,
@@ -111,5 +111,5 @@ class VerificationJobs:
         described = (a_tool(name, self.descriptions.get(name) or "") for name in listed)
         changed = (tool | {"inputSchema": self.schemas.get(tool["name"], tool["inputSchema"])} for tool in described)
         tools = [json.loads(canonicalize(tool)) for tool in changed]
-        seen = [SeenTool(tool["name"], digest_of(canonicalize(tool)), canonicalize(tool)) for tool in tools]
+        seen = [SeenDefinition(tool["name"], digest_of(canonicalize(tool)), canonicalize(tool)) for tool in tools]
         return VerificationResult(run, tools=tuple(seen), protocol="2025-11-25")

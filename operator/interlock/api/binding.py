@@ -432,6 +432,10 @@ class MCPBindingSpec(ApiModel):
     prompts: tuple[Prompt, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("name",)))
     """The server's prompts that agents may see, matched as tools are. Completions need the same permissions."""
 
+    instructions: Literal["Withheld", "Pinned"] = Field(default="Withheld", json_schema_extra=kube(default="Withheld"))
+    """Withheld: agents do not get the server's instructions, which clients give to their models. Pinned: agents get
+    them as they were verified or accepted."""
+
     server_requests: tuple[ServerRequest, ...] = Field(default=(), max_length=3)
     """Requests that the server may send to the agent: call its model, ask its user, list its roots."""
 

@@ -151,7 +151,7 @@ class BindingCondition(StrEnum):
     VERIFIED = "Verified"
     """The server initialized, lists every tool that is mapped by name, and all probes ended as expected."""
     DRIFTED = "Drifted"
-    """The server's tools or its image differ from what was verified or accepted."""
+    """The server's tools, prompts, instructions or image differ from what was verified or accepted."""
 
 
 class BindingReason(StrEnum):
@@ -171,14 +171,20 @@ class BindingReason(StrEnum):
     """The server lists two tools of one name."""
     TOO_MANY_TOOLS = "TooManyTools"
     """More tools are mapped than can be pinned."""
+    PROMPTS_MISSING = "PromptsMissing"
+    """The server does not list a prompt that is mapped by name."""
+    PROMPTS_AMBIGUOUS = "PromptsAmbiguous"
+    """The server lists two prompts of one name."""
+    TOO_MANY_PROMPTS = "TooManyPrompts"
+    """More prompts are mapped than can be pinned."""
     PROBE_FAILED = "ProbeFailed"
     """A probe ended differently than expected, or too late."""
     JOB_FAILED = "JobFailed"
     """The verification's pod ended without a result."""
     NO_DRIFT = "NoDrift"
-    """The server lists the verified tools."""
+    """The server lists the verified tools and prompts, and has the verified instructions if these are pinned."""
     TOOLS_CHANGED = "ToolsChanged"
-    """A pinned tool changed or is no longer listed, or a new tool matches a glob."""
+    """A pinned tool or prompt changed or is no longer listed, a new one matches a glob, or the instructions changed."""
     IMAGE_CHANGED = "ImageChanged"
     """The image's name refers to another image with the same tools."""
     DRIFT_ACCEPTED = "DriftAccepted"
@@ -189,11 +195,11 @@ class BindingReason(StrEnum):
     """No verification has pinned any tools."""
 
 
-class ToolState(StrEnum):
-    """State of a mapped tool compared with its pin."""
+class PinState(StrEnum):
+    """State of a mapped tool or prompt, or of the instructions, compared with the pin."""
 
     VERIFIED = "Verified"
-    """The tool is as verified and may be called."""
+    """As verified: the tool may be called."""
     CHANGED = "Changed"
     """The definition differs. The tool is denied until accepted."""
     ADDED = "Added"
@@ -202,22 +208,22 @@ class ToolState(StrEnum):
     """The server no longer lists the tool."""
 
 
-class VerifiedTool(ApiModel):
-    """One mapped tool."""
+class PinnedDefinition(ApiModel):
+    """One mapped tool or prompt, or the server's instructions."""
 
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(max_length=128)
-    """Name of the tool."""
+    """Name of the tool or prompt; instructions for those of the server."""
 
-    state: ToolState
+    state: PinState
     """Verified: as pinned. Changed, Added: denied until accepted. Missing: no longer listed."""
 
     digest: str = Field(default="", max_length=64)
-    """SHA-256 of the tool as last listed, in canonical JSON (RFC 8785); empty if it is not listed."""
+    """SHA-256 of the definition as last observed, in canonical JSON (RFC 8785); empty if it is not listed."""
 
     pinned_digest: str = Field(default="", max_length=64)
-    """SHA-256 of the verified or accepted tool, the only one that guards permit; empty if there is none."""
+    """SHA-256 of the verified or accepted definition, the only one that guards permit; empty if there is none."""
 
 
 class VerificationRun(ApiModel):
@@ -247,13 +253,24 @@ class VerificationStatus(ApiModel):
     model_config = ConfigDict(extra="ignore")
 
     observed_digest: str = Field(default="", max_length=64)
-    """Digest of the image and all mapped tools as observed. Accept a drift with this value."""
+    """Digest of the image, mapped tools and prompts, and pinned instructions as observed. Accept a drift with this
+    value."""
 
     pinned_digest: str = Field(default="", max_length=64)
-    """Digest of the image and all mapped tools as they were verified or accepted."""
+    """The same digest as all of these were verified or accepted."""
 
-    tools: tuple[VerifiedTool, ...] = Field(default=(), max_length=MAX_TOOLS, json_schema_extra=kube(keys=("name",)))
+    tools: tuple[PinnedDefinition, ...] = Field(
+        default=(), max_length=MAX_TOOLS, json_schema_extra=kube(keys=("name",))
+    )
     """The mapped tools, by name."""
+
+    prompts: tuple[PinnedDefinition, ...] | None = Field(
+        default=None, max_length=MAX_TOOLS, json_schema_extra=kube(keys=("name",))
+    )
+    """The mapped prompts, by name; absent before the first successful verification and where none are mapped."""
+
+    instructions: PinnedDefinition | None = None
+    """The server's instructions; absent unless spec.instructions is Pinned."""
 
     unmapped: tuple[Annotated[str, Field(max_length=MAX_NAME)], ...] = Field(default=(), max_length=MAX_UNMAPPED)
     """Tools of the server that the binding does not map. No agent can call them, and a new one is no drift."""

@@ -307,7 +307,10 @@ def _grants_of(binding: MCPBinding | Unreadable) -> object:
         return binding
     verified = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
     known = binding.verification
-    pins = tuple((tool.name, tool.pinned_digest) for tool in known.tools)
+    pins = tuple(
+        tuple((one.name, one.pinned_digest) for one in definitions)
+        for definitions in (known.tools, known.prompts or (), (known.instructions,) if known.instructions else ())
+    )
     condition = (verified.status, verified.message) if verified else None
     return binding.spec, condition, known.verified_at is None, pins
 

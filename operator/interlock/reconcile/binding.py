@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from interlock.action.tool_pins import (
-    accept_tools,
+from interlock.action.pins import (
+    accept_drift,
+    all_definitions,
     build_diff_request,
-    compare_tools,
+    compare_seen,
     describe_drift,
-    drifted_tools,
+    find_drift,
+    forget_unmapped,
     has_other_image,
     observed_digest,
     pinned_digest,
@@ -38,6 +40,7 @@ from interlock_contract.canonical_json import digest_of
 from interlock_contract.names import ACCEPT_DRIFT
 from interlock_contract.verification import (
     RESULT_KEY,
+    SeenDefinition,
     VerificationFailure,
     VerificationInvalid,
     VerificationResult,
@@ -116,7 +119,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     known = snapshot.binding.verification
     if ended is not None:
         known = _record_end(snapshot, ended, now)
-    known = _accept(snapshot.binding, known)
+    known = _accept(snapshot.binding, forget_unmapped(snapshot.binding, known))
     digest = plan_digest(snapshot.binding, snapshot.guard_image)
     known = _schedule(snapshot, known, digest, now)
     known = known.model_copy(update={"observed_digest": observed_digest(known), "pinned_digest": pinned_digest(known)})
@@ -184,15 +187,20 @@ def _record_end(snapshot: BindingSnapshot, ended: EndedRun, now: datetime) -> Ve
     if result is not None:
         update |= {"unmapped": result.unmapped, "unmapped_omitted": result.omitted}
         update |= {"protocol": result.protocol[:32]} if result.protocol else {}
-    if result is not None and result.tools is not None and result.failure not in _UNRELIABLE:
-        update["tools"] = compare_tools(binding, result.tools, may_pin=succeeded)
+    if result is not None and result.failure not in _UNRELIABLE:
+        update |= compare_seen(binding, known, result, may_pin=succeeded)
     if succeeded:
         update |= {"verified_at": now, **_image(snapshot)}
     return known.model_copy(update=update)
 
 
-_UNRELIABLE = (VerificationFailure.TOOLS_AMBIGUOUS, VerificationFailure.TOO_MANY_TOOLS)
-"""Failures after which the list of tools cannot be compared."""
+_UNRELIABLE = (
+    VerificationFailure.TOOLS_AMBIGUOUS,
+    VerificationFailure.TOO_MANY_TOOLS,
+    VerificationFailure.PROMPTS_AMBIGUOUS,
+    VerificationFailure.TOO_MANY_PROMPTS,
+)
+"""Failures after which the lists cannot be compared."""
 
 
 def _image(snapshot: BindingSnapshot) -> dict[str, str]:
@@ -212,18 +220,13 @@ def _accept(binding: MCPBinding, known: VerificationStatus) -> VerificationStatu
     if known.verified_at is None or not _is_drifted(_with(binding, known)):
         return known.model_copy(update={"refused_accept": ""})
     if requested == observed_digest(known):
-        accepted = {
-            "tools": accept_tools(known.tools),
-            "image_digest": known.observed_image_digest or known.image_digest,
-            "refused_accept": "",
-        }
-        return known.model_copy(update=accepted)
+        return accept_drift(known)
     refused = requested[:256] if requested != pinned_digest(known) else ""  # the annotation of an earlier accept
     return known.model_copy(update={"refused_accept": refused})
 
 
 def _is_drifted(binding: MCPBinding) -> bool:
-    return bool(drifted_tools(binding)) or has_other_image(binding.verification)
+    return bool(find_drift(binding)) or has_other_image(binding.verification)
 
 
 def _schedule(snapshot: BindingSnapshot, known: VerificationStatus, digest: str, now: datetime) -> VerificationStatus:
@@ -264,11 +267,15 @@ def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:
 
 
 def _definitions(snapshot: BindingSnapshot) -> dict[str, str]:
-    """Return the known definitions of tools by digest; a text that does not have its digest is left out."""
+    """Return the known definitions by digest; a text that does not have its digest is left out."""
     pinned = snapshot.children.get(ChildKey("ConfigMap", pinned_name(snapshot.binding.metadata.name)))
     kept = (pinned.manifest.get("data") or {}) if pinned else {}
     result = _read_result(snapshot)
-    seen = {tool.digest: tool.definition for tool in (result.tools or ()) if tool.definition} if result else {}
+    listed: tuple[SeenDefinition, ...] = ()
+    if result is not None:
+        instructions = () if result.instructions is None else (result.instructions,)
+        listed = (*(result.tools or ()), *(result.prompts or ()), *instructions)
+    seen = {one.digest: one.definition for one in listed if one.definition}
     return {digest: text for digest, text in {**kept, **seen}.items() if digest_of(text) == digest}
 
 
@@ -286,7 +293,7 @@ def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> tuple[Wr
     binding, run, known = snapshot.binding, snapshot.run, snapshot.binding.verification
     if run is None or known.run is None:
         raise AssertionError("a reconciled binding has a run")
-    pinned = {tool.pinned_digest for tool in known.tools} & definitions.keys()
+    pinned = {one.pinned_digest for one in all_definitions(known)} & definitions.keys()
     desired = [*build_support(run, snapshot.api_server)]
     if pinned:
         desired.append(build_pinned(binding, {digest: definitions[digest] for digest in sorted(pinned)}))

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from interlock.action.tool_pins import drifted_tools, has_other_image
+from interlock.action.pins import Drift, find_drift, has_other_image
 from interlock.api.binding import MCPBinding
 from interlock.api.status import Condition
-from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus, ToolState, VerificationStatus
+from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus, PinState, VerificationStatus
 from interlock.deployment.names import binding_label
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.conditions import Finding, build_condition
@@ -77,17 +77,21 @@ def _drifted(binding: MCPBinding) -> Finding:
     kind, known = BindingCondition.DRIFTED, binding.verification
     if known.verified_at is None:
         return Finding(kind, "Unknown", BindingReason.NOT_PINNED, "the MCP server has not been verified yet")
-    tools = drifted_tools(binding)
-    if not tools and not has_other_image(known):
+    drifts = find_drift(binding)
+    if not drifts and not has_other_image(known):
         return Finding(kind, "False", BindingReason.NO_DRIFT, "the MCP server lists the verified tools")
-    reason = BindingReason.TOOLS_CHANGED if tools else BindingReason.IMAGE_CHANGED
+    reason = BindingReason.TOOLS_CHANGED if drifts else BindingReason.IMAGE_CHANGED
     said = {
-        state: [tool.name for tool in tools if tool.state == state]
-        for state in (ToolState.CHANGED, ToolState.ADDED, ToolState.MISSING)
+        state: [_name(drift) for drift in drifts if drift.definition.state == state]
+        for state in (PinState.CHANGED, PinState.ADDED, PinState.MISSING)
     }
     what = [f"{state.lower()}: {_some(names)}" for state, names in said.items() if names]
     what += ["the image has another digest under the same name"] if has_other_image(known) else []
     return Finding(kind, "True", reason, f"{_refused_accept(known)}{'; '.join(what)}; {_accept_command(binding)}")
+
+
+def _name(drift: Drift) -> str:
+    return drift.definition.name if drift.kind == "tool" else drift.words
 
 
 def _refused_accept(known: VerificationStatus) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from interlock.action.tool_pins import describe_too_large
+from interlock.action.pins import describe_too_large
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.verification import MCPBindingStatus

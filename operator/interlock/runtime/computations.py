@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from interlock.action.tool_pins import diff_changes
+from interlock.action.pins import diff_changes
 from interlock.reconcile.effective_permissions import answer_policy
 
 TASKS: Final[Mapping[str, Callable[[bytes], bytes]]] = {

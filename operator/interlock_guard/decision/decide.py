@@ -6,7 +6,7 @@ The control plane explains permissions with the same function, so that there are
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -95,6 +95,10 @@ class DenyReason(StrEnum):
     """The tool was never verified, or its server does not list its tools at the moment."""
     TOOL_DRIFTED = "ToolDrifted"
     """The server's description of the tool differs from the verified one, or the tool is no longer listed."""
+    PROMPT_NOT_VERIFIED = "PromptNotVerified"
+    """The prompt was never verified, or its server does not list its prompts at the moment."""
+    PROMPT_DRIFTED = "PromptDrifted"
+    """The server's description of the prompt differs from the verified one, or the prompt is no longer listed."""
     RULE_UNMATCHABLE = "RuleUnmatchable"
     """The map requires a value of an argument that the tool's own input schema does not allow."""
     SCOPE_UNDECLARED = "ScopeUndeclared"
@@ -157,8 +161,8 @@ class DecisionInput:
         model: For the call of a language model, as provider/model; `decide_model` decides on it.
         input_schema: The tool's input schema as the server listed it last; None where it was not seen yet.
         arguments_digest: Digest of the arguments, where it was computed before the decision, since they are large.
-        definition: Digest of the whole tool as the server listed it last, see `bundle.Pin`; empty where it did not list
-            it, None where its list is not known.
+        definition: Digest of the whole tool or prompt as the server listed it last, see `bundle.Pin`; empty where it
+            did not list it, None where its list is not known.
     """
 
     source: str
@@ -440,29 +444,51 @@ def _check_scope(
 def _check_pin(
     source: BundleSource, binding: str, entry: BundleTool | BundleResource, request: DecisionInput
 ) -> Deny | None:
-    """Return why a tool is not the verified one; checked last, so that other denials do not reveal it."""
-    if request.method != TOOLS_CALL:
+    """Return why a tool or prompt is not the verified one; checked last, so that other denials do not reveal it."""
+    listed = find_listed(request)
+    if listed is None:
         return None
-    rule, pinned = f"{binding}/verification", pinned_digest(source, request.tool)
+    rule, pinned = f"{binding}/verification", find_pin(source, *listed)
+    not_verified, drifted, what = _PIN_REASONS[listed.method]
     if pinned is None:
-        return Deny(DenyReason.TOOL_NOT_VERIFIED, rule, "This tool has not been verified yet.", entry)
+        return Deny(not_verified, rule, f"This {what} has not been verified yet.", entry)
     if request.definition is None:
-        message = "This tool cannot be compared with what was verified: its server does not list its tools."
-        return Deny(DenyReason.TOOL_NOT_VERIFIED, rule, message, entry)
+        message = f"This {what} cannot be compared with what was verified: its server does not list its {what}s."
+        return Deny(not_verified, rule, message, entry)
     if request.definition == pinned:
         return None
-    message = "The MCP server no longer lists this tool."
+    message = f"The MCP server no longer lists this {what}."
     if request.definition:
-        message = "This tool has changed since it was verified, and the change is not accepted."
-    return Deny(DenyReason.TOOL_DRIFTED, rule, message, entry)
+        message = f"This {what} has changed since it was verified, and the change is not accepted."
+    return Deny(drifted, rule, message, entry)
 
 
-def pinned_digest(source: BundleSource, tool: str | None) -> str | None:
-    """Return the digest of a tool as it was verified, None where it never was."""
-    for pin in source.pins:
-        if pin.name == tool:
-            return pin.digest
+_PIN_REASONS: Final[Mapping[str, tuple[DenyReason, DenyReason, str]]] = {
+    TOOLS_LIST: (DenyReason.TOOL_NOT_VERIFIED, DenyReason.TOOL_DRIFTED, "tool"),
+    PROMPTS_LIST: (DenyReason.PROMPT_NOT_VERIFIED, DenyReason.PROMPT_DRIFTED, "prompt"),
+}
+
+
+class ListedName(NamedTuple):
+    """The list in which a server describes what a request is for, and its name there."""
+
+    method: str
+    name: str
+
+
+def find_listed(request: DecisionInput) -> ListedName | None:
+    """Return the list and name of the tool or prompt of a request; None for requests of nothing that is pinned."""
+    if request.method == TOOLS_CALL and request.tool is not None:
+        return ListedName(TOOLS_LIST, request.tool)
+    if request.method in (PROMPTS_GET, COMPLETE) and request.prompt is not None:
+        return ListedName(PROMPTS_LIST, request.prompt)
     return None
+
+
+def find_pin(source: BundleSource, method: str, name: str) -> str | None:
+    """Return the digest of an item of `tools/list` or `prompts/list` as it was verified, None where it never was."""
+    pins = source.pins if method == TOOLS_LIST else source.prompt_pins
+    return next((pin.digest for pin in pins if pin.name == name), None)
 
 
 def _refusing_grant(source: BundleSource, operation: Operation, resource: str) -> Grant | None:

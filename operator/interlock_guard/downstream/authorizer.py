@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from interlock_contract import mcp
 from interlock_guard.audit.recorder import UNKNOWN_CALLER, Caller, Recorder, RecordFailed
 from interlock_guard.decision.decide import (
     Allow,
@@ -20,6 +19,7 @@ from interlock_guard.decision.decide import (
     check_open,
     decide,
     decide_server_request,
+    find_listed,
     find_source,
     reads_arguments,
 )
@@ -28,18 +28,21 @@ from interlock_guard.downstream.replies import needs_input
 from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.state import LiveState, State
 from interlock_guard.upstream.forward import Forward
+from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.sources import Sources
-from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.upstream.upstream import Call, Interrupted
 from interlock_guard.wire.jsonrpc import RpcResponse
 from interlock_guard.wire.large_messages import LargeMessages
 
 NO_SERVER: Final = Deny(DenyReason.SERVER_UNAVAILABLE, "", "This source has no server at the moment.")
 
-_DEPENDS_ON_TOOL_LIST: Final = frozenset(
-    {DenyReason.TOOL_DRIFTED, DenyReason.TOOL_NOT_VERIFIED, DenyReason.RULE_UNMATCHABLE}
-)
-"""Denials that another list of the server's tools could change."""
+_DRIFTED: Final = frozenset({DenyReason.TOOL_DRIFTED, DenyReason.PROMPT_DRIFTED})
+_DEPENDS_ON_LIST: Final = _DRIFTED | {
+    DenyReason.TOOL_NOT_VERIFIED,
+    DenyReason.PROMPT_NOT_VERIFIED,
+    DenyReason.RULE_UNMATCHABLE,
+}
+"""Denials that another list of the server's tools or prompts could change."""
 
 ABANDONED: Final = "Abandoned"
 """The answer was no longer waited for."""
@@ -89,11 +92,11 @@ class Authorizer:
     Args:
         live: The Agent's state and its bundle.
         sources: The servers, which refuse calls that they cannot take now.
-        tools: The tools that the servers list.
+        lists: The tools and prompts that the servers list.
         recorder: Stores the decisions.
         monotonic: The clock of `live`, in seconds.
         large: The large messages of this guard.
-        on_drift: Called with the name of a binding after a call of a tool that has changed since its verification.
+        on_drift: Called with the name of a binding whose server differs from what was verified.
     """
 
     def __init__(
@@ -101,13 +104,13 @@ class Authorizer:
         *,
         live: LiveState,
         sources: Sources,
-        tools: ToolCache,
+        lists: ListCache,
         recorder: Recorder,
         monotonic: Callable[[], float],
         on_drift: Callable[[str], None] = lambda _: None,
         large: LargeMessages | None = None,
     ) -> None:
-        self._live, self._sources, self._tools = live, sources, tools
+        self._live, self._sources, self._lists = live, sources, lists
         self._large = large or LargeMessages()
         self._recorder, self._monotonic, self._on_drift = recorder, monotonic, on_drift
 
@@ -116,19 +119,20 @@ class Authorizer:
         return check_open(self._live.bundle, self._live.state, self._monotonic())
 
     async def prepare(self, request: Forward) -> None:
-        """Do what takes time before a decision: read the server's tool list again, digest large arguments.
+        """Do what takes time before a decision: read the server's list again, digest large arguments.
 
         Only a call that the list could still let pass waits for it: the server learns nothing of other calls. Arguments
         are digested unless the request is denied before they are read.
         """
-        needs_list = request.method == mcp.TOOLS_CALL and not self._tools.is_fresh(request.source)
+        listed = find_listed(request)
+        needs_list = listed is not None and not self._lists.is_fresh(request.source, listed.method)
         if not needs_list and not request.is_large:
             return
         self._add_listing(request)
         decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
         # The last list may have failed. Only another one shows whether the server answers again.
-        if needs_list and (isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_TOOL_LIST):
-            await self._tools.refresh(request.source)
+        if listed is not None and needs_list and (isinstance(decision, Allow) or decision.reason in _DEPENDS_ON_LIST):
+            await self._lists.refresh(request.source, listed.method)
         if request.is_large and reads_arguments(decision):
             async with self._large.turn():
                 request.arguments_digest = await self._large.digest(request.arguments)
@@ -147,8 +151,8 @@ class Authorizer:
         self._add_listing(request)
         decision = self.judge(request, self._live.state)
         outcome = self.record(request, decision, caller)
-        if isinstance(decision, Deny) and decision.reason is DenyReason.TOOL_DRIFTED:
-            self._report_drift(request.source)
+        if isinstance(decision, Deny) and decision.reason in _DRIFTED:
+            self.report_drift(request.source)
         return outcome
 
     def authorize_server_request(self, source: str, method: str, caller: Caller) -> OpenRecord | Deny:
@@ -174,14 +178,13 @@ class Authorizer:
             return decide_model(self._live.bundle, state, request, self._monotonic())
         decision = decide(self._live.bundle, state, request, self._monotonic())
         # A server that is not there lists no tools: its absence is the more useful reason.
-        is_unlisted = (
-            isinstance(decision, Deny) and decision.reason in _DEPENDS_ON_TOOL_LIST and request.definition is None
-        )
+        is_unlisted = isinstance(decision, Deny) and decision.reason in _DEPENDS_ON_LIST and request.definition is None
         if isinstance(decision, Allow) or is_unlisted:
             upstream = self._sources.get(request.source)
             unavailable = NO_SERVER if upstream is None else upstream.refusal()
-            if is_unlisted and unavailable is None:
-                unavailable = self._tools.trouble(request.source)
+            listed = find_listed(request)
+            if is_unlisted and unavailable is None and listed is not None:
+                unavailable = self._lists.trouble(request.source, listed.method)
             if unavailable is not None:
                 return replace(unavailable, tool=decision.tool)
         return decision
@@ -207,15 +210,17 @@ class Authorizer:
         self._recorder.record(self._live.bundle, DecisionInput(source, method), denial, caller)
 
     def _add_listing(self, request: DecisionInput) -> None:
-        """Note on a request what its server says of the tool now."""
-        entry = self._tools.find(request.source, request.tool)
+        """Note on a request what its server says of the tool or prompt now."""
+        listed = find_listed(request)
+        entry = None if listed is None else self._lists.find(request.source, *listed)
         if entry is not None:
             request.annotations, request.input_schema = entry.annotations, entry.input_schema
             request.definition = entry.definition
         else:
             request.annotations = request.input_schema = request.definition = None
 
-    def _report_drift(self, source: str) -> None:
+    def report_drift(self, source: str) -> None:
+        """Report that a source's server differs from what was verified, so that it is verified again soon."""
         served = find_source(self._live.bundle, source)
         if served is not None:
             self._on_drift(served.binding)

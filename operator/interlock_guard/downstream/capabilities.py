@@ -4,15 +4,15 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_contract.bundle import Bundle
+from interlock_contract.bundle import Bundle, digest_instructions
 from interlock_guard.decision.decide import (
     SERVER_METHODS,
+    find_pin,
     find_source,
     may_list_prompt,
     may_list_resource,
     may_list_template,
     may_list_tool,
-    pinned_digest,
 )
 from interlock_guard.upstream.upstream import ServerInfo
 
@@ -20,12 +20,14 @@ _UNKNOWN_SERVER: Final = ServerInfo("", {"tools": {}})
 _LISTED: Final = ("tools", "resources", "prompts")
 
 
-def offer(server_info: ServerInfo | None, permitted: Collection[str]) -> dict[str, Any]:
+def offer(server_info: ServerInfo | None, permitted: Collection[str], instructions_pin: str | None) -> dict[str, Any]:
     """Return the `capabilities` and `instructions` of an answer to `initialize` or `server/discover`.
 
     Args:
         server_info: The server; None while it is not ready.
         permitted: Those of tools, resources and prompts of which the policy lets any pass.
+        instructions_pin: Digest of the instructions as they were verified. Others are withheld, since clients write
+            them into the model's context. None withholds all.
     """
     server_info = server_info or _UNKNOWN_SERVER
     has = {name: server_info.capabilities.get(name) for name in server_info.capabilities}
@@ -35,7 +37,7 @@ def offer(server_info: ServerInfo | None, permitted: Collection[str]) -> dict[st
     if "logging" in has:
         capabilities["logging"] = {}
     offered: dict[str, Any] = {"capabilities": capabilities}
-    if server_info.instructions is not None:
+    if server_info.instructions and digest_instructions(server_info.instructions) == instructions_pin:
         offered["instructions"] = server_info.instructions
     return offered
 
@@ -46,6 +48,8 @@ def _flags(capability: Any) -> dict[str, bool]:
     return {key: True for key in ("listChanged", "subscribe") if flags.get(key) is True}
 
 
+PINNED_LISTS: Final = frozenset({"tools/list", "prompts/list"})
+"""Lists whose items are shown only as they were verified."""
 _MAY_LIST: Final[Mapping[str, Callable[[Bundle, str, str], bool]]] = {
     "tools/list": may_list_tool,
     "prompts/list": may_list_prompt,
@@ -71,17 +75,24 @@ def may_list(bundle: Bundle | None, source: str, method: str, name: str) -> bool
     return bundle is not None and _MAY_LIST[method](bundle, source, name)
 
 
-def is_verified(bundle: Bundle | None, source: str, name: str, digest: str) -> bool:
-    """Return True if a tool is as it was verified: a description can mislead a model, so it reads no other one.
+def is_verified(bundle: Bundle | None, source: str, method: str, name: str, digest: str) -> bool:
+    """Return True if a tool or prompt is as it was verified: a description can mislead a model, so it reads no other.
 
     Args:
         bundle: The bundle in force, or None.
         source: Name of the source.
-        name: The tool's name.
-        digest: Digest of the whole tool.
+        method: The method of the list, one of `PINNED_LISTS`.
+        name: The item's name.
+        digest: Digest of the whole item.
     """
     served = find_source(bundle, source)
-    return served is not None and pinned_digest(served, name) == digest
+    return served is not None and find_pin(served, method, name) == digest
+
+
+def find_instructions_pin(bundle: Bundle | None, source: str) -> str | None:
+    """Return the digest of a source's instructions as they were verified, or None where none may pass."""
+    served = find_source(bundle, source)
+    return None if served is None else served.instructions_pin
 
 
 def may_hear_of(bundle: Bundle | None, source: str, uri: str) -> bool:

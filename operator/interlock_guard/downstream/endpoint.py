@@ -23,8 +23,8 @@ from interlock_guard.downstream.sessionless import SessionlessClients, is_sessio
 from interlock_guard.downstream.sessions import Sessions
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.state import LiveState
+from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.sources import Sources
-from interlock_guard.upstream.tool_cache import ToolCache
 from interlock_guard.wire.jsonrpc import (
     INVALID_REQUEST,
     MAX_BODY,
@@ -110,7 +110,7 @@ class McpEndpoint:
     Args:
         live: The Agent's state and its bundle.
         sources: The servers.
-        tools: The tools that the servers list.
+        lists: The tools and prompts that the servers list.
         authorizer: Decides on requests.
         checks: Refuses what was not meant for this guard.
         add_routes: Adds the other paths that the agent finds at the same port.
@@ -122,7 +122,7 @@ class McpEndpoint:
         *,
         live: LiveState,
         sources: Sources,
-        tools: ToolCache,
+        lists: ListCache,
         authorizer: Authorizer,
         checks: HttpChecks,
         add_routes: AddRoutes = lambda _: None,
@@ -132,7 +132,7 @@ class McpEndpoint:
         self._large = large or LargeMessages()
         self.sessions = Sessions()
         subscriptions = Subscriptions(self.sessions)
-        self.messages = ServerMessages(live=live, authorizer=authorizer, subscriptions=subscriptions, tools=tools)
+        self.messages = ServerMessages(live=live, authorizer=authorizer, subscriptions=subscriptions, lists=lists)
         """Takes the messages that the servers send on their own."""
         self._relay = relay = Relay(
             live=live,

@@ -12,10 +12,11 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_contract import mcp
+from interlock_contract.bundle import digest_instructions
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.recorder import Caller, RecordFailed
-from interlock_guard.decision.decide import TOOLS_LIST, Deny, check_terminated
+from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import (
     INPUT_REQUIRED,
@@ -64,6 +65,15 @@ class Relay:
         self._messages, self._subscriptions = messages, subscriptions
         self._cursors = Cursors()
         self._lingering: set[asyncio.Task[None]] = set()
+
+    def offer(self, source: str) -> dict[str, Any]:
+        """Return the `capabilities` and `instructions` of an answer to `initialize` or `server/discover`."""
+        bundle, upstream = self._live.bundle, self._sources.get(source)
+        server_info = None if upstream is None else upstream.server_info
+        pin = capabilities.find_instructions_pin(bundle, source)
+        if server_info is not None and pin is not None and digest_instructions(server_info.instructions) != pin:
+            self._authorizer.report_drift(source)
+        return capabilities.offer(server_info, capabilities.offers(bundle, source), pin)
 
     def start(
         self,
@@ -235,7 +245,8 @@ class Relay:
     def _may_show(self, exchange: Exchange, name: str, item: Mapping[str, Any]) -> bool:
         bundle, source, method = self._live.bundle, exchange.client.source, exchange.message.method
         return capabilities.may_list(bundle, source, method, name) and (
-            method != TOOLS_LIST or capabilities.is_verified(bundle, source, name, digest_of(canonicalize(item)))
+            method not in capabilities.PINNED_LISTS
+            or capabilities.is_verified(bundle, source, method, name, digest_of(canonicalize(item)))
         )
 
     async def _find_shown(self, exchange: Exchange, result: dict[str, Any]) -> set[int]:
@@ -250,8 +261,8 @@ class Relay:
                 await pace.pause()
                 name = item.get(naming)
                 if isinstance(name, str) and capabilities.may_list(bundle, source, method, name):
-                    digest = await self._large.digest(item) if method == TOOLS_LIST else ""
-                    if not digest or capabilities.is_verified(bundle, source, name, digest):
+                    digest = await self._large.digest(item) if method in capabilities.PINNED_LISTS else ""
+                    if not digest or capabilities.is_verified(bundle, source, method, name, digest):
                         shown.add(id(item))
             if bundle is self._live.bundle:
                 return shown

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from interlock_contract import mcp
 from interlock_guard.audit.recorder import UNKNOWN_CALLER, RecordFailed
-from interlock_guard.decision.decide import Deny
+from interlock_guard.decision.decide import PROMPTS_LIST, TOOLS_LIST, Deny
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import (
     ABANDONED,
@@ -20,7 +20,7 @@ from interlock_guard.downstream.sessions import Session
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.forward import without_meta
-from interlock_guard.upstream.tool_cache import ToolCache
+from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import (
     INVALID_REQUEST,
@@ -34,6 +34,7 @@ from interlock_guard.wire.jsonrpc import (
 
 _MAX_OPEN: Final = 64
 """Server requests that wait for the answers of clients at once."""
+_CHANGED_LISTS: Final = {mcp.TOOLS_CHANGED: TOOLS_LIST, mcp.PROMPTS_CHANGED: PROMPTS_LIST}
 _LOG_KEYS: Final = ("level", "logger", "data")
 
 
@@ -55,9 +56,9 @@ class ServerMessages:
     """The `UpstreamEvents` of every server: passes on what the policy lets pass."""
 
     def __init__(
-        self, *, live: LiveState, authorizer: Authorizer, subscriptions: Subscriptions, tools: ToolCache
+        self, *, live: LiveState, authorizer: Authorizer, subscriptions: Subscriptions, lists: ListCache
     ) -> None:
-        self._live, self._authorizer, self._subscriptions, self._tools = live, authorizer, subscriptions, tools
+        self._live, self._authorizer, self._subscriptions, self._lists = live, authorizer, subscriptions, lists
         # Exchanges under way by source, in the order of their starts: a dict serves as an ordered set.
         self._exchanges: dict[str, dict[Exchange, None]] = {}
         self._open: dict[tuple[str, Id], _OpenRequest] = {}
@@ -95,12 +96,12 @@ class ServerMessages:
     def handle_connected(self, upstream: Upstream) -> None:
         """Subscribe at a server that is ready to what its clients want, and read its tools."""
         self._subscriptions.begin(upstream, self.handle_notification)
-        self._tools.begin(upstream)
+        self._lists.begin(upstream)
 
     def handle_disconnected(self, upstream: Upstream) -> None:
         """Forget what belongs to a server whose connection has ended."""
         self._subscriptions.end(upstream)
-        self._tools.end(upstream.source)
+        self._lists.end(upstream.source)
         for key in [key for key in self._open if key[0] == upstream.source]:
             self._open.pop(key).withdraw()
 
@@ -123,8 +124,9 @@ class ServerMessages:
         """Handle a notification that does not say which call it belongs to."""
         source, method, params = upstream.source, notification.method, notification.params
         if method in mcp.LISTS_CHANGED:
-            if method == mcp.TOOLS_CHANGED:
-                self._tools.read(upstream)
+            changed = _CHANGED_LISTS.get(method)
+            if changed is not None:
+                self._lists.read(upstream, changed)
             # "notifications/tools/list_changed" is about "tools".
             if method.split("/")[1] in capabilities.offers(self._live.bundle, source):
                 self._subscriptions.notify_list_changed(source, method)

@@ -201,12 +201,10 @@ class SessionBasedClients:
                 INVALID_PARAMS, "must name protocolVersion (a string) and capabilities (an object)", message.id
             )
         session = self._sessions.begin(source, declared)
-        upstream = self._sources.get(source)
-        server_info = None if upstream is None else upstream.server_info
         result: dict[str, Any] = {
             "protocolVersion": wanted if wanted in mcp.SESSION_VERSIONS else mcp.LATEST_SESSION,
             "serverInfo": GUARD_INFO,
-            **capabilities.offer(server_info, capabilities.offers(self._live.bundle, source)),
+            **self._relay.offer(source),
         }
         return to_response(give(message, result), {SESSION_HEADER: session.id})
 

@@ -111,7 +111,7 @@ class SessionlessClients:
         if level is not None and level not in mcp.LOG_LEVELS:
             raise MessageInvalid(INVALID_PARAMS, f"has no log level as _meta[{mcp.LOG_LEVEL_META!r}]", message.id)
         if message.method == mcp.DISCOVER:
-            result = {"supportedVersions": list(mcp.SESSIONLESS_VERSIONS), **self._offer(source)}
+            result = {"supportedVersions": list(mcp.SESSIONLESS_VERSIONS), **self._relay.offer(source)}
             return to_response(give(message, for_sessionless(message.method, result)))
         caller = read_caller(meta, http.headers)
         if message.method == mcp.LISTEN:
@@ -155,17 +155,12 @@ class SessionlessClients:
         exchange.pending.append(request)
         exchange.call.interrupt()
 
-    def _offer(self, source: str) -> dict[str, Any]:
-        upstream = self._sources.get(source)
-        server_info = None if upstream is None else upstream.server_info
-        return capabilities.offer(server_info, capabilities.offers(self._live.bundle, source))
-
     async def _listen(self, http: web.Request, source: str, message: RpcRequest, caller: Caller) -> web.StreamResponse:
         """Answer with a stream of the notifications that the client wants and may have, until it hangs up."""
         if EVENT_STREAM not in http.headers.get("Accept", ""):
             return web.Response(status=406, text=f"The answer is {EVENT_STREAM}.\n")
         wanted = read_listen(message)
-        offered = self._offer(source)["capabilities"]
+        offered = self._relay.offer(source)["capabilities"]
         honoured: dict[str, Any] = {
             key: True
             for key, kind in _SERVER_KINDS.items()

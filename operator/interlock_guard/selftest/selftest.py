@@ -47,7 +47,7 @@ class SelfTestKind(StrEnum):
     OUT_OF_SCOPE = "OutOfScope"
     """The stage is limited, and the call does not say where it belongs, or may not be made in any stage like it."""
     DRIFTED = "Drifted"
-    """The server describes the tool otherwise than when it was verified, or it never was."""
+    """The server describes the tool or prompt otherwise than when it was verified, or it never was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,10 @@ Judge = Callable[[DecisionInput], Decision]
 _UNGRANTED: Final = frozenset(
     {DenyReason.NOT_GRANTED_BY_BINDING, DenyReason.NOT_GRANTED_BY_MATRIX, DenyReason.NOT_GRANTED_BY_AGENT}
 )
-_UNVERIFIED: Final = frozenset({DenyReason.TOOL_DRIFTED, DenyReason.TOOL_NOT_VERIFIED})
+_UNVERIFIED: Final = {
+    TOOLS_CALL: frozenset({DenyReason.TOOL_DRIFTED, DenyReason.TOOL_NOT_VERIFIED}),
+    PROMPTS_GET: frozenset({DenyReason.PROMPT_DRIFTED, DenyReason.PROMPT_NOT_VERIFIED}),
+}
 _ANOTHER_DEFINITION: Final = "no digest is this"
 _UNSCOPED: Final = frozenset({DenyReason.SCOPE_MISSING, DenyReason.SCOPE_UNDECLARED, DenyReason.OUT_OF_SCOPE})
 
@@ -196,17 +199,25 @@ def _out_of_scope(
 
 
 def _drifted(bundle: Bundle, source: BundleSource) -> Iterator[SyntheticCall]:
-    """Yield calls that nothing but the pins denies: of each pinned tool, changed, and of each that has no pin."""
-    pinned = {pin.name for pin in source.pins}
-    unpinned = {tool.name for tool in source.tools if not is_name_glob(tool.name)} - pinned
-    for name in sorted(pinned | unpinned):
-        entry = find_named(source.tools, name)
+    """Yield calls that only the pins deny: of each pinned tool and prompt, changed, and of each that has no pin."""
+    pinned = [(TOOLS_CALL, pin.name) for pin in source.pins] + [(PROMPTS_GET, pin.name) for pin in source.prompt_pins]
+    written = [(TOOLS_CALL, tool.name) for tool in source.tools if not is_name_glob(tool.name)]
+    written += [(PROMPTS_GET, prompt.name) for prompt in source.prompts if not is_name_glob(prompt.name)]
+    for method, name in sorted({*pinned, *written}):
+        entry = find_named(source.tools if method == TOOLS_CALL else source.prompts, name)
         if entry is None or entry.arguments or not _is_granted(source, entry, entry.operation):
             continue
         unscoped = {limit.dimension for limit in entry.scope if limit.unscoped}
         if all(limit.dimension in unscoped for limit in bundle.scope):
-            request = DecisionInput(source.name, TOOLS_CALL, tool=name, arguments={}, definition=_ANOTHER_DEFINITION)
-            yield SyntheticCall(SelfTestKind.DRIFTED, request, _UNVERIFIED)
+            request = DecisionInput(
+                source.name,
+                method,
+                tool=name if method == TOOLS_CALL else None,
+                prompt=name if method == PROMPTS_GET else None,
+                arguments={},
+                definition=_ANOTHER_DEFINITION,
+            )
+            yield SyntheticCall(SelfTestKind.DRIFTED, request, _UNVERIFIED[method])
 
 
 def _describe(call: SyntheticCall, decision: Decision) -> str:

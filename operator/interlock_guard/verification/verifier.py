@@ -1,32 +1,33 @@
 """The verification of one server as the guard would use it: initialize, list tools, compare with the map, probe."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
-from interlock_contract.bundle import Bundle, BundleSource, Pin
+from interlock_contract.bundle import Bundle, BundleSource, BundleTool, Pin
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.mapping import find_named, is_name_glob
 from interlock_contract.verification import (
+    INSTRUCTIONS,
     MAX_DEFINITIONS,
     MAX_NAME,
     MAX_TOOLS,
     MAX_UNMAPPED,
     PlannedProbe,
-    SeenTool,
+    SeenDefinition,
     VerificationFailure,
     VerificationPlan,
     VerificationResult,
 )
-from interlock_guard.decision.decide import TOOLS_CALL, DecisionInput, Deny, decide
+from interlock_guard.decision.decide import PROMPTS_LIST, TOOLS_CALL, TOOLS_LIST, DecisionInput, Deny, decide
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.replies import needs_input
 from interlock_guard.state import State
 from interlock_guard.upstream.forward import Forward, build_params
-from interlock_guard.upstream.tool_cache import ListFailed, read_tools
+from interlock_guard.upstream.list_cache import ListFailed, read_list
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import METHOD_NOT_FOUND, RpcNotification, RpcRequest, RpcResponse
 
@@ -73,9 +74,9 @@ class _Failed(Exception):  # noqa: N818 - ends a run
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What a server lists, told apart by the map."""
+    """The tools or prompts that a server lists, told apart by the map."""
 
-    tools: tuple[SeenTool, ...]
+    seen: tuple[SeenDefinition, ...]
     unmapped: tuple[str, ...]
     omitted: int
     trouble: _Failed | None
@@ -109,11 +110,20 @@ async def _run(
     try:
         await _initialize(upstream, listener)
         result = replace(result, protocol="" if upstream.server_info is None else upstream.server_info.version)
-        listing = await _list(upstream, source)
-        result = replace(result, tools=listing.tools, unmapped=listing.unmapped, omitted=listing.omitted)
+        room = _Room()
+        listing = await _list(upstream, TOOLS_LIST, source.tools, room)
+        result = replace(result, tools=listing.seen, unmapped=listing.unmapped, omitted=listing.omitted)
         if listing.trouble is not None:
             raise listing.trouble
-        pins = tuple(Pin(tool.name, tool.digest) for tool in listing.tools)
+        if source.prompts:
+            prompts = await _list(upstream, PROMPTS_LIST, source.prompts, room)
+            result = replace(result, prompts=prompts.seen)
+            if prompts.trouble is not None:
+                raise prompts.trouble
+        if plan.instructions:
+            instructions = "" if upstream.server_info is None else upstream.server_info.instructions or ""
+            result = replace(result, instructions=room.see(INSTRUCTIONS, instructions))
+        pins = tuple(Pin(tool.name, tool.digest) for tool in listing.seen)
         pinned = replace(bundle, sources=(replace(source, pins=pins),))
         for probe in plan.probes:
             await _probe(probe, pinned, upstream)
@@ -135,58 +145,88 @@ async def _initialize(upstream: Upstream, listener: NullListener) -> None:
         ) from None
 
 
-async def _list(upstream: Upstream, source: BundleSource) -> _Listing:
+@dataclass(slots=True)
+class _Room:
+    """The characters of definitions that a result still has room for."""
+
+    left: int = MAX_DEFINITIONS
+
+    def see(self, name: str, value: Any) -> SeenDefinition:
+        """Return what was seen, with its canonical text where that fits."""
+        definition = canonicalize(value)
+        fits = len(definition) <= self.left
+        self.left -= len(definition) if fits else 0
+        return SeenDefinition(name, digest_of(definition), definition if fits else "")
+
+
+async def _list(upstream: Upstream, method: str, entries: Sequence[BundleTool], room: _Room) -> _Listing:
+    what = _WORDS[method]
     try:
         async with asyncio.timeout(LIST_SECONDS):
-            tools, _ = await read_tools(upstream)
+            items, _ = await read_list(upstream, method)
     except TimeoutError:
         raise _Failed(
-            VerificationFailure.LIST_FAILED, f"the server did not list its tools within {LIST_SECONDS:.0f} s"
+            VerificationFailure.LIST_FAILED, f"the server did not list its {what.noun}s within {LIST_SECONDS:.0f} s"
         ) from None
     except ListFailed as failed:
-        raise _Failed(VerificationFailure.LIST_FAILED, f"the server's tools cannot be listed: {failed}") from None
-    mapped = [tool for tool in tools if find_named(source.tools, tool["name"]) is not None]
-    unmapped = sorted({tool["name"] for tool in tools} - {tool["name"] for tool in mapped})
-    seen = {tool["name"]: tool for tool in mapped[:MAX_TOOLS]}
+        raise _Failed(
+            VerificationFailure.LIST_FAILED, f"the server's {what.noun}s cannot be listed: {failed}"
+        ) from None
+    mapped = [item for item in items if find_named(entries, item["name"]) is not None]
+    unmapped = sorted({item["name"] for item in items} - {item["name"] for item in mapped})
+    seen = {item["name"]: item for item in mapped[:MAX_TOOLS]}
     return _Listing(
-        tools=_seen(seen),
+        seen=tuple(room.see(name, seen[name]) for name in sorted(seen)),
         unmapped=tuple(_shown(name) for name in unmapped[:MAX_UNMAPPED]),
         omitted=max(0, len(unmapped) - MAX_UNMAPPED),
-        trouble=_find_trouble(source, mapped, {tool["name"] for tool in mapped}),
+        trouble=_find_trouble(entries, mapped, what),
     )
 
 
-def _find_trouble(source: BundleSource, mapped: list[dict[str, Any]], names: set[str]) -> _Failed | None:
-    missing = [tool.name for tool in source.tools if not is_name_glob(tool.name) and tool.name not in names]
+class _Words(NamedTuple):
+    """The word for what a list holds, and the failures that it can have."""
+
+    noun: str
+    missing: VerificationFailure
+    ambiguous: VerificationFailure
+    too_many: VerificationFailure
+
+
+_WORDS: Final = {
+    TOOLS_LIST: _Words(
+        "tool",
+        VerificationFailure.TOOLS_MISSING,
+        VerificationFailure.TOOLS_AMBIGUOUS,
+        VerificationFailure.TOO_MANY_TOOLS,
+    ),
+    PROMPTS_LIST: _Words(
+        "prompt",
+        VerificationFailure.PROMPTS_MISSING,
+        VerificationFailure.PROMPTS_AMBIGUOUS,
+        VerificationFailure.TOO_MANY_PROMPTS,
+    ),
+}
+
+
+def _find_trouble(entries: Sequence[BundleTool], mapped: list[dict[str, Any]], what: _Words) -> _Failed | None:
+    names = {item["name"] for item in mapped}
+    missing = [entry.name for entry in entries if not is_name_glob(entry.name) and entry.name not in names]
     if missing:
         shown = ", ".join(missing[:8]) + (f" and {len(missing) - 8} more" if len(missing) > 8 else "")  # noqa: PLR2004
         return _Failed(
-            VerificationFailure.TOOLS_MISSING,
-            f"the server has no tool {shown}: correct the name in spec.tools, or remove the entry",
+            what.missing,
+            f"the server has no {what.noun} {shown}: correct the name in spec.{what.noun}s, or remove the entry",
         )
     if len(names) < len(mapped):
-        twice = sorted({tool["name"] for tool in mapped if sum(one["name"] == tool["name"] for one in mapped) > 1})
-        return _Failed(
-            VerificationFailure.TOOLS_AMBIGUOUS, f"the server lists two tools of the name {_shown(twice[0])}"
-        )
+        twice = sorted({item["name"] for item in mapped if sum(one["name"] == item["name"] for one in mapped) > 1})
+        return _Failed(what.ambiguous, f"the server lists two {what.noun}s of the name {_shown(twice[0])}")
     if len(mapped) > MAX_TOOLS:
         return _Failed(
-            VerificationFailure.TOO_MANY_TOOLS,
-            f"spec.tools maps {len(mapped)} tools of the server, but {MAX_TOOLS} can be pinned: write narrower globs",
+            what.too_many,
+            f"spec.{what.noun}s maps {len(mapped)} {what.noun}s of the server, but {MAX_TOOLS} can be pinned: "
+            "write narrower globs",
         )
     return None
-
-
-def _seen(tools: dict[str, dict[str, Any]]) -> tuple[SeenTool, ...]:
-    room = MAX_DEFINITIONS
-    seen: list[SeenTool] = []
-    for name in sorted(tools):
-        definition = canonicalize(tools[name])
-        digest = digest_of(definition)
-        fits = len(definition) <= room
-        room -= len(definition) if fits else 0
-        seen.append(SeenTool(name, digest, definition if fits else ""))
-    return tuple(seen)
 
 
 async def _probe(probe: PlannedProbe, bundle: Bundle, upstream: Upstream) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from aiohttp import web
 
-from interlock_contract.bundle import Pin, digest
-from tests.support.pins import with_pins
+from interlock_contract.bundle import digest
+from tests.support.pins import LearntPins, with_pins
 
 AGENT = "support-triage"
 NAMESPACE = "agents"
@@ -37,7 +37,7 @@ class FakeApiServer:
         """What a verifier has written."""
         self.refuses_results = 0
         """How many more results are refused."""
-        self.pins: tuple[Pin, ...] | None = None
+        self.pins: LearntPins | None = None
         """Of the server that is not ours, once they are learnt: every bundle then has them."""
         self.lists = 0
         self.watches = 0
@@ -93,7 +93,7 @@ class FakeApiServer:
     def set_bundle(self, text: str | None) -> None:
         """Set the bundle as the operator does: the status names it first, and the one before it until it is written."""
         if text is not None and self.pins is not None:
-            text = with_pins(text, self.pins)
+            text = with_pins(text, *self.pins)
         if text is not None:
             self._name([digest(text), *self._named[:1]])
         self.forge_bundle(text)
@@ -101,7 +101,7 @@ class FakeApiServer:
     def set_bundle_late(self, text: str) -> None:
         """Set the bundle, with an event of the Agent whose status names nothing else, and none of the ConfigMap."""
         if self.pins is not None:
-            text = with_pins(text, self.pins)
+            text = with_pins(text, *self.pins)
         self._objects[_CONFIG_MAPS] = _config_map(text, version=self._version)
         self.name_bundles(text)
 

@@ -17,6 +17,7 @@ from interlock_contract.bundle import (
     BundleTool,
     Grant,
     ServerRequest,
+    digest_instructions,
     dump_bundle,
 )
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID, FakeApiServer
@@ -46,6 +47,7 @@ TOOLS = (
     "test_wait",
     "test_meta",
 )
+INSTRUCTIONS = "For tests."
 RESOURCES = ("test://static-text", "test://static-binary", "test://watched-resource", "test://template/*/data")
 PROMPTS = (
     "test_simple_prompt",
@@ -56,9 +58,20 @@ PROMPTS = (
 
 
 def known_bundle(
-    requests: Sequence[ServerRequest] = EVERYTHING, *, revision: str = "0", tools: Sequence[str] = TOOLS
+    requests: Sequence[ServerRequest] = EVERYTHING,
+    *,
+    revision: str = "0",
+    tools: Sequence[str] = TOOLS,
+    withholds: bool = False,
 ) -> str:
-    """Return a bundle that maps all of the known server but what is named unmapped or secret."""
+    """Return a bundle that maps all of the known server but what is named unmapped or secret.
+
+    Args:
+        requests: What the server may ask.
+        revision: Told apart by it.
+        tools: The mapped tools.
+        withholds: Whether texts that are not asked for are withheld.
+    """
     source = BundleSource(
         SOURCE,
         "known",
@@ -71,7 +84,8 @@ def known_bundle(
         tuple(BundleResource(uri, "read", "things") for uri in RESOURCES),
         tuple(BundlePrompt(name, "read", "things") for name in PROMPTS),
         tuple(requests),
-        resource_descriptions="Unreviewed",
+        resource_descriptions="Withheld" if withholds else "Unreviewed",
+        instructions_pin=None if withholds else digest_instructions(INSTRUCTIONS),
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)
     return dump_bundle(Bundle(3, identity, revision, "staging", "staging", (), (source,)))
@@ -90,13 +104,23 @@ class Known:
         """Let the server ask just this, and wait until the guard obeys."""
         await self._obey(requests, TOOLS)
 
+    async def withhold(self, *prompts: str) -> None:
+        """Ask for no texts of the server, pin these prompts alone, and wait until the guard obeys."""
+        learnt = self.api.pins
+        assert learnt is not None
+        self.api.pins = learnt._replace(prompts=tuple(pin for pin in learnt.prompts if pin.name in prompts))
+        try:
+            await self._obey((), TOOLS, withholds=True)
+        finally:
+            self.api.pins = learnt
+
     async def allow_no_tools(self) -> None:
         """Map no tool any more, and wait until the guard obeys."""
         await self._obey(EVERYTHING, ())
 
-    async def _obey(self, requests: Sequence[ServerRequest], tools: Sequence[str]) -> None:
+    async def _obey(self, requests: Sequence[ServerRequest], tools: Sequence[str], *, withholds: bool = False) -> None:
         self.revisions += 1
-        self.api.set_bundle(known_bundle(requests, revision=str(self.revisions), tools=tools))
+        self.api.set_bundle(known_bundle(requests, revision=str(self.revisions), tools=tools, withholds=withholds))
 
         async def is_obeyed() -> bool:
             await Client(session, self.guard.url).request("tools/list")

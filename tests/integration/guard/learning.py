@@ -6,13 +6,23 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from interlock_contract.bundle import AgentIdentity, Bundle, BundleSource, BundleTool, Grant, Pin, ServerRequest
+from interlock_contract.bundle import (
+    AgentIdentity,
+    Bundle,
+    BundlePrompt,
+    BundleSource,
+    BundleTool,
+    Grant,
+    Pin,
+    ServerRequest,
+)
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.verification import VerificationPlan
 from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.sources import build_upstream
 from interlock_guard.verification.verifier import verify
 from tests.integration.guard.harness import SOURCE, StdioServer
+from tests.support.pins import LearntPins
 
 LEARN_SECONDS = 60.0
 EVERY_QUESTION: tuple[ServerRequest, ...] = ("Sampling", "Elicitation", "Roots")
@@ -21,8 +31,8 @@ _GRANTS = (Grant("Binding", "b", ("*",), (), ()), Grant("Matrix", "m", ("*",), (
 
 async def learn_on_pipes(
     command: list[str], folder: Path, questions: tuple[ServerRequest, ...] = EVERY_QUESTION
-) -> tuple[Pin, ...]:
-    """Run a server alone and return pins of all its tools, as listed to a client with these capabilities."""
+) -> LearntPins:
+    """Run a server alone and return its pins, as listed to a client with these capabilities."""
     PipePair(folder / "learning" / SOURCE).make()
     server = StdioServer(folder / "learning" / SOURCE, command)
     await server.start()
@@ -32,15 +42,14 @@ async def learn_on_pipes(
         await server.kill()
 
 
-async def learn_over_http(target: HttpTarget, folder: Path) -> tuple[Pin, ...]:
-    """Return pins of all tools of a server that runs."""
+async def learn_over_http(target: HttpTarget, folder: Path) -> LearntPins:
+    """Return pins of all tools and prompts of a server that runs."""
     return await _learn(BundleSource(SOURCE, "b", "http", (), _GRANTS, http=target), folder)
 
 
-async def _learn(source: BundleSource, folder: Path) -> tuple[Pin, ...]:
-    bundle = Bundle(
-        3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (replace(source, tools=(BundleTool("*", "read", "x"),)),)
-    )
+async def _learn(source: BundleSource, folder: Path) -> LearntPins:
+    source = replace(source, tools=(BundleTool("*", "read", "x"),), prompts=(BundlePrompt("*", "read", "x"),))
+    bundle = Bundle(3, AgentIdentity("a", "n", "u"), "r", "s", "s", (), (source,))
     async with asyncio.timeout(LEARN_SECONDS):
         build: Callable[..., object] = lambda served, listener: build_upstream(  # noqa: E731
             served,
@@ -53,4 +62,5 @@ async def _learn(source: BundleSource, folder: Path) -> tuple[Pin, ...]:
         )
         result = await verify(VerificationPlan("learning", SOURCE), bundle, build)  # type: ignore[arg-type]
     assert result.tools, result
-    return tuple(Pin(tool.name, tool.digest) for tool in result.tools)
+    tools, prompts = ((Pin(one.name, one.digest) for one in seen or ()) for seen in (result.tools, result.prompts))
+    return LearntPins(tuple(tools), tuple(prompts))

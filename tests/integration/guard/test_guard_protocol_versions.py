@@ -15,7 +15,16 @@ from mcp.shared.exceptions import MCPError
 
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import Client, Guard
-from tests.integration.guard.known import EVERYTHING, PROMPTS, RESOURCES, TOOLS, Known, a_known_server, known_bundle
+from tests.integration.guard.known import (
+    EVERYTHING,
+    INSTRUCTIONS,
+    PROMPTS,
+    RESOURCES,
+    TOOLS,
+    Known,
+    a_known_server,
+    known_bundle,
+)
 from tests.requirements import requirement
 from tests.support.bounds import WAIT_SECONDS, until, until_count
 from tests.support.ports import free_port
@@ -138,6 +147,29 @@ async def test_every_list_is_filtered_item_by_item_in_every_combination(known: K
         assert {one.name for one in (await client.list_prompts()).prompts} == set(PROMPTS)
         if mode != "legacy":
             assert (tools.ttl_ms, tools.cache_scope) == (5000, "private")
+
+
+@in_combinations
+@requirement("drift.prompts", "drift.instructions", "guard.descriptions")
+async def test_a_client_reads_no_text_of_a_server_that_was_not_verified_or_asked_for(known: Known, mode: str) -> None:
+    """A client gives all of these to its model before any call."""
+    await known.allow(*EVERYTHING)
+    async with Answers().client(known.guard, mode) as client:
+        # The SDK's client of this version sends no server/discover, so it asks for no instructions.
+        assert client.instructions == (INSTRUCTIONS if mode == "legacy" else None)
+        assert {one.name for one in (await client.list_resources()).resources} != set(RESOURCES[:3])
+    await known.withhold(PROMPTS[0])
+    async with Answers().client(known.guard, mode) as client:
+        assert client.instructions is None
+        assert [one.name for one in (await client.list_prompts()).prompts] == [PROMPTS[0]]
+        await client.get_prompt(PROMPTS[0], {})
+        with pytest.raises(MCPError, match="has not been verified yet"):
+            await client.get_prompt(PROMPTS[1], {"arg1": "one", "arg2": "two"})
+        resources = (await client.list_resources()).resources
+        templates = (await client.list_resource_templates()).resource_templates
+        assert {one.name for one in resources} == set(RESOURCES[:3])
+        assert [one.name for one in templates] == ["test://template/{id}/data"]
+        assert {(one.title, one.description, one.icons) for one in (*resources, *templates)} == {(None, None, None)}
 
 
 @in_combinations

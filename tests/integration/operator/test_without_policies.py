@@ -18,7 +18,7 @@ from interlock_contract.selftest_report import SelfTestReport, dump_report
 from interlock_contract.verification import (
     PLAN_KEY,
     RESULT_KEY,
-    SeenTool,
+    SeenDefinition,
     VerificationResult,
     dump_result,
     parse_plan,
@@ -279,7 +279,7 @@ def test_a_forged_result_of_a_verification_counts(tenant: Tenant) -> None:
         run = parse_plan(eventually(lambda: find_plan(tenant, "forged"), "the plan is written", SLOW_SECONDS)).run
         text = canonicalize(a_tool(TOOL, "as the attacker wants it"))
         result = dump_result(
-            VerificationResult(run, tools=(SeenTool(TOOL, digest_of(text), text),), protocol="2025-11-25")
+            VerificationResult(run, tools=(SeenDefinition(TOOL, digest_of(text), text),), protocol="2025-11-25")
         )
         path = tenant.path("configmaps", "forged-verify-result")
         assert tenant.merge(path, {"data": {RESULT_KEY: result}}).status == OK

@@ -1,5 +1,6 @@
 import json
 
+from interlock.api.verification import PinnedDefinition, PinState, VerificationStatus
 from interlock.deployment.children.config import build_bundle, compile_bundle
 from interlock_contract.bundle import (
     BundleArgumentRule,
@@ -215,3 +216,23 @@ def test_the_pins_of_a_bundle_are_those_of_the_bindings_status_and_an_unverified
     assert source.pins == (Pin("create_task", DEFINITION), Pin("get_contact", DEFINITION))
     [source] = compile_bundle(a_placement(bindings=(a_binding().unverified(),))).sources
     assert source.pins == ()
+
+
+@requirement("drift.prompts", "drift.instructions", "guard.descriptions")
+def test_prompts_and_instructions_are_pinned_and_descriptions_pass_as_the_binding_says() -> None:
+    status = a_binding().build().status
+    assert status is not None
+    one, two = ({"state": "Verified", "digest": digit * 64, "pinnedDigest": digit * 64} for digit in "12")
+    known = (status.verification or VerificationStatus()).model_copy(
+        update={
+            "prompts": (PinnedDefinition(name="letter", **one), PinnedDefinition(name="new", state=PinState.ADDED)),
+            "instructions": PinnedDefinition(name="instructions", **two),
+        }
+    )
+    changed = status.model_copy(update={"verification": known})
+    [source] = compile_bundle(a_placement(bindings=(a_binding().with_status(changed),))).sources
+    assert (source.prompt_pins, source.instructions_pin) == ((Pin("letter", "1" * 64),), None)
+    assert source.resource_descriptions == "Withheld"
+    asking = a_binding().with_instructions("Pinned").showing_descriptions().with_status(changed)
+    [source] = compile_bundle(a_placement(bindings=(asking,))).sources
+    assert (source.instructions_pin, source.resource_descriptions) == ("2" * 64, "Unreviewed")

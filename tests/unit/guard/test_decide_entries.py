@@ -100,7 +100,7 @@ def read(uri: str | None, method: str = "resources/read") -> DecisionInput:
 
 
 def get(prompt: str | None, **arguments: Any) -> DecisionInput:
-    return DecisionInput("crm", "prompts/get", arguments=arguments, prompt=prompt)
+    return DecisionInput("crm", "prompts/get", arguments=arguments, prompt=prompt, definition=DEFINITION)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +234,25 @@ def test_a_prompt_needs_its_map_and_every_grant() -> None:
     assert ask(get("ruled")) == "ArgumentNotAllowed"
 
 
+@pytest.mark.parametrize("method", ["prompts/get", "completion/complete"])
+@requirement("drift.prompts")
+def test_a_prompt_that_is_not_the_verified_one_is_denied(method: str) -> None:
+    def reason(definition: str | None, bundle: Bundle | None = None) -> tuple[str, str]:
+        request = DecisionInput("crm", method, arguments={}, prompt="summary", definition=definition)
+        decision = decide(bundle or a_bundle(), ALIVE, request, NOW)
+        assert isinstance(decision, Deny)
+        assert decision.rule == "mcpbinding/crm/verification"
+        return decision.reason.value, decision.message
+
+    drifted = "This prompt has changed since it was verified, and the change is not accepted."
+    assert reason("1" * 64) == ("PromptDrifted", drifted)
+    assert reason("") == ("PromptDrifted", "The MCP server no longer lists this prompt.")
+    assert reason(None)[0] == "PromptNotVerified"
+    [source] = a_bundle().sources
+    unpinned = structs.replace(a_bundle(), sources=(structs.replace(source, prompt_pins=()),))
+    assert reason(DEFINITION, unpinned) == ("PromptNotVerified", "This prompt has not been verified yet.")
+
+
 @requirement("guard.resources", "guard.scope")
 def test_in_a_limited_stage_a_prompts_arguments_must_say_a_value_inside() -> None:
     limited = a_bundle(scope=REGION)
@@ -246,7 +265,7 @@ def test_in_a_limited_stage_a_prompts_arguments_must_say_a_value_inside() -> Non
 @requirement("guard.resources")
 def test_completions_follow_what_they_refer_to() -> None:
     def complete(**reference: Any) -> str | None:
-        return ask(DecisionInput("crm", "completion/complete", **reference))
+        return ask(DecisionInput("crm", "completion/complete", definition=DEFINITION, **reference))
 
     assert complete(uri="crm://contacts/eu/{id}") is None
     assert complete(uri="crm://deals/{id}") == "NotGrantedByMatrix"

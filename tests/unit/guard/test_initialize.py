@@ -2,11 +2,13 @@ from typing import Any
 
 import pytest
 
+from interlock_contract.bundle import digest_instructions
 from interlock_guard.downstream.capabilities import offer
 from interlock_guard.downstream.sessionless import decode_header
 from interlock_guard.upstream.initialize import is_sessionless_error, probe_params, read_discovered, read_initialized
 from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import RpcResponse
+from tests.requirements import requirement
 
 
 def result(**members: Any) -> RpcResponse:
@@ -75,7 +77,7 @@ def test_what_is_offered_is_what_the_server_has_as_far_as_the_policy_maps_it() -
         "tasks": {},
         "extensions": {},
     }
-    everything = offer(ServerInfo("2025-11-25", has, "Be kind."), {"tools", "resources", "prompts"})
+    everything = offer(ServerInfo("2025-11-25", has), {"tools", "resources", "prompts"}, None)
     assert everything == {
         "capabilities": {
             "tools": {"listChanged": True},
@@ -84,11 +86,19 @@ def test_what_is_offered_is_what_the_server_has_as_far_as_the_policy_maps_it() -
             "completions": {},
             "logging": {},
         },
-        "instructions": "Be kind.",
     }
-    assert offer(ServerInfo("2025-11-25", has), {"tools"})["capabilities"].keys() == {"tools", "logging"}
-    assert offer(ServerInfo("2025-11-25", {"prompts": {}}), {"tools"}) == {"capabilities": {}}
-    assert offer(None, {"tools", "prompts"}) == {"capabilities": {"tools": {}}}
+    assert offer(ServerInfo("2025-11-25", has), {"tools"}, None)["capabilities"].keys() == {"tools", "logging"}
+    assert offer(ServerInfo("2025-11-25", {"prompts": {}}), {"tools"}, None) == {"capabilities": {}}
+    assert offer(None, {"tools", "prompts"}, None) == {"capabilities": {"tools": {}}}
+
+
+@requirement("drift.instructions")
+def test_instructions_pass_only_as_they_were_verified() -> None:
+    kind = ServerInfo("2025-11-25", {}, "Be kind.")
+    assert offer(kind, set(), digest_instructions("Be kind."))["instructions"] == "Be kind."
+    for pin in (None, "", digest_instructions("Be cruel."), digest_instructions(None)):
+        assert "instructions" not in offer(kind, set(), pin)
+    assert "instructions" not in offer(ServerInfo("2025-11-25", {}), set(), digest_instructions(None))
 
 
 @pytest.mark.parametrize(

@@ -128,6 +128,19 @@ def test_a_guard_that_lets_a_changed_tool_or_one_that_was_never_verified_pass_is
     assert SelfTestKind.DRIFTED in kinds(a_bundle(a_source())), "and of what has no pin at all"
 
 
+@requirement("guard.selftest", "drift.prompts")
+def test_a_guard_that_lets_a_changed_prompt_pass_is_found_out() -> None:
+    prompts = (BundlePrompt("summary", "read", "contacts"), BundlePrompt("letter_*", "read", "contacts"))
+    pins = (Pin("summary", DEFINITION), Pin("letter_a", DEFINITION))
+    bundle = a_bundle(a_source(tools=(), prompts=prompts, prompt_pins=pins))
+    asked = [call.request.prompt for call in synthetic_calls(bundle) if call.kind is SelfTestKind.DRIFTED]
+    assert asked == ["letter_a", "summary"]
+    assert run_selftest(bundle, honest(bundle)).flaw == ""
+    blind = run_selftest(bundle, lambda request: decide(bundle, ALIVE, replace(request, definition=DEFINITION), 0.0))
+    wanted = "PromptDrifted or PromptNotVerified"
+    assert blind.flaw == f"Drifted call prompts/get 'letter_a' of 'crm': Allow instead of {wanted}"
+
+
 @requirement("guard.selftest")
 @pytest.mark.parametrize("layer", ["Binding", "Matrix", "Agent"])
 def test_a_guard_that_leaves_out_a_layer_is_found_out(layer: str) -> None:

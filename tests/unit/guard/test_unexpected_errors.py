@@ -9,7 +9,7 @@ import pytest
 
 from interlock_guard import object_watch
 from interlock_guard.object_watch import ObjectWatch
-from interlock_guard.upstream import tool_cache
+from interlock_guard.upstream import list_cache
 from interlock_kube import background
 from interlock_kube.background import keep_running
 from tests.unit.guard.test_relay import AGENT, SECRET, Rig, reached, rig
@@ -96,13 +96,13 @@ async def test_a_list_of_tools_that_cannot_be_handled_lets_no_call_pass(
         raise UnexpectedError("surprise")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tool_cache, "canonicalize", canonicalize)
+        patched.setattr(list_cache, "canonicalize", canonicalize)
         rig.clock.now = 5.0  # the known list is too old to decide on
         _, body = await rig.post()
         assert body["result"]["_meta"]["interlock.dev/denial"]["reason"] == "ToolNotVerified"
         assert rig.upstream.calls == []
         [logged] = rig.logged
-        assert logged.startswith("tools of crm: unexpected error")
+        assert logged.startswith("tools/list of crm: unexpected error")
         assert "UnexpectedError: surprise" in logged
     answered = asyncio.create_task(rig.post())
     (await rig.call()).resolve(SECRET)

@@ -1,13 +1,24 @@
 """What a verifier makes of servers that are other than they should be; the well-behaved are in tests/integration."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from interlock_contract.bundle import AgentIdentity, Bundle, BundleLimits, BundleSource, BundleTool, Grant
+from interlock_contract.bundle import (
+    AgentIdentity,
+    Bundle,
+    BundleLimits,
+    BundlePrompt,
+    BundleSource,
+    BundleTool,
+    Grant,
+    digest_instructions,
+)
 from interlock_contract.verification import PlannedProbe, VerificationFailure, VerificationPlan, VerificationResult
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.upstream import Call, OnEvent, ServerInfo
@@ -36,6 +47,7 @@ class Server:
     listener: NullListener
     answers: Callable[[str, dict[str, Any]], RpcResponse | None]
     is_there: bool = True
+    info: ServerInfo = field(default_factory=lambda: ServerInfo("2025-11-25", {"tools": {}}))
     source: str = "crm"
     limits: BundleLimits = field(default_factory=BundleLimits)
     server_info: ServerInfo | None = None
@@ -43,7 +55,7 @@ class Server:
 
     def open(self) -> None:
         if self.is_there:
-            self.server_info = ServerInfo("2025-11-25", {"tools": {}})
+            self.server_info = self.info
             self.listener.handle_connected(self)  # type: ignore[arg-type]
 
     async def run(self) -> None:
@@ -99,6 +111,58 @@ async def test_more_tools_than_can_be_pinned_are_reported() -> None:
     result = await run(a_bundle("*"), listing(*(tool(f"t{number}") for number in range(513))))
     assert result.failure is VerificationFailure.TOO_MANY_TOOLS
     assert "513 tools of the server, but 512 can be pinned: write narrower globs" in result.message
+
+
+SUMMARY = {"name": "summary", "description": "Sums up.", "arguments": [{"name": "id"}]}
+
+
+async def run_with_prompts(prompts: Any, *names: str, instructions: str | None = None) -> VerificationResult:
+    """Verify a server that lists these prompts, with a binding that maps these."""
+    bundle = a_bundle("echo")
+    [source] = bundle.sources
+    source = replace(source, prompts=tuple(BundlePrompt(name, "read", "x") for name in names))
+
+    def answers(method: str, _params: dict[str, Any]) -> RpcResponse:
+        return RpcResponse(1, {"tools": [tool("echo")], "prompts": prompts}, None)
+
+    def build(_source: BundleSource, listener: NullListener) -> Any:
+        return Server(listener, answers, info=ServerInfo("2025-11-25", {"tools": {}, "prompts": {}}, instructions))
+
+    plan = VerificationPlan("r", "crm", instructions=True)
+    return await verify(plan, replace(bundle, sources=(source,)), build)
+
+
+@requirement("verify.client", "drift.prompts", "drift.instructions")
+async def test_mapped_prompts_and_instructions_are_reported_whole() -> None:
+    result = await run_with_prompts([SUMMARY, {"name": "other"}], "sum*", instructions="Be kind.")
+    assert (result.failure, result.message) == (None, "")
+    assert result.prompts is not None
+    assert result.instructions is not None
+    [prompt] = result.prompts
+    assert (prompt.name, json.loads(prompt.definition)) == ("summary", SUMMARY)
+    assert (result.instructions.definition, result.instructions.digest) == (
+        '"Be kind."',
+        digest_instructions("Be kind."),
+    )
+    silent = await run_with_prompts([])
+    assert (silent.prompts, silent.instructions and silent.instructions.digest) == (None, digest_instructions(None))
+
+
+@pytest.mark.parametrize(
+    ("prompts", "failure", "message"),
+    [
+        ([], "PromptsMissing", "the server has no prompt summary: correct the name in spec.prompts"),
+        ([SUMMARY, SUMMARY], "PromptsAmbiguous", "the server lists two prompts of the name summary"),
+        ([SUMMARY, *({"name": f"p{number}"} for number in range(512))], "TooManyPrompts", "spec.prompts maps 513"),
+        ({}, "ListFailed", "the server's prompts cannot be listed: its answer has no prompts"),
+        ([{}], "ListFailed", "it lists what is no prompt"),
+    ],
+)
+@requirement("verify.client")
+async def test_prompts_that_are_not_as_the_map_says_are_reported(prompts: Any, failure: str, message: str) -> None:
+    result = await run_with_prompts(prompts, "summary", "p*")
+    assert result.failure == failure
+    assert message in result.message
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from interlock.action.tool_pins import diff_changes
+from interlock.action.pins import diff_changes
 from interlock.runtime import worker_process
 from interlock.runtime.worker_process import MAX_REQUEST, WorkerDefect, WorkerProcess
 from interlock_kube.reconcile_loop import TooCostly
@@ -21,7 +21,7 @@ Workers = Callable[..., WorkerProcess]
 
 
 def a_request(before: str = '{"a":1}', after: str = '{"a":2}') -> bytes:
-    change = {"name": "get_contact", "state": "Changed", "before": before, "after": after}
+    change = {"name": "tool get_contact", "state": "Changed", "before": before, "after": after}
     return json.dumps({"where": "here", "changes": [change]}).encode()
 
 

@@ -1,10 +1,13 @@
 """The ConfigMaps of a placement: the files that the agent's container reads, and the bundle that the guard enforces."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
+from msgspec import structs
+
 from interlock.api import binding
-from interlock.api.binding import MCPBinding
+from interlock.api.verification import PinnedDefinition
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
 from interlock.deployment.names import Manifest, agent_config, build_placement_child, name_of
@@ -99,16 +102,23 @@ def build_bundle(placement: Placement) -> Manifest:
 
 
 def _source(placement: Placement, bound: BoundSource) -> BundleSource:
-    return compile_source(bound, _grants(placement, bound), pins_of(bound.binding))
+    known = bound.binding.verification
+    instructions = known.instructions if bound.binding.spec.instructions == "Pinned" else None
+    return structs.replace(
+        compile_source(bound, _grants(placement, bound)),
+        pins=pins_of(known.tools),
+        prompt_pins=pins_of(known.prompts or ()),
+        instructions_pin=None if instructions is None else instructions.pinned_digest or None,
+    )
 
 
-def pins_of(binding: MCPBinding) -> tuple[Pin, ...]:
-    """Return the tools of a binding that were verified or accepted. Guards deny all others."""
-    return tuple(Pin(tool.name, tool.pinned_digest) for tool in binding.verification.tools if tool.pinned_digest)
+def pins_of(definitions: Iterable[PinnedDefinition]) -> tuple[Pin, ...]:
+    """Return the tools or prompts of a binding that were verified or accepted. Guards deny all others."""
+    return tuple(Pin(one.name, one.pinned_digest) for one in definitions if one.pinned_digest)
 
 
-def compile_source(bound: BoundSource, grants: tuple[Grant, ...], pins: tuple[Pin, ...]) -> BundleSource:
-    """Return a source as a guard's bundle describes it."""
+def compile_source(bound: BoundSource, grants: tuple[Grant, ...]) -> BundleSource:
+    """Return a source as a guard's bundle describes it, without pins."""
     spec = bound.binding.spec
     return BundleSource(
         name=bound.source,
@@ -125,7 +135,6 @@ def compile_source(bound: BoundSource, grants: tuple[Grant, ...], pins: tuple[Pi
             in_flight=spec.limits.in_flight,
         ),
         http=None if spec.server.http is None else build_target(spec.server.http),
-        pins=pins,
         resource_descriptions=spec.resource_descriptions,
     )
 

@@ -159,6 +159,7 @@ def build_plan(run: VerificationTarget) -> Manifest:
     plan = VerificationPlan(
         run=run.id,
         source=spec.source,
+        instructions=spec.instructions == "Pinned",
         probes=tuple(
             PlannedProbe(
                 name=probe.name,
@@ -209,7 +210,7 @@ def _bundle(binding: MCPBinding) -> Bundle:
         stage=NO_AGENT,
         environment=NO_AGENT,
         scope=(),
-        sources=(compile_source(_bound(binding), grants, ()),),
+        sources=(compile_source(_bound(binding), grants),),
     )
 
 

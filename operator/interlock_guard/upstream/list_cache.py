@@ -1,6 +1,7 @@
-"""The tools of every server as it lists them: read once per connection, after each change, and while tools are called.
+"""The tools and prompts of every server as it lists them: read after each change, and while they are called.
 
 Lists are not trusted: `decide` lets them make a decision stricter, never laxer. Until a server answers, none is known.
+Tools are also read once per connection. Prompts are not, since few agents use them.
 """
 
 import asyncio
@@ -9,19 +10,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from interlock_contract import mcp
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.mapping import HINTS
-from interlock_guard.decision.decide import Deny
+from interlock_guard.decision.decide import PROMPTS_LIST, TOOLS_LIST, Deny
 from interlock_guard.upstream.forward import Forward, build_params
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import RpcResponse
 from interlock_guard.wire.large_messages import MAX_LIST, LargeMessages
 from interlock_kube.background import log_failure
 
-MAX_TOOLS: Final = 2048
-"""Tools of one server that are read; a server with more is taken to have failed."""
+MAX_ITEMS: Final = 2048
+"""Tools, or prompts, of one server that are read; a server with more is taken to have failed."""
 _MAX_PAGES: Final = 64
-_LIST: Final = "tools/list"
+_LISTS: Final = (TOOLS_LIST, PROMPTS_LIST)
+"""The lists that are kept: those whose items are pinned."""
 
 
 class ListFailed(Exception):  # noqa: N818 - says what became of the list
@@ -36,43 +39,52 @@ class ListFailed(Exception):  # noqa: N818 - says what became of the list
         self.denial = denial
 
 
-async def read_tools(upstream: Upstream) -> tuple[list[dict[str, Any]], list[RpcResponse]]:
-    """Return a server's tools as it lists them, raw, each with a name that is a string.
+async def read_list(upstream: Upstream, method: str) -> tuple[list[dict[str, Any]], list[RpcResponse]]:
+    """Return a server's tools or prompts as it lists them, raw, each with a name that is a string.
 
     The answers that they came in are returned as well: each keeps its part of the budget for large messages.
+
+    Args:
+        upstream: The server.
+        method: `tools/list` or `prompts/list`.
 
     Raises:
         ListFailed: It is not there, refuses, lists what is no tool, or does not come to an end.
     """
-    tools: list[dict[str, Any]] = []
+    key, _ = mcp.LISTS[method]
+    items: list[dict[str, Any]] = []
     answers: list[RpcResponse] = []
     params: dict[str, Any] = {}
     for _ in range(_MAX_PAGES):
-        answer = await _ask(upstream, params)
+        answer = await _ask(upstream, method, params)
         answers.append(answer)
         if sum(one.size for one in answers) > MAX_LIST:
             raise ListFailed(f"its list has more than {MAX_LIST} bytes")
         result = answer.result or {}
-        for tool in _items(result):
-            if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
-                raise ListFailed("it lists what is no tool")
-            tools.append(tool)
-        if len(tools) > MAX_TOOLS:
-            raise ListFailed(f"it lists more than {MAX_TOOLS} tools")
+        page = result.get(key)
+        if not isinstance(page, list):
+            raise ListFailed(f"its answer has no {key}")
+        for item in page:
+            if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+                raise ListFailed(f"it lists what is no {key.removesuffix('s')}")
+            items.append(item)
+        if len(items) > MAX_ITEMS:
+            raise ListFailed(f"it lists more than {MAX_ITEMS} {key}")
         cursor = result.get("nextCursor")
         if not isinstance(cursor, str):
-            return tools, answers
+            return items, answers
         params = {"cursor": cursor}
     raise ListFailed(f"its list has more than {_MAX_PAGES} pages")
 
 
-async def _ask(upstream: Upstream, params: dict[str, Any]) -> RpcResponse:
+async def _ask(upstream: Upstream, method: str, params: dict[str, Any]) -> RpcResponse:
     server_info, refusal = upstream.server_info, upstream.refusal()
     if refusal is not None or server_info is None:
         raise ListFailed("it is not there" if refusal is None else refusal.message, refusal)
-    if "tools" not in server_info.capabilities:
-        return RpcResponse(None, {"tools": []}, None)
-    call = upstream.start(_LIST, build_params(Forward(upstream.source, _LIST, params=params), server_info, {}))
+    key, _ = mcp.LISTS[method]
+    if key not in server_info.capabilities:
+        return RpcResponse(None, {key: []}, None)
+    call = upstream.start(method, build_params(Forward(upstream.source, method, params=params), server_info, {}))
     outcome = await call.future
     if isinstance(outcome, Deny):
         raise ListFailed(outcome.message, outcome)
@@ -81,13 +93,6 @@ async def _ask(upstream: Upstream, params: dict[str, Any]) -> RpcResponse:
     if outcome.result is None:
         raise ListFailed(f"it refuses: {str((outcome.error or {}).get('message', ''))[:200]}")
     return outcome
-
-
-def _items(result: dict[str, Any]) -> list[Any]:
-    tools = result.get("tools")
-    if not isinstance(tools, list):
-        raise ListFailed("its answer has no tools")
-    return tools
 
 
 FRESH_SECONDS: Final = 5.0
@@ -101,10 +106,10 @@ _REREAD_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class ToolEntry:
-    """A tool's `annotations` and `inputSchema`, None where there are none, and the digest of the whole of it.
+class ListedItem:
+    """A tool's `annotations` and `inputSchema`, None where there are none, and the digest of the whole tool or prompt.
 
-    The digest is empty where the server does not list the tool, or lists two of its name.
+    The digest is empty where the server does not list the item, or lists two of its name.
     """
 
     annotations: Mapping[str, Any] | None
@@ -112,27 +117,28 @@ class ToolEntry:
     definition: str
 
 
-_ABSENT: Final = ToolEntry(None, None, "")
+_ABSENT: Final = ListedItem(None, None, "")
 
 
 @dataclass(slots=True)
 class _Known:
-    """What one generation of one server has listed; `tools` is None until it has.
+    """One list of one generation of one server; `items` is None until it has answered.
 
     `asked_at` is when the list was asked for that is known; None where it is known to be out of date. `trouble` is what
     kept the server from answering the last time.
     """
 
     upstream: Upstream
-    tools: dict[str, ToolEntry] | None = None
+    method: str
+    items: dict[str, ListedItem] | None = None
     asked_at: float | None = None
     trouble: Deny | None = None
     has_changed: bool = False
     reading: asyncio.Task[None] | None = field(default=None)
 
 
-class ToolCache:
-    """The tools of every server, as its present generation lists them."""
+class ListCache:
+    """The tools and prompts of every server, as its present generation lists them."""
 
     def __init__(
         self,
@@ -141,28 +147,34 @@ class ToolCache:
         large: LargeMessages | None = None,
     ) -> None:
         self._large = large or LargeMessages()
-        self._known: dict[str, _Known] = {}
+        self._known: dict[tuple[str, str], _Known] = {}
         self._monotonic = monotonic
         self._log = log
 
-    def find(self, source: str, tool: str | None) -> ToolEntry | None:
-        """Return what is known of a source's tool; None where the source's list is not known."""
-        known = self._known.get(source)
-        return None if known is None or known.tools is None or tool is None else known.tools.get(tool, _ABSENT)
+    def find(self, source: str, method: str, name: str) -> ListedItem | None:
+        """Return what is known of a source's tool or prompt; None where the source's list is not known.
 
-    def is_fresh(self, source: str) -> bool:
+        Args:
+            source: Name of the source.
+            method: `tools/list` or `prompts/list`.
+            name: The item's name.
+        """
+        known = self._known.get((source, method))
+        return None if known is None or known.items is None else known.items.get(name, _ABSENT)
+
+    def is_fresh(self, source: str, method: str) -> bool:
         """Say whether a call may be decided on what is known."""
-        known = self._known.get(source)
+        known = self._known.get((source, method))
         return known is not None and self._is_fresh(known)
 
-    def trouble(self, source: str) -> Deny | None:
-        """Return what kept a server from listing its tools, where it did not answer at all."""
-        known = self._known.get(source)
+    def trouble(self, source: str, method: str) -> Deny | None:
+        """Return what kept a server from giving the list, where it did not answer at all."""
+        known = self._known.get((source, method))
         return None if known is None else known.trouble
 
-    async def refresh(self, source: str) -> None:
+    async def refresh(self, source: str, method: str) -> None:
         """Wait until the list is one that a call may be decided on, or cannot be had."""
-        known = self._known.get(source)
+        known = self._known.get((source, method))
         if known is None or self._is_fresh(known):
             return
         self._read(known)
@@ -170,21 +182,25 @@ class ToolCache:
             await asyncio.wait({known.reading})
 
     def begin(self, upstream: Upstream) -> None:
-        """Read the list of a server that has just begun."""
-        known = self._known[upstream.source] = _Known(upstream)
-        self._read(known)
+        """Read the tools of a server that has just begun; the prompts are read at their first use."""
+        for method in _LISTS:
+            self._known[upstream.source, method] = _Known(upstream, method)
+        self._read(self._known[upstream.source, TOOLS_LIST])
 
     def end(self, source: str) -> None:
         """Forget what an ended generation listed."""
-        known = self._known.pop(source, None)
-        if known is not None and known.reading is not None:
-            known.reading.cancel()
+        for method in _LISTS:
+            known = self._known.pop((source, method), None)
+            if known is not None and known.reading is not None:
+                known.reading.cancel()
 
-    def read(self, upstream: Upstream) -> None:
-        """Read the list again, since it has changed; until it is there, no call is decided on the old one."""
-        known = self._known.get(upstream.source)
-        if known is not None:
-            known.asked_at, known.has_changed = None, True
+    def read(self, upstream: Upstream, method: str) -> None:
+        """Read a list again, since it has changed; until it is there, no call is decided on the old one."""
+        known = self._known.get((upstream.source, method))
+        if known is None:
+            return
+        known.asked_at, known.has_changed = None, True
+        if method == TOOLS_LIST or known.items is not None:
             self._read(known)
 
     def _is_fresh(self, known: _Known) -> bool:
@@ -192,7 +208,7 @@ class ToolCache:
 
     def _read(self, known: _Known) -> None:
         if known.reading is None:
-            name = f"tools of {known.upstream.source}"
+            name = f"{known.method} of {known.upstream.source}"
             known.reading = asyncio.get_running_loop().create_task(self._follow(known), name=name)
             known.reading.add_done_callback(partial(log_failure, log=self._log))
 
@@ -203,39 +219,40 @@ class ToolCache:
             while True:
                 known.has_changed = False
                 asked_at = self._monotonic()
-                tools = await self._list(known)
+                items = await self._list(known)
                 if not known.has_changed:
-                    known.tools, known.asked_at = tools, None if tools is None else asked_at
+                    known.items, known.asked_at = items, None if items is None else asked_at
                     return
                 # A server that changes its list whenever it has told it must not keep the guard busy.
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, FRESH_SECONDS)
         except Exception:
-            known.tools = known.asked_at = None  # no call is decided on a list that could not be read again
+            known.items = known.asked_at = None  # no call is decided on a list that could not be read again
             raise
         finally:
             known.reading = None
 
-    async def _list(self, known: _Known) -> dict[str, ToolEntry] | None:
+    async def _list(self, known: _Known) -> dict[str, ListedItem] | None:
         known.trouble = None
         try:
-            tools, answers = await read_tools(known.upstream)
+            items, answers = await read_list(known.upstream, known.method)
         except ListFailed as failed:
-            self._log(f"server of {known.upstream.source}: its tools are not known: {failed}")
+            key, _ = mcp.LISTS[known.method]
+            self._log(f"server of {known.upstream.source}: its {key} are not known: {failed}")
             known.trouble = failed.denial
             return None
-        listed: dict[str, ToolEntry] = {}
+        listed: dict[str, ListedItem] = {}
         room = _MAX_SCHEMAS
         is_large = any(answer.hold is not None for answer in answers)
-        for tool in tools:
-            name = tool["name"]
+        for item in items:
+            name = item["name"]
             definition = ""
             if name not in listed:
-                definition = await self._large.digest(tool) if is_large else digest_of(canonicalize(tool))
-            schema = tool.get("inputSchema")
+                definition = await self._large.digest(item) if is_large else digest_of(canonicalize(item))
+            schema = item.get("inputSchema")
             if isinstance(schema, dict) and (room := _take_room(schema, room)) < 0:
                 schema = None
-            listed[name] = ToolEntry(_read_hints(tool), schema if isinstance(schema, dict) else None, definition)
+            listed[name] = ListedItem(_read_hints(item), schema if isinstance(schema, dict) else None, definition)
         return listed
 
 
