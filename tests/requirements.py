@@ -40,6 +40,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "protection.size": Requirement("no size of an object escapes a protecting policy or blocks a kill", "api"),
     "protection.release": Requirement("a killed agent is released or deleted with the verb release alone", "api"),
     "protection.kill-only": Requirement("a user without update may set the kill switch and nothing else", "api"),
+    "operator.scope": Requirement("the tokens of operator and kill controller do what these programs do", "api"),
+    "protection.priority": Requirement("the kill controller's priority is no tenant's", "api"),
     "protection.kill-fits": Requirement("the metadata of an Agent leaves room for a kill", "api"),
     # Layer 1: governance
     "governance.owner-is-a-person": Requirement("an agent without a person as its owner is refused"),

@@ -152,7 +152,7 @@ def at_home(tenants: Tenants) -> list[Attempt]:
         Attempt(
             "runs with the kill controller's priority",
             objects=(with_priority(live.namespace, "interlock-kill"),),
-            refused="quota",
+            refused=POLICY,
         ),
         Attempt(
             "runs with the system's priority",

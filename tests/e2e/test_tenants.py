@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.kind, pytest.mark.exclusive, pytest.mark.timeout(600)]
 
 KILL_SECONDS = 5.0
 ATTEMPTS = 40
-PRIORITIES = ["interlock-kill", "system-cluster-critical", "system-node-critical"]
+PRIORITIES = ["system-cluster-critical", "system-node-critical"]
 QUOTA = {"pods": "12", "count/configmaps": "60"}
 
 

@@ -62,10 +62,10 @@ IN_FORCE_SECONDS = 6.0
 
 
 def identities() -> Json:
-    """Return namespace, ServiceAccounts and rights of operator and kill controller, without their programs."""
+    """Return namespace, identities, priority and rights of operator and kill controller, without their programs."""
     files = [ROOT / "manifests" / "base" / f"{name}.yaml" for name in ("namespace", "rbac", "operator", "kill")]
     found = [one for file in files for one in yaml.safe_load_all(file.read_text(encoding="utf-8"))]
-    kept = ("Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+    kept = ("Namespace", "PriorityClass", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
     return {"apiVersion": "v1", "kind": "List", "items": [one for one in found if one["kind"] in kept]}
 
 

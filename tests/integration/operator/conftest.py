@@ -26,10 +26,14 @@ USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:interlock"
 PROTECTING = (
     "accounts-reserved",
     "agents-status",
+    "kill-controller",
     "managed-objects",
     "mcpbindings-status",
+    "operator-objects",
+    "operator-workloads",
     "pods-debug",
     "pods-reserved",
+    "priority-reserved",
     "services-debug",
     "workloads-scale",
 )

@@ -1,0 +1,348 @@
+"""What a stolen token of the operator or of the kill controller may do: the admission policies for both, one by one.
+
+Each refusal is tried with the real identity and with all rights in the namespace, so that no role is what refuses. All
+requests are dry runs, which admission judges alike.
+"""
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from interlock.deployment.children.verification_job import (
+    VerificationTarget,
+    build_job,
+    build_pinned,
+    build_plan,
+    build_result,
+    build_support,
+)
+from interlock.deployment.plan import desired_children
+from tests.integration.attacks import KINDS, workload
+from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
+from tests.integration.kubectl import AGENT, ROOT, Cluster, Kubectl, edited
+from tests.integration.operator_writes import OBJECTS, WORKLOADS, Change, pod_of
+from tests.integration.protected import Protected, account, grant_all, protect
+from tests.integration.test_admission_protection import identities
+from tests.requirements import requirement
+from tests.support import bounds
+from tests.support.builders import GUARD_IMAGE, a_binding, a_placement, a_separate_placement, an_agent
+
+pytestmark = pytest.mark.api
+
+POLICIES = ("operator-objects", "operator-workloads", "kill-controller", "priority-reserved")
+SYSTEM = "interlock-system"
+DRY = "?dryRun=All"
+APPLIED = f"{DRY}&fieldManager=interlock&force=true"
+WAIT_SECONDS = 30.0
+THREE: Json = {"spec": {"replicas": 3}}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A namespace with an agent's objects, and the identities of operator and kill controller."""
+
+    at: Protected
+    operator: Caller
+    killer: Caller
+
+    def child(self, kind: str, ending: str = "") -> Json:
+        """Return a copy of the first manifest of a kind, or of the one whose name ends so."""
+        found = (one for one in self.at.children if one["kind"] == kind and one["metadata"]["name"].endswith(ending))
+        return copy.deepcopy(next(found))
+
+    def apply(self, manifest: Json, namespace: str = "") -> Reply:
+        """Apply an object as the operator; it exists in the namespace of the place and in no other."""
+        path = path_of(manifest, namespace or self.at.namespace)
+        moved = edited(manifest, metadata__namespace=namespace or self.at.namespace)
+        return self.operator.send("PATCH", path + APPLIED, moved, APPLY)
+
+
+@pytest.fixture(scope="module")
+def place(kwok_cluster: Cluster) -> Iterator[Place]:
+    client = Kubectl(kwok_cluster)
+    client.install_crds()
+    client.must("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(identities()))
+    files = [option for name in POLICIES for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
+    client.must("apply", "--server-side", "--force-conflicts", *files)
+    admin, name = Caller.administrator(Path(kwok_cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
+    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    at = protect(admin, name)
+    for one in ("interlock", "interlock-kill"):
+        grant_all(at, one, account(SYSTEM, one))
+    operator, killer = (admin.with_token(admin.token_of(SYSTEM, one)) for one in ("interlock", "interlock-kill"))
+    made = Place(at, operator, killer)
+    _wait_until_in_force(made)
+    yield made
+    client.must("delete", "--ignore-not-found", *files)
+    admin.send("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def _wait_until_in_force(place: Place) -> None:
+    plain: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "plain"}}
+    deployment = place.child("Deployment", "-agent")
+    pod_of(deployment)["hostNetwork"] = True
+    priority: Json = edited(A_POD, spec__priorityClassName="interlock-kill")
+    attempts: dict[str, Callable[[], Reply]] = {
+        "operator-objects": lambda: place.apply(plain),
+        "operator-workloads": lambda: place.apply(deployment),
+        "kill-controller": lambda: place.killer.send(
+            "PATCH", scale_of(place, "-guard"), {"spec": {"replicas": 3}}, MERGE
+        ),
+        "priority-reserved": lambda: place.at.editor.send("POST", place.at.path("pods") + DRY, priority),
+    }
+    for policy, attempt in attempts.items():
+        last: list[Reply] = []
+
+        def is_denied(policy: str = policy, attempt: Callable[[], Reply] = attempt, last: list[Reply] = last) -> bool:
+            last[:] = [attempt()]
+            return last[0].was_denied_by(policy)
+
+        bounds.eventually(is_denied, lambda policy=policy, last=last: f"{policy} is in force: {last}", WAIT_SECONDS)
+
+
+def scale_of(place: Place, ending: str) -> str:
+    return f"{place.at.child('Deployment', ending)}/scale{DRY}"
+
+
+A_POD: Json = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "own"},
+    "spec": {"containers": [{"name": "a", "image": "registry.example.com/a:1"}]},
+}
+
+
+# What the operator does.
+
+
+def everything() -> list[Json]:
+    """Return manifests of all kinds that the operator writes, with long and short names."""
+    found: list[Json] = []
+    for name in ("triage", "a" * 52, "1"):
+        for placement in (a_placement(an_agent(name)), a_separate_placement(an_agent(name))):
+            found += desired_children(placement)
+    for name in ("crm", "b" * 63, "c.d-" + "e" * 38):
+        run = VerificationTarget(a_binding(name).build(), 1, GUARD_IMAGE)
+        found += [
+            *build_support(run, a_placement().api_server),
+            build_result(run.binding),
+            build_pinned(run.binding, {"x": "y"}),
+            build_plan(run),
+            build_job(run),
+        ]
+    return found
+
+
+@requirement("operator.scope")
+def test_the_operator_creates_every_child_of_agents_and_bindings(place: Place) -> None:
+    existing = {path_of(one, place.at.namespace) for one in place.at.children}
+    bind_all_roles(place)  # in dry runs no Role exists that its RoleBinding could be compared with
+    for manifest in everything():
+        path = path_of(manifest, place.at.namespace, is_new=True)
+        moved = edited(manifest, metadata__namespace=place.at.namespace)
+        if manifest["kind"] == "RoleBinding":
+            moved["subjects"][0]["namespace"] = place.at.namespace
+        reply = place.operator.send("POST", path + DRY, moved)
+        is_there = path_of(moved, place.at.namespace) in existing
+        assert reply.status == (409 if is_there else 201), f"{path} {manifest['metadata']['name']}: {reply.text}"
+
+
+@requirement("operator.scope")
+def test_the_operator_updates_and_deletes_its_objects_and_pods(place: Place) -> None:
+    for manifest in place.at.children:
+        assert place.apply(manifest).status == 200
+        assert place.operator.send("DELETE", path_of(manifest, place.at.namespace) + DRY).status == 200
+    for component in ("agent", "guard", "verification"):
+        assert place.operator.send("DELETE", place.at.pod(component) + DRY).status == 200
+    query = "&labelSelector=interlock.dev/agent=triage"
+    assert place.operator.send("DELETE", place.at.path("pods") + DRY + query).status == 200
+    assert place.operator.send("DELETE", place.at.path("replicasets", "apps") + DRY + query).status == 200
+
+
+@requirement("operator.scope")
+def test_the_operator_tries_whether_an_object_could_be_created_under_another_name(place: Place) -> None:
+    manifest = place.child("ConfigMap")
+    manifest["metadata"] = {**manifest["metadata"], "generateName": "interlock-"}
+    del manifest["metadata"]["name"]
+    path = path_of({**manifest, "metadata": {"name": ""}}, place.at.namespace, is_new=True)
+    assert place.operator.send("POST", path + DRY, manifest).status == 201
+    assert place.operator.send("POST", path, manifest).was_denied_by("operator-objects")
+
+
+# What the operator may not do.
+
+
+@requirement("operator.scope")
+@pytest.mark.parametrize("namespace", ["kube-system", "kube-public", SYSTEM])
+def test_the_operator_writes_nothing_in_namespaces_of_the_system(place: Place, namespace: str) -> None:
+    for kind in ("ConfigMap", "Deployment", "ServiceAccount", "NetworkPolicy", "Lease", "Service"):
+        reply = place.apply(place.child(kind), namespace)
+        assert reply.was_denied_by("operator-objects"), reply.text
+        assert f"no agent runs in namespace {namespace}" in reply.text
+
+
+OTHERS: Json = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "others"}, "data": {"a": "b"}}
+
+
+@requirement("operator.scope")
+def test_the_operator_neither_takes_over_nor_deletes_objects_of_others(place: Place) -> None:
+    at = place.at
+    at.admin.must("PATCH", f"{path_of(OTHERS, at.namespace)}?fieldManager=other", OTHERS, APPLY)
+    at.admin.must("PATCH", f"{path_of(A_POD, at.namespace)}?fieldManager=other", A_POD, APPLY)
+    stolen = place.child("ConfigMap")
+    stolen["metadata"]["name"] = "others"
+    replies = (
+        place.apply(stolen),
+        place.operator.send("DELETE", path_of(OTHERS, at.namespace) + DRY),
+        place.operator.send("DELETE", at.path("configmaps") + DRY),
+        place.operator.send("DELETE", path_of(A_POD, at.namespace) + DRY),
+        place.operator.send("DELETE", at.path("pods") + DRY),
+    )
+    for reply in replies:
+        assert reply.was_denied_by("operator-objects"), reply.text
+        assert "which does not belong to an Agent or MCPBinding" in reply.text
+
+
+@pytest.mark.parametrize(("kind", "ending", "change", "sentence"), OBJECTS.values(), ids=list(OBJECTS))
+@requirement("operator.scope")
+def test_the_operator_may_not_write(place: Place, kind: str, ending: str, change: Change, sentence: str) -> None:
+    """In a namespace where the object is new, so that nothing but its own content decides."""
+    manifest = place.child(kind, ending)
+    change(manifest)
+    if manifest["kind"] in ("Role", "RoleBinding"):
+        bind_all_roles(place)
+    reply = place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, manifest)
+    assert reply.was_denied_by("operator-objects"), f"{reply.status} {reply.text}"
+    assert sentence in reply.text
+
+
+def bind_all_roles(place: Place) -> None:
+    """Let the operator bind every Role of the namespace, so that RBAC's own check is not what refuses."""
+    rbac = "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": [rbac], "resources": ["roles"], "verbs": ["bind", "escalate"]}]
+    made = place.at.admin.send("POST", place.at.path("roles", rbac), {"metadata": {"name": "bind-all"}, "rules": rules})
+    if made.status == 201:
+        reference = {"apiGroup": rbac, "kind": "Role", "name": "bind-all"}
+        body = {"metadata": {"name": "bind-all"}, "roleRef": reference, "subjects": [account(SYSTEM, "interlock")]}
+        place.at.admin.must("POST", place.at.path("rolebindings", rbac), body)
+
+
+@requirement("operator.scope")
+def test_the_operator_writes_only_opaque_secrets_of_placements(place: Place) -> None:
+    base = place.child("Lease")
+    secret: Json = {"apiVersion": "v1", "kind": "Secret", "metadata": base["metadata"], "stringData": {"key": "x"}}
+    path = place.at.path("secrets") + DRY
+    assert place.operator.send("POST", path, secret).status == 201
+    token = {"kubernetes.io/service-account.name": "default"}
+    minted = edited(secret, type="kubernetes.io/service-account-token", metadata__annotations=token)
+    for refused in (minted, edited(secret, metadata__name="registry-credentials")):
+        assert place.operator.send("POST", path, refused).was_denied_by("operator-objects")
+
+
+@pytest.mark.parametrize(("change", "sentence"), WORKLOADS.values(), ids=list(WORKLOADS))
+@requirement("operator.scope")
+def test_the_operator_may_not_start_pods_with(place: Place, change: Change, sentence: str) -> None:
+    manifest = place.child("Deployment", "-agent")
+    change(manifest)
+    path = path_of(manifest, place.at.namespace)
+    update = place.operator.send("PUT", path + DRY, manifest)
+    create = place.operator.send("POST", path.rsplit("/", 1)[0] + DRY, manifest)
+    for reply in (update, create):
+        assert reply.was_denied_by("operator-workloads"), f"{reply.status} {reply.text}"
+        assert sentence in reply.text
+
+
+@requirement("operator.scope")
+def test_a_verification_runs_under_its_own_account_alone(place: Place) -> None:
+    for name in ("default", "other-verify", "triage-guard"):
+        manifest = place.child("Job")
+        pod_of(manifest)["serviceAccountName"] = name
+        reply = place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, manifest)
+        assert reply.was_denied_by("operator-workloads"), reply.text
+
+
+# The kill controller.
+
+
+@requirement("operator.scope")
+def test_the_kill_controller_ends_pods_of_agents_and_scales_to_zero(place: Place) -> None:
+    at, killer = place.at, place.killer
+    for component in ("agent", "guard"):
+        assert killer.send("DELETE", at.pod(component) + DRY).status == 200
+    assert killer.send("PATCH", scale_of(place, "-guard"), {"spec": {"replicas": 0}}, MERGE).status == 200
+    status = f"/apis/interlock.dev/v1alpha1/namespaces/{at.namespace}/agents/triage/status{DRY}"
+    kill = {"status": {"kill": {"reason": "x", "requestedAt": "2026-01-01T00:00:00Z"}}}
+    assert killer.send("PATCH", status, kill, MERGE).status == 200
+
+    refused = (
+        killer.send("DELETE", at.pod("verification") + DRY),
+        killer.send("PATCH", scale_of(place, "-guard"), {"spec": {"replicas": 1}}, MERGE),
+        killer.send("PATCH", status, {"status": {"observedGeneration": 7}}, MERGE),
+        killer.send("PATCH", status, {"status": {"conditions": []}}, MERGE),
+    )
+    for reply in refused:
+        assert reply.was_denied_by("kill-controller"), reply.text
+
+
+@requirement("operator.scope")
+def test_the_kill_controller_scales_no_deployment_of_others(place: Place) -> None:
+    template = {"metadata": {"labels": {"app": "own"}}, "spec": A_POD["spec"]}
+    body = {
+        "metadata": {"name": "own"},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "own"}}, "template": template},
+    }
+    path = place.at.path("deployments", "apps")
+    assert place.at.admin.send("POST", path, body).status in (201, 409)
+    reply = place.killer.send("PATCH", f"{path}/own/scale{DRY}", {"spec": {"replicas": 0}}, MERGE)
+    assert reply.was_denied_by("kill-controller"), reply.text
+
+
+# Selected namespaces.
+
+
+@requirement("operator.scope")
+def test_with_selected_namespaces_the_operator_writes_in_these_alone(place: Place, kwok_cluster: Cluster) -> None:
+    client, at = Kubectl(kwok_cluster), place.at
+    file = ("-f", str(ROOT / "manifests/components/selected-namespaces/operator-namespaces.yaml"))
+    manifest, namespace = place.child("ConfigMap"), f"/api/v1/namespaces/{at.namespace}"
+    agent = edited(AGENT, metadata__name="another")
+    agents = path_of(agent, at.namespace, is_new=True)
+    client.must("apply", "--server-side", *file)
+    try:
+        bounds.eventually(
+            lambda: place.apply(manifest).was_denied_by("operator-namespaces"), "it is in force", WAIT_SECONDS
+        )
+        reply = at.owner.send("POST", agents + DRY, agent)
+        assert reply.was_denied_by("operator-namespaces"), reply.text
+        assert f"kubectl label namespace {at.namespace} interlock.dev/agents=allowed" in reply.text
+        assert place.operator.send("DELETE", path_of(manifest, at.namespace) + DRY).status == 200
+        others = edited(OTHERS, metadata__name="of-a-user")
+        assert at.owner.send("POST", path_of(others, at.namespace, is_new=True) + DRY, others).status == 201
+
+        at.admin.must("PATCH", namespace, {"metadata": {"labels": {"interlock.dev/agents": "allowed"}}}, MERGE)
+        bounds.eventually(lambda: place.apply(manifest).status == 200, "the namespace is selected", WAIT_SECONDS)
+        assert at.owner.send("POST", agents + DRY, agent).status == 201
+    finally:
+        client.must("delete", *file)
+
+
+# The priority of the kill controller.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@requirement("protection.priority")
+def test_the_kill_controllers_priority_is_no_tenants(place: Place, kind: str) -> None:
+    at = place.at
+    manifest = workload(kind, priorityClassName="interlock-kill")
+    for caller in (at.editor, at.owner, at.admin):
+        reply = caller.send("POST", path_of(manifest, at.namespace, is_new=True) + DRY, manifest)
+        assert reply.was_denied_by("priority-reserved"), reply.text
+    own = at.admin.send("POST", path_of(manifest, SYSTEM, is_new=True) + DRY, manifest)
+    assert own.status == 201 or "violates PodSecurity" in own.text, own.text  # which comes after the policies
+    plain = workload(kind)
+    assert at.editor.send("POST", path_of(plain, at.namespace, is_new=True) + DRY, plain).status == 201
