@@ -41,6 +41,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "protection.release": Requirement("a killed agent is released or deleted with the verb release alone", "api"),
     "protection.kill-only": Requirement("a user without update may set the kill switch and nothing else", "api"),
     "operator.scope": Requirement("the tokens of operator and kill controller do what these programs do", "api"),
+    "protection.oldest": Requirement("the admission policies hold on the oldest supported Kubernetes", "api"),
     "protection.priority": Requirement("the kill controller's priority is no tenant's", "api"),
     "protection.kill-fits": Requirement("the metadata of an Agent leaves room for a kill", "api"),
     # Layer 1: governance
@@ -287,6 +288,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kill.never-up": Requirement("an agent that is created killed never gets a pod"),
     "kill.insists": Requirement("a kill goes on trying while the API server refuses"),
     "kill.shares-nothing": Requirement("the kill controller imports nothing of the operator"),
+    "kill.author": Requirement("the name of a user that the API server does not vouch for is shown as unverified"),
     "kill.recorded": Requirement("status.kill says why, since when, when no pod was left, and when it was released"),
     "kill.deleted": Requirement("the kill controller ends the pods of a deleted Agent that a finalizer keeps"),
     "kill.while-hanging": Requirement("a kill works while a reconcile hangs", "api"),

@@ -20,7 +20,7 @@ AUDIT_RECORDS = "auditrecords"
 KILL_SWITCH = f"{GROUP}/kill-switch"
 """Annotation of an Agent: any value other than `KILL_SWITCH_OFF` kills it."""
 KILL_SWITCH_BY = f"{GROUP}/kill-switch-by"
-"""Annotation of an Agent: who set the switch last. `manifests/admission-1.36` makes the API server stamp it."""
+"""Annotation of an Agent: who set the switch last. From Kubernetes 1.36 on, the API server writes it."""
 KILL_SWITCH_OFF = "off"
 """The only value that releases. No other spelling does."""
 

@@ -122,7 +122,7 @@ class KillController:
         clock: Callable[[], datetime],
         monotonic: Callable[[], float],
     ) -> None:
-        self._watcher, self._killer = watcher, Killer(client)
+        self._watcher, self._killer = watcher, Killer(client, monotonic)
         self._clock, self._monotonic = clock, monotonic
         self._agents: dict[Key, AgentState] = {}
         self._unfinished: dict[Key, AgentState] = {}  # killed Agents that were deleted before their pods were

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from interlock_contract.clock import monotonic as system_monotonic
 from interlock_contract.clock import read_time, write_time
 from interlock_contract.kill import GRACE_SECONDS, shorten
 from interlock_contract.names import (
@@ -21,6 +22,7 @@ from interlock_contract.names import (
     KILL_SWITCH,
     KILL_SWITCH_OFF,
 )
+from interlock_kill.switch_author import SwitchAuthors, is_same_author
 from interlock_kube.client import CONFLICT, JSON, METADATA_LIST, METADATA_ONLY, NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD
 from interlock_kube.watch import read_pages
@@ -90,8 +92,8 @@ class Killer:
     from another replica or from a request that was given up, is therefore refused with 409 or found to be unnecessary.
     """
 
-    def __init__(self, client: KubeClient) -> None:
-        self._client = client
+    def __init__(self, client: KubeClient, monotonic: Callable[[], float] = system_monotonic) -> None:
+        self._client, self._authors = client, SwitchAuthors(client, monotonic)
         self._reading = asyncio.Semaphore(READERS)
 
     async def end(
@@ -187,11 +189,12 @@ class Killer:
             return None
         known = _recorded(found)
         is_new = not known or bool(known.get("releasedAt"))
+        fields: Json = {}
         if is_new:
-            fields = _fresh(kill)
-        else:
-            wanted = _value_and_author(kill)
-            fields = {name: value for name, value in wanted.items() if known.get(name) != value}
+            fields = await self._fresh(kill)
+        elif known.get("reason") != shorten(kill.value) or not is_same_author(known.get("by"), kill.by):
+            # A recorded name stays as it was verified, or not, when it was written.
+            fields = {"reason": shorten(kill.value), "by": await self._authors.of_kill(kill.by)}
         if zero_at is not None and (is_new or not known.get("zeroPodsAt")):
             fields["zeroPodsAt"] = write_time(zero_at)
         if fields:
@@ -208,11 +211,18 @@ class Killer:
         if found is None or _switch(found) != KILL_SWITCH_OFF:
             return  # killed again meanwhile: that kill stands
         known, of = _recorded(found), release.of
-        released = {"releasedAt": write_time(release.at), "releasedBy": _author(release.by)}
+        by = await self._authors.of_release(release.by)
+        released = {"releasedAt": write_time(release.at), "releasedBy": by}
         if known and not known.get("releasedAt"):
             await self._patch(found, released)
         elif of is not None and (not known or read_time(known["releasedAt"], of.since) < of.since):
-            await self._patch(found, {**_fresh(of), **released})
+            await self._patch(found, {**await self._fresh(of), **released})
+
+    async def _fresh(self, kill: Kill) -> Json:
+        """Return the record of a new kill; null removes the fields of an earlier one."""
+        ended = dict.fromkeys(("zeroPodsAt", "releasedAt", "releasedBy"))
+        by = await self._authors.of_kill(kill.by)
+        return {"reason": shorten(kill.value), "by": by, "requestedAt": write_time(kill.since), **ended}
 
     async def _end_pods(
         self,
@@ -314,17 +324,3 @@ def _summary(metadata: Json) -> Json:
 
 def _switch(agent: Json) -> Any:
     return (agent["metadata"].get("annotations") or {}).get(KILL_SWITCH)
-
-
-def _fresh(kill: Kill) -> Json:
-    """Return the record of a new kill; null removes the fields of an earlier one."""
-    ended = dict.fromkeys(("zeroPodsAt", "releasedAt", "releasedBy"))
-    return {**_value_and_author(kill), "requestedAt": write_time(kill.since), **ended}
-
-
-def _value_and_author(kill: Kill) -> Json:
-    return {"reason": shorten(kill.value), "by": _author(kill.by)}
-
-
-def _author(by: str | None) -> str | None:
-    return shorten(by) if by else None

@@ -25,18 +25,16 @@ LATCHED = "removing interlock.dev/kill-switch does not release it: set it to off
 def kubectl(kwok_cluster: Cluster) -> Iterator[Kubectl]:
     client = Kubectl(kwok_cluster)
     client.install_crds()
-    folders = [str(ROOT / "manifests" / name) for name in ("admission", "admission-1.36")]
+    folder = str(ROOT / "manifests" / "admission")
     was_there = client.run("get", "validatingadmissionpolicy", "agents-create.interlock.dev").ok
-    for folder in folders:
-        client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
+    client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
     with client.proxied() as server, server.namespace() as empty:
         # Bindings are applied in the order of their names: this one is the last.
         asks = "create-an-agentpolicy-in-this-namespace-first"
         eventually(lambda: asks in server.try_create(AGENT, empty).text, "admission policies are in force")
     yield client
     if not was_there:  # other tests find the cluster as this module did
-        for folder in folders:
-            client.must("delete", "-k", folder)
+        client.must("delete", "-k", folder)
 
 
 @pytest.fixture

@@ -132,6 +132,20 @@ def kwok_cluster(pytestconfig: pytest.Config) -> Iterator[KwokCluster]:
 
 
 @pytest.fixture(scope="session")
+def oldest_cluster(pytestconfig: pytest.Config) -> Iterator[KwokCluster]:
+    """The API server of the oldest Kubernetes that Interlock supports, without controllers, nodes and pods."""
+    preparation = pytestconfig.stash[_PREPARATION]
+    _raise_failure(preparation, "api")
+    options = kwok.KwokOptions(nodes=0, oldest=True)
+    cluster = kwok.create(f"interlock-oldest-{os.getpid()}", options, preparation.settings)
+    try:
+        contexts.check_kubeconfig(cluster.kubeconfig)
+        yield cluster
+    finally:
+        cluster.delete()
+
+
+@pytest.fixture(scope="session")
 def lanes(pytestconfig: pytest.Config) -> Lanes:
     """The processes of this run that share the kind cluster."""
     return pytestconfig.stash[_PREPARATION].lanes
@@ -154,7 +168,12 @@ def _prepare(preparation: Preparation, marker: str, session: pytest.Session) -> 
         return
     try:
         with _said_aloud(session.config):
-            (_prepare_api if marker == "api" else _prepare_kind)(preparation)
+            if marker == "api":
+                is_oldest_used = any("oldest_cluster" in getattr(item, "fixturenames", ()) for item in session.items)
+                wanted = (*programs.KWOK, programs.OLDEST) if is_oldest_used else programs.KWOK
+                programs.ensure(preparation.settings, wanted)
+            else:
+                _prepare_kind(preparation)
     except UnavailableError as error:
         _leave_out(preparation, session.items, marker, str(error))
     except ClusterError as error:
@@ -191,10 +210,6 @@ def _leave_kind(config: pytest.Config) -> None:
     finally:
         preparation.kind_lock.release()
         preparation.kind_lock = None
-
-
-def _prepare_api(preparation: Preparation) -> None:
-    programs.ensure(preparation.settings, programs.KWOK)
 
 
 def _prepare_kind(preparation: Preparation) -> None:

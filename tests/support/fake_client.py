@@ -30,6 +30,10 @@ class Refusal:
         return self.times > 0 and self.method == method and self.path in path
 
 
+_OBJECT = re.compile(r"/namespaces/[^/]+/[^/]+/|^/apis/[^/]+/[^/]+/(?!namespaces/)[^/]+/[^/]+$")
+"""Paths of single objects, in a namespace or of the cluster."""
+
+
 @dataclass
 class FakeClient:
     """Objects by path, and the requests for them."""
@@ -90,7 +94,7 @@ class FakeClient:
             return self._table(self._listed(path, query or {}))
         if path in self.objects:
             return copy.deepcopy(self.objects[path])
-        if not re.search(r"/namespaces/[^/]+/[^/]+/", path):
+        if not _OBJECT.search(path):
             return {"items": [copy.deepcopy(found) for found in self._listed(path, query or {})], "metadata": {}}
         raise ApiError(NOT_FOUND, "not found")
 

@@ -29,6 +29,7 @@ class KwokOptions:
         runtime_config: "api/all=true" and the like for the API server.
         unlimited_qps: lift the client rate limits of the components, for benchmarks.
         extra_args: "component=key=value" each, as `kwokctl --extra-args` takes them.
+        oldest: run the oldest API server that Interlock supports, alone: controllers may not be newer than it.
         owned: delete the cluster when this process has died and another one starts a kwok cluster.
     """
 
@@ -38,6 +39,7 @@ class KwokOptions:
     runtime_config: str = ""
     unlimited_qps: bool = False
     extra_args: Sequence[str] = ()
+    oldest: bool = False
     owned: bool = True
 
 
@@ -187,6 +189,8 @@ def _cluster(name: str, options: KwokOptions, settings: Settings, lock: Lock | N
 
 def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path) -> list[str]:
     paths = programs.ensure(settings, programs.KWOK)
+    if options.oldest:
+        paths = {**paths, "kube-apiserver": programs.ensure(settings, [programs.OLDEST])[programs.OLDEST]}
     arguments = ["create", "cluster", "--runtime", "binary", "--wait", f"{READY_SECONDS}s"]
     arguments += ["--kubeconfig", str(kubeconfig)]
     for component in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"):
@@ -194,6 +198,8 @@ def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path
     arguments += ["--kwok-controller-binary", str(paths["kwok"])]
     # As in kubeadm's clusters: admission policies see each controller under a name of its own, not the administrator's.
     arguments += ["--extra-args", "kube-controller-manager=use-service-account-credentials=true"]
+    if options.oldest:
+        arguments += ["--disable", "kube-controller-manager", "--disable", "kube-scheduler"]
     if options.audit_policy:
         arguments += ["--kube-audit-policy", str(options.audit_policy.absolute())]
     if options.feature_gates:

@@ -20,6 +20,10 @@ GITHUB = "https://github.com"
 GITHUB_API = "https://api.github.com/repos"
 
 
+OLDEST = "kube-apiserver-oldest"
+"""The API server of the oldest Kubernetes that Interlock supports."""
+
+
 @dataclass(frozen=True)
 class Program:
     """One program.
@@ -55,14 +59,21 @@ class Program:
         return settings.programs / f"{self.name}-{self.version}-released" / self.name
 
 
-def _kubernetes(name: str, seconds: int, *, released: bool = True) -> Program:
-    version = versions.KUBERNETES
+def _kubernetes(
+    name: str,
+    seconds: int,
+    *,
+    released: bool = True,
+    version: str = versions.KUBERNETES,
+    module: str = "kubernetes",
+    called: str = "",
+) -> Program:
     major, minor, _ = version.removeprefix("v").split(".")
     package = "k8s.io/component-base/version"
     ldflags = f"-X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
     url = f"{KUBERNETES_RELEASES}/release/{version}/bin/linux/{architecture()}/{name}"
-    source = GoPackage("kubernetes", f"k8s.io/kubernetes/cmd/{name}", ldflags)
-    return Program(name, version, source, Release(url, f"{url}.sha256") if released else None, seconds)
+    source = GoPackage(module, f"k8s.io/kubernetes/cmd/{name}", ldflags)
+    return Program(called or name, version, source, Release(url, f"{url}.sha256") if released else None, seconds)
 
 
 def _github(repository: str, version: str, file: str, member: str = "") -> Release:
@@ -103,6 +114,9 @@ def all_programs() -> tuple[Program, ...]:
         _kwok("kwok", 50),
         _kwok("kwokctl", 20),
         Program("kind", versions.KIND, GoPackage("kind", "sigs.k8s.io/kind"), kind_release),
+        _kubernetes(
+            "kube-apiserver", 150, version=versions.KUBERNETES_OLDEST, module="kubernetes-oldest", called=OLDEST
+        ),
         _kubernetes("kubelet", 60, released=False),
         _kubernetes("kube-proxy", 20, released=False),
         _kubernetes("kubeadm", 20, released=False),

@@ -1,6 +1,7 @@
 """Every version that is pinned by hand; the Go modules' hashes stand in go/*/go.sum."""
 
 KUBERNETES = "v1.37.2"
+KUBERNETES_OLDEST = "v1.33.13"  # the oldest that Interlock supports: its API server runs in tests
 KIND = "v0.33.0"
 KWOK = "v0.8.0"
 ETCD = "v3.7.3"  # for kwokctl, which takes any

@@ -330,7 +330,7 @@ class KillStatus(ApiModel):
     """The value of the annotation, cut at 1024 characters."""
 
     by: str | None = Field(default=None, max_length=1024)
-    """User in interlock.dev/kill-switch-by. It is trustworthy where the API server stamps that annotation."""
+    """User in interlock.dev/kill-switch-by, with the prefix unverified: if the API server did not write the name."""
 
     requested_at: Timestamp
     """When the operator observed the kill switch."""
@@ -342,7 +342,7 @@ class KillStatus(ApiModel):
     """When the switch was set to off."""
 
     released_by: str | None = Field(default=None, max_length=1024)
-    """User who set the switch to off, with the same trust as by."""
+    """User who set the switch to off, with the same prefix if admission policies did not check the name."""
 
 
 class AgentStatus(ApiModel):

@@ -86,7 +86,8 @@ def test_who_set_the_kill_switch_and_who_released_it_is_reported_even_if_it_was_
         return living.agent("triage")["status"].get("kill", {})  # type: ignore[no-any-return]
 
     eventually(lambda: "releasedAt" in kill(), "the release is reported")
-    assert (kill()["reason"], kill()["by"], kill()["releasedBy"]) == ("a slip", "ada", "alan")
+    # This cluster has no policy that makes the API server write the names.
+    assert (kill()["reason"], kill()["by"], kill()["releasedBy"]) == ("a slip", "unverified:ada", "unverified:alan")
     living.wait_ready("triage")
 
 
@@ -179,7 +180,7 @@ def test_a_kill_is_carried_out_and_recorded_while_no_operator_runs(living: Sandb
     eventually(lambda: living.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
     kill = lambda: living.agent("triage")["status"].get("kill", {})  # noqa: E731
     eventually(lambda: "zeroPodsAt" in kill(), "the status says so", KILL_SECONDS)
-    assert (kill()["reason"], kill()["by"]) == ("now", "ada")
+    assert (kill()["reason"], kill()["by"]) == ("now", "unverified:ada")
     operator.start()
 
 

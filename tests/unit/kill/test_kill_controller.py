@@ -113,7 +113,7 @@ async def test_who_set_the_switch_and_who_released_it_is_recorded(scene: Scene) 
     scene.show(an_agent().killed("off", by="alan"))
     await until(lambda: "releasedAt" in scene.recorded)
 
-    assert (scene.recorded["by"], scene.recorded["releasedBy"]) == ("ada", "alan")
+    assert (scene.recorded["by"], scene.recorded["releasedBy"]) == ("unverified:ada", "unverified:alan")
 
 
 @requirement("kill.recorded")
@@ -263,7 +263,7 @@ async def test_a_release_that_no_controller_saw_is_recorded_at_the_next_start(sc
 
     scene.agents(ListEvent((released.to_kubernetes(),)))
 
-    await until(lambda: scene.recorded.get("releasedBy") == "alan")
+    await until(lambda: scene.recorded.get("releasedBy") == "unverified:alan")
     assert not scene.is_ended
 
 

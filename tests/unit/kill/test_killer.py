@@ -33,6 +33,7 @@ def a_deployment(name: str, replicas: int | None, labels: dict[str, str] | None 
 @pytest.fixture
 def client() -> FakeClient:
     client = FakeClient()
+    stamp_authors(client)
     client.put(AGENT, an_agent().to_kubernetes())
     client.put(f"{PODS}/p1", a_pod("p1"))
     client.put(f"{PODS}/p2", a_pod("p2"))
@@ -40,6 +41,15 @@ def client() -> FakeClient:
     client.put(f"{DEPLOYMENTS}/d1", a_deployment("d1", 2))
     client.put(f"{DEPLOYMENTS}/other", a_deployment("other", 2, {"interlock.dev/agent": "other"}))
     return client
+
+
+STAMP = "agents-kill-identity.interlock.dev"
+
+
+def stamp_authors(client: FakeClient) -> None:
+    """Put the policy that makes the API server write who set a switch."""
+    for plural in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings"):
+        client.put(f"/apis/admissionregistration.k8s.io/v1/{plural}/{STAMP}", {"metadata": {"name": STAMP}})
 
 
 def kill_of(client: FakeClient) -> dict[str, Any]:
@@ -333,6 +343,7 @@ async def test_a_record_whose_agent_has_changed_since_it_was_read_is_refused() -
             return found
 
     client = ReleasedMeanwhile()
+    stamp_authors(client)
     client.put(AGENT, an_agent().killed("runaway").to_kubernetes())
 
     with pytest.raises(ApiError, match="409"):
@@ -356,3 +367,69 @@ async def test_a_reason_of_any_length_is_recorded_short_enough(client: FakeClien
 
     assert len(kill_of(client)["reason"]) == 1024
     assert client.writes() == []
+
+
+@requirement("kill.author")
+@pytest.mark.parametrize("missing", ["mutatingadmissionpolicies", "mutatingadmissionpolicybindings"])
+async def test_a_name_that_the_api_server_does_not_write_is_recorded_as_unverified(missing: str) -> None:
+    client = FakeClient()
+    client.put(AGENT, an_agent().to_kubernetes())
+    stamp_authors(client)
+    del client.objects[f"/apis/admissionregistration.k8s.io/v1/{missing}/{STAMP}"]
+
+    await record(client)
+    assert kill_of(client)["by"] == "unverified:ada"
+    client.forget_requests()
+    await record(client)
+    assert client.writes() == []
+
+    await release(client)
+    assert kill_of(client)["releasedBy"] == "unverified:alan"
+
+
+@requirement("kill.author")
+async def test_a_release_carries_its_users_own_name_without_a_stamp_too(client: FakeClient) -> None:
+    other = FakeClient()
+    other.put(AGENT, an_agent().to_kubernetes())
+    for plural in ("validatingadmissionpolicies", "validatingadmissionpolicybindings"):
+        name = "agents-release.interlock.dev"
+        other.put(f"/apis/admissionregistration.k8s.io/v1/{plural}/{name}", {"metadata": {"name": name}})
+    await record(other)
+    await release(other)
+    assert (kill_of(other)["by"], kill_of(other)["releasedBy"]) == ("unverified:ada", "alan")
+
+
+@requirement("kill.author")
+async def test_a_recorded_name_is_never_verified_afterwards() -> None:
+    """The annotation may be forged from before the policy was installed."""
+    client = FakeClient()
+    client.put(AGENT, an_agent().to_kubernetes())
+    await record(client)
+    stamp_authors(client)
+    client.forget_requests()
+
+    await record(client)
+    assert client.writes() == []
+    assert kill_of(client)["by"] == "unverified:ada"
+
+
+@requirement("kill.author")
+async def test_a_forged_prefix_neither_hides_nor_doubles(client: FakeClient) -> None:
+    bare = FakeClient()
+    bare.put(AGENT, an_agent().to_kubernetes())
+    await record(bare, Kill("runaway", "unverified:ada", NOW))
+    assert kill_of(bare)["by"] == "unverified:ada"
+
+
+@requirement("kill.author")
+async def test_a_policy_that_cannot_be_read_verifies_no_name(client: FakeClient) -> None:
+    class Forbidding(FakeClient):
+        async def get(self, path: str, query: Any = None, **more: Any) -> dict[str, Any]:
+            if "admissionregistration" in path:
+                raise ApiError(403, "forbidden")
+            return await FakeClient.get(self, path, query, **more)
+
+    refusing = Forbidding()
+    refusing.put(AGENT, an_agent().to_kubernetes())
+    await record(refusing)
+    assert kill_of(refusing)["by"] == "unverified:ada"

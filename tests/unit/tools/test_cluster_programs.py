@@ -21,6 +21,7 @@ PROGRAM = b"#!/bin/sh\necho hello\n"
 KUBE_ROUTER_HASH = "h1:xWsptKtmZ44L+NjwFKoFAFlVdxCz8fka9A/eYJe95Ok="
 WHERE = {
     "kubernetes": ("k8s.io/kubernetes", versions.KUBERNETES),
+    "kubernetes-oldest": ("k8s.io/kubernetes", versions.KUBERNETES_OLDEST),
     "kind": ("sigs.k8s.io/kind", versions.KIND),
     "kwok": ("sigs.k8s.io/kwok", versions.KWOK),
     "etcd": ("go.etcd.io/etcd/server/v3", versions.ETCD),
