@@ -17,7 +17,7 @@ pytestmark = pytest.mark.api
 
 KILL = "interlock.dev/kill-switch"
 WAIT_SECONDS = 30.0
-POLICIES = ("agents-kill-latch", "agents-kill-only", "agents-metadata", "agents-release")
+POLICIES = ("agents-kill-identity", "agents-kill-latch", "agents-kill-only", "agents-metadata", "agents-release")
 ROLES = {"editor": ("edit",), "owner": ("admin",), "killer": ("interlock-kill-switch",)}
 
 
