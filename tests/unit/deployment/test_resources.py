@@ -77,6 +77,14 @@ def test_no_request_is_above_its_limit_and_what_is_stated_stands(
             assert own.items() <= found.get(name, {}).items()
 
 
+@requirement("operator.blast-radius")
+@pytest.mark.parametrize("text", ["x", "", "NaN", "sNaN", "Infinity", "1Xi", "1e999999999"])
+def test_a_quantity_that_an_older_crd_let_in_is_left_to_the_api_server(text: str) -> None:
+    stated = Resources.model_construct(requests=ResourceAmounts.model_construct(memory=text), limits=None)
+
+    assert build_resources(stated, DEFAULTS)["requests"]["memory"] == text
+
+
 def test_a_verification_has_the_same_bounds() -> None:
     job = build_job(VerificationTarget(a_binding().build(), 1, "guard:1"))
     pod = job["spec"]["template"]["spec"]

@@ -3,7 +3,6 @@
 A container without limits may take the memory of its whole node, that of guards and other tenants included.
 """
 
-from decimal import Decimal
 from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
@@ -25,7 +24,7 @@ def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> di
     requests = _amounts(defaults.default_request) | _amounts(own_requests)
     limits = _amounts(defaults.default) | _amounts(own.limits or ResourceAmounts())
     for kind in requests.keys() & limits.keys():
-        if _number(requests[kind]) > _number(limits[kind]):
+        if _exceeds(requests[kind], limits[kind]):
             if kind in _amounts(own_requests):
                 limits[kind] = requests[kind]
             else:
@@ -37,6 +36,9 @@ def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
     return amounts.model_dump(exclude_none=True)
 
 
-def _number(quantity: str) -> Decimal:
-    found: Decimal = parse_quantity(quantity)  # type: ignore[no-untyped-call]
-    return found
+def _exceeds(request: str, limit: str) -> bool:
+    """Return True if a request is above its limit; False for a text that is no quantity, which the API server refuses."""
+    try:
+        return bool(parse_quantity(request) > parse_quantity(limit))  # type: ignore[no-untyped-call]
+    except (ValueError, ArithmeticError):
+        return False
