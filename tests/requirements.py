@@ -347,6 +347,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.blast-radius": Requirement(
         "no object that an API server stores, of any version, costs more than its own turn"
     ),
+    "operator.fair": Requirement("namespaces are reconciled, and have the worker process, in turn"),
     "operator.costly": Requirement(
         "what outsiders can make costly runs in a process with a deadline, once for the same input"
     ),

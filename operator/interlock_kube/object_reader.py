@@ -51,7 +51,7 @@ class ObjectReader:
         self._metrics = metrics
         self._keep = keep
         self._settled = settled
-        self._queue: WorkQueue[ObjectName] = WorkQueue(on_length)
+        self._queue: WorkQueue[ObjectName] = WorkQueue(on_length, namespace_of=lambda name: name.namespace)
         self._deleted_at: dict[ObjectName, int] = {}  # of objects that are being read
 
     def add(self, name: ObjectName) -> None:

@@ -2,6 +2,7 @@
 
 The queue has the semantics of `k8s.io/client-go/util/workqueue`, for which Python has no maintained library. A key is
 in the queue at most once, and one worker at a time has it. A key that is added while a worker has it comes again.
+Namespaces are served in turn, so that many or slow objects of one of them keep no object of another one waiting.
 
 The failure policy: no failure of one object ends a worker, the process or the turn of another object. A failure is
 
@@ -13,8 +14,10 @@ The failure policy: no failure of one object ends a worker, the process or the t
 
 import asyncio
 import logging
+import math
 import time
 import traceback
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,13 +37,30 @@ BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 class WorkQueue(Generic[K]):
     """A queue of keys for the workers of one event loop.
 
+    An example with the keys a/1, a/2, a/3 and b/1, added in this order: the workers get a/1, b/1, a/2, a/3.
+
     Args:
         on_length: Called with the number of keys that wait, whenever it changes.
+        namespace_of: Returns the namespace of a key; by default the first part of it.
+        most_of_a_namespace: Most keys of one namespace that workers have at once.
     """
 
-    def __init__(self, on_length: Callable[[int], object] = lambda _: None) -> None:
+    def __init__(
+        self,
+        on_length: Callable[[int], object] = lambda _: None,
+        *,
+        namespace_of: Callable[[K], str] = lambda key: key[0],
+        most_of_a_namespace: float = math.inf,
+    ) -> None:
         self._on_length = on_length
-        self._ready: asyncio.Queue[K] = asyncio.Queue()
+        self._namespace_of = namespace_of
+        self._most = most_of_a_namespace
+        self._turns: asyncio.Queue[str] = asyncio.Queue()
+        """The namespaces of which a worker may take a key, each at most once."""
+        self._in_turn: set[str] = set()
+        self._ready: dict[str, deque[K]] = {}
+        """The keys that wait, by namespace."""
+        self._taken: Counter[str] = Counter()
         self._waiting: set[K] = set()
         self._working: set[K] = set()
         self._again: set[K] = set()
@@ -52,7 +72,8 @@ class WorkQueue(Generic[K]):
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.put_nowait(key)
+            self._ready.setdefault(self._namespace_of(key), deque()).append(key)
+            self._offer(self._namespace_of(key))
             self._on_length(len(self._waiting))
 
     def add_after(self, key: K, seconds: float) -> None:
@@ -76,7 +97,13 @@ class WorkQueue(Generic[K]):
 
         A timer of the key stops: this turn is the one that it was set for.
         """
-        key = await self._ready.get()
+        namespace = await self._turns.get()
+        self._in_turn.discard(namespace)
+        key = self._ready[namespace].popleft()
+        if not self._ready[namespace]:
+            del self._ready[namespace]
+        self._taken[namespace] += 1
+        self._offer(namespace)
         self._waiting.discard(key)
         self._working.add(key)
         self._on_length(len(self._waiting))
@@ -86,9 +113,21 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """Give a key back; it is enqueued again if it was added meanwhile."""
         self._working.discard(key)
+        namespace = self._namespace_of(key)
+        self._taken[namespace] -= 1
+        if not self._taken[namespace]:
+            del self._taken[namespace]
+        self._offer(namespace)
         if key in self._again:
             self._again.discard(key)
             self.add(key)
+
+    def _offer(self, namespace: str) -> None:
+        """Let the namespace have its turn, after those of the others, if a worker may take one of its keys."""
+        is_free = self._taken[namespace] < self._most
+        if is_free and namespace in self._ready and namespace not in self._in_turn:
+            self._in_turn.add(namespace)
+            self._turns.put_nowait(namespace)
 
     def _due(self, key: K) -> None:
         self._timers.pop(key, None)

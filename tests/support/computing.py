@@ -3,6 +3,6 @@
 from interlock.runtime.computations import TASKS
 
 
-async def compute(task: str, request: bytes) -> bytes:
+async def compute(_namespace: str, task: str, request: bytes) -> bytes:
     """Run a computation here, as `WorkerProcess.run` does elsewhere."""
     return TASKS[task](request)

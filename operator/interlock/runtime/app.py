@@ -52,6 +52,8 @@ PRIMARY_KINDS = (AGENT, AGENT_POLICY, MCP_BINDING)
 
 BINDING_WORKERS = 4
 """How many MCPBindings are reconciled at the same time."""
+MOST_BINDINGS_OF_A_NAMESPACE = 2
+"""How many of them may be of one namespace, whose computations may be slow."""
 
 
 class App:
@@ -76,7 +78,9 @@ class App:
         self._cache = ResourceCache(lambda kind, key: self._reader.add(ObjectName(kind, *key)))
         self._agents: WorkQueue[Key] = WorkQueue(QUEUED.set)
         self._policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED.set)
-        self._bindings: WorkQueue[Key] = WorkQueue(BINDINGS_QUEUED.set)
+        self._bindings: WorkQueue[Key] = WorkQueue(
+            BINDINGS_QUEUED.set, most_of_a_namespace=MOST_BINDINGS_OF_A_NAMESPACE
+        )
         self._router = Router(self._cache, self._agents, self._policies, self._bindings)
         self._watch_lag = WatchLag(settings.watch_late_seconds)
         self._heartbeat = Heartbeat("the handlers' event loop")

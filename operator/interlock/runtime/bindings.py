@@ -104,7 +104,7 @@ class BindingSnapshotReader:
             request: The `diff_request` of its reconcile.
         """
         try:
-            diff = (await self._compute("drift", request)).decode()
+            diff = (await self._compute(snapshot.binding.metadata.namespace, "drift", request)).decode()
         except TooCostly:
             diff = describe_too_large("tools", definitions_place(snapshot.binding))
         return replace(snapshot, tool_diff=diff)

@@ -43,7 +43,7 @@ class PolicyReconciler:
         bindings = (binding for binding in self._cache.bindings(key[0]) if isinstance(binding, MCPBinding))
         names = sorted(self._cache.agents_under(key))
         request = build_access_request(policy, bindings, (self._cache.agent(name) for name in names), len(names))
-        status = AgentPolicyStatus.model_validate_json(await self._compute("access", request))
+        status = AgentPolicyStatus.model_validate_json(await self._compute(key[0], "access", request))
         written = await self._writer.write_policy(policy, self._cache.policy_status(key), status)
         if written is not None and self._cache.policy(key) is not None:  # otherwise it was deleted meanwhile
             for agent in self._cache.put_policy(written):

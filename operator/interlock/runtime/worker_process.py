@@ -2,7 +2,8 @@
 
 A difference between two texts, or the access table of a policy, may cost far more than its size suggests. Such a
 computation runs in a child process with a deadline and a bound of its memory. When it passes one of them, the process
-is killed, and the turn of that one object fails. The next computation starts another process.
+is killed, and the turn of that one object fails. The next computation starts another process. Namespaces have the
+process in turn. So a namespace waits for one computation of each other namespace at most, however many those have.
 
 The program of the child is `computations`. A process without work for a minute ends.
 """
@@ -13,15 +14,15 @@ import hashlib
 import math
 import os
 import sys
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from interlock.runtime import computations
 from interlock.runtime.computations import DEFECT, LENGTH_BYTES, READY
 from interlock_kube.reconcile_loop import TooCostly
 
-Compute = Callable[[str, bytes], Awaitable[bytes]]
+Compute = Callable[[str, str, bytes], Awaitable[bytes]]
 """Runs a computation: `WorkerProcess.run`."""
 
 DEADLINE_SECONDS: Final = 10.0
@@ -61,15 +62,16 @@ class WorkerProcess:
         self, *, deadline: float = DEADLINE_SECONDS, memory: int = MEMORY_BYTES, idle: float = IDLE_SECONDS
     ) -> None:
         self._deadline, self._memory, self._idle = deadline, memory, idle
-        self._lock = asyncio.Lock()
+        self._turns = _Turns()
         self._process: asyncio.subprocess.Process | None = None
         self._end: asyncio.TimerHandle | None = None
         self._known: OrderedDict[bytes, tuple[float, bytes | TooCostly]] = OrderedDict()  # each with its end
 
-    async def run(self, task: str, request: bytes) -> bytes:
+    async def run(self, namespace: str, task: str, request: bytes) -> bytes:
         """Return the result of a computation.
 
         Args:
+            namespace: The namespace of the object that it is for.
             task: A name in `computations.TASKS`.
             request: Its input.
 
@@ -80,7 +82,7 @@ class WorkerProcess:
         if len(request) > MAX_REQUEST:
             raise TooCostly(f"its input has more than {MAX_REQUEST} bytes")
         key = hashlib.sha256(task.encode() + b"\0" + request).digest()
-        async with self._lock:
+        async with self._turns.of(namespace):
             now = asyncio.get_running_loop().time()
             end, known = self._known.get(key, (now, b""))
             if end <= now:
@@ -157,8 +159,46 @@ class WorkerProcess:
         )
 
     def _end_idle(self) -> None:
-        if self._process is not None and not self._lock.locked():
+        if self._process is not None and not self._turns.is_taken:
             _input(self._process).close()  # the process ends by itself, and asyncio reaps it
+
+
+class _Turns:
+    """A lock that those who wait get by namespace, one of each in turn, and first come first served within one."""
+
+    def __init__(self) -> None:
+        self.is_taken = False
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def of(self, namespace: str) -> AsyncIterator[None]:
+        """Have the lock in this context."""
+        if self.is_taken:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.setdefault(namespace, deque()).append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():  # it was given the lock in the same moment
+                    self._pass_on()
+                raise
+        self.is_taken = True
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Give the lock to the next one that still waits for it."""
+        while self._waiting:
+            namespace, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[namespace] = turns
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.is_taken = False
 
 
 async def _exchange(process: asyncio.subprocess.Process, task: str, request: bytes) -> tuple[bytes, bytes]:

@@ -107,11 +107,11 @@ async def test_an_agent_with_a_status_of_another_version_costs_no_other_its_turn
     assert operator.condition(AGENT, innocent, "Governed")["status"] == "True"
 
 
-async def too_costly(task: str, request: bytes) -> bytes:
+async def too_costly(namespace: str, task: str, request: bytes) -> bytes:
     """Stop the access table of one policy, and every difference."""
     if task == "drift" or json.loads(request)["policy"]["metadata"]["name"] == "costly":
         raise TooCostly("it took more than 10 s")
-    return await compute(task, request)
+    return await compute(namespace, task, request)
 
 
 @requirement("operator.costly")

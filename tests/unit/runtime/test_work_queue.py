@@ -95,6 +95,54 @@ def test_asking_twice_is_asking_once() -> None:
     in_fake_time(scenario)
 
 
+def keys_of(namespace: str, count: int) -> list[tuple[str, str]]:
+    return [(namespace, str(number)) for number in range(count)]
+
+
+@requirement("operator.fair")
+async def test_namespaces_are_served_in_turn_and_each_in_its_order() -> None:
+    queue = WorkQueue[tuple[str, str]]()
+    for key in (*keys_of("crowd", 4), *keys_of("other", 2), *keys_of("third", 1)):
+        queue.add(key)
+
+    got = [await queue.get() for _ in range(7)]
+
+    assert [namespace for namespace, _ in got] == ["crowd", "other", "third", "crowd", "other", "crowd", "crowd"]
+    for namespace in ("crowd", "other"):
+        assert [key for key in got if key[0] == namespace] == sorted(key for key in got if key[0] == namespace)
+
+
+@requirement("operator.fair")
+async def test_workers_have_a_bounded_number_of_one_namespaces_keys() -> None:
+    queue = WorkQueue[tuple[str, str]](most_of_a_namespace=2)
+    for key in (*keys_of("crowd", 3), ("other", "0")):
+        queue.add(key)
+    taken = [await queue.get() for _ in range(3)]
+    assert sorted(taken) == [("crowd", "0"), ("crowd", "1"), ("other", "0")]
+
+    waiting = asyncio.create_task(queue.get())
+    queue.add(("crowd", "0"))  # while a worker has it
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+
+    queue.done(("crowd", "0"))
+    assert await waiting == ("crowd", "2")
+    queue.done(("crowd", "1"))
+    assert await queue.get() == ("crowd", "0")
+
+
+@requirement("operator.fair")
+async def test_a_worker_that_is_cancelled_takes_no_key_with_it() -> None:
+    queue = WorkQueue[tuple[str, str]]()
+    waiting = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    queue.add(("a", "0"))
+
+    assert await queue.get() == ("a", "0")
+
+
 @requirement("operator.queue")
 def test_a_key_that_is_enqueued_while_it_is_reconciled_is_reconciled_once_more() -> None:
     async def scenario() -> None:
