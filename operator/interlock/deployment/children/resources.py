@@ -37,7 +37,7 @@ def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
 
 
 def _exceeds(request: str, limit: str) -> bool:
-    """Return True if a request is above its limit; False for a text that is no quantity, which the API server refuses."""
+    """Return True if a request is above its limit. A text that is no quantity is left to the API server."""
     try:
         return bool(parse_quantity(request) > parse_quantity(limit))  # type: ignore[no-untyped-call]
     except (ValueError, ArithmeticError):
