@@ -4,8 +4,8 @@ import pytest
 
 from interlock.api.status import AgentReason, ConditionType
 from interlock.deployment.names import ChildKey, revision_label
-from interlock.deployment.observed.agent_pods import AgentPods, PodGroup, PodReport
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
+from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport
 from interlock.deployment.plan import WORKLOAD
 from tests.requirements import requirement
 from tests.support.builders import a_policy, a_snapshot, a_stage, an_agent

@@ -15,7 +15,7 @@ from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
 from interlock.deployment.names import ChildKey
-from interlock.deployment.observed.agent_pods import AgentPods
+from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of

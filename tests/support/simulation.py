@@ -13,7 +13,7 @@ from typing import Any
 
 from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
 from interlock.deployment.names import AGENT_POD, ChildKey, Manifest, key_of
-from interlock.deployment.observed.agent_pods import AgentPods, PodGroup, PodReport, ReadySpan
+from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan
 from interlock.deployment.ownership import AppliedObjects, applied_object
 from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile

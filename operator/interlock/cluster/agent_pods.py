@@ -9,7 +9,7 @@ from typing import Final
 from interlock.api.status import MOST_PODS
 from interlock.cluster.child_cache import AgentKey, agent_of
 from interlock.cluster.selective_watch import SelectiveWatch
-from interlock.deployment.observed.agent_pods import AgentPods, PodReport, ReadySpan, deletion_of, read_pod
+from interlock.deployment.observed.pod_reports import AgentPods, PodReport, ReadySpan, deletion_of, read_pod
 from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import POD, Key, version_of

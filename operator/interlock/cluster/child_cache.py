@@ -187,7 +187,7 @@ def _stored(kind: str, manifest: Json, most: int) -> _Stored:
     if len(data) > most:
         data = _compressed({"kind": kind, "metadata": {**kept, "labels": {}}, "spec": {}})
     return _Stored(
-        version=int(metadata["resourceVersion"]),
+        version=version_of(manifest),
         owner=owner.uid if owner else "",
         data=data,
     )

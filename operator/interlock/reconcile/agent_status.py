@@ -19,9 +19,9 @@ from interlock.api.status import (
     StageStatus,
 )
 from interlock.deployment.names import ChildKey
-from interlock.deployment.observed.agent_pods import PodReport
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.enforcement import Enforcement
+from interlock.deployment.observed.pod_reports import PodReport
 from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.placement import may_start_open
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan

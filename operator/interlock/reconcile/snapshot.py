@@ -8,7 +8,7 @@ from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.deployment.names import ChildKey
-from interlock.deployment.observed.agent_pods import AgentPods
+from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +18,8 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache, parse_agent, with_needed_metadata
 from interlock.cluster.status_writer import StatusWriter
-from interlock.deployment.observed.agent_pods import AgentPods
 from interlock.deployment.observed.enforcement import drifts_of
+from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import ENFORCEMENT_BOUND, unrestored, workloads_of
 from interlock.reconcile.agent import ReconcileResult, reconcile
@@ -104,6 +105,21 @@ class SnapshotReader:
         )
 
 
+@dataclass(slots=True)
+class _Failing:
+    """The failures in a row of one Agent.
+
+    Attributes:
+        since: When the first of them was.
+        lost_since: Since when an object that enforcement rests on could not be restored, None while all are there.
+        is_without_pods: Whether the Agent has lost its pods because of that.
+    """
+
+    since: datetime
+    lost_since: datetime | None = None
+    is_without_pods: bool = False
+
+
 class AgentReconciler:
     """Reconciles Agents.
 
@@ -138,11 +154,7 @@ class AgentReconciler:
         self._clock = clock
         self._enqueue = enqueue
         self._report_drift = report_drift
-        self._failing: dict[Key, datetime] = {}
-        """When the failures in a row of an Agent began."""
-        self._lost: dict[Key, datetime] = {}
-        """Since when an object that enforcement rests on could not be restored."""
-        self._without_pods: set[Key] = set()
+        self._failing: dict[Key, _Failing] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one Agent to what its spec wants, or report why that is refused.
@@ -214,23 +226,23 @@ class AgentReconciler:
         Guards obey the earlier bundle as long as the pods may run without a restored object, and no longer.
         """
         now = self._clock()
-        failing_since = self._failing.setdefault(key, now)
+        failing = self._failing.setdefault(key, _Failing(since=now))
         lost = unrestored(result.plan, snapshot.applied, failure.written)
         if not lost:
-            self._lost.pop(key, None)
-        elif key not in self._lost:
-            self._lost[key] = now
+            failing.lost_since = None
+        elif failing.lost_since is None:
+            failing.lost_since = now
             asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._enqueue, key)
         kept = result.managed | snapshot.children.keys() | snapshot.applied.keys()
         reason, message = failure.reason, str(failure)
-        if lost and now - self._lost[key] >= ENFORCEMENT_BOUND:
+        if failing.lost_since is not None and now - failing.lost_since >= ENFORCEMENT_BOUND:
             reason, message = AgentReason.ENFORCEMENT_LOST, enforcement_lost_message(lost, message)
-            self._without_pods.add(key)
+            failing.is_without_pods = True
             await self._applier.prune(workloads_of(kept), *key, snapshot.applied)
-        ENFORCEMENT_LOST.set(len(self._without_pods))
+        self._count_lost()
         known = agent.status.conditions if agent.status else ()
         status = with_failure(result.status, reason, message, known, agent.metadata.generation, now)
-        is_recent = now - failing_since < ENFORCEMENT_BOUND
+        is_recent = now - failing.since < ENFORCEMENT_BOUND
         update = {
             "managed_objects": record_applied(kept, snapshot.applied, failure.written),
             "bundle_digests": result.announced if is_recent else result.status.bundle_digests,
@@ -238,10 +250,11 @@ class AgentReconciler:
         await self._report(key, agent, status.model_copy(update=update))
 
     def _forget_failures(self, key: Key) -> None:
-        self._failing.pop(key, None)
-        self._lost.pop(key, None)
-        self._without_pods.discard(key)
-        ENFORCEMENT_LOST.set(len(self._without_pods))
+        if self._failing.pop(key, None) is not None:
+            self._count_lost()
+
+    def _count_lost(self) -> None:
+        ENFORCEMENT_LOST.set(sum(failing.is_without_pods for failing in self._failing.values()))
 
     async def _report(self, key: Key, agent: Agent, status: AgentStatus) -> None:
         """Write the status where it has changed, keep the answer, and post the Events of the change."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from interlock_contract.kill import KillLatch, observe
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.metadata import parse_metadata
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of
+from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
 from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known
 from interlock_process.credentials import find_credentials
 from interlock_process.heartbeat import Heartbeat
@@ -133,7 +133,7 @@ class SecondWatch:
                     self._latches[key] = metadata["uid"], latch
                 if latch.message != before:
                     self._switched(key)
-            self._saw(kind.kind, key, int(metadata["resourceVersion"]))
+            self._saw(kind.kind, key, version_of(found))
 
     def _gone(self, kind: ResourceType, key: Key, version: int | None) -> None:
         if kind is AGENT:

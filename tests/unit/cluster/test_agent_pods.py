@@ -4,8 +4,8 @@ from typing import Any
 from interlock.api.status import MOST_PODS
 from interlock.cluster.agent_pods import MOST_SPANS, AgentPodStore
 from interlock.cluster.child_cache import AgentKey
-from interlock.deployment.observed.agent_pods import AgentPods, PodGroup, ReadySpan
 from interlock.deployment.observed.egress_check import EgressCheckVerdict
+from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, ReadySpan
 from tests.requirements import requirement
 from tests.support.builders import NOW, seconds
 

@@ -14,7 +14,7 @@ from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
-from interlock.deployment.observed.agent_pods import AgentPods, PodReport
+from interlock.deployment.observed.pod_reports import AgentPods, PodReport
 from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler, SnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.settings import OperatorSettings

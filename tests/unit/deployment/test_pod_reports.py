@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.deployment.observed.agent_pods import AgentPods, PodGroup, PodReport, ReadySpan, deletion_of, read_pod
 from interlock.deployment.observed.egress_check import EgressCheckVerdict
+from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan, deletion_of, read_pod
 from tests.requirements import requirement
 from tests.support.builders import NOW, seconds
 
