@@ -1,6 +1,7 @@
 """`python -m tools.release REGISTRY`: build our images, push them, and pin the manifests to their digests."""
 
 import argparse
+import re
 import sys
 import tempfile
 import tomllib
@@ -18,6 +19,7 @@ from tools.release.publishing import Publisher, is_on_this_machine
 
 NAMES = ("operator", "guard", "audit")
 """The images that the manifests need."""
+_REGISTRY = re.compile(r"([a-zA-Z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?(/[a-z0-9._-]+)*")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _registry(text: str) -> str:
-    if not text or "://" in text or text.endswith("/"):
+    if _REGISTRY.fullmatch(text) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a registry: write HOST[:PORT][/PATH] (make: REGISTRY=...)")
     return text
 

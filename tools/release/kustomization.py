@@ -2,12 +2,33 @@
 
 from collections.abc import Iterable
 
-import yaml
-
 from tools.cluster.images import NAMES
 from tools.release.publishing import Published
 
-_HEAD = "# The images of Interlock {tag} by digest, built from {base}. Written by `make release`.\n"
+_COMPONENT = """\
+# The images of Interlock {tag} by digest, built from {base}. Written by `make release`.
+apiVersion: kustomize.config.k8s.io/v1alpha1
+kind: Component
+images:
+{images}
+patches:
+# kustomize finds no image in an environment variable, so a patch names the guard's.
+- patch: |-
+    apiVersion: apps/v1
+    kind: Deployment
+    metadata: {{name: interlock, namespace: interlock-system}}
+    spec:
+      template:
+        spec:
+          containers:
+          - name: operator
+            env:
+            - {{name: INTERLOCK_GUARD_IMAGE, value: "{guard}"}}
+"""
+_IMAGE = """\
+- name: {0.name}
+  newName: {0.repository}
+  digest: {0.digest}"""
 
 
 def render(published: Iterable[Published], *, tag: str, base: str) -> str:
@@ -19,21 +40,5 @@ def render(published: Iterable[Published], *, tag: str, base: str) -> str:
         base: the base image, for the reader.
     """
     by_name = {image.name: image for image in published}
-    # kustomize finds no image in an environment variable, so a patch names the guard's.
-    guard = {"name": "INTERLOCK_GUARD_IMAGE", "value": by_name[f"{NAMES}/guard"].reference}
-    operator = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "interlock", "namespace": "interlock-system"},
-        "spec": {"template": {"spec": {"containers": [{"name": "operator", "env": [guard]}]}}},
-    }
-    component = {
-        "apiVersion": "kustomize.config.k8s.io/v1alpha1",
-        "kind": "Component",
-        "images": [
-            {"name": name, "newName": image.repository, "digest": image.digest}
-            for name, image in sorted(by_name.items())
-        ],
-        "patches": [{"patch": yaml.safe_dump(operator, sort_keys=False)}],
-    }
-    return _HEAD.format(tag=tag, base=base) + yaml.safe_dump(component, sort_keys=False)
+    images = "\n".join(_IMAGE.format(image) for _, image in sorted(by_name.items()))
+    return _COMPONENT.format(tag=tag, base=base, images=images, guard=by_name[f"{NAMES}/guard"].reference)

@@ -88,7 +88,9 @@ def test_the_kustomization_names_each_image_by_its_digest() -> None:
         {"name": f"{NAMES}/{name}", "newName": f"r.example.com/{name}", "digest": f"sha256:{name}"}
         for name in ("guard", "operator")
     ]
-    assert "value: r.example.com/guard@sha256:guard\n" in component["patches"][0]["patch"]
+    patch = yaml.safe_load(component["patches"][0]["patch"])
+    (operator,) = patch["spec"]["template"]["spec"]["containers"]
+    assert operator["env"] == [{"name": "INTERLOCK_GUARD_IMAGE", "value": "r.example.com/guard@sha256:guard"}]
     assert text.startswith(f"# The images of Interlock 1.0 by digest, built from {PINNED}.")
 
 
@@ -97,6 +99,8 @@ def test_the_kustomization_names_each_image_by_its_digest() -> None:
     [
         ([""], "'' is not a registry: write HOST"),
         (["https://registry.example.com", "--unsigned"], "is not a registry: write HOST"),
+        (["registry.example.com/a: b", "--unsigned"], "is not a registry: write HOST"),
+        (["registry.example.com/", "--unsigned"], "is not a registry: write HOST"),
         (["registry.example.com", "--key", ""], "no key: name cosign's private key"),
         (["registry.example.com"], "one of the arguments --key --unsigned is required"),
         (["registry.example.com", "--key", "k", "--unsigned"], "not allowed with"),
