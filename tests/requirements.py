@@ -43,7 +43,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.scope": Requirement("the tokens of operator and kill controller do what these programs do", "api"),
     "protection.oldest": Requirement("the admission policies hold on the oldest supported Kubernetes", "api"),
     "protection.priority": Requirement("the kill controller's priority is no tenant's", "api"),
-    "protection.kill-fits": Requirement("the metadata of an Agent leaves room for a kill", "api"),
+    "protection.kill-fits": Requirement("metadata and size of an Agent leave room for a kill", "api"),
     # Layer 1: governance
     "governance.owner-is-a-person": Requirement("an agent without a person as its owner is refused"),
     "governance.purpose": Requirement("an agent without a purpose is refused"),

@@ -1,0 +1,207 @@
+"""No size of an Agent blocks its kill: the largest Agents that the API server admits, with all admission policies."""
+
+import http
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from interlock_contract.names import KILL_SWITCH
+from tests.integration.callers import APPLY, Caller, Json, Reply
+from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
+from tests.integration.protected import account, grant
+from tests.integration.test_admission_release import Place, patch, switch
+from tests.requirements import requirement
+from tests.support import bounds
+
+pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
+
+WAIT_SECONDS = 30.0
+ROLES = {"editor": ("edit",), "owner": ("admin",), "killer": ("interlock-kill-switch",)}
+DRY = "?dryRun=All"
+STEP = 50
+TOO_LARGE = "an Agent has at most 1280 KiB as it is stored, since a kill must still fit"
+
+
+@pytest.fixture(scope="module")
+def place(kwok_cluster: Cluster) -> Iterator[Place]:
+    client, folder = Kubectl(kwok_cluster), str(ROOT / "manifests/admission")
+    client.install_crds()
+    for file in ("namespace", "rbac"):
+        client.must("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / f"manifests/base/{file}.yaml"))
+    client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
+    admin, name = Caller.administrator(Path(kwok_cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
+    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    admin.must("POST", f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agentpolicies", a_policy())
+    users = {}
+    for user, roles in ROLES.items():
+        admin.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": user}})
+        for role in roles:
+            grant(admin, name, f"{user}-{role}", account(name, user), role)
+        users[user] = admin.with_token(admin.token_of(name, user))
+    made = Place(name, admin, users)
+    bounds.eventually(lambda: TOO_LARGE in created(made, largest("<" * 6000), DRY).text, "in force", WAIT_SECONDS)
+    bounds.eventually(lambda: created(made, largest(), DRY).status == 201, "the policy is known", WAIT_SECONDS)
+    yield made
+    client.must("delete", "--ignore-not-found", "--wait=false", "-k", folder)
+    admin.send("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def names(count: int, prefix: str, length: int = 63) -> list[str]:
+    return [f"{prefix}{number}".ljust(length, "x") for number in range(count)]
+
+
+def a_policy() -> Json:
+    """Return a policy with a row for each source of the largest Agent."""
+    rows = [
+        {"agentSelector": {"matchLabels": {"size": "large"}}, "source": source, "read": ["*"]}
+        for source in names(32, "b")
+    ]
+    return edited(POLICY, spec__dataAccess=rows)
+
+
+def largest(note: str = "") -> Json:
+    """Return an Agent whose lists have as many and as long entries as its schema admits, and annotations like this."""
+    scope = [{"dimension": dimension, "values": names(32, "v")} for dimension in names(8, "d", 32)]
+    environments = ["development"] * 5 + ["staging"] * 5 + ["production"] * 6
+    stages = [
+        {"name": f"s{number}".ljust(30, "x"), "environment": environment, "minDuration": "100h", "scope": scope}
+        for number, environment in enumerate(environments)
+    ]
+    permissions = {operation: names(64, operation) for operation in ("read", "write", "delete")}
+    manifest: Json = edited(
+        AGENT,
+        metadata__name=f"a-{uuid4().hex[:8]}",
+        metadata__labels={"size": "large"},
+        spec__environment=None,
+        spec__rollout={"stages": stages},
+        spec__bindings=[{"source": source, "permissions": permissions} for source in names(32, "b")],
+        spec__template__args=["x" * 500] * 64,
+        spec__files=[{"path": f"f{number}".ljust(200, "x"), "content": "x" * 2000} for number in range(32)],
+    )
+    if note:
+        manifest["metadata"]["annotations"] = {f"example.com/{name}": note for name in names(31, "a", 50)}
+    return manifest
+
+
+def created(place: Place, manifest: Json, query: str = "") -> Reply:
+    return place.users["editor"].send("POST", place.agents + query, manifest)
+
+
+def most(is_admitted: Callable[[int], bool], below: int, step: int = 1) -> int:
+    """Return an admitted number such that one that is larger by a step is not."""
+    low, high = 0, below
+    while high - low > step:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_admitted(middle) else (low, middle)
+    return low
+
+
+def fill_status(place: Place, path: str) -> None:
+    """Write a status that is larger than any that the operator has written."""
+    objects = [{"kind": "ConfigMap", "name": name, "uid": "u" * 36, "digest": "d" * 64} for name in names(64, "o", 250)]
+    status: dict[str, Any] = {"observedGeneration": 1, "managedObjects": objects}
+    reply = place.admin.send("PATCH", f"{path}/status", {"status": status}, "application/merge-patch+json")
+    assert reply.status == http.HTTPStatus.OK, reply.text
+
+
+@requirement("protection.kill-fits")
+@pytest.mark.parametrize("character", ["x", "<", '"', "\x01", "\u2028"])
+def test_an_agent_at_the_limit_of_what_is_admitted_is_killed(place: Place, character: str) -> None:
+    def agent(length: int) -> Json:
+        return largest(character * length)
+
+    length = most(lambda length: created(place, agent(length), DRY).status == http.HTTPStatus.CREATED, 6400, STEP)
+    assert length > 0
+    refused = created(place, agent(length + STEP), DRY)
+    assert "since a kill must still fit" in refused.text or "may not be more than 262144 bytes" in refused.text
+    manifest = agent(length)
+    assert created(place, manifest).status == http.HTTPStatus.CREATED
+    path = f"{place.agents}/{manifest['metadata']['name']}"
+    fill_status(place, path)
+    for user in ("editor", "killer"):
+        reply = switch(place.users[user], path, f"killed by {user} {'because ' * 100}")
+        assert reply.status == http.HTTPStatus.OK, reply.text[:500]
+    assert switch(place.users["owner"], path, "off").status == http.HTTPStatus.OK
+    assert place.admin.send("DELETE", path).status == http.HTTPStatus.OK
+
+
+@requirement("protection.kill-fits")
+def test_an_agent_with_as_many_field_managers_as_are_admitted_is_killed(place: Place) -> None:
+    manifest = largest("x" * 2000)
+    path, editor = f"{place.agents}/{manifest['metadata']['name']}", place.users["editor"]
+    replies = []
+    for number in range(33):
+        reply = editor.send("PATCH", f"{path}?fieldManager=m{number}&force=true", manifest, APPLY)
+        replies.append(reply)
+        if reply.status >= http.HTTPStatus.BAD_REQUEST:
+            break
+    assert replies[0].status == http.HTTPStatus.CREATED
+    assert "since a kill must still fit" in replies[-1].text, replies[-1].text[:500]
+    fill_status(place, path)
+    assert switch(place.users["killer"], path, "x").status == http.HTTPStatus.OK
+    assert switch(place.users["owner"], path, "off").status == http.HTTPStatus.OK
+
+
+@requirement("protection.kill-fits", "protection.release")
+def test_an_agent_with_as_much_metadata_as_is_admitted_is_killed_and_released(place: Place) -> None:
+    manifest = edited(AGENT, metadata__name=f"a-{uuid4().hex[:8]}", metadata__annotations={})
+    manifest["metadata"]["annotations"] = {f"example.com/{number}": "" for number in range(64)}
+    path, editor = f"{place.agents}/{manifest['metadata']['name']}", place.users["editor"]
+    for number in range(32):
+        reply = editor.send("PATCH", f"{path}?fieldManager=m{number}&force=true", manifest, APPLY)
+        assert reply.status < http.HTTPStatus.BAD_REQUEST, reply.text
+    assert switch(place.users["killer"], path, "x").status == http.HTTPStatus.OK
+    reply = switch(place.users["owner"], path, "off")
+    assert reply.status == http.HTTPStatus.OK, reply.text
+    assert "at most 64 annotations" in patch(editor, path, {"metadata": {"labels": {"a": "b"}}}).text
+
+
+@requirement("protection.kill-fits")
+def test_kubectl_kills_the_largest_agent(place: Place, kwok_cluster: Cluster) -> None:
+    manifest = largest("x" * 1000)
+    assert created(place, manifest).status == http.HTTPStatus.CREATED
+    name = manifest["metadata"]["name"]
+    answer = Kubectl(kwok_cluster).run("-n", place.namespace, "annotate", "agent", name, f"{KILL_SWITCH}=INC-42")
+    assert answer.ok, answer.text
+    assert "Warning" not in answer.text
+
+
+@requirement("protection.kill-fits")
+def test_an_agent_from_before_the_policy_at_the_limit_of_etcd_is_killed_with_room_made_in_the_same_request(
+    place: Place, kwok_cluster: Cluster
+) -> None:
+    client = Kubectl(kwok_cluster)
+    file = ("-f", str(ROOT / "manifests/admission/agents-metadata.yaml"))
+    client.must("delete", *file)
+    admin = place.admin
+
+    def store(length: int, query: str = DRY) -> Reply:
+        manifest["metadata"]["annotations"] = {f"example.com/{name}": "<" * length for name in names(31, "a", 50)}
+        return admin.send("POST", place.agents + query, manifest)
+
+    manifest = largest()
+    bounds.eventually(lambda: store(3400).status == http.HTTPStatus.CREATED, "the policy is gone", WAIT_SECONDS)
+
+    def is_stored(length: int) -> bool:
+        reply = store(length, "")
+        if reply.status == http.HTTPStatus.CREATED:
+            admin.must("DELETE", f"{place.agents}/{manifest['metadata']['name']}")
+        return reply.status == http.HTTPStatus.CREATED
+
+    length = most(is_stored, 8000, STEP)
+    assert store(length, "").status == http.HTTPStatus.CREATED
+    path = f"{place.agents}/{manifest['metadata']['name']}"
+    client.must("apply", "--server-side", *file)
+    bounds.eventually(
+        lambda: TOO_LARGE in patch(place.users["editor"], path + DRY, {"metadata": {"labels": {"a": "b"}}}).text,
+        "the policy is back",
+        WAIT_SECONDS,
+    )
+    full = switch(place.users["killer"], path, "x" * 31 * 6 * STEP)
+    assert "request is too large" in full.text, full.text[:500]
+    body = {"metadata": {"annotations": {KILL_SWITCH: "x"}}, "spec": {"files": None}}
+    assert patch(place.users["editor"], path, body).status == http.HTTPStatus.OK
+    assert admin.send("DELETE", path).status == http.HTTPStatus.OK
