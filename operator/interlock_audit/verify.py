@@ -139,9 +139,8 @@ def check_store(store: Readable, expectations: Expectations, namespace: str = ""
     chains = store.chains(namespace)
     own = [Anchor(one.guard, one.next - 1, one.head, "the collector's note") for one in chains if one.next > one.start]
     checkpoints = {one.guard: Checkpoint(one.start, one.start_hash) for one in chains if one.start}
-    check = ChainVerifier(
-        [*expectations.anchors, *own], checkpoints, known=expectations.known, kept_since=expectations.kept_since
-    )
+    anchors = [one for one in expectations.anchors if one.guard.startswith(f"{namespace}/" if namespace else "")]
+    check = ChainVerifier([*anchors, *own], checkpoints, known=expectations.known, kept_since=expectations.kept_since)
     for chain in chains:
         for stored in all_lines(store, chain.guard):
             _check_stored(check, stored)

@@ -1,5 +1,6 @@
 """Every image of the manifests and examples has a name that no registry can have."""
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +58,15 @@ def test_images_are_named_in_no_other_way() -> None:
 @requirement("supply.no-public-registry")
 def test_the_operators_default_is_one_of_these_images() -> None:
     assert OperatorSettings().guard_image == f"{NAMES}/guard:dev"
+
+
+@requirement("supply.no-public-registry")
+def test_the_programs_name_no_other_image() -> None:
+    """So the pods that the operator creates have the guard's image, or what users wrote."""
+    found = {
+        node.value
+        for path in (ROOT / "operator").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and REFERENCE.fullmatch(node.value)
+    }
+    assert found == {f"{NAMES}/guard:dev"}

@@ -207,6 +207,15 @@ def test_a_chain_without_lines_is_as_old_as_its_successor_or_a_report_says(store
     assert kinds(check_store(store, ALL_EXPIRED)) == []
 
 
+def test_of_one_namespace_only_its_chains_are_expected(store: SqlStore) -> None:
+    store.append(batch(LINES))
+    elsewhere = Anchor("agents-2/pod/0000000000000001", 3, "0" * 64, "the earlier report")
+    expected = replace(NOTHING_EXPIRED, anchors=[elsewhere])
+    assert kinds(check_store(store, expected)) == ["Missing"]
+    assert kinds(check_store(store, expected, "agents")) == []
+    assert kinds(check_store(store, expected, "agents-2")) == ["Missing"]
+
+
 def test_a_beginning_that_an_earlier_report_states_may_be_young(store: SqlStore, path: Path) -> None:
     """INTERLOCK_KEEP_DAYS was raised after retention had deleted these lines."""
     store.append(batch(MANY.lines))
