@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify crds docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard
+.PHONY: help venv test test-all unit verify crds members docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard
 
 VENV := .venv
 PYTHON := python3
@@ -34,11 +34,15 @@ verify: venv ## lint, types, layer order, generated files
 	$(VENV)/bin/mypy examples/crm-server/crm_server.py
 	$(VENV)/bin/lint-imports
 	$(PY) -m tools.crds.__main__ --check crds
+	$(PY) -m tools.model_members --check
 	$(PY) -m tools.access --check
 	$(PY) -m tools.words
 
 crds: venv ## write crds/ from the types in operator/interlock/api
 	$(PY) -m tools.crds.__main__ crds
+
+members: venv ## write the members of bodies for models, from the types of the pinned OpenAI and Anthropic SDKs
+	$(PY) -m tools.model_members
 
 docs: venv ## write the access tables in the examples' pages, from the function that guards decide with
 	$(PY) -m tools.access

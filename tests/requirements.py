@@ -268,6 +268,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.secrets": Requirement("a model's key comes only from a Secret that the policy names"),
     "models.allowed": Requirement("a call of a model that is not the agent's reaches no provider"),
     "models.hosted-tools": Requirement("no call has its provider search, run code or call MCP servers by itself"),
+    "models.members": Requirement(
+        "a body has members that the official SDKs have or an administrator added, no others"
+    ),
     "models.keys": Requirement("the agent shows a key that is good nowhere else, and never sees a real one"),
     "credentials.withheld": Requirement("no answer brings a credential that was sent, however it is written"),
     "models.ssrf": Requirement("no redirect, proxy or address leads a call to where it may not go"),

@@ -1,12 +1,22 @@
 """The language models of an agent as the bundle describes them, and what such a description must keep to. No I/O."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from interlock_contract.http_target import FileName, HttpTarget
 from interlock_contract.strict_fields import Digest, Name, StrictStruct, like, refuse_doubles
 
 Shape = Literal["OpenAI", "Anthropic"]
 """Whose API a provider's is like: paths, headers and errors."""
+
+
+MEMBER: Final = r"^[A-Za-z0-9_][-A-Za-z0-9_.=]{0,62}$"
+"""The name of a member of a body for a model, or a value of a beta header."""
+
+NEVER_MEMBERS: Final = (
+    *("background", "background_options", "billing_policy", "container", "fallback_credit_token", "fallbacks"),
+    *("mcp_servers", "model", "moderation", "prompt", "tools", "type", "web_search_options"),
+)
+"""Members that decide which model is called, and what a provider does by itself: no administrator can add them."""
 
 
 class Model(StrictStruct, frozen=True):
@@ -17,18 +27,24 @@ class Model(StrictStruct, frozen=True):
 
 
 class Provider(StrictStruct, frozen=True):
-    """A provider of models: where its API is, up to and with the version, and the models that may be called."""
+    """A provider of models: where its API is, up to and with the version, and the models that may be called.
+
+    `extra_members` are members of bodies, and values of beta headers, that pass besides those of the official SDKs.
+    """
 
     name: Name
     shape: Shape
     target: HttpTarget
     models: tuple[Model, ...]
+    extra_members: tuple[Annotated[str, like(MEMBER, "the name of a member")], ...] = ()
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
         if "?" in self.target.url or self.target.headers:
             raise ValueError(".target: must be a URL without a query, and no headers")
         refuse_doubles((model.name for model in self.models), "models", "name")
+        if not set(self.extra_members).isdisjoint(NEVER_MEMBERS):
+            raise ValueError(f".extraMembers: must have none of {', '.join(NEVER_MEMBERS)}")
 
     def find(self, name: str) -> Model | None:
         """Return the model of this very name."""

@@ -36,6 +36,7 @@ GOOD = (
     policy("openai/gpt-4o*", "local/*"),
     policy(url="http://llm.llm.svc:8080/v1", network="Private"),
     policy(name="openai", caFrom=CA),
+    policy(extraMembers=["top_k", "context-1m-2027-01-01", "assistants=v2"]),
 )
 BAD = {
     "a model without a provider": agent("gpt-4o"),
@@ -54,6 +55,10 @@ BAD = {
     "a URL with a query": policy(url="https://llm.example.com/v1?key=x"),
     "a URL with a user": policy(url="https://ada:x@llm.example.com/v1"),
     "no TLS in public": policy(url="http://llm.example.com/v1"),
+    "a member with a space": policy(extraMembers=["top k"]),
+    "a member of several lines": policy(extraMembers=["top\nk"]),
+    "work that outlives a kill": policy(extraMembers=["top_k", "background"]),
+    "tools of every kind": policy(extraMembers=["type"]),
     "authorities without TLS": policy(url="http://llm.llm.svc/v1", network="Private", caFrom=CA),
 }
 

@@ -62,6 +62,10 @@ MODEL_GLOB_INVALID = (
     "{text} is not a model or the beginning of models: write openai/gpt-4o-mini, or openai/gpt-4o* with * as its end"
 )
 PROVIDER_RESERVED = "{text} is reserved for a path of the guard: give the provider another name"
+MEMBER_INVALID = (
+    "{text} is not the name of a member or beta feature: write letters, digits, _, -, . and =, such as top_k"
+)
+MEMBER_REFUSED = "{text} cannot be added: it would let a provider act or go on where the guard does not see it"
 MODEL_URL_INVALID = "{text} is not the base URL of a provider: write https://host/v1, without user, query and fragment"
 MODEL_NOT_ALLOWED = (
     "spec.models: AgentPolicy {policy} does not allow {model}: add it to spec.models.allow there, or remove the model"

@@ -19,6 +19,7 @@ from interlock.api.shared_types import ApiModel, Environment, ObjectMeta, Quanti
 from interlock.api.status import Condition
 from interlock.api.text import (
     AgentName,
+    BodyMember,
     Duration,
     LabelValue,
     ModelGlob,
@@ -150,6 +151,9 @@ class ModelUpstream(ApiModel):
 
     ca_from: CaSource | None = None
     """CA certificates, the only ones trusted for it; absent for those of the guard's image."""
+
+    extra_members: tuple[BodyMember, ...] = Field(default=(), max_length=32)
+    """Members of request bodies, and values of beta headers, that pass in addition to those of the official SDKs."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:

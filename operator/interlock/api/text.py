@@ -15,6 +15,8 @@ from interlock.api.messages import (
     HEADER_OWN,
     HEADER_VALUE_INVALID,
     IMAGE_INVALID,
+    MEMBER_INVALID,
+    MEMBER_REFUSED,
     MODEL,
     MODEL_GLOB,
     MODEL_GLOB_INVALID,
@@ -42,7 +44,7 @@ from interlock.api.messages import (
     plain,
     quoted,
 )
-from interlock_contract import http_target
+from interlock_contract import http_target, model_access
 from interlock_contract.json_pointer import POINTER
 from interlock_contract.patterns import CLIMBING, MAX_PATTERN, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.pod import RESERVED_PREFIX
@@ -210,6 +212,20 @@ Provider = Annotated[
     _holds(lambda text: text not in OWN_PATHS, PROVIDER_RESERVED),
 ]
 """The name of a provider of models."""
+
+BodyMember = Annotated[
+    str,
+    Field(
+        max_length=63,
+        json_schema_extra=kube(
+            text_rule(f"self.matches({cel_pattern(model_access.MEMBER)})", MEMBER_INVALID),
+            text_rule(f"!(self in {list(model_access.NEVER_MEMBERS)})", MEMBER_REFUSED),
+        ),
+    ),
+    _holds(lambda text: http_target.matches(model_access.MEMBER, text), MEMBER_INVALID),
+    _holds(lambda text: text not in model_access.NEVER_MEMBERS, MEMBER_REFUSED),
+]
+"""A member of a body for a model, or a value of a beta header."""
 
 ModelName = Annotated[
     str,

@@ -118,6 +118,7 @@ class DenyReason(StrEnum):
     MODEL_KEY_REFUSED = "ModelKeyRefused"
     """The request does not show the key that the agent was given."""
     HOSTED_TOOL_NOT_ALLOWED = "HostedToolNotAllowed"
+    MEMBER_NOT_ALLOWED = "MemberNotAllowed"
     """The request would make the provider of the model act by itself: search, run code, call MCP servers."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
     """The source's server is not there, ended in mid-call, or has too much to do."""
@@ -159,6 +160,7 @@ class DecisionInput:
         prompt: Name of the prompt, for `prompts/get` and for a completion whose `ref` is one.
         annotations: What the server said of the tool when it listed it last; it can only make the decision stricter.
         model: For the call of a language model, as provider/model; `decide_model` decides on it.
+        betas: For the call of a language model, the values of the headers that switch on features in beta.
         input_schema: The tool's input schema as the server listed it last; None where it was not seen yet.
         arguments_digest: Digest of the arguments, where it was computed before the decision, since they are large.
         definition: Digest of the whole tool or prompt as the server listed it last, see `bundle.Pin`; empty where it
@@ -175,6 +177,7 @@ class DecisionInput:
     input_schema: Mapping[str, Any] | None = None
     definition: str | None = None
     model: str | None = None
+    betas: tuple[str, ...] = ()
     arguments_digest: str | None = None
 
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from interlock_contract.bundle import Bundle
 from interlock_contract.model_access import Provider, Shape, find_provider
+from interlock_guard.decision.body_members import BETAS, find_unknown_member, quote_name
 from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny, DenyReason, check_open
 from interlock_guard.state import State
 
@@ -25,17 +26,33 @@ ENDPOINTS: Final[Mapping[Shape, frozenset[str]]] = {
 LIST: Final = "models"
 """The path that may be got: the list of models, which the guard itself answers."""
 
-_CLIENT_TOOLS: Final[Mapping[Shape, tuple[str, ...]]] = {
+CLIENT_TOOLS: Final[Mapping[Shape, tuple[str, ...]]] = {
     "OpenAI": ("function", "custom"),
     "Anthropic": ("custom", "bash_", "text_editor_", "computer_", "memory_"),
 }
 """Types of tools that the agent itself executes; those that end with `_` are followed by a date."""
 
-_HOSTED: Final[Mapping[Shape, tuple[str, ...]]] = {
-    "OpenAI": ("web_search_options",),
-    "Anthropic": ("mcp_servers", "container"),
+_ACTS: Final = "has the provider act where the guard does not see it"
+_OUTLIVES: Final = "goes on at the provider after a kill"
+_OTHER_MODEL: Final = "has the provider use another model than the one that is decided on"
+_OTHER_ACCOUNT: Final = "charges another account"
+_WAY_OUT: Final = "An administrator can add it: AgentPolicy, spec.models.urls[].extraMembers."
+REFUSED_MEMBERS: Final[Mapping[Shape, Mapping[str, str]]] = {
+    "OpenAI": {
+        "web_search_options": _ACTS,
+        "background": _OUTLIVES,
+        "background_options": _OUTLIVES,
+        "moderation": _OTHER_MODEL,
+    },
+    "Anthropic": {
+        "mcp_servers": _ACTS,
+        "container": _ACTS,
+        "fallbacks": _OTHER_MODEL,
+        "fallback_credit_token": _OTHER_MODEL,
+        "billing_policy": _OTHER_ACCOUNT,
+    },
 }
-"""Members of a body that make the provider act without the guard seeing it."""
+"""Members of a body that no administrator can add, and what is wrong with them."""
 
 
 def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
@@ -65,11 +82,33 @@ def _refuse(provider: Provider, model: str, rule: str, request: DecisionInput) -
         return Deny(DenyReason.METHOD_NOT_ALLOWED, "", "The guard lets no such call pass to a provider of models.")
     if provider.find(model) is None:
         return Deny(DenyReason.MODEL_NOT_ALLOWED, rule, "This agent may not call this model.")
-    hosted = find_hosted_tool(provider.shape, request.arguments or {})
-    if hosted is None:
-        return None
-    message = f"{hosted} has the provider act where the guard does not see it, which is not allowed."
-    return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, message)
+    return _refuse_body(provider, rule, request)
+
+
+def _refuse_body(provider: Provider, rule: str, request: DecisionInput) -> Deny | None:
+    """Return why a body or a value of a beta header may not pass, or None."""
+    body, shape = request.arguments or {}, provider.shape
+    refused = next((name for name in REFUSED_MEMBERS[shape] if body.get(name) not in (None, False)), None)
+    if refused is not None:
+        why = REFUSED_MEMBERS[shape][refused]
+        reason = DenyReason.HOSTED_TOOL_NOT_ALLOWED if why == _ACTS else DenyReason.MEMBER_NOT_ALLOWED
+        return Deny(reason, rule, f"{refused} {why}, which is not allowed.")
+    hosted = find_hosted_tool(shape, body)
+    if hosted is not None:
+        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{hosted} {_ACTS}, which is not allowed.")
+    passing = frozenset((*provider.extra_members, *REFUSED_MEMBERS[shape]))
+    unknown = find_unknown_member(request.method, body, passing)
+    if unknown is not None and unknown.is_hosted:
+        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{unknown.path} {_ACTS}, which is not allowed.")
+    if unknown is not None:
+        return _deny_unknown(rule, unknown.path, request.method)
+    beta = next((one for one in request.betas if one not in BETAS and one not in provider.extra_members), None)
+    return None if beta is None else _deny_unknown(rule, f"the beta value {quote_name(beta)}", request.method)
+
+
+def _deny_unknown(rule: str, unknown: str, method: str) -> Deny:
+    message = f"The guard does not know {unknown} in a request to {method}, which is not allowed. {_WAY_OUT}"
+    return Deny(DenyReason.MEMBER_NOT_ALLOWED, rule, message)
 
 
 def find_hosted_tool(shape: Shape, body: Mapping[str, Any]) -> str | None:
@@ -77,9 +116,6 @@ def find_hosted_tool(shape: Shape, body: Mapping[str, Any]) -> str | None:
 
     Those would be tools that no binding maps and no policy grants, and a way out that no NetworkPolicy sees.
     """
-    for member in _HOSTED[shape]:
-        if body.get(member) is not None:
-            return member
     if isinstance(body.get("prompt"), dict):  # of responses: a stored prompt, which may bring tools; else plain text
         return "prompt"
     tools = body.get("tools")
@@ -90,10 +126,13 @@ def find_hosted_tool(shape: Shape, body: Mapping[str, Any]) -> str | None:
     return next((f"tools[{index}]" for index, tool in enumerate(tools) if not _is_clients(shape, tool)), None)
 
 
+def is_client_tool(shape: Shape, kind: str) -> bool:
+    """Return True if the agent itself executes tools of this type."""
+    return any(kind == one or (one.endswith("_") and kind.startswith(one)) for one in CLIENT_TOOLS[shape])
+
+
 def _is_clients(shape: Shape, tool: Any) -> bool:
     if not isinstance(tool, dict):
         return False
     kind = tool.get("type", "custom" if shape == "Anthropic" else None)
-    return isinstance(kind, str) and any(
-        kind == allowed or (allowed.endswith("_") and kind.startswith(allowed)) for allowed in _CLIENT_TOOLS[shape]
-    )
+    return isinstance(kind, str) and is_client_tool(shape, kind)

@@ -24,6 +24,7 @@ from interlock_guard.llm.answer_screen import AnswerScreen, check_charset, check
 from interlock_guard.llm.provider_client import (
     ProviderClient,
     ProviderClients,
+    read_betas,
     request_headers,
     response_headers,
     shows_key,
@@ -161,7 +162,8 @@ class LlmEndpoint:
             return _reply(shape, denial, refusal.status)
         except (JsonInvalid, NoRoom) as error:
             return self._refuse(http, shape, request, _unreadable(error))
-        begun = self._begin(http, replace(request, model=f"{request.model}{body['model']}", arguments=body))
+        model = f"{request.model}{body['model']}"
+        begun = self._begin(http, replace(request, model=model, arguments=body, betas=read_betas(http.headers)))
         if isinstance(begun, _Call):
             begun.hold = hold
         del body  # the answer can take minutes, and the body is no longer needed

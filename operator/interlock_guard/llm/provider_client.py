@@ -104,14 +104,8 @@ class ProviderClients:
             self._clients[name] = ProviderClient(wanted[name], self._directory, dialer)
 
 
-_REQUEST: Final = (
-    "accept",
-    "anthropic-beta",
-    "anthropic-version",
-    "idempotency-key",
-    "openai-beta",
-    "user-agent",
-)
+_BETA_HEADERS: Final = ("anthropic-beta", "openai-beta")
+_REQUEST: Final = ("accept", *_BETA_HEADERS, "anthropic-version", "idempotency-key", "user-agent")
 _RESPONSE: Final = (
     "cache-control",
     "content-type",
@@ -133,6 +127,12 @@ def request_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what of an agent's headers goes to the provider, and the guard's own."""
     passed = {name: value for name, value in headers.items() if _passes(name.lower(), _REQUEST, (_REQUEST_PREFIX,))}
     return {**passed, **_OWN}
+
+
+def read_betas(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
+    """Return the values of all headers that switch on features in beta."""
+    texts = (text for name in _BETA_HEADERS for text in headers.getall(name, []))
+    return tuple(value.strip() for text in texts for value in text.split(",") if value.strip())
 
 
 def response_headers(headers: Mapping[str, str]) -> dict[str, str]:

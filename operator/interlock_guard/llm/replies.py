@@ -9,6 +9,7 @@ _STATUS: Final[dict[DenyReason, int]] = {
     DenyReason.MODEL_KEY_REFUSED: 401,
     DenyReason.MODEL_NOT_ALLOWED: 403,
     DenyReason.HOSTED_TOOL_NOT_ALLOWED: 403,
+    DenyReason.MEMBER_NOT_ALLOWED: 403,
     DenyReason.METHOD_NOT_ALLOWED: 404,
     DenyReason.BAD_REQUEST: 400,
     DenyReason.SERVER_UNAVAILABLE: 502,

@@ -129,6 +129,9 @@ def _models(models: ModelAccess) -> Iterator[SyntheticCall]:
             for method in sorted(ENDPOINTS[provider.shape]):
                 hosted = {"tools": [{"type": "mcp"}]}
                 yield _model_call(name, method, hosted, frozenset({DenyReason.HOSTED_TOOL_NOT_ALLOWED}))
+                if UNMAPPED_NAME not in provider.extra_members:
+                    unknown = {UNMAPPED_NAME: True}
+                    yield _model_call(name, method, unknown, frozenset({DenyReason.MEMBER_NOT_ALLOWED}))
 
 
 def _model_call(name: str, method: str, body: dict[str, Any], expected: frozenset[DenyReason]) -> SyntheticCall:

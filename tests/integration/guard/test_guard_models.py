@@ -68,14 +68,15 @@ async def test_a_call_reaches_the_provider_with_the_real_key_and_only_headers_th
 @requirement("models.pass")
 async def test_anthropics_key_goes_into_its_own_header_whichever_the_agent_used(rig: Rig) -> None:
     for headers in (API_KEY, BEARER, {**API_KEY, **BEARER}):
-        version = {"anthropic-version": "2023-06-01", "anthropic-beta": "x"}
+        version = {"anthropic-version": "2023-06-01", "anthropic-beta": "pdfs-2024-09-25"}
         assert (await rig.post(f"{MESSAGES}?beta=true", messages(), {**headers, **version}))[0] == 200
     for seen in rig.provider.seen:
         assert seen.path == f"{MESSAGES}?beta=true"
         assert seen.headers["x-api-key"] == REAL_KEYS["anthropic"]
         assert seen.headers["anthropic-version"] == "2023-06-01"
         assert "Authorization" not in seen.headers
-    assert (await rig.post(f"{MESSAGES}/count_tokens", messages()))[1] == {"input_tokens": 3}
+    counted = {name: value for name, value in messages().items() if name != "max_tokens"}
+    assert (await rig.post(f"{MESSAGES}/count_tokens", counted))[1] == {"input_tokens": 3}
 
 
 async def test_headers_of_the_answer_pass_where_they_may(rig: Rig) -> None:
@@ -237,6 +238,58 @@ async def test_what_would_have_the_provider_act_by_itself_is_refused(
 ) -> None:
     body = messages(**members) if path == MESSAGES else chat(**members)
     assert await rig.refused(path, body) == (403, "HostedToolNotAllowed")
+
+
+@requirement("models.members")
+@pytest.mark.parametrize(
+    "members",
+    [
+        *({name: ["another"]} for name in ("models", "fallbacks", "plugins", "provider", "transforms", "route")),
+        {"web_search": True},
+        {"background": True},
+        {"messages": [{"role": "user", "content": "x", "models": ["another"]}]},
+    ],
+)
+async def test_a_member_that_could_pick_another_model_or_a_tool_reaches_no_provider(
+    rig: Rig, members: dict[str, Any]
+) -> None:
+    assert await rig.refused(CHAT, chat(**members)) == (403, "MemberNotAllowed")
+    _, answer = await rig.post(CHAT, chat(**members))
+    assert next(iter(members)) in answer["error"]["message"]
+
+
+@requirement("models.members")
+async def test_work_that_outlives_a_kill_is_refused(rig: Rig) -> None:
+    body = {"model": MODEL["openai"], "input": "x", "store": True}
+    assert await rig.refused("/openai/v1/responses", {**body, "background": True}) == (403, "MemberNotAllowed")
+    assert (await rig.post("/openai/v1/responses", {**body, "background": False}))[0] == 200
+
+
+@requirement("models.members")
+async def test_a_beta_value_that_no_sdk_has_reaches_no_provider_in_whichever_header_it_is(rig: Rig) -> None:
+    known, unknown = "pdfs-2024-09-25", "mcp-client-2025-11-20"
+    for values in ([unknown], [f"{known}, {unknown}"], [known, unknown], [unknown, known]):
+        headers = [("x-api-key", AGENT_KEY), *(("anthropic-beta", value) for value in values)]
+        async with rig.http.post(rig.url(MESSAGES), json=messages(), headers=headers) as response:
+            assert (response.status, reason_of(await response.json())) == (403, "MemberNotAllowed")
+    assert rig.provider.seen == []
+    assert await rig.refused(CHAT, chat(), {**BEARER, "OpenAI-Beta": "assistants=v2"}) == (403, "MemberNotAllowed")
+
+
+@requirement("models.members")
+async def test_what_an_administrator_added_reaches_the_provider(rig: Rig) -> None:
+    bundle = parse_bundle(a_bundle_with_models(rig.provider.port))
+    assert bundle.models is not None
+    more = tuple(structs.replace(one, extra_members=("top_k", "x=v1")) for one in bundle.models.providers)
+    models = structs.replace(bundle.models, providers=more)
+    rig.api.set_bundle(dump_bundle(structs.replace(bundle, revision="1", models=models)))
+
+    async def passes() -> bool:
+        return (await rig.post(CHAT, chat(top_k=4), {**BEARER, "OpenAI-Beta": "x=v1"}))[0] == 200
+
+    await until(passes, "the bundle is in force")
+    assert rig.provider.seen[-1].message["top_k"] == 4
+    assert rig.provider.seen[-1].headers["OpenAI-Beta"] == "x=v1"
 
 
 async def test_tools_that_the_agent_carries_out_itself_pass(rig: Rig) -> None:
@@ -493,4 +546,4 @@ async def test_the_self_test_shows_that_the_guard_refuses_other_models(rig: Rig)
         return [json.loads(text) for text in (rig.api.lease or {}).values()]
 
     await until(lambda: bool(reported()), "the guard has reported its self-test")
-    assert [one["calls"] for one in reported()] == [16]
+    assert [one["calls"] for one in reported()] == [22]

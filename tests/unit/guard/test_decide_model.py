@@ -95,11 +95,12 @@ def test_a_guard_that_would_let_a_call_pass_fails_its_own_self_test() -> None:
         return answer
 
     calls = [call for call in synthetic_calls(BUNDLE) if call.kind == SelfTestKind.MODEL]
-    assert len(calls) == 15
+    assert len(calls) == 21
     assert {reason for call in calls for reason in call.expected} == {
         *(DenyReason.MODEL_NOT_ALLOWED, DenyReason.METHOD_NOT_ALLOWED, DenyReason.HOSTED_TOOL_NOT_ALLOWED),
+        DenyReason.MEMBER_NOT_ALLOWED,
     }
-    for lets in ("ModelNotAllowed", "MethodNotAllowed", "HostedToolNotAllowed"):
+    for lets in ("ModelNotAllowed", "MethodNotAllowed", "HostedToolNotAllowed", "MemberNotAllowed"):
         flaw = next(call for call in calls if isinstance(judge(lets)(call.request), Allow))
         assert flaw.expected == {DenyReason(lets)}
     bare = structs.replace(BUNDLE, models=None)
@@ -153,6 +154,9 @@ def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
 @requirement("models.compiled")
 def test_models_are_read_back_as_they_are_written() -> None:
     assert parse_bundle(dump_bundle(BUNDLE)) == BUNDLE
+    more = structs.replace(OPENAI, extra_members=("top_k", "some-beta-2026-01-01"))
+    bundle = structs.replace(BUNDLE, models=ModelAccess((more,), DIGEST))
+    assert parse_bundle(dump_bundle(bundle)) == bundle
     assert parse_bundle(dump_bundle(structs.replace(BUNDLE, models=None))).models is None
 
 
@@ -171,6 +175,8 @@ def test_models_are_read_back_as_they_are_written() -> None:
         (("providers", 0, "models", 0, "name"), "gpt 4"),
         (("providers", 0, "models", 0, "keyFile"), "../token"),
         (("providers", 0, "models", 0, "more"), 1),
+        (("providers", 0, "extraMembers"), ["background"]),
+        (("providers", 0, "extraMembers"), ["a b"]),
         (("more",), 1),
     ],
 )

@@ -112,6 +112,7 @@ def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...]) -> Provider:
             for use in uses
             if _split(use)[0] == upstream.name
         ),
+        extra_members=upstream.extra_members,
     )
 
 
