@@ -46,7 +46,7 @@ class SelfTestReporter:
         self._changed.set()
 
     def report_drift(self, binding: str) -> None:
-        """Queue that a tool of the binding has changed, so that its server is verified soon."""
+        """Queue that the server of the binding differs from what was verified, so that it is verified again soon."""
         now, before = self._clock(), self._drifts.get(binding)
         if before is None or now - before >= _AGAIN:
             self._drifts[binding], self._has_new_drifts = now, True
