@@ -372,6 +372,7 @@ def test_prompts_are_pinned_by_the_first_successful_run_and_a_changed_one_needs_
         "sums": "Added",
     }
     assert prompt_pins(bench)["letter"] == LETTER.digest
+    assert bench.known.observed_digest != bench.known.pinned_digest, "an accept covers prompts too"
     drifted = bench.condition("Drifted")
     assert (drifted.status, drifted.reason) == ("True", "ToolsChanged")
     assert drifted.message.startswith("changed: prompt letter; added: prompt sums; ")
@@ -414,6 +415,7 @@ def test_instructions_are_pinned_if_the_binding_says_so_and_a_change_needs_an_ac
     bench.finish(instructions=instructions(f"Be kind.\n{POISON}"))
     assert bench.known.instructions.state == "Changed"
     assert bench.known.instructions.pinned_digest == instructions("").digest
+    assert bench.known.observed_digest != bench.known.pinned_digest, "an accept covers instructions too"
     assert bench.condition("Drifted").message.startswith("changed: instructions; ")
     assert POISON in bench.known.diff
     bench.accept(bench.known.observed_digest)

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from interlock.api.binding import MCPBinding
@@ -101,6 +103,23 @@ def test_a_binding_concerns_the_agents_of_its_namespace_that_use_its_source(know
     assert known.put_binding(a_binding().to_kubernetes()) == {TRIAGE}
     assert known.put_binding(a_binding("mail").serving("mail", "staging").to_kubernetes()) == {OTHER}
     assert known.put_binding(a_binding("wiki").serving("wiki", "staging").to_kubernetes()) == set()
+
+
+@pytest.mark.parametrize("field", ["tools", "prompts", "instructions"])
+@requirement("drift.accepted")
+def test_an_accept_of_any_definition_concerns_the_agents_that_use_the_binding(known: ResourceCache, field: str) -> None:
+    raw = a_binding().to_kubernetes()
+    versions = (10 + number for number in range(3))
+
+    def put(digest: str) -> set[Key]:
+        definition = {"name": "one", "state": "Verified", "digest": digest, "pinnedDigest": digest}
+        raw["metadata"]["resourceVersion"] = str(next(versions))
+        raw["status"]["verification"][field] = definition if field == "instructions" else [definition]
+        return known.put_binding(json.loads(json.dumps(raw)))
+
+    assert put("1" * 64) == {TRIAGE}
+    assert put("1" * 64) == set()
+    assert put("2" * 64) == {TRIAGE}
 
 
 def test_a_binding_that_changes_its_source_concerns_the_users_of_both(known: ResourceCache) -> None:

@@ -7,6 +7,7 @@ import pytest
 from interlock_guard.downstream.cursors import MAX_CURSORS, MAX_LENGTH, CursorOwner, Cursors
 from interlock_guard.wire.jsonrpc import RpcResponse
 from tests.requirements import requirement
+from tests.support.bounds import WAIT_SECONDS
 from tests.unit.guard.test_relay import META, Rig
 from tests.unit.guard.test_relay import rig as rig  # noqa: PLC0414 - a fixture
 
@@ -51,10 +52,11 @@ async def list_resources(rig: Rig, *, session: str = "", cursor: str | None = No
         async with rig.http.post(rig.url, data=json.dumps(message), headers=headers) as got:
             return await got.json()
 
-    waiting = asyncio.create_task(post())
-    if answer is not None:
-        (await rig.call()).resolve(RpcResponse(1, answer, None))
-    return await waiting
+    async with asyncio.timeout(WAIT_SECONDS):
+        waiting = asyncio.create_task(post())
+        if answer is not None:
+            (await rig.call()).resolve(RpcResponse(1, answer, None))
+        return await waiting
 
 
 @pytest.mark.parametrize("session", ["", "a", "sessionless"])
