@@ -21,6 +21,7 @@ from interlock_guard.decision import sdk_members
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _SHOWN: Final = 64
+_NESTED: Final = (list, dict)
 _ANYTHING: Final = -1
 _NO_OBJECT: Final = -2
 
@@ -82,7 +83,7 @@ def quote_name(name: str) -> str:
 def _find(value: Any, place: _Place, extra: frozenset[str]) -> UnknownMember | None:
     if isinstance(value, list):
         for index, item in enumerate(value):
-            if isinstance(item, list | dict) and (found := _find(item, place, extra)) is not None:
+            if isinstance(item, _NESTED) and (found := _find(item, place, extra)) is not None:
                 return found._replace(path=f"[{index}]{found.path}")
     elif isinstance(value, dict):
         for name, item in value.items():
@@ -104,6 +105,6 @@ def _check(name: str, value: Any, place: _Place, extra: frozenset[str]) -> Unkno
         return UnknownMember("", is_hosted=False)
     if name == "type" and place.kinds and kind not in place.kinds and kind not in extra:
         return UnknownMember(f" {quote_name(kind)}", is_hosted=False)
-    if below == _ANYTHING or not isinstance(value, list | dict):
+    if below == _ANYTHING or not isinstance(value, _NESTED):
         return None
     return _find(value, _EMPTY if below == _NO_OBJECT else _PLACES[below], extra)

@@ -21,6 +21,8 @@ MAX_EVENT: Final = 8 * 1024 * 1024
 _MAX_DELTA: Final = 64 * 1024
 """Largest event in bytes that is taken for a piece of a text."""
 _MAX_TEXTS: Final = 256
+_TEXT_REACH: Final = 512
+"""Characters of a text that are kept for its next piece: 64 of a key, each of them once escaped."""
 _PLACES: Final = ("index", "output_index", "content_index", "summary_index")
 """Members of an event that say which text its pieces belong to."""
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r){2}")
@@ -128,13 +130,15 @@ class AnswerScreen:
             event = json.loads(data)
         except (ValueError, RecursionError):
             return  # such as [DONE]; its bytes were searched
+        texts = []
         for place, piece in _strings(event):
             text = self._texts.pop(place, "") + piece
-            if self._shows_key(text.encode("utf-8", "surrogatepass")):
-                raise KeyShown
+            texts.append(text)
             if len(self._texts) >= _MAX_TEXTS:
                 del self._texts[next(iter(self._texts))]
-            self._texts[place] = text[-SECRET_REACH:]
+            self._texts[place] = text[-_TEXT_REACH:]
+        if self._shows_key("\n".join(texts).encode("utf-8", "surrogatepass")):
+            raise KeyShown
 
 
 def _strings(event: Any) -> Iterator[tuple[_Place, str]]:
