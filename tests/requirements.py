@@ -170,6 +170,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "isolation.agent-egress": Requirement("an agent's pod of its own is let out to its guard and to nothing else"),
     "isolation.guard-egress": Requirement("a guard's pod is let out to the API server and to what its servers need"),
     "isolation.addresses": Requirement("NetworkPolicies and guards close the same addresses, metadata services always"),
+    "agent-key.proven": Requirement("the agent's port serves only requests with the key of its agent's container"),
+    "agent-key.own-pod": Requirement("callers in the guard's own pod reach neither a separate agent's port nor tasks"),
+    "agent-key.secret": Requirement("an agent's key is in its container alone, and the operator never reads a Secret"),
+    "agent-key.operator": Requirement("the operator's key is made once, and no start replaces it"),
+    "agent-key.on-a-cluster": Requirement("a real MCP server in the guard's pod is not taken for the agent", "kind"),
+    "agent-key.on-an-api-server": Requirement("the operator makes keys with the right to create Secrets alone", "api"),
     "isolation.egress-check": Requirement(
         "no agent starts before its own pod has seen that all but its guard is closed"
     ),

@@ -16,7 +16,7 @@ from typing import cast
 from benchmarks.guard.echo_server import TOOL
 from benchmarks.guard.load import Caller, PipeCaller, Tally
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import SOURCE, Guard, StdioServer, a_bundle
+from tests.integration.guard.harness import MCP_PATH, SOURCE, Guard, StdioServer, a_bundle
 from tests.support.pins import pins_of
 from tests.support.ports import free_port
 from tools.machine.settings import from_environment
@@ -95,7 +95,7 @@ async def guard(folder: Path) -> AsyncIterator[Target]:
         await server.start()
         await process.source_ready()
         assert process.process is not None
-        yield Target("guard", _http_load(process.port, f"/mcp/{SOURCE}"), process.process.pid, seconds)
+        yield Target("guard", _http_load(process.port, MCP_PATH), process.process.pid, seconds)
     finally:
         await process.stop()
         await server.kill()

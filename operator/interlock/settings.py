@@ -7,6 +7,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from interlock_contract.names import OPERATOR_NAMESPACE
+from interlock_contract.pod import OPERATOR_KEY_PATH
 
 
 class OperatorSettings(BaseSettings):
@@ -26,6 +27,10 @@ class OperatorSettings(BaseSettings):
 
     namespace: str = OPERATOR_NAMESPACE
     """The namespace of the operator, in which the kill controller renews its Lease."""
+
+    key_file: Path = Path(OPERATOR_KEY_PATH)
+    """File with the key from which the operator derives the keys of agents. Where it is missing, the operator creates
+    the Secret that is mounted there."""
 
     kubeconfig: Path | None = None
     """A kubeconfig file; without one, the ServiceAccount of the operator's pod."""

@@ -261,6 +261,7 @@ class Bundle(StrictStruct, frozen=True):
     """Everything that one guard obeys.
 
     An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none.
+    `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
     """
 
     schema_version: Literal[3]
@@ -273,6 +274,7 @@ class Bundle(StrictStruct, frozen=True):
     audit: BundleAuditPolicy = written(BundleAuditPolicy())
     tasks: BundleTasks | None = None
     models: ModelAccess | None = None
+    agent_key_digest: Digest | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

@@ -3,7 +3,7 @@
 from typing import Annotated, Final, Literal
 
 from interlock_contract.http_target import FileName, HttpTarget
-from interlock_contract.strict_fields import Digest, Name, StrictStruct, like, refuse_doubles
+from interlock_contract.strict_fields import Name, StrictStruct, like, refuse_doubles
 
 Shape = Literal["OpenAI", "Anthropic"]
 """Whose API a provider's is like: paths, headers and errors."""
@@ -52,10 +52,9 @@ class Provider(StrictStruct, frozen=True):
 
 
 class ModelAccess(StrictStruct, frozen=True):
-    """All models of an agent, and the SHA-256 in hex of the key that it has to show."""
+    """All models of an agent."""
 
     providers: tuple[Provider, ...]
-    key_digest: Digest
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

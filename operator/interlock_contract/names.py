@@ -68,6 +68,8 @@ GUARD_FIELD_MANAGER = "interlock-guard"
 VERIFIER_FIELD_MANAGER = "interlock-verifier"
 
 OPERATOR_NAMESPACE = "interlock-system"
+OPERATOR_KEY_SECRET: Final = "interlock-key"  # noqa: S105 - a name
+"""Name of the Secret in the operator's namespace with the key from which the keys of agents are derived."""
 KILL_LEASE: Final = "interlock-kill"
 """Name of the Lease that the kill controller renews."""
 KILL_LEASE_SECONDS: Final = 60

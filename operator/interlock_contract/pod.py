@@ -35,6 +35,8 @@ AUTHORITY_FILE: Final = "ca.crt"
 """Name of the file below `TOKEN_PATH` with the CA certificates of the API server."""
 AUDIT_AUDIENCE: Final = "interlock-audit"
 """Audience of a guard's token for the audit collector, which refuses tokens for any other audience."""
+OPERATOR_KEY_PATH: Final = "/var/run/secrets/interlock-key/key"
+"""File of the operator with the key from which it derives the keys of agents."""
 MODEL_KEYS_FOLDER: Final = ".models"
 """Folder below `SECRETS_PATH` with the providers' keys, next to one folder per source. No source has this name."""
 

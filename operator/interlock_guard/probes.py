@@ -10,6 +10,7 @@ from interlock_contract.listeners import ListenerName
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.decision.decide import check_open
+from interlock_guard.downstream.callers import Callers
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources
@@ -30,12 +31,13 @@ class ProbeServer:
         recorder: Recorder,
         shipping: AuditShipper,
         tasks: TaskEndpoint,
+        callers: Callers,
         listeners: Mapping[ListenerName, BoundedListener],
         monotonic: Callable[[], float],
     ) -> None:
         self._live, self._sources = live, sources
         self._recorder, self._shipping, self._tasks = recorder, shipping, tasks
-        self._listeners, self._monotonic = listeners, monotonic
+        self._callers, self._listeners, self._monotonic = callers, listeners, monotonic
 
     def build_app(self) -> web.Application:
         """Return the HTTP application."""
@@ -87,6 +89,7 @@ class ProbeServer:
             *render_family(f"{_PREFIX}decisions_total", "counter", "Decisions, by outcome and reason.", decisions),
             *self._source_lines(),
             *self._tasks.lines(),
+            *self._callers.lines(),
             *self._record_lines(),
             *render_family(
                 f"{_PREFIX}connections_closed_total",

@@ -24,6 +24,7 @@ from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.bundle_reader import BundleReader
 from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.callers import Callers
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
 from interlock_guard.llm.endpoint import LlmEndpoint
 from interlock_guard.llm.provider_client import ProviderClients
@@ -40,6 +41,7 @@ from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.large_messages import LargeMessages
 from interlock_http.listener import BoundedListener
+from interlock_http.own_pod import OwnPod
 from interlock_http.probes import SHUTDOWN_SECONDS
 from interlock_kube.background import explain, keep_running
 from interlock_kube.client import KubeClient
@@ -111,7 +113,7 @@ async def serve(settings: GuardSettings) -> None:
         )
         models = ProviderClients(live, settings.secrets, settings.dialable, log)
         stack.push_async_callback(models.close)
-        checks = HttpChecks(settings.mcp_port, settings.host)
+        checks = _build_checks(settings, live)
         llm = LlmEndpoint(live=live, authorizer=authorizer, links=models, checks=checks, large=large)
         mcp = McpEndpoint(
             live=live,
@@ -141,6 +143,7 @@ async def serve(settings: GuardSettings) -> None:
             recorder=recorder,
             shipping=shipping,
             tasks=task_endpoint,
+            callers=checks.callers,
             listeners={
                 ListenerName.AGENT: mcp.listener,
                 ListenerName.OBSERVE: observed,
@@ -209,6 +212,12 @@ def _prepare_loop(stack: AsyncExitStack, stop: asyncio.Event) -> None:
         stack.callback(loop.remove_signal_handler, number)
 
 
+def _build_checks(settings: GuardSettings, live: LiveState) -> HttpChecks:
+    own_pod = OwnPod(settings.own_pod_exempt) if settings.host else None  # without a host, the agent is in this pod
+    callers = Callers(live, own_pod=own_pod, log=log, monotonic=monotonic)
+    return HttpChecks(settings.mcp_port, settings.host, callers=callers)
+
+
 def _open_spool(settings: GuardSettings) -> Spool:
     most = settings.spool_bytes
     limits = SpoolLimits(capacity=most, reserve=most // _RESERVE, segment=most // 16, memory=most // 64)
@@ -235,6 +244,7 @@ async def _open_task_endpoint(
         session=await stack.enter_async_context(session),
         monotonic=monotonic,
         host=settings.agent_host,
+        own_pod=OwnPod(settings.own_pod_exempt),
     )
 
 

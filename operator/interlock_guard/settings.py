@@ -19,6 +19,7 @@ class GuardSettings:
 
     `dialable` are addresses of MCP servers that are dialled although no binding allows them: those of tests, whose
     servers are on loopback. The operator never sets it, and takes out what others add to a guard's container.
+    `own_pod_exempt` are addresses of this pod that may call as if they were other pods': those of tests, too.
     `listen` is the address at which the agent is served, and `host` the name that it calls the guard by; empty on
     loopback.
     `agent_host` is where the agent listens for tasks: here, unless it has a pod of its own. `audit_url` is the
@@ -34,6 +35,7 @@ class GuardSettings:
     pipes: Path
     secrets: Path
     dialable: frozenset[str]
+    own_pod_exempt: frozenset[str]
     listen: str
     host: str
     mcp_port: int
@@ -66,6 +68,7 @@ def read_settings(environment: Mapping[str, str]) -> GuardSettings:
         pipes=Path(environment.get("INTERLOCK_PIPES", pod.PIPES_PATH)),
         secrets=Path(environment.get("INTERLOCK_SECRETS", pod.SECRETS_PATH)),
         dialable=frozenset(environment.get("INTERLOCK_DIALABLE", "").split()),
+        own_pod_exempt=frozenset(environment.get("INTERLOCK_OWN_POD_EXEMPT", "").split()),
         listen=_address(environment, pod.LISTEN_VARIABLE, pod.LOOPBACK),
         host=environment.get(pod.HOST_VARIABLE, ""),
         mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", pod.MCP_PORT)),

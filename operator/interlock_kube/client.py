@@ -56,6 +56,16 @@ class ApiError(Exception):
         self.message = message
 
 
+def says_exists(error: ApiError) -> bool:
+    """Return True if an object was not created because one of its name exists, which is not just being deleted.
+
+    Other conflicts have the same status, such as that of two requests with one ResourceQuota.
+    """
+    return (
+        error.status == CONFLICT and error.message.endswith("already exists") and "being deleted" not in error.message
+    )
+
+
 UNREACHABLE: Final = (aiohttp.ClientError, TimeoutError, OSError)
 """What a request raises where the API server does not answer; a file of credentials that cannot be read is one, too."""
 
@@ -105,24 +115,25 @@ class KubeClient:
         """
         return await self._answer("GET", path, query, accept=accept, most=most)
 
-    async def create(self, path: str, body: Json, *, is_dry_run: bool = False) -> Json:
+    async def create(self, path: str, body: Json, *, is_dry_run: bool = False, accept: str = JSON) -> Json:
         """Create an object in a collection.
 
         Args:
             path: The path of the collection.
             body: The object.
             is_dry_run: Whether the API server only checks the object and returns it as it would be.
+            accept: The representation wanted.
         """
-        return await self._answer("POST", path, {"dryRun": "All"} if is_dry_run else None, body=body)
+        return await self._answer("POST", path, {"dryRun": "All"} if is_dry_run else None, body=body, accept=accept)
 
     async def patch(self, path: str, body: Any, manager: str, *, content_type: str = MERGE_PATCH) -> Json:
         """Patch an object."""
         return await self._answer("PATCH", path, {"fieldManager": manager}, body=body, content_type=content_type)
 
-    async def delete(self, path: str, options: Json) -> None:
+    async def delete(self, path: str, options: Json, *, accept: str = JSON) -> None:
         """Delete an object; success also where the object does not exist."""
         try:
-            await self._answer("DELETE", path, body=options)
+            await self._answer("DELETE", path, body=options, accept=accept)
         except ApiError as error:
             if error.status != NOT_FOUND:
                 raise

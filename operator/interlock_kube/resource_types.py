@@ -77,4 +77,6 @@ CHILDREN = (
     ResourceType("RoleBinding", _RBAC, "rolebindings"),
     ResourceType("NetworkPolicy", "/apis/networking.k8s.io/v1", "networkpolicies"),
 )
-BY_KIND = {kind.kind: kind for kind in CHILDREN}
+"""The kinds of children that the operator reads."""
+SECRET = ResourceType("Secret", "/api/v1", "secrets")
+BY_KIND = {kind.kind: kind for kind in (*CHILDREN, SECRET)}

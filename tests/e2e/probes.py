@@ -58,6 +58,26 @@ with ThreadPoolExecutor(32) as pool:
 """
 
 
+AS_THE_AGENT = r"""
+import json, sys, urllib.error, urllib.request
+
+BODY = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).encode()
+HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+
+def tried(url, host):
+    try:
+        request = urllib.request.Request(url, BODY, HEADERS | {"Host": host})
+        return str(urllib.request.urlopen(request, timeout=5).status)
+    except urllib.error.HTTPError as error:
+        return f"{error.code} {error.read().decode()}"
+    except OSError:
+        return "closed"
+
+print(json.dumps([tried(*one) for one in json.loads(sys.argv[1])]))
+"""
+"""A program that sends MCP requests as its agent would: its argument is a list of URLs and `Host` headers."""
+
+
 @dataclass(frozen=True)
 class Probe:
     """One way out.

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.live import Live, eventually
+from tests.e2e.probes import AS_THE_AGENT
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
@@ -133,6 +134,23 @@ def test_a_guard_may_read_its_own_agent_and_bundle_and_nothing_else(first: Live)
         ("create", "pods"),
     ):
         assert not may(*forbidden), forbidden
+
+
+@requirement("agent-key.on-a-cluster")
+def test_a_server_in_the_agents_pod_is_not_taken_for_the_agent(first: Live) -> None:
+    urls = [f"http://127.0.0.1:7410{path}" for path in ("/mcp/crm", "/interlock-guessed/mcp/crm")]
+    tries = json.dumps([(url, "127.0.0.1:7410") for url in urls])
+
+    done = first.exec(AGENT, "mcp-crm", "python", "-c", AS_THE_AGENT, tries)
+    answers = json.loads(done.stdout)
+    assert all(answer.startswith("403 ") and "AgentKeyRefused" in answer for answer in answers), answers
+    config = first.exec(AGENT, "agent", "cat", "/etc/interlock/mcp.json").stdout
+    key = json.loads(config)["mcpServers"]["crm"]["url"].split("/")[3]
+    assert len(first.places(AGENT, "agent", key)) > 0, "where it belongs"
+    for container in ("guard", "mcp-crm"):
+        assert first.places(AGENT, container, key) == [], container
+    assert key not in first.log(AGENT, "guard")
+    assert key not in first.log_of("interlock")
 
 
 def test_another_pod_cannot_reach_the_agents_tools(first: Live) -> None:

@@ -1,5 +1,6 @@
 """Agent and guard in a pod each, on a network that enforces NetworkPolicies: no way leads round the guard."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from tests.e2e.conftest import a_namespace
 from tests.e2e.live import Live, eventually
-from tests.e2e.probes import Probe, a_pod, answered
+from tests.e2e.probes import AS_THE_AGENT, Probe, a_pod, answered
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
 
@@ -141,6 +142,21 @@ def test_no_other_pod_uses_an_agents_guard(crowd: Live) -> None:
 
     assert answered(crowd, "free", "main", [the_way(crowd), by_pod]) == set()
     assert from_agent(crowd, [the_way(crowd), by_pod]) == {"its guard", "its guard, by pod"}
+
+
+@requirement("agent-key.on-a-cluster")
+def test_a_server_in_the_guards_pod_is_not_taken_for_the_agent(crowd: Live) -> None:
+    guard, service = ip_of(crowd, "", AGENT, "guard"), guard_service(crowd, AGENT)
+    urls = [f"http://{at}:7410{path}" for at in (guard, service) for path in ("/mcp/crm", "/interlock-guessed/mcp/crm")]
+    urls.append(f"http://{guard}:7412/")
+    tries = json.dumps([(url, "guard:7410") for url in urls])
+
+    done = crowd.exec(AGENT, "mcp-crm", "python", "-c", AS_THE_AGENT, tries)
+    *by_pod, by_service, by_service_too, task = json.loads(done.stdout)
+    assert all(answer.startswith("403 ") and "OwnPod" in answer for answer in by_pod), by_pod
+    for answer in (by_service, by_service_too):  # the network may show the node as the caller, or let nothing through
+        assert answer == "closed" or answer.startswith("403 "), answer
+    assert task == "closed" or (task.startswith("403 ") and "OwnPod" in task), task
 
 
 @requirement("isolation.on-a-cluster")

@@ -162,8 +162,10 @@ async def test_typescript_sdk_and_inspector_list_and_call_what_is_permitted(
     """They are the agent here, so they come to its guard's loopback port, by the name that an agent knows it by."""
     clients = NodeClients(node, node_modules, tmp_path)
     [pod] = tester.starting_pods(AGENT)
+    config = json.loads(tester.exec(AGENT, "agent", "cat", "/etc/interlock/mcp.json").stdout)
+    url = config["mcpServers"]["everything"]["url"]
     with tester.forwarded(f"pod/{pod}", MCP_PORT, MCP_PORT) as base:
-        url = f"{base}/mcp/everything"
+        assert url.startswith(f"{base}/")
         calls = [{"name": "echo", "arguments": {"message": "hello"}}, {"name": "get-env", "arguments": {}}]
         seen = await clients.run_sdk(url, calls)
         listed = await clients.inspect(url, "tools/list")

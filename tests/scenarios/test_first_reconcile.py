@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from interlock.api.status import AgentStatus, ConditionType
-from interlock.reconcile.agent import reconcile
+from interlock.reconcile.agent import SECRET_INTERVAL, reconcile
 from tests.requirements import requirement
 from tests.support.builders import NOW, SnapshotBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent
 from tests.support.simulation import written_by
@@ -199,9 +199,9 @@ def test_an_agent_whose_layers_hold_gets_its_children(row: Accepted) -> None:
 
     kinds = [child["kind"] for child in written_by(outcome.plan)]
     assert kinds[-1] == "Deployment"
-    assert len(kinds) == 9
+    assert len(kinds) == 10
     assert outcome.plan.workloads[0]["spec"]["replicas"] == row.replicas
-    assert outcome.requeue_at is None
+    assert outcome.requeue_at == (NOW + SECRET_INTERVAL if row.replicas else None), "no stage waits for a time"
     found = conditions(outcome.status)
     assert {found[layer][0] for layer in LAYERS} == {"True"}
     assert found["Ready"] == row.ready

@@ -6,6 +6,7 @@ import pytest
 
 from interlock.api.status import ConditionType
 from interlock.deployment.revision import revision_of
+from interlock.reconcile.agent import SECRET_INTERVAL
 from interlock_contract.bundle import BUNDLE_KEY, parse_bundle
 from tests.requirements import requirement
 from tests.support.builders import NOW, AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
@@ -51,7 +52,7 @@ def everywhere() -> Simulation:
 def test_an_agent_goes_from_staging_to_one_region_to_everywhere_in_its_own_time() -> None:
     simulation = a_rollout()
 
-    assert simulation.settle().requeue_at is None
+    assert simulation.settle().requeue_at == NOW + SECRET_INTERVAL, "no stage waits for a time"
     simulation.wait(hours(1))
     simulation.serve()
     assert simulation.settle().requeue_at == NOW + hours(1 + 168)
@@ -60,7 +61,7 @@ def test_an_agent_goes_from_staging_to_one_region_to_everywhere_in_its_own_time(
     assert simulation.settle().status.stage == simulation.status.stage
     assert simulation.stage == "staging"
     simulation.wait(seconds(1))
-    assert simulation.settle().requeue_at is None
+    assert simulation.settle().requeue_at == simulation.now + SECRET_INTERVAL
     assert simulation.stage == "one-region"
 
     simulation.serve()
@@ -454,7 +455,7 @@ def test_a_stage_that_is_not_ready_pauses_its_soak() -> None:
     simulation = soaking(hours(100))
     simulation.fail()
     simulation.settle()
-    assert simulation.peek().requeue_at is None
+    assert simulation.peek().requeue_at == simulation.now + SECRET_INTERVAL, "no stage waits for a time"
     assert (
         pending_message(simulation)
         == "the soak before one-region is paused at 100h of 168h until staging is Ready again"

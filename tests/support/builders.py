@@ -14,13 +14,15 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentStatus
 from interlock.api.verification import MCPBindingStatus
-from interlock.deployment.names import ChildKey
+from interlock.deployment.names import ChildKey, placement_digest
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of
 from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
+from tests.support.keys import OPERATOR_KEY
 from tests.support.verified import verified_status
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -394,6 +396,7 @@ class SnapshotBuilder:
     unreadable: tuple[Unreadable, ...] = ()
     kill_seen: str | None = None
     pods: AgentPods = field(default_factory=AgentPods)
+    secret_created_at: datetime | None = None
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
         """Let it be about another agent."""
@@ -415,6 +418,10 @@ class SnapshotBuilder:
         """Let its pods report this."""
         return replace(self, pods=pods)
 
+    def with_secret_created_at(self, time: datetime) -> "SnapshotBuilder":
+        """Let the operator have created its Secret then."""
+        return replace(self, secret_created_at=time)
+
     def seen_killed(self, value: str) -> "SnapshotBuilder":
         """Let the second watch have seen the switch, whatever the Agent says."""
         return replace(self, kill_seen=value)
@@ -431,6 +438,8 @@ class SnapshotBuilder:
             kill_seen=self.kill_seen,
             api_server=API_SERVER,
             pods=self.pods,
+            operator_key=OPERATOR_KEY,
+            secret_created_at=self.secret_created_at,
         )
 
 
@@ -449,16 +458,19 @@ def a_placement(
     """Return the placement of one of the agent's stages, its sources served by the bindings in their order."""
     built, governing = (agent or an_agent()).build(), (policy or a_policy()).build()
     served = tuple(binding.build() for binding in (bindings if bindings is not None else (a_binding(),)))
+    revision = revision_of(built, governing).digest
+    digest = placement_digest(built.metadata, built.spec.stages[stage].name, revision)
     return Placement(
         agent=built,
         policy=governing,
         stage=built.spec.stages[stage],
-        revision=revision_of(built, governing).digest,
+        revision=revision,
         sources=tuple(BoundSource(binding.spec.source, binding) for binding in served),
         replicas=built.spec.replicas,
         guard_image=GUARD_IMAGE,
         guard_addresses=("10.96.0.41",),
         api_server=API_SERVER,
+        agent_key=derive_agent_key(OPERATOR_KEY, digest),
     )
 
 

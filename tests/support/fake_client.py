@@ -98,7 +98,7 @@ class FakeClient:
             return {"items": [copy.deepcopy(found) for found in self._listed(path, query or {})], "metadata": {}}
         raise ApiError(NOT_FOUND, "not found")
 
-    async def create(self, path: str, body: Json, *, is_dry_run: bool = False) -> Json:
+    async def create(self, path: str, body: Json, *, is_dry_run: bool = False, accept: str = JSON) -> Json:
         """Create an object; one of its name may not exist."""
         if is_dry_run:
             self._asked("DRY-RUN", path, body)
@@ -109,7 +109,8 @@ class FakeClient:
             raise ApiError(CONFLICT, f'"{body["metadata"]["name"]}" already exists')
         created = copy.deepcopy(body)
         created["metadata"].setdefault("uid", f"uid-{self.version + 1}")
-        return copy.deepcopy(self._store(target, created))
+        stored = copy.deepcopy(self._store(target, created))
+        return stored if accept == JSON else {"kind": "PartialObjectMetadata", "metadata": stored["metadata"]}
 
     async def patch(
         self,
@@ -135,7 +136,7 @@ class FakeClient:
             _merge(live, copy.deepcopy(body))
         return copy.deepcopy(self._store(target, live))
 
-    async def delete(self, path: str, options: Json) -> None:
+    async def delete(self, path: str, options: Json, *, accept: str = JSON) -> None:  # noqa: ARG002 - as above
         """Delete an object; one that is gone already is as good as deleted."""
         self._asked("DELETE", path, options)
         uid = options.get("preconditions", {}).get("uid")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.support.bounds import BoundMissed
+from tests.support.keys import OPERATOR_KEY
 from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
 
@@ -133,7 +134,11 @@ class OperatorProcess:
         raise OperatorDied("it has no memory any more")
 
     def _environment(self) -> dict[str, str]:
+        key = self.log.with_name("operator-key")  # what the kubelet mounts in a pod
+        if not key.exists():
+            key.write_bytes(OPERATOR_KEY)
         ours = {
+            "INTERLOCK_KEY_FILE": str(key),
             "PYTHONPATH": str(ROOT / "operator"),
             "PYTHONFAULTHANDLER": "1",
             "INTERLOCK_KUBECONFIG": str(self.kubeconfig),

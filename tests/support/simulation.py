@@ -14,8 +14,8 @@ from typing import Any
 from interlock.api.status import AgentStatus, Condition, ConditionType, KillStatus
 from interlock.deployment.names import AGENT_POD, ChildKey, Manifest, key_of
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan
-from interlock.deployment.ownership import AppliedObjects, applied_object
-from interlock.deployment.plan import WORKLOAD, LiveChild, WritePlan
+from interlock.deployment.ownership import AppliedObject, AppliedObjects, applied_object
+from interlock.deployment.plan import SECRET, WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import EventNote, transitions
 from interlock.reconcile.managed_objects import record_applied
@@ -58,6 +58,10 @@ class Simulation:
         written = {}
         for manifest in written_by(outcome.plan):
             key = key_of(manifest)
+            if key.kind == SECRET:  # the operator never sees it again
+                written[key] = AppliedObject("uid-of-the-secret", "")
+                self.snapshot = self.snapshot.with_secret_created_at(self.now)
+                continue
             children[key] = LiveChild(_applied(manifest, children.get(key)))
             written[key] = applied_object(children[key].manifest)
         self.snapshot = replace(self.snapshot, children=children)

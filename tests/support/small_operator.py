@@ -28,6 +28,7 @@ from tests.support.bounds import until
 from tests.support.builders import API_SERVER, GUARD_IMAGE, NOW
 from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
+from tests.support.keys import OPERATOR_KEY
 
 KINDS = {"Agent": AGENT, "AgentPolicy": AGENT_POLICY, "MCPBinding": MCP_BINDING}
 
@@ -54,6 +55,7 @@ class SmallOperator:
                     self.cache,
                     self.children[AGENT],
                     OperatorSettings(guard_image=GUARD_IMAGE),
+                    operator_key=OPERATOR_KEY,
                     kill_seen=lambda _: None,
                     api_server=lambda: API_SERVER,
                 ),

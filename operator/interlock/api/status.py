@@ -315,10 +315,10 @@ class ManagedObject(ApiModel):
     """Its name."""
 
     uid: str = Field(max_length=128)
-    """Its metadata.uid."""
+    """Its metadata.uid. Empty for a Secret that existed when the operator created it."""
 
     digest: str = Field(max_length=64)
-    """SHA-256, in hex, of its content in the API server's answer to the operator's last write."""
+    """SHA-256, in hex, of its content in the API server's answer to the operator's last write. Empty for a Secret."""
 
 
 class KillStatus(ApiModel):

@@ -1,6 +1,7 @@
 """The applier of plans: creation, replacement of what is ours, deletion of surplus children.
 
-An object is written only if it is new or ours. A foreign object of a child's name stays as it is.
+An object is written only if it is new or ours. A foreign object of a child's name stays as it is. Secrets are created
+and deleted, and never read: even the answers of the API server come without their content.
 """
 
 import asyncio
@@ -17,11 +18,21 @@ from interlock.deployment.ownership import (
     is_owned,
     replacement,
 )
-from interlock.deployment.plan import WORKLOAD, WritePlan
+from interlock.deployment.plan import SECRET, WORKLOAD, WritePlan
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER
-from interlock_kube.client import CONFLICT, INVALID, JSON_PATCH, NOT_FOUND, ApiError, Json, KubeClient
+from interlock_kube.client import (
+    CONFLICT,
+    INVALID,
+    JSON_PATCH,
+    METADATA_ONLY,
+    NOT_FOUND,
+    ApiError,
+    Json,
+    KubeClient,
+    says_exists,
+)
 from interlock_kube.reconcile_loop import ReconcileRefused
 from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET
 
@@ -82,6 +93,9 @@ class Applier:
 
         async def write(manifest: Manifest) -> bool:
             key = key_of(manifest)
+            if key.kind == SECRET:
+                written[key] = await self._create_secret(manifest, applied.get(key))
+                return True
             starts_pods = key.kind == WORKLOAD and manifest["spec"].get("replicas", 1) != 0
             may_write = may_start_pods if starts_pods else _always
             live = await self._write(manifest, applied.get(key), may_write, is_missing=key in plan.missing)
@@ -142,6 +156,17 @@ class Applier:
             except ApiError as error:
                 raise ApplyFailed(f"{key.kind} {key.name}: {error.message}") from error
         raise ApplyFailed(f"{key.kind} {key.name}: the object was changed by others during {ATTEMPTS} attempts")
+
+    async def _create_secret(self, manifest: Manifest, applied: AppliedObject | None) -> AppliedObject:
+        """Create a Secret; one of its name is the same, since a digest of its content is part of the name."""
+        try:
+            async with self._slots:
+                created = await self._client.create(_collection(manifest), manifest, accept=METADATA_ONLY)
+        except ApiError as error:
+            if not says_exists(error):
+                raise ApplyFailed(f"{SECRET} {manifest['metadata']['name']}: {error.message}") from error
+            return applied or AppliedObject("", "")
+        return AppliedObject(created["metadata"]["uid"], "")
 
     async def _create(self, manifest: Manifest) -> Json | None:
         """Create a child; return None if an object of its name exists."""
@@ -237,6 +262,10 @@ class Applier:
         path = BY_KIND[key.kind].path(namespace, key.name)
         try:
             async with self._slots:
+                if key.kind == SECRET:
+                    only = {"preconditions": {"uid": applied.uid}} if applied.uid else {}
+                    await self._client.delete(path, {**BACKGROUND, **only}, accept=METADATA_ONLY)
+                    return
                 found = await self._client.get(path)
                 if found["metadata"]["uid"] == applied.uid:
                     await self._delete(path, found)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from interlock.deployment.names import ChildKey, key_of, placement_digest
 from interlock.deployment.placement import Placement
-from interlock.deployment.plan import LiveChild, desired_children
+from interlock.deployment.plan import SECRET, LiveChild, desired_children
 from interlock_contract.names import PLACEMENT_DIGEST
 
 _SOME_ADDRESS = ("127.0.0.1",)
@@ -31,7 +31,9 @@ def without_collisions(placement: Placement, live: Mapping[ChildKey, LiveChild])
 def _collides(placement: Placement, live: Mapping[ChildKey, LiveChild]) -> bool:
     # The Deployment of a separate agent is desired once its guard has an address, on which no name depends.
     complete = replace(placement, guard_addresses=placement.guard_addresses or _SOME_ADDRESS)
-    own = [manifest for manifest in desired_children(complete) if "annotations" in manifest["metadata"]]
+    # Secrets are never among the live objects, and their names are digests of a secret key.
+    children = (manifest for manifest in desired_children(complete) if manifest["kind"] != SECRET)
+    own = [manifest for manifest in children if "annotations" in manifest["metadata"]]
     keys = {key_of(manifest) for manifest in own}
     digest = placement_digest(placement.agent.metadata, placement.stage.name, placement.revision)
     found = [live[key].manifest["metadata"].get("annotations") or {} for key in keys if key in live]

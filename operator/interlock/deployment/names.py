@@ -128,6 +128,16 @@ def agent_config(placement: Placement) -> str:
     return f"{name_of(placement)}-files"
 
 
+def agent_secret(placement: Placement, digest: str) -> str:
+    """Return the name of the Secret that the agent's container gets.
+
+    Args:
+        placement: The placement.
+        digest: SHA-256 in hex of the Secret's content, which holds a key, so that no author of Agents can choose it.
+    """
+    return f"{placement.agent.metadata.name}-{digest[:10]}-key"
+
+
 def mcp_container(source: str) -> str:
     """Return the name of the sidecar that runs a source's MCP server."""
     return _label(f"mcp-{source}")

@@ -24,8 +24,8 @@ class AppliedObject:
     """An object as our last write left it.
 
     Attributes:
-        uid: Its `metadata.uid`.
-        digest: The digest of its content, see `content_digest`.
+        uid: Its `metadata.uid`; empty for a Secret that existed already.
+        digest: The digest of its content, see `content_digest`; empty for a Secret, which is not read.
     """
 
     uid: str

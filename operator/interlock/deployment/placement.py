@@ -60,6 +60,7 @@ class Placement:
         audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
         guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
         api_server: Addresses of the API server, for the guard's egress.
+        agent_key: The key that the agent shows to its guard.
     """
 
     agent: Agent
@@ -73,6 +74,7 @@ class Placement:
     audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
+    agent_key: str = field(default="", repr=False)
 
     @property
     def isolation(self) -> Isolation:

@@ -13,7 +13,7 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
-from interlock.deployment.children.config import build_agent_config, build_bundle
+from interlock.deployment.children.config import build_agent_config, build_agent_secret, build_bundle
 from interlock.deployment.children.identity import (
     build_guard_role,
     build_guard_role_binding,
@@ -82,6 +82,8 @@ def _normal(value: Any) -> Decimal | Any:
 
 
 WORKLOAD = "Deployment"
+SECRET = "Secret"  # noqa: S105 - a kind
+"""The one kind of children that the operator does not read."""
 GRANT = "RoleBinding"
 ENFORCEMENT_BOUND = timedelta(seconds=10)
 """How long pods may run while an object that enforcement rests on cannot be restored."""
@@ -133,6 +135,7 @@ def desired_children(placement: Placement) -> tuple[Manifest, ...]:
         build_bundle(placement),
         build_lease(placement),
         build_agent_config(placement),
+        build_agent_secret(placement),
         *build_network_policies(placement),
         build_public_service(placement.agent),
         *build_internal_services(placement),
@@ -146,6 +149,7 @@ def plan_children(
     applied: AppliedObjects,
     *,
     starts_pods: bool = True,
+    creates_secrets: bool = False,
 ) -> WritePlan:
     """Return the writes after which exactly the desired children exist, as they are desired.
 
@@ -155,9 +159,12 @@ def plan_children(
         applied: What our last writes left. A live object that is not in there is written once, to know what it must
             stay like.
         starts_pods: Whether new pods may start.
+        creates_secrets: Whether to create Secrets that were created before: others may have deleted them.
     """
 
     def needs_write(manifest: Manifest) -> bool:
+        if manifest["kind"] == SECRET:
+            return creates_secrets or key_of(manifest) not in applied
         found = live.get(key_of(manifest))
         return (
             found is None

@@ -5,6 +5,7 @@ from typing import Any
 import kopf
 
 from interlock.cluster.api_server import KubernetesTooOld
+from interlock.cluster.operator_key import OperatorKeyUnusable
 from interlock.handlers.metadata_session import MetadataSession, open_session
 from interlock.runtime.app import App
 from interlock_contract.names import GROUP
@@ -47,7 +48,7 @@ async def start(memo: App, **_: Any) -> None:
     """Start the operator's own parts before kopf watches anything; a failure ends the process with one sentence."""
     try:
         await memo.start()
-    except (KubernetesTooOld, ApiError) as error:
+    except (KubernetesTooOld, OperatorKeyUnusable, ApiError) as error:
         raise kopf.PermanentError(str(error)) from error
 
 

@@ -13,7 +13,15 @@ from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, AgentStatus, ConditionType
 from interlock.deployment.children.services import addresses_of
 from interlock.deployment.name_collisions import without_collisions
-from interlock.deployment.names import ChildKey, Manifest, guard_service, key_of, placement_name, workload_names
+from interlock.deployment.names import (
+    ChildKey,
+    Manifest,
+    guard_service,
+    key_of,
+    placement_digest,
+    placement_name,
+    workload_names,
+)
 from interlock.deployment.observed.enforcement import Enforcement, enforcement_of
 from interlock.deployment.observed.readiness import Readiness, readiness_of_all
 from interlock.deployment.placement import Placement, bound_sources
@@ -25,8 +33,12 @@ from interlock.orchestration.rollout import PodEnds, StageFacts, StageObservatio
 from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.bundle import BUNDLE_KEY, MAX_BUNDLE_DIGESTS, digest
 from interlock_contract.kill import KillLatch, observe
+
+SECRET_INTERVAL = timedelta(seconds=30)
+"""How long pods that do not start wait until their agent's Secret is created again."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,14 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
     placement = _placement_of(snapshot, snapshot.policy, progress, is_killed=killed is not None)
     desired = desired_children(placement)
-    plan = plan_children(desired, snapshot.children, snapshot.applied, starts_pods=snapshot.starts_pods)
+    is_secret_due, secret_due_at = _secret_due(snapshot, placement, progress, now)
+    plan = plan_children(
+        desired,
+        snapshot.children,
+        snapshot.applied,
+        starts_pods=snapshot.starts_pods,
+        creates_secrets=is_secret_due,
+    )
     report = AgentReport(
         snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired), placement.collisions
     )
@@ -77,7 +96,23 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     recorded = record_applied(managed, snapshot.applied, {})
     status = status.model_copy(update={"bundle_digests": digests, "managed_objects": recorded})
     announced = _announced(snapshot, digests) if any(_bundles(plan.prepare)) else digests
-    return ReconcileResult(plan, status, announced, managed, requeue_at=progress.decision.next_at)
+    times = [time for time in (progress.decision.next_at, secret_due_at) if time is not None]
+    return ReconcileResult(plan, status, announced, managed, requeue_at=min(times, default=None))
+
+
+def _secret_due(
+    snapshot: Snapshot, placement: Placement, progress: Progress, now: datetime
+) -> tuple[bool, datetime | None]:
+    """Return whether the agent's Secret must be created once more, and when the next time is.
+
+    The operator does not read Secrets, so it cannot see that others have deleted one. Then no pod starts. So while the
+    agent is not Ready, the Secret is created again and again. The API server refuses that where the Secret exists.
+    """
+    if placement.replicas == 0 or progress.readiness.is_ready:
+        return False, None
+    created = snapshot.secret_created_at
+    is_due = created is None or now - created >= SECRET_INTERVAL
+    return is_due, (now if created is None or is_due else created) + SECRET_INTERVAL
 
 
 def _bundles(manifests: Iterable[Manifest]) -> tuple[str, ...]:
@@ -267,6 +302,9 @@ def _placement_of(snapshot: Snapshot, policy: AgentPolicy, progress: Progress, *
         guard_image=snapshot.guard_image,
         audit_url=snapshot.audit_url,
         api_server=snapshot.api_server,
+        agent_key=derive_agent_key(
+            snapshot.operator_key, placement_digest(agent.metadata, facts.stage.name, facts.revision)
+        ),
     )
     collisions = _recorded_collisions(agent, facts)
     if collisions is None:

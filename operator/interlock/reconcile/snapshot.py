@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from interlock.api.agent import Agent
@@ -31,6 +32,8 @@ class Snapshot:
         pods: The reports of its pods.
         kill_seen: The switch's value where the second watch has seen it engaged; the Agent above may lag behind.
         starts_pods: Whether new pods may start; False while no kill controller would end them.
+        operator_key: The key from which the keys of agents are derived.
+        secret_created_at: When this operator last created the agent's Secret, or found that it exists; None before.
     """
 
     agent: Agent
@@ -44,6 +47,8 @@ class Snapshot:
     pods: AgentPods = field(default_factory=AgentPods)
     kill_seen: str | None = None
     starts_pods: bool = True
+    operator_key: bytes = field(default=b"", repr=False)
+    secret_created_at: datetime | None = None
 
     @property
     def applied(self) -> AppliedObjects:

@@ -21,7 +21,7 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.observed.enforcement import drifts_of
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
-from interlock.deployment.plan import ENFORCEMENT_BOUND, unrestored, workloads_of
+from interlock.deployment.plan import ENFORCEMENT_BOUND, SECRET, unrestored, workloads_of
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
@@ -45,6 +45,7 @@ class SnapshotReader:
         cache: The objects that users apply.
         children: The children of Agents.
         settings: The operator's settings.
+        operator_key: The key from which the keys of agents are derived.
         kill_seen: Returns the switch's value where the second watch has seen it engaged.
         starts_pods: Returns whether new pods may start.
         pods: Returns the reports of an Agent's pods, and when they were Ready since a moment.
@@ -57,6 +58,7 @@ class SnapshotReader:
         children: ChildCache,
         settings: OperatorSettings,
         *,
+        operator_key: bytes,
         kill_seen: Callable[[Key], str | None],
         starts_pods: Callable[[], bool] = lambda: True,
         pods: Callable[[Key, datetime | None], AgentPods] = lambda *_: AgentPods(),
@@ -65,6 +67,7 @@ class SnapshotReader:
         self._cache = cache
         self._children = children
         self._settings = settings
+        self._operator_key = operator_key
         self._kill_seen = kill_seen
         self._starts_pods = starts_pods
         self._pods = pods
@@ -79,8 +82,13 @@ class SnapshotReader:
             return False
         return observe(KillLatch(), raw["metadata"].get("annotations"), raw.get("status")).message is None
 
-    def read(self, key: Key) -> Snapshot | None:
-        """Return the snapshot of an Agent; None where there is no such Agent."""
+    def read(self, key: Key, *, secret_created_at: datetime | None = None) -> Snapshot | None:
+        """Return the snapshot of an Agent; None where there is no such Agent.
+
+        Args:
+            key: The Agent.
+            secret_created_at: See `Snapshot`.
+        """
         raw = self._cache.agent(key)
         if raw is None:
             return None
@@ -102,6 +110,8 @@ class SnapshotReader:
             starts_pods=self._starts_pods(),
             api_server=self._api_server(),
             pods=self._pods(key, _ready_since(agent)),
+            operator_key=self._operator_key,
+            secret_created_at=secret_created_at,
         )
 
 
@@ -155,6 +165,8 @@ class AgentReconciler:
         self._enqueue = enqueue
         self._report_drift = report_drift
         self._failing: dict[Key, _Failing] = {}
+        self._secrets: dict[Key, datetime] = {}
+        """When the Secret of an Agent was last created, or found to exist."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Bring one Agent to what its spec wants, or report why that is refused.
@@ -167,9 +179,10 @@ class AgentReconciler:
             ApiError: The API server refused the status.
         """
         AGENTS.set(len(self._cache.agents()))
-        snapshot = self._reader.read(key)
+        snapshot = self._reader.read(key, secret_created_at=self._secrets.get(key))
         if snapshot is None:
             self._forget_failures(key)
+            self._secrets.pop(key, None)
             return None
         agent = snapshot.agent
         now = self._clock()
@@ -189,6 +202,8 @@ class AgentReconciler:
             await self._handle_failure(key, agent, snapshot, result, failure)
             raise
         self._forget_failures(key)
+        if any(one.kind == SECRET for one in written):
+            self._secrets[key] = now
         managed = record_applied(result.managed, snapshot.applied, written)
         await self._report(key, agent, result.status.model_copy(update={"managed_objects": managed}))
         due = [] if result.requeue_at is None else [(result.requeue_at - self._clock()).total_seconds()]

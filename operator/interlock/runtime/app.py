@@ -20,6 +20,7 @@ from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
+from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
 from interlock.cluster.status_writer import StatusWriter
@@ -136,6 +137,9 @@ class App:
             is_anywhere=self.settings.api_server_egress == "AnyOnPort",
         )
         await retry_until_available(api_server.find)
+        operator_key = await retry_until_available(
+            functools.partial(obtain_operator_key, client, self.settings.namespace, self.settings.key_file)
+        )
         await self._kill_lease.read(client)
         self._spawn("heartbeat", self._heartbeat.run())
         self._spawn("API server finder", api_server.run())
@@ -157,6 +161,7 @@ class App:
                 self._cache,
                 agent_children,
                 self.settings,
+                operator_key=operator_key,
                 kill_seen=self._second_watch.kill_seen,
                 starts_pods=lambda: self._kill_lease.is_held,
                 pods=agent_pods.of,

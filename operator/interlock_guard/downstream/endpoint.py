@@ -1,7 +1,7 @@
-"""The HTTP endpoint for the agent: `/mcp/<source>` speaks MCP's streamable HTTP in every protocol version.
+"""The HTTP endpoint for the agent: `/<key>/mcp/<source>` speaks MCP's streamable HTTP in every protocol version.
 
-A request is read whole, parsed, authorized, recorded, and only then forwarded. The body of a request says which
-protocol version it is of.
+The agent's key is part of the path, since every MCP client can carry a URL. A request is read whole, parsed,
+authorized, recorded, and only then forwarded. The body of a request says which protocol version it is of.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from interlock_contract.mcp import MCP_JSON, METHOD_HEADER, NAME_HEADER, SESSION
 from interlock_guard.audit.recorder import RecordFailed
 from interlock_guard.decision.decide import Deny, DenyReason, check_terminated, find_source
 from interlock_guard.downstream.authorizer import Authorizer, deny_unrecorded
+from interlock_guard.downstream.callers import Callers
 from interlock_guard.downstream.exchange import to_response
 from interlock_guard.downstream.relay import Relay
 from interlock_guard.downstream.replies import deny, refuse
@@ -61,14 +62,22 @@ class HttpChecks:
     Args:
         port: The guard's.
         host: The one name that clients call a guard in a separate pod by; empty for those of loopback.
+        callers: Refuses callers that are not the agent.
     """
 
-    def __init__(self, port: int, host: str = "") -> None:
+    def __init__(self, port: int, host: str = "", *, callers: Callers) -> None:
+        self.callers = callers
         self._hosts = frozenset(f"{name}:{port}" for name in ((host,) if host else _LOOPBACK_NAMES))
         self._origins = frozenset(f"http://{host}" for host in self._hosts)
 
     def refuse_caller(self, http: web.Request) -> web.Response | None:
-        """Refuse a request to another host: a web page may have made its own name resolve to 127.0.0.1."""
+        """Refuse callers in the guard's own pod, and requests to another host.
+
+        A web page may have made its own name resolve to 127.0.0.1.
+        """
+        refused = self.callers.refuse_peer(http)
+        if refused is not None:
+            return refused
         headers = http.headers
         if http.version not in _VERSIONS:  # the parser takes a request line without a version for HTTP/0.9
             return web.Response(status=505, text="This speaks HTTP/1.1.\n")
@@ -97,6 +106,7 @@ class HttpChecks:
         return None
 
 
+_PATH: Final = "/{key}/mcp/{source}"
 _SHUTDOWN_SECONDS: Final = 0.2
 
 AddRoutes = Callable[[web.Application], None]
@@ -164,10 +174,11 @@ class McpEndpoint:
     def _build_runner(self, add_routes: AddRoutes) -> web.AppRunner:
         app = web.Application()
         app.router.add_get("/ready", self._ready, allow_head=False)
-        app.router.add_post("/mcp/{source}", self._post)
-        app.router.add_get("/mcp/{source}", self._get, allow_head=False)
-        app.router.add_delete("/mcp/{source}", self._delete)
-        app.router.add_route("*", "/mcp/{source}", self._refuse_method)
+        app.router.add_post(_PATH, self._post)
+        app.router.add_get(_PATH, self._get, allow_head=False)
+        app.router.add_delete(_PATH, self._delete)
+        app.router.add_route("*", _PATH, self._refuse_method)
+        app.router.add_route("*", "/mcp/{source}", self._refuse_missing_key)
         add_routes(app)
         return self.listener.build_app_runner(
             app,
@@ -201,7 +212,15 @@ class McpEndpoint:
         return web.Response(text="ok\n") if denial is None else web.Response(status=503, text=f"{denial.reason}\n")
 
     async def _refuse_method(self, http: web.Request) -> web.Response:
-        return self._checks.refuse_caller(http) or web.Response(status=405, headers={"Allow": "GET, POST, DELETE"})
+        refused = self._checks.refuse_caller(http) or self._refuse_key(http)
+        return refused or web.Response(status=405, headers={"Allow": "GET, POST, DELETE"})
+
+    async def _refuse_missing_key(self, http: web.Request) -> web.Response:
+        refused = self._checks.refuse_caller(http) or self._checks.callers.refuse_key("")
+        return refused or web.Response(status=503, text=f"{DenyReason.NO_BUNDLE}\n")
+
+    def _refuse_key(self, http: web.Request) -> web.Response | None:
+        return self._checks.callers.refuse_key(http.match_info["key"])
 
     async def _get(self, http: web.Request) -> web.StreamResponse:
         refused = self._refuse_bodiless(http)
@@ -217,7 +236,7 @@ class McpEndpoint:
 
     def _refuse_bodiless(self, http: web.Request) -> web.Response | None:
         """Refuse a request without a message; none is recorded, since nothing of it can reach a server."""
-        refused = self._checks.refuse_caller(http) or self._checks.refuse_session(http)
+        refused = self._checks.refuse_caller(http) or self._refuse_key(http) or self._checks.refuse_session(http)
         if refused is not None:
             return refused
         source = http.match_info["source"]
@@ -231,7 +250,7 @@ class McpEndpoint:
         return denial
 
     async def _post(self, http: web.Request) -> web.StreamResponse:
-        refused = self._checks.refuse_caller(http) or self._checks.refuse_body(http)
+        refused = self._checks.refuse_caller(http) or self._refuse_key(http) or self._checks.refuse_body(http)
         if refused is not None:
             return refused
         source = http.match_info["source"]
@@ -284,6 +303,9 @@ class McpEndpoint:
         denial = self._refuse_source(source)
         if denial is not None:
             return self._refuse(source, message, denial)
+        refused = self._refuse_key(http)  # once more: the bundle may have come, or changed, while the body was read
+        if refused is not None:
+            return refused
         if isinstance(message, NoRoom):
             return self._refuse(source, message, Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The message {message}."))
         try:

@@ -4,8 +4,6 @@ Addresses are checked as those of MCP servers over HTTP are (`dialer`), and no r
 """
 
 import asyncio
-import hashlib
-import hmac
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -16,6 +14,7 @@ import aiohttp
 import yarl
 from multidict import CIMultiDictProxy
 
+from interlock_contract.agent_key import is_agent_key
 from interlock_contract.bundle import Bundle
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import Model, Provider, Shape
@@ -145,13 +144,7 @@ def shows_key(bundle: Bundle, headers: CIMultiDictProxy[str]) -> bool:
     shown = headers.getall("X-Api-Key", [])
     for value in headers.getall("Authorization", []):
         shown.append(value[len(_BEARER) :] if value.lower().startswith(_BEARER) else "")
-    expected = "" if bundle.models is None else bundle.models.key_digest
-    return bool(expected) and bool(shown) and all(_is_key(value, expected) for value in shown)
-
-
-def _is_key(value: str, digest: str) -> bool:
-    found = hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
-    return hmac.compare_digest(found, digest)
+    return bool(shown) and all(is_agent_key(value, bundle.agent_key_digest) for value in shown)
 
 
 def _passes(name: str, names: tuple[str, ...], prefixes: tuple[str, ...]) -> bool:

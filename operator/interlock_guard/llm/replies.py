@@ -6,7 +6,7 @@ from interlock_contract.model_access import Provider, Shape
 from interlock_guard.decision.decide import Deny, DenyReason
 
 _STATUS: Final[dict[DenyReason, int]] = {
-    DenyReason.MODEL_KEY_REFUSED: 401,
+    DenyReason.MODEL_KEY_REFUSED: 403,
     DenyReason.MODEL_NOT_ALLOWED: 403,
     DenyReason.HOSTED_TOOL_NOT_ALLOWED: 403,
     DenyReason.MEMBER_NOT_ALLOWED: 403,
@@ -17,7 +17,6 @@ _STATUS: Final[dict[DenyReason, int]] = {
 """Everything else closes the guard: 503."""
 _TYPES: Final[dict[int, tuple[str, str]]] = {
     400: ("invalid_request_error", "invalid_request_error"),
-    401: ("invalid_request_error", "authentication_error"),
     403: ("invalid_request_error", "permission_error"),
     404: ("invalid_request_error", "not_found_error"),
     413: ("invalid_request_error", "request_too_large"),

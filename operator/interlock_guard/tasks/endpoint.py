@@ -26,6 +26,7 @@ from interlock_guard.tasks.refusals import (
     BODY_TIMED_OUT,
     MAX_BODY,
     NO_TASKS,
+    OWN_POD,
     TOO_LARGE,
     TaskReason,
     TaskRefusal,
@@ -35,6 +36,7 @@ from interlock_guard.tasks.refusals import (
 )
 from interlock_guard.tasks.request_classes import LONGEST_LOOKED_AT, RequestClass, classify_request, read_rpc_method
 from interlock_http.listener import BoundedListener
+from interlock_http.own_pod import OwnPod
 
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 """The methods that reach an agent."""
@@ -112,6 +114,7 @@ class TaskEndpoint:
         session: Sends tasks to the agent.
         monotonic: The clock of `live`, in seconds.
         host: Where the agent listens.
+        own_pod: Tells callers in the guard's own pod, such as its MCP servers, from others.
     """
 
     def __init__(
@@ -122,9 +125,11 @@ class TaskEndpoint:
         session: aiohttp.ClientSession,
         monotonic: Callable[[], float],
         host: str,
+        own_pod: OwnPod,
     ) -> None:
         self._live, self._recorder, self._counts = live, recorder, TaskMetrics()
         self._session, self._monotonic, self._host = session, monotonic, host
+        self._own_pod = own_pod
         self._tasks = ConcurrencyLimiter()
         self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
@@ -194,6 +199,8 @@ class TaskEndpoint:
         Raises:
             TaskRefused: It takes none now, or not this one.
         """
+        if self._own_pod.has(http.remote):
+            raise TaskRefused(OWN_POD)
         denial = check_open(self._live.bundle, self._live.state, self._monotonic())
         if denial is not None:
             raise TaskRefused(closed(denial))

@@ -24,6 +24,8 @@ class TaskReason(StrEnum):
     """Two HTTP parsers could read the request differently, or it asks for what is not spoken here."""
     NO_TASKS = "NoTasks"
     """The agent takes no tasks: its `spec.tasks` names no port."""
+    OWN_POD = "OwnPod"
+    """The caller is in the pod of the guard: an MCP server, or the agent itself."""
     TASK_TOO_LARGE = "TaskTooLarge"
     """The body is beyond the bound."""
     TOO_MANY_TASKS = "TooManyTasks"
@@ -93,6 +95,12 @@ def malformed(message: str, status: int = 400) -> TaskRefusal:
 
 
 NO_TASKS: Final = TaskRefusal(404, TaskReason.NO_TASKS, "This agent takes no tasks: its spec.tasks.port is not set.")
+OWN_POD: Final = TaskRefusal(
+    403,
+    TaskReason.OWN_POD,
+    "Callers in the pod of the guard, such as MCP servers and port-forwards, send no tasks: call from another pod.",
+    ends_connection=True,
+)
 TOO_LARGE: Final = TaskRefusal(
     413, TaskReason.TASK_TOO_LARGE, f"The body of a task has at most {MAX_BODY} bytes: pass large data by reference."
 )

@@ -4,7 +4,6 @@ Its answers have the members that the official SDKs of OpenAI and Anthropic read
 """
 
 import asyncio
-import hashlib
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -13,13 +12,14 @@ from typing import Any
 
 from aiohttp import web
 
+from interlock_contract.agent_key import agent_key_digest
 from interlock_contract.bundle import AgentIdentity, Bundle, dump_bundle
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import Model as BundleModel
 from interlock_contract.model_access import ModelAccess, Provider
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID
+from tests.support.keys import AGENT_KEY
 
-AGENT_KEY = "interlock-0123456789abcdef"
 REAL_KEYS = {"openai": "sk-canary-openai-0123456789", "anthropic": "sk-ant-canary-0123456789"}
 MODEL = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 KEY_FILES = {"openai": "0123456789abcde0", "anthropic": "0123456789abcde1"}
@@ -158,5 +158,7 @@ def a_bundle_with_models(port: int, *, key: str = AGENT_KEY) -> str:
         for name in MODEL
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)
-    models = ModelAccess(providers, hashlib.sha256(key.encode()).hexdigest())
-    return dump_bundle(Bundle(3, identity, "0123456789", "staging", "staging", (), (), models=models))
+    models, digest = ModelAccess(providers), agent_key_digest(key)
+    return dump_bundle(
+        Bundle(3, identity, "0123456789", "staging", "staging", (), (), models=models, agent_key_digest=digest)
+    )

@@ -30,11 +30,13 @@ from interlock_contract.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE, UID, FakeApiServer
 from tests.support.bounds import WAIT_SECONDS, until
 from tests.support.fork_server import ForkedProcess, fork_server
+from tests.support.keys import AGENT_KEY, AGENT_KEY_DIGEST
 from tests.support.offspring import end_with_parent
 from tests.support.pins import definition_of
 from tests.support.ports import free_port
 
 SOURCE = "crm"
+MCP_PATH = f"/{AGENT_KEY}/mcp/{SOURCE}"
 POD = "support-triage-0123456789-abcde"
 SCRIPTED = Path(__file__).parent / "programs" / "scripted_server.py"
 HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
@@ -71,7 +73,9 @@ def a_bundle(
         SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or BundleLimits(), pins=pins
     )
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
-    return dump_bundle(Bundle(3, identity, "0123456789", "staging", "staging", (), (source,)))
+    return dump_bundle(
+        Bundle(3, identity, "0123456789", "staging", "staging", (), (source,), agent_key_digest=AGENT_KEY_DIGEST)
+    )
 
 
 def a_bundle_over_http(tools: Sequence[str], target: HttpTarget) -> str:
@@ -154,7 +158,7 @@ class Guard:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp/{SOURCE}"
+        return f"http://127.0.0.1:{self.port}{MCP_PATH}"
 
     @property
     def task_url(self) -> str:
@@ -176,6 +180,7 @@ class Guard:
             "INTERLOCK_PIPES": str(self.pipes),
             "INTERLOCK_SECRETS": str(self.folder / "secrets"),
             "INTERLOCK_DIALABLE": "127.0.0.1 ::1" if self.may_dial_loopback else "",
+            "INTERLOCK_OWN_POD_EXEMPT": "127.0.0.1",
             "INTERLOCK_MCP_PORT": str(self.port),
             "INTERLOCK_OBSERVE_PORT": str(self.observe_port),
             "INTERLOCK_TASK_PORT": str(self.task_port),

@@ -7,13 +7,15 @@ import anthropic
 import openai
 import pytest
 
-from interlock.deployment.children.upstreams import model_key, model_variables
+from interlock.api.shared_types import SecretKeyRef
+from interlock.deployment.children.upstreams import model_variables
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_provider import KEY_FILES, MODEL, REAL_KEYS, FakeProvider, a_bundle_with_models
 from tests.integration.guard.harness import Guard
 from tests.requirements import requirement
 from tests.support.bounds import until
 from tests.support.builders import a_placement, a_policy, an_agent
+from tests.support.keys import AGENT_KEY
 from tests.support.ports import free_port
 
 PLACEMENT = a_placement(
@@ -27,7 +29,7 @@ async def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     api, provider = FakeApiServer(free_port()), FakeProvider(free_port())
     await provider.start()
     api.set_agent()
-    api.set_bundle(a_bundle_with_models(provider.port, key=model_key(PLACEMENT)))
+    api.set_bundle(a_bundle_with_models(provider.port))
     await api.start()
     guard = Guard(api, tmp_path)
     keys = tmp_path / "secrets" / ".models"
@@ -36,8 +38,9 @@ async def provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
         (keys / file).write_text(REAL_KEYS[name])
     await guard.start()
     await until(lambda: guard.probe("/readyz"), "the guard is open")
-    for variable in model_variables(PLACEMENT, f"http://127.0.0.1:{guard.port}"):
-        monkeypatch.setenv(variable["name"], variable["value"])
+    key = SecretKeyRef(name="of-the-agent", key="key")
+    for variable in model_variables(PLACEMENT, f"http://127.0.0.1:{guard.port}", key):
+        monkeypatch.setenv(variable["name"], variable.get("value", AGENT_KEY))  # the kubelet resolves the other ones
     yield provider
     await guard.stop()
     await provider.stop()

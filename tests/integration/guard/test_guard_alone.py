@@ -7,11 +7,11 @@ import aiohttp
 import pytest
 
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import Guard
+from tests.integration.guard.harness import MCP_PATH, Guard
 from tests.requirements import requirement
 from tests.support.bounds import until
 
-ALONE = {"INTERLOCK_LISTEN": "127.0.0.2", "INTERLOCK_HOST": "guard"}
+ALONE = {"INTERLOCK_LISTEN": "127.0.0.2", "INTERLOCK_HOST": "guard"}  # callers here come from 127.0.0.1
 BODY = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
 
 
@@ -36,15 +36,15 @@ async def status(guard: Guard, path: str, host: str, *, at: str = "127.0.0.2") -
 
 
 async def test_it_answers_to_its_name_and_to_no_other(alone: Guard) -> None:
-    assert await status(alone, "/mcp/crm", f"guard:{alone.port}") == 200
+    assert await status(alone, MCP_PATH, f"guard:{alone.port}") == 200
     for host in (f"127.0.0.2:{alone.port}", f"127.0.0.1:{alone.port}", f"localhost:{alone.port}", "guard", "guard:1"):
-        assert await status(alone, "/mcp/crm", host) == 403, host
+        assert await status(alone, MCP_PATH, host) == 403, host
         assert await status(alone, "/ready", host) == 403, host
 
 
 async def test_the_guard_listens_at_the_configured_address_and_at_no_other(alone: Guard) -> None:
     with pytest.raises(aiohttp.ClientConnectorError):
-        await status(alone, "/mcp/crm", f"guard:{alone.port}", at="127.0.0.1")
+        await status(alone, MCP_PATH, f"guard:{alone.port}", at="127.0.0.1")
 
 
 @requirement("isolation.egress-check")

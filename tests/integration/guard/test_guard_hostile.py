@@ -13,7 +13,7 @@ import pytest
 
 from tests.corpus.mcp_hostile import BODIES, HEADED, requests
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer, a_bundle
+from tests.integration.guard.harness import MCP_PATH, SOURCE, Client, Guard, StdioServer, a_bundle
 from tests.requirements import requirement
 
 RECORDING = Path(__file__).parent / "programs" / "recording_server.py"
@@ -138,7 +138,7 @@ async def test_the_same_messages_without_what_makes_them_hostile_are_forwarded(r
     for name in ("echo", "=?base64?ZWNobw==?="):
         assert (await recorded.client.post(json.dumps(sessionless), {**agreed, "Mcp-Name": name})).reason is None
     text = json.dumps(message)
-    lines = ["POST /mcp/crm HTTP/1.1", f"Host: 127.0.0.1:{recorded.guard.port}", "Content-Type: application/json"]
+    lines = [f"POST {MCP_PATH} HTTP/1.1", f"Host: 127.0.0.1:{recorded.guard.port}", "Content-Type: application/json"]
     for framing in (f"Content-Length: {len(text)}\r\n\r\n{text}", f"Transfer-Encoding: chunked\r\n\r\n{chunked(text)}"):
         assert await send(recorded.guard.port, ("\r\n".join([*lines, framing])).encode()) == [200]
     assert len(await recorded.forwarded()) == 5

@@ -5,7 +5,8 @@ import gzip
 import json
 from typing import Any
 
-from tests.integration.guard.harness import Bench
+from tests.integration.guard.harness import MCP_PATH, Bench
+from tests.support.keys import AGENT_KEY
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
 TEXT = json.dumps(CALL)
@@ -56,7 +57,7 @@ async def test_a_header_that_is_there_twice_is_refused(bench: Bench) -> None:
 async def post_raw(bench: Bench, lines: list[str]) -> int:
     """Post a call with just these header lines; return the status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.port)
-    writer.write("\r\n".join(["POST /mcp/crm HTTP/1.1", *lines, "", TEXT]).encode())
+    writer.write("\r\n".join([f"POST {MCP_PATH} HTTP/1.1", *lines, "", TEXT]).encode())
     status = int((await reader.readline()).split()[1])
     writer.close()
     return status
@@ -116,8 +117,8 @@ async def test_no_other_http_method_is_offered(bench: Bench) -> None:
 
 
 async def test_another_source_is_unknown(bench: Bench) -> None:
-    for path in ("/mcp/mail", "/mcp/..%2fcrm", "/mcp/CRM", "/mcp/crm%00"):
-        answer = await bench.client.post(TEXT, url=f"http://127.0.0.1:{bench.guard.port}{path}")
+    for source in ("mail", "..%2fcrm", "CRM", "crm%00"):
+        answer = await bench.client.post(TEXT, url=f"http://127.0.0.1:{bench.guard.port}/{AGENT_KEY}/mcp/{source}")
         assert (answer.status, answer.reason) == (404, "UnknownSource")
     assert bench.executed() == []
 
@@ -132,7 +133,7 @@ async def test_initialize_agrees_on_the_clients_version_or_offers_the_latest(ben
 
 
 async def test_nothing_but_probes_and_metrics_is_on_the_open_port(bench: Bench) -> None:
-    url = f"http://127.0.0.1:{bench.guard.observe_port}/mcp/crm"
+    url = f"http://127.0.0.1:{bench.guard.observe_port}{MCP_PATH}"
     async with bench.client.session.post(url, data=TEXT) as response:
         assert response.status == 404
     assert bench.executed() == []

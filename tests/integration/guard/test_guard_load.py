@@ -19,6 +19,7 @@ from tests.integration.guard.conftest import TOOLS
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import (
     HEADERS,
+    MCP_PATH,
     SCRIPTED,
     SOURCE,
     Answer,
@@ -82,7 +83,7 @@ class Shot:
     @classmethod
     async def load(cls, guard: Guard, body: bytes) -> "Shot":
         reader, writer = await asyncio.open_connection("127.0.0.1", guard.port)
-        head = [f"POST /mcp/{SOURCE} HTTP/1.1", f"Host: 127.0.0.1:{guard.port}", f"Content-Length: {len(body)}"]
+        head = [f"POST {MCP_PATH} HTTP/1.1", f"Host: 127.0.0.1:{guard.port}", f"Content-Length: {len(body)}"]
         head += [f"{name}: {value}" for name, value in HEADERS.items()]
         writer.write("\r\n".join([*head, "", ""]).encode() + body[:-1])
         await writer.drain()

@@ -107,6 +107,7 @@ def test_a_new_agent_costs_its_children_and_two_writes(
     sandbox.wait_ready("triage")
     wait_idle(operators)
     children = sum(len(found) for found in sandbox.children("triage").values())
+    children += len(sandbox.api.listed("secrets", sandbox.namespace, f"{MANAGED},interlock.dev/agent"))
     writes = [f"{write['verb']} {write['uri']}" for write in operators.writes(begin)]
     tables = [write for write in writes if "/agentpolicies/" in write]
     assert len(writes) <= children + STATUS_WRITES + len(tables), "\n".join(writes)

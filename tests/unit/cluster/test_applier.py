@@ -10,6 +10,7 @@ from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject
 from interlock.deployment.plan import WritePlan, desired_children, plan_children
 from interlock_contract.names import AGENT_LABEL
+from interlock_kube.client import ApiError
 from interlock_kube.resource_types import BY_KIND
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
@@ -73,8 +74,8 @@ async def test_a_child_that_is_deleted_before_the_response_to_its_write_is_pendi
 ) -> None:
     create = cluster.client.create
 
-    async def create_and_lose(path: str, manifest: Manifest) -> Any:
-        live = await create(path, manifest)
+    async def create_and_lose(path: str, manifest: Manifest, **options: Any) -> Any:
+        live = await create(path, manifest, **options)
         key = live["metadata"]["namespace"], live["metadata"]["name"]
         cluster.store.drop(live["kind"], key, int(live["metadata"]["resourceVersion"]) + 1)
         return live
@@ -83,7 +84,7 @@ async def test_a_child_that_is_deleted_before_the_response_to_its_write_is_pendi
     await cluster.carry_out()
 
     pending = cluster.pending()
-    assert len([*pending.prepare, *pending.grants, *pending.workloads]) == len(DESIRED)
+    assert len([*pending.prepare, *pending.grants, *pending.workloads]) == len(READ), "a Secret is never seen"
 
 
 @requirement("deployment.workloads-last")
@@ -128,7 +129,7 @@ async def test_a_lost_connection_is_passed_on_and_the_next_try_converges(cluster
 
 
 BUNDLE = next(path_of(manifest) for manifest in DESIRED if "bundle.json" in manifest.get("data", {}))
-FILES = next(path_of(manifest) for manifest in DESIRED if "mcp.json" in manifest.get("data", {}))
+FILES = next(path_of(manifest) for manifest in DESIRED if manifest["metadata"]["name"].endswith("-files"))
 
 
 @requirement("deployment.additions")
@@ -222,7 +223,7 @@ async def test_pods_that_mount_a_recreated_object_are_replaced(cluster: Cluster)
     pods = "/api/v1/namespaces/agents/pods"
     await cluster.client.create(pods, {"kind": "Pod", "metadata": {"name": "own", "labels": {AGENT_LABEL: "triage"}}})
     await cluster.client.create(pods, {"kind": "Pod", "metadata": {"name": "other", "labels": {AGENT_LABEL: "x"}}})
-    cluster.tamper(FILES, {"data": {"mcp.json": "{}"}, "immutable": True})
+    cluster.tamper(FILES, {"data": {"file-0": "{}"}, "immutable": True})
 
     await cluster.carry_out(cluster.pending())
 
@@ -256,11 +257,12 @@ def foreign(path: str, owners: tuple[Any, ...] = ()) -> Any:
     return {**kept, "metadata": metadata, "spec": {"selector": {"app": "payments-api"}}}
 
 
+READ = [manifest for manifest in DESIRED if manifest["kind"] != "Secret"]
 OWNER = DESIRED[0]["metadata"]["ownerReferences"][0]
 
 
 @requirement("deployment.names-of-others")
-@pytest.mark.parametrize("manifest", DESIRED, ids=lambda manifest: f"{manifest['kind']}-{manifest['metadata']['name']}")
+@pytest.mark.parametrize("manifest", READ, ids=lambda manifest: f"{manifest['kind']}-{manifest['metadata']['name']}")
 @pytest.mark.parametrize(
     "owners",
     [
@@ -321,6 +323,82 @@ async def test_an_object_that_is_being_deleted_is_not_written(cluster: Cluster) 
     assert cluster.client.writes() == []
 
 
+# Secrets
+
+SECRET_KEY = ChildKey("Secret", paths("Secret")[0].rsplit("/", 1)[1])
+
+
+@requirement("agent-key.secret")
+async def test_a_secret_is_created_with_its_content_and_what_is_kept_of_it_is_its_uid(cluster: Cluster) -> None:
+    await cluster.carry_out()
+
+    [path] = paths("Secret")
+    assert cluster.applied[SECRET_KEY] == AppliedObject(cluster.client.objects[path]["metadata"]["uid"], "")
+    assert SECRET_KEY not in cluster.store.of(AGENT, UID)
+    assert [method for method, asked in cluster.client.requests if asked == path] == ["POST"]
+    assert cluster.pending().is_empty
+
+
+@requirement("agent-key.secret")
+async def test_a_secret_that_exists_stays_and_one_that_was_deleted_comes_back(cluster: Cluster) -> None:
+    await cluster.carry_out()
+    [path] = paths("Secret")
+    before, applied = copy.deepcopy(cluster.client.objects[path]), dict(cluster.applied)
+    again = plan_children(DESIRED, cluster.store.of(AGENT, UID), cluster.applied, creates_secrets=True)
+
+    await cluster.carry_out(again)
+    assert (cluster.client.objects[path], cluster.applied) == (before, applied)
+
+    del cluster.client.objects[path]
+    await cluster.carry_out(again)
+    assert cluster.client.objects[path]["data"] == before["data"]
+    assert cluster.applied != applied, "it has another uid"
+
+
+@requirement("agent-key.secret")
+async def test_a_secret_whose_creation_was_not_recorded_counts_as_created(cluster: Cluster) -> None:
+    await cluster.carry_out()
+    del cluster.applied[SECRET_KEY]
+
+    await cluster.carry_out(cluster.pending())
+    assert cluster.applied[SECRET_KEY] == AppliedObject("", "")
+    assert cluster.pending().is_empty
+
+    await cluster.carry_out(WritePlan(prune=(SECRET_KEY,)))
+    assert cluster.client.of_kind("Secret") == {}
+
+
+@requirement("agent-key.secret")
+@pytest.mark.parametrize(
+    "message",
+    [
+        'Operation cannot be fulfilled on resourcequotas "a": the object has been modified',
+        'object is being deleted: secrets "a" already exists',
+    ],
+)
+async def test_another_conflict_is_no_secret_that_exists(cluster: Cluster, message: str) -> None:
+    cluster.client.break_with(ApiError(409, message), "POST", paths("Secret")[0])
+
+    with pytest.raises(ApplyFailed, match=r"^Secret triage-"):
+        await cluster.carry_out()
+
+    assert SECRET_KEY not in cluster.applied
+    assert cluster.client.of_kind("Deployment") == {}, "no pod that could not start"
+
+
+@requirement("agent-key.secret")
+async def test_a_secret_of_another_object_with_that_name_is_not_pruned(cluster: Cluster) -> None:
+    await cluster.carry_out()
+    [path] = paths("Secret")
+    cluster.client.objects[path]["metadata"]["uid"] = "another"
+    cluster.client.forget_requests()
+
+    await cluster.carry_out(WritePlan(prune=(SECRET_KEY,)))
+
+    assert list(cluster.client.of_kind("Secret")) == [path]
+    assert cluster.client.requests == [("DELETE", path)], "without a look at it"
+
+
 # Pruning
 
 
@@ -329,7 +407,7 @@ async def test_what_is_pruned_goes_with_all_that_it_owns(cluster: Cluster) -> No
     await cluster.carry_out()
     cluster.client.forget_requests()
 
-    await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID), {}))
+    await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID), cluster.applied))
 
     assert cluster.client.objects == {}
     assert all("propagationPolicy" in body or "gracePeriodSeconds" in body for body in cluster.client.bodies)
@@ -394,7 +472,7 @@ async def test_a_pruning_that_is_refused_is_named_and_tried_again(cluster: Clust
     left = plan_children((), cluster.store.of(AGENT, UID), {}).prune
     assert left == (ChildKey("Role", paths("Role")[0].rsplit("/", 1)[1]),)
     await cluster.carry_out(WritePlan(prune=left))
-    assert cluster.client.objects == {}
+    assert list(cluster.client.objects) == paths("Secret"), "which the status names, and this plan did not"
 
 
 async def test_what_is_gone_already_is_pruned_without_complaint(cluster: Cluster) -> None:
@@ -427,7 +505,7 @@ async def test_two_agents_are_kept_apart(cluster: Cluster) -> None:
     await cluster.applier.carry_out(plan_children(other, {}, {}), "agents", "other", {})
 
     assert cluster.pending().is_empty
-    assert len(cluster.store.of(("agents", "other"), "uid-of-other")) == len(other)
+    assert len(cluster.store.of(("agents", "other"), "uid-of-other")) == len(other) - 1, "all but its Secret"
 
 
 @requirement("kill.order")

@@ -11,9 +11,13 @@ from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, an_agent
 from tests.support.drifts import DRIFTS, Drift, tampered
 
-AGENT = an_agent().with_template(
-    resources={"requests": {"cpu": "1000m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
-    env=[{"name": "EMPTY", "value": ""}, {"name": "LEVEL", "value": "INFO"}],
+AGENT = (
+    an_agent()
+    .with_template(
+        resources={"requests": {"cpu": "1000m", "memory": "64Mi"}, "limits": {"memory": "1Gi"}},
+        env=[{"name": "EMPTY", "value": ""}, {"name": "LEVEL", "value": "INFO"}],
+    )
+    .with_files({"prompt.md": "Be kind."})
 )
 SERVER = a_binding().with_server(resources={"requests": {"cpu": "0.5"}})
 CHILDREN = {child["kind"]: child for child in desired_children(a_placement(AGENT, bindings=(SERVER,)))}

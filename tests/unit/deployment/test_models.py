@@ -1,8 +1,9 @@
 import hashlib
 import json
 
+from interlock.api.shared_types import SecretKeyRef
 from interlock.deployment.children.config import compile_bundle
-from interlock.deployment.children.upstreams import model_key, model_variables
+from interlock.deployment.children.upstreams import model_variables
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
@@ -35,10 +36,10 @@ def test_the_bundle_has_the_agents_models_with_their_providers() -> None:
     )
     assert openai.target == HttpTarget("https://api.openai.com/v1", "Public", (), None)
     assert (local.target.url, local.target.network, local.models[0].name) == (LOCAL["url"], "Private", "meta/llama")
-    assert models.key_digest == hashlib.sha256(model_key(placement).encode()).hexdigest()
+    assert compile_bundle(placement).agent_key_digest == hashlib.sha256(placement.agent_key.encode()).hexdigest()
     text = dump_bundle(compile_bundle(placement))
     assert parse_bundle(text) == compile_bundle(placement)
-    assert model_key(placement) not in text
+    assert placement.agent_key not in text
 
 
 def test_a_provider_that_the_policy_names_counts_instead_of_the_usual_one() -> None:
@@ -63,14 +64,18 @@ def test_only_the_guard_mounts_keys_and_each_once() -> None:
     ]
     assert mounting == ["guard"]
     (agent,) = pod["containers"]
-    assert "secretKeyRef" not in json.dumps(agent)
+    keys = [one["valueFrom"]["secretKeyRef"] for one in agent["env"] if "valueFrom" in one]
+    assert {one["key"] for one in keys} == {"key"}, "of its own Secret, and no provider's key"
+    assert {one["name"] for one in keys} & {"openai", "local"} == set()
 
 
 @requirement("models.compiled")
 def test_the_agent_gets_its_models_address_and_a_key_that_is_valid_nowhere_else() -> None:
     def variables(*models: str) -> dict[str, str]:
         placement = a_placement_calling(*models, urls=[LOCAL])
-        return {one["name"]: one["value"] for one in model_variables(placement, "http://guard:7410")}
+        key = SecretKeyRef(name="triage-key", key="key")
+        found = model_variables(placement, "http://guard:7410", key)
+        return {one["name"]: one.get("value") or json.dumps(one["valueFrom"]) for one in found}
 
     both = variables("openai/gpt-4o-mini", "anthropic/claude-x")
     assert (both["OPENAI_BASE_URL"], both["ANTHROPIC_BASE_URL"]) == (
@@ -78,26 +83,18 @@ def test_the_agent_gets_its_models_address_and_a_key_that_is_valid_nowhere_else(
         "http://guard:7410/anthropic",
     )
     assert both["OPENAI_API_KEY"] == both["ANTHROPIC_API_KEY"]
-    assert both["OPENAI_API_KEY"].startswith("interlock-")
+    assert json.loads(both["OPENAI_API_KEY"]) == {"secretKeyRef": {"name": "triage-key", "key": "key"}}
     assert set(variables("anthropic/claude-x")) == {"ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY"}
     assert variables("local/llama")["OPENAI_BASE_URL"] == "http://guard:7410/local/v1"
     assert variables("local/llama", "openai/gpt-4o")["OPENAI_BASE_URL"] == "http://guard:7410/openai/v1"
 
 
-def test_each_agent_and_placement_has_a_key_of_its_own() -> None:
-    keys = {
-        model_key(a_placement(agent))
-        for agent in (an_agent(), an_agent("other"), an_agent().with_template(image="example/agent:2"))
-    }
-    assert len(keys) == 3
-
-
 def test_the_agents_container_has_the_variables() -> None:
     pod = build_workloads(a_placement_calling("openai/gpt-4o-mini"))[0]["spec"]["template"]["spec"]
-    env = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    env = {one["name"]: one.get("value") for one in pod["containers"][0]["env"]}
     assert env["OPENAI_BASE_URL"] == "http://127.0.0.1:7410/openai/v1"
 
 
 def test_an_agent_without_models_has_nothing_of_them() -> None:
     text = json.dumps(desired_children(a_placement()))
-    assert not [word for word in ("OPENAI", "ANTHROPIC", "keyDigest", ".models") if word in text]
+    assert not [word for word in ("OPENAI", "ANTHROPIC", ".models") if word in text]

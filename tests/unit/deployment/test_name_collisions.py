@@ -40,7 +40,10 @@ def own_keys_of(placement: Placement) -> set[ChildKey]:
 @requirement("deployment.names-apart")
 @pytest.mark.parametrize("build", [a_placement, a_separate_placement])
 def test_two_placements_with_equal_short_digests_share_no_object(build: type[Placement]) -> None:
-    one, other = (replace(build(an_agent().taking_tasks()), revision=revision) for revision in (ONE, OTHER))
+    one, other = (
+        replace(build(an_agent().taking_tasks()), revision=revision, agent_key=f"interlock-{revision}")
+        for revision in (ONE, OTHER)
+    )
     assert name_of(one) == name_of(other), "the crafted collision is none any more: look for another one"
 
     apart = without_collisions(other, live_objects(one))

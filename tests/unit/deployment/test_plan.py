@@ -10,6 +10,7 @@ from tests.support.simulation import written_by
 DESIRED = desired_children(a_placement())
 LIVE = {key_of(manifest): LiveChild(manifest) for manifest in DESIRED}
 APPLIED = {key_of(manifest): applied_object(manifest) for manifest in DESIRED}
+SECRET_KEY = next(key for key in LIVE if key.kind == "Secret")
 DEPLOYMENT = next(key for key in LIVE if key.kind == "Deployment")
 
 
@@ -31,7 +32,7 @@ def test_everything_is_pending_where_nothing_exists_and_workloads_come_last() ->
 
 @requirement("deployment.additions")
 def test_only_the_child_that_is_missing_or_changed_or_unknown_is_pending() -> None:
-    for key in LIVE:
+    for key in LIVE.keys() - {SECRET_KEY}:
         missing = {known: found for known, found in LIVE.items() if known != key}
         unknown = {known: found for known, found in APPLIED.items() if known != key}
         changed = {**APPLIED, key: AppliedObject("", "of another content")}
@@ -39,6 +40,18 @@ def test_only_the_child_that_is_missing_or_changed_or_unknown_is_pending() -> No
             plan = plan_children(DESIRED, live, applied)
             assert [key_of(manifest) for manifest in written_by(plan)] == [key]
             assert plan.missing == ({key} if live is missing else set())
+
+
+@requirement("agent-key.secret")
+def test_a_secret_is_created_once_and_again_only_where_it_may_be_missing() -> None:
+    unknown = {known: found for known, found in APPLIED.items() if known != SECRET_KEY}
+    seen = {known: found for known, found in LIVE.items() if known != SECRET_KEY}  # the operator sees none
+
+    assert plan_children(DESIRED, seen, APPLIED).is_empty
+    for plan in (plan_children(DESIRED, seen, unknown), plan_children(DESIRED, seen, APPLIED, creates_secrets=True)):
+        assert [key_of(manifest) for manifest in written_by(plan)] == [SECRET_KEY]
+        assert plan.workloads == ()
+    assert plan_children((), seen, APPLIED).prune[1:].count(SECRET_KEY) == 1
 
 
 @requirement("deployment.prune")

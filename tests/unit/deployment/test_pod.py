@@ -1,3 +1,4 @@
+import base64
 import json
 from dataclasses import replace
 from ipaddress import ip_network
@@ -61,6 +62,7 @@ def test_a_placement_wants_one_child_of_each_kind_and_two_config_maps() -> None:
         "NetworkPolicy",
         "Role",
         "RoleBinding",
+        "Secret",
         "Service",
         "ServiceAccount",
     ]
@@ -178,17 +180,22 @@ def test_without_a_limit_the_scope_is_an_empty_list() -> None:
 
 def test_an_agent_finds_its_sources_and_files_at_the_given_paths() -> None:
     placement = a_full_placement()
-    files = next(child for child in desired_children(placement) if child["metadata"]["name"].endswith("-files"))
+    children = {child["metadata"]["name"]: child for child in desired_children(placement)}
     volume = next(volume for volume in pod_of(placement)["volumes"] if volume["name"] == "config")
-    laid_out = {item["path"]: files["data"][item["key"]] for item in volume["configMap"]["items"]}
+    laid_out = {}
+    for source in volume["projected"]["sources"]:
+        for kind, projected in source.items():
+            found = children[projected["name"]]
+            assert found["kind"].lower() == kind.lower()
+            laid_out |= {item["path"]: found["data"][item["key"]] for item in projected["items"]}
 
-    assert volume["configMap"]["name"] == files["metadata"]["name"]
     assert laid_out["files/prompts/system.md"] == "Be kind."
     assert laid_out["files/b.txt"] == ""
-    assert json.loads(laid_out["mcp.json"]) == {
+    base = f"http://127.0.0.1:7410/{placement.agent_key}"
+    assert json.loads(base64.b64decode(laid_out["mcp.json"])) == {
         "mcpServers": {
-            "crm": {"type": "http", "url": "http://127.0.0.1:7410/mcp/crm"},
-            "mail": {"type": "http", "url": "http://127.0.0.1:7410/mcp/mail"},
+            "crm": {"type": "http", "url": f"{base}/mcp/crm"},
+            "mail": {"type": "http", "url": f"{base}/mcp/mail"},
         }
     }
 
@@ -318,8 +325,11 @@ def test_the_network_policy_admits_only_probes_and_nothing_out_to_cloud_metadata
 
 def test_pods_roll_when_files_or_sources_change_and_at_nothing_else() -> None:
     def digest(placement: Placement) -> str:
-        annotations = build_workloads(placement)[0]["spec"]["template"]["metadata"]["annotations"]
-        return str(annotations["interlock.dev/config-digest"])
+        """Return what of a pod template tells of files and sources: a digest, and the name of the agent's Secret."""
+        template = build_workloads(placement)[0]["spec"]["template"]
+        config = next(volume for volume in template["spec"]["volumes"] if volume["name"] == "config")
+        secret = config["projected"]["sources"][0]["secret"]["name"]
+        return f"{template['metadata']['annotations']['interlock.dev/config-digest']} {secret}"
 
     same = digest(a_placement(an_agent().with_replicas(3).for_purpose("Another")))
     assert digest(a_placement()) == same

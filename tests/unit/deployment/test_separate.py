@@ -1,5 +1,6 @@
 """Agent and guard in a pod each: what each of them has, and what they reach of each other."""
 
+import base64
 import json
 from dataclasses import replace
 from typing import Any
@@ -95,12 +96,13 @@ def test_the_egress_check_gets_what_must_answer_what_must_not_and_whether_it_is_
 def test_the_agent_finds_its_guard_by_a_name_in_its_own_hosts_without_dns() -> None:
     placement = a_full_placement()
     pod = pods(placement)["agent"]
-    files = next(one for name, one in children(placement, "ConfigMap").items() if name.endswith("-files"))
+    [secret] = children(placement, "Secret").values()
 
     assert pod["hostAliases"] == [{"ip": "10.96.0.41", "hostnames": ["guard"]}]
     assert (pod["dnsPolicy"], pod["dnsConfig"]) == ("None", {"nameservers": ["127.0.0.1"]})
     assert guard_url(placement) == "http://guard:7410"
-    assert json.loads(files["data"]["mcp.json"])["mcpServers"]["crm"]["url"] == "http://guard:7410/mcp/crm"
+    config = json.loads(base64.b64decode(secret["data"]["mcp.json"]))
+    assert config["mcpServers"]["crm"]["url"] == f"http://guard:7410/{placement.agent_key}/mcp/crm"
 
 
 def test_the_agents_own_pod_has_no_token_no_secret_no_pipe_and_nothing_of_the_guards() -> None:

@@ -145,7 +145,8 @@ BUNDLES = st.builds(
     some(sources("stdio") | sources("http"), "name"),
     st.builds(BundleAuditPolicy) | st.builds(BundleAuditPolicy, st.just("Redacted"), some(POINTERS)),
     st.none() | st.builds(BundleTasks, st.integers(1, 65535), st.integers(1, MAX_CONCURRENT_TASKS)),
-    st.none() | st.builds(ModelAccess, some(PROVIDERS, "name"), DIGESTS),
+    st.none() | st.builds(ModelAccess, some(PROVIDERS, "name")),
+    st.none() | DIGESTS,
 )
 
 

@@ -1,4 +1,3 @@
-import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from interlock_guard.llm.provider_client import request_headers, response_header
 from interlock_guard.selftest.selftest import SelfTestKind, run_selftest, synthetic_calls
 from interlock_guard.state import State
 from tests.requirements import requirement
+from tests.support.keys import AGENT_KEY, AGENT_KEY_DIGEST
 
 OPENAI = Provider(
     "openai", "OpenAI", HttpTarget("https://api.openai.com/v1", "Public", (), None), (Model("gpt-4o-mini", "0a"),)
@@ -25,8 +25,7 @@ OPENAI = Provider(
 ANTHROPIC = Provider(
     "anthropic", "Anthropic", HttpTarget("https://api.anthropic.com/v1", "Public", (), None), (Model("claude-x", "0b"),)
 )
-KEY = "interlock-key"
-DIGEST = "5ad7ea5ed7eabfa5d8a8d1f8ccf8ad8df3a7b9bbf0b8f4c1b84c4f8ad3dd36a0"
+KEY = AGENT_KEY
 BUNDLE = Bundle(
     3,
     AgentIdentity("a", "agents", "u-1"),
@@ -35,7 +34,8 @@ BUNDLE = Bundle(
     "staging",
     (),
     (),
-    models=ModelAccess((OPENAI, ANTHROPIC), DIGEST),
+    models=ModelAccess((OPENAI, ANTHROPIC)),
+    agent_key_digest=AGENT_KEY_DIGEST,
 )
 OPEN = State(agent_uid="u-1", contact_at=0.0)
 
@@ -110,7 +110,7 @@ def test_a_guard_that_would_let_a_call_pass_fails_its_own_self_test() -> None:
 
 def test_a_model_with_the_self_tests_name_is_no_bypass() -> None:
     named = structs.replace(OPENAI, models=(Model("interlock-selftest", "0a"),))
-    bundle = structs.replace(BUNDLE, models=ModelAccess((named,), DIGEST))
+    bundle = structs.replace(BUNDLE, models=ModelAccess((named,)))
     for call in synthetic_calls(bundle):
         if call.kind == SelfTestKind.MODEL:
             decision = decide_model(bundle, OPEN, call.request, 0.0)
@@ -136,7 +136,7 @@ def test_no_header_passes_that_is_not_named() -> None:
 
 @requirement("models.keys")
 def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
-    bundle = structs.replace(BUNDLE, models=ModelAccess((OPENAI,), hashlib.sha256(KEY.encode()).hexdigest()))
+    bundle = structs.replace(BUNDLE, models=ModelAccess((OPENAI,)))
 
     def shows(*headers: tuple[str, str]) -> bool:
         return shows_key(bundle, CIMultiDictProxy(CIMultiDict(headers)))
@@ -148,14 +148,16 @@ def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
     assert not shows(("X-API-KEY", KEY), ("X-API-KEY", "sk-real"))
     assert not shows(("Authorization", KEY))
     assert not shows(("X-API-KEY", "\udcff"))
-    assert not shows_key(structs.replace(bundle, models=None), CIMultiDictProxy(CIMultiDict({"X-API-KEY": KEY})))
+    assert not shows_key(
+        structs.replace(bundle, agent_key_digest=None), CIMultiDictProxy(CIMultiDict({"X-API-KEY": KEY}))
+    )
 
 
 @requirement("models.compiled")
 def test_models_are_read_back_as_they_are_written() -> None:
     assert parse_bundle(dump_bundle(BUNDLE)) == BUNDLE
     more = structs.replace(OPENAI, extra_members=("top_k", "some-beta-2026-01-01"))
-    bundle = structs.replace(BUNDLE, models=ModelAccess((more,), DIGEST))
+    bundle = structs.replace(BUNDLE, models=ModelAccess((more,)))
     assert parse_bundle(dump_bundle(bundle)) == bundle
     assert parse_bundle(dump_bundle(structs.replace(BUNDLE, models=None))).models is None
 
@@ -163,8 +165,6 @@ def test_models_are_read_back_as_they_are_written() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        (("keyDigest",), "abc"),
-        (("keyDigest",), None),
         (("providers",), {}),
         (("providers", 0, "name"), "Open AI"),
         (("providers", 0, "name"), "anthropic"),
@@ -193,7 +193,7 @@ def test_a_bundle_with_models_that_are_none_is_refused(path: tuple[Any, ...], va
 def test_a_bundle_with_a_model_twice_is_refused() -> None:
     twice = structs.replace(OPENAI, models=OPENAI.models * 2)
     with pytest.raises(BundleInvalid, match="is there twice"):
-        parse_bundle(dump_bundle(structs.replace(BUNDLE, models=ModelAccess((twice,), DIGEST))))
+        parse_bundle(dump_bundle(structs.replace(BUNDLE, models=ModelAccess((twice,)))))
 
 
 def test_every_endpoint_is_a_plain_path() -> None:

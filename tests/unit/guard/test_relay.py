@@ -30,6 +30,7 @@ from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream import relay as relay_module
 from interlock_guard.downstream import sessionless as sessionless_module
 from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.callers import Callers
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
 from interlock_guard.downstream.sessions import Session
 from interlock_guard.selftest.selftest import SelfTest
@@ -38,6 +39,7 @@ from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.upstream import Call, OnEvent, ServerInfo
 from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
 from tests.requirements import requirement
+from tests.support.keys import AGENT_KEY, AGENT_KEY_DIGEST
 from tests.support.pins import pins_of
 from tests.support.ports import free_port
 
@@ -186,7 +188,9 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     source = BundleSource("crm", "crm", "stdio", (BundleTool("echo", "read", "x"),), grants, READABLE, (), ("Roots",))
     source = replace(source, pins=pins_of([ECHO]), prompts=(BundlePrompt("summary", "read", "x"),))
     source = replace(source, prompt_pins=pins_of([SUMMARY]), instructions_pin=digest_instructions("Be kind."))
-    bundle = Bundle(3, AgentIdentity("a", "n", "u-1"), "r", "dev", "dev", (), (source,))
+    bundle = Bundle(
+        3, AgentIdentity("a", "n", "u-1"), "r", "dev", "dev", (), (source,), agent_key_digest=AGENT_KEY_DIGEST
+    )
     with (tmp_path / "records").open("wb") as records:
         spool = Spool(tmp_path / "spool", SpoolLimits(), keeps=True)
         writer = Writer("a", GuardId("n", "a-0", "0" * 16))
@@ -208,7 +212,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
             on_drift=drifted.append,
         )
         port = free_port()
-        endpoint = McpEndpoint(live=live, sources=sources, lists=lists, authorizer=authorizer, checks=HttpChecks(port))
+        checks = HttpChecks(port, callers=Callers(live))
+        endpoint = McpEndpoint(live=live, sources=sources, lists=lists, authorizer=authorizer, checks=checks)
         await endpoint.runner.setup()
         await web.TCPSite(endpoint.runner, "127.0.0.1", port).start()
         selftest = SelfTest(live, authorizer.judge, lambda: 0.0, lambda _: None)
@@ -220,7 +225,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         live.record_contact("bundle", 0.0)
         lists.begin(upstream)
         async with ClientSession() as http:
-            url = f"http://127.0.0.1:{port}/mcp/crm"
+            url = f"http://127.0.0.1:{port}/{AGENT_KEY}/mcp/crm"
             yield Rig(live, upstream, endpoint, lists, spool, http, url, clock, drifted, logged)
         await endpoint.runner.cleanup()
         await endpoint.close()

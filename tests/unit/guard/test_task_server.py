@@ -22,6 +22,7 @@ from interlock_guard.state import LiveState
 from interlock_guard.tasks import endpoint as task_server
 from interlock_guard.tasks import exchange as task_exchange
 from interlock_guard.tasks.endpoint import TaskEndpoint
+from interlock_http.own_pod import OwnPod
 
 
 @dataclass
@@ -95,7 +96,12 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     )
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
         endpoint = TaskEndpoint(
-            live=live, recorder=recorder, session=session, monotonic=lambda: found.now, host="127.0.0.1"
+            live=live,
+            recorder=recorder,
+            session=session,
+            monotonic=lambda: found.now,
+            host="127.0.0.1",
+            own_pod=OwnPod(frozenset({"127.0.0.1"})),
         )
         live.reactions = (endpoint.follow,)
         await endpoint.runner.setup()

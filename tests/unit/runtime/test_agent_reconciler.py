@@ -37,6 +37,7 @@ from tests.support.builders import (
     seconds,
 )
 from tests.support.fake_client import FakeClient
+from tests.support.keys import OPERATOR_KEY
 from tests.support.simulation import group_of
 from tests.support.small_operator import fill
 
@@ -44,7 +45,7 @@ KEY = ("agents", "triage")
 PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 
-PROMOTION_WRITES = 18  # the status, the new placement, the old placement with its ReplicaSets and pods, the status
+PROMOTION_WRITES = 20  # the status, the new placement, the old placement with its ReplicaSets and pods, the status
 
 
 class Operator:
@@ -65,6 +66,7 @@ class Operator:
                 self.resources,
                 self.children,
                 OperatorSettings(guard_image=GUARD_IMAGE),
+                operator_key=OPERATOR_KEY,
                 kill_seen={}.get,
                 pods=lambda *_: self.pods(),
             ),
@@ -151,7 +153,7 @@ class Operator:
         }
         status = copy.deepcopy(self.client.objects[PATH]["status"])
         for managed in status["managedObjects"]:
-            assert managed.pop("uid")
+            assert managed.pop("uid") or managed["kind"] == "Secret"
         return objects, status
 
 
@@ -174,7 +176,7 @@ async def test_a_new_agent_costs_its_children_and_two_writes_of_its_status() -> 
 
     writes = operator.client.writes()
     assert [method for method, path in writes if path == f"{PATH}/status"] == ["PATCH", "PATCH"]
-    assert len([path for method, path in writes if method == "POST" and "/events/" not in path]) == 9
+    assert len([path for method, path in writes if method == "POST" and "/events/" not in path]) == 10
     assert [method for method, _ in writes if method == "DELETE"] == []
 
 
@@ -237,7 +239,7 @@ async def all_writes(agent: AgentBuilder) -> list[tuple[str, str]]:
 async def test_whichever_first_write_fails_the_next_reconciles_reach_the_same_end(nth: int, error: Exception) -> None:
     undisturbed = await a_ready_agent(an_agent())
     writes = await all_writes(an_agent())
-    assert len(writes) == 10
+    assert len(writes) == 11
     operator = Operator()
     operator.apply(an_agent())
     method, path = writes[nth]

@@ -31,6 +31,7 @@ from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
 from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
+from tests.support.keys import OPERATOR_KEY
 
 BASE = "/apis/interlock.dev/v1alpha1/namespaces/agents"
 NAMES = ("healthy", "sick", "sound")
@@ -87,7 +88,7 @@ class Operator:
             settings = OperatorSettings(guard_image=GUARD_IMAGE)
             reconciler = AgentReconciler(
                 cache=self.cache,
-                reader=SnapshotReader(self.cache, children, settings, kill_seen={}.get),
+                reader=SnapshotReader(self.cache, children, settings, operator_key=OPERATOR_KEY, kill_seen={}.get),
                 applier=Applier(client, children),
                 writer=writer,
                 events=self.events,

@@ -10,6 +10,7 @@ from interlock.runtime.agents import SnapshotReader
 from interlock.settings import OperatorSettings
 from tests.requirements import requirement
 from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_agent
+from tests.support.keys import OPERATOR_KEY
 
 KEY = ("agents", "triage")
 SETTINGS = OperatorSettings(guard_image=GUARD_IMAGE, audit_url="http://records.example:7420")
@@ -22,7 +23,9 @@ class Known:
         self.killed: dict[tuple[str, str], str] = {}
 
     def snapshot(self) -> Snapshot:
-        snapshot = SnapshotReader(self.resources, self.children, SETTINGS, kill_seen=self.killed.get).read(KEY)
+        snapshot = SnapshotReader(
+            self.resources, self.children, SETTINGS, operator_key=OPERATOR_KEY, kill_seen=self.killed.get
+        ).read(KEY)
         assert snapshot is not None
         return snapshot
 
@@ -54,13 +57,17 @@ def test_a_snapshot_holds_the_agent_its_policy_and_the_bindings_of_its_namespace
 
 
 def test_an_unknown_agent_has_no_snapshot(known: Known) -> None:
-    reader = SnapshotReader(known.resources, known.children, SETTINGS, kill_seen=known.killed.get)
+    reader = SnapshotReader(
+        known.resources, known.children, SETTINGS, operator_key=OPERATOR_KEY, kill_seen=known.killed.get
+    )
     assert reader.read(("agents", "nobody")) is None
 
 
 @requirement("governance.deleted")
 def test_no_pod_starts_for_an_agent_that_is_being_deleted(known: Known) -> None:
-    reader = SnapshotReader(known.resources, known.children, SETTINGS, kill_seen=known.killed.get)
+    reader = SnapshotReader(
+        known.resources, known.children, SETTINGS, operator_key=OPERATOR_KEY, kill_seen=known.killed.get
+    )
     assert reader.may_start_pods(KEY)
 
     known.resources.put_agent(an_agent().being_deleted().at_version(9).to_kubernetes())

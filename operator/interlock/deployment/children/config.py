@@ -1,5 +1,12 @@
-"""The ConfigMaps of a placement: the files that the agent's container reads, and the bundle that the guard enforces."""
+"""The files of a placement: the agent's ConfigMap and Secret, and the bundle that the guard enforces.
 
+The Secret holds what the agent shows to its guard: a key, also as part of the URLs of its MCP servers. The operator
+creates and deletes Secrets, and never reads one, so none is compared with what it must be like. It cannot be changed,
+and its name holds a digest of its content. Other content therefore means another Secret and other pods.
+"""
+
+import base64
+import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -10,9 +17,10 @@ from interlock.api import binding
 from interlock.api.verification import PinnedDefinition
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
-from interlock.deployment.names import Manifest, agent_config, build_placement_child, name_of
+from interlock.deployment.names import Manifest, agent_config, agent_secret, build_placement_child, name_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.governance.access_matrix import Granted, MatrixPermissions, matrix_cell
+from interlock_contract.agent_key import agent_key_digest
 from interlock_contract.bundle import (
     BUNDLE_KEY,
     SCHEMA_VERSION,
@@ -36,35 +44,49 @@ from interlock_contract.bundle import (
 )
 
 MCP_CONFIG = "mcp.json"
+AGENT_KEY = "key"
+"""Key of the agent's Secret for the agent's key alone, which clients of models show."""
 FILES_PATH = "files"
 
 
 def build_agent_config(placement: Placement) -> Manifest:
-    """Return the ConfigMap that the agent's container mounts."""
-    # The form that MCP clients' config files and the common libraries read.
-    servers = {
-        bound.source: {"type": "http", "url": f"{guard_url(placement)}/mcp/{bound.source}"}
-        for bound in placement.sources
-    }
+    """Return the ConfigMap with the user's files, which the agent's container mounts."""
     files = {_key(index): file.content for index, file in enumerate(placement.agent.spec.files)}
-    return build_placement_child(
-        placement,
-        "v1",
-        "ConfigMap",
-        agent_config(placement),
-        "files",
-        data={MCP_CONFIG: json.dumps({"mcpServers": servers}, indent=2) + "\n", **files},
-    )
+    return build_placement_child(placement, "v1", "ConfigMap", agent_config(placement), "files", data=files)
+
+
+def build_agent_secret(placement: Placement) -> Manifest:
+    """Return the Secret with the agent's key and its `mcpServers` file, which only the agent's container gets."""
+    data = {name: base64.b64encode(text.encode()).decode() for name, text in _secret_files(placement).items()}
+    name = name_of_secret(placement)
+    return build_placement_child(placement, "v1", "Secret", name, "agent-key", type="Opaque", immutable=True, data=data)
+
+
+def name_of_secret(placement: Placement) -> str:
+    """Return the name of the agent's Secret."""
+    text = json.dumps(_secret_files(placement), sort_keys=True)
+    return agent_secret(placement, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _secret_files(placement: Placement) -> dict[str, str]:
+    # The form that MCP clients' config files and the common libraries read. Each of them can carry a URL, but not each
+    # one headers, so the key is a part of the path.
+    base = f"{guard_url(placement)}/{placement.agent_key}"
+    servers = {bound.source: {"type": "http", "url": f"{base}/mcp/{bound.source}"} for bound in placement.sources}
+    return {AGENT_KEY: placement.agent_key, MCP_CONFIG: json.dumps({"mcpServers": servers}, indent=2) + "\n"}
 
 
 def build_config_volume(placement: Placement) -> dict[str, Any]:
-    """Return the volume with the user's files under their own paths."""
-    items = [{"key": MCP_CONFIG, "path": MCP_CONFIG}]
-    items += [
+    """Return the volume with the `mcpServers` file, and with the user's files under their own paths."""
+    mcp_config = {"name": name_of_secret(placement), "items": [{"key": MCP_CONFIG, "path": MCP_CONFIG}]}
+    sources: list[dict[str, Any]] = [{"secret": mcp_config}]
+    files = [
         {"key": _key(index), "path": f"{FILES_PATH}/{file.path}"}
         for index, file in enumerate(placement.agent.spec.files)
     ]
-    return {"name": "config", "configMap": {"name": agent_config(placement), "items": items}}
+    if files:  # without items every key of the ConfigMap would be mounted
+        sources.append({"configMap": {"name": agent_config(placement), "items": files}})
+    return {"name": "config", "projected": {"sources": sources}}
 
 
 def _key(index: int) -> str:
@@ -84,6 +106,7 @@ def compile_bundle(placement: Placement) -> Bundle:
         scope=tuple(ScopeLimit(limit.dimension, limit.values) for limit in placement.scope),
         sources=tuple(_source(placement, bound) for bound in placement.sources),
         models=compile_models(placement),
+        agent_key_digest=agent_key_digest(placement.agent_key) if placement.agent_key else None,
         audit=BundleAuditPolicy(placement.policy.spec.audit.arguments, placement.policy.spec.audit.redact),
         tasks=None if tasks is None else BundleTasks(tasks.port, tasks.max_concurrent_tasks),
     )

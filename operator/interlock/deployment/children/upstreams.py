@@ -11,7 +11,6 @@ from interlock.api.agent import ModelUse
 from interlock.api.binding import CaSource, HttpServer
 from interlock.api.policy import ModelUpstream
 from interlock.api.shared_types import ConfigMapKeyRef, SecretKeyRef
-from interlock.deployment.names import name_of
 from interlock.deployment.placement import BoundSource, Placement
 from interlock_contract.http_target import HttpTarget, TargetHeader
 from interlock_contract.model_access import Model, ModelAccess, Provider
@@ -50,12 +49,12 @@ DEFAULT_UPSTREAMS = {
 
 
 def compile_models(placement: Placement) -> ModelAccess | None:
-    """Return the agent's models with their providers, and the digest of its key; None where it has none."""
+    """Return the agent's models with their providers; None where it has none."""
     uses = placement.agent.spec.models
     if not uses:
         return None
     providers = tuple(_provider(upstream, uses) for upstream in upstreams_of(placement))
-    return ModelAccess(providers, hashlib.sha256(model_key(placement).encode()).hexdigest())
+    return ModelAccess(providers)
 
 
 def upstreams_of(placement: Placement) -> tuple[ModelUpstream, ...]:
@@ -65,30 +64,25 @@ def upstreams_of(placement: Placement) -> tuple[ModelUpstream, ...]:
     return tuple(known[name] for name in names if name in known)  # governance refuses all others
 
 
-def model_key(placement: Placement) -> str:
-    """Return the placeholder key that the agent sends to its guard instead of the provider's key.
-
-    The key is no secret: everyone who can read the Agent's pod can read it. Only the agent reaches its guard.
-    """
-    text = f"{placement.agent.metadata.uid}/{name_of(placement)}"
-    return f"interlock-{hashlib.sha256(text.encode()).hexdigest()[:40]}"
-
-
-def model_variables(placement: Placement, guard_base_url: str) -> list[dict[str, str]]:
+def model_variables(placement: Placement, guard_base_url: str, key: SecretKeyRef) -> list[dict[str, Any]]:
     """Return the variables that lead the SDKs of OpenAI and Anthropic to the guard, none without models.
 
     Args:
         placement: The placement.
         guard_base_url: Beginning of the URLs at which the agent reaches its guard.
+        key: Where the agent's key is, which the agent shows to its guard instead of a provider's key.
     """
     names = [upstream.name for upstream in upstreams_of(placement)]
     openai = next((name for name in ("openai", *names) if name in names and name != ANTHROPIC), None)
-    values: dict[str, str] = {}
+    shown = {"valueFrom": {"secretKeyRef": {"name": key.name, "key": key.key}}}
+    variables: list[dict[str, Any]] = []
     if openai is not None:
-        values |= {"OPENAI_BASE_URL": f"{guard_base_url}/{openai}/v1", "OPENAI_API_KEY": model_key(placement)}
+        variables.append({"name": "OPENAI_BASE_URL", "value": f"{guard_base_url}/{openai}/v1"})
+        variables.append({"name": "OPENAI_API_KEY", **shown})
     if ANTHROPIC in names:
-        values |= {"ANTHROPIC_BASE_URL": f"{guard_base_url}/{ANTHROPIC}", "ANTHROPIC_API_KEY": model_key(placement)}
-    return [{"name": name, "value": value} for name, value in values.items()]
+        variables.append({"name": "ANTHROPIC_BASE_URL", "value": f"{guard_base_url}/{ANTHROPIC}"})
+        variables.append({"name": "ANTHROPIC_API_KEY", **shown})
+    return variables
 
 
 def model_projections(placement: Placement) -> list[dict[str, Any]]:

@@ -9,7 +9,15 @@ from typing import Any
 
 from interlock.api.binding import StdioServer
 from interlock.api.policy import ContainerDefaults
-from interlock.deployment.children.config import FILES_PATH, MCP_CONFIG, build_agent_config, build_config_volume
+from interlock.api.shared_types import SecretKeyRef
+from interlock.deployment.children.config import (
+    AGENT_KEY,
+    FILES_PATH,
+    MCP_CONFIG,
+    build_agent_config,
+    build_config_volume,
+    name_of_secret,
+)
 from interlock.deployment.children.resources import build_resources
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_secrets_mount, build_secrets_volume, model_variables
@@ -95,7 +103,7 @@ def build_workloads(placement: Placement) -> tuple[Manifest, ...]:
 def _deployment(placement: Placement, name: str, component: str, pod: dict[str, Any]) -> Manifest:
     annotations = {DEFAULT_CONTAINER: GUARD_CONTAINER}
     if component == AGENT_POD:
-        # The kubelet updates a mounted file too late for a running agent, so a change of files or sources rolls pods.
+        # The kubelet updates a mounted file too late for a running agent, so a change of files rolls pods.
         files = json.dumps(build_agent_config(placement)["data"], sort_keys=True)
         digest = hashlib.sha256(files.encode()).hexdigest()
         annotations = {DEFAULT_CONTAINER: AGENT_CONTAINER, CONFIG_DIGEST: digest}
@@ -332,7 +340,7 @@ def _servers(placement: Placement) -> list[dict[str, Any]]:
 
 
 def _agent(placement: Placement) -> dict[str, Any]:
-    """Return the agent's container: no secret of an MCP server, no Kubernetes token, no pipe."""
+    """Return the agent's container: it alone gets the agent's key, and no secret of a server, no token, no pipe."""
     template, tasks = placement.agent.spec.template, placement.agent.spec.tasks
     scope = [limit.model_dump(mode="json") for limit in placement.scope]
     own = {
@@ -343,6 +351,7 @@ def _agent(placement: Placement) -> dict[str, Any]:
         "INTERLOCK_MCP_CONFIG": f"{CONFIG_PATH}/{MCP_CONFIG}",
         "INTERLOCK_FILES": f"{CONFIG_PATH}/{FILES_PATH}",
     }
+    key = SecretKeyRef(name=name_of_secret(placement), key=AGENT_KEY)
     readiness: dict[str, Any] = {}
     if tasks is not None:  # no task is sent to a pod before its agent listens
         probe = {"tcpSocket": {"port": tasks.port}, "periodSeconds": 2, "failureThreshold": 3}
@@ -356,7 +365,7 @@ def _agent(placement: Placement) -> dict[str, Any]:
         "env": [
             *({"name": variable.name, "value": variable.value} for variable in template.env),
             *({"name": name, "value": value} for name, value in own.items()),
-            *model_variables(placement, guard_url(placement)),
+            *model_variables(placement, guard_url(placement), key),
         ],
         **readiness,
         "resources": build_resources(template.resources, placement.policy.spec.resources),
