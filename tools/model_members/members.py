@@ -22,7 +22,7 @@ from anthropic.types.anthropic_beta_param import AnthropicBetaParam
 from pydantic import BaseModel
 
 from interlock_contract.model_access import Shape
-from interlock_guard.decision.model_call import ENDPOINTS, REFUSED_MEMBERS, is_client_tool
+from interlock_guard.decision.model_rules import ENDPOINTS, REFUSED_MEMBERS, is_client_tool
 
 _Types = frozenset[Any]
 

@@ -12,47 +12,15 @@ from interlock_contract.bundle import Bundle
 from interlock_contract.model_access import Provider, Shape, find_provider
 from interlock_guard.decision.body_members import BETAS, find_unknown_member, quote_name
 from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny, DenyReason, check_open
+from interlock_guard.decision.model_rules import ACTS, ENDPOINTS, REFUSED_MEMBERS, is_client_tool
 from interlock_guard.state import State
 
 MODELS: Final = "models"
 """Name of the source of model calls in audit records and metrics."""
-
-ENDPOINTS: Final[Mapping[Shape, frozenset[str]]] = {
-    "OpenAI": frozenset({"chat/completions", "completions", "responses", "embeddings"}),
-    "Anthropic": frozenset({"messages", "messages/count_tokens"}),
-}
-"""Paths that may be posted to, after the provider's base URL."""
-
 LIST: Final = "models"
 """The path that may be got: the list of models, which the guard itself answers."""
 
-CLIENT_TOOLS: Final[Mapping[Shape, tuple[str, ...]]] = {
-    "OpenAI": ("function", "custom"),
-    "Anthropic": ("custom", "bash_", "text_editor_", "computer_", "memory_"),
-}
-"""Types of tools that the agent itself executes; those that end with `_` are followed by a date."""
-
-_ACTS: Final = "has the provider act where the guard does not see it"
-_OUTLIVES: Final = "goes on at the provider after a kill"
-_OTHER_MODEL: Final = "has the provider use another model than the one that is decided on"
-_OTHER_ACCOUNT: Final = "charges another account"
 _WAY_OUT: Final = "An administrator can add it: AgentPolicy, spec.models.urls[].extraMembers."
-REFUSED_MEMBERS: Final[Mapping[Shape, Mapping[str, str]]] = {
-    "OpenAI": {
-        "web_search_options": _ACTS,
-        "background": _OUTLIVES,
-        "background_options": _OUTLIVES,
-        "moderation": _OTHER_MODEL,
-    },
-    "Anthropic": {
-        "mcp_servers": _ACTS,
-        "container": _ACTS,
-        "fallbacks": _OTHER_MODEL,
-        "fallback_credit_token": _OTHER_MODEL,
-        "billing_policy": _OTHER_ACCOUNT,
-    },
-}
-"""Members of a body that no administrator can add, and what is wrong with them."""
 
 
 def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
@@ -91,15 +59,15 @@ def _refuse_body(provider: Provider, rule: str, request: DecisionInput) -> Deny 
     refused = next((name for name in REFUSED_MEMBERS[shape] if body.get(name) not in (None, False)), None)
     if refused is not None:
         why = REFUSED_MEMBERS[shape][refused]
-        reason = DenyReason.HOSTED_TOOL_NOT_ALLOWED if why == _ACTS else DenyReason.MEMBER_NOT_ALLOWED
+        reason = DenyReason.HOSTED_TOOL_NOT_ALLOWED if why == ACTS else DenyReason.MEMBER_NOT_ALLOWED
         return Deny(reason, rule, f"{refused} {why}, which is not allowed.")
     hosted = find_hosted_tool(shape, body)
     if hosted is not None:
-        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{hosted} {_ACTS}, which is not allowed.")
+        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{hosted} {ACTS}, which is not allowed.")
     passing = frozenset((*provider.extra_members, *REFUSED_MEMBERS[shape]))
     unknown = find_unknown_member(request.method, body, passing)
     if unknown is not None and unknown.is_hosted:
-        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{unknown.path} {_ACTS}, which is not allowed.")
+        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{unknown.path} {ACTS}, which is not allowed.")
     if unknown is not None:
         return _deny_unknown(rule, unknown.path, request.method)
     beta = next((one for one in request.betas if one not in BETAS and one not in provider.extra_members), None)
@@ -124,11 +92,6 @@ def find_hosted_tool(shape: Shape, body: Mapping[str, Any]) -> str | None:
     if not isinstance(tools, list):
         return "tools"
     return next((f"tools[{index}]" for index, tool in enumerate(tools) if not _is_clients(shape, tool)), None)
-
-
-def is_client_tool(shape: Shape, kind: str) -> bool:
-    """Return True if the agent itself executes tools of this type."""
-    return any(kind == one or (one.endswith("_") and kind.startswith(one)) for one in CLIENT_TOOLS[shape])
 
 
 def _is_clients(shape: Shape, tool: Any) -> bool:

@@ -23,7 +23,8 @@ from interlock_guard.decision.decide import (
     DenyReason,
     check_open,
 )
-from interlock_guard.decision.model_call import ENDPOINTS, MODELS
+from interlock_guard.decision.model_call import MODELS
+from interlock_guard.decision.model_rules import ENDPOINTS
 from interlock_guard.state import LiveState, State
 
 UNMAPPED_NAME: Final = "interlock-selftest"

@@ -20,7 +20,8 @@ from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import NEVER_MEMBERS, Model, ModelAccess, Provider
 from interlock_guard.decision.body_members import BETAS
 from interlock_guard.decision.decide import Allow, DecisionInput
-from interlock_guard.decision.model_call import MODELS, REFUSED_MEMBERS, decide_model
+from interlock_guard.decision.model_call import MODELS, decide_model
+from interlock_guard.decision.model_rules import REFUSED_MEMBERS
 from interlock_guard.llm.provider_client import read_betas
 from interlock_guard.state import State
 from tests.integration.guard.fake_provider import answer_of, events_of

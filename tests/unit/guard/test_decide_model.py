@@ -12,7 +12,8 @@ from interlock_contract.kill import KillLatch
 from interlock_contract.model_access import Model, ModelAccess, Provider
 from interlock_contract.strict_fields import BundleInvalid
 from interlock_guard.decision.decide import Allow, DecisionInput, DenyReason
-from interlock_guard.decision.model_call import ENDPOINTS, LIST, MODELS, decide_model
+from interlock_guard.decision.model_call import LIST, MODELS, decide_model
+from interlock_guard.decision.model_rules import ENDPOINTS
 from interlock_guard.llm.provider_client import request_headers, response_headers, shows_key
 from interlock_guard.selftest.selftest import SelfTestKind, run_selftest, synthetic_calls
 from interlock_guard.state import State

@@ -9,7 +9,7 @@ from openai.types.responses import response_create_params
 from typing_extensions import get_type_hints
 
 from interlock_guard.decision import sdk_members
-from interlock_guard.decision.model_call import ENDPOINTS, REFUSED_MEMBERS
+from interlock_guard.decision.model_rules import ENDPOINTS, REFUSED_MEMBERS
 from tests.requirements import requirement
 from tools.model_members.__main__ import MODULE, main
 from tools.model_members.members import generate
