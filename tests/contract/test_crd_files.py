@@ -70,6 +70,22 @@ def test_create_and_update_are_judged_alike() -> None:
     assert create["validations"] == update["validations"]
 
 
+def test_the_size_of_an_agent_is_estimated_alike() -> None:
+    """For the bounds of an update, for what a user may change who may only kill, and for room for a kill."""
+    everywhere = {
+        document["metadata"]["name"].removesuffix(".interlock.dev"): document["spec"]["variables"]
+        for document in documents(ADMISSION)
+        if "variables" in document["spec"]
+    }
+    names = ("all", "texts", "isReadable", "escapes", "size")
+
+    def estimate(policy: str) -> list[tuple[str, str]]:
+        found = {one["name"]: one["expression"] for one in everywhere[policy]}
+        return [(name, found[name].replace("oldObject", "object")) for name in names]
+
+    assert estimate("agents-kill-only") == estimate("agents-kill-room") == estimate("agents-metadata")
+
+
 NOT_FOR_KILLS = {
     "agents-kill-latch": "oldObject.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') != 'off'",
     "agents-release": "object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('') == 'off'",

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from interlock_contract.names import KILL_SWITCH
+from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY
 from tests.integration.callers import APPLY, Caller, Json, Reply
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.protected import account, grant
@@ -170,9 +170,7 @@ def test_kubectl_kills_the_largest_agent(place: Place, kwok_cluster: Cluster) ->
 
 
 @requirement("protection.kill-fits")
-def test_an_agent_from_before_the_policy_at_the_limit_of_etcd_is_killed_with_room_made_in_the_same_request(
-    place: Place, kwok_cluster: Cluster
-) -> None:
+def test_an_agent_from_before_the_policy_is_killed_at_the_limit_of_etcd(place: Place, kwok_cluster: Cluster) -> None:
     client = Kubectl(kwok_cluster)
     file = ("-f", str(ROOT / "manifests/admission/agents-metadata.yaml"))
     client.must("delete", *file)
@@ -191,6 +189,10 @@ def test_an_agent_from_before_the_policy_at_the_limit_of_etcd_is_killed_with_roo
             admin.must("DELETE", f"{place.agents}/{manifest['metadata']['name']}")
         return reply.status == http.HTTPStatus.CREATED
 
+    full = edited(AGENT, metadata__name=f"a-{uuid4().hex[:8]}")  # annotations of 256 KiB, less than a kill takes
+    full["metadata"]["annotations"] = {"example.com/a": "x" * (262144 - len("example.com/a"))}
+    assert admin.send("POST", place.agents, full).status == http.HTTPStatus.CREATED
+
     length = most(is_stored, 8000, STEP)
     assert store(length, "").status == http.HTTPStatus.CREATED
     path = f"{place.agents}/{manifest['metadata']['name']}"
@@ -200,8 +202,17 @@ def test_an_agent_from_before_the_policy_at_the_limit_of_etcd_is_killed_with_roo
         "the policy is back",
         WAIT_SECONDS,
     )
-    full = switch(place.users["killer"], path, "x" * 31 * 6 * STEP)
-    assert "request is too large" in full.text, full.text[:500]
-    body = {"metadata": {"annotations": {KILL_SWITCH: "x"}}, "spec": {"files": None}}
-    assert patch(place.users["editor"], path, body).status == http.HTTPStatus.OK
-    assert admin.send("DELETE", path).status == http.HTTPStatus.OK
+    assert_is_killed(place, path)
+    assert_is_killed(place, f"{place.agents}/{full['metadata']['name']}")
+
+
+def assert_is_killed(place: Place, path: str) -> None:
+    """Kill an Agent that is too full for a kill, by a user who may do nothing else."""
+    full = "x" * 31 * 6 * STEP
+    reply = patch(place.users["editor"], path, {"metadata": {"annotations": {"example.com/more": full}}})
+    assert reply.status != http.HTTPStatus.OK
+    reply = switch(place.users["killer"], path, full)
+    assert reply.status == http.HTTPStatus.OK, reply.text[:500]
+    kept = reply.json()["metadata"]["annotations"]
+    assert kept == {KILL_SWITCH: full, KILL_SWITCH_BY: f"system:serviceaccount:{place.namespace}:killer"}
+    assert place.admin.send("DELETE", path).status == http.HTTPStatus.OK
