@@ -29,7 +29,8 @@ class BundleReader:
     ) -> None:
         self._live, self._read, self._grace_seconds = live, read, grace_seconds
         self._requested = asyncio.Event()
-        live.read_bundle = self._requested.set
+        self._deadline: asyncio.TimerHandle | None = None
+        live.read_bundle = self._request
 
     async def run(self, log: Callable[[str], None]) -> None:
         """Serve requests until cancelled."""
@@ -44,4 +45,16 @@ class BundleReader:
                 log(f"the bundle was not read: {type(error).__name__}: {error}")
             finally:
                 self._requested.clear()
-                self._live.end_grace()
+                self._end_grace()
+
+    def _request(self) -> None:
+        """Request a read. The grace ends in time, even if no task of this reader runs."""
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().call_later(self._grace_seconds, self._end_grace)
+        self._requested.set()
+
+    def _end_grace(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._live.end_grace()

@@ -261,6 +261,17 @@ async def test_a_read_without_an_answer_closes_the_guard_after_the_grace() -> No
 
 
 @requirement("guard.bundle-grace")
+async def test_the_grace_ends_although_no_task_reads() -> None:
+    live = an_open_state()
+    BundleReader(live, Reading(live), grace_seconds=0.05)
+
+    live.handle_agent(naming(OTHER))
+
+    assert reason(live, 10) is None
+    await until(lambda: live.bundle is None, "the guard is closed")
+
+
+@requirement("guard.bundle-grace")
 async def test_a_status_that_changes_during_the_read_is_read_for_again() -> None:
     live = an_open_state()
     async with a_reader(live) as reading:
