@@ -325,6 +325,19 @@ async def _passes(bench: TaskBench) -> bool:
     return (await bench.post("/echo"))[0] == 200
 
 
+@requirement("guard.bundle-grace")
+async def test_a_status_that_comes_before_its_config_map_ends_no_open_task(bench: TaskBench) -> None:
+    open_tasks = [asyncio.create_task(bench.post("/hold")) for _ in range(6)]
+    await until(lambda: _waits(bench, 2), "all four places are taken, and two wait")
+
+    bench.api.set_bundle_late(a_bundle_with_tasks(bench.agent.port, most=6))
+
+    await until(lambda: bench.agent.running == 6, "the new bundle has room for all")
+    bench.agent.release.set()
+    assert {status for status, _ in await asyncio.gather(*open_tasks)} == {200}
+    assert bench.agent.cancelled == 0
+
+
 @requirement("tasks.closed")
 async def test_a_guard_without_state_without_contact_or_without_bundle_takes_no_task(
     api: FakeApiServer, agent: TaskAgent, tmp_path: Path
