@@ -22,11 +22,12 @@ from interlock.deployment.children.verification_job import (
     build_support,
 )
 from interlock.deployment.plan import desired_children
+from interlock_contract.names import OPERATOR_KEY_SECRET
 from tests.integration.attacks import KINDS, workload
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
 from tests.integration.kubectl import AGENT, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator_writes import OBJECTS, WORKLOADS, Change, pod_of
-from tests.integration.protected import Protected, account, grant_all, protect
+from tests.integration.protected import Protected, account, grant, grant_all, protect
 from tests.integration.test_admission_protection import identities
 from tests.requirements import requirement
 from tests.support import bounds
@@ -264,6 +265,30 @@ def test_a_verification_runs_under_its_own_account_alone(place: Place) -> None:
         pod_of(manifest)["serviceAccountName"] = name
         reply = place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, manifest)
         assert reply.was_denied_by("operator-workloads"), reply.text
+
+
+@requirement("operator.scope")
+def test_the_operator_creates_its_own_key_and_changes_no_other_secret_of_its_namespace(place: Place) -> None:
+    name = f"all-{uuid4().hex[:8]}"
+    grant(place.at.admin, SYSTEM, name, account(SYSTEM, "interlock"), "admin")
+    key: Json = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": OPERATOR_KEY_SECRET}}
+    path = path_of(key, SYSTEM, is_new=True)
+    assert place.operator.send("POST", path + DRY, key).status == 201
+    refused = (edited(key, metadata__name="other"), edited(key, type="example.com/other"))
+    for one in refused:
+        assert place.operator.send("POST", path + DRY, one).was_denied_by("operator-objects")
+    place.at.admin.must("POST", path, key)
+    try:
+        bounds.eventually(
+            lambda: place.operator.send("DELETE", path_of(key, SYSTEM) + DRY).was_denied_by("operator-objects"),
+            "the role is known",
+            WAIT_SECONDS,
+        )
+        reply = place.operator.send("PATCH", path_of(key, SYSTEM) + DRY, {"data": {"key": "eA=="}}, MERGE)
+        assert reply.was_denied_by("operator-objects"), reply.text
+    finally:
+        place.at.admin.must("DELETE", path_of(key, SYSTEM))
+        place.at.admin.must("DELETE", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{SYSTEM}/rolebindings/{name}")
 
 
 # The kill controller.
