@@ -9,7 +9,7 @@ import pytest
 
 from interlock.action.pins import diff_changes
 from interlock.api.status import Condition
-from interlock.api.verification import BindingCondition, MCPBindingStatus
+from interlock.api.verification import BindingCondition, MCPBindingStatus, PinnedDefinition, PinState
 from interlock.deployment.children.config import pins_of
 from interlock.deployment.names import ChildKey, Manifest, key_of, result_name
 from interlock.deployment.ownership import applied_object
@@ -382,6 +382,16 @@ def test_prompts_are_pinned_by_the_first_successful_run_and_a_changed_one_needs_
     assert prompt_pins(bench)["letter"] == a_tool("letter", POISON).digest
     assert "sums" in prompt_pins(bench)
     assert bench.condition("Drifted").status == "False"
+
+
+def test_an_accept_of_a_status_without_the_digest_of_the_instructions_ends_no_reconcile() -> None:
+    bench = Bench(a_binding().unverified().with_instructions("Pinned")).verified()
+    stored = PinnedDefinition(name="instructions", state=PinState.CHANGED)
+    known = bench.known.model_copy(update={"instructions": stored})
+    bench.builder = bench.builder.with_status(bench.status.model_copy(update={"verification": known}))
+    bench.verify()
+    bench.accept(bench.known.observed_digest)
+    assert bench.known.instructions is None
 
 
 @requirement("drift.prompts")

@@ -48,7 +48,7 @@ def compare_seen(
         is_first = not any(tool.pinned_digest for tool in known.tools)
         update["tools"] = _compare(spec.tools, known.tools, result.tools, may_pin=may_pin, is_first=is_first)
     if result.prompts is not None and (may_pin or known.prompts is not None):
-        # Unlike tools, a server may have had none at first. The first ones under a glob are then new.
+        # A server may have had no prompts at the first run. Its first one under a glob is new then.
         is_first = known.prompts is None
         update["prompts"] = _compare(
             spec.prompts, known.prompts or (), result.prompts, may_pin=may_pin, is_first=is_first
@@ -63,7 +63,10 @@ def compare_seen(
 
 
 def forget_unmapped(binding: MCPBinding, known: VerificationStatus) -> VerificationStatus:
-    """Return the status without prompts and instructions where the spec asks for none: later ones are the first."""
+    """Return the status without prompts and instructions where the spec asks for none.
+
+    Once the spec asks for them again, the next successful run pins all of them, as a first run does.
+    """
     update: dict[str, object] = {} if binding.spec.prompts else {"prompts": None}
     if binding.spec.instructions != "Pinned":
         update["instructions"] = None
@@ -101,7 +104,7 @@ def accept_drift(known: VerificationStatus) -> VerificationStatus:
         update={
             "tools": _accept(known.tools),
             "prompts": None if known.prompts is None else _accept(known.prompts),
-            "instructions": None if instructions is None else _accept([instructions])[0],
+            "instructions": next(iter(_accept([] if instructions is None else [instructions])), None),
             "image_digest": known.observed_image_digest or known.image_digest,
             "refused_accept": "",
         }
@@ -206,7 +209,7 @@ def build_diff_request(binding: MCPBinding, definitions: Mapping[str, str], wher
 
 
 def diff_changes(request: bytes) -> bytes:
-    """Return the readable differences of tools, at most `MAX_DIFF` characters.
+    """Return the readable differences of definitions, at most `MAX_DIFF` characters.
 
     MCP servers wrote the texts, and the time that a difference takes can be anything: this runs in a worker process.
 
