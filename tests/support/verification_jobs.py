@@ -42,17 +42,23 @@ def a_tool(name: str, description: str = "") -> Json:
     return {"name": name, "inputSchema": {"type": "object"}} | ({"description": description} if description else {})
 
 
+def a_prompt(name: str, description: str = "") -> Json:
+    """Return a prompt as the servers of these clusters list it."""
+    return {"name": name} | ({"description": description} if description else {})
+
+
 class VerificationJobs:
     """A thread that answers every Job of a verification.
 
-    `descriptions` says of tools, by name, that they are described in another way; a tool of the value None is gone, and
-    an unmapped one is new. `schemas` has the input schemas of tools, by name, where they differ. `failing` is a message
-    with which all runs fail.
+    `descriptions` says of tools and prompts, by name, that they are described in another way; a tool of the value None
+    is gone, and an unmapped one is new. `schemas` has the input schemas of tools, by name, where they differ.
+    `instructions` are those of every server. `failing` is a message with which all runs fail.
     """
 
     def __init__(self, connect: Callable[[], HasRequest]) -> None:
         self.descriptions: dict[str, str | None] = {}
         self.schemas: dict[str, Json] = {}
+        self.instructions = ""
         self.failing = ""
         self.silent = False
         self.runs: list[str] = []
@@ -102,14 +108,25 @@ class VerificationJobs:
         self.runs.append(f"{namespace}/{name}")
 
     def _result(self, plan: dict[str, str]) -> VerificationResult:
-        run = parse_plan(plan[PLAN_KEY]).run
+        planned = parse_plan(plan[PLAN_KEY])
         if self.failing:
-            return VerificationResult(run, VerificationFailure.SERVER_UNAVAILABLE, self.failing)
+            return VerificationResult(planned.run, VerificationFailure.SERVER_UNAVAILABLE, self.failing)
         [source] = parse_bundle(plan[BUNDLE_KEY]).sources
+        prompted = {prompt.name for prompt in source.prompts}
         names = {tool.name for tool in source.tools if not is_name_glob(tool.name)} | self.descriptions.keys()
-        listed = [name for name in sorted(names) if self.descriptions.get(name, "") is not None]
+        listed = [name for name in sorted(names - prompted) if self.descriptions.get(name, "") is not None]
         described = (a_tool(name, self.descriptions.get(name) or "") for name in listed)
         changed = (tool | {"inputSchema": self.schemas.get(tool["name"], tool["inputSchema"])} for tool in described)
         tools = [json.loads(canonicalize(tool)) for tool in changed]
-        seen = [SeenDefinition(tool["name"], digest_of(canonicalize(tool)), canonicalize(tool)) for tool in tools]
-        return VerificationResult(run, tools=tuple(seen), protocol="2025-11-25")
+        prompts = [a_prompt(prompt.name, self.descriptions.get(prompt.name) or "") for prompt in source.prompts]
+        return VerificationResult(
+            planned.run,
+            tools=tuple(_see(tool["name"], tool) for tool in tools),
+            prompts=tuple(_see(prompt["name"], prompt) for prompt in prompts) if prompts else None,
+            instructions=_see("instructions", self.instructions) if planned.instructions else None,
+            protocol="2025-11-25",
+        )
+
+
+def _see(name: str, value: Any) -> SeenDefinition:
+    return SeenDefinition(name, digest_of(canonicalize(value)), canonicalize(value))

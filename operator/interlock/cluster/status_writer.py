@@ -7,7 +7,7 @@ from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.api.status import AgentStatus, Condition
-from interlock.api.verification import MCPBindingStatus
+from interlock.api.verification import MCPBindingStatus, VerificationStatus
 from interlock_contract.names import FIELD_MANAGER
 from interlock_kube.client import NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
@@ -72,12 +72,18 @@ def _agent_patch(status: AgentStatus) -> dict[str, Any]:
     return body
 
 
+_OPTIONAL = tuple(
+    field.alias or name for name, field in VerificationStatus.model_fields.items() if field.default is None
+)
+"""The fields of an MCPBinding's verification that can be absent."""
+
+
 def _binding_patch(status: MCPBindingStatus) -> dict[str, Any]:
     """Return the merge patch: absent fields are removed, lists are written whole."""
     body = status.to_kubernetes()
     known = body.get("verification")
     if known is not None:
-        known |= {name: known.get(name) for name in ("verifiedAt", "nextAt")}
+        known |= {name: known.get(name) for name in _OPTIONAL}
         run = known.get("run")
         known["run"] = {"endedAt": None} | run if run else None
     return body

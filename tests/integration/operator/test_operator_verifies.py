@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock_contract.bundle import digest_instructions
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.conftest import Operators
@@ -17,7 +18,7 @@ from tests.integration.operator.sandbox import MANAGED, Sandbox, condition_of
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 from tests.support.pins import definition_of
-from tests.support.verification_jobs import VerificationJobs, a_tool
+from tests.support.verification_jobs import VerificationJobs, a_prompt, a_tool
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(120)]
 
@@ -174,6 +175,44 @@ def test_only_an_accept_of_the_observed_digest_reaches_the_bundle(
         lambda: pins(sandbox, "triage") == {GET: definition_of(a_tool(GET, POISON))}, "the bundle has the accepted tool"
     )
     condition(sandbox, "Drifted", "False")
+
+
+@requirement("drift.on-a-cluster", "drift.prompts", "drift.instructions")
+def test_prompts_and_instructions_are_pinned_and_one_accept_covers_them(
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
+) -> None:
+    def pinned() -> tuple[list[Json] | None, str | None]:
+        [source] = sandbox.bundle("triage")["sources"]
+        return source.get("promptPins"), source.get("instructionsPin")
+
+    def pins_with(description: str, instructions: str) -> tuple[list[Json], str]:
+        digest = definition_of(a_prompt("summary", description))
+        return [{"name": "summary", "digest": digest}], digest_instructions(instructions)
+
+    verifiers.instructions = "Be kind."
+    sandbox.apply_policy_and_bindings("triage")
+    asked = {"prompts": [{"name": "summary", "resource": "contacts"}], "instructions": "Pinned"}
+    sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, {"spec": asked})
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    eventually(lambda: pinned() == pins_with("", "Be kind."), "the bundle has the pins", RETRY_SECONDS)
+
+    verifiers.descriptions, verifiers.instructions = {"summary": POISON}, f"Be kind.\n{POISON}"
+    verify_again(sandbox, 7)
+    message = condition(sandbox, "Drifted", "True", "ToolsChanged")["message"]
+    assert message.startswith("changed: prompt summary, instructions; ")
+    assert pinned() == pins_with("", "Be kind.")
+    accept(sandbox, sandbox.binding(BINDING)["status"]["verification"]["observedDigest"])
+    eventually(lambda: pinned() == pins_with(POISON, f"Be kind.\n{POISON}"), "the bundle has the accepted ones")
+    condition(sandbox, "Drifted", "False")
+
+    verifiers.descriptions = {}
+    sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, {"spec": {"prompts": [], "instructions": "Withheld"}})
+    eventually(
+        lambda: pinned() == (None, None),
+        lambda: f"nothing is pinned that is not asked for: {pinned()} {sandbox.binding(BINDING)['status']}",
+        RETRY_SECONDS,
+    )
 
 
 @requirement("drift.on-a-cluster", "drift.reported-early")

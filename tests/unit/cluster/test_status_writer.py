@@ -1,12 +1,20 @@
 import pytest
 
 from interlock.api.agent import Agent
+from interlock.api.binding import MCPBinding
 from interlock.api.status import AgentStatus, KillStatus
+from interlock.api.verification import (
+    MCPBindingStatus,
+    PinnedDefinition,
+    PinState,
+    VerificationRun,
+    VerificationStatus,
+)
 from interlock.cluster.status_writer import StatusWriter
 from interlock.reconcile.agent import reconcile
 from interlock_kube.client import ApiError
 from tests.requirements import requirement
-from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours
+from tests.support.builders import NOW, a_binding, a_snapshot, a_stage, an_agent, hours
 from tests.support.fake_client import FakeClient
 from tests.support.simulation import Simulation
 
@@ -92,6 +100,20 @@ async def test_a_stage_that_is_gone_is_taken_away(client: FakeClient) -> None:
     await writer(client).write_agent(agent_of(client), a_status().model_copy(update={"stage": None}))
 
     assert "stage" not in client.objects[PATH]["status"]
+
+
+@requirement("drift.prompts", "drift.instructions")
+async def test_parts_of_a_verification_that_are_gone_are_taken_away(client: FakeClient) -> None:
+    binding = a_binding().build()
+    path = f"/apis/interlock.dev/v1alpha1/namespaces/agents/mcpbindings/{binding.metadata.name}"
+    client.put(path, a_binding().to_kubernetes())
+    instructions = PinnedDefinition(name="instructions", state=PinState.VERIFIED)
+    run = VerificationRun(number=1, plan="p", started_at=NOW, ended_at=NOW)
+    full = VerificationStatus(prompts=(), instructions=instructions, verified_at=NOW, next_at=NOW, run=run)
+    for known in (full, VerificationStatus()):
+        await writer(client).write_binding(binding, MCPBindingStatus(verification=known))
+        stored = MCPBinding.model_validate(client.objects[path])
+        assert stored.verification == known
 
 
 async def test_an_agent_that_is_gone_is_no_failure(client: FakeClient) -> None:
