@@ -608,8 +608,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         binding(spec__prompts=[{"name": f"p{i}", "resource": "r"} for i in range(65)]),
         "must have at most 64 items",
     ),
-    (binding(spec__instructions="Passed"), 'supported values: "Withheld", "Pinned"'),
-    (binding(spec__resourceDescriptions="Reviewed"), 'supported values: "Withheld", "Unreviewed"'),
     (binding(spec__serverRequests=["sampling"]), 'supported values: "Sampling", "Elicitation", "Roots"'),
     (binding(spec__serverRequests=["Roots"] * 4), "must have at most 3 items"),
     (binding(spec__limits={"requestBytes": 1023}), "should be greater than or equal to 1024"),
@@ -687,7 +685,6 @@ GOOD = [
     resource(uri="urn:x:a%20b"),
     prompt(name="*", operation="read", scope=[{"dimension": "region", "pointer": "/region"}]),
     binding(spec__serverRequests=["Sampling", "Elicitation", "Roots"]),
-    binding(spec__instructions="Pinned", spec__resourceDescriptions="Unreviewed"),
     binding(spec__limits={"requestBytes": 1024, "resultBytes": 16777216, "inFlight": 256}),
     binding(
         spec__tools=[

@@ -1,4 +1,4 @@
-"""Good and bad values of `spec.verify`: what the API server must admit, and what it must refuse with which words."""
+"""Good and bad values of `spec.verify` and of what is pinned: what the API server must admit, and what it must refuse with which words."""
 
 from typing import Any
 
@@ -24,6 +24,8 @@ BAD_VERIFICATIONS: list[tuple[dict[str, Any], str]] = [
 ]
 REFUSED: list[tuple[dict[str, Any], str]] = [
     *BAD_VERIFICATIONS,
+    (binding(spec__instructions="Passed"), 'supported values: "Withheld", "Pinned"'),
+    (binding(spec__resourceDescriptions="Reviewed"), 'supported values: "Withheld", "Unreviewed"'),
     (binding(spec__verify={"interval": "1h\n"}), f"(of several lines) {NO_INTERVAL}"),
     (probe(tool="a\nb"), f"(of several lines) {NO_TOOL}"),
     (probe(tool="x" * 129), "Too long: may not be more than 128 bytes"),
@@ -39,6 +41,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (binding(spec__verify={"probes": [{"name": "p", "tool": "t"}] * 2}), 'Duplicate value: {"name":"p"}'),
 ]
 GOOD = [
+    binding(spec__instructions="Pinned", spec__resourceDescriptions="Unreviewed"),
     binding(spec__verify={}),
     *(binding(spec__verify={"interval": interval}) for interval in ("1m", "168h", "90m", "1h30m")),
     probe(tool="get-contact.v2/x", arguments='{"id": 1, "deep": {"list": [1, null, {"a": true}]}}', maxLatency="60s"),
