@@ -1,4 +1,4 @@
-"""Good and bad values of `spec.verify` and of what is pinned: what the API server must admit, and what it must refuse with which words."""
+"""Good and bad values of `spec.verify` and of what is pinned, and the words with which the API server refuses."""
 
 from typing import Any
 
