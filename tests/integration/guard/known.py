@@ -24,6 +24,7 @@ from tests.integration.guard.fake_api_server import AGENT, NAMESPACE, UID, FakeA
 from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer
 from tests.integration.guard.learning import learn_on_pipes
 from tests.support.bounds import until
+from tests.support.keys import AGENT_KEY_DIGEST
 
 KNOWN = Path(__file__).parent / "programs" / "known_server.py"
 EVERYTHING: tuple[ServerRequest, ...] = ("Sampling", "Elicitation", "Roots")
@@ -88,7 +89,9 @@ def known_bundle(
         instructions_pin=None if withholds else digest_instructions(INSTRUCTIONS),
     )
     identity = AgentIdentity(AGENT, NAMESPACE, UID)
-    return dump_bundle(Bundle(3, identity, revision, "staging", "staging", (), (source,)))
+    return dump_bundle(
+        Bundle(3, identity, revision, "staging", "staging", (), (source,), agent_key_digest=AGENT_KEY_DIGEST)
+    )
 
 
 @dataclass

@@ -32,6 +32,7 @@ STEP = 3  # children of one kind of step are applied side by side, in an order t
 SPARED_WRITES = 4  # not every run has equally many; least of all reports of an Agent, which are not counted on at all
 SERVER_FIELDS = ("clusterIP", "clusterIPs")
 PLACEMENT_NAME = "NAME-[0-9a-f]{10}"  # digits of a digest of the agent, among others
+AGENT_KEY_DIGEST = r'agentKeyDigest\\":\\"[0-9a-f]{64}'  # in the bundle, which is text
 SERVICE_ADDRESS = r"10\.96\.\d+\.\d+"  # of the guard's Service, as the agent's pods get it
 
 
@@ -65,7 +66,7 @@ def without_own_name(child: Json, name: str) -> Json:
     metadata = child["metadata"]
     kept = {"name": metadata["name"], "labels": metadata["labels"], "owners": len(metadata["ownerReferences"])}
     text = json.dumps(spec | kept, sort_keys=True).replace(metadata["ownerReferences"][0]["uid"], "UID")
-    text = re.sub(SERVICE_ADDRESS, "ADDRESS", text)
+    text = re.sub(AGENT_KEY_DIGEST, "KEY", re.sub(SERVICE_ADDRESS, "ADDRESS", text))
     text = text.replace(metadata["namespace"], "NAMESPACE").replace(name, "NAME")
     loaded: Json = json.loads(re.sub(PLACEMENT_NAME, "PLACEMENT", text))
     return loaded
