@@ -113,6 +113,21 @@ def test_a_release_carries_its_users_own_name_and_a_kill_any(oldest: Namespace) 
     assert release(owner, path, own).status == 200
 
 
+@requirement("protection.oldest", "kill.author")
+def test_no_other_name_is_put_to_a_release_afterwards(oldest: Namespace) -> None:
+    owner, editor = oldest.users["owner"], oldest.users["editor"]
+    path = oldest.agent()
+    other: Json = {"metadata": {"annotations": {KILL_SWITCH_BY: "grace"}}}
+    assert kill(editor, path, "ada").status == 200
+    assert kill(owner, path, "alan").status == 200  # the same switch again
+    assert release(owner, path, name_of(owner, oldest)).status == 200
+    for user in (editor, owner):
+        reply = patch(user, path, other)
+        assert "names who set the kill switch last, so it changes only in the same request" in reply.text
+    assert patch(editor, path, {"metadata": {"labels": {"a": "b"}}}).status == 200
+    assert patch(editor, path, {"metadata": {"annotations": {KILL_SWITCH_BY: None}}}).status == 200
+
+
 @requirement("protection.oldest")
 def test_the_operator_writes_all_its_objects_on_the_oldest_version(oldest: Namespace) -> None:
     operator = oldest.admin.with_token(oldest.admin.token_of(SYSTEM, "interlock"))
