@@ -29,7 +29,7 @@ from tests.support import bounds
 from tests.support.operator_process import kill_controller
 from tools.cluster.kwok import KwokCluster
 
-pytestmark = pytest.mark.api
+pytestmark = [pytest.mark.api, pytest.mark.nightly]  # a second API server to build and to start
 
 WAIT_SECONDS = 30.0
 ROLES = {"editor": ("interlock-edit",), "owner": ("interlock-edit", "interlock-admin")}
