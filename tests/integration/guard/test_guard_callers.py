@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from interlock_contract.bundle import BundleSource, BundleTasks, BundleTool, Grant, Pin, dump_bundle, parse_bundle
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import (
+    HEADERS,
     MCP_PATH,
     SCRIPTED,
     SOURCE,
@@ -161,6 +162,27 @@ async def test_after_a_change_of_the_key_the_one_before_is_refused_at_the_next_r
     api.set_bundle(dump_bundle(replace(changed, agent_key_digest=None)))
     await asyncio.sleep(0)
     assert await refused()
+
+
+@requirement("agent-key.proven")
+async def test_a_key_that_changes_while_a_body_comes_in_is_compared_again(bench: Bench, api: FakeApiServer) -> None:
+    body = json.dumps(CALL).encode()
+    head = [f"POST {MCP_PATH} HTTP/1.1", f"Host: 127.0.0.1:{bench.guard.port}", f"Content-Length: {len(body)}"]
+    head += [f"{name}: {value}" for name, value in HEADERS.items()]
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.port)
+    writer.write("\r\n".join([*head, "", ""]).encode() + body[:-1])
+    await writer.drain()
+
+    async def refused() -> bool:
+        return (await bench.client.call("echo", region="eu")).status == 403
+
+    api.set_bundle(dump_bundle(replace(parse_bundle(a_bundle(["echo"])), agent_key_digest="0" * 64)))
+    await until(refused, "the guard has the bundle with another key")
+    executed = len(bench.executed())
+    writer.write(body[-1:])
+    assert b" 403 " in await reader.readline()
+    writer.close()
+    assert len(bench.executed()) == executed
 
 
 @requirement("agent-key.secret")
