@@ -137,15 +137,16 @@ class App:
             is_anywhere=self.settings.api_server_egress == "AnyOnPort",
         )
         await retry_until_available(api_server.find)
-        operator_key = await retry_until_available(
-            functools.partial(obtain_operator_key, client, self.settings.namespace, self.settings.key_file)
-        )
         await self._kill_lease.read(client)
         self._spawn("heartbeat", self._heartbeat.run())
         self._spawn("API server finder", api_server.run())
         self._spawn("Lease of the kill controller", self._kill_lease.run(client))
         self._spawn("reader of changed objects", self._reader.run())
         await self._fill_cache()  # the owners first: what has no known owner is not read
+        # Here the wait for the kubelet, after an early restart, makes neither heartbeat nor watches look dead.
+        operator_key = await retry_until_available(
+            functools.partial(obtain_operator_key, client, self.settings.namespace, self.settings.key_file)
+        )
         self._spawn("child watch", child_watch.run())
         self._spawn("agent pods", agent_pods.run())
         await child_watch.synced()
