@@ -148,6 +148,12 @@ def protect(admin: Caller, namespace: str) -> Protected:
         "metadata": {"name": UNSCHEDULED, "labels": {"interlock.dev/agent": AGENT_NAME}},
         "spec": {"schedulerName": "none", "containers": [container]},
     }
+    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    bounds.eventually(
+        lambda: admin.send("GET", f"{accounts}/default").status == http.HTTPStatus.OK,
+        "the namespace has its account",
+        READY_SECONDS,
+    )
     admin.must("POST", f"/api/v1/namespaces/{namespace}/pods", unscheduled)
     editor, owner = (admin.with_token(admin.token_of(namespace, name)) for name in ("editor", "owner"))
     return Protected(namespace, admin, editor, owner, placement, children)

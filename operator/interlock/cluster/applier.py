@@ -5,6 +5,7 @@ and deleted, and never read: even the answers of the API server come without the
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from interlock.api.status import AgentReason
@@ -40,6 +41,7 @@ BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT = 40  # a small API server queues further requests
 ATTEMPTS = 6
 """Attempts to create or replace one object, since others write it at the same time, such as a Deployment's status."""
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 class ApplyFailed(ReconcileRefused):
@@ -118,6 +120,8 @@ class Applier:
     async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str, applied: AppliedObjects) -> None:
         """Delete children, also those that are not cached because they lost their owner or labels.
 
+        A key that no object can have, which the status of another version may record, is ignored.
+
         Raises:
             ApplyFailed: A child could not be deleted.
         """
@@ -127,6 +131,7 @@ class Applier:
             if key in applied and key not in cached
             else self._prune(key, namespace, owner)
             for key in keys
+            if key.kind in BY_KIND and _NAME.fullmatch(key.name)
         )
 
     async def _together(self, writes: Iterable[Awaitable[object]]) -> None:

@@ -414,6 +414,24 @@ async def test_what_is_pruned_goes_with_all_that_it_owns(cluster: Cluster) -> No
     assert cluster.store.of(AGENT, UID) == {}
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        ChildKey("", "a"),
+        ChildKey("Gateway", "a"),
+        ChildKey("Secret", ""),
+        ChildKey("Role", "a/b"),
+        ChildKey("Role", "."),
+    ],
+)
+async def test_what_no_object_can_be_called_is_not_pruned(cluster: Cluster, key: ChildKey) -> None:
+    cluster.applied[key] = AppliedObject("u", "d")
+
+    await cluster.carry_out(WritePlan(prune=(key,)))
+
+    assert cluster.client.requests == []
+
+
 @requirement("deployment.prune")
 async def test_a_pruned_workload_deletes_its_pods_without_kubernetes_gc(cluster: Cluster) -> None:
     await cluster.carry_out()
