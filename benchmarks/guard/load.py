@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from typing_extensions import override
+
 TEXT = "x" * 400
 """A request of about 0.5 KB, and an answer of twice the text: about 0.9 KB."""
 
@@ -52,6 +54,7 @@ class Caller(asyncio.Protocol):
         self._on_answer: Callable[[bytes], None] = lambda _: None
         self._session = ""
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep where to write."""
         self._transport = cast("asyncio.Transport", transport)
@@ -92,6 +95,7 @@ class Caller(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    @override
     def data_received(self, data: bytes) -> None:
         """Take whole answers out of the stream."""
         self._rest += data
@@ -171,7 +175,8 @@ class PipeCaller(asyncio.SubprocessProtocol):
             send()
         await done
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio calls it by name
+    @override
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Take whole lines out of the stream."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:

@@ -11,6 +11,7 @@ from collections import deque
 from typing import cast
 
 import uvloop
+from typing_extensions import override
 
 
 class Server(asyncio.SubprocessProtocol):
@@ -21,7 +22,8 @@ class Server(asyncio.SubprocessProtocol):
         self.stdin: asyncio.WriteTransport | None = None
         self._rest = b""
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002 - asyncio calls it by name
+    @override
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Pass whole lines on."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
@@ -36,10 +38,12 @@ class Client(asyncio.Protocol):
         self._server, self._rest = server, b""
         self._transport: asyncio.Transport | None = None
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep where to answer."""
         self._transport = cast("asyncio.Transport", transport)
 
+    @override
     def data_received(self, data: bytes) -> None:
         """Pass whole bodies on."""
         self._rest += data

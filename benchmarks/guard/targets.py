@@ -10,6 +10,7 @@ import venv
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +18,7 @@ from benchmarks.guard.echo_server import TOOL
 from benchmarks.guard.load import Caller, PipeCaller, Tally
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import MCP_PATH, SOURCE, Guard, StdioServer, a_bundle
-from tests.support.pins import pins_of
+from tests.support.pins import LearntPins, pins_of
 from tests.support.ports import free_port
 from tools.machine.settings import from_environment
 
@@ -80,7 +81,7 @@ async def guard(folder: Path) -> AsyncIterator[Target]:
     """The guard as it is deployed, its API server a stand-in, its records into a file."""
     api = FakeApiServer(free_port())
     api.set_agent()
-    api.pins = pins_of([TOOL])
+    api.pins = LearntPins(pins_of([TOOL]), ())
     api.set_bundle(a_bundle(["echo"]))
     await api.start()
     process = Guard(api, folder, is_forked=False)
@@ -118,9 +119,8 @@ def _http_load(port: int, path: str) -> Load:
         loop, tally = asyncio.get_running_loop(), Tally()
         callers = []
         for number in range(width):
-            _, caller = await loop.create_connection(
-                lambda number=number: Caller(f"127.0.0.1:{port}", path, number * 1_000_000), "127.0.0.1", port
-            )
+            build = partial(Caller, f"127.0.0.1:{port}", path, number * 1_000_000)
+            _, caller = await loop.create_connection(build, "127.0.0.1", port)
             await caller.open_session()
             callers.append(caller)
         end = time.monotonic() + seconds
@@ -166,7 +166,7 @@ def _install_peer() -> Path:
     if not (folder / ".done").exists():
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=True)
-        pip = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes"]
+        pip: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes"]
         subprocess.run([*pip, "-r", PEER_REQUIREMENTS], check=True, timeout=600)
         (folder / ".done").touch()
     return folder / "bin" / "mcp-proxy"

@@ -10,7 +10,7 @@ import inspect
 import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 
@@ -167,10 +167,9 @@ def pytest_runtest_makereport(
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Mark the report of a failure that only missed a bound, and hand the figures to the process that sums up."""
-    report: Any = yield
+    report: pytest.TestReport = yield
     error = call.excinfo.value if call.excinfo is not None and report.failed else None
-    report.missed_bound = error is not None and missed_bound(error)
-    report.figures = list(_figures)
+    vars(report).update(missed_bound=error is not None and missed_bound(error), figures=list(_figures))
     _figures.clear()
     return report
 
