@@ -61,6 +61,7 @@ class Run:
     seconds: float
     cpu_seconds: float
     rss_mb: float
+    rss_mb_at_rest: float
     reads: int
     writes: int
     events: int
@@ -264,6 +265,7 @@ def measure(prepared: Cluster, process: OperatorProcess, is_done: Callable[[Json
         seconds=seconds,
         cpu_seconds=process.cpu_seconds() - cpu,
         rss_mb=process.peak_rss_mb(),
+        rss_mb_at_rest=process.rss_mb(),
         reads=requests["reads"],
         writes=requests["writes"],
         events=requests["events"],
@@ -353,6 +355,7 @@ def say(name: str, run: Run) -> None:
         "seconds": round(run.seconds, 2),
         "cpu_seconds": round(run.cpu_seconds, 2),
         "rss_mb": round(run.rss_mb, 1),
+        "rss_mb_at_rest": round(run.rss_mb_at_rest, 1),
         "requests_per_agent": round((run.reads + run.writes + run.events) / run.agents, 2),
         "writes_per_agent": round(run.writes / run.agents, 2),
         "events_per_agent": round(run.events / run.agents, 2),
@@ -373,6 +376,7 @@ def figures(ours: Run, bare: Run) -> dict[str, float]:
         "restart_writes": ours.restart_writes,
         "restart_seconds": ours.restart_seconds,
         "rss_mb": ours.rss_mb,
+        "rss_mb_at_rest": ours.rss_mb_at_rest,
         "cpu_ms_per_agent": 1000 * ours.cpu_seconds / ours.agents,
         "bare_cpu_ms_per_agent": 1000 * bare.cpu_seconds / bare.agents,
     }

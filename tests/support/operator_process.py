@@ -128,8 +128,15 @@ class OperatorProcess:
 
     def peak_rss_mb(self) -> float:
         """Return the most memory that this run had resident, in MB of 2^20 bytes."""
+        return self._memory("VmHWM")
+
+    def rss_mb(self) -> float:
+        """Return the memory that this run has resident, in MB of 2^20 bytes."""
+        return self._memory("VmRSS")
+
+    def _memory(self, name: str) -> float:
         for line in Path(f"/proc/{self.pid}/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) / 1024
         raise OperatorDied("it has no memory any more")
 
