@@ -118,8 +118,10 @@ class DenyReason(StrEnum):
     MODEL_KEY_REFUSED = "ModelKeyRefused"
     """The request does not show the key that the agent was given."""
     HOSTED_TOOL_NOT_ALLOWED = "HostedToolNotAllowed"
-    MEMBER_NOT_ALLOWED = "MemberNotAllowed"
     """The request would make the provider of the model act by itself: search, run code, call MCP servers."""
+    MEMBER_NOT_ALLOWED = "MemberNotAllowed"
+    """A member of the body, or a value of a beta header, is unknown to the official SDKs and not added by an
+    administrator, or it never passes."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
     """The source's server is not there, ended in mid-call, or has too much to do."""
     AUDIT_UNAVAILABLE = "AuditUnavailable"

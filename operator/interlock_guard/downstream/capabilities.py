@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from interlock_contract import mcp
-from interlock_contract.bundle import Bundle, digest_instructions
+from interlock_contract.bundle import Bundle
 from interlock_guard.decision.decide import (
     SERVER_METHODS,
     find_pin,
@@ -37,7 +37,7 @@ def offer(server_info: ServerInfo | None, permitted: Collection[str], instructio
     if "logging" in has:
         capabilities["logging"] = {}
     offered: dict[str, Any] = {"capabilities": capabilities}
-    if server_info.instructions and digest_instructions(server_info.instructions) == instructions_pin:
+    if server_info.instructions and server_info.instructions_digest == instructions_pin:
         offered["instructions"] = server_info.instructions
     return offered
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 from aiohttp import web
 
 from interlock_contract import mcp
-from interlock_contract.bundle import digest_instructions
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.recorder import Caller, RecordFailed
@@ -71,7 +70,7 @@ class Relay:
         bundle, upstream = self._live.bundle, self._sources.get(source)
         server_info = None if upstream is None else upstream.server_info
         pin = capabilities.find_instructions_pin(bundle, source)
-        if server_info is not None and pin is not None and digest_instructions(server_info.instructions) != pin:
+        if server_info is not None and pin is not None and server_info.instructions_digest != pin:
             self._authorizer.report_drift(source)
         return capabilities.offer(server_info, capabilities.offers(bundle, source), pin)
 

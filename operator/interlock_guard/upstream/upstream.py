@@ -10,9 +10,10 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Protocol
 
-from interlock_contract.bundle import BundleLimits
+from interlock_contract.bundle import BundleLimits, digest_instructions
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
 
@@ -65,7 +66,7 @@ class Call:
             self.future.set_result(self.late)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServerInfo:
     """What a server said about itself when its connection began: by `initialize` or by `server/discover`."""
 
@@ -73,6 +74,11 @@ class ServerInfo:
     capabilities: Mapping[str, Any]
     instructions: str | None = None
     is_sessionless: bool = False
+
+    @cached_property
+    def instructions_digest(self) -> str:
+        """The digest by which the instructions are pinned, computed once: each client that begins is offered them."""
+        return digest_instructions(self.instructions)
 
 
 class UpstreamEvents(Protocol):
