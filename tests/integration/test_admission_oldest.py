@@ -8,7 +8,6 @@ import http
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import yaml
@@ -18,7 +17,6 @@ from tests.integration.callers import MERGE, Caller, Json, Reply
 from tests.integration.kubectl import POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator.api import Access, Api
 from tests.integration.operator.conftest import write_kubeconfig
-from tests.integration.protected import account, grant
 from tests.integration.test_admission_operator import DRY, SYSTEM, everything
 from tests.integration.test_admission_protection import identities
 from tests.integration.test_admission_release import Place as Namespace
@@ -45,22 +43,13 @@ def install(cluster: Cluster, folder: str) -> Kubectl:
 
 def a_namespace(cluster: Cluster) -> Namespace:
     """Create a namespace with users, and wait until the policies are in force."""
-    admin, name = Caller.administrator(Path(cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
-    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    admin.must("POST", f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agentpolicies", POLICY)
-    users = {}
-    for user, roles in ROLES.items():
-        admin.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": user}})
-        for role in roles:
-            grant(admin, name, f"{user}-{role}", account(name, user), role)
-        users[user] = admin.with_token(admin.token_of(name, user))
-    made = Namespace(name, admin, users)
+    made = Namespace.create(cluster, ROLES, POLICY)
     killed = f"{made.agent(**{KILL_SWITCH: 'x'})}{DRY}"
     last: list[Reply] = []
 
     def is_in_force() -> bool:
-        by = name_of(users["owner"], made)
-        last[:] = [switch(users["editor"], killed, "off"), release(users["owner"], killed, by)]
+        editor, owner = made.users["editor"], made.users["owner"]
+        last[:] = [switch(editor, killed, "off"), release(owner, killed, name_of(owner, made))]
         return last[0].was_denied_by("agents-release") and last[1].status == http.HTTPStatus.OK
 
     bounds.eventually(is_in_force, lambda: f"roles and policies are in force: {last}", WAIT_SECONDS)

@@ -5,10 +5,8 @@ requests are dry runs, which admission judges alike.
 """
 
 import copy
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -28,7 +26,7 @@ from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
 from tests.integration.kubectl import AGENT, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator_writes import OBJECTS, WORKLOADS, Change, pod_of
 from tests.integration.protected import Protected, account, grant, grant_all, protect
-from tests.integration.test_admission_protection import identities
+from tests.integration.test_admission_protection import installed
 from tests.requirements import requirement
 from tests.support import bounds
 from tests.support.builders import GUARD_IMAGE, a_binding, a_placement, a_separate_placement, an_agent
@@ -65,21 +63,16 @@ class Place:
 
 @pytest.fixture(scope="module")
 def place(kwok_cluster: Cluster) -> Iterator[Place]:
-    client = Kubectl(kwok_cluster)
-    client.install_crds()
-    client.must("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(identities()))
-    files = [option for name in POLICIES for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
-    client.must("apply", "--server-side", "--force-conflicts", *files)
-    admin, name = Caller.administrator(Path(kwok_cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
-    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    at = protect(admin, name)
-    for one in ("interlock", "interlock-kill"):
-        grant_all(at, one, account(SYSTEM, one))
-    operator, killer = (admin.with_token(admin.token_of(SYSTEM, one)) for one in ("interlock", "interlock-kill"))
-    made = Place(at, operator, killer)
-    _wait_until_in_force(made)
-    yield made
-    client.must("delete", "--ignore-not-found", *files)
+    with installed(kwok_cluster, POLICIES) as admin:
+        name = f"test-{uuid4().hex[:10]}"
+        admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        at = protect(admin, name)
+        for one in ("interlock", "interlock-kill"):
+            grant_all(at, one, account(SYSTEM, one))
+        operator, killer = (admin.with_token(admin.token_of(SYSTEM, one)) for one in ("interlock", "interlock-kill"))
+        made = Place(at, operator, killer)
+        _wait_until_in_force(made)
+        yield made
     admin.send("DELETE", f"/api/v1/namespaces/{name}")
 
 

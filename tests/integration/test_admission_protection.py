@@ -6,8 +6,9 @@ tests share one namespace.
 """
 
 import base64
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -69,15 +70,22 @@ def identities() -> Json:
     return {"apiVersion": "v1", "kind": "List", "items": [one for one in found if one["kind"] in kept]}
 
 
-@pytest.fixture(scope="module")
-def administrator(kwok_cluster: Cluster) -> Iterator[Caller]:
-    client = Kubectl(kwok_cluster)
+@contextlib.contextmanager
+def installed(cluster: Cluster, policies: Iterable[str]) -> Iterator[Caller]:
+    """Install CRDs, identities and admission policies for this context, and yield the administrator."""
+    client = Kubectl(cluster)
     client.install_crds()
     client.must("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(identities()))
-    files = [option for name in PROTECTING for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
+    files = [option for name in policies for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
     client.must("apply", "--server-side", "--force-conflicts", *files)
-    yield Caller.administrator(Path(kwok_cluster.kubeconfig))
+    yield Caller.administrator(Path(cluster.kubeconfig))
     client.must("delete", "--ignore-not-found", *files)
+
+
+@pytest.fixture(scope="module")
+def administrator(kwok_cluster: Cluster) -> Iterator[Caller]:
+    with installed(kwok_cluster, PROTECTING) as caller:
+        yield caller
 
 
 @pytest.fixture(scope="module")

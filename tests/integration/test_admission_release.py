@@ -1,6 +1,6 @@
 """Who may kill, who may release, and that a kill always fits: the admission policies on a real API server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -28,6 +28,20 @@ class Place:
     namespace: str
     admin: Caller
     users: dict[str, Caller]
+
+    @classmethod
+    def create(cls, cluster: Cluster, roles: Mapping[str, Sequence[str]], policy: Json) -> "Place":
+        """Create a namespace with an AgentPolicy and one ServiceAccount for each user, with the user's ClusterRoles."""
+        admin, name = Caller.administrator(Path(cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
+        admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        admin.must("POST", f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agentpolicies", policy)
+        users = {}
+        for user, granted in roles.items():
+            admin.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": user}})
+            for role in granted:
+                grant(admin, name, f"{user}-{role}", account(name, user), role)
+            users[user] = admin.with_token(admin.token_of(name, user))
+        return cls(name, admin, users)
 
     @property
     def agents(self) -> str:
@@ -66,20 +80,11 @@ def place(kwok_cluster: Cluster) -> Iterator[Place]:
     ):
         client.must("apply", "--server-side", "--force-conflicts", *arguments)
     client.must("apply", "--server-side", "--force-conflicts", *files)
-    admin, name = Caller.administrator(Path(kwok_cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
-    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    admin.must("POST", f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agentpolicies", POLICY)
-    users = {}
-    for user, roles in ROLES.items():
-        admin.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": user}})
-        for role in roles:
-            grant(admin, name, f"{user}-{role}", account(name, user), role)
-        users[user] = admin.with_token(admin.token_of(name, user))
-    made = Place(name, admin, users)
+    made = Place.create(kwok_cluster, ROLES, POLICY)
     _wait_until_in_force(made)
     yield made
     client.must("delete", "--ignore-not-found", *files)
-    admin.send("DELETE", f"/api/v1/namespaces/{name}")
+    made.admin.send("DELETE", f"/api/v1/namespaces/{made.namespace}")
 
 
 def _wait_until_in_force(at: Place) -> None:

@@ -2,24 +2,21 @@
 
 import http
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from interlock_contract.names import KILL_SWITCH, KILL_SWITCH_BY
-from tests.integration.callers import APPLY, Caller, Json, Reply
+from tests.integration.callers import APPLY, Json, Reply
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
-from tests.integration.protected import account, grant
-from tests.integration.test_admission_release import Place, patch, switch
+from tests.integration.test_admission_release import ROLES, Place, patch, switch
 from tests.requirements import requirement
 from tests.support import bounds
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
 
 WAIT_SECONDS = 30.0
-ROLES = {"editor": ("edit",), "owner": ("admin",), "killer": ("interlock-kill-switch",)}
 DRY = "?dryRun=All"
 STEP = 50
 TOO_LARGE = "an Agent has at most 1280 KiB as it is stored, since a kill must still fit"
@@ -32,21 +29,12 @@ def place(kwok_cluster: Cluster) -> Iterator[Place]:
     for file in ("namespace", "rbac"):
         client.must("apply", "--server-side", "--force-conflicts", "-f", str(ROOT / f"manifests/base/{file}.yaml"))
     client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
-    admin, name = Caller.administrator(Path(kwok_cluster.kubeconfig)), f"test-{uuid4().hex[:10]}"
-    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    admin.must("POST", f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agentpolicies", a_policy())
-    users = {}
-    for user, roles in ROLES.items():
-        admin.must("POST", f"/api/v1/namespaces/{name}/serviceaccounts", {"metadata": {"name": user}})
-        for role in roles:
-            grant(admin, name, f"{user}-{role}", account(name, user), role)
-        users[user] = admin.with_token(admin.token_of(name, user))
-    made = Place(name, admin, users)
+    made = Place.create(kwok_cluster, ROLES, a_policy())
     bounds.eventually(lambda: TOO_LARGE in created(made, largest("<" * 6000), DRY).text, "in force", WAIT_SECONDS)
     bounds.eventually(lambda: created(made, largest(), DRY).status == 201, "the policy is known", WAIT_SECONDS)
     yield made
     client.must("delete", "--ignore-not-found", "--wait=false", "-k", folder)
-    admin.send("DELETE", f"/api/v1/namespaces/{name}")
+    made.admin.send("DELETE", f"/api/v1/namespaces/{made.namespace}")
 
 
 def names(count: int, prefix: str, length: int = 63) -> list[str]:
