@@ -1,9 +1,11 @@
 """The operator's settings, read from environment variables that begin with INTERLOCK_ and validated once."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from interlock_contract.names import OPERATOR_NAMESPACE
@@ -19,7 +21,7 @@ class OperatorSettings(BaseSettings):
     """Image of the guards."""
 
     audit_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
-    """Where guards send their audit records, such as http://interlock-audit.interlock-system:7420; empty: nowhere."""
+    """Where guards send audit records, such as http://interlock-audit.interlock-system.svc:7420; empty: nowhere."""
 
     api_server_egress: Literal["Endpoints", "AnyOnPort"] = "Endpoints"
     """Egress to the API server that the NetworkPolicies of guards allow: to the addresses that Kubernetes reports, or
@@ -46,3 +48,25 @@ class OperatorSettings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged."""
+
+    @field_validator("audit_url")
+    @classmethod
+    def _is_looked_up_nowhere_else(cls, url: str) -> str:
+        """Refuse a short name without TLS: a guard looks it up in its own namespace first, where users can answer."""
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.scheme != "http" or host.count(".") > 1 or host.endswith(".") or _is_local(host):
+            return url
+        raise ValueError(
+            f"INTERLOCK_AUDIT_URL: guards look up the name {host} in their own namespace first, where users can "
+            "answer. Write http://<service>.<namespace>.svc:<port>, an address, or https://"
+        )
+
+
+def _is_local(host: str) -> bool:
+    """Return True for an address and for localhost, which no user of a namespace answers."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True

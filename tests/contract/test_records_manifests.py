@@ -34,7 +34,7 @@ def test_the_operator_sends_guards_to_the_collectors_service() -> None:
     service = found("audit.yaml", "Service")
 
     assert OperatorSettings(audit_url=url).audit_url == url
-    assert url == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}:{AUDIT_PORT}"
+    assert url == f"http://{service['metadata']['name']}.{service['metadata']['namespace']}.svc:{AUDIT_PORT}"
     assert service["spec"]["ports"] == [{"name": "audit", "port": AUDIT_PORT, "targetPort": "audit"}]
     assert service["spec"]["selector"] == DEPLOYMENT["spec"]["selector"]["matchLabels"]
 

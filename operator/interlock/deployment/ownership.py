@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from interlock.deployment.names import ChildKey, Manifest
+from interlock_contract.names import APP_MANAGED_BY_LABEL, MANAGED_BY
 
 _NO_CONTENT: Final = ("apiVersion", "kind", "metadata", "status")
 _LEFT_TO_OTHERS: Final[Mapping[str, tuple[str, ...]]] = {"ServiceAccount": ("secrets", "imagePullSecrets")}
@@ -62,11 +63,15 @@ def is_owned(live: Manifest, owner: Mapping[str, Any], applied: AppliedObject | 
         owner: The ownerReference that the object must carry.
         applied: What the status of the owner records of the object. The recorded uid proves that we created it, even
             where others removed the ownerReference.
+
+    Every user can put our ownerReference on an object, and would have it adopted with the tokens that they made for it.
+    Only the operator can set the label of managed objects, so an object needs both.
     """
     metadata = live["metadata"]
     if applied is not None and metadata.get("uid") == applied.uid:
         return True
-    return any(found.get("uid") == owner["uid"] for found in metadata.get("ownerReferences", ()))
+    is_managed = metadata.get("labels", {}).get(APP_MANAGED_BY_LABEL) == MANAGED_BY
+    return is_managed and any(found.get("uid") == owner["uid"] for found in metadata.get("ownerReferences", ()))
 
 
 def is_left_over(live: Manifest, owner: Mapping[str, Any]) -> bool:

@@ -131,7 +131,7 @@ def test_no_policy_keeps_a_guard_from_what_it_would_dial(network: Any) -> None:
     ("url", "peer", "port"),
     [
         (
-            "http://interlock-audit.interlock-system:7420",
+            "http://interlock-audit.interlock-system.svc:7420",
             {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "interlock-system"}}},
             7420,
         ),

@@ -107,6 +107,13 @@ def test_an_object_is_ours_by_its_owner_or_by_the_uid_that_we_created(
     assert is_owned(live("Role", ownerReferences=owners), OWNER, applied) is expected
 
 
+@pytest.mark.parametrize("labels", [{}, {"app.kubernetes.io/managed-by": "helm"}])
+def test_an_object_of_a_user_with_our_owner_is_not_ours(labels: dict[str, str]) -> None:
+    """Everyone may write the ownerReference, and only the operator the label."""
+    assert not is_owned(live("ServiceAccount", ownerReferences=[OWNER], labels=labels), OWNER, None)
+    assert is_owned(live("ServiceAccount", ownerReferences=[OWNER], labels=labels), OWNER, AppliedObject("u", ""))
+
+
 @pytest.mark.parametrize(
     ("owners", "expected"),
     [

@@ -241,7 +241,7 @@ def test_the_spool_is_the_guards_alone_and_larger_than_the_guard_lets_it_grow() 
 
 
 def test_with_a_collector_the_guard_has_its_address_and_a_token_that_is_good_for_nothing_else() -> None:
-    placement = replace(a_full_placement(), audit_url="http://interlock-audit.interlock-system:7420")
+    placement = replace(a_full_placement(), audit_url="http://interlock-audit.interlock-system.svc:7420")
     guard, pod = containers_of(placement)["guard"], pod_of(placement)
     token = next(one for one in pod["volumes"] if one["name"] == "audit-token")["projected"]["sources"]
 

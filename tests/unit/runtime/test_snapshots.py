@@ -13,7 +13,7 @@ from tests.support.builders import GUARD_IMAGE, NOW, a_binding, a_policy, an_age
 from tests.support.keys import OPERATOR_KEY
 
 KEY = ("agents", "triage")
-SETTINGS = OperatorSettings(guard_image=GUARD_IMAGE, audit_url="http://records.example:7420")
+SETTINGS = OperatorSettings(guard_image=GUARD_IMAGE, audit_url="http://records.audit.svc:7420")
 
 
 class Known:
