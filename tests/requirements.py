@@ -70,6 +70,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.order": Requirement("stages go from development to staging to production, and scope only widens"),
     "rollout.minimums": Requirement("the policy's minimums are sums that a rollout must reach"),
     "rollout.tightened": Requirement("a tightened minimum takes nothing away and holds the stages still to come"),
+    "rollout.passed": Requirement("minimums count the time in passed stages, and not what their spec says later"),
     "rollout.in-turn": Requirement("no stage is entered before the one before it was Ready for its minimum"),
     "rollout.restart": Requirement("an operator's restart neither skips nor resets a soak"),
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),

@@ -389,6 +389,73 @@ def test_a_rollout_whose_present_stage_is_gone_is_judged_as_a_new_one(written: l
     assert simulation.snapshot.children == {}
 
 
+@requirement("rollout.passed")
+@pytest.mark.parametrize(
+    "edited",
+    [
+        pytest.param(
+            [a_stage("first", lasting="168h"), a_stage("second", lasting="1s")], id="the passed one is longer"
+        ),
+        pytest.param([STAGING, a_stage("first", lasting="1s"), a_stage("second", lasting="1s")], id="one is added"),
+        pytest.param([a_stage("second", lasting="1s"), a_stage("first", lasting="168h")], id="swapped"),
+    ],
+)
+def test_an_author_who_edits_stages_that_were_passed_skips_no_soak(edited: list[dict[str, object]]) -> None:
+    """The attack: the sum of all stages stays what the policy requires, and the agent was in none of them for long."""
+    first, second = a_stage("first", lasting="1s"), a_stage("second", lasting="168h")
+    agent = an_agent().with_stages(first, second, ONE_REGION, EVERYWHERE)
+    simulation = Simulation(a_snapshot().of(agent).with_policy(DEFAULTS).with_bindings(SANDBOX, REAL))
+    simulation.run()
+    simulation.wait(seconds(1))
+    simulation.run()
+    assert simulation.stage == "second"
+
+    simulation.apply(an_agent().with_stages(*edited, ONE_REGION, EVERYWHERE))
+    for _ in range(20):
+        simulation.wait(hours(8))
+        simulation.run()
+
+    assert simulation.stage in ("first", "second")
+
+
+@requirement("rollout.passed")
+def test_an_author_who_adds_a_limited_stage_before_the_current_one_skips_no_soak() -> None:
+    simulation = in_one_region()
+    never = a_stage("never", "production", scope=REGION, lasting="48h")
+
+    simulation.apply(STAGED.with_stages(STAGING, never, {**ONE_REGION, "minDuration": "1s"}, EVERYWHERE))
+    simulation.wait(hours(40))
+    simulation.run()
+
+    assert simulation.stage == "one-region"
+    pending = simulation.condition(ConditionType.PROMOTION_PENDING)
+    assert (pending.status, pending.reason) == ("True", "MinimumNotReached")
+    assert "1s in limited scope, but AgentPolicy support requires 48h" in pending.message
+
+
+@requirement("rollout.passed")
+def test_the_status_has_the_time_in_passed_stages_until_a_new_revision() -> None:
+    simulation = in_one_region()
+    simulation.wait(hours(50))
+    simulation.kill()
+    simulation.run()
+    simulation.release()
+    simulation.run()
+    simulation.wait(hours(48))
+    simulation.run()
+
+    assert (simulation.stage, passed(simulation)) == ("everywhere", (hours(168), hours(48)))
+    simulation.apply(STAGED.with_template(image="example/agent:2"))
+    simulation.run()
+    assert (simulation.stage, passed(simulation)) == ("staging", (hours(0), hours(0)))
+
+
+def passed(simulation: Simulation) -> tuple[timedelta, timedelta]:
+    stage = simulation.status.stage
+    assert stage is not None
+    return seconds(stage.passed_staging_seconds), seconds(stage.passed_limited_seconds)
+
+
 # What a soak does not count
 
 

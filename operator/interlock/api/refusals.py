@@ -120,15 +120,31 @@ def stage_order_refusals(stages: Sequence[Stage]) -> list[str]:
     return [sentence for found in (backwards, narrower) if (sentence := next(found, None)) is not None]
 
 
-def staging_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
-    """Return a message if stages reach production after less staging than AgentPolicy `policy` requires, or None."""
+def staging_refusal(
+    stages: Sequence[Stage],
+    policy: str,
+    minimums: RolloutMinimums,
+    *,
+    current: int = 0,
+    passed: timedelta = timedelta(),
+) -> str | None:
+    """Return a message if stages reach production after less staging than AgentPolicy `policy` requires, or None.
+
+    Args:
+        stages: The stages in order.
+        policy: The policy's name.
+        minimums: Its minimums.
+        current: Index of the current stage. Durations of the stages before it say nothing: anyone who may edit the
+            Agent can change them, or add a stage there.
+        passed: How long the agent was Ready in the staging stages that it has passed.
+    """
     required = parse_duration(minimums.min_staging)
     if not required or not _in(stages, Environment.PRODUCTION):
         return None
     staging = _in(stages, Environment.STAGING)
     if not staging:
         return STAGING_MISSING.format(policy=policy, required=minimums.min_staging)
-    actual = _total(staging)
+    actual = passed + _total(_in(stages[current:], Environment.STAGING))
     if actual < required:
         return MINIMUM_STAGING.format(actual=short_duration(actual), policy=policy, required=minimums.min_staging)
     return None
@@ -142,11 +158,20 @@ def limited_scope_refusal(stages: Sequence[Stage], policy: str, minimums: Rollou
     return LIMITED_SCOPE_REQUIRED.format(policy=policy, required=minimums.min_limited_scope)
 
 
-def limited_duration_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
-    """Return a message if the scoped production stages are shorter than AgentPolicy `policy` requires, or None."""
-    limited = [stage for stage in _in(stages, Environment.PRODUCTION) if stage.scope is not None]
-    actual = _total(limited)
-    if not limited or actual >= parse_duration(minimums.min_limited_scope):
+def limited_duration_refusal(
+    stages: Sequence[Stage],
+    policy: str,
+    minimums: RolloutMinimums,
+    *,
+    current: int = 0,
+    passed: timedelta = timedelta(),
+) -> str | None:
+    """Return a message if the scoped production stages are shorter than AgentPolicy `policy` requires, or None.
+
+    The arguments are those of `staging_refusal`, with `passed` of the scoped production stages.
+    """
+    actual = passed + _total(_limited(stages[current:]))
+    if not _limited(stages) or actual >= parse_duration(minimums.min_limited_scope):
         return None
     return MINIMUM_LIMITED_SCOPE.format(
         actual=short_duration(actual),
@@ -188,6 +213,10 @@ def _matches(pattern: str, text: str) -> bool:
 
 def _in(stages: Sequence[Stage], environment: Environment) -> list[Stage]:
     return [stage for stage in stages if stage.environment == environment]
+
+
+def _limited(stages: Sequence[Stage]) -> list[Stage]:
+    return [stage for stage in _in(stages, Environment.PRODUCTION) if stage.scope is not None]
 
 
 def _total(stages: Sequence[Stage]) -> timedelta:

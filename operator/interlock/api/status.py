@@ -284,6 +284,12 @@ class StageStatus(ApiModel):
     soak_restarted_at: Timestamp | None = None
     """When the soak last started again because of more restarts than spec.rollout.maxRestarts. Absent if never."""
 
+    passed_staging_seconds: int = Field(default=0, ge=0, le=MAX_SOAKED_SECONDS, json_schema_extra=kube(format="int64"))
+    """How long the agent was Ready in the stages of staging that this revision has passed. minStaging counts it."""
+
+    passed_limited_seconds: int = Field(default=0, ge=0, le=MAX_SOAKED_SECONDS, json_schema_extra=kube(format="int64"))
+    """The same for stages of production with a scope. minLimitedScope counts it."""
+
     next_at: Timestamp | None = None
     """When the next stage may start at the earliest."""
 

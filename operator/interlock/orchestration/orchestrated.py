@@ -1,6 +1,6 @@
 """The checks of layer 2, orchestration: readable stages in order, and the policy's minimum times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from interlock.api.agent import Agent, Stage
@@ -19,6 +19,26 @@ from interlock.api.status import AgentReason
 
 
 @dataclass(frozen=True)
+class PassedTime:
+    """How long an agent was Ready in the stages that its revision has passed. Minimums count this time.
+
+    Attributes:
+        staging: In stages of staging.
+        limited: In stages of production with a scope.
+    """
+
+    staging: timedelta = timedelta()
+    limited: timedelta = timedelta()
+
+    def and_in(self, stage: Stage, span: timedelta) -> "PassedTime":
+        """Return the time with that in a stage which has just been passed."""
+        if stage.environment is Environment.STAGING:
+            return replace(self, staging=self.staging + span)
+        is_limited = stage.environment is Environment.PRODUCTION and stage.scope
+        return replace(self, limited=self.limited + span) if is_limited else self
+
+
+@dataclass(frozen=True)
 class MinimumViolation:
     """A minimum that the stages do not reach.
 
@@ -31,22 +51,30 @@ class MinimumViolation:
     message: str
 
 
-def minimum_violations(stages: tuple[Stage, ...], policy: AgentPolicy) -> tuple[MinimumViolation, ...]:
+def minimum_violations(
+    stages: tuple[Stage, ...], policy: AgentPolicy, *, current: int = 0, passed: PassedTime | None = None
+) -> tuple[MinimumViolation, ...]:
     """Return every minimum of the policy that these stages do not reach, in the API server's order.
 
     The minimums protect production, so they apply only to rollouts with a production stage. Too little staging, or no
     limited scope, forbids all of production. Too little limited scope forbids the first stage without a scope.
+
+    Args:
+        stages: The stages in order.
+        policy: The policy.
+        current: Index of the current stage. Of the stages before it only `passed` counts.
+        passed: The time in the stages that were passed.
     """
     production = [index for index, stage in enumerate(stages) if stage.environment is Environment.PRODUCTION]
     if not production:
         return ()
     first = production[0]
     unlimited = next((index for index in production if not stages[index].scope), first)
-    name, minimums = policy.metadata.name, policy.spec.rollout
+    name, minimums, passed = policy.metadata.name, policy.spec.rollout, passed or PassedTime()
     found = (
-        (first, staging_refusal(stages, name, minimums)),
+        (first, staging_refusal(stages, name, minimums, current=current, passed=passed.staging)),
         (first, limited_scope_refusal(stages, name, minimums)),
-        (unlimited, limited_duration_refusal(stages, name, minimums)),
+        (unlimited, limited_duration_refusal(stages, name, minimums, current=current, passed=passed.limited)),
     )
     return tuple(MinimumViolation(before, message) for before, message in found if message is not None)
 
@@ -72,9 +100,10 @@ def check_orchestration(agent: Agent, policy: AgentPolicy, current: int | None) 
     )
 
 
-def hold_before(agent: Agent, policy: AgentPolicy, current: int) -> tuple[int, str] | None:
+def hold_before(agent: Agent, policy: AgentPolicy, current: int, passed: PassedTime) -> tuple[int, str] | None:
     """Return the first stage still to come that a minimum forbids to enter, and the sentence that says so."""
-    to_come = [violation for violation in minimum_violations(agent.spec.stages, policy) if violation.before > current]
+    violations = minimum_violations(agent.spec.stages, policy, current=current, passed=passed)
+    to_come = [violation for violation in violations if violation.before > current]
     if not to_come:
         return None
     first = min(to_come, key=lambda violation: violation.before)

@@ -1,10 +1,10 @@
 """The rollout: the current stage and the time of the next change, from stages, recorded facts and the time."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from interlock.api.agent import Stage
-from interlock.orchestration.orchestrated import soak_of
+from interlock.orchestration.orchestrated import PassedTime, soak_of
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class StageFacts:
         restarts: How often the agent's container ended by itself since the soak began, in all pods together.
         counted: The ends that are counted already, or came before the soak, by pod. Pods without one are left out.
         restarted_at: When the soak last started again because of too many restarts; None if it did not.
+        passed: How long it was Ready in the stages that the revision has passed.
     """
 
     stage: Stage
@@ -45,6 +46,7 @@ class StageFacts:
     restarts: int = 0
     counted: tuple[PodEnds, ...] = ()
     restarted_at: datetime | None = None
+    passed: PassedTime = field(default_factory=PassedTime)
 
 
 @dataclass(frozen=True)
@@ -113,19 +115,21 @@ def decide_stage(
         return StageDecision(0, StageFacts(stages[0], seen.revision, now))
     following = index + 1
     facts = replace(facts, stage=stages[index])
+    unsoaked = StageFacts(facts.stage, facts.revision, facts.entered_at, passed=facts.passed)
     if not seen.is_running:
-        return StageDecision(index, StageFacts(facts.stage, facts.revision, facts.entered_at))
+        return StageDecision(index, unsoaked)
     timed = _with_time(facts, seen, now)
     if following == len(stages):  # nothing is left to soak for
-        return StageDecision(index, StageFacts(facts.stage, facts.revision, facts.entered_at, timed.ready_since))
+        return StageDecision(index, replace(unsoaked, ready_since=timed.ready_since))
     facts = _with_ends(facts, timed, seen, now)
     missing = max(timedelta(), soak_of(stages[index]) - facts.soaked)
     due = facts.ready_since + missing if facts.ready_since else None
-    if due is None or now < due:
+    if due is None or facts.ready_since is None or now < due:
         return StageDecision(index, facts, next_at=due)
     if hold_before is not None and following >= hold_before:
         return StageDecision(index, facts, is_held=True)
-    return StageDecision(following, StageFacts(stages[following], seen.revision, now))
+    passed = facts.passed.and_in(facts.stage, facts.soaked + (now - facts.ready_since) // _UNIT * _UNIT)
+    return StageDecision(following, StageFacts(stages[following], seen.revision, now, passed=passed))
 
 
 def position(stages: tuple[Stage, ...], facts: StageFacts | None, revision: str) -> int | None:

@@ -28,7 +28,7 @@ from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, plan_children
 from interlock.deployment.revision import Revision, revision_of
 from interlock.governance.governed import check_governance
-from interlock.orchestration.orchestrated import check_orchestration, hold_before
+from interlock.orchestration.orchestrated import PassedTime, check_orchestration, hold_before
 from interlock.orchestration.rollout import PodEnds, StageFacts, StageObservation, decide_stage, position
 from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status
 from interlock.reconcile.managed_objects import record_applied
@@ -218,6 +218,10 @@ def _recorded_facts(agent: Agent) -> StageFacts | None:
         restarts=stage.restarts,
         counted=tuple(PodEnds(one.uid, one.restarts) for one in stage.restarted_pods),
         restarted_at=stage.soak_restarted_at,
+        passed=PassedTime(
+            staging=timedelta(seconds=stage.passed_staging_seconds),
+            limited=timedelta(seconds=stage.passed_limited_seconds),
+        ),
     )
 
 
@@ -229,8 +233,8 @@ def _progress_of(
     facts = _recorded_facts(agent)
     readiness = _recorded_readiness(snapshot, facts)
     held = None
-    if current is not None and snapshot.policy is not None:
-        held = hold_before(agent, snapshot.policy, current)
+    if current is not None and facts is not None and snapshot.policy is not None:
+        held = hold_before(agent, snapshot.policy, current, facts.passed)
         if not snapshot.starts_pods:  # the next stage has pods of its own, and those of this one go
             held = current + 1, "no new pod starts while the kill controller is away"
     decision = decide_stage(

@@ -474,5 +474,7 @@ def _to_status(progress: Progress, collisions: int) -> StageStatus:
         restarts=facts.restarts,
         restarted_pods=tuple(RestartedPod(uid=one.uid, restarts=one.ends) for one in facts.counted),
         soak_restarted_at=facts.restarted_at,
+        passed_staging_seconds=min(facts.passed.staging // timedelta(seconds=1), MAX_SOAKED_SECONDS),
+        passed_limited_seconds=min(facts.passed.limited // timedelta(seconds=1), MAX_SOAKED_SECONDS),
         next_at=progress.decision.next_at,
     )

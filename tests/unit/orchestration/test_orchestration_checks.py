@@ -1,15 +1,16 @@
 import pytest
 
 from interlock.api.status import AgentReason
-from interlock.orchestration.orchestrated import check_orchestration, hold_before, minimum_violations
+from interlock.orchestration.orchestrated import PassedTime, check_orchestration, hold_before, minimum_violations
 from tests.requirements import requirement
-from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, a_stage, an_agent
+from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, a_stage, an_agent, hours
 
 STRICT = a_policy().requiring(minStaging="168h", minLimitedScope="48h", requireLimitedScope=True)
 STAGING = a_stage("staging", "staging", lasting="168h")
 ONE_REGION = a_stage("one-region", "production", scope={"region": ["eu-west"]}, lasting="48h")
 TWO_REGIONS = a_stage("two-regions", "production", scope={"region": ["eu-west", "us-east"]}, lasting="48h")
 EVERYWHERE = a_stage("everywhere", "production")
+NONE = PassedTime()
 
 
 def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[AgentReason, str]:
@@ -151,17 +152,18 @@ def test_a_tightened_minimum_holds_before_the_stages_still_to_come() -> None:
     short_limited = an_agent().with_stages(STAGING, {**ONE_REGION, "minDuration": "1s"}, EVERYWHERE).build()
     policy = STRICT.build()
 
-    held = [hold_before(short_staging, policy, current) for current in range(3)]
+    held = [hold_before(short_staging, policy, current, NONE) for current in range(3)]
     assert [found and found[0] for found in held] == [1, None, None]
     assert held[0] is not None
     assert "1s in staging" in held[0][1]
-    assert [found and found[0] for found in (hold_before(short_limited, policy, at) for at in range(3))] == [2, 2, None]
+    found = [hold_before(short_limited, policy, at, PassedTime(staging=hours(168))) for at in range(3)]
+    assert [one and one[0] for one in found] == [2, 2, None]
 
 
 def test_of_several_holds_the_nearest_speaks() -> None:
     agent = an_agent().with_stages(a_stage("staging", lasting="1s"), {**ONE_REGION, "minDuration": "1s"}, EVERYWHERE)
 
-    found = hold_before(agent.build(), STRICT.build(), 0)
+    found = hold_before(agent.build(), STRICT.build(), 0, NONE)
 
     assert found is not None
     assert found[0] == 1
@@ -176,3 +178,26 @@ def test_too_little_limited_scope_holds_the_first_stage_without_one() -> None:
     (violation,) = minimum_violations(agent.build().spec.stages, STRICT.build())
 
     assert violation.before == 3
+
+
+@requirement("rollout.passed")
+def test_of_stages_before_the_current_one_only_the_time_in_them_counts() -> None:
+    """Their durations can be edited after the agent has passed them, or before it was ever in them."""
+    stages = (STAGING, a_stage("last", lasting="1h"), ONE_REGION, TWO_REGIONS, EVERYWHERE)
+    agent, policy = an_agent().with_stages(*stages).build(), STRICT.build()
+
+    def held(current: int, passed: PassedTime) -> int | None:
+        found = hold_before(agent, policy, current, passed)
+        return found and found[0]
+
+    assert held(0, NONE) is None
+    assert held(1, PassedTime(staging=hours(167))) is None
+    assert held(1, PassedTime(staging=hours(166))) == 2
+    assert held(2, NONE) is None, "ONE_REGION and TWO_REGIONS are still to come"
+    assert held(3, NONE) is None
+    shorter = an_agent().with_stages(*stages[:3], {**TWO_REGIONS, "minDuration": "1h"}, EVERYWHERE).build()
+    assert hold_before(shorter, policy, 3, PassedTime(limited=hours(47))) is None
+    found = hold_before(shorter, policy, 3, PassedTime(limited=hours(46)))
+    assert found is not None
+    assert found[0] == 4
+    assert "47h in limited scope, but AgentPolicy support requires 48h: raise minDuration" in found[1]

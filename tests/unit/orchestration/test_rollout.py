@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.api.agent import Stage
+from interlock.orchestration.orchestrated import PassedTime
 from interlock.orchestration.rollout import (
     PodEnds,
     StageDecision,
@@ -73,8 +74,13 @@ def test_during_the_soak_the_next_reconcile_is_at_its_end() -> None:
 
 
 @requirement("rollout.in-turn")
-def test_at_the_end_of_the_soak_the_next_stage_is_entered_and_nothing_of_the_old_one_is_kept() -> None:
-    assert decide(facts(0, ready=5), READY, 105) == StageDecision(1, facts(1, entered=105))
+@requirement("rollout.passed")
+def test_at_the_end_of_the_soak_the_next_stage_is_entered_and_of_the_old_one_only_its_time_is_kept() -> None:
+    entered = decide(facts(0, ready=5), READY, 105)
+
+    assert entered == StageDecision(1, facts(1, entered=105, passed=PassedTime(staging=seconds(100))))
+    late = decide(replace(entered.facts, ready_since=at(110)), READY, 200.5)
+    assert late.facts.passed == PassedTime(staging=seconds(100), limited=seconds(90))
 
 
 def test_one_decision_enters_one_stage_however_late_it_comes() -> None:
@@ -159,7 +165,7 @@ def test_an_end_of_the_container_starts_the_soak_again() -> None:
     counted = facts(0, ready=60, restarted_at=at(50), counted=pods(a=1))
     assert ready == StageDecision(0, counted, next_at=at(160))
     assert decide(ready.facts, replace(READY, pods=pods(a=1)), 159.9) == ready
-    assert decide(ready.facts, replace(READY, pods=pods(a=1)), 160) == StageDecision(1, facts(1, entered=160))
+    assert decide(ready.facts, replace(READY, pods=pods(a=1)), 160).index == 1
 
 
 @requirement("rollout.restarts")
@@ -432,7 +438,11 @@ class History:
             assert self.since is not None
             assert hold_before is None or decision.index < hold_before
             assert self.truly >= SOAKS[index], "it was not Ready for its minimum"
-            assert after == StageFacts(STAGES[decision.index], seen.revision, self.now)
+            assert after == StageFacts(STAGES[decision.index], seen.revision, self.now, passed=after.passed)
+            gained = timedelta()
+            if before is not None:
+                gained = after.passed.staging - before.passed.staging + after.passed.limited - before.passed.limited
+            assert SOAKS[index] <= gained <= self.truly
             self.passed.append(index)
         else:
             assert before is not None
