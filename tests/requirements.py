@@ -279,6 +279,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.members": Requirement(
         "a body has members that the official SDKs have or an administrator added, no others"
     ),
+    "models.remote-content": Requirement("a provider loads content only from hosts that the policy names"),
     "models.keys": Requirement("the agent shows a key that is good nowhere else, and never sees a real one"),
     "credentials.withheld": Requirement("no answer brings a credential that was sent, however it is written"),
     "models.ssrf": Requirement("no redirect, proxy or address leads a call to where it may not go"),

@@ -12,6 +12,9 @@ Shape = Literal["OpenAI", "Anthropic"]
 MEMBER: Final = r"^[A-Za-z0-9_][-A-Za-z0-9_.=]{0,62}$"
 """The name of a member of a body for a model, or a value of a beta header."""
 
+CONTENT_HOST: Final = r"^(\*|[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*)$"
+"""A host from which a provider may load content that a body names by URL, or `*` for all hosts."""
+
 NEVER_MEMBERS: Final = (
     *("background", "background_options", "billing_policy", "container", "fallback_credit_token", "fallbacks"),
     *("mcp_servers", "model", "moderation", "prompt", "tools", "type", "web_search_options"),
@@ -30,6 +33,7 @@ class Provider(StrictStruct, frozen=True):
     """A provider of models: where its API is, up to and with the version, and the models that may be called.
 
     `extra_members` are members of bodies, and values of beta headers, that pass besides those of the official SDKs.
+    `content_hosts` are the hosts from which the provider may load images and files that a body names by URL.
     """
 
     name: Name
@@ -37,6 +41,7 @@ class Provider(StrictStruct, frozen=True):
     target: HttpTarget
     models: tuple[Model, ...]
     extra_members: tuple[Annotated[str, like(MEMBER, "the name of a member")], ...] = ()
+    content_hosts: tuple[Annotated[str, like(CONTENT_HOST, "a host or *")], ...] = ()
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

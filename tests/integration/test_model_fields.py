@@ -37,6 +37,7 @@ GOOD = (
     policy(url="http://llm.llm.svc:8080/v1", network="Private"),
     policy(name="openai", caFrom=CA),
     policy(extraMembers=["top_k", "context-1m-2027-01-01", "assistants=v2"]),
+    policy(contentHosts=["images.example.com", "cdn", "*"]),
 )
 BAD = {
     "a model without a provider": agent("gpt-4o"),
@@ -59,6 +60,10 @@ BAD = {
     "a member of several lines": policy(extraMembers=["top\nk"]),
     "work that outlives a kill": policy(extraMembers=["top_k", "background"]),
     "tools of every kind": policy(extraMembers=["type"]),
+    "a host with a scheme": policy(contentHosts=["https://images.example.com"]),
+    "a host with a port": policy(contentHosts=["images.example.com:443"]),
+    "a host in capitals": policy(contentHosts=["Images.example.com"]),
+    "a glob of hosts": policy(contentHosts=["*.example.com"]),
     "authorities without TLS": policy(url="http://llm.llm.svc/v1", network="Private", caFrom=CA),
 }
 

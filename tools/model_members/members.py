@@ -177,7 +177,8 @@ class _Places:
         for name, kinds in more.items():
             merged[name] |= kinds
         words = [self._word(name, kinds) for name, kinds in sorted(merged.items())]
-        values = [_kinds(one) for one in found]
+        # An object whose own type has no `type` sends none. With one it would be an object that no SDK has there.
+        values = [_kinds(one) for one in found if "type" in _members(one)]
         if values and None not in values:
             words += sorted({f"={value}" for some in values for value in some or ()})
         self.lines[number] = " ".join(words)

@@ -66,6 +66,9 @@ MEMBER_INVALID = (
     "{text} is not the name of a member or beta feature: write letters, digits, _, -, . and =, such as top_k"
 )
 MEMBER_REFUSED = "{text} cannot be added: it would let a provider act or go on where the guard does not see it"
+CONTENT_HOST_INVALID = (
+    "{text} is not a host: write images.example.com, without scheme, port and path, or * for all hosts"
+)
 MODEL_URL_INVALID = "{text} is not the base URL of a provider: write https://host/v1, without user, query and fragment"
 MODEL_NOT_ALLOWED = (
     "spec.models: AgentPolicy {policy} does not allow {model}: add it to spec.models.allow there, or remove the model"

@@ -20,6 +20,7 @@ from interlock.api.status import Condition
 from interlock.api.text import (
     AgentName,
     BodyMember,
+    ContentHost,
     Duration,
     LabelValue,
     ModelGlob,
@@ -154,6 +155,9 @@ class ModelUpstream(ApiModel):
 
     extra_members: tuple[BodyMember, ...] = Field(default=(), max_length=32)
     """Members of request bodies, and values of beta headers, that pass in addition to those of the official SDKs."""
+
+    content_hosts: tuple[ContentHost, ...] = Field(default=(), max_length=32)
+    """Hosts from which the provider may load images and files that requests name by https URL. Without it none."""
 
     @model_validator(mode="after")
     def _refuse(self) -> Self:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
     COMMAND_TOO_LARGE,
+    CONTENT_HOST_INVALID,
     DOTS_IN_PATH,
     DURATION_INVALID,
     HEADER_INVALID,
@@ -226,6 +227,18 @@ BodyMember = Annotated[
     _holds(lambda text: text not in model_access.NEVER_MEMBERS, MEMBER_REFUSED),
 ]
 """A member of a body for a model, or a value of a beta header."""
+
+ContentHost = Annotated[
+    str,
+    Field(
+        max_length=253,
+        json_schema_extra=kube(
+            text_rule(f"self.matches({cel_pattern(model_access.CONTENT_HOST)})", CONTENT_HOST_INVALID)
+        ),
+    ),
+    _holds(lambda text: http_target.matches(model_access.CONTENT_HOST, text), CONTENT_HOST_INVALID),
+]
+"""A host from which a provider of models may load content."""
 
 ModelName = Annotated[
     str,

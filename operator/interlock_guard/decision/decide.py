@@ -120,8 +120,9 @@ class DenyReason(StrEnum):
     HOSTED_TOOL_NOT_ALLOWED = "HostedToolNotAllowed"
     """The request would make the provider of the model act by itself: search, run code, call MCP servers."""
     MEMBER_NOT_ALLOWED = "MemberNotAllowed"
-    """A member of the body, or a value of a beta header, is unknown to the official SDKs and not added by an
-    administrator, or it never passes."""
+    """A member of the body, or a value of a beta header, is neither of the official SDKs nor added, or never passes."""
+    REMOTE_CONTENT_NOT_ALLOWED = "RemoteContentNotAllowed"
+    """The provider would load an image or a file from a host that the policy does not name."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
     """The source's server is not there, ended in mid-call, or has too much to do."""
     AUDIT_UNAVAILABLE = "AuditUnavailable"
@@ -212,8 +213,6 @@ _LAYER_REASONS: Final[dict[Layer, tuple[DenyReason, str]]] = {
     "Matrix": (DenyReason.NOT_GRANTED_BY_MATRIX, "the policy's data access"),
     "Agent": (DenyReason.NOT_GRANTED_BY_AGENT, "the agent's own permissions"),
 }
-
-
 _NO_BUNDLE: Final = Deny(DenyReason.NO_BUNDLE, "", "The guard has no valid bundle.")
 _NOT_CONFIRMED: Final = Deny(
     DenyReason.BUNDLE_NOT_CONFIRMED, "", "The status of the agent does not name the bundle that the guard has read."

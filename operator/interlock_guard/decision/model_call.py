@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from interlock_contract.bundle import Bundle
 from interlock_contract.model_access import Provider, Shape, find_provider
-from interlock_guard.decision.body_members import BETAS, find_unknown_member, quote_name
+from interlock_guard.decision.body_members import BETAS, find_refused_member, quote_name
 from interlock_guard.decision.decide import Allow, Decision, DecisionInput, Deny, DenyReason, check_open
 from interlock_guard.decision.model_rules import ACTS, ENDPOINTS, REFUSED_MEMBERS, is_client_tool
 from interlock_guard.state import State
@@ -21,6 +21,10 @@ LIST: Final = "models"
 """The path that may be got: the list of models, which the guard itself answers."""
 
 _WAY_OUT: Final = "An administrator can add it: AgentPolicy, spec.models.urls[].extraMembers."
+_REMOTE: Final = (
+    "has the provider load content from a URL that is not allowed. Send the content in the request, as a data: URL or "
+    "Base64. An administrator can add the host of an https URL: AgentPolicy, spec.models.urls[].contentHosts."
+)
 
 
 def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
@@ -64,12 +68,17 @@ def _refuse_body(provider: Provider, rule: str, request: DecisionInput) -> Deny 
     hosted = find_hosted_tool(shape, body)
     if hosted is not None:
         return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{hosted} {ACTS}, which is not allowed.")
-    passing = frozenset((*provider.extra_members, *REFUSED_MEMBERS[shape]))
-    unknown = find_unknown_member(request.method, body, passing)
-    if unknown is not None and unknown.is_hosted:
-        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{unknown.path} {ACTS}, which is not allowed.")
-    if unknown is not None:
-        return _deny_unknown(rule, unknown.path, request.method)
+    # Only at the top, where providers read them, and only as they are switched off: checked above.
+    known = {name: value for name, value in body.items() if name not in REFUSED_MEMBERS[shape]}
+    found = find_refused_member(
+        request.method, known, extra=frozenset(provider.extra_members), hosts=frozenset(provider.content_hosts)
+    )
+    if found is not None and found.why == "Hosted":
+        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{found.path} {ACTS}, which is not allowed.")
+    if found is not None and found.why == "Remote":
+        return Deny(DenyReason.REMOTE_CONTENT_NOT_ALLOWED, rule, f"{found.path} {_REMOTE}")
+    if found is not None:
+        return _deny_unknown(rule, found.path, request.method)
     beta = next((one for one in request.betas if one not in BETAS and one not in provider.extra_members), None)
     return None if beta is None else _deny_unknown(rule, f"the beta value {quote_name(beta)}", request.method)
 

@@ -90,7 +90,8 @@ PLACES: Final[tuple[str, ...]] = (
     "code id message",
     (
         "button command commands env* keys max_output_length path:44 pattern queries query scroll_x scroll_y "
-        "sources:45 text timeout_ms type url user working_directory x y"
+        "sources:45 text timeout_ms type url user working_directory x y =click =double_click =drag =exec "
+        "=find_in_page =keypress =move =open_page =screenshot =scroll =search =type =wait"
     ),
     "x y",
     "type url =url",
@@ -119,7 +120,7 @@ PLACES: Final[tuple[str, ...]] = (
     "diff path type =create_file =delete_file =update_file",
     (
         "created_by detail file_data file_id file_url filename image_url outcome:60 prompt_cache_breakpoint:61 "
-        "stderr stdout text type"
+        "stderr stdout text type =computer_screenshot =input_file =input_image =input_text"
     ),
     "exit_code type =exit =timeout",
     "mode ttl",
@@ -133,7 +134,7 @@ PLACES: Final[tuple[str, ...]] = (
     "description name schema* strict type =json_schema =text",
     (
         "allowed_callers annotations* async defer_loading description format:71 input_schema* name output_schema* "
-        "parameters* strict type"
+        "parameters* strict type =custom =function"
     ),
     "definition syntax type =grammar =text",
     "id variables* version",
@@ -182,7 +183,8 @@ PLACES: Final[tuple[str, ...]] = (
     (
         "cited_text document_index document_title enabled encrypted_index end_block_index end_char_index "
         "end_page_number file_id search_result_index source start_block_index start_char_index start_page_number "
-        "title type url"
+        "title type url =char_location =content_block_location =page_location =search_result_location "
+        "=web_search_result_location"
     ),
     (
         "cache_control:82 citations:95 content:96 context encrypted_content encrypted_stdout error_code "
@@ -200,7 +202,8 @@ PLACES: Final[tuple[str, ...]] = (
     (
         "cited_text document_index document_title enabled encrypted_index end_block_index end_char_index "
         "end_page_number file_id search_result_index source start_block_index start_char_index start_page_number "
-        "title type url"
+        "title type url =char_location =content_block_location =page_location =search_result_location "
+        "=web_search_result_location"
     ),
     (
         "cache_control:82 citations:97 context file_id source:98 text title type =bash_code_execution_output "
@@ -209,7 +212,8 @@ PLACES: Final[tuple[str, ...]] = (
     (
         "cited_text document_index document_title enabled encrypted_index end_block_index end_char_index "
         "end_page_number search_result_index source start_block_index start_char_index start_page_number title "
-        "type url"
+        "type url =char_location =content_block_location =page_location =search_result_location "
+        "=web_search_result_location"
     ),
     "content:99 data file_id media_type type url =base64 =content =file =text =url",
     "cache_control:82 citations:100 source:101 text transformations:102 type =image =text",

@@ -10,6 +10,7 @@ _STATUS: Final[dict[DenyReason, int]] = {
     DenyReason.MODEL_NOT_ALLOWED: 403,
     DenyReason.HOSTED_TOOL_NOT_ALLOWED: 403,
     DenyReason.MEMBER_NOT_ALLOWED: 403,
+    DenyReason.REMOTE_CONTENT_NOT_ALLOWED: 403,
     DenyReason.METHOD_NOT_ALLOWED: 404,
     DenyReason.BAD_REQUEST: 400,
     DenyReason.SERVER_UNAVAILABLE: 502,

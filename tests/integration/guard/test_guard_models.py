@@ -240,6 +240,24 @@ async def test_what_would_have_the_provider_act_by_itself_is_refused(
     assert await rig.refused(path, body) == (403, "HostedToolNotAllowed")
 
 
+@requirement("models.remote-content")
+async def test_content_by_url_reaches_no_provider_unless_its_host_is_allowed(rig: Rig) -> None:
+    url = {"url": "https://images.example.com/?secret=1"}
+    body = chat(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": url}]}])
+    assert await rig.refused(CHAT, body) == (403, "RemoteContentNotAllowed")
+    bundle = parse_bundle(a_bundle_with_models(rig.provider.port))
+    assert bundle.models is not None
+    more = tuple(structs.replace(one, content_hosts=("images.example.com",)) for one in bundle.models.providers)
+    models = structs.replace(bundle.models, providers=more)
+    rig.api.set_bundle(dump_bundle(structs.replace(bundle, revision="1", models=models)))
+
+    async def passes() -> bool:
+        return (await rig.post(CHAT, body))[0] == 200
+
+    await until(passes, "the bundle is in force")
+    assert rig.provider.seen[-1].message == body
+
+
 @requirement("models.members")
 @pytest.mark.parametrize(
     "members",

@@ -41,10 +41,12 @@ class Weather(BaseModel):
     degrees: float
 
 
-def decide(method: str, body: Any, *betas: str, extra: tuple[str, ...] = ()) -> tuple[str, str]:
+def decide(
+    method: str, body: Any, *betas: str, extra: tuple[str, ...] = (), hosts: tuple[str, ...] = ()
+) -> tuple[str, str]:
     """Return the reason of a denial, or Allow, and the message."""
     name, model = ("anthropic", "claude") if method.startswith(MESSAGES) else ("openai", "gpt")
-    providers = tuple(structs.replace(one, extra_members=extra) for one in (OPENAI, ANTHROPIC))
+    providers = tuple(structs.replace(one, extra_members=extra, content_hosts=hosts) for one in (OPENAI, ANTHROPIC))
     identity = AgentIdentity("a", "agents", "u-1")
     bundle = Bundle(3, identity, "r", "staging", "staging", (), (), models=ModelAccess(providers))
     request = DecisionInput(MODELS, method, arguments=body, model=f"{name}/{model}", betas=betas)
@@ -267,6 +269,23 @@ def test_the_usual_calls_of_anthropics_sdk_pass(wire: Wire) -> None:
         (MESSAGES, {"user_profile_id": "x"}, "user_profile_id"),
         (MESSAGES, {"messages": [{"content": [{"type": "text", "model": "x"}]}]}, "messages[0].content[0].model"),
         ("messages/count_tokens", {"stream": True}, "stream"),
+        (CHAT, {"messages": [{"moderation": {"model": "x"}}]}, "messages[0].moderation"),
+        (CHAT, {"messages": [{"background": False}]}, "messages[0].background"),
+        (MESSAGES, {"messages": [{"content": [{"mcp_servers": [{}]}]}]}, "messages[0].content[0].mcp_servers"),
+        (MESSAGES, {"tools": [{"name": "f", "container": {"skills": []}}]}, "tools[0].container"),
+        *(
+            (
+                RESPONSES,
+                {"input": [{"type": "additional_tools", "tools": [{"type": kind}]}]},
+                f"input[0].tools[0].type {shown}",
+            )
+            for kind, shown in (
+                ("web_search_20991231", "web_search_20991231"),
+                ("Web_Search", "Web_Search"),
+                ("gateway:web_search", '"gateway:web_search"'),
+                (["web_search"], '""'),
+            )
+        ),
         (CHAT, {"a\nb": 1}, '"a\\nb"'),
         (CHAT, {"x" * 5000: 1}, f'"{"x" * 64}"'),
     ],
@@ -334,6 +353,102 @@ def test_what_an_administrator_added_passes_at_every_depth_and_nothing_next_to_i
     video = {"messages": [{"content": [{"type": "video_url", "video_url": {"url": "data:"}}]}]}
     assert decide(CHAT, video, extra=("video_url",))[0] == "Allow"
     assert decide(CHAT, {**body, "route": "x"}, extra=("top_k", "reasoning_content"))[0] == "MemberNotAllowed"
+
+
+URL = "https://images.example.com/a.png?v=1"
+
+
+def by_url(url: Any) -> list[tuple[str, dict[str, Any], str]]:
+    """Return bodies that have the provider load a URL, with the path of the URL in them."""
+    in_chat = [
+        ({"type": "image_url", "image_url": {"url": url}}, "image_url.url"),
+        ({"type": "image_url", "image_url": url}, "image_url"),
+        ({"type": "file", "file": {"file_data": url}}, "file.file_data"),
+        ({"type": "file", "file": {"file_id": url}}, "file.file_id"),
+        ({"type": "input_audio", "input_audio": {"data": url, "format": "wav"}}, "input_audio.data"),
+    ]
+    in_responses = [
+        ({"type": "input_image", "image_url": url}, "image_url"),
+        ({"type": "input_file", "file_url": url}, "file_url"),
+    ]
+    in_messages = [
+        ({"type": "image", "source": {"type": "url", "url": url}}, "source.url"),
+        ({"type": "document", "source": {"url": url}}, "source.url"),
+        (
+            {"type": "tool_result", "content": [{"type": "image", "source": {"type": "url", "url": url}}]},
+            "content[0].source.url",
+        ),
+    ]
+    screenshot = {"type": "computer_call_output", "output": {"type": "computer_screenshot", "image_url": url}}
+    return [
+        *((CHAT, {"messages": [{"content": [part]}]}, f"messages[0].content[0].{path}") for part, path in in_chat),
+        *((RESPONSES, {"input": [{"content": [part]}]}, f"input[0].content[0].{path}") for part, path in in_responses),
+        *(
+            (MESSAGES, {"messages": [{"content": [part]}]}, f"messages[0].content[0].{path}")
+            for part, path in in_messages
+        ),
+        (RESPONSES, {"input": [screenshot]}, "input[0].output.image_url"),
+    ]
+
+
+@requirement("models.remote-content")
+@pytest.mark.parametrize(("method", "body", "path"), by_url(URL), ids=lambda value: str(value)[:24])
+def test_content_by_url_is_refused_unless_its_host_is_allowed(method: str, body: dict[str, Any], path: str) -> None:
+    reason, message = decide(method, body)
+    assert reason == "RemoteContentNotAllowed"
+    assert message.startswith(f"{path} has the provider load content from a URL that is not allowed.")
+    assert decide(method, body, hosts=("cdn.example.com",))[0] == "RemoteContentNotAllowed"
+    assert decide(method, body, hosts=("images.example.com",))[0] == "Allow"
+    assert decide(method, body, hosts=("*",))[0] == "Allow"
+
+
+@requirement("models.remote-content")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://images.example.com/a.png",
+        "file:///etc/passwd",
+        "HTTPS://images.example.com/a.png",
+        "//images.example.com/a.png",
+        " https://images.example.com/a.png",
+        "https://images.example.com:8443/a.png",
+        "https://images.example.com@evil.example/a.png",
+        "https://evil.example\\@images.example.com/a.png",
+        "https://evil.example#@images.example.com/a.png",
+        "https://images.example.com.evil.example/a.png",
+        "https://images.example.com./a.png",
+        "https://im\u0430ges.example.com/a.png",
+        "https://169.254.169.254/latest/meta-data",
+        "https://images.example.com/a\n.png",
+        "DATA:image/png;base64,AAAA",
+        ["https://evil.example/a.png"],
+    ],
+)
+def test_a_url_that_could_be_read_as_another_host_is_refused(url: Any) -> None:
+    for method, body, _ in by_url(url):
+        if url != "//images.example.com/a.png" or "url" in json.dumps(body):  # Base64 may begin with slashes
+            assert decide(method, body, hosts=("images.example.com",))[0] == "RemoteContentNotAllowed"
+
+
+@requirement("models.remote-content")
+def test_content_in_the_request_passes_and_a_url_that_is_not_loaded_too() -> None:
+    for method, body, _ in by_url(IMAGE):
+        assert decide(method, body)[0] == "Allow"
+    for file in ({"file_data": "AA//AA=="}, {"file_id": "file-abc123"}):
+        assert decide(CHAT, {"messages": [{"content": [{"type": "file", "file": file}]}]})[0] == "Allow"
+    cited = {"type": "text", "text": URL, "citations": [{"type": "web_search_result_location", "url": URL}]}
+    used = {"type": "tool_use", "name": "f", "input": {"image_url": URL, "source": {"url": URL}}}
+    assert decide(MESSAGES, {"messages": [{"content": [cited, used]}]})[0] == "Allow"
+    plain = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": f"see: {URL}"}}
+    assert decide(MESSAGES, {"messages": [{"content": [plain]}]})[0] == "Allow"
+
+
+@requirement("models.remote-content")
+def test_a_url_in_a_member_that_an_administrator_added_is_checked_too() -> None:
+    for video in ({"url": URL}, URL):
+        body = {"messages": [{"content": [{"type": "video_url", "video_url": video}]}]}
+        assert decide(CHAT, body, extra=("video_url",))[0] == "RemoteContentNotAllowed"
+        assert decide(CHAT, body, extra=("video_url",), hosts=("images.example.com",))[0] == "Allow"
 
 
 @requirement("models.members")

@@ -157,7 +157,7 @@ def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
 @requirement("models.compiled")
 def test_models_are_read_back_as_they_are_written() -> None:
     assert parse_bundle(dump_bundle(BUNDLE)) == BUNDLE
-    more = structs.replace(OPENAI, extra_members=("top_k", "some-beta-2026-01-01"))
+    more = structs.replace(OPENAI, extra_members=("top_k", "some-beta-2026-01-01"), content_hosts=("cdn.example.com",))
     bundle = structs.replace(BUNDLE, models=ModelAccess((more,)))
     assert parse_bundle(dump_bundle(bundle)) == bundle
     assert parse_bundle(dump_bundle(structs.replace(BUNDLE, models=None))).models is None
@@ -178,6 +178,8 @@ def test_models_are_read_back_as_they_are_written() -> None:
         (("providers", 0, "models", 0, "more"), 1),
         (("providers", 0, "extraMembers"), ["background"]),
         (("providers", 0, "extraMembers"), ["a b"]),
+        (("providers", 0, "contentHosts"), ["https://a.example"]),
+        (("providers", 0, "contentHosts"), ["*.example"]),
         (("more",), 1),
     ],
 )

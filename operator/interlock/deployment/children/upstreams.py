@@ -107,6 +107,7 @@ def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...]) -> Provider:
             if _split(use)[0] == upstream.name
         ),
         extra_members=upstream.extra_members,
+        content_hosts=upstream.content_hosts,
     )
 
 
