@@ -11,8 +11,6 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
-
 from interlock.deployment.children.config import build_agent_config, build_agent_secret, build_bundle
 from interlock.deployment.children.identity import (
     build_guard_role,
@@ -26,6 +24,7 @@ from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject, AppliedObjects, content_digest
 from interlock.deployment.placement import Placement
+from interlock.deployment.quantities import parse_quantity
 from interlock_contract.bundle import BUNDLE_KEY
 
 _METADATA = "metadata"
@@ -76,8 +75,8 @@ def _amounts_differ(desired: Any, live: Any) -> bool:
 def _normal(value: Any) -> Decimal | Any:
     """Return a quantity as its amount: the API server rewrites `1000m` to `1`."""
     try:
-        return parse_quantity(value)  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError):
+        return parse_quantity(value)
+    except ValueError:
         return value
 
 

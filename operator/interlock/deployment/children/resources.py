@@ -5,10 +5,9 @@ A container without limits may take the memory of its whole node, that of guards
 
 from typing import Any
 
-from kubernetes.utils.quantity import parse_quantity
-
 from interlock.api.policy import ContainerDefaults
 from interlock.api.shared_types import ResourceAmounts, Resources
+from interlock.deployment.quantities import parse_quantity
 
 
 def build_resources(stated: Resources | None, defaults: ContainerDefaults) -> dict[str, Any]:
@@ -39,6 +38,6 @@ def _amounts(amounts: ResourceAmounts) -> dict[str, str]:
 def _exceeds(request: str, limit: str) -> bool:
     """Return True if a request is above its limit. A text that is no quantity is left to the API server."""
     try:
-        return bool(parse_quantity(request) > parse_quantity(limit))  # type: ignore[no-untyped-call]
-    except (ValueError, ArithmeticError):
+        return parse_quantity(request) > parse_quantity(limit)
+    except ValueError:
         return False
