@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bare_handler import AGENT_NAME, AGENT_UID
+from benchmarks.in_pod import operator_in_pod
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -276,7 +277,7 @@ def measure(prepared: Cluster, process: OperatorProcess, is_done: Callable[[Json
 def run_operator(agents: int, folder: Path) -> Run:
     """Measure the operator, and what it writes after a restart."""
     with cluster(agents) as prepared:
-        process = OperatorProcess(prepared.made.kubeconfig, folder / "operator.log")
+        process = operator_in_pod(prepared.made, folder / "serviceaccount", folder / "operator.log")
         killer = kill_controller(prepared.made.kubeconfig, folder / "kill.log").start()
         verifiers = VerificationJobs(lambda: Api(Access.of(prepared.made.kubeconfig))).start()
         process.start()

@@ -11,6 +11,7 @@ from interlock.handlers import resources, startup
 from interlock.runtime.app import App
 from interlock.runtime.gc import tune_gc
 from interlock.settings import OperatorSettings
+from interlock_kube.credentials import CredentialsUnavailable
 from interlock_process.logs import configure_logs
 
 _log = logging.getLogger("interlock")
@@ -18,7 +19,11 @@ _log = logging.getLogger("interlock")
 
 async def run(settings: OperatorSettings) -> int:
     """Run until a signal, or until a part of the operator fails; return the exit code."""
-    app = App(settings)
+    try:
+        app = App(settings)
+    except CredentialsUnavailable as error:
+        _log.critical(str(error))
+        return 1
     registry = kopf.OperatorRegistry()
     startup.register(registry)
     resources.register(registry)

@@ -85,7 +85,12 @@ async def run(settings: Settings) -> int:
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    credentials = find_credentials(settings.kubeconfig)
+    try:
+        credentials = find_credentials(settings.kubeconfig)
+        await credentials.current()
+    except CredentialsUnavailable as error:
+        _log.critical(str(error))
+        return 1
     heartbeat = Heartbeat("the event loop")
     async with AsyncExitStack() as opened:
         client, watcher = (KubeClient(credentials, count_answer, parse=parse_metadata) for _ in range(2))
@@ -104,11 +109,6 @@ async def run(settings: Settings) -> int:
         app = build_app(heartbeat.problem, controller.problem)
         listener.build_app_runner(app, shutdown_timeout=SHUTDOWN_SECONDS)
         await listener.open(None, settings.telemetry_port)
-        try:
-            await credentials.current()  # where there are none, the process ends with the reason
-        except CredentialsUnavailable as error:
-            _log.critical(str(error))
-            return 1
         renewal = keep_running("renewal of the Lease", lease.run, _log.error)
         work = asyncio.gather(controller.run(), renewal, heartbeat.run())
         stop = asyncio.ensure_future(stopping.wait())

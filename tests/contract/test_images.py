@@ -1,21 +1,25 @@
-"""An image has exactly the packages that its program imports: no build-time code and no command-line tools."""
+"""An image has exactly the packages that its programs import: no build-time code and no command-line tools."""
 
+import importlib.metadata
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-IMAGES = {"operator": "interlock", "guard": "interlock_guard", "audit": "interlock_audit"}
+IMAGES = {"operator": ("interlock", "interlock_kill"), "guard": ("interlock_guard",), "audit": ("interlock_audit",)}
+"""The packages of each image's programs; its other packages are shared."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-for package in sys.argv[1:]:
+packages, missing = (argument.split() for argument in sys.argv[1:])
+sys.modules |= dict.fromkeys(missing)
+for package in packages:
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
-print(*sorted({name.partition(".")[0] for name in sys.modules}))
+        importlib.import_module(module.name)
+print(*sorted({name.partition(".")[0] for name, module in sys.modules.items() if module is not None}))
 """
 
 
@@ -24,20 +28,63 @@ def packages_of(image: str) -> list[str]:
     return re.findall(r"^COPY operator/(\w+) /opt/interlock/\1$", text, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize("image", IMAGES)
-def test_the_packages_of_an_image_import_each_other_and_nothing_else_of_the_project(image: str, tmp_path: Path) -> None:
-    packages = packages_of(image)
-    for package in packages:
-        (tmp_path / package).symlink_to(ROOT / "operator" / package)
+def packages_that_an_image_lacks(image: str) -> list[str]:
+    """Return the packages of this environment that no requirement of the image brings."""
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "requirements" / f"{image}.txt").read_text(), re.MULTILINE))
+    names = importlib.metadata.packages_distributions()
+    return [
+        package
+        for package, distributions in names.items()
+        if pinned.isdisjoint(re.sub("[-_.]+", "-", name).lower() for name in distributions)
+    ]
+
+
+def import_all(image: str, packages: Iterable[str], missing: Iterable[str], folder: Path) -> list[str]:
+    """Import all modules of some packages where the project has only what the image has; return what is loaded."""
+    for package in packages_of(image):
+        (folder / package).symlink_to(ROOT / "operator" / package)
     done = subprocess.run(
-        [sys.executable, "-c", IMPORT_ALL, *packages],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(tmp_path)},
+        [sys.executable, "-c", IMPORT_ALL, " ".join(packages), " ".join(missing)],
+        cwd=folder,
+        env={"PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert IMAGES[image] in packages
-    assert {"tools", "interlock_cli", "tests"}.isdisjoint(done.stdout.split())
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_packages_of_an_image_import_each_other_and_nothing_else_of_the_project(image: str, tmp_path: Path) -> None:
+    packages = packages_of(image)
+    assert set(IMAGES[image]) <= set(packages)
+    assert {"tools", "interlock_cli", "tests"}.isdisjoint(import_all(image, packages, (), tmp_path))
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_programs_of_an_image_need_no_package_that_its_requirements_lack(image: str, tmp_path: Path) -> None:
+    missing = packages_that_an_image_lacks(image)
+    assert {"kubernetes", "pytest"} <= set(missing)
+    assert set(IMAGES[image]) <= set(import_all(image, IMAGES[image], missing, tmp_path))
+
+
+@pytest.mark.parametrize("program", ["interlock", "interlock_kill"])
+def test_a_program_in_its_image_says_what_a_kubeconfig_needs(program: str, tmp_path: Path) -> None:
+    start = f"import runpy, sys; sys.modules['kubernetes'] = None; runpy.run_module({program!r}, run_name='__main__')"
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        env={
+            "PYTHONPATH": str(ROOT / "operator"),
+            "INTERLOCK_KUBECONFIG": str(tmp_path / "kubeconfig"),
+            "INTERLOCK_TELEMETRY_PORT": "0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "pip install 'interlock[kubeconfig]'" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

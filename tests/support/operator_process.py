@@ -33,14 +33,14 @@ class OperatorProcess:
     """`python -m interlock` or another program, at most one at a time.
 
     Attributes:
-        kubeconfig: What it speaks to.
+        kubeconfig: What it speaks to; None for what the environment names, as in a pod.
         log: A file that all its runs append to.
         environment: Further variables of its environment.
         command: What is run.
         started: What its log says once it is up.
     """
 
-    kubeconfig: Path
+    kubeconfig: Path | None
     log: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = (sys.executable, "-m", "interlock")
@@ -148,9 +148,10 @@ class OperatorProcess:
             "INTERLOCK_KEY_FILE": str(key),
             "PYTHONPATH": str(ROOT / "operator"),
             "PYTHONFAULTHANDLER": "1",
-            "INTERLOCK_KUBECONFIG": str(self.kubeconfig),
             "INTERLOCK_TELEMETRY_PORT": str(self._port),
         }
+        if self.kubeconfig is not None:
+            ours["INTERLOCK_KUBECONFIG"] = str(self.kubeconfig)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("INTERLOCK_", "KUBE"))}
         return inherited | ours | dict(self.environment)
 
