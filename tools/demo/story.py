@@ -190,7 +190,7 @@ KILL = Chapter(
     "The kill switch",
     (
         Step(
-            f"{KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch='the demo is over'",
+            f"{KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch='the demo is over' --overwrite",
             "any value but off kills, and the agent stays killed",
             succeeds("annotated"),
         ),
