@@ -209,7 +209,7 @@ class ModelUse(ApiModel):
     """The model, as provider/model, such as openai/gpt-4o-mini; the policy must allow it."""
 
     api_key_from: EnvSource
-    """The provider's key, which only the guard reads. The agent gets a placeholder that works with its guard only."""
+    """The provider's key, which only the guard reads. The agent gets a key that works with its guard only."""
 
 
 class File(ApiModel):

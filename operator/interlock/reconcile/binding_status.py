@@ -39,16 +39,17 @@ def build_conditions(
     if verified is None and kept is not None:
         conditions = [kept]
     else:
-        conditions = [build_condition(verified or _VERIFYING, after.metadata.generation, known, now)]
+        conditions = [build_condition(verified or _verifying(after), after.metadata.generation, known, now)]
     return (*conditions, build_condition(_drifted(after), after.metadata.generation, known, now))
 
 
-_VERIFYING = Finding(
-    BindingCondition.VERIFIED,
-    "Unknown",
-    BindingReason.VERIFYING,
-    "the MCP server is being verified in a pod of its own, which may take a minute",
-)
+def _verifying(binding: MCPBinding) -> Finding:
+    # A quota that refuses the pod shows only in the Events of the Job, which the operator may not read.
+    message = (
+        "the MCP server is being verified in a pod of its own, which may take a minute; "
+        f"if it takes longer, run: {_describe_run(binding)}"
+    )
+    return Finding(BindingCondition.VERIFIED, "Unknown", BindingReason.VERIFYING, message)
 
 
 def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None) -> Finding | None:
@@ -57,10 +58,10 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None) -> 
     if ended is None:
         was, run = before.verification.run, after.verification.run
         has_other_plan = run is not None and (was is None or was.plan != run.plan)
-        return _VERIFYING if has_other_plan else None
+        return _verifying(after) if has_other_plan else None
     result = ended.result
     if result is None:
-        return Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; run: {_describe_pods(before)}")
+        return Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; run: {_describe_run(before)}")
     if result.failure is not None:
         return Finding(kind, "False", BindingReason(result.failure.value), _printable(result.message))
     mapped = len(result.tools or ())
@@ -68,9 +69,9 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None) -> 
     return Finding(kind, "True", BindingReason.VERIFIED, message)
 
 
-def _describe_pods(binding: MCPBinding) -> str:
+def _describe_run(binding: MCPBinding) -> str:
     label = f"{BINDING_LABEL}={binding_label(binding.metadata.name)}"
-    return f"kubectl -n {binding.metadata.namespace} describe pods -l {label}"
+    return f"kubectl -n {binding.metadata.namespace} describe jobs,pods -l {label}"
 
 
 def _drifted(binding: MCPBinding) -> Finding:

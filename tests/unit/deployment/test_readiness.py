@@ -104,4 +104,6 @@ def test_a_container_that_cannot_start_is_named_with_why(pod: dict[str, Any], tr
 
 def test_the_trouble_of_a_container_is_never_long() -> None:
     waiting = {"reason": "ImagePullBackOff", "message": "x" * 5000}
-    assert len(container_trouble(a_pod(state={"waiting": waiting}))) == 200
+    trouble = container_trouble(a_pod(state={"waiting": waiting}))
+    assert len(trouble) == 200
+    assert trouble.endswith("xxx...)")

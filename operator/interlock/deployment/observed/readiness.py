@@ -82,5 +82,8 @@ def container_trouble(pod: Manifest) -> str:
         ended = found.get("lastState", {}).get("terminated")
         # The kubelet's own message about a crash holds the length of the back-off, which changes at each restart.
         why = f"exit code {ended.get('exitCode')}" if ended else str(waiting.get("message", ""))
-        return f"container {found['name']} is in {reason}{f' ({why})' if why else ''}"[:_MAX_TROUBLE]
+        trouble = f"container {found['name']} is in {reason}"
+        room = _MAX_TROUBLE - len(f"{trouble} ()")
+        said = why if len(why) <= room else f"{why[: room - 3]}..."
+        return (f"{trouble} ({said})" if why else trouble)[:_MAX_TROUBLE]
     return ""
