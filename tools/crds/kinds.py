@@ -94,10 +94,10 @@ MCP_BINDING = CrdKind(
     plural=MCP_BINDINGS,
     short_name="mcpb",
     columns=(
-        Column("Source", ".spec.source", "The name that matrix and agents speak of"),
+        Column("Source", ".spec.source", "The name that access matrix and agents use"),
         Column("Environments", ".spec.environments", "Where it may be used"),
-        Column("Verified", _condition("Verified", "status"), "Whether its server is as it has to be"),
-        Column("Drifted", _condition("Drifted", "status"), "Whether its server is other than it was verified"),
+        Column("Verified", _condition("Verified", "status"), "Whether the last verification of the server succeeded"),
+        Column("Drifted", _condition("Drifted", "status"), "Whether the server differs from what was verified"),
         _AGE,
         Column("Reason", _condition("Verified", "reason"), "Why it is, or is not, verified", wide=True),
         Column("Image", ".spec.server.stdio.image", "Image of the MCP server, if it is run here", wide=True),
