@@ -5,7 +5,7 @@ import pytest
 
 from tools.cluster import engine
 from tools.machine.settings import Settings
-from tools.nodeless import debian, private_engine
+from tools.nodeless import debian, footprint, private_engine
 
 
 class StoppedError(Exception):
@@ -18,6 +18,7 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> None:
         raise StoppedError
 
     monkeypatch.setattr(private_engine, "impossible", lambda: None)
+    monkeypatch.setattr(footprint, "engines", list)  # those of the machine, such as the one that `make demo` started
     monkeypatch.setattr(debian, "need", change)
     monkeypatch.setattr(debian, "install", change)
 
