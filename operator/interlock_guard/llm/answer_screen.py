@@ -9,7 +9,7 @@ key: of a stream of events the event that is not complete yet, of everything els
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from interlock_guard.upstream.credentials import SECRET_REACH
@@ -29,6 +29,8 @@ _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r){2}")
 _LONGEST_BLANK_LINE: Final = 4
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"})
 """Encodings in which a key has the bytes of ASCII."""
+_CHARSET: Final = re.compile(r"""(?<=;)\s*charset=("?)([A-Za-z0-9-]+)\1\s*(?=;|\Z)""", re.IGNORECASE)
+"""A parameter of a media type that every reader takes for the same encoding."""
 
 _Place = tuple[str | int, ...]
 
@@ -40,14 +42,23 @@ class KeyShown(UpstreamError):  # noqa: N818 - says what happened
         super().__init__(message, is_sent=True)
 
 
-def check_charset(charset: str | None) -> None:
-    """Refuse an answer whose text is in an encoding that is not searched.
+def check_media_types(media_types: Sequence[str]) -> None:
+    """Refuse an answer whose text is, for some reader of its headers, in an encoding that is not searched.
+
+    Clients differ in which one of several headers, or of several parameters, they read.
+
+    Args:
+        media_types: The values of all headers `Content-Type` of the answer.
 
     Raises:
         KeyShown: It is.
     """
-    if charset is not None and charset.strip().lower() not in _CHARSETS:
-        raise KeyShown(f"answered in the encoding {charset[:32]!r}, in which the guard searches for no key")
+    if len(media_types) > 1:
+        raise KeyShown("answered with several Content-Type headers, of which the guard does not know the right one")
+    for media_type in media_types:
+        stated = [found[2].lower() for found in _CHARSET.finditer(media_type)]
+        if len(stated) > 1 or len(stated) != media_type.lower().count("charset") or not _CHARSETS.issuperset(stated):
+            raise KeyShown(f"answered as {media_type[:64]!r}, in which the guard searches for no key")
 
 
 def check_headers(headers: Mapping[str, str], shows_key: Callable[[str, str], bool]) -> None:
@@ -65,7 +76,7 @@ class AnswerScreen:
 
     Args:
         shows_key: Returns True for a text with a key in it.
-        is_events: Whether the answer is a stream of events.
+        is_events: Whether the client may read the answer as a stream of events.
     """
 
     def __init__(self, shows_key: Callable[[bytes | bytearray], bool], *, is_events: bool) -> None:

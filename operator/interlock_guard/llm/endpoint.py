@@ -20,7 +20,7 @@ from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, che
 from interlock_guard.decision.model_call import LIST, MODELS
 from interlock_guard.downstream.authorizer import ABANDONED, ANSWERED, ERROR, Authorizer, OpenRecord
 from interlock_guard.downstream.endpoint import HttpChecks
-from interlock_guard.llm.answer_screen import AnswerScreen, check_charset, check_headers
+from interlock_guard.llm.answer_screen import AnswerScreen, check_headers, check_media_types
 from interlock_guard.llm.provider_client import (
     ProviderClient,
     ProviderClients,
@@ -49,6 +49,8 @@ class _Call:
     http: web.Request
     shape: Shape
     record: OpenRecord
+    wants_stream: bool
+    """Whether the request asks for a stream. An SDK then reads events, whatever the answer's media type is."""
     task: asyncio.Task[web.StreamResponse] | None = None
     has_begun: bool = False
     hold: Hold | None = None
@@ -199,7 +201,7 @@ class LlmEndpoint:
         path = f"{request.method}?{query}" if query else request.method
         client = self._links.get(provider)
         sending = client.send(path, dump_json(request.arguments), request_headers(http.headers), model)
-        call = _Call(http, shape, found)
+        call = _Call(http, shape, found, wants_stream=bool((request.arguments or {}).get("stream")))
         call.task = asyncio.create_task(_relay(call, sending, client, self._large.results.hold()))
         self._calls.add(call)
         return call
@@ -265,9 +267,10 @@ async def _relay(
     """
     async with sending as answer:
         passed = response_headers(answer.headers)
-        check_charset(answer.charset)
+        check_media_types(answer.headers.getall("Content-Type", []))
         check_headers(passed, client.credentials.stands_in_header)
-        screen = AnswerScreen(client.shows_secret, is_events=answer.content_type == EVENT_STREAM)
+        is_events = call.wants_stream or answer.content_type == EVENT_STREAM
+        screen = AnswerScreen(client.shows_secret, is_events=is_events)
         if answer.status >= _FIRST_ERROR:
             body = screen.feed(await HttpAnswer(answer).read(_MAX_ERROR)) + screen.finish()
             call.record.complete(ERROR)

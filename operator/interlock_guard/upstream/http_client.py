@@ -24,6 +24,7 @@ from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
 BROKEN: Final = "broke the connection off; the call may have been executed or not"
 _IDLE_SECONDS: Final = 600.0
 _REDIRECTS: Final = range(300, 400)
+_ANSWERS: Final = range(200, 600)
 
 
 class UpstreamError(Exception):
@@ -138,7 +139,10 @@ def _refuse_answer(response: aiohttp.ClientResponse) -> None:
         message = f"answered with a redirect (HTTP {response.status}), which the guard does not follow"
         where = json.dumps(response.headers.get("Location", "")[:256])
         raise UpstreamError(message, is_sent=True, detail=f"{message}; to {where}")
-    if response.headers.get("Content-Encoding", "identity").strip().lower() not in {"", "identity"}:
+    if response.status not in _ANSWERS:
+        raise UpstreamError(f"answered with HTTP {response.status}, which answers no request", is_sent=True)
+    encodings = ",".join(response.headers.getall("Content-Encoding", ()))
+    if not {one.strip().lower() for one in encodings.split(",")} <= {"", "identity"}:
         raise UpstreamError("answered with a compressed body, which the guard had not asked for", is_sent=True)
 
 

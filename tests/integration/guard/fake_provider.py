@@ -83,9 +83,11 @@ class FakeProvider:
         return web.json_response(answer_of(http.path, asked), headers={"x-request-id": "req-1", "Set-Cookie": "a=b"})
 
 
-async def stream(http: web.Request, events: list[bytes]) -> web.StreamResponse:
+async def stream(
+    http: web.Request, events: list[bytes], media_type: str = "text/event-stream; charset=utf-8"
+) -> web.StreamResponse:
     """Send events, each in a write of its own."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
+    response = web.StreamResponse(headers={"Content-Type": media_type})
     await response.prepare(http)
     for event in events:
         await response.write(event)

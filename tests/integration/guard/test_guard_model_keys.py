@@ -1,6 +1,7 @@
 """The key of a provider does not reach the agent, however and wherever the provider writes it."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict
 
 from tests.integration.guard.fake_provider import KEY_FILES, REAL_KEYS, stream
 from tests.integration.guard.model_rig import BEARER, CHAT, Rig, a_model_rig, chat, reason_of
@@ -132,12 +134,14 @@ async def test_nothing_of_a_key_in_an_event_passes_whatever_the_chunks(rig: Rig,
 
 
 @requirement("models.keys")
-async def test_a_key_in_pieces_of_several_events_does_not_arrive_whole(rig: Rig) -> None:
+@pytest.mark.parametrize("media_type", ["text/event-stream; charset=utf-8", "application/json", "text/plain"])
+async def test_a_key_in_pieces_of_several_events_does_not_arrive_whole(rig: Rig, media_type: str) -> None:
+    """The SDKs read events from the answer to a call with `stream`, whatever its media type is."""
     pieces = [KEY[:5], KEY[5:9], KEY[9:]]
     events = [f'data: {{"choices": [{{"index": 0, "delta": {{"content": "{piece}"}}}}]}}\n\n' for piece in pieces]
 
     async def answer(http: web.Request) -> web.StreamResponse:
-        return await stream(http, [event.encode() for event in events])
+        return await stream(http, [event.encode() for event in events], media_type)
 
     rig.provider.answer = answer
     status, body, _ = await all_that_came(rig, stream=True)
@@ -155,6 +159,29 @@ async def test_an_answer_in_an_encoding_that_is_not_searched_is_withheld(rig: Ri
     async def answer(_: web.Request) -> web.StreamResponse:
         text = json.dumps({"error": KEY}).encode(encoding)
         return web.Response(body=text, status=401, headers={"Content-Type": media_type})
+
+    rig.provider.answer = answer
+    status, body, _ = await all_that_came(rig)
+    assert (status, reason_of(json.loads(body))) == (502, "ServerUnavailable")
+
+
+@requirement("models.keys")
+@pytest.mark.parametrize(
+    "media_types",
+    [
+        ["application/json", "application/json; charset=utf-7"],
+        ["application/json; charset=utf-8; charset=utf-7"],
+        ["application/json; charset*=us-ascii''utf-7"],
+        ['application/json; CHARSET="utf-7"'],
+    ],
+)
+async def test_an_answer_that_states_its_encoding_in_two_ways_is_withheld(rig: Rig, media_types: list[str]) -> None:
+    text = "".join(f"+{base64.b64encode(one.encode('utf-16-be')).decode().rstrip('=')}-" for one in KEY)
+    assert text.encode().decode("utf-7") == KEY
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        headers = CIMultiDict(("Content-Type", one) for one in media_types)
+        return web.Response(body=json.dumps({"error": text}).encode(), status=401, headers=headers)
 
     rig.provider.answer = answer
     status, body, _ = await all_that_came(rig)

@@ -396,6 +396,12 @@ UNUSABLE = {
     "larger than the bound": (body(b" " * (16 * 1024 * 1024 + 1)), "answered with more than 16777216 bytes"),
     "a gzip bomb": (body(BOMB, "Content-Encoding: gzip"), "answered with a compressed body"),
     "another encoding": (body(b"{}", "Content-Encoding: br"), "answered with a compressed body"),
+    "a second encoding": (
+        body(b"{}", "Content-Encoding: identity", "Content-Encoding: br"),
+        "answered with a compressed body",
+    ),
+    "another protocol": (b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "answered with HTTP 101"),
+    "a status of no class": (body(b"{}").replace(b"200", b"600"), "answered with HTTP 600"),
     "a header too long": (body(b"{}", "X-Long: " + "x" * 100_000), "answered with something that is not HTTP"),
     "headers without end": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "answered with something that is not HTTP"),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "answered with something that is not HTTP"),

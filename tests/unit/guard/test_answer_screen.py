@@ -2,12 +2,13 @@
 
 import itertools
 import json
+import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock_guard.llm.answer_screen import MAX_EVENT, AnswerScreen, KeyShown, check_charset
+from interlock_guard.llm.answer_screen import MAX_EVENT, AnswerScreen, KeyShown, check_media_types
 from interlock_guard.upstream.credentials import SECRET_REACH
 from interlock_guard.upstream.http_client import UpstreamError
 from tests.requirements import requirement
@@ -109,13 +110,33 @@ def test_an_encoding_in_which_no_key_is_searched_for_is_refused(encoding: str) -
         screen(is_events=False).feed(json.dumps({"a": KEY.decode()}).encode(encoding))
 
 
-@pytest.mark.parametrize("charset", ["utf-7", "cp037", "utf-16", "x"])
+@pytest.mark.parametrize(
+    "media_types",
+    [
+        *(["application/json; charset=" + charset] for charset in ("utf-7", "cp037", "utf-16", "x", '"utf-16"', "")),
+        ["application/json", "application/json"],
+        ["application/json", "text/plain; charset=utf-7"],
+        ["text/plain; charset=utf-8; charset=utf-7"],
+        ["text/plain; charset*=us-ascii''utf-7"],
+        ["text/plain; charset*0=utf-; charset*1=7"],
+        ["text/plain; charset = utf-7"],
+        ["text/plain, text/plain; charset=utf-7"],
+        ["text/plain; a=charset"],
+        ["charset=utf-7"],
+    ],
+)
 @requirement("models.keys")
-def test_another_charset_is_refused_by_name(charset: str) -> None:
-    with pytest.raises(KeyShown, match=charset):
-        check_charset(charset)
-    check_charset("UTF-8")
-    check_charset(None)
+def test_another_charset_for_some_reader_is_refused_by_name(media_types: list[str]) -> None:
+    with pytest.raises(KeyShown, match=re.escape(repr(media_types[-1])) if len(media_types) == 1 else "several"):
+        check_media_types(media_types)
+
+
+@pytest.mark.parametrize(
+    "media_type", ["application/json", "text/plain; charset=UTF-8", 'text/plain;charset="utf-8" ; q=1', "text/html;a=b"]
+)
+def test_the_charsets_of_providers_pass(media_type: str) -> None:
+    check_media_types([media_type])
+    check_media_types([])
 
 
 @requirement("models.limits")
