@@ -1,9 +1,11 @@
-"""The kill controller: it watches kill switches and pods, and keeps killed Agents without pods.
+"""The kill controller: it watches kill switches and pods, and keeps Agents that are killed or gone without pods.
 
-The work is level-triggered: a turn reads what is known now and does what is missing. There are six queues:
+The work is level-triggered: a turn reads what is known now and does what is missing. There are seven queues:
 
 * kills: end the pods of one Agent that was just killed or deleted, or for which a pod has just started. A finalizer,
   which anyone who may edit an Agent can add, keeps a deleted Agent and would keep its pods;
+* gone: find out whether an Agent exists no longer that has pods. A deletion with `--cascade=orphan` takes the owners
+  of an Agent's objects away, so that the garbage collector never ends these pods;
 * repeats: the same, for an Agent of which pods are left, ever more rarely while nothing changes;
 * scales: keep the Deployments of such an Agent at zero, right behind the deletion of its first pods;
 * records: write `status.kill` of one Agent, which no kill waits for;
@@ -17,7 +19,6 @@ latch survives a restart: `status.kill` of all Agents is read once at the start.
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -46,17 +47,17 @@ KILL_WORKERS: Final = 32
 REPEAT_WORKERS: Final = 8
 SCALE_WORKERS: Final = 8
 RECORD_WORKERS: Final = 4
+GONE_WORKERS: Final = 4
 POD_WORKERS: Final = 4
 MISPLACED_WORKERS: Final = 2
+SHARE: Final = 4
+"""One namespace has at most one of so many workers of a queue, so that its kills leave workers for those of others."""
 SWEEP_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds until the next sweep of an Agent of which pods are left, by the sweeps in a row that found nothing to do."""
 BACKOFF_SECONDS: Final = (0.5, 0.5, 1.0, 2.0, 5.0)
 WATCH_SECONDS: Final = 30
 CONTACT_SECONDS: Final = 75.0
 """Seconds without contact after which a watch counts as dead: a new one begins every half minute."""
-MOST_OF_A_NAMESPACE: Final = 8
-"""Most sweeps of one namespace at once, so that its kills leave workers for those of others."""
-WAIT_SECONDS: Final = 0.2
 REFUSED_SECONDS: Final = 30.0
 """Seconds for which a kill may fail before that counts as a problem."""
 
@@ -76,7 +77,7 @@ class AgentState:
         latch: The kill latch.
         kill: The engaged switch, None while the Agent is not killed.
         engaged_at: When this process engaged it, by the monotonic clock.
-        is_deleted: Whether the Agent has a `deletionTimestamp`, which no user can take away.
+        is_deleted: Whether the Agent has a `deletionTimestamp`, which no user can take away, or is gone.
         release: The release that is not recorded yet.
         zero_at: When no pod of this kill or deletion was left first.
         fruitless: Sweeps in a row that found pods and had nothing to do.
@@ -96,7 +97,7 @@ class AgentState:
 
     @property
     def wants_no_pods(self) -> bool:
-        """Whether the Agent is killed, or is being deleted."""
+        """Whether the Agent is killed, is being deleted, or is gone."""
         return self.kill is not None or self.is_deleted
 
 
@@ -125,20 +126,20 @@ class KillController:
         self._watcher, self._killer = watcher, Killer(client, monotonic)
         self._clock, self._monotonic = clock, monotonic
         self._agents: dict[Key, AgentState] = {}
-        self._unfinished: dict[Key, AgentState] = {}  # killed Agents that were deleted before their pods were
-        self._running: Counter[str] = Counter()  # sweeps by namespace
+        self._unfinished: dict[Key, AgentState] = {}  # Agents that are gone before their pods were
         self._succeeded_at = monotonic()
         self._pods: dict[Key, tuple[str, str]] = {}  # by namespace and name: uid and agent
         self._known: dict[str, set[Key]] = {AGENT.kind: set(), POD.kind: set()}
         self._synced = {AGENT.kind: asyncio.Event(), POD.kind: asyncio.Event()}
         self._contact: dict[str, float] = {}
         self._is_recorded_read = False
-        self._kills: WorkQueue[Key] = WorkQueue()
-        self._repeats: WorkQueue[Key] = WorkQueue()
-        self._scales: WorkQueue[Key] = WorkQueue()
-        self._records: WorkQueue[Key] = WorkQueue()
-        self._relabelled: WorkQueue[PodKey] = WorkQueue()
-        self._misplaced: WorkQueue[Key] = WorkQueue()
+        self._kills: WorkQueue[Key] = _queue(KILL_WORKERS)
+        self._repeats: WorkQueue[Key] = _queue(REPEAT_WORKERS)
+        self._scales: WorkQueue[Key] = _queue(SCALE_WORKERS)
+        self._records: WorkQueue[Key] = _queue(RECORD_WORKERS)
+        self._gone: WorkQueue[Key] = _queue(GONE_WORKERS)
+        self._relabelled: WorkQueue[PodKey] = _queue(POD_WORKERS)
+        self._misplaced: WorkQueue[Key] = _queue(MISPLACED_WORKERS)
         self._kill_loop = _loop("Kill", self._kills, self._end)
         self._repeat_loop = _loop("KillRepeat", self._repeats, self._end)
         self._loops: tuple[tuple[ReconcileLoop[Any], int], ...] = (
@@ -146,6 +147,7 @@ class KillController:
             (self._repeat_loop, REPEAT_WORKERS),
             (_loop("KillScale", self._scales, self._hold_at_zero), SCALE_WORKERS),
             (_loop("KillRecord", self._records, self._record), RECORD_WORKERS),
+            (_loop("GoneAgent", self._gone, self._end_gone), GONE_WORKERS),
             (_loop("RelabelledPod", self._relabelled, self._end_relabelled), POD_WORKERS),
             (_loop("MisplacedPods", self._misplaced, self._end_misplaced), MISPLACED_WORKERS),
         )
@@ -202,7 +204,7 @@ class KillController:
         return state.kill.value if state and state.kill else None
 
     def _wants_no_pods(self, key: Key) -> bool:
-        state = self._agents.get(key)
+        state = self._agents.get(key) or self._unfinished.get(key)
         return state is not None and state.wants_no_pods
 
     # Observations
@@ -225,6 +227,8 @@ class KillController:
         The API server sends a table of the printer columns that show it, so that no spec is read.
         """
         await self._synced[AGENT.kind].wait()
+        for (namespace, _), (_, agent) in self._pods.items():
+            self._check_gone((namespace, agent))
         names: list[str] = []
         query = {"includeObject": "Metadata"}
         async for table in read_pages(self._watcher, AGENT.everywhere(), query, accept=TABLE):
@@ -300,6 +304,13 @@ class KillController:
         if state is not None and state.wants_no_pods and state.zero_at is None:
             self._unfinished[key] = state
             self._kills.add(key)
+        elif state is not None:
+            self._gone.add(key)
+
+    def _check_gone(self, key: Key) -> None:
+        """Enqueue an Agent that has a pod and is not known, once all Agents are known."""
+        if self._synced[AGENT.kind].is_set() and key not in self._agents and key not in self._unfinished:
+            self._gone.add(key)
 
     def observe_pod(self, pod: Json) -> None:
         """Observe a pod with the label of an Agent: one that starts for a killed or deleted Agent is ended."""
@@ -312,8 +323,13 @@ class KillController:
             self._pods[key_of(pod)] = metadata["uid"], began_as
             if began_as != agent:
                 self._relabelled.add((*key_of(pod), metadata["uid"], began_as))
-            if self._wants_no_pods((metadata["namespace"], agent)) and not is_ending(metadata):
-                self._kills.add((metadata["namespace"], agent))
+            if is_ending(metadata):
+                return
+            owner = metadata["namespace"], agent
+            if self._wants_no_pods(owner):
+                self._kills.add(owner)
+            else:
+                self._check_gone(owner)
 
     def _pod_left(self, key: Key) -> None:
         """Handle that the watch lost a pod: it was deleted, or its label was taken away."""
@@ -343,16 +359,10 @@ class KillController:
         state = self._agents.get(key) or self._unfinished.get(key)
         if state is None or not state.wants_no_pods:
             return None
-        if self._running[key[0]] >= MOST_OF_A_NAMESPACE:
-            return WAIT_SECONDS
-        self._running[key[0]] += 1
         engaged_at = state.engaged_at
-        try:
-            sweep = await self._killer.end(
-                *key, is_killed=lambda: state.wants_no_pods, on_begun=lambda: self._scales.add(key)
-            )
-        finally:
-            self._running[key[0]] -= 1
+        sweep = await self._killer.end(
+            *key, is_killed=lambda: state.wants_no_pods, on_begun=lambda: self._scales.add(key)
+        )
         self._succeeded_at = self._monotonic()
         if not state.wants_no_pods or state.engaged_at != engaged_at:
             self._kills.add(key)  # released, or killed again meanwhile
@@ -395,6 +405,13 @@ class KillController:
                 raise
         return None
 
+    async def _end_gone(self, key: Key) -> float | None:
+        """End the pods of an Agent that is not known, unless the watch of Agents is behind."""
+        if key not in self._agents and not await self._killer.agent_exists(*key) and key not in self._agents:
+            self._unfinished.setdefault(key, AgentState("", is_deleted=True))
+            self._kills.add(key)
+        return None
+
     async def _end_relabelled(self, key: PodKey) -> float | None:
         """End a pod that lives on without the label that it began with."""
         namespace, name, uid, agent = key
@@ -415,6 +432,10 @@ class KillController:
             RELABELLED_PODS.inc()
             _log.warning("relabelled pod deleted", extra={"pod": f"{namespace}/{metadata['name']}", "agent": agent})
             await self._killer.delete_pod(namespace, metadata)
+
+
+def _queue(workers: int) -> WorkQueue[Any]:
+    return WorkQueue(most_of_a_namespace=max(1, workers // SHARE))
 
 
 def _loop(kind: str, queue: WorkQueue[K], turn: Callable[[K], Coroutine[Any, Any, float | None]]) -> ReconcileLoop[K]:

@@ -22,6 +22,7 @@ from interlock_contract.names import (
     KILL_SWITCH,
     KILL_SWITCH_OFF,
 )
+from interlock_contract.pod import RESERVED_PREFIX
 from interlock_kill.switch_author import SwitchAuthors, is_same_author
 from interlock_kube.client import CONFLICT, JSON, METADATA_LIST, METADATA_ONLY, NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, DEPLOYMENT, POD
@@ -106,8 +107,9 @@ class Killer:
     ) -> Sweep:
         """Delete the agent's pods page by page.
 
-        Pods are found by their label, and by their ServiceAccount, which cannot be changed in a pod. Neither a page
-        that cannot be read nor a refused deletion keeps another pod from its end.
+        Pods are found by their label, and by their ServiceAccount, which cannot be changed in a pod. A pod with such a
+        ServiceAccount and without the label is the agent's only if its variables say so (see `_is_ours`). Neither a
+        page that cannot be read nor a refused deletion keeps another pod from its end.
 
         Args:
             namespace: The namespace of the agent.
@@ -123,7 +125,7 @@ class Killer:
             {"labelSelector": f"{AGENT_LABEL}={agent}"},
             *(_account(agent, suffix) for suffix in _ACCOUNT_SUFFIXES),
         )
-        ends = (self._end_pods(namespace, one, sweep, slots, is_killed, on_begun) for one in selections)
+        ends = (self._end_pods(namespace, agent, one, sweep, slots, is_killed, on_begun) for one in selections)
         for result in await asyncio.gather(*ends, return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
@@ -151,13 +153,18 @@ class Killer:
 
     async def find_misplaced(self, namespace: str, agent: str) -> list[Json]:
         """Return what a deletion needs of pods that have a ServiceAccount of the agent and not its label."""
-        return [
+        found = [
             _summary(pod["metadata"])
             for suffix in _ACCOUNT_SUFFIXES
             async for page in self._pages(POD.within(namespace), _account(agent, suffix))
             for pod in page["items"] or ()
-            if (pod["metadata"].get("labels") or {}).get(AGENT_LABEL) != agent
+            if not _is_labelled(pod["metadata"], agent)
         ]
+        return [one for one in found if await self._is_ours(namespace, one["name"])]
+
+    async def agent_exists(self, namespace: str, agent: str) -> bool:
+        """Return True if there is an Agent of this name."""
+        return await self._find(AGENT.path(namespace, agent), METADATA_ONLY) is not None
 
     async def delete_pod(self, namespace: str, metadata: Json) -> None:
         """Delete exactly this pod, and none that was created with its name meanwhile."""
@@ -227,6 +234,7 @@ class Killer:
     async def _end_pods(
         self,
         namespace: str,
+        agent: str,
         selection: dict[str, str],
         sweep: Sweep,
         slots: asyncio.Semaphore,
@@ -247,8 +255,11 @@ class Killer:
                     page = await anext(pages, None)
                     if page is None:
                         break
-                    pods = [_summary(pod["metadata"]) for pod in page["items"] or ()]  # an empty list is null
-                    del page
+                    metadata = [pod["metadata"] for pod in page["items"] or ()]  # an empty list is null
+                    pods = [_summary(one) for one in metadata if _is_labelled(one, agent)]
+                    doubtful = [_summary(one) for one in metadata if not _is_labelled(one, agent)]
+                    del page, metadata
+                pods += [one for one in doubtful if await self._is_ours(namespace, one["name"])]
                 doomed = [one for one in pods if one["uid"] not in sweep.left and not is_ending(one)]
                 sweep.left.update(one["uid"] for one in pods)
                 sweep.deleted += len(doomed)
@@ -261,6 +272,19 @@ class Killer:
             on_begun()
         if failure is not None:
             raise failure
+
+    async def _is_ours(self, namespace: str, name: str) -> bool:
+        """Return True if a container of a pod has a variable that only Interlock sets, which no one can change.
+
+        A team may have a ServiceAccount of its own whose name is that of an agent with our suffix. Its pods are not
+        the agent's, and anyone who may create Agents chooses their names.
+        """
+        async with self._reading:  # a whole pod can be large
+            pod = await self._find(POD.path(namespace, name))
+        spec = pod["spec"] if pod is not None else {}
+        containers = (*(spec.get("initContainers") or ()), *(spec.get("containers") or ()))
+        names = (variable["name"] for one in containers for variable in one.get("env") or ())
+        return any(name.startswith(RESERVED_PREFIX) for name in names)
 
     def _pages(self, path: str, selection: dict[str, str]) -> AsyncIterator[Json]:
         """Read the metadata of a collection's objects."""
@@ -299,6 +323,11 @@ class Killer:
 
 _NEEDED: Final = ("name", "uid", "deletionTimestamp", "deletionGracePeriodSeconds")
 _ACCOUNT_SUFFIXES: Final = (GUARD_ACCOUNT_SUFFIX, AGENT_ACCOUNT_SUFFIX)
+
+
+def _is_labelled(metadata: Json, agent: str) -> bool:
+    """Return True if a pod has the label of the agent."""
+    return (metadata.get("labels") or {}).get(AGENT_LABEL) == agent
 
 
 def _account(agent: str, suffix: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.integration.attacks import a_pod
 from tests.integration.operator import objects
 from tests.integration.operator.api import Api, Json, eventually
 from tests.integration.operator.conftest import Operators
@@ -19,6 +20,8 @@ pytestmark = pytest.mark.api
 
 KILL_SECONDS = 15.0  # that it does not wait is the matter here; how fast it is on a node is measured in tests/e2e
 CREATORS = 8
+RESTRICTED = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+NO_CAPABILITY = {"drop": ["ALL"]}
 CROWD = 120  # several times the number of concurrent reconciles
 
 
@@ -255,6 +258,48 @@ def test_a_kill_finds_pods_whose_labels_no_watch_saw_change(
     assert len(pods) == (2 if isolation == "Separate" else 1)
     for pod in pods:
         wait_gone(sandbox, pod)
+
+
+@requirement("kill.gone")
+@pytest.mark.parametrize("is_away", [False, True], ids=["while it runs", "while it is away"])
+def test_an_agent_that_is_deleted_leaves_no_pod_behind_even_if_its_objects_are_orphaned(
+    living: Sandbox, no_killer: OperatorProcess, *, is_away: bool
+) -> None:
+    """The garbage collector takes the owner away from the Deployment, and the operator finds no Agent to prune."""
+    if not is_away:
+        no_killer.start()
+        eventually(lambda: no_killer.metric("interlock_reconcile_seconds_count") >= 0, "it works")
+
+    path = f"/apis/interlock.dev/v1alpha1/namespaces/{living.namespace}/agents/triage?propagationPolicy=Orphan"
+    living.api.request("DELETE", path)
+    eventually(lambda: living.api.find("agents", living.namespace, "triage") is None, "the Agent is gone")
+    if is_away:
+        no_killer.start()
+
+    eventually(lambda: not living.pods("triage"), "no pod is left", KILL_SECONDS)
+
+
+@requirement("kill.foreign")
+def test_pods_of_a_teams_own_service_account_outlive_the_kill_of_an_agent_with_a_name_like_it(
+    operator: OperatorProcess, sandbox: Sandbox, no_killer: OperatorProcess
+) -> None:
+    """The attack: a user who may create Agents alone chooses such a name, and sets the switch."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "payments-guard"}}
+    sandbox.api.create(account, sandbox.namespace)
+    pod = a_pod({}, serviceAccountName="payments-guard", securityContext=RESTRICTED)
+    pod["spec"]["containers"][0]["securityContext"] = {"allowPrivilegeEscalation": False, "capabilities": NO_CAPABILITY}
+    name = pod["metadata"]["name"]
+    uid = sandbox.api.create(pod, sandbox.namespace)["metadata"]["uid"]
+    sandbox.apply_policy_and_bindings("payments")
+    sandbox.create("payments", annotations={KILL_SWITCH: "an attack"})
+
+    no_killer.start()  # it looks for pods without labels at its start, too
+
+    zero = lambda: sandbox.agent("payments").get("status", {}).get("kill", {}).get("zeroPodsAt")  # noqa: E731
+    eventually(zero, "the kill is done")
+    found = sandbox.api.get("pods", sandbox.namespace, name)["metadata"]
+    assert found["uid"] == uid
+    assert "deletionTimestamp" not in found
 
 
 def test_scaling_up_is_undone_after_the_annotation_was_removed(killed: Sandbox) -> None:

@@ -7,7 +7,7 @@ import pytest
 from interlock_kube.watch import ChangeEvent, ListEvent
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, an_agent
-from tests.unit.kill.conftest import KEY, PODS, Scene, a_pod, turns, until
+from tests.unit.kill.conftest import KEY, PATH, PODS, Scene, a_pod, turns, until
 
 
 def changed(agent: AgentBuilder) -> ChangeEvent:
@@ -66,3 +66,56 @@ async def test_a_release_brings_no_pod_of_a_deleted_agent_back_and_a_kill_is_rec
     scene.client.put(f"{PODS}/p2", a_pod("p2"))
     scene.pods(ChangeEvent("ADDED", a_pod("p2")))
     await until(lambda: f"{PODS}/p2" not in scene.client.objects)
+
+
+@requirement("kill.gone")
+async def test_the_pods_of_an_agent_that_was_deleted_end_whoever_owns_their_workload(scene: Scene) -> None:
+    """The attack: a deletion that orphans the Deployment, which the garbage collector then never ends."""
+    scene.agents(listed(an_agent()))
+    scene.pods(ListEvent((a_pod("p1"),)))
+    await turns()
+    assert scene.client.writes() == []
+    del scene.objects[PATH]
+
+    scene.agents(ChangeEvent("DELETED", an_agent().to_kubernetes()))
+
+    await until(lambda: scene.is_ended)
+
+
+@requirement("kill.gone")
+@pytest.mark.parametrize("is_agents_first", [True, False])
+async def test_a_pod_whose_agent_was_deleted_while_no_controller_ran_ends(
+    scene: Scene,
+    is_agents_first: bool,  # noqa: FBT001
+) -> None:
+    del scene.objects[PATH]
+    lists = [lambda: scene.agents(ListEvent(())), lambda: scene.pods(ListEvent((a_pod("p1"),)))]
+    for show in lists if is_agents_first else reversed(lists):
+        show()
+        await turns()
+
+    await until(lambda: scene.is_ended)
+
+
+@requirement("kill.gone")
+async def test_a_pod_whose_agent_the_watch_has_not_shown_yet_stays(scene: Scene) -> None:
+    scene.agents(ListEvent(()))
+    scene.pods(ListEvent((a_pod("p1"),)))
+    await turns()
+    scene.agents(ChangeEvent("DELETED", an_agent().to_kubernetes()))
+    await turns()
+
+    assert scene.client.writes() == [], "the API server has the Agent"
+
+
+@requirement("kill.gone")
+async def test_an_agent_that_was_deleted_and_created_again_keeps_its_pods(scene: Scene) -> None:
+    scene.agents(listed(an_agent()))
+    again = an_agent().to_kubernetes()
+    again["metadata"]["uid"] = "another uid"
+
+    scene.agents(ChangeEvent("DELETED", an_agent().to_kubernetes()), ChangeEvent("ADDED", again))
+    scene.pods(ChangeEvent("ADDED", a_pod("p1")))
+    await turns()
+
+    assert scene.client.writes() == []

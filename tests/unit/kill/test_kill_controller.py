@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from interlock_kill import controller
+from interlock_kill.killer import Sweep
 from interlock_kube.watch import ChangeEvent, ListEvent
 from tests.requirements import requirement
 from tests.support.builders import NOW, AgentBuilder, an_agent
@@ -458,6 +459,7 @@ async def test_an_unfinished_kill_does_not_end_the_pods_of_the_next_agent_of_tha
 async def test_a_pod_whose_label_changed_while_no_controller_ran_is_found_at_the_start(scene: Scene) -> None:
     hidden = a_pod("p2", None)
     hidden["spec"]["serviceAccountName"] = "triage-guard"
+    hidden["spec"]["containers"] = [{"name": "guard", "env": [{"name": "INTERLOCK_AGENT", "value": "triage"}]}]
     scene.client.put(f"{PODS}/p2", hidden)
 
     scene.agents(ListEvent((an_agent().to_kubernetes(),)))
@@ -550,16 +552,28 @@ async def test_a_stuck_pod_of_a_deleted_agent_is_looked_for_ever_more_rarely(
     assert pauses == [2.0, 3.0, 3.0, 3.0]
 
 
-async def test_one_namespace_has_no_more_than_its_share_of_workers(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(controller, "MOST_OF_A_NAMESPACE", 0)
+async def test_one_namespace_has_no_more_than_its_share_of_workers(scene: Scene) -> None:
+    ending, others, is_open = set[tuple[str, str]](), (f"agent-{number}" for number in range(100)), asyncio.Event()
 
-    assert await scene.controller._end(KEY) is None  # noqa: SLF001 - one turn
-    scene.show(an_agent().killed("runaway"))
-    await until(lambda: scene.controller.killed(KEY) is not None)
+    async def end(namespace: str, agent: str, **_: Any) -> Sweep:
+        ending.add((namespace, agent))
+        await is_open.wait()
+        return Sweep(set())
 
-    assert await scene.controller._end(KEY) == controller.WAIT_SECONDS  # noqa: SLF001 - one turn
+    scene.controller._killer.end = end  # type: ignore[method-assign]  # noqa: SLF001 - a slow API server
+    for name in others:
+        scene.show(an_agent(name).killed())
+    await until(lambda: len(ending) > 0)
+    await turns()
+    crowd = set(ending)
+
+    elsewhere = an_agent("other").killed().to_kubernetes()
+    elsewhere["metadata"]["namespace"] = "elsewhere"
+    scene.agents(ChangeEvent("ADDED", elsewhere))
+    await until(lambda: ("elsewhere", "other") in ending)
+
+    assert len(crowd) == controller.KILL_WORKERS // controller.SHARE
+    is_open.set()
 
 
 async def test_zero_pods_is_recorded_even_if_the_record_brings_an_earlier_time(scene: Scene) -> None:

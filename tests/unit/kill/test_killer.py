@@ -140,17 +140,37 @@ async def test_whatever_is_refused_about_pods_the_rest_is_done_all_the_same(
         assert f"{PODS}/p2" not in client.objects
 
 
+@pytest.mark.parametrize("containers", ["containers", "initContainers"])
 @pytest.mark.parametrize("account", ["triage-guard", "triage-agent-pod"])
 async def test_a_pod_whose_label_was_taken_away_is_found_by_its_service_account(
-    client: FakeClient, account: str
+    client: FakeClient, account: str, containers: str
 ) -> None:
     hidden = a_pod("hidden", {})
-    hidden["spec"] = {"serviceAccountName": account}
+    ours = [{"name": "a"}, {"name": "b", "env": [{"name": "INTERLOCK_AGENT", "value": "triage"}]}]
+    hidden["spec"] = {"serviceAccountName": account, containers: ours}
     client.put(f"{PODS}/hidden", hidden)
 
-    await Killer(client).end("agents", "triage")
+    sweep = await Killer(client).end("agents", "triage")
 
     assert f"{PODS}/hidden" not in client.objects
+    assert sweep.deleted == 3
+
+
+@requirement("kill.foreign")
+@pytest.mark.parametrize("account", ["triage-guard", "triage-agent-pod"])
+async def test_a_pod_of_a_teams_own_service_account_stays_whatever_agent_has_a_name_like_it(
+    client: FakeClient, account: str
+) -> None:
+    foreign = a_pod("foreign", {"app": "payments"})
+    container = {"name": "payments", "env": [{"name": "AGENT", "value": "triage"}]}
+    foreign["spec"] = {"serviceAccountName": account, "containers": [container]}
+    client.put(f"{PODS}/foreign", foreign)
+
+    sweep = await Killer(client).end("agents", "triage")
+
+    assert f"{PODS}/foreign" in client.objects
+    assert "uid-of-foreign" not in sweep.left, "it keeps no kill from being done"
+    assert await Killer(client).find_misplaced("agents", "triage") == []
 
 
 async def test_a_pod_that_took_the_name_of_a_killed_one_is_left(client: FakeClient) -> None:
