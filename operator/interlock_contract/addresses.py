@@ -26,13 +26,13 @@ def _ranges(**named: str) -> _Table:
 
 
 _CLOSED: Final = _ranges(
-    # AWS, Azure and GCP on IPv4 are link-local, Azure's wire server is not. Then Alibaba, Oracle, and AWS and GCP on
-    # IPv6: AWS has several services below fd00:ec2::/32, such as the credentials of EKS pods.
+    # On IPv4 most are link-local. Azure's wire server, Alibaba's and Oracle's are not. On IPv6: AWS, with several
+    # services such as the credentials of EKS pods, then GCP, Oracle, Akamai, Scaleway and Alibaba.
     a_metadata_service="169.254.169.254/32 168.63.129.16/32 100.100.100.200/32 192.0.0.192/32 fd00:ec2::/32 "
-    "fd20:ce::/32",
+    "fd20:ce::/32 fd00:c1::a9fe:a9fe/128 fd00:a9fe:a9fe::1/128 fd00:42::42/128 fd00:100::100:200/128",
     link_local="169.254.0.0/16 fe80::/10",
-    # RFC 8215: the prefix of a network's own NAT64, which may translate to private and link-local IPv4 addresses.
-    an_IPv4_address_in_IPv6="64:ff9b:1::/48",
+    # The prefix of a network's own NAT64 (RFC 8215), 6to4 and Teredo. Each may lead to link-local IPv4 addresses.
+    an_IPv4_address_in_IPv6="64:ff9b:1::/48 2002::/16 2001::/32",
 )
 """Closed to every pod of an agent, its guard and its servers, in every isolation."""
 
@@ -46,8 +46,8 @@ _NEVER: Final = _CLOSED + _ranges(
     reserved="240.0.0.0/4 192.0.0.0/24 fec0::/10",
     for_documentation="192.0.2.0/24 198.51.100.0/24 203.0.113.0/24 2001:db8::/32 3fff::/20",
     for_benchmarks="198.18.0.0/15",
-    # IPv4 embedded in IPv6, and tunnels: the digits of such an address do not show where it leads.
-    an_IPv4_address_in_IPv6="::ffff:0:0/96 ::/96 2002::/16 2001::/32",
+    # IPv4 embedded in IPv6: the digits of such an address do not show where it leads.
+    an_IPv4_address_in_IPv6="::ffff:0:0/96 ::/96",
     anycast_of_a_protocol="192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.175.48.0/24 2001::/23 2620:4f:8000::/48",
 )
 """Never dialled by a guard."""

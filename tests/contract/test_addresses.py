@@ -17,6 +17,7 @@ NAT64 = int(ip_network("64:ff9b::/96").network_address)
 METADATA = (
     *("169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
     *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254", "fe80::a9fe:a9fe"),
+    *("fd00:c1::a9fe:a9fe", "fd00:a9fe:a9fe::1", "fd00:42::42", "fd00:100::100:200"),
 )
 
 
@@ -64,7 +65,10 @@ def test_no_address_is_open_in_one_and_closed_in_the_other(address: IPv4Address 
 def test_no_pod_reaches_a_metadata_service_in_whatever_way_its_address_is_written(address: str) -> None:
     forms = [address]
     if "." in address:
+        number = int(IPv4Address(address))
         forms += [f"64:ff9b::{address}", f"64:ff9b:1::{address}"]
+        forms += [str(IPv6Address((0x2002 << 112) + (number << 80) + 1))]  # 6to4
+        forms += [str(IPv6Address((0x20010000 << 96) + (number << 64) + (number ^ 0xFFFFFFFF)))]  # Teredo
     for form in forms:
         assert not lets_out(everywhere_but_metadata(), form), "a pod that agent and guard share"
         assert refuse_address(form, "Private") is not None

@@ -317,7 +317,8 @@ def test_the_network_policy_admits_only_probes_and_nothing_out_to_cloud_metadata
     assert policy["ingress"] == [{"from": [SCRAPERS], "ports": [{"port": 7411, "protocol": "TCP"}]}]
     assert excepted == {
         *("169.254.0.0/16", "168.63.129.16/32", "100.100.100.200/32", "192.0.0.192/32"),
-        *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "64:ff9b:1::/48"),
+        *("fe80::/10", "fd00:ec2::/32", "fd20:ce::/32", "64:ff9b:1::/48", "2002::/16", "2001::/32"),
+        *("fd00:c1::a9fe:a9fe/128", "fd00:a9fe:a9fe::1/128", "fd00:42::42/128", "fd00:100::100:200/128"),
         *("64:ff9b::a9fe:0/112", "64:ff9b::a83f:8110/128", "64:ff9b::6464:64c8/128", "64:ff9b::c000:c0/128"),
     }
     assert all(refuse_address(str(ip_network(cidr)[0]), "Private") for cidr in excepted), "the guard dials none either"
