@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-_DOTS: Final = re.compile(r"(?:^|[/\\:])([.\s]+)(?=[/\\?#;]|$)")
-"""A segment of dots and white space alone, between slashes of either kind. Each character is looked at once."""
+_DOTS: Final = re.compile(r"(?:^|[/\\:{,])([.\s]+)(?=[/\\:?#;,}]|$)")
+"""A segment of dots and white space alone, between slashes of either kind. Each character is looked at once.
+
+Servers that take globs expand `/data/{a,..}/b` to `/data/a/b` and `/data/../b`, so braces and commas end a segment too.
+"""
 _UNICODE_ESCAPE: Final = re.compile(r"%u([0-9a-f]{4})", re.IGNORECASE)
 _MAX_DECODINGS: Final = 4
 """How often a text is decoded. One that still changes then is taken for a path traversal."""

@@ -20,6 +20,9 @@ MAX_VALUES: Final = 1024
 MAX_TEXT: Final = 32 * 1024
 """Characters that one rule is checked on."""
 _UNPRINTABLE: Final = re.compile(r"[\x00-\x1f\x7f]")
+_ENDS_IN_HOST: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]+\Z")
+"""A prefix that ends inside of a URL's authority, so that the rest of a value could make another host of it."""
+_AFTER_HOST: Final = frozenset({"", "/", "?", "#"})
 _HIDDEN_STEP: Final = re.compile(r"%(2e|2f|5c|25|00)", re.IGNORECASE)
 
 
@@ -71,13 +74,23 @@ def describe(rule: BundleArgumentRule) -> str:
     if rule.enum is not None:
         return f"must be one of {', '.join(rule.enum)}"
     if rule.prefix is not None:
-        return f"must begin with {rule.prefix!r} and have no path traversal"
+        whole = ", with no other host," if _ENDS_IN_HOST.match(rule.prefix) else ""
+        return f"must begin with {rule.prefix!r}{whole} and have no path traversal"
     return f"must match {rule.pattern!r}"
 
 
 def _begins(value: str, prefix: str) -> bool:
-    """Return True if a value lies below a prefix; `/data` lies below `/data/`, and `/data/../etc` does not."""
+    """Return True if a value lies below a prefix.
+
+    Examples:
+        /data                        lies below `/data/`
+        /data/../etc                 does not
+        https://a.example/x          lies below `https://a.example`
+        https://a.example.evil/x     does not, and neither does https://a.example@evil/
+    """
     if traverses_up(value) or _UNPRINTABLE.search(value) is not None or _HIDDEN_STEP.search(value) is not None:
+        return False
+    if _ENDS_IN_HOST.match(prefix) and value[len(prefix) : len(prefix) + 1] not in _AFTER_HOST:
         return False
     return value.startswith(prefix) or (prefix.endswith("/") and value == prefix[:-1] != "")
 

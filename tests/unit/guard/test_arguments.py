@@ -44,11 +44,19 @@ def keeps(rule: BundleArgumentRule, value: Any) -> bool:
                     "/data/\uff41",
                     "/data/%c3%a4",
                     "/data/ ",
+                    "/data/{a,b}/c",
+                    "/data/Lovelace, A., 1843",
                 ),
             ],
         ),
         (BundleArgumentRule("/path", prefix="SUP-"), ["SUP-1", "SUP-", "SUP-x/y"]),
         (BundleArgumentRule("/path", prefix="/"), ["/", "/etc/passwd"]),
+        *(
+            (BundleArgumentRule("/path", prefix=prefix), [f"{prefix}{rest}" for rest in ("", "/", "/a", "?q=1", "#f")])
+            for prefix in ("https://a.example", "//server", "s3://bucket")
+        ),
+        (BundleArgumentRule("/path", prefix="https://"), ["https://a.example", "https://b.example/"]),
+        (BundleArgumentRule("/path", prefix="https://a.example/v"), ["https://a.example/v1"]),
         (KIND, ["a", "false", "1"]),
         (MOST, [0, 100, 99.5, 1]),
         (SHAPE, ["ab-1", "zz-123"]),
@@ -83,6 +91,7 @@ def test_a_value_that_the_rule_allows_keeps_it(rule: BundleArgumentRule, values:
                 # Readings of a server that decodes, normalises or drops white space.
                 *("/data/..%3b/etc", "/data/..%3fx", "/data/..%23", "/data/.. /etc", "/data/. ./etc", "/data/..\u3000"),
                 *("/data/\uff0e\uff0e/etc", "/data/..\uff0fetc", "/data/..\uff3cetc", "/data/\u2025/etc"),
+                *("/data/{a,..}/etc", "/data/{..,a}/etc", "/data/{a,../etc}", "/data/{..}/etc", "/data/..:/etc"),
                 *("/data/%ef%bc%8e./etc", "/data/..%ef%bc%8fetc", "/data/\uff05\uff12e./etc", "/data/%u002e./etc"),
                 *(
                     "/data/%c0%ae%c0%ae/etc",
@@ -92,6 +101,20 @@ def test_a_value_that_the_rule_allows_keeps_it(rule: BundleArgumentRule, values:
                     "/data/.\u200b./etc",
                 ),
             ],
+        ),
+        *(
+            (
+                BundleArgumentRule("/path", prefix=prefix),
+                [
+                    f"{prefix}{rest}"
+                    for rest in (".evil", "@evil/", ":pw@evil/", "x/", "\\@evil", "%2f@evil/", "\uff0fa")
+                ],
+            )
+            for prefix in ("https://a.example", "https://a.example:443", "//server", "s3://bucket")
+        ),
+        (
+            BundleArgumentRule("/path", prefix="https://a.example/"),
+            ["https://a.example.evil/", "https://a.example@evil/"],
         ),
         (BundleArgumentRule("/path", prefix="SUP-"), ["sup-1", "XSUP-1", "SUP", "SUP-1/../x"]),
         (BundleArgumentRule("/path", prefix="/"), ["", "/..", "relative"]),
