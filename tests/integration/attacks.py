@@ -21,8 +21,21 @@ def patch(path: Callable[[Protected], str], body: Json, content_type: str = MERG
     return lambda at, caller: caller.send("PATCH", path(at) + DRY, body, content_type)
 
 
-def delete(path: Callable[[Protected], str]) -> Send:
-    return lambda at, caller: caller.send("DELETE", path(at) + DRY)
+def delete(path: Callable[[Protected], str], **options: Any) -> Send:
+    return lambda at, caller: caller.send("DELETE", path(at) + DRY, options or None)
+
+
+def evict(grace: int | None = None) -> Send:
+    """Evict a guard's pod, with this grace period or the pod's own."""
+
+    def send(at: Protected, caller: Caller) -> Reply:
+        path = at.pod("guard")
+        body: Json = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": path.rsplit("/", 1)[1]}}
+        if grace is not None:
+            body["deleteOptions"] = {"gracePeriodSeconds": grace}
+        return caller.send("POST", f"{path}/eviction{DRY}", body)
+
+    return send
 
 
 def create(manifest: Json) -> Send:
@@ -328,11 +341,19 @@ CONNECTIONS: dict[str, tuple[str, Send]] = {
         for form in ("{}", "{}:tasks", "https:{}:tasks", "http:{}:", ":{}:7412")
     },
 }
+SLOW_ENDS: dict[str, tuple[str, Send]] = {
+    "an agent's pod, deleted slowly": ("pods-grace", delete(pod("agent"), gracePeriodSeconds=86400)),
+    "a guard's pod, deleted within two seconds": ("pods-grace", delete(pod("guard"), gracePeriodSeconds=2)),
+    "all pods, deleted slowly": ("pods-grace", delete(lambda at: at.path("pods"), gracePeriodSeconds=86400)),
+    "a guard's pod, evicted slowly": ("pods-grace", evict(86400)),
+}
+"""Ends of pods that a kill could not shorten."""
 REFUSED = {**OBJECTS, **WORKLOADS, **RELABELLED, **TEMPLATES, **IDENTITIES, **CONNECTIONS}
 FIRST: dict[str, Send] = {
     "accounts-reserved": token("triage-guard"),
     "managed-objects": delete(lambda at: at.bundle),
     "pods-debug": connect("GET", proxied("verification", "{}")),
+    "pods-grace": delete(pod("agent"), gracePeriodSeconds=86400),
     "pods-reserved": create(a_pod(AGENT_LABEL)),
     "services-debug": connect("GET", service_proxy("{}")),
     "workloads-scale": patch(lambda at: f"{GUARDS(at)}/scale", {"spec": {"replicas": 0}}),

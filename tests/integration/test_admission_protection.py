@@ -25,6 +25,7 @@ from tests.integration.attacks import (
     KINDS,
     MANAGED,
     REFUSED,
+    SLOW_ENDS,
     STRATEGIC,
     WORKLOADS,
     Send,
@@ -34,6 +35,7 @@ from tests.integration.attacks import (
     connect,
     create,
     delete,
+    evict,
     patch,
     pod,
     report,
@@ -55,6 +57,7 @@ PROTECTING = (
     "accounts-reserved",
     "managed-objects",
     "pods-debug",
+    "pods-grace",
     "pods-reserved",
     "services-debug",
     "workloads-scale",
@@ -111,6 +114,15 @@ def test_an_administrator_of_the_namespace_may_not_change(protected: Protected, 
     for caller in (protected.owner, protected.editor):
         reply = send(protected, caller)
         assert reply.was_denied_by(policy), f"{reply.status} {reply.text}"
+
+
+@pytest.mark.parametrize(("policy", "send"), SLOW_ENDS.values(), ids=list(SLOW_ENDS))
+@requirement("protection.refused")
+def test_no_user_gives_an_agents_pod_more_time_than_a_kill_does(protected: Protected, policy: str, send: Send) -> None:
+    for caller in (protected.owner, protected.editor):
+        reply = send(protected, caller)
+        assert reply.was_denied_by(policy), f"{reply.status} {reply.text}"
+        assert "write --grace-period=1" in reply.text
 
 
 @pytest.mark.parametrize("kind", ["Role", "RoleBinding"])
@@ -380,11 +392,11 @@ OWN_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "own"
 ALLOWED: dict[str, Send] = {
     "delete an agent's pod": delete(pod("agent")),
     "delete all pods": delete(lambda at: at.path("pods")),
-    "evict a guard's pod": lambda at, caller: caller.send(
-        "POST",
-        f"{at.pod('guard')}/eviction{DRY}",
-        {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": at.pod("guard").rsplit("/", 1)[1]}},
-    ),
+    "evict a guard's pod": evict(),
+    "delete an agent's pod with the grace period of its template": delete(pod("agent"), gracePeriodSeconds=1),
+    "force the end of an agent's pod": delete(pod("agent"), gracePeriodSeconds=0),
+    "evict a guard's pod with the grace period of its template": evict(1),
+    "delete a pod of one's own slowly": delete(lambda at: f"{at.path('pods')}/own-pod", gracePeriodSeconds=3600),
     "restart a Deployment": patch(GUARDS, RESTARTED, STRATEGIC),
     "label a pod with a label of one's own": patch(
         pod("agent"), {"metadata": {"labels": {"team": "x", "interlock.dev/team": "x"}}}

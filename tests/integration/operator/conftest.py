@@ -32,6 +32,7 @@ PROTECTING = (
     "operator-objects",
     "operator-workloads",
     "pods-debug",
+    "pods-grace",
     "pods-reserved",
     "priority-reserved",
     "services-debug",

@@ -338,6 +338,14 @@ def test_an_editor_enters_an_agents_pod(tenant: Tenant, way: str) -> None:
 
 
 @requirement("policies.absent")
+def test_an_editor_gives_an_agents_pod_a_day_to_end(tenant: Tenant) -> None:
+    tenant.sandbox.wait_ready("triage", SLOW_SECONDS)
+    pod = tenant.path("pods", tenant.sandbox.pods("triage")[0]["metadata"]["name"])
+
+    assert tenant.editor.send("DELETE", pod + DRY, {"gracePeriodSeconds": 86400}).status == OK
+
+
+@requirement("policies.absent")
 def test_the_operators_token_creates_any_workload_in_any_namespace(tenant: Tenant) -> None:
     admin = Caller.administrator(tenant.operators.cluster.kubeconfig)
     operator = admin.with_token(admin.token_of("interlock-system", "interlock"))
