@@ -116,7 +116,7 @@ def test_no_admission_policy_can_refuse_a_kill() -> None:
 
 
 LABELS = (AGENT_LABEL, BINDING_LABEL, GUARD_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL)
-RESERVING = ("accounts-reserved", "managed-objects", "pods-reserved")
+RESERVING = ("accounts-reserved", "accounts-unused", "audit-reserved", "managed-objects", "pods-reserved")
 
 
 def test_every_kind_that_the_operator_writes_is_protected() -> None:
@@ -135,14 +135,11 @@ def test_what_protects_fails_closed(name: str) -> None:
     assert policies()[name]["failurePolicy"] == "Fail"
 
 
-def test_every_label_of_pods_is_reserved_and_kept() -> None:
+def test_every_label_of_interlock_is_reserved_on_pods() -> None:
     policy = policies()["pods-reserved"]
     (reserved,) = (one["expression"] for one in policy["matchConditions"] if one["name"] == "reserved")
-    (kept,) = (one["expression"] for one in policy["variables"] if one["name"] == "keepsIdentity")
     for label in LABELS:
         assert f"'{label.removeprefix(f'{GROUP}/')}'" in reserved, label
-    for label in (*LABELS, *pod_labels(a_separate_placement(), "agent"), *verification_labels(a_binding().build())):
-        assert f"'{label}'" in kept, label
 
 
 def test_accounts_are_found_by_the_ends_of_their_names() -> None:

@@ -135,6 +135,23 @@ def result(at: Protected, caller: Caller) -> Reply:
     return caller.send("PATCH", at.result + DRY, {"data": {"result.json": "{}"}}, MERGE)
 
 
+def status(path: Callable[[Protected], str], body: Json) -> Send:
+    return patch(lambda at: f"{path(at)}/status", body)
+
+
+def a_replica_set(at: Protected) -> str:
+    items = at.admin.must("GET", at.path("replicasets", "apps"))["items"]
+    return f"{at.path('replicasets', 'apps')}/{items[0]['metadata']['name']}"
+
+
+def bound_with_a_label(at: Protected, caller: Caller) -> Reply:
+    """Bind a pod to a node, which sets labels of the pod."""
+    target = {"kind": "Node", "name": "node-000000"}
+    metadata = {"name": UNSCHEDULED, "labels": {"interlock.dev/agent": "other"}}
+    path = f"{at.path('pods')}/{UNSCHEDULED}/binding{DRY}"
+    return caller.send("POST", path, {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target})
+
+
 LABELS_OF_PODS = (
     "interlock.dev/agent",
     "interlock.dev/binding",
@@ -168,6 +185,16 @@ TEMPLATES = {
 }
 GUARDS = child("Deployment", "-guard")
 NEW_CONTAINER = {"containers": [{"name": "more", "image": "registry.example.com/a:1"}]}
+
+AUDIT_TOKEN: Json = {
+    "name": "t",
+    "projected": {"sources": [{"serviceAccountToken": {"path": "t", "audience": "interlock-audit"}}]},
+}
+FORGED_RECORDS: dict[str, Send] = {
+    "a token": token("late-guard", audiences=["another", "interlock-audit"]),
+    "a pod": create(a_pod(serviceAccountName="late-guard", volumes=[AUDIT_TOKEN])),
+}
+"""Ways to send audit records as the guard of an agent that does not exist."""
 
 OBJECTS: dict[str, tuple[str, Send]] = {
     "the bundle, changed": ("managed-objects", patch(lambda at: at.bundle, {"data": {"bundle.json": "{}"}})),
@@ -208,6 +235,10 @@ OBJECTS: dict[str, tuple[str, Send]] = {
     ),
     "a NetworkPolicy, deleted": ("managed-objects", delete(child("NetworkPolicy", "-closed"))),
     "a Service": ("managed-objects", patch(child("Service"), {"metadata": {"labels": {"a": "b"}}})),
+    "a Service, by its status": (
+        "managed-objects",
+        status(child("Service"), {"metadata": {"labels": dict.fromkeys(MANAGED)}}),
+    ),
     "a Service, deleted": ("managed-objects", delete(child("Service"))),
     "a ServiceAccount": (
         "managed-objects",
@@ -222,7 +253,14 @@ OBJECTS: dict[str, tuple[str, Send]] = {
     "a Job, deleted": ("managed-objects", delete(child("Job"))),
     "all ReplicaSets, deleted": ("managed-objects", delete(lambda at: at.path("replicasets", "apps"))),
 }
+
+FREED: Json = {"metadata": {"labels": {"interlock.dev/agent": None}, "ownerReferences": None}}
 WORKLOADS: dict[str, tuple[str, Send]] = {
+    "a ReplicaSet, by its status": ("pods-reserved", status(a_replica_set, FREED)),
+    "a Deployment's status": ("pods-reserved", status(GUARDS, {"status": {"observedGeneration": 7}})),
+    "a Job, by its status": ("pods-reserved", status(child("Job"), {"metadata": {"ownerReferences": None}})),
+    "a pod, by its binding": ("pods-reserved", bound_with_a_label),
+    "a pod's label of a user's own": ("pods-reserved", patch(pod("guard"), {"metadata": {"labels": {"team": "x"}}})),
     "a Deployment's image": (
         "pods-reserved",
         patch(
@@ -351,6 +389,7 @@ SLOW_ENDS: dict[str, tuple[str, Send]] = {
 REFUSED = {**OBJECTS, **WORKLOADS, **RELABELLED, **TEMPLATES, **IDENTITIES, **CONNECTIONS}
 FIRST: dict[str, Send] = {
     "accounts-reserved": token("triage-guard"),
+    "audit-reserved": token("late-guard", audiences=["interlock-audit"]),
     "managed-objects": delete(lambda at: at.bundle),
     "pods-debug": connect("GET", proxied("verification", "{}")),
     "pods-grace": delete(pod("agent"), gracePeriodSeconds=86400),

@@ -171,6 +171,22 @@ def token_mounted_by_agent(one: Json) -> None:
     pod_of(one)["containers"][0]["volumeMounts"].append({"name": "t", "mountPath": "/t"})
 
 
+def certificate_mounted_by_agent(one: Json) -> None:
+    """A certificate by which the agent would be its ServiceAccount at the API server."""
+    certificate = {
+        "signerName": "kubernetes.io/kube-apiserver-client-pod",
+        "keyType": "ED25519",
+        "credentialBundlePath": "c",
+    }
+    pod_of(one)["volumes"].append({"name": "c", "projected": {"sources": [{"podCertificate": certificate}]}})
+    pod_of(one)["containers"][0]["volumeMounts"].append({"name": "c", "mountPath": "/c"})
+
+
+def unconfined_by_annotation(one: Json) -> None:
+    annotations = one["spec"]["template"]["metadata"]["annotations"]
+    annotations["container.apparmor.security.beta.kubernetes.io/agent"] = "unconfined"
+
+
 def unmasked(one: Json) -> None:
     pod_of(one)["hostUsers"] = False
     pod_of(one)["containers"][0]["securityContext"]["procMount"] = "Unmasked"
@@ -197,6 +213,8 @@ WORKLOADS: dict[str, tuple[Change, str]] = {
     "no seccomp profile": (pod_security(seccompProfile={"type": "Unconfined"}), "a seccomp profile"),
     "sysctls": (pod_security(sysctls=[{"name": "kernel.shm_rmid_forced", "value": "1"}]), "no sysctls"),
     "SELinux": (pod_security(seLinuxOptions={"user": "system_u"}), "SELinux and AppArmor"),
+    "AppArmor by an annotation": (unconfined_by_annotation, "SELinux and AppArmor"),
+    "a pod's certificate": (certificate_mounted_by_agent, "only pods with volumes of kind"),
     "AppArmor": (pod_security(appArmorProfile={"type": "Unconfined"}), "SELinux and AppArmor"),
     "no security context": (lambda one: pod_of(one)["containers"][0].pop("securityContext"), "without privileges"),
     "privileged": (

@@ -122,6 +122,8 @@ def protect(admin: Caller, namespace: str) -> Protected:
         grant(admin, namespace, name, account(namespace, name), role)
         # Rights that clusters grant in addition, such as pods/resize, must not be what refuses.
         grant(admin, namespace, f"{name}-more", account(namespace, name), _ALL)
+    # An account of a user's own, named as the guard of an agent that does not exist.
+    admin.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "late-guard"}})
     policy = edited(POLICY, spec__dataAccess=None)
     admin.must("POST", path_of(policy, namespace, is_new=True), policy)
     agent_uid = _create(admin, namespace, edited(AGENT, metadata__name=AGENT_NAME))

@@ -238,6 +238,29 @@ def test_the_operator_writes_only_opaque_secrets_of_placements(place: Place) -> 
         assert place.operator.send("POST", path, refused).was_denied_by("operator-objects")
 
 
+@requirement("operator.scope")
+@pytest.mark.parametrize("kind", ["Service", "Lease", "Secret", "Deployment"])
+def test_a_binding_has_no_objects_but_those_of_its_verification(place: Place, kind: str) -> None:
+    manifest = place.child("Deployment", "-agent") if kind == "Deployment" else place.child("ServiceAccount", "-verify")
+    manifest["metadata"] = place.child("ServiceAccount", "-verify")["metadata"]
+    version = {"Service": "v1", "Lease": "coordination.k8s.io/v1", "Secret": "v1", "Deployment": "apps/v1"}[kind]
+    manifest |= {"apiVersion": version, "kind": kind}
+    manifest.pop("automountServiceAccountToken", None)
+    if kind == "Service":
+        manifest["spec"] = {"ports": [{"port": 80}], "selector": {"app": "payments"}}
+    reply = place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, manifest)
+    assert reply.was_denied_by("operator-objects") or kind == "Deployment", reply.text
+    assert reply.status == 403, reply.text
+
+
+@requirement("operator.scope")
+def test_an_agent_has_no_jobs(place: Place) -> None:
+    manifest = place.child("Job")
+    manifest["metadata"] = place.child("ConfigMap")["metadata"]
+    reply = place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, manifest)
+    assert reply.status == 403, reply.text
+
+
 @pytest.mark.parametrize(("change", "sentence"), WORKLOADS.values(), ids=list(WORKLOADS))
 @requirement("operator.scope")
 def test_the_operator_may_not_start_pods_with(place: Place, change: Change, sentence: str) -> None:

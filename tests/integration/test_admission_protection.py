@@ -18,9 +18,11 @@ import yaml
 from interlock.deployment.names import name_of
 from tests.integration.attacks import (
     AGENT_LABEL,
+    AUDIT_TOKEN,
     CONNECTIONS,
     DRY,
     FIRST,
+    FORGED_RECORDS,
     GUARDS,
     KINDS,
     MANAGED,
@@ -30,6 +32,7 @@ from tests.integration.attacks import (
     WORKLOADS,
     Send,
     a_pod,
+    a_replica_set,
     child,
     config_map,
     connect,
@@ -41,6 +44,7 @@ from tests.integration.attacks import (
     report,
     result,
     service_proxy,
+    status,
     token,
     token_for_the_guards_pod,
     workload,
@@ -55,6 +59,8 @@ pytestmark = pytest.mark.api
 
 PROTECTING = (
     "accounts-reserved",
+    "accounts-unused",
+    "audit-reserved",
     "managed-objects",
     "pods-debug",
     "pods-grace",
@@ -265,11 +271,6 @@ def test_the_kill_controller_ends_pods_and_scales_with_its_own_rights(protected:
 # Those who are exempt, and what users may do.
 
 
-def a_replica_set(at: Protected) -> str:
-    items = at.admin.must("GET", at.path("replicasets", "apps"))["items"]
-    return f"{at.path('replicasets', 'apps')}/{items[0]['metadata']['name']}"
-
-
 CONTROLLERS = "system:serviceaccount:kube-system:"
 KUBE_SYSTEM = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
 FINALIZED = patch(pod("agent"), {"metadata": {"finalizers": ["batch.kubernetes.io/job-tracking"]}})
@@ -299,6 +300,15 @@ EXEMPT: dict[str, tuple[str, Send]] = {
         "deployment-controller",
         delete(a_replica_set),
     ),
+    "the Deployment controller reports": (
+        "deployment-controller",
+        status(GUARDS, {"status": {"observedGeneration": 1}}),
+    ),
+    "the ReplicaSet controller reports": (
+        "replicaset-controller",
+        status(a_replica_set, {"status": {"observedGeneration": 1}}),
+    ),
+    "the Job controller reports": ("job-controller", status(child("Job"), {"status": {"ready": 0}})),
     "the garbage collector deletes a ConfigMap": ("generic-garbage-collector", delete(lambda at: at.bundle)),
     "the garbage collector deletes a Deployment": ("generic-garbage-collector", delete(GUARDS)),
     "the garbage collector orphans a ReplicaSet": (
@@ -398,9 +408,6 @@ ALLOWED: dict[str, Send] = {
     "evict a guard's pod with the grace period of its template": evict(1),
     "delete a pod of one's own slowly": delete(lambda at: f"{at.path('pods')}/own-pod", gracePeriodSeconds=3600),
     "restart a Deployment": patch(GUARDS, RESTARTED, STRATEGIC),
-    "label a pod with a label of one's own": patch(
-        pod("agent"), {"metadata": {"labels": {"team": "x", "interlock.dev/team": "x"}}}
-    ),
     "annotate a pod": patch(pod("agent"), {"metadata": {"annotations": {"example.com/x": "y"}}}),
     "make a ConfigMap with labels of Interlock's domain": create(
         config_map({**AGENT_LABEL, "app.kubernetes.io/managed-by": "helm"})
@@ -447,6 +454,50 @@ def own(protected: Protected) -> Protected:
 def test_a_user_with_the_right_to_may_still(own: Protected, send: Send) -> None:
     for caller in (own.editor, own.owner):
         bounds.eventually(lambda caller=caller: send(own, caller).passed_admission, "it may", IN_FORCE_SECONDS)
+
+
+@requirement("protection.identity")
+@pytest.mark.parametrize("send", FORGED_RECORDS.values(), ids=list(FORGED_RECORDS))
+def test_a_user_sends_no_audit_records_as_a_guard(protected: Protected, send: Send) -> None:
+    for caller in (protected.editor, protected.owner):
+        assert send(protected, caller).was_denied_by("audit-reserved")
+
+
+@requirement("protection.exempt")
+def test_readers_of_audit_records_and_accounts_like_a_guards_get_their_tokens(protected: Protected) -> None:
+    allowed = (
+        token("editor", audiences=["interlock-audit"]),
+        token("late-guard"),
+        create(a_pod(serviceAccountName="editor", volumes=[AUDIT_TOKEN])),
+    )
+    for send in allowed:
+        assert send(protected, protected.editor).status == 201
+
+
+@requirement("protection.identity")
+@pytest.mark.parametrize("account_name", ["early-guard", "early-verify"])
+def test_an_account_that_a_pod_of_others_waits_for_gets_no_rights(protected: Protected, account_name: str) -> None:
+    """A pod keeps the name of its ServiceAccount, and would get tokens of the one that the operator creates later."""
+    at, editor = protected, protected.editor
+    accounts = at.path("serviceaccounts")
+    editor.must("POST", accounts, {"metadata": {"name": account_name}})
+    waiting = a_pod(serviceAccountName=account_name)
+    editor.must("POST", at.path("pods"), waiting)
+    editor.must("DELETE", f"{accounts}/{account_name}")
+    binding = {
+        "metadata": {"name": account_name, "labels": MANAGED},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account_name},
+        "subjects": [account(at.namespace, account_name)],
+    }
+
+    def bind() -> Reply:
+        return at.admin.send("POST", at.path("rolebindings", "rbac.authorization.k8s.io") + DRY, binding)
+
+    bounds.eventually(lambda: bind().was_denied_by("accounts-unused"), "the pod is known", IN_FORCE_SECONDS)
+    name = waiting["metadata"]["name"]
+    assert f"kubectl -n {at.namespace} delete pod {name}" in bind().text
+    editor.must("DELETE", f"{at.path('pods')}/{name}", {"gracePeriodSeconds": 0})
+    bounds.eventually(lambda: bind().status == 201, "the pod is gone", IN_FORCE_SECONDS)
 
 
 def test_a_pod_that_controllers_make_for_another_workload_gets_no_account_of_ours(protected: Protected) -> None:
@@ -519,6 +570,9 @@ def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None
         {"app.kubernetes.io/instance": "triage"},
         {"app.kubernetes.io/component": "guard", "app.kubernetes.io/name": "interlock-agent"},
         {"app.kubernetes.io/managed-by": "interlock"},
+        {"topology.kubernetes.io/zone": "a"},
+        {"batch.kubernetes.io/job-name": "crm-verify-0"},
+        {"job-name": "crm-verify-0"},
     ],
     ids=" ".join,
 )
@@ -541,11 +595,14 @@ def test_a_service_of_ones_own_is_no_way_to_the_pods(protected: Protected, selec
 
 @requirement("protection.size")
 def test_no_size_of_an_object_escapes_the_policies_or_blocks_a_kill(protected: Protected) -> None:
-    """An editor may add annotations and labels of their own to a pod, up to the limits of the API server."""
+    """An editor may add annotations of their own to a pod, up to the limits of the API server."""
     at, path = protected, protected.pod("agent")
     annotations = {f"example.com/{number:05}": "" for number in range(12_000)}
     labels = {f"l{number:05}": "" for number in range(20_000)}
-    at.editor.must("PATCH", path, {"metadata": {"annotations": annotations, "labels": labels}}, MERGE)
+    at.editor.must("PATCH", path, {"metadata": {"annotations": annotations}}, MERGE)
+    labelled = patch(pod("agent"), {"metadata": {"labels": labels}})
+    assert labelled(at, at.editor).was_denied_by("pods-reserved")
+    at.admin.must("PATCH", path, {"metadata": {"labels": labels}}, MERGE)
     relabelled = patch(pod("agent"), {"metadata": {"labels": {"interlock.dev/agent": "x"}}})
     reply = relabelled(at, at.editor)
     assert reply.was_denied_by("pods-reserved"), reply.text

@@ -164,6 +164,8 @@ def test_a_user_without_update_sets_the_switch_and_changes_nothing_else(place: P
         {"metadata": {"annotations": {"example.com/kept": "y"}}},
         {"metadata": {"annotations": {"example.com/kept": None}}},
         {"metadata": {"annotations": {KILL: "x"}}, "spec": {"replicas": 2}},
+        {"metadata": {"generateName": "x-"}},
+        {"metadata": {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]}},
     )
     for body in bodies:
         assert patch(killer, path, body).was_denied_by("agents-kill-only"), body
@@ -213,6 +215,8 @@ def test_a_kill_passes_on_metadata_that_is_older_than_its_bounds(place: Place, k
         "the policy is back",
         WAIT_SECONDS,
     )
+    without_a_kill: Json = {"metadata": {"annotations": {"a00000": "changed"}}}
+    assert "since a kill must still fit" in patch(place.users["killer"], path, without_a_kill).text
     for user in ("editor", "killer"):
         reply = switch(place.users[user], path, f"killed by {user}")
         assert reply.status == 200, reply.text

@@ -25,7 +25,9 @@ OPERATOR_NAMESPACE = "interlock-system"
 USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:interlock"
 PROTECTING = (
     "accounts-reserved",
+    "accounts-unused",
     "agents-status",
+    "audit-reserved",
     "kill-controller",
     "managed-objects",
     "mcpbindings-status",
