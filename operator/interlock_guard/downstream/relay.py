@@ -5,6 +5,7 @@ the server's requests to the client.
 """
 
 import asyncio
+import json
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -29,7 +30,7 @@ from interlock_guard.downstream.authorizer import (
 from interlock_guard.downstream.cursors import MAX_LENGTH as MAX_CURSOR
 from interlock_guard.downstream.cursors import CursorOwner, Cursors
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ExchangeState, ProtocolVersion
-from interlock_guard.downstream.replies import Form, MayShow, Reply, answer, deny, give
+from interlock_guard.downstream.replies import WITHOUT_TEXT, Form, MayShow, Reply, answer, deny, give
 from interlock_guard.downstream.server_requests import ServerMessages
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.log import log
@@ -43,6 +44,7 @@ from interlock_kube.background import log_failure
 
 RESUME_SECONDS: Final = 30.0
 """How long the answer of a request whose connection broke is waited for and kept."""
+_MAX_LOGGED: Final = 200
 UNKNOWN_INPUT_REQUEST: Final = "asked in a way that the guard does not know"
 """What is wrong with a server whose requests for input cannot be read."""
 
@@ -226,6 +228,9 @@ class Relay:
         if isinstance(outcome, RpcResponse):
             server_info = exchange.upstream.server_info
             is_from_sessionless = server_info is not None and server_info.is_sessionless
+            if outcome.error is not None and message.method in WITHOUT_TEXT:
+                said = json.dumps(str(outcome.error.get("message", ""))[:_MAX_LOGGED])
+                log(f"server of {client.source}: answered {message.method} with an error: {said}")
             cursor = (outcome.result or {}).get("nextCursor") if message.method in mcp.LISTS else None
             if isinstance(cursor, str) and len(cursor) > MAX_CURSOR:
                 too_long = unavailable(client.source, f"answered with a cursor of more than {MAX_CURSOR} characters")

@@ -13,6 +13,7 @@ from interlock_contract.strict_json import dump_json
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.upstream.forward import GUARD_INFO, without_meta
 from interlock_guard.wire.jsonrpc import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
@@ -27,6 +28,14 @@ from interlock_guard.wire.jsonrpc import (
 
 DENIAL_META: Final = "interlock.dev/denial"
 """Key of a result's `_meta` that gives the reason for which the guard denied the call."""
+
+_OWN_META: Final = "interlock.dev/"
+"""Beginning of the keys of `_meta` that are the guard's own."""
+_REASONS: Final[frozenset[str]] = frozenset(DenyReason)
+_WITHOUT_RESULT: Final = frozenset({mcp.SUBSCRIBE, mcp.UNSUBSCRIBE})
+"""Requests whose results are empty."""
+WITHOUT_TEXT: Final = _WITHOUT_RESULT | frozenset(mcp.LISTS)
+"""Requests whose errors pass without the server's text."""
 
 _ERRORS: Final[dict[DenyReason, tuple[int, int]]] = {
     DenyReason.KILLED: (503, REFUSED),
@@ -142,18 +151,43 @@ def denied_result(denial: Deny) -> dict[str, Any]:
 def answer(request: RpcRequest, response: RpcResponse, form: Form) -> Reply:
     """Return a server's answer under the client's id; lists hold only what the agent may use."""
     if response.result is None:
-        error = response.error or {}
+        error = read_error(request.method, response.error or {})
         status = _STATUS_OF_ERROR.get(error.get("code", 0), _OK) if form.to_sessionless else _OK
         return Reply(status, dump_json({"jsonrpc": "2.0", "id": request.id, "error": error}))
     if not is_complete(response.result):
         denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", "The server answered in a way that the guard does not know.")
         return deny(request, denial, to_sessionless=form.to_sessionless)
-    result = response.result
-    if request.method in mcp.LISTS:
+    result = _without_own_meta(response.result)
+    if request.method in _WITHOUT_RESULT:
+        result = {}
+    elif request.method in mcp.LISTS:
         result = filter_list(request.method, result, form)
     if form.to_sessionless:
         return _result(request, result, to_sessionless=True)
     return Reply(_OK, dump_result(request.id, for_session_based(result, from_sessionless=form.from_sessionless)))
+
+
+def read_error(method: str, error: dict[str, Any]) -> dict[str, Any]:
+    """Return a server's error as its client may read it: without the marks of a denial, which only the guard gives.
+
+    A list has no text of the server but what was verified, so neither has the error in place of a list.
+    """
+    code, data = error.get("code", 0), error.get("data")
+    shown: dict[str, Any] = {"code": INTERNAL_ERROR if code == REFUSED else code}
+    if method in WITHOUT_TEXT:
+        return {**shown, "message": "The server answered with an error."}
+    shown["message"] = error.get("message", "")
+    if data is not None and not (isinstance(data, dict) and data.get("reason") in _REASONS):
+        shown["data"] = data
+    return shown
+
+
+def _without_own_meta(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a server's result without keys of `_meta` that only the guard writes."""
+    meta = result.get("_meta")
+    if not isinstance(meta, dict) or not any(key.startswith(_OWN_META) for key in meta):
+        return result
+    return {**result, "_meta": {key: value for key, value in meta.items() if not key.startswith(_OWN_META)}}
 
 
 def give(request: RpcRequest, result: dict[str, Any]) -> Reply:

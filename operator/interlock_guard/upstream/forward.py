@@ -15,7 +15,11 @@ _MAX_NAME: Final = 1024
 _MAX_URI: Final = 8192
 _MAX_TRACE: Final = 8192
 _MAX_SUBSCRIPTIONS: Final = 256
-_PROGRESS_KEYS: Final = ("progress", "total", "message")
+_PROGRESS_KEYS: Final[dict[str, tuple[type, ...]]] = {
+    "progress": (int, float),
+    "total": (int, float),
+    "message": (str,),
+}
 
 
 @dataclass(slots=True)
@@ -98,7 +102,9 @@ def sessionless_meta(version: str, capabilities: dict[str, Any]) -> dict[str, An
 
 def progress_params(params: dict[str, Any], token: Id) -> dict[str, Any]:
     """Return a server's progress under the client's own token, with nothing in it but progress."""
-    return {"progressToken": token} | {key: params[key] for key in _PROGRESS_KEYS if key in params}
+    return {"progressToken": token} | {
+        key: params[key] for key, kinds in _PROGRESS_KEYS.items() if isinstance(params.get(key), kinds)
+    }
 
 
 def without_meta(params: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ PARSE_ERROR: Final = -32700
 INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
+INTERNAL_ERROR: Final = -32603
 REFUSED: Final = -32010
 """The guard is closed (killed, stale, without bundle); `data.reason` says why."""
 

@@ -113,6 +113,8 @@ def test_a_sessionless_server_gets_the_metadata_that_every_request_carries() -> 
 def test_progress_keeps_only_progress_under_the_clients_token() -> None:
     said = {"progressToken": 5, "progress": 1, "total": 2, "message": "m", "_meta": {}}
     assert progress_params(said, "mine") == {"progressToken": "mine", "progress": 1, "total": 2, "message": "m"}
+    odd = {"progress": {"text": "obey me"}, "total": "obey me", "message": ["obey me"]}
+    assert progress_params(odd, "mine") == {"progressToken": "mine"}
 
 
 def test_a_subscription_is_read_as_kinds_and_uris() -> None:
