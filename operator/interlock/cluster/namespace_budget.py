@@ -4,6 +4,7 @@ A namespace can hold any number of Agents, AgentPolicies and MCPBindings. What d
 so that its Agents are refused with the reason, and those of all other namespaces are served.
 """
 
+import bisect
 import logging
 from collections.abc import Callable
 from typing import Final
@@ -36,7 +37,9 @@ class NamespaceBudget:
         self._on_room = on_room
         self._sizes: dict[ObjectKey, int] = {}
         self._sums: dict[str, int] = {}
-        self._refused: dict[str, dict[ObjectKey, int]] = {}
+        self._refused: dict[ObjectKey, int] = {}
+        self._waiting: dict[str, list[tuple[int, ObjectKey]]] = {}
+        """The refused objects of each namespace with their sizes, the smallest one first."""
 
     def take(self, name: ObjectKey, size: int) -> bool:
         """Take so many bytes for an object in place of those that it had; return False if it does not fit."""
@@ -66,25 +69,35 @@ class NamespaceBudget:
             del self._sums[namespace]
 
     def _refuse(self, name: ObjectKey, size: int) -> None:
-        refused = self._refused.setdefault(name[1][0], {})
-        if not refused:
+        if name[1][0] not in self._waiting:
             _log.warning("a namespace is over its budget", extra={"namespace": name[1][0], "bytes": self.most})
-        if name not in refused:
+        if name not in self._refused:
             OBJECTS_OVER_BUDGET.inc()
-        refused[name] = size
+        self._stop_waiting(name)
+        self._refused[name] = size
+        bisect.insort(self._waiting.setdefault(name[1][0], []), (size, name))
 
     def _forgive(self, name: ObjectKey) -> None:
-        refused = self._refused.get(name[1][0], {})
-        if refused.pop(name, None) is not None:
+        self._stop_waiting(name)
+        if self._refused.pop(name, None) is not None:
             OBJECTS_OVER_BUDGET.dec()
-        if not refused:
-            self._refused.pop(name[1][0], None)
+        if not self._waiting.get(name[1][0], True):
+            del self._waiting[name[1][0]]
+
+    def _stop_waiting(self, name: ObjectKey) -> None:
+        size = self._refused.get(name)
+        if size is not None:
+            waiting = self._waiting[name[1][0]]
+            del waiting[bisect.bisect_left(waiting, (size, name))]
 
     def _use_room(self, namespace: str) -> None:
-        """Have the refused objects read again that fit now, each at most once until it is refused again."""
+        """Have the refused objects read again that fit now, each at most once until it is refused again.
+
+        There can be very many of them, and each change of an object in the namespace leads here.
+        """
         room = self.most - self._sums.get(namespace, 0)
-        for name, size in sorted(self._refused.get(namespace, {}).items()):
-            if size <= room:
-                room -= size
-                self._forgive(name)
-                self._on_room(name)
+        while (waiting := self._waiting.get(namespace)) and waiting[0][0] <= room:
+            size, name = waiting[0]
+            room -= size
+            self._forgive(name)
+            self._on_room(name)

@@ -4,13 +4,15 @@ An older version of an object never replaces a newer one: the answer to a write 
 come in any order.
 
 Of metadata only what the operator needs is kept, and of each namespace only as much as its budget allows. What does not
-fit counts as unreadable, so that it grants nothing.
+fit counts as unreadable, so that it grants nothing. Objects are kept by namespace, so that no lookup for an object of
+one namespace takes longer because of the objects of another.
 """
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final, Generic, TypeVar
 
 from pydantic import ValidationError
 
@@ -21,9 +23,12 @@ from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
 from interlock.reconcile.snapshot import Unreadable, sources_in
+from interlock_contract.kill import shorten
+from interlock_contract.names import ACCEPT_DRIFT, KILL_SWITCH, NEEDS_REVIEW
 from interlock_kube.client import Json
-from interlock_kube.metadata import own_annotations
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,39 @@ class _Policy:
     status: AgentPolicyStatus | None
 
 
+class _ByNamespace(Generic[V]):
+    """Objects of one kind."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, dict[Key, V]] = {}
+
+    def get(self, key: Key) -> V | None:
+        """Return an object, None where it is not known."""
+        return self.within(key[0]).get(key)
+
+    def put(self, key: Key, found: V) -> None:
+        """Keep an object."""
+        self._objects.setdefault(key[0], {})[key] = found
+
+    def drop(self, key: Key) -> None:
+        """Forget an object that is known."""
+        del self._objects[key[0]][key]
+        if not self._objects[key[0]]:
+            del self._objects[key[0]]
+
+    def within(self, namespace: str) -> Mapping[Key, V]:
+        """Return the objects of a namespace."""
+        return self._objects.get(namespace, {})
+
+    def __len__(self) -> int:
+        """Return the number of all objects."""
+        return sum(map(len, self._objects.values()))
+
+    def keys(self) -> set[Key]:
+        """Return the keys of all objects."""
+        return {key for found in self._objects.values() for key in found}
+
+
 class ResourceCache:
     """The three kinds that users apply.
 
@@ -65,9 +103,9 @@ class ResourceCache:
 
     def __init__(self, read_again: Callable[[str, Key], None] = lambda _kind, _key: None) -> None:
         self._read_again = read_again
-        self._agents: dict[Key, _Entry] = {}
-        self._policies: dict[Key, _Policy] = {}
-        self._bindings: dict[Key, tuple[int, MCPBinding | Unreadable]] = {}
+        self._agents: _ByNamespace[_Entry] = _ByNamespace()
+        self._policies: _ByNamespace[_Policy] = _ByNamespace()
+        self._bindings: _ByNamespace[tuple[int, MCPBinding | Unreadable]] = _ByNamespace()
         self._uids: dict[tuple[str, Key], str] = {}
         self._agent_budget = NamespaceBudget(AGENT_BYTES, self._has_room)
         self._policy_budget = NamespaceBudget(POLICY_BYTES, self._has_room)
@@ -86,7 +124,7 @@ class ResourceCache:
         if not self._agent_budget.take((AGENT.kind, key), len(text)):
             raw = _without_spec(raw, f"the Agents of namespace {key[0]} take {_over(self._agent_budget)}")
             text = _dump(raw)
-        self._agents[key] = _entry(raw, version, text)
+        self._agents.put(key, _entry(raw, version, text))
         self._uids[AGENT.kind, key] = raw["metadata"]["uid"]
         return True
 
@@ -99,7 +137,7 @@ class ResourceCache:
         raw = with_needed_metadata(raw)
         too_much = self._policy_too_large(AGENT_POLICY, key, raw)
         parsed = too_much or _parse_policy(raw)
-        self._policies[key] = _Policy(version, parsed, None if too_much else _parse_policy_status(raw))
+        self._policies.put(key, _Policy(version, parsed, None if too_much else _parse_policy_status(raw)))
         if known is not None and _spec_of(known.policy) == _spec_of(parsed):
             return set()  # only its status, which the operator writes, or its labels
         return self.agents_under(key)
@@ -112,7 +150,7 @@ class ResourceCache:
         known = self._bindings.get(key)
         raw = with_needed_metadata(raw)
         parsed = self._policy_too_large(MCP_BINDING, key, raw) or _parse_binding(raw)
-        self._bindings[key] = version, parsed
+        self._bindings.put(key, (version, parsed))
         self._uids[MCP_BINDING.kind, key] = raw["metadata"]["uid"]
         if known is not None and _grants_of(known[1]) == _grants_of(parsed):
             return set()  # only the run of a verification, which the operator writes, or its labels
@@ -123,7 +161,8 @@ class ResourceCache:
         known = self._agents.get(key)
         if known is not None and _is_newer(known.version, version):
             return False
-        self._agents.pop(key, None)
+        if known is not None:
+            self._agents.drop(key)
         self._uids.pop((AGENT.kind, key), None)
         self._agent_budget.release((AGENT.kind, key))
         return True
@@ -133,7 +172,7 @@ class ResourceCache:
         known = self._policies.get(key)
         if known is None or _is_newer(known.version, version):
             return set()
-        del self._policies[key]
+        self._policies.drop(key)
         self._policy_budget.release((AGENT_POLICY.kind, key))
         return self.agents_under(key)
 
@@ -142,7 +181,7 @@ class ResourceCache:
         known = self._bindings.get(key)
         if known is None or _is_newer(known[0], version):
             return set()
-        del self._bindings[key]
+        self._bindings.drop(key)
         del self._uids[MCP_BINDING.kind, key]
         self._policy_budget.release((MCP_BINDING.kind, key))
         return self._agents_using(key[0], known[1])
@@ -158,7 +197,11 @@ class ResourceCache:
 
     def agents(self) -> set[Key]:
         """Return all agents known."""
-        return set(self._agents)
+        return self._agents.keys()
+
+    def agent_count(self) -> int:
+        """Return the number of all agents known."""
+        return len(self._agents)
 
     def policy(self, key: Key) -> AgentPolicy | Unreadable | None:
         """Return an AgentPolicy, None where it is not known."""
@@ -182,42 +225,43 @@ class ResourceCache:
 
     def binding_keys(self) -> set[Key]:
         """Return all bindings known."""
-        return set(self._bindings)
+        return self._bindings.keys()
 
     def bindings(self, namespace: str) -> tuple[MCPBinding | Unreadable, ...]:
         """Return the MCPBindings of a namespace, by name."""
-        return tuple(known[1] for key, known in sorted(self._bindings.items()) if key[0] == namespace)
+        known = self._bindings.within(namespace)
+        return tuple(known[key][1] for key in sorted(known))
 
     def agents_under(self, policy: Key) -> set[Key]:
         """Return the agents that name the policy."""
-        return {key for key, entry in self._agents.items() if entry.summary.policy == policy}
+        return {key for key, entry in self._agents.within(policy[0]).items() if entry.summary.policy == policy}
 
     def _agents_using(self, namespace: str, binding: MCPBinding | Unreadable | None) -> set[Key]:
         """Return the agents of the namespace that use the binding's source; one that cannot be read concerns all."""
         if binding is None:
             return set()
-        concerned = (key for key in self._agents if key[0] == namespace)
+        concerned = self._agents.within(namespace)
         if isinstance(binding, Unreadable):
             return set(concerned)
-        return {key for key in concerned if binding.spec.source in self._agents[key].sources}
+        return {key for key, entry in concerned.items() if binding.spec.source in entry.sources}
 
     def _version(self, kind: str, key: Key) -> int:
         """Return the version that is known of an object, 0 where none is."""
-        if kind == AGENT.kind:
-            return self._agents[key].version if key in self._agents else 0
-        if kind == AGENT_POLICY.kind:
-            return self._policies[key].version if key in self._policies else 0
-        return self._bindings[key][0] if key in self._bindings else 0
+        if kind == MCP_BINDING.kind:
+            known = self._bindings.get(key)
+            return known[0] if known else 0
+        entry = self._agents.get(key) if kind == AGENT.kind else self._policies.get(key)
+        return entry.version if entry else 0
 
     def _has_room(self, name: ObjectKey) -> None:
         """Have an object read again: any version of it is newer than what is known."""
         kind, key = name
-        if kind == AGENT.kind:
-            self._agents[key] = replace(self._agents[key], version=0)
-        elif kind == AGENT_POLICY.kind:
-            self._policies[key] = replace(self._policies[key], version=0)
-        else:
-            self._bindings[key] = 0, self._bindings[key][1]
+        if kind == AGENT.kind and (agent := self._agents.get(key)):
+            self._agents.put(key, replace(agent, version=0))
+        elif kind == AGENT_POLICY.kind and (policy := self._policies.get(key)):
+            self._policies.put(key, replace(policy, version=0))
+        elif kind == MCP_BINDING.kind and (binding := self._bindings.get(key)):
+            self._bindings.put(key, (0, binding[1]))
         self._read_again(kind, key)
 
     def _policy_too_large(self, kind: ResourceType, key: Key, raw: Json) -> Unreadable | None:
@@ -228,10 +272,14 @@ class ResourceCache:
 
 
 def with_needed_metadata(raw: Json) -> Json:
-    """Return an object without `managedFields` and without the annotations of others, which can be large."""
+    """Return an object without `managedFields` and with the beginnings of the annotations that the operator reads.
+
+    Other annotations, also such in our name, can be large, and no budget counts what is kept for a kill.
+    """
     metadata = {name: value for name, value in raw["metadata"].items() if name != "managedFields"}
     if "annotations" in metadata:
-        metadata["annotations"] = own_annotations(metadata)
+        found = metadata["annotations"] or {}
+        metadata["annotations"] = {name: shorten(found[name]) for name in _ANNOTATIONS if name in found}
     return {**raw, "metadata": metadata}
 
 
@@ -255,6 +303,7 @@ def _over(budget: NamespaceBudget) -> str:
     return f"more than {budget.most // MIB} MiB together"
 
 
+_ANNOTATIONS: Final = (KILL_SWITCH, NEEDS_REVIEW, ACCEPT_DRIFT)
 _NEEDED = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "annotations")
 _TOO_LARGE = "tooLarge"
 """A member of an Agent that is kept without its spec. The API server takes no such member."""

@@ -178,7 +178,7 @@ class AgentReconciler:
             ApplyFailed: The API server refused a child; the status says so.
             ApiError: The API server refused the status.
         """
-        AGENTS.set(len(self._cache.agents()))
+        AGENTS.set(self._cache.agent_count())
         snapshot = self._reader.read(key, secret_created_at=self._secrets.get(key))
         if snapshot is None:
             self._forget_failures(key)

@@ -205,7 +205,7 @@ class App:
         for _ in range(self.settings.workers):
             self._spawn("Agent worker", agent_loop.run())
         self._spawn("AgentPolicy worker", policy_loop.run())
-        _log.info("operator started", extra={"kubernetes": version, "agents": len(self._cache.agents())})
+        _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
 
     async def stop(self) -> None:
         """End all tasks, then close what was opened, the last one first."""

@@ -1,4 +1,6 @@
 import json
+import secrets
+from typing import Any
 
 import pytest
 
@@ -180,15 +182,57 @@ def test_bindings_come_in_the_order_of_their_names(known: ResourceCache) -> None
 
 
 @requirement("operator.memory")
-def test_annotations_of_others_are_not_kept() -> None:
+@pytest.mark.parametrize("name", ["example.com/x", "interlock.dev/x", "interlock.dev/kill-switch-by"])
+def test_annotations_that_the_operator_does_not_read_are_not_kept(name: str) -> None:
     resources, raw = ResourceCache(), an_agent().to_kubernetes()
-    raw["metadata"]["annotations"] = {"interlock.dev/kill-switch": "off", "example.com/x": "y" * 1000}
+    raw["metadata"]["annotations"] = {"interlock.dev/kill-switch": "off", name: "y" * 1000}
 
     resources.put_agent(raw)
 
     found = resources.agent(TRIAGE)
     assert found is not None
     assert found["metadata"]["annotations"] == {"interlock.dev/kill-switch": "off"}
+
+
+@requirement("operator.memory")
+def test_what_is_kept_of_an_agent_beyond_the_budget_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The attack: thousands of Agents whose reason for a kill has 190 KiB, which no compression makes smaller."""
+    monkeypatch.setattr(resource_cache, "AGENT_BYTES", 3_000)
+    resources, reason = ResourceCache(), secrets.token_hex(95_000)
+    for number in range(10):
+        raw = an_agent().named(f"a{number}").killed(reason).to_kubernetes()
+        raw["metadata"]["labels"] = {f"example.com/{label}": secrets.token_hex(30) for label in range(64)}
+        resources.put_agent(raw)
+
+    kept = resources._agents.get(("agents", "a9"))  # noqa: SLF001 - memory is what is tested
+    assert kept is not None
+    assert len(kept.data) < 2_000
+    assert kept.summary.labels == ()
+    raw = resources.agent(("agents", "a9")) or {}
+    assert raw["metadata"]["annotations"] == {"interlock.dev/kill-switch": reason[:1024]}
+
+
+class UntouchedKey(tuple[str, str]):
+    """A key that no lookup for another namespace compares."""
+
+    __slots__ = ()
+
+    def __lt__(self, other: object) -> bool:
+        raise AssertionError(f"{self} was compared with {other}")
+
+
+@requirement("operator.fair")
+def test_no_lookup_for_one_namespace_touches_the_objects_of_another(known: ResourceCache) -> None:
+    """The attack: 10 000 MCPBindings of one namespace made each reconcile of all others 84 ms longer."""
+    key: Any = UntouchedKey(("strangers", "x"))
+    for objects in (known._agents, known._policies, known._bindings):  # noqa: SLF001 - what is kept
+        objects.put(key, None)  # type: ignore[attr-defined]  # reading an attribute of it fails
+
+    assert known.agents_under(("agents", "support")) == {TRIAGE}
+    assert known.put_binding(a_binding().to_kubernetes()) == {TRIAGE}
+    assert len(known.bindings("agents")) == 1
+    changed = a_binding().at_version(2).serving("crm", "production").to_kubernetes()
+    assert known.put_binding(changed) == {TRIAGE}
 
 
 @requirement("operator.memory")
@@ -211,7 +255,7 @@ def test_bindings_and_policies_beyond_the_budget_of_their_namespace_grant_nothin
     assert "the AgentPolicies and MCPBindings of namespace agents take more than" in unread[0].message
     assert isinstance(resources.bindings("elsewhere")[0], MCPBinding)
     policy = a_policy().to_kubernetes()
-    policy["metadata"]["annotations"] = {"interlock.dev/x": "y" * 20_000}
+    policy["spec"]["dataAccess"] *= 500
     assert resources.put_policy(policy) == {TRIAGE}
     assert isinstance(resources.policy(("agents", "support")), Unreadable)
 
