@@ -6,6 +6,8 @@ VENV := .venv
 PYTHON := python3
 PY := $(VENV)/bin/python
 export PYTHONPATH := operator
+# Where this is set, each process of a test would compile all the modules that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
