@@ -3,7 +3,7 @@
 `pytest --numprocesses N --dist loadscope` gives each group of tests to one process: what shares a cluster is a group,
 all else is a group per module. The longest come first. Tests with real pods run in two lanes on one cluster; one that
 changes what all of that cluster shares, such as its operator or its network, is marked `exclusive`: no other test with
-real pods runs meanwhile.
+real pods runs meanwhile. All exclusive tests are in the longer lane, at its end: by then the other one is through.
 """
 
 import contextlib
@@ -17,15 +17,8 @@ from xdist.scheduler import LoadScopeScheduling
 from tools.machine.settings import from_environment
 
 GROUPS = {
-    "real pods, one": tuple(
-        f"tests/e2e/test_{name}.py"
-        for name in ("staged_scope", "kill", "refusals", "official_servers", "drift", "import")
-    ),
+    "real pods, one": tuple(f"tests/e2e/test_{name}.py" for name in ("soak", "staged_scope", "refusals", "drift")),
     "real pods, two": ("tests/e2e/",),
-    "operator, slow": (
-        "tests/integration/operator/test_operator_idle.py",
-        "tests/integration/operator/test_operator_crash_points.py",
-    ),
     "operator": ("tests/integration/operator/",),
     "API server": (
         "tests/integration/test_",
@@ -55,12 +48,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> GroupSche
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the groups in order; every process must come to the same.
 
-    Exclusive tests come last in their group: by then fewer others wait for them.
+    Modules with exclusive tests come last in their group, each one whole: what a module shares is made once.
     """
     order = {name: place for place, name in enumerate(GROUPS)}
+    exclusive = {module_of(item.nodeid) for item in items if is_exclusive(item)}
 
-    def place(item: pytest.Item) -> tuple[int, bool]:
-        return order.get(group_of(item.nodeid), len(order)), item.get_closest_marker("exclusive") is not None
+    def place(item: pytest.Item) -> tuple[int, str, bool]:
+        group, module = order.get(group_of(item.nodeid), len(order)), module_of(item.nodeid)
+        return group, module if module in exclusive else "", is_exclusive(item)
 
     items.sort(key=place)
 
@@ -70,7 +65,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Wait for this test's turn, before its timeout begins to count."""
     if item.get_closest_marker("kind") is None:
         return (yield)
-    with _turn(from_environment().run, is_exclusive=item.get_closest_marker("exclusive") is not None):
+    with _turn(from_environment().run, exclusively=is_exclusive(item)):
         return (yield)
 
 
@@ -79,15 +74,25 @@ def group_of(nodeid: str) -> str:
     for name, beginnings in GROUPS.items():
         if nodeid.startswith(beginnings):
             return name
+    return module_of(nodeid)
+
+
+def module_of(nodeid: str) -> str:
+    """Return the path of a test's module, by its id."""
     return nodeid.partition("::")[0]
 
 
+def is_exclusive(item: pytest.Item) -> bool:
+    """Return True if no other test with real pods may run meanwhile."""
+    return item.get_closest_marker("exclusive") is not None
+
+
 @contextlib.contextmanager
-def _turn(folder: Path, *, is_exclusive: bool) -> Iterator[None]:
+def _turn(folder: Path, *, exclusively: bool) -> Iterator[None]:
     """Use the cluster with others, or alone; the queue keeps newcomers out while an exclusive test waits."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "tests-cluster.lock").open("w") as cluster:
         with (folder / "tests-queue.lock").open("w") as queue:
             fcntl.flock(queue, fcntl.LOCK_EX)
-            fcntl.flock(cluster, fcntl.LOCK_EX if is_exclusive else fcntl.LOCK_SH)
+            fcntl.flock(cluster, fcntl.LOCK_EX if exclusively else fcntl.LOCK_SH)
         yield
