@@ -75,7 +75,7 @@ def a_readable_bundle() -> str:
 
 
 class Shot:
-    """A request that the guard has except for its last byte."""
+    """A request that is on its way to the guard except for its last byte."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, last: bytes) -> None:
         self._reader, self._writer, self._last = reader, writer, last
@@ -86,7 +86,7 @@ class Shot:
         head = [f"POST {MCP_PATH} HTTP/1.1", f"Host: 127.0.0.1:{guard.port}", f"Content-Length: {len(body)}"]
         head += [f"{name}: {value}" for name, value in HEADERS.items()]
         writer.write("\r\n".join([*head, "", ""]).encode() + body[:-1])
-        await writer.drain()
+        # Not drained: the guard reads one such body at a time, and the others would wait here for their refusal.
         return cls(reader, writer, body[-1:])
 
     def fire(self) -> None:
@@ -133,7 +133,7 @@ async def test_nothing_is_forwarded_long_after_a_kill_while_large_bodies_of_numb
         bodies = [a_call(tool, "9e-9", number, count=MAX_REQUEST_NODES - 100) for number in range(BODIES)]
         big = await asyncio.gather(*(Shot.load(bench.guard, body) for body in bodies))
         small = await asyncio.gather(*(Shot.load(bench.guard, a_read(1000 * turn + n)) for n in range(READS)))
-        await asyncio.sleep(0.3)  # the bodies are read, up to their last bytes
+        await asyncio.sleep(0.3)  # the guard reads as much of the bodies as it has room for
         for shot in [*big, *small[: READS // 2]]:
             shot.fire()
         await asyncio.sleep(0.05 * turn)
