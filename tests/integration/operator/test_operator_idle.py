@@ -14,8 +14,8 @@ from tests.support.operator_process import OperatorProcess
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(240)]
 
-A_FEW, MANY = 30, 100
-STEADY_SECONDS, SHORT_SECONDS = 60, 15
+A_FEW, MANY = 10, 100
+STEADY_SECONDS, SHORT_SECONDS = 60, 8
 READY_SECONDS = 90.0
 CREATORS = 4
 STATUS_WRITES = 2  # not Ready yet, Ready
