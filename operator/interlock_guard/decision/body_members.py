@@ -98,7 +98,8 @@ def find_refused_member(
     Args:
         endpoint: The path that is posted to, one of `ENDPOINTS`.
         body: The body, as strict JSON gave it: not deeper than 64.
-        extra: Names of members, and values of `type`, that pass too. Of such a member only its URL is checked.
+        extra: Names of members, and values of `type`, that pass too where no SDK has them. Of such a member only its
+            URL is checked.
         hosts: Hosts from which the provider may load content, `ANY_HOST` for all of them.
     """
     found = _find(body, "", _PLACES[sdk_members.ENDPOINTS[endpoint]], _Additions(extra, hosts))
@@ -131,12 +132,12 @@ def _check(name: str, value: Any, parent: str, place: _Place, added: _Additions)
         return RefusedMember(f" {kind}", "Hosted")
     if _is_remote(name, value, parent, added.hosts):
         return RefusedMember("", "Remote")
-    if name in added.members:  # such as `video_url`
-        own = value.get("url") if isinstance(value, dict) else None
-        return RefusedMember(".url", "Remote") if _is_remote("url", own, name, added.hosts) else None
     below = place.members.get(name)
     if below is None:
-        return RefusedMember("", "Unknown")
+        if name not in added.members:
+            return RefusedMember("", "Unknown")
+        own = value.get("url") if isinstance(value, dict) else None  # such as that of `video_url`
+        return RefusedMember(".url", "Remote") if _is_remote("url", own, name, added.hosts) else None
     found = None
     if name == "type" and place.kinds and kind not in place.kinds and kind not in added.members:
         found = RefusedMember(f" {quote_name(kind)}", "Unknown")

@@ -267,8 +267,8 @@ async def _relay(
     """
     async with sending as answer:
         passed = response_headers(answer.headers)
+        check_headers(passed, client.credentials.stands_in_header)  # first: the other check's message quotes a header
         check_media_types(answer.headers.getall("Content-Type", []))
-        check_headers(passed, client.credentials.stands_in_header)
         is_events = call.wants_stream or answer.content_type == EVENT_STREAM
         screen = AnswerScreen(client.shows_secret, is_events=is_events)
         if answer.status >= _FIRST_ERROR:

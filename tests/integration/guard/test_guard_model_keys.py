@@ -65,11 +65,20 @@ async def test_a_key_in_an_answer_is_withheld_however_json_writes_it(rig: Rig, w
 
 
 @requirement("models.keys")
-@pytest.mark.parametrize("form", [lambda value: value, lambda value: f"application/json; k={value}"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda value: value,
+        lambda value: f"application/json; k={value}",
+        lambda value: f"a/b; k={value}; charset=utf-7",
+    ],
+)
 @pytest.mark.parametrize("header", ["x-request-id", "x-ratelimit-key", "content-type", "openai-version", "retry-after"])
 async def test_a_key_in_a_header_that_passes_is_withheld(rig: Rig, header: str, form: Callable[[str], str]) -> None:
     async def answer(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=b"{}", headers={"Content-Type": "application/json", header: form(KEY)})
+        headers = CIMultiDict({"Content-Type": "application/json"})
+        headers[header] = form(KEY)  # in place of the one above
+        return web.Response(body=b"{}", headers=headers)
 
     rig.provider.answer = answer
     status, body, headers = await all_that_came(rig)

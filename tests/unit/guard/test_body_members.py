@@ -452,6 +452,13 @@ def test_a_url_in_a_member_that_an_administrator_added_is_checked_too() -> None:
 
 
 @requirement("models.members")
+def test_what_an_administrator_added_stays_checked_where_the_sdks_have_it() -> None:
+    body: dict[str, Any] = {"messages": [{"route": "x", "messages": {"any": "thing"}}]}
+    assert decide(CHAT, body, extra=("messages",))[1].startswith("The guard does not know messages[0].route in")
+    assert decide(CHAT, body, extra=("messages", "route"))[0] == "Allow"
+
+
+@requirement("models.members")
 @pytest.mark.parametrize(
     ("method", "beta"),
     [
