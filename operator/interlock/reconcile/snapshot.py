@@ -23,7 +23,8 @@ class Snapshot:
     Attributes:
         agent: The Agent, its status included.
         policy: The AgentPolicy that it names, None where it does not exist or cannot be read.
-        bindings: The MCPBindings of its namespace that can be read.
+        bindings: The MCPBindings of its namespace that serve one of its sources, in any environment. Of all others,
+            which may be very many, no reconcile depends on any.
         children: Its children as they are.
         guard_image: The image of the guards.
         unreadable: Objects that matter here and cannot be read, each with the reason.

@@ -94,7 +94,10 @@ class SnapshotReader:
             return None
         parsed = parse_agent(raw)
         agent = _placeholder(raw) if isinstance(parsed, Unreadable) else parsed
-        bindings = self._cache.bindings(key[0])
+        sources = {use.source for use in agent.spec.bindings}
+        bindings = tuple(
+            one for one in self._cache.bindings(key[0]) if isinstance(one, Unreadable) or one.spec.source in sources
+        )
         policy_ref = agent.spec.policy_ref
         policy = self._cache.policy((key[0], policy_ref.name)) if policy_ref else None
         problems = (parsed, policy, *bindings)
