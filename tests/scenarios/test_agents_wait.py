@@ -6,6 +6,12 @@ from tests.support.builders import BindingBuilder, a_binding, a_snapshot, an_age
 from tests.support.simulation import Simulation
 
 
+def verification_failed() -> BindingBuilder:
+    raw = a_binding().to_kubernetes()
+    raw["status"]["conditions"][0] |= {"status": "False", "reason": "ServerUnavailable", "message": "it is away"}
+    return BindingBuilder(raw, is_verified=False)
+
+
 @requirement("verify.before-attach", "governance.no-pods-before")
 def test_an_agent_gets_its_children_once_its_bindings_server_is_verified() -> None:
     simulation = Simulation(a_snapshot().with_bindings(a_binding().unverified()))
@@ -14,6 +20,13 @@ def test_an_agent_gets_its_children_once_its_bindings_server_is_verified() -> No
     bound = simulation.condition(ConditionType.ACTIONS_BOUND)
     assert (bound.status, bound.reason) == ("False", AgentReason.BINDING_NOT_VERIFIED)
     assert simulation.condition(ConditionType.READY).message == bound.message
+    # Tools such as Flux give an object up as soon as it is Stalled, also if it was applied together with its binding.
+    assert simulation.condition(ConditionType.STALLED).status == "False"
+    simulation.find_bindings(verification_failed())
+    simulation.run()
+    assert simulation.snapshot.children == {}
+    stalled = simulation.condition(ConditionType.STALLED)
+    assert (stalled.status, stalled.reason) == ("True", AgentReason.BINDING_NOT_VERIFIED)
     simulation.find_bindings(a_binding())
     simulation.run()
     assert simulation.condition(ConditionType.READY).status == "True"
@@ -24,9 +37,7 @@ def test_an_agent_that_is_attached_keeps_its_children_when_a_later_run_fails() -
     simulation = Simulation()
     simulation.run()
     children = dict(simulation.snapshot.children)
-    raw = a_binding().to_kubernetes()
-    raw["status"]["conditions"][0] |= {"status": "False", "reason": "ServerUnavailable", "message": "it is away"}
-    simulation.find_bindings(BindingBuilder(raw, is_verified=False))
+    simulation.find_bindings(verification_failed())
     simulation.run()
     assert simulation.snapshot.children == children
     assert simulation.condition(ConditionType.READY).status == "True"

@@ -102,7 +102,7 @@ REFUSED = {
         a_snapshot().with_bindings(a_binding().waiting_for_review()),
         "ActionsBound",
         "BindingNotReviewed",
-        "kubectl annotate mcpbinding crm interlock.dev/needs-review-",
+        "kubectl -n agents annotate mcpbindings.interlock.dev crm interlock.dev/needs-review-",
     ),
     "more than is given": Refused(
         a_snapshot().of(an_agent().using({"source": "crm", "permissions": {"delete": ["contacts"]}})),

@@ -116,7 +116,8 @@ def check_reviewed(agent: Agent, bindings: tuple[MCPBinding, ...]) -> Refusal | 
                     AgentReason.BINDING_NOT_REVIEWED,
                     f"MCPBinding {name} serves source {use.source!r} in stage {stage.name!r} and is not reviewed: "
                     "check operation and resource of each of its tools, then remove the annotation: "
-                    f"kubectl annotate mcpbinding {name} {NEEDS_REVIEW}-",
+                    f"kubectl -n {binding.metadata.namespace} annotate mcpbindings.interlock.dev {name} "
+                    f"{NEEDS_REVIEW}-",
                 )
     return None
 
@@ -144,12 +145,13 @@ def _check_verification(binding: MCPBinding, *, is_attached: bool) -> Refusal | 
     holds = condition is not None and condition.status == "True"
     if binding.verification.verified_at is not None and (is_attached or holds):
         return None
-    why = condition.message if condition else "the operator has not processed it yet"
+    why = condition.message[:600] if condition else "the operator has not processed it yet"
     name, namespace = binding.metadata.name, binding.metadata.namespace
+    command = "" if "run: " in why else f"; run: kubectl -n {namespace} get mcpbindings.interlock.dev {name} -o yaml"
     return Refusal(
         AgentReason.BINDING_NOT_VERIFIED,
-        f"waits for MCPBinding {name} to be verified: {why[:600]}; "
-        f"run: kubectl -n {namespace} get mcpbindings.interlock.dev {name} -o yaml",
+        f"waits for MCPBinding {name} to be verified: {why}{command}",
+        is_pending=condition is None or condition.status == "Unknown",
     )
 
 

@@ -267,7 +267,9 @@ class Refusal:
     Attributes:
         reason: The stable word for conditions, Events and metrics.
         message: One sentence: the field, the value and the way out.
+        is_pending: Interlock is at work on it, so no user has to change anything yet.
     """
 
     reason: AgentReason
     message: str
+    is_pending: bool = False

@@ -334,8 +334,8 @@ def _stalled(report: AgentReport) -> Finding:
     stalled = ConditionType.STALLED
     if report.killed is not None:
         return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_message(report.snapshot.agent, report.killed))
-    if report.verdict.refusal is not None:
-        return Finding(stalled, "True", report.verdict.refusal.reason, report.verdict.refusal.message)
+    if (refusal := report.verdict.refusal) is not None and not refusal.is_pending:
+        return Finding(stalled, "True", refusal.reason, refusal.message)
     if (refused := _open_network(report)) is not None:
         return Finding(stalled, "True", refused.reason, refused.message)
     return Finding(stalled, "False", AgentReason.PROGRESSING, "no action needed")

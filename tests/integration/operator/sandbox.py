@@ -69,13 +69,14 @@ class Sandbox:
     def wait_refused(self, name: str, reason: str, seconds: float = REFUSED_SECONDS) -> str:
         """Wait until the Agent is refused for this reason and nothing of it runs; return the sentence."""
 
-        def check() -> Json | None:
-            ready = self.condition(name, "Ready")
-            return ready if (ready.get("status"), ready.get("reason")) == ("False", reason) else None
+        def check() -> tuple[Json, Json] | None:
+            found = self.agent(name)
+            ready, stalled = condition_of(found, "Ready"), condition_of(found, "Stalled")
+            is_refused = (ready.get("status"), ready.get("reason")) == ("False", reason)
+            return (ready, stalled) if is_refused and stalled.get("status") == "True" else None
 
-        ready = eventually(check, f"{name} is refused: {reason}", seconds)
-        stalled = self.condition(name, "Stalled")
-        assert (stalled["status"], stalled["message"]) == ("True", ready["message"])
+        ready, stalled = eventually(check, f"{name} is refused: {reason}", seconds)
+        assert stalled["message"] == ready["message"]
         self.wait_pruned(name, seconds)
         return str(ready["message"])
 

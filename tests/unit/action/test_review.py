@@ -15,7 +15,9 @@ def test_a_binding_that_waits_for_review_serves_no_agent_whatever_the_annotation
         assert refusal is not None
         assert refusal.reason == AgentReason.BINDING_NOT_REVIEWED
         assert "MCPBinding real serves source 'crm' in stage 'all'" in refusal.message
-        assert refusal.message.endswith("kubectl annotate mcpbinding real interlock.dev/needs-review-")
+        assert refusal.message.endswith(
+            "kubectl -n agents annotate mcpbindings.interlock.dev real interlock.dev/needs-review-"
+        )
 
 
 def test_a_binding_that_serves_no_stage_of_the_agent_may_wait() -> None:

@@ -40,6 +40,13 @@ def test_a_server_that_fails_now_keeps_new_agents_waiting_and_lets_attached_ones
     assert refusal(attached(an_agent()), failing(a_binding())) is None
 
 
+def test_the_message_has_one_command() -> None:
+    raw = failing(a_binding()).to_kubernetes()
+    raw["status"]["conditions"][0] |= {"status": "Unknown", "message": "it is slow; run: kubectl describe jobs"}
+    message = refusal(an_agent(), BindingBuilder(raw, is_verified=False)) or ""
+    assert message.endswith(": it is slow; run: kubectl describe jobs")
+
+
 @pytest.mark.parametrize("is_attached", [False, True])
 @requirement("verify.before-attach")
 def test_the_bindings_of_all_stages_are_checked_from_the_start(*, is_attached: bool) -> None:
