@@ -5,6 +5,7 @@ own pod only. A reader needs the permission to `get` the resource `auditrecords`
 namespace of the records, or in all namespaces.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Final
@@ -15,7 +16,7 @@ from interlock_audit.ingest import BatchInvalid, NotYours, read_batch
 from interlock_audit.quotas import AGENT_RATE, LEAST_BATCH, NAMESPACE_RATE, RateLimiter
 from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer, TooManyReviews
 from interlock_audit.store_executor import StoreExecutor
-from interlock_audit.stores import Accepted, Batch, Fork, Gap, OverQuota, Place, Query, StoreUnavailable
+from interlock_audit.stores import FIRST, Accepted, Batch, Fork, Gap, OverQuota, Place, Query, StoreUnavailable
 from interlock_contract.audit_chain import LineInvalid, parse_guard
 from interlock_contract.exposition import join_lines, render_family, render_labels
 from interlock_contract.listeners import ListenerName
@@ -36,6 +37,7 @@ _METRICS_HELP: Final = {
 }
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_INTEGER: Final = re.compile(r"-?[0-9]{1,19}\Z")
 _WORDS: Final = ("namespace", "agent", "guard", "kind", "decision", "since", "until")
 
 
@@ -145,7 +147,7 @@ class CollectorServer:
         except LineInvalid as error:
             raise _Refused(400, "Invalid", f"guard {error}") from None
         await self._authorize(http, namespace)
-        found = await self._executor.lines(guard, _number(http, "start", 0) or 0, _limit(http))
+        found = await self._executor.lines(guard, _start(http), _limit(http))
         return web.json_response({"lines": [asdict(one) for one in found]})
 
     async def _identify(self, http: web.Request) -> Identity:
@@ -212,6 +214,14 @@ def _number(http: web.Request, name: str, default: int | None) -> int | None:
     if not (text.isascii() and text.isdigit() and len(text) < 16):  # noqa: PLR2004 - below 2**53
         raise _Refused(400, "Invalid", f"{name} is not a number")
     return int(text)
+
+
+def _start(http: web.Request) -> int:
+    """Return the number from which on lines are asked for. Only forged lines have one below 0, and a verifier asks."""
+    text = http.query.get("start", str(FIRST))
+    if not _INTEGER.match(text):
+        raise _Refused(400, "Invalid", "start is not a number")
+    return max(int(text), FIRST)
 
 
 def _limit(http: web.Request) -> int:

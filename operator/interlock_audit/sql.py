@@ -28,6 +28,16 @@ SCHEMA: Final = (
 )
 """Statements that create what is missing; `{octets}` is `Database.octets`."""
 _PRUNED_AT_ONCE: Final = 5000
+_CHAINS: Final = """WITH RECURSIVE filed(guard) AS (
+    SELECT MIN(guard) FROM records
+    UNION ALL SELECT (SELECT MIN(guard) FROM records WHERE records.guard > filed.guard) FROM filed
+    WHERE filed.guard IS NOT NULL)
+SELECT * FROM (
+    SELECT guard, namespace, start, start_hash, next, head FROM chains
+    UNION ALL SELECT guard, '', 0, ?, 0, ? FROM filed
+    WHERE guard IS NOT NULL AND NOT EXISTS (SELECT 1 FROM chains WHERE chains.guard = filed.guard)) AS found
+WHERE substr(guard, 1, ?) = ? ORDER BY guard"""
+"""All chains, also those that have records alone. One step in the index of records per chain finds these."""
 _COLUMNS: Final = "guard, seq, time, namespace, agent, kind, decision, line"
 
 
@@ -130,10 +140,9 @@ class SqlStore:
 
     def chains(self, namespace: str = "") -> list[ChainState]:
         """Return the states of chains; see `Store`."""
-        where, values = (" WHERE namespace = ?", (namespace,)) if namespace else ("", ())
-        columns = "guard, namespace, start, start_hash, next, head"
+        prefix = f"{namespace}/" if namespace else ""
         with self._database.transaction() as cursor:
-            self._run(cursor, f"SELECT {columns} FROM chains{where} ORDER BY guard", *values)  # noqa: S608 - no values
+            self._run(cursor, _CHAINS, ORIGIN, ORIGIN, len(prefix), prefix)
             return [ChainState(*row) for row in cursor.fetchall()]
 
     def lines(self, guard: str, start: int, limit: int) -> list[Stored]:

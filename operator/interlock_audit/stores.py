@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from interlock_audit.quotas import Level, Usage
 from interlock_contract.audit_chain import Line
@@ -131,7 +131,10 @@ class Readable(Protocol):
     """The part of a store that a verifier needs. Every method may raise `StoreUnavailable`."""
 
     def chains(self, namespace: str = "") -> list[ChainState]:
-        """Return the states of all chains, or of those of one namespace."""
+        """Return the states of all chains, or of those whose guards are in one namespace.
+
+        A chain that has records, and no state, is returned as one without any line. No collector leaves such a chain.
+        """
 
     def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
         """Return records of one chain from a number on, in their order."""
@@ -163,9 +166,15 @@ class Store(Readable, Protocol):
         """Close the database."""
 
 
+FIRST: Final = -(2**63)
+"""The least number that a database can hold. Records below 0 are forged, and readers see them."""
+
+
 def all_lines(store: Readable, guard: str, page: int = 1000) -> Iterator[Stored]:
-    """Yield every record of a chain in order, a page at a time."""
-    start = 0
+    """Yield every record that is filed under a chain, in order, a page at a time."""
+    start = FIRST
     while found := store.lines(guard, start, page):
         yield from found
+        if type(found[-1].seq) is not int:  # SQLite holds any type. A number that is none is a finding.
+            return
         start = found[-1].seq + 1

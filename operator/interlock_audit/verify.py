@@ -142,6 +142,10 @@ def check_store(store: Readable, expectations: Expectations, namespace: str = ""
     anchors = [one for one in expectations.anchors if one.guard.startswith(f"{namespace}/" if namespace else "")]
     check = ChainVerifier([*anchors, *own], checkpoints, known=expectations.known, kept_since=expectations.kept_since)
     for chain in chains:
+        if chain.next == 0:
+            check.add_finding("Misfiled", chain.guard, "the collector has no note of the chain of these records")
+        elif chain.namespace != chain.guard.partition("/")[0]:
+            check.add_finding("Misfiled", chain.guard, "the noted namespace of the chain differs from its guard's")
         for stored in all_lines(store, chain.guard):
             _check_stored(check, stored)
     return check.finish()

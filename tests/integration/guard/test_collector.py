@@ -4,6 +4,8 @@ import asyncio
 import io
 import json
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -148,6 +150,12 @@ async def test_the_verifier_reads_the_collector_itself(
     assert await verify() == UNREADABLE
     assert "403" in capsys.readouterr().err
     assert main(["--sqlite", str(collector.database)]) == OK
+    with closing(sqlite3.connect(collector.database)) as connection:
+        forged = "hash, time, namespace, agent, kind, decision, line, received FROM records WHERE seq = 1"
+        connection.execute(f"INSERT INTO records SELECT guard, -5, {forged}")
+        connection.commit()
+    assert await verify("--namespace", NAMESPACE) == FOUND
+    assert "\nMisfiled: " in capsys.readouterr().out
 
 
 async def test_the_verifier_finds_what_was_tampered_with_in_the_file(collector: Collector) -> None:

@@ -133,6 +133,14 @@ def test_the_verifier_reads_it_and_finds_tampering(dsn: str) -> None:
     store.append(batch(ChainWriter(NEXT_GUARD).begin(CHAIN.last).lines))
     store.close()
     assert main(["--postgres", dsn]) == OK
+    forged = "hash, time, namespace, agent, kind, decision, line, received FROM records WHERE seq = 1 AND guard = %s"
+    for where in ("guard, -5", "'agents/triage-0/ffffffffffffffff', 1"):
+        with psycopg.connect(dsn) as connection:
+            connection.execute(f"INSERT INTO records SELECT {where}, {forged}", (GUARD,))
+        assert main(["--postgres", dsn]) == FOUND
+        with psycopg.connect(dsn) as connection:
+            connection.execute("DELETE FROM records WHERE seq < 0 OR guard LIKE '%%f'")
+        assert main(["--postgres", dsn]) == OK
     with psycopg.connect(dsn) as connection:
         connection.execute("DELETE FROM records WHERE seq = 9")
     assert main(["--postgres", dsn]) == FOUND

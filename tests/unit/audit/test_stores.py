@@ -134,6 +134,10 @@ def test_a_chain_that_is_taken_out_whole_goes_on(store: SqlStore) -> None:
     assert kinds(check_store(store, ALL_EXPIRED)) == []
 
 
+FORGED = """
+    INSERT INTO records SELECT {guard}, {seq}, hash, time, namespace, agent, kind, decision, line, received
+    FROM records WHERE seq = 1;
+"""
 CUT_BEGINNING = """
     UPDATE chains SET start = {count}, start_hash = (SELECT hash FROM records WHERE seq = {count} - 1);
     DELETE FROM records WHERE seq < {count};
@@ -154,6 +158,13 @@ TAMPERING: dict[str, tuple[str, str]] = {
         "UPDATE records SET received = '2020' WHERE seq < 4",
         "Removed",
     ),
+    "a record below the first": (FORGED.format(guard="guard", seq=-5), "Misfiled"),
+    "a record with the least number": (FORGED.format(guard="guard", seq=-(2**63)), "Misfiled"),
+    "a record whose number is none": (FORGED.format(guard="guard", seq="'x'"), "Misfiled"),
+    "a record of a chain without a note": (FORGED.format(guard=f"'{NEXT_GUARD}'", seq=1), "Misfiled"),
+    "a record of no guard": (FORGED.format(guard="'x'", seq=1), "Misfiled"),
+    "a deleted note": ("DELETE FROM chains", "Misfiled"),
+    "a note in another namespace": ("UPDATE chains SET namespace = 'other'", "Misfiled"),
     "a forged end": ("UPDATE chains SET head = start_hash", "Contradicted"),
 }
 
@@ -165,6 +176,20 @@ def test_tampering_with_the_database_is_found(store: SqlStore, path: Path, state
     tamper(path, statement)
     store.prune("2021")
     assert kind in kinds(check_store(store, NOTHING_EXPIRED))
+
+
+@requirement("records.verified")
+def test_a_reader_of_one_namespace_gets_no_record_that_the_verifier_of_its_chains_skips(
+    store: SqlStore, path: Path
+) -> None:
+    store.append(batch(LINES))
+    assert kinds(check_store(store, NOTHING_EXPIRED, "agents")) == []
+    tamper(path, "UPDATE chains SET namespace = 'other'")
+    assert kinds(check_store(store, NOTHING_EXPIRED, "agents")) == ["Misfiled"]
+    tamper(path, "DELETE FROM chains")
+    assert len(store.find(Query(namespace="agents"))) == len(LINES)
+    assert kinds(check_store(store, NOTHING_EXPIRED, "agents")) == ["Misfiled"]
+    assert kinds(check_store(store, NOTHING_EXPIRED, "agent")) == []
 
 
 def tamper(path: Path, statement: str) -> None:
