@@ -5,10 +5,11 @@ again only when its inode, time or size has changed. The files are in memory (tm
 container mounts.
 """
 
+import base64
 import re
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,9 @@ _BACKSLASHES: Final = 16
 """Most backslashes before an escaped character: JSON text within JSON text has 2, 4, 8 ... of them."""
 SECRET_REACH: Final = _SEARCHED * (_BACKSLASHES + len("u0041"))
 """Longest form in bytes in which a secret is found; texts that are searched in parts must overlap by it."""
+_MOST_PARTS: Final = 8
+"""Parts of one value that are searched for, the longest ones: each costs a pass over every answer."""
+_SEPARATORS: Final = re.compile(r"[\s,;]+")
 _REMEMBERED: Final = 8
 """Secrets of one peer that are remembered after their last answer, as the peer may still accept them."""
 
@@ -35,13 +39,32 @@ class CredentialsUnreadable(Exception):  # noqa: N818 - says the state of a file
 
 @dataclass(frozen=True, slots=True)
 class _Secret:
-    """A secret as read: the file's content, the header's value, and what finds it in answers."""
+    """A secret as read: the file's content, the header's value, and what finds its parts in answers."""
 
     content: bytes
     value: str
-    pattern: re.Pattern[bytes]
-    folded: str
-    """The searched part in lower case, as names of headers may show it."""
+    patterns: tuple[re.Pattern[bytes], ...]
+    folded: tuple[str, ...]
+    """The searched parts in lower case, as names of headers may show them."""
+
+
+def _parts(value: str) -> set[str]:
+    """Return the texts in a header's value that are secret by themselves, since servers show them by themselves.
+
+    Examples, with the parts in brackets:
+
+        Bearer [abcdefgh]
+        Token token="[abcdefgh]"
+        sid=[abcdefgh]; lang=en
+        Basic [dXNlcjpvcGVuc2VzYW1l], and [opensesame], the password that is in it
+    """
+    first, *rest = _SEPARATORS.split(value)
+    words = [first, *rest] if "=" in first.rstrip("=") or not rest else rest  # else the first word names the scheme
+    values = [word.partition("=")[2] if "=" in word.rstrip("=") else word for word in words]
+    if first.lower() == "basic" and rest:
+        with suppress(ValueError):
+            values.append(base64.b64decode(rest[0], validate=True).decode("latin-1").partition(":")[2])
+    return {part for one in values if len(part := one.strip("\"'")) >= _LEAST_SECRET} or {value}
 
 
 def _compile(secret: str) -> re.Pattern[bytes]:
@@ -113,14 +136,14 @@ class Credentials:
         """Return True if a secret that was sent is in the text, plain or in escapes of JSON or URLs.
 
         Secrets that were rotated count while answers to requests with them are due, and for some time after. Of a value
-        with a scheme, the secret is the last word: of `Authorization: Bearer abcdefgh`, the secret is abcdefgh.
+        with a scheme or several members, each part counts: of `Authorization: Bearer abcdefgh`, abcdefgh.
         """
-        return any(secret.pattern.search(text) for secret in self._due)
+        return any(pattern.search(text) for secret in self._due for pattern in secret.patterns)
 
     def stands_in_header(self, name: str, value: str) -> bool:
         """Return True if a secret that was sent is in a header's value, or in its name in whatever case."""
         return self.stands_in(value.encode("utf-8", "surrogateescape")) or any(
-            secret.folded in name.lower() for secret in self._due
+            folded in name.lower() for secret in self._due for folded in secret.folded
         )
 
     def read_key(self, file: str) -> str:
@@ -139,10 +162,10 @@ class Credentials:
         value = content.decode("latin-1").strip()  # a Secret made from a file or with echo ends with a line end
         if not is_header_value(value):
             raise CredentialsUnreadable(f"the secret of the header {header} is empty, or is no header's value")
-        word = value.rpartition(" ")[2]
-        secret = word if len(word) >= _LEAST_SECRET else value
-        if len(secret) >= _LEAST_SECRET:
-            found = _Secret(content, value, _compile(secret), secret[-_SEARCHED:].lower())
+        if len(value) >= _LEAST_SECRET:
+            parts = sorted(_parts(value), key=len)[-_MOST_PARTS:]
+            folded = tuple(part[-_SEARCHED:].lower() for part in parts)
+            found = _Secret(content, value, tuple(map(_compile, parts)), folded)
             self._secrets[file] = found
             self._due[found] = self._due.pop(found, 0)
             self._forget()

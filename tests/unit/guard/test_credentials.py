@@ -112,6 +112,33 @@ def test_a_secret_is_found_however_json_or_a_url_writes_it(writer: str, key: str
 
 
 @requirement("credentials.withheld")
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("Bearer abcdefgh", ["abcdefgh"]),
+        ("Token abcdefgh", ["abcdefgh"]),
+        ('Token token="abcdefgh"', ["abcdefgh"]),
+        ("sid=abcdefgh; lang=en", ["abcdefgh"]),
+        ("lang=en; sid=abcdefgh, ijklmnop", ["abcdefgh", "ijklmnop"]),
+        ("AWS4-HMAC-SHA256 Credential=AKIAabcd/20260101, Signature=0123456789", ["AKIAabcd/20260101", "0123456789"]),
+        ("Zm9vYmFyYmF6cXV4Cg==", ["Zm9vYmFyYmF6cXV4Cg=="]),
+        ("Basic dXNlcjpvcGVuc2VzYW1l", ["dXNlcjpvcGVuc2VzYW1l", "opensesame"]),
+        ("basic dXNlcjpvcGVuc2VzYW1lIQ==", ["dXNlcjpvcGVuc2VzYW1lIQ==", "opensesame!"]),
+        ("Basic !no-base64!", ["!no-base64!"]),
+        ("a b c d e f", ["a b c d e f"]),
+    ],
+)
+def test_each_part_of_a_value_that_is_secret_by_itself_is_found(value: str, parts: list[str], tmp_path: Path) -> None:
+    write_in_place(tmp_path, value)
+    credentials = credentials_of(tmp_path)
+    credentials.read_headers()
+    for part in parts:
+        assert credentials.stands_in(f'{{"error": "no such key: {part}"}}'.encode())
+    for other in ("AWS4-HMAC-SHA256", "Credential", "Bearer", "Token", "lang=en", "Basic", "token", "user"):
+        assert not credentials.stands_in(f"is {other} wanted?".encode())
+
+
+@requirement("credentials.withheld")
 def test_a_long_token_is_found_by_its_end_alone_so_that_another_with_the_same_head_is_not(tmp_path: Path) -> None:
     write_in_place(tmp_path, f"Bearer {'h' * 900}.{'s' * 70}")
     credentials = credentials_of(tmp_path)
