@@ -106,6 +106,16 @@ class FaultProxy:
             self._frozen.remove(matches)
 
     @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Cut every connection, and refuse new ones for as long as the context lasts."""
+        port = self._runner.addresses[0][1]
+        self._do(self._runner.cleanup())
+        try:
+            yield
+        finally:
+            self._do(self._listen(port))
+
+    @contextlib.contextmanager
     def counting(self, after: int = 0, then: Callable[[], None] = lambda: None) -> Iterator[Writes]:
         """Count writes from zero."""
         self._writes = Writes(after, then)
@@ -120,12 +130,15 @@ class FaultProxy:
     async def _serve(self) -> None:
         connector = aiohttp.TCPConnector(ssl=self._access.tls, limit=0, socket_factory=self._open_socket)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
+        await self._listen()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def _listen(self, port: int = 0) -> None:
         application = web.Application(client_max_size=64 * 2**20)
         application.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", port).start()
 
     async def _close(self) -> None:
         hanging = asyncio.all_tasks() - {asyncio.current_task()}

@@ -140,11 +140,18 @@ def test_what_a_policy_comes_to_stands_in_its_status_and_follows_what_it_stands_
 
 
 @requirement("access.bounded", "access.on-a-cluster")
-def test_the_largest_table_fits_into_the_schema(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    names = [f"agent-{number:02}-{'x' * 43}" for number in range(60)]
+def test_the_largest_table_fits_into_the_schema(operators: Operators, sandbox: Sandbox) -> None:
+    operators.use()
+    names, sources = [f"agent-{number:02}-{'x' * 43}" for number in range(20)], ("crm", "mail", "wiki")
     sandbox.apply_policy_and_bindings(*names)
+    row = sandbox.policy()["spec"]["dataAccess"][0]
+    rows = [row | {"source": source} for source in sources]
+    sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"dataAccess": rows}})
+    for source in sources[1:]:
+        binding = objects.binding(source)
+        sandbox.api.create(binding | {"spec": binding["spec"] | {"source": source}}, sandbox.namespace)
     for name in names:
-        sandbox.create(name, replicas=0)
+        sandbox.create(name, replicas=0, bindings=[{"source": source} for source in sources])
 
     def is_full() -> bool:
         status = sandbox.policy().get("status", {})
@@ -153,6 +160,7 @@ def test_the_largest_table_fits_into_the_schema(operator: OperatorProcess, sandb
 
     eventually(is_full, "as many agents as fit are in the table, and the others are counted", 60)
     assert sandbox.policy()["status"]["agentsOmitted"] > 0
+    operators.stop()  # the agents need no objects any more
 
 
 def test_a_policy_that_is_touched_without_a_change_costs_no_write(

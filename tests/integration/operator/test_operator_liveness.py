@@ -65,7 +65,25 @@ def test_a_frozen_watch_of_the_kill_path_makes_it_unhealthy_after_a_missed_chang
         assert "the second watch did not see a change of" in impatient.health()[1]
 
 
-def test_an_api_server_that_was_away_is_taken_up_again(tmp_path: Path) -> None:
+def test_an_api_server_that_was_away_is_taken_up_again(
+    proxied: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage", "answer")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    seen = len(proxied.messages())
+    with proxy.away():
+        eventually(lambda: "watch interrupted" in proxied.messages()[seen:], "it notices")
+        sandbox.create("answer")
+    sandbox.wait_ready("answer", BACK_SECONDS)
+    assert proxied.is_running, "it went through this without a restart"
+    sandbox.api.delete("agentpolicies", sandbox.namespace, objects.POLICY)
+    eventually(lambda: not sandbox.children("triage"), "the refused agents' children are pruned")
+    assert proxied.health() == (200, "ok\n")
+
+
+@pytest.mark.nightly
+def test_an_api_server_that_was_restarted_is_taken_up_again(tmp_path: Path) -> None:
     # A cluster of its own: what simulates pods does not get over a restart of the API server.
     with a_cluster(f"interlock-away-{os.getpid()}") as cluster, operators_of(cluster, tmp_path) as operators:
         operator = operators.use()
