@@ -15,7 +15,7 @@ from interlock_contract.names import AGENT_POLICIES, AGENTS, GROUP, MCP_BINDINGS
 from tests.support.operator_process import OperatorProcess
 from tests.support.ports import free_port
 
-COUNT = 1_200
+COUNT = 300
 PAGE = 200
 METADATA_LISTS = 2
 """Kopf's, and that of the operator's own watch for kills."""
