@@ -11,7 +11,9 @@ from tests.support.examples import example_objects, find
 pytestmark = [pytest.mark.kind, pytest.mark.timeout(420)]
 
 AGENT = "support-triage"
-ENDS = 3
+ENDS = 2
+SOAK_SECONDS, RUN_SECONDS = 18, 10
+"""Each run is far shorter than the soak, and two of them are longer."""
 
 
 def _objects(namespace: str, soak: str, **template: Any) -> list[dict[str, Any]]:
@@ -34,7 +36,8 @@ def _ends(live: Live) -> int:
 
 @requirement("rollout.soak-on-a-cluster")
 def test_an_agent_that_ends_again_and_again_is_not_promoted(live: Live) -> None:
-    live.apply(*_objects(live.namespace, "30s", command=["python", "-c", "import time; time.sleep(20)"]))
+    run = ["python", "-c", f"import time; time.sleep({RUN_SECONDS})"]
+    live.apply(*_objects(live.namespace, f"{SOAK_SECONDS}s", command=run))
     stages = set()
 
     def has_ended_often() -> bool:
