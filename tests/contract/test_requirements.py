@@ -30,16 +30,18 @@ def all_marks() -> dict[str, list[str]]:
     return found
 
 
-MARKS = all_marks()
+@pytest.fixture(scope="module")
+def marks() -> dict[str, list[str]]:
+    return all_marks()
 
 
-def test_every_promise_has_a_test() -> None:
-    without = {name: promised for name, promised in REQUIREMENTS.items() if name not in MARKS}
+def test_every_promise_has_a_test(marks: dict[str, list[str]]) -> None:
+    without = {name: promised for name, promised in REQUIREMENTS.items() if name not in marks}
     assert [f"@requirement({name!r}) ({one.where}): {one.sentence}" for name, one in without.items()] == []
 
 
-def test_every_mark_names_a_promise() -> None:
-    assert {name: where for name, where in MARKS.items() if name not in REQUIREMENTS} == {}
+def test_every_mark_names_a_promise(marks: dict[str, list[str]]) -> None:
+    assert {name: where for name, where in marks.items() if name not in REQUIREMENTS} == {}
 
 
 def test_every_promise_is_one_short_sentence() -> None:
