@@ -34,6 +34,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "protection.refused": Requirement(
         "no user with Kubernetes' own roles writes the objects, pods and workloads of agents", "api"
     ),
+    "protection.networks": Requirement("a user without rights on policies opens no agent's network", "api"),
     "audit.collector-name": Requirement("no user of a namespace answers for the collector's name"),
     "protection.identity": Requirement("a guard or a verifier is known by its pod, and writes one object", "api"),
     "protection.exempt": Requirement("nodes, controllers and users do what agents' pods need or rights allow", "api"),

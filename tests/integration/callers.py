@@ -27,10 +27,12 @@ class Reply:
     Attributes:
         status: The HTTP status.
         text: The message of a refusal, else the body.
+        warnings: Its headers of that name.
     """
 
     status: int
     text: str
+    warnings: tuple[str, ...] = ()
 
     def json(self) -> Any:
         return json.loads(self.text)
@@ -90,12 +92,12 @@ class Caller:
             connection.putheader("Content-Length", str(len(text)))
             connection.endheaders(text)
             answer = connection.getresponse()
-            data = answer.read().decode(errors="replace")
+            data, warnings = answer.read().decode(errors="replace"), answer.headers.get_all("Warning", [])
         finally:
             connection.close()
         if answer.status >= http.HTTPStatus.BAD_REQUEST and data[:1] == "{":
             data = str(json.loads(data).get("message"))
-        return Reply(answer.status, data)
+        return Reply(answer.status, data, tuple(warnings))
 
     def must(self, method: str, path: str, body: Any = None, content_type: str = JSON) -> Json:
         reply = self.send(method, path, body, content_type)

@@ -142,10 +142,13 @@ class Api:
         finally:
             self._request("DELETE", f"/api/v1/namespaces/{name}")
 
+    def getresponse(self) -> http.client.HTTPResponse:
+        return self.connection.getresponse()
+
     def _request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         text = json.dumps(body) if body is not None else None
         self.connection.request(method, path, text, {"Content-Type": "application/json"})
-        response = self.connection.getresponse()
+        response = self.getresponse()
         answer = json.loads(response.read())
         ok = response.status < http.HTTPStatus.BAD_REQUEST
         return Answer(ok, json.dumps(answer) if ok else answer["message"])

@@ -31,6 +31,8 @@ PROTECTING = (
     "kill-controller",
     "managed-objects",
     "mcpbindings-status",
+    "networks-closed",
+    "networks-reserved",
     "operator-objects",
     "operator-workloads",
     "pods-debug",

@@ -1,0 +1,190 @@
+"""Who may open the network of agents with NetworkPolicies of their own, on a real API server."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.integration.attacks import DRY
+from tests.integration.callers import MERGE, Caller, Json, Reply, path_of
+from tests.integration.kubectl import Cluster
+from tests.integration.protected import Protected, protect
+from tests.integration.test_admission_protection import installed
+from tests.requirements import requirement
+from tests.support import bounds
+
+pytestmark = pytest.mark.api
+
+POLICIES = ("managed-objects", "networks-closed", "networks-reserved")
+IN_FORCE_SECONDS = 15.0
+GROUP = "networking.k8s.io"
+MANAGED = "app.kubernetes.io/managed-by"
+EVERYWHERE: Json = {"egress": [{}]}
+CALLERS: Json = {"ingress": [{}]}
+
+
+def named(component: str) -> Json:
+    return {
+        "matchLabels": {
+            f"app.kubernetes.io/{key}": value
+            for key, value in zip(("name", "component"), component.split(), strict=True)
+        }
+    }
+
+
+def expression(key: str, operator: str, *values: str) -> Json:
+    return {"matchExpressions": [{"key": key, "operator": operator, **({"values": list(values)} if values else {})}]}
+
+
+SELECTING: dict[str, Json] = {
+    "all pods": {},
+    "an agent's pods": {"matchLabels": {"interlock.dev/agent": "triage"}},
+    "pods of Interlock": {"matchLabels": {MANAGED: "interlock", "app.kubernetes.io/part-of": "interlock"}},
+    "guards by their names": named("interlock-agent guard"),
+    "verifications by their names": named("interlock-verification verification"),
+    "pods of one zone": {"matchLabels": {"topology.kubernetes.io/zone": "a"}},
+    "pods of one ReplicaSet": {"matchLabels": {"pod-template-hash": "x"}},
+    "pods of Jobs": expression("batch.kubernetes.io/job-name", "Exists"),
+    "pods without a label": expression("app", "DoesNotExist"),
+    "pods that are not another's": expression("app", "NotIn", "db"),
+    "pods of several tools": expression(MANAGED, "In", "helm", "interlock"),
+    "pods of any tool": expression(MANAGED, "Exists"),
+    "pods not of another tool": expression(MANAGED, "NotIn", "helm"),
+}
+OTHERS: dict[str, Json] = {
+    "pods of a user's": {"matchLabels": {"app": "own", "interlock.dev/team": "x"}},
+    "pods of another tool": {"matchLabels": {MANAGED: "helm"}},
+    "parts of another program": {"matchLabels": {"app.kubernetes.io/part-of": "shop"}},
+    "pods of another name": {"matchLabels": {"app.kubernetes.io/name": "shop"}},
+    "pods of another component": {"matchLabels": {"app.kubernetes.io/component": "database"}},
+    "pods with a label of a user's": expression("app", "Exists"),
+    "pods with a value of a user's": expression("app", "In", "own"),
+    "pods not of Interlock": expression(MANAGED, "NotIn", "interlock"),
+    "pods of no tool": expression(MANAGED, "DoesNotExist"),
+    "pods of tools by name": expression(MANAGED, "In", "helm"),
+}
+
+
+def network_policy(selector: Json, rules: Json) -> Json:
+    metadata = {"name": f"own-{uuid4().hex[:8]}"}
+    return {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "NetworkPolicy",
+        "metadata": metadata,
+        "spec": {"podSelector": selector, **rules},
+    }
+
+
+def create(at: Protected, caller: Caller, selector: Json, rules: Json) -> Reply:
+    return caller.send("POST", at.path("networkpolicies", GROUP) + DRY, network_policy(selector, rules))
+
+
+@pytest.fixture(scope="module")
+def protected(kwok_cluster: Cluster) -> Iterator[Protected]:
+    with installed(kwok_cluster, POLICIES) as admin:
+        name = f"test-{uuid4().hex[:10]}"
+        admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+        at = protect(admin, name)
+        bounds.eventually(
+            lambda: create(at, at.editor, {}, EVERYWHERE).was_denied_by("networks-reserved"),
+            "in force",
+            IN_FORCE_SECONDS,
+        )
+        bounds.eventually(
+            lambda: create(at, at.owner, {}, EVERYWHERE).status == 201, "the role is known", IN_FORCE_SECONDS
+        )
+        yield at
+        admin.send("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@requirement("protection.networks")
+@pytest.mark.parametrize("rules", [EVERYWHERE, CALLERS], ids=["egress", "ingress"])
+@pytest.mark.parametrize("selector", SELECTING.values(), ids=list(SELECTING))
+def test_an_editor_does_not_open_the_network_of_agents(protected: Protected, selector: Json, rules: Json) -> None:
+    reply = create(protected, protected.editor, selector, rules)
+    assert reply.was_denied_by("networks-reserved"), reply.text
+    assert "operator: NotIn, values: [interlock]" in reply.text
+    assert create(protected, protected.owner, selector, rules).status == 201
+    assert create(protected, protected.editor, selector, {"policyTypes": ["Ingress", "Egress"]}).status == 201
+
+
+@requirement("protection.networks")
+@pytest.mark.parametrize("selector", OTHERS.values(), ids=list(OTHERS))
+def test_an_editor_opens_the_network_of_other_pods(protected: Protected, selector: Json) -> None:
+    assert create(protected, protected.editor, selector, EVERYWHERE).status == 201
+
+
+@requirement("protection.networks")
+def test_a_policy_from_before_changes_only_to_other_pods(protected: Protected) -> None:
+    at, manifest = protected, network_policy({}, EVERYWHERE)
+    at.admin.must("POST", at.path("networkpolicies", GROUP), manifest)
+    path = path_of(manifest, at.namespace) + DRY
+
+    def patch(body: Json) -> Reply:
+        return at.editor.send("PATCH", path, body, MERGE)
+
+    assert patch({"metadata": {"labels": {"team": "x"}}}).status == 200
+    assert patch({"spec": {"ingress": [{}]}}).was_denied_by("networks-reserved")
+    assert patch({"spec": {"podSelector": {"matchLabels": {"app": "own"}}}}).status == 200
+    at.admin.must("DELETE", path_of(manifest, at.namespace))
+
+
+def closed(at: Protected, name: str = "other-closed", agent: str = "triage") -> Reply:
+    """Close the network of an agent, as the operator does."""
+    manifest = network_policy({}, {"policyTypes": ["Ingress", "Egress"]})
+    manifest["metadata"] = {"name": name, "labels": {MANAGED: "interlock", "interlock.dev/agent": agent}}
+    return at.admin.send("POST", at.path("networkpolicies", GROUP) + DRY, manifest)
+
+
+AGENTS: dict[str, Json] = {
+    "all pods": {},
+    "the agent's pods": {"matchLabels": {"interlock.dev/agent": "triage"}},
+    "agents by their name": named("interlock-agent agent"),
+    "pods of one zone": {"matchLabels": {"topology.kubernetes.io/zone": "a"}},
+    "pods of one ReplicaSet": {"matchLabels": {"pod-template-hash": "x"}},
+    "a stage": expression("interlock.dev/stage", "In", "production"),
+    "pods of several tools": expression(MANAGED, "In", "helm", "interlock"),
+    "pods of any tool": expression(MANAGED, "Exists"),
+    "pods not of another tool": expression(MANAGED, "NotIn", "helm"),
+    "pods without a label": expression("app", "DoesNotExist"),
+    "pods that are not another's": expression("app", "NotIn", "db"),
+}
+NOT_THE_AGENTS: dict[str, Json] = {
+    **OTHERS,
+    "another agent's pods": {"matchLabels": {"interlock.dev/agent": "another"}},
+    "another instance": {"matchLabels": {"app.kubernetes.io/instance": "another"}},
+    "guards": named("interlock-agent guard"),
+}
+
+
+@requirement("protection.networks")
+def test_no_network_is_closed_under_a_policy_that_opens_it(protected: Protected) -> None:
+    at, manifest = protected, network_policy({}, EVERYWHERE)
+    path = path_of(manifest, at.namespace)
+
+    def put(selector: Json, rules: Json, *, is_refused: bool, what: str) -> None:
+        at.admin.must("PUT", path, {**manifest, "spec": {"podSelector": selector, **rules}})
+        bounds.eventually(
+            lambda: (
+                closed(at).was_denied_by("networks-closed") is is_refused and (is_refused or closed(at).status == 201)
+            ),
+            what,
+            IN_FORCE_SECONDS,
+        )
+
+    at.admin.must("POST", at.path("networkpolicies", GROUP), manifest)
+    own = {"matchLabels": {"app": "own"}}
+    try:
+        # In between, the answer is another one, so that each answer is known to be that to the selector.
+        for what, selector in AGENTS.items():
+            put(own, EVERYWHERE, is_refused=False, what="own pods")
+            put(selector, EVERYWHERE, is_refused=True, what=what)
+        for what, selector in NOT_THE_AGENTS.items():
+            put({}, EVERYWHERE, is_refused=True, what="all pods")
+            put(selector, EVERYWHERE, is_refused=False, what=what)
+        put({}, EVERYWHERE, is_refused=True, what="all pods")
+        assert "gives egress to the pods of agent triage" in closed(at).text
+        assert closed(at, "triage-placement").status == 201
+        put({}, CALLERS, is_refused=False, what="no egress")
+    finally:
+        at.admin.must("DELETE", path)
