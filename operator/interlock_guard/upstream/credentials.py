@@ -28,6 +28,7 @@ SECRET_REACH: Final = _SEARCHED * (_BACKSLASHES + len("u0041"))
 """Longest form in bytes in which a secret is found; texts that are searched in parts must overlap by it."""
 _MOST_PARTS: Final = 8
 """Parts of one value that are searched for, the longest ones: each costs a pass over every answer."""
+_ALPHANUMERIC: Final = re.compile(rb"[A-Za-z0-9]+")
 _SEPARATORS: Final = re.compile(r"[\s,;]+")
 _REMEMBERED: Final = 8
 """Secrets of one peer that are remembered after their last answer, as the peer may still accept them."""
@@ -46,6 +47,28 @@ class _Secret:
     patterns: tuple[re.Pattern[bytes], ...]
     folded: tuple[str, ...]
     """The searched parts in lower case, as names of headers may show them."""
+    encoded: tuple[bytes, ...]
+    """What is in every text in Base64 that has a searched part in it."""
+
+    def stands_in(self, text: bytes | bytearray) -> bool:
+        """Return True if one of the parts is in the text."""
+        return any(one in text for one in self.encoded) or any(pattern.search(text) for pattern in self.patterns)
+
+
+def _encode(secret: str) -> Iterator[bytes]:
+    """Yield what Base64 makes of a secret in the middle of another text, such as a file, for each of three positions.
+
+    Three bytes become four characters, so the characters depend on where the secret begins. Of `foo` they are `Zm9v`,
+    `Zvb` or `mb2`. Of these the longest run without signs is taken: JSON may escape signs, and Base64 for URLs has
+    others.
+    """
+    content = secret[-_SEARCHED:].encode("latin-1")
+    for before in range(3):
+        whole = slice(-(-before * 8 // 6), (before + len(content)) * 8 // 6)  # characters without bits of other bytes
+        runs = _ALPHANUMERIC.findall(base64.b64encode(bytes(before) + content)[whole])
+        longest = max(runs, key=len, default=b"")
+        if len(longest) >= _LEAST_SECRET:
+            yield longest
 
 
 def _parts(value: str) -> set[str]:
@@ -133,12 +156,12 @@ class Credentials:
             self._forget()
 
     def stands_in(self, text: bytes | bytearray) -> bool:
-        """Return True if a secret that was sent is in the text, plain or in escapes of JSON or URLs.
+        """Return True if a secret that was sent is in the text, plain, in escapes of JSON or URLs, or in Base64.
 
         Secrets that were rotated count while answers to requests with them are due, and for some time after. Of a value
         with a scheme or several members, each part counts: of `Authorization: Bearer abcdefgh`, abcdefgh.
         """
-        return any(pattern.search(text) for secret in self._due for pattern in secret.patterns)
+        return any(secret.stands_in(text) for secret in self._due)
 
     def stands_in_header(self, name: str, value: str) -> bool:
         """Return True if a secret that was sent is in a header's value, or in its name in whatever case."""
@@ -165,7 +188,8 @@ class Credentials:
         if len(value) >= _LEAST_SECRET:
             parts = sorted(_parts(value), key=len)[-_MOST_PARTS:]
             folded = tuple(part[-_SEARCHED:].lower() for part in parts)
-            found = _Secret(content, value, tuple(map(_compile, parts)), folded)
+            encoded = tuple(one for part in parts for one in _encode(part))
+            found = _Secret(content, value, tuple(map(_compile, parts)), folded, encoded)
             self._secrets[file] = found
             self._due[found] = self._due.pop(found, 0)
             self._forget()

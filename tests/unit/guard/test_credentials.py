@@ -1,5 +1,6 @@
 """Credentials of HTTP servers and providers: a rotation is used by the next request, an unchanged file is not read."""
 
+import base64
 import json
 import os
 from collections.abc import Callable
@@ -136,6 +137,25 @@ def test_each_part_of_a_value_that_is_secret_by_itself_is_found(value: str, part
         assert credentials.stands_in(f'{{"error": "no such key: {part}"}}'.encode())
     for other in ("AWS4-HMAC-SHA256", "Credential", "Bearer", "Token", "lang=en", "Basic", "token", "user"):
         assert not credentials.stands_in(f"is {other} wanted?".encode())
+
+
+@requirement("credentials.withheld")
+@pytest.mark.parametrize("key", ["sk-abcdefghijkl", "12345678", "h" * 100 + "sk-canary/openai+0123456789", KEY])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+@pytest.mark.parametrize("before", range(6))
+def test_a_secret_in_a_file_in_base64_is_found(
+    encode: Callable[[bytes], bytes], before: int, key: str, tmp_path: Path
+) -> None:
+    write_in_place(tmp_path, f"Bearer {key}")
+    credentials = credentials_of(tmp_path)
+    credentials.read_headers()
+
+    def blob(text: str) -> bytes:
+        encoded = encode(b"x" * before + text.encode() + b"\nmore=1").decode()
+        return json.dumps({"blob": encoded}).replace("/", "\\/").encode()  # as PHP writes it
+
+    assert credentials.stands_in(blob(key))
+    assert not credentials.stands_in(blob("another-key-of-the-same-server"))
 
 
 @requirement("credentials.withheld")
