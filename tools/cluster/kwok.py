@@ -16,8 +16,8 @@ READY_SECONDS = 60
 COMMAND_SECONDS = 75
 ATTEMPTS = 2
 """Ports are looked for by kwokctl before they are used: another program may be quicker."""
-GOGC = "400"
-"""The Go setting that a cluster's programs inherit: a quarter less processor time, for 150 MB more memory."""
+GARBAGE = {"GOGC": "400", "GOMEMLIMIT": "1500MiB"}
+"""Settings of Go that a cluster's programs inherit: a quarter less processor time, for more memory up to a bound."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _create_arguments(options: KwokOptions, settings: Settings, kubeconfig: Path
 
 def _kwokctl(settings: Settings, name: str, arguments: Sequence[str]) -> str:
     kwokctl = programs.ensure(settings, ["kwokctl"])["kwokctl"]
-    env = {"KWOK_WORKDIR": str(_workdir(settings)), "GOGC": GOGC}
+    env = {"KWOK_WORKDIR": str(_workdir(settings)), **GARBAGE}
     return run([kwokctl, "--name", name, *arguments], env=env, timeout=COMMAND_SECONDS)
 
 
