@@ -16,7 +16,7 @@ venv: $(VENV)/.done ## the Python environment, from pinned and hashed requiremen
 $(VENV)/.done: requirements/dev.txt
 	tools/venv.sh $(VENV) $(PYTHON)
 
-PYTEST := $(PY) -m pytest --numprocesses 3 --dist loadscope --no-loadscope-reorder --second-try
+PYTEST := $(PY) -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder --second-try
 
 test: venv verify ## lint, types, unit, real API server, real pods; all but the tests marked `nightly`
 	$(PYTEST) -m "not nightly"

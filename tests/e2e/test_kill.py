@@ -22,7 +22,6 @@ def recorded(live: Live) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.exclusive
 @requirement("kill.on-a-cluster")
 def test_a_kill_ends_every_container_on_the_node_and_only_off_brings_them_back(live: Live) -> None:
     objects = example_objects("01-first-agent", live.namespace)

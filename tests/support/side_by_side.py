@@ -17,8 +17,10 @@ from xdist.scheduler import LoadScopeScheduling
 from tools.machine.settings import from_environment
 
 GROUPS = {
-    "real pods, one": tuple(f"tests/e2e/test_{name}.py" for name in ("soak", "staged_scope", "refusals", "drift")),
-    "real pods, two": ("tests/e2e/",),
+    "real pods, short": tuple(
+        f"tests/e2e/test_{name}.py" for name in ("soak", "staged_scope", "refusals", "kill", "import", "tasks")
+    ),
+    "real pods, long": ("tests/e2e/",),
     "operator": ("tests/integration/operator/",),
     "API server": (
         "tests/integration/test_",
@@ -26,10 +28,12 @@ GROUPS = {
         "tests/integration/guard/test_guard_real_api",
     ),
 }
-"""Which tests share a process, by how their ids begin; the longest first, and the first that fits counts.
+"""Which tests share a process, by how their ids begin; the first that fits counts.
 
 The two groups with real pods share one cluster, each test in a namespace of its own.
 """
+ORDER = ("real pods, long", "real pods, short", "operator", "API server")
+"""The groups in the order in which they start; all other tests follow."""
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
@@ -50,7 +54,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     Modules with exclusive tests come last in their group, each one whole: what a module shares is made once.
     """
-    order = {name: place for place, name in enumerate(GROUPS)}
+    order = {name: place for place, name in enumerate(ORDER)}
     exclusive = {module_of(item.nodeid) for item in items if is_exclusive(item)}
 
     def place(item: pytest.Item) -> tuple[int, str, bool]:
