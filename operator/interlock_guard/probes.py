@@ -111,7 +111,7 @@ class ProbeServer:
             *render_family(
                 f"{_PREFIX}server_generations_total",
                 "counter",
-                "Times that a source's server was taken up.",
+                "Times that a source's server was initialized.",
                 [(render_labels(source=one.source), one.generation) for one in upstreams],
             ),
         ]

@@ -339,7 +339,7 @@ class KillStatus(ApiModel):
     """User in interlock.dev/kill-switch-by, with the prefix unverified: if the API server did not write the name."""
 
     requested_at: Timestamp
-    """When the operator observed the kill switch."""
+    """When the kill controller observed the kill switch."""
 
     zero_pods_at: Timestamp | None = None
     """When the last pod was gone."""

@@ -51,18 +51,18 @@ class TaskMetrics:
             *render_family(
                 f"{_PREFIX}s_running",
                 "gauge",
-                "Tasks that hold one of the places of spec.tasks.maxConcurrentTasks.",
+                "Tasks that run, at most spec.tasks.maxConcurrentTasks.",
                 [("", running)],
             ),
-            *render_family(f"{_PREFIX}s_waiting", "gauge", "Tasks that wait for such a place.", [("", waiting)]),
+            *render_family(f"{_PREFIX}s_waiting", "gauge", "Tasks that wait to run.", [("", waiting)]),
             *render_family(
                 f"{_PREFIX}s_total",
                 "counter",
-                "Requests that the agent got or should have got, by how they ended.",
+                "Requests that the agent got, or would have got, by outcome.",
                 by_outcome,
             ),
             *render_family(
-                f"{_PREFIX}_failures_total", "counter", "Those of them that count against the agent.", by_kind
+                f"{_PREFIX}_failures_total", "counter", "Requests that count as failures of the agent.", by_kind
             ),
             *render_family(
                 f"{_PREFIX}_refusals_total", "counter", "Requests that the agent did not get, by reason.", by_reason
