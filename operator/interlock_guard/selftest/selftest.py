@@ -13,6 +13,7 @@ from interlock_contract.bundle import Bundle, BundleResource, BundleSource, Bund
 from interlock_contract.mapping import find_named, find_resource, is_name_glob, tightened_operation
 from interlock_contract.model_access import ModelAccess, find_provider
 from interlock_contract.selftest_report import SelfTestReport
+from interlock_guard.decision.body_members import ANY_HOST
 from interlock_guard.decision.decide import (
     PROMPTS_GET,
     RESOURCES_READ,
@@ -30,6 +31,16 @@ from interlock_guard.state import LiveState, State
 UNMAPPED_NAME: Final = "interlock-selftest"
 """Name that no real tool, prompt or source has: of a source at most 63 of `[-a-z0-9]`, as the bundle requires."""
 _UNSERVED_URI: Final = "interlock-selftest://nothing/at/all"
+_UNSERVED_HOST: Final = "interlock-selftest.invalid"
+_URL: Final = f"https://{_UNSERVED_HOST}/"
+_IN_MESSAGES: Final[dict[str, Any]] = {"messages": [{"content": [{"type": "image", "source": {"url": _URL}}]}]}
+_CONTENT_BY_URL: Final[dict[str, dict[str, Any]]] = {
+    "chat/completions": {"messages": [{"content": [{"type": "image_url", "image_url": {"url": _URL}}]}]},
+    "responses": {"input": [{"content": [{"type": "input_image", "image_url": _URL}]}]},
+    "messages": _IN_MESSAGES,
+    "messages/count_tokens": _IN_MESSAGES,
+}
+"""By endpoint, a body that would have the provider load content."""
 _DESTRUCTIVE: Final[dict[str, Any]] = {"readOnlyHint": False, "destructiveHint": True}
 
 
@@ -133,6 +144,9 @@ def _models(models: ModelAccess) -> Iterator[SyntheticCall]:
                 if UNMAPPED_NAME not in provider.extra_members:
                     unknown = {UNMAPPED_NAME: True}
                     yield _model_call(name, method, unknown, frozenset({DenyReason.MEMBER_NOT_ALLOWED}))
+                by_url = _CONTENT_BY_URL.get(method)
+                if by_url is not None and not {ANY_HOST, _UNSERVED_HOST}.intersection(provider.content_hosts):
+                    yield _model_call(name, method, by_url, frozenset({DenyReason.REMOTE_CONTENT_NOT_ALLOWED}))
 
 
 def _model_call(name: str, method: str, body: dict[str, Any], expected: frozenset[DenyReason]) -> SyntheticCall:

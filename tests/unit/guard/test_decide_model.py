@@ -96,12 +96,15 @@ def test_a_guard_that_would_let_a_call_pass_fails_its_own_self_test() -> None:
         return answer
 
     calls = [call for call in synthetic_calls(BUNDLE) if call.kind == SelfTestKind.MODEL]
-    assert len(calls) == 21
+    assert len(calls) == 25
     assert {reason for call in calls for reason in call.expected} == {
         *(DenyReason.MODEL_NOT_ALLOWED, DenyReason.METHOD_NOT_ALLOWED, DenyReason.HOSTED_TOOL_NOT_ALLOWED),
-        DenyReason.MEMBER_NOT_ALLOWED,
+        *(DenyReason.MEMBER_NOT_ALLOWED, DenyReason.REMOTE_CONTENT_NOT_ALLOWED),
     }
-    for lets in ("ModelNotAllowed", "MethodNotAllowed", "HostedToolNotAllowed", "MemberNotAllowed"):
+    for lets in (
+        *("ModelNotAllowed", "MethodNotAllowed", "HostedToolNotAllowed", "MemberNotAllowed"),
+        "RemoteContentNotAllowed",
+    ):
         flaw = next(call for call in calls if isinstance(judge(lets)(call.request), Allow))
         assert flaw.expected == {DenyReason(lets)}
     bare = structs.replace(BUNDLE, models=None)
@@ -109,9 +112,16 @@ def test_a_guard_that_would_let_a_call_pass_fails_its_own_self_test() -> None:
     assert run_selftest(BUNDLE, lambda _: Allow("x")).flaw
 
 
-def test_a_model_with_the_self_tests_name_is_no_bypass() -> None:
-    named = structs.replace(OPENAI, models=(Model("interlock-selftest", "0a"),))
-    bundle = structs.replace(BUNDLE, models=ModelAccess((named,)))
+@pytest.mark.parametrize(
+    "provider",
+    [
+        structs.replace(OPENAI, models=(Model("interlock-selftest", "0a"),)),
+        structs.replace(OPENAI, content_hosts=("*",)),
+        structs.replace(ANTHROPIC, content_hosts=("a.example", "interlock-selftest.invalid")),
+    ],
+)
+def test_a_provider_that_allows_what_the_self_test_calls_with_is_no_bypass(provider: Provider) -> None:
+    bundle = structs.replace(BUNDLE, models=ModelAccess((provider,)))
     for call in synthetic_calls(bundle):
         if call.kind == SelfTestKind.MODEL:
             decision = decide_model(bundle, OPEN, call.request, 0.0)
