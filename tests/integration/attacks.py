@@ -332,7 +332,7 @@ WORKLOADS: dict[str, tuple[str, Send]] = {
 IDENTITIES: dict[str, tuple[str, Send]] = {
     "a guard's token": ("accounts-reserved", token("triage-guard")),
     "a guard's token for the guard's own pod": ("accounts-reserved", token_for_the_guards_pod),
-    "a guard's token for another audience": ("accounts-reserved", token("triage-guard", audiences=["interlock-audit"])),
+    "a guard's token for another audience": ("accounts-reserved", token("triage-guard", audiences=["another"])),
     "an agent pod's token": ("accounts-reserved", token("triage-agent-pod")),
     "a verifier's token": ("accounts-reserved", token("crm-verify")),
     "a token in a Secret": (

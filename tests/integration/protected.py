@@ -139,7 +139,7 @@ def protect(admin: Caller, namespace: str) -> Protected:
         *build_support(run, placement.api_server),
         build_result(run.binding),
         build_plan(run),
-        build_job(run),
+        edited(build_job(run), spec__activeDeadlineSeconds=86400),  # its pod stays until the last test
     )
     for child in children:
         child["metadata"]["namespace"] = namespace
