@@ -256,7 +256,7 @@ def test_a_run_without_a_result_ends_as_failed(happens: Callable[[Bench], None])
     bench.verify()
     condition = bench.condition("Verified")
     assert (condition.status, condition.reason) == ("False", "JobFailed")
-    assert "kubectl -n agents describe jobs,pods -l interlock.dev/binding=crm" in condition.message
+    assert "run: kubectl -n agents events --types=Warning" in condition.message
 
 
 @requirement("drift.quarantined")

@@ -11,7 +11,7 @@ from interlock.deployment.names import binding_label
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.conditions import Finding, build_condition
 from interlock_contract.names import ACCEPT_DRIFT, BINDING_LABEL
-from interlock_contract.verification import VerificationResult
+from interlock_contract.verification import VerificationFailure, VerificationResult
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def _verifying(binding: MCPBinding) -> Finding:
     # A quota that refuses the pod shows only in the Events of the Job, which the operator may not read.
     message = (
         "the MCP server is being verified in a pod of its own, which may take a minute; "
-        f"if it takes longer, run: {_describe_run(binding)}"
+        f"if it takes longer, run: {_show_run(binding, 'describe jobs,pods')}"
     )
     return Finding(BindingCondition.VERIFIED, "Unknown", BindingReason.VERIFYING, message)
 
@@ -61,17 +61,24 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None) -> 
         return _verifying(after) if has_other_plan else None
     result = ended.result
     if result is None:
-        return Finding(kind, "False", BindingReason.JOB_FAILED, f"{ended.trouble}; run: {_describe_run(before)}")
+        # The Job's end has deleted a pod that never started. Only its Events say why.
+        message = f"{ended.trouble}; run: kubectl -n {before.metadata.namespace} events --types=Warning"
+        return Finding(kind, "False", BindingReason.JOB_FAILED, message)
     if result.failure is not None:
-        return Finding(kind, "False", BindingReason(result.failure.value), _printable(result.message))
+        # What a server prints before it ends says more than that it does not answer.
+        logs = f"; run: {_show_run(before, 'logs')} --all-containers" if result.failure in _OF_THE_SERVER else ""
+        return Finding(kind, "False", BindingReason(result.failure.value), f"{_printable(result.message)}{logs}")
     mapped = len(result.tools or ())
     message = f"initialized, {mapped} mapped tools listed, {result.probes} probes passed"
     return Finding(kind, "True", BindingReason.VERIFIED, message)
 
 
-def _describe_run(binding: MCPBinding) -> str:
+_OF_THE_SERVER = (VerificationFailure.SERVER_UNAVAILABLE, VerificationFailure.LIST_FAILED)
+
+
+def _show_run(binding: MCPBinding, what: str) -> str:
     label = f"{BINDING_LABEL}={binding_label(binding.metadata.name)}"
-    return f"kubectl -n {binding.metadata.namespace} describe jobs,pods -l {label}"
+    return f"kubectl -n {binding.metadata.namespace} {what} -l {label}"
 
 
 def _drifted(binding: MCPBinding) -> Finding:
