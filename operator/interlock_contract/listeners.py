@@ -43,7 +43,9 @@ class Bounds:
         fields: Most header fields of a request.
         field_bytes: Longest header field.
         body_bytes: Largest body.
-        bytes_in_flight: Most bytes of incomplete heads, and most bytes of bodies whose requests are under way.
+        head_bytes: Most bytes of one head, and of trailers or pipelined requests behind one request.
+        head_bytes_in_flight: Most bytes of heads, incomplete or of requests under way, and of pipelined requests.
+        bytes_in_flight: Most bytes of bodies whose requests are under way.
     """
 
     connections: int
@@ -54,6 +56,8 @@ class Bounds:
     body_seconds: float = 30
     fields: int = 64
     field_bytes: int = 8190
+    head_bytes: int = 32 * _KIB
+    head_bytes_in_flight: int
     body_bytes: int
     bytes_in_flight: int
 
@@ -65,6 +69,8 @@ _PROBES: Final = Bounds(
     request_seconds=10,
     fields=32,
     field_bytes=4 * _KIB,
+    head_bytes=8 * _KIB,
+    head_bytes_in_flight=1 * _MIB,
     body_bytes=1,
     bytes_in_flight=1 * _MIB,
 )
@@ -73,6 +79,7 @@ LISTENERS: Final[Mapping[ListenerName, Bounds]] = {
     ListenerName.AGENT: Bounds(
         connections=512,
         connections_per_peer=384,  # in a shared pod the agent and its guard's MCP servers are one peer, 127.0.0.1
+        head_bytes_in_flight=4 * _MIB,
         body_bytes=4 * _MIB,
         bytes_in_flight=16 * _MIB,  # that are received: what is parsed has a budget of its own
     ),
@@ -80,14 +87,16 @@ LISTENERS: Final[Mapping[ListenerName, Bounds]] = {
     ListenerName.TASKS: Bounds(
         connections=3072,
         connections_per_peer=2560,  # 512 tasks, four that wait for each, and control requests: one gateway sends all
+        head_bytes_in_flight=8 * _MIB,
         body_bytes=16 * _MIB,
-        bytes_in_flight=8 * _MIB,  # bodies of tasks pass through, and only heads count
+        bytes_in_flight=8 * _MIB,  # unused: bodies of tasks pass through
     ),
     ListenerName.AUDIT: Bounds(
         connections=1024,
         connections_per_peer=16,  # a guard sends one batch at a time
         idle_seconds=30,
         request_seconds=60,
+        head_bytes_in_flight=8 * _MIB,
         body_bytes=1 * _MIB,
         bytes_in_flight=32 * _MIB,
     ),

@@ -1,15 +1,20 @@
 """The bounded listener: one TCP listener that holds the bounds of its row in `interlock_contract.listeners`.
 
 aiohttp bounds what one request may be, but neither connections, nor those of one address, nor the time of a request's
-head. So a connection of ours stands in front of each connection of the HTTP stack and knows four things: its peer, when
-its state began, whether a request is under way, and how many bytes of an incomplete head it has brought.
+head, nor what all connections keep. So a connection of ours stands in front of each connection of the HTTP stack and
+knows four things: its peer, when its state began, whether a request is under way, and how many bytes it has brought
+that are neither a request that was handled nor a body.
 
 A listener that is full makes room instead of turning a new connection away: it closes the connection that waits
 longest, first among those of the same peer. A flood of idle connections therefore ends itself, and a kubelet's probe
 is answered. Only where every connection has a request under way is the new one closed.
 
-A connection costs about 1 KiB until its first byte. The HTTP stack is built for it only then.
+A connection costs about 1 KiB until its first byte. The HTTP stack is built for it only then. It gets a connection's
+bytes in small portions, and stops to read after a few of them, so that a connection with an unread body, a pipelined
+request or an unread response keeps little.
 """
+# The images of guard and collector have no `typing_extensions`, whose `override` `_Connection` would need.
+# mypy: disable-error-code="explicit-override"
 
 import asyncio
 import logging
@@ -19,14 +24,21 @@ from contextlib import contextmanager
 from enum import Enum
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import StreamReader, web, web_protocol
 from aiohttp.http_exceptions import HttpProcessingError
 
 from interlock_contract.listeners import Bounds
 
 _BACKLOG: Final = 512
-_BUFFER: Final = 16 * 1024
-"""About what of a body, in bytes, waits in a connection until a handler reads it."""
+_LEAST_PORTION: Final = 2 * 1024
+_LARGEST_PORTION: Final = 8 * 1024
+_FIELD_SIGNS: Final = len(b": \r\n")
+_PORTIONS: Final = 4
+"""Portions that a connection keeps: one that is not parsed, two of an unread body, one of an unread response."""
+
+web_protocol.MAX_MSG_QUEUE_SIZE = 1
+"""Requests that the HTTP stack keeps before they are handled. It has no option for that, and keeps 32."""
+
 _SWEEPS: Final = 4
 """Sweeps in the shortest time of the row, so that no connection overstays by more than a fourth of it."""
 
@@ -48,7 +60,8 @@ class BodyRefused(Exception):  # noqa: N818 - says what happened to a body
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Return False for the traceback of a stranger's malformed request, of which there may be any number."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+    strange = (HttpProcessingError, web.RequestPayloadError)
+    return record.exc_info is None or not isinstance(record.exc_info[1], strange)
 
 
 _LOGGER: Final = logging.getLogger("aiohttp.server.bounded")
@@ -64,10 +77,10 @@ class _State(Enum):
     DRAIN = "the request was answered before all of its body came in, and the rest is dropped"
 
 
-class _Connection:
-    """One connection, in front of that of the HTTP stack: an `asyncio.Protocol` by its methods."""
+class _Connection(asyncio.BufferedProtocol):
+    """One connection, in front of that of the HTTP stack."""
 
-    __slots__ = ("_listener", "http", "peer", "pending", "since", "state", "transport")
+    __slots__ = ("_listener", "body", "head", "http", "peer", "pending", "since", "state", "transport")
 
     def __init__(self, listener: "BoundedListener") -> None:
         self._listener = listener
@@ -76,24 +89,33 @@ class _Connection:
         self.peer = ""
         self.state, self.since = _State.HEAD, 0.0
         self.pending = 0
-        """Bytes since the last request."""
+        """Bytes since the last request or the last byte of its body: of a head, of trailers, of pipelined requests."""
+        self.head = 0
+        """Bytes of the head of the request under way."""
+        self.body: StreamReader | None = None
+        """The body of the request under way, or of the last one."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         self.peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self.transport.set_write_buffer_limits(high=self._listener.portion)
         self._listener.admit(self)
 
-    def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
-            return
-        is_head = self.state in {_State.HEAD, _State.IDLE}
-        if is_head and not self._listener.count_head(self, len(data)):
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - the interface's
+        return self._listener.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.transport.is_closing() or not self._listener.count(self, nbytes):
             return
         if self.http is None:
             self.http = self._listener.build_http(self)
             self.http.connection_made(self.transport)
-        self.http.data_received(data)
+        body = self.body
+        before = 0 if body is None else body.total_bytes
+        self.http.data_received(bytes(memoryview(self._listener.buffer)[:nbytes]))
+        if body is not None and body.total_bytes != before:
+            self._listener.discount(self)
 
     def eof_received(self) -> bool | None:
         return None if self.http is None else self.http.eof_received()
@@ -108,8 +130,9 @@ class _Connection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
-        if self.http is not None:
-            self.http.connection_lost(exc)
+        http, self.http = self.http, None
+        if http is not None:
+            http.connection_lost(exc)
 
 
 class _Peer:
@@ -131,6 +154,11 @@ class BoundedListener:
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
+        share = bounds.bytes_in_flight // bounds.connections
+        self.portion = min(max(share // _PORTIONS, _LEAST_PORTION), _LARGEST_PORTION)
+        """Most bytes that are received, or sent, of a connection at a time."""
+        self.buffer = bytearray(self.portion)
+        """Receives the bytes of every connection, which are taken out immediately."""
         self.closed = 0
         """Connections that a bound has closed."""
         self._peers: dict[str, _Peer] = {}
@@ -157,7 +185,7 @@ class BoundedListener:
 
     @property
     def bytes_in_flight(self) -> int:
-        """Bytes of incomplete heads, and of bodies whose requests are under way."""
+        """Bytes of heads, of pipelined requests and of bodies that are not handled yet."""
         return self._heads + self._bodies
 
     def build_app_runner(self, app: web.Application, **options: Any) -> web.AppRunner:
@@ -260,18 +288,36 @@ class BoundedListener:
             self._wait(connection, _State.HEAD)
         self._keep_sweeping()
 
-    def count_head(self, connection: _Connection, size: int) -> bool:
-        """Count bytes of an incomplete head; return False if the connection was closed.
+    def count(self, connection: _Connection, size: int) -> bool:
+        """Count bytes that a connection has brought; return False if it was closed.
 
-        Where all of them are too many, the connection with the longest head is closed.
+        Where all of them are too many, the connection with most of them is closed.
         """
         if connection.state is _State.IDLE:
             self._wait(connection, _State.HEAD)
         connection.pending += size
         self._heads += size
-        while self._heads > self.bounds.bytes_in_flight:
-            self._cut(max(self._waiting, key=lambda one: one.pending))
+        if connection.pending > self.bounds.head_bytes + self.portion:
+            self._cut(connection)
+        while self._heads > self.bounds.head_bytes_in_flight:
+            self._cut(max(self._connections, key=lambda one: one.head + one.pending))
         return not connection.transport.is_closing()
+
+    def discount(self, connection: _Connection) -> None:
+        """Count the bytes of a connection no longer: they were part of a body."""
+        self._heads -= connection.pending
+        connection.pending = 0
+
+    def _count_head(self, connection: _Connection, request: web.BaseRequest) -> None:
+        """Divide the bytes that a connection has brought into the head of this request and what came after it."""
+        head = sum(len(name) + len(value) + _FIELD_SIGNS for name, value in request.raw_headers)
+        rest = connection.pending - head - request.content.total_bytes
+        connection.head = head
+        self._heads += head
+        self.discount(connection)
+        if rest > self.portion:  # less is the request line, signs between chunks, or spaces
+            connection.pending = rest
+            self._heads += rest
 
     def build_http(self, connection: _Connection) -> asyncio.Protocol:
         """Return the HTTP stack's protocol for a connection."""
@@ -286,9 +332,11 @@ class BoundedListener:
         if connection not in self._connections:
             return
         self._connections.discard(connection)
+        self._heads -= connection.head + connection.pending
+        connection.head = connection.pending = 0
         self._stop_waiting(connection)
         if connection.http is not None:
-            self._by_protocol.pop(connection.http, None)
+            del self._by_protocol[connection.http]
         peer = self._peers[connection.peer]
         peer.connections -= 1
         if not peer.connections:
@@ -300,6 +348,8 @@ class BoundedListener:
         connection = self._by_protocol.get(cast("asyncio.Protocol", request.protocol))
         if connection is not None:
             self._stop_waiting(connection)
+            self._count_head(connection, request)
+            connection.body = request.content
             connection.state, connection.since = _State.REQUEST, asyncio.get_running_loop().time()
         request[_LISTENER] = self
         try:
@@ -307,6 +357,8 @@ class BoundedListener:
         finally:
             self._bodies -= request.get(_HELD, 0)
             if connection is not None and connection in self._connections:
+                self._heads -= connection.head
+                connection.head = 0
                 self._wait(connection, _State.IDLE if request.content.is_eof() else _State.DRAIN)
 
     def _wait(self, connection: _Connection, state: _State) -> None:
@@ -316,26 +368,25 @@ class BoundedListener:
             waiting.move_to_end(connection)
 
     def _stop_waiting(self, connection: _Connection) -> None:
-        self._heads -= connection.pending
-        connection.pending = 0
         self._waiting.pop(connection, None)
         self._peers[connection.peer].waiting.pop(connection, None)
 
     def _cut(self, connection: _Connection) -> None:
         self.closed += 1
         connection.transport.abort()
-        self.forget(connection)
+        connection.connection_lost(None)  # now: until the loop's next turn others may bring as much
 
     def _options(self, options: dict[str, Any]) -> dict[str, Any]:
         """Return the options of aiohttp that hold a bound themselves, and those of the caller."""
         bounds = self.bounds
         return {
             "access_log": None,
+            "auto_decompress": False,  # no peer of ours compresses a body
             "logger": _LOGGER,
             "max_headers": bounds.fields,
             "max_line_size": bounds.field_bytes,
             "max_field_size": bounds.field_bytes,
-            "read_bufsize": _BUFFER,
+            "read_bufsize": self.portion,
             **options,
         }
 

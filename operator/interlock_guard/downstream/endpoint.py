@@ -183,7 +183,6 @@ class McpEndpoint:
         return self.listener.build_app_runner(
             app,
             handler_cancellation=True,  # a client that hangs up ends its call
-            auto_decompress=False,
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
 

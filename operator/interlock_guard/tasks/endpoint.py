@@ -137,7 +137,6 @@ class TaskEndpoint:
         self.runner = self.listener.build_server_runner(
             self._handle,
             handler_cancellation=True,  # a caller that hangs up ends its task
-            auto_decompress=False,
             shutdown_timeout=_SHUTDOWN_SECONDS,
         )
 

@@ -13,6 +13,7 @@ from interlock_contract.listeners import LISTENERS, ListenerName
 from tests.integration.guard.harness import Bench
 from tests.requirements import requirement
 from tests.support.bounds import limit, until
+from tests.support.keys import AGENT_KEY
 
 OPENED = 2000
 PEERS = [f"127.0.0.{number}" for number in range(2, 10)]
@@ -100,3 +101,50 @@ async def test_half_a_request_is_closed_after_the_seconds_of_the_table(bench: Be
             with suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()
+
+
+KEYED = f"/{AGENT_KEY}/mcp/crm HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n".encode()
+FIELD = b"X: " + b"x" * 4000 + b"\r\n"
+CHUNKED = b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+FLOODS = {
+    "large heads": (b"GET /ready HTTP/1.1\r\nHost: a\r\n", FIELD * 25 + b"\r\n"),
+    "pipelined requests": (b"", b"GET /x/mcp/crm HTTP/1.1\r\nHost: a\r\n\r\n"),
+    "requests behind a stream": (
+        b"GET " + KEYED + b"Accept: text/event-stream\r\n\r\n",
+        b"GET /ready HTTP/1.1\r\nHost: a\r\n" + FIELD * 6 + b"\r\n",
+    ),
+    "an upgrade": (
+        b"GET " + KEYED + b"Accept: text/event-stream\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+        FIELD,
+    ),
+    "a tunnel": (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", FIELD),
+    "chunks of one byte": (b"POST " + KEYED + CHUNKED, b"1\r\n \r\n"),
+    "a chunk's extension": (b"POST " + KEYED + CHUNKED + b"1;", FIELD[:-2]),
+    "trailers": (b"POST " + KEYED + CHUNKED + b"2\r\n{}\r\n0\r\n", FIELD),
+}
+FLOODING = 300
+ROUNDS = 30
+
+
+@requirement("listeners.bounded")
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_what_clients_send_and_do_not_read_costs_little_memory(bench: Bench, flood: str) -> None:
+    first, more = FLOODS[flood]
+    first = first.replace(b"%d", str(bench.guard.port).encode())
+    more *= 100_000 // len(more)
+    before = bench.guard.peak_memory()
+    flooding = [socket.create_connection(("127.0.0.1", bench.guard.port)) for _ in range(FLOODING)]
+    try:
+        for one in flooding:
+            with suppress(ConnectionError):
+                one.sendall(first)
+            one.setblocking(False)  # noqa: FBT003 - the standard library's
+        for _ in range(ROUNDS):
+            for one in flooding:
+                with suppress(OSError):  # the guard does not read it now, or has closed it
+                    one.send(more)
+            assert await bench.guard.probe("/healthz")
+        assert bench.guard.peak_memory() - before < MOST_MIB
+    finally:
+        for one in flooding:
+            one.close()

@@ -469,7 +469,7 @@ async def test_what_two_parsers_could_read_differently_is_refused_and_its_connec
     async with asyncio.timeout(20):
         answer = await reader.read()
     writer.close()
-    (status,) = re.findall(rb"^HTTP/1\.[01] (\d\d\d) ", answer, re.MULTILINE)
+    (status,) = re.findall(rb"^HTTP/\d\.\d (\d\d\d) ", answer, re.MULTILINE)
     assert status[:1] in (b"4", b"5")
     assert "Traceback" not in bench.guard.log()
     assert bench.agent.seen == []

@@ -1,7 +1,9 @@
 """Every row of the table of listeners, enforced over sockets: small numbers stand in for those of the row."""
 
 import asyncio
+import gzip
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import fields, replace
@@ -89,6 +91,15 @@ class Served:
         await self.go_on.wait()
         return web.Response(text="ok")
 
+    async def limits(self, http: web.Request) -> web.Response:
+        assert http.transport is not None
+        return web.Response(status=200 if http.transport.get_write_buffer_limits()[1] <= 8192 else 500)
+
+    async def broken(self, _: web.Request) -> web.Response:
+        self.under_way += 1
+        await self.go_on.wait()
+        raise web.RequestPayloadError("400, message: the sender's fault")
+
     async def flood(self, http: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(http)
@@ -124,8 +135,10 @@ async def served(bounds: Bounds) -> AsyncIterator[Served]:
     listener = BoundedListener(bounds)
     found = Served(listener)
     app = web.Application()
-    app.router.add_get("/fast", found.fast)
-    app.router.add_get("/slow", found.slow)
+    app.router.add_route("*", "/fast", found.fast)
+    app.router.add_get("/limits", found.limits)
+    app.router.add_route("*", "/slow", found.slow)
+    app.router.add_post("/broken", found.broken)
     app.router.add_get("/flood", found.flood)
     app.router.add_get("/burst", found.burst)
     app.router.add_post("/read", found.read)
@@ -147,6 +160,7 @@ def small(name: ListenerName, **changes: float) -> Bounds:
         "head_seconds": LONG,
         "idle_seconds": LONG,
         "request_seconds": None if row.request_seconds is None else LONG,
+        "head_bytes_in_flight": 20_000,
         "body_bytes": 1000,
         "bytes_in_flight": 20_000,
     }
@@ -327,7 +341,7 @@ async def test_incomplete_heads_are_bounded_together_and_the_longest_goes_first(
 @ROWS
 @pytest.mark.parametrize("kind", ["fields", "field"])
 async def test_a_head_with_too_many_or_too_long_fields_is_refused(name: ListenerName, kind: str) -> None:
-    bounds = small(name, bytes_in_flight=4_000_000)
+    bounds = small(name, head_bytes_in_flight=4_000_000)
     async with served(bounds) as found:
         many = b"".join(b"X-%d: 1\r\n" % number for number in range(bounds.fields + 1))
         long = b"X: " + b"x" * (bounds.field_bytes + 1) + b"\r\n"
@@ -336,8 +350,154 @@ async def test_a_head_with_too_many_or_too_long_fields_is_refused(name: Listener
         assert await (await found.open()).ask(head) in {400, 431}
 
 
+@requirement("listeners.bounded")
+@ROWS
+async def test_a_head_of_the_largest_size_passes_and_a_larger_one_is_cut(name: ListenerName) -> None:
+    bounds = small(name, head_bytes_in_flight=4_000_000)
+    async with served(bounds) as found:
+        field = b"X: " + b"x" * 1000 + b"\r\n"
+        start = b"GET /fast HTTP/1.1\r\nHost: a\r\n"
+        largest = start + field * ((bounds.head_bytes - len(start)) // len(field)) + b"\r\n"
+        assert await (await found.open()).ask(largest) == 200
+        body = b"Content-Length: 100000\r\n\r\n" + bytes(100_000)
+        assert await (await found.open()).ask(b"POST /fast" + largest[9:-2] + body) == 200
+
+        larger = await found.open()
+        larger.send(start + b"".join(b"X-%d: %s\r\n" % (n, b"x" * 3000) for n in range(bounds.fields - 2)) + b"\r\n")
+        await larger.closed()
+        assert found.listener.bytes_in_flight == 0
+
+
+BEHIND = {
+    "pipelined requests": (b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", GET[:-2] + b"X: " + b"x" * 1000 + b"\r\n\r\n"),
+    "a pipelined head": (b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n" + GET[:-2], b"X: " + b"x" * 1000 + b"\r\n"),
+    "an upgrade": (b"GET /slow HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", b"x" * 1000),
+    "trailers": (
+        b"POST /slow HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n",
+        b"X: " + b"x" * 1000 + b"\r\n",
+    ),
+    "a chunk's extension": (
+        b"POST /slow HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        b"x" * 1000,
+    ),
+}
+
+
+@requirement("listeners.bounded")
+@ROWS
+@pytest.mark.parametrize("kind", BEHIND)
+async def test_what_comes_behind_a_request_under_way_is_not_read_or_cut(name: ListenerName, kind: str) -> None:
+    bounds = small(name, head_bytes_in_flight=4_000_000)
+    received = 0
+
+    def count(connection: object, size: int) -> bool:
+        nonlocal received
+        received += size
+        return counted(connection, size)  # type: ignore[arg-type]
+
+    async with served(bounds) as found:
+        counted, found.listener.count = found.listener.count, count  # type: ignore[method-assign]
+        first, more = BEHIND[kind]
+        peer = socket.create_connection(("127.0.0.1", found.listener.port))
+        peer.setblocking(False)  # noqa: FBT003 - the standard library's
+        peer.sendall(first)
+        await until(lambda: found.under_way == 1, "the listener has seen it")
+        for _ in range(200):
+            with suppress(OSError):
+                peer.send(more * (8000 // len(more)))
+            await asyncio.sleep(0)
+        most = 0 if kind == "pipelined requests" else bounds.head_bytes  # whole requests stay with their sender
+        assert received <= most + 4 * found.listener.portion
+        peer.close()
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_heads_of_requests_under_way_are_bounded_together(name: ListenerName) -> None:
+    async with served(small(name, connections=99, connections_per_peer=99)) as found:
+        head = b"GET /slow HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 4000 + b"\r\n\r\n"
+        held = [await found.open() for _ in range(4)]
+        for peer in held:
+            peer.send(head)
+        await until(lambda: found.under_way == 4, "the listener has seen it")
+        assert 16_000 < found.listener.bytes_in_flight <= 20_000
+
+        held.append(await found.open())
+        held[-1].send(head)
+        await until(lambda: found.listener.closed == 1, "the listener has seen it")
+        assert await (await found.open()).ask() == 200
+        found.go_on.set()
+        assert Counter([await peer.status() for peer in held]) == {200: 4, None: 1}
+        assert found.listener.bytes_in_flight == 0
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_little_of_a_response_waits_for_a_client_that_does_not_read(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        assert await (await found.open()).ask(GET.replace(b"fast", b"limits")) == 200
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_a_body_that_is_not_read_waits_with_its_sender(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        peer = await found.open()
+        peer.send(b"POST /slow HTTP/1.1\r\nHost: a\r\nContent-Length: 900000\r\n\r\n")
+        await until(lambda: found.under_way == 1, "the listener has seen it")
+        received = 0
+
+        def count(connection: object, size: int) -> bool:
+            nonlocal received
+            received += size
+            return counted(connection, size)  # type: ignore[arg-type]
+
+        counted, found.listener.count = found.listener.count, count  # type: ignore[method-assign]
+        for _ in range(90):
+            peer.send(bytes(10_000))
+            await asyncio.sleep(0)
+        await until(lambda: received > found.listener.portion, "a part was received")
+        await asyncio.sleep(0)
+        assert received <= 4 * found.listener.portion
+        found.go_on.set()
+        assert await peer.status() == 200
+        assert await peer.ask() == 200  # the rest was dropped
+        assert received > 900_000
+
+
+@ROWS
+async def test_a_request_that_came_with_the_end_of_a_body_is_answered(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        peer = await found.open()
+        for length in (b"Content-Length: 9\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n"):
+            peer.send(b"POST /read?wait=1 HTTP/1.1\r\nHost: a\r\n" + length)
+            await until(lambda: found.listener.bytes_in_flight > 0, "the listener has seen it")
+            found.go_on.set()
+            peer.send((b"123456789" if length.startswith(b"C") else b"9\r\n123456789\r\n0\r\n\r\n") + GET + GET)
+            assert [await peer.status() for _ in range(3)] == [200, 200, 200]
+
+
+@requirement("listeners.bounded")
+@ROWS
+async def test_a_compressed_body_stays_compressed(name: ListenerName) -> None:
+    async with served(small(name)) as found:
+        bomb = gzip.compress(bytes(500_000))
+        head = b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+        assert await (await found.open()).ask(head % len(bomb) + bomb) == 200
+
+
+async def test_a_body_that_breaks_off_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(small(ListenerName.OBSERVE)) as found:
+        peer = await found.open()
+        peer.send(b"POST /broken HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
+        await until(lambda: found.under_way == 1, "the listener has seen it")
+        found.go_on.set()
+        assert await peer.status() in {400, 500, None}
+    assert caplog.text == ""
+
+
 async def test_a_refused_body_is_dropped_and_does_not_count() -> None:
-    async with served(small(ListenerName.AGENT, body_bytes=10, bytes_in_flight=300_000)) as found:
+    async with served(small(ListenerName.AGENT, body_bytes=10)) as found:
         peer = await found.open()
 
         head = b"POST /read HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n"
@@ -386,7 +546,9 @@ LABELS = {
     "fields": "header fields",
     "field_bytes": "bytes of a header field",
     "body_bytes": "bytes of a body",
-    "bytes_in_flight": "bytes in flight, of heads and of bodies",
+    "head_bytes": "bytes of a head",
+    "head_bytes_in_flight": "bytes of heads in flight",
+    "bytes_in_flight": "bytes of bodies in flight",
 }
 
 
