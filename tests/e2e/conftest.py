@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.live import Live
+from tests.e2e.reader import reading
 from tests.support.lanes import Lanes
 from tools.cluster.kind import KindCluster
 
@@ -14,11 +15,12 @@ SETTLE_SECONDS = 120
 
 
 @pytest.fixture(scope="session")
-def operator(kind_cluster: KindCluster, lanes: Lanes) -> Live:
+def operator(kind_cluster: KindCluster, lanes: Lanes) -> Iterator[Live]:
     """The operator, installed once as the README says, from the images of this tree."""
-    live = Live(kind_cluster)
-    lanes.once("operator", lambda: install(live))
-    return live
+    with reading(kind_cluster.kubeconfig) as reader:
+        live = Live(kind_cluster, reader)
+        lanes.once("operator", lambda: install(live))
+        yield live
 
 
 def install(live: Live) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.reader import Reader
 from tests.support import bounds
 from tests.support.offspring import end_with_parent
 from tools.cluster.kind import KindCluster
@@ -20,6 +21,7 @@ class Live:
     """The cluster, seen from one namespace."""
 
     cluster: KindCluster
+    reader: Reader
     namespace: str = "default"
     credential: Path | None = None
     """A kubeconfig with another user's credential; the cluster administrator's by default."""
@@ -76,13 +78,12 @@ class Live:
         return bounds.eventually(applied, "admission knows the AgentPolicy", 30, poll=0.2)
 
     def get(self, kind: str, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.kubectl("-n", self.namespace, "get", kind, name, "-o", "json"))
-        return found
+        """Return an object, as the cluster's administrator sees it."""
+        return self.reader.get(kind, self.namespace, name)
 
     def items(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        arguments = ["-n", self.namespace, "get", kind, "-o", "json", *(["-l", selector] if selector else [])]
-        found: list[dict[str, Any]] = json.loads(self.kubectl(*arguments))["items"]
-        return found
+        """Return the objects of a kind, as the cluster's administrator sees them."""
+        return self.reader.items(kind, self.namespace, selector)
 
     def annotate(self, agent: str, value: str) -> None:
         self.kubectl(
@@ -166,7 +167,7 @@ class Live:
         pods = self.pods_with(agent, container)
         if not pods:
             return ""
-        return self.attempt("-n", self.namespace, "logs", pods[-1]["metadata"]["name"], "-c", container).stdout
+        return self.reader.log(self.namespace, pods[-1]["metadata"]["name"], container)
 
     def exec(self, agent: str, container: str, *command: str) -> subprocess.CompletedProcess[str]:
         [pod] = self.pods_with(agent, container)

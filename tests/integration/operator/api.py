@@ -1,9 +1,11 @@
 """The API server of a test as plain JSON: hundreds of reads without a kubectl process for each."""
 
+import base64
 import contextlib
 import http.client
 import json
 import ssl
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -31,6 +33,7 @@ _PREFIXES = {
     "agentpolicies": _OURS,
     "mcpbindings": _OURS,
     "deployments": "/apis/apps/v1",
+    "daemonsets": "/apis/apps/v1",
     "replicasets": "/apis/apps/v1",
     "networkpolicies": "/apis/networking.k8s.io/v1",
     "roles": _RBAC,
@@ -67,17 +70,18 @@ class Access:
     port: int
     tls: ssl.SSLContext
     authority: str = ""
-    """The file of the certificate authority."""
+    """The file of the certificate authority; empty where the kubeconfig contains it."""
 
     @classmethod
     def of(cls, kubeconfig: Path) -> "Access":
-        """Read the first cluster and user of a kubeconfig that names files."""
+        """Read the first cluster and user of a kubeconfig, which names files or contains them."""
         config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         url = urlsplit(cluster["server"])
-        tls = ssl.create_default_context(cafile=cluster["certificate-authority"])
-        tls.load_cert_chain(user["client-certificate"], user["client-key"])
-        return cls(str(url.hostname), int(url.port or 443), tls, cluster["certificate-authority"])
+        with tempfile.TemporaryDirectory() as folder:
+            tls = ssl.create_default_context(cafile=_file(cluster, "certificate-authority", folder))
+            tls.load_cert_chain(_file(user, "client-certificate", folder), _file(user, "client-key", folder))
+        return cls(str(url.hostname), int(url.port or 443), tls, cluster.get("certificate-authority", ""))
 
     def connect(self, seconds: float) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection(self.host, self.port, timeout=seconds, context=self.tls)
@@ -93,18 +97,22 @@ class Api:
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Json:
         text = json.dumps(body) if body is not None else None
         headers = {"Content-Type": content_type, "Accept": "application/json"}
-        is_kept = self._connection is not None
-        try:
-            status, data = self._ask(method, path, text, headers)
-        except (OSError, http.client.HTTPException):
-            self.close()
-            if not is_kept:
-                raise
-            status, data = self._ask(method, path, text, headers)  # the API server ends idle connections
+        status, data = self._ask_again(method, path, text, headers)
         if status >= 300:
             raise Refused(status, str(json.loads(data).get("message")) if data[:1] == b"{" else data.decode())
         loaded: Json = json.loads(data)
         return loaded
+
+    def _ask_again(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        """Ask, on a new connection if need be: the API server ends idle ones."""
+        is_kept = self._connection is not None
+        try:
+            return self._ask(method, path, body, headers)
+        except (OSError, http.client.HTTPException):
+            self.close()
+            if not is_kept:
+                raise
+            return self._ask(method, path, body, headers)
 
     def _ask(self, method: str, path: str, body: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
         if self._connection is None:
@@ -122,9 +130,17 @@ class Api:
             self._connection.close()
             self._connection = None
 
+    def log(self, namespace: str, pod: str, container: str) -> str:
+        """Return what a container has printed; empty while there is no log."""
+        path = f"{_path('pods', namespace, pod)}/log?container={container}"
+        status, data = self._ask_again("GET", path, None, {})
+        return data.decode(errors="replace") if status == http.HTTPStatus.OK else ""
+
+    def collection(self, plural: str, namespace: str, selector: str = "") -> Json:
+        return self.request("GET", _path(plural, namespace) + (f"?labelSelector={selector}" if selector else ""))
+
     def listed(self, plural: str, namespace: str, selector: str = "") -> list[Json]:
-        query = f"?labelSelector={selector}" if selector else ""
-        items: list[Json] = self.request("GET", _path(plural, namespace) + query)["items"]
+        items: list[Json] = self.collection(plural, namespace, selector)["items"]
         return items
 
     def get(self, plural: str, namespace: str, name: str) -> Json:
@@ -201,6 +217,15 @@ def eventually(check: Callable[[], T | None], what: str, seconds: float = WAIT_S
 def _plural(manifest: Json) -> str:
     own = {"Agent": "agents", "AgentPolicy": "agentpolicies", "MCPBinding": "mcpbindings", "Pod": "pods"}
     return (own | CHILD_KINDS)[manifest["kind"]]
+
+
+def _file(part: Json, name: str, folder: str) -> str:
+    """Return the path of a file that a kubeconfig names or contains."""
+    if name in part:
+        return str(part[name])
+    path = Path(folder) / name
+    path.write_bytes(base64.b64decode(part[f"{name}-data"]))
+    return str(path)
 
 
 def _path(plural: str, namespace: str, name: str = "") -> str:
