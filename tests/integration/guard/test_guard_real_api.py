@@ -18,7 +18,7 @@ from interlock_contract.bundle import digest, parse_bundle
 from tests.integration.guard.fake_api_server import AGENT, BUNDLE, NAMESPACE
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Answer, Client, Guard, StdioServer, a_bundle
 from tests.support.bounds import check_promise, until
-from tools.cluster import kwok
+from tools.cluster.kwok import KwokCluster
 
 pytestmark = [pytest.mark.api, pytest.mark.timeout(300)]
 
@@ -57,21 +57,14 @@ Kubectl = Callable[..., str]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[kwok.KwokCluster]:
-    created = kwok.create("interlock-guard", kwok.KwokOptions(nodes=0))
-    yield created
-    created.delete()
-
-
-@pytest.fixture(scope="module")
-def kubectl(cluster: kwok.KwokCluster) -> Kubectl:
+def kubectl(kwok_cluster: KwokCluster) -> Iterator[Kubectl]:
     def run(*arguments: str, stdin: Any = None) -> str:
         command = [
-            str(cluster.kubectl),
+            str(kwok_cluster.kubectl),
             "--kubeconfig",
-            str(cluster.kubeconfig),
+            str(kwok_cluster.kubeconfig),
             "--context",
-            cluster.context,
+            kwok_cluster.context,
             *arguments,
         ]
         text = None if stdin is None else json.dumps(stdin)
@@ -82,7 +75,8 @@ def kubectl(cluster: kwok.KwokCluster) -> Kubectl:
     run("apply", "--server-side", "-k", str(ROOT / "crds"))
     run("wait", "--for=condition=Established", "--timeout=30s", "crd/agents.interlock.dev")
     run("apply", "-f", "-", stdin={"apiVersion": "v1", "kind": "List", "items": RIGHTS})
-    return run
+    yield run
+    run("delete", "namespace", NAMESPACE, "--wait=false")
 
 
 @dataclass
@@ -112,12 +106,12 @@ class Address:
 
 
 @pytest.fixture
-async def live(cluster: kwok.KwokCluster, kubectl: Kubectl, tmp_path: Path) -> AsyncIterator[Live]:
+async def live(kwok_cluster: KwokCluster, kubectl: Kubectl, tmp_path: Path) -> AsyncIterator[Live]:
     metadata = {"name": AGENT, "namespace": NAMESPACE}
     agent = {"apiVersion": "interlock.dev/v1alpha1", "kind": "Agent", "metadata": metadata, "spec": AGENT_SPEC}
     uid = json.loads(kubectl("create", "-o", "json", "-f", "-", stdin=agent))["metadata"]["uid"]
     apply_bundle(kubectl, a_bundle(["echo"], uid=uid))
-    config = yaml.safe_load(cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
+    config = yaml.safe_load(kwok_cluster.kubeconfig.read_text())["clusters"][0]["cluster"]
     guard = Guard(Address(config["server"]), tmp_path)
     write_credentials(guard, kubectl, Path(config["certificate-authority"]))
     await guard.start()
