@@ -20,14 +20,21 @@ class Sandbox:
     namespace: str
     is_operated: Callable[[], bool] = lambda: False
 
-    def apply_policy_and_bindings(self, *agents: str, isolation: str = "Shared") -> None:
-        """Apply a policy with rows for these agents, and bindings for every environment."""
+    def apply_policy_and_bindings(self, *agents: str, isolation: str = "Shared", production: bool = False) -> None:
+        """Apply a policy with rows for these agents, and a binding for development and staging.
+
+        Args:
+            agents: The names.
+            isolation: In each environment.
+            production: Whether there is another binding, for production. Its verification takes about a second.
+        """
         self.api.create(objects.policy(*agents, isolation=isolation), self.namespace)
-        self.api.create(objects.binding(), self.namespace)
-        self.api.create(objects.binding("crm", "production"), self.namespace)
+        names = ("crm-sandbox", "crm") if production else ("crm-sandbox",)
+        for name in names:
+            self.api.create(objects.binding(name, *(["production"] if name == "crm" else [])), self.namespace)
         if self.is_operated():
-            self.wait_verified("crm-sandbox")
-            self.wait_verified("crm")
+            for name in names:
+                self.wait_verified(name)
 
     def binding(self, name: str) -> Json:
         return self.api.get("mcpbindings", self.namespace, name)

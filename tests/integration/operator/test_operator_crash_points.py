@@ -101,7 +101,8 @@ def end_after(number: int, operator: OperatorProcess, proxy: FaultProxy, sandbox
 @pytest.fixture
 def disturbed(operators: Operators, proxy: FaultProxy, sandbox: Sandbox) -> Iterator[OperatorProcess]:
     """The operator behind the proxy, with rows for every Agent."""
-    sandbox.apply_policy_and_bindings(*(f"agent-{number:02}" for number in range(MOST_WRITES)), isolation="Separate")
+    names = [f"agent-{number:02}" for number in range(MOST_WRITES)]
+    sandbox.apply_policy_and_bindings(*names, isolation="Separate", production=True)
     yield operators.use(proxy.url)
     operators.stop()
 

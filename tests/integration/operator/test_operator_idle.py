@@ -173,7 +173,7 @@ def test_a_policy_that_is_touched_without_a_change_costs_no_write(
     begin = operators.audit_offset()
     reconciled = operator.metric("interlock_reconciles_total", 'kind="Agent"')
     label = {"metadata": {"labels": {"touched": "yes"}}}
-    for plural, name in (("agentpolicies", objects.POLICY), ("mcpbindings", "crm"), ("agents", "triage")):
+    for plural, name in (("agentpolicies", objects.POLICY), ("mcpbindings", "crm-sandbox"), ("agents", "triage")):
         sandbox.api.patch(plural, sandbox.namespace, name, label)
     eventually(lambda: operator.metric("interlock_reconciles_total", 'kind="Agent"') > reconciled, "it has reconciled")
     wait_idle(operators)

@@ -131,7 +131,6 @@ def test_a_stage_without_its_binding_is_refused_before_the_first_stage_runs(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
     sandbox.apply_policy_and_bindings("triage")
-    sandbox.api.delete("mcpbindings", sandbox.namespace, "crm")
     with sandbox.api.watching("pods", sandbox.namespace) as seen:
         sandbox.create("triage", rollout=objects.stages())
         message = sandbox.wait_refused("triage", "BindingMissing")

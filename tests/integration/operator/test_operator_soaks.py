@@ -31,7 +31,7 @@ class Soak:
 
     def __init__(self, sandbox: Sandbox, **rollout: Any) -> None:
         self.sandbox = sandbox
-        sandbox.apply_policy_and_bindings(AGENT)
+        sandbox.apply_policy_and_bindings(AGENT, production=True)
         stages = objects.stages("1h")["stages"]
         sandbox.create(AGENT, rollout={"stages": [stages[0], stages[2]], **rollout})
         sandbox.wait_ready(AGENT)

@@ -29,7 +29,7 @@ def soak_was_kept(before: dict[str, str], after: dict[str, str], soak: timedelta
 
 
 def test_an_agent_passes_its_stages_by_soaking(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.create("triage", rollout=objects.stages("2s"))
     sandbox.wait_ready("triage")
     staging = sandbox.wait_stage("triage", "staging")
@@ -45,7 +45,7 @@ def test_an_agent_passes_its_stages_by_soaking(operator: OperatorProcess, sandbo
 
 
 def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     rollout = objects.stages("1s")
     rollout["stages"] = rollout["stages"][:2]
     sandbox.create("triage", rollout=rollout)
@@ -58,7 +58,7 @@ def test_the_scope_of_a_stage_reaches_the_bundle(operator: OperatorProcess, sand
 
 
 def test_only_one_stage_is_ever_deployed_at_the_end_of_a_reconcile(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.create("triage", rollout=objects.stages("1s"))
     sandbox.wait_stage("triage", "everywhere")
     sandbox.wait_deployed("triage", "everywhere")  # the stage is recorded before its objects exist
@@ -72,7 +72,7 @@ def test_only_one_stage_is_ever_deployed_at_the_end_of_a_reconcile(operator: Ope
 def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.create("triage", rollout=objects.stages("6s"))
     sandbox.wait_ready("triage")
     before = sandbox.wait_stage("triage", "staging")
@@ -87,7 +87,7 @@ def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(
 def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.create("triage", rollout=objects.stages("2s"))
     sandbox.wait_ready("triage")
     before = sandbox.wait_stage("triage", "staging")
@@ -100,7 +100,7 @@ def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
 
 
 def test_a_kill_stops_the_soak_and_the_release_starts_it_again(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.create("triage", rollout=objects.stages("2s"))
     sandbox.wait_ready("triage")
     sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"annotations": {KILL_SWITCH: "now"}}})
@@ -131,7 +131,7 @@ def select_by_team(sandbox: Sandbox) -> None:
 def test_a_new_revision_starts_again_at_the_first_stage(
     operator: OperatorProcess, sandbox: Sandbox, change: Json
 ) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     sandbox.api.create(objects.policy("triage", name="another"), sandbox.namespace)
     select_by_team(sandbox)
     sandbox.create("triage", rollout=objects.stages("1s"))
@@ -145,7 +145,7 @@ def test_a_new_revision_starts_again_at_the_first_stage(
 def test_labels_that_no_row_selects_by_start_no_revision_and_the_first_ones_stay_recorded(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     select_by_team(sandbox)
     sandbox.create("triage", rollout=objects.stages("1s"))
     before = sandbox.wait_stage("triage", "everywhere")
@@ -165,7 +165,7 @@ def stages_of(events: list[Json]) -> list[str]:
 
 
 def test_replaying_the_same_spec_resets_nothing(operator: OperatorProcess, sandbox: Sandbox) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     rollout = objects.stages("1s")
     sandbox.create("triage", rollout=rollout)
     before = sandbox.wait_stage("triage", "everywhere")

@@ -135,7 +135,11 @@ def test_a_drift_whose_difference_is_costly_keeps_no_agent_waiting(tenant: Tenan
 @requirement("policies.absent")
 @pytest.mark.parametrize("kind", ["Agent", "MCPBinding"])
 def test_an_editor_may_not_write_the_status(tenant: Tenant, kind: str) -> None:
-    path = tenant.agent("triage") if kind == "Agent" else tenant.path("mcpbindings", "crm", group=objects.API_VERSION)
+    path = (
+        tenant.agent("triage")
+        if kind == "Agent"
+        else tenant.path("mcpbindings", "crm-sandbox", group=objects.API_VERSION)
+    )
 
     assert tenant.merge(f"{path}/status{DRY}", {"status": {"observedGeneration": 1}}).status == FORBIDDEN
 

@@ -60,6 +60,11 @@ def keeps(rule: BundleArgumentRule, value: Any) -> bool:
         (KIND, ["a", "false", "1"]),
         (MOST, [0, 100, 99.5, 1]),
         (SHAPE, ["ab-1", "zz-123"]),
+        (
+            BundleArgumentRule("/path", pattern="/data/[^/]+"),
+            ["/data/a..b", "/data/...", "/data/50% off", "/data/caf\u00e9"],
+        ),
+        (BundleArgumentRule("/path", pattern=".*"), ["", "Wait... what?", "a/b, c.", "1.5", "v1..v2", "100%"]),
     ],
 )
 @requirement("guard.arguments")
@@ -120,6 +125,13 @@ def test_a_value_that_the_rule_allows_keeps_it(rule: BundleArgumentRule, values:
         (BundleArgumentRule("/path", prefix="/"), ["", "/..", "relative"]),
         (KIND, ["b", "A", " a", "", False, 1, ["a", "b"], ["a", 1]]),
         (MOST, [101, -1, -0.5, 100.5, "5", True, False, [5, 101], [5, "5"], [[5]]]),
+        (
+            BundleArgumentRule("/path", pattern="/data/[^/]+"),
+            [
+                *("/data/..", "/data/.", "/data/..\\etc", "/data/%2e%2e", "/data/..%2fetc", "/data/\uff0e\uff0e"),
+                *("/data/.. ", "/data/%c0%ae.", "/data/a\x00.txt", "/data/{a,..}"),
+            ],
+        ),
         (SHAPE, ["AB-1", "ab-", "xab-1", "ab-1x", "ab-1\n", 5]),
     ],
 )
@@ -158,7 +170,7 @@ def test_every_rule_must_hold_and_the_first_broken_one_is_named() -> None:
         (FOLDER, "must begin with '/data/' and have no path traversal"),
         (KIND, "must be one of a, false, 1"),
         (MOST, "must be a number from 0 to 100"),
-        (SHAPE, "must match '[a-z]{2}-\\\\d+'"),
+        (SHAPE, "must match '[a-z]{2}-\\\\d+' and have no path traversal"),
     ],
 )
 def test_a_rule_is_said_in_words(rule: BundleArgumentRule, words: str) -> None:
