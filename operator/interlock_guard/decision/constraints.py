@@ -64,7 +64,13 @@ def _item_satisfies(rule: BundleArgumentRule, value: Any) -> bool:
         return value in rule.enum
     if rule.prefix is not None:
         return _begins(value, rule.prefix)
-    return rule.pattern is not None and compile_pattern(rule.pattern).matches(value)
+    # `[^/]+` takes in `..`, and the name before a NUL is what many servers open.
+    return (
+        rule.pattern is not None
+        and compile_pattern(rule.pattern).matches(value)
+        and "\0" not in value
+        and not traverses_up(value)
+    )
 
 
 def describe(rule: BundleArgumentRule) -> str:
@@ -76,7 +82,7 @@ def describe(rule: BundleArgumentRule) -> str:
     if rule.prefix is not None:
         whole = ", with no other host," if _ENDS_IN_HOST.match(rule.prefix) else ""
         return f"must begin with {rule.prefix!r}{whole} and have no path traversal"
-    return f"must match {rule.pattern!r}"
+    return f"must match {rule.pattern!r} and have no path traversal"
 
 
 def _begins(value: str, prefix: str) -> bool:
