@@ -6,7 +6,9 @@ and deleted, and never read: even the answers of the API server come without the
 
 import asyncio
 import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final
 
 from interlock.api.status import AgentReason
 from interlock.cluster.child_cache import ChildCache
@@ -38,7 +40,8 @@ from interlock_kube.reconcile_loop import ReconcileRefused
 from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET
 
 BACKGROUND = {"propagationPolicy": "Background"}
-IN_FLIGHT = 40  # a small API server queues further requests
+IN_FLIGHT: Final = 8
+"""Most writes for one namespace at once: a webhook that is slow there leaves connections for the others."""
 ATTEMPTS = 6
 """Attempts to create or replace one object, since others write it at the same time, such as a Deployment's status."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -64,7 +67,7 @@ class Applier:
     def __init__(self, client: KubeClient, store: ChildCache) -> None:
         self._client = client
         self._store = store
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(IN_FLIGHT))
 
     async def carry_out(
         self,
@@ -120,18 +123,17 @@ class Applier:
     async def prune(self, keys: Iterable[ChildKey], namespace: str, owner: str, applied: AppliedObjects) -> None:
         """Delete children, also those that are not cached because they lost their owner or labels.
 
-        A key that no object can have, which the status of another version may record, is ignored.
+        An object of the same name that is not known as a child, or has another uid by now, stays. A key that no object
+        can have, which the status of another version may record, is ignored.
 
         Raises:
             ApplyFailed: A child could not be deleted.
         """
         cached = self._store.keys_of((namespace, owner))
         await self._together(
-            self._prune_lost(key, namespace, applied[key])
-            if key in applied and key not in cached
-            else self._prune(key, namespace, owner)
+            self._prune(key, namespace, owner) if key in cached else self._prune_lost(key, namespace, applied[key])
             for key in keys
-            if key.kind in BY_KIND and _NAME.fullmatch(key.name)
+            if (key in cached or key in applied) and key.kind in BY_KIND and _NAME.fullmatch(key.name)
         )
 
     async def _together(self, writes: Iterable[Awaitable[object]]) -> None:
@@ -147,7 +149,7 @@ class Applier:
         key = key_of(manifest)
         with self._store.writing(key.kind, manifest):
             try:
-                async with self._slots:
+                async with self._slots[manifest["metadata"]["namespace"]]:
                     for _ in range(ATTEMPTS):
                         if not may_write():
                             return None
@@ -165,7 +167,7 @@ class Applier:
     async def _create_secret(self, manifest: Manifest, applied: AppliedObject | None) -> AppliedObject:
         """Create a Secret; one of its name is the same, since a digest of its content is part of the name."""
         try:
-            async with self._slots:
+            async with self._slots[manifest["metadata"]["namespace"]]:
                 created = await self._client.create(_collection(manifest), manifest, accept=METADATA_ONLY)
         except ApiError as error:
             if not says_exists(error):
@@ -253,20 +255,22 @@ class Applier:
 
     async def _prune(self, key: ChildKey, namespace: str, owner: str) -> None:
         try:
-            async with self._slots:
+            async with self._slots[namespace]:
                 path = BY_KIND[key.kind].path(namespace, key.name)
-                await self._client.delete(path, BACKGROUND)
+                only = {"uid": self._store.uid_of((namespace, owner), key)}
+                await self._client.delete(path, {**BACKGROUND, "preconditions": only})
                 if key.kind == WORKLOAD:
                     await self._delete_pods(namespace, self._store.selector_of((namespace, owner), key))
         except ApiError as error:
-            raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
+            if error.status != CONFLICT:  # a conflict: another object has the name now
+                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
         self._store.discard((namespace, owner), key)
 
     async def _prune_lost(self, key: ChildKey, namespace: str, applied: AppliedObject) -> None:
         """Delete a child that the cache does not hold; an object that took its name since then stays."""
         path = BY_KIND[key.kind].path(namespace, key.name)
         try:
-            async with self._slots:
+            async with self._slots[namespace]:
                 if key.kind == SECRET:
                     only = {"preconditions": {"uid": applied.uid}} if applied.uid else {}
                     await self._client.delete(path, {**BACKGROUND, **only}, accept=METADATA_ONLY)

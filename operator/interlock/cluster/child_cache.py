@@ -137,6 +137,12 @@ class ChildCache:
         """Return the keys of an owner's children."""
         return self._by_agent.get(agent, {}).keys()
 
+    def uid_of(self, agent: AgentKey, key: ChildKey) -> str:
+        """Return the uid of a child; empty where it is not known."""
+        stored = self._by_agent.get(agent, {}).get(key)
+        uid: str = _loaded(stored)["metadata"].get("uid", "") if stored else ""
+        return uid
+
     def selector_of(self, agent: AgentKey, key: ChildKey) -> str:
         """Return the label selector of a workload's pods; empty where the workload is not known."""
         stored = self._by_agent.get(agent, {}).get(key)

@@ -51,6 +51,9 @@ _log = logging.getLogger(__name__)
 
 PRIMARY_KINDS = (AGENT, AGENT_POLICY, MCP_BINDING)
 
+SHARE_OF_A_NAMESPACE = 4
+"""Agents of one namespace have at most one of so many workers: between any two requests of a reconcile, the loop serves
+each other reconcile that is under way."""
 BINDING_WORKERS = 4
 """How many MCPBindings are reconciled at the same time."""
 MOST_BINDINGS_OF_A_NAMESPACE = 2
@@ -77,7 +80,8 @@ class App:
             on_length=CHANGES_TO_READ.set,
         )
         self._cache = ResourceCache(lambda kind, key: self._reader.add(ObjectName(kind, *key)))
-        self._agents: WorkQueue[Key] = WorkQueue(QUEUED.set)
+        most_agents = max(1, settings.workers // SHARE_OF_A_NAMESPACE)
+        self._agents: WorkQueue[Key] = WorkQueue(QUEUED.set, most_of_a_namespace=most_agents)
         self._policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED.set)
         self._bindings: WorkQueue[Key] = WorkQueue(
             BINDINGS_QUEUED.set, most_of_a_namespace=MOST_BINDINGS_OF_A_NAMESPACE

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from interlock.cluster.applier import IN_FLIGHT
 from tests.integration.attacks import a_pod
 from tests.integration.operator import objects
 from tests.integration.operator.api import Api, Json, eventually
-from tests.integration.operator.conftest import Operators
+from tests.integration.operator.conftest import Operators, a_sandbox
 from tests.integration.operator.fault_proxy import Call, FaultProxy
 from tests.integration.operator.objects import KILL_SWITCH, KILL_SWITCH_BY
 from tests.integration.operator.sandbox import Sandbox
@@ -346,13 +347,31 @@ def test_a_kill_works_while_every_reconcile_hangs(
     with proxy.stalling(is_apply):
         for name in others:
             sandbox.create(name)
-        eventually(lambda: proxy.waiting >= 40, "as many applies hang as the operator has in flight")
+        eventually(lambda: proxy.waiting >= IN_FLIGHT, "as many applies hang as the operator has in flight there")
         switch(sandbox, "triage", "now")
         eventually(lambda: not sandbox.pods("triage"), "no pod is left", KILL_SECONDS)
         eventually(lambda: sandbox.replicas("triage") == 0, "no replica is wanted", KILL_SECONDS)
         kill = lambda: sandbox.agent("triage")["status"].get("kill", {}).get("zeroPodsAt")  # noqa: E731
         eventually(kill, "the status reports it", KILL_SECONDS)
-        assert proxy.waiting >= 40
+        assert proxy.waiting >= IN_FLIGHT
+
+
+@requirement("operator.fair")
+def test_an_agent_is_served_while_every_apply_in_another_namespace_hangs(
+    proxied: OperatorProcess, proxy: FaultProxy, sandbox: Sandbox, operators: Operators
+) -> None:
+    """More Agents than the operator has workers, and more applies than it has connections."""
+    sandbox.apply_policy_and_bindings("triage")
+    with a_sandbox(operators) as slow:
+        crowd = [f"other-{number}" for number in range(40)]
+        slow.apply_policy_and_bindings(*crowd)
+        with proxy.stalling(lambda call: is_apply(call) and slow.namespace in call.path):
+            for name in crowd:
+                slow.create(name)
+            eventually(lambda: proxy.waiting >= IN_FLIGHT, "as many applies hang as the operator has in flight there")
+            sandbox.create("triage")
+            sandbox.wait_ready("triage")
+            assert proxy.waiting >= IN_FLIGHT
 
 
 def test_a_kill_does_not_wait_behind_a_crowd(operators: Operators, proxy: FaultProxy, sandbox: Sandbox) -> None:

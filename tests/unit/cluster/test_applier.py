@@ -1,10 +1,11 @@
+import asyncio
 import copy
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from interlock.cluster.applier import Applier, ApplyFailed
+from interlock.cluster.applier import IN_FLIGHT, Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject
@@ -493,10 +494,70 @@ async def test_a_pruning_that_is_refused_is_named_and_tried_again(cluster: Clust
     assert list(cluster.client.objects) == paths("Secret"), "which the status names, and this plan did not"
 
 
-async def test_what_is_gone_already_is_pruned_without_complaint(cluster: Cluster) -> None:
-    await cluster.carry_out(WritePlan(prune=(ChildKey("ConfigMap", "gone"),)))
+@pytest.mark.parametrize("kind", ["Role", "Deployment"])
+async def test_an_object_that_took_the_name_of_a_child_before_the_watch_saw_it_is_not_pruned(
+    cluster: Cluster, kind: str
+) -> None:
+    await cluster.carry_out()
+    path = paths(kind)[0]
+    cluster.client.put(path, foreign(path))
 
-    assert cluster.client.writes() == [("DELETE", "/api/v1/namespaces/agents/configmaps/gone")]
+    await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID), cluster.applied))
+
+    assert list(cluster.client.objects) == [path]
+
+
+async def test_an_object_that_is_not_known_as_a_child_is_not_pruned_by_its_name(cluster: Cluster) -> None:
+    path = paths("Deployment")[0]
+    cluster.client.put(path, foreign(path))
+
+    await cluster.applier.prune([ChildKey("Deployment", path.rpartition("/")[2])], *AGENT, {})
+
+    assert cluster.client.writes() == []
+
+
+async def test_what_is_gone_already_is_pruned_without_complaint(cluster: Cluster) -> None:
+    await cluster.carry_out()
+    [path] = paths("Role")
+    del cluster.client.objects[path]
+
+    await cluster.carry_out(plan_children((), cluster.store.of(AGENT, UID), cluster.applied))
+
+    assert cluster.client.objects == {}
+
+
+async def test_many_writes_for_one_namespace_leave_connections_for_others(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A webhook that is slow there, and not elsewhere."""
+    create, answers = cluster.client.create, asyncio.Event()
+    waiting: list[str] = []
+
+    async def create_slowly(path: str, manifest: Manifest, **options: Any) -> Any:
+        if manifest["metadata"]["namespace"] == AGENT[0]:
+            waiting.append(path)
+            await answers.wait()
+        return await create(path, manifest, **options)
+
+    monkeypatch.setattr(cluster.client, "create", create_slowly)
+    maps = [a_config_map(AGENT[0], f"m{number}") for number in range(50)]
+    plan = WritePlan(prepare=tuple(maps), missing=frozenset(map(key_of, maps)))
+    elsewhere = a_config_map("elsewhere")
+    slow = asyncio.create_task(cluster.carry_out(plan))
+    for _ in range(60):  # every write begins, or waits for its turn
+        await asyncio.sleep(0)
+    await cluster.carry_out(WritePlan(prepare=(elsewhere,), missing=frozenset([key_of(elsewhere)])))
+
+    assert len(waiting) == IN_FLIGHT
+    answers.set()
+    await slow
+    assert len(cluster.client.objects) == 51
+
+
+def a_config_map(namespace: str, name: str = "m") -> Manifest:
+    owner = {"apiVersion": "interlock.dev/v1alpha1", "kind": "Agent", "name": AGENT[1], "uid": UID, "controller": True}
+    metadata = {"name": name, "namespace": namespace, "labels": {}, "ownerReferences": [owner]}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {}}
 
 
 async def test_nothing_is_pruned_while_what_replaces_it_does_not_stand(cluster: Cluster) -> None:
