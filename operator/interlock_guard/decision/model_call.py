@@ -68,7 +68,7 @@ def _refuse_body(provider: Provider, rule: str, request: DecisionInput) -> Deny 
     hosted = find_hosted_tool(shape, body)
     if hosted is not None:
         return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{hosted} {ACTS}, which is not allowed.")
-    # Only at the top, where providers read them, and only as they are switched off: checked above.
+    # Those of REFUSED_MEMBERS that are switched off pass at the top of a body, and nowhere else.
     known = {name: value for name, value in body.items() if name not in REFUSED_MEMBERS[shape]}
     found = find_refused_member(
         request.method, known, extra=frozenset(provider.extra_members), hosts=frozenset(provider.content_hosts)

@@ -177,7 +177,8 @@ def read_error(method: str, error: dict[str, Any]) -> dict[str, Any]:
     if method in WITHOUT_TEXT:
         return {**shown, "message": "The server answered with an error."}
     shown["message"] = error.get("message", "")
-    if data is not None and not (isinstance(data, dict) and data.get("reason") in _REASONS):
+    reason = data.get("reason") if isinstance(data, dict) else None
+    if data is not None and not (isinstance(reason, str) and reason in _REASONS):
         shown["data"] = data
     return shown
 

@@ -110,8 +110,9 @@ def test_a_server_cannot_answer_in_the_guards_name(reason: DenyReason) -> None:
         assert body["result"]["_meta"].keys() - {mcp.SERVER_INFO_META} == {"their.own/key"}
 
 
-def test_the_data_of_a_servers_own_error_pass() -> None:
-    error = {"code": -1, "message": "no", "data": {"reason": "out of stock"}}
+@pytest.mark.parametrize("data", [{"reason": "out of stock"}, {"reason": ["Killed"]}, {"reason": {}}, "Killed", [], 0])
+def test_the_data_of_a_servers_own_error_pass(data: Any) -> None:
+    error = {"code": -1, "message": "no", "data": data}
     assert json.loads(answer(request("tools/call"), RpcResponse(9, None, error), SESSION_BASED).body)["error"] == error
 
 
