@@ -40,7 +40,7 @@ def pod_of(name: str) -> dict[str, Any]:
 def manifests() -> list[dict[str, Any]]:
     found = []
     for path in sorted((ROOT / "manifests").rglob("*.yaml")):
-        found += [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one]
+        found += [one for one in yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader) if one]
     return [one for one in found if one["kind"] == "Deployment" and "template" in one.get("spec", {})]
 
 

@@ -37,7 +37,7 @@ DANGEROUS_RESOURCES = {
 
 def objects_in(folder: str) -> Iterator[dict[str, Any]]:
     for path in sorted((ROOT / folder).rglob("*.yaml")):
-        yield from (found for found in yaml.safe_load_all(path.read_text(encoding="utf-8")) if found)
+        yield from (found for found in yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader) if found)
 
 
 ROLES = {

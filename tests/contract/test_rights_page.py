@@ -28,7 +28,7 @@ def roles() -> dict[str, list[dict[str, Any]]]:
     ]
     found["verifier"] = role["rules"]
     for path in sorted((ROOT / "manifests").rglob("*.yaml")):
-        for one in yaml.safe_load_all(path.read_text(encoding="utf-8")):
+        for one in yaml.load_all(path.read_text(encoding="utf-8"), yaml.CSafeLoader):
             if one and one["kind"] in ("Role", "ClusterRole"):
                 assert one["metadata"]["name"] not in found, "two roles of one name cannot be told apart here"
                 found[one["metadata"]["name"]] = one["rules"]
