@@ -65,7 +65,9 @@ def killed(living: Sandbox) -> Sandbox:
     return living
 
 
-@pytest.mark.parametrize("value", ["it sends nonsense", "", "Off", "false"])
+@pytest.mark.parametrize(
+    "value", ["it sends nonsense", "", *(pytest.param(value, marks=pytest.mark.nightly) for value in ("Off", "false"))]
+)
 def test_any_value_but_off_kills(living: Sandbox, value: str) -> None:
     switch(living, "triage", value)
     wait_killed(living, "triage")
@@ -122,9 +124,8 @@ def test_it_can_be_killed_again_after_a_release(killed: Sandbox) -> None:
 
 def test_scaling_up_a_killed_agent_is_undone(killed: Sandbox) -> None:
     deployment = killed.child("triage", "Deployment")["metadata"]["name"]
-    for _ in range(3):
-        with no_pod_stays(killed, "triage"):
-            killed.api.scale(killed.namespace, deployment, 3)
+    with no_pod_stays(killed, "triage"):
+        killed.api.scale(killed.namespace, deployment, 3)
 
 
 def restart(*processes: OperatorProcess) -> None:
