@@ -264,7 +264,7 @@ def as_printed(output: str) -> re.Pattern[str]:
 def test_every_command_of_the_runbook_prints_what_the_page_says(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, operators: Operators, tmp_path: Path
 ) -> None:
-    sandbox.apply_policy_and_bindings("triage")
+    sandbox.apply_policy_and_bindings("triage", production=True)
     drift(sandbox, verifiers)
     cluster = operators.cluster
     program = f"{cluster.kubectl} --kubeconfig {cluster.kubeconfig} --context {cluster.context}"
