@@ -5,6 +5,7 @@ import gzip
 import json
 import socket
 import ssl
+import tracemalloc
 from asyncio import selector_events
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -405,6 +406,10 @@ UNUSABLE = {
     "a header too long": (body(b"{}", "X-Long: " + "x" * 100_000), "answered with something that is not HTTP"),
     "headers without end": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "answered with something that is not HTTP"),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "answered with something that is not HTTP"),
+    "provisional responses without end": (
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10_000,
+        "answered with something that is not HTTP",
+    ),
     "two lengths": (body(b"{}", "Content-Length: 40"), "answered with something that is not HTTP"),
 }
 
@@ -417,6 +422,39 @@ async def test_an_unusable_answer_is_an_error_that_says_so(
     failed = await failure(links(f"http://127.0.0.1:{listener.port}/", exempt=[LOCAL]))
     assert failed.is_sent
     assert words in str(failed)
+
+
+@pytest.mark.parametrize("count", [0, 15])
+async def test_a_few_provisional_responses_are_no_answer_and_no_error(
+    listener: Listener, links: Links, count: int
+) -> None:
+    listener.answer = b"HTTP/1.1 103 Early Hints\r\n\r\n" * count + OK
+    link = links(f"http://127.0.0.1:{listener.port}/", exempt=[LOCAL])
+    assert [await post(link) for _ in range(3)] == [b"{}"] * 3
+
+
+FLOODS = {
+    "provisional responses": (b"", b"HTTP/1.1 103 E\r\n\r\n"),
+    "more responses": (OK, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+async def test_responses_that_nothing_asked_for_are_not_kept(listener: Listener, links: Links, flood: str) -> None:
+    answer, more = FLOODS[flood]
+    listener.answer = answer + more * (1024 * 1024 // len(more))
+    link = links(f"http://127.0.0.1:{listener.port}/", exempt=[LOCAL])
+    tracemalloc.start()
+    try:
+        sent = tracemalloc.get_traced_memory()[0]
+        if answer:
+            assert await post(link) == b"{}"
+        else:
+            await failure(link)
+        await asyncio.sleep(0)
+        assert tracemalloc.get_traced_memory()[1] - sent < 1024 * 1024
+    finally:
+        tracemalloc.stop()
 
 
 async def test_a_request_is_sent_once_although_its_connection_breaks(listener: Listener, links: Links) -> None:
