@@ -31,6 +31,8 @@ TASK_SECONDS: Final = 3600.0
 CONNECT_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 30.0
 """How long a caller may pause in the middle of its body."""
+UNREAD_SECONDS: Final = 60.0
+"""How long a caller may read nothing of an answer that waits for it: it keeps another task from running."""
 
 _LIMITS: Final = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
 _NO_AUTOMATIC: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -201,8 +203,13 @@ class TaskExchange:
                 if not chunk:
                     break
                 reader.feed(chunk)
-                await response.write(chunk)
-            await response.write_eof()
+                async with asyncio.timeout(UNREAD_SECONDS):
+                    await response.write(chunk)
+            async with asyncio.timeout(UNREAD_SECONDS):
+                await response.write_eof()
+        except TimeoutError:
+            self._end(self._left())
+            return self._break_off(at_once=True)
         except OSError:
             self._end(self._left())
             raise

@@ -38,6 +38,7 @@ class Bench:
     at_work: int = 0
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     """Lets the agent answer."""
+    answer: bytes = b""
 
     def open(self, most: int = 1) -> None:
         bundle = Bundle(
@@ -80,7 +81,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async def take(_: web.BaseRequest) -> web.Response:
         found.at_work += 1
         await found.go_on.wait()
-        return web.Response()
+        return web.Response(body=found.answer)
 
     agent = web.ServerRunner(web.Server(take, handler_cancellation=True), shutdown_timeout=0.05)
     await agent.setup()
@@ -143,6 +144,24 @@ async def test_an_agent_that_takes_too_long_is_a_504_and_a_failure(
     status, body = await bench.send(WHOLE)
     assert (status, body["error"]["data"]["reason"]) == (504, "TimedOut")
     assert 'task_failures_total{kind="Task"} 1' in "\n".join(bench.endpoint.lines())
+
+
+async def test_a_caller_that_does_not_read_its_answer_ends_its_task(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_exchange, "UNREAD_SECONDS", 0.5)
+    bench.answer = bytes(64 * 1024 * 1024)
+    bench.go_on.set()
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.port)
+    try:
+        writer.write(WHOLE)
+        await bench.until(lambda: bool(bench.records()))
+        assert [one["outcome"] for one in bench.records()] == ["Cancelled"]
+        assert "interlock_guard_tasks_running 0" in bench.endpoint.lines()
+        with suppress(ConnectionError):
+            assert len(await reader.read()) < len(bench.answer)
+    finally:
+        await close(writer)
 
 
 async def test_a_task_whose_turn_comes_when_the_guard_has_closed_is_not_passed_on(bench: Bench) -> None:
