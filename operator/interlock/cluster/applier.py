@@ -21,7 +21,7 @@ from interlock.deployment.ownership import (
     is_owned,
     replacement,
 )
-from interlock.deployment.plan import SECRET, WORKLOAD, WritePlan
+from interlock.deployment.plan import SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER
@@ -104,9 +104,13 @@ class Applier:
             starts_pods = key.kind == WORKLOAD and manifest["spec"].get("replicas", 1) != 0
             may_write = may_start_pods if starts_pods else _always
             live = await self._write(manifest, applied.get(key), may_write, is_missing=key in plan.missing)
-            if live is not None:
+            if live is None:
+                return False
+            if key.kind == WORKLOAD:  # it has pods now, and what enforcement rests on is as it must be
                 written[key] = applied_object(live)
-            return live is not None
+            _check_answer(key, manifest, live)
+            written[key] = applied_object(live)
+            return True
 
         try:
             for group in (plan.prepare, plan.grants):
@@ -287,6 +291,20 @@ class Applier:
         if selector:
             await self._client.delete_all(REPLICA_SET.within(namespace), selector, BACKGROUND)
             await self._client.delete_all(POD.within(namespace), selector, {"gracePeriodSeconds": GRACE_SECONDS})
+
+
+def _check_answer(key: ChildKey, manifest: Manifest, live: Json) -> None:
+    """Check that the API server left what was written: otherwise each reconcile would write the same, in vain.
+
+    Raises:
+        ApplyFailed: A mutating admission webhook or policy has changed what the manifest names.
+    """
+    member = drifted_member(manifest, live)
+    if member is not None:
+        raise ApplyFailed(
+            f"{key.kind} {key.name}: an admission webhook or policy of the cluster changed {member} while it was "
+            "written; exempt objects with the label app.kubernetes.io/managed-by=interlock from it"
+        )
 
 
 def _collection(manifest: Manifest) -> str:

@@ -34,42 +34,58 @@ _QUANTITIES = ("requests", "limits")
 
 def has_drifted(desired: Manifest, live: Manifest) -> bool:
     """Return True if a desired value is missing from the live object or differs in it."""
-    return _metadata_differs(desired[_METADATA], live[_METADATA]) or any(
-        _differs(value, live.get(name)) for name, value in desired.items() if name not in _IGNORED
-    )
+    return drifted_member(desired, live) is not None
 
 
-def _metadata_differs(desired: dict[str, Any], live: dict[str, Any]) -> bool:
+def drifted_member(desired: Manifest, live: Manifest) -> str | None:
+    """Return the path of the first desired value that the live object lacks or has otherwise, None where there is none.
+
+    An example: `spec.template.spec.containers[0].image`.
+    """
+    found = _metadata_difference(desired[_METADATA], live[_METADATA])
+    if found is None:
+        found = _member_difference({name: value for name, value in desired.items() if name not in _IGNORED}, live)
+    return None if found is None else found.removeprefix(".")
+
+
+def _metadata_difference(desired: dict[str, Any], live: dict[str, Any]) -> str | None:
     """Compare our labels, annotations and owner. Other metadata belongs to other tools."""
-    owners = live.get("ownerReferences", [])
-    return any(_differs(desired.get(name, {}), live.get(name)) for name in ("labels", "annotations")) or any(
-        owner not in owners for owner in desired["ownerReferences"]
-    )
+    found = _member_difference({name: desired.get(name, {}) for name in ("labels", "annotations")}, live)
+    if found is None and any(owner not in live.get("ownerReferences", []) for owner in desired["ownerReferences"]):
+        found = ".ownerReferences"
+    return None if found is None else f".{_METADATA}{found}"
 
 
-def _differs(desired: Any, live: Any) -> bool:
+def _member_difference(desired: dict[str, Any], live: dict[str, Any]) -> str | None:
+    for name, value in desired.items():
+        if name in _QUANTITIES and isinstance(value, dict) and isinstance(live.get(name), dict):
+            found = _amount_difference(value, live[name])
+        else:
+            found = _difference(value, live.get(name))
+        if found is not None:
+            return f".{name}{found}"
+    return None
+
+
+def _difference(desired: Any, live: Any) -> str | None:
     if live is None:
         # The API server leaves out empty values.
-        return desired not in ("", [], {}, None)
+        return "" if desired not in ("", [], {}, None) else None
     if isinstance(desired, dict):
-        return not isinstance(live, dict) or any(
-            _amounts_differ(value, live.get(name)) if name in _QUANTITIES else _differs(value, live.get(name))
-            for name, value in desired.items()
-        )
+        return _member_difference(desired, live) if isinstance(live, dict) else ""
     if isinstance(desired, list):
-        return (
-            not isinstance(live, list)
-            or len(desired) != len(live)
-            or any(_differs(wanted, found) for wanted, found in zip(desired, live, strict=True))
-        )
-    return bool(desired != live)
+        if not isinstance(live, list) or len(desired) != len(live):
+            return ""
+        for index, (wanted, found) in enumerate(zip(desired, live, strict=True)):
+            if (difference := _difference(wanted, found)) is not None:
+                return f"[{index}]{difference}"
+        return None
+    return "" if desired != live else None
 
 
-def _amounts_differ(desired: Any, live: Any) -> bool:
+def _amount_difference(desired: dict[str, Any], live: dict[str, Any]) -> str | None:
     """Compare requests or limits as amounts, name by name."""
-    if not isinstance(desired, dict) or not isinstance(live, dict):
-        return _differs(desired, live)
-    return any(_normal(value) != _normal(live.get(name)) for name, value in desired.items())
+    return next((f".{name}" for name, value in desired.items() if _normal(value) != _normal(live.get(name))), None)
 
 
 def _normal(value: Any) -> Decimal | Any:

@@ -3,12 +3,14 @@
 A few kinds of each stand for the others in `make test`: every drift is noticed in memory (`tests/unit/deployment`).
 """
 
+import contextlib
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.integration.operator.api import CHILD_KINDS, Json, eventually
+from tests.integration.operator.api import CHILD_KINDS, Api, Json, eventually
 from tests.integration.operator.sandbox import REFUSED_SECONDS, Sandbox
 from tests.requirements import requirement
 from tests.support.drifts import DRIFTS, EVERYTHING, Drift, add, remove
@@ -256,3 +258,76 @@ def forbid_new(sandbox: Sandbox, resource: str) -> None:
         return "hard" in sandbox.api.get("resourcequotas", sandbox.namespace, QUOTA).get("status", {})
 
     eventually(is_in_force, "the quota is in force", LOST_SECONDS)
+
+
+ADMISSION = "/apis/admissionregistration.k8s.io/v1"
+MIRROR = "registry-mirror.test"
+
+
+@contextlib.contextmanager
+def mirror(api: Api, namespace: str) -> Iterator[None]:
+    """Let the API server replace the image of each Deployment's first container, as webhooks for mirrors do."""
+    image = (
+        "[JSONPatch{op: 'replace', path: '/spec/template/spec/containers/0/image', value: 'mirror.example.com/a:1'}]"
+    )
+    rule = {
+        "apiGroups": ["apps"],
+        "apiVersions": ["*"],
+        "resources": ["deployments"],
+        "operations": ["CREATE", "UPDATE"],
+    }
+    selected = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    policy = {
+        "metadata": {"name": MIRROR},
+        "spec": {
+            "matchConstraints": {"resourceRules": [rule], **selected},
+            "reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": image}}],
+        },
+    }
+    paths = [f"{ADMISSION}/{plural}" for plural in ("mutatingadmissionpolicies", "mutatingadmissionpolicybindings")]
+    api.request("POST", paths[0], policy)
+    api.request("POST", paths[1], {"metadata": {"name": MIRROR}, "spec": {"policyName": MIRROR}})
+    try:
+        yield
+    finally:
+        for path in reversed(paths):
+            api.request("DELETE", f"{path}/{MIRROR}")
+
+
+@requirement("operator.idle")
+def test_a_webhook_that_changes_a_deployment_is_named_and_its_end_is_noticed(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    own = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "probe"},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": {"app": "probe"}},
+            "template": {
+                "metadata": {"labels": {"app": "probe"}},
+                "spec": {"containers": [{"name": "a", "image": "example.com/a:1"}]},
+            },
+        },
+    }
+    path = f"/apis/apps/v1/namespaces/{sandbox.namespace}/deployments?dryRun=All"
+
+    def image() -> str:
+        made = sandbox.api.request("POST", path, own)
+        return str(made["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    with mirror(sandbox.api, sandbox.namespace):
+        eventually(lambda: image() == "mirror.example.com/a:1", "the policy is in force")
+        sandbox.create("triage")
+        eventually(
+            lambda: (
+                "an admission webhook or policy of the cluster changed spec.template.spec.containers[0].image"
+                in sandbox.condition("triage", "Deployed").get("message", "")
+            ),
+            "the status names it",
+        )
+        assert sandbox.condition("triage", "Deployed")["status"] == "False"
+    sandbox.wait_ready("triage", 30.0)

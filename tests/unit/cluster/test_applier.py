@@ -9,7 +9,7 @@ from interlock.cluster.applier import IN_FLIGHT, Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import AppliedObject
-from interlock.deployment.plan import WritePlan, desired_children, plan_children
+from interlock.deployment.plan import WritePlan, desired_children, plan_children, unrestored
 from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import ApiError
 from interlock_kube.resource_types import BY_KIND
@@ -637,3 +637,45 @@ async def test_a_workload_that_was_scaled_to_zero_while_it_was_read_is_not_writt
     await cluster.carry_out(cluster.pending(), may_start_pods=may_start_pods)
 
     assert cluster.client.objects[path]["spec"]["replicas"] == 0
+
+
+@requirement("operator.idle")
+@pytest.mark.parametrize(
+    ("kind", "change", "member"),
+    [
+        (
+            "Deployment",
+            lambda live: live["spec"]["template"]["spec"]["containers"][0].update(image="mirror.example.com/a:1"),
+            "spec.template.spec.containers[0].image",
+        ),
+        ("NetworkPolicy", lambda live: live["spec"].update(podSelector={}), "spec.podSelector.matchLabels"),
+    ],
+)
+async def test_a_webhook_that_changes_what_is_written_is_named_with_the_member(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, kind: str, change: Any, member: str
+) -> None:
+    """Otherwise every agent would be written once a second, and none would ever be Ready."""
+    create = cluster.client.create
+
+    async def create_otherwise(path: str, manifest: Manifest, **options: Any) -> Any:
+        live = await create(path, manifest, **options)
+        if live["kind"] == kind:
+            change(live)
+        return live
+
+    monkeypatch.setattr(cluster.client, "create", create_otherwise)
+
+    with pytest.raises(ApplyFailed) as failure:
+        await cluster.carry_out()
+
+    assert str(failure.value).startswith(f"{kind} triage-")
+    assert f": an admission webhook or policy of the cluster changed {member} while it was written" in str(
+        failure.value
+    )
+    has_pods = bool(cluster.client.of_kind("Deployment"))
+    assert has_pods == (kind == "Deployment"), "no pod starts next to a NetworkPolicy that others decide on"
+    lost = {key.kind for key in unrestored(PLAN, {key_of(one): NEVER for one in DESIRED}, failure.value.written)}
+    assert (kind in lost) != has_pods
+
+
+NEVER = AppliedObject("an earlier uid", "")

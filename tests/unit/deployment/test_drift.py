@@ -6,7 +6,7 @@ import pytest
 
 from interlock.deployment.names import Manifest
 from interlock.deployment.ownership import content_digest
-from interlock.deployment.plan import desired_children, has_drifted
+from interlock.deployment.plan import desired_children, drifted_member, has_drifted
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, an_agent
 from tests.support.drifts import DRIFTS, Drift, tampered
@@ -175,3 +175,21 @@ def test_an_object_without_the_digest_of_its_placement_has_drifted() -> None:
         del live["metadata"]["annotations"]
 
     assert has_drifted(DEPLOYMENT, changed(DEPLOYMENT, strip))
+
+
+@pytest.mark.parametrize(
+    ("change", "member"),
+    [
+        (lambda live: live["metadata"]["labels"].pop("interlock.dev/agent"), "metadata.labels.interlock.dev/agent"),
+        (lambda live: live["metadata"].pop("ownerReferences"), "metadata.ownerReferences"),
+        (lambda live: pod(live)["containers"][0].update(image="x"), "spec.template.spec.containers[0].image"),
+        (lambda live: pod(live)["containers"].append({}), "spec.template.spec.containers"),
+        (
+            lambda live: pod(live)["containers"][0]["resources"]["requests"].update(cpu="7"),
+            "spec.template.spec.containers[0].resources.requests.cpu",
+        ),
+        (lambda live: live.update(spec="x"), "spec"),
+    ],
+)
+def test_the_first_member_that_drifted_is_named(change: Any, member: str) -> None:
+    assert drifted_member(DEPLOYMENT, changed(DEPLOYMENT, change)) == member
