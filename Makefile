@@ -25,7 +25,7 @@ test-all: venv ## everything: `make unit verify` with each supported Python, the
 	$(PY) -m tools.pythons
 	$(PYTEST) --hypothesis-profile=explore
 
-unit: venv ## the tests that need neither cluster nor network, in seconds
+unit: venv ## the tests that need neither cluster nor network
 	$(PY) -m pytest tests/unit tests/contract tests/scenarios
 
 verify: venv ## lint, types, layer order, generated files
