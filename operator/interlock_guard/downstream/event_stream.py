@@ -1,19 +1,27 @@
-"""Event streams: messages to one client as server-sent events, kept for a while so that a stream can be resumed."""
+"""Event streams: messages to one client as server-sent events, kept for a while so that a stream can be resumed.
+
+All streams share one budget of memory, since an MCP server decides how much it sends and the agent has many streams.
+"""
 
 import asyncio
 from collections import deque
 from typing import Final
+from weakref import WeakSet
 
 from aiohttp import web
 
 from interlock_contract.mcp import EVENT_STREAM
+from interlock_guard.wire.large_messages import Hold, MemoryBudget
 
 MAX_UNSENT: Final = 64
 """Unsent events of a client that reads slowly; beyond it progress and the like are dropped."""
 _MAX_KEPT: Final = 128
 _MAX_KEPT_BYTES: Final = 1024 * 1024
+KEPT_BYTES: Final = 4 * 1024 * 1024
+"""Memory for the events of all streams, but for answers, which have room of their own."""
 _KEEP_ALIVE_SECONDS: Final = 30.0
 _KEEP_ALIVE: Final = b": \n\n"
+_KEPT: Final = MemoryBudget(KEPT_BYTES)
 _HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
 
 
@@ -28,6 +36,7 @@ class EventStream:
         self._ended = self._broken = False
         self._wake = asyncio.Event()
         self._writer: object | None = None
+        _STREAMS.add(self)
 
     @property
     def is_attached(self) -> bool:
@@ -44,19 +53,29 @@ class EventStream:
 
         Args:
             message: The message.
-            must_arrive: Whether it is kept, however many are unsent.
+            must_arrive: Whether it is kept, however many are unsent, and whatever memory they take.
             hold: Its part of the budget for large messages, which is kept with it.
         """
         is_full = self._last - self._sent >= MAX_UNSENT or self._bytes > _MAX_KEPT_BYTES
         if self._ended or (is_full and not must_arrive):
             return
-        self._last += 1
-        label = b"" if self.number is None else b"id: %d-%d\n" % (self.number, self._last)
+        label = b"" if self.number is None else b"id: %d-%d\n" % (self.number, self._last + 1)
         event = b"%sevent: message\ndata: %s\n\n" % (label, message)
+        if hold is None:
+            hold = own = _KEPT.hold()
+            if not _find_room(own, len(event)) and not must_arrive:
+                return
+        self._last += 1
         self._events.append((self._last, event, hold))
         self._bytes += len(event)
         self._forget()
         self._wake.set()
+
+    def shed(self) -> None:
+        """Drop the events that no connection waits for: those that were sent, and, without a request, all of them."""
+        is_idle = self.number == 0 and not self.is_attached
+        while self._events and (is_idle or self._events[0][0] <= self._sent):
+            self._drop_first()
 
     def end(self) -> None:
         """End the stream after the events that it has."""
@@ -120,4 +139,19 @@ class EventStream:
         while self._events and self._events[0][0] <= self._sent:
             if self.number is not None and len(self._events) <= _MAX_KEPT and self._bytes <= _MAX_KEPT_BYTES:
                 return
-            self._bytes -= len(self._events.popleft()[1])
+            self._drop_first()
+
+    def _drop_first(self) -> None:
+        self._bytes -= len(self._events.popleft()[1])
+
+
+_STREAMS: Final[WeakSet[EventStream]] = WeakSet()
+
+
+def _find_room(hold: Hold, size: int) -> bool:
+    """Take room for an event; where there is none, first drop what no connection waits for."""
+    if hold.try_resize(size):
+        return True
+    for stream in list(_STREAMS):
+        stream.shed()
+    return hold.try_resize(size)

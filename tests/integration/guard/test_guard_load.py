@@ -39,6 +39,8 @@ BODIES = 6
 READS = 40
 ROUNDS = 4
 KILL_SECONDS = 0.1
+SESSIONS = 200
+TALKING = Path(__file__).parent / "programs" / "talking_server.py"
 MONSTER = Path(__file__).parent / "programs" / "monster_server.py"
 
 ITEMS = {
@@ -224,6 +226,27 @@ async def test_a_servers_huge_list_is_refused_by_name_and_holds_nothing_up(
         await server.kill()
     check_promise(slowest, 0.5, "slowest probe while a server lists 15 MiB again and again")
     check_memory(guard)
+
+
+@requirement("guard.load")
+async def test_messages_for_sessions_that_read_none_fit_the_memory(guard: Guard) -> None:
+    await guard.started()
+    server = StdioServer(guard.pipes / SOURCE, [sys.executable, str(TALKING)])
+    await server.start()
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+    try:
+        await guard.source_ready()
+        async with aiohttp.ClientSession() as session:
+            client = Client(session, guard.url)
+            opened = [await client.request("initialize", params) for _ in range(SESSIONS)]
+            stream = {"Mcp-Session-Id": opened[-1].headers["Mcp-Session-Id"], "Accept": "text/event-stream"}
+            async with limit(60, "the messages are sent"), session.get(guard.url, headers=stream) as events:
+                for _ in range(4):
+                    assert len(await events.content.readexactly(1024 * 1024)) > 0
+            assert (await client.call("echo", region="eu")).reason is None
+        check_memory(guard)
+    finally:
+        await server.kill()
 
 
 @requirement("guard.load")

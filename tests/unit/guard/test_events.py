@@ -5,7 +5,7 @@ import pytest
 from aiohttp import ClientPayloadError, ServerDisconnectedError, web
 from aiohttp.test_utils import TestClient, TestServer
 
-from interlock_guard.downstream.event_stream import MAX_UNSENT, EventStream
+from interlock_guard.downstream.event_stream import KEPT_BYTES, MAX_UNSENT, EventStream
 from interlock_guard.downstream.sessions import MAX_SESSIONS, Sessions
 
 
@@ -67,6 +67,37 @@ async def test_large_events_without_a_reader_do_not_accumulate() -> None:
         stream.put(b"x" * 600_000)
     stream.end()
     assert (await read(stream)).count(b"data: ") == 2
+
+
+@pytest.mark.parametrize("number", [0, 1, None])
+async def test_all_streams_together_keep_no_more_than_the_budget_but_what_must_arrive(number: int | None) -> None:
+    size = KEPT_BYTES // 8
+    streams = [EventStream(number) for _ in range(24)]
+    for stream in streams:
+        stream.put(b"x" * (size - 100))
+    taken = []
+    for stream in streams:
+        stream.put(b"answer", must_arrive=True)
+        stream.end()
+        taken.append(await read(stream))
+    assert all(b"answer" in one for one in taken)
+    kept = sum(len(one) > size // 2 for one in taken)
+    assert kept == 8 or (number == 0 and kept < 8)
+
+
+async def test_events_that_no_connection_waits_for_make_room() -> None:
+    size = KEPT_BYTES // 8
+    sent, unread = EventStream(1), EventStream(0)
+    for stream in (sent, unread):
+        stream.put(b"x" * (size - 100))
+    sent.end()
+    await read(sent)
+    assert sent.can_resume(0)
+    waiting = [EventStream(2) for _ in range(8)]
+    for stream in waiting:
+        stream.put(b"x" * (size - 100))
+        stream.end()
+    assert [stream.can_resume(0) for stream in (sent, unread, *waiting)] == [False, False, *[True] * 8]
 
 
 async def test_a_stream_that_is_broken_off_says_nothing_more_and_cannot_be_resumed() -> None:

@@ -1,0 +1,40 @@
+"""A stdio MCP server that logs messages of almost 1 MiB all the time."""
+
+import json
+import sys
+import threading
+import time
+from typing import Any
+
+TEXT = "x" * (1024 * 1024 - 1000)
+lock = threading.Lock()
+
+
+def send(message: dict[str, Any]) -> None:
+    with lock:
+        sys.stdout.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        sys.stdout.flush()
+
+
+def talk() -> None:
+    while True:
+        send({"method": "notifications/message", "params": {"level": "error", "data": TEXT}})
+        time.sleep(0.1)
+
+
+for line in sys.stdin:
+    message = json.loads(line)
+    match message.get("method"):
+        case "initialize":
+            info = {"name": "talking", "version": "1"}
+            version = message["params"]["protocolVersion"]
+            result = {"protocolVersion": version, "capabilities": {"tools": {}, "logging": {}}, "serverInfo": info}
+            send({"id": message["id"], "result": result})
+        case "notifications/initialized":
+            threading.Thread(target=talk, daemon=True).start()
+        case "tools/list":
+            send({"id": message["id"], "result": {"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]}})
+        case "tools/call":
+            send({"id": message["id"], "result": {"content": []}})
+        case _ if "id" in message:
+            send({"id": message["id"], "error": {"code": -32601, "message": "no"}})
