@@ -9,8 +9,8 @@ between two steps the loop handles whatever else has happened:
                       the loop handles other events here, a kill among them
 
 The sizes fit the guard's container of 128 MiB: a guard at rest has 45 MiB, and `RECEIVING`, `REQUESTS`, `RESULTS` and
-`WORKING` are 73 MiB. The events of streams (`downstream.event_stream`) have 4 MiB more. Requests and results have budgets of their own, so that calls under way leave room for what they
-wait for.
+`WORKING` are 73 MiB. The events of streams (`downstream.event_stream`) have 4 MiB more. Requests and results have
+budgets of their own, so that calls under way leave room for what they wait for.
 """
 
 import asyncio
