@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
+from tests.integration.kubectl import edited
 from tests.integration.protected import UNSCHEDULED, Protected
 
 DRY = "?dryRun=All"
@@ -22,7 +23,8 @@ def patch(path: Callable[[Protected], str], body: Json, content_type: str = MERG
 
 
 def delete(path: Callable[[Protected], str], **options: Any) -> Send:
-    return lambda at, caller: caller.send("DELETE", path(at) + DRY, options or None)
+    # The API server reads no query where there is a body.
+    return lambda at, caller: caller.send("DELETE", path(at), {**options, "dryRun": ["All"]})
 
 
 def evict(grace: int | None = None) -> Send:
@@ -99,6 +101,12 @@ KINDS = (
 
 def config_map(labels: Json) -> Json:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": f"own-{uuid4().hex[:8]}", "labels": labels}}
+
+
+def token_called_managed(at: Protected, caller: Caller) -> Reply:
+    return caller.send(
+        "POST", f"{at.path('serviceaccounts')}/triage-guard/token{DRY}", {"metadata": {"labels": MANAGED}, "spec": {}}
+    )
 
 
 def token(name: str, **bound: Any) -> Send:
@@ -183,6 +191,19 @@ TEMPLATES = {
         ("a", "the verifier's account", "accounts-reserved", {}, {"serviceAccount": "crm-verify"}),
     )
 }
+LABELLED = {
+    **{
+        f"a pod with the label {key}": ("pods-reserved", create(a_pod({key: "x"})))
+        for key in LABELS_OF_PODS
+        if key.startswith("interlock.dev/")
+    },
+    "a Deployment with the annotation of files": (
+        "pods-reserved",
+        create(
+            edited(workload("Deployment"), spec__template__metadata__annotations={"interlock.dev/config-digest": "x"})
+        ),
+    ),
+}
 GUARDS = child("Deployment", "-guard")
 NEW_CONTAINER = {"containers": [{"name": "more", "image": "registry.example.com/a:1"}]}
 
@@ -254,6 +275,9 @@ OBJECTS: dict[str, tuple[str, Send]] = {
     "all ReplicaSets, deleted": ("managed-objects", delete(lambda at: at.path("replicasets", "apps"))),
 }
 
+RESTARTED = {
+    "spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}}
+}
 FREED: Json = {"metadata": {"labels": {"interlock.dev/agent": None}, "ownerReferences": None}}
 WORKLOADS: dict[str, tuple[str, Send]] = {
     "a ReplicaSet, by its status": ("pods-reserved", status(a_replica_set, FREED)),
@@ -295,6 +319,18 @@ WORKLOADS: dict[str, tuple[str, Send]] = {
             },
         ),
     ),
+    "a ReplicaSet, restarted": ("pods-reserved", patch(a_replica_set, RESTARTED, STRATEGIC)),
+    "the labels of a Deployment's pods": (
+        "pods-reserved",
+        patch(GUARDS, {"spec": {"template": {"metadata": {"labels": {"team": "x"}}}}}),
+    ),
+    "an annotation of a Deployment's pods, removed": (
+        "pods-reserved",
+        patch(
+            GUARDS,
+            {"spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/default-container": None}}}}},
+        ),
+    ),
     "a Job, suspended": ("pods-reserved", patch(child("Job"), {"spec": {"suspend": True}})),
     "a Deployment, scaled": ("workloads-scale", patch(lambda at: f"{GUARDS(at)}/scale", {"spec": {"replicas": 0}})),
     "a pod's image": (
@@ -320,17 +356,21 @@ WORKLOADS: dict[str, tuple[str, Send]] = {
             STRATEGIC,
         ),
     ),
-    "a pod's ephemeral container": (
-        "pods-reserved",
-        patch(
-            pod("guard", "ephemeralcontainers"),
-            {"spec": {"ephemeralContainers": [{"name": "debugger", "image": "busybox"}]}},
-            STRATEGIC,
-        ),
-    ),
+    **{
+        f"an ephemeral container of the {component}": (
+            "pods-reserved",
+            patch(
+                pod(component, "ephemeralcontainers"),
+                {"spec": {"ephemeralContainers": [{"name": "debugger", "image": "busybox"}]}},
+                STRATEGIC,
+            ),
+        )
+        for component in ("guard", "verification")
+    },
 }
 IDENTITIES: dict[str, tuple[str, Send]] = {
     "a guard's token": ("accounts-reserved", token("triage-guard")),
+    "a guard's token, called managed": ("accounts-reserved", token_called_managed),
     "a guard's token for the guard's own pod": ("accounts-reserved", token_for_the_guards_pod),
     "a guard's token for another audience": ("accounts-reserved", token("triage-guard", audiences=["another"])),
     "an agent pod's token": ("accounts-reserved", token("triage-agent-pod")),
@@ -386,7 +426,7 @@ SLOW_ENDS: dict[str, tuple[str, Send]] = {
     "a guard's pod, evicted slowly": ("pods-grace", evict(86400)),
 }
 """Ends of pods that a kill could not shorten."""
-REFUSED = {**OBJECTS, **WORKLOADS, **RELABELLED, **TEMPLATES, **IDENTITIES, **CONNECTIONS}
+REFUSED = {**OBJECTS, **WORKLOADS, **RELABELLED, **LABELLED, **TEMPLATES, **IDENTITIES, **CONNECTIONS}
 FIRST: dict[str, Send] = {
     "accounts-reserved": token("triage-guard"),
     "audit-reserved": token("late-guard", audiences=["interlock-audit"]),

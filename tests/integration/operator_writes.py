@@ -54,6 +54,30 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
     "no label": ("ConfigMap", "", unlabelled, "only with the labels and the name"),
     "another agent's label": ("ConfigMap", "", labelled_for_another, "only with the labels and the name"),
     "a name of another kind": ("ConfigMap", "", named("kube-root-ca.crt"), "only with the labels and the name"),
+    "a name with another beginning": (
+        "ConfigMap",
+        "",
+        named("eviler-0123456789"),
+        "only with the labels and the name",
+    ),
+    "another name of a verification": (
+        "ConfigMap",
+        "-result",
+        named("crm-verify-settings"),
+        "only with the labels and the name",
+    ),
+    "a name of no verification": (
+        "ConfigMap",
+        "-result",
+        named("cry-verify-result"),
+        "only with the labels and the name",
+    ),
+    "another binding's label": (
+        "ConfigMap",
+        "-result",
+        lambda one: one["metadata"]["labels"].update({"interlock.dev/binding": "other"}),
+        "only with the labels and the name",
+    ),
     "a name of a user's": ("ConfigMap", "", named("triage-settings"), "only with the labels and the name"),
     "another account": ("ServiceAccount", "-guard", named("default"), "only with the labels and the name"),
     "an account of a user's": (
@@ -115,6 +139,8 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
     "a Role with fewer rules": ("Role", "", lambda one: one["rules"].pop(), "only the rights of a guard"),
     "a verifier's Role for all": ("Role", "-verify", rule(0, resourceNames=[]), "only the rights of a guard"),
     "another Role": ("RoleBinding", "", lambda one: one["roleRef"].update(name="other"), "may bind Role"),
+    "a ClusterRole": ("RoleBinding", "", lambda one: one["roleRef"].update(kind="ClusterRole"), "may bind Role"),
+    "no subject": ("RoleBinding", "", content(subjects=[]), "may bind Role"),
     "another subject": ("RoleBinding", "", subject(name="default"), "may bind Role"),
     "a user as subject": (
         "RoleBinding",
@@ -228,6 +254,8 @@ WORKLOADS: dict[str, tuple[Change, str]] = {
         "without privileges",
     ),
     "a container of root": (container("securityContext", runAsUser=0, runAsNonRoot=False), "without privileges"),
+    "a container with the user of root": (container("securityContext", runAsUser=0), "without privileges"),
+    "a container that may be root": (container("securityContext", runAsNonRoot=False), "without privileges"),
     "a container without seccomp": (
         container("securityContext", seccompProfile={"type": "Unconfined"}),
         "without privileges",
@@ -240,6 +268,10 @@ WORKLOADS: dict[str, tuple[Change, str]] = {
     ),
     "a port of the node": (container(ports=[{"containerPort": 80, "hostPort": 80}]), "no hostPort"),
     "a probe elsewhere": (container(livenessProbe=HTTP_ELSEWHERE), "probes and hooks name no host"),
+    "a connection elsewhere": (
+        container(livenessProbe={"tcpSocket": {"host": "10.0.0.1", "port": 80}}),
+        "probes and hooks name no host",
+    ),
     "a hook elsewhere": (container(lifecycle={"preStop": HTTP_ELSEWHERE}), "probes and hooks name no host"),
     "a path of the node": (volume(hostPath={"path": "/"}), "only pods with volumes of kind"),
     "a claim": (volume(persistentVolumeClaim={"claimName": "x"}), "only pods with volumes of kind"),

@@ -139,7 +139,8 @@ def protect(admin: Caller, namespace: str) -> Protected:
         *build_support(run, placement.api_server),
         build_result(run.binding),
         build_plan(run),
-        edited(build_job(run), spec__activeDeadlineSeconds=86400),  # its pod stays until the last test
+        # Its pod stays until the last test.
+        edited(build_job(run), spec__activeDeadlineSeconds=86400, spec__ttlSecondsAfterFinished=86400),
     )
     for child in children:
         child["metadata"]["namespace"] = namespace

@@ -44,6 +44,10 @@ SELECTING: dict[str, Json] = {
     "verifications by their names": named("interlock-verification verification"),
     "pods of one zone": {"matchLabels": {"topology.kubernetes.io/zone": "a"}},
     "pods of one ReplicaSet": {"matchLabels": {"pod-template-hash": "x"}},
+    "pods of one Job": {"matchLabels": {"job-name": "x", "controller-uid": "x"}},
+    "pods of a controller": {"matchLabels": {"controller-uid": "x"}},
+    "agents by their names": named("interlock-agent agent"),
+    "pods of old Jobs": expression("job-name", "Exists"),
     "pods of Jobs": expression("batch.kubernetes.io/job-name", "Exists"),
     "pods without a label": expression("app", "DoesNotExist"),
     "pods that are not another's": expression("app", "NotIn", "db"),
@@ -112,6 +116,14 @@ def test_an_editor_does_not_open_the_network_of_agents(protected: Protected, sel
 @pytest.mark.parametrize("selector", OTHERS.values(), ids=list(OTHERS))
 def test_an_editor_opens_the_network_of_other_pods(protected: Protected, selector: Json) -> None:
     assert create(protected, protected.editor, selector, EVERYWHERE).status == 201
+
+
+@requirement("protection.networks")
+def test_the_operator_opens_what_agents_need(protected: Protected) -> None:
+    at, manifest = protected, network_policy({}, EVERYWHERE)
+    manifest["metadata"]["labels"] = {MANAGED: "interlock"}
+    operator = at.admin.with_token(at.admin.token_of("interlock-system", "interlock"))
+    assert operator.send("POST", at.path("networkpolicies", GROUP) + DRY, manifest).status == 201
 
 
 @requirement("protection.networks")

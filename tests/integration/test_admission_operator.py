@@ -23,13 +23,22 @@ from interlock.deployment.plan import desired_children
 from interlock_contract.names import OPERATOR_KEY_SECRET
 from tests.integration.attacks import KINDS, workload
 from tests.integration.callers import APPLY, MERGE, Caller, Json, Reply, path_of
-from tests.integration.kubectl import AGENT, ROOT, Cluster, Kubectl, edited
+from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.operator_writes import OBJECTS, WORKLOADS, Change, pod_of
-from tests.integration.protected import Protected, account, grant, grant_all, protect
+from tests.integration.protected import (
+    AGENT_NAME,
+    BINDING_NAME,
+    UNSCHEDULED,
+    Protected,
+    account,
+    grant,
+    grant_all,
+    protect,
+)
 from tests.integration.test_admission_protection import installed
 from tests.requirements import requirement
 from tests.support import bounds
-from tests.support.builders import GUARD_IMAGE, a_binding, a_placement, a_separate_placement, an_agent
+from tests.support.builders import GUARD_IMAGE, a_binding, a_placement, a_policy, a_separate_placement, an_agent
 
 pytestmark = pytest.mark.api
 
@@ -120,6 +129,14 @@ def everything() -> list[Json]:
     for name in ("triage", "a" * 52, "1"):
         for placement in (a_placement(an_agent(name)), a_separate_placement(an_agent(name))):
             found += desired_children(placement)
+    served = a_binding().with_server(env=[{"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}])
+    called = a_policy().allowing_models("openai/gpt-5")
+    found += desired_children(
+        a_separate_placement(an_agent("full").taking_tasks().calling("openai/gpt-5"), policy=called, bindings=(served,))
+    )
+    header = {"name": "Authorization", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    elsewhere = a_binding().over_http(headers=[header])
+    found += desired_children(a_separate_placement(an_agent("remote"), bindings=(elsewhere,)))
     for name in ("crm", "b" * 63, "c.d-" + "e" * 38):
         run = VerificationTarget(a_binding(name).build(), 1, GUARD_IMAGE)
         found += [
@@ -218,7 +235,7 @@ def test_the_operator_may_not_write(place: Place, kind: str, ending: str, change
 def bind_all_roles(place: Place) -> None:
     """Let the operator bind every Role of the namespace, so that RBAC's own check is not what refuses."""
     rbac = "rbac.authorization.k8s.io"
-    rules = [{"apiGroups": [rbac], "resources": ["roles"], "verbs": ["bind", "escalate"]}]
+    rules = [{"apiGroups": [rbac], "resources": ["roles", "clusterroles"], "verbs": ["bind", "escalate"]}]
     made = place.at.admin.send("POST", place.at.path("roles", rbac), {"metadata": {"name": "bind-all"}, "rules": rules})
     if made.status == 201:
         reference = {"apiGroup": rbac, "kind": "Role", "name": "bind-all"}
@@ -279,8 +296,83 @@ def test_a_verification_runs_under_its_own_account_alone(place: Place) -> None:
     for name in ("default", "other-verify", "triage-guard"):
         manifest = place.child("Job")
         pod_of(manifest)["serviceAccountName"] = name
-        reply = place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, manifest)
-        assert reply.was_denied_by("operator-workloads"), reply.text
+        assert created(place, manifest).was_denied_by("operator-workloads")
+    long = build_job(VerificationTarget(a_binding("b" * 63).build(), 1, GUARD_IMAGE))
+    for name in ("default", f"b{'x' * 8}-{'0' * 31}-verify", f"{'x' * 8}-{'0' * 32}-verify", "bbbbbbbb-verify"):
+        pod_of(long)["serviceAccountName"] = name
+        assert created(place, long).was_denied_by("operator-workloads")
+    short = build_job(VerificationTarget(a_binding("billing-api").build(), 1, GUARD_IMAGE))
+    pod_of(short)["serviceAccountName"] = f"billing--{'0' * 32}-verify"
+    assert created(place, short).was_denied_by("operator-workloads")
+    unlabelled = place.child("Job")
+    del unlabelled["spec"]["template"]["metadata"]["labels"]["interlock.dev/binding"]
+    assert created(place, unlabelled).was_denied_by("operator-workloads")
+
+
+@requirement("operator.scope")
+def test_the_pods_of_an_agent_have_its_label(place: Place) -> None:
+    manifest = place.child("Deployment", "-agent")
+    for labels in (manifest["spec"]["selector"]["matchLabels"], manifest["spec"]["template"]["metadata"]["labels"]):
+        labels["interlock.dev/agent"] = "other"
+    assert created(place, manifest).was_denied_by("operator-workloads")
+
+
+@requirement("operator.scope")
+@pytest.mark.parametrize("name", [f"bbbbbbbb-{'x' * 32}-verify-result", f"{'z' * 8}-{'0' * 32}-verify-result"])
+def test_a_long_name_of_a_binding_is_replaced_with_its_digest_alone(place: Place, name: str) -> None:
+    manifest = build_result(a_binding("b" * 63).build())
+    manifest["metadata"]["name"] = name
+    assert created(place, manifest).was_denied_by("operator-objects")
+
+
+def created(place: Place, manifest: Json) -> Reply:
+    moved = edited(manifest, metadata__namespace=place.at.namespace)
+    return place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, moved)
+
+
+AN_OWNER: Json = {"apiVersion": "interlock.dev/v1alpha1", "kind": "Agent", "name": "gone", "uid": "u"}
+MANAGED: Json = {"app.kubernetes.io/managed-by": "interlock"}
+FOUND: dict[str, tuple[str, Json, Json, bool]] = {
+    "a managed object without owner": ("ConfigMap", {"labels": MANAGED}, {}, True),
+    "an object of an Agent": ("ConfigMap", {"ownerReferences": [AN_OWNER]}, {}, True),
+    "an object of an MCPBinding": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "MCPBinding"}]}, {}, True),
+    "an object of a policy": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "AgentPolicy"}]}, {}, False),
+    "an object of another group": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"apiVersion": "v1"}]}, {}, False),
+    "an object with an agent's label": ("ConfigMap", {"labels": {"interlock.dev/agent": "x"}}, {}, False),
+    "a pod with a binding's label": ("Pod", {"labels": {"interlock.dev/binding": "x"}}, {}, True),
+    "a ReplicaSet with an agent's label": ("ReplicaSet", {"labels": {"interlock.dev/agent": "x"}}, {}, True),
+    "a relabelled pod": ("Pod", {}, {"serviceAccountName": "late-guard"}, True),
+    "a pod of a user's": ("Pod", {}, {}, False),
+}
+
+
+@requirement("operator.scope")
+@pytest.mark.parametrize(("kind", "metadata", "of_pod", "is_deleted"), FOUND.values(), ids=list(FOUND))
+def test_the_operator_deletes_what_was_its_own(
+    place: Place, kind: str, metadata: Json, of_pod: Json, *, is_deleted: bool
+) -> None:
+    manifest = OTHERS if kind == "ConfigMap" else workload(kind, **of_pod)
+    manifest = edited(
+        manifest, metadata__name=f"own-{uuid4().hex[:8]}", **{f"metadata__{k}": v for k, v in metadata.items()}
+    )
+    if kind == "ReplicaSet":
+        manifest["spec"]["replicas"] = 0
+    at = place.at
+    for owner in manifest["metadata"].get("ownerReferences", ()):
+        # One that exists, or the garbage collector would be faster.
+        name = {"Agent": AGENT_NAME, "MCPBinding": BINDING_NAME, "AgentPolicy": POLICY["metadata"]["name"]}[
+            owner["kind"]
+        ]
+        found = at.admin.must(
+            "GET",
+            path_of(
+                {**AN_OWNER, **owner, "apiVersion": AN_OWNER["apiVersion"], "metadata": {"name": name}}, at.namespace
+            ),
+        )
+        owner |= {"name": name, "uid": found["metadata"]["uid"]}
+    at.admin.must("POST", path_of(manifest, at.namespace, is_new=True) + "?fieldManager=test", manifest)
+    reply = place.operator.send("DELETE", path_of(manifest, at.namespace) + DRY)
+    assert reply.status == 200 if is_deleted else reply.was_denied_by("operator-objects"), reply.text
 
 
 @requirement("operator.scope")
@@ -290,7 +382,11 @@ def test_the_operator_creates_its_own_key_and_changes_no_other_secret_of_its_nam
     key: Json = {"apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": {"name": OPERATOR_KEY_SECRET}}
     path = path_of(key, SYSTEM, is_new=True)
     assert place.operator.send("POST", path + DRY, key).status == 201
+    assert created(place, key).was_denied_by("operator-objects")  # in another namespace
     refused = (edited(key, metadata__name="other"), edited(key, type="example.com/other"))
+    file = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": key["metadata"]}
+    reply = place.operator.send("POST", path_of(file, SYSTEM, is_new=True) + DRY, file)
+    assert reply.was_denied_by("operator-objects"), reply.text
     for one in refused:
         assert place.operator.send("POST", path + DRY, one).was_denied_by("operator-objects")
     place.at.admin.must("POST", path, key)
@@ -328,6 +424,34 @@ def test_the_kill_controller_ends_pods_of_agents_and_scales_to_zero(place: Place
     )
     for reply in refused:
         assert reply.was_denied_by("kill-controller"), reply.text
+
+
+@requirement("operator.scope")
+def test_the_kill_controller_knows_pods_by_label_or_account_and_ends_none_of_the_system(place: Place) -> None:
+    at, killer = place.at, place.killer
+    relabelled = edited(A_POD, metadata__name="relabelled", spec__serviceAccountName="late-guard")
+    at.admin.must("POST", at.path("pods"), relabelled)
+    assert killer.send("DELETE", f"{at.path('pods')}/relabelled{DRY}").status == 200
+    assert killer.send("DELETE", f"{at.path('pods')}/{UNSCHEDULED}{DRY}").status == 200
+    hardened = {"allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]}}
+    hardened["seccompProfile"] = {"type": "RuntimeDefault"}
+    for namespace in (SYSTEM, "kube-public"):
+        grant(at.admin, namespace, f"all-{uuid4().hex[:8]}", account(SYSTEM, "interlock-kill"), "admin")
+        name = f"labelled-{uuid4().hex[:8]}"
+        labelled = edited(A_POD, metadata__name=name, metadata__labels={"interlock.dev/agent": "x"})
+        labelled["spec"]["schedulerName"] = "none"
+        labelled["spec"]["containers"][0]["securityContext"] = hardened
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        bounds.eventually(
+            lambda path=path, labelled=labelled: at.admin.send("POST", path, labelled).status in (201, 409),
+            "the namespace has its account",
+            WAIT_SECONDS,
+        )
+        try:
+            reply = killer.send("DELETE", f"{path}/{name}{DRY}")
+            assert reply.was_denied_by("kill-controller"), reply.text
+        finally:
+            at.admin.must("DELETE", f"{path}/{name}", {"gracePeriodSeconds": 0})
 
 
 @requirement("operator.scope")

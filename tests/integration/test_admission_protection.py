@@ -27,6 +27,7 @@ from tests.integration.attacks import (
     KINDS,
     MANAGED,
     REFUSED,
+    RESTARTED,
     SLOW_ENDS,
     STRATEGIC,
     WORKLOADS,
@@ -216,6 +217,8 @@ def test_a_guard_removes_the_reports_of_pods_that_are_gone(protected: Protected)
 
     bounds.eventually(lambda: remove("selftest.interlock.dev/gone").status == 200, "it is removed", IN_FORCE_SECONDS)
     assert remove("example.com/kept").was_denied_by("managed-objects")
+    at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {"drift.interlock.dev/gone": "{}"}}}, MERGE)
+    bounds.eventually(lambda: remove("drift.interlock.dev/gone").status == 200, "it is removed", IN_FORCE_SECONDS)
 
 
 @requirement("protection.identity")
@@ -239,6 +242,10 @@ def test_a_verifier_writes_its_own_result_and_nothing_else(protected: Protected)
         {"metadata": {"annotations": {"a": "b"}}},
     ):
         assert own.send("PATCH", at.result + DRY, body, MERGE).was_denied_by("managed-objects"), body
+    secret = {"metadata": {"name": "crm-verify-result", "labels": MANAGED}}
+    at.admin.must("POST", at.path("secrets"), secret)
+    of_that_name = f"{at.path('secrets')}/crm-verify-result"
+    assert own.send("PATCH", of_that_name + DRY, {"data": {"x": "eA=="}}, MERGE).was_denied_by("managed-objects")
     for path in (at.bundle, at.child("ConfigMap", "-plan")):
         assert own.send("PATCH", path + DRY, {"data": {"x": "y"}}, MERGE).was_denied_by("managed-objects")
 
@@ -259,6 +266,9 @@ def test_the_operator_writes_every_child_with_its_own_rights(protected: Protecte
                 IN_FORCE_SECONDS,
             )
         assert operator.send("DELETE", path + DRY).status == 200
+    assert (
+        patch(child("Service"), {"spec": {"selector": {"interlock.dev/stage": "x"}}})(protected, operator).status == 200
+    )
 
 
 def test_the_kill_controller_ends_pods_and_scales_with_its_own_rights(protected: Protected) -> None:
@@ -282,6 +292,10 @@ EXEMPT: dict[str, tuple[str, Send]] = {
     "the ReplicaSet controller releases a pod": (
         "replicaset-controller",
         patch(pod("agent"), {"metadata": {"ownerReferences": None}}),
+    ),
+    "the ReplicaSet controller makes a pod that sends audit records": (
+        "replicaset-controller",
+        create(a_pod({**MANAGED, **AGENT_LABEL}, serviceAccountName="triage-guard", volumes=[AUDIT_TOKEN])),
     ),
     "the Job controller makes a verifier's pod": (
         "job-controller",
@@ -380,7 +394,8 @@ def test_nodes_get_tokens_write_status_and_make_mirror_pods(protected: Protected
     status = patch(pod("guard", "status"), {"status": {"message": "x"}})
     mirror = a_pod({**MANAGED, **AGENT_LABEL}, nodeName="node-000000")
     mirror["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x", "interlock.dev/config-digest": "x"}
-    for send in (token_for_the_guards_pod, status, create(mirror)):
+    for_the_collector = token("triage-guard", audiences=["interlock-audit"])
+    for send in (token_for_the_guards_pod, for_the_collector, status, create(mirror)):
         bounds.eventually(lambda send=send: send(at, node).status < 300, "a node may", IN_FORCE_SECONDS)
 
 
@@ -395,9 +410,6 @@ def test_the_status_of_a_pod_is_no_way_to_relabel_it(protected: Protected) -> No
     assert relabelled(at, writer).was_denied_by("pods-reserved")
 
 
-RESTARTED = {
-    "spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}}
-}
 OWN_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "own"}, "spec": {"ports": [{"port": 80}]}}
 ALLOWED: dict[str, Send] = {
     "delete an agent's pod": delete(pod("agent")),
@@ -408,6 +420,7 @@ ALLOWED: dict[str, Send] = {
     "evict a guard's pod with the grace period of its template": evict(1),
     "delete a pod of one's own slowly": delete(lambda at: f"{at.path('pods')}/own-pod", gracePeriodSeconds=3600),
     "restart a Deployment": patch(GUARDS, RESTARTED, STRATEGIC),
+    "restart a Deployment again": patch(lambda at: f"{at.path('deployments', 'apps')}/restarted", RESTARTED, STRATEGIC),
     "annotate a pod": patch(pod("agent"), {"metadata": {"annotations": {"example.com/x": "y"}}}),
     "make a ConfigMap with labels of Interlock's domain": create(
         config_map({**AGENT_LABEL, "app.kubernetes.io/managed-by": "helm"})
@@ -443,6 +456,11 @@ def own(protected: Protected) -> Protected:
     for manifest, name in ((workload("Deployment"), "own-deployment"), (a_pod(), "own-pod")):
         manifest["metadata"]["name"] = name
         at.admin.must("POST", path_of(manifest, at.namespace, is_new=True), manifest)
+    restarted = workload("Deployment", MANAGED)
+    restarted["metadata"]["name"] = "restarted"
+    restarted["spec"]["replicas"] = 0
+    restarted["spec"]["template"]["metadata"]["annotations"] = {"kubectl.kubernetes.io/restartedAt": "before"}
+    at.admin.must("POST", at.path("deployments", "apps"), restarted)
     service = {**OWN_SERVICE, "metadata": {"name": "own-service"}}
     service["spec"] = {"ports": [{"port": 80}], "selector": {"app": "own", "app.kubernetes.io/component": "agent"}}
     at.admin.must("POST", at.path("services"), service)
@@ -521,7 +539,8 @@ def debugger(protected: Protected) -> Caller:
     return at.admin.with_token(at.admin.token_of(at.namespace, "debugger"))
 
 
-DEBUGGING = {**CONNECTIONS, "an ephemeral container": WORKLOADS["a pod's ephemeral container"]}
+EPHEMERAL = {what: case for what, case in WORKLOADS.items() if what.startswith("an ephemeral container")}
+DEBUGGING = {**CONNECTIONS, **EPHEMERAL}
 
 
 @pytest.mark.parametrize("send", [send for _, send in DEBUGGING.values()], ids=list(DEBUGGING))
@@ -535,7 +554,7 @@ def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None
     at = protected
     name = "debugger-of-one"
     at.admin.must("POST", at.path("serviceaccounts"), {"metadata": {"name": name}})
-    grant(at.admin, at.namespace, name, account(at.namespace, name), "edit")
+    grant_all(at, name, account(at.namespace, name))
     caller = at.admin.with_token(at.admin.token_of(at.namespace, name))
 
     def may(agent: str) -> None:
@@ -561,6 +580,8 @@ def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None
     bounds.eventually(lambda: send(at, caller).passed_admission, "its own agent is", IN_FORCE_SECONDS)
     of_a_verifier = connect("POST", pod("verification", "exec"), "?command=id&stdout=true")
     assert of_a_verifier(at, caller).was_denied_by("pods-debug")
+    assert EPHEMERAL["an ephemeral container of the verification"][1](at, caller).was_denied_by("pods-reserved")
+    assert EPHEMERAL["an ephemeral container of the guard"][1](at, caller).status == 200
 
 
 @pytest.mark.parametrize(
@@ -571,6 +592,11 @@ def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None
         {"app.kubernetes.io/component": "guard", "app.kubernetes.io/name": "interlock-agent"},
         {"app.kubernetes.io/managed-by": "interlock"},
         {"topology.kubernetes.io/zone": "a"},
+        {"app.kubernetes.io/part-of": "interlock"},
+        {"app.kubernetes.io/component": "agent"},
+        {"app.kubernetes.io/component": "verification", "app.kubernetes.io/name": "interlock-verification"},
+        {"pod-template-hash": "x"},
+        {"controller-uid": "x"},
         {"batch.kubernetes.io/job-name": "crm-verify-0"},
         {"job-name": "crm-verify-0"},
     ],
@@ -587,6 +613,28 @@ def test_a_service_of_ones_own_is_no_way_to_the_pods(protected: Protected, selec
     for body in ({"app": "own", **dict.fromkeys(selector)}, None):
         changed = at.editor.send("PATCH", f"{at.path('services')}/{name}{DRY}", {"spec": {"selector": body}}, MERGE)
         assert changed.was_denied_by("services-debug"), changed.text
+    at.editor.must("DELETE", f"{at.path('services')}/{name}")
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {},
+        {"team": "interlock"},
+        {"team": "interlock-agent"},
+        {"team": "agent"},
+        {"app.kubernetes.io/managed-by": "helm"},
+        {"app.kubernetes.io/name": "shop"},
+        {"app.kubernetes.io/component": "database"},
+    ],
+    ids=str,
+)
+@requirement("protection.exempt")
+def test_a_service_that_selects_no_pod_of_interlock_is_proxied(protected: Protected, selector: Json) -> None:
+    at, name = protected, f"own-{uuid4().hex[:8]}"
+    spec = {"ports": [{"port": 80}], **({"selector": selector} if selector else {})}
+    at.editor.must("POST", at.path("services"), {"metadata": {"name": name}, "spec": spec})
+    assert connect("GET", service_proxy("{}:80", name))(at, at.editor).passed_admission
     at.editor.must("DELETE", f"{at.path('services')}/{name}")
 
 

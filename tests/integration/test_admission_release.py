@@ -194,6 +194,16 @@ def test_metadata_is_bounded_so_that_a_kill_fits(place: Place) -> None:
     new = edited(AGENT, metadata__name="too-large", metadata__annotations=full)
     assert "since a kill must still fit" in editor.send("POST", place.agents, new).text
 
+    killed = edited(new, metadata__annotations=full | {KILL: "x"})
+    assert "since a kill must still fit" in editor.send("POST", place.agents, killed).text
+    again = place.agent(**{KILL: "x"})
+    many: Json = {"metadata": {"annotations": {f"a{number}": "" for number in range(67)}}}
+    assert "since a kill must still fit" in patch(editor, again, many).text
+    patch(place.admin, again, {"metadata": {"finalizers": ["example.com/stay"]}})
+    assert place.users["owner"].send("DELETE", again).status == 200
+    assert patch(editor, again, many).status == 200  # nothing stands in the way of its end
+    assert patch(editor, again, {"metadata": {"finalizers": None}}).status == 200
+
     most = {f"example.com/{number}": "x" * (size - 100) for number in range(3)}
     assert patch(editor, path, {"metadata": {"annotations": most}}).status == 200
     assert switch(place.users["killer"], path, "INC-42 " * 1000).status == 200
