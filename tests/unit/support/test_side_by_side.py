@@ -1,0 +1,56 @@
+"""The order of tests that run next to each other."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.side_by_side import GROUPS, ORDER, group_of, pytest_collection_modifyitems
+
+E2E = Path(__file__).parents[2] / "e2e"
+
+
+class Item:
+    """What the order needs to know of a test."""
+
+    def __init__(self, nodeid: str, *marks: str) -> None:
+        self.nodeid, self.marks = nodeid, marks
+
+    def get_closest_marker(self, name: str) -> str | None:
+        return name if name in self.marks else None
+
+
+def ordered(*items: Any) -> list[str]:
+    found = list(items)
+    pytest_collection_modifyitems(found)
+    return [item.nodeid for item in found]
+
+
+def test_groups_start_in_their_order_and_other_tests_follow() -> None:
+    others = ("tests/unit/test_a.py::test", "tests/integration/guard/test_a.py::test")
+    names = {name: f"{beginnings[0].removesuffix('.py')}.py::test" for name, beginnings in GROUPS.items()}
+    assert set(ORDER) == set(GROUPS)
+    found = ordered(*(Item(nodeid) for nodeid in (*others, *names.values())))
+    assert found == [*(names[name] for name in ORDER), *others]
+
+
+def test_a_module_with_an_exclusive_test_stays_whole_and_comes_last_in_its_group() -> None:
+    first, second = "tests/e2e/test_a_first.py", "tests/e2e/test_b_second.py"
+    items = (
+        Item(f"{first}::test_alone", "exclusive"),
+        Item(f"{first}::test_one"),
+        Item(f"{second}::test_one"),
+        Item(f"{second}::test_two"),
+    )
+    assert ordered(*items) == [
+        f"{second}::test_one",
+        f"{second}::test_two",
+        f"{first}::test_one",
+        f"{first}::test_alone",
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(E2E.glob("test_*.py")), ids=lambda path: path.stem)
+def test_all_exclusive_tests_are_in_one_lane(path: Path) -> None:
+    is_exclusive = "mark.exclusive" in path.read_text(encoding="utf-8")
+    assert not is_exclusive or group_of(f"tests/e2e/{path.name}::test") == "real pods, long"
