@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from interlock_contract.mcp import SERVER_REQUESTS
 from interlock_guard.downstream.event_stream import EventStream
 from interlock_guard.wire.jsonrpc import INVALID_REQUEST, Id, RpcResponse
 
@@ -96,9 +97,9 @@ class Sessions:
         self._ended: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def begin(self, source: str, capabilities: dict[str, Any]) -> Session:
-        """Return a new session."""
+        """Return a new session. Of the capabilities it keeps the names that matter, since the rest may be large."""
         session = self.get_or_create(source, secrets.token_hex(16))
-        session.capabilities = capabilities
+        session.capabilities = {name: {} for name in SERVER_REQUESTS.values() if name in capabilities}
         return session
 
     def has_ended(self, source: str, session_id: str) -> bool:

@@ -141,6 +141,11 @@ async def test_the_sessions_that_are_remembered_are_bounded_and_the_idle_ones_go
     assert sessions.get_or_create("crm", idle.id).capabilities == {}
 
 
+async def test_a_session_keeps_the_names_of_the_capabilities_that_matter_alone() -> None:
+    declared = {"roots": {"listChanged": True}, "sampling": {"x": ["x"] * 1000}, "experimental": {"x": ["x"] * 1000}}
+    assert Sessions().begin("crm", declared).capabilities == {"roots": {}, "sampling": {}}
+
+
 async def test_a_session_keeps_a_few_finished_streams_and_every_open_one() -> None:
     session = Sessions().begin("crm", {})
     open_one = session.open_stream()
