@@ -44,11 +44,11 @@ PodKey = tuple[str, str, str, str]
 K = TypeVar("K", bound=Sequence[str])
 
 KILL_WORKERS: Final = 32
-REPEAT_WORKERS: Final = 8
-SCALE_WORKERS: Final = 8
-RECORD_WORKERS: Final = 4
-GONE_WORKERS: Final = 4
-POD_WORKERS: Final = 4
+REPEAT_WORKERS: Final = 16
+SCALE_WORKERS: Final = 16
+RECORD_WORKERS: Final = 8
+GONE_WORKERS: Final = 8
+POD_WORKERS: Final = 8
 MISPLACED_WORKERS: Final = 2
 SHARE: Final = 4
 """One namespace has at most one of so many workers of a queue, so that its kills leave workers for those of others."""
