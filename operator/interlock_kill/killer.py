@@ -259,7 +259,10 @@ class Killer:
                     pods = [_summary(one) for one in metadata if _is_labelled(one, agent)]
                     doubtful = [_summary(one) for one in metadata if not _is_labelled(one, agent)]
                     del page, metadata
-                pods += [one for one in doubtful if await self._is_ours(namespace, one["name"])]
+                asked = [self._is_ours(namespace, one["name"]) for one in doubtful]
+                answers = await asyncio.gather(*asked, return_exceptions=True)
+                pods += [one for one, answer in zip(doubtful, answers, strict=True) if answer is True]
+                failure = next((one for one in answers if isinstance(one, BaseException)), failure)
                 doomed = [one for one in pods if one["uid"] not in sweep.left and not is_ending(one)]
                 sweep.left.update(one["uid"] for one in pods)
                 sweep.deleted += len(doomed)

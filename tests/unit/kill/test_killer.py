@@ -156,6 +156,20 @@ async def test_a_pod_whose_label_was_taken_away_is_found_by_its_service_account(
     assert sweep.deleted == 3
 
 
+@requirement("kill.insists")
+async def test_a_pod_that_cannot_be_read_keeps_no_other_pod_from_its_end(client: FakeClient) -> None:
+    for name in ("unread", "hidden"):
+        pod = a_pod(name, {})
+        ours = [{"name": "guard", "env": [{"name": "INTERLOCK_AGENT", "value": "triage"}]}]
+        client.put(f"{PODS}/{name}", {**pod, "spec": {"serviceAccountName": "triage-guard", "containers": ours}})
+    client.refuse("GET", f"{PODS}/unread", status=500, times=10)
+
+    with pytest.raises(ApiError, match="500"):
+        await kill(client)
+
+    assert {path for path in client.objects if path.startswith(PODS)} == {f"{PODS}/unread", f"{PODS}/other"}
+
+
 @requirement("kill.foreign")
 @pytest.mark.parametrize("account", ["triage-guard", "triage-agent-pod"])
 async def test_a_pod_of_a_teams_own_service_account_stays_whatever_agent_has_a_name_like_it(
