@@ -1,0 +1,102 @@
+"""A plugin of pytest: while tests of admission policies run, the API server compares each policy with its mutants.
+
+`test_admission_clauses.py` starts pytest with this plugin, in a process of its own.
+"""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.callers import Caller, Json, Reply
+from tests.integration.cel_clauses import comparing, mutants_of
+from tests.integration.kubectl import ROOT, Api, Cluster, Kubectl
+from tests.support import bounds
+
+DIFFERING = "INTERLOCK_DIFFERING_MUTANTS"
+"""Environment variable with the path of the file that gets policy and number of each mutant that decided otherwise."""
+IN_FORCE_SECONDS = 120.0
+_WARNED = re.compile(r"Policy '([a-z-]+)-without-\d+' with binding '[^']*': [^#]*#(\d+)")
+
+
+def policies() -> Iterator[tuple[Json, Json]]:
+    """Yield each policy that validates, with its binding."""
+    for file in sorted((ROOT / "manifests" / "admission").glob("*.yaml")):
+        documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        if documents[0]["kind"] == "ValidatingAdmissionPolicy":
+            policy, binding = documents
+            yield policy, binding
+
+
+@pytest.fixture(scope="session", autouse=True)
+def differing(kwok_cluster: Cluster) -> Iterator[None]:
+    """Install the comparing policies, listen to all warnings, and write which mutants decided otherwise."""
+    client = Kubectl(kwok_cluster)
+    client.install_crds()
+    objects = [one for policy, binding in policies() for one in comparing(policy, binding, mutants_of(policy))]
+    client.must("apply", "--server-side", "-f", "-", stdin=as_list([*objects, *_marker()]))
+    admin = Caller.administrator(Path(kwok_cluster.kubeconfig))
+    new = {"metadata": {"generateName": "marker-"}}
+    bounds.eventually(
+        lambda: any("'marker" in one for one in admin.send("POST", "/api/v1/namespaces?dryRun=All", new).warnings),
+        "the comparing policies are in force",
+        IN_FORCE_SECONDS,
+    )
+    seen: set[tuple[str, int]] = set()
+    with _listening(seen):
+        yield
+    Path(os.environ[DIFFERING]).write_text(json.dumps(sorted(seen)), encoding="utf-8")
+
+
+def as_list(items: list[Json]) -> str:
+    return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+
+
+@contextlib.contextmanager
+def _listening(seen: set[tuple[str, int]]) -> Iterator[None]:
+    """Read the warnings that the API server sends to callers, to kubectl, and through its proxy."""
+
+    def read(text: str) -> None:
+        seen.update((name, int(number)) for name, number in _WARNED.findall(text))
+
+    send, request, run = Caller.send, Api.getresponse, subprocess.run
+
+    def sent(self: Caller, *arguments: Any, **more: Any) -> Reply:
+        reply = send(self, *arguments, **more)
+        read("\n".join(reply.warnings))
+        return reply
+
+    def answered(self: Api) -> Any:
+        response = request(self)
+        read("\n".join(response.headers.get_all("Warning", [])))
+        return response
+
+    def ran(*arguments: Any, **more: Any) -> Any:
+        done = run(*arguments, **more)
+        read(done.stderr if isinstance(done.stderr, str) else "")
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Caller, "send", sent)
+        patch.setattr(Api, "getresponse", answered)
+        patch.setattr(subprocess, "run", ran)
+        yield
+
+
+def _marker() -> list[Json]:
+    """Return a policy that warns at each new namespace. It is the last one, and the API server takes all at once."""
+    policy, binding = next(policies())
+    rules = [{"apiGroups": [""], "apiVersions": ["*"], "resources": ["namespaces"], "operations": ["CREATE"]}]
+    spec = {"matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false", "message": "marker"}]}
+    bound = {"policyName": "marker", "validationActions": ["Warn"]}
+    return [
+        {"apiVersion": one["apiVersion"], "kind": one["kind"], "metadata": {"name": "marker"}, "spec": content}
+        for one, content in ((policy, spec), (binding, bound))
+    ]

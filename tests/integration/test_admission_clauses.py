@@ -1,0 +1,115 @@
+"""Each clause of the admission policies is needed: without it, a test of the policies would see another decision.
+
+The tests of the policies run once more, in a process of their own. Meanwhile the API server compares each policy with
+mutants of it that lack one clause, and warns where both decide differently. A mutant that no request tells from its
+policy is a clause without a test.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cel_clauses import mutants_of
+from tests.integration.clause_listener import DIFFERING, policies
+from tests.integration.kubectl import ROOT
+from tests.requirements import requirement
+
+SECONDS = 1800
+pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(SECONDS + 60)]
+
+MODULES = ("", "_networks", "_operator", "_protection", "_release")
+LARGE = "test_a_kill_passes_on_metadata_that_is_older_than_its_bounds"
+"""The tests of policies, without those of large objects: all mutants at once take too long with these."""
+
+SIZES = "only objects at their largest differ, which test_admission_sizes tries"
+OLDEST = "the API server writes the name from Kubernetes 1.36 on, and test_admission_oldest tries what is before"
+ERROR = "without it the expression is an error, which decides the same"
+UNREAD = "the variable is read only where this holds"
+SAME: dict[str, str] = {
+    "accounts-reserved: condition names-an-account: [": "it only saves comparisons with accounts",
+    "accounts-reserved: variable isOurs: request.resource.resource != 'secrets'": "managed-objects refuses it",
+    "agents-create: variable allowed: has(": ERROR,
+    "agents-create: variable secretNames: has(": ERROR,
+    "agents-create: variable providers: , 'anthropic'": "test_admission tries openai, from the same list",
+    "agents-kill-only: validation 0: variables.isTooLarge": SIZES,
+    "agents-kill-only: variable isReadable": SIZES,
+    "agents-kill-only: variable escapes": SIZES,
+    "agents-kill-only: variable isTooLarge": SIZES,
+    "agents-metadata: validation 0": SIZES,
+    "agents-metadata: validation 3": SIZES,
+    "agents-metadata: validation 4: object.metadata.?annotations.orValue({}).size() > 66": SIZES,
+    "agents-metadata: validation 5": OLDEST,
+    "agents-metadata: condition sets-no-kill: request.operation == 'CREATE'": ERROR,
+    "agents-metadata: variable killed": SIZES,
+    "agents-metadata: variable isReadable": SIZES,
+    "agents-metadata: variable escapes": SIZES,
+    "agents-release: validation 0: (request.operation": "the namespace controller deletes",
+    "agents-release: validation 0: request.operation": "no Agent is released while its namespace is deleted",
+    "agents-release: validation 1": OLDEST,
+    "agents-release: condition is-released-or-deleted: request.operation": ERROR,
+    "agents-update: validation 0": "tests/contract compares it with agents-create",
+    "agents-update: variable": "tests/contract compares it with agents-create",
+    "managed-objects: variable isGuardsReport: request.operation": ERROR,
+    "managed-objects: variable isGuardsReport: variables.pod.size()": ERROR,
+    "managed-objects: variable isVerifiersResult: request.operation": ERROR,
+    "networks-reserved: condition changes-its-rules: oldObject == null": ERROR,
+    "operator-objects: validation 2": "without an owner, no name follows from it",
+    "operator-objects: validation 6: object.?subjects.orValue([]).size()": ERROR,
+    "operator-objects: validation 6: s.kind": "subjects of other kinds have no namespace",
+    "operator-objects: validation 10: variables.isDeletion": "a deletion has no object, and so no type",
+    "operator-objects: validation 10: variables.kind": "other kinds have no type",
+    "operator-objects: variable name: variables.isDeletion": ERROR,
+    "operator-objects: variable agent: variables.owners.size()": ERROR,
+    "operator-objects: variable binding": UNREAD,
+    "operator-objects: variable verification: variables.binding == ''": UNREAD,
+    "operator-objects: variable labels: variables.isDeletion": UNREAD,
+    "operator-objects: variable rules": UNREAD,
+    "operator-objects: variable selected": UNREAD,
+    "operator-workloads: validation 4: c.?securityContext.hasValue()": ERROR,
+    "operator-workloads: validation 4: !c.securityContext.?privileged": "no privileged container forbids escalation",
+    "operator-workloads: validation 4: c.?volumeDevices": "a device needs a claim, which is no volume of the list",
+    "operator-workloads: validation 7: has(": ERROR,
+    "pods-debug: validation 0: 'interlock.dev/agent' in": ERROR,
+    "pods-reserved: condition reserved: o != null": ERROR,
+    "pods-reserved: variable isDebugger: 'interlock.dev/agent' in": ERROR,
+    "pods-reserved: variable isRestart: dyn(oldObject.spec)": "a member that is removed gets its default again",
+    "pods-reserved: variable isAllowed: request.operation == 'CREATE'": ERROR,
+    "pods-reserved: variable isAllowed: variables.keepsIdentity": "this subresource changes nothing else",
+    "services-debug: variable selector: request.operation == 'CONNECT'": "the parameter is the stored Service",
+}
+"""Beginnings of mutants that decide like their policy, or that these tests cannot tell from it, with the reason."""
+
+
+@requirement("protection.refused")
+def test_every_clause_decides_a_request_of_a_test(tmp_path: Path) -> None:
+    file = tmp_path / "differing.json"
+    plugin = ("-W", "ignore::pytest.PytestAssertRewriteWarning", "-p", "tests.integration.clause_listener")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugin),
+            *(f"tests/integration/test_admission{name}.py" for name in MODULES),
+            f"--deselect=tests/integration/test_admission_release.py::{LARGE}",
+        ],
+        cwd=ROOT,
+        env={**os.environ, DIFFERING: str(file), "PYTHONPATH": f"{ROOT / 'operator'}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    seen = {(name, number) for name, number in json.loads(file.read_text(encoding="utf-8"))}
+    same = [
+        str(mutant)
+        for policy, _ in policies()
+        for number, mutant in enumerate(mutants_of(policy))
+        if (mutant.policy, number) not in seen
+    ]
+    unexplained = [one for one in same if not one.startswith(tuple(SAME))]
+    assert not unexplained, "no test for:\n" + "\n".join(unexplained)
+    stale = [beginning for beginning in SAME if not any(one.startswith(beginning) for one in same)]
+    assert not stale, "a test was found for:\n" + "\n".join(stale)
