@@ -427,6 +427,42 @@ SLOW_ENDS: dict[str, tuple[str, Send]] = {
 }
 """Ends of pods that a kill could not shorten."""
 REFUSED = {**OBJECTS, **WORKLOADS, **RELABELLED, **LABELLED, **TEMPLATES, **IDENTITIES, **CONNECTIONS}
+ALLOWED: dict[str, Send] = {
+    "delete an agent's pod": delete(pod("agent")),
+    "delete all pods": delete(lambda at: at.path("pods")),
+    "evict a guard's pod": evict(),
+    "delete an agent's pod with the grace period of its template": delete(pod("agent"), gracePeriodSeconds=1),
+    "force the end of an agent's pod": delete(pod("agent"), gracePeriodSeconds=0),
+    "evict a guard's pod with the grace period of its template": evict(1),
+    "delete a pod of one's own slowly": delete(lambda at: f"{at.path('pods')}/own-pod", gracePeriodSeconds=3600),
+    "restart a Deployment": patch(GUARDS, RESTARTED, STRATEGIC),
+    "restart a Deployment again": patch(lambda at: f"{at.path('deployments', 'apps')}/restarted", RESTARTED, STRATEGIC),
+    "annotate a pod": patch(pod("agent"), {"metadata": {"annotations": {"example.com/x": "y"}}}),
+    "make a ConfigMap with labels of Interlock's domain": create(
+        config_map({**AGENT_LABEL, "app.kubernetes.io/managed-by": "helm"})
+    ),
+    "ask for a token of one's own account": token("own-guard"),
+    "scale a Deployment of one's own": patch(
+        lambda at: f"{at.path('deployments', 'apps')}/own-deployment/scale", {"spec": {"replicas": 2}}
+    ),
+    "enter a pod of one's own": lambda at, caller: caller.send(
+        "POST", f"{at.path('pods')}/own-pod/exec?command=id&stdout=true"
+    ),
+    "proxy to a pod of one's own": lambda at, caller: caller.send("GET", f"{at.path('pods')}/own-pod:80/proxy/"),
+    "proxy to a Service of one's own": lambda at, caller: caller.send(
+        "GET", f"{at.path('services')}/own-service:80/proxy/"
+    ),
+    "change the selector of a Service of one's own": patch(
+        lambda at: f"{at.path('services')}/own-service", {"spec": {"selector": {"app": "other"}}}
+    ),
+    **{f"make a {kind}": create(workload(kind)) for kind in KINDS},
+    **{f"make a {kind} with a label like ours": create(workload(kind, {"interlock.dev/team": "x"})) for kind in KINDS},
+    **{
+        f"make a {kind} with an account like a guard's": create(workload(kind, serviceAccountName="own-guard"))
+        for kind in KINDS
+    },
+}
+"""What users may do with pods of agents, and with objects of their own."""
 FIRST: dict[str, Send] = {
     "accounts-reserved": token("triage-guard"),
     "audit-reserved": token("late-guard", audiences=["interlock-audit"]),

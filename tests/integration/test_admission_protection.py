@@ -18,28 +18,24 @@ import yaml
 from interlock.deployment.names import name_of
 from tests.integration.attacks import (
     AGENT_LABEL,
+    ALLOWED,
     AUDIT_TOKEN,
     CONNECTIONS,
     DRY,
     FIRST,
     FORGED_RECORDS,
     GUARDS,
-    KINDS,
     MANAGED,
     REFUSED,
-    RESTARTED,
     SLOW_ENDS,
-    STRATEGIC,
     WORKLOADS,
     Send,
     a_pod,
     a_replica_set,
     child,
-    config_map,
     connect,
     create,
     delete,
-    evict,
     patch,
     pod,
     report,
@@ -411,41 +407,6 @@ def test_the_status_of_a_pod_is_no_way_to_relabel_it(protected: Protected) -> No
 
 
 OWN_SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "own"}, "spec": {"ports": [{"port": 80}]}}
-ALLOWED: dict[str, Send] = {
-    "delete an agent's pod": delete(pod("agent")),
-    "delete all pods": delete(lambda at: at.path("pods")),
-    "evict a guard's pod": evict(),
-    "delete an agent's pod with the grace period of its template": delete(pod("agent"), gracePeriodSeconds=1),
-    "force the end of an agent's pod": delete(pod("agent"), gracePeriodSeconds=0),
-    "evict a guard's pod with the grace period of its template": evict(1),
-    "delete a pod of one's own slowly": delete(lambda at: f"{at.path('pods')}/own-pod", gracePeriodSeconds=3600),
-    "restart a Deployment": patch(GUARDS, RESTARTED, STRATEGIC),
-    "restart a Deployment again": patch(lambda at: f"{at.path('deployments', 'apps')}/restarted", RESTARTED, STRATEGIC),
-    "annotate a pod": patch(pod("agent"), {"metadata": {"annotations": {"example.com/x": "y"}}}),
-    "make a ConfigMap with labels of Interlock's domain": create(
-        config_map({**AGENT_LABEL, "app.kubernetes.io/managed-by": "helm"})
-    ),
-    "ask for a token of one's own account": token("own-guard"),
-    "scale a Deployment of one's own": patch(
-        lambda at: f"{at.path('deployments', 'apps')}/own-deployment/scale", {"spec": {"replicas": 2}}
-    ),
-    "enter a pod of one's own": lambda at, caller: caller.send(
-        "POST", f"{at.path('pods')}/own-pod/exec?command=id&stdout=true"
-    ),
-    "proxy to a pod of one's own": lambda at, caller: caller.send("GET", f"{at.path('pods')}/own-pod:80/proxy/"),
-    "proxy to a Service of one's own": lambda at, caller: caller.send(
-        "GET", f"{at.path('services')}/own-service:80/proxy/"
-    ),
-    "change the selector of a Service of one's own": patch(
-        lambda at: f"{at.path('services')}/own-service", {"spec": {"selector": {"app": "other"}}}
-    ),
-    **{f"make a {kind}": create(workload(kind)) for kind in KINDS},
-    **{f"make a {kind} with a label like ours": create(workload(kind, {"interlock.dev/team": "x"})) for kind in KINDS},
-    **{
-        f"make a {kind} with an account like a guard's": create(workload(kind, serviceAccountName="own-guard"))
-        for kind in KINDS
-    },
-}
 
 
 @pytest.fixture(scope="module")
