@@ -564,4 +564,4 @@ async def test_the_self_test_shows_that_the_guard_refuses_other_models(rig: Rig)
         return [json.loads(text) for text in (rig.api.lease or {}).values()]
 
     await until(lambda: bool(reported()), "the guard has reported its self-test")
-    assert [one["calls"] for one in reported()] == [22]
+    assert [one["calls"] for one in reported()] == [26]
