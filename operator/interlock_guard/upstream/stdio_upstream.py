@@ -79,12 +79,13 @@ class StdioUpstream(Upstream):
                 writer = await self._pipes.open_writer(is_wanted=self._open.is_set)
                 if writer is None:
                     continue
-                channel = self._begin(reader, writer)
-                await channel.drained.wait()
-                await asyncio.sleep(_PAUSE_SECONDS)  # the loop lets go of the old reader; a dying server is left alone
-                # The new reader comes before the old one goes, so that the pipe is never without one.
+                # A reader tells of the end of any server since it was opened, also of one that had waited at the pipes of
+                # an earlier guard. The new reader comes before the old one goes, so that the pipe is never without one.
                 reader, ended = self._pipes.open_reader(), reader
                 os.close(ended)
+                channel = self._begin(reader, writer)
+                await channel.drained.wait()
+                await asyncio.sleep(_PAUSE_SECONDS)  # the loop lets go of the reader; a dying server is left alone
         finally:
             if channel is not None:
                 channel.close()

@@ -1,6 +1,8 @@
-"""A stdio server that is gone in the very moment in which its guard turns to it."""
+"""Moments of a stdio server's start: gone when its guard turns to it, or late after another one at the same pipe."""
 
 import asyncio
+import errno
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -59,3 +61,52 @@ def test_a_server_that_is_gone_before_the_first_word_is_waited_for_again(run: An
 
     said = run(main())
     assert said[1] == "server of crm: generation 1 is over: it no longer reads"
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_the_end_of_a_server_from_before_the_guard_is_not_that_of_the_next_one(run: Any, tmp_path: Path) -> None:
+    """A shell that waited at the pipe `in` of an earlier guard opens the pipe `out` of this one, and ends."""
+
+    async def main() -> list[str]:
+        said: list[str] = []
+        pipes = PipePair(tmp_path / "crm")
+        upstream = StdioUpstream("crm", pipes, Listener(), said.append)
+        upstream.open()
+        serving = asyncio.create_task(upstream.run())
+        async with asyncio.timeout(SECONDS):
+            os.close(await opened(pipes.directory / "out", os.O_WRONLY))  # the earlier one
+            reader = await opened(pipes.directory / "in", os.O_RDONLY)
+            request = json.loads(await line_of(reader))
+            writer = await opened(pipes.directory / "out", os.O_WRONLY)
+            error = {"code": -32601, "message": "unknown method"}
+            os.write(writer, json.dumps({"jsonrpc": "2.0", "id": request["id"], "error": error}).encode() + b"\n")
+            assert b"initialize" in await line_of(reader)
+        so_far = [*said]
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        os.close(reader)
+        os.close(writer)
+        return so_far
+
+    assert run(main()) == ["server of crm: generation 1 begins"]
+
+
+async def opened(path: Path, mode: int) -> int:
+    """Return the end of a pipe, once the guard has its own one."""
+    while True:
+        try:
+            return os.open(path, mode | os.O_NONBLOCK)
+        except OSError as error:
+            assert error.errno == errno.ENXIO  # noqa: PT017 - any other error is one of the test
+        await asyncio.sleep(0)
+
+
+async def line_of(reader: int) -> bytes:
+    """Return the next line of the guard."""
+    while True:
+        try:
+            if line := os.read(reader, 65536):
+                return line
+        except BlockingIOError:
+            pass
+        await asyncio.sleep(0)
