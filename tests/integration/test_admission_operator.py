@@ -355,8 +355,10 @@ def test_the_operator_deletes_what_was_its_own(
     manifest = edited(
         manifest, metadata__name=f"own-{uuid4().hex[:8]}", **{f"metadata__{k}": v for k, v in metadata.items()}
     )
-    if kind == "ReplicaSet":
-        manifest["spec"]["replicas"] = 0
+    if kind == "ReplicaSet":  # one that adopts no pod of the next cases
+        labels = {"app": manifest["metadata"]["name"]}
+        manifest["spec"] |= {"replicas": 0, "selector": {"matchLabels": labels}}
+        manifest["spec"]["template"]["metadata"]["labels"] = labels
     at = place.at
     for owner in manifest["metadata"].get("ownerReferences", ()):
         # One that exists, or the garbage collector would be faster.
