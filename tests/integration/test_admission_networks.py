@@ -1,5 +1,6 @@
 """Who may open the network of agents with NetworkPolicies of their own, on a real API server."""
 
+import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from tests.integration.protected import Protected, protect
 from tests.integration.test_admission_protection import installed
 from tests.requirements import requirement
 from tests.support import bounds
+from tools.cluster import kwok
 
 pytestmark = pytest.mark.api
 
@@ -84,8 +86,16 @@ def create(at: Protected, caller: Caller, selector: Json, rules: Json) -> Reply:
 
 
 @pytest.fixture(scope="module")
-def protected(kwok_cluster: Cluster) -> Iterator[Protected]:
-    with installed(kwok_cluster, POLICIES) as admin:
+def own_cluster() -> Iterator[Cluster]:
+    """An API server of which no other module deletes the policies: it reads NetworkPolicies for policies only once."""
+    created = kwok.create(f"interlock-networks-{os.getpid()}")
+    yield created
+    created.delete()
+
+
+@pytest.fixture(scope="module")
+def protected(own_cluster: Cluster) -> Iterator[Protected]:
+    with installed(own_cluster, POLICIES) as admin:
         name = f"test-{uuid4().hex[:10]}"
         admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         at = protect(admin, name)
