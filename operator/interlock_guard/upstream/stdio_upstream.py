@@ -79,8 +79,8 @@ class StdioUpstream(Upstream):
                 writer = await self._pipes.open_writer(is_wanted=self._open.is_set)
                 if writer is None:
                     continue
-                # A reader tells of the end of any server since it was opened, also of one that had waited at the pipes of
-                # an earlier guard. The new reader comes before the old one goes, so that the pipe is never without one.
+                # A reader tells of the end of any server since it was opened, also of one that had waited at the pipes
+                # of an earlier guard. The new one comes before the old one goes, so the pipe is never without a reader.
                 reader, ended = self._pipes.open_reader(), reader
                 os.close(ended)
                 channel = self._begin(reader, writer)
