@@ -31,6 +31,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "crd.bounded": Requirement("every string and every list of the API has a bound"),
     "crd.accepted": Requirement("a real API server accepts the CRDs and enforces their rules", "api"),
     # Admission: what guards obey is written by its owners alone
+    "admission.parameters": Requirement("no admission policy has parameters that an API server stops to follow"),
+    "protection.reinstalled": Requirement("policies that were installed again judge by the objects of now", "api"),
     "protection.refused": Requirement(
         "no user with Kubernetes' own roles writes the objects, pods and workloads of agents", "api"
     ),

@@ -115,8 +115,21 @@ def test_no_admission_policy_can_refuse_a_kill() -> None:
         assert bindings[f"{name}.interlock.dev"]["paramRef"]["parameterNotFoundAction"] == "Allow", name
 
 
+FOLLOWED = ("Pod", "Service", "ServiceAccount")
+"""Kinds that an API server follows for itself, whatever policies it has."""
+
+
+@requirement("admission.parameters")
+def test_no_policy_has_parameters_that_an_api_server_stops_to_follow() -> None:
+    """It stops to follow any other built-in kind once no binding names it (kubernetes/kubernetes issue 130887)."""
+    kinds = {name: one["paramKind"] for name, one in policies().items() if "paramKind" in one}
+    others = {name: kind for name, kind in kinds.items() if not kind["apiVersion"].startswith(GROUP)}
+    assert len(kinds) > len(others)
+    assert {name: kind for name, kind in others.items() if kind["kind"] not in FOLLOWED} == {}
+
+
 LABELS = (AGENT_LABEL, BINDING_LABEL, GUARD_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL)
-RESERVING = ("accounts-reserved", "accounts-unused", "audit-reserved", "managed-objects", "pods-reserved")
+RESERVING = ("accounts-reserved", "audit-reserved", "managed-objects", "pods-reserved")
 
 
 def test_every_kind_that_the_operator_writes_is_protected() -> None:

@@ -2,6 +2,7 @@
 
 import http
 from dataclasses import dataclass
+from uuid import uuid4
 
 from interlock.deployment.children.verification_job import (
     VerificationTarget,
@@ -160,6 +161,16 @@ def protect(admin: Caller, namespace: str) -> Protected:
     admin.must("POST", f"/api/v1/namespaces/{namespace}/pods", unscheduled)
     editor, owner = (admin.with_token(admin.token_of(namespace, name)) for name in ("editor", "owner"))
     return Protected(namespace, admin, editor, owner, placement, children)
+
+
+def protect_new(admin: Caller) -> Protected:
+    """Create the objects and the users in a new namespace, and wait for their pods."""
+    name = f"test-{uuid4().hex[:10]}"
+    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    made = protect(admin, name)
+    for component in ("agent", "guard", "verification"):
+        made.pod(component)
+    return made
 
 
 def _create(admin: Caller, namespace: str, manifest: Json) -> str:

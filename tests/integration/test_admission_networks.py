@@ -1,6 +1,5 @@
 """Who may open the network of agents with NetworkPolicies of their own, on a real API server."""
 
-import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -13,11 +12,10 @@ from tests.integration.protected import Protected, protect
 from tests.integration.test_admission_protection import installed
 from tests.requirements import requirement
 from tests.support import bounds
-from tools.cluster import kwok
 
 pytestmark = pytest.mark.api
 
-POLICIES = ("managed-objects", "networks-closed", "networks-reserved")
+POLICIES = ("managed-objects", "networks-reserved")
 IN_FORCE_SECONDS = 15.0
 GROUP = "networking.k8s.io"
 MANAGED = "app.kubernetes.io/managed-by"
@@ -86,16 +84,8 @@ def create(at: Protected, caller: Caller, selector: Json, rules: Json) -> Reply:
 
 
 @pytest.fixture(scope="module")
-def own_cluster() -> Iterator[Cluster]:
-    """An API server of which no other module deletes the policies: it reads NetworkPolicies for policies only once."""
-    created = kwok.create(f"interlock-networks-{os.getpid()}")
-    yield created
-    created.delete()
-
-
-@pytest.fixture(scope="module")
-def protected(own_cluster: Cluster) -> Iterator[Protected]:
-    with installed(own_cluster, POLICIES) as admin:
+def protected(kwok_cluster: Cluster) -> Iterator[Protected]:
+    with installed(kwok_cluster, POLICIES) as admin:
         name = f"test-{uuid4().hex[:10]}"
         admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         at = protect(admin, name)
@@ -149,64 +139,3 @@ def test_a_policy_from_before_changes_only_to_other_pods(protected: Protected) -
     assert patch({"spec": {"ingress": [{}]}}).was_denied_by("networks-reserved")
     assert patch({"spec": {"podSelector": {"matchLabels": {"app": "own"}}}}).status == 200
     at.admin.must("DELETE", path_of(manifest, at.namespace))
-
-
-def closed(at: Protected, name: str = "other-closed", agent: str = "triage") -> Reply:
-    """Close the network of an agent, as the operator does."""
-    manifest = network_policy({}, {"policyTypes": ["Ingress", "Egress"]})
-    manifest["metadata"] = {"name": name, "labels": {MANAGED: "interlock", "interlock.dev/agent": agent}}
-    return at.admin.send("POST", at.path("networkpolicies", GROUP) + DRY, manifest)
-
-
-AGENTS: dict[str, Json] = {
-    "all pods": {},
-    "the agent's pods": {"matchLabels": {"interlock.dev/agent": "triage"}},
-    "agents by their name": named("interlock-agent agent"),
-    "pods of one zone": {"matchLabels": {"topology.kubernetes.io/zone": "a"}},
-    "pods of one ReplicaSet": {"matchLabels": {"pod-template-hash": "x"}},
-    "a stage": expression("interlock.dev/stage", "In", "production"),
-    "pods of several tools": expression(MANAGED, "In", "helm", "interlock"),
-    "pods of any tool": expression(MANAGED, "Exists"),
-    "pods not of another tool": expression(MANAGED, "NotIn", "helm"),
-    "pods without a label": expression("app", "DoesNotExist"),
-    "pods that are not another's": expression("app", "NotIn", "db"),
-}
-NOT_THE_AGENTS: dict[str, Json] = {
-    **OTHERS,
-    "another agent's pods": {"matchLabels": {"interlock.dev/agent": "another"}},
-    "another instance": {"matchLabels": {"app.kubernetes.io/instance": "another"}},
-    "guards": named("interlock-agent guard"),
-}
-
-
-@requirement("protection.networks")
-def test_no_network_is_closed_under_a_policy_that_opens_it(protected: Protected) -> None:
-    at, manifest = protected, network_policy({}, EVERYWHERE)
-    path = path_of(manifest, at.namespace)
-
-    def put(selector: Json, rules: Json, *, is_refused: bool, what: str) -> None:
-        at.admin.must("PUT", path, {**manifest, "spec": {"podSelector": selector, **rules}})
-        bounds.eventually(
-            lambda: (
-                closed(at).was_denied_by("networks-closed") is is_refused and (is_refused or closed(at).status == 201)
-            ),
-            what,
-            IN_FORCE_SECONDS,
-        )
-
-    at.admin.must("POST", at.path("networkpolicies", GROUP), manifest)
-    own = {"matchLabels": {"app": "own"}}
-    try:
-        # In between, the answer is another one, so that each answer is known to be that to the selector.
-        for what, selector in AGENTS.items():
-            put(own, EVERYWHERE, is_refused=False, what="own pods")
-            put(selector, EVERYWHERE, is_refused=True, what=what)
-        for what, selector in NOT_THE_AGENTS.items():
-            put({}, EVERYWHERE, is_refused=True, what="all pods")
-            put(selector, EVERYWHERE, is_refused=False, what=what)
-        put({}, EVERYWHERE, is_refused=True, what="all pods")
-        assert "gives egress to the pods of agent triage" in closed(at).text
-        assert closed(at, "triage-placement").status == 201
-        put({}, CALLERS, is_refused=False, what="no egress")
-    finally:
-        at.admin.must("DELETE", path)

@@ -56,7 +56,6 @@ pytestmark = pytest.mark.api
 
 PROTECTING = (
     "accounts-reserved",
-    "accounts-unused",
     "audit-reserved",
     "managed-objects",
     "pods-debug",
@@ -451,32 +450,6 @@ def test_readers_of_audit_records_and_accounts_like_a_guards_get_their_tokens(pr
     )
     for send in allowed:
         assert send(protected, protected.editor).status == 201
-
-
-@requirement("protection.identity")
-@pytest.mark.parametrize("account_name", ["early-guard", "early-verify"])
-def test_an_account_that_a_pod_of_others_waits_for_gets_no_rights(protected: Protected, account_name: str) -> None:
-    """A pod keeps the name of its ServiceAccount, and would get tokens of the one that the operator creates later."""
-    at, editor = protected, protected.editor
-    accounts = at.path("serviceaccounts")
-    editor.must("POST", accounts, {"metadata": {"name": account_name}})
-    waiting = a_pod(serviceAccountName=account_name)
-    editor.must("POST", at.path("pods"), waiting)
-    editor.must("DELETE", f"{accounts}/{account_name}")
-    binding = {
-        "metadata": {"name": account_name, "labels": MANAGED},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": account_name},
-        "subjects": [account(at.namespace, account_name)],
-    }
-
-    def bind() -> Reply:
-        return at.admin.send("POST", at.path("rolebindings", "rbac.authorization.k8s.io") + DRY, binding)
-
-    bounds.eventually(lambda: bind().was_denied_by("accounts-unused"), "the pod is known", IN_FORCE_SECONDS)
-    name = waiting["metadata"]["name"]
-    assert f"kubectl -n {at.namespace} delete pod {name}" in bind().text
-    editor.must("DELETE", f"{at.path('pods')}/{name}", {"gracePeriodSeconds": 0})
-    bounds.eventually(lambda: bind().status == 201, "the pod is gone", IN_FORCE_SECONDS)
 
 
 def test_a_pod_that_controllers_make_for_another_workload_gets_no_account_of_ours(protected: Protected) -> None:

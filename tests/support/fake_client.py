@@ -174,14 +174,18 @@ class FakeClient:
 
     def _listed(self, path: str, query: Mapping[str, str]) -> Iterator[Json]:
         field, _, value = query.get("fieldSelector", "").partition("=")
-        wanted = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if "=" in pair)
+        pairs = [pair.split("=") for pair in query.get("labelSelector", "").split(",") if "=" in pair]
+        wanted = {key: value for key, value in pairs if not key.endswith("!")}
+        unwanted = {(key.removesuffix("!"), value) for key, value in pairs if key.endswith("!")}
         for known, found in self.objects.items():
             collection = known.rpartition("/")[0]
-            is_there = path in (collection, re.sub(r"/namespaces/[^/]+", "", collection))
+            if path not in (collection, re.sub(r"/namespaces/[^/]+", "", collection)):
+                continue
             is_field = field in ("", "spec.serviceAccountName") and (
                 not field or found.get("spec", {}).get("serviceAccountName") == value
             )
-            if is_there and is_field and wanted.items() <= found["metadata"].get("labels", {}).items():
+            labels = found["metadata"].get("labels", {}).items()
+            if is_field and wanted.items() <= labels and not unwanted & labels:
                 yield found
 
     def _store(self, path: str, manifest: Json) -> Json:

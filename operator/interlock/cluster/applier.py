@@ -12,6 +12,7 @@ from typing import Final
 
 from interlock.api.status import AgentReason
 from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.obstacles import find_obstacle
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import (
     AppliedObject,
@@ -180,7 +181,15 @@ class Applier:
         return AppliedObject(created["metadata"]["uid"], "")
 
     async def _create(self, manifest: Manifest) -> Json | None:
-        """Create a child; return None if an object of its name exists."""
+        """Create a child; return None if an object of its name exists.
+
+        Raises:
+            ApplyFailed: An object of a user would undo the child.
+        """
+        obstacle = await find_obstacle(self._client, manifest)
+        if obstacle is not None:
+            key = key_of(manifest)
+            raise ApplyFailed(f"{key.kind} {key.name}: {obstacle}")
         try:
             return await self._client.create(_collection(manifest), manifest)
         except ApiError as error:

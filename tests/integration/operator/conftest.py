@@ -25,13 +25,11 @@ OPERATOR_NAMESPACE = "interlock-system"
 USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:interlock"
 PROTECTING = (
     "accounts-reserved",
-    "accounts-unused",
     "agents-status",
     "audit-reserved",
     "kill-controller",
     "managed-objects",
     "mcpbindings-status",
-    "networks-closed",
     "networks-reserved",
     "operator-objects",
     "operator-workloads",
