@@ -13,6 +13,7 @@ from interlock.deployment.plan import GRANT
 from interlock_contract.names import APP_MANAGED_BY_LABEL, MANAGED_BY
 from interlock_kube.client import METADATA_LIST, KubeClient
 from interlock_kube.resource_types import BY_KIND, POD
+from interlock_kube.watch import read_pages
 
 FOREIGN: Final = f"{APP_MANAGED_BY_LABEL}!={MANAGED_BY}"
 CLOSING: Final = "NetworkPolicy"
@@ -57,9 +58,13 @@ async def _find_pod(client: KubeClient, namespace: str, account: str) -> str | N
 
 async def _find_opening(client: KubeClient, namespace: str, closed: Manifest) -> str | None:
     """Find a NetworkPolicy of a user that gives egress to the pods that the manifest closes."""
-    query, read = {"labelSelector": FOREIGN, "limit": str(PAGE)}, 0
-    while True:
-        page = await client.get(BY_KIND[CLOSING].within(namespace), query)
+    query, read = {"labelSelector": FOREIGN}, 0
+    async for page in read_pages(client, BY_KIND[CLOSING].within(namespace), query, limit=PAGE):
+        if read >= MOST_POLICIES:
+            return (
+                f"namespace {namespace} has more than {MOST_POLICIES} NetworkPolicies of users, too many to check that "
+                "none of them opens the network of agents: delete some of them"
+            )
         for found in page["items"]:
             if gives_egress(found, closed):
                 return (
@@ -68,12 +73,4 @@ async def _find_opening(client: KubeClient, namespace: str, closed: Manifest) ->
                     f"matchExpressions: [{{key: {APP_MANAGED_BY_LABEL}, operator: NotIn, values: [{MANAGED_BY}]}}]"
                 )
         read += len(page["items"])
-        following = page["metadata"].get("continue")
-        if not following:
-            return None
-        if read >= MOST_POLICIES:
-            return (
-                f"namespace {namespace} has more than {MOST_POLICIES} NetworkPolicies of users, too many to check that "
-                "none of them opens the network of agents: delete some of them"
-            )
-        query = {**query, "continue": following}
+    return None

@@ -96,7 +96,14 @@ class Pages:
         self.policies[-1] = opening("last")
         self.asked: list[Mapping[str, str]] = []
 
-    async def get(self, path: str, query: Mapping[str, str], *, accept: str = JSON) -> Json:
+    async def get(
+        self,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        accept: str = JSON,
+        most: int = 0,  # noqa: ARG002 - as the client has it
+    ) -> Json:
         assert (path, accept) == (POLICIES, JSON)
         self.asked.append(query)
         first, size = int(query.get("continue", "0")), int(query["limit"])
