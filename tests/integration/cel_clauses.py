@@ -113,8 +113,8 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
 
 
-def _outer(text: str, start: int, end: int) -> Iterator[int]:
-    """Yield the positions outside of brackets and strings."""
+def _unquoted(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the positions outside of strings, each with how many brackets are open behind it."""
     depth, quote, position = 0, "", start
     while position < end:
         character = text[position]
@@ -123,31 +123,23 @@ def _outer(text: str, start: int, end: int) -> Iterator[int]:
             quote = "" if character == quote else quote
         elif character in "'\"":
             quote = character
-        elif character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth -= 1
-        elif depth == 0:
-            yield position
+        else:
+            depth += (character in "([{") - (character in ")]}")
+            yield position, depth
         position += 1
+
+
+def _outer(text: str, start: int, end: int) -> Iterator[int]:
+    """Yield the positions outside of brackets and strings."""
+    return (at for at, depth in _unquoted(text, start, end) if depth == 0 and text[at] not in ")]}")
 
 
 def _closing(text: str, opening: int) -> int:
     """Return the position of the bracket that closes the one at `opening`."""
-    depth, quote = 0, ""
-    for position in range(opening, len(text)):
-        character = text[position]
-        if quote:
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth -= 1
-            if depth == 0:
-                return position
-    raise ValueError(f"no bracket closes the one at {opening}: {text}")
+    closing = next((at for at, depth in _unquoted(text, opening, len(text)) if depth == 0), None)
+    if closing is None:
+        raise ValueError(f"no bracket closes the one at {opening}: {text}")
+    return closing
 
 
 def _split(text: str, start: int, end: int, operator: str) -> list[tuple[int, int]]:

@@ -115,8 +115,10 @@ def _make_all(admin: Caller) -> None:
     assert made.status in (http.HTTPStatus.CREATED, http.HTTPStatus.CONFLICT), made.text
 
 
-def protect(admin: Caller, namespace: str) -> Protected:
-    """Create the objects and the users in a namespace that exists."""
+def protect(admin: Caller) -> Protected:
+    """Create the objects and the users in a new namespace."""
+    namespace = f"test-{uuid4().hex[:10]}"
+    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
     _make_all(admin)
     for name, role in (("editor", "edit"), ("owner", "admin")):
         admin.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": name}})
@@ -163,11 +165,9 @@ def protect(admin: Caller, namespace: str) -> Protected:
     return Protected(namespace, admin, editor, owner, placement, children)
 
 
-def protect_new(admin: Caller) -> Protected:
+def protect_with_pods(admin: Caller) -> Protected:
     """Create the objects and the users in a new namespace, and wait for their pods."""
-    name = f"test-{uuid4().hex[:10]}"
-    admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    made = protect(admin, name)
+    made = protect(admin)
     for component in ("agent", "guard", "verification"):
         made.pod(component)
     return made

@@ -86,9 +86,7 @@ def create(at: Protected, caller: Caller, selector: Json, rules: Json) -> Reply:
 @pytest.fixture(scope="module")
 def protected(kwok_cluster: Cluster) -> Iterator[Protected]:
     with installed(kwok_cluster, POLICIES) as admin:
-        name = f"test-{uuid4().hex[:10]}"
-        admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        at = protect(admin, name)
+        at = protect(admin)
         bounds.eventually(
             lambda: create(at, at.editor, {}, EVERYWHERE).was_denied_by("networks-reserved"),
             "in force",
@@ -98,7 +96,7 @@ def protected(kwok_cluster: Cluster) -> Iterator[Protected]:
             lambda: create(at, at.owner, {}, EVERYWHERE).status == 201, "the role is known", IN_FORCE_SECONDS
         )
         yield at
-        admin.send("DELETE", f"/api/v1/namespaces/{name}")
+        admin.send("DELETE", f"/api/v1/namespaces/{at.namespace}")
 
 
 @requirement("protection.networks")

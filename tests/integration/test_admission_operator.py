@@ -73,16 +73,14 @@ class Place:
 @pytest.fixture(scope="module")
 def place(kwok_cluster: Cluster) -> Iterator[Place]:
     with installed(kwok_cluster, POLICIES) as admin:
-        name = f"test-{uuid4().hex[:10]}"
-        admin.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-        at = protect(admin, name)
+        at = protect(admin)
         for one in ("interlock", "interlock-kill"):
             grant_all(at, one, account(SYSTEM, one))
         operator, killer = (admin.with_token(admin.token_of(SYSTEM, one)) for one in ("interlock", "interlock-kill"))
         made = Place(at, operator, killer)
         _wait_until_in_force(made)
         yield made
-    admin.send("DELETE", f"/api/v1/namespaces/{name}")
+    admin.send("DELETE", f"/api/v1/namespaces/{at.namespace}")
 
 
 def _wait_until_in_force(place: Place) -> None:

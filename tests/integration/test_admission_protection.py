@@ -48,7 +48,7 @@ from tests.integration.attacks import (
 )
 from tests.integration.callers import APPLY, MERGE, POD_NAME, Caller, Json, Reply, path_of
 from tests.integration.kubectl import ROOT, Cluster, Kubectl
-from tests.integration.protected import Protected, account, grant, grant_all, protect
+from tests.integration.protected import Protected, account, grant, grant_all, protect, protect_with_pods
 from tests.requirements import requirement
 from tests.support import bounds
 
@@ -95,11 +95,7 @@ def administrator(kwok_cluster: Cluster) -> Iterator[Caller]:
 
 @pytest.fixture(scope="module")
 def protected(administrator: Caller) -> Iterator[Protected]:
-    name = f"test-{uuid4().hex[:10]}"
-    administrator.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    made = protect(administrator, name)
-    for component in ("agent", "guard", "verification"):
-        made.pod(component)
+    made = protect_with_pods(administrator)
     for policy, send in FIRST.items():
         bounds.eventually(
             lambda policy=policy, send=send: send(made, made.editor).was_denied_by(policy),
@@ -107,7 +103,7 @@ def protected(administrator: Caller) -> Iterator[Protected]:
             IN_FORCE_SECONDS,
         )
     yield made
-    administrator.send("DELETE", f"/api/v1/namespaces/{name}")
+    administrator.send("DELETE", f"/api/v1/namespaces/{made.namespace}")
 
 
 @pytest.mark.parametrize(("policy", "send"), REFUSED.values(), ids=list(REFUSED))
@@ -600,12 +596,10 @@ def test_no_size_of_an_object_escapes_the_policies_or_blocks_a_kill(protected: P
 
 @requirement("protection.exempt")
 def test_a_namespace_with_an_agent_can_be_deleted(administrator: Caller, protected: Protected) -> None:
-    name = f"test-{uuid4().hex[:10]}"
-    administrator.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    ending = protect(administrator, name)
+    ending = protect(administrator)
     ending.pod("agent")
-    administrator.must("DELETE", f"/api/v1/namespaces/{name}")
-    path = f"/api/v1/namespaces/{name}"
+    path = f"/api/v1/namespaces/{ending.namespace}"
+    administrator.must("DELETE", path)
     bounds.eventually(
         lambda: administrator.send("GET", path).status == 404,
         lambda: json.dumps(administrator.send("GET", path).json()["status"]),
@@ -615,15 +609,13 @@ def test_a_namespace_with_an_agent_can_be_deleted(administrator: Caller, protect
 
 @requirement("protection.exempt")
 def test_the_objects_of_a_deleted_agent_are_collected(administrator: Caller, protected: Protected) -> None:
-    name = f"test-{uuid4().hex[:10]}"
-    administrator.must("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
-    ending = protect(administrator, name)
+    ending = protect(administrator)
     ending.pod("agent")
-    agents = f"/apis/interlock.dev/v1alpha1/namespaces/{name}/agents/triage"
+    agents = f"/apis/interlock.dev/v1alpha1/namespaces/{ending.namespace}/agents/triage"
     ending.editor.must("DELETE", agents)
     for path in (ending.bundle, ending.lease, ending.child("Deployment", "-guard"), ending.child("Role")):
         bounds.eventually(lambda path=path: administrator.send("GET", path).status == 404, f"{path} is gone", 60)
-    administrator.send("DELETE", f"/api/v1/namespaces/{name}")
+    administrator.send("DELETE", f"/api/v1/namespaces/{ending.namespace}")
 
 
 def test_a_pods_token_names_its_pod(protected: Protected) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.attacks import FIRST, Send
 from tests.integration.callers import Reply
 from tests.integration.kubectl import Cluster, Kubectl
-from tests.integration.protected import Protected, protect_new
+from tests.integration.protected import Protected, protect_with_pods
 from tests.integration.test_admission_networks import EVERYWHERE, create
 from tests.integration.test_admission_protection import PROTECTING, installed
 from tests.requirements import requirement
@@ -41,7 +41,7 @@ def wait_for(at: Protected, policy: str, *, is_refused: bool) -> None:
 def later(kwok_cluster: Cluster) -> Iterator[Protected]:
     """The objects of an agent from after the bindings were deleted and installed again."""
     with installed(kwok_cluster, POLICIES) as admin:
-        before = protect_new(admin)
+        before = protect_with_pods(admin)
         for policy in REQUESTS:
             wait_for(before, policy, is_refused=True)
         names = [one for one in Kubectl(kwok_cluster).must("get", BINDINGS, "-o", "name").text.split() if OURS in one]
@@ -49,7 +49,7 @@ def later(kwok_cluster: Cluster) -> Iterator[Protected]:
         for policy in REQUESTS:
             wait_for(before, policy, is_refused=False)
         with installed(kwok_cluster, POLICIES):
-            made = protect_new(admin)
+            made = protect_with_pods(admin)
             yield made
         for namespace in (before.namespace, made.namespace):
             admin.send("DELETE", f"/api/v1/namespaces/{namespace}")
