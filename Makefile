@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify crds members docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard
+.PHONY: help venv test test-all unit verify crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard
 
 VENV := .venv
 PYTHON := python3
@@ -37,6 +37,7 @@ verify: venv ## lint, types, layer order, generated files
 	$(VENV)/bin/lint-imports
 	$(PY) -m tools.crds.__main__ --check crds
 	$(PY) -m tools.model_members --check
+	$(PY) -m tools.admission --check
 	$(PY) -m tools.access --check
 	$(PY) -m tools.words
 
@@ -45,6 +46,9 @@ crds: venv ## write crds/ from the types in operator/interlock/api
 
 members: venv ## write the members of bodies for models, from the types of the pinned OpenAI and Anthropic SDKs
 	$(PY) -m tools.model_members
+
+policies: venv ## write the digests of manifests/admission, which the operator compares with what the API server has
+	$(PY) -m tools.admission
 
 docs: venv ## write the access tables in the examples' pages, from the function that guards decide with
 	$(PY) -m tools.access

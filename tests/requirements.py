@@ -33,6 +33,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     # Admission: what guards obey is written by its owners alone
     "admission.parameters": Requirement("no admission policy has parameters that an API server stops to follow"),
     "protection.reinstalled": Requirement("policies that were installed again judge by the objects of now", "api"),
+    "protection.watched": Requirement("an admission policy that is deleted or weakened is reported", "api"),
     "protection.refused": Requirement(
         "no user with Kubernetes' own roles writes the objects, pods and workloads of agents", "api"
     ),

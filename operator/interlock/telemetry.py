@@ -39,6 +39,10 @@ ENFORCEMENT_LOST = Gauge(
 KILL_CONTROLLER_AWAY = Gauge(
     "interlock_kill_controller_away", "Whether the kill controller is away (1): no new pod starts then."
 )
+ADMISSION_POLICIES_CHANGED = Gauge(
+    "interlock_admission_policies_changed",
+    "Admission policies and bindings of Interlock that are missing or differ, -1 while they cannot be read.",
+)
 
 
 class TelemetryServer:

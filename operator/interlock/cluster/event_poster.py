@@ -16,7 +16,6 @@ from interlock.api.shared_types import ObjectMeta
 from interlock.reconcile.agent_events import EventNote
 from interlock.telemetry import EVENTS_DROPPED
 from interlock_contract.clock import write_time
-from interlock_contract.names import API_VERSION
 from interlock_kube.client import ApiError, Json, KubeClient
 from interlock_kube.resource_types import EVENT
 
@@ -27,7 +26,11 @@ _CLOSE_SECONDS = 2.0
 
 
 class Regarded(Protocol):
-    """An object that an Event is about: an Agent or an MCPBinding."""
+    """An object that an Event is about, such as an Agent."""
+
+    @property
+    def api_version(self) -> str:
+        """Group and version of its kind."""
 
     @property
     def kind(self) -> str:
@@ -99,7 +102,7 @@ class EventPoster:
             "reason": note.reason,
             "note": note.message[:_NOTE_LENGTH],
             "regarding": {
-                "apiVersion": API_VERSION,
+                "apiVersion": about.api_version,
                 "kind": about.kind,
                 "namespace": metadata.namespace,
                 "name": metadata.name,

@@ -18,6 +18,10 @@ class EventReason(StrEnum):
     """The kill switch was engaged."""
     RELEASED = "Released"
     """The kill switch was set to off."""
+    ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"
+    """Admission policies of Interlock are missing, or differ from those of this version."""
+    ADMISSION_POLICIES_RESTORED = "AdmissionPoliciesRestored"
+    """All admission policies are those of this version again."""
 
 
 @dataclass(frozen=True)

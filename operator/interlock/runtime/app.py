@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
+from interlock.cluster.admission_policies import AdmissionPolicies
 from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_json import parse_api_json
 from interlock.cluster.api_server import ApiServerFinder, check_version
@@ -157,6 +158,7 @@ class App:
         await agent_pods.synced()
         events = EventPoster(client, socket.gethostname(), utc_now)
         self._opened.push_async_callback(events.close)
+        self._spawn("admission policies", AdmissionPolicies(client, events.post, self.settings.namespace).run())
         writer = StatusWriter(client)
         drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED))
         failures = FailureReporter(self._cache, writer, utc_now, self._agents.add)

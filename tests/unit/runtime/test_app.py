@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from interlock.cluster.admission_policies import AdmissionPolicies
 from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.kill_lease import KillLease
@@ -69,6 +70,7 @@ PARTS = [
     ("agent pods", AgentPodStore),
     ("API server finder", ApiServerFinder),
     ("Lease of the kill controller", KillLease),
+    ("admission policies", AdmissionPolicies),
     ("heartbeat", Heartbeat),
     ("worker", ReconcileLoop),
 ]
