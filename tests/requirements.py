@@ -135,6 +135,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "deployment.children": Requirement("Deployment, Service, ServiceAccount, Role, bundle, files and NetworkPolicy"),
     "deployment.owned": Requirement("every child is owned by its Agent, so that deleting one cleans up"),
     "deployment.prune": Requirement("what is no longer wanted is pruned, workloads first"),
+    "deployment.prune-networks": Requirement("a NetworkPolicy is pruned after the pods that it selects are gone"),
     "deployment.drift": Requirement("a child that was changed or deleted is healed"),
     "deployment.additions": Requirement("what others add to a child is taken out again"),
     "guard.confirmed-bundle": Requirement(

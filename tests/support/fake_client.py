@@ -43,6 +43,8 @@ class FakeClient:
     bodies: list[Any] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     version: int = 100
+    pods_linger: bool = False
+    """Whether deleted pods stay, terminating, until a test takes them away."""
 
     # What tests do
 
@@ -148,6 +150,9 @@ class FakeClient:
         """Delete all objects of a collection that the label selector matches."""
         self._asked("DELETE", f"{path}?{selector}", options)
         for found in list(self._listed(path, {"labelSelector": selector})):
+            if self.pods_linger and found["kind"] == "Pod":
+                found["metadata"]["deletionTimestamp"] = "2026-03-02T09:00:00Z"
+                continue
             self.objects.pop(f"{path}/{found['metadata']['name']}")
 
     def _table(self, objects: Iterator[Json]) -> Json:

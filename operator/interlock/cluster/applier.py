@@ -22,7 +22,7 @@ from interlock.deployment.ownership import (
     is_owned,
     replacement,
 )
-from interlock.deployment.plan import SECRET, WORKLOAD, WritePlan, drifted_member
+from interlock.deployment.plan import NETWORK, SECRET, WORKLOAD, WritePlan, drifted_member
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER
@@ -30,6 +30,7 @@ from interlock_kube.client import (
     CONFLICT,
     INVALID,
     JSON_PATCH,
+    METADATA_LIST,
     METADATA_ONLY,
     NOT_FOUND,
     ApiError,
@@ -79,7 +80,7 @@ class Applier:
         *,
         may_start_pods: Callable[[], bool] = lambda: True,
     ) -> AppliedObjects:
-        """Write what workloads need, then the grants, then the workloads, then delete surplus children.
+        """Write what workloads need, then the grants, then the workloads, then delete surplus children (see `prune`).
 
         Args:
             plan: The writes.
@@ -131,15 +132,26 @@ class Applier:
         An object of the same name that is not known as a child, or has another uid by now, stays. A key that no object
         can have, which the status of another version may record, is ignored.
 
+        NetworkPolicies come last, and stay while they select a pod: its processes live on for a second or two after the
+        deletion of the pod, and would have an open network. A later call deletes such a NetworkPolicy.
+
         Raises:
             ApplyFailed: A child could not be deleted.
         """
         cached = self._store.keys_of((namespace, owner))
-        await self._together(
-            self._prune(key, namespace, owner) if key in cached else self._prune_lost(key, namespace, applied[key])
+        known = [
+            key
             for key in keys
             if (key in cached or key in applied) and key.kind in BY_KIND and _NAME.fullmatch(key.name)
-        )
+        ]
+        for group in (
+            [key for key in known if key.kind != NETWORK],
+            [key for key in known if key.kind == NETWORK],
+        ):
+            await self._together(
+                self._prune(key, namespace, owner) if key in cached else self._prune_lost(key, namespace, applied[key])
+                for key in group
+            )
 
     async def _together(self, writes: Iterable[Awaitable[object]]) -> None:
         results = await asyncio.gather(*writes, return_exceptions=True)
@@ -269,6 +281,8 @@ class Applier:
     async def _prune(self, key: ChildKey, namespace: str, owner: str) -> None:
         try:
             async with self._slots[namespace]:
+                if key.kind == NETWORK and await self._selects_pods(namespace, owner, key):
+                    return
                 path = BY_KIND[key.kind].path(namespace, key.name)
                 only = {"uid": self._store.uid_of((namespace, owner), key)}
                 await self._client.delete(path, {**BACKGROUND, "preconditions": only})
@@ -278,6 +292,15 @@ class Applier:
             if error.status != CONFLICT:  # a conflict: another object has the name now
                 raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
         self._store.discard((namespace, owner), key)
+
+    async def _selects_pods(self, namespace: str, owner: str, key: ChildKey) -> bool:
+        """Return True if a NetworkPolicy selects a pod, be it a terminating one."""
+        selector = self._store.selector_of((namespace, owner), key)
+        if not selector:
+            return False
+        query = {"labelSelector": selector, "limit": "1"}
+        found = await self._client.get(POD.within(namespace), query, accept=METADATA_LIST)
+        return bool(found["items"])
 
     async def _prune_lost(self, key: ChildKey, namespace: str, applied: AppliedObject) -> None:
         """Delete a child that the cache does not hold; an object that took its name since then stays."""

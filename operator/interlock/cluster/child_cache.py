@@ -144,9 +144,10 @@ class ChildCache:
         return uid
 
     def selector_of(self, agent: AgentKey, key: ChildKey) -> str:
-        """Return the label selector of a workload's pods; empty where the workload is not known."""
+        """Return the label selector of a workload's or NetworkPolicy's pods; empty where the child is not known."""
         stored = self._by_agent.get(agent, {}).get(key)
-        labels = _loaded(stored)["spec"].get("selector", {}).get("matchLabels", {}) if stored else {}
+        spec = _loaded(stored)["spec"] if stored else {}
+        labels = (spec.get("selector") or spec.get("podSelector") or {}).get("matchLabels", {})
         return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
     def of(self, agent: AgentKey, uid: str) -> Mapping[ChildKey, LiveChild]:

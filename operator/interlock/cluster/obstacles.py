@@ -9,14 +9,13 @@ from typing import Final
 
 from interlock.deployment.names import Manifest, key_of
 from interlock.deployment.observed.foreign_policies import gives_egress
-from interlock.deployment.plan import GRANT
+from interlock.deployment.plan import GRANT, NETWORK
 from interlock_contract.names import APP_MANAGED_BY_LABEL, MANAGED_BY
 from interlock_kube.client import METADATA_LIST, KubeClient
 from interlock_kube.resource_types import BY_KIND, POD
 from interlock_kube.watch import read_pages
 
 FOREIGN: Final = f"{APP_MANAGED_BY_LABEL}!={MANAGED_BY}"
-CLOSING: Final = "NetworkPolicy"
 PAGE: Final = 4
 """Most NetworkPolicies in memory at once: one can have 1.5 MiB."""
 MOST_POLICIES: Final = 512
@@ -38,7 +37,7 @@ async def find_obstacle(client: KubeClient, manifest: Manifest) -> str | None:
         for subject in manifest["subjects"]:
             if (obstacle := await _find_pod(client, namespace, subject["name"])) is not None:
                 return obstacle
-    if kind == CLOSING and not {"ingress", "egress"} & manifest["spec"].keys():
+    if kind == NETWORK and not {"ingress", "egress"} & manifest["spec"].keys():
         return await _find_opening(client, namespace, manifest)
     return None
 
@@ -59,7 +58,7 @@ async def _find_pod(client: KubeClient, namespace: str, account: str) -> str | N
 async def _find_opening(client: KubeClient, namespace: str, closed: Manifest) -> str | None:
     """Find a NetworkPolicy of a user that gives egress to the pods that the manifest closes."""
     query, read = {"labelSelector": FOREIGN}, 0
-    async for page in read_pages(client, BY_KIND[CLOSING].within(namespace), query, limit=PAGE):
+    async for page in read_pages(client, BY_KIND[NETWORK].within(namespace), query, limit=PAGE):
         if read >= MOST_POLICIES:
             return (
                 f"namespace {namespace} has more than {MOST_POLICIES} NetworkPolicies of users, too many to check that "

@@ -100,6 +100,7 @@ WORKLOAD = "Deployment"
 SECRET = "Secret"  # noqa: S105 - a kind
 """The one kind of children that the operator does not read."""
 GRANT = "RoleBinding"
+NETWORK = "NetworkPolicy"
 ENFORCEMENT_BOUND = timedelta(seconds=10)
 """How long pods may run while an object that enforcement rests on cannot be restored."""
 
@@ -124,7 +125,7 @@ class WritePlan:
         grants: RoleBindings to apply after all of `prepare`. The API server refuses a RoleBinding to a missing Role.
         workloads: Deployments to apply after all of `grants`.
         missing: The keys of manifests that have no live object, so that they are created.
-        prune: Children to delete, Deployments first.
+        prune: Children to delete, Deployments first. NetworkPolicies are deleted after the pods that they select.
         held: Deployments whose write would start pods, which nothing may do at the moment.
     """
 
@@ -139,6 +140,12 @@ class WritePlan:
     def is_empty(self) -> bool:
         """True if no write is pending."""
         return not (self.prepare or self.grants or self.workloads or self.prune)
+
+    @property
+    def waits_for_pods(self) -> bool:
+        """True if only NetworkPolicies are pending, which stay until the pods that they select are gone."""
+        is_prune = not (self.prepare or self.grants or self.workloads) and bool(self.prune)
+        return is_prune and all(key.kind == NETWORK for key in self.prune)
 
 
 def desired_children(placement: Placement) -> tuple[Manifest, ...]:
@@ -228,7 +235,7 @@ def _enforcement_rests_on(manifest: Manifest) -> bool:
     return manifest["kind"] in _ENFORCING or BUNDLE_KEY in (manifest.get("data") or {})
 
 
-_ENFORCING = (WORKLOAD, GRANT, "Role", "NetworkPolicy")
+_ENFORCING = (WORKLOAD, GRANT, "Role", NETWORK)
 
 
 def was_changed(live: LiveChild, applied: AppliedObject) -> bool:

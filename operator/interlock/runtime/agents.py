@@ -36,6 +36,8 @@ from interlock_kube.resource_types import Key
 _log = logging.getLogger(__name__)
 
 SETTLE_SECONDS = 1.0
+POD_END_SECONDS = 5.0
+"""Seconds until the next attempt to delete NetworkPolicies of which pods are left."""
 
 
 class SnapshotReader:
@@ -213,7 +215,7 @@ class AgentReconciler:
         if not result.plan.is_empty or not _is_same_stage(agent, result.status):
             # The next reconcile comes even without an event. Children may have been ready before the stage was recorded
             # (a crash between the two), or have changed in a field whose change no other controller reports.
-            due.append(SETTLE_SECONDS)
+            due.append(POD_END_SECONDS if result.plan.waits_for_pods else SETTLE_SECONDS)
         return min(due, default=None)
 
     async def _announce(self, key: Key, agent: Agent, result: ReconcileResult) -> Agent:

@@ -15,7 +15,7 @@ from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.observed.pod_reports import AgentPods, PodReport
-from interlock.runtime.agents import SETTLE_SECONDS, AgentReconciler, SnapshotReader
+from interlock.runtime.agents import POD_END_SECONDS, SETTLE_SECONDS, AgentReconciler, SnapshotReader
 from interlock.runtime.failure_report import FailureReporter
 from interlock.settings import OperatorSettings
 from interlock.telemetry import ENFORCEMENT_LOST
@@ -43,6 +43,7 @@ from tests.support.small_operator import fill
 
 KEY = ("agents", "triage")
 PATH = "/apis/interlock.dev/v1alpha1/namespaces/agents/agents/triage"
+PODS = "/api/v1/namespaces/agents/pods"
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 
 PROMOTION_WRITES = 20  # the status, the new placement, the old placement with its ReplicaSets and pods, the status
@@ -219,6 +220,29 @@ async def test_an_agent_after_a_write_or_a_new_stage_is_requeued_and_a_settled_o
     assert due_in(operator) <= SETTLE_SECONDS
     await operator.converge()
     assert operator.queue._timers == {}  # noqa: SLF001 - a reconcile that never comes cannot be waited for
+
+
+@requirement("deployment.prune-networks")
+async def test_an_agent_whose_pods_take_long_to_end_is_reconciled_until_its_networkpolicies_are_gone() -> None:
+    operator = await a_ready_agent(an_agent())
+    [workload] = operator.client.of_kind("Deployment").values()
+    labels = workload["spec"]["template"]["metadata"]["labels"]
+    pod = operator.client.put(f"{PODS}/p1", {"kind": "Pod", "metadata": {"name": "p1", "labels": labels}})
+    operator.client.pods_linger = True
+    operator.apply(an_agent().without_owner())
+
+    await operator.reconcile_agent()
+    assert due_in(operator) <= SETTLE_SECONDS
+    assert "deletionTimestamp" in pod["metadata"]
+    operator.client.forget_requests()
+    await operator.reconcile_agent()
+    assert SETTLE_SECONDS < due_in(operator) <= POD_END_SECONDS
+    assert writes_of(operator.client) == []
+    assert operator.client.of_kind("NetworkPolicy")
+
+    del operator.client.objects[f"{PODS}/p1"]
+    await operator.reconcile_agent()
+    assert not operator.client.of_kind("NetworkPolicy")
 
 
 def writes_of(client: FakeClient) -> list[tuple[str, str]]:
