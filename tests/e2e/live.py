@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.e2e.reader import Reader
 from tests.support import bounds
+from tests.support.admission import UNCONFIGURED
 from tests.support.offspring import end_with_parent
 from tools.cluster.kind import KindCluster
 
@@ -70,7 +71,7 @@ class Live:
 
         def applied() -> str | None:
             done = self.attempt("apply", "-f", "-", stdin=body)
-            if "no params found" in done.stderr:
+            if UNCONFIGURED in done.stderr:
                 return None
             assert done.returncode == 0, f"kubectl apply: {done.stdout}{done.stderr}"
             return done.stdout

@@ -13,6 +13,7 @@ from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import minimum_refusals, model_refusals, name_refusal, row_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.requirements import requirement
+from tests.support.admission import UNCONFIGURED
 
 pytestmark = pytest.mark.api
 
@@ -51,7 +52,7 @@ def create(server: Api, namespace: str, *manifests: dict[str, Any]) -> None:
 def _created(server: Api, namespace: str, manifest: dict[str, Any]) -> bool:
     """Create `manifest`, or find that a policy made a moment ago has not reached admission yet."""
     answer = server.create(manifest, namespace)
-    assert answer.ok or "no params found" in answer.text, answer.text
+    assert answer.ok or UNCONFIGURED in answer.text, answer.text
     return answer.ok
 
 

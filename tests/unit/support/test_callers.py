@@ -1,0 +1,14 @@
+"""The API server's answers as the tests of admission policies read them."""
+
+from tests.integration.callers import Reply
+
+DENIED = (
+    "pods \"x\" is forbidden: ValidatingAdmissionPolicy 'pods-grace.interlock.dev' with binding 'b' denied request: "
+)
+
+
+def test_a_policy_whose_parameters_were_not_read_yet_has_refused_nothing() -> None:
+    """Else a test takes a policy for one that is in force, and the next request passes it."""
+    assert Reply(403, DENIED + "a grace period of more than one second").was_denied_by("pods-grace")
+    unread = "failed to configure binding: paramKind kind `/v1, Kind=Pod` not yet synced to use for admission"
+    assert not Reply(403, DENIED + unread).was_denied_by("pods-grace")
