@@ -32,7 +32,7 @@ from interlock_kill.killer import Kill, Killer, Release, is_ending
 from interlock_kill.telemetry import AGENTS_KILLED, KILL_SECONDS, KILLS, RELABELLED_PODS
 from interlock_kube.background import keep_running
 from interlock_kube.client import NOT_FOUND, TABLE, ApiError, Json, KubeClient
-from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
+from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue, share_of_a_namespace
 from interlock_kube.resource_types import AGENT, POD, Key, ResourceType, key_of
 from interlock_kube.watch import GoneEvent, SeenEvent, WatchOptions, follow_known, read_pages
 from interlock_process.metrics import PrometheusLoopMetrics, skip_on_defect
@@ -50,8 +50,6 @@ RECORD_WORKERS: Final = 8
 GONE_WORKERS: Final = 8
 POD_WORKERS: Final = 8
 MISPLACED_WORKERS: Final = 2
-SHARE: Final = 4
-"""One namespace has at most one of so many workers of a queue, so that its kills leave workers for those of others."""
 SWEEP_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 """Seconds until the next sweep of an Agent of which pods are left, by the sweeps in a row that found nothing to do."""
 BACKOFF_SECONDS: Final = (0.5, 0.5, 1.0, 2.0, 5.0)
@@ -435,7 +433,7 @@ class KillController:
 
 
 def _queue(workers: int) -> WorkQueue[Any]:
-    return WorkQueue(most_of_a_namespace=max(1, workers // SHARE))
+    return WorkQueue(most_of_a_namespace=share_of_a_namespace(workers))
 
 
 def _loop(kind: str, queue: WorkQueue[K], turn: Callable[[K], Coroutine[Any, Any, float | None]]) -> ReconcileLoop[K]:

@@ -34,6 +34,11 @@ BACKOFF_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds until the next attempt, by the number of failures in a row; the last one holds for all further failures."""
 
 
+def share_of_a_namespace(workers: int) -> int:
+    """Return how many of a queue's workers one namespace may have: a quarter, so that the others serve the rest."""
+    return max(1, workers // 4)
+
+
 class WorkQueue(Generic[K]):
     """A queue of keys for the workers of one event loop.
 

@@ -40,7 +40,7 @@ from interlock_contract.clock import monotonic, utc_now
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.metadata import drop_managed_fields
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
-from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
+from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue, share_of_a_namespace
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
 from interlock_kube.retry import retry_until_available
 from interlock_kube.watch import list_objects
@@ -52,9 +52,6 @@ _log = logging.getLogger(__name__)
 
 PRIMARY_KINDS = (AGENT, AGENT_POLICY, MCP_BINDING)
 
-SHARE_OF_A_NAMESPACE = 4
-"""Agents of one namespace have at most one of so many workers: between any two requests of a reconcile, the loop serves
-each other reconcile that is under way."""
 BINDING_WORKERS = 4
 """How many MCPBindings are reconciled at the same time."""
 MOST_BINDINGS_OF_A_NAMESPACE = 2
@@ -81,8 +78,7 @@ class App:
             on_length=CHANGES_TO_READ.set,
         )
         self._cache = ResourceCache(lambda kind, key: self._reader.add(ObjectName(kind, *key)))
-        most_agents = max(1, settings.workers // SHARE_OF_A_NAMESPACE)
-        self._agents: WorkQueue[Key] = WorkQueue(QUEUED.set, most_of_a_namespace=most_agents)
+        self._agents: WorkQueue[Key] = WorkQueue(QUEUED.set, most_of_a_namespace=share_of_a_namespace(settings.workers))
         self._policies: WorkQueue[Key] = WorkQueue(POLICIES_QUEUED.set)
         self._bindings: WorkQueue[Key] = WorkQueue(
             BINDINGS_QUEUED.set, most_of_a_namespace=MOST_BINDINGS_OF_A_NAMESPACE

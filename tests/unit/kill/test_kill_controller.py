@@ -572,7 +572,7 @@ async def test_one_namespace_has_no_more_than_its_share_of_workers(scene: Scene)
     scene.agents(ChangeEvent("ADDED", elsewhere))
     await until(lambda: ("elsewhere", "other") in ending)
 
-    assert len(crowd) == controller.KILL_WORKERS // controller.SHARE
+    assert len(crowd) == controller.KILL_WORKERS // 4
     is_open.set()
 
 
