@@ -36,7 +36,6 @@ class EventStream:
         self._ended = self._broken = False
         self._wake = asyncio.Event()
         self._writer: object | None = None
-        _STREAMS.add(self)
 
     @property
     def is_attached(self) -> bool:
@@ -68,6 +67,7 @@ class EventStream:
         self._last += 1
         self._events.append((self._last, event, hold))
         self._bytes += len(event)
+        _CHANGED.add(self)
         self._forget()
         self._wake.set()
 
@@ -102,6 +102,7 @@ class EventStream:
         writer = self._writer = object()
         if after is not None:
             self._sent = after
+            _CHANGED.add(self)
         self._wake.set()  # the connection that served it until now lets go
         response = web.StreamResponse(headers=_HEADERS)
         try:
@@ -115,6 +116,7 @@ class EventStream:
         finally:
             if self._writer is writer:
                 self._writer = None
+            _CHANGED.add(self)
         return response
 
     async def _send(self, response: web.StreamResponse, writer: object) -> None:
@@ -122,6 +124,7 @@ class EventStream:
             event = next((event for event in self._events if event[0] > self._sent), None)
             if event is not None:
                 self._sent = event[0]
+                _CHANGED.add(self)
                 await response.write(event[1])
                 self._forget()
             elif self._ended:
@@ -145,13 +148,17 @@ class EventStream:
         self._bytes -= len(self._events.popleft()[1])
 
 
-_STREAMS: Final[WeakSet[EventStream]] = WeakSet()
+_CHANGED: Final[WeakSet[EventStream]] = WeakSet()
+"""The streams that may have something to shed, since they got or sent an event, or lost a connection, since the last
+time. A server that sends to a full budget thus costs a look at few streams, not one at all of them for each event."""
 
 
 def _find_room(hold: Hold, size: int) -> bool:
     """Take room for an event; where there is none, first drop what no connection waits for."""
     if hold.try_resize(size):
         return True
-    for stream in list(_STREAMS):
+    changed = list(_CHANGED)
+    _CHANGED.clear()
+    for stream in changed:
         stream.shed()
     return hold.try_resize(size)

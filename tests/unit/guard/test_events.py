@@ -100,6 +100,29 @@ async def test_events_that_no_connection_waits_for_make_room() -> None:
     assert [stream.can_resume(0) for stream in (sent, unread, *waiting)] == [False, False, *[True] * 8]
 
 
+async def test_an_event_for_a_full_budget_asks_only_the_streams_that_have_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[EventStream] = []
+    shed = EventStream.shed
+    monkeypatch.setattr(EventStream, "shed", lambda self: (asked.append(self), shed(self)))
+    waiting = [EventStream(1) for _ in range(64)]
+    for stream in waiting:
+        stream.put(b"x" * (KEPT_BYTES // 64 - 100))
+    late = EventStream(2)
+    late.put(b"x" * 8000)
+    assert len(asked) == 64
+    for _ in range(100):
+        late.put(b"x" * 8000)
+    assert len(asked) == 64, "nothing can be shed that could not be before"
+    waiting[0].end()
+    await read(waiting[0])
+    late.put(b"x" * 8000)
+    late.end()
+    assert asked[64:] == [waiting[0]]
+    assert len(await read(late)) > 8000
+
+
 async def test_a_stream_that_is_broken_off_says_nothing_more_and_cannot_be_resumed() -> None:
     stream = EventStream(1)
     stream.put(b"secret")
