@@ -346,6 +346,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "listeners.bounded": Requirement("every listener bounds connections, heads, bodies, times and bytes"),
     "listeners.probed-under-flood": Requirement("a flood of connections leaves room for other peers and for probes"),
     "records.quotas": Requirement("an agent or namespace beyond its quota or rate is refused, and no other one"),
+    "records.readers-bounded": Requirement(
+        "no reader of records delays a guard, or fills the collector's memory or disk"
+    ),
+    "records.retention-proceeds": Requirement(
+        "retention proceeds on a full disk, and lets guards send between its steps"
+    ),
     "records.denials-counted": Requirement(
         "denials beyond 100 a minute of a rule share a record; allowed calls do not"
     ),

@@ -26,6 +26,8 @@ from interlock_http.probes import SHUTDOWN_SECONDS
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104 - guards and probes connect from other pods and from the node
 _STDOUT: Final = 1
 _SHUTDOWN_SECONDS: Final = 2.0
+_READ_SECONDS: Final = 10.0
+"""How long the database may search for one reader."""
 _REVIEW_SECONDS: Final = aiohttp.ClientTimeout(total=10)
 
 
@@ -33,23 +35,23 @@ def main() -> int:
     """Run the collector; return its exit code."""
     try:
         settings = read_settings(os.environ)
-        store = _open_store(settings)
+        stores = _open_stores(settings)
     except CollectorSettingsInvalid as error:
         log(f"settings: {error}")
         return 2
     except StoreUnavailable as error:
         log(f"audit records cannot be stored: {error}")
         return 1
-    asyncio.run(serve(settings, store))
+    asyncio.run(serve(settings, *stores))
     return 0
 
 
-async def serve(settings: CollectorSettings, store: Store) -> None:
+async def serve(settings: CollectorSettings, store: Store, reading: Store) -> None:
     """Serve until SIGTERM or SIGINT. If any other task ends, the process ends with an error."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    executor = StoreExecutor(store, utc_now, log, settings.quotas)
+    executor = StoreExecutor(store, reading, utc_now, log, settings.quotas)
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         stack.push_async_callback(executor.close)
         session = await stack.enter_async_context(_open_session(settings))
@@ -62,7 +64,7 @@ async def serve(settings: CollectorSettings, store: Store) -> None:
             CollectorServer(executor, reviewer, log, monotonic).build_app(), shutdown_timeout=_SHUTDOWN_SECONDS
         )
         await _listen(stack, records, settings.port)
-        running = [tasks.create_task(executor.keep_watching_quotas())]
+        running = [tasks.create_task(executor.keep_watching())]
         if settings.keep_days:
             running.append(tasks.create_task(executor.keep_pruning(timedelta(days=settings.keep_days))))
         log("collecting")
@@ -76,12 +78,15 @@ def log(message: str) -> None:
     os.write(_STDOUT, dump_json({"time": stamp(utc_now()), "message": message}) + b"\n")
 
 
-def _open_store(settings: CollectorSettings) -> Store:
+def _open_stores(settings: CollectorSettings) -> tuple[Store, Store]:
+    """Return the store for guards, and the one for readers, which has a deadline."""
     if not settings.postgres:
-        return open_sqlite(settings.sqlite, quotas=settings.quotas)
+        store = open_sqlite(settings.sqlite, quotas=settings.quotas)
+        return store, open_sqlite(settings.sqlite, is_read_only=True, seconds=_READ_SECONDS, monotonic=monotonic)
     from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - only those who use PostgreSQL need its driver
 
-    return open_postgres(settings.postgres, settings.quotas)
+    reading = open_postgres(settings.postgres, is_read_only=True, seconds=_READ_SECONDS)
+    return open_postgres(settings.postgres, settings.quotas), reading
 
 
 def _open_session(settings: CollectorSettings) -> aiohttp.ClientSession:

@@ -11,18 +11,24 @@ from interlock_audit.sql import SCHEMA, Cursor, SqlStore
 from interlock_audit.stores import StoreUnavailable
 
 _CONNECT_SECONDS: Final = 5
-_SESSION: Final = "-c statement_timeout=30000 -c lock_timeout=10000 -c synchronous_commit=on"
+_SESSION: Final = "-c lock_timeout=10000 -c synchronous_commit=on"
+_READ_ONLY: Final = "-c default_transaction_read_only=on"
+_SECONDS: Final = 30.0
 _SCHEMA_LOCK: Final = 0x696E746C  # any number, as long as every collector takes the same
 
 
-def open_postgres(dsn: str, quotas: Quotas = NO_QUOTAS) -> SqlStore:
-    """Return the store in a database. Its first use creates missing tables.
+def open_postgres(
+    dsn: str, quotas: Quotas = NO_QUOTAS, *, is_read_only: bool = False, seconds: float = _SECONDS
+) -> SqlStore:
+    """Return the store in a database. Its first use creates missing tables, unless `is_read_only`.
 
     Args:
         dsn: A connection string of libpq. `PG*` variables complete it.
         quotas: What agents and namespaces may store.
+        is_read_only: Nothing is written, so the right to SELECT is enough.
+        seconds: How long a statement may take.
     """
-    return SqlStore(_Postgres(dsn), quotas)
+    return SqlStore(_Postgres(dsn, is_read_only=is_read_only, seconds=seconds), quotas)
 
 
 class _Postgres:
@@ -32,8 +38,10 @@ class _Postgres:
     lock = " FOR UPDATE"
     octets = "OCTET_LENGTH(line)"
 
-    def __init__(self, dsn: str) -> None:
-        self._dsn = dsn
+    def __init__(self, dsn: str, *, is_read_only: bool, seconds: float) -> None:
+        self._dsn, self._is_read_only = dsn, is_read_only
+        options = f"-c statement_timeout={seconds * 1000:.0f} {_SESSION}"
+        self._options = f"{options} {_READ_ONLY}" if is_read_only else options
         self._connection: psycopg.Connection[Any] | None = None
 
     @contextmanager
@@ -48,6 +56,12 @@ class _Postgres:
                 self.close()
             raise StoreUnavailable(str(error).strip()) from None
 
+    def check_room(self) -> None:
+        """Check nothing: the database's administrators keep room for it; see `Database`."""
+
+    def tidy(self) -> None:
+        """Do nothing: the database does so by itself; see `Database`."""
+
     def close(self) -> None:
         """Close the connection; see `Database`."""
         connection, self._connection = self._connection, None
@@ -57,9 +71,12 @@ class _Postgres:
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed:
-            connection = psycopg.connect(self._dsn, autocommit=True, connect_timeout=_CONNECT_SECONDS, options=_SESSION)
+            connection = psycopg.connect(
+                self._dsn, autocommit=True, connect_timeout=_CONNECT_SECONDS, options=self._options
+            )
             try:
-                self._create_tables(connection)
+                if not self._is_read_only:
+                    self._create_tables(connection)
             except psycopg.Error:
                 connection.close()
                 raise

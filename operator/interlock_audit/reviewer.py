@@ -55,15 +55,21 @@ class Identity:
         return self.extra.get(_POD_NAME, ())
 
 
-def agent_of(identity: Identity, guard: GuardId) -> str | None:
-    """Return the agent of a guard, None if the identity is not that guard's.
+def sender_of(identity: Identity) -> tuple[str, str] | None:
+    """Return the namespace and agent of a guard, None if the identity is no guard's.
 
     A guard runs under the ServiceAccount `<agent>-guard` of its namespace, and its token is bound to its pod.
     """
     namespace, _, account = identity.user.removeprefix(_ACCOUNT).partition(":")
-    is_guard = identity.user.startswith(_ACCOUNT) and account.endswith(GUARD_ACCOUNT_SUFFIX)
-    is_this_one = namespace == guard.namespace and identity.pods == (guard.pod,)
-    return account.removesuffix(GUARD_ACCOUNT_SUFFIX) if is_guard and is_this_one else None
+    if not (identity.user.startswith(_ACCOUNT) and account.endswith(GUARD_ACCOUNT_SUFFIX) and identity.pods):
+        return None
+    return namespace, account.removesuffix(GUARD_ACCOUNT_SUFFIX)
+
+
+def agent_of(identity: Identity, guard: GuardId) -> str | None:
+    """Return the agent of a guard, None if the identity is not that guard's."""
+    namespace, agent = sender_of(identity) or ("", "")
+    return agent if (namespace, identity.pods) == (guard.namespace, (guard.pod,)) else None
 
 
 _Key = TypeVar("_Key", bound=Hashable)

@@ -6,7 +6,9 @@ namespace of the records, or in all namespaces.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -14,17 +16,30 @@ from aiohttp import web
 
 from interlock_audit.ingest import BatchInvalid, NotYours, read_batch
 from interlock_audit.quotas import AGENT_RATE, LEAST_BATCH, NAMESPACE_RATE, RateLimiter
-from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer, TooManyReviews
+from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer, TooManyReviews, sender_of
 from interlock_audit.store_executor import StoreExecutor
-from interlock_audit.stores import FIRST, Accepted, Batch, Fork, Gap, OverQuota, Place, Query, StoreUnavailable
+from interlock_audit.stores import (
+    FIRST,
+    MOST_BYTES,
+    MOST_LISTED,
+    Accepted,
+    Fork,
+    Gap,
+    OverQuota,
+    Place,
+    Query,
+    StoreUnavailable,
+)
 from interlock_contract.audit_chain import LineInvalid, parse_guard
 from interlock_contract.exposition import join_lines, render_family, render_labels
 from interlock_contract.listeners import ListenerName
 from interlock_http.listener import BodyRefused, BoundedListener, read_body
 from interlock_http.probes import respond_to_probe, respond_with_metrics
 
-MOST_LISTED: Final = 1000
-"""Most records in one answer."""
+READS: Final = 2
+"""Requests of readers of one namespace, or of readers of all, that are answered at a time."""
+ALL_READS: Final = 32
+"""Requests of readers of all single namespaces that are answered at a time. An answer takes some MiB of memory."""
 
 _METRICS_HELP: Final = {
     "stored_total": "Records stored.",
@@ -61,6 +76,7 @@ class CollectorServer:
     ) -> None:
         self._executor, self._reviewer, self._log, self._monotonic = executor, reviewer, log, monotonic
         self._agent_rates, self._namespace_rates = RateLimiter(AGENT_RATE), RateLimiter(NAMESPACE_RATE)
+        self._reads: Counter[str] = Counter()
 
     def build_app(self) -> web.Application:
         """Return the HTTP application."""
@@ -89,9 +105,13 @@ class CollectorServer:
 
     async def _append(self, http: web.Request) -> web.Response:
         identity = await self._identify(http)
+        sender = sender_of(identity)
+        if sender is None:
+            raise _Refused(403, "NotYours", f"{identity.user} is no guard of a pod")
         lost = _number(http, "lost", None)
         try:
             body = await read_body(http)
+            self._check_rates(*sender, len(body))  # before the batch is parsed, since that takes time
             batch = read_batch(body, identity, received=self._executor.now(), lost=lost)
         except NotYours as refusal:
             self._log(f"REFUSED: {refusal}")
@@ -101,7 +121,6 @@ class CollectorServer:
         except BatchInvalid as refusal:
             self._log(f"INVALID: {identity.user} sent an invalid batch: {refusal}")
             raise _Refused(400, "Invalid", str(refusal)) from None
-        self._check_rates(batch, len(body))
         match await self._executor.append(batch):
             case Accepted(next=following):
                 return web.json_response({"next": following})
@@ -112,33 +131,35 @@ class CollectorServer:
             case OverQuota(level=level):
                 raise _Refused(507, "OverQuota", f"{level.text}: retention frees room, or raise the quota")
 
-    def _check_rates(self, batch: Batch, size: int) -> None:
+    def _check_rates(self, namespace: str, agent: str, size: int) -> None:
         """Refuse a batch of an agent or namespace that sends faster than its rate."""
         now = self._monotonic()
-        agent = f"{batch.namespace}/{batch.agent}"
-        for limiter, owner in ((self._agent_rates, agent), (self._namespace_rates, batch.namespace)):
+        owners = ((self._agent_rates, f"{namespace}/{agent}"), (self._namespace_rates, namespace))
+        for limiter, owner in owners:
             if not limiter.take(owner, max(size, LEAST_BATCH), now):
                 raise _Refused(429, "OverRate", f"{owner} sends records faster than its rate: send them later")
 
     async def _usage(self, http: web.Request) -> web.Response:
         namespace = http.query.get("namespace", "")
-        await self._authorize(http, namespace)
-        found = [one for one in await self._executor.usage() if namespace in {"", one.namespace}]
-        return web.json_response({"usage": [asdict(one) for one in found], "quotas": asdict(self._executor.quotas)})
+        async with self._read(http, namespace):
+            found = [one for one in await self._executor.usage() if namespace in {"", one.namespace}]
+            usage = [asdict(one) for one in found]
+            return await _send(http, {"usage": usage, "quotas": asdict(self._executor.quotas)})
 
     async def _find(self, http: web.Request) -> web.Response:
         words = {name: http.query.get(name, "") for name in _WORDS}
-        await self._authorize(http, words["namespace"])
-        limit = _limit(http)
-        found = await self._executor.find(Query(**words, after=_place(http.query.get("after", "")), limit=limit))
-        last = found[-1].place if len(found) == limit else None
-        following = None if last is None else f"{last.time},{last.guard},{last.seq}"
-        return web.json_response({"records": [asdict(one) for one in found], "next": following})
+        query = Query(**words, after=_place(http.query.get("after", "")), limit=_limit(http))
+        async with self._read(http, query.namespace):
+            found = await self._executor.find(query)
+            is_last = len(found) < query.limit and sum(len(one.text) for one in found) < MOST_BYTES
+            following = None if is_last else f"{found[-1].time},{found[-1].guard},{found[-1].seq}"
+            return await _send(http, {"records": [asdict(one) for one in found], "next": following})
 
     async def _chains(self, http: web.Request) -> web.Response:
         namespace = http.query.get("namespace", "")
-        await self._authorize(http, namespace)
-        return web.json_response({"chains": [asdict(one) for one in await self._executor.chains(namespace)]})
+        async with self._read(http, namespace):
+            page = await self._executor.chains(namespace, http.query.get("after", ""))
+            return await _send(http, asdict(page))
 
     async def _lines(self, http: web.Request) -> web.Response:
         guard = http.query.get("guard", "")
@@ -146,9 +167,9 @@ class CollectorServer:
             namespace = parse_guard(guard).namespace
         except LineInvalid as error:
             raise _Refused(400, "Invalid", f"guard {error}") from None
-        await self._authorize(http, namespace)
-        found = await self._executor.lines(guard, _start(http), _limit(http))
-        return web.json_response({"lines": [asdict(one) for one in found]})
+        async with self._read(http, namespace):
+            found = await self._executor.lines(guard, _start(http), _limit(http))
+            return await _send(http, {"lines": [asdict(one) for one in found]})
 
     async def _identify(self, http: web.Request) -> Identity:
         scheme, _, token = http.headers.get("Authorization", "").partition(" ")
@@ -159,11 +180,21 @@ class CollectorServer:
             raise _Refused(401, "Unauthenticated", "a bearer token with the audience interlock-audit is required")
         return identity
 
-    async def _authorize(self, http: web.Request, namespace: str) -> None:
+    @asynccontextmanager
+    async def _read(self, http: web.Request, namespace: str) -> AsyncIterator[None]:
+        """Authorize a reader, and bound how many requests of readers there are until their answers are sent."""
         identity = await self._identify(http)
         if not await self._reviewer.may_read(identity, namespace, http.remote or ""):
             where = f"in namespace {namespace!r}" if namespace else "in all namespaces (name one with ?namespace=)"
             raise _Refused(403, "Forbidden", f"{identity.user} may not get auditrecords.interlock.dev {where}")
+        if self._reads[namespace] >= READS or (namespace and self._reads.total() >= ALL_READS):
+            raise _Refused(429, "TooManyReads", "too many requests of readers are answered: send one at a time")
+        self._reads[namespace] += 1
+        try:
+            yield
+        finally:
+            self._reads[namespace] -= 1
+            self._reads += Counter()  # keeps only namespaces with requests
 
 
 class Telemetry:
@@ -205,6 +236,15 @@ class Telemetry:
         text = "Agents and namespaces that use 80 % of their quota or more."
         lines += render_family("interlock_audit_quota_alarms", "gauge", text, [("", self._executor.alarms)])
         return respond_with_metrics(join_lines(lines))
+
+
+async def _send(http: web.Request, value: Mapping[str, Any]) -> web.Response:
+    """Send an answer, and return it once it has left this program's memory."""
+    response = web.json_response(value)
+    with suppress(ConnectionError):  # the client is gone
+        await response.prepare(http)
+        await response.write_eof()
+    return response
 
 
 def _number(http: web.Request, name: str, default: int | None) -> int | None:

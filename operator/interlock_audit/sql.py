@@ -1,13 +1,27 @@
 """The store of audit records in the SQL that SQLite and PostgreSQL share. Differences are in their own modules."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
 from interlock_audit.quotas import NO_QUOTAS, ROW_BYTES, Level, Quotas, Usage, find_levels
-from interlock_audit.stores import Accepted, Batch, ChainState, Fork, Gap, OverQuota, Query, Received, Stored
+from interlock_audit.stores import (
+    MOST_BYTES,
+    MOST_LISTED,
+    Accepted,
+    Batch,
+    ChainPage,
+    ChainState,
+    Fork,
+    Gap,
+    OverQuota,
+    Pruned,
+    Query,
+    Received,
+    Stored,
+)
 from interlock_contract.audit_chain import ORIGIN
 
 SCHEMA: Final = (
@@ -27,17 +41,21 @@ SCHEMA: Final = (
     WHERE NOT EXISTS (SELECT 1 FROM usage) GROUP BY namespace, agent""",  # noqa: S608 - no values
 )
 """Statements that create what is missing; `{octets}` is `Database.octets`."""
-_PRUNED_AT_ONCE: Final = 5000
-_CHAINS: Final = """WITH RECURSIVE filed(guard) AS (
+_PRUNED_AT_ONCE: Final = 2000
+"""Most records that one step of retention deletes, and most chains that it reads."""
+_CHAINS: Final = """SELECT guard, namespace, start, start_hash, next, head FROM chains
+WHERE guard > ? AND substr(guard, 1, ?) = ? ORDER BY guard LIMIT ?"""
+_UNNOTED: Final = """WITH RECURSIVE filed(guard) AS (
     SELECT MIN(guard) FROM records
     UNION ALL SELECT (SELECT MIN(guard) FROM records WHERE records.guard > filed.guard) FROM filed
     WHERE filed.guard IS NOT NULL)
-SELECT * FROM (
-    SELECT guard, namespace, start, start_hash, next, head FROM chains
-    UNION ALL SELECT guard, '', 0, ?, 0, ? FROM filed
-    WHERE guard IS NOT NULL AND NOT EXISTS (SELECT 1 FROM chains WHERE chains.guard = filed.guard)) AS found
-WHERE substr(guard, 1, ?) = ? ORDER BY guard"""
-"""All chains, also those that have records alone. One step in the index of records per chain finds these."""
+SELECT guard FROM filed
+WHERE NOT EXISTS (SELECT 1 FROM chains WHERE chains.guard = filed.guard) AND substr(guard, 1, ?) = ? LIMIT ?"""
+"""Chains that have records alone. One step in the index of records per chain finds these."""
+_BEGINNINGS: Final = """SELECT guard,
+    (SELECT received FROM records WHERE records.guard = chains.guard ORDER BY seq LIMIT 1)
+FROM chains WHERE guard > ? ORDER BY guard LIMIT ?"""
+"""When the first record of each chain was received. A guard's clock may be wrong, so the time of receipt counts."""
 _COLUMNS: Final = "guard, seq, time, namespace, agent, kind, decision, line"
 
 
@@ -55,6 +73,9 @@ class Cursor(Protocol):
 
     def fetchall(self) -> list[Any]:
         """Return all remaining rows."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield the remaining rows."""
 
 
 class Database(Protocol):
@@ -74,6 +95,16 @@ class Database(Protocol):
             StoreUnavailable: Instead of any error of the database.
         """
 
+    def check_room(self) -> None:
+        """Check that the database may grow.
+
+        Raises:
+            StoreUnavailable: What is left of its disk is for retention, which must write to delete.
+        """
+
+    def tidy(self) -> None:
+        """Free what only a moment without readers frees; see `Store`."""
+
     def close(self) -> None:
         """Close the database."""
 
@@ -90,30 +121,37 @@ class SqlStore:
 
     def append(self, batch: Batch) -> Accepted | Gap | Fork | OverQuota:
         """Store a batch, all of it or nothing; see `Store`."""
-        guard, first = batch.lines[0].line.guard, batch.lines[0].line
+        self._database.check_room()
+        guard = batch.lines[0].line.guard
         with self._database.transaction() as cursor:
             next_seq, head = self._claim(cursor, guard, batch.namespace)
-            forked = self._first_difference(cursor, batch, next_seq)
-            if forked is not None:
-                return Fork(forked)
-            new = [received for received in batch.lines if received.line.seq >= next_seq]
-            if not new:
-                return Accepted(next_seq, 0)
-            declares_gap = first.seq > next_seq
-            if declares_gap and batch.lost != next_seq:
+            result = self._append(cursor, batch, next_seq, head)
+            if not isinstance(result, Accepted):
                 self._unclaim(cursor, guard)
-                return Gap(next_seq)
-            if not declares_gap and new[0].line.prev != head:
-                return Fork(new[0].line.seq)
-            size = sum(len(received.text.encode()) + ROW_BYTES for received in new)
-            level = self._exceeded(cursor, batch, size)
-            if level is not None:
-                self._unclaim(cursor, guard)
-                return OverQuota(level)
-            self._insert(cursor, batch, new)
-            self._add_usage(cursor, batch.namespace, batch.agent, size)
-            after = new[-1].line.head
-            self._run(cursor, "UPDATE chains SET next = ?, head = ? WHERE guard = ?", after.next, after.hash, guard)
+        return result
+
+    def _append(self, cursor: Cursor, batch: Batch, next_seq: int, head: str) -> Accepted | Gap | Fork | OverQuota:
+        """Store a batch behind a chain that ends before `next_seq`."""
+        first = batch.lines[0].line
+        forked = self._first_difference(cursor, batch, next_seq)
+        if forked is not None:
+            return Fork(forked)
+        new = [received for received in batch.lines if received.line.seq >= next_seq]
+        if not new:
+            return Accepted(next_seq, 0)
+        declares_gap = first.seq > next_seq
+        if declares_gap and batch.lost != next_seq:
+            return Gap(next_seq)
+        if not declares_gap and new[0].line.prev != head:
+            return Fork(new[0].line.seq)
+        size = sum(len(received.text.encode()) + ROW_BYTES for received in new)
+        level = self._exceeded(cursor, batch, size)
+        if level is not None:
+            return OverQuota(level)
+        self._insert(cursor, batch, new)
+        self._add_usage(cursor, batch.namespace, batch.agent, size)
+        after = new[-1].line.head
+        self._run(cursor, "UPDATE chains SET next = ?, head = ? WHERE guard = ?", after.next, after.hash, first.guard)
         return Accepted(after.next, len(new), declares_gap)
 
     def find(self, query: Query) -> list[Stored]:
@@ -136,21 +174,26 @@ class SqlStore:
         statement = f"SELECT {_COLUMNS} FROM records{where} ORDER BY time, guard, seq LIMIT ?"  # noqa: S608 - no values
         with self._database.transaction() as cursor:
             self._run(cursor, statement, *values, query.limit)
-            return [Stored(*row) for row in cursor.fetchall()]
+            return _take(cursor)
 
-    def chains(self, namespace: str = "") -> list[ChainState]:
-        """Return the states of chains; see `Store`."""
+    def chains(self, namespace: str = "", after: str = "") -> ChainPage:
+        """Return a page of the states of chains; see `Store`."""
         prefix = f"{namespace}/" if namespace else ""
         with self._database.transaction() as cursor:
-            self._run(cursor, _CHAINS, ORIGIN, ORIGIN, len(prefix), prefix)
-            return [ChainState(*row) for row in cursor.fetchall()]
+            self._run(cursor, _CHAINS, after, len(prefix), prefix, MOST_LISTED)
+            found = [ChainState(*row) for row in cursor.fetchall()]
+            if len(found) == MOST_LISTED:
+                return ChainPage(found, found[-1].guard)
+            self._run(cursor, _UNNOTED, len(prefix), prefix, MOST_LISTED)
+            unnoted = [ChainState(guard, "", 0, ORIGIN, 0, ORIGIN) for (guard,) in cursor.fetchall()]
+            return ChainPage(found + unnoted, None)
 
     def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
         """Return records of one chain from a number on; see `Store`."""
         statement = f"SELECT {_COLUMNS} FROM records WHERE guard = ? AND seq >= ? ORDER BY seq LIMIT ?"  # noqa: S608
         with self._database.transaction() as cursor:
             self._run(cursor, statement, guard, start, limit)
-            return [Stored(*row) for row in cursor.fetchall()]
+            return _take(cursor)
 
     def usage(self) -> list[Usage]:
         """Return what every agent has stored; see `Store`."""
@@ -158,14 +201,28 @@ class SqlStore:
             self._run(cursor, "SELECT namespace, agent, bytes FROM usage ORDER BY namespace, agent")
             return [Usage(namespace, agent, int(used)) for namespace, agent, used in cursor.fetchall()]
 
-    def prune(self, before: str) -> int:
-        """Delete the beginning of one chain; see `Store`."""
-        # The time of receipt counts, because a guard's clock may be wrong.
-        oldest = "SELECT received FROM records WHERE records.guard = chains.guard ORDER BY seq LIMIT 1"
+    def prune(self, before: str, after: str = "") -> Pruned:
+        """Delete the beginnings of some chains; see `Store`."""
+        removed = 0
+        freed: Counter[tuple[str, str]] = Counter()
         with self._database.transaction() as cursor:
-            self._run(cursor, f"SELECT guard FROM chains WHERE ({oldest}) < ? LIMIT 1", before)  # noqa: S608
-            found = cursor.fetchone()
-            return 0 if found is None else self._prune_chain(cursor, found[0], before)
+            self._run(cursor, _BEGINNINGS, after, _PRUNED_AT_ONCE)
+            found = cursor.fetchall()
+            for guard, received in found:
+                if received is not None and received < before:
+                    removed += self._prune_chain(cursor, guard, before, _PRUNED_AT_ONCE - removed, freed)
+                    if removed == _PRUNED_AT_ONCE:
+                        break  # this chain may have more
+                after = guard
+            is_last = removed < _PRUNED_AT_ONCE and len(found) < _PRUNED_AT_ONCE
+            # After all chains, since writers lock a chain first and then its agent's usage.
+            for (namespace, agent), size in sorted(freed.items()):
+                self._add_usage(cursor, namespace, agent, -size)
+        return Pruned(removed, None if is_last else after)
+
+    def tidy(self) -> None:
+        """Free what only a moment without readers frees; see `Store`."""
+        self._database.tidy()
 
     def check(self) -> None:
         """Check that the database answers; see `Store`."""
@@ -173,18 +230,15 @@ class SqlStore:
             self._run(cursor, "SELECT 1")
             cursor.fetchone()
 
-    def _prune_chain(self, cursor: Cursor, guard: str, before: str) -> int:
+    def _prune_chain(self, cursor: Cursor, guard: str, before: str, limit: int, freed: Counter[tuple[str, str]]) -> int:
         self._run(cursor, f"SELECT next FROM chains WHERE guard = ?{self._database.lock}", guard)  # noqa: S608
         columns = f"seq, hash, received, namespace, agent, {self._database.octets}"
-        self._run(cursor, f"SELECT {columns} FROM records WHERE guard = ? ORDER BY seq LIMIT ?", guard, _PRUNED_AT_ONCE)  # noqa: S608
+        self._run(cursor, f"SELECT {columns} FROM records WHERE guard = ? ORDER BY seq LIMIT ?", guard, limit)  # noqa: S608
         gone = list(takewhile(lambda row: row[2] < before, cursor.fetchall()))
-        freed: Counter[tuple[str, str]] = Counter()
         if gone:
             last, own = gone[-1][:2]
             for _, _, _, namespace, agent, octets in gone:  # all of one agent, so far as guards have written them
                 freed[namespace, agent] += octets + ROW_BYTES
-            for (namespace, agent), size in freed.items():
-                self._add_usage(cursor, namespace, agent, -size)
             self._run(cursor, "DELETE FROM records WHERE guard = ? AND seq <= ?", guard, last)
             checkpoint = "UPDATE chains SET start = ?, start_hash = ? WHERE guard = ?"
             self._run(cursor, checkpoint, last + 1, own, guard)
@@ -254,3 +308,15 @@ class SqlStore:
 
     def _run(self, cursor: Cursor, statement: str, *values: Any) -> None:
         cursor.execute(statement.replace("?", self._database.parameter), values)
+
+
+def _take(rows: Iterable[Sequence[Any]]) -> list[Stored]:
+    """Return records until they have enough bytes."""
+    found: list[Stored] = []
+    size = 0
+    for row in rows:
+        found.append(Stored(*row))
+        size += len(found[-1].text)
+        if size >= MOST_BYTES:
+            break
+    return found

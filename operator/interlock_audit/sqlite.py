@@ -1,7 +1,8 @@
 """The SQLite store of audit records: one file for one collector, which is enough for most clusters."""
 
+import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -10,16 +11,38 @@ from interlock_audit.quotas import NO_QUOTAS, Quotas
 from interlock_audit.sql import SCHEMA, Cursor, SqlStore
 from interlock_audit.stores import StoreUnavailable
 
+LEAST_FREE: Final = 64 * 1024 * 1024
+"""Bytes of the disk that records never take: retention and a start of the collector write a little, too."""
+
 _BUSY_SECONDS: Final = 10.0
+_STEPS: Final = 20_000
+"""Instructions of SQLite between two looks at the clock: less than a millisecond."""
 
 
-def open_sqlite(path: Path, *, is_read_only: bool = False, quotas: Quotas = NO_QUOTAS) -> SqlStore:
+def open_sqlite(
+    path: Path,
+    *,
+    is_read_only: bool = False,
+    quotas: Quotas = NO_QUOTAS,
+    seconds: float = 0.0,
+    monotonic: Callable[[], float] | None = None,
+) -> SqlStore:
     """Return the store in a file. A missing file is created, unless `is_read_only`.
+
+    Args:
+        path: The file.
+        is_read_only: Nothing is written.
+        quotas: What agents and namespaces may store.
+        seconds: How long a transaction may take, if there is a clock.
+        monotonic: The monotonic clock, in seconds.
 
     Raises:
         StoreUnavailable: The file cannot be opened, or is no database.
     """
-    return SqlStore(_Sqlite(path, is_read_only=is_read_only), quotas)
+    database = _Sqlite(path, is_read_only=is_read_only)
+    if monotonic is not None:
+        database.limit(seconds, monotonic)
+    return SqlStore(database, quotas)
 
 
 class _Sqlite:
@@ -30,7 +53,9 @@ class _Sqlite:
     octets = "LENGTH(CAST(line AS BLOB))"
 
     def __init__(self, path: Path, *, is_read_only: bool) -> None:
+        self._path = path
         self._begin = "BEGIN" if is_read_only else "BEGIN IMMEDIATE"
+        self._start_watch: Callable[[], None] = lambda: None
         uri = f"{path.absolute().as_uri()}?mode={'ro' if is_read_only else 'rwc'}"
         try:
             # The collector calls it from worker threads, one at a time.
@@ -49,9 +74,21 @@ class _Sqlite:
             self._connection.close()
             raise StoreUnavailable(f"{path}: {error}") from None
 
+    def limit(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        """Let no transaction run longer than some seconds."""
+        until = 0.0
+
+        def start() -> None:
+            nonlocal until
+            until = monotonic() + seconds
+
+        self._start_watch = start
+        self._connection.set_progress_handler(lambda: int(monotonic() > until), _STEPS)
+
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
         """Return a transaction; see `Database`."""
+        self._start_watch()
         try:
             cursor = self._connection.cursor()
             cursor.execute(self._begin)
@@ -64,6 +101,26 @@ class _Sqlite:
                 raise
             finally:
                 cursor.close()
+        except sqlite3.Error as error:
+            raise StoreUnavailable(str(error)) from None
+
+    def check_room(self) -> None:
+        """Check that the file may grow; see `Database`."""
+        try:
+            free = shutil.disk_usage(self._path.parent).free
+        except OSError as error:
+            raise StoreUnavailable(f"{self._path}: {error.strerror}") from None
+        if free < LEAST_FREE:
+            raise StoreUnavailable(f"the disk of {self._path} is full: its last {LEAST_FREE} bytes are for retention")
+
+    def tidy(self) -> None:
+        """Copy the write-ahead log into the file and cut it off.
+
+        SQLite does so by itself where nothing reads at the moment of a commit. With a reader always there, the log
+        would grow without end.
+        """
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except sqlite3.Error as error:
             raise StoreUnavailable(str(error)) from None
 

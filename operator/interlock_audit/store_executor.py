@@ -1,4 +1,8 @@
-"""The store executor: it runs the store in a thread of its own and counts the results."""
+"""The store executor: it runs the store in threads of its own and counts the results.
+
+Guards must not wait for readers, since a guard whose records are not stored denies calls in the end. So what readers
+ask for runs in a second thread, on a second connection to the database.
+"""
 
 import asyncio
 from collections import Counter
@@ -12,7 +16,7 @@ from interlock_audit.quotas import NO_QUOTAS, Level, Quotas, Usage, find_levels
 from interlock_audit.stores import (
     Accepted,
     Batch,
-    ChainState,
+    ChainPage,
     Fork,
     Gap,
     OverQuota,
@@ -25,7 +29,7 @@ from interlock_audit.stores import (
 Result = TypeVar("Result")
 
 _PRUNE_SECONDS: Final = 3600.0
-_QUOTA_SECONDS: Final = 60.0
+_WATCH_SECONDS: Final = 60.0
 _STAMP_LENGTH: Final = len("2026-03-02T09:00:00.000")
 
 
@@ -38,7 +42,8 @@ class StoreExecutor:
     """An asynchronous interface to the store, with retention and counters.
 
     Args:
-        store: The store, used only here.
+        store: The store for guards, used only here.
+        reading: The same store on a connection of its own, for readers, used only here.
         clock: The wall clock, in UTC.
         log: Writes a line about the collector itself.
         quotas: The quotas of the store, for alarms.
@@ -47,6 +52,7 @@ class StoreExecutor:
     def __init__(
         self,
         store: Store,
+        reading: Store,
         clock: Callable[[], datetime],
         log: Callable[[str], None],
         quotas: Quotas = NO_QUOTAS,
@@ -58,6 +64,9 @@ class StoreExecutor:
         self._store, self._clock, self._log, self.quotas = store, clock, log, quotas
         self._reported: set[tuple[str, bool]] = set()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
+        self._reading = reading
+        self._reading_executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reading")
+        self._reader_lock = asyncio.Lock()
 
     def now(self) -> str:
         """Return the time as records spell it."""
@@ -85,19 +94,24 @@ class StoreExecutor:
 
     async def find(self, query: Query) -> list[Stored]:
         """Return records; see `Store.find`."""
-        return await self._run(self._store.find, query)
+        return await self._read(self._reading.find, query)
 
-    async def chains(self, namespace: str) -> list[ChainState]:
-        """Return the states of chains; see `Store.chains`."""
-        return await self._run(self._store.chains, namespace)
+    async def chains(self, namespace: str, after: str) -> ChainPage:
+        """Return a page of the states of chains; see `Store.chains`."""
+        return await self._read(self._reading.chains, namespace, after)
 
     async def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
         """Return records of one chain; see `Store.lines`."""
-        return await self._run(self._store.lines, guard, start, limit)
+        return await self._read(self._reading.lines, guard, start, limit)
 
     async def usage(self) -> list[Usage]:
         """Return what every agent has stored; see `Store.usage`."""
-        return await self._run(self._store.usage)
+        return await self._read(self._reading.usage)
+
+    async def tidy(self) -> None:
+        """Let the database free what only a moment without readers frees; see `Store.tidy`."""
+        async with self._reader_lock:
+            await self._run(self._store.tidy)
 
     async def watch_quotas(self) -> None:
         """Find the agents and namespaces that use 80 % of a quota or more, and log each new one."""
@@ -107,14 +121,15 @@ class StoreExecutor:
         for level in levels:
             self._report(level, is_refused=False)
 
-    async def keep_watching_quotas(self) -> None:
-        """Watch the quotas every minute, until cancelled."""
+    async def keep_watching(self) -> None:
+        """Tidy the database and watch the quotas every minute, until cancelled."""
         while True:
             try:
+                await self.tidy()
                 await self.watch_quotas()
             except StoreUnavailable as error:
-                self._log(f"quotas could not be checked, next try in a minute: {error}")
-            await asyncio.sleep(_QUOTA_SECONDS)
+                self._log(f"the database could not be tidied and its quotas not checked, next try in a minute: {error}")
+            await asyncio.sleep(_WATCH_SECONDS)
 
     def _report(self, level: Level, *, is_refused: bool) -> None:
         """Log a level once, until it is no longer alarming."""
@@ -134,8 +149,11 @@ class StoreExecutor:
             StoreUnavailable: The database refuses.
         """
         before = stamp(self._clock() - keep)
-        while removed := await self._run(self._store.prune, before):
-            self.counts["pruned_total"] += removed
+        after: str | None = ""
+        while after is not None:
+            pruned = await self._run(self._store.prune, before, after)
+            self.counts["pruned_total"] += pruned.records
+            after = pruned.next
 
     async def keep_pruning(self, keep: timedelta) -> None:
         """Prune now and every hour, until cancelled."""
@@ -148,12 +166,20 @@ class StoreExecutor:
 
     async def close(self) -> None:
         """Close the store after its pending requests."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._store.close)
-        self._executor.shutdown()
+        for executor, store in ((self._reading_executor, self._reading), (self._executor, self._store)):
+            await asyncio.get_running_loop().run_in_executor(executor, store.close)
+            executor.shutdown()
 
-    async def _run(self, function: Callable[..., Result], *arguments: object) -> Result:
+    async def _read(self, function: Callable[..., Result], *arguments: object) -> Result:
+        async with self._reader_lock:
+            return await self._run(function, *arguments, executor=self._reading_executor)
+
+    async def _run(
+        self, function: Callable[..., Result], *arguments: object, executor: ThreadPoolExecutor | None = None
+    ) -> Result:
+        run = partial(function, *arguments)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, partial(function, *arguments))
+            return await asyncio.get_running_loop().run_in_executor(executor or self._executor, run)
         except StoreUnavailable:
             self.counts["unavailable_total"] += 1
             raise

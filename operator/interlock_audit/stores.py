@@ -127,17 +127,40 @@ class ChainState:
     head: str
 
 
+@dataclass(frozen=True, slots=True)
+class ChainPage:
+    """Some states of chains, and the `after` of the next page, None on the last."""
+
+    chains: list[ChainState]
+    next: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """How many records one step of retention has deleted, and the `after` of the next step, None after the last."""
+
+    records: int
+    next: str | None
+
+
+MOST_LISTED: Final = 1000
+"""Most records, or states of chains, in one answer of a store."""
+MOST_BYTES: Final = 1024 * 1024
+"""Bytes of lines after which an answer of a store has no further record."""
+
+
 class Readable(Protocol):
     """The part of a store that a verifier needs. Every method may raise `StoreUnavailable`."""
 
-    def chains(self, namespace: str = "") -> list[ChainState]:
-        """Return the states of all chains, or of those whose guards are in one namespace.
+    def chains(self, namespace: str = "", after: str = "") -> ChainPage:
+        """Return a page of the states of all chains, or of those whose guards are in one namespace.
 
-        A chain that has records, and no state, is returned as one without any line. No collector leaves such a chain.
+        A chain that has records, and no state, is on the last page as one without any line. No collector leaves such a
+        chain.
         """
 
     def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
-        """Return records of one chain from a number on, in their order."""
+        """Return records of one chain from a number on, in their order, and none after the last one."""
 
 
 class Store(Readable, Protocol):
@@ -147,17 +170,24 @@ class Store(Readable, Protocol):
         """Store a batch, all of it or nothing. It is committed when this returns `Accepted`."""
 
     def find(self, query: Query) -> list[Stored]:
-        """Return records in the order of `Place`."""
+        """Return records in the order of `Place`, and none after the last one."""
 
     def usage(self) -> list[Usage]:
         """Return what every agent has stored."""
 
-    def prune(self, before: str) -> int:
-        """Delete the beginning of one chain, as far as it was received before a time, and note its new beginning.
+    def prune(self, before: str, after: str = "") -> Pruned:
+        """Delete the beginnings of some chains, as far as they were received before a time, and note the new ones.
 
-        Returns:
-            The number of deleted records, some thousands at most, 0 if none is left to delete.
+        One step reads a page of chains and deletes some thousand records at most, since nothing else is stored during
+        a step.
+
+        Args:
+            before: The time.
+            after: The chain after which the step begins.
         """
+
+    def tidy(self) -> None:
+        """Let the database free what only a moment without readers frees. No other thread may read meanwhile."""
 
     def check(self) -> None:
         """Check that the database answers."""
@@ -170,7 +200,16 @@ FIRST: Final = -(2**63)
 """The least number that a database can hold. Records below 0 are forged, and readers see them."""
 
 
-def all_lines(store: Readable, guard: str, page: int = 1000) -> Iterator[Stored]:
+def all_chains(store: Readable, namespace: str = "") -> Iterator[ChainState]:
+    """Yield the state of every chain, a page at a time."""
+    after: str | None = ""
+    while after is not None:
+        page = store.chains(namespace, after)
+        yield from page.chains
+        after = page.next
+
+
+def all_lines(store: Readable, guard: str, page: int = MOST_LISTED) -> Iterator[Stored]:
     """Yield every record that is filed under a chain, in order, a page at a time."""
     start = FIRST
     while found := store.lines(guard, start, page):

@@ -17,7 +17,16 @@ from typing import Any, Final, TypeVar
 from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, Checkpoint
 from interlock_audit.settings import KEEP_DAYS, MOST_DAYS
 from interlock_audit.sqlite import open_sqlite
-from interlock_audit.stores import ChainState, Readable, Store, Stored, StoreUnavailable, all_lines
+from interlock_audit.stores import (
+    ChainPage,
+    ChainState,
+    Readable,
+    Store,
+    Stored,
+    StoreUnavailable,
+    all_chains,
+    all_lines,
+)
 from interlock_contract.audit_chain import Head, LineInvalid, is_sequence, parse_guard
 from interlock_contract.canonical_json import is_digest
 from interlock_contract.clock import utc_now
@@ -26,9 +35,21 @@ from interlock_contract.strict_json import JsonInvalid, parse_json
 OK, FOUND, UNREADABLE = 0, 1, 2
 
 _TIMEOUT_SECONDS: Final = 60
+_MOST_BYTES: Final = 16 * 1024 * 1024
+"""Most bytes of one answer of a collector. Its own answers are smaller, so a longer one is cut off and no JSON."""
 _CLOCK_TOLERANCE: Final = timedelta(hours=1)
 """How far a guard's clock may be ahead of the collector's, by which retention deletes."""
 _RECORD: Final = b'{"guard":"'
+
+_OPENER: Final = urllib.request.OpenerDirector()
+"""Opens URLs without a proxy of the environment, and follows no redirect, which would take the token elsewhere."""
+for _handler in (
+    urllib.request.HTTPHandler,
+    urllib.request.HTTPSHandler,
+    urllib.request.HTTPDefaultErrorHandler,
+    urllib.request.HTTPErrorProcessor,
+):
+    _OPENER.add_handler(_handler())
 
 Shape = TypeVar("Shape", ChainState, Stored)
 
@@ -106,7 +127,7 @@ def _check(options: argparse.Namespace, expectations: Expectations) -> ChainRepo
 def _open_postgres(dsn: str) -> Store:
     from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - files can be checked without its driver
 
-    return open_postgres(dsn)
+    return open_postgres(dsn, is_read_only=True)
 
 
 def _check_files(files: Sequence[Path], anchors: Sequence[Anchor], *, is_log: bool) -> ChainReport:
@@ -136,7 +157,7 @@ def check_store(store: Readable, expectations: Expectations, namespace: str = ""
     Raises:
         StoreUnavailable: The store cannot be read.
     """
-    chains = store.chains(namespace)
+    chains = list(all_chains(store, namespace))
     own = [Anchor(one.guard, one.next - 1, one.head, "the collector's note") for one in chains if one.next > one.start]
     checkpoints = {one.guard: Checkpoint(one.start, one.start_hash) for one in chains if one.start}
     anchors = [one for one in expectations.anchors if one.guard.startswith(f"{namespace}/" if namespace else "")]
@@ -180,24 +201,32 @@ class Remote:
         except OSError as error:
             raise StoreUnavailable(f"{token}: {error.strerror}") from None
 
-    def chains(self, namespace: str = "") -> list[ChainState]:
-        """Return the states of chains; see `Readable`."""
-        return [_shape(ChainState, one) for one in self._get("chains", {"namespace": namespace})]
+    def chains(self, namespace: str = "", after: str = "") -> ChainPage:
+        """Return a page of the states of chains; see `Readable`."""
+        answer = self._get("chains", {"namespace": namespace, "after": after})
+        following = answer.get("next")
+        if following is not None and (not isinstance(following, str) or following == after):
+            raise StoreUnavailable("the collector's pages of chains do not end")
+        return ChainPage([_shape(ChainState, one) for one in answer["chains"]], following)
 
     def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
         """Return records of one chain from a number on; see `Readable`."""
         query = {"guard": guard, "start": str(start), "limit": str(limit)}
-        return [_shape(Stored, one) for one in self._get("lines", query)]
+        found = [_shape(Stored, one) for one in self._get("lines", query)["lines"]]
+        if any(one.seq < start for one in found):
+            raise StoreUnavailable("the collector's pages of lines do not end")
+        return found
 
-    def _get(self, what: str, query: Mapping[str, str]) -> list[Any]:
+    def _get(self, what: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """Return an answer, which has a list of `what`."""
         url = f"{self._url}/v1/{what}?{urllib.parse.urlencode(query)}"
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310 - see __init__
-                found = json.load(response)[what]
-        except (OSError, ValueError, LookupError, TypeError) as error:
+            with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
+                found = json.loads(response.read(_MOST_BYTES))
+        except (OSError, ValueError, RecursionError) as error:
             raise StoreUnavailable(f"{url}: {error}") from None
-        if not isinstance(found, list):
+        if not isinstance(found, dict) or not isinstance(found.get(what), list):
             raise StoreUnavailable(f"{url} answered without a list")
         return found
 

@@ -14,7 +14,18 @@ import pytest
 
 from interlock_audit.postgres import open_postgres
 from interlock_audit.quotas import ROW_BYTES, Quotas
-from interlock_audit.stores import Accepted, Batch, Fork, Gap, OverQuota, Query, Received, StoreUnavailable, all_lines
+from interlock_audit.stores import (
+    Accepted,
+    Batch,
+    Fork,
+    Gap,
+    OverQuota,
+    Pruned,
+    Query,
+    Received,
+    StoreUnavailable,
+    all_lines,
+)
 from interlock_audit.verify import FOUND, OK, UNREADABLE, Expectations, check_store, main
 from interlock_contract.audit_chain import open_line
 from tests.integration.guard.collecting import Collector, Reviews, collect_with
@@ -80,7 +91,7 @@ def test_it_finds_and_prunes_as_sqlite_does(dsn: str) -> None:
     second = store.find(Query(namespace="agents", after=first[-1].place))
     assert [one.seq for one in first + second] == list(range(10))
     assert len(store.find(Query(decision="Deny"))) == 1
-    assert (store.prune("2026-02-01T00:00:00.000Z"), store.prune("2026-02-01T00:00:00.000Z")) == (4, 0)
+    assert [store.prune("2026-02-01T00:00:00.000Z") for _ in range(2)] == [Pruned(4, None), Pruned(0, None)]
     assert [one.seq for one in all_lines(store, GUARD, 4)] == [4, 5, 6, 7, 8, 9]
     expired = Expectations(kept_since=datetime(2026, 3, 2, 10, tzinfo=UTC))
     assert check_store(store, expired).findings == ()
@@ -144,6 +155,25 @@ def test_the_verifier_reads_it_and_finds_tampering(dsn: str) -> None:
     with psycopg.connect(dsn) as connection:
         connection.execute("DELETE FROM records WHERE seq = 9")
     assert main(["--postgres", dsn]) == FOUND
+
+
+@requirement("records.verified")
+def test_the_verifier_needs_the_right_to_select_and_creates_no_table(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        connection.execute("DROP TABLE IF EXISTS chains, records, usage")
+    assert main(["--postgres", dsn]) == UNREADABLE
+    store = open_postgres(dsn)
+    store.append(batch(LINES))
+    store.close()
+    with psycopg.connect(dsn) as connection:
+        connection.execute("CREATE ROLE auditor LOGIN")
+        connection.execute("GRANT SELECT ON chains, records TO auditor")
+    try:
+        assert main(["--postgres", f"{dsn} user=auditor"]) == OK
+    finally:
+        with psycopg.connect(dsn) as connection:
+            connection.execute("DROP OWNED BY auditor")
+            connection.execute("DROP ROLE auditor")
 
 
 @pytest.fixture

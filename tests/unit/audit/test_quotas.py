@@ -12,8 +12,8 @@ from interlock_audit.server import CollectorServer
 from interlock_audit.sql import SqlStore
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.store_executor import StoreExecutor
-from interlock_audit.stores import Accepted, Batch, Gap, OverQuota, Received
-from interlock_contract.audit_chain import open_line
+from interlock_audit.stores import Accepted, Batch, Fork, Gap, OverQuota, Pruned, Received, all_chains
+from interlock_contract.audit_chain import Head, open_line, seal
 from tests.requirements import requirement
 from tests.support.chains import ChainWriter
 
@@ -54,7 +54,10 @@ def test_an_agent_beyond_its_quota_is_refused_and_no_other_one(store: SqlStore) 
     assert isinstance(refused, OverQuota)
     assert (refused.level.owner, refused.level.used) == ("agents/triage", size_of(a_chain()))
     assert isinstance(store.append(a_batch(a_chain("t2"), 0, 9)), Accepted)
-    assert [one.guard for one in store.chains()] == ["agents/t2-0/0000000000000001", "agents/triage-0/0000000000000001"]
+    assert [one.guard for one in all_chains(store)] == [
+        "agents/t2-0/0000000000000001",
+        "agents/triage-0/0000000000000001",
+    ]
 
 
 @requirement("records.quotas")
@@ -82,7 +85,7 @@ def test_only_retention_frees_room(store: SqlStore) -> None:
     store.append(a_batch(a_chain(), 5))
     assert isinstance(store.append(a_batch(a_chain(number=2), 0, 4)), OverQuota)
 
-    assert store.prune("2026-02-01T00:00:00.000Z") == 5
+    assert store.prune("2026-02-01T00:00:00.000Z") == Pruned(5, None)
 
     assert store.usage() == [Usage("agents", "triage", size_of(a_chain()) - size_of(a_chain(), 5))]
     assert store.append(a_batch(a_chain(number=2), 0, 4)) == Accepted(4, 4)
@@ -93,7 +96,9 @@ def test_a_refused_batch_leaves_no_chain_behind(store: SqlStore) -> None:
 
     assert store.append(a_batch(a_chain("t2"), 3)) == Gap(0)
     assert isinstance(store.append(a_batch(a_chain(number=2))), OverQuota)
-    assert len(store.chains()) == 1
+    forged, _ = seal(a_chain("t2").guard, Head(0, "f" * 64), {"kind": "genesis", "agent": "t2", "time": NOW})
+    assert store.append(Batch("agents", "t2", [Received(forged.decode(), open_line(forged))], NOW)) == Fork(0)
+    assert len(list(all_chains(store))) == 1
 
 
 def test_a_database_from_before_there_were_quotas_is_counted_once(path: Path, store: SqlStore) -> None:
@@ -119,9 +124,8 @@ def test_zero_is_no_quota(path: Path) -> None:
 async def test_80_percent_of_a_quota_is_an_alarm_that_is_logged_once(path: Path) -> None:
     said: list[str] = []
     quotas = Quotas(agent=size_of(a_chain()))
-    executor = StoreExecutor(
-        open_sqlite(path, quotas=quotas), lambda: datetime(2026, 3, 2, tzinfo=UTC), said.append, quotas
-    )
+    stores = open_sqlite(path, quotas=quotas), open_sqlite(path, is_read_only=True)
+    executor = StoreExecutor(*stores, lambda: datetime(2026, 3, 2, tzinfo=UTC), said.append, quotas)
     await executor.append(a_batch(a_chain(), 0, 7))
     await executor.watch_quotas()
     assert (executor.alarms, said) == (0, [])
@@ -171,9 +175,8 @@ def test_a_key_waits_for_its_own_rate_alone() -> None:
 @requirement("records.quotas")
 def test_an_agent_that_sends_too_fast_is_refused_and_no_other_one() -> None:
     server = CollectorServer(Mock(), Mock(), lambda _: None, lambda: 100.0)
-    flooder, other = a_batch(a_chain("flooder")), a_batch(a_chain("other"))
-    server._check_rates(flooder, int(AGENT_RATE.burst))  # noqa: SLF001 - one request of 1 MiB at a time takes long
+    server._check_rates("agents", "flooder", int(AGENT_RATE.burst))  # noqa: SLF001 - requests of 1 MiB take long
 
     with pytest.raises(Exception, match="agents/flooder sends records faster than its rate"):
-        server._check_rates(flooder, 1)  # noqa: SLF001
-    server._check_rates(other, 1)  # noqa: SLF001
+        server._check_rates("agents", "flooder", 1)  # noqa: SLF001
+    server._check_rates("agents", "other", 1)  # noqa: SLF001

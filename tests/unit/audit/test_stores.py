@@ -1,5 +1,6 @@
 """The store's promises, on SQLite; tests/integration/guard has the same on PostgreSQL."""
 
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -8,10 +9,25 @@ from pathlib import Path
 
 import pytest
 
+from interlock_audit import sql, sqlite
 from interlock_audit.chain_verifier import Anchor, ChainReport, Checkpoint
+from interlock_audit.quotas import Usage
 from interlock_audit.sql import SqlStore
-from interlock_audit.sqlite import open_sqlite
-from interlock_audit.stores import Accepted, Batch, Fork, Gap, Query, Received, StoreUnavailable, all_lines
+from interlock_audit.sqlite import LEAST_FREE, open_sqlite
+from interlock_audit.stores import (
+    MOST_BYTES,
+    MOST_LISTED,
+    Accepted,
+    Batch,
+    Fork,
+    Gap,
+    Pruned,
+    Query,
+    Received,
+    StoreUnavailable,
+    all_chains,
+    all_lines,
+)
 from interlock_audit.verify import Expectations, check_store
 from interlock_contract.audit_chain import ORIGIN, open_line
 from tests.requirements import requirement
@@ -90,8 +106,8 @@ def test_chains_do_not_touch_each_other(store: SqlStore) -> None:
     second = ChainWriter(NEXT_GUARD).begin(CHAIN.last).call()
     store.append(batch(LINES))
     store.append(batch(second.lines))
-    assert [one.guard for one in store.chains()] == [GUARD, NEXT_GUARD]
-    assert store.chains("other") == []
+    assert [one.guard for one in all_chains(store)] == [GUARD, NEXT_GUARD]
+    assert list(all_chains(store, "other")) == []
     assert kinds(check_store(store, NOTHING_EXPIRED)) == []
 
 
@@ -117,8 +133,8 @@ LATER, LATEST = "2026-03-02T09:00:03.000Z", "2026-03-02T09:00:05.000Z"
 def test_retention_deletes_what_was_received_long_ago_and_the_rest_stays_verifiable(store: SqlStore) -> None:
     store.append(batch(LINES[:4], received="2026-01-01T00:00:00.000Z"))
     store.append(batch(LINES[4:], received="2026-02-01T00:00:00.000Z"))
-    assert store.prune("2026-01-15T00:00:00.000Z") == 4
-    assert store.prune("2026-01-15T00:00:00.000Z") == 0
+    assert store.prune("2026-01-15T00:00:00.000Z") == Pruned(4, None)
+    assert store.prune("2026-01-15T00:00:00.000Z") == Pruned(0, None)
     assert [one.seq for one in all_lines(store, GUARD)] == [4, 5, 6, 7, 8, 9]
     assert kinds(check_store(store, ALL_EXPIRED)) == []
     assert store.append(batch(LINES[:6])) == Accepted(10, 0)
@@ -128,7 +144,7 @@ def test_a_chain_that_is_taken_out_whole_goes_on(store: SqlStore) -> None:
     store.append(batch(LINES[:4]))
     second = ChainWriter(NEXT_GUARD).begin(open_line(LINES[3]))
     store.append(batch(second.lines, received="2026-05-01T00:00:00.000Z"))
-    assert store.prune("2026-04-01T00:00:00.000Z") == 4
+    assert store.prune("2026-04-01T00:00:00.000Z") == Pruned(4, None)
     assert kinds(check_store(store, ALL_EXPIRED)) == []
     assert store.append(batch(LINES[4:])) == Accepted(10, 6)
     assert kinds(check_store(store, ALL_EXPIRED)) == []
@@ -265,6 +281,88 @@ def test_a_full_database_takes_nothing_and_then_everything(path: Path) -> None:
     connection.execute("PRAGMA max_page_count = 100000")
     assert store.append(batch(many.lines)) == Accepted(401, 401)
     store.close()
+
+
+@requirement("records.readers-bounded")
+def test_an_answer_has_a_bound_of_bytes_and_the_next_one_continues(store: SqlStore) -> None:
+    many = ChainWriter().begin().deny(30, tool="x" * 60_000)
+    store.append(batch(many.lines))
+    first = store.lines(GUARD, 0, 1000)
+    assert MOST_BYTES <= sum(len(one.text) for one in first) < MOST_BYTES + 64 * 1024
+    assert store.find(Query(limit=1000)) == first
+    assert store.find(Query(limit=1000, after=first[-1].place)) == list(all_lines(store, GUARD))[len(first) :]
+    assert kinds(check_store(store, NOTHING_EXPIRED)) == []
+
+
+@requirement("records.readers-bounded")
+def test_chains_come_in_pages_and_those_without_a_note_are_on_the_last(store: SqlStore, path: Path) -> None:
+    guards = [f"agents/triage-0/{number:016x}" for number in range(MOST_LISTED + 2)]
+    for guard in guards[:3]:
+        store.append(batch(ChainWriter(guard).begin().lines))
+    tamper(path, "DELETE FROM chains WHERE guard LIKE '%2'")
+    with store._database.transaction() as cursor:  # noqa: SLF001 - one genesis each would take long
+        rows = ((guard, "agents", ORIGIN, ORIGIN) for guard in guards[3:])
+        cursor.executemany("INSERT INTO chains VALUES (?, ?, 0, ?, 1, ?)", rows)
+    page = store.chains("agents")
+    assert (len(page.chains), page.next) == (MOST_LISTED, page.chains[-1].guard)
+    assert [one.guard for one in all_chains(store, "agents")] == [*guards[:2], *guards[3:], guards[2]]
+    assert list(all_chains(store, "agent")) == []
+
+
+@requirement("records.readers-bounded")
+def test_a_search_that_takes_too_long_ends(store: SqlStore, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_STEPS", 100)
+    store.append(batch(ChainWriter().begin().deny(200).lines))
+    times = iter(range(10**6))
+    reading = open_sqlite(path, is_read_only=True, seconds=0.5, monotonic=lambda: float(next(times)))
+    with pytest.raises(StoreUnavailable, match="interrupted"):
+        reading.find(Query(decision="Allow"))
+    reading.close()
+
+
+@requirement("records.readers-bounded")
+def test_the_log_of_writes_is_cut_off_in_a_moment_without_readers(store: SqlStore, path: Path) -> None:
+    reading = open_sqlite(path, is_read_only=True)
+    log = path.with_name(f"{path.name}-wal")
+    for number in range(3):
+        with reading._database.transaction() as cursor:  # noqa: SLF001 - a reader is always there
+            cursor.execute("SELECT COUNT(*) FROM records")
+            cursor.fetchall()
+            store.append(batch(ChainWriter(f"agents/triage-0/{number:016x}").begin().deny(600, tool="x" * 1000).lines))
+    assert log.stat().st_size > 2 * 1024 * 1024
+    store.tidy()
+    assert log.stat().st_size == 0
+    reading.close()
+
+
+@requirement("records.retention-proceeds")
+def test_retention_goes_through_the_chains_in_steps(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "_PRUNED_AT_ONCE", 5)
+    for number in range(8):
+        store.append(batch(ChainWriter(f"agents/triage-0/{number:016x}").begin().deny(number).lines))
+    steps, after = [], ""
+    while True:
+        step = store.prune("2027", after)
+        steps.append(step.records)
+        if step.next is None:
+            break
+        after = step.next
+    assert (max(steps), sum(steps)) == (5, 36)
+    assert len(steps) <= 36 / 5 + 8 / 5 + 2
+    assert store.usage() == [Usage("agents", "triage", 0)]
+    assert kinds(check_store(store, ALL_EXPIRED)) == []
+
+
+@requirement("records.retention-proceeds")
+def test_records_leave_room_on_the_disk_for_retention(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk SQLite can delete nothing, since it writes down what it deletes."""
+    store.append(batch(LINES[:4]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(0, 0, LEAST_FREE - 1))  # type: ignore[attr-defined]  # noqa: SLF001
+    with pytest.raises(StoreUnavailable, match="for retention"):
+        store.append(batch(LINES[4:]))
+    assert store.prune("2027") == Pruned(4, None)
+    monkeypatch.undo()
+    assert store.append(batch(LINES[4:])) == Accepted(10, 6)
 
 
 def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
