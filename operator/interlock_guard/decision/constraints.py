@@ -102,40 +102,47 @@ def _begins(value: str, prefix: str) -> bool:
 
 
 _MAX_STEPS: Final = 256
-"""Parts of a schema that are read; of a larger or a recursive one nothing is claimed."""
+"""Parts of a schema that are read for one rule; of a larger or a recursive one nothing is claimed."""
+_MAX_REFERENCE: Final = 1024
+_MAX_TYPES: Final = 7
+"""Types that JSON Schema has."""
 
 
 class _SchemaTooLarge(Exception):  # noqa: N818 - ends the walk through a schema
-    """The schema has more parts than are read."""
-
-
-def unmatchable(rule: BundleArgumentRule, input_schema: Any) -> str | None:
-    """Return why no arguments that the schema allows can satisfy the rule, None where some may.
-
-    Args:
-        rule: One rule of a tool's map.
-        input_schema: The tool's `inputSchema` as the server lists it (JSON Schema).
-    """
-    try:
-        return _SchemaWalk(rule, input_schema).below(input_schema, split_pointer(rule.pointer))
-    except _SchemaTooLarge:
-        return None
+    """The schema takes more work than one call is worth."""
 
 
 def find_unmatchable(rules: Sequence[BundleArgumentRule], input_schema: Any) -> tuple[int, str] | None:
-    """Return the index of the first rule that can never hold and why, None where every one may."""
-    reasons = ((index, unmatchable(rule, input_schema)) for index, rule in enumerate(rules))
+    """Return the index of the first rule that no arguments can satisfy and why, None where every one may.
+
+    The server writes the schema, and each call walks through it. So the work for one call is bounded.
+
+    Args:
+        rules: The rules of a tool's map.
+        input_schema: The tool's `inputSchema` as the server lists it (JSON Schema).
+    """
+    walk = _SchemaWalk(input_schema)
+    reasons = ((index, walk.find(rule)) for index, rule in enumerate(rules))
     return next(((index, why) for index, why in reasons if why is not None), None)
 
 
 class _SchemaWalk:
-    """One walk through one schema for one rule."""
+    """The walks through one schema for the rules of one tool."""
 
-    def __init__(self, rule: BundleArgumentRule, root: Any) -> None:
-        self._rule, self._root = rule, root
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._rule: BundleArgumentRule
         self._steps = 0
+        self._text = 0  # of all rules together: to check a rule on a character takes up to a microsecond
 
-    def below(self, schema: Any, tokens: list[str]) -> str | None:
+    def find(self, rule: BundleArgumentRule) -> str | None:
+        self._rule, self._steps = rule, 0
+        try:
+            return self._below(self._root, split_pointer(rule.pointer))
+        except _SchemaTooLarge:
+            return None
+
+    def _below(self, schema: Any, tokens: list[str]) -> str | None:
         self._steps += 1
         if self._steps > _MAX_STEPS:
             raise _SchemaTooLarge
@@ -148,19 +155,19 @@ class _SchemaWalk:
     def _combined(self, schema: Mapping[str, Any], tokens: list[str]) -> str | None:
         """Follow the schema's references: all of `$ref` and `allOf`, and one of `anyOf` and `oneOf`, must allow it."""
         for part in self._all_of(schema):
-            if (why := self.below(part, tokens)) is not None:
+            if (why := self._below(part, tokens)) is not None:
                 return why
         for word in ("anyOf", "oneOf"):
             choices = schema.get(word)
             if isinstance(choices, list) and choices:
-                reasons = [self.below(choice, tokens) for choice in choices]
+                reasons = [self._below(choice, tokens) for choice in choices]
                 if all(reason is not None for reason in reasons):
                     return reasons[0]
         return None
 
     def _all_of(self, schema: Mapping[str, Any]) -> Iterator[Any]:
         reference = schema.get("$ref")
-        if isinstance(reference, str) and reference.startswith("#/"):
+        if isinstance(reference, str) and reference.startswith("#/") and len(reference) <= _MAX_REFERENCE:
             yield self._resolve(reference)
         parts = schema.get("allOf")
         if isinstance(parts, list):
@@ -180,7 +187,7 @@ class _SchemaWalk:
             return None
         properties = schema.get("properties")
         if isinstance(properties, Mapping) and token in properties:
-            return self.below(properties[token], rest)
+            return self._below(properties[token], rest)
         if schema.get("additionalProperties") is False and not schema.get("patternProperties"):
             return f"the schema has no argument {token!r}"
         return None
@@ -196,10 +203,17 @@ class _SchemaWalk:
         if (
             isinstance(allowed, list)
             and len(allowed) <= MAX_VALUES
-            and not any(satisfies(self._rule, value) for value in allowed)
+            and not any(self._satisfies(value) for value in allowed)
         ):
             return "none of the values that the schema allows satisfies it"
         return self._bounds(schema) if not _allows(schema, "array") else None
+
+    def _satisfies(self, value: Any) -> bool:
+        values = value if isinstance(value, list) else [value]
+        self._text += len(values) + sum(len(item) for item in values if isinstance(item, str))
+        if self._text > MAX_TEXT:
+            raise _SchemaTooLarge
+        return satisfies(self._rule, value)
 
     def _bounds(self, schema: Mapping[str, Any]) -> str | None:
         least, longest = schema.get("minimum"), schema.get("maxLength")
@@ -220,7 +234,7 @@ def _allows(schema: Mapping[str, Any], *types: str) -> bool:
     declared = schema.get("type")
     if isinstance(declared, str):
         return declared in types
-    return not isinstance(declared, list) or any(name in declared for name in types)
+    return not isinstance(declared, list) or len(declared) > _MAX_TYPES or any(name in declared for name in types)
 
 
 def check_scope(

@@ -9,11 +9,12 @@ key: of a stream of events the event that is not complete yet, of everything els
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from interlock_guard.upstream.credentials import SECRET_REACH
 from interlock_guard.upstream.http_client import UpstreamError
+from interlock_guard.wire.large_messages import SMALL, Pace
 from interlock_guard.wire.streams import EventParser, EventTooLarge
 
 MAX_EVENT: Final = 8 * 1024 * 1024
@@ -114,6 +115,17 @@ class AnswerScreen:
             raise UpstreamError(f"answered with {error}", is_sent=True) from None
         ends = [found.end() for found in _BLANK_LINE.finditer(self._held, max(0, before - _LONGEST_BLANK_LINE + 1))]
         return self._release(ends[-1] if ends else 0)
+
+    async def feed_in_steps(self, part: bytes | bytearray) -> AsyncIterator[bytes]:
+        """Take a part of the answer and yield what passes; it may hold thousands of events, each of them searched.
+
+        Raises:
+            KeyShown: A key is in the answer.
+        """
+        pace = Pace()
+        for start in range(0, len(part), SMALL):
+            yield self.feed(part[start : start + SMALL])
+            await pace.pause()
 
     def finish(self) -> bytes:
         """Return the rest of an answer that is complete."""

@@ -272,7 +272,8 @@ async def _relay(
         is_events = call.wants_stream or answer.content_type == EVENT_STREAM
         screen = AnswerScreen(client.shows_secret, is_events=is_events)
         if answer.status >= _FIRST_ERROR:
-            body = screen.feed(await HttpAnswer(answer).read(_MAX_ERROR)) + screen.finish()
+            told = await HttpAnswer(answer).read(_MAX_ERROR)
+            body = b"".join([ready async for ready in screen.feed_in_steps(told)]) + screen.finish()
             call.record.complete(ERROR)
             return web.Response(status=answer.status, body=body, headers=passed)
         response = web.StreamResponse(status=answer.status, headers=passed)
@@ -281,11 +282,11 @@ async def _relay(
         with _to_agent():
             await response.prepare(call.http)
         async for chunk in answer.content.iter_any():
-            ready = screen.feed(chunk)
-            await make_room(hold, screen.size)
-            if ready:
-                with _to_agent():
-                    await response.write(ready)
+            async for ready in screen.feed_in_steps(chunk):
+                await make_room(hold, screen.size)
+                if ready:
+                    with _to_agent():
+                        await response.write(ready)
         with _to_agent():
             await response.write_eof(screen.finish())
         call.record.complete(ANSWERED)

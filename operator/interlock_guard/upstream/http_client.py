@@ -18,7 +18,7 @@ import yarl
 from interlock_contract.mcp import EVENT_STREAM, MCP_JSON
 from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
 from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
-from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom
+from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom, Pace
 from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
 
 BROKEN: Final = "broke the connection off; the call may have been executed or not"
@@ -272,12 +272,13 @@ class HttpAnswer:
             UpstreamError: One of them is beyond its bound, or has no room.
             StreamBroken: The connection broke.
         """
-        hold = None if budget is None else budget.hold()
+        hold, pace = None if budget is None else budget.hold(), Pace()
         try:
             async for chunk in self.response.content.iter_any():
                 for start in range(0, len(chunk), _STEP):  # a chunk may hold thousands of small events
                     for event in parser.feed(chunk[start : start + _STEP]):
                         yield event
+                        await pace.pause()
                     await make_room(hold, parser.size)
                     await asyncio.sleep(0)
         except EventTooLarge as error:

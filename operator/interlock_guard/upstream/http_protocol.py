@@ -59,7 +59,7 @@ from interlock_guard.wire.streams import EventParser
 
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=\Z")
-_SLICE: Final = 128 * 1024
+_SLICE: Final = 16 * 1024
 _SESSION: Final = re.compile(r"[\x21-\x7e]{1,1024}\Z")
 
 

@@ -5,6 +5,7 @@ either direction are thrown away then, so that the next process neither answers 
 """
 
 import asyncio
+import fcntl
 import os
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -14,13 +15,15 @@ from typing import Any, Final
 
 from interlock_guard.log import log
 from interlock_guard.wire.jsonrpc import MAX_RESULT
-from interlock_guard.wire.large_messages import SMALL, Hold, LargeMessages, NoRoom
+from interlock_guard.wire.large_messages import SMALL, Hold, LargeMessages, NoRoom, Pace, let_others_run
 from interlock_guard.wire.streams import Line, LineBuffer, Oversized
 from interlock_kube.background import log_failure
 
 MESSAGE_SECONDS: Final = 30.0
 """How long a server may take from the beginning of a large message to its end."""
 _READ_SIZE: Final = 256 * 1024
+_DRAINS: Final = 16
+"""Reads of one turn of the event loop from a server whose connection has ended, and which may go on writing."""
 _MAX_OUTBOX: Final = 8 * 1024 * 1024
 _OPEN_INTERVALS: Final = (0.01,) * 20 + (0.05,) * 20
 _OPEN_INTERVAL: Final = 0.2
@@ -69,12 +72,17 @@ class PipePair:
         return None
 
     def discard_unread(self) -> None:
-        """Take away what is in `in` and no server has read, so that none ever will."""
+        """Take away what is in `in` and no server has read, so that none ever will.
+
+        A server can write into its own `in` without end. What the guard had written is gone after as many bytes as the
+        pipe holds.
+        """
         with suppress(OSError):
             reader = os.open(self._in, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                while os.read(reader, _READ_SIZE):
-                    pass
+                left = fcntl.fcntl(reader, fcntl.F_GETPIPE_SZ)
+                while left > 0 and (taken := os.read(reader, left)):
+                    left -= len(taken)
             finally:
                 os.close(reader)
 
@@ -93,8 +101,8 @@ class PipePair:
 class Channel:
     """One generation: lines out, lines in, and an end that is final.
 
-    Lines come out in their order. While a large one is handled, which takes several turns of the event loop, or has no
-    room in memory, nothing more is read, so the server has to wait.
+    Lines come out in their order. While lines are handled, which may take several turns of the event loop, or a large
+    one has no room in memory, nothing more is read, so the server has to wait.
     """
 
     def __init__(
@@ -184,10 +192,11 @@ class Channel:
     def _drain(self) -> None:
         """Throw away what has come; without a process on the other side, no event tells of its end."""
         with suppress(BlockingIOError):
-            while os.read(self._reader, _READ_SIZE):
-                pass
-            self._loop.remove_reader(self._reader)
-            self.drained.set()
+            for _ in range(_DRAINS):
+                if not os.read(self._reader, _READ_SIZE):
+                    self._loop.remove_reader(self._reader)
+                    self.drained.set()
+                    return
 
     def _write(self) -> None:
         while self._outbox:
@@ -227,13 +236,20 @@ class Channel:
         self._handle_received()
 
     def _handle_received(self) -> None:
-        """Handle the lines that are whole, up to a large one; then make room for the one that is not."""
+        """Handle the lines that are whole, up to a large one; then make room for the one that is not.
+
+        A chunk may hold thousands of lines, each for hundreds of clients. They are handled in steps.
+        """
+        pace = Pace()
         while self._received and not self._ended:
             line, hold = self._received.popleft()
             if not isinstance(line, Oversized) and len(line) > SMALL:
                 self._pause(self._on_large_line(line, hold or self._budget.hold()))
                 return
             self._on_line(line)
+            if pace.is_over and not self._ended:
+                self._pause(let_others_run())
+                return
         size = self._lines.size
         if self._ended or size <= SMALL:
             return

@@ -196,9 +196,14 @@ class Pace:
     def __init__(self) -> None:
         self._since = time.monotonic()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the present step has lasted long enough."""
+        return time.monotonic() - self._since > _STEP_SECONDS
+
     async def pause(self) -> None:
         """Let the event loop run if the present step has lasted long enough."""
-        if time.monotonic() - self._since > _STEP_SECONDS:
+        if self.is_over:
             await let_others_run()
             self._since = time.monotonic()
 

@@ -1,5 +1,6 @@
 """The screen of answers: whatever the chunks, all bytes pass in order, and a key does not."""
 
+import asyncio
 import itertools
 import json
 import re
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from interlock_guard.llm.answer_screen import MAX_EVENT, AnswerScreen, KeyShown, check_media_types
 from interlock_guard.upstream.credentials import SECRET_REACH
 from interlock_guard.upstream.http_client import UpstreamError
+from interlock_guard.wire import large_messages
+from interlock_guard.wire.large_messages import SMALL
 from tests.requirements import requirement
 
 KEY = b"Zm9v/YmFy"
@@ -153,3 +156,20 @@ def test_what_is_no_stream_is_held_back_by_the_length_of_a_key_alone() -> None:
     one = screen(is_events=False)
     assert len(one.feed(b"x" * 5000)) == 5000 - SECRET_REACH
     assert one.size == SECRET_REACH
+
+
+@requirement("guard.load")
+async def test_the_event_loop_runs_while_a_large_part_of_an_answer_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_messages, "_STEP_SECONDS", -1.0)
+    part, turns, passed = b"data: 1\n\n" * 10_000, [0], list[bytes]()
+
+    def turn() -> None:
+        turns.append(len(passed))
+        asyncio.get_running_loop().call_soon(turn)
+
+    turn()
+    async for ready in screen().feed_in_steps(part):
+        passed.append(ready)
+    assert b"".join(passed) == part
+    assert set(turns) >= set(range(len(passed)))
+    assert max(map(len, passed)) <= 2 * SMALL

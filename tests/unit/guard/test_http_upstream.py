@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from interlock_guard.decision.decide import Deny, DenyReason
-from interlock_guard.upstream.http_client import HttpClient, UpstreamError
+from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, UpstreamError
 from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.upstream import ServerInfo, Upstream, UpstreamEvents
+from interlock_guard.wire import large_messages
+from interlock_guard.wire.streams import EventParser, ServerEvent
+from tests.requirements import requirement
 
 KILLED = Deny(DenyReason.KILLED, "", "stop")
 
@@ -71,3 +75,24 @@ async def test_a_call_that_is_cut_before_its_first_byte_sends_none(is_sessionles
     assert link.sent == []
     assert (upstream.in_flight, upstream.is_ready) == (0, False)
     assert "is not there at the moment" in getattr(upstream.refusal(), "message", "")
+
+
+@requirement("guard.load")
+async def test_many_small_events_are_handled_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_messages, "_STEP_SECONDS", -1.0)
+
+    class Content:
+        async def iter_any(self) -> AsyncIterator[bytes]:
+            yield b"data: 1\n\n" * 50
+
+    response: Any = SimpleNamespace(content=Content())
+    seen, turns = list[ServerEvent](), list[int]()
+
+    def turn() -> None:
+        turns.append(len(seen))
+        asyncio.get_running_loop().call_soon(turn)
+
+    turn()
+    async for event in HttpAnswer(response).events(EventParser(100)):
+        seen.append(event)
+    assert set(turns) >= set(range(50))

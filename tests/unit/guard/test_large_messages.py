@@ -246,3 +246,41 @@ async def test_a_server_that_does_not_finish_a_large_message_is_ended(
     await until(lambda: bool(stdio.ends), "the connection has ended")
     assert "did not finish a message" in stdio.ends[0]
     assert large.results.used == 0
+
+
+@requirement("guard.load")
+async def test_many_small_lines_are_handled_in_steps(stdio: Stdio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(large_messages, "_STEP_SECONDS", -1.0)
+    pauses: list[int] = []
+
+    async def pause() -> None:
+        pauses.append(len(stdio.lines))
+        await let_others_run()
+
+    monkeypatch.setattr("interlock_guard.upstream.pipes.let_others_run", pause)
+    await stdio.send(b"{}\n" * 50)
+    await until(lambda: len(pauses) == 50, "all lines are handled")
+    assert pauses == list(range(1, 51))
+
+
+@requirement("guard.load")
+async def test_a_server_that_goes_on_writing_does_not_hold_up_the_end_of_its_connection(
+    stdio: Stdio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads = os.read, list[int]()
+
+    def read_more(descriptor: int, size: int) -> bytes:
+        """Read as if the server had written again, which it can do faster than the guard reads."""
+        reads.append(descriptor)
+        assert len(reads) < 1000
+        return b"x" * size
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "read", read_more)
+        stdio.channel.end("a kill")
+    assert stdio.ends == ["a kill"]
+    assert not stdio.channel.drained.is_set()
+    monkeypatch.setattr(os, "read", read)
+    stdio.output.close()
+    await until(stdio.channel.drained.is_set, "the end of the server is seen")
+    assert len(reads) < 100

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock_contract.bundle import BundleArgumentRule
-from interlock_guard.decision.constraints import find_unmatchable, unmatchable
+from interlock_guard.decision import constraints
+from interlock_guard.decision.constraints import MAX_TEXT, find_unmatchable
 from tests.requirements import requirement
 
 FOLDER = BundleArgumentRule("/path", prefix="/data/")
@@ -24,6 +25,11 @@ def an_object(**properties: Any) -> dict[str, Any]:
 
 
 STRING = {"type": "string"}
+
+
+def unmatchable(rule: BundleArgumentRule, schema: Any) -> str | None:
+    found = find_unmatchable((rule,), schema)
+    return None if found is None else found[1]
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,47 @@ def test_schemas_in_circles_and_huge_ones_end() -> None:
     assert unmatchable(FOLDER, {"$ref": "#"}) is None
     assert unmatchable(FOLDER, {"$ref": "#/$defs/A", "$defs": {"A": {"allOf": [{"$ref": "#/$defs/A"}] * 3}}}) is None
     assert unmatchable(FOLDER, {"anyOf": [{"anyOf": [closed()] * 300}] * 300}) is None
+
+
+class LongList(list[str]):
+    """Types that the walk must not search."""
+
+    def __contains__(self, _: object) -> bool:
+        raise AssertionError("the list was searched")
+
+
+class LongText(str):
+    """A reference that the walk must not take apart."""
+
+    __slots__ = ()
+
+    def split(self, *_: Any) -> list[str]:
+        raise AssertionError("the text was taken apart")
+
+
+@requirement("guard.load")
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"enum": ["/other/" + "a" * 1000] * 20 + ["/data/"]},
+        {"enum": [["/other/"] * 1000] * 20 + ["/data/"]},
+        {"const": "/data/" + "a" * (MAX_TEXT - 10)},
+        {"type": LongList(["null"] * 8)},
+        {"$ref": LongText("#/" + "a/" * 600)},
+    ],
+    ids=["texts", "lists", "one text", "types", "a reference"],
+)
+def test_a_schema_costs_a_call_little_however_its_server_repeats_it(part: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    satisfies = constraints.satisfies
+
+    def note(rule: BundleArgumentRule, value: Any) -> bool:
+        checked.extend(value if isinstance(value, list) else [value])
+        return satisfies(rule, value)
+
+    monkeypatch.setattr(constraints, "satisfies", note)
+    assert find_unmatchable([FOLDER] * 8, an_object(path={"allOf": [part] * 200})) is None
+    assert len(checked) + sum(map(len, checked)) <= MAX_TEXT
 
 
 SCHEMAS = st.recursive(
