@@ -86,6 +86,7 @@ def test_the_size_of_an_agent_is_estimated_alike() -> None:
     assert estimate("agents-kill-only") == estimate("agents-kill-room") == estimate("agents-metadata")
 
 
+SPEC_CHANGED = "object.metadata.generation != oldObject.metadata.generation"
 NOT_FOR_KILLS = {
     "agents-kill-latch": "oldObject.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') != 'off'",
     "agents-release": "object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('') == 'off'",
@@ -111,8 +112,26 @@ def test_no_admission_policy_can_refuse_a_kill() -> None:
         if not is_for_updates or name in NOT_FOR_KILLS:
             continue
         assert policy["failurePolicy"] == "Ignore", name
-        assert [condition["expression"] for condition in policy["matchConditions"]] == ["object.spec != oldObject.spec"]
+        assert [condition["expression"] for condition in policy["matchConditions"]] == [SPEC_CHANGED]
         assert bindings[f"{name}.interlock.dev"]["paramRef"]["parameterNotFoundAction"] == "Allow", name
+
+
+KILLING = (("agents", "UPDATE"), ("agents/status", "UPDATE"), ("pods", "DELETE"), ("deployments/scale", "UPDATE"))
+"""The requests of a kill."""
+
+
+@requirement("protection.kill-cost")
+def test_no_object_of_the_namespace_adds_to_the_cost_of_a_kill() -> None:
+    """The API server evaluates a policy, its conditions too, once for each parameter."""
+    judged_by = {
+        (name, resource): policy
+        for name, policy in policies().items()
+        for rule in policy["matchConstraints"]["resourceRules"]
+        for resource, operation in KILLING
+        if resource in rule["resources"] and operation in rule["operations"] and "paramKind" in policy
+    }
+    assert set(judged_by) == {("agents-update", "agents")}  # its condition costs the same for an Agent of any size
+    assert judged_by["agents-update", "agents"]["matchConditions"][0]["expression"] == SPEC_CHANGED
 
 
 FOLLOWED = ("Pod", "Service", "ServiceAccount")

@@ -423,7 +423,7 @@ SLOW_ENDS: dict[str, tuple[str, Send]] = {
     "an agent's pod, deleted slowly": ("pods-grace", delete(pod("agent"), gracePeriodSeconds=86400)),
     "a guard's pod, deleted within two seconds": ("pods-grace", delete(pod("guard"), gracePeriodSeconds=2)),
     "all pods, deleted slowly": ("pods-grace", delete(lambda at: at.path("pods"), gracePeriodSeconds=86400)),
-    "a guard's pod, evicted slowly": ("pods-grace", evict(86400)),
+    "a guard's pod, evicted slowly": ("evictions-grace", evict(86400)),
 }
 """Ends of pods that a kill could not shorten."""
 REFUSED = {**OBJECTS, **WORKLOADS, **RELABELLED, **LABELLED, **TEMPLATES, **IDENTITIES, **CONNECTIONS}
@@ -466,6 +466,7 @@ ALLOWED: dict[str, Send] = {
 FIRST: dict[str, Send] = {
     "accounts-reserved": token("triage-guard"),
     "audit-reserved": token("late-guard", audiences=["interlock-audit"]),
+    "evictions-grace": evict(86400),
     "managed-objects": delete(lambda at: at.bundle),
     "pods-debug": connect("GET", proxied("verification", "{}")),
     "pods-grace": delete(pod("agent"), gracePeriodSeconds=86400),

@@ -57,6 +57,7 @@ pytestmark = pytest.mark.api
 PROTECTING = (
     "accounts-reserved",
     "audit-reserved",
+    "evictions-grace",
     "managed-objects",
     "pods-debug",
     "pods-grace",

@@ -27,6 +27,7 @@ PROTECTING = (
     "accounts-reserved",
     "agents-status",
     "audit-reserved",
+    "evictions-grace",
     "kill-controller",
     "managed-objects",
     "mcpbindings-status",
