@@ -11,7 +11,9 @@ The work is level-triggered: a turn reads what is known now and does what is mis
 * records: write `status.kill` of one Agent, which no kill waits for;
 * relabelled pods: end a pod whose label `interlock.dev/agent` was changed or taken away. It has left the kill, the
   NetworkPolicies and its ReplicaSet;
-* misplaced pods: at the start, find such pods of one Agent by their ServiceAccount, which cannot be changed.
+* misplaced pods: at the start, find such pods of one Agent by their ServiceAccount, which cannot be changed. At the
+  start, and once an Agent is created with the name of an earlier one, scale the Deployments of that earlier one to
+  zero. A deletion may have orphaned them, and the garbage collector may be late.
 
 What is known comes from watches that hold names, labels and annotations alone, so that no spec can break a kill. The
 latch survives a restart: `status.kill` of all Agents is read once at the start.
@@ -249,6 +251,8 @@ class KillController:
                 self._forget(key)
                 self._unfinished.pop(key, None)  # its pods are those of an Agent that is not killed
                 state = self._agents[key] = AgentState(metadata["uid"])
+                if self._is_recorded_read:  # at the start, all Agents come after the watches
+                    self._misplaced.add(key)
             annotations = metadata.get("annotations") or {}
             state.switch, state.by = _shorten(annotations.get(KILL_SWITCH)), _shorten(annotations.get(KILL_SWITCH_BY))
             state.was_off = state.was_off or state.switch == KILL_SWITCH_OFF
@@ -420,7 +424,10 @@ class KillController:
         return None
 
     async def _end_misplaced(self, key: Key) -> float | None:
-        """End the pods of one Agent whose labels were changed while no kill controller ran."""
+        """End the pods of one Agent whose labels were changed, and those of an earlier Agent of its name."""
+        state = self._agents.get(key)
+        if state is not None:
+            await self._killer.hold_at_zero(*key, but_of=state.uid)
         for metadata in await self._killer.find_misplaced(*key):
             await self._delete(key[0], metadata, key[1])
         return None

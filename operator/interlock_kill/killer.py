@@ -131,15 +131,28 @@ class Killer:
                 raise result
         return sweep
 
-    async def hold_at_zero(self, namespace: str, agent: str, is_killed: Callable[[], bool] = lambda: True) -> None:
+    async def hold_at_zero(
+        self, namespace: str, agent: str, is_killed: Callable[[], bool] = lambda: True, *, but_of: str | None = None
+    ) -> None:
         """Scale the agent's Deployments to zero, for as long as it is killed.
+
+        Args:
+            namespace: The namespace of the agent.
+            agent: The name of the agent.
+            is_killed: Asked before each Deployment.
+            but_of: The uid of an Agent whose Deployments are left out; None for no Agent.
 
         Raises:
             ApiError: The API server refused a request; the other requests were made nevertheless.
         """
         selection = {"labelSelector": f"{AGENT_LABEL}={agent}"}
         pages = self._pages(DEPLOYMENT.within(namespace), selection)
-        names = [one["metadata"]["name"] async for page in pages for one in page["items"] or ()][:MOST_DEPLOYMENTS]
+        names = [
+            one["metadata"]["name"]
+            async for page in pages
+            for one in page["items"] or ()
+            if but_of is None or not _is_owned(one["metadata"], but_of)
+        ][:MOST_DEPLOYMENTS]
         failure: ApiError | None = None
         for name in names:
             if not is_killed():
@@ -331,6 +344,11 @@ _ACCOUNT_SUFFIXES: Final = (GUARD_ACCOUNT_SUFFIX, AGENT_ACCOUNT_SUFFIX)
 def _is_labelled(metadata: Json, agent: str) -> bool:
     """Return True if a pod has the label of the agent."""
     return (metadata.get("labels") or {}).get(AGENT_LABEL) == agent
+
+
+def _is_owned(metadata: Json, uid: str) -> bool:
+    """Return True if an object names an owner with this uid."""
+    return any(owner.get("uid") == uid for owner in metadata.get("ownerReferences") or ())
 
 
 def _account(agent: str, suffix: str) -> dict[str, str]:

@@ -75,10 +75,15 @@ class SnapshotReader:
         self._pods = pods
         self._api_server = api_server
 
-    def may_start_pods(self, key: Key) -> bool:
-        """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot."""
+    def may_start_pods(self, key: Key, uid: str) -> bool:
+        """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot.
+
+        Args:
+            key: The Agent.
+            uid: Its uid. Another Agent may have its name by now.
+        """
         raw = self._cache.agent(key)
-        if raw is None or raw["metadata"].get("deletionTimestamp"):
+        if raw is None or raw["metadata"]["uid"] != uid or raw["metadata"].get("deletionTimestamp"):
             return False
         if self._kill_seen(key) is not None or not self._starts_pods():
             return False
@@ -201,7 +206,7 @@ class AgentReconciler:
                 agent.metadata.namespace,
                 agent.metadata.name,
                 snapshot.applied,
-                may_start_pods=functools.partial(self._reader.may_start_pods, key),
+                may_start_pods=functools.partial(self._reader.may_start_pods, key, agent.metadata.uid),
             )
         except ApplyFailed as failure:
             await self._handle_failure(key, agent, snapshot, result, failure)

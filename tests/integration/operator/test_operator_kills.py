@@ -20,6 +20,7 @@ from tests.support.operator_process import OperatorProcess
 pytestmark = pytest.mark.api
 
 KILL_SECONDS = 15.0  # that it does not wait is the matter here; how fast it is on a node is measured in tests/e2e
+GC_SECONDS = 90.0  # the garbage collector tries again ever later where an object changed while it took its owner away
 CREATORS = 8
 RESTRICTED = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
 NO_CAPABILITY = {"drop": ["ALL"]}
@@ -274,11 +275,34 @@ def test_an_agent_that_is_deleted_leaves_no_pod_behind_even_if_its_objects_are_o
 
     path = f"/apis/interlock.dev/v1alpha1/namespaces/{living.namespace}/agents/triage?propagationPolicy=Orphan"
     living.api.request("DELETE", path)
-    eventually(lambda: living.api.find("agents", living.namespace, "triage") is None, "the Agent is gone")
+    eventually(lambda: living.api.find("agents", living.namespace, "triage") is None, "the Agent is gone", GC_SECONDS)
     if is_away:
         no_killer.start()
 
     eventually(lambda: not living.pods("triage"), "no pod is left", KILL_SECONDS)
+
+
+@requirement("kill.gone")
+@pytest.mark.parametrize("is_away", [False, True], ids=["while it runs", "while it is away"])
+def test_an_agent_created_again_leaves_no_pod_of_the_earlier_one_whose_objects_were_orphaned(
+    living: Sandbox, no_killer: OperatorProcess, *, is_away: bool
+) -> None:
+    """The attack: pods that no layer has checked, under an Agent that would be refused."""
+    earlier = {pod["metadata"]["uid"] for pod in living.pods("triage")}
+    assert earlier
+    if not is_away:
+        no_killer.start()
+        eventually(lambda: no_killer.metric("interlock_reconcile_seconds_count") >= 0, "it works")
+
+    path = f"/apis/interlock.dev/v1alpha1/namespaces/{living.namespace}/agents/triage?propagationPolicy=Orphan"
+    living.api.request("DELETE", path)
+    eventually(lambda: living.api.find("agents", living.namespace, "triage") is None, "the Agent is gone", GC_SECONDS)
+    living.create("triage", purpose="Another one")
+    if is_away:
+        no_killer.start()
+
+    left = lambda: earlier & {pod["metadata"]["uid"] for pod in living.pods("triage")}  # noqa: E731
+    eventually(lambda: not left(), "no pod of the earlier Agent is left", KILL_SECONDS)
 
 
 @requirement("kill.foreign")

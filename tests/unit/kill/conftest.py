@@ -44,7 +44,8 @@ class Scene:
         self.controller = KillController(client, client, clock=lambda: NOW, monotonic=lambda: self.now)
         self.client.put(PATH, an_agent().to_kubernetes())
         self.client.put(f"{PODS}/p1", a_pod("p1"))
-        deployed = {"name": "d1", "labels": {"interlock.dev/agent": "triage"}}
+        owners = [{"uid": "uid-of-triage"}]
+        deployed = {"name": "d1", "labels": {"interlock.dev/agent": "triage"}, "ownerReferences": owners}
         self.client.put(DEPLOYMENT, {"kind": "Deployment", "metadata": deployed, "spec": {"replicas": 2}})
 
     @property

@@ -1,17 +1,28 @@
 """The kill controller ends the pods of an Agent that is being deleted, whatever finalizers keep its object."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from interlock_kube.watch import ChangeEvent, ListEvent
 from tests.requirements import requirement
 from tests.support.builders import AgentBuilder, an_agent
-from tests.unit.kill.conftest import KEY, PATH, PODS, Scene, a_pod, turns, until
+from tests.unit.kill.conftest import DEPLOYMENT, KEY, PATH, PODS, Scene, a_pod, turns, until
 
 
 def changed(agent: AgentBuilder) -> ChangeEvent:
     return ChangeEvent("MODIFIED", agent.to_kubernetes())
+
+
+DEPLOYMENTS = DEPLOYMENT.rpartition("/")[0]
+
+
+def recreated() -> dict[str, Any]:
+    """Return another Agent of the same name."""
+    again = an_agent().to_kubernetes()
+    again["metadata"]["uid"] = "another uid"
+    return again
 
 
 def listed(agent: AgentBuilder) -> ListEvent:
@@ -111,11 +122,38 @@ async def test_a_pod_whose_agent_the_watch_has_not_shown_yet_stays(scene: Scene)
 @requirement("kill.gone")
 async def test_an_agent_that_was_deleted_and_created_again_keeps_its_pods(scene: Scene) -> None:
     scene.agents(listed(an_agent()))
-    again = an_agent().to_kubernetes()
-    again["metadata"]["uid"] = "another uid"
+    scene.objects[DEPLOYMENT]["metadata"]["ownerReferences"] = [{"uid": "another uid"}]
 
-    scene.agents(ChangeEvent("DELETED", an_agent().to_kubernetes()), ChangeEvent("ADDED", again))
+    scene.agents(ChangeEvent("DELETED", an_agent().to_kubernetes()), ChangeEvent("ADDED", recreated()))
     scene.pods(ChangeEvent("ADDED", a_pod("p1")))
     await turns()
 
     assert scene.client.writes() == []
+
+
+@requirement("kill.gone")
+@pytest.mark.parametrize("owners", [None, [], [{"uid": "uid-of-triage"}]], ids=["absent", "orphaned", "not collected"])
+@pytest.mark.parametrize("seen", ["deleted and added", "changed", "at the start"])
+async def test_an_agent_created_again_does_not_keep_the_workloads_of_the_earlier_one(
+    scene: Scene, owners: list[dict[str, str]] | None, seen: str
+) -> None:
+    """The attack: an orphaning deletion, and another Agent of that name before the pods have ended."""
+    if seen != "at the start":
+        scene.agents(listed(an_agent()))
+        scene.pods(ListEvent(()))
+        await until(lambda: scene.controller.watch_problem() is None)
+        await turns()
+        assert scene.client.writes() == []
+    described = {"generation": 1, "labels": {"interlock.dev/agent": "triage"}}
+    for name, its in (("d1", owners), ("d2", [{"uid": "another uid"}])):
+        metadata = described | {"name": name, "ownerReferences": its}
+        scene.client.put(f"{DEPLOYMENTS}/{name}", {"kind": "Deployment", "metadata": metadata, "spec": {"replicas": 2}})
+    scene.client.put(PATH, recreated())
+
+    if seen == "deleted and added":
+        scene.agents(ChangeEvent("DELETED", an_agent().to_kubernetes()))
+    scene.agents(ListEvent((recreated(),)) if seen == "at the start" else ChangeEvent("MODIFIED", recreated()))
+
+    await until(lambda: scene.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0)
+    await turns()
+    assert scene.objects[f"{DEPLOYMENTS}/d2"]["spec"]["replicas"] == 2

@@ -71,11 +71,12 @@ def test_no_pod_starts_for_an_agent_that_is_being_deleted(known: Known) -> None:
     reader = SnapshotReader(
         known.resources, known.children, SETTINGS, operator_key=OPERATOR_KEY, kill_seen=known.killed.get
     )
-    assert reader.may_start_pods(KEY)
+    assert reader.may_start_pods(KEY, "uid-of-triage")
+    assert not reader.may_start_pods(KEY, "uid of an earlier Agent")
 
     known.resources.put_agent(an_agent().being_deleted().at_version(9).to_kubernetes())
 
-    assert not reader.may_start_pods(KEY)
+    assert not reader.may_start_pods(KEY, "uid-of-triage")
 
 
 def test_a_policy_of_another_namespace_is_not_found(known: Known) -> None:
