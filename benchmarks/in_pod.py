@@ -15,6 +15,7 @@ from tools.cluster.kwok import KwokCluster
 
 ROOT = Path(__file__).parents[1]
 SERVICE_ACCOUNT = "interlock"
+OPERATOR_USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{SERVICE_ACCOUNT}"
 MOUNTED = "/run/secrets/kubernetes.io/serviceaccount"
 START = """
 import runpy, sys

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bare_handler import AGENT_NAME, AGENT_UID
-from benchmarks.in_pod import operator_in_pod
+from benchmarks.in_pod import OPERATOR_USER, operator_in_pod
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
@@ -124,15 +124,23 @@ class Cluster:
         """Count requests from now on."""
         self._offset = self._log.stat().st_size
 
-    def requests(self) -> Counter[str]:
-        """Count what operator or handler have asked for since the mark: reads, writes, events."""
+    def requests(self, user: str = "") -> Counter[str]:
+        """Count what operator or handler have asked for since the mark: reads, writes, events.
+
+        The Lease of the kill controller, and Events about the installation, are not about Agents.
+
+        Args:
+            user: The name of its user; empty for every user of kopf and of our own client.
+        """
         counted: Counter[str] = Counter()
         with self._log.open("rb") as log:
             log.seek(self._offset)
             for line in log:
                 entry = json.loads(line)
-                if entry.get("userAgent", "").startswith(("interlock", "kopf")):
-                    is_event = entry.get("objectRef", {}).get("resource") == "events"
+                target = entry.get("objectRef", {})
+                is_asked = entry["user"]["username"] == user if user else _is_our_client(entry)
+                if is_asked and target.get("namespace") != OPERATOR_NAMESPACE:
+                    is_event = target.get("resource") == "events"
                     is_write = entry["verb"] in WRITES
                     counted["events" if is_event else "writes" if is_write else "reads"] += 1
         return counted
@@ -168,6 +176,11 @@ def retried(ask: Callable[[], Any]) -> None:
             time.sleep(0.2)
         else:
             return
+
+
+def _is_our_client(entry: Json) -> bool:
+    """Return True if kopf or our own client has sent a request of the audit log."""
+    return bool(entry.get("userAgent", "").startswith(("interlock", "kopf")))
 
 
 class Progress:
@@ -248,8 +261,8 @@ def cluster(agents: int) -> Iterator[Cluster]:
         made.delete()
 
 
-def measure(prepared: Cluster, process: OperatorProcess, is_done: Callable[[Json], bool]) -> Run:
-    """Create all Agents and measure until they are done."""
+def measure(prepared: Cluster, process: OperatorProcess, is_done: Callable[[Json], bool], user: str = "") -> Run:
+    """Create all Agents and measure until they are done; `user` as in `Cluster.requests`."""
     progress = Progress(prepared.api, prepared.agents, is_done)
     progress.start()
     before, cpu = prepared.processor_times(), process.cpu_seconds()
@@ -259,7 +272,7 @@ def measure(prepared: Cluster, process: OperatorProcess, is_done: Callable[[Json
     progress.wait()
     seconds = time.monotonic() - started
     time.sleep(QUIET_SECONDS)  # late writes count
-    requests = prepared.requests()
+    requests = prepared.requests(user)
     after = prepared.processor_times()
     return Run(
         agents=prepared.agents,
@@ -284,7 +297,7 @@ def run_operator(agents: int, folder: Path) -> Run:
         try:
             prepared.wait_verified()
             verifiers.stop()
-            run = measure(prepared, process, is_ready)
+            run = measure(prepared, process, is_ready, OPERATOR_USER)
             process.stop()
             prepared.mark()
             started = time.monotonic()
@@ -297,7 +310,7 @@ def run_operator(agents: int, folder: Path) -> Run:
                 looked = process.metric("interlock_reconciles_total", 'kind="Agent"')
             assert looked >= agents, f"only {looked} of {agents} were looked at after the restart"
             time.sleep(QUIET_SECONDS)
-            requests = prepared.requests()
+            requests = prepared.requests(OPERATOR_USER)
         finally:
             process.stop()
             killer.stop()
