@@ -123,7 +123,7 @@ class AdmissionPolicies:
                 for found in page["items"] or ():
                     versions[found["metadata"]["name"]] = found["metadata"]["resourceVersion"]
         except ApiError as error:
-            if error.status != NOT_FOUND:
+            if error.status != NOT_FOUND or kind.kind.startswith("Validating"):
                 raise
             return []  # Kubernetes before 1.36 serves no mutating policies
         texts = []
@@ -153,8 +153,9 @@ class AdmissionPolicies:
             return
         if differing:
             message = (
-                f"{len(differing)} admission policies or bindings differ from this version of Interlock: "
-                f"{', '.join(differing)}; if you did not intend this, apply manifests/admission again"
+                f"{len(differing)} admission policies or bindings are not those of this version of Interlock, so users "
+                "may do what these refuse; unless this is intended, apply manifests/admission again: "
+                f"{', '.join(differing)}"
             )
             self._post(self._operator, EventNote("Warning", EventReason.ADMISSION_POLICIES_CHANGED, message))
             _log.warning("admission policies differ", extra={"policies": differing})

@@ -8,9 +8,11 @@ import pytest
 from prometheus_client import REGISTRY
 
 from interlock.cluster.admission_policies import DIGESTS_FILE, KINDS, AdmissionPolicies, digest_policy
+from interlock.cluster.event_poster import EventPoster
 from interlock.reconcile.agent_events import EventNote
 from interlock_kube.client import ApiError
 from tests.requirements import requirement
+from tests.support.builders import NOW
 from tests.support.fake_client import FakeClient
 from tools import admission
 
@@ -155,6 +157,8 @@ async def test_a_version_that_serves_no_mutating_policies_lacks_none(scene: Scen
     for kind in ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"):
         scene.client.refuse("GET", PATHS[kind], status=404)
     assert await scene.read() == 0
+    scene.client.refuse("GET", PATHS[POLICY], status=404)
+    assert await scene.read() == -1, "every supported version serves the others"
 
 
 @requirement("protection.watched")
@@ -168,6 +172,19 @@ async def test_policies_that_cannot_be_read_are_unknown_which_is_logged_once(
     assert [one.message for one in caplog.records].count("the admission policies cannot be read") == 1
     assert await scene.read() == 0
     assert scene.notes == []
+
+
+async def test_the_event_is_one_of_the_operators_deployment_and_says_what_to_do() -> None:
+    client: Any = FakeClient()
+    events = EventPoster(client, "operator-1", lambda: NOW)
+    await AdmissionPolicies(client, events.post, "interlock-system").read()
+    await events.close()
+    (event,) = client.of_kind("Event").values()
+    assert event["metadata"]["namespace"] == "interlock-system"
+    regarding = {name: event["regarding"][name] for name in ("apiVersion", "kind", "name")}
+    assert regarding == {"apiVersion": "apps/v1", "kind": "Deployment", "name": "interlock"}
+    assert event["note"].startswith(f"{len(MANIFESTS)} admission policies or bindings are not those of this version")
+    assert "apply manifests/admission again: " in event["note"], "even if not all of them have room"
 
 
 def test_an_object_without_a_spec_has_a_digest() -> None:
