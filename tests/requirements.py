@@ -347,6 +347,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "listeners.bounded": Requirement("every listener bounds connections, heads, bodies, times and bytes"),
     "listeners.probed-under-flood": Requirement("a flood of connections leaves room for other peers and for probes"),
     "records.quotas": Requirement("an agent or namespace beyond its quota or rate is refused, and no other one"),
+    "records.own-statements": Requirement("a guard states facts of its own pod's records alone, with valid times"),
     "records.readers-bounded": Requirement(
         "no reader of records delays a guard, or fills the collector's memory or disk"
     ),

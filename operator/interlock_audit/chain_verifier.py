@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, Final
+from typing import Final
 
 from interlock_contract.audit_chain import (
     DECISION,
@@ -30,8 +30,8 @@ from interlock_contract.audit_chain import (
     LineInvalid,
     is_sequence,
     open_line,
+    read_previous,
 )
-from interlock_contract.canonical_json import is_digest
 from interlock_contract.clock import read_time
 
 _HASH_BYTES: Final = 32
@@ -260,15 +260,14 @@ class ChainVerifier:
         chain.add(line)
 
     def _add_anchor(self, line: Line, where: str) -> None:
-        previous: Any = line.fields.get("previous")
-        if previous is None:
+        try:
+            previous = read_previous(line)
+        except LineInvalid as error:
+            self.add_finding("Broken", where, f"line {line.seq} of {line.guard} is invalid: {error}")
             return
-        said = previous if isinstance(previous, dict) else {}
-        guard, seq, last, time = (said.get(name) for name in ("guard", "seq", "hash", "time"))
-        if isinstance(guard, str) and is_sequence(seq) and is_digest(last) and isinstance(time, str):
-            self._anchors.append(Anchor(guard, seq, last, f"the genesis of {line.guard}", time))
-        else:
-            self.add_finding("Broken", where, f"the genesis of {line.guard} names an invalid chain before it")
+        if previous is not None:
+            guard, end = previous
+            self._anchors.append(Anchor(guard, end.next - 1, end.hash, f"the genesis of {line.guard}", end.time))
 
     def _end_call(self, chain: Chain, line: Line, where: str) -> None:
         decision = line.fields.get("of")

@@ -2,7 +2,7 @@
 
 from interlock_audit.reviewer import Identity, agent_of
 from interlock_audit.stores import Batch, Received
-from interlock_contract.audit_chain import LineInvalid, open_line, parse_guard
+from interlock_contract.audit_chain import LineInvalid, open_line, parse_guard, read_previous
 
 
 class BatchInvalid(ValueError):  # noqa: N818 - says the state of a batch
@@ -46,7 +46,11 @@ def read_batch(body: bytes, identity: Identity, *, received: str, lost: int | No
         if line.guard != first.guard or (head is not None and (line.seq, line.prev) != (head.next, head.hash)):
             raise BatchInvalid("a line does not continue the line before", line.seq)
         if line.fields.get("agent", agent) != agent:
-            raise NotYours(f"{identity.user} must not send records of the agent {line.fields['agent']!r}")
+            raise NotYours(f"{identity.user} must not send records of another agent than {agent}")
+        try:
+            read_previous(line)
+        except LineInvalid as error:
+            raise BatchInvalid(str(error), line.seq) from None
         head = line.head
     return Batch(guard.namespace, agent, lines, received, lost)
 

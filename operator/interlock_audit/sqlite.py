@@ -64,6 +64,8 @@ class _Sqlite:
             )
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{path}: {error}") from None
+        if is_read_only:  # a damaged line must be readable, so that it is found
+            self._connection.text_factory = lambda data: data.decode(errors="replace")
         try:
             if not is_read_only:
                 self._connection.execute("PRAGMA journal_mode = WAL")

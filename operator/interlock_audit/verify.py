@@ -27,7 +27,7 @@ from interlock_audit.stores import (
     all_chains,
     all_lines,
 )
-from interlock_contract.audit_chain import Head, LineInvalid, is_sequence, parse_guard
+from interlock_contract.audit_chain import ORIGIN, Head, LineInvalid, is_sequence, parse_guard
 from interlock_contract.canonical_json import is_digest
 from interlock_contract.clock import utc_now
 from interlock_contract.strict_json import JsonInvalid, parse_json
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             expectations = _read_report(options.since, expectations.kept_since)
         report = _check(options, expectations)
     except (SourceUnreadable, StoreUnavailable) as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{_printable(str(error))}\n")
         return UNREADABLE
     sys.stdout.write(_to_json(report) if options.json else _to_text(report))
     return FOUND if report.findings else OK
@@ -157,14 +157,14 @@ def check_store(store: Readable, expectations: Expectations, namespace: str = ""
     Raises:
         StoreUnavailable: The store cannot be read.
     """
-    chains = list(all_chains(store, namespace))
+    chains = [_sound(one) for one in all_chains(store, namespace)]
     own = [Anchor(one.guard, one.next - 1, one.head, "the collector's note") for one in chains if one.next > one.start]
     checkpoints = {one.guard: Checkpoint(one.start, one.start_hash) for one in chains if one.start}
     anchors = [one for one in expectations.anchors if one.guard.startswith(f"{namespace}/" if namespace else "")]
     check = ChainVerifier([*anchors, *own], checkpoints, known=expectations.known, kept_since=expectations.kept_since)
     for chain in chains:
         if chain.next == 0:
-            check.add_finding("Misfiled", chain.guard, "the collector has no note of the chain of these records")
+            check.add_finding("Misfiled", chain.guard, "the collector has no valid note of the chain of these records")
         elif chain.namespace != chain.guard.partition("/")[0]:
             check.add_finding("Misfiled", chain.guard, "the noted namespace of the chain differs from its guard's")
         for stored in all_lines(store, chain.guard):
@@ -172,8 +172,17 @@ def check_store(store: Readable, expectations: Expectations, namespace: str = ""
     return check.finish()
 
 
+def _sound(chain: ChainState) -> ChainState:
+    """Return a note, or one without any line for a note with values of wrong types, which SQLite can hold."""
+    is_sound = all(type(getattr(chain, one.name)) is one.type for one in fields(chain))
+    return chain if is_sound else ChainState(str(chain.guard), "", 0, ORIGIN, 0, ORIGIN)
+
+
 def _check_stored(check: ChainVerifier, stored: Stored) -> None:
     where = f"{stored.guard} {stored.seq}"
+    if not isinstance(stored.text, str):  # SQLite can hold any type
+        check.add_finding("Damaged", where, "the line is not as a guard wrote it: it is no text")
+        return
     line = check.add_line(stored.text.encode(), where)
     if line is None:
         return
@@ -260,8 +269,13 @@ def _read_report(path: Path, kept_since: datetime | None) -> Expectations:
     return Expectations(anchors, known, kept_since)
 
 
+def _printable(text: str) -> str:
+    """Return a text in one line and without signs that a terminal obeys, such as those of a forged database."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def _to_text(report: ChainReport) -> str:
-    lines = [f"{finding.kind}: {finding.where}: {finding.message}" for finding in report.findings]
+    lines = [_printable(f"{finding.kind}: {finding.where}: {finding.message}") for finding in report.findings]
     open_calls = f", {report.without_outcome} allowed calls without outcome" if report.without_outcome else ""
     verdict = f"{len(report.findings)} findings" if report.findings else "complete"
     lines.append(f"{report.lines} lines in {len(report.chains)} chains: {verdict}{open_calls}")

@@ -39,6 +39,7 @@ KINDS: Final = frozenset({GENESIS, BUNDLE, DECISION, OUTCOME, TASK, DENIALS})
 
 _HASH_LENGTH: Final = len(',"hash":""}') + 64
 _GUARD: Final = re.compile(r"[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}/[0-9a-f]{16}\Z")
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{3}Z\Z")
 _MAX_SEQUENCE: Final = 2**53
 
 
@@ -140,9 +141,32 @@ def parse_guard(text: str) -> GuardId:
     return GuardId(*text.split("/"))
 
 
+def read_previous(line: Line) -> tuple[str, Head] | None:
+    """Return the end of the chain of an earlier guard of this pod, as a genesis names it, None if it names none.
+
+    Raises:
+        LineInvalid: It names a chain of another pod, on which a guard must not make a statement, or none at all.
+    """
+    previous: Any = line.fields.get("previous")
+    if previous is None:
+        return None
+    said = previous if isinstance(previous, dict) else {}
+    guard, seq, last, time = (said.get(name) for name in ("guard", "seq", "hash", "time"))
+    if not (isinstance(guard, str) and is_sequence(seq) and is_digest(last) and _is_time(time)):
+        raise LineInvalid("its genesis names an invalid chain before it")
+    earlier, own = parse_guard(guard), parse_guard(line.guard)
+    if (earlier.namespace, earlier.pod) != (own.namespace, own.pod):
+        raise LineInvalid("its genesis names a chain of another pod")
+    return guard, Head(seq + 1, last, time)
+
+
 def is_sequence(value: Any) -> TypeGuard[int]:
     """Say whether a value can be the number of a line."""
     return type(value) is int and 0 <= value < _MAX_SEQUENCE
+
+
+def _is_time(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and _TIME.match(value) is not None
 
 
 def _check(fields: Any, own: str) -> Line:
@@ -153,9 +177,11 @@ def _check(fields: Any, own: str) -> Line:
         raise LineInvalid("names no guard as namespace/pod/incarnation")
     if not is_sequence(seq) or not is_digest(prev):
         raise LineInvalid("has no sequence number or no previous hash")
-    if fields.get("kind") not in KINDS or not isinstance(fields.get("time"), str):
+    if not isinstance(fields.get("kind"), str) or fields["kind"] not in KINDS or not _is_time(fields.get("time")):
         raise LineInvalid("has no time or no known kind")
     prev_time = fields.get("prevTime")
-    if not isinstance(prev_time, str):
+    if prev_time != "" and not _is_time(prev_time):
         raise LineInvalid("has no time of the line before")
+    if not isinstance(fields.get("decision", ""), str):
+        raise LineInvalid("has a decision that is no word")
     return Line(guard=guard, seq=seq, prev=prev, prev_time=prev_time, hash=own, fields=fields)

@@ -55,7 +55,7 @@ class Bench:
 
     def write(self, count: int) -> None:
         for _ in range(count):
-            line, after = seal(GUARD, self.head, {"kind": "decision", "time": "now"})
+            line, after = seal(GUARD, self.head, {"kind": "decision", "time": "2026-03-02T09:00:00.000Z"})
             self.spool.append(line + b"\n", self.head.next, is_vital=False)
             self.head = after
 
@@ -169,8 +169,8 @@ async def test_a_refused_chain_is_given_up_and_nothing_of_it_is_freed(bench: Ben
 
 
 async def test_a_damaged_line_in_the_spool_is_not_sent(bench: Bench, tmp_path: Path) -> None:
-    line, _ = seal(GUARD, Head(), {"kind": "decision", "time": "now"})
-    bench.spool.append(line.replace(b"now", b"nix") + b"\n", 0, is_vital=False)
+    line, _ = seal(GUARD, Head(), {"kind": "decision", "time": "2026-03-02T09:00:00.000Z"})
+    bench.spool.append(line.replace(b"2026", b"2025") + b"\n", 0, is_vital=False)
     await until(lambda: bench.shipping.stuck, "it is given up")
     assert bench.stand_in.bodies == []
     assert "damaged" in bench.log[0]
@@ -186,11 +186,11 @@ async def test_a_missing_token_is_said_and_waited_for(bench: Bench) -> None:
 
 async def test_later_chains_go_on_after_one_that_was_given_up(tmp_path: Path, bench: Bench) -> None:
     first = Spool(tmp_path / "other", SMALL, keeps=True)
-    line, _ = seal(GUARD, Head(), {"kind": "decision", "time": "now"})
+    line, _ = seal(GUARD, Head(), {"kind": "decision", "time": "2026-03-02T09:00:00.000Z"})
     first.append(line + b"\n", 0, is_vital=False)
     first.close()
     second = Spool(tmp_path / "other", SMALL, keeps=True)
-    later, _ = seal(GUARD.replace("1", "2"), Head(), {"kind": "decision", "time": "now"})
+    later, _ = seal(GUARD.replace("1", "2"), Head(), {"kind": "decision", "time": "2026-03-02T09:00:00.000Z"})
     second.append(later + b"\n", 0, is_vital=False)
     bench.stand_in.answers = [(409, {"error": "Fork", "seq": 0})]
     shipping = AuditShipper(second, str, url=f"http://127.0.0.1:{bench.stand_in.port}", token=bench.token)

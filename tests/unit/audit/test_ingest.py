@@ -40,8 +40,22 @@ def test_lines_of_another_guard_are_not_accepted(identity: Identity) -> None:
 
 
 def test_lines_that_name_another_agent_are_not_taken() -> None:
-    with pytest.raises(NotYours, match="'other'"):
+    with pytest.raises(NotYours, match="another agent than triage"):
         read(ChainWriter(agent="other").begin().lines)
+
+
+@requirement("records.own-statements")
+def test_a_genesis_that_names_the_chain_of_another_pod_is_not_taken() -> None:
+    previous = {
+        "guard": "tenant-b/x-0/0000000000000001",
+        "seq": 2,
+        "hash": "f" * 64,
+        "time": "2026-03-02T09:00:00.000Z",
+    }
+    chain = ChainWriter()
+    chain.write("genesis", agent="triage", previous=previous)
+    with pytest.raises(BatchInvalid, match="another pod"):
+        read(chain.lines)
 
 
 def test_the_agent_of_a_guard_is_what_its_account_says() -> None:

@@ -28,7 +28,7 @@ from interlock_audit.stores import (
     all_chains,
     all_lines,
 )
-from interlock_audit.verify import Expectations, check_store
+from interlock_audit.verify import FOUND, Expectations, check_store, main
 from interlock_contract.audit_chain import ORIGIN, open_line
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
@@ -181,6 +181,11 @@ TAMPERING: dict[str, tuple[str, str]] = {
     "a record of no guard": (FORGED.format(guard="'x'", seq=1), "Misfiled"),
     "a deleted note": ("DELETE FROM chains", "Misfiled"),
     "a note in another namespace": ("UPDATE chains SET namespace = 'other'", "Misfiled"),
+    "a line that is no text": ("UPDATE records SET line = CAST(line AS BLOB) WHERE seq = 2", "Damaged"),
+    "a line that is not UTF-8": ("UPDATE records SET line = CAST(X'ff' AS TEXT) WHERE seq = 2", "Damaged"),
+    "a note whose beginning is no number": ("UPDATE chains SET start = 'x'", "Misfiled"),
+    "a note whose end is no number": ("UPDATE chains SET next = 'x'", "Misfiled"),
+    "a note whose hash is no text": ("UPDATE chains SET head = X'00'", "Misfiled"),
     "a forged end": ("UPDATE chains SET head = start_hash", "Contradicted"),
 }
 
@@ -191,7 +196,21 @@ def test_tampering_with_the_database_is_found(store: SqlStore, path: Path, state
     store.append(batch(LINES))
     tamper(path, statement)
     store.prune("2021")
-    assert kind in kinds(check_store(store, NOTHING_EXPIRED))
+    reading = open_sqlite(path, is_read_only=True)
+    assert kind in kinds(check_store(reading, NOTHING_EXPIRED))
+    reading.close()
+
+
+@requirement("records.verified")
+def test_what_the_verifier_prints_is_one_line_for_each_finding_whatever_is_in_the_database(
+    store: SqlStore, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.append(batch(LINES))
+    tamper(path, "UPDATE chains SET guard = char(27) || '[2K' || char(10) || '13 lines in 1 chains: complete'")
+    assert main(["--sqlite", str(path)]) == FOUND
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed
+    assert [line for line in printed.splitlines() if line.endswith("complete")] == []
 
 
 @requirement("records.verified")

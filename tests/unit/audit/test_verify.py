@@ -14,9 +14,11 @@ from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, C
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import Batch, Received
 from interlock_audit.verify import FOUND, OK, UNREADABLE, main
-from interlock_contract.audit_chain import ORIGIN, Head, open_line, seal
+from interlock_contract.audit_chain import ORIGIN, Head, LineInvalid, open_line, seal
 from tests.requirements import requirement
 from tests.support.chains import GUARD, NEXT_GUARD, ChainWriter
+
+TIME = "2026-03-02T09:00:00.000Z"
 
 
 def a_chain() -> ChainWriter:
@@ -164,7 +166,7 @@ def test_what_retention_took_out_answers_for_itself_as_far_as_it_can() -> None:
 
 
 @requirement("records.retention-provable")
-@pytest.mark.parametrize("time", ["", "now", "2026-03-02T09:00:00.000", "9999-99-99T00:00:00.000Z"])
+@pytest.mark.parametrize("time", ["", "9999-99-99T00:00:00.000Z"])
 def test_a_time_before_a_beginning_that_is_none_proves_nothing(time: str) -> None:
     first = open_line(LINES[5])
     fields = {name: first.fields[name] for name in ("kind", "time", "agent", "decision") if name in first.fields}
@@ -175,7 +177,9 @@ def test_a_time_before_a_beginning_that_is_none_proves_nothing(time: str) -> Non
 
 def test_a_line_that_states_another_time_of_the_line_before_is_found() -> None:
     first = open_line(LINES[0])
-    line, _ = seal(GUARD, Head(1, first.hash, "2020-01-01T00:00:00.000Z"), {"kind": "decision", "time": "now"})
+    line, _ = seal(
+        GUARD, Head(1, first.hash, "2020-01-01T00:00:00.000Z"), {"kind": "decision", "time": "2026-03-02T09:00:00.000Z"}
+    )
     assert kinds(check([LINES[0], line])) == ["Broken"]
 
 
@@ -187,7 +191,7 @@ def test_a_genesis_anywhere_else_and_a_chain_without_one_are_found() -> None:
 
 
 def test_a_chain_that_begins_after_nothing_is_found() -> None:
-    line, _ = seal(GUARD, Head(0, "f" * 64), {"kind": "genesis", "time": "now", "previous": None})
+    line, _ = seal(GUARD, Head(0, "f" * 64), {"kind": "genesis", "time": "2026-03-02T09:00:00.000Z", "previous": None})
     assert kinds(check([line])) == ["Broken"]
 
 
@@ -196,6 +200,32 @@ def test_a_genesis_that_names_no_chain_is_found(previous: Any) -> None:
     chain = ChainWriter()
     chain.write("genesis", previous=previous)
     assert kinds(check(chain.lines)) == ["Broken"]
+
+
+@requirement("records.own-statements")
+def test_a_genesis_that_names_the_chain_of_another_pod_is_no_statement_on_it() -> None:
+    other = ChainWriter("tenant-b/triage-0/0000000000000001").begin().deny(3)
+    forger = ChainWriter()
+    forger.write("genesis", previous={"guard": other.guard, "seq": 2, "hash": "f" * 64, "time": other.last.time})
+    report = check([*other.lines, *forger.lines])
+    assert [(one.kind, one.where) for one in report.findings] == [("Broken", "line 5")]
+
+
+@requirement("records.own-statements")
+@pytest.mark.parametrize("name", ["time", "prevTime"])
+@pytest.mark.parametrize("time", ["now", "2026-03-02T09:00:00.000", "2026,b,1", "2026\n13 lines", "\x1b[2K", 5, None])
+def test_a_line_whose_time_is_none_is_damaged(name: str, time: Any) -> None:
+    fields: dict[str, Any] = {"kind": "decision", "time": "2026-03-02T09:00:00.000Z"} | {name: time}
+    line, _ = seal(GUARD, Head(1, open_line(LINES[0]).hash, "2026-03-02T09:00:00.000Z"), fields)
+    with pytest.raises(LineInvalid, match="no time"):
+        open_line(line)
+
+
+@requirement("records.own-statements")
+def test_a_decision_that_is_no_word_is_damaged() -> None:
+    line, _ = seal(GUARD, Head(), {"kind": "genesis", "time": "2026-03-02T09:00:00.000Z", "decision": {"Allow": 1}})
+    with pytest.raises(LineInvalid, match="decision"):
+        open_line(line)
 
 
 @pytest.mark.parametrize("decision", [0, 1, 3, 99, -1, "1", None])
@@ -209,7 +239,7 @@ def test_an_outcome_of_what_was_not_allowed_or_has_one_already_is_found(decision
 
 
 def test_a_number_beyond_all_measure_costs_no_memory() -> None:
-    line, _ = seal(GUARD, Head(2**52, "0" * 64), {"kind": "decision", "time": "now"})
+    line, _ = seal(GUARD, Head(2**52, "0" * 64), {"kind": "decision", "time": TIME})
     assert kinds(check([*LINES, line])) == ["Missing"]
 
 

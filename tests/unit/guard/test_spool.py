@@ -13,7 +13,7 @@ SMALL = SpoolLimits(capacity=8_000, reserve=2_000, segment=1_000, memory=1_000)
 
 
 def line_of(head: Head, note: str = "") -> tuple[bytes, Head]:
-    line, after = seal(GUARD, head, {"kind": "decision", "time": "now", "note": note})
+    line, after = seal(GUARD, head, {"kind": "decision", "time": "2026-03-02T09:00:00.000Z", "note": note})
     return line + b"\n", after
 
 
