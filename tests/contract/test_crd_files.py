@@ -187,10 +187,15 @@ def test_accounts_are_found_by_the_ends_of_their_names() -> None:
         assert any(name.endswith(end) for end in re.findall(r"endsWith\('([^']+)'\)", condition)), name
 
 
+MOST_LABELS_OF_OTHERS = 8
+"""Labels that the scheduler and the controllers of Kubernetes add to a pod, with room for more."""
+
+
 def test_a_service_that_can_select_a_pod_of_ours_is_known_by_its_selector() -> None:
     (rule,) = (one["expression"] for one in policies()["services-debug"]["variables"] if one["name"] == "selectsOurs")
     pods = (pod_labels(a_separate_placement(), part) for part in ("agent", "guard"))
     for labels in (*pods, verification_labels(a_binding().build())):
+        assert len(labels) + MOST_LABELS_OF_OTHERS < 32  # more labels than these are not compared
         for label, value in labels.items():
             is_named = label.startswith(f"{GROUP}/") or f"'{label}'" in rule
             assert is_named, label

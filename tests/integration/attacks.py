@@ -319,6 +319,10 @@ WORKLOADS: dict[str, tuple[str, Send]] = {
             },
         ),
     ),
+    "a restart with a finalizer for new pods": (
+        "pods-reserved",
+        patch(GUARDS, {"spec": {"template": {"metadata": {"finalizers": ["example.com/stay"]}}}}),
+    ),
     "a ReplicaSet, restarted": ("pods-reserved", patch(a_replica_set, RESTARTED, STRATEGIC)),
     "the labels of a Deployment's pods": (
         "pods-reserved",
@@ -444,6 +448,9 @@ ALLOWED: dict[str, Send] = {
     "ask for a token of one's own account": token("own-guard"),
     "scale a Deployment of one's own": patch(
         lambda at: f"{at.path('deployments', 'apps')}/own-deployment/scale", {"spec": {"replicas": 2}}
+    ),
+    "scale a Deployment of one's own with a label like ours": patch(
+        lambda at: f"{at.path('deployments', 'apps')}/own-team/scale", {"spec": {"replicas": 2}}
     ),
     "enter a pod of one's own": lambda at, caller: caller.send(
         "POST", f"{at.path('pods')}/own-pod/exec?command=id&stdout=true"

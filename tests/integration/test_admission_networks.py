@@ -54,6 +54,9 @@ SELECTING: dict[str, Json] = {
     "pods of several tools": expression(MANAGED, "In", "helm", "interlock"),
     "pods of any tool": expression(MANAGED, "Exists"),
     "pods not of another tool": expression(MANAGED, "NotIn", "helm"),
+    "pods by more requirements than are read": {
+        "matchExpressions": [{"key": "app", "operator": "In", "values": ["own"]}] * 33
+    },
 }
 OTHERS: dict[str, Json] = {
     "pods of a user's": {"matchLabels": {"app": "own", "interlock.dev/team": "x"}},
@@ -63,6 +66,7 @@ OTHERS: dict[str, Json] = {
     "pods of another component": {"matchLabels": {"app.kubernetes.io/component": "database"}},
     "pods with a label of a user's": expression("app", "Exists"),
     "pods with a value of a user's": expression("app", "In", "own"),
+    "pods by more labels than ours have": {"matchLabels": {f"interlock.dev/{number}": "x" for number in range(33)}},
     "pods not of Interlock": expression(MANAGED, "NotIn", "interlock"),
     "pods of no tool": expression(MANAGED, "DoesNotExist"),
     "pods of tools by name": expression(MANAGED, "In", "helm"),

@@ -47,7 +47,7 @@ from tests.integration.attacks import (
     workload,
 )
 from tests.integration.callers import APPLY, MERGE, POD_NAME, Caller, Json, Reply, path_of
-from tests.integration.kubectl import ROOT, Cluster, Kubectl
+from tests.integration.kubectl import ROOT, Cluster, Kubectl, edited
 from tests.integration.protected import Protected, account, grant, grant_all, protect, protect_with_pods
 from tests.requirements import requirement
 from tests.support import bounds
@@ -410,7 +410,10 @@ def own(protected: Protected) -> Protected:
     """A namespace in which the users have objects of their own too."""
     at = protected
     at.admin.must("POST", at.path("serviceaccounts"), {"metadata": {"name": "own-guard"}})
-    for manifest, name in ((workload("Deployment"), "own-deployment"), (a_pod(), "own-pod")):
+    team = {"interlock.dev/team": "x"}
+    of_a_team = edited(workload("Deployment", team), spec__selector__matchLabels=team)
+    own = ((workload("Deployment"), "own-deployment"), (of_a_team, "own-team"), (a_pod(), "own-pod"))
+    for manifest, name in own:
         manifest["metadata"]["name"] = name
         at.admin.must("POST", path_of(manifest, at.namespace, is_new=True), manifest)
     restarted = workload("Deployment", MANAGED)
@@ -557,8 +560,9 @@ def test_a_service_of_ones_own_is_no_way_to_the_pods(protected: Protected, selec
         {"app.kubernetes.io/managed-by": "helm"},
         {"app.kubernetes.io/name": "shop"},
         {"app.kubernetes.io/component": "database"},
+        {f"interlock.dev/{number}": "x" for number in range(33)},
     ],
-    ids=str,
+    ids=lambda selector: str(selector)[:60],
 )
 @requirement("protection.exempt")
 def test_a_service_that_selects_no_pod_of_interlock_is_proxied(protected: Protected, selector: Json) -> None:
