@@ -311,6 +311,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kill.author": Requirement("the name of a user that the API server does not vouch for is shown as unverified"),
     "kill.recorded": Requirement("status.kill says why, since when, when no pod was left, and when it was released"),
     "kill.foreign": Requirement("no pod of a team's own ServiceAccount ends because an Agent has a name like it"),
+    "kill.finalizer": Requirement("a pod that has ended counts as ended, whatever finalizer keeps its object"),
     "kill.gone": Requirement("no pod of an Agent outlives it, whoever owns its workload"),
     "kill.deleted": Requirement("the kill controller ends the pods of a deleted Agent that a finalizer keeps"),
     "kill.while-hanging": Requirement("a kill works while a reconcile hangs", "api"),

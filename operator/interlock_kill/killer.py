@@ -73,7 +73,7 @@ class Sweep:
     """What one sweep has found.
 
     Attributes:
-        left: The uids of the pods that were still there.
+        left: The uids of the pods that had not ended yet.
         deleted: How many of them it has deleted.
     """
 
@@ -269,6 +269,7 @@ class Killer:
                     if page is None:
                         break
                     metadata = [pod["metadata"] for pod in page["items"] or ()]  # an empty list is null
+                    metadata = [one for one in metadata if not _has_ended(one)]
                     pods = [_summary(one) for one in metadata if _is_labelled(one, agent)]
                     doubtful = [_summary(one) for one in metadata if not _is_labelled(one, agent)]
                     del page, metadata
@@ -365,6 +366,15 @@ def _recorded(agent: Json) -> Json:
 def is_ending(metadata: Json) -> bool:
     """Return True if a pod ends within the killer's grace period anyway."""
     return "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds", 30) <= GRACE_SECONDS
+
+
+def _has_ended(metadata: Json) -> bool:
+    """Return True if a pod has ended and only a finalizer keeps its object.
+
+    Its node confirms the end of its containers by a deletion without grace. A finalizer outlasts that, such as the one
+    of `kubectl delete pod --cascade=foreground`, which any user who may delete the pod can set.
+    """
+    return "deletionTimestamp" in metadata and metadata.get("deletionGracePeriodSeconds") == 0
 
 
 def _summary(metadata: Json) -> Json:

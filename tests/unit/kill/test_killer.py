@@ -115,6 +115,18 @@ async def test_a_pod_that_ends_slowly_is_hurried_and_one_that_ends_at_once_is_le
     assert [path for method, path in client.writes() if method == "DELETE"] == [f"{PODS}/p1"]
 
 
+@requirement("kill.finalizer")
+async def test_a_pod_that_has_ended_and_is_kept_by_a_finalizer_does_not_count(client: FakeClient) -> None:
+    ended = a_pod("p1", deletionTimestamp="now", deletionGracePeriodSeconds=0, finalizers=["foregroundDeletion"])
+    client.put(f"{PODS}/p1", ended)
+    client.put(f"{PODS}/p2", a_pod("p2", deletionTimestamp="now", deletionGracePeriodSeconds=1))
+
+    sweep = await Killer(client).end("agents", "triage")
+
+    assert sweep.left == {"uid-of-p2"}
+    assert client.writes() == []
+
+
 async def test_a_pod_that_is_gone_already_is_as_good_as_ended(client: FakeClient) -> None:
     client.refuse("DELETE", f"{PODS}/p1", status=404)
 
