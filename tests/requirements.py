@@ -79,6 +79,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.in-turn": Requirement("no stage is entered before the one before it was Ready for its minimum"),
     "rollout.restart": Requirement("an operator's restart neither skips nor resets a soak"),
     "rollout.clock": Requirement("a clock that goes back makes a soak longer, never shorter"),
+    "rollout.clocks": Requirement("a time of readiness that another clock wrote ahead ends no soak and no reconcile"),
     "rollout.starts-again": Requirement("a new revision or a changed stage starts again at the first stage"),
     "revision.whole-digest": Requirement("a revision is a whole digest: two specs with equal beginnings of it are two"),
     "revision.contents": Requirement(
@@ -105,6 +106,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "verify.repeated": Requirement("a server is verified at each interval and change; failed runs are repeated"),
     "verify.bounded": Requirement("a run without a result ends, and is reported"),
+    "verify.clocks": Requirement("a run that another clock recorded in the future keeps no server from verification"),
     "verify.on-a-cluster": Requirement("the operator verifies by Jobs that Pod Security restricted admits", "api"),
     "drift.quarantined": Requirement("a tool that has changed is denied at the next call, and the others go on"),
     "drift.prompts": Requirement("a prompt is shown and got only as it was verified or accepted"),

@@ -107,7 +107,8 @@ def decide_stage(
         stages: The stages in order, at least one.
         facts: What was recorded, None for a new agent.
         seen: What is seen now.
-        now: The time; a clock that went back only makes a soak longer.
+        now: The time; a clock that went back only makes a soak longer. Times far ahead of it, which another clock has
+            written, do not count.
         hold_before: Index of a stage that must not be entered.
     """
     index = position(stages, facts, seen.revision)
@@ -115,6 +116,10 @@ def decide_stage(
         return StageDecision(0, StageFacts(stages[0], seen.revision, now))
     following = index + 1
     facts = replace(facts, stage=stages[index])
+    if facts.ready_since is not None and facts.ready_since - now > _MOST_AHEAD:
+        facts = replace(facts, ready_since=None)
+    if seen.ready_since is not None:
+        seen = replace(seen, ready_since=min(seen.ready_since, now + _MOST_AHEAD))
     unsoaked = StageFacts(facts.stage, facts.revision, facts.entered_at, passed=facts.passed)
     if not seen.is_running:
         return StageDecision(index, unsoaked)
@@ -146,6 +151,9 @@ def _identity(stage: Stage) -> tuple[object, ...]:
     return stage.name, stage.environment, stage.scope or ()
 
 
+_MOST_AHEAD = timedelta(days=1)
+"""How far a time of readiness may be ahead of the clock, which went back then. A soak waits no longer than that for it.
+A smaller bound would let a clock that goes back and forth by hours shorten a soak."""
 _UNIT = timedelta(seconds=1)
 """The status holds whole seconds of a soak. The rest of a second is lost where readiness ends."""
 

@@ -111,7 +111,7 @@ def _secret_due(
     if placement.replicas == 0 or progress.readiness.is_ready:
         return False, None
     created = snapshot.secret_created_at
-    is_due = created is None or now - created >= SECRET_INTERVAL
+    is_due = created is None or not timedelta() <= now - created < SECRET_INTERVAL
     return is_due, (now if created is None or is_due else created) + SECRET_INTERVAL
 
 

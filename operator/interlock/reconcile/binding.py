@@ -115,6 +115,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
         snapshot: The snapshot.
         now: The time.
     """
+    snapshot = _without_future(snapshot, now)
     ended = _find_end(snapshot, now)
     known = snapshot.binding.verification
     if ended is not None:
@@ -137,6 +138,20 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     )
     plan, managed = _plan(replace(snapshot, binding=binding), definitions)
     return BindingOutcome(plan, status, managed, _requeue_at(snapshot, known), request)
+
+
+def _without_future(snapshot: BindingSnapshot, now: datetime) -> BindingSnapshot:
+    """Return the snapshot without times of the run after now. A clock that went back would start no further run."""
+    known = snapshot.binding.verification
+    if known.run is None:
+        return snapshot
+    run = known.run.model_copy(
+        update={
+            "started_at": min(known.run.started_at, now),
+            "ended_at": known.run.ended_at and min(known.run.ended_at, now),
+        }
+    )
+    return replace(snapshot, binding=_with(snapshot.binding, known.model_copy(update={"run": run})))
 
 
 def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:

@@ -5,7 +5,7 @@ import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from interlock.api.agent import Agent, AgentSpec, Template
@@ -260,14 +260,14 @@ class AgentReconciler:
             asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._enqueue, key)
         kept = result.managed | snapshot.children.keys() | snapshot.applied.keys()
         reason, message = failure.reason, str(failure)
-        if failing.lost_since is not None and now - failing.lost_since >= ENFORCEMENT_BOUND:
+        if failing.lost_since is not None and _is_over(failing.lost_since, now):
             reason, message = AgentReason.ENFORCEMENT_LOST, enforcement_lost_message(lost, message)
             failing.is_without_pods = True
             await self._applier.prune(workloads_of(kept), *key, snapshot.applied)
         self._count_lost()
         known = agent.status.conditions if agent.status else ()
         status = with_failure(result.status, reason, message, known, agent.metadata.generation, now)
-        is_recent = now - failing.since < ENFORCEMENT_BOUND
+        is_recent = not _is_over(failing.since, now)
         update = {
             "managed_objects": record_applied(kept, snapshot.applied, failure.written),
             "bundle_digests": result.announced if is_recent else result.status.bundle_digests,
@@ -293,6 +293,11 @@ class AgentReconciler:
         for note in transitions(agent.status, status):
             _log.info(note.message, extra={"agent": "/".join(key), "reason": note.reason})
             self._events.post(agent, note)
+
+
+def _is_over(since: datetime, now: datetime) -> bool:
+    """Return True once pods may no longer run without enforcement, also where the clock was set back since."""
+    return not timedelta() <= now - since < ENFORCEMENT_BOUND
 
 
 def _ready_since(agent: Agent) -> datetime | None:

@@ -548,7 +548,11 @@ async def a_lost(operator: Operator, kind: str) -> str:
 
 @requirement("deployment.enforcement-lost")
 @pytest.mark.parametrize("kind", ["ConfigMap", "NetworkPolicy", "Role", "RoleBinding", "Deployment"])
-async def test_an_agent_whose_enforcement_cannot_be_restored_for_ten_seconds_has_no_pods(kind: str) -> None:
+@pytest.mark.parametrize("is_set_back", [False, True], ids=["", "and the clock is set back"])
+async def test_an_agent_whose_enforcement_cannot_be_restored_for_ten_seconds_has_no_pods(
+    kind: str,
+    is_set_back: bool,  # noqa: FBT001
+) -> None:
     operator = await a_ready_agent(an_agent())
     pod = put_pods(operator)
     path = await a_lost(operator, kind)
@@ -560,6 +564,8 @@ async def test_an_agent_whose_enforcement_cannot_be_restored_for_ten_seconds_has
     assert operator.condition("Deployed").reason == "ApplyFailed"
 
     operator.now += seconds(0.1)
+    if is_set_back:
+        operator.now -= hours(1)
     assert not await operator.reconcile_agent()
 
     assert pod not in operator.client.objects
