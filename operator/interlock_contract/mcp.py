@@ -84,6 +84,15 @@ SERVER_REQUESTS: Final = {
 }
 """Requests of a server to its client except `ping`, and the client capability that each of them needs."""
 
+UNDECLARED: Final = {
+    "sampling/createMessage": ("tools", "toolChoice", "task"),
+    "elicitation/create": ("task",),
+    "roots/list": (),
+}
+"""Parameters of these requests that need a capability which the guard declares to no server."""
+WITHHELD: Final = "includeContext"
+"""A parameter of `sampling/createMessage` that asks for what other servers told the client, who may ignore it."""
+
 MAY_ASK: Final = frozenset({"prompts/get", "resources/read", TOOLS_CALL})
 """Requests that a server may answer with requests of its own (multi-round-trip requests, SEP-2322)."""
 CACHEABLE: Final = frozenset(

@@ -109,6 +109,8 @@ class DenyReason(StrEnum):
     """The arguments name a value outside the stage's scope."""
     SERVER_REQUEST_NOT_ALLOWED = "ServerRequestNotAllowed"
     """The binding does not allow this server request."""
+    SERVER_REQUEST_NOT_PASSED = "ServerRequestNotPassed"
+    """The binding allows this server request, but there is no client that may be given it now."""
     METHOD_NOT_ALLOWED = "MethodNotAllowed"
     """The method is not among those that the guard lets pass."""
     BAD_REQUEST = "BadRequest"
@@ -246,7 +248,9 @@ def reads_arguments(decision: Decision) -> bool:
     return isinstance(decision, Allow) or decision.reason not in BEFORE_ARGUMENTS
 
 
-def decide_server_request(bundle: Bundle | None, state: State, source: str, method: str, now: float) -> Decision:
+def decide_server_request(
+    bundle: Bundle | None, state: State, source: str, method: str, now: float, *, obstacle: str = ""
+) -> Decision:
     """Decide on a request of a source's server to the agent; only those that the binding names pass.
 
     Args:
@@ -255,6 +259,7 @@ def decide_server_request(bundle: Bundle | None, state: State, source: str, meth
         source: Name of the source whose server asks.
         method: Such as `sampling/createMessage`; in sessionless versions the method of an input request.
         now: Seconds on the clock of `state.contact_at`.
+        obstacle: Why no client can be given the request; empty if one can.
     """
     closed = check_open(bundle, state, now)
     if closed is not None:
@@ -268,7 +273,7 @@ def decide_server_request(bundle: Bundle | None, state: State, source: str, meth
         return Deny(
             DenyReason.SERVER_REQUEST_NOT_ALLOWED, rule, "The binding does not let this server ask its agent for that."
         )
-    return Allow(rule)
+    return Deny(DenyReason.SERVER_REQUEST_NOT_PASSED, rule, obstacle) if obstacle else Allow(rule)
 
 
 def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:

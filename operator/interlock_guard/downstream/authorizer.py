@@ -53,7 +53,7 @@ ERROR: Final = "Error"
 INPUT_REQUIRED: Final = "InputRequired"
 """The server required input; the call with the input is decided on again."""
 NOT_ASKED: Final = "NotAsked"
-"""No client could be given the request that the server may send."""
+"""The client was not given the request, since another one of the same answer was refused."""
 TOOL_ERROR: Final = "ToolError"
 """There was a result in which the tool reports that it failed."""
 
@@ -155,7 +155,9 @@ class Authorizer:
             self.report_drift(request.source)
         return outcome
 
-    def authorize_server_request(self, source: str, method: str, caller: Caller) -> OpenRecord | Deny:
+    def authorize_server_request(
+        self, source: str, method: str, caller: Caller, *, obstacle: str = ""
+    ) -> OpenRecord | Deny:
         """Decide whether a source's server may send this request to the agent, and record the decision.
 
         Returns:
@@ -164,7 +166,9 @@ class Authorizer:
         Raises:
             RecordFailed: The record could not be stored; the request may not be passed on.
         """
-        decision = decide_server_request(self._live.bundle, self._live.state, source, method, self._monotonic())
+        decision = decide_server_request(
+            self._live.bundle, self._live.state, source, method, self._monotonic(), obstacle=obstacle
+        )
         return self.record(DecisionInput(source, method), decision, caller)
 
     def judge(self, request: DecisionInput, state: State) -> Decision:

@@ -1,7 +1,7 @@
 """One request of a client on its way through the guard, from the start of its call to its answer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, Final, Protocol
@@ -21,6 +21,8 @@ from interlock_guard.upstream.upstream import Call, Upstream
 from interlock_guard.wire.jsonrpc import Id, RpcRequest, RpcResponse, dump_notification, dump_request
 from interlock_kube.background import log_failure
 
+MAX_SERVER_REQUESTS: Final = 256
+"""Server requests for the client of one call: each one is recorded, and a server may withdraw it for the next one."""
 _HOLD: Final = "hold"
 _JSON_HEADERS: Final = {"Content-Type": "application/json"}
 
@@ -107,6 +109,8 @@ class Exchange:
     """The record of the decision on which `call` is under way."""
     pending: list[ServerInitiatedRequest] = field(default_factory=list)
     """Requests of the server that a sessionless client has not been given yet."""
+    asked: int = 0
+    """Requests of the server that the client was given, or will be."""
     state: ExchangeState = ExchangeState.RUNNING
     stream: EventStream | None = None
     _writer: asyncio.Task[web.StreamResponse] | None = None
@@ -135,13 +139,20 @@ class Exchange:
         if token is not None:
             self.send(dump_notification(mcp.PROGRESS, progress_params(params, token)))
 
-    def can_receive(self, method: str) -> bool:
-        """Return True if the client could be sent this server request now."""
-        if self.forward.method not in mcp.MAY_ASK or mcp.SERVER_REQUESTS[method] not in self.client.capabilities:
-            return False
-        if self.client.is_sessionless:
-            return True
-        return self.client.session is not None and self.accepts_events and self.state is ExchangeState.RUNNING
+    def find_obstacle(self, method: str, params: Mapping[str, Any]) -> str:
+        """Return why the client cannot be given this server request now; empty if it can."""
+        is_reachable = self.client.is_sessionless or (
+            self.client.session is not None and self.accepts_events and self.state is ExchangeState.RUNNING
+        )
+        capability = mcp.SERVER_REQUESTS.get(method)
+        if not is_reachable or self.forward.method not in mcp.MAY_ASK or capability not in self.client.capabilities:
+            return f"The client whose request is under way does not offer {method}."
+        undeclared = next((name for name in mcp.UNDECLARED[method] if params.get(name) is not None), None)
+        if undeclared is not None:
+            return f"The request has {undeclared}, for which no capability was declared."
+        if self.asked >= MAX_SERVER_REQUESTS:
+            return f"The server has sent {MAX_SERVER_REQUESTS} requests during this call."
+        return ""
 
     def put_server_request(self, request: ServerInitiatedRequest) -> None:
         """Put a server's request to the client, in the way of its protocol version."""

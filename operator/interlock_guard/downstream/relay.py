@@ -277,34 +277,33 @@ class Relay:
         cut = check_terminated(self._live.bundle, self._live.state)
         return give(exchange.message, result) if cut is None else deny(exchange.message, cut)
 
-    def authorize_input_requests(self, exchange: Exchange, methods: Mapping[str, str]) -> dict[str, OpenRecord] | Deny:
+    def authorize_input_requests(
+        self, exchange: Exchange, required: Mapping[str, tuple[str, dict[str, Any]]]
+    ) -> dict[str, OpenRecord] | Deny:
         """Decide on the requests that a server answered a call with.
 
         Args:
             exchange: The call.
-            methods: The method of each request, by its key.
+            required: The method and the parameters of each request, by its key.
 
         Returns:
             The denial if one of them may not be put to the client, or the records of all.
         """
         records: dict[str, OpenRecord] = {}
-        refused: Deny | None = None
-        source = exchange.client.source
         try:
-            for key, method in methods.items():
-                record = self._authorizer.authorize_server_request(source, method, exchange.caller)
+            for key, (method, params) in required.items():
+                record = self._authorizer.authorize_server_request(
+                    exchange.client.source, method, exchange.caller, obstacle=exchange.find_obstacle(method, params)
+                )
                 if isinstance(record, Deny):
-                    refused = record
-                    break
+                    return record
                 records[key] = record
-                if not exchange.can_receive(method):
-                    refused = unavailable(source, f"asks for {method}, which this client does not offer")
-                    break
+                exchange.asked += 1
         finally:
-            if len(records) < len(methods) or refused is not None:
+            if len(records) < len(required):
                 for record in records.values():
                     record.complete(NOT_ASKED)
-        return records if refused is None else refused
+        return records
 
     def abort(self) -> None:
         """End the streams of all calls under way in the middle."""

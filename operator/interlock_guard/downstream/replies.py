@@ -11,7 +11,7 @@ from typing import Any, Final
 from interlock_contract import mcp
 from interlock_contract.strict_json import dump_json
 from interlock_guard.decision.decide import Deny, DenyReason
-from interlock_guard.upstream.forward import GUARD_INFO, without_meta
+from interlock_guard.upstream.forward import GUARD_INFO, server_request_params
 from interlock_guard.wire.jsonrpc import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
@@ -83,6 +83,8 @@ MayShow = Callable[[str, Mapping[str, Any]], bool]
 GiveCursor = Callable[[str], str]
 """Returns the guard's own cursor in place of a server's."""
 
+_MAX_INPUT_REQUESTS: Final = 64
+"""Requests for input in one answer: each one is recorded."""
 _SESSIONLESS_KEYS: Final = ("resultType", "ttlMs", "cacheScope")
 _MEDIA_TYPE: Final = re.compile(r"[a-z]{1,32}/[A-Za-z0-9.+-]{1,80}(; ?charset=[A-Za-z0-9-]{1,24})?\Z")
 """A media type that has no room for prose."""
@@ -283,7 +285,12 @@ def read_input_requests(result: dict[str, Any]) -> dict[str, tuple[str, dict[str
     """Return a server's requests for input as method and parameters by key, or None if they are malformed."""
     requests, state = result.get("inputRequests"), result.get("requestState")
     requests = {} if requests is None else requests
-    if not isinstance(requests, dict) or not isinstance(state, str | None) or (not requests and state is None):
+    if (
+        not isinstance(requests, dict)
+        or len(requests) > _MAX_INPUT_REQUESTS
+        or not isinstance(state, str | None)
+        or (not requests and state is None)
+    ):
         return None
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for key, request in requests.items():
@@ -294,7 +301,7 @@ def read_input_requests(result: dict[str, Any]) -> dict[str, tuple[str, dict[str
                 return None
         if not isinstance(params, dict):
             return None
-        found[key] = method, without_meta(params)
+        found[key] = method, server_request_params(params)
     return found
 
 

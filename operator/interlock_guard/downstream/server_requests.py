@@ -6,11 +6,10 @@ from typing import Any, Final
 
 from interlock_contract import mcp
 from interlock_guard.audit.recorder import UNKNOWN_CALLER, RecordFailed
-from interlock_guard.decision.decide import PROMPTS_LIST, TOOLS_LIST, Deny
+from interlock_guard.decision.decide import PROMPTS_LIST, TOOLS_LIST, Deny, DenyReason
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import (
     ABANDONED,
-    NOT_ASKED,
     Authorizer,
     OpenRecord,
     outcome_of_server_request,
@@ -19,7 +18,7 @@ from interlock_guard.downstream.exchange import Exchange, ServerInitiatedRequest
 from interlock_guard.downstream.sessions import Session
 from interlock_guard.downstream.subscriptions import Subscriptions
 from interlock_guard.state import LiveState
-from interlock_guard.upstream.forward import without_meta
+from interlock_guard.upstream.forward import server_request_params, without_meta
 from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.jsonrpc import (
@@ -144,36 +143,34 @@ class ServerMessages:
     def _handle_request(self, upstream: Upstream, request: RpcRequest, exchange: Exchange | str) -> None:
         """Put a server's request to the client of an exchange; a text says why there is none."""
         caller = UNKNOWN_CALLER if isinstance(exchange, str) else exchange.caller
+        obstacle = self._find_obstacle(upstream.source, request, exchange)
         try:
-            record = self._authorizer.authorize_server_request(upstream.source, request.method, caller)
+            record = self._authorizer.authorize_server_request(
+                upstream.source, request.method, caller, obstacle=obstacle
+            )
         except RecordFailed as error:
             refused = _error(INVALID_REQUEST, f"The record of this request was not stored: {error}.")
             upstream.respond(RpcResponse(request.id, None, refused))
             return
         if isinstance(record, Deny):
-            upstream.respond(RpcResponse(request.id, None, _error(METHOD_NOT_FOUND, record.message)))
+            code = INVALID_REQUEST if record.reason == DenyReason.SERVER_REQUEST_NOT_PASSED else METHOD_NOT_FOUND
+            upstream.respond(RpcResponse(request.id, None, _error(code, record.message)))
             return
-        obstacle = self._find_obstacle(upstream.source, request, exchange)
-        if obstacle is not None or isinstance(exchange, str):
-            record.complete(NOT_ASKED)
-            upstream.respond(RpcResponse(request.id, None, obstacle))
-            return
+        assert not isinstance(exchange, str)  # noqa: S101 - nothing is allowed where there is an obstacle
+        exchange.asked += 1
         # The answer goes back only to the connection that the request came on: ids mean nothing to the next one.
         on_answer = partial(self._answer, upstream, upstream.generation, request.id)
-        passed = ServerInitiatedRequest(request.method, without_meta(request.params), on_answer)
+        passed = ServerInitiatedRequest(request.method, server_request_params(request.params), on_answer)
         self._open[upstream.source, request.id] = _OpenRequest(exchange, passed, record)
         exchange.put_server_request(passed)
 
-    def _find_obstacle(self, source: str, request: RpcRequest, exchange: Exchange | str) -> dict[str, Any] | None:
-        """Return the error for a request that the server may send but no client can be given, or None."""
-        refusal = None
+    def _find_obstacle(self, source: str, request: RpcRequest, exchange: Exchange | str) -> str:
+        """Return why no client can be given a server's request, empty if one can."""
         if isinstance(exchange, str):
-            refusal = _error(INVALID_REQUEST, exchange)
-        elif not exchange.can_receive(request.method):
-            refusal = _error(METHOD_NOT_FOUND, "The client whose request is under way cannot be asked this.")
-        elif len(self._open) >= _MAX_OPEN or (source, request.id) in self._open:
-            refusal = _error(INVALID_REQUEST, "Too many questions are open, or one of this id.")
-        return refusal
+            return exchange
+        if len(self._open) >= _MAX_OPEN or (source, request.id) in self._open:
+            return "Too many requests of servers are open, or one of this id."
+        return exchange.find_obstacle(request.method, request.params)
 
     def _find_exchange(self, source: str) -> Exchange | str:
         """Return the exchange that a server's request must belong to, or why that cannot be told.

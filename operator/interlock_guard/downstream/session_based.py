@@ -281,8 +281,7 @@ class SessionBasedClients:
         required = read_input_requests(result)
         if required is None:
             return unavailable(exchange.client.source, UNKNOWN_INPUT_REQUEST)
-        methods = {key: method for key, (method, _) in required.items()}
-        records = self._relay.authorize_input_requests(exchange, methods)
+        records = self._relay.authorize_input_requests(exchange, required)
         if isinstance(records, Deny):
             return records
         try:

@@ -140,8 +140,7 @@ class SessionlessClients:
             required = read_input_requests(outcome.result)
             if required is None:
                 return await self._relay.reply(exchange, unavailable(source, UNKNOWN_INPUT_REQUEST))
-            methods = {key: method for key, (method, _) in required.items()}
-            records = self._relay.authorize_input_requests(exchange, methods)
+            records = self._relay.authorize_input_requests(exchange, required)
             if isinstance(records, Deny):
                 return await self._relay.reply(exchange, records)
             for record in records.values():

@@ -112,6 +112,11 @@ def without_meta(params: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in params.items() if key != "_meta"}
 
 
+def server_request_params(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a server's request for its client, without what the client is not to be asked for."""
+    return {key: value for key, value in params.items() if key not in ("_meta", mcp.WITHHELD)}
+
+
 def read_listen(request: RpcRequest) -> dict[str, Any]:
     """Return what a `subscriptions/listen` asks for: keys of `methods.LISTS_CHANGED`, and `resourceSubscriptions`.
 

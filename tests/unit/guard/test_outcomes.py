@@ -97,13 +97,14 @@ async def test_an_unanswered_server_request_and_its_call_end_abandoned(
 
 
 @requirement("records.outcomes")
-async def test_a_server_request_without_a_client_ends_not_asked(rig: Rig) -> None:
+async def test_a_server_request_without_a_client_is_denied(rig: Rig) -> None:
     waiting = asyncio.create_task(rig.post())
     call = await rig.call()
     rig.on_event(RpcRequest("their-id", "roots/list", {}))
     call.resolve(SECRET)
     await waiting
-    assert await ended(rig) == [(*CALL, "Answered"), (*ROOTS, "NotAsked")]
+    assert await ended(rig) == [(*CALL, "Answered"), ("roots/list", "Deny", "")]
+    assert rig.chain("decision")[1].fields["reason"] == "ServerRequestNotPassed"
 
 
 @requirement("records.outcomes")
@@ -137,12 +138,12 @@ async def test_a_sessionless_servers_requests_are_recorded_and_so_is_each_round(
 
 
 @requirement("records.outcomes")
-async def test_a_sessionless_servers_request_that_the_client_does_not_support_ends_not_asked(rig: Rig) -> None:
+async def test_a_sessionless_servers_request_that_the_client_does_not_support_is_denied(rig: Rig) -> None:
     rig.upstream.server_info = ServerInfo("2026-07-28", {}, is_sessionless=True)
     waiting = asyncio.create_task(rig.post())
     (await rig.call()).resolve(ASKS_ROOTS)
     await waiting
-    assert await ended(rig) == [(*CALL, "InputRequired"), (*ROOTS, "NotAsked")]
+    assert await ended(rig) == [(*CALL, "InputRequired"), ("roots/list", "Deny", "")]
 
 
 @requirement("records.unavailable")
