@@ -5,7 +5,8 @@ from mcp_types import methods as official
 from mcp_types import version as versions
 
 from interlock_contract import mcp
-from interlock_guard.decision.decide import METHODS, SERVER_METHODS
+from interlock_guard.decision.decide import METHODS
+from interlock_guard.decision.server_request import SERVER_METHODS
 
 
 def of(table: object, versions: tuple[str, ...]) -> set[str]:

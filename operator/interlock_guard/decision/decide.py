@@ -18,7 +18,6 @@ from interlock_contract.bundle import (
     Grant,
     Layer,
     Operation,
-    ServerRequest,
 )
 from interlock_contract.json_pointer import resolve_pointer
 from interlock_contract.mapping import find_named, find_resource, find_template, tightened_operation
@@ -51,13 +50,6 @@ OPEN_METHODS: Final = frozenset({TOOLS_LIST, RESOURCES_LIST, TEMPLATES_LIST, PRO
 RESOURCE_METHODS: Final = frozenset({RESOURCES_READ, RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE})
 METHODS: Final = OPEN_METHODS | RESOURCE_METHODS | {TOOLS_CALL, PROMPTS_GET, COMPLETE}
 """The methods that may reach a server; every other one is answered or refused by the guard itself."""
-
-SERVER_METHODS: Final[Mapping[str, ServerRequest]] = {
-    "sampling/createMessage": "Sampling",
-    "elicitation/create": "Elicitation",
-    "roots/list": "Roots",
-}
-"""Requests of servers to clients, and their names in a binding; the guard itself answers `ping`."""
 
 
 class DenyReason(StrEnum):
@@ -246,34 +238,6 @@ def decide(bundle: Bundle | None, state: State, request: DecisionInput, now: flo
 def reads_arguments(decision: Decision) -> bool:
     """Return True unless a request was denied before its arguments were read."""
     return isinstance(decision, Allow) or decision.reason not in BEFORE_ARGUMENTS
-
-
-def decide_server_request(
-    bundle: Bundle | None, state: State, source: str, method: str, now: float, *, obstacle: str = ""
-) -> Decision:
-    """Decide on a request of a source's server to the agent; only those that the binding names pass.
-
-    Args:
-        bundle: The bundle in force, or None.
-        state: What is known of the Agent.
-        source: Name of the source whose server asks.
-        method: Such as `sampling/createMessage`; in sessionless versions the method of an input request.
-        now: Seconds on the clock of `state.contact_at`.
-        obstacle: Why no client can be given the request; empty if one can.
-    """
-    closed = check_open(bundle, state, now)
-    if closed is not None:
-        return closed
-    served = find_source(bundle, source)
-    if served is None:
-        return Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")
-    rule = f"mcpbinding/{served.binding}/serverRequests"
-    asked = SERVER_METHODS.get(method)
-    if asked is None or asked not in served.server_requests:
-        return Deny(
-            DenyReason.SERVER_REQUEST_NOT_ALLOWED, rule, "The binding does not let this server ask its agent for that."
-        )
-    return Deny(DenyReason.SERVER_REQUEST_NOT_PASSED, rule, obstacle) if obstacle else Allow(rule)
 
 
 def check_open(bundle: Bundle | None, state: State, now: float) -> Deny | None:

@@ -18,12 +18,12 @@ from interlock_guard.decision.decide import (
     DenyReason,
     check_open,
     decide,
-    decide_server_request,
     find_listed,
     find_source,
     reads_arguments,
 )
 from interlock_guard.decision.model_call import decide_model
+from interlock_guard.decision.server_request import decide_server_request
 from interlock_guard.downstream.replies import needs_input
 from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.state import LiveState, State

@@ -6,7 +6,6 @@ from typing import Any, Final
 from interlock_contract import mcp
 from interlock_contract.bundle import Bundle
 from interlock_guard.decision.decide import (
-    SERVER_METHODS,
     find_pin,
     find_source,
     may_list_prompt,
@@ -14,6 +13,7 @@ from interlock_guard.decision.decide import (
     may_list_template,
     may_list_tool,
 )
+from interlock_guard.decision.server_request import SERVER_METHODS
 from interlock_guard.upstream.upstream import ServerInfo
 
 _UNKNOWN_SERVER: Final = ServerInfo("", {"tools": {}})

@@ -11,7 +11,8 @@ import yaml
 
 from interlock.api.binding import MCPBinding
 from interlock.deployment.children.config import compile_bundle
-from interlock_guard.decision.decide import Allow, DecisionInput, decide, decide_server_request
+from interlock_guard.decision.decide import Allow, DecisionInput, decide
+from interlock_guard.decision.server_request import decide_server_request
 from interlock_guard.state import State
 from tests.support.builders import AgentBuilder, BindingBuilder, PolicyBuilder, a_placement, a_policy, an_agent
 from tests.support.pins import DEFINITION

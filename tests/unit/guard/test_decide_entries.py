@@ -22,17 +22,16 @@ from interlock_contract.bundle import (
 from interlock_contract.kill import KillLatch
 from interlock_guard.decision.decide import (
     METHODS,
-    SERVER_METHODS,
     Allow,
     DecisionInput,
     Deny,
     decide,
-    decide_server_request,
     may_list_prompt,
     may_list_resource,
     may_list_template,
     may_list_tool,
 )
+from interlock_guard.decision.server_request import SERVER_METHODS, decide_server_request
 from interlock_guard.state import State
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION, pinned
