@@ -63,6 +63,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "governance.deleted": Requirement(
         "an agent that is being deleted wants nothing and its guard is closed, whatever finalizers keep the object"
     ),
+    "governance.deleted-grants": Requirement("a policy or binding that is being deleted grants nothing to any agent"),
     "governance.reported": Requirement(
         "a refusal is Ready=False and Stalled=True, with what is missing and how to fix it"
     ),
@@ -388,6 +389,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "operator.queue": Requirement("one reconcile of an agent at a time, none lost, later and later on failure"),
     "operator.memory": Requirement("strangers' objects cost no memory, and those of one namespace a bounded amount"),
+    "operator.woken": Requirement("each change of a policy or binding on which its agents depend takes effect at once"),
     "operator.late-events": Requirement("an older version of an object never wins over a newer one"),
     # Status
     "status.conditions": Requirement("conditions stand in layer order and change their time only with their status"),

@@ -88,6 +88,10 @@ class _Builder:
         """Give it a resource version."""
         return self._with("metadata", resourceVersion=str(version))
 
+    def being_deleted(self, *finalizers: str) -> Self:
+        """Let it have been deleted, and be kept by finalizers."""
+        return self._with("metadata", deletionTimestamp="2026-03-02T09:00:00Z", finalizers=list(finalizers))
+
     def to_kubernetes(self) -> dict[str, Any]:
         """Return it as the API server would give it."""
         return copy.deepcopy(self.raw)
@@ -169,10 +173,6 @@ class AgentBuilder(_Builder):
     def without_switch(self) -> Self:
         """Remove the kill switch."""
         return self._with("metadata", annotations=None)
-
-    def being_deleted(self, *finalizers: str) -> Self:
-        """Let it have been deleted, and be kept by finalizers."""
-        return self._with("metadata", deletionTimestamp="2026-03-02T09:00:00Z", finalizers=list(finalizers))
 
     def with_status(self, status: AgentStatus | None) -> Self:
         """Give it a status."""

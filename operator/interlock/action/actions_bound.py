@@ -37,9 +37,11 @@ def _check_source(bindings: tuple[MCPBinding, ...], source: str, stage: Stage) -
         return None
     where = f"source {source!r} in stage {stage.name!r} (environment {stage.environment})"
     if not found:
+        deleted = [one.metadata.name for one in bindings if _serves(one, source, stage.environment)]
+        why = f" (MCPBinding {deleted[0]} is being deleted)" if deleted else ""
         return Refusal(
             AgentReason.BINDING_MISSING,
-            f"no MCPBinding serves {where}: apply one whose source is {source} and whose environments "
+            f"no MCPBinding serves {where}{why}: apply one whose source is {source} and whose environments "
             f"hold {stage.environment}, or remove the source from spec.bindings",
         )
     names = ", ".join(sorted(binding.metadata.name for binding in found))
@@ -50,9 +52,13 @@ def _check_source(bindings: tuple[MCPBinding, ...], source: str, stage: Stage) -
 
 
 def _serving(bindings: tuple[MCPBinding, ...], source: str, environment: str) -> list[MCPBinding]:
-    return [
-        binding for binding in bindings if binding.spec.source == source and environment in binding.spec.environments
-    ]
+    """Return the bindings that serve the source. One that is being deleted, which a finalizer may keep, serves none."""
+    found = (binding for binding in bindings if _serves(binding, source, environment))
+    return [binding for binding in found if binding.metadata.deletion_timestamp is None]
+
+
+def _serves(binding: MCPBinding, source: str, environment: str) -> bool:
+    return binding.spec.source == source and environment in binding.spec.environments
 
 
 OPERATIONS = ("read", "write", "delete")

@@ -56,7 +56,7 @@ class AgentReason(StrEnum):
     SPEC_INVALID = "SpecInvalid"
     """The object cannot be read as an Agent of this version."""
     BEING_DELETED = "BeingDeleted"
-    """The Agent has a deletionTimestamp, so nothing of it runs, whatever finalizers keep the object."""
+    """The Agent or its AgentPolicy has a deletionTimestamp, so nothing runs, whatever finalizers keep the object."""
     OWNER_MISSING = "OwnerMissing"
     """spec.owner, its name or its e-mail address is missing."""
     OWNER_NOT_A_PERSON = "OwnerNotAPerson"

@@ -129,7 +129,7 @@ class ResourceCache:
         return True
 
     def put_policy(self, raw: Json) -> set[Key]:
-        """Keep an AgentPolicy; return the Agents under it if its spec has changed."""
+        """Keep an AgentPolicy; return the Agents under it if what they depend on in it has changed."""
         key, version = key_of(raw), version_of(raw)
         if not self.is_newer(AGENT_POLICY.kind, key, version):
             return set()
@@ -138,7 +138,7 @@ class ResourceCache:
         too_much = self._policy_too_large(AGENT_POLICY, key, raw)
         parsed = too_much or _parse_policy(raw)
         self._policies.put(key, _Policy(version, parsed, None if too_much else _parse_policy_status(raw)))
-        if known is not None and _spec_of(known.policy) == _spec_of(parsed):
+        if known is not None and _rules_of(known.policy) == _rules_of(parsed):
             return set()  # only its status, which the operator writes, or its labels
         return self.agents_under(key)
 
@@ -346,12 +346,18 @@ def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
         return None
 
 
-def _spec_of(policy: AgentPolicy | Unreadable) -> object:
-    return policy.spec if isinstance(policy, AgentPolicy) else policy
+def _rules_of(policy: AgentPolicy | Unreadable) -> object:
+    """Return what Agents depend on in an AgentPolicy: its spec, and whether it is being deleted."""
+    if isinstance(policy, Unreadable):
+        return policy
+    return policy.spec, policy.metadata.deletion_timestamp is None
 
 
 def _grants_of(binding: MCPBinding | Unreadable) -> object:
-    """Return what Agents depend on in an MCPBinding: its spec, whether it is verified, and what is pinned."""
+    """Return what Agents depend on in an MCPBinding.
+
+    That is its spec, whether it is reviewed and verified, what is pinned, and whether it is being deleted.
+    """
     if isinstance(binding, Unreadable):
         return binding
     verified = binding.status.condition(BindingCondition.VERIFIED) if binding.status else None
@@ -361,7 +367,9 @@ def _grants_of(binding: MCPBinding | Unreadable) -> object:
         for definitions in (known.tools, known.prompts or (), (known.instructions,) if known.instructions else ())
     )
     condition = (verified.status, verified.message) if verified else None
-    return binding.spec, condition, known.verified_at is None, pins
+    metadata = binding.metadata
+    marks = NEEDS_REVIEW in metadata.annotations, metadata.deletion_timestamp is None
+    return binding.spec, marks, condition, known.verified_at is None, pins
 
 
 def _parse_binding(raw: Json) -> MCPBinding | Unreadable:

@@ -29,7 +29,7 @@ def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None
         _check_metadata(agent)  # every child's name fits, and its status has room for the labels
         or _check_owner(agent)  # a person answers for it
         or _check_purpose(agent)  # and says what it is for
-        or _check_policy(agent, policy)  # under a policy that exists
+        or _check_policy(agent, policy)  # under a policy that exists and stays
         or _check_matrix(agent, policy)  # which gives it data, source by source
         or _check_models(agent, policy)  # and allows its models, one by one
     )
@@ -62,6 +62,10 @@ def _check_policy(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
         return Refusal(
             AgentReason.POLICY_NOT_FOUND, _policy_missing(agent.spec.policy_ref.name, agent.metadata.namespace)
         )
+    if policy is not None and policy.metadata.deletion_timestamp is not None:
+        name = policy.metadata.name
+        message = f"AgentPolicy {name} is being deleted, so it governs no Agent: name another one in spec.policyRef"
+        return Refusal(AgentReason.BEING_DELETED, message)
     return None
 
 

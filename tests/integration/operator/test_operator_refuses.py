@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from interlock_contract.names import NEEDS_REVIEW
 from tests.integration.operator import objects
 from tests.integration.operator.api import APPLY_PATCH, Api, Json, Refused, eventually
 from tests.integration.operator.sandbox import REFUSED_SECONDS, Sandbox
@@ -219,6 +220,43 @@ def test_a_deleted_agent_that_its_author_keeps_by_a_finalizer_ends(operator: Ope
     assert "its finalizers keep the object: example.com/keep" in sandbox.wait_refused("triage", "BeingDeleted")
     sandbox.api.patch("agents", sandbox.namespace, "triage", {"metadata": {"finalizers": None}})
     eventually(lambda: sandbox.api.find("agents", sandbox.namespace, "triage") is None, "the Agent is gone")
+
+
+@requirement("governance.deleted-grants")
+@pytest.mark.parametrize(
+    ("plural", "name", "reason"),
+    [("agentpolicies", objects.POLICY, "BeingDeleted"), ("mcpbindings", "crm-sandbox", "BindingMissing")],
+)
+def test_what_a_deleted_policy_or_binding_granted_ends_even_if_a_finalizer_keeps_it(
+    operator: OperatorProcess, sandbox: Sandbox, plural: str, name: str, reason: str
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    sandbox.api.patch(plural, sandbox.namespace, name, {"metadata": {"finalizers": ["example.com/keep"]}})
+
+    sandbox.api.delete(plural, sandbox.namespace, name)
+
+    assert f"{name} is being deleted" in sandbox.wait_refused("triage", reason)
+    sandbox.api.patch(plural, sandbox.namespace, name, {"metadata": {"finalizers": None}})
+
+
+@requirement("operator.woken")
+def test_the_mark_for_a_review_ends_the_agents_of_a_binding_and_its_removal_brings_them_back(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+
+    def mark(value: str | None) -> None:
+        patch = {"metadata": {"annotations": {NEEDS_REVIEW: value}}}
+        sandbox.api.patch("mcpbindings", sandbox.namespace, "crm-sandbox", patch)
+
+    mark("look again")
+    sandbox.wait_refused("triage", "BindingNotReviewed")
+    mark(None)
+    sandbox.wait_ready("triage", REFUSED_SECONDS)
 
 
 def test_a_deleted_binding_ends_its_agents_and_a_new_one_brings_them_back(

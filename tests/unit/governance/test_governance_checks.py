@@ -121,6 +121,14 @@ def test_an_agent_whose_policy_does_not_exist_is_refused_by_name() -> None:
     )
 
 
+@requirement("governance.deleted-grants")
+def test_a_policy_that_is_being_deleted_governs_no_agent() -> None:
+    assert refused(an_agent(), a_policy().being_deleted("example.com/keep")) == (
+        AgentReason.BEING_DELETED,
+        "AgentPolicy support is being deleted, so it governs no Agent: name another one in spec.policyRef",
+    )
+
+
 @requirement("governance.matrix-row")
 def test_every_source_without_a_row_is_named_at_once() -> None:
     reason, message = refused(an_agent().using("crm", "mail", "wiki"))
