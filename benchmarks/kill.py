@@ -222,7 +222,7 @@ def measure(made: kwok.KwokCluster, api: Api, folder: Path, *, trials: int, pods
         queued = waiting(api)
         flooded = [time_to_kill(api, kubectl, f"agent-{number}") for number in range(trials, 2 * trials)]
         queued = min(queued, waiting(api))
-        names = ("interlock-kill", "interlock-switches", "interlock-guards")
+        names = ("interlock-kill", "interlock-guards", "interlock-accounts", "interlock-switches")
         subprocess.run([*kubectl[:3], "delete", "flowschemas", *names], check=True, capture_output=True)
         unprotected = [time_to_kill(api, kubectl, f"agent-{number}") for number in range(2 * trials, 3 * trials)]
     start_agent(api, "large", pods)

@@ -48,6 +48,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "operator.scope": Requirement("the tokens of operator and kill controller do what these programs do", "api"),
     "protection.oldest": Requirement("the admission policies hold on the oldest supported Kubernetes", "api"),
     "protection.priority": Requirement("the kill controller's priority is no tenant's", "api"),
+    "protection.seats": Requirement("no user's writes of Agents take the seats of another's kill", "api"),
     "protection.kill-cost": Requirement("no number of objects in a namespace adds to the cost of its kills"),
     "protection.kill-fits": Requirement("metadata and size of an Agent leave room for a kill", "api"),
     # Layer 1: governance

@@ -278,6 +278,7 @@ OBJECTS: dict[str, tuple[str, Send]] = {
 RESTARTED = {
     "spec": {"template": {"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"}}}}
 }
+ANNOTATED = patch(pod("agent"), {"metadata": {"annotations": {"example.com/x": "y"}}})
 FREED: Json = {"metadata": {"labels": {"interlock.dev/agent": None}, "ownerReferences": None}}
 WORKLOADS: dict[str, tuple[str, Send]] = {
     "a ReplicaSet, by its status": ("pods-reserved", status(a_replica_set, FREED)),
@@ -343,6 +344,7 @@ WORKLOADS: dict[str, tuple[str, Send]] = {
     ),
     "a pod's owner": ("pods-reserved", patch(pod("agent"), {"metadata": {"ownerReferences": None}})),
     "a pod's finalizer": ("pods-reserved", patch(pod("agent"), {"metadata": {"finalizers": ["example.com/stay"]}})),
+    "a pod's annotation of a user's own": ("pods-reserved", ANNOTATED),
     "a pod's deadline": ("pods-reserved", patch(pod("agent"), {"spec": {"activeDeadlineSeconds": 1}})),
     "a pod's digest of its files": (
         "pods-reserved",
@@ -441,7 +443,6 @@ ALLOWED: dict[str, Send] = {
     "delete a pod of one's own slowly": delete(lambda at: f"{at.path('pods')}/own-pod", gracePeriodSeconds=3600),
     "restart a Deployment": patch(GUARDS, RESTARTED, STRATEGIC),
     "restart a Deployment again": patch(lambda at: f"{at.path('deployments', 'apps')}/restarted", RESTARTED, STRATEGIC),
-    "annotate a pod": patch(pod("agent"), {"metadata": {"annotations": {"example.com/x": "y"}}}),
     "make a ConfigMap with labels of Interlock's domain": create(
         config_map({**AGENT_LABEL, "app.kubernetes.io/managed-by": "helm"})
     ),

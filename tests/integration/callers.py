@@ -29,11 +29,13 @@ class Reply:
         status: The HTTP status.
         text: The message of a refusal, else the body.
         warnings: Its headers of that name.
+        flow_schema: The uid of the FlowSchema by which the API server gave the request a seat.
     """
 
     status: int
     text: str
     warnings: tuple[str, ...] = ()
+    flow_schema: str | None = None
 
     def json(self) -> Any:
         return json.loads(self.text)
@@ -95,11 +97,12 @@ class Caller:
             connection.endheaders(text)
             answer = connection.getresponse()
             data, warnings = answer.read().decode(errors="replace"), answer.headers.get_all("Warning", [])
+            flow_schema = answer.headers.get("X-Kubernetes-PF-FlowSchema-UID")
         finally:
             connection.close()
         if answer.status >= http.HTTPStatus.BAD_REQUEST and data[:1] == "{":
             data = str(json.loads(data).get("message"))
-        return Reply(answer.status, data, tuple(warnings))
+        return Reply(answer.status, data, tuple(warnings), flow_schema)
 
     def must(self, method: str, path: str, body: Any = None, content_type: str = JSON) -> Json:
         reply = self.send(method, path, body, content_type)

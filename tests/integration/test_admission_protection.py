@@ -460,6 +460,27 @@ def test_a_pod_that_controllers_make_for_another_workload_gets_no_account_of_our
     assert pod_without_labels(protected, protected.admin).was_denied_by("accounts-reserved")
 
 
+@requirement("protection.exempt")
+def test_who_may_change_the_pods_of_all_namespaces_may_annotate_them(protected: Protected) -> None:
+    """As the plugins of networks do, which have no verb of ours."""
+    at, name = protected, f"plugin-{uuid4().hex[:8]}"
+    plugin = at.identity(name)
+    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]}
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+    bound = {"metadata": {"name": name}, "roleRef": reference, "subjects": [account(at.namespace, name)]}
+    paths = [f"/apis/rbac.authorization.k8s.io/v1/{kind}" for kind in ("clusterroles", "clusterrolebindings")]
+    for path, body in zip(paths, ({"metadata": {"name": name}, "rules": [rule]}, bound), strict=True):
+        at.admin.must("POST", path, body)
+    try:
+        annotate = WORKLOADS[ANNOTATING][1]
+        bounds.eventually(lambda: annotate(at, plugin).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
+        relabel = patch(pod("agent"), {"metadata": {"labels": {"team": "x"}}})
+        assert relabel(at, plugin).was_denied_by("pods-reserved")
+    finally:
+        for path in paths:
+            at.admin.must("DELETE", f"{path}/{name}")
+
+
 # Debugging.
 
 
@@ -474,7 +495,8 @@ def debugger(protected: Protected) -> Caller:
 
 
 EPHEMERAL = {what: case for what, case in WORKLOADS.items() if what.startswith("an ephemeral container")}
-DEBUGGING = {**CONNECTIONS, **EPHEMERAL}
+ANNOTATING = "a pod's annotation of a user's own"
+DEBUGGING = {**CONNECTIONS, **EPHEMERAL, ANNOTATING: WORKLOADS[ANNOTATING]}
 
 
 @pytest.mark.parametrize("send", [send for _, send in DEBUGGING.values()], ids=list(DEBUGGING))
