@@ -180,7 +180,8 @@ class SessionBasedClients:
             denial = unavailable(exchange.client.source, f"asked more than {MAX_ROUNDS} times")
             return await self._relay.reply(exchange, denial)
         if exchange.forward.method == mcp.SUBSCRIBE and isinstance(outcome, RpcResponse) and outcome.result is not None:
-            self._note_subscribed(exchange)
+            excess = self._note_subscribed(exchange)
+            outcome = outcome if excess is None else excess
         return await self._relay.reply(exchange, outcome)
 
     def put_server_request(self, exchange: Exchange, request: ServerInitiatedRequest) -> None:
@@ -236,6 +237,14 @@ class SessionBasedClients:
             raise MessageInvalid(INVALID_REQUEST, f"needs a session ({SESSION_HEADER})", message.id)
         if is_subscription and session is not None:
             session.subscriptions.discard(str(forward.uri))
+            excess = (
+                self._subscriptions.find_excess([str(forward.uri)], session)
+                if forward.method == mcp.SUBSCRIBE
+                else None
+            )
+            if excess is not None:
+                self._authorizer.record_refusal(source, message.method, excess, caller)
+                return to_response(deny(message, excess))
         await self._authorizer.prepare(forward)
         record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
@@ -270,11 +279,17 @@ class SessionBasedClients:
         self._subscriptions.update(forward.source)
         return to_response(give(message, {}))
 
-    def _note_subscribed(self, exchange: Exchange) -> None:
+    def _note_subscribed(self, exchange: Exchange) -> Deny | None:
+        """Note a subscription that its server has accepted, unless others have taken its room meanwhile."""
         session, uri = exchange.client.session, exchange.forward.uri
-        if session is not None and uri is not None:
+        if session is None or uri is None:
+            return None
+        self._subscriptions.note_subscribed(exchange.client.source, uri)
+        excess = self._subscriptions.find_excess([uri], session)
+        if excess is None:
             session.subscriptions.add(uri)
-            self._subscriptions.note_subscribed(exchange.client.source, uri)
+        self._subscriptions.update(exchange.client.source)
+        return excess
 
     async def _provide_input(self, exchange: Exchange, result: dict[str, Any]) -> Deny | None:
         """Get the input that a server requires from the client and send the call again; return why not, if so."""

@@ -166,6 +166,10 @@ class SessionlessClients:
             if key in wanted and offered.get(kind, {}).get("listChanged")
         }
         uris = [uri for uri in wanted["resourceSubscriptions"] if self._may_subscribe(source, uri, caller)]
+        excess = self._subscriptions.find_excess(uris)
+        if excess is not None:
+            self._authorizer.record_refusal(source, message.method, excess, caller)
+            return to_response(deny(message, excess, to_sessionless=True))
         if uris:
             honoured["resourceSubscriptions"] = uris
         subscription = Subscription(source, message.id, honoured, EventStream())

@@ -4,16 +4,22 @@ Each server is asked once for what all of its clients together want. A session-b
 `resources/subscribe` per URI and one log level. A sessionless server gets one `subscriptions/listen` with everything.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from interlock_contract import mcp
+from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream.event_stream import EventStream
 from interlock_guard.downstream.sessions import Session, Sessions
 from interlock_guard.upstream.forward import sessionless_meta
 from interlock_guard.upstream.upstream import Call, Upstream
 from interlock_guard.wire.jsonrpc import Id, RpcNotification, RpcRequest, dump_notification
+
+MAX_URIS: Final = 1024
+"""Subscriptions to resources of all clients: each change of one goes through all of them."""
+MAX_CHARACTERS: Final = 256 * 1024
+"""Characters of their URIs."""
 
 OnNotification = Callable[[Upstream, RpcNotification], None]
 
@@ -108,6 +114,38 @@ class Subscriptions:
             if subscription.source == source:
                 uris.update(subscription.honoured.get("resourceSubscriptions", ()))
         return frozenset(uris)
+
+    def find_excess(self, uris: Collection[str], of: Session | None = None) -> Deny | None:
+        """Return the denial of further subscriptions for which there is no room.
+
+        Idle sessions lose theirs to make room, first the one that was used least recently.
+
+        Args:
+            uris: The URIs to subscribe to.
+            of: The session that subscribes to them; None for a sessionless client.
+        """
+        kept = [uri for session in self._sessions.all() for uri in session.subscriptions]
+        for subscription in self._subscriptions:
+            kept += subscription.honoured.get("resourceSubscriptions", ())
+        count, size = len(kept) + len(uris), sum(map(len, kept)) + sum(map(len, uris))
+        emptied: set[str] = set()
+        for session in self._sessions.all():
+            if count <= MAX_URIS and size <= MAX_CHARACTERS:
+                break
+            if session is not of and session.subscriptions and session.is_idle:
+                count -= len(session.subscriptions)
+                size -= sum(map(len, session.subscriptions))
+                session.subscriptions.clear()
+                emptied.add(session.source)
+        for source in emptied:
+            self.update(source)
+        if count <= MAX_URIS and size <= MAX_CHARACTERS:
+            return None
+        message = (
+            f"The clients of this guard may subscribe to {MAX_URIS} MCP resources, whose URIs have {MAX_CHARACTERS} "
+            "characters together. Unsubscribe from others first."
+        )
+        return Deny(DenyReason.BAD_REQUEST, "", message)
 
     def update(self, source: str) -> None:
         """Bring a server's subscriptions in line with what its clients want now.
