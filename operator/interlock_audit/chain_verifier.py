@@ -168,7 +168,7 @@ class ChainVerifier:
         is_part: bool = False,
     ) -> None:
         self._anchors = list(anchors)
-        self._checkpoints = checkpoints or {}
+        self._checkpoints = dict(checkpoints or {})
         self._known = known or {}
         self._kept_since = kept_since
         self._is_part = is_part
@@ -192,6 +192,10 @@ class ChainVerifier:
         else:
             self._add_next(chain, line, where)
         return line
+
+    def move_beginning(self, guard: str, checkpoint: Checkpoint) -> None:
+        """Take another beginning of a chain, of which no line was added yet: retention has deleted lines meanwhile."""
+        self._checkpoints[guard] = checkpoint
 
     def add_finding(self, kind: str, where: str, message: str) -> None:
         """Add a fault of the records."""

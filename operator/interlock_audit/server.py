@@ -20,6 +20,7 @@ from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer, TooManyR
 from interlock_audit.store_executor import StoreExecutor
 from interlock_audit.stores import (
     FIRST,
+    LAST,
     MOST_BYTES,
     MOST_LISTED,
     Accepted,
@@ -261,7 +262,7 @@ def _start(http: web.Request) -> int:
     text = http.query.get("start", str(FIRST))
     if not _INTEGER.match(text):
         raise _Refused(400, "Invalid", "start is not a number")
-    return max(int(text), FIRST)
+    return min(max(int(text), FIRST), LAST)
 
 
 def _limit(http: web.Request) -> int:

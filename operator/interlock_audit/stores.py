@@ -198,6 +198,8 @@ class Store(Readable, Protocol):
 
 FIRST: Final = -(2**63)
 """The least number that a database can hold. Records below 0 are forged, and readers see them."""
+LAST: Final = 2**63 - 1
+"""The largest one."""
 
 
 def all_chains(store: Readable, namespace: str = "") -> Iterator[ChainState]:

@@ -270,6 +270,35 @@ def test_the_examples_of_the_pages_are_admitted_together(server: Api, namespace:
     create(server, namespace, examples["agentpolicy"], examples["mcpbinding"], examples["agent"])
 
 
+def manifests_of_pages() -> dict[str, dict[str, Any]]:
+    """Return the objects that pages show, by page and name, without overlays and without the examples above."""
+    found = {}
+    for path in (ROOT / "docs").rglob("*.md"):
+        blocks = re.findall(r"^```ya?ml\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        for manifest in [] if path.parent.name == "v1alpha1" else yaml.safe_load_all("\n---\n".join(blocks)):
+            if isinstance(manifest, dict) and manifest.get("kind", "Kustomization") != "Kustomization":
+                found[f"{path.name}: {manifest['kind']} {manifest['metadata']['name']}"] = manifest
+    return found
+
+
+@pytest.mark.parametrize("manifest", manifests_of_pages().values(), ids=manifests_of_pages())
+def test_an_object_of_a_page_is_admitted(
+    kubectl: Kubectl, server: Api, namespace: str, manifest: dict[str, Any]
+) -> None:
+    create(server, namespace, POLICY)
+    if "namespace" in manifest["metadata"]:
+        manifest = edited(manifest, metadata__namespace=namespace)
+    answer = Answer(ok=False, text="")
+
+    def is_admitted() -> bool:
+        nonlocal answer
+        answer = kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest))
+        return answer.ok or UNCONFIGURED not in answer.text
+
+    eventually(is_admitted, "the policy is known to admission")
+    assert answer.ok, answer.text
+
+
 def test_an_agent_without_any_policy_is_refused_with_the_advice_to_create_one(server: Api, namespace: str) -> None:
     answer = server.try_create(AGENT, namespace)
     assert not answer.ok

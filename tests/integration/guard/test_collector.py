@@ -114,6 +114,25 @@ async def test_a_malformed_query_is_refused(collector: Collector, query: dict[st
     assert (await collector.get("/v1/records", namespace=NAMESPACE, **query))[0] == 400
 
 
+@pytest.mark.parametrize("start", ["-" + "9" * 19, "9" * 19])
+async def test_lines_are_read_from_any_number(collector: Collector, start: str) -> None:
+    await collector.post(a_chain().lines)
+    status, answer = await collector.get("/v1/lines", guard=GUARD, start=start)
+    assert (status, len(answer["lines"])) == (200, 10 if start.startswith("-") else 0)
+
+
+@requirement("records.quotas")
+async def test_a_guard_beyond_its_rate_is_refused_before_its_batch_is_parsed(collector: Collector) -> None:
+    refused = 0
+    for _ in range(100):  # 16 MiB at once, and 1 MiB more each second
+        status, answer = await collector.post([b"x" * (1024 * 1024 - 1)])
+        assert (status, answer["error"]) in {(400, "Invalid"), (429, "OverRate")}
+        refused += status == 429
+        if refused:
+            break
+    assert refused
+
+
 async def test_a_batch_beyond_the_bound_is_refused(collector: Collector) -> None:
     body = io.BytesIO(b"x" * (1024 * 1024 + 1))
     async with (

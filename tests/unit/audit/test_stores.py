@@ -19,11 +19,13 @@ from interlock_audit.stores import (
     MOST_LISTED,
     Accepted,
     Batch,
+    ChainPage,
     Fork,
     Gap,
     Pruned,
     Query,
     Received,
+    Stored,
     StoreUnavailable,
     all_chains,
     all_lines,
@@ -285,6 +287,31 @@ def test_a_beginning_that_an_earlier_report_states_may_be_young(store: SqlStore,
     assert kinds(check_store(store, known)) == []
     for other in (Checkpoint(30, "0" * 64), Checkpoint(29, before), Checkpoint(0, ORIGIN)):
         assert kinds(check_store(store, replace(NOTHING_EXPIRED, known={GUARD: other}))) == ["Removed"]
+
+
+@requirement("records.verified")
+@pytest.mark.parametrize("count", [4, 10])
+def test_retention_during_a_verification_is_no_finding(store: SqlStore, path: Path, count: int) -> None:
+    store.append(batch(LINES[:count], received="2026-01-01T00:00:00.000Z"))
+    if count < len(LINES):
+        store.append(batch(LINES[count:]))
+    reading = open_sqlite(path, is_read_only=True)
+
+    class Pruning:
+        """Retention runs right after the notes of chains were read."""
+
+        def chains(self, namespace: str = "", after: str = "") -> ChainPage:
+            page = reading.chains(namespace, after)
+            store.prune("2026-02-01T00:00:00.000Z")
+            return page
+
+        def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
+            return reading.lines(guard, start, limit)
+
+    assert kinds(check_store(Pruning(), ALL_EXPIRED)) == []
+    tamper(path, "DELETE FROM records")
+    assert kinds(check_store(reading, ALL_EXPIRED)) == (["Missing"] if count < len(LINES) else [])
+    reading.close()
 
 
 def test_a_full_database_takes_nothing_and_then_everything(path: Path) -> None:
