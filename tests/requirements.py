@@ -95,6 +95,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "rollout.unproven": Requirement("a soak counts no time in which nothing proves that the stage was Ready"),
     "rollout.restarts": Requirement("more ends of the agent's container by itself than allowed start the soak again"),
     "rollout.requeue": Requirement("a soaking agent is requeued for the end of the soak, and not before"),
+    "rollout.replaced": Requirement("what a change replaces ends, also if what replaces it is refused"),
     "rollout.one-placement": Requirement("one placement at a time: entering a stage prunes the one before"),
     "rollout.soak-on-a-cluster": Requirement("an agent that keeps ending is not promoted on real pods", "kind"),
     "rollout.on-a-cluster": Requirement("staging, one region, everywhere by soaks, across a restart", "kind"),

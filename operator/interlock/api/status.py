@@ -44,6 +44,9 @@ class ConditionType(StrEnum):
     """A later stage waits for the current one."""
 
 
+MAX_MANAGED_OBJECTS = 64
+"""Most objects of one Agent or MCPBinding that its status records: several times those of one placement."""
+
 MAX_LABELS = 64
 """Most labels of an Agent."""
 
@@ -374,7 +377,7 @@ class AgentStatus(ApiModel):
     """SHA-256, in hex, of the bundles that guards obey: the current one, and during a change the one before it."""
 
     managed_objects: tuple[ManagedObject, ...] = Field(
-        default=(), max_length=64, json_schema_extra=kube(keys=("kind", "name"))
+        default=(), max_length=MAX_MANAGED_OBJECTS, json_schema_extra=kube(keys=("kind", "name"))
     )
     """The managed objects as the operator left them. An object that differs has been changed by others."""
 

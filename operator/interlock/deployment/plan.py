@@ -139,13 +139,17 @@ class WritePlan:
     @property
     def is_empty(self) -> bool:
         """True if no write is pending."""
-        return not (self.prepare or self.grants or self.workloads or self.prune)
+        return not (self.has_writes or self.prune)
+
+    @property
+    def has_writes(self) -> bool:
+        """True if an object is to be created or replaced."""
+        return bool(self.prepare or self.grants or self.workloads)
 
     @property
     def waits_for_pods(self) -> bool:
         """True if only NetworkPolicies are pending, which stay until the pods that they select are gone."""
-        is_prune = not (self.prepare or self.grants or self.workloads) and bool(self.prune)
-        return is_prune and all(key.kind == NETWORK for key in self.prune)
+        return not self.has_writes and bool(self.prune) and all(key.kind == NETWORK for key in self.prune)
 
 
 def desired_children(placement: Placement) -> tuple[Manifest, ...]:

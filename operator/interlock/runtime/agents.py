@@ -11,13 +11,14 @@ from typing import Any
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
-from interlock.api.status import AgentReason, AgentStatus
+from interlock.api.status import MAX_MANAGED_OBJECTS, AgentReason, AgentStatus
 from interlock.api.stored_status import read_agent_status
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.resource_cache import ResourceCache, parse_agent, with_needed_metadata
 from interlock.cluster.status_writer import StatusWriter
+from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.enforcement import drifts_of
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
@@ -246,9 +247,11 @@ class AgentReconciler:
     async def _handle_failure(
         self, key: Key, agent: Agent, snapshot: Snapshot, result: ReconcileResult, failure: ApplyFailed
     ) -> None:
-        """Report a failure, and end the agent's pods where it lasts and takes their enforcement away.
+        """Report a failure; where it lasts, end pods without enforcement, and what the failed change replaces.
 
-        Guards obey the earlier bundle as long as the pods may run without a restored object, and no longer.
+        Guards obey the earlier bundle as long as the pods may run without a restored object, and no longer. So the pods
+        of an earlier revision or stage are of no use then, and new ones may wait for their room in a quota. They end
+        sooner if the status has no room for the objects of one more revision.
         """
         now = self._clock()
         failing = self._failing.setdefault(key, _Failing(since=now))
@@ -258,16 +261,26 @@ class AgentReconciler:
         elif failing.lost_since is None:
             failing.lost_since = now
             asyncio.get_running_loop().call_later(ENFORCEMENT_BOUND.total_seconds(), self._enqueue, key)
-        kept = result.managed | snapshot.children.keys() | snapshot.applied.keys()
+        others = (snapshot.children.keys() | snapshot.applied.keys()) - result.managed
         reason, message = failure.reason, str(failure)
+        is_recent = not _is_over(failing.since, now)
+        ended: list[ChildKey] = []
+        is_too_much = len(result.managed) + len(others) > MAX_MANAGED_OBJECTS
+        if result.plan.has_writes and (is_too_much or not is_recent):  # otherwise the prune itself has failed
+            ended += result.plan.prune
         if failing.lost_since is not None and _is_over(failing.lost_since, now):
             reason, message = AgentReason.ENFORCEMENT_LOST, enforcement_lost_message(lost, message)
             failing.is_without_pods = True
-            await self._applier.prune(workloads_of(kept), *key, snapshot.applied)
+            ended += workloads_of(result.managed | others)
+        try:
+            await self._applier.prune(dict.fromkeys(ended), *key, snapshot.applied)
+            others = others.difference(result.plan.prune if ended else ())
+        except ApplyFailed as refusal:  # the status must say what guards obey in any case
+            message = f"{message}; {refusal}"
         self._count_lost()
         known = agent.status.conditions if agent.status else ()
         status = with_failure(result.status, reason, message, known, agent.metadata.generation, now)
-        is_recent = not _is_over(failing.since, now)
+        kept = (*result.managed, *sorted(others)[: MAX_MANAGED_OBJECTS - len(result.managed)])
         update = {
             "managed_objects": record_applied(kept, snapshot.applied, failure.written),
             "bundle_digests": result.announced if is_recent else result.status.bundle_digests,

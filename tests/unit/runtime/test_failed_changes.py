@@ -1,0 +1,121 @@
+"""A change of an Agent whose objects the API server refuses: what it replaces ends, and guards obey nothing older."""
+
+import pytest
+
+from interlock.api.status import MAX_MANAGED_OBJECTS
+from interlock_kube.resource_types import DEPLOYMENT
+from tests.requirements import requirement
+from tests.support.builders import a_policy, an_agent, seconds
+from tests.unit.runtime.test_agent_reconciler import PATH, Operator, a_ready_agent, bundle_of, named
+
+DEPLOYMENTS = DEPLOYMENT.within("agents")
+CONFIG_MAPS = "/api/v1/namespaces/agents/configmaps"
+EARLIER_BUNDLE = "guard.confirmed-bundle"
+
+
+def change(operator: Operator, number: int) -> None:
+    """Give the Agent another image, and so another revision."""
+    operator.apply(an_agent().with_template(image=f"example/agent:{number}").at_version(operator.client.version + 1))
+
+
+@requirement(EARLIER_BUNDLE)
+async def test_guards_obey_no_earlier_bundle_even_if_their_pods_cannot_be_ended() -> None:
+    """The attack, or the accident: a webhook refuses every write of managed objects."""
+    operator = await a_ready_agent(an_agent())
+    path, before = bundle_of(operator)
+    operator.client.refuse("PATCH", path, times=99)
+    operator.client.refuse("DELETE", DEPLOYMENTS, times=99)
+    narrower = a_policy().giving_nothing().giving("triage", "crm", read=["contacts"])
+    operator.resources.put_policy(narrower.at_version(7).to_kubernetes())
+
+    assert not await operator.reconcile_agent()
+    operator.now += seconds(10)
+    assert not await operator.reconcile_agent()
+
+    assert before not in named(operator)
+    assert operator.condition("Ready").reason == "EnforcementLost"
+    assert "cannot be deleted: no DELETE today" in operator.condition("Ready").message
+
+
+@requirement("rollout.replaced")
+async def test_a_revision_that_cannot_be_applied_ends_the_one_before_after_ten_seconds() -> None:
+    """An example: a quota for Deployments has no room for two revisions, so the new one waits for the old one."""
+    operator = await a_ready_agent(an_agent())
+    [old] = operator.client.of_kind("Deployment")
+    change(operator, 2)
+    operator.client.refuse("POST", DEPLOYMENTS, status=403, times=2)
+
+    assert not await operator.reconcile_agent()
+    operator.now += seconds(9)
+    assert old in operator.client.objects
+    operator.now += seconds(1)
+    assert not await operator.reconcile_agent()
+    assert old not in operator.client.objects
+
+    await operator.converge()
+    [new] = operator.client.of_kind("Deployment")
+    assert new != old
+    assert len(operator.client.of_kind("ConfigMap")) == 2
+
+
+@requirement("rollout.replaced")
+async def test_a_failure_that_replaces_nothing_ends_no_pod() -> None:
+    operator = await a_ready_agent(an_agent())
+    service = next(iter(operator.client.of_kind("Service")))
+    operator.client.add_foreign(service, {"spec": {"type": "LoadBalancer"}})
+    operator.watch()
+    operator.client.refuse("PATCH", service, times=99)
+
+    for _ in range(3):
+        assert not await operator.reconcile_agent()
+        operator.now += seconds(10)
+
+    assert operator.client.of_kind("Deployment")
+
+
+@requirement("rollout.replaced")
+@pytest.mark.parametrize("are_kept", [False, True], ids=["", "and cannot be deleted"])
+async def test_many_revisions_that_cannot_be_applied_fill_no_status(
+    are_kept: bool,  # noqa: FBT001
+) -> None:
+    """The attack: an author takes a name of each new revision, so that no status names the bundle of now."""
+    operator = await a_ready_agent(an_agent())
+    [old] = operator.client.of_kind("Deployment")
+    before = bundle_of(operator)[1]
+    if are_kept:
+        operator.client.refuse("DELETE", "/configmaps/", times=10**6)
+    for number in range(2, 20):
+        change(operator, number)
+        operator.client.refuse("POST", CONFIG_MAPS, status=403)
+        assert not await operator.reconcile_agent()
+        assert len(operator.client.objects[PATH]["status"]["managedObjects"]) <= MAX_MANAGED_OBJECTS
+        operator.now += seconds(0.5)
+
+    assert old not in operator.client.objects
+    operator.now += seconds(10)
+    operator.client.refuse("POST", CONFIG_MAPS, status=403)
+    assert not await operator.reconcile_agent()
+    assert before not in named(operator)
+
+
+async def test_an_error_of_the_connection_is_no_refusal_of_a_change() -> None:
+    operator = await a_ready_agent(an_agent())
+    [old] = operator.client.of_kind("Deployment")
+    change(operator, 2)
+    operator.client.break_with(TimeoutError(), "POST", DEPLOYMENTS, times=1)
+
+    assert not await operator.reconcile_agent()
+
+    assert old in operator.client.objects
+
+
+async def test_a_prune_that_is_refused_is_tried_once_in_each_reconcile() -> None:
+    operator = await a_ready_agent(an_agent())
+    operator.apply(an_agent().without_owner().at_version(operator.client.version + 1))
+    operator.client.refuse("DELETE", DEPLOYMENTS, times=99)
+
+    for _ in range(2):
+        operator.client.forget_requests()
+        assert not await operator.reconcile_agent()
+        assert len([path for method, path in operator.client.requests if path.startswith(DEPLOYMENTS)]) == 1
+        operator.now += seconds(10)
