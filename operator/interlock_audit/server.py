@@ -7,8 +7,8 @@ namespace of the records, or in all namespaces.
 
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -37,6 +37,8 @@ from interlock_contract.listeners import ListenerName
 from interlock_http.listener import BodyRefused, BoundedListener, read_body
 from interlock_http.probes import respond_to_probe, respond_with_metrics
 
+SENDS: Final = 16
+"""Batches of one namespace that are received or stored at a time: half of the memory for all bodies."""
 READS: Final = 2
 """Requests of readers of one namespace, or of readers of all, that are answered at a time."""
 ALL_READS: Final = 32
@@ -77,6 +79,7 @@ class CollectorServer:
     ) -> None:
         self._executor, self._reviewer, self._log, self._monotonic = executor, reviewer, log, monotonic
         self._agent_rates, self._namespace_rates = RateLimiter(AGENT_RATE), RateLimiter(NAMESPACE_RATE)
+        self._sends: Counter[str] = Counter()
         self._reads: Counter[str] = Counter()
 
     def build_app(self) -> web.Application:
@@ -109,6 +112,13 @@ class CollectorServer:
         sender = sender_of(identity)
         if sender is None:
             raise _Refused(403, "NotYours", f"{identity.user} is no guard of a pod")
+        namespace = sender[0]
+        if self._sends[namespace] >= SENDS:
+            raise _Refused(429, "TooManySends", f"{namespace} sends {SENDS} batches at a time: send this one later")
+        with _counted(self._sends, namespace):
+            return await self._store(http, identity, sender)
+
+    async def _store(self, http: web.Request, identity: Identity, sender: tuple[str, str]) -> web.Response:
         lost = _number(http, "lost", None)
         try:
             body = await read_body(http)
@@ -190,12 +200,8 @@ class CollectorServer:
             raise _Refused(403, "Forbidden", f"{identity.user} may not get auditrecords.interlock.dev {where}")
         if self._reads[namespace] >= READS or (namespace and self._reads.total() >= ALL_READS):
             raise _Refused(429, "TooManyReads", "too many requests of readers are answered: send one at a time")
-        self._reads[namespace] += 1
-        try:
+        with _counted(self._reads, namespace):
             yield
-        finally:
-            self._reads[namespace] -= 1
-            self._reads += Counter()  # keeps only namespaces with requests
 
 
 class Telemetry:
@@ -237,6 +243,18 @@ class Telemetry:
         text = "Agents and namespaces that use 80 % of their quota or more."
         lines += render_family("interlock_audit_quota_alarms", "gauge", text, [("", self._executor.alarms)])
         return respond_with_metrics(join_lines(lines))
+
+
+@contextmanager
+def _counted(counter: Counter[str], key: str) -> Iterator[None]:
+    """Count a request until its end, and keep no key without requests."""
+    counter[key] += 1
+    try:
+        yield
+    finally:
+        counter[key] -= 1
+        if not counter[key]:
+            del counter[key]
 
 
 async def _send(http: web.Request, value: Mapping[str, Any]) -> web.Response:

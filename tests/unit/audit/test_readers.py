@@ -1,22 +1,25 @@
-"""Readers of the collector wait for each other, and guards for none of them."""
+"""Readers of the collector wait for each other, and guards for none of them, nor for those of other namespaces."""
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
+import aiohttp
 import pytest
-from aiohttp.test_utils import TestClient, TestServer
 
 from interlock_audit.quotas import NO_QUOTAS
 from interlock_audit.reviewer import Identity
-from interlock_audit.server import ALL_READS, READS, CollectorServer
+from interlock_audit.server import ALL_READS, READS, SENDS, CollectorServer
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.store_executor import StoreExecutor
 from interlock_audit.stores import Accepted, Batch, Query, Received
 from interlock_contract.audit_chain import open_line
+from interlock_contract.listeners import LISTENERS, ListenerName
+from interlock_http.listener import BoundedListener
 from tests.requirements import requirement
 from tests.support.bounds import WAIT_SECONDS, until
 from tests.support.chains import ChainWriter
@@ -60,7 +63,9 @@ class SlowExecutor:
     quotas = NO_QUOTAS
 
     def __init__(self) -> None:
-        self.counts: dict[str, int] = {f'refused_total{{error="{error}"}}': 0 for error in ("TooManyReads", "Invalid")}
+        self.counts: dict[str, int] = {
+            f'refused_total{{error="{error}"}}': 0 for error in ("TooManyReads", "TooManySends")
+        }
         self.searching = 0
         self.may_end = asyncio.Event()
 
@@ -70,6 +75,13 @@ class SlowExecutor:
         self.searching -= 1
         return []
 
+    async def append(self, batch: Batch) -> Accepted:
+        await self.find(Query())
+        return Accepted(len(batch.lines), len(batch.lines))
+
+    def now(self) -> str:
+        return "2026-03-02T09:00:00.000Z"
+
 
 @pytest.fixture
 def executor() -> SlowExecutor:
@@ -77,18 +89,26 @@ def executor() -> SlowExecutor:
 
 
 @pytest.fixture
-async def client(executor: SlowExecutor) -> AsyncIterator[TestClient]:  # type: ignore[type-arg]
-    identity = Identity("auditor@example.com", "u", (), {})
-    reviewer = Mock(identify=AsyncMock(return_value=identity), may_read=AsyncMock(return_value=True))
+async def client(executor: SlowExecutor) -> AsyncIterator[aiohttp.ClientSession]:
+    """Clients of all namespaces at one address, which may have as many connections as all of them."""
+
+    async def identify(token: str, _: str) -> Identity:
+        return Identity(token, "u", (), {"authentication.kubernetes.io/pod-name": ("triage-0",)})
+
+    reviewer = Mock(identify=identify, may_read=AsyncMock(return_value=True))
     server = CollectorServer(executor, reviewer, lambda _: None, lambda: 0.0)  # type: ignore[arg-type]
-    async with TestClient(TestServer(server.build_app())) as opened:
-        yield opened
+    listener = BoundedListener(replace(LISTENERS[ListenerName.AUDIT], connections_per_peer=64))
+    listener.build_app_runner(server.build_app(), shutdown_timeout=1.0)
+    await listener.open("127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{listener.port}") as session:
+        yield session
         executor.may_end.set()
+    await listener.close()
 
 
 @requirement("records.readers-bounded")
 async def test_the_readers_of_one_namespace_leave_room_for_others(
-    client: TestClient,  # type: ignore[type-arg]
+    client: aiohttp.ClientSession,
     executor: SlowExecutor,
 ) -> None:
     async def read(namespace: str) -> int:
@@ -108,3 +128,26 @@ async def test_the_readers_of_one_namespace_leave_room_for_others(
     executor.may_end.set()
     assert await asyncio.gather(*busy) == [200] * len(busy)
     assert await read("one-more") == 200
+
+
+@requirement("records.quotas")
+async def test_the_guards_of_one_namespace_leave_room_for_others(
+    client: aiohttp.ClientSession,
+    executor: SlowExecutor,
+) -> None:
+    async def send(namespace: str) -> int:
+        body = ChainWriter(f"{namespace}/triage-0/0000000000000001").begin().text()
+        headers = {"Authorization": f"Bearer system:serviceaccount:{namespace}:triage-guard"}
+        async with client.post("/v1/records", data=body, headers=headers) as response:
+            await response.read()
+            return response.status
+
+    busy = [asyncio.create_task(send("agents")) for _ in range(SENDS)]
+    await until(lambda: executor.searching == SENDS, "the batches of a namespace are stored")
+    assert await send("agents") == 429
+    busy.append(asyncio.create_task(send("others")))
+    await until(lambda: executor.searching == SENDS + 1, "a batch of another namespace is stored")
+
+    executor.may_end.set()
+    assert await asyncio.gather(*busy) == [200] * len(busy)
+    assert await send("agents") == 200
