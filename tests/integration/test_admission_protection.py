@@ -27,6 +27,7 @@ from tests.integration.attacks import (
     GUARDS,
     MANAGED,
     REFUSED,
+    RELABELLED,
     SLOW_ENDS,
     WORKLOADS,
     Send,
@@ -504,6 +505,23 @@ DEBUGGING = {**CONNECTIONS, **EPHEMERAL, ANNOTATING: WORKLOADS[ANNOTATING]}
 def test_the_verb_debug_opens(protected: Protected, debugger: Caller, send: Send) -> None:
     bounds.eventually(lambda: send(protected, debugger).passed_admission, "RBAC knows the role", IN_FORCE_SECONDS)
     assert send(protected, protected.admin).passed_admission  # who has every verb, has this one
+
+
+CHANGED_PODS = {
+    what: send
+    for what, (_, send) in {**WORKLOADS, **RELABELLED}.items()
+    if what.startswith("a pod's ") and what != ANNOTATING
+}
+
+
+@pytest.mark.parametrize("send", CHANGED_PODS.values(), ids=list(CHANGED_PODS))
+@requirement("protection.debug")
+def test_the_verb_debug_changes_no_more_of_a_pod_than_annotations(
+    protected: Protected, debugger: Caller, send: Send
+) -> None:
+    annotate = WORKLOADS[ANNOTATING][1]
+    bounds.eventually(lambda: annotate(protected, debugger).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
+    assert send(protected, debugger).was_denied_by("pods-reserved")
 
 
 def test_the_verb_debug_can_be_given_for_one_agent(protected: Protected) -> None:
