@@ -49,7 +49,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "protection.oldest": Requirement("the admission policies hold on the oldest supported Kubernetes", "api"),
     "protection.priority": Requirement("the kill controller's priority is no tenant's", "api"),
     "protection.seats": Requirement("no user's writes of Agents take the seats of another's kill", "api"),
-    "protection.kill-cost": Requirement("no number of objects in a namespace adds to the cost of its kills"),
+    "protection.kill-cost": Requirement("a kill costs the API server no more in a namespace with many objects"),
     "protection.kill-fits": Requirement("metadata and size of an Agent leave room for a kill", "api"),
     # Layer 1: governance
     "governance.owner-is-a-person": Requirement("an agent without a person as its owner is refused"),

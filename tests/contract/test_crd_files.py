@@ -121,7 +121,7 @@ KILLING = (("agents", "UPDATE"), ("agents/status", "UPDATE"), ("pods", "DELETE")
 
 
 @requirement("protection.kill-cost")
-def test_no_object_of_the_namespace_adds_to_the_cost_of_a_kill() -> None:
+def test_a_kill_is_compared_with_no_object_but_agent_policies_and_by_two_numbers() -> None:
     """The API server evaluates a policy, its conditions too, once for each parameter."""
     judged_by = {
         (name, resource): policy
