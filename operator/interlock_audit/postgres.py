@@ -59,6 +59,10 @@ class _Postgres:
     def check_room(self) -> None:
         """Check nothing: the database's administrators keep room for it; see `Database`."""
 
+    def free(self) -> float | None:
+        """Return None: the disk is not the collector's; see `Database`."""
+        return None
+
     def tidy(self) -> None:
         """Do nothing: the database does so by itself; see `Database`."""
 

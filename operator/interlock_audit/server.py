@@ -242,6 +242,9 @@ class Telemetry:
         lines += render_family("interlock_audit_connections_closed_total", "counter", text, closed)
         text = "Agents and namespaces that use 80 % of their quota or more."
         lines += render_family("interlock_audit_quota_alarms", "gauge", text, [("", self._executor.alarms)])
+        text = "The part of the disk of the records that is free, with SQLite."
+        free = [] if self._executor.free is None else [("", f"{self._executor.free:.3f}")]
+        lines += render_family("interlock_audit_disk_free_ratio", "gauge", text, free)
         return respond_with_metrics(join_lines(lines))
 
 

@@ -102,6 +102,9 @@ class Database(Protocol):
             StoreUnavailable: What is left of its disk is for retention, which must write to delete.
         """
 
+    def free(self) -> float | None:
+        """Return the part of the disk that is free; see `Store`."""
+
     def tidy(self) -> None:
         """Free what only a moment without readers frees; see `Store`."""
 
@@ -219,6 +222,10 @@ class SqlStore:
             for (namespace, agent), size in sorted(freed.items()):
                 self._add_usage(cursor, namespace, agent, -size)
         return Pruned(removed, None if is_last else after)
+
+    def free(self) -> float | None:
+        """Return the part of the disk that is free; see `Store`."""
+        return self._database.free()
 
     def tidy(self) -> None:
         """Free what only a moment without readers frees; see `Store`."""

@@ -108,12 +108,21 @@ class _Sqlite:
 
     def check_room(self) -> None:
         """Check that the file may grow; see `Database`."""
+        if self._disk()[1] < LEAST_FREE:
+            raise StoreUnavailable(f"the disk of {self._path} is full: its last {LEAST_FREE} bytes are for retention")
+
+    def free(self) -> float | None:
+        """Return the part of the disk that is free; see `Database`."""
+        total, free = self._disk()
+        return free / total
+
+    def _disk(self) -> tuple[int, int]:
+        """Return the size of the disk, and what of it is free, in bytes."""
         try:
-            free = shutil.disk_usage(self._path.parent).free
+            usage = shutil.disk_usage(self._path.parent)
         except OSError as error:
             raise StoreUnavailable(f"{self._path}: {error.strerror}") from None
-        if free < LEAST_FREE:
-            raise StoreUnavailable(f"the disk of {self._path} is full: its last {LEAST_FREE} bytes are for retention")
+        return usage.total, usage.free
 
     def tidy(self) -> None:
         """Copy the write-ahead log into the file and cut it off.

@@ -61,6 +61,8 @@ class StoreExecutor:
         """Counters, by the name of their metric."""
         self.alarms = 0
         """Agents and namespaces that use 80 % of their quota or more."""
+        self.free: float | None = None
+        """The part of the disk that is free, None if it is not known."""
         self._store, self._clock, self._log, self.quotas = store, clock, log, quotas
         self._reported: set[tuple[str, bool]] = set()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="store")
@@ -113,6 +115,10 @@ class StoreExecutor:
         async with self._reader_lock:
             await self._run(self._store.tidy)
 
+    async def watch_disk(self) -> None:
+        """Find out how much of the disk is free."""
+        self.free = await self._run(self._store.free)
+
     async def watch_quotas(self) -> None:
         """Find the agents and namespaces that use 80 % of a quota or more, and log each new one."""
         levels = [level for level in find_levels(await self.usage(), self.quotas) if level.is_alarming]
@@ -122,9 +128,10 @@ class StoreExecutor:
             self._report(level, is_refused=False)
 
     async def keep_watching(self) -> None:
-        """Tidy the database and watch the quotas every minute, until cancelled."""
+        """Tidy the database, and watch its disk and the quotas, every minute until cancelled."""
         while True:
             try:
+                await self.watch_disk()
                 await self.tidy()
                 await self.watch_quotas()
             except StoreUnavailable as error:

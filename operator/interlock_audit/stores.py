@@ -186,6 +186,9 @@ class Store(Readable, Protocol):
             after: The chain after which the step begins.
         """
 
+    def free(self) -> float | None:
+        """Return the part of the disk that is free, None if that is not the collector's."""
+
     def tidy(self) -> None:
         """Let the database free what only a moment without readers frees. No other thread may read meanwhile."""
 

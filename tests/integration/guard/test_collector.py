@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import signal
 import sqlite3
 from contextlib import closing
@@ -16,6 +17,7 @@ from tests.integration.guard.collecting import AUDITOR_TOKEN, GUARD_TOKEN, OTHER
 from tests.integration.guard.fake_api_server import AGENT, NAMESPACE
 from tests.integration.guard.harness import POD
 from tests.requirements import requirement
+from tests.support.bounds import until
 from tests.support.chains import ChainWriter
 
 GUARD = f"{NAMESPACE}/{POD}/0000000000000001"
@@ -112,6 +114,14 @@ async def test_audit_records_are_queried_by_agent_time_and_decision_in_pages(col
 @pytest.mark.parametrize("query", [{"limit": "x"}, {"limit": "-1"}, {"after": "x"}, {"limit": "9" * 30}])
 async def test_a_malformed_query_is_refused(collector: Collector, query: dict[str, str]) -> None:
     assert (await collector.get("/v1/records", namespace=NAMESPACE, **query))[0] == 400
+
+
+async def test_the_free_part_of_the_disk_is_a_metric(collector: Collector) -> None:
+    async def is_told() -> bool:
+        found = re.search(r"^interlock_audit_disk_free_ratio (\S+)$", await collector.telemetry(), re.MULTILINE)
+        return found is not None and 0 <= float(found.group(1)) <= 1
+
+    await until(is_told, "the metric has a value")
 
 
 @pytest.mark.parametrize("start", ["-" + "9" * 19, "9" * 19])
