@@ -161,9 +161,11 @@ class ReconcileRefused(Exception):  # noqa: N818 - it says what happened to a re
 
 
 def cause_of(error: Exception) -> Cause:
-    """Return the class of a failure; one that was raised from an `ApiError` is a refusal, too."""
+    """Return the class of a failure; one that was raised from that of a request has the same class."""
     if isinstance(error, TooCostly):
         return Cause.TOO_COSTLY
+    if isinstance(error.__cause__, UNREACHABLE):
+        return Cause.UNREACHABLE
     if isinstance(error, ApiError | ReconcileRefused) or isinstance(error.__cause__, ApiError):
         return Cause.REFUSED
     # Most OSErrors here are connections that failed; a file that cannot be read is as little of the object's doing.

@@ -33,6 +33,7 @@ from interlock_kube.client import (
     METADATA_LIST,
     METADATA_ONLY,
     NOT_FOUND,
+    UNREACHABLE,
     ApiError,
     Json,
     KubeClient,
@@ -50,7 +51,7 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 class ApplyFailed(ReconcileRefused):
-    """A child could not be written; the message names the child and the reason.
+    """A child could not be written or deleted; the message names the child and the reason.
 
     Attributes:
         reason: The reason of the condition that reports it.
@@ -177,8 +178,8 @@ class Applier:
                             self._store.put(key.kind, live)
                             return live
                         is_missing = not is_missing
-            except ApiError as error:
-                raise ApplyFailed(f"{key.kind} {key.name}: {error.message}") from error
+            except (ApiError, *UNREACHABLE) as error:
+                raise ApplyFailed(f"{key.kind} {key.name}: {_because(error)}") from error
         raise ApplyFailed(f"{key.kind} {key.name}: the object was changed by others during {ATTEMPTS} attempts")
 
     async def _create_secret(self, manifest: Manifest, applied: AppliedObject | None) -> AppliedObject:
@@ -186,9 +187,9 @@ class Applier:
         try:
             async with self._slots[manifest["metadata"]["namespace"]]:
                 created = await self._client.create(_collection(manifest), manifest, accept=METADATA_ONLY)
-        except ApiError as error:
-            if not says_exists(error):
-                raise ApplyFailed(f"{SECRET} {manifest['metadata']['name']}: {error.message}") from error
+        except (ApiError, *UNREACHABLE) as error:
+            if not isinstance(error, ApiError) or not says_exists(error):
+                raise ApplyFailed(f"{SECRET} {manifest['metadata']['name']}: {_because(error)}") from error
             return applied or AppliedObject("", "")
         return AppliedObject(created["metadata"]["uid"], "")
 
@@ -288,9 +289,9 @@ class Applier:
                 await self._client.delete(path, {**BACKGROUND, "preconditions": only})
                 if key.kind == WORKLOAD:
                     await self._delete_pods(namespace, self._store.selector_of((namespace, owner), key))
-        except ApiError as error:
-            if error.status != CONFLICT:  # a conflict: another object has the name now
-                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
+        except (ApiError, *UNREACHABLE) as error:
+            if not _has_status(error, CONFLICT):  # a conflict: another object has the name now
+                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {_because(error)}") from error
         self._store.discard((namespace, owner), key)
 
     async def _selects_pods(self, namespace: str, owner: str, key: ChildKey) -> bool:
@@ -314,9 +315,9 @@ class Applier:
                 found = await self._client.get(path)
                 if found["metadata"]["uid"] == applied.uid:
                     await self._delete(path, found)
-        except ApiError as error:
-            if error.status not in (NOT_FOUND, CONFLICT):
-                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {error.message}") from error
+        except (ApiError, *UNREACHABLE) as error:
+            if not _has_status(error, NOT_FOUND, CONFLICT):
+                raise ApplyFailed(f"{key.kind} {key.name} cannot be deleted: {_because(error)}") from error
 
     async def _delete_pods(self, namespace: str, selector: str) -> None:
         """Delete the ReplicaSets and pods of a deleted workload: the garbage collector may be busy with many others."""
@@ -337,6 +338,15 @@ def _check_answer(key: ChildKey, manifest: Manifest, live: Json) -> None:
             f"{key.kind} {key.name}: an admission webhook or policy of the cluster changed {member} while it was "
             "written; exempt objects with the label app.kubernetes.io/managed-by=interlock from it"
         )
+
+
+def _because(error: Exception) -> str:
+    """Return why a request failed. One without an answer counts as refused: a webhook may be what holds it up."""
+    return error.message if isinstance(error, ApiError) else f"the API server gave no answer ({type(error).__name__})"
+
+
+def _has_status(error: Exception, *statuses: int) -> bool:
+    return isinstance(error, ApiError) and error.status in statuses
 
 
 def _collection(manifest: Manifest) -> str:

@@ -12,6 +12,7 @@ from interlock.deployment.ownership import AppliedObject
 from interlock.deployment.plan import WritePlan, desired_children, plan_children, unrestored
 from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import ApiError
+from interlock_kube.reconcile_loop import Cause, cause_of
 from interlock_kube.resource_types import BY_KIND
 from tests.requirements import requirement
 from tests.support.builders import a_placement, an_agent
@@ -116,11 +117,14 @@ async def test_a_child_that_is_refused_is_named_and_the_next_try_writes_only_wha
     assert cluster.pending().is_empty
 
 
-async def test_a_lost_connection_is_passed_on_and_the_next_try_converges(cluster: Cluster) -> None:
+async def test_a_lost_connection_names_the_child_and_the_next_try_converges(cluster: Cluster) -> None:
     cluster.client.break_with(TimeoutError(), "POST", paths("Role")[0])
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(
+        ApplyFailed, match=r"^Role triage-.*: the API server gave no answer \(TimeoutError\)$"
+    ) as caught:
         await cluster.carry_out()
+    assert cause_of(caught.value) is Cause.UNREACHABLE
 
     await cluster.carry_out(cluster.pending())
     assert cluster.pending().is_empty

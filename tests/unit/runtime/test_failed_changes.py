@@ -119,3 +119,26 @@ async def test_a_prune_that_is_refused_is_tried_once_in_each_reconcile() -> None
         assert not await operator.reconcile_agent()
         assert len([path for method, path in operator.client.requests if path.startswith(DEPLOYMENTS)]) == 1
         operator.now += seconds(10)
+
+
+@requirement(EARLIER_BUNDLE)
+@pytest.mark.parametrize("is_deletion_answered", [True, False])
+async def test_requests_without_an_answer_are_refusals(
+    is_deletion_answered: bool,  # noqa: FBT001
+) -> None:
+    """An example: a webhook of the cluster that answers later than the operator waits."""
+    operator = await a_ready_agent(an_agent())
+    path, before = bundle_of(operator)
+    operator.client.break_with(TimeoutError(), "PATCH", path, times=99)
+    if not is_deletion_answered:
+        operator.client.break_with(TimeoutError(), "DELETE", DEPLOYMENTS, times=99)
+    narrower = a_policy().giving_nothing().giving("triage", "crm", read=["contacts"])
+    operator.resources.put_policy(narrower.at_version(7).to_kubernetes())
+
+    assert not await operator.reconcile_agent()
+    operator.now += seconds(10)
+    assert not await operator.reconcile_agent()
+
+    assert before not in named(operator)
+    assert operator.condition("Ready").reason == "EnforcementLost"
+    assert bool(operator.client.of_kind("Deployment")) != is_deletion_answered
