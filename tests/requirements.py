@@ -211,6 +211,9 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a client sees no cursor of a server, and continues a list by the guard's cursors alone"
     ),
     "guard.descriptions": Requirement("texts about resources are withheld unless the binding asks for them"),
+    "guard.request-states": Requirement(
+        "a request that a server required input for is repeated with that server's state and that input alone"
+    ),
     "guard.unpinned-text": Requirement("what is no answer to an allowed call passes without the server's text"),
     "guard.own-name": Requirement("no server can answer in the guard's name, such as with a denial"),
     "guard.arguments": Requirement("a call whose arguments break a rule of the map is refused"),

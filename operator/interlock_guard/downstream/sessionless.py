@@ -39,6 +39,7 @@ from interlock_guard.downstream.replies import (
     read_input_requests,
     refuse_version,
 )
+from interlock_guard.downstream.request_states import MAX_LENGTH, RequestStates, RequiredInput
 from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.downstream.subscriptions import Subscription, Subscriptions
 from interlock_guard.state import LiveState
@@ -50,6 +51,7 @@ from interlock_guard.wire.jsonrpc import INVALID_PARAMS, MessageInvalid, RpcRequ
 HOLD_SECONDS: Final = 120.0
 """How long a call that waits for input is held for the client's repetition."""
 _SENTINEL: Final = re.compile(r"=\?base64\?(.*)\?=\Z", re.ASCII)
+_NOT_GIVEN: Final = "has a requestState that is unknown, was used, or is of another request: send it again without"
 _SERVER_KINDS: Final = {
     "toolsListChanged": "tools",
     "promptsListChanged": "prompts",
@@ -87,6 +89,7 @@ class SessionlessClients:
         self._live, self._sources, self._authorizer, self._relay = live, sources, authorizer, relay
         self._subscriptions = subscriptions
         self._held: dict[str, _Held] = {}
+        self._states = RequestStates()
 
     async def handle_request(self, http: web.Request, source: str, message: RpcRequest) -> web.StreamResponse:
         """Answer a request.
@@ -136,7 +139,6 @@ class SessionlessClients:
         if isinstance(outcome, Interrupted):
             return self._hold(exchange)
         if isinstance(outcome, RpcResponse) and outcome.result is not None and needs_input(outcome.result):
-            # A sessionless server holds nothing either: its requests and its state go to the client as they are.
             required = read_input_requests(outcome.result)
             if required is None:
                 return await self._relay.reply(exchange, unavailable(source, UNKNOWN_INPUT_REQUEST))
@@ -145,8 +147,15 @@ class SessionlessClients:
                 return await self._relay.reply(exchange, records)
             for record in records.values():
                 record.complete(INPUT_REQUIRED)
-            result = _input_required(required, outcome.result.get("requestState"))
-            return self._relay.reply_with(exchange, result)
+            asked = RequiredInput(
+                outcome.result.get("requestState"), {key: method for key, (method, _) in required.items()}
+            )
+            if asked.state is not None and len(asked.state) > MAX_LENGTH:
+                too_long = unavailable(source, f"answered with a requestState of more than {MAX_LENGTH} characters")
+                return await self._relay.reply(exchange, too_long)
+            return self._relay.reply_with(
+                exchange, _input_required(required, self._states.give(exchange.forward, asked))
+            )
         return await self._relay.reply(exchange, outcome)
 
     def put_server_request(self, exchange: Exchange, request: ServerInitiatedRequest) -> None:
@@ -194,14 +203,14 @@ class SessionlessClients:
         forward = read_forward(source, message, is_sessionless=True)
         self._relay.restore_cursor(client, message, forward)
         upstream = self._sources.get(source)
-        # A sessionless server reads the client's input itself. For any other the guard holds the call.
+        # A sessionless server gets the client's input with the repetition. For any other the guard holds the call.
         if forward.answers_questions and (
             upstream is None or upstream.server_info is None or not upstream.server_info.is_sessionless
         ):
             return await self._resume(http, client, message, forward, caller)
-        if forward.input_responses and not capabilities.client_capabilities(self._live.bundle, source):
-            raise MessageInvalid(INVALID_PARAMS, "answers questions that this server may not ask", message.id)
         await self._authorizer.prepare(forward)
+        if forward.answers_questions:
+            self._restore_state(message, forward)
         record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):
             return to_response(deny(message, record, to_sessionless=True))
@@ -209,6 +218,21 @@ class SessionlessClients:
             http, protocol=self, client=client, message=message, forward=forward, caller=caller, record=record
         )
         return await self._relay.wait(exchange)
+
+    def _restore_state(self, message: RpcRequest, forward: Forward) -> None:
+        """Put the server's state in place of the guard's, in a request that is repeated with input.
+
+        Raises:
+            MessageInvalid: The guard gave no such state for this request, or the input is not what was required.
+        """
+        asked = self._states.find(forward, forward.request_state or "")
+        answered = (forward.input_responses or {}).keys()
+        if asked is None or not answered <= asked.methods.keys():
+            raise MessageInvalid(INVALID_PARAMS, _NOT_GIVEN, message.id)
+        allowed = capabilities.client_capabilities(self._live.bundle, forward.source)
+        if any(mcp.SERVER_REQUESTS[asked.methods[key]] not in allowed for key in answered):
+            raise MessageInvalid(INVALID_PARAMS, "answers requests that this server may not send", message.id)
+        forward.request_state = asked.state
 
     def _hold(self, exchange: Exchange) -> Reply:
         """Answer with the server's requests, and hold the call for the client's repetition."""
@@ -237,9 +261,7 @@ class SessionlessClients:
         state = forward.request_state or ""
         held = self._held.get(state)
         if held is None or held.exchange.client.source != client.source or not _is_same(held.exchange.forward, forward):
-            raise MessageInvalid(
-                INVALID_PARAMS, "has a requestState that is unknown, was used, or is of another", message.id
-            )
+            raise MessageInvalid(INVALID_PARAMS, _NOT_GIVEN, message.id)
         forward.arguments_digest = held.exchange.forward.arguments_digest  # of the same arguments
         record = self._authorizer.authorize(forward, caller)
         if isinstance(record, Deny):

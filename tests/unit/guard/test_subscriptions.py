@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from interlock_guard.downstream import request_states
 from interlock_guard.downstream import subscriptions as subscriptions_module
 from interlock_guard.downstream.cursors import MAX_CURSORS
 from interlock_guard.downstream.event_stream import KEPT_BYTES, EventStream
@@ -13,6 +14,7 @@ from interlock_guard.downstream.sessions import MAX_SESSIONS, Session, Sessions
 from interlock_guard.downstream.subscriptions import MAX_CHARACTERS, MAX_URIS, Subscription, Subscriptions
 from interlock_guard.wire.jsonrpc import RpcResponse
 from tests.requirements import requirement
+from tests.support.bounds import WAIT_SECONDS, limit
 from tests.unit.guard.test_relay import META, Rig, reached, rig
 
 __all__ = ["rig"]
@@ -73,13 +75,14 @@ async def test_one_subscription_too_many_is_refused_by_name_and_reaches_no_serve
 ) -> None:
     monkeypatch.setattr(subscriptions_module, "MAX_URIS", 1)
     add_session(rig.endpoint.sessions, {URI})
-    refused = await rig.send("resources/subscribe", {"Mcp-Session-Id": "a"}, uri=URI)
+    async with limit(WAIT_SECONDS, "the guard answers by itself"):
+        refused = await rig.send("resources/subscribe", {"Mcp-Session-Id": "a"}, uri=URI)
     assert refused["error"]["data"]["reason"] == "BadRequest"
     assert "may subscribe to 1 MCP resources" in refused["error"]["message"]
     headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
-    listened = await rig.send(
-        "subscriptions/listen", headers, _meta=META, notifications={"resourceSubscriptions": [URI]}
-    )
+    async with limit(WAIT_SECONDS, "the guard answers by itself"):
+        wanted = {"resourceSubscriptions": [URI]}
+        listened = await rig.send("subscriptions/listen", headers, _meta=META, notifications=wanted)
     assert listened["error"]["data"]["reason"] == "BadRequest"
     assert rig.upstream.calls == []
 
@@ -102,6 +105,7 @@ def test_the_page_names_the_bounds() -> None:
     page = (Path(__file__).parents[3] / "docs/reference/listeners.md").read_text()
     assert f"| sessions | {MAX_SESSIONS} |" in page
     assert f"| cursors of lists | {MAX_CURSORS} |" in page
+    assert f"| {request_states.MAX_STATES}, and {request_states.MAX_CHARACTERS} characters |" in page
     assert f"| subscriptions to MCP resources | {MAX_URIS} |" in page
     assert f"| characters of the URIs of subscriptions | {MAX_CHARACTERS} |" in page
     assert f"| events of streams, in bytes | {KEPT_BYTES} |" in page
