@@ -461,6 +461,16 @@ def test_a_pod_that_controllers_make_for_another_workload_gets_no_account_of_our
     assert pod_without_labels(protected, protected.admin).was_denied_by("accounts-reserved")
 
 
+@requirement("protection.refused")
+def test_a_refused_annotation_names_the_verb_and_a_refused_label_the_labels(protected: Protected) -> None:
+    refused = WORKLOADS[ANNOTATING][1](protected, protected.editor)
+    assert "annotations require the verb debug on agents.interlock.dev" in refused.text
+    relabelled = patch(pod("agent"), {"metadata": {"labels": {"interlock.dev/agent": "x"}}})(
+        protected, protected.editor
+    )
+    assert "remove the labels interlock.dev/*" in relabelled.text
+
+
 @requirement("protection.exempt")
 def test_who_may_change_the_pods_of_all_namespaces_may_annotate_them(protected: Protected) -> None:
     """As the plugins of networks do, which have no verb of ours."""
@@ -617,17 +627,19 @@ def test_a_service_that_selects_no_pod_of_interlock_is_proxied(protected: Protec
 
 
 @requirement("protection.size")
-def test_no_size_of_an_object_escapes_the_policies_or_blocks_a_kill(protected: Protected) -> None:
-    """An editor may add annotations of their own to a pod, up to the limits of the API server."""
+def test_no_size_of_an_object_escapes_the_policies_or_blocks_a_kill(protected: Protected, debugger: Caller) -> None:
+    """A user with the verb debug may add annotations to a pod, up to the limits of the API server."""
     at, path = protected, protected.pod("agent")
     annotations = {f"example.com/{number:05}": "" for number in range(12_000)}
     labels = {f"l{number:05}": "" for number in range(20_000)}
-    at.editor.must("PATCH", path, {"metadata": {"annotations": annotations}}, MERGE)
+    annotate = WORKLOADS[ANNOTATING][1]
+    bounds.eventually(lambda: annotate(at, debugger).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
+    debugger.must("PATCH", path, {"metadata": {"annotations": annotations}}, MERGE)
     labelled = patch(pod("agent"), {"metadata": {"labels": labels}})
-    assert labelled(at, at.editor).was_denied_by("pods-reserved")
+    assert labelled(at, debugger).was_denied_by("pods-reserved")
     at.admin.must("PATCH", path, {"metadata": {"labels": labels}}, MERGE)
     relabelled = patch(pod("agent"), {"metadata": {"labels": {"interlock.dev/agent": "x"}}})
-    reply = relabelled(at, at.editor)
+    reply = relabelled(at, debugger)
     assert reply.was_denied_by("pods-reserved"), reply.text
     node = at.admin.impersonating("system:node:node-000000", "system:nodes", "system:authenticated")
     grant_all(at, "nodes", {"kind": "Group", "name": "system:nodes"})
