@@ -8,7 +8,7 @@ import psycopg
 
 from interlock_audit.quotas import NO_QUOTAS, Quotas
 from interlock_audit.sql import SCHEMA, Cursor, SqlStore
-from interlock_audit.stores import StoreUnavailable
+from interlock_audit.stores import TOO_LONG, StoreUnavailable
 
 _CONNECT_SECONDS: Final = 5
 _SESSION: Final = "-c lock_timeout=10000 -c synchronous_commit=on"
@@ -54,7 +54,8 @@ class _Postgres:
         except psycopg.Error as error:
             if self._connection is not None and self._connection.broken:
                 self.close()
-            raise StoreUnavailable(str(error).strip()) from None
+            is_too_long = isinstance(error, psycopg.errors.QueryCanceled)
+            raise StoreUnavailable(TOO_LONG if is_too_long else str(error).strip()) from None
 
     def check_room(self) -> None:
         """Check nothing: the database's administrators keep room for it; see `Database`."""

@@ -35,6 +35,7 @@ SCHEMA: Final = (
     """CREATE TABLE IF NOT EXISTS usage (
     namespace TEXT NOT NULL, agent TEXT NOT NULL, bytes BIGINT NOT NULL, PRIMARY KEY (namespace, agent))""",
     "CREATE INDEX IF NOT EXISTS records_by_agent ON records (namespace, agent, time, guard, seq)",
+    "CREATE INDEX IF NOT EXISTS records_by_namespace ON records (namespace, time, guard, seq)",
     "CREATE INDEX IF NOT EXISTS records_by_time ON records (time, guard, seq)",
     # A database from before there were quotas:
     f"""INSERT INTO usage SELECT namespace, agent, SUM({{octets}} + {ROW_BYTES}) FROM records

@@ -9,7 +9,7 @@ from typing import Final
 
 from interlock_audit.quotas import NO_QUOTAS, Quotas
 from interlock_audit.sql import SCHEMA, Cursor, SqlStore
-from interlock_audit.stores import StoreUnavailable
+from interlock_audit.stores import TOO_LONG, StoreUnavailable
 
 LEAST_FREE: Final = 64 * 1024 * 1024
 """Bytes of the disk that records never take: retention and a start of the collector write a little, too."""
@@ -104,7 +104,8 @@ class _Sqlite:
             finally:
                 cursor.close()
         except sqlite3.Error as error:
-            raise StoreUnavailable(str(error)) from None
+            is_too_long = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+            raise StoreUnavailable(TOO_LONG if is_too_long else str(error)) from None
 
     def check_room(self) -> None:
         """Check that the file may grow; see `Database`."""

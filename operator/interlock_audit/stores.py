@@ -12,6 +12,9 @@ class StoreUnavailable(Exception):  # noqa: N818 - says the state of a store
     """The database is unavailable or full, or refused. Nothing was done. The message says why."""
 
 
+TOO_LONG: Final = "the search took too long: restrict it by agent, or by a shorter time from since to until"
+
+
 @dataclass(frozen=True, slots=True)
 class Received:
     """One line as it was received, and its parsed form."""

@@ -361,8 +361,23 @@ def test_a_search_that_takes_too_long_ends(store: SqlStore, path: Path, monkeypa
     store.append(batch(ChainWriter().begin().deny(200).lines))
     times = iter(range(10**6))
     reading = open_sqlite(path, is_read_only=True, seconds=0.5, monotonic=lambda: float(next(times)))
-    with pytest.raises(StoreUnavailable, match="interrupted"):
+    with pytest.raises(StoreUnavailable, match="from since to until"):
         reading.find(Query(decision="Allow"))
+    reading.close()
+
+
+@requirement("records.readers-bounded")
+@pytest.mark.parametrize("query", [Query(), Query(namespace="agents"), Query(namespace="agents", agent="triage")])
+def test_a_page_of_records_costs_no_more_with_many_records(
+    store: SqlStore, path: Path, monkeypatch: pytest.MonkeyPatch, query: Query
+) -> None:
+    monkeypatch.setattr(sqlite, "_STEPS", 100)
+    store.append(batch(ChainWriter().begin().deny(3000).lines))
+    times = iter(range(10**6))
+    reading = open_sqlite(path, is_read_only=True, seconds=50, monotonic=lambda: float(next(times)))
+    page = reading.find(replace(query, limit=10))
+    assert len(page) == 10
+    assert len(reading.find(replace(query, limit=10, after=page[-1].place))) == 10
     reading.close()
 
 
