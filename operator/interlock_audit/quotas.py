@@ -11,8 +11,8 @@ from typing import Final
 
 ALARM: Final = 0.8
 """Part of a quota from which on there is an alarm."""
-ROW_BYTES: Final = 512
-"""What a record takes in the database apart from its line: columns and three indexes."""
+ROW_BYTES: Final = 896
+"""What a record takes in the database apart from its line: columns and four indexes, each with the chain's name."""
 
 _MIB: Final = 1024 * 1024
 _KEYS: Final = 4096

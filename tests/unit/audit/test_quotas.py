@@ -113,6 +113,19 @@ def test_a_database_from_before_there_were_quotas_is_counted_once(path: Path, st
         opened.close()
 
 
+@requirement("records.quotas")
+def test_records_take_no_more_of_the_disk_than_they_count(path: Path) -> None:
+    opened = open_sqlite(path)
+    empty = path.stat().st_size
+    for number in range(8):
+        chain = ChainWriter(f"agents/support-triage-0123456789-abcde/{number:016x}").begin().deny(500, tool="x" * 600)
+        opened.append(a_batch(chain))
+    opened.tidy()
+    counted = sum(one.bytes for one in opened.usage())
+    assert 0.8 * counted < path.stat().st_size - empty <= counted
+    opened.close()
+
+
 def test_zero_is_no_quota(path: Path) -> None:
     opened = open_sqlite(path, quotas=Quotas())
     assert isinstance(opened.append(a_batch(a_chain())), Accepted)
