@@ -8,7 +8,9 @@ falls under no glob at all.
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
+from urllib.parse import quote
 
 from interlock_contract.bundle import BundleResource, BundleTool, Operation
 from interlock_contract.paths import interpretations, traverses_up
@@ -20,6 +22,8 @@ _HIDDEN: Final = re.compile(r"%(2e|2f|5c|25|7f|[01][0-9a-f])|%(?![0-9a-f]{2})", 
 """Escapes that say a dot, a slash, a backslash, another escape or nothing printable, and what is no escape."""
 _EXPRESSION: Final = re.compile(r"\{([+#./;?&]?)([A-Za-z0-9_.%,:*]+)\}")
 """One expression of a URI template (RFC 6570)."""
+_RESERVED: Final = ":/?#[]@!$&'()*+,;="
+"""Characters that stay as they are where a value is put into a URI: servers differ in which of them they escape."""
 
 Entry = TypeVar("Entry", BundleTool, BundleResource)
 Fold = Callable[[str], str]
@@ -47,15 +51,30 @@ def find_resource(entries: Sequence[BundleResource], uri: str | None) -> BundleR
     return index.find_agreed(tuple(interpretations(uri)))
 
 
-def find_template(entries: Sequence[BundleResource], template: str | None) -> BundleResource | None:
+def find_template(
+    entries: Sequence[BundleResource], template: str | None, values: Mapping[str, str] | None = None
+) -> BundleResource | None:
     """Return the entry for what a URI template stands for, or for a URI: that of the template with `x` for each value.
 
     Resources are read by their URIs, and those are looked up one by one; this only says which entry a template that is
     shown, or completed, falls under.
+
+    Args:
+        entries: The map's entries of resources.
+        template: The template.
+        values: The values of variables that a client has typed so far. A server that completes `../` may tell what is
+            there, so the URI with these values must fall under the same entry. An empty value counts as `x`.
     """
     if template is None or len(template) > MAX_SUBJECT:
         return None
-    return find_resource(entries, _EXPRESSION.sub(_expand, template))
+    entry = find_resource(entries, _EXPRESSION.sub(partial(_expand, {}), template))
+    if not values:
+        return entry
+    named = {_name(one) for found in _EXPRESSION.finditer(template) for one in found[2].split(",")}
+    if not named.issuperset(values) or sum(map(len, values.values())) > MAX_SUBJECT:
+        return None
+    typed = {name: quote(value, safe=_RESERVED) for name, value in values.items() if value}
+    return entry if find_resource(entries, _EXPRESSION.sub(partial(_expand, typed), template)) is entry else None
 
 
 def is_name_glob(text: str) -> bool:
@@ -136,16 +155,20 @@ def _same(text: str) -> str:
     return text
 
 
-def _expand(expression: re.Match[str]) -> str:
-    """Return an expression with `x` for each value, in the form of its operator (RFC 6570, section 3.2)."""
-    operator, names = expression.groups()
-    count = names.count(",") + 1
+def _name(variable: str) -> str:
+    """Return the name of a variable of an expression, without its modifier: of `path*` and `path:3`, `path`."""
+    return variable.rstrip("*").partition(":")[0]
+
+
+def _expand(values: Mapping[str, str], expression: re.Match[str]) -> str:
+    """Return an expression with its values, `x` for others, in the form of its operator (RFC 6570, section 3.2)."""
+    operator, variables = expression.groups()
+    found = {name: values.get(name, "x") for name in map(_name, variables.split(","))}
     if operator in ("?", "&", ";"):
-        pairs = [f"{name.rstrip('*').partition(':')[0]}=x" for name in names.split(",")]
-        return operator + (";" if operator == ";" else "&").join(pairs)
+        return operator + (";" if operator == ";" else "&").join(f"{name}={value}" for name, value in found.items())
     if operator in (".", "/"):
-        return f"{operator}x" * count
-    return ("#" if operator == "#" else "") + ",".join("x" * count)
+        return "".join(f"{operator}{value}" for value in found.values())
+    return ("#" if operator == "#" else "") + ",".join(found.values())
 
 
 HINTS: Final = ("readOnlyHint", "destructiveHint")

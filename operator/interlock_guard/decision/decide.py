@@ -152,7 +152,8 @@ class DecisionInput:
         source: Name of the source.
         method: The method of MCP.
         tool: Name of the tool, for `tools/call`.
-        arguments: The arguments, for `tools/call` and `prompts/get`; for a completion those that are known already.
+        arguments: The arguments, for `tools/call` and `prompts/get`; for the completion of a URI template the values
+            of its variables as far as they are typed.
         uri: The URI, for the methods of resources; for a completion that of its `ref`, which may be a template.
         prompt: Name of the prompt, for `prompts/get` and for a completion whose `ref` is one.
         annotations: What the server said of the tool when it listed it last; it can only make the decision stricter.
@@ -355,7 +356,11 @@ def _find_entry(
     if request.method in RESOURCE_METHODS:
         return find_resource(source.resources, request.uri), DenyReason.RESOURCE_NOT_MAPPED, "resource"
     if request.method == COMPLETE and request.uri is not None:
-        return find_template(source.resources, request.uri), DenyReason.RESOURCE_NOT_MAPPED, "resource"
+        return (
+            find_template(source.resources, request.uri, request.arguments),
+            DenyReason.RESOURCE_NOT_MAPPED,
+            "resource",
+        )
     return find_named(source.prompts, request.prompt), DenyReason.PROMPT_NOT_MAPPED, "prompt"
 
 

@@ -208,6 +208,9 @@ def _read_completion(request: RpcRequest, params: dict[str, Any]) -> dict[str, A
     ):
         raise _invalid(request, "takes ref, argument (name, value), context (arguments) and _meta")
     rebuilt = {"ref": read.pop("ref"), "argument": argument}
+    if "uri" in read:
+        known = {} if context is None else context.get("arguments", {})
+        read["arguments"] = {**known, argument["name"]: argument["value"]}
     return {**read, "params": rebuilt if context is None else {**rebuilt, "context": context}}
 
 

@@ -33,6 +33,8 @@ from interlock_guard.decision.decide import (
 )
 from interlock_guard.decision.server_request import SERVER_METHODS, decide_server_request
 from interlock_guard.state import State
+from interlock_guard.upstream.forward import read_forward
+from interlock_guard.wire.jsonrpc import RpcRequest
 from tests.requirements import requirement
 from tests.support.pins import DEFINITION, pinned
 
@@ -275,6 +277,23 @@ def test_completions_follow_what_they_refer_to() -> None:
     assert complete(prompt="ruled") == "ArgumentNotAllowed"
     assert complete(prompt="ruled", arguments={"id": "abc"}) is None
     assert complete() == "PromptNotMapped"
+
+
+@requirement("guard.resources")
+def test_a_completion_is_decided_on_with_the_values_that_are_typed() -> None:
+    def complete(typed: str, **known: str) -> str | None:
+        params = {
+            "ref": {"type": "ref/resource", "uri": "crm://contacts/eu/{id}{ext}"},
+            "argument": {"name": "id", "value": typed},
+            "context": {"arguments": known},
+        }
+        return ask(read_forward("crm", RpcRequest(1, "completion/complete", params)))
+
+    assert complete("") is None
+    assert complete("a", ext=".txt") is None
+    assert complete("../") == "ResourceNotMapped"
+    assert complete("a", ext="/../../all") == "ResourceNotMapped"
+    assert complete("a", other="b") == "ResourceNotMapped"
 
 
 def test_a_rule_of_a_prompt_and_a_scope_of_a_resource_are_named_as_theirs() -> None:

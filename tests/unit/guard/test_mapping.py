@@ -1,7 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock_contract import mapping
 from interlock_contract.bundle import BundleResource, BundleTool, Operation
 from interlock_contract.mapping import find_named, find_resource, find_template
 from tests.requirements import requirement
@@ -214,6 +217,58 @@ def test_a_template_falls_under_what_it_stands_for(template: str | None, expecte
     assert (None if entry is None else entry.uri) == expected
 
 
+FOLDER = "file:///data/{path}"
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        (FOLDER, {"path": ""}),
+        (FOLDER, {"path": "a"}),
+        (FOLDER, {"path": "a b/caf\u00e9."}),
+        ("file:///data/{+path}", {"path": "a/b"}),
+        ("file:///data{/folder,name*}", {"folder": "a", "name": "b"}),
+        ("file:///data{/folder,name:3}", {"name": "b"}),
+    ],
+)
+@requirement("guard.resources")
+def test_a_template_is_completed_within_its_entry(template: str, values: dict[str, str]) -> None:
+    entry = find_template(resources("file:///data/**", "file:///data/vip"), template, values)
+    assert entry is not None
+    assert entry.uri == "file:///data/**"
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        (FOLDER, {"path": "../"}),
+        (FOLDER, {"path": "a/../../etc/"}),
+        (FOLDER, {"path": "%2e%2e/"}),
+        (FOLDER, {"path": "..\\"}),
+        (FOLDER, {"path": "\uff0e\uff0e/"}),
+        (FOLDER, {"path": "a?b"}),
+        (FOLDER, {"path": "vip"}),
+        (FOLDER, {"path": "a" * 5000}),
+        (FOLDER, {"other": "a"}),
+        ("file:///data/a", {"path": "/etc/"}),
+        ("file:///data{/folder,name}", {"folder": "..", "name": ""}),
+        ("file:///etc/{path}", {"path": "a"}),
+    ],
+)
+@requirement("guard.resources")
+def test_a_template_is_not_completed_out_of_its_entry(template: str, values: dict[str, str]) -> None:
+    assert find_template(resources("file:///data/**", "file:///data/vip"), template, values) is None
+
+
+@requirement("guard.load")
+def test_long_values_are_not_put_into_a_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise AssertionError("it was put into the template")
+
+    monkeypatch.setattr(mapping, "quote", refuse)
+    assert find_template(resources("file:///data/**"), FOLDER, {"path": "\u00e9" * 4097}) is None
+
+
 @given(uri=st.text(max_size=12).map("file:///data/".__add__) | st.text(max_size=30))
 @requirement("guard.fuzzed")
 def test_no_uri_crashes_the_lookup_and_none_gets_out_of_its_folder(uri: str) -> None:
@@ -222,3 +277,4 @@ def test_no_uri_crashes_the_lookup_and_none_gets_out_of_its_folder(uri: str) -> 
         assert uri.startswith("file:///data/")
         assert not {"..", "."} & set(uri.split("/"))
     find_template(resources("file:///data/**"), uri)
+    assert find_template(resources("file:///data/**"), FOLDER, {"path": f"../{uri}"}) is None
