@@ -121,7 +121,8 @@ class StoreExecutor:
 
     async def watch_quotas(self) -> None:
         """Find the agents and namespaces that use 80 % of a quota or more, and log each new one."""
-        levels = [level for level in find_levels(await self.usage(), self.quotas) if level.is_alarming]
+        usages = await self._run(self._store.usage)  # not with the readers, for whom no alarm waits
+        levels = [level for level in find_levels(usages, self.quotas) if level.is_alarming]
         self.alarms = len(levels)
         self._reported = {key for key in self._reported if key[0] in {level.owner for level in levels}}
         for level in levels:
@@ -172,8 +173,8 @@ class StoreExecutor:
             await asyncio.sleep(_PRUNE_SECONDS)
 
     async def close(self) -> None:
-        """Close the store after its pending requests."""
-        for executor, store in ((self._reading_executor, self._reading), (self._executor, self._store)):
+        """Close the store after its pending requests, those of guards first."""
+        for executor, store in ((self._executor, self._store), (self._reading_executor, self._reading)):
             await asyncio.get_running_loop().run_in_executor(executor, store.close)
             executor.shutdown()
 
