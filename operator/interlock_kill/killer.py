@@ -17,10 +17,12 @@ from interlock_contract.kill import GRACE_SECONDS, shorten
 from interlock_contract.names import (
     AGENT_ACCOUNT_SUFFIX,
     AGENT_LABEL,
+    APP_MANAGED_BY_LABEL,
     GUARD_ACCOUNT_SUFFIX,
     KILL_FIELD_MANAGER,
     KILL_SWITCH,
     KILL_SWITCH_OFF,
+    MANAGED_BY,
 )
 from interlock_contract.pod import RESERVED_PREFIX
 from interlock_kill.switch_author import SwitchAuthors, is_same_author
@@ -140,12 +142,14 @@ class Killer:
             namespace: The namespace of the agent.
             agent: The name of the agent.
             is_killed: Asked before each Deployment.
-            but_of: The uid of an Agent whose Deployments are left out; None for no Agent.
+            but_of: The uid of an Agent whose Deployments are left out; None for no Agent. With a uid, only Deployments
+                with the label of managed objects count: a team may label its own with an agent's name.
 
         Raises:
             ApiError: The API server refused a request; the other requests were made nevertheless.
         """
-        selection = {"labelSelector": f"{AGENT_LABEL}={agent}"}
+        ours = f"{AGENT_LABEL}={agent}"
+        selection = {"labelSelector": ours if but_of is None else f"{ours},{APP_MANAGED_BY_LABEL}={MANAGED_BY}"}
         pages = self._pages(DEPLOYMENT.within(namespace), selection)
         names = [
             one["metadata"]["name"]

@@ -144,9 +144,10 @@ async def test_an_agent_created_again_does_not_keep_the_workloads_of_the_earlier
         await until(lambda: scene.controller.watch_problem() is None)
         await turns()
         assert scene.client.writes() == []
-    described = {"generation": 1, "labels": {"interlock.dev/agent": "triage"}}
-    for name, its in (("d1", owners), ("d2", [{"uid": "another uid"}])):
-        metadata = described | {"name": name, "ownerReferences": its}
+    team = {"interlock.dev/agent": "triage"}
+    ours = team | {"app.kubernetes.io/managed-by": "interlock"}
+    for name, labels, its in (("d1", ours, owners), ("d2", ours, [{"uid": "another uid"}]), ("of-a-team", team, [])):
+        metadata = {"name": name, "generation": 1, "labels": labels, "ownerReferences": its}
         scene.client.put(f"{DEPLOYMENTS}/{name}", {"kind": "Deployment", "metadata": metadata, "spec": {"replicas": 2}})
     scene.client.put(PATH, recreated())
 
@@ -156,4 +157,5 @@ async def test_an_agent_created_again_does_not_keep_the_workloads_of_the_earlier
 
     await until(lambda: scene.objects[f"{DEPLOYMENTS}/d1"]["spec"]["replicas"] == 0)
     await turns()
-    assert scene.objects[f"{DEPLOYMENTS}/d2"]["spec"]["replicas"] == 2
+    for name in ("d2", "of-a-team"):
+        assert scene.objects[f"{DEPLOYMENTS}/{name}"]["spec"]["replicas"] == 2
