@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -39,6 +40,7 @@ BODIES = 6
 READS = 40
 ROUNDS = 4
 KILL_SECONDS = 0.1
+ANSWER_SECONDS = 0.02
 SESSIONS = 200
 TALKING = Path(__file__).parent / "programs" / "talking_server.py"
 MONSTER = Path(__file__).parent / "programs" / "monster_server.py"
@@ -245,6 +247,33 @@ async def test_messages_for_sessions_that_read_none_fit_the_memory(guard: Guard)
                     assert len(await events.content.readexactly(1024 * 1024)) > 0
             assert (await client.call("echo", region="eu")).reason is None
         check_memory(guard)
+    finally:
+        await server.kill()
+
+
+@requirement("guard.load")
+async def test_a_flood_of_short_messages_for_many_sessions_holds_up_no_kill(api: FakeApiServer, guard: Guard) -> None:
+    await guard.started()
+    server = StdioServer(guard.pipes / SOURCE, [sys.executable, str(TALKING), "short"])
+    await server.start()
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
+    try:
+        await guard.source_ready()
+        async with aiohttp.ClientSession() as session:
+            client, seconds = Client(session, guard.url), list[float]()
+            for _ in range(SESSIONS + 50):
+                asked = time.monotonic()
+                await client.request("initialize", params)
+                seconds.append(time.monotonic() - asked)
+        check_promise(
+            statistics.median(seconds[-50:]), ANSWER_SECONDS, "median answer of the guard in a flood of lines"
+        )
+        api.kill("INC-1")
+        killed = time.monotonic()
+        await until(lambda: is_killed(guard), "the guard answers that its agent is killed")
+        check_promise(
+            time.monotonic() - killed, KILL_SECONDS, "from a kill to the guard's refusal, in a flood of lines"
+        )
     finally:
         await server.kill()
 

@@ -1,4 +1,4 @@
-"""A stdio MCP server that logs messages of almost 1 MiB all the time."""
+"""A stdio MCP server that logs messages of almost 1 MiB all the time; with the argument `short`, as many as it can."""
 
 import json
 import sys
@@ -17,9 +17,20 @@ def send(message: dict[str, Any]) -> None:
 
 
 def talk() -> None:
+    if sys.argv[1:] == ["short"]:
+        flood()
     while True:
         send({"method": "notifications/message", "params": {"level": "error", "data": TEXT}})
         time.sleep(0.1)
+
+
+def flood() -> None:
+    note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": 1}}
+    lines = (json.dumps(note) + "\n") * 1000
+    while True:
+        with lock:
+            sys.stdout.write(lines)
+            sys.stdout.flush()
 
 
 for line in sys.stdin:
