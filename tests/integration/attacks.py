@@ -374,6 +374,12 @@ WORKLOADS: dict[str, tuple[str, Send]] = {
         for component in ("guard", "verification")
     },
 }
+CHANGED_PODS: dict[str, Send] = {
+    what: send
+    for what, (_, send) in {**WORKLOADS, **RELABELLED}.items()
+    if what.startswith("a pod's ") and send is not ANNOTATED
+}
+"""Changes of pods but of their annotations."""
 IDENTITIES: dict[str, tuple[str, Send]] = {
     "a guard's token": ("accounts-reserved", token("triage-guard")),
     "a guard's token, called managed": ("accounts-reserved", token_called_managed),

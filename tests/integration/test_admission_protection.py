@@ -19,7 +19,9 @@ from interlock.deployment.names import name_of
 from tests.integration.attacks import (
     AGENT_LABEL,
     ALLOWED,
+    ANNOTATED,
     AUDIT_TOKEN,
+    CHANGED_PODS,
     CONNECTIONS,
     DRY,
     FIRST,
@@ -27,7 +29,6 @@ from tests.integration.attacks import (
     GUARDS,
     MANAGED,
     REFUSED,
-    RELABELLED,
     SLOW_ENDS,
     WORKLOADS,
     Send,
@@ -463,7 +464,7 @@ def test_a_pod_that_controllers_make_for_another_workload_gets_no_account_of_our
 
 @requirement("protection.refused")
 def test_a_refused_annotation_names_the_verb_and_a_refused_label_the_labels(protected: Protected) -> None:
-    refused = WORKLOADS[ANNOTATING][1](protected, protected.editor)
+    refused = ANNOTATED(protected, protected.editor)
     assert "annotations require the verb debug on agents.interlock.dev" in refused.text
     relabelled = patch(pod("agent"), {"metadata": {"labels": {"interlock.dev/agent": "x"}}})(
         protected, protected.editor
@@ -483,8 +484,7 @@ def test_who_may_change_the_pods_of_all_namespaces_may_annotate_them(protected: 
     for path, body in zip(paths, ({"metadata": {"name": name}, "rules": [rule]}, bound), strict=True):
         at.admin.must("POST", path, body)
     try:
-        annotate = WORKLOADS[ANNOTATING][1]
-        bounds.eventually(lambda: annotate(at, plugin).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
+        bounds.eventually(lambda: ANNOTATED(at, plugin).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
         relabel = patch(pod("agent"), {"metadata": {"labels": {"team": "x"}}})
         assert relabel(at, plugin).was_denied_by("pods-reserved")
     finally:
@@ -506,8 +506,7 @@ def debugger(protected: Protected) -> Caller:
 
 
 EPHEMERAL = {what: case for what, case in WORKLOADS.items() if what.startswith("an ephemeral container")}
-ANNOTATING = "a pod's annotation of a user's own"
-DEBUGGING = {**CONNECTIONS, **EPHEMERAL, ANNOTATING: WORKLOADS[ANNOTATING]}
+DEBUGGING = {**CONNECTIONS, **EPHEMERAL, "annotate a pod": ("pods-reserved", ANNOTATED)}
 
 
 @pytest.mark.parametrize("send", [send for _, send in DEBUGGING.values()], ids=list(DEBUGGING))
@@ -517,20 +516,12 @@ def test_the_verb_debug_opens(protected: Protected, debugger: Caller, send: Send
     assert send(protected, protected.admin).passed_admission  # who has every verb, has this one
 
 
-CHANGED_PODS = {
-    what: send
-    for what, (_, send) in {**WORKLOADS, **RELABELLED}.items()
-    if what.startswith("a pod's ") and what != ANNOTATING
-}
-
-
 @pytest.mark.parametrize("send", CHANGED_PODS.values(), ids=list(CHANGED_PODS))
 @requirement("protection.debug")
 def test_the_verb_debug_changes_no_more_of_a_pod_than_annotations(
     protected: Protected, debugger: Caller, send: Send
 ) -> None:
-    annotate = WORKLOADS[ANNOTATING][1]
-    bounds.eventually(lambda: annotate(protected, debugger).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
+    bounds.eventually(lambda: ANNOTATED(protected, debugger).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
     assert send(protected, debugger).was_denied_by("pods-reserved")
 
 
@@ -632,8 +623,7 @@ def test_no_size_of_an_object_escapes_the_policies_or_blocks_a_kill(protected: P
     at, path = protected, protected.pod("agent")
     annotations = {f"example.com/{number:05}": "" for number in range(12_000)}
     labels = {f"l{number:05}": "" for number in range(20_000)}
-    annotate = WORKLOADS[ANNOTATING][1]
-    bounds.eventually(lambda: annotate(at, debugger).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
+    bounds.eventually(lambda: ANNOTATED(at, debugger).status == 200, "RBAC knows the role", IN_FORCE_SECONDS)
     debugger.must("PATCH", path, {"metadata": {"annotations": annotations}}, MERGE)
     labelled = patch(pod("agent"), {"metadata": {"labels": labels}})
     assert labelled(at, debugger).was_denied_by("pods-reserved")
