@@ -323,6 +323,15 @@ def test_a_long_name_of_a_binding_is_replaced_with_its_digest_alone(place: Place
     assert created(place, manifest).was_denied_by("operator-objects")
 
 
+@requirement("operator.scope")
+@pytest.mark.parametrize("name", ["b" * 63, "billing." + "b" * 55, "a.b.c.d." + "e" * 40])
+def test_a_binding_with_a_long_name_gets_the_objects_of_its_verification(place: Place, name: str) -> None:
+    binding = a_binding(name).build()
+    for manifest in (build_job(VerificationTarget(binding, 1, GUARD_IMAGE)), build_result(binding)):
+        reply = created(place, manifest)
+        assert reply.status == 201, reply.text
+
+
 def created(place: Place, manifest: Json) -> Reply:
     moved = edited(manifest, metadata__namespace=place.at.namespace)
     return place.operator.send("POST", path_of(manifest, place.at.namespace, is_new=True) + DRY, moved)

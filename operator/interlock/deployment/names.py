@@ -151,7 +151,10 @@ def mcp_volume(source: str) -> str:
 def verification_name(binding: str) -> str:
     """Return the name that a binding's verification shares, at most 48 characters: pods' names are made from it."""
     name = f"{binding}-verify"
-    return name if len(name) <= VERIFICATION_LENGTH else f"{binding[:8]}-{_digest(binding)}-verify"
+    if len(name) <= VERIFICATION_LENGTH:
+        return name
+    beginning = binding[:8].replace(".", "-")  # a part between dots must not begin or end with a hyphen
+    return f"{beginning}-{_digest(binding)}-verify"
 
 
 def verification_job(binding: str, run: str) -> str:

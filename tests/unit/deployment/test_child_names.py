@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from interlock.deployment.names import Manifest, mcp_container, mcp_volume, placement_name
+from interlock.deployment.names import (
+    VERIFICATION_LENGTH,
+    Manifest,
+    mcp_container,
+    mcp_volume,
+    placement_name,
+    verification_name,
+)
 from interlock.deployment.plan import desired_children
 from tests.requirements import requirement
 from tests.support.builders import a_binding, a_placement, a_policy, a_stage, an_agent
@@ -67,6 +74,15 @@ def test_containers_and_volumes_of_the_longest_sources_are_labels_and_differ() -
     for names in (containers, volumes):
         assert [name for name in names if not LABEL.fullmatch(name)] == []
         assert len(set(names)) == len(names)
+
+
+def test_a_verification_has_a_valid_name_wherever_the_bindings_name_has_a_dot() -> None:
+    for length in range(3, 64):
+        for dot in range(1, length - 1):
+            binding = "b" * dot + "." + "c" * (length - dot - 1)
+            name = verification_name(binding)
+            assert SUBDOMAIN.fullmatch(name), (binding, name)
+            assert len(name) <= VERIFICATION_LENGTH
 
 
 def test_every_mount_has_its_volume() -> None:
