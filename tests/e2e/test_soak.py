@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from interlock_contract.clock import read_time, utc_now
 from tests.e2e.live import Live, eventually
 from tests.requirements import requirement
 from tests.support.examples import example_objects, find
@@ -34,6 +35,12 @@ def _ends(live: Live) -> int:
     return sum(one["restartCount"] for one in statuses if one["name"] == "agent")
 
 
+def _ready_seconds(live: Live) -> float:
+    """Return how long the stage has been Ready by now."""
+    now = utc_now()
+    return (now - read_time(live.stage(AGENT).get("readySince"), now)).total_seconds()
+
+
 @requirement("rollout.soak-on-a-cluster")
 def test_an_agent_that_ends_again_and_again_is_not_promoted(live: Live) -> None:
     run = ["python", "-c", f"import time; time.sleep({RUN_SECONDS})"]
@@ -59,6 +66,7 @@ def test_a_pod_that_is_deleted_pauses_the_soak_and_starts_nothing_again(live: Li
     live.apply(*_objects(live.namespace, "1h"))
     live.until_ready(AGENT)
     live.until_said(AGENT, "allowed: list_contacts region=us-east")
+    eventually(lambda: _ready_seconds(live) >= 2, 30, lambda: str(live.stage(AGENT)))  # status counts whole seconds
     [pod] = [found["metadata"]["name"] for found in live.pods_with(AGENT, "agent")]
     live.kubectl("-n", live.namespace, "delete", "pod", pod)
     eventually(lambda: live.stage(AGENT).get("soakedSeconds", 0) > 0, 60, lambda: str(live.stage(AGENT)))
