@@ -3,7 +3,6 @@
 The operator compares them with the policies that the API server has.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from interlock.cluster.admission_policies import DIGESTS_FILE, KINDS, digest_policy
+from tools.generated import write_or_check
 
 MANIFESTS = Path(__file__).parents[1] / "manifests" / "admission"
 
@@ -36,17 +36,15 @@ def generate() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; 1 where the file is not as it should be."""
-    parser = argparse.ArgumentParser(prog="python -m tools.admission", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if the file differs")
-    chosen = parser.parse_args(arguments)
-    wanted = generate()
-    if DIGESTS_FILE.exists() and wanted == DIGESTS_FILE.read_text(encoding="utf-8"):
-        return 0
-    if chosen.check:
-        sys.stderr.write(f"{DIGESTS_FILE.name} lacks policies of manifests/admission: run `make policies`\n")
-        return 1
-    DIGESTS_FILE.write_text(wanted, encoding="utf-8")
-    return 0
+    advice = "lacks policies of manifests/admission: run `make policies`"
+    return write_or_check(
+        arguments,
+        command="python -m tools.admission",
+        description=__doc__,
+        path=DIGESTS_FILE,
+        wanted=generate(),
+        advice=advice,
+    )
 
 
 if __name__ == "__main__":

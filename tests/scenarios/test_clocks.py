@@ -7,8 +7,8 @@ import pytest
 from interlock.orchestration.rollout import StageFacts, StageObservation, decide_stage
 from tests.requirements import requirement
 from tests.scenarios.test_verification import Bench
-from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours, seconds, stages
-from tests.support.simulation import Simulation
+from tests.support.builders import NOW, a_snapshot, a_stage, an_agent, hours, stages
+from tests.support.simulation import Simulation, check_soak
 
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
 FAR = [NOW + timedelta(days=3650), datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)]
@@ -26,12 +26,7 @@ def test_a_stage_that_is_ready_since_the_future_soaks_from_now_on(recorded: date
     outcome = simulation.settle()
 
     assert outcome.requeue_at == NOW + hours(1)
-    simulation.wait(hours(1) - seconds(1))
-    simulation.run()
-    assert simulation.stage == "staging"
-    simulation.wait(seconds(1))
-    simulation.run()
-    assert simulation.stage == "everywhere"
+    check_soak(simulation, hours(1), "staging", "everywhere")
 
 
 @requirement("rollout.clocks")

@@ -10,7 +10,7 @@ from interlock.reconcile.agent import SECRET_INTERVAL
 from interlock_contract.bundle import BUNDLE_KEY, parse_bundle
 from tests.requirements import requirement
 from tests.support.builders import NOW, AgentBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent, hours, seconds
-from tests.support.simulation import Simulation, written_by
+from tests.support.simulation import Simulation, check_soak, written_by
 
 REGION = {"region": ["eu-west"]}
 STAGING = a_stage("staging", lasting="168h")
@@ -142,12 +142,7 @@ def test_an_operator_that_was_away_during_the_soak_enters_one_stage_and_soaks_th
     simulation.run()
 
     assert simulation.stage == "one-region"
-    simulation.wait(hours(48) - seconds(1))
-    simulation.run()
-    assert simulation.stage == "one-region"
-    simulation.wait(seconds(1))
-    simulation.run()
-    assert simulation.stage == "everywhere"
+    check_soak(simulation, hours(48), "one-region", "everywhere")
 
 
 def test_a_crash_after_the_children_and_before_the_status_neither_shortens_nor_restarts_the_soak() -> None:
@@ -472,12 +467,7 @@ def test_a_kill_stops_the_soak_and_a_release_starts_it_again() -> None:
 
     simulation.release()
     assert simulation.run().requeue_at == simulation.now + hours(168)
-    simulation.wait(hours(168) - seconds(1))
-    simulation.run()
-    assert simulation.stage == "staging"
-    simulation.wait(seconds(1))
-    simulation.run()
-    assert simulation.stage == "one-region"
+    check_soak(simulation, hours(168), "staging", "one-region")
 
 
 def test_scaling_to_zero_stops_the_soak_and_scaling_up_starts_it_again() -> None:

@@ -22,11 +22,22 @@ from interlock.reconcile.managed_objects import record_applied
 from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, SnapshotBuilder, a_snapshot
 
 MOST_RECONCILES = 20
+SECOND = timedelta(seconds=1)
 
 
 def written_by(plan: WritePlan) -> tuple[Manifest, ...]:
     """Return what a plan applies, in its order."""
     return (*plan.prepare, *plan.grants, *plan.workloads)
+
+
+def check_soak(simulation: "Simulation", lasting: timedelta, stage: str, following: str) -> None:
+    """Check that the agent stays in a stage until the very end of its soak."""
+    simulation.wait(lasting - SECOND)
+    simulation.run()
+    assert simulation.stage == stage
+    simulation.wait(SECOND)
+    simulation.run()
+    assert simulation.stage == following
 
 
 class Simulation:

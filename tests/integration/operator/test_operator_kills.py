@@ -263,19 +263,24 @@ def test_a_kill_finds_pods_whose_labels_no_watch_saw_change(
         wait_gone(sandbox, pod)
 
 
+def delete_orphaning(living: Sandbox, killer: OperatorProcess | None) -> None:
+    """Delete an Agent and orphan its objects, after the start of the kill controller if there is to be one."""
+    if killer is not None:
+        killer.start()
+        eventually(lambda: killer.metric("interlock_reconcile_seconds_count") >= 0, "it works")
+
+    path = f"/apis/interlock.dev/v1alpha1/namespaces/{living.namespace}/agents/triage?propagationPolicy=Orphan"
+    living.api.request("DELETE", path)
+    eventually(lambda: living.api.find("agents", living.namespace, "triage") is None, "the Agent is gone", GC_SECONDS)
+
+
 @requirement("kill.gone")
 @pytest.mark.parametrize("is_away", [False, True], ids=["while it runs", "while it is away"])
 def test_an_agent_that_is_deleted_leaves_no_pod_behind_even_if_its_objects_are_orphaned(
     living: Sandbox, no_killer: OperatorProcess, *, is_away: bool
 ) -> None:
     """The garbage collector takes the owner away from the Deployment, and the operator finds no Agent to prune."""
-    if not is_away:
-        no_killer.start()
-        eventually(lambda: no_killer.metric("interlock_reconcile_seconds_count") >= 0, "it works")
-
-    path = f"/apis/interlock.dev/v1alpha1/namespaces/{living.namespace}/agents/triage?propagationPolicy=Orphan"
-    living.api.request("DELETE", path)
-    eventually(lambda: living.api.find("agents", living.namespace, "triage") is None, "the Agent is gone", GC_SECONDS)
+    delete_orphaning(living, None if is_away else no_killer)
     if is_away:
         no_killer.start()
 
@@ -290,13 +295,7 @@ def test_an_agent_created_again_leaves_no_pod_of_the_earlier_one_whose_objects_w
     """The attack: pods that no layer has checked, under an Agent that would be refused."""
     earlier = {pod["metadata"]["uid"] for pod in living.pods("triage")}
     assert earlier
-    if not is_away:
-        no_killer.start()
-        eventually(lambda: no_killer.metric("interlock_reconcile_seconds_count") >= 0, "it works")
-
-    path = f"/apis/interlock.dev/v1alpha1/namespaces/{living.namespace}/agents/triage?propagationPolicy=Orphan"
-    living.api.request("DELETE", path)
-    eventually(lambda: living.api.find("agents", living.namespace, "triage") is None, "the Agent is gone", GC_SECONDS)
+    delete_orphaning(living, None if is_away else no_killer)
     living.create("triage", purpose="Another one")
     if is_away:
         no_killer.start()

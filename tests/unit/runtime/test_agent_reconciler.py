@@ -449,6 +449,12 @@ def bundle_of(operator: Operator) -> tuple[str, str]:
     return path, digest(text)
 
 
+def narrow(operator: Operator) -> None:
+    """Withdraw grants of the policy."""
+    narrower = a_policy().giving_nothing().giving("triage", "crm", read=["contacts"])
+    operator.resources.put_policy(narrower.at_version(7).to_kubernetes())
+
+
 def named(operator: Operator) -> list[str]:
     found: list[str] = operator.client.objects[PATH]["status"]["bundleDigests"]
     return found
@@ -465,9 +471,7 @@ async def test_the_status_names_exactly_the_bundle_that_exists() -> None:
 async def test_a_new_bundle_is_named_before_it_is_written_and_the_one_before_only_until_then() -> None:
     operator = await a_ready_agent(an_agent())
     path, before = bundle_of(operator)
-    operator.resources.put_policy(
-        a_policy().giving_nothing().giving("triage", "crm", read=["contacts"]).at_version(7).to_kubernetes()
-    )
+    narrow(operator)
     patch, seen = operator.client.patch, []
 
     async def watch(target: str, *arguments: Any, **keywords: Any) -> Any:
@@ -501,9 +505,7 @@ async def test_a_forged_bundle_is_never_named() -> None:
 async def test_an_earlier_bundle_is_named_for_ten_seconds_at_most() -> None:
     operator = await a_ready_agent(an_agent())
     path, before = bundle_of(operator)
-    operator.resources.put_policy(
-        a_policy().giving_nothing().giving("triage", "crm", read=["contacts"]).at_version(7).to_kubernetes()
-    )
+    narrow(operator)
     operator.client.refuse("PATCH", path, times=99)
 
     assert not await operator.reconcile_agent()
