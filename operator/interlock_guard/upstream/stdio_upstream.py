@@ -48,7 +48,7 @@ from interlock_guard.wire.streams import Line, Oversized, cut_short
 from interlock_kube.background import explain, log_failure
 
 _PAUSE_SECONDS: Final = 0.01
-"""Time between two processes of the server."""
+"""Time between two processes of a server that lives long; the pause after a short life comes in addition."""
 
 
 class StdioUpstream(Upstream):
@@ -68,6 +68,7 @@ class StdioUpstream(Upstream):
         self._pipes.make()
         self._channel: Channel | None = None
         self._initializing: asyncio.Task[None] | None = None
+        self._began_at = 0.0  # the present connection, on the loop's clock
 
     async def run(self) -> None:
         """Serve process after process, until cancelled."""
@@ -86,6 +87,7 @@ class StdioUpstream(Upstream):
                 channel = self._begin(reader, writer)
                 await channel.drained.wait()
                 await asyncio.sleep(_PAUSE_SECONDS)  # the loop lets go of the reader; a dying server is left alone
+                await self._reconnect_pause.wait()
         finally:
             if channel is not None:
                 channel.close()
@@ -116,6 +118,7 @@ class StdioUpstream(Upstream):
 
     def _begin(self, reader: int, writer: int) -> Channel:
         self.generation += 1
+        self._began_at = self._loop.time()
         self._calls.begin_generation()
         channel = self._channel = Channel(
             self._pipes,
@@ -185,6 +188,8 @@ class StdioUpstream(Upstream):
         self._channel = None
         if self._initializing is not None:
             self._initializing.cancel()
+        if self._open.is_set():  # else the guard itself has closed it
+            self._reconnect_pause.note_end(self._loop.time() - self._began_at)
         self._log(f"server of {self.source}: generation {self.generation} is over: {why}")
         self._calls.resolve_all(
             unavailable(self.source, "ended before it answered; the call may have been executed or not")

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from interlock_contract.bundle import BundleLimits, digest_instructions
 from interlock_guard.decision.decide import Deny, DenyReason
+from interlock_guard.upstream.reconnect_pause import ReconnectPause
 from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
 
 CALL_SECONDS: Final = 600.0
@@ -122,6 +123,7 @@ class Upstream(ABC):
         self._loop = asyncio.get_running_loop()
         self._open = asyncio.Event()
         self._calls = PendingCalls(source, self._cancel)
+        self._reconnect_pause = ReconnectPause()
 
     @property
     def is_ready(self) -> bool:
@@ -148,8 +150,9 @@ class Upstream(ABC):
         """Serve connection after connection, until cancelled."""
 
     def refusal(self) -> Deny | None:
-        """Return why no call can be started now, or None."""
+        """Return why no call can be started now, or None; a call without a server ends the pause before the next."""
         if self.server_info is None:
+            self._reconnect_pause.want()
             return unavailable(self.source, self._absence())
         if self._calls.in_flight >= self.limits.in_flight or not self._has_room():
             return unavailable(self.source, "has too many calls under way; nothing was sent to it")

@@ -1,0 +1,64 @@
+"""The pause before the next connection to an MCP server, which grows while connections end soon.
+
+Both transports take it, in the guard and in the verifier. A server that ends each connection at once, for whatever
+cause, then costs a bounded number of connections:
+
+    an attempt fails, or a connection ends after less than 30 s    0.1, 0.2, 0.4 ... 30 s, a little less at random
+    a connection ends after 30 s or more                           none, and the next short one begins at 0.1 s again
+"""
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Final
+
+STEADY_SECONDS: Final = 30.0
+"""How long a connection must last before its end is no sign of trouble."""
+LONGEST_SECONDS: Final = 30.0
+_FIRST_SECONDS: Final = 0.1
+_LEAST_SECONDS: Final = 1.0
+"""How much of a pause is waited even if a call asks for the server."""
+_MAX_DOUBLINGS: Final = 20
+
+
+class ReconnectPause:
+    """The pause of one server's connections."""
+
+    def __init__(self, *, first: float = _FIRST_SECONDS) -> None:
+        """Begin without a pause.
+
+        Args:
+            first: The first pause in seconds; each further one is twice as long.
+        """
+        self._first = first
+        self._short_in_row = 0
+        self._wanted = asyncio.Event()
+
+    @property
+    def seconds(self) -> float:
+        """How long the next pause is at most."""
+        if self._short_in_row == 0:
+            return 0.0
+        return min(LONGEST_SECONDS, self._first * 2.0 ** min(self._short_in_row - 1, _MAX_DOUBLINGS))
+
+    def note_end(self, lasted: float) -> None:
+        """Take note that a connection has ended.
+
+        Args:
+            lasted: Seconds from its beginning; 0 for an attempt that failed.
+        """
+        self._short_in_row = 0 if lasted >= STEADY_SECONDS else self._short_in_row + 1
+
+    def want(self) -> None:
+        """Take note that a call asks for the server: the pause ends once it has lasted a second."""
+        self._wanted.set()
+
+    async def wait(self) -> None:
+        """Wait until the next connection may begin."""
+        seconds = self.seconds * random.uniform(0.75, 1.0)  # noqa: S311 - spreads guards
+        self._wanted.clear()
+        await asyncio.sleep(min(seconds, _LEAST_SECONDS))
+        if seconds > _LEAST_SECONDS:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds - _LEAST_SECONDS):
+                    await self._wanted.wait()
