@@ -316,11 +316,14 @@ def test_server_side_apply_by_two_managers_does_not_widen_a_scope_in_silence(kub
 @pytest.mark.parametrize(
     ("field", "words"),
     [
-        ("agent", "One AI agent: owner, purpose, policy, tools, rollout"),
-        ("agent.spec.owner.email", "Addresses of roles and teams"),
-        ("agent.spec.rollout.stages.minDuration", "How long the stage must be Ready before the next stage starts"),
-        ("agentpolicy.spec.rollout.minStaging", "Least sum of minDuration of all staging stages"),
-        ("mcpbinding.spec.tools.scope.pointer", "RFC 6901"),
+        ("agents.interlock.dev", "One AI agent: owner, purpose, policy, tools, rollout"),
+        ("agents.interlock.dev.spec.owner.email", "Addresses of roles and teams"),
+        (
+            "agents.interlock.dev.spec.rollout.stages.minDuration",
+            "How long the stage must be Ready before the next stage starts",
+        ),
+        ("agentpolicies.interlock.dev.spec.rollout.minStaging", "Least sum of minDuration of all staging stages"),
+        ("mcpbindings.interlock.dev.spec.tools.scope.pointer", "RFC 6901"),
     ],
 )
 def test_kubectl_explain_shows_the_docstrings(kubectl: Kubectl, field: str, words: str) -> None:

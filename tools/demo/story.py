@@ -12,7 +12,7 @@ NO_OWNER = "spec.owner is missing: write the name and e-mail address of the pers
 
 _OPERATOR_LOG = "kubectl -n interlock-system logs deployment/interlock --tail=50"
 _AGENT_STATE = (
-    f"{KUBECTL} describe agent {AGENT}",
+    f"{KUBECTL} describe agents.interlock.dev {AGENT}",
     f"{KUBECTL} get pods,events",
     f"{KUBECTL} logs {SELECTOR} --all-containers --prefix --tail=20",
     _OPERATOR_LOG,
@@ -47,7 +47,7 @@ def _stage(name: str, see: str, *lines: str, absent: str = "") -> tuple[Step, ..
     log = f"{KUBECTL} logs {SELECTOR},{AGENT_POD},interlock.dev/stage={name} -c agent --tail=12"
     return (
         Step(
-            f"{KUBECTL} wait agent/{AGENT} --for=jsonpath='{{.status.stage.name}}'={name} --timeout=60s",
+            f"{KUBECTL} wait agents.interlock.dev/{AGENT} --for=jsonpath='{{.status.stage.name}}'={name} --timeout=60s",
             f"the rollout is in its stage {name}",
             succeeds(),
             timeout=70,
@@ -118,11 +118,16 @@ STAGING = Chapter(
             succeeds("agentpolicy.interlock.dev/support", "mcpbinding.interlock.dev/crm-production"),
         ),
         Step(
-            f"{KUBECTL} wait mcpbinding/crm-sandbox mcpbinding/crm-production --for=condition=Verified --timeout=120s",
+            f"{KUBECTL} wait mcpbindings.interlock.dev crm-sandbox crm-production --for=condition=Verified"
+            " --timeout=120s",
             "both servers were verified apart from any agent: initialized, their tools compared and pinned",
             succeeds("crm-sandbox condition met", "crm-production condition met"),
             timeout=130,
-            look_at=(f"{KUBECTL} get mcpbindings,jobs,pods", f"{KUBECTL} get mcpbindings -o yaml", _OPERATOR_LOG),
+            look_at=(
+                f"{KUBECTL} get mcpbindings.interlock.dev,jobs,pods",
+                f"{KUBECTL} get mcpbindings.interlock.dev -o yaml",
+                _OPERATOR_LOG,
+            ),
         ),
         Step(
             f"kubectl apply -f {EXAMPLE}/4-agent.yaml",
@@ -165,7 +170,7 @@ ONE_REGION = Chapter(
             absent="allowed: list_contacts region=us-east",
         ),
         Step(
-            f"{KUBECTL} get agents",
+            f"{KUBECTL} get agents.interlock.dev",
             "stage and scope of the agent",
             succeeds("one-region", "region=eu-west"),
         ),
@@ -190,7 +195,7 @@ KILL = Chapter(
     "The kill switch",
     (
         Step(
-            f"{KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch='the demo is over' --overwrite",
+            f"{KUBECTL} annotate agents.interlock.dev {AGENT} interlock.dev/kill-switch='the demo is over' --overwrite",
             "any value but off kills, and the agent stays killed",
             succeeds("annotated"),
         ),
@@ -213,7 +218,7 @@ KILL = Chapter(
             lasting=5,
         ),
         Step(
-            f"{KUBECTL} get agents",
+            f"{KUBECTL} get agents.interlock.dev",
             "the agent is killed, as KILLED says",
             succeeds(AGENT, "True"),
             within=5,
@@ -228,10 +233,10 @@ NEXT = f"""\
 The cluster keeps running. In your own shell:
 
   {ENVIRONMENT_COMMAND}
-  {KUBECTL} describe agent {AGENT}
-  {KUBECTL} annotate agent {AGENT} interlock.dev/kill-switch=off --overwrite    # release the agent
-  {KUBECTL} get agents --watch
+  {KUBECTL} describe agents.interlock.dev {AGENT}
+  {KUBECTL} annotate agents.interlock.dev {AGENT} interlock.dev/kill-switch=off --overwrite    # release the agent
+  {KUBECTL} get agents.interlock.dev --watch
   kubectl apply -f examples/01-first-agent/                                     # the examples, one by one
-  kubectl explain agent.spec
+  kubectl explain agents.interlock.dev.spec
 
 make demo-down deletes all of it."""

@@ -93,7 +93,7 @@ class Owner(ApiModel):
     )
 
     name: str = Field(default="", max_length=128)
-    """Name of the person, such as Ada Example."""
+    """Required. Name of the person, such as Ada Example."""
 
     email: str = Field(
         default="",
@@ -111,7 +111,7 @@ class Owner(ApiModel):
             ),
         ),
     )
-    """The person's own e-mail address. Addresses of roles and teams, such as support@, are refused."""
+    """Required. The person's own e-mail address. Addresses of roles and teams, such as support@, are refused."""
 
 
 class PolicyRef(ApiModel):
@@ -283,13 +283,13 @@ class AgentSpec(ApiModel):
     )
 
     owner: Owner | None = None
-    """The person who answers for the agent; required."""
+    """Required. The person who answers for the agent."""
 
     purpose: str | None = Field(default=None, max_length=1024)
-    """What the agent is for, in one sentence; required."""
+    """Required. What the agent is for, in one sentence."""
 
     policy_ref: PolicyRef | None = None
-    """The AgentPolicy that governs the agent; required."""
+    """Required. The AgentPolicy that governs the agent."""
 
     environment: Environment | None = None
     """One stage without scope, named like the environment; exactly one of environment and rollout is set."""

@@ -72,7 +72,7 @@ def _check_policy(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
 def _policy_missing(policy: str, namespace: str) -> str:
     return (
         f"spec.policyRef.name {policy!r}: there is no AgentPolicy of this name in namespace {namespace}: "
-        "apply it, or name one that kubectl get agentpolicies shows"
+        "apply it, or name one that kubectl get agentpolicies.interlock.dev shows"
     )
 
 

@@ -117,7 +117,7 @@ def test_an_agent_whose_policy_does_not_exist_is_refused_by_name() -> None:
     assert refusal.reason == AgentReason.POLICY_NOT_FOUND
     assert refusal.message == (
         "spec.policyRef.name 'strict': there is no AgentPolicy of this name in namespace agents: "
-        "apply it, or name one that kubectl get agentpolicies shows"
+        "apply it, or name one that kubectl get agentpolicies.interlock.dev shows"
     )
 
 
