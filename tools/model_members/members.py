@@ -22,7 +22,7 @@ from anthropic.types.anthropic_beta_param import AnthropicBetaParam
 from pydantic import BaseModel
 
 from interlock_contract.model_access import Shape
-from interlock_guard.decision.model_rules import ENDPOINTS, REFUSED_MEMBERS, is_client_tool
+from interlock_guard.decision.model_rules import ENDPOINTS, HOSTED_ENVIRONMENTS, REFUSED_MEMBERS, is_client_tool
 
 _Types = frozenset[Any]
 
@@ -152,6 +152,8 @@ class _Places:
         tools = frozenset().union(*(_expand(_members(one).get("tools", str)) for one in requests))
         kinds = {kind for tool in tools for kind in _kinds(tool) or ()}
         self._hosted = frozenset(kind for kind in kinds if not is_client_tool(self._shape, kind))
+        if endpoint == "responses":
+            self._hosted |= HOSTED_ENVIRONMENTS
         self.hosted |= self._hosted
         more = {member: _expand(kind) for (name, member), kind in _SENT_BACK.items() if name == endpoint}
         self.endpoints[endpoint] = self._number(frozenset(requests), more, _EARLIER.get(endpoint, ()), is_root=True)
@@ -181,6 +183,9 @@ class _Places:
         values = [_kinds(one) for one in found if "type" in _members(one)]
         if values and None not in values:
             words += sorted({f"={value}" for some in values for value in some or ()})
+            words += (
+                ["="] if any(_may_be_null(_members(one)["type"]) for one in found if "type" in _members(one)) else []
+            )
         self.lines[number] = " ".join(words)
         return number
 
@@ -220,6 +225,12 @@ def _members(one: Any) -> Mapping[str, Any]:
     if typing_extensions.is_typeddict(one):
         return typing_extensions.get_type_hints(one, include_extras=True)
     return {field.alias or name: field.annotation for name, field in one.model_fields.items()}
+
+
+def _may_be_null(kind: Any) -> bool:
+    while get_origin(kind) in _WRAPPERS:
+        kind = get_args(kind)[0]
+    return get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind)
 
 
 def _kinds(one: Any) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ each *place*: an object at some position of a body. A word of a line is a member
     content:7        a member whose objects are those of place 7, in a list or not
     schema*          a member in which anything may be, such as a JSON schema
     =image_url       a value that the member `type` may have at this place; without one it may have any
+    =                the member `type` may be null at this place
 
 An object that no place describes could have a gateway in front of the provider use other models or tools of its own.
 
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from interlock_guard.decision import sdk_members
+from interlock_guard.decision.model_rules import SIDES
 
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _SHOWN: Final = 64
@@ -45,16 +47,16 @@ class _Place:
     """The members of an object, each with the number of the place below it; and what its `type` may be."""
 
     members: Mapping[str, int]
-    kinds: frozenset[str]
+    kinds: frozenset[str | None]
 
 
 def _read(line: str) -> _Place:
     members: dict[str, int] = {}
-    kinds: set[str] = set()
+    kinds: set[str | None] = set()
     for word in line.split():
         name, _, number = word.partition(":")
         if word.startswith("="):
-            kinds.add(word[1:])
+            kinds.add(word[1:] or None)
         elif word.endswith("*"):
             members[word[:-1]] = _ANYTHING
         else:
@@ -76,11 +78,12 @@ class RefusedMember(NamedTuple):
     Attributes:
         path: Where it is in the body.
         why: `Unknown`: no official SDK has it there. `Hosted`: it is a tool that the provider carries out.
+            `Side`: it is a tool that either side may execute, and does not say that the agent does.
             `Remote`: the provider would load its content from a host that is not allowed.
     """
 
     path: str
-    why: Literal["Unknown", "Hosted", "Remote"]
+    why: Literal["Unknown", "Hosted", "Side", "Remote"]
 
 
 class _Additions(NamedTuple):
@@ -118,6 +121,8 @@ def _find(value: Any, parent: str, place: _Place, added: _Additions) -> RefusedM
             if isinstance(item, _NESTED) and (found := _find(item, parent, place, added)) is not None:
                 return found._replace(path=f"[{index}]{found.path}")
     elif isinstance(value, dict):
+        if not _is_executed_by_the_agent(value, place):
+            return RefusedMember("", "Side")
         for name, item in value.items():
             found = _check(name, item, parent, place, added)
             if found is not None:
@@ -125,9 +130,24 @@ def _find(value: Any, parent: str, place: _Place, added: _Additions) -> RefusedM
     return None
 
 
+def _is_executed_by_the_agent(tool: Mapping[str, Any], place: _Place) -> bool:
+    """Return False for a tool that either side may execute, and that does not say that the agent does.
+
+    A choice of a tool has the tool's type, too. The place of a choice has no member that says who executes it.
+    """
+    kind = tool.get("type")
+    name, wanted = SIDES.get(kind, ("", "")) if isinstance(kind, str) else ("", "")
+    if name not in place.members:
+        return True
+    side = tool.get(name)
+    if name == "environment":
+        side = side.get("type") if isinstance(side, dict) else None
+    return bool(side == wanted)
+
+
 def _check(name: str, value: Any, parent: str, place: _Place, added: _Additions) -> RefusedMember | None:
     """Return the refused member, with its path below this one."""
-    kind = value if isinstance(value, str) else ""
+    kind = value if value is None or isinstance(value, str) else ""
     if name == "type" and kind in _HOSTED:
         return RefusedMember(f" {kind}", "Hosted")
     if _is_remote(name, value, parent, added.hosts):
@@ -140,7 +160,7 @@ def _check(name: str, value: Any, parent: str, place: _Place, added: _Additions)
         return RefusedMember(".url", "Remote") if _is_remote("url", own, name, added.hosts) else None
     found = None
     if name == "type" and place.kinds and kind not in place.kinds and kind not in added.members:
-        found = RefusedMember(f" {quote_name(kind)}", "Unknown")
+        found = RefusedMember(f" {quote_name('null' if kind is None else kind)}", "Unknown")
     elif below != _ANYTHING and isinstance(value, _NESTED):
         found = _find(value, name, _EMPTY if below == _NO_OBJECT else _PLACES[below], added)
     return found

@@ -20,11 +20,23 @@ MODELS: Final = "models"
 LIST: Final = "models"
 """The path that may be got: the list of models, which the guard itself answers."""
 
+_SWITCHED_OFF: Final[tuple[Any, ...]] = (None, False, [])
+"""Values of a member of `REFUSED_MEMBERS` that ask for nothing."""
 _WAY_OUT: Final = "An administrator can add it: AgentPolicy, spec.models.urls[].extraMembers."
+_SIDE: Final = (
+    "does not say that the agent executes it, so that the provider could. Send the tool shell with "
+    '"environment": {"type": "local"}, and tool_search with "execution": "client".'
+)
 _REMOTE: Final = (
     "has the provider load content from a URL that is not allowed. Send the content in the request, as a data: URL or "
     "Base64. An administrator can add the host of an https URL: AgentPolicy, spec.models.urls[].contentHosts."
 )
+_REFUSED: Final = {
+    "Hosted": (DenyReason.HOSTED_TOOL_NOT_ALLOWED, f"{ACTS}, which is not allowed."),
+    "Side": (DenyReason.HOSTED_TOOL_NOT_ALLOWED, _SIDE),
+    "Remote": (DenyReason.REMOTE_CONTENT_NOT_ALLOWED, _REMOTE),
+}
+"""By why a member may not pass: the reason of the denial, and what its message says."""
 
 
 def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, now: float) -> Decision:
@@ -60,7 +72,7 @@ def _refuse(provider: Provider, model: str, rule: str, request: DecisionInput) -
 def _refuse_body(provider: Provider, rule: str, request: DecisionInput) -> Deny | None:
     """Return why a body or a value of a beta header may not pass, or None."""
     body, shape = request.arguments or {}, provider.shape
-    refused = next((name for name in REFUSED_MEMBERS[shape] if body.get(name) not in (None, False)), None)
+    refused = next((name for name in REFUSED_MEMBERS[shape] if body.get(name) not in _SWITCHED_OFF), None)
     if refused is not None:
         why = REFUSED_MEMBERS[shape][refused]
         reason = DenyReason.HOSTED_TOOL_NOT_ALLOWED if why == ACTS else DenyReason.MEMBER_NOT_ALLOWED
@@ -73,10 +85,9 @@ def _refuse_body(provider: Provider, rule: str, request: DecisionInput) -> Deny 
     found = find_refused_member(
         request.method, known, extra=frozenset(provider.extra_members), hosts=frozenset(provider.content_hosts)
     )
-    if found is not None and found.why == "Hosted":
-        return Deny(DenyReason.HOSTED_TOOL_NOT_ALLOWED, rule, f"{found.path} {ACTS}, which is not allowed.")
-    if found is not None and found.why == "Remote":
-        return Deny(DenyReason.REMOTE_CONTENT_NOT_ALLOWED, rule, f"{found.path} {_REMOTE}")
+    if found is not None and found.why != "Unknown":
+        reason, what = _REFUSED[found.why]
+        return Deny(reason, rule, f"{found.path} {what}")
     if found is not None:
         return _deny_unknown(rule, found.path, request.method)
     beta = next((one for one in request.betas if one not in BETAS and one not in provider.extra_members), None)
@@ -106,5 +117,7 @@ def find_hosted_tool(shape: Shape, body: Mapping[str, Any]) -> str | None:
 def _is_clients(shape: Shape, tool: Any) -> bool:
     if not isinstance(tool, dict):
         return False
-    kind = tool.get("type", "custom" if shape == "Anthropic" else None)
+    kind = tool.get("type")
+    if shape == "Anthropic" and kind is None and ("type" not in tool or isinstance(tool.get("input_schema"), dict)):
+        kind = "custom"  # which its API takes for the type of a tool without one
     return isinstance(kind, str) and is_client_tool(shape, kind)

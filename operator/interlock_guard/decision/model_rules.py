@@ -12,10 +12,22 @@ ENDPOINTS: Final[Mapping[Shape, frozenset[str]]] = {
 """Paths that may be posted to, after the provider's base URL."""
 
 CLIENT_TOOLS: Final[Mapping[Shape, tuple[str, ...]]] = {
-    "OpenAI": ("function", "custom"),
+    "OpenAI": (
+        *("function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview"),
+        *("shell", "tool_search"),
+    ),
     "Anthropic": ("custom", "bash_", "text_editor_", "computer_", "memory_"),
 }
 """Types of tools that the agent itself executes; those that end with `_` are followed by a date."""
+
+SIDES: Final[Mapping[str, tuple[str, str]]] = {
+    "shell": ("environment", "local"),
+    "tool_search": ("execution", "client"),
+}
+"""Tools that either side may execute: the member that says so, and its value, or the value's `type`, for the agent."""
+
+HOSTED_ENVIRONMENTS: Final = frozenset({"container_auto", "container_reference"})
+"""Types of environments in which OpenAI itself runs a shell."""
 
 ACTS: Final = "has the provider act where the guard does not see it"
 """What is wrong with a hosted tool."""

@@ -11,8 +11,8 @@ ENDPOINTS: Final[Mapping[str, int]] = {
     "completions": 34,
     "embeddings": 35,
     "responses": 36,
-    "messages": 81,
-    "messages/count_tokens": 181,
+    "messages": 86,
+    "messages/count_tokens": 186,
 }
 PLACES: Final[tuple[str, ...]] = (
     (
@@ -65,9 +65,9 @@ PLACES: Final[tuple[str, ...]] = (
     "dimensions encoding_format input model user",
     (
         "access_programs:37 context_management:38 conversation:39 image:40 include input:41 instructions "
-        "max_output_tokens max_tool_calls metadata* model parallel_tool_calls previous_response_id prompt:72 "
-        "prompt_cache_key prompt_cache_options:73 prompt_cache_retention reasoning:74 safety_identifier "
-        "service_tier store stream stream_options:75 temperature text:76 tool_choice:78 tools:79 top_logprobs "
+        "max_output_tokens max_tool_calls metadata* model parallel_tool_calls previous_response_id prompt:75 "
+        "prompt_cache_key prompt_cache_options:76 prompt_cache_retention reasoning:77 safety_identifier "
+        "service_tier store stream stream_options:78 temperature text:79 tool_choice:81 tools:82 top_logprobs "
         "top_p truncation user"
     ),
     "cyber",
@@ -85,7 +85,7 @@ PLACES: Final[tuple[str, ...]] = (
         "=file_search_call =function_call =function_call_output =image_generation_call =item_reference "
         "=local_shell_call =local_shell_call_output =mcp_approval_request =mcp_approval_response =mcp_call "
         "=mcp_list_tools =message =program =program_output =reasoning =shell_call =shell_call_output "
-        "=tool_search_call =tool_search_output =web_search_call"
+        "=tool_search_call =tool_search_output =web_search_call ="
     ),
     "code id message",
     (
@@ -113,7 +113,7 @@ PLACES: Final[tuple[str, ...]] = (
     "bytes logprob token top_logprobs:52",
     "bytes logprob token",
     "mode ttl",
-    "container_id skills:55 type =container_reference =local",
+    "skills:55 type =local",
     "description name path",
     "code content* message moderation_details:57 param type",
     "categories moderation_stage",
@@ -133,46 +133,60 @@ PLACES: Final[tuple[str, ...]] = (
     "format:69",
     "description name schema* strict type =json_schema =text",
     (
-        "allowed_callers annotations* async defer_loading description format:71 input_schema* name output_schema* "
-        "parameters* strict type =custom =function"
+        "allowed_callers annotations* async defer_loading description display_height display_width environment:71 "
+        "execution format:73 input_schema* name output_schema* parameters* strict tools:74 type =apply_patch "
+        "=computer =computer_use_preview =custom =function =local_shell =namespace =shell =tool_search"
     ),
+    "skills:72 type =local",
+    "description name path",
     "definition syntax type =grammar =text",
+    (
+        "allowed_callers async defer_loading description format:73 name output_schema* parameters* strict type "
+        "=custom =function"
+    ),
     "id variables* version",
     "comparison_response_id mode prewarm ttl",
     "context effort generate_summary mode summary",
     "include_obfuscation",
-    "format:77 verbosity",
+    "format:80 verbosity",
     "description name schema* strict type =json_object =json_schema =text",
     (
-        "mode name tools* type =allowed_tools =code_interpreter =computer =computer_use =computer_use_preview "
-        "=custom =file_search =function =image_generation =web_search_preview =web_search_preview_2025_03_11"
+        "mode name tools* type =allowed_tools =apply_patch =code_interpreter =computer =computer_use "
+        "=computer_use_preview =custom =file_search =function =image_generation =shell =web_search_preview "
+        "=web_search_preview_2025_03_11"
     ),
     (
-        "allowed_callers async defer_loading description format:80 name output_schema* parameters* strict type "
-        "=custom =function"
+        "allowed_callers async defer_loading description display_height display_width environment:83 execution "
+        "format:84 name output_schema* parameters* strict tools:85 type =apply_patch =computer "
+        "=computer_use_preview =custom =function =local_shell =namespace =shell =tool_search"
     ),
+    "skills:55 type =local",
     "definition syntax type =grammar =text",
     (
-        "cache_control:82 compaction:83 context_management:84 diagnostics:89 inference_geo max_tokens messages:90 "
-        "metadata:153 model output_config:154 service_tier speed stop_sequences stream system:157 temperature "
-        "thinking:158 thread:160 tool_choice:161 tools:162 top_k top_p"
+        "allowed_callers async defer_loading description format:84 name output_schema* parameters* strict type "
+        "=custom =function"
+    ),
+    (
+        "cache_control:87 compaction:88 context_management:89 diagnostics:94 inference_geo max_tokens messages:95 "
+        "metadata:158 model output_config:159 service_tier speed stop_sequences stream system:162 temperature "
+        "thinking:163 thread:165 tool_choice:166 tools:167 top_k top_p"
     ),
     "ttl type =ephemeral",
     "instructions type =summarize",
-    "edits:85",
+    "edits:90",
     (
-        "clear_at_least:86 clear_tool_inputs exclude_tools instructions keep:87 pause_after_compaction trigger:88 "
+        "clear_at_least:91 clear_tool_inputs exclude_tools instructions keep:92 pause_after_compaction trigger:93 "
         "type =clear_thinking_20251015 =clear_tool_uses_20250919 =compact_20260112"
     ),
     "type value =input_tokens",
     "type value =all =thinking_turns =tool_uses",
     "type value =input_tokens =tool_uses",
     "previous_message_id",
-    "clear_at content:91 output_config:152 role",
+    "clear_at content:96 output_config:157 role",
     (
-        "cache_control:82 caller:92 citations:93 content:94 context data encrypted_content file_id from:107 id "
-        "input* is_error mcp_server_name name server_name signature source:103 text thinking title to:107 tool:108 "
-        "tool_changes:129 tool_use_id tools:151 toolset_name transformations:102 trigger* type "
+        "cache_control:87 caller:97 citations:98 content:99 context data encrypted_content file_id from:112 id "
+        "input* is_error mcp_server_name name server_name signature source:108 text thinking title to:112 tool:113 "
+        "tool_changes:134 tool_use_id tools:156 toolset_name transformations:107 trigger* type "
         "=advisor_tool_result =bash_code_execution_tool_result =code_execution_tool_result =compaction "
         "=container_upload =document =fallback =image =mcp_tool_listing =mcp_tool_result =mcp_tool_use "
         "=redacted_thinking =search_result =server_tool_use =text =text_editor_code_execution_tool_result "
@@ -187,10 +201,10 @@ PLACES: Final[tuple[str, ...]] = (
         "=web_search_result_location"
     ),
     (
-        "cache_control:82 citations:95 content:96 context encrypted_content encrypted_stdout error_code "
+        "cache_control:87 citations:100 content:101 context encrypted_content encrypted_stdout error_code "
         "error_message file_type is_file_update lines new_lines new_start num_lines old_lines old_start page_age "
-        "retrieved_at return_code source:103 start_line state_changes:104 stderr stdout stop_reason tabs:105 text "
-        "title tool_name tool_references:106 total_lines transformations:102 type url =advisor_redacted_result "
+        "retrieved_at return_code source:108 start_line state_changes:109 stderr stdout stop_reason tabs:110 text "
+        "title tool_name tool_references:111 total_lines transformations:107 type url =advisor_redacted_result "
         "=advisor_result =advisor_tool_result_error =bash_code_execution_result "
         "=bash_code_execution_tool_result_error =browser_state =code_execution_result "
         "=code_execution_tool_result_error =document =encrypted_code_execution_result =image =search_result =text "
@@ -206,7 +220,7 @@ PLACES: Final[tuple[str, ...]] = (
         "=web_search_result_location"
     ),
     (
-        "cache_control:82 citations:97 context file_id source:98 text title type =bash_code_execution_output "
+        "cache_control:87 citations:102 context file_id source:103 text title type =bash_code_execution_output "
         "=code_execution_output =document =text"
     ),
     (
@@ -215,8 +229,8 @@ PLACES: Final[tuple[str, ...]] = (
         "type url =char_location =content_block_location =page_location =search_result_location "
         "=web_search_result_location"
     ),
-    "content:99 data file_id media_type type url =base64 =content =file =text =url",
-    "cache_control:82 citations:100 source:101 text transformations:102 type =image =text",
+    "content:104 data file_id media_type type url =base64 =content =file =text =url",
+    "cache_control:87 citations:105 source:106 text transformations:107 type =image =text",
     (
         "cited_text document_index document_title encrypted_index end_block_index end_char_index end_page_number "
         "search_result_index source start_block_index start_char_index start_page_number title type url "
@@ -224,30 +238,30 @@ PLACES: Final[tuple[str, ...]] = (
     ),
     "data file_id media_type type url =base64 =file =url",
     "oversized_image",
-    "content:99 data file_id media_type type url =base64 =content =file =text =url",
+    "content:104 data file_id media_type type url =base64 =content =file =text =url",
     (
         "download_id error path size_bytes tab_id type url =download_completed =download_failed =download_started "
         "=tab_opened"
     ),
     "active tab_id title url",
-    "cache_control:82 tool_name type =tool_reference",
+    "cache_control:87 tool_name type =tool_reference",
     "",
     (
-        "definition:109 name server_name type =mcp_tool_reference =mcp_toolset_reference =tool_definition "
+        "definition:114 name server_name type =mcp_tool_reference =mcp_toolset_reference =tool_definition "
         "=tool_reference"
     ),
     (
-        "allowed_callers cache_control:110 configs:111 defer_loading description display_height_px display_number "
+        "allowed_callers cache_control:115 configs:116 defer_loading description display_height_px display_number "
         "display_width_px eager_input_streaming enable_zoom input_examples* input_schema* max_characters name "
         "strict type =bash_20241022 =bash_20250124 =computer_20241022 =computer_20250124 =computer_20251124 "
         "=computer_toolset_20260801 =custom =memory_20250818 =text_editor_20241022 =text_editor_20250124 "
-        "=text_editor_20250429 =text_editor_20250728"
+        "=text_editor_20250429 =text_editor_20250728 ="
     ),
     "ttl type =ephemeral",
     (
-        "cursor_position:112 double_click:113 hold_key:114 key:115 left_click:116 left_click_drag:117 "
-        "left_mouse_down:118 left_mouse_up:119 middle_click:120 mouse_move:121 right_click:122 screenshot:123 "
-        "scroll:124 triple_click:125 type:126 wait:127 zoom:128"
+        "cursor_position:117 double_click:118 hold_key:119 key:120 left_click:121 left_click_drag:122 "
+        "left_mouse_down:123 left_mouse_up:124 middle_click:125 mouse_move:126 right_click:127 screenshot:128 "
+        "scroll:129 triple_click:130 type:131 wait:132 zoom:133"
     ),
     "defer_loading enabled",
     "defer_loading enabled",
@@ -266,23 +280,23 @@ PLACES: Final[tuple[str, ...]] = (
     "defer_loading enabled",
     "defer_loading enabled",
     "defer_loading enabled",
-    "cache_control:110 tool:130 type =tool_addition =tool_removal",
+    "cache_control:115 tool:135 type =tool_addition =tool_removal",
     (
-        "definition:131 name server_name type =mcp_tool_reference =mcp_toolset_reference =tool_definition "
+        "definition:136 name server_name type =mcp_tool_reference =mcp_toolset_reference =tool_definition "
         "=tool_reference"
     ),
     (
-        "allowed_callers cache_control:132 configs:133 defer_loading description display_height_px display_number "
+        "allowed_callers cache_control:137 configs:138 defer_loading description display_height_px display_number "
         "display_width_px eager_input_streaming enable_zoom input_examples* input_schema* max_characters name "
         "strict type =bash_20241022 =bash_20250124 =computer_20241022 =computer_20250124 =computer_20251124 "
         "=computer_toolset_20260801 =custom =memory_20250818 =text_editor_20241022 =text_editor_20250124 "
-        "=text_editor_20250429 =text_editor_20250728"
+        "=text_editor_20250429 =text_editor_20250728 ="
     ),
     "ttl type =ephemeral",
     (
-        "cursor_position:134 double_click:135 hold_key:136 key:137 left_click:138 left_click_drag:139 "
-        "left_mouse_down:140 left_mouse_up:141 middle_click:142 mouse_move:143 right_click:144 screenshot:145 "
-        "scroll:146 triple_click:147 type:148 wait:149 zoom:150"
+        "cursor_position:139 double_click:140 hold_key:141 key:142 left_click:143 left_click_drag:144 "
+        "left_mouse_down:145 left_mouse_up:146 middle_click:147 mouse_move:148 right_click:149 screenshot:150 "
+        "scroll:151 triple_click:152 type:153 wait:154 zoom:155"
     ),
     "defer_loading enabled",
     "defer_loading enabled",
@@ -304,25 +318,25 @@ PLACES: Final[tuple[str, ...]] = (
     "description input_schema* name",
     "effort",
     "user_id",
-    "effort format:155 task_budget:156",
+    "effort format:160 task_budget:161",
     "schema* type =json_schema",
     "remaining total type =tokens",
-    "cache_control:82 citations:100 text type =text",
-    "block_binding:159 budget_tokens display type =adaptive =between_tools =disabled =enabled",
+    "cache_control:87 citations:105 text type =text",
+    "block_binding:164 budget_tokens display type =adaptive =between_tools =disabled =enabled",
     "prefix_mismatch_behavior",
     "previous_message_id type =continue =create",
     "disable_parallel_tool_use name type =any =auto =none =tool",
     (
-        "allowed_callers cache_control:82 configs:163 defer_loading description display_height_px display_number "
+        "allowed_callers cache_control:87 configs:168 defer_loading description display_height_px display_number "
         "display_width_px eager_input_streaming enable_zoom input_examples* input_schema* max_characters name "
         "strict type =bash_20241022 =bash_20250124 =computer_20241022 =computer_20250124 =computer_20251124 "
         "=computer_toolset_20260801 =custom =memory_20250818 =text_editor_20241022 =text_editor_20250124 "
-        "=text_editor_20250429 =text_editor_20250728"
+        "=text_editor_20250429 =text_editor_20250728 ="
     ),
     (
-        "cursor_position:164 double_click:165 hold_key:166 key:167 left_click:168 left_click_drag:169 "
-        "left_mouse_down:170 left_mouse_up:171 middle_click:172 mouse_move:173 right_click:174 screenshot:175 "
-        "scroll:176 triple_click:177 type:178 wait:179 zoom:180"
+        "cursor_position:169 double_click:170 hold_key:171 key:172 left_click:173 left_click_drag:174 "
+        "left_mouse_down:175 left_mouse_up:176 middle_click:177 mouse_move:178 right_click:179 screenshot:180 "
+        "scroll:181 triple_click:182 type:183 wait:184 zoom:185"
     ),
     "defer_loading enabled",
     "defer_loading enabled",
@@ -342,8 +356,8 @@ PLACES: Final[tuple[str, ...]] = (
     "defer_loading enabled",
     "defer_loading enabled",
     (
-        "cache_control:82 compaction:83 context_management:84 messages:90 model output_config:154 speed system:157 "
-        "thinking:158 tool_choice:161 tools:162"
+        "cache_control:87 compaction:88 context_management:89 messages:95 model output_config:159 speed system:162 "
+        "thinking:163 tool_choice:166 tools:167"
     ),
 )
 BETAS: Final = (
@@ -358,11 +372,11 @@ BETAS: Final = (
     "token-counting-2024-11-01 token-efficient-tools-2025-02-19"
 )
 HOSTED_TOOLS: Final = (
-    "advisor_20260301 apply_patch browser_toolset_20260801 code_execution_20250522 code_execution_20250825 "
-    "code_execution_20260120 code_execution_20260521 code_interpreter computer computer_use_preview "
-    "file_search image_generation local_shell mcp mcp_toolset namespace programmatic_tool_calling shell "
-    "tool_search tool_search_tool_bm25 tool_search_tool_bm25_20251119 tool_search_tool_regex "
-    "tool_search_tool_regex_20251119 web_fetch_20250910 web_fetch_20260209 web_fetch_20260309 "
-    "web_fetch_20260318 web_search web_search_20250305 web_search_2025_08_26 web_search_20260209 "
-    "web_search_20260318 web_search_preview web_search_preview_2025_03_11"
+    "advisor_20260301 browser_toolset_20260801 code_execution_20250522 code_execution_20250825 "
+    "code_execution_20260120 code_execution_20260521 code_interpreter container_auto container_reference "
+    "file_search image_generation mcp mcp_toolset programmatic_tool_calling tool_search_tool_bm25 "
+    "tool_search_tool_bm25_20251119 tool_search_tool_regex tool_search_tool_regex_20251119 web_fetch_20250910 "
+    "web_fetch_20260209 web_fetch_20260309 web_fetch_20260318 web_search web_search_20250305 "
+    "web_search_2025_08_26 web_search_20260209 web_search_20260318 web_search_preview "
+    "web_search_preview_2025_03_11"
 )

@@ -29,7 +29,7 @@ from interlock_guard.llm.provider_client import (
     response_headers,
     shows_key,
 )
-from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, status_of
+from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, retry_headers, status_of
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError, make_room
 from interlock_guard.wire.large_messages import MAX_REQUEST_NODES, SMALL, Hold, JsonTooLarge, LargeMessages, NoRoom
@@ -235,19 +235,18 @@ class LlmEndpoint:
         except UpstreamError as failed:
             self._links.log(f"provider {call.http.match_info['provider']}: {failed.detail}")
             call.record.complete(DenyReason.SERVER_UNAVAILABLE.value)
-            return self._break_off(
-                call, Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The provider of the model {failed}.")
-            )
+            denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The provider of the model {failed}.")
+            return self._break_off(call, denial, is_final=not failed.is_connection)
         except (_AgentGone, ConnectionError):
             call.record.complete(ABANDONED)
             return web.Response(status=400)  # no client is left to read it
         finally:
             self._calls.discard(call)
 
-    def _break_off(self, call: _Call, denial: Deny) -> web.Response:
+    def _break_off(self, call: _Call, denial: Deny, *, is_final: bool = False) -> web.Response:
         if call.has_begun and call.http.transport is not None:
             call.http.transport.abort()
-        return _reply(call.shape, denial)
+        return _reply(call.shape, denial, is_final=is_final)
 
 
 async def _relay(
@@ -314,6 +313,15 @@ def _shape(provider: Provider | None, request: DecisionInput) -> Shape:
     return "Anthropic" if (request.model or "").startswith("anthropic/") else "OpenAI"
 
 
-def _reply(shape: Shape, denial: Deny, status: int | None = None) -> web.Response:
+def _reply(shape: Shape, denial: Deny, status: int | None = None, *, is_final: bool = False) -> web.Response:
+    """Return a denial as a response.
+
+    Args:
+        shape: Whose API the client speaks.
+        denial: The denial.
+        status: The HTTP status, where it is not that of the denial's reason.
+        is_final: Whether another try cannot help, although it often does after this reason.
+    """
     status = status or status_of(denial)
-    return web.json_response(body=dump_json(denial_body(shape, denial, status)), status=status, headers=NO_RETRY)
+    headers = dict(NO_RETRY) if is_final else retry_headers(denial, status)
+    return web.json_response(body=dump_json(denial_body(shape, denial, status)), status=status, headers=headers)

@@ -124,8 +124,7 @@ _BEARER: Final = "bearer "
 
 def request_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what of an agent's headers goes to the provider, and the guard's own."""
-    passed = {name: value for name, value in headers.items() if _passes(name.lower(), _REQUEST, (_REQUEST_PREFIX,))}
-    return {**passed, **_OWN}
+    return {**_select(headers, _REQUEST, (_REQUEST_PREFIX,)), **_OWN}
 
 
 def read_betas(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
@@ -136,7 +135,7 @@ def read_betas(headers: CIMultiDictProxy[str]) -> tuple[str, ...]:
 
 def response_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return what of a provider's headers goes to the agent."""
-    return {name: value for name, value in headers.items() if _passes(name.lower(), _RESPONSE, _RESPONSE_PREFIXES)}
+    return _select(headers, _RESPONSE, _RESPONSE_PREFIXES)
 
 
 def shows_key(bundle: Bundle, headers: CIMultiDictProxy[str]) -> bool:
@@ -147,5 +146,10 @@ def shows_key(bundle: Bundle, headers: CIMultiDictProxy[str]) -> bool:
     return bool(shown) and all(is_agent_key(value, bundle.agent_key_digest) for value in shown)
 
 
-def _passes(name: str, names: tuple[str, ...], prefixes: tuple[str, ...]) -> bool:
-    return name in names or name.startswith(prefixes)
+def _select(headers: Mapping[str, str], names: tuple[str, ...], prefixes: tuple[str, ...]) -> dict[str, str]:
+    """Return the headers that pass. Several lines of one name are one list (RFC 9110, section 5.3)."""
+    lines: dict[str, tuple[str, list[str]]] = {}
+    for name, value in headers.items():
+        if name.lower() in names or name.lower().startswith(prefixes):
+            lines.setdefault(name.lower(), (name, []))[1].append(value)
+    return {name: ", ".join(filter(None, values)) for name, values in lines.values()}

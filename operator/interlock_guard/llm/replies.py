@@ -20,14 +20,31 @@ _TYPES: Final[dict[int, tuple[str, str]]] = {
     400: ("invalid_request_error", "invalid_request_error"),
     403: ("invalid_request_error", "permission_error"),
     404: ("invalid_request_error", "not_found_error"),
+    408: ("invalid_request_error", "timeout_error"),
     413: ("invalid_request_error", "request_too_large"),
     502: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),
 }
 """By status, what OpenAI and what Anthropic call an error of this kind."""
 
+_TRANSIENT: Final = frozenset(
+    {
+        *(DenyReason.AUDIT_UNAVAILABLE, DenyReason.BUNDLE_NOT_CONFIRMED, DenyReason.NO_BUNDLE),
+        *(DenyReason.POLICY_NOT_TESTED, DenyReason.SERVER_UNAVAILABLE, DenyReason.STALE_STATE),
+    }
+)
+"""Reasons that another try a moment later may not meet."""
+_TRANSIENT_STATUS: Final = frozenset({408, 503})
+"""Statuses of a body that another try may bring whole, or for which there may be room then."""
 NO_RETRY: Final = {"x-should-retry": "false"}
-"""Both SDKs heed it; a denial does not go away by being asked again."""
+"""The SDKs of both providers obey this header. Without it they try again after 408, 409, 429 and 500 to 599."""
+
+
+def retry_headers(denial: Deny, status: int) -> dict[str, str]:
+    """Return the headers that keep an SDK from trying again where the denial is final."""
+    if denial.reason in _TRANSIENT or (denial.reason is DenyReason.BAD_REQUEST and status in _TRANSIENT_STATUS):
+        return {}
+    return dict(NO_RETRY)
 
 
 def status_of(denial: Deny) -> int:

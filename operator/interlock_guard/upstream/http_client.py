@@ -31,12 +31,12 @@ class UpstreamError(Exception):
     """No usable answer came.
 
     The message is for the agent and names neither address nor secret; `detail` is for the log. `is_sent` says whether
-    the request may have reached the server.
+    the request may have reached the server, `is_connection` whether its connection failed, so that a new one may work.
     """
 
-    def __init__(self, message: str, *, is_sent: bool, detail: str = "") -> None:
+    def __init__(self, message: str, *, is_sent: bool, detail: str = "", is_connection: bool = False) -> None:
         super().__init__(message)
-        self.is_sent = is_sent
+        self.is_sent, self.is_connection = is_sent, is_connection
         self.detail = detail or message
 
 
@@ -158,14 +158,16 @@ def _explain_failure(error: Exception) -> UpstreamError:
         message = "cannot be reached: its certificate is not trusted; nothing was sent to it"
         return UpstreamError(message, is_sent=False, detail=detail)
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError | aiohttp.InvalidURL):
-        return UpstreamError("cannot be reached; nothing was sent to it", is_sent=False, detail=detail)
+        message = "cannot be reached; nothing was sent to it"
+        return UpstreamError(message, is_sent=False, detail=detail, is_connection=True)
     if isinstance(error, ssl.SSLError):
-        return UpstreamError("cannot be reached over TLS; nothing was sent to it", is_sent=False, detail=detail)
+        message = "cannot be reached over TLS; nothing was sent to it"
+        return UpstreamError(message, is_sent=False, detail=detail, is_connection=True)
     if isinstance(error, aiohttp.ClientResponseError):
         # Not its repr: that holds the headers of the request.
         detail = f"{type(error).__name__}: {error.message}"
         return UpstreamError("answered with something that is not HTTP", is_sent=True, detail=detail)
-    return UpstreamError(BROKEN, is_sent=True, detail=detail)
+    return UpstreamError(BROKEN, is_sent=True, detail=detail, is_connection=True)
 
 
 _OWN_HEADERS: Final = {

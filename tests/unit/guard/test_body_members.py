@@ -310,7 +310,8 @@ def test_what_no_sdk_has_there_is_refused_by_name(method: str, body: dict[str, A
         (MESSAGES, {"fallbacks": [{"model": "x"}]}, "MemberNotAllowed"),
         (MESSAGES, {"fallbacks": "default"}, "MemberNotAllowed"),
         (MESSAGES, {"billing_policy": {"type": "billing_policy"}}, "MemberNotAllowed"),
-        (MESSAGES, {"mcp_servers": []}, "HostedToolNotAllowed"),
+        (MESSAGES, {"mcp_servers": [{}]}, "HostedToolNotAllowed"),
+        (MESSAGES, {"container": {}}, "HostedToolNotAllowed"),
         (MESSAGES, {"container": "c"}, "HostedToolNotAllowed"),
         (CHAT, {"web_search_options": {}}, "HostedToolNotAllowed"),
         (
@@ -340,6 +341,93 @@ def test_what_no_sdk_has_there_is_refused_by_name(method: str, body: dict[str, A
 def test_what_no_administrator_can_add_is_refused(method: str, body: dict[str, Any], reason: str) -> None:
     for extra in ((), ("web_search", "mcp", "web_fetch_20250910", "additional_tools", "route")):
         assert decide(method, body, extra=extra)[0] == reason
+
+
+@requirement("models.hosted-tools")
+@pytest.mark.parametrize(
+    ("method", "tool", "reason"),
+    [
+        *(
+            (RESPONSES, {"type": kind, **more}, "Allow")
+            for kind, more in (
+                ("local_shell", {}),
+                ("apply_patch", {"allowed_callers": None}),
+                ("computer", {}),
+                ("computer_use_preview", {"display_height": 9, "display_width": 9, "environment": "browser"}),
+                ("shell", {"environment": {"type": "local"}}),
+                ("shell", {"environment": {"type": "local", "skills": [{"name": "s", "path": "/s"}]}}),
+                ("tool_search", {"execution": "client", "parameters": SCHEMA}),
+                ("namespace", {"name": "crm", "description": "d", "tools": [{"type": "function", "name": "f"}]}),
+            )
+        ),
+        *(
+            (RESPONSES, {"type": "shell", **more}, "HostedToolNotAllowed")
+            for more in (
+                *({}, {"environment": None}, {"environment": {}}, {"environment": "local"}, {"environment": ["local"]}),
+                *({"environment": {"type": kind}} for kind in ("container_auto", "container_reference", "Local", None)),
+                {"environment": [{"type": "local"}]},
+                {"execution": "local"},
+            )
+        ),
+        *(
+            (RESPONSES, {"type": "tool_search", **more}, "HostedToolNotAllowed")
+            for more in (
+                {},
+                {"execution": "server"},
+                {"execution": {"type": "client"}},
+                {"execution": None},
+                {"environment": {"type": "client"}},
+            )
+        ),
+        (RESPONSES, {"type": "namespace", "tools": [{"type": "web_search"}]}, "HostedToolNotAllowed"),
+        (RESPONSES, {"type": "namespace", "tools": [{"type": "shell"}]}, "MemberNotAllowed"),
+        (RESPONSES, {"type": "local_shell", "environment": {"type": "container_auto"}}, "HostedToolNotAllowed"),
+        (RESPONSES, {"type": "programmatic_tool_calling"}, "HostedToolNotAllowed"),
+        (CHAT, {"type": "local_shell"}, "MemberNotAllowed"),
+        (CHAT, {"type": "shell"}, "MemberNotAllowed"),
+        *(
+            (MESSAGES, tool, "Allow")
+            for tool in (
+                {"type": None, "name": "f", "input_schema": {}},
+                {"name": "f", "input_schema": {}},
+                {"type": "custom", "name": "f", "input_schema": {}},
+            )
+        ),
+        *(
+            (MESSAGES, {"type": kind, "name": "f", "input_schema": {}}, "HostedToolNotAllowed")
+            for kind in ("", "null", False, 0, [], {}, "web_search_20250305", "shell")
+        ),
+        (MESSAGES, {"type": None, "name": "f"}, "HostedToolNotAllowed"),
+        (MESSAGES, {"type": None, "input_schema": None}, "HostedToolNotAllowed"),
+        (RESPONSES, {"type": None, "name": "f", "input_schema": {}}, "HostedToolNotAllowed"),
+    ],
+    ids=str,
+)
+def test_a_tool_passes_if_the_agent_alone_executes_it(method: str, tool: dict[str, Any], reason: str) -> None:
+    assert decide(method, {"tools": [tool]})[0] == reason
+    if method == RESPONSES and tool["type"] is not None:  # at a depth, too
+        added = {"input": [{"type": "additional_tools", "tools": [tool]}]}
+        assert decide(method, added, extra=("environment", "execution"))[0] == reason
+
+
+@requirement("models.hosted-tools")
+def test_a_tool_that_does_not_say_who_executes_it_is_refused_with_the_member_that_does() -> None:
+    for tools in ([{"type": "shell"}], [{"type": "function", "name": "f"}, {"type": "tool_search"}]):
+        message = decide(RESPONSES, {"tools": tools})[1]
+        assert message.startswith(f"tools[{len(tools) - 1}] does not say that the agent executes it")
+        assert '"environment": {"type": "local"}' in message
+    chosen = {"tools": [{"type": "shell", "environment": {"type": "local"}}], "tool_choice": {"type": "shell"}}
+    assert decide(RESPONSES, chosen)[0] == "Allow"
+
+
+@requirement("models.members")
+@pytest.mark.parametrize(("method", "members"), [(MESSAGES, ANTHROPIC), (CHAT, OPENAI)])
+def test_a_refused_member_that_asks_for_nothing_passes(method: str, members: Provider) -> None:
+    for name in REFUSED_MEMBERS[members.shape]:
+        for value in (None, False, []):
+            assert decide(method, {name: value})[0] == "Allow"
+        for value in ({}, "", [None], True, 1):
+            assert decide(method, {name: value})[0] != "Allow"
 
 
 @requirement("models.members")

@@ -145,6 +145,18 @@ def test_no_header_passes_that_is_not_named() -> None:
     }
 
 
+@requirement("models.pass")
+def test_lines_of_one_name_are_one_list_in_both_directions() -> None:
+    lines = [("Anthropic-Beta", "a"), ("User-Agent", "x"), ("anthropic-beta", "b,c"), ("anthropic-beta", "")]
+    sent = request_headers(CIMultiDictProxy(CIMultiDict(lines)))
+    assert {name: sent[name] for name in ("Anthropic-Beta", "User-Agent")} == {
+        "Anthropic-Beta": "a, b,c",
+        "User-Agent": "x",
+    }
+    came = CIMultiDictProxy(CIMultiDict([("Cache-Control", "no-store"), ("cache-control", "private")]))
+    assert response_headers(came) == {"Cache-Control": "no-store, private"}
+
+
 @requirement("models.keys")
 def test_the_key_is_the_agents_in_every_place_where_one_is() -> None:
     bundle = structs.replace(BUNDLE, models=ModelAccess((OPENAI,)))
