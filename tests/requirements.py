@@ -215,6 +215,10 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a request that a server required input for is repeated with that server's state and that input alone"
     ),
     "guard.unpinned-text": Requirement("what is no answer to an allowed call passes without the server's text"),
+    "guard.first-message": Requirement(
+        "a server that ends at the probe of the sessionless protocol is initialized, and the probe is not sent again"
+    ),
+    "guard.reconnect-pause": Requirement("a server whose connections end at once is rarely initialized"),
     "guard.own-name": Requirement("no server can answer in the guard's name, such as with a denial"),
     "guard.arguments": Requirement("a call whose arguments break a rule of the map is refused"),
     "guard.load": Requirement("one message never holds up a kill, and all messages together fit the guard's memory"),

@@ -45,6 +45,8 @@ MAX_RESULT_BYTES: Final = 16 * 1024 * 1024
 MAX_IN_FLIGHT: Final = 256
 DEFAULT_IN_FLIGHT: Final = 64
 MAX_CONCURRENT_TASKS: Final = 256
+MAX_PROTOCOL: Final = 32
+"""Longest version of MCP in characters."""
 LEAST_BYTES: Final = 1024
 LARGEST_NUMBER: Final = 2**53 - 1
 """Largest integer that every JSON reader holds exactly."""
@@ -205,7 +207,8 @@ class BundleSource(StrictStruct, frozen=True):
     `server_requests` are what the server may ask of the agent; nothing unless it is named. `http` is there by that
     transport alone. `pins` are the tools that were verified: no other is called, whatever the map says.
     `prompt_pins` are the same of prompts, and `instructions_pin` is the digest of the only instructions that pass.
-    `resource_descriptions` says whether lists of resources show the texts that the server wrote.
+    `resource_descriptions` says whether lists of resources show the texts that the server wrote. `protocol` is the
+    version of MCP that the server spoke when it was verified. A guard begins with it and decides nothing by it.
     """
 
     name: Name
@@ -222,6 +225,7 @@ class BundleSource(StrictStruct, frozen=True):
     resource_descriptions: ResourceDescriptions = "Withheld"
     prompt_pins: tuple[Pin, ...] = ()
     instructions_pin: Digest | None = None
+    protocol: Annotated[str, Meta(max_length=MAX_PROTOCOL)] = ""
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

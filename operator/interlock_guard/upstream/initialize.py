@@ -16,6 +16,38 @@ PROBE_SECONDS: Final = 10.0
 _MAX_INSTRUCTIONS: Final = 64 * 1024
 
 
+class FirstMessage:
+    """The first message to a server on pipes: the probe `server/discover`, or `initialize`.
+
+    Many session-based servers answer the probe with an error, as the specification wants, but some end. A pipe does not
+    tell the cause of an end, so the next connection tries the other message:
+
+        the connection ended with the probe unanswered              initialize
+        initialize was refused, or the connection ended before      the probe
+        a version was agreed on                                     the message that it was agreed on with
+        nothing is known yet                                        what the verification has found, else the probe
+    """
+
+    def __init__(self) -> None:
+        self._next = ""
+
+    def choose(self, verified: str) -> str:
+        """Return the method of the first message of the next connection.
+
+        Args:
+            verified: The version that the server spoke when it was verified; empty if unknown.
+        """
+        return self._next or ("initialize" if verified in mcp.SESSION_VERSIONS else mcp.DISCOVER)
+
+    def note_agreement(self, info: ServerInfo) -> None:
+        """Take note of a version that was agreed on."""
+        self._next = mcp.DISCOVER if info.is_sessionless else "initialize"
+
+    def note_failure(self, asked: str) -> None:
+        """Take note that a connection failed after this message, before a version was agreed on."""
+        self._next = "initialize" if asked == mcp.DISCOVER else mcp.DISCOVER
+
+
 def probe_params(capabilities: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters of `server/discover`."""
     return {"_meta": sessionless_meta(mcp.LATEST_SESSIONLESS, capabilities)}

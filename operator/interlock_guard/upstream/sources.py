@@ -74,7 +74,8 @@ class Sources:
             return  # every request is refused; the servers may stay, a bundle that heals needs them again
         self._replace({source.name: source for source in self._live.bundle.sources})
         for source in self._live.bundle.sources:
-            self._running[source.name].upstream.limits = source.limits
+            upstream = self._running[source.name].upstream
+            upstream.limits, upstream.verified_version = source.limits, source.protocol
         if self._live.state.agent_uid is not None:
             for upstream in self.all():
                 upstream.open()

@@ -16,6 +16,7 @@ from interlock_contract import mcp
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.initialize import (
     PROBE_SECONDS,
+    FirstMessage,
     initialize_params,
     is_sessionless_error,
     probe_params,
@@ -69,6 +70,8 @@ class StdioUpstream(Upstream):
         self._channel: Channel | None = None
         self._initializing: asyncio.Task[None] | None = None
         self._began_at = 0.0  # the present connection, on the loop's clock
+        self._first_message = FirstMessage()
+        self._asked = ""  # the message that the version of the present connection is to be agreed on with
 
     async def run(self) -> None:
         """Serve process after process, until cancelled."""
@@ -118,7 +121,7 @@ class StdioUpstream(Upstream):
 
     def _begin(self, reader: int, writer: int) -> Channel:
         self.generation += 1
-        self._began_at = self._loop.time()
+        self._began_at, self._asked = self._loop.time(), ""
         self._calls.begin_generation()
         channel = self._channel = Channel(
             self._pipes,
@@ -137,10 +140,12 @@ class StdioUpstream(Upstream):
     async def _initialize(self, channel: Channel) -> None:
         """Find out which protocol version the server speaks, as the official SDK's client does.
 
-        Three servers, and what is sent to each:
+        Four servers, and what is sent to each:
 
             sessionless     -> server/discover   <- result with supportedVersions                   ready
             session-based   -> server/discover   <- any error, or no answer within 10 s
+                            -> initialize        <- result    -> notifications/initialized          ready
+            session-based, and strict: it ends at server/discover, and its next process begins otherwise
                             -> initialize        <- result    -> notifications/initialized          ready
             sessionless, and slow: its answer to server/discover comes after 10 s and is dropped
                             -> initialize        <- "unsupported version", naming sessionless ones
@@ -148,12 +153,16 @@ class StdioUpstream(Upstream):
 
         A server that ends meanwhile cancels this task by `_end`.
         """
-        info = await self._discover()
+        info = None
+        if self._first_message.choose(self.verified_version) == mcp.DISCOVER:
+            info = await self._discover()
         if info is None:
+            self._asked = "initialize"
             params = initialize_params(self._listener.client_capabilities(self))
             outcome = await self.start("initialize", params).future
             if not isinstance(outcome, RpcResponse):
-                return  # it took too long, and the call's deadline has ended it
+                channel.end("it did not answer initialize")
+                return
             info = read_initialized(outcome)
             if info is not None:
                 self.notify("notifications/initialized", {})
@@ -163,12 +172,14 @@ class StdioUpstream(Upstream):
             channel.end("it did not agree on a protocol version")
             return
         if self._channel is channel:
-            self.server_info = info
+            self.server_info, self._asked = info, ""
+            self._first_message.note_agreement(info)
             self._log(f"server of {self.source}: speaks {info.version}")
             self._listener.handle_connected(self)
 
     async def _discover(self) -> ServerInfo | None:
         """Return what a server of a sessionless version says about itself; None from every other server."""
+        self._asked = mcp.DISCOVER
         params = probe_params(self._listener.client_capabilities(self))
         call = self.start(mcp.DISCOVER, params, lasts=True)
         try:
@@ -190,6 +201,8 @@ class StdioUpstream(Upstream):
             self._initializing.cancel()
         if self._open.is_set():  # else the guard itself has closed it
             self._reconnect_pause.note_end(self._loop.time() - self._began_at)
+            if self._asked:
+                self._first_message.note_failure(self._asked)
         self._log(f"server of {self.source}: generation {self.generation} is over: {why}")
         self._calls.resolve_all(
             unavailable(self.source, "ended before it answered; the call may have been executed or not")

@@ -110,6 +110,7 @@ class Upstream(ABC):
     Attributes:
         source: Name of the source.
         limits: What the binding bounds; replaced at each change of the bundle.
+        verified_version: The version of MCP that the server spoke when it was verified; empty if unknown.
         generation: Number of the server connection, from 1; 0 before the first.
         server_info: What the server said when this connection began; None while the server is not ready for calls.
     """
@@ -117,6 +118,7 @@ class Upstream(ABC):
     def __init__(self, source: str, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
         self.source = source
         self.limits = BundleLimits()
+        self.verified_version = ""
         self.generation = 0
         self.server_info: ServerInfo | None = None
         self._listener, self._log = listener, log

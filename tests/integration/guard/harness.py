@@ -56,6 +56,7 @@ def a_bundle(
     writable: Sequence[str] = (),
     uid: str = UID,
     limits: BundleLimits | None = None,
+    protocol: str = "",
 ) -> str:
     """Return a bundle in which the tools are mapped and granted.
 
@@ -70,7 +71,14 @@ def a_bundle(
     )
     pins = tuple(Pin(name, scripted_definition(name)) for name in (*tools, *read_only, *writable))
     source = BundleSource(
-        SOURCE, "crm-sandbox", "stdio", tuple(mapped), grants, limits=limits or BundleLimits(), pins=pins
+        SOURCE,
+        "crm-sandbox",
+        "stdio",
+        tuple(mapped),
+        grants,
+        limits=limits or BundleLimits(),
+        pins=pins,
+        protocol=protocol,
     )
     identity = AgentIdentity(AGENT, NAMESPACE, uid)
     return dump_bundle(

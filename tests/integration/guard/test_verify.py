@@ -28,6 +28,8 @@ from interlock_contract.verification import (
     parse_result,
 )
 from tests.integration.guard.fake_api_server import NAMESPACE, RESULT, FakeApiServer
+from tests.integration.guard.habits import PROGRAM as HABITS
+from tests.integration.guard.habits import kept_running
 from tests.integration.guard.harness import SCRIPTED, SOURCE, StdioServer, a_bundle, scripted_definition
 from tests.requirements import requirement
 from tests.support.fork_server import fork_server
@@ -183,3 +185,15 @@ def test_a_plan_and_a_result_are_read_as_they_were_written_and_anything_else_is_
     ):
         with pytest.raises(VerificationInvalid):
             parse_result(json.dumps(broken))
+
+
+@requirement("guard.first-message")
+async def test_a_server_that_ends_at_the_probe_is_verified_at_its_next_start(bench: Bench) -> None:
+    command = [sys.executable, str(HABITS), "strict", str(bench.folder / "habit")]
+    bench.plan(a_bundle(["echo"]))
+    assert await bench.run("pipes") == 0
+    async with kept_running(bench.folder / "pipes" / SOURCE, command):
+        assert await bench.run("verify") == 0, bench.log
+    result = parse_result(bench.api.result)
+    assert (result.failure, result.protocol) == (None, "2025-11-25")
+    assert bench.log.count("begins") == 2

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from interlock.api.verification import PinnedDefinition, PinState, VerificationStatus
 from interlock.deployment.children.config import build_bundle, compile_bundle
 from interlock_contract.bundle import (
@@ -236,3 +238,14 @@ def test_prompts_and_instructions_are_pinned_and_descriptions_pass_as_the_bindin
     asking = a_binding().with_instructions("Pinned").showing_descriptions().with_status(changed)
     [source] = compile_bundle(a_placement(bindings=(asking,))).sources
     assert (source.instructions_pin, source.resource_descriptions) == ("2" * 64, "Unreviewed")
+
+
+@requirement("guard.first-message")
+@pytest.mark.parametrize("version", ["", "2025-11-25", "2026-07-28"])
+def test_the_bundle_names_the_version_that_the_verification_has_found(version: str) -> None:
+    status = a_binding().build().status
+    assert status is not None
+    known = (status.verification or VerificationStatus()).model_copy(update={"protocol": version})
+    binding = a_binding().with_status(status.model_copy(update={"verification": known}))
+    bundle = compile_bundle(a_placement(bindings=(binding,)))
+    assert [source.protocol for source in bundle.sources] == [version]

@@ -5,7 +5,13 @@ import pytest
 from interlock_contract.bundle import digest_instructions
 from interlock_guard.downstream.capabilities import offer
 from interlock_guard.downstream.sessionless import decode_header
-from interlock_guard.upstream.initialize import is_sessionless_error, probe_params, read_discovered, read_initialized
+from interlock_guard.upstream.initialize import (
+    FirstMessage,
+    is_sessionless_error,
+    probe_params,
+    read_discovered,
+    read_initialized,
+)
 from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import RpcResponse
 from tests.requirements import requirement
@@ -120,3 +126,41 @@ def test_a_header_is_read_as_the_sdk_reads_it(header: str | None, value: str | N
     from mcp.shared.inbound import decode_header_value  # noqa: PLC0415 - the reference
 
     assert decode_header(header) == value == decode_header_value(header)
+
+
+SESSION_BASED = ServerInfo("2025-06-18", {})
+SESSIONLESS = ServerInfo("2026-07-28", {}, is_sessionless=True)
+
+
+@pytest.mark.parametrize(
+    ("verified", "first"),
+    [
+        ("", "server/discover"),
+        ("2024-11-05", "initialize"),
+        ("2025-11-25", "initialize"),
+        ("2026-07-28", "server/discover"),
+        ("2030-01-01", "server/discover"),
+    ],
+)
+def test_the_first_connection_begins_as_the_verification_has_found(verified: str, first: str) -> None:
+    assert FirstMessage().choose(verified) == first
+
+
+@requirement("guard.first-message")
+@pytest.mark.parametrize("verified", ["", "2025-11-25", "2026-07-28"])
+def test_a_connection_that_failed_after_one_message_is_followed_by_one_that_begins_with_the_other(
+    verified: str,
+) -> None:
+    first = FirstMessage()
+    for _ in range(3):
+        first.note_failure("server/discover")
+        assert first.choose(verified) == "initialize"
+        first.note_failure("initialize")
+        assert first.choose(verified) == "server/discover"
+
+
+@pytest.mark.parametrize(("agreed", "again"), [(SESSION_BASED, "initialize"), (SESSIONLESS, "server/discover")])
+def test_what_was_agreed_on_begins_the_next_connection_whatever_was_verified(agreed: ServerInfo, again: str) -> None:
+    first = FirstMessage()
+    first.note_agreement(agreed)
+    assert {first.choose(verified) for verified in ("", "2025-11-25", "2026-07-28")} == {again}

@@ -132,6 +132,7 @@ def _source(placement: Placement, bound: BoundSource) -> BundleSource:
         pins=pins_of(known.tools),
         prompt_pins=pins_of(known.prompts or ()),
         instructions_pin=None if instructions is None else instructions.pinned_digest or None,
+        protocol=known.protocol,
     )
 
 
