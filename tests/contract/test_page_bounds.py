@@ -41,6 +41,11 @@ def pinned(package: str) -> str:
 
 LIMITS = [
     f"For up to {list_cache.FRESH_SECONDS:.0f} s after a change",
+    (
+        f"up to {list_cache.MAX_ITEMS} tools and {list_cache.MAX_ITEMS} prompts, in as many pages, of "
+        f"{large_messages.MAX_LIST // MIB} MiB in all, within {list_cache.LIST_SECONDS:.0f} s"
+    ),
+    f"up to {large_messages.SMALL} bytes may have {list_cache.MAX_LIST_VALUES} values and keys",
     f"more than {obstacles.MOST_POLICIES} NetworkPolicies of users",
     f"continues for {state.LEASE_SECONDS:.0f} s with what it knew",
     f"With {LISTENERS[ListenerName.OBSERVE].connections} connections that ask for metrics",

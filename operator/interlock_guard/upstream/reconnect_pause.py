@@ -24,13 +24,17 @@ _MAX_DOUBLINGS: Final = 20
 class ReconnectPause:
     """The pause of one server's connections."""
 
-    def __init__(self, *, first: float = _FIRST_SECONDS) -> None:
+    def __init__(
+        self, *, first: float = _FIRST_SECONDS, longest: float = LONGEST_SECONDS, steady: float = STEADY_SECONDS
+    ) -> None:
         """Begin without a pause.
 
         Args:
             first: The first pause in seconds; each further one is twice as long.
+            longest: The longest pause in seconds.
+            steady: How many seconds a connection must last before its end is no sign of trouble.
         """
-        self._first = first
+        self._first, self._longest, self._steady = first, longest, steady
         self._short_in_row = 0
         self._wanted = asyncio.Event()
 
@@ -39,7 +43,7 @@ class ReconnectPause:
         """How long the next pause is at most."""
         if self._short_in_row == 0:
             return 0.0
-        return min(LONGEST_SECONDS, self._first * 2.0 ** min(self._short_in_row - 1, _MAX_DOUBLINGS))
+        return min(self._longest, self._first * 2.0 ** min(self._short_in_row - 1, _MAX_DOUBLINGS))
 
     def note_end(self, lasted: float) -> None:
         """Take note that a connection has ended.
@@ -47,18 +51,18 @@ class ReconnectPause:
         Args:
             lasted: Seconds from its beginning; 0 for an attempt that failed.
         """
-        self._short_in_row = 0 if lasted >= STEADY_SECONDS else self._short_in_row + 1
+        self._short_in_row = 0 if lasted >= self._steady else self._short_in_row + 1
 
     def want(self) -> None:
-        """Take note that a call asks for the server: the pause ends once it has lasted a second."""
+        """Take note that a call asks for the server: this pause, or the next one, ends once it has lasted a second."""
         self._wanted.set()
 
     async def wait(self) -> None:
         """Wait until the next connection may begin."""
         seconds = self.seconds * random.uniform(0.75, 1.0)  # noqa: S311 - spreads guards
-        self._wanted.clear()
         await asyncio.sleep(min(seconds, _LEAST_SECONDS))
         if seconds > _LEAST_SECONDS:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds - _LEAST_SECONDS):
                     await self._wanted.wait()
+        self._wanted.clear()

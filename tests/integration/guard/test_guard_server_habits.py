@@ -10,7 +10,7 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.habits import Habit, habit
 from tests.integration.guard.harness import Guard, a_bundle
 from tests.requirements import requirement
-from tests.support.bounds import until
+from tests.support.bounds import limit, until
 
 TOOLS = ["echo", "slow"]
 
@@ -55,6 +55,31 @@ async def test_after_a_refused_initialize_the_next_start_begins_with_the_probe_a
         # The probe ends it, initialize is refused, the probe ends it again, and initialize is accepted.
         assert found.noted("ended_at") == ["server/discover", "server/discover"]
         assert len(found.noted("started")) == 4
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "crlf", "early_requests", "null_cursor", "empty_cursor", "same_cursor", "pages=64", "pages=65"],
+)
+async def test_a_server_of_this_habit_can_be_used(served: Guard, tmp_path: Path, name: str) -> None:
+    async with habit(served, tmp_path, name) as found:
+        await found.ready()
+        await echo(found)
+        assert len(found.noted("started")) == 1, found.lines()
+
+
+@requirement("guard.lists-bounded")
+async def test_a_server_that_changes_its_list_while_it_lists_is_asked_rarely_and_can_be_called(
+    served: Guard, tmp_path: Path
+) -> None:
+    async with habit(served, tmp_path, "changes_while_listing") as found:
+        await found.ready()
+        before = len(found.noted("list"))
+        await asyncio.sleep(2)
+        assert len(found.noted("list")) - before < 10
+        for _ in range(3):
+            async with limit(20, "the call has its answer"):
+                await echo(found)
 
 
 async def test_a_server_that_does_not_answer_the_probe_is_asked_once(served: Guard, tmp_path: Path) -> None:

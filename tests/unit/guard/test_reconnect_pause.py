@@ -48,8 +48,8 @@ def test_a_connection_that_lasted_makes_the_next_pause_short_again() -> None:
 
 async def test_a_call_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconnect_pause, "_LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(reconnect_pause, "LONGEST_SECONDS", 3600.0)
-    pause = ReconnectPause(first=3600)
+
+    pause = ReconnectPause(first=3600, longest=3600)
     pause.note_end(0.0)
     waiting = asyncio.create_task(pause.wait())
     await asyncio.sleep(0)
@@ -62,8 +62,8 @@ async def test_a_call_ends_the_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_call_does_not_shorten_a_pause_below_its_least_part(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls in a row must not bring a server's connections back to any rate."""
     monkeypatch.setattr(reconnect_pause, "_LEAST_SECONDS", 3600.0)
-    monkeypatch.setattr(reconnect_pause, "LONGEST_SECONDS", 3600.0)
-    pause = ReconnectPause(first=3600)
+
+    pause = ReconnectPause(first=3600, longest=3600)
     pause.note_end(0.0)
     waiting = asyncio.create_task(pause.wait())
     await asyncio.sleep(0)

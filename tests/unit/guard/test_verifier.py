@@ -21,6 +21,7 @@ from interlock_contract.bundle import (
 )
 from interlock_contract.verification import PlannedProbe, VerificationFailure, VerificationPlan, VerificationResult
 from interlock_guard.decision.decide import Deny
+from interlock_guard.upstream import list_cache
 from interlock_guard.upstream.upstream import Call, OnEvent, ServerInfo
 from interlock_guard.verification import verifier
 from interlock_guard.verification.verifier import NullListener, verify
@@ -171,10 +172,9 @@ async def test_prompts_that_are_not_as_the_map_says_are_reported(prompts: Any, f
         RpcResponse(1, {"tools": [{"title": "nameless"}]}, None),
         RpcResponse(1, {"tools": {}}, None),
         RpcResponse(1, None, {"code": -32601, "message": "no such method"}),
-        RpcResponse(1, {"tools": [], "nextCursor": "again"}, None),
         RpcResponse(1, {"tools": [tool(f"t{number}") for number in range(2049)]}, None),
     ],
-    ids=["nameless", "no list", "refused", "without end", "too many"],
+    ids=["nameless", "no list", "refused", "too many"],
 )
 @requirement("verify.client")
 async def test_an_invalid_list_is_reported(answer: RpcResponse) -> None:
@@ -187,7 +187,7 @@ async def test_a_server_that_is_not_there_or_does_not_answer_is_waited_for_only_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(verifier, "INITIALIZE_SECONDS", 0.05)
-    monkeypatch.setattr(verifier, "LIST_SECONDS", 0.05)
+    monkeypatch.setattr(list_cache, "LIST_SECONDS", 0.05)
     away = await run(a_bundle("echo"), listing(), is_there=False)
     assert (away.failure, away.protocol) == (VerificationFailure.SERVER_UNAVAILABLE, "")
     silent = await run(a_bundle("echo"), lambda _method, _params: None)
