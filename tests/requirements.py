@@ -118,6 +118,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "drift.accepted": Requirement("only an accept of the very digest that is observed brings a changed tool back"),
     "drift.reported-early": Requirement("a drift that a guard has found is verified soon, not at the next interval"),
+    "drift.told-in-time": Requirement("Drifted=True has the diff within 10 s of a guard's first denial", "api"),
+    "status.stalled": Requirement("Stalled is True only for what no waiting heals"),
+    "status.generation": Requirement("each condition has the generation that it was judged at, or carried over to"),
+    "status.waiting-tools": Requirement(
+        "tools that wait for conditions return on the first apply and after edits", "api"
+    ),
     "drift.runbook": Requirement("every command of the runbook BindingDrifted prints what the page says", "api"),
     "drift.on-a-cluster": Requirement("a drift is reported with a diff, and accepted by an annotation", "api"),
     "drift.on-real-pods": Requirement("a guard in its pod denies a changed tool until its digest is accepted", "kind"),

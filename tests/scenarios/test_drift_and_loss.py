@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from interlock.api.refusals import APPLY_GRACE
 from interlock.api.status import AgentReason, ConditionType
 from interlock.deployment.names import ChildKey, key_of
 from interlock.deployment.plan import LiveChild
@@ -145,6 +146,8 @@ def test_children_go_with_what_they_stood_on_and_come_back_with_it(
     simulation.run()
     assert simulation.snapshot.children == {}
     assert simulation.condition(ConditionType.READY).reason == reason
+    simulation.wait(APPLY_GRACE)
+    simulation.run()
     assert simulation.condition(ConditionType.STALLED).status == "True"
 
     give_back(simulation)

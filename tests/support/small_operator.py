@@ -47,7 +47,7 @@ class SmallOperator:
         self.events = EventPoster(client, "operator-1", lambda: self.now)
         writer, applier = StatusWriter(client), {kind: Applier(client, kept) for kind, kept in self.children.items()}
         failures = FailureReporter(self.cache, writer, lambda: self.now, agents.add)
-        drifts = self.drifts = DriftReports(bindings.add)
+        drifts = self.drifts = DriftReports(bindings.add, lambda: self.now)
         reconcilers = {
             AGENT: AgentReconciler(
                 cache=self.cache,
@@ -75,7 +75,7 @@ class SmallOperator:
                     client,
                     guard_image=GUARD_IMAGE,
                     api_server=lambda: API_SERVER,
-                    drift_seen_at=drifts.seen_at,
+                    drift_seen_at=drifts.learned_at,
                     compute=compute,
                 ),
                 applier=applier[MCP_BINDING],

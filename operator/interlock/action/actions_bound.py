@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from interlock.api.agent import Agent, BindingUse, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
-from interlock.api.refusals import Refusal
+from interlock.api.refusals import APPLY_GRACE, Refusal
 from interlock.api.status import AgentReason, ConditionType
-from interlock.api.verification import BindingCondition
+from interlock.api.verification import RETRIED, BindingCondition
 from interlock.governance.access_matrix import Granted, matrix_cell
 from interlock_contract.names import NEEDS_REVIEW
 
@@ -43,6 +43,7 @@ def _check_source(bindings: tuple[MCPBinding, ...], source: str, stage: Stage) -
             AgentReason.BINDING_MISSING,
             f"no MCPBinding serves {where}{why}: apply one whose source is {source} and whose environments "
             f"hold {stage.environment}, or remove the source from spec.bindings",
+            grace=APPLY_GRACE,
         )
     names = ", ".join(sorted(binding.metadata.name for binding in found))
     return Refusal(
@@ -157,7 +158,7 @@ def _check_verification(binding: MCPBinding, *, is_attached: bool) -> Refusal | 
     return Refusal(
         AgentReason.BINDING_NOT_VERIFIED,
         f"waits for MCPBinding {name} to be verified: {why}{command}",
-        is_pending=condition is None or condition.status == "Unknown",
+        is_pending=condition is None or condition.status == "Unknown" or condition.reason in RETRIED,
     )
 
 

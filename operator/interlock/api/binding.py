@@ -49,7 +49,7 @@ from interlock.api.text import (
     ToolName,
     VariableName,
 )
-from interlock.api.verification import MCPBindingStatus, VerificationStatus, Verify
+from interlock.api.verification import NEW_BINDING, MCPBindingStatus, VerificationStatus, Verify
 from interlock_contract.addresses import Network
 from interlock_contract.bundle import (
     DEFAULT_IN_FLIGHT,
@@ -456,7 +456,7 @@ class MCPBinding(ApiModel):
     kind: Literal["MCPBinding"] = "MCPBinding"
     metadata: ObjectMeta
     spec: MCPBindingSpec
-    status: MCPBindingStatus | None = None
+    status: MCPBindingStatus | None = Field(default=None, json_schema_extra=kube(default=NEW_BINDING))
 
     @property
     def verification(self) -> VerificationStatus:

@@ -268,8 +268,14 @@ class Refusal:
         reason: The stable word for conditions, Events and metrics.
         message: One sentence: the field, the value and the way out.
         is_pending: Interlock is at work on it, so no user has to change anything yet.
+        grace: How long it counts as pending, because a user may be applying the missing object at this moment.
     """
 
     reason: AgentReason
     message: str
     is_pending: bool = False
+    grace: timedelta = timedelta()
+
+
+APPLY_GRACE = timedelta(seconds=5)
+"""The grace of a missing object. Tools apply an Agent, its policy and its bindings one after another, in any order."""

@@ -4,6 +4,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic.config import JsonDict
 
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
@@ -27,6 +28,7 @@ MAX_ARGUMENTS = 8192
 MAX_ARGUMENTS_DEPTH = 16
 MAX_ARGUMENTS_MEMBERS = 32
 MAX_DIFF = 16384
+MAX_REPORTED = 16
 
 _DURATION = r"self.matches(r'^([0-9]{1,5}(h|m|s|ms)){1,4}$')"
 
@@ -148,6 +150,8 @@ class Verify(ApiModel):
 class BindingCondition(StrEnum):
     """Conditions of an MCPBinding."""
 
+    READY = "Ready"
+    """The server is verified, and no imported value of the binding waits for a review."""
     VERIFIED = "Verified"
     """The server initialized, lists every tool that is mapped by name, and all probes ended as expected."""
     DRIFTED = "Drifted"
@@ -193,6 +197,23 @@ class BindingReason(StrEnum):
     """The accepted digest differs from the observed one."""
     NOT_PINNED = "NotPinned"
     """No verification has pinned any tools."""
+    NOT_REVIEWED = "NotReviewed"
+    """The binding has imported values that are not reviewed."""
+    WAITING_FOR_OPERATOR = "WaitingForOperator"
+    """The operator has not processed the object."""
+
+
+RETRIED = (
+    BindingReason.SERVER_UNAVAILABLE,
+    BindingReason.LIST_FAILED,
+    BindingReason.PROBE_FAILED,
+    BindingReason.JOB_FAILED,
+)
+"""Reasons of Verified=False that a later run may not find again, although no user has changed an object.
+
+Examples are a slow start, an image that takes long to be pulled, and a quota that was full. The other reasons concern
+names in the spec.
+"""
 
 
 class PinState(StrEnum):
@@ -245,6 +266,9 @@ class VerificationRun(ApiModel):
 
     failures: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """Number of consecutive failures."""
+
+    reported: int = Field(default=0, ge=0, le=MAX_REPORTED, json_schema_extra=kube(format="int32"))
+    """Number of consecutive runs that guards' reports of changes have started. An accept sets it to 0."""
 
 
 class VerificationStatus(ApiModel):
@@ -311,11 +335,11 @@ class MCPBindingStatus(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    observed_generation: int = Field(default=0, ge=0)
-    """Generation of the spec that this status was computed for."""
+    observed_generation: int = Field(default=-1, ge=-1)
+    """Generation of the spec that this status was computed for; -1 before the operator has processed the object."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
-    """Verified and Drifted; ReconcileFailed while the operator fails on this MCPBinding."""
+    """Ready, Verified and Drifted; ReconcileFailed while the operator fails on this MCPBinding."""
 
     verification: VerificationStatus | None = None
     """State of the server's verification; absent before the first."""
@@ -328,3 +352,18 @@ class MCPBindingStatus(ApiModel):
     def condition(self, kind: BindingCondition) -> Condition | None:
         """Return a condition, or None if it does not exist."""
         return next((found for found in self.conditions if found.type == kind), None)
+
+
+NEW_BINDING: JsonDict = {
+    "observedGeneration": -1,
+    "conditions": [
+        {
+            "type": BindingCondition.READY.value,
+            "status": "Unknown",
+            "reason": BindingReason.WAITING_FOR_OPERATOR.value,
+            "message": "The operator has not seen this binding: if this stays, look at the operator's pods and logs",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        },
+    ],
+}
+"""Status of a new MCPBinding. Without it, tools such as kstatus would report it as ready."""

@@ -4,6 +4,7 @@ from interlock.api.agent import Agent
 from interlock.api.messages import OWNER_EMAIL_MISSING, OWNER_MISSING, OWNER_NAME_MISSING
 from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import (
+    APPLY_GRACE,
     Refusal,
     labels_refusal,
     model_refusals,
@@ -60,7 +61,9 @@ def _check_policy(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
         return Refusal(AgentReason.POLICY_REF_MISSING, sentence)
     if policy is None and agent.spec.policy_ref is not None:
         return Refusal(
-            AgentReason.POLICY_NOT_FOUND, _policy_missing(agent.spec.policy_ref.name, agent.metadata.namespace)
+            AgentReason.POLICY_NOT_FOUND,
+            _policy_missing(agent.spec.policy_ref.name, agent.metadata.namespace),
+            grace=APPLY_GRACE,
         )
     if policy is not None and policy.metadata.deletion_timestamp is not None:
         name = policy.metadata.name

@@ -30,7 +30,7 @@ from interlock.deployment.revision import Revision, revision_of
 from interlock.governance.governed import check_governance
 from interlock.orchestration.orchestrated import PassedTime, check_orchestration, hold_before
 from interlock.orchestration.rollout import PodEnds, StageFacts, StageObservation, decide_stage, position
-from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status
+from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status, grace_ends_at
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
 from interlock_contract.agent_key import derive_agent_key
@@ -75,7 +75,8 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     verdict = _check_layers(snapshot, current)
     if verdict.layer is not None or snapshot.policy is None:
         plan = plan_children((), snapshot.children, snapshot.applied)
-        return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now))
+        grace_end = None if verdict.refusal is None else grace_ends_at(agent, verdict.refusal, now)
+        return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now), requeue_at=grace_end)
     progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
     placement = _placement_of(snapshot, snapshot.policy, progress, is_killed=killed is not None)
     desired = desired_children(placement)

@@ -197,7 +197,7 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
     findings = (
         *_layers(report.verdict),
         _ready(report),
-        _stalled(report),
+        _stalled(report, now),
         _killed(report),
         enforced,
         _egress(report),
@@ -330,15 +330,27 @@ def _ready_pods(report: AgentReport) -> int:
     return report.snapshot.pods.ready_count(facts.stage.name, facts.revision, isolation)
 
 
-def _stalled(report: AgentReport) -> Finding:
+def _stalled(report: AgentReport, now: datetime) -> Finding:
     stalled = ConditionType.STALLED
     if report.killed is not None:
         return Finding(stalled, "True", AgentReason.KILL_SWITCH, _killed_message(report.snapshot.agent, report.killed))
-    if (refusal := report.verdict.refusal) is not None and not refusal.is_pending:
+    refusal = report.verdict.refusal
+    if refusal is not None and not refusal.is_pending and grace_ends_at(report.snapshot.agent, refusal, now) is None:
         return Finding(stalled, "True", refusal.reason, refusal.message)
     if (refused := _open_network(report)) is not None:
         return Finding(stalled, "True", refused.reason, refused.message)
     return Finding(stalled, "False", AgentReason.PROGRESSING, "no action needed")
+
+
+def grace_ends_at(agent: Agent, refusal: Refusal, now: datetime) -> datetime | None:
+    """Return when a refusal's grace ends, None where it has ended or the refusal has none."""
+    known = agent.status.conditions if agent.status else ()
+    since = next((one.last_transition_time for one in known if _is_refused(one, refusal)), now)
+    return since + refusal.grace if timedelta() <= now - since < refusal.grace else None
+
+
+def _is_refused(condition: Condition, refusal: Refusal) -> bool:
+    return condition.type in _LAYERS and (condition.status, condition.reason) == ("False", refusal.reason)
 
 
 def _killed(report: AgentReport) -> Finding:

@@ -19,7 +19,7 @@ from interlock.action.pins import (
 )
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import parse_duration
-from interlock.api.verification import MCPBindingStatus, VerificationRun, VerificationStatus
+from interlock.api.verification import MAX_REPORTED, MCPBindingStatus, VerificationRun, VerificationStatus
 from interlock.deployment.children.verification_job import (
     JOB,
     VerificationTarget,
@@ -49,8 +49,11 @@ from interlock_contract.verification import (
 
 FIRST_RETRY = timedelta(seconds=5)
 LONGEST_RETRY = timedelta(minutes=5)
-LEAST_PAUSE = timedelta(seconds=10)
-"""How long after a run the next one starts at the earliest, even if guards report a drift."""
+LEAST_PAUSE = timedelta(seconds=1)
+"""How long after a run the next one starts at the earliest if a guard reports a change.
+
+The pause doubles with each such run in a row, because a server may change its tools all the time.
+"""
 GRACE = timedelta(seconds=60)
 """How long after its own time a run still counts: its Job has ended by then, or its result is lost."""
 
@@ -65,7 +68,7 @@ class BindingSnapshot:
         guard_image: The image of the guards.
         api_server: The addresses of the API server, to which the verifier writes its result.
         image_digest: The digest of the server's image in the pod of the current run; empty where it is not known.
-        drift_seen_at: When a guard last denied one of its tools because the tool had changed, by the guard's clock.
+        drift_seen_at: When the operator last learned of a guard's report that a tool had changed, by its own clock.
         tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
     """
 
@@ -235,7 +238,8 @@ def _accept(binding: MCPBinding, known: VerificationStatus) -> VerificationStatu
     if known.verified_at is None or not _is_drifted(_with(binding, known)):
         return known.model_copy(update={"refused_accept": ""})
     if requested == observed_digest(known):
-        return accept_drift(known)
+        accepted = accept_drift(known)
+        return accepted.model_copy(update={"run": known.run and known.run.model_copy(update={"reported": 0})})
     refused = requested[:256] if requested != pinned_digest(known) else ""  # the annotation of an earlier accept
     return known.model_copy(update={"refused_accept": refused})
 
@@ -248,8 +252,9 @@ def _schedule(snapshot: BindingSnapshot, known: VerificationStatus, digest: str,
     """Return the status with the next run started, where it is due."""
     run = known.run
     due_at = None if run is None else _due_at(snapshot.binding, run)
-    if run is not None and run.ended_at is not None and due_at is not None and _is_new_drift(snapshot, known, run):
-        due_at = min(due_at, run.ended_at + LEAST_PAUSE)
+    reported_at = None if run is None else _report_due_at(snapshot, run)
+    if due_at is not None and reported_at is not None:
+        due_at = min(due_at, reported_at)
     if run is None or run.plan != digest or (due_at is not None and due_at <= now):
         same = run is not None and run.plan == digest
         started = VerificationRun(
@@ -257,15 +262,22 @@ def _schedule(snapshot: BindingSnapshot, known: VerificationStatus, digest: str,
             plan=digest,
             started_at=now,
             failures=run.failures if run and same else 0,
+            reported=min(run.reported + 1, MAX_REPORTED) if run and same and reported_at is not None else 0,
         )
         return known.model_copy(update={"run": started, "next_at": None})
     return known.model_copy(update={"next_at": due_at})
 
 
-def _is_new_drift(snapshot: BindingSnapshot, known: VerificationStatus, run: VerificationRun) -> bool:
-    """Return True if a guard has found a change since the last run that the status does not report yet."""
+def _report_due_at(snapshot: BindingSnapshot, run: VerificationRun) -> datetime | None:
+    """Return when the run is due that follows a guard's report; None where no report came since the last one began.
+
+    A run for a server that is known to have changed may find one more change.
+    """
     seen = snapshot.drift_seen_at
-    return seen is not None and seen > run.started_at and not _is_drifted(_with(snapshot.binding, known))
+    if run.ended_at is None or seen is None or seen <= run.started_at:
+        return None
+    pause: timedelta = LEAST_PAUSE * 2**run.reported
+    return run.ended_at + min(LONGEST_RETRY, pause)
 
 
 def _due_at(binding: MCPBinding, run: VerificationRun) -> datetime | None:

@@ -10,7 +10,7 @@ from interlock.api.verification import BindingCondition, BindingReason, MCPBindi
 from interlock.deployment.names import binding_label
 from interlock.reconcile.agent_events import EventNote
 from interlock.reconcile.conditions import Finding, build_condition
-from interlock_contract.names import ACCEPT_DRIFT, BINDING_LABEL
+from interlock_contract.names import ACCEPT_DRIFT, BINDING_LABEL, NEEDS_REVIEW
 from interlock_contract.verification import VerificationFailure, VerificationResult
 
 
@@ -25,7 +25,7 @@ class EndedRun:
 def build_conditions(
     before: MCPBinding, after: MCPBinding, ended: EndedRun | None, now: datetime
 ) -> tuple[Condition, ...]:
-    """Return the conditions.
+    """Return the conditions, each with the generation of the spec. One that needs no new verdict keeps its own.
 
     Args:
         before: The binding as it was found.
@@ -36,11 +36,22 @@ def build_conditions(
     known = before.status.conditions if before.status else ()
     verified = _verified(before, after, ended)
     kept = before.status.condition(BindingCondition.VERIFIED) if before.status else None
-    if verified is None and kept is not None:
-        conditions = [kept]
-    else:
-        conditions = [build_condition(verified or _verifying(after), after.metadata.generation, known, now)]
-    return (*conditions, build_condition(_drifted(after), after.metadata.generation, known, now))
+    if verified is None:
+        verified = _verifying(after) if kept is None else Finding(kept.type, kept.status, kept.reason, kept.message)
+    findings = (_ready(after, verified), verified, _drifted(after))
+    return tuple(build_condition(finding, after.metadata.generation, known, now) for finding in findings)
+
+
+def _ready(binding: MCPBinding, verified: Finding) -> Finding:
+    kind = BindingCondition.READY
+    if NEEDS_REVIEW in binding.metadata.annotations:
+        message = (
+            "imported values are not reviewed: check operation and resource of each tool, then run: "
+            f"kubectl -n {binding.metadata.namespace} annotate mcpbindings.interlock.dev {binding.metadata.name} "
+            f"{NEEDS_REVIEW}-"
+        )
+        return Finding(kind, "False", BindingReason.NOT_REVIEWED, message)
+    return Finding(kind, verified.status, verified.reason, verified.message)
 
 
 def _verifying(binding: MCPBinding) -> Finding:
@@ -127,7 +138,8 @@ def _printable(text: str) -> str:
 
 def binding_transitions(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:
     """Return the Events: for each transition of a condition, for an accept, and for a refused accept."""
-    changed = (_condition_note(before.condition(kind) if before else None, after, kind) for kind in BindingCondition)
+    kinds = (BindingCondition.VERIFIED, BindingCondition.DRIFTED)  # Ready repeats the first
+    changed = (_condition_note(before.condition(kind) if before else None, after, kind) for kind in kinds)
     return (*(note for note in changed if note is not None), *_accept_notes(before, after))
 
 

@@ -156,7 +156,7 @@ class App:
         self._opened.push_async_callback(events.close)
         self._spawn("admission policies", AdmissionPolicies(client, events.post, self.settings.namespace).run())
         writer = StatusWriter(client)
-        drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED))
+        drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED), utc_now)
         failures = FailureReporter(self._cache, writer, utc_now, self._agents.add)
         agents = AgentReconciler(
             cache=self._cache,
@@ -187,7 +187,7 @@ class App:
                 client,
                 guard_image=self.settings.guard_image,
                 api_server=lambda: api_server.found,
-                drift_seen_at=drifts.seen_at,
+                drift_seen_at=drifts.learned_at,
                 compute=worker.run,
             ),
             applier=Applier(client, binding_children),

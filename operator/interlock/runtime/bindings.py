@@ -206,26 +206,31 @@ class BindingReconciler:
 
 
 class DriftReports:
-    """When guards last found a tool of each MCPBinding changed.
+    """The last report of each MCPBinding that a guard found a tool changed, and when the operator learned of it.
+
+    Runs are compared with the second time: the clock of a guard's node may be behind that of the operator.
 
     Args:
         enqueue: Enqueues an MCPBinding.
+        clock: Returns the time.
     """
 
-    def __init__(self, enqueue: Callable[[Key], None]) -> None:
+    def __init__(self, enqueue: Callable[[Key], None], clock: Callable[[], datetime]) -> None:
         self._enqueue = enqueue
-        self._seen_at: dict[Key, datetime] = {}
+        self._clock = clock
+        self._reported_at: dict[Key, datetime] = {}
+        self._learned_at: dict[Key, datetime] = {}
 
-    def report(self, key: Key, seen_at: datetime) -> None:
-        """Note such an observation; one that is not newer than the last one enqueues nothing."""
-        known = self._seen_at.get(key)
-        if known is None or seen_at > known:
-            self._seen_at[key] = seen_at
+    def report(self, key: Key, reported_at: datetime) -> None:
+        """Note a report, by the time of its guard; one that is not newer than the last one enqueues nothing."""
+        known = self._reported_at.get(key)
+        if known is None or reported_at > known:
+            self._reported_at[key], self._learned_at[key] = reported_at, self._clock()
             self._enqueue(key)
 
-    def seen_at(self, key: Key) -> datetime | None:
-        """Return when a guard last found a tool of the MCPBinding changed, None where none has."""
-        return self._seen_at.get(key)
+    def learned_at(self, key: Key) -> datetime | None:
+        """Return when the operator learned of the last report, None where there was none."""
+        return self._learned_at.get(key)
 
 
 def _has_ended(before: MCPBindingStatus | None, after: MCPBindingStatus) -> bool:

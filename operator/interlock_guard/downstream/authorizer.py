@@ -96,7 +96,7 @@ class Authorizer:
         recorder: Stores the decisions.
         monotonic: The clock of `live`, in seconds.
         large: The large messages of this guard.
-        on_drift: Called with the name of a binding whose server differs from what was verified.
+        on_drift: Called with the name of a binding whose server differs from what was verified, and with the change.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Authorizer:
         lists: ListCache,
         recorder: Recorder,
         monotonic: Callable[[], float],
-        on_drift: Callable[[str], None] = lambda _: None,
+        on_drift: Callable[[str, str], None] = lambda _binding, _change: None,
         large: LargeMessages | None = None,
     ) -> None:
         self._live, self._sources, self._lists = live, sources, lists
@@ -152,7 +152,7 @@ class Authorizer:
         decision = self.judge(request, self._live.state)
         outcome = self.record(request, decision, caller)
         if isinstance(decision, Deny) and decision.reason in _DRIFTED:
-            self.report_drift(request.source)
+            self.report_drift(request.source, f"{request.tool or request.prompt} {request.definition}")
         return outcome
 
     def authorize_server_request(
@@ -223,11 +223,11 @@ class Authorizer:
         else:
             request.annotations = request.input_schema = request.definition = None
 
-    def report_drift(self, source: str) -> None:
+    def report_drift(self, source: str, change: str) -> None:
         """Report that a source's server differs from what was verified, so that it is verified again soon."""
         served = find_source(self._live.bundle, source)
         if served is not None:
-            self._on_drift(served.binding)
+            self._on_drift(served.binding, change)
 
 
 def deny_unrecorded(error: RecordFailed) -> Deny:

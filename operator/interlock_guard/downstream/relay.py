@@ -73,7 +73,7 @@ class Relay:
         server_info = None if upstream is None else upstream.server_info
         pin = capabilities.find_instructions_pin(bundle, source)
         if server_info is not None and pin is not None and server_info.instructions_digest != pin:
-            self._authorizer.report_drift(source)
+            self._authorizer.report_drift(source, f"instructions {server_info.instructions_digest}")
         return capabilities.offer(server_info, capabilities.offers(bundle, source), pin)
 
     def start(

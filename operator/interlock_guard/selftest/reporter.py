@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -17,7 +18,18 @@ from interlock_kube.client import UNREACHABLE, ApiError, KubeClient
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 10.0
 _AGAIN: Final = timedelta(seconds=60)
-"""How long a reported drift is not reported again."""
+"""How long a reported change is not reported again; the time doubles with each report of the same change."""
+_LONGEST_AGAIN: Final = timedelta(hours=1)
+_MOST_CHANGES: Final = 256
+"""Changes that are remembered. A server can change a tool whenever it lists it."""
+_DRIFT_PAUSE: Final = 1.0
+"""Seconds between two writes of changes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reported:
+    at: datetime
+    pause: timedelta
 
 
 class SelfTestReporter:
@@ -37,7 +49,9 @@ class SelfTestReporter:
         self._changed = asyncio.Event()
         self._newest: SelfTestReport | None = None
         self._drifts: dict[str, datetime] = {}
+        self._changes: dict[tuple[str, str], _Reported] = {}
         self._has_new_drifts = False
+        self._next_drifts_at = 0.0
         self._trouble = ""
 
     def report(self, report: SelfTestReport) -> None:
@@ -45,12 +59,23 @@ class SelfTestReporter:
         self._newest = report
         self._changed.set()
 
-    def report_drift(self, binding: str) -> None:
-        """Queue that the server of the binding differs from what was verified, so that it is verified again soon."""
-        now, before = self._clock(), self._drifts.get(binding)
-        if before is None or now - before >= _AGAIN:
-            self._drifts[binding], self._has_new_drifts = now, True
-            self._changed.set()
+    def report_drift(self, binding: str, change: str) -> None:
+        """Queue that the server of the binding differs from what was verified, so that it is verified again soon.
+
+        Args:
+            binding: The name of the binding.
+            change: What differs: a name with the observed digest. Each change is reported immediately the first time.
+        """
+        now, known = self._clock(), self._changes.get((binding, change))
+        if known is not None and timedelta() <= now - known.at < known.pause:
+            return
+        self._changes.pop((binding, change), None)
+        while len(self._changes) >= _MOST_CHANGES:
+            del self._changes[next(iter(self._changes))]
+        pause = _AGAIN if known is None else min(2 * known.pause, _LONGEST_AGAIN)
+        self._changes[binding, change] = _Reported(now, pause)
+        self._drifts[binding], self._has_new_drifts = now, True
+        self._changed.set()
 
     async def run(self, log: Callable[[str], None]) -> None:
         """Write each report, until cancelled."""
@@ -60,8 +85,11 @@ class SelfTestReporter:
             await self._changed.wait()
 
     async def _write_until_done(self, log: Callable[[str], None]) -> None:
-        wait = _FIRST_WAIT
+        wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
         while self._newest is not None or self._has_new_drifts:
+            early = self._next_drifts_at - clock()
+            if self._newest is None and early > 0:
+                await asyncio.sleep(early)
             writing, drifts = self._newest, dict(self._drifts)
             try:
                 await self._write(writing, drifts if self._has_new_drifts else {})
@@ -73,7 +101,8 @@ class SelfTestReporter:
                 self._note("", log)
                 if writing is self._newest:
                     self._newest = None
-                self._has_new_drifts = self._has_new_drifts and drifts != self._drifts
+                if self._has_new_drifts:
+                    self._has_new_drifts, self._next_drifts_at = drifts != self._drifts, clock() + _DRIFT_PAUSE
 
     async def _write(self, report: SelfTestReport | None, drifts: Mapping[str, datetime]) -> None:
         written: dict[str, str | None] = {}
