@@ -67,7 +67,7 @@ class HttpChecks:
 
     def __init__(self, port: int, host: str = "", *, callers: Callers) -> None:
         self.callers = callers
-        self._hosts = frozenset(f"{name}:{port}" for name in ((host,) if host else _LOOPBACK_NAMES))
+        self._hosts = frozenset(f"{name}:{port}".lower() for name in ((host,) if host else _LOOPBACK_NAMES))
         self._origins = frozenset(f"http://{host}" for host in self._hosts)
 
     def refuse_caller(self, http: web.Request) -> web.Response | None:
@@ -86,14 +86,14 @@ class HttpChecks:
             len(headers.getall(name, ())) > 1 for name in _ONCE
         ):
             return web.Response(status=400, text="A header is there twice.\n")
-        origin = headers.get("Origin")
-        if headers.get("Host") not in self._hosts or (origin is not None and origin not in self._origins):
+        host, origin = headers.get("Host", "").lower(), headers.get("Origin")
+        if host not in self._hosts or (origin is not None and origin.lower() not in self._origins):
             return web.Response(status=403, text="Host or Origin is not this guard's.\n")
         return None
 
     def refuse_body(self, http: web.Request) -> web.Response | None:
         """Refuse a body that is not plain JSON, and a malformed session id."""
-        coding = http.headers.get("Transfer-Encoding", _CHUNKED)
+        coding = http.headers.get("Transfer-Encoding", _CHUNKED).lower()
         if http.content_type != MCP_JSON or "Content-Encoding" in http.headers or coding != _CHUNKED:
             return web.Response(status=415, text="The body must be plain application/json.\n")
         return self.refuse_session(http)
@@ -174,11 +174,12 @@ class McpEndpoint:
     def _build_runner(self, add_routes: AddRoutes) -> web.AppRunner:
         app = web.Application()
         app.router.add_get("/ready", self._ready, allow_head=False)
-        app.router.add_post(_PATH, self._post)
-        app.router.add_get(_PATH, self._get, allow_head=False)
-        app.router.add_delete(_PATH, self._delete)
-        app.router.add_route("*", _PATH, self._refuse_method)
-        app.router.add_route("*", "/mcp/{source}", self._refuse_missing_key)
+        for slash in ("", "/"):  # some clients add one to every URL
+            app.router.add_post(_PATH + slash, self._post)
+            app.router.add_get(_PATH + slash, self._get, allow_head=False)
+            app.router.add_delete(_PATH + slash, self._delete)
+            app.router.add_route("*", _PATH + slash, self._refuse_method)
+            app.router.add_route("*", "/mcp/{source}" + slash, self._refuse_missing_key)
         add_routes(app)
         return self.listener.build_app_runner(
             app,

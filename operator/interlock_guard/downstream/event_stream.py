@@ -4,6 +4,7 @@ All streams share one budget of memory, since an MCP server decides how much it 
 """
 
 import asyncio
+import re
 from collections import deque
 from typing import Final
 from weakref import WeakSet
@@ -23,6 +24,28 @@ _KEEP_ALIVE_SECONDS: Final = 30.0
 _KEEP_ALIVE: Final = b": \n\n"
 _KEPT: Final = MemoryBudget(KEPT_BYTES)
 _HEADERS: Final = {"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"}
+_MEDIA_RANGES: Final = (EVENT_STREAM, "text/*", "*/*")
+"""What accepts a stream of events, the most specific first."""
+
+
+def accepts_events(http: web.Request) -> bool:
+    """Return True if the client of a request reads a stream of events (RFC 9110, section 12.5.1).
+
+    `Accept` may come in several lines, with parameters and with wildcards: the most specific range decides, and `q=0`
+    refuses. Without the header any answer is accepted. A `POST` is then answered with JSON all the same, since a client
+    that simple may read nothing else.
+    """
+    lines = http.headers.getall("Accept", ())
+    if not lines:
+        return http.method == "GET"
+    ranges = {}
+    for item in ",".join(lines).lower().split(","):
+        media_range, *parameters = (part.strip() for part in item.split(";"))
+        ranges[media_range] = not any(_REFUSES.match(parameter) for parameter in parameters)
+    return next((ranges[one] for one in _MEDIA_RANGES if one in ranges), False)
+
+
+_REFUSES: Final = re.compile(r"q\s*=\s*0(\.0*)?\Z")
 
 
 class EventStream:

@@ -12,7 +12,7 @@ from interlock_contract import mcp
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.recorder import Caller
 from interlock_guard.downstream.authorizer import ABANDONED, OpenRecord
-from interlock_guard.downstream.event_stream import EventStream
+from interlock_guard.downstream.event_stream import EventStream, accepts_events
 from interlock_guard.downstream.replies import Reply, answer_cancelled
 from interlock_guard.downstream.sessions import NO_ANSWER, Session
 from interlock_guard.log import log
@@ -120,7 +120,7 @@ class Exchange:
     @property
     def accepts_events(self) -> bool:
         """Whether the client reads an event stream as the answer."""
-        return EVENT_STREAM in self.http.headers.get("Accept", "")
+        return accepts_events(self.http)
 
     def send(self, message: bytes, *, must_arrive: bool = False) -> None:
         """Send a message to the client before its answer; the first one makes the answer an event stream."""

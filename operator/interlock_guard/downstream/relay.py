@@ -14,7 +14,6 @@ from aiohttp import web
 
 from interlock_contract import mcp
 from interlock_contract.canonical_json import canonicalize, digest_of
-from interlock_contract.mcp import EVENT_STREAM
 from interlock_guard.audit.recorder import Caller, RecordFailed
 from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.downstream import capabilities
@@ -29,6 +28,7 @@ from interlock_guard.downstream.authorizer import (
 )
 from interlock_guard.downstream.cursors import MAX_LENGTH as MAX_CURSOR
 from interlock_guard.downstream.cursors import CursorOwner, Cursors
+from interlock_guard.downstream.event_stream import accepts_events
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ExchangeState, ProtocolVersion
 from interlock_guard.downstream.replies import WITHOUT_TEXT, Form, MayShow, Reply, answer, deny, give
 from interlock_guard.downstream.server_requests import ServerMessages
@@ -99,7 +99,7 @@ class Relay:
             record: The record of its authorization, with nothing awaited since.
         """
         upstream = self._get_authorized(client.source)
-        accepts_progress = forward.progress_token is not None and EVENT_STREAM in http.headers.get("Accept", "")
+        accepts_progress = forward.progress_token is not None and accepts_events(http)
         call = self._send(upstream, client, forward, wants_progress=accepts_progress)
         exchange = Exchange(http, protocol, client, message, forward, caller, upstream, call, record)
         # A server's messages arrive in later turns of the event loop, so none came before this.

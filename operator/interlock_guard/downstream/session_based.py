@@ -17,6 +17,7 @@ from interlock_guard.audit.recorder import read_caller
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import ABANDONED, ANSWERED, Authorizer, OpenRecord, outcome_of_server_request
+from interlock_guard.downstream.event_stream import accepts_events
 from interlock_guard.downstream.exchange import DownstreamClient, Exchange, ServerInitiatedRequest, to_response
 from interlock_guard.downstream.relay import UNKNOWN_INPUT_REQUEST, Relay
 from interlock_guard.downstream.replies import Reply, deny, give, needs_input, read_input_requests
@@ -122,7 +123,7 @@ class SessionBasedClients:
 
     async def serve_stream(self, http: web.Request, source: str) -> web.StreamResponse:
         """Answer a `GET`: with messages that belong to no request, or with the rest of a stream that broke."""
-        if EVENT_STREAM not in http.headers.get("Accept", ""):
+        if not accepts_events(http):
             return web.Response(status=406, text=f"The answer is {EVENT_STREAM}.\n")
         session = self._find_session(http, source)
         if session is None:

@@ -20,7 +20,7 @@ from interlock_guard.audit.recorder import Caller, read_caller
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream import capabilities
 from interlock_guard.downstream.authorizer import ANSWERED, INPUT_REQUIRED, Authorizer
-from interlock_guard.downstream.event_stream import EventStream
+from interlock_guard.downstream.event_stream import EventStream, accepts_events
 from interlock_guard.downstream.exchange import (
     DownstreamClient,
     Exchange,
@@ -165,7 +165,7 @@ class SessionlessClients:
 
     async def _listen(self, http: web.Request, source: str, message: RpcRequest, caller: Caller) -> web.StreamResponse:
         """Answer with a stream of the notifications that the client wants and may have, until it hangs up."""
-        if EVENT_STREAM not in http.headers.get("Accept", ""):
+        if not accepts_events(http):
             return web.Response(status=406, text=f"The answer is {EVENT_STREAM}.\n")
         wanted = read_listen(message)
         offered = self._relay.offer(source)["capabilities"]

@@ -42,6 +42,32 @@ async def test_the_guards_own_host_names_and_origins_pass(bench: Bench) -> None:
         assert (await bench.client.post(TEXT, {"Host": host, "Origin": f"http://{host}"})).reason is None
 
 
+async def test_names_are_compared_without_case(bench: Bench) -> None:
+    for name in ("LOCALHOST", "LocalHost"):
+        host = f"{name}:{bench.guard.port}"
+        assert (await bench.client.post(TEXT, {"Host": host, "Origin": f"HTTP://{host}"})).reason is None
+    assert (await bench.client.post(TEXT, {"Host": f"LOCALHOST.EVIL.EXAMPLE:{bench.guard.port}"})).status == 403
+    assert len(bench.executed()) == 2
+
+
+async def test_a_chunked_body_passes_however_the_coding_is_written(bench: Bench) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.port)
+    head = f"Host: localhost:{bench.guard.port}\r\nContent-Type: application/json\r\nTransfer-Encoding: Chunked\r\n\r\n"
+    writer.write(f"POST {MCP_PATH} HTTP/1.1\r\n{head}{len(TEXT):x}\r\n{TEXT}\r\n0\r\n\r\n".encode())
+    assert b" 200 OK" in await reader.readline()
+    writer.close()
+    assert len(bench.executed()) == 1
+
+
+async def test_a_slash_at_the_end_of_the_url_changes_nothing(bench: Bench) -> None:
+    assert (await bench.client.post(TEXT, url=f"{bench.client.url}/")).reason is None
+    without_key = f"http://127.0.0.1:{bench.guard.port}/mcp/crm/"
+    assert (await bench.client.post(TEXT, url=without_key)).status == 403
+    async with bench.client.session.request("PUT", f"{bench.client.url}/") as response:
+        assert response.status == 405
+    assert len(bench.executed()) == 1
+
+
 async def test_a_header_that_is_there_twice_is_refused(bench: Bench) -> None:
     host = f"127.0.0.1:{bench.guard.port}"
     needed = {"Host": host, "Content-Type": "application/json", "Content-Length": str(len(TEXT)), "Connection": "close"}

@@ -12,9 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.guard.harness import HEADERS, Answer, Bench
+from tests.integration.guard.harness import HEADERS, MCP_PATH, Answer, Bench
 from tests.requirements import requirement
-from tests.support.bounds import WAIT_SECONDS, until, until_exactly
+from tests.support.bounds import WAIT_SECONDS, limit, until, until_exactly
 
 STREAM = {"Accept": "text/event-stream"}
 HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
@@ -172,7 +172,7 @@ async def test_a_stream_of_a_cancelled_request_has_an_end(bench: Bench, tmp_path
 
 
 async def test_a_stream_wants_a_session_and_a_client_that_reads_events(bench: Bench) -> None:
-    for headers, status in ((STREAM, 400), (await session_of(bench), 406)):
+    for headers, status in ((STREAM, 400), ({**await session_of(bench), "Accept": "application/json"}, 406)):
         async with bench.client.session.get(bench.client.url, headers=headers) as response:
             assert response.status == status
     async with bench.client.session.delete(bench.client.url) as response:
@@ -225,3 +225,44 @@ async def test_a_hint_of_the_server_makes_a_decision_stricter(bench: Bench) -> N
     await until(is_denied, "the guard has read the server's list")
     assert bench.guard.records()[-1]["operation"] == "delete"
     assert (await bench.client.call("echo")).reason is None
+
+
+async def test_the_standalone_stream_opens_for_every_way_to_accept_it(bench: Bench) -> None:
+    session = await session_of(bench)
+    accepted = [
+        "Accept: application/json\r\nAccept: text/event-stream",
+        "Accept: */*",
+        "Accept: TEXT/Event-Stream;q=0.5",
+        "",
+    ]
+    refused = ["Accept: application/json", "Accept: text/event-stream;q=0, */*", "Accept: text/event-streams"]
+    seen = [await status_of_stream(bench, session, one) for one in (*accepted, *refused)]
+    assert seen == [200] * len(accepted) + [406] * len(refused)
+
+
+async def status_of_stream(bench: Bench, session: dict[str, str], accept: str) -> int:
+    """Ask for a session's own stream with these header lines; return the status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.port)
+    lines = [
+        f"GET {MCP_PATH} HTTP/1.1",
+        f"Host: localhost:{bench.guard.port}",
+        *(f"{k}: {v}" for k, v in session.items()),
+    ]
+    writer.write("\r\n".join([*lines, *([accept] if accept else []), "", ""]).encode())
+    async with limit(WAIT_SECONDS, "the stream is answered"):
+        status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+@pytest.mark.parametrize("accept", ["application/json\r\nAccept: text/event-stream", "*/*"])
+async def test_progress_reaches_a_client_however_it_accepts_streams(bench: Bench, accept: str) -> None:
+    params = {"name": "progress", "arguments": {}, "_meta": {"progressToken": "p"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.port)
+    head = f"Host: localhost:{bench.guard.port}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    writer.write(f"POST {MCP_PATH} HTTP/1.1\r\n{head}\r\nAccept: {accept}\r\nConnection: close\r\n\r\n{body}".encode())
+    async with limit(WAIT_SECONDS, "the call is answered"):
+        answer = await reader.read()
+    writer.close()
+    assert b"notifications/progress" in answer
