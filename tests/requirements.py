@@ -281,6 +281,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "http.credentials": Requirement("no token of the agent reaches a server, no credential of a server the agent"),
     "http.once": Requirement("no call is sent twice, whatever becomes of connection, session or server"),
+    "http.habits": Requirement("a server over HTTP with the habits of those that users have can be used"),
+    "http.pause": Requirement("sessions and streams of a server that end soon are followed by ever longer pauses"),
+    "http.session-end": Requirement("a session is ended at its server when the guard no longer uses it"),
     "http.serves": Requirement("tools of a server over HTTP are listed, called and refused as those of any other"),
     "http.on-a-cluster": Requirement(
         "a server over HTTP works in a cluster, its key in the guard and nowhere else", "kind"

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 import yarl
@@ -20,8 +20,11 @@ from interlock_guard.upstream.credentials import Credentials, CredentialsUnreada
 from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
 from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom, Pace
 from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
+from interlock_http.header_bound import exceeded_bound
 
 BROKEN: Final = "broke the connection off; the call may have been executed or not"
+MAX_FIELD: Final = 16 * 1024
+"""Longest header field of an MCP server's answer, in bytes: a session id of 8 KiB has room."""
 _IDLE_SECONDS: Final = 600.0
 _REDIRECTS: Final = range(300, 400)
 _ANSWERS: Final = range(200, 600)
@@ -41,17 +44,23 @@ class UpstreamError(Exception):
 
 
 class HttpSession:
-    """Sends requests with the credentials of one server or provider."""
+    """Sends requests with the credentials of one server or provider.
 
-    def __init__(self, credentials: Credentials, dialer: Dialer) -> None:
+    Args:
+        credentials: What the server or provider is sent.
+        dialer: Makes the connections.
+        max_field: Longest header field of an answer, in bytes; None for the HTTP library's own bound.
+    """
+
+    def __init__(self, credentials: Credentials, dialer: Dialer, *, max_field: int | None = None) -> None:
         self.credentials = credentials
-        self._dialer = dialer
-        self._session = _open_session(dialer)
+        self._dialer, self._max_field = dialer, max_field
+        self._session = _open_session(dialer, max_field)
 
     def open(self) -> None:
         """Let requests be sent again after `close`."""
         if self._session.closed:
-            self._session = _open_session(self._dialer)
+            self._session = _open_session(self._dialer, self._max_field)
 
     def reset(self) -> None:
         """Break every connection immediately; the next request makes new ones."""
@@ -116,8 +125,9 @@ class HttpSession:
         return failed
 
 
-def _open_session(dialer: Dialer) -> aiohttp.ClientSession:
+def _open_session(dialer: Dialer, max_field: int | None) -> aiohttp.ClientSession:
     """Return a session whose every connection the dialer makes: no proxy, no cookies, no decompression."""
+    bound: dict[str, Any] = {} if max_field is None else {"max_field_size": max_field}
     return aiohttp.ClientSession(
         connector=dialer.build_connector(),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -126,6 +136,7 @@ def _open_session(dialer: Dialer) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(
             total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=_IDLE_SECONDS
         ),
+        **bound,
     )
 
 
@@ -164,9 +175,13 @@ def _explain_failure(error: Exception) -> UpstreamError:
         message = "cannot be reached over TLS; nothing was sent to it"
         return UpstreamError(message, is_sent=False, detail=detail, is_connection=True)
     if isinstance(error, aiohttp.ClientResponseError):
+        message = "answered with something that is not HTTP"
         # Not its repr: that holds the headers of the request.
         detail = f"{type(error).__name__}: {error.message}"
-        return UpstreamError("answered with something that is not HTTP", is_sent=True, detail=detail)
+        bound = exceeded_bound(error)
+        if bound is not None:
+            message = detail = f"answered with a header field of more than {bound} bytes"
+        return UpstreamError(message, is_sent=True, detail=detail)
     return UpstreamError(BROKEN, is_sent=True, detail=detail, is_connection=True)
 
 
@@ -178,7 +193,7 @@ _OWN_HEADERS: Final = {
 _USER_AGENT: Final = {"User-Agent": "interlock-guard/0.1.0"}  # a binding may say another
 _SUCCESS: Final = range(200, 300)
 _DRAIN_SECONDS: Final = 0.2
-_MAX_ERROR: Final = 64 * 1024
+_MAX_DRAINED: Final = 64 * 1024
 _STEP: Final = 16 * 1024
 
 
@@ -248,20 +263,11 @@ class HttpAnswer:
                 hold.release()
         return body
 
-    async def read_error(self) -> bytes | bytearray:
-        """Return the body of an error, or nothing if it is no JSON or large."""
-        if self.media_type != MCP_JSON:
-            return b""
-        try:
-            return await self.read(_MAX_ERROR)
-        except UpstreamError:
-            return b""
-
     async def drain(self) -> None:
         """Wait a moment for the end of what is of no interest, so that the connection can be used again."""
         with suppress(TimeoutError, aiohttp.ClientError, OSError, UpstreamError):
             async with asyncio.timeout(_DRAIN_SECONDS):
-                await self.read(_MAX_ERROR)
+                await self.read(_MAX_DRAINED)
 
     async def events(self, parser: EventParser, budget: MemoryBudget | None = None) -> AsyncIterator[ServerEvent]:
         """Yield the events of a stream.
@@ -296,7 +302,7 @@ class HttpClient(HttpSession):
     """Sends requests to one URL."""
 
     def __init__(self, url: str, credentials: Credentials, dialer: Dialer) -> None:
-        super().__init__(credentials, dialer)
+        super().__init__(credentials, dialer, max_field=MAX_FIELD)
         self._url = yarl.URL(url, encoded=True)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""MCP over HTTP as the guard speaks it to a server: headers, one POST and its answer, resuming, initializing.
+"""MCP over HTTP as the guard speaks it to a server: headers, one POST and its answer, resuming.
 
 The guard speaks two kinds of protocol versions. Session-based ones follow "Streamable HTTP" of the specification
 2025-11-25: `initialize` gives a session id, which every later message carries. Sessionless ones follow 2026-07-28: each
@@ -21,7 +21,7 @@ import asyncio
 import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any, Final
 
 from interlock_contract import mcp
@@ -35,24 +35,14 @@ from interlock_contract.mcp import (
 )
 from interlock_guard.upstream.credentials import SECRET_REACH
 from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, StreamBroken, UpstreamError
-from interlock_guard.upstream.initialize import (
-    PROBE_SECONDS,
-    initialize_params,
-    is_sessionless_error,
-    probe_params,
-    read_discovered,
-    read_initialized,
-)
-from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
+    METHOD_NOT_FOUND,
     Id,
     Message,
     MessageInvalid,
     MessageTooLarge,
     RpcResponse,
-    dump_notification,
-    dump_request,
 )
 from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, LargeMessages, NoRoom, Pace
 from interlock_guard.wire.streams import EventParser
@@ -60,7 +50,9 @@ from interlock_guard.wire.streams import EventParser
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=\Z")
 _SLICE: Final = 16 * 1024
-_SESSION: Final = re.compile(r"[\x21-\x7e]{1,1024}\Z")
+_SESSION: Final = re.compile(r"[\x21-\x7e]+\Z")
+MAX_SESSION: Final = 8 * 1024
+"""Longest session id of a server, in bytes: gateways put the sessions of all their servers into one."""
 
 
 def sessionless_headers(method: str, params: Mapping[str, Any], version: str) -> dict[str, str]:
@@ -77,9 +69,11 @@ def session_headers(session: str, version: str) -> dict[str, str]:
     return {VERSION_HEADER: version} | ({SESSION_HEADER: session} if session else {})
 
 
-def is_session_id(text: str) -> bool:
-    """Return True if a server's session id is one that the specification allows: visible ASCII."""
-    return _SESSION.match(text) is not None
+def refuse_session_id(text: str) -> str:
+    """Return why a server's session id cannot be sent back to it; empty if it can: visible ASCII, of bounded length."""
+    if len(text) > MAX_SESSION:
+        return f"gave a session id of {len(text)} bytes; one has at most {MAX_SESSION}"
+    return "" if _SESSION.match(text) else "gave a session id with other characters than visible ASCII"
 
 
 def encode_header(value: str) -> str:
@@ -94,18 +88,30 @@ def encode_header(value: str) -> str:
 
 _RESUME_HEADER: Final = "Last-Event-ID"
 _RESUME_SECONDS: Final = 1.0
+_LEAST_RESUME_SECONDS: Final = 0.1  # however soon a server wants its client back
 _MAX_RESUME_SECONDS: Final = 30.0
 _FRUITLESS_RESUMES: Final = 3
 _NOT_FOUND: Final = 404
-_DOUBTFUL: Final = (400, _NOT_FOUND)
+DOUBTFUL: Final = (400, _NOT_FOUND)
+"""Statuses with which servers refuse messages of a session that they do not know."""
 _REFUSED: Final = (401, 403)
 _MESSAGE: Final = "message"
+_END_SECONDS: Final = 0.5  # a pod's guard has one second to end
 
 OnMessage = Callable[[Message], None]
 
 
 class SessionLost(Exception):  # noqa: N818 - says what happened
-    """The server no longer knows the session, or is another server; it did not execute the request."""
+    """The server no longer knows the session, or is another server.
+
+    Attributes:
+        is_executable: Whether the server may have executed the request. False only where it refused the request and
+            the ping after it with the status that MCP has for a lost session.
+    """
+
+    def __init__(self, *, is_executable: bool = True) -> None:
+        super().__init__()
+        self.is_executable = is_executable
 
 
 class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
@@ -124,7 +130,7 @@ class HttpExchange:
         self,
         client: HttpClient,
         max_result: Callable[[], int],
-        is_known: Callable[[], Awaitable[bool]],
+        check: Callable[[], Awaitable[int | None]],
         large: LargeMessages,
     ) -> None:
         """Begin.
@@ -132,12 +138,12 @@ class HttpExchange:
         Args:
             client: Sends the requests.
             max_result: Bound in bytes of one message, asked for at each.
-            is_known: Returns whether the server is still the one that was initialized, as far as can be found out.
+            check: Finds out whether the server is still the one that was initialized; see `refusal_status`.
             large: The large messages of this guard.
         """
         self._client, self._large = client, large
         self._max_result = max_result
-        self._is_known = is_known
+        self._check = check
 
     async def request(
         self, request_id: Id, body: bytes, headers: Mapping[str, str], on_message: OnMessage
@@ -152,15 +158,15 @@ class HttpExchange:
 
         Raises:
             UpstreamError: No answer came.
-            SessionLost: The request was refused, since its session is lost.
+            SessionLost: The session is lost. The answer, if one came all the same, was given to `on_message` before.
         """
         parser = EventParser(self._max_result())
         async with self._client.send("POST", body, headers) as answer:
-            await self._check_session(answer, headers)
             session = answer.header(SESSION_HEADER)
+            found: RpcResponse | None
             if not answer.is_success:
-                found: RpcResponse | None = await self._read_error(answer, request_id)
-            elif answer.media_type == MCP_JSON:
+                return await self._read_refusal(answer, request_id, headers, on_message), session
+            if answer.media_type == MCP_JSON:
                 found = _own(await self._parse(await answer.read(self._max_result(), self._large.results)), request_id)
             elif answer.media_type == EVENT_STREAM:
                 found = await self._follow(answer, parser, request_id, on_message)
@@ -182,21 +188,29 @@ class HttpExchange:
             SessionLost: Its session is lost.
         """
         async with self._client.send("POST", body, headers) as answer:
-            await self._check_session(answer, headers)
             if not answer.is_success:
+                await self._check_session(answer, headers)
                 raise StatusRefused(answer.status)
 
-    async def listen(self, headers: Mapping[str, str], on_message: OnMessage, parser: EventParser) -> None:
+    async def listen(
+        self, headers: Mapping[str, str], on_message: OnMessage, parser: EventParser, on_open: Callable[[], None]
+    ) -> None:
         """Handle the messages that the server sends on its own, until the stream ends.
 
+        Args:
+            headers: Those of MCP.
+            on_message: Called with each message.
+            parser: Takes the stream apart, and knows after which event it goes on.
+            on_open: Called when the server has opened the stream.
+
         Raises:
-            UpstreamError: There is no such stream, or it broke off.
-            SessionLost: Its session is lost.
+            StatusRefused: The server does not open the stream. Nothing of the session follows from that.
+            UpstreamError: The stream broke off.
         """
         async with self._client.send("GET", None, _from(parser, headers)) as answer:
-            await self._check_session(answer, headers)
             if not answer.is_success or answer.media_type != EVENT_STREAM:
                 raise StatusRefused(answer.status)
+            on_open()
             if await self._follow(answer, parser, None, on_message) is not None:
                 raise UpstreamError("answered a request that was never made", is_sent=True)
 
@@ -231,9 +245,10 @@ class HttpExchange:
         while parser.last_id and fruitless < _FRUITLESS_RESUMES:
             before = parser.last_id
             pause = _RESUME_SECONDS if parser.retry_seconds is None else parser.retry_seconds
-            await asyncio.sleep(min(pause, _MAX_RESUME_SECONDS))
+            await asyncio.sleep(min(max(pause, _LEAST_RESUME_SECONDS), _MAX_RESUME_SECONDS))
             async with self._client.send("GET", None, _from(parser, headers)) as answer:
-                await self._check_session(answer, headers)
+                if answer.status in DOUBTFUL and await self._check() is not None:
+                    raise SessionLost
                 if not answer.is_success or answer.media_type != EVENT_STREAM:
                     break
                 found = await self._follow(answer, parser, request_id, on_message)
@@ -242,45 +257,87 @@ class HttpExchange:
             fruitless = 0 if parser.last_id != before else fruitless + 1
         raise UpstreamError("ended its answer half-way; the call may have been executed or not", is_sent=True)
 
-    async def takes(self, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Post a request that the server of a session must accept; return whether it does.
+    async def refusal_status(self, body: bytes, headers: Mapping[str, str]) -> int | None:
+        """Post a request that the server of a session must accept; return the status of its refusal, or None.
+
+        A server that says that it has no such method knows the session: only then methods are looked up.
 
         Raises:
             UpstreamError: It cannot be reached.
         """
         async with self._client.send("POST", body, headers) as answer:
-            return answer.status not in _DOUBTFUL
+            if answer.status not in DOUBTFUL:
+                return None
+            found = await self._read_error(answer)
+            code = None if found is None or found.error is None else found.error["code"]
+            return None if code == METHOD_NOT_FOUND else answer.status
+
+    async def end_session(self, headers: Mapping[str, str]) -> None:
+        """Tell the server that a session has ended, as far as it can be told; what it answers is of no interest."""
+        with suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(_END_SECONDS), self._client.send("DELETE", None, headers):
+                pass
 
     async def _check_session(self, answer: HttpAnswer, headers: Mapping[str, str]) -> None:
-        """Find out whether the server is no longer the one that was initialized.
+        """Find out, after a request was refused, whether the server is no longer the one that was initialized.
 
         MCP has 404 for a lost session. Many servers answer 400 instead, and so do servers of another protocol version.
         Both statuses can have other reasons too, so the guard sends a ping:
 
-            404 with a session           the session is lost
-            400, and a ping gets 400     the session is lost
-            400, and a ping gets 200     the request itself was wrong
+            404, and a ping is refused with 404 too      the session is lost, and the request was not executed
+            404 or 400, and a ping is refused            the session is lost, and what the server did is not known
+            404 or 400, and a ping is answered           the request itself was refused
 
         Raises:
             SessionLost: The server is another one, or has lost the session.
         """
-        if answer.status == _NOT_FOUND and SESSION_HEADER in headers:
-            raise SessionLost
-        if answer.status in _DOUBTFUL and not await self._is_known():
-            raise SessionLost
+        if answer.status not in DOUBTFUL:
+            return
+        refused_with = await self._check()
+        if refused_with is not None:
+            is_lost_by_mcp = answer.status == refused_with == _NOT_FOUND and SESSION_HEADER in headers
+            raise SessionLost(is_executable=not is_lost_by_mcp)
 
-    async def _read_error(self, answer: HttpAnswer, request_id: Id) -> RpcResponse:
-        """Return the JSON-RPC error that came with an HTTP status."""
-        raw = await answer.read_error()
+    async def _read_refusal(
+        self, answer: HttpAnswer, request_id: Id, headers: Mapping[str, str], on_message: OnMessage
+    ) -> RpcResponse:
+        """Return the JSON-RPC message that answers a request with an HTTP status of an error.
+
+        A message with the request's own id is its answer, whatever the status. Only then the session is doubted.
+
+        Raises:
+            StatusRefused: There is none.
+            SessionLost: The session is lost.
+        """
+        found = await self._read_error(answer)
+        if found is not None and found.id is None and found.error is None:
+            found = None
+        if found is not None and found.id == request_id:
+            on_message(found)
+        await self._check_session(answer, headers)
+        if found is None or found.id not in {request_id, None}:
+            raise StatusRefused(answer.status)
+        if found.id is None:
+            on_message(found)
+        return found
+
+    async def _read_error(self, answer: HttpAnswer) -> RpcResponse | None:
+        """Return the JSON-RPC response that came with an HTTP status of an error, or None.
+
+        Raises:
+            UpstreamError: One of the guard's credentials is in it.
+        """
+        if answer.media_type != MCP_JSON:
+            return None
+        raw: bytes | bytearray = b""
         try:
+            raw = await answer.read(self._max_result(), self._large.results)
             message = await self._parse(raw)
         except UpstreamError:
             if await self._shows_secret(raw):
                 raise
-            raise StatusRefused(answer.status) from None
-        if isinstance(message, RpcResponse) and message.error is not None and message.id in {request_id, None}:
-            return message
-        raise StatusRefused(answer.status)
+            return None
+        return message if isinstance(message, RpcResponse) else None
 
     async def _parse(self, raw: bytes | bytearray) -> Message:
         """Return the one message in a text.
@@ -318,96 +375,3 @@ def _own(message: Message, request_id: Id) -> RpcResponse:
 
 def _from(parser: EventParser, headers: Mapping[str, str]) -> dict[str, str]:
     return {**headers, _RESUME_HEADER: parser.last_id} if parser.last_id else dict(headers)
-
-
-_INITIALIZE_SECONDS: Final = 30.0
-INITIALIZE_ID: Final = 0
-"""Id of the guard's own requests; ids of calls begin with 1."""
-_NO_VERSION: Final = "speaks no protocol version that the guard does; nothing else was sent to it"
-
-
-@dataclass(frozen=True, slots=True)
-class Initialized:
-    """What the server said, and its session id; empty in sessionless versions and for a server without sessions."""
-
-    server_info: ServerInfo
-    session: str
-
-
-async def initialize_http(exchange: HttpExchange, capabilities: dict[str, Any]) -> Initialized:
-    """Initialize a server, the sessionless version first.
-
-    Args:
-        exchange: The way to the server.
-        capabilities: What the server may be told that its client can do.
-
-    Raises:
-        UpstreamError: It cannot be reached, or speaks no version that the guard speaks.
-    """
-    discovered = await discover(exchange, capabilities)
-    if discovered is not None:
-        return Initialized(discovered, "")
-    try:
-        async with asyncio.timeout(_INITIALIZE_SECONDS):
-            return await _initialize(exchange, capabilities)
-    except TimeoutError:
-        raise UpstreamError("did not answer initialize in time; nothing else was sent to it", is_sent=True) from None
-    except SessionLost:
-        raise UpstreamError("lost the session immediately", is_sent=True) from None
-
-
-async def discover(exchange: HttpExchange, capabilities: dict[str, Any]) -> ServerInfo | None:
-    """Return what a server of a sessionless version says about itself; None from every other server.
-
-    Raises:
-        UpstreamError: It cannot be reached, or speaks no version that the guard speaks.
-    """
-    params = probe_params(capabilities)
-    headers = sessionless_headers(mcp.DISCOVER, params, mcp.LATEST_SESSIONLESS)
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            body = dump_request(INITIALIZE_ID, mcp.DISCOVER, params)
-            response, _ = await exchange.request(INITIALIZE_ID, body, headers, _drop)
-    except TimeoutError:
-        return None
-    except UpstreamError as failed:
-        if failed.is_sent:
-            return None  # refused for some reason; if the reason is another one, `initialize` meets it, too
-        raise
-    if _speaks_none(response):
-        raise UpstreamError(_NO_VERSION, is_sent=True)
-    return read_discovered(response)
-
-
-async def _initialize(exchange: HttpExchange, capabilities: dict[str, Any]) -> Initialized:
-    body = dump_request(INITIALIZE_ID, "initialize", initialize_params(capabilities))
-    response, session = await exchange.request(INITIALIZE_ID, body, {}, _drop)
-    server_info = read_initialized(response)
-    if server_info is None and is_sessionless_error(response):
-        server_info = await discover(exchange, capabilities)
-        if server_info is not None:
-            return Initialized(server_info, "")
-    if server_info is None:
-        raise UpstreamError(_NO_VERSION, is_sent=True)
-    if session and not is_session_id(session):
-        raise UpstreamError("gave a malformed session id; nothing else was sent to it", is_sent=True)
-    notification = dump_notification("notifications/initialized", {})
-    await exchange.deliver(notification, session_headers(session, server_info.version))
-    return Initialized(server_info, session)
-
-
-def _speaks_none(response: RpcResponse) -> bool:
-    """Return True if a server names its versions, and the guard speaks none of them."""
-    error = response.error or {}
-    data = error.get("data")
-    supported = data.get("supported") if isinstance(data, dict) else None
-    known = (*mcp.SESSION_VERSIONS, *mcp.SESSIONLESS_VERSIONS)
-    return (
-        error.get("code") == mcp.UNSUPPORTED_VERSION
-        and isinstance(supported, list)
-        and not any(version in known for version in supported)
-    )
-
-
-def _drop(_: Message) -> None:
-    """Ignore a message: a server has none to send before it is initialized."""

@@ -8,28 +8,26 @@ pending call survives it: a call that was under way gets an answer that says so,
 # Python 3.11 has no `override`, and the guard's image has no typing_extensions.
 
 import asyncio
-import random
+from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from interlock_contract import mcp
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError
+from interlock_guard.upstream.http_initialize import INITIALIZE_ID, Initialized, discover, initialize_http
 from interlock_guard.upstream.http_protocol import (
-    INITIALIZE_ID,
+    DOUBTFUL,
     HttpExchange,
-    Initialized,
     SessionLost,
     StatusRefused,
-    discover,
-    initialize_http,
     session_headers,
     sessionless_headers,
 )
-from interlock_guard.upstream.upstream import ABSENT, Call, Upstream, UpstreamEvents, unavailable
+from interlock_guard.upstream.reconnect_pause import ReconnectPause
+from interlock_guard.upstream.upstream import ABSENT, Call, ServerInfo, Upstream, UpstreamEvents, unavailable
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
     Message,
@@ -45,9 +43,20 @@ from interlock_guard.wire.streams import EventParser
 from interlock_kube.background import log_failure
 
 _MAX_DELIVERIES: Final = 256
-_PAUSE_SECONDS: Final = 1.0
-_MAX_PAUSE_SECONDS: Final = 30.0
-_LISTEN_PAUSE_SECONDS: Final = 1.0
+_CHECK_SECONDS: Final = 10.0
+"""How long a server may take to prove that it still knows the session; what is not disproved holds."""
+_NOT_FOUND: Final = 404
+_NO_STATUS: Final = 0
+_MOST_NOT_FOUND: Final = 3
+"""Calls in a row that a server may answer with 404 in a session that it knows, before another session is begun."""
+_SESSIONS_TO_END: Final = 4
+_LEAST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 30.0
+"""How soon and how late a server's stream is asked for again, whatever the server wishes."""
+_NOT_NOW: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+"""Statuses that do not say that a server offers no stream, even if it has never opened one."""
+
+
+T = TypeVar("T")
 
 
 class HttpUpstream(Upstream):
@@ -64,39 +73,50 @@ class HttpUpstream(Upstream):
         super().__init__(source, listener, log)
         self._client = client
         self._exchange = HttpExchange(
-            client, lambda: self.limits.result_bytes, self._is_known, large or LargeMessages()
+            client, lambda: self.limits.result_bytes, self._check_server, large or LargeMessages()
         )
-        self._wanted = asyncio.Event()  # a call came while there was no server
         self._over = asyncio.Event()  # this connection, or the attempt at one
         self._session = ""
-        self._is_doubted = False
+        self._not_found = 0  # calls in a row
+        self._check: asyncio.Task[int | None] | None = None  # finds out whether the server knows the session
+        self._to_end: deque[dict[str, str]] = deque(maxlen=_SESSIONS_TO_END)  # headers of sessions that are over
+        self._may_end_sessions = False
         self._trouble = ABSENT
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by call
-        self._others: set[asyncio.Task[None]] = set()
+        self._others: set[asyncio.Task[Any]] = set()
 
     async def run(self) -> None:
         """Serve session after session, until cancelled."""
-        failures = 0
         try:
             while True:
                 await self._open.wait()
+                self._may_end_sessions = True
                 self._client.open()
                 self._over.clear()
+                self._spawn(self._end_sessions())
+                began_at = self._loop.time()
+                lasted = 0.0
                 if await self._begin():
-                    failures = 0
                     await self._over.wait()
-                elif self._open.is_set():
-                    await self._pause(failures)
-                    failures += 1
+                    lasted = self._loop.time() - began_at
+                if self._open.is_set():  # else the guard itself has closed it
+                    self._reconnect_pause.note_end(lasted)
+                    await self._reconnect_pause.wait()
         finally:
             self._end("the guard is ending")
+            if self._may_end_sessions:
+                await self._end_sessions()
             await self._client.close()
 
-    def refusal(self) -> Deny | None:
-        """Return why no call can be started now, or None; a call without a server ends the pause before the next."""
-        if self.server_info is None:
-            self._wanted.set()
-        return super().refusal()
+    def close(self, denial: Deny) -> None:
+        """End the connection immediately; the server is told that its session is over after the next `open`."""
+        self._may_end_sessions = False
+        super().close(denial)
+
+    def retire(self, denial: Deny) -> None:
+        """End the connection immediately and for good; the server is told that its session is over."""
+        super().retire(denial)
+        self._may_end_sessions = True
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Send a notification; sessionless versions have none from client to server."""
@@ -140,12 +160,17 @@ class HttpUpstream(Upstream):
     def _accept(self, found: Initialized) -> None:
         self.generation += 1
         self.server_info, self._session, self._trouble = found.server_info, found.session, ABSENT
+        self._not_found = 0
         self._log(f"server of {self.source}: generation {self.generation} begins, MCP {found.server_info.version}")
+        if found.warning:
+            self._log(f"server of {self.source}: it did not accept notifications/initialized: {found.warning}")
         if not found.server_info.is_sessionless:
             self._spawn(self._listen())
         self._listener.handle_connected(self)
 
-    def _end(self, why: str) -> None:
+    def _end(self, why: str, *, is_lost: bool = False) -> None:
+        if self.server_info is not None and self._session and not is_lost:
+            self._to_end.append(session_headers(self._session, self.server_info.version))
         had_begun, self.server_info = self.server_info is not None, None
         self._session = ""
         for task in [*self._tasks.values(), *self._others]:
@@ -178,35 +203,57 @@ class HttpUpstream(Upstream):
         except UpstreamError as failed:
             self._log(f"server of {self.source}: {failed.detail}")
             self._calls.resolve(call.id, unavailable(self.source, str(failed)))
-        except SessionLost:
-            self._calls.resolve(call.id, unavailable(self.source, "has lost the session; the call was not executed"))
+            self._count_not_found(failed, generation)
+        except SessionLost as lost:
+            what = "may have been executed or not" if lost.is_executable else "was not executed"
+            self._calls.resolve(call.id, unavailable(self.source, f"has lost the session; the call {what}"))
             self._lose(generation)
         else:
+            self._not_found = 0
             if response.error is not None and response.error["code"] == mcp.UNSUPPORTED_VERSION:
                 self._lose(generation)  # it speaks other versions than it did
         finally:
             self._tasks.pop(call.id, None)
             self._calls.resolve(call.id, unavailable(self.source, "gave no answer; the call may have been executed"))
 
-    async def _is_known(self) -> bool:
-        """Return True if the server is still the one that was initialized, or if that cannot be found out."""
-        info = self.server_info
-        if info is None or self._is_doubted:
-            return True
-        self._is_doubted = True
+    def _count_not_found(self, failed: UpstreamError, generation: int) -> None:
+        """Begin another session if calls keep getting the status of a lost one, though pings do not."""
+        if isinstance(failed, StatusRefused) and failed.status == _NOT_FOUND and generation == self.generation:
+            self._not_found += 1
+            if self._not_found >= _MOST_NOT_FOUND:
+                self._lose(generation)
+
+    async def _check_server(self) -> int | None:
+        """Return with which status the server refuses what the one that was initialized accepts.
+
+        None says that the server is still that one, or that this cannot be found out.
+        """
+        if self.server_info is None or (self._check is not None and self._check is asyncio.current_task()):
+            return None
+        if self._check is None or self._check.done():
+            # One check for all that doubt at the same time.
+            self._check = self._keep(self._find_refusal(self.server_info))
+        return await asyncio.shield(self._check)
+
+    async def _find_refusal(self, info: ServerInfo) -> int | None:
         try:
-            if info.is_sessionless:
-                return await discover(self._exchange, self._listener.client_capabilities(self)) is not None
-            ping = dump_request(INITIALIZE_ID, "ping", {})
-            return await self._exchange.takes(ping, session_headers(self._session, info.version))
-        except UpstreamError:
-            return True
-        finally:
-            self._is_doubted = False
+            async with asyncio.timeout(_CHECK_SECONDS):
+                if info.is_sessionless:
+                    found = await discover(self._exchange, self._listener.client_capabilities(self))
+                    return _NO_STATUS if found is None else None
+                ping = dump_request(INITIALIZE_ID, "ping", {})
+                return await self._exchange.refusal_status(ping, session_headers(self._session, info.version))
+        except (UpstreamError, TimeoutError):
+            return None
+
+    async def _end_sessions(self) -> None:
+        """Tell the server which sessions are over."""
+        while self._to_end:
+            await self._exchange.end_session(self._to_end.popleft())
 
     def _lose(self, generation: int) -> None:
         if self.server_info is not None and generation == self.generation:
-            self._end("the session is lost")
+            self._end("the session is lost", is_lost=True)
 
     def _cancel(self, call: Call, why: str) -> None:
         """Tell the server that a call was given up: by a notification, or in a sessionless version by hanging up."""
@@ -233,22 +280,44 @@ class HttpUpstream(Upstream):
             self._log(f"server of {self.source}: a notification was not taken: {failed.detail}")
 
     async def _listen(self) -> None:
-        """Handle the server's own messages while the connection lasts, where the server offers such a stream."""
+        """Handle the server's own messages while the connection lasts, where the server offers such a stream.
+
+        The first refusal says that no stream is offered. Once a stream has been open, it is asked for again, whatever
+        ends or refuses it. The pause grows while streams end soon, unless the server itself names one.
+        """
         generation, info = self.generation, self.server_info
-        parser = EventParser(MAX_RESULT)
+        pause, parser, trouble, has_opened = ReconnectPause(), EventParser(MAX_RESULT), "", False
+
+        def note_opened() -> None:
+            nonlocal has_opened
+            has_opened = True
+
         while info is not None:
+            began_at, failed = self._loop.time(), ""
             try:
                 await self._exchange.listen(
-                    session_headers(self._session, info.version), lambda message: self._hear(None, message), parser
+                    session_headers(self._session, info.version),
+                    lambda message: self._hear(None, message),
+                    parser,
+                    note_opened,
                 )
-            except SessionLost:
-                self._lose(generation)
-                return
-            except StatusRefused:
-                return  # it offers no such stream
-            except UpstreamError as failed:
-                self._log(f"server of {self.source}: the stream of its own messages: {failed.detail}")
-            await asyncio.sleep(min(parser.retry_seconds or _LISTEN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS))
+            except StatusRefused as refused:
+                if not has_opened and refused.status not in _NOT_NOW:
+                    return  # it offers no such stream
+                if refused.status in DOUBTFUL and await self._check_server() is not None:
+                    self._lose(generation)
+                    return
+                failed = refused.detail
+            except UpstreamError as broken:
+                failed = broken.detail
+            if failed not in ("", trouble):
+                trouble = failed
+                self._log(f"server of {self.source}: the stream of its own messages: {failed}; asked for again")
+            pause.note_end(self._loop.time() - began_at)
+            if parser.retry_seconds is not None and not failed:
+                await asyncio.sleep(min(max(parser.retry_seconds, _LEAST_RETRY_SECONDS), _MAX_RETRY_SECONDS))
+            else:
+                await pause.wait()
 
     def _hear(self, call: Call | None, message: Message) -> None:
         if isinstance(message, RpcResponse):
@@ -268,25 +337,16 @@ class HttpUpstream(Upstream):
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         _ = self._keep(work)
 
-    def _keep(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _keep(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = self._loop.create_task(work, name=f"server of {self.source}")
         self._others.add(task)
         task.add_done_callback(self._finish)
         return task
 
-    def _finish(self, task: asyncio.Task[None]) -> None:
+    def _finish(self, task: asyncio.Task[Any]) -> None:
         self._others.discard(task)
         if log_failure(task, self._log):
             self._end("an unexpected error of the guard")
-
-    async def _pause(self, failures: int) -> None:
-        """Wait longer after each failure, but no longer than a moment once a call asks for the server."""
-        self._wanted.clear()
-        await asyncio.sleep(_PAUSE_SECONDS)
-        longest = min(_MAX_PAUSE_SECONDS, _PAUSE_SECONDS * 2 ** min(failures, 10))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(longest * random.uniform(0.5, 1.0)):  # noqa: S311 - spreads guards
-                await self._wanted.wait()
 
     def _note(self, failed: UpstreamError) -> None:
         if self._trouble != str(failed):

@@ -86,7 +86,7 @@ class Sources:
             wanted = sources.get(name)
             if wanted is None or wanted.http != entry.http:
                 del self._running[name]
-                entry.upstream.close(_GONE if wanted is None else _REPLACED)
+                entry.upstream.retire(_GONE if wanted is None else _REPLACED)
                 entry.task.cancel()
         for name in sorted(sources.keys() - self._running.keys()):
             upstream = self._build(sources[name])

@@ -147,6 +147,10 @@ class Upstream(ABC):
         self._calls.resolve_all(denial)
         self._disconnect("the guard closed it")
 
+    def retire(self, denial: Deny) -> None:
+        """End the connection immediately and for good, since its source is gone or has another server."""
+        self.close(denial)
+
     @abstractmethod
     async def run(self) -> None:
         """Serve connection after connection, until cancelled."""

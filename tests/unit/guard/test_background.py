@@ -16,7 +16,7 @@ from interlock_guard.object_watch import ObjectWatch
 from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.state import LiveState
 from interlock_guard.upstream import http_upstream
-from interlock_guard.upstream.http_protocol import Initialized
+from interlock_guard.upstream.http_initialize import Initialized
 from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.stdio_upstream import StdioUpstream
@@ -180,7 +180,6 @@ async def test_an_http_upstream_begins_again_after_an_unexpected_error(monkeypat
         return Initialized(ServerInfo("2026-07-28", {}, is_sessionless=True), "")
 
     monkeypatch.setattr(http_upstream, "initialize_http", initialize)
-    monkeypatch.setattr(http_upstream, "_PAUSE_SECONDS", 0.001)
     log: list[str] = []
     client, listener = cast("Any", SilentClient()), cast("Any", Deaf())
     upstream = HttpUpstream("crm", client, listener, log.append)
