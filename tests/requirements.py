@@ -172,6 +172,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a kubectl rollout restart is no drift, nor are the API server's defaults"
     ),
     "deployment.pod-security": Requirement("every pod passes Pod Security restricted"),
+    "deployment.no-shell": Requirement("the image of a stdio server needs no shell"),
     "deployment.no-secret-in-agent": Requirement("the agent's container sees no MCP secret and no Kubernetes token"),
     "deployment.guard-role": Requirement(
         "a guard may read its own Agent and its own bundle, write to its Lease, and nothing else"

@@ -109,7 +109,7 @@ def _image(launch: Launch, source: str, choices: Choices, place: str) -> str:
     if image is None:
         raise ImportRefusedError(
             f"{place}: the file names no image for the server: add --image {source}=<image with the "
-            f"server and sh in it>, or --image-for {quote(program)[1:-1]}=<image> for all that this program starts"
+            f"server in it>, or --image-for {quote(program)[1:-1]}=<image> for all that this program starts"
         )
     if not _IMAGE.fullmatch(image):
         raise ImportRefusedError(

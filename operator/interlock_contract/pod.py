@@ -23,6 +23,10 @@ GUARD_HOST: Final = "guard"
 """A guard's name in its agent's pod. The pod's own /etc/hosts holds the name, so no DNS is needed."""
 
 PIPES_PATH: Final = "/run/interlock/pipes"
+LAUNCHER_IN_IMAGE: Final = "/opt/interlock/launch"
+"""The launcher of stdio servers in the guard's image."""
+LAUNCHER_PATH: Final = "/run/interlock/launcher"
+"""Folder of the launcher in the containers of stdio servers."""
 SECRETS_PATH: Final = "/run/interlock/secrets"
 CONFIG_PATH: Final = "/etc/interlock"
 """Where the agent finds its files, and the verifier its plan."""
@@ -45,6 +49,8 @@ SPOOL_BYTES: Final = 64 * 1024 * 1024
 
 AGENT_CONTAINER: Final = "agent"
 GUARD_CONTAINER: Final = "guard"
+LAUNCHER_CONTAINER: Final = "launcher"
+"""The init container that copies the launcher of stdio servers."""
 EGRESS_CHECK_CONTAINER: Final = "egress-check"
 
 GUARD_UID: Final = 10001
@@ -52,6 +58,7 @@ GUARD_GID: Final = 2000
 """Group of the guard and the MCP servers, for the pipes. The agent is never in it."""
 AGENT_UID: Final = 10002
 EGRESS_CHECK_UID: Final = 10003
+LAUNCHER_UID: Final = 10004
 FIRST_SERVER_UID: Final = 10010
 
 RESERVED_PREFIX: Final = "INTERLOCK_"

@@ -39,4 +39,6 @@ def test_our_images_are_released_described_and_signed(
             released = json.loads(registry.crane("config", f"{registry.address}/platform/interlock/{name}@{digest}"))
             assert released["rootfs"]["diff_ids"] == json.loads(built)
             sbom = json.loads((dist / "sbom" / f"{name}.spdx.json").read_text())
-            assert {"aiohttp", "libc6"} <= {package["name"] for package in sbom["packages"]}
+            described = {package["name"] for package in sbom["packages"]}
+            assert {"aiohttp", "libc6"} <= described
+            assert ("interlock.dev/launch" in described) == (name == "guard"), "the launcher of stdio servers"

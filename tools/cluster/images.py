@@ -64,7 +64,9 @@ IMAGES = (
         ".",
         "images/guard/Dockerfile",
         (
+            "requirements/go.txt",
             "requirements/guard.txt",
+            "images/guard/launcher",
             "operator/interlock_guard",
             "operator/interlock_contract",
             "operator/interlock_http",

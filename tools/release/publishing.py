@@ -97,7 +97,7 @@ class Publisher:
             raise
 
     def _describe(self, published: Published, archive: Path) -> Path:
-        """Write the SBOM: the packages of Debian and of Python in the image."""
+        """Write the SBOM: the packages of Debian and of Python in the image, and the Go modules of its programs."""
         sbom = self.dist / "sbom" / f"{published.name.rpartition('/')[2]}.spdx.json"
         sbom.parent.mkdir(parents=True, exist_ok=True)
         source = ("--source-name", published.repository, "--source-version", published.digest)

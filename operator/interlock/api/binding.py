@@ -206,7 +206,7 @@ class StdioServer(ApiModel):
     model_config = ConfigDict(json_schema_extra=kube(COMMAND_FITS))
 
     image: Image
-    """Image of the server. It needs a shell, sh, which opens the server's pipes."""
+    """Image of the server. It needs no shell."""
 
     command: tuple[Argument, ...] = Field(min_length=1, max_length=64)
     """The program; the image's entry point is not used."""

@@ -95,16 +95,25 @@ def a_bundle_over_http(tools: Sequence[str], target: HttpTarget) -> str:
 
 @dataclass
 class StdioServer:
-    """A stdio server as the kubelet starts it: a shell opens the pipes and becomes the server."""
+    """A stdio server as in a pod: a launcher opens the pipes and becomes the server.
+
+    Attributes:
+        pipes: The folder of its pipes.
+        command: Program and arguments.
+        launcher: The launcher of a pod. If None, a shell does the same, and nothing has to be compiled.
+        process: The process, once it is started.
+    """
 
     pipes: Path
     command: list[str]
+    launcher: Path | None = None
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         script = f'exec "$0" "$@" <{self.pipes}/in >{self.pipes}/out'
+        start = ("sh", "-c", script) if self.launcher is None else (str(self.launcher), str(self.pipes))
         self.process = await asyncio.create_subprocess_exec(
-            *("sh", "-c", script, *self.command), stderr=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent
+            *start, *self.command, stderr=asyncio.subprocess.DEVNULL, preexec_fn=end_with_parent
         )
 
     async def kill(self) -> None:

@@ -45,7 +45,7 @@ def target_of(placement: Placement) -> HttpTarget:
 
 def test_a_source_over_http_has_no_sidecar_and_the_others_keep_theirs() -> None:
     pod = pod_of(a_mixed_placement())
-    assert [one["name"] for one in pod["initContainers"]] == ["guard", "mcp-crm"]
+    assert [one["name"] for one in pod["initContainers"]] == ["guard", "launcher", "mcp-crm"]
     assert "tmp-mcp-mail" not in [one["name"] for one in pod["volumes"]]
 
 

@@ -82,17 +82,18 @@ def test_every_child_stands_in_the_agents_namespace_and_is_owned_by_it() -> None
 def test_guard_servers_and_agent_start_in_this_order() -> None:
     pod = pod_of(a_full_placement())
 
-    assert [one["name"] for one in pod["initContainers"]] == ["guard", "mcp-crm", "mcp-mail"]
+    assert [one["name"] for one in pod["initContainers"]] == ["guard", "launcher", "mcp-crm", "mcp-mail"]
     assert [one["name"] for one in pod["containers"]] == ["agent"]
-    assert {one["restartPolicy"] for one in pod["initContainers"]} == {"Always"}
-    assert all("startupProbe" in one for one in pod["initContainers"])
+    sidecars = [one for one in pod["initContainers"] if one["name"] != "launcher"]
+    assert {one["restartPolicy"] for one in sidecars} == {"Always"}
+    assert all("startupProbe" in one for one in sidecars)
 
 
 def test_every_container_has_a_uid_of_its_own_and_the_agent_a_group_of_its_own() -> None:
     security = [one["securityContext"] for one in containers_of(a_full_placement()).values()]
 
-    assert [one["runAsUser"] for one in security] == [10001, 10010, 10011, 10002]
-    assert [one["runAsGroup"] for one in security] == [2000, 2000, 2000, 10002]
+    assert [one["runAsUser"] for one in security] == [10001, 10004, 10010, 10011, 10002]
+    assert [one["runAsGroup"] for one in security] == [2000, 10004, 2000, 2000, 10002]
     assert all(one["readOnlyRootFilesystem"] for one in security)
     assert "fsGroup" not in pod_of(a_full_placement())["securityContext"]
     assert pod_of(a_full_placement())["securityContext"]["supplementalGroupsPolicy"] == "Strict"
@@ -136,18 +137,42 @@ def test_pipes_are_mounted_by_the_guard_and_the_servers_alone() -> None:
 def test_servers_share_no_other_volume() -> None:
     crm, mail = (mounts(containers_of(a_full_placement())[name]) for name in ("mcp-crm", "mcp-mail"))
 
-    assert set(crm) & set(mail) == {"pipes"}
+    assert set(crm) & set(mail) == {"pipes", "launcher"}
 
 
-def test_a_server_is_joined_to_its_own_pipes_and_its_words_are_never_parsed_by_the_shell() -> None:
+def test_the_launcher_is_copied_once_from_the_guards_image_and_no_server_can_change_it() -> None:
+    containers = containers_of(a_full_placement())
+    launcher = containers["launcher"]
+    ways = {
+        name: mount.get("readOnly", False)
+        for name, one in containers.items()
+        for mount in one["volumeMounts"]
+        if mount["name"] == "launcher"
+    }
+
+    assert launcher["image"] == a_full_placement().guard_image
+    assert launcher["command"][-2:] == ["/opt/interlock/launch", "/run/interlock/launcher/launch"]
+    assert "restartPolicy" not in launcher, "it ends before the first server starts"
+    assert (mounts(launcher), "env" in launcher) == ({"launcher": "/run/interlock/launcher"}, False)
+    assert ways == {"launcher": False, "mcp-crm": True, "mcp-mail": True}
+
+
+def test_a_pod_without_stdio_servers_has_no_launcher() -> None:
+    pod = pod_of(a_placement(bindings=(a_binding().over_http(),)))
+
+    assert [one["name"] for one in pod["initContainers"]] == ["guard"]
+    assert "launcher" not in [volume["name"] for volume in pod["volumes"]]
+
+
+@requirement("deployment.no-shell")
+def test_a_server_is_joined_to_its_own_pipes_and_no_shell_reads_its_words() -> None:
     nasty = a_binding().with_server(command=["crm; rm -rf /", "$(id)"], args=["`id`", "a b"])
 
     server = containers_of(a_placement(bindings=(nasty,)))["mcp-crm"]
 
     assert server["command"] == [
-        "sh",
-        "-c",
-        'exec "$0" "$@" </run/interlock/pipes/crm/in >/run/interlock/pipes/crm/out',
+        "/run/interlock/launcher/launch",
+        "/run/interlock/pipes/crm",
         "crm; rm -rf /",
         "$(id)",
     ]

@@ -111,18 +111,19 @@ def test_the_agents_own_pod_has_no_token_no_secret_no_pipe_and_nothing_of_the_gu
     assert pod["serviceAccountName"] == "triage-agent-pod", "which has no rights"
     assert pod["automountServiceAccountToken"] is False
     assert {volume["name"] for volume in pod["volumes"]} == {"config", "tmp-agent"}
-    for word in ("crm-secret", "serviceAccountToken", "guard-token", "pipes", "spool"):
+    for word in ("crm-secret", "serviceAccountToken", "guard-token", "pipes", "launcher", "spool"):
         assert word not in json.dumps(pod), word
 
 
 def test_the_guards_pod_has_its_servers_and_nothing_of_the_agents() -> None:
     pod = pods(a_full_placement())["guard"]
 
-    assert [one["name"] for one in pod["initContainers"]] == ["guard"]
-    assert pod["initContainers"][0]["restartPolicy"] == "Always"
+    assert [one["name"] for one in pod["initContainers"]] == ["guard", "launcher"]
+    assert [one.get("restartPolicy") for one in pod["initContainers"]] == ["Always", None]
     assert [one["name"] for one in pod["containers"]] == ["mcp-crm", "mcp-mail"]
     assert not any("restartPolicy" in one for one in pod["containers"])
     assert {volume["name"] for volume in pod["volumes"]} == {
+        "launcher",
         "pipes",
         "guard-token",
         "spool",
@@ -287,7 +288,7 @@ def test_an_agent_that_takes_tasks_is_reached_by_its_guard_at_that_port_alone() 
     guard = workloads(placement)["guard"]["spec"]["template"]["metadata"]["labels"]
     agent = workloads(placement)["agent"]["spec"]["template"]["metadata"]["labels"]
     [_, service] = build_internal_services(placement)
-    [container] = pods(placement)["guard"]["initContainers"]
+    [container, _] = pods(placement)["guard"]["initContainers"]
     *_, tasks = found["guard"]["ingress"]
 
     assert values(container)["INTERLOCK_AGENT_HOST"] == f"{service['metadata']['name']}.agents.svc"

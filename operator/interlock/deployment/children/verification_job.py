@@ -19,6 +19,8 @@ from interlock.deployment.children.upstreams import mount_secrets, project_secre
 from interlock.deployment.children.workload import (
     PIPES_VOLUME,
     TOKEN_VOLUME,
+    build_launcher,
+    build_launcher_volume,
     build_pipes_volume,
     build_server,
     build_tmp_volume,
@@ -225,8 +227,9 @@ def _pod(run: VerificationTarget) -> dict[str, Any]:
     stdio = binding.spec.server.stdio
     if stdio is not None:
         # The sidecar starts before the verifier and opens its pipes at once, so an init container makes them.
-        before = [_make_pipes(run), build_server(source, stdio, FIRST_SERVER_UID, _DEFAULTS)]
-        volumes = [build_tmp_volume(mcp_volume(source), _DEFAULTS)]
+        server = build_server(source, stdio, FIRST_SERVER_UID, _DEFAULTS)
+        before = [build_launcher(run.guard_image), _make_pipes(run), server]
+        volumes = [build_launcher_volume(), build_tmp_volume(mcp_volume(source), _DEFAULTS)]
     return {
         "serviceAccountName": verification_name(binding.metadata.name),
         "automountServiceAccountToken": False,

@@ -64,6 +64,10 @@ from interlock_contract.pod import (
     GUARD_UID,
     GUARD_URL_VARIABLE,
     HOST_VARIABLE,
+    LAUNCHER_CONTAINER,
+    LAUNCHER_IN_IMAGE,
+    LAUNCHER_PATH,
+    LAUNCHER_UID,
     LISTEN_VARIABLE,
     NAMESPACE_VARIABLE,
     OBSERVE_PORT,
@@ -77,6 +81,7 @@ from interlock_contract.pod import (
 
 DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 PIPES_VOLUME = "pipes"
+LAUNCHER_VOLUME = "launcher"
 TOKEN_VOLUME = "guard-token"  # noqa: S105 - a volume's name
 AUDIT_TOKEN_VOLUME = "audit-token"  # noqa: S105 - a volume's name
 SPOOL_VOLUME = "spool"
@@ -127,10 +132,12 @@ def _deployment(placement: Placement, name: str, component: str, pod: dict[str, 
 
 def _shared_pod(placement: Placement) -> dict[str, Any]:
     """Return the pod of guard, MCP servers and agent (`isolation: Shared`)."""
+    servers = _servers(placement)
+    launcher = [build_launcher(placement.guard_image)] if servers else []
     return {
         "serviceAccountName": service_account(placement.agent),
         **_pod_defaults(),
-        "initContainers": [_guard(placement), *_servers(placement)],
+        "initContainers": [_guard(placement), *launcher, *servers],
         "containers": [_agent(placement)],
         "volumes": [*_guard_volumes(placement), *_agent_volumes(placement)],
     }
@@ -165,7 +172,10 @@ def _guard_pod(placement: Placement) -> dict[str, Any]:
 
     guard, servers = _guard(placement), _servers(placement)
     if servers:
-        containers = {"initContainers": [guard], "containers": [as_container(server) for server in servers]}
+        containers = {
+            "initContainers": [guard, build_launcher(placement.guard_image)],
+            "containers": [as_container(server) for server in servers],
+        }
     else:
         containers = {"containers": [as_container(guard)]}
     return {
@@ -198,7 +208,6 @@ def container_security(uid: int, gid: int) -> dict[str, Any]:
 
 def build_server(source: str, stdio: StdioServer, uid: int, defaults: ContainerDefaults) -> dict[str, Any]:
     """Return the sidecar of one stdio server, without probes."""
-    directory = f"{PIPES_PATH}/{source}"
     variables: list[dict[str, Any]] = []
     for variable in stdio.env:
         if variable.value_from is None:
@@ -211,17 +220,41 @@ def build_server(source: str, stdio: StdioServer, uid: int, defaults: ContainerD
         "image": stdio.image,
         "imagePullPolicy": "IfNotPresent",
         "restartPolicy": "Always",
-        # The shell opens the pipes and becomes the server: no adapter in the image, no port around the guard.
-        "command": ["sh", "-c", f'exec "$0" "$@" <{directory}/in >{directory}/out', *stdio.command],
+        # The launcher opens the pipes and becomes the server: no shell in the image, no port around the guard.
+        "command": [f"{LAUNCHER_PATH}/launch", f"{PIPES_PATH}/{source}", *stdio.command],
         **({"args": list(stdio.args)} if stdio.args else {}),
         **({"env": variables} if variables else {}),
         "resources": build_resources(stdio.resources, defaults),
         "securityContext": container_security(uid, GUARD_GID),
         "volumeMounts": [
+            {"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH, "readOnly": True},
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
             {"name": mcp_volume(source), "mountPath": "/tmp"},  # noqa: S108 - a path in the container
         ],
     }
+
+
+def build_launcher(guard_image: str) -> dict[str, Any]:
+    """Return the init container that copies the launcher of stdio servers, whose images need no shell.
+
+    Args:
+        guard_image: Image of the guards, which contains the launcher.
+    """
+    return {
+        "name": LAUNCHER_CONTAINER,
+        "image": guard_image,
+        "imagePullPolicy": "IfNotPresent",
+        # A pod may repeat its init containers, so an earlier copy is replaced.
+        "command": ["cp", "--remove-destination", LAUNCHER_IN_IMAGE, f"{LAUNCHER_PATH}/launch"],
+        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "securityContext": container_security(LAUNCHER_UID, LAUNCHER_UID),
+        "volumeMounts": [{"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH}],
+    }
+
+
+def build_launcher_volume() -> dict[str, Any]:
+    """Return the volume of the launcher, which only its init container can write to."""
+    return {"name": LAUNCHER_VOLUME, "emptyDir": {"sizeLimit": "8Mi"}}
 
 
 def build_pipes_volume() -> dict[str, Any]:
@@ -311,12 +344,11 @@ def _guard_volumes(placement: Placement) -> list[dict[str, Any]]:
         token = {"serviceAccountToken": {**_TOKEN, "audience": AUDIT_AUDIENCE}}
         volumes.append({"name": AUDIT_TOKEN_VOLUME, "projected": {"sources": [token]}})
     volumes += build_secrets_volume(placement)
-    volumes += [
-        build_tmp_volume(mcp_volume(bound.source), placement.policy.spec.resources)  # each server has its own
-        for bound in placement.sources
-        if bound.binding.spec.server.stdio is not None
-    ]
-    return volumes
+    servers = [bound.source for bound in placement.sources if bound.binding.spec.server.stdio is not None]
+    if servers:
+        volumes.append(build_launcher_volume())
+    # Each server has a /tmp of its own.
+    return volumes + [build_tmp_volume(mcp_volume(source), placement.policy.spec.resources) for source in servers]
 
 
 def _servers(placement: Placement) -> list[dict[str, Any]]:

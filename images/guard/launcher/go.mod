@@ -1,0 +1,3 @@
+module interlock.dev/launch
+
+go 1.26
