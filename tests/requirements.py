@@ -119,6 +119,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "drift.accepted": Requirement("only an accept of the very digest that is observed brings a changed tool back"),
     "drift.reported-early": Requirement("a drift that a guard has found is verified soon, not at the next interval"),
     "drift.told-in-time": Requirement("Drifted=True has the diff within 10 s of a guard's first denial", "api"),
+    "status.counts": Requirement("status.readyReplicas and readySummary say how many of the wanted pods are ready"),
+    "status.next-stage": Requirement("the status says which stage follows at which time, and which ones were entered"),
     "status.stalled": Requirement("Stalled is True only for what no waiting heals"),
     "status.generation": Requirement("each condition has the generation that it was judged at, or carried over to"),
     "status.waiting-tools": Requirement(

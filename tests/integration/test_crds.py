@@ -239,7 +239,11 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
         "conditions": [
             condition("Ready", "True", "PodsReady"),
             condition("Killed", "False", "NotKilled"),
+            condition("PolicyEnforced", "True", "SelfTestPassed"),
+            condition("EgressEnforced", "Unknown", "SharedPod"),
         ],
+        "readyReplicas": 2,
+        "readySummary": "2/3",
         "stage": {
             "name": "one-region",
             "environment": "production",
@@ -248,16 +252,20 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
             "revision": "0a1b2c",
             "revisionSummary": "0a1b2c",
             "enteredAt": "2026-01-01T00:00:00.123456Z",
+            "nextName": "everywhere",
+            "nextAt": "2026-01-08T00:00:00Z",
         },
     }
     patch = json.dumps({"status": status})
     kubectl.must("patch", "agt", "columns", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
     header, line = kubectl.must("get", "agt", "columns", "-n", namespace).text.splitlines()
-    assert header.split() == ["NAME", "STAGE", "SCOPE", "READY", "REASON", "KILLED", "AGE"]
-    assert line.split()[:6] == ["columns", "one-region", "region=eu-west", "True", "PodsReady", "False"]
+    assert header.split() == ["NAME", "STAGE", "SCOPE", "READY", "STATUS", "REASON", "KILLED", "AGE"]
+    assert line.split()[:7] == ["columns", "one-region", "region=eu-west", "2/3", "True", "PodsReady", "False"]
     header, line = kubectl.must("get", "agt", "columns", "-n", namespace, "-o", "wide").text.splitlines()
-    assert header.split()[7:] == ["OWNER", "ENVIRONMENT", "POLICY", "REVISION", *KILL_COLUMNS]
-    assert line.split()[7:11] == ["ada@example.com", "production", "support", "0a1b2c"]
+    stage = ["OWNER", "ENVIRONMENT", "POLICY", "REVISION", "NEXT", "NEXT-AT", "ENFORCED", "EGRESS"]
+    assert header.split()[8:] == [*stage, *KILL_COLUMNS]
+    following = ["everywhere", "2026-01-08T00:00:00Z", "True", "Unknown"]
+    assert line.split()[8:16] == ["ada@example.com", "production", "support", "0a1b2c", *following]
 
 
 def condition(name: str, status: str, reason: str) -> dict[str, str]:

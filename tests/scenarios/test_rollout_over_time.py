@@ -85,7 +85,52 @@ def test_the_stage_is_reported_with_its_scope_and_when_the_next_one_comes() -> N
     assert stage is not None
     assert (stage.name, stage.environment, stage.scope_summary) == ("one-region", "production", "region=eu-west")
     assert stage.entered_at == stage.ready_since == NOW + hours(168)
-    assert stage.next_at == NOW + hours(168 + 48)
+    assert (stage.next_name, stage.next_at) == ("everywhere", NOW + hours(168 + 48))
+
+
+@requirement("status.next-stage")
+def test_the_message_and_the_stage_say_which_stage_follows_at_which_time_of_the_clock() -> None:
+    simulation = in_one_region()
+    message = simulation.condition(ConditionType.PROMOTION_PENDING).message
+    assert message.startswith(f"everywhere follows at {NOW + hours(168 + 48):%Y-%m-%dT%H:%M:%SZ} if one-region stays")
+    last = everywhere().status.stage
+    assert last is not None
+    assert (last.next_name, last.next_at) == ("", None)
+
+
+@requirement("status.next-stage")
+def test_the_history_names_the_stages_that_were_entered_and_keeps_the_last_sixteen() -> None:
+    simulation = everywhere()
+    assert [(one.name, one.entered_at) for one in simulation.status.history] == [
+        ("staging", simulation.status.history[0].entered_at),
+        ("one-region", NOW + hours(168)),
+        ("everywhere", NOW + hours(168 + 48)),
+    ]
+    simulation.kill()
+    simulation.run()
+    assert len(simulation.status.history) == 3, "the history of a killed agent stays"
+    simulation.release()
+    for number in range(20):
+        simulation.wait(seconds(1))
+        simulation.apply(
+            simulation.snapshot.agent.for_purpose(f"purpose {number}").with_template(image=f"example/agent:{number}")
+        )
+        simulation.run()
+    assert [one.name for one in simulation.status.history] == ["staging"] * 16
+    assert len({one.revision for one in simulation.status.history}) == 16
+
+
+@requirement("status.counts")
+def test_the_ready_pods_are_counted_of_those_that_are_wanted() -> None:
+    simulation = Simulation(a_snapshot().of(an_agent().with_replicas(3)))
+    seen = []
+    for step in (simulation.settle, simulation.run, simulation.fail, simulation.settle, simulation.kill):
+        step()
+        simulation.settle()
+        seen.append((simulation.status.ready_replicas, simulation.status.ready_summary))
+    assert seen == [(0, "0/3"), (3, "3/3"), (0, "0/3"), (0, "0/3"), (0, "0/3")]
+    ready = simulation.condition(ConditionType.READY)
+    assert ready.reason == "KillSwitch"
 
 
 @pytest.mark.parametrize("at", ["staging", "one-region", "everywhere"])

@@ -54,7 +54,8 @@ AGENT = CrdKind(
     columns=(
         Column("Stage", ".status.stage.name", "The stage that holds now"),
         Column("Scope", ".status.stage.scopeSummary", "Which part of the work it may touch"),
-        Column("Ready", _condition("Ready", "status"), "Whether it serves its stage"),
+        Column("Ready", ".status.readySummary", "Ready pods of those that are wanted"),
+        Column("Status", _condition("Ready", "status"), "Whether it serves its stage"),
         Column("Reason", _condition("Ready", "reason"), "Why it is, or is not, ready"),
         Column("Killed", _condition("Killed", "status"), "Whether the kill switch is engaged"),
         _AGE,
@@ -62,6 +63,10 @@ AGENT = CrdKind(
         Column("Environment", ".status.stage.environment", "Environment of the stage", wide=True),
         Column("Policy", ".spec.policyRef.name", "The AgentPolicy that it lives under", wide=True),
         Column("Revision", ".status.stage.revisionSummary", "The revision that serves", wide=True),
+        Column("Next", ".status.stage.nextName", "The next stage", wide=True),
+        Column("Next-At", ".status.stage.nextAt", "When the next stage starts if this one stays ready", wide=True),
+        Column("Enforced", _condition("PolicyEnforced", "status"), "Whether every guard passed its test", wide=True),
+        Column("Egress", _condition("EgressEnforced", "status"), "Whether pods reach only their guard", wide=True),
         # The kill controller reads these at its start, by their names.
         Column("Kill-Requested", ".status.kill.requestedAt", "When it was killed last", wide=True),
         Column("Kill-Released", ".status.kill.releasedAt", "When that kill was released", wide=True),

@@ -47,6 +47,9 @@ class ConditionType(StrEnum):
 MAX_MANAGED_OBJECTS = 64
 """Most objects of one Agent or MCPBinding that its status records: several times those of one placement."""
 
+MAX_HISTORY = 16
+"""Most stages that the promotion history has."""
+
 MAX_LABELS = 64
 """Most labels of an Agent."""
 
@@ -293,8 +296,29 @@ class StageStatus(ApiModel):
     passed_limited_seconds: int = Field(default=0, ge=0, le=MAX_SOAKED_SECONDS, json_schema_extra=kube(format="int64"))
     """The same for stages of production with a scope. minLimitedScope counts it."""
 
+    next_name: str = Field(default="", max_length=63)
+    """Name of the next stage; empty in the last one."""
+
     next_at: Timestamp | None = None
-    """When the next stage may start at the earliest."""
+    """When the next stage starts if this one stays Ready. Absent while it is not Ready, and in the last one."""
+
+
+class EnteredStage(ApiModel):
+    """One entry of the promotion history."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(max_length=63)
+    """Name of the stage."""
+
+    environment: Environment
+    """Its environment."""
+
+    revision: str = Field(max_length=64)
+    """The revision that entered it: a SHA-256 in hex."""
+
+    entered_at: Timestamp
+    """When it entered the stage."""
 
 
 class EnforcementStatus(ApiModel):
@@ -365,8 +389,19 @@ class AgentStatus(ApiModel):
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
     """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced and PromotionPending."""
 
+    ready_replicas: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of pods of the current stage that are ready, of the spec.replicas that are wanted."""
+
+    ready_summary: str = Field(default="", max_length=16)
+    """Ready pods and wanted pods, such as 2/3, for people."""
+
     stage: StageStatus | None = None
     """The current stage; absent before the first."""
+
+    history: tuple[EnteredStage, ...] = Field(
+        default=(), max_length=MAX_HISTORY, json_schema_extra={"x-kubernetes-list-type": "atomic"}
+    )
+    """The last stages that were entered, the current one last."""
 
     enforcement: EnforcementStatus | None = None
     """Details of PolicyEnforced; absent unless it is True."""

@@ -8,12 +8,14 @@ from typing import Literal
 from interlock.api.agent import Agent
 from interlock.api.refusals import Refusal
 from interlock.api.status import (
+    MAX_HISTORY,
     MAX_SOAKED_SECONDS,
     AgentReason,
     AgentStatus,
     Condition,
     ConditionType,
     EnforcementStatus,
+    EnteredStage,
     RestartedPod,
     StageLabel,
     StageStatus,
@@ -203,10 +205,15 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         _egress(report),
         _promotion(report),
     )
+    stage = _stage(report)
+    ready = _count_ready(report)
     return AgentStatus(
         observed_generation=agent.metadata.generation,
         conditions=tuple(_condition(agent, finding, now) for finding in findings),
-        stage=_stage(report),
+        ready_replicas=ready,
+        ready_summary=f"{ready}/{agent.spec.replicas}",
+        stage=stage,
+        history=_history(agent, stage),
         enforcement=_enforcement(report) if enforced.status == "True" else None,
     )
 
@@ -308,9 +315,7 @@ def _rolls(plan: WritePlan | None) -> bool:
 def _not_ready_message(report: AgentReport) -> str:
     metadata, wanted = report.snapshot.agent.metadata, report.snapshot.agent.spec.replicas
     readiness = report.progress.readiness if report.progress else Readiness()
-    # The counts of a Deployment that has just been written are those of its earlier spec.
-    is_reported = readiness.is_current and not _rolls(report.plan)
-    ready = min(readiness.available, wanted, _ready_pods(report)) if is_reported else 0
+    ready = _count_ready(report)
     reports = _pods_of(report.snapshot, report.progress.decision.facts) if report.progress else ()
     trouble = next((one.trouble for one in reports if one.trouble), readiness.trouble)
     # A Deployment that has just been written has the same message: another one would cost another write.
@@ -320,14 +325,20 @@ def _not_ready_message(report: AgentReport) -> str:
     )
 
 
-def _ready_pods(report: AgentReport) -> int:
-    """Return how many pods are Ready by their own word, which may be newer than that of their Deployments."""
-    policy = report.snapshot.policy
-    if policy is None or report.progress is None:
+def _count_ready(report: AgentReport) -> int:
+    """Return how many pods are ready. Their own word may be newer than that of their Deployments."""
+    policy, progress, wanted = report.snapshot.policy, report.progress, report.snapshot.agent.spec.replicas
+    # The counts of a Deployment that has just been written are those of its earlier spec.
+    if policy is None or progress is None or not progress.readiness.is_current or _rolls(report.plan):
         return 0
-    facts = report.progress.decision.facts
+    if report.killed is not None:
+        return 0
+    if progress.is_ready:
+        return wanted
+    facts = progress.decision.facts
     isolation = policy.spec.environments.isolation_in(facts.stage.environment)
-    return report.snapshot.pods.ready_count(facts.stage.name, facts.revision, isolation)
+    pods = report.snapshot.pods.ready_count(facts.stage.name, facts.revision, isolation)
+    return min(progress.readiness.available, wanted, pods)
 
 
 def _stalled(report: AgentReport, now: datetime) -> Finding:
@@ -459,7 +470,7 @@ _NO_SOAK = {
 
 def _stage(report: AgentReport) -> StageStatus | None:
     if report.progress is not None:
-        return _to_status(report.progress, report.collisions)
+        return _to_status(report.progress, report.collisions, report.snapshot.agent)
     # Refused: the agent keeps the stage that it has reached, but its soak starts again once there are pods.
     recorded = report.snapshot.agent.status.stage if report.snapshot.agent.status else None
     return recorded and recorded.model_copy(update=_NO_SOAK)
@@ -470,8 +481,19 @@ def _condition(agent: Agent, finding: Finding, now: datetime) -> Condition:
     return build_condition(finding, agent.metadata.generation, known, now)
 
 
-def _to_status(progress: Progress, collisions: int) -> StageStatus:
+def _history(agent: Agent, stage: StageStatus | None) -> tuple[EnteredStage, ...]:
+    known = agent.status.history if agent.status else ()
+    if stage is None or (known and known[-1].entered_at == stage.entered_at):
+        return known
+    entered = EnteredStage(
+        name=stage.name, environment=stage.environment, revision=stage.revision, entered_at=stage.entered_at
+    )
+    return (*known, entered)[-MAX_HISTORY:]
+
+
+def _to_status(progress: Progress, collisions: int, agent: Agent) -> StageStatus:
     facts = progress.decision.facts
+    later = agent.spec.stages[progress.decision.index + 1 :]
     return StageStatus(
         name=facts.stage.name,
         environment=facts.stage.environment,
@@ -488,5 +510,6 @@ def _to_status(progress: Progress, collisions: int) -> StageStatus:
         soak_restarted_at=facts.restarted_at,
         passed_staging_seconds=min(facts.passed.staging // timedelta(seconds=1), MAX_SOAKED_SECONDS),
         passed_limited_seconds=min(facts.passed.limited // timedelta(seconds=1), MAX_SOAKED_SECONDS),
+        next_name=later[0].name if later else "",
         next_at=progress.decision.next_at,
     )

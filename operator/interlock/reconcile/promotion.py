@@ -12,7 +12,9 @@ def pending_promotion(agent: Agent, decision: StageDecision, following: str) -> 
     facts = decision.facts
     current, needed = facts.stage.name, soak_of(facts.stage)
     if facts.ready_since is not None:
-        found = AgentReason.SOAKING, f"{following} follows once {current} was Ready for {format_duration(needed)}"
+        at = f" at {decision.next_at:%Y-%m-%dT%H:%M:%SZ}" if decision.next_at is not None else ""
+        message = f"{following} follows{at} if {current} stays Ready, once it was Ready for {format_duration(needed)}"
+        found = AgentReason.SOAKING, message
     elif facts.soaked and facts.soaked >= needed:
         found = (
             AgentReason.WAITING_FOR_READY,
