@@ -304,6 +304,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.compiled": Requirement("the bundle has the agent's models, and only the guard mounts their keys"),
     "models.pass": Requirement("a call reaches its provider with the real key and only headers that may pass"),
     "models.retries": Requirement("SDKs try again where that can help, and nowhere else"),
+    "models.large": Requirement("requests to models of up to 32 MiB pass, within the guard's memory"),
     "models.streams": Requirement("a stream passes byte for byte, each event as it comes, and breaks where it breaks"),
     "models.hang-up": Requirement("an agent that hangs up ends its call at the provider"),
     "models.endpoints": Requirement("a few paths reach a provider, and nothing else does"),

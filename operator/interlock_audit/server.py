@@ -121,7 +121,7 @@ class CollectorServer:
     async def _store(self, http: web.Request, identity: Identity, sender: tuple[str, str]) -> web.Response:
         lost = _number(http, "lost", None)
         try:
-            body = await read_body(http)
+            body = bytes(await read_body(http))
             self._check_rates(*sender, len(body))  # before the batch is parsed, since that takes time
             batch = read_batch(body, identity, received=self._executor.now(), lost=lost)
         except NotYours as refusal:

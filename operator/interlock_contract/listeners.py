@@ -81,7 +81,7 @@ LISTENERS: Final[Mapping[ListenerName, Bounds]] = {
         connections_per_peer=384,  # in a shared pod the agent and its guard's MCP servers are one peer, 127.0.0.1
         head_bytes_in_flight=4 * _MIB,
         body_bytes=4 * _MIB,
-        bytes_in_flight=16 * _MIB,  # that are received: what is parsed has a budget of its own
+        bytes_in_flight=128 * _MIB,  # that are received, bodies for models too: budgets of the guard are smaller
     ),
     ListenerName.OBSERVE: _PROBES,
     ListenerName.TASKS: Bounds(

@@ -5,6 +5,11 @@ from typing import Annotated, Final, Literal
 from interlock_contract.http_target import FileName, HttpTarget
 from interlock_contract.strict_fields import Name, StrictStruct, like, refuse_doubles
 
+MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
+"""Largest body of a call that a policy can set, and the default."""
+LEAST_REQUEST_BYTES: Final = 64 * 1024
+"""Smallest bound of a body that a policy can set."""
+
 Shape = Literal["OpenAI", "Anthropic"]
 """Whose API a provider's is like: paths, headers and errors."""
 

@@ -114,7 +114,14 @@ async def serve(settings: GuardSettings) -> None:
         models = ProviderClients(live, settings.secrets, settings.dialable, log)
         stack.push_async_callback(models.close)
         checks = _build_checks(settings, live)
-        llm = LlmEndpoint(live=live, authorizer=authorizer, links=models, checks=checks, large=large)
+        llm = LlmEndpoint(
+            live=live,
+            authorizer=authorizer,
+            links=models,
+            checks=checks,
+            large=large,
+            max_bytes=settings.model_request_bytes,
+        )
         mcp = McpEndpoint(
             live=live,
             sources=sources,

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from interlock_contract import pod
+from interlock_contract.model_access import MAX_REQUEST_BYTES
 from interlock_guard.state import LEASE_SECONDS
 
 
@@ -23,7 +24,7 @@ class GuardSettings:
     `listen` is the address at which the agent is served, and `host` the name that it calls the guard by; empty on
     loopback.
     `agent_host` is where the agent listens for tasks: here, unless it has a pod of its own. `audit_url` is the
-    collector's address; empty where there is none.
+    collector's address; empty where there is none. `model_request_bytes` bounds the body of a call of a model.
     """
 
     agent: str
@@ -47,6 +48,7 @@ class GuardSettings:
     spool_bytes: int
     audit_url: str
     audit_token: Path
+    model_request_bytes: int
 
 
 def read_settings(environment: Mapping[str, str]) -> GuardSettings:
@@ -80,6 +82,9 @@ def read_settings(environment: Mapping[str, str]) -> GuardSettings:
         spool_bytes=int(_number(environment, "INTERLOCK_SPOOL_BYTES", pod.SPOOL_BYTES, most=1e12)),
         audit_url=_audit_url(environment.get(pod.AUDIT_URL_VARIABLE, "")),
         audit_token=Path(environment.get("INTERLOCK_AUDIT_TOKEN", f"{pod.AUDIT_TOKEN_PATH}/{pod.TOKEN_FILE}")),
+        model_request_bytes=int(
+            _number(environment, pod.MODEL_REQUEST_VARIABLE, MAX_REQUEST_BYTES, most=MAX_REQUEST_BYTES + 1)
+        ),
     )
 
 

@@ -245,18 +245,19 @@ class BoundedListener:
         if self._sweeping is not None:
             self._sweeping.cancel()
 
-    async def read_body(self, request: web.BaseRequest) -> bytes:
+    async def read_body(self, request: web.BaseRequest, max_bytes: int | None) -> bytearray:
         """Return a request's body; see the function `read_body`."""
         bounds = self.bounds
-        too_large = BodyRefused(413, f"larger than {bounds.body_bytes} bytes")
-        if (request.content_length or 0) > bounds.body_bytes:
+        most = max_bytes or bounds.body_bytes
+        too_large = BodyRefused(413, f"larger than {most} bytes")
+        if (request.content_length or 0) > most:
             raise too_large
         body = bytearray()
         try:
             async with asyncio.timeout(bounds.body_seconds):
                 while chunk := await request.content.readany():
                     body += chunk
-                    if len(body) > bounds.body_bytes:
+                    if len(body) > most:
                         raise too_large
                     if self._bodies + len(chunk) > bounds.bytes_in_flight:
                         raise BodyRefused(503, f"one too many: {self._bodies} bytes of bodies are under way")
@@ -264,7 +265,7 @@ class BoundedListener:
                     request[_HELD] = request.get(_HELD, 0) + len(chunk)
         except TimeoutError:
             raise BodyRefused(408, f"not complete after {bounds.body_seconds:g} s") from None
-        return bytes(body)
+        return body
 
     def release_body(self, request: web.BaseRequest) -> None:
         """Count the bytes of a body no longer; see the function `release_body`."""
@@ -421,13 +422,17 @@ _LISTENER: Final = web.RequestKey("interlock_listener", BoundedListener)
 """Key of a request for its listener."""
 
 
-async def read_body(request: web.BaseRequest) -> bytes:
+async def read_body(request: web.BaseRequest, *, max_bytes: int | None = None) -> bytearray:
     """Return the body of a bounded listener's request. Its bytes count until the request is answered.
+
+    Args:
+        request: The request.
+        max_bytes: Largest body, where it is not that of the listener's row.
 
     Raises:
         BodyRefused: The body is too large or too slow, or all bodies together are too large.
     """
-    return await request[_LISTENER].read_body(request)
+    return await request[_LISTENER].read_body(request, max_bytes)
 
 
 def release_body(request: web.BaseRequest) -> None:

@@ -12,6 +12,7 @@ from interlock.cluster import api_json, namespace_budget, obstacles
 from interlock.runtime import worker_process
 from interlock_audit import __main__ as collector
 from interlock_audit import quotas, reviewer, server, sqlite, stores
+from interlock_contract import model_access
 from interlock_contract.bundle import DEFAULT_IN_FLIGHT, MAX_IN_FLIGHT
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.names import KILL_LEASE_SECONDS
@@ -52,11 +53,10 @@ LIMITS = [
     f"at most {outcome_classifier.LONGEST_LOOKED_AT // KIB} KiB of it",
     f"`openai` {pinned('openai')} and `anthropic` {pinned('anthropic')}",
     (
-        f"Bodies have at most {LISTENERS[ListenerName.AGENT].body_bytes // MIB} MiB, images included, and "
+        f"Bodies have at most {model_access.MAX_REQUEST_BYTES // MIB} MiB, images included, and "
         f"{large_messages.MAX_REQUEST_NODES} values and keys"
     ),
-    f"share {large_messages.REQUESTS // MIB} MiB of the guard's memory",
-    f"finds no room within {large_messages.WAIT_SECONDS:.0f} s",
+    f"one more waits for {large_messages.WAIT_SECONDS:.0f} s and gets 429",
     f"the last {credentials._SEARCHED} characters of a key",  # noqa: SLF001 - the page states it
     f"The first {denials.RECORDED} denials of each rule",
     f"has {program._FINISH_SECONDS} s to send the rest",  # noqa: SLF001

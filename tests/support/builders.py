@@ -213,12 +213,12 @@ class PolicyBuilder(_Builder):
         return self._with("spec", environments={name: {"isolation": word} for name, word in isolation.items()})
 
     def allowing_models(
-        self, *allow: str, urls: list[dict[str, Any]] | None = None, secrets: Sequence[str] | None = None
+        self, *allow: str, urls: list[dict[str, Any]] | None = None, secrets: Sequence[str] | None = None, **more: Any
     ) -> Self:
         """Allow exactly these models; `urls` are providers of its own, and Secrets are named after all providers."""
         providers = ("openai", "anthropic", *(upstream["name"] for upstream in urls or []))
         named = providers if secrets is None else secrets
-        return self._with("spec", models={"allow": list(allow), "urls": urls or [], "secretNames": list(named)})
+        return self._with("spec", models={"allow": list(allow), "urls": urls or [], "secretNames": list(named), **more})
 
     def recording(self, arguments: str, *redact: str) -> Self:
         """Say what records hold of arguments."""

@@ -34,6 +34,7 @@ from interlock.api.text import (
 )
 from interlock_contract.addresses import Network
 from interlock_contract.bundle import Operation, RecordedArguments
+from interlock_contract.model_access import LEAST_REQUEST_BYTES, MAX_REQUEST_BYTES
 from interlock_contract.names import API_VERSION
 
 MAX_ROWS = 256
@@ -173,6 +174,11 @@ class ModelPolicy(ApiModel):
 
     urls: tuple[ModelUpstream, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
     """Providers besides openai (https://api.openai.com/v1) and anthropic (https://api.anthropic.com/v1), or instead."""
+
+    request_bytes: int = Field(
+        default=MAX_REQUEST_BYTES, ge=LEAST_REQUEST_BYTES, le=MAX_REQUEST_BYTES, json_schema_extra=kube(format="int32")
+    )
+    """Largest request to a model in bytes. The memory limit of guards follows it: 128Mi and five times this size."""
 
     secret_names: tuple[ObjectName, ...] = Field(default=(), max_length=64)
     """Secrets that Agents may name in apiKeyFrom. A provider receives the key that is sent to it. Without it none."""

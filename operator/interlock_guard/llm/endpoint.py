@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import ClientResponse, web
 
 from interlock_contract.mcp import EVENT_STREAM
-from interlock_contract.model_access import Provider, Shape, find_provider
-from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
+from interlock_contract.model_access import MAX_REQUEST_BYTES, Provider, Shape, find_provider
+from interlock_contract.strict_json import JsonInvalid, dump_json
 from interlock_guard.audit.recorder import RecordFailed, read_caller
 from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, check_terminated
 from interlock_guard.decision.model_call import LIST, MODELS
@@ -29,11 +29,12 @@ from interlock_guard.llm.provider_client import (
     response_headers,
     shows_key,
 )
-from interlock_guard.llm.replies import NO_RETRY, denial_body, list_body, model_body, retry_headers, status_of
+from interlock_guard.llm.replies import NO_RETRY, TOO_MANY, denial_body, list_body, model_body, retry_headers, status_of
+from interlock_guard.llm.request_body import ModelBodies, RequestBody
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError, make_room
-from interlock_guard.wire.large_messages import MAX_REQUEST_NODES, SMALL, Hold, JsonTooLarge, LargeMessages, NoRoom
-from interlock_http.listener import BodyRefused, read_body, release_body
+from interlock_guard.wire.large_messages import Hold, JsonTooLarge, LargeMessages, NoRoom
+from interlock_http.listener import BodyRefused
 
 MAX_CALLS: Final = 64
 """Most calls of models under way at the same time."""
@@ -53,8 +54,6 @@ class _Call:
     """Whether the request asks for a stream. An SDK then reads events, whatever the answer's media type is."""
     task: asyncio.Task[web.StreamResponse] | None = None
     has_begun: bool = False
-    hold: Hold | None = None
-    """The part of the budget for large messages that the body takes while it is under way."""
     cut: Deny | None = None
 
 
@@ -73,8 +72,10 @@ class LlmEndpoint:
         links: ProviderClients,
         checks: HttpChecks,
         large: LargeMessages | None = None,
+        max_bytes: int = MAX_REQUEST_BYTES,
     ) -> None:
         self._large = large or LargeMessages()
+        self._bodies = ModelBodies(self._large, max_bytes)
         self._live, self._authorizer, self._links, self._checks = live, authorizer, links, checks
         self._calls: set[_Call] = set()
 
@@ -124,10 +125,12 @@ class LlmEndpoint:
             return Deny(DenyReason.MODEL_KEY_REFUSED, "", "The key is not the one that the agent was given.")
         return None
 
-    def _refuse(self, http: web.Request, shape: Shape, request: DecisionInput, denial: Deny) -> web.Response:
+    def _refuse(
+        self, http: web.Request, shape: Shape, request: DecisionInput, denial: Deny, status: int | None = None
+    ) -> web.Response:
         caller = read_caller(None, http.headers)
         self._authorizer.record(replace(request, arguments=None), denial, caller)
-        return _reply(shape, denial)
+        return _reply(shape, denial, status)
 
     def _list(self, http: web.Request, provider: Provider | None, request: DecisionInput) -> web.Response:
         """Answer the list of models, or one of them, out of the bundle."""
@@ -157,35 +160,23 @@ class LlmEndpoint:
             )
             return self._refuse(http, shape, request, denial)
         try:
-            body, hold = await self._read_body(http)
+            body = await self._bodies.read(http)
         except BodyRefused as refusal:
             denial = Deny(DenyReason.BAD_REQUEST, "", f"The body is {refusal}.")
-            self._refuse(http, shape, request, denial)
-            return _reply(shape, denial, refusal.status)
-        except (JsonInvalid, NoRoom) as error:
+            return self._refuse(http, shape, request, denial, refusal.status)
+        except NoRoom as error:
+            denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The body {error}.")
+            return self._refuse(http, shape, request, denial, TOO_MANY)
+        except JsonInvalid as error:
             return self._refuse(http, shape, request, _unreadable(error))
-        model = f"{request.model}{body['model']}"
-        begun = self._begin(http, replace(request, model=model, arguments=body, betas=read_betas(http.headers)))
-        if isinstance(begun, _Call):
-            begun.hold = hold
+        begun = self._begin(http, request, body)
         del body  # the answer can take minutes, and the body is no longer needed
         return await self._wait(begun) if isinstance(begun, _Call) else begun
 
-    async def _read_body(self, http: web.Request) -> tuple[dict[str, Any], Hold]:
-        async with self._large.receive(http.content_length):
-            data = await read_body(http)
-            hold = self._large.requests.hold()
-            if len(data) <= SMALL:
-                body = parse_json(data)
-            else:
-                body = await self._large.parse(data, max_nodes=MAX_REQUEST_NODES, hold=hold)
-        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
-            raise JsonInvalid("no JSON object with a model in it")
-        release_body(http)
-        return body, hold
-
-    def _begin(self, http: web.Request, request: DecisionInput) -> _Call | web.Response:
+    def _begin(self, http: web.Request, request: DecisionInput, body: RequestBody) -> _Call | web.Response:
         """Decide and forward; the bundle may be another one than before the body was read."""
+        model_name = f"{request.model}{body.value['model']}"
+        request = replace(request, model=model_name, arguments=body.value, betas=read_betas(http.headers))
         bundle, name = self._live.bundle, http.match_info["provider"]
         provider = None if bundle is None else find_provider(bundle.models, name)
         shape = _shape(provider, request)
@@ -200,8 +191,8 @@ class LlmEndpoint:
         query = http.rel_url.raw_query_string
         path = f"{request.method}?{query}" if query else request.method
         client = self._links.get(provider)
-        sending = client.send(path, dump_json(request.arguments), request_headers(http.headers), model)
-        call = _Call(http, shape, found, wants_stream=bool((request.arguments or {}).get("stream")))
+        sending = client.send(path, body.write(), request_headers(http.headers), model)
+        call = _Call(http, shape, found, wants_stream=bool(body.value.get("stream")))
         call.task = asyncio.create_task(_relay(call, sending, client, self._large.results.hold()))
         self._calls.add(call)
         return call
@@ -301,9 +292,7 @@ def _to_agent() -> Iterator[None]:
         raise _AgentGone from None
 
 
-def _unreadable(error: JsonInvalid | NoRoom) -> Deny:
-    if isinstance(error, NoRoom):
-        return Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The body {error}.")
+def _unreadable(error: JsonInvalid) -> Deny:
     return Deny(DenyReason.BAD_REQUEST, "", f"The body {'' if isinstance(error, JsonTooLarge) else 'is '}{error}.")
 
 

@@ -20,6 +20,7 @@ from interlock_contract.http_target import HttpTarget
 from interlock_contract.model_access import Model, Provider, Shape
 from interlock_contract.pod import MODEL_KEYS_FOLDER
 from interlock_guard.decision.decide import check_terminated
+from interlock_guard.llm.request_body import OutgoingBody
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
 from interlock_guard.upstream.dialer import Dialer
@@ -37,13 +38,13 @@ class ProviderClient(HttpSession):
 
     @asynccontextmanager
     async def send(
-        self, path: str, body: bytes, headers: Mapping[str, str], model: Model
+        self, path: str, body: OutgoingBody, headers: Mapping[str, str], model: Model
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Post a body; once, whatever happens.
 
         Args:
             path: Behind the base URL, query included.
-            body: The JSON.
+            body: The JSON; it is read once.
             headers: Those of the agent that may pass; the key is set here.
             model: Says which key.
 
@@ -53,8 +54,9 @@ class ProviderClient(HttpSession):
         with self.unsent():
             key = self.credentials.read_key(model.key_file)
         own = {"x-api-key": key} if self._shape == "Anthropic" else {"Authorization": f"Bearer {key}"}
+        own["Content-Length"] = str(body.size)
         url = yarl.URL(f"{self.target.url.rstrip('/')}/{path}", encoded=True)
-        async with self.request("POST", url, body, {**headers, **own}) as response:
+        async with self.request("POST", url, body.stream(), {**headers, **own}) as response:
             yield response
 
 

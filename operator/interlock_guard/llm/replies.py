@@ -22,6 +22,7 @@ _TYPES: Final[dict[int, tuple[str, str]]] = {
     404: ("invalid_request_error", "not_found_error"),
     408: ("invalid_request_error", "timeout_error"),
     413: ("invalid_request_error", "request_too_large"),
+    429: ("rate_limit_error", "rate_limit_error"),
     502: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),
 }
@@ -34,15 +35,21 @@ _TRANSIENT: Final = frozenset(
     }
 )
 """Reasons that another try a moment later may not meet."""
-_TRANSIENT_STATUS: Final = frozenset({408, 503})
-"""Statuses of a body that another try may bring whole, or for which there may be room then."""
+_SLOW: Final = 408
+"""The status of a body that did not come in time; another try may."""
+TOO_MANY: Final = 429
+"""The status of a body for which there is no room next to the others under way."""
+_RETRY_SECONDS: Final = 2
+"""Seconds that a client is told to wait after that status."""
 NO_RETRY: Final = {"x-should-retry": "false"}
 """The SDKs of both providers obey this header. Without it they try again after 408, 409, 429 and 500 to 599."""
 
 
 def retry_headers(denial: Deny, status: int) -> dict[str, str]:
-    """Return the headers that keep an SDK from trying again where the denial is final."""
-    if denial.reason in _TRANSIENT or (denial.reason is DenyReason.BAD_REQUEST and status in _TRANSIENT_STATUS):
+    """Return the headers that say when to try again, or that a denial is final."""
+    if status == TOO_MANY:
+        return {"Retry-After": str(_RETRY_SECONDS)}
+    if denial.reason in _TRANSIENT or status == _SLOW:
         return {}
     return dict(NO_RETRY)
 

@@ -93,9 +93,9 @@ class HttpSession:
 
     @asynccontextmanager
     async def request(
-        self, method: str, url: yarl.URL, body: bytes | None, headers: Mapping[str, str]
+        self, method: str, url: yarl.URL, body: bytes | AsyncIterator[bytes] | None, headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request; once, whatever happens.
+        """Send a request; once, whatever happens. A body that is an iterator needs a header Content-Length.
 
         Raises:
             UpstreamError: Also while the body is read.

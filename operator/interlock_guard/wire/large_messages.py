@@ -10,7 +10,8 @@ between two steps the loop handles whatever else has happened:
 
 The sizes fit the guard's container of 128 MiB: a guard at rest has 45 MiB, and `RECEIVING`, `REQUESTS`, `RESULTS` and
 `WORKING` are 73 MiB. The events of streams (`downstream.event_stream`) have 4 MiB more. Requests and results have
-budgets of their own, so that calls under way leave room for what they wait for.
+budgets of their own, so that calls under way leave room for what they wait for. Bodies for models have another budget
+(`llm.request_body`), and the guard of an agent with models has a larger container.
 """
 
 import asyncio
@@ -79,6 +80,9 @@ _WIDEST: Final = 4
 
 class NoRoom(Exception):  # noqa: N818 - says the state of the budget
     """There is no memory for a message; the text says so to its sender."""
+
+    def __init__(self, message: str = _FULL) -> None:
+        super().__init__(message)
 
 
 class JsonTooLarge(JsonInvalid):
@@ -159,7 +163,7 @@ class MemoryBudget:
                 async with asyncio.timeout(deadline - time.monotonic()):
                     await turn
             except TimeoutError:
-                raise NoRoom(_FULL) from None
+                raise NoRoom from None
             finally:
                 if turn in self._waiting:
                     self._waiting.remove(turn)
@@ -288,17 +292,29 @@ class LargeMessages:
             raise
         if is_forwarded and not hold.try_resize(hold.size + len(data)):
             hold.release()
-            raise NoRoom(_FULL)
+            raise NoRoom
         message.hold, message.size = hold, len(data)
         return message
 
-    async def parse(self, data: bytes | bytearray, *, max_nodes: int, hold: Hold) -> Any:
+    async def parse(
+        self,
+        data: bytes | bytearray,
+        *,
+        max_nodes: int,
+        hold: Hold,
+        working: int | None = None,
+        kept: int = 0,
+        least: int = 0,
+    ) -> Any:
         """Parse one strict JSON value in steps.
 
         Args:
             data: The whole text.
             max_nodes: Bound of its values and keys.
             hold: The part of the budget that the text takes; afterwards that of the value.
+            working: Memory for the parser in bytes, where it is not that of this guard's messages.
+            kept: Bytes that stay in memory next to the value.
+            least: Least bytes that the value counts.
 
         Raises:
             JsonInvalid: It is no strict JSON.
@@ -307,27 +323,29 @@ class LargeMessages:
         """
         try:
             await hold.resize(max(hold.size, len(data)))
-            return await self._parse(data, max_nodes, hold)
+            return await self._parse(data, max_nodes, hold, working or self._working, kept, least)
         except BaseException:
             hold.release()  # an exception may keep the frames that refer to it
             raise
 
-    async def _parse(self, data: bytes | bytearray, max_nodes: int, hold: Hold) -> Any:
+    async def _parse(
+        self, data: bytes | bytearray, max_nodes: int, hold: Hold, working: int, kept: int, least: int
+    ) -> Any:
         async with self.turn():
             needed = await _measure(data, max_nodes)
-            if needed > self._working:
-                raise JsonTooLarge(f"may need {needed} bytes of memory, and one message has {self._working}")
+            if needed > working:
+                raise JsonTooLarge(f"may need {needed} bytes of memory, and one message has {working}")
             text = decode_text(data)
             await let_others_run()
             value = parse_text(text)
             await let_others_run()
             check_parsed(value, text)
             del text
-            size = await _size_of(value)
+            size = kept + max(least, await _size_of(value))
             if size > hold.capacity:
                 raise JsonTooLarge(f"needs {size} bytes of memory, and large messages have {hold.capacity} in all")
             if not hold.try_resize(size):
-                raise NoRoom(_FULL)
+                raise NoRoom
             return value
 
     async def digest(self, value: Any) -> str:

@@ -382,7 +382,8 @@ async def test_sdks_may_try_again_where_too_many_calls_are_under_way(rig: Rig) -
         assert {status for status, _ in await asyncio.gather(*calls)} == {200}
 
 
-async def test_an_image_in_a_message_passes(rig: Rig) -> None:
-    data = base64.b64encode(b"x" * 2_700_000).decode()
+@requirement("models.large")
+async def test_an_image_of_five_megabytes_passes(rig: Rig) -> None:
+    data = base64.b64encode(b"x" * 3_700_000).decode()
     content = [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}]
     assert (await rig.post(MESSAGES, messages(messages=[{"role": "user", "content": content}]), API_KEY))[0] == 200

@@ -1,5 +1,8 @@
 import hashlib
 import json
+from typing import Any
+
+import pytest
 
 from interlock.api.shared_types import SecretKeyRef
 from interlock.deployment.children.config import compile_bundle
@@ -12,6 +15,7 @@ from interlock_contract.http_target import HttpTarget
 from tests.requirements import requirement
 from tests.support.builders import a_placement, a_policy, an_agent
 
+MIB = 1024 * 1024
 LOCAL = {
     "name": "local",
     "url": "https://llm.example.com/v1",
@@ -98,3 +102,29 @@ def test_the_agents_container_has_the_variables() -> None:
 def test_an_agent_without_models_has_nothing_of_them() -> None:
     text = json.dumps(desired_children(a_placement()))
     assert not [word for word in ("OPENAI", "ANTHROPIC", ".models") if word in text]
+
+
+@requirement("models.large")
+@pytest.mark.parametrize(
+    ("size", "limit"), [(None, "288Mi"), (32 * MIB, "288Mi"), (4 * MIB, "148Mi"), (65_536, "133Mi")]
+)
+def test_the_guards_memory_follows_the_size_of_requests_to_models(size: int | None, limit: str) -> None:
+    more = {} if size is None else {"requestBytes": size}
+    policy = a_policy().allowing_models("openai/*", **more)
+    guard = guard_of(a_placement(an_agent().calling("openai/gpt-4o-mini"), policy=policy))
+    assert guard["resources"]["limits"] == {"memory": limit}
+    assert {"name": "INTERLOCK_MODEL_REQUEST_BYTES", "value": str(size or 32 * MIB)} in guard["env"]
+    without = guard_of(a_placement(policy=policy))
+    assert without["resources"]["limits"] == {"memory": "128Mi"}
+    assert "INTERLOCK_MODEL_REQUEST_BYTES" not in [variable["name"] for variable in without["env"]]
+
+
+def guard_of(placement: Placement) -> dict[str, Any]:
+    (guard,) = [
+        container
+        for workload in build_workloads(placement)
+        for container in workload["spec"]["template"]["spec"]["initContainers"]
+        if container["name"] == "guard"
+    ]
+    found: dict[str, Any] = guard
+    return found

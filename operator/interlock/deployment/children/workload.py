@@ -69,6 +69,7 @@ from interlock_contract.pod import (
     LAUNCHER_PATH,
     LAUNCHER_UID,
     LISTEN_VARIABLE,
+    MODEL_REQUEST_VARIABLE,
     NAMESPACE_VARIABLE,
     OBSERVE_PORT,
     PIPES_PATH,
@@ -88,6 +89,11 @@ SPOOL_VOLUME = "spool"
 TMP_VOLUME = "tmp-agent"
 CONFIG_VOLUME = "config"
 SPOOL_SIZE = "128Mi"  # twice the guard's own bound: beyond the volume's size the kubelet ends the pod
+_MIB = 1024 * 1024
+_GUARD_MEMORY = 128
+"""Memory limit of a guard whose agent has no models, in MiB."""
+_MODEL_MEMORY = 5
+"""By how much each MiB of a request to a model raises it: three that are under way, and the parser of one."""
 _TOKEN = {"path": TOKEN_FILE, "expirationSeconds": 3600}
 
 
@@ -298,6 +304,11 @@ def _guard(placement: Placement) -> dict[str, Any]:
         *build_secrets_mount(placement),
         {"name": SPOOL_VOLUME, "mountPath": SPOOL_PATH},
     ]
+    memory = _GUARD_MEMORY
+    if placement.agent.spec.models:
+        request_bytes = placement.policy.spec.models.request_bytes
+        env.append({"name": MODEL_REQUEST_VARIABLE, "value": str(request_bytes)})
+        memory += _MODEL_MEMORY * -(-request_bytes // _MIB)
     if placement.audit_url:
         env.append({"name": AUDIT_URL_VARIABLE, "value": placement.audit_url})
         mounts.append({"name": AUDIT_TOKEN_VOLUME, "mountPath": AUDIT_TOKEN_PATH, "readOnly": True})
@@ -322,7 +333,7 @@ def _guard(placement: Placement) -> dict[str, Any]:
         "readinessProbe": _probe("/readyz", period=2, failures=2),
         "resources": {
             "requests": {"cpu": "20m", "memory": "48Mi"},
-            "limits": {"memory": "128Mi"},
+            "limits": {"memory": f"{memory}Mi"},
         },
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": mounts,
