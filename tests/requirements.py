@@ -229,6 +229,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "guard.reconnect-pause": Requirement("a server whose connections end at once is rarely initialized"),
     "guard.lists-bounded": Requirement("a server's list costs a bounded number of requests and time, whatever it says"),
+    "guard.odd-messages": Requirement(
+        "one odd message of a server costs at most its own call, and no decision depends on how it was written"
+    ),
     "guard.own-name": Requirement("no server can answer in the guard's name, such as with a denial"),
     "guard.arguments": Requirement("a call whose arguments break a rule of the map is refused"),
     "guard.load": Requirement("one message never holds up a kill, and all messages together fit the guard's memory"),

@@ -2,6 +2,9 @@
 
 Refused: anything but UTF-8, duplicate keys, `NaN` and `Infinity` (also as `1e999`), lone surrogates, nesting beyond a
 bound. What passed is re-serialised from the parsed value, so that the receiver reads exactly what was decided on.
+
+Where a sender cannot be asked to repeat a text, `parse_lenient` and `replace_surrogates` read what it must have meant.
+They return a value that a strict text could have had, too.
 """
 
 import json
@@ -52,14 +55,14 @@ def decode_text(data: bytes | bytearray) -> str:
         raise JsonInvalid("not UTF-8") from None
 
 
-def parse_text(text: str, *, max_depth: int = MAX_DEPTH) -> Any:
+def parse_text(text: str, *, max_depth: int = MAX_DEPTH, decoder: json.JSONDecoder | None = None) -> Any:
     """Return the value of a text, which `check_parsed` has not checked yet; the second step.
 
     Raises:
         JsonInvalid: The text is not strict JSON.
     """
     try:
-        return _DECODER.decode(text)
+        return (decoder or _DECODER).decode(text)
     except JsonInvalid:
         raise
     except RecursionError:
@@ -74,11 +77,51 @@ def check_parsed(value: Any, text: str, *, max_depth: int = MAX_DEPTH) -> None:
     Raises:
         JsonInvalid: The value is too deep, or holds half a surrogate pair.
     """
-    # Both checks walk the value, so they run only where the text could fail them.
+    check_depth(value, text, max_depth=max_depth)
+    if has_lone_surrogates(value, text):
+        raise JsonInvalid("lone surrogate")
+
+
+def check_depth(value: Any, text: str, *, max_depth: int = MAX_DEPTH) -> None:
+    """Check the depth of a value that was parsed from a text.
+
+    Raises:
+        JsonInvalid: The value is too deep.
+    """
+    # The check walks the value, so it runs only where the text could fail it. So does the next one.
     if text.count("[") + text.count("{") > max_depth and _is_deeper(value, max_depth):
         raise JsonInvalid(f"nested deeper than {max_depth}")
-    if _SURROGATE.search(text) is not None:
-        _refuse_surrogates(value)
+
+
+def has_lone_surrogates(value: Any, text: str) -> bool:
+    """Return True if a value that was parsed from a text holds half a surrogate pair."""
+    if _SURROGATE.search(text) is None:
+        return False
+    try:
+        _encode_unicode(value).encode("utf-8")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def parse_lenient(text: str) -> Any:
+    """Return the value of a text in which numbers may be no numbers: `NaN`, `Infinity` and `1e999` are null.
+
+    Raises:
+        JsonInvalid: The text is not JSON, or has an object with one key twice.
+    """
+    return parse_text(text, decoder=_LENIENT_DECODER)
+
+
+def replace_surrogates(value: Any) -> Any:
+    """Return a value with U+FFFD for each half of a surrogate pair.
+
+    Raises:
+        JsonInvalid: Two keys of an object are equal then.
+    """
+    # The steps are C code: the value is written as text, and half a pair is one unit of UTF-16.
+    text = _encode_unicode(value).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return parse_lenient(text)
 
 
 class NodeCounter:
@@ -155,11 +198,9 @@ def _refuse_constant(_: str) -> None:
     raise JsonInvalid("number is not finite")
 
 
-def _refuse_surrogates(value: Any) -> None:
-    try:
-        _encode_unicode(value).encode("utf-8")
-    except UnicodeEncodeError:
-        raise JsonInvalid("lone surrogate") from None
+def _finite_or_null(text: str) -> float | None:
+    value = float(text)
+    return value if math.isfinite(value) else None
 
 
 def _is_deeper(value: Any, max_depth: int) -> bool:
@@ -181,5 +222,8 @@ def _children(node: Any) -> list[Any]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_refuse_constant)
+_LENIENT_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_float=_finite_or_null, parse_constant=lambda _: None
+)
 _encode = build_encoder()
 _encode_unicode = build_encoder(ensure_ascii=False)

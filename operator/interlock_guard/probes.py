@@ -114,6 +114,12 @@ class ProbeServer:
                 "Times that a source's server was initialized.",
                 [(render_labels(source=one.source), one.generation) for one in upstreams],
             ),
+            *render_family(
+                f"{_PREFIX}server_messages_dropped_total",
+                "counter",
+                "Messages of a source's server that were no MCP, or answered no request.",
+                [(render_labels(source=one.source), one.dropped.count) for one in upstreams],
+            ),
         ]
 
     def _record_lines(self) -> list[str]:

@@ -45,6 +45,7 @@ from interlock_guard.wire.jsonrpc import (
     parse_message,
 )
 from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, Hold, LargeMessages, NoRoom
+from interlock_guard.wire.server_messages import FROM_SERVER
 from interlock_guard.wire.streams import Line, Oversized, cut_short
 from interlock_kube.background import explain, log_failure
 
@@ -70,6 +71,7 @@ class StdioUpstream(Upstream):
         self._channel: Channel | None = None
         self._initializing: asyncio.Task[None] | None = None
         self._began_at = 0.0  # the present connection, on the loop's clock
+        self._lines = 0  # of the present connection
         self._first_message = FirstMessage()
         self._asked = ""  # the message that the version of the present connection is to be agreed on with
 
@@ -121,7 +123,7 @@ class StdioUpstream(Upstream):
 
     def _begin(self, reader: int, writer: int) -> Channel:
         self.generation += 1
-        self._began_at, self._asked = self._loop.time(), ""
+        self._began_at, self._asked, self._lines = self._loop.time(), "", 0
         self._calls.begin_generation()
         channel = self._channel = Channel(
             self._pipes,
@@ -225,40 +227,43 @@ class StdioUpstream(Upstream):
             self._violate("an unexpected error of the guard")
 
     def _handle_line(self, line: Line | Oversized) -> None:
+        self._lines += 1
         if isinstance(line, Oversized):
             self._take_oversized(line)
             return
         if not line.strip():
             return
         try:
-            message = parse_message(line, max_bytes=MAX_RESULT)
+            message = parse_message(line, max_bytes=MAX_RESULT, reader=FROM_SERVER)
         except MessageInvalid as error:
-            self._violate(f"it sent a line that is no message: {error}")
+            self._take_unreadable(line, str(error))
         else:
-            self._handle_message(message, len(line))
+            self._handle_message(message, line)
 
     async def _take_large_line(self, line: Line, hold: Hold) -> None:
         """Handle a large line in steps; one that is beyond a bound becomes the refusal of its call."""
+        self._lines += 1
         if len(line) > self.limits.result_bytes and cut_short(line).response_id() is not None:
             self._take_oversized(cut_short(line))
             return
         try:
-            message = await self._large.parse_message(line, max_bytes=MAX_RESULT, hold=hold)
+            message = await self._large.parse_message(line, max_bytes=MAX_RESULT, hold=hold, reader=FROM_SERVER)
         except (MessageTooLarge, NoRoom) as error:
             self._take_oversized(cut_short(line, f"answered with a message that {error}"))
         except MessageInvalid as error:
-            self._violate(f"it sent a line that is no message: {error}")
+            self._take_unreadable(line, str(error))
         else:
-            self._handle_message(message, len(line))
+            self._handle_message(message, line)
 
-    def _handle_message(self, message: Message, size: int) -> None:
+    def _handle_message(self, message: Message, line: Line) -> None:
+        size = len(line)
         match message:
             case RpcResponse() if size > self.limits.result_bytes:
-                self._take_response(message.id, self._too_large())
+                self._take_response(message.id, self._too_large(), line)
             case RpcResponse():
-                self._take_response(message.id, message)
-            case _ if size > MAX_OWN_MESSAGE and not isinstance(message, RpcResponse):
-                self._violate(f"it sent a request or notification of more than {MAX_OWN_MESSAGE} bytes")
+                self._take_response(message.id, message, line)
+            case _ if size > MAX_OWN_MESSAGE:
+                self._drop(line, f"a request or notification of more than {MAX_OWN_MESSAGE} bytes")
             case RpcRequest(method="ping"):
                 self.respond(RpcResponse(message.id, {}, None))
             case RpcRequest():
@@ -268,18 +273,28 @@ class StdioUpstream(Upstream):
             case RpcNotification():
                 self._listener.handle_notification(self, message)
 
-    def _take_response(self, response_id: Any, outcome: RpcResponse | Deny) -> None:
+    def _take_response(self, response_id: Any, outcome: RpcResponse | Deny, line: Line | Oversized) -> None:
         if not self._calls.resolve(response_id, outcome) and not self._calls.was_asked(response_id):
-            self._violate("it answered a request that was never made")
+            self._drop(line, "it answers no request")
         # else: the call was given up, and its late answer is dropped
+
+    def _take_unreadable(self, line: Line, why: str) -> None:
+        """Fail the call that a line answers which cannot be read, if that can be told; the others go on."""
+        refused = unavailable(self.source, f"answered with what is no message: {why}")
+        self._calls.resolve(cut_short(line).response_id(), refused)
+        self._drop(line, why)
 
     def _take_oversized(self, line: Oversized) -> None:
         response_id = line.response_id()
         if response_id is None:
-            self._violate(f"it sent a line of more than {MAX_RESULT} bytes" if not line.why else f"it {line.why}")
+            self._drop(line, line.why or f"more than {MAX_RESULT} bytes")
         else:
             refused = unavailable(self.source, line.why) if line.why else self._too_large()
-            self._take_response(response_id, refused)
+            self._take_response(response_id, refused, line)
+
+    def _drop(self, line: Line | Oversized, why: str) -> None:
+        """Drop a line that answers no call. The server is given up only when it cannot be spoken to at all."""
+        self.dropped.note(line, self._lines, why)
 
     def _too_large(self) -> Deny:
         return unavailable(self.source, f"answered with more than {self.limits.result_bytes} bytes")

@@ -14,9 +14,12 @@ from functools import cached_property
 from typing import Any, Final, Protocol
 
 from interlock_contract.bundle import BundleLimits, digest_instructions
+from interlock_contract.clock import monotonic
 from interlock_guard.decision.decide import Deny, DenyReason
+from interlock_guard.upstream.dropped_messages import DroppedMessages
 from interlock_guard.upstream.reconnect_pause import ReconnectPause
 from interlock_guard.wire.jsonrpc import RpcNotification, RpcRequest, RpcResponse
+from interlock_guard.wire.server_messages import own_id
 
 CALL_SECONDS: Final = 600.0
 """How long a server may take for one call."""
@@ -113,6 +116,7 @@ class Upstream(ABC):
         verified_version: The version of MCP that the server spoke when it was verified; empty if unknown.
         generation: Number of the server connection, from 1; 0 before the first.
         server_info: What the server said when this connection began; None while the server is not ready for calls.
+        dropped: Its messages that meant nothing.
     """
 
     def __init__(self, source: str, listener: UpstreamEvents, log: Callable[[str], None]) -> None:
@@ -123,6 +127,7 @@ class Upstream(ABC):
         self.server_info: ServerInfo | None = None
         self._listener, self._log = listener, log
         self._loop = asyncio.get_running_loop()
+        self.dropped = DroppedMessages(source, log, monotonic)
         self._open = asyncio.Event()
         self._calls = PendingCalls(source, self._cancel)
         self._reconnect_pause = ReconnectPause()
@@ -297,7 +302,7 @@ class PendingCalls:
 
     def report_progress(self, notification: RpcNotification) -> None:
         """Pass a server's progress to the call that it belongs to, if that is still under way."""
-        call = self.get(notification.params.get("progressToken"))
+        call = self.get(own_id(notification.params.get("progressToken")))
         if call is not None and call.on_event is not None:
             call.on_event(notification)
 

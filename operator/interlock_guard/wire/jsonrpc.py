@@ -1,10 +1,13 @@
-"""JSON-RPC 2.0 as MCP uses it, parsed strictly and without I/O: one object, no batches, nothing unknown."""
+"""JSON-RPC 2.0 as MCP uses it, without I/O. Clients' messages are read strictly: one object, no batch, nothing unknown.
+
+Messages of MCP servers have a reader of their own (`wire.server_messages`).
+"""
 
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from interlock_contract.listeners import LISTENERS, ListenerName
-from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
+from interlock_contract.strict_json import JsonInvalid, check_parsed, decode_text, dump_json, parse_text
 
 MAX_BODY: Final = LISTENERS[ListenerName.AGENT].body_bytes
 """Largest message from a client, in bytes."""
@@ -20,7 +23,7 @@ REFUSED: Final = -32010
 """The guard is closed (killed, stale, without bundle); `data.reason` says why."""
 
 _KEYS: Final = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
-_MAX_METHOD: Final = 128
+MAX_METHOD: Final = 128
 _MAX_ID: Final = 256
 _MAX_INTEGER: Final = 2**53
 
@@ -82,7 +85,47 @@ class RpcResponse:
 Message = RpcRequest | RpcNotification | RpcResponse
 
 
-def parse_message(data: bytes | bytearray, *, max_bytes: int = MAX_BODY) -> Message:
+class MessageReader:
+    """The steps from bytes to a message, read strictly. Large messages are read with pauses between the steps."""
+
+    def decode(self, data: bytes | bytearray) -> str:
+        """Return the text.
+
+        Raises:
+            JsonInvalid: The bytes are no text.
+        """
+        return decode_text(data)
+
+    def parse(self, text: str) -> Any:
+        """Return the value of the text.
+
+        Raises:
+            JsonInvalid: The text is no JSON that is read.
+        """
+        return parse_text(text)
+
+    def check(self, value: Any, text: str) -> Any:
+        """Return the checked value.
+
+        Raises:
+            JsonInvalid: The value is beyond a bound, or has a part that no JSON may have.
+        """
+        check_parsed(value, text)
+        return value
+
+    def read(self, value: Any) -> Message:
+        """Return the message that the value is.
+
+        Raises:
+            MessageInvalid: The value is no message.
+        """
+        return read_message(value)
+
+
+STRICT: Final = MessageReader()
+
+
+def parse_message(data: bytes | bytearray, *, max_bytes: int = MAX_BODY, reader: MessageReader = STRICT) -> Message:
     """Parse one message.
 
     Raises:
@@ -92,7 +135,8 @@ def parse_message(data: bytes | bytearray, *, max_bytes: int = MAX_BODY) -> Mess
     if len(data) > max_bytes:
         raise MessageTooLarge(f"larger than {max_bytes} bytes")
     try:
-        return read_message(parse_json(data))
+        text = reader.decode(data)
+        return reader.read(reader.check(reader.parse(text), text))
     except JsonInvalid as error:
         raise MessageInvalid(PARSE_ERROR, str(error)) from None
 
@@ -156,8 +200,8 @@ def _request(value: dict[str, Any], request_id: Id | None) -> RpcRequest | RpcNo
     method, params = value["method"], value.get("params", {})
     if "result" in value or "error" in value:
         raise MessageInvalid(INVALID_REQUEST, "is a request and a response at once", request_id)
-    if not isinstance(method, str) or not 0 < len(method) <= _MAX_METHOD:
-        raise MessageInvalid(INVALID_REQUEST, f"method must be a string of 1 to {_MAX_METHOD} characters", request_id)
+    if not isinstance(method, str) or not 0 < len(method) <= MAX_METHOD:
+        raise MessageInvalid(INVALID_REQUEST, f"method must be a string of 1 to {MAX_METHOD} characters", request_id)
     if not isinstance(params, dict):
         raise MessageInvalid(INVALID_REQUEST, "params must be an object", request_id)
     return RpcNotification(method, params) if request_id is None else RpcRequest(request_id, method, params)

@@ -25,15 +25,16 @@ from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
 from interlock_contract.canonical_json import canonical_parts
-from interlock_contract.strict_json import JsonInvalid, NodeCounter, check_parsed, decode_text, parse_text
+from interlock_contract.strict_json import JsonInvalid, NodeCounter
 from interlock_guard.wire.jsonrpc import (
     MAX_BODY,
     PARSE_ERROR,
+    STRICT,
     Message,
     MessageInvalid,
+    MessageReader,
     MessageTooLarge,
     parse_message,
-    read_message,
 )
 
 SMALL: Final = 4096
@@ -264,6 +265,7 @@ class LargeMessages:
         hold: Hold,
         max_nodes: int = MAX_RESULT_NODES,
         is_forwarded: bool = False,
+        reader: MessageReader = STRICT,
     ) -> Message:
         """Parse one message of JSON-RPC; a large one keeps its part of the budget while it lives.
 
@@ -273,6 +275,7 @@ class LargeMessages:
             hold: Its part of a budget, with what it took while it was received.
             max_nodes: Bound of its values and keys.
             is_forwarded: Whether it is written again while it lives.
+            reader: Reads it.
 
         Raises:
             MessageInvalid: It is no message.
@@ -280,9 +283,9 @@ class LargeMessages:
             NoRoom: There is no memory for it.
         """
         if len(data) <= SMALL or len(data) > max_bytes:
-            return parse_message(data, max_bytes=max_bytes)
+            return parse_message(data, max_bytes=max_bytes, reader=reader)
         try:
-            message = read_message(await self.parse(data, max_nodes=max_nodes, hold=hold))
+            message = reader.read(await self.parse(data, max_nodes=max_nodes, hold=hold, reader=reader))
         except JsonTooLarge as error:
             raise MessageTooLarge(str(error)) from None
         except JsonInvalid as error:
@@ -305,6 +308,7 @@ class LargeMessages:
         working: int | None = None,
         kept: int = 0,
         least: int = 0,
+        reader: MessageReader = STRICT,
     ) -> Any:
         """Parse one strict JSON value in steps.
 
@@ -315,6 +319,7 @@ class LargeMessages:
             working: Memory for the parser in bytes, where it is not that of this guard's messages.
             kept: Bytes that stay in memory next to the value.
             least: Least bytes that the value counts.
+            reader: Reads it.
 
         Raises:
             JsonInvalid: It is no strict JSON.
@@ -323,23 +328,30 @@ class LargeMessages:
         """
         try:
             await hold.resize(max(hold.size, len(data)))
-            return await self._parse(data, max_nodes, hold, working or self._working, kept, least)
+            return await self._parse(data, max_nodes, hold, working or self._working, kept, least, reader)
         except BaseException:
             hold.release()  # an exception may keep the frames that refer to it
             raise
 
     async def _parse(
-        self, data: bytes | bytearray, max_nodes: int, hold: Hold, working: int, kept: int, least: int
+        self,
+        data: bytes | bytearray,
+        max_nodes: int,
+        hold: Hold,
+        working: int,
+        kept: int,
+        least: int,
+        reader: MessageReader,
     ) -> Any:
         async with self.turn():
             needed = await _measure(data, max_nodes)
             if needed > working:
                 raise JsonTooLarge(f"may need {needed} bytes of memory, and one message has {working}")
-            text = decode_text(data)
+            text = reader.decode(data)
             await let_others_run()
-            value = parse_text(text)
+            value = reader.parse(text)
             await let_others_run()
-            check_parsed(value, text)
+            value = reader.check(value, text)
             del text
             size = kept + max(least, await _size_of(value))
             if size > hold.capacity:

@@ -10,7 +10,7 @@ from typing import Final
 
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_ID: Final = re.compile(rb"([!-~]([ -~]*[!-~])?)?\Z")
+_EVENT_ID: Final = re.compile(rb"([!-~]([ -~]*[!-~])?)?\Z")
 _MAX_ID: Final = 1024
 _MAX_RETRY_DIGITS: Final = 9
 
@@ -102,7 +102,7 @@ class EventParser:
         self._size -= len(line)
         if field == b"event":
             self._name = value
-        elif field == b"id" and len(value) <= _MAX_ID and _ID.match(value):
+        elif field == b"id" and len(value) <= _MAX_ID and _EVENT_ID.match(value):
             self._id = value.decode("ascii")  # it goes back as a header
         elif field == b"retry" and value.isdigit() and len(value) <= _MAX_RETRY_DIGITS:
             self.retry_seconds = int(value) / 1000
@@ -120,8 +120,14 @@ class EventParser:
 
 
 _KEPT: Final = 256
-_HEAD_ID: Final = re.compile(rb'\{"jsonrpc": ?"2\.0", ?"id": ?(\d{1,15}),')
-_TAIL_ID: Final = re.compile(rb'"id": ?(\d{1,15})\}\r?\Z')
+_VERSION: Final = rb'"jsonrpc"\s*:\s*"2\.0"'
+_ID: Final = rb'"id"\s*:\s*"?(\d{1,15})"?'
+_OUTCOME: Final = rb'"(?:result|error)"\s*:'
+_HEAD_ID: Final = re.compile(rb"\s*\{\s*(?:%b\s*,\s*)?%b\s*,\s*(?:%b\s*,\s*)?%b" % (_VERSION, _ID, _VERSION, _OUTCOME))
+"""An answer that begins with its id."""
+_HEAD: Final = re.compile(rb"\s*\{\s*(?:%b\s*,\s*)?%b" % (_VERSION, _OUTCOME))
+_TAIL_ID: Final = re.compile(rb",\s*(?:%b\s*,\s*)?%b\s*(?:,\s*%b\s*)?\}\s*\Z" % (_VERSION, _ID, _VERSION))
+"""An answer that ends with its id."""
 
 
 Line = bytes | bytearray
@@ -139,8 +145,10 @@ class Oversized:
     why: str = ""
 
     def response_id(self) -> int | None:
-        """Return the id where a serialiser puts it: right at the start, or as the last member of the object."""
-        match = _HEAD_ID.match(self.head) or _TAIL_ID.search(self.tail)
+        """Return the id of an answer where a serialiser puts it: right at the start, or as the object's last member."""
+        match = _HEAD_ID.match(self.head)
+        if match is None and _HEAD.match(self.head) is not None:
+            match = _TAIL_ID.search(self.tail)
         return None if match is None else int(match.group(1))
 
 

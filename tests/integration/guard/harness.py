@@ -294,7 +294,7 @@ class Answer:
         if "error" in self.body:
             found: str | None = (self.body["error"].get("data") or {}).get("reason")
             return found
-        denial: dict[str, str] = self.body["result"].get("_meta", {}).get("interlock.dev/denial", {})
+        denial: dict[str, str] = (self.body["result"].get("_meta") or {}).get("interlock.dev/denial", {})
         return denial.get("reason")
 
     @property

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_guard.upstream.pipes import Channel, PipePair
-from interlock_guard.wire import large_messages
+from interlock_guard.wire import jsonrpc, large_messages
 from interlock_guard.wire.jsonrpc import MAX_BODY, Message, MessageInvalid, MessageTooLarge, RpcRequest, parse_message
 from interlock_guard.wire.large_messages import (
     MAX_REQUEST_NODES,
@@ -104,7 +104,7 @@ async def test_a_message_with_more_values_than_its_bound_is_refused_before_it_is
     def refuse(_: str) -> Any:
         raise AssertionError("it was parsed")
 
-    monkeypatch.setattr(large_messages, "parse_text", refuse)
+    monkeypatch.setattr(jsonrpc, "parse_text", refuse)
     large = LargeMessages()
     with pytest.raises(MessageTooLarge, match="has more than 65536 values and keys"):
         await parse(large, a_request([[1e1]] * 40_000))

@@ -55,3 +55,13 @@ def test_an_id_inside_the_result_is_not_taken_for_the_answers() -> None:
     assert oversized(b'{"jsonrpc":"2.0","result":{"a":"' + FILL + b'","id":8}}').response_id() is None
     assert oversized(b'{"result":{"id":8,"a":"' + FILL + b'"}}').response_id() is None
     assert oversized(b'{"result":{"a":"' + FILL + b'\\"id\\":8}"}}').response_id() is None
+    assert oversized(b'{"method":"m","params":{"a":"' + FILL + b'"},"jsonrpc":"2.0","id":8}').response_id() is None
+    assert oversized(b'{"jsonrpc":"2.0","id":8,"method":"m","params":"' + FILL + b'"}').response_id() is None
+    assert oversized(b'id 8: {"a":"' + FILL + b'","id":8}').response_id() is None
+
+
+def test_the_id_is_found_in_other_orders_and_forms() -> None:
+    assert oversized(b'{"id":7,"jsonrpc":"2.0","result":{"a":"' + FILL + b'"}}').response_id() == 7
+    assert oversized(b'{ "jsonrpc" : "2.0", "id" : "7", "error": {"a":"' + FILL + b'"}}').response_id() == 7
+    assert oversized(b'{"jsonrpc":"2.0","result":{"a":"' + FILL + b'"},"id":7}').response_id() == 7
+    assert oversized(b'{"result":{"a":"' + FILL + b'"},"id":"7","jsonrpc":"2.0"}').response_id() == 7
