@@ -308,6 +308,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.pass": Requirement("a call reaches its provider with the real key and only headers that may pass"),
     "models.retries": Requirement("SDKs try again where that can help, and nowhere else"),
     "models.large": Requirement("requests to models of up to 32 MiB pass, within the guard's memory"),
+    "models.recipes": Requirement("Azure OpenAI, Gemini and Bedrock work as the documentation says"),
     "models.streams": Requirement("a stream passes byte for byte, each event as it comes, and breaks where it breaks"),
     "models.hang-up": Requirement("an agent that hangs up ends its call at the provider"),
     "models.endpoints": Requirement("a few paths reach a provider, and nothing else does"),
