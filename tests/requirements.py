@@ -367,6 +367,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "tasks.bounded": Requirement("no more concurrent tasks than the agent accepts; some wait in order, the rest retry"),
     "tasks.closed": Requirement("no task passes a guard that is killed, stale, unverified or without a bundle"),
     "tasks.size": Requirement("a body beyond 16 MiB is refused and never held"),
+    "tasks.heads": Requirement("headers of 64 KiB pass, and a larger one is named as the reason and not repeated"),
     "tasks.hang-up": Requirement("a caller that hangs up ends its task in the agent"),
     "tasks.broken-off": Requirement("an agent that dies in mid-answer is a broken connection and a failure"),
     "tasks.kill": Requirement("a kill ends every open task immediately"),

@@ -40,6 +40,7 @@ from interlock_guard.upstream.list_cache import ListCache
 from interlock_guard.upstream.sources import Sources, build_upstream
 from interlock_guard.upstream.upstream import Upstream
 from interlock_guard.wire.large_messages import LargeMessages
+from interlock_http.client import BoundedConnector
 from interlock_http.listener import BoundedListener
 from interlock_http.own_pod import OwnPod
 from interlock_http.probes import SHUTDOWN_SECONDS
@@ -241,9 +242,13 @@ async def _open_task_endpoint(
 ) -> TaskEndpoint:
     # A connection for each task: a kept one might just be closed by the agent. Names are resolved each time, since the
     # pods of a Service change.
-    connector = aiohttp.TCPConnector(limit=0, force_close=True, use_dns_cache=False)
+    connector = BoundedConnector(limit=0, force_close=True, use_dns_cache=False)
     session = aiohttp.ClientSession(
-        connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False, auto_decompress=False
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        auto_decompress=False,
+        max_field_size=LISTENERS[ListenerName.TASKS].field_bytes,  # as much one way as the other
     )
     return TaskEndpoint(
         live=live,

@@ -22,17 +22,21 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from functools import partial
 from typing import Any, Final, cast
 
 from aiohttp import StreamReader, web, web_protocol
 from aiohttp.http_exceptions import HttpProcessingError
 
 from interlock_contract.listeners import Bounds
+from interlock_http.refused_head import HeadChecks, RefuseHead, refuse_in_text
 
 _BACKLOG: Final = 512
 _LEAST_PORTION: Final = 2 * 1024
 _LARGEST_PORTION: Final = 8 * 1024
 _FIELD_SIGNS: Final = len(b": \r\n")
+_MOST_DROPPED: Final = 1024 * 1024
+"""Bytes that are dropped after a head that was refused, so that its client reads the answer."""
 _PORTIONS: Final = 4
 """Portions that a connection keeps: one that is not parsed, two of an unread body, one of an unread response."""
 
@@ -80,7 +84,7 @@ class _State(Enum):
 class _Connection(asyncio.BufferedProtocol):
     """One connection, in front of that of the HTTP stack."""
 
-    __slots__ = ("_listener", "body", "head", "http", "peer", "pending", "since", "state", "transport")
+    __slots__ = ("_listener", "body", "dropped", "head", "http", "peer", "pending", "since", "state", "transport")
 
     def __init__(self, listener: "BoundedListener") -> None:
         self._listener = listener
@@ -94,6 +98,8 @@ class _Connection(asyncio.BufferedProtocol):
         """Bytes of the head of the request under way."""
         self.body: StreamReader | None = None
         """The body of the request under way, or of the last one."""
+        self.dropped: int | None = None
+        """Bytes that came after a head that was refused; None unless one was."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
@@ -106,7 +112,14 @@ class _Connection(asyncio.BufferedProtocol):
         return self._listener.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self.transport.is_closing() or not self._listener.count(self, nbytes):
+        if self.transport.is_closing():
+            return
+        if self.dropped is not None:
+            self.dropped += nbytes
+            if self.dropped > _MOST_DROPPED:
+                self.transport.abort()
+            return
+        if not self._listener.count(self, nbytes):
             return
         if self.http is None:
             self.http = self._listener.build_http(self)
@@ -150,10 +163,12 @@ class BoundedListener:
 
     Args:
         bounds: The listener's row of the table.
+        refuse_head: Builds the answer to a head that the HTTP stack cannot read, from a status and a sentence.
     """
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, refuse_head: RefuseHead = refuse_in_text) -> None:
         self.bounds = bounds
+        self._refuse_head = refuse_head
         share = bounds.bytes_in_flight // bounds.connections
         self.portion = min(max(share // _PORTIONS, _LEAST_PORTION), _LARGEST_PORTION)
         """Most bytes that are received, or sent, of a connection at a time."""
@@ -323,10 +338,23 @@ class BoundedListener:
     def build_http(self, connection: _Connection) -> asyncio.Protocol:
         """Return the HTTP stack's protocol for a connection."""
         assert self._runner is not None  # noqa: S101 - no connection before open()
-        build = cast("Callable[[], asyncio.Protocol]", self._runner.server)
-        protocol = build()
+        server = cast("web.Server", self._runner.server)
+        # As `web.Server` builds its protocol, which has no option for the class.
+        protocol = HeadChecks(
+            server,
+            bounds=self.bounds,
+            refuse_head=self._refuse_head,
+            on_refused=partial(self._drop_rest, connection),
+            loop=asyncio.get_running_loop(),
+            **server._kwargs,  # noqa: SLF001
+        )
         self._by_protocol[protocol] = connection
         return protocol
+
+    def _drop_rest(self, connection: _Connection) -> None:
+        """Drop what still comes of a connection whose head is refused, within bounds, until its client closes it."""
+        self.discount(connection)
+        connection.dropped = 0
 
     def forget(self, connection: _Connection) -> None:
         """Discount a connection that is gone."""

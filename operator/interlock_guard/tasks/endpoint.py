@@ -133,7 +133,7 @@ class TaskEndpoint:
         self._tasks = ConcurrencyLimiter()
         self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
-        self.listener = BoundedListener(LISTENERS[ListenerName.TASKS])
+        self.listener = BoundedListener(LISTENERS[ListenerName.TASKS], self._refuse_head)
         self.runner = self.listener.build_server_runner(
             self._handle,
             handler_cancellation=True,  # a caller that hangs up ends its task
@@ -235,7 +235,10 @@ class TaskEndpoint:
             request.rpc = read_rpc_method(request.body)
         request.kind = classify_request(http.method, http.raw_path, request.rpc)
 
-    def _refuse(self, refusal: TaskRefusal) -> web.StreamResponse:
+    def _refuse_head(self, status: int, message: str) -> web.Response:
+        return self._refuse(malformed(message, status))
+
+    def _refuse(self, refusal: TaskRefusal) -> web.Response:
         self._counts.refused[str(refusal.reason)] += 1
         response = web.Response(status=refusal.status, body=refusal.body, headers=refusal.headers)
         if refusal.ends_connection:

@@ -22,9 +22,11 @@ from interlock_guard.tasks.refusals import (
     UNAVAILABLE,
     TaskRefusal,
     TaskRefused,
+    bad_answer,
     malformed,
 )
 from interlock_guard.tasks.request_classes import RequestClass
+from interlock_http.client import explain_head
 
 TASK_SECONDS: Final = 3600.0
 """How long a task may take at most, its answer included."""
@@ -131,6 +133,9 @@ class TaskExchange:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             self._end(TaskOutcome.AGENT_UNAVAILABLE)
             return self._fail(UNAVAILABLE)
+        except aiohttp.ClientResponseError as error:  # what came is no answer
+            self._blame = self._blame or bad_answer(explain_head(error))
+            return self._fail(self._broken())
         except (aiohttp.ClientError, OSError):
             return self._fail(self._broken())
         try:

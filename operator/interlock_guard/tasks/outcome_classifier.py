@@ -35,6 +35,8 @@ class TaskOutcome(StrEnum):
     """The agent failed: a status of 5xx, any other error of JSON-RPC, A2A's `failed`."""
     BROKEN_OFF = "BrokenOff"
     """The agent ended the connection before its answer was whole."""
+    BAD_ANSWER = "BadAnswer"
+    """The agent's answer is not HTTP as it is spoken here, or its head is too large."""
     AGENT_UNAVAILABLE = "AgentUnavailable"
     """No process listens on the agent's port."""
     TIMED_OUT = "TimedOut"
@@ -48,7 +50,13 @@ class TaskOutcome(StrEnum):
 
 
 FAILURES: Final = frozenset(
-    {TaskOutcome.FAILED, TaskOutcome.BROKEN_OFF, TaskOutcome.AGENT_UNAVAILABLE, TaskOutcome.TIMED_OUT}
+    {
+        TaskOutcome.FAILED,
+        TaskOutcome.BROKEN_OFF,
+        TaskOutcome.BAD_ANSWER,
+        TaskOutcome.AGENT_UNAVAILABLE,
+        TaskOutcome.TIMED_OUT,
+    }
 )
 """What counts against the agent."""
 

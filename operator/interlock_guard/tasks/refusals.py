@@ -38,6 +38,8 @@ class TaskReason(StrEnum):
     """No process listens on the agent's port."""
     BROKEN_OFF = "BrokenOff"
     """The agent ended the connection before its answer was whole."""
+    BAD_ANSWER = "BadAnswer"
+    """The agent's answer is not HTTP as it is spoken here, or its head is too large."""
     TIMED_OUT = "TimedOut"
     """The agent took longer than a task may."""
 
@@ -92,6 +94,17 @@ def closed(denial: Deny) -> TaskRefusal:
 def malformed(message: str, status: int = 400) -> TaskRefusal:
     """Return what is said of a request that two parsers could read differently, or that is not HTTP as spoken here."""
     return TaskRefusal(status, TaskReason.BAD_REQUEST, message, ends_connection=True)
+
+
+def bad_answer(too_large: str) -> TaskRefusal:
+    """Return what is said of an answer of the agent that cannot be passed on.
+
+    Args:
+        too_large: What of its head is too large; empty where it is not well-formed.
+    """
+    has = f"has {too_large}" if too_large else "is not well-formed HTTP/1.1"
+    message = f"The agent's answer {has}, so it is not passed on; the agent may have done the task."
+    return TaskRefusal(502, TaskReason.BAD_ANSWER, message)
 
 
 NO_TASKS: Final = TaskRefusal(404, TaskReason.NO_TASKS, "This agent takes no tasks: its spec.tasks.port is not set.")

@@ -5,8 +5,6 @@ address of that very answer, checked once more where its socket is made: no seco
 so a name that changes its mind in between (DNS rebinding) changes nothing. A URL that holds an address in whatever
 notation comes to the same place.
 """
-# The guard's image has no `typing_extensions`, whose `override` `_Responses` would need.
-# mypy: disable-error-code="explicit-override"
 
 import asyncio
 import socket
@@ -14,26 +12,17 @@ import ssl
 import struct
 from collections.abc import Collection
 from contextlib import suppress
-from functools import partial
 from typing import Any, Final, cast
 from weakref import WeakSet
 
 import aiohttp
-from aiohttp import StreamReader
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import RawResponseMessage
-from aiohttp.http_exceptions import HttpProcessingError
 
 from interlock_contract.addresses import Network, refuse_address
+from interlock_http.client import BoundedConnector
 
 CONNECT_SECONDS: Final = 10.0
 """How long a connection may take to be there, its name's look-up and the TLS handshake included."""
-_MOST_RESPONSES: Final = 16
-"""Most responses to one request: the provisional ones (HTTP 1xx) and the final one."""
-_PROVISIONAL: Final = frozenset(range(100, 200)) - {101}
-_PORTION: Final = 8 * 1024
-"""Bytes that are parsed at a time."""
 _NO_LINGERING: Final = struct.pack("ii", 1, 0)
 _KEEPALIVE_SECONDS: Final = 4.0  # less than the 5 s of uvicorn and Node.js, whose end could cross a request
 
@@ -61,7 +50,7 @@ class Dialer:
 
     def build_connector(self) -> aiohttp.TCPConnector:
         """Return a connector of aiohttp whose every connection is made here."""
-        return _Connector(
+        return BoundedConnector(
             resolver=cast("AbstractResolver", self._resolver),  # by its shape: `override` is not in Python 3.11
             use_dns_cache=False,
             socket_factory=self._make_socket,
@@ -100,45 +89,6 @@ class Dialer:
         made = socket.socket(family, kind, protocol)
         self._sockets.add(made)
         return made
-
-
-class _Responses(ResponseHandler):
-    """The responses of one connection: to each request a few provisional ones (HTTP 1xx) and a final one.
-
-    aiohttp keeps any number of both until they are read, so that a server could fill the memory with them.
-    """
-
-    _left = 0
-    """Responses that may still come to the request."""
-
-    def set_response_params(self, **options: Any) -> None:
-        self._left = _MOST_RESPONSES
-        super().set_response_params(**options)
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data[:_PORTION])
-        for start in range(_PORTION, len(data), _PORTION):
-            if not self.is_connected():
-                break
-            super().data_received(data[start : start + _PORTION])
-
-    def feed_data(self, data: tuple[RawResponseMessage, StreamReader], size: int = 0) -> None:
-        if self._left == 0:
-            self.set_exception(HttpProcessingError(message="more responses than a request can have"))
-            if self.transport is not None:
-                self.transport.abort()
-            return
-        self._left = self._left - 1 if data[0].code in _PROVISIONAL else 0
-        super().feed_data(data, size)
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Makes connections whose responses are bounded."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        build = cast("type[ResponseHandler]", _Responses)
-        self._factory = partial(build, loop=asyncio.get_running_loop())  # aiohttp has no option for it
 
 
 class _CheckedResolver:

@@ -20,7 +20,7 @@ from interlock_guard.upstream.credentials import Credentials, CredentialsUnreada
 from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
 from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom, Pace
 from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
-from interlock_http.header_bound import exceeded_bound
+from interlock_http.client import explain_head
 
 BROKEN: Final = "broke the connection off; the call may have been executed or not"
 MAX_FIELD: Final = 16 * 1024
@@ -178,9 +178,9 @@ def _explain_failure(error: Exception) -> UpstreamError:
         message = "answered with something that is not HTTP"
         # Not its repr: that holds the headers of the request.
         detail = f"{type(error).__name__}: {error.message}"
-        bound = exceeded_bound(error)
-        if bound is not None:
-            message = detail = f"answered with a header field of more than {bound} bytes"
+        too_large = explain_head(error)
+        if too_large:
+            message = detail = f"answered with {too_large}"
         return UpstreamError(message, is_sent=True, detail=detail)
     return UpstreamError(BROKEN, is_sent=True, detail=detail, is_connection=True)
 

@@ -403,7 +403,10 @@ UNUSABLE = {
     ),
     "another protocol": (b"HTTP/1.1 101 X\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", "answered with HTTP 101"),
     "a status of no class": (body(b"{}").replace(b"200", b"600"), "answered with HTTP 600"),
-    "a header too long": (body(b"{}", "X-Long: " + "x" * 100_000), "answered with something that is not HTTP"),
+    "a header too long": (
+        body(b"{}", "X-Long: " + "x" * 100_000),
+        "answered with a header field of more than 16384 bytes",
+    ),
     "headers without end": (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "answered with something that is not HTTP"),
     "no HTTP": (b"SSH-2.0-OpenSSH_9.9\r\n\r\n", "answered with something that is not HTTP"),
     "provisional responses without end": (

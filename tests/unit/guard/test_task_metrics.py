@@ -16,7 +16,7 @@ def test_what_counts_against_the_agent_is_counted_apart() -> None:
         counts.end(RequestClass.TASK, outcome, 0.1)
     counts.end(RequestClass.READ, TaskOutcome.FAILED, 0.1)
     found = figures(counts)
-    assert found['interlock_guard_task_failures_total{kind="Task"}'] == 4
+    assert found['interlock_guard_task_failures_total{kind="Task"}'] == 5
     assert found['interlock_guard_task_failures_total{kind="Read"}'] == 1
     assert found['interlock_guard_task_failures_total{kind="Control"}'] == 0
     for outcome in TaskOutcome:

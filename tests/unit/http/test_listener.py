@@ -352,10 +352,27 @@ async def test_a_head_with_too_many_or_too_long_fields_is_refused(name: Listener
 
 @requirement("listeners.bounded")
 @ROWS
+@pytest.mark.parametrize("ends", ["by its bytes", "in time"])
+async def test_what_follows_a_refused_head_is_dropped_within_bounds(name: ListenerName, ends: str) -> None:
+    """The client reads the answer, though it has sent more than the listener took."""
+    seconds = {"head_seconds": SOON * 5} if ends == "in time" else {}
+    async with served(small(name, head_bytes_in_flight=4_000_000, **seconds)) as found:
+        head = b"GET /fast HTTP/1.1\r\nHost: a\r\nX: " + b"x" * (found.listener.bounds.field_bytes + 1)
+        peer = await found.open()
+        assert await peer.ask(head + b"y" * 20_000) == 431
+        assert found.listener.bytes_in_flight == 0
+        if ends == "by its bytes":
+            peer.send(b"y" * 4_000_000)
+        await peer.closed()
+        await until(lambda: found.listener.connections == 0, "the connection is gone")
+
+
+@requirement("listeners.bounded")
+@ROWS
 async def test_a_head_of_the_largest_size_passes_and_a_larger_one_is_cut(name: ListenerName) -> None:
     bounds = small(name, head_bytes_in_flight=4_000_000)
     async with served(bounds) as found:
-        field = b"X: " + b"x" * 1000 + b"\r\n"
+        field = b"X: " + b"x" * max(1000, bounds.head_bytes // 40) + b"\r\n"  # not too many of them
         start = b"GET /fast HTTP/1.1\r\nHost: a\r\n"
         largest = start + field * ((bounds.head_bytes - len(start)) // len(field)) + b"\r\n"
         assert await (await found.open()).ask(largest) == 200
