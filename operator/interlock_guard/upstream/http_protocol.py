@@ -34,6 +34,7 @@ from interlock_contract.mcp import (
     VERSION_HEADER,
 )
 from interlock_guard.upstream.credentials import SECRET_REACH
+from interlock_guard.upstream.dropped_messages import DroppedMessages
 from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, StreamBroken, UpstreamError
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
@@ -45,7 +46,8 @@ from interlock_guard.wire.jsonrpc import (
     RpcResponse,
 )
 from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, LargeMessages, NoRoom, Pace
-from interlock_guard.wire.streams import EventParser
+from interlock_guard.wire.server_messages import FROM_SERVER
+from interlock_guard.wire.streams import EventParser, cut_short
 
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=\Z")
@@ -123,6 +125,14 @@ class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
         self.status = status
 
 
+class _Unreadable(UpstreamError):  # noqa: N818 - says what happened
+    """The server sent what is no message, or none that there is room for."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"answered with {why}", is_sent=True)
+        self.why = why
+
+
 class HttpExchange:
     """Sends messages to one server and reads its answers."""
 
@@ -132,6 +142,7 @@ class HttpExchange:
         max_result: Callable[[], int],
         check: Callable[[], Awaitable[int | None]],
         large: LargeMessages,
+        dropped: DroppedMessages,
     ) -> None:
         """Begin.
 
@@ -140,8 +151,10 @@ class HttpExchange:
             max_result: Bound in bytes of one message, asked for at each.
             check: Finds out whether the server is still the one that was initialized; see `refusal_status`.
             large: The large messages of this guard.
+            dropped: Takes messages on streams that answer no request.
         """
-        self._client, self._large = client, large
+        self._client, self._large, self._dropped = client, large, dropped
+        self._messages = 0  # on all streams so far
         self._max_result = max_result
         self._check = check
 
@@ -211,28 +224,36 @@ class HttpExchange:
             if not answer.is_success or answer.media_type != EVENT_STREAM:
                 raise StatusRefused(answer.status)
             on_open()
-            if await self._follow(answer, parser, None, on_message) is not None:
-                raise UpstreamError("answered a request that was never made", is_sent=True)
+            await self._follow(answer, parser, None, on_message)
 
     async def _follow(
         self, answer: HttpAnswer, parser: EventParser, request_id: Id | None, on_message: OnMessage
     ) -> RpcResponse | None:
         """Read a stream up to the answer; None if it ends before, or breaks where it can be resumed.
 
-        A stream can be resumed once one of its events had an id.
+        A stream can be resumed once one of its events had an id. An event that answers no request, or cannot be read,
+        is dropped, and the others go on.
         """
         try:
             async for event in answer.events(parser, self._large.results):
                 if event.name != _MESSAGE or not event.data:
                     continue
-                message = await self._parse(event.data)
+                self._messages += 1
+                try:
+                    message = await self._parse(event.data)
+                except _Unreadable as unreadable:
+                    if request_id is not None and cut_short(event.data).response_id() == request_id:
+                        raise
+                    await self._drop(event.data, unreadable.why)
+                    continue
                 if isinstance(message, RpcResponse):
-                    return message if request_id is None else _own(message, request_id)
-                if message.size > MAX_OWN_MESSAGE:
-                    raise UpstreamError(
-                        f"sent a request or notification of more than {MAX_OWN_MESSAGE} bytes", is_sent=True
-                    )
-                on_message(message)
+                    if request_id is not None and _answers(message, request_id):
+                        return message
+                    await self._drop(event.data, "it answers no request")
+                elif message.size > MAX_OWN_MESSAGE:
+                    await self._drop(event.data, f"a request or notification of more than {MAX_OWN_MESSAGE} bytes")
+                else:
+                    on_message(message)
         except StreamBroken:
             if not parser.last_id:
                 raise
@@ -346,14 +367,20 @@ class HttpExchange:
             UpstreamError: The text is no message, or one of the guard's credentials is in it.
         """
         try:
-            message = await self._large.parse_message(raw, max_bytes=MAX_RESULT, hold=self._large.results.hold())
+            message = await self._large.parse_message(
+                raw, max_bytes=MAX_RESULT, hold=self._large.results.hold(), reader=FROM_SERVER
+            )
         except (MessageTooLarge, NoRoom) as error:
-            raise UpstreamError(f"answered with a message that {error}", is_sent=True) from None
+            raise _Unreadable(f"a message that {error}") from None
         except MessageInvalid as error:
-            raise UpstreamError(f"answered with what is no message: {error}", is_sent=True) from None
+            raise _Unreadable(f"what is no message: {error}") from None
         if await self._shows_secret(raw):
             raise UpstreamError("answered with a credential of its own in it, so the answer is withheld", is_sent=True)
         return message
+
+    async def _drop(self, raw: bytes | bytearray, why: str) -> None:
+        """Drop a message; none of its text is logged if one of the guard's credentials is in it."""
+        self._dropped.note(b"" if await self._shows_secret(raw) else raw, self._messages, why)
 
     async def _shows_secret(self, raw: bytes | bytearray) -> bool:
         """Search a message in steps for the guard's credentials, in whatever way JSON writes them."""
@@ -366,11 +393,14 @@ class HttpExchange:
 
 
 def _own(message: Message, request_id: Id) -> RpcResponse:
-    if not isinstance(message, RpcResponse) or message.id not in {request_id, None}:
-        raise UpstreamError("answered something else than it was asked", is_sent=True)
-    if message.id is None and message.error is None:
+    if not isinstance(message, RpcResponse) or not _answers(message, request_id):
         raise UpstreamError("answered something else than it was asked", is_sent=True)
     return message
+
+
+def _answers(message: RpcResponse, request_id: Id) -> bool:
+    """Return True if a message answers the request that it came for: an error may lack the id."""
+    return message.id == request_id or (message.id is None and message.error is not None)
 
 
 def _from(parser: EventParser, headers: Mapping[str, str]) -> dict[str, str]:

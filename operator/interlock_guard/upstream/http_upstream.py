@@ -73,7 +73,7 @@ class HttpUpstream(Upstream):
         super().__init__(source, listener, log)
         self._client = client
         self._exchange = HttpExchange(
-            client, lambda: self.limits.result_bytes, self._check_server, large or LargeMessages()
+            client, lambda: self.limits.result_bytes, self._check_server, large or LargeMessages(), self.dropped
         )
         self._over = asyncio.Event()  # this connection, or the attempt at one
         self._session = ""
