@@ -139,6 +139,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     # Import
     "import.shapes": Requirement("files of desktop clients become bindings, whichever client wrote them"),
     "import.secrets": Requirement("what is or may be a secret becomes a reference, and its value is printed nowhere"),
+    "import.clients": Requirement("a setting of a client that has no meaning in a pod is reported once, with the fix"),
+    "import.keep": Requirement("the import prints only values of harmless shapes, and those that its user keeps"),
+    "import.registry": Requirement("an entry of the MCP registry becomes a binding"),
     "import.refused": Requirement("what cannot be imported is refused with its place and the way out"),
     "import.guesses": Requirement("a guess of what a tool does errs on the strict side, and is no glob"),
     "import.nothing-unstated": Requirement("an import permits nothing that its file does not state"),

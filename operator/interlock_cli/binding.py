@@ -9,22 +9,15 @@ from pydantic import ValidationError
 
 from interlock.api.binding import MCPBinding
 from interlock.api.messages import COMMAND_TOO_LARGE, RESOURCE
-from interlock_cli.client_config import (
-    CLIENTS_OWN,
-    KNOWN,
-    UNSUPPORTED,
-    ConfiguredServer,
-    ImportRefusedError,
-    quote,
-    read_transport,
-    read_words,
-)
+from interlock_cli.client_config import CLIENTS_OWN, KNOWN, UNSUPPORTED, ConfiguredServer, transport_problem
+from interlock_cli.config_json import ImportRefusedError
 from interlock_cli.credentials import Secrets
+from interlock_cli.findings import Findings
+from interlock_cli.harmless import is_name, show_name
 from interlock_cli.operation_heuristics import Guesses, guess_tools, read_tools
-from interlock_cli.server import Choices, build_http, build_stdio
+from interlock_cli.server import Choices, build_server, read_words
 from interlock_contract.names import API_VERSION, NEEDS_REVIEW
 
-_LONGEST_NAME: Final = 63
 _LARGEST_COMMAND: Final = 32768
 
 
@@ -37,50 +30,43 @@ class Imported:
         secrets: The Secret that it refers to.
         guesses: The guesses about its tools.
         notes: Further sentences for the reviewer.
+        kept: The keys of values that the user keeps, whatever their shape.
     """
 
     manifest: dict[str, Any]
     secrets: Secrets
     guesses: Guesses
     notes: list[str] = field(default_factory=list)
-
-
-def source_name(server: ConfiguredServer) -> str:
-    """Return the name of the source that a server becomes.
-
-    Raises:
-        ImportRefusedError: The server's name cannot become a name of a source.
-    """
-    name = re.sub(r"[^a-z0-9]+", "-", server.name.lower()).strip("-")
-    if not name or len(name) > _LONGEST_NAME:
-        raise ImportRefusedError(
-            f"{server.place}: the name cannot become a source: write at most {_LONGEST_NAME} letters, digits, dashes"
-        )
-    return name
+    kept: list[str] = field(default_factory=list)
 
 
 def build_binding(server: ConfiguredServer, choices: Choices) -> Imported:
     """Return the binding of a server. It permits only what the config permits.
 
     Raises:
-        ImportRefusedError: Part of it cannot be imported, or config and choices leave it open.
+        ImportRefusedError: Part of it cannot be imported, or config and choices leave it open. It has all problems.
     """
-    source = source_name(server)
-    notes = _check_members(server)
-    permissions = _permissions(server)
-    secrets = Secrets(source)
-    build = build_http if "url" in server.members else build_stdio
-    reached, more = build(server, source, choices, secrets)
+    if server.problem or not server.source:
+        raise ImportRefusedError(
+            server.problem
+            or f"{server.place}: the name cannot become a source: write at most 63 letters, digits and dashes"
+        )
+    findings = Findings(server, choices.keep.get(server.source, frozenset()))
+    _check_members(findings)
+    permissions = _permissions(findings)
+    reached = build_server(findings, choices)
     guesses = Guesses()
-    if source in choices.tools:
-        listed = read_tools(choices.tools[source], f"the list of tools of {source}")
-        stated = dict.fromkeys(name for names in permissions.values() for name in names)
-        guesses = guess_tools(listed, source, stated)
-    manifest = _manifest(source, choices, guesses)
+    if server.source in choices.tools:
+        with findings.collected():
+            listed = read_tools(choices.tools[server.source], f"the list of tools of {server.source}")
+            stated = dict.fromkeys(name for names in permissions.values() for name in names)
+            guesses = guess_tools(listed, server.source, stated)
+    findings.finish()
+    manifest = _manifest(server.source, choices, guesses)
     tools = [{"name": one.name, "operation": one.operation, "resource": one.resource} for one in guesses.tools]
     manifest["spec"] |= {"server": reached, "tools": tools, "permissions": permissions}
     _check(manifest, server.place)
-    return Imported(manifest, secrets, guesses, notes + more)
+    return Imported(manifest, findings.secrets, guesses, findings.notes, sorted(findings.kept))
 
 
 def _manifest(source: str, choices: Choices, guesses: Guesses) -> dict[str, Any]:
@@ -93,40 +79,46 @@ def _manifest(source: str, choices: Choices, guesses: Guesses) -> dict[str, Any]
     return {"apiVersion": API_VERSION, "kind": "MCPBinding", "metadata": metadata, "spec": spec}
 
 
-def _check_members(server: ConfiguredServer) -> list[str]:
-    members = server.members
+def _check_members(findings: Findings) -> None:
+    members = findings.server.members
     for name, way_out in UNSUPPORTED.items():
         if name in members:
-            raise ImportRefusedError(f"{server.place}.{name} cannot be imported: {way_out}")
+            findings.problem(f"{findings.place(findings.key(name))} cannot be imported: {way_out}")
     if ("command" in members) == ("url" in members):
-        raise ImportRefusedError(f"{server.place} needs exactly one of command and url: write one of them")
-    wrong = ("headers",) if "command" in members else ("args", "env")
-    for name in wrong:
-        if name in members:
-            raise ImportRefusedError(f"{server.place}.{name} does not belong to such a server: remove it")
-    read_transport(server)
-    left_out = sorted(members.keys() - KNOWN)
+        findings.problem(f"{findings.server.place} needs exactly one of command and url: write one of them")
+    else:
+        for name in ("headers",) if "command" in members else ("args", "env"):
+            if name in members:
+                findings.problem(f"{findings.place(findings.key(name))} does not belong to such a server: remove it")
+    transport = transport_problem(findings.server, lambda name: findings.place(findings.key(name)))
+    if transport:
+        findings.problem(transport)
+    left_out = sorted(members.keys() - KNOWN - UNSUPPORTED.keys())
     own, unknown = [one for one in left_out if one in CLIENTS_OWN], [one for one in left_out if one not in CLIENTS_OWN]
-    notes = [f"left out, because only the client uses them: {', '.join(own)}"] if own else []
-    return notes + ([f"left out, because they are unknown: {', '.join(map(quote, unknown))}"] if unknown else [])
-
-
-def _permissions(server: ConfiguredServer) -> dict[str, list[str]]:
-    place = f"{server.place}.permissions"
-    written = server.members.get("permissions", {})
-    if not isinstance(written, Mapping):
-        raise ImportRefusedError(f'{place} is not an object: write {{"read": ["contacts"], "write": [], "delete": []}}')
-    unknown = sorted(written.keys() - {"read", "write", "delete"})
+    if own:
+        findings.notes.append(f"left out, because only the client uses them: {', '.join(own)}")
     if unknown:
-        raise ImportRefusedError(f"{place} has {quote(unknown[0])}: write read, write or delete")
-    result = {}
+        findings.notes.append(f"left out, because they are unknown: {', '.join(map(show_name, unknown))}")
+
+
+def _permissions(findings: Findings) -> dict[str, list[str]]:
+    place = findings.place("permissions")
+    written = findings.server.members.get("permissions", {})
+    if not isinstance(written, Mapping):
+        findings.problem(f'{place} is not an object: write {{"read": ["contacts"], "write": [], "delete": []}}')
+        return {}
+    for name in sorted(written.keys() - {"read", "write", "delete"}):
+        findings.problem(f"{place} has {show_name(name)}: write read, write or delete")
+    result: dict[str, list[str]] = {}
     for operation in ("read", "write", "delete"):
-        result[operation] = read_words(written.get(operation, []), f"{place}.{operation}")
-        for name in result[operation]:
-            if not re.fullmatch(RESOURCE[1:-1], name):
-                raise ImportRefusedError(
-                    f"{place}.{operation} has {quote(name)}, which is not a resource: write letters, digits, "
-                    "dashes, such as contacts; a binding names each resource, so * is not allowed"
+        with findings.collected():
+            result[operation] = read_words(written.get(operation, []), f"{place}.{operation}")
+        for name in result.get(operation, []):
+            if not re.fullmatch(RESOURCE[1:-1], name) or not is_name(name):
+                shown = "'*'" if name == "*" else show_name(name)
+                findings.problem(
+                    f"{place}.{operation} has {shown}, which is not a resource: write letters, digits, dashes, such as "
+                    "contacts; a binding names each resource, so * is not allowed"
                 )
     return {operation: names for operation, names in result.items() if names}
 

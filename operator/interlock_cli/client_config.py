@@ -1,31 +1,17 @@
-"""The parser of MCP client configs. Each refusal names the place, the value and the fix."""
+"""The servers of an MCP client config, whichever client wrote it, in one shape. Each refusal names place and fix."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
+from interlock_cli.config_json import ImportRefusedError, parse_config
+from interlock_cli.harmless import is_name, show, show_name
+from interlock_cli.registry import is_registry_entry, registry_members
+from interlock_cli.vocabulary import split_words
 
-class ImportRefusedError(Exception):
-    """A config that cannot be imported.
-
-    Attributes:
-        messages: One sentence for each problem. None of them has a value that may be a secret.
-    """
-
-    def __init__(self, *messages: str) -> None:
-        super().__init__("; ".join(messages))
-        self.messages = messages
-
-
-def quote(value: object, longest: int = 80) -> str:
-    """Return any value as one short line of ASCII."""
-    text = ascii(value)
-    return text if len(text) <= longest else f"{text[:longest]}..."
-
-
-LARGEST_FILE = 1048576
-MOST_SERVERS = 256
+MOST_SERVERS: Final = 256
+_LONGEST_NAME: Final = 63
 
 
 @dataclass(frozen=True)
@@ -35,89 +21,240 @@ class ConfiguredServer:
     Attributes:
         name: Its name in the config.
         place: Its place, such as `mcpServers.github`.
-        members: Its settings.
+        members: Its settings, by the names that most clients use.
+        origins: The key in the file of each setting that has another there, such as `command[1]` for `args[0]`.
+        inputs: The default of each of VS Code's `inputs` that is no password.
+        problem: The reason why it is no server. Empty if it is one.
     """
 
     name: str
     place: str
     members: Mapping[str, Any]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+    @property
+    def source(self) -> str:
+        """The name of the source that the server becomes, empty if its name cannot become one."""
+        whole, last = _source(self.name), _source(self.name.rstrip("/").rpartition("/")[2])
+        return whole if len(whole) <= _LONGEST_NAME else last if len(last) <= _LONGEST_NAME else ""
+
+    @property
+    def is_disabled(self) -> bool:
+        """True if the config disables the server."""
+        return self.members.get("disabled") is True or self.members.get("enabled") is False
 
 
-def parse_servers(text: str) -> tuple[ConfiguredServer, ...]:
-    """Return the servers of a config.
+@dataclass(frozen=True)
+class ClientConfig:
+    """A config.
 
-    Known shapes are `{"mcpServers": ...}` (Claude Desktop, Cursor and others), `{"servers": ...}` (VS Code's mcp.json),
-    `{"mcp": {"servers": ...}}` (VS Code's settings) and the servers by themselves.
+    Attributes:
+        servers: Its servers, in the order of the file.
+        left_out: A sentence for each member that looks like a server and is none.
+    """
+
+    servers: tuple[ConfiguredServer, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def _source(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+_PLACES: Final = (
+    ("mcpServers",),  # Claude, Cursor, Windsurf, Cline, Roo, Kiro, Gemini, Amazon Q and most others
+    ("servers",),  # VS Code's mcp.json
+    ("mcp", "servers"),  # VS Code's settings
+    ("mcp", "mcpServers"),
+    ("settings", "mcp", "servers"),  # a workspace of VS Code
+    ("customizations", "vscode", "mcp", "servers"),  # a development container
+    ("context_servers",),  # Zed
+    ("mcp_servers",),
+    ("amp.mcpServers",),
+    ("mcp.servers",),
+    ("experimental", "modelContextProtocolServers"),  # Continue
+    ("augment.advanced", "mcpServers"),
+)
+_HINTS: Final = frozenset({"command", "url", "httpUrl", "serverUrl", "transport", "packages", "remotes"})
+_WRITE_SERVERS: Final = 'write {"mcpServers": {"<name>": ...}}'
+
+
+def parse_servers(text: str, package_type: str | None = None) -> ClientConfig:
+    """Return the servers of a config, or of a server.json of the official registry.
+
+    Args:
+        text: The file.
+        package_type: The package of a server.json to use, such as `npm` or `remote`. None takes the first that can be
+            imported.
 
     Raises:
-        ImportRefusedError: The text is no strict JSON (duplicate keys included), or has none of these shapes.
+        ImportRefusedError: The text is no JSON with comments, or no known shape of config.
     """
-    place, found = _servers_in(_parse_strictly(text))
-    if not isinstance(found, dict) or not found:
-        raise ImportRefusedError(f'{place or "the file"} names no server: write {{"mcpServers": {{"<name>": ...}}}}')
-    if len(found) > MOST_SERVERS:
-        raise ImportRefusedError(f"{len(found)} servers are more than {MOST_SERVERS}: import fewer at once")
-    return tuple(_server(name, f"{place}.{name}" if place else name, members) for name, members in found.items())
-
-
-def _server(name: str, place: str, members: Any) -> ConfiguredServer:
-    place = quote(place)[1:-1]
-    if not isinstance(members, dict):
-        raise ImportRefusedError(f"{place} is not an object: write command and args, or the url of a server")
-    return ConfiguredServer(name, place, members)
+    document = parse_config(text)
+    place, found = _servers_in(document)
+    inputs = _inputs(document)
+    pairs = _pairs(found, place)
+    if not pairs:
+        raise ImportRefusedError(f"{place or 'the file'} names no server: {_WRITE_SERVERS}")
+    if len(pairs) > MOST_SERVERS:
+        raise ImportRefusedError(f"{len(pairs)} servers are more than {MOST_SERVERS}: import fewer at once")
+    servers, left_out = [], []
+    for name, at, members in pairs:
+        if not isinstance(members, dict) and re.match(r"[_$#/]|comment", name, re.IGNORECASE):
+            left_out.append(f"{at} is not an object, so it is a comment")
+        else:
+            servers.append(_server(name, at, members, inputs, package_type))
+    if isinstance(document, dict) and place:
+        top = place.partition(".")[0]
+        left_out += [
+            f"{_key(name)} is next to {place}, where clients ignore it: move it into {place}"
+            for name, one in document.items()
+            if name not in (top, place) and isinstance(one, dict) and {"command", "url"} & one.keys()
+        ]
+    return ClientConfig(tuple(servers), tuple(left_out))
 
 
 def _servers_in(document: Any) -> tuple[str, Any]:
-    if not isinstance(document, dict):
-        raise ImportRefusedError('the file is not a JSON object: write {"mcpServers": {"<name>": ...}}')
-    nested = document.get("mcp")
-    candidates = {"mcpServers": document.get("mcpServers"), "servers": document.get("servers")}
-    if isinstance(nested, dict) and "servers" in nested:
-        candidates["mcp.servers"] = nested["servers"]
-    present = {place: value for place, value in candidates.items() if value is not None}
-    if len(present) > 1:
-        raise ImportRefusedError(f"the file has servers in {' and in '.join(present)}: keep them in one place")
-    if present:
-        return next(iter(present.items()))
-    if document and all(isinstance(one, dict) and {"command", "url"} & one.keys() for one in document.values()):
+    if isinstance(document, list):
         return "", document
-    raise ImportRefusedError(
-        f"the file has neither mcpServers nor servers, but {quote(sorted(document)[:8])}: "
-        'write {"mcpServers": {"<name>": ...}}'
-    )
+    if not isinstance(document, dict):
+        raise ImportRefusedError(f"the file is not a JSON object: {_WRITE_SERVERS}")
+    if is_registry_entry(document):
+        return "", {str(document.get("server", document)["name"]): document}
+    present = _present(document)
+    filled = {place: value for place, value in present.items() if value} or present
+    if len(filled) > 1:
+        raise ImportRefusedError(f"the file has servers in {' and in '.join(filled)}: keep them in one place")
+    if filled:
+        return next(iter(filled.items()))
+    for place, value in (("mcp", document.get("mcp")), ("", document)):  # opencode and Crush, then servers alone
+        if isinstance(value, dict) and value and all(map(_has_hints, value.values())):
+            return place, value
+    if isinstance(document.get("name"), str) and _HINTS & document.keys():
+        return "", {document["name"]: document}
+    if _HINTS & document.keys():
+        raise ImportRefusedError(f"the file is one server without a name: {_WRITE_SERVERS}")
+    names = ", ".join(show_name(name) for name in sorted(document)[:8])
+    raise ImportRefusedError(f"the file has neither mcpServers nor servers, but [{names}]: {_WRITE_SERVERS}")
 
 
-def _parse_strictly(text: str) -> Any:
-    if len(text) > LARGEST_FILE:
-        raise ImportRefusedError(f"the file has more than {LARGEST_FILE} characters: import fewer servers at once")
-    try:
-        parsed = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_object, parse_constant=_constant)
-        json.dumps(parsed, ensure_ascii=False).encode()
-    except json.JSONDecodeError as error:
-        raise ImportRefusedError(
-            f"line {error.lineno}, column {error.colno}: {error.msg}: "
-            "this is not JSON (comments and a comma after the last element are not allowed), fix it there"
-        ) from None
-    except UnicodeEncodeError:
-        raise ImportRefusedError(
-            "a string has half of a character (a lone surrogate): write the whole character"
-        ) from None
-    except RecursionError:
-        raise ImportRefusedError("the file is nested too deeply: no server needs that, remove it") from None
-    return parsed
+def _present(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what is at each of the places where clients have their servers."""
+    present = {}
+    for path in _PLACES:
+        value: Any = document
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            present[".".join(path)] = value
+    return present
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in members:
-            raise ImportRefusedError(f"the key {quote(key)} is present twice in one object: keep one of them")
-        members[key] = value
-    return members
+def _has_hints(value: Any) -> bool:
+    return isinstance(value, dict) and not _HINTS.isdisjoint(value)
 
 
-def _constant(text: str) -> NoReturn:
-    raise ImportRefusedError(f"{text} is not JSON: write a number or a string")
+def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
+    """Return name, place and settings of each server of an object or a list."""
+    if isinstance(found, dict):
+        return [(name, f"{place}.{_key(name)}" if place else _key(name), one) for name, one in found.items()]
+    if not isinstance(found, list):
+        return []
+    pairs = []
+    for index, entry in enumerate(found):
+        one = entry.get("server", entry) if isinstance(entry, dict) else entry
+        names = [one.get(key) for key in ("name", "id", "serverName", "title")] if isinstance(one, dict) else []
+        name = next((name for name in names if isinstance(name, str) and name), "")
+        pairs.append((name, f"{place}[{index}]", one))
+    return pairs
+
+
+def _key(name: str) -> str:
+    """Return a member's name for a place, escaped, and without what may be a secret."""
+    return ascii(name)[1:-1] if is_name(name) or not re.search(r"\d", name) else show_name(name)
+
+
+def _inputs(document: Any) -> dict[str, str]:
+    """Return the defaults of VS Code's inputs."""
+    holder = document.get("mcp", document) if isinstance(document, dict) else {}
+    listed = holder.get("inputs") if isinstance(holder, dict) else None
+    return {
+        one["id"]: one["default"]
+        for one in (listed if isinstance(listed, list) else [])
+        if isinstance(one, dict)
+        and isinstance(one.get("id"), str)
+        and isinstance(one.get("default"), str)
+        and one.get("password") is not True
+    }
+
+
+def _server(
+    name: str, place: str, members: Any, inputs: Mapping[str, str], package_type: str | None
+) -> ConfiguredServer:
+    if not isinstance(members, dict):
+        problem = f"{place} is not an object: write command and args, or the url of a server"
+        return ConfiguredServer(name, place, {}, problem=problem)
+    if is_registry_entry(members):
+        try:
+            found, origins = registry_members(members, place, package_type)
+        except ImportRefusedError as error:
+            return ConfiguredServer(name.rpartition("/")[2], place, {}, problem=error.messages[0])
+        return ConfiguredServer(name.rpartition("/")[2], place, found, origins)
+    common, origins = _common_members(members)
+    problem = ""
+    if not name:
+        problem = f'{place} has no name: write "name": "<name>" into it'
+    return ConfiguredServer(name, place, common, origins, inputs, problem)
+
+
+_ALIASES: Final = {
+    "environment": "env",
+    "httpUrl": "url",
+    "serverUrl": "url",
+    "serverURL": "url",
+    "uri": "url",
+    "endpoint": "url",
+    "http_headers": "headers",
+    "transportType": "type",
+    "transport_type": "type",
+}
+
+
+def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Rename the settings of opencode, Zed, Gemini and others. Return them with the keys that they have in the file."""
+    common, origins = dict(members), {}
+    nested = {name: common.pop(name) for name in ("transport", "requestInit") if isinstance(common.get(name), dict)}
+    for place, value in nested.items():
+        for name, one in value.items():
+            if common.setdefault(name, one) is one:
+                origins[name] = f"{place}.{name}"
+    if "httpUrl" in common:
+        common.pop("url", None)  # Gemini: the older transport, which it uses only without httpUrl
+    for alias, name in _ALIASES.items():
+        if alias in common and name not in common:
+            common[name] = common.pop(alias)
+            origins[name] = alias
+    command = common.get("command")
+    if isinstance(command, dict):
+        _spread(command, common, origins)
+    elif isinstance(command, list) and command and all(isinstance(word, str) for word in command):
+        rest = common.get("args", [])
+        common["command"], common["args"] = command[0], [*command[1:], *(rest if isinstance(rest, list) else [rest])]
+        origins |= {f"args[{index}]": f"command[{index + 1}]" for index in range(len(command) - 1)}
+        origins |= {f"args[{index + len(command) - 1}]": f"args[{index}]" for index in range(len(rest))}
+        origins["command"] = "command[0]"
+    return common, origins
+
+
+def _spread(command: Mapping[str, Any], common: dict[str, Any], origins: dict[str, str]) -> None:
+    """Move the settings of Zed's `command` object to the server."""
+    del common["command"]
+    for name, one in command.items():
+        target = "command" if name in ("path", "command") else name
+        common.setdefault(target, one)
+        origins[target] = f"command.{name}"
 
 
 KNOWN: Final = frozenset(
@@ -125,89 +262,54 @@ KNOWN: Final = frozenset(
 )
 """Settings that the import uses."""
 
-CLIENTS_OWN: Final = frozenset(
-    {"alwaysAllow", "autoApprove", "description", "dev", "disabledTools", "gallery", "icon", "name", "timeout", "trust"}
-    | {"version", "tools"}
-)
+CLIENTS_OWN: Final = split_words("""
+    $schema alwaysAllow autoApprove autoStart description dev disabledTools excludeTools gallery icon id includeTools
+    label name note notes provider source timeout title tools trust trusted version
+    """)
 """Settings that only the client uses. What it approves without asking permits nothing here."""
 
+_WRITE_HEADERS: Final = "a binding can only send headers from a Secret: remove it and write headers"
 UNSUPPORTED: Final = {
     "cwd": "a container starts in its image's folder, so write absolute paths and remove cwd",
+    "workingDirectory": "a container starts in its image's folder, so write absolute paths and remove it",
     "envFile": "write the variables into env, a secret as ${NAME}",
-    "oauth": "a binding can only send headers from a Secret: remove it and write headers",
-    "auth": "a binding can only send headers from a Secret: remove it and write headers",
+    "env_file": "write the variables into env, a secret as ${NAME}",
+    "oauth": _WRITE_HEADERS,
+    "auth": _WRITE_HEADERS,
+    "authProviderType": _WRITE_HEADERS,
     "headersHelper": "the import runs no program: write headers, a secret as ${NAME}",
-    "serverUrl": "write it as url",
-    "httpUrl": "write it as url",
 }
 """Settings without a counterpart that change how the server works, each with the fix."""
 
-_STDIO: Final = ("stdio", "local")
-_HTTP: Final = ("http", "streamable-http", "streamableHttp", "streamable_http", "remote")
+_STDIO: Final = ("stdio", "local", "command", "process", "custom")
+_HTTP: Final = ("http", "https", "streamable", "streamablehttp", "httpstream", "remote")
+_SSE: Final = ("sse", "httpsse", "ssehttp", "legacysse", "sseonly", "serversentevents", "ssetransport")
+WRITE_STREAMABLE: Final = "write the URL of the server's streamable HTTP, if it has one, and the type http"
 
 
-def read_transport(server: ConfiguredServer) -> None:
-    """Check the transport that the config names.
+def transport_problem(server: ConfiguredServer, place_of: Callable[[str], str]) -> str:
+    """Return the problem of the transport that the config names, empty if it has none.
 
-    Raises:
-        ImportRefusedError: Interlock does not support it, or it does not fit the server.
+    Args:
+        server: The server.
+        place_of: Returns the place of one of its settings.
     """
+    right = _HTTP if "url" in server.members else _STDIO
     for name in ("type", "transport"):
         written = server.members.get(name)
-        if written is None:
+        plain = re.sub(r"[^a-z]", "", written.lower()) if isinstance(written, str) else ""
+        if written is None or plain in right:
             continue
-        place = f"{server.place}.{name}"
-        if written == "sse":
-            raise ImportRefusedError(
-                f"{place} is sse, the transport of 2024-11-05, which Interlock does not support: write http and the "
-                "URL of the server's streamable HTTP, if it has one"
+        if plain in _SSE:
+            return (
+                f"{place_of(name)} is {written if is_name(written) else 'SSE'}, the SSE transport of 2024-11-05, which "
+                f"Interlock does not support: {WRITE_STREAMABLE}"
             )
-        right = _HTTP if "url" in server.members else _STDIO
-        if written not in right:
-            raise ImportRefusedError(f"{place} is {quote(written)}: write {right[0]}, or leave it out")
+        written_as = show(written) if isinstance(written, str) else "not a string"
+        return f"{place_of(name)} is {written_as}: write {right[0]}, or leave it out"
+    return ""
 
 
-def is_disabled(server: ConfiguredServer) -> bool:
-    """Return True if the config disables the server."""
-    return server.members.get("disabled") is True or server.members.get("enabled") is False
-
-
-def read_text(server: ConfiguredServer, name: str) -> str:
-    """Return a setting that is a string.
-
-    Raises:
-        ImportRefusedError: The setting is not a string.
-    """
-    value = server.members.get(name)
-    if not isinstance(value, str):
-        raise ImportRefusedError(f"{server.place}.{name} is not a string: write it in quotation marks")
-    return value
-
-
-def read_words(value: Any, place: str) -> list[str]:
-    """Return a list of strings. A single string is a list of one.
-
-    Raises:
-        ImportRefusedError: The value is not such a list.
-    """
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-        raise ImportRefusedError(
-            f'{place} is not a list of strings: write ["one", "two"], numbers in quotation marks too'
-        )
-    return words
-
-
-def read_strings(server: ConfiguredServer, name: str) -> dict[str, str]:
-    """Return a setting that is an object of strings, empty if it is missing.
-
-    Raises:
-        ImportRefusedError: The setting is not such an object.
-    """
-    value = server.members.get(name, {})
-    if not isinstance(value, Mapping):
-        raise ImportRefusedError(f'{server.place}.{name} is not an object: write {{"NAME": "value"}}')
-    for key, one in value.items():
-        if not isinstance(one, str):
-            raise ImportRefusedError(f"{server.place}.{name}.{quote(key)} is not a string: write it in quotation marks")
-    return dict(value)
+def names_http(server: ConfiguredServer) -> bool:
+    """Return True if the config says that the server uses streamable HTTP."""
+    return any(isinstance(server.members.get(name), str) for name in ("type", "transport"))

@@ -1,34 +1,51 @@
-"""Secrets in MCP client configs: placeholders, values that look like secrets, and the Secret that holds them.
+"""Secrets in MCP client configs: placeholders, values of no harmless shape, and the Secret that holds them.
 
-No value is ever printed, in a refusal neither. A value that may be a secret counts as one, because a harmless value in
-a Secret does no harm.
+No value is ever printed unless its shape is harmless, in a refusal neither. A harmless value in a Secret does no harm.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from interlock_cli.client_config import ImportRefusedError, quote
+from interlock_cli.config_json import ImportRefusedError, quote
+from interlock_cli.harmless import is_harmless, is_name
+from interlock_cli.secret_names import kind_of, name_words
+from interlock_cli.vocabulary import KNOWN_WORDS, split_words
 
-_PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}")
-_BARE_PLACEHOLDER: Final = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
-_NAMED: Final = re.compile(r"(?:(?:env|input):)?([A-Za-z_][-A-Za-z0-9_.]*)")
-_CLIENT_VARIABLES: Final = frozenset(
-    {"HOME", "PATH", "PWD", "USER", "USERPROFILE", "TMPDIR", "APPDATA", "workspaceFolder", "workspaceFolderBasename"}
-    | {"userHome", "cwd", "file", "pathSeparator", "/"}
+_PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}|\{((?:env|file):[^{}]*)\}")
+_BARE_PLACEHOLDER: Final = re.compile(r"\$([A-Z][A-Z0-9_]*)")
+_BARE_FOLDER: Final = re.compile(r"\$(HOME|PWD|USER|TMPDIR|USERPROFILE|APPDATA)(?![A-Za-z0-9_])")
+_NAMED: Final = re.compile(r"((?:env|input|secret|var|file):)?([A-Za-z_~/.][-A-Za-z0-9_./]*)(?::?-(.*))?", re.DOTALL)
+_FOLDERS: Final = split_words("""
+    HOME PATH PWD USER USERPROFILE USERNAME TMPDIR TEMP TMP APPDATA LOCALAPPDATA PROGRAMFILES cwd file /
+    __dirname workspaceFolderBasename pathSeparator PROJECT_ROOT WORKSPACE_FOLDER
+    """)
+_FOLDER_NAMES: Final = re.compile(
+    r"[a-z]+[A-Za-z]*(Folder|Root|Path|Dir|Dirname|Home|Basename)(:.*)?"
+    r"|(CLAUDE|CURSOR|GEMINI|KIRO|WINDSURF|VSCODE|CODEX|PLUGIN|EXTENSION)_[A-Z_]*(ROOT|DIR|PATH|HOME|DATA)"
 )
-_TELLING_NAME: Final = re.compile(
-    r"(?i)(token|secret|passw|pwd\b|credential|api.?key|(^|[^a-z])(pat|auth|authorization|cookie|session|dsn|pass|key)"
-    r"([^a-z]|$)|apikey|private.?key|access.?key|authorization|connection.?string)"
-)
-_TELLING_VALUE: Final = re.compile(
-    r"(^|[^A-Za-z0-9])(gh[pousr]_|github_pat_|glpat-|sk[-_]|rk_|xox[a-z]-|xapp-|A[KS]IA|AIza|ya29\.|eyJ|hf_|npm_|pypi-)"
-    r"[A-Za-z0-9_.\-]{8,}|(?i:bearer|basic) \S{8,}|-----BEGIN"
-)
-_USER_IN_URL: Final = re.compile(r"[a-z][a-z0-9+.\-]*://[^/\s@]*:[^/\s@]+@", re.IGNORECASE)
-_OPAQUE: Final = re.compile(r"[A-Za-z0-9+/_=~.\-]{16,}")
 _SCHEME: Final = re.compile(r"(Bearer|Basic|Token|token|ApiKey) (\$\{[^{}]*\})")
 _KEY: Final = re.compile(r"[^-._A-Za-z0-9]")
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """A part of a value that the MCP client fills in.
+
+    Attributes:
+        text: The whole of it, such as `${env:TOKEN}`.
+        name: The name of what it stands for, such as `TOKEN`.
+        kind: `input`, `file` or empty, for a variable.
+        default: The value that it has if nothing sets it.
+        is_folder: True if only the client can fill it in: a folder of its machine, a command and the like.
+    """
+
+    text: str
+    name: str = ""
+    kind: str = ""
+    default: str | None = None
+    is_folder: bool = False
 
 
 @dataclass
@@ -57,7 +74,9 @@ class Secrets:
         return {"secretKeyRef": {"name": self.name, "key": key}}
 
 
-def reference_for(value: str, name: str, place: str, secrets: Secrets) -> dict[str, dict[str, str]] | None:
+def reference_for(
+    value: str, name: str, place: str, secrets: Secrets, own: frozenset[str] = frozenset()
+) -> dict[str, dict[str, str]] | None:
     """Return the Secret reference of a variable or header, None if the value may be in the binding.
 
     Args:
@@ -65,66 +84,84 @@ def reference_for(value: str, name: str, place: str, secrets: Secrets) -> dict[s
         name: Name of the variable or header.
         place: Its place in the config.
         secrets: The Secret of the server, which gets the key.
+        own: Words of the server's name, which are harmless in a value.
 
     Raises:
         ImportRefusedError: A placeholder in it has no meaning in a cluster.
     """
-    names = placeholders(value, place)
-    whole = _PLACEHOLDER.fullmatch(value) or _BARE_PLACEHOLDER.fullmatch(value)
-    if whole:
-        return secrets.reference(names[0], f"the value of {whole.group(0)} in the file", place)
-    if names:
+    found = placeholders(value)
+    for one in found:
+        if one.is_folder:
+            raise ImportRefusedError(f"{place} has {folder_problem(one)}")
+    if len(found) == 1 and found[0].text == value and is_name(found[0].name):
+        (one,) = found
+        if one.kind == "file":
+            return secrets.reference(name, f"the content of the file that {name} names", place)
+        meaning = f"the value of the input {one.name}" if one.kind else f"the value of ${{{one.name}}} in the file"
+        return secrets.reference(one.name, meaning, place)
+    if found:
         scheme = _SCHEME.fullmatch(value)
         how = (
             f'the whole value: "{scheme.group(1)} " and {scheme.group(2)}'
-            if scheme
+            if scheme and is_name(found[0].name)
             else "the whole value, with all placeholders filled in"
         )
         return secrets.reference(name, f"{how}, as in {name} of the file", place)
-    if looks_secret(name, value):
-        return secrets.reference(name, f"the value of {name} in the file", place)
-    return None
+    if is_harmless(value, name, own):
+        return None
+    # An empty value of a secret's name is one that the user of the file still has to fill in.
+    return secrets.reference(name, f"the value of {name}" + (" in the file" if value else ", empty in the file"), place)
 
 
-def placeholders(value: str, place: str) -> list[str]:
-    """Return the names of the placeholders in a value: `${TOKEN}`, `${env:TOKEN}`, `${input:token}`.
-
-    Raises:
-        ImportRefusedError: One of them is a folder of the client's machine, a command, a default or the like.
-    """
+def placeholders(value: str) -> list[Placeholder]:
+    """Return the placeholders in a value: `${TOKEN}`, `${env:TOKEN}`, `${input:token}`, `{env:TOKEN}`, `$TOKEN`."""
     bare = _BARE_PLACEHOLDER.fullmatch(value)
-    return [_placeholder(found, place) for found in ([bare.group(1)] if bare else _PLACEHOLDER.findall(value))]
+    if bare and bare[1] not in _FOLDERS:
+        # A password may begin with a dollar sign too, so only words of variables make one.
+        words = name_words(bare[1])
+        is_variable = all(word in KNOWN_WORDS or kind_of(word) == "secret" or word.isdigit() for word in words)
+        return [Placeholder(value, bare[1])] if is_variable else []
+    folder = _BARE_FOLDER.search(value)
+    found = [Placeholder(folder[0], folder[1], is_folder=True)] if folder else []
+    return found + [_placeholder(one) for one in _PLACEHOLDER.finditer(value)]
 
 
-def _placeholder(inside: str, place: str) -> str:
+def _placeholder(found: re.Match[str]) -> Placeholder:
+    inside = found[1] if found[1] is not None else found[2]
     named = _NAMED.fullmatch(inside)
-    if named is None or named.group(1) in _CLIENT_VARIABLES:
-        what = quote(f"${{{inside}}}") if re.fullmatch(r"[A-Za-z/:_.]{1,40}", inside) else "a placeholder"
-        raise ImportRefusedError(
-            f"{place} has {what}, which only the MCP client can fill in: write the value that is valid in "
-            "the server's container, or ${NAME} for a secret"
-        )
-    return named.group(1)
+    if named is None:
+        return Placeholder(found[0], is_folder=True)
+    kind, name, default = (named[1] or "").rstrip(":"), named[2], named[3]
+    is_folder = (name in _FOLDERS or _FOLDER_NAMES.fullmatch(name) is not None) and kind not in ("input", "file")
+    if not is_folder and kind != "file" and re.search(r"[/~]", name):
+        return Placeholder(found[0], is_folder=True)
+    return Placeholder(found[0], name, kind if kind in ("input", "file") else "", default, is_folder=is_folder)
 
 
-def looks_secret(name: str, value: str) -> bool:
-    """Return True if a literal value belongs in a Secret, judged by its name and by the value."""
-    if not value or value.lower() in ("true", "false") or value.isdecimal():
-        return False
-    return bool(_TELLING_NAME.search(name)) or is_telling(value) or _is_opaque(value)
+def folder_problem(one: Placeholder) -> str:
+    """Return what is wrong with a placeholder that only the client can fill in, after the place and `has`."""
+    named = (
+        quote(one.text)
+        if is_name(one.text[2:-1].replace(":", "-") if one.text[1:2] == "{" else one.name)
+        else "a placeholder"
+    )
+    return (
+        f"{named}, which only the MCP client can fill in: write the value that is valid in the server's container, or "
+        "${NAME} for a secret"
+    )
 
 
-def is_telling(value: str) -> bool:
-    """Return True if a value begins like a known kind of token, or is a URL with a password."""
-    return bool(_TELLING_VALUE.search(value) or _USER_IN_URL.search(value))
+def fill_defaults(value: str, inputs: Mapping[str, str], name: str, own: frozenset[str]) -> str:
+    """Return a value with each placeholder replaced whose default is harmless.
 
-
-def is_telling_name(name: str) -> bool:
-    """Return True if the name is that of a secret."""
-    return bool(_TELLING_NAME.search(name))
-
-
-def _is_opaque(value: str) -> bool:
-    if not _OPAQUE.fullmatch(value) or value.startswith(("/", "./", "../", "~")) or "://" in value:
-        return False
-    return any(sign.isdigit() for sign in value) and any(sign.isalpha() for sign in value)
+    Args:
+        value: The value.
+        inputs: The defaults of VS Code's inputs, by name.
+        name: The variable or flag that it is the value of.
+        own: Words of the server's name.
+    """
+    for one in placeholders(value):
+        default = inputs.get(one.name) if one.kind == "input" else one.default
+        if default and not one.is_folder and is_harmless(default, name, own) and kind_of(one.name) != "secret":
+            value = value.replace(one.text, default)
+    return value

@@ -1,25 +1,21 @@
 """The command `interlock-import FILE`: it prints MCPBindings for an MCP client config."""
 
 import argparse
-import json
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from interlock.api.messages import NAME
 from interlock.api.shared_types import Environment
-from interlock_cli.binding import Imported, build_binding, source_name
-from interlock_cli.client_config import (
-    LARGEST_FILE,
-    ConfiguredServer,
-    ImportRefusedError,
-    is_disabled,
-    parse_servers,
-    quote,
-)
+from interlock_cli.binding import Imported, build_binding
+from interlock_cli.client_config import ConfiguredServer, parse_servers
+from interlock_cli.config_json import LARGEST_FILE, ImportRefusedError, parse_config, quote
+from interlock_cli.dockerfile import print_dockerfile
 from interlock_cli.printing import print_bindings
+from interlock_cli.registry import PACKAGE_TYPES
 from interlock_cli.server import Choices
 
 _LARGEST_LIST = 16 * LARGEST_FILE
@@ -29,50 +25,100 @@ def main(arguments: list[str] | None = None) -> int:
     """Print the bindings of a config, or its problems on standard error. Return the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        imported = _import(options)
+        sys.stdout.write(_import(options))
     except ImportRefusedError as error:
         for message in error.messages:
-            print(f"interlock-import: {message}", file=sys.stderr)  # noqa: T201 - this is a program for a terminal
+            _say(message)
         return 1
-    sys.stdout.write(print_bindings(imported))
     return 0
 
 
-def _import(options: argparse.Namespace) -> list[Imported]:
-    choices = _choices(options)
-    servers = _wanted(parse_servers(_read(options.file, LARGEST_FILE)), options.only, choices)
+def _say(message: str) -> None:
+    print(f"interlock-import: {message}", file=sys.stderr)  # noqa: T201 - this is a program for a terminal
+
+
+def _import(options: argparse.Namespace) -> str:
+    config = parse_servers(_read(options.file, LARGEST_FILE), options.package)
+    for sentence in config.left_out:
+        _say(f"left out: {sentence}")
+    names = _Names(config.servers)
+    choices = _choices(options, names)
+    wanted = _wanted(config.servers, options, names)
+    if options.dockerfile is not None:
+        server = names.find(options.dockerfile)
+        return print_dockerfile(server, choices.keep.get(server.source, frozenset()))
     imported: list[Imported] = []
-    refused: list[str] = []
-    for server in servers:
+    refused: dict[str, tuple[str, ...]] = {}
+    for server in wanted:
         try:
             imported.append(build_binding(server, choices))
         except ImportRefusedError as error:
-            refused += error.messages
+            refused[server.name] = error.messages
     if refused:
-        raise ImportRefusedError(*refused)
-    return imported
+        messages = [message for several in refused.values() for message in several]
+        if imported:
+            skips = " ".join(f"--skip {shlex.quote(name)}" for name in refused)
+            messages.append(
+                f"{len(imported)} of {len(wanted)} servers can be imported: to import these alone, add {skips}"
+            )
+        raise ImportRefusedError(*messages)
+    return print_bindings(imported)
 
 
-def _wanted(servers: tuple[ConfiguredServer, ...], only: list[str], choices: Choices) -> list[ConfiguredServer]:
+class _Names:
+    """The servers of a file by the names that options may have for them: those of the file, and their sources."""
+
+    def __init__(self, servers: Sequence[ConfiguredServer]) -> None:
+        self._by_name = {server.name: server for server in servers if server.name}
+        self._by_source: dict[str, list[ConfiguredServer]] = {}
+        for server in servers:
+            self._by_source.setdefault(server.source, []).append(server)
+
+    def find_all(self, name: str) -> list[ConfiguredServer]:
+        """Return the server of this name, or the servers of this source.
+
+        Raises:
+            ImportRefusedError: There is none.
+        """
+        found = [self._by_name[name]] if name in self._by_name else self._by_source.get(name, [])
+        if not found or not name:
+            known = ", ".join(quote(known)[1:-1] for known in sorted(self._by_name))
+            raise ImportRefusedError(f"the file has no server {quote(name)}, but {known}")
+        return found
+
+    def find(self, name: str) -> ConfiguredServer:
+        """Return the first server of this name or source.
+
+        Raises:
+            ImportRefusedError: There is none.
+        """
+        return self.find_all(name)[0]
+
+
+def _wanted(servers: Sequence[ConfiguredServer], options: argparse.Namespace, names: _Names) -> list[ConfiguredServer]:
+    """Return the servers to import. Others are not checked."""
+    skipped = [server for name in options.skip for server in names.find_all(name)]
+    if options.only:
+        wanted = [server for name in options.only for server in names.find_all(name)]
+    else:
+        wanted = [server for server in servers if not server.is_disabled]
+        for server in servers:
+            if server.is_disabled and server not in skipped:
+                _say(f"left out, because it is disabled: {server.place}")
     by_source: dict[str, ConfiguredServer] = {}
-    for server in servers:
-        other = by_source.setdefault(source_name(server), server)
+    for server in wanted:
+        if server in skipped:
+            continue
+        other = by_source.setdefault(server.source or server.place, server)
         if other is not server:
             raise ImportRefusedError(
-                f"{quote(server.name)} and {quote(other.name)} would be one source, {source_name(server)}: rename one"
+                f"{quote(server.name)} and {quote(other.name)} would be one source, {server.source}: rename one, or "
+                f"add --skip {shlex.quote(server.name)}"
             )
-    unknown = sorted(({*only} | choices.named()) - by_source.keys())
-    if unknown:
-        raise ImportRefusedError(f"the file has no server {quote(unknown[0])}, but {', '.join(sorted(by_source))}")
-    if only:
-        return [server for source, server in by_source.items() if source in only]
-    for server in by_source.values():
-        if is_disabled(server):
-            print(f"interlock-import: left out, because it is disabled: {server.place}", file=sys.stderr)  # noqa: T201
-    return [server for server in by_source.values() if not is_disabled(server)]
+    return list(by_source.values())
 
 
-def _choices(options: argparse.Namespace) -> Choices:
+def _choices(options: argparse.Namespace, names: _Names) -> Choices:
     if options.namespace is not None and not re.fullmatch(NAME[1:-1], options.namespace):
         raise ImportRefusedError(
             f"--namespace {quote(options.namespace)} is not a name: write lower case letters, digits, dashes"
@@ -80,12 +126,31 @@ def _choices(options: argparse.Namespace) -> Choices:
     return Choices(
         environments=tuple(dict.fromkeys(options.environment or ["development"])),
         namespace=options.namespace,
-        images=_pairs(options.image, "--image"),
+        images=_by_source(options.image, "--image", names),
         program_images=_pairs(options.image_for, "--image-for"),
-        commands={name: _split(name, text) for name, text in _pairs(options.command, "--command").items()},
-        private=frozenset(options.private),
-        tools={name: _read_list(name, path) for name, path in _pairs(options.tools, "--tools").items()},
+        packaged=_by_source(options.packaged, "--packaged", names),
+        commands={name: _split(name, text) for name, text in _by_source(options.command, "--command", names).items()},
+        private=frozenset(names.find(name).source for name in options.private),
+        tools={name: _read_list(name, path) for name, path in _by_source(options.tools, "--tools", names).items()},
+        keep=_keep(options.keep, names),
     )
+
+
+def _by_source(written: list[str], option: str, names: _Names) -> dict[str, str]:
+    return {names.find(name).source: value for name, value in _pairs(written, option).items()}
+
+
+def _keep(written: list[str], names: _Names) -> dict[str, frozenset[str]]:
+    kept: dict[str, frozenset[str]] = {}
+    for one in written:
+        name, has_key, key = one.rpartition(":")
+        if not has_key or not name or not key:
+            raise ImportRefusedError(
+                f"--keep {quote(one)} names no value: write --keep SERVER:env.NAME or --keep SERVER:args[3]"
+            )
+        source = names.find(name).source
+        kept[source] = kept.get(source, frozenset()) | {key}
+    return kept
 
 
 def _pairs(written: list[str], option: str) -> dict[str, str]:
@@ -108,9 +173,10 @@ def _split(name: str, text: str) -> list[str]:
 
 
 def _read_list(name: str, path: str) -> Any:
+    text = _read(path, _LARGEST_LIST)
     try:
-        return json.loads(_read(path, _LARGEST_LIST))
-    except (json.JSONDecodeError, RecursionError):
+        return parse_config(text, _LARGEST_LIST)
+    except ImportRefusedError:
         raise ImportRefusedError(
             f"--tools {quote(name)}: {quote(path)} is not JSON: save the answer to tools/list"
         ) from None
@@ -140,7 +206,15 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SERVER",
-        help="only this server; may be repeated, like all options",
+        help="only this server, by its name in the file; may be repeated, like all options",
+    )
+    add("--skip", action="append", default=[], metavar="SERVER", help="all servers but this one")
+    add(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="SERVER:PLACE",
+        help="print this value, which is no secret: env.NAME, args[3], url or headers.NAME",
     )
     add("--image", action="append", default=[], metavar="SERVER=IMAGE", help="the image that a server runs in")
     add(
@@ -159,6 +233,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--tools", action="append", default=[], metavar="SERVER=FILE", help="the server's answer to tools/list, as JSON"
+    )
+    add(
+        "--dockerfile",
+        metavar="SERVER",
+        help="print the Dockerfile of the package that npx or uvx starts, instead of bindings",
+    )
+    add(
+        "--packaged",
+        action="append",
+        default=[],
+        metavar="SERVER=IMAGE",
+        help="the image that was built with the Dockerfile of --dockerfile",
+    )
+    add(
+        "--package",
+        choices=PACKAGE_TYPES,
+        help="the kind of package of a server.json; the default is the first of these",
     )
     add("--environment", action="append", choices=[one.value for one in Environment], help="default: development")
     add(

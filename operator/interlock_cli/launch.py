@@ -4,16 +4,22 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-from interlock_cli.client_config import ImportRefusedError, quote
-from interlock_cli.credentials import is_telling, is_telling_name, placeholders
+from interlock_cli.bridges import Bridge, find_bridge
+from interlock_cli.credentials import fill_defaults, folder_problem, placeholders
+from interlock_cli.docker_run import CONTAINER_PROGRAMS, parse_docker_run
+from interlock_cli.findings import Findings, Word
+from interlock_cli.harmless import harmful_arguments, is_program, show
+from interlock_cli.pod_fit import is_machine_program
+from interlock_cli.secret_names import name_words
+from interlock_cli.vocabulary import split_words
 
-PACKAGE_RUNNERS: Final = ("npx", "bunx", "pnpm", "uvx", "uv", "pipx")
-_CONTAINERS: Final = ("docker", "podman", "nerdctl")
-_HARMLESS_FLAGS: Final = ("-i", "-t", "-it", "-ti", "--interactive", "--tty", "--rm", "--init")
-_VARIABLE_FLAGS: Final = ("-e", "--env")
-_FLAG: Final = re.compile(r"(--?[A-Za-z][-A-Za-z0-9_]*)(?:=(.*))?", re.DOTALL)
-_ASSIGNED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_-]*)[=:]\s*(.+)", re.DOTALL)
-_DESKTOP_PATH: Final = re.compile(r"(/Users/|/home/|~/|[A-Za-z]:\\|/path/to/).*", re.DOTALL)
+PACKAGE_RUNNERS: Final = ("npx", "bunx", "pnpm", "uvx", "uv", "pipx", "yarn", "npm", "bun", "deno", "dnx")
+_INTERPRETERS: Final = ("node", "python", "python3", "tsx", "ts-node", "ruby", "java", "php", "dotnet", "go", "cargo")
+_SUBCOMMANDS: Final = split_words("run exec dlx tool x --")
+_PACKAGE_FLAGS: Final = split_words("--from --package --with --module --directory --project --prefix -m -jar")
+_OPTIONS_WITH_VALUE: Final = split_words("--python --index-url --extra --group --registry --cache --index --refresh")
+_SUFFIX: Final = re.compile(r"\.(cmd|exe|bat|ps1)$", re.IGNORECASE)
+_SPACED_PATH: Final = re.compile(r"([A-Za-z]:[/\\]|\\\\|%[A-Za-z]+%|/Applications/|~?/.*/Application Support/)")
 
 
 @dataclass
@@ -21,92 +27,159 @@ class Launch:
     """The command of a container.
 
     Attributes:
-        program: Name of the program that the MCP client starts, None for an image's own entry point.
+        program: The program that the MCP client starts, None for an image's own entry point.
         args: Its arguments.
         image: The image, if the config names one.
-        env: Variables among the arguments of `docker run`.
-        notes: Sentences for the reviewer.
+        env: The variables of the container.
+        bridge: The server over HTTP that the program only translates to, None for other programs.
+        package: The index of the argument after the package of a runner such as npx, 0 without one.
     """
 
-    program: str | None
-    args: list[str]
-    image: str | None = None
-    env: dict[str, str] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    program: Word | None
+    args: list[Word]
+    image: Word | None = None
+    env: dict[str, Word] = field(default_factory=dict)
+    bridge: Bridge | None = None
+    package: int = 0
 
 
-def parse_launch(command: str, args: list[str], variables: dict[str, str], place: str) -> Launch:
-    """Return the command of a container for `command` and `args` of an MCP client config.
+def parse_launch(words: list[Word], env: dict[str, Word], findings: Findings) -> Launch:
+    """Return the command of a container for the command of an MCP client config. Each problem goes to the findings.
 
     Args:
-        command: The program.
-        args: Its arguments.
-        variables: The config's `env`, which `docker run -e NAME` passes on.
-        place: The server's place in the config.
-
-    Raises:
-        ImportRefusedError: Part of it has no counterpart in a cluster, or an argument has a secret.
+        words: The program and its arguments.
+        env: The config's `env`, which `docker run -e NAME` passes on.
+        findings: The findings about the server.
     """
-    if command.lower() in ("cmd", "cmd.exe") and len(args) > 1 and args[0].lower() == "/c":
-        command, args = args[1], args[2:]
-    if not command or command != command.strip() or " " in command:
-        raise ImportRefusedError(
-            f"{place}.command {quote(command)} is not a program: write only the program, and the rest as args"
-        )
-    in_a_container = command.rpartition("/")[2] in _CONTAINERS
-    launch = _container(args, variables, place) if in_a_container else Launch(command, list(args), env=dict(variables))
-    _check_arguments(launch.args, place)
-    launch.notes += _notes(launch)
+    words, env = _unwrap(words, dict(env))
+    program = words[0]
+    name = _SUFFIX.sub("", re.split(r"[/\\]", program.text)[-1])
+    if name in CONTAINER_PROGRAMS:
+        run = parse_docker_run(words[1:], env, findings)
+        launch = Launch(run.entrypoint, run.args, run.image, run.env)
+    else:
+        launch = Launch(_program(program, name, findings), words[1:], env=env)
+        launch.bridge = find_bridge(words, env, findings)
+    if launch.bridge is None:
+        _check_arguments(launch, findings)
     return launch
 
 
-def _container(args: list[str], variables: dict[str, str], place: str) -> Launch:
-    """Parse `docker run`: flags, then the image, then the arguments of its entry point."""
-    if not args or args[0] != "run":
-        raise ImportRefusedError(f"{place}.args do not start with run: only docker run can be imported")
-    rest, handed = list(args[1:]), {}
-    while rest and rest[0].startswith("-"):
-        flag, _, value = rest.pop(0).partition("=")
-        if flag in _HARMLESS_FLAGS and not value:
-            continue
-        if flag not in _VARIABLE_FLAGS:
-            raise ImportRefusedError(
-                f"{place}.args: {quote(flag)} of docker run cannot be imported: remove it (a cluster has no folders "
-                "and volumes of your machine), and write what the server needs into the binding"
-            )
-        name, given, literal = (value or (rest.pop(0) if rest else "")).partition("=")
-        if not given and name not in variables:
-            raise ImportRefusedError(f"{place}.args pass on {quote(name)}, which env does not have: add it to env")
-        handed[name] = literal if given else variables[name]
-    if not rest:
-        raise ImportRefusedError(f"{place}.args name no image: write it after the flags of docker run")
-    # Variables of the config's env that docker run does not pass on never reached the server.
-    return Launch(None, rest[1:], rest[0], handed)
+def _unwrap(words: list[Word], env: dict[str, Word]) -> tuple[list[Word], dict[str, Word]]:
+    """Take off what only starts the program on the user's machine: cmd /c, wsl, env."""
+    while len(words) > 1:
+        name = _SUFFIX.sub("", re.split(r"[/\\]", words[0].text)[-1]).lower()
+        rest = words[1:]
+        if name == "cmd" and rest[0].text.startswith("/"):
+            while len(rest) > 1 and rest[0].text.startswith("/"):
+                rest = rest[1:]
+        elif name == "wsl":
+            while len(rest) > 1 and rest[0].text.startswith("-"):
+                has_value = rest[0].text in ("-d", "--distribution", "-u", "--user", "--cd")
+                rest = rest[2:] if has_value and len(rest) > 2 else rest[1:]  # noqa: PLR2004 - a flag and its value
+        elif name == "env" and re.match(r"-S$|-i$|[A-Za-z_][A-Za-z0-9_]*=|[A-Za-z]", rest[0].text):
+            while len(rest) > 1 and re.match(r"-|[A-Za-z_][A-Za-z0-9_]*=", rest[0].text):
+                variable, given, value = rest[0].text.partition("=")
+                if given:
+                    env[variable] = Word(value, rest[0].key)
+                rest = rest[1:]
+        else:
+            break
+        words = rest
+    return words, env
 
 
-def _check_arguments(args: list[str], place: str) -> None:
+def _program(word: Word, name: str, findings: Findings) -> Word:
+    text = word.text
+    has_spaces = text != text.strip() or (re.search(r"\s", text) and not _SPACED_PATH.match(text))
+    found = placeholders(text)
+    if found:
+        findings.problem(
+            f"{findings.place(word.key)} has {folder_problem(found[0]).partition(':')[0]}: write the program as the "
+            "image has it"
+        )
+    elif not text or has_spaces or re.search(r"\s", name):
+        findings.problem(
+            f"{findings.place(word.key)} {show(text)} is not a program: write only the program, and the rest as args"
+        )
+    elif name.lower() in ("powershell", "pwsh"):
+        findings.problem(
+            f"{findings.place(word.key)} is a shell of Windows: write the program that it starts, with its args"
+        )
+    elif not (is_program(name, findings.own) and (is_machine_program(text) or is_program(text, findings.own))) and not (
+        findings.is_kept(word)
+    ):
+        findings.problem(
+            f"{findings.place(word.key)} may be a secret: if it is none, add --keep {findings.server.source}:{word.key}"
+        )
+    elif is_machine_program(text):
+        findings.notes.append(
+            f"{word.key} is a path of your machine, of which the binding has only the program, {name}: the image must "
+            "have it in its PATH"
+        )
+        return Word(name, word.key)
+    findings.is_kept(word)
+    return Word(name, word.key) if _SUFFIX.search(text) else word
+
+
+def packaged(launch: Launch) -> list[Word]:
+    """Return the package that a runner such as npx or uvx starts, and the arguments after it."""
+    return launch.args[launch.package - 1 :] if launch.package else []
+
+
+def _package_places(launch: Launch) -> frozenset[int]:
+    """Return the indexes of arguments that name a package, a module or a program file, and set `launch.package`."""
+    program = re.split(r"[/\\]", launch.program.text)[-1] if launch.program else ""
+    places = {index + 1 for index, word in enumerate(launch.args[:-1]) if word.text in _PACKAGE_FLAGS and program}
+    if program in PACKAGE_RUNNERS or re.sub(r"[\d.]+$", "", program) in _INTERPRETERS:
+        index = 0
+        while index < len(launch.args):
+            text = launch.args[index].text
+            if text in _PACKAGE_FLAGS or text in _OPTIONS_WITH_VALUE or (program == "npx" and text == "-p"):
+                places.add(index + 1)
+                index += 2
+                if text in ("-m", "-jar"):
+                    break
+            elif text.startswith("-") or text in _SUBCOMMANDS:
+                index += 1
+            else:
+                places.add(index)
+                launch.package = index + 1 if program in PACKAGE_RUNNERS else 0
+                break
+    return frozenset(places)
+
+
+def _check_arguments(launch: Launch, findings: Findings) -> None:
     """Refuse secrets, because anyone who can read a pod can read its arguments."""
     fix = "anyone who can read the pod can read its arguments; write it into env, if the server reads it there"
+    args = launch.args
+    kept = [findings.is_kept(word) for word in args]
     before = ""
-    for index, argument in enumerate(args):
-        at = f"{place}.args[{index}]"
-        if placeholders(argument, at):
-            raise ImportRefusedError(f"{at} has a placeholder, such as ${{TOKEN}}: {fix}")
-        flag, assigned = _FLAG.fullmatch(argument), _ASSIGNED.fullmatch(argument)
-        named = (flag.group(1) if flag and flag.group(2) else "") or (assigned.group(1) if assigned else "") or before
-        if is_telling(argument) or is_telling_name(named):
-            raise ImportRefusedError(f"{at} looks like a secret: {fix}")
-        before = argument if flag and not flag.group(2) else ""
-
-
-def _notes(launch: Launch) -> list[str]:
-    notes = []
-    if launch.program in PACKAGE_RUNNERS:
-        notes.append(
-            f"{launch.program} downloads its package when it starts. A pod has only the folder /tmp for it (set HOME) "
-            "and often no network: use an image that has the package, and its program as command"
-        )
-    paths = [quote(one) for one in (*launch.args, *launch.env.values()) if _DESKTOP_PATH.fullmatch(one)]
-    if paths:
-        notes.append(f"these paths of your machine do not exist in a pod: {', '.join(paths)}")
-    return notes
+    for index, word in enumerate(args):
+        if not kept[index]:
+            filled = fill_defaults(word.text, findings.server.inputs, before.lstrip("-"), findings.own)
+            args[index] = Word(filled, word.key)
+        before = word.text if word.text.startswith("-") and "=" not in word.text else ""
+    found = [([] if is_kept else placeholders(word.text)) for word, is_kept in zip(args, kept, strict=True)]
+    by_problem: dict[str, list[Word]] = {}
+    for word, ones in zip(args, found, strict=True):
+        folder = next((one for one in ones if one.is_folder), None)
+        if ones:
+            message = folder_problem(folder) if folder else f"a placeholder, such as ${{TOKEN}}: {fix}"
+            by_problem.setdefault("{has} " + message, []).append(word)
+    for message, words in by_problem.items():
+        findings.problem_of(words, message)
+    own = findings.own
+    places = _package_places(launch)
+    for index in sorted(places):
+        if index < len(args) and not harmful_arguments([args[index].text], own, frozenset([0])):
+            own |= frozenset(word for word in name_words(args[index].text) if len(word) > 1)
+    harmful = harmful_arguments([word.text for word in args], own, places)
+    secret = [args[index] for index in harmful if not kept[index] and not found[index]]
+    keep = " ".join(f"--keep {findings.server.source}:{word.key}" for word in secret)
+    findings.problem_of(
+        secret,
+        f"may be a secret: {fix}. If it is none, add {keep}"
+        if len(secret) == 1
+        else f"may be secrets: {fix}. For those that are none, add {keep}",
+    )

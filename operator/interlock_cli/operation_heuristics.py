@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from interlock.api.messages import RESOURCE
-from interlock_cli.client_config import ImportRefusedError, quote
+from interlock_cli.config_json import ImportRefusedError, quote
 from interlock_contract.bundle import Operation
 from interlock_contract.mapping import tightened_operation
 

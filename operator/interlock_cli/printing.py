@@ -48,6 +48,10 @@ def _comments(imported: Imported) -> str:
         )
     if not imported.manifest["spec"]["permissions"]:
         notes.append("the file permits nothing, so the binding permits nothing: write permissions")
+    if imported.kept:
+        notes.append(
+            f"kept as they are by --keep: {', '.join(imported.kept)}. Anyone who can read the binding can read them"
+        )
     return "".join(_comment(note) for note in notes) + _secret(imported)
 
 
@@ -58,7 +62,10 @@ def _secret(imported: Imported) -> str:
     namespace = imported.manifest["metadata"].get("namespace")
     where = f" -n {namespace}" if namespace else ""
     return (
-        _comment("no secret is included. Write each into a file of its own, without a line break at its end, and run:")
+        _comment(
+            "each value that is or may be a secret is left out. Write each into a file of its own, without a line "
+            "break at its end, and run:"
+        )
         + f"#     kubectl create secret generic {imported.secrets.name}{where}{files}\n"
         + "".join(_comment(f"{key}: {meaning}", "#     ") for key, meaning in imported.secrets.keys.items())
     )

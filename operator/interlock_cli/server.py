@@ -5,16 +5,23 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from interlock.api.messages import URL_INVALID
-from interlock_cli.client_config import ConfiguredServer, ImportRefusedError, quote, read_strings, read_text, read_words
-from interlock_cli.credentials import Secrets, is_telling, looks_secret, placeholders, reference_for
-from interlock_cli.launch import Launch, parse_launch
+from interlock_cli.client_config import WRITE_STREAMABLE, names_http
+from interlock_cli.config_json import ImportRefusedError, quote
+from interlock_cli.credentials import fill_defaults, folder_problem, placeholders, reference_for
+from interlock_cli.findings import Findings, Word
+from interlock_cli.harmless import is_harmless, is_image, is_name, is_program, show_name
+from interlock_cli.images import entry_point
+from interlock_cli.launch import PACKAGE_RUNNERS, Launch, packaged, parse_launch
+from interlock_cli.pod_fit import add_notes, is_own_machine
 from interlock_contract import http_target
 
 _IMAGE: Final = re.compile(r"[!-~]{1,512}")
-_LOOPBACK: Final = ("localhost", "localhost.localdomain", "host.docker.internal")
+_PRIVATE_NAME: Final = re.compile(r"[a-z0-9-]+|.*\.(svc|local|internal|lan|corp|home|intranet)(\.cluster\.local)?")
+PACKAGED_COMMAND: Final = "mcp-server"
+"""The program of an image that `--dockerfile` prints."""
 
 
 @dataclass(frozen=True)
@@ -26,95 +33,172 @@ class Choices:
         namespace: Their namespace, None for that of kubectl.
         images: Image by server.
         program_images: Image by the program that starts a server, such as npx.
+        packaged: Image by server, made with the Dockerfile that the import prints.
         commands: Program and first arguments by server, for the entry point of an image.
         private: Servers over HTTP that have private addresses.
         tools: The answer to tools/list, by server.
+        keep: The keys of values that are printed whatever their shape, by server.
     """
 
     environments: Sequence[str] = ("development",)
     namespace: str | None = None
     images: Mapping[str, str] = field(default_factory=dict)
     program_images: Mapping[str, str] = field(default_factory=dict)
+    packaged: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
     private: frozenset[str] = frozenset()
     tools: Mapping[str, Any] = field(default_factory=dict)
-
-    def named(self) -> set[str]:
-        """Return every source that an option names."""
-        return {*self.images, *self.commands, *self.private, *self.tools}
+    keep: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
-_CLOSED = (
+_CLOSED: Final = (
     "the server reaches no network; if it calls a service, write spec.server.stdio.network: Public, or Private for a "
     "private address"
 )
 
 
-def build_stdio(
-    server: ConfiguredServer, source: str, choices: Choices, secrets: Secrets
-) -> tuple[dict[str, Any], list[str]]:
-    """Return `spec.server` for a server that an MCP client starts, and notes about it.
+def build_server(findings: Findings, choices: Choices) -> dict[str, Any]:
+    """Return `spec.server` of a server. Each problem and note goes to the findings."""
+    members = findings.server.members
+    if "url" in members and "command" not in members:
+        headers = _strings(findings, "headers")
+        url = members["url"]
+        if not isinstance(url, str):
+            findings.problem(f"{findings.place(findings.key('url'))} is not a string: write it in quotation marks")
+            return {}
+        return _http(Word(url, findings.key("url")), headers, findings, choices, is_said=names_http(findings.server))
+    launch = read_launch(findings)
+    if launch is None:
+        return {}
+    if launch.bridge is not None:
+        bridge = launch.bridge
+        if bridge.is_sse:
+            findings.problem(
+                f"{findings.place(bridge.url.key)} uses SSE, the transport of 2024-11-05, which Interlock does not "
+                f"support: {WRITE_STREAMABLE}"
+            )
+        return _http(bridge.url, bridge.headers, findings, choices, is_said=False)
+    return _stdio(launch, findings, choices)
+
+
+def read_launch(findings: Findings) -> Launch | None:
+    """Return the command of a server that an MCP client starts, None if its config has none."""
+    members = findings.server.members
+    command, args = members.get("command"), list[str]()
+    with findings.collected():
+        args = read_words(members.get("args", []), findings.place(findings.key("args")))
+    env = _strings(findings, "env")
+    if not isinstance(command, str):
+        if "command" in members:
+            findings.problem(f"{findings.place(findings.key('command'))} is not a string: write it in quotation marks")
+        return None
+    words = [Word(command, findings.key("command"))]
+    words += [Word(text, findings.server.origins.get(key, key)) for key, text in _indexed(args)]
+    return parse_launch(words, env, findings)
+
+
+def _indexed(args: Sequence[str]) -> list[tuple[str, str]]:
+    return [(f"args[{index}]", text) for index, text in enumerate(args)]
+
+
+def read_words(value: Any, place: str) -> list[str]:
+    """Return a list of strings. A single string is a list of one.
 
     Raises:
-        ImportRefusedError: It cannot run in a container, or its image is not given.
+        ImportRefusedError: The value is not such a list.
     """
-    args = read_words(server.members.get("args", []), f"{server.place}.args")
-    launch = parse_launch(read_text(server, "command"), args, read_strings(server, "env"), server.place)
-    command = _command(launch, source, choices, server.place)
-    stdio: dict[str, Any] = {
-        "image": _image(launch, source, choices, server.place),
-        "command": [_literal(word) for word in command],
-    }
-    if launch.args:
-        stdio["args"] = [_literal(word) for word in launch.args]
-    if launch.env:
-        stdio["env"] = [_variable(name, launch.env[name], server.place, secrets) for name in launch.env]
-    return {"stdio": stdio}, [*launch.notes, _CLOSED]
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise ImportRefusedError(
+            f'{place} is not a list of strings: write ["one", "two"], numbers in quotation marks too'
+        )
+    if isinstance(value, str) and re.search(r"\s", value.strip()):
+        raise ImportRefusedError(f'{place} is one string with spaces: write a list of words, ["one", "two"]')
+    return words
 
 
-def build_http(
-    server: ConfiguredServer, source: str, choices: Choices, secrets: Secrets
-) -> tuple[dict[str, Any], list[str]]:
-    """Return `spec.server` for a server that runs elsewhere.
+def _strings(findings: Findings, name: str) -> dict[str, Word]:
+    """Return a setting that is an object of strings, empty if it is missing."""
+    value, key = findings.server.members.get(name, {}), findings.key(name)
+    if not isinstance(value, Mapping):
+        findings.problem(f'{findings.place(key)} is not an object: write {{"NAME": "value"}}')
+        return {}
+    found = {}
+    for one, text in value.items():
+        if not is_name(one) and not findings.is_kept(Word("", f"{key}.{one}")):
+            findings.problem(
+                f"{findings.place(key)} has {show_name(one)} that may be a secret: write the name of a variable or "
+                f"header, or add --keep {findings.server.source}:{key}.NAME with this name"
+            )
+        elif isinstance(text, str):
+            found[one] = Word(text, f"{key}.{one}")
+        else:
+            findings.problem(f"{findings.place(key)}.{show_name(one)} is not a string: write it in quotation marks")
+    return found
 
-    Raises:
-        ImportRefusedError: The guard could not reach it, or its URL has a secret.
-    """
-    url = read_text(server, "url")
-    _check_url(url, f"{server.place}.url", is_private=source in choices.private)
-    http: dict[str, Any] = {"url": url}
-    if source in choices.private:
-        http["network"] = "Private"
-    headers = read_strings(server, "headers")
-    if headers:
-        http["headers"] = [_header(name, headers[name], server.place, secrets) for name in headers]
-    return {"http": http}, []
+
+def _stdio(launch: Launch, findings: Findings, choices: Choices) -> dict[str, Any]:
+    source = findings.server.source
+    is_packaged = source in choices.packaged
+    args = packaged(launch)[1:] if is_packaged else launch.args
+    if is_packaged and not launch.package:
+        findings.problem(f"--packaged {source}: only packages that npx or uvx starts have such images: use --image")
+    command = [PACKAGED_COMMAND] if is_packaged else _command(launch, findings, choices)
+    stdio: dict[str, Any] = {"image": _image(launch, findings, choices), "command": [_literal(one) for one in command]}
+    if args:
+        stdio["args"] = [_literal(word.text) for word in args]
+    env = [_variable(name, word, findings) for name, word in launch.env.items()]
+    if env:
+        stdio["env"] = env
+    printed = frozenset([word.key for word in args] + [launch.env[one["name"]].key for one in env if "value" in one])
+    if launch.program and launch.program.text in PACKAGE_RUNNERS and not is_packaged:
+        recipe = f", such as that of --dockerfile {source}" if launch.package else ""
+        findings.notes.append(
+            f"{launch.program.text} downloads its package when it starts. A pod has only the folder /tmp for it (set "
+            f"HOME) and often no network: use an image that has the package{recipe}, and its program as command"
+        )
+    add_notes(findings, [*args, *launch.env.values()], printed)
+    findings.notes.append(_CLOSED)
+    return {"stdio": stdio}
 
 
-def _command(launch: Launch, source: str, choices: Choices, place: str) -> Sequence[str]:
-    stated = choices.commands.get(source)
+def _command(launch: Launch, findings: Findings, choices: Choices) -> Sequence[str]:
+    stated = choices.commands.get(findings.server.source)
     if stated:
         return stated
-    if launch.program is None:
-        raise ImportRefusedError(
-            f"{place}: the entry point of image {quote(launch.image)} is not in the file, but a binding needs it: "
-            f'add --command "{source}=<program>" (docker inspect shows Entrypoint)'
-        )
-    return [launch.program]
+    if launch.program is not None:
+        return [launch.program.text]
+    if launch.image is None:
+        return []
+    known = entry_point(launch.image.text)
+    if known is not None:
+        return [*known.entrypoint, *(() if launch.args else known.cmd)]
+    image, source = quote(launch.image.text), findings.server.source
+    wanted = "Entrypoint" if launch.args else "Entrypoint and Cmd"
+    findings.problem(
+        f"{findings.server.place}: the entry point of image {image} is not in the file, but a binding needs it: add "
+        f'--command "{source}=<{wanted}>", as docker image inspect --format '
+        f'"{{{{json .Config.Entrypoint}}}} {{{{json .Config.Cmd}}}}" {image} shows them'
+    )
+    return []
 
 
-def _image(launch: Launch, source: str, choices: Choices, place: str) -> str:
-    program = (launch.program or "").rpartition("/")[2]
-    image = choices.images.get(source) or launch.image or choices.program_images.get(program)
+def _image(launch: Launch, findings: Findings, choices: Choices) -> str:
+    source, place = findings.server.source, findings.server.place
+    program = launch.program.text.rpartition("/")[2] if launch.program else ""
+    own = launch.image.text if launch.image else None
+    image = choices.packaged.get(source) or choices.images.get(source) or own or choices.program_images.get(program)
     if image is None:
-        raise ImportRefusedError(
-            f"{place}: the file names no image for the server: add --image {source}=<image with the "
-            f"server in it>, or --image-for {quote(program)[1:-1]}=<image> for all that this program starts"
-        )
+        if launch.program is not None:
+            shown = program if is_program(program, findings.own) else "PROGRAM"
+            findings.problem(
+                f"{place}: the file names no image for the server: add --image {source}=<image with the "
+                f"server in it>, or --image-for {shown}=<image> for all that this program starts"
+            )
+        return ""
     if not _IMAGE.fullmatch(image):
-        raise ImportRefusedError(
-            f"{place}: {quote(image)} is not an image: write it without spaces, at most 512 characters"
-        )
+        named = quote(image) if image != own or is_image(image) else "the image"
+        findings.problem(f"{place}: {named} is not an image: write it without spaces, at most 512 characters")
     return image
 
 
@@ -123,52 +207,99 @@ def _literal(word: str) -> str:
     return word.replace("$(", "$$(")
 
 
-def _variable(name: str, value: str, place: str, secrets: Secrets) -> dict[str, Any]:
-    at = f"{place}.env.{quote(name)[1:-1]}"
-    reference = reference_for(value, name, at, secrets)
-    if reference is not None:
-        return {"name": name, "valueFrom": reference}
-    if not value.isprintable():
-        raise ImportRefusedError(f"{at} has control characters: write ${{{name}}}, and the value into the Secret")
+def _variable(name: str, word: Word, findings: Findings) -> dict[str, Any]:
+    at = findings.place(word.key)
+    if "\x00" in word.text:
+        findings.problem(f"{at} has control characters: write ${{{name}}}, and the value into the Secret")
+    if findings.is_kept(word, f"env.{name}"):
+        return {"name": name, "value": _literal(word.text)}
+    value = fill_defaults(word.text, findings.server.inputs, name, findings.own)
+    with findings.collected():
+        reference = reference_for(value, name, at, findings.secrets, findings.own)
+        if reference is not None:
+            return {"name": name, "valueFrom": reference}
     return {"name": name, "value": _literal(value)}
 
 
-def _header(name: str, value: str, place: str, secrets: Secrets) -> dict[str, Any]:
-    reference = reference_for(value, name, f"{place}.headers.{quote(name)[1:-1]}", secrets)
-    return {"name": name, "value": value} if reference is None else {"name": name, "valueFrom": reference}
+def _http(
+    url: Word, headers: Mapping[str, Word], findings: Findings, choices: Choices, *, is_said: bool
+) -> dict[str, Any]:
+    is_private = findings.server.source in choices.private
+    filled = Word(fill_defaults(url.text, findings.server.inputs, "", findings.own), url.key)
+    _check_url(filled, findings, is_private=is_private, is_said=is_said)
+    http: dict[str, Any] = {"url": filled.text}
+    if is_private:
+        http["network"] = "Private"
+    if headers:
+        http["headers"] = [_header(name, word, findings) for name, word in headers.items()]
+    return {"http": http}
 
 
-def _check_url(url: str, place: str, *, is_private: bool) -> None:
+def _header(name: str, word: Word, findings: Findings) -> dict[str, Any]:
+    value = fill_defaults(word.text, findings.server.inputs, name, findings.own)
+    if findings.is_kept(word, f"headers.{name}"):
+        return {"name": name, "value": word.text}
+    with findings.collected():
+        reference = reference_for(value, name, findings.place(word.key), findings.secrets, findings.own)
+        if reference is not None:
+            return {"name": name, "valueFrom": reference}
+    return {"name": name, "value": value}
+
+
+def _check_url(url: Word, findings: Findings, *, is_private: bool, is_said: bool) -> None:
     """Refuse a URL that the guard would not dial, without repeating a possible secret."""
-    if placeholders(url, place):
-        raise ImportRefusedError(f"{place} has a placeholder: write the complete URL, and send a secret as a header")
-    if is_telling(url) or any(looks_secret(name, value) for name, value in _query(url)):
-        raise ImportRefusedError(
-            f"{place} has a possible secret, which anyone who can read the binding can read: send it as a header"
+    place, text, source = findings.place(url.key), url.text, findings.server.source
+    is_kept = findings.is_kept(url, "url")
+    keep = f"--keep {source}:{url.key}"
+    found = placeholders(text)
+    if found and not is_kept:
+        folder = next((one for one in found if one.is_folder), None)
+        findings.problem(
+            f"{place} has {folder_problem(folder)}"
+            if folder
+            else f"{place} has a placeholder: write the complete URL, and send a secret as a header"
         )
-    if not http_target.matches(http_target.URL, url):
-        raise ImportRefusedError(f"{place}: {URL_INVALID.format(text=quote(url))}")
-    host = urlsplit(url).hostname or ""
-    if host in _LOOPBACK or _is_loopback(host):
-        raise ImportRefusedError(
-            f"{place} is your own machine ({host}): run the server in the cluster and write its Service's name"
+        return
+    is_shown = is_kept or is_harmless(text, "", findings.own)
+    if not http_target.matches(http_target.URL, text):
+        named = quote(text) if is_shown else f"(a value of {len(text)} characters)"
+        findings.problem(f"{place}: {URL_INVALID.format(text=named)}")
+        return
+    parts = urlsplit(text)
+    host = (parts.hostname or "").lower()
+    if is_own_machine(host) or _is(host, "is_loopback"):
+        shown = quote(host)[1:-1] if is_shown or host == "localhost" or _is(host, "is_loopback") else "localhost"
+        findings.problem(
+            f"{place} is your own machine ({shown}): run the server in the cluster and write its Service's name"
         )
-    if url.startswith("http:") and not is_private:
-        raise ImportRefusedError(
+        return
+    if not is_shown:
+        findings.problem(
+            f"{place} has a possible secret, which anyone who can read the binding can read: send it as a header. "
+            f"If it has none, add {keep}"
+        )
+    if parts.scheme == "http" and not is_private:
+        findings.problem(
             f"{place} is http://, which is allowed only for servers at private addresses: write https://, or add "
-            "--private <name of the server> if the network may read all requests"
+            f"--private {source} if the network may read all requests"
         )
+    elif not is_private and (_PRIVATE_NAME.fullmatch(host) or _is(host, "is_private")):
+        findings.notes.append(f"the URL has a private address by its name: add --private {source} if it has one")
+    if re.search(r"(^|/)sse/?$", parts.path) and not is_kept:
+        if is_said:
+            findings.notes.append(
+                f"the URL ends in /sse, as those of the SSE transport do, which Interlock does not support: "
+                f"{WRITE_STREAMABLE}"
+            )
+        else:
+            findings.problem(
+                f"{place} ends in /sse, as those of the SSE transport of 2024-11-05 do, which Interlock does not "
+                f"support: {WRITE_STREAMABLE} (often /mcp). If this URL is streamable HTTP, add {keep}"
+            )
 
 
-def _query(url: str) -> list[tuple[str, str]]:
+def _is(host: str, quality: str) -> bool:
     try:
-        return parse_qsl(urlsplit(url).query, keep_blank_values=True)
-    except ValueError:
-        return []
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
+        return bool(getattr(ipaddress.ip_address(host), quality))
     except ValueError:
         return False

@@ -1,7 +1,7 @@
 import pytest
 
-from interlock_cli.client_config import ImportRefusedError
-from interlock_cli.credentials import Secrets, looks_secret, placeholders, reference_for
+from interlock_cli.config_json import ImportRefusedError
+from interlock_cli.credentials import Secrets, fill_defaults, reference_for
 from tests.requirements import requirement
 
 PLACE = "mcpServers.crm.env.X"
@@ -18,10 +18,17 @@ def taken(value: str, name: str = "X") -> tuple[dict[str, dict[str, str]] | None
     [
         ("${TOKEN}", "TOKEN"),
         ("${env:TOKEN}", "TOKEN"),
+        ("{env:TOKEN}", "TOKEN"),
         ("${input:crm-token}", "crm-token"),
         ("$TOKEN", "TOKEN"),
+        ("$GITHUB_TOKEN", "GITHUB_TOKEN"),
         ("Bearer ${TOKEN}", "X"),
         ("https://${USER_NAME}:${PASS}@host", "X"),
+        ("$ecretPassw0rd", "X"),
+        ("$ECRET", "X"),
+        ("${Zq1w2e3r4t5y6u7i}", "X"),
+        ("{file:~/token}", "X"),
+        ("${TOKEN:-a default}", "TOKEN"),
     ],
 )
 def test_a_placeholder_becomes_a_key_of_the_servers_secret(value: str, key: str) -> None:
@@ -56,38 +63,25 @@ def test_a_literal_that_resembles_a_secret_goes_into_the_secret_and_is_repeated_
     assert value not in f"{reference}" + keys[name].replace(f"the value of {name} in the file", "")
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("LOG_LEVEL", "debug"),
-        ("PORT", "8080"),
-        ("USE_TOKEN", "true"),
-        ("BASE_URL", "https://crm.example.com/v1"),
-        ("MEMORY_FILE_PATH", "/path/to/custom/memory.jsonl"),
-        ("REGION", "asia-northeast1"),
-        ("MONKEY", "banana"),
-        ("EMPTY", ""),
-    ],
-)
-def test_what_is_no_secret_stays_where_it_is(name: str, value: str) -> None:
-    assert not looks_secret(name, value)
-    assert taken(value, name) == (None, {})
-
-
 @requirement("import.refused")
 @pytest.mark.parametrize(
     "value",
-    ["${workspaceFolder}", "${env:HOME}", "${HOME}/x", "${command:x}", "${TOKEN:-a default}", "${}", "${config:a.b}"],
+    ["${workspaceFolder}", "${env:HOME}", "${HOME}/x", "${command:x}", "${}", "$HOME/x", "${CLAUDE_PLUGIN_ROOT}/x"],
 )
 def test_what_only_the_client_can_fill_in_is_refused_with_its_place(value: str) -> None:
     with pytest.raises(ImportRefusedError, match=r"^mcpServers\.crm\.env\.X has .* write the value"):
-        placeholders(value, PLACE)
+        taken(value)
 
 
-def test_a_default_of_a_placeholder_is_not_repeated() -> None:
-    with pytest.raises(ImportRefusedError) as refused:
-        placeholders("${TOKEN:-hunter2}", PLACE)
-    assert "hunter2" not in str(refused.value)
+@requirement("import.secrets")
+def test_a_default_of_a_placeholder_is_used_if_it_is_harmless_and_repeated_nowhere_if_not() -> None:
+    filled = [
+        fill_defaults(f"${{{name}:-{value}}}", {}, "X", frozenset())
+        for name, value in (("LEVEL", "info"), ("LEVEL", "hunter2"), ("API_KEY", "info"))
+    ]
+    assert filled == ["info", "${LEVEL:-hunter2}", "${API_KEY:-info}"]
+    reference, keys = taken("${LEVEL:-hunter2}")
+    assert "hunter2" not in f"{reference} {keys}"
 
 
 def test_a_key_that_would_mean_two_things_is_refused() -> None:
@@ -99,5 +93,5 @@ def test_a_key_that_would_mean_two_things_is_refused() -> None:
 
 def test_one_placeholder_in_two_places_is_one_key() -> None:
     secrets = Secrets("crm")
-    assert reference_for("${B}", "A", PLACE, secrets) == reference_for("${B}", "C", PLACE, secrets)
+    assert reference_for("${B}", "A", PLACE, secrets) == reference_for("${env:B}", "C", PLACE, secrets)
     assert len(secrets.keys) == 1

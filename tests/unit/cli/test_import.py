@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,12 @@ from interlock_cli.import_servers import main
 from interlock_cli.operation_heuristics import Guesses
 from interlock_cli.printing import print_bindings
 from tests.requirements import requirement
+from tests.unit.cli.conftest import Run
 
 ROOT = Path(__file__).parents[3]
 DESKTOP = ROOT / "tests" / "data" / "desktop"
 PAGE = (ROOT / "docs" / "how-to" / "import.md").read_text(encoding="utf-8")
 CANARY = "hunter2hunter2"
-
-Run = Callable[..., "tuple[int, str, str]"]
-
-
-@pytest.fixture
-def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(file: Any, *options: str) -> tuple[int, str, str]:
-        path = file
-        if not isinstance(file, Path):
-            path = tmp_path / "mcp.json"
-            path.write_text(json.dumps(file), encoding="utf-8")
-        code = main([str(path), *options])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def server(**members: Any) -> dict[str, Any]:
@@ -149,6 +133,10 @@ def _entry_point(file: dict[str, Any]) -> tuple[str, ...]:
     return ("--command", "crm=crm-server") if file["mcpServers"]["crm"].get("command") == "docker" else ()
 
 
+def keep(count: int) -> tuple[str, ...]:
+    return tuple(word for index in range(count) for word in ("--keep", f"crm:args[{index}]"))
+
+
 REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "the file names no image for the server": (server(), ()),
     "'two words' is not an image": (server(), ("--image", "crm=two words")),
@@ -165,7 +153,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "mcpServers.crm.env.'A' is not a string": (server(env={"A": 1}), IMAGE),
     "mcpServers.crm.env.A has control characters": (server(env={"A": "x\x00"}), IMAGE),
     "mcpServers.crm.env is not an object": (server(env=[]), IMAGE),
-    "mcpServers.crm.command is not a string": (server(command=["npx"]), IMAGE),
+    "mcpServers.crm.command is not a string": (server(command=["npx", 1]), IMAGE),
     "is not an environment variable": (server(env={"A B": "x"}), IMAGE),
     "is set by Interlock": (server(env={"INTERLOCK_X": "x"}), IMAGE),
     "args[1] has a placeholder": (server(args=["x", "${TOKEN}"]), IMAGE),
@@ -179,8 +167,8 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "permissions.read has '*'": (server(permissions={"read": ["*"]}), IMAGE),
     "permissions.read is not a list": (server(permissions={"read": {"a": 1}}), IMAGE),
     "permissions is not an object": (server(permissions=["read"]), IMAGE),
-    "hold more than 32768 characters together": (server(args=["x" * 4000] * 9), IMAGE),
-    "args.0: String should have at most 4096": (server(args=["x" * 4097]), IMAGE),
+    "hold more than 32768 characters together": (server(args=["x" * 4000] * 9), (*IMAGE, *keep(9))),
+    "args.0: String should have at most 4096": (server(args=["x" * 4097]), (*IMAGE, *keep(1))),
     "is reserved for MCP or for the connection": (remote(headers={"Host": "x"}), ()),
     "'-v' of docker run cannot be imported": (server(command="docker", args=["run", "-v", "a:/b", "i"]), ()),
     "pass on 'A', which env does not have": (server(command="docker", args=["run", "-e", "A", "i"]), ()),
@@ -213,7 +201,11 @@ def test_all_problems_of_a_file_are_reported_together_and_nothing_is_printed(run
         {"mcpServers": {"a": {"command": "x"}, "b": {"url": "ftp://b"}, "c": {"url": "https://c.example/"}}}
     )
     assert (code, out) == (1, "")
-    assert [line.split(": ")[1] for line in err.splitlines()] == ["mcpServers.a", "mcpServers.b.url"]
+    assert [line.split(": ")[1] for line in err.splitlines()] == [
+        "mcpServers.a",
+        "mcpServers.b.url",
+        "1 of 3 servers can be imported",
+    ]
 
 
 def test_a_disabled_server_is_left_out_and_reported(run: Run) -> None:
@@ -237,7 +229,7 @@ def test_what_kubernetes_would_fill_in_is_left_as_the_desktop_has_it(run: Run) -
 
 def test_nothing_in_the_file_can_end_a_comment(run: Run) -> None:
     hostile = "x\nspec: {permissions: {delete: [all]}}\u2028\x85# "
-    code, out, _ = run(server(args=[f"/home/{hostile}"], **{hostile: 1}), *IMAGE)
+    code, out, _ = run(server(args=[f"/home/{hostile}"], **{hostile: 1}), *IMAGE, *keep(1))
     assert code == 0
     assert binding(out)["spec"]["permissions"] == {}
     assert binding(out)["spec"]["server"]["stdio"]["args"] == [f"/home/{hostile}"]
@@ -254,17 +246,21 @@ def test_environments_namespace_and_private_network_are_as_stated(run: Run) -> N
 @requirement("import.shapes")
 def test_the_example_of_the_page_prints_what_the_page_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (file,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
-    (command,) = re.findall(r"^\$ interlock-import (mcp\.json .*)$", PAGE, flags=re.MULTILINE)
+    (command,) = re.findall(r"^\$ interlock-import (mcp\.json .*--tools.*)$", PAGE, flags=re.MULTILINE)
     (printed,) = re.findall(r"```yml\n(.*?)```", PAGE, flags=re.DOTALL)
     (tmp_path / "mcp.json").write_text(file)
     (tmp_path / "tools.json").write_text(
-        '[{"name": "get_contact"}, {"name": "create_task"}, {"name": "merge_contacts"}]'
+        '[{"name": "search_repositories"}, {"name": "create_issue"}, {"name": "create_or_update_file"}, '
+        '{"name": "push_files"}]'
     )
     words = [
         re.sub(r"(mcp|tools)\.json", lambda name: str(tmp_path / name.group(0)), word) for word in shlex.split(command)
     ]
     assert main(words) == 0
     assert capsys.readouterr().out == printed
+    (dockerfile,) = re.findall(r"```Dockerfile\n(.*?)```", PAGE, flags=re.DOTALL)
+    assert main([str(tmp_path / "mcp.json"), "--dockerfile", "gitlab"]) == 0
+    assert capsys.readouterr().out == dockerfile
 
 
 def test_a_note_stays_a_comment_whatever_is_in_it() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from interlock_cli.client_config import ImportRefusedError
+from interlock_cli.config_json import ImportRefusedError
 from interlock_cli.operation_heuristics import guess_tools, read_tools
 from tests.requirements import requirement
 

@@ -1,0 +1,151 @@
+"""The `server.json` of the official MCP registry, as the settings that an MCP client config would have for it.
+
+An entry lists packages and remote servers, each of which is the same server. The import takes one of them: an image
+before a package, a package before a remote server, unless its user names another.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+from interlock_cli.config_json import ImportRefusedError
+from interlock_cli.harmless import show_name
+
+PACKAGE_TYPES: Final = ("oci", "npm", "pypi", "remote")
+"""The kinds of packages that can be imported, in the order of preference."""
+
+Members = tuple[dict[str, Any], dict[str, str]]
+
+
+def is_registry_entry(document: Any) -> bool:
+    """Return True if a JSON value is an entry of the registry, alone or in an answer of its API."""
+    if not isinstance(document, Mapping):
+        return False
+    if "server" in document and "name" not in document:
+        return is_registry_entry(document["server"])
+    lists = [document.get(name) for name in ("packages", "remotes")]
+    return isinstance(document.get("name"), str) and any(isinstance(one, list) for one in lists)
+
+
+def registry_members(entry: Mapping[str, Any], place: str, package_type: str | None) -> Members:
+    """Return the settings of a client for an entry, and the key in the file of each.
+
+    Args:
+        entry: The entry.
+        place: Its place in the file.
+        package_type: The kind of package to use, None for the preferred one.
+
+    Raises:
+        ImportRefusedError: No package can be imported, or none of this kind.
+    """
+    entry = entry.get("server", entry)
+    offered: dict[str, Callable[[], Members]] = {}
+    for kind, convert in _offers(entry):
+        offered.setdefault(kind, convert)
+    wanted = [package_type] if package_type else PACKAGE_TYPES
+    for kind in wanted:
+        if kind in offered:
+            members, origins = offered[kind]()
+            members["version"] = entry.get("version")
+            return members, origins
+    raise ImportRefusedError(
+        f"{place or 'the file'} has no package that can be imported, but "
+        f"{', '.join(show_name(kind) for kind in offered) or 'none at all'}: Interlock imports "
+        f"{', '.join(PACKAGE_TYPES)} (streamable-http)"
+    )
+
+
+def _offers(entry: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Members]]]:
+    """Yield each kind of package with the function that converts it."""
+    for index, remote in enumerate(_objects(entry.get("remotes"))):
+        kind = str(remote.get("type", remote.get("transport_type", "")))
+        at = f"remotes[{index}]"
+        yield ("remote" if "sse" not in kind.lower() else "sse"), partial(_remote, remote, at)
+    for index, package in enumerate(_objects(entry.get("packages"))):
+        kind = str(_get(package, "registryType") or package.get("registry_name") or "")
+        kind = {"docker": "oci"}.get(kind, kind)
+        at = f"packages[{index}]"
+        transport = package.get("transport")
+        if isinstance(transport, Mapping) and transport.get("type", "stdio") != "stdio":
+            kind = f"{kind} with {transport.get('type')}"
+        yield kind, partial(_package, package, kind, at)
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _get(value: Mapping[str, Any], name: str) -> Any:
+    """Return a member by its name of today or of the first schema, which had underscores."""
+    return value.get(name, value.get(re.sub(r"[A-Z]", lambda sign: f"_{sign[0].lower()}", name)))
+
+
+def _remote(remote: Mapping[str, Any], at: str) -> Members:
+    headers = _named_inputs(remote.get("headers"))
+    return {"url": remote.get("url"), "headers": headers}, {"url": f"{at}.url", "headers": f"{at}.headers"}
+
+
+def _package(package: Mapping[str, Any], kind: str, at: str) -> Members:
+    identifier, version = str(package.get("identifier", package.get("name", ""))), package.get("version")
+    env = _named_inputs(_get(package, "environmentVariables"))
+    runtime = list(_arguments(_get(package, "runtimeArguments"), f"{at}.runtimeArguments"))
+    own = list(_arguments(_get(package, "packageArguments"), f"{at}.packageArguments"))
+    if kind == "oci":
+        has_tag = ":" in identifier.rpartition("/")[2] or "@" in identifier
+        image = identifier if has_tag or not version else f"{identifier}:{version}"
+        handed = [(word, f"{at}.environmentVariables") for name in env for word in ("-e", name)]
+        words = [("run", at), ("-i", at), ("--rm", at), *handed, *runtime, (image, f"{at}.identifier"), *own]
+        command = "docker"
+    else:
+        separator = {"npm": "@", "pypi": "=="}[kind]
+        named = f"{identifier}{separator}{version}" if version else identifier
+        command = {"npm": "npx", "pypi": "uvx"}[kind]
+        yes = [("-y", at)] if kind == "npm" and ("-y", "") not in runtime else []
+        words = [*yes, *runtime, (named, f"{at}.identifier"), *own]
+    origins = {f"args[{index}]": origin for index, (_, origin) in enumerate(words)}
+    return {"command": command, "args": [word for word, _ in words], "env": env}, origins | {"command": at}
+
+
+def _named_inputs(listed: Any) -> dict[str, str]:
+    """Return environment variables or headers. Optional ones without a value are left out."""
+    found = {}
+    for one in _objects(listed):
+        name, value = one.get("name"), _value(one, str(one.get("name")))
+        if isinstance(name, str) and (value is not None):
+            found[name] = value
+    return found
+
+
+def _value(described: Mapping[str, Any], name: str) -> str | None:
+    """Return the value of an entry, a placeholder for one that its user must choose, None for an optional one."""
+    stated = described.get("value")
+    if isinstance(stated, str):
+        # {name} in a value stands for one of its variables. A secret one makes the whole value a secret.
+        variables = described.get("variables")
+        names = dict(variables) if isinstance(variables, Mapping) else {}
+        return re.sub(r"\{([A-Za-z_][A-Za-z0-9_-]*)\}", lambda found: _variable(found[1], names.get(found[1])), stated)
+    default = described.get("default")
+    if _get(described, "isSecret") is True:
+        return f"${{{name}}}"
+    if isinstance(default, str) and default:
+        return default
+    return f"${{{name}}}" if _get(described, "isRequired") is True or described.get("variables") else None
+
+
+def _variable(name: str, described: Any) -> str:
+    default = described.get("default") if isinstance(described, Mapping) else None
+    is_secret = isinstance(described, Mapping) and _get(described, "isSecret") is True
+    return default if isinstance(default, str) and not is_secret else f"${{{name}}}"
+
+
+def _arguments(listed: Any, at: str) -> Iterator[tuple[str, str]]:
+    for index, one in enumerate(_objects(listed)):
+        place = f"{at}[{index}]"
+        name = one.get("name")
+        value = _value(one, str(_get(one, "valueHint") or name or f"ARGUMENT_{index}").lstrip("-"))
+        is_switch = value is None and not _get(one, "valueHint") and _get(one, "isRequired") is not False
+        if isinstance(name, str) and one.get("type") == "named" and (value is not None or is_switch):
+            yield name, place
+        if value is not None:
+            yield value, place

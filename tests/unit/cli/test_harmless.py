@@ -1,0 +1,206 @@
+"""The list of harmless shapes: what is on it, and that no secret of a generated corpus is."""
+
+import base64
+import contextlib
+import io
+import json
+import random
+import string
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from interlock_cli.harmless import harmful_arguments, is_harmless, is_image, is_package
+from interlock_cli.import_servers import main
+from interlock_cli.secret_names import kind_of
+from tests.requirements import requirement
+
+HARMLESS = {
+    "flag": [("NODE_OPTIONS", "--max-old-space-size=4096 --no-warnings"), ("", "--read-only"), ("", "-Xmx512m")],
+    "number": [("PORT", "8080"), ("RATIO", "0.75"), ("WAIT", "30s"), ("TIMEOUT", "600000"), ("MAX_TOKENS", "200000")],
+    "version": [("", "1.2.3"), ("API_VERSION", "2025-06-18"), ("", "v2.0.0-rc.1")],
+    "package": [("", "@scope/server-name@1.2.3"), ("", "mcp-server-git"), ("", "server==1.0")],
+    "path": [
+        ("DATA_DIR", "./data"),
+        ("", "~/notes"),
+        ("", "C:\\Program Files\\crm"),
+        ("TOKEN_FILE", "/run/crm/token.txt"),
+    ],
+    "host": [("DB_HOST", "db-01.internal.example.com"), ("", "localhost:5432"), ("", "10.1.2.3"), ("", "::1")],
+    "URL": [
+        ("", "https://api.example.com/v1?format=json"),
+        ("DB", "postgres://db.example.com:5432/crm"),
+        ("", "http://crm:80"),
+    ],
+    "word": [
+        ("LOG_LEVEL", "debug"),
+        ("USE_TOKEN", "true"),
+        ("AUTH_MODE", "none"),
+        ("", "application/json, text/event-stream"),
+    ],
+    "label": [
+        ("REGION", "asia-northeast1"),
+        ("MODEL", "claude-3-5-sonnet-20241022"),
+        ("DB_NAME", "mydb"),
+        ("TZ", "America/New_York"),
+    ],
+    "JSON": [("", '{"debug": true, "port": 80}')],
+}
+
+
+@requirement("import.keep")
+@pytest.mark.parametrize("shape", HARMLESS)
+def test_a_harmless_value_stays_a_value(shape: str) -> None:
+    assert [one for one in HARMLESS[shape] if not is_harmless(one[1], one[0])] == []
+
+
+KINDS = {
+    "secret": "DB_PASSWORD dbPass CRM_PASSPHRASE WALLET_MNEMONIC X-Api-Key apikey GH_PAT PGPASSWORD AUTH "
+    "accessToken DSN SEED_PHRASE SLACK_WEBHOOK_URL CONNECTION_STRING SESSION privateKey PIN clientsecret",
+    "setting": "AUTH_MODE USE_TOKEN no-auth auth-timeout session-dir TOKEN_FILE PASSWORD_LENGTH ENABLE_AUTH TOKEN_URL",
+    "measure": "TIMEOUT max-items MAX_TOKENS pageSize RETRY_COUNT",
+    "label": "REGION DB_NAME OPENAI_MODEL projectName",
+    "neutral": "MONKEY AUTHOR KEYBOARD BYPASS TOKENIZERS_PARALLELISM COMPASS LOG",
+}
+
+
+@requirement("import.keep")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_name_says_what_kind_of_value_it_has(kind: str) -> None:
+    assert {name: kind_of(name) for name in KINDS[kind].split()} == dict.fromkeys(KINDS[kind].split(), kind)
+
+
+@requirement("import.keep")
+def test_arguments_are_judged_by_the_flag_before_them() -> None:
+    words = [
+        "--no-auth",
+        "--port",
+        "3000",
+        "--api-key",
+        "1234",
+        "-p",
+        "admin",
+        "-p",
+        "80",
+        "--db",
+        "mydb",
+        "start",
+        "mydb",
+    ]
+    assert [words[index] for index in harmful_arguments(words, frozenset())] == ["1234", "admin", "mydb"]
+
+
+def test_packages_and_images_are_judged_in_their_places() -> None:
+    assert all(
+        map(is_package, ["crm", "@upstash/context7-mcp@latest", "git+https://github.com/oraios/serena", "mcp[cli]"])
+    )
+    assert all(
+        map(is_image, ["ghcr.io/github/github-mcp-server", "localhost:5000/crm@sha256:" + "0" * 64, "mcp/fetch:1.2"])
+    )
+    assert not any(map(is_image, ["Zq1w2e3r4t5y6u7i", "zq1w2e3r4t5y6u7i"]))
+
+
+LETTERS, DIGITS = string.ascii_letters, string.digits
+SECRETS: list[Callable[[random.Random], str]] = [
+    lambda chance: signs(chance, "0123456789abcdef", chance.choice([16, 32, 64])),
+    lambda chance: signs(chance, LETTERS + DIGITS, chance.randint(12, 48)),
+    lambda chance: signs(chance, LETTERS, chance.randint(16, 40)),
+    lambda chance: signs(chance, string.ascii_lowercase, chance.randint(16, 40)),
+    lambda chance: signs(chance, string.ascii_uppercase + "234567", chance.randint(16, 40)),
+    lambda chance: signs(chance, LETTERS + DIGITS + "/+", 40),
+    lambda chance: signs(chance, LETTERS + DIGITS + "!@#$%^&*-_", chance.randint(12, 24)),
+    lambda chance: signs(chance, "123456789", chance.randint(8, 16)),
+    lambda chance: base64.b64encode(chance.randbytes(chance.randint(12, 40))).decode(),
+    lambda chance: base64.urlsafe_b64encode(chance.randbytes(chance.randint(12, 40))).decode().rstrip("="),
+    lambda chance: str(uuid.UUID(int=chance.getrandbits(128))),
+    lambda chance: "ghp_" + signs(chance, LETTERS + DIGITS, 36),
+    lambda chance: "sk-proj-" + signs(chance, LETTERS + DIGITS + "_-", 48),
+    lambda chance: ".".join(signs(chance, LETTERS + DIGITS + "_-", chance.randint(20, 40)) for _ in range(3)),
+    lambda chance: chance.choice(["Summer", "hunter", "letmein"]) + signs(chance, DIGITS, 4) + "!",
+]
+"""Generators of secrets: tokens, keys, passwords."""
+
+
+def signs(chance: random.Random, alphabet: str, count: int) -> str:
+    return "".join(chance.choice(alphabet) for _ in range(count))
+
+
+def stdio(*args: str, command: str = "crm-server", **members: Any) -> dict[str, Any]:
+    return {"command": command, "args": list(args), **members}
+
+
+def env(name: str, value: str) -> dict[str, Any]:
+    return {"command": "crm-server", "env": {name: value}}
+
+
+def remote(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
+    return {"url": url, **({"headers": headers} if headers else {})}
+
+
+URL = "https://crm.example.com/mcp"
+PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
+    "an argument": lambda secret: stdio("start", secret),
+    "a value in JSON": lambda secret: stdio("--config", json.dumps({"apiKey": secret, "a": [{"b": secret}]})),
+    "a value of a flag": lambda secret: stdio(f"--data={secret}"),
+    "a value after a flag": lambda secret: stdio("--project", secret),
+    "a value after a short flag": lambda secret: stdio("-k", secret),
+    "a part of a short flag": lambda secret: stdio(f"-p{secret}"),
+    "an argument after a package": lambda secret: stdio("-y", "@crm/server", secret, command="npx"),
+    "a package": lambda secret: stdio("-y", secret, command="npx"),
+    "a query in an argument": lambda secret: stdio(f"{URL}?api_key={secret}"),
+    "a path of a URL in an argument": lambda secret: stdio(f"https://crm.example.com/{secret}/mcp"),
+    "a line of a shell": lambda secret: stdio("-c", f"export API_KEY={secret} && crm-server", command="sh"),
+    "a command line": lambda secret: {"command": f"npx crm --token {secret}"},
+    "a program": lambda secret: {"command": secret},
+    "a query": lambda secret: remote(f"{URL}?v={secret}"),
+    "a path of a URL": lambda secret: remote(f"https://crm.example.com/s/{secret}/mcp"),
+    "a user of a URL": lambda secret: remote(f"https://{secret}@crm.example.com/mcp"),
+    "a header": lambda secret: remote(URL, {"X-Thing": secret}),
+    "a header with a scheme": lambda secret: remote(URL, {"X-Thing": f"Bearer {secret}"}),
+    "a header of mcp-remote": lambda secret: stdio("mcp-remote", URL, "--header", f"X-Thing: {secret}", command="npx"),
+    "a URL of mcp-remote": lambda secret: stdio("mcp-remote", f"https://crm.example.com/{secret}/mcp", command="npx"),
+    "a variable": lambda secret: env("THING", secret),
+    "a password": lambda secret: env("DB_PASSWORD", secret),
+    "a password after a dollar sign": lambda secret: env("DB_PASSWORD", f"${secret}"),
+    "a name of a placeholder": lambda secret: env("DB_PASSWORD", f"${{{secret}}}"),
+    "a default": lambda secret: env("THING", f"${{NAME:-{secret}}}"),
+    "a label": lambda secret: env("PROJECT_NAME", secret),
+    "a folder": lambda secret: env("DATA_DIR", secret),
+    "a measure": lambda secret: env("PAGE_KIND", secret),
+    "a connection string": lambda secret: env("DB", f"Server=db;Database=crm;Uid=crm;Pwd={secret};"),
+    "a password of a URL": lambda secret: env("DB", f"postgres://crm:{secret}@db/crm"),
+    "a webhook": lambda secret: env("NOTIFY", f"https://chat.example.com/services/{secret}"),
+    "JSON in a variable": lambda secret: env("CONFIG", json.dumps({"a": {"token": secret}})),
+    "options in a variable": lambda secret: env("OPTIONS", f"--token={secret} --verbose"),
+    "a name of a variable": lambda secret: env(secret, "x"),
+    "a variable of docker": lambda secret: stdio("run", "-e", f"THING={secret}", "example/crm:1", command="docker"),
+    "an argument of docker": lambda secret: stdio("run", "example/crm:1", secret, command="docker"),
+    "an image": lambda secret: stdio("run", secret, command="docker"),
+    "a flag of docker": lambda secret: stdio("run", f"--x={secret}", "example/crm:1", command="docker"),
+    "a list of opencode": lambda secret: {"command": ["crm-server", secret], "environment": {"A": secret}},
+    "an object of Zed": lambda secret: {"command": {"path": "crm-server", "args": [secret], "env": {"A": secret}}},
+    "a type": lambda secret: stdio(type=secret),
+    "an unknown setting": lambda secret: stdio(thing=secret, cwd=secret),
+    "a permission": lambda secret: stdio(permissions={"read": [secret]}),
+}
+
+
+@requirement("import.secrets")
+@pytest.mark.parametrize("place", PLACES)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), kind=st.integers(0, len(SECRETS) - 1))
+def test_no_generated_secret_is_printed_on_either_stream(place: str, tmp_path: Path, seed: int, kind: int) -> None:
+    secret = SECRETS[kind](random.Random(seed))  # noqa: S311 - secrets of a test are reproducible
+    (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": {"crm": PLACES[place](secret)}}))
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        main([str(tmp_path / "mcp.json"), "--image", "crm=example/crm:1", "--command", "crm=crm-server"])
+    # Long values are wrapped.
+    printed = "".join(out.getvalue().split()) + "".join(err.getvalue().split())
+    assert secret not in printed
+    assert json.dumps(secret)[1:-1] not in printed

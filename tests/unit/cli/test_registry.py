@@ -1,0 +1,124 @@
+"""Entries of the MCP registry, in the schemas of today and of 2025, become bindings."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.requirements import requirement
+from tests.unit.cli.conftest import Run
+
+TOKEN = {"name": "CRM_TOKEN", "isRequired": True, "isSecret": True}
+OCI = {
+    "registryType": "oci",
+    "identifier": "docker.io/example/crm",
+    "version": "1.2.0",
+    "transport": {"type": "stdio"},
+    "environmentVariables": [TOKEN, {"name": "LOG_LEVEL", "default": "info"}, {"name": "OPTIONAL"}],
+    "packageArguments": [{"type": "positional", "value": "stdio"}],
+}
+NPM = {
+    "registryType": "npm",
+    "identifier": "@example/crm",
+    "version": "1.2.0",
+    "transport": {"type": "stdio"},
+    "packageArguments": [{"type": "named", "name": "--port", "default": "3000"}],
+}
+PYPI = {
+    "registry_name": "pypi",
+    "name": "example-crm",
+    "version": "1.2.0",
+    "environment_variables": [{"name": "CRM_REGION", "is_required": True}, {"name": "CRM_KEY", "is_secret": True}],
+}
+REMOTE = {
+    "type": "streamable-http",
+    "url": "https://crm.example.com/mcp",
+    "headers": [{"name": "Authorization", "value": "Bearer {token}", "variables": {"token": {"isSecret": True}}}],
+}
+
+
+def entry(**members: Any) -> dict[str, Any]:
+    return {
+        "$schema": "https://static.example.com/server.schema.json",
+        "name": "io.github.example/crm",
+        "version": "1.2.0",
+        **members,
+    }
+
+
+def spec(run: Run, file: Any, *options: str) -> dict[str, Any]:
+    code, out, err = run(file, *options)
+    assert code == 0, err
+    found: dict[str, Any] = yaml.safe_load(out)["spec"]
+    return found
+
+
+@requirement("import.registry")
+def test_an_image_is_taken_before_a_package_and_a_remote_server(run: Run) -> None:
+    stdio = spec(run, entry(packages=[NPM, OCI], remotes=[REMOTE]), "--command", "crm=crm-server")["server"]["stdio"]
+    assert stdio == {
+        "image": "docker.io/example/crm:1.2.0",
+        "command": ["crm-server"],
+        "args": ["stdio"],
+        "env": [
+            {"name": "CRM_TOKEN", "valueFrom": {"secretKeyRef": {"name": "crm", "key": "CRM_TOKEN"}}},
+            {"name": "LOG_LEVEL", "value": "info"},
+        ],
+    }
+
+
+@requirement("import.registry")
+def test_a_package_starts_with_its_runner(run: Run) -> None:
+    npm = spec(run, entry(packages=[NPM], remotes=[REMOTE]), "--image", "crm=example/crm:1")["server"]["stdio"]
+    assert [*npm["command"], *npm["args"]] == ["npx", "-y", "@example/crm@1.2.0", "--port", "3000"]
+    found = spec(run, entry(packages=[PYPI]), "--image", "crm=example/crm:1")
+    pypi = found["server"]["stdio"]
+    assert [*pypi["command"], *pypi["args"]] == ["uvx", "example-crm==1.2.0"]
+    assert [one["name"] for one in pypi["env"]] == ["CRM_REGION", "CRM_KEY"]
+    assert all("valueFrom" in one for one in pypi["env"])
+    assert found["source"] == "crm"
+
+
+@requirement("import.registry")
+@pytest.mark.parametrize(
+    "file",
+    [
+        entry(remotes=[REMOTE]),
+        entry(packages=[OCI], remotes=[{"type": "sse", "url": "https://crm.example.com/sse"}, REMOTE]),
+        {"server": entry(remotes=[REMOTE]), "_meta": {}},
+        {"servers": [{"server": entry(remotes=[REMOTE]), "_meta": {}}]},
+    ],
+)
+def test_a_remote_server_becomes_a_server_over_http(run: Run, file: Any) -> None:
+    http = spec(run, file, "--package", "remote")["server"]["http"]
+    reference = {"secretKeyRef": {"name": "crm", "key": "Authorization"}}
+    assert http == {
+        "url": "https://crm.example.com/mcp",
+        "headers": [{"name": "Authorization", "valueFrom": reference}],
+    }
+
+
+@requirement("import.registry")
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        (
+            entry(remotes=[{"type": "sse", "url": "https://crm.example.com/sse"}]),
+            "has no package that can be imported, but 'sse'",
+        ),
+        (entry(packages=[{"registryType": "nuget", "identifier": "x"}]), "no package that can be imported"),
+        (entry(packages=[]), "but none at all"),
+        (
+            entry(
+                packages=[NPM | {"packageArguments": [{"type": "positional", "isSecret": True, "valueHint": "KEY"}]}]
+            ),
+            "packages[0].packageArguments[0] has a placeholder",
+        ),
+    ],
+)
+def test_an_entry_that_cannot_be_imported_is_refused_with_the_place_in_the_file(
+    run: Run, file: Any, message: str
+) -> None:
+    code, out, err = run(file, "--image", "crm=example/crm:1")
+    assert (code, out) == (1, "")
+    assert message in err
