@@ -93,7 +93,7 @@ _RESUME_SECONDS: Final = 1.0
 _LEAST_RESUME_SECONDS: Final = 0.1  # however soon a server wants its client back
 _MAX_RESUME_SECONDS: Final = 30.0
 _FRUITLESS_RESUMES: Final = 3
-_NOT_FOUND: Final = 404
+_BAD_REQUEST, _NOT_FOUND = 400, 404
 DOUBTFUL: Final = (400, _NOT_FOUND)
 """Statuses with which servers refuse messages of a session that they do not know."""
 _REFUSED: Final = (401, 403)
@@ -117,11 +117,11 @@ class SessionLost(Exception):  # noqa: N818 - says what happened
 
 
 class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
-    """The server answered with an HTTP status and no JSON-RPC error."""
+    """The server answered with an HTTP status and no JSON-RPC error, or with something else than a stream."""
 
     def __init__(self, status: int) -> None:
         what = "does not accept the guard's credentials" if status in _REFUSED else "answered with an error"
-        super().__init__(f"{what} (HTTP {status})", is_sent=True)
+        super().__init__(f"{what if status >= _BAD_REQUEST else 'opened no stream'} (HTTP {status})", is_sent=True)
         self.status = status
 
 
