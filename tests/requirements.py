@@ -121,6 +121,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "drift.told-in-time": Requirement("Drifted=True has the diff within 10 s of a guard's first denial", "api"),
     "status.counts": Requirement("status.readyReplicas and readySummary say how many of the wanted pods are ready"),
     "status.next-stage": Requirement("the status says which stage follows at which time, and which ones were entered"),
+    "status.quoted": Requirement("what containers and Kubernetes say is shown quoted, bounded and without secrets"),
+    "status.causes": Requirement("Ready names within 15 s why a pod fails, in the words of Kubernetes", "api"),
     "status.stalled": Requirement("Stalled is True only for what no waiting heals"),
     "status.generation": Requirement("each condition has the generation that it was judged at, or carried over to"),
     "status.waiting-tools": Requirement(

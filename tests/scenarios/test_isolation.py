@@ -4,6 +4,7 @@ import pytest
 
 from interlock.api.status import AgentReason, ConditionType
 from interlock.deployment.names import ChildKey, revision_label
+from interlock.deployment.observed.causes import PodCause
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport
 from interlock.deployment.plan import WORKLOAD
@@ -35,7 +36,9 @@ def report_pods(
     holds = simulation.status.stage
     assert holds is not None
     group = PodGroup(stage or holds.name, revision_label(holds.revision), "Separate", "agent")
-    pods = (PodReport(f"checked-{number}", group, trouble=trouble, egress_check=check) for number in range(count))
+    pods = (
+        PodReport(f"checked-{number}", group, cause=PodCause(trouble), egress_check=check) for number in range(count)
+    )
     kept = (pod for pod in simulation.pods.reports if pod.egress_check is None)
     simulation.snapshot = simulation.snapshot.with_pods(AgentPods((*kept, *pods), simulation.pods.past))
 
@@ -82,7 +85,7 @@ def test_it_is_ready_once_both_serve_and_not_before() -> None:
 def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_that_shows_the_rest() -> None:
     simulation = separate()
     simulation.settle()
-    trouble = "container agent is in ImagePullBackOff (pull access denied)"
+    trouble = 'container agent is in ImagePullBackOff ("pull access denied")'
     report_pods(simulation, EgressCheckReport(EgressCheckVerdict.WAITING), trouble=trouble)
     simulation.settle()
 

@@ -1,15 +1,19 @@
 """The store of agents' pods: one small report for each, and when each was Ready before, kept by Agent."""
 
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from interlock.api.status import MOST_PODS
 from interlock.cluster.child_cache import AgentKey, agent_of
+from interlock.cluster.pod_warnings import UNREADY_SECONDS, PodWarnings
 from interlock.cluster.selective_watch import SelectiveWatch
+from interlock.deployment.observed.causes import PodWarning
 from interlock.deployment.observed.pod_reports import AgentPods, PodReport, ReadySpan, deletion_of, read_pod
+from interlock_contract.clock import monotonic
 from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import POD, Key, version_of
@@ -18,10 +22,14 @@ MOST_SPANS: Final = 256
 """Most times of readiness that are remembered of one Agent's pods. A soak does not count what is forgotten."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Pod:
+    """A pod: its version, its report, since when it is not ready, and the Event that says why."""
+
     version: int
     report: PodReport
+    unready_at: float | None
+    warning: PodWarning | None = None
 
 
 class AgentPodStore:
@@ -31,11 +39,18 @@ class AgentPodStore:
         client: Speaks to the API server.
         is_agent: Returns whether an Agent is known. The pods of others are not read.
         changed: Called with an Agent of whose pods one reports something else.
+        monotonic: Returns seconds on a clock that only goes forward.
     """
 
     def __init__(
-        self, client: KubeClient, is_agent: Callable[[AgentKey], bool], changed: Callable[[AgentKey], None]
+        self,
+        client: KubeClient,
+        is_agent: Callable[[AgentKey], bool],
+        changed: Callable[[AgentKey], None],
+        monotonic: Callable[[], float] = monotonic,
     ) -> None:
+        self._client = client
+        self._monotonic = monotonic
         self._is_agent = is_agent
         self._changed = changed
         self._pods: dict[AgentKey, dict[str, _Pod]] = {}
@@ -53,15 +68,38 @@ class AgentPodStore:
         past = tuple(span for span in self._past.pop(agent, ()) if since is not None and span.until > since)
         if past:
             self._past[agent] = deque(past, MOST_SPANS)
-        return AgentPods(tuple(pod.report for pod in self._pods.get(agent, {}).values()), past)
+        return AgentPods(tuple(_report_of(pod) for pod in self._pods.get(agent, {}).values()), past)
+
+    def unready(self) -> Mapping[str, set[str]]:
+        """Return the pods that are not ready for some seconds and whose Events may say why: uids by namespace."""
+        before = self._monotonic() - UNREADY_SECONDS
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        for (namespace, _), pods in self._pods.items():
+            for pod in pods.values():
+                if pod.unready_at is not None and pod.unready_at <= before and pod.report.cause.may_have_event:
+                    found[namespace].add(pod.report.uid)
+        return found
+
+    def put_warnings(self, namespace: str, warnings: Mapping[str, PodWarning]) -> None:
+        """Keep Events about pods of a namespace, by uid, and tell the Agents whose message changes."""
+        for agent, pods in self._pods.items():
+            for pod in pods.values() if agent[0] == namespace else ():
+                warning = warnings.get(pod.report.uid)
+                if warning is not None and pod.unready_at is not None and warning != pod.warning:
+                    is_other = pod.warning is None or pod.warning.message != warning.message
+                    pod.warning = warning
+                    if is_other:
+                        self._changed(agent)
 
     async def synced(self) -> None:
         """Wait until all pods were read once."""
         await self._watch.synced()
 
     async def run(self) -> None:
-        """Follow the pods, for ever."""
-        await self._watch.run()
+        """Follow the pods, and read Events about those that are not ready, for ever."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch.run())
+            group.create_task(PodWarnings(self._client, self.unready, self.put_warnings).run())
 
     def agent_seen(self, agent: AgentKey) -> None:
         """Handle that an Agent exists: read its pods."""
@@ -95,7 +133,10 @@ class AgentPodStore:
         if self._agents.get((agent[0], name)) not in (None, agent):
             self.drop(_kind, (agent[0], name), version_of(found), None)  # it was labelled as another agent's
         pods = self._pods.setdefault(agent, {})
-        known, pod = pods.get(name), _Pod(version_of(found), read_pod(found))
+        known, report = pods.get(name), read_pod(found)
+        pod = _Pod(version_of(found), report, None if report.ready_since else self._monotonic())
+        if known is not None and known.unready_at is not None and pod.unready_at is not None:
+            pod.unready_at, pod.warning = known.unready_at, known.warning
         pods[name], self._agents[agent[0], name] = pod, agent
         if known is None or known.report != pod.report:
             if known is not None and known.report.ready_since != pod.report.ready_since:
@@ -125,3 +166,11 @@ class AgentPodStore:
         del self._pods[agent][key[1]]
         if not self._pods[agent]:
             del self._pods[agent]
+
+
+def _report_of(pod: _Pod) -> PodReport:
+    """Return the report of a pod with the Event that says why it is not ready."""
+    if pod.warning is None or not pod.report.cause.may_have_event:
+        return pod.report
+    cause = replace(pod.report.cause, message=pod.warning.added_to(pod.report.cause))
+    return replace(pod.report, cause=cause)

@@ -316,8 +316,9 @@ def _not_ready_message(report: AgentReport) -> str:
     metadata, wanted = report.snapshot.agent.metadata, report.snapshot.agent.spec.replicas
     readiness = report.progress.readiness if report.progress else Readiness()
     ready = _count_ready(report)
-    reports = _pods_of(report.snapshot, report.progress.decision.facts) if report.progress else ()
-    trouble = next((one.trouble for one in reports if one.trouble), readiness.trouble)
+    facts = report.progress.decision.facts if report.progress else None
+    said = report.snapshot.pods.cause(facts.stage.name, facts.revision) if facts else ""
+    trouble = said or readiness.trouble
     # A Deployment that has just been written has the same message: another one would cost another write.
     return (
         f"{ready} of {wanted} pods ready{': ' + trouble if trouble else ''}; "

@@ -54,6 +54,8 @@ LEAST_PAUSE = timedelta(seconds=1)
 
 The pause doubles with each such run in a row, because a server may change its tools all the time.
 """
+SLOW = timedelta(seconds=5)
+"""How long a run takes before it is asked why its pod does not start, and how often after that."""
 GRACE = timedelta(seconds=60)
 """How long after its own time a run still counts: its Job has ended by then, or its result is lost."""
 
@@ -69,6 +71,7 @@ class BindingSnapshot:
         api_server: The addresses of the API server, to which the verifier writes its result.
         image_digest: The digest of the server's image in the pod of the current run; empty where it is not known.
         drift_seen_at: When the operator last learned of a guard's report that a tool had changed, by its own clock.
+        trouble: Why the pod of the current run has not started, or what of it fails; empty where nothing is known.
         tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
     """
 
@@ -78,6 +81,7 @@ class BindingSnapshot:
     api_server: ApiServerAddress
     image_digest: str = ""
     drift_seen_at: datetime | None = None
+    trouble: str = ""
     tool_diff: str | None = None
 
     @property
@@ -90,6 +94,12 @@ class BindingSnapshot:
         """The run that the status records."""
         known = self.binding.verification.run
         return VerificationTarget(self.binding, known.number, self.guard_image) if known else None
+
+
+def is_slow(status: MCPBindingStatus | None, now: datetime) -> bool:
+    """Return True while a run has lasted long enough to ask why."""
+    run = status.verification.run if status and status.verification else None
+    return run is not None and run.ended_at is None and now - run.started_at >= SLOW
 
 
 @dataclass(frozen=True)
@@ -135,12 +145,12 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     binding = _with(snapshot.binding, known)
     status = MCPBindingStatus(
         observed_generation=binding.metadata.generation,
-        conditions=build_conditions(snapshot.binding, binding, ended, now),
+        conditions=build_conditions(snapshot.binding, binding, ended, now, trouble=snapshot.trouble),
         verification=known,
         managed_objects=snapshot.binding.status.managed_objects if snapshot.binding.status else (),
     )
     plan, managed = _plan(replace(snapshot, binding=binding), definitions)
-    return BindingOutcome(plan, status, managed, _requeue_at(snapshot, known), request)
+    return BindingOutcome(plan, status, managed, _requeue_at(snapshot, known, now), request)
 
 
 def _without_future(snapshot: BindingSnapshot, now: datetime) -> BindingSnapshot:
@@ -344,14 +354,14 @@ def _plan(snapshot: BindingSnapshot, definitions: Mapping[str, str]) -> tuple[Wr
     return plan, frozenset(key_of(manifest) for manifest in desired)
 
 
-def _requeue_at(snapshot: BindingSnapshot, known: VerificationStatus) -> datetime:
+def _requeue_at(snapshot: BindingSnapshot, known: VerificationStatus, now: datetime) -> datetime:
     run = known.run
     if run is None:
         raise AssertionError("a reconciled binding has a run")
     if known.next_at is not None:
         return known.next_at
     seconds = VerificationTarget(snapshot.binding, run.number, snapshot.guard_image).seconds
-    return run.started_at + timedelta(seconds=seconds + 1) + GRACE
+    return min(run.started_at + timedelta(seconds=seconds + 1) + GRACE, now + SLOW)
 
 
 def _with(binding: MCPBinding, known: VerificationStatus) -> MCPBinding:

@@ -23,7 +23,7 @@ class EndedRun:
 
 
 def build_conditions(
-    before: MCPBinding, after: MCPBinding, ended: EndedRun | None, now: datetime
+    before: MCPBinding, after: MCPBinding, ended: EndedRun | None, now: datetime, *, trouble: str = ""
 ) -> tuple[Condition, ...]:
     """Return the conditions, each with the generation of the spec. One that needs no new verdict keeps its own.
 
@@ -32,12 +32,15 @@ def build_conditions(
         after: The same with the present verification in its status.
         ended: The run that has just ended, None where none has.
         now: The time.
+        trouble: Why the pod of the run does not start, or what of it fails; empty where nothing is known.
     """
     known = before.status.conditions if before.status else ()
-    verified = _verified(before, after, ended)
+    verified = _verified(before, after, ended, trouble)
     kept = before.status.condition(BindingCondition.VERIFIED) if before.status else None
-    if verified is None:
-        verified = _verifying(after) if kept is None else Finding(kept.type, kept.status, kept.reason, kept.message)
+    if verified is None and kept is not None and (kept.reason != BindingReason.VERIFYING or not trouble):
+        verified = Finding(kept.type, kept.status, kept.reason, kept.message)
+    elif verified is None:
+        verified = _verifying(after, trouble)
     findings = (_ready(after, verified), verified, _drifted(after))
     return tuple(build_condition(finding, after.metadata.generation, known, now) for finding in findings)
 
@@ -54,30 +57,30 @@ def _ready(binding: MCPBinding, verified: Finding) -> Finding:
     return Finding(kind, verified.status, verified.reason, verified.message)
 
 
-def _verifying(binding: MCPBinding) -> Finding:
-    # A quota that refuses the pod shows only in the Events of the Job, which the operator may not read.
+def _verifying(binding: MCPBinding, trouble: str = "") -> Finding:
+    seen = f": {trouble}" if trouble else ""
     message = (
-        "the MCP server is being verified in a pod of its own, which may take a minute; "
+        f"the MCP server is being verified in a pod of its own, which may take a minute{seen}; "
         f"if it takes longer, run: {_show_run(binding, 'describe jobs,pods')}"
     )
     return Finding(BindingCondition.VERIFIED, "Unknown", BindingReason.VERIFYING, message)
 
 
-def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None) -> Finding | None:
+def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None, trouble: str) -> Finding | None:
     """Return the result of a run that has just ended; None where the condition stays as it is."""
     kind = BindingCondition.VERIFIED
     if ended is None:
         was, run = before.verification.run, after.verification.run
         has_other_plan = run is not None and (was is None or was.plan != run.plan)
         return _verifying(after) if has_other_plan else None
-    result = ended.result
+    result, seen = ended.result, f"; seen last: {trouble}" if trouble else ""
     if result is None:
         # The Job's end has deleted a pod that never started. Only its Events say why.
-        message = f"{ended.trouble}; run: kubectl -n {before.metadata.namespace} events --types=Warning"
+        message = f"{ended.trouble}{seen}; run: kubectl -n {before.metadata.namespace} events --types=Warning"
         return Finding(kind, "False", BindingReason.JOB_FAILED, message)
     if result.failure is not None:
         # What a server prints before it ends says more than that it does not answer.
-        logs = f"; run: {_show_run(before, 'logs')} --all-containers" if result.failure in _OF_THE_SERVER else ""
+        logs = f"{seen}; run: {_show_run(before, 'logs')} --all-containers" if result.failure in _OF_THE_SERVER else ""
         return Finding(kind, "False", BindingReason(result.failure.value), f"{_printable(result.message)}{logs}")
     mapped = len(result.tools or ())
     message = f"initialized, {mapped} mapped tools listed, {result.probes} probes passed"

@@ -12,18 +12,21 @@ from interlock.api.verification import MCPBindingStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
+from interlock.cluster.pod_warnings import read_warnings
 from interlock.cluster.resource_cache import ResourceCache, with_needed_metadata
 from interlock.cluster.status_writer import StatusWriter
-from interlock.deployment.names import mcp_container
+from interlock.deployment.children.verification_job import JOB
+from interlock.deployment.names import ChildKey, mcp_container
+from interlock.deployment.observed.causes import PodCause, find_cause
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
-from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, definitions_place, verify_binding
+from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, definitions_place, is_slow, verify_binding
 from interlock.reconcile.binding_status import binding_transitions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
 from interlock.telemetry import VERIFICATIONS
-from interlock_kube.client import Json, KubeClient
+from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import TooCostly
 from interlock_kube.resource_types import POD, Key
 
@@ -96,6 +99,25 @@ class BindingSnapshotReader:
                     return replace(snapshot, image_digest=str(container["imageID"])[:512])
         return snapshot
 
+    async def read_trouble(self, snapshot: BindingSnapshot) -> str:
+        """Return why the pod of the current run does not start, or what of it fails; empty where nothing says so."""
+        run = snapshot.run
+        if run is None:
+            return ""
+        namespace = run.binding.metadata.namespace
+        try:
+            query = {"labelSelector": f"batch.kubernetes.io/job-name={run.job}", "limit": "1"}
+            pods = (await self._client.get(POD.within(namespace), query))["items"]
+            job = snapshot.children.get(ChildKey(JOB, run.job))
+            cause = find_cause(pods[0]) if pods else PodCause(may_have_event=True)
+            about = pods[0] if pods else job.manifest if job else {}
+            uid = about.get("metadata", {}).get("uid", "")
+            warning = (await read_warnings(self._client, namespace, {uid})).get(uid) if cause.may_have_event else None
+        except (ApiError, AnswerTooLarge, *UNREACHABLE) as error:
+            _log.info("pod of a verification not read", extra={"job": run.job, "error": str(error)})
+            return ""
+        return cause.message if warning is None else warning.added_to(cause)
+
     async def read_diff(self, snapshot: BindingSnapshot, request: bytes) -> BindingSnapshot:
         """Return the snapshot with the differences of its tools, or with the sentence that they are too large.
 
@@ -144,6 +166,8 @@ class BindingReconciler:
         self._clock = clock
         self._enqueue = enqueue
         self._enqueue_agent = enqueue_agent
+        self._troubles: dict[Key, tuple[str, str]] = {}
+        """The trouble of the last slow run of each MCPBinding, with the name of its Job."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Start or end a verification of one MCPBinding where that is due, and report its result.
@@ -157,8 +181,10 @@ class BindingReconciler:
         """
         snapshot = self._reader.read(key)
         if snapshot is None:
+            self._troubles.pop(key, None)
             return None
         binding, now = snapshot.binding, self._clock()
+        snapshot = replace(snapshot, trouble=await self._find_trouble(key, snapshot, now))
         result = verify_binding(snapshot, now)
         if _has_ended(binding.status, result.status) and binding.spec.server.stdio is not None:
             snapshot = await self._reader.read_image(snapshot)
@@ -175,6 +201,16 @@ class BindingReconciler:
             raise
         await self._record(snapshot, result, written)
         return (result.requeue_at - self._clock()).total_seconds()
+
+    async def _find_trouble(self, key: Key, snapshot: BindingSnapshot, now: datetime) -> str:
+        """Return what is known of the current run's trouble: as read now if the run is slow, else as read last."""
+        run = snapshot.run
+        if run is None:
+            return ""
+        if is_slow(snapshot.binding.status, now) and (found := await self._reader.read_trouble(snapshot)):
+            self._troubles[key] = (run.job, found)
+        job, trouble = self._troubles.get(key, ("", ""))
+        return trouble if job == run.job else ""
 
     async def _record(self, snapshot: BindingSnapshot, result: BindingOutcome, written: AppliedObjects) -> None:
         """Record in the status how the writes have left the managed objects."""

@@ -47,7 +47,8 @@ def test_what_the_api_server_adds_is_no_drift() -> None:
         live["status"] = {"replicas": 1}
         pod(live)["dnsPolicy"] = "ClusterFirst"
         for container in (*pod(live)["containers"], *pod(live)["initContainers"]):
-            container |= {"terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File"}
+            container |= {"terminationMessagePath": "/dev/termination-log"}
+            container.setdefault("terminationMessagePolicy", "File")
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                 if probe in container:
                     container[probe] |= {"timeoutSeconds": 1, "successThreshold": 1}

@@ -214,7 +214,9 @@ def test_a_container_that_keeps_failing_is_named() -> None:
         "state": {"waiting": {"reason": "ErrImagePull", "message": "denied"}},
     }
 
-    assert read_pod(a_pod(containerStatuses=[waiting])).trouble == "container agent is in ErrImagePull (denied)"
+    assert read_pod(a_pod(containerStatuses=[waiting])).cause.message == (
+        'container agent is in ErrImagePull ("denied")'
+    )
 
 
 def test_a_deletion_was_requested_before_its_grace_period() -> None:

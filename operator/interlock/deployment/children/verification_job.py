@@ -17,6 +17,7 @@ from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.network import verification_egress
 from interlock.deployment.children.upstreams import mount_secrets, project_secrets
 from interlock.deployment.children.workload import (
+    LAST_LINES,
     PIPES_VOLUME,
     TOKEN_VOLUME,
     build_launcher,
@@ -257,6 +258,7 @@ def _make_pipes(run: VerificationTarget) -> dict[str, Any]:
         "args": ["pipes"],
         "env": [{"name": SOURCE_VARIABLE, "value": run.binding.spec.source}],
         "resources": _RESOURCES,
+        "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": [{"name": PIPES_VOLUME, "mountPath": PIPES_PATH}],
     }
@@ -273,6 +275,7 @@ def _verifier(run: VerificationTarget, secrets: list[dict[str, Any]]) -> dict[st
             {"name": RESULT_VARIABLE, "value": result_name(run.binding.metadata.name)},
         ],
         "resources": _RESOURCES,
+        "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": [
             {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},

@@ -94,6 +94,8 @@ _GUARD_MEMORY = 128
 """Memory limit of a guard whose agent has no models, in MiB."""
 _MODEL_MEMORY = 5
 """By how much each MiB of a request to a model raises it: three that are under way, and the parser of one."""
+LAST_LINES = "FallbackToLogsOnError"
+"""The kubelet puts the last lines of a container that fails into the status of its pod."""
 _TOKEN = {"path": TOKEN_FILE, "expirationSeconds": 3600}
 
 
@@ -231,6 +233,7 @@ def build_server(source: str, stdio: StdioServer, uid: int, defaults: ContainerD
         **({"args": list(stdio.args)} if stdio.args else {}),
         **({"env": variables} if variables else {}),
         "resources": build_resources(stdio.resources, defaults),
+        "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(uid, GUARD_GID),
         "volumeMounts": [
             {"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH, "readOnly": True},
@@ -335,6 +338,7 @@ def _guard(placement: Placement) -> dict[str, Any]:
             "requests": {"cpu": "20m", "memory": "48Mi"},
             "limits": {"memory": f"{memory}Mi"},
         },
+        "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(GUARD_UID, GUARD_GID),
         "volumeMounts": mounts,
     }
@@ -412,6 +416,7 @@ def _agent(placement: Placement) -> dict[str, Any]:
         ],
         **readiness,
         "resources": build_resources(template.resources, placement.policy.spec.resources),
+        "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(AGENT_UID, AGENT_UID),
         "volumeMounts": [
             {"name": CONFIG_VOLUME, "mountPath": CONFIG_PATH, "readOnly": True},

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from interlock.api.policy import Isolation
 from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, revision_label
+from interlock.deployment.observed.causes import PodCause, find_cause
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
-from interlock.deployment.observed.readiness import container_trouble
 from interlock_contract.names import APP_COMPONENT_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL
 from interlock_contract.pod import AGENT_CONTAINER
 
@@ -24,6 +24,9 @@ _LOST: Final = ("Unknown", "ContainerStatusUnknown")
 """Reasons of a container that ended with its node or its container runtime."""
 _DISRUPTED: Final = "DisruptionTarget"
 """The condition of a pod that is evicted or preempted, or ends with its node."""
+
+
+_NO_CAUSE: Final = PodCause()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ class PodReport:
         ready_until: When a pod that is not Ready lost its readiness, None where it does not say so.
         ends: How often the agent's container ended in this pod, except by the end of the pod itself.
         is_last_lost: The last of these ends came with the end of the node or of the container runtime.
-        trouble: The container that cannot start or keeps failing, with its state; empty where none does.
+        cause: Why it is not ready.
         egress_check: The report of the egress check, None where the pod has none.
     """
 
@@ -79,7 +82,7 @@ class PodReport:
     ready_until: datetime | None = None
     ends: int = 0
     is_last_lost: bool = False
-    trouble: str = ""
+    cause: PodCause = _NO_CAUSE
     egress_check: EgressCheckReport | None = None
 
 
@@ -94,6 +97,14 @@ class AgentPods:
 
     reports: tuple[PodReport, ...] = ()
     past: tuple[ReadySpan, ...] = ()
+
+    def cause(self, stage: str, revision: str) -> str:
+        """Return why the first pod of a placement that is not ready is so; empty where none says so.
+
+        A pod that has ended as a whole counts only if no other one says anything.
+        """
+        found = sorted(self.of(stage, revision), key=lambda one: one.cause.is_over)
+        return next((one.cause.message for one in found if one.cause.message), "")
 
     def of(self, stage: str, revision: str) -> tuple[PodReport, ...]:
         """Return the reports of one placement's pods."""
@@ -179,7 +190,7 @@ def read_pod(pod: Manifest) -> PodReport:
         ready_until=None if is_ready else changed_at,
         ends=ends,
         is_last_lost=is_last_lost,
-        trouble=container_trouble(pod),
+        cause=_NO_CAUSE if is_ready else find_cause(pod),
         egress_check=read_egress_check(pod) if has_check else None,
     )
 

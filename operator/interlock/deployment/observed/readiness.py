@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from interlock.deployment.names import Manifest
+from interlock.deployment.observed.quoting import quote_message
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Readiness:
             not separate templates, so every older pod is subtracted.
         wanted: Number of pods in the spec.
         is_current: The Deployment's controller has observed the current spec.
-        trouble: Message of the Deployment's controller about a failure, empty without one.
+        trouble: Quoted message of the Deployment's controller about a failure, empty without one.
     """
 
     available: int = 0
@@ -60,30 +61,5 @@ def _trouble(conditions: list[dict[str, str]]) -> str:
         failed = condition["type"] == "ReplicaFailure" and condition["status"] == "True"
         stuck = condition["type"] == "Progressing" and condition["status"] == "False"
         if failed or stuck:
-            return condition.get("message", "")
-    return ""
-
-
-_STARTING = ("ContainerCreating", "PodInitializing")
-_MAX_TROUBLE = 200
-
-
-def container_trouble(pod: Manifest) -> str:
-    """Return the first container of a pod that waits for more than its start, and why; empty where none does.
-
-    An example: `container agent is in ImagePullBackOff (pull access denied)`.
-    """
-    status = pod.get("status", {})
-    for found in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
-        waiting = found.get("state", {}).get("waiting") or {}
-        reason = waiting.get("reason", "")
-        if not reason or reason in _STARTING:
-            continue
-        ended = found.get("lastState", {}).get("terminated")
-        # The kubelet's own message about a crash holds the length of the back-off, which changes at each restart.
-        why = f"exit code {ended.get('exitCode')}" if ended else str(waiting.get("message", ""))
-        trouble = f"container {found['name']} is in {reason}"
-        room = _MAX_TROUBLE - len(f"{trouble} ()")
-        said = why if len(why) <= room else f"{why[: room - 3]}..."
-        return (f"{trouble} ({said})" if why else trouble)[:_MAX_TROUBLE]
+            return quote_message(condition.get("message", ""))
     return ""

@@ -1,0 +1,88 @@
+"""The reader of Warning Events about pods that are not ready and do not say why themselves.
+
+Events are many, and most are about pods of others. So none are watched: the namespaces with such pods are asked, one at
+a time. A cluster whose pods are ready costs no request.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Final
+
+from interlock.deployment.observed.causes import PodWarning, read_warning
+from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, KubeClient
+from interlock_kube.resource_types import EVENT
+from interlock_kube.watch import read_pages
+
+_log = logging.getLogger(__name__)
+
+UNREADY_SECONDS: Final = 5.0
+"""How long a pod is not ready before Events about it are read. Most pods need less than this to start."""
+_TURN_SECONDS: Final = 5.0
+_PAUSE_SECONDS: Final = 0.1
+"""Seconds between two namespaces, so that an outage of many agents costs at most ten requests a second."""
+_PAGE: Final = 200
+_PAGE_BYTES: Final = 1024 * 1024
+_MOST_PAGES: Final = 5
+"""Pages of one namespace. Later Events are not read, because anyone can create them in any number."""
+_WARNINGS: Final = {"fieldSelector": "type=Warning"}
+
+
+async def read_warnings(client: KubeClient, namespace: str, uids: Collection[str]) -> dict[str, PodWarning]:
+    """Return the newest Warning Event about each of these pods and Jobs, by uid.
+
+    Raises:
+        ApiError: The API server refused.
+        AnswerTooLarge: A single Event is too large.
+    """
+    newest: dict[str, PodWarning] = {}
+    pages = 0
+    async for page in read_pages(client, EVENT.within(namespace), _WARNINGS, limit=_PAGE, most=_PAGE_BYTES):
+        for event in page["items"] or ():
+            found = read_warning(event)
+            if found is not None and found.uid in uids:
+                known = newest.get(found.uid)
+                newest[found.uid] = found if known is None or found.at >= known.at else known
+        pages += 1
+        if pages == _MOST_PAGES:
+            break
+    return newest
+
+
+class PodWarnings:
+    """Asks for the Events of unready pods, for ever.
+
+    Args:
+        client: Speaks to the API server.
+        unready: Returns the uids of the pods whose Events may say more, by namespace.
+        found: Called with a namespace and the newest Event about each of its pods, by uid.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        unready: Callable[[], Mapping[str, Collection[str]]],
+        found: Callable[[str, Mapping[str, PodWarning]], None],
+    ) -> None:
+        self._client = client
+        self._unready = unready
+        self._found = found
+        self._has_failed = False
+
+    async def run(self) -> None:
+        """Ask, for ever."""
+        while True:
+            await asyncio.sleep(_TURN_SECONDS)
+            await self.turn()
+
+    async def turn(self) -> None:
+        """Ask once for each namespace with unready pods. A failure costs the message alone, and is logged once."""
+        for namespace, uids in self._unready().items():
+            try:
+                self._found(namespace, await read_warnings(self._client, namespace, uids))
+                self._has_failed = False
+            except (ApiError, AnswerTooLarge, *UNREACHABLE) as error:
+                if not self._has_failed:
+                    _log.warning("Events not read", extra={"namespace": namespace, "error": str(error)})
+                self._has_failed = True
+            await asyncio.sleep(_PAUSE_SECONDS)

@@ -1,0 +1,82 @@
+"""Quotations of what containers, the kubelet and the scheduler say, for status messages.
+
+Such text is shown and never decided on. Programs of strangers write it: a log line can contain a key, an escape
+sequence of a terminal, or a character that reverses the order of the text around it.
+"""
+
+import re
+from typing import Final
+
+MOST_QUOTED: Final = 200
+"""Most characters of one quotation."""
+_MOST_READ: Final = 1024
+"""Characters from the end of a log, or from the beginning of a message, that are read."""
+_MASK: Final = "***"
+
+_WORDS = (
+    r"(?:pass(?:word|wd|phrase|code)?|pwd|secret|token|credentials?|authorization|auth"
+    r"|(?:api|access|private)?[-_ ]?key|seed)"
+)
+_ASSIGNED = re.compile(
+    rf"""([\w.\-]{{0,40}}{_WORDS}["']?\s{{0,4}}(?:=|:(?!\s{{0,4}}(?:secret|configmap)\b))\s{{0,4}})("[^"]*"?|'[^']*'?|[^\s,;&]+)""",
+    re.IGNORECASE,
+)
+"""A value after `=` or `:` behind a word that announces a secret."""
+_NAMED = re.compile(rf"(\b[\w\-]{{0,40}}{_WORDS}\s{{1,4}}(?:is\s{{1,4}})?)(\S+)", re.IGNORECASE)
+"""In a log also the next word after such a word."""
+_SCHEME = re.compile(r"\b(bearer|basic)\s{1,4}\S+", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"(://)[^/\s@]{1,512}@")
+_QUERY = re.compile(r"(\?|&)([\w.\-]{1,64})=[^&\s\"']+")
+_DIGEST = r"sha256:[0-9a-f]{64}"
+_UUID = r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+_RUN = re.compile(rf"{_DIGEST}|{_UUID}|[A-Za-z0-9+/_]{{16,}}=*", re.IGNORECASE)
+_PREFIXED = re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|ghu|github_pat|glpat|xox[a-z]|AKIA|ASIA|AIza|eyJ)[-_]?[\w\-.]{8,}")
+_LONGEST_WORD: Final = 31
+_LONGEST_NUMBER: Final = 15
+
+
+def quote_message(text: str) -> str:
+    """Return a quotation of a message of Kubernetes, such as an Event's: its beginning."""
+    return _quote(_mask(_plain(text[:_MOST_READ])))
+
+
+def quote_last_line(log: str) -> str:
+    """Return a quotation of the last line of a container's log, in which more counts as a secret."""
+    lines = [line.strip() for line in log[-_MOST_READ:].splitlines() if line.strip()]
+    if not lines:
+        return ""
+    return _quote(_NAMED.sub(rf"\1{_MASK}", _mask(_plain(lines[-1]))))
+
+
+def _quote(text: str) -> str:
+    shown = text if len(text) <= MOST_QUOTED else f"{text[: MOST_QUOTED - 3]}..."
+    return f'"{shown}"' if shown else ""
+
+
+def _plain(text: str) -> str:
+    """Return the text in one line, with every other character that a terminal may act on as an escape."""
+    joined = " ".join(text.split(" ")).strip()
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in joined)
+
+
+def _mask(text: str) -> str:
+    text = _USER_IN_URL.sub(rf"\1{_MASK}@", text)
+    text = _QUERY.sub(rf"\1\2={_MASK}", text)
+    text = _SCHEME.sub(rf"\1 {_MASK}", text)
+    text = _ASSIGNED.sub(rf"\1{_MASK}", text)
+    text = _PREFIXED.sub(_MASK, text)
+    return _RUN.sub(lambda found: found[0] if _is_harmless(found[0]) else _MASK, text)
+
+
+def _is_harmless(run: str) -> bool:
+    """Return True for the digest of an image, a path, and a long word; False for what may be a key."""
+    if run.startswith("sha256:"):
+        return True
+    if "/" in run and all(_is_word(part) for part in run.split("/")):
+        return True
+    return _is_word(run)
+
+
+def _is_word(text: str) -> bool:
+    parts = text.rstrip("=").split("_")  # an = may end the name of a value, as in preemptionPolicy=Never
+    return all(len(part) <= (_LONGEST_WORD if part.isalpha() else _LONGEST_NUMBER) for part in parts)

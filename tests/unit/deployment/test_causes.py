@@ -1,0 +1,74 @@
+"""Why a pod is not ready, in the words of Kubernetes; the same rows are run against an API server."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from interlock.deployment.observed.causes import PodCause, find_cause, read_warning
+from tests.requirements import requirement
+from tests.support.pod_failures import FAILURES, Failure, crashing, status_of
+
+
+def an_event(reason: str, note: str, container: str = "", **parts: Any) -> dict[str, Any]:
+    path = {"fieldPath": f"spec.containers{{{container}}}"} if container else {}
+    return {"reason": reason, "note": note, "regarding": {"kind": "Pod", "uid": "u-1", **path}, **parts}
+
+
+@requirement("status.causes")
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_a_pod_that_fails_says_why(failure: Failure) -> None:
+    cause = find_cause({"status": status_of(failure)})
+    said = cause.message
+    reason, note, container = failure.event
+    if reason:
+        assert cause.may_have_event
+        warning = read_warning(an_event(reason, note, container))
+        assert warning is not None
+        said = warning.added_to(cause)
+    assert failure.says in said
+    assert said.isprintable()
+
+
+ENDS = ("Evicted", "NodeLost", "Shutdown", "UnexpectedAdmissionError", "OutOfcpu", "Preempting")
+
+
+@pytest.mark.parametrize("reason", ENDS)
+def test_a_pod_that_ended_as_a_whole_says_why_and_counts_last(reason: str) -> None:
+    pod = {"status": {"phase": "Failed", "reason": reason, "message": "The node was low on resource: memory."}}
+    assert find_cause(pod) == PodCause(f'a pod ended: {reason} ("The node was low on resource: memory.")', is_over=True)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [{}, {"containerStatuses": None, "conditions": None}, {"initContainerStatuses": [{"name": "pipes", "state": {}}]}],
+)
+def test_a_pod_that_starts_has_no_cause_of_its_own(status: dict[str, Any]) -> None:
+    assert find_cause({"status": status}) == PodCause(may_have_event=True)
+
+
+def test_an_init_container_that_succeeded_is_no_cause() -> None:
+    done = {"name": "launcher", "ready": True, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    assert find_cause({"status": {"initContainerStatuses": [done]}}).message == ""
+
+
+def test_the_newest_time_of_an_event_counts_whatever_its_form() -> None:
+    at = "2026-03-02T09:00:00.000000Z"
+    for form in ({"series": {"lastObservedTime": at}}, {"deprecatedLastTimestamp": at}, {"eventTime": at}):
+        warning = read_warning(an_event("FailedMount", "x", **form))
+        assert warning is not None
+        assert warning.at == datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("about", [{}, {"kind": "Pod"}, {"kind": "Node", "uid": "u"}, None])
+def test_an_event_about_something_else_is_ignored(about: Any) -> None:
+    assert read_warning({"reason": "X", "note": "y", "regarding": about}) is None
+
+
+def test_only_a_failing_probe_is_added_to_what_a_pod_says_itself() -> None:
+    cause = find_cause({"status": status_of(Failure("", crashing(1)))})
+    back_off, probe = read_warning(an_event("BackOff", "x")), read_warning(an_event("Unhealthy", "y"))
+    assert back_off is not None
+    assert probe is not None
+    assert back_off.added_to(cause) == cause.message
+    assert probe.added_to(cause) == f'{cause.message}; a pod: Unhealthy ("y")'

@@ -1,0 +1,95 @@
+"""What strangers' programs say is quoted: short, in one line, without escape sequences and without secrets."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlock.deployment.observed.quoting import MOST_QUOTED, quote_last_line, quote_message
+from tests.requirements import requirement
+
+LONG = "hunter2hunter2hunter2x"
+SAYS_A_SECRET = [
+    "password={}",
+    "DB_PASSWORD: {}",
+    '{{"apiKey": "{}"}}',
+    "connecting to postgres://app:{}@db:5432/app",
+    "GET https://api.example.com/v1?api_key={}&page=2",
+    "Authorization: Bearer {}",
+    "bearer {}",
+    "invalid key {}",
+    "token is {}",
+    "--secret={}",
+    "{}",
+]
+
+
+@requirement("status.quoted")
+@pytest.mark.parametrize("line", SAYS_A_SECRET)
+@pytest.mark.parametrize(
+    "secret",
+    [
+        LONG,
+        "sk-proj-abcdefghijkl",
+        "ghp_abcdefghijklmnopqrst",
+        "AKIAIOSFODNN7EXAMPLE",
+        "0123456789abcdef0123456789abcdef",
+        "3f2504e0-4f89-11d3-9a0c-0305e82c3301",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc",
+        "dGhpcyBpcyBhIHNlY3JldCB2YWx1ZQ==",
+        "1234567890123456",
+    ],
+)
+def test_no_secret_of_a_log_is_shown(line: str, secret: str) -> None:
+    assert secret not in quote_last_line(f"starting\n{line.format(secret)}\n")
+
+
+@requirement("status.quoted")
+@pytest.mark.parametrize("line", [line for line in SAYS_A_SECRET if line != "{}"])
+def test_a_short_secret_is_masked_where_a_word_announces_it(line: str) -> None:
+    assert "hunter2" not in quote_last_line(line.format("hunter2"))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'secret "crm-token" not found',
+        "couldn't find key apikey in Secret agents/crm-token",
+        'MountVolume.SetUp failed for volume "config" : configmap "triage-development-8fe4056e76-config" not found',
+        'MountVolume.SetUp failed for volume "agent-secret" : secret "triage" not found',
+        "0/3 nodes are available: 3 Insufficient memory. preemption: not eligible due to preemptionPolicy=Never.",
+        'Readiness probe failed: Get "http://10.244.0.5:7411/readyz": dial tcp 10.244.0.5:7411: connect: refused',
+        'pods "triage-6c" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2',
+        "Back-off pulling image registry.example.com/team/agent:1.0",
+    ],
+)
+def test_what_kubernetes_says_stays_readable(message: str) -> None:
+    assert quote_message(message) == f'"{message}"'
+
+
+def test_of_a_log_the_last_line_is_shown_and_of_a_long_one_its_beginning() -> None:
+    assert quote_last_line("first\nKeyError: 'x'\n\n  \n") == "\"KeyError: 'x'\""
+    assert quote_last_line(" \n\n") == quote_message("") == ""
+    assert quote_message("no space left on device " * 50).endswith('..."')
+
+
+@requirement("status.quoted")
+def test_no_character_is_shown_that_a_terminal_or_a_reader_acts_on() -> None:
+    assert quote_message("a\x1b[2Jb\u202ec\nd\x00") == '"a\\x1b[2Jb\\u202ec\\nd\\x00"'
+
+
+@requirement("status.quoted")
+@given(st.text(max_size=3000))
+def test_a_quotation_is_one_printable_bounded_line(text: str) -> None:
+    for quoted in (quote_message(text), quote_last_line(text)):
+        assert len(quoted) <= MOST_QUOTED + 2
+        assert quoted.isprintable()
+
+
+@pytest.mark.parametrize("text", ["a" * 100_000, "-" * 100_000, "pass" * 30_000, "://" * 40_000, "key " * 30_000])
+def test_a_hostile_text_takes_no_longer_than_its_size(text: str) -> None:
+    began = time.process_time()
+    quote_message(text)
+    quote_last_line(text)
+    assert time.process_time() - began < 1.0
