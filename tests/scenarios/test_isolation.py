@@ -9,7 +9,7 @@ from interlock.deployment.observed.egress_check import EgressCheckReport, Egress
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport
 from interlock.deployment.plan import WORKLOAD
 from tests.requirements import requirement
-from tests.support.builders import a_policy, a_snapshot, a_stage, an_agent
+from tests.support.builders import a_binding, a_policy, a_snapshot, a_stage, an_agent
 from tests.support.simulation import Simulation, written_by
 
 SEEN = "10.96.0.1:443 answered for 10 s"
@@ -99,10 +99,22 @@ def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:
     simulation.run()
     found = simulation.condition(EGRESS)
 
-    assert (found.status, found.reason) == ("False", AgentReason.SHARED_POD)
+    assert (found.status, found.reason) == ("Unknown", AgentReason.SHARED_POD), "no alarm: the default of development"
     assert "past the guard" in found.message
     assert "isolation: Separate in spec.environments.development of AgentPolicy support" in found.message
     assert simulation.condition(READY).status == "True"
+
+
+@pytest.mark.parametrize("environment", ["staging", "production"])
+def test_a_shared_pod_that_a_policy_asks_for_outside_of_development_is_an_alarm(environment: str) -> None:
+    policy = a_policy().isolating(**{environment: "Shared"})
+    binding = a_binding().serving("crm", environment)
+    simulation = Simulation(
+        a_snapshot().of(an_agent().in_environment(environment)).with_policy(policy).with_bindings(binding)
+    )
+    simulation.run()
+    found = simulation.condition(EGRESS)
+    assert (found.status, found.reason) == ("False", AgentReason.SHARED_POD)
 
 
 @requirement("isolation.reported")

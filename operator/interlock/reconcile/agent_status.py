@@ -7,6 +7,7 @@ from typing import Literal
 
 from interlock.api.agent import Agent
 from interlock.api.refusals import Refusal
+from interlock.api.shared_types import Environment
 from interlock.api.status import (
     MAX_HISTORY,
     MAX_SOAKED_SECONDS,
@@ -88,7 +89,9 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
         snapshot.policy is not None
         and snapshot.policy.spec.environments.isolation_in(facts.stage.environment) == "Shared"
     ):
-        return Egress("False", AgentReason.SHARED_POD, _shared_message(snapshot.policy.metadata.name, facts))
+        # A shared pod is the default of development. Elsewhere the policy asks for it.
+        status: Literal["False", "Unknown"] = "Unknown" if _is_in_development(facts) else "False"
+        return Egress(status, AgentReason.SHARED_POD, _shared_message(snapshot.policy.metadata.name, facts))
     if is_killed:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
     wanted = snapshot.agent.spec.replicas
@@ -108,6 +111,10 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
             f"{closed} of {wanted} agent pods have finished their egress check",
         )
     return Egress("True", AgentReason.EGRESS_CLOSED, "every agent pod can reach only its guard")
+
+
+def _is_in_development(facts: StageFacts) -> bool:
+    return facts.stage.environment is Environment.DEVELOPMENT
 
 
 def _checks_of(snapshot: Snapshot, facts: StageFacts) -> list[EgressCheckReport]:

@@ -119,8 +119,9 @@ def test_a_binding_says_why_the_pod_of_its_verification_fails(
 
 @requirement("status.causes")
 def test_a_binding_says_that_a_quota_refuses_the_pod_of_its_verification(
-    operator: OperatorProcess, sandbox: Sandbox
+    operator: OperatorProcess, operators: Operators, sandbox: Sandbox
 ) -> None:
+    operators.verifiers.silent = True
     quota_without_pods(sandbox)
     sandbox.api.create(objects.binding(), sandbox.namespace)
     eventually(

@@ -63,7 +63,7 @@ def find_cause(pod: Manifest) -> PodCause:
 
     Examples: `container agent is in ImagePullBackOff ("pull access denied")`,
     `container agent is in CrashLoopBackOff (exit code 1: "KeyError: 'x'")`,
-    `a pod is not scheduled: Unschedulable ("0/3 nodes are available: 3 Insufficient memory.")`.
+    `a pod has no node: FailedScheduling, Unschedulable ("0/3 nodes are available: 3 Insufficient memory.")`.
     """
     status = pod.get("status", {})
     if status.get("phase") == "Failed" and status.get("reason"):  # not ended by its containers: evicted, node lost, ...
