@@ -144,6 +144,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "import.clients": Requirement("a setting of a client that has no meaning in a pod is reported once, with the fix"),
     "import.keep": Requirement("the import prints only values of harmless shapes, and those that its user keeps"),
     "import.registry": Requirement("an entry of the MCP registry becomes a binding"),
+    "import.images": Requirement("the entry points of the ten most used images are known"),
     "import.refused": Requirement("what cannot be imported is refused with its place and the way out"),
     "import.guesses": Requirement("a guess of what a tool does errs on the strict side, and is no glob"),
     "import.nothing-unstated": Requirement("an import permits nothing that its file does not state"),
@@ -180,6 +181,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "deployment.pod-security": Requirement("every pod passes Pod Security restricted"),
     "deployment.no-shell": Requirement("the image of a stdio server needs no shell"),
+    "deployment.no-shell-on-a-cluster": Requirement("an agent uses a server whose image has no shell", "kind"),
     "deployment.no-secret-in-agent": Requirement("the agent's container sees no MCP secret and no Kubernetes token"),
     "deployment.guard-role": Requirement(
         "a guard may read its own Agent and its own bundle, write to its Lease, and nothing else"

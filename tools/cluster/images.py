@@ -87,6 +87,9 @@ IMAGES = (
     Image(f"{NAMES}/example-crm:dev", "examples/crm-server", "Dockerfile", (".",)),
     Image(f"{NAMES}/example-agent:dev", "examples/agent", "Dockerfile", (".",)),
     Image(f"{NAMES}/example-everything:dev", "examples/everything-server", "Dockerfile", (".",)),
+    Image(
+        f"{NAMES}/example-go:dev", ".", "examples/go-server/Dockerfile", ("requirements/go.txt", "examples/go-server")
+    ),
 )
 
 

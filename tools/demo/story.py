@@ -31,7 +31,7 @@ PREPARATION = Chapter(
             live=True,
         ),
         Step(
-            f"{CLUSTER} images",
+            f"{CLUSTER} images operator guard audit example-crm example-agent",
             "the images of operator, guard and examples are built and on the cluster's node",
             succeeds(),
             timeout=1800,

@@ -25,7 +25,9 @@ from tests.support.offspring import end_with_parent
 
 SHELL = 'exec "$0" "$@" <{0}/in >{0}/out'
 PROBE = """
-import fcntl, json, os, resource, sys
+import ctypes, fcntl, json, os, resource, sys
+death_signal = ctypes.c_int()
+ctypes.CDLL(None).prctl(2, ctypes.byref(death_signal))  # PR_GET_PDEATHSIG
 signals = [line for line in open("/proc/self/status") if line.startswith(("Sig", "Shd", "Cap", "NoNew"))]
 def describe(stream):
     return [oct(os.fstat(stream).st_mode), fcntl.fcntl(stream, fcntl.F_GETFL)]
@@ -34,7 +36,7 @@ found = {
     "environment": sorted(os.environ.items()),
     "streams": [describe(stream) for stream in (0, 1, 2)],
     "open": sorted(os.listdir("/proc/self/fd"), key=int),
-    "signals": signals,
+    "signals": [*signals, death_signal.value],
     "limits": [resource.getrlimit(one) for one in (resource.RLIMIT_NOFILE, resource.RLIMIT_STACK)],
     "folder": os.getcwd(),
     "process": os.getpid(),
