@@ -54,10 +54,15 @@ class Registry:
 
 
 @contextlib.contextmanager
-def running_registry(folder: Path) -> Iterator[Registry]:
-    """Start a registry that keeps its content in the folder; end it with the block."""
+def running_registry(folder: Path, address: str = "") -> Iterator[Registry]:
+    """Start a registry that keeps its content in the folder; end it with the block.
+
+    Args:
+        folder: Two registries with the same folder have the same images.
+        address: Where it listens; by default a free port of the loopback interface.
+    """
     found = programs.ensure(from_environment(), [*programs.RELEASE, "registry"])
-    address, store = f"127.0.0.1:{free_port()}", folder / "store"
+    address, store = address or f"127.0.0.1:{free_port()}", folder / "store"
     settings = {
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": True}},

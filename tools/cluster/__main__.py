@@ -34,24 +34,26 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("up", help="have a kind cluster: real pods")
-    command.add_argument("--name", default=kind.DEFAULT_NAME, help="interlock or interlock-... (default: %(default)s)")
+    command.add_argument("--name", help="interlock or interlock-... (default: INTERLOCK_CLUSTER, or interlock)")
     command.add_argument("--config", type=Path, help="a kind configuration (default: kind-config.yaml)")
     command.set_defaults(run=_up)
 
     command = commands.add_parser("down", help="delete kind clusters; end the private engine after the last one")
-    command.add_argument("--name", action="append", help="only this one, may be repeated (default: all of ours)")
+    command.add_argument(
+        "--name", action="append", help="only this one, may be repeated (default: INTERLOCK_CLUSTER, or all of ours)"
+    )
     command.set_defaults(run=_down)
 
     command = commands.add_parser("status", help="say which engine and clusters there are")
     command.set_defaults(run=_status)
 
     command = commands.add_parser("env", help='print settings for a shell: eval "$(python -m tools.cluster env)"')
-    command.add_argument("--name", default=kind.DEFAULT_NAME, help="the kind cluster (default: %(default)s)")
+    command.add_argument("--name", help="the kind cluster (default: INTERLOCK_CLUSTER, or interlock)")
     command.set_defaults(run=_env)
 
     command = commands.add_parser("images", help="build our images where they changed and put them into the cluster")
     command.add_argument("names", nargs="*", help="only these: operator, guard, example-crm, ... (default: all)")
-    command.add_argument("--name", default=kind.DEFAULT_NAME, help="the kind cluster (default: %(default)s)")
+    command.add_argument("--name", help="the kind cluster (default: INTERLOCK_CLUSTER, or interlock)")
     command.set_defaults(run=_images)
 
     command = commands.add_parser("prune", help="delete all clusters of ours and the whole cache")
@@ -77,15 +79,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _name(chosen: argparse.Namespace, settings: Settings) -> str:
+    return str(chosen.name or settings.cluster or kind.DEFAULT_NAME)
+
+
 def _up(chosen: argparse.Namespace, settings: Settings) -> None:
-    kind.ensure(chosen.name, chosen.config, settings)
-    name = "" if chosen.name == kind.DEFAULT_NAME else f" --name {chosen.name}"
-    print(f'to use it: eval "$(python -m tools.cluster env{name})"')
+    name = _name(chosen, settings)
+    kind.ensure(name, chosen.config, settings)
+    option = f" --name {name}" if chosen.name else ""
+    print(f'to use it: eval "$(python -m tools.cluster env{option})"')
 
 
 def _down(chosen: argparse.Namespace, settings: Settings) -> None:
     kwok.delete_stale(settings)
-    kind.down(chosen.name, settings)
+    kind.down(chosen.name or (settings.cluster and [settings.cluster]), settings)
 
 
 def _status(_: argparse.Namespace, settings: Settings) -> None:
@@ -104,9 +111,10 @@ def _status(_: argparse.Namespace, settings: Settings) -> None:
 
 
 def _env(chosen: argparse.Namespace, settings: Settings) -> None:
-    cluster = kind.find(chosen.name, settings)
+    name = _name(chosen, settings)
+    cluster = kind.find(name, settings)
     if cluster is None:
-        raise ClusterError(f"there is no kind cluster {chosen.name}. Run: python -m tools.cluster up")
+        raise ClusterError(f"there is no kind cluster {name}. Run: python -m tools.cluster up")
     values = {
         **cluster.engine.environment,
         "KUBECONFIG": str(cluster.kubeconfig),
@@ -118,12 +126,13 @@ def _env(chosen: argparse.Namespace, settings: Settings) -> None:
 
 
 def _images(chosen: argparse.Namespace, settings: Settings) -> None:
-    cluster = kind.find(chosen.name, settings)
+    name = _name(chosen, settings)
+    cluster = kind.find(name, settings)
     if cluster is not None:
         images.ensure_on(cluster, chosen.names)
     else:
         images.ensure(engine.ensure(settings), settings, chosen.names)
-        say(f"images: built; there is no kind cluster {chosen.name} to put them into")
+        say(f"images: built; there is no kind cluster {name} to put them into")
 
 
 def _prune(_: argparse.Namespace, settings: Settings) -> None:

@@ -45,6 +45,8 @@ class Settings:
     debian_mirror: str | None = None
     base_image: str | None = None
     """What our own images start from; None: what this machine can have."""
+    cluster: str | None = None
+    """The kind cluster that commands mean where they name none; None: `interlock`."""
 
     @property
     def programs(self) -> Path:
@@ -73,7 +75,7 @@ class Settings:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """Read INTERLOCK_CACHE, INTERLOCK_ENGINE, INTERLOCK_PARTS, INTERLOCK_DEBIAN_MIRROR and INTERLOCK_BASE_IMAGE.
+    """Read INTERLOCK_CACHE, _ENGINE, _PARTS, _DEBIAN_MIRROR, _BASE_IMAGE and _CLUSTER.
 
     Raises:
         ClusterError: a setting has a value that it cannot have.
@@ -86,6 +88,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         parts=_choice(PartsChoice, "INTERLOCK_PARTS", environ),
         debian_mirror=environ.get("INTERLOCK_DEBIAN_MIRROR") or None,
         base_image=environ.get("INTERLOCK_BASE_IMAGE") or None,
+        cluster=environ.get("INTERLOCK_CLUSTER") or None,
     )
 
 
