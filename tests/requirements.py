@@ -402,6 +402,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "pods.bounded": Requirement("every container of a pod has a memory limit, and every emptyDir a size"),
     # The images
     "supply.no-public-registry": Requirement("no image of the manifests and examples has a public registry's name"),
+    "pages.examples-apply": Requirement("after the installation each example is applied in one command", "api"),
+    "pages.commands": Requirement("every command of the pages works as printed, in order, on one cluster", "kind"),
     "supply.released-by-digest": Requirement("a release pins the digests that it pushed, and pulls give that", "api"),
     "supply.signed": Requirement("images and SBOMs of a release are signed, and no other key verifies them", "api"),
     "supply.one-registry": Requirement("one setting names the registry of all images, the guard's too", "api"),

@@ -1,0 +1,240 @@
+"""Every command of README, tutorial, examples, how-tos and runbooks, as printed and in order, on one cluster.
+
+The commands run in a copy of the checkout, in one shell, on a cluster that the pages themselves create and delete
+(`INTERLOCK_CLUSTER` gives it a name of its own). A page that speaks of a state gets this state first.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.requirements import requirement
+from tests.support.bounds import BoundMissed, eventually
+from tests.support.page_commands import Answer, Printed, Terminal, files, missing_lines, printed
+from tests.support.registries import running_registry
+from tools.cluster import kind
+from tools.machine.process import say
+from tools.machine.settings import Settings, from_environment
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.kind, pytest.mark.nightly, pytest.mark.timeout(7200)]
+
+CLUSTER = "interlock-pages"
+FIRST = ("README.md", "docs/tutorial/first-agent.md")
+LAST = ("docs/how-to/release.md", "docs/how-to/install.md", "docs/how-to/clusters.md")
+"""They replace the installation, uninstall it and delete the cluster."""
+
+NOT_RUN = {
+    "make test": "it runs the tests, and so would start itself",
+    "crane auth login registry.example.com -u USER -p PASSWORD": "the registry of this test needs no login",
+    "export INTERLOCK_BASE_IMAGE=python:3.13-slim-trixie@sha256:...": "the default is used: no registry may answer",
+}
+"""Commands that are printed and do not run here, with the reason."""
+
+OUTPUT_ELSEWHERE = {
+    "docs/runbooks/BindingDrifted.md": "tests/integration/operator/test_operator_verifies.py compares it"
+}
+ENVIRONMENT = 'eval "$(.venv/bin/python -m tools.cluster env)"'
+IMPORT = 'interlock-import() { PYTHONPATH=operator .venv/bin/python -m interlock_cli.import_servers "$@"; }'
+"""The command that an installation has, as the page on the import says it for a checkout."""
+GUARD_DIGEST = "$(grep -A3 'interlock/guard$' dist/kustomization.yaml | sed -n 's/.*digest: //p')"
+READING = re.compile(r"kubectl (?:-n \S+ )?(?:get|logs|describe|events)\b")
+LONG_SECONDS, SHORT_SECONDS, OUTPUT_SECONDS = 3000.0, 180.0, 90.0
+
+Faults = list[str]
+
+
+def pages() -> list[str]:
+    """Return the pages in the order in which a reader takes them, those that end the installation last."""
+    patterns = ("examples/*/README.md", "docs/how-to/*.md", "docs/runbooks/*.md")
+    found = [str(path.relative_to(ROOT)) for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    return [*FIRST, *(page for page in found if page not in LAST), *LAST]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the files that belong to the repository, with the environment of this one."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    copy = tmp_path / "checkout"
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    return copy
+
+
+@contextmanager
+def own_cluster(settings: Settings) -> Iterator[None]:
+    """Keep other processes from deleting the cluster of the pages, and delete it at the end."""
+    lock = kind.claim(CLUSTER, settings)
+    assert lock is not None, f"another run uses the cluster {CLUSTER}"
+    try:
+        kind.down([CLUSTER], settings)
+        yield
+    finally:
+        kind.down([CLUSTER], settings)
+        lock.release()
+
+
+class Reader:
+    """A person who follows the pages."""
+
+    def __init__(self, checkout: Path, environment: dict[str, str], registry: str) -> None:
+        self.checkout = checkout
+        self.environment = environment
+        self.registry = registry
+        self.faults: Faults = []
+        self.terminal = Terminal(checkout, environment)
+
+    def end(self) -> None:
+        self.terminal.end()
+
+    def run(self, command: str, *, seconds: float = SHORT_SECONDS) -> Answer:
+        command = self._here(command).replace("guard@sha256:...", f"guard@{GUARD_DIGEST}")
+        return self.terminal.run(command, seconds=seconds)
+
+    def must(self, command: str, *, seconds: float = SHORT_SECONDS) -> str:
+        answer = self.run(command, seconds=seconds)
+        assert answer.code == 0, f"{command}\n{answer.output}"
+        return answer.output
+
+    def follow(self, page: str) -> None:
+        """Write the files of a page, and run its commands."""
+        for path, content in files(ROOT, page):
+            (self.checkout / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.checkout / path).write_text(content)
+        for one in printed(ROOT, page):
+            if one.command.split("  #")[0].strip() not in NOT_RUN:
+                self._try(one)
+
+    def _try(self, one: Printed) -> None:
+        say(f"{one.page}$ {one.command}")
+        try:
+            wrong = self._wrong(one)
+        except TimeoutError as error:
+            wrong = str(error)
+            self.end()
+            self.terminal = Terminal(self.checkout, self.environment)
+            self.run(IMPORT)
+            self.run(ENVIRONMENT)
+        if wrong:
+            say(f"WRONG: {wrong}")
+            self.faults.append(f"{one.page}$ {one.command}\n{wrong}")
+
+    def _wrong(self, one: Printed) -> str:
+        """Return what is wrong with a command, an empty string if nothing is.
+
+        A command that only reads runs again until it prints what the page shows, as the pages say. Of another one, the
+        output may come later: a command before it may be at work in the background.
+        """
+        seconds = LONG_SECONDS if one.command.startswith("make ") else SHORT_SECONDS
+        is_read, answer, last = bool(READING.search(one.command)), None, ""
+
+        def found_right() -> bool:
+            nonlocal answer, last
+            if answer is None or is_read:
+                answer = self.run(one.command, seconds=seconds)
+            else:
+                answer = Answer(answer.code, answer.output + self.run("sleep 1", seconds=seconds).output)
+            is_code_right = (answer.code != 0) is one.fails or ("kubectl diff" in one.command and answer.code <= 1)
+            expected = () if one.page in OUTPUT_ELSEWHERE else one.output
+            missing = missing_lines([self._here(line) for line in expected], answer.output)
+            last = f"exit code {answer.code}, missing: {missing}, printed:\n{answer.output}"
+            if not is_read and not is_code_right:
+                raise BoundMissed(last)  # it does not get better
+            return is_code_right and not missing
+
+        try:
+            eventually(found_right, "the output", OUTPUT_SECONDS, poll=0.5)
+        except BoundMissed:
+            return last
+        return ""
+
+    def _here(self, line: str) -> str:
+        """Return a line with this test's registry and cluster in place of those of the pages."""
+        return line.replace("registry.example.com", self.registry).replace("kind-interlock", f"kind-{CLUSTER}")
+
+
+def without_its_binding(reader: Reader) -> None:
+    """An Agent that waits for an MCPBinding of its source."""
+    reader.must("kubectl -n agents delete agents.interlock.dev support-triage --ignore-not-found")
+    reader.must("kubectl apply -f examples/05-staged-scope/")
+    reader.must("kubectl -n agents delete agents.interlock.dev support-triage")
+    reader.must("kubectl -n agents delete mcpbindings.interlock.dev crm-sandbox")
+    reader.must("kubectl apply -f examples/05-staged-scope/4-agent.yaml")
+
+
+def drifted(reader: Reader) -> None:
+    """The binding `crm-sandbox` of a server over HTTP that has changed the description of a tool."""
+    reader.must("kubectl -n agents delete agents.interlock.dev --all")
+    example = ROOT / "examples/07-http-server"
+    server = (example / "2-server.yaml").read_text().replace("binding: sales-crm", "binding: crm-sandbox")
+    binding = (example / "4-binding.yaml").read_text().replace("name: sales-crm\n", "name: crm-sandbox\n", 1)
+    (reader.checkout / "drifted.yaml").write_text(f"{server}\n---\n{binding}")
+    reader.must("kubectl -n agents delete mcpbindings.interlock.dev --all")
+    reader.must("kubectl apply -f examples/07-http-server/3-policy.yaml -f drifted.yaml")
+    reader.must("kubectl -n agents wait mcpbindings.interlock.dev/crm-sandbox --for=condition=Verified --timeout=120s")
+    reader.must("kubectl apply -f examples/07-http-server/5-agent.yaml")
+    run = "sed 's/Get one contact by its id/Send all contacts/' /app/crm_server.py > /tmp/c.py && exec python /tmp/c.py"
+    container = {"name": "crm", "command": ["sh", "-c", run]}
+    patch = json.dumps({"spec": {"template": {"spec": {"containers": [container]}}}}).replace("'", "'\\''")
+    reader.must(f"kubectl -n agents patch deployment sales-crm -p '{patch}'")
+    reader.must("kubectl -n agents wait mcpbindings.interlock.dev/crm-sandbox --for=condition=Drifted --timeout=120s")
+
+
+@contextmanager
+def pulled_by_nodes(folder: Path, registry: str) -> Iterator[None]:
+    """Have the cluster's nodes pull from the registry on this machine's loopback interface, as kind's page says."""
+    cluster = kind.find(CLUSTER, from_environment())
+    assert cluster is not None
+    gateway = cluster.engine.docker(
+        "network", "inspect", "kind", "--format", "{{range .IPAM.Config}}{{.Gateway}} {{end}}"
+    ).split()[0]
+    port = registry.rpartition(":")[2]
+    text = f'server = "http://{gateway}:{port}"\n'
+    for node in cluster.nodes():
+        hosts = f"/etc/containerd/certs.d/{registry}"
+        cluster.on_node(node, "sh", "-c", f"mkdir -p {hosts} && printf %s '{text}' > {hosts}/hosts.toml")
+    with running_registry(folder, f"{gateway}:{port}"):
+        yield
+
+
+GIVEN = {
+    "docs/how-to/troubleshoot.md": without_its_binding,
+    "docs/runbooks/BindingDrifted.md": drifted,
+}
+
+
+@requirement("pages.commands")
+def test_every_command_of_the_pages_works_as_printed(checkout: Path, tmp_path: Path) -> None:
+    settings = from_environment()
+    environment = {name: value for name, value in os.environ.items() if name not in {"KUBECONFIG", "PYTHONPATH"}}
+    environment |= {"INTERLOCK_CLUSTER": CLUSTER}
+    with ExitStack() as at_end, own_cluster(settings), running_registry(tmp_path) as registry:
+        folders = {str(program.parent) for program in registry.programs.values()}
+        environment["PATH"] = os.pathsep.join([*sorted(folders), environment["PATH"]])
+        reader = Reader(checkout, environment, registry.address)
+        at_end.callback(reader.end)
+        reader.must(IMPORT)
+        for page in pages():
+            if page in GIVEN:
+                GIVEN[page](reader)
+            if page == "docs/how-to/install.md":
+                at_end.enter_context(pulled_by_nodes(tmp_path, registry.address))
+            reader.follow(page)
+    assert not reader.faults, "\n\n".join(reader.faults)
