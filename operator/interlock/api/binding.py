@@ -246,7 +246,7 @@ class Server(ApiModel):
 
 
 class ToolScope(ApiModel):
-    """How a call of the tool shows that it is inside a dimension; exactly one of pointer and unscoped is set."""
+    """How a call shows that it is inside a dimension; exactly one of pointer and unscoped is set."""
 
     model_config = ConfigDict(
         json_schema_extra=kube(

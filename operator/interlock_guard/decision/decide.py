@@ -370,7 +370,7 @@ def _check_grants(source: BundleSource, entry: BundleTool | BundleResource, oper
     if grant is not None:
         asked = replace(entry, operation=operation)
         reason, layer = _LAYER_REASONS[grant.layer]
-        says = "" if operation == entry.operation else ", which its server says that it does,"
+        says = "" if operation == entry.operation else f" (the server marks this tool as {operation})"
         message = f"{operation} on {entry.resource!r} of {source.name!r}{says} is not granted by {layer}."
         return Deny(reason, grant.rule, message, asked)
     if not {"Binding", "Matrix"} <= {grant.layer for grant in source.grants}:
@@ -408,7 +408,7 @@ def _check_scope(
     reason, limit = DenyReason(broken[0]), broken[1]
     kind = "resource" if isinstance(entry, BundleResource) else "tool" if request.method == TOOLS_CALL else "prompt"
     said = {
-        DenyReason.SCOPE_UNDECLARED: f"is of a {kind} that declares nothing about it",
+        DenyReason.SCOPE_UNDECLARED: f"is of a {kind} for which the binding does not say where to find it",
         DenyReason.SCOPE_MISSING: "does not say it in its arguments",
         DenyReason.OUT_OF_SCOPE: "names something else",
     }[reason]

@@ -167,7 +167,8 @@ def test_the_decision_says_which_operation_every_layer_had_to_grant() -> None:
     assert isinstance(decision, Deny)
     assert decision.tool == BundleTool("add", "delete", "contacts")
     assert decision.message == (
-        "delete on 'contacts' of 'crm', which its server says that it does, is not granted by the policy's data access."
+        "delete on 'contacts' of 'crm' (the server marks this tool as delete)"
+        " is not granted by the policy's data access."
     )
 
 
