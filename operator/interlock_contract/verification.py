@@ -38,7 +38,8 @@ MAX_NAME: Final = 128
 
 Expectation = Literal["Success", "Error", "Denied"]
 ShortName = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
-Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+MAX_COUNT: Final = 2**31 - 1
+Count = Annotated[int, Meta(ge=0, le=MAX_COUNT)]
 
 
 class VerificationFailure(StrEnum):
@@ -114,6 +115,7 @@ class VerificationResult(StrictStruct, frozen=True):
         instructions: Those of the server, which may be empty; None where the plan does not ask for them.
         probes: How many ended as expected.
         protocol: The version of MCP that the server speaks; empty if it was not initialized.
+        dropped: How many of the server's messages were no MCP, or answered no request.
     """
 
     run: Text
@@ -126,6 +128,7 @@ class VerificationResult(StrictStruct, frozen=True):
     protocol: Annotated[str, Meta(max_length=MAX_TEXT)] = ""
     prompts: SeenDefinitions | None = None
     instructions: SeenDefinition | None = None
+    dropped: Count = 0
     version: Literal[1] = written(1)
 
     def check(self) -> None:

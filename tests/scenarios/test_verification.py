@@ -139,10 +139,10 @@ def test_a_new_binding_gets_one_job_and_is_verified_by_its_result() -> None:
     assert bench.pins() == {}
     assert bench.verify().plan.is_empty
 
-    bench.finish(probes=2, unmapped=("drop_all",))
+    bench.finish(probes=2, unmapped=("drop_all",), dropped=3)
     assert bench.condition("Verified").message == "initialized, 2 mapped tools listed, 2 probes passed"
     assert bench.pins() == {tool.name: tool.digest for tool in bench.server}
-    assert bench.known.unmapped == ("drop_all",)
+    assert (bench.known.unmapped, bench.known.dropped_messages) == (("drop_all",), 3)
     assert (bench.condition("Drifted").status, bench.known.observed_digest) == ("False", bench.known.pinned_digest)
     assert [note.reason for note in bench.events] == ["Verified"]
 

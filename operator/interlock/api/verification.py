@@ -302,6 +302,10 @@ class VerificationStatus(ApiModel):
     unmapped_omitted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """Number of further unmapped tools."""
 
+    dropped_messages: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Messages of the server that were not MCP or answered no request, such as lines of a log on standard output, in
+    the last verification run."""
+
     diff: str = Field(default="", max_length=MAX_DIFF)
     """Readable differences; empty without a drift."""
 

@@ -213,7 +213,7 @@ def _record_end(snapshot: BindingSnapshot, ended: EndedRun, now: datetime) -> Ve
         "run": run.model_copy(update={"ended_at": now, "failures": 0 if succeeded else run.failures + 1}),
     }
     if result is not None:
-        update |= {"unmapped": result.unmapped, "unmapped_omitted": result.omitted}
+        update |= {"unmapped": result.unmapped, "unmapped_omitted": result.omitted, "dropped_messages": result.dropped}
         update |= {"protocol": result.protocol[:32]} if result.protocol else {}
     if result is not None and result.failure not in _UNRELIABLE:
         update |= compare_seen(binding, known, result, may_pin=succeeded)

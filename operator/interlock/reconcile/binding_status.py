@@ -81,10 +81,21 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None, tro
     if result.failure is not None:
         # What a server prints before it ends says more than that it does not answer.
         logs = f"{seen}; run: {_show_run(before, 'logs')} --all-containers" if result.failure in _OF_THE_SERVER else ""
-        return Finding(kind, "False", BindingReason(result.failure.value), f"{_printable(result.message)}{logs}")
+        message = f"{_printable(result.message)}{_dropped(result)}{logs}"
+        return Finding(kind, "False", BindingReason(result.failure.value), message)
     mapped = len(result.tools or ())
-    message = f"initialized, {mapped} mapped tools listed, {result.probes} probes passed"
+    message = f"initialized, {mapped} mapped tools listed, {result.probes} probes passed{_dropped(result)}"
     return Finding(kind, "True", BindingReason.VERIFIED, message)
+
+
+FREQUENT = 10
+"""Dropped messages of a verification run from which on the condition names them."""
+
+
+def _dropped(result: VerificationResult) -> str:
+    if result.dropped < FREQUENT:
+        return ""
+    return f"; {result.dropped} messages of the server were not MCP and were dropped: let it log to standard error only"
 
 
 _OF_THE_SERVER = (VerificationFailure.SERVER_UNAVAILABLE, VerificationFailure.LIST_FAILED)

@@ -12,6 +12,7 @@ from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.mapping import find_named, is_name_glob
 from interlock_contract.verification import (
     INSTRUCTIONS,
+    MAX_COUNT,
     MAX_DEFINITIONS,
     MAX_NAME,
     MAX_TOOLS,
@@ -96,7 +97,8 @@ async def verify(plan: VerificationPlan, bundle: Bundle, build: Build) -> Verifi
     serving = asyncio.create_task(upstream.run())
     try:
         upstream.open()
-        return await _run(plan, bundle, source, upstream, listener)
+        result = await _run(plan, bundle, source, upstream, listener)
+        return replace(result, dropped=min(upstream.dropped.count, MAX_COUNT))
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

@@ -15,26 +15,34 @@ from tests.integration.guard.harness import SOURCE, Client, Guard, StdioServer
 from tests.support.bounds import until
 
 PROGRAM = Path(__file__).parent / "programs" / "habit_server.py"
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.5
+_FIRST_PAUSE = 0.1
+
+
+@dataclass
+class Kept:
+    """A server that is run again after each end."""
+
+    starts: int = 0
 
 
 @asynccontextmanager
-async def kept_running(pipes: Path, command: Sequence[str]) -> AsyncIterator[None]:
-    """Run a server on these pipes, and run it again after each end."""
-    server = StdioServer(pipes, list(command))
+async def kept_running(pipes: Path, command: Sequence[str], longest_pause: float = 0.5) -> AsyncIterator[Kept]:
+    """Run a server on these pipes, and run it again after each end, with a pause in seconds that grows."""
+    server, kept = StdioServer(pipes, list(command)), Kept()
 
     async def keep() -> None:
-        pause = _FIRST_PAUSE
+        pause = min(_FIRST_PAUSE, longest_pause)
         while True:
             await server.start()
+            kept.starts += 1
             assert server.process is not None
             await server.process.wait()
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, longest_pause)
 
     keeper = asyncio.create_task(keep())
     try:
-        yield
+        yield kept
     finally:
         keeper.cancel()
         await asyncio.gather(keeper, return_exceptions=True)

@@ -197,3 +197,14 @@ async def test_a_server_that_ends_at_the_probe_is_verified_at_its_next_start(ben
     result = parse_result(bench.api.result)
     assert (result.failure, result.protocol) == (None, "2025-11-25")
     assert bench.log.count("begins") == 2
+
+
+@requirement("guard.odd-messages")
+async def test_the_result_counts_messages_that_were_dropped(bench: Bench) -> None:
+    command = [sys.executable, str(HABITS), "banner", str(bench.folder / "habit")]
+    bench.plan(a_bundle(["echo"]))
+    assert await bench.run("pipes") == 0
+    async with kept_running(bench.folder / "pipes" / SOURCE, command):
+        assert await bench.run("verify") == 0, bench.log
+    result = parse_result(bench.api.result)
+    assert (result.failure, result.dropped) == (None, 1)

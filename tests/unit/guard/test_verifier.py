@@ -22,6 +22,7 @@ from interlock_contract.bundle import (
 from interlock_contract.verification import PlannedProbe, VerificationFailure, VerificationPlan, VerificationResult
 from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream import list_cache
+from interlock_guard.upstream.dropped_messages import DroppedMessages
 from interlock_guard.upstream.upstream import Call, OnEvent, ServerInfo
 from interlock_guard.verification import verifier
 from interlock_guard.verification.verifier import NullListener, verify
@@ -53,6 +54,7 @@ class Server:
     limits: BundleLimits = field(default_factory=BundleLimits)
     server_info: ServerInfo | None = None
     responses: list[RpcResponse] = field(default_factory=list)
+    dropped: DroppedMessages = field(default_factory=lambda: DroppedMessages("crm", print, lambda: 0.0))
 
     def open(self) -> None:
         if self.is_there:

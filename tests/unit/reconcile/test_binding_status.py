@@ -8,7 +8,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, MCPBindingStatus, VerificationRun
 from interlock.deployment.names import binding_label
-from interlock.reconcile.binding_status import EndedRun, build_conditions
+from interlock.reconcile.binding_status import FREQUENT, EndedRun, build_conditions
 from interlock_contract.verification import VerificationFailure, VerificationResult
 from tests.requirements import requirement
 from tests.support.builders import NOW, BindingBuilder, a_binding
@@ -60,6 +60,20 @@ def test_a_server_that_fails_is_told_with_the_command_that_shows_its_log(
 
     [verified] = [one for one in found if one.type == "Verified"]
     assert verified.message.endswith(end)
+
+
+@pytest.mark.parametrize("failure", [None, VerificationFailure.LIST_FAILED])
+@pytest.mark.parametrize(("dropped", "is_named"), [(0, False), (FREQUENT - 1, False), (FREQUENT, True)])
+def test_messages_that_a_server_sends_often_and_that_are_no_mcp_are_named(
+    failure: VerificationFailure | None, dropped: int, *, is_named: bool
+) -> None:
+    binding = a_binding("crm").build()
+    result = VerificationResult("crm-1", failure, "it refuses" if failure else "", dropped=dropped)
+
+    found = build_conditions(binding, binding, EndedRun(result), NOW + timedelta(minutes=1))
+
+    [verified] = [one for one in found if one.type == "Verified"]
+    assert (f"{dropped} messages of the server were not MCP" in verified.message) == is_named
 
 
 def at_generation(builder: BindingBuilder, generation: int) -> MCPBinding:
