@@ -5,6 +5,7 @@ The log has a line for its start, and one for each message and each call. Severa
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,24 @@ def note(**what: Any) -> None:
         opened.write(json.dumps(what) + "\n")
 
 
+_writing = threading.Lock()
+
+
 def write(line: str | bytes) -> None:
-    sys.stdout.buffer.write(line if isinstance(line, bytes) else line.encode())
-    sys.stdout.buffer.flush()
+    with _writing:
+        sys.stdout.buffer.write(line if isinstance(line, bytes) else line.encode())
+        sys.stdout.buffer.flush()
+
+
+def write_without_end(line: str, per_second: float) -> None:
+    """Write a line again and again, next to all else."""
+
+    def run() -> None:
+        while True:
+            write(line + "\n")
+            time.sleep(1 / per_second)
+
+    threading.Thread(target=run, daemon=True).start()
 
 
 def send(message: Json) -> None:
@@ -194,12 +210,16 @@ def handle(message: Json) -> None:
         send({"id": number, "error": {"code": -32601, "message": "Method not found"}})
 
 
-def main() -> None:
+def main() -> None:  # noqa: C901 - a line a habit
     note(started=HABIT)
     if HABIT == "ends":
         return
     if HABIT == "banner":
         write("\U0001f680 MCP server running on stdio\n")
+    if HABIT == "garbage":
+        write_without_end("DEBUG: 2026-01-01 00:00:00 a line of a log with key 0123456789abcdef", float(OPTION))
+    if HABIT == "storm":
+        write_without_end('{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}', float(OPTION))
     if HABIT == "byte_order_mark":
         write(b"\xef\xbb\xbf")
     if HABIT == "slow_start":
