@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard
+.PHONY: help venv test test-all unit verify crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard bench-misbehaviour
 
 VENV := .venv
 PYTHON := python3
@@ -76,6 +76,9 @@ bench-reconcile: venv ## measure Agents per second to Ready, and a bare kopf han
 
 bench-kill: venv ## measure the time to kill, quiet and under a flood, and for 1 000 pods, JSON on the last line
 	$(PY) -m benchmarks.kill
+
+bench-misbehaviour: venv ## measure what misbehaving MCP servers cost a guard, JSON on the last line
+	$(PY) -m benchmarks.misbehaviour
 
 bench-guard: venv ## measure what the guard adds to a tools/call, and two comparisons, JSON on the last line
 	$(PY) -m benchmarks.guard
