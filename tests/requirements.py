@@ -143,6 +143,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "import.secrets": Requirement("what is or may be a secret becomes a reference, and its value is printed nowhere"),
     "import.clients": Requirement("a setting of a client that has no meaning in a pod is reported once, with the fix"),
     "import.keep": Requirement("the import prints only values of harmless shapes, and those that its user keeps"),
+    "import.examples": Requirement("the API server admits the example of each kind of MCP server", "api"),
     "import.registry": Requirement("an entry of the MCP registry becomes a binding"),
     "import.images": Requirement("the entry points of the ten most used images are known"),
     "import.refused": Requirement("what cannot be imported is refused with its place and the way out"),

@@ -270,9 +270,10 @@ def test_the_examples_of_the_pages_are_admitted_together(server: Api, namespace:
     create(server, namespace, examples["agentpolicy"], examples["mcpbinding"], examples["agent"])
 
 
-def manifests_of_pages() -> dict[str, dict[str, Any]]:
-    """Return the objects that pages show, by page and name, without overlays and without the examples above."""
-    found = {}
+def shown_manifests() -> dict[str, dict[str, Any]]:
+    """Return the objects of pages, and the bindings for common servers, without overlays and the examples above."""
+    servers = sorted((ROOT / "examples" / "mcp-servers").glob("[a-z]*.yaml"))
+    found = {path.name: yaml.safe_load(path.read_text(encoding="utf-8")) for path in servers}
     for path in (ROOT / "docs").rglob("*.md"):
         blocks = re.findall(r"^```ya?ml\n(.*?)^```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
         for manifest in [] if path.parent.name == "v1alpha1" else yaml.safe_load_all("\n---\n".join(blocks)):
@@ -281,8 +282,9 @@ def manifests_of_pages() -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("manifest", manifests_of_pages().values(), ids=manifests_of_pages())
-def test_an_object_of_a_page_is_admitted(
+@requirement("import.examples")
+@pytest.mark.parametrize("manifest", shown_manifests().values(), ids=shown_manifests())
+def test_an_object_of_a_page_or_of_a_common_server_is_admitted(
     kubectl: Kubectl, server: Api, namespace: str, manifest: dict[str, Any]
 ) -> None:
     create(server, namespace, POLICY)
