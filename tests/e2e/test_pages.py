@@ -34,6 +34,12 @@ LAST = ("docs/how-to/release.md", "docs/how-to/install.md", "docs/how-to/cluster
 NOT_RUN = {
     "make test": "it runs the tests, and so would start itself",
     "crane auth login registry.example.com -u USER -p PASSWORD": "the registry of this test needs no login",
+    "npx -y @modelcontextprotocol/inspector --cli npx -y @modelcontextprotocol/server-gitlab --method tools/list"
+    " > tools.json": "it runs packages of others, and the page has the answer as a file",
+    "docker build -t registry.example.com/mcp-gitlab:1 .": "it installs a package of others",
+    "docker pull ghcr.io/github/github-mcp-server": "no public registry may answer",
+    "docker image inspect --format '{{json .Config.Entrypoint}} {{json .Config.Cmd}}'"
+    " ghcr.io/github/github-mcp-server": "the image was not pulled",
     "export INTERLOCK_BASE_IMAGE=python:3.13-slim-trixie@sha256:...": "the default is used: no registry may answer",
 }
 """Commands that are printed and do not run here, with the reason."""

@@ -245,14 +245,11 @@ def test_environments_namespace_and_private_network_are_as_stated(run: Run) -> N
 
 @requirement("import.shapes")
 def test_the_example_of_the_page_prints_what_the_page_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (file,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
-    (command,) = re.findall(r"^\$ interlock-import (mcp\.json .*--tools.*)$", PAGE, flags=re.MULTILINE)
+    files = re.findall(r'```json title="(.*?)"\n(.*?)```', PAGE, flags=re.DOTALL)
+    (command,) = re.findall(r"^\$ interlock-import (mcp\.json .*--tools.* agents)$", PAGE, flags=re.MULTILINE)
     (printed,) = re.findall(r"```yml\n(.*?)```", PAGE, flags=re.DOTALL)
-    (tmp_path / "mcp.json").write_text(file)
-    (tmp_path / "tools.json").write_text(
-        '[{"name": "search_repositories"}, {"name": "create_issue"}, {"name": "create_or_update_file"}, '
-        '{"name": "push_files"}]'
-    )
+    for name, text in files:
+        (tmp_path / name).write_text(text)
     words = [
         re.sub(r"(mcp|tools)\.json", lambda name: str(tmp_path / name.group(0)), word) for word in shlex.split(command)
     ]

@@ -40,8 +40,8 @@ def test_each_kind_has_a_section_and_an_example() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_example_is_what_the_import_of_the_page_prints_and_a_map(kind: str, tmp_path: Path) -> None:
     section = sections()[kind]
-    (config,) = re.findall(r"```json\n(.*?)```", section, flags=re.DOTALL)
-    command = re.findall(r"^\$ interlock-import mcp\.json *(.*)$", section, flags=re.MULTILINE)[-1]
+    ((name, config),) = re.findall(r'```json title="(.*?)"\n(.*?)```', section, flags=re.DOTALL)
+    command = re.findall(rf"^\$ interlock-import {name} *(.*)$", section, flags=re.MULTILINE)[-1]
     (tmp_path / "mcp.json").write_text(config)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
