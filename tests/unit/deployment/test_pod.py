@@ -6,6 +6,7 @@ from typing import Any
 
 from kubernetes.utils.quantity import parse_quantity
 
+from interlock.deployment.children.verification_job import VerificationTarget, build_job
 from interlock.deployment.children.workload import build_workloads
 from interlock.deployment.placement import Placement
 from interlock.deployment.plan import desired_children
@@ -155,6 +156,19 @@ def test_the_launcher_is_copied_once_from_the_guards_image_and_no_server_can_cha
     assert "restartPolicy" not in launcher, "it ends before the first server starts"
     assert (mounts(launcher), "env" in launcher) == ({"launcher": "/run/interlock/launcher"}, False)
     assert ways == {"launcher": False, "mcp-crm": True, "mcp-mail": True}
+
+
+def test_a_verification_starts_its_server_with_the_same_launcher() -> None:
+    pod = build_job(VerificationTarget(CRM.build(), 1, "guard:1"))["spec"]["template"]["spec"]
+    launcher, pipes, server = pod["initContainers"]
+    volume = next(one for one in pod["volumes"] if one["name"] == "launcher")
+
+    assert (launcher["name"], pipes["name"], server["name"]) == ("launcher", "pipes", "mcp-crm")
+    assert launcher == {**containers_of(a_full_placement())["launcher"], "image": "guard:1"}
+    assert server["command"] == containers_of(a_full_placement())["mcp-crm"]["command"]
+    assert volume == next(one for one in pod_of(a_full_placement())["volumes"] if one["name"] == "launcher")
+    without = build_job(VerificationTarget(a_binding().over_http().build(), 1, "guard:1"))["spec"]["template"]["spec"]
+    assert without["initContainers"] == []
 
 
 def test_a_pod_without_stdio_servers_has_no_launcher() -> None:

@@ -262,8 +262,11 @@ def build_launcher(guard_image: str) -> dict[str, Any]:
 
 
 def build_launcher_volume() -> dict[str, Any]:
-    """Return the volume of the launcher, which only its init container can write to."""
-    return {"name": LAUNCHER_VOLUME, "emptyDir": {"sizeLimit": "8Mi"}}
+    """Return the volume of the launcher, which only its init container can write to.
+
+    The volume is in memory: programs on the node's disk cannot run where the kubelet's folder is mounted noexec.
+    """
+    return {"name": LAUNCHER_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}
 
 
 def build_pipes_volume() -> dict[str, Any]:
