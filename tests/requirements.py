@@ -123,6 +123,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "status.next-stage": Requirement("the status says which stage follows at which time, and which ones were entered"),
     "status.quoted": Requirement("what containers and Kubernetes say is shown quoted, bounded and without secrets"),
     "status.causes": Requirement("Ready names within 15 s why a pod fails, in the words of Kubernetes", "api"),
+    "status.denials": Requirement("ten denials of one rule within a minute are one Event with rule and count"),
     "status.stalled": Requirement("Stalled is True only for what no waiting heals"),
     "status.generation": Requirement("each condition has the generation that it was judged at, or carried over to"),
     "status.waiting-tools": Requirement(

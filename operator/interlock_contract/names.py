@@ -37,6 +37,8 @@ SELFTEST_PREFIX = f"selftest.{GROUP}/"
 """Annotation of a placement's Lease, followed by a pod's name: the self-test report of the pod's guard."""
 DRIFT_PREFIX = f"drift.{GROUP}/"
 """Annotation of a placement's Lease, followed by a pod's name: the bindings whose tools changed."""
+DENIALS_PREFIX = f"denials.{GROUP}/"
+"""Annotation of a placement's Lease, followed by a pod's name: the rules that denied many requests in a short time."""
 
 BINDING_LABEL = f"{GROUP}/binding"
 AGENT_LABEL = f"{GROUP}/agent"

@@ -5,18 +5,24 @@ falsify the report of this pod, and change nothing else. No I/O.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from interlock_contract.names import DRIFT_PREFIX, SELFTEST_PREFIX
+from interlock_contract.clock import read_time
+from interlock_contract.names import DENIALS_PREFIX, DRIFT_PREFIX, SELFTEST_PREFIX
 from interlock_contract.strict_json import JsonInvalid, parse_json
 
 MAX_REPORTS: Final = 256
 """More than an agent can have pods; the oldest above it are those of pods that are gone."""
 
 _MAX_FLAW: Final = 512
+_MAX_RULE: Final = 512
+_MAX_DIGITS: Final = 9
+_WORD: Final = re.compile(r"[A-Za-z0-9][-A-Za-z0-9]{0,62}|-")
+_NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_VALUE: Final = 16 * 1024
 """Most characters of an annotation's value that are read. An agent has 32 sources, and a name has 253 characters."""
 _MAX_DEPTH: Final = 1
@@ -80,6 +86,52 @@ def read_drifts(annotations: Mapping[str, str]) -> dict[str, datetime]:
             for binding, at in _drifts_in(text).items():
                 found[binding] = max(at, found.get(binding, at))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedDenials:
+    """Many denials of one rule within a minute.
+
+    Attributes:
+        reason: The reason of the denials.
+        source: The source that they were for; empty if the bundle has none of that name.
+        rule: What would have to change; empty where nothing would help.
+        count: How many there were.
+        at: When the last of them was, by the guard's clock.
+    """
+
+    reason: str
+    source: str
+    rule: str
+    count: int
+    at: datetime
+
+
+def dump_denials(denials: Iterable[RepeatedDenials]) -> str:
+    """Return the annotation's value for repeated denials: `{"<reason> <source or -> <rule>": "<time> <count>"}`."""
+    said = {
+        f"{one.reason} {one.source or '-'} {one.rule[:_MAX_RULE]}": f"{_moment(one.at)} {one.count}" for one in denials
+    }
+    return json.dumps(said, separators=(",", ":"), sort_keys=True)
+
+
+def read_denials(annotations: Mapping[str, str]) -> list[RepeatedDenials]:
+    """Return the repeated denials that guards report. What is no such report is left out."""
+    texts = [text for key, text in sorted(annotations.items()) if key.startswith(DENIALS_PREFIX)]
+    read = (_read_denial(key, value) for text in texts for key, value in _read_object(text).items())
+    return [one for one in read if one is not None]
+
+
+def _read_denial(key: str, value: Any) -> RepeatedDenials | None:
+    reason, _, rest = key.partition(" ")
+    source, _, rule = rest.partition(" ")
+    if not isinstance(value, str) or not all(_WORD.fullmatch(one) for one in (reason, source)):
+        return None
+    time, _, count = value.partition(" ")
+    at = read_time(time, _NEVER)
+    if at.tzinfo is None or at == _NEVER or not (count.isascii() and count.isdecimal() and len(count) <= _MAX_DIGITS):
+        return None
+    return RepeatedDenials(reason, "" if source == "-" else source, rule[:_MAX_RULE], int(count), at)
 
 
 def find_surplus(annotations: Mapping[str, str], own: str, prefix: str = SELFTEST_PREFIX) -> list[str]:

@@ -80,13 +80,13 @@ async def serve(settings: GuardSettings) -> None:
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
         spool = _open_spool(settings)
         stack.callback(spool.close)
-        recorder = Recorder(_writer(settings), spool, utc_now)
+        client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
+        reporter = _build_reporter(settings, client)
+        recorder = Recorder(_writer(settings), spool, utc_now, on_repeated=reporter.report_denials)
         shipping = AuditShipper(spool, log, url=settings.audit_url, token=settings.audit_token)
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any longer
         stack.callback(recorder.write_all_denials)
-        client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
         stack.push_async_callback(client.close)
-        reporter = _build_reporter(settings, client)
         large = LargeMessages()
 
         # Sources and their events refer to each other. No server is built before the first event of `live`.

@@ -181,9 +181,10 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
             "subjects": [account(at.namespace, "triage-guard")],
         },
     )
-    for key in ("selftest.interlock.dev/p", "drift.interlock.dev/p"):
+    for key in ("selftest.interlock.dev/p", "drift.interlock.dev/p", "denials.interlock.dev/p"):
         bounds.eventually(lambda key=key: report(at, own, key).status == 200, f"{key} is written", IN_FORCE_SECONDS)
-    for key in ("selftest.interlock.dev/another", "drift.interlock.dev/another", "example.com/x"):
+    others = [f"{kind}.interlock.dev/another" for kind in ("selftest", "drift", "denials")]
+    for key in (*others, "example.com/x"):
         assert report(at, own, key).was_denied_by("managed-objects"), key
     refused = (
         {"metadata": {"annotations": {"example.com/x": ""}}},
@@ -203,16 +204,16 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
 @requirement("protection.identity")
 def test_a_guard_removes_the_reports_of_pods_that_are_gone(protected: Protected) -> None:
     at = protected
-    at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {"selftest.interlock.dev/gone": "{}"}}}, MERGE)
     at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {"example.com/kept": "x"}}}, MERGE)
 
     def remove(key: str) -> Reply:
         return guard(at).send("PATCH", at.lease + DRY, {"metadata": {"annotations": {key: None}}}, MERGE)
 
-    bounds.eventually(lambda: remove("selftest.interlock.dev/gone").status == 200, "it is removed", IN_FORCE_SECONDS)
+    for kind in ("selftest", "drift", "denials"):
+        key = f"{kind}.interlock.dev/gone"
+        at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {key: "{}"}}}, MERGE)
+        bounds.eventually(lambda key=key: remove(key).status == 200, f"{key} is removed", IN_FORCE_SECONDS)
     assert remove("example.com/kept").was_denied_by("managed-objects")
-    at.admin.must("PATCH", at.lease, {"metadata": {"annotations": {"drift.interlock.dev/gone": "{}"}}}, MERGE)
-    bounds.eventually(lambda: remove("drift.interlock.dev/gone").status == 200, "it is removed", IN_FORCE_SECONDS)
 
 
 @requirement("protection.identity")

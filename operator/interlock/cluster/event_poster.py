@@ -4,6 +4,7 @@ Conditions are the lasting report; an Event only says when one of them changed.
 """
 
 import asyncio
+import hashlib
 import logging
 import secrets
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from interlock.api.shared_types import ObjectMeta
 from interlock.reconcile.agent_events import EventNote
 from interlock.telemetry import EVENTS_DROPPED
 from interlock_contract.clock import write_time
-from interlock_kube.client import ApiError, Json, KubeClient
+from interlock_kube.client import CONFLICT, ApiError, Json, KubeClient
 from interlock_kube.resource_types import EVENT
 
 _log = logging.getLogger(__name__)
@@ -75,25 +76,33 @@ class EventPoster:
     async def _send(self, event: Json) -> None:
         try:
             await self._client.create(EVENT.within(event["metadata"]["namespace"]), event)
+        except ApiError as error:
+            if error.status != CONFLICT:
+                self._drop(event, error)
         except Exception as error:  # noqa: BLE001 - an Event that is lost harms nothing, whatever lost it
-            EVENTS_DROPPED.inc()
-            is_expected = isinstance(error, (ApiError, aiohttp.ClientError, OSError, TimeoutError))
-            _log.warning(
-                "event not posted",
-                extra={
-                    "object": event["regarding"]["name"],
-                    "reason": event["reason"],
-                    "error": str(error) or repr(error),
-                },
-                exc_info=None if is_expected else error,
-            )
+            self._drop(event, error)
+
+    def _drop(self, event: Json, error: Exception) -> None:
+        EVENTS_DROPPED.inc()
+        is_expected = isinstance(error, (ApiError, aiohttp.ClientError, OSError, TimeoutError))
+        _log.warning(
+            "event not posted",
+            extra={
+                "object": event["regarding"]["name"],
+                "reason": event["reason"],
+                "error": str(error) or repr(error),
+            },
+            exc_info=None if is_expected else error,
+        )
 
     def _build(self, about: Regarded, note: EventNote) -> dict[str, Any]:
         metadata = about.metadata
+        known = hashlib.sha256(f"{metadata.uid}/{note.key}".encode()).hexdigest()[:16] if note.key else ""
+        part = known or secrets.token_hex(8)
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": f"{metadata.name}.{secrets.token_hex(8)}", "namespace": metadata.namespace},
+            "metadata": {"name": f"{metadata.name}.{part}", "namespace": metadata.namespace},
             "eventTime": write_time(self._clock()),
             "reportingController": "interlock.dev/operator",
             "reportingInstance": self._instance,

@@ -18,6 +18,8 @@ class EventReason(StrEnum):
     """The kill switch was engaged."""
     RELEASED = "Released"
     """The kill switch was set to off."""
+    REQUESTS_DENIED = "RequestsDenied"
+    """One rule denied ten requests of the agent within a minute."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"
     """Admission policies of Interlock are missing, or differ from those of this version."""
     ADMISSION_POLICIES_RESTORED = "AdmissionPoliciesRestored"
@@ -32,11 +34,14 @@ class EventNote:
         type: Normal or Warning.
         reason: A stable word.
         message: One sentence.
+        key: What happened. An Event of the same object and key is posted once, also after a restart of the operator.
+            Empty for an Event of its own.
     """
 
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+    key: str = ""
 
 
 _REPORTED = (

@@ -28,6 +28,7 @@ from interlock.reconcile.agent_events import transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock.runtime.denial_events import DenialEvents
 from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST
 from interlock_contract.kill import KillLatch, observe
@@ -175,6 +176,7 @@ class AgentReconciler:
         self._clock = clock
         self._enqueue = enqueue
         self._report_drift = report_drift
+        self._denials = DenialEvents(events)
         self._failing: dict[Key, _Failing] = {}
         self._secrets: dict[Key, datetime] = {}
         """When the Secret of an Agent was last created, or found to exist."""
@@ -194,11 +196,13 @@ class AgentReconciler:
         if snapshot is None:
             self._forget_failures(key)
             self._secrets.pop(key, None)
+            self._denials.forget(key)
             return None
         agent = snapshot.agent
         now = self._clock()
         for binding, seen_at in drifts_of(snapshot.children, snapshot.bindings, now).items():
             self._report_drift((agent.metadata.namespace, binding), seen_at)
+        self._denials.post(agent, snapshot.children, now)
         result = reconcile(snapshot, now)
         agent = await self._announce(key, agent, result)
         try:

@@ -6,17 +6,23 @@ What is allowed is always recorded one by one. No I/O.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from interlock_contract.selftest_report import RepeatedDenials
 from interlock_contract.strict_json import dump_json
 
 RECORDED: Final = 100
 """Denials of one rule in one window that have a record each."""
 WINDOW: Final = timedelta(minutes=1)
 
+REPEATED: Final = 10
+"""Denials of one rule in one window that a user is told of."""
+
+_FOUND_AGAIN: Final = timedelta(minutes=10)
 _MOST_RULES: Final = 1024
 _SHARED: Final = ("agent", "namespace", "revision", "stage", "environment")
 
@@ -33,6 +39,36 @@ class _Window:
     since: str = ""
     until: str = ""
     digest: Any = None
+
+
+class RepetitionFinder:
+    """Finds rules that deny ten requests within a minute, so that a user is told once.
+
+    A rule that goes on is found again after ten minutes. Memory is bounded by the number of rules.
+    """
+
+    def __init__(self) -> None:
+        self._times: dict[Rule, deque[datetime]] = {}
+        self._found_at: dict[Rule, datetime] = {}
+
+    def count(self, rule: Rule, now: datetime) -> RepeatedDenials | None:
+        """Count a denial; return the report if it is the tenth within a minute."""
+        found_at = self._found_at.get(rule)
+        if found_at is not None and timedelta() <= now - found_at < _FOUND_AGAIN:
+            return None
+        times = self._times.pop(rule, None) or deque(maxlen=REPEATED)
+        times.append(now)
+        while len(self._times) >= _MOST_RULES:
+            del self._times[next(iter(self._times))]  # the one that denied nothing for the longest time
+        self._times[rule] = times
+        if len(times) < REPEATED or not timedelta() <= now - times[0] <= WINDOW:
+            return None
+        del self._times[rule]
+        while len(self._found_at) >= _MOST_RULES:
+            del self._found_at[next(iter(self._found_at))]
+        self._found_at[rule] = now
+        reason, name, source = rule
+        return RepeatedDenials(reason, source, name, REPEATED, now)
 
 
 class DenialCounter:

@@ -16,8 +16,9 @@ from interlock_contract.audit_chain import BUNDLE, DECISION, DENIALS, GENESIS, O
 from interlock_contract.bundle import Bundle, digest, dump_bundle
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.json_pointer import parse_index, split_pointer
+from interlock_contract.selftest_report import RepeatedDenials
 from interlock_contract.strict_json import dump_json
-from interlock_guard.audit.denials import DenialCounter
+from interlock_guard.audit.denials import DenialCounter, RepetitionFinder
 from interlock_guard.audit.spool import Spool, SpoolRefused
 from interlock_guard.decision.decide import (
     Allow,
@@ -127,7 +128,14 @@ class Writer:
 class Recorder:
     """Writes the chain of this guard and counts its decisions."""
 
-    def __init__(self, writer: Writer, spool: Spool, clock: Callable[[], datetime], descriptor: int = STDOUT) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        spool: Spool,
+        clock: Callable[[], datetime],
+        descriptor: int = STDOUT,
+        on_repeated: Callable[[RepeatedDenials], None] = lambda _: None,
+    ) -> None:
         self.counts: Counter[tuple[str, str, str]] = Counter()
         """Decisions by (decision, reason, source); the source is empty where the bundle has none of that name."""
         self.unrecorded = 0
@@ -139,6 +147,7 @@ class Recorder:
         self._head = Head()
         self._bundle: Bundle | None = None
         self._denials = DenialCounter()
+        self._repetitions, self._on_repeated = RepetitionFinder(), on_repeated
 
     def record(
         self, bundle: Bundle | None, request: DecisionInput, decision: Decision, caller: Caller = UNKNOWN_CALLER
@@ -161,6 +170,8 @@ class Recorder:
             self.write_ended_denials()
             if isinstance(decision, Deny):
                 rule, now = (fields["reason"], fields["rule"], source), self._clock()
+                if (repeated := self._repetitions.count(rule, now)) is not None:
+                    self._on_repeated(repeated)
                 if self._denials.count(rule, self._place(bundle) | fields, now, _stamp(now)):
                     return -1
             return self._append(DECISION, self._place(bundle) | fields, is_vital=is_vital)

@@ -1,14 +1,20 @@
-"""The reporter: writes the result of the self-test, and the tools that have changed, into the placement's Lease."""
+"""The reporter of a guard, which writes into the placement's Lease.
+
+It reports the result of the self-test, the tools that have changed, and the rules that deny many requests.
+"""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from interlock_contract.names import DRIFT_PREFIX, GUARD_FIELD_MANAGER, SELFTEST_PREFIX
+from interlock_contract.names import DENIALS_PREFIX, DRIFT_PREFIX, GUARD_FIELD_MANAGER, SELFTEST_PREFIX
 from interlock_contract.selftest_report import (
+    RepeatedDenials,
     SelfTestReport,
+    dump_denials,
     dump_drifts,
     dump_report,
     find_surplus,
@@ -22,8 +28,10 @@ _AGAIN: Final = timedelta(seconds=60)
 _LONGEST_AGAIN: Final = timedelta(hours=1)
 _MOST_CHANGES: Final = 256
 """Changes that are remembered. A server can change a tool whenever it lists it."""
-_DRIFT_PAUSE: Final = 1.0
-"""Seconds between two writes of changes."""
+_MOST_DENIALS: Final = 8
+"""Reports of repeated denials that the annotation has room for."""
+_NEWS_PAUSE: Final = 1.0
+"""Seconds between two writes of changes and denials, of which a server or an agent can cause many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +52,17 @@ class SelfTestReporter:
 
     def __init__(self, client: KubeClient, lease: str, pod: str, *, clock: Callable[[], datetime]) -> None:
         self._client, self._lease = client, lease
-        self._key, self._drift_key = f"{SELFTEST_PREFIX}{pod}", f"{DRIFT_PREFIX}{pod}"
+        self._key, self._drift_key, self._denials_key = (
+            f"{prefix}{pod}" for prefix in (SELFTEST_PREFIX, DRIFT_PREFIX, DENIALS_PREFIX)
+        )
         self._clock = clock
         self._changed = asyncio.Event()
         self._newest: SelfTestReport | None = None
         self._drifts: dict[str, datetime] = {}
         self._changes: dict[tuple[str, str], _Reported] = {}
-        self._has_new_drifts = False
-        self._next_drifts_at = 0.0
+        self._denials: deque[RepeatedDenials] = deque(maxlen=_MOST_DENIALS)
+        self._has_news = False
+        self._next_news_at = 0.0
         self._trouble = ""
 
     def report(self, report: SelfTestReport) -> None:
@@ -74,7 +85,13 @@ class SelfTestReporter:
             del self._changes[next(iter(self._changes))]
         pause = _AGAIN if known is None else min(2 * known.pause, _LONGEST_AGAIN)
         self._changes[binding, change] = _Reported(now, pause)
-        self._drifts[binding], self._has_new_drifts = now, True
+        self._drifts[binding], self._has_news = now, True
+        self._changed.set()
+
+    def report_denials(self, denials: RepeatedDenials) -> None:
+        """Queue that a rule denies many requests, of which users are told by an Event."""
+        self._denials.append(denials)
+        self._has_news = True
         self._changed.set()
 
     async def run(self, log: Callable[[str], None]) -> None:
@@ -86,14 +103,15 @@ class SelfTestReporter:
 
     async def _write_until_done(self, log: Callable[[str], None]) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
-        while self._newest is not None or self._has_new_drifts:
-            early = self._next_drifts_at - clock()
+        while self._newest is not None or self._has_news:
+            early = self._next_news_at - clock()
             if self._newest is None and early > 0:
                 await asyncio.sleep(early)
-            writing, drifts = self._newest, dict(self._drifts)
+            writing, has_news, self._has_news = self._newest, self._has_news, False
             try:
-                await self._write(writing, drifts if self._has_new_drifts else {})
+                await self._write(writing, has_news=has_news)
             except (ApiError, *UNREACHABLE, ValueError) as error:
+                self._has_news |= has_news
                 self._note(f"{type(error).__name__}: {error}", log)
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT, wait * 2)
@@ -101,19 +119,22 @@ class SelfTestReporter:
                 self._note("", log)
                 if writing is self._newest:
                     self._newest = None
-                if self._has_new_drifts:
-                    self._has_new_drifts, self._next_drifts_at = drifts != self._drifts, clock() + _DRIFT_PAUSE
+                if has_news:
+                    self._next_news_at = clock() + _NEWS_PAUSE
 
-    async def _write(self, report: SelfTestReport | None, drifts: Mapping[str, datetime]) -> None:
+    async def _write(self, report: SelfTestReport | None, *, has_news: bool) -> None:
         written: dict[str, str | None] = {}
         if report is not None:
             written[self._key] = dump_report(report, self._clock())
-        if drifts:
-            written[self._drift_key] = dump_drifts(drifts)
+        if has_news and self._drifts:
+            written[self._drift_key] = dump_drifts(self._drifts)
+        if has_news and self._denials:
+            written[self._denials_key] = dump_denials(self._denials)
         annotations = await self._patch(written)
         surplus = [
             *find_surplus(annotations, self._key),
             *find_surplus(annotations, self._drift_key, DRIFT_PREFIX),
+            *find_surplus(annotations, self._denials_key, DENIALS_PREFIX),
         ]
         if surplus:
             await self._patch(dict.fromkeys(surplus))

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from interlock_contract.names import DRIFT_PREFIX
+from interlock_contract.names import DENIALS_PREFIX, DRIFT_PREFIX
+from interlock_contract.selftest_report import RepeatedDenials, dump_denials
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.conftest import Operators
@@ -155,3 +156,24 @@ def test_two_drifts_in_a_row_are_told_with_their_diffs_within_ten_seconds_of_the
         body = {"metadata": {"annotations": {"interlock.dev/accept-drift": digest}}}
         sandbox.api.patch("mcpbindings", sandbox.namespace, BINDING, body)
         kubectl_wait(kubectl, sandbox, name, "Drifted=False", DRIFT_SECONDS)
+
+
+@requirement("status.denials")
+def test_denials_that_a_guard_reports_are_one_event_on_the_agent(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    lease = sandbox.child("triage", "Lease")["metadata"]["name"]
+    denied = RepeatedDenials("ToolNotMapped", "crm", "mcpbinding/crm-sandbox", 10, datetime.now(tz=UTC))  # noqa: TID251
+    for pod in ("triage-0", "triage-1"):
+        annotations = {f"{DENIALS_PREFIX}{pod}": dump_denials([denied])}
+        sandbox.api.patch("leases", sandbox.namespace, lease, {"metadata": {"annotations": annotations}})
+
+    def events() -> list[Json]:
+        found = sandbox.api.listed("events", sandbox.namespace)
+        return [event for event in found if event["reason"] == "RequestsDenied"]
+
+    eventually(lambda: bool(events()), "the Event is posted")
+    [event] = events()
+    assert event["regarding"]["name"] == "triage"
+    assert "10 requests denied within a minute: reason ToolNotMapped, source crm" in event["note"]
