@@ -76,9 +76,8 @@ def test_a_run_that_began_in_the_future_ends_by_its_time(recorded: datetime) -> 
     known = bench.known.model_copy(update={"run": run})
     bench.builder = bench.builder.with_status(bench.status.model_copy(update={"verification": known}))
 
-    bench.now = bench.verify().requeue_at
-    assert bench.now < NOW + hours(1)
-    bench.verify()
+    while not bench.known.run.failures and bench.now < NOW + hours(1):
+        bench.now = bench.verify().requeue_at
 
     assert bench.known.run.failures == 1
 
