@@ -141,7 +141,7 @@ def test_servers_share_no_other_volume() -> None:
     assert set(crm) & set(mail) == {"pipes", "launcher"}
 
 
-def test_the_launcher_is_copied_once_from_the_guards_image_and_no_server_can_change_it() -> None:
+def test_the_launcher_is_copied_once_from_the_guards_image_and_only_its_own_container_can_change_it() -> None:
     containers = containers_of(a_full_placement())
     launcher = containers["launcher"]
     ways = {
