@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tests.support.bounds import until
 from tests.support.ports import free_port
 
 TOOLS = ["echo", "slow", "progress", "refused", "missing", "failed", "result", "null_id", "page"]
@@ -160,7 +161,7 @@ class HabitServer:
                 return web.Response(status=int(self.habit[-3:]))
         return web.Response(status=202)
 
-    async def _get(self, http: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a line a habit
+    async def _get(self, http: web.Request) -> web.StreamResponse:  # noqa: C901, PLR0911 - a line a habit
         self.asked_at.append(time.monotonic())
         kind, _, word = self.habit.rpartition("get_")
         if kind in ("", "stateless_") and word.isdigit():
@@ -172,6 +173,12 @@ class HabitServer:
                 return web.Response(body=b": hello\n\n", content_type=SSE)
             case "get_retry_0":
                 return web.Response(body=b"retry: 0\n\n", content_type=SSE)
+        if http.headers.get("Mcp-Session-Id") not in self.sessions | {None}:
+            return web.Response(status=404)
+        if self.habit == "restarts" and len(self.asked_at) == 1:
+            await until(lambda: self.counts["tools/list"] > 0, "the guard has listed the tools")
+            self.sessions.clear()
+            return web.Response(body=b": hello\n\n", content_type=SSE)
         if self.habit.startswith("then_") and len(self.asked_at) == 1:  # the stream breaks, as behind a balancer
             return web.Response(body=b": hello\n\n", content_type=SSE)
         if self.habit.startswith("then_") and len(self.asked_at) == 2:

@@ -200,6 +200,13 @@ async def test_a_server_that_loses_each_session_is_initialized_ever_more_seldom(
         assert_grows(rig.server.initialized_at[:5])
 
 
+async def test_a_session_that_is_lost_while_no_call_is_made_is_noticed_by_the_stream(rigs: Rigs) -> None:
+    async with rigs("restarts") as rig:
+        await until(lambda: rig.server.counts["initialize"] == 2, "another session is begun")
+        await until(lambda: bool(rig.server.open_streams), "the stream is open")
+        assert (await rig.client.call("echo")).reason is None
+
+
 @requirement("http.session-end")
 @pytest.mark.parametrize("habit", ["plain", "delete_405", "long_session"])
 async def test_a_session_is_ended_at_the_server_when_the_guard_ends(rigs: Rigs, habit: str) -> None:
@@ -236,6 +243,16 @@ async def test_a_session_that_a_kill_has_cut_off_is_ended_after_the_release(rigs
         assert rig.server.deleted == [], "a killed agent's guard sends nothing"
         rig.api.kill("off")
         await until_exactly(lambda: rig.server.deleted, ["session-1"], "the first session is ended")
+
+
+@requirement("http.session-end", "guard.killed")
+async def test_the_guard_of_a_killed_agent_ends_no_session_at_its_own_end(rigs: Rigs) -> None:
+    async with rigs("plain") as rig:
+        await rig.guard.source_ready()
+        rig.api.kill("stop")
+        await rig.guard.source_gone()
+        await rig.guard.stop(signal.SIGTERM)
+        assert rig.server.deleted == []
 
 
 @requirement("http.session-end")
