@@ -161,7 +161,7 @@ class HabitServer:
                 return web.Response(status=int(self.habit[-3:]))
         return web.Response(status=202)
 
-    async def _get(self, http: web.Request) -> web.StreamResponse:  # noqa: C901, PLR0911 - a line a habit
+    async def _get(self, http: web.Request) -> web.StreamResponse:  # noqa: PLR0911 - a line a habit
         self.asked_at.append(time.monotonic())
         kind, _, word = self.habit.rpartition("get_")
         if kind in ("", "stateless_") and word.isdigit():
