@@ -16,6 +16,9 @@ _PORT: Final = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|6
 URL: Final = rf"^https?://{_LABEL}(\.{_LABEL})*(:{_PORT})?([/?][!$-;=?-\[\]_a-z~]*)?$"
 """A name or an IPv4 address, no user, no fragment, and nothing that two readers of URLs could take for other hosts."""
 
+PROXY_URL: Final = rf"^https?://{_LABEL}(\.{_LABEL})*(:{_PORT})?/?$"
+"""An HTTP proxy: a name or an IPv4 address, and a port, without user and path."""
+
 HEADER_NAME: Final = r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$"
 """A token of RFC 9110, section 5.6.2."""
 
@@ -53,6 +56,18 @@ class TargetHeader(StrictStruct, frozen=True):
         require_one(value=self.value, file=self.file)
 
 
+class ProxyTarget(StrictStruct, frozen=True):
+    """The proxy through which a server is reached; of a file of CA certificates those alone are trusted for it."""
+
+    url: Annotated[Text, like(PROXY_URL, "an http or https URL of a proxy")]
+    ca_file: FileName | None = None
+
+    def check(self) -> None:
+        """Refuse what breaks a rule over several fields."""
+        if self.ca_file is not None and not self.url.startswith("https:"):
+            raise ValueError(".url: must be https with caFile")
+
+
 class HttpTarget(StrictStruct, frozen=True):
     """What a server is reached with; of a file of CA certificates, where there is one, those alone are trusted."""
 
@@ -60,11 +75,14 @@ class HttpTarget(StrictStruct, frozen=True):
     network: Network
     headers: tuple[TargetHeader, ...]
     ca_file: FileName | None = None
+    proxy: ProxyTarget | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
         if not self.url.startswith("https:") and (self.network == "Public" or self.ca_file is not None):
             raise ValueError(".url: must be https for the network Public, and with caFile")
+        if self.proxy is not None and self.network != "Public":
+            raise ValueError(".proxy: is for the network Public alone")
         refuse_doubles((header.name.lower() for header in self.headers), "headers", "name")
 
 

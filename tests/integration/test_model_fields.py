@@ -30,6 +30,10 @@ def policy(*allow: str, **upstream: Any) -> dict[str, Any]:
     return edited(POLICY, spec__models={"allow": list(allow), "urls": [{**LOCAL, **upstream}]})
 
 
+def proxied(url: str = "http://proxy.example.com:3128", **members: Any) -> dict[str, Any]:
+    return edited(POLICY, spec__egressProxy={"url": url, **members})
+
+
 GOOD = (
     agent("openai/gpt-4o-mini", "local/meta-llama/Llama-3.1:8b", "openai/ft:gpt-4o:org::id"),
     agent(spec__template__env=[{"name": "OPENAI_API_KEY", "value": "of no model"}]),
@@ -38,6 +42,9 @@ GOOD = (
     policy(name="openai", caFrom=CA),
     policy(extraMembers=["top_k", "context-1m-2027-01-01", "assistants=v2"]),
     policy(contentHosts=["images.example.com", "cdn", "*"]),
+    proxied(),
+    proxied("https://10.1.2.3", caFrom=CA, noProxy=["example.com", ".internal.example.com", "192.0.2.7"]),
+    proxied("http://proxy.egress.svc:3128/"),
 )
 BAD = {
     "a model without a provider": agent("gpt-4o"),
@@ -64,6 +71,14 @@ BAD = {
     "a host with a port": policy(contentHosts=["images.example.com:443"]),
     "a host in capitals": policy(contentHosts=["Images.example.com"]),
     "a glob of hosts": policy(contentHosts=["*.example.com"]),
+    "a proxy with a user": proxied("http://ada:x@proxy.example.com:3128"),
+    "a proxy with a path": proxied("http://proxy.example.com:3128/x"),
+    "a proxy of another kind": proxied("socks5://proxy.example.com:1080"),
+    "a proxy without a scheme": proxied("proxy.example.com:3128"),
+    "authorities of a proxy without TLS": proxied(caFrom=CA),
+    "a star that needs no proxy": proxied(noProxy=["*.example.com"]),
+    "a port that needs no proxy": proxied(noProxy=["example.com:443"]),
+    "a range that needs no proxy": proxied(noProxy=["10.0.0.0/8"]),
     "authorities without TLS": policy(url="http://llm.llm.svc/v1", network="Private", caFrom=CA),
 }
 

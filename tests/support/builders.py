@@ -220,6 +220,10 @@ class PolicyBuilder(_Builder):
         named = providers if secrets is None else secrets
         return self._with("spec", models={"allow": list(allow), "urls": urls or [], "secretNames": list(named), **more})
 
+    def through_proxy(self, url: str = "http://proxy.example.com:3128", **members: Any) -> Self:
+        """Have public servers and providers reached through an egress proxy."""
+        return self._with("spec", egressProxy={"url": url, **members})
+
     def recording(self, arguments: str, *redact: str) -> Self:
         """Say what records hold of arguments."""
         return self._with("spec", audit={"arguments": arguments, "redact": list(redact)})

@@ -114,17 +114,18 @@ class CaSource(ApiModel):
         return self
 
 
+CA_RULE = Rule(
+    rule="!has(self.caFrom) || self.url.startsWith('https:')",
+    message=CA_WITHOUT_TLS,
+    field_path=".caFrom",
+)
 TLS_RULES = (
     Rule(
         rule="self.url.startsWith('https:') || self.network == 'Private'",
         message=HTTP_NOT_PRIVATE,
         field_path=".url",
     ),
-    Rule(
-        rule="!has(self.caFrom) || self.url.startsWith('https:')",
-        message=CA_WITHOUT_TLS,
-        field_path=".caFrom",
-    ),
+    CA_RULE,
 )
 """Rules for every `url` with `network` and `caFrom`; `check_tls` checks the same in Python."""
 

@@ -70,6 +70,12 @@ CONTENT_HOST_INVALID = (
     "{text} is not a host: write images.example.com, without scheme, port and path, or * for all hosts"
 )
 MODEL_URL_INVALID = "{text} is not the base URL of a provider: write https://host/v1, without user, query and fragment"
+PROXY_URL_INVALID = (
+    "{text} is not the URL of a proxy: write http://proxy.example.com:3128, without user, path, query and fragment"
+)
+NO_PROXY_INVALID = (
+    "{text} is not a host or domain: write example.com for it and all below it, or .example.com for all below it"
+)
 MODEL_NOT_ALLOWED = (
     "spec.models: AgentPolicy {policy} does not allow {model}: add it to spec.models.allow there, or remove the model"
 )

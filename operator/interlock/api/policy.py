@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from interlock.api.binding import TLS_RULES, CaSource, check_tls
+from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
     AGENTS_OR_SELECTOR,
@@ -26,9 +26,11 @@ from interlock.api.text import (
     ModelGlob,
     ModelUrl,
     Name,
+    NoProxyHost,
     ObjectName,
     Pointer,
     Provider,
+    ProxyUrl,
     ReadableResource,
     Resource,
 )
@@ -184,6 +186,26 @@ class ModelPolicy(ApiModel):
     """Secrets that Agents may name in apiKeyFrom. A provider receives the key that is sent to it. Without it none."""
 
 
+class EgressProxy(ApiModel):
+    """The HTTP proxy through which guards reach public servers and providers."""
+
+    model_config = ConfigDict(json_schema_extra=kube(CA_RULE))
+
+    url: ProxyUrl
+    """URL of the proxy, such as http://proxy.example.com:3128. It must allow CONNECT to the servers' ports."""
+
+    ca_from: CaSource | None = None
+    """CA certificates, the only ones trusted for an https:// proxy itself; absent for those of the guard's image."""
+
+    no_proxy: tuple[NoProxyHost, ...] = Field(default=(), max_length=64)
+    """Public hosts that are reached directly: example.com with all below it, or .example.com for those alone."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        check_tls(self.url, "Private", self.ca_from)
+        return self
+
+
 class AgentSelector(ApiModel):
     """Selects Agents by their labels."""
 
@@ -318,6 +340,9 @@ class AgentPolicySpec(ApiModel):
 
     models: ModelPolicy = ModelPolicy()
     """The language models that agents may call, and their providers."""
+
+    egress_proxy: EgressProxy | None = None
+    """The proxy for servers and providers of network Public. Those of network Private are reached directly."""
 
     resources: ContainerDefaults = ContainerDefaults()
     """What containers of agents and stdio MCP servers get where their own specs state nothing."""

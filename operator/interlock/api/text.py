@@ -25,6 +25,7 @@ from interlock.api.messages import (
     MODEL_URL_INVALID,
     NAME,
     NAME_INVALID,
+    NO_PROXY_INVALID,
     OWN_PATHS,
     PATH_INVALID,
     PATTERN_INVALID,
@@ -32,6 +33,7 @@ from interlock.api.messages import (
     PREFIX_CLIMBS,
     PROMPT_NAME_INVALID,
     PROVIDER_RESERVED,
+    PROXY_URL_INVALID,
     RELATIVE_PATH,
     RESOURCE,
     RESOURCE_INVALID,
@@ -45,7 +47,7 @@ from interlock.api.messages import (
     plain,
     quoted,
 )
-from interlock_contract import http_target, model_access
+from interlock_contract import egress_proxy, http_target, model_access
 from interlock_contract.json_pointer import POINTER
 from interlock_contract.patterns import CLIMBING, MAX_PATTERN, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.pod import RESERVED_PREFIX
@@ -199,6 +201,26 @@ ModelUrl = Annotated[
     _holds(lambda text: http_target.matches(http_target.URL, text) and "?" not in text, MODEL_URL_INVALID),
 ]
 """The base URL of a provider of models."""
+
+ProxyUrl = Annotated[
+    str,
+    Field(
+        max_length=253 + 16,
+        json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(http_target.PROXY_URL)})", PROXY_URL_INVALID)),
+    ),
+    _holds(lambda text: http_target.matches(http_target.PROXY_URL, text), PROXY_URL_INVALID),
+]
+"""The URL of an egress proxy."""
+
+NoProxyHost = Annotated[
+    str,
+    Field(
+        max_length=253,
+        json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(egress_proxy.NO_PROXY)})", NO_PROXY_INVALID)),
+    ),
+    _holds(lambda text: http_target.matches(egress_proxy.NO_PROXY, text), NO_PROXY_INVALID),
+]
+"""A host or domain that is reached without the egress proxy."""
 
 Provider = Annotated[
     str,

@@ -103,6 +103,8 @@ class ResourceCache:
 
     def __init__(self, read_again: Callable[[str, Key], None] = lambda _kind, _key: None) -> None:
         self._read_again = read_again
+        self.on_proxy_change: Callable[[str], None] = lambda _namespace: None
+        """Called with a namespace whose bindings may be verified through another egress proxy."""
         self._agents: _ByNamespace[_Entry] = _ByNamespace()
         self._policies: _ByNamespace[_Policy] = _ByNamespace()
         self._bindings: _ByNamespace[tuple[int, MCPBinding | Unreadable]] = _ByNamespace()
@@ -138,6 +140,8 @@ class ResourceCache:
         too_much = self._policy_too_large(AGENT_POLICY, key, raw)
         parsed = too_much or _parse_policy(raw)
         self._policies.put(key, _Policy(version, parsed, None if too_much else _parse_policy_status(raw)))
+        if _egress_of(known.policy if known else None) != _egress_of(parsed):
+            self.on_proxy_change(key[0])
         if known is not None and _rules_of(known.policy) == _rules_of(parsed):
             return set()  # only its status, which the operator writes, or its labels
         return self.agents_under(key)
@@ -173,6 +177,8 @@ class ResourceCache:
         if known is None or _is_newer(known.version, version):
             return set()
         self._policies.drop(key)
+        if _egress_of(known.policy) is not None:
+            self.on_proxy_change(key[0])
         self._policy_budget.release((AGENT_POLICY.kind, key))
         return self.agents_under(key)
 
@@ -208,6 +214,11 @@ class ResourceCache:
         known = self._policies.get(key)
         return known.policy if known else None
 
+    def policies(self, namespace: str) -> tuple[AgentPolicy | Unreadable, ...]:
+        """Return the AgentPolicies of a namespace, by name."""
+        known = self._policies.within(namespace)
+        return tuple(known[key].policy for key in sorted(known))
+
     def policy_status(self, key: Key) -> AgentPolicyStatus | None:
         """Return an AgentPolicy's status as the API server has it; None where there is none that can be read."""
         known = self._policies.get(key)
@@ -226,6 +237,10 @@ class ResourceCache:
     def binding_keys(self) -> set[Key]:
         """Return all bindings known."""
         return self._bindings.keys()
+
+    def bindings_in(self, namespace: str) -> set[Key]:
+        """Return the keys of the MCPBindings of a namespace."""
+        return set(self._bindings.within(namespace))
 
     def bindings(self, namespace: str) -> tuple[MCPBinding | Unreadable, ...]:
         """Return the MCPBindings of a namespace, by name."""
@@ -344,6 +359,14 @@ def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
         return AgentPolicyStatus.model_validate(raw["status"]) if raw.get("status") else None
     except ValidationError:
         return None
+
+
+def _egress_of(policy: AgentPolicy | Unreadable | None) -> object:
+    """Return what verifications depend on in an AgentPolicy; None where it has no egress proxy."""
+    if policy is None or isinstance(policy, Unreadable) or policy.spec.egress_proxy is None:
+        return None
+    is_deleted = policy.metadata.deletion_timestamp is not None
+    return policy.spec.egress_proxy, frozenset(row.source for row in policy.spec.data_access), is_deleted
 
 
 def _rules_of(policy: AgentPolicy | Unreadable) -> object:

@@ -1,7 +1,7 @@
 """The pure part of one MCPBinding's reconcile: end a verification run, pin tools, start the next run, plan children."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,6 +18,7 @@ from interlock.action.pins import (
     pinned_digest,
 )
 from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy, EgressProxy
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import MAX_REPORTED, MCPBindingStatus, VerificationRun, VerificationStatus
 from interlock.deployment.children.verification_job import (
@@ -36,6 +37,7 @@ from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild, WritePlan, plan_children
 from interlock.reconcile.binding_status import EndedRun, build_conditions
 from interlock.reconcile.managed_objects import read_applied
+from interlock.reconcile.snapshot import Unreadable
 from interlock_contract.canonical_json import digest_of
 from interlock_contract.names import ACCEPT_DRIFT
 from interlock_contract.verification import (
@@ -73,6 +75,7 @@ class BindingSnapshot:
         drift_seen_at: When the operator last learned of a guard's report that a tool had changed, by its own clock.
         trouble: Why the pod of the current run has not started, or what of it fails; empty where nothing is known.
         tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
+        proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
     """
 
     binding: MCPBinding
@@ -83,6 +86,7 @@ class BindingSnapshot:
     drift_seen_at: datetime | None = None
     trouble: str = ""
     tool_diff: str | None = None
+    proxy: EgressProxy | None = None
 
     @property
     def applied(self) -> AppliedObjects:
@@ -93,7 +97,25 @@ class BindingSnapshot:
     def run(self) -> VerificationTarget | None:
         """The run that the status records."""
         known = self.binding.verification.run
-        return VerificationTarget(self.binding, known.number, self.guard_image) if known else None
+        return VerificationTarget(self.binding, known.number, self.guard_image, self.proxy) if known else None
+
+
+def find_proxy(policies: Iterable[AgentPolicy | Unreadable], source: str) -> EgressProxy | None:
+    """Return the egress proxy through which a binding is verified.
+
+    A binding has no policy of its own. So its server is verified as the first policy with a proxy and a row for its
+    source has guards reach it.
+
+    Args:
+        policies: The AgentPolicies of its namespace, by name.
+        source: Its source.
+    """
+    for policy in policies:
+        if isinstance(policy, Unreadable) or policy.metadata.deletion_timestamp is not None:
+            continue
+        if policy.spec.egress_proxy and any(row.source == source for row in policy.spec.data_access):
+            return policy.spec.egress_proxy
+    return None
 
 
 def is_slow(status: MCPBindingStatus | None, now: datetime) -> bool:
@@ -134,7 +156,7 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     if ended is not None:
         known = _record_end(snapshot, ended, now)
     known = _accept(snapshot.binding, forget_unmapped(snapshot.binding, known))
-    digest = plan_digest(snapshot.binding, snapshot.guard_image)
+    digest = plan_digest(snapshot.binding, snapshot.guard_image, snapshot.proxy)
     known = _schedule(snapshot, known, digest, now)
     known = known.model_copy(update={"observed_digest": observed_digest(known), "pinned_digest": pinned_digest(known)})
     definitions = _definitions(snapshot)
@@ -172,7 +194,7 @@ def _find_end(snapshot: BindingSnapshot, now: datetime) -> EndedRun | None:
     run, known = snapshot.run, snapshot.binding.verification.run
     if run is None or known is None or known.ended_at is not None:
         return None
-    if known.plan != plan_digest(snapshot.binding, snapshot.guard_image):
+    if known.plan != plan_digest(snapshot.binding, snapshot.guard_image, snapshot.proxy):
         return None  # another spec: the result of this run no longer matters
     result = _read_result(snapshot)
     if result is not None and result.run == run.id:

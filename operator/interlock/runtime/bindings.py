@@ -20,7 +20,14 @@ from interlock.deployment.names import ChildKey, mcp_container
 from interlock.deployment.observed.causes import PodCause, find_cause
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
-from interlock.reconcile.binding import BindingOutcome, BindingSnapshot, definitions_place, is_slow, verify_binding
+from interlock.reconcile.binding import (
+    BindingOutcome,
+    BindingSnapshot,
+    definitions_place,
+    find_proxy,
+    is_slow,
+    verify_binding,
+)
 from interlock.reconcile.binding_status import binding_transitions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
@@ -79,6 +86,7 @@ class BindingSnapshotReader:
             guard_image=self._guard_image,
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
+            proxy=find_proxy(self._cache.policies(key[0]), binding.spec.source),
         )
 
     async def read_image(self, snapshot: BindingSnapshot) -> BindingSnapshot:

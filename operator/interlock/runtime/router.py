@@ -30,6 +30,7 @@ class Event(StrEnum):
     BINDING_CHILD_CHANGED = "a child of an MCPBinding was created, changed or deleted"
     AGENT_PODS_CHANGED = "a pod of an Agent reported something else"
     DRIFT_REPORTED = "a guard found a tool of an MCPBinding changed"
+    EGRESS_PROXY_CHANGED = "an AgentPolicy has another egress proxy, or other sources under it"
     API_SERVER_MOVED = "the API server has other addresses"
 
 
@@ -41,6 +42,7 @@ class Target(StrEnum):
     POLICY = "the AgentPolicy of the event"
     POLICIES = "the AgentPolicies of the Agents that the event concerns"
     BINDING = "the MCPBinding of the event"
+    BINDINGS = "all MCPBindings of the namespace of the event"
     EVERY_AGENT = "every Agent"
     EVERY_BINDING = "every MCPBinding"
 
@@ -56,6 +58,7 @@ ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.BINDING_CHILD_CHANGED: (Target.BINDING,),
     Event.AGENT_PODS_CHANGED: (Target.AGENT,),
     Event.DRIFT_REPORTED: (Target.BINDING,),
+    Event.EGRESS_PROXY_CHANGED: (Target.BINDINGS,),
     Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING),
 }
 
@@ -75,12 +78,14 @@ class Router:
     ) -> None:
         self._cache = cache
         self._policies = policies
+        cache.on_proxy_change = lambda namespace: self.wake(Event.EGRESS_PROXY_CHANGED, (namespace, ""))
         self._add: dict[Target, Callable[[Key, set[Key], set[Key]], None]] = {
             Target.AGENT: lambda key, _agents, _policies: agents.add(key),
             Target.AGENTS: lambda _key, concerned, _policies: _add_all(agents, concerned),
             Target.POLICY: lambda key, _agents, _policies: self._add_table(key),
             Target.POLICIES: lambda _key, concerned, named: self._add_tables(concerned, named),
             Target.BINDING: lambda key, _agents, _policies: bindings.add(key),
+            Target.BINDINGS: lambda key, _agents, _policies: _add_all(bindings, cache.bindings_in(key[0])),
             Target.EVERY_AGENT: lambda _key, _agents, _policies: _add_all(agents, cache.agents()),
             Target.EVERY_BINDING: lambda _key, _agents, _policies: _add_all(bindings, cache.binding_keys()),
         }

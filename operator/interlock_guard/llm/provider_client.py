@@ -101,7 +101,7 @@ class ProviderClients:
             if name not in wanted or wanted[name].target != client.target:
                 self._retire(self._clients.pop(name))
         for name in wanted.keys() - self._clients.keys():
-            dialer = Dialer(wanted[name].target.network, exempt=self._dialable)
+            dialer = Dialer.for_target(wanted[name].target, self._dialable)
             self._clients[name] = ProviderClient(wanted[name], self._directory, dialer)
 
 

@@ -112,8 +112,7 @@ class Credentials:
         self._files: dict[str, MountedFile] = {}
         self._secrets: dict[str, _Secret] = {}  # by file, as last sent
         self._due: dict[_Secret, int] = {}  # secrets that were sent, oldest first; how many answers may still show each
-        self._authorities: bytes | None = None
-        self._context: ssl.SSLContext | None = None
+        self._trust: dict[str | None, tuple[bytes | None, ssl.SSLContext]] = {}  # by file; None are the image's
 
     def read_headers(self) -> dict[str, str]:
         """Return the headers of the next request.
@@ -132,15 +131,33 @@ class Credentials:
         Raises:
             CredentialsUnreadable: The file of CA certificates cannot be read, or holds none.
         """
-        file = self._target.ca_file
+        return self._read_trust(self._target.ca_file)
+
+    @property
+    def proxy(self) -> str | None:
+        """The URL of the egress proxy through which the server is reached, None where it is reached directly."""
+        return None if self._target.proxy is None else self._target.proxy.url
+
+    def read_proxy_trust(self) -> ssl.SSLContext | None:
+        """Return the TLS context that checks the certificate of the egress proxy; None where it has no TLS.
+
+        Raises:
+            CredentialsUnreadable: The file of CA certificates cannot be read, or holds none.
+        """
+        proxy = self._target.proxy
+        return self._read_trust(proxy.ca_file) if proxy is not None and proxy.url.startswith("https:") else None
+
+    def _read_trust(self, file: str | None) -> ssl.SSLContext:
         found = None if file is None else self._read(file)
-        if self._context is None or found != self._authorities:
-            try:
-                self._context = trust(found)
-            except (ssl.SSLError, ValueError):
-                raise CredentialsUnreadable(f"{file} holds no CA certificate in PEM") from None
-            self._authorities = found
-        return self._context
+        known = self._trust.get(file)
+        if known is not None and known[0] == found:
+            return known[1]
+        try:
+            context = trust(found)
+        except (ssl.SSLError, ValueError):
+            raise CredentialsUnreadable(f"{file} holds no CA certificate in PEM") from None
+        self._trust[file] = found, context
+        return context
 
     @contextmanager
     def answer_due(self) -> Iterator[None]:

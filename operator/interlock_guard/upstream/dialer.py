@@ -4,7 +4,11 @@ The name is resolved once per connection. Every address of the answer must be al
 address of that very answer, checked once more where its socket is made: no second look-up lies between check and use,
 so a name that changes its mind in between (DNS rebinding) changes nothing. A URL that holds an address in whatever
 notation comes to the same place.
+
+Where an egress proxy is used, the proxy is what is dialled, and the checks hold for its address.
 """
+# The guard's image has no `typing_extensions`, whose `override` `_ProxiedConnector` would need.
+# mypy: disable-error-code="explicit-override"
 
 import asyncio
 import socket
@@ -19,6 +23,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from interlock_contract.addresses import Network, refuse_address
+from interlock_contract.egress_proxy import refuse_proxied_host
+from interlock_contract.http_target import HttpTarget
 from interlock_http.client import BoundedConnector
 
 CONNECT_SECONDS: Final = 10.0
@@ -34,6 +40,9 @@ class AddressRefused(OSError):  # noqa: N818 - says what happened to an address
 class Dialer:
     """Makes the connections of one source, and breaks all of them together.
 
+    Attributes:
+        proxy_trust: What the certificate of an egress proxy is checked with; None where there is none.
+
     Args:
         network: What the binding allows.
         exempt: Numeric addresses that are dialled whatever they are; for tests, whose servers are on loopback.
@@ -47,10 +56,22 @@ class Dialer:
         self._exempt = frozenset(exempt)
         self._resolver = _CheckedResolver(self, resolver or aiohttp.ThreadedResolver())
         self._sockets: WeakSet[socket.socket] = WeakSet()
+        self.proxy_trust: ssl.SSLContext | None = None
+
+    @classmethod
+    def for_target(cls, target: HttpTarget, exempt: Collection[str]) -> "Dialer":
+        """Return the dialer of a server. With an egress proxy, only the proxy is dialled, wherever it is.
+
+        Args:
+            target: The server.
+            exempt: As for `Dialer`.
+        """
+        return cls("Private" if target.proxy is not None else target.network, exempt=exempt)
 
     def build_connector(self) -> aiohttp.TCPConnector:
         """Return a connector of aiohttp whose every connection is made here."""
-        return BoundedConnector(
+        return _ProxiedConnector(
+            self,
             resolver=cast("AbstractResolver", self._resolver),  # by its shape: `override` is not in Python 3.11
             use_dns_cache=False,
             socket_factory=self._make_socket,
@@ -72,6 +93,16 @@ class Dialer:
         if trouble is not None:
             raise AddressRefused(f"{address} may not be dialled: {trouble}")
 
+    def check_proxied(self, host: str) -> None:
+        """Check the host of a server before the egress proxy is told to reach it.
+
+        Raises:
+            AddressRefused: It may not be.
+        """
+        trouble = None if host in self._exempt else refuse_proxied_host(host)
+        if trouble is not None:
+            raise AddressRefused(f"{host} may not be reached through a proxy: {trouble}")
+
     def reset(self) -> None:
         """Break every connection immediately; bytes that the kernel had not sent yet never leave the machine.
 
@@ -89,6 +120,23 @@ class Dialer:
         made = socket.socket(family, kind, protocol)
         self._sockets.add(made)
         return made
+
+
+class _ProxiedConnector(BoundedConnector):
+    """Makes connections, and checks the certificate of an egress proxy by itself."""
+
+    def __init__(self, dialer: Dialer, **options: Any) -> None:
+        super().__init__(**options)
+        self._dialer = dialer
+
+    def _get_ssl_context(self, req: aiohttp.ClientRequest) -> ssl.SSLContext | None:
+        """Return what a certificate is checked with. aiohttp has one context for a server and its proxy.
+
+        The request to the proxy itself is the one that has no proxy.
+        """
+        if req.proxy is None and req.is_ssl() and self._dialer.proxy_trust is not None:
+            return self._dialer.proxy_trust
+        return super()._get_ssl_context(req)
 
 
 class _CheckedResolver:

@@ -1,7 +1,7 @@
 """The guard's HTTP client for MCP servers and providers: connections, addresses, TLS, credentials and failures.
 
-Only addresses that were checked are dialled. No redirect is followed, since its target was not checked. Proxies,
-cookies, .netrc and compression are not used either.
+Only addresses that were checked are dialled. No redirect is followed, since its target was not checked. The only proxy
+is that of the policy: never one of the environment. Cookies, .netrc and compression are not used either.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ MAX_FIELD: Final = 16 * 1024
 _IDLE_SECONDS: Final = 600.0
 _REDIRECTS: Final = range(300, 400)
 _ANSWERS: Final = range(200, 600)
+_FIRST_TRANSIENT: Final = 500
+"""From this status on, a proxy may reach the server a moment later."""
 
 
 class UpstreamError(Exception):
@@ -100,12 +102,16 @@ class HttpSession:
         Raises:
             UpstreamError: Also while the body is read.
         """
+        proxy = self.credentials.proxy
         with self.unsent():
             context = self.credentials.read_trust() if url.scheme == "https" else True
+            self._dialer.proxy_trust = self.credentials.read_proxy_trust()
         with self.credentials.answer_due():
             try:
+                if proxy is not None:
+                    self._dialer.check_proxied(url.host or "")
                 async with self._session.request(
-                    method, url, data=body, headers=headers, ssl=context, allow_redirects=False
+                    method, url, data=body, headers=headers, ssl=context, allow_redirects=False, proxy=proxy
                 ) as response:
                     try:
                         _refuse_answer(response)
@@ -114,7 +120,9 @@ class HttpSession:
                         if not response.content.at_eof():
                             response.close()  # the rest of it is not needed
             except (aiohttp.ClientError, OSError, UnicodeError) as error:  # the last is of a name that can be none
-                raise self._withhold(_explain_failure(error)) from None
+                raise self._withhold(
+                    _explain_failure(error) if proxy is None else _explain_proxied(error, proxy)
+                ) from None
             except UpstreamError as failed:
                 raise self._withhold(failed) from None
 
@@ -183,6 +191,29 @@ def _explain_failure(error: Exception) -> UpstreamError:
             message = detail = f"answered with {too_large}"
         return UpstreamError(message, is_sent=True, detail=detail)
     return UpstreamError(BROKEN, is_sent=True, detail=detail, is_connection=True)
+
+
+def _explain_proxied(error: Exception, proxy: str) -> UpstreamError:
+    """Return what to tell of an error where an egress proxy is used: whether the way to the server is its cause."""
+    sent = "nothing was sent to it"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        message = f"cannot be reached: the egress proxy answered with HTTP {error.status}; {sent}"
+        detail = f"{message} ({json.dumps(error.message[:256])})"
+        is_transient = error.status >= _FIRST_TRANSIENT
+        return UpstreamError(message, is_sent=False, detail=detail, is_connection=is_transient)
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    if isinstance(cause, AddressRefused):
+        message = f"cannot be reached: its address, or that of the egress proxy, may not be dialled; {sent}"
+        return UpstreamError(message, is_sent=False, detail=str(cause))
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientConnectorDNSError):
+        detail = f"egress proxy: {type(cause).__name__}: {cause}"
+        message = f"cannot be reached: the egress proxy does not answer; {sent}"
+        return UpstreamError(message, is_sent=False, detail=detail, is_connection=True)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError) and error.host == yarl.URL(proxy).host:
+        detail = f"egress proxy: {type(error).__name__}: {error.certificate_error}"
+        message = f"cannot be reached: the certificate of the egress proxy is not trusted; {sent}"
+        return UpstreamError(message, is_sent=False, detail=detail)
+    return _explain_failure(error)
 
 
 _OWN_HEADERS: Final = {

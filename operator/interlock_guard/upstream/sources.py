@@ -123,5 +123,5 @@ def build_upstream(
         pair = PipePair(pipes / source.name, is_made=are_pipes_made)
         return StdioUpstream(source.name, pair, listener, log, large)
     credentials = Credentials(source.http, secrets / source.name)
-    dialer = Dialer(source.http.network, exempt=dialable)
+    dialer = Dialer.for_target(source.http, dialable)
     return HttpUpstream(source.name, HttpClient(source.http.url, credentials, dialer), listener, log, large)

@@ -6,6 +6,7 @@ Its answers have the members that the official SDKs of OpenAI and Anthropic read
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ class FakeProvider:
         """Set once a client has gone away before its answer was whole."""
         self._runner: web.AppRunner | None = None
 
-    async def start(self) -> None:
+    async def start(self, context: ssl.SSLContext | None = None) -> None:
         app = web.Application(client_max_size=40 * 1024 * 1024)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)
@@ -61,7 +62,7 @@ class FakeProvider:
         taken = socket.socket()
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", self.port))
-        await web.SockSite(self._runner, taken).start()
+        await web.SockSite(self._runner, taken, ssl_context=context).start()
 
     async def stop(self) -> None:
         if self._runner is not None:

@@ -89,6 +89,7 @@ WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.BINDING_CHILD_CHANGED: {"bindings": {OTHER}},
     Event.AGENT_PODS_CHANGED: {"agents": {OTHER}},
     Event.DRIFT_REPORTED: {"bindings": {OTHER}},
+    Event.EGRESS_PROXY_CHANGED: {"bindings": {CRM}},
     Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}},
 }
 
@@ -114,6 +115,22 @@ def test_events_of_an_agent_its_policy_and_its_binding_enqueue_the_agent(runtime
     runtime.handle(MCP_BINDING, changed.unverified().at_version(23).to_kubernetes(), is_deleted=False)
 
     assert asked(runtime) == [TRIAGE] * 4
+
+
+@requirement("proxy.verified")
+def test_another_egress_proxy_wakes_the_bindings_and_other_changes_of_a_policy_do_not(runtime: Routed) -> None:
+    def put(version: int, policy: Any) -> set[Key]:
+        runtime.handle(AGENT_POLICY, policy.at_version(version).to_kubernetes(), is_deleted=False)
+        return runtime.woken().get("bindings", set())
+
+    proxied = a_policy().through_proxy()
+    assert put(21, a_policy().requiring(minStaging="1h")) == set()
+    assert put(22, proxied) == {CRM}
+    assert put(23, proxied.requiring(minStaging="1h")) == set()
+    assert put(24, proxied.giving("triage", "mail", read=["mails"])) == {CRM}
+    assert put(25, a_policy().through_proxy("http://other.example.com:3128")) == {CRM}
+    runtime.handle(AGENT_POLICY, a_policy().at_version(26).to_kubernetes(), is_deleted=True)
+    assert runtime.woken()["bindings"] == {CRM}
 
 
 @requirement("operator.idle")

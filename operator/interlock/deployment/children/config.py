@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import structs
 
 from interlock.api import binding
+from interlock.api.policy import EgressProxy
 from interlock.api.verification import PinnedDefinition
 from interlock.deployment.children.services import guard_url
 from interlock.deployment.children.upstreams import build_target, compile_models
@@ -128,7 +129,7 @@ def _source(placement: Placement, bound: BoundSource) -> BundleSource:
     known = bound.binding.verification
     instructions = known.instructions if bound.binding.spec.instructions == "Pinned" else None
     return structs.replace(
-        compile_source(bound, _grants(placement, bound)),
+        compile_source(bound, _grants(placement, bound), placement.policy.spec.egress_proxy),
         pins=pins_of(known.tools),
         prompt_pins=pins_of(known.prompts or ()),
         instructions_pin=None if instructions is None else instructions.pinned_digest or None,
@@ -141,8 +142,14 @@ def pins_of(definitions: Iterable[PinnedDefinition]) -> tuple[Pin, ...]:
     return tuple(Pin(one.name, one.pinned_digest) for one in definitions if one.pinned_digest)
 
 
-def compile_source(bound: BoundSource, grants: tuple[Grant, ...]) -> BundleSource:
-    """Return a source as a guard's bundle describes it, without pins."""
+def compile_source(bound: BoundSource, grants: tuple[Grant, ...], proxy: EgressProxy | None) -> BundleSource:
+    """Return a source as a guard's bundle describes it, without pins.
+
+    Args:
+        bound: The source with its binding.
+        grants: The layers that must permit a call.
+        proxy: The egress proxy, None where there is none.
+    """
     spec = bound.binding.spec
     return BundleSource(
         name=bound.source,
@@ -158,7 +165,7 @@ def compile_source(bound: BoundSource, grants: tuple[Grant, ...]) -> BundleSourc
             result_bytes=spec.limits.result_bytes,
             in_flight=spec.limits.in_flight,
         ),
-        http=None if spec.server.http is None else build_target(spec.server.http),
+        http=None if spec.server.http is None else build_target(spec.server.http, proxy),
         resource_descriptions=spec.resource_descriptions,
     )
 

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 from interlock.api.agent import Agent
 from interlock.api.binding import HttpServer, Server
-from interlock.api.policy import ModelUpstream
-from interlock.deployment.children.upstreams import upstreams_of
+from interlock.api.policy import EgressProxy, ModelUpstream
+from interlock.deployment.children.upstreams import proxy_for, upstreams_of
 from interlock.deployment.names import (
     AGENT_POD,
     GUARD_POD,
@@ -70,18 +70,19 @@ def everywhere_but_metadata() -> list[Peer]:
 def guard_egress(placement: Placement) -> list[Rule]:
     """Return the egress of a guard's pod and of its stdio servers, which share its network."""
     rules = [_audit_egress(placement.audit_url)] if placement.audit_url else []
+    proxy = placement.policy.spec.egress_proxy
     for bound in placement.sources:
-        rules += _server_egress(bound.binding.spec.server)
+        rules += _server_egress(bound.binding.spec.server, proxy)
     for upstream in upstreams_of(placement):
-        rules += _http_egress(upstream)
+        rules += _http_egress(upstream, proxy)
     if placement.agent.spec.tasks is not None:
         rules.append(_dns_egress())  # the guard finds its agent's pods by name
     return _with_api_server(placement.api_server, rules)
 
 
-def verification_egress(server: Server, api_server: ApiServerAddress) -> list[Rule]:
+def verification_egress(server: Server, api_server: ApiServerAddress, proxy: EgressProxy | None = None) -> list[Rule]:
     """Return the egress of the pod that verifies a server: the same as a guard's for that server alone."""
-    return _with_api_server(api_server, _server_egress(server))
+    return _with_api_server(api_server, _server_egress(server, proxy))
 
 
 def network_egress(network: Network | Literal["None"]) -> list[Rule]:
@@ -109,34 +110,69 @@ def _with_api_server(api_server: ApiServerAddress, rules: list[Rule]) -> list[Ru
     return [rule for index, rule in enumerate(found) if rule not in found[:index]]
 
 
-def _server_egress(server: Server) -> list[Rule]:
+def _server_egress(server: Server, proxy: EgressProxy | None) -> list[Rule]:
     if server.http is not None:
-        return _http_egress(server.http)
+        return _http_egress(server.http, proxy)
     return network_egress(server.stdio.network) if server.stdio is not None else []
 
 
-def _http_egress(http: HttpServer | ModelUpstream) -> list[Rule]:
-    """Return the egress to an MCP server over HTTP or a model provider.
+def _http_egress(http: HttpServer | ModelUpstream, proxy: EgressProxy | None) -> list[Rule]:
+    """Return the egress to an MCP server over HTTP or a model provider: to it, or to the egress proxy alone.
 
     A private server may be a Service whose pods listen at any port. The guard itself checks every address it dials.
     """
+    used = proxy_for(http, proxy)
+    if used is not None:
+        return [_proxy_egress(used.url)]
     if http.network == "Private":
         return network_egress("Private")
     return [{"ports": [tcp(_port(http.url))], "to": _allowed("Public")}]
 
 
+def _proxy_egress(url: str) -> Rule:
+    """Return the egress to the egress proxy: to its address, its namespace, or what a guard may dial at its port.
+
+    A Service in the cluster may have pods that listen at another port.
+    """
+    host, ports = urlsplit(url).hostname or "", [tcp(_port(url))]
+    address = _literal(host)
+    if address is not None:
+        return {"ports": ports, "to": [address]}
+    namespace, domain = _namespace_in(host)
+    if namespace and (domain == "svc" or domain.startswith("svc.")):
+        return {"to": [_namespace_peer(namespace)]}
+    return {"ports": ports, "to": _allowed("Private")}
+
+
 def _audit_egress(url: str) -> Rule:
     """Return the egress to the collector: to its address, to the namespace in its DNS name, or to any address."""
     host, ports = urlsplit(url).hostname or "", [tcp(_port(url))]
+    address = _literal(host)
+    if address is not None:
+        return {"ports": ports, "to": [address]}
+    namespace, domain = _namespace_in(host)
+    if namespace and (domain in ("", "svc") or domain.startswith("svc.")):
+        return {"ports": ports, "to": [_namespace_peer(namespace)]}
+    return {"ports": ports, "to": everywhere_but_metadata()}
+
+
+def _literal(host: str) -> Peer | None:
+    """Return the block of a host that is an address, None for a name."""
     try:
-        return {"ports": ports, "to": [_block(str(ip_address(host)))]}
+        return _block(str(ip_address(host)))
     except ValueError:
-        pass
+        return None
+
+
+def _namespace_in(host: str) -> tuple[str, str]:
+    """Return the second label of a name, the namespace of a Service, and what follows."""
     _, _, rest = host.partition(".")
     namespace, _, domain = rest.partition(".")
-    if namespace and (domain in ("", "svc") or domain.startswith("svc.")):
-        return {"ports": ports, "to": [{"namespaceSelector": {"matchLabels": {_NAMESPACE: namespace}}}]}
-    return {"ports": ports, "to": everywhere_but_metadata()}
+    return namespace, domain
+
+
+def _namespace_peer(namespace: str) -> Peer:
+    return {"namespaceSelector": {"matchLabels": {_NAMESPACE: namespace}}}
 
 
 def _dns_egress() -> Rule:

@@ -9,10 +9,11 @@ from typing import Any
 
 from interlock.api.agent import ModelUse
 from interlock.api.binding import CaSource, HttpServer
-from interlock.api.policy import ModelUpstream
+from interlock.api.policy import EgressProxy, ModelUpstream
 from interlock.api.shared_types import ConfigMapKeyRef, SecretKeyRef
 from interlock.deployment.placement import BoundSource, Placement
-from interlock_contract.http_target import HttpTarget, TargetHeader
+from interlock_contract.egress_proxy import is_proxied
+from interlock_contract.http_target import HttpTarget, ProxyTarget, TargetHeader
 from interlock_contract.model_access import Model, ModelAccess, Provider
 from interlock_contract.pod import MODEL_KEYS_FOLDER, SECRETS_PATH
 
@@ -48,12 +49,30 @@ DEFAULT_UPSTREAMS = {
 """Providers that every policy knows. An entry of the policy with the same name replaces the default."""
 
 
+def proxy_for(http: HttpServer | ModelUpstream, proxy: EgressProxy | None) -> EgressProxy | None:
+    """Return the egress proxy if the server or provider is reached through it."""
+    return proxy if proxy is not None and is_proxied(http.url, http.network, proxy.no_proxy) else None
+
+
+def _proxy_target(http: HttpServer | ModelUpstream, proxy: EgressProxy | None) -> ProxyTarget | None:
+    used = proxy_for(http, proxy)
+    if used is None:
+        return None
+    return ProxyTarget(used.url, None if used.ca_from is None else file_of(authorities_of(used.ca_from)))
+
+
+def _proxy_authorities(http: HttpServer | ModelUpstream, proxy: EgressProxy | None) -> list[Reference]:
+    used = proxy_for(http, proxy)
+    return [] if used is None or used.ca_from is None else [authorities_of(used.ca_from)]
+
+
 def compile_models(placement: Placement) -> ModelAccess | None:
     """Return the agent's models with their providers; None where it has none."""
     uses = placement.agent.spec.models
     if not uses:
         return None
-    providers = tuple(_provider(upstream, uses) for upstream in upstreams_of(placement))
+    proxy = placement.policy.spec.egress_proxy
+    providers = tuple(_provider(upstream, uses, proxy) for upstream in upstreams_of(placement))
     return ModelAccess(providers)
 
 
@@ -92,15 +111,23 @@ def model_projections(placement: Placement) -> list[dict[str, Any]]:
     names = [upstream.name for upstream in upstreams]
     found: list[Reference] = [use.api_key_from.secret_key_ref for use in uses if _split(use)[0] in names]
     found += [authorities_of(upstream.ca_from) for upstream in upstreams if upstream.ca_from is not None]
+    proxy = placement.policy.spec.egress_proxy
+    found += [authorities for upstream in upstreams for authorities in _proxy_authorities(upstream, proxy)]
     return [project(MODEL_KEYS_FOLDER, reference) for reference in {file_of(one): one for one in found}.values()]
 
 
-def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...]) -> Provider:
+def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...], proxy: EgressProxy | None) -> Provider:
     ca_file = None if upstream.ca_from is None else file_of(authorities_of(upstream.ca_from))
     return Provider(
         name=upstream.name,
         shape="Anthropic" if upstream.name == ANTHROPIC else "OpenAI",
-        target=HttpTarget(url=upstream.url, network=upstream.network, headers=(), ca_file=ca_file),
+        target=HttpTarget(
+            url=upstream.url,
+            network=upstream.network,
+            headers=(),
+            ca_file=ca_file,
+            proxy=_proxy_target(upstream, proxy),
+        ),
         models=tuple(
             Model(_split(use)[1], file_of(use.api_key_from.secret_key_ref))
             for use in uses
@@ -119,8 +146,13 @@ def _split(use: ModelUse) -> tuple[str, str]:
 SECRETS_VOLUME = "server-secrets"
 
 
-def build_target(http: HttpServer) -> HttpTarget:
-    """Return a server as the guard's bundle describes it."""
+def build_target(http: HttpServer, proxy: EgressProxy | None) -> HttpTarget:
+    """Return a server as the guard's bundle describes it.
+
+    Args:
+        http: The server.
+        proxy: The egress proxy of the policy, None where there is none.
+    """
     return HttpTarget(
         url=http.url,
         network=http.network,
@@ -133,6 +165,7 @@ def build_target(http: HttpServer) -> HttpTarget:
             for header in http.headers
         ),
         ca_file=None if http.ca_from is None else file_of(authorities_of(http.ca_from)),
+        proxy=_proxy_target(http, proxy),
     )
 
 
@@ -141,20 +174,21 @@ def build_secrets_volume(placement: Placement) -> list[dict[str, Any]]:
 
     The kubelet updates its files when a Secret changes.
     """
-    return _volume([*_projections(placement.sources), *model_projections(placement)])
+    proxy = placement.policy.spec.egress_proxy
+    return _volume([*_projections(placement.sources, proxy), *model_projections(placement)])
 
 
-def project_secrets(bound_sources: Iterable[BoundSource]) -> list[dict[str, Any]]:
+def project_secrets(bound_sources: Iterable[BoundSource], proxy: EgressProxy | None) -> list[dict[str, Any]]:
     """Return the volume with the credentials of these sources alone; none where none are needed."""
-    return _volume(_projections(bound_sources))
+    return _volume(_projections(bound_sources, proxy))
 
 
-def _projections(bound_sources: Iterable[BoundSource]) -> list[dict[str, Any]]:
+def _projections(bound_sources: Iterable[BoundSource], proxy: EgressProxy | None) -> list[dict[str, Any]]:
     return [
         project(bound.source, reference)
         for bound in bound_sources
         if bound.binding.spec.server.http is not None
-        for reference in _references(bound.binding.spec.server.http)
+        for reference in _references(bound.binding.spec.server.http, proxy)
     ]
 
 
@@ -172,7 +206,7 @@ def mount_secrets(volume: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"name": SECRETS_VOLUME, "mountPath": SECRETS_PATH, "readOnly": True}] if volume else []
 
 
-def _references(http: HttpServer) -> list[Reference]:
+def _references(http: HttpServer, proxy: EgressProxy | None) -> list[Reference]:
     """Return every key that a server needs, once. The API server refuses two files of one path."""
     found: dict[str, Reference] = {
         file_of(header.value_from.secret_key_ref): header.value_from.secret_key_ref
@@ -182,4 +216,5 @@ def _references(http: HttpServer) -> list[Reference]:
     if http.ca_from is not None:
         authorities = authorities_of(http.ca_from)
         found[file_of(authorities)] = authorities
+    found |= {file_of(authorities): authorities for authorities in _proxy_authorities(http, proxy)}
     return list(found.values())

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from interlock.api.binding import MCPBinding
-from interlock.api.policy import ContainerDefaults
+from interlock.api.policy import ContainerDefaults, EgressProxy
 from interlock.api.shared_types import parse_duration
 from interlock.api.verification import parse_arguments
 from interlock.deployment.children.config import build_grant, compile_source
 from interlock.deployment.children.network import verification_egress
-from interlock.deployment.children.upstreams import mount_secrets, project_secrets
+from interlock.deployment.children.upstreams import mount_secrets, project_secrets, proxy_for
 from interlock.deployment.children.workload import (
     LAST_LINES,
     PIPES_VOLUME,
@@ -74,16 +74,18 @@ class VerificationTarget:
         binding: The MCPBinding, as applied.
         number: Number of the run.
         guard_image: Image of the guards, which contains the verifier.
+        proxy: The egress proxy of the policies that use the binding's source, None where they have none.
     """
 
     binding: MCPBinding
     number: int
     guard_image: str
+    proxy: EgressProxy | None = None
 
     @property
     def id(self) -> str:
         """The run's identifier. It changes with the spec, the number, the guard's image and the binding's uid."""
-        text = f"{self.binding.metadata.uid}/{plan_digest(self.binding, self.guard_image)}/{self.number}"
+        text = f"{self.binding.metadata.uid}/{plan_digest(self.binding, self.guard_image, self.proxy)}/{self.number}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -98,11 +100,14 @@ class VerificationTarget:
         return LEAST_SECONDS + sum(int(parse_duration(probe.max_latency).total_seconds()) + 1 for probe in probes)
 
 
-def plan_digest(binding: MCPBinding, guard_image: str) -> str:
-    """Return the digest of all inputs of a verification."""
+def plan_digest(binding: MCPBinding, guard_image: str, proxy: EgressProxy | None = None) -> str:
+    """Return the digest of all inputs of a verification. A proxy counts only if the server is reached through it."""
     spec = binding.spec.model_dump(by_alias=True, mode="json", exclude={"environments"})
     spec["verify"].pop("interval")
-    text = json.dumps([guard_image, spec], sort_keys=True, separators=(",", ":"))
+    http = binding.spec.server.http
+    used = None if http is None else proxy_for(http, proxy)
+    way = [] if used is None else [used.model_dump(by_alias=True, mode="json", exclude={"no_proxy"})]
+    text = json.dumps([guard_image, spec, *way], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -138,7 +143,7 @@ def build_support(run: VerificationTarget, api_server: ApiServerAddress) -> tupl
             spec={
                 "podSelector": {"matchLabels": verification_selector(binding)},
                 "policyTypes": ["Ingress", "Egress"],
-                "egress": verification_egress(binding.spec.server, api_server),
+                "egress": verification_egress(binding.spec.server, api_server, run.proxy),
             },
         ),
     )
@@ -174,7 +179,7 @@ def build_plan(run: VerificationTarget) -> Manifest:
             for probe in spec.verify.probes
         ),
     )
-    data = {PLAN_KEY: dump_plan(plan), BUNDLE_KEY: dump_bundle(_bundle(run.binding))}
+    data = {PLAN_KEY: dump_plan(plan), BUNDLE_KEY: dump_bundle(_bundle(run))}
     name = plan_name(run.binding.metadata.name, run.id)
     return build_child(run.binding, "v1", "ConfigMap", name, verification_labels(run.binding), data=data)
 
@@ -202,8 +207,9 @@ def build_job(run: VerificationTarget) -> Manifest:
     )
 
 
-def _bundle(binding: MCPBinding) -> Bundle:
+def _bundle(run: VerificationTarget) -> Bundle:
     """Return the verifier's bundle: the binding's own permissions, as if the matrix gave all of them."""
+    binding = run.binding
     permissions, rule = binding.spec.permissions, f"mcpbinding/{binding.metadata.name}"
     grants = (build_grant("Binding", rule, permissions), build_grant("Matrix", rule, permissions))
     return Bundle(
@@ -213,7 +219,7 @@ def _bundle(binding: MCPBinding) -> Bundle:
         stage=NO_AGENT,
         environment=NO_AGENT,
         scope=(),
-        sources=(compile_source(_bound(binding), grants),),
+        sources=(compile_source(_bound(binding), grants, run.proxy),),
     )
 
 
@@ -223,7 +229,7 @@ def _bound(binding: MCPBinding) -> BoundSource:
 
 def _pod(run: VerificationTarget) -> dict[str, Any]:
     binding, source = run.binding, run.binding.spec.source
-    secrets = project_secrets((_bound(binding),))
+    secrets = project_secrets((_bound(binding),), run.proxy)
     before, volumes = [], []
     stdio = binding.spec.server.stdio
     if stdio is not None:
