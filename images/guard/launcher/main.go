@@ -28,7 +28,7 @@ const (
 // defaultPath is where programs are looked up if the image sets no PATH, as container runtimes do it.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-const fix = "name a program of the image in spec.server.stdio.command of the MCPBinding"
+const fix = "set spec.server.stdio.command to a program of the image"
 
 func init() {
 	runtime.LockOSThread() // exec keeps some settings of a process only if its first thread calls it
@@ -43,15 +43,7 @@ func main() {
 	connect(directory+"/in", syscall.O_RDONLY, 0)
 	// There is no O_CREAT, as a shell would have it: an empty file would only look like a pipe.
 	connect(directory+"/out", syscall.O_WRONLY, 1)
-	err := syscall.Exec(program, command, os.Environ())
-	switch {
-	case errors.Is(err, syscall.ENOENT):
-		fail(codeUnusable, "%q needs another program to run, an interpreter or a dynamic linker, which the image lacks; %s", program, fix)
-	case errors.Is(err, syscall.ENOEXEC):
-		fail(codeUnusable, "%q is no program for this machine, and no script with #! in its first line; %s", program, fix)
-	default:
-		fail(codeUnusable, "%q cannot be run: %v; %s", program, err, fix)
-	}
+	refuse(program, syscall.Exec(program, command, os.Environ()))
 }
 
 // find returns the path of a program. Like execvp, it takes the first file of PATH that may be executed.
@@ -60,7 +52,7 @@ func find(name string) string {
 		if err := check(name); errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ENOTDIR) {
 			fail(codeMissing, "the image has no file %q; %s", name, fix)
 		} else if err != nil {
-			fail(codeUnusable, "%q cannot be run: %v; %s", name, err, fix)
+			refuse(name, err)
 		}
 		return name
 	}
@@ -68,16 +60,39 @@ func find(name string) string {
 	if path == "" {
 		path = defaultPath
 	}
+	unusable := ""
 	for _, folder := range strings.Split(path, ":") {
 		if folder == "" {
 			folder = "."
 		}
-		if file := folder + "/" + name; check(file) == nil {
+		file := folder + "/" + name
+		err := check(file)
+		if err == nil {
 			return file
 		}
+		if errors.Is(err, syscall.EACCES) {
+			unusable = file
+		}
 	}
-	fail(codeMissing, "the image has no program %q in PATH (%s); %s", name, path, fix)
+	if unusable != "" {
+		refuse(unusable, syscall.EACCES)
+	}
+	fail(codeMissing, "the image has no program %q in PATH; %s. PATH is %s", name, fix, path)
 	return ""
+}
+
+// refuse says why a program cannot be run.
+func refuse(program string, err error) {
+	switch {
+	case errors.Is(err, syscall.EACCES):
+		fail(codeUnusable, "user %d may not run %q; build the image so that users other than root can", os.Getuid(), program)
+	case errors.Is(err, syscall.ENOENT):
+		fail(codeUnusable, "%q needs an interpreter or a dynamic linker that the image lacks; %s", program, fix)
+	case errors.Is(err, syscall.ENOEXEC):
+		fail(codeUnusable, "%q is for another machine, or a script without #! in its first line; %s", program, fix)
+	default:
+		fail(codeUnusable, "%q cannot be run: %v; %s", program, err, fix)
+	}
 }
 
 // check returns nil if a path is a file that this user may execute.

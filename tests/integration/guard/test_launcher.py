@@ -176,9 +176,10 @@ def test_a_wrong_program_is_told_before_the_pipes_are_waited_for(launcher: Path,
         ("./missing", 127, 'no file "./missing"'),
         ("script/below", 127, 'no file "script/below"'),
         ("./folder", 126, "not a file"),
-        ("./data", 126, "permission denied"),
-        ("./no-interpreter", 126, "an interpreter or a dynamic linker, which the image lacks"),
-        ("./no-first-line", 126, "no script with #!"),
+        ("./data", 126, f'user {os.getuid()} may not run "./data"; build the image so that'),
+        ("data", 126, f'user {os.getuid()} may not run "'),
+        ("./no-interpreter", 126, "an interpreter or a dynamic linker that the image lacks"),
+        ("./no-first-line", 126, "a script without #! in its first line"),
         ("", 127, 'no program "" in PATH'),
     ],
 )
@@ -193,15 +194,23 @@ def test_a_program_that_cannot_run_is_named_with_cause_and_fix(
     ends = [os.open(pipes / one, os.O_RDWR) for one in ("in", "out")]
     try:
         done = subprocess.run(
-            [launcher, pipes, name], cwd=tmp_path, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
+            [launcher, pipes, name],
+            cwd=tmp_path,
+            env={"PATH": f"{tmp_path}:/bin"},
+            capture_output=True,
+            text=True,
+            timeout=WAIT_SECONDS,
+            check=False,
         )
     finally:
         for end in ends:
             os.close(end)
     assert (done.returncode, done.stdout) == (code, "")
     assert says in done.stderr
-    assert "spec.server.stdio.command" in done.stderr
+    assert ("set spec.server.stdio.command" in done.stderr) == ("may not run" not in done.stderr)
     assert done.stderr.count("\n") == 1
+    told = done.stderr.removeprefix("interlock-launch: ").replace(str(tmp_path), "")
+    assert told.index(";") < 100, "a status shows the beginning of the line"
 
 
 def test_the_first_program_in_the_path_that_may_run_counts(

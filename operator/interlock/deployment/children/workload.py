@@ -256,6 +256,7 @@ def build_launcher(guard_image: str) -> dict[str, Any]:
         # A pod may repeat its init containers, so an earlier copy is replaced.
         "command": ["cp", "--remove-destination", LAUNCHER_IN_IMAGE, f"{LAUNCHER_PATH}/launch"],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"memory": "32Mi"}},
+        "terminationMessagePolicy": LAST_LINES,
         "securityContext": container_security(LAUNCHER_UID, LAUNCHER_UID),
         "volumeMounts": [{"name": LAUNCHER_VOLUME, "mountPath": LAUNCHER_PATH}],
     }
