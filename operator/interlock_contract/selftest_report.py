@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from interlock_contract.clock import read_time
@@ -18,6 +18,9 @@ from interlock_contract.strict_json import JsonInvalid, parse_json
 MAX_REPORTS: Final = 256
 """More than an agent can have pods; the oldest above it are those of pods that are gone."""
 
+DROPPED_SUFFIX: Final = "/messages"
+"""Added to the name of a binding in a report of changes: not its tools have changed, but many messages of its server
+were dropped. No binding has such a name."""
 _MAX_FLAW: Final = 512
 _MAX_RULE: Final = 512
 _MAX_DIGITS: Final = 9
@@ -26,6 +29,8 @@ _NEVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_VALUE: Final = 16 * 1024
 """Most characters of an annotation's value that are read. An agent has 32 sources, and a name has 253 characters."""
 _MAX_DEPTH: Final = 1
+_MAX_AHEAD: Final = timedelta(minutes=1)
+"""How far a guard's clock may be ahead. A report of a later time would hide all honest ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +83,21 @@ def dump_drifts(drifts: Mapping[str, datetime]) -> str:
     return json.dumps({binding: _moment(at) for binding, at in drifts.items()}, separators=(",", ":"), sort_keys=True)
 
 
-def read_drifts(annotations: Mapping[str, str]) -> dict[str, datetime]:
-    """Return when guards have found tools of a binding changed, the last time that any of them says."""
+def read_drifts(annotations: Mapping[str, str], now: datetime) -> dict[str, datetime]:
+    """Return when guards have found tools of a binding changed, the last time that any of them says.
+
+    A name with `DROPPED_SUFFIX` says when they dropped many messages of the binding's server.
+
+    Args:
+        annotations: Those of the Lease.
+        now: The time. Later ones by more than a minute are ignored: a guard with a wrong clock hides no other's report.
+    """
     found: dict[str, datetime] = {}
     for key, text in annotations.items():
         if key.startswith(DRIFT_PREFIX):
             for binding, at in _drifts_in(text).items():
-                found[binding] = max(at, found.get(binding, at))
+                if at - now <= _MAX_AHEAD:
+                    found[binding] = max(at, found.get(binding, at))
     return found
 
 

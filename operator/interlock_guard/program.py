@@ -110,6 +110,7 @@ async def serve(settings: GuardSettings) -> None:
             recorder=recorder,
             monotonic=monotonic,
             on_drift=reporter.report_drift,
+            on_dropped=reporter.report_dropped,
             large=large,
         )
         models = ProviderClients(live, settings.secrets, settings.dialable, log)

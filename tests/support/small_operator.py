@@ -76,6 +76,7 @@ class SmallOperator:
                     guard_image=GUARD_IMAGE,
                     api_server=lambda: API_SERVER,
                     drift_seen_at=drifts.learned_at,
+                    dropped_at=drifts.dropped_at,
                     compute=compute,
                 ),
                 applier=applier[MCP_BINDING],

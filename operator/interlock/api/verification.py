@@ -306,6 +306,10 @@ class VerificationStatus(ApiModel):
     """Messages of the server that were not MCP or answered no request, such as lines of a log on standard output, in
     the last verification run."""
 
+    dropped_at: Timestamp | None = None
+    """When a guard last dropped 60 such messages or more within a minute. Its log has some of them. Absent if none
+    did."""
+
     diff: str = Field(default="", max_length=MAX_DIFF)
     """Readable differences; empty without a drift."""
 

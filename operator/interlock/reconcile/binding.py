@@ -73,6 +73,7 @@ class BindingSnapshot:
         api_server: The addresses of the API server, to which the verifier writes its result.
         image_digest: The digest of the server's image in the pod of the current run; empty where it is not known.
         drift_seen_at: When the operator last learned of a guard's report that a tool had changed, by its own clock.
+        dropped_at: When a guard last reported that it dropped many messages of the server, by the guard's clock.
         trouble: Why the pod of the current run has not started, or what of it fails; empty where nothing is known.
         tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
         proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
@@ -84,6 +85,7 @@ class BindingSnapshot:
     api_server: ApiServerAddress
     image_digest: str = ""
     drift_seen_at: datetime | None = None
+    dropped_at: datetime | None = None
     trouble: str = ""
     tool_diff: str | None = None
     proxy: EgressProxy | None = None
@@ -158,6 +160,9 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     known = _accept(snapshot.binding, forget_unmapped(snapshot.binding, known))
     digest = plan_digest(snapshot.binding, snapshot.guard_image, snapshot.proxy)
     known = _schedule(snapshot, known, digest, now)
+    if snapshot.dropped_at is not None:
+        reported = snapshot.dropped_at.replace(microsecond=0)
+        known = known.model_copy(update={"dropped_at": max(reported, known.dropped_at or reported)})
     known = known.model_copy(update={"observed_digest": observed_digest(known), "pinned_digest": pinned_digest(known)})
     definitions = _definitions(snapshot)
     request = b""

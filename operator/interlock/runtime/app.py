@@ -188,6 +188,7 @@ class App:
                 guard_image=self.settings.guard_image,
                 api_server=lambda: api_server.found,
                 drift_seen_at=drifts.learned_at,
+                dropped_at=drifts.dropped_at,
                 compute=worker.run,
             ),
             applier=Applier(client, binding_children),

@@ -33,6 +33,7 @@ from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
 from interlock.telemetry import VERIFICATIONS
+from interlock_contract.selftest_report import DROPPED_SUFFIX
 from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import TooCostly
 from interlock_kube.resource_types import POD, Key
@@ -50,6 +51,7 @@ class BindingSnapshotReader:
         guard_image: The image of the guards.
         api_server: Returns the addresses of the API server.
         drift_seen_at: Returns when a guard last found a tool of an MCPBinding changed, None where none has.
+        dropped_at: Returns when a guard last dropped many messages of an MCPBinding's server, None where none has.
         compute: Runs a computation in the worker process.
     """
 
@@ -62,6 +64,7 @@ class BindingSnapshotReader:
         guard_image: str,
         api_server: Callable[[], ApiServerAddress],
         drift_seen_at: Callable[[Key], datetime | None],
+        dropped_at: Callable[[Key], datetime | None] = lambda _: None,
         compute: Compute,
     ) -> None:
         self._compute = compute
@@ -70,7 +73,7 @@ class BindingSnapshotReader:
         self._client = client
         self._guard_image = guard_image
         self._api_server = api_server
-        self._drift_seen_at = drift_seen_at
+        self._drift_seen_at, self._dropped_at = drift_seen_at, dropped_at
 
     def read(self, key: Key) -> BindingSnapshot | None:
         """Return the snapshot of an MCPBinding; None where there is none to reconcile.
@@ -87,6 +90,7 @@ class BindingSnapshotReader:
             api_server=self._api_server(),
             drift_seen_at=self._drift_seen_at(key),
             proxy=find_proxy(self._cache.policies(key[0]), binding.spec.source),
+            dropped_at=self._dropped_at(key),
         )
 
     async def read_image(self, snapshot: BindingSnapshot) -> BindingSnapshot:
@@ -252,7 +256,8 @@ class BindingReconciler:
 class DriftReports:
     """The last report of each MCPBinding that a guard found a tool changed, and when the operator learned of it.
 
-    Runs are compared with the second time: the clock of a guard's node may be behind that of the operator.
+    Runs are compared with the second time: the clock of a guard's node may be behind that of the operator. Reports of
+    dropped messages come under the name of the MCPBinding with `DROPPED_SUFFIX`.
 
     Args:
         enqueue: Enqueues an MCPBinding.
@@ -270,7 +275,11 @@ class DriftReports:
         known = self._reported_at.get(key)
         if known is None or reported_at > known:
             self._reported_at[key], self._learned_at[key] = reported_at, self._clock()
-            self._enqueue(key)
+            self._enqueue((key[0], key[1].removesuffix(DROPPED_SUFFIX)))
+
+    def dropped_at(self, key: Key) -> datetime | None:
+        """Return when a guard last reported many dropped messages, by its own clock, None where none has."""
+        return self._reported_at.get((key[0], f"{key[1]}{DROPPED_SUFFIX}"))
 
     def learned_at(self, key: Key) -> datetime | None:
         """Return when the operator learned of the last report, None where there was none."""

@@ -97,6 +97,7 @@ class Authorizer:
         monotonic: The clock of `live`, in seconds.
         large: The large messages of this guard.
         on_drift: Called with the name of a binding whose server differs from what was verified, and with the change.
+        on_dropped: Called with the name of a binding of whose server many messages were dropped.
     """
 
     def __init__(
@@ -108,11 +109,13 @@ class Authorizer:
         recorder: Recorder,
         monotonic: Callable[[], float],
         on_drift: Callable[[str, str], None] = lambda _binding, _change: None,
+        on_dropped: Callable[[str], None] = lambda _binding: None,
         large: LargeMessages | None = None,
     ) -> None:
         self._live, self._sources, self._lists = live, sources, lists
         self._large = large or LargeMessages()
-        self._recorder, self._monotonic, self._on_drift = recorder, monotonic, on_drift
+        self._recorder, self._monotonic = recorder, monotonic
+        self._on_drift, self._on_dropped = on_drift, on_dropped
 
     def check_open(self) -> Deny | None:
         """Return why the guard is closed for everything, or None."""
@@ -228,6 +231,12 @@ class Authorizer:
         served = find_source(self._live.bundle, source)
         if served is not None:
             self._on_drift(served.binding, change)
+
+    def report_dropped(self, source: str) -> None:
+        """Report that many messages of a source's server were dropped."""
+        served = find_source(self._live.bundle, source)
+        if served is not None:
+            self._on_dropped(served.binding)
 
 
 def deny_unrecorded(error: RecordFailed) -> Deny:

@@ -104,6 +104,10 @@ class ServerMessages:
         for key in [key for key in self._open if key[0] == upstream.source]:
             self._open.pop(key).withdraw()
 
+    def handle_dropped(self, upstream: Upstream) -> None:
+        """Report that many messages of a server were dropped."""
+        self._authorizer.report_dropped(upstream.source)
+
     def handle_call_message(self, exchange: Exchange, message: RpcNotification | RpcRequest) -> None:
         """Handle a message that the server sent as part of one call."""
         if isinstance(message, RpcRequest):

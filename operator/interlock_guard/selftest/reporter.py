@@ -12,6 +12,7 @@ from typing import Final
 
 from interlock_contract.names import DENIALS_PREFIX, DRIFT_PREFIX, GUARD_FIELD_MANAGER, SELFTEST_PREFIX
 from interlock_contract.selftest_report import (
+    DROPPED_SUFFIX,
     RepeatedDenials,
     SelfTestReport,
     dump_denials,
@@ -93,6 +94,10 @@ class SelfTestReporter:
         self._denials.append(denials)
         self._has_news = True
         self._changed.set()
+
+    def report_dropped(self, binding: str) -> None:
+        """Queue that many messages of the binding's server were dropped."""
+        self.report_drift(f"{binding}{DROPPED_SUFFIX}", "")
 
     async def run(self, log: Callable[[str], None]) -> None:
         """Write each report, until cancelled."""

@@ -20,6 +20,8 @@ DIGESTED: Final = 4096
 LOGGED: Final = 5
 """Messages of one server that are logged in `WINDOW_SECONDS`."""
 WINDOW_SECONDS: Final = 60.0
+FREQUENT: Final = 60
+"""Dropped messages in `WINDOW_SECONDS` that are reported."""
 _READ: Final = 256
 _RUN: Final = re.compile(r"[\w+/=-]{12,}")
 """Also the characters that Base64 and most tokens have: a key with a dash in it is no two words."""
@@ -32,13 +34,21 @@ class DroppedMessages:
         source: The server's source.
         log: Told of the first ones of each minute.
         monotonic: A clock in seconds.
+        on_frequent: Called at most once a minute, when many were dropped in it.
 
     Attributes:
         count: How many there were.
     """
 
-    def __init__(self, source: str, log: Callable[[str], None], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        source: str,
+        log: Callable[[str], None],
+        monotonic: Callable[[], float],
+        on_frequent: Callable[[], None] = lambda: None,
+    ) -> None:
         self.count = 0
+        self._on_frequent = on_frequent
         self._source, self._log, self._monotonic = source, log, monotonic
         self._window_ends = -1.0
         self._in_window = 0
@@ -59,6 +69,8 @@ class DroppedMessages:
                 self._log(f"server of {self._source}: {silent} more messages were dropped before")
             self._window_ends, self._in_window = now + WINDOW_SECONDS, 0
         self._in_window += 1
+        if self._in_window == FREQUENT:
+            self._on_frequent()
         if self._in_window <= LOGGED:
             self._log(f"server of {self._source}: message {number} dropped: {why}: {describe(message)}")
 

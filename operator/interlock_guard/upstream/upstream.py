@@ -97,6 +97,9 @@ class UpstreamEvents(Protocol):
     def handle_disconnected(self, upstream: "Upstream") -> None:
         """Handle the end of a connection; its calls have their outcome."""
 
+    def handle_dropped(self, upstream: "Upstream") -> None:
+        """Handle that many messages of a server were dropped within a minute."""
+
     def handle_notification(self, upstream: "Upstream", notification: RpcNotification) -> None:
         """Handle a notification."""
 
@@ -127,7 +130,7 @@ class Upstream(ABC):
         self.server_info: ServerInfo | None = None
         self._listener, self._log = listener, log
         self._loop = asyncio.get_running_loop()
-        self.dropped = DroppedMessages(source, log, monotonic)
+        self.dropped = DroppedMessages(source, log, monotonic, lambda: listener.handle_dropped(self))
         self._open = asyncio.Event()
         self._calls = PendingCalls(source, self._cancel)
         self._reconnect_pause = ReconnectPause()

@@ -57,6 +57,9 @@ class NullListener:
         """Note that it is gone."""
         self.has_begun.clear()
 
+    def handle_dropped(self, upstream: Upstream) -> None:
+        """Ignore it: the result has the number."""
+
     def handle_notification(self, upstream: Upstream, notification: RpcNotification) -> None:
         """Hear nothing."""
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from interlock_contract.selftest_report import DROPPED_SUFFIX
 from interlock_guard.upstream.initialize import PROBE_SECONDS
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.habits import Habit, habit
@@ -213,8 +214,8 @@ async def test_progress_under_a_token_that_came_back_as_text_reaches_its_client(
 
 
 @requirement("guard.odd-messages")
-async def test_dropped_lines_are_counted_and_the_log_shows_some_of_them_without_secrets(
-    served: Guard, tmp_path: Path
+async def test_dropped_lines_are_counted_reported_and_logged_in_part_without_secrets(
+    api: FakeApiServer, served: Guard, tmp_path: Path
 ) -> None:
     async with habit(served, tmp_path, "plain") as found:
         await found.ready()
@@ -226,6 +227,7 @@ async def test_dropped_lines_are_counted_and_the_log_shows_some_of_them_without_
         assert answer.text == "done"
         assert await found.dropped() == 1001
         assert found.lines().count("dropped:") <= 5
+        await until(lambda: f"crm-sandbox{DROPPED_SUFFIX}" in str(api.lease), lambda: f"a report: {api.lease}")
 
 
 @pytest.mark.parametrize("size", [65_535, 65_537, 5_000_000])

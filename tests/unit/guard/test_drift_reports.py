@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from interlock_contract.selftest_report import read_drifts
+from interlock_contract.selftest_report import DROPPED_SUFFIX, read_drifts
 from interlock_guard.selftest.reporter import SelfTestReporter
 from tests.requirements import requirement
 from tests.support.bounds import until
@@ -36,8 +36,8 @@ class Guard:
         client: Any = self.lease
         self.reporter = SelfTestReporter(client, "/lease", "a-0", clock=lambda: self.now)
 
-    def written(self) -> datetime | None:
-        return read_drifts(self.lease.annotations).get("crm")
+    def written(self, name: str = "crm") -> datetime | None:
+        return read_drifts(self.lease.annotations, self.now).get(name)
 
     async def run_until_written(self, at: datetime) -> None:
         task = asyncio.create_task(self.reporter.run(lambda _: None))
@@ -83,3 +83,13 @@ async def test_a_server_that_changes_all_the_time_costs_a_write_a_second_and_lit
     assert len(others) == 1
     assert others[0] - first >= 1.0
     assert len(guard.reporter._changes) <= 256  # noqa: SLF001 - memory is what is bounded
+
+
+@requirement("guard.odd-messages")
+async def test_dropped_messages_are_reported_next_to_changed_tools() -> None:
+    guard = Guard()
+    guard.reporter.report_dropped("mail")
+    guard.reporter.report_drift("crm", "get_contact aa")
+    await guard.run_until_written(NOW)
+    assert guard.written(f"mail{DROPPED_SUFFIX}") == NOW
+    assert guard.written("mail") is None, "its tools have not changed"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from interlock_guard.upstream.dropped_messages import (
     DIGESTED,
+    FREQUENT,
     LOGGED,
     SHOWN,
     WINDOW_SECONDS,
@@ -78,6 +79,17 @@ def test_a_flood_is_counted_whole_and_logged_in_part() -> None:
     dropped.note(b"x", 1000, "not JSON")
     assert len(logged) == LOGGED + 2
     assert "995 more messages" in logged[LOGGED]
+
+
+@requirement("guard.odd-messages")
+def test_many_messages_within_a_minute_are_reported_once_in_it() -> None:
+    clock, reported = Clock(), list[float]()
+    dropped = DroppedMessages("crm", lambda _: None, lambda: clock.now, lambda: reported.append(clock.now))
+    for minute, count in enumerate((FREQUENT - 1, FREQUENT, 5 * FREQUENT, 1)):
+        clock.now = minute * WINDOW_SECONDS
+        for number in range(count):
+            dropped.note(b"x", number, "not JSON")
+    assert reported == [WINDOW_SECONDS, 2 * WINDOW_SECONDS]
 
 
 def test_the_digest_of_a_large_message_is_of_its_beginning() -> None:

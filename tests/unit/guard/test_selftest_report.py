@@ -80,8 +80,9 @@ def test_what_guards_have_found_changed_is_read_back_the_latest_of_all_and_nothi
         f"{DRIFT_PREFIX}a-0": dump_drifts({"crm": early, "mail": late}),
         f"{DRIFT_PREFIX}a-1": dump_drifts({"crm": late}),
         f"{DRIFT_PREFIX}a-2": "nonsense",
+        f"{DRIFT_PREFIX}a-6": dump_drifts({"crm": datetime(9999, 12, 31, tzinfo=UTC)}),
         f"{DRIFT_PREFIX}a-3": '["crm"]',
         f"{DRIFT_PREFIX}a-4": '{"crm": 5, "x": "2026-03-02T09:00:00"}',
         "other/a-5": dump_drifts({"forged": late}),
     }
-    assert read_drifts(annotations) == {"crm": late, "mail": late}
+    assert read_drifts(annotations, late) == {"crm": late, "mail": late}

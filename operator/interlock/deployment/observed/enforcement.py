@@ -2,16 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from interlock.api.binding import MCPBinding
 from interlock.deployment.names import ChildKey, Manifest
 from interlock.deployment.plan import LiveChild
-from interlock_contract.selftest_report import read_drifts, read_reports
-
-_MAX_AHEAD: Final = timedelta(minutes=1)
-"""How far a guard's clock may be ahead. A report of a later time would hide all honest ones."""
+from interlock_contract.selftest_report import DROPPED_SUFFIX, read_drifts, read_reports
 
 
 @dataclass(frozen=True)
@@ -34,14 +30,15 @@ def drifts_of(
 ) -> dict[str, datetime]:
     """Return when an agent's guards found changed tools, by the names of these bindings.
 
-    Other names are ignored, and so are times that are more than a minute ahead of `now`.
+    A name with `DROPPED_SUFFIX` has the time when they dropped many messages. Other names are ignored, and so are times
+    that are more than a minute ahead of `now`.
     """
-    names = {binding.metadata.name for binding in bindings}
+    names = {f"{binding.metadata.name}{suffix}" for binding in bindings for suffix in ("", DROPPED_SUFFIX)}
     found: dict[str, datetime] = {}
     for key, child in children.items():
         if key.kind == "Lease":
-            said = read_drifts(child.manifest["metadata"].get("annotations") or {})
-            seen = {name: at for name, at in said.items() if name in names and at - now <= _MAX_AHEAD}
+            said = read_drifts(child.manifest["metadata"].get("annotations") or {}, now)
+            seen = {name: at for name, at in said.items() if name in names}
             found |= {name: max(at, found.get(name, at)) for name, at in seen.items()}
     return found
 
