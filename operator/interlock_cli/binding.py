@@ -130,10 +130,16 @@ def _check(manifest: dict[str, Any], place: str) -> None:
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
         raise ImportRefusedError(
-            *(f"{place}: {'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in found)
+            *(f"{place}: {'.'.join(map(str, one['loc']))}: {_sentence(one)}" for one in found)
         ) from None
     stdio = binding.spec.server.stdio
     if stdio is not None:
         env = sum(len(one.name) + len(one.value or "") for one in stdio.env)
         if env + sum(map(len, (*stdio.command, *stdio.args))) > _LARGEST_COMMAND:
             raise ImportRefusedError(f"{place}: {COMMAND_TOO_LARGE}")
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    """Return the message of a validation error, with a fix where it has none."""
+    message = str(error["msg"]).removeprefix("Value error, ").replace(" after validation", "")
+    return f"{message}: use fewer, such as by a script in the image" if error["type"] == "too_long" else message

@@ -77,7 +77,7 @@ _PLACES: Final = (
     ("experimental", "modelContextProtocolServers"),  # Continue
     ("augment.advanced", "mcpServers"),
 )
-_HINTS: Final = frozenset({"command", "url", "httpUrl", "serverUrl", "transport", "packages", "remotes"})
+_HINTS: Final = frozenset({"command", "url", "httpUrl", "serverUrl"})
 _WRITE_SERVERS: Final = 'write {"mcpServers": {"<name>": ...}}'
 
 
@@ -102,7 +102,7 @@ def parse_servers(text: str, package_type: str | None = None) -> ClientConfig:
         raise ImportRefusedError(f"{len(pairs)} servers are more than {MOST_SERVERS}: import fewer at once")
     servers, left_out = [], []
     for name, at, members in pairs:
-        if not isinstance(members, dict) and re.match(r"[_$#/]|comment", name, re.IGNORECASE):
+        if _is_comment(name, members):
             left_out.append(f"{at} is not an object, so it is a comment")
         else:
             servers.append(_server(name, at, members, inputs, package_type))
@@ -111,7 +111,7 @@ def parse_servers(text: str, package_type: str | None = None) -> ClientConfig:
         left_out += [
             f"{_key(name)} is next to {place}, where clients ignore it: move it into {place}"
             for name, one in document.items()
-            if name not in (top, place) and isinstance(one, dict) and {"command", "url"} & one.keys()
+            if name not in (top, place) and _has_hints(one)
         ]
     return ClientConfig(tuple(servers), tuple(left_out))
 
@@ -129,9 +129,12 @@ def _servers_in(document: Any) -> tuple[str, Any]:
         raise ImportRefusedError(f"the file has servers in {' and in '.join(filled)}: keep them in one place")
     if filled:
         return next(iter(filled.items()))
-    for place, value in (("mcp", document.get("mcp")), ("", document)):  # opencode and Crush, then servers alone
-        if isinstance(value, dict) and value and all(map(_has_hints, value.values())):
-            return place, value
+    nested = document.get("mcp")  # opencode and Crush
+    if isinstance(nested, dict) and any(map(_has_hints, nested.values())):
+        return "mcp", nested
+    alone = [one for name, one in document.items() if not _is_comment(name, one)]
+    if alone and all(map(_has_hints, alone)):
+        return "", document
     if isinstance(document.get("name"), str) and _HINTS & document.keys():
         return "", {document["name"]: document}
     if _HINTS & document.keys():
@@ -150,6 +153,10 @@ def _present(document: dict[str, Any]) -> dict[str, Any]:
         if value is not None:
             present[".".join(path)] = value
     return present
+
+
+def _is_comment(name: str, value: Any) -> bool:
+    return not isinstance(value, dict) and re.match(r"[_$#/]|comment", name, re.IGNORECASE) is not None
 
 
 def _has_hints(value: Any) -> bool:
@@ -173,7 +180,7 @@ def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
 
 def _key(name: str) -> str:
     """Return a member's name for a place, escaped, and without what may be a secret."""
-    return ascii(name)[1:-1] if is_name(name) or not re.search(r"\d", name) else show_name(name)
+    return repr(name)[1:-1] if is_name(name) or not re.search(r"\d", name) else show_name(name)
 
 
 def _inputs(document: Any) -> dict[str, str]:
@@ -224,7 +231,7 @@ _ALIASES: Final = {
 
 def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """Rename the settings of opencode, Zed, Gemini and others. Return them with the keys that they have in the file."""
-    common, origins = dict(members), {}
+    common, origins = {name: one for name, one in members.items() if one is not None}, dict[str, str]()
     nested = {name: common.pop(name) for name in ("transport", "requestInit") if isinstance(common.get(name), dict)}
     for place, value in nested.items():
         for name, one in value.items():
@@ -241,7 +248,8 @@ def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         _spread(command, common, origins)
     elif isinstance(command, list) and command and all(isinstance(word, str) for word in command):
         rest = common.get("args", [])
-        common["command"], common["args"] = command[0], [*command[1:], *(rest if isinstance(rest, list) else [rest])]
+        rest = rest if isinstance(rest, list) else [rest]
+        common["command"], common["args"] = command[0], [*command[1:], *rest]
         origins |= {f"args[{index}]": f"command[{index + 1}]" for index in range(len(command) - 1)}
         origins |= {f"args[{index + len(command) - 1}]": f"args[{index}]" for index in range(len(rest))}
         origins["command"] = "command[0]"

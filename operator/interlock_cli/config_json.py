@@ -25,8 +25,8 @@ class ImportRefusedError(Exception):
 
 
 def quote(value: object, longest: int = 80) -> str:
-    """Return any value as one short line of ASCII."""
-    text = ascii(value)
+    """Return any value as one short line of printable characters."""
+    text = repr(value)
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 

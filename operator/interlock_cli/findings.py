@@ -1,4 +1,4 @@
-"""What the import finds out about one server: its problems, notes for the reviewer, and values that its user keeps."""
+"""The findings about one server: its problems, notes for the reviewer, and values that its user keeps."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

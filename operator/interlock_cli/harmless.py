@@ -31,7 +31,7 @@ _SWITCH: Final = split_words("""
     true false yes no on off none null auto default always never enabled disabled oauth basic bearer *
     """)
 _NUMBER: Final = re.compile(r"[+-]?\d{1,5}(\.\d{1,4})?(ms|s|m|h|d|k|kb|mb|gb|ki|mi|gi|%)?", re.IGNORECASE)
-_MEASURE: Final = re.compile(r"[+-]?\d{1,12}(\.\d{1,4})?(ms|s|m|h|d|k|kb|mb|gb|ki|mi|gi|%)?", re.IGNORECASE)
+_MEASURE: Final = re.compile(r"[+-]?\d{1,9}(\.\d{1,4})?(ms|s|m|h|d|k|kb|mb|gb|ki|mi|gi|%)?", re.IGNORECASE)
 _VERSION: Final = re.compile(
     r"[v^~]?\d{1,4}(\.\d{1,4}){1,3}([-.]?(alpha|beta|rc|dev|post)\.?\d{0,4})?|\d{4}-\d{2}-\d{2}"
 )
@@ -51,12 +51,17 @@ _EXTENSION: Final = re.compile(
 )
 _SCHEMES: Final = split_words("""
     http https ws wss postgres postgresql mysql mariadb mongodb mongodb+srv redis rediss amqp amqps sqlite file
-    git+https s3 gs bolt neo4j nats ldap ldaps clickhouse
+    git+https git+ssh ssh s3 gs bolt neo4j nats ldap ldaps clickhouse
     """)
+_USERS: Final = split_words("root postgres mysql admin sa git reader readonly app user")
 _CAMEL: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _CONSONANTS: Final = re.compile(r"[bcdfghjklmnpqrstvwxz]{5}", re.IGNORECASE)
 _VOWEL: Final = re.compile(r"[aeiouy]", re.IGNORECASE)
-_SECRET_SHORT_FLAGS: Final = split_words("-k -K -p -P -a -A -s -S -t -T -w -W")
+_SHORT_FLAGS: Final = dict.fromkeys(split_words("-p -P -a -A -s -S -t -T -w -W"), "token-file") | {
+    "-k": "key",
+    "-K": "key",
+}
+"""Names for short flags that are often those of ports, and of passwords too."""
 _OPERATORS: Final = frozenset(["&&", "||", "|", ";", "&", ">", "2>", ">>", "<"])
 
 
@@ -68,8 +73,10 @@ def is_harmless(value: str, name: str = "", own: frozenset[str] = frozenset()) -
         name: The variable, flag, header or parameter that it is the value of. Empty if there is none.
         own: Further known words in lower case, such as those of the server's name.
     """
-    if len(value) > _LONGEST or not value.isascii() or (value and not value.isprintable()):
+    if len(value) > _LONGEST or (value and not value.isprintable()):
         return False
+    if not value.isascii():  # folders have names in all languages
+        return _PATH_START.match(value) is not None and _is_path(re.sub(r"[^\x00-\x7f]", "e", value), own)
     kind = kind_of(name)
     if kind == "secret":
         # A Secret's file, such as GOOGLE_APPLICATION_CREDENTIALS=/etc/crm/key.json, is no secret.
@@ -94,17 +101,14 @@ def harmful_arguments(words: Sequence[str], own: frozenset[str], packages: froze
     """
     found, before = [], ""
     for index, word in enumerate(words):
-        is_flag = _is_flag(word)
-        if is_flag:
+        if _is_flag(word):
             before = word
             continue
-        if index in packages:
-            good = is_package(word, own) or is_harmless(word, "", own)
-        elif before in _SECRET_SHORT_FLAGS:
-            good = is_harmless(word, "auth-file", own)
-        else:
-            good = is_harmless(word, before.lstrip("-"), own)
-        if not good:
+        name = _SHORT_FLAGS.get(before, before.lstrip("-"))
+        if word.startswith("-") and "=" in word and kind_of(name) != "secret":
+            name = ""  # a flag with a value of its own
+        is_named = index in packages and is_package(word, own)
+        if not is_named and not is_harmless(word, "" if index in packages else name, own):
             found.append(index)
         before = ""
     return found
@@ -263,22 +267,29 @@ def _is_label(label: str) -> bool:
 
 def _is_url(value: str, own: frozenset[str]) -> bool:
     parts = _split_url(value.removeprefix("jdbc:"))
-    if parts is None or parts.scheme.lower() not in _SCHEMES or "@" in parts.netloc or parts.fragment:
-        return False
-    if "webhook" in value.lower() or parts.netloc.startswith("hooks."):
+    if parts is None or parts.scheme.lower() not in _SCHEMES or parts.fragment or "webhook" in value.lower():
         return False
     if parts.scheme in ("file", "sqlite"):
-        return not parts.netloc and not parts.query and _is_path(parts.path or "/", own)
-    if not _is_host(parts.netloc):
-        # A Service's name in its own namespace, such as http://crm:8000.
-        name, _, port = parts.netloc.partition(":")
-        if not _is_label(name) or not re.fullmatch(r"\d{0,5}", port):
-            return False
+        return not parts.netloc and not parts.query and _is_path(f"/{parts.path.lstrip('/')}", own)
     known = own | frozenset(name_words(parts.netloc))
-    if not all(_is_url_word(word, known) for word in re.split(r"[-_./@]", parts.path)):
-        return False
     query = _split_query(parts.query)
-    return query is not None and all(is_name(name) and is_harmless(text, name, known) for name, text in query)
+    return (
+        _is_address(parts)
+        and all(_is_url_word(word, known) for word in re.split(r"[-_./@]", parts.path))
+        and query is not None
+        and all(is_name(name) and is_harmless(text, name, known) for name, text in query)
+    )
+
+
+def _is_address(parts: SplitResult) -> bool:
+    """Return True if a URL has a harmless host, and at most one of the usual users of databases."""
+    user, has_user, address = parts.netloc.rpartition("@")
+    if has_user and (parts.scheme.startswith(("http", "ws")) or user.lower() not in _USERS):
+        return False
+    # A Service's name in its own namespace, such as http://crm:8000, is no domain.
+    name, _, port = address.partition(":")
+    is_service = _is_label(name) and re.fullmatch(r"\d{0,5}", port) is not None
+    return not address.startswith("hooks.") and (_is_host(address) or is_service)
 
 
 def _is_url_word(word: str, own: frozenset[str]) -> bool:

@@ -43,24 +43,23 @@ def _import(options: argparse.Namespace) -> str:
         _say(f"left out: {sentence}")
     names = _Names(config.servers)
     choices = _choices(options, names)
-    wanted = _wanted(config.servers, options, names)
+    wanted, twins = _wanted(config.servers, options, names)
     if options.dockerfile is not None:
         server = names.find(options.dockerfile)
         return print_dockerfile(server, choices.keep.get(server.source, frozenset()))
     imported: list[Imported] = []
-    refused: dict[str, tuple[str, ...]] = {}
+    refused: list[tuple[ConfiguredServer, tuple[str, ...]]] = [(server, (message,)) for server, message in twins]
     for server in wanted:
         try:
             imported.append(build_binding(server, choices))
         except ImportRefusedError as error:
-            refused[server.name] = error.messages
+            refused.append((server, error.messages))
     if refused:
-        messages = [message for several in refused.values() for message in several]
+        messages = [message for _, several in refused for message in several]
         if imported:
-            skips = " ".join(f"--skip {shlex.quote(name)}" for name in refused)
-            messages.append(
-                f"{len(imported)} of {len(wanted)} servers can be imported: to import these alone, add {skips}"
-            )
+            skips = " ".join(f"--skip {shlex.quote(server.name or server.place)}" for server, _ in refused)
+            total = len(imported) + len(refused)
+            messages.append(f"{len(imported)} of {total} servers can be imported: to import these alone, add {skips}")
         raise ImportRefusedError(*messages)
     return print_bindings(imported)
 
@@ -69,7 +68,7 @@ class _Names:
     """The servers of a file by the names that options may have for them: those of the file, and their sources."""
 
     def __init__(self, servers: Sequence[ConfiguredServer]) -> None:
-        self._by_name = {server.name: server for server in servers if server.name}
+        self._by_name = {server.name or server.place: server for server in servers}
         self._by_source: dict[str, list[ConfiguredServer]] = {}
         for server in servers:
             self._by_source.setdefault(server.source, []).append(server)
@@ -95,8 +94,13 @@ class _Names:
         return self.find_all(name)[0]
 
 
-def _wanted(servers: Sequence[ConfiguredServer], options: argparse.Namespace, names: _Names) -> list[ConfiguredServer]:
-    """Return the servers to import. Others are not checked."""
+def _wanted(
+    servers: Sequence[ConfiguredServer], options: argparse.Namespace, names: _Names
+) -> tuple[list[ConfiguredServer], list[tuple[ConfiguredServer, str]]]:
+    """Return the servers to import, and those whose source another one has, each with its message.
+
+    Other servers are not checked.
+    """
     skipped = [server for name in options.skip for server in names.find_all(name)]
     if options.only:
         wanted = [server for name in options.only for server in names.find_all(name)]
@@ -106,16 +110,15 @@ def _wanted(servers: Sequence[ConfiguredServer], options: argparse.Namespace, na
             if server.is_disabled and server not in skipped:
                 _say(f"left out, because it is disabled: {server.place}")
     by_source: dict[str, ConfiguredServer] = {}
+    twins = []
     for server in wanted:
         if server in skipped:
             continue
         other = by_source.setdefault(server.source or server.place, server)
         if other is not server:
-            raise ImportRefusedError(
-                f"{quote(server.name)} and {quote(other.name)} would be one source, {server.source}: rename one, or "
-                f"add --skip {shlex.quote(server.name)}"
-            )
-    return list(by_source.values())
+            message = f"{server.place} and {other.place} would be one source, {server.source}: rename one"
+            twins.append((server, message))
+    return list(by_source.values()), twins
 
 
 def _choices(options: argparse.Namespace, names: _Names) -> Choices:

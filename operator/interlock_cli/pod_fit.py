@@ -1,7 +1,8 @@
-"""What a client config says about the user's machine and what has no meaning in a pod: its paths, and `localhost`."""
+"""Notes on values that have no meaning in a pod: paths and hosts of the user's machine, transports but stdio."""
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final
 
 from interlock_cli.config_json import quote
@@ -10,11 +11,11 @@ from interlock_cli.findings import Findings, Word
 _LONGEST: Final = 4096
 _START: Final = r"(?:^|(?<=[=,;\s'\"(]))"
 _MACHINE_PATH: Final = re.compile(
-    rf"{_START}(?:(?:file://)?/(?:Users|home|root|Applications|Library|Volumes|opt/homebrew|mnt|media|private|var/folders"
+    rf"{_START}(?:(?:[a-z][a-z+]*:///?)?/(?:Users|home|root|Applications|Library|Volumes|opt/homebrew|mnt|media|private|var/folders"
     r"|path|absolute|full|your|workspaces?|nix|snap|[a-z]/Users)(?=/|$)|(?:file:///?)?[A-Za-z]:[/\\]|\\\\[A-Za-z]|~(?=[/\\]|$)"
     rf"|%[A-Za-z]+%|\.{{1,2}}(?=[/\\]|$))[^,;'\"]*"
 )
-_ANY_PATH: Final = re.compile(r"(?:^|(?<=[=,;]))(?:[a-z]+://)?/[A-Za-z0-9_.][^,;'\"\s]*")
+_ANY_PATH: Final = re.compile(r"(?:^|(?<=[=,;]))(?:[a-z]+://)?/[\w.][^,;'\"\s]*")
 _OF_IMAGES: Final = re.compile(r"/(tmp|dev|usr|s?bin|lib|etc|proc|sys|app|server|mcp|sse|api|messages?|v\d)(/|$)")
 _RELATIVE_FILE: Final = re.compile(
     r"(?:^|(?<==))[-A-Za-z0-9_.]+(?:[/\\][-A-Za-z0-9_. ]+)*"
@@ -23,8 +24,10 @@ _RELATIVE_FILE: Final = re.compile(
 )
 _LOCALHOST: Final = re.compile(
     r"(?<![A-Za-z0-9_.-])((?:[A-Za-z0-9_-]+\.)?localhost|localhost\.localdomain|127(?:\.\d{1,3}){3}|::1|0\.0\.0\.0"
-    r"|(?:host|gateway)\.docker\.internal|host\.containers\.internal)(?![A-Za-z0-9_-]|\.[A-Za-z0-9])"
+    r"|(?:host|gateway)\.docker\.internal|host\.containers\.internal)(?![A-Za-z0-9_-]|\.[A-Za-z0-9])",
+    re.IGNORECASE,
 )
+_OTHER_TRANSPORTS: Final = ("sse", "http", "streamable", "streamablehttp", "shttp")
 
 
 def is_own_machine(host: str) -> bool:
@@ -56,6 +59,12 @@ def add_notes(findings: Findings, words: Sequence[Word], printed: frozenset[str]
     ]
     if others:
         findings.notes.append(f"these paths must exist in the image: {', '.join(others)}")
+    spoken = [word.key for before, word in pairwise([Word("", ""), *words]) if _is_other_transport(before, word)]
+    if spoken:
+        findings.notes.append(
+            f"{', '.join(spoken)}: a server in a pod must use the transport stdio. Write stdio, or run the server as a "
+            "Deployment and write spec.server.http"
+        )
     local = [(word.key, found[0]) for word in words for found in _LOCALHOST.finditer(word.text[:_LONGEST])]
     if local:
         keys, hosts = dict.fromkeys(key for key, _ in local), dict.fromkeys(host for _, host in local)
@@ -65,12 +74,23 @@ def add_notes(findings: Findings, words: Sequence[Word], printed: frozenset[str]
         )
 
 
+def _is_other_transport(before: Word, word: Word) -> bool:
+    """Return True if an argument or variable makes the server listen instead of using its standard streams."""
+    name, has_value, value = word.text.rpartition("=")
+    if word.key.startswith("env."):
+        name, value = word.key, word.text
+    elif not has_value:
+        name = before.text
+    is_named = re.search(r"transport([-_]?(type|mode))?$", name, re.IGNORECASE) is not None
+    return word.text == "--sse" or (is_named and re.sub("[-_]", "", value.lower()) in _OTHER_TRANSPORTS)
+
+
 def _shown(words: Sequence[Word], printed: frozenset[str], *patterns: re.Pattern[str]) -> Iterator[str]:
     seen = set()
     for word in words:
         for pattern in patterns:
-            found = pattern.search(word.text[:_LONGEST])
-            shown = (quote(found[0]) if word.key in printed else word.key) if found else ""
-            if shown and shown not in seen:
-                seen.add(shown)
-                yield shown
+            for found in pattern.finditer(word.text[:_LONGEST]):
+                shown = quote(found[0]) if word.key in printed else word.key
+                if shown not in seen:
+                    seen.add(shown)
+                    yield shown

@@ -73,7 +73,7 @@ def _secret(imported: Imported) -> str:
 
 def _comment(text: str, indent: str = "# ") -> str:
     """Return text as a comment. Each line is escaped, so no text of a config can end the comment."""
-    safe = "".join(sign if " " <= sign <= "~" else "?" for sign in text)
+    safe = "".join(sign if " " <= sign <= "~" else "?" for sign in text.encode("ascii", "backslashreplace").decode())
     return textwrap.fill(safe, _WIDTH, initial_indent=indent, subsequent_indent="#   ") + "\n"
 
 

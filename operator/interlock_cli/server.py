@@ -20,6 +20,7 @@ from interlock_contract import http_target
 
 _IMAGE: Final = re.compile(r"[!-~]{1,512}")
 _PRIVATE_NAME: Final = re.compile(r"[a-z0-9-]+|.*\.(svc|local|internal|lan|corp|home|intranet)(\.cluster\.local)?")
+_GUARDS_HEADERS: Final = ("accept", "content-type", "mcp-protocol-version")
 PACKAGED_COMMAND: Final = "mcp-server"
 """The program of an image that `--dockerfile` prints."""
 
@@ -230,8 +231,11 @@ def _http(
     http: dict[str, Any] = {"url": filled.text}
     if is_private:
         http["network"] = "Private"
-    if headers:
-        http["headers"] = [_header(name, word, findings) for name, word in headers.items()]
+    own = [name for name in headers if name.lower() in _GUARDS_HEADERS]
+    if own:
+        findings.notes.append(f"left out, because the guard writes them: {', '.join(own)}")
+    if len(own) < len(headers):
+        http["headers"] = [_header(name, word, findings) for name, word in headers.items() if name not in own]
     return {"http": http}
 
 

@@ -107,6 +107,25 @@ CASES = {
     "localhost in a secret": imported(
         stdio(env={"DB": f"postgres://ada:{SECRET}@localhost/crm"}), "env.DB: localhost is your own machine", KEY
     ),
+    "a folder in another language": imported(
+        stdio("--directory", "/절대경로/crm", "run", command="uv"), "these paths must exist in the image: '/"
+    ),
+    "a folder of the user in another language": imported(stdio("/Users/josé/crm"), f"{MACHINE}: '/Users/jos"),
+    "a path in a URL": imported(stdio("sqlite:////Users/me/crm.db"), f"{MACHINE}: 'sqlite:////Users/me/crm.db'"),
+    "a path in a line of a shell": imported(
+        stdio("-c", "cd /Users/me/crm && npm run start", command="bash"), f"{MACHINE}: '/Users/me/crm"
+    ),
+    "a transport in arguments": imported(
+        stdio("--transport", "sse", "--port", "80"), "args[1]: a server in a pod must use the transport stdio"
+    ),
+    "a transport in variables": imported(
+        stdio("--transport=stdio", env={"MCP_TRANSPORT": "streamable-http"}),
+        "env.MCP_TRANSPORT: a server in a pod must",
+    ),
+    "stdio in arguments": imported(stdio("--transport", "stdio"), absent=("must use the transport",)),
+    "several paths in one argument": imported(
+        stdio("-cp", "D:/crm/crm.jar;D:/lib/crm.jar", command="java"), f"{MACHINE}: 'D:/crm/crm.jar', 'D:/lib/crm.jar'"
+    ),
     # Secrets
     "a secret as an argument": refused(stdio("start", SECRET), "crm.args[1] may be a secret", "--keep crm:args[1]"),
     "a secret in JSON": refused(stdio("--config", json.dumps({"apiKey": SECRET})), "args[1] may be a secret"),
@@ -249,6 +268,18 @@ CASES = {
     ),
     "a WebSocket": refused(remote(type="ws"), "crm.type is", "write http", options=HTTP),
     "a Service": imported(remote("https://crm.crm.svc.cluster.local/mcp"), "add --private crm", options=HTTP),
+    "headers of the guard": imported(
+        remote(headers={"Accept": "application/json", "Content-Type": "application/json", "X-Region": "eu"}),
+        "left out, because the guard writes them: Accept, Content-Type",
+        "headers: - name: X-Region value: eu",
+        options=HTTP,
+    ),
+    "a user of a database": imported(
+        stdio("postgresql://postgres@db.example.com:5432/crm"), "postgresql://postgres@db"
+    ),
+    "an unknown user of a database": refused(
+        stdio(f"postgresql://{SECRET}@db.example.com/crm"), "args[0] may be a secret"
+    ),
     # Images and wrappers
     "an image": refused(
         stdio("run", "-i", "--rm", "example/crm:1", command="docker"),
@@ -379,6 +410,17 @@ CASES = {
         "left out: tickets is next to mcpServers",
         options=HTTP,
     ),
+    "two servers of one source": refused(
+        {"mcpServers": {"a b": {"url": REMOTE}, "A-B": {"url": REMOTE}, "crm": {"url": "ftp://x"}}},
+        "mcpServers.A-B and mcpServers.a b would be one source, a-b: rename one",
+        "crm.url",
+        "1 of 3 servers can be imported",
+        "--skip A-B --skip crm",
+        options=HTTP,
+    ),
+    "too many arguments": refused(stdio(*["stdio"] * 65), "at most 64 items, not 65: use fewer"),
+    "a setting that is null": imported(stdio(env=None, headers=None, cwd=None), "image: example/crm:1"),
+    "a name in another language": refused({"mcpServers": {"客户": {"url": REMOTE}}}, "mcpServers.客户", options=HTTP),
     # Shapes of other clients
     "opencode": imported(
         {
@@ -397,6 +439,12 @@ CASES = {
         {"mcp": {"crm": {"command": ["crm-server", "swordfish"]}}},
         "- swordfish",
         options=(*IMAGES, "--keep", "crm:command[1]"),
+    ),
+    "opencode with a server that is only disabled": imported(
+        {"mcp": {"crm": {"type": "remote", "url": REMOTE}, "old": {"enabled": False}}}, f"url: {REMOTE}", options=HTTP
+    ),
+    "servers by themselves with a schema": imported(
+        {"$schema": "x", "crm": {"url": REMOTE}}, f"url: {REMOTE}", "left out: $schema", options=HTTP
     ),
     "Zed": imported(
         {"context_servers": {"crm": {"command": {"path": "crm-server", "args": ["stdio"], "env": {"A": "b"}}}}},

@@ -60,12 +60,12 @@ def test_a_harmless_value_stays_a_value(shape: str) -> None:
 
 
 KINDS = {
-    "secret": "DB_PASSWORD dbPass CRM_PASSPHRASE WALLET_MNEMONIC X-Api-Key apikey GH_PAT PGPASSWORD AUTH "
+    "secret": "DB_PASSWORD dbPass CRM_PASSPHRASE WALLET_MNEMONIC X-Api-Key apikey GH_PAT PGPASSWORD AUTH dbpass "
     "accessToken DSN SEED_PHRASE SLACK_WEBHOOK_URL CONNECTION_STRING SESSION privateKey PIN clientsecret",
     "setting": "AUTH_MODE USE_TOKEN no-auth auth-timeout session-dir TOKEN_FILE PASSWORD_LENGTH ENABLE_AUTH TOKEN_URL",
     "measure": "TIMEOUT max-items MAX_TOKENS pageSize RETRY_COUNT",
     "label": "REGION DB_NAME OPENAI_MODEL projectName",
-    "neutral": "MONKEY AUTHOR KEYBOARD BYPASS TOKENIZERS_PARALLELISM COMPASS LOG",
+    "neutral": "MONKEY AUTHOR KEYBOARD BYPASS TRESPASS TOKENIZERS_PARALLELISM COMPASS LOG",
 }
 
 
@@ -93,6 +93,23 @@ def test_arguments_are_judged_by_the_flag_before_them() -> None:
         "mydb",
     ]
     assert [words[index] for index in harmful_arguments(words, frozenset())] == ["1234", "admin", "mydb"]
+
+
+@requirement("import.keep")
+@pytest.mark.parametrize(
+    ("words", "harmful"),
+    [
+        (["--read-only", "--token=abc"], ["--token=abc"]),
+        (["--token-file", "--verbose=true"], []),
+        (["--password", "-x=1"], ["-x=1"]),
+        (["-k", "1234"], ["1234"]),
+        (["-p", "3000"], []),
+        (["--password", "true"], ["true"]),
+        (["--no-auth", "--port", "3000"], []),
+    ],
+)
+def test_a_flag_is_no_value_of_the_flag_before_it(words: list[str], harmful: list[str]) -> None:
+    assert [words[index] for index in harmful_arguments(words, frozenset())] == harmful
 
 
 def test_packages_and_images_are_judged_in_their_places() -> None:
@@ -159,6 +176,7 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "a program": lambda secret: {"command": secret},
     "a query": lambda secret: remote(f"{URL}?v={secret}"),
     "a path of a URL": lambda secret: remote(f"https://crm.example.com/s/{secret}/mcp"),
+    "a fragment": lambda secret: stdio(f"{URL}#{secret}"),
     "a user of a URL": lambda secret: remote(f"https://{secret}@crm.example.com/mcp"),
     "a header": lambda secret: remote(URL, {"X-Thing": secret}),
     "a header with a scheme": lambda secret: remote(URL, {"X-Thing": f"Bearer {secret}"}),
