@@ -48,17 +48,18 @@ class Initialized:
     warning: str = ""
 
 
-async def initialize_http(exchange: HttpExchange, capabilities: dict[str, Any]) -> Initialized:
-    """Initialize a server, the sessionless version first.
+async def initialize_http(exchange: HttpExchange, capabilities: dict[str, Any], *, is_probed: bool) -> Initialized:
+    """Initialize a server.
 
     Args:
         exchange: The way to the server.
         capabilities: What the server may be told that its client can do.
+        is_probed: Whether the sessionless version is tried first.
 
     Raises:
         UpstreamError: It cannot be reached, or speaks no version that the guard speaks.
     """
-    discovered = await discover(exchange, capabilities)
+    discovered = await discover(exchange, capabilities) if is_probed else None
     if discovered is not None:
         return Initialized(discovered, "")
     try:

@@ -26,6 +26,7 @@ from interlock_guard.upstream.http_protocol import (
     session_headers,
     sessionless_headers,
 )
+from interlock_guard.upstream.initialize import FirstMessage
 from interlock_guard.upstream.reconnect_pause import ReconnectPause
 from interlock_guard.upstream.upstream import ABSENT, Call, ServerInfo, Upstream, UpstreamEvents, unavailable
 from interlock_guard.wire.jsonrpc import (
@@ -77,6 +78,7 @@ class HttpUpstream(Upstream):
         )
         self._over = asyncio.Event()  # this connection, or the attempt at one
         self._session = ""
+        self._first_message = FirstMessage()
         self._not_found = 0  # calls in a row
         self._check: asyncio.Task[int | None] | None = None  # finds out whether the server knows the session
         self._to_end: deque[dict[str, str]] = deque(maxlen=_SESSIONS_TO_END)  # headers of sessions that are over
@@ -148,10 +150,14 @@ class HttpUpstream(Upstream):
 
     async def _initialize(self) -> None:
         self._calls.begin_generation()
+        first = self._first_message.choose(self.verified_version)
+        capabilities = self._listener.client_capabilities(self)
         try:
-            found = await initialize_http(self._exchange, self._listener.client_capabilities(self))
+            found = await initialize_http(self._exchange, capabilities, is_probed=first == mcp.DISCOVER)
         except UpstreamError as failed:
             self._note(failed)
+            if failed.is_sent and first != mcp.DISCOVER:
+                self._first_message.note_failure(first)
             # A connection that was kept may lead to a process that never was the server, or no longer is.
             self._client.reset()
         else:
@@ -160,6 +166,7 @@ class HttpUpstream(Upstream):
     def _accept(self, found: Initialized) -> None:
         self.generation += 1
         self.server_info, self._session, self._trouble = found.server_info, found.session, ABSENT
+        self._first_message.note_agreement(found.server_info)
         self._not_found = 0
         self._log(f"server of {self.source}: generation {self.generation} begins, MCP {found.server_info.version}")
         if found.warning:

@@ -17,7 +17,7 @@ _MAX_INSTRUCTIONS: Final = 64 * 1024
 
 
 class FirstMessage:
-    """The first message to a server on pipes: the probe `server/discover`, or `initialize`.
+    """The first message to a server: the probe `server/discover`, or `initialize`.
 
     Many session-based servers answer the probe with an error, as the specification wants, but some end. A pipe does not
     tell the cause of an end, so the next connection tries the other message:
@@ -25,11 +25,11 @@ class FirstMessage:
         the connection ended with the probe unanswered              initialize
         initialize was refused, or the connection ended before      the probe
         a version was agreed on                                     the message that it was agreed on with
-        nothing is known yet                                        what the verification has found, else the probe
+        nothing is known, or another version was verified           what the verification has found, else the probe
     """
 
     def __init__(self) -> None:
-        self._next = ""
+        self._next = self._verified = ""
 
     def choose(self, verified: str) -> str:
         """Return the method of the first message of the next connection.
@@ -37,6 +37,8 @@ class FirstMessage:
         Args:
             verified: The version that the server spoke when it was verified; empty if unknown.
         """
+        if verified != self._verified:
+            self._next, self._verified = "", verified
         return self._next or ("initialize" if verified in mcp.SESSION_VERSIONS else mcp.DISCOVER)
 
     def note_agreement(self, info: ServerInfo) -> None:

@@ -86,9 +86,9 @@ def a_bundle(
     )
 
 
-def a_bundle_over_http(tools: Sequence[str], target: HttpTarget) -> str:
+def a_bundle_over_http(tools: Sequence[str], target: HttpTarget, *, protocol: str = "") -> str:
     """Return the same bundle with its source reached over HTTP."""
-    bundle = parse_bundle(a_bundle(tools))
+    bundle = parse_bundle(a_bundle(tools, protocol=protocol))
     source = replace(bundle.sources[0], transport="http", http=target)
     return dump_bundle(replace(bundle, sources=(source,)))
 

@@ -266,3 +266,17 @@ def assert_grows(times: list[float]) -> None:
     """Assert that pauses of 0.1, 0.2, 0.4 and 0.8 s, or a fourth less, lay between; a slow machine adds to them."""
     pauses = [after - before for before, after in pairwise(times)]
     assert all(pause >= 0.075 * 2**index for index, pause in enumerate(pauses)), pauses
+
+
+@requirement("guard.first-message")
+async def test_a_guard_that_knows_the_version_from_the_verification_sends_no_probe(
+    api: FakeApiServer, guard: Guard
+) -> None:
+    server = HabitServer("plain")
+    await server.start()
+    target = HttpTarget(f"http://127.0.0.1:{server.port}/mcp", "Private", (), None)
+    api.set_bundle(a_bundle_over_http(TOOLS, target, protocol="2025-06-18"))
+    await guard.started()
+    await until(lambda: guard.probe(f"/ready/{SOURCE}"), guard.log)
+    assert (server.counts["initialize"], server.counts["server/discover"]) == (1, 0)
+    await server.stop()

@@ -173,7 +173,7 @@ class SilentClient:
 async def test_an_http_upstream_begins_again_after_an_unexpected_error(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts: list[None] = []
 
-    async def initialize(*_: Any) -> Initialized:
+    async def initialize(*_: Any, **_options: bool) -> Initialized:
         attempts.append(None)
         if len(attempts) == 1:
             raise UnexpectedError("surprise")

@@ -152,6 +152,7 @@ def test_a_connection_that_failed_after_one_message_is_followed_by_one_that_begi
     verified: str,
 ) -> None:
     first = FirstMessage()
+    first.choose(verified)
     for _ in range(3):
         first.note_failure("server/discover")
         assert first.choose(verified) == "initialize"
@@ -160,7 +161,14 @@ def test_a_connection_that_failed_after_one_message_is_followed_by_one_that_begi
 
 
 @pytest.mark.parametrize(("agreed", "again"), [(SESSION_BASED, "initialize"), (SESSIONLESS, "server/discover")])
-def test_what_was_agreed_on_begins_the_next_connection_whatever_was_verified(agreed: ServerInfo, again: str) -> None:
-    first = FirstMessage()
-    first.note_agreement(agreed)
-    assert {first.choose(verified) for verified in ("", "2025-11-25", "2026-07-28")} == {again}
+def test_what_was_agreed_on_begins_the_next_connection_until_another_version_is_verified(
+    agreed: ServerInfo, again: str
+) -> None:
+    for verified in ("", "2025-11-25", "2026-07-28"):
+        first = FirstMessage()
+        first.choose(verified)
+        first.note_agreement(agreed)
+        assert [first.choose(verified), first.choose(verified)] == [again, again]
+        assert first.choose("2025-03-26") == "initialize"
+        first.note_agreement(SESSION_BASED)
+        assert first.choose("2026-07-28") == "server/discover"
