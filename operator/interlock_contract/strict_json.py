@@ -23,7 +23,7 @@ class JsonInvalid(ValueError):  # noqa: N818 - says the state of a text, like Bu
     """The text is not strict JSON; the message says why, without quoting the text."""
 
 
-_SURROGATE: Final = re.compile(r"\\[uU][dD][89a-fA-F]")
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 """An escape of half a surrogate pair; a text may also hold it after an escaped backslash, and then nothing is found."""
 
 
@@ -95,7 +95,8 @@ def check_depth(value: Any, text: str, *, max_depth: int = MAX_DEPTH) -> None:
 
 def has_lone_surrogates(value: Any, text: str) -> bool:
     """Return True if a value that was parsed from a text holds half a surrogate pair."""
-    if _SURROGATE.search(text) is None:
+    # The search for a plain text is many times as fast where a text has a million other escapes.
+    if ("\\ud" not in text and "\\uD" not in text) or _SURROGATE.search(text) is None:
         return False
     try:
         _encode_unicode(value).encode("utf-8")

@@ -181,3 +181,35 @@ async def test_a_kill_is_seen_while_large_requests_come_in(rig: Rig) -> None:
         waits.append(time.monotonic() - began)
     assert {await call for call in calls} == {200}
     check_promise(max(waits), PROBE_SECONDS, "slowest probe while requests of 32 MiB come in")
+
+
+@requirement("models.large")
+@requirement("models.kill")
+async def test_a_kill_stops_a_large_request_that_the_provider_has_not_read(rig: Rig) -> None:
+    read, closed = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal read
+        read += len(await reader.readuntil(b"\r\n\r\n"))
+        has_head.set()
+        await goes_on.wait()
+        try:
+            while chunk := await reader.read(MIB):
+                read += len(chunk)
+        except ConnectionError:
+            pass
+        closed.set()
+        writer.close()
+
+    has_head, goes_on = asyncio.Event(), asyncio.Event()
+    await rig.provider.stop()
+    async with await asyncio.start_server(serve, "127.0.0.1", rig.provider.port):
+        call = asyncio.create_task(rig.post(MESSAGES, with_image(MAX_REQUEST_BYTES - 4096), API_KEY))
+        async with limit(30, "the request is stopped"):
+            await has_head.wait()
+            rig.api.kill("data leak")
+            status, answer = await call
+            assert (status, answer["error"]["reason"]) == (503, "Killed")
+            goes_on.set()
+            await closed.wait()
+    assert read < MAX_REQUEST_BYTES // 2
