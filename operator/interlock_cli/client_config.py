@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from interlock_cli.config_json import ImportRefusedError, parse_config
 from interlock_cli.harmless import is_name, show, show_name
-from interlock_cli.registry import is_registry_entry, registry_members
+from interlock_cli.registry import is_registry_entry, registry_server
 from interlock_cli.vocabulary import split_words
 
 MOST_SERVERS: Final = 256
@@ -25,6 +25,7 @@ class ConfiguredServer:
         origins: The key in the file of each setting that has another there, such as `command[1]` for `args[0]`.
         inputs: The default of each of VS Code's `inputs` that is no password.
         problem: The reason why it is no server. Empty if it is one.
+        notes: Sentences for the reviewer about what was left out.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ConfiguredServer:
     origins: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
     problem: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -205,10 +207,10 @@ def _server(
         return ConfiguredServer(name, place, {}, problem=problem)
     if is_registry_entry(members):
         try:
-            found, origins = registry_members(members, place, package_type)
+            found = registry_server(members, place, package_type)
         except ImportRefusedError as error:
             return ConfiguredServer(name.rpartition("/")[2], place, {}, problem=error.messages[0])
-        return ConfiguredServer(name.rpartition("/")[2], place, found, origins)
+        return ConfiguredServer(name.rpartition("/")[2], place, found.members, found.origins, notes=tuple(found.notes))
     common, origins = _common_members(members)
     problem = ""
     if not name:

@@ -42,6 +42,7 @@ class Findings:
     kept: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.notes += self.server.notes
         self.secrets = Secrets(self.server.source)
         self.own = frozenset(word for word in name_words(self.server.name) if len(word) > 1)
 

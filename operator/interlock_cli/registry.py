@@ -6,6 +6,7 @@ before a package, a package before a remote server, unless its user names anothe
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +16,22 @@ from interlock_cli.harmless import show_name
 PACKAGE_TYPES: Final = ("oci", "npm", "pypi", "remote")
 """The kinds of packages that can be imported, in the order of preference."""
 
-Members = tuple[dict[str, Any], dict[str, str]]
+
+@dataclass
+class RegistryServer:
+    """A package or remote server of an entry.
+
+    Attributes:
+        members: The settings that a client would have for it.
+        origins: The key in the file of each setting.
+        optional: The names of variables and headers that are left out, because they have no value.
+        notes: Sentences about what was left out of the entry.
+    """
+
+    members: dict[str, Any]
+    origins: dict[str, str]
+    optional: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def is_registry_entry(document: Any) -> bool:
@@ -28,8 +44,8 @@ def is_registry_entry(document: Any) -> bool:
     return isinstance(document.get("name"), str) and any(isinstance(one, list) for one in lists)
 
 
-def registry_members(entry: Mapping[str, Any], place: str, package_type: str | None) -> Members:
-    """Return the settings of a client for an entry, and the key in the file of each.
+def registry_server(entry: Mapping[str, Any], place: str, package_type: str | None) -> RegistryServer:
+    """Return the package or remote server of an entry that the import uses.
 
     Args:
         entry: The entry.
@@ -40,15 +56,19 @@ def registry_members(entry: Mapping[str, Any], place: str, package_type: str | N
         ImportRefusedError: No package can be imported, or none of this kind.
     """
     entry = entry.get("server", entry)
-    offered: dict[str, Callable[[], Members]] = {}
+    offered: dict[str, Callable[[], RegistryServer]] = {}
     for kind, convert in _offers(entry):
         offered.setdefault(kind, convert)
-    wanted = [package_type] if package_type else PACKAGE_TYPES
-    for kind in wanted:
+    for kind in [package_type] if package_type else PACKAGE_TYPES:
         if kind in offered:
-            members, origins = offered[kind]()
-            members["version"] = entry.get("version")
-            return members, origins
+            found = offered[kind]()
+            found.members["version"] = entry.get("version")
+            others = [one for one in offered if one != kind and one in PACKAGE_TYPES]
+            if others:
+                found.notes.append(f"the entry has {kind}, and also {', '.join(others)}: --package takes another")
+            if found.optional:
+                found.notes.append(f"left out, because they are optional: {', '.join(found.optional)}")
+            return found
     raise ImportRefusedError(
         f"{place or 'the file'} has no package that can be imported, but "
         f"{', '.join(show_name(kind) for kind in offered) or 'none at all'}: Interlock imports "
@@ -56,7 +76,7 @@ def registry_members(entry: Mapping[str, Any], place: str, package_type: str | N
     )
 
 
-def _offers(entry: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Members]]]:
+def _offers(entry: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], RegistryServer]]]:
     """Yield each kind of package with the function that converts it."""
     for index, remote in enumerate(_objects(entry.get("remotes"))):
         kind = str(remote.get("type", remote.get("transport_type", "")))
@@ -81,14 +101,16 @@ def _get(value: Mapping[str, Any], name: str) -> Any:
     return value.get(name, value.get(re.sub(r"[A-Z]", lambda sign: f"_{sign[0].lower()}", name)))
 
 
-def _remote(remote: Mapping[str, Any], at: str) -> Members:
-    headers = _named_inputs(remote.get("headers"))
-    return {"url": remote.get("url"), "headers": headers}, {"url": f"{at}.url", "headers": f"{at}.headers"}
+def _remote(remote: Mapping[str, Any], at: str) -> RegistryServer:
+    headers, optional = _named_inputs(remote.get("headers"))
+    url = _value({"value": remote.get("url"), "variables": remote.get("variables")}, "url")
+    origins = {"url": f"{at}.url", "headers": f"{at}.headers"}
+    return RegistryServer({"url": url, "headers": headers}, origins, optional)
 
 
-def _package(package: Mapping[str, Any], kind: str, at: str) -> Members:
+def _package(package: Mapping[str, Any], kind: str, at: str) -> RegistryServer:
     identifier, version = str(package.get("identifier", package.get("name", ""))), package.get("version")
-    env = _named_inputs(_get(package, "environmentVariables"))
+    env, optional = _named_inputs(_get(package, "environmentVariables"))
     runtime = list(_arguments(_get(package, "runtimeArguments"), f"{at}.runtimeArguments"))
     own = list(_arguments(_get(package, "packageArguments"), f"{at}.packageArguments"))
     if kind == "oci":
@@ -101,20 +123,24 @@ def _package(package: Mapping[str, Any], kind: str, at: str) -> Members:
         separator = {"npm": "@", "pypi": "=="}[kind]
         named = f"{identifier}{separator}{version}" if version else identifier
         command = {"npm": "npx", "pypi": "uvx"}[kind]
-        yes = [("-y", at)] if kind == "npm" and ("-y", "") not in runtime else []
+        yes = [("-y", at)] if kind == "npm" and all(word not in ("-y", "--yes") for word, _ in runtime) else []
         words = [*yes, *runtime, (named, f"{at}.identifier"), *own]
     origins = {f"args[{index}]": origin for index, (_, origin) in enumerate(words)}
-    return {"command": command, "args": [word for word, _ in words], "env": env}, origins | {"command": at}
+    members = {"command": command, "args": [word for word, _ in words], "env": env}
+    return RegistryServer(members, origins | {"command": at}, optional)
 
 
-def _named_inputs(listed: Any) -> dict[str, str]:
-    """Return environment variables or headers. Optional ones without a value are left out."""
-    found = {}
+def _named_inputs(listed: Any) -> tuple[dict[str, str], list[str]]:
+    """Return environment variables or headers, and the names of optional ones without a value."""
+    found, optional = {}, []
     for one in _objects(listed):
-        name, value = one.get("name"), _value(one, str(one.get("name")))
-        if isinstance(name, str) and (value is not None):
+        name = one.get("name")
+        value = _value(one, str(name))
+        if isinstance(name, str) and value is not None:
             found[name] = value
-    return found
+        elif isinstance(name, str):
+            optional.append(show_name(name)[1:-1])
+    return found, optional
 
 
 def _value(described: Mapping[str, Any], name: str) -> str | None:

@@ -165,6 +165,9 @@ CASES = {
     "a webhook": imported(
         stdio(env={"A": "https://hooks.slack.com/services/T0/B0/x"}), "key: A", absent=("hooks.slack.com",)
     ),
+    "a webhook without a key": imported(
+        stdio(env={"A": "https://chat.example.com/webhook/sales"}), "key: A", absent=("chat.example.com",)
+    ),
     "a key in the path of a URL": refused(
         remote(f"https://crm.example.com/s/{SECRET}/mcp"), "url has a possible secret", "--keep crm:url", options=HTTP
     ),
@@ -335,6 +338,9 @@ CASES = {
     "a program with a suffix": imported(
         stdio("-y", "crm", command="npx.cmd"), "command: - npx", "npx downloads its package"
     ),
+    "a shell of Windows": refused(
+        stdio("-Command", "npx", command="powershell.exe"), "crm.command is a shell of Windows"
+    ),
     # Harmless values
     "a flag after a flag": imported(stdio("--no-auth", "--port", "3000"), "- --no-auth - --port - '3000'"),
     "a number after a telling flag": imported(
@@ -361,6 +367,18 @@ CASES = {
         "value: swordfish",
         "kept as they are by --keep: args[1], env.A",
         options=(*IMAGES, "--keep", "crm:args[1]", "--keep", "crm:env.A"),
+    ),
+    "a value to keep that is not there": refused(
+        stdio(), "--keep crm:env.X names no value of mcpServers.crm", options=(*IMAGES, "--keep", "crm:env.X")
+    ),
+    "a value to keep without a place": refused(
+        stdio(), "--keep 'crm' names no value: write --keep SERVER:env.NAME", options=(*IMAGES, "--keep", "crm")
+    ),
+    "a placeholder that is kept": imported(
+        stdio("${HOME}", env={"A": "${workspaceFolder}"}),
+        "- ${HOME}",
+        "value: ${workspaceFolder}",
+        options=(*IMAGES, "--keep", "crm:args[0]", "--keep", "crm:env.A"),
     ),
     # Several servers and problems
     "several problems": refused(

@@ -99,6 +99,23 @@ def test_a_remote_server_becomes_a_server_over_http(run: Run, file: Any) -> None
 
 
 @requirement("import.registry")
+def test_what_is_left_out_of_an_entry_is_named(run: Run) -> None:
+    _, out, _ = run(entry(packages=[NPM, OCI], remotes=[REMOTE]), "--command", "crm=crm-server")
+    assert "# the entry has oci, and also remote, npm: --package takes another" in out
+    assert "# left out, because they are optional: OPTIONAL" in out
+
+
+@requirement("import.registry")
+def test_a_variable_of_a_url_has_its_default_or_is_refused(run: Run) -> None:
+    url = {"type": "streamable-http", "url": "https://{region}.example.com/mcp"}
+    found = spec(run, entry(remotes=[url | {"variables": {"region": {"default": "eu"}}}]))
+    assert found["server"]["http"]["url"] == "https://eu.example.com/mcp"
+    code, _, err = run(entry(remotes=[url | {"variables": {"region": {}}}]))
+    assert code == 1
+    assert "remotes[0].url has a placeholder: write the complete URL" in err
+
+
+@requirement("import.registry")
 @pytest.mark.parametrize(
     ("file", "message"),
     [
