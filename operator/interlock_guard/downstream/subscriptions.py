@@ -4,17 +4,21 @@ Each server is asked once for what all of its clients together want. A session-b
 `resources/subscribe` per URI and one log level. A sessionless server gets one `subscriptions/listen` with everything.
 """
 
+import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from interlock_contract import mcp
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.downstream.event_stream import EventStream
 from interlock_guard.downstream.sessions import Session, Sessions
+from interlock_guard.log import log
 from interlock_guard.upstream.forward import sessionless_meta
+from interlock_guard.upstream.reconnect_pause import ReconnectPause
 from interlock_guard.upstream.upstream import Call, Upstream
-from interlock_guard.wire.jsonrpc import Id, RpcNotification, RpcRequest, dump_notification
+from interlock_guard.wire.jsonrpc import Id, RpcNotification, RpcRequest, RpcResponse, dump_notification
+from interlock_kube.background import log_failure
 
 MAX_URIS: Final = 1024
 """Subscriptions to resources of all clients: each change of one goes through all of them."""
@@ -41,13 +45,27 @@ class Subscription:
 
 @dataclass(slots=True)
 class _ServerState:
-    """What one connection to a server has been asked for."""
+    """What one connection to a server has been asked for.
+
+    Attributes:
+        upstream: The server.
+        on_notification: Handles what a sessionless server sends on the subscription's stream.
+        uris: The MCP resources that it was asked for.
+        log_level: The level that it was asked for.
+        listening: The `subscriptions/listen` under way.
+        has_listened: Whether it has ever sent a message on such a stream.
+        pause: The pause before the next `subscriptions/listen`.
+        again: Sends the next one after the pause.
+    """
 
     upstream: Upstream
     on_notification: OnNotification
     uris: frozenset[str] = frozenset()
     log_level: str | None = None
     listening: Call | None = None
+    has_listened: bool = False
+    pause: ReconnectPause = field(default_factory=ReconnectPause)
+    again: asyncio.Task[None] | None = None
 
 
 class Subscriptions:
@@ -91,7 +109,9 @@ class Subscriptions:
 
     def end(self, upstream: Upstream) -> None:
         """Forget what a connection that has ended was asked for."""
-        self._servers.pop(upstream.source, None)
+        server = self._servers.pop(upstream.source, None)
+        if server is not None and server.again is not None:
+            server.again.cancel()
 
     def raise_log_level(self, upstream: Upstream, level: str) -> None:
         """Make a session-based server send log messages of this level and above.
@@ -218,13 +238,38 @@ class Subscriptions:
         params = {"notifications": asked, "_meta": sessionless_meta(upstream.server_info.version, {})}
 
         def handle(message: RpcNotification | RpcRequest) -> None:
+            server.has_listened = True
             if isinstance(message, RpcNotification):
                 server.on_notification(upstream, message)
 
         # The new one starts before the old one ends, so that no change falls between the two.
-        server.listening = upstream.start(mcp.LISTEN, params, handle, lasts=True)
+        began_at = asyncio.get_running_loop().time()
+        call = server.listening = upstream.start(mcp.LISTEN, params, handle, lasts=True)
+        call.future.add_done_callback(lambda _: self._note_ended(server, call, began_at))
         if before is not None:
             upstream.abandon(before, "another subscription takes its place")
+
+    def _note_ended(self, server: _ServerState, call: Call, began_at: float) -> None:
+        """Listen again after a subscription that ended by itself, unless the server has never taken one."""
+        source = server.upstream.source
+        if self._servers.get(source) is not server or server.listening is not call or call.future.cancelled():
+            return
+        server.listening, outcome = None, call.future.result()
+        if isinstance(outcome, RpcResponse) and outcome.error is not None and not server.has_listened:
+            return  # it offers no subscriptions
+        log(f"server of {source}: the stream of its own messages has ended; asked for again")
+        server.pause.note_end(asyncio.get_running_loop().time() - began_at)
+        server.again = asyncio.create_task(self._listen_again(server))
+        server.again.add_done_callback(lambda task: None if task.cancelled() else log_failure(task, log))
+
+    async def _listen_again(self, server: _ServerState) -> None:
+        """Listen after the pause; `end` cancels this. A client's new subscription may have been sooner."""
+        await server.pause.wait()
+        while server.listening is None:
+            self._listen(server)
+            if server.listening is None:  # there was no room for it
+                server.pause.note_end(0.0)
+                await server.pause.wait()
 
 
 def _covers(subscribed: Any, uri: str) -> bool:

@@ -97,6 +97,7 @@ _BAD_REQUEST, _NOT_FOUND = 400, 404
 DOUBTFUL: Final = (400, _NOT_FOUND)
 """Statuses with which servers refuse messages of a session that they do not know."""
 _REFUSED: Final = (401, 403)
+_MAX_OTHER_ERROR, _OTHER_ERROR_SECONDS = 64 * 1024, 5.0
 _MESSAGE: Final = "message"
 _END_SECONDS: Final = 0.5  # a pod's guard has one second to end
 
@@ -348,12 +349,15 @@ class HttpExchange:
         Raises:
             UpstreamError: One of the guard's credentials is in it.
         """
-        if answer.media_type != MCP_JSON:
-            return None
+        is_json = answer.media_type == MCP_JSON
         raw: bytes | bytearray = b""
         try:
-            raw = await answer.read(self._max_result(), self._large.results)
+            # Frameworks send errors with other types, too: those are short, and come soon or are none.
+            async with asyncio.timeout(None if is_json else _OTHER_ERROR_SECONDS):
+                raw = await answer.read(self._max_result() if is_json else _MAX_OTHER_ERROR, self._large.results)
             message = await self._parse(raw)
+        except TimeoutError:
+            return None
         except UpstreamError:
             if await self._shows_secret(raw):
                 raise

@@ -225,7 +225,8 @@ class HttpUpstream(Upstream):
 
     def _count_not_found(self, failed: UpstreamError, generation: int) -> None:
         """Begin another session if calls keep getting the status of a lost one, though pings do not."""
-        if isinstance(failed, StatusRefused) and failed.status == _NOT_FOUND and generation == self.generation:
+        is_not_found = isinstance(failed, StatusRefused) and failed.status == _NOT_FOUND
+        if is_not_found and self._session and generation == self.generation:
             self._not_found += 1
             if self._not_found >= _MOST_NOT_FOUND:
                 self._lose(generation)

@@ -15,10 +15,12 @@ from aiohttp import web
 from tests.support.bounds import until
 from tests.support.ports import free_port
 
-TOOLS = ["echo", "slow", "progress", "refused", "missing", "failed", "result", "null_id", "page"]
+TOOLS = ["echo", "slow", "progress", "refused", "typed", "hangs", "missing", "failed", "result", "null_id", "page"]
 SSE = "text/event-stream"
 LONGEST_SESSION = "s" * 8192
 WITHOUT_SESSIONS = frozenset({"stateless", "stateless_get_404", "no_ping_stateless"})
+SESSIONLESS = frozenset({"listen", "listen_ends", "listen_then_503", "listen_404", "listen_error"})
+"""Habits of servers that speak the sessionless version, in which a stream is asked for by `subscriptions/listen`."""
 STREAMS = {
     "sse": "event: message\ndata: {text}\n\n",
     "sse_no_event": "data: {text}\n\n",
@@ -82,6 +84,8 @@ class HabitServer:
             return await self._get(http)
         if http.method == "DELETE":
             self.deleted.append(http.headers.get("Mcp-Session-Id", ""))
+            if self.habit == "delete_silent":
+                await asyncio.sleep(600)
             return web.Response(status=405 if self.habit == "delete_405" else 200)
         message = json.loads(await http.read())
         method, number = message.get("method"), message.get("id")
@@ -96,8 +100,10 @@ class HabitServer:
             return await self._initialize(http, number)
         if method == "notifications/initialized":
             return await self._take_initialized()
+        if method == "subscriptions/listen":
+            return await self._listen(http, number)
         session = http.headers.get("Mcp-Session-Id")
-        if self.habit not in WITHOUT_SESSIONS and session not in self.sessions:
+        if self.habit not in WITHOUT_SESSIONS | SESSIONLESS and session not in self.sessions:
             return web.Response(status=404 if session else 400)
         if self.habit == "loses_sessions":
             return web.Response(status=404)
@@ -119,7 +125,42 @@ class HabitServer:
         status = {"no_ping": 400, "no_ping_404": 404, "no_ping_stateless": 400}.get(self.habit, 200)
         return error(number, -32601, f"Method not found: {method}", status)
 
-    def _discover(self, number: Any) -> web.Response:
+    async def _listen(self, http: web.Request, number: Any) -> web.StreamResponse:
+        self.asked_at.append(time.monotonic())
+        match self.habit:
+            case "listen_404":
+                return web.Response(status=404, text="Cannot POST /mcp")
+            case "listen_error":
+                return self._refuse_method(number, "subscriptions/listen")
+            case "listen_then_503" if len(self.asked_at) == 2:
+                return web.Response(status=503)
+        response = web.StreamResponse(headers={"Content-Type": SSE})
+        await response.prepare(http)
+        acknowledged = {"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}}
+        await response.write(f"data: {json.dumps(acknowledged)}\n\n".encode())
+        if self.habit == "listen_ends" or (self.habit == "listen_then_503" and len(self.asked_at) == 1):
+            return response
+        return await self._hold_open(response)
+
+    async def _hang(self, http: web.Request) -> web.StreamResponse:
+        """Begin a page that never ends."""
+        response = web.StreamResponse(status=500, headers={"Content-Type": "text/html"})
+        await response.prepare(http)
+        await response.write(b"<html>")
+        return await self._hold_open(response)
+
+    async def _hold_open(self, response: web.StreamResponse) -> web.StreamResponse:
+        self.open_streams.append(response)
+        try:
+            await asyncio.sleep(600)
+        finally:
+            self.open_streams.remove(response)
+        return response
+
+    def _discover(self, number: Any) -> web.Response:  # noqa: PLR0911 - a line a habit
+        if self.habit in SESSIONLESS:
+            found = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+            return web.json_response({"jsonrpc": "2.0", "id": number, "result": found})
         match self.habit:
             case "discover_html":
                 return web.Response(text="<html>hello</html>", content_type="text/html")
@@ -187,14 +228,9 @@ class HabitServer:
             return web.Response(status=int(self.habit.removeprefix("first_")))
         response = web.StreamResponse(headers={"Content-Type": SSE})
         await response.prepare(http)
-        self.open_streams.append(response)
-        try:
-            await asyncio.sleep(600)
-        finally:
-            self.open_streams.remove(response)
-        return response
+        return await self._hold_open(response)
 
-    async def _call(  # noqa: PLR0911 - a line a habit
+    async def _call(  # noqa: C901, PLR0911 - a line a habit
         self, http: web.Request, number: Any, params: dict[str, Any]
     ) -> web.StreamResponse:
         """Execute a tool; several answer with a status that other servers have for what they do not execute."""
@@ -205,6 +241,10 @@ class HabitServer:
                 await self.release.wait()
             case "refused":
                 return error(number, -32602, "Invalid arguments: name is required", 400)
+            case "typed":
+                return web.Response(status=400, text=error(number, -32602, "Invalid arguments: name is required").text)
+            case "hangs":
+                return await self._hang(http)
             case "missing":
                 return error(number, -32001, "No such customer", 404)
             case "failed":

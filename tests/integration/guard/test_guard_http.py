@@ -5,7 +5,10 @@ import gzip
 import json
 from typing import Any
 
+import pytest
+
 from tests.integration.guard.harness import MCP_PATH, Bench
+from tests.support.bounds import limit
 from tests.support.keys import AGENT_KEY
 
 CALL = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {}}}
@@ -56,6 +59,24 @@ async def test_a_chunked_body_passes_however_the_coding_is_written(bench: Bench)
     writer.write(f"POST {MCP_PATH} HTTP/1.1\r\n{head}{len(TEXT):x}\r\n{TEXT}\r\n0\r\n\r\n".encode())
     assert b" 200 OK" in await reader.readline()
     writer.close()
+    assert len(bench.executed()) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [("1.1", "Expect: 100-continue\r\nConnection: close\r\n"), ("1.0", "")],
+    ids=["continue", "1.0"],
+)
+async def test_a_call_with_an_expectation_or_of_http_1_0_is_answered(bench: Bench, version: str, more: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", bench.guard.port)
+    head = (
+        f"Host: localhost:{bench.guard.port}\r\nContent-Type: application/json\r\nContent-Length: {len(TEXT)}\r\n{more}"
+    )
+    writer.write(f"POST {MCP_PATH} HTTP/{version}\r\n{head}\r\n{TEXT}".encode())
+    async with limit(30, "the call is answered"):
+        answer = await reader.read()
+    writer.close()
+    assert b" 200 OK" in answer
     assert len(bench.executed()) == 1
 
 

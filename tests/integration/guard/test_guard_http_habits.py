@@ -16,7 +16,14 @@ import pytest
 
 from interlock_contract.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.habit_server import LONGEST_SESSION, STREAMS, TOOLS, WITHOUT_SESSIONS, HabitServer
+from tests.integration.guard.habit_server import (
+    LONGEST_SESSION,
+    SESSIONLESS,
+    STREAMS,
+    TOOLS,
+    WITHOUT_SESSIONS,
+    HabitServer,
+)
 from tests.integration.guard.harness import SOURCE, Client, Guard, a_bundle_over_http
 from tests.requirements import requirement
 from tests.support.bounds import limit, until, until_exactly
@@ -28,7 +35,7 @@ USABLE = [
     *("initialized_200", "initialized_result", "initialized_204", "initialized_body"),
     *("initialized_error", "initialized_401", "initialized_404", "initialized_500", "initialized_silent"),
     *("get_400", "get_401", "get_404", "get_405", "get_410", "get_429", "get_500", "get_501", "get_503"),
-    *("get_html", "get_ends", "get_retry_0", "stateless_get_404"),
+    *("get_html", "get_ends", "get_retry_0", "stateless_get_404", *sorted(SESSIONLESS)),
 ]
 
 
@@ -77,7 +84,8 @@ async def test_a_server_of_this_habit_can_be_used(rigs: Rigs, habit: str) -> Non
             answer = await rig.client.call("echo", a="b\u2028\u00fc\U0001f389")
             assert answer.reason is None, answer.body
             assert json.loads(answer.text) == {"a": "b\u2028\u00fc\U0001f389"}
-        assert rig.server.counts["initialize"] == 1
+        assert rig.server.counts["initialize"] == (0 if habit in SESSIONLESS else 1)
+        assert rig.guard.log().count(" begins, MCP ") == 1
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,9 @@ async def test_the_reason_is_told_for_a_server_that_cannot_be_used(rigs: Rigs, h
 
 @requirement("http.once")
 @pytest.mark.parametrize("habit", ["plain", "stateless", "no_ping", "no_ping_404", "no_ping_stateless", "no_ping_null"])
-@pytest.mark.parametrize(("tool", "words"), [("refused", "name is required"), ("result", '"isError": true')])
+@pytest.mark.parametrize(
+    ("tool", "words"), [("refused", "name is required"), ("typed", "name is required"), ("result", '"isError": true')]
+)
 async def test_an_answer_reaches_the_client_whatever_its_status(rigs: Rigs, habit: str, tool: str, words: str) -> None:
     async with rigs(habit) as rig:
         await rig.guard.source_ready()
@@ -136,6 +146,12 @@ async def test_no_executed_call_is_reported_as_not_executed(rigs: Rigs, habit: s
         assert rig.server.counts[tool] == 1
 
 
+async def test_an_error_whose_page_never_ends_is_answered_all_the_same(rigs: Rigs) -> None:
+    async with rigs("plain") as rig:
+        await rig.guard.source_ready()
+        assert "HTTP 500" in await rig.called("hangs")
+
+
 async def test_calls_that_keep_getting_the_status_of_a_lost_session_get_another_session(rigs: Rigs) -> None:
     """A gateway may answer the ping itself, whatever has become of the session behind it."""
     async with rigs("plain") as rig:
@@ -163,6 +179,14 @@ async def test_a_stream_that_is_refused_for_the_moment_is_asked_for_again(rigs: 
         assert rig.server.counts["initialize"] == 1
 
 
+async def test_a_subscription_that_ended_is_asked_for_again(rigs: Rigs) -> None:
+    async with rigs("listen_then_503") as rig:
+        await until(lambda: bool(rig.server.open_streams), "the stream is open again")
+        assert len(rig.server.asked_at) == 3
+        assert "(HTTP 503)" in rig.guard.log()
+        assert "the stream of its own messages has ended; asked for again" in rig.guard.log()
+
+
 async def test_progress_on_the_standalone_stream_reaches_the_client(rigs: Rigs) -> None:
     async with rigs("plain") as rig:
         await until(lambda: bool(rig.server.open_streams), "the stream is open")
@@ -176,7 +200,7 @@ async def test_progress_on_the_standalone_stream_reaches_the_client(rigs: Rigs) 
 
 
 @requirement("http.pause")
-@pytest.mark.parametrize("habit", ["get_ends", "get_503"])
+@pytest.mark.parametrize("habit", ["get_ends", "get_503", "listen_ends", "listen_404"])
 async def test_streams_that_end_at_once_are_asked_for_ever_more_seldom(rigs: Rigs, habit: str) -> None:
     async with rigs(habit) as rig:
         await until(lambda: len(rig.server.asked_at) > 4, "the guard has asked five times")
@@ -208,7 +232,7 @@ async def test_a_session_that_is_lost_while_no_call_is_made_is_noticed_by_the_st
 
 
 @requirement("http.session-end")
-@pytest.mark.parametrize("habit", ["plain", "delete_405", "long_session"])
+@pytest.mark.parametrize("habit", ["plain", "delete_405", "delete_silent", "long_session"])
 async def test_a_session_is_ended_at_the_server_when_the_guard_ends(rigs: Rigs, habit: str) -> None:
     async with rigs(habit) as rig:
         await rig.guard.source_ready()
