@@ -252,9 +252,12 @@ async def test_messages_for_sessions_that_read_none_fit_the_memory(guard: Guard)
 
 
 @requirement("guard.load")
-async def test_a_flood_of_short_messages_for_many_sessions_holds_up_no_kill(api: FakeApiServer, guard: Guard) -> None:
+@pytest.mark.parametrize("flood", ["short", "garbage", "halves"])
+async def test_a_flood_of_messages_for_many_sessions_holds_up_no_kill(
+    api: FakeApiServer, guard: Guard, flood: str
+) -> None:
     await guard.started()
-    server = StdioServer(guard.pipes / SOURCE, [sys.executable, str(TALKING), "short"])
+    server = StdioServer(guard.pipes / SOURCE, [sys.executable, str(TALKING), flood])
     await server.start()
     params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "a", "version": "1"}}
     try:
@@ -266,13 +269,17 @@ async def test_a_flood_of_short_messages_for_many_sessions_holds_up_no_kill(api:
                 await client.request("initialize", params)
                 seconds.append(time.monotonic() - asked)
         check_promise(
-            statistics.median(seconds[-50:]), ANSWER_SECONDS, "median answer of the guard in a flood of lines"
+            statistics.median(seconds[-50:]),
+            ANSWER_SECONDS,
+            f"median answer of the guard in a flood of lines ({flood})",
         )
         api.kill("INC-1")
         killed = time.monotonic()
         await until(lambda: is_killed(guard), "the guard answers that its agent is killed")
         check_promise(
-            time.monotonic() - killed, KILL_SECONDS, "from a kill to the guard's refusal, in a flood of lines"
+            time.monotonic() - killed,
+            KILL_SECONDS,
+            f"from a kill to the guard's refusal, in a flood of lines ({flood})",
         )
     finally:
         await server.kill()

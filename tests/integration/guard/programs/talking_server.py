@@ -1,4 +1,7 @@
-"""A stdio MCP server that logs messages of almost 1 MiB all the time; with the argument `short`, as many as it can."""
+"""A stdio MCP server that logs messages of almost 1 MiB all the time.
+
+With an argument it writes as much as it can: `short` messages, `garbage` that is none, or `halves` of surrogate pairs.
+"""
 
 import json
 import sys
@@ -17,16 +20,22 @@ def send(message: dict[str, Any]) -> None:
 
 
 def talk() -> None:
-    if sys.argv[1:] == ["short"]:
-        flood()
+    if sys.argv[1:]:
+        flood(FLOODS[sys.argv[1]])
     while True:
         send({"method": "notifications/message", "params": {"level": "error", "data": TEXT}})
         time.sleep(0.1)
 
 
-def flood() -> None:
-    note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "error", "data": 1}}
-    lines = (json.dumps(note) + "\n") * 1000
+NOTE = '{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"error","data":%s}}\n'
+FLOODS = {
+    "short": NOTE % "1" * 1000,
+    "garbage": '{"level":"error","data":1} DEBUG: a line of a log\n' * 1000,
+    "halves": NOTE % ('"' + 150_000 * "\\ud83c" + '"'),
+}
+
+
+def flood(lines: str) -> None:
     while True:
         with lock:
             sys.stdout.write(lines)
