@@ -40,6 +40,7 @@ MAX_CALLS: Final = 64
 """Most calls of models under way at the same time."""
 _QUERIES: Final = ("", "beta=true")
 _FIRST_ERROR: Final = 400
+_UNAVAILABLE: Final = 503
 _MAX_ERROR: Final = 1024 * 1024
 
 
@@ -163,7 +164,8 @@ class LlmEndpoint:
             body = await self._bodies.read(http)
         except BodyRefused as refusal:
             denial = Deny(DenyReason.BAD_REQUEST, "", f"The body is {refusal}.")
-            return self._refuse(http, shape, request, denial, refusal.status)
+            is_one_too_many = refusal.status == _UNAVAILABLE
+            return self._refuse(http, shape, request, denial, TOO_MANY if is_one_too_many else refusal.status)
         except NoRoom as error:
             denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The body {error}.")
             return self._refuse(http, shape, request, denial, TOO_MANY)

@@ -1,6 +1,6 @@
 """The body of a call of a model: read within a budget, parsed for the decision, and written for the provider.
 
-Bodies are large because of images and files in Base64, of which no decision depends. Long runs of Base64 are therefore
+Bodies are large because of images and files in Base64, on which no decision depends. Long runs of Base64 are therefore
 cut out before a body is parsed, and put back when it is written:
 
     {"type": "base64", "data": "iVBORw0K<60 KiB of Base64>mCC"}     as the agent sent it
