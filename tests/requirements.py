@@ -321,6 +321,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "proxy.used": Requirement("public servers and providers are reached through the policy's egress proxy alone"),
     "proxy.verified": Requirement("a server is verified through the proxy that guards will use"),
     "proxy.closed": Requirement("NetworkPolicies open the egress proxy, and no server that is behind it"),
+    "proxy.on-a-cluster": Requirement("a policy's egress proxy reaches verifications, bundles and networks", "api"),
     "proxy.checked": Requirement("a proxy is dialled and told only what may be, and every certificate is checked"),
     "models.streams": Requirement("a stream passes byte for byte, each event as it comes, and breaks where it breaks"),
     "models.hang-up": Requirement("an agent that hangs up ends its call at the provider"),

@@ -479,7 +479,7 @@ async def test_a_body_or_a_header_beyond_its_limit_is_refused(rig: Rig) -> None:
     large = chat(messages=[{"role": "user", "content": "x" * (32 * 1024 * 1024)}])
     assert await rig.refused(CHAT, large) == (413, "BadRequest")
     async with rig.http.post(rig.url(CHAT), json=chat(), headers={**BEARER, "X-Long": "x" * 9000}) as response:
-        assert response.status == 400
+        assert response.status == 431
     assert rig.provider.seen == []
     almost = chat(messages=[{"role": "user", "content": "x" * (32 * 1024 * 1024 - 1024)}])
     assert (await rig.post(CHAT, almost))[0] == 200

@@ -1,0 +1,66 @@
+"""An egress proxy on a real API server: a binding is verified through it, and guards and networks get it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.integration.operator import objects
+from tests.integration.operator.api import Json, eventually
+from tests.integration.operator.sandbox import Sandbox
+from tests.requirements import requirement
+from tests.support.operator_process import OperatorProcess
+
+pytestmark = [pytest.mark.api, pytest.mark.timeout(120)]
+
+BINDING = "crm-sandbox"
+PROXY = {"url": "https://proxy.example.com:3128", "caFrom": {"configMapKeyRef": {"name": "proxy-ca", "key": "ca.crt"}}}
+
+
+def opened(policy: Json) -> set[int]:
+    """Return the ports that a NetworkPolicy opens for addresses anywhere."""
+    return {
+        port["port"]
+        for rule in policy["spec"]["egress"]
+        for port in rule.get("ports", [])
+        if any(peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0" for peer in rule["to"])
+    }
+
+
+def bundle_of(maps: list[Json]) -> Any:
+    (text,) = [found["data"]["bundle.json"] for found in maps if "bundle.json" in found.get("data", {})]
+    return json.loads(text)
+
+
+@requirement("proxy.on-a-cluster")
+def test_a_proxy_reaches_verification_bundle_and_networks_and_goes_again(
+    operator: OperatorProcess, sandbox: Sandbox
+) -> None:
+    binding = objects.binding()
+    binding["spec"]["server"] = {"http": {"url": "https://crm.example.com/mcp"}}
+    policy = objects.policy("triage", isolation="Separate")
+    sandbox.api.create({**policy, "spec": {**policy["spec"], "egressProxy": PROXY}}, sandbox.namespace)
+    sandbox.api.create(binding, sandbox.namespace)
+    sandbox.wait_verified(BINDING)
+    network = sandbox.api.get("networkpolicies", sandbox.namespace, f"{BINDING}-verify")
+    assert opened(network) == {3128}
+    sandbox.create("triage")
+
+    def guards_proxy() -> Json | None:
+        found = sandbox.children("triage").get("ConfigMap", [])
+        maps = [one for one in found if "bundle.json" in one.get("data", {})]
+        return bundle_of(maps)["sources"][0]["http"].get("proxy", {}) if maps else None
+
+    proxy = eventually(guards_proxy, "the agent has its bundle")
+    assert proxy["url"] == PROXY["url"]
+    guard = next(one for one in sandbox.children("triage")["NetworkPolicy"] if 3128 in opened(one))
+    assert 443 not in opened(guard)
+
+    sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"egressProxy": None}})
+
+    def is_open() -> bool | None:
+        found = sandbox.api.get("networkpolicies", sandbox.namespace, f"{BINDING}-verify")
+        return opened(found) == {443} or None
+
+    eventually(is_open, "the server is verified without the proxy")
+    eventually(lambda: guards_proxy() == {} or None, "the guard is told to reach the server directly")
