@@ -76,16 +76,19 @@ def _shape(line: str) -> str:
 
 
 def missing_lines(expected: Sequence[str], output: str) -> list[str]:
-    """Return the expected lines that the output does not have, or not in this order."""
+    """Return the expected lines that the output does not have.
+
+    The order does not count: a command in the background may print before or after the one that the page shows.
+    """
     shapes = [_shape(line) for line in output.splitlines()]
-    missing, begin = [], 0
-    for line in expected:
+    missing = []
+    for line in (line for line in expected if line.strip() != "..."):
         pattern = re.compile(".*".join(re.escape(part) for part in _shape(line).split("...")))
-        found = next((place for place in range(begin, len(shapes)) if pattern.fullmatch(shapes[place])), None)
+        found = next((shape for shape in shapes if pattern.fullmatch(shape)), None)
         if found is None:
             missing.append(line)
-        elif line.strip() != "...":
-            begin = found + 1
+        else:
+            shapes.remove(found)
     return missing
 
 

@@ -54,7 +54,7 @@ def test_commands_are_read_with_their_output_and_files_with_their_path(tmp_path:
         (["job/x-..."], "job/x-bcdfg", []),
         (["agent.interlock.dev/a created"], "agent.interlock.dev/a unchanged", []),
         (["agent.interlock.dev/a created"], "agent.interlock.dev/b created", ["agent.interlock.dev/a created"]),
-        (["two", "one"], "one\ntwo", ["one"]),
+        (["two", "one"], "one\ntwo", []),
         (["READY True"], "READY False", ["READY True"]),
         (["one", "one"], "one", ["one"]),
     ],
