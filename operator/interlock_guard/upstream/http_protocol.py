@@ -37,6 +37,7 @@ from interlock_guard.upstream.credentials import SECRET_REACH
 from interlock_guard.upstream.dropped_messages import DroppedMessages
 from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, StreamBroken, UpstreamError
 from interlock_guard.wire.jsonrpc import (
+    INVALID_PARAMS,
     MAX_RESULT,
     METHOD_NOT_FOUND,
     Id,
@@ -97,6 +98,8 @@ _BAD_REQUEST, _NOT_FOUND = 400, 404
 DOUBTFUL: Final = (400, _NOT_FOUND)
 """Statuses with which servers refuse messages of a session that they do not know."""
 _REFUSED: Final = (401, 403)
+_OF_A_METHOD: Final = (METHOD_NOT_FOUND, INVALID_PARAMS)
+"""Error codes of a server that has looked the method up, so it knows the session."""
 _MAX_OTHER_ERROR, _OTHER_ERROR_SECONDS = 64 * 1024, 5.0
 _MESSAGE: Final = "message"
 _END_SECONDS: Final = 0.5  # a pod's guard has one second to end
@@ -304,11 +307,11 @@ class HttpExchange:
         """Find out, after a request was refused, whether the server is no longer the one that was initialized.
 
         MCP has 404 for a lost session. Many servers answer 400 instead, and so do servers of another protocol version.
-        Both statuses can have other reasons too, so the guard sends a ping:
+        Both statuses can have other reasons too, so the guard sends a ping, and asks for the lists that are offered:
 
-            404, and a ping is refused with 404 too      the session is lost, and the request was not executed
-            404 or 400, and a ping is refused            the session is lost, and what the server did is not known
-            404 or 400, and a ping is answered           the request itself was refused
+            404, and all of these are refused with 404       the session is lost, and the request was not executed
+            404 or 400, and all of these are refused         the session is lost, and what the server did is not known
+            404 or 400, and one of these is answered         the request itself was refused
 
         Raises:
             SessionLost: The server is another one, or has lost the session.
@@ -325,7 +328,8 @@ class HttpExchange:
     ) -> RpcResponse:
         """Return the JSON-RPC message that answers a request with an HTTP status of an error.
 
-        A message with the request's own id is its answer, whatever the status. Only then the session is doubted.
+        A message with the request's own id is its answer, whatever the status. Only then the session is doubted, unless
+        a method of the server gave the answer.
 
         Raises:
             StatusRefused: There is none.
@@ -336,6 +340,8 @@ class HttpExchange:
             found = None
         if found is not None and found.id == request_id:
             on_message(found)
+            if found.error is None or found.error["code"] in _OF_A_METHOD:
+                return found
         await self._check_session(answer, headers)
         if found is None or found.id not in {request_id, None}:
             raise StatusRefused(answer.status)

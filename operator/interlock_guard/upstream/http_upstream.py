@@ -249,8 +249,13 @@ class HttpUpstream(Upstream):
                 if info.is_sessionless:
                     found = await discover(self._exchange, self._listener.client_capabilities(self))
                     return _NO_STATUS if found is None else None
-                ping = dump_request(INITIALIZE_ID, "ping", {})
-                return await self._exchange.refusal_status(ping, session_headers(self._session, info.version))
+                headers, status = session_headers(self._session, info.version), None
+                # Not every server has ping, and each has its own way to say so. A list that it offers, it has.
+                for method in ("ping", *(one for one in mcp.LISTS if one.partition("/")[0] in info.capabilities)):
+                    status = await self._exchange.refusal_status(dump_request(INITIALIZE_ID, method, {}), headers)
+                    if status is None:
+                        break
+                return status
         except (UpstreamError, TimeoutError):
             return None
 

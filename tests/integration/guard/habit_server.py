@@ -122,6 +122,8 @@ class HabitServer:
         """Answer what has no method here: the status differs from server to server."""
         if self.habit == "no_ping_null":
             return error(None, -32600, "Bad request", 400)
+        if self.habit == "no_ping_page":
+            return web.Response(status=404, text="Cannot POST /mcp")
         status = {"no_ping": 400, "no_ping_404": 404, "no_ping_stateless": 400}.get(self.habit, 200)
         return error(number, -32601, f"Method not found: {method}", status)
 

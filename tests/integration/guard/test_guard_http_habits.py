@@ -38,6 +38,9 @@ USABLE = [
     *("get_html", "get_ends", "get_retry_0", "stateless_get_404", *sorted(SESSIONLESS)),
 ]
 
+PINGS = ["plain", "no_ping", "no_ping_404", "no_ping_null", "no_ping_page", "no_ping_stateless"]
+"""Ways to answer a ping."""
+
 
 @dataclass
 class Rig:
@@ -109,7 +112,7 @@ async def test_the_reason_is_told_for_a_server_that_cannot_be_used(rigs: Rigs, h
 
 
 @requirement("http.once")
-@pytest.mark.parametrize("habit", ["plain", "stateless", "no_ping", "no_ping_404", "no_ping_stateless", "no_ping_null"])
+@pytest.mark.parametrize("habit", ["stateless", *PINGS])
 @pytest.mark.parametrize(
     ("tool", "words"), [("refused", "name is required"), ("typed", "name is required"), ("result", '"isError": true')]
 )
@@ -120,7 +123,7 @@ async def test_an_answer_reaches_the_client_whatever_its_status(rigs: Rigs, habi
         assert rig.server.counts[tool] == 1
 
 
-@pytest.mark.parametrize("habit", ["plain", "no_ping", "no_ping_404", "no_ping_stateless"])
+@pytest.mark.parametrize("habit", PINGS)
 async def test_an_error_with_a_status_costs_no_other_call(rigs: Rigs, habit: str) -> None:
     async with rigs(habit) as rig:
         await rig.guard.source_ready()
@@ -137,7 +140,7 @@ async def test_an_error_with_a_status_costs_no_other_call(rigs: Rigs, habit: str
 
 
 @requirement("http.once")
-@pytest.mark.parametrize("habit", ["plain", "no_ping", "no_ping_404", "no_ping_null", "no_ping_stateless"])
+@pytest.mark.parametrize("habit", PINGS)
 @pytest.mark.parametrize("tool", ["refused", "missing", "failed", "result", "null_id", "page"])
 async def test_no_executed_call_is_reported_as_not_executed(rigs: Rigs, habit: str, tool: str) -> None:
     async with rigs(habit) as rig:
