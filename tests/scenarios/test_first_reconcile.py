@@ -9,7 +9,7 @@ from interlock.api.status import AgentStatus, ConditionType
 from interlock.reconcile.agent import SECRET_INTERVAL, reconcile
 from tests.requirements import requirement
 from tests.support.builders import NOW, SnapshotBuilder, a_binding, a_policy, a_snapshot, a_stage, an_agent
-from tests.support.simulation import written_by
+from tests.support.simulation import Simulation, written_by
 
 LAYERS = ("Governed", "Orchestrated", "ActionsBound", "Deployed")
 STAGED = an_agent().with_stages(a_stage("staging", lasting="1h"), a_stage("everywhere", "production"))
@@ -245,3 +245,16 @@ def test_a_kill_switch_of_any_length_gives_a_message_that_the_api_server_takes()
 
 def test_a_first_reconcile_reports_no_kill_since_the_kill_path_alone_does() -> None:
     assert reconcile(a_snapshot().of(an_agent().killed()).build(), NOW).status.kill is None
+
+
+@requirement("status.counts")
+def test_the_ready_pods_are_counted_of_those_that_are_wanted() -> None:
+    simulation = Simulation(a_snapshot().of(an_agent().with_replicas(3)))
+    seen = []
+    for step in (simulation.settle, simulation.run, simulation.fail, simulation.settle, simulation.kill):
+        step()
+        simulation.settle()
+        seen.append((simulation.status.ready_replicas, simulation.status.ready_summary))
+    assert seen == [(0, "0/3"), (3, "3/3"), (0, "0/3"), (0, "0/3"), (0, "0/3")]
+    ready = simulation.condition(ConditionType.READY)
+    assert ready.reason == "KillSwitch"

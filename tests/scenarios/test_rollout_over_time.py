@@ -120,19 +120,6 @@ def test_the_history_names_the_stages_that_were_entered_and_keeps_the_last_sixte
     assert len({one.revision for one in simulation.status.history}) == 16
 
 
-@requirement("status.counts")
-def test_the_ready_pods_are_counted_of_those_that_are_wanted() -> None:
-    simulation = Simulation(a_snapshot().of(an_agent().with_replicas(3)))
-    seen = []
-    for step in (simulation.settle, simulation.run, simulation.fail, simulation.settle, simulation.kill):
-        step()
-        simulation.settle()
-        seen.append((simulation.status.ready_replicas, simulation.status.ready_summary))
-    assert seen == [(0, "0/3"), (3, "3/3"), (0, "0/3"), (0, "0/3"), (0, "0/3")]
-    ready = simulation.condition(ConditionType.READY)
-    assert ready.reason == "KillSwitch"
-
-
 @pytest.mark.parametrize("at", ["staging", "one-region", "everywhere"])
 def test_an_agent_in_its_soak_is_ready_and_not_stalled(at: str) -> None:
     simulation = {"staging": soaking, "one-region": in_one_region, "everywhere": everywhere}[at]()

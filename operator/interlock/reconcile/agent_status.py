@@ -3,11 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from interlock.api.agent import Agent
 from interlock.api.refusals import Refusal
-from interlock.api.shared_types import Environment
 from interlock.api.status import (
     MAX_HISTORY,
     MAX_SOAKED_SECONDS,
@@ -22,15 +20,13 @@ from interlock.api.status import (
     StageStatus,
 )
 from interlock.deployment.names import ChildKey
-from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.enforcement import Enforcement
-from interlock.deployment.observed.pod_reports import PodReport
 from interlock.deployment.observed.readiness import Readiness
-from interlock.deployment.placement import may_start_open
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan
 from interlock.deployment.revision import Revision
-from interlock.orchestration.rollout import StageDecision, StageFacts
+from interlock.orchestration.rollout import StageDecision
 from interlock.reconcile.conditions import Finding, build_condition
+from interlock.reconcile.egress import Egress, egress_of
 from interlock.reconcile.promotion import pending_promotion
 from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.names import KILL_LEASE, KILL_LEASE_SECONDS, OPERATOR_NAMESPACE
@@ -64,90 +60,6 @@ class Progress:
     def is_ready(self) -> bool:
         """Return True if the pods of the current stage are ready. Those of a stage that was just entered cannot be."""
         return self.readiness.is_ready and self.decision.facts.ready_since is not None
-
-
-@dataclass(frozen=True)
-class Egress:
-    """The condition EgressEnforced.
-
-    Attributes:
-        status: Its status.
-        reason: Its reason.
-        message: Its message.
-        refuses: Whether the agent does not start: its egress check waits for a network that enforces NetworkPolicies.
-    """
-
-    status: Literal["True", "False", "Unknown"]
-    reason: AgentReason
-    message: str
-    refuses: bool = False
-
-
-def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egress:
-    """Return how far egress is enforced for the agent in its current stage. All layers must be satisfied."""
-    if (
-        snapshot.policy is not None
-        and snapshot.policy.spec.environments.isolation_in(facts.stage.environment) == "Shared"
-    ):
-        # A shared pod is the default of development. Elsewhere the policy asks for it.
-        status: Literal["False", "Unknown"] = "Unknown" if _is_in_development(facts) else "False"
-        return Egress(status, AgentReason.SHARED_POD, _shared_message(snapshot.policy.metadata.name, facts))
-    if is_killed:
-        return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
-    wanted = snapshot.agent.spec.replicas
-    if wanted == 0:
-        return Egress("Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no pod runs")
-    found = _checks_of(snapshot, facts)
-    seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
-    if seen is not None:
-        goes_on = may_start_open(facts.stage.environment)
-        message = _open_message(facts, seen, goes_on=goes_on)
-        return Egress("False", AgentReason.NETWORK_OPEN, message, refuses=not goes_on)
-    closed = sum(one.verdict is EgressCheckVerdict.CLOSED for one in found)
-    if closed < wanted:
-        return Egress(
-            "Unknown",
-            AgentReason.EGRESS_CHECK_PENDING,
-            f"{closed} of {wanted} agent pods have finished their egress check",
-        )
-    return Egress("True", AgentReason.EGRESS_CLOSED, "every agent pod can reach only its guard")
-
-
-def _is_in_development(facts: StageFacts) -> bool:
-    return facts.stage.environment is Environment.DEVELOPMENT
-
-
-def _checks_of(snapshot: Snapshot, facts: StageFacts) -> list[EgressCheckReport]:
-    """Return the reports of the stage's separate agent pods."""
-    return [one.egress_check for one in _pods_of(snapshot, facts) if one.egress_check is not None]
-
-
-def _pods_of(snapshot: Snapshot, facts: StageFacts) -> tuple[PodReport, ...]:
-    return snapshot.pods.of(facts.stage.name, facts.revision)
-
-
-def _shared_message(policy: str, facts: StageFacts) -> str:
-    environment = facts.stage.environment
-    return (
-        "the agent can open connections past the guard, which neither authorizes nor records these, because both "
-        "share a pod and its network; to give each a separate pod, "
-        f"set isolation: Separate in spec.environments.{environment} of AgentPolicy {policy}"
-    )
-
-
-def _open_message(facts: StageFacts, seen: str, *, goes_on: bool) -> str:
-    environment = facts.stage.environment
-    what = f": {seen}" if seen else ""
-    follows = (
-        f"in {environment} it runs nevertheless"
-        if goes_on
-        else f"in {environment} it does not start: install a network plugin that enforces NetworkPolicies (Calico, "
-        "Cilium, kube-router or another), then its pods start automatically"
-    )
-    return (
-        f"the agent could bypass its guard because the cluster's network enforces no NetworkPolicy{what}, as observed "
-        f"from the agent's own pod; {follows}"
-    )
 
 
 @dataclass(frozen=True)
