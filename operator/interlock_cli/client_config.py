@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from interlock_cli.config_json import ImportRefusedError, parse_config
+from interlock_cli.config_json import ImportRefusedError, parse_config, quote
 from interlock_cli.harmless import is_name, show, show_name
 from interlock_cli.registry import is_registry_entry, registry_server
 from interlock_cli.vocabulary import split_words
@@ -181,8 +181,8 @@ def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
 
 
 def _key(name: str) -> str:
-    """Return a member's name for a place, escaped, and without what may be a secret."""
-    return repr(name)[1:-1] if is_name(name) or not re.search(r"\d", name) else show_name(name)
+    """Return the name of a server for a place. The binding has this name too."""
+    return quote(name)[1:-1]
 
 
 def _inputs(document: Any) -> dict[str, str]:

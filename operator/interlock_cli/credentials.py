@@ -26,6 +26,7 @@ _FOLDER_NAMES: Final = re.compile(
     r"|(CLAUDE|CURSOR|GEMINI|KIRO|WINDSURF|VSCODE|CODEX|PLUGIN|EXTENSION)_[A-Z_]*(ROOT|DIR|PATH|HOME|DATA)"
 )
 _SCHEME: Final = re.compile(r"(Bearer|Basic|Token|token|ApiKey) (\$\{[^{}]*\})")
+_SHORT: Final = 2
 _KEY: Final = re.compile(r"[^-._A-Za-z0-9]")
 
 
@@ -93,7 +94,7 @@ def reference_for(
     for one in found:
         if one.is_folder:
             raise ImportRefusedError(f"{place} has {folder_problem(one)}")
-    if len(found) == 1 and found[0].text == value and is_name(found[0].name):
+    if len(found) == 1 and found[0].text == value and _is_variable(found[0].name):
         (one,) = found
         if one.kind == "file":
             return secrets.reference(name, f"the content of the file that {name} names", place)
@@ -103,7 +104,7 @@ def reference_for(
         scheme = _SCHEME.fullmatch(value)
         how = (
             f'the whole value: "{scheme.group(1)} " and {scheme.group(2)}'
-            if scheme and is_name(found[0].name)
+            if scheme and _is_variable(found[0].name)
             else "the whole value, with all placeholders filled in"
         )
         return secrets.reference(name, f"{how}, as in {name} of the file", place)
@@ -111,6 +112,14 @@ def reference_for(
         return None
     # An empty value of a secret's name is one that the user of the file still has to fill in.
     return secrets.reference(name, f"the value of {name}" + (" in the file" if value else ", empty in the file"), place)
+
+
+def _is_variable(name: str) -> bool:
+    """Return True if a name reads as that of a variable, and not as a password in the place of one."""
+    has_word = any(
+        len(word) > _SHORT and (word in KNOWN_WORDS or kind_of(word) == "secret") for word in name_words(name)
+    )
+    return is_name(name) and (has_word or name in (name.lower(), name.upper()))
 
 
 def placeholders(value: str) -> list[Placeholder]:

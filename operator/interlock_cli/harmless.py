@@ -28,20 +28,26 @@ _LONGEST_PIECE: Final = 14
 _LONGEST_IN_URL: Final = 10
 _LONGEST_NUMBER: Final = 4
 _SWITCH: Final = split_words("""
-    true false yes no on off none null auto default always never enabled disabled oauth basic bearer *
+    true false yes no on off none null auto default always never enabled disabled oauth basic bearer stdio *
     """)
 _NUMBER: Final = re.compile(r"[+-]?\d{1,5}(\.\d{1,4})?(ms|s|m|h|d|k|kb|mb|gb|ki|mi|gi|%)?", re.IGNORECASE)
-_MEASURE: Final = re.compile(r"[+-]?\d{1,9}(\.\d{1,4})?(ms|s|m|h|d|k|kb|mb|gb|ki|mi|gi|%)?", re.IGNORECASE)
+_MEASURE: Final = re.compile(
+    r"[+-]?(\d{1,7}|\d{1,6}000|\d{1,3}000000)(\.\d{1,4})?(ms|s|m|h|d|k|kb|mb|gb|ki|mi|gi|%)?", re.IGNORECASE
+)
 _VERSION: Final = re.compile(
     r"[v^~]?\d{1,4}(\.\d{1,4}){1,3}([-.]?(alpha|beta|rc|dev|post)\.?\d{0,4})?|\d{4}-\d{2}-\d{2}"
 )
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_.,][A-Za-z0-9]+)*")
-_PART: Final = re.compile(r"([a-z]+|[A-Z]?[a-z]+|[A-Z]+)?\d{0,6}[a-z]?")
+_ABBREVIATION: Final = re.compile(r"[a-z]{1,2}\d{1,2}[a-z]{0,2}|[A-Z]{1,2}\d{1,2}[A-Z]{0,2}")
+"""Such as n8n, k8s, S3."""
+
+_TITLE: Final = re.compile(r"[A-Z]?[a-z]+\d{0,6}|\d{1,6}")
 _FLAG: Final = re.compile(r"--[A-Za-z][-A-Za-z0-9_.]*|-[A-Za-z]{1,3}")
 _JAVA_FLAG: Final = re.compile(r"-X[a-z]{2}\d{1,4}[kmg]")
 _ASSIGNED: Final = re.compile(r"(-{0,2}[A-Za-z_][-A-Za-z0-9_.]{0,63})(?:=|: )(.*)", re.DOTALL)
 _PACKAGE: Final = re.compile(
-    r"(?:npm:|jsr:)?(@?[A-Za-z0-9][-A-Za-z0-9_.]*(?:/[A-Za-z0-9][-A-Za-z0-9_.]*)?)(\[[a-z,]+\])?(?:(?:@|==|>=|~=)(.+))?"
+    r"(?:npm:|jsr:|github:|gitlab:)?(@?[A-Za-z0-9][-A-Za-z0-9_.]*(?:/[A-Za-z0-9][-A-Za-z0-9_.]*){0,6})(\[[a-z,]+\])?"
+    r"(?:(?:@|==|>=|~=|#)(.+))?"
 )
 _IMAGE: Final = re.compile(r"([a-z0-9][-a-z0-9._:/]*)(@sha256:[0-9a-f]{64})?")
 _PATH_START: Final = re.compile(r"(/|\.{1,2}([/\\]|$)|~([/\\]|$)|[A-Za-z]:[/\\]|\\\\|%[A-Z]+%[/\\])")
@@ -206,7 +212,7 @@ def _is_known(word: str, own: frozenset[str]) -> bool:
 
 def _is_plain(word: str, own: frozenset[str]) -> bool:
     """Return True if a word between separators reads as a name and not as random signs."""
-    if _is_known(word, own) or not word:
+    if _is_known(word, own) or not word or _ABBREVIATION.fullmatch(word):
         return True
     pieces = _CAMEL.findall(word)
     unknown = [one for one in pieces if not (one.isdigit() or one.lower() in KNOWN_WORDS or one.lower() in own)]
@@ -228,7 +234,8 @@ def _is_identifier(value: str, own: frozenset[str]) -> bool:
     if not _IDENTIFIER.fullmatch(value) or sum(sign.isdigit() for sign in value) > _MOST_DIGITS:
         return False
     parts = re.split(r"[-_.,]", value)
-    return all(_is_plain(part, own) and _PART.fullmatch(part) for part in parts)
+    has_one_case = value in (value.lower(), value.upper()) or all(map(_TITLE.fullmatch, parts))
+    return has_one_case and all(_is_plain(part, own) or re.fullmatch(r"\d{1,6}", part) for part in parts)
 
 
 def _is_scoped_package(value: str, own: frozenset[str]) -> bool:
@@ -277,7 +284,7 @@ def _is_url(value: str, own: frozenset[str]) -> bool:
         _is_address(parts)
         and all(_is_url_word(word, known) for word in re.split(r"[-_./@]", parts.path))
         and query is not None
-        and all(is_name(name) and is_harmless(text, name, known) for name, text in query)
+        and all(is_name(name) and (not text or is_harmless(text, name, known)) for name, text in query)
     )
 
 
@@ -310,7 +317,7 @@ def _split_url(value: str) -> SplitResult | None:
 
 def _split_query(query: str) -> list[tuple[str, str]] | None:
     try:
-        return parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=32)
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=32)
     except ValueError:
         return None
 

@@ -16,15 +16,16 @@ project.
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_WORDS: Final = split_words("""
     key keys pass pwd pw psw passwd passcode pat auth authorization authentication bearer cookie cookies session
-    sessionid dsn seed seeds phrase pin otp totp jwt sig signature sas webhook webhooks login logins creds cert pem salt
+    sessionid  seed seeds phrase pin otp totp jwt sig signature sas webhook webhooks login logins creds cert pem salt
     hmac nonce license credential credentials password passwords
     """)
 _SECRET_STEMS: Final = re.compile(
     r"passw|passphrase|secret|token(?!i[sz]|iz)|credential|api-?key|access-?key|private-?key|auth-?key|signing-?key"
-    r"|encryption-?key|mnemonic|connection-?str|conn-?str|seed-?phrase|recovery-?phrase"
+    r"|encryption-?key|mnemonic|seed-?phrase|recovery-?phrase"
 )
 _ENDS_IN_PASS: Final = re.compile(r"(?<!by)(?<!com)(?<!encom)(?<!tres)pass$|pwd$")
-_SECRET_URLS: Final = split_words("webhook webhooks connection dsn")
+_SECRET_URLS: Final = split_words("webhook webhooks")
+_CONNECTION: Final = re.compile(r"(^|-)(conn(ection)?-?str(ing)?|dsn)(-|$)")
 _SETTING_FIRST: Final = split_words("use enable disable no max min skip allow require has is with without")
 _SETTING_LAST: Final = split_words("""
     mode type method scheme provider enabled disabled enable disable required timeout ttl expiry expires expiration
@@ -59,6 +60,8 @@ def kind_of(name: str) -> Kind:
         or _SECRET_STEMS.search(joined) is not None
         or any(_ENDS_IN_PASS.search(word) for word in words)
     )
+    if _CONNECTION.search(joined):
+        return "setting"  # a URL without a password
     if is_secret:
         if words[-1] == "tokens" and not _MEASURES.isdisjoint(words[:-1]):
             return "measure"  # such as MAX_TOKENS

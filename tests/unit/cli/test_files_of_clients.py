@@ -380,6 +380,23 @@ CASES = {
         "value: ${workspaceFolder}",
         options=(*IMAGES, "--keep", "crm:args[0]", "--keep", "crm:env.A"),
     ),
+    "a transport after a short flag": imported(stdio("mcp", "-t", "stdio"), "- -t - stdio"),
+    "a connection string without a password": imported(
+        stdio("--connectionString", "mongodb://db.example.com:27017/crm"), "- mongodb://db.example.com:27017/crm"
+    ),
+    "a server with a digit in its name": refused(
+        {"mcpServers": {"n8n": {"command": "npx", "args": ["n8n-mcp"], "env": {"N8N_API_KEY": SECRET}}}},
+        "mcpServers.n8n: the file names no image",
+        options=HTTP,
+    ),
+    "packages in repositories": imported(
+        stdio("-y", "github:example/crm-mcp#main", command="npx"), "- github:example/crm-mcp#main"
+    ),
+    "a module of Go": imported(
+        stdio("run", "github.com/example/crm/cmd/server@latest", command="go"),
+        "- github.com/example/crm/cmd/server@latest",
+    ),
+    "a query without a value": imported(remote("https://crm.example.com/mcp?login"), "mcp?login", options=HTTP),
     # Several servers and problems
     "several problems": refused(
         stdio("${workspaceFolder}/x", SECRET, env={"PORT": 3000}, cwd="/x", envFile=".env"),

@@ -61,8 +61,9 @@ def test_a_harmless_value_stays_a_value(shape: str) -> None:
 
 KINDS = {
     "secret": "DB_PASSWORD dbPass CRM_PASSPHRASE WALLET_MNEMONIC X-Api-Key apikey GH_PAT PGPASSWORD AUTH dbpass "
-    "accessToken DSN SEED_PHRASE SLACK_WEBHOOK_URL CONNECTION_STRING SESSION privateKey PIN clientsecret",
-    "setting": "AUTH_MODE USE_TOKEN no-auth auth-timeout session-dir TOKEN_FILE PASSWORD_LENGTH ENABLE_AUTH TOKEN_URL",
+    "accessToken SEED_PHRASE SLACK_WEBHOOK_URL SESSION privateKey PIN clientsecret",
+    "setting": "AUTH_MODE USE_TOKEN no-auth auth-timeout session-dir TOKEN_FILE PASSWORD_LENGTH ENABLE_AUTH TOKEN_URL "
+    "DSN connectionString",
     "measure": "TIMEOUT max-items MAX_TOKENS pageSize RETRY_COUNT",
     "label": "REGION DB_NAME OPENAI_MODEL projectName",
     "neutral": "MONKEY AUTHOR KEYBOARD BYPASS TRESPASS TOKENIZERS_PARALLELISM COMPASS LOG",
