@@ -124,6 +124,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "status.quoted": Requirement("what containers and Kubernetes say is shown quoted, bounded and without secrets"),
     "status.causes": Requirement("Ready names within 15 s why a pod fails, in the words of Kubernetes", "api"),
     "status.denials": Requirement("ten denials of one rule within a minute are one Event with rule and count"),
+    "status.policies": Requirement("a policy counts its Agents, and those that it refuses, with their names"),
+    "status.bindings": Requirement("a binding names the Agents that use it, and counts its tools"),
     "status.stalled": Requirement("Stalled is True only for what no waiting heals"),
     "status.generation": Requirement("each condition has the generation that it was judged at, or carried over to"),
     "status.waiting-tools": Requirement(

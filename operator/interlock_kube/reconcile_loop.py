@@ -91,6 +91,12 @@ class WorkQueue(Generic[K]):
         if key not in self._timers:
             self.add_after(key, seconds)
 
+    def add_sooner(self, key: K, seconds: float) -> None:
+        """Enqueue a key within some seconds; of a timer that runs already, the sooner end counts."""
+        timer = self._timers.get(key)
+        if timer is None or timer.when() > asyncio.get_running_loop().time() + seconds:
+            self.add_after(key, seconds)
+
     def cancel(self, key: K) -> None:
         """Stop the timer of a key, if there is one."""
         timer = self._timers.pop(key, None)

@@ -66,7 +66,7 @@ class SmallOperator:
                 enqueue=agents.add,
                 report_drift=drifts.report,
             ).reconcile,
-            AGENT_POLICY: PolicyReconciler(self.cache, writer, agents.add, compute).reconcile,
+            AGENT_POLICY: PolicyReconciler(self.cache, writer, agents.add, compute, lambda: self.now).reconcile,
             MCP_BINDING: BindingReconciler(
                 cache=self.cache,
                 reader=BindingSnapshotReader(

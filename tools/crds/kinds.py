@@ -81,6 +81,8 @@ AGENT_POLICY = CrdKind(
     plural=AGENT_POLICIES,
     short_name="agtpol",
     columns=(
+        Column("Agents", ".status.agents", "Number of Agents under it", type="integer"),
+        Column("Violations", ".status.violations", "Number of these that it refuses", type="integer"),
         Column("Min-Staging", ".spec.rollout.minStaging", "Least time in staging before production"),
         Column("Min-Limited", ".spec.rollout.minLimitedScope", "Least time in a limited scope of production"),
         Column(
@@ -101,9 +103,14 @@ MCP_BINDING = CrdKind(
     columns=(
         Column("Source", ".spec.source", "The name that access matrix and agents use"),
         Column("Environments", ".spec.environments", "Where it may be used"),
+        Column("Ready", _condition("Ready", "status"), "Whether it is verified and reviewed"),
         Column("Verified", _condition("Verified", "status"), "Whether the last verification of the server succeeded"),
         Column("Drifted", _condition("Drifted", "status"), "Whether the server differs from what was verified"),
+        Column("Agents", ".status.agents", "Number of Agents that use it", type="integer"),
         _AGE,
+        Column("Mapped", ".status.toolsMapped", "Number of mapped tools", type="integer", wide=True),
+        Column("Unmapped", ".status.toolsUnmapped", "Number of tools that are not mapped", type="integer", wide=True),
+        Column("Changed", ".status.toolsDrifted", "Number of tools that have drifted", type="integer", wide=True),
         Column("Reason", _condition("Verified", "reason"), "Why it is, or is not, verified", wide=True),
         Column("Image", ".spec.server.stdio.image", "Image of the MCP server, if it is run here", wide=True),
         Column("URL", ".spec.server.http.url", "URL of the MCP server, if it runs elsewhere", wide=True),

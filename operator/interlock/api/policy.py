@@ -1,8 +1,10 @@
 """AgentPolicy: the governance of a set of Agents: access matrix, rollout minimums, isolation, models and audit."""
 
+from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
@@ -16,7 +18,7 @@ from interlock.api.messages import (
     plain,
 )
 from interlock.api.shared_types import ApiModel, Environment, ObjectMeta, Quantity, ResourceAmounts
-from interlock.api.status import Condition
+from interlock.api.status import AgentReason, Condition
 from interlock.api.text import (
     AgentName,
     BodyMember,
@@ -80,8 +82,14 @@ class AgentPolicyStatus(ApiModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    observed_generation: int = Field(default=0, ge=0)
-    """Generation of the spec that this status was computed for."""
+    observed_generation: int = Field(default=-1, ge=-1)
+    """Generation of the spec that this status was computed for; -1 before the operator has processed the object."""
+
+    agents: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of Agents that name the policy."""
+
+    violations: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of these Agents that the policy refuses: no row, model, minimum or permission allows what they ask for."""
 
     access: tuple[AccessRow, ...] = Field(default=(), max_length=MAX_ROWS)
     """Effective permissions: policy, bindings and the agents' own narrowing together, by agent and source."""
@@ -90,7 +98,53 @@ class AgentPolicyStatus(ApiModel):
     """Number of agents of the policy that access has no room for. It lists the first ones by name."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
-    """ReconcileFailed while the operator fails on this policy; empty otherwise."""
+    """Ready and Violated; ReconcileFailed while the operator fails on this policy."""
+
+
+class PolicyCondition(StrEnum):
+    """Conditions of an AgentPolicy."""
+
+    READY = "Ready"
+    """The policy is in force."""
+    VIOLATED = "Violated"
+    """At least one Agent is refused because of the policy."""
+
+
+class PolicyReason(StrEnum):
+    """Reasons of an AgentPolicy's conditions: stable words that alerts may match."""
+
+    IN_FORCE = "InForce"
+    """The policy governs its Agents."""
+    AGENTS_REFUSED = "AgentsRefused"
+    """The policy refuses Agents that name it."""
+    NO_VIOLATION = "NoViolation"
+    """The policy refuses none of its Agents."""
+    WAITING_FOR_OPERATOR = "WaitingForOperator"
+    """The operator has not processed the object."""
+
+
+NEW_POLICY: JsonDict = {
+    "observedGeneration": -1,
+    "conditions": [
+        {
+            "type": PolicyCondition.READY.value,
+            "status": "Unknown",
+            "reason": PolicyReason.WAITING_FOR_OPERATOR.value,
+            "message": "The operator has not seen this policy: if this stays, look at the operator's pods and logs",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        },
+    ],
+}
+"""Status of a new AgentPolicy. Without it, tools such as kstatus would report it as ready."""
+
+VIOLATIONS = (
+    AgentReason.DATA_ACCESS_MISSING,
+    AgentReason.MODEL_NOT_ALLOWED,
+    AgentReason.MINIMUM_NOT_REACHED,
+    AgentReason.LIMITED_SCOPE_REQUIRED,
+    AgentReason.NARROWING_INVALID,
+)
+"""Reasons for which an AgentPolicy, and nothing else, refuses an Agent."""
 
 
 Isolation = Literal["Shared", "Separate"]
@@ -358,4 +412,4 @@ class AgentPolicy(ApiModel):
     kind: Literal["AgentPolicy"] = "AgentPolicy"
     metadata: ObjectMeta
     spec: AgentPolicySpec
-    status: AgentPolicyStatus | None = None
+    status: AgentPolicyStatus | None = Field(default=None, json_schema_extra=kube(default=NEW_POLICY))

@@ -29,6 +29,8 @@ MAX_ARGUMENTS_DEPTH = 16
 MAX_ARGUMENTS_MEMBERS = 32
 MAX_DIFF = 16384
 MAX_REPORTED = 16
+MAX_USERS = 32
+"""Names of Agents in the status of an MCPBinding."""
 
 _DURATION = r"self.matches(r'^([0-9]{1,5}(h|m|s|ms)){1,4}$')"
 
@@ -348,6 +350,21 @@ class MCPBindingStatus(ApiModel):
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
     """Ready, Verified and Drifted; ReconcileFailed while the operator fails on this MCPBinding."""
+
+    agents: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of Agents that use the source in an environment of the binding."""
+
+    used_by: tuple[Annotated[str, Field(max_length=253)], ...] = Field(default=(), max_length=MAX_USERS)
+    """The first of these Agents by name."""
+
+    tools_mapped: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of mapped tools that the server lists."""
+
+    tools_unmapped: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of tools that the server lists and the binding does not map."""
+
+    tools_drifted: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
+    """Number of mapped tools that changed, are new under a glob, or are no longer listed."""
 
     verification: VerificationStatus | None = None
     """State of the server's verification; absent before the first."""

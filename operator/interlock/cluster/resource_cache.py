@@ -10,15 +10,16 @@ one namespace takes longer because of the objects of another.
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
-from interlock.api.policy import AgentPolicy, AgentPolicyStatus
+from interlock.api.policy import VIOLATIONS, AgentPolicy, AgentPolicyStatus
+from interlock.api.status import ConditionType
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
@@ -33,25 +34,47 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class AgentSummary:
-    """What an AgentPolicy's access table depends on in an Agent: all but its status.
+    """What the status of an AgentPolicy depends on in an Agent.
 
     Attributes:
         policy: The policy that it names.
         generation: Of its spec.
         labels: Its labels, which rows may select it by.
+        violation: The reason for which the policy refuses it; empty where it does not.
     """
 
     policy: Key
     generation: int
     labels: tuple[tuple[str, str], ...]
+    violation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUses:
+    """What the status of MCPBindings depends on in an Agent.
+
+    Attributes:
+        sources: The sources that it uses.
+        environments: The environments of its stages.
+    """
+
+    sources: frozenset[str] = frozenset()
+    environments: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class AgentFacts:
+    """What the status of other objects depends on in an Agent."""
+
+    summary: AgentSummary
+    uses: AgentUses
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     version: int
     data: bytes
-    summary: AgentSummary
-    sources: frozenset[str] = frozenset()
+    facts: AgentFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +128,8 @@ class ResourceCache:
         self._read_again = read_again
         self.on_proxy_change: Callable[[str], None] = lambda _namespace: None
         """Called with a namespace whose bindings may be verified through another egress proxy."""
+        self.on_agent_change: Callable[[Key, AgentFacts | None, AgentFacts | None], None] = lambda *_: None
+        """Called with an Agent, what it was and what it is now; None where it is not known."""
         self._agents: _ByNamespace[_Entry] = _ByNamespace()
         self._policies: _ByNamespace[_Policy] = _ByNamespace()
         self._bindings: _ByNamespace[tuple[int, MCPBinding | Unreadable]] = _ByNamespace()
@@ -126,8 +151,10 @@ class ResourceCache:
         if not self._agent_budget.take((AGENT.kind, key), len(text)):
             raw = _without_spec(raw, f"the Agents of namespace {key[0]} take {_over(self._agent_budget)}")
             text = _dump(raw)
-        self._agents.put(key, _entry(raw, version, text))
+        before, entry = self._agents.get(key), _entry(raw, version, text)
+        self._agents.put(key, entry)
         self._uids[AGENT.kind, key] = raw["metadata"]["uid"]
+        self.on_agent_change(key, before.facts if before else None, entry.facts)
         return True
 
     def put_policy(self, raw: Json) -> set[Key]:
@@ -169,6 +196,8 @@ class ResourceCache:
             self._agents.drop(key)
         self._uids.pop((AGENT.kind, key), None)
         self._agent_budget.release((AGENT.kind, key))
+        if known is not None:
+            self.on_agent_change(key, known.facts, None)
         return True
 
     def drop_policy(self, key: Key, version: int | None = None) -> set[Key]:
@@ -227,7 +256,7 @@ class ResourceCache:
     def summary(self, agent: Key) -> AgentSummary | None:
         """Return what an AgentPolicy's access table depends on in an Agent, None where the Agent is not known."""
         entry = self._agents.get(agent)
-        return entry.summary if entry else None
+        return entry.facts.summary if entry else None
 
     def binding(self, key: Key) -> MCPBinding | Unreadable | None:
         """Return an MCPBinding, None where it is not known."""
@@ -249,7 +278,21 @@ class ResourceCache:
 
     def agents_under(self, policy: Key) -> set[Key]:
         """Return the agents that name the policy."""
-        return {key for key, entry in self._agents.within(policy[0]).items() if entry.summary.policy == policy}
+        return {key for key, entry in self._agents.within(policy[0]).items() if entry.facts.summary.policy == policy}
+
+    def agents_served_by(self, key: Key) -> list[str]:
+        """Return the names of the Agents that an MCPBinding serves, in order."""
+        binding = self.binding(key)
+        if not isinstance(binding, MCPBinding):
+            return []
+        found = self._agents.within(key[0]).items()
+        return sorted(agent[1] for agent, entry in found if _serves(binding, entry.facts.uses))
+
+    def bindings_of(self, namespace: str, sources: Iterable[str]) -> set[Key]:
+        """Return the MCPBindings of a namespace that serve one of these sources."""
+        wanted = frozenset(sources)
+        found = self._bindings.within(namespace).items()
+        return {key for key, (_, one) in found if isinstance(one, MCPBinding) and one.spec.source in wanted}
 
     def _agents_using(self, namespace: str, binding: MCPBinding | Unreadable | None) -> set[Key]:
         """Return the agents of the namespace that use the binding's source; one that cannot be read concerns all."""
@@ -258,7 +301,7 @@ class ResourceCache:
         concerned = self._agents.within(namespace)
         if isinstance(binding, Unreadable):
             return set(concerned)
-        return {key for key, entry in concerned.items() if binding.spec.source in entry.sources}
+        return {key for key, entry in concerned.items() if binding.spec.source in entry.facts.uses.sources}
 
     def _version(self, kind: str, key: Key) -> int:
         """Return the version that is known of an object, 0 where none is."""
@@ -331,19 +374,47 @@ def _without_spec(raw: Json, reason: str) -> Json:
     return kept | {"metadata": metadata, _TOO_LARGE: reason}
 
 
+def _serves(binding: MCPBinding, uses: AgentUses) -> bool:
+    return binding.spec.source in uses.sources and not uses.environments.isdisjoint(binding.spec.environments)
+
+
 def _entry(raw: Json, version: int, text: str) -> _Entry:
     metadata, spec = raw["metadata"], raw.get("spec")
     policy = spec.get("policyRef") if isinstance(spec, dict) else None
     return _Entry(
         version=version,
         data=zlib.compress(text.encode(), level=1),
-        summary=AgentSummary(
-            policy=(metadata["namespace"], str(policy.get("name", "")) if isinstance(policy, dict) else ""),
-            generation=int(metadata.get("generation", 0)),
-            labels=tuple(sorted((metadata.get("labels") or {}).items())),
+        facts=AgentFacts(
+            AgentSummary(
+                policy=(metadata["namespace"], str(policy.get("name", "")) if isinstance(policy, dict) else ""),
+                generation=int(metadata.get("generation", 0)),
+                labels=tuple(sorted((metadata.get("labels") or {}).items())),
+                violation=_violation_in(raw.get("status")),
+            ),
+            AgentUses(frozenset(sources_in(raw)), _environments_in(spec)),
         ),
-        sources=frozenset(sources_in(raw)),
     )
+
+
+def _violation_in(status: Any) -> str:
+    """Return the reason for which the policy refuses an Agent, by its stored status, which may have any content."""
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    for one in conditions if isinstance(conditions, list) else ():
+        if isinstance(one, dict) and one.get("type") in _LAYERS and one.get("status") == "False":
+            return str(one.get("reason")) if one.get("reason") in VIOLATIONS else ""
+    return ""
+
+
+_LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND)
+
+
+def _environments_in(spec: Any) -> frozenset[str]:
+    if not isinstance(spec, dict):
+        return frozenset()
+    rollout = spec.get("rollout")
+    stages = rollout.get("stages") if isinstance(rollout, dict) else None
+    named = [one.get("environment") for one in stages if isinstance(one, dict)] if isinstance(stages, list) else []
+    return frozenset(one for one in (spec.get("environment"), *named) if isinstance(one, str))
 
 
 def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:

@@ -20,7 +20,7 @@ from interlock.action.pins import (
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, EgressProxy
 from interlock.api.shared_types import parse_duration
-from interlock.api.verification import MAX_REPORTED, MCPBindingStatus, VerificationRun, VerificationStatus
+from interlock.api.verification import MAX_REPORTED, MAX_USERS, MCPBindingStatus, VerificationRun, VerificationStatus
 from interlock.deployment.children.verification_job import (
     JOB,
     VerificationTarget,
@@ -75,6 +75,7 @@ class BindingSnapshot:
         drift_seen_at: When the operator last learned of a guard's report that a tool had changed, by its own clock.
         dropped_at: When a guard last reported that it dropped many messages of the server, by the guard's clock.
         trouble: Why the pod of the current run has not started, or what of it fails; empty where nothing is known.
+        agents: The names of the Agents that the binding serves, in order.
         tool_diff: The result of the `diff_request` that an earlier call returned; None before that call.
         proxy: The egress proxy of the AgentPolicies that use the source, None where they have none.
     """
@@ -87,6 +88,7 @@ class BindingSnapshot:
     drift_seen_at: datetime | None = None
     dropped_at: datetime | None = None
     trouble: str = ""
+    agents: tuple[str, ...] = ()
     tool_diff: str | None = None
     proxy: EgressProxy | None = None
 
@@ -173,6 +175,11 @@ def verify_binding(snapshot: BindingSnapshot, now: datetime) -> BindingOutcome:
     status = MCPBindingStatus(
         observed_generation=binding.metadata.generation,
         conditions=build_conditions(snapshot.binding, binding, ended, now, trouble=snapshot.trouble),
+        agents=len(snapshot.agents),
+        used_by=snapshot.agents[:MAX_USERS],
+        tools_mapped=sum(bool(tool.digest) for tool in known.tools),
+        tools_unmapped=len(known.unmapped) + known.unmapped_omitted,
+        tools_drifted=sum(drift.kind == "tool" for drift in find_drift(binding)),
         verification=known,
         managed_objects=snapshot.binding.status.managed_objects if snapshot.binding.status else (),
     )

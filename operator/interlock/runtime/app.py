@@ -198,7 +198,7 @@ class App:
             enqueue=self._bindings.add,
             enqueue_agent=self._agents.add,
         )
-        policies = PolicyReconciler(self._cache, writer, self._agents.add, worker.run)
+        policies = PolicyReconciler(self._cache, writer, self._agents.add, worker.run, utc_now)
         loop = functools.partial(ReconcileLoop[Key], metrics=PrometheusLoopMetrics())
         binding_loop = loop(MCP_BINDING.kind, self._bindings, bindings.reconcile, show_failure=failures.show_on_binding)
         agent_loop = loop(AGENT.kind, self._agents, agents.reconcile, show_failure=failures.show_on_agent)

@@ -91,6 +91,7 @@ class BindingSnapshotReader:
             drift_seen_at=self._drift_seen_at(key),
             proxy=find_proxy(self._cache.policies(key[0]), binding.spec.source),
             dropped_at=self._dropped_at(key),
+            agents=tuple(self._cache.agents_served_by(key)),
         )
 
     async def read_image(self, snapshot: BindingSnapshot) -> BindingSnapshot:

@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
-from interlock.cluster.resource_cache import AgentSummary, ResourceCache
+from interlock.cluster.resource_cache import AgentFacts, ResourceCache
 from interlock_kube.client import Json
 from interlock_kube.reconcile_loop import WorkQueue
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, Key, ResourceType, key_of
 
 TABLE_SECONDS: Final = 1.0
 """How long an AgentPolicy's access table waits for more changes: a hundred Agents created together are one write."""
+USERS_SECONDS: Final = 10.0
+"""How long an MCPBinding waits until its status names the Agents that began or ended to use it."""
 
 
 class Event(StrEnum):
     """What can happen."""
 
     AGENT_CHANGED = "an Agent was created, changed or deleted"
-    AGENT_SUMMARY_CHANGED = "an Agent was created or deleted, or its spec or labels changed"
+    AGENT_SUMMARY_CHANGED = "an Agent was created, deleted or refused by its policy, or its spec or labels changed"
+    AGENT_USES_CHANGED = "an Agent began or ended to use the source of an MCPBinding"
     POLICY_CHANGED = "an AgentPolicy was created, changed or deleted"
     POLICY_SPEC_CHANGED = "an AgentPolicy was created or deleted, or its spec changed"
     BINDING_CHANGED = "an MCPBinding was created, changed or deleted"
@@ -43,6 +46,7 @@ class Target(StrEnum):
     POLICIES = "the AgentPolicies of the Agents that the event concerns"
     BINDING = "the MCPBinding of the event"
     BINDINGS = "all MCPBindings of the namespace of the event"
+    BINDING_STATUS = "the MCPBinding of the event, within some seconds"
     EVERY_AGENT = "every Agent"
     EVERY_BINDING = "every MCPBinding"
 
@@ -50,6 +54,7 @@ class Target(StrEnum):
 ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.AGENT_CHANGED: (Target.AGENT,),
     Event.AGENT_SUMMARY_CHANGED: (Target.POLICIES,),
+    Event.AGENT_USES_CHANGED: (Target.BINDING_STATUS,),
     Event.POLICY_CHANGED: (Target.POLICY,),
     Event.POLICY_SPEC_CHANGED: (Target.AGENTS, Target.POLICIES),
     Event.BINDING_CHANGED: (Target.BINDING,),
@@ -77,6 +82,7 @@ class Router:
         self, cache: ResourceCache, agents: WorkQueue[Key], policies: WorkQueue[Key], bindings: WorkQueue[Key]
     ) -> None:
         self._cache = cache
+        cache.on_agent_change = self._wake_dependents
         self._policies = policies
         cache.on_proxy_change = lambda namespace: self.wake(Event.EGRESS_PROXY_CHANGED, (namespace, ""))
         self._add: dict[Target, Callable[[Key, set[Key], set[Key]], None]] = {
@@ -86,6 +92,7 @@ class Router:
             Target.POLICIES: lambda _key, concerned, named: self._add_tables(concerned, named),
             Target.BINDING: lambda key, _agents, _policies: bindings.add(key),
             Target.BINDINGS: lambda key, _agents, _policies: _add_all(bindings, cache.bindings_in(key[0])),
+            Target.BINDING_STATUS: lambda key, _agents, _policies: bindings.add_sooner(key, USERS_SECONDS),
             Target.EVERY_AGENT: lambda _key, _agents, _policies: _add_all(agents, cache.agents()),
             Target.EVERY_BINDING: lambda _key, _agents, _policies: _add_all(bindings, cache.binding_keys()),
         }
@@ -94,10 +101,8 @@ class Router:
         """Handle that an Agent, AgentPolicy or MCPBinding was created or changed."""
         key = key_of(raw)
         if kind is AGENT:
-            before = self._cache.summary(key)
             if self._cache.put_agent(raw):
                 self.wake(Event.AGENT_CHANGED, key)
-                self._wake_tables(before, self._cache.summary(key))
         elif kind is AGENT_POLICY:
             self.wake(Event.POLICY_CHANGED, key)
             self.wake(Event.POLICY_SPEC_CHANGED, key, self._cache.put_policy(raw))
@@ -111,10 +116,8 @@ class Router:
         The reconcile of a deleted object does nothing but end its back-off and its timer.
         """
         if kind is AGENT:
-            before = self._cache.summary(key)
             if self._cache.drop_agent(key, version):
                 self.wake(Event.AGENT_CHANGED, key)
-                self._wake_tables(before, None)
         elif kind is AGENT_POLICY:
             self.wake(Event.POLICY_CHANGED, key)
             self.wake(Event.POLICY_SPEC_CHANGED, key, self._cache.drop_policy(key, version))
@@ -142,11 +145,18 @@ class Router:
     def _add_table(self, policy: Key) -> None:
         self._policies.add_within(policy, TABLE_SECONDS)
 
-    def _wake_tables(self, before: AgentSummary | None, after: AgentSummary | None) -> None:
-        """Wake the access tables that an Agent was in or is in, unless nothing changed that they depend on."""
-        if before != after:
-            policies = {summary.policy for summary in (before, after) if summary is not None}
+    def _wake_dependents(self, key: Key, before: AgentFacts | None, after: AgentFacts | None) -> None:
+        """Wake the policies and bindings whose status depends on what has changed in an Agent.
+
+        The cache calls this also for an Agent that the operator has written, whose watch event wakes nothing.
+        """
+        if (before and before.summary) != (after and after.summary):
+            policies = {facts.summary.policy for facts in (before, after) if facts is not None}
             self.wake(Event.AGENT_SUMMARY_CHANGED, policies=policies)
+        if (before and before.uses) != (after and after.uses):
+            sources = {source for facts in (before, after) if facts is not None for source in facts.uses.sources}
+            for binding in self._cache.bindings_of(key[0], sources):
+                self.wake(Event.AGENT_USES_CHANGED, binding)
 
 
 def _add_all(queue: WorkQueue[Key], keys: set[Key]) -> None:

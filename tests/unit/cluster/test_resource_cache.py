@@ -207,7 +207,7 @@ def test_what_is_kept_of_an_agent_beyond_the_budget_is_small(monkeypatch: pytest
     kept = resources._agents.get(("agents", "a9"))  # noqa: SLF001 - memory is what is tested
     assert kept is not None
     assert len(kept.data) < 2_000
-    assert kept.summary.labels == ()
+    assert kept.facts.summary.labels == ()
     raw = resources.agent(("agents", "a9")) or {}
     assert raw["metadata"]["annotations"] == {"interlock.dev/kill-switch": reason[:1024]}
 

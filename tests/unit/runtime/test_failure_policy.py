@@ -97,7 +97,10 @@ class Operator:
             )
             show = failures.show_on_agent
         elif kind.kind == "AgentPolicy":
-            reconciler, show = PolicyReconciler(self.cache, writer, lambda _: None, compute), failures.show_on_policy
+            reconciler, show = (
+                PolicyReconciler(self.cache, writer, lambda _: None, compute, lambda: NOW),
+                failures.show_on_policy,
+            )
         else:
             reconciler = BindingReconciler(
                 cache=self.cache,

@@ -11,7 +11,7 @@ from interlock.runtime.policies import PolicyReconciler
 from interlock_kube.client import ApiError
 from interlock_kube.resource_types import Key
 from tests.requirements import requirement
-from tests.support.builders import AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
+from tests.support.builders import NOW, AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
 from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
 
@@ -28,7 +28,7 @@ class Tables:
         self.resources.put_binding(a_binding().to_kubernetes())
         self.asked: list[Key] = []
         writer = StatusWriter(self.client)  # type: ignore[arg-type]
-        self.tables = PolicyReconciler(self.resources, writer, self.asked.append, compute)
+        self.tables = PolicyReconciler(self.resources, writer, self.asked.append, compute, lambda: NOW)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()

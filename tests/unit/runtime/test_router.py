@@ -31,6 +31,10 @@ class Asked(WorkQueue[Key]):
         assert 0 < seconds <= 2
         self.add(key)
 
+    def add_sooner(self, key: Key, seconds: float) -> None:
+        assert 0 < seconds <= 10
+        self.add(key)
+
     def taken(self) -> list[Key]:
         asked, self.asked = self.asked, []
         return asked
@@ -81,6 +85,7 @@ OTHER = ("agents", "other")
 WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.AGENT_CHANGED: {"agents": {OTHER}},
     Event.AGENT_SUMMARY_CHANGED: {"policies": {SUPPORT}},
+    Event.AGENT_USES_CHANGED: {"bindings": {OTHER}},
     Event.POLICY_CHANGED: {"policies": {OTHER}},
     Event.POLICY_SPEC_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
     Event.BINDING_CHANGED: {"bindings": {OTHER}},

@@ -171,6 +171,20 @@ def test_many_changes_within_a_time_are_one_reconcile_at_its_end_and_the_next_st
     in_fake_time(scenario)
 
 
+def test_a_change_ends_a_long_timer_and_no_short_one() -> None:
+    async def scenario() -> None:
+        queue, recording = WorkQueue[str](), RecordingReconciler()
+        queue.add_after("a", 60)
+        queue.add_after("b", 0.5)
+        for moment in (0, 0.2):
+            asyncio.get_running_loop().call_later(moment, queue.add_sooner, "a", 1)
+            asyncio.get_running_loop().call_later(moment, queue.add_sooner, "b", 1)
+        await work(queue, recording, 100)
+        assert recording.seen == [("b", 0.5), ("a", 1)]
+
+    in_fake_time(scenario)
+
+
 def test_several_workers_reconcile_several_keys_at_once_and_never_one_twice() -> None:
     async def scenario() -> None:
         queue, recording = WorkQueue[str](), RecordingReconciler()
