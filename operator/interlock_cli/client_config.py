@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from interlock_cli.config_json import ImportRefusedError, parse_config, quote
 from interlock_cli.harmless import is_name, show, show_name
-from interlock_cli.registry import is_registry_entry, registry_server
+from interlock_cli.registry import is_registry_entry, registry_server, unwrapped
 from interlock_cli.vocabulary import split_words
 
 MOST_SERVERS: Final = 256
@@ -124,7 +124,7 @@ def _servers_in(document: Any) -> tuple[str, Any]:
     if not isinstance(document, dict):
         raise ImportRefusedError(f"the file is not a JSON object: {_WRITE_SERVERS}")
     if is_registry_entry(document):
-        return "", {str(document.get("server", document)["name"]): document}
+        return "", {unwrapped(document)["name"]: document}
     present = _present(document)
     filled = {place: value for place, value in present.items() if value} or present
     if len(filled) > 1:
@@ -173,7 +173,7 @@ def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
         return []
     pairs = []
     for index, entry in enumerate(found):
-        one = entry.get("server", entry) if isinstance(entry, dict) else entry
+        one = unwrapped(entry)
         names = [one.get(key) for key in ("name", "id", "serverName", "title")] if isinstance(one, dict) else []
         name = next((name for name in names if isinstance(name, str) and name), "")
         pairs.append((name, f"{place}[{index}]", one))

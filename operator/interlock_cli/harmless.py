@@ -182,7 +182,7 @@ def _is_neutral(value: str, own: frozenset[str]) -> bool:
         return is_name(value[2:-1])
     if value[0] in "{[":
         return _is_harmless_json(value, own)
-    assigned = _ASSIGNED.fullmatch(value)
+    assigned = _ASSIGNED.fullmatch(value) if value.count("=") <= _MOST_WORDS else None
     if assigned and ";" not in value and is_name(assigned.group(1).lstrip("-")):
         return is_harmless(assigned.group(2), assigned.group(1).lstrip("-"), own)
     return _is_list(value, own)

@@ -36,12 +36,17 @@ class RegistryServer:
 
 def is_registry_entry(document: Any) -> bool:
     """Return True if a JSON value is an entry of the registry, alone or in an answer of its API."""
-    if not isinstance(document, Mapping):
+    entry = unwrapped(document)
+    if not isinstance(entry, Mapping):
         return False
-    if "server" in document and "name" not in document:
-        return is_registry_entry(document["server"])
-    lists = [document.get(name) for name in ("packages", "remotes")]
-    return isinstance(document.get("name"), str) and any(isinstance(one, list) for one in lists)
+    lists = [entry.get(name) for name in ("packages", "remotes")]
+    return isinstance(entry.get("name"), str) and any(isinstance(one, list) for one in lists)
+
+
+def unwrapped(document: Any) -> Any:
+    """Return the entry in an answer of the registry's API, and any other value as it is."""
+    is_answer = isinstance(document, Mapping) and "server" in document and "name" not in document
+    return document["server"] if is_answer else document
 
 
 def registry_server(entry: Mapping[str, Any], place: str, package_type: str | None) -> RegistryServer:
@@ -55,7 +60,7 @@ def registry_server(entry: Mapping[str, Any], place: str, package_type: str | No
     Raises:
         ImportRefusedError: No package can be imported, or none of this kind.
     """
-    entry = entry.get("server", entry)
+    entry = unwrapped(entry)
     offered: dict[str, Callable[[], RegistryServer]] = {}
     for kind, convert in _offers(entry):
         offered.setdefault(kind, convert)
