@@ -106,13 +106,14 @@ def test_an_agent_uses_a_server_whose_image_has_no_shell(without_shell: Live, ag
 
 
 @requirement("deployment.no-shell-on-a-cluster")
-def test_a_command_that_the_image_lacks_is_named_in_the_log_of_the_verification(without_shell: Live) -> None:
+def test_a_command_that_the_image_lacks_is_named_in_the_status_of_the_binding(without_shell: Live) -> None:
     live, name = without_shell, "wrong"
     binding = a_binding(name, "sh", "-c", "/server/memory")
     live.apply({**binding, "metadata": {"name": name, "namespace": live.namespace}})
 
-    def log() -> str:
-        pods = live.items("pods", f"interlock.dev/binding={name}")
-        return live.reader.log(live.namespace, pods[-1]["metadata"]["name"], f"mcp-{name}") if pods else ""
+    def verified() -> str:
+        conditions = live.get("mcpbindings.interlock.dev", name).get("status", {}).get("conditions", [])
+        return next((one["message"] for one in conditions if one["type"] == "Verified"), "")
 
-    eventually(lambda: 'the image has no program "sh" in PATH' in log(), WAIT_SECONDS, log)
+    says = 'exit code 127: "interlock-launch: the image has no program "sh" in PATH'
+    eventually(lambda: says in verified(), WAIT_SECONDS, verified)
