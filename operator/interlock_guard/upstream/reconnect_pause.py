@@ -1,7 +1,7 @@
 """The pause before the next connection to an MCP server, which grows while connections end soon.
 
-Both transports take it, in the guard and in the verifier. A server that ends each connection at once, for whatever
-cause, then costs a bounded number of connections:
+Both transports take it, in the guard and in the verifier, also for streams of a server's own messages and for lists
+that change. A server that ends each connection at once, for whatever cause, costs a bounded number of connections:
 
     an attempt fails, or a connection ends after less than 30 s    0.1, 0.2, 0.4 ... 30 s, a little less at random
     a connection ends after 30 s or more                           none, and the next short one begins at 0.1 s again

@@ -9,12 +9,15 @@ from typing import Any, cast
 import pytest
 
 from interlock_guard.decision.decide import Deny, DenyReason
+from interlock_guard.upstream import http_upstream
 from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, UpstreamError
+from interlock_guard.upstream.http_initialize import Initialized
 from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.upstream import ServerInfo, Upstream, UpstreamEvents
 from interlock_guard.wire import large_messages
 from interlock_guard.wire.streams import EventParser, ServerEvent
 from tests.requirements import requirement
+from tests.support.bounds import until
 
 KILLED = Deny(DenyReason.KILLED, "", "stop")
 
@@ -98,3 +101,27 @@ async def test_many_small_events_are_handled_in_steps(monkeypatch: pytest.Monkey
     async for event in HttpAnswer(response).events(EventParser(100)):
         seen.append(event)
     assert set(turns) >= set(range(50))
+
+
+@requirement("guard.first-message")
+@pytest.mark.parametrize(("is_sent", "expected"), [(True, [False, True]), (False, [False, False])])
+async def test_a_refused_initialize_is_followed_by_the_probe_and_an_unreachable_server_by_the_same_again(
+    monkeypatch: pytest.MonkeyPatch, expected: list[bool], *, is_sent: bool
+) -> None:
+    probed: list[bool] = []
+
+    async def initialize(*_: Any, is_probed: bool) -> Initialized:
+        probed.append(is_probed)
+        if len(probed) == 1:
+            raise UpstreamError("refused", is_sent=is_sent)
+        return Initialized(ServerInfo("2026-07-28", {}, is_sessionless=True), "")
+
+    monkeypatch.setattr(http_upstream, "initialize_http", initialize)
+    upstream = HttpUpstream("crm", cast("HttpClient", FakeLink()), cast("UpstreamEvents", Deaf()), lambda _: None)
+    upstream.verified_version = "2025-11-25"
+    upstream.open()
+    serving = asyncio.create_task(upstream.run())
+    await until(lambda: upstream.is_ready, "it is initialized")
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    assert probed == expected
