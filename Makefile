@@ -39,6 +39,7 @@ verify: venv ## lint, types, layer order, generated files
 	$(PY) -m tools.model_members --check
 	$(PY) -m tools.admission --check
 	$(PY) -m tools.access --check
+	$(PY) -m tools.reference --check
 	$(PY) -m tools.words
 
 crds: venv ## write crds/ from the types in operator/interlock/api
@@ -50,8 +51,9 @@ members: venv ## write the members of bodies for models, from the types of the p
 policies: venv ## write the digests of manifests/admission, which the operator compares with what the API server has
 	$(PY) -m tools.admission
 
-docs: venv ## write the access tables in the examples' pages, from the function that guards decide with
+docs: venv ## write the access tables in the examples' pages, and the generated pages of docs/reference
 	$(PY) -m tools.access
+	$(PY) -m tools.reference
 
 demo: venv ## a real cluster, and an agent in it from its first stage to the kill switch
 	$(PY) -m tools.demo up

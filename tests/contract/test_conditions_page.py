@@ -1,46 +1,56 @@
-"""docs/reference/conditions.md names every reason that a condition or an Event can have, and no other."""
+"""The generated pages of docs/reference are those of the code, and name every reason with a meaning."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 from interlock.api.policy import PolicyCondition, PolicyReason
 from interlock.api.status import AgentReason, ConditionType
 from interlock.api.verification import BindingCondition, BindingReason
 from interlock.reconcile.agent_events import EventReason
+from interlock.settings import OperatorSettings
+from tools.reference.__main__ import main
+from tools.reference.fixes import FIXES
+from tools.reference.pages import described, reasons_page, settings_page
 
-PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "conditions.md").read_text(encoding="utf-8")
-AGENT, _, BINDING = PAGE.partition("\n## MCPBinding\n")
-KNOWN = {
-    str(one)
-    for kind in (
-        AgentReason,
-        BindingReason,
-        PolicyReason,
-        EventReason,
-        ConditionType,
-        BindingCondition,
-        PolicyCondition,
-    )
-    for one in kind
-}
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+CONDITIONS = (REFERENCE / "conditions.md").read_text(encoding="utf-8")
+REASONS = (AgentReason, BindingReason, PolicyReason, EventReason)
 
 
 def words_of(text: str) -> set[str]:
     return set(re.findall(r"`([A-Z][A-Za-z]+)`", text))
 
 
-def test_every_reason_of_an_agent_is_on_the_page() -> None:
-    assert {str(one) for kind in (AgentReason, EventReason, ConditionType) for one in kind} - words_of(AGENT) == set()
+def test_the_committed_pages_are_those_of_the_code() -> None:
+    assert main(["--check"]) == 0
 
 
-def test_every_reason_of_a_binding_is_on_the_page() -> None:
-    assert {str(one) for one in BindingReason} - words_of(BINDING) == set()
+def test_a_page_that_differs_is_reported_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"], tmp_path) == 1
+    assert "reasons.md is not what the code says" in capsys.readouterr().err
+    assert main([], tmp_path) == 0
+    assert main(["--check"], tmp_path) == 0
 
 
-def test_every_reason_of_a_policy_is_on_the_page() -> None:
-    assert {str(one) for one in PolicyReason} - words_of(BINDING.partition("\n## AgentPolicy\n")[2]) == set()
+def test_every_reason_has_a_meaning_and_is_on_the_page() -> None:
+    for enum in REASONS:
+        assert {reason for reason, meaning in described(enum) if meaning} == {str(one) for one in enum}
+        assert {str(one) for one in enum} <= words_of(reasons_page())
 
 
-def test_the_page_names_no_reason_that_does_not_exist() -> None:
-    in_tables = {word for line in PAGE.splitlines() if line.startswith("| `") for word in words_of(line.split("|")[1])}
-    assert in_tables - KNOWN == set()
+def test_every_fix_is_that_of_a_reason() -> None:
+    kinds = {"Agent": AgentReason, "MCPBinding": BindingReason, "AgentPolicy": PolicyReason, "Deployment": EventReason}
+    for kind, fixes in FIXES.items():
+        assert fixes.keys() <= {str(one) for one in kinds[kind]}, kind
+
+
+def test_every_condition_is_on_the_page_of_conditions() -> None:
+    conditions = {str(one) for enum in (ConditionType, BindingCondition, PolicyCondition) for one in enum}
+    assert conditions <= words_of(CONDITIONS)
+
+
+def test_every_setting_is_on_its_page() -> None:
+    assert all(f"`INTERLOCK_{name.upper()}`" in settings_page() for name in OperatorSettings.model_fields)
+    assert all(field.description for field in OperatorSettings.model_fields.values())

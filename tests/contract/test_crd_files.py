@@ -1,6 +1,7 @@
 """The files in crds/ and manifests/admission agree with the types, and with each other."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,31 @@ def test_the_example_of_a_page_is_valid_and_its_columns_are_those_of_the_kind(ki
     kind.model.model_validate(yaml.safe_load(example))
     (shown,) = re.findall(r"^(NAME .*)$", text, flags=re.MULTILINE)
     assert shown.split() == ["NAME", *(column.name.upper() for column in kind.columns if not column.wide)]
+
+
+PYTHON_NAME = re.compile(r"\b[a-z]+(?:_[a-z]+)+\b|\b_[a-z]\w*\b|`|\b(?:AgentReason|StrEnum|tuple|dict|bool|NoneType)\b")
+"""What only a reader of the code understands. None is a value of spec.server.http.network too, so it is allowed."""
+
+
+def descriptions(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield all descriptions that `kubectl explain` shows, with their places."""
+    if isinstance(node, dict):
+        if isinstance(node.get("description"), str):
+            yield path, node["description"]
+        for key, value in node.items():
+            yield from descriptions(value, f"{path}.{key}")
+    elif isinstance(node, list):
+        for value in node:
+            yield from descriptions(value, path)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_kubectl_explain_names_nothing_of_python(kind: CrdKind) -> None:
+    found = yaml.safe_load((ROOT / "crds" / f"{kind.plural}.yaml").read_text(encoding="utf-8"))
+    named = {place: PYTHON_NAME.findall(text) for place, text in descriptions(found, kind.plural)}
+    assert {place: words for place, words in named.items() if words} == {}
+
+
+def test_the_check_of_descriptions_finds_names_of_python() -> None:
+    for text in ("see ready_since", "as `AgentReason` says", "the _private one", "a tuple of names"):
+        assert PYTHON_NAME.search(text), text

@@ -195,10 +195,10 @@ class Condition(ApiModel):
     """Generation of the spec that the condition was computed for."""
 
     last_transition_time: Annotated[Timestamp, AfterValidator(_whole_seconds)]
-    """When `status` last changed."""
+    """When the status last changed."""
 
     reason: str = Field(min_length=1, max_length=1024)
-    """Reason for the status in one stable word."""
+    """Reason for the status in one stable word. docs/reference/reasons.md has its meaning and its fix."""
 
     message: str = Field(max_length=32768)
     """Explanation for people, with the command or field that fixes it."""

@@ -1,0 +1,30 @@
+"""`python -m tools.reference [--check]`: write the generated reference pages, or say which have drifted."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.reference.pages import reasons_page, settings_page
+
+FOLDER = Path(__file__).parents[2] / "docs" / "reference"
+PAGES = {"reasons.md": reasons_page, "settings.md": settings_page}
+
+
+def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
+    """Run the command; 1 where a page is not as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m tools.reference", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a page differs")
+    chosen = parser.parse_args(arguments)
+    wanted = {folder / name: render() for name, render in PAGES.items()}
+    drifted = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    for path in drifted:
+        if not chosen.check:
+            path.write_text(wanted[path], encoding="utf-8")
+    if chosen.check:
+        sys.stderr.writelines(f"{path.name} is not what the code says: run `make docs`\n" for path in drifted)
+    return 1 if chosen.check and drifted else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""The fixes of reasons: what a user does about each one that needs an action.
+
+The meanings of reasons are the docstrings of their enums. Links are relative to `docs/reference`.
+"""
+
+from typing import Final
+
+FIXES: Final[dict[str, dict[str, str]]] = {
+    "Agent": {
+        "SpecInvalid": "correct the field that the message names",
+        "BeingDeleted": "remove the finalizer that keeps it, or name another AgentPolicy in `spec.policyRef`",
+        "OwnerMissing": "write a person's own address into `spec.owner`",
+        "OwnerNotAPerson": "write a person's own address into `spec.owner`",
+        "PurposeMissing": "write one sentence into `spec.purpose`",
+        "PolicyRefMissing": "write `spec.policyRef`, or apply the AgentPolicy",
+        "PolicyNotFound": "write `spec.policyRef`, or apply the AgentPolicy",
+        "PolicyInvalid": "correct the policy",
+        "DataAccessMissing": "add a row to `spec.dataAccess` of the policy",
+        "ModelNotAllowed": "add it to `spec.models` of the policy",
+        "EnvironmentInvalid": "keep one of them",
+        "StagesInvalid": "reorder or correct the stages",
+        "MinimumNotReached": "raise `minDuration`, or add the stage that the message names",
+        "LimitedScopeRequired": "raise `minDuration`, or add the stage that the message names",
+        "BindingMissing": "apply one binding for the source and environment",
+        "BindingAmbiguous": "apply one binding for the source and environment",
+        "BindingNotReviewed": "review it, and remove the annotation `interlock.dev/needs-review`",
+        "BindingNotVerified": "wait, or read the binding's condition `Verified`",
+        "BindingInvalid": "correct the binding",
+        "NarrowingInvalid": "remove it there",
+        "PodsNotReady": "what the cause says, or `kubectl describe pods` as in the message",
+        "KillControllerAway": "repair the Deployment `interlock-kill` in `interlock-system`",
+        "KillSwitch": "[release it](../explanation/kill.md#release-an-agent)",
+        "ApplyFailed": "as the message says, often a quota or another admission policy",
+        "NameTaken": "delete that object, or rename the agent",
+        "EnforcementLost": "remove what refuses the write",
+        "ReconcileError": "report it with the message and the operator's log",
+        "NetworkOpen": "use a [network plugin](../explanation/isolation.md#network-plugins) that does",
+        "SharedPod": "set `isolation: Separate` in the policy",
+        "EgressCheckPending": "wait",
+        "SelfTestPending": "wait",
+        "SelfTestFailed": "report it",
+    },
+    "MCPBinding": {
+        "NotReviewed": "review it, and remove the annotation `interlock.dev/needs-review`",
+        "WaitingForOperator": "if this stays, no operator runs",
+        "Verifying": "what the cause says, or `kubectl describe jobs,pods` as in the message",
+        "ServerUnavailable": "read the server's log as in the message, check command, URL and Secret",
+        "ListFailed": "repair the server",
+        "ToolsMissing": "correct the names in `spec.tools` or `spec.prompts`",
+        "PromptsMissing": "correct the names in `spec.tools` or `spec.prompts`",
+        "ToolsAmbiguous": "repair the server",
+        "PromptsAmbiguous": "repair the server",
+        "TooManyTools": "write narrower globs",
+        "TooManyPrompts": "write narrower globs",
+        "ProbeFailed": "correct the server or `spec.verify.probes`",
+        "JobFailed": "`kubectl events` as in the message",
+        "ToolsChanged": "follow the runbook [BindingDrifted](../runbooks/BindingDrifted.md)",
+        "ImageChanged": "follow the runbook [BindingDrifted](../runbooks/BindingDrifted.md)",
+    },
+    "AgentPolicy": {
+        "WaitingForOperator": "if this stays, no operator runs",
+        "AgentsRefused": "change the Agents or the policy, as the condition `Ready` of each Agent says",
+    },
+    "Deployment": {
+        "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
+    },
+}
+"""By the kind of the object that has the reason, then by the reason. A reason without a fix needs no action."""
