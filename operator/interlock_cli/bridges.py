@@ -7,6 +7,7 @@ from typing import Final
 
 from interlock_cli.credentials import placeholders
 from interlock_cli.findings import Findings, Word
+from interlock_cli.harmless import is_name
 from interlock_cli.vocabulary import split_words
 
 _BRIDGES: Final = ("mcp-remote", "supergateway", "mcp-proxy")
@@ -63,7 +64,10 @@ def _parse(program: str, words: Sequence[Word], env: Mapping[str, Word], finding
             if not colon and rest:  # mcp-proxy: --headers NAME VALUE
                 value = rest.pop(0)
                 text = value.text
-            found.headers[name.strip()] = _filled(Word(text.strip(), value.key), env)
+            if is_name(name.strip()):
+                found.headers[name.strip()] = _filled(Word(text.strip(), value.key), env)
+            else:
+                findings.problem(f'{findings.place(value.key)} has no header: write it as "Name: value"')
         elif flag == "--oauth2Bearer":
             found.headers["Authorization"] = _filled(Word(f"Bearer {value.text}", value.key), env)
         elif flag in ("--transport", *_URL_FLAGS):

@@ -8,6 +8,8 @@ import json
 import re
 from typing import Any, Final, NoReturn
 
+from interlock_cli.harmless import show_name
+
 LARGEST_FILE: Final = 1048576
 _LONGEST_INTEGER: Final = 19
 
@@ -77,7 +79,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members: dict[str, Any] = {}
     for key, value in pairs:
         if key in members:
-            raise ImportRefusedError(f"the key {quote(key)} is present twice in one object: keep one of them")
+            raise ImportRefusedError(f"the key {show_name(key)} is present twice in one object: keep one of them")
         members[key] = value
     return members
 

@@ -149,11 +149,8 @@ def _placeholder(found: re.Match[str]) -> Placeholder:
 
 def folder_problem(one: Placeholder) -> str:
     """Return what is wrong with a placeholder that only the client can fill in, after the place and `has`."""
-    named = (
-        quote(one.text)
-        if is_name(one.text[2:-1].replace(":", "-") if one.text[1:2] == "{" else one.name)
-        else "a placeholder"
-    )
+    is_shown = one.name and one.default is None and is_name(one.name)
+    named = quote(one.text) if is_shown else "a placeholder"
     return (
         f"{named}, which only the MCP client can fill in: write the value that is valid in the server's container, or "
         "${NAME} for a secret"

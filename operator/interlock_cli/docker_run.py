@@ -7,7 +7,7 @@ from typing import Final
 
 from interlock_cli.credentials import placeholders
 from interlock_cli.findings import Findings, Word
-from interlock_cli.harmless import is_image, show_name
+from interlock_cli.harmless import is_image, is_name, show_name
 from interlock_cli.vocabulary import split_words
 
 CONTAINER_PROGRAMS: Final = ("docker", "podman", "nerdctl")
@@ -99,7 +99,9 @@ def _take_flag(
         taken = rest.pop(0) if rest else Word("", word.key)
     if flag in ("-e", "--env"):
         name, given, literal = taken.text.partition("=")
-        if given:
+        if not is_name(name):
+            findings.problem(f"{findings.place(taken.key)} passes on {show_name(name)}: write -e NAME=value")
+        elif given:
             found.env[name] = Word(literal, taken.key)
         elif name in variables:
             found.env[name] = variables[name]

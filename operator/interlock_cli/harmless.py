@@ -37,6 +37,7 @@ _MEASURE: Final = re.compile(
 _VERSION: Final = re.compile(
     r"[v^~]?\d{1,4}(\.\d{1,4}){1,3}([-.]?(alpha|beta|rc|dev|post)\.?\d{0,4})?|\d{4}-\d{2}-\d{2}"
 )
+_TAG: Final = re.compile(r"\d{1,4}|20\d{6}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_.,][A-Za-z0-9]+)*")
 _ABBREVIATION: Final = re.compile(r"[a-z]{1,2}\d{1,2}[a-z]{0,2}|[A-Z]{1,2}\d{1,2}[A-Z]{0,2}")
 """Such as n8n, k8s, S3."""
@@ -127,7 +128,9 @@ def is_package(word: str, own: frozenset[str] = frozenset()) -> bool:
         return _is_location(word, own)
     version = named.group(3)
     is_versioned = (
-        version is None or bool(_VERSION.fullmatch(version)) or _is_plain(version, own) or version.isdecimal()
+        version is None
+        or (_VERSION.fullmatch(version) or _TAG.fullmatch(version)) is not None
+        or _is_plain(version, own)
     )
     return is_versioned and all(_is_plain(part, own) for part in re.split(r"[^A-Za-z0-9]+", named.group(1)) if part)
 
@@ -143,7 +146,7 @@ def is_image(word: str) -> bool:
     if named is None or len(word) > _LONGEST:
         return False
     return all(
-        _is_plain(part, frozenset()) or part.isdecimal() for part in re.split(r"[^a-z0-9]+", named.group(1)) if part
+        _is_plain(part, frozenset()) or _TAG.fullmatch(part) for part in re.split(r"[^a-z0-9]+", named.group(1)) if part
     )
 
 
@@ -248,7 +251,7 @@ def _is_path(value: str, own: frozenset[str]) -> bool:
         return False
     start = re.sub(r"^([A-Za-z]:|%[A-Z]+%)", "", value)
     parts = re.split(r"[/\\]", start)
-    if not all(re.fullmatch(r"[-A-Za-z0-9_.+@~ ()*]*", part) for part in parts):
+    if not all(re.fullmatch(r"@?[-A-Za-z0-9_.+~ ()*]*", part) for part in parts):
         return False
     return all(_is_plain(word, own) for part in parts for word in re.split(r"[^A-Za-z0-9]+", part))
 

@@ -53,10 +53,11 @@ def parse_launch(words: list[Word], env: dict[str, Word], findings: Findings) ->
     """
     words, env = _unwrap(words, dict(env))
     program = words[0]
-    name = _SUFFIX.sub("", re.split(r"[/\\]", program.text)[-1])
+    name = _base(program)
     if name in CONTAINER_PROGRAMS:
         run = parse_docker_run(words[1:], env, findings)
-        launch = Launch(run.entrypoint, run.args, run.image, run.env)
+        entrypoint = run.entrypoint and _program(run.entrypoint, _base(run.entrypoint), findings)
+        launch = Launch(entrypoint, run.args, run.image, run.env)
     else:
         launch = Launch(_program(program, name, findings), words[1:], env=env)
         launch.bridge = find_bridge(words, env, findings)
@@ -65,10 +66,15 @@ def parse_launch(words: list[Word], env: dict[str, Word], findings: Findings) ->
     return launch
 
 
+def _base(program: Word) -> str:
+    """Return the name of a program, without its folder and without a suffix of Windows."""
+    return _SUFFIX.sub("", re.split(r"[/\\]", program.text)[-1])
+
+
 def _unwrap(words: list[Word], env: dict[str, Word]) -> tuple[list[Word], dict[str, Word]]:
     """Take off what only starts the program on the user's machine: cmd /c, wsl, env."""
     while len(words) > 1:
-        name = _SUFFIX.sub("", re.split(r"[/\\]", words[0].text)[-1]).lower()
+        name = _base(words[0]).lower()
         rest = words[1:]
         if name == "cmd" and rest[0].text.startswith("/"):
             while len(rest) > 1 and rest[0].text.startswith("/"):

@@ -151,14 +151,15 @@ def _stdio(launch: Launch, findings: Findings, choices: Choices) -> dict[str, An
     env = [_variable(name, word, findings) for name, word in launch.env.items()]
     if env:
         stdio["env"] = env
-    printed = frozenset([word.key for word in args] + [launch.env[one["name"]].key for one in env if "value" in one])
+    printed = {word.key for word in args}
+    printed |= {word.key for word, one in zip(launch.env.values(), env, strict=True) if "value" in one}
     if launch.program and launch.program.text in PACKAGE_RUNNERS and not is_packaged:
         recipe = f", such as that of --dockerfile {source}" if launch.package else ""
         findings.notes.append(
             f"{launch.program.text} downloads its package when it starts. A pod has only the folder /tmp for it (set "
             f"HOME) and often no network: use an image that has the package{recipe}, and its program as command"
         )
-    add_notes(findings, [*args, *launch.env.values()], printed)
+    add_notes(findings, [*args, *launch.env.values()], frozenset(printed))
     findings.notes.append(_CLOSED)
     return {"stdio": stdio}
 
@@ -212,7 +213,11 @@ def _variable(name: str, word: Word, findings: Findings) -> dict[str, Any]:
     at = findings.place(word.key)
     if "\x00" in word.text:
         findings.problem(f"{at} has control characters: write ${{{name}}}, and the value into the Secret")
-    if findings.is_kept(word, f"env.{name}"):
+    is_kept = findings.is_kept(word, f"env.{name}")
+    if not is_name(name) and not is_kept:
+        findings.problem(f"{at} sets {show_name(name)} that may be a secret: write the name of a variable before the =")
+        return {"name": "", "value": ""}
+    if is_kept:
         return {"name": name, "value": _literal(word.text)}
     value = fill_defaults(word.text, findings.server.inputs, name, findings.own)
     with findings.collected():
@@ -225,7 +230,10 @@ def _variable(name: str, word: Word, findings: Findings) -> dict[str, Any]:
 def _http(
     url: Word, headers: Mapping[str, Word], findings: Findings, choices: Choices, *, is_said: bool
 ) -> dict[str, Any]:
-    is_private = findings.server.source in choices.private
+    source = findings.server.source
+    is_private = source in choices.private
+    if source in {**choices.images, **choices.commands, **choices.packaged}:
+        findings.notes.append("the image and the command that options name are not used: the server runs elsewhere")
     filled = Word(fill_defaults(url.text, findings.server.inputs, "", findings.own), url.key)
     _check_url(filled, findings, is_private=is_private, is_said=is_said)
     http: dict[str, Any] = {"url": filled.text}

@@ -182,6 +182,9 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "a header": lambda secret: remote(URL, {"X-Thing": secret}),
     "a header with a scheme": lambda secret: remote(URL, {"X-Thing": f"Bearer {secret}"}),
     "a header of mcp-remote": lambda secret: stdio("mcp-remote", URL, "--header", f"X-Thing: {secret}", command="npx"),
+    "a header without a name": lambda secret: stdio("mcp-remote", URL, "--header", secret, command="npx"),
+    "a variable's name of docker": lambda secret: stdio("run", "-e", f"{secret}=x", "example/crm:1", command="docker"),
+    "a variable of docker that env lacks": lambda secret: stdio("run", "-e", secret, "example/crm:1", command="docker"),
     "a URL of mcp-remote": lambda secret: stdio("mcp-remote", f"https://crm.example.com/{secret}/mcp", command="npx"),
     "a variable": lambda secret: env("THING", secret),
     "a password": lambda secret: env("DB_PASSWORD", secret),
@@ -201,6 +204,36 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "an argument of docker": lambda secret: stdio("run", "example/crm:1", secret, command="docker"),
     "an image": lambda secret: stdio("run", secret, command="docker"),
     "a flag of docker": lambda secret: stdio("run", f"--x={secret}", "example/crm:1", command="docker"),
+    "an entry point": lambda secret: stdio("run", "--entrypoint", secret, "example/crm:1", command="docker"),
+    "a tag": lambda secret: stdio("run", f"example/crm:{secret}", command="docker"),
+    "a version": lambda secret: stdio("-y", f"crm@{secret}", command="npx"),
+    "a version of Python": lambda secret: stdio(f"crm=={secret}", command="uvx"),
+    "a branch": lambda secret: stdio("-y", f"github:example/crm#{secret}", command="npx"),
+    "a folder of uv": lambda secret: stdio("--directory", secret, "run", "server.py", command="uv"),
+    "a module": lambda secret: stdio("-m", secret, command="python"),
+    "a program file": lambda secret: stdio(secret, command="node"),
+    "a folder of the program": lambda secret: stdio("-y", "crm", command=f"/Users/{secret}/bin/npx"),
+    "a program of cmd": lambda secret: stdio("/c", secret, command="cmd"),
+    "a variable of env": lambda secret: stdio(f"A={secret}", "npx", "crm", command="env"),
+    "a variable's name of env": lambda secret: stdio(f"{secret}=a", "npx", "crm", command="env"),
+    "a path": lambda secret: stdio(f"/data/{secret}"),
+    "a file": lambda secret: stdio(f"./{secret}.json"),
+    "a path of Windows": lambda secret: stdio(f"C:\\{secret}"),
+    "a user and a password": lambda secret: stdio("--user", f"admin:{secret}"),
+    "data of a form": lambda secret: stdio("--data", f"a=1&b={secret}"),
+    "a quoted word": lambda secret: stdio(f"'{secret}'"),
+    "a host": lambda secret: stdio(f"{secret}.example.com"),
+    "a password of Redis": lambda secret: stdio(f"redis://:{secret}@db.example.com:6379/0"),
+    "a list in a variable": lambda secret: env("THING", f"a,{secret},b"),
+    "lines": lambda secret: env("THING", f"a\n{secret}"),
+    "a mode": lambda secret: env("AUTH_MODE", secret),
+    "a path of a token's URL": lambda secret: env("TOKEN_URL", f"https://crm.example.com/{secret}"),
+    "a placeholder of opencode": lambda secret: env("THING", "{env:" + secret + "}"),
+    "a file of opencode": lambda secret: env("THING", "{file:" + secret + "}"),
+    "an input": lambda secret: env("THING", "${input:" + secret + "}"),
+    "a placeholder in an argument": lambda secret: stdio("${" + secret + "}"),
+    "a name of a header": lambda secret: remote(URL, {secret: "x"}),
+    "a name of a setting": lambda secret: {"url": URL, secret: 1},
     "a list of opencode": lambda secret: {"command": ["crm-server", secret], "environment": {"A": secret}},
     "an object of Zed": lambda secret: {"command": {"path": "crm-server", "args": [secret], "env": {"A": secret}}},
     "a type": lambda secret: stdio(type=secret),
@@ -209,16 +242,45 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
 }
 
 
+def registry_entry(secret: str) -> dict[str, Any]:
+    variable = {"name": "A", "value": "x {t}", "variables": {"t": {"default": secret}}}
+    package = {
+        "registryType": "npm",
+        "identifier": "crm",
+        "packageArguments": [
+            {"type": "positional", "value": secret},
+            {"type": "named", "name": "--x", "default": secret},
+        ],
+        "environmentVariables": [variable, {"name": "B", "default": secret}],
+    }
+    return {"name": "io.example/crm", "packages": [package], "remotes": [{"type": secret, "url": secret}]}
+
+
+DOCUMENTS: dict[str, Callable[[str], str]] = {
+    name: lambda secret, place=place: json.dumps({"mcpServers": {"crm": place(secret)}})
+    for name, place in PLACES.items()
+} | {
+    "an entry of the registry": lambda secret: json.dumps(registry_entry(secret)),
+    "a default of an input": lambda secret: json.dumps(
+        {"servers": {"crm": env("THING", "${input:a}")}, "inputs": [{"id": "a", "default": secret}]}
+    ),
+    "a key that is there twice": lambda secret: f"{{{json.dumps(secret)}: 1, {json.dumps(secret)}: 2}}",
+    "a key at the top": lambda secret: json.dumps({secret: {"a": 1}}),
+    "a place that is no JSON": lambda secret: f'{{"mcpServers": {json.dumps(secret)} x}}',
+}
+
+
 @requirement("import.secrets")
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", DOCUMENTS)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), kind=st.integers(0, len(SECRETS) - 1))
 def test_no_generated_secret_is_printed_on_either_stream(place: str, tmp_path: Path, seed: int, kind: int) -> None:
     secret = SECRETS[kind](random.Random(seed))  # noqa: S311 - secrets of a test are reproducible
-    (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": {"crm": PLACES[place](secret)}}))
+    (tmp_path / "mcp.json").write_text(DOCUMENTS[place](secret))
+    command = ["--command", "crm=crm-server"] if "docker" in place else []
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        main([str(tmp_path / "mcp.json"), "--image", "crm=example/crm:1", "--command", "crm=crm-server"])
+        main([str(tmp_path / "mcp.json"), "--image", "crm=example/crm:1", *command])
     # Long values are wrapped.
     printed = "".join(out.getvalue().split()) + "".join(err.getvalue().split())
     assert secret not in printed

@@ -125,6 +125,7 @@ def test_a_variable_of_a_url_has_its_default_or_is_refused(run: Run) -> None:
         ),
         (entry(packages=[{"registryType": "nuget", "identifier": "x"}]), "no package that can be imported"),
         (entry(packages=[]), "but none at all"),
+        (entry(packages=[], server=1.5), "but none at all"),
         (
             entry(
                 packages=[NPM | {"packageArguments": [{"type": "positional", "isSecret": True, "valueHint": "KEY"}]}]
