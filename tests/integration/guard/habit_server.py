@@ -33,6 +33,7 @@ STREAMS = {
     "sse_empty_event": "event:\ndata: {text}\n\n",
     "sse_stays_open": "data: {text}\n\n",
     "sse_cut": "data: {text}\n\n",
+    "sse_unended": "data: {text}\n",
 }
 
 
@@ -275,6 +276,8 @@ class HabitServer:
                 media_type = "application/json; charset=utf-8"
             case "capitals":
                 media_type = "Application/JSON"
+            case "no_type":
+                media_type = "text/plain"
             case "gzip":
                 body = gzip.compress(text.encode())
                 return web.Response(body=body, headers={"Content-Type": media_type, "Content-Encoding": "gzip"})
