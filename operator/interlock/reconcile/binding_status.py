@@ -9,7 +9,7 @@ from interlock.api.status import Condition
 from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus, PinState, VerificationStatus
 from interlock.deployment.names import binding_label
 from interlock.reconcile.agent_events import EventNote
-from interlock.reconcile.conditions import Finding, build_condition
+from interlock.reconcile.conditions import Finding, build_condition, printable
 from interlock_contract.names import ACCEPT_DRIFT, BINDING_LABEL, NEEDS_REVIEW
 from interlock_contract.verification import VerificationFailure, VerificationResult
 
@@ -81,7 +81,7 @@ def _verified(before: MCPBinding, after: MCPBinding, ended: EndedRun | None, tro
     if result.failure is not None:
         # What a server prints before it ends says more than that it does not answer.
         logs = f"{seen}; run: {_show_run(before, 'logs')} --all-containers" if result.failure in _OF_THE_SERVER else ""
-        message = f"{_printable(result.message)}{_dropped(result)}{logs}"
+        message = f"{printable(result.message)}{_dropped(result)}{logs}"
         return Finding(kind, "False", BindingReason(result.failure.value), message)
     mapped = len(result.tools or ())
     message = f"initialized, {mapped} mapped tools listed, {result.probes} probes passed{_dropped(result)}"
@@ -130,7 +130,7 @@ def _name(drift: Drift) -> str:
 def _refused_accept(known: VerificationStatus) -> str:
     if not known.refused_accept:
         return ""
-    return f"{_printable(known.refused_accept)[:80]} is not the observed digest, so nothing was accepted; "
+    return f"{printable(known.refused_accept)[:80]} is not the observed digest, so nothing was accepted; "
 
 
 def _accept_command(binding: MCPBinding) -> str:
@@ -144,10 +144,6 @@ def _accept_command(binding: MCPBinding) -> str:
 def _some(names: list[str]) -> str:
     most = 8
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text)
 
 
 def binding_transitions(before: MCPBindingStatus | None, after: MCPBindingStatus) -> tuple[EventNote, ...]:

@@ -41,3 +41,8 @@ def build_condition(finding: Finding, generation: int, known: Iterable[Condition
         reason=finding.reason,
         message=finding.message[:_MOST_MESSAGE],
     )
+
+
+def printable(text: str) -> str:
+    """Return a text of others with a question mark for each character that a terminal may act on."""
+    return "".join(one if one.isprintable() else "?" for one in text)

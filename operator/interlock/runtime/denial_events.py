@@ -9,6 +9,7 @@ from interlock.cluster.event_poster import EventPoster
 from interlock.deployment.names import ChildKey
 from interlock.deployment.plan import LiveChild
 from interlock.reconcile.agent_events import EventNote, EventReason
+from interlock.reconcile.conditions import printable
 from interlock_contract.names import GUARD_LABEL
 from interlock_contract.selftest_report import RepeatedDenials, read_denials
 from interlock_kube.resource_types import Key
@@ -57,13 +58,9 @@ class DenialEvents:
 def _note(agent: Agent, report: RepeatedDenials) -> EventNote:
     about = [f"reason {report.reason}"]
     about += [f"source {report.source}"] if report.source else []
-    about += [f"rule {_printable(report.rule)}"] if report.rule else []
+    about += [f"rule {printable(report.rule)}"] if report.rule else []
     message = (
         f"{report.count} requests denied within a minute: {', '.join(about)}; run: "
         f"kubectl -n {agent.metadata.namespace} logs -l {GUARD_LABEL}={agent.metadata.name} -c guard"
     )
     return EventNote("Warning", EventReason.REQUESTS_DENIED, message, key="/".join((*about, report.at.isoformat())))
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text)
