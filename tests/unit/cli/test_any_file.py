@@ -102,7 +102,7 @@ OPTIONS = (
 @requirement("import.refused")
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(document=FILES, options=st.sampled_from(OPTIONS))
-def test_a_file_of_any_content_ends_with_bindings_or_with_sentences(
+def test_a_file_of_any_content_ends_with_bindings_or_with_messages(
     tmp_path: Path, document: Any, options: list[str]
 ) -> None:
     (tmp_path / "mcp.json").write_text(json.dumps(document))
