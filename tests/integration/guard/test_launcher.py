@@ -30,7 +30,8 @@ PROBE = """
 import ctypes, fcntl, json, os, resource, sys
 death_signal = ctypes.c_int()
 ctypes.CDLL(None).prctl(2, ctypes.byref(death_signal))  # PR_GET_PDEATHSIG
-signals = [line for line in open("/proc/self/status") if line.startswith(("Sig", "Shd", "Cap", "NoNew"))]
+kept = ("SigBlk", "SigCgt", "SigIgn", "SigPnd", "Shd", "Cap", "NoNew")  # SigQ counts signals of all processes of a user
+signals = [line for line in open("/proc/self/status") if line.startswith(kept)]
 def describe(stream):
     return [oct(os.fstat(stream).st_mode), fcntl.fcntl(stream, fcntl.F_GETFL)]
 found = {
