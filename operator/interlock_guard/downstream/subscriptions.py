@@ -259,6 +259,8 @@ class Subscriptions:
             return  # it offers no subscriptions
         log(f"server of {source}: the stream of its own messages has ended; asked for again")
         server.pause.note_end(asyncio.get_running_loop().time() - began_at)
+        if server.again is not None:
+            server.again.cancel()  # it still waits if a client's subscription was sooner
         server.again = asyncio.create_task(self._listen_again(server))
         server.again.add_done_callback(lambda task: None if task.cancelled() else log_failure(task, log))
 

@@ -12,10 +12,12 @@ from interlock_guard.downstream.cursors import MAX_CURSORS
 from interlock_guard.downstream.event_stream import KEPT_BYTES, EventStream
 from interlock_guard.downstream.sessions import MAX_SESSIONS, Session, Sessions
 from interlock_guard.downstream.subscriptions import MAX_CHARACTERS, MAX_URIS, Subscription, Subscriptions
+from interlock_guard.upstream.reconnect_pause import ReconnectPause
+from interlock_guard.upstream.upstream import ServerInfo
 from interlock_guard.wire.jsonrpc import RpcResponse
 from tests.requirements import requirement
-from tests.support.bounds import WAIT_SECONDS, limit
-from tests.unit.guard.test_relay import META, Rig, reached, rig
+from tests.support.bounds import WAIT_SECONDS, limit, until
+from tests.unit.guard.test_relay import META, FakeUpstream, Rig, reached, rig
 
 __all__ = ["rig"]
 
@@ -99,6 +101,36 @@ async def test_of_two_subscriptions_at_once_for_one_place_the_second_is_refused(
     await reached(waiting.done)
     assert (await waiting)["error"]["data"]["reason"] == "BadRequest"
     assert rig.endpoint.sessions.get_or_create("crm", "a").subscriptions == set()
+
+
+@requirement("guard.load")
+async def test_at_most_one_repetition_of_a_subscription_waits_at_a_time_and_none_after_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun, ended = 0, 0
+
+    async def wait(_: ReconnectPause) -> None:
+        nonlocal begun, ended
+        begun += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended += 1
+
+    monkeypatch.setattr(ReconnectPause, "wait", wait)
+    sessions = Sessions()
+    subscriptions = Subscriptions(sessions)
+    upstream: Any = FakeUpstream(ServerInfo("2026-07-28", {}, is_sessionless=True))
+    subscriptions.begin(upstream, lambda *_: None)
+    for number, uri in enumerate(("test://a", "test://b")):
+        upstream.calls[number][1].resolve(RpcResponse(1, {}, None))
+        await until(lambda wanted=number + 1: begun == wanted, "the guard waits before it listens again")
+        add_session(sessions, {uri})
+        subscriptions.update("crm")  # which listens without a pause
+    await until(lambda: ended == 1, "the first pause is given up")
+    subscriptions.end(upstream)
+    await until(lambda: ended == begun == 2, "no pause is left")
+    assert [method for method, _ in upstream.calls] == ["subscriptions/listen"] * 3
 
 
 def test_the_page_names_the_bounds() -> None:
