@@ -73,8 +73,8 @@ class AuditShipper:
         self._position = Position()
         self._lost: int | None = None
         self._refused = ""
-        self._news = asyncio.Event()
-        spool.listener = self._news.set
+        self._appended = asyncio.Event()
+        spool.listener = self._appended.set
 
     async def run(self) -> None:
         """Ship until cancelled."""
@@ -91,7 +91,7 @@ class AuditShipper:
                     wait = min(wait * 2, _LONGEST_WAIT)
                     continue
                 wait = _FIRST_WAIT
-                await self._news.wait()
+                await self._appended.wait()
                 await asyncio.sleep(_GATHER_SECONDS)
 
     async def finish(self, seconds: float) -> None:
@@ -107,7 +107,7 @@ class AuditShipper:
         return aiohttp.ClientSession(timeout=_TIMEOUT, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
     async def _drain(self, session: aiohttp.ClientSession) -> None:
-        self._news.clear()
+        self._appended.clear()
         while True:
             try:
                 with suppress(OSError):

@@ -31,7 +31,7 @@ _MOST_CHANGES: Final = 256
 """Changes that are remembered. A server can change a tool whenever it lists it."""
 _MOST_DENIALS: Final = 8
 """Reports of repeated denials that the annotation has room for."""
-_NEWS_PAUSE: Final = 1.0
+_WRITE_PAUSE: Final = 1.0
 """Seconds between two writes of changes and denials, of which a server or an agent can cause many."""
 
 
@@ -62,8 +62,8 @@ class SelfTestReporter:
         self._drifts: dict[str, datetime] = {}
         self._changes: dict[tuple[str, str], _Reported] = {}
         self._denials: deque[RepeatedDenials] = deque(maxlen=_MOST_DENIALS)
-        self._has_news = False
-        self._next_news_at = 0.0
+        self._has_queued = False
+        self._next_write_at = 0.0
         self._trouble = ""
 
     def report(self, report: SelfTestReport) -> None:
@@ -86,13 +86,13 @@ class SelfTestReporter:
             del self._changes[next(iter(self._changes))]
         pause = _AGAIN if known is None else min(2 * known.pause, _LONGEST_AGAIN)
         self._changes[binding, change] = _Reported(now, pause)
-        self._drifts[binding], self._has_news = now, True
+        self._drifts[binding], self._has_queued = now, True
         self._changed.set()
 
     def report_denials(self, denials: RepeatedDenials) -> None:
         """Queue that a rule denies many requests, of which users are told by an Event."""
         self._denials.append(denials)
-        self._has_news = True
+        self._has_queued = True
         self._changed.set()
 
     def report_dropped(self, binding: str) -> None:
@@ -108,15 +108,15 @@ class SelfTestReporter:
 
     async def _write_until_done(self, log: Callable[[str], None]) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
-        while self._newest is not None or self._has_news:
-            early = self._next_news_at - clock()
+        while self._newest is not None or self._has_queued:
+            early = self._next_write_at - clock()
             if self._newest is None and early > 0:
                 await asyncio.sleep(early)
-            writing, has_news, self._has_news = self._newest, self._has_news, False
+            writing, has_queued, self._has_queued = self._newest, self._has_queued, False
             try:
-                await self._write(writing, has_news=has_news)
+                await self._write(writing, has_queued=has_queued)
             except (ApiError, *UNREACHABLE, ValueError) as error:
-                self._has_news |= has_news
+                self._has_queued |= has_queued
                 self._note(f"{type(error).__name__}: {error}", log)
                 await asyncio.sleep(wait)
                 wait = min(_LONGEST_WAIT, wait * 2)
@@ -124,16 +124,16 @@ class SelfTestReporter:
                 self._note("", log)
                 if writing is self._newest:
                     self._newest = None
-                if has_news:
-                    self._next_news_at = clock() + _NEWS_PAUSE
+                if has_queued:
+                    self._next_write_at = clock() + _WRITE_PAUSE
 
-    async def _write(self, report: SelfTestReport | None, *, has_news: bool) -> None:
+    async def _write(self, report: SelfTestReport | None, *, has_queued: bool) -> None:
         written: dict[str, str | None] = {}
         if report is not None:
             written[self._key] = dump_report(report, self._clock())
-        if has_news and self._drifts:
+        if has_queued and self._drifts:
             written[self._drift_key] = dump_drifts(self._drifts)
-        if has_news and self._denials:
+        if has_queued and self._denials:
             written[self._denials_key] = dump_denials(self._denials)
         annotations = await self._patch(written)
         surplus = [
