@@ -229,6 +229,13 @@ def test_a_killed_agent_is_stalled_until_a_person_releases_it_and_says_how() -> 
     )
 
 
+def test_a_reason_for_a_kill_cannot_act_on_the_terminal_that_shows_it() -> None:
+    status = reconcile(a_snapshot().of(an_agent().killed("run\x1b[2Jaway\u202e\nnow")).build(), NOW).status
+
+    messages = [one.message for one in status.conditions if one.reason == "KillSwitch"]
+    assert sum("killed: run?[2Jaway??now; to release" in message for message in messages) == 3
+
+
 def test_a_killed_agent_that_is_refused_too_reports_both() -> None:
     found = conditions(reconcile(a_snapshot().of(an_agent().without_owner().killed()).build(), NOW).status)
 

@@ -25,7 +25,7 @@ from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan
 from interlock.deployment.revision import Revision
 from interlock.orchestration.rollout import StageDecision
-from interlock.reconcile.conditions import Finding, build_condition
+from interlock.reconcile.conditions import Finding, build_condition, printable
 from interlock.reconcile.egress import Egress, egress_of
 from interlock.reconcile.promotion import pending_promotion
 from interlock.reconcile.snapshot import Snapshot
@@ -296,8 +296,8 @@ def _killed(report: AgentReport) -> Finding:
 
 def _killed_message(agent: Agent, reason: str) -> str:
     return (
-        f"killed: {reason[:200]}; to release, run: kubectl -n {agent.metadata.namespace} annotate agents.interlock.dev "
-        f"{agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
+        f"killed: {printable(reason[:200])}; to release, run: kubectl -n {agent.metadata.namespace} "
+        f"annotate agents.interlock.dev {agent.metadata.name} interlock.dev/kill-switch=off --overwrite"
     )
 
 
