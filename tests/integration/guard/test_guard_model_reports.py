@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import anthropic
 import openai
 import pytest
@@ -16,7 +15,6 @@ from aiohttp import web
 from tests.integration.guard.fake_provider import AGENT_KEY, MODEL, answer_of
 from tests.integration.guard.model_rig import API_KEY, BEARER, CHAT, MESSAGES, Rig, a_model_rig, chat, messages
 from tests.requirements import requirement
-from tests.support.bounds import until_count
 
 RESPONSES = "/openai/v1/responses"
 OBJECT = {"type": "object"}
@@ -360,26 +358,6 @@ async def test_sdks_do_not_try_again_what_is_refused_for_good(rig: Rig) -> None:
             await client.chat.completions.create(model="gpt-4o", messages=said)
     assert len(rig.provider.seen) == 1
     assert len(rig.guard.records()) == 2
-
-
-@requirement("models.retries")
-async def test_sdks_may_try_again_where_too_many_calls_are_under_way(rig: Rig) -> None:
-    lets_go = asyncio.Event()
-
-    async def answer(_: web.Request) -> web.StreamResponse:
-        await lets_go.wait()
-        return web.json_response({})
-
-    rig.provider.answer = answer
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        many = Rig(rig.api, rig.guard, rig.provider, http)
-        calls = [asyncio.create_task(many.post(CHAT, chat())) for _ in range(64)]
-        await until_count(lambda: len(rig.provider.seen), 64, "all are under way")
-        async with http.post(many.url(CHAT), json=chat(), headers=BEARER) as response:
-            assert response.status == 502
-            assert "x-should-retry" not in response.headers
-        lets_go.set()
-        assert {status for status, _ in await asyncio.gather(*calls)} == {200}
 
 
 @requirement("models.large")

@@ -488,8 +488,8 @@ async def test_a_body_or_a_header_beyond_its_limit_is_refused(rig: Rig) -> None:
     assert (await rig.post(CHAT, almost))[0] == 200
 
 
-@requirement("models.limits")
-async def test_one_call_more_than_may_be_under_way_is_refused(rig: Rig) -> None:
+@requirement("models.limits", "models.retries")
+async def test_one_call_more_than_may_be_under_way_is_refused_and_sdks_may_try_again(rig: Rig) -> None:
     lets_go = asyncio.Event()
 
     async def answer(_: web.Request) -> web.StreamResponse:
@@ -501,8 +501,9 @@ async def test_one_call_more_than_may_be_under_way_is_refused(rig: Rig) -> None:
         many = Rig(rig.api, rig.guard, rig.provider, http)
         calls = [asyncio.create_task(many.post(CHAT, chat())) for _ in range(64)]
         await until_count(lambda: len(rig.provider.seen), 64, "all are under way")
-        status, found = await many.post(CHAT, chat())
-        assert (status, reason_of(found)) == (502, "ServerUnavailable")
+        async with http.post(many.url(CHAT), json=chat(), headers=BEARER) as response:
+            assert (response.status, reason_of(await response.json())) == (502, "ServerUnavailable")
+            assert "x-should-retry" not in response.headers
         lets_go.set()
         assert {status for status, _ in await asyncio.gather(*calls)} == {200}
         assert (await many.post(CHAT, chat()))[0] == 200
