@@ -112,7 +112,7 @@ class SessionLost(Exception):  # noqa: N818 - says what happened
 
     Attributes:
         is_executable: Whether the server may have executed the request. False only where it refused the request and
-            the ping after it with the status that MCP has for a lost session.
+            the check after it, a ping and its lists, with the status that MCP has for a lost session.
     """
 
     def __init__(self, *, is_executable: bool = True) -> None:

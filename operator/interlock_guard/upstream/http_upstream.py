@@ -295,8 +295,9 @@ class HttpUpstream(Upstream):
     async def _listen(self) -> None:
         """Handle the server's own messages while the connection lasts, where the server offers such a stream.
 
-        The first refusal says that no stream is offered. Once a stream has been open, it is asked for again, whatever
-        ends or refuses it. The pause grows while streams end soon, unless the server itself names one.
+        If the first request is refused, no stream is offered, except after a status of the moment. Once a stream has
+        been open, it is asked for again, whatever ends or refuses it. The pause grows while streams end soon, unless
+        the server itself names one.
         """
         generation, info = self.generation, self.server_info
         pause, parser, trouble, has_opened = ReconnectPause(), EventParser(MAX_RESULT), "", False
