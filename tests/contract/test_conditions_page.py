@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from interlock.api.policy import PolicyCondition, PolicyReason
-from interlock.api.status import AgentReason, ConditionType
-from interlock.api.verification import BindingCondition, BindingReason
-from interlock.reconcile.agent_events import EventReason
+from interlock.api.policy import PolicyCondition
+from interlock.api.status import ConditionType
+from interlock.api.verification import BindingCondition
 from interlock.settings import OperatorSettings
 from tools.reference.__main__ import main
-from tools.reference.fixes import FIXES
-from tools.reference.pages import described, reasons_page, settings_page
+from tools.reference.fixes import FIXES, NO_ACTION
+from tools.reference.pages import SECTIONS, described, reasons_page, settings_page
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 CONDITIONS = (REFERENCE / "conditions.md").read_text(encoding="utf-8")
-REASONS = (AgentReason, BindingReason, PolicyReason, EventReason)
+REASONS = tuple(SECTIONS.values())
 
 
 def words_of(text: str) -> set[str]:
@@ -40,10 +39,10 @@ def test_every_reason_has_a_meaning_and_is_on_the_page() -> None:
         assert {str(one) for one in enum} <= words_of(reasons_page())
 
 
-def test_every_fix_is_that_of_a_reason() -> None:
-    kinds = {"Agent": AgentReason, "MCPBinding": BindingReason, "AgentPolicy": PolicyReason, "Deployment": EventReason}
-    for kind, fixes in FIXES.items():
-        assert fixes.keys() <= {str(one) for one in kinds[kind]}, kind
+def test_every_reason_has_a_fix_or_needs_no_action() -> None:
+    for kind, enum in SECTIONS.items():
+        assert FIXES[kind].keys() == {str(one) for one in enum} - NO_ACTION, kind
+    assert {str(one) for enum in REASONS for one in enum} >= NO_ACTION
 
 
 def test_every_condition_is_on_the_page_of_conditions() -> None:

@@ -1,4 +1,4 @@
-"""The fixes of reasons: what a user does about each one that needs an action.
+"""The fixes of reasons: what a user does about each one, and the reasons that need no action.
 
 The meanings of reasons are the docstrings of their enums. Links are relative to `docs/reference`.
 """
@@ -39,6 +39,12 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "EgressCheckPending": "wait",
         "SelfTestPending": "wait",
         "SelfTestFailed": "report it",
+        "WaitingForOperator": "if this stays, no operator runs",
+        "WaitingForGovernance": "what the condition `Governed` says",
+        "WaitingForOrchestration": "what the condition `Orchestrated` says",
+        "WaitingForActions": "what the condition `ActionsBound` says",
+        "WaitingForDeployment": "what the condition `Deployed` says",
+        "WaitingForReady": "what the condition `Ready` says",
     },
     "MCPBinding": {
         "NotReviewed": "review it, and remove the annotation `interlock.dev/needs-review`",
@@ -56,13 +62,27 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "JobFailed": "`kubectl events` as in the message",
         "ToolsChanged": "follow the runbook [BindingDrifted](../runbooks/BindingDrifted.md)",
         "ImageChanged": "follow the runbook [BindingDrifted](../runbooks/BindingDrifted.md)",
+        "AcceptRefused": "accept the digest in `status.verification.observedDigest`",
     },
     "AgentPolicy": {
         "WaitingForOperator": "if this stays, no operator runs",
         "AgentsRefused": "change the Agents or the policy, as the condition `Ready` of each Agent says",
     },
-    "Deployment": {
+    "Events alone": {
+        "Killed": "[release it](../explanation/kill.md#release-an-agent)",
+        "SoakRestarted": "read why the container ended: `kubectl logs --previous`, container `agent`",
+        "RequestsDenied": "what its [reason](../explanation/guard.md#reasons-for-a-denial) and rule say",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },
 }
-"""By the kind of the object that has the reason, then by the reason. A reason without a fix needs no action."""
+"""By the kind of the object that has the reason, then by the reason."""
+
+NO_ACTION: Final = frozenset(
+    {
+        *("GovernanceSatisfied", "RolloutPlanned", "BindingsResolved", "Applied", "PodsReady", "SelfTestPassed"),
+        *("EgressClosed", "ScaledToZero", "NoGuard", "Progressing", "NotKilled", "Released", "Soaking", "LastStage"),
+        *("Verified", "NoDrift", "DriftAccepted", "NotPinned", "InForce", "NoViolation"),
+        *("StageEntered", "AdmissionPoliciesRestored"),
+    }
+)
+"""The reasons that need no action. Every other one has a fix."""
