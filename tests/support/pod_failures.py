@@ -112,7 +112,7 @@ FAILURES: dict[str, Failure] = {
         "container agent is in CreateContainerError", waiting("CreateContainerError", "context deadline exceeded")
     ),
     "a command that does not exist": Failure(
-        'container agent is in RunContainerError (exit code 128, StartError: "exec: "agnet": not found in $PATH")',
+        "container agent is in RunContainerError (exit code 128, StartError: \"exec: 'agnet': not found in $PATH\")",
         waiting("RunContainerError", last=ended(128, "StartError", 'exec: "agnet": not found in $PATH')),
     ),
     # ends

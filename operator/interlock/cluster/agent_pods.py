@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
@@ -18,18 +18,40 @@ from interlock_contract.names import AGENT_LABEL
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.resource_types import POD, Key, version_of
 
+REPEAT_SECONDS: Final = 60.0
+"""How long the words of an Event are shown before words that were shown earlier replace them."""
+_MOST_WORDINGS: Final = 16
+"""Different Events of one pod that are shown immediately. Anyone who can create Events can create more."""
 MOST_SPANS: Final = 256
 """Most times of readiness that are remembered of one Agent's pods. A soak does not count what is forgotten."""
 
 
 @dataclass(slots=True)
 class _Pod:
-    """A pod: its version, its report, since when it is not ready, and the Event that says why."""
+    """A pod: its version, its report, since when it is not ready, and the Event that says why.
+
+    Two Events that alternate, such as those of two probes, or an Event with a new port each time, would otherwise be a
+    write of the status every few seconds.
+    """
 
     version: int
     report: PodReport
     unready_at: float | None
     warning: PodWarning | None = None
+    warned_at: float = 0.0
+    wordings: set[str] = field(default_factory=set)
+
+    def warn(self, warning: PodWarning, now: float) -> bool:
+        """Show an Event, unless it says nothing new; return True if it is shown from now on."""
+        wording = warning.wording
+        if self.warning is not None:
+            is_repeated = wording in self.wordings or len(self.wordings) >= _MOST_WORDINGS
+            if wording == self.warning.wording or (is_repeated and now - self.warned_at < REPEAT_SECONDS):
+                return False
+        if len(self.wordings) < _MOST_WORDINGS:
+            self.wordings.add(wording)
+        self.warning, self.warned_at = warning, now
+        return True
 
 
 class AgentPodStore:
@@ -85,11 +107,8 @@ class AgentPodStore:
         for agent, pods in self._pods.items():
             for pod in pods.values() if agent[0] == namespace else ():
                 warning = warnings.get(pod.report.uid)
-                if warning is not None and pod.unready_at is not None and warning != pod.warning:
-                    is_other = pod.warning is None or pod.warning.message != warning.message
-                    pod.warning = warning
-                    if is_other:
-                        self._changed(agent)
+                if warning is not None and pod.unready_at is not None and pod.warn(warning, self._monotonic()):
+                    self._changed(agent)
 
     async def synced(self) -> None:
         """Wait until all pods were read once."""
@@ -136,7 +155,7 @@ class AgentPodStore:
         known, report = pods.get(name), read_pod(found)
         pod = _Pod(version_of(found), report, None if report.ready_since else self._monotonic())
         if known is not None and known.unready_at is not None and pod.unready_at is not None:
-            pod.unready_at, pod.warning = known.unready_at, known.warning
+            pod = replace(known, version=pod.version, report=report)
         pods[name], self._agents[agent[0], name] = pod, agent
         if known is None or known.report != pod.report:
             if known is not None and known.report.ready_since != pod.report.ready_since:

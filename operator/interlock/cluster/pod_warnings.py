@@ -24,29 +24,60 @@ _PAUSE_SECONDS: Final = 0.1
 _PAGE: Final = 200
 _PAGE_BYTES: Final = 1024 * 1024
 _MOST_PAGES: Final = 5
-"""Pages of one namespace. Later Events are not read, because anyone can create them in any number."""
+"""Pages of one namespace. Later Events are not listed, because anyone can create them in any number."""
+MOST_ASKED: Final = 8
+"""Pods of such a namespace whose own Events are read in one turn. The next turn reads those of other pods."""
 _WARNINGS: Final = {"fieldSelector": "type=Warning"}
 
 
-async def read_warnings(client: KubeClient, namespace: str, uids: Collection[str]) -> dict[str, PodWarning]:
+async def read_warnings(
+    client: KubeClient, namespace: str, uids: Collection[str], turn: int = 0
+) -> dict[str, PodWarning]:
     """Return the newest Warning Event about each of these pods and Jobs, by uid.
+
+    Args:
+        client: Speaks to the API server.
+        namespace: The namespace.
+        uids: The pods and Jobs.
+        turn: The number of the turn. In a namespace with too many Events, it chooses the pods that are asked about.
 
     Raises:
         ApiError: The API server refused.
         AnswerTooLarge: A single Event is too large.
     """
     newest: dict[str, PodWarning] = {}
+    if await _read(client, namespace, _WARNINGS, uids, newest, most=_MOST_PAGES):
+        return newest
+    every = sorted(uids)
+    first = turn * MOST_ASKED % len(every) if every else 0
+    for uid in (every[first:] + every[:first])[:MOST_ASKED]:
+        await asyncio.sleep(_PAUSE_SECONDS)
+        about = {"fieldSelector": f"type=Warning,regarding.uid={uid}"}
+        await _read(client, namespace, about, uids, newest, most=1)
+    return newest
+
+
+async def _read(
+    client: KubeClient,
+    namespace: str,
+    query: Mapping[str, str],
+    uids: Collection[str],
+    newest: dict[str, PodWarning],
+    *,
+    most: int,
+) -> bool:
+    """Add the newest Events to those found; return True if all were read within so many pages."""
     pages = 0
-    async for page in read_pages(client, EVENT.within(namespace), _WARNINGS, limit=_PAGE, most=_PAGE_BYTES):
+    async for page in read_pages(client, EVENT.within(namespace), query, limit=_PAGE, most=_PAGE_BYTES):
         for event in page["items"] or ():
             found = read_warning(event)
             if found is not None and found.uid in uids:
                 known = newest.get(found.uid)
                 newest[found.uid] = found if known is None or found.at >= known.at else known
         pages += 1
-        if pages == _MOST_PAGES:
-            break
-    return newest
+        if pages == most:
+            return not page["metadata"].get("continue")
+    return True
 
 
 class PodWarnings:
@@ -68,6 +99,7 @@ class PodWarnings:
         self._unready = unready
         self._found = found
         self._has_failed = False
+        self._turns = 0
 
     async def run(self) -> None:
         """Ask, for ever."""
@@ -77,9 +109,10 @@ class PodWarnings:
 
     async def turn(self) -> None:
         """Ask once for each namespace with unready pods. A failure costs the message alone, and is logged once."""
+        self._turns += 1
         for namespace, uids in self._unready().items():
             try:
-                self._found(namespace, await read_warnings(self._client, namespace, uids))
+                self._found(namespace, await read_warnings(self._client, namespace, uids, self._turns))
                 self._has_failed = False
             except (ApiError, AnswerTooLarge, *UNREACHABLE) as error:
                 if not self._has_failed:

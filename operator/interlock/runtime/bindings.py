@@ -17,7 +17,7 @@ from interlock.cluster.resource_cache import ResourceCache, with_needed_metadata
 from interlock.cluster.status_writer import StatusWriter
 from interlock.deployment.children.verification_job import JOB
 from interlock.deployment.names import ChildKey, mcp_container
-from interlock.deployment.observed.causes import PodCause, find_cause
+from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.reconcile.binding import (
@@ -220,10 +220,13 @@ class BindingReconciler:
         run = snapshot.run
         if run is None:
             return ""
-        if is_slow(snapshot.binding.status, now) and (found := await self._reader.read_trouble(snapshot)):
-            self._troubles[key] = (run.job, found)
         job, trouble = self._troubles.get(key, ("", ""))
-        return trouble if job == run.job else ""
+        known = trouble if job == run.job else ""
+        if is_slow(snapshot.binding.status, now) and (found := await self._reader.read_trouble(snapshot)):
+            if without_figures(found) != without_figures(known):  # otherwise each new port would be a write
+                known = found
+            self._troubles[key] = (run.job, known)
+        return known
 
     async def _record(self, snapshot: BindingSnapshot, result: BindingOutcome, written: AppliedObjects) -> None:
         """Record in the status how the writes have left the managed objects."""

@@ -19,6 +19,8 @@ from tests.support.pod_failures import FAILURES, Failure, status_of, waiting
 pytestmark = [pytest.mark.api, pytest.mark.timeout(120)]
 
 CAUSE_SECONDS = 15.0
+FLOOD = 1100
+"""More Events than the operator lists of one namespace."""
 
 
 def now() -> str:
@@ -32,7 +34,7 @@ def report(sandbox: Sandbox, pod: Json, failure: Failure, kind: str = "Pod") -> 
     warn(sandbox, kind, pod, *failure.event)
 
 
-def warn(sandbox: Sandbox, kind: str, about: Json, reason: str, note: str, container: str) -> None:
+def warn(sandbox: Sandbox, kind: str, about: Json, reason: str, note: str, container: str, prefix: str = "x") -> None:
     """Post a Warning Event."""
     if not reason:
         return
@@ -40,7 +42,7 @@ def warn(sandbox: Sandbox, kind: str, about: Json, reason: str, note: str, conta
     regarding["name"] = about["metadata"]["name"]
     regarding |= {"fieldPath": f"spec.containers{{{container}}}"} if container else {}
     event = {
-        "metadata": {"name": f"x.{secrets.token_hex(8)}"},
+        "metadata": {"name": f"{prefix}.{secrets.token_hex(8)}"},
         "eventTime": now(),
         "reportingController": "kubelet",
         "reportingInstance": "node-1",
@@ -75,6 +77,23 @@ def test_ready_says_why_a_pod_fails(operator: OperatorProcess, failing: Sandbox,
     message = failing.condition("triage", "Ready")["message"]
     assert message.startswith("0 of 1 pods ready: ")
     assert failing.agent("triage")["status"]["readySummary"] == "0/1"
+
+
+@requirement("status.events-bounded")
+def test_a_flood_of_events_about_others_hides_no_cause(operator: OperatorProcess, sandbox: Sandbox) -> None:
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    [pod] = eventually(lambda: sandbox.pods("triage") or None, "the agent has a pod", 30)
+    eventually(lambda: sandbox.pods("triage")[0]["status"].get("podIP"), "the simulated kubelet has started it", 30)
+    for number in range(FLOOD):
+        other = {"metadata": {"uid": f"other-{number}", "name": f"other-{number}"}}
+        warn(sandbox, "Pod", other, "BackOff", "of another pod", "", prefix="a")
+    report(sandbox, pod, FAILURES["a network plugin that fails"])
+    eventually(
+        lambda: "a pod: FailedCreatePodSandBox" in sandbox.condition("triage", "Ready")["message"],
+        lambda: f"Ready says it, and not {sandbox.condition('triage', 'Ready')}",
+        CAUSE_SECONDS,
+    )
 
 
 def quota_without_pods(sandbox: Sandbox) -> None:

@@ -1,9 +1,11 @@
 from datetime import datetime
+from string import ascii_lowercase
 from typing import Any
 
 from interlock.api.status import MOST_PODS
 from interlock.cluster.agent_pods import MOST_SPANS, AgentPodStore
 from interlock.cluster.child_cache import AgentKey
+from interlock.deployment.observed.causes import PodWarning
 from interlock.deployment.observed.egress_check import EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, ReadySpan
 from tests.requirements import requirement
@@ -178,3 +180,67 @@ def test_the_memory_of_what_no_reconcile_asks_for_is_bounded() -> None:
         known.report(ready=-second - 1)
 
     assert len(known.pods(since=-1).past) == MOST_SPANS
+
+
+class Warned:
+    """A pod that is not ready, and a clock of its store."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.changes: list[AgentKey] = []
+        client: Any = None
+        self.store = AgentPodStore(client, lambda key: key == KEY, self.changes.append, lambda: self.now)
+        self.store.put("Pod", a_pod("one"))
+        self.changes.clear()
+
+    def warn(self, message: str) -> None:
+        self.store.put_warnings("agents", {"one": PodWarning("one", NOW, message)})
+
+    def shown(self) -> str:
+        [report] = self.store.of(KEY, None).reports
+        return report.cause.message
+
+
+@requirement("status.quiet")
+def test_an_event_that_differs_in_figures_alone_is_no_change() -> None:
+    pod = Warned()
+    for port in range(40_000, 40_100):
+        pod.now += 5
+        pod.warn(f'container agent: Unhealthy ("read tcp 10.0.0.1:{port}->10.0.0.5:8080: reset after {port % 7}ms")')
+    assert len(pod.changes) == 1
+    assert ":40000->" in pod.shown()
+
+
+@requirement("status.quiet")
+def test_events_that_alternate_are_shown_at_once_and_then_replace_each_other_once_a_minute() -> None:
+    pod = Warned()
+    pod.warn("a pod: FailedMount")
+    pod.warn("a pod: NetworkNotReady")
+    assert pod.shown() == "a pod: NetworkNotReady"
+    assert len(pod.changes) == 2
+    for turn in range(720):  # an hour
+        pod.now += 5
+        pod.warn(("a pod: FailedMount", "a pod: NetworkNotReady")[turn % 2])
+    assert len(pod.changes) <= 2 + 60
+    pod.warn("a pod: FailedCreatePodSandBox")
+    assert pod.shown() == "a pod: FailedCreatePodSandBox"
+
+
+@requirement("status.quiet")
+def test_events_with_a_new_reason_each_time_are_bounded_too() -> None:
+    pod = Warned()
+    for first in ascii_lowercase:
+        for second in ascii_lowercase:
+            pod.now += 5
+            pod.warn(f"a pod: Reason{first}{second}")
+    assert len(pod.changes) <= 16 + pod.now / 60
+
+
+def test_another_status_of_the_pod_keeps_the_event() -> None:
+    pod = Warned()
+    pod.warn("a pod: FailedMount")
+    pod.store.put("Pod", a_pod("one", version=2, ready=-1))
+    assert pod.shown() == "a pod: FailedMount"
+    pod.store.put("Pod", a_pod("one", version=3, ready=1))
+    pod.store.put("Pod", a_pod("one", version=4, ready=-2))
+    assert pod.shown() == ""

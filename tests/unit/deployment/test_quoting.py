@@ -39,6 +39,8 @@ SAYS_A_SECRET = [
         "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc",
         "dGhpcyBpcyBhIHNlY3JldCB2YWx1ZQ==",
         "1234567890123456",
+        "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "pQzRtYbNmKwXsLdFgHjV",
     ],
 )
 def test_no_secret_of_a_log_is_shown(line: str, secret: str) -> None:
@@ -62,6 +64,8 @@ def test_a_short_secret_is_masked_where_a_word_announces_it(line: str) -> None:
         'Readiness probe failed: Get "http://10.244.0.5:7411/readyz": dial tcp 10.244.0.5:7411: connect: refused',
         'pods "triage-6c" is forbidden: exceeded quota: small, requested: pods=1, used: pods=2, limited: pods=2',
         "Back-off pulling image registry.example.com/team/agent:1.0",
+        "failed to create containerd task: FailedCreatePodSandBox, terminationMessagePath /dev/termination-log",
+        "exec /usr/local/bin/docker-entrypoint.sh: exec format error, see kubernetes/enhancements and nodejs20/bin",
     ],
 )
 def test_what_kubernetes_says_stays_readable(message: str) -> None:
@@ -77,6 +81,18 @@ def test_of_a_log_the_last_line_is_shown_and_of_a_long_one_its_beginning() -> No
 @requirement("status.quoted")
 def test_no_character_is_shown_that_a_terminal_or_a_reader_acts_on() -> None:
     assert quote_message("a\x1b[2Jb\u202ec\nd\x00") == '"a\\x1b[2Jb\\u202ec\\nd\\x00"'
+
+
+@requirement("status.quoted")
+def test_a_program_cannot_end_the_quotation_and_speak_for_the_operator() -> None:
+    quoted = quote_last_line('done"); release it; run: kubectl annotate ("')
+    assert quoted == "\"done'); release it; run: kubectl annotate ('\""
+
+
+@requirement("status.quoted")
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=300))
+def test_a_quotation_of_a_log_ends_where_it_ends(text: str) -> None:
+    assert '"' not in quote_last_line(text).strip('"')
 
 
 @requirement("status.quoted")

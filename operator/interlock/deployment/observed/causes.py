@@ -4,6 +4,7 @@ The status of a pod names most causes. A few, such as a volume that cannot be mo
 Events about the pod.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ _STARTING: Final = ("ContainerCreating", "PodInitializing")
 _PLAIN_ENDS: Final = ("", "Error", "Completed")
 """Reasons of an ended container that say no more than its exit code."""
 _PROBE: Final = "Unhealthy"
+_FIGURE = re.compile(r"\w*\d\w*")
+"""A word with a digit: a port of the client, a duration, a count, part of an id."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -51,11 +54,21 @@ class PodWarning:
     message: str
     is_probe: bool = False
 
+    @property
+    def wording(self) -> str:
+        """The message without figures."""
+        return without_figures(self.message)
+
     def added_to(self, cause: PodCause) -> str:
         """Return the message of a cause together with this Event."""
         if not cause.message:
             return self.message
         return f"{cause.message}; {self.message}" if self.is_probe else cause.message
+
+
+def without_figures(message: str) -> str:
+    """Return a message without figures, which differ each time that the same failure is reported."""
+    return _FIGURE.sub("", message)
 
 
 def find_cause(pod: Manifest) -> PodCause:

@@ -33,6 +33,12 @@ _RUN = re.compile(rf"{_DIGEST}|{_UUID}|[A-Za-z0-9+/_]{{16,}}=*", re.IGNORECASE)
 _PREFIXED = re.compile(r"\b(?:sk|pk|rk|ghp|gho|ghs|ghu|github_pat|glpat|xox[a-z]|AKIA|ASIA|AIza|eyJ)[-_]?[\w\-.]{8,}")
 _LONGEST_WORD: Final = 31
 _LONGEST_NUMBER: Final = 15
+_SYLLABLES = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+"""The words in `MountVolume`, `NO_PROXY` or `utf8`. Those of a random string are much shorter."""
+_SHORTEST_SYLLABLE: Final = 3
+"""Characters of an average word in a name."""
+_SHORT: Final = 6
+"""Characters of a name that is not measured, such as `v1beta` or `x86`."""
 
 
 def quote_message(text: str) -> str:
@@ -41,11 +47,15 @@ def quote_message(text: str) -> str:
 
 
 def quote_last_line(log: str) -> str:
-    """Return a quotation of the last line of a container's log, in which more counts as a secret."""
+    """Return a quotation of the last line of a container's log, in which more counts as a secret.
+
+    Quotation marks of the line become single ones: otherwise, a program could end the quotation, and write the rest of
+    the message as if the operator said it.
+    """
     lines = [line.strip() for line in log[-_MOST_READ:].splitlines() if line.strip()]
     if not lines:
         return ""
-    return _quote(_NAMED.sub(rf"\1{_MASK}", _mask(_plain(lines[-1]))))
+    return _quote(_NAMED.sub(rf"\1{_MASK}", _mask(_plain(lines[-1]))).replace('"', "'"))
 
 
 def _quote(text: str) -> str:
@@ -79,4 +89,9 @@ def _is_harmless(run: str) -> bool:
 
 def _is_word(text: str) -> bool:
     parts = text.rstrip("=").split("_")  # an = may end the name of a value, as in preemptionPolicy=Never
-    return all(len(part) <= (_LONGEST_WORD if part.isalpha() else _LONGEST_NUMBER) for part in parts)
+    return all(len(part) <= (_LONGEST_WORD if part.isalpha() else _LONGEST_NUMBER) and _is_name(part) for part in parts)
+
+
+def _is_name(part: str) -> bool:
+    """Return True for what people call things, False for letters in random case and digits between them."""
+    return len(part) <= _SHORT or len(part) >= _SHORTEST_SYLLABLE * len(_SYLLABLES.findall(part))
