@@ -95,9 +95,13 @@ _LEAST_RESUME_SECONDS: Final = 0.1  # however soon a server wants its client bac
 _MAX_RESUME_SECONDS: Final = 30.0
 _FRUITLESS_RESUMES: Final = 3
 _BAD_REQUEST, _NOT_FOUND = 400, 404
-DOUBTFUL: Final = (400, _NOT_FOUND)
-"""Statuses with which servers refuse messages of a session that they do not know."""
 _REFUSED: Final = (401, 403)
+DOUBTFUL: Final = frozenset({_BAD_REQUEST, _NOT_FOUND})
+"""Statuses with which servers refuse messages of a session, or of a protocol version, that they do not know."""
+_OF_A_SESSION: Final = DOUBTFUL | {*_REFUSED, 410, 422}
+"""The same in a session: the Rust SDK has 401 for a session that is not found, other servers have 403, 410 or 422."""
+MAY_BE_LOST: Final = _OF_A_SESSION | {500, 503}
+"""Statuses that a few servers have for a lost session, and many for something else."""
 _OF_A_METHOD: Final = (METHOD_NOT_FOUND, INVALID_PARAMS)
 """Error codes of a server that has looked the method up, so it knows the session."""
 _MAX_OTHER_ERROR, _OTHER_ERROR_SECONDS = 64 * 1024, 5.0
@@ -272,7 +276,7 @@ class HttpExchange:
             pause = _RESUME_SECONDS if parser.retry_seconds is None else parser.retry_seconds
             await asyncio.sleep(min(max(pause, _LEAST_RESUME_SECONDS), _MAX_RESUME_SECONDS))
             async with self._client.send("GET", None, _from(parser, headers)) as answer:
-                if answer.status in DOUBTFUL and await self._check() is not None:
+                if is_doubtful(answer.status, headers) and await self._check() is not None:
                     raise SessionLost
                 if not answer.is_success or answer.media_type != EVENT_STREAM:
                     break
@@ -291,7 +295,7 @@ class HttpExchange:
             UpstreamError: It cannot be reached.
         """
         async with self._client.send("POST", body, headers) as answer:
-            if answer.status not in DOUBTFUL:
+            if answer.status not in MAY_BE_LOST:
                 return None
             found = await self._read_error(answer)
             code = None if found is None or found.error is None else found.error["code"]
@@ -306,17 +310,18 @@ class HttpExchange:
     async def _check_session(self, answer: HttpAnswer, headers: Mapping[str, str]) -> None:
         """Find out, after a request was refused, whether the server is no longer the one that was initialized.
 
-        MCP has 404 for a lost session. Many servers answer 400 instead, and so do servers of another protocol version.
-        Both statuses can have other reasons too, so the guard sends a ping, and asks for the lists that are offered:
+        MCP has 404 for a lost session. Many servers answer 400, 401, 403, 410 or 422 instead, and servers of another
+        protocol version answer 400. All of these can have other reasons too, so the guard sends a ping, and asks for
+        the lists that are offered:
 
             404, and all of these are refused with 404       the session is lost, and the request was not executed
-            404 or 400, and all of these are refused         the session is lost, and what the server did is not known
-            404 or 400, and one of these is answered         the request itself was refused
+            any, and all of these are refused                the session is lost, and what the server did is not known
+            any, and one of these is answered                the request itself was refused
 
         Raises:
             SessionLost: The server is another one, or has lost the session.
         """
-        if answer.status not in DOUBTFUL:
+        if not is_doubtful(answer.status, headers):
             return
         refused_with = await self._check()
         if refused_with is not None:
@@ -400,6 +405,11 @@ class HttpExchange:
                 return True
             await pace.pause()
         return False
+
+
+def is_doubtful(status: int, headers: Mapping[str, str]) -> bool:
+    """Return True if a status to a message with these headers may mean that the server has lost its session."""
+    return status in (_OF_A_SESSION if SESSION_HEADER in headers else DOUBTFUL)
 
 
 def _own(message: Message, request_id: Id) -> RpcResponse:

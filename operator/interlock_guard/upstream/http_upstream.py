@@ -19,10 +19,11 @@ from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError
 from interlock_guard.upstream.http_initialize import INITIALIZE_ID, Initialized, discover, initialize_http
 from interlock_guard.upstream.http_protocol import (
-    DOUBTFUL,
+    MAY_BE_LOST,
     HttpExchange,
     SessionLost,
     StatusRefused,
+    is_doubtful,
     session_headers,
     sessionless_headers,
 )
@@ -48,13 +49,15 @@ _CHECK_SECONDS: Final = 10.0
 """How long a server may take to prove that it still knows the session; what is not disproved holds."""
 _NOT_FOUND: Final = 404
 _NO_STATUS: Final = 0
-_MOST_NOT_FOUND: Final = 3
-"""Calls in a row that a server may answer with 404 in a session that it knows, before another session is begun."""
+_MOST_REFUSED: Final = 3
+"""Calls in a row that a server may refuse in a session that it knows, before another session is begun."""
 _SESSIONS_TO_END: Final = 4
 _LEAST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 30.0
 """How soon and how late a server's stream is asked for again, whatever the server wishes."""
-_NOT_NOW: Final = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
-"""Statuses that do not say that a server offers no stream, even if it has never opened one."""
+_NOT_NOW: Final = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
+"""Statuses that do not say that a server offers no stream, even if it has never opened one.
+
+Gateways have their own above 504, such as 520 to 530."""
 
 
 T = TypeVar("T")
@@ -79,7 +82,7 @@ class HttpUpstream(Upstream):
         self._over = asyncio.Event()  # this connection, or the attempt at one
         self._session = ""
         self._first_message = FirstMessage()
-        self._not_found = 0  # calls in a row
+        self._refused = 0  # calls in a row
         self._check: asyncio.Task[int | None] | None = None  # finds out whether the server knows the session
         self._to_end: deque[dict[str, str]] = deque(maxlen=_SESSIONS_TO_END)  # headers of sessions that are over
         self._may_end_sessions = False
@@ -167,7 +170,7 @@ class HttpUpstream(Upstream):
         self.generation += 1
         self.server_info, self._session, self._trouble = found.server_info, found.session, ABSENT
         self._first_message.note_agreement(found.server_info)
-        self._not_found = 0
+        self._refused = 0
         self._log(f"server of {self.source}: generation {self.generation} begins, MCP {found.server_info.version}")
         if found.warning:
             self._log(f"server of {self.source}: it did not accept notifications/initialized: {found.warning}")
@@ -210,26 +213,34 @@ class HttpUpstream(Upstream):
         except UpstreamError as failed:
             self._log(f"server of {self.source}: {failed.detail}")
             self._calls.resolve(call.id, unavailable(self.source, str(failed)))
-            self._count_not_found(failed, generation)
+            await self._count_refusal(failed, generation)
         except SessionLost as lost:
             what = "may have been executed or not" if lost.is_executable else "was not executed"
             self._calls.resolve(call.id, unavailable(self.source, f"has lost the session; the call {what}"))
             self._lose(generation)
         else:
-            self._not_found = 0
+            self._refused = 0
             if response.error is not None and response.error["code"] == mcp.UNSUPPORTED_VERSION:
                 self._lose(generation)  # it speaks other versions than it did
         finally:
             self._tasks.pop(call.id, None)
             self._calls.resolve(call.id, unavailable(self.source, "gave no answer; the call may have been executed"))
 
-    def _count_not_found(self, failed: UpstreamError, generation: int) -> None:
-        """Begin another session if calls keep getting the status of a lost one, though pings do not."""
-        is_not_found = isinstance(failed, StatusRefused) and failed.status == _NOT_FOUND
-        if is_not_found and self._session and generation == self.generation:
-            self._not_found += 1
-            if self._not_found >= _MOST_NOT_FOUND:
-                self._lose(generation)
+    async def _count_refusal(self, failed: UpstreamError, generation: int) -> None:
+        """Begin another session if calls keep getting a status that a lost one can have.
+
+        Three times 404 is enough, though pings are answered: a gateway may answer them itself. The other statuses need
+        a check that fails, and no other call that would be lost.
+        """
+        if not isinstance(failed, StatusRefused) or failed.status not in MAY_BE_LOST or not self._session:
+            return
+        if generation != self.generation:
+            return
+        self._refused += 1
+        if self._refused < _MOST_REFUSED:
+            return
+        if failed.status == _NOT_FOUND or (not self.in_flight and await self._check_server() is not None):
+            self._lose(generation)
 
     async def _check_server(self) -> int | None:
         """Return with which status the server refuses what the one that was initialized accepts.
@@ -300,6 +311,7 @@ class HttpUpstream(Upstream):
         the server itself names one.
         """
         generation, info = self.generation, self.server_info
+        headers = {} if info is None else session_headers(self._session, info.version)
         pause, parser, trouble, has_opened = ReconnectPause(), EventParser(MAX_RESULT), "", False
 
         def note_opened() -> None:
@@ -309,16 +321,11 @@ class HttpUpstream(Upstream):
         while info is not None:
             began_at, failed = self._loop.time(), ""
             try:
-                await self._exchange.listen(
-                    session_headers(self._session, info.version),
-                    lambda message: self._hear(None, message),
-                    parser,
-                    note_opened,
-                )
+                await self._exchange.listen(headers, lambda message: self._hear(None, message), parser, note_opened)
             except StatusRefused as refused:
                 if not has_opened and refused.status not in _NOT_NOW:
                     return  # it offers no such stream
-                if refused.status in DOUBTFUL and await self._check_server() is not None:
+                if is_doubtful(refused.status, headers) and await self._check_server() is not None:
                     self._lose(generation)
                     return
                 failed = refused.detail

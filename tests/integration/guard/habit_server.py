@@ -16,6 +16,7 @@ from tests.support.bounds import until
 from tests.support.ports import free_port
 
 TOOLS = ["echo", "slow", "progress", "refused", "typed", "hangs", "missing", "failed", "result", "null_id", "page"]
+TOOLS += ["denied", "overloaded"]
 SSE = "text/event-stream"
 LONGEST_SESSION = "s" * 8192
 WITHOUT_SESSIONS = frozenset({"stateless", "stateless_get_404", "no_ping_stateless"})
@@ -105,7 +106,7 @@ class HabitServer:
             return await self._listen(http, number)
         session = http.headers.get("Mcp-Session-Id")
         if self.habit not in WITHOUT_SESSIONS | SESSIONLESS and session not in self.sessions:
-            return web.Response(status=404 if session else 400)
+            return web.Response(status=self._lost_status() if session else 400)
         if self.habit == "loses_sessions":
             return web.Response(status=404)
         if number is None or method is None:
@@ -118,6 +119,9 @@ class HabitServer:
         if method == "ping" and not self.habit.startswith("no_ping"):
             return await self._answer(http, number, {})
         return self._refuse_method(number, method)
+
+    def _lost_status(self) -> int:
+        return int(self.habit.removeprefix("lost_")) if self.habit.startswith("lost_") else 404
 
     def _refuse_method(self, number: Any, method: str) -> web.Response:
         """Answer what has no method here: the status differs from server to server."""
@@ -218,7 +222,7 @@ class HabitServer:
             case "get_retry_0":
                 return web.Response(body=b"retry: 0\n\n", content_type=SSE)
         if http.headers.get("Mcp-Session-Id") not in self.sessions | {None}:
-            return web.Response(status=404)
+            return web.Response(status=self._lost_status())
         if self.habit == "restarts" and len(self.asked_at) == 1:
             await until(lambda: self.counts["tools/list"] > 0, "the guard has listed the tools")
             self.sessions.clear()
@@ -233,7 +237,7 @@ class HabitServer:
         await response.prepare(http)
         return await self._hold_open(response)
 
-    async def _call(  # noqa: C901, PLR0911 - a line a habit
+    async def _call(  # noqa: C901, PLR0911, PLR0912 - a line a habit
         self, http: web.Request, number: Any, params: dict[str, Any]
     ) -> web.StreamResponse:
         """Execute a tool; several answer with a status that other servers have for what they do not execute."""
@@ -257,6 +261,10 @@ class HabitServer:
                 return web.json_response(body, status=422)
             case "null_id":
                 return error(None, -32000, "It failed half-way", 400)
+            case "denied":
+                return web.Response(status=403)
+            case "overloaded":
+                return web.Response(status=503)
             case "page":
                 return web.Response(status=404, text="<html>No such customer</html>", content_type="text/html")
             case "progress":

@@ -176,6 +176,32 @@ async def test_calls_that_keep_getting_the_status_of_a_lost_session_get_another_
         await until(lambda: rig.server.counts["initialize"] == 2, "another session is begun")
 
 
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422, 500, 503])
+async def test_a_lost_session_is_replaced_whatever_status_the_server_has_for_it(rigs: Rigs, status: int) -> None:
+    """The Rust SDK has 401, for example."""
+    async with rigs(f"lost_{status}") as rig:
+        await rig.guard.source_ready()
+        await until(lambda: bool(rig.server.open_streams), "the stream is open")
+        rig.server.sessions.clear()
+        async with limit(30, "another session is begun"):
+            while rig.server.counts["initialize"] == 1:
+                await rig.client.call("echo")
+        await rig.guard.source_ready()
+        assert (await rig.client.call("echo")).reason is None
+
+
+@pytest.mark.parametrize(("tool", "status"), [("denied", 403), ("overloaded", 503)])
+async def test_a_tool_that_is_refused_with_the_status_of_a_lost_session_costs_no_session(
+    rigs: Rigs, tool: str, status: int
+) -> None:
+    async with rigs("plain") as rig:
+        await rig.guard.source_ready()
+        for _ in range(4):
+            assert f"HTTP {status}" in await rig.called(tool)
+        assert (await rig.client.call("echo")).reason is None
+        assert rig.server.counts["initialize"] == 1
+
+
 # Streams
 
 
@@ -187,7 +213,7 @@ async def test_a_stream_that_was_open_once_is_asked_for_again_whatever_refuses_i
         assert f"(HTTP {habit[-3:]}); asked for again" in rig.guard.log()
 
 
-@pytest.mark.parametrize("habit", [f"first_{status}" for status in (409, 429, 500, 502, 503)])
+@pytest.mark.parametrize("habit", [f"first_{status}" for status in (409, 429, 500, 502, 503, 520, 524)])
 async def test_a_stream_that_is_refused_for_the_moment_is_asked_for_again(rigs: Rigs, habit: str) -> None:
     async with rigs(habit) as rig:
         await until(lambda: bool(rig.server.open_streams), "the stream is open")
