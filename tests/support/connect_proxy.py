@@ -47,7 +47,7 @@ class ConnectProxy:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             self.tunnels += 1
             try:
-                await asyncio.gather(_pass(reader, back), _pass(there, writer))
+                await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
             finally:
                 self.tunnels -= 1
         except (OSError, asyncio.IncompleteReadError, ssl.SSLError):
@@ -56,7 +56,7 @@ class ConnectProxy:
             writer.close()
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Pass bytes on until one side ends."""
     with suppress(OSError):
         while chunk := await reader.read(65536):

@@ -123,7 +123,7 @@ class Dialer:
 
 
 class _ProxiedConnector(BoundedConnector):
-    """Makes connections, and checks the certificate of an egress proxy by itself."""
+    """Makes connections. Tells certificates and failures of an egress proxy from those of servers."""
 
     def __init__(self, dialer: Dialer, **options: Any) -> None:
         super().__init__(**options)
@@ -137,6 +137,22 @@ class _ProxiedConnector(BoundedConnector):
         if req.proxy is None and req.is_ssl() and self._dialer.proxy_trust is not None:
             return self._dialer.proxy_trust
         return super()._get_ssl_context(req)
+
+    async def _create_proxy_connection(self, req: aiohttp.ClientRequest, *rest: Any) -> tuple[Any, Any]:
+        """Return a connection through a proxy.
+
+        A proxy that ends the connection, or answers with no HTTP, looks to aiohttp like a server that does so after a
+        request. The server has got nothing then.
+        """
+        try:
+            return await super()._create_proxy_connection(req, *rest)
+        except (aiohttp.ClientHttpProxyError, aiohttp.ClientConnectorError):
+            raise  # each says what failed
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            broken = OSError("it ended the connection before its answer was complete")
+        except aiohttp.ClientResponseError:
+            broken = OSError("its answer is no HTTP")
+        raise aiohttp.ClientProxyConnectionError(req.connection_key, broken)
 
 
 class _CheckedResolver:

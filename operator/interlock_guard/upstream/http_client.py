@@ -209,6 +209,9 @@ def _explain_proxied(error: Exception, proxy: str) -> UpstreamError:
         detail = f"egress proxy: {type(cause).__name__}: {cause}"
         message = f"cannot be reached: the egress proxy does not answer; {sent}"
         return UpstreamError(message, is_sent=False, detail=detail, is_connection=True)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        message = f"cannot be reached: the egress proxy made no connection within {CONNECT_SECONDS:g} s; {sent}"
+        return UpstreamError(message, is_sent=False, is_connection=True)
     if isinstance(error, aiohttp.ClientConnectorCertificateError) and error.host == yarl.URL(proxy).host:
         detail = f"egress proxy: {type(error).__name__}: {error.certificate_error}"
         message = f"cannot be reached: the certificate of the egress proxy is not trusted; {sent}"

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from tests.integration.guard.model_rig import BEARER, CHAT, Rig, a_model_rig, ch
 from tests.requirements import requirement
 from tests.support.bounds import until
 from tests.support.certificates import Authority, an_authority
-from tests.support.connect_proxy import ConnectProxy
+from tests.support.connect_proxy import ConnectProxy, pass_on
 from tests.support.fork_server import fork_server
 from tests.support.offspring import end_with_parent
 from tests.support.ports import free_port
@@ -213,6 +214,90 @@ async def test_a_proxy_that_answers_without_end_costs_little_and_is_given_up(pro
     async with await asyncio.start_server(flood, "127.0.0.1", proxied.proxy.port):
         await proxied.use()
         assert (await proxied.call())[0] == 502
+
+
+@asynccontextmanager
+async def a_proxy_that_says(proxied: ProxiedRig, said: bytes | None, *, is_open: bool) -> AsyncIterator[None]:
+    """Put a proxy in the place of the other, which answers each CONNECT with these bytes.
+
+    Args:
+        proxied: The rig.
+        said: The answer; None for none at all.
+        is_open: Whether a tunnel follows.
+    """
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            if said is None:
+                await reader.read()
+            writer.write(said or b"")
+            if is_open:
+                there, back = await asyncio.open_connection("127.0.0.1", proxied.rig.provider.port)
+                await asyncio.gather(pass_on(reader, back), pass_on(there, writer))
+        writer.close()
+
+    await proxied.proxy.stop()
+    async with await asyncio.start_server(serve, "127.0.0.1", proxied.proxy.port):
+        await proxied.use()
+        yield
+
+
+@requirement("proxy.used")
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Encoding: gzip\r\nVia: 1.1 squid\r\n\r\n",
+        b"HTTP/1.0 200 Connection established\r\nProxy-Agent: tinyproxy/1.11\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.1 200\r\n\r\n",
+        b"HTTP/1.0 200 OK\n\n",
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n",
+    ],
+)
+async def test_a_tunnel_is_one_however_the_proxy_says_so(proxied: ProxiedRig, said: bytes) -> None:
+    async with a_proxy_that_says(proxied, said, is_open=True):
+        assert await proxied.call() == ANSWERED
+
+
+PAGE = b"Content-Type: text/html\r\n\r\n<html>" + b"x" * 200_000
+
+
+@requirement("proxy.used")
+@pytest.mark.parametrize(
+    ("said", "expected", "may_retry"),
+    [
+        (b"HTTP/1.1 403 Forbidden\r\n" + PAGE, "the egress proxy answered with HTTP 403", False),
+        (b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\n" + PAGE, "the egress proxy answered with HTTP 407", False),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "the egress proxy answered with HTTP 302", False),
+        (b"HTTP/1.1 502 Bad Gateway\r\n" + PAGE, "the egress proxy answered with HTTP 502", True),
+        (b"", "the egress proxy does not answer", True),
+        (b"HTTP/1.1 200 O", "the egress proxy does not answer", True),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "the egress proxy does not answer", True),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n", "the egress proxy does not answer", True),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>", "cannot be reached", True),
+        (None, "the egress proxy made no connection within 10 s", True),
+    ],
+    ids=["403", "407", "302", "502", "ends", "half an answer", "no HTTP", "large", "a page as the tunnel", "silent"],
+)
+async def test_a_proxy_without_a_tunnel_is_named_and_nothing_was_sent(
+    proxied: ProxiedRig,
+    said: bytes | None,
+    expected: str,
+    may_retry: bool,  # noqa: FBT001 - a row of the table
+) -> None:
+    async with (
+        a_proxy_that_says(proxied, said, is_open=False),
+        proxied.rig.http.post(proxied.rig.url(CHAT), json=chat(), headers=BEARER) as response,
+    ):
+        answer = await response.json()
+        assert (response.status, reason_of(answer)) == (502, "ServerUnavailable")
+        assert expected in answer["error"]["message"]
+        assert "nothing was sent to it" in answer["error"]["message"]
+        assert ("x-should-retry" in response.headers) is not may_retry
+    assert proxied.rig.provider.seen == []
 
 
 @requirement("proxy.used")
