@@ -71,6 +71,13 @@ _BETA_FEATURES: Final = (
     *("prompt-caching-", "structured-outputs-", "task-budgets-", "thinking-", "token-"),
 )
 """Beginnings of the names of beta features that change how a model reads and answers, and nothing else."""
+_EARLIER_BETAS: Final = frozenset(
+    {
+        *("effort-2025-11-24", "fine-grained-tool-streaming-2025-05-14", "max-tokens-3-5-sonnet-2024-07-15"),
+        *("messages-2023-12-15", "tool-examples-2025-10-29", "tools-2024-04-04", "tools-2024-05-16"),
+    }
+)
+"""Such features that agents' SDKs still send, although the API no longer needs the values."""
 _WRAPPERS: Final = (Annotated, typing_extensions.Required, typing_extensions.NotRequired, list, Iterable, Sequence)
 _SCALARS: Final = (str, int, float, bool, bytes, type(None))
 _ANYTHING: Final = frozenset({"anything"})
@@ -91,7 +98,7 @@ def generate() -> str:
     for endpoint in _REQUESTS:
         places.add_endpoint(endpoint)
     values = get_args(next(one for one in get_args(AnthropicBetaParam) if get_origin(one) is Literal))
-    betas = sorted(value for value in values if value.startswith(_BETA_FEATURES))
+    betas = sorted(_EARLIER_BETAS.union(value for value in values if value.startswith(_BETA_FEATURES)))
     pins = " and ".join(f"{name} {version(name)}" for name in ("openai", "anthropic"))
     return "\n".join(
         [

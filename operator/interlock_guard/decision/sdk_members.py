@@ -363,13 +363,15 @@ PLACES: Final[tuple[str, ...]] = (
 BETAS: Final = (
     "cache-diagnosis-2026-04-07 compact-2026-01-12 compact-2026-09-04 computer-use-2024-10-22 "
     "computer-use-2025-01-24 computer-use-2025-11-24 context-1m-2025-08-07 context-management-2025-06-27 "
-    "extended-cache-ttl-2025-04-11 fast-mode-2026-02-01 inline-tools-2026-09-15 "
-    "interleaved-thinking-2025-05-14 message-threads-2026-08-12 mid-conversation-output-config-2026-07-01 "
-    "mid-conversation-system-clear-at-2026-08-21 mid-conversation-tool-changes-2026-07-01 "
-    "model-context-window-exceeded-2025-08-26 output-128k-2025-02-19 output-300k-2026-03-24 pdfs-2024-09-25 "
-    "prompt-caching-2024-07-31 structured-outputs-2025-11-13 task-budgets-2026-03-13 "
-    "thinking-binding-controls-2026-08-01 thinking-display-updates-2026-08-18 thinking-token-count-2026-05-13 "
-    "token-counting-2024-11-01 token-efficient-tools-2025-02-19"
+    "effort-2025-11-24 extended-cache-ttl-2025-04-11 fast-mode-2026-02-01 "
+    "fine-grained-tool-streaming-2025-05-14 inline-tools-2026-09-15 interleaved-thinking-2025-05-14 "
+    "max-tokens-3-5-sonnet-2024-07-15 message-threads-2026-08-12 messages-2023-12-15 "
+    "mid-conversation-output-config-2026-07-01 mid-conversation-system-clear-at-2026-08-21 "
+    "mid-conversation-tool-changes-2026-07-01 model-context-window-exceeded-2025-08-26 output-128k-2025-02-19 "
+    "output-300k-2026-03-24 pdfs-2024-09-25 prompt-caching-2024-07-31 structured-outputs-2025-11-13 "
+    "task-budgets-2026-03-13 thinking-binding-controls-2026-08-01 thinking-display-updates-2026-08-18 "
+    "thinking-token-count-2026-05-13 token-counting-2024-11-01 token-efficient-tools-2025-02-19 "
+    "tool-examples-2025-10-29 tools-2024-04-04 tools-2024-05-16"
 )
 HOSTED_TOOLS: Final = (
     "advisor_20260301 browser_toolset_20260801 code_execution_20250522 code_execution_20250825 "

@@ -81,8 +81,9 @@ class LlmEndpoint:
         self._calls: set[_Call] = set()
 
     def add_routes(self, app: web.Application) -> None:
-        """Serve the paths of providers."""
+        """Serve the paths of providers, and Anthropic's without `v1`: some SDKs do not add it to ANTHROPIC_BASE_URL."""
         app.router.add_route("*", "/{provider}/v1/{path:.+}", self._serve)
+        app.router.add_route("*", "/{provider:anthropic}/{path:.+}", self._serve)
 
     def follow(self) -> None:
         """End every call under way as soon as nothing may go out."""
@@ -154,7 +155,8 @@ class LlmEndpoint:
         shape = _shape(provider, request)
         refused = self._checks.refuse_body(http)
         if refused is not None:
-            return refused
+            denial = Deny(DenyReason.BAD_REQUEST, "", (refused.text or "").strip())
+            return self._refuse(http, shape, request, denial, refused.status)
         if http.rel_url.raw_query_string not in _QUERIES or http.rel_url.raw_path != http.path:
             denial = Deny(
                 DenyReason.METHOD_NOT_ALLOWED, "", "The guard lets no such path pass to a provider of models."

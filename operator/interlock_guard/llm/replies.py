@@ -22,6 +22,7 @@ _TYPES: Final[dict[int, tuple[str, str]]] = {
     404: ("invalid_request_error", "not_found_error"),
     408: ("invalid_request_error", "timeout_error"),
     413: ("invalid_request_error", "request_too_large"),
+    415: ("invalid_request_error", "invalid_request_error"),
     429: ("rate_limit_error", "rate_limit_error"),
     502: ("server_error", "api_error"),
     503: ("server_error", "overloaded_error"),

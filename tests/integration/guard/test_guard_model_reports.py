@@ -272,6 +272,45 @@ async def test_lists_of_models_are_answered_and_other_paths_are_not(rig: Rig, pa
 
 
 @requirement("models.endpoints")
+async def test_sdks_that_add_no_version_to_anthropics_base_url_reach_the_same_paths(rig: Rig) -> None:
+    assert (await rig.post("/anthropic/messages", messages(), API_KEY))[0] == 200
+    assert (await rig.post("/anthropic/messages/count_tokens", messages_to_count(), API_KEY))[0] == 200
+    assert [one.path for one in rig.provider.seen] == [MESSAGES, f"{MESSAGES}/count_tokens"]
+    async with rig.http.get(rig.url("/anthropic/models"), headers=API_KEY) as response:
+        assert [model["id"] for model in (await response.json())["data"]] == [MODEL["anthropic"]]
+    rig.provider.seen.clear()
+    for path, body, refused in [
+        ("/anthropic/messages", messages(model="claude-opus"), (403, "ModelNotAllowed")),
+        ("/anthropic/messages", messages(mcp_servers=[{}]), (403, "HostedToolNotAllowed")),
+        ("/anthropic/messages/batches", messages(), (404, "MethodNotAllowed")),
+        ("/anthropic/v2/messages", messages(), (404, "MethodNotAllowed")),
+        ("/anthropic//v1/messages", messages(), (404, "MethodNotAllowed")),
+        ("/anthropic/openai/v1/chat/completions", chat(), (404, "MethodNotAllowed")),
+    ]:
+        assert await rig.refused(path, body, API_KEY) == refused, path
+    assert await rig.refused("/anthropic/messages", messages(), {}) == (403, "ModelKeyRefused")
+
+
+@requirement("models.limits")
+@pytest.mark.parametrize("headers", [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}], ids=str)
+async def test_a_body_that_is_no_plain_json_is_refused_in_the_providers_shape(
+    rig: Rig, headers: dict[str, str]
+) -> None:
+    assert await rig.refused(MESSAGES, messages(), {**API_KEY, **headers}) == (415, "BadRequest")
+    assert await rig.refused(CHAT, chat(), {**BEARER, **headers}) == (415, "BadRequest")
+
+
+EARLIER_BETAS = ["fine-grained-tool-streaming-2025-05-14", "effort-2025-11-24", "tools-2024-05-16"]
+
+
+@requirement("models.pass")
+@pytest.mark.parametrize("value", EARLIER_BETAS)
+async def test_a_beta_value_of_earlier_sdks_passes(rig: Rig, value: str) -> None:
+    assert (await rig.post(MESSAGES, messages(), {**API_KEY, "anthropic-beta": value}))[0] == 200
+    assert rig.provider.seen[0].headers["anthropic-beta"] == value
+
+
+@requirement("models.endpoints")
 @pytest.mark.parametrize(
     "path",
     ["/v1/messages", "/anthropic/", "/anthropic", "/", "/anthropic/v1/messages/", "/openai/v1//chat/completions"],
