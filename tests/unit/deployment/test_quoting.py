@@ -15,6 +15,9 @@ SAYS_A_SECRET = [
     "DB_PASSWORD: {}",
     '{{"apiKey": "{}"}}',
     "connecting to postgres://app:{}@db:5432/app",
+    "connecting to postgres://app:a/b{}@db:5432/app",
+    "connecting to amqp://app:a@{}@mq/app",
+    "connecting to redis://:/{}@cache",
     "GET https://api.example.com/v1?api_key={}&page=2",
     "Authorization: Bearer {}",
     "bearer {}",
@@ -51,6 +54,14 @@ def test_no_secret_of_a_log_is_shown(line: str, secret: str) -> None:
 @pytest.mark.parametrize("line", [line for line in SAYS_A_SECRET if line != "{}"])
 def test_a_short_secret_is_masked_where_a_word_announces_it(line: str) -> None:
     assert "hunter2" not in quote_last_line(line.format("hunter2"))
+
+
+@requirement("status.quoted")
+@pytest.mark.parametrize("name", ["passphrase:", "MNEMONIC=", "MY_SEED_PHRASE=", "seed phrase is", "a recovery-phrase"])
+def test_no_word_of_a_secret_of_several_words_is_shown(name: str) -> None:
+    line = quote_last_line(f"wrong {name} correct horse battery staple")
+    assert line.startswith('"wrong ')
+    assert not [word for word in ("correct", "horse", "battery", "staple") if word in line]
 
 
 @pytest.mark.parametrize(

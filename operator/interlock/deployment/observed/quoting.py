@@ -24,8 +24,11 @@ _ASSIGNED = re.compile(
 """A value after `=` or `:` behind a word that announces a secret."""
 _NAMED = re.compile(rf"(\b[\w\-]{{0,40}}{_WORDS}\s{{1,4}}(?:is\s{{1,4}})?)(\S+)", re.IGNORECASE)
 """In a log also the next word after such a word."""
+_PHRASE = re.compile(r"\b(\w{0,40}(?:(?:pass|seed|recovery)[ _-]?phrase|mnemonic))\b.+", re.IGNORECASE)
+"""In a log also the rest of the line after the name of a secret of several words."""
 _SCHEME = re.compile(r"\b(bearer|basic)\s{1,4}\S+", re.IGNORECASE)
-_USER_IN_URL = re.compile(r"(://)[^/\s@]{1,512}@")
+_USER_IN_URL = re.compile(r"(://)(?:[^/\s@:]{0,64}:\S{1,512}|[^/\s@]{1,512})@")
+"""A password may have a slash or an @ of its own, so it ends at the last @ before a space."""
 _QUERY = re.compile(r"(\?|&)([\w.\-]{1,64})=[^&\s\"']+")
 _DIGEST = r"sha256:[0-9a-f]{64}"
 _UUID = r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
@@ -55,7 +58,8 @@ def quote_last_line(log: str) -> str:
     lines = [line.strip() for line in log[-_MOST_READ:].splitlines() if line.strip()]
     if not lines:
         return ""
-    return _quote(_NAMED.sub(rf"\1{_MASK}", _mask(_plain(lines[-1]))).replace('"', "'"))
+    line = _PHRASE.sub(rf"\1 {_MASK}", _plain(lines[-1]))
+    return _quote(_NAMED.sub(rf"\1{_MASK}", _mask(line)).replace('"', "'"))
 
 
 def _quote(text: str) -> str:
@@ -65,8 +69,7 @@ def _quote(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Return the text in one line, with every other character that a terminal may act on as an escape."""
-    joined = " ".join(text.split(" ")).strip()
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in joined)
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text.strip())
 
 
 def _mask(text: str) -> str:
