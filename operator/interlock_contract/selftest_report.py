@@ -48,14 +48,14 @@ class SelfTestReport:
     flaw: str = ""
 
 
-def dump_report(attestation: SelfTestReport, at: datetime) -> str:
+def dump_report(report: SelfTestReport, at: datetime) -> str:
     """Return the annotation's value."""
     said = {
         "at": _moment(at),
-        "bundle": attestation.bundle,
-        "calls": attestation.calls,
+        "bundle": report.bundle,
+        "calls": report.calls,
     }
-    flaw = {"flaw": attestation.flaw[:_MAX_FLAW]} if attestation.flaw else {}
+    flaw = {"flaw": report.flaw[:_MAX_FLAW]} if report.flaw else {}
     return json.dumps(said | flaw, separators=(",", ":"), sort_keys=True)
 
 
@@ -75,7 +75,7 @@ def read_reports(annotations: Mapping[str, str]) -> dict[str, SelfTestReport]:
         for key, text in annotations.items()
         if key.startswith(SELFTEST_PREFIX)
     }
-    return {pod: attestation for pod, attestation in said.items() if attestation is not None}
+    return {pod: report for pod, report in said.items() if report is not None}
 
 
 def dump_drifts(drifts: Mapping[str, datetime]) -> str:
