@@ -111,6 +111,8 @@ async def _read_pages(upstream: Upstream, method: str) -> tuple[list[dict[str, A
 def _read_page(answer: RpcResponse, key: str) -> tuple[list[dict[str, Any]], Any]:
     result = answer.result or {}
     page = result.get(key)
+    if key in result and page in (None, {}):
+        page = []  # an empty list, as Go and Lua write it
     if not isinstance(page, list):
         raise ListFailed(f"its answer has no {key}")
     if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in page):

@@ -6,7 +6,10 @@ in a strict form, too. So no decision depends on how the line was written:
 
     half a surrogate pair, a byte that is no UTF-8          U+FFFD
     NaN, Infinity, 1e999                                    null
-    a byte order mark, unknown members, `"error": null`     ignored
+    a byte order mark, unknown members                      ignored
+    `"error": null` or empty next to a result               ignored, and so is an empty result next to an error
+    `"method"` next to a result or an error                 ignored: the server repeats the request that it answers
+    an array with one message                               the message
     `"id": "7"` or `7.0` of an answer                       7: the guard's own ids are integers
     `"params": []` or null                                  {}
     an error whose code is no integer, or that is a text    the code -32603, with the text as the message
@@ -83,9 +86,12 @@ class ServerMessageReader(MessageReader):
         Raises:
             MessageInvalid: The value is no message.
         """
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if not isinstance(value, dict):
             raise MessageInvalid(INVALID_REQUEST, "no JSON object")
-        return _read_call(value) if isinstance(value.get("method"), str) else _read_answer(value)
+        is_answer = value.get("id") is not None and bool(value.get("result") or value.get("error"))
+        return _read_call(value) if isinstance(value.get("method"), str) and not is_answer else _read_answer(value)
 
 
 FROM_SERVER: Final = ServerMessageReader()
@@ -123,9 +129,9 @@ def _read_answer(value: dict[str, Any]) -> RpcResponse:
     response_id: Id | None = own_id(value.get("id"))
     if not is_id(response_id):
         response_id = None
-    if error is None and isinstance(result, dict):
+    if not error and isinstance(result, dict):
         return RpcResponse(response_id, result, None)
-    if error is not None and result is None:
+    if error is not None and not result:
         return RpcResponse(response_id, None, _read_error(error))
     if not is_rpc or response_id is None:
         raise MessageInvalid(INVALID_REQUEST, "neither a request nor an answer")

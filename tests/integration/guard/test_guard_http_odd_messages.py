@@ -19,6 +19,9 @@ from tests.support.bounds import until
 
 FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
     "error null": lambda message: json.dumps({**message, "error": None}),
+    "empty error": lambda message: json.dumps({**message, "error": {}}),
+    "method": lambda message: json.dumps({**message, "method": "tools/call"}),
+    "array": lambda message: json.dumps([message]),
     "unknown member": lambda message: json.dumps({**message, "serverTime": "now"}),
     "id as text": lambda message: json.dumps({**message, "id": str(message["id"])}),
     "id as decimal": lambda message: json.dumps({**message, "id": float(message["id"])}),
@@ -40,7 +43,7 @@ EVENTS = [
     '"ready"',
     '{"jsonrpc":"2.0","id":987654,"result":{}}',
     '{"jsonrpc":"2.0","id":null,"result":{}}',
-    '[{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}]',
+    '[{"jsonrpc":"2.0","id":987654,"result":{}},{"jsonrpc":"2.0","id":987655,"result":{}}]',
     '{"jsonrpc":"2.0","method":"notifications/message","params":"x"}',
 ]
 """Events that mean nothing. A notification with `params: []` means something, so it is none of them."""

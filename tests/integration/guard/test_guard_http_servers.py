@@ -287,7 +287,7 @@ def envelope(message: Message, **edits: Any) -> str:
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "no JSON": (lambda _: raw("<html>"), "answered with what is no message"),
     "nothing": (lambda _: raw(""), "answered with what is no message"),
-    "a batch": (lambda m: raw(f"[{envelope(m)}]"), "answered with what is no message"),
+    "a batch": (lambda m: raw(f"[{envelope(m)},{envelope(m)}]"), "answered with what is no message"),
     "a key twice": (
         lambda m: raw(envelope(m).replace('"result"', '"id": 1, "result"')),
         "answered with what is no message",

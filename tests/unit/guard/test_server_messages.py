@@ -55,6 +55,16 @@ UNKNOWN = {"code": -32601, "message": "x"}
         ('{"jsonrpc":"2.0","id":7,"result":{"a":[NaN,-Infinity,1e999,2]}}', RpcResponse(7, {"a": [*NULLS, 2]}, None)),
         ('\ufeff{"jsonrpc":"2.0","id":7,"result":{"a":1}}', OK),
         (answer(result={"a": 1}, error=None), OK),
+        (answer(result={"a": 1}, error={}), OK),
+        (answer(result={"a": 1}, error=""), OK),
+        (answer(result={"a": 1}, error=False), OK),
+        (answer(result={}, error=UNKNOWN), failed(-32601, "x")),
+        (answer(result=[], error=UNKNOWN), failed(-32601, "x")),
+        (answer(result={"a": 1}, method="tools/call"), OK),
+        (answer(result={"a": 1}, method="tools/call", params={"name": "t"}, error=None), OK),
+        (answer(error=UNKNOWN, method="tools/call"), failed(-32601, "x")),
+        (f"[{answer(result={'a': 1})}]", OK),
+        ('[{"jsonrpc":"2.0","method":"m"}]', RpcNotification("m", {})),
         (answer(result={"a": 1}, serverTime="now"), OK),
         (answer(result={"a": 1}, params=None, method=None), OK),
         (answer(result={"a": 1}, id="7"), OK),
@@ -72,6 +82,8 @@ UNKNOWN = {"code": -32601, "message": "x"}
         ('{"jsonrpc":"2.0","method":"m","params":[]}', RpcNotification("m", {})),
         ('{"jsonrpc":"2.0","method":"m","params":null}', RpcNotification("m", {})),
         ('{"jsonrpc":"2.0","id":null,"method":"m","extra":1}', RpcNotification("m", {})),
+        ('{"jsonrpc":"2.0","id":null,"method":"m","result":{"a":1}}', RpcNotification("m", {})),
+        ('{"jsonrpc":"2.0","id":9,"method":"m","result":{},"error":null}', RpcRequest(9, "m", {})),
         ('{"jsonrpc":"2.0","id":"","method":"m","params":[]}', RpcRequest("", "m", {})),
     ],
 )  # fmt: skip
@@ -81,7 +93,7 @@ def test_an_odd_message_is_read_as_what_its_server_meant(text: str | bytes, mess
 
 @pytest.mark.parametrize(
     "members",
-    [{"result": []}, {"result": None}, {"result": "x"}, {}, {"result": {}, "error": {"code": 1, "message": ""}}],
+    [{"result": []}, {"result": None}, {"result": "x"}, {}, {"result": {"a": 1}, "error": {"code": 1, "message": ""}}],
 )
 def test_an_answer_without_a_sound_result_is_an_error_of_its_own_call(members: dict[str, Any]) -> None:
     message = read(answer(**members))
@@ -98,7 +110,8 @@ def test_an_answer_without_a_sound_result_is_an_error_of_its_own_call(members: d
         '"ready"',
         "7",
         "[]",
-        '[{"jsonrpc":"2.0","id":7,"result":{}}]',
+        '[{"jsonrpc":"2.0","id":7,"result":{}},{"jsonrpc":"2.0","id":8,"result":{}}]',
+        '[[{"jsonrpc":"2.0","id":7,"result":{}}]]',
         "{}",
         '{"level":"info","message":"querying"}',
         '{"id":7,"level":"info"}',

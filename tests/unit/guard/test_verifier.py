@@ -157,7 +157,9 @@ async def test_mapped_prompts_and_instructions_are_reported_whole() -> None:
         ([], "PromptsMissing", "the server has no prompt summary: correct the name in spec.prompts"),
         ([SUMMARY, SUMMARY], "PromptsAmbiguous", "the server lists two prompts of the name summary"),
         ([SUMMARY, *({"name": f"p{number}"} for number in range(512))], "TooManyPrompts", "spec.prompts maps 513"),
-        ({}, "ListFailed", "the server's prompts cannot be listed: its answer has no prompts"),
+        (None, "PromptsMissing", "the server has no prompt summary"),
+        ({}, "PromptsMissing", "the server has no prompt summary"),
+        ({"summary": SUMMARY}, "ListFailed", "the server's prompts cannot be listed: its answer has no prompts"),
         ([{}], "ListFailed", "it lists what is no prompt"),
     ],
 )
@@ -172,11 +174,12 @@ async def test_prompts_that_are_not_as_the_map_says_are_reported(prompts: Any, f
     "answer",
     [
         RpcResponse(1, {"tools": [{"title": "nameless"}]}, None),
-        RpcResponse(1, {"tools": {}}, None),
+        RpcResponse(1, {"tools": {"echo": tool("echo")}}, None),
+        RpcResponse(1, {}, None),
         RpcResponse(1, None, {"code": -32601, "message": "no such method"}),
         RpcResponse(1, {"tools": [tool(f"t{number}") for number in range(2049)]}, None),
     ],
-    ids=["nameless", "no list", "refused", "too many"],
+    ids=["nameless", "no list", "nothing", "refused", "too many"],
 )
 @requirement("verify.client")
 async def test_an_invalid_list_is_reported(answer: RpcResponse) -> None:
