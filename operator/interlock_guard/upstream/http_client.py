@@ -10,7 +10,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import aiohttp
 import yarl
@@ -24,7 +24,7 @@ from interlock_http.client import explain_head
 
 BROKEN: Final = "broke the connection off; the call may have been executed or not"
 MAX_FIELD: Final = 16 * 1024
-"""Longest header field of an MCP server's answer, in bytes: a session id of 8 KiB has room."""
+"""Longest header field of an answer, in bytes: a session id of 8 KiB has room, and so has a content security policy."""
 _IDLE_SECONDS: Final = 600.0
 _REDIRECTS: Final = range(300, 400)
 _ANSWERS: Final = range(200, 600)
@@ -51,18 +51,17 @@ class HttpSession:
     Args:
         credentials: What the server or provider is sent.
         dialer: Makes the connections.
-        max_field: Longest header field of an answer, in bytes; None for the HTTP library's own bound.
     """
 
-    def __init__(self, credentials: Credentials, dialer: Dialer, *, max_field: int | None = None) -> None:
+    def __init__(self, credentials: Credentials, dialer: Dialer) -> None:
         self.credentials = credentials
-        self._dialer, self._max_field = dialer, max_field
-        self._session = _open_session(dialer, max_field)
+        self._dialer = dialer
+        self._session = _open_session(dialer)
 
     def open(self) -> None:
         """Let requests be sent again after `close`."""
         if self._session.closed:
-            self._session = _open_session(self._dialer, self._max_field)
+            self._session = _open_session(self._dialer)
 
     def reset(self) -> None:
         """Break every connection immediately; the next request makes new ones."""
@@ -133,9 +132,8 @@ class HttpSession:
         return failed
 
 
-def _open_session(dialer: Dialer, max_field: int | None) -> aiohttp.ClientSession:
+def _open_session(dialer: Dialer) -> aiohttp.ClientSession:
     """Return a session whose every connection the dialer makes: no proxy, no cookies, no decompression."""
-    bound: dict[str, Any] = {} if max_field is None else {"max_field_size": max_field}
     return aiohttp.ClientSession(
         connector=dialer.build_connector(),
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -144,7 +142,7 @@ def _open_session(dialer: Dialer, max_field: int | None) -> aiohttp.ClientSessio
         timeout=aiohttp.ClientTimeout(
             total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=_IDLE_SECONDS
         ),
-        **bound,
+        max_field_size=MAX_FIELD,
     )
 
 
@@ -336,7 +334,7 @@ class HttpClient(HttpSession):
     """Sends requests to one URL."""
 
     def __init__(self, url: str, credentials: Credentials, dialer: Dialer) -> None:
-        super().__init__(credentials, dialer, max_field=MAX_FIELD)
+        super().__init__(credentials, dialer)
         self._url = yarl.URL(url, encoded=True)
 
     @asynccontextmanager

@@ -71,6 +71,22 @@ async def test_every_line_of_a_header_of_the_provider_reaches_the_agent(rig: Rig
         assert ", ".join(response.headers.getall("Cache-Control")) == "no-store, private"
 
 
+@requirement("models.pass")
+@pytest.mark.parametrize(("size", "status"), [(15_000, 200), (17_000, 502)])
+async def test_an_answer_with_a_large_header_that_no_agent_needs_passes_up_to_a_bound(
+    rig: Rig, size: int, status: int
+) -> None:
+    async def answer(http: web.Request) -> web.StreamResponse:
+        headers = {"Content-Security-Policy": "x" * size}
+        return web.json_response(answer_of(http.path, chat()), headers=headers)
+
+    rig.provider.answer = answer
+    found, said = await rig.post(CHAT, chat())
+    assert found == status
+    if status != 200:
+        assert "a header field of more than 16384 bytes" in said["error"]["message"]
+
+
 @requirement("models.hosted-tools")
 @pytest.mark.parametrize(
     "tool",

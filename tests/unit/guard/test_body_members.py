@@ -1,6 +1,8 @@
 """What a body for a model may have in it: all that the official SDKs send in their usual calls, and nothing else."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -32,6 +34,7 @@ ANTHROPIC = Provider(
     "anthropic", "Anthropic", HttpTarget("https://a.example/v1", "Public", ()), (Model("claude", "0b"),)
 )
 CHAT, RESPONSES, MESSAGES = "chat/completions", "responses", "messages"
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "model-providers.md"
 IMAGE = "data:image/png;base64,AAAA"
 SCHEMA = {"type": "object", "properties": {"whatever": {"x-anything": {"model": "in a schema"}}}}
 
@@ -441,6 +444,29 @@ def test_what_an_administrator_added_passes_at_every_depth_and_nothing_next_to_i
     video = {"messages": [{"content": [{"type": "video_url", "video_url": {"url": "data:"}}]}]}
     assert decide(CHAT, video, extra=("video_url",))[0] == "Allow"
     assert decide(CHAT, {**body, "route": "x"}, extra=("top_k", "reasoning_content"))[0] == "MemberNotAllowed"
+
+
+CALL = {"id": "1", "type": "function", "index": 0, "function": {"name": "f", "arguments": "{}"}}
+TEXT = {"type": "text", "text": "hello", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+OF_OTHER_PROVIDERS: dict[str, dict[str, Any]] = {
+    "reasoning_content": {"messages": [{"role": "assistant", "content": "hello", "reasoning_content": "Hm."}]},
+    "top_k": {"top_k": 4},
+    "min_p": {"min_p": 0.1},
+    "repetition_penalty": {"repetition_penalty": 1.1},
+    "chat_template_kwargs": {"chat_template_kwargs": {"enable_thinking": False}},
+    "cache_control": {"messages": [{"role": "user", "content": [TEXT]}]},
+    "index": {"messages": [{"role": "assistant", "content": None, "tool_calls": [CALL]}]},
+}
+
+
+@requirement("models.recipes")
+def test_each_member_that_the_page_on_providers_names_passes_once_it_is_added() -> None:
+    rows = re.findall(r"^\| agents .* \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([a-z_]+)`", row)]
+    assert named == list(OF_OTHER_PROVIDERS)
+    for name, body in OF_OTHER_PROVIDERS.items():
+        assert decide(CHAT, body)[0] == "MemberNotAllowed"
+        assert decide(CHAT, body, extra=(name,))[0] == "Allow"
 
 
 URL = "https://images.example.com/a.png?v=1"
