@@ -12,6 +12,7 @@ from interlock.settings import OperatorSettings
 from tools.reference.__main__ import main
 from tools.reference.fixes import FIXES, NO_ACTION
 from tools.reference.pages import SECTIONS, described, reasons_page, settings_page
+from tools.reference.variables import MEANINGS, PROGRAMS, variables_of
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 CONDITIONS = (REFERENCE / "conditions.md").read_text(encoding="utf-8")
@@ -48,6 +49,14 @@ def test_every_reason_has_a_fix_or_needs_no_action() -> None:
 def test_every_condition_is_on_the_page_of_conditions() -> None:
     conditions = {str(one) for enum in (ConditionType, BindingCondition, PolicyCondition) for one in enum}
     assert conditions <= words_of(CONDITIONS)
+
+
+def test_every_setting_that_a_program_reads_has_a_meaning() -> None:
+    read = {name for program in PROGRAMS for name in variables_of(program)}
+    assert read == MEANINGS.keys()
+    assert variables_of("Collector")["INTERLOCK_KEEP_DAYS"] == "184"
+    assert "INTERLOCK_SPOOL_BYTES" in variables_of("Guard")
+    assert {f"## {program}" for program in PROGRAMS} < set(settings_page().splitlines())
 
 
 def test_every_setting_is_on_its_page() -> None:

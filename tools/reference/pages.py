@@ -13,6 +13,7 @@ from interlock.api.verification import BindingReason
 from interlock.reconcile.agent_events import EventReason
 from interlock.settings import OperatorSettings
 from tools.reference.fixes import FIXES, NO_ACTION
+from tools.reference.variables import MEANINGS, PROGRAMS, variables_of
 
 RUNBOOKS: Final = dict.fromkeys(("ToolsChanged", "ImageChanged", "AcceptRefused"), "BindingDrifted")
 """The runbooks of reasons, in docs/runbooks."""
@@ -26,10 +27,12 @@ _FAILED: Final = (
     f"`{AgentReason.RECONCILE_ERROR}` while the operator fails on them."
 )
 _SETTINGS: Final = (
-    "Environment variables of the Deployment `interlock` in `interlock-system`. The kill controller reads "
-    "`INTERLOCK_NAMESPACE`, `INTERLOCK_KUBECONFIG`, `INTERLOCK_TELEMETRY_PORT` and `INTERLOCK_LOG_LEVEL` too. "
-    "[The collector](../explanation/audit.md#the-collector) has settings of its own. The operator sets those of guards."
+    "Environment variables of the programs. The operator reads those of the Deployment `interlock` in "
+    "`interlock-system`, the kill controller those of `interlock-kill`, and the [collector]"
+    "(../explanation/audit.md#the-collector) those of `interlock-audit`. The operator sets those of guards, "
+    "verifications and egress checks, and removes others from their pods."
 )
+_TABLE: Final = ("| variable | default | meaning |", "|---|---|---|")
 SECTIONS: Final[dict[str, type[StrEnum]]] = {
     "Agent": AgentReason,
     "MCPBinding": BindingReason,
@@ -60,21 +63,19 @@ def reasons_page() -> str:
 
 
 def settings_page() -> str:
-    """Return docs/reference/settings.md: every setting of the operator with its default."""
-    lines = [
-        "# Settings of the operator",
-        "",
-        _GENERATED,
-        "",
-        _SETTINGS,
-        "",
-        "| variable | default | meaning |",
-        "|---|---|---|",
-    ]
+    """Return docs/reference/settings.md: every setting of every program with its default."""
+    lines = ["# Settings", "", _GENERATED, "", _SETTINGS, "", "## Operator", "", *_TABLE]
     for name, field in OperatorSettings.model_fields.items():
-        default = "" if field.default in (None, "") else f"`{field.default}`"
-        lines.append(f"| `INTERLOCK_{name.upper()}` | {default} | {_cell(field.description or '')} |")
+        default = "" if field.default is None else str(field.default)
+        lines.append(_setting(f"INTERLOCK_{name.upper()}", default, field.description or ""))
+    for program in PROGRAMS:
+        lines += ["", f"## {program}", "", *_TABLE]
+        lines += [_setting(name, default, MEANINGS[name]) for name, default in variables_of(program).items()]
     return "\n".join(lines) + "\n"
+
+
+def _setting(name: str, default: str, meaning: str) -> str:
+    return f"| `{name}` | {f'`{default}`' if default else ''} | {_cell(meaning)} |"
 
 
 def described(enum: type[StrEnum]) -> Iterator[tuple[str, str]]:
