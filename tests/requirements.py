@@ -123,6 +123,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "status.next-stage": Requirement("the status says which stage follows at which time, and which ones were entered"),
     "status.quoted": Requirement("what containers and Kubernetes say is shown quoted, bounded and without secrets"),
     "status.causes": Requirement("Ready names within 15 s why a pod fails, in the words of Kubernetes", "api"),
+    "status.causes-on-a-cluster": Requirement("Ready says why real pods fail, in the words of their kubelet", "kind"),
     "status.quiet": Requirement("a failure that is reported again in other figures writes no status again"),
     "status.events-bounded": Requirement("reads of Events are bounded, and a flood of them hides no pod for ever"),
     "status.denials": Requirement("ten denials of one rule within a minute are one Event with rule and count"),
