@@ -1,13 +1,15 @@
 """The servers of an MCP client config, whichever client wrote it, in one shape. Each refusal names place and fix."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from interlock_cli.config_json import ImportRefusedError, parse_config, quote
-from interlock_cli.harmless import is_name, show, show_name
-from interlock_cli.registry import is_registry_entry, registry_server, unwrapped
+from interlock_cli.harmless import is_harmless, is_name, show, show_name
+from interlock_cli.mcp_bundle import NOTE, bundle_server, is_bundle
+from interlock_cli.registry import is_registry_entry, registry_server, short_name, unwrapped
 from interlock_cli.vocabulary import split_words
 
 MOST_SERVERS: Final = 256
@@ -95,9 +97,10 @@ def parse_servers(text: str, package_type: str | None = None) -> ClientConfig:
         ImportRefusedError: The text is no JSON with comments, or no known shape of config.
     """
     document = parse_config(text)
-    place, found = _servers_in(document)
+    projects = _project_pairs(document)
+    place, found = ("projects", {}) if projects and not any(_present(document).values()) else _servers_in(document)
     inputs = _inputs(document)
-    pairs = _pairs(found, place)
+    pairs = _distinct(_pairs(found, place) + projects) if projects else _pairs(found, place)
     if not pairs:
         raise ImportRefusedError(f"{place or 'the file'} names no server: {_WRITE_SERVERS}")
     if len(pairs) > MOST_SERVERS:
@@ -123,7 +126,7 @@ def _servers_in(document: Any) -> tuple[str, Any]:
         return "", document
     if not isinstance(document, dict):
         raise ImportRefusedError(f"the file is not a JSON object: {_WRITE_SERVERS}")
-    if is_registry_entry(document):
+    if is_registry_entry(document) or is_bundle(document):
         return "", {unwrapped(document)["name"]: document}
     present = _present(document)
     filled = {place: value for place, value in present.items() if value} or present
@@ -132,7 +135,7 @@ def _servers_in(document: Any) -> tuple[str, Any]:
     if filled:
         return next(iter(filled.items()))
     nested = document.get("mcp")  # opencode and Crush
-    if isinstance(nested, dict) and any(map(_has_hints, nested.values())):
+    if isinstance(nested, dict) and (not nested or any(map(_has_hints, nested.values()))):
         return "mcp", nested
     alone = [one for name, one in document.items() if not _is_comment(name, one)]
     if alone and all(map(_has_hints, alone)):
@@ -141,7 +144,7 @@ def _servers_in(document: Any) -> tuple[str, Any]:
         return "", {document["name"]: document}
     if _HINTS & document.keys():
         raise ImportRefusedError(f"the file is one server without a name: {_WRITE_SERVERS}")
-    names = ", ".join(show_name(name) for name in sorted(document)[:8])
+    names = ", ".join(show_name(name) for name in sorted(document)[:8] if not name.startswith("$"))
     raise ImportRefusedError(f"the file has neither mcpServers nor servers, but [{names}]: {_WRITE_SERVERS}")
 
 
@@ -180,6 +183,24 @@ def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
     return pairs
 
 
+def _project_pairs(document: Any) -> list[tuple[str, str, Any]]:
+    """Return the servers that Claude Code keeps in `.claude.json` for each folder of the user."""
+    projects = document.get("projects") if isinstance(document, dict) else None
+    pairs = []
+    for index, (folder, project) in enumerate(projects.items() if isinstance(projects, dict) else ()):
+        servers = project.get("mcpServers") if isinstance(project, dict) else None
+        if isinstance(servers, dict):
+            at = f"projects.{quote(folder)}" if is_harmless(folder) else f"projects[{index}]"
+            pairs += _pairs(servers, f"{at}.mcpServers")
+    return pairs
+
+
+def _distinct(pairs: list[tuple[str, str, Any]]) -> list[tuple[str, str, Any]]:
+    """Return the servers without those that another folder has too, with the same settings."""
+    distinct = {(name, json.dumps(one, sort_keys=True)): (name, place, one) for name, place, one in reversed(pairs)}
+    return list(reversed(distinct.values()))
+
+
 def _key(name: str) -> str:
     """Return the name of a server for a place. The binding has this name too."""
     return quote(name)[1:-1]
@@ -209,8 +230,14 @@ def _server(
         try:
             found = registry_server(members, place, package_type)
         except ImportRefusedError as error:
-            return ConfiguredServer(name.rpartition("/")[2], place, {}, problem=error.messages[0])
-        return ConfiguredServer(name.rpartition("/")[2], place, found.members, found.origins, notes=tuple(found.notes))
+            return ConfiguredServer(short_name(name), place, {}, problem=error.messages[0])
+        return ConfiguredServer(short_name(name), place, found.members, found.origins, notes=tuple(found.notes))
+    if is_bundle(members):
+        try:
+            bundle = bundle_server(members, place)
+        except ImportRefusedError as error:
+            return ConfiguredServer(name, place, {}, problem=error.messages[0])
+        return ConfiguredServer(name, place, bundle.members, bundle.origins, notes=(NOTE,))
     common, origins = _common_members(members)
     problem = ""
     if not name:
@@ -322,4 +349,6 @@ def transport_problem(server: ConfiguredServer, place_of: Callable[[str], str]) 
 
 def names_http(server: ConfiguredServer) -> bool:
     """Return True if the config says that the server uses streamable HTTP."""
-    return any(isinstance(server.members.get(name), str) for name in ("type", "transport"))
+    written = [server.members.get(name) for name in ("type", "transport")]
+    # To opencode, `remote` is any server over HTTP, that of SSE too.
+    return any(isinstance(one, str) and one.lower() != "remote" for one in written)

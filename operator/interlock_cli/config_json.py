@@ -12,6 +12,7 @@ from interlock_cli.harmless import show_name
 
 LARGEST_FILE: Final = 1048576
 _LONGEST_INTEGER: Final = 19
+_LONGEST_START: Final = 65536
 
 
 class ImportRefusedError(Exception):
@@ -57,7 +58,8 @@ def parse_config(text: str, largest: int = LARGEST_FILE) -> Any:
         json.dumps(parsed, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         raise ImportRefusedError(
-            f"line {error.lineno}, column {error.colno}: {error.msg}: this is not JSON, fix it there"
+            _other_format(text)
+            or f"line {error.lineno}, column {error.colno}: {error.msg}: this is not JSON, fix it there"
         ) from None
     except UnicodeEncodeError:
         raise ImportRefusedError(
@@ -66,6 +68,28 @@ def parse_config(text: str, largest: int = LARGEST_FILE) -> Any:
     except RecursionError:
         raise ImportRefusedError("the file is nested too deeply: no server needs that, remove it") from None
     return parsed
+
+
+_FROM_TOML: Final = (
+    'python3 -c "import json, sys, tomllib; print(json.dumps(tomllib.load(sys.stdin.buffer), default=str))"'
+)
+
+
+def _other_format(text: str) -> str:
+    """Return what a text is that is not JSON, with the fix. Empty if its errors are only those of JSON."""
+    start = text.removeprefix("\ufeff").lstrip()[:_LONGEST_START]
+    if not start:
+        return 'the file is empty: write {"mcpServers": {"<name>": ...}}'
+    if start.startswith('"'):
+        return "the file is a part of a JSON object: write { before it and } after it"
+    if not start.startswith(("{", "[{")):
+        if re.search(r"^\[{1,2}[A-Za-z_][^\]\n]*\]", start, re.MULTILINE):
+            return f"the file is TOML, such as that of Codex. Convert it to JSON: {_FROM_TOML} < FILE > mcp.json"
+        if re.match(r"---|#|[A-Za-z_][-A-Za-z0-9_.]*:", start):
+            return "the file is YAML: convert it to JSON"
+    if re.search("[\u201c\u201d\u2018\u2019]", start) or re.match(r"[\[{]\s*'", start):
+        return 'the file has other quotation marks than JSON: write "straight double ones"'
+    return ""
 
 
 def _blank_comment(found: re.Match[str]) -> str:

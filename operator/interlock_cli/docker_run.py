@@ -56,7 +56,10 @@ def parse_docker_run(words: list[Word], variables: Mapping[str, Word], findings:
     if rest and rest[0].text == "container":
         rest.pop(0)
     if not rest or rest[0].text != "run":
-        findings.problem(f"{findings.place('args')} do not start with run: only docker run can be imported")
+        findings.problem(
+            f"{findings.place('args')} do not start with run: only docker run can be imported. "
+            "Write docker run with the image of the server, or the program that runs in it"
+        )
         return DockerRun()
     rest.pop(0)
     found, refused, is_clear = DockerRun(), list[str](), True

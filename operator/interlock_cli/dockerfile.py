@@ -9,7 +9,7 @@ from typing import Final
 from interlock_cli.client_config import ConfiguredServer
 from interlock_cli.config_json import ImportRefusedError
 from interlock_cli.findings import Findings
-from interlock_cli.launch import packaged
+from interlock_cli.launch import PACKAGED, packaged
 from interlock_cli.server import PACKAGED_COMMAND, read_launch
 
 _NPX: Final = """\
@@ -50,7 +50,7 @@ def print_dockerfile(server: ConfiguredServer, keep: frozenset[str]) -> str:
     launch = read_launch(findings) if "command" in server.members else None
     program = launch.program.text.rpartition("/")[2] if launch and launch.program else ""
     words = [word.text for word in packaged(launch)] if launch else []
-    if program not in ("npx", "bunx", "uvx") or not words:
+    if program not in PACKAGED or not words:
         raise ImportRefusedError(
             f"{server.place}: --dockerfile knows the packages that npx, bunx or uvx starts: write a Dockerfile for "
             "this server, and name its image with --image"

@@ -26,6 +26,7 @@ _MOST_UNKNOWN: Final = 2
 _SHORT: Final = 4
 _LONGEST_PIECE: Final = 14
 _LONGEST_IN_URL: Final = 10
+_LONGEST_IN_NAME: Final = 20
 _LONGEST_NUMBER: Final = 4
 _SWITCH: Final = split_words("""
     true false yes no on off none null auto default always never enabled disabled oauth basic bearer stdio *
@@ -35,8 +36,11 @@ _MEASURE: Final = re.compile(
     r"[+-]?(\d{1,7}|\d{1,6}000|\d{1,3}000000)(\.\d{1,4})?(ms|s|m|h|d|k|kb|mb|gb|ki|mi|gi|%)?", re.IGNORECASE
 )
 _VERSION: Final = re.compile(
-    r"[v^~]?\d{1,4}(\.\d{1,4}){1,3}([-.]?(alpha|beta|rc|dev|post)\.?\d{0,4})?|\d{4}-\d{2}-\d{2}"
+    r"[v^~]?\d{1,4}(\.\d{1,4}){1,3}([-.]?(alpha|beta|a|b|rc|dev|post)\.?\d{0,4})?|\d{4}-\d{2}-\d{2}"
 )
+_SIZE: Final = re.compile(r"\d{2,5}x\d{2,5}")
+"""Of a window, such as 1920x1080."""
+
 _TAG: Final = re.compile(r"\d{1,4}|20\d{6}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*([-_.,][A-Za-z0-9]+)*")
 _ABBREVIATION: Final = re.compile(r"[a-z]{1,2}\d{1,2}[a-z]{0,2}|[A-Z]{1,2}\d{1,2}[A-Z]{0,2}")
@@ -50,6 +54,9 @@ _PACKAGE: Final = re.compile(
     r"(?:npm:|jsr:|github:|gitlab:)?(@?[A-Za-z0-9][-A-Za-z0-9_.]*(?:/[A-Za-z0-9][-A-Za-z0-9_.]*){0,6})(\[[a-z,]+\])?"
     r"(?:(?:@|==|>=|~=|#)(.+))?"
 )
+_SCOPED: Final = re.compile(r"@([a-z0-9][-a-z0-9_.]{0,63})/([a-z0-9][-a-z0-9_.]{0,63})(?:@(.+))?")
+_SCOPED_WORD: Final = re.compile(r"\d{0,10}[a-z]*\d{0,10}|[a-z]*\d{0,10}[a-z]*")
+_TAGGED: Final = re.compile(r"[A-Za-z][-A-Za-z0-9_.]*@(latest|next|beta|canary|\d+\.\d+\.\d+)")
 _IMAGE: Final = re.compile(r"([a-z0-9][-a-z0-9._:/]*)(@sha256:[0-9a-f]{64})?")
 _PATH_START: Final = re.compile(r"(/|\.{1,2}([/\\]|$)|~([/\\]|$)|[A-Za-z]:[/\\]|\\\\|%[A-Z]+%[/\\])")
 _EXTENSION: Final = re.compile(
@@ -58,7 +65,7 @@ _EXTENSION: Final = re.compile(
 )
 _SCHEMES: Final = split_words("""
     http https ws wss postgres postgresql mysql mariadb mongodb mongodb+srv redis rediss amqp amqps sqlite file
-    git+https git+ssh ssh s3 gs bolt neo4j nats ldap ldaps clickhouse
+    git+https git+ssh ssh s3 gs bolt bolt+s neo4j neo4j+s neo4j+ssc nats ldap ldaps clickhouse
     """)
 _USERS: Final = split_words("root postgres mysql admin sa git reader readonly app user")
 _CAMEL: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -123,16 +130,30 @@ def harmful_arguments(words: Sequence[str], own: frozenset[str], packages: froze
 
 def is_package(word: str, own: frozenset[str] = frozenset()) -> bool:
     """Return True if a word is the name of a package, module or program, with an optional version."""
-    named = _PACKAGE.fullmatch(word[:_LONGEST])
-    if named is None or len(word) > _LONGEST:
+    if len(word) > _LONGEST:
+        return False
+    scoped = _SCOPED.fullmatch(word)
+    if scoped is not None:  # the names of packages have other words than English, but no random signs
+        words = re.split(r"[-_.]", f"{scoped.group(1)}-{scoped.group(2)}")
+        return all(_is_scoped_word(word, own) for word in words) and _is_version(scoped.group(3), own)
+    named = _PACKAGE.fullmatch(word)
+    if named is None:
         return _is_location(word, own)
-    version = named.group(3)
-    is_versioned = (
-        version is None
-        or (_VERSION.fullmatch(version) or _TAG.fullmatch(version)) is not None
-        or _is_plain(version, own)
+    return _is_version(named.group(3), own) and all(
+        _is_plain(part, own) for part in re.split(r"[^A-Za-z0-9]+", named.group(1)) if part
     )
-    return is_versioned and all(_is_plain(part, own) for part in re.split(r"[^A-Za-z0-9]+", named.group(1)) if part)
+
+
+def _is_scoped_word(word: str, own: frozenset[str]) -> bool:
+    letters = re.findall("[a-z]+", word)
+    return _SCOPED_WORD.fullmatch(word) is not None and all(_is_readable(one, _LONGEST_IN_NAME, own) for one in letters)
+
+
+def _is_version(version: str | None, own: frozenset[str]) -> bool:
+    """Return True for what may follow the name of a package: a version, a tag, or an output of a Nix flake."""
+    if version is None or _VERSION.fullmatch(version) or _TAG.fullmatch(version):
+        return True
+    return all(_is_plain(part, own) for part in re.split(r"[-_.]", version))
 
 
 def is_program(word: str, own: frozenset[str] = frozenset()) -> bool:
@@ -145,8 +166,13 @@ def is_image(word: str) -> bool:
     named = _IMAGE.fullmatch(word[:_LONGEST])
     if named is None or len(word) > _LONGEST:
         return False
+    parts = [part for part in re.split(r"[^a-z0-9]+", named.group(1)) if part]
+    # Names of images run words together, such as sequentialthinking.
     return all(
-        _is_plain(part, frozenset()) or _TAG.fullmatch(part) for part in re.split(r"[^a-z0-9]+", named.group(1)) if part
+        _is_plain(part, frozenset())
+        or _TAG.fullmatch(part)
+        or (part.isalpha() and _is_readable(part, _LONGEST_IN_NAME, frozenset()))
+        for part in parts
     )
 
 
@@ -158,6 +184,8 @@ def is_name(text: str) -> bool:
 
 def _is_name_part(part: str) -> bool:
     # Names have abbreviations, and words such as PASSPHRASE with many consonants.
+    if re.fullmatch(r"([A-Z]{2,8}|[a-z]{2,8})\d{1,2}[A-Za-z]{0,3}", part):  # such as NEO4J
+        return True
     is_word = part.isalpha() and len(part) <= _LONGEST_PIECE and (part.islower() or part.isupper() or part.istitle())
     return is_word or _is_plain(part, frozenset())
 
@@ -179,7 +207,9 @@ def _is_flag(word: str) -> bool:
 
 def _is_neutral(value: str, own: frozenset[str]) -> bool:
     """Return True for what is harmless under any name that does not name a secret."""
-    if _VERSION.fullmatch(value) or _is_flag(value) or _is_compound(value, own) or _is_scoped_package(value, own):
+    if _VERSION.fullmatch(value) or _SIZE.fullmatch(value) or value in ("-", "--") or _is_flag(value):
+        return True
+    if _is_compound(value, own) or _is_scoped_package(value, own):
         return True
     if re.fullmatch(r"\$\([A-Z][A-Z0-9_]*\)", value):
         return is_name(value[2:-1])
@@ -230,7 +260,8 @@ def _is_plain(word: str, own: frozenset[str]) -> bool:
 def _is_readable(letters: str, longest: int, own: frozenset[str]) -> bool:
     if letters.lower() in KNOWN_WORDS or letters.lower() in own or len(letters) <= _SHORT:
         return True
-    return len(letters) <= longest and not _CONSONANTS.search(letters) and bool(_VOWEL.search(letters))
+    is_pronounced = not _CONSONANTS.search(letters.lower().replace("mcp", "")) and _VOWEL.search(letters)
+    return len(letters) <= longest and bool(is_pronounced)
 
 
 def _is_identifier(value: str, own: frozenset[str]) -> bool:
@@ -242,8 +273,9 @@ def _is_identifier(value: str, own: frozenset[str]) -> bool:
 
 
 def _is_scoped_package(value: str, own: frozenset[str]) -> bool:
-    """Return True for a package that can be nothing else, such as @scope/name or name==1.2.3."""
-    return ((value.startswith("@") and "/" in value) or "==" in value) and is_package(value, own)
+    """Return True for a package that can be nothing else, such as @scope/name, name==1.2.3 or name@latest."""
+    is_alone = (value.startswith("@") and "/" in value) or "==" in value or _TAGGED.fullmatch(value) is not None
+    return is_alone and is_package(value, own)
 
 
 def _is_path(value: str, own: frozenset[str]) -> bool:
@@ -294,6 +326,7 @@ def _is_url(value: str, own: frozenset[str]) -> bool:
 def _is_address(parts: SplitResult) -> bool:
     """Return True if a URL has a harmless host, and at most one of the usual users of databases."""
     user, has_user, address = parts.netloc.rpartition("@")
+    address = address.lower()
     if has_user and (parts.scheme.startswith(("http", "ws")) or user.lower() not in _USERS):
         return False
     # A Service's name in its own namespace, such as http://crm:8000, is no domain.

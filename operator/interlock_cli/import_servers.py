@@ -4,6 +4,7 @@ import argparse
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def _import(options: argparse.Namespace) -> str:
     if refused:
         messages = [message for _, several in refused for message in several]
         if imported:
-            skips = " ".join(f"--skip {shlex.quote(server.name or server.place)}" for server, _ in refused)
+            skips = " ".join(f"--skip {shlex.quote(names.key(server))}" for server, _ in refused)
             total = len(imported) + len(refused)
             messages.append(f"{len(imported)} of {total} servers can be imported: to import these alone, add {skips}")
         raise ImportRefusedError(*messages)
@@ -68,10 +69,16 @@ class _Names:
     """The servers of a file by the names that options may have for them: those of the file, and their sources."""
 
     def __init__(self, servers: Sequence[ConfiguredServer]) -> None:
-        self._by_name = {server.name or server.place: server for server in servers}
+        count = Counter(server.name for server in servers)
+        self._shared = frozenset(name for name in count if count[name] > 1)
+        self._by_name = {self.key(server): server for server in servers}
         self._by_source: dict[str, list[ConfiguredServer]] = {}
         for server in servers:
             self._by_source.setdefault(server.source, []).append(server)
+
+    def key(self, server: ConfiguredServer) -> str:
+        """Return the name of a server for options, its place if it has none of its own."""
+        return server.place if not server.name or server.name in self._shared else server.name
 
     def find_all(self, name: str) -> list[ConfiguredServer]:
         """Return the server of this name, or the servers of this source.

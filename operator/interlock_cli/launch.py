@@ -13,11 +13,16 @@ from interlock_cli.pod_fit import is_machine_program
 from interlock_cli.secret_names import name_words
 from interlock_cli.vocabulary import split_words
 
-PACKAGE_RUNNERS: Final = ("npx", "bunx", "pnpm", "uvx", "uv", "pipx", "yarn", "npm", "bun", "deno", "dnx")
+PACKAGE_RUNNERS: Final = ("npx", "bunx", "pnpm", "uvx", "uv", "pipx", "yarn", "npm", "bun", "deno", "dnx", "nix")
+PACKAGED: Final = ("npx", "bunx", "uvx")
+"""Runners whose packages `--dockerfile` knows."""
+
 _INTERPRETERS: Final = ("node", "python", "python3", "tsx", "ts-node", "ruby", "java", "php", "dotnet", "go", "cargo")
 _SUBCOMMANDS: Final = split_words("run exec dlx tool x --")
 _PACKAGE_FLAGS: Final = split_words("--from --package --with --module --directory --project --prefix -m -jar")
 _OPTIONS_WITH_VALUE: Final = split_words("--python --index-url --extra --group --registry --cache --index --refresh")
+_SECRET_RUNNERS: Final = ("op", "dotenvx", "dotenv", "doppler", "infisical", "aws-vault", "chamber", "direnv")
+_CONNECTORS: Final = ("ssh", "plink", "kubectl", "oc")
 _SUFFIX: Final = re.compile(r"\.(cmd|exe|bat|ps1)$", re.IGNORECASE)
 _SPACED_PATH: Final = re.compile(r"([A-Za-z]:[/\\]|\\\\|%[A-Za-z]+%|/Applications/|~?/.*/Application Support/)")
 
@@ -54,6 +59,10 @@ def parse_launch(words: list[Word], env: dict[str, Word], findings: Findings) ->
     words, env = _unwrap(words, dict(env))
     program = words[0]
     name = _base(program)
+    wrong = _elsewhere(name)
+    if wrong:
+        findings.problem(f"{findings.place(program.key)} {wrong}")
+        return Launch(Word(name, program.key), [])
     if name in CONTAINER_PROGRAMS:
         run = parse_docker_run(words[1:], env, findings)
         entrypoint = run.entrypoint and _program(run.entrypoint, _base(run.entrypoint), findings)
@@ -64,6 +73,21 @@ def parse_launch(words: list[Word], env: dict[str, Word], findings: Findings) ->
     if launch.bridge is None:
         _check_arguments(launch, findings)
     return launch
+
+
+def _elsewhere(name: str) -> str:
+    """Return why a program cannot start a server in a pod, empty if it can."""
+    if name in _SECRET_RUNNERS:
+        return (
+            f"is {name}, which takes secrets from your machine or your account: write the program that it starts, and "
+            "each secret into env as ${NAME}"
+        )
+    if name in _CONNECTORS:
+        return (
+            f"is {name}, which connects with your own login, and a pod does not have it: write the program of the "
+            "server, to run it from an image, or its url"
+        )
+    return ""
 
 
 def _base(program: Word) -> str:

@@ -40,7 +40,15 @@ def is_registry_entry(document: Any) -> bool:
     if not isinstance(entry, Mapping):
         return False
     lists = [entry.get(name) for name in ("packages", "remotes")]
-    return isinstance(entry.get("name"), str) and any(isinstance(one, list) for one in lists)
+    is_said = "/server.schema.json" in str(entry.get("$schema", ""))
+    return isinstance(entry.get("name"), str) and (is_said or any(isinstance(one, list) for one in lists))
+
+
+def short_name(name: str) -> str:
+    """Return the last part of an entry's name, with its owner if others have the same: com.example/mcp, example-mcp."""
+    owner, _, last = name.rpartition("/")
+    is_common = last.lower() in ("mcp", "server", "mcp-server", "mcp_server", "api") and owner
+    return f"{owner.rpartition('.')[2]}-{last}" if is_common else last
 
 
 def unwrapped(document: Any) -> Any:
@@ -67,7 +75,6 @@ def registry_server(entry: Mapping[str, Any], place: str, package_type: str | No
     for kind in [package_type] if package_type else PACKAGE_TYPES:
         if kind in offered:
             found = offered[kind]()
-            found.members["version"] = entry.get("version")
             others = [one for one in offered if one != kind and one in PACKAGE_TYPES]
             if others:
                 found.notes.append(f"the entry has {kind}, and also {', '.join(others)}: --package takes another")
@@ -77,7 +84,8 @@ def registry_server(entry: Mapping[str, Any], place: str, package_type: str | No
     raise ImportRefusedError(
         f"{place or 'the file'} has no package that can be imported, but "
         f"{', '.join(show_name(kind) for kind in offered) or 'none at all'}: Interlock imports "
-        f"{', '.join(PACKAGE_TYPES)} (streamable-http)"
+        f"{', '.join(PACKAGE_TYPES)} (streamable-http). For another one, write its command or its url: "
+        '{"mcpServers": {"<name>": ...}}'
     )
 
 
@@ -157,11 +165,14 @@ def _value(described: Mapping[str, Any], name: str) -> str | None:
         names = dict(variables) if isinstance(variables, Mapping) else {}
         return re.sub(r"\{([A-Za-z_][A-Za-z0-9_-]*)\}", lambda found: _variable(found[1], names.get(found[1])), stated)
     default = described.get("default")
+    if isinstance(default, int | float):
+        default = str(default).lower()
     if _get(described, "isSecret") is True:
         return f"${{{name}}}"
     if isinstance(default, str) and default:
         return default
-    return f"${{{name}}}" if _get(described, "isRequired") is True or described.get("variables") else None
+    is_required = _get(described, "isRequired") is True or described.get("required") is True
+    return f"${{{name}}}" if is_required or described.get("variables") else None
 
 
 def _variable(name: str, described: Any) -> str:

@@ -14,7 +14,7 @@ from interlock_cli.credentials import fill_defaults, folder_problem, placeholder
 from interlock_cli.findings import Findings, Word
 from interlock_cli.harmless import is_harmless, is_image, is_name, is_program, show_name
 from interlock_cli.images import entry_point
-from interlock_cli.launch import PACKAGE_RUNNERS, Launch, packaged, parse_launch
+from interlock_cli.launch import PACKAGE_RUNNERS, PACKAGED, Launch, packaged, parse_launch
 from interlock_cli.pod_fit import add_notes, is_own_machine
 from interlock_contract import http_target
 
@@ -154,7 +154,9 @@ def _stdio(launch: Launch, findings: Findings, choices: Choices) -> dict[str, An
     printed = {word.key for word in args}
     printed |= {word.key for word, one in zip(launch.env.values(), env, strict=True) if "value" in one}
     if launch.program and launch.program.text in PACKAGE_RUNNERS and not is_packaged:
-        recipe = f", such as that of --dockerfile {source}" if launch.package else ""
+        recipe = (
+            f", such as that of --dockerfile {source}" if launch.package and launch.program.text in PACKAGED else ""
+        )
         findings.notes.append(
             f"{launch.program.text} downloads its package when it starts. A pod has only the folder /tmp for it (set "
             f"HOME) and often no network: use an image that has the package{recipe}, and its program as command"

@@ -51,7 +51,8 @@ typescript ui unit update upload uri url use user username users usr util utc ut
 var vault vector verbose verify version versions video view virtual visual vscode wait warn warning watch weather web
 website week wiki window windows with work worker workers workflow workflows workspace workspaces world write yaml year
 yes zone zoom
-ide assistant planning onboarding experimental isolated vision caps shot codex
+ide assistant planning onboarding experimental isolated vision caps shot codex fastmcp mssql neo4j
+pythonunbuffered pythonioencoding pythondontwritebytecode mainnet testnet devnet dlx nixpkgs
 cd echo eval export nvm sleep cp mkdir chmod printenv make
 bash zsh deno bun uvx npx jar war tsx ts js mjs cjs pyz exe cat gpt claude gemini sonnet opus haiku mistral llama
 central east north south west northeast northwest southeast southwest eu us ca af ap sa asia europe australia america

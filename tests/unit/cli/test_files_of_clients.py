@@ -507,7 +507,130 @@ CASES = {
     "arguments in one string": refused(
         stdio() | {"mcpServers": {"crm": {"command": "npx", "args": "-y crm"}}}, "args is one string with spaces"
     ),
+    "projects of Claude Code": imported(
+        {
+            "numStartups": 25,
+            "mcpServers": {"crm": {"url": REMOTE}},
+            "projects": {
+                "/home/ana/one": {"allowedTools": [], "mcpServers": {"crm": {"url": REMOTE}}},
+                "/home/ana/two": {"mcpServers": {"wiki": {"url": "https://wiki.example.com/mcp"}}},
+            },
+        },
+        "name: crm",
+        "name: wiki",
+        options=HTTP,
+    ),
+    "projects of Claude Code alone": imported(
+        {
+            "mcpServers": {},
+            "projects": {"C:\\one": {"mcpServers": {"crm": {"url": REMOTE}}}, "/two": {"mcpServers": {}}},
+        },
+        f"url: {REMOTE}",
+        options=HTTP,
+    ),
+    "one name in two projects": refused(
+        {
+            "projects": {
+                "/home/ana/one": {"mcpServers": {"crm": {"url": REMOTE}}},
+                f"/home/{SECRET}": {"mcpServers": {"crm": {"url": "https://crm.example.com/other"}}},
+            }
+        },
+        "projects[1].mcpServers.crm and projects.'/home/ana/one'.mcpServers.crm would be one source, crm",
+        "add --skip 'projects[1].mcpServers.crm'",
+        options=HTTP,
+    ),
+    "one name twice in a list": refused(
+        [{"name": "crm", "url": REMOTE}, {"name": "crm", "url": "https://crm.example.com/other"}],
+        "[1] and [0] would be one source",
+        "add --skip '[1]'",
+        options=HTTP,
+    ),
+    "one of two with a name": imported(
+        [{"name": "crm", "url": "https://crm.example.com/other"}, {"name": "crm", "url": REMOTE}],
+        f"url: {REMOTE}",
+        options=("--skip", "[0]"),
+        absent=("/other",),
+    ),
+    "a bundle": imported(
+        {
+            "manifest_version": "0.3",
+            "name": "crm",
+            "server": {
+                "type": "node",
+                "mcp_config": {
+                    "command": "crm-server",
+                    "args": ["--level", "${user_config.level}"],
+                    "env": {"CRM_TOKEN": "${user_config.token}", "DRY": "${user_config.dry}"},
+                    "platform_overrides": {"win32": {"command": "crm-server.exe"}},
+                },
+            },
+            "user_config": {
+                "level": {"type": "string", "default": "debug"},
+                "dry": {"type": "boolean", "default": True},
+                "token": {"type": "string", "sensitive": True, "default": SECRET},
+            },
+        },
+        "its program and its other files must be in the image",
+        "- debug",
+        "value: 'true'",
+        "--from-file=user_config.token=FILE",
+    ),
+    "a bundle with files": refused(
+        {
+            "dxt_version": "0.1",
+            "name": "crm",
+            "server": {"mcp_config": {"command": "node", "args": ["${__dirname}/dist/index.js"]}},
+        },
+        f"crm.server.mcp_config.args[0] has '${{__dirname}}', {FOLDER}",
+    ),
+    "a bundle without a command": refused(
+        {"manifest_version": "0.1", "name": "crm", "server": {"type": "binary", "entry_point": "crm.exe"}},
+        "crm.server has no mcp_config: write its command and args",
+    ),
+    "a manifest of another kind": refused(
+        {"manifest_version": 3, "name": "crm", "background": {}}, "the file has neither mcpServers nor servers"
+    ),
+    "no servers of opencode": refused({"$schema": "x", "mcp": {}}, "mcp names no server"),
+    "a schema alone": refused({"$schema": "x", "theme": "dark"}, "neither mcpServers nor servers, but ['theme']"),
+    "remote at opencode": refused(
+        {"mcp": {"crm": {"type": "remote", "url": "https://crm.example.com/sse"}}}, "crm.url ends in /sse", options=HTTP
+    ),
+    # Programs
+    "secrets of the machine": refused(
+        stdio("run", "--env-file=.env", "--", "npx", "-y", SECRET, command="op"),
+        "crm.command is op, which takes secrets from your machine or your account: write the program",
+    ),
+    "a login of the machine": refused(
+        stdio("-i", "~/.ssh/id", "ana@10.1.2.3", "/opt/crm", command="/usr/bin/ssh"),
+        "crm.command is ssh, which connects with your own login",
+    ),
+    "docker compose": refused(
+        stdio("compose", "run", "crm", command="docker"), "Write docker run with the image of the server"
+    ),
+    "known variables": imported(
+        stdio(env={"PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8", "NEO4J_URI": "bolt://db.example.com:7687"}),
+        "- name: PYTHONUNBUFFERED value: '1'",
+        "value: bolt://db.example.com:7687",
+        absent=("--from-file",),
+    ),
+    "commands of runners": imported(
+        stdio("dlx", "crm-mcp@latest", "--viewport-size", "1920x1080", command="pnpm"),
+        "- dlx",
+        absent=("--dockerfile",),
+    ),
+    "a flake of Nix": imported(stdio("run", "nixpkgs#mcp-nixos", "--", command="nix"), "- nixpkgs#mcp-nixos", "- --"),
+    "an image with a long word": imported(
+        stdio("run", "-i", "--rm", "mcp/sequentialthinking", command="docker"),
+        "image: mcp/sequentialthinking",
+        options=HTTP,
+    ),
     # Texts
+    "no text": refused(" \n", "the file is empty: write"),
+    "a part of an object": refused('"mcpServers": {"crm": {}}', "write { before it and } after it"),
+    "TOML": refused('# ours\nmodel = "o3"\n\n[mcp_servers.crm]\ncommand = "x"\n', "the file is TOML", "tomllib"),
+    "YAML": refused("extensions:\n  crm:\n    cmd: npx\n", "the file is YAML: convert it to JSON"),
+    "quotation marks of a text": refused("{\u201cmcpServers\u201d: {}}", 'write "straight double ones"'),
+    "single quotation marks": refused("{'mcpServers': {}}", 'write "straight double ones"'),
     "comments": imported(
         '{\n // ours\n "servers": {"crm": {"url": "https://crm.example.com/mcp",},},\n}', f"url: {REMOTE}", options=HTTP
     ),

@@ -23,8 +23,16 @@ from tests.requirements import requirement
 HARMLESS = {
     "flag": [("NODE_OPTIONS", "--max-old-space-size=4096 --no-warnings"), ("", "--read-only"), ("", "-Xmx512m")],
     "number": [("PORT", "8080"), ("RATIO", "0.75"), ("WAIT", "30s"), ("TIMEOUT", "600000"), ("MAX_TOKENS", "200000")],
-    "version": [("", "1.2.3"), ("API_VERSION", "2025-06-18"), ("", "v2.0.0-rc.1")],
-    "package": [("", "@scope/server-name@1.2.3"), ("", "mcp-server-git"), ("", "server==1.0")],
+    "size": [("", "1920x1080")],
+    "end of options": [("", "--"), ("", "-")],
+    "version": [("", "0.0.1a4"), ("", "1.2.3"), ("API_VERSION", "2025-06-18"), ("", "v2.0.0-rc.1")],
+    "package": [
+        ("", "@aurda012/cursor10x-mcp"),
+        ("", "serena@latest"),
+        ("", "@scope/server-name@1.2.3"),
+        ("", "mcp-server-git"),
+        ("", "server==1.0"),
+    ],
     "path": [
         ("DATA_DIR", "./data"),
         ("", "~/notes"),
@@ -36,6 +44,8 @@ HARMLESS = {
         ("", "https://api.example.com/v1?format=json"),
         ("DB", "postgres://db.example.com:5432/crm"),
         ("", "http://crm:80"),
+        ("NEO4J_URI", "neo4j+s://db.example.com"),
+        ("", "https://YOUR-SERVER/mcp"),
     ],
     "word": [
         ("LOG_LEVEL", "debug"),
@@ -45,6 +55,7 @@ HARMLESS = {
     ],
     "label": [
         ("REGION", "asia-northeast1"),
+        ("SUI_NETWORK", "mainnet"),
         ("MODEL", "claude-3-5-sonnet-20241022"),
         ("DB_NAME", "mydb"),
         ("TZ", "America/New_York"),

@@ -140,3 +140,36 @@ def test_an_entry_that_cannot_be_imported_is_refused_with_the_place_in_the_file(
     code, out, err = run(file, "--image", "crm=example/crm:1")
     assert (code, out) == (1, "")
     assert message in err
+
+
+@requirement("import.registry")
+def test_an_entry_with_a_common_name_gets_that_of_its_owner(run: Run) -> None:
+    entries = {"com.example/mcp": "example-mcp", "io.github.ana/mcp-server": "ana-mcp-server", "com.example/crm": "crm"}
+    found = {name: spec(run, entry(name=name, remotes=[REMOTE]))["source"] for name in entries}
+    assert found == entries
+
+
+@requirement("import.registry")
+def test_what_an_entry_requires_in_other_words_becomes_a_key_and_a_number_stays(run: Run) -> None:
+    variables = [
+        {"name": "CRM_TOKEN", "required": True},
+        {"name": "PORT", "default": 8080},
+        {"name": "DRY", "default": True},
+    ]
+    package = {**NPM, "identifier": "@10360/crm-mcp", "version": "1.0.0", "environmentVariables": variables}
+    stdio = spec(run, entry(packages=[package]), "--image", "crm=example/crm:1")["server"]["stdio"]
+    assert stdio["args"][1] == "@10360/crm-mcp@1.0.0"
+    assert stdio["env"] == [
+        {"name": "CRM_TOKEN", "valueFrom": {"secretKeyRef": {"name": "crm", "key": "CRM_TOKEN"}}},
+        {"name": "PORT", "value": "8080"},
+        {"name": "DRY", "value": "true"},
+    ]
+
+
+@requirement("import.registry")
+def test_an_entry_without_packages_is_refused_with_a_way_out(run: Run) -> None:
+    file = entry(**{"$schema": "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json"})
+    code, out, err = run(file)
+    assert (code, out) == (1, "")
+    assert "none at all" in err
+    assert 'write its command or its url: {"mcpServers"' in err
