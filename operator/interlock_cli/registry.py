@@ -158,16 +158,19 @@ def _named_inputs(listed: Any) -> tuple[dict[str, str], list[str]]:
 
 def _value(described: Mapping[str, Any], name: str) -> str | None:
     """Return the value of an entry, a placeholder for one that its user must choose, None for an optional one."""
-    stated = described.get("value")
+    stated, is_secret = described.get("value"), _is_secret(described)
     if isinstance(stated, str):
         # {name} in a value stands for one of its variables. A secret one makes the whole value a secret.
         variables = described.get("variables")
         names = dict(variables) if isinstance(variables, Mapping) else {}
-        return re.sub(r"\{([A-Za-z_][A-Za-z0-9_-]*)\}", lambda found: _variable(found[1], names.get(found[1])), stated)
+        filled = re.sub(
+            r"\{([A-Za-z_][A-Za-z0-9_-]*)\}", lambda found: _variable(found[1], names.get(found[1])), stated
+        )
+        return filled if not is_secret or "${" in filled else f"${{{name}}}"
     default = described.get("default")
     if isinstance(default, int | float):
         default = str(default).lower()
-    if _get(described, "isSecret") is True:
+    if is_secret:
         return f"${{{name}}}"
     if isinstance(default, str) and default:
         return default
@@ -175,9 +178,14 @@ def _value(described: Mapping[str, Any], name: str) -> str | None:
     return f"${{{name}}}" if is_required or described.get("variables") else None
 
 
+def _is_secret(described: Mapping[str, Any]) -> bool:
+    """Return True if an entry marks a value as a secret, in whatever way."""
+    return _get(described, "isSecret") not in (None, False, "false")
+
+
 def _variable(name: str, described: Any) -> str:
     default = described.get("default") if isinstance(described, Mapping) else None
-    is_secret = isinstance(described, Mapping) and _get(described, "isSecret") is True
+    is_secret = isinstance(described, Mapping) and _is_secret(described)
     return default if isinstance(default, str) and not is_secret else f"${{{name}}}"
 
 

@@ -173,3 +173,21 @@ def test_an_entry_without_packages_is_refused_with_a_way_out(run: Run) -> None:
     assert (code, out) == (1, "")
     assert "none at all" in err
     assert 'write its command or its url: {"mcpServers"' in err
+
+
+@requirement("import.registry", "import.secrets")
+@pytest.mark.parametrize("mark", [True, "true"])
+def test_no_value_that_the_entry_marks_as_secret_is_printed_whatever_its_shape(run: Run, mark: Any) -> None:
+    secret = {"isSecret": mark, "value": "production"}
+    filled = {"isSecret": mark, "value": "{a}", "variables": {"a": {"default": "production"}}}
+    package = {**NPM, "environmentVariables": [{"name": "MODE", **secret}, {"name": "OTHER", **filled}]}
+    code, out, err = run(entry(packages=[package]), "--image-for", "npx=registry.example.com/npx:1")
+    assert code == 0, err
+    assert "production" not in out
+    env = yaml.safe_load(out)["spec"]["server"]["stdio"]["env"]
+    assert [one["valueFrom"]["secretKeyRef"]["key"] for one in env] == ["MODE", "OTHER"]
+    named = {"type": "named", "name": "--mode", **secret}
+    code, out, err = run(entry(packages=[{**NPM, "packageArguments": [named]}]), "--image-for", "npx=a")
+    assert (code, out) == (1, "")
+    assert "packageArguments[0]" in err
+    assert "production" not in err
