@@ -224,6 +224,10 @@ _OWN_HEADERS: Final = {
 }
 _USER_AGENT: Final = {"User-Agent": "interlock-guard/0.1.0"}  # a binding may say another
 _SUCCESS: Final = range(200, 300)
+_JSON_TYPES: Final = frozenset(
+    {MCP_JSON, "application/json-rpc", "text/json", "text/plain", "application/octet-stream"}
+)
+"""The HTTP library has the last one for an answer without a type."""
 _DRAIN_SECONDS: Final = 0.2
 _MAX_DRAINED: Final = 64 * 1024
 _STEP: Final = 16 * 1024
@@ -267,6 +271,11 @@ class HttpAnswer:
     def media_type(self) -> str:
         """The media type, in lower case, without parameters."""
         return self.response.content_type.lower()
+
+    @property
+    def may_be_json(self) -> bool:
+        """Whether the body may be JSON: by its type, or because no type, or that of any text or bytes, is given."""
+        return self.media_type in _JSON_TYPES or self.media_type.endswith("+json")
 
     def header(self, name: str) -> str:
         """Return a header, empty without one."""

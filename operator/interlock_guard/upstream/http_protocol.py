@@ -53,6 +53,7 @@ from interlock_guard.wire.streams import EventParser, cut_short
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*\Z")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=\Z")
 _SLICE: Final = 16 * 1024
+_SECONDS: Final = re.compile(r"[0-9]{1,6}\Z")
 _SESSION: Final = re.compile(r"[\x21-\x7e]+\Z")
 MAX_SESSION: Final = 8 * 1024
 """Longest session id of a server, in bytes: gateways put the sessions of all their servers into one."""
@@ -127,9 +128,11 @@ class SessionLost(Exception):  # noqa: N818 - says what happened
 class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
     """The server answered with an HTTP status and no JSON-RPC error, or with something else than a stream."""
 
-    def __init__(self, status: int) -> None:
+    def __init__(self, answer: HttpAnswer) -> None:
+        status, wait = answer.status, answer.header("Retry-After")
         what = "does not accept the guard's credentials" if status in _REFUSED else "answered with an error"
-        super().__init__(f"{what if status >= _BAD_REQUEST else 'opened no stream'} (HTTP {status})", is_sent=True)
+        code = f"HTTP {status}, Retry-After: {wait}" if _SECONDS.match(wait) else f"HTTP {status}"
+        super().__init__(f"{what if status >= _BAD_REQUEST else 'opened no stream'} ({code})", is_sent=True)
         self.status = status
 
 
@@ -187,7 +190,7 @@ class HttpExchange:
             found: RpcResponse | None
             if not answer.is_success:
                 return await self._read_refusal(answer, request_id, headers, on_message), session
-            if answer.media_type == MCP_JSON:
+            if answer.may_be_json:
                 found = _own(await self._parse(await answer.read(self._max_result(), self._large.results)), request_id)
             elif answer.media_type == EVENT_STREAM:
                 found = await self._follow(answer, parser, request_id, on_message)
@@ -211,7 +214,7 @@ class HttpExchange:
         async with self._client.send("POST", body, headers) as answer:
             if not answer.is_success:
                 await self._check_session(answer, headers)
-                raise StatusRefused(answer.status)
+                raise StatusRefused(answer)
 
     async def listen(
         self, headers: Mapping[str, str], on_message: OnMessage, parser: EventParser, on_open: Callable[[], None]
@@ -230,7 +233,7 @@ class HttpExchange:
         """
         async with self._client.send("GET", None, _from(parser, headers)) as answer:
             if not answer.is_success or answer.media_type != EVENT_STREAM:
-                raise StatusRefused(answer.status)
+                raise StatusRefused(answer)
             on_open()
             await self._follow(answer, parser, None, on_message)
 
@@ -349,7 +352,7 @@ class HttpExchange:
                 return found
         await self._check_session(answer, headers)
         if found is None or found.id not in {request_id, None}:
-            raise StatusRefused(answer.status)
+            raise StatusRefused(answer)
         if found.id is None:
             on_message(found)
         return found

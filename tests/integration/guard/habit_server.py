@@ -66,6 +66,7 @@ class HabitServer:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_route("*", "/mcp", self._serve)
+        app.on_response_prepare.append(self._leave_out_type)
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True, max_field_size=16 * 1024
         )
@@ -75,6 +76,10 @@ class HabitServer:
     async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def _leave_out_type(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self.habit == "no_type":
+            response.headers.pop("Content-Type", None)
 
     async def say(self, message: dict[str, Any]) -> None:
         """Say something on the streams that are open."""
@@ -264,7 +269,7 @@ class HabitServer:
             case "denied":
                 return web.Response(status=403)
             case "overloaded":
-                return web.Response(status=503)
+                return web.Response(status=503, headers={"Retry-After": "17"})
             case "page":
                 return web.Response(status=404, text="<html>No such customer</html>", content_type="text/html")
             case "progress":
@@ -274,7 +279,7 @@ class HabitServer:
                 await self.release.wait()
         return await self._answer(http, number, found)
 
-    async def _answer(
+    async def _answer(  # noqa: C901 - a line a habit
         self, http: web.Request, number: Any, result: Any, headers: dict[str, str] | None = None
     ) -> web.StreamResponse:
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": number, "result": result}
@@ -284,8 +289,12 @@ class HabitServer:
                 media_type = "application/json; charset=utf-8"
             case "capitals":
                 media_type = "Application/JSON"
-            case "no_type":
-                media_type = "text/plain"
+            case "text_plain":
+                media_type = "text/plain; charset=utf-8"
+            case "json_rpc":
+                media_type = "application/vnd.example+json"
+            case "html":
+                media_type = "text/html"
             case "gzip":
                 body = gzip.compress(text.encode())
                 return web.Response(body=body, headers={"Content-Type": media_type, "Content-Encoding": "gzip"})

@@ -298,8 +298,12 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
     "no id": (lambda m: raw(envelope(m, id=None)), "answered something else"),
     "too large": (lambda m: raw(envelope(m, result={"a": "x" * 17 * 1024 * 1024})), "more than 16777216 bytes"),
     "a gzip bomb": (lambda _: asyncio.sleep(0, bomb()), "answered with a compressed body"),
-    "text": (lambda _: asyncio.sleep(0, web.Response(text="{}")), "answered with neither JSON nor a stream"),
-    "accepted": (lambda _: asyncio.sleep(0, web.Response(status=202)), "answered with neither JSON nor a stream"),
+    "text": (lambda _: asyncio.sleep(0, web.Response(text="{}")), "answered with what is no message"),
+    "page": (
+        lambda _: asyncio.sleep(0, web.Response(text="{}", content_type="text/html")),
+        "answered with neither JSON nor a stream",
+    ),
+    "accepted": (lambda _: asyncio.sleep(0, web.Response(status=202)), "answered with what is no message"),
     "unauthorized": (lambda _: asyncio.sleep(0, web.Response(status=401)), "does not accept the guard's credentials"),
     "an error page": (lambda _: asyncio.sleep(0, web.Response(status=502, text="<p>")), "with an error (HTTP 502)"),
     "a redirect": (
