@@ -26,7 +26,7 @@ _MOST_UNKNOWN: Final = 2
 _SHORT: Final = 4
 _LONGEST_PIECE: Final = 14
 _LONGEST_IN_URL: Final = 10
-_LONGEST_IN_NAME: Final = 20
+_LONGEST_IN_SCOPED: Final = 20
 _LONGEST_NUMBER: Final = 4
 _SWITCH: Final = split_words("""
     true false yes no on off none null auto default always never enabled disabled oauth basic bearer stdio *
@@ -146,7 +146,9 @@ def is_package(word: str, own: frozenset[str] = frozenset()) -> bool:
 
 def _is_scoped_word(word: str, own: frozenset[str]) -> bool:
     letters = re.findall("[a-z]+", word)
-    return _SCOPED_WORD.fullmatch(word) is not None and all(_is_readable(one, _LONGEST_IN_NAME, own) for one in letters)
+    return _SCOPED_WORD.fullmatch(word) is not None and all(
+        _is_readable(one, _LONGEST_IN_SCOPED, own) for one in letters
+    )
 
 
 def _is_version(version: str | None, own: frozenset[str]) -> bool:
@@ -167,13 +169,7 @@ def is_image(word: str) -> bool:
     if named is None or len(word) > _LONGEST:
         return False
     parts = [part for part in re.split(r"[^a-z0-9]+", named.group(1)) if part]
-    # Names of images run words together, such as sequentialthinking.
-    return all(
-        _is_plain(part, frozenset())
-        or _TAG.fullmatch(part)
-        or (part.isalpha() and _is_readable(part, _LONGEST_IN_NAME, frozenset()))
-        for part in parts
-    )
+    return all(_is_plain(part, frozenset()) or _TAG.fullmatch(part) for part in parts)
 
 
 def is_name(text: str) -> bool:

@@ -40,7 +40,8 @@ _LABELS: Final = split_words("""
     name database db schema table region zone location model project projects org organization owner repo repository
     bucket index collection tenant domain host hostname locale lang language timezone tz version env environment mode
     level format provider network channel workspace team namespace cluster profile package from module directory
-    transport type browser toolsets toolset tools features feature service services dataset user username
+    transport type browser warehouse role branch toolsets toolset tools features feature service services dataset user
+    username
     """)
 
 

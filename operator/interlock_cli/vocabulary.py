@@ -53,6 +53,7 @@ website week wiki window windows with work worker workers workflow workflows wor
 yes zone zoom
 ide assistant planning onboarding experimental isolated vision caps shot codex fastmcp mssql neo4j
 pythonunbuffered pythonioencoding pythondontwritebytecode mainnet testnet devnet dlx nixpkgs
+sequentialthinking codegraphcontext crawl4ai gongrzhe develop advanced restricted
 cd echo eval export nvm sleep cp mkdir chmod printenv make
 bash zsh deno bun uvx npx jar war tsx ts js mjs cjs pyz exe cat gpt claude gemini sonnet opus haiku mistral llama
 central east north south west northeast northwest southeast southwest eu us ca af ap sa asia europe australia america

@@ -619,7 +619,7 @@ CASES = {
         absent=("--dockerfile",),
     ),
     "a flake of Nix": imported(stdio("run", "nixpkgs#mcp-nixos", "--", command="nix"), "- nixpkgs#mcp-nixos", "- --"),
-    "an image with a long word": imported(
+    "an image of a known entry point": imported(
         stdio("run", "-i", "--rm", "mcp/sequentialthinking", command="docker"),
         "image: mcp/sequentialthinking",
         options=HTTP,

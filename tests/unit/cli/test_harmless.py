@@ -267,6 +267,12 @@ def registry_entry(secret: str) -> dict[str, Any]:
     return {"name": "io.example/crm", "packages": [package], "remotes": [{"type": secret, "url": secret}]}
 
 
+def mcp_bundle(secret: str) -> dict[str, Any]:
+    config = stdio("${user_config.a}", f"${{user_config.{secret}}}", env={"A": "${user_config.a}"})
+    described = {"a": {"type": "string", "default": secret}, secret: {"type": "string"}}
+    return {"manifest_version": "0.3", "name": "crm", "server": {"mcp_config": config}, "user_config": described}
+
+
 DOCUMENTS: dict[str, Callable[[str], str]] = {
     name: lambda secret, place=place: json.dumps({"mcpServers": {"crm": place(secret)}})
     for name, place in PLACES.items()
@@ -275,8 +281,13 @@ DOCUMENTS: dict[str, Callable[[str], str]] = {
     "a default of an input": lambda secret: json.dumps(
         {"servers": {"crm": env("THING", "${input:a}")}, "inputs": [{"id": "a", "default": secret}]}
     ),
+    "a project of Claude Code": lambda secret: json.dumps(
+        {"projects": {f"/home/ana/{secret}": {"mcpServers": {"crm": stdio(secret, env={"A": secret}), "b": 1}}}}
+    ),
+    "an MCP bundle": lambda secret: json.dumps(mcp_bundle(secret)),
     "a key that is there twice": lambda secret: f"{{{json.dumps(secret)}: 1, {json.dumps(secret)}: 2}}",
     "a key at the top": lambda secret: json.dumps({secret: {"a": 1}}),
+    "TOML": lambda secret: f'[mcp_servers.crm]\nargs = ["{secret}"]\n',
     "a place that is no JSON": lambda secret: f'{{"mcpServers": {json.dumps(secret)} x}}',
 }
 

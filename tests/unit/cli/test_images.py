@@ -17,6 +17,14 @@ def test_an_image_is_known_with_any_tag_and_digest(name: str, end: str) -> None:
     assert entry_point(name + end) == ENTRY_POINTS[name]
 
 
+@requirement("import.images")
+@pytest.mark.parametrize("name", ENTRY_POINTS)
+def test_a_known_image_needs_no_option(run: Run, name: str) -> None:
+    code, out, err = run({"mcpServers": {"crm": {"command": "docker", "args": ["run", "-i", "--rm", name]}}})
+    assert code == 0, err
+    assert yaml.safe_load(out)["spec"]["server"]["stdio"]["image"] == name
+
+
 @pytest.mark.parametrize("name", ["docker.io/mcp/git", "docker.io/mcp/git:1", "mcp/git"])
 def test_docker_hub_may_be_named_or_not(name: str) -> None:
     assert entry_point(name) == EntryPoint(("mcp-server-git",))
