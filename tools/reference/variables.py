@@ -58,7 +58,7 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_HOST": "The name by which the agent calls the guard, empty on loopback.",
     "INTERLOCK_KEEP_DAYS": "Days for which a record is stored after its receipt, 0 for ever.",
     "INTERLOCK_KUBECONFIG": "A kubeconfig file. Without one, the ServiceAccount of the pod.",
-    "INTERLOCK_LEASE_SECONDS": "Seconds for which a guard decides on requests without news of the API server.",
+    "INTERLOCK_LEASE_SECONDS": "Seconds for which a guard decides on requests without an answer of the API server.",
     "INTERLOCK_LISTEN": "The address at which the agent is served.",
     "INTERLOCK_LOG_LEVEL": "The lowest level that is logged.",
     "INTERLOCK_MCP_PORT": "Port for the agent.",
@@ -78,7 +78,7 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_SPOOL_BYTES": "Most bytes of these records.",
     "INTERLOCK_SQLITE": "The SQLite file.",
     "INTERLOCK_TASK_PORT": "Port for tasks.",
-    "INTERLOCK_TELEMETRY_PORT": "Port for probes and metrics. With 0, the kill controller takes a free one.",
+    "INTERLOCK_TELEMETRY_PORT": "Port for probes and metrics. With 0, a free one.",
 }
 """One sentence a variable, whichever program reads it."""
 

@@ -133,7 +133,7 @@ class HttpSession:
 
 
 def _open_session(dialer: Dialer) -> aiohttp.ClientSession:
-    """Return a session whose every connection the dialer makes: no proxy, no cookies, no decompression."""
+    """Return a session whose every connection the dialer makes: no proxy of the environment, no cookies."""
     return aiohttp.ClientSession(
         connector=dialer.build_connector(),
         cookie_jar=aiohttp.DummyCookieJar(),
