@@ -16,6 +16,7 @@ from interlock_guard.upstream.http_protocol import (
 )
 from interlock_guard.upstream.initialize import (
     PROBE_SECONDS,
+    find_older_version,
     initialize_params,
     is_sessionless_error,
     probe_params,
@@ -102,6 +103,11 @@ async def _initialize(exchange: HttpExchange, capabilities: dict[str, Any]) -> I
         server_info = await discover(exchange, capabilities)
         if server_info is not None:
             return Initialized(server_info, "")
+    older = find_older_version(response)
+    if older:
+        body = dump_request(INITIALIZE_ID, "initialize", initialize_params(capabilities, older))
+        response, session = await exchange.request(INITIALIZE_ID, body, {}, _drop)
+        server_info = read_initialized(response)
     malformed = refuse_session_id(session) if session else ""
     if malformed:
         raise UpstreamError(f"{malformed}; nothing else was sent to it", is_sent=True)

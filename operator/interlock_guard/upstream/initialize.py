@@ -4,6 +4,7 @@ The order is that of the official SDK's client (`mcp.client._probe`): `server/di
 a positive one of a sessionless version leads to `initialize`.
 """
 
+from itertools import islice
 from typing import Any, Final
 
 from interlock_contract import mcp
@@ -14,6 +15,9 @@ from interlock_guard.wire.jsonrpc import RpcResponse
 PROBE_SECONDS: Final = 10.0
 """How long a server may take to answer `server/discover` before `initialize` is sent; the SDK's own bound."""
 _MAX_INSTRUCTIONS: Final = 64 * 1024
+_MAX_TEXT: Final = 1024
+_MOST_NAMED: Final = 16
+"""Members of an error's data, and values of each, in which a version is searched for."""
 
 
 class FirstMessage:
@@ -55,9 +59,9 @@ def probe_params(capabilities: dict[str, Any]) -> dict[str, Any]:
     return {"_meta": sessionless_meta(mcp.LATEST_SESSIONLESS, capabilities)}
 
 
-def initialize_params(capabilities: dict[str, Any]) -> dict[str, Any]:
+def initialize_params(capabilities: dict[str, Any], version: str = mcp.LATEST_SESSION) -> dict[str, Any]:
     """Return the parameters of `initialize`."""
-    return {"protocolVersion": mcp.LATEST_SESSION, "capabilities": capabilities, "clientInfo": GUARD_INFO}
+    return {"protocolVersion": version, "capabilities": capabilities, "clientInfo": GUARD_INFO}
 
 
 def read_discovered(outcome: RpcResponse) -> ServerInfo | None:
@@ -89,6 +93,26 @@ def is_sessionless_error(outcome: RpcResponse) -> bool:
         and isinstance(supported, list)
         and any(one in supported for one in mcp.SESSIONLESS_VERSIONS)
     )
+
+
+def find_older_version(outcome: RpcResponse) -> str:
+    """Return the newest older version that a refusal of `initialize` names; empty if it names none.
+
+    A server should answer with the version that it speaks. Some refuse every other one, and name theirs in the error:
+
+        {"code": -32602, "message": "Unsupported protocol version", "data": {"expected": "2025-06-18"}}
+
+    A server that speaks a sessionless version is asked for that instead.
+    """
+    if is_sessionless_error(outcome):
+        return ""
+    error = outcome.error or {}
+    data = error.get("data")
+    said: list[Any] = [error.get("message")]
+    for value in islice(data.values(), _MOST_NAMED) if isinstance(data, dict) else [data]:
+        said += value[:_MOST_NAMED] if isinstance(value, list) else [value]
+    text = " ".join(one[:_MAX_TEXT] for one in said if isinstance(one, str))
+    return next((one for one in reversed(mcp.SESSION_VERSIONS[:-1]) if one in text), "")
 
 
 def _instructions(result: dict[str, Any]) -> str | None:

@@ -17,6 +17,7 @@ from interlock_guard.decision.decide import Deny
 from interlock_guard.upstream.initialize import (
     PROBE_SECONDS,
     FirstMessage,
+    find_older_version,
     initialize_params,
     is_sessionless_error,
     probe_params,
@@ -142,13 +143,15 @@ class StdioUpstream(Upstream):
     async def _initialize(self, channel: Channel) -> None:
         """Find out which protocol version the server speaks, as the official SDK's client does.
 
-        Four servers, and what is sent to each:
+        Five servers, and what is sent to each:
 
             sessionless     -> server/discover   <- result with supportedVersions                   ready
             session-based   -> server/discover   <- any error, or no answer within 10 s
                             -> initialize        <- result    -> notifications/initialized          ready
             session-based, and strict: it ends at server/discover, and its next process begins otherwise
                             -> initialize        <- result    -> notifications/initialized          ready
+            session-based, and speaks one version only, which its refusal names
+                            -> initialize        <- error     -> initialize with that version
             sessionless, and slow: its answer to server/discover comes after 10 s and is dropped
                             -> initialize        <- "unsupported version", naming sessionless ones
                             -> server/discover   <- result with supportedVersions                   ready
@@ -160,8 +163,11 @@ class StdioUpstream(Upstream):
             info = await self._discover()
         if info is None:
             self._asked = "initialize"
-            params = initialize_params(self._listener.client_capabilities(self))
-            outcome = await self.start("initialize", params).future
+            capabilities = self._listener.client_capabilities(self)
+            outcome = await self.start("initialize", initialize_params(capabilities)).future
+            older = find_older_version(outcome) if isinstance(outcome, RpcResponse) else ""
+            if older:
+                outcome = await self.start("initialize", initialize_params(capabilities, older)).future
             if not isinstance(outcome, RpcResponse):
                 channel.end("it did not answer initialize")
                 return

@@ -104,7 +104,7 @@ class HabitServer:
         if method == "server/discover":
             return self._discover(number)
         if method == "initialize":
-            return await self._initialize(http, number)
+            return await self._initialize(http, number, message["params"]["protocolVersion"])
         if method == "notifications/initialized":
             return await self._take_initialized()
         if method == "subscriptions/listen":
@@ -186,7 +186,9 @@ class HabitServer:
                 return web.Response(status=int(self.habit[-3:]), text="oops")
         return error(number, -32601, "Method not found")
 
-    async def _initialize(self, http: web.Request, number: Any) -> web.StreamResponse:
+    async def _initialize(self, http: web.Request, number: Any, asked: str) -> web.StreamResponse:
+        if self.habit == "one_version" and asked != "2025-06-18":
+            return error(number, -32000, f"Unsupported protocol version {asked} (supported: 2025-06-18)", 400)
         self.initialized_at.append(time.monotonic())
         name = f"session-{len(self.initialized_at)}"
         name = {"long_session": LONGEST_SESSION, "too_long_session": f"{LONGEST_SESSION}s"}.get(self.habit, name)

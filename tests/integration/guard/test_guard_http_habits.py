@@ -123,6 +123,13 @@ async def test_the_reason_is_told_for_a_server_that_cannot_be_used(rigs: Rigs, h
         assert "secretsecret" not in rig.guard.log()
 
 
+async def test_a_server_that_refuses_a_newer_version_gets_the_one_that_it_names(rigs: Rigs) -> None:
+    async with rigs("one_version") as rig:
+        await rig.guard.source_ready()
+        assert (await rig.client.call("echo")).reason is None
+        assert rig.server.counts["initialize"] == 2
+
+
 # Errors and what they say of a session
 
 

@@ -89,7 +89,7 @@ async def test_after_a_refused_initialize_the_next_start_begins_with_the_probe_a
 @pytest.mark.parametrize(
     "name",
     [
-        *("plain", "crlf", "early_requests", "banner", "byte_order_mark"),
+        *("plain", "crlf", "early_requests", "one_version", "banner", "byte_order_mark"),
         *("null_id_errors", "no_id_errors", "null_id_results", "error_null", "unknown_member"),
         *("text_ids", "decimal_ids"),
         *("null_cursor", "empty_cursor", "same_cursor", "pages=64", "pages=65"),

@@ -7,6 +7,7 @@ from interlock_guard.downstream.capabilities import offer
 from interlock_guard.downstream.sessionless import decode_header
 from interlock_guard.upstream.initialize import (
     FirstMessage,
+    find_older_version,
     is_sessionless_error,
     probe_params,
     read_discovered,
@@ -172,3 +173,22 @@ def test_what_was_agreed_on_begins_the_next_connection_until_another_version_is_
         assert first.choose("2025-03-26") == "initialize"
         first.note_agreement(SESSION_BASED)
         assert first.choose("2026-07-28") == "server/discover"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "version"),
+    [
+        (error(-32602, {"expected": "2025-06-18"}), "2025-06-18"),
+        (error(-32022, {"supported": ["2024-11-05", "2025-03-26"], "requested": "2025-11-25"}), "2025-03-26"),
+        (error(-32602, "speaks 2024-11-05"), "2024-11-05"),
+        (RpcResponse(0, None, {"code": 1, "message": "Unsupported: 2025-11-25. Supported: 2024-11-05"}), "2024-11-05"),
+        (error(-32022, {"supported": ["2025-11-25", "2030-01-01"]}), ""),
+        (error(-32602, {"a": ["x" * 5000 + "2024-11-05"], "b": 3, "c": [None, {}]}), ""),
+        (error(-32602, {str(number): "" for number in range(16)} | {"x": "2024-11-05"}), ""),
+        (error(-32022, {"supported": ["2025-06-18", "2026-07-28"]}), ""),
+        (error(-32603), ""),
+        (RpcResponse(0, {"protocolVersion": "2024-11-05"}, None), ""),
+    ],
+)
+def test_an_older_version_is_found_in_the_refusal_of_a_newer_one(outcome: RpcResponse, version: str) -> None:
+    assert find_older_version(outcome) == version

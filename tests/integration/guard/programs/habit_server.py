@@ -180,6 +180,9 @@ def initialize(number: Any, params: Json) -> None:
         (LOG.parent / "refused").touch()
         send({"id": number, "error": {"code": -32603, "message": "not now"}})
         return
+    if HABIT == "one_version" and params["protocolVersion"] != "2025-03-26":
+        send({"id": number, "error": {"code": -32602, "message": "Unsupported", "data": {"expected": "2025-03-26"}}})
+        return
     if HABIT == "early_requests":
         send({"method": "notifications/message", "params": {"level": "info", "data": "starting"}})
         send({"id": 0, "method": "ping"})
