@@ -47,6 +47,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "WaitingForReady": "what the condition `Ready` says",
     },
     "MCPBinding": {
+        "SpecInvalid": "correct the field that the message names",
         "NotReviewed": "review it, and remove the annotation `interlock.dev/needs-review`",
         "WaitingForOperator": "if this stays, no operator runs",
         "Verifying": "what the cause says, or `kubectl describe jobs,pods` as in the message",
@@ -65,6 +66,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "AcceptRefused": "accept the digest in `status.verification.observedDigest`",
     },
     "AgentPolicy": {
+        "SpecInvalid": "correct the field that the message names",
         "WaitingForOperator": "if this stays, no operator runs",
         "AgentsRefused": "change the Agents or the policy, as the condition `Ready` of each Agent says",
     },

@@ -119,6 +119,8 @@ class PolicyReason(StrEnum):
     """The policy refuses Agents that name it."""
     NO_VIOLATION = "NoViolation"
     """The policy refuses none of its Agents."""
+    SPEC_INVALID = "SpecInvalid"
+    """The object cannot be read as an AgentPolicy of this version."""
     WAITING_FOR_OPERATOR = "WaitingForOperator"
     """The operator has not processed the object."""
 

@@ -165,6 +165,8 @@ class BindingReason(StrEnum):
 
     VERIFIED = "Verified"
     """All checks passed."""
+    SPEC_INVALID = "SpecInvalid"
+    """The object cannot be read as an MCPBinding of this version."""
     VERIFYING = "Verifying"
     """The first verification is running."""
     SERVER_UNAVAILABLE = "ServerUnavailable"

@@ -421,7 +421,8 @@ def _parse_policy(raw: Json) -> AgentPolicy | Unreadable:
     try:
         return AgentPolicy.model_validate(_without_status(raw))
     except ValidationError as error:
-        return Unreadable("AgentPolicy", raw["metadata"]["name"], describe(error))
+        status = _parse_policy_status(raw)
+        return Unreadable.of(AGENT_POLICY.kind, raw, describe(error), status.conditions if status else ())
 
 
 def _parse_policy_status(raw: Json) -> AgentPolicyStatus | None:
@@ -470,7 +471,8 @@ def _parse_binding(raw: Json) -> MCPBinding | Unreadable:
     try:
         binding = MCPBinding.model_validate(_without_status(raw))
     except ValidationError as error:
-        return Unreadable("MCPBinding", raw["metadata"]["name"], describe(error))
+        status = _parse_binding_status(raw)
+        return Unreadable.of(MCP_BINDING.kind, raw, describe(error), status.conditions if status else ())
     return binding.model_copy(update={"status": _parse_binding_status(raw)})
 
 

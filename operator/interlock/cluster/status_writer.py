@@ -45,12 +45,29 @@ class StatusWriter:
         return await self._write(MCP_BINDING, binding.metadata.namespace, binding.metadata.name, _binding_patch(status))
 
     async def write_conditions(
-        self, kind: ResourceType, key: tuple[str, str], before: Iterable[Condition], conditions: Iterable[Condition]
+        self,
+        kind: ResourceType,
+        key: tuple[str, str],
+        before: Iterable[Condition],
+        conditions: Iterable[Condition],
+        *,
+        observed_generation: int | None = None,
     ) -> Json | None:
-        """Write the conditions alone of an object's status, where they differ from the ones before."""
+        """Write the conditions alone of an object's status, where they differ from the ones before.
+
+        Args:
+            kind: The object's kind.
+            key: The object.
+            before: The conditions that it has.
+            conditions: The conditions that it gets.
+            observed_generation: The generation that all of the status speaks of, None to leave it as it is.
+        """
         if tuple(before) == tuple(conditions):
             return None
-        return await self._write(kind, *key, {"conditions": [condition.to_kubernetes() for condition in conditions]})
+        status: dict[str, Any] = {"conditions": [condition.to_kubernetes() for condition in conditions]}
+        if observed_generation is not None:
+            status["observedGeneration"] = observed_generation
+        return await self._write(kind, *key, status)
 
     async def _write(self, kind: ResourceType, namespace: str, name: str, status: dict[str, Any]) -> Json | None:
         try:

@@ -8,6 +8,7 @@ from typing import Any
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
+from interlock.api.status import Condition
 from interlock.deployment.names import ChildKey
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
@@ -72,8 +73,18 @@ class Unreadable:
         kind: Its kind.
         name: Its name.
         message: The first error.
+        generation: Of its spec; 0 where too much is in its namespace, so that nothing of it is kept.
+        conditions: Of its status.
     """
 
     kind: str
     name: str
     message: str
+    generation: int = field(default=0, compare=False)
+    conditions: tuple[Condition, ...] = field(default=(), compare=False)
+
+    @classmethod
+    def of(cls, kind: str, raw: Mapping[str, Any], message: str, conditions: tuple[Condition, ...]) -> "Unreadable":
+        """Return an object, as the API server gave it, with the first error and the conditions of its status."""
+        metadata = raw["metadata"]
+        return cls(kind, metadata["name"], message, metadata.get("generation", 0), conditions)

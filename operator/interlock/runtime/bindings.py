@@ -8,7 +8,7 @@ from datetime import datetime
 from interlock.action.pins import describe_too_large
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
-from interlock.api.verification import MCPBindingStatus
+from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
@@ -29,6 +29,7 @@ from interlock.reconcile.binding import (
     verify_binding,
 )
 from interlock.reconcile.binding_status import binding_transitions
+from interlock.reconcile.conditions import build_unreadable_conditions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
@@ -36,7 +37,7 @@ from interlock.telemetry import VERIFICATIONS
 from interlock_contract.selftest_report import DROPPED_SUFFIX
 from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, Json, KubeClient
 from interlock_kube.reconcile_loop import TooCostly
-from interlock_kube.resource_types import POD, Key
+from interlock_kube.resource_types import MCP_BINDING, POD, Key
 
 _log = logging.getLogger(__name__)
 
@@ -195,6 +196,7 @@ class BindingReconciler:
         snapshot = self._reader.read(key)
         if snapshot is None:
             self._troubles.pop(key, None)
+            await self._show_unreadable(key)
             return None
         binding, now = snapshot.binding, self._clock()
         snapshot = replace(snapshot, trouble=await self._find_trouble(key, snapshot, now))
@@ -214,6 +216,21 @@ class BindingReconciler:
             raise
         await self._record(snapshot, result, written)
         return (result.requeue_at - self._clock()).total_seconds()
+
+    async def _show_unreadable(self, key: Key) -> None:
+        """Say on an MCPBinding that it cannot be read, if that is so. The status of its Agents says so, too."""
+        problem = self._cache.binding(key)
+        if not isinstance(problem, Unreadable) or not problem.generation:
+            return
+        conditions = build_unreadable_conditions(
+            problem, BindingCondition.READY, BindingReason.SPEC_INVALID, self._clock()
+        )
+        written = await self._writer.write_conditions(
+            MCP_BINDING, key, problem.conditions, conditions, observed_generation=problem.generation
+        )
+        if written is not None and self._cache.binding(key) is not None:
+            for agent in self._cache.put_binding(written):
+                self._enqueue_agent(agent)
 
     async def _find_trouble(self, key: Key, snapshot: BindingSnapshot, now: datetime) -> str:
         """Return what is known of the current run's trouble: as read now if the run is slow, else as read last."""

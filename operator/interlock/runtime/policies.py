@@ -4,14 +4,15 @@ from collections.abc import Callable
 from datetime import datetime
 
 from interlock.api.binding import MCPBinding
-from interlock.api.policy import AgentPolicyStatus
+from interlock.api.policy import AgentPolicyStatus, PolicyCondition, PolicyReason
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
+from interlock.reconcile.conditions import build_unreadable_conditions
 from interlock.reconcile.effective_permissions import build_access_request
 from interlock.reconcile.policy_status import build_policy_conditions
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
-from interlock_kube.resource_types import Key
+from interlock_kube.resource_types import AGENT_POLICY, Key
 
 
 class PolicyReconciler:
@@ -47,8 +48,11 @@ class PolicyReconciler:
             TooCostly: The table takes too much time or memory.
         """
         policy = self._cache.policy(key)
-        if policy is None or isinstance(policy, Unreadable):
-            return  # the status of its Agents says that the policy cannot be read
+        if policy is None:
+            return
+        if isinstance(policy, Unreadable):
+            await self._show_unreadable(key, policy)
+            return
         bindings = (binding for binding in self._cache.bindings(key[0]) if isinstance(binding, MCPBinding))
         names = sorted(self._cache.agents_under(key))
         request = build_access_request(policy, bindings, (self._cache.agent(name) for name in names), len(names))
@@ -61,3 +65,17 @@ class PolicyReconciler:
         if written is not None and self._cache.policy(key) is not None:  # otherwise it was deleted meanwhile
             for agent in self._cache.put_policy(written):
                 self._enqueue_agent(agent)  # a user changed the policy meanwhile; its watch event enqueues nothing now
+
+    async def _show_unreadable(self, key: Key, problem: Unreadable) -> None:
+        """Say on an AgentPolicy that it cannot be read. The status of its Agents says so, too."""
+        if not problem.generation:
+            return
+        conditions = build_unreadable_conditions(
+            problem, PolicyCondition.READY, PolicyReason.SPEC_INVALID, self._clock()
+        )
+        written = await self._writer.write_conditions(
+            AGENT_POLICY, key, problem.conditions, conditions, observed_generation=problem.generation
+        )
+        if written is not None and self._cache.policy(key) is not None:
+            for agent in self._cache.put_policy(written):
+                self._enqueue_agent(agent)

@@ -116,12 +116,14 @@ async def test_a_status_that_cannot_be_read_is_replaced(tables: Tables) -> None:
     assert {row.agent for row in tables.status.access} == {"triage"}
 
 
-async def test_a_policy_that_is_gone_or_cannot_be_read_is_left_alone(tables: Tables) -> None:
+async def test_a_policy_that_cannot_be_read_gets_conditions_alone_and_one_that_is_gone_nothing(tables: Tables) -> None:
     tables.apply(a_policy().requiring(minStaging=5))
     await tables.reconcile_policy()
+    assert len(tables.client.writes()) == 1
+    assert tables.client.bodies[-1]["status"].keys() == {"conditions", "observedGeneration"}
     tables.resources.drop_policy(KEY)
     await tables.reconcile_policy()
-    assert tables.client.writes() == []
+    assert len(tables.client.writes()) == 1
 
 
 async def test_a_policy_that_was_deleted_during_its_reconcile_is_no_failure(tables: Tables) -> None:
