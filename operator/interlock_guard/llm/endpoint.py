@@ -237,6 +237,10 @@ class LlmEndpoint:
             return web.Response(status=400)  # no client is left to read it
         finally:
             self._calls.discard(call)
+            # An exception of the task refers to frames with the call and with this task, and these to what they hold.
+            # Without the two references back, a failed call gives back its memory immediately.
+            call.task = None
+            del task
 
     def _break_off(self, call: _Call, denial: Deny, *, is_final: bool = False) -> web.Response:
         if call.has_begun and call.http.transport is not None:

@@ -51,13 +51,16 @@ class ProviderClient(HttpSession):
         Raises:
             UpstreamError: Also while the answer is read.
         """
-        with self.unsent():
-            key = self.credentials.read_key(model.key_file)
-        own = {"x-api-key": key} if self._shape == "Anthropic" else {"Authorization": f"Bearer {key}"}
-        own["Content-Length"] = str(body.size)
-        url = yarl.URL(f"{self.target.url.rstrip('/')}/{path}", encoded=True)
-        async with self.request("POST", url, body.stream(), {**headers, **own}) as response:
-            yield response
+        try:
+            with self.unsent():
+                key = self.credentials.read_key(model.key_file)
+            own = {"x-api-key": key} if self._shape == "Anthropic" else {"Authorization": f"Bearer {key}"}
+            own["Content-Length"] = str(body.size)
+            url = yarl.URL(f"{self.target.url.rstrip('/')}/{path}", encoded=True)
+            async with self.request("POST", url, body.stream(), {**headers, **own}) as response:
+                yield response
+        finally:
+            body.drop()
 
 
 class ProviderClients:

@@ -133,7 +133,7 @@ class RequestBody:
 
 
 class OutgoingBody:
-    """A body that is sent once; its part of the budget is given back as soon as it is.
+    """A body that is sent once; its memory, a part of the budget, is given back as soon as it is.
 
     Args:
         pieces: What is sent, in order.
@@ -148,8 +148,16 @@ class OutgoingBody:
         """Yield the body in portions."""
         while self._pieces:
             piece = self._pieces.popleft()
-            for start in range(0, len(piece), _PORTION):
-                yield bytes(piece[start : start + _PORTION])
+            if len(piece) > _PORTION:
+                self._pieces.appendleft(piece[_PORTION:])
+            portion = bytes(piece[:_PORTION])
+            del piece  # so that `drop` frees the memory
+            yield portion
+        self.drop()
+
+    def drop(self) -> None:
+        """Give its memory back, sent or not. The HTTP library may refer to a body for a while after a failed call."""
+        self._pieces.clear()
         self._hold.release()
 
 

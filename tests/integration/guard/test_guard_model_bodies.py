@@ -16,8 +16,18 @@ from aiohttp import web
 
 from interlock_contract.model_access import MAX_REQUEST_BYTES
 from interlock_guard.wire.large_messages import MAX_REQUEST_NODES
-from tests.integration.guard.fake_provider import AGENT_KEY, MODEL
-from tests.integration.guard.model_rig import API_KEY, BEARER, CHAT, MESSAGES, Rig, a_model_rig, chat, messages
+from tests.integration.guard.fake_provider import AGENT_KEY, MODEL, Handler, stream
+from tests.integration.guard.model_rig import (
+    API_KEY,
+    BEARER,
+    CHAT,
+    MESSAGES,
+    Rig,
+    a_model_rig,
+    chat,
+    messages,
+    reason_of,
+)
 from tests.requirements import requirement
 from tests.support.bounds import check_promise, limit, until
 
@@ -213,3 +223,63 @@ async def test_a_kill_stops_a_large_request_that_the_provider_has_not_read(rig: 
             goes_on.set()
             await closed.wait()
     assert read < MAX_REQUEST_BYTES // 2
+
+
+def a_large_event(size: int) -> Handler:
+    """Return a provider that answers with a stream of one event."""
+
+    async def answer(http: web.Request) -> web.StreamResponse:
+        return await stream(http, [b"data: " + b"x y " * (size // 4) + b"\n\n"])
+
+    return answer
+
+
+@requirement("models.large")
+async def test_calls_that_failed_take_no_room_from_the_next_ones(rig: Rig) -> None:
+    """Every call of this test fails at the provider; what it kept is given back with it."""
+    rig.provider.answer = a_large_event(9 * 1024 * 1024)
+    for _ in range(3):
+        async with rig.http.post(rig.url(CHAT), json=chat(stream=True), headers=BEARER) as response:
+            with pytest.raises(aiohttp.ClientError):
+                await response.read()
+    rig.provider.answer = a_large_event(6 * 1024 * 1024)
+    async with rig.http.post(rig.url(CHAT), json=chat(stream=True), headers=BEARER) as response:
+        assert len(await response.read()) > 6 * 1024 * 1024
+    assert "no room in memory" not in rig.guard.log()
+
+
+@requirement("models.large")
+async def test_requests_to_a_provider_that_is_down_take_no_room_from_the_next_ones(rig: Rig) -> None:
+    await rig.provider.stop()
+    text = b"x" * (24 * 1024 * 1024)
+    body = json.dumps(chat(messages=[{"role": "user", "content": "TEXT"}])).encode().replace(b"TEXT", text)
+    for _ in range(6):
+        status, answer = await rig.post(CHAT, body)
+        assert (status, reason_of(answer)) == (502, "ServerUnavailable")
+
+
+@requirement("models.large")
+@pytest.mark.parametrize("is_read", [True, False], ids=["before the answer", "while it is sent"])
+async def test_agents_that_hang_up_take_no_room_from_the_next_ones(rig: Rig, is_read: bool) -> None:  # noqa: FBT001
+    """A provider of raw bytes, which never answers, and reads a request or not."""
+    await rig.provider.stop()
+    heads, is_over = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal heads
+        await reader.readuntil(b"\r\n\r\n")
+        heads += 1
+        while is_read and await reader.read(65536):
+            pass
+        await is_over.wait()
+        writer.close()
+
+    body = json.dumps(chat(messages=[{"role": "user", "content": "x" * (24 * MIB)}])).encode()
+    async with await asyncio.start_server(serve, "127.0.0.1", rig.provider.port):
+        for number in range(6):
+            call = asyncio.create_task(rig.post(CHAT, body))
+            await until(lambda least=number: heads > least, "the provider has the head")
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        is_over.set()
