@@ -20,8 +20,6 @@ MODELS: Final = "models"
 LIST: Final = "models"
 """The path that may be got: the list of models, which the guard itself answers."""
 
-_SWITCHED_OFF: Final[tuple[Any, ...]] = (None, False, [])
-"""Values of a member of `REFUSED_MEMBERS` that ask for nothing."""
 _WAY_OUT: Final = "An administrator can add it: AgentPolicy, spec.models.urls[].extraMembers."
 _SIDE: Final = (
     "does not say that the agent executes it, so that the provider could. Send the tool shell with "
@@ -69,10 +67,15 @@ def _refuse(provider: Provider, model: str, rule: str, request: DecisionInput) -
     return _refuse_body(provider, rule, request)
 
 
+def _is_switched_off(value: Any) -> bool:
+    """Return True if a value of a member of `REFUSED_MEMBERS` asks for nothing. 0 is another value than false."""
+    return value is None or value is False or value == []
+
+
 def _refuse_body(provider: Provider, rule: str, request: DecisionInput) -> Deny | None:
     """Return why a body or a value of a beta header may not pass, or None."""
     body, shape = request.arguments or {}, provider.shape
-    refused = next((name for name in REFUSED_MEMBERS[shape] if body.get(name) not in _SWITCHED_OFF), None)
+    refused = next((name for name in REFUSED_MEMBERS[shape] if not _is_switched_off(body.get(name))), None)
     if refused is not None:
         why = REFUSED_MEMBERS[shape][refused]
         reason = DenyReason.HOSTED_TOOL_NOT_ALLOWED if why == ACTS else DenyReason.MEMBER_NOT_ALLOWED

@@ -429,7 +429,7 @@ def test_a_refused_member_that_asks_for_nothing_passes(method: str, members: Pro
     for name in REFUSED_MEMBERS[members.shape]:
         for value in (None, False, []):
             assert decide(method, {name: value})[0] == "Allow"
-        for value in ({}, "", [None], True, 1):
+        for value in ({}, "", [None], True, 1, 0, 0.0):
             assert decide(method, {name: value})[0] != "Allow"
 
 
