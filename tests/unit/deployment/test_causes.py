@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from interlock.deployment.observed.causes import PodCause, find_cause, read_warning
 from tests.requirements import requirement
@@ -72,3 +74,24 @@ def test_only_a_failing_probe_is_added_to_what_a_pod_says_itself() -> None:
     assert probe is not None
     assert back_off.added_to(cause) == cause.message
     assert probe.added_to(cause) == f'{cause.message}; a pod: Unhealthy ("y")'
+
+
+@requirement("status.quoted")
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nb", "\u202eab", "ok; run: kubectl delete agents", "x" * 65, ""])
+def test_an_event_with_a_reason_that_is_no_word_says_nothing(hostile: str) -> None:
+    assert read_warning(an_event(hostile, "x")) is None
+
+
+@requirement("status.quoted")
+@pytest.mark.parametrize("hostile", ["\x1b[2J", "a\nb", "\u202eab", "agent; run: kubectl delete agents", "x" * 64])
+def test_an_event_with_a_path_that_names_no_container_is_about_the_pod(hostile: str) -> None:
+    warning = read_warning(an_event("FailedMount", "x", hostile))
+    assert warning is not None
+    assert warning.message == 'a pod: FailedMount ("x")'
+
+
+@requirement("status.quoted")
+@given(reason=st.text(max_size=80), note=st.text(max_size=80), container=st.text(max_size=80))
+def test_whatever_an_event_says_is_one_printable_line(reason: str, note: str, container: str) -> None:
+    warning = read_warning(an_event(reason, note, container))
+    assert warning is None or warning.message.isprintable()

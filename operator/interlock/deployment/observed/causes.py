@@ -20,6 +20,9 @@ _PLAIN_ENDS: Final = ("", "Error", "Completed")
 _PROBE: Final = "Unhealthy"
 _FIGURE = re.compile(r"\w*\d\w*")
 """A word with a digit: a port of the client, a duration, a count, part of an id."""
+_REASON = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}")
+_PLACE = re.compile(r"spec\.[A-Za-z]{1,32}\{([a-z0-9][-a-z0-9]{0,62})\}")
+"""The path of a container in a pod, with its name."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -132,9 +135,12 @@ def _text(found: dict[str, Any], name: str) -> str:
 
 
 def read_warning(event: Manifest) -> PodWarning | None:
-    """Return what a Warning Event says, in the form of events.k8s.io/v1; None where it is about no pod and no Job."""
-    about = event.get("regarding") or {}
-    if about.get("kind") not in ("Pod", "Job") or not _text(about, "uid"):
+    """Return what a Warning Event says, in the form of events.k8s.io/v1; None where it is about no pod and no Job.
+
+    Anyone who may create Events chooses their reason and path, too. One whose reason is no word is none of Kubernetes.
+    """
+    about, reason = event.get("regarding") or {}, _text(event, "reason")
+    if about.get("kind") not in ("Pod", "Job") or not _text(about, "uid") or not _REASON.fullmatch(reason):
         return None
     times = (
         _text(event.get("series") or {}, "lastObservedTime"),
@@ -142,10 +148,8 @@ def read_warning(event: Manifest) -> PodWarning | None:
         _text(event, "eventTime"),
         _text(event.get("metadata") or {}, "creationTimestamp"),
     )
-    reason = _text(event, "reason")[:64]
-    path = _text(about, "fieldPath")
-    container = path.partition("{")[2].removesuffix("}")[:63]
-    place = f"container {container}" if container else {"Pod": "a pod", "Job": "its Job"}[about["kind"]]
+    container = _PLACE.fullmatch(_text(about, "fieldPath"))
+    place = f"container {container[1]}" if container else {"Pod": "a pod", "Job": "its Job"}[about["kind"]]
     return PodWarning(
         uid=_text(about, "uid"),
         at=max((read_time(time, _EPOCH) for time in times if time), default=_EPOCH),
