@@ -272,6 +272,7 @@ def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         if alias in common and name not in common:
             common[name] = common.pop(alias)
             origins[name] = alias
+    _fill_from_environment(common)
     command = common.get("command")
     if isinstance(command, dict):
         _spread(command, common, origins)
@@ -283,6 +284,22 @@ def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         origins |= {f"args[{index + len(command) - 1}]": f"args[{index}]" for index in range(len(rest))}
         origins["command"] = "command[0]"
     return common, origins
+
+
+def _fill_from_environment(common: dict[str, Any]) -> None:
+    """Write the variables that Codex takes from the user's environment as placeholders."""
+    headers, listed, bearer = (common.get(name) for name in ("env_http_headers", "env_vars", "bearer_token_env_var"))
+    filled: dict[str, dict[str, str]] = {"headers": {}, "env": {}}
+    if isinstance(headers, dict) and all(isinstance(one, str) for one in headers.values()):
+        filled["headers"] |= {name: f"${{{one}}}" for name, one in common.pop("env_http_headers").items()}
+    if isinstance(bearer, str):
+        filled["headers"]["Authorization"] = f"Bearer ${{{common.pop('bearer_token_env_var')}}}"
+    if isinstance(listed, list) and all(isinstance(one, str) for one in listed):
+        filled["env"] = {name: f"${{{name}}}" for name in common.pop("env_vars")}
+    for name, values in filled.items():
+        own = common.get(name, {})
+        if values and isinstance(own, dict):
+            common[name] = values | own
 
 
 def _spread(command: Mapping[str, Any], common: dict[str, Any], origins: dict[str, str]) -> None:
@@ -300,8 +317,9 @@ KNOWN: Final = frozenset(
 """Settings that the import uses."""
 
 CLIENTS_OWN: Final = split_words("""
-    $schema alwaysAllow autoApprove autoStart description dev disabledTools excludeTools gallery icon id includeTools
-    label name note notes provider source timeout title tools trust trusted version
+    $schema alwaysAllow autoApprove autoStart description dev disabledTools disabled_tools enabled_tools
+    excludeTools gallery icon id includeTools label name note notes provider source startup_timeout_ms
+    startup_timeout_sec timeout tool_timeout_sec title tools trust trusted version
     """)
 """Settings that only the client uses. What it approves without asking permits nothing here."""
 

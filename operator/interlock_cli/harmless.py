@@ -118,6 +118,9 @@ def harmful_arguments(words: Sequence[str], own: frozenset[str], packages: froze
         if _is_flag(word):
             before = word
             continue
+        if not word or (word.endswith("=") and _is_flag(word[:-1])):  # an empty value is no secret
+            before = ""
+            continue
         name = _SHORT_FLAGS.get(before, before.lstrip("-"))
         if word.startswith("-") and "=" in word and kind_of(name) != "secret":
             name = ""  # a flag with a value of its own

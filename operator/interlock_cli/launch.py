@@ -19,7 +19,7 @@ PACKAGED: Final = ("npx", "bunx", "uvx")
 
 _INTERPRETERS: Final = ("node", "python", "python3", "tsx", "ts-node", "ruby", "java", "php", "dotnet", "go", "cargo")
 _SUBCOMMANDS: Final = split_words("run exec dlx tool x --")
-_PACKAGE_FLAGS: Final = split_words("--from --package --with --module --directory --project --prefix -m -jar")
+_PACKAGE_FLAGS: Final = split_words("--from --package --spec --with --module --directory --project --prefix -m -jar")
 _OPTIONS_WITH_VALUE: Final = split_words("--python --index-url --extra --group --registry --cache --index --refresh")
 _SECRET_RUNNERS: Final = ("op", "dotenvx", "dotenv", "doppler", "infisical", "aws-vault", "chamber", "direnv")
 _CONNECTORS: Final = ("ssh", "plink", "kubectl", "oc")
@@ -171,6 +171,7 @@ def _package_places(launch: Launch) -> frozenset[int]:
                 if text in ("-m", "-jar"):
                     break
             elif text.startswith("-") or text in _SUBCOMMANDS:
+                places |= {index} if text in _SUBCOMMANDS else set()
                 index += 1
             else:
                 places.add(index)

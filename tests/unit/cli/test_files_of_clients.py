@@ -595,7 +595,37 @@ CASES = {
     "remote at opencode": refused(
         {"mcp": {"crm": {"type": "remote", "url": "https://crm.example.com/sse"}}}, "crm.url ends in /sse", options=HTTP
     ),
+    "Codex, converted from TOML": imported(
+        {
+            "model": "o3",
+            "mcp_servers": {
+                "crm": {
+                    "url": REMOTE,
+                    "bearer_token_env_var": "CRM_TOKEN",
+                    "env_http_headers": {"X-Team": "CRM_TEAM"},
+                    "http_headers": {"X-Region": "eu"},
+                    "tool_timeout_sec": 60,
+                },
+                "wiki": {"command": "wiki-server", "env_vars": ["WIKI_TOKEN"], "env": {"PORT": "1"}},
+            },
+        },
+        "--from-file=CRM_TEAM=FILE",
+        'Authorization: the whole value: "Bearer " and ${CRM_TOKEN}',
+        "- name: X-Region value: eu",
+        "--from-file=WIKI_TOKEN=FILE",
+        options=("--image", "wiki=example/wiki:1"),
+        absent=("are unknown",),
+    ),
+    "Codex with other shapes": imported(
+        remote(env_http_headers=[1], env_vars={"A": 1}, bearer_token_env_var=1), "are unknown", options=HTTP
+    ),
     # Programs
+    "bun x": imported(stdio("x", "crm-mcp", command="bun"), "- x"),
+    "a spec of pipx": imported(
+        stdio("run", "--spec", "git+https://github.com/example/crm", "crm", command="pipx"), "- --spec", "- crm"
+    ),
+    "empty values of flags": imported(stdio("--token=", "--api-key", ""), "- --token=", "- ''"),
+    "a value after an empty one": refused(stdio("--token=", SECRET), "args[1] may be a secret"),
     "secrets of the machine": refused(
         stdio("run", "--env-file=.env", "--", "npx", "-y", SECRET, command="op"),
         "crm.command is op, which takes secrets from your machine or your account: write the program",
