@@ -126,9 +126,18 @@ def test_a_binding_says_why_the_pod_of_its_verification_fails(
     sandbox.api.create(objects.binding(), sandbox.namespace)
     selector = "interlock.dev/binding=crm-sandbox"
     [pod] = eventually(lambda: sandbox.api.listed("pods", sandbox.namespace, selector) or None, "the Job has a pod")
+    eventually(
+        lambda: sandbox.api.listed("pods", sandbox.namespace, selector)[0]["status"].get("podIP"),
+        "the simulated kubelet has started it, and writes no other status later",
+        30,
+    )
     secret = Failure("", waiting("CreateContainerConfigError", 'secret "crm-token" not found', name="mcp-crm"))
     report(sandbox, pod, secret)
-    eventually(lambda: 'secret "crm-token" not found' in verified(sandbox), "Verified names the Secret", CAUSE_SECONDS)
+    eventually(
+        lambda: 'secret "crm-token" not found' in verified(sandbox),
+        lambda: f"Verified names the Secret, and not: {verified(sandbox)}",
+        CAUSE_SECONDS,
+    )
     operators.verifiers.failing, operators.verifiers.silent = "the server was not initialized within 90 s", False
     eventually(
         lambda: "not initialized" in verified(sandbox) and 'secret "crm-token" not found' in verified(sandbox),
