@@ -158,7 +158,7 @@ def _is_version(version: str | None, own: frozenset[str]) -> bool:
     """Return True for what may follow the name of a package: a version, a tag, or an output of a Nix flake."""
     if version is None or _VERSION.fullmatch(version) or _TAG.fullmatch(version):
         return True
-    return all(_is_plain(part, own) for part in re.split(r"[-_.]", version))
+    return _is_plain(version, own) or all(_is_known(part, own) for part in re.split(r"[-_.]", version))
 
 
 def is_program(word: str, own: frozenset[str] = frozenset()) -> bool:

@@ -52,7 +52,7 @@ var vault vector verbose verify version versions video view virtual visual vscod
 website week wiki window windows with work worker workers workflow workflows workspace workspaces world write yaml year
 yes zone zoom
 ide assistant planning onboarding experimental isolated vision caps shot codex fastmcp mssql neo4j
-pythonunbuffered pythonioencoding pythondontwritebytecode mainnet testnet devnet dlx nixpkgs
+pythonunbuffered pythonioencoding pythondontwritebytecode mainnet testnet devnet dlx nixos nixpkgs
 sequentialthinking codegraphcontext crawl4ai gongrzhe develop advanced restricted
 cd echo eval export nvm sleep cp mkdir chmod printenv make
 bash zsh deno bun uvx npx jar war tsx ts js mjs cjs pyz exe cat gpt claude gemini sonnet opus haiku mistral llama

@@ -131,6 +131,7 @@ def test_packages_and_images_are_judged_in_their_places() -> None:
     assert all(
         map(is_image, ["ghcr.io/github/github-mcp-server", "localhost:5000/crm@sha256:" + "0" * 64, "mcp/fetch:1.2"])
     )
+    assert not any(map(is_package, ["gUFBUs44-@-iwY", "@scope/zq1w2e3r4t5y6u7i", "@scope/xkqzjwvbnfghtrwq"]))
     assert not any(map(is_image, ["Zq1w2e3r4t5y6u7i", "zq1w2e3r4t5y6u7i"]))
 
 
@@ -245,6 +246,9 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "a placeholder in an argument": lambda secret: stdio("${" + secret + "}"),
     "a name of a header": lambda secret: remote(URL, {secret: "x"}),
     "a name of a setting": lambda secret: {"url": URL, secret: 1},
+    "a token in the place of its name at Codex": lambda secret: {"url": URL, "bearer_token_env_var": secret},
+    "a header in the place of its name at Codex": lambda secret: {"url": URL, "env_http_headers": {"X-A": secret}},
+    "a variable of Codex": lambda secret: stdio(env_vars=[secret]),
     "a list of opencode": lambda secret: {"command": ["crm-server", secret], "environment": {"A": secret}},
     "an object of Zed": lambda secret: {"command": {"path": "crm-server", "args": [secret], "env": {"A": secret}}},
     "a type": lambda secret: stdio(type=secret),
