@@ -115,5 +115,5 @@ def test_a_command_that_the_image_lacks_is_named_in_the_status_of_the_binding(wi
         conditions = live.get("mcpbindings.interlock.dev", name).get("status", {}).get("conditions", [])
         return next((one["message"] for one in conditions if one["type"] == "Verified"), "")
 
-    says = 'exit code 127: "interlock-launch: the image has no program "sh" in PATH'
+    says = "exit code 127: \"interlock-launch: the image has no program 'sh' in PATH"
     eventually(lambda: says in verified(), WAIT_SECONDS, verified)

@@ -50,6 +50,15 @@ print(json.dumps(found), flush=True)
 WORDS = ["", "a b", "$(id)", "`id`", "'", '"', "\\", "*", "two\nlines", "-c", "--", "ü", "\udcff"]
 
 
+def _as_in_a_container() -> None:
+    """Give the signal QUIT its default effect, as in a container.
+
+    A shell's background process ignores QUIT, and a program of Go does not pass that on.
+    """
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    end_with_parent()
+
+
 @pytest.fixture(scope="session")
 def launcher() -> Path:
     return build_launcher()
@@ -70,7 +79,7 @@ def start() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def run(*command: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
-        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=end_with_parent, **options))
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=_as_in_a_container, **options))
         return started[-1]
 
     yield run
