@@ -50,15 +50,6 @@ print(json.dumps(found), flush=True)
 WORDS = ["", "a b", "$(id)", "`id`", "'", '"', "\\", "*", "two\nlines", "-c", "--", "ü", "\udcff"]
 
 
-def _as_in_a_container() -> None:
-    """Give the signal QUIT its default effect, as in a container.
-
-    A shell's background process ignores QUIT, and a program of Go does not pass that on.
-    """
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-    end_with_parent()
-
-
 @pytest.fixture(scope="session")
 def launcher() -> Path:
     return build_launcher()
@@ -75,14 +66,20 @@ def pipes(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
-    """Start processes, which end with the test."""
+    """Start processes, which end with the test.
+
+    The signal QUIT has its default effect for them, as in a container. A shell's background process, such as a run of
+    the tests, ignores QUIT, and a program of Go does not pass that on.
+    """
     started: list[subprocess.Popen[bytes]] = []
+    before = signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
     def run(*command: str | Path, **options: Any) -> "subprocess.Popen[bytes]":
-        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=_as_in_a_container, **options))
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=end_with_parent, **options))
         return started[-1]
 
     yield run
+    signal.signal(signal.SIGQUIT, before)
     for process in started:
         process.kill()
         process.wait(WAIT_SECONDS)
