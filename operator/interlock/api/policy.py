@@ -4,7 +4,6 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
@@ -18,7 +17,7 @@ from interlock.api.messages import (
     plain,
 )
 from interlock.api.shared_types import ApiModel, Environment, ObjectMeta, Quantity, ResourceAmounts
-from interlock.api.status import AgentReason, Condition
+from interlock.api.status import AgentReason, Condition, status_before_operator
 from interlock.api.text import (
     AgentName,
     BodyMember,
@@ -125,19 +124,8 @@ class PolicyReason(StrEnum):
     """The operator has not processed the object."""
 
 
-NEW_POLICY: JsonDict = {
-    "observedGeneration": -1,
-    "conditions": [
-        {
-            "type": PolicyCondition.READY.value,
-            "status": "Unknown",
-            "reason": PolicyReason.WAITING_FOR_OPERATOR.value,
-            "message": "The operator has not seen this policy: if this stays, look at the operator's pods and logs",
-            "lastTransitionTime": "1970-01-01T00:00:00Z",
-        },
-    ],
-}
-"""Status of a new AgentPolicy. Without it, tools such as kstatus would report it as ready."""
+NEW_POLICY = status_before_operator("this policy", PolicyReason.WAITING_FOR_OPERATOR)
+"""Status of a new AgentPolicy."""
 
 VIOLATIONS = (
     AgentReason.DATA_ACCESS_MISSING,

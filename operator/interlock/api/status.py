@@ -54,6 +54,29 @@ MAX_LABELS = 64
 """Most labels of an Agent."""
 
 
+def status_before_operator(which: str, reason: StrEnum) -> JsonDict:
+    """Return the default status of a kind, which a new object has until the operator has processed it.
+
+    Without it, tools such as kstatus would report the object as ready.
+
+    Args:
+        which: The object in the message, such as `this policy`.
+        reason: The reason of its condition Ready.
+    """
+    return {
+        "observedGeneration": -1,
+        "conditions": [
+            {
+                "type": ConditionType.READY.value,
+                "status": "Unknown",
+                "reason": reason.value,
+                "message": f"The operator has not seen {which}: if this stays, look at the operator's pods and logs",
+                "lastTransitionTime": "1970-01-01T00:00:00Z",
+            },
+        ],
+    }
+
+
 class AgentReason(StrEnum):
     """Reasons of conditions and events: stable words that alerts may match."""
 
@@ -420,16 +443,5 @@ class AgentStatus(ApiModel):
     """The last kill; absent if there was none."""
 
 
-NEW_AGENT: JsonDict = {
-    "observedGeneration": -1,
-    "conditions": [
-        {
-            "type": ConditionType.READY.value,
-            "status": "Unknown",
-            "reason": AgentReason.WAITING_FOR_OPERATOR.value,
-            "message": "The operator has not seen this agent yet: if this stays, look at the operator's pods and logs",
-            "lastTransitionTime": "1970-01-01T00:00:00Z",
-        },
-    ],
-}
-"""Status of a new Agent. Without it, tools such as kstatus would report it as ready."""
+NEW_AGENT = status_before_operator("this agent yet", AgentReason.WAITING_FOR_OPERATOR)
+"""Status of a new Agent."""

@@ -4,7 +4,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
-from pydantic.config import JsonDict
 
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import (
@@ -17,7 +16,7 @@ from interlock.api.messages import (
     quoted,
 )
 from interlock.api.shared_types import ApiModel, Timestamp, parse_duration
-from interlock.api.status import Condition, ManagedObject
+from interlock.api.status import Condition, ManagedObject, status_before_operator
 from interlock.api.text import SELF, Name
 from interlock_contract.strict_json import JsonInvalid, parse_json
 from interlock_contract.verification import MAX_NAME, MAX_TOOLS, MAX_UNMAPPED, Expectation
@@ -381,16 +380,5 @@ class MCPBindingStatus(ApiModel):
         return next((found for found in self.conditions if found.type == kind), None)
 
 
-NEW_BINDING: JsonDict = {
-    "observedGeneration": -1,
-    "conditions": [
-        {
-            "type": BindingCondition.READY.value,
-            "status": "Unknown",
-            "reason": BindingReason.WAITING_FOR_OPERATOR.value,
-            "message": "The operator has not seen this binding: if this stays, look at the operator's pods and logs",
-            "lastTransitionTime": "1970-01-01T00:00:00Z",
-        },
-    ],
-}
-"""Status of a new MCPBinding. Without it, tools such as kstatus would report it as ready."""
+NEW_BINDING = status_before_operator("this binding", BindingReason.WAITING_FOR_OPERATOR)
+"""Status of a new MCPBinding."""

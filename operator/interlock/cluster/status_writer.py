@@ -1,6 +1,7 @@
 """The writer of statuses: it writes the status of an Agent, AgentPolicy or MCPBinding where it has changed."""
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from interlock.api.agent import Agent
@@ -8,6 +9,8 @@ from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
 from interlock.api.status import AgentStatus, Condition
 from interlock.api.verification import MCPBindingStatus, VerificationStatus
+from interlock.reconcile.conditions import build_unreadable_conditions
+from interlock.reconcile.snapshot import Unreadable
 from interlock_contract.names import FIELD_MANAGER
 from interlock_kube.client import NOT_FOUND, ApiError, Json, KubeClient
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, ResourceType
@@ -50,24 +53,31 @@ class StatusWriter:
         key: tuple[str, str],
         before: Iterable[Condition],
         conditions: Iterable[Condition],
-        *,
-        observed_generation: int | None = None,
     ) -> Json | None:
-        """Write the conditions alone of an object's status, where they differ from the ones before.
+        """Write the conditions alone of an object's status, where they differ from the ones before."""
+        if tuple(before) == tuple(conditions):
+            return None
+        return await self._write(kind, *key, {"conditions": [condition.to_kubernetes() for condition in conditions]})
+
+    async def write_unreadable(
+        self, kind: ResourceType, key: tuple[str, str], problem: Unreadable, reason: str, now: datetime
+    ) -> Json | None:
+        """Write on an AgentPolicy or MCPBinding that it cannot be read, where it does not say so yet.
+
+        Nothing is written on an object of which nothing is kept.
 
         Args:
             kind: The object's kind.
             key: The object.
-            before: The conditions that it has.
-            conditions: The conditions that it gets.
-            observed_generation: The generation that all of the status speaks of, None to leave it as it is.
+            problem: What is known of it.
+            reason: The reason of its conditions.
+            now: The time.
         """
-        if tuple(before) == tuple(conditions):
+        conditions = build_unreadable_conditions(problem, reason, now)
+        if not problem.generation or problem.conditions == conditions:
             return None
-        status: dict[str, Any] = {"conditions": [condition.to_kubernetes() for condition in conditions]}
-        if observed_generation is not None:
-            status["observedGeneration"] = observed_generation
-        return await self._write(kind, *key, status)
+        found = [condition.to_kubernetes() for condition in conditions]
+        return await self._write(kind, *key, {"conditions": found, "observedGeneration": problem.generation})
 
     async def _write(self, kind: ResourceType, namespace: str, name: str, status: dict[str, Any]) -> Json | None:
         try:

@@ -44,22 +44,24 @@ def build_condition(finding: Finding, generation: int, known: Iterable[Condition
     )
 
 
-def build_unreadable_conditions(problem: Unreadable, ready: str, reason: str, now: datetime) -> tuple[Condition, ...]:
+def build_unreadable_conditions(problem: Unreadable, reason: str, now: datetime) -> tuple[Condition, ...]:
     """Return the conditions of an AgentPolicy or MCPBinding that cannot be read: those that it has, and that.
 
     Stalled is the one by which waiting tools give up. The next version that can be read is without it.
 
     Args:
         problem: The object.
-        ready: The type of its condition Ready.
-        reason: The reason for both.
+        reason: The reason for Ready and Stalled.
         now: The time.
     """
     message = (
         f"{problem.kind} {problem.name} cannot be read because of {problem.message}; correct that field. Until then, "
         "its Agents have no pods"
     )
-    findings = (Finding(ready, "False", reason, message), Finding(ConditionType.STALLED, "True", reason, message))
+    findings = (
+        Finding(ConditionType.READY, "False", reason, message),
+        Finding(ConditionType.STALLED, "True", reason, message),
+    )
     built = {one.type: build_condition(one, problem.generation, problem.conditions, now) for one in findings}
     known = {one.type: one for one in problem.conditions if one.type != RECONCILE_FAILED}
     return tuple((known | built).values())

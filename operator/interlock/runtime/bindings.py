@@ -8,7 +8,7 @@ from datetime import datetime
 from interlock.action.pins import describe_too_large
 from interlock.api.binding import MCPBinding
 from interlock.api.shared_types import ObjectMeta
-from interlock.api.verification import BindingCondition, BindingReason, MCPBindingStatus
+from interlock.api.verification import BindingReason, MCPBindingStatus
 from interlock.cluster.applier import Applier, ApplyFailed
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
@@ -29,7 +29,6 @@ from interlock.reconcile.binding import (
     verify_binding,
 )
 from interlock.reconcile.binding_status import binding_transitions
-from interlock.reconcile.conditions import build_unreadable_conditions
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
@@ -220,17 +219,17 @@ class BindingReconciler:
     async def _show_unreadable(self, key: Key) -> None:
         """Say on an MCPBinding that it cannot be read, if that is so. The status of its Agents says so, too."""
         problem = self._cache.binding(key)
-        if not isinstance(problem, Unreadable) or not problem.generation:
-            return
-        conditions = build_unreadable_conditions(
-            problem, BindingCondition.READY, BindingReason.SPEC_INVALID, self._clock()
-        )
-        written = await self._writer.write_conditions(
-            MCP_BINDING, key, problem.conditions, conditions, observed_generation=problem.generation
-        )
-        if written is not None and self._cache.binding(key) is not None:
-            for agent in self._cache.put_binding(written):
-                self._enqueue_agent(agent)
+        if isinstance(problem, Unreadable):
+            reason = BindingReason.SPEC_INVALID
+            self._keep(key, await self._writer.write_unreadable(MCP_BINDING, key, problem, reason, self._clock()))
+
+    def _keep(self, key: Key, written: Json | None) -> bool:
+        """Cache the answer to a write, unless the MCPBinding was deleted meanwhile; return True if it is cached."""
+        if written is None or self._cache.binding(key) is None:
+            return False
+        for agent in self._cache.put_binding(written):
+            self._enqueue_agent(agent)
+        return True
 
     async def _find_trouble(self, key: Key, snapshot: BindingSnapshot, now: datetime) -> str:
         """Return what is known of the current run's trouble: as read now if the run is slow, else as read last."""
@@ -255,10 +254,8 @@ class BindingReconciler:
         """Write the status where it differs from the binding's, and cache the answer; return True if it was written."""
         key = binding.metadata.namespace, binding.metadata.name
         written = await self._writer.write_binding(binding, status)
-        if written is None or self._cache.binding(key) is None:
+        if written is None or not self._keep(key, written):
             return False
-        for agent in self._cache.put_binding(written):
-            self._enqueue_agent(agent)
         if _has_changed(binding, written):
             self._enqueue(key)  # the watch event will have the version that is cached now, so it enqueues nothing
         return True

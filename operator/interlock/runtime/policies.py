@@ -4,14 +4,14 @@ from collections.abc import Callable
 from datetime import datetime
 
 from interlock.api.binding import MCPBinding
-from interlock.api.policy import AgentPolicyStatus, PolicyCondition, PolicyReason
+from interlock.api.policy import AgentPolicyStatus, PolicyReason
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
-from interlock.reconcile.conditions import build_unreadable_conditions
 from interlock.reconcile.effective_permissions import build_access_request
 from interlock.reconcile.policy_status import build_policy_conditions
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.worker_process import Compute
+from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT_POLICY, Key
 
 
@@ -51,7 +51,8 @@ class PolicyReconciler:
         if policy is None:
             return
         if isinstance(policy, Unreadable):
-            await self._show_unreadable(key, policy)
+            reason = PolicyReason.SPEC_INVALID  # the status of its Agents says so, too
+            self._keep(key, await self._writer.write_unreadable(AGENT_POLICY, key, policy, reason, self._clock()))
             return
         bindings = (binding for binding in self._cache.bindings(key[0]) if isinstance(binding, MCPBinding))
         names = sorted(self._cache.agents_under(key))
@@ -61,21 +62,10 @@ class PolicyReconciler:
         before = self._cache.policy_status(key)
         conditions = build_policy_conditions(policy, before, len(names), refused, self._clock())
         status = table.model_copy(update={"agents": len(names), "violations": len(refused), "conditions": conditions})
-        written = await self._writer.write_policy(policy, before, status)
-        if written is not None and self._cache.policy(key) is not None:  # otherwise it was deleted meanwhile
-            for agent in self._cache.put_policy(written):
-                self._enqueue_agent(agent)  # a user changed the policy meanwhile; its watch event enqueues nothing now
+        self._keep(key, await self._writer.write_policy(policy, before, status))
 
-    async def _show_unreadable(self, key: Key, problem: Unreadable) -> None:
-        """Say on an AgentPolicy that it cannot be read. The status of its Agents says so, too."""
-        if not problem.generation:
-            return
-        conditions = build_unreadable_conditions(
-            problem, PolicyCondition.READY, PolicyReason.SPEC_INVALID, self._clock()
-        )
-        written = await self._writer.write_conditions(
-            AGENT_POLICY, key, problem.conditions, conditions, observed_generation=problem.generation
-        )
+    def _keep(self, key: Key, written: Json | None) -> None:
+        """Cache the answer to a write, unless the AgentPolicy was deleted meanwhile."""
         if written is not None and self._cache.policy(key) is not None:
             for agent in self._cache.put_policy(written):
-                self._enqueue_agent(agent)
+                self._enqueue_agent(agent)  # a user changed the policy meanwhile; its watch event enqueues nothing now
