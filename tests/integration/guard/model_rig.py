@@ -52,6 +52,12 @@ class Rig:
             text = await response.text()
             return response.status, json.loads(text) if response.content_type == "application/json" else text
 
+    async def restart(self) -> None:
+        """Start the guard again, with the settings that it has now, and wait until it is open."""
+        await self.guard.stop()
+        await self.guard.start()
+        await until(lambda: self.guard.probe("/readyz"), "the guard is open")
+
     async def refused(self, path: str, body: Any, headers: dict[str, str] | None = None) -> tuple[int, str]:
         """Return status and reason of what must not have reached the provider."""
         status, answer = await self.post(path, body, headers)

@@ -119,9 +119,7 @@ async def test_a_proxy_with_tls_is_checked_with_its_own_authorities(proxied: Pro
 
 async def restart(proxied: ProxiedRig) -> None:
     """Start the guard again: it has no connection then."""
-    await proxied.rig.guard.stop()
-    await proxied.rig.guard.start()
-    await until(lambda: proxied.rig.guard.probe("/readyz"), "the guard is open")
+    await proxied.rig.restart()
 
 
 @requirement("proxy.checked")

@@ -45,10 +45,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 async def restart(rig: Rig, **more: str) -> None:
     """Start the guard from nothing, as in a pod: its memory is its own."""
-    await rig.guard.stop()
     rig.guard.is_forked, rig.guard.more = False, more
-    await rig.guard.start()
-    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    await rig.restart()
 
 
 def digest(body: bytes) -> str:

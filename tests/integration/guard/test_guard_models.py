@@ -383,20 +383,16 @@ async def test_no_redirect_is_followed(rig: Rig, status: int) -> None:
 
 @requirement("models.ssrf")
 async def test_a_provider_at_an_address_that_may_not_be_dialled_is_not_dialled(rig: Rig) -> None:
-    await rig.guard.stop()
     rig.guard.may_dial_loopback = False
-    await rig.guard.start()
-    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    await rig.restart()
     assert await rig.refused(CHAT, chat()) == (502, "ServerUnavailable")
     assert "may not be dialled: it is loopback" in rig.guard.log()
 
 
 @requirement("models.ssrf")
 async def test_no_proxy_of_the_environment_is_used(rig: Rig) -> None:
-    await rig.guard.stop()
     rig.guard.more = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    await rig.guard.start()
-    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    await rig.restart()
     assert (await rig.post(CHAT, chat()))[0] == 200
 
 
@@ -440,10 +436,8 @@ async def test_a_kill_answers_a_call_that_has_no_answer_yet_with_503(rig: Rig) -
 
 @requirement("models.kill")
 async def test_a_stale_guard_and_one_without_a_bundle_refuse(rig: Rig) -> None:
-    await rig.guard.stop()
     rig.guard.lease_seconds = 1.0
-    await rig.guard.start()
-    await until(lambda: rig.guard.probe("/readyz"), "the guard is open")
+    await rig.restart()
     rig.api.talks.clear()
     rig.api.expire_watches()
 

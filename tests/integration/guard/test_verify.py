@@ -187,24 +187,24 @@ def test_a_plan_and_a_result_are_read_as_they_were_written_and_anything_else_is_
             parse_result(json.dumps(broken))
 
 
-@requirement("guard.first-message")
-async def test_a_server_that_ends_at_the_probe_is_verified_at_its_next_start(bench: Bench) -> None:
-    command = [sys.executable, str(HABITS), "strict", str(bench.folder / "habit")]
+async def verify_with_habit(bench: Bench, habit: str) -> VerificationResult:
+    """Verify a server with a habit, which is started again as a kubelet does; return the result."""
+    command = [sys.executable, str(HABITS), habit, str(bench.folder / "habit")]
     bench.plan(a_bundle(["echo"]))
     assert await bench.run("pipes") == 0
     async with kept_running(bench.folder / "pipes" / SOURCE, command):
         assert await bench.run("verify") == 0, bench.log
-    result = parse_result(bench.api.result)
+    return parse_result(bench.api.result)
+
+
+@requirement("guard.first-message")
+async def test_a_server_that_ends_at_the_probe_is_verified_at_its_next_start(bench: Bench) -> None:
+    result = await verify_with_habit(bench, "strict")
     assert (result.failure, result.protocol) == (None, "2025-11-25")
     assert bench.log.count("begins") == 2
 
 
 @requirement("guard.odd-messages")
 async def test_the_result_counts_messages_that_were_dropped(bench: Bench) -> None:
-    command = [sys.executable, str(HABITS), "banner", str(bench.folder / "habit")]
-    bench.plan(a_bundle(["echo"]))
-    assert await bench.run("pipes") == 0
-    async with kept_running(bench.folder / "pipes" / SOURCE, command):
-        assert await bench.run("verify") == 0, bench.log
-    result = parse_result(bench.api.result)
+    result = await verify_with_habit(bench, "banner")
     assert (result.failure, result.dropped) == (None, 1)

@@ -1,6 +1,5 @@
 """Messages that guards drop, in the status of their MCPBinding."""
 
-import copy
 import json
 
 from interlock_contract.names import DRIFT_PREFIX
@@ -20,14 +19,9 @@ async def test_the_status_has_the_last_report_of_many_dropped_messages() -> None
     key = operator.put(a_binding().to_kubernetes())
     operator.put(an_agent().to_kubernetes())
     assert await operator.turn(AGENT, TRIAGE)
-    (path,) = operator.client.of_kind("Lease")
     for pod, at in (("a", AT), ("b", "9999-12-31T23:59:59Z"), ("c", LATER), ("d", AT)):
-        lease = copy.deepcopy(operator.client.objects[path])
         said = {f"{key[1]}/messages": at, "other/messages": LATER}
-        lease["metadata"].setdefault("annotations", {})[f"{DRIFT_PREFIX}{pod}"] = json.dumps(said)
-        operator.client.put(path, lease)
-        operator.watch_children()
-        assert await operator.turn(AGENT, TRIAGE)
+        await operator.report(TRIAGE, f"{DRIFT_PREFIX}{pod}", json.dumps(said))
         assert await operator.turn(MCP_BINDING, key)
 
     assert operator.status(MCP_BINDING, key)["verification"]["droppedAt"] == LATER
