@@ -86,7 +86,11 @@ async def test_a_guard_beyond_its_quota_denies_with_audit_unavailable_once_its_s
 
     await until(refused, "the guard beyond its quota denies")
     assert set(reasons) == {None, "AuditUnavailable"}
-    assert 'refused_total{error="OverQuota"}' in await small_collector.telemetry()
+
+    async def over_quota() -> bool:
+        return 'refused_total{error="OverQuota"}' in await small_collector.telemetry()
+
+    await until(over_quota, "the guard sends the rest of its spool, and the collector refuses it")
 
 
 @requirement("records.reviews-bounded")

@@ -21,7 +21,7 @@ def opened(policy: Json) -> set[int]:
     """Return the ports that a NetworkPolicy opens for addresses anywhere."""
     return {
         port["port"]
-        for rule in policy["spec"]["egress"]
+        for rule in policy["spec"].get("egress", [])
         for port in rule.get("ports", [])
         if any(peer.get("ipBlock", {}).get("cidr") == "0.0.0.0/0" for peer in rule["to"])
     }
@@ -53,7 +53,12 @@ def test_a_proxy_reaches_verification_bundle_and_networks_and_goes_again(
 
     proxy = eventually(guards_proxy, "the agent has its bundle")
     assert proxy["url"] == PROXY["url"]
-    guard = next(one for one in sandbox.children("triage")["NetworkPolicy"] if 3128 in opened(one))
+
+    def networks_of_guard() -> list[Json] | None:
+        networks = sandbox.children("triage").get("NetworkPolicy", [])
+        return [one for one in networks if 3128 in opened(one)] or None
+
+    (guard,) = eventually(networks_of_guard, "the guard's network opens the proxy")
     assert 443 not in opened(guard)
 
     sandbox.api.patch("agentpolicies", sandbox.namespace, objects.POLICY, {"spec": {"egressProxy": None}})
