@@ -240,7 +240,7 @@ def test_an_agent_whose_network_policy_cannot_be_restored_has_no_pods_until_it_c
     message = sandbox.condition("triage", "Ready")["message"]
     assert name in message
     assert "exceeded quota" in message
-    assert operator.metric("interlock_agents_enforcement_lost") == 1
+    eventually(lambda: operator.metric("interlock_agents_enforcement_lost") == 1, "the metric says so")
 
     sandbox.api.delete("resourcequotas", sandbox.namespace, QUOTA)
 

@@ -51,10 +51,14 @@ def is_guards(service: Json) -> bool:
 
 
 def agent_pod(sandbox: Sandbox) -> Json:
+    """Return the agent's pod once the simulated kubelet has started it, and writes no other status later."""
     labels = "interlock.dev/agent=triage,app.kubernetes.io/component=agent"
-    return eventually(
-        lambda: next(iter(sandbox.api.listed("pods", sandbox.namespace, labels)), None), "the agent has a pod"
-    )
+
+    def started() -> Json | None:
+        pods = sandbox.api.listed("pods", sandbox.namespace, labels)
+        return next((pod for pod in pods if pod["status"].get("podIP")), None)
+
+    return eventually(started, "the agent has a pod that has started")
 
 
 def say(sandbox: Sandbox, code: int, message: str = "") -> None:
@@ -193,8 +197,14 @@ def test_a_change_of_the_isolation_replaces_the_pods_and_leaves_nothing_behind(s
     for isolation, count in (("Shared", 1), ("Separate", 2)):
         spec = objects.policy("triage", isolation=isolation)["spec"]
         separate.api.patch("agentpolicies", separate.namespace, objects.POLICY, {"spec": spec})
-        eventually(lambda count=count: len(separate.children("triage")["Deployment"]) == count, isolation)
-        eventually(lambda count=count: len(separate.pods("triage")) == count, f"{isolation}: no pod of the old kind")
+
+        def is_replaced(isolation: str = isolation, count: int = count) -> bool:
+            templates = [one["spec"]["template"] for one in separate.children("triage").get("Deployment", [])]
+            pods = separate.pods("triage")
+            kinds = {one["metadata"]["labels"]["interlock.dev/isolation"] for one in (*templates, *pods)}
+            return len(templates) == len(pods) == count and kinds == {isolation}
+
+        eventually(is_replaced, f"{isolation}: Deployments and pods of this kind and no others")
         separate.wait_ready("triage")
 
 

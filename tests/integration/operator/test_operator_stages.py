@@ -1,5 +1,7 @@
 """Staging, then one region, then everywhere: by time and readiness, whatever happens to the operator."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,7 +10,7 @@ from interlock_contract.clock import utc_now
 from tests.integration.operator import objects
 from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.objects import KILL_SWITCH
-from tests.integration.operator.sandbox import Sandbox
+from tests.integration.operator.sandbox import Sandbox, condition_of
 from tests.requirements import requirement
 from tests.support.operator_process import OperatorProcess
 
@@ -23,23 +25,49 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def soak_was_kept(before: dict[str, str], after: dict[str, str], soak: timedelta) -> bool:
-    """Whether the stage after was entered no sooner than the soak of the stage before allowed."""
-    return moment(after["enteredAt"]) - moment(before["readySince"]) >= soak
+class Passed:
+    """The stages that an Agent has passed, by every version that a watch has seen: a short one is not missed."""
+
+    def __init__(self, events: list[Json]) -> None:
+        self._events = events
+
+    def versions(self, stage: str) -> list[Json]:
+        """Return the versions of the Agent in this stage."""
+        found = [event["object"] for event in list(self._events)]
+        return [one for one in found if one.get("status", {}).get("stage", {}).get("name") == stage]
+
+    def ready_since(self, stage: str) -> set[datetime]:
+        """Return all times since which the stage was said to be Ready."""
+        stages = (one["status"]["stage"] for one in self.versions(stage))
+        return {moment(one["readySince"]) for one in stages if "readySince" in one}
+
+    def until(self, stage: str) -> Json:
+        """Wait until the Agent was in this stage; return `status.stage`."""
+        found: Json = eventually(lambda: self.versions(stage) or None, f"it was in stage {stage}")[0]["status"]["stage"]
+        return found
+
+    def until_ready(self, stage: str) -> datetime:
+        """Wait until the stage was Ready; return since when it was first."""
+        return min(eventually(lambda: self.ready_since(stage) or None, f"stage {stage} was Ready"))
+
+
+@contextmanager
+def passing(sandbox: Sandbox) -> Iterator[Passed]:
+    with sandbox.api.watching("agents", sandbox.namespace) as seen:
+        yield Passed(seen)
 
 
 def test_an_agent_passes_its_stages_by_soaking(operator: OperatorProcess, sandbox: Sandbox) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
-    sandbox.create("triage", rollout=objects.stages("2s"))
-    sandbox.wait_ready("triage")
-    staging = sandbox.wait_stage("triage", "staging")
-    assert sandbox.condition("triage", "PromotionPending")["status"] == "True"
-    region = sandbox.wait_stage("triage", "one-region")
-    assert soak_was_kept(staging, region, SOAK)
-    eventually(lambda: "readySince" in sandbox.agent("triage")["status"]["stage"], "the second stage serves")
-    region = sandbox.agent("triage")["status"]["stage"]
-    everywhere = sandbox.wait_stage("triage", "everywhere")
-    assert soak_was_kept(region, everywhere, SOAK)
+    with passing(sandbox) as passed:
+        sandbox.create("triage", rollout=objects.stages("2s"))
+        everywhere = passed.until("everywhere")
+    for stage in ("staging", "one-region"):
+        pending = [condition_of(one, "PromotionPending").get("status") for one in passed.versions(stage)]
+        assert "True" in pending, stage
+    region = passed.until("one-region")
+    assert moment(region["enteredAt"]) >= passed.until_ready("staging") + SOAK
+    assert moment(everywhere["enteredAt"]) >= passed.until_ready("one-region") + SOAK
     sandbox.wait_ready("triage")
     eventually(lambda: sandbox.condition("triage", "PromotionPending")["reason"] == "LastStage", "nothing is pending")
 
@@ -73,30 +101,28 @@ def test_an_operator_killed_in_mid_soak_neither_skips_nor_resets_it(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
-    sandbox.create("triage", rollout=objects.stages("6s"))
-    sandbox.wait_ready("triage")
-    before = sandbox.wait_stage("triage", "staging")
-    operator.kill()
-    operator.start()
-    started = utc_now()
-    after = sandbox.wait_stage("triage", "one-region")
-    assert soak_was_kept(before, after, LONG_SOAK), "it skipped a part of the soak"
-    assert moment(after["enteredAt"]) < started + LONG_SOAK, "the soak began again with the operator"
+    with passing(sandbox) as passed:
+        sandbox.create("triage", rollout=objects.stages("6s"))
+        before = passed.until_ready("staging")
+        operator.kill()
+        operator.start()
+        after = passed.until("one-region")
+    assert moment(after["enteredAt"]) >= before + LONG_SOAK, "it skipped a part of the soak"
+    assert passed.ready_since("staging") == {before}, "the soak began again with the operator"
 
 
 def test_a_soak_that_ended_while_no_operator_ran_ends_at_the_next_start(
     operator: OperatorProcess, sandbox: Sandbox
 ) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
-    sandbox.create("triage", rollout=objects.stages("2s"))
-    sandbox.wait_ready("triage")
-    before = sandbox.wait_stage("triage", "staging")
-    operator.kill()
-    due = moment(before["readySince"]) + SOAK
-    eventually(lambda: utc_now() > due, "the soak is over")
-    operator.start()
-    after = sandbox.wait_stage("triage", "one-region")
-    assert soak_was_kept(before, after, SOAK)
+    with passing(sandbox) as passed:
+        sandbox.create("triage", rollout=objects.stages("2s"))
+        due = passed.until_ready("staging") + SOAK
+        operator.kill()
+        eventually(lambda: utc_now() > due, "the soak is over")
+        operator.start()
+        after = passed.until("one-region")
+    assert moment(after["enteredAt"]) >= due
 
 
 def test_a_kill_stops_the_soak_and_the_release_starts_it_again(operator: OperatorProcess, sandbox: Sandbox) -> None:
@@ -136,9 +162,9 @@ def test_a_new_revision_starts_again_at_the_first_stage(
     select_by_team(sandbox)
     sandbox.create("triage", rollout=objects.stages("1s"))
     sandbox.wait_stage("triage", "everywhere")
-    with sandbox.api.watching("agents", sandbox.namespace) as seen:
+    with passing(sandbox) as passed:
         sandbox.api.patch("agents", sandbox.namespace, "triage", change)
-        eventually(lambda: "staging" in stages_of(seen), "the first stage again, however short")
+        passed.until("staging")
 
 
 @requirement("revision.labels")
@@ -157,11 +183,6 @@ def test_labels_that_no_row_selects_by_start_no_revision_and_the_first_ones_stay
     assert (after["revision"], after["enteredAt"]) == (before["revision"], before["enteredAt"])
     assert after.get("labels", []) == before.get("labels", []), "a row that selects by it starts another revision"
     assert (len(after["revision"]), after["revisionSummary"]) == (64, after["revision"][:12])
-
-
-def stages_of(events: list[Json]) -> list[str]:
-    """Return the stages that an Agent was seen in."""
-    return [event["object"].get("status", {}).get("stage", {}).get("name", "") for event in list(events)]
 
 
 def test_replaying_the_same_spec_resets_nothing(operator: OperatorProcess, sandbox: Sandbox) -> None:

@@ -76,10 +76,10 @@ def test_an_agent_waits_for_its_binding_and_says_for_what(
     sandbox.api.create(objects.binding(), sandbox.namespace)
     condition(sandbox, "Verified", "False", "ServerUnavailable")
     sandbox.create("triage")
-    eventually(lambda: sandbox.condition("triage", "Ready").get("reason") == "BindingNotVerified", "triage waits")
-    message = sandbox.condition("triage", "Ready")["message"]
+    waits = "waits for MCPBinding crm-sandbox to be verified: the server was not initialized"
+    eventually(lambda: sandbox.condition("triage", "Ready").get("message", "").startswith(waits), "triage waits")
+    assert sandbox.condition("triage", "Ready")["reason"] == "BindingNotVerified"
     assert sandbox.condition("triage", "Stalled")["status"] == "False", "a later run may succeed"
-    assert message.startswith("waits for MCPBinding crm-sandbox to be verified: the server was not initialized")
     assert sandbox.children("triage") == {}
     verifiers.failing = ""
     sandbox.wait_ready("triage", RETRY_SECONDS)
@@ -106,8 +106,12 @@ def test_the_jobs_pod_is_admitted_under_restricted_and_its_identity_may_write_on
     for (verb, resource, name), allowed in asked.items():
         attributes = {"namespace": sandbox.namespace, "verb": verb, "resource": resource, "name": name}
         review = {"spec": {"user": user, "resourceAttributes": attributes}}
-        answer = sandbox.api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
-        assert answer["status"]["allowed"] is allowed, (verb, resource, name)
+
+        def is_decided(review: Json = review, allowed: bool = allowed) -> bool:  # noqa: FBT001 - a row of the table
+            answer = sandbox.api.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+            return answer["status"]["allowed"] is allowed
+
+        eventually(is_decided, f"{verb} {resource} {name}: {allowed}")  # RBAC knows a new role a moment later
     verifiers.silent = False
     sandbox.wait_verified(BINDING)
 
@@ -236,13 +240,16 @@ def test_a_drift_that_a_guard_has_found_is_in_the_status_long_before_the_interva
 def test_a_restart_of_the_operator_repeats_no_verification(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, operators: Operators
 ) -> None:
+    def runs() -> list[str]:
+        return [run for run in verifiers.runs if run.startswith(sandbox.namespace)]
+
     sandbox.apply_policy_and_bindings("triage")
-    runs = [run for run in verifiers.runs if run.startswith(sandbox.namespace)]
+    [run] = eventually(lambda: runs() or None, "the verifier notes its run")
     operator.kill()
     operator.start()
     sandbox.create("triage")
     sandbox.wait_ready("triage")
-    assert [run for run in verifiers.runs if run.startswith(sandbox.namespace)] == runs
+    assert runs() == [run]
 
 
 PAGE = (Path(__file__).parents[3] / "docs" / "runbooks" / "BindingDrifted.md").read_text(encoding="utf-8")
@@ -268,6 +275,8 @@ def test_every_command_of_the_runbook_prints_what_the_page_says(
 ) -> None:
     sandbox.apply_policy_and_bindings("triage", production=True)
     drift(sandbox, verifiers)
+    events = lambda: {event["reason"] for event in sandbox.api.listed("events", sandbox.namespace)}  # noqa: E731
+    eventually(lambda: "ToolsChanged" in events(), "the Event that the page lists is posted")
     cluster = operators.cluster
     program = f"{cluster.kubectl} --kubeconfig {cluster.kubeconfig} --context {cluster.context}"
     (tmp_path / "kubectl").write_text(f'#!/bin/sh\nexec {program} "$@"\n')
