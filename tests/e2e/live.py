@@ -244,10 +244,24 @@ class Live:
         return [f"{one.pod}/{one.name}" for one in found if one.is_running]
 
     def restart_operator(self) -> None:
-        """End the operator without grace and wait until another one works."""
-        selector = ("-l", "app.kubernetes.io/name=interlock")
-        self.kubectl("-n", "interlock-system", "delete", "pods", *selector, "--grace-period=0", "--force")
-        self.kubectl("-n", "interlock-system", "rollout", "status", "deployment/interlock", "--timeout=120s")
+        """End the operator without grace and wait until another one works.
+
+        The status of the Deployment may still speak of the pods before, so a new pod must be ready.
+        """
+        system, selector = self.within("interlock-system"), "app.kubernetes.io/name=interlock"
+        before = {pod["metadata"]["uid"] for pod in system.items("pods", selector)}
+        self.kubectl("-n", "interlock-system", "delete", "pods", "-l", selector, "--grace-period=0", "--force")
+
+        def is_ready() -> bool:
+            conditions = [
+                (one["type"], one["status"])
+                for pod in system.items("pods", selector)
+                if pod["metadata"]["uid"] not in before
+                for one in pod["status"].get("conditions", ())
+            ]
+            return ("Ready", "True") in conditions
+
+        eventually(is_ready, 120, lambda: str(system.items("pods", selector))[-3000:])
 
 
 def eventually(check: Callable[[], bool], seconds: float, describe: Callable[[], str]) -> None:

@@ -211,7 +211,7 @@ def test_the_secret_of_a_server_is_nowhere_that_the_agent_and_readers_see(crowd:
     }
     assert [what for what, text in seen.items() if not text] == []
     assert [what for what, text in seen.items() if CANARY in text] == []
-    assert stands_in_the_collectors_store(crowd, crowd.namespace), "its records have arrived"
+    eventually(lambda: stands_in_the_collectors_store(crowd, crowd.namespace), 60, lambda: "no record has arrived")
     assert not stands_in_the_collectors_store(crowd, CANARY)
 
 

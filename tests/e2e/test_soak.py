@@ -57,8 +57,11 @@ def test_an_agent_that_ends_again_and_again_is_not_promoted(live: Live) -> None:
     said = live.condition(AGENT, "PromotionPending")
     assert said["status"] == "True"
     assert "the agent's container ended by itself more often than spec.rollout.maxRestarts (0)" in said["message"]
-    reasons = {event["reason"] for event in live.items("events.events.k8s.io")}
-    assert "SoakRestarted" in reasons
+
+    def reasons() -> set[str]:
+        return {event["reason"] for event in live.items("events.events.k8s.io")}
+
+    eventually(lambda: "SoakRestarted" in reasons(), 30, lambda: str(reasons()))
 
 
 @requirement("rollout.soak-on-a-cluster")
