@@ -217,7 +217,7 @@ def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
         answer = server.try_create(agent_manifest, namespace)
         return answer.text.endswith("denied request: " + "; ".join(expected)) if expected else answer.ok
 
-    eventually(says_as_expected, f"{expected}", seconds=5)
+    eventually(says_as_expected, f"{expected}")
 
 
 def test_apply_with_server_dry_run_gives_the_verdict(kubectl: Kubectl, server: Api, namespace: str) -> None:
@@ -354,7 +354,7 @@ def test_a_tightened_policy_lets_labels_and_re_apply_pass_but_no_change_of_the_s
     create(server, namespace, policy(), agent(*STAGED))
     tighter = json.dumps(policy(minStaging="200h"))
     kubectl.must("replace", "-n", namespace, "-f", "-", stdin=tighter)
-    eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts", seconds=5)
+    eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts")
     assert update(kubectl, namespace, metadata__labels={"team": "support"}).ok
     assert kubectl.replace(agent(*STAGED), namespace).ok
 
@@ -378,7 +378,7 @@ def assert_kill_and_release_pass(kubectl: Kubectl, namespace: str) -> None:
 def test_kill_passes_after_a_policy_was_tightened(kubectl: Kubectl, server: Api, namespace: str) -> None:
     create(server, namespace, policy(), agent(*STAGED, sources=("crm",)))
     kubectl.must("replace", "-n", namespace, "-f", "-", stdin=json.dumps(edited(policy(), spec__dataAccess=None)))
-    eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts", seconds=5)
+    eventually(lambda: not update(kubectl, namespace, spec__replicas=2).ok, "the tightened policy counts")
     assert_kill_and_release_pass(kubectl, namespace)
 
 
@@ -390,7 +390,7 @@ def test_kill_passes_after_all_policies_were_deleted(
     create(server, namespace, policy(), agent(*STAGED, sources=("crm",)))
     kubectl.must("delete", "agentpolicy", "--all", "-n", namespace)
     other = edited(AGENT, metadata__name="other")
-    eventually(lambda: not server.try_create(other, namespace).ok, "the policies are gone", seconds=5)
+    eventually(lambda: not server.try_create(other, namespace).ok, "the policies are gone")
     assert_kill_and_release_pass(kubectl, namespace)
 
 

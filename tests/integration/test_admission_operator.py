@@ -239,6 +239,14 @@ def bind_all_roles(place: Place) -> None:
         reference = {"apiGroup": rbac, "kind": "Role", "name": "bind-all"}
         body = {"metadata": {"name": "bind-all"}, "roleRef": reference, "subjects": [account(SYSTEM, "interlock")]}
         place.at.admin.must("POST", place.at.path("rolebindings", rbac), body)
+    asked = {"namespace": place.at.namespace, "group": rbac, "resource": "roles", "verb": "bind"}
+
+    def is_known() -> bool:
+        review = {"spec": {"resourceAttributes": asked}}
+        answer = place.operator.must("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        return bool(answer["status"]["allowed"])
+
+    bounds.eventually(is_known, "RBAC knows the role", WAIT_SECONDS)
 
 
 @requirement("operator.scope")
@@ -491,8 +499,12 @@ def test_with_selected_namespaces_the_operator_writes_in_these_alone(place: Plac
         bounds.eventually(
             lambda: place.apply(manifest).was_denied_by("operator-namespaces"), "it is in force", WAIT_SECONDS
         )
+        bounds.eventually(
+            lambda: at.owner.send("POST", agents + DRY, agent).was_denied_by("operator-namespaces"),
+            "it is in force for Agents",
+            WAIT_SECONDS,
+        )
         reply = at.owner.send("POST", agents + DRY, agent)
-        assert reply.was_denied_by("operator-namespaces"), reply.text
         assert f"kubectl label namespace {at.namespace} interlock.dev/agents=allowed" in reply.text
         assert place.operator.send("DELETE", path_of(manifest, at.namespace) + DRY).status == 200
         others = edited(OTHERS, metadata__name="of-a-user")
