@@ -129,6 +129,12 @@ class StdioServer:
             return await self.process.wait()
 
 
+def whole_lines(file: Path) -> list[str]:
+    """Return the lines of a file that another process writes, without a last one that is half written."""
+    written, _, _ = file.read_text().rpartition("\n") if file.exists() else ("", "", "")
+    return [line for line in written.split("\n") if line]
+
+
 class HasUrl(Protocol):
     """An API server, as far as a guard's settings go."""
 
@@ -258,7 +264,7 @@ class Guard:
 
     def lines(self) -> list[dict[str, Any]]:
         """Every line of the chain that came on standard output."""
-        return [json.loads(line) for line in (self.folder / "records").read_text().splitlines()]
+        return [json.loads(line) for line in whole_lines(self.folder / "records")]
 
     def tasks(self) -> list[dict[str, Any]]:
         """What it says of tasks that have ended."""
@@ -351,10 +357,7 @@ class Bench:
 
     def executed(self) -> list[dict[str, Any]]:
         """Every call that any server has executed, in order, and every cancellation that one received."""
-        if not self.executed_file.exists():
-            return []
-        written, _, _ = self.executed_file.read_text().rpartition("\n")  # the last line may be half written
-        return [json.loads(line) for line in written.splitlines()]
+        return [json.loads(line) for line in whole_lines(self.executed_file)]
 
     def executed_names(self) -> list[str]:
         return [entry["name"] for entry in self.executed() if "name" in entry]

@@ -52,6 +52,10 @@ class Rig:
             text = await response.text()
             return response.status, json.loads(text) if response.content_type == "application/json" else text
 
+    def outcomes(self) -> list[str]:
+        """Return the recorded ends of calls. That of a call which passed is written after its last byte was sent."""
+        return [line["outcome"] for line in self.guard.lines() if line["kind"] == "outcome"]
+
     async def restart(self) -> None:
         """Start the guard again, with the settings that it has now, and wait until it is open."""
         await self.guard.stop()

@@ -180,6 +180,14 @@ class TaskBench:
         found = re.search(rf"^{re.escape('interlock_guard_' + name)} (\S+)$", await self.guard.metrics(), re.MULTILINE)
         return 0.0 if found is None else float(found[1])
 
+    async def reaches(self, name: str, value: float) -> None:
+        """Wait until a figure has a value: the end of a task is counted after the last byte of its answer was sent."""
+
+        async def has_value() -> bool:
+            return await self.figure(name) == value
+
+        await until(has_value, f"{name} is {value:g}")
+
     async def ended(self, count: int) -> list[dict[str, Any]]:
         """Wait until so many tasks have a record; return all of them."""
         await until(lambda: len(self.guard.tasks()) >= count, f"{count} tasks are recorded")

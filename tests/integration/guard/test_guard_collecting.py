@@ -7,7 +7,7 @@ import json
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
@@ -15,7 +15,7 @@ import pytest
 from interlock_audit.verify import FOUND, OK, main
 from interlock_contract.canonical_json import canonicalize, digest_of
 from tests.integration.guard.collecting import Collector, collect_with
-from tests.integration.guard.harness import Bench, Client, a_bundle
+from tests.integration.guard.harness import Bench, Client, a_bundle, whole_lines
 from tests.requirements import requirement
 from tests.support.bounds import until
 
@@ -42,14 +42,20 @@ def executed(bench: Bench) -> Counter[str]:
 
 def all_written(bench: Bench) -> list[str]:
     """Every line that any guard of the bench wrote."""
-    return (bench.guard.folder / "records").read_text().splitlines()
+    return whole_lines(bench.guard.folder / "records")
 
 
 async def arrived(bench: Bench, collector: Collector, *, kills: int = 0) -> None:
-    """Wait until the collector has every line that was written; then nothing may be twice, and all be whole.
+    """Wait until the collector has every line that was written; then nothing may be twice, and all be whole."""
+    await have_arrived(bench, collector.lines, kills=kills)
+    assert main(["--sqlite", str(collector.database)]) == OK
+
+
+async def have_arrived(bench: Bench, lines: Callable[[], list[str]], *, kills: int = 0) -> None:
+    """Wait until a store has every line that was written; then nothing may be twice.
 
     A record goes to the spool first and to stdout second: a guard that is killed in between leaves one line that only
-    the collector has.
+    the store has.
     """
     ran = executed(bench)
     received: Counter[str] = Counter()
@@ -57,14 +63,13 @@ async def arrived(bench: Bench, collector: Collector, *, kills: int = 0) -> None
     def has_every_record() -> bool:
         """Read what was written first: outcomes of the last calls may still be on their way."""
         nonlocal received
-        written, received = Counter(all_written(bench)), Counter(collector.lines())
+        written, received = Counter(all_written(bench)), Counter(lines())
         return written - received == Counter()
 
     await until(has_every_record, "the collector has every record")
     assert max(received.values()) == 1
     await until(lambda: (received - Counter(all_written(bench))).total() <= kills, "no record is the collector's alone")
     assert ran - allowed(list(received)) == Counter()
-    assert main(["--sqlite", str(collector.database)]) == OK
 
 
 @contextlib.asynccontextmanager
@@ -98,7 +103,8 @@ async def test_every_record_arrives_once(collected: Bench, collector: Collector)
     async with load(collected):
         await more_executed(collected, 100)
     await arrived(collected, collector)
-    assert executed(collected).total() == len(executed(collected)) >= 100
+    ran = executed(collected)
+    assert ran.total() == len(ran) >= 100
 
 
 @requirement("records.collected")
@@ -157,7 +163,11 @@ async def test_a_collector_whose_disk_is_full_confirms_nothing_and_goes_on_when_
     for number in range(30):
         assert (await collected.client.call("slow", seconds=0, n=number)).reason is None
     await collector.says("cannot be answered")
-    assert "interlock_audit_unavailable_total 0\n" not in await collector.telemetry()
+
+    async def is_counted() -> bool:
+        return "interlock_audit_unavailable_total 0\n" not in await collector.telemetry()
+
+    await until(is_counted, "the metric says so")
     collector.limit_files(-1)
     await arrived(collected, collector)
 
@@ -223,7 +233,11 @@ async def test_a_chain_that_the_collector_holds_otherwise_is_refused_loudly_and_
     assert (await collected.client.call("echo", n=1)).reason is None
     await until(lambda: "AUDIT RECORDS REFUSED" in collected.guard.log(), "the guard says so")
     await collector.says("FORK: ")
-    assert "interlock_guard_audit_shipping_stuck 1\n" in await collected.guard.metrics()
+
+    async def is_stuck() -> bool:
+        return "interlock_guard_audit_shipping_stuck 1\n" in await collected.guard.metrics()
+
+    await until(is_stuck, "the metric says so")
     assert main([str(path) for path in sorted(collected.guard.spool.iterdir())]) == OK
 
 

@@ -12,7 +12,7 @@ import pytest
 from interlock_contract.listeners import LISTENERS, ListenerName
 from tests.integration.guard.harness import Bench
 from tests.requirements import requirement
-from tests.support.bounds import limit, until
+from tests.support.bounds import TOLERANCE, limit, until
 from tests.support.keys import AGENT_KEY
 
 OPENED = 2000
@@ -93,14 +93,17 @@ async def test_a_flood_costs_little_and_probes_and_calls_are_answered(
 
 @requirement("listeners.bounded")
 async def test_half_a_request_is_closed_after_the_seconds_of_the_table(bench: Bench) -> None:
-    ports = {ListenerName.OBSERVE: bench.guard.observe_port, ListenerName.AGENT: bench.guard.port}
-    for name, port in ports.items():
+    async def send_half(name: ListenerName, port: int) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /healthz HTTP/1.1\r\nX-Half:")
-        async with asyncio.timeout(3 * LISTENERS[name].head_seconds):
+        async with limit(TOLERANCE * LISTENERS[name].head_seconds, f"the port of {name} is closed"):
             with suppress(ConnectionError):
                 assert await reader.read() == b""
         writer.close()
+
+    await asyncio.gather(
+        send_half(ListenerName.OBSERVE, bench.guard.observe_port), send_half(ListenerName.AGENT, bench.guard.port)
+    )
 
 
 KEYED = f"/{AGENT_KEY}/mcp/crm HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n".encode()

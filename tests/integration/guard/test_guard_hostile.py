@@ -15,6 +15,7 @@ from tests.corpus.mcp_hostile import BODIES, HEADED, requests
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import MCP_PATH, SOURCE, Client, Guard, StdioServer, a_bundle
 from tests.requirements import requirement
+from tests.support.bounds import WAIT_SECONDS
 
 RECORDING = Path(__file__).parent / "programs" / "recording_server.py"
 SMALLEST_CORPUS = 150
@@ -111,14 +112,14 @@ async def test_no_trick_of_http_gets_a_call_to_the_server(recorded: Recorded) ->
     assert got_through == []
 
 
-async def send(port: int, data: bytes) -> list[int]:
+async def send(port: int, data: bytes, silence: float = SILENCE_SECONDS) -> list[int]:
     """Send the bytes; return the statuses of what comes back until there is silence or the guard hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answers = b""
     try:
         writer.write(data)
         await writer.drain()
-        while chunk := await asyncio.wait_for(reader.read(65536), SILENCE_SECONDS):
+        while chunk := await asyncio.wait_for(reader.read(65536), silence):
             answers += chunk
     except (ConnectionError, TimeoutError):
         pass  # refused in the middle, or nothing more to come
@@ -139,8 +140,9 @@ async def test_the_same_messages_without_what_makes_them_hostile_are_forwarded(r
         assert (await recorded.client.post(json.dumps(sessionless), {**agreed, "Mcp-Name": name})).reason is None
     text = json.dumps(message)
     lines = [f"POST {MCP_PATH} HTTP/1.1", f"Host: 127.0.0.1:{recorded.guard.port}", "Content-Type: application/json"]
+    lines.append("Connection: close")
     for framing in (f"Content-Length: {len(text)}\r\n\r\n{text}", f"Transfer-Encoding: chunked\r\n\r\n{chunked(text)}"):
-        assert await send(recorded.guard.port, ("\r\n".join([*lines, framing])).encode()) == [200]
+        assert await send(recorded.guard.port, ("\r\n".join([*lines, framing])).encode(), WAIT_SECONDS) == [200]
     assert len(await recorded.forwarded()) == 5
 
 

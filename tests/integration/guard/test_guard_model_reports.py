@@ -15,6 +15,7 @@ from aiohttp import web
 from tests.integration.guard.fake_provider import AGENT_KEY, MODEL, answer_of
 from tests.integration.guard.model_rig import API_KEY, BEARER, CHAT, MESSAGES, Rig, a_model_rig, chat, messages
 from tests.requirements import requirement
+from tests.support.bounds import until_exactly
 
 RESPONSES = "/openai/v1/responses"
 OBJECT = {"type": "object"}
@@ -395,8 +396,7 @@ async def test_sdks_try_again_after_a_connection_that_broke(rig: Rig) -> None:
         told = await claude.messages.create(model=MODEL["anthropic"], max_tokens=9, messages=said)
         assert told.content[0].text == "hello"  # type: ignore[union-attr]
     assert tried == 4
-    outcomes = [line["outcome"] for line in rig.guard.lines() if line["kind"] == "outcome"]
-    assert outcomes == ["ServerUnavailable", "Answered"] * 2
+    await until_exactly(rig.outcomes, ["ServerUnavailable", "Answered"] * 2, "the ends of all calls are recorded")
 
 
 @requirement("models.retries")

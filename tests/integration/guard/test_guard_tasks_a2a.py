@@ -163,7 +163,7 @@ async def test_a_task_is_queried_and_cancelled_while_all_slots_are_taken(a2a: A2
     for stream in streams:
         assert [state_of(one) async for one in stream][-1] == "TASK_STATE_CANCELED"
     assert state_of((await waiting)[-1]) == "TASK_STATE_COMPLETED"
-    assert await a2a.bench.figure('tasks_total{kind="Task",outcome="Answered"}') == 3
+    await a2a.bench.reaches('tasks_total{kind="Task",outcome="Answered"}', 3)
 
 
 async def _waits(bench: TaskBench) -> bool:
