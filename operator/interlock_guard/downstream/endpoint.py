@@ -282,7 +282,7 @@ class McpEndpoint:
             data = await read_body(http)
             if len(data) > SMALL and self._refuse_source(source) is not None:
                 raise MessageInvalid(INVALID_REQUEST, "was not read")  # `_handle` answers with that refusal
-            message = await self._large.parse_message(
+            [message] = await self._large.parse_messages(
                 data,
                 max_bytes=self._max_bytes(source),
                 hold=self._large.requests.hold(),

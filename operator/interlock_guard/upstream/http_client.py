@@ -1,14 +1,15 @@
 """The guard's HTTP client for MCP servers and providers: connections, addresses, TLS, credentials and failures.
 
-Only addresses that were checked are dialled. No redirect is followed, since its target was not checked. The only proxy
-is that of the policy: never one of the environment. Cookies, .netrc and compression are not used either.
+Only addresses that were checked are dialled. No redirect is followed, since its target was not checked, except for one
+slash at the end of an MCP server's path. The only proxy is that of the policy: never one of the environment. The .netrc
+and compression are not used either, nor are cookies but those of one connection to an MCP server.
 """
 
 import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ import aiohttp
 import yarl
 
 from interlock_contract.mcp import EVENT_STREAM, MCP_JSON
+from interlock_guard.upstream.cookies import Cookies
 from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
 from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
 from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom, Pace
@@ -27,6 +29,8 @@ MAX_FIELD: Final = 16 * 1024
 """Longest header field of an answer, in bytes: a session id of 8 KiB has room, and so has a content security policy."""
 _IDLE_SECONDS: Final = 600.0
 _REDIRECTS: Final = range(300, 400)
+_REPEATING: Final = (307, 308)
+"""Redirects that ask for the same request, body included."""
 _ANSWERS: Final = range(200, 600)
 _FIRST_TRANSIENT: Final = 500
 """From this status on, a proxy may reach the server a moment later."""
@@ -43,6 +47,15 @@ class UpstreamError(Exception):
         super().__init__(message)
         self.is_sent, self.is_connection = is_sent, is_connection
         self.detail = detail or message
+
+
+class Redirected(UpstreamError):  # noqa: N818 - says what happened
+    """The server answered with a redirect; `location` is what it says."""
+
+    def __init__(self, status: int, location: str) -> None:
+        message = f"answered with a redirect (HTTP {status}), which the guard does not follow"
+        super().__init__(message, is_sent=True, detail=f"{message}; to {json.dumps(location[:256])}")
+        self.status, self.location = status, location
 
 
 class HttpSession:
@@ -153,9 +166,7 @@ def _refuse_answer(response: aiohttp.ClientResponse) -> None:
         UpstreamError: It is one.
     """
     if response.status in _REDIRECTS:
-        message = f"answered with a redirect (HTTP {response.status}), which the guard does not follow"
-        where = json.dumps(response.headers.get("Location", "")[:256])
-        raise UpstreamError(message, is_sent=True, detail=f"{message}; to {where}")
+        raise Redirected(response.status, response.headers.get("Location", ""))
     if response.status not in _ANSWERS:
         raise UpstreamError(f"answered with HTTP {response.status}, which answers no request", is_sent=True)
     encodings = ",".join(response.headers.getall("Content-Encoding", ()))
@@ -340,15 +351,27 @@ class HttpAnswer:
 
 
 class HttpClient(HttpSession):
-    """Sends requests to one URL."""
+    """Sends requests to one URL.
+
+    Attributes:
+        cookies: Those of the present connection to the server.
+    """
 
     def __init__(self, url: str, credentials: Credentials, dialer: Dialer) -> None:
         super().__init__(credentials, dialer)
         self._url = yarl.URL(url, encoded=True)
+        self.cookies = Cookies()
 
     @asynccontextmanager
     async def send(self, method: str, body: bytes | None, headers: Mapping[str, str]) -> AsyncIterator[HttpAnswer]:
         """Send a request; once, whatever happens.
+
+        Many web frameworks know a path either with or without a slash at its end, and answer the other one with a
+        redirect before they handle anything. Only that redirect is followed, once, to the same scheme, host and port,
+        and later requests go there immediately:
+
+            POST /mcp     <- 307, Location: http://.../mcp/
+            POST /mcp/    <- 200
 
         Args:
             method: The HTTP method.
@@ -358,11 +381,44 @@ class HttpClient(HttpSession):
         Raises:
             UpstreamError: Also while the body is read.
         """
+        async with AsyncExitStack() as stack:
+            try:
+                response = await stack.enter_async_context(self._send(method, body, headers))
+            except Redirected as redirected:
+                other = _find_slash(self._url, redirected)
+                if other is None:
+                    raise
+                self._url = other
+                response = await stack.enter_async_context(self._send(method, body, headers))
+            yield HttpAnswer(response)
+
+    @asynccontextmanager
+    async def _send(
+        self, method: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         own = {name: value for name, value in _OWN_HEADERS.items() if body is not None or name != "Content-Type"}
         with self.unsent():
-            merged = _merge(_USER_AGENT, self.credentials.read_headers(), own, headers)
+            merged = _merge(_USER_AGENT, self.cookies.headers(), self.credentials.read_headers(), own, headers)
         async with self.request(method, self._url, body, merged) as response:
-            yield HttpAnswer(response)
+            self.cookies.take(response.headers.getall("Set-Cookie", ()))
+            yield response
+
+
+def _find_slash(url: yarl.URL, redirected: Redirected) -> yarl.URL | None:
+    """Return the URL with or without a slash at the end of its path, if a redirect leads to that; else None.
+
+    Scheme and port of the redirect are ignored, since a server behind a gateway often knows those of its own only.
+    """
+    other = url.raw_path.removesuffix("/") if url.raw_path.endswith("/") else f"{url.raw_path}/"
+    try:
+        target = url.join(yarl.URL(redirected.location, encoded=True))
+    except ValueError:
+        return None
+    is_same_host = (target.raw_host or "").lower() == (url.raw_host or "").lower()
+    is_slash = (target.raw_path, target.raw_query_string) == (other, url.raw_query_string)
+    if redirected.status not in _REPEATING or not is_same_host or not is_slash:
+        return None
+    return url.with_path(other, encoded=True, keep_query=True)
 
 
 def _merge(*layers: Mapping[str, str]) -> dict[str, str]:

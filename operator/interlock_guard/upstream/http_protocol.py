@@ -45,6 +45,7 @@ from interlock_guard.wire.jsonrpc import (
     MessageInvalid,
     MessageTooLarge,
     RpcResponse,
+    dump_request,
 )
 from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, LargeMessages, NoRoom, Pace
 from interlock_guard.wire.server_messages import FROM_SERVER
@@ -105,6 +106,8 @@ MAY_BE_LOST: Final = _OF_A_SESSION | {500, 503}
 """Statuses that a few servers have for a lost session, and many for something else."""
 _OF_A_METHOD: Final = (METHOD_NOT_FOUND, INVALID_PARAMS)
 """Error codes of a server that has looked the method up, so it knows the session."""
+_OF_SESSIONS: Final = re.compile("session|initiali[sz]", re.IGNORECASE)
+_MAX_SEARCHED: Final = 256
 _MAX_OTHER_ERROR, _OTHER_ERROR_SECONDS = 64 * 1024, 5.0
 _MESSAGE: Final = "message"
 _END_SECONDS: Final = 0.5  # a pod's guard has one second to end
@@ -134,6 +137,8 @@ class StatusRefused(UpstreamError):  # noqa: N818 - says what happened
         code = f"HTTP {status}, Retry-After: {wait}" if _SECONDS.match(wait) else f"HTTP {status}"
         super().__init__(f"{what if status >= _BAD_REQUEST else 'opened no stream'} ({code})", is_sent=True)
         self.status = status
+        self.retry_seconds = float(wait) if _SECONDS.match(wait) else 0.0
+        """How long the server wants its client to wait."""
 
 
 class _Unreadable(UpstreamError):  # noqa: N818 - says what happened
@@ -188,10 +193,14 @@ class HttpExchange:
         async with self._client.send("POST", body, headers) as answer:
             session = answer.header(SESSION_HEADER)
             found: RpcResponse | None
+            raw: bytes | bytearray
             if not answer.is_success:
                 return await self._read_refusal(answer, request_id, headers, on_message), session
             if answer.may_be_json:
-                found = _own(await self._parse(await answer.read(self._max_result(), self._large.results)), request_id)
+                raw = await answer.read(self._max_result(), self._large.results)
+                found = await self._take(await self._parse(raw), raw, request_id, on_message)
+                if found is None:
+                    raise UpstreamError("answered something else than it was asked", is_sent=True)
             elif answer.media_type == EVENT_STREAM:
                 found = await self._follow(answer, parser, request_id, on_message)
             else:
@@ -199,9 +208,11 @@ class HttpExchange:
             if found is not None:
                 on_message(found)
                 await answer.drain()
-                return found, session
-        found = await self._resume(parser, request_id, headers, on_message)
-        on_message(found)
+        if found is None:
+            found = await self._resume(parser, request_id, headers, on_message)
+            on_message(found)
+        if _speaks_of_session(found) and await self._check() is not None:
+            raise SessionLost
         return found, session
 
     async def deliver(self, body: bytes, headers: Mapping[str, str]) -> None:
@@ -251,24 +262,36 @@ class HttpExchange:
                     continue
                 self._messages += 1
                 try:
-                    message = await self._parse(event.data)
+                    messages = await self._parse(event.data)
                 except _Unreadable as unreadable:
                     if request_id is not None and cut_short(event.data).response_id() == request_id:
                         raise
                     await self._drop(event.data, unreadable.why)
                     continue
-                if isinstance(message, RpcResponse):
-                    if request_id is not None and _answers(message, request_id):
-                        return message
-                    await self._drop(event.data, "it answers no request")
-                elif message.size > MAX_OWN_MESSAGE:
-                    await self._drop(event.data, f"a request or notification of more than {MAX_OWN_MESSAGE} bytes")
-                else:
-                    on_message(message)
+                found = await self._take(messages, event.data, request_id, on_message)
+                if found is not None:
+                    return found
         except StreamBroken:
             if not parser.last_id:
                 raise
         return None
+
+    async def _take(
+        self, messages: list[Message], raw: bytes | bytearray, request_id: Id | None, on_message: OnMessage
+    ) -> RpcResponse | None:
+        """Handle the messages of one text; return the answer to the request if it is one of them."""
+        found = None
+        for message in messages:
+            if not isinstance(message, RpcResponse):
+                if message.size > MAX_OWN_MESSAGE:
+                    await self._drop(raw, f"a request or notification of more than {MAX_OWN_MESSAGE} bytes")
+                else:
+                    on_message(message)
+            elif found is None and request_id is not None and _answers(message, request_id):
+                found = message
+            else:
+                await self._drop(raw, "it answers no request")
+        return found
 
     async def _resume(
         self, parser: EventParser, request_id: Id, headers: Mapping[str, str], on_message: OnMessage
@@ -289,15 +312,22 @@ class HttpExchange:
             fruitless = 0 if parser.last_id != before else fruitless + 1
         raise UpstreamError("ended its answer half-way; the call may have been executed or not", is_sent=True)
 
-    async def refusal_status(self, body: bytes, headers: Mapping[str, str]) -> int | None:
+    async def refusal_status(self, request_id: Id, method: str, headers: Mapping[str, str]) -> int | None:
         """Post a request that the server of a session must accept; return the status of its refusal, or None.
 
-        A server that says that it has no such method knows the session: only then methods are looked up.
+        A server that says that it has no such method knows the session: only then methods are looked up. After a
+        status of success, only an error that speaks of the session is a refusal.
 
         Raises:
             UpstreamError: It cannot be reached.
         """
-        async with self._client.send("POST", body, headers) as answer:
+        async with self._client.send("POST", dump_request(request_id, method, {}), headers) as answer:
+            if answer.is_success:
+                if answer.media_type == EVENT_STREAM:
+                    found = await self._follow(answer, EventParser(self._max_result()), request_id, _ignore)
+                else:
+                    found = await self._read_error(answer)
+                return answer.status if found is not None and _speaks_of_session(found) else None
             if answer.status not in MAY_BE_LOST:
                 return None
             found = await self._read_error(answer)
@@ -369,23 +399,23 @@ class HttpExchange:
             # Frameworks send errors with other types, too: those are short, and come soon or are none.
             async with asyncio.timeout(None if is_json else _OTHER_ERROR_SECONDS):
                 raw = await answer.read(self._max_result() if is_json else _MAX_OTHER_ERROR, self._large.results)
-            message = await self._parse(raw)
+            messages = await self._parse(raw)
         except TimeoutError:
             return None
         except UpstreamError:
             if await self._shows_secret(raw):
                 raise
             return None
-        return message if isinstance(message, RpcResponse) else None
+        return next((message for message in messages if isinstance(message, RpcResponse)), None)
 
-    async def _parse(self, raw: bytes | bytearray) -> Message:
-        """Return the one message in a text.
+    async def _parse(self, raw: bytes | bytearray) -> list[Message]:
+        """Return the messages in a text, one or several in an array.
 
         Raises:
             UpstreamError: The text is no message, or one of the guard's credentials is in it.
         """
         try:
-            message = await self._large.parse_message(
+            messages = await self._large.parse_messages(
                 raw, max_bytes=MAX_RESULT, hold=self._large.results.hold(), reader=FROM_SERVER
             )
         except (MessageTooLarge, NoRoom) as error:
@@ -394,7 +424,7 @@ class HttpExchange:
             raise _Unreadable(f"what is no message: {error}") from None
         if await self._shows_secret(raw):
             raise UpstreamError("answered with a credential of its own in it, so the answer is withheld", is_sent=True)
-        return message
+        return messages
 
     async def _drop(self, raw: bytes | bytearray, why: str) -> None:
         """Drop a message; none of its text is logged if one of the guard's credentials is in it."""
@@ -415,10 +445,19 @@ def is_doubtful(status: int, headers: Mapping[str, str]) -> bool:
     return status in (_OF_A_SESSION if SESSION_HEADER in headers else DOUBTFUL)
 
 
-def _own(message: Message, request_id: Id) -> RpcResponse:
-    if not isinstance(message, RpcResponse) or not _answers(message, request_id):
-        raise UpstreamError("answered something else than it was asked", is_sent=True)
-    return message
+def _speaks_of_session(answer: RpcResponse) -> bool:
+    """Return True if an answer is an error whose text may mean that the server has lost its session.
+
+    Gateways send HTTP 200 with `{"code": -32001, "message": "Session not found"}`, for example, and servers without
+    session ids say that they are not initialized. A check decides whether that is so.
+    """
+    if answer.error is None or answer.error["code"] == METHOD_NOT_FOUND:
+        return False
+    return _OF_SESSIONS.search(answer.error["message"][:_MAX_SEARCHED]) is not None
+
+
+def _ignore(_: Message) -> None:
+    """Ignore a message that a server sends during a check."""
 
 
 def _answers(message: RpcResponse, request_id: Id) -> bool:

@@ -153,12 +153,15 @@ class HttpUpstream(Upstream):
 
     async def _initialize(self) -> None:
         self._calls.begin_generation()
+        self._client.cookies.clear()  # `_end_sessions` was started before, and has sent them with the last one's end
         first = self._first_message.choose(self.verified_version)
         capabilities = self._listener.client_capabilities(self)
         try:
             found = await initialize_http(self._exchange, capabilities, is_probed=first == mcp.DISCOVER)
         except UpstreamError as failed:
             self._note(failed)
+            if isinstance(failed, StatusRefused):
+                self._reconnect_pause.note_wish(failed.retry_seconds)
             if failed.is_sent and first != mcp.DISCOVER:
                 self._first_message.note_failure(first)
             # A connection that was kept may lead to a process that never was the server, or no longer is.
@@ -263,7 +266,7 @@ class HttpUpstream(Upstream):
                 headers, status = session_headers(self._session, info.version), None
                 # Not every server has ping, and each has its own way to say so. A list that it offers, it has.
                 for method in ("ping", *(one for one in mcp.LISTS if one.partition("/")[0] in info.capabilities)):
-                    status = await self._exchange.refusal_status(dump_request(INITIALIZE_ID, method, {}), headers)
+                    status = await self._exchange.refusal_status(INITIALIZE_ID, method, headers)
                     if status is None:
                         break
                 return status
@@ -329,6 +332,7 @@ class HttpUpstream(Upstream):
                     self._lose(generation)
                     return
                 failed = refused.detail
+                pause.note_wish(refused.retry_seconds)
             except UpstreamError as broken:
                 failed = broken.detail
             if failed not in ("", trouble):

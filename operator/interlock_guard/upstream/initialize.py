@@ -14,6 +14,7 @@ from interlock_guard.wire.jsonrpc import RpcResponse
 
 PROBE_SECONDS: Final = 10.0
 """How long a server may take to answer `server/discover` before `initialize` is sent; the SDK's own bound."""
+_UNDECLARED: Final[dict[str, Any]] = {"tools": {}}
 _MAX_INSTRUCTIONS: Final = 64 * 1024
 _MAX_TEXT: Final = 1024
 _MOST_NAMED: Final = 16
@@ -26,7 +27,8 @@ class FirstMessage:
     Many session-based servers answer the probe with an error, as the specification wants, but some end. A pipe does not
     tell the cause of an end, so the next connection tries the other message:
 
-        the connection ended with the probe unanswered              initialize
+        the connection ended with the probe unanswered, even if     initialize
+        initialize was sent after its 10 s
         initialize was refused, or the connection ended before      the probe
         a version was agreed on                                     the message that it was agreed on with
         nothing is known, or another version was verified           what the verification has found, else the probe
@@ -75,12 +77,16 @@ def read_discovered(outcome: RpcResponse) -> ServerInfo | None:
 
 
 def read_initialized(outcome: RpcResponse) -> ServerInfo | None:
-    """Return what a server answered to `initialize`, or None if no version is agreed on."""
+    """Return what a server answered to `initialize`, or None if no version is agreed on.
+
+    A server that declares no capability at all is asked for its tools all the same: many small ones leave them out.
+    """
     result = outcome.result or {}
     version, capabilities = result.get("protocolVersion"), result.get("capabilities")
     if version not in mcp.SESSION_VERSIONS:
         return None
-    return ServerInfo(version, capabilities if isinstance(capabilities, dict) else {}, _instructions(result))
+    declared = capabilities if isinstance(capabilities, dict) and capabilities else _UNDECLARED
+    return ServerInfo(version, declared, _instructions(result))
 
 
 def is_sessionless_error(outcome: RpcResponse) -> bool:

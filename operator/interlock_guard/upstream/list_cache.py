@@ -94,7 +94,9 @@ async def _read_pages(upstream: Upstream, method: str) -> tuple[list[dict[str, A
             raise ListFailed(f"its list has more than {MAX_LIST} bytes")
         if answer.size == 0 and (room := _take_room(answer.result, room)) < 0:
             raise ListFailed(f"its list has more than {MAX_LIST_VALUES} values and keys in small pages")
-        page, cursor = _read_page(answer, key)
+        page, nameless, cursor = _read_page(answer, key)
+        if nameless:
+            upstream.dropped.note(b"", len(answers), f"{nameless} items of {method} without a name")
         is_last = not isinstance(cursor, str) or cursor in cursors
         if is_last and isinstance(cursor, str):
             page = await _without_repeated(page, items)
@@ -108,16 +110,21 @@ async def _read_pages(upstream: Upstream, method: str) -> tuple[list[dict[str, A
     raise ListFailed(f"its list has more than {MAX_ITEMS} pages")
 
 
-def _read_page(answer: RpcResponse, key: str) -> tuple[list[dict[str, Any]], Any]:
+def _read_page(answer: RpcResponse, key: str) -> tuple[list[dict[str, Any]], int, Any]:
+    """Return the items of a page, the number of those that are left out since they have no name, and the next cursor.
+
+    What is left out cannot be called, as if the server had not listed it.
+    """
     result = answer.result or {}
     page = result.get(key)
     if key in result and page in (None, {}):
         page = []  # an empty list, as Go and Lua write it
     if not isinstance(page, list):
         raise ListFailed(f"its answer has no {key}")
-    if not all(isinstance(item, dict) and isinstance(item.get("name"), str) for item in page):
+    named = [item for item in page if isinstance(item, dict) and isinstance(item.get("name"), str)]
+    if page and not named:
         raise ListFailed(f"it lists what is no {key.removesuffix('s')}")
-    return page, result.get("nextCursor")
+    return named, len(page) - len(named), result.get("nextCursor")
 
 
 async def _without_repeated(page: list[dict[str, Any]], items: list[dict[str, Any]]) -> list[dict[str, Any]]:

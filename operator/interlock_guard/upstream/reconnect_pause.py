@@ -5,6 +5,7 @@ that change. A server that ends each connection at once, for whatever cause, cos
 
     an attempt fails, or a connection ends after less than 30 s    0.1, 0.2, 0.4 ... 30 s, a little less at random
     a connection ends after 30 s or more                           none, and the next short one begins at 0.1 s again
+    the server names a time (`Retry-After`)                        at least that, up to 30 s
 """
 
 import asyncio
@@ -36,6 +37,7 @@ class ReconnectPause:
         """
         self._first, self._longest, self._steady = first, longest, steady
         self._short_in_row = 0
+        self._wished = 0.0  # by the server, for the next pause
         self._wanted = asyncio.Event()
 
     @property
@@ -53,16 +55,22 @@ class ReconnectPause:
         """
         self._short_in_row = 0 if lasted >= self._steady else self._short_in_row + 1
 
+    def note_wish(self, seconds: float) -> None:
+        """Take note how long the server wants its client to wait; no call ends that part of the next pause."""
+        self._wished = min(seconds, self._longest)
+
     def want(self) -> None:
         """Take note that a call asks for the server: this pause, or the next one, ends once it has lasted a second."""
         self._wanted.set()
 
     async def wait(self) -> None:
         """Wait until the next connection may begin."""
-        seconds = self.seconds * random.uniform(0.75, 1.0)  # noqa: S311 - spreads guards
-        await asyncio.sleep(min(seconds, _LEAST_SECONDS))
-        if seconds > _LEAST_SECONDS:
+        wished, self._wished = self._wished, 0.0
+        seconds = max(wished, self.seconds * random.uniform(0.75, 1.0))  # noqa: S311 - spreads guards
+        least = max(wished, _LEAST_SECONDS)
+        await asyncio.sleep(min(seconds, least))
+        if seconds > least:
             with suppress(TimeoutError):
-                async with asyncio.timeout(seconds - _LEAST_SECONDS):
+                async with asyncio.timeout(seconds - least):
                     await self._wanted.wait()
         self._wanted.clear()

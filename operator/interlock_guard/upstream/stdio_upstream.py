@@ -43,11 +43,11 @@ from interlock_guard.wire.jsonrpc import (
     dump_notification,
     dump_request,
     dump_response,
-    parse_message,
+    parse_messages,
 )
 from interlock_guard.wire.large_messages import MAX_OWN_MESSAGE, Hold, LargeMessages, NoRoom
 from interlock_guard.wire.server_messages import FROM_SERVER
-from interlock_guard.wire.streams import Line, Oversized, cut_short
+from interlock_guard.wire.streams import Line, Oversized, cut_short, named_ids
 from interlock_kube.background import explain, log_failure
 
 _PAUSE_SECONDS: Final = 0.01
@@ -74,7 +74,7 @@ class StdioUpstream(Upstream):
         self._began_at = 0.0  # the present connection, on the loop's clock
         self._lines = 0  # of the present connection
         self._first_message = FirstMessage()
-        self._asked = ""  # the message that the version of the present connection is to be agreed on with
+        self._asked = ""  # the first message of the present connection that has no answer, until a version is agreed on
 
     async def run(self) -> None:
         """Serve process after process, until cancelled."""
@@ -148,7 +148,8 @@ class StdioUpstream(Upstream):
             sessionless     -> server/discover   <- result with supportedVersions                   ready
             session-based   -> server/discover   <- any error, or no answer within 10 s
                             -> initialize        <- result    -> notifications/initialized          ready
-            session-based, and strict: it ends at server/discover, and its next process begins otherwise
+            session-based, and strict: it ends at server/discover, and its next process begins otherwise. If it starts
+            slowly, initialize was sent before that end, and the probe still is the message that it ended at
                             -> initialize        <- result    -> notifications/initialized          ready
             session-based, and speaks one version only, which its refusal names
                             -> initialize        <- error     -> initialize with that version
@@ -162,7 +163,7 @@ class StdioUpstream(Upstream):
         if self._first_message.choose(self.verified_version) == mcp.DISCOVER:
             info = await self._discover()
         if info is None:
-            self._asked = "initialize"
+            self._asked = self._asked or "initialize"
             capabilities = self._listener.client_capabilities(self)
             outcome = await self.start("initialize", initialize_params(capabilities)).future
             older = find_older_version(outcome) if isinstance(outcome, RpcResponse) else ""
@@ -171,6 +172,7 @@ class StdioUpstream(Upstream):
             if not isinstance(outcome, RpcResponse):
                 channel.end("it did not answer initialize")
                 return
+            self._asked = "initialize"
             info = read_initialized(outcome)
             if info is not None:
                 self.notify("notifications/initialized", {})
@@ -196,6 +198,7 @@ class StdioUpstream(Upstream):
         except TimeoutError:
             self._calls.take(call.id)  # an answer that still comes is dropped
             return None
+        self._asked = ""
         return read_discovered(outcome) if isinstance(outcome, RpcResponse) else None
 
     def _initialized(self, task: asyncio.Task[None]) -> None:
@@ -240,11 +243,12 @@ class StdioUpstream(Upstream):
         if not line.strip():
             return
         try:
-            message = parse_message(line, max_bytes=MAX_RESULT, reader=FROM_SERVER)
+            messages = parse_messages(line, max_bytes=MAX_RESULT, reader=FROM_SERVER)
         except MessageInvalid as error:
             self._take_unreadable(line, str(error))
         else:
-            self._handle_message(message, line)
+            for message in messages:
+                self._handle_message(message, line)
 
     async def _take_large_line(self, line: Line, hold: Hold) -> None:
         """Handle a large line in steps; one that is beyond a bound becomes the refusal of its call."""
@@ -253,13 +257,14 @@ class StdioUpstream(Upstream):
             self._take_oversized(cut_short(line))
             return
         try:
-            message = await self._large.parse_message(line, max_bytes=MAX_RESULT, hold=hold, reader=FROM_SERVER)
+            messages = await self._large.parse_messages(line, max_bytes=MAX_RESULT, hold=hold, reader=FROM_SERVER)
         except (MessageTooLarge, NoRoom) as error:
             self._take_oversized(cut_short(line, f"answered with a message that {error}"))
         except MessageInvalid as error:
             self._take_unreadable(line, str(error))
         else:
-            self._handle_message(message, line)
+            for message in messages:
+                self._handle_message(message, line)
 
     def _handle_message(self, message: Message, line: Line) -> None:
         size = len(line)
@@ -285,9 +290,14 @@ class StdioUpstream(Upstream):
         # else: the call was given up, and its late answer is dropped
 
     def _take_unreadable(self, line: Line, why: str) -> None:
-        """Fail the call that a line answers which cannot be read, if that can be told; the others go on."""
+        """Fail the call that a line answers which cannot be read, if that can be told; the others go on.
+
+        A call that the line only names may still be answered by another line, for a while.
+        """
         refused = unavailable(self.source, f"answered with what is no message: {why}")
-        self._calls.resolve(cut_short(line).response_id(), refused)
+        if not self._calls.resolve(cut_short(line).response_id(), refused):
+            for call_id in named_ids(line):
+                self._calls.hasten(call_id, refused)
         self._drop(line, why)
 
     def _take_oversized(self, line: Oversized) -> None:

@@ -23,6 +23,8 @@ from interlock_guard.wire.server_messages import own_id
 
 CALL_SECONDS: Final = 600.0
 """How long a server may take for one call."""
+HASTENED_SECONDS: Final = 10.0
+"""How long a server may take for an answer after a line that may have been that answer, but cannot be read."""
 ABSENT: Final = "is not there at the moment; nothing was sent to it"
 
 
@@ -43,6 +45,7 @@ class Call:
         on_event: Called with the server's messages that belong to this call.
         deadline: On the event loop's clock; infinite for a long-lived call, such as a subscription.
         late: The outcome that came while no waiter was there.
+        overdue: The outcome at the deadline, if it is not that the server took too long.
     """
 
     id: int
@@ -50,6 +53,7 @@ class Call:
     on_event: OnEvent | None
     deadline: float
     late: Outcome | None = None
+    overdue: Deny | None = None
 
     def resolve(self, outcome: Outcome) -> None:
         """Give the call its outcome; only the first one counts, and it is kept while no waiter is there."""
@@ -316,6 +320,13 @@ class PendingCalls:
             call.resolve(outcome)
         return call is not None
 
+    def hasten(self, call_id: Any, overdue: Deny) -> None:
+        """Bring a call's deadline forward, if it is under way; at the deadline it gets this outcome."""
+        call = self.get(call_id)
+        deadline = self._loop.time() + HASTENED_SECONDS
+        if call is not None and deadline < call.deadline < math.inf:
+            call.deadline, call.overdue = deadline, overdue
+
     def resolve_all(self, outcome: RpcResponse | Deny) -> None:
         """Give everything that is under way the same outcome."""
         calls, self._calls, self.in_flight = self._calls, {}, 0
@@ -326,7 +337,8 @@ class PendingCalls:
         now = self._loop.time()
         for call in [call for call in self._calls.values() if call.deadline < now]:
             self.abandon(call, "it took too long")
-            call.resolve(unavailable(self._source, f"did not answer within {CALL_SECONDS:.0f} s"))
+            late = unavailable(self._source, f"did not answer within {CALL_SECONDS:.0f} s")
+            call.resolve(call.overdue or late)
         self._sweeping = self.in_flight > 0
         if self._sweeping:
             self._loop.call_later(_SWEEP_SECONDS, self._sweep)

@@ -121,22 +121,41 @@ class MessageReader:
         """
         return read_message(value)
 
+    def read_all(self, value: Any) -> list[Message]:
+        """Return the messages that the value is, at least one; more are accepted from MCP servers only.
+
+        Raises:
+            MessageInvalid: The value is no message.
+        """
+        return [self.read(value)]
+
 
 STRICT: Final = MessageReader()
 
 
-def parse_message(data: bytes | bytearray, *, max_bytes: int = MAX_BODY, reader: MessageReader = STRICT) -> Message:
-    """Parse one message.
+def parse_message(data: bytes | bytearray, *, max_bytes: int = MAX_BODY) -> Message:
+    """Parse one message of a client.
 
     Raises:
         MessageInvalid: It is not strict JSON or not one JSON-RPC 2.0 message.
+        MessageTooLarge: It has more bytes.
+    """
+    [message] = parse_messages(data, max_bytes=max_bytes, reader=STRICT)
+    return message
+
+
+def parse_messages(data: bytes | bytearray, *, max_bytes: int, reader: MessageReader) -> list[Message]:
+    """Parse one message, or several in one array where the reader accepts them.
+
+    Raises:
+        MessageInvalid: It is no message that the reader accepts.
         MessageTooLarge: It has more bytes.
     """
     if len(data) > max_bytes:
         raise MessageTooLarge(f"larger than {max_bytes} bytes")
     try:
         text = reader.decode(data)
-        return reader.read(reader.check(reader.parse(text), text))
+        return reader.read_all(reader.check(reader.parse(text), text))
     except JsonInvalid as error:
         raise MessageInvalid(PARSE_ERROR, str(error)) from None
 

@@ -34,7 +34,7 @@ from interlock_guard.wire.jsonrpc import (
     MessageInvalid,
     MessageReader,
     MessageTooLarge,
-    parse_message,
+    parse_messages,
 )
 
 SMALL: Final = 4096
@@ -257,7 +257,7 @@ class LargeMessages:
         finally:
             hold.release()
 
-    async def parse_message(
+    async def parse_messages(
         self,
         data: bytes | bytearray,
         *,
@@ -266,8 +266,10 @@ class LargeMessages:
         max_nodes: int = MAX_RESULT_NODES,
         is_forwarded: bool = False,
         reader: MessageReader = STRICT,
-    ) -> Message:
-        """Parse one message of JSON-RPC; a large one keeps its part of the budget while it lives.
+    ) -> list[Message]:
+        """Parse one message of JSON-RPC, or several in one array where the reader accepts them.
+
+        A large one keeps its part of the budget while it lives. Several share theirs, and each counts as all.
 
         Args:
             data: The whole message.
@@ -283,9 +285,9 @@ class LargeMessages:
             NoRoom: There is no memory for it.
         """
         if len(data) <= SMALL or len(data) > max_bytes:
-            return parse_message(data, max_bytes=max_bytes, reader=reader)
+            return parse_messages(data, max_bytes=max_bytes, reader=reader)
         try:
-            message = reader.read(await self.parse(data, max_nodes=max_nodes, hold=hold, reader=reader))
+            messages = reader.read_all(await self.parse(data, max_nodes=max_nodes, hold=hold, reader=reader))
         except JsonTooLarge as error:
             raise MessageTooLarge(str(error)) from None
         except JsonInvalid as error:
@@ -296,8 +298,9 @@ class LargeMessages:
         if is_forwarded and not hold.try_resize(hold.size + len(data)):
             hold.release()
             raise NoRoom
-        message.hold, message.size = hold, len(data)
-        return message
+        for message in messages:
+            message.hold, message.size = hold, len(data)
+        return messages
 
     async def parse(
         self,

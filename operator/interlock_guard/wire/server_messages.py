@@ -9,7 +9,7 @@ in a strict form, too. So no decision depends on how the line was written:
     a byte order mark, unknown members                      ignored
     `"error": null` or empty next to a result               ignored, and so is an empty result next to an error
     `"method"` next to a result or an error                 ignored: the server repeats the request that it answers
-    an array with one message                               the message
+    an array of messages                                    the messages: protocol version 2025-03-26 has such batches
     `"id": "7"` or `7.0` of an answer                       7: the guard's own ids are integers
     `"params": []` or null                                  {}
     an error whose code is no integer, or that is a text    the code -32603, with the text as the message
@@ -47,6 +47,8 @@ from interlock_guard.wire.jsonrpc import (
 MAX_REPAIRED: Final = 1024 * 1024
 """Longest text in characters in which halves of surrogate pairs are replaced: the work takes memory many times its
 length."""
+MAX_BATCH: Final = 32
+"""Messages of one array: all of them are handled in one turn of the event loop."""
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _MAX_DIGITS: Final = 16
 _MAX_CODE: Final = 64
@@ -86,12 +88,32 @@ class ServerMessageReader(MessageReader):
         Raises:
             MessageInvalid: The value is no message.
         """
-        if isinstance(value, list) and len(value) == 1:
-            value = value[0]
         if not isinstance(value, dict):
             raise MessageInvalid(INVALID_REQUEST, "no JSON object")
         is_answer = value.get("id") is not None and bool(value.get("result") or value.get("error"))
         return _read_call(value) if isinstance(value.get("method"), str) and not is_answer else _read_answer(value)
+
+    def read_all(self, value: Any) -> list[Message]:
+        """Return the messages of an array, or the one message that the value is.
+
+        An item that is no message is left out, unless all of them are.
+
+        Raises:
+            MessageInvalid: There is no message, or there are more than are read.
+        """
+        if not isinstance(value, list):
+            return [self.read(value)]
+        if len(value) > MAX_BATCH:
+            raise MessageInvalid(INVALID_REQUEST, f"an array of more than {MAX_BATCH} messages")
+        messages, refused = [], MessageInvalid(INVALID_REQUEST, "no JSON object")
+        for item in value:
+            try:
+                messages.append(self.read(item))
+            except MessageInvalid as error:
+                refused = error
+        if not messages:
+            raise MessageInvalid(refused.code, str(refused))
+        return messages
 
 
 FROM_SERVER: Final = ServerMessageReader()

@@ -133,6 +133,26 @@ _TAIL_ID: Final = re.compile(rb",\s*(?:%b\s*,\s*)?%b\s*(?:,\s*%b\s*)?\}\s*\Z" % 
 Line = bytes | bytearray
 
 
+_MEMBER_ID: Final = re.compile(_ID)
+_MEMBER_OUTCOME: Final = re.compile(_OUTCOME)
+
+
+def named_ids(line: bytes | bytearray) -> set[int]:
+    """Return the ids that a line names which cannot be read but has an answer's members at its beginning or end.
+
+    The line may be the answer to one of these requests, as where a text stands before an answer:
+
+        Connected.{"jsonrpc":"2.0","id":7,"result":{...}}
+
+    A log may also quote an answer that is still to come.
+    """
+    found = set()
+    for part in (bytes(line[:_KEPT]), bytes(line[-_KEPT:])):
+        if b'"jsonrpc"' in part and _MEMBER_OUTCOME.search(part) is not None:
+            found |= {int(match.group(1)) for match in _MEMBER_ID.finditer(part)}
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Oversized:
     """A line that is not kept whole: its beginning and its end, enough to tell whose answer it was.

@@ -16,9 +16,21 @@ from tests.support.bounds import until
 from tests.support.ports import free_port
 
 TOOLS = ["echo", "slow", "progress", "refused", "typed", "hangs", "missing", "failed", "result", "null_id", "page"]
-TOOLS += ["denied", "overloaded"]
+TOOLS += ["denied", "overloaded", "session_error"]
 SSE = "text/event-stream"
+SLASHES = {
+    "slash": (307, "/mcp/"),
+    "slash_308": (308, "/mcp/"),
+    "slash_of_a_gateway": (307, "http://127.0.0.1:8000/mcp/"),
+}
+"""Redirects to the path with a slash at its end, as web frameworks send them."""
 LONGEST_SESSION = "s" * 8192
+LOST_WITH_200 = {
+    "lost_with_32001": (-32001, "Session not found"),
+    "lost_with_32600": (-32600, "Invalid or expired session ID"),
+    "lost_not_initialized": (-32002, "Server not initialized"),
+}
+"""Errors with HTTP 200 that gateways send for a session which they do not know."""
 WITHOUT_SESSIONS = frozenset({"stateless", "stateless_get_404", "no_ping_stateless"})
 SESSIONLESS = frozenset({"listen", "listen_ends", "listen_then_503", "listen_404", "listen_error"})
 """Habits of servers that speak the sessionless version, in which a stream is asked for by `subscriptions/listen`."""
@@ -49,6 +61,8 @@ class HabitServer:
         sessions: Those that it knows.
         deleted: Those that a client has ended.
         open_streams: The streams that are open.
+        cookies: The header `Cookie` of each request, with the habit `sticky`.
+        cookies_set: Number of the last cookie that was set.
     """
 
     def __init__(self, habit: str) -> None:
@@ -59,6 +73,8 @@ class HabitServer:
         self.sessions: set[str] = set()
         self.deleted: list[str] = []
         self.open_streams: list[web.StreamResponse] = []
+        self.cookies: list[str] = []
+        self.cookies_set = 0
         self.release = asyncio.Event()
         """Lets `slow` answer."""
         self._runner: web.AppRunner | None = None
@@ -66,7 +82,9 @@ class HabitServer:
     async def start(self) -> None:
         app = web.Application()
         app.router.add_route("*", "/mcp", self._serve)
+        app.router.add_route("*", "/mcp/", self._serve)
         app.on_response_prepare.append(self._leave_out_type)
+        app.on_response_prepare.append(self._set_cookie)
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True, max_field_size=16 * 1024
         )
@@ -98,7 +116,13 @@ class HabitServer:
         method, number = message.get("method"), message.get("id")
         self.counts[str(method)] += 1
         if self.habit == "redirects":
-            return web.Response(status=307, headers={"Location": f"http://127.0.0.1:{self.port}/mcp/"})
+            return web.Response(status=307, headers={"Location": f"http://127.0.0.1:{self.port}/mcp/v2"})
+        if self.habit in SLASHES and http.path == "/mcp":
+            self.counts["redirected"] += 1
+            status, location = SLASHES[self.habit]
+            return web.Response(status=status, headers={"Location": location})
+        if self.habit == "sticky" and not self._is_sticky(http):
+            return web.Response(status=404, text="no such session on this replica")
         if self.habit == "unauthorized":
             return web.Response(status=401, headers={"WWW-Authenticate": 'Bearer resource_metadata="https://x/y"'})
         if method == "server/discover":
@@ -111,19 +135,36 @@ class HabitServer:
             return await self._listen(http, number)
         session = http.headers.get("Mcp-Session-Id")
         if self.habit not in WITHOUT_SESSIONS | SESSIONLESS and session not in self.sessions:
+            if self.habit in LOST_WITH_200 and number is not None:
+                return error(number, *LOST_WITH_200[self.habit])
             return web.Response(status=self._lost_status() if session else 400)
         if self.habit == "loses_sessions":
             return web.Response(status=404)
         if number is None or method is None:
             return web.Response(status=202)
         if method == "tools/list":
-            tools = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
+            tools: list[Any] = [{"name": name, "inputSchema": {"type": "object"}} for name in TOOLS]
+            if self.habit == "nameless_tools":
+                tools += [None, {}, {"name": None, "inputSchema": {}}]
             return await self._answer(http, number, {"tools": tools})
         if method == "tools/call":
             return await self._call(http, number, message["params"])
         if method == "ping" and not self.habit.startswith("no_ping"):
             return await self._answer(http, number, {})
         return self._refuse_method(number, method)
+
+    def _is_sticky(self, http: web.Request) -> bool:
+        """Return True if a load balancer brings the request to the replica that has its session."""
+        self.cookies.append(http.headers.get("Cookie", ""))
+        return "Mcp-Session-Id" not in http.headers or f"AWSALB={self.cookies_set}" in self.cookies[-1]
+
+    async def _set_cookie(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self.habit == "sticky":
+            self.cookies_set += 1
+            response.headers.add(
+                "Set-Cookie", f"AWSALB={self.cookies_set}; Expires=Sun, 06 Dec 2099 01:00:00 GMT; Path=/"
+            )
+            response.headers.add("Set-Cookie", "other=1; Max-Age=0")
 
     def _lost_status(self) -> int:
         return int(self.habit.removeprefix("lost_")) if self.habit.startswith("lost_") else 404
@@ -194,8 +235,16 @@ class HabitServer:
         name = {"long_session": LONGEST_SESSION, "too_long_session": f"{LONGEST_SESSION}s"}.get(self.habit, name)
         self.sessions.add(name)
         version = "1999-01-01" if self.habit == "unknown_version" else "2025-06-18"
-        hello = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "f", "version": "1"}}
+        hello: dict[str, Any] = {
+            "protocolVersion": version,
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "f", "version": "1"},
+        }
         headers = {} if self.habit in WITHOUT_SESSIONS else {"Mcp-Session-Id": name}
+        if self.habit == "no_capabilities":
+            del hello["capabilities"]
+        if self.habit == "too_many" and len(self.initialized_at) == 1:
+            return web.Response(status=429, headers={"Retry-After": "3"})
         if self.habit == "large_header":
             headers["X-Policy"] = "secret" * 4096
         return await self._answer(http, number, hello, headers)
@@ -270,6 +319,8 @@ class HabitServer:
                 return error(None, -32000, "It failed half-way", 400)
             case "denied":
                 return web.Response(status=403)
+            case "session_error":
+                return error(number, -32000, "No browser session is open")
             case "overloaded":
                 return web.Response(status=503, headers={"Retry-After": "17"})
             case "page":

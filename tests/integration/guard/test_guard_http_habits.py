@@ -18,7 +18,9 @@ from interlock_contract.http_target import HttpTarget
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.habit_server import (
     LONGEST_SESSION,
+    LOST_WITH_200,
     SESSIONLESS,
+    SLASHES,
     STREAMS,
     TOOLS,
     WITHOUT_SESSIONS,
@@ -42,6 +44,10 @@ USABLE = [
         "sse_many_lines",
         "long_session",
         "delete_405",
+        "sticky",
+        "no_capabilities",
+        "nameless_tools",
+        *SLASHES,
     ),
     *("discover_html", "discover_202", "discover_empty", "discover_server_error"),
     *("discover_400", "discover_404", "discover_405", "discover_500"),
@@ -186,10 +192,12 @@ async def test_calls_that_keep_getting_the_status_of_a_lost_session_get_another_
         await until(lambda: rig.server.counts["initialize"] == 2, "another session is begun")
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422, 500, 503])
-async def test_a_lost_session_is_replaced_whatever_status_the_server_has_for_it(rigs: Rigs, status: int) -> None:
+@pytest.mark.parametrize(
+    "habit", [*(f"lost_{status}" for status in (400, 401, 403, 404, 410, 422, 500, 503)), *LOST_WITH_200]
+)
+async def test_a_lost_session_is_replaced_however_the_server_says_so(rigs: Rigs, habit: str) -> None:
     """The Rust SDK has 401, for example."""
-    async with rigs(f"lost_{status}") as rig:
+    async with rigs(habit) as rig:
         await rig.guard.source_ready()
         await until(lambda: bool(rig.server.open_streams), "the stream is open")
         rig.server.sessions.clear()
@@ -210,6 +218,46 @@ async def test_a_tool_that_is_refused_with_the_status_of_a_lost_session_costs_no
             assert f"HTTP {status}" in await rig.called(tool)
         assert (await rig.client.call("echo")).reason is None
         assert rig.server.counts["initialize"] == 1
+
+
+async def test_an_error_that_speaks_of_a_session_costs_none_that_the_server_knows(rigs: Rigs) -> None:
+    async with rigs("plain") as rig:
+        await rig.guard.source_ready()
+        for number in range(3):
+            assert "No browser session is open" in await rig.called("session_error")
+            await until(lambda: rig.server.counts["ping"] > number, "the session is checked")  # noqa: B023
+        assert rig.server.counts["initialize"] == 1
+
+
+async def test_a_slash_is_added_once_and_not_for_each_call(rigs: Rigs) -> None:
+    async with rigs("slash") as rig:
+        await rig.guard.source_ready()
+        for _ in range(3):
+            assert (await rig.client.call("echo")).reason is None
+        assert rig.server.counts["redirected"] == 1
+
+
+async def test_cookies_go_back_within_a_connection_and_not_into_the_next_one(rigs: Rigs) -> None:
+    async with rigs("sticky") as rig:
+        await rig.guard.source_ready()
+        assert (await rig.client.call("echo")).reason is None
+        assert all(cookie.startswith("AWSALB=") for cookie in rig.server.cookies[1:])
+        rig.server.sessions.clear()
+        await rig.client.call("echo")
+        await until(lambda: rig.server.counts["initialize"] == 2, "another session is begun")
+        await rig.guard.source_ready()
+        assert (await rig.client.call("echo")).reason is None
+        assert rig.server.cookies.count("") == 2
+
+
+@requirement("http.pause")
+async def test_a_server_that_names_a_time_is_initialized_after_it_though_calls_ask_for_it(rigs: Rigs) -> None:
+    async with rigs("too_many") as rig:
+        await until(lambda: bool(rig.server.initialized_at), "it was initialized once")
+        while len(rig.server.initialized_at) < 2:
+            await rig.called("echo")
+            await asyncio.sleep(0.05)
+        assert rig.server.initialized_at[1] - rig.server.initialized_at[0] >= 3
 
 
 # Streams

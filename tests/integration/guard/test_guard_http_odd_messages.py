@@ -17,11 +17,13 @@ from tests.integration.guard.harness import Client, Guard, a_bundle_over_http
 from tests.requirements import requirement
 from tests.support.bounds import until
 
+MADE_UP = {"jsonrpc": "2.0", "method": "notifications/made_up"}
 FORMS: dict[str, Callable[[dict[str, Any]], str]] = {
     "error null": lambda message: json.dumps({**message, "error": None}),
     "empty error": lambda message: json.dumps({**message, "error": {}}),
     "method": lambda message: json.dumps({**message, "method": "tools/call"}),
     "array": lambda message: json.dumps([message]),
+    "array of several": lambda message: json.dumps([MADE_UP, message, {**message, "id": 987654}, 7]),
     "unknown member": lambda message: json.dumps({**message, "serverTime": "now"}),
     "id as text": lambda message: json.dumps({**message, "id": str(message["id"])}),
     "id as decimal": lambda message: json.dumps({**message, "id": float(message["id"])}),
@@ -46,7 +48,9 @@ EVENTS = [
     '[{"jsonrpc":"2.0","id":987654,"result":{}},{"jsonrpc":"2.0","id":987655,"result":{}}]',
     '{"jsonrpc":"2.0","method":"notifications/message","params":"x"}',
 ]
-"""Events that mean nothing. A notification with `params: []` means something, so it is none of them."""
+"""Events that mean nothing, one of them with two messages.
+
+A notification with `params: []` means something, so it is none of them."""
 
 
 class OddServer(HabitServer):
@@ -138,6 +142,6 @@ async def test_odd_events_on_the_standalone_stream_are_dropped_and_the_stream_go
         await server.say({"id": "last", "method": "ping"})
         await until(lambda: server.counts["None"] == 1, "the guard has answered what came after them")
         assert len(server.asked_at) == 1, "the stream was opened once"
-        assert f'dropped_total{{source="crm"}} {len(EVENTS)}\n' in await guard.metrics()
+        assert f'dropped_total{{source="crm"}} {len(EVENTS) + 1}\n' in await guard.metrics()
         assert "0123456789abcdef0123" not in guard.log()
         assert (await client.call("echo")).reason is None

@@ -287,7 +287,8 @@ def envelope(message: Message, **edits: Any) -> str:
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "no JSON": (lambda _: raw("<html>"), "answered with what is no message"),
     "nothing": (lambda _: raw(""), "answered with what is no message"),
-    "a batch": (lambda m: raw(f"[{envelope(m)},{envelope(m)}]"), "answered with what is no message"),
+    "a batch without the answer": (lambda m: raw(f"[{envelope(m, id=10**9)},7]"), "answered something else"),
+    "a batch of no messages": (lambda _: raw("[7,[]]"), "answered with what is no message"),
     "a key twice": (
         lambda m: raw(envelope(m).replace('"result"', '"id": 1, "result"')),
         "answered with what is no message",

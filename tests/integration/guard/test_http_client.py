@@ -34,9 +34,10 @@ LOCAL = "127.0.0.1"
 
 @dataclass
 class Listener:
-    """A server that records everything that reaches it and answers with what a test says."""
+    """A server that records everything that reaches it and answers with what a test says: `answers`, then `answer`."""
 
     answer: bytes = OK
+    answers: list[bytes] = field(default_factory=list)
     requests: list[bytes] = field(default_factory=list)
     connections: int = 0
     port: int = 0
@@ -50,7 +51,7 @@ class Listener:
                     (int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:")), 0
                 )
                 self.requests.append(head + await reader.readexactly(length))
-                writer.write(self.answer)
+                writer.write(self.answers.pop(0) if self.answers else self.answer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
@@ -221,6 +222,78 @@ async def test_no_redirect_is_followed(
     assert len(listener.requests) == 1
 
 
+SLASHES = [
+    ("/mcp", "/mcp/", "/mcp/"),
+    ("/mcp/", "/mcp", "/mcp"),
+    ("/mcp", "mcp/", "/mcp/"),
+    ("/mcp?a=1", "/mcp/?a=1", "/mcp/?a=1"),
+    ("/mcp", "http://crm.example.com/mcp/", "/mcp/"),
+    ("/mcp", "https://crm.example.com:1/mcp/", "/mcp/"),
+    ("/mcp", "//CRM.example.com/mcp/", "/mcp/"),
+]
+"""The binding's path, a redirect to it with or without a slash at its end, and where the guard goes then."""
+ELSEWHERE = [
+    ("/mcp", "/mcp"),
+    ("/mcp", "/"),
+    ("/mcp", "/mcp//"),
+    ("/mcp", "/mcp/v1/"),
+    ("/mcp", "/mcp/%2e%2e/"),
+    ("/mcp", "/MCP/"),
+    ("/mcp", "/mcp/?a=1"),
+    ("/mcp?a=1", "/mcp/"),
+    ("/mcp", "http://other.example.com/mcp/"),
+    ("/mcp", "http://crm.example.com.evil.example/mcp/"),
+    ("/mcp", "http://crm.example.com@127.0.0.1/mcp/"),
+    ("/mcp", "http://[/mcp/"),
+    ("/mcp", ""),
+    ("/", ""),
+]
+
+
+@requirement("http.habits")
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize(("path", "location", "expected"), SLASHES)
+async def test_a_redirect_to_the_same_path_but_for_a_slash_is_followed_on_the_same_connection(
+    listener: Listener, links: Links, dialled: list[Any], *, path: str, location: str, expected: str, status: int
+) -> None:
+    names = FakeNames(["127.0.0.5"])
+    link = links(f"http://crm.example.com:{listener.port}{path}", resolver=names, exempt=["127.0.0.5"])
+    redirect = f"HTTP/1.1 {status} X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+    listener.answers = [redirect]
+    assert await post(link) == b"{}"
+    assert await post(link) == b"{}"
+    assert [request.split(b" ")[1].decode() for request in listener.requests] == [path, expected, expected]
+    assert dialled == [("127.0.0.5", listener.port)]
+    bodies = [request.partition(b"\r\n\r\n")[2] for request in listener.requests]
+    assert bodies[0] == bodies[1] != b""
+
+
+@requirement("http.ssrf")
+@pytest.mark.parametrize(
+    ("status", "path", "location"),
+    [*((307, *pair) for pair in ELSEWHERE), *((status, "/mcp", "/mcp/") for status in (300, 301, 302, 303, 305))],
+)
+async def test_no_other_redirect_is_followed_on_the_same_host(
+    listener: Listener, links: Links, status: int, path: str, location: str
+) -> None:
+    names = FakeNames(["127.0.0.5"])
+    link = links(f"http://crm.example.com:{listener.port}{path}", resolver=names, exempt=["127.0.0.5"])
+    listener.answer = f"HTTP/1.1 {status} X\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+    assert "which the guard does not follow" in str(await failure(link))
+    assert len(listener.requests) == 1
+
+
+@requirement("http.ssrf")
+async def test_a_redirect_back_and_forth_is_followed_once(listener: Listener, links: Links) -> None:
+    names = FakeNames(["127.0.0.5"])
+    link = links(f"http://crm.example.com:{listener.port}/mcp", resolver=names, exempt=["127.0.0.5"])
+    listener.answers = [
+        f"HTTP/1.1 307 X\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n".encode() for there in ("/mcp/", "/mcp")
+    ]
+    assert "which the guard does not follow" in str(await failure(link))
+    assert len(listener.requests) == 2
+
+
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"])
 @requirement("http.ssrf")
 async def test_no_proxy_of_the_environment_is_used(
@@ -253,7 +326,7 @@ async def test_only_our_headers_and_the_bindings_go_out(listener: Listener, link
 
     heads = [request.partition(b"\r\n\r\n")[0].decode().split("\r\n") for request in listener.requests]
     assert listener.connections == 1, "a rotated secret is used on the connection that is there"
-    for head, token in zip(heads, ("first", "second"), strict=True):
+    for head, token, cookies in zip(heads, ("first", "second"), ([], ["Cookie: a=b"]), strict=True):
         assert head[0] == "POST /mcp?a=1 HTTP/1.1"
         assert sorted(head[1:]) == [
             "Accept-Encoding: identity",
@@ -261,6 +334,7 @@ async def test_only_our_headers_and_the_bindings_go_out(listener: Listener, link
             f"Authorization: Bearer {token}-token",
             "Content-Length: 8",
             "Content-Type: application/json",
+            *cookies,
             f"Host: crm.example.com:{listener.port}",
             "Mcp-Session-Id: s",
             "user-agent: us",
@@ -279,6 +353,15 @@ async def test_a_secret_that_is_no_header_value_is_not_sent(
     assert "its credentials cannot be read; nothing was sent to it" in str(failed)
     assert content is None or content.strip() == b"" or content.decode("latin-1") not in failed.detail
     assert listener.connections == 0
+
+
+async def test_a_cookie_of_the_binding_takes_the_place_of_the_servers(listener: Listener, links: Links) -> None:
+    link = links(f"http://127.0.0.1:{listener.port}/", TargetHeader("cookie", "login=1", None), exempt=[LOCAL])
+    listener.answer = OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: login=2\r\n\r\n")
+    for _ in range(2):
+        await post(link)
+        assert b"\r\ncookie: login=1\r\n" in listener.requests[-1]
+        assert b"login=2" not in listener.requests[-1]
 
 
 async def test_a_secret_is_recognised_in_what_a_server_says(listener: Listener, links: Links, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from interlock_guard.object_watch import ObjectWatch
 from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.state import LiveState
 from interlock_guard.upstream import http_upstream
+from interlock_guard.upstream.cookies import Cookies
 from interlock_guard.upstream.http_initialize import Initialized
 from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.pipes import PipePair
@@ -162,6 +163,8 @@ class Deaf:
 
 class SilentClient:
     """An HTTP client that sends nothing."""
+
+    cookies = Cookies()
 
     def open(self) -> None: ...
 

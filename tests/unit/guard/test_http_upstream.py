@@ -10,6 +10,7 @@ import pytest
 
 from interlock_guard.decision.decide import Deny, DenyReason
 from interlock_guard.upstream import http_upstream
+from interlock_guard.upstream.cookies import Cookies
 from interlock_guard.upstream.http_client import HttpAnswer, HttpClient, UpstreamError
 from interlock_guard.upstream.http_initialize import Initialized
 from interlock_guard.upstream.http_upstream import HttpUpstream
@@ -27,6 +28,7 @@ class FakeLink:
 
     def __init__(self) -> None:
         self.sent: list[bytes | None] = []
+        self.cookies = Cookies()
 
     @asynccontextmanager
     async def send(self, _method: str, body: bytes | None, _headers: Any) -> AsyncIterator[Any]:

@@ -57,7 +57,12 @@ def test_initialize_agrees_on_a_version_or_fails() -> None:
     assert read_initialized(result(protocolVersion="2026-07-28", capabilities={})) is None
     assert read_initialized(result(protocolVersion=1)) is None
     assert read_initialized(error(-32600)) is None
-    assert read_initialized(result(protocolVersion="2025-06-18", capabilities=[])) == ServerInfo("2025-06-18", {})
+
+
+@pytest.mark.parametrize("members", [{}, {"capabilities": {}}, {"capabilities": None}, {"capabilities": []}])
+def test_a_server_that_declares_nothing_is_asked_for_its_tools(members: dict[str, Any]) -> None:
+    found = read_initialized(result(protocolVersion="2025-06-18", **members))
+    assert found == ServerInfo("2025-06-18", {"tools": {}})
 
 
 def test_a_server_that_took_a_late_probe_as_its_opening_is_recognised() -> None:

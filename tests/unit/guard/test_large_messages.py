@@ -45,7 +45,8 @@ def a_request(value: Any, *, filling: int = SMALL) -> bytes:
 
 async def parse(large: LargeMessages, data: bytes, **options: Any) -> Message:
     bounds = {"max_bytes": MAX_BODY, "max_nodes": MAX_REQUEST_NODES, "hold": large.requests.hold()}
-    return await large.parse_message(data, **{**bounds, **options})
+    [message] = await large.parse_messages(data, **{**bounds, **options})
+    return message
 
 
 @requirement("guard.load")

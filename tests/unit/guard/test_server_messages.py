@@ -20,15 +20,17 @@ from interlock_guard.wire.jsonrpc import (
     dump_request,
     dump_response,
     parse_message,
+    parse_messages,
 )
 from interlock_guard.wire.large_messages import SMALL, LargeMessages
-from interlock_guard.wire.server_messages import FROM_SERVER, MAX_REPAIRED, own_id
+from interlock_guard.wire.server_messages import FROM_SERVER, MAX_BATCH, MAX_REPAIRED, own_id
 from tests.requirements import requirement
 
 
 def read(text: str | bytes) -> Message:
     data = text if isinstance(text, bytes) else text.encode()
-    return parse_message(data, max_bytes=MAX_RESULT, reader=FROM_SERVER)
+    [message] = parse_messages(data, max_bytes=MAX_RESULT, reader=FROM_SERVER)
+    return message
 
 
 def answer(**members: Any) -> str:
@@ -91,6 +93,15 @@ def test_an_odd_message_is_read_as_what_its_server_meant(text: str | bytes, mess
     assert read(text) == message
 
 
+@requirement("guard.odd-messages")
+@pytest.mark.parametrize("item", ["7", "null", "{}", '"ready"', "[]"])
+def test_an_array_of_messages_is_read_without_its_items_that_are_none(item: str) -> None:
+    text = f'[{{"jsonrpc":"2.0","method":"m"}},{item},{answer(result={"a": 1})}]'.encode()
+    assert parse_messages(text, max_bytes=MAX_RESULT, reader=FROM_SERVER) == [RpcNotification("m", {}), OK]
+    with pytest.raises(MessageInvalid, match="batches are not accepted"):
+        parse_message(text)
+
+
 @pytest.mark.parametrize(
     "members",
     [{"result": []}, {"result": None}, {"result": "x"}, {}, {"result": {"a": 1}, "error": {"code": 1, "message": ""}}],
@@ -110,7 +121,8 @@ def test_an_answer_without_a_sound_result_is_an_error_of_its_own_call(members: d
         '"ready"',
         "7",
         "[]",
-        '[{"jsonrpc":"2.0","id":7,"result":{}},{"jsonrpc":"2.0","id":8,"result":{}}]',
+        "[[], 7]",
+        '[{"jsonrpc":"2.0","method":"m"}%s]' % (',{"jsonrpc":"2.0","method":"m"}' * MAX_BATCH),
         '[[{"jsonrpc":"2.0","id":7,"result":{}}]]',
         "{}",
         '{"level":"info","message":"querying"}',
@@ -191,7 +203,7 @@ def test_two_keys_that_are_equal_once_they_are_replaced_are_one_key_twice() -> N
 async def test_a_large_message_is_read_as_a_small_one(filling: int) -> None:
     large = LargeMessages()
     text = f'{{"jsonrpc":"2.0","id":"7","result":{{"a":"\\ud83c","b":NaN,"c":"{"x" * filling}"}},"error":null}}'
-    message = await large.parse_message(
+    [message] = await large.parse_messages(
         text.encode(), max_bytes=MAX_RESULT, hold=large.results.hold(), reader=FROM_SERVER
     )
     assert message == RpcResponse(7, {"a": "\ufffd", "b": None, "c": "x" * filling}, None)

@@ -118,6 +118,11 @@ def chatty(number: Any, _: Json) -> None:
     answer(number, "done")
 
 
+def quoted(number: Any, _: Json) -> None:
+    write(f'DEBUG sending {{"jsonrpc":"2.0","id":{number},"result":{{}}}} ...\n')
+    answer(number, "done")
+
+
 _CONTENT = '"content":[{"type":"text","text":"x"}]'
 TOOLS: dict[str, Callable[[Any, Json], None]] = {
     "echo": echo,
@@ -134,6 +139,8 @@ TOOLS: dict[str, Callable[[Any, Json], None]] = {
     "big": raw('{"jsonrpc":"2.0","id":#,"result":{"content":[],"structuredContent":{"id":9007199254740993,"p":1.10}}}'),
     "double_key": raw('{"jsonrpc":"2.0","id":#,"result":{"content":[],"content":[]}}'),
     "unfinished": raw('{"jsonrpc":"2.0","id":#,"result":{"content":['),
+    "quoted": quoted,
+    "several": raw(f'[{{"jsonrpc":"2.0","method":"m"}},{{"jsonrpc":"2.0","id":#,"result":{{{_CONTENT}}}}},7]'),
     "list_result": raw('{"jsonrpc":"2.0","id":#,"result":[{"type":"text","text":"x"}]}'),
     "null_members": raw(f'{{"jsonrpc":"2.0","id":#,"result":{{{_CONTENT},"_meta":null,"isError":null}}}}'),
     "text_code": raw('{"jsonrpc":"2.0","id":#,"error":{"code":"ENOENT","message":"no such file"}}'),
