@@ -64,6 +64,36 @@ NO_NODE = "0/3 nodes are available: 3 Insufficient memory. preemption: not eligi
 TAINT = "0/3 nodes are available: 3 node(s) had untolerated taint {gpu: true}."
 TRACE = "Traceback (most recent call last):\n  File main.py, line 3\nKeyError: 'CRM_URL'\n"
 
+PULL = 'failed to pull and unpack image "docker.io/acme/agent:9": '
+RATE_LIMIT = (
+    f"{PULL}failed to copy: httpReadSeeker: failed open: unexpected status code https://registry-1.docker.io/v2/acme/"
+    "agent/manifests/9: 429 Too Many Requests - Server message: toomanyrequests: You have reached your unauthenticated "
+    "pull rate limit. https://www.docker.com/increase-rate-limit"
+)
+DENIED = (
+    f'{PULL}failed to resolve reference "docker.io/acme/agent:9": pull access denied, repository does not exist or '
+    "may require authorization: server message: insufficient_scope: authorization failed"
+)
+RUNC = (
+    "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed: "
+    "unable to start container process: error during container init: "
+)
+MOUNT = (
+    f'{RUNC}error mounting "/var/lib/kubelet/pods/3f2a9c1b-7d6e-5f4a-3b2c-1d0e9f8a7b6c/volumes/kubernetes.io~configmap'
+    '/x" to rootfs at "/etc/x": mkdir /etc/x: read-only file system: unknown'
+)
+SPREAD = "0/3 nodes are available: 3 node(s) didn't match pod topology spread constraints."
+NODE_JS = (
+    "/app/index.js:3\nthrow new Error('CRM_URL is not set');\n^\n\nError: CRM_URL is not set\n"
+    "    at Object.<anonymous> (/app/index.js:3:7)\n    at node:internal/main/run_main_module:28:49\n\n"
+    "Node.js v22.11.0\n"
+)
+SANDBOX = (
+    "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox "
+    f'"{"3f2a9c1b" * 8}": plugin type="calico" failed (add): error getting ClusterInformation: connection is '
+    "unauthorized: Unauthorized"
+)
+
 FAILURES: dict[str, Failure] = {
     # images
     "an image that does not exist": Failure(
@@ -77,6 +107,21 @@ FAILURES: dict[str, Failure] = {
     "a registry that wants credentials": Failure(
         'container agent is in ImagePullBackOff ("pull access denied, repository does not exist or may require auth")',
         waiting("ImagePullBackOff", "pull access denied, repository does not exist or may require auth"),
+    ),
+    "a limit of pulls": Failure(
+        "toomanyrequests: You have reached your unauthenticated pull rate limit.", waiting("ErrImagePull", RATE_LIMIT)
+    ),
+    "a registry that denies": Failure(
+        "require authorization: server message: insufficient_scope: authorization failed",
+        waiting("ErrImagePull", DENIED),
+    ),
+    "a registry without credentials": Failure(
+        "no basic auth credentials",
+        waiting("ErrImagePull", 'Get "https://1.dkr.ecr.eu-west-1.amazonaws.com/v2/": no basic auth credentials'),
+    ),
+    "an image that cannot be inspected": Failure(
+        'container agent is in ImageInspectError ("failed to get image status")',
+        waiting("ImageInspectError", "failed to get image status"),
     ),
     "a name that is no image": Failure(
         'container agent is in InvalidImageName ("couldn\'t parse image name")',
@@ -115,7 +160,33 @@ FAILURES: dict[str, Failure] = {
         "container agent is in RunContainerError (exit code 128, StartError: \"exec: 'agnet': not found in $PATH\")",
         waiting("RunContainerError", last=ended(128, "StartError", 'exec: "agnet": not found in $PATH')),
     ),
+    "a long message of the container runtime": Failure(
+        'error during container init: exec: "agnet": executable file not found in $PATH: unknown',
+        waiting("CreateContainerError", f'{RUNC}exec: "agnet": executable file not found in $PATH: unknown'),
+    ),
+    "a read-only file system": Failure(
+        "to rootfs at '/etc/x': mkdir /etc/x: read-only file system: unknown",
+        waiting("CrashLoopBackOff", last=ended(128, "StartError", MOUNT)),
+    ),
+    "a name of a container that is in use": Failure(
+        "container agent is in CreateContainerError",
+        waiting("CreateContainerError", 'failed to reserve container name "agent_triage": it is reserved for "4b"'),
+    ),
     # ends
+    "a crash of Node.js": Failure('(exit code 1: "Error: CRM_URL is not set")', crashing(1, log=NODE_JS)),
+    "an image of another architecture": Failure(
+        'container agent is in CrashLoopBackOff (exit code 255: "exec /app/agent: exec format error")',
+        crashing(255, log="exec /app/agent: exec format error"),
+    ),
+    "two servers that fail": Failure(
+        "container mcp-crm is in CrashLoopBackOff (exit code 2); container mcp-git is in ErrImagePull",
+        {
+            "initContainerStatuses": [
+                *crashing(2, name=SERVER)["initContainerStatuses"],
+                *waiting("ErrImagePull", name="mcp-git")["initContainerStatuses"],
+            ]
+        },
+    ),
     "a crash with its last line": Failure(
         "container agent is in CrashLoopBackOff (exit code 1: \"KeyError: 'CRM_URL'\")", crashing(1, log=TRACE)
     ),
@@ -149,11 +220,43 @@ FAILURES: dict[str, Failure] = {
     "no node without a taint": Failure(
         "3 node(s) had untolerated taint {gpu: true}", {"conditions": unscheduled(TAINT)}
     ),
+    "no node that spreads the pods": Failure(
+        "3 node(s) didn't match pod topology spread constraints", {"conditions": unscheduled(SPREAD)}
+    ),
     "a scheduling gate": Failure(
         "a pod has no node: FailedScheduling, SchedulingGated",
         {"conditions": unscheduled("Scheduling is blocked due to non-empty scheduling gates", "SchedulingGated")},
     ),
+    # nodes
+    "a node that is lost": Failure(
+        'a pod: NodeLost ("Node node-1 which was running pod triage-6c is unresponsive")',
+        {"reason": "NodeLost", "message": "Node node-1 which was running pod triage-6c is unresponsive"},
+    ),
+    "a readiness gate": Failure(
+        "a pod: ReadinessGatesNotReady",
+        RUNNING
+        | {
+            "conditions": {
+                "Ready": {
+                    "status": "False",
+                    "reason": "ReadinessGatesNotReady",
+                    "message": 'corresponding condition of pod readiness gate "elb.k8s.aws/x" does not exist.',
+                }
+            }
+        },
+    ),
     # what only Events say
+    "a node that is not ready": Failure(
+        'a pod: NodeNotReady ("Node is not ready")', RUNNING, ("NodeNotReady", "Node is not ready", "")
+    ),
+    "a volume whose Secret lacks a key": Failure(
+        "references non-existent secret key: api-key",
+        STARTING,
+        ("FailedMount", 'MountVolume.SetUp failed for volume "s" : references non-existent secret key: api-key', ""),
+    ),
+    "a sandbox without a network": Failure(
+        "connection is unauthorized: Unauthorized", STARTING, ("FailedCreatePodSandBox", SANDBOX, "")
+    ),
     "a volume whose ConfigMap is missing": Failure(
         'a pod: FailedMount ("MountVolume.SetUp failed for volume "config" : configmap "triage-config" not found")',
         STARTING,
@@ -195,4 +298,5 @@ def status_of(failure: Failure) -> Json:
     named = {"Ready": {"status": "False", "reason": "ContainersNotReady"}, **failure.status.get("conditions", {})}
     conditions = [{"type": kind, "lastTransitionTime": "2026-01-01T00:00:00Z", **said} for kind, said in named.items()]
     ready = container(AGENT, state={"waiting": {"reason": "PodInitializing"}})
-    return {"initContainerStatuses": [], "containerStatuses": [ready], **failure.status, "conditions": conditions}
+    none = {"reason": None, "message": None, "initContainerStatuses": [], "containerStatuses": [ready]}
+    return {**none, **failure.status, "conditions": conditions}

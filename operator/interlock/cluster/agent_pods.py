@@ -155,6 +155,7 @@ class AgentPodStore:
         known, report = pods.get(name), read_pod(found)
         pod = _Pod(version_of(found), report, None if report.ready_since else self._monotonic())
         if known is not None and known.unready_at is not None and pod.unready_at is not None:
+            report = replace(report, cause=report.cause.after(known.report.cause))
             pod = replace(known, version=pod.version, report=report)
         pods[name], self._agents[agent[0], name] = pod, agent
         if known is None or known.report != pod.report:

@@ -237,7 +237,7 @@ def _not_ready_message(report: AgentReport) -> str:
     ready = _count_ready(report)
     facts = report.progress.decision.facts if report.progress else None
     said = report.snapshot.pods.cause(facts.stage.name, facts.revision) if facts else ""
-    trouble = said or readiness.trouble
+    trouble = "; ".join(one for one in (said, readiness.refused) if one) or readiness.stuck
     # A Deployment that has just been written has the same message: another one would cost another write.
     return (
         f"{ready} of {wanted} pods ready{': ' + trouble if trouble else ''}; "

@@ -37,7 +37,7 @@ def build_conditions(
     known = before.status.conditions if before.status else ()
     verified = _verified(before, after, ended, trouble)
     kept = before.status.condition(BindingCondition.VERIFIED) if before.status else None
-    if verified is None and kept is not None and (kept.reason != BindingReason.VERIFYING or not trouble):
+    if verified is None and kept is not None and kept.reason != BindingReason.VERIFYING:
         verified = Finding(kept.type, kept.status, kept.reason, kept.message)
     elif verified is None:
         verified = _verifying(after, trouble)

@@ -112,11 +112,14 @@ class BindingSnapshotReader:
                     return replace(snapshot, image_digest=str(container["imageID"])[:512])
         return snapshot
 
-    async def read_trouble(self, snapshot: BindingSnapshot) -> str:
-        """Return why the pod of the current run does not start, or what of it fails; empty where nothing says so."""
+    async def read_trouble(self, snapshot: BindingSnapshot) -> str | None:
+        """Return why the pod of the current run does not start, or what of it fails.
+
+        Empty where nothing says so, None where that cannot be known now.
+        """
         run = snapshot.run
         if run is None:
-            return ""
+            return None
         namespace = run.binding.metadata.namespace
         try:
             query = {"labelSelector": f"batch.kubernetes.io/job-name={run.job}", "limit": "1"}
@@ -128,7 +131,9 @@ class BindingSnapshotReader:
             warning = (await read_warnings(self._client, namespace, {uid})).get(uid) if cause.may_have_event else None
         except (ApiError, AnswerTooLarge, *UNREACHABLE) as error:
             _log.info("pod of a verification not read", extra={"job": run.job, "error": str(error)})
-            return ""
+            return None
+        if not pods and warning is None:  # the end of a Job deletes its pod
+            return None
         return cause.message if warning is None else warning.added_to(cause)
 
     async def read_diff(self, snapshot: BindingSnapshot, request: bytes) -> BindingSnapshot:
@@ -238,7 +243,10 @@ class BindingReconciler:
             return ""
         job, trouble = self._troubles.get(key, ("", ""))
         known = trouble if job == run.job else ""
-        if is_slow(snapshot.binding.status, now) and (found := await self._reader.read_trouble(snapshot)):
+        if not is_slow(snapshot.binding.status, now):
+            return known
+        found = await self._reader.read_trouble(snapshot)
+        if found is not None:
             if without_figures(found) != without_figures(known):  # otherwise each new port would be a write
                 known = found
             self._troubles[key] = (run.job, known)

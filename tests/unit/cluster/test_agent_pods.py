@@ -1,6 +1,9 @@
 from datetime import datetime
+from itertools import pairwise
 from string import ascii_lowercase
 from typing import Any
+
+import pytest
 
 from interlock.api.status import MOST_PODS
 from interlock.cluster.agent_pods import MOST_SPANS, AgentPodStore
@@ -10,6 +13,7 @@ from interlock.deployment.observed.egress_check import EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, ReadySpan
 from tests.requirements import requirement
 from tests.support.builders import NOW, seconds
+from tests.support.pod_failures import container, ended
 
 KEY = ("agents", "triage")
 GROUP = PodGroup("staging", "r1", "Separate", "agent")
@@ -244,3 +248,30 @@ def test_another_status_of_the_pod_keeps_the_event() -> None:
     pod.store.put("Pod", a_pod("one", version=3, ready=1))
     pod.store.put("Pod", a_pod("one", version=4, ready=-2))
     assert pod.shown() == ""
+
+
+def attempt(version: int, container_status: dict[str, Any]) -> dict[str, Any]:
+    pod = a_pod("one", version=version, ready=-1)
+    pod["status"]["containerStatuses"] = [container_status]
+    return pod
+
+
+@requirement("status.quiet")
+@pytest.mark.parametrize(("line", "changes"), [("no CRM_URL", 2), ("09:{:02} no CRM_URL", 51)])
+def test_a_crash_loop_changes_the_message_once_and_later_only_with_its_words(line: str, changes: int) -> None:
+    known = Known()
+    said, version = [], 0
+    for crash in range(50):
+        end, before = ended(1, log=line.format(crash)), ended(1, log=line.format(crash - 1)) if crash else None
+        back_off = {"waiting": {"reason": "CrashLoopBackOff", "message": f"back-off {crash}s"}}
+        states = (
+            container("agent", state={"running": {}}, last=before, restarts=crash),
+            container("agent", state=end, last=before, restarts=crash),
+            container("agent", state=back_off, last=end, restarts=crash),
+        )
+        for state in states:
+            version += 1
+            known.put(attempt(version, state))
+            said.append(known.pods().cause("staging", "r1"))
+    assert len([one for one, two in pairwise(said) if one != two]) == changes
+    assert said[-1] == f'container agent is in CrashLoopBackOff (exit code 1: "{line.format(49)}")'

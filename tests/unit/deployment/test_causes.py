@@ -1,15 +1,17 @@
 """Why a pod is not ready, in the words of Kubernetes; the same rows are run against an API server."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.deployment.observed.causes import PodCause, find_cause, read_warning
+from interlock.deployment.observed.causes import PodCause, find_cause, read_warning, without_figures
 from tests.requirements import requirement
-from tests.support.pod_failures import FAILURES, Failure, crashing, status_of
+from tests.support.pod_failures import FAILURES, Failure, container, crashing, ended, status_of, waiting
+
+NINE = datetime(2026, 3, 2, 9, tzinfo=UTC)
 
 
 def an_event(reason: str, note: str, container: str = "", **parts: Any) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def test_a_pod_that_fails_says_why(failure: Failure) -> None:
     reason, note, container = failure.event
     if reason:
         assert cause.may_have_event
-        warning = read_warning(an_event(reason, note, container))
+        warning = read_warning(an_event(reason, note, container, eventTime=NINE.isoformat()))
         assert warning is not None
         said = warning.added_to(cause)
     assert failure.says in said
@@ -60,6 +62,83 @@ def test_the_newest_time_of_an_event_counts_whatever_its_form() -> None:
         warning = read_warning(an_event("FailedMount", "x", **form))
         assert warning is not None
         assert warning.at == datetime(2026, 3, 2, 9, tzinfo=UTC)
+
+
+@requirement("status.causes")
+@pytest.mark.parametrize(
+    ("reason", "minutes", "shown"),
+    [("FailedMount", -1, 0), ("FailedMount", 1, 1), ("NodeNotReady", 1, 1), ("Unhealthy", -1, 1)],
+)
+def test_an_event_is_over_once_a_container_has_started_unless_a_probe_failed(
+    reason: str, minutes: int, shown: int
+) -> None:
+    running = {"name": "agent", "ready": False, "state": {"running": {"startedAt": "2026-03-02T09:00:00Z"}}}
+    cause = find_cause({"status": {"containerStatuses": [running]}})
+    warning = read_warning(an_event(reason, "x", eventTime=(NINE + timedelta(minutes=minutes)).isoformat()))
+    assert warning is not None
+    assert warning.added_to(cause).count(reason) == shown
+
+
+def test_an_event_before_a_pod_got_a_node_is_over() -> None:
+    scheduled = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-03-02T09:00:00Z"}
+    cause = find_cause({"status": {"conditions": [scheduled]}})
+    warning = read_warning(an_event("FailedScheduling", "x", eventTime="2026-03-02T08:59:00Z"))
+    assert warning is not None
+    assert warning.added_to(cause) == ""
+
+
+def test_of_many_containers_two_are_described_and_those_that_wait_first() -> None:
+    statuses = [container(f"c{number}", state=ended(number)) for number in (1, 2, 3)]
+    statuses += waiting("ErrImagePull")["containerStatuses"]
+    said = find_cause({"status": {"containerStatuses": statuses}}).message
+    assert said == "container agent is in ErrImagePull; container c1 ended (exit code 1); 2 more containers fail"
+
+
+def cause_of(status: dict[str, Any]) -> PodCause:
+    return find_cause({"status": status})
+
+
+def again(code: int, log: str) -> dict[str, Any]:
+    """Return the status of a pod whose container runs again after a crash."""
+    running = container("agent", state={"running": {}}, last=ended(code, log=log), restarts=3)
+    return {"containerStatuses": [running]}
+
+
+@requirement("status.quiet")
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (crashing(1, log="9:00:01 x"), again(1, "9:00:01 x")),
+        (crashing(1, log="9:00:01 x"), {"containerStatuses": [container("agent", state=ended(1, log="9:05:02 x"))]}),
+        (waiting("ImagePullBackOff", "Back-off pulling image: ErrImagePull: no"), waiting("ErrImagePull", "no")),
+    ],
+    ids=["runs again", "ends again", "pulls again"],
+)
+def test_one_more_attempt_of_a_container_in_back_off_says_nothing_new(
+    first: dict[str, Any], then: dict[str, Any]
+) -> None:
+    earlier = cause_of(first)
+    said = cause_of(then).after(earlier).message
+    assert without_figures(said) == without_figures(earlier.message)
+    assert "9:05" in said or "9:05" not in str(then)
+
+
+@requirement("status.causes")
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        (crashing(1, log="x"), crashing(137, "OOMKilled")),
+        (crashing(1, log="x"), crashing(2, log="x")),
+        (crashing(1, log="x"), again(1, "y")),
+        (again(1, "x"), crashing(1, log="x")),
+        (waiting("ErrImagePull", "not found"), waiting("ImagePullBackOff", "Back-off pulling image")),
+        (waiting("ImagePullBackOff", "Back-off: ErrImagePull: no such host"), waiting("ErrImagePull", "not found")),
+        (crashing(1, log="x"), waiting("ErrImagePull", "x")),
+        (crashing(1, log="x"), {}),
+    ],
+)
+def test_another_failure_of_a_container_is_said(first: dict[str, Any], then: dict[str, Any]) -> None:
+    assert cause_of(then).after(cause_of(first)).message == cause_of(then).message
 
 
 @pytest.mark.parametrize("about", [{}, {"kind": "Pod"}, {"kind": "Node", "uid": "u"}, None])

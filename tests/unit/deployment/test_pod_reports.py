@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from interlock.deployment.observed.causes import PodCause
 from interlock.deployment.observed.egress_check import EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import AgentPods, PodGroup, PodReport, ReadySpan, deletion_of, read_pod
 from tests.requirements import requirement
@@ -224,3 +225,31 @@ def test_a_deletion_was_requested_before_its_grace_period() -> None:
     assert deletion_of(pod) is None
     pod["metadata"] |= {"deletionTimestamp": STARTED, "deletionGracePeriodSeconds": 30}
     assert deletion_of(pod) == NOW - timedelta(seconds=30)
+
+
+# Why not
+
+
+def cause_of(*causes: PodCause) -> str:
+    return AgentPods(tuple(PodReport(str(index), AGENT, cause=one) for index, one in enumerate(causes))).cause(
+        "staging", "r1"
+    )
+
+
+@requirement("status.causes")
+def test_each_different_cause_of_several_pods_is_said_once_in_an_order_of_their_own() -> None:
+    probe, other, node = PodCause("probe of 10.0.0.1"), PodCause("probe of 10.0.0.2"), PodCause("a pod has no node")
+    assert cause_of(probe, node, other) == cause_of(other, probe, node) == "a pod has no node; probe of 10.0.0.1"
+    assert cause_of(PodCause(), probe) == "probe of 10.0.0.1"
+    assert cause_of() == cause_of(PodCause()) == ""
+
+
+def test_a_pod_that_has_ended_is_said_only_without_another_cause() -> None:
+    evicted = PodCause("a pod ended: Evicted", is_over=True)
+    assert cause_of(evicted, PodCause("probe")) == "probe"
+    assert cause_of(evicted, PodCause()) == "a pod ended: Evicted"
+
+
+def test_so_many_causes_are_said_as_a_condition_has_room_for() -> None:
+    said = cause_of(*(PodCause(f"{letter * 300}") for letter in "abcd"))
+    assert said == f"{'a' * 300}; {'b' * 300}; other pods have 2 more causes"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from interlock.deployment.observed.quoting import MOST_QUOTED, quote_last_line, quote_message
+from interlock.deployment.observed.quoting import MOST_QUOTED, quote_last_line, quote_message, quote_wrapped
 from tests.requirements import requirement
 
 LONG = "hunter2hunter2hunter2x"
@@ -22,6 +22,10 @@ SAYS_A_SECRET = [
     "Authorization: Bearer {}",
     "bearer {}",
     "invalid key {}",
+    "Incorrect API key provided: {}",
+    "API key is invalid: {}",
+    "password for crm: {}",
+    "bearer auth {}",
     "token is {}",
     "--secret={}",
     "{}",
@@ -77,6 +81,12 @@ def test_no_word_of_a_secret_of_several_words_is_shown(name: str) -> None:
         "Back-off pulling image registry.example.com/team/agent:1.0",
         "failed to create containerd task: FailedCreatePodSandBox, terminationMessagePath /dev/termination-log",
         "exec /usr/local/bin/docker-entrypoint.sh: exec format error, see kubernetes/enhancements and nodejs20/bin",
+        'Get "https://1.dkr.ecr.us-east-1.amazonaws.com/v2/": no basic auth credentials',
+        "pull access denied or may require authorization: server message: insufficient_scope: authorization failed",
+        "failed to authorize: failed to fetch oauth token: unexpected status: 401 Unauthorized",
+        'MountVolume.SetUp failed for volume "token" : failed to fetch token: serviceaccounts "triage" not found',
+        'MountVolume.SetUp failed for volume "secrets" : references non-existent secret key: api-key',
+        "configmap references non-existent config key: settings.json",
     ],
 )
 def test_what_kubernetes_says_stays_readable(message: str) -> None:
@@ -87,6 +97,58 @@ def test_of_a_log_the_last_line_is_shown_and_of_a_long_one_its_beginning() -> No
     assert quote_last_line("first\nKeyError: 'x'\n\n  \n") == "\"KeyError: 'x'\""
     assert quote_last_line(" \n\n") == quote_message("") == ""
     assert quote_message("no space left on device " * 50).endswith('..."')
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "API key is required",
+        "token expired",
+        "Error: secret not found",
+        "FATAL: password authentication failed for user 'crm'",
+        "Error: password is not set",
+        "token is invalid",
+        "Basic auth failed",
+    ],
+)
+def test_what_is_wrong_with_a_secret_stays_readable(line: str) -> None:
+    assert quote_last_line(line) == f'"{line}"'
+
+
+ERROR = "Error: CRM_URL is not set"
+STACKS = {
+    "JavaScript": f"throw x\n^\n\n{ERROR}\n    at f (/app/a.js:3:7)\n\nNode.js v22.11.0\n",
+    "JavaScript with members": f"{ERROR}\n    at node:x:28:49 {{\n  code: 'E',\n  list: []\n}}\n\nNode.js v22.1\n",
+    "Java": f"start\n{ERROR}\n\tat a.B.main(B.java:5)\n\tat java.base/x.Y.z(Native Method)\n\t... 12 more\n",
+    "Go": f"{ERROR}\n\ngoroutine 1 [running]:\nmain.(*S).Run(0x0)\n\t/app/main.go:15 +0x1d\nexit status 2\n",
+    "Rust": f"{ERROR}\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+    ".NET": f"{ERROR}\n   at P.<Main>$(String[] args) in /app/P.cs:line 3\n   at X.Y()\n",
+    "Ruby": f"{ERROR}\n\tfrom /app/main.rb:3:in `<main>'\n",
+    "Python": f'Traceback:\n  File "/app/main.py", line 3, in <module>\n    x()\n{ERROR}\n',
+    "npm": f"npm error {ERROR}\nnpm error A complete log of this run can be found in: /root/x.log\n",
+    "a group of Python": f"  | {ERROR}\n    +------------------------------------\n",
+}
+
+
+@requirement("status.causes")
+@pytest.mark.parametrize("log", STACKS.values(), ids=STACKS)
+def test_of_a_stack_the_error_is_shown(log: str) -> None:
+    assert ERROR in quote_last_line(log)
+
+
+@pytest.mark.parametrize(
+    "log", ["ошибка\n", "错误 未设置\n", "a\n    at f (/app/a.js:3:7) failed\n", "}\n", "config.load(x) failed"]
+)
+def test_every_other_last_line_is_shown(log: str) -> None:
+    assert quote_last_line(log) == f'"{log.splitlines()[-1].strip()}"'
+
+
+def test_of_a_long_message_of_the_kubelet_the_end_is_shown_too() -> None:
+    quoted = quote_wrapped(f"failed to pull: {'rpc error: ' * 50}no space left on device")
+    assert quoted.startswith('"failed to pull: rpc error: ')
+    assert quoted.endswith('rpc error: no space left on device"')
+    assert len(quoted) == MOST_QUOTED + 2
+    assert quote_wrapped("not found") == '"not found"'
 
 
 @requirement("status.quoted")
@@ -109,14 +171,27 @@ def test_a_quotation_of_a_log_ends_where_it_ends(text: str) -> None:
 @requirement("status.quoted")
 @given(st.text(max_size=3000))
 def test_a_quotation_is_one_printable_bounded_line(text: str) -> None:
-    for quoted in (quote_message(text), quote_last_line(text)):
+    for quoted in (quote_message(text), quote_last_line(text), quote_wrapped(text)):
         assert len(quoted) <= MOST_QUOTED + 2
         assert quoted.isprintable()
 
 
-@pytest.mark.parametrize("text", ["a" * 100_000, "-" * 100_000, "pass" * 30_000, "://" * 40_000, "key " * 30_000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 100_000,
+        "-" * 100_000,
+        "pass" * 30_000,
+        "://" * 40_000,
+        "key " * 30_000,
+        "key for a:" * 10_000,
+        "at a:1(1 {" * 10_000,
+        ("a.a.a(" * 60 + "\n") * 100,
+    ],
+)
 def test_a_hostile_text_takes_no_longer_than_its_size(text: str) -> None:
     began = time.process_time()
     quote_message(text)
     quote_last_line(text)
+    quote_wrapped(text)
     assert time.process_time() - began < 1.0

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from interlock.api.policy import Isolation
 from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, revision_label
-from interlock.deployment.observed.causes import PodCause, find_cause
+from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check
 from interlock_contract.names import APP_COMPONENT_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL
 from interlock_contract.pod import AGENT_CONTAINER
@@ -24,8 +24,8 @@ _LOST: Final = ("Unknown", "ContainerStatusUnknown")
 """Reasons of a container that ended with its node or its container runtime."""
 _DISRUPTED: Final = "DisruptionTarget"
 """The condition of a pod that is evicted or preempted, or ends with its node."""
-
-
+_MOST_CAUSES: Final = 720
+"""Characters of several causes. The message of a condition has room for them, and for the command after them."""
 _NO_CAUSE: Final = PodCause()
 
 
@@ -99,12 +99,21 @@ class AgentPods:
     past: tuple[ReadySpan, ...] = ()
 
     def cause(self, stage: str, revision: str) -> str:
-        """Return why the first pod of a placement that is not ready is so; empty where none says so.
+        """Return why pods of a placement are not ready, each different cause once; empty where none says so.
 
-        A pod that has ended as a whole counts only if no other one says anything.
+        Causes that differ in figures alone, such as an address, are one. A pod that has ended as a whole counts only if
+        no other one says anything. The order does not depend on that of the pods, which changes as they are replaced.
         """
-        found = sorted(self.of(stage, revision), key=lambda one: one.cause.is_over)
-        return next((one.cause.message for one in found if one.cause.message), "")
+        found = [one.cause for one in self.of(stage, revision) if one.cause.message]
+        found = [one for one in found if not one.is_over] or found
+        causes = {without_figures(message): message for message in sorted((one.message for one in found), reverse=True)}
+        messages = sorted(causes.values())
+        shown = messages[:1]
+        for message in messages[1:]:
+            if len("; ".join((*shown, message))) <= _MOST_CAUSES:
+                shown.append(message)
+        omitted = len(messages) - len(shown)
+        return "; ".join((*shown, f"other pods have {omitted} more causes") if omitted else shown)
 
     def of(self, stage: str, revision: str) -> tuple[PodReport, ...]:
         """Return the reports of one placement's pods."""

@@ -16,13 +16,15 @@ class Readiness:
             not separate templates, so every older pod is subtracted.
         wanted: Number of pods in the spec.
         is_current: The Deployment's controller has observed the current spec.
-        trouble: Quoted message of the Deployment's controller about a failure, empty without one.
+        refused: Quoted message of the API server that refused a pod, empty where it has refused none.
+        stuck: Quoted message of the Deployment's controller that there was no progress for minutes, empty without one.
     """
 
     available: int = 0
     wanted: int = 0
     is_current: bool = False
-    trouble: str = ""
+    refused: str = ""
+    stuck: str = ""
 
     @property
     def is_ready(self) -> bool:
@@ -37,7 +39,8 @@ def readiness_of_all(deployments: Iterable[Manifest | None]) -> Readiness:
         available=min((one.available for one in found), default=0),
         wanted=max((one.wanted for one in found), default=0),
         is_current=bool(found) and all(one.is_current for one in found),
-        trouble=next((one.trouble for one in found if one.trouble), ""),
+        refused=next((one.refused for one in found if one.refused), ""),
+        stuck=next((one.stuck for one in found if one.stuck), ""),
     )
 
 
@@ -52,14 +55,11 @@ def readiness_of(deployment: Manifest | None) -> Readiness:
         available=max(0, status.get("availableReplicas", 0) - older),
         wanted=deployment["spec"].get("replicas", 1),
         is_current=seen,
-        trouble=_trouble(status.get("conditions", [])),
+        refused=_message_of("ReplicaFailure", "True", status.get("conditions", [])),
+        stuck=_message_of("Progressing", "False", status.get("conditions", [])),
     )
 
 
-def _trouble(conditions: list[dict[str, str]]) -> str:
-    for condition in conditions:
-        failed = condition["type"] == "ReplicaFailure" and condition["status"] == "True"
-        stuck = condition["type"] == "Progressing" and condition["status"] == "False"
-        if failed or stuck:
-            return quote_message(condition.get("message", ""))
-    return ""
+def _message_of(kind: str, status: str, conditions: list[dict[str, str]]) -> str:
+    found = (one for one in conditions if (one["type"], one["status"]) == (kind, status))
+    return next((quote_message(one.get("message", "")) for one in found), "")
