@@ -15,6 +15,7 @@ from interlock_cli.credentials import Secrets
 from interlock_cli.findings import Findings
 from interlock_cli.harmless import is_name, show_name
 from interlock_cli.operation_heuristics import Guesses, guess_tools, read_tools
+from interlock_cli.secret_names import kind_of
 from interlock_cli.server import Choices, build_server, read_words
 from interlock_contract.names import API_VERSION, NEEDS_REVIEW
 
@@ -82,10 +83,11 @@ def _manifest(source: str, choices: Choices, guesses: Guesses) -> dict[str, Any]
 def _check_members(findings: Findings) -> None:
     members = findings.server.members
     for name, way_out in UNSUPPORTED.items():
-        if name in members:
+        if members.get(name, False) is not False:  # opencode's `oauth: false` asks for nothing
             findings.problem(f"{findings.place(findings.key(name))} cannot be imported: {way_out}")
     if ("command" in members) == ("url" in members):
-        findings.problem(f"{findings.server.place} needs exactly one of command and url: write one of them")
+        builtin = "" if "url" in members else ". If it is a part of the client, such as an extension, skip it"
+        findings.problem(f"{findings.server.place} needs exactly one of command and url: write one of them{builtin}")
     else:
         for name in ("headers",) if "command" in members else ("args", "env"):
             if name in members:
@@ -95,6 +97,12 @@ def _check_members(findings: Findings) -> None:
         findings.problem(transport)
     left_out = sorted(members.keys() - KNOWN - UNSUPPORTED.keys())
     own, unknown = [one for one in left_out if one in CLIENTS_OWN], [one for one in left_out if one not in CLIENTS_OWN]
+    secret = [name for name in unknown if kind_of(name) == "secret" and isinstance(members[name], str | dict | list)]
+    for name in secret:
+        findings.problem(
+            f"{findings.place(show_name(findings.key(name)))} is or may be a secret, and only the client knows how the "
+            f"server gets it: write it into {'headers' if 'url' in members else 'env'} as ${{NAME}}, and remove it"
+        )
     if own:
         findings.notes.append(f"left out, because only the client uses them: {', '.join(own)}")
     if unknown:

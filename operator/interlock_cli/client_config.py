@@ -47,7 +47,8 @@ class ConfiguredServer:
     @property
     def is_disabled(self) -> bool:
         """True if the config disables the server."""
-        return self.members.get("disabled") is True or self.members.get("enabled") is False
+        members = self.members
+        return members.get("disabled") is True or members.get("enabled") is False or members.get("isActive") is False
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ _PLACES: Final = (
     ("experimental", "modelContextProtocolServers"),  # Continue
     ("augment.advanced", "mcpServers"),
 )
-_HINTS: Final = frozenset({"command", "url", "httpUrl", "serverUrl"})
+_HINTS: Final = frozenset({"command", "cmd", "url", "httpUrl", "serverUrl", "server_url", "baseUrl", "uri"})
 _WRITE_SERVERS: Final = 'write {"mcpServers": {"<name>": ...}}'
 
 
@@ -97,10 +98,12 @@ def parse_servers(text: str, package_type: str | None = None) -> ClientConfig:
         ImportRefusedError: The text is no JSON with comments, or no known shape of config.
     """
     document = parse_config(text)
-    projects = _project_pairs(document)
-    place, found = ("projects", {}) if projects and not any(_present(document).values()) else _servers_in(document)
+    further = _further_pairs(document)
+    place, found = ("projects", {}) if further and not any(_present(document).values()) else _servers_in(document)
     inputs = _inputs(document)
-    pairs = _distinct(_pairs(found, place) + projects) if projects else _pairs(found, place)
+    pairs = _distinct(_pairs(found, place) + further) if further else _pairs(found, place)
+    if isinstance(found, str):
+        raise ImportRefusedError(f"{place} names another file, which has the servers: import that file")
     if not pairs:
         raise ImportRefusedError(f"{place or 'the file'} names no server: {_WRITE_SERVERS}")
     if len(pairs) > MOST_SERVERS:
@@ -132,11 +135,9 @@ def _servers_in(document: Any) -> tuple[str, Any]:
     filled = {place: value for place, value in present.items() if value} or present
     if len(filled) > 1:
         raise ImportRefusedError(f"the file has servers in {' and in '.join(filled)}: keep them in one place")
-    if filled:
-        return next(iter(filled.items()))
-    nested = document.get("mcp")  # opencode and Crush
-    if isinstance(nested, dict) and (not nested or any(map(_has_hints, nested.values()))):
-        return "mcp", nested
+    nested = next(iter((filled or _nested(document)).items()), None)
+    if nested is not None:
+        return nested
     alone = [one for name, one in document.items() if not _is_comment(name, one)]
     if alone and all(map(_has_hints, alone)):
         return "", document
@@ -160,6 +161,17 @@ def _present(document: dict[str, Any]) -> dict[str, Any]:
     return present
 
 
+def _nested(document: dict[str, Any]) -> dict[str, Any]:
+    """Return what is at each of the places that have servers at some clients, and other settings elsewhere."""
+    present = {}
+    for place in ("mcp", "extensions", "tools"):  # opencode and Crush, Goose, a request to OpenAI's API
+        value = document.get(place)
+        entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if any(map(_has_hints, entries)) or (place == "mcp" and value == {}):
+            present[place] = value
+    return present
+
+
 def _is_comment(name: str, value: Any) -> bool:
     return not isinstance(value, dict) and re.match(r"[_$#/]|comment", name, re.IGNORECASE) is not None
 
@@ -177,14 +189,18 @@ def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
     pairs = []
     for index, entry in enumerate(found):
         one = unwrapped(entry)
-        names = [one.get(key) for key in ("name", "id", "serverName", "title")] if isinstance(one, dict) else []
+        keys = ("name", "id", "serverName", "server_label", "title")
+        names = [one.get(key) for key in keys] if isinstance(one, dict) else []
         name = next((name for name in names if isinstance(name, str) and name), "")
         pairs.append((name, f"{place}[{index}]", one))
     return pairs
 
 
-def _project_pairs(document: Any) -> list[tuple[str, str, Any]]:
-    """Return the servers that Claude Code keeps in `.claude.json` for each folder of the user."""
+def _further_pairs(document: Any) -> list[tuple[str, str, Any]]:
+    """Return the servers that clients keep in second places.
+
+    Claude Code has some in `.claude.json` for each folder of the user, Kiro those of its powers.
+    """
     projects = document.get("projects") if isinstance(document, dict) else None
     pairs = []
     for index, (folder, project) in enumerate(projects.items() if isinstance(projects, dict) else ()):
@@ -192,7 +208,8 @@ def _project_pairs(document: Any) -> list[tuple[str, str, Any]]:
         if isinstance(servers, dict):
             at = f"projects.{quote(folder)}" if is_harmless(folder) else f"projects[{index}]"
             pairs += _pairs(servers, f"{at}.mcpServers")
-    return pairs
+    powers = document.get("powers") if isinstance(document, dict) else None
+    return pairs + _pairs(powers.get("mcpServers") if isinstance(powers, dict) else None, "powers.mcpServers")
 
 
 def _distinct(pairs: list[tuple[str, str, Any]]) -> list[tuple[str, str, Any]]:
@@ -246,10 +263,14 @@ def _server(
 
 
 _ALIASES: Final = {
+    "cmd": "command",
     "environment": "env",
+    "envs": "env",
     "httpUrl": "url",
     "serverUrl": "url",
     "serverURL": "url",
+    "server_url": "url",
+    "baseUrl": "url",
     "uri": "url",
     "endpoint": "url",
     "http_headers": "headers",
@@ -264,7 +285,7 @@ def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
     nested = {name: common.pop(name) for name in ("transport", "requestInit") if isinstance(common.get(name), dict)}
     for place, value in nested.items():
         for name, one in value.items():
-            if common.setdefault(name, one) is one:
+            if one is not None and common.setdefault(name, one) is one:
                 origins[name] = f"{place}.{name}"
     if "httpUrl" in common:
         common.pop("url", None)  # Gemini: the older transport, which it uses only without httpUrl
@@ -272,7 +293,9 @@ def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
         if alias in common and name not in common:
             common[name] = common.pop(alias)
             origins[name] = alias
+    _drop_empty(common)
     _fill_from_environment(common)
+    _fill_token(common)
     command = common.get("command")
     if isinstance(command, dict):
         _spread(command, common, origins)
@@ -287,19 +310,41 @@ def _common_members(members: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 
 
 def _fill_from_environment(common: dict[str, Any]) -> None:
-    """Write the variables that Codex takes from the user's environment as placeholders."""
-    headers, listed, bearer = (common.get(name) for name in ("env_http_headers", "env_vars", "bearer_token_env_var"))
+    """Write the variables that Codex takes from the user's environment, and Goose from its store, as placeholders."""
+    headers, bearer = common.get("env_http_headers"), common.get("bearer_token_env_var")
     filled: dict[str, dict[str, str]] = {"headers": {}, "env": {}}
     if isinstance(headers, dict) and all(isinstance(one, str) for one in headers.values()):
         filled["headers"] |= {name: f"${{{one}}}" for name, one in common.pop("env_http_headers").items()}
     if isinstance(bearer, str):
         filled["headers"]["Authorization"] = f"Bearer ${{{common.pop('bearer_token_env_var')}}}"
-    if isinstance(listed, list) and all(isinstance(one, str) for one in listed):
-        filled["env"] = {name: f"${{{name}}}" for name in common.pop("env_vars")}
+    for key in ("env_vars", "env_keys"):
+        listed = common.get(key)
+        if isinstance(listed, list) and all(isinstance(one, str) for one in listed) and "url" not in common:
+            filled["env"] |= {name: f"${{{name}}}" for name in common.pop(key)}
     for name, values in filled.items():
         own = common.get(name, {})
         if values and isinstance(own, dict):
             common[name] = values | own
+
+
+def _fill_token(common: dict[str, Any]) -> None:
+    """Write the token that requests to the APIs of Anthropic and OpenAI have for a server as a header."""
+    for key in ("authorization_token", "authorization"):
+        token, headers = common.get(key), common.get("headers", {})
+        if isinstance(token, str) and token and isinstance(headers, dict) and "url" in common:
+            shown = token if token.startswith("${") else f"${{{key}}}"
+            common["headers"] = {"Authorization": f"Bearer {shown}"} | headers
+            del common[key]
+
+
+def _drop_empty(common: dict[str, Any]) -> None:
+    """Drop what the forms of clients leave empty: the command of a server over HTTP, the headers of another."""
+    for empty, other in (("command", "url"), ("url", "command")):
+        if common.get(other) and not common.get(empty):
+            common.pop(empty, None)
+    for name in ("headers",) if "command" in common else ("args", "env"):
+        if common.get(name) in ([], {}, ""):
+            del common[name]
 
 
 def _spread(command: Mapping[str, Any], common: dict[str, Any], origins: dict[str, str]) -> None:
@@ -307,19 +352,21 @@ def _spread(command: Mapping[str, Any], common: dict[str, Any], origins: dict[st
     del common["command"]
     for name, one in command.items():
         target = "command" if name in ("path", "command") else name
-        common.setdefault(target, one)
-        origins[target] = f"command.{name}"
+        if one is not None:
+            common.setdefault(target, one)
+            origins[target] = f"command.{name}"
 
 
 KNOWN: Final = frozenset(
-    {"type", "transport", "command", "args", "env", "url", "headers", "permissions", "disabled", "enabled"}
+    {"type", "transport", "command", "args", "env", "url", "headers", "permissions", "disabled", "enabled", "isActive"}
 )
 """Settings that the import uses."""
 
 CLIENTS_OWN: Final = split_words("""
-    $schema alwaysAllow autoApprove autoStart description dev disabledTools disabled_tools enabled_tools
-    excludeTools gallery icon id includeTools label name note notes provider source startup_timeout_ms
-    startup_timeout_sec timeout tool_timeout_sec title tools trust trusted version
+    $schema alwaysAllow autoApprove autoStart description dev disabledTools disabled_tools enabled_tools env_keys
+    excludeTools gallery icon iconPath id includeTools key label license logoUrl name note notes provider
+    requiresOAuth require_approval server_label source start_on_launch startup_timeout_ms startup_timeout_sec tags
+    timeout tool_timeout_sec title tools trust trusted version
     """)
 """Settings that only the client uses. What it approves without asking permits nothing here."""
 
@@ -337,7 +384,7 @@ UNSUPPORTED: Final = {
 """Settings without a counterpart that change how the server works, each with the fix."""
 
 _STDIO: Final = ("stdio", "local", "command", "process", "custom")
-_HTTP: Final = ("http", "https", "streamable", "streamablehttp", "httpstream", "remote")
+_HTTP: Final = ("http", "https", "streamable", "streamablehttp", "httpstream", "remote", "url", "mcp")
 _SSE: Final = ("sse", "httpsse", "ssehttp", "legacysse", "sseonly", "serversentevents", "ssetransport")
 WRITE_STREAMABLE: Final = "write the URL of the server's streamable HTTP, if it has one, and the type http"
 
@@ -368,5 +415,5 @@ def transport_problem(server: ConfiguredServer, place_of: Callable[[str], str]) 
 def names_http(server: ConfiguredServer) -> bool:
     """Return True if the config says that the server uses streamable HTTP."""
     written = [server.members.get(name) for name in ("type", "transport")]
-    # To opencode, `remote` is any server over HTTP, that of SSE too.
-    return any(isinstance(one, str) and one.lower() != "remote" for one in written)
+    # `remote` of opencode, and `url` and `mcp` of requests to models, are any server over HTTP, that of SSE too.
+    return any(isinstance(one, str) and one.lower() not in ("remote", "url", "mcp") for one in written)

@@ -78,18 +78,21 @@ _FROM_TOML: Final = (
 def _other_format(text: str) -> str:
     """Return what a text is that is not JSON, with the fix. Empty if its errors are only those of JSON."""
     start = text.removeprefix("\ufeff").lstrip()[:_LONGEST_START]
+    found = ""
     if not start:
-        return 'the file is empty: write {"mcpServers": {"<name>": ...}}'
-    if start.startswith('"'):
-        return "the file is a part of a JSON object: write { before it and } after it"
-    if not start.startswith(("{", "[{")):
-        if re.search(r"^\[{1,2}[A-Za-z_][^\]\n]*\]", start, re.MULTILINE):
-            return f"the file is TOML, such as that of Codex. Convert it to JSON: {_FROM_TOML} < FILE > mcp.json"
-        if re.match(r"---|#|[A-Za-z_][-A-Za-z0-9_.]*:", start):
-            return "the file is YAML: convert it to JSON"
-    if re.search("[\u201c\u201d\u2018\u2019]", start) or re.match(r"[\[{]\s*'", start):
-        return 'the file has other quotation marks than JSON: write "straight double ones"'
-    return ""
+        found = 'the file is empty: write {"mcpServers": {"<name>": ...}}'
+    elif start.startswith('"'):
+        found = "the file is a part of a JSON object: write { before it and } after it"
+    elif start.startswith(("{", "[{")):
+        if re.search("[\u201c\u201d\u2018\u2019]", start) or re.match(r"[\[{]\s*'", start):
+            found = 'the file has other quotation marks than JSON: write "straight double ones"'
+    elif "```" in start:
+        found = "the file has text around its JSON: remove that text and the lines of ```"
+    elif re.search(r"^\[{1,2}[A-Za-z_][^\]\n]*\]", start, re.MULTILINE):
+        found = f"the file is TOML, such as that of Codex. Convert it to JSON: {_FROM_TOML} < FILE > mcp.json"
+    elif re.match(r"---|#|[A-Za-z_][-A-Za-z0-9_.]*:", start):
+        found = "the file is YAML. Convert it to JSON, for example: yq -o json FILE > mcp.json"
+    return found
 
 
 def _blank_comment(found: re.Match[str]) -> str:

@@ -102,9 +102,10 @@ def reference_for(
         return secrets.reference(one.name, meaning, place)
     if found:
         scheme = _SCHEME.fullmatch(value)
+        # The default of a placeholder may be a secret, so only one without a default is repeated.
         how = (
             f'the whole value: "{scheme.group(1)} " and {scheme.group(2)}'
-            if scheme and _is_variable(found[0].name)
+            if scheme and _is_variable(found[0].name) and found[0].default is None
             else "the whole value, with all placeholders filled in"
         )
         return secrets.reference(name, f"{how}, as in {name} of the file", place)

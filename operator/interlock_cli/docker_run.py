@@ -82,7 +82,7 @@ def parse_docker_run(words: list[Word], variables: Mapping[str, Word], findings:
             "{has} a placeholder in the image, which only the MCP client can fill in: write the image"
             if placeholders(image.text)
             else "is where docker run has its image, but has not the shape of one: write registry/name:tag, or add "
-            f"--keep {findings.server.source}:{image.key}",
+            f"{findings.keep_option(image.key)}",
         )
     return found
 

@@ -12,6 +12,9 @@ from interlock_cli.findings import Findings
 from interlock_cli.launch import PACKAGED, packaged
 from interlock_cli.server import PACKAGED_COMMAND, read_launch
 
+_PIN: Final = """\
+# Pin the base image by its digest, and the version of the package, so that each build is the one that you reviewed.
+"""
 _NPX: Final = """\
 FROM node:24-slim
 WORKDIR /app
@@ -27,9 +30,10 @@ _SCRIPT: Final = (
     "const target = path.join(folder, program); fs.chmodSync(target, 0o755); "
     'fs.symlinkSync(target, "/usr/local/bin/{command}");'
 )
+_GIT: Final = "RUN apt-get update && apt-get install -y --no-install-recommends git && rm -rf /var/lib/apt/lists/*\n"
 _UVX: Final = """\
 FROM python:3.13-slim
-RUN pip install --no-cache-dir {package}
+{before}RUN pip install --no-cache-dir {packages}
 # The program of the package, under a name that does not depend on it.
 RUN ln -s "$(command -v {program})" /usr/local/bin/{command}
 USER 65532:65532
@@ -62,14 +66,21 @@ def print_dockerfile(server: ConfiguredServer, keep: frozenset[str]) -> str:
     if program == "uvx":
         named, _, version = words[0].partition("@")
         package = _option(before, "--from") or (f"{named}=={version}" if version and version != "latest" else named)
-        executable = re.split(r"[\[=<>~!]", named)[0]
-        return _UVX.format(package=shlex.quote(package), program=shlex.quote(executable), command=PACKAGED_COMMAND)
-    package = _option(before, "--package") or _option(before, "-p") or words[0]
+        packages = [package, *(after for one, after in pairwise(before) if one == "--with")]
+        return _PIN + _UVX.format(
+            before=_GIT if any("git+" in one for one in packages) else "",
+            packages=shlex.join(packages),
+            program=shlex.quote(re.split(r"[\[=<>~!]", named)[0]),
+            command=PACKAGED_COMMAND,
+        )
+    stated = _option(before, "--package") or _option(before, "-p")
+    package = stated or words[0]
     name = re.sub(r"(?<=.)@.*$", "", package)
     if not re.fullmatch(r"[-@A-Za-z0-9_./]+", name):
         raise ImportRefusedError(f"{server.place}: its package is not the name of one: write the Dockerfile yourself")
-    script = _SCRIPT.format(name=json.dumps(name), last=json.dumps(name.rpartition("/")[2]), command=PACKAGED_COMMAND)
-    return _NPX.format(package=shlex.quote(package), script=script)
+    last = words[0] if stated else name.rpartition("/")[2]
+    script = _SCRIPT.format(name=json.dumps(name), last=json.dumps(last), command=PACKAGED_COMMAND)
+    return _PIN + _NPX.format(package=shlex.quote(package), script=script)
 
 
 def _option(words: list[str], flag: str) -> str:

@@ -1,6 +1,7 @@
 """The findings about one server: its problems, notes for the reviewer, and values that its user keeps."""
 
 import contextlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -61,6 +62,10 @@ class Findings:
         self.kept |= found
         return bool(found)
 
+    def keep_option(self, key: str) -> str:
+        """Return the option that keeps a value, as a shell reads it."""
+        return f"--keep {shlex.quote(f'{self.server.source}:{key}')}"
+
     def problem(self, message: str) -> None:
         """Add a problem."""
         self.problems.append(message)
@@ -86,8 +91,6 @@ class Findings:
             ImportRefusedError: It has problems, or a value to keep does not exist.
         """
         for key in sorted(self.keep - self.kept):
-            self.problem(
-                f"--keep {self.server.source}:{key} names no value of {self.server.place} that was judged: remove it"
-            )
+            self.problem(f"{self.keep_option(key)} names no value of {self.server.place} that was judged: remove it")
         if self.problems:
             raise ImportRefusedError(*dict.fromkeys(self.problems))

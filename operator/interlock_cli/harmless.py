@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -21,6 +22,9 @@ _MOST_WORDS: Final = 64
 _SEED_PHRASE: Final = 12
 _LONGEST_NAME: Final = 64
 _MOST_DIGITS: Final = 10
+_MOST_DIGITS_IN_ROW: Final = 15
+_LEAST_IN_GROUPS: Final = 16
+_GROUP_SIZES: Final = range(4, 7)
 _MOST_PIECES: Final = 4
 _MOST_UNKNOWN: Final = 2
 _SHORT: Final = 4
@@ -47,7 +51,10 @@ _ABBREVIATION: Final = re.compile(r"[a-z]{1,2}\d{1,2}[a-z]{0,2}|[A-Z]{1,2}\d{1,2
 """Such as n8n, k8s, S3."""
 
 _TITLE: Final = re.compile(r"[A-Z]?[a-z]+\d{0,6}|\d{1,6}")
+_NUMBERS: Final = re.compile(r"[\d\s,;:-]+")
+_GROUPS: Final = re.compile(r"[A-Za-z0-9]+(?:[- ][A-Za-z0-9]+){2,}")
 _FLAG: Final = re.compile(r"--[A-Za-z][-A-Za-z0-9_.]*|-[A-Za-z]{1,3}")
+_GO_FLAG: Final = re.compile(r"-[a-z]{4,}([-_][a-z]+)*")
 _JAVA_FLAG: Final = re.compile(r"-X[a-z]{2}\d{1,4}[kmg]")
 _ASSIGNED: Final = re.compile(r"(-{0,2}[A-Za-z_][-A-Za-z0-9_.]{0,63})(?:=|: )(.*)", re.DOTALL)
 _PACKAGE: Final = re.compile(
@@ -87,7 +94,7 @@ def is_harmless(value: str, name: str = "", own: frozenset[str] = frozenset()) -
         name: The variable, flag, header or parameter that it is the value of. Empty if there is none.
         own: Further known words in lower case, such as those of the server's name.
     """
-    if len(value) > _LONGEST or (value and not value.isprintable()):
+    if len(value) > _LONGEST or (value and not value.isprintable()) or _is_generated(value, own):
         return False
     if not value.isascii():  # folders have names in all languages
         return _PATH_START.match(value) is not None and _is_path(re.sub(r"[^\x00-\x7f]", "e", value), own)
@@ -133,7 +140,7 @@ def harmful_arguments(words: Sequence[str], own: frozenset[str], packages: froze
 
 def is_package(word: str, own: frozenset[str] = frozenset()) -> bool:
     """Return True if a word is the name of a package, module or program, with an optional version."""
-    if len(word) > _LONGEST:
+    if len(word) > _LONGEST or _is_generated(word, own):
         return False
     scoped = _SCOPED.fullmatch(word)
     if scoped is not None:  # the names of packages have other words than English, but no random signs
@@ -169,16 +176,18 @@ def is_program(word: str, own: frozenset[str] = frozenset()) -> bool:
 def is_image(word: str) -> bool:
     """Return True if a word is the reference of an image: names, tag and digest."""
     named = _IMAGE.fullmatch(word[:_LONGEST])
-    if named is None or len(word) > _LONGEST:
+    if named is None or len(word) > _LONGEST or _is_generated(named.group(1), frozenset()):
         return False
-    parts = [part for part in re.split(r"[^a-z0-9]+", named.group(1)) if part]
+    name = re.sub(r"^\d{12}(?=\.dkr\.ecr\.)", "", named.group(1))  # the account of a registry of AWS
+    parts = [part for part in re.split(r"[^a-z0-9]+", name) if part]
     return all(_is_plain(part, frozenset()) or _TAG.fullmatch(part) for part in parts)
 
 
 def is_name(text: str) -> bool:
     """Return True if a text is a name that may be printed, of a variable, header or setting."""
     parts = re.split(r"[-_. /]", text)
-    return len(text) <= _LONGEST_NAME and text.isascii() and all(map(_is_name_part, parts))
+    is_short = len(text) <= _LONGEST_NAME and text.isascii()
+    return is_short and all(map(_is_name_part, parts)) and not _is_generated(text, frozenset())
 
 
 def _is_name_part(part: str) -> bool:
@@ -201,7 +210,24 @@ def show_name(text: str) -> str:
 
 def _is_flag(word: str) -> bool:
     is_flag = _FLAG.fullmatch(word[:_LONGEST]) and is_name(word.lstrip("-").replace(".", "-"))
-    return bool(is_flag) or _JAVA_FLAG.fullmatch(word) is not None
+    # Programs in Go have flags such as -debug. Others have a password after -p, so only known words are flags.
+    is_known = _GO_FLAG.fullmatch(word[:_LONGEST]) and KNOWN_WORDS.issuperset(re.split("[-_]", word[1:]))
+    return bool(is_flag or is_known) or _JAVA_FLAG.fullmatch(word) is not None
+
+
+def _is_generated(value: str, own: frozenset[str]) -> bool:
+    """Return True if a value has the form that programs give to secrets, whatever its parts look like.
+
+    Such forms are a key written as a row of numbers, and a password in groups of one size, such as abcd-efgh-ijkl-mnop.
+    """
+    if any(sum(map(str.isdigit, found[0])) > _MOST_DIGITS_IN_ROW for found in _NUMBERS.finditer(value)):
+        return True
+    for found in _GROUPS.finditer(value):
+        parts = re.split("[- ]", found[0])
+        for size, row in groupby(parts, lambda part: 0 if _is_known(part, own) else len(part)):
+            if size in _GROUP_SIZES and size * len(list(row)) >= _LEAST_IN_GROUPS:
+                return True
+    return False
 
 
 def _is_neutral(value: str, own: frozenset[str]) -> bool:

@@ -62,6 +62,8 @@ def _import(options: argparse.Namespace) -> str:
             total = len(imported) + len(refused)
             messages.append(f"{len(imported)} of {total} servers can be imported: to import these alone, add {skips}")
         raise ImportRefusedError(*messages)
+    if not imported:
+        raise ImportRefusedError("no server is left to import: name a disabled one with --only")
     return print_bindings(imported)
 
 

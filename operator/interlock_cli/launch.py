@@ -140,7 +140,7 @@ def _program(word: Word, name: str, findings: Findings) -> Word:
         findings.is_kept(word)
     ):
         findings.problem(
-            f"{findings.place(word.key)} may be a secret: if it is none, add --keep {findings.server.source}:{word.key}"
+            f"{findings.place(word.key)} may be a secret: if it is none, add {findings.keep_option(word.key)}"
         )
     elif is_machine_program(text):
         findings.notes.append(
@@ -207,7 +207,7 @@ def _check_arguments(launch: Launch, findings: Findings) -> None:
             own |= frozenset(word for word in name_words(args[index].text) if len(word) > 1)
     harmful = harmful_arguments([word.text for word in args], own, places)
     secret = [args[index] for index in harmful if not kept[index] and not found[index]]
-    keep = " ".join(f"--keep {findings.server.source}:{word.key}" for word in secret)
+    keep = " ".join(findings.keep_option(word.key) for word in secret)
     findings.problem_of(
         secret,
         f"may be a secret: {fix}. If it is none, add {keep}"

@@ -5,13 +5,13 @@ before a package, a package before a remote server, unless its user names anothe
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
 from interlock_cli.config_json import ImportRefusedError
-from interlock_cli.harmless import show_name
+from interlock_cli.harmless import show, show_name
 
 PACKAGE_TYPES: Final = ("oci", "npm", "pypi", "remote")
 """The kinds of packages that can be imported, in the order of preference."""
@@ -126,21 +126,37 @@ def _package(package: Mapping[str, Any], kind: str, at: str) -> RegistryServer:
     env, optional = _named_inputs(_get(package, "environmentVariables"))
     runtime = list(_arguments(_get(package, "runtimeArguments"), f"{at}.runtimeArguments"))
     own = list(_arguments(_get(package, "packageArguments"), f"{at}.packageArguments"))
+    base = re.sub(r"^https?://|/$", "", str(_get(package, "registryBaseUrl") or ""))
+    notes = []
     if kind == "oci":
         has_tag = ":" in identifier.rpartition("/")[2] or "@" in identifier
         image = identifier if has_tag or not version else f"{identifier}:{version}"
+        if base not in ("", "docker.io") and not image.startswith(f"{base}/"):
+            image = f"{base}/{image}"
         handed = [(word, f"{at}.environmentVariables") for name in env for word in ("-e", name)]
-        words = [("run", at), ("-i", at), ("--rm", at), *handed, *runtime, (image, f"{at}.identifier"), *own]
-        command = "docker"
+        if not runtime or runtime[0][0] != "run":  # entries of the first schema may have the whole command there
+            runtime = [("run", at), ("-i", at), ("--rm", at), *runtime]
+        named, command, flags = image, "docker", [*runtime[:1], *handed, *runtime[1:]]
     else:
         separator = {"npm": "@", "pypi": "=="}[kind]
         named = f"{identifier}{separator}{version}" if version else identifier
         command = {"npm": "npx", "pypi": "uvx"}[kind]
         yes = [("-y", at)] if kind == "npm" and all(word not in ("-y", "--yes") for word, _ in runtime) else []
-        words = [*yes, *runtime, (named, f"{at}.identifier"), *own]
+        flags = [*yes, *runtime]
+        if base and not re.search(r"(^|\.)(npmjs|pypi)\.(org|com)(/|$)", base):
+            notes.append(f"the entry takes its package from another registry than {command}: {show(base)}")
+    words = [*flags, *([] if _is_named(identifier, runtime) else [(named, f"{at}.identifier")]), *own]
     origins = {f"args[{index}]": origin for index, (_, origin) in enumerate(words)}
     members = {"command": command, "args": [word for word, _ in words], "env": env}
-    return RegistryServer(members, origins | {"command": at}, optional)
+    return RegistryServer(members, origins | {"command": at}, optional, notes)
+
+
+def _is_named(identifier: str, runtime: Sequence[tuple[str, str]]) -> bool:
+    """Return True if the arguments of the runner name the package themselves, with `--from` or by its identifier."""
+    return any(
+        word == "--from" or re.split(r"(?<=.)[@:=]", word)[0] == re.split(r"(?<=.)[@:=]", identifier)[0]
+        for word, _ in runtime
+    )
 
 
 def _named_inputs(listed: Any) -> tuple[dict[str, str], list[str]]:
@@ -159,6 +175,8 @@ def _named_inputs(listed: Any) -> tuple[dict[str, str], list[str]]:
 def _value(described: Mapping[str, Any], name: str) -> str | None:
     """Return the value of an entry, a placeholder for one that its user must choose, None for an optional one."""
     stated, is_secret = described.get("value"), _is_secret(described)
+    if isinstance(stated, int | float):
+        stated = str(stated).lower()
     if isinstance(stated, str):
         # {name} in a value stands for one of its variables. A secret one makes the whole value a secret.
         variables = described.get("variables")

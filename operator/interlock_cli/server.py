@@ -102,14 +102,25 @@ def _indexed(args: Sequence[str]) -> list[tuple[str, str]]:
     return [(f"args[{index}]", text) for index, text in enumerate(args)]
 
 
+def _text(value: Any) -> str | None:
+    """Return a string, a whole number or a truth value as clients write it, None for other values.
+
+    A fraction is none of them: 1.10 in a file would become 1.1.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else str(value) if isinstance(value, int) else None
+
+
 def read_words(value: Any, place: str) -> list[str]:
     """Return a list of strings. A single string is a list of one.
 
     Raises:
         ImportRefusedError: The value is not such a list.
     """
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+    found = [value] if isinstance(value, str) else value
+    words = [text for text in map(_text, found) if text is not None] if isinstance(found, list) else []
+    if not isinstance(found, list) or len(words) < len(found):
         raise ImportRefusedError(
             f'{place} is not a list of strings: write ["one", "two"], numbers in quotation marks too'
         )
@@ -125,13 +136,16 @@ def _strings(findings: Findings, name: str) -> dict[str, Word]:
         findings.problem(f'{findings.place(key)} is not an object: write {{"NAME": "value"}}')
         return {}
     found = {}
-    for one, text in value.items():
+    for one, written in value.items():
+        text = _text(written)
+        if written is None:  # to VS Code, a variable that is not set
+            continue
         if not is_name(one) and not findings.is_kept(Word("", f"{key}.{one}")):
             findings.problem(
                 f"{findings.place(key)} has {show_name(one)} that may be a secret: write the name of a variable or "
-                f"header, or add --keep {findings.server.source}:{key}.NAME with this name"
+                f"header, or add {findings.keep_option(f'{key}.NAME')} with this name"
             )
-        elif isinstance(text, str):
+        elif text is not None:
             found[one] = Word(text, f"{key}.{one}")
         else:
             findings.problem(f"{findings.place(key)}.{show_name(one)} is not a string: write it in quotation marks")
@@ -264,7 +278,7 @@ def _check_url(url: Word, findings: Findings, *, is_private: bool, is_said: bool
     """Refuse a URL that the guard would not dial, without repeating a possible secret."""
     place, text, source = findings.place(url.key), url.text, findings.server.source
     is_kept = findings.is_kept(url, "url")
-    keep = f"--keep {source}:{url.key}"
+    keep = findings.keep_option(url.key)
     found = placeholders(text)
     if found and not is_kept:
         folder = next((one for one in found if one.is_folder), None)

@@ -53,13 +53,13 @@ website week wiki window windows with work worker workers workflow workflows wor
 yes zone zoom
 ide assistant planning onboarding experimental isolated vision caps shot codex fastmcp mssql neo4j
 pythonunbuffered pythonioencoding pythondontwritebytecode mainnet testnet devnet dlx nixos nixpkgs
-sequentialthinking codegraphcontext crawl4ai gongrzhe develop advanced restricted
+sequentialthinking codegraphcontext crawl4ai gongrzhe sylphxltd pymupdf4llm 12306 develop advanced restricted
 cd echo eval export nvm sleep cp mkdir chmod printenv make
 bash zsh deno bun uvx npx jar war tsx ts js mjs cjs pyz exe cat gpt claude gemini sonnet opus haiku mistral llama
 central east north south west northeast northwest southeast southwest eu us ca af ap sa asia europe australia america
 en de fr es it pt nl ja zh ko pl ru sv da fi nb tr gb jp cn in br berlin london paris tokyo york
 post put patch options head jpeg jpg png svg gif pdf toml ini cfg conf pem crt log txt md xml db sqlite3
-oauth oauth2 saml ldap jwt sha256 sha1 md5 hs256 rs256 es256 x64 x86 amd64 arm64 aarch64
+auth authorization requires oauth oauth2 saml ldap jwt sha256 sha1 md5 hs256 rs256 es256 x64 x86 amd64 arm64 aarch64
 """
 )
 """Words of MCP servers, their options and their services, in lower case."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import yaml
 from interlock_cli.import_servers import main
 from tests.integration.kubectl import Api
 from tests.requirements import requirement
+from tests.unit.cli import test_files_of_clients, test_values_of_files
 
 pytestmark = pytest.mark.api
 
+CASES = test_files_of_clients.CASES | test_values_of_files.CASES
 DESKTOP = Path(__file__).parents[1] / "data" / "desktop"
 NPX = ("--image-for", "npx=example/node:24")
 FILES: dict[str, tuple[str, ...]] = {
@@ -41,6 +44,24 @@ def test_the_api_server_accepts_what_a_real_file_becomes(server: Api, file: str)
     with server.namespace() as namespace:
         answer = server.try_create(binding, namespace)
     assert answer.ok, answer.text
+
+
+@requirement("import.accepted")
+def test_the_api_server_accepts_what_the_files_of_all_clients_become(server: Api, tmp_path: Path) -> None:
+    path, refused, count = tmp_path / "mcp.json", {}, 0
+    with server.namespace() as namespace:
+        for name, case in CASES.items():
+            if case.code != 0:
+                continue
+            path.write_text(case.file if isinstance(case.file, str) else json.dumps(case.file), encoding="utf-8")
+            for binding in imported(path, *case.options):
+                count += 1
+                binding["metadata"]["name"] = f"{binding['metadata']['name']}-{count}"
+                answer = server.try_create(binding, namespace)
+                if not answer.ok:
+                    refused[name] = answer.text
+    assert refused == {}
+    assert count > len(CASES) // 3
 
 
 @requirement("import.accepted")

@@ -25,6 +25,7 @@ def server(command: str, *args: str) -> dict[str, Any]:
         (server("npx", "-y", "@scope/mcp-crm@1.2.3", "stdio"), "--no-fund @scope/mcp-crm@1.2.3\n"),
         (server("cmd", "/c", "npx", "crm"), "--no-fund crm\n"),
         (server("npx", "-p", "@scope/crm", "crm-server"), "--no-fund @scope/crm\n"),
+        (server("npx", "-p", "@scope/crm", "crm-server"), 'bin["crm-server"]'),
         (server("uvx", "mcp-server-git"), "pip install --no-cache-dir mcp-server-git\n"),
         (server("uvx", "mcp-server-git@1.2.3"), "pip install --no-cache-dir mcp-server-git==1.2.3\n"),
         (server("uvx", "--from", "crm==2.0", "crm-server"), "pip install --no-cache-dir crm==2.0\n"),
@@ -32,6 +33,12 @@ def server(command: str, *args: str) -> dict[str, Any]:
             server("uvx", "--from", "crm==2.0", "crm-server"),
             'RUN ln -s "$(command -v crm-server)" /usr/local/bin/mcp-server',
         ),
+        (server("uvx", "--with", "pandas", "--from", "crm", "crm-server"), "--no-cache-dir crm pandas\n"),
+        (
+            server("uvx", "--from", "git+https://github.com/example/crm", "crm"),
+            "install -y --no-install-recommends git",
+        ),
+        (server("uvx", "crm"), "# Pin the base image by its digest, and the version of the package"),
     ],
 )
 def test_a_dockerfile_installs_the_package_in_the_image(run: Run, file: dict[str, Any], line: str) -> None:

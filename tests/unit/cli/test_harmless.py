@@ -151,6 +151,8 @@ SECRETS: list[Callable[[random.Random], str]] = [
     lambda chance: "ghp_" + signs(chance, LETTERS + DIGITS, 36),
     lambda chance: "sk-proj-" + signs(chance, LETTERS + DIGITS + "_-", 48),
     lambda chance: ".".join(signs(chance, LETTERS + DIGITS + "_-", chance.randint(20, 40)) for _ in range(3)),
+    lambda chance: "-".join(signs(chance, string.ascii_lowercase, 4) for _ in range(4)),
+    lambda chance: json.dumps([chance.randrange(100, 256) for _ in range(32)]),
     lambda chance: chance.choice(["Summer", "hunter", "letmein"]) + signs(chance, DIGITS, 4) + "!",
 ]
 """Generators of secrets: tokens, keys, passwords."""
@@ -203,6 +205,7 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "a password after a dollar sign": lambda secret: env("DB_PASSWORD", f"${secret}"),
     "a name of a placeholder": lambda secret: env("DB_PASSWORD", f"${{{secret}}}"),
     "a default": lambda secret: env("THING", f"${{NAME:-{secret}}}"),
+    "a default after a scheme": lambda secret: env("THING", f"Bearer ${{NAME:-{secret}}}"),
     "a label": lambda secret: env("PROJECT_NAME", secret),
     "a folder": lambda secret: env("DATA_DIR", secret),
     "a measure": lambda secret: env("PAGE_KIND", secret),

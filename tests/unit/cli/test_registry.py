@@ -175,6 +175,71 @@ def test_an_entry_without_packages_is_refused_with_a_way_out(run: Run) -> None:
     assert 'write its command or its url: {"mcpServers"' in err
 
 
+@requirement("import.registry")
+@pytest.mark.parametrize(
+    ("identifier", "base", "image"),
+    [
+        ("example/crm", "https://ghcr.io", "ghcr.io/example/crm:1.2.0"),
+        ("ghcr.io/example/crm", "https://ghcr.io/", "ghcr.io/example/crm:1.2.0"),
+        ("example/crm", "https://docker.io", "example/crm:1.2.0"),
+    ],
+)
+def test_an_image_has_the_registry_of_its_entry(run: Run, identifier: str, base: str, image: str) -> None:
+    package = {**OCI, "identifier": identifier, "registryBaseUrl": base}
+    stdio = spec(run, entry(packages=[package]), "--command", "crm=crm-server")["server"]["stdio"]
+    assert stdio["image"] == image
+
+
+@requirement("import.registry")
+def test_a_package_of_another_registry_is_noted(run: Run) -> None:
+    package = {**NPM, "registryBaseUrl": "https://packages.example.com"}
+    _, out, _ = run(entry(packages=[package]), "--image", "crm=example/crm:1")
+    assert "the entry takes its package from another registry than npx: 'packages.example.com'" in out
+
+
+def positional(*words: str) -> list[dict[str, Any]]:
+    return [{"type": "positional", "value": word} for word in words]
+
+
+@requirement("import.registry")
+@pytest.mark.parametrize(
+    ("package", "words"),
+    [
+        (
+            {**NPM, "runtimeArguments": positional("-y", "@example/crm@latest"), "packageArguments": []},
+            ["npx", "-y", "@example/crm@latest"],
+        ),
+        (
+            {
+                **PYPI,
+                "environment_variables": [],
+                "runtime_arguments": [{"type": "named", "name": "--from", "value": "example-crm[mcp]==1.2.0"}],
+                "package_arguments": positional("crm", "stdio"),
+            },
+            ["uvx", "--from", "example-crm[mcp]==1.2.0", "crm", "stdio"],
+        ),
+    ],
+)
+def test_a_package_that_the_arguments_of_the_runner_name_is_not_named_twice(
+    run: Run, package: dict[str, Any], words: list[str]
+) -> None:
+    stdio = spec(run, entry(packages=[package]), "--image", "crm=example/crm:1")["server"]["stdio"]
+    assert [*stdio["command"], *stdio["args"]] == words
+
+
+@requirement("import.registry")
+def test_the_command_of_docker_in_an_entry_of_the_first_schema_is_read(run: Run) -> None:
+    package = {
+        "registry_name": "docker",
+        "name": "example/crm",
+        "runtime_arguments": positional("run", "-i", "--rm", "example/crm"),
+        "environment_variables": [{"name": "CRM_TOKEN", "is_required": True}, {"name": "PORT", "value": 80}],
+    }
+    stdio = spec(run, entry(packages=[package]), "--command", "crm=crm-server")["server"]["stdio"]
+    assert stdio["image"] == "example/crm"
+    assert [one["name"] for one in stdio["env"]] == ["CRM_TOKEN", "PORT"]
+
+
 @requirement("import.registry", "import.secrets")
 @pytest.mark.parametrize("mark", [True, "true"])
 def test_no_value_that_the_entry_marks_as_secret_is_printed_whatever_its_shape(run: Run, mark: Any) -> None:
