@@ -79,7 +79,7 @@ def check_parsed(value: Any, text: str, *, max_depth: int = MAX_DEPTH) -> None:
     """
     check_depth(value, text, max_depth=max_depth)
     if has_lone_surrogates(value, text):
-        raise JsonInvalid("lone surrogate")
+        raise JsonInvalid("not strict JSON: lone surrogate")
 
 
 def check_depth(value: Any, text: str, *, max_depth: int = MAX_DEPTH) -> None:
@@ -184,19 +184,19 @@ def build_encoder(*, sort_keys: bool = False, ensure_ascii: bool = True) -> Call
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise JsonInvalid("duplicate key")
+        raise JsonInvalid("not strict JSON: duplicate key")
     return result
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise JsonInvalid("number is not finite")
+        raise JsonInvalid("not strict JSON: number is not finite")
     return value
 
 
 def _refuse_constant(_: str) -> None:
-    raise JsonInvalid("number is not finite")
+    raise JsonInvalid("not strict JSON: number is not finite")
 
 
 def _finite_or_null(text: str) -> float | None:

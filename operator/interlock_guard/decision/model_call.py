@@ -20,6 +20,8 @@ MODELS: Final = "models"
 LIST: Final = "models"
 """The path that may be got: the list of models, which the guard itself answers."""
 
+_MOST_NAMED: Final = 8
+"""Most models that a message names."""
 _WAY_OUT: Final = "An administrator can add it: AgentPolicy, spec.models.urls[].extraMembers."
 _SIDE: Final = (
     "does not say that the agent executes it, so that the provider could. Send the tool shell with "
@@ -52,18 +54,33 @@ def decide_model(bundle: Bundle | None, state: State, request: DecisionInput, no
     name, _, model = (request.model or "").partition("/")
     provider = None if bundle is None else find_provider(bundle.models, name)
     if bundle is None or provider is None:
-        return Deny(DenyReason.MODEL_NOT_ALLOWED, "", "This agent has no model of this provider.")
+        return Deny(DenyReason.MODEL_NOT_ALLOWED, "", f"This agent has no model of a provider {quote_name(name)}.")
     rule = f"agent/{bundle.agent.name}/models"
     if request.method == LIST:
         return Allow(rule)
     return _refuse(provider, model, rule, request) or Allow(f"{rule}[{name}/{model}]")
 
 
+def deny_endpoint(shape: Shape, method: str) -> Deny:
+    """Return the denial of a call that is none of those that pass.
+
+    Args:
+        shape: Whose API it is.
+        method: The path, with the HTTP method before it unless that is POST.
+    """
+    passing = ", ".join(sorted(ENDPOINTS[shape]))
+    message = f"{quote_name(method)} does not pass to a provider of models. Only these do: {passing}."
+    return Deny(DenyReason.METHOD_NOT_ALLOWED, "", message)
+
+
 def _refuse(provider: Provider, model: str, rule: str, request: DecisionInput) -> Deny | None:
     if request.method not in ENDPOINTS[provider.shape]:
-        return Deny(DenyReason.METHOD_NOT_ALLOWED, "", "The guard lets no such call pass to a provider of models.")
+        return deny_endpoint(provider.shape, request.method)
     if provider.find(model) is None:
-        return Deny(DenyReason.MODEL_NOT_ALLOWED, rule, "This agent may not call this model.")
+        allowed = ", ".join(one.name for one in provider.models[:_MOST_NAMED])
+        more = ", ..." if len(provider.models) > _MOST_NAMED else ""
+        message = f"This agent may not call the model {quote_name(model)}. Of {provider.name} it has {allowed}{more}."
+        return Deny(DenyReason.MODEL_NOT_ALLOWED, rule, message)
     return _refuse_body(provider, rule, request)
 
 

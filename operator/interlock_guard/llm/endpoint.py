@@ -5,7 +5,7 @@ The answer passes as it comes, byte for byte.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -16,8 +16,10 @@ from interlock_contract.mcp import EVENT_STREAM
 from interlock_contract.model_access import MAX_REQUEST_BYTES, Provider, Shape, find_provider
 from interlock_contract.strict_json import JsonInvalid, dump_json
 from interlock_guard.audit.recorder import RecordFailed, read_caller
+from interlock_guard.decision.body_members import quote_name
 from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, check_terminated
-from interlock_guard.decision.model_call import LIST, MODELS
+from interlock_guard.decision.model_call import LIST, MODELS, deny_endpoint
+from interlock_guard.decision.model_rules import ENDPOINTS
 from interlock_guard.downstream.authorizer import ABANDONED, ANSWERED, ERROR, Authorizer, OpenRecord
 from interlock_guard.downstream.endpoint import HttpChecks
 from interlock_guard.llm.answer_screen import AnswerScreen, check_headers, check_media_types
@@ -39,7 +41,10 @@ from interlock_http.listener import BodyRefused
 MAX_CALLS: Final = 64
 """Most calls of models under way at the same time."""
 _QUERIES: Final = ("", "beta=true")
+_UNVERSIONED: Final = "|".join(sorted({LIST, f"{LIST}/.+", *(path for paths in ENDPOINTS.values() for path in paths)}))
+"""Paths of calls whose base URL lacks `v1`."""
 _FIRST_ERROR: Final = 400
+_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _UNAVAILABLE: Final = 503
 _MAX_ERROR: Final = 1024 * 1024
 
@@ -56,6 +61,11 @@ class _Call:
     task: asyncio.Task[web.StreamResponse] | None = None
     has_begun: bool = False
     cut: Deny | None = None
+    outcome: str = ""
+
+    def end_as(self, outcome: str) -> None:
+        """Note how the call ended; the first outcome stands."""
+        self.outcome = self.outcome or outcome
 
 
 class _AgentGone(Exception):  # noqa: N818 - says what happened
@@ -81,9 +91,14 @@ class LlmEndpoint:
         self._calls: set[_Call] = set()
 
     def add_routes(self, app: web.Application) -> None:
-        """Serve the paths of providers, and Anthropic's without `v1`: some SDKs do not add it to ANTHROPIC_BASE_URL."""
+        """Serve the paths of providers, and Anthropic's without `v1`: some SDKs do not add it to ANTHROPIC_BASE_URL.
+
+        Of other providers, paths without `v1` are refused here only if they are known. Others may hold an agent's key,
+        which no record may have.
+        """
         app.router.add_route("*", "/{provider}/v1/{path:.+}", self._serve)
         app.router.add_route("*", "/{provider:anthropic}/{path:.+}", self._serve)
+        app.router.add_route("*", f"/{{provider}}/{{path:{_UNVERSIONED}}}", self._serve)
 
     def follow(self) -> None:
         """End every call under way as soon as nothing may go out."""
@@ -105,14 +120,14 @@ class LlmEndpoint:
         request = DecisionInput(MODELS, path if http.method == "POST" else f"{http.method} {path}", model=f"{name}/")
         try:
             denial = self._check_door(http)
-            if denial is None and http.method == "GET":
-                return self._list(http, provider, request)
+            if denial is None and shape != "Anthropic" and not http.path.startswith(f"/{name}/v1/"):
+                missing = f"The base URL of this call lacks v1. Send it to /{name}/v1/{path}."
+                denial = Deny(DenyReason.METHOD_NOT_ALLOWED, "", missing)
+            if denial is None and http.method in ("GET", "HEAD"):
+                return self._list(http, provider, request, path)
             if denial is None and http.method == "POST":
                 return await self._post(http, provider, request)
-            denial = denial or Deny(
-                DenyReason.METHOD_NOT_ALLOWED, "", "The guard lets no such call pass to a provider."
-            )
-            return self._refuse(http, shape, request, denial)
+            return self._refuse(http, shape, request, denial or deny_endpoint(shape, request.method))
         except RecordFailed as error:
             return _reply(
                 shape, Deny(DenyReason.AUDIT_UNAVAILABLE, "", f"The record of this call was not stored: {error}.")
@@ -134,11 +149,10 @@ class LlmEndpoint:
         self._authorizer.record(replace(request, arguments=None), denial, caller)
         return _reply(shape, denial, status)
 
-    def _list(self, http: web.Request, provider: Provider | None, request: DecisionInput) -> web.Response:
+    def _list(self, http: web.Request, provider: Provider | None, request: DecisionInput, path: str) -> web.Response:
         """Answer the list of models, or one of them, out of the bundle."""
         shape = _shape(provider, request)
-        path = http.match_info["path"]
-        is_list, is_one = path == LIST, path.startswith(f"{LIST}/")
+        is_list, is_one = path.removesuffix("/") == LIST, path.startswith(f"{LIST}/")
         asked = replace(request, method=LIST if is_list or is_one else request.method)
         found = self._decide(http, asked)
         if isinstance(found, Deny):
@@ -146,22 +160,22 @@ class LlmEndpoint:
         if provider is None:
             raise AssertionError("decide_model() allows nothing without a provider")
         found.complete(ANSWERED)
-        body = list_body(provider) if is_list else model_body(provider, path.removeprefix(f"{LIST}/"))
+        name = path.removeprefix(f"{LIST}/")
+        body = list_body(provider) if is_list else model_body(provider, name)
         if body is None:
-            return _reply(shape, Deny(DenyReason.METHOD_NOT_ALLOWED, "", "This agent has no such model."))
+            absent = Deny(DenyReason.METHOD_NOT_ALLOWED, "", f"This agent has no model {quote_name(name)} here.")
+            return _reply(shape, absent)
         return web.json_response(body=dump_json(body))
 
     async def _post(self, http: web.Request, provider: Provider | None, request: DecisionInput) -> web.StreamResponse:
         shape = _shape(provider, request)
+        denial = _refuse_target(http, shape, request.method)  # first: the bodies of files and audio are no JSON
+        if denial is not None:
+            return self._refuse(http, shape, request, denial)
         refused = self._checks.refuse_body(http)
         if refused is not None:
             denial = Deny(DenyReason.BAD_REQUEST, "", (refused.text or "").strip())
             return self._refuse(http, shape, request, denial, refused.status)
-        if http.rel_url.raw_query_string not in _QUERIES or http.rel_url.raw_path != http.path:
-            denial = Deny(
-                DenyReason.METHOD_NOT_ALLOWED, "", "The guard lets no such path pass to a provider of models."
-            )
-            return self._refuse(http, shape, request, denial)
         try:
             body = await self._bodies.read(http)
         except BodyRefused as refusal:
@@ -186,7 +200,8 @@ class LlmEndpoint:
         shape = _shape(provider, request)
         found = self._decide(http, request)
         if isinstance(found, Deny):
-            return _reply(shape, found)
+            is_one_too_many = found.reason is DenyReason.SERVER_UNAVAILABLE
+            return _reply(shape, found, TOO_MANY if is_one_too_many else None)
         if provider is None:
             raise AssertionError("decide_model() allows nothing without a provider")
         model = provider.find((request.model or "").partition("/")[2])
@@ -214,7 +229,10 @@ class LlmEndpoint:
         return self._authorizer.record(bare, decision, read_caller(None, http.headers))
 
     async def _wait(self, call: _Call) -> web.StreamResponse:
-        """Wait for the answer; one that breaks off ends the connection, so that the agent sees a broken one."""
+        """Wait for the answer; one that breaks off ends the connection, so that the agent sees a broken one.
+
+        Every call ends here, whatever becomes of it.
+        """
         task = call.task
         if task is None:
             raise AssertionError("a call has its task")
@@ -222,20 +240,21 @@ class LlmEndpoint:
             return await task
         except asyncio.CancelledError:
             if call.cut is None:  # the agent hung up
-                call.record.complete(ABANDONED)
+                call.end_as(ABANDONED)
                 task.cancel()
                 raise
-            call.record.complete(call.cut.reason.value)
+            call.end_as(call.cut.reason.value)
             return self._break_off(call, call.cut)
         except UpstreamError as failed:
             self._links.log(f"provider {call.http.match_info['provider']}: {failed.detail}")
-            call.record.complete(DenyReason.SERVER_UNAVAILABLE.value)
+            call.end_as(DenyReason.SERVER_UNAVAILABLE.value)
             denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The provider of the model {failed}.")
             return self._break_off(call, denial, is_final=not failed.is_connection)
         except (_AgentGone, ConnectionError):
-            call.record.complete(ABANDONED)
+            call.end_as(ABANDONED)
             return web.Response(status=400)  # no client is left to read it
         finally:
+            call.record.complete(call.outcome or DenyReason.SERVER_UNAVAILABLE.value)
             self._calls.discard(call)
             # An exception of the task refers to frames with the call and with this task, and these to what they hold.
             # Without the two references back, a failed call gives back its memory immediately.
@@ -272,14 +291,18 @@ async def _relay(
         if answer.status >= _FIRST_ERROR:
             told = await HttpAnswer(answer).read(_MAX_ERROR)
             body = b"".join([ready async for ready in screen.feed_in_steps(told)]) + screen.finish()
-            call.record.complete(ERROR)
+            call.end_as(ERROR)
             return web.Response(status=answer.status, body=body, headers=passed)
+        chunks = answer.content.iter_any()
+        first = await anext(chunks, b"") if answer.content_type in _PAGES else b""
+        if first.lstrip().startswith(b"<"):
+            raise UpstreamError("answered with a web page, not as an API of models does: check its URL", is_sent=True)
         response = web.StreamResponse(status=answer.status, headers=passed)
         response.content_length = answer.content_length
         call.has_begun = True
         with _to_agent():
             await response.prepare(call.http)
-        async for chunk in answer.content.iter_any():
+        async for chunk in _chain(first, chunks):
             async for ready in screen.feed_in_steps(chunk):
                 await make_room(hold, screen.size)
                 if ready:
@@ -287,8 +310,28 @@ async def _relay(
                         await response.write(ready)
         with _to_agent():
             await response.write_eof(screen.finish())
-        call.record.complete(ANSWERED)
+        call.end_as(ANSWERED)
         return response
+
+
+async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield a first chunk and the ones after it."""
+    yield first
+    async for chunk in rest:
+        yield chunk
+
+
+def _refuse_target(http: web.Request, shape: Shape, method: str) -> Deny | None:
+    """Return why a path or query may not pass, or None. The provider gets no other than these."""
+    if method not in ENDPOINTS[shape]:
+        return deny_endpoint(shape, method)
+    query = http.rel_url.raw_query_string
+    if query not in _QUERIES:
+        message = f"The query {quote_name(query)} does not pass to a provider of models. Send none, or beta=true."
+        return Deny(DenyReason.METHOD_NOT_ALLOWED, "", message)
+    if http.rel_url.raw_path != http.path:
+        return Deny(DenyReason.METHOD_NOT_ALLOWED, "", "A path with escapes does not pass to a provider of models.")
+    return None
 
 
 @contextmanager

@@ -152,9 +152,9 @@ def shows_key(bundle: Bundle, headers: CIMultiDictProxy[str]) -> bool:
 
 
 def _select(headers: Mapping[str, str], names: tuple[str, ...], prefixes: tuple[str, ...]) -> dict[str, str]:
-    """Return the headers that pass. Several lines of one name are one list (RFC 9110, section 5.3)."""
+    """Return the headers that pass. Several lines of one name are one list (RFC 9110, section 5.3), equal ones one."""
     lines: dict[str, tuple[str, list[str]]] = {}
     for name, value in headers.items():
         if name.lower() in names or name.lower().startswith(prefixes):
             lines.setdefault(name.lower(), (name, []))[1].append(value)
-    return {name: ", ".join(filter(None, values)) for name, values in lines.values()}
+    return {name: ", ".join(filter(None, dict.fromkeys(values))) for name, values in lines.values()}

@@ -10,6 +10,7 @@ A body then needs little more memory than its own size. A run keeps its beginnin
 host of a URL stay as they were. The token is random, so no agent can send one.
 """
 
+import asyncio
 import re
 import secrets
 from collections import deque
@@ -145,8 +146,13 @@ class OutgoingBody:
         self._pieces, self._hold = pieces, hold
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the body in portions."""
+        """Yield the body in portions.
+
+        Some providers refuse a body before they have read it, and then reset the connection. Their answer is lost once
+        sending has failed. A turn of the loop before each portion reads it, if it is there.
+        """
         while self._pieces:
+            await asyncio.sleep(0)
             piece = self._pieces.popleft()
             if len(piece) > _PORTION:
                 self._pieces.appendleft(piece[_PORTION:])

@@ -496,8 +496,11 @@ async def test_one_call_more_than_may_be_under_way_is_refused_and_sdks_may_try_a
         calls = [asyncio.create_task(many.post(CHAT, chat())) for _ in range(64)]
         await until_count(lambda: len(rig.provider.seen), 64, "all are under way")
         async with http.post(many.url(CHAT), json=chat(), headers=BEARER) as response:
-            assert (response.status, reason_of(await response.json())) == (502, "ServerUnavailable")
+            assert (response.status, reason_of(await response.json())) == (429, "ServerUnavailable")
+            assert int(response.headers["Retry-After"]) > 0
             assert "x-should-retry" not in response.headers
+        async with http.post(many.url(MESSAGES), json=messages(), headers=API_KEY) as response:
+            assert (response.status, (await response.json())["error"]["type"]) == (429, "rate_limit_error")
         lets_go.set()
         assert {status for status, _ in await asyncio.gather(*calls)} == {200}
         assert (await many.post(CHAT, chat()))[0] == 200

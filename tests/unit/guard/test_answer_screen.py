@@ -117,7 +117,7 @@ def test_an_encoding_in_which_no_key_is_searched_for_is_refused(encoding: str) -
     "media_types",
     [
         *(["application/json; charset=" + charset] for charset in ("utf-7", "cp037", "utf-16", "x", '"utf-16"', "")),
-        ["application/json", "application/json"],
+        ["application/json", "application/json; charset=utf-8"],
         ["application/json", "text/plain; charset=utf-7"],
         ["text/plain; charset=utf-8; charset=utf-7"],
         ["text/plain; charset*=us-ascii''utf-7"],
@@ -134,11 +134,21 @@ def test_another_charset_for_some_reader_is_refused_by_name(media_types: list[st
         check_media_types(media_types)
 
 
+@requirement("models.streams")
+def test_a_line_passes_as_soon_as_it_ends_in_an_answer_that_is_no_stream() -> None:
+    one = screen(is_events=False)
+    assert one.feed(b"\n\r\n") == b"\n\r\n"
+    assert one.feed(KEY[:4] + b"\n" + KEY[:4]) == KEY[:4] + b"\n"
+    with pytest.raises(KeyShown):
+        one.feed(KEY[4:])
+
+
 @pytest.mark.parametrize(
     "media_type", ["application/json", "text/plain; charset=UTF-8", 'text/plain;charset="utf-8" ; q=1', "text/html;a=b"]
 )
 def test_the_charsets_of_providers_pass(media_type: str) -> None:
     check_media_types([media_type])
+    check_media_types([media_type, media_type])
     check_media_types([])
 
 

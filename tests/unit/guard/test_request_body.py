@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import deque
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock_contract.strict_json import JsonInvalid, parse_json
-from interlock_guard.llm.request_body import ModelBodies, RequestBody
-from interlock_guard.wire.large_messages import LargeMessages, NoRoom
+from interlock_guard.llm.request_body import ModelBodies, OutgoingBody, RequestBody
+from interlock_guard.wire.large_messages import LargeMessages, MemoryBudget, NoRoom
 from tests.requirements import requirement
 from tests.unit.guard.test_body_members import CHAT, MESSAGES, RESPONSES, decide
 
@@ -164,3 +165,22 @@ async def test_a_body_counts_until_it_is_sent() -> None:
     await write(first)
     await write(second)
     assert bodies.budget.used == third.size
+
+
+@requirement("models.large")
+async def test_the_answer_of_a_provider_is_read_between_two_portions_of_a_body() -> None:
+    """A provider may refuse a body and reset the connection before it has read it."""
+    turns = 0
+
+    async def read() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    reading = asyncio.create_task(read())
+    body = OutgoingBody(deque([memoryview(bytes(1024 * 1024))]), MemoryBudget(1).hold())
+    portions = [len(portion) async for portion in body.stream()]
+    reading.cancel()
+    assert turns >= len(portions) > 1
+    assert sum(portions) == 1024 * 1024
