@@ -16,20 +16,18 @@ EVENTS_DROPPED = Counter("interlock_events_dropped_total", "Kubernetes Events th
 QUEUED = Gauge("interlock_queued_agents", "Agents that wait for a reconcile.")
 POLICIES_QUEUED = Gauge("interlock_queued_policies", "AgentPolicies that wait for a reconcile.")
 BINDINGS_QUEUED = Gauge("interlock_queued_bindings", "MCPBindings that wait for a reconcile.")
-VERIFICATIONS = Counter(
-    "interlock_verifications_total", "Finished verifications of MCP servers, by result.", ["result"]
-)
+VERIFICATIONS = Counter("interlock_verifications_total", "Ended verifications of MCP servers.", ["result"])
 CHANGES_TO_READ = Gauge(
     "interlock_queued_changes", "Agents, AgentPolicies and MCPBindings that changed, and are yet to be read."
 )
 OBJECTS_TO_READ = Gauge("interlock_queued_objects", "Children and pods that changed, and are yet to be read.")
 OBJECTS_NOT_REMEMBERED = Counter(
     "interlock_objects_not_remembered_total",
-    "Objects with Interlock's labels and an unknown owner that were not remembered: their namespace has too many.",
+    "Objects with Interlock's labels and an unknown owner that were not remembered, because they are too many.",
 )
 OBJECTS_OVER_BUDGET = Gauge(
     "interlock_objects_over_budget",
-    "Agents, AgentPolicies and MCPBindings that are not kept: those of their namespace take too much memory.",
+    "Agents, AgentPolicies and MCPBindings that are not kept, because those of their namespace take too much memory.",
 )
 AGENTS = Gauge("interlock_agents", "Agents in the cluster.")
 ENFORCEMENT_LOST = Gauge(
@@ -37,7 +35,7 @@ ENFORCEMENT_LOST = Gauge(
     "Agents without pods because an object that enforcement rests on cannot be restored.",
 )
 KILL_CONTROLLER_AWAY = Gauge(
-    "interlock_kill_controller_away", "Whether the kill controller is away (1): no new pod starts then."
+    "interlock_kill_controller_away", "1 while the kill controller does not renew its Lease. No new pod starts then."
 )
 ADMISSION_POLICIES_CHANGED = Gauge(
     "interlock_admission_policies_changed",

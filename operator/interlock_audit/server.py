@@ -32,7 +32,7 @@ from interlock_audit.stores import (
     StoreUnavailable,
 )
 from interlock_contract.audit_chain import LineInvalid, parse_guard
-from interlock_contract.exposition import join_lines, render_family, render_labels
+from interlock_contract.exposition import Metric, join_lines
 from interlock_contract.listeners import ListenerName
 from interlock_http.listener import BodyRefused, BoundedListener, read_body
 from interlock_http.probes import respond_to_probe, respond_with_metrics
@@ -44,15 +44,32 @@ READS: Final = 2
 ALL_READS: Final = 32
 """Requests of readers of all single namespaces that are answered at a time. An answer takes some MiB of memory."""
 
-_METRICS_HELP: Final = {
-    "stored_total": "Records stored.",
-    "repeated_total": "Records received again.",
-    "gaps_total": "Batches refused because records before them are missing.",
-    "declared_gaps_total": "Gaps in chains that guards declared, after the collector had lost records.",
-    "forks_total": "Batches refused because the stored record of that number differs: two writers used one chain.",
-    "pruned_total": "Records deleted by retention.",
-    "unavailable_total": "Requests that the database could not serve.",
-}
+_PREFIX: Final = "interlock_audit_"
+STORED: Final = Metric("interlock_audit_stored_total", "counter", "Records that were stored.")
+REPEATED: Final = Metric("interlock_audit_repeated_total", "counter", "Records that arrived again.")
+GAPS: Final = Metric("interlock_audit_gaps_total", "counter", "Batches refused because earlier records are missing.")
+DECLARED_GAPS: Final = Metric(
+    "interlock_audit_declared_gaps_total", "counter", "Gaps that guards declared after the collector had lost records."
+)
+FORKS: Final = Metric(
+    "interlock_audit_forks_total", "counter", "Batches refused because another record of that number is stored."
+)
+PRUNED: Final = Metric("interlock_audit_pruned_total", "counter", "Records deleted by retention.")
+UNAVAILABLE: Final = Metric(
+    "interlock_audit_unavailable_total", "counter", "Requests that the database could not serve."
+)
+COUNTED: Final = (STORED, REPEATED, GAPS, DECLARED_GAPS, FORKS, PRUNED, UNAVAILABLE)
+"""What the store counts, under the name without the prefix."""
+REFUSED: Final = Metric("interlock_audit_refused_total", "counter", "Refused requests.", ("error",))
+CLOSED: Final = Metric(
+    "interlock_audit_connections_closed_total", "counter", "Connections that a bound has closed.", ("listener",)
+)
+QUOTA_ALARMS: Final = Metric(
+    "interlock_audit_quota_alarms", "gauge", "Agents and namespaces that use 80 % of their quota or more."
+)
+DISK_FREE: Final = Metric(
+    "interlock_audit_disk_free_ratio", "gauge", "The part of the collector's disk that is free, with SQLite."
+)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}\Z")
@@ -230,21 +247,13 @@ class Telemetry:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         counts = self._executor.counts
-        lines = []
-        for name, text in _METRICS_HELP.items():
-            lines += render_family(f"interlock_audit_{name}", "counter", text, [("", counts[name])])
         # The counter's keys carry the label already: refused_total{error="..."}.
         refused = [(name.removeprefix("refused_total"), count) for name, count in sorted(counts.items()) if "{" in name]
-        text = "Requests refused, by error."
-        lines += render_family("interlock_audit_refused_total", "counter", text, refused)
-        text = "Connections that a bound has closed, by listener."
-        closed = [(render_labels(listener=name), one.closed) for name, one in self._listeners.items()]
-        lines += render_family("interlock_audit_connections_closed_total", "counter", text, closed)
-        text = "Agents and namespaces that use 80 % of their quota or more."
-        lines += render_family("interlock_audit_quota_alarms", "gauge", text, [("", self._executor.alarms)])
-        text = "The part of the disk of the records that is free, with SQLite."
-        free = [] if self._executor.free is None else [("", f"{self._executor.free:.3f}")]
-        lines += render_family("interlock_audit_disk_free_ratio", "gauge", text, free)
+        lines = [line for one in COUNTED for line in one.render(counts[one.name.removeprefix(_PREFIX)])]
+        lines += REFUSED.render_samples(refused)
+        lines += CLOSED.render_by(((name,), one.closed) for name, one in self._listeners.items())
+        lines += QUOTA_ALARMS.render(self._executor.alarms)
+        lines += DISK_FREE.render_samples([] if self._executor.free is None else [("", f"{self._executor.free:.3f}")])
         return respond_with_metrics(join_lines(lines))
 
 

@@ -1,6 +1,7 @@
 """Prometheus' text format (version 0.0.4) for programs that do without its client library. No I/O."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, Literal
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -11,20 +12,41 @@ Sample = tuple[str, int | str]
 """What follows the family's name (labels, or a suffix and labels; often nothing), and the value."""
 
 
-def render_family(
-    name: str, kind: Literal["counter", "gauge", "histogram"], text: str, samples: Iterable[Sample]
-) -> list[str]:
-    """Return the lines of one metric family.
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric family.
 
-    Args:
+    Attributes:
         name: Such as `interlock_guard_open`.
         kind: The type of the metric.
         text: One sentence of help.
-        samples: In the order of the lines.
+        labels: The names of its labels.
     """
-    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
-    lines += [f"{name}{suffix} {value}" for suffix, value in samples]
-    return lines
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: tuple[str, ...] = ()
+
+    def render(self, value: int | str) -> list[str]:
+        """Return its lines, where it has no labels."""
+        return self.render_samples([("", value)])
+
+    def render_by(self, values: Iterable[tuple[tuple[str, ...], int | str]]) -> list[str]:
+        """Return its lines.
+
+        Args:
+            values: The values of the labels, and the value of the sample with them.
+        """
+        return self.render_samples(
+            (render_labels(**dict(zip(self.labels, labels, strict=True))), value) for labels, value in values
+        )
+
+    def render_samples(self, samples: Iterable[Sample]) -> list[str]:
+        """Return its lines, with samples in their order."""
+        lines = [f"# HELP {self.name} {self.text}", f"# TYPE {self.name} {self.kind}"]
+        lines += [f"{self.name}{suffix} {value}" for suffix, value in samples]
+        return lines
 
 
 def render_labels(**labels: str) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 
 from aiohttp import web
 
-from interlock_contract.exposition import join_lines, render_family, render_labels
+from interlock_contract.exposition import Metric, join_lines
 from interlock_contract.listeners import ListenerName
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.audit.shipper import AuditShipper
@@ -17,7 +17,42 @@ from interlock_guard.upstream.sources import Sources
 from interlock_http.listener import BoundedListener
 from interlock_http.probes import respond_to_probe, respond_with_metrics
 
-_PREFIX: Final = "interlock_guard_"
+OPEN: Final = Metric("interlock_guard_open", "gauge", "1 while requests are decided on, 0 while all are refused.")
+KILLED: Final = Metric("interlock_guard_killed", "gauge", "1 while the agent is killed.")
+STATE_AGE: Final = Metric(
+    "interlock_guard_state_age_seconds", "gauge", "Age of the last answer of the API server, -1 before the first one."
+)
+DECISIONS: Final = Metric(
+    "interlock_guard_decisions_total", "counter", "Decisions on requests.", ("decision", "reason", "source")
+)
+CALLS: Final = Metric("interlock_guard_calls_in_flight", "gauge", "Open calls of MCP servers.", ("source",))
+GENERATIONS: Final = Metric(
+    "interlock_guard_server_generations_total", "counter", "Initializations of MCP servers.", ("source",)
+)
+DROPPED: Final = Metric(
+    "interlock_guard_server_messages_dropped_total",
+    "counter",
+    "Messages of MCP servers that were not MCP, or answered no request.",
+    ("source",),
+)
+UNRECORDED: Final = Metric(
+    "interlock_guard_audit_unrecorded_total", "counter", "Denials, outcomes and tasks without an audit record."
+)
+SPOOL: Final = Metric("interlock_guard_audit_spool_bytes", "gauge", "Bytes of audit records on the guard's disk.")
+SPOOL_HELD: Final = Metric(
+    "interlock_guard_audit_spool_held_bytes",
+    "gauge",
+    "Bytes of audit records in memory that the disk refuses.",
+)
+SHIPPED: Final = Metric(
+    "interlock_guard_audit_shipped_total", "counter", "Audit records that the collector has confirmed."
+)
+STUCK: Final = Metric(
+    "interlock_guard_audit_shipping_stuck", "gauge", "1 while the collector refuses the guard's chain of audit records."
+)
+CLOSED: Final = Metric(
+    "interlock_guard_connections_closed_total", "counter", "Connections that a bound has closed.", ("listener",)
+)
 
 
 class ProbeServer:
@@ -74,68 +109,32 @@ class ProbeServer:
         state, now = self._live.state, self._monotonic()
         is_open = check_open(self._live.bundle, state, now) is None
         age = -1 if state.contact_at is None else now - state.contact_at
-        decisions = [
-            (render_labels(decision=verdict, reason=reason, source=source), count)
-            for (verdict, reason, source), count in sorted(self._recorder.counts.items())
-        ]
         return [
-            *_gauge("open", "Whether requests are decided on (1) or all refused (0).", int(is_open)),
-            *_gauge("killed", "Whether the kill switch is on.", int(state.kill.message is not None)),
-            *_gauge(
-                "state_age_seconds",
-                "Age of what is known from the API server; -1 before anything is.",
-                f"{age:.3f}",
-            ),
-            *render_family(f"{_PREFIX}decisions_total", "counter", "Decisions, by outcome and reason.", decisions),
+            *OPEN.render(int(is_open)),
+            *KILLED.render(int(state.kill.message is not None)),
+            *STATE_AGE.render(f"{age:.3f}"),
+            *DECISIONS.render_by(sorted(self._recorder.counts.items())),
             *self._source_lines(),
             *self._tasks.lines(),
             *self._callers.lines(),
             *self._record_lines(),
-            *render_family(
-                f"{_PREFIX}connections_closed_total",
-                "counter",
-                "Connections that a bound has closed, by listener.",
-                [(render_labels(listener=name), one.closed) for name, one in self._listeners.items()],
-            ),
+            *CLOSED.render_by(((name,), one.closed) for name, one in self._listeners.items()),
         ]
 
     def _source_lines(self) -> list[str]:
         upstreams = self._sources.all()
         return [
-            *render_family(
-                f"{_PREFIX}calls_in_flight",
-                "gauge",
-                "Calls under way in a source's server.",
-                [(render_labels(source=one.source), one.in_flight) for one in upstreams],
-            ),
-            *render_family(
-                f"{_PREFIX}server_generations_total",
-                "counter",
-                "Times that a source's server was initialized.",
-                [(render_labels(source=one.source), one.generation) for one in upstreams],
-            ),
-            *render_family(
-                f"{_PREFIX}server_messages_dropped_total",
-                "counter",
-                "Messages of a source's server that were no MCP, or answered no request.",
-                [(render_labels(source=one.source), one.dropped.count) for one in upstreams],
-            ),
+            *CALLS.render_by(((one.source,), one.in_flight) for one in upstreams),
+            *GENERATIONS.render_by(((one.source,), one.generation) for one in upstreams),
+            *DROPPED.render_by(((one.source,), one.dropped.count) for one in upstreams),
         ]
 
     def _record_lines(self) -> list[str]:
         recorder, spool, shipper = self._recorder, self._recorder.spool, self._shipping
         return [
-            *_counter("audit_unrecorded_total", "Denials, outcomes and tasks without a record.", recorder.unrecorded),
-            *_gauge("audit_spool_bytes", "Records on the guard's own disk.", spool.used),
-            *_gauge("audit_spool_held_bytes", "Records in memory, since the disk refuses them.", spool.held),
-            *_counter("audit_shipped_total", "Records that the collector has confirmed.", shipper.shipped),
-            *_gauge("audit_shipping_stuck", "Whether the collector refuses this guard's chain.", int(shipper.stuck)),
+            *UNRECORDED.render(recorder.unrecorded),
+            *SPOOL.render(spool.used),
+            *SPOOL_HELD.render(spool.held),
+            *SHIPPED.render(shipper.shipped),
+            *STUCK.render(int(shipper.stuck)),
         ]
-
-
-def _gauge(name: str, text: str, value: int | str) -> list[str]:
-    return render_family(f"{_PREFIX}{name}", "gauge", text, [("", value)])
-
-
-def _counter(name: str, text: str, value: int) -> list[str]:
-    return render_family(f"{_PREFIX}{name}", "counter", text, [("", value)])

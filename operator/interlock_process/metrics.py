@@ -11,23 +11,23 @@ from interlock_kube.reconcile_loop import Cause
 
 _log = logging.getLogger(__name__)
 
-RECONCILES = Counter("interlock_reconciles_total", "Reconciles, by kind and result.", ["kind", "result"])
+RECONCILES = Counter("interlock_reconciles_total", "Reconciles.", ["kind", "result"])
 RECONCILE_FAILURES = Counter(
     "interlock_reconcile_failures_total",
-    "Failed reconciles, by kind and cause: defect (of Interlock), refused or unreachable (the API server), too-costly.",
+    "Failed reconciles. Causes: `defect` of Interlock, `refused` or `unreachable` (the API server), `too-costly`.",
     ["kind", "cause"],
 )
 WATCH_FAILURES = Counter(
     "interlock_watch_event_failures_total",
-    "Watch events of one object that were skipped because of a defect, by kind.",
+    "Watch events of one object that were skipped because of a defect.",
     ["kind"],
 )
 TASKS_ENDED = Counter(
-    "interlock_tasks_ended_total", "Long-lived tasks that ended because of a defect: the program then restarts."
+    "interlock_tasks_ended_total", "Long-lived tasks that ended because of a defect. The program then restarts."
 )
 RECONCILE_SECONDS = Histogram(
     "interlock_reconcile_seconds",
-    "Seconds that one reconcile took, by kind.",
+    "Seconds that one reconcile took.",
     ["kind"],
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10),
 )
@@ -37,7 +37,7 @@ API_REQUESTS = Counter(
 )
 API_SECONDS = Histogram(
     "interlock_api_request_seconds",
-    "Seconds that a request to the API server took, by HTTP method.",
+    "Seconds that a request to the API server took.",
     ["method"],
     buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10),
 )

@@ -1,1 +1,1 @@
-"""The generator of reference pages: reasons of conditions and Events, and settings of the operator."""
+"""The generator of reference pages: reasons of conditions and Events, settings and metrics."""

@@ -2,13 +2,18 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tools.reference.pages import reasons_page, settings_page
+from tools.reference.pages import metrics_page, reasons_page, settings_page
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
-PAGES = {"reasons.md": reasons_page, "settings.md": settings_page}
+PAGES: dict[str, Callable[[str], str]] = {
+    "reasons.md": lambda _: reasons_page(),
+    "settings.md": lambda _: settings_page(),
+    "metrics.md": metrics_page,
+}
+"""Each page by its name: the function that returns it, of the page as it is."""
 
 
 def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
@@ -16,8 +21,9 @@ def main(arguments: Sequence[str] | None = None, folder: Path = FOLDER) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.reference", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a page differs")
     chosen = parser.parse_args(arguments)
-    wanted = {folder / name: render() for name, render in PAGES.items()}
-    drifted = [path for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    present = {name: (folder / name).read_text(encoding="utf-8") if (folder / name).exists() else "" for name in PAGES}
+    wanted = {folder / name: render(present[name]) for name, render in PAGES.items()}
+    drifted = [path for path, text in wanted.items() if present[path.name] != text]
     for path in drifted:
         if not chosen.check:
             path.write_text(wanted[path], encoding="utf-8")

@@ -13,6 +13,7 @@ from interlock.api.verification import BindingReason
 from interlock.reconcile.agent_events import EventReason
 from interlock.settings import OperatorSettings
 from tools.reference.fixes import FIXES, NO_ACTION
+from tools.reference.metrics import DECLARING, metrics_of
 from tools.reference.variables import MEANINGS, PROGRAMS, variables_of
 
 RUNBOOKS: Final = dict.fromkeys(("ToolsChanged", "ImageChanged", "AcceptRefused"), "BindingDrifted")
@@ -60,6 +61,22 @@ def reasons_page() -> str:
             link = f"[{runbook}](../runbooks/{runbook}.md)" if runbook else ""
             lines.append(f"| `{reason}` | {_cell(meaning)} | {_fix(title, reason)} | {link} |")
     return "\n".join(lines) + "\n"
+
+
+def metrics_page(present: str) -> str:
+    """Return docs/reference/metrics.md: what is written by hand there, and every metric of every program.
+
+    Args:
+        present: The page as it is. What comes before the generated part stays.
+    """
+    written = present.split(_GENERATED, maxsplit=1)[0]
+    lines = [_GENERATED]
+    for program in DECLARING:
+        lines += ["", f"## {program}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
+        for metric in metrics_of(program):
+            labels = ", ".join(f"`{label}`" for label in metric.labels)
+            lines.append(f"| `{metric.name}` | {metric.kind} | {labels} | {_cell(metric.text)} |")
+    return written + "\n".join(lines) + "\n"
 
 
 def settings_page() -> str:

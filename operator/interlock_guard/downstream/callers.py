@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from interlock_contract.agent_key import is_agent_key
-from interlock_contract.exposition import render_family, render_labels
+from interlock_contract.exposition import Metric
 from interlock_guard.downstream.exchange import to_response
 from interlock_guard.downstream.replies import Reply
 from interlock_guard.state import LiveState
@@ -40,6 +40,13 @@ _MESSAGES: Final = {
     ),
     CallerReason.OWN_POD: "Callers in the pod of the guard are not its agent.",
 }
+
+CALLERS_REFUSED: Final = Metric(
+    "interlock_guard_callers_refused_total",
+    "counter",
+    "Requests on the agent's port that are not the agent's.",
+    ("reason",),
+)
 
 
 class Callers:
@@ -79,12 +86,7 @@ class Callers:
 
     def lines(self) -> list[str]:
         """Return the counts in Prometheus' text format."""
-        return render_family(
-            "interlock_guard_callers_refused_total",
-            "counter",
-            "Requests on the agent's port that are not the agent's, by reason.",
-            [(render_labels(reason=reason), self.refused[reason]) for reason in CallerReason],
-        )
+        return CALLERS_REFUSED.render_by(((reason,), self.refused[reason]) for reason in CallerReason)
 
     def _refuse(self, reason: CallerReason) -> web.Response:
         self.refused[reason] += 1

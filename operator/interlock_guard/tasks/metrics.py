@@ -4,14 +4,35 @@ from bisect import bisect_left
 from collections import Counter
 from typing import Final
 
-from interlock_contract.exposition import Sample, render_family, render_labels
+from interlock_contract.exposition import Metric, Sample, render_labels
 from interlock_guard.tasks.outcome_classifier import FAILURES
 from interlock_guard.tasks.request_classes import RequestClass
 
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Upper bounds of the histogram of durations in seconds."""
 
-_PREFIX: Final = "interlock_guard_task"
+RUNNING: Final = Metric(
+    "interlock_guard_tasks_running", "gauge", "Tasks that run, at most `spec.tasks.maxConcurrentTasks`."
+)
+WAITING: Final = Metric("interlock_guard_tasks_waiting", "gauge", "Callers whose tasks wait.")
+ENDED: Final = Metric(
+    "interlock_guard_tasks_total", "counter", "Tasks that the agent got, or would have got.", ("kind", "outcome")
+)
+FAILED: Final = Metric(
+    "interlock_guard_task_failures_total", "counter", "Tasks that count as failures of the agent.", ("kind",)
+)
+REFUSED: Final = Metric(
+    "interlock_guard_task_refusals_total",
+    "counter",
+    "Refused tasks. `GaveUp` are callers that disconnected while they waited.",
+    ("reason",),
+)
+DURATION: Final = Metric(
+    "interlock_guard_task_duration_seconds",
+    "histogram",
+    "From the first byte of a request to the last of its answer, waiting included.",
+    ("kind",),
+)
 
 
 class TaskMetrics:
@@ -42,31 +63,12 @@ class TaskMetrics:
         failures: Counter[RequestClass] = Counter(dict.fromkeys(RequestClass, 0))
         for (kind, outcome), count in self.ended.items():
             failures[kind] += count if outcome in FAILURES else 0
-        by_outcome = [
-            (render_labels(kind=kind, outcome=word), count) for (kind, word), count in sorted(self.ended.items())
-        ]
-        by_kind = [(render_labels(kind=kind), count) for kind, count in sorted(failures.items())]
-        by_reason = [(render_labels(reason=reason), count) for reason, count in sorted(self.refused.items())]
         return [
-            *render_family(
-                f"{_PREFIX}s_running",
-                "gauge",
-                "Tasks that run, at most spec.tasks.maxConcurrentTasks.",
-                [("", running)],
-            ),
-            *render_family(f"{_PREFIX}s_waiting", "gauge", "Tasks that wait to run.", [("", waiting)]),
-            *render_family(
-                f"{_PREFIX}s_total",
-                "counter",
-                "Requests that the agent got, or would have got, by outcome.",
-                by_outcome,
-            ),
-            *render_family(
-                f"{_PREFIX}_failures_total", "counter", "Requests that count as failures of the agent.", by_kind
-            ),
-            *render_family(
-                f"{_PREFIX}_refusals_total", "counter", "Requests that the agent did not get, by reason.", by_reason
-            ),
+            *RUNNING.render(running),
+            *WAITING.render(waiting),
+            *ENDED.render_by(sorted(self.ended.items())),
+            *FAILED.render_by(((kind,), count) for kind, count in sorted(failures.items())),
+            *REFUSED.render_by(((reason,), count) for reason, count in sorted(self.refused.items())),
             *self._histogram(),
         ]
 
@@ -79,5 +81,4 @@ class TaskMetrics:
                 samples.append((f"_bucket{render_labels(kind=kind, le=str(bound))}", below))
             samples.append((f"_sum{render_labels(kind=kind)}", f"{self._seconds[kind]:.6f}"))
             samples.append((f"_count{render_labels(kind=kind)}", below))
-        text = "From the first byte of a request to the last of its answer."
-        return render_family(f"{_PREFIX}_duration_seconds", "histogram", text, samples)
+        return DURATION.render_samples(samples)
