@@ -18,7 +18,7 @@ from tools.machine.settings import from_environment
 
 GROUPS = {
     "real pods, short": tuple(
-        f"tests/e2e/test_{name}.py" for name in ("soak", "staged_scope", "refusals", "kill", "import", "tasks")
+        f"tests/e2e/test_{name}.py" for name in ("staged_scope", "first_agent", "kill", "refusals", "import", "tasks")
     ),
     "real pods, long": ("tests/e2e/",),
     "operator": ("tests/integration/operator/",),
