@@ -18,7 +18,9 @@ T = TypeVar("T")
 
 WAIT_SECONDS = 50.0
 POLL_SECONDS = 0.05
-ASYNC_POLL_SECONDS = 0.01
+ASYNC_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.01, 0.1
+POLL_GROWTH = 1.2
+"""A check may cost as much as its pause. A wait is prolonged by a fifth at most, so figures stay what they are."""
 TOLERANCE = 3.0
 """A promised time is asserted at three times its value: timing on a shared machine decides no test."""
 
@@ -63,18 +65,20 @@ def always(check: Callable[[], bool], what: Description, seconds: float, *, poll
 async def until(
     condition: Callable[[], Awaitable[bool]] | Callable[[], bool], what: Description, seconds: float = WAIT_SECONDS
 ) -> None:
-    """Wait until the condition holds.
+    """Wait until the condition holds; the pauses between two checks grow.
 
     Raises:
         BoundMissed: The condition did not hold in time.
     """
+    pause = ASYNC_POLL_SECONDS
     try:
         async with asyncio.timeout(seconds):
             while True:
                 result = condition()
                 if await result if inspect.isawaitable(result) else result:
                     return
-                await asyncio.sleep(ASYNC_POLL_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(pause * POLL_GROWTH, LONGEST_POLL_SECONDS)
     except TimeoutError:
         raise BoundMissed(f"not within {seconds:g} s: {_text(what)}") from None
 

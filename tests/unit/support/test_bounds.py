@@ -97,6 +97,18 @@ async def test_waits_end_as_soon_as_they_hold() -> None:
     assert len(seen) == 7
 
 
+async def test_the_pauses_of_a_wait_grow_by_a_fifth_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await until(lambda: len(pauses) == 50, "fifty pauses")
+    assert pauses[:3] == pytest.approx([0.01, 0.012, 0.0144])
+    assert pauses[-1] == 0.1
+
+
 def test_a_wait_says_what_was_found_instead() -> None:
     assert str(error_of(lambda: eventually(lambda: False, lambda: "found: nothing", 0))) == (
         "not within 0 s: found: nothing"
