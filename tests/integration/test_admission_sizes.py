@@ -95,8 +95,16 @@ def fill_status(place: Place, path: str) -> None:
     assert reply.status == http.HTTPStatus.OK, reply.text
 
 
+CHARACTERS = ("x", "<", "\u2028")
+"""One byte in an Agent of as many in JSON; one of six; three of six."""
+LIKE_THEM = ('"', "\x01")
+"""Of two bytes in JSON, and of six, for one."""
+
+
 @requirement("protection.kill-fits")
-@pytest.mark.parametrize("character", ["x", "<", '"', "\x01", "\u2028"])
+@pytest.mark.parametrize(
+    "character", [*CHARACTERS, *(pytest.param(one, marks=pytest.mark.nightly) for one in LIKE_THEM)]
+)
 def test_an_agent_at_the_limit_of_what_is_admitted_is_killed(place: Place, character: str) -> None:
     def agent(length: int) -> Json:
         return largest(character * length)

@@ -185,7 +185,7 @@ async def test_bodies_of_the_largest_size_at_once_are_each_served_or_refused_by_
 
 
 @requirement("guard.load")
-@pytest.mark.parametrize("count", [1, 2, pytest.param(4, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [2, *(pytest.param(count, marks=pytest.mark.nightly) for count in (1, 4))])
 async def test_results_of_the_largest_size_at_once_are_each_served_or_refused_by_name(bench: Bench, count: int) -> None:
     size = 16 * 1024 * 1024 - 4096
     async with limit(60, "all are answered"):

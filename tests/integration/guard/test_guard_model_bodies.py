@@ -82,9 +82,9 @@ async def test_a_request_of_almost_32_mib_passes_whole_and_fits_the_memory(rig: 
     await restart(rig)
     received = keep_digests(rig)
     body = build(MAX_REQUEST_BYTES - 4096)
-    for _ in range(3):
+    for _ in range(2):
         assert (await rig.post(MESSAGES, body, API_KEY))[0] == 200
-    assert received == [digest(json.dumps(body, separators=(",", ":")).encode())] * 3
+    assert received == [digest(json.dumps(body, separators=(",", ":")).encode())] * 2
     assert rig.guard.peak_memory() <= MEMORY_LIMIT
 
 
@@ -101,7 +101,9 @@ async def test_the_bound_is_the_one_of_the_policy(rig: Rig) -> None:
 
 
 @requirement("models.large")
-@pytest.mark.parametrize("item", [b"1", b"[]", b"9e-9", b'""'], ids=repr)
+@pytest.mark.parametrize(
+    "item", [b"1", *(pytest.param(item, marks=pytest.mark.nightly) for item in (b"[]", b"9e-9", b'""'))], ids=repr
+)
 async def test_a_body_of_many_values_is_refused_by_their_number(rig: Rig, item: bytes) -> None:
     await restart(rig)
     count = (MAX_REQUEST_BYTES - 64) // (len(item) + 1)

@@ -153,7 +153,13 @@ def select_by_team(sandbox: Sandbox) -> None:
 
 
 @requirement("revision.contents", "revision.labels")
-@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(change, id=name, marks=pytest.mark.nightly if name == "policy" else ())
+        for name, change in CHANGES.items()
+    ],
+)
 def test_a_new_revision_starts_again_at_the_first_stage(
     operator: OperatorProcess, sandbox: Sandbox, change: Json
 ) -> None:

@@ -126,5 +126,6 @@ def test_all_offenders_are_listed_at_once_and_fail_the_check(
     assert capsys.readouterr().err.count("\n") == 2
 
 
+@pytest.mark.nightly  # `make verify`, which comes before every `make test`, checks the same
 def test_the_project_keeps_its_own_words() -> None:
     assert words.main() == 0
