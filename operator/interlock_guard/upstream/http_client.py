@@ -32,6 +32,8 @@ _REDIRECTS: Final = range(300, 400)
 _REPEATING: Final = (307, 308)
 """Redirects that ask for the same request, body included."""
 _ANSWERS: Final = range(200, 600)
+_NO_ENCODINGS: Final = frozenset({"", "identity", "none", "utf-8", "utf8", "binary"})
+"""Values of `Content-Encoding` that change no byte: some servers name the encoding of characters there."""
 _FIRST_TRANSIENT: Final = 500
 """From this status on, a proxy may reach the server a moment later."""
 
@@ -170,7 +172,7 @@ def _refuse_answer(response: aiohttp.ClientResponse) -> None:
     if response.status not in _ANSWERS:
         raise UpstreamError(f"answered with HTTP {response.status}, which answers no request", is_sent=True)
     encodings = ",".join(response.headers.getall("Content-Encoding", ()))
-    if not {one.strip().lower() for one in encodings.split(",")} <= {"", "identity"}:
+    if not {one.strip().lower() for one in encodings.split(",")} <= _NO_ENCODINGS:
         raise UpstreamError("answered with a compressed body, which the guard had not asked for", is_sent=True)
 
 

@@ -22,6 +22,7 @@ import base64
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from interlock_contract import mcp
@@ -109,7 +110,8 @@ _OF_A_METHOD: Final = (METHOD_NOT_FOUND, INVALID_PARAMS)
 _OF_SESSIONS: Final = re.compile("session|initiali[sz]", re.IGNORECASE)
 _MAX_SEARCHED: Final = 256
 _MAX_OTHER_ERROR, _OTHER_ERROR_SECONDS = 64 * 1024, 5.0
-_MESSAGE: Final = "message"
+_NO_MESSAGES: Final = frozenset({"ping", "endpoint", "heartbeat", "keepalive", "keep-alive", "open", "close", "done"})
+"""Types of events that are no message. A message may have another type than `message`, such as `response`."""
 _END_SECONDS: Final = 0.5  # a pod's guard has one second to end
 
 OnMessage = Callable[[Message], None]
@@ -149,6 +151,13 @@ class _Unreadable(UpstreamError):  # noqa: N818 - says what happened
         self.why = why
 
 
+class Unanswered(UpstreamError):  # noqa: N818 - says what happened
+    """The server answered a request with nothing. Its answer may come on the stream of its own messages."""
+
+    def __init__(self) -> None:
+        super().__init__("answered with nothing; the call may have been executed or not", is_sent=True)
+
+
 class HttpExchange:
     """Sends messages to one server and reads its answers."""
 
@@ -159,6 +168,7 @@ class HttpExchange:
         check: Callable[[], Awaitable[int | None]],
         large: LargeMessages,
         dropped: DroppedMessages,
+        resolve: Callable[[RpcResponse], bool] = lambda _: False,
     ) -> None:
         """Begin.
 
@@ -168,7 +178,10 @@ class HttpExchange:
             check: Finds out whether the server is still the one that was initialized; see `refusal_status`.
             large: The large messages of this guard.
             dropped: Takes messages on streams that answer no request.
+            resolve: Called with each answer on the stream of the server's own messages; returns whether it is that of a
+                call under way.
         """
+        self._resolve = resolve
         self._client, self._large, self._dropped = client, large, dropped
         self._messages = 0  # on all streams so far
         self._max_result = max_result
@@ -187,33 +200,47 @@ class HttpExchange:
 
         Raises:
             UpstreamError: No answer came.
+            Unanswered: Nothing came at all.
             SessionLost: The session is lost. The answer, if one came all the same, was given to `on_message` before.
         """
         parser = EventParser(self._max_result())
         async with self._client.send("POST", body, headers) as answer:
             session = answer.header(SESSION_HEADER)
-            found: RpcResponse | None
-            raw: bytes | bytearray
             if not answer.is_success:
                 return await self._read_refusal(answer, request_id, headers, on_message), session
-            if answer.may_be_json:
-                raw = await answer.read(self._max_result(), self._large.results)
-                found = await self._take(await self._parse(raw), raw, request_id, on_message)
-                if found is None:
-                    raise UpstreamError("answered something else than it was asked", is_sent=True)
-            elif answer.media_type == EVENT_STREAM:
+            if answer.media_type == EVENT_STREAM:
                 found = await self._follow(answer, parser, request_id, on_message)
             else:
-                raise UpstreamError("answered with neither JSON nor a stream of events", is_sent=True)
+                found = await self._read_body(answer, request_id, on_message)
             if found is not None:
                 on_message(found)
                 await answer.drain()
         if found is None:
+            if parser.is_blank:
+                raise Unanswered
             found = await self._resume(parser, request_id, headers, on_message)
             on_message(found)
         if _speaks_of_session(found) and await self._check() is not None:
             raise SessionLost
         return found, session
+
+    async def _read_body(self, answer: HttpAnswer, request_id: Id, on_message: OnMessage) -> RpcResponse | None:
+        """Return the answer in a body that is no stream; None if the body is empty.
+
+        JSON may have another type, such as that of a web page, which PHP gives it. Such a body must come soon.
+        """
+        try:
+            async with asyncio.timeout(None if answer.may_be_json else _OTHER_ERROR_SECONDS):
+                raw = await answer.read(self._max_result(), self._large.results)
+            messages = await self._parse(raw) if raw else []
+        except (TimeoutError, _Unreadable):
+            if answer.may_be_json:
+                raise
+            raise UpstreamError("answered with neither JSON nor a stream of events", is_sent=True) from None
+        found = await self._take(messages, raw, request_id, on_message)
+        if found is None and raw:
+            raise UpstreamError("answered something else than it was asked", is_sent=True)
+        return found
 
     async def deliver(self, body: bytes, headers: Mapping[str, str]) -> None:
         """Post a message that has no answer.
@@ -258,7 +285,7 @@ class HttpExchange:
         """
         try:
             async for event in answer.events(parser, self._large.results):
-                if event.name != _MESSAGE or not event.data:
+                if event.name in _NO_MESSAGES or not event.data:
                     continue
                 self._messages += 1
                 try:
@@ -289,7 +316,7 @@ class HttpExchange:
                     on_message(message)
             elif found is None and request_id is not None and _answers(message, request_id):
                 found = message
-            else:
+            elif request_id is not None or not self._resolve(message):
                 await self._drop(raw, "it answers no request")
         return found
 
@@ -374,8 +401,8 @@ class HttpExchange:
             SessionLost: The session is lost.
         """
         found = await self._read_error(answer)
-        if found is not None and found.id is None and found.error is None:
-            found = None
+        if found is not None and not isinstance(found.id, int):
+            found = None if found.error is None else replace(found, id=None)
         if found is not None and found.id == request_id:
             on_message(found)
             if found.error is None or found.error["code"] in _OF_A_METHOD:
@@ -461,8 +488,11 @@ def _ignore(_: Message) -> None:
 
 
 def _answers(message: RpcResponse, request_id: Id) -> bool:
-    """Return True if a message answers the request that it came for: an error may lack the id."""
-    return message.id == request_id or (message.id is None and message.error is not None)
+    """Return True if a message answers the request that it came for.
+
+    An error may lack the id, or have a text that the guard never sends, such as the Python SDK's "server-error".
+    """
+    return message.id == request_id or (not isinstance(message.id, int) and message.error is not None)
 
 
 def _from(parser: EventParser, headers: Mapping[str, str]) -> dict[str, str]:

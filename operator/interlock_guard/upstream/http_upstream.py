@@ -10,6 +10,7 @@ pending call survives it: a call that was under way gets an answer that says so,
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -23,13 +24,22 @@ from interlock_guard.upstream.http_protocol import (
     HttpExchange,
     SessionLost,
     StatusRefused,
+    Unanswered,
     is_doubtful,
     session_headers,
     sessionless_headers,
 )
 from interlock_guard.upstream.initialize import FirstMessage
 from interlock_guard.upstream.reconnect_pause import ReconnectPause
-from interlock_guard.upstream.upstream import ABSENT, Call, ServerInfo, Upstream, UpstreamEvents, unavailable
+from interlock_guard.upstream.upstream import (
+    ABSENT,
+    CALL_SECONDS,
+    Call,
+    ServerInfo,
+    Upstream,
+    UpstreamEvents,
+    unavailable,
+)
 from interlock_guard.wire.jsonrpc import (
     MAX_RESULT,
     Message,
@@ -52,6 +62,8 @@ _NO_STATUS: Final = 0
 _MOST_REFUSED: Final = 3
 """Calls in a row that a server may refuse in a session that it knows, before another session is begun."""
 _SESSIONS_TO_END: Final = 4
+_STREAM_SECONDS: Final = 5.0
+"""How long an answer may take on the stream of the server's own messages, from a server that never answered there."""
 _LEAST_RETRY_SECONDS, _MAX_RETRY_SECONDS = 1.0, 30.0
 """How soon and how late a server's stream is asked for again, whatever the server wishes."""
 _NOT_NOW: Final = frozenset({408, 409, 425, 429, *range(500, 600)}) - {501, 505}
@@ -77,7 +89,12 @@ class HttpUpstream(Upstream):
         super().__init__(source, listener, log)
         self._client = client
         self._exchange = HttpExchange(
-            client, lambda: self.limits.result_bytes, self._check_server, large or LargeMessages(), self.dropped
+            client,
+            lambda: self.limits.result_bytes,
+            self._check_server,
+            large or LargeMessages(),
+            self.dropped,
+            self._resolve_from_stream,
         )
         self._over = asyncio.Event()  # this connection, or the attempt at one
         self._session = ""
@@ -87,6 +104,9 @@ class HttpUpstream(Upstream):
         self._to_end: deque[dict[str, str]] = deque(maxlen=_SESSIONS_TO_END)  # headers of sessions that are over
         self._may_end_sessions = False
         self._trouble = ABSENT
+        self._has_stream = False  # of the server's own messages
+        self._answers_on_stream = False  # the server does so, at least now and then
+        self._unanswered: dict[int, asyncio.Event] = {}  # by call; set by an answer on that stream
         self._tasks: dict[int, asyncio.Task[None]] = {}  # by call
         self._others: set[asyncio.Task[Any]] = set()
 
@@ -185,7 +205,7 @@ class HttpUpstream(Upstream):
         if self.server_info is not None and self._session and not is_lost:
             self._to_end.append(session_headers(self._session, self.server_info.version))
         had_begun, self.server_info = self.server_info is not None, None
-        self._session = ""
+        self._session, self._has_stream, self._answers_on_stream = "", False, False
         for task in [*self._tasks.values(), *self._others]:
             task.cancel()
         self._tasks.clear()
@@ -213,6 +233,10 @@ class HttpUpstream(Upstream):
             response, _ = await self._exchange.request(
                 call.id, body, headers, lambda message: self._hear(call, message)
             )
+        except Unanswered as failed:
+            if not await self._is_answered_on_stream(call):
+                self._log(f"server of {self.source}: {failed.detail}")
+                self._calls.resolve(call.id, unavailable(self.source, str(failed)))
         except UpstreamError as failed:
             self._log(f"server of {self.source}: {failed.detail}")
             self._calls.resolve(call.id, unavailable(self.source, str(failed)))
@@ -228,6 +252,38 @@ class HttpUpstream(Upstream):
         finally:
             self._tasks.pop(call.id, None)
             self._calls.resolve(call.id, unavailable(self.source, "gave no answer; the call may have been executed"))
+
+    async def _is_answered_on_stream(self, call: Call) -> bool:
+        """Wait for an answer on the stream of the server's own messages; return whether it came.
+
+        Early versions of the Rust SDK answer there, and only there. Of a server that has never done so, such an answer
+        is waited for a moment.
+        """
+        if self._calls.get(call.id) is None:
+            return True
+        if not self._has_stream:
+            return False
+        answered = self._unanswered[call.id] = asyncio.Event()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CALL_SECONDS if self._answers_on_stream else _STREAM_SECONDS):
+                    await answered.wait()
+        finally:
+            self._unanswered.pop(call.id, None)
+        return answered.is_set()
+
+    def _resolve_from_stream(self, answer: RpcResponse) -> bool:
+        """Give a call the answer that came on the stream of the server's own messages, if it is one's."""
+        call = self._calls.get(answer.id)
+        if call is None or call.id not in self._tasks:
+            return False
+        self._answers_on_stream = True
+        is_too_large = answer.size > self.limits.result_bytes
+        too_large = unavailable(self.source, f"answered with more than {self.limits.result_bytes} bytes")
+        self._calls.resolve(call.id, too_large if is_too_large else answer)
+        if call.id in self._unanswered:
+            self._unanswered[call.id].set()
+        return True
 
     async def _count_refusal(self, failed: UpstreamError, generation: int) -> None:
         """Begin another session if calls keep getting a status that a lost one can have.
@@ -319,7 +375,7 @@ class HttpUpstream(Upstream):
 
         def note_opened() -> None:
             nonlocal has_opened
-            has_opened = True
+            has_opened = self._has_stream = True
 
         while info is not None:
             began_at, failed = self._loop.time(), ""
@@ -335,6 +391,7 @@ class HttpUpstream(Upstream):
                 pause.note_wish(refused.retry_seconds)
             except UpstreamError as broken:
                 failed = broken.detail
+            self._has_stream = False
             if failed not in ("", trouble):
                 trouble = failed
                 self._log(f"server of {self.source}: the stream of its own messages: {failed}; asked for again")

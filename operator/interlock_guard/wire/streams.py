@@ -57,6 +57,11 @@ class EventParser:
         """Bytes of the incomplete event that are kept."""
         return self._size
 
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing has come yet, not even a comment."""
+        return self._is_start and self._size == 0
+
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Return the events that the chunk completes.
 

@@ -16,7 +16,7 @@ from tests.support.bounds import until
 from tests.support.ports import free_port
 
 TOOLS = ["echo", "slow", "progress", "refused", "typed", "hangs", "missing", "failed", "result", "null_id", "page"]
-TOOLS += ["denied", "overloaded", "session_error"]
+TOOLS += ["denied", "overloaded", "session_error", "foreign_id", "foreign_id_500", "nothing"]
 SSE = "text/event-stream"
 SLASHES = {
     "slash": (307, "/mcp/"),
@@ -43,6 +43,7 @@ STREAMS = {
     "sse_comments": ": ping\n\n:\n\nevent: ping\ndata: {{}}\n\nevent: message\ndata: {text}\n\n: bye\n\n",
     "sse_primed": "id: a-1\nretry: 500\ndata:\n\nid: a-2\nevent: message\ndata: {text}\n\n",
     "sse_bom": "\ufeffevent: message\ndata: {text}\n\n",
+    "sse_other_event": "event: response\ndata: {text}\n\nevent: ping\ndata: now\n\n",
     "sse_empty_event": "event:\ndata: {text}\n\n",
     "sse_stays_open": "data: {text}\n\n",
     "sse_cut": "data: {text}\n\n",
@@ -319,6 +320,12 @@ class HabitServer:
                 return error(None, -32000, "It failed half-way", 400)
             case "denied":
                 return web.Response(status=403)
+            case "nothing":
+                return web.Response(status=202)
+            case "foreign_id":
+                return error("server-error", -32603, "It failed half-way")
+            case "foreign_id_500":
+                return error("server-error", -32603, "It failed half-way", 500)
             case "session_error":
                 return error(number, -32000, "No browser session is open")
             case "overloaded":
@@ -332,7 +339,7 @@ class HabitServer:
                 await self.release.wait()
         return await self._answer(http, number, found)
 
-    async def _answer(  # noqa: C901 - a line a habit
+    async def _answer(  # noqa: C901, PLR0912 - a line a habit
         self, http: web.Request, number: Any, result: Any, headers: dict[str, str] | None = None
     ) -> web.StreamResponse:
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": number, "result": result}
@@ -347,7 +354,17 @@ class HabitServer:
             case "json_rpc":
                 media_type = "application/vnd.example+json"
             case "html":
-                media_type = "text/html"
+                media_type = "text/html; charset=UTF-8"
+            case "page":
+                text, media_type = "<html>hello</html>", "text/html"
+            case "utf8_encoding":
+                headers["Content-Encoding"] = "UTF-8"
+            case "on_stream" | "on_stream_202" if "protocolVersion" not in result:
+                await until(lambda: bool(self.open_streams), "the guard has opened the stream")
+                await self.say(message)
+                if self.habit == "on_stream_202":
+                    return web.Response(status=202)
+                text, media_type = "", SSE
             case "gzip":
                 body = gzip.compress(text.encode())
                 return web.Response(body=body, headers={"Content-Type": media_type, "Content-Encoding": "gzip"})

@@ -45,6 +45,10 @@ USABLE = [
         "long_session",
         "delete_405",
         "sticky",
+        "html",
+        "utf8_encoding",
+        "on_stream",
+        "on_stream_202",
         "no_capabilities",
         "nameless_tools",
         *SLASHES,
@@ -115,7 +119,7 @@ async def test_a_server_of_this_habit_can_be_used(rigs: Rigs, habit: str) -> Non
     [
         ("redirects", "redirect (HTTP 307), which the guard does not follow"),
         ("unauthorized", "does not accept the guard's credentials (HTTP 401)"),
-        ("html", "answered with neither JSON nor a stream of events"),
+        ("page", "answered with neither JSON nor a stream of events"),
         ("sse_unended", "ended its answer half-way"),
         ("gzip", "a compressed body, which the guard had not asked for"),
         ("too_long_session", "a session id of 8193 bytes; one has at most 8192"),
@@ -127,6 +131,14 @@ async def test_the_reason_is_told_for_a_server_that_cannot_be_used(rigs: Rigs, h
         await until(lambda: words in rig.guard.log(), "the log says why")
         assert words in await rig.called("echo")
         assert "secretsecret" not in rig.guard.log()
+
+
+async def test_an_answer_that_never_comes_on_the_stream_is_waited_for_a_moment(rigs: Rigs) -> None:
+    async with rigs("plain") as rig:
+        await rig.guard.source_ready()
+        await until(lambda: bool(rig.server.open_streams), "the stream is open")
+        assert "answered with nothing; the call may have been executed or not" in await rig.called("nothing")
+        assert (await rig.client.call("echo")).reason is None
 
 
 async def test_a_server_that_refuses_a_newer_version_gets_the_one_that_it_names(rigs: Rigs) -> None:
@@ -159,7 +171,8 @@ async def test_an_error_with_a_status_costs_no_other_call(rigs: Rigs, habit: str
         await until(lambda: rig.server.counts["slow"] == 1, "another call is under way")
         assert "No such customer" in await rig.called("missing")
         assert "xxxxx" in await rig.called("failed")
-        assert "It failed half-way" in await rig.called("null_id")
+        for tool in ("null_id", "foreign_id", "foreign_id_500"):
+            assert "It failed half-way" in await rig.called(tool)
         assert "HTTP 404" in await rig.called("page")
         assert (await rig.client.call("echo")).reason is None
         rig.server.release.set()

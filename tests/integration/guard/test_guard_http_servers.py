@@ -286,7 +286,7 @@ def envelope(message: Message, **edits: Any) -> str:
 
 UNUSABLE: dict[str, tuple[Any, str]] = {
     "no JSON": (lambda _: raw("<html>"), "answered with what is no message"),
-    "nothing": (lambda _: raw(""), "answered with what is no message"),
+    "nothing": (lambda _: raw(""), "answered with nothing; the call may have been executed or not"),
     "a batch without the answer": (lambda m: raw(f"[{envelope(m, id=10**9)},7]"), "answered something else"),
     "a batch of no messages": (lambda _: raw("[7,[]]"), "answered with what is no message"),
     "a key twice": (
@@ -304,7 +304,7 @@ UNUSABLE: dict[str, tuple[Any, str]] = {
         lambda _: asyncio.sleep(0, web.Response(text="{}", content_type="text/html")),
         "answered with neither JSON nor a stream",
     ),
-    "accepted": (lambda _: asyncio.sleep(0, web.Response(status=202)), "answered with what is no message"),
+    "accepted": (lambda _: asyncio.sleep(0, web.Response(status=202)), "answered with nothing"),
     "unauthorized": (lambda _: asyncio.sleep(0, web.Response(status=401)), "does not accept the guard's credentials"),
     "an error page": (lambda _: asyncio.sleep(0, web.Response(status=502, text="<p>")), "with an error (HTTP 502)"),
     "a redirect": (
