@@ -131,6 +131,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "status.bindings": Requirement("a binding names the Agents that use it, and counts its tools"),
     "status.stalled": Requirement("Stalled is True only for what no waiting heals"),
     "status.generation": Requirement("each condition has the generation that it was judged at, or carried over to"),
+    "status.kstatus": Requirement("kstatus, with which Helm and Flux wait, reads each version of a status", "api"),
     "status.waiting-tools": Requirement(
         "tools that wait for conditions return on the first apply and after edits", "api"
     ),

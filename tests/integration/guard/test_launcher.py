@@ -21,7 +21,7 @@ from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import SCRIPTED, SOURCE, Bench, Client, Guard, StdioServer
 from tests.requirements import requirement
 from tests.support.bounds import WAIT_SECONDS, eventually
-from tests.support.launcher import build_launcher
+from tests.support.go_programs import build_launcher
 from tests.support.offspring import end_with_parent
 
 FIX = "set spec.server.stdio.command to a program of the image"

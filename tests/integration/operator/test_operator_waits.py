@@ -15,6 +15,7 @@ from tests.integration.operator.api import Json, eventually
 from tests.integration.operator.conftest import Operators
 from tests.integration.operator.sandbox import Sandbox, condition_of
 from tests.requirements import requirement
+from tests.support.go_programs import build_kstatus, run_kstatus
 from tests.support.operator_process import OperatorProcess
 from tests.support.verification_jobs import VerificationJobs
 
@@ -113,6 +114,78 @@ def test_kubectl_wait_returns_on_a_binding_after_every_edit(
     found = sandbox.binding(BINDING)
     assert {one["observedGeneration"] for one in found["status"]["conditions"]} == {found["metadata"]["generation"]}
     assert (found["status"]["verification"]["verifiedAt"] == verified_at) is (edit in CARRIED_OVER)
+
+
+SINGLE_EDITS: dict[str, tuple[str, str, Json]] = {
+    "an Agent's purpose": ("agents", "triage", {"purpose": "Sort other tickets"}),
+    "an Agent's replicas": ("agents", "triage", {"replicas": 0}),
+    "an Agent's image": ("agents", "triage", {"template": {"image": "registry.example.com/agent:1.1"}}),
+    "an Agent's policy": ("agents", "triage", {"policyRef": {"name": "no-such"}}),
+    "a policy's rows": ("agentpolicies", objects.POLICY, {"dataAccess": []}),
+    "a policy's minimums": ("agentpolicies", objects.POLICY, {"rollout": {"minStaging": "1h"}}),
+    "a binding's server": (
+        "mcpbindings",
+        BINDING,
+        {"server": {"stdio": {"image": "registry.example.com/crm:1.1", "command": ["crm-server"]}}},
+    ),
+    "a binding's tools": ("mcpbindings", BINDING, {"tools": [objects.TOOLS[0] | {"name": "no_such_tool"}]}),
+    "a binding's probes": (
+        "mcpbindings",
+        BINDING,
+        {"verify": {"probes": [{"name": "reads", "tool": GET, "arguments": '{"region": "eu"}', "expect": "Success"}]}},
+    ),
+}
+
+
+@requirement("status.generation")
+@pytest.mark.parametrize("edit", SINGLE_EDITS.values(), ids=SINGLE_EDITS)
+def test_every_condition_is_judged_at_the_generation_of_an_edit(
+    operator: OperatorProcess, sandbox: Sandbox, edit: tuple[str, str, Json]
+) -> None:
+    plural, name, spec = edit
+    sandbox.apply_policy_and_bindings("triage")
+    sandbox.create("triage")
+    sandbox.wait_ready("triage")
+    before = sandbox.api.get(plural, sandbox.namespace, name)["metadata"]["generation"]
+    sandbox.api.patch(plural, sandbox.namespace, name, {"spec": spec})
+
+    def generations() -> set[int]:
+        found = sandbox.api.get(plural, sandbox.namespace, name)
+        assert found["metadata"]["generation"] == before + 1
+        judged = {one["observedGeneration"] for one in found["status"]["conditions"]}
+        return judged | {found["status"]["observedGeneration"]}
+
+    eventually(lambda: generations() == {before + 1}, lambda: f"all are, and not {generations()}", 15)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(600)
+@requirement("status.kstatus")
+def test_the_real_kstatus_says_the_same_of_every_version_of_an_agent_and_its_binding(
+    operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
+) -> None:
+    program = build_kstatus()
+    verifiers.failing = "the server was not initialized within 90 s"
+    with every_version(sandbox, "agents") as agents, every_version(sandbox, "mcpbindings") as bindings:
+        sandbox.create("triage")
+        sandbox.api.create(objects.policy("triage"), sandbox.namespace)
+        sandbox.api.create(objects.binding(), sandbox.namespace)
+        eventually(
+            lambda: condition_of(sandbox.binding(BINDING), "Verified").get("reason") == "ServerUnavailable",
+            "the first verification has failed",
+        )
+        verifiers.failing = ""
+        sandbox.wait_ready("triage")
+        eventually(lambda: kstatus(agents[-1]["object"]) == "Current", "the watch has seen it")
+        started = len(agents)
+        sandbox.api.patch("agents", sandbox.namespace, "triage", {"spec": {"policyRef": {"name": "no-such"}}})
+        eventually(lambda: kstatus(agents[-1]["object"]) == "Failed", "the agent is given up", DRIFT_SECONDS)
+        eventually(lambda: kstatus(bindings[-1]["object"]) == "Current", "the binding is verified")
+        seen = [event["object"] for event in (*agents, *bindings)]
+    said = run_kstatus(program, seen)
+    assert said == [kstatus(one) for one in seen]
+    assert "Failed" not in said[:started]
+    assert said[started - 1] == "Current"
 
 
 @requirement("status.waiting-tools")
