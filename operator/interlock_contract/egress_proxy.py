@@ -37,7 +37,7 @@ def is_proxied(url: str, network: Network, no_proxy: Iterable[str]) -> bool:
     """
     if network != "Public":
         return False
-    host = (urlsplit(url).hostname or "").lower()
+    host = (urlsplit(url).hostname or "").lower().removesuffix(".")  # a name may end with the dot of the root
     return not any(_covers(one.lower(), host) for one in no_proxy)
 
 

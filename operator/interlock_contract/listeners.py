@@ -87,6 +87,7 @@ LISTENERS: Final[Mapping[ListenerName, Bounds]] = {
     ListenerName.TASKS: Bounds(
         connections=3072,
         connections_per_peer=2560,  # 512 tasks, four that wait for each, and control requests: one gateway sends all
+        fields=128,  # gateways and meshes add theirs
         field_bytes=64 * _KIB,  # tokens and cookies of callers, as much as the usual proxies take
         head_bytes=128 * _KIB,
         head_bytes_in_flight=8 * _MIB,

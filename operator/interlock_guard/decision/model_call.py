@@ -131,7 +131,12 @@ def find_hosted_tool(shape: Shape, body: Mapping[str, Any]) -> str | None:
         return None
     if not isinstance(tools, list):
         return "tools"
-    return next((f"tools[{index}]" for index, tool in enumerate(tools) if not _is_clients(shape, tool)), None)
+    return next((_name_tool(index, tool) for index, tool in enumerate(tools) if not _is_clients(shape, tool)), None)
+
+
+def _name_tool(index: int, tool: Any) -> str:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return f"tools[{index}].type {quote_name(kind)}" if isinstance(kind, str) else f"tools[{index}]"
 
 
 def _is_clients(shape: Shape, tool: Any) -> bool:

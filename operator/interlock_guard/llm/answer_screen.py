@@ -28,6 +28,8 @@ _PLACES: Final = ("index", "output_index", "content_index", "summary_index")
 """Members of an event that say which text its pieces belong to."""
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r){2}")
 _LONGEST_BLANK_LINE: Final = 4
+_COMMENTS: Final = re.compile(rb"(?::[^\r\n]*\r?\n)+")
+"""Lines of a stream that every client ignores, such as `: keep-alive`. They pass before the next event is complete."""
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "windows-1252"})
 """Encodings in which a key has the bytes of ASCII."""
 _CHARSET: Final = re.compile(r"""(?<=;)\s*charset=("?)([A-Za-z0-9-]+)\1\s*(?=;|\Z)""", re.IGNORECASE)
@@ -115,7 +117,9 @@ class AnswerScreen:
         except EventTooLarge as error:
             raise UpstreamError(f"answered with {error}", is_sent=True) from None
         ends = [found.end() for found in _BLANK_LINE.finditer(self._held, max(0, before - _LONGEST_BLANK_LINE + 1))]
-        return self._release(ends[-1] if ends else 0)
+        end = ends[-1] if ends else 0
+        comments = _COMMENTS.match(self._held, end)
+        return self._release(end if comments is None else comments.end())
 
     async def feed_in_steps(self, part: bytes | bytearray) -> AsyncIterator[bytes]:
         """Take a part of the answer and yield what passes; it may hold thousands of events, each of them searched.

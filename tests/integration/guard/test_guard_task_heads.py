@@ -75,6 +75,16 @@ async def test_headers_of_60_kb_pass_both_ways(bench: TaskBench, agent: Scripted
 
 
 @requirement("tasks.heads")
+async def test_120_headers_of_gateways_pass_both_ways(bench: TaskBench, agent: ScriptedAgent) -> None:
+    many = {f"X-Gateway-{number}": "1" for number in range(120)}
+    agent.answer = OK + "".join(f"{name}: {value}\r\n" for name, value in many.items()) + "\r\nhi"
+    async with bench.session.get(bench.url("/task"), headers=many) as response:
+        assert (response.status, await response.read()) == (200, b"hi")
+        assert many.keys() <= response.headers.keys()
+    assert all(f"{name}: 1".encode() in agent.heads[0] for name in many)
+
+
+@requirement("tasks.heads")
 @pytest.mark.parametrize(
     "head",
     [

@@ -135,6 +135,17 @@ def test_another_charset_for_some_reader_is_refused_by_name(media_types: list[st
 
 
 @requirement("models.streams")
+def test_a_comment_passes_before_the_event_after_it_is_complete() -> None:
+    one = screen()
+    assert one.feed(b": keep-alive") == b""
+    assert one.feed(b"\n:\r\ndata: {") == b": keep-alive\n:\r\n"
+    assert one.feed(b"}\n:\n") == b""
+    assert one.feed(b"\n:\n") == b"data: {}\n:\n\n:\n"
+    with pytest.raises(KeyShown):
+        one.feed(b": " + KEY + b"\n")
+
+
+@requirement("models.streams")
 def test_a_line_passes_as_soon_as_it_ends_in_an_answer_that_is_no_stream() -> None:
     one = screen(is_events=False)
     assert one.feed(b"\n\r\n") == b"\n\r\n"

@@ -456,6 +456,8 @@ OF_OTHER_PROVIDERS: dict[str, dict[str, Any]] = {
     "chat_template_kwargs": {"chat_template_kwargs": {"enable_thinking": False}},
     "cache_control": {"messages": [{"role": "user", "content": [TEXT]}]},
     "index": {"messages": [{"role": "assistant", "content": None, "tool_calls": [CALL]}]},
+    "provider_specific_fields": {"messages": [{"role": "assistant", "provider_specific_fields": {"refusal": None}}]},
+    "client_metadata": {"client_metadata": {"session": "s"}},
 }
 
 
@@ -467,6 +469,22 @@ def test_each_member_that_the_page_on_providers_names_passes_once_it_is_added() 
     for name, body in OF_OTHER_PROVIDERS.items():
         assert decide(CHAT, body)[0] == "MemberNotAllowed"
         assert decide(CHAT, body, extra=(name,))[0] == "Allow"
+
+
+@requirement("models.hosted-tools")
+@pytest.mark.parametrize(
+    ("tool", "named"),
+    [
+        ({"type": "web_search"}, "tools[0].type web_search has the provider act"),
+        ({"type": "a b" * 99}, 'tools[0].type "a ba ba ba b'),
+        ({"googleSearch": {}}, "tools[0] has the provider act"),
+        (None, "tools[0] has the provider act"),
+    ],
+    ids=["type", "long", "no type", "null"],
+)
+def test_a_refused_tool_is_named_with_its_type(tool: Any, named: str) -> None:
+    reason, message = decide(CHAT, {"tools": [tool]})
+    assert (reason, named in message, len(message) < 200) == ("HostedToolNotAllowed", True, True)
 
 
 URL = "https://images.example.com/a.png?v=1"

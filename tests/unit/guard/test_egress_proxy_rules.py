@@ -27,6 +27,7 @@ from tests.requirements import requirement
         ("https://example.com/mcp", ("example.com",), False),
         ("https://example.com/mcp", (".example.com",), True),
         ("https://mcp.example.com/mcp", (".example.com",), False),
+        ("https://mcp.example.com./mcp", ("example.com",), False),
         ("https://evilexample.com/mcp", ("example.com", ".example.com"), True),
         ("https://example.com.evil.example/mcp", ("example.com",), True),
         ("https://93.184.215.14/mcp", ("93.184.215.14",), False),
