@@ -18,6 +18,7 @@ from tests.support.admission import UNCONFIGURED
 pytestmark = pytest.mark.api
 
 KILL = "interlock.dev/kill-switch"
+DRY = "--dry-run=server"
 SCOPE = [{"dimension": "region", "values": ["eu-west"]}]
 LATCHED = "removing interlock.dev/kill-switch does not release it: set it to off"
 
@@ -29,13 +30,17 @@ def kubectl(kwok_cluster: Cluster) -> Iterator[Kubectl]:
     folder = str(ROOT / "manifests" / "admission")
     was_there = client.run("get", "validatingadmissionpolicy", "agents-create.interlock.dev").ok
     client.must("apply", "--server-side", "--force-conflicts", "-k", folder)
-    with client.proxied() as server, server.namespace() as empty:
-        # Bindings are applied in the order of their names: this one is the last.
+    with client.proxied() as server, server.namespace() as empty, server.namespace() as used:
+        # Bindings are applied in the order of their names: this one is the last. An API server compiles each by itself.
         asks = "create-an-agentpolicy-in-this-namespace-first"
         eventually(lambda: asks in server.try_create(AGENT, empty).text, "admission policies are in force")
+        create(server, used, POLICY, edited(AGENT, metadata__annotations={KILL: "x"}))
+        eventually(lambda: LATCHED in annotate(client, used, "-", DRY).text, "so is the latch")
+        told = ("-o", "json", *as_user("ada"))
+        eventually(lambda: f'"{KILL}-by": "ada"' in annotate(client, used, "y", DRY, *told).text, "so is the stamp")
     yield client
     if not was_there:  # other tests find the cluster as this module did
-        client.must("delete", "-k", folder)
+        client.must("delete", "--wait=false", "-k", folder)
 
 
 @pytest.fixture
@@ -223,7 +228,7 @@ def test_a_new_agent_is_refused_for_what_python_says_in_the_same_words(
 def test_apply_with_server_dry_run_gives_the_verdict(kubectl: Kubectl, server: Api, namespace: str) -> None:
     create(server, namespace, policy())
     text = json.dumps(agent(sources=("mail",)))
-    answer = kubectl.run("apply", "--dry-run=server", "-n", namespace, "-f", "-", stdin=text)
+    answer = kubectl.run("apply", DRY, "-n", namespace, "-f", "-", stdin=text)
     assert not answer.ok
     assert (
         "spec.bindings: AgentPolicy support has no dataAccess row for agent support-triage and source mail: "
@@ -294,7 +299,7 @@ def test_an_object_of_a_page_or_of_a_common_server_is_admitted(
 
     def is_admitted() -> bool:
         nonlocal answer
-        answer = kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(manifest))
+        answer = kubectl.run("create", DRY, "-f", "-", stdin=json.dumps(manifest))
         return answer.ok or UNCONFIGURED not in answer.text
 
     eventually(is_admitted, "the policy is known to admission")
@@ -333,7 +338,7 @@ def update(kubectl: Kubectl, namespace: str, **edits: Any) -> Answer:
     return kubectl.run("patch", "agent", AGENT["metadata"]["name"], "-n", namespace, *PATCH, patch)
 
 
-PATCH = ("--dry-run=server", "--type=merge", "-p")
+PATCH = (DRY, "--type=merge", "-p")
 
 
 def test_a_changed_spec_is_refused_in_the_same_words(kubectl: Kubectl, server: Api, namespace: str) -> None:
@@ -498,7 +503,7 @@ def _start_pod(kubectl: Kubectl, namespace: str, agent: str) -> Answer:
         "metadata": metadata,
         "spec": {"containers": [{"name": "agent", "image": "registry.example.com/agent:1.0"}]},
     }
-    return kubectl.run("create", "--dry-run=server", "-n", namespace, "-f", "-", stdin=json.dumps(pod))
+    return kubectl.run("create", DRY, "-n", namespace, "-f", "-", stdin=json.dumps(pod))
 
 
 @requirement("kill.no-new-pod")

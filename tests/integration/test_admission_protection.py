@@ -87,7 +87,7 @@ def installed(cluster: Cluster, policies: Iterable[str]) -> Iterator[Caller]:
     files = [option for name in policies for option in ("-f", str(ROOT / "manifests/admission" / f"{name}.yaml"))]
     client.must("apply", "--server-side", "--force-conflicts", *files)
     yield Caller.administrator(Path(cluster.kubeconfig))
-    client.must("delete", "--ignore-not-found", *files)
+    client.must("delete", "--ignore-not-found", "--wait=false", *files)
 
 
 @pytest.fixture(scope="module")
