@@ -8,11 +8,14 @@ import pytest
 from interlock.api.policy import PolicyCondition
 from interlock.api.status import ConditionType
 from interlock.api.verification import BindingCondition
+from interlock.deployment.plan import desired_children
 from interlock.settings import OperatorSettings
+from interlock_contract.pod import AGENT_CONTAINER
+from tests.support.builders import a_placement
 from tools.reference.__main__ import main
 from tools.reference.fixes import FIXES, NO_ACTION
 from tools.reference.pages import SECTIONS, described, reasons_page, settings_page
-from tools.reference.variables import MEANINGS, PROGRAMS, variables_of
+from tools.reference.variables import AGENT, MEANINGS, PROGRAMS, variables_of
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 CONDITIONS = (REFERENCE / "conditions.md").read_text(encoding="utf-8")
@@ -57,6 +60,22 @@ def test_every_setting_that_a_program_reads_has_a_meaning() -> None:
     assert variables_of("Collector")["INTERLOCK_KEEP_DAYS"] == "184"
     assert "INTERLOCK_SPOOL_BYTES" in variables_of("Guard")
     assert {f"## {program}" for program in PROGRAMS} < set(settings_page().splitlines())
+
+
+def test_every_variable_of_the_code_is_on_the_page() -> None:
+    named = set()
+    for path in (REFERENCE.parents[1] / "operator").rglob("*.py"):
+        named |= set(re.findall(r"\"(INTERLOCK_[A-Z_]+)\"", path.read_text(encoding="utf-8")))
+    assert {"INTERLOCK_SCOPE", "INTERLOCK_SOURCE", "INTERLOCK_BUNDLE"} < named
+    assert {name for name in named if f"`{name}`" not in settings_page()} == set()
+
+
+def test_the_page_has_the_variables_of_an_agents_container() -> None:
+    pods = (
+        child["spec"]["template"]["spec"] for child in desired_children(a_placement()) if child["kind"] == "Deployment"
+    )
+    containers = [one for pod in pods for one in pod["containers"] if one["name"] == AGENT_CONTAINER]
+    assert {one["name"] for container in containers for one in container["env"]} == AGENT.keys()
 
 
 def test_every_setting_is_on_its_page() -> None:

@@ -14,7 +14,7 @@ from interlock.reconcile.agent_events import EventReason
 from interlock.settings import OperatorSettings
 from tools.reference.fixes import FIXES, NO_ACTION
 from tools.reference.metrics import DECLARING, metrics_of
-from tools.reference.variables import MEANINGS, PROGRAMS, variables_of
+from tools.reference.variables import AGENT, MEANINGS, PROGRAMS, variables_of
 
 RUNBOOKS: Final = dict.fromkeys(("ToolsChanged", "ImageChanged", "AcceptRefused"), "BindingDrifted")
 """The runbooks of reasons, in docs/runbooks."""
@@ -32,6 +32,10 @@ _SETTINGS: Final = (
     "`interlock-system`, the kill controller those of `interlock-kill`, and the [collector]"
     "(../explanation/audit.md#the-collector) those of `interlock-audit`. The operator sets those of guards, "
     "verifications and egress checks, and removes others from their pods."
+)
+_OF_THE_AGENT: Final = (
+    "The operator sets these in the agent's container, next to `spec.template.env`. [Models](../explanation/models.md) "
+    "have variables of their own."
 )
 _TABLE: Final = ("| variable | default | meaning |", "|---|---|---|")
 SECTIONS: Final[dict[str, type[StrEnum]]] = {
@@ -88,6 +92,8 @@ def settings_page() -> str:
     for program in PROGRAMS:
         lines += ["", f"## {program}", "", *_TABLE]
         lines += [_setting(name, default, MEANINGS[name]) for name, default in variables_of(program).items()]
+    lines += ["", "## Agent", "", _OF_THE_AGENT, "", "| variable | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(meaning)} |" for name, meaning in AGENT.items()]
     return "\n".join(lines) + "\n"
 
 

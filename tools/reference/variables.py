@@ -6,9 +6,10 @@ from typing import Any, Final
 from typing_extensions import override
 
 from interlock_audit.settings import read_settings as read_collector
-from interlock_contract.pod import EGRESS_CHECK_CLOSED_VARIABLE, GUARD_URL_VARIABLE
+from interlock_contract.pod import EGRESS_CHECK_CLOSED_VARIABLE, GUARD_URL_VARIABLE, SOURCE_VARIABLE
 from interlock_guard.egress_check import read_settings as read_egress_check
 from interlock_guard.settings import read_settings as read_guard
+from interlock_guard.settings import require
 from interlock_guard.verification.program import read_verify_settings
 from interlock_kill.__main__ import Settings as KillSettings
 
@@ -32,11 +33,27 @@ _OPTIONAL: Final = (
 )
 """Variables whose default is empty."""
 
+AGENT: Final[dict[str, str]] = {
+    "INTERLOCK_AGENT": "Name of the Agent.",
+    "INTERLOCK_ENVIRONMENT": "Environment of the stage.",
+    "INTERLOCK_STAGE": "Name of the stage.",
+    "INTERLOCK_SCOPE": 'Scope of the stage as JSON: `[{"dimension":"region","values":["eu-west"]}]`, `[]` for all.',
+    "INTERLOCK_MCP_CONFIG": "Path of the `mcpServers` file, which names the guard's URL for each source.",
+    "INTERLOCK_FILES": "Folder with the files of `spec.files`.",
+}
+"""What the operator sets in the agent's container, and its meaning."""
+
+
+def _read_verification(environment: Mapping[str, str]) -> tuple[object, str]:
+    """Read what the verifier reads, and the init containers that make its pipes."""
+    return read_verify_settings(environment), require(environment, SOURCE_VARIABLE)
+
+
 PROGRAMS: Final[dict[str, Callable[[Mapping[str, str]], Any]]] = {
     "Kill controller": KillSettings.read,
     "Collector": read_collector,
     "Guard": read_guard,
-    "Verification": read_verify_settings,
+    "Verification": _read_verification,
     "Egress check": read_egress_check,
 }
 """The programs with settings of their own, each with the reader of its environment."""
@@ -74,6 +91,7 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_POSTGRES": "A connection string of libpq. If set, records are in PostgreSQL.",
     "INTERLOCK_RESULT": "Name of the ConfigMap for the result.",
     "INTERLOCK_SECRETS": "Folder with the Secrets of MCP servers and models.",
+    "INTERLOCK_SOURCE": "The source whose pipes an init container makes.",
     "INTERLOCK_SPOOL": "Folder for records that the collector has not confirmed.",
     "INTERLOCK_SPOOL_BYTES": "Most bytes of these records.",
     "INTERLOCK_SQLITE": "The SQLite file.",
