@@ -306,13 +306,17 @@ class HttpAnswer:
         """
         body = bytearray()
         hold = None if budget is None else budget.hold()
+        is_whole = False
         try:
             async for chunk in self.response.content.iter_any():
                 body += chunk
                 if len(body) > limit:
                     raise UpstreamError(f"answered with more than {limit} bytes", is_sent=True)
                 await make_room(hold, len(body))
+            is_whole = True
         finally:
+            if not is_whole:
+                body.clear()  # frames of the exception refer to it, until the garbage collector runs
             if hold is not None:
                 hold.release()
         return body
@@ -335,6 +339,7 @@ class HttpAnswer:
             StreamBroken: The connection broke.
         """
         hold, pace = None if budget is None else budget.hold(), Pace()
+        parser.restart()
         try:
             async for chunk in self.response.content.iter_any():
                 for start in range(0, len(chunk), _STEP):  # a chunk may hold thousands of small events
@@ -348,6 +353,7 @@ class HttpAnswer:
         except (aiohttp.ClientError, OSError) as error:
             raise StreamBroken(BROKEN, is_sent=True, detail=f"{type(error).__name__}: {error}") from None
         finally:
+            parser.restart()  # an incomplete event is none, and frames of an exception would refer to it
             if hold is not None:
                 hold.release()
 

@@ -51,6 +51,14 @@ class EventParser:
         self._id = ""
         self._is_start = True
         self._had_return = False  # the last chunk ended in CR, so a LF that comes next is of the same line end
+        self._is_blank = True
+
+    def restart(self) -> None:
+        """Begin another stream, which goes on after the last whole event: what was incomplete is forgotten."""
+        self._line.clear()
+        self._data.clear()
+        self._size, self._name, self._id = 0, b"", self.last_id
+        self._is_start, self._had_return = True, False
 
     @property
     def size(self) -> int:
@@ -59,8 +67,8 @@ class EventParser:
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing has come yet, not even a comment."""
-        return self._is_start and self._size == 0
+        """Whether nothing has come yet on any stream, not even a comment."""
+        return self._is_blank
 
     def feed(self, chunk: bytes) -> list[ServerEvent]:
         """Return the events that the chunk completes.
@@ -73,7 +81,7 @@ class EventParser:
             self._had_return = False
         if not chunk:
             return []
-        self._had_return = chunk.endswith(b"\r")
+        self._had_return, self._is_blank = chunk.endswith(b"\r"), False
         *whole, rest = _LINE_END.split(chunk)
         events = []
         for piece in whole:

@@ -362,7 +362,7 @@ async def test_a_stream_that_can_be_taken_up_again_is_and_the_call_is_not_repeat
     async def resumed(http: web.Request, message: Message) -> web.StreamResponse:
         waiting["call"] = message
         stream = await a_stream(http)
-        await stream.write(b"id: 7\nretry: 10\ndata:\n\n")
+        await stream.write(b'id: 7\nretry: 10\ndata:\n\nid: 8\ndata: {"jsonrpc"')  # and breaks off there
         return stream
 
     async def get(http: web.Request) -> web.StreamResponse:

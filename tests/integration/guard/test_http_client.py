@@ -1,6 +1,7 @@
 """The guard's HTTP towards servers, in this process, on real sockets: what it dials, follows, trusts and takes."""
 
 import asyncio
+import gc
 import gzip
 import json
 import socket
@@ -353,6 +354,43 @@ async def test_a_secret_that_is_no_header_value_is_not_sent(
     assert "its credentials cannot be read; nothing was sent to it" in str(failed)
     assert content is None or content.strip() == b"" or content.decode("latin-1") not in failed.detail
     assert listener.connections == 0
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_answers_that_break_off_are_not_kept_until_the_garbage_collector_runs(
+    links: Links, *, is_stream: bool
+) -> None:
+    body = b"data: " + b"x" * (8 * 1024 * 1024)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (2 * len(body)))
+        writer.write(body)
+        await writer.drain()
+        writer.close()
+
+    async def read_all() -> None:
+        async with link.send("POST", b"{}", {}) as answer:
+            if is_stream:
+                assert [one async for one in answer.events(EventParser(16 * 1024 * 1024))] == []
+            else:
+                await answer.read(16 * 1024 * 1024)
+
+    failures = []
+    async with await asyncio.start_server(serve, LOCAL, 0) as server:
+        link = links(f"http://{LOCAL}:{server.sockets[0].getsockname()[1]}/", exempt=[LOCAL])
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(4):
+                with pytest.raises(UpstreamError) as failed:
+                    await read_all()
+                failures.append(failed)  # with its frames
+            assert tracemalloc.get_traced_memory()[0] < len(body)
+        finally:
+            tracemalloc.stop()
+            gc.enable()
 
 
 async def test_a_cookie_of_the_binding_takes_the_place_of_the_servers(listener: Listener, links: Links) -> None:

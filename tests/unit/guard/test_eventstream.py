@@ -26,6 +26,17 @@ def test_an_event_that_is_cut_off_is_none() -> None:
     assert parser.last_id == "1", "behind an event that was cut off nothing may be taken up"
 
 
+@pytest.mark.parametrize("cut", [b'data: {"a', b"data: {\n", b"event: other\n", b"id: 2\n", b"data: {\r", b": ping\r"])
+def test_a_stream_that_is_taken_up_again_begins_with_a_line_of_its_own(cut: bytes) -> None:
+    parser = EventParser(1000)
+    assert parser.is_blank
+    assert parser.feed(b"id: 1\ndata: x\n\n" + cut) == [ServerEvent(b"x")]
+    parser.restart()
+    assert (parser.size, parser.last_id, parser.is_blank) == (0, "1", False)
+    assert parser.feed(b"\xef\xbb\xbfdata: y\n\n") == [ServerEvent(b"y")]
+    assert parser.last_id == "1"
+
+
 def test_an_id_without_data_is_kept_and_so_is_the_time_to_wait() -> None:
     parser = EventParser(1000)
     assert parser.feed(b"id: seven\nretry: 1500\ndata:\n\nid\0: x\nid: a\0b\nretry: soon\n\n") == [ServerEvent(b"")]
