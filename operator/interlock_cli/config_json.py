@@ -33,8 +33,9 @@ def quote(value: object, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[:longest]}..."
 
 
-# The possessive quantifier and the end of the text as a second way out keep unclosed strings and comments linear.
-_STRING: Final = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
+# The possessive quantifier and the end of the text as a second way out keep unclosed strings and comments linear. A
+# backslash may be the last sign of the text.
+_STRING: Final = r'"(?:[^"\\]|\\.|\\\Z)*+(?:"|\Z)'
 _COMMENT_OR_STRING: Final = re.compile(rf"{_STRING}|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _COMMA_OR_STRING: Final = re.compile(rf"{_STRING}|,(?=\s*+[\]}}])", re.DOTALL)
 

@@ -22,11 +22,12 @@ _FOLDERS: Final = split_words("""
     __dirname workspaceFolderBasename pathSeparator PROJECT_ROOT WORKSPACE_FOLDER
     """)
 _FOLDER_NAMES: Final = re.compile(
-    r"[a-z]+[A-Za-z]*(Folder|Root|Path|Dir|Dirname|Home|Basename)(:.*)?"
+    r"[a-z][A-Za-z]*(Folder|Root|Path|Dir|Dirname|Home|Basename)(:.*)?"
     r"|(CLAUDE|CURSOR|GEMINI|KIRO|WINDSURF|VSCODE|CODEX|PLUGIN|EXTENSION)_[A-Z_]*(ROOT|DIR|PATH|HOME|DATA)"
 )
 _SCHEME: Final = re.compile(r"(Bearer|Basic|Token|token|ApiKey) (\$\{[^{}]*\})")
 _SHORT: Final = 2
+_LONGEST_FILLED: Final = 4096
 _KEY: Final = re.compile(r"[^-._A-Za-z0-9]")
 
 
@@ -167,7 +168,7 @@ def fill_defaults(value: str, inputs: Mapping[str, str], name: str, own: frozens
         name: The variable or flag that it is the value of.
         own: Words of the server's name.
     """
-    for one in placeholders(value):
+    for one in placeholders(value) if len(value) <= _LONGEST_FILLED else ():
         default = inputs.get(one.name) if one.kind == "input" else one.default
         if default and not one.is_folder and is_harmless(default, name, own) and kind_of(one.name) != "secret":
             value = value.replace(one.text, default)

@@ -20,6 +20,7 @@ from interlock_contract import http_target
 
 _IMAGE: Final = re.compile(r"[!-~]{1,512}")
 _PRIVATE_NAME: Final = re.compile(r"[a-z0-9-]+|.*\.(svc|local|internal|lan|corp|home|intranet)(\.cluster\.local)?")
+_MOST_WORDS: Final = 1024
 _GUARDS_HEADERS: Final = ("accept", "content-type", "mcp-protocol-version")
 PACKAGED_COMMAND: Final = "mcp-server"
 """The program of an image that `--dockerfile` prints."""
@@ -119,6 +120,8 @@ def read_words(value: Any, place: str) -> list[str]:
         ImportRefusedError: The value is not such a list.
     """
     found = [value] if isinstance(value, str) else value
+    if isinstance(found, list) and len(found) > _MOST_WORDS:
+        raise ImportRefusedError(f"{place} has {len(found)} words, and at most {_MOST_WORDS} are read: write fewer")
     words = [text for text in map(_text, found) if text is not None] if isinstance(found, list) else []
     if not isinstance(found, list) or len(words) < len(found):
         raise ImportRefusedError(

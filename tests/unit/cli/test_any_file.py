@@ -113,6 +113,27 @@ def test_a_file_of_any_content_ends_with_bindings_or_with_messages(
     assert code == 0 or err.getvalue().startswith("interlock-import: ")
 
 
+@requirement("import.refused")
+@pytest.mark.parametrize(
+    "server",
+    [
+        {"command": "x", "env": {"A": "${" + "a" * 900_000 + "}"}},
+        {"command": "x", "env": {"A": "${A:-1}" * 120_000}},
+        {"command": "x", "args": ["${A:-1}" * 120_000]},
+        {"command": "docker", "args": ["run", *["-d"] * 150_000]},
+        {"command": "npx", "args": ["mcp-remote", *["-d"] * 150_000]},
+        {"url": "https://crm.example.com/" + "a/" * 400_000},
+        {"command": "x", "env": {f"A{number}": "./a" for number in range(40_000)}},
+    ],
+    ids=lambda server: str(server)[:40],
+)
+def test_the_time_of_an_import_does_not_depend_on_what_is_in_the_file(tmp_path: Path, server: dict[str, Any]) -> None:
+    """A step whose time grows with the square of the file would need minutes, and the time limit of a test ends it."""
+    (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": {"crm": server}}))
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        assert main([str(tmp_path / "mcp.json"), "--image", "crm=example/crm:1"]) in (0, 1)
+
+
 @pytest.mark.parametrize(
     "value",
     [

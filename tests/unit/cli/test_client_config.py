@@ -65,7 +65,9 @@ def test_a_server_that_is_no_object_is_a_problem_of_this_server_alone(text: str,
     assert server.problem == f"{place} is not an object: write command and args, or the url of a server"
 
 
-@pytest.mark.parametrize("text", ['"' + '\\"' * 500_000, "/*" * 500_000, "," * 1_000_000, "// " * 300_000])
+@pytest.mark.parametrize(
+    "text", ['"' + '\\"' * 500_000, '"' + '\\"' * 500_000 + "\\", "/*" * 500_000, "," * 1_000_000, "// " * 300_000]
+)
 def test_the_time_to_refuse_a_file_does_not_depend_on_what_is_in_it(text: str) -> None:
     """A quadratic pattern would need hours for these, and the time limit of a test ends it."""
     with pytest.raises(ImportRefusedError):
