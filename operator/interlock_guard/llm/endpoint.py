@@ -12,6 +12,7 @@ from typing import Final
 
 from aiohttp import ClientResponse, web
 
+from interlock_contract.agent_key import is_agent_key
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_contract.model_access import MAX_REQUEST_BYTES, Provider, Shape, find_provider
 from interlock_contract.strict_json import JsonInvalid, dump_json
@@ -93,8 +94,7 @@ class LlmEndpoint:
     def add_routes(self, app: web.Application) -> None:
         """Serve the paths of providers, and Anthropic's without `v1`: some SDKs do not add it to ANTHROPIC_BASE_URL.
 
-        Of other providers, paths without `v1` are refused here only if they are known. Others may hold an agent's key,
-        which no record may have.
+        Known paths without `v1` are refused in the shape of a provider's API, too.
         """
         app.router.add_route("*", "/{provider}/v1/{path:.+}", self._serve)
         app.router.add_route("*", "/{provider:anthropic}/{path:.+}", self._serve)
@@ -114,8 +114,10 @@ class LlmEndpoint:
         refused = self._checks.refuse_caller(http)
         if refused is not None:
             return refused
-        name, path = http.match_info["provider"], http.match_info["path"]
-        provider = None if self._live.bundle is None else find_provider(self._live.bundle.models, name)
+        name, path, bundle = http.match_info["provider"], http.match_info["path"], self._live.bundle
+        if bundle is not None and is_agent_key(name, bundle.agent_key_digest):  # a URL of MCP, which no record may have
+            return web.Response(status=404, text="The agent's key is no provider of models.\n")
+        provider = None if bundle is None else find_provider(bundle.models, name)
         shape: Shape = "Anthropic" if name == "anthropic" else "OpenAI"
         request = DecisionInput(MODELS, path if http.method == "POST" else f"{http.method} {path}", model=f"{name}/")
         try:
@@ -231,7 +233,7 @@ class LlmEndpoint:
     async def _wait(self, call: _Call) -> web.StreamResponse:
         """Wait for the answer; one that breaks off ends the connection, so that the agent sees a broken one.
 
-        Every call ends here, whatever becomes of it.
+        Every call that was begun ends here, whatever becomes of it.
         """
         task = call.task
         if task is None:
