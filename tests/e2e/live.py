@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.e2e.reader import Reader
 from tests.support import bounds
-from tests.support.admission import UNCONFIGURED
+from tests.support.admission import is_unsettled
 from tests.support.offspring import end_with_parent
 from tools.cluster.kind import KindCluster
 
@@ -71,7 +71,7 @@ class Live:
 
         def applied() -> str | None:
             done = self.attempt("apply", "-f", "-", stdin=body)
-            if UNCONFIGURED in done.stderr:
+            if is_unsettled(done.stderr):
                 return None
             assert done.returncode == 0, f"kubectl apply: {done.stdout}{done.stderr}"
             return done.stdout

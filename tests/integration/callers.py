@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.integration.operator.api import Access
-from tests.support.admission import UNCONFIGURED
+from tests.support.admission import is_unsettled
 
 Json = dict[str, Any]
 JSON = "application/json"
@@ -44,7 +44,7 @@ class Reply:
         """Return True if this admission policy has refused the request with a sentence of its own."""
         denied = f"ValidatingAdmissionPolicy '{policy}.interlock.dev'"
         is_refused = self.status in (http.HTTPStatus.FORBIDDEN, http.HTTPStatus.UNPROCESSABLE_ENTITY)
-        is_error = "resulted in error" in self.text or UNCONFIGURED in self.text
+        is_error = "resulted in error" in self.text or is_unsettled(self.text)
         return is_refused and denied in self.text and not is_error
 
     @property

@@ -17,7 +17,7 @@ from interlock.deployment.plan import desired_children
 from tests.integration.callers import APPLY, Caller, Json, path_of
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
 from tests.support import bounds
-from tests.support.admission import UNCONFIGURED
+from tests.support.admission import is_unsettled
 from tests.support.builders import GUARD_IMAGE, AgentBuilder, BindingBuilder, a_separate_placement, an_agent
 
 AGENT_NAME, BINDING_NAME = "triage", "crm"
@@ -179,7 +179,7 @@ def _create(admin: Caller, namespace: str, manifest: Json) -> str:
 
     def created() -> str | None:
         reply = admin.send("POST", path_of(manifest, namespace, is_new=True), manifest)
-        assert reply.status == 201 or UNCONFIGURED in reply.text, reply.text
+        assert reply.status == 201 or is_unsettled(reply.text), reply.text
         return reply.json()["metadata"]["uid"] if reply.status == 201 else None
 
     return bounds.eventually(created, f"{manifest['kind']} is admitted", READY_SECONDS)

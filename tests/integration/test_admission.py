@@ -13,7 +13,7 @@ from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import minimum_refusals, model_refusals, name_refusal, row_refusals
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.requirements import requirement
-from tests.support.admission import UNCONFIGURED
+from tests.support.admission import is_unsettled
 
 pytestmark = pytest.mark.api
 
@@ -57,7 +57,7 @@ def create(server: Api, namespace: str, *manifests: dict[str, Any]) -> None:
 def _created(server: Api, namespace: str, manifest: dict[str, Any]) -> bool:
     """Create `manifest`, or find that a policy made a moment ago has not reached admission yet."""
     answer = server.create(manifest, namespace)
-    assert answer.ok or UNCONFIGURED in answer.text, answer.text
+    assert answer.ok or is_unsettled(answer.text), answer.text
     return answer.ok
 
 
@@ -300,7 +300,7 @@ def test_an_object_of_a_page_or_of_a_common_server_is_admitted(
     def is_admitted() -> bool:
         nonlocal answer
         answer = kubectl.run("create", DRY, "-f", "-", stdin=json.dumps(manifest))
-        return answer.ok or UNCONFIGURED not in answer.text
+        return answer.ok or not is_unsettled(answer.text)
 
     eventually(is_admitted, "the policy is known to admission")
     assert answer.ok, answer.text
