@@ -357,9 +357,7 @@ async def test_a_secret_that_is_no_header_value_is_not_sent(
 
 
 @pytest.mark.parametrize("is_stream", [False, True])
-async def test_answers_that_break_off_are_not_kept_until_the_gc_runs(
-    links: Links, *, is_stream: bool
-) -> None:
+async def test_answers_that_break_off_are_not_kept_until_the_gc_runs(links: Links, *, is_stream: bool) -> None:
     body = b"data: " + b"x" * (8 * 1024 * 1024)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
