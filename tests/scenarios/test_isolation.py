@@ -13,6 +13,10 @@ from tests.support.builders import a_binding, a_policy, a_snapshot, a_stage, an_
 from tests.support.simulation import Simulation, written_by
 
 SEEN = "10.96.0.1:443 answered for 10 s"
+LONGEST_NAMES = 63 + 52
+"""Characters of the longest names of a namespace and an Agent."""
+MOST_MESSAGE = 1024
+"""Characters of a condition's message that are kept."""
 EGRESS, READY, STALLED = ConditionType.EGRESS_ENFORCED, ConditionType.READY, ConditionType.STALLED
 
 
@@ -92,6 +96,23 @@ def test_a_container_that_cannot_start_is_named_in_ready_and_so_is_the_command_t
     assert simulation.condition(READY).message == (
         f"0 of 1 pods ready: {trouble}; run: kubectl -n agents describe pods -l interlock.dev/agent=triage"
     )
+
+
+@requirement("status.causes")
+def test_after_the_longest_cause_there_is_room_for_a_refusal_and_the_command() -> None:
+    simulation = separate()
+    simulation.settle()
+    report_pods(simulation, EgressCheckReport(EgressCheckVerdict.WAITING), trouble="x" * 2000)
+    refused = {"type": "ReplicaFailure", "status": "True", "message": f"exceeded quota: {'q' * 300}"}
+    for key, child in simulation.snapshot.children.items():
+        if key.kind == WORKLOAD:
+            child.manifest.setdefault("status", {})["conditions"] = [refused]
+    simulation.reconcile_once()
+
+    message = simulation.condition(READY).message
+    assert '; "exceeded quota: ' in message
+    assert message.endswith("run: kubectl -n agents describe pods -l interlock.dev/agent=triage")
+    assert len(message) + LONGEST_NAMES - len("agentstriage") <= MOST_MESSAGE
 
 
 def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:

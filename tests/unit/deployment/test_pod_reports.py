@@ -251,5 +251,6 @@ def test_a_pod_that_has_ended_is_said_only_without_another_cause() -> None:
 
 
 def test_so_many_causes_are_said_as_a_condition_has_room_for() -> None:
-    said = cause_of(*(PodCause(f"{letter * 300}") for letter in "abcd"))
-    assert said == f"{'a' * 300}; {'b' * 300}; other pods have 2 more causes"
+    said = cause_of(*(PodCause(f"{letter * 270}") for letter in "abcd"))
+    assert said == f"{'a' * 270}; {'b' * 270}; other pods have 2 more causes"
+    assert cause_of(PodCause("a" * 900)) == f"{'a' * 557}..."

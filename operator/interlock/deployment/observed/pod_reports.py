@@ -24,8 +24,8 @@ _LOST: Final = ("Unknown", "ContainerStatusUnknown")
 """Reasons of a container that ended with its node or its container runtime."""
 _DISRUPTED: Final = "DisruptionTarget"
 """The condition of a pod that is evicted or preempted, or ends with its node."""
-_MOST_CAUSES: Final = 720
-"""Characters of several causes. The message of a condition has room for them, and for the command after them."""
+_MOST_CAUSES: Final = 560
+"""Characters of all causes. The message of a condition has room for them, and for the command after them."""
 _NO_CAUSE: Final = PodCause()
 
 
@@ -108,7 +108,7 @@ class AgentPods:
         found = [one for one in found if not one.is_over] or found
         causes = {without_figures(message): message for message in sorted((one.message for one in found), reverse=True)}
         messages = sorted(causes.values())
-        shown = messages[:1]
+        shown = [one if len(one) <= _MOST_CAUSES else f"{one[: _MOST_CAUSES - 3]}..." for one in messages[:1]]
         for message in messages[1:]:
             if len("; ".join((*shown, message))) <= _MOST_CAUSES:
                 shown.append(message)
