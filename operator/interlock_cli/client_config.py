@@ -183,7 +183,12 @@ def _has_hints(value: Any) -> bool:
 def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
     """Return name, place and settings of each server of an object or a list."""
     if isinstance(found, dict):
-        return [(name, f"{place}.{_key(name)}" if place else _key(name), one) for name, one in found.items()]
+        return [
+            (name, f"{place}.{_key(name)}" if place else _key(name), one)
+            if _may_be_printed(name)
+            else ("", f"{place}[{index}]", one)
+            for index, (name, one) in enumerate(found.items())
+        ]
     if not isinstance(found, list):
         return []
     pairs = []
@@ -191,7 +196,7 @@ def _pairs(found: Any, place: str) -> list[tuple[str, str, Any]]:
         one = unwrapped(entry)
         keys = ("name", "id", "serverName", "server_label", "title")
         names = [one.get(key) for key in keys] if isinstance(one, dict) else []
-        name = next((name for name in names if isinstance(name, str) and name), "")
+        name = next((name for name in names if isinstance(name, str) and name and _may_be_printed(name)), "")
         pairs.append((name, f"{place}[{index}]", one))
     return pairs
 
@@ -220,7 +225,12 @@ def _distinct(pairs: list[tuple[str, str, Any]]) -> list[tuple[str, str, Any]]:
 
 def _key(name: str) -> str:
     """Return the name of a server for a place. The binding has this name too."""
-    return quote(name)[1:-1]
+    return quote(name)[1:-1] if _may_be_printed(name) else show_name(name)
+
+
+def _may_be_printed(name: str) -> bool:
+    """Return False for a URL with a possible secret in the place of a name."""
+    return "://" not in name or is_harmless(name)
 
 
 def _inputs(document: Any) -> dict[str, str]:
@@ -258,7 +268,7 @@ def _server(
     common, origins = _common_members(members)
     problem = ""
     if not name:
-        problem = f'{place} has no name: write "name": "<name>" into it'
+        problem = f"{place} has no name, or a URL with a possible secret as its name: write a name, such as crm"
     return ConfiguredServer(name, place, common, origins, inputs, problem)
 
 

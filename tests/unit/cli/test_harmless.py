@@ -256,6 +256,10 @@ PLACES: dict[str, Callable[[str], dict[str, Any]]] = {
     "an object of Zed": lambda secret: {"command": {"path": "crm-server", "args": [secret], "env": {"A": secret}}},
     "a type": lambda secret: stdio(type=secret),
     "an unknown setting": lambda secret: stdio(thing=secret, cwd=secret),
+    "a token of Anthropic's API": lambda secret: {"url": URL, "authorization_token": secret},
+    "a token of OpenAI's API": lambda secret: {"server_url": URL, "authorization": secret},
+    "a key of Goose": lambda secret: {"cmd": "crm-server", "envs": {"A": secret}, "env_keys": [secret]},
+    "a setting of the client": lambda secret: {"url": URL, "apiKey": secret, "auth": {"token": secret}},
     "a permission": lambda secret: stdio(permissions={"read": [secret]}),
 }
 
@@ -293,6 +297,10 @@ DOCUMENTS: dict[str, Callable[[str], str]] = {
     ),
     "an MCP bundle": lambda secret: json.dumps(mcp_bundle(secret)),
     "a key that is there twice": lambda secret: f"{{{json.dumps(secret)}: 1, {json.dumps(secret)}: 2}}",
+    "a name of a server": lambda secret: json.dumps({"mcpServers": {f"{URL}?key={secret}": {"url": URL}}}),
+    "a server next to the others": lambda secret: json.dumps(
+        {"mcpServers": {"crm": {"url": URL}}, f"{URL}?key={secret}": {"url": URL}}
+    ),
     "a key at the top": lambda secret: json.dumps({secret: {"a": 1}}),
     "TOML": lambda secret: f'[mcp_servers.crm]\nargs = ["{secret}"]\n',
     "a place that is no JSON": lambda secret: f'{{"mcpServers": {json.dumps(secret)} x}}',

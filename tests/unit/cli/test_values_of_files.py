@@ -162,9 +162,12 @@ CASES = {
         stdio(env={"WALLET": json.dumps(list(range(100, 164)))}), "key: WALLET", absent=("101,", "101 ")
     ),
     "a number of a credit card": refused(stdio("4111 1111 1111 1111"), "args[0] may be a secret"),
-    "a password in groups": refused(stdio("--account", "abqd-efxh-ijkl-mnop"), "args[1] may be a secret"),
+    "a password in groups": refused(stdio("--project", "esft-quug-tcrj-rayg"), "args[1] may be a secret"),
+    "a password in groups in the place of a package": refused(
+        stdio("-y", "qosr-ouwq-pmrz-dlxv", command="npx"), "args[1]"
+    ),
     "a password in groups in a variable": imported(
-        stdio(env={"MAIL_DATABASE": "abqd efxh ijkl mnop"}), "key: MAIL_DATABASE", absent=("efxh",)
+        stdio(env={"MAIL_DATABASE": "esft-quug-tcrj-rayg"}), "key: MAIL_DATABASE", absent=("quug",)
     ),
     "a setting that only the client knows": refused(
         remote(apiKey=SECRET, requiresOAuth=True),
@@ -174,6 +177,13 @@ CASES = {
     "a setting of a program that only the client knows": refused(
         stdio(secrets={"A": SECRET}), "crm.'secrets' is or may be a secret", "write it into env as ${NAME}"
     ),
+    "a URL with a secret as a name": refused(
+        {"mcpServers": {f"{REMOTE}?key={SECRET}": {"url": REMOTE}, "crm": {"url": REMOTE}}},
+        "mcpServers[0] has no name, or a URL with a possible secret as its name",
+        "add --skip 'mcpServers[0]'",
+        options=HTTP,
+    ),
+    "a URL as a name": imported({"mcpServers": {REMOTE: {"url": REMOTE}}}, f"url: {REMOTE}", options=HTTP),
     # Placeholders
     "a folder in command": refused(
         stdio("-m", "crm", command="${workspaceFolder}/.venv/bin/python"),
