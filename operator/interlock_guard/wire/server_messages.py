@@ -7,6 +7,7 @@ in a strict form, too. So no decision depends on how the line was written:
     half a surrogate pair, a byte that is no UTF-8          U+FFFD
     NaN, Infinity, 1e999                                    null
     a byte order mark, unknown members                      ignored
+    control characters and sequences around the message     ignored: spinners clear their line before it
     `"error": null` or empty next to a result               ignored, and so is an empty result next to an error
     `"method"` next to a result or an error                 ignored: the server repeats the request that it answers
     an array of messages                                    the messages: protocol version 2025-03-26 has such batches
@@ -21,6 +22,7 @@ JSON with one key twice, and nesting beyond the bound, stay refused: two readers
 # mypy: disable-error-code="explicit-override"
 # Python 3.11 has no `override`, and the guard's image has no typing_extensions.
 
+import re
 from typing import Any, Final
 
 from interlock_contract.strict_json import (
@@ -49,7 +51,11 @@ MAX_REPAIRED: Final = 1024 * 1024
 length."""
 MAX_BATCH: Final = 32
 """Messages of one array: all of them are handled in one turn of the event loop."""
-_BYTE_ORDER_MARK: Final = "\ufeff"
+_CONTROL: Final = r"(?:\x1b\[[0-9;?]{0,16}[A-Za-z]|[\x00-\x1a\x1c-\x1f\ufeff])"
+_MAX_CONTROLS: Final = 64
+_CONTROLS: Final = re.compile(f"{_CONTROL}{{1,{_MAX_CONTROLS}}}")
+_CONTROLS_AT_END: Final = re.compile(rf"{_CONTROL}+\Z")
+_ENDS: Final = ("}", "]")
 _MAX_DIGITS: Final = 16
 _MAX_CODE: Final = 64
 
@@ -58,8 +64,15 @@ class ServerMessageReader(MessageReader):
     """Reads messages of MCP servers."""
 
     def decode(self, data: bytes | bytearray) -> str:
-        """Return the text, with U+FFFD for what is no UTF-8."""
-        return data.decode("utf-8", "replace").removeprefix(_BYTE_ORDER_MARK)
+        """Return the text, with U+FFFD for what is no UTF-8, and without what moves or colours a terminal's text."""
+        text = data.decode("utf-8", "replace")
+        start = _CONTROLS.match(text)
+        if start is not None:
+            text = text[start.end() :]
+        if text.endswith(_ENDS):
+            return text
+        end = _CONTROLS_AT_END.search(text, max(0, len(text) - _MAX_CONTROLS))
+        return text if end is None else text[: end.start()]
 
     def parse(self, text: str) -> Any:
         """Return the value of the text.
