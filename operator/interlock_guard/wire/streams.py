@@ -146,8 +146,8 @@ _TAIL_ID: Final = re.compile(rb",\s*(?:%b\s*,\s*)?%b\s*(?:,\s*%b\s*)?\}\s*\Z" % 
 Line = bytes | bytearray
 
 
-_MEMBER_ID: Final = re.compile(_ID)
-_MEMBER_OUTCOME: Final = re.compile(_OUTCOME)
+_ANYWHERE: Final = re.compile(rb"%b\s*,\s*(?:%b\s*,\s*)?%b" % (_ID, _VERSION, _OUTCOME))
+"""The id of an answer, directly before its result or error. That of a request is before its method."""
 
 
 def named_ids(line: bytes | bytearray) -> set[int]:
@@ -159,10 +159,11 @@ def named_ids(line: bytes | bytearray) -> set[int]:
 
     A log may also quote an answer that is still to come.
     """
-    found = set()
-    for part in (bytes(line[:_KEPT]), bytes(line[-_KEPT:])):
-        if b'"jsonrpc"' in part and _MEMBER_OUTCOME.search(part) is not None:
-            found |= {int(match.group(1)) for match in _MEMBER_ID.finditer(part)}
+    head, tail = bytes(line[:_KEPT]), bytes(line[-_KEPT:])
+    found = {int(match.group(1)) for part in (head, tail) for match in _ANYWHERE.finditer(part)}
+    last = _TAIL_ID.search(tail)
+    if last is not None and b'"method"' not in head:
+        found.add(int(last.group(1)))
     return found
 
 

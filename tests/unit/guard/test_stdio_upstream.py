@@ -160,7 +160,14 @@ async def test_a_call_whose_answer_may_stand_in_an_unreadable_line_is_failed_soo
 
 
 @pytest.mark.parametrize(
-    "line", ["INFO call 1", '{"id":1,"level":"info"', 'INFO {"jsonrpc":"2.0","id":1,"method":"m"}']
+    "line",
+    [
+        "INFO call 1",
+        '{"id":1,"level":"info"',
+        'INFO {"jsonrpc":"2.0","id":1,"method":"m"}',
+        'INFO {"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"arguments":{"error":"x"}}}',
+        'INFO {"jsonrpc":"2.0","method":"tools/call","params":{"arguments":{"error":"x"}},"id":1}',
+    ],
 )
 async def test_a_line_that_is_no_answer_hastens_no_call(tmp_path: Path, line: str) -> None:
     upstream = StdioUpstream("crm", PipePair(tmp_path / "crm"), Listener(), lambda _: None)

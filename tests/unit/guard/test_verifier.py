@@ -170,6 +170,16 @@ async def test_prompts_that_are_not_as_the_map_says_are_reported(prompts: Any, f
     assert message in result.message
 
 
+@requirement("verify.client")
+@pytest.mark.parametrize("item", [None, {}, {"name": None}, {"title": "nameless"}, "echo"])
+async def test_an_item_without_a_name_costs_no_other_tool(item: Any) -> None:
+    listed = RpcResponse(1, {"tools": [item, tool("echo")]}, None)
+    result = await run(a_bundle("echo"), lambda _method, _params: listed)
+    assert result.failure is None
+    assert result.tools is not None
+    assert [one.name for one in result.tools] == ["echo"]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
