@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from interlock.deployment.observed.causes import PodWarning, read_warning
+from interlock.deployment.observed.causes import PodWarning, read_warning, time_of
 from interlock_kube.client import UNREACHABLE, AnswerTooLarge, ApiError, KubeClient
 from interlock_kube.resource_types import EVENT
 from interlock_kube.watch import read_pages
@@ -69,9 +69,13 @@ async def _read(
     """Add the newest Events to those found; return True if all were read within so many pages."""
     pages = 0
     async for page in read_pages(client, EVENT.within(namespace), query, limit=_PAGE, most=_PAGE_BYTES):
-        for event in page["items"] or ():
-            found = read_warning(event)
-            if found is not None and found.uid in uids:
+        about = [one for one in reversed(page["items"] or ()) if (one.get("regarding") or {}).get("uid") in uids]
+        read = set[str]()
+        # The newest come first: a quotation of each of them all would take seconds.
+        for event in sorted(about, key=time_of, reverse=True):
+            found = None if event["regarding"]["uid"] in read else read_warning(event)
+            if found is not None:
+                read.add(found.uid)
                 known = newest.get(found.uid)
                 newest[found.uid] = found if known is None or found.at >= known.at else known
         pages += 1

@@ -7,7 +7,7 @@ import pytest
 
 from interlock.cluster import pod_warnings
 from interlock.cluster.pod_warnings import MOST_ASKED, PodWarnings, read_warnings
-from interlock.deployment.observed.causes import PodWarning
+from interlock.deployment.observed.causes import PodWarning, read_warning
 from tests.requirements import requirement
 
 FLOOD = 5000
@@ -80,3 +80,18 @@ async def test_the_newest_event_of_a_pod_counts_whatever_its_place_in_the_list()
     newest = {**an_event(UIDS[0], second=9), "note": "newest"}
     api.events = [an_event(UIDS[0], second=3), newest, an_event(UIDS[0], second=5)]
     assert (await read(api))[UIDS[0]].message == 'a pod: FailedMount ("newest")'
+
+
+@requirement("status.events-bounded")
+async def test_of_many_events_about_a_pod_the_newest_of_each_page_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    api, quoted = Events(FLOOD), list[str]()
+
+    def quote(event: dict[str, Any]) -> PodWarning | None:
+        quoted.append(event["eventTime"])
+        return read_warning(event)
+
+    monkeypatch.setattr(pod_warnings, "read_warning", quote)
+    api.events = [an_event(UIDS[0], second % 60) for second in range(400)]
+    found = await read(api)
+    assert len(quoted) == 2
+    assert found[UIDS[0]].at.second == 59

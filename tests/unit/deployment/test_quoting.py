@@ -25,6 +25,8 @@ SAYS_A_SECRET = [
     "Incorrect API key provided: {}",
     "API key is invalid: {}",
     "password for crm: {}",
+    "API key is not valid: {}",
+    "password: secret-{}",
     "bearer auth {}",
     "token is {}",
     "--secret={}",
@@ -137,7 +139,15 @@ def test_of_a_stack_the_error_is_shown(log: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "log", ["ошибка\n", "错误 未设置\n", "a\n    at f (/app/a.js:3:7) failed\n", "}\n", "config.load(x) failed"]
+    "log",
+    [
+        "ошибка\n",
+        "错误 未设置\n",
+        "a\n    at f (/app/a.js:3:7) failed\n",
+        "Error: x\n    at node:x:28:49 {\n  code: 'E',\nlast",
+        "}\n",
+        "config.load(x) failed",
+    ],
 )
 def test_every_other_last_line_is_shown(log: str) -> None:
     assert quote_last_line(log) == f'"{log.splitlines()[-1].strip()}"'

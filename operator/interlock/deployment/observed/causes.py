@@ -218,6 +218,17 @@ def _text(found: dict[str, Any], name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def time_of(event: Manifest) -> datetime:
+    """Return when an Event, in the form of events.k8s.io/v1, was last observed."""
+    times = (
+        _text(event.get("series") or {}, "lastObservedTime"),
+        _text(event, "deprecatedLastTimestamp"),
+        _text(event, "eventTime"),
+        _text(event.get("metadata") or {}, "creationTimestamp"),
+    )
+    return max((read_time(time, _EPOCH) for time in times if time), default=_EPOCH)
+
+
 def read_warning(event: Manifest) -> PodWarning | None:
     """Return what a Warning Event says, in the form of events.k8s.io/v1; None where it is about no pod and no Job.
 
@@ -226,17 +237,11 @@ def read_warning(event: Manifest) -> PodWarning | None:
     about, reason = event.get("regarding") or {}, _text(event, "reason")
     if about.get("kind") not in ("Pod", "Job") or not _text(about, "uid") or not _REASON.fullmatch(reason):
         return None
-    times = (
-        _text(event.get("series") or {}, "lastObservedTime"),
-        _text(event, "deprecatedLastTimestamp"),
-        _text(event, "eventTime"),
-        _text(event.get("metadata") or {}, "creationTimestamp"),
-    )
     container = _PLACE.fullmatch(_text(about, "fieldPath"))
     place = f"container {container[1]}" if container else {"Pod": "a pod", "Job": "its Job"}[about["kind"]]
     return PodWarning(
         uid=_text(about, "uid"),
-        at=max((read_time(time, _EPOCH) for time in times if time), default=_EPOCH),
+        at=time_of(event),
         message=_said(f"{place}: {reason}", quote_wrapped(_text(event, "note"))),
         is_probe=reason == _PROBE,
     )

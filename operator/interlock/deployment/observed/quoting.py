@@ -20,8 +20,8 @@ _WORDS = (
     r"|(?:api|access|private)?[-_ ]?key|seed)"
 )
 _CAUSE = (
-    r"(?:(?:secrets?|configmaps?|serviceaccounts?)\b|server message:|unexpected status|failed to |rpc error:"
-    r"|timed out |no such |dial tcp |(?:Get|Post) \")"
+    r"(?:(?:secrets?|configmaps?|serviceaccounts?) (?:\"|references )|server message:|unexpected status|failed to "
+    r"|rpc error:|timed out |no such |dial tcp |(?:Get|Post) \")"
 )
 """Beginnings of a cause, which follows a colon like a value, as in `failed to fetch token: dial tcp ...`."""
 _ASSIGNED = re.compile(
@@ -29,7 +29,10 @@ _ASSIGNED = re.compile(
     re.IGNORECASE,
 )
 """A value after `=` or `:` behind a word that announces a secret."""
-_FAULT = r"(?:invalid|incorrect|wrong|rejected|provided|given|received|used)"
+_FAULT = (
+    r"(?:(?:not\s{1,4})?(?:valid|correct|accepted|known|recogni[sz]ed)"
+    r"|invalid|incorrect|wrong|rejected|provided|given|received|used)"
+)
 _PLAIN = (
     rf"(?:{_FAULT}|not|no|was|has|must|cannot|could|required|missing|empty|unset|expired|revoked|failed|denied|found"
     r"|authentication|auth|error|environment|env|variable|file|for|from|in|of|and|or)(?![\w\-])"
@@ -60,7 +63,6 @@ _SHORTEST_SYLLABLE: Final = 3
 """Characters of an average word in a name."""
 _SHORT: Final = 6
 """Characters of a name that is not measured, such as `v1beta` or `x86`."""
-
 
 _MISSING_KEY = re.compile(r"(references non-existent (?:secret|config) key: [\w.\-]{1,253})")
 """The kubelet's words for a key that a Secret or ConfigMap lacks. They hold no value."""
@@ -120,17 +122,16 @@ def quote_last_line(log: str) -> str:
 
 def _last_telling(lines: list[str]) -> str:
     """Return the last line that is not a part of a stack, nor one that runtimes add; the last one if all are."""
-    telling, is_in_block = lines[-1], False
-    found = None
+    found, is_in_block = lines[-1], False
     for line in lines:
         frame = _TELLS_NOTHING.fullmatch(line) if len(line) <= _LONGEST_FRAME else None
         if is_in_block:  # the members of a JavaScript error, which follow its stack
-            is_in_block = line != "}"
+            is_in_block = not line.startswith("}")
         elif frame is None:
             found = line
         else:
             is_in_block = frame["block"] is not None
-    return found or telling
+    return lines[-1] if is_in_block else found
 
 
 def _quote(text: str) -> str:
