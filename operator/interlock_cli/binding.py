@@ -97,8 +97,8 @@ def _check_members(findings: Findings) -> None:
         findings.problem(transport)
     left_out = sorted(members.keys() - KNOWN - UNSUPPORTED.keys())
     own, unknown = [one for one in left_out if one in CLIENTS_OWN], [one for one in left_out if one not in CLIENTS_OWN]
-    secret = [name for name in unknown if kind_of(name) == "secret" and isinstance(members[name], str | dict | list)]
-    for name in secret:
+    filled = [name for name in unknown if members[name] and isinstance(members[name], str | dict | list)]
+    for name in [name for name in filled if kind_of(name) == "secret"]:
         findings.problem(
             f"{findings.place(show_name(findings.key(name)))} is or may be a secret, and only the client knows how the "
             f"server gets it: write it into {'headers' if 'url' in members else 'env'} as ${{NAME}}, and remove it"

@@ -156,9 +156,8 @@ def is_package(word: str, own: frozenset[str] = frozenset()) -> bool:
 
 def _is_scoped_word(word: str, own: frozenset[str]) -> bool:
     letters = re.findall("[a-z]+", word)
-    return _SCOPED_WORD.fullmatch(word) is not None and all(
-        _is_readable(one, _LONGEST_IN_SCOPED, own) for one in letters
-    )
+    is_word = _SCOPED_WORD.fullmatch(word) is not None and sum(map(str.isdigit, word)) <= _MOST_DIGITS
+    return is_word and all(_is_readable(one, _LONGEST_IN_SCOPED, own) for one in letters)
 
 
 def _is_version(version: str | None, own: frozenset[str]) -> bool:

@@ -131,7 +131,8 @@ def _package(package: Mapping[str, Any], kind: str, at: str) -> RegistryServer:
     if kind == "oci":
         has_tag = ":" in identifier.rpartition("/")[2] or "@" in identifier
         image = identifier if has_tag or not version else f"{identifier}:{version}"
-        if base not in ("", "docker.io") and not image.startswith(f"{base}/"):
+        has_host = re.match(r"[^/]*[.:][^/]*/", image) or re.search(r"(^|\.)docker\.(io|com)(/|$)", base)
+        if base and not has_host:
             image = f"{base}/{image}"
         handed = [(word, f"{at}.environmentVariables") for name in env for word in ("-e", name)]
         if not runtime or runtime[0][0] != "run":  # entries of the first schema may have the whole command there

@@ -182,6 +182,8 @@ def test_an_entry_without_packages_is_refused_with_a_way_out(run: Run) -> None:
         ("example/crm", "https://ghcr.io", "ghcr.io/example/crm:1.2.0"),
         ("ghcr.io/example/crm", "https://ghcr.io/", "ghcr.io/example/crm:1.2.0"),
         ("example/crm", "https://docker.io", "example/crm:1.2.0"),
+        ("example/crm", "https://hub.docker.com", "example/crm:1.2.0"),
+        ("quay.io/example/crm", "https://ghcr.io", "quay.io/example/crm:1.2.0"),
     ],
 )
 def test_an_image_has_the_registry_of_its_entry(run: Run, identifier: str, base: str, image: str) -> None:

@@ -174,6 +174,8 @@ CASES = {
         "crm.'apiKey' is or may be a secret, and only the client knows how the server gets it: write it into headers",
         options=HTTP,
     ),
+    "an empty setting that only the client knows": imported(remote(apiKey=""), f"url: {REMOTE}", options=HTTP),
+    "a number in the place of a package": refused(stdio("-y", "@x/6689155342275", command="npx"), "args[1] may be"),
     "a setting of a program that only the client knows": refused(
         stdio(secrets={"A": SECRET}), "crm.'secrets' is or may be a secret", "write it into env as ${NAME}"
     ),
