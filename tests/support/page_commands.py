@@ -20,6 +20,7 @@ _BLOCK = re.compile(
 )
 _HEX = re.compile(r"\b(?=[0-9a-f-]*[0-9])[0-9a-f]{8,}(?:-[0-9a-f]+)*\b")
 _AGE = re.compile(r"\b(?:\d+(?:d|h|m(?!i)|s))+\b")
+_NUMBER = re.compile(r'"id": \d+')
 _APPLIED = re.compile(r"(?:created|configured|unchanged)( \(server dry run\))?$")
 _FAILS = ("Error", "error", "The ")
 
@@ -70,9 +71,10 @@ def files(root: Path, page: str) -> Iterator[tuple[str, str]]:
 def _shape(line: str) -> str:
     """Return a line without what differs from run to run.
 
-    These are digests, ids, ages, the width of columns, and whether `kubectl apply` found an object.
+    These are digests, ids, also those of records that an agent makes, ages, the width of columns, and whether
+    `kubectl apply` found an object.
     """
-    return _APPLIED.sub(r"applied\1", " ".join(_AGE.sub("AGE", _HEX.sub("HEX", line)).split()))
+    return _APPLIED.sub(r"applied\1", " ".join(_AGE.sub("AGE", _HEX.sub("HEX", _NUMBER.sub('"id": N', line))).split()))
 
 
 def missing_lines(expected: Sequence[str], output: str) -> list[str]:

@@ -50,6 +50,7 @@ def test_commands_are_read_with_their_output_and_files_with_their_path(tmp_path:
     [
         (["NAME   AGE", "a   20s"], "NAME  AGE\na  3m21s\n", []),
         (["task 3f0c7d2a9b5e: hello"], "task 9d41c0e7b2f8: hello", []),
+        (['allowed: {"id": 1, "region": "eu"}'], 'allowed: {"id": 87, "region": "eu"}', []),
         (["one", "...", "two"], "one\nx\ny\ntwo", []),
         (["job/x-..."], "job/x-bcdfg", []),
         (["agent.interlock.dev/a created"], "agent.interlock.dev/a unchanged", []),
