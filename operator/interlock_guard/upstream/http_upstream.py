@@ -278,9 +278,7 @@ class HttpUpstream(Upstream):
         if call is None or call.id not in self._tasks:
             return False
         self._answers_on_stream = True
-        is_too_large = answer.size > self.limits.result_bytes
-        too_large = unavailable(self.source, f"answered with more than {self.limits.result_bytes} bytes")
-        self._calls.resolve(call.id, too_large if is_too_large else answer)
+        self._calls.resolve(call.id, self._too_large() if answer.size > self.limits.result_bytes else answer)
         if call.id in self._unanswered:
             self._unanswered[call.id].set()
         return True

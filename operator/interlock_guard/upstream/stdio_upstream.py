@@ -312,9 +312,6 @@ class StdioUpstream(Upstream):
         """Drop a line that answers no call. The server is given up only when it cannot be spoken to at all."""
         self.dropped.note(line, self._lines, why)
 
-    def _too_large(self) -> Deny:
-        return unavailable(self.source, f"answered with more than {self.limits.result_bytes} bytes")
-
     def _violate(self, why: str) -> None:
         if self._channel is not None:
             self._channel.end(why)

@@ -233,6 +233,10 @@ class Upstream(ABC):
         """Return True if the transport takes one more message."""
         return True
 
+    def _too_large(self) -> Deny:
+        """Return the outcome of a call whose answer is larger than the binding's bound."""
+        return unavailable(self.source, f"answered with more than {self.limits.result_bytes} bytes")
+
 
 def unavailable(source: str, what: str) -> Deny:
     """Return the denial that says why a source's server gave no answer."""
