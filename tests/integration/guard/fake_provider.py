@@ -96,6 +96,15 @@ async def stream(
     return response
 
 
+async def endless_stream(http: web.Request) -> web.StreamResponse:
+    """Send one event, `data: 1`, and neither another one nor an end."""
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    await response.prepare(http)
+    await response.write(b"data: 1\n\n")
+    await asyncio.Event().wait()
+    return response
+
+
 def answer_of(path: str, asked: dict[str, Any]) -> dict[str, Any]:
     """Return what the provider answers as one JSON object."""
     model = asked["model"]

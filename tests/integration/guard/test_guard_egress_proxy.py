@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from msgspec import structs
 
 from interlock_contract.bundle import dump_bundle, parse_bundle
@@ -20,7 +19,7 @@ from interlock_contract.model_access import ModelAccess
 from interlock_contract.verification import PLAN_KEY, VerificationPlan, dump_plan, parse_result
 from tests.integration.guard.fake_api_server import NAMESPACE, RESULT, FakeApiServer
 from tests.integration.guard.fake_http_server import FakeHttpServer
-from tests.integration.guard.fake_provider import REAL_KEYS, a_bundle_with_models
+from tests.integration.guard.fake_provider import REAL_KEYS, a_bundle_with_models, endless_stream
 from tests.integration.guard.harness import SOURCE, Client, Guard, a_bundle_over_http
 from tests.integration.guard.model_rig import BEARER, CHAT, Rig, a_model_rig, chat, reason_of
 from tests.requirements import requirement
@@ -301,14 +300,7 @@ async def test_a_proxy_without_a_tunnel_is_named_and_nothing_was_sent(
 @requirement("proxy.used")
 @requirement("models.kill")
 async def test_a_kill_cuts_a_stream_through_the_proxy(proxied: ProxiedRig) -> None:
-    async def answer(http: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(http)
-        await response.write(b"data: 1\n\n")
-        await asyncio.Event().wait()
-        return response
-
-    proxied.rig.provider.answer = answer
+    proxied.rig.provider.answer = endless_stream
     await proxied.use()
     body = chat(stream=True)
     async with proxied.rig.http.post(proxied.rig.url(CHAT), json=body, headers=BEARER) as response:

@@ -19,6 +19,7 @@ from tests.integration.guard.fake_provider import (
     REAL_KEYS,
     a_bundle_with_models,
     answer_of,
+    endless_stream,
     events_of,
 )
 from tests.integration.guard.model_rig import (
@@ -398,14 +399,7 @@ async def test_no_proxy_of_the_environment_is_used(rig: Rig) -> None:
 
 @requirement("models.kill")
 async def test_a_kill_cuts_an_open_stream_and_refuses_the_next_call(rig: Rig) -> None:
-    async def answer(http: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await response.prepare(http)
-        await response.write(b"data: 1\n\n")
-        await asyncio.Event().wait()
-        return response
-
-    rig.provider.answer = answer
+    rig.provider.answer = endless_stream
     async with rig.http.post(rig.url(CHAT), json=chat(stream=True), headers=BEARER) as response:
         assert await response.content.readany() == b"data: 1\n\n"
         rig.api.kill("data leak")

@@ -56,6 +56,18 @@ def every_version(sandbox: Sandbox, plural: str) -> Iterator[list[Json]]:
         yield seen
 
 
+def create_with_failing_verification(sandbox: Sandbox, verifiers: VerificationJobs) -> None:
+    """Create an Agent, then its policy and its binding, and wait until the binding's first verification has failed."""
+    verifiers.failing = "the server was not initialized within 90 s"
+    sandbox.create("triage")
+    sandbox.api.create(objects.policy("triage"), sandbox.namespace)
+    sandbox.api.create(objects.binding(), sandbox.namespace)
+    eventually(
+        lambda: condition_of(sandbox.binding(BINDING), "Verified").get("reason") == "ServerUnavailable",
+        "the first verification has failed",
+    )
+
+
 def failed(seen: list[Json]) -> list[Json]:
     return [event["object"]["status"] for event in seen if kstatus(event["object"]) == "Failed"]
 
@@ -64,15 +76,8 @@ def failed(seen: list[Json]) -> list[Json]:
 def test_no_tool_gives_an_agent_up_that_was_applied_before_its_policy_and_whose_first_verification_fails_once(
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs, kubectl: Kubectl
 ) -> None:
-    verifiers.failing = "the server was not initialized within 90 s"
     with every_version(sandbox, "agents") as seen:
-        sandbox.create("triage")
-        sandbox.api.create(objects.policy("triage"), sandbox.namespace)
-        sandbox.api.create(objects.binding(), sandbox.namespace)
-        eventually(
-            lambda: condition_of(sandbox.binding(BINDING), "Verified").get("reason") == "ServerUnavailable",
-            "the first verification has failed",
-        )
+        create_with_failing_verification(sandbox, verifiers)
         eventually(
             lambda: "not initialized" in sandbox.condition("triage", "Ready").get("message", ""), "the agent says so"
         )
@@ -165,15 +170,8 @@ def test_the_real_kstatus_says_the_same_of_every_version_of_an_agent_and_its_bin
     operator: OperatorProcess, sandbox: Sandbox, verifiers: VerificationJobs
 ) -> None:
     program = build_kstatus()
-    verifiers.failing = "the server was not initialized within 90 s"
     with every_version(sandbox, "agents") as agents, every_version(sandbox, "mcpbindings") as bindings:
-        sandbox.create("triage")
-        sandbox.api.create(objects.policy("triage"), sandbox.namespace)
-        sandbox.api.create(objects.binding(), sandbox.namespace)
-        eventually(
-            lambda: condition_of(sandbox.binding(BINDING), "Verified").get("reason") == "ServerUnavailable",
-            "the first verification has failed",
-        )
+        create_with_failing_verification(sandbox, verifiers)
         verifiers.failing = ""
         sandbox.wait_ready("triage")
         eventually(lambda: kstatus(agents[-1]["object"]) == "Current", "the watch has seen it")
