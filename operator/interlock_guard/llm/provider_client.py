@@ -23,8 +23,8 @@ from interlock_guard.decision.decide import check_terminated
 from interlock_guard.llm.request_body import OutgoingBody
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
-from interlock_guard.upstream.dialer import Dialer
 from interlock_guard.upstream.http_client import HttpSession
+from interlock_http.dialer import Dialer
 from interlock_kube.background import log_failure
 
 

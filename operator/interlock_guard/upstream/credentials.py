@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from interlock_contract.http_target import HttpTarget, is_header_value
-from interlock_guard.upstream.dialer import trust
+from interlock_http.dialer import trust
 from interlock_kube.mounted_file import FileTooLarge, MountedFile
 
 _MAX_FILE: Final = 1024 * 1024  # no Secret and no ConfigMap is larger

@@ -19,10 +19,10 @@ import yarl
 from interlock_contract.mcp import EVENT_STREAM, MCP_JSON
 from interlock_guard.upstream.cookies import Cookies
 from interlock_guard.upstream.credentials import Credentials, CredentialsUnreadable
-from interlock_guard.upstream.dialer import CONNECT_SECONDS, AddressRefused, Dialer
 from interlock_guard.wire.large_messages import SMALL, Hold, MemoryBudget, NoRoom, Pace
 from interlock_guard.wire.streams import EventParser, EventTooLarge, ServerEvent
 from interlock_http.client import explain_head
+from interlock_http.dialer import CONNECT_SECONDS, AddressRefused, Dialer
 
 BROKEN: Final = "broke the connection off; the call may have been executed or not"
 MAX_FIELD: Final = 16 * 1024

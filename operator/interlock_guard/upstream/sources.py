@@ -11,13 +11,13 @@ from interlock_contract.http_target import HttpTarget
 from interlock_guard.decision.decide import Deny, DenyReason, check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.upstream.credentials import Credentials
-from interlock_guard.upstream.dialer import Dialer
 from interlock_guard.upstream.http_client import HttpClient
 from interlock_guard.upstream.http_upstream import HttpUpstream
 from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.stdio_upstream import StdioUpstream
 from interlock_guard.upstream.upstream import Upstream, UpstreamEvents
 from interlock_guard.wire.large_messages import LargeMessages
+from interlock_http.dialer import Dialer
 from interlock_kube.background import keep_running
 
 _GONE: Final = Deny(DenyReason.UNKNOWN_SOURCE, "", "This agent has no such source.")

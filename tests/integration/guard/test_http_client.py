@@ -21,9 +21,9 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from interlock_contract.addresses import Network
 from interlock_contract.http_target import HttpTarget, TargetHeader
 from interlock_guard.upstream.credentials import Credentials
-from interlock_guard.upstream.dialer import AddressRefused, Dialer
 from interlock_guard.upstream.http_client import HttpClient, UpstreamError
 from interlock_guard.wire.streams import EventParser
+from interlock_http.dialer import AddressRefused, Dialer
 from tests.requirements import requirement
 from tests.support.bounds import until_count
 from tests.support.certificates import Authority, an_authority
@@ -307,7 +307,7 @@ async def test_no_proxy_of_the_environment_is_used(
 
 
 async def test_an_address_of_the_machine_itself_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("interlock_guard.upstream.dialer.refuse_address", lambda *_: None)
+    monkeypatch.setattr("interlock_http.dialer.refuse_address", lambda *_: None)
     with pytest.raises(AddressRefused, match="this pod's own"):
         Dialer("Private").check("127.0.0.1")
 

@@ -38,13 +38,13 @@ class AddressRefused(OSError):  # noqa: N818 - says what happened to an address
 
 
 class Dialer:
-    """Makes the connections of one source, and breaks all of them together.
+    """Makes the connections to one server, provider or receiver, and breaks all of them together.
 
     Attributes:
         proxy_trust: What the certificate of an egress proxy is checked with; None where there is none.
 
     Args:
-        network: What the binding allows.
+        network: Which addresses may be dialled, as the binding, provider or webhook says.
         exempt: Numeric addresses that are dialled whatever they are; for tests, whose servers are on loopback.
         resolver: Who looks names up; the system, unless a test says otherwise.
     """
