@@ -16,6 +16,7 @@ import uvloop
 from interlock_contract.audit_chain import GuardId
 from interlock_contract.bundle import BUNDLE_KEY, BundleSource
 from interlock_contract.clock import monotonic, utc_now
+from interlock_contract.environment import SettingsInvalid
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.names import AGENTS, API_PATH
 from interlock_contract.strict_json import parse_json
@@ -33,7 +34,7 @@ from interlock_guard.object_watch import KubernetesObject, ObjectWatch
 from interlock_guard.probes import ProbeServer
 from interlock_guard.selftest.reporter import SelfTestReporter
 from interlock_guard.selftest.selftest import SelfTest
-from interlock_guard.settings import GuardSettings, SettingsInvalid, read_settings
+from interlock_guard.settings import GuardSettings, read_settings
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.list_cache import ListCache

@@ -6,12 +6,9 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from interlock_contract import pod
+from interlock_contract.environment import SettingsInvalid, read_api_server, read_number, require
 from interlock_contract.model_access import MAX_REQUEST_BYTES
 from interlock_guard.state import LEASE_SECONDS
-
-
-class SettingsInvalid(ValueError):  # noqa: N818 - says the state of the settings
-    """A variable is missing or wrong; the message names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,41 +70,19 @@ def read_settings(environment: Mapping[str, str]) -> GuardSettings:
         own_pod_exempt=frozenset(environment.get("INTERLOCK_OWN_POD_EXEMPT", "").split()),
         listen=_address(environment, pod.LISTEN_VARIABLE, pod.LOOPBACK),
         host=environment.get(pod.HOST_VARIABLE, ""),
-        mcp_port=int(_number(environment, "INTERLOCK_MCP_PORT", pod.MCP_PORT)),
-        observe_port=int(_number(environment, "INTERLOCK_OBSERVE_PORT", pod.OBSERVE_PORT)),
-        task_port=int(_number(environment, "INTERLOCK_TASK_PORT", pod.TASK_PORT)),
+        mcp_port=int(read_number(environment, "INTERLOCK_MCP_PORT", pod.MCP_PORT)),
+        observe_port=int(read_number(environment, "INTERLOCK_OBSERVE_PORT", pod.OBSERVE_PORT)),
+        task_port=int(read_number(environment, "INTERLOCK_TASK_PORT", pod.TASK_PORT)),
         agent_host=environment.get(pod.AGENT_HOST_VARIABLE, pod.LOOPBACK),
-        lease_seconds=_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),
+        lease_seconds=read_number(environment, "INTERLOCK_LEASE_SECONDS", LEASE_SECONDS),
         spool=Path(environment.get("INTERLOCK_SPOOL", pod.SPOOL_PATH)),
-        spool_bytes=int(_number(environment, "INTERLOCK_SPOOL_BYTES", pod.SPOOL_BYTES, most=1e12)),
+        spool_bytes=int(read_number(environment, "INTERLOCK_SPOOL_BYTES", pod.SPOOL_BYTES, most=1e12)),
         audit_url=_audit_url(environment.get(pod.AUDIT_URL_VARIABLE, "")),
         audit_token=Path(environment.get("INTERLOCK_AUDIT_TOKEN", f"{pod.AUDIT_TOKEN_PATH}/{pod.TOKEN_FILE}")),
         model_request_bytes=int(
-            _number(environment, pod.MODEL_REQUEST_VARIABLE, MAX_REQUEST_BYTES, most=MAX_REQUEST_BYTES + 1)
+            read_number(environment, pod.MODEL_REQUEST_VARIABLE, MAX_REQUEST_BYTES, most=MAX_REQUEST_BYTES + 1)
         ),
     )
-
-
-def require(environment: Mapping[str, str], name: str) -> str:
-    """Return a variable.
-
-    Raises:
-        SettingsInvalid: It is not set.
-    """
-    value = environment.get(name, "")
-    if not value:
-        raise SettingsInvalid(f"{name} is not set")
-    return value
-
-
-def _number(environment: Mapping[str, str], name: str, default: float, *, most: float = 1e6) -> float:
-    try:
-        value = float(environment.get(name, default))
-    except ValueError:
-        raise SettingsInvalid(f"{name} is not a number") from None
-    if not 0 < value < most:  # also refuses nan and inf
-        raise SettingsInvalid(f"{name} is out of range")
-    return value
 
 
 def _address(environment: Mapping[str, str], name: str, default: str) -> str:
@@ -115,22 +90,6 @@ def _address(environment: Mapping[str, str], name: str, default: str) -> str:
         return str(ip_address(environment.get(name, default)))
     except ValueError:
         raise SettingsInvalid(f"{name} is no numeric address") from None
-
-
-def read_api_server(environment: Mapping[str, str]) -> str:
-    """Return the address of the API server.
-
-    Raises:
-        SettingsInvalid: There is none, or none that a token may be sent to.
-    """
-    override = environment.get("INTERLOCK_API_SERVER")
-    if override:
-        # The token must never travel in the clear; a test's server on the loopback interface is no journey.
-        if not override.startswith(("https://", "http://127.0.0.1:")):
-            raise SettingsInvalid("INTERLOCK_API_SERVER must start with https://")
-        return override.rstrip("/")
-    host, port = require(environment, "KUBERNETES_SERVICE_HOST"), require(environment, "KUBERNETES_SERVICE_PORT")
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 def _audit_url(url: str) -> str:

@@ -6,10 +6,10 @@ from typing import Any, Final
 from typing_extensions import override
 
 from interlock_audit.settings import read_settings as read_collector
+from interlock_contract.environment import require
 from interlock_contract.pod import EGRESS_CHECK_CLOSED_VARIABLE, GUARD_URL_VARIABLE, SOURCE_VARIABLE
 from interlock_guard.egress_check import read_settings as read_egress_check
 from interlock_guard.settings import read_settings as read_guard
-from interlock_guard.settings import require
 from interlock_guard.verification.program import read_verify_settings
 from interlock_kill.__main__ import Settings as KillSettings
 

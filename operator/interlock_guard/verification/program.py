@@ -11,6 +11,7 @@ from typing import Final
 
 from interlock_contract import pod
 from interlock_contract.bundle import BUNDLE_KEY, BundleSource, parse_bundle
+from interlock_contract.environment import SettingsInvalid, read_api_server, require
 from interlock_contract.names import VERIFIER_FIELD_MANAGER
 from interlock_contract.strict_fields import BundleInvalid
 from interlock_contract.verification import (
@@ -21,7 +22,6 @@ from interlock_contract.verification import (
     dump_result,
     parse_plan,
 )
-from interlock_guard.settings import SettingsInvalid, read_api_server, require
 from interlock_guard.upstream.pipes import PipePair
 from interlock_guard.upstream.sources import build_upstream
 from interlock_guard.upstream.upstream import Upstream

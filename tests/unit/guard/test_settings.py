@@ -1,6 +1,7 @@
 import pytest
 
-from interlock_guard.settings import SettingsInvalid, read_settings
+from interlock_contract.environment import SettingsInvalid
+from interlock_guard.settings import read_settings
 
 POD = {
     "INTERLOCK_AGENT": "a",
