@@ -2,8 +2,9 @@
 
 from typing import Annotated, Final, Literal
 
+from interlock_contract.budget.prices import ModelPrice
 from interlock_contract.http_target import FileName, HttpTarget
-from interlock_contract.strict_fields import Name, StrictStruct, like, refuse_doubles
+from interlock_contract.strict_fields import Digest, Name, StrictStruct, like, refuse_doubles
 
 MAX_REQUEST_BYTES: Final = 32 * 1024 * 1024
 """Largest body of a call that a policy can set, and the default."""
@@ -28,10 +29,11 @@ NEVER_MEMBERS: Final = (
 
 
 class Model(StrictStruct, frozen=True):
-    """A model by the provider's name for it, and the file that holds the key that it is called with."""
+    """A model by the provider's name for it, the file with the key that it is called with, and its price if known."""
 
     name: Annotated[str, like(r"[A-Za-z0-9]([-A-Za-z0-9._:/@+]{0,190}[A-Za-z0-9])?", "the name of a model")]
     key_file: FileName
+    price: ModelPrice | None = None
 
 
 class Provider(StrictStruct, frozen=True):
@@ -62,9 +64,10 @@ class Provider(StrictStruct, frozen=True):
 
 
 class ModelAccess(StrictStruct, frozen=True):
-    """All models of an agent."""
+    """All models of an agent. `price_book` is the digest of the book that has their prices."""
 
     providers: tuple[Provider, ...]
+    price_book: Digest | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
