@@ -40,6 +40,11 @@ DRIFT_PREFIX = f"drift.{GROUP}/"
 DENIALS_PREFIX = f"denials.{GROUP}/"
 """Annotation of a placement's Lease, followed by a pod's name: the rules that denied many requests in a short time."""
 
+OWNER_ANNOTATION: Final = f"{GROUP}/owner"
+"""Annotation of a BudgetLedger: who answers for its Agent, as name and email address. Alerts are addressed to them."""
+
+POLICY_LABEL: Final = f"{GROUP}/policy"
+"""Label of what belongs to an AgentPolicy: its ledgers, and its notifier. A longer name is shortened to a digest."""
 BINDING_LABEL = f"{GROUP}/binding"
 AGENT_LABEL = f"{GROUP}/agent"
 STAGE_LABEL = f"{GROUP}/stage"

@@ -182,6 +182,11 @@ def binding_label(binding: str) -> str:
     return _label(binding)
 
 
+def policy_label(policy: str) -> str:
+    """Return an AgentPolicy's name as the value of a label."""
+    return _label(policy)
+
+
 def _label(name: str, kept: int = 30) -> str:
     """Return the name as a DNS label. A longer one ends in its digest, so that two names never become one.
 
