@@ -4,6 +4,7 @@ A price is a list of rows, as a provider's price list is. One row is in force fo
 service tier, and by the number of its input tokens. A row prices classes of tokens that do not overlap.
 """
 
+import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, NamedTuple
@@ -17,6 +18,7 @@ PER_UNITS: Final = 1_000_000
 MAX_RATE: Final = 2**53 - 1
 """Largest rate in nano-dollars for a million units: 9 dollars a token."""
 MAX_ROWS: Final = 64
+MAX_ALIASES: Final = 64
 STANDARD: Final = "standard"
 """The service tier of a call for which neither the body nor the answer names another."""
 
@@ -24,6 +26,9 @@ Rate = Annotated[int, Meta(ge=0, le=MAX_RATE)]
 """Nano-dollars for a million units: a dollar for a million tokens is 1_000_000_000."""
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Tier = Annotated[str, like(r"[a-z0-9]([-a-z0-9_]{0,30}[a-z0-9])?", "the name of a service tier")]
+Alias = Annotated[str, Meta(min_length=1, max_length=192)]
+_DATE: Final = re.compile(r"[-@]20[0-9]{2}(-?)(0[1-9]|1[0-2])\1(0[1-9]|[12][0-9]|3[01])")
+"""The end of the name of a model that is pinned to a day."""
 
 InputClass = Literal[
     "input",
@@ -115,13 +120,17 @@ class PriceRow(StrictStruct, frozen=True):
 
 
 class ModelPrice(StrictStruct, frozen=True):
-    """All rows of a model's price, and the most input tokens that the model takes.
+    """All rows of a model's price, the most input tokens that the model takes, and the names that it answers by.
 
-    `context_window` is absent where it is not known.
+    `context_window` is absent where it is not known. `aliases` are other names of models with this very price, in
+    lower case. If `dated`, a name with a date at its end is the same model too, as `gpt-5-mini-2025-08-07` is
+    `gpt-5-mini`.
     """
 
     rows: Annotated[tuple[PriceRow, ...], Meta(min_length=1, max_length=MAX_ROWS)]
     context_window: Annotated[int, Meta(ge=1, le=2**53 - 1)] | None = None
+    aliases: Annotated[tuple[Alias, ...], Meta(max_length=MAX_ALIASES)] = ()
+    dated: bool = False
 
     def check(self) -> None:
         """Refuse rows among which a call could have none, or two."""
@@ -135,6 +144,19 @@ class ModelPrice(StrictStruct, frozen=True):
                 raise ValueError(f".rows[{index}]: there is no row of the same start for the tier {STANDARD}")
         if (0, STANDARD, 0) not in keys:
             raise ValueError(f".rows: must have one without starts, tier and aboveInput, for the tier {STANDARD}")
+
+    def is_price_of(self, asked: str, answered: str) -> bool:
+        """Return True if the model that an answer names has the price of the model that was asked.
+
+        Args:
+            asked: The name of the model that this price was found for.
+            answered: The name in the answer.
+        """
+        asked, answered = asked.lower(), answered.lower()
+        if answered == asked or answered in self.aliases:
+            return True
+        rest = answered.removeprefix(asked) if self.dated and answered.startswith(asked) else ""
+        return _DATE.fullmatch(rest) is not None
 
     def in_force(self, at: float) -> list[PriceRow]:
         """Return the rows of all tiers that are for calls which began at `at`, in seconds since 1970."""

@@ -160,3 +160,22 @@ def test_models_without_prices_are_written_as_before() -> None:
     priced = msgspec.structs.replace(provider, models=(Model(name="m", key_file="k", price=TIERS),))
     access = ModelAccess(providers=(priced,), price_book="0" * 64)
     assert parse_document(dump_document(access), ModelAccess, 1, key="schemaVersion") == access
+
+
+NAMED = ModelPrice(rows=CHAT.rows, aliases=("gpt-5-mini-latest",), dated=True)
+
+
+@pytest.mark.parametrize(
+    ("answered", "same"),
+    [
+        *(("gpt-5-mini", True), ("GPT-5-mini", True), ("gpt-5-mini-latest", True), ("gpt-5-mini-2025-08-07", True)),
+        *(("gpt-5-mini-20250807", True), ("gpt-5-mini@20250807", True), ("gpt-5", False), ("gpt-5-mini-high", False)),
+        *(("gpt-5-mini-2025-0807", False), ("gpt-5-mini-2025-13-01", False), ("gpt-5-mini-2025-08-07-x", False)),
+    ],
+)
+def test_an_answer_may_name_the_model_with_a_date(answered: str, *, same: bool) -> None:
+    assert NAMED.is_price_of("gpt-5-mini", answered) == same
+
+
+def test_without_known_dates_a_date_makes_another_model() -> None:
+    assert not CHAT.is_price_of("gpt-4o", "gpt-4o-2024-05-13")
