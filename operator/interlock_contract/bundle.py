@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
+from interlock_contract.budget.bundle_budget import BundleBudget
+from interlock_contract.budget.money import Limit
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.json_pointer import POINTER
@@ -120,13 +122,17 @@ class BundleArgumentRule(StrictStruct, frozen=True):
 
 
 class BundleTool(StrictStruct, frozen=True):
-    """What calling one tool means: an operation on a kind of data. `name` is a name or a glob."""
+    """What calling one tool means: an operation on a kind of data. `name` is a name or a glob.
+
+    `cost_per_call` is what each call costs, in nano-dollars.
+    """
 
     name: Text
     operation: Operation
     resource: Text
     scope: tuple[BundleToolScope, ...] = written(())
     arguments: tuple[BundleArgumentRule, ...] = written(())
+    cost_per_call: Limit = 0
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
@@ -266,6 +272,7 @@ class Bundle(StrictStruct, frozen=True):
 
     An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
+    `budget` bounds what calls of models and of tools that cost may spend.
     """
 
     schema_version: Literal[3]
@@ -279,6 +286,7 @@ class Bundle(StrictStruct, frozen=True):
     tasks: BundleTasks | None = None
     models: ModelAccess | None = None
     agent_key_digest: Digest | None = None
+    budget: BundleBudget | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
