@@ -9,12 +9,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, NamedTuple
 
+import msgspec
 from msgspec import Meta
 
+from interlock_contract.budget.money import Nanos
 from interlock_contract.strict_fields import StrictStruct, like
 
 PER_UNITS: Final = 1_000_000
-"""How many tokens, searches or requests each rate is for."""
+"""How many tokens or searches each rate is for."""
 MAX_RATE: Final = 2**53 - 1
 """Largest rate in nano-dollars for a million units: 9 dollars a token."""
 MAX_ROWS: Final = 64
@@ -76,15 +78,15 @@ class PriceRow(StrictStruct, frozen=True):
     counts, then the highest `above_input`. A row prices all tokens of a call, not only those above the threshold.
 
     A class without a rate of its own has that of a broader class: see `rate`. Only `output` may be absent for good,
-    in the price of a model that answers without tokens, such as one for embeddings. `web_search`, `file_search` and
-    `request` are nano-dollars for a million searches and requests, and 0 where they cost nothing.
+    in the price of a model that answers without tokens, such as one for embeddings. `web_search` and `file_search` are
+    nano-dollars for a million searches. `request` is the nano-dollars of each call. Without them it costs nothing.
     """
 
     input: Rate
     output: Rate | None = None
     cached_input: Rate | None = None
-    cache_write_5m: Rate | None = None
-    cache_write_1h: Rate | None = None
+    cache_write_5m: Rate | None = msgspec.field(default=None, name="cacheWrite5m")
+    cache_write_1h: Rate | None = msgspec.field(default=None, name="cacheWrite1h")
     input_audio: Rate | None = None
     cached_audio: Rate | None = None
     input_image: Rate | None = None
@@ -95,13 +97,13 @@ class PriceRow(StrictStruct, frozen=True):
     output_image: Rate | None = None
     web_search: Rate = 0
     file_search: Rate = 0
-    request: Rate = 0
+    request: Nanos = 0
     starts: Count = 0
     tier: Tier = STANDARD
     above_input: Count = 0
 
     def rate(self, name: str) -> int:
-        """Return the rate of a class of tokens, of searches or of requests.
+        """Return the rate of a class of tokens or of searches.
 
         A class without a rate has that of the class which includes it. Where two classes include it, such as cached
         audio, the dearer counts.
@@ -155,8 +157,7 @@ class ModelPrice(StrictStruct, frozen=True):
         asked, answered = asked.lower(), answered.lower()
         if answered == asked or answered in self.aliases:
             return True
-        rest = answered.removeprefix(asked) if self.dated and answered.startswith(asked) else ""
-        return _DATE.fullmatch(rest) is not None
+        return self.dated and is_dated(asked, answered)
 
     def in_force(self, at: float) -> list[PriceRow]:
         """Return the rows of all tiers that are for calls which began at `at`, in seconds since 1970."""
@@ -214,7 +215,7 @@ class ModelUsage:
 
 
 class Dearest(NamedTuple):
-    """The highest rates that a call may come to, in nano-dollars for a million units.
+    """The highest rates that a call may come to, in nano-dollars for a million units, `request` for the call.
 
     `output` is None where the model has no price of output.
     """
@@ -224,6 +225,11 @@ class Dearest(NamedTuple):
     web_search: int
     file_search: int
     request: int
+
+
+def is_dated(name: str, other: str) -> bool:
+    """Return True if `other` is `name` with a date at its end, both in lower case."""
+    return other.startswith(name) and _DATE.fullmatch(other, len(name)) is not None
 
 
 def price_of(price: ModelPrice, usage: ModelUsage, *, at: float, tier: str = STANDARD) -> int:
@@ -284,7 +290,7 @@ def dearest(
 
 def _cost(row: PriceRow, usage: ModelUsage) -> int:
     """Return the cost of a call by one row, in nano-dollars times PER_UNITS."""
-    cost = row.request
+    cost = row.request * PER_UNITS
     for name in _USED:
         count: int = getattr(usage, name)
         if count:

@@ -112,8 +112,8 @@ def test_a_worst_case_counts_only_the_classes_that_the_body_allows() -> None:
 
 def test_searches_and_the_request_cost_besides_tokens() -> None:
     price = ModelPrice(rows=(PriceRow(input=0, output=0, web_search=10_000_000, file_search=2_000_000, request=5),))
-    assert price_of(price, ModelUsage(web_search=2, file_search=1), at=NOW) == 23
-    assert price_of(price, ModelUsage(), at=NOW) == 1
+    assert price_of(price, ModelUsage(web_search=2, file_search=1), at=NOW) == 27
+    assert price_of(price, ModelUsage(), at=NOW) == 5
 
 
 def test_a_price_holds_from_its_start() -> None:
