@@ -76,6 +76,8 @@ class AnswerTooLarge(Exception):  # noqa: N818 - says what is wrong with an answ
 
 OnAnswer = Callable[[str, int, float], None]
 """Called for each answer with the HTTP method, the status code and the seconds that the request took."""
+OnDate = Callable[[str], None]
+"""Called as soon as the head of an answer has come, with its header `Date`; empty without one."""
 
 
 class KubeClient:
@@ -84,6 +86,7 @@ class KubeClient:
     Args:
         credentials: Asked at each request. A request that is refused with 401 is sent once more with renewed ones.
         on_answer: Called for each answer.
+        on_date: Called for each answer with the time of the API server.
         parse: Parses JSON; raises ValueError where the text is none. Answers without specs are parsed without
             `managedFields` in any case.
     """
@@ -93,9 +96,11 @@ class KubeClient:
         credentials: ApiCredentials,
         on_answer: OnAnswer = lambda _method, _code, _seconds: None,
         *,
+        on_date: OnDate = lambda _date: None,
         parse: Callable[[bytes], Any] = json.loads,
     ) -> None:
         self._credentials, self._on_answer, self._parse = credentials, on_answer, parse
+        self._on_date = on_date
         self._session: aiohttp.ClientSession | None = None
         self._trusted: tuple[ApiAccess, ssl.SSLContext] | None = None
 
@@ -129,6 +134,14 @@ class KubeClient:
     async def patch(self, path: str, body: Any, manager: str, *, content_type: str = MERGE_PATCH) -> Json:
         """Patch an object."""
         return await self._answer("PATCH", path, {"fieldManager": manager}, body=body, content_type=content_type)
+
+    async def update(self, path: str, body: Json) -> Json:
+        """Replace an object, or its status. The body's `metadata.resourceVersion` says which version it replaces.
+
+        Raises:
+            ApiError: The API server refused; its status is `CONFLICT` where the object has another version now.
+        """
+        return await self._answer("PUT", path, body=body)
 
     async def delete(self, path: str, options: Json, *, accept: str = JSON) -> None:
         """Delete an object; success also where the object does not exist."""
@@ -228,6 +241,7 @@ class KubeClient:
                     renewed, method, path, params=query, headers=headers, data=data, timeout=limits
                 )
         async with response:
+            self._on_date(response.headers.get("Date", ""))
             yield response
 
     async def _request(

@@ -1,0 +1,133 @@
+"""The account of one holder: what it may spend of its slices, what is reserved, and what is settled.
+
+A holder is one run of a guard. It has a slice of its agent's ledger and, where the policy limits the total of all
+agents, a slice of the total's ledger. A call reserves the same amount of both, or nothing. Pure memory: no clock and no
+I/O. All amounts are integer nano-dollars.
+
+    granted 100   |#### settled, not written 20 ####|==== reserved 30 ====|         free 50          |
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class SliceKey(NamedTuple):
+    """Which slice of the holder: the name of the ledger, and the window for which it was granted.
+
+    A slice belongs to its window for ever. After midnight it only shrinks, as its reservations end.
+    """
+
+    ledger: str
+    day_start: int
+    month_start: int
+
+
+@dataclass(slots=True)
+class OpenSlice:
+    """One slice of the holder.
+
+    Attributes:
+        granted: What the ledger has granted to this slice over its life, less what the holder has returned.
+        settled: Spent over its life.
+        written: How much of `settled` the ledger is known to have.
+        reserved: Reserved by calls under way.
+        used_at: Seconds on the monotonic clock at which a call last reserved from it.
+    """
+
+    granted: int = 0
+    settled: int = 0
+    written: int = 0
+    reserved: int = 0
+    used_at: float = 0.0
+
+    @property
+    def free(self) -> int:
+        """What a call may reserve; below zero after a call that has cost more than it had reserved."""
+        return self.granted - self.settled - self.reserved
+
+    @property
+    def unsettled(self) -> int:
+        """Spent, and not yet in the ledger."""
+        return self.settled - self.written
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """What one call may cost at most, reserved in every ledger that limits it.
+
+    Attributes:
+        id: Its number in this holder's journal.
+        amount: The worst case.
+        keys: The slices that it was reserved in.
+        is_settled: Whether it has ended.
+    """
+
+    id: int
+    amount: int
+    keys: tuple[SliceKey, ...]
+    is_settled: bool = False
+
+
+@dataclass(slots=True)
+class Account:
+    """The slices of one holder.
+
+    Attributes:
+        slices: By key; those of ended windows stay until the ledger has all of them.
+        open: The reservations that have not ended, by id.
+    """
+
+    slices: dict[SliceKey, OpenSlice] = field(default_factory=dict)
+    open: dict[int, Reservation] = field(default_factory=dict)
+    _next: int = 1
+
+    def free(self, keys: Iterable[SliceKey]) -> int:
+        """Return what one call may reserve in all of these slices; zero without a slice, and without keys."""
+        return min((self.slices[key].free if key in self.slices else 0 for key in keys), default=0)
+
+    def reserve(self, amount: int, keys: Sequence[SliceKey], now: float) -> Reservation | None:
+        """Reserve an amount in all of these slices, or return None where one of them has less.
+
+        Args:
+            amount: The worst case of the call.
+            keys: One slice per ledger, of its present window.
+            now: Seconds on the monotonic clock.
+        """
+        if not keys or any(key not in self.slices or self.slices[key].free < amount for key in keys):
+            return None
+        for key in keys:
+            self.slices[key].reserved += amount
+            self.slices[key].used_at = now
+        reservation = Reservation(self._next, amount, tuple(keys))
+        self._next += 1
+        self.open[reservation.id] = reservation
+        return reservation
+
+    def settle(self, reservation: Reservation, cost: int) -> None:
+        """End a reservation with what the call has cost; the second end of the same one changes nothing.
+
+        Raises:
+            ValueError: The cost is negative.
+        """
+        if cost < 0:
+            raise ValueError("no call has a negative cost")
+        if reservation.is_settled:
+            return
+        reservation.is_settled = True
+        self.open.pop(reservation.id, None)
+        for key in reservation.keys:
+            held = self.slices.get(key)
+            if held is not None:  # a slice that the operator has closed is spent whole already
+                held.reserved -= reservation.amount
+                held.settled += cost
+
+    def grant(self, key: SliceKey, granted: int, now: float) -> OpenSlice:
+        """Take over what the ledger has granted to a slice over its life."""
+        held = self.slices.setdefault(key, OpenSlice(used_at=now))
+        held.granted = granted
+        return held
+
+    def drop(self, key: SliceKey) -> None:
+        """Forget a slice: the ledger has all of it, or has closed it."""
+        self.slices.pop(key, None)

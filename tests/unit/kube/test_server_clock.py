@@ -1,0 +1,48 @@
+"""The time of the API server."""
+
+import pytest
+
+from interlock_kube.server_clock import ServerClock
+
+NEW_YEAR = 1767225600
+DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
+
+
+class Monotonic:
+    def __init__(self) -> None:
+        self.seconds = 1000.25
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_there_is_no_time_before_the_first_answer() -> None:
+    assert ServerClock(Monotonic()).now() is None
+
+
+def test_the_time_is_the_servers_and_goes_on_with_the_monotonic_clock() -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic)
+    clock.observe(DATE)
+    monotonic.seconds += 61.5
+    assert clock.now() == NEW_YEAR + 61
+
+
+def test_a_later_answer_corrects_the_time() -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic)
+    clock.observe(DATE)
+    monotonic.seconds += 10
+    clock.observe("Thu, 01 Jan 2026 01:00:00 GMT")
+    assert clock.now() == NEW_YEAR + 3600
+
+
+@pytest.mark.parametrize("date", ["", "now", "Thu, 01 Jan 2026 00:00:00 -0000", "Thu, 99 Jan 2026 00:00:00 GMT"])
+def test_a_date_that_cannot_be_read_changes_nothing(date: str) -> None:
+    monotonic = Monotonic()
+    clock = ServerClock(monotonic)
+    clock.observe(date)
+    assert clock.now() is None
+    clock.observe(DATE)
+    clock.observe(date)
+    assert clock.now() == NEW_YEAR
