@@ -36,6 +36,7 @@ class ObjectWatch:
         *,
         on_object: Callable[[KubernetesObject | None], None],
         on_contact: Callable[[float], None],
+        on_failure: Callable[[], None] = lambda: None,
         watch_seconds: int,
     ) -> None:
         """Prepare the watch; `run` starts it.
@@ -46,10 +47,11 @@ class ObjectWatch:
             name: The object's name.
             on_object: Called with the object at each list and change, and with None where there is none.
             on_contact: Called at each list with the monotonic time up to which the object is fresh.
+            on_failure: Called when a list or a watch failed.
             watch_seconds: How long one watch lasts.
         """
         self._client, self._collection, self._name = client, collection, name
-        self._on_object, self._on_contact = on_object, on_contact
+        self._on_object, self._on_contact, self._on_failure = on_object, on_contact, on_failure
         self._watch_seconds = watch_seconds
         self._last_error = ""
 
@@ -61,6 +63,7 @@ class ObjectWatch:
                 await self._watch(await self._list())
             except (ApiError, *UNREACHABLE, ValueError) as error:
                 failures += 1
+                self._on_failure()
                 self._note(f"{type(error).__name__}: {error}", log)
                 pause = min(_MAX_BACKOFF_SECONDS, _BACKOFF_SECONDS * 2 ** min(failures, 10))
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads guards, hides nothing

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
-class SliceKey(NamedTuple):
+class AccountKey(NamedTuple):
     """Which slice of the holder: the name of the ledger, and the window for which it was granted.
 
     A slice belongs to its window for ever. After midnight it only shrinks, as its reservations end.
@@ -60,12 +60,14 @@ class Reservation:
         id: Its number in this holder's journal.
         amount: The worst case.
         keys: The slices that it was reserved in.
+        epoch: Which holder reserved it, see `Account.restart`.
         is_settled: Whether it has ended.
     """
 
     id: int
     amount: int
-    keys: tuple[SliceKey, ...]
+    keys: tuple[AccountKey, ...]
+    epoch: int = 0
     is_settled: bool = False
 
 
@@ -76,17 +78,19 @@ class Account:
     Attributes:
         slices: By key; those of ended windows stay until the ledger has all of them.
         open: The reservations that have not ended, by id.
+        epoch: How many holders this account had before the present one.
     """
 
-    slices: dict[SliceKey, OpenSlice] = field(default_factory=dict)
+    slices: dict[AccountKey, OpenSlice] = field(default_factory=dict)
     open: dict[int, Reservation] = field(default_factory=dict)
+    epoch: int = 0
     _next: int = 1
 
-    def free(self, keys: Iterable[SliceKey]) -> int:
+    def free(self, keys: Iterable[AccountKey]) -> int:
         """Return what one call may reserve in all of these slices; zero without a slice, and without keys."""
         return min((self.slices[key].free if key in self.slices else 0 for key in keys), default=0)
 
-    def reserve(self, amount: int, keys: Sequence[SliceKey], now: float) -> Reservation | None:
+    def reserve(self, amount: int, keys: Sequence[AccountKey], now: float) -> Reservation | None:
         """Reserve an amount in all of these slices, or return None where one of them has less.
 
         Args:
@@ -99,13 +103,21 @@ class Account:
         for key in keys:
             self.slices[key].reserved += amount
             self.slices[key].used_at = now
-        reservation = Reservation(self._next, amount, tuple(keys))
+        return self.open_reservation(amount, keys)
+
+    def open_reservation(self, amount: int, keys: Sequence[AccountKey]) -> Reservation:
+        """Return a reservation that no slice is asked for: of a call without a cost."""
+        reservation = Reservation(self._next, amount, tuple(keys), self.epoch)
         self._next += 1
         self.open[reservation.id] = reservation
         return reservation
 
-    def settle(self, reservation: Reservation, cost: int) -> None:
+    def settle(self, reservation: Reservation, cost: int) -> list[AccountKey]:
         """End a reservation with what the call has cost; the second end of the same one changes nothing.
+
+        Returns:
+            The slices that did not pay: of a closed holder, which are spent whole, and all of a call that reserved
+            nothing. What the call has cost above its reservation is charged there directly.
 
         Raises:
             ValueError: The cost is negative.
@@ -113,21 +125,30 @@ class Account:
         if cost < 0:
             raise ValueError("no call has a negative cost")
         if reservation.is_settled:
-            return
+            return []
         reservation.is_settled = True
         self.open.pop(reservation.id, None)
+        gone = []
         for key in reservation.keys:
             held = self.slices.get(key)
-            if held is not None:  # a slice that the operator has closed is spent whole already
+            if held is None or reservation.epoch != self.epoch or reservation.amount == 0:
+                gone.append(key)
+            else:
                 held.reserved -= reservation.amount
                 held.settled += cost
+        return gone
 
-    def grant(self, key: SliceKey, granted: int, now: float) -> OpenSlice:
+    def grant(self, key: AccountKey, granted: int, now: float) -> OpenSlice:
         """Take over what the ledger has granted to a slice over its life."""
         held = self.slices.setdefault(key, OpenSlice(used_at=now))
         held.granted = granted
         return held
 
-    def drop(self, key: SliceKey) -> None:
+    def restart(self) -> None:
+        """Go on as another holder, without slices. The reservations of the closed one touch none of the new slices."""
+        self.slices.clear()
+        self.epoch += 1
+
+    def drop(self, key: AccountKey) -> None:
         """Forget a slice: the ledger has all of it, or has closed it."""
         self.slices.pop(key, None)

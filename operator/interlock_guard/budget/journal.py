@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
-from interlock_guard.budget.account import Reservation, SliceKey
+from interlock_guard.budget.account import Reservation, AccountKey
 
 _NAME: Final = re.compile(r"(\d{1,16})\.jsonl\Z")
 _MODE: Final = 0o640
@@ -42,10 +42,10 @@ class Spending:
         open: The reservations without a settlement: amount and slices, by id.
     """
 
-    settled: Counter[SliceKey] = field(default_factory=Counter)
-    open: dict[int, tuple[int, tuple[SliceKey, ...]]] = field(default_factory=dict)
+    settled: Counter[AccountKey] = field(default_factory=Counter)
+    open: dict[int, tuple[int, tuple[AccountKey, ...]]] = field(default_factory=dict)
 
-    def most(self) -> Counter[SliceKey]:
+    def most(self) -> Counter[AccountKey]:
         """Return what each slice has spent at most: a call whose end is unknown has cost what it had reserved."""
         found = Counter(self.settled)
         for amount, keys in self.open.values():
@@ -115,16 +115,17 @@ class Journal:
         with suppress(JournalFailed):
             self._write({"settle": cost, "id": reservation.id})
 
-    def forget(self, key: SliceKey) -> None:
+    def forget(self, key: AccountKey) -> None:
         """Forget a slice that is no longer in its ledger."""
         self._spending.settled.pop(key, None)
 
     def renew(self) -> None:
-        """Go on as another holder, because the operator has closed the present one.
+        """Go on as another holder, because the operator has closed a slice of the present one.
 
-        The file of the closed holder stays until the next start; its slices are no longer in a ledger then.
+        The present holder becomes a former one, whose other slices are settled like those of a run before this one.
         """
         self.close()
+        self.former.append(FormerRun(self.holder, self._spending))
         self._run += 1
         self._spending = Spending()
 
@@ -233,5 +234,5 @@ def _amount(value: Any) -> int:
     return value
 
 
-def _keys(values: Any) -> Iterable[SliceKey]:
-    return [SliceKey(str(name), int(day), int(month)) for name, day, month in values]
+def _keys(values: Any) -> Iterable[AccountKey]:
+    return [AccountKey(str(name), int(day), int(month)) for name, day, month in values]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from interlock_guard.budget.account import Account, SliceKey
+from interlock_guard.budget.account import Account, AccountKey
 
-OWN, TOTAL = SliceKey("triage.staging", 100, 0), SliceKey("support.total", 100, 0)
+OWN, TOTAL = AccountKey("triage.staging", 100, 0), AccountKey("support.total", 100, 0)
 BOTH = (TOTAL, OWN)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from interlock_guard.budget import journal as module
-from interlock_guard.budget.account import Account, Reservation, SliceKey
+from interlock_guard.budget.account import Account, Reservation, AccountKey
 from interlock_guard.budget.journal import FormerRun, Journal, JournalFailed
 
-KEY = SliceKey("triage.staging", 100, 0)
+KEY = AccountKey("triage.staging", 100, 0)
 POD = "0b1f"
 
 
@@ -147,6 +147,8 @@ def test_a_holder_that_was_closed_goes_on_under_another_name(tmp_path: Path) -> 
     journal.reserve(first)
     journal.renew()
     assert journal.holder == f"{POD}/1001"
+    assert [one.holder for one in journal.former] == [f"{POD}/1000"]
+    journal.settle(first, 10)  # of the closed holder: its slice is spent whole
     journal.reserve(second)
     former = {one.holder: one.spending for one in Journal(tmp_path, POD, 2000).former}
     assert {holder: found.most()[KEY] for holder, found in former.items() if found} == {

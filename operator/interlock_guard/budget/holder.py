@@ -1,0 +1,304 @@
+"""What one holder writes into one ledger: computed from the ledger, the account and the calls that wait. No I/O.
+
+The account is the truth of this holder. A write may have been stored although no answer came, so the slice in the ledger
+can be larger than the account knows. Each later write cuts the slice down to what the account knows. Money is spent only
+after the write that granted it was answered, and it is taken out of the account before the write that returns it.
+"""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from interlock_contract.budget.leases import (
+    PERIODS,
+    LedgerTerms,
+    charge_overrun,
+    clear_exhausted,
+    close_holder,
+    excess,
+    mark_exhausted,
+    must_return,
+    roll,
+    room,
+    settle,
+    settle_former,
+    take,
+    write_wanted,
+)
+from interlock_contract.budget.ledger import Ledger, SliceKey
+from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.slice_size import (
+    IDLE_SECONDS,
+    SLICE_SECONDS,
+    TOTAL_SLICE_SECONDS,
+    settle_seconds,
+    slice_want,
+)
+from interlock_guard.budget.account import Account, AccountKey, OpenSlice
+from interlock_guard.budget.journal import FormerRun
+
+OVERSIZE: Final = 2
+"""A call whose worst case is more than this part of a limit exhausts no budget by being refused."""
+_NEAR: Final = 20
+"""A budget with less than this part left is exhausted by whatever is refused."""
+ROLL_SECONDS: Final = 60
+"""Within so many seconds after midnight the guards of an idle agent open its next window."""
+
+
+class HolderClosed(Exception):  # noqa: N818 - says what happened
+    """A slice of the holder is no longer in the ledger, although there was money in it: all of it counts as spent."""
+
+
+@dataclass(slots=True)
+class SpendRate:
+    """The recent spend of a holder."""
+
+    _spent: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def add(self, nanos: int, now: float) -> None:
+        """Note what a call has cost.
+
+        Args:
+            nanos: Its cost.
+            now: Seconds on the monotonic clock.
+        """
+        if self._spent and now - self._spent[-1][0] < 1:
+            self._spent[-1] = self._spent[-1][0], self._spent[-1][1] + nanos
+        else:
+            self._spent.append((now, nanos))
+        self._trim(now)
+
+    def per_second(self, now: float) -> int:
+        """Return the nano-dollars a second of the last `SLICE_SECONDS`."""
+        self._trim(now)
+        return sum(nanos for _, nanos in self._spent) // SLICE_SECONDS
+
+    def _trim(self, now: float) -> None:
+        while self._spent and now - self._spent[0][0] > SLICE_SECONDS:
+            self._spent.popleft()
+
+
+@dataclass(slots=True)
+class LedgerShare:
+    """The part of one holder in one ledger.
+
+    Attributes:
+        name: The ledger.
+        terms: Its limits.
+        is_total: Whether it is the ledger of all agents of the policy.
+        account: The holder's account in all of its ledgers.
+        rate: The holder's recent spend.
+        overruns: Costs above their reservation in slices that were closed: amounts by slice.
+        refused: The smallest worst case that was refused and is not yet in the ledger; zero without one.
+        is_uncertain: Whether the last write may have been stored although no answer came.
+        settled_at: Seconds on the monotonic clock of the last write.
+    """
+
+    name: str
+    terms: LedgerTerms
+    is_total: bool
+    account: Account
+    rate: SpendRate
+    overruns: dict[SliceKey, int] = field(default_factory=dict)
+    refused: int = 0
+    is_uncertain: bool = False
+    settled_at: float = 0.0
+    _offered: tuple[dict[SliceKey, int], int] = field(default_factory=lambda: ({}, 0))
+
+    def key(self, ledger: Ledger) -> AccountKey:
+        """Return the account's key of the slice of the present windows."""
+        return AccountKey(self.name, ledger.day.start, ledger.month.start)
+
+    def slices(self) -> Mapping[AccountKey, OpenSlice]:
+        """Return the slices of this ledger."""
+        return {key: held for key, held in self.account.slices.items() if key.ledger == self.name}
+
+    def free(self, ledger: Ledger) -> int:
+        """Return what a call may reserve in the present windows."""
+        held = self.account.slices.get(self.key(ledger))
+        return 0 if held is None else held.free
+
+    def available(self, ledger: Ledger, now: int) -> int:
+        """Return what this holder can reserve, with what it can still take."""
+        ledger = roll(ledger, self.terms, now)
+        return self.free(ledger) + (room(ledger, self.terms, now) if excess(ledger, self.terms, now) <= 0 else 0)
+
+    def reachable(self, ledger: Ledger, holder: str, now: int) -> int:
+        """Return what this holder could reserve if all other holders returned their slices."""
+        ledger = roll(ledger, self.terms, now)
+        return self.available(ledger, now) + ledger.committed_by_others(holder)
+
+    def is_due(self, ledger: Ledger, holder: str, now: int, monotonic: float, *, spread: float) -> bool:
+        """Return True if the holder has to write, although no call waits for money.
+
+        Args:
+            ledger: The newest known version.
+            holder: The holder.
+            now: Seconds since the epoch, of the API server.
+            monotonic: Seconds on the monotonic clock.
+            spread: A number from 0 to 1 that differs between guards.
+        """
+        if self.is_uncertain or self.overruns or self.refused:
+            return True
+        ended = min(ledger.day.end, ledger.month.end)
+        if now >= ended and (ledger.exhausted is not None or now >= ended + spread * ROLL_SECONDS):
+            return ledger.day.start > 0  # a ledger without windows gets them with the first slice
+        if ledger.exhausted is not None and room(ledger, self.terms, now) >= ledger.exhausted.refused:
+            return True
+        present, returns = self.key(ledger), self.returns(ledger, holder, now)
+        since = monotonic - self.settled_at
+        for key, held in self.slices().items():
+            if key != present and held.reserved == 0:
+                return True
+            if held.unsettled and since >= settle_seconds(ledger, self.terms):
+                return True
+            if held.free > 0 and (returns or self._is_idle(held, monotonic)):
+                return True
+        found = ledger.find(ledger.present_key(holder))
+        return found is not None and found.wanted > 0  # no call waits any longer
+
+    def change(
+        self,
+        ledger: Ledger,
+        *,
+        holder: str,
+        pod_uid: str,
+        now: int,
+        monotonic: float,
+        waiting: Sequence[int] = (),
+        others_available: int = MAX_MONEY,
+    ) -> Ledger:
+        """Return the ledger with everything that this holder has to say.
+
+        Args:
+            ledger: The newest version.
+            holder: The holder.
+            pod_uid: UID of its pod.
+            now: Seconds since the epoch, of the API server.
+            monotonic: Seconds on the monotonic clock.
+            waiting: Worst cases of the calls that wait for money, first come first.
+            others_available: What the other ledger that limits these calls can give.
+
+        Raises:
+            HolderClosed: The operator has closed the holder.
+        """
+        ledger = roll(ledger, self.terms, now)
+        present, returns = self.key(ledger), self.returns(ledger, holder, now)
+        for key, held in self.slices().items():
+            named = SliceKey(holder, key.day_start, key.month_start)
+            if held.granted > held.written and ledger.find(named) is None:
+                raise HolderClosed(holder)
+            if key != present or returns or self._is_idle(held, monotonic):
+                held.granted -= max(0, held.free)  # before the write: no call may reserve what it returns
+            if held.granted == held.written and held.unsettled and ledger.find(named) is None:
+                # An empty slice of a window that has ended is removed. Its last call has cost more than it reserved.
+                self.overruns[named] = self.overruns.get(named, 0) + held.unsettled
+                self.account.drop(key)
+                continue
+            ledger = settle(
+                ledger,
+                named,
+                charged=held.settled,
+                reserved=held.reserved,
+                spare=max(0, held.free),
+                now=now,
+            )
+        self._offered = dict(self.overruns), self.refused
+        for gone, nanos in self.overruns.items():
+            ledger = charge_overrun(ledger, gone, nanos)
+        ledger = self._take(ledger, holder, pod_uid, now, monotonic, waiting, others_available)
+        ledger = clear_exhausted(ledger, self.terms, now)
+        return mark_exhausted(ledger, self.terms, holder, self.refused, now) if self.refused else ledger
+
+    def end_former(self, ledger: Ledger, run: FormerRun, now: int) -> Ledger:
+        """Return the ledger with the slices of an earlier run ended: as its journal says, or spent whole."""
+        ledger = roll(ledger, self.terms, now)
+        if run.spending is None:
+            return close_holder(ledger, run.holder)
+        charged = {
+            SliceKey(run.holder, key.day_start, key.month_start): amount
+            for key, amount in run.spending.most().items()
+            if key.ledger == self.name
+        }
+        return settle_former(ledger, run.holder, charged, now)
+
+    def accept(self, ledger: Ledger, holder: str, monotonic: float) -> list[AccountKey]:
+        """Take over what was stored.
+
+        Returns:
+            The keys of slices that are no longer needed. None of them holds money.
+        """
+        self.is_uncertain, self.settled_at = False, monotonic
+        overruns, refused = self._offered
+        self.overruns = {key: left for key, nanos in self.overruns.items() if (left := nanos - overruns.get(key, 0))}
+        self.refused = 0 if self.refused == refused else self.refused
+        self._offered = {}, 0
+        present = self.key(ledger)
+        for one in ledger.slices:
+            key = AccountKey(self.name, one.day_start, one.month_start)
+            if one.holder == holder and (key == present or key in self.account.slices):
+                self.account.grant(key, one.amount + one.settled, monotonic).written = one.settled
+        return [
+            key for key, held in self.slices().items() if key != present and held.reserved == 0 and not held.unsettled
+        ]
+
+    def exhausts(self, ledger: Ledger, refused: int, now: int) -> bool:
+        """Return True if the refusal of a call means that the budget is exhausted.
+
+        Not if the call is too large, and not if it would fit once the calls under way have cost less than reserved.
+
+        Args:
+            ledger: The newest version.
+            refused: The worst case of the call.
+            now: Seconds since the epoch, of the API server.
+        """
+        unsettled = sum(held.unsettled for held in self.slices().values())
+        credit = ledger.credit
+        beyond = 0 if credit is None or now >= credit.until else max(0, credit.amount - credit.spent)
+        for period in PERIODS:
+            limit, window = self.terms.limit(period), ledger.window(period)
+            if limit is not None:
+                left = limit + window.credited + beyond - window.spent - unsettled
+                if left < refused and (refused * OVERSIZE <= limit or left * _NEAR <= limit):
+                    return True
+        return False
+
+    def _take(
+        self,
+        ledger: Ledger,
+        holder: str,
+        pod_uid: str,
+        now: int,
+        monotonic: float,
+        waiting: Sequence[int],
+        others_available: int,
+    ) -> Ledger:
+        free = self.free(ledger)
+        here = free + (room(ledger, self.terms, now) if excess(ledger, self.terms, now) <= 0 else 0)
+        used, lacking = 0, 0
+        for amount in waiting:
+            if used + amount <= min(here, others_available):
+                used += amount
+            elif used + amount > here:
+                lacking += amount
+        if used > free:
+            need = used - free
+            want = slice_want(
+                ledger,
+                self.terms,
+                holder,
+                need=need,
+                per_second=self.rate.per_second(monotonic),
+                now=now,
+                seconds=TOTAL_SLICE_SECONDS if self.is_total else SLICE_SECONDS,
+            )
+            ledger, _ = take(ledger, self.terms, holder, pod_uid, least=need, want=want, now=now)
+        return write_wanted(ledger, self.terms, holder, pod_uid, min(lacking, MAX_MONEY), now)
+
+    def returns(self, ledger: Ledger, holder: str, now: int) -> bool:
+        """Return True if what is free goes back: another holder lacks money, or a call was refused for lack of it."""
+        return ledger.exhausted is not None or must_return(ledger, self.terms, holder, now)
+
+    def _is_idle(self, held: OpenSlice, monotonic: float) -> bool:
+        return monotonic - held.used_at >= IDLE_SECONDS
