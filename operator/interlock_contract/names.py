@@ -41,7 +41,7 @@ DRIFT_PREFIX = f"drift.{GROUP}/"
 DENIALS_PREFIX = f"denials.{GROUP}/"
 """Annotation of a placement's Lease, followed by a pod's name: the rules that denied many requests in a short time."""
 HOLDER_PREFIX = f"holder.{GROUP}/"
-"""Annotation of a placement's Lease, followed by a pod's name: the holder of the budget in that pod, and its last time."""
+"""Annotation of a placement's Lease, followed by a pod's name: the holder of a budget there, and its last time."""
 
 OWNER_ANNOTATION: Final = f"{GROUP}/owner"
 """Annotation of a BudgetLedger: who answers for its Agent, as name and email address. Alerts are addressed to them."""

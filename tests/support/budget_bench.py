@@ -15,6 +15,7 @@ from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.journal import Journal
 from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.state import LiveState
+from tests.support.bounds import WAIT_SECONDS, until
 from tests.support.ledger_store import LedgerStore
 
 OWN, TOTAL = "triage.staging", "support.total"
@@ -29,6 +30,8 @@ class BudgetBench:
     def __init__(self, folder: Path) -> None:
         self.store, self.now, self.folder = LedgerStore(), NOON, folder
         self.logs: list[str] = []
+        self.knows_time = True
+        self.lives: dict[Budget, LiveState] = {}
         self._running: dict[Budget, asyncio.Task[None]] = {}
 
     def limit(self, *, day: int | None, month: int | None = None, total_day: int | None = None) -> None:
@@ -50,12 +53,13 @@ class BudgetBench:
             open_ledger=lambda name, on_change: LedgerObject(self.store, "agents", name, on_change),
             journal=Journal(self.folder / pod, pod, 1000 + runs),
             pod_uid=pod,
-            clock=lambda: self.now,
+            clock=lambda: self.now if self.knows_time else None,
             monotonic=monotonic,
             log=self.logs.append,
         )
         live.reactions = [budget.follow]
         budget.follow()
+        self.lives[budget] = live
         self._running[budget] = asyncio.create_task(budget.run(self.logs.append))
         if waits:
             await self.until(lambda: not budget.is_away, "the guard knows its ledgers")
@@ -64,7 +68,7 @@ class BudgetBench:
     def relimit(self, budget: Budget, **limits: int | None) -> None:
         """Give one guard a bundle with other limits."""
         self.terms = replace(self.terms, **limits)
-        live = budget._live
+        live = self.lives[budget]
         assert live.bundle is not None
         live.bundle = replace(live.bundle, budget=self.terms)
         budget.follow()
@@ -79,13 +83,11 @@ class BudgetBench:
         for budget in self._running:
             await self.kill(budget)
 
-    async def until(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                while not holds():
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            raise AssertionError(f"not within {seconds} s: {what}; {self.store.ledger(OWN)}; {self.logs}") from None
+    async def until(self, holds: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
+        def describe() -> str:
+            return f"{what}; {self.store.ledger(OWN)}; {self.logs}"
+
+        await until(holds, describe, seconds)
 
     async def reserved(self, budget: Budget, amount: int) -> Reservation:
         found = await budget.reserve(amount)

@@ -67,7 +67,7 @@ class LedgerStore(KubeClient):
         await asyncio.sleep(0)
         return copy.deepcopy(self.objects[name])
 
-    async def lines(self, path: str, query: Mapping[str, str], **_: Any) -> AsyncIterator[dict[str, Any]]:
+    async def lines(self, _: str, query: Mapping[str, str], **__: Any) -> AsyncIterator[dict[str, Any]]:
         name, seen = query["fieldSelector"].removeprefix("metadata.name="), query["resourceVersion"]
         changed = asyncio.Event()
         self._changed.add(changed)

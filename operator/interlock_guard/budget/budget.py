@@ -1,8 +1,8 @@
 """The budget of a guard: reserves the worst case of each call, and settles what it has cost.
 
 A call that fits into the guard's slices is answered from memory. Otherwise it waits for one round of the loop, which
-takes more money from the ledgers: first from the total of all agents, then from the agent's own. A crash between the two
-writes leaves the total too high, never too low. Money goes back in the other order.
+takes more money from the ledgers: first from the total of all agents, then from the agent's own. A crash between the
+two writes leaves the total too high, never too low. Money goes back in the other order.
 
     reserve -> fits: journal -> forward
             -> does not fit: wait -> round: take from total, take from own -> fits: journal -> forward
@@ -162,7 +162,7 @@ class Budget:
         return waiter.answer.result() if waiter.answer.done() else self._deny(amount)
 
     def settle(self, reservation: Reservation, cost: int) -> None:
-        """End a reservation with what the call has cost, in nano-dollars; the second end of the same one does nothing."""
+        """End a reservation with the cost of its call in nano-dollars. A second end of the same one does nothing."""
         if reservation.is_settled:
             return
         for key in self._account.settle(reservation, cost):
@@ -418,8 +418,8 @@ class Budget:
         self._wake.set()
         left, whose = worst or (0, "of the agent")
         message = (
-            f"This call may cost up to ${format_money(amount)}, and ${format_money(max(0, left))} of the budget {whose} "
-            "is left and not reserved. Send a smaller request, or wait for the next window."
+            f"This call may cost up to ${format_money(amount)}, but only ${format_money(max(0, left))} of the budget "
+            f"{whose} is free. Send a smaller request, or wait for the next window."
         )
         return Deny(DenyReason.BUDGET_EXHAUSTED, "", message)
 

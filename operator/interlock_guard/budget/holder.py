@@ -1,8 +1,8 @@
 """What one holder writes into one ledger: computed from the ledger, the account and the calls that wait. No I/O.
 
-The account is the truth of this holder. A write may have been stored although no answer came, so the slice in the ledger
-can be larger than the account knows. Each later write cuts the slice down to what the account knows. Money is spent only
-after the write that granted it was answered, and it is taken out of the account before the write that returns it.
+The account is the truth of this holder. A write may have been stored although no answer came, so the slice in the
+ledger can be larger than the account knows. Each later write cuts the slice down to what the account knows. Money is
+spent only after the write that granted it was answered, and it leaves the account before the write that returns it.
 """
 
 from collections import deque
@@ -147,16 +147,15 @@ class LedgerShare:
         if ledger.exhausted is not None and room(ledger, self.terms, now) >= ledger.exhausted.refused:
             return True
         present, returns = self.key(ledger), self.returns(ledger, holder, now)
-        since = monotonic - self.settled_at
-        for key, held in self.slices().items():
-            if key != present and held.reserved == 0:
-                return True
-            if held.unsettled and since >= settle_seconds(ledger, self.terms):
-                return True
-            if held.free > 0 and (returns or self._is_idle(held, monotonic)):
-                return True
+        settles = monotonic - self.settled_at >= settle_seconds(ledger, self.terms)
         found = ledger.find(ledger.present_key(holder))
-        return found is not None and found.wanted > 0  # no call waits any longer
+        has_waited = found is not None and found.wanted > 0  # and no call waits any longer
+        return has_waited or any(
+            (key != present and held.reserved == 0)
+            or (held.unsettled and settles)
+            or (held.free > 0 and (returns or self._is_idle(held, monotonic)))
+            for key, held in self.slices().items()
+        )
 
     def change(
         self,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from interlock_contract.strict_json import JsonInvalid, dump_json, parse_json
-from interlock_guard.budget.account import Reservation, AccountKey
+from interlock_guard.budget.account import AccountKey, Reservation
 
 _NAME: Final = re.compile(r"(\d{1,16})\.jsonl\Z")
 _MODE: Final = 0o640

@@ -118,7 +118,7 @@ async def test_a_killed_guard_costs_what_it_had_reserved_and_its_next_run_settle
     await bench.start()
     await bench.until(lambda: bench.spent() == bench.spent(TOTAL) == 6 * CALL, "the next run settles")
     assert bench.store.ledger(OWN).slices == ()
-    assert not list((bench.folder / "pod-a").iterdir())
+    await bench.until(lambda: not list((bench.folder / "pod-a").iterdir()), "its journal is deleted")
 
 
 async def test_a_journal_that_cannot_be_read_costs_the_whole_slice(bench: BudgetBench) -> None:
@@ -175,7 +175,7 @@ async def test_a_call_that_waits_for_money_is_answered_by_a_kill(
     await bench.reserved(first, 10 * CALL)
     waiting = asyncio.create_task(second.reserve(CALL))
     await bench.until(lambda: any(one.wanted for one in bench.store.ledger(OWN).slices), "the second one waits")
-    live = second._live
+    live = bench.lives[second]
     live.state = replace_state(live.state, kill=KillLatch(message="killed by a test"))
     second.follow()
     answer = await asyncio.wait_for(waiting, 5)
@@ -285,8 +285,8 @@ async def test_calls_that_cost_nothing_pass_an_exhausted_budget(bench: BudgetBen
 
 async def test_no_money_is_spent_before_the_time_of_the_api_server_is_known(bench: BudgetBench) -> None:
     bench.limit(day=100 * CALL)
+    bench.knows_time = False
     budget = await bench.start(waits=False)
-    budget._clock = lambda: None
     refused = await budget.reserve(CALL)
     assert isinstance(refused, Deny)
     assert refused.reason is DenyReason.BUDGET_UNAVAILABLE

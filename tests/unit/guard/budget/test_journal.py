@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from interlock_guard.budget import journal as module
-from interlock_guard.budget.account import Account, Reservation, AccountKey
+from interlock_guard.budget.account import Account, AccountKey, Reservation
 from interlock_guard.budget.journal import FormerRun, Journal, JournalFailed
 
 KEY = AccountKey("triage.staging", 100, 0)
