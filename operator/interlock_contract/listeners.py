@@ -18,7 +18,7 @@ class ListenerName(StrEnum):
     AGENT = "agent"
     """The guard's port 7410: MCP and models, for the agent."""
     OBSERVE = "observe"
-    """The guard's port 7411: probes and metrics."""
+    """Port 7411 of the guard and of the notifier: probes and metrics."""
     TASKS = "tasks"
     """The guard's port 7412: tasks for the agent."""
     AUDIT = "audit"

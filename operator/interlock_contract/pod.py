@@ -52,6 +52,7 @@ GUARD_CONTAINER: Final = "guard"
 LAUNCHER_CONTAINER: Final = "launcher"
 """The init container that copies the launcher of stdio servers."""
 EGRESS_CHECK_CONTAINER: Final = "egress-check"
+NOTIFIER_CONTAINER: Final = "notifier"
 
 GUARD_UID: Final = 10001
 GUARD_GID: Final = 2000
@@ -81,6 +82,12 @@ SOURCE_VARIABLE: Final = "INTERLOCK_SOURCE"
 """Source whose pipes the verifier's init container makes."""
 RESULT_VARIABLE: Final = "INTERLOCK_RESULT"
 """Name of the ConfigMap that the verifier writes its result to."""
+LEDGERS_VARIABLE: Final = "INTERLOCK_LEDGERS"
+"""Label selector of the BudgetLedgers whose alerts the notifier posts."""
+RECORD_VARIABLE: Final = "INTERLOCK_RECORD"
+"""Name of the ConfigMap in which the notifier records what it has delivered."""
+WEBHOOKS_VARIABLE: Final = "INTERLOCK_WEBHOOKS"
+"""The webhooks that the notifier posts to, as a document of `interlock_contract.webhooks`."""
 
 GUARD_URL_VARIABLE: Final = "INTERLOCK_GUARD_URL"
 EGRESS_CHECK_VARIABLE: Final = "INTERLOCK_EGRESS_CHECK"

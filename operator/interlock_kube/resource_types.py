@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from interlock_contract.names import AGENT_POLICIES, AGENTS, API_PATH, MCP_BINDINGS
+from interlock_contract.names import AGENT_POLICIES, AGENTS, API_PATH, BUDGET_LEDGERS, MCP_BINDINGS
 
 Key = tuple[str, str]
 """Namespace and name of an object."""
@@ -57,6 +57,7 @@ _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 AGENT = ResourceType("Agent", API_PATH, AGENTS)
 AGENT_POLICY = ResourceType("AgentPolicy", API_PATH, AGENT_POLICIES)
 MCP_BINDING = ResourceType("MCPBinding", API_PATH, MCP_BINDINGS)
+BUDGET_LEDGER = ResourceType("BudgetLedger", API_PATH, BUDGET_LEDGERS)
 POD = ResourceType("Pod", "/api/v1", "pods")
 REPLICA_SET = ResourceType("ReplicaSet", "/apis/apps/v1", "replicasets")
 DEPLOYMENT = ResourceType("Deployment", "/apis/apps/v1", "deployments")

@@ -48,6 +48,7 @@ class WatchOptions:
 
     Attributes:
         selector: A label selector, empty for all.
+        namespace: The one namespace whose objects are followed, empty for all.
         metadata_only: Whether names, labels and annotations are enough.
         server_seconds: After how long the server ends a watch, which then continues with the next request.
         silence_seconds: After how long without a byte a stream counts as dead. The server sends a bookmark about once
@@ -58,11 +59,16 @@ class WatchOptions:
     """
 
     selector: str = ""
+    namespace: str = ""
     metadata_only: bool = False
     server_seconds: int = 290
     silence_seconds: float = 75
     page: int | None = None
     on_contact: Callable[[], None] = lambda: None
+
+    def path(self, kind: ResourceType) -> str:
+        """Return the path of the objects that are followed."""
+        return kind.within(self.namespace) if self.namespace else kind.everywhere()
 
 
 @dataclass(frozen=True)
@@ -268,7 +274,7 @@ async def _list(client: KubeClient, kind: ResourceType, options: WatchOptions) -
     accept = METADATA_LIST if options.metadata_only else JSON
     limit, most = _bounds(accept)
     pages = _pages(
-        client, kind.everywhere(), _selection(options), accept=accept, limit=options.page or limit, most=most
+        client, options.path(kind), _selection(options), accept=accept, limit=options.page or limit, most=most
     )
     is_first = True
     async for query, page in pages:
@@ -333,7 +339,7 @@ async def _changes(
         "timeoutSeconds": str(options.server_seconds),
     } | _selection(options)
     accept = METADATA_ONLY if options.metadata_only else JSON
-    async for event in client.lines(kind.everywhere(), query, accept=accept, silence=options.silence_seconds):
+    async for event in client.lines(options.path(kind), query, accept=accept, silence=options.silence_seconds):
         if event["type"] == "ERROR":
             raise ApiError(event["object"].get("code", GONE), event["object"].get("message", "watch error"))
         if event["type"] == "BOOKMARK":

@@ -10,7 +10,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-IMAGES = {"operator": ("interlock", "interlock_kill"), "guard": ("interlock_guard",), "audit": ("interlock_audit",)}
+IMAGES = {
+    "operator": ("interlock", "interlock_kill"),
+    "guard": ("interlock_guard", "interlock_notify"),
+    "audit": ("interlock_audit",),
+}
 """The packages of each image's programs; its other packages are shared."""
 IMPORT_ALL = """
 import importlib, pkgutil, sys

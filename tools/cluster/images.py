@@ -68,6 +68,7 @@ IMAGES = (
             "requirements/guard.txt",
             "images/guard/launcher",
             "operator/interlock_guard",
+            "operator/interlock_notify",
             "operator/interlock_contract",
             "operator/interlock_http",
             "operator/interlock_kube",

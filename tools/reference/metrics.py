@@ -12,6 +12,7 @@ import interlock_guard.downstream.callers
 import interlock_guard.probes
 import interlock_guard.tasks.metrics
 import interlock_kill.telemetry
+import interlock_notify.probes
 import interlock_process.metrics
 from interlock_contract.exposition import Metric
 
@@ -20,6 +21,7 @@ DECLARING: Final[dict[str, tuple[ModuleType, ...]]] = {
     "Operator and kill controller": (interlock_process.metrics,),
     "Kill controller": (interlock_kill.telemetry,),
     "Guard": (interlock_guard.probes, interlock_guard.downstream.callers, interlock_guard.tasks.metrics),
+    "Notifier": (interlock_notify.probes,),
     "Audit collector": (interlock_audit.server,),
 }
 """The modules that declare the metrics of each program."""

@@ -7,11 +7,13 @@ from typing_extensions import override
 
 from interlock_audit.settings import read_settings as read_collector
 from interlock_contract.environment import require
-from interlock_contract.pod import EGRESS_CHECK_CLOSED_VARIABLE, GUARD_URL_VARIABLE, SOURCE_VARIABLE
+from interlock_contract.pod import EGRESS_CHECK_CLOSED_VARIABLE, GUARD_URL_VARIABLE, SOURCE_VARIABLE, WEBHOOKS_VARIABLE
+from interlock_contract.webhooks import Webhook, WebhookPlan, dump_webhooks
 from interlock_guard.egress_check import read_settings as read_egress_check
 from interlock_guard.settings import read_settings as read_guard
 from interlock_guard.verification.program import read_verify_settings
 from interlock_kill.__main__ import Settings as KillSettings
+from interlock_notify.settings import read_settings as read_notifier
 
 _PREFIX: Final = "INTERLOCK_"
 _SET_IN_PODS: Final = {
@@ -19,6 +21,7 @@ _SET_IN_PODS: Final = {
     "KUBERNETES_SERVICE_PORT": "443",
     GUARD_URL_VARIABLE: "http://127.0.0.1:7411",
     EGRESS_CHECK_CLOSED_VARIABLE: "127.0.0.1:443",
+    WEBHOOKS_VARIABLE: dump_webhooks(WebhookPlan(1, "x", (Webhook("x", "0", "Public", "Slack"),))),
 }
 """Values without which a program does not start, and which have to have a form."""
 
@@ -53,6 +56,7 @@ PROGRAMS: Final[dict[str, Callable[[Mapping[str, str]], Any]]] = {
     "Kill controller": KillSettings.read,
     "Collector": read_collector,
     "Guard": read_guard,
+    "Notifier": read_notifier,
     "Verification": _read_verification,
     "Egress check": read_egress_check,
 }
@@ -67,7 +71,7 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_AUDIT_URL": "Where the guard sends audit records. If empty, it keeps them.",
     "INTERLOCK_BUNDLE": "Name of the ConfigMap with the bundle.",
     "INTERLOCK_CREDENTIALS": "Folder with the token for the API server, and its CA certificate.",
-    "INTERLOCK_DIALABLE": "Addresses that are dialled although no binding allows them. For tests alone.",
+    "INTERLOCK_DIALABLE": "Addresses that are dialled although no binding or webhook allows them. For tests alone.",
     "INTERLOCK_EGRESS_CHECK": "`Require` ends with an error while the network is open, `Report` only says so.",
     "INTERLOCK_EGRESS_CHECK_CLOSED": "Addresses that must be closed, next to the API server.",
     "INTERLOCK_EGRESS_CHECK_MESSAGE": "File for the result, which Kubernetes shows in the pod's status.",
@@ -76,11 +80,12 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_KEEP_DAYS": "Days for which a record is stored after its receipt, 0 for ever.",
     "INTERLOCK_KUBECONFIG": "A kubeconfig file. Without one, the ServiceAccount of the pod.",
     "INTERLOCK_LEASE_SECONDS": "Seconds for which a guard decides on requests without an answer of the API server.",
+    "INTERLOCK_LEDGERS": "Label selector of the BudgetLedgers whose alerts are posted.",
     "INTERLOCK_LISTEN": "The address at which the agent is served.",
     "INTERLOCK_LOG_LEVEL": "The lowest level that is logged.",
     "INTERLOCK_MCP_PORT": "Port for the agent.",
     "INTERLOCK_MODEL_REQUEST_BYTES": "Most bytes of the body of a request to a model.",
-    "INTERLOCK_NAMESPACE": "Namespace of the Agent or MCPBinding. For the kill controller, that of the operator.",
+    "INTERLOCK_NAMESPACE": "Namespace of the objects. For the kill controller, that of the operator.",
     "INTERLOCK_NAMESPACE_QUOTA_BYTES": "Bytes that the records of all agents of a namespace may take, 0 for no quota.",
     "INTERLOCK_OBSERVE_PORT": "Port for probes and metrics.",
     "INTERLOCK_OWN_POD_EXEMPT": "Addresses of the guard's own pod that may call it. For tests alone.",
@@ -89,14 +94,16 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_POD": "Name of the pod.",
     "INTERLOCK_PORT": "Port for guards and readers.",
     "INTERLOCK_POSTGRES": "A connection string of libpq. If set, records are in PostgreSQL.",
+    "INTERLOCK_RECORD": "Name of the ConfigMap that records which alerts were delivered.",
     "INTERLOCK_RESULT": "Name of the ConfigMap for the result.",
-    "INTERLOCK_SECRETS": "Folder with the Secrets of MCP servers and models.",
+    "INTERLOCK_SECRETS": "Folder with the Secrets of MCP servers and models, or of webhooks.",
     "INTERLOCK_SOURCE": "The source whose pipes an init container makes.",
     "INTERLOCK_SPOOL": "Folder for records that the collector has not confirmed.",
     "INTERLOCK_SPOOL_BYTES": "Most bytes of these records.",
     "INTERLOCK_SQLITE": "The SQLite file.",
     "INTERLOCK_TASK_PORT": "Port for tasks.",
     "INTERLOCK_TELEMETRY_PORT": "Port for probes and metrics. With 0, a free one.",
+    "INTERLOCK_WEBHOOKS": "The webhooks of the AgentPolicy as JSON, without their secrets.",
 }
 """One sentence a variable, whichever program reads it."""
 

@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+
+from interlock_notify.alerts import read_alerts
+from tests.unit.notify.ledgers import DAY, UID, a_ledger, an_entry
+
+
+def ids(ledger: dict[str, Any]) -> list[str]:
+    return [alert.id for alert in read_alerts(ledger, "support")]
+
+
+def test_an_alert_has_one_key_for_its_ledger_period_window_and_percent() -> None:
+    assert ids(a_ledger(an_entry())) == [f"{UID}/day/{DAY}/50"]
+
+
+def test_a_day_and_a_month_that_begin_at_one_moment_have_two_keys() -> None:
+    assert len(set(ids(a_ledger(an_entry(), an_entry(period="month"))))) == 2
+
+
+def test_no_key_holds_the_full_stop_that_separates_what_is_signed() -> None:
+    assert all("." not in one for one in ids(a_ledger(an_entry(), name="triage.staging")))
+
+
+def test_an_exhausted_budget_is_the_alert_at_100_percent_of_its_window() -> None:
+    exhausted = {"at": "2026-03-02T20:00:00Z", "period": "day", "refused": 1_000, "holder": "pod/1"}
+
+    (alert,) = read_alerts(a_ledger(exhausted=exhausted), "support")
+
+    assert (alert.id, alert.percent) == (f"{UID}/day/{DAY}/100", 100)
+
+
+def test_an_exhausted_budget_that_is_among_the_alerts_too_is_one_alert() -> None:
+    exhausted = {"at": "2026-03-02T20:00:00Z", "period": "day"}
+
+    assert ids(a_ledger(an_entry(100), exhausted=exhausted)) == [f"{UID}/day/{DAY}/100"]
+
+
+def test_an_alert_says_what_its_present_window_has_spent() -> None:
+    (alert,) = read_alerts(a_ledger(an_entry()), "support")
+
+    assert alert.spent == 25_100_000_000
+    assert alert.window_end is not None
+    assert (alert.agent, alert.environment, alert.owner) == ("triage", "staging", "Ada Example ada@example.com")
+
+
+def test_an_alert_of_a_window_that_is_over_does_not_say_what_another_window_has_spent() -> None:
+    (alert,) = read_alerts(a_ledger(an_entry(windowStart="2026-03-01T00:00:00Z")), "support")
+
+    assert (alert.spent, alert.window_end) == (None, None)
+
+
+def test_an_alert_keeps_the_amounts_that_were_written_with_it() -> None:
+    (alert,) = read_alerts(a_ledger(an_entry(spent=25_000_000_000, limit=50_000_000_000)), "support")
+
+    assert (alert.spent, alert.limit) == (25_000_000_000, 50_000_000_000)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        an_entry(0),
+        an_entry(101),
+        an_entry(True),  # noqa: FBT003 - JSON's true
+        an_entry("50"),
+        an_entry(50.0),
+        an_entry(period="week"),
+        an_entry(period=["day"]),
+        an_entry(windowStart="2026-03-02"),
+        an_entry(windowStart=None),
+        an_entry(at="yesterday"),
+        an_entry(at=5),
+        "50",
+        None,
+    ],
+)
+def test_an_entry_that_is_no_alert_is_left_out_and_keeps_no_other_from_being_read(entry: Any) -> None:
+    assert ids(a_ledger(entry, an_entry(80))) == [f"{UID}/day/{DAY}/80"]
+
+
+@pytest.mark.parametrize("status", [{"alerts": None}, {"alerts": {"a": 1}}, {"exhausted": "now"}, {"day": 5}])
+def test_a_ledger_whose_status_is_damaged_has_no_alerts(status: dict[str, Any]) -> None:
+    assert ids(a_ledger(**status)) == []
+
+
+def test_a_new_ledger_has_no_alerts() -> None:
+    ledger = a_ledger()
+    del ledger["status"]
+
+    assert ids(ledger) == []
+
+
+def test_of_very_many_alerts_the_last_ones_count() -> None:
+    many = [an_entry(1, windowStart=f"{year}-01-01T00:00:00Z") for year in range(1000, 3000)]
+
+    found = ids(a_ledger(*many))
+
+    assert len(found) == 64
+    assert "2999" in found[-1]
+
+
+def test_texts_of_users_stay_on_one_line() -> None:
+    ledger = a_ledger(an_entry())
+    ledger["metadata"]["annotations"]["interlock.dev/owner"] = "Ada\n\u202eExample\x1b[0m"
+
+    (alert,) = read_alerts(ledger, "support")
+
+    assert alert.owner.isprintable()
