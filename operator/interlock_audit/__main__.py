@@ -1,4 +1,7 @@
-"""The collector program (`python -m interlock_audit`): it serves until SIGTERM."""
+"""The collector program (`python -m interlock_audit`): it serves until SIGTERM.
+
+`python -m interlock_audit report` writes a report on costs instead; see `report`.
+"""
 
 import asyncio
 import os
@@ -11,6 +14,7 @@ from typing import Final
 
 import aiohttp
 
+from interlock_audit import report
 from interlock_audit.reviewer import Reviewer
 from interlock_audit.server import CollectorServer, Telemetry
 from interlock_audit.settings import CollectorSettings, CollectorSettingsInvalid, read_settings
@@ -32,7 +36,9 @@ _REVIEW_SECONDS: Final = aiohttp.ClientTimeout(total=10)
 
 
 def main() -> int:
-    """Run the collector; return its exit code."""
+    """Run the collector, or the command that the first argument names; return the exit code."""
+    if sys.argv[1:2] == ["report"]:
+        return report.run(sys.argv[2:])
     try:
         settings = read_settings(os.environ)
         stores = _open_stores(settings)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import psycopg
 
+from interlock_audit.cost_sql import JsonSql, PostgresJson
 from interlock_audit.quotas import NO_QUOTAS, Quotas
 from interlock_audit.sql import SCHEMA, Cursor, SqlStore
 from interlock_audit.stores import TOO_LONG, StoreUnavailable
@@ -37,6 +38,7 @@ class _Postgres:
     parameter = "%s"
     lock = " FOR UPDATE"
     octets = "OCTET_LENGTH(line)"
+    json: JsonSql = PostgresJson()
 
     def __init__(self, dsn: str, *, is_read_only: bool, seconds: float) -> None:
         self._dsn, self._is_read_only = dsn, is_read_only

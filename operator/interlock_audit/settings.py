@@ -8,6 +8,8 @@ from typing import Final
 from interlock_audit.quotas import Quotas
 from interlock_contract.pod import AUDIT_PORT, AUDIT_TELEMETRY_PORT
 
+SQLITE_FILE: Final = "/var/lib/interlock-audit/records.sqlite"
+"""The file of the records in the collector's container."""
 KEEP_DAYS: Final = 184
 """Days for which records are stored: six months of at most 31 days."""
 MOST_DAYS: Final = 36500
@@ -50,7 +52,7 @@ def read_settings(environment: Mapping[str, str]) -> CollectorSettings:
         CollectorSettingsInvalid: A variable is missing or wrong.
     """
     return CollectorSettings(
-        sqlite=Path(environment.get("INTERLOCK_SQLITE", "/var/lib/interlock-audit/records.sqlite")),
+        sqlite=Path(environment.get("INTERLOCK_SQLITE", SQLITE_FILE)),
         postgres=environment.get("INTERLOCK_POSTGRES", ""),
         keep_days=_number(environment, "INTERLOCK_KEEP_DAYS", KEEP_DAYS, most=MOST_DAYS),
         quotas=Quotas(

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
+from interlock_audit.cost_sql import CostQuery, CostSteps, JsonSql, PartialCost, read_cost
 from interlock_audit.quotas import NO_QUOTAS, ROW_BYTES, Level, Quotas, Usage, find_levels
 from interlock_audit.stores import (
     MOST_BYTES,
@@ -88,6 +89,10 @@ class Database(Protocol):
     """The end of a SELECT that locks the row for other writers until the transaction ends."""
     octets: str
     """The length of a record's line in bytes, in a statement."""
+
+    @property
+    def json(self) -> JsonSql:
+        """The expressions that read a record's line."""
 
     def transaction(self) -> AbstractContextManager[Cursor]:
         """Return a transaction, committed if its block ends, rolled back if it raises.
@@ -204,6 +209,20 @@ class SqlStore:
         with self._database.transaction() as cursor:
             self._run(cursor, "SELECT namespace, agent, bytes FROM usage ORDER BY namespace, agent")
             return [Usage(namespace, agent, int(used)) for namespace, agent, used in cursor.fetchall()]
+
+    def costs(self, query: CostQuery) -> Iterator[list[PartialCost]]:
+        """Yield the sums of one step of a query after the other; see `CostSteps`. Each step is a transaction."""
+        steps, is_last = CostSteps(query, self._database.json), False
+        while not is_last:
+            with self._database.transaction() as cursor:
+                statement, values = steps.end()
+                self._run(cursor, statement, *values)
+                end = cursor.fetchone()
+                statement, values = steps.sums(end)
+                self._run(cursor, statement, *values)
+                found = [read_cost(row, len(query.groups)) for row in cursor]
+            yield found
+            is_last = end is None
 
     def prune(self, before: str, after: str = "") -> Pruned:
         """Delete the beginnings of some chains; see `Store`."""

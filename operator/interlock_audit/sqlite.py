@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from interlock_audit.cost_sql import JsonSql, SqliteJson
 from interlock_audit.quotas import NO_QUOTAS, Quotas
 from interlock_audit.sql import SCHEMA, Cursor, SqlStore
 from interlock_audit.stores import TOO_LONG, StoreUnavailable
@@ -51,6 +52,7 @@ class _Sqlite:
     parameter = "?"
     lock = ""
     octets = "LENGTH(CAST(line AS BLOB))"
+    json: JsonSql = SqliteJson()
 
     def __init__(self, path: Path, *, is_read_only: bool) -> None:
         self._path = path
