@@ -64,11 +64,15 @@ Pointer = Annotated[Text, like(POINTER, "a JSON pointer such as /customer/email"
 
 
 class AgentIdentity(StrictStruct, frozen=True):
-    """The one Agent object that the bundle was compiled for; another `uid` is another agent."""
+    """The one Agent object that the bundle was compiled for; another `uid` is another agent.
+
+    `owner` is the e-mail address of the person who answers for it, for audit records.
+    """
 
     name: Name
     namespace: Name
     uid: Text
+    owner: Text | None = None
 
 
 class ScopeLimit(StrictStruct, frozen=True):

@@ -245,6 +245,7 @@ class Recorder:
         return {
             "agent": self._writer.agent,
             "namespace": self._writer.guard.namespace,
+            "owner": "" if bundle is None else bundle.agent.owner or "",
             "revision": "" if bundle is None else bundle.revision,
             "stage": "" if bundle is None else bundle.stage,
             "environment": "" if bundle is None else bundle.environment,

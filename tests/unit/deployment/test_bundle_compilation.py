@@ -47,6 +47,7 @@ def test_the_bundle_says_for_whom_it_is() -> None:
     bundle = compile_bundle(a_placement(an_agent().with_stages(SCOPED)))
 
     assert (bundle.agent.name, bundle.agent.namespace, bundle.agent.uid) == ("triage", "agents", "uid-of-triage")
+    assert bundle.agent.owner == "ada@example.com"
     assert (bundle.stage, bundle.environment) == ("one-region", "production")
     assert len(bundle.revision) == 64
 

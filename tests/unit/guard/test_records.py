@@ -32,7 +32,7 @@ DELETE = BundleTool("delete_task", "delete", "tasks", ())
 GRANTS = (Grant("Binding", "b", ("*",), (), ()), Grant("Matrix", "m", ("*",), (), ()))
 BUNDLE = Bundle(
     3,
-    AgentIdentity("triage", "agents", "u-1"),
+    AgentIdentity("triage", "agents", "u-1", "grace@example.com"),
     "0123456789",
     "staging",
     "staging",
@@ -107,6 +107,7 @@ def test_a_decision_has_every_field(start: Start) -> None:
         "time": "2026-03-02T09:00:00.000Z",
         "agent": "triage",
         "namespace": "agents",
+        "owner": "grace@example.com",
         "revision": "0123456789",
         "stage": "staging",
         "environment": "staging",

@@ -97,10 +97,10 @@ def _key(index: int) -> str:
 
 def compile_bundle(placement: Placement) -> Bundle:
     """Return the policy that the placement's guard enforces."""
-    metadata, tasks = placement.agent.metadata, placement.agent.spec.tasks
+    metadata, tasks, owner = placement.agent.metadata, placement.agent.spec.tasks, placement.agent.spec.owner
     return Bundle(
         schema_version=SCHEMA_VERSION,
-        agent=AgentIdentity(name=metadata.name, namespace=metadata.namespace, uid=metadata.uid),
+        agent=AgentIdentity(metadata.name, metadata.namespace, metadata.uid, owner.email or None if owner else None),
         revision=placement.revision,
         stage=placement.stage.name,
         environment=placement.stage.environment,
