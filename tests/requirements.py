@@ -276,6 +276,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "records.redacted": Requirement("of arguments only the digest is recorded, or what the policy's redaction leaves"),
     "records.unavailable": Requirement("without a place for the record, writes and deletes are refused, then reads"),
     "records.kill": Requirement("a guard killed with -9 under load leaves a record of every call that it forwarded"),
+    "costs.reported": Requirement("a report adds up what calls cost, by agent, owner, model, task, day and labels"),
+    "costs.compared": Requirement("recorded costs are compared with a provider's export, by day and model"),
     "records.collected": Requirement("the collector holds each record once, whatever restarts or fills up meanwhile"),
     "records.verified": Requirement("the verifier finds every changed, missing, reordered, repeated or cut-off record"),
     "records.retention-provable": Requirement(

@@ -50,7 +50,7 @@ class CostSource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class AgentFacts:
+class KnownAgent:
     """What a report takes from an Agent: its owner's address, and its labels."""
 
     owner: str
@@ -95,7 +95,7 @@ class CostReport:
     total: Cost = field(default_factory=Cost)
 
 
-def build_report(store: CostSource, question: Question, agents: Mapping[str, AgentFacts]) -> CostReport:
+def build_report(store: CostSource, question: Question, agents: Mapping[str, KnownAgent]) -> CostReport:
     """Return the report on a question.
 
     Args:
@@ -131,7 +131,7 @@ def build_report(store: CostSource, question: Question, agents: Mapping[str, Age
     return CostReport(question, sorted(rows, key=_order(question.by)), total)
 
 
-def read_agents(texts: Iterable[tuple[str, bytes]]) -> dict[str, AgentFacts]:
+def read_agents(texts: Iterable[tuple[str, bytes]]) -> dict[str, KnownAgent]:
     """Return the Agents of the output of `kubectl get agents.interlock.dev -o json`. Of two with one name, the last.
 
     Args:
@@ -140,7 +140,7 @@ def read_agents(texts: Iterable[tuple[str, bytes]]) -> dict[str, AgentFacts]:
     Raises:
         ReportRefused: A file is something else.
     """
-    found: dict[str, AgentFacts] = {}
+    found: dict[str, KnownAgent] = {}
     for name, text in texts:
         try:
             document = json.loads(text)
@@ -148,7 +148,7 @@ def read_agents(texts: Iterable[tuple[str, bytes]]) -> dict[str, AgentFacts]:
                 metadata, owner = one["metadata"], one["spec"].get("owner") or {}
                 labels = {str(key): str(value) for key, value in (metadata.get("labels") or {}).items()}
                 address = str(owner.get("email") or owner.get("name") or "")
-                found[f"{metadata['namespace']}/{metadata['name']}"] = AgentFacts(address, labels)
+                found[f"{metadata['namespace']}/{metadata['name']}"] = KnownAgent(address, labels)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             wanted = "the output of: kubectl get agents.interlock.dev -A -o json"
             raise ReportRefused(f"{name} is not {wanted}") from None
@@ -178,7 +178,7 @@ def _groups(by: Sequence[str]) -> tuple[str, ...]:
 
 
 def _reader(
-    dimension: str, groups: Sequence[str], zone: ZoneInfo, agents: Mapping[str, AgentFacts]
+    dimension: str, groups: Sequence[str], zone: ZoneInfo, agents: Mapping[str, KnownAgent]
 ) -> Callable[[tuple[str, ...]], str]:
     """Return the function that reads the value of a dimension from the values of a group."""
     if dimension.startswith(LABEL):

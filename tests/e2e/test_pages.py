@@ -45,7 +45,8 @@ NOT_RUN = {
 """Commands that are printed and do not run here, with the reason."""
 
 OUTPUT_ELSEWHERE = {
-    "docs/runbooks/BindingDrifted.md": "tests/integration/operator/test_operator_verifies.py compares it"
+    "docs/how-to/cost-report.md": "tests/unit/audit/test_cost_report_page.py compares it",
+    "docs/runbooks/BindingDrifted.md": "tests/integration/operator/test_operator_verifies.py compares it",
 }
 ENVIRONMENT = 'eval "$(.venv/bin/python -m tools.cluster env)"'
 IMPORT = 'interlock-import() { PYTHONPATH=operator .venv/bin/python -m interlock_cli.import_servers "$@"; }'
