@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard bench-misbehaviour
+.PHONY: help venv test test-all unit verify prices crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard bench-misbehaviour
 
 VENV := .venv
 PYTHON := python3
@@ -16,16 +16,22 @@ venv: $(VENV)/.done ## the Python environment, from pinned and hashed requiremen
 $(VENV)/.done: requirements/dev.txt
 	tools/venv.sh $(VENV) $(PYTHON)
 
+# The operator reads the price book from here, as from its place in the image.
+BOOK := operator/prices.json
+prices: $(BOOK) ## the price book, from the pinned genai-prices
+$(BOOK): $(VENV)/.done $(wildcard tools/prices/*.py) $(wildcard operator/interlock_contract/budget/price*.py)
+	$(PY) -m tools.prices $@
+
 PYTEST := $(PY) -m pytest --numprocesses 4 --dist loadscope --no-loadscope-reorder --second-try
 
-test: venv verify ## lint, types, unit, real API server, real pods; all but the tests marked `nightly`
+test: venv prices verify ## lint, types, unit, real API server, real pods; all but the tests marked `nightly`
 	$(PYTEST) -m "not nightly"
 
-test-all: venv ## everything: `make unit verify` with each supported Python, then every test
+test-all: venv prices ## everything: `make unit verify` with each supported Python, then every test
 	$(PY) -m tools.pythons
 	$(PYTEST) --hypothesis-profile=explore
 
-unit: venv ## the tests that need neither cluster nor network
+unit: venv prices ## the tests that need neither cluster nor network
 	$(PY) -m pytest tests/unit tests/contract tests/scenarios
 
 verify: venv ## lint, types, layer order, generated files
@@ -73,14 +79,14 @@ images: venv ## build our images where they changed, and put them into the clust
 release: venv ## push our images to REGISTRY, sign them with cosign's KEY, and pin them in dist/
 	$(PY) -m tools.release "$(REGISTRY)" $(if $(TAG),--tag "$(TAG)") $(if $(UNSIGNED),--unsigned,--key "$(KEY)")
 
-bench-reconcile: venv ## measure Agents per second to Ready, and a bare kopf handler for comparison, JSON on the last line
+bench-reconcile: venv prices ## measure Agents per second to Ready, and a bare kopf handler for comparison, JSON on the last line
 	$(PY) -m benchmarks.reconcile
 
-bench-kill: venv ## measure the time to kill, quiet and under a flood, and for 1 000 pods, JSON on the last line
+bench-kill: venv prices ## measure the time to kill, quiet and under a flood, and for 1 000 pods, JSON on the last line
 	$(PY) -m benchmarks.kill
 
-bench-misbehaviour: venv ## measure what misbehaving MCP servers cost a guard, JSON on the last line
+bench-misbehaviour: venv prices ## measure what misbehaving MCP servers cost a guard, JSON on the last line
 	$(PY) -m benchmarks.misbehaviour
 
-bench-guard: venv ## measure what the guard adds to a tools/call, and two comparisons, JSON on the last line
+bench-guard: venv prices ## measure what the guard adds to a tools/call, and two comparisons, JSON on the last line
 	$(PY) -m benchmarks.guard

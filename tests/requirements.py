@@ -449,6 +449,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "status.zero-replicas": Requirement("replicas 0 is Ready=True with reason ScaledToZero"),
     "status.events": Requirement("one Event for each change of a layer, of Ready, of the stage, at kill and release"),
     "status.kill-untouched": Requirement("the reconciler never writes status.kill"),
+    # Budgets
+    "budget.prices": Requirement("no model and no usage costs less than its price list says"),
     # The tests
     "tests.second-try": Requirement("only tests that missed a bound run again, alone, at the end, and each is named"),
     # The code

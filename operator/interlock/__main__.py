@@ -10,6 +10,7 @@ import kopf
 from interlock.handlers import resources, startup
 from interlock.runtime.app import App
 from interlock.runtime.gc import tune_gc
+from interlock.runtime.price_file import PriceBookMissing
 from interlock.settings import OperatorSettings
 from interlock_kube.credentials import CredentialsUnavailable
 from interlock_process.logs import configure_logs
@@ -21,7 +22,7 @@ async def run(settings: OperatorSettings) -> int:
     """Run until a signal, or until a part of the operator fails; return the exit code."""
     try:
         app = App(settings)
-    except CredentialsUnavailable as error:
+    except (CredentialsUnavailable, PriceBookMissing) as error:
         _log.critical(str(error))
         return 1
     registry = kopf.OperatorRegistry()

@@ -34,6 +34,10 @@ class OperatorSettings(BaseSettings):
     """File with the key from which the operator derives the keys of agents. Where it is missing, the operator creates
     the Secret that is mounted there."""
 
+    price_book: Path | None = None
+    """The file with the prices of models; without one, prices.json next to the operator's packages, where the image has
+    it and `make prices` writes it."""
+
     kubeconfig: Path | None = None
     """A kubeconfig file; without one, the ServiceAccount of the operator's pod."""
 

@@ -42,6 +42,11 @@ ADMISSION_POLICIES_CHANGED = Gauge(
     "Admission policies and bindings of Interlock that are missing or differ, -1 while they cannot be read.",
 )
 
+PRICE_BOOK_TIMESTAMP = Gauge(
+    "interlock_price_book_timestamp_seconds",
+    "Date of the prices of models that the operator's image has, in seconds since 1970.",
+)
+
 
 class TelemetryServer:
     """The operator's HTTP server, in a thread with a loop of its own: a handlers' loop that hangs is what it reports.

@@ -27,7 +27,7 @@ def layers_in(modules: set[str]) -> list[str]:
 
 
 @requirement("code.layers")
-@pytest.mark.parametrize("layer", [*LAYERS, "reconcile"])
+@pytest.mark.parametrize("layer", [*LAYERS, "reconcile", "prices"])
 def test_each_layer_says_what_it_is_for(layer: str) -> None:
     readme = OPERATOR / "interlock" / layer / "README.md"
 
@@ -58,7 +58,7 @@ def test_the_kill_controller_imports_nothing_of_the_operator() -> None:
     assert packages & {"interlock", "interlock_guard", "interlock_audit", "kopf", "pydantic", "kubernetes"} == set()
 
 
-@pytest.mark.parametrize("layer", [*LAYERS, "reconcile", "api"])
+@pytest.mark.parametrize("layer", [*LAYERS, "reconcile", "api", "prices"])
 def test_a_pure_package_opens_no_connection_and_reads_no_clock(layer: str) -> None:
     forbidden = ("import aiohttp", "import asyncio", "import socket", "import os\n", "import time\n", "utc_now")
 

@@ -50,6 +50,9 @@ IMAGES = (
         "images/operator/Dockerfile",
         (
             "requirements/operator.txt",
+            "requirements/prices.txt",
+            "tools/__init__.py",
+            "tools/prices",
             "operator/interlock",
             "operator/interlock_guard",
             "operator/interlock_contract",

@@ -31,6 +31,7 @@ from interlock.runtime.child_watch import ChildWatch
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.liveness import WatchLag
 from interlock.runtime.policies import PolicyReconciler
+from interlock.runtime.price_file import read_price_book
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
 from interlock.runtime.worker_process import WorkerProcess
@@ -64,6 +65,7 @@ class App:
     def __init__(self, settings: OperatorSettings) -> None:
         self.settings = settings
         self.credentials = find_credentials(settings.kubeconfig)
+        self.prices = read_price_book(settings.price_book)
         self.failed = False
         self.stopping = asyncio.Event()
         # Of Agents, AgentPolicies and MCPBindings no `managedFields` are needed, which can be large and deep.

@@ -1,0 +1,1 @@
+"""The prices of models: the compiled book, and what policies say instead. Pure."""

@@ -1,0 +1,1 @@
+"""The compiler of the price book, from the pinned genai-prices."""
