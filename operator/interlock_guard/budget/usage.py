@@ -10,12 +10,28 @@ part of another, the larger reading counts:
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from interlock_contract.budget.prices import Usage
+from interlock_contract.budget.prices import STANDARD, ModelUsage
 from interlock_guard.budget.dialects import COUNT_TOKENS, EMBEDDINGS, MESSAGES, RESPONSES, Dialect
 
 MAX_TOKENS: Final = 10**9
 """Largest number of tokens that is believed."""
 _MAX_ITERATIONS: Final = 4096
+_MAX_NESTING: Final = 2
+_MEMBERS: Final = frozenset(
+    {
+        *("prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"),
+        *("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details", "cache_write_tokens"),
+        *("cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens", "cache_write_tokens_details"),
+        *("ttl_12h_tokens", "ttl_30m_tokens", "reasoning_tokens", "audio_tokens", "image_tokens", "citation_tokens"),
+        *("num_search_queries", "cache_creation", "cache_creation_input_tokens", "cache_read_input_tokens"),
+        *("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens", "iterations", "server_tool_use"),
+        *("web_search_requests", "service_tier", "speed", "inference_geo"),
+    }
+)
+"""Members of a usage that are read."""
+_MAX_WORD: Final = 256
+_STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand"})
+"""What OpenAI, Anthropic and Groq call the tier that costs the standard price."""
 _CACHED: Final = ("prompt_cache_hit_tokens", "num_cached_tokens")
 """Names of DeepSeek and Mistral for `prompt_tokens_details.cached_tokens`, which both have as well today."""
 
@@ -32,21 +48,50 @@ class Answer(NamedTuple):
     Attributes:
         usage: What it used.
         model: The model that it names.
-        tier: The service tier that it names, as the provider spells it: see `tiers.answered_tier`.
+        tier: The service tier that it names, by the word of the price book, such as `standard` or `fast`.
+        geo: The region of inference that it names.
         output_bytes: Bytes of text that were streamed to the agent; 0 for an answer that is no stream.
     """
 
-    usage: Usage | Unknown
+    usage: ModelUsage | Unknown
     model: str | None = None
     tier: str | None = None
+    geo: str | None = None
     output_bytes: int = 0
+
+
+def build_answer(
+    usage: ModelUsage | Unknown, *, model: Any, service_tier: Any, raw_usage: Any, output_bytes: int = 0
+) -> Answer:
+    """Return what is known about an answer.
+
+    Args:
+        usage: What it used.
+        model: Its member `model`.
+        service_tier: Its member `service_tier`.
+        raw_usage: Its member `usage`, in which Anthropic names tier, speed and region.
+        output_bytes: Bytes of text that were streamed.
+    """
+    named = raw_usage if isinstance(raw_usage, Mapping) else {}
+    tier = "fast" if named.get("speed") == "fast" else standard_name(service_tier or named.get("service_tier"))
+    return Answer(usage, _word(model), tier, _word(named.get("inference_geo")), output_bytes)
+
+
+def standard_name(tier: Any) -> str | None:
+    """Return the price book's word for a service tier, None where none is named."""
+    word = _word(tier)
+    return STANDARD if word in _STANDARD else word
+
+
+def _word(value: Any) -> str | None:
+    return value[:_MAX_WORD] if isinstance(value, str) and value else None
 
 
 class _Unreadable(Exception):  # noqa: N818 - says what the usage is
     """A usage has no number where it must have one."""
 
 
-def read_usage(endpoint: str, raw: Any, dialect: Dialect, *, has_hour_cache: bool = True) -> Usage | Unknown:
+def read_usage(endpoint: str, raw: Any, dialect: Dialect, *, has_hour_cache: bool = True) -> ModelUsage | Unknown:
     """Return what a member `usage` says.
 
     Args:
@@ -57,12 +102,10 @@ def read_usage(endpoint: str, raw: Any, dialect: Dialect, *, has_hour_cache: boo
             with an unknown lifetime then count as such.
     """
     if endpoint == COUNT_TOKENS:
-        return Usage()  # free, and its answer has no usage
-    if raw is None:
-        return Unknown("the answer has no usage")
+        return ModelUsage()  # free, and its answer has no usage
+    if not isinstance(raw, Mapping):
+        return Unknown("the answer has no usage" if raw is None else "usage is no object")
     try:
-        if not isinstance(raw, Mapping):
-            raise _Unreadable("usage is no object")
         if endpoint == MESSAGES:
             return _read_messages(raw, has_hour_cache=has_hour_cache)
         if endpoint == RESPONSES:
@@ -72,20 +115,23 @@ def read_usage(endpoint: str, raw: Any, dialect: Dialect, *, has_hour_cache: boo
         return Unknown(str(error))
 
 
-def merge_usage(old: Any, new: Any) -> Any:
+def merge_usage(old: Any, new: Any, depth: int = 0) -> Any:
     """Return one raw usage made of two of the same stream, each of which counts from the stream's beginning.
 
-    A number never falls, a null changes nothing, and what cannot be read stays, so that it is noticed.
+    A number never falls, a null changes nothing, and a number that cannot be read stays, so that it is noticed. Only
+    members that are read are kept: a stream may be long.
     """
     if new is None:
         return old
-    if old is None:
-        return new
-    if isinstance(old, dict) and isinstance(new, dict):
-        return {**old, **{name: merge_usage(old.get(name), value) for name, value in new.items()}}
-    if _is_count(old) and _is_count(new):
-        return max(old, new)
-    return old if isinstance(old, int | float) and not _is_count(old) else new
+    if isinstance(new, dict) and (old is None or isinstance(old, dict)) and depth < _MAX_NESTING:
+        kept: dict[str, Any] = old or {}
+        merged = {
+            name: merge_usage(kept.get(name), value, depth + 1) for name, value in new.items() if name in _MEMBERS
+        }
+        return {**kept, **merged}
+    if _is_count(old):
+        return max(old, new) if _is_count(new) else new
+    return new if old is None or isinstance(old, str | list | dict) else old
 
 
 def _is_count(value: Any) -> bool:
@@ -98,7 +144,7 @@ def _count(raw: Mapping[str, Any], name: str, default: int | None = None) -> int
     Raises:
         _Unreadable: It is none.
     """
-    value = raw.get(name)
+    value: Any = raw.get(name)
     if value is None and default is not None:
         return default
     if not _is_count(value):
@@ -120,7 +166,7 @@ def _object(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-def _read_completion(raw: Mapping[str, Any], dialect: Dialect, *, has_output: bool) -> Usage:
+def _read_completion(raw: Mapping[str, Any], dialect: Dialect, *, has_output: bool) -> ModelUsage:
     """Read the usage of a chat completion, a completion or an embedding."""
     prompt = _count(raw, "prompt_tokens")
     completion = _count(raw, "completion_tokens", None if has_output else 0)
@@ -130,7 +176,7 @@ def _read_completion(raw: Mapping[str, Any], dialect: Dialect, *, has_output: bo
     reasoning = max(_count(outs, "reasoning_tokens", 0), _count(raw, "reasoning_tokens", 0))
     if not has_output:
         prompt = max(prompt, total - completion)
-    return Usage(
+    return ModelUsage(
         **_split_input(prompt, cached, ins, is_inside=dialect.cached == "inside"),
         **_split_output(completion, total - prompt, reasoning, outs, is_inside=dialect.reasoning == "inside"),
         citation=_count(raw, "citation_tokens", 0),
@@ -138,12 +184,12 @@ def _read_completion(raw: Mapping[str, Any], dialect: Dialect, *, has_output: bo
     )
 
 
-def _read_responses(raw: Mapping[str, Any], dialect: Dialect) -> Usage:
+def _read_responses(raw: Mapping[str, Any], dialect: Dialect) -> ModelUsage:
     prompt, output = _count(raw, "input_tokens"), _count(raw, "output_tokens")
     total = _count(raw, "total_tokens", 0)
     ins, outs = _object(raw, "input_tokens_details"), _object(raw, "output_tokens_details")
     cached, reasoning = _count(ins, "cached_tokens", 0), _count(outs, "reasoning_tokens", 0)
-    return Usage(
+    return ModelUsage(
         **_split_input(prompt, cached, ins, is_inside=dialect.cached == "inside"),
         **_split_output(output, total - prompt, reasoning, outs, is_inside=dialect.reasoning != "unknown"),
     )
@@ -198,7 +244,7 @@ def _split_output(
     }
 
 
-def _read_messages(raw: Mapping[str, Any], *, has_hour_cache: bool) -> Usage:
+def _read_messages(raw: Mapping[str, Any], *, has_hour_cache: bool) -> ModelUsage:
     """Read the usage of Anthropic, which counts the cache apart, and a compaction in its iterations alone."""
     top = _read_message_counts(raw, has_hour_cache=has_hour_cache)
     iterations = raw.get("iterations")
@@ -206,7 +252,7 @@ def _read_messages(raw: Mapping[str, Any], *, has_hour_cache: bool) -> Usage:
         return top
     if not isinstance(iterations, list) or len(iterations) > _MAX_ITERATIONS:
         raise _Unreadable("iterations is no list of a usual length")
-    messages, others = Usage(), Usage()
+    messages, others = ModelUsage(), ModelUsage()
     for iteration in iterations:
         if not isinstance(iteration, Mapping):
             raise _Unreadable("iterations has something else than objects")
@@ -218,13 +264,13 @@ def _read_messages(raw: Mapping[str, Any], *, has_hour_cache: bool) -> Usage:
     return _join(_join(top, messages, is_sum=False), others, is_sum=True)
 
 
-def _read_message_counts(raw: Mapping[str, Any], *, has_hour_cache: bool) -> Usage:
+def _read_message_counts(raw: Mapping[str, Any], *, has_hour_cache: bool) -> ModelUsage:
     lifetimes = _object(raw, "cache_creation")
     short = _count(lifetimes, "ephemeral_5m_input_tokens", 0)
     long = _count(lifetimes, "ephemeral_1h_input_tokens", 0)
     rest = max(0, _count(raw, "cache_creation_input_tokens", 0) - short - long)
     tools = _object(raw, "server_tool_use")
-    return Usage(
+    return ModelUsage(
         input=_count(raw, "input_tokens"),
         cached_input=_count(raw, "cache_read_input_tokens", 0),
         cache_write_5m=short + (0 if has_hour_cache else rest),
@@ -234,11 +280,11 @@ def _read_message_counts(raw: Mapping[str, Any], *, has_hour_cache: bool) -> Usa
     )
 
 
-def _join(one: Usage, other: Usage, *, is_sum: bool) -> Usage:
+def _join(one: ModelUsage, other: ModelUsage, *, is_sum: bool) -> ModelUsage:
     """Return the sum of two usages, or the larger one of each of their numbers."""
-    return Usage(
+    return ModelUsage(
         **{
             name: getattr(one, name) + getattr(other, name) if is_sum else max(getattr(one, name), getattr(other, name))
-            for name in Usage.__slots__
+            for name in ModelUsage.__slots__
         }
     )

@@ -43,6 +43,9 @@ _ASCII: Final = bytes(range(0x80))
 _SLICE: Final = 4096
 _KEPT: Final = 256
 """Bytes at the beginning of a run that stay: more than an escape has, and more than a label of a host."""
+_DIGITS: Final = 6
+_INDEX: Final = rb"([0-9]{%d})" % _DIGITS
+"""What follows the token in a text: the number of a run."""
 _PORTION: Final = 64 * 1024
 
 
@@ -123,12 +126,24 @@ class RequestBody:
     _token: str = ""
     _runs: tuple[memoryview, ...] = ()
 
+    def length_of(self, text: str) -> int:
+        """Return the bytes of a text of the value in UTF-8, with the runs that were cut out of it."""
+        length = len(text) if text.isascii() else len(text.encode())
+        if not self._runs or length <= _KEPT or self._token not in text:
+            return length
+        cut = [int(index) for index in re.findall(self._token + _INDEX.decode(), text)]
+        return length + sum(len(self._runs[index]) for index in cut) - len(cut) * (len(self._token) + _DIGITS)
+
+    def change(self, value: Any) -> None:
+        """Set the value that is written; it must hold the texts of the former one."""
+        self.value = value
+
     def write(self) -> "OutgoingBody":
         """Return the body as it is sent, made from what was decided on; the value may then be dropped."""
         text = dump_json(self.value)
         if not self._runs:
             return OutgoingBody(deque([memoryview(text)]), self.hold)
-        parts = re.split(self._token.encode() + rb"([0-9]{6})", text)
+        parts = re.split(self._token.encode() + _INDEX, text)
         pieces = [self._runs[int(part)] if index % 2 else memoryview(part) for index, part in enumerate(parts)]
         return OutgoingBody(deque(pieces), self.hold)
 
@@ -198,7 +213,7 @@ async def _cut(data: bytearray) -> _Cut:
         await pace.pause()
     token, view, parts, end = secrets.token_hex(16), memoryview(data).toreadonly(), list[bytes | memoryview](), 0
     for index, (start, stop) in enumerate(places):
-        parts += [view[end:start], f"{token}{index:06d}".encode()]
+        parts += [view[end:start], f"{token}{index:0{_DIGITS}d}".encode()]
         end = stop
     text = b"".join([*parts, view[end:]]) if places else data
     written = len(text) + 2 * foreign  # two bytes of UTF-8 become six of an escape

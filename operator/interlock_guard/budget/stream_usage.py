@@ -1,0 +1,195 @@
+"""The usage of a stream of events, read while the events pass. Pure.
+
+Every event costs time, so none is parsed here: `AnswerScreen` has parsed it in its search for keys. Only an event that
+is too large for that search is scanned for the few members that matter.
+
+A usage counts only if the stream has come to its end: a provider counts from the beginning of the stream in each of
+several usages, and charges what it counts last.
+
+    chat completions    the chunk without choices, or a usage in or after a chunk with a finish_reason
+    responses           response.completed, response.incomplete and response.failed
+    messages            message_delta with a stop_reason, or message_stop after a message_delta
+"""
+
+from typing import Any, Final
+
+from interlock_guard.budget.answer_reader import Watch
+from interlock_guard.budget.dialects import CHAT, COMPLETIONS, MESSAGES, RESPONSES
+from interlock_guard.budget.member_scanner import MemberScanner, Path
+from interlock_guard.budget.usage import Answer, Unknown, build_answer, merge_usage
+
+_RESPONSE_TEXTS: Final = frozenset(
+    {
+        *("response.output_text.delta", "response.refusal.delta", "response.reasoning_text.delta"),
+        *("response.function_call_arguments.delta", "response.custom_tool_call_input.delta"),
+        "response.shell_call_command.delta",
+    }
+)
+"""Events whose `delta` is output. Summaries of reasoning are none: the reasoning itself is counted."""
+_RESPONSE_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_TYPE: Final[Path] = ("type",)
+_USAGE: Final[Path] = ("usage",)
+_ROOTS: Final[dict[str, Path]] = {RESPONSES: ("response",), MESSAGES: ("message",)}
+"""The member of an event that is like the whole answer."""
+
+
+class StreamUsage:
+    """Reads the events of one stream.
+
+    Args:
+        watch: What is known of its request.
+
+    Attributes:
+        output_bytes: Bytes of text that the events have brought so far.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.output_bytes = 0
+        self._watch = watch
+        self._usage: Any = None
+        self._model: Any = None
+        self._tier: Any = None
+        self._has_stopped = self._is_final = False
+        self._take = {
+            CHAT: self._take_chunk,
+            COMPLETIONS: self._take_chunk,
+            RESPONSES: self._take_response,
+            MESSAGES: self._take_message,
+        }.get(watch.endpoint)
+
+    def take(self, event: Any, data: bytes) -> bytes | None:
+        """Take an event.
+
+        Args:
+            event: Its data as JSON; None where it was not parsed.
+            data: Its data.
+
+        Returns:
+            The data that passes: `data` itself, or other data in its place. None for an event that must not pass, as
+            the client has not asked for it.
+        """
+        if self._take is None:
+            return data
+        if isinstance(event, dict):
+            return self._take(event, data)
+        return data if event is not None or len(data) <= len(b"[DONE]") else self._scan(data)
+
+    def finish(self) -> Answer:
+        """Return what is known when the stream has ended."""
+        count = 0 if self._watch.echoes else self.output_bytes
+        if self._is_final or self._take is None:
+            return self._watch.build_answer(self._usage, self._model, self._tier, count)
+        unknown = Unknown("the stream ended before its usage")
+        return build_answer(
+            unknown, model=self._model, service_tier=self._tier, raw_usage=self._usage, output_bytes=count
+        )
+
+    def _note(self, answer: dict[str, Any]) -> None:
+        """Note what an event says about the whole answer."""
+        self._model = answer.get("model") or self._model
+        self._tier = answer.get("service_tier") or self._tier
+        if (usage := answer.get("usage")) is not None:
+            self._usage = merge_usage(self._usage, usage)
+
+    def _take_chunk(self, event: dict[str, Any], data: bytes) -> bytes | None:
+        choices, usage = event.get("choices"), event.get("usage")
+        if isinstance(choices, list):
+            for choice in choices:
+                if isinstance(choice, dict):
+                    self._count_choice(choice)
+                    if choice.get("finish_reason") is not None:
+                        self._has_stopped = True
+        if usage is None and isinstance(own := event.get("x_groq"), dict):
+            usage = own.get("usage")
+        self._model = event.get("model") or self._model
+        if "service_tier" in event:
+            self._tier = event["service_tier"] or self._tier
+        if usage is None:
+            return data
+        self._usage = merge_usage(self._usage, usage)
+        self._is_final = self._is_final or self._has_stopped or not choices
+        is_ours = self._watch.takes_out and not choices and "error" not in event
+        return None if is_ours else data
+
+    def _count_choice(self, choice: dict[str, Any]) -> None:
+        """Count the text of one choice of a chunk."""
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            self.output_bytes += _size(choice.get("text"))
+            return
+        for name, value in delta.items():
+            if value is None or name == "role":
+                continue
+            if name in ("content", "refusal"):
+                self.output_bytes += _size(value)
+            elif name == "reasoning_content" or (name == "reasoning" and "reasoning_content" not in delta):
+                self.output_bytes += _size(value)  # gateways repeat one in the other
+            elif name == "tool_calls" and isinstance(value, list):
+                self.output_bytes += sum(_size_of_call(call.get("function")) for call in value if type(call) is dict)
+            elif name == "function_call":
+                self.output_bytes += _size_of_call(value)
+            elif name == "audio" and isinstance(value, dict):
+                self.output_bytes += _size(value.get("transcript"))
+
+    def _take_response(self, event: dict[str, Any], data: bytes) -> bytes | None:
+        kind = event.get("type")
+        if kind in _RESPONSE_TEXTS:
+            self.output_bytes += _size(event.get("delta"))
+            return data
+        answer = event.get("response")
+        if not isinstance(answer, dict):
+            return data
+        self._note(answer)
+        self._is_final = self._is_final or kind in _RESPONSE_ENDS
+        return data if self._watch.set_back is None else self._scanner().feed(data)
+
+    def _take_message(self, event: dict[str, Any], data: bytes) -> bytes | None:
+        kind, delta = event.get("type"), event.get("delta")
+        if kind == "content_block_delta":
+            if isinstance(delta, dict):
+                for name in ("text", "thinking", "partial_json"):
+                    self.output_bytes += _size(delta.get(name))
+        elif kind == "message_start":
+            if isinstance(answer := event.get("message"), dict):
+                self._note(answer)
+        elif kind == "message_delta":
+            self._note(event)
+            self._has_stopped = isinstance(event.get("usage"), dict)
+            is_last = isinstance(delta, dict) and delta.get("stop_reason") is not None
+            self._is_final = self._is_final or (self._has_stopped and is_last)
+        elif kind == "message_stop":
+            self._is_final = self._is_final or self._has_stopped
+        return data
+
+    def _scanner(self) -> MemberScanner:
+        root = _ROOTS.get(self._watch.endpoint, ())
+        paths = {(*root, name) for name in ("usage", "model", "service_tier")} | {_TYPE}
+        return MemberScanner(paths, self._watch.set_back)
+
+    def _scan(self, data: bytes) -> bytes | None:
+        """Take an event that was not parsed."""
+        scanner = self._scanner()
+        passed = scanner.feed(data)
+        root = _ROOTS.get(self._watch.endpoint, ())
+        self._note({name: scanner.get((*root, name)) for name in ("model", "service_tier", "usage")})
+        kind = scanner.get(_TYPE)
+        if self._watch.endpoint == RESPONSES:
+            self._is_final = self._is_final or kind in _RESPONSE_ENDS
+        elif self._watch.endpoint != MESSAGES:
+            self._is_final = self._is_final or scanner.get(_USAGE) is not None
+        return passed
+
+
+def _size_of_call(function: Any) -> int:
+    """Return the size of a call of a tool, or of a piece of one."""
+    return _size(function.get("arguments")) + _size(function.get("name")) if isinstance(function, dict) else 0
+
+
+def _size(value: Any, depth: int = 0) -> int:
+    """Return the bytes of a text, or of the texts in a list of parts, as Mistral has them."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+    if isinstance(value, list) and depth <= 1:
+        parts = [part for part in value if isinstance(part, dict)]
+        return sum(_size(part.get(name), depth + 1) for part in parts for name in ("text", "thinking"))
+    return 0
