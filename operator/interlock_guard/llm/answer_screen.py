@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from interlock_guard.budget.stream_usage import StreamUsage
 from interlock_guard.upstream.credentials import SECRET_REACH
 from interlock_guard.upstream.http_client import UpstreamError
 from interlock_guard.wire.large_messages import SMALL, Pace
@@ -26,6 +27,8 @@ _TEXT_REACH: Final = 512
 """Characters of a text that are kept for its next piece: 64 of a key, each of them once escaped."""
 _PLACES: Final = ("index", "output_index", "content_index", "summary_index")
 """Members of an event that say which text its pieces belong to."""
+_LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\n|\r){2}")
 _LONGEST_BLANK_LINE: Final = 4
 _COMMENTS: Final = re.compile(rb"(?::[^\r\n]*\r?\n)+")
@@ -80,19 +83,27 @@ class AnswerScreen:
     Args:
         shows_key: Returns True for a text with a key in it.
         is_events: Whether the client may read the answer as a stream of events.
+        usage: Reads the usage from the events of a call with a budget, and says which of them pass.
     """
 
-    def __init__(self, shows_key: Callable[[bytes | bytearray], bool], *, is_events: bool) -> None:
+    def __init__(
+        self,
+        shows_key: Callable[[bytes | bytearray], bool],
+        *,
+        is_events: bool,
+        usage: StreamUsage | None = None,
+    ) -> None:
         self._shows_key = shows_key
         self._held = bytearray()
         self._searched = b""  # the end of what was searched, as a key may go on in the next chunk
         self._events = EventParser(MAX_EVENT) if is_events else None
         self._texts: dict[_Place, str] = {}
+        self._usage = usage
 
     @property
     def size(self) -> int:
-        """Bytes that are held, the copies of the parser included."""
-        return len(self._held) + (self._events.size if self._events is not None else 0)
+        """Bytes that are held, and of events a second time: the parser copies an event when it is complete."""
+        return len(self._held) * (1 if self._events is None else 2)
 
     def feed(self, chunk: bytes | bytearray) -> bytes:
         """Take a chunk and return what passes now.
@@ -112,14 +123,9 @@ class AnswerScreen:
             # No key has a line end. Some providers send empty lines so that a client does not stop waiting.
             return self._release(max(len(self._held) - SECRET_REACH, self._held.rfind(b"\n") + 1))
         try:
-            for event in self._events.feed(bytes(chunk)):
-                self._check_pieces(event.data)
+            return self._take_events(self._events, before)
         except EventTooLarge as error:
             raise UpstreamError(f"answered with {error}", is_sent=True) from None
-        ends = [found.end() for found in _BLANK_LINE.finditer(self._held, max(0, before - _LONGEST_BLANK_LINE + 1))]
-        end = ends[-1] if ends else 0
-        comments = _COMMENTS.match(self._held, end)
-        return self._release(end if comments is None else comments.end())
 
     async def feed_in_steps(self, part: bytes | bytearray) -> AsyncIterator[bytes]:
         """Take a part of the answer and yield what passes; it may hold thousands of events, each of them searched.
@@ -141,8 +147,39 @@ class AnswerScreen:
         del self._held[: len(passed)]
         return passed
 
-    def _check_pieces(self, data: bytes) -> None:
-        """Search the texts that the agent puts together from several events.
+    def _take_events(self, parser: EventParser, before: int) -> bytes:
+        """Search the events that are complete, and return what passes.
+
+        Args:
+            parser: Takes each event apart.
+            before: How many bytes were held, and had no complete event in them.
+
+        Raises:
+            KeyShown: A key is in several events together.
+            EventTooLarge: An event is beyond the bound.
+        """
+        passed, end = bytearray(), 0
+        for found in _BLANK_LINE.finditer(self._held, max(0, before - _LONGEST_BLANK_LINE + 1)):
+            block = bytes(self._held[end : found.end()])
+            end = found.end()
+            for event in parser.feed(block):  # none, or one
+                data: bytes | None = event.data
+                parsed = self._check_pieces(event.data)
+                if self._usage is not None:
+                    data = self._usage.take(parsed, event.data)
+                if data is not event.data:
+                    block = b"" if data is None else _replace_data(block, data)
+            passed += block
+        if len(self._held) - end > MAX_EVENT:
+            raise EventTooLarge(f"an event of more than {MAX_EVENT} bytes")
+        if (comments := _COMMENTS.match(self._held, end)) is not None:
+            passed += comments.group()
+            end = comments.end()
+        del self._held[:end]
+        return bytes(passed)
+
+    def _check_pieces(self, data: bytes) -> Any:
+        """Search the texts that the agent puts together from several events, and return the event as JSON.
 
         Two events that make one text:
 
@@ -153,11 +190,11 @@ class AnswerScreen:
             KeyShown: A key is in one.
         """
         if len(data) > _MAX_DELTA:
-            return
+            return None
         try:
             event = json.loads(data)
         except (ValueError, RecursionError):
-            return  # such as [DONE]; its bytes were searched
+            return None  # such as [DONE]; its bytes were searched
         texts = []
         for place, piece in _strings(event):
             text = self._texts.pop(place, "") + piece
@@ -167,6 +204,14 @@ class AnswerScreen:
             self._texts[place] = text[-_TEXT_REACH:]
         if self._shows_key("\n".join(texts).encode("utf-8", "surrogatepass")):
             raise KeyShown
+        return event
+
+
+def _replace_data(block: bytes, data: bytes) -> bytes:
+    """Return an event of a stream with other data, and its other lines as they were."""
+    lines = [line for line in _LINE_END.split(block.removeprefix(_BYTE_ORDER_MARK)) if line]
+    others = [line for line in lines if line.partition(b":")[0] != b"data"]
+    return b"\n".join([*others, *(b"data: " + line for line in data.split(b"\n")), b"", b""])
 
 
 def _strings(event: Any) -> Iterator[tuple[_Place, str]]:

@@ -1,0 +1,232 @@
+"""How many tokens a body may have as its input, at most. Pure.
+
+A tokenizer makes at most one token of each byte of UTF-8. So the bytes of a body bound its tokens, where the body holds
+everything; providers add a little for each message and tool. An image costs by its pixels, of which its bytes say
+nothing, so it has a bound of its own. Files and what a body only refers to can be as large as the context window.
+
+    {"role": "user", "content": "Hello"}                          bytes, and PER_MESSAGE
+    {"type": "input_image", "image_url": "data:..."}              the bound for an image of the model
+    {"type": "input_file", "file_data": "data:application/pdf"}   the context window: a PDF may unpack to any text
+    "previous_response_id": "resp_1"                              the context window
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from interlock_guard.budget.dialects import COMPLETIONS, EMBEDDINGS, MESSAGES
+from interlock_guard.wire.large_messages import Pace
+
+PER_REQUEST: Final = 128
+"""Tokens that a provider may add to a prompt: a system message, the beginning of the answer."""
+PER_MESSAGE: Final = 32
+PER_TOOL: Final = 128
+"""Tokens for a tool that the body describes, in addition to its bytes."""
+PER_KNOWN_TOOL: Final = 2048
+"""Tokens for a tool of which the body has only the type, such as `bash_20250124`: the provider describes it."""
+WITH_TOOLS: Final = 1024
+"""Tokens of the instructions that a provider adds to a prompt with tools."""
+
+_IMAGES: Final[tuple[tuple[re.Pattern[str], int], ...]] = (
+    (re.compile(r"(?:.*/)?claude-"), 4784),  # 2576 pixels at the longest edge, in patches of 28 by 28
+    (re.compile(r"(?:.*/)?gpt-4o-mini"), 2833 + 8 * 5667),  # 8 tiles of 2048 by 768 pixels
+    (re.compile(r"(?:.*/)?(?:gpt-|chatgpt-|o1|o3|o4|codex-|computer-use)"), 24_600),  # 10 000 patches, times 2.46
+)
+"""Most tokens of one image, by the name of the model."""
+
+_IMAGE_TYPES: Final = frozenset({"image", "image_url", "input_image", "computer_screenshot", "image_generation_call"})
+_FILE_TYPES: Final = frozenset({"file", "input_file", "document", "container_upload"})
+_HELD_SOURCES: Final = frozenset({"text", "content"})
+"""Types of sources of a document that are in the body as text."""
+_CONTENTS: Final = frozenset({"image_url", "source", "result", "file", "file_data", "file_url"})
+"""Members of images and files that are no text."""
+_FILE_MEMBERS: Final = frozenset({"file_data", "file_url"})
+_CITATIONS: Final = re.compile(r".*(?:_citation|_location|file_path)\Z")
+_REFERENCES: Final = frozenset(
+    {"previous_response_id", "conversation", "file_id", "file_url", "cached_content", "vector_store_ids", "skill_id"}
+)
+"""Members that name content which the provider holds."""
+_ROOT_CACHE: Final = frozenset({"cache_control", "prompt_cache_options", "prompt_cache_breakpoint"})
+_SHORT_LIFETIMES: Final = (None, "5m", "30m")
+_OPAQUE: Final = frozenset(
+    {
+        *("parameters", "input_schema", "output_schema", "schema", "metadata", "logit_bias", "arguments", "env"),
+        *("input_examples", "attributes", "variables"),
+    }
+)
+"""Members that may hold anything, and in which a provider looks for no content."""
+_DESCRIBED: Final = frozenset({"function", "custom", "parameters", "input_schema", "format", "tools"})
+_STEPS: Final = 64
+
+
+@dataclass(slots=True)
+class PromptSize:
+    """What a body has as its input.
+
+    Attributes:
+        text: Most tokens of everything but images.
+        images: How many images it has.
+        reference: The member or type because of which the input may be as large as the context window; empty
+            without one.
+        has_audio: Whether it has audio, whose tokens are in `text`.
+        writes_cache: Whether it asks for a cache.
+        has_long_cache: Whether it asks for a cache that lives longer than half an hour.
+        prediction: Most tokens of a predicted output.
+        compacts: Whether the provider may summarise the conversation first, which is one more call.
+    """
+
+    text: int = PER_REQUEST
+    images: int = 0
+    reference: str = ""
+    has_audio: bool = False
+    writes_cache: bool = False
+    has_long_cache: bool = False
+    prediction: int = 0
+    compacts: bool = False
+
+    def input_tokens(self, model: str, window: int | None) -> int | None:
+        """Return the most tokens of input, None if only an unknown context window bounds them.
+
+        Args:
+            model: The name of the model, which says what an image may cost.
+            window: Its context window in tokens.
+        """
+        per_image = next((most for pattern, most in _IMAGES if pattern.match(model.lower())), None)
+        if self.reference or (self.images and per_image is None):
+            return None if window is None else max(self.text, window)
+        return self.text + self.images * (per_image or 0)
+
+
+async def measure_prompt(endpoint: str, body: Mapping[str, Any], length_of: Callable[[str], int]) -> PromptSize:
+    """Return the size of a body's input, measured in steps.
+
+    Args:
+        endpoint: The path that is posted to.
+        body: The body as the decision is made on it.
+        length_of: Returns the bytes of one of its texts, with what was cut out of it.
+    """
+    meter = _Meter(endpoint, length_of)
+    meter.take_root(body)
+    await _walk(meter)
+    if body.get("prediction") is not None:
+        part = _Meter(endpoint, length_of)
+        part.take(body["prediction"])
+        await _walk(part)
+        meter.size.prediction = part.size.text
+    return meter.size
+
+
+async def _walk(meter: "_Meter") -> None:
+    pace = Pace()
+    while meter.step():
+        await pace.pause()
+
+
+class _Meter:
+    """Walks through one body."""
+
+    def __init__(self, endpoint: str, length_of: Callable[[str], int]) -> None:
+        self.size = PromptSize()
+        self._length_of = length_of
+        self._endpoint = endpoint
+        self._has_tokens = endpoint in (COMPLETIONS, EMBEDDINGS)  # a prompt may be a list of tokens
+        self._waiting: list[Any] = []
+        self._opaque: list[Any] = []
+
+    def take_root(self, body: Mapping[str, Any]) -> None:
+        """Note what only the top of a body can have, and begin."""
+        size = self.size
+        for name in ("messages", "input"):
+            items = body.get(name)
+            if isinstance(items, list):
+                size.text += PER_MESSAGE * sum(isinstance(item, dict) for item in items)
+        thread = body.get("thread")
+        if isinstance(thread, dict) and thread.get("type") != "create":
+            size.reference = "thread"
+        if isinstance(body.get("conversation"), dict):
+            size.reference = "conversation"
+        context = body.get("context_management")
+        edits = context.get("edits") if isinstance(context, dict) else context
+        size.compacts = isinstance(edits, list) and any(
+            isinstance(edit, dict) and str(edit.get("type", "")).startswith("compact") for edit in edits
+        )
+        self._waiting += [{name: value for name, value in body.items() if name != "prediction"}]
+
+    def take(self, value: Any) -> None:
+        """Begin with a value that is a part of a body."""
+        self._waiting.append(value)
+
+    def step(self) -> bool:
+        """Take some values; return False when there are no more."""
+        for _ in range(_STEPS):
+            if self._waiting:
+                self._take(self._waiting.pop())
+            elif self._opaque:
+                self._count(self._opaque.pop())
+            else:
+                return False
+        return True
+
+    def _take(self, value: Any) -> None:
+        if isinstance(value, dict):
+            self._take_object(value)
+        elif isinstance(value, list):
+            self.size.text += 2
+            self._waiting += value
+        elif self._has_tokens and type(value) is int:
+            self.size.text += 1
+        else:
+            self._count(value)
+
+    def _count(self, value: Any) -> None:
+        """Count the bytes of a value, as JSON has them."""
+        if isinstance(value, str):
+            self.size.text += self._length_of(value) + 3
+        elif isinstance(value, dict):
+            self.size.text += 2 + sum(map(self._length_of, value)) + 4 * len(value)
+            self._opaque += value.values()
+        elif isinstance(value, list):
+            self.size.text += 2
+            self._opaque += value
+        else:
+            self.size.text += len(str(value)) + 1
+
+    def _take_object(self, value: dict[str, Any]) -> None:
+        size, kind = self.size, value.get("type")
+        kind = kind if isinstance(kind, str) else ""
+        source = value.get("source")
+        is_held = isinstance(source, dict) and source.get("type") in _HELD_SOURCES
+        is_image = kind in _IMAGE_TYPES or "image_url" in value
+        is_file = not is_image and not is_held and (kind in _FILE_TYPES or not _FILE_MEMBERS.isdisjoint(value))
+        if is_image:
+            size.images += 1
+        elif is_file:
+            size.reference = size.reference or kind or "file"
+        elif kind == "item_reference":
+            size.reference = size.reference or kind
+        size.has_audio = size.has_audio or kind == "input_audio"
+        is_citation = _CITATIONS.match(kind) is not None
+        for name, item in value.items():
+            size.text += self._length_of(name) + 4
+            if (is_image or is_file) and name in _CONTENTS:
+                continue
+            if name in _OPAQUE or (name == "input" and self._endpoint == MESSAGES):
+                self._opaque.append(item)
+                continue
+            self._take_member(name, item, is_citation=is_citation)
+            self._waiting.append(item)
+
+    def _take_member(self, name: str, item: Any, *, is_citation: bool) -> None:
+        size = self.size
+        if name in _REFERENCES and item is not None and not is_citation:
+            size.reference = size.reference or name
+        elif name == "audio" and isinstance(item, dict) and "id" in item:
+            size.reference = size.reference or name  # an answer with audio that the provider still has
+        elif name in _ROOT_CACHE and isinstance(item, dict):
+            size.writes_cache = True
+            size.has_long_cache = size.has_long_cache or item.get("ttl") not in _SHORT_LIFETIMES
+        elif name in ("tools", "functions") and isinstance(item, list) and item:
+            size.text += WITH_TOOLS
+            tools = [tool for tool in item if isinstance(tool, dict)]
+            size.text += sum(PER_KNOWN_TOOL if _DESCRIBED.isdisjoint(tool) else PER_TOOL for tool in tools)
