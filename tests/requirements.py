@@ -350,6 +350,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.selftest": Requirement("the self-test shows that a guard refuses models that its agent may not call"),
     "models.sdks": Requirement("the official OpenAI and Anthropic SDKs work by the agent's variables alone"),
     "models.on-a-cluster": Requirement("real pods call a model by their guard, in one pod with it and apart", "kind"),
+    # Budgets
+    "budget.worst-case": Requirement("no call of a model can cost more than the guard reserves before it is sent"),
+    "budget.usage": Requirement("every shape of usage that providers send is read, and in the larger way if unclear"),
+    "budget.settled": Requirement("a call is charged by its usage, and with its whole reservation if that is unknown"),
+    "budget.unseen": Requirement("no client sees what the guard adds to a request in order to know its cost"),
     # Kill
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
     "kill.relabelled": Requirement("a pod that was taken out of its agent by a change of its labels is deleted"),

@@ -5,7 +5,7 @@ brackets and, near the root, keys. So a member inside of an output of the model 
 
     {"content": [{"input": {"usage": 1}}], "usage": {"input_tokens": 9}}     ("usage",) is {"input_tokens": 9}
 
-A text that is no JSON yields anything or nothing. Only whoever makes the text can do that: a provider.
+A text that is no JSON yields anything or nothing. Only the provider that sends the text can do that.
 """
 
 import json

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from interlock_guard.budget.dialects import COMPLETIONS, EMBEDDINGS, MESSAGES
+from interlock_guard.budget.dialects import COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES
 from interlock_guard.wire.large_messages import Pace
 
 PER_REQUEST: Final = 128
@@ -47,7 +47,9 @@ _REFERENCES: Final = frozenset(
     {"previous_response_id", "conversation", "file_id", "file_url", "cached_content", "vector_store_ids", "skill_id"}
 )
 """Members that name content which the provider holds."""
-_ROOT_CACHE: Final = frozenset({"cache_control", "prompt_cache_options", "prompt_cache_breakpoint"})
+_ID_ALONE: Final = frozenset({"id", "type"})
+"""What a reference to an item has. Its type may be absent or null."""
+_CACHE: Final = frozenset({"cache_control", "prompt_cache_options", "prompt_cache_breakpoint"})
 _SHORT_LIFETIMES: Final = (None, "5m", "30m")
 _OPAQUE: Final = frozenset(
     {
@@ -158,7 +160,7 @@ class _Meter:
         self._waiting.append(value)
 
     def step(self) -> bool:
-        """Take some values; return False when there are no more."""
+        """Take some values; return False when all are taken."""
         for _ in range(_STEPS):
             if self._waiting:
                 self._take(self._waiting.pop())
@@ -203,8 +205,10 @@ class _Meter:
             size.images += 1
         elif is_file:
             size.reference = size.reference or kind or "file"
-        elif kind == "item_reference":
-            size.reference = size.reference or kind
+        elif kind == "item_reference" or (
+            self._endpoint == RESPONSES and _ID_ALONE.issuperset(value) and "id" in value
+        ):
+            size.reference = size.reference or "item_reference"
         size.has_audio = size.has_audio or kind == "input_audio"
         is_citation = _CITATIONS.match(kind) is not None
         for name, item in value.items():
@@ -214,16 +218,18 @@ class _Meter:
             if name in _OPAQUE or (name == "input" and self._endpoint == MESSAGES):
                 self._opaque.append(item)
                 continue
-            self._take_member(name, item, is_citation=is_citation)
+            if name in _REFERENCES:
+                if item is not None and not is_citation and not is_image:
+                    size.reference = size.reference or name
+            else:
+                self._take_member(name, item)
             self._waiting.append(item)
 
-    def _take_member(self, name: str, item: Any, *, is_citation: bool) -> None:
+    def _take_member(self, name: str, item: Any) -> None:
         size = self.size
-        if name in _REFERENCES and item is not None and not is_citation:
-            size.reference = size.reference or name
-        elif name == "audio" and isinstance(item, dict) and "id" in item:
+        if name == "audio" and isinstance(item, dict) and "id" in item:
             size.reference = size.reference or name  # an answer with audio that the provider still has
-        elif name in _ROOT_CACHE and isinstance(item, dict):
+        elif name in _CACHE and isinstance(item, dict):
             size.writes_cache = True
             size.has_long_cache = size.has_long_cache or item.get("ttl") not in _SHORT_LIFETIMES
         elif name in ("tools", "functions") and isinstance(item, list) and item:

@@ -17,15 +17,13 @@ from typing import Final, Literal
 from interlock_contract.budget.prices import PER_UNITS, ModelPrice, ModelUsage, PriceUnknown, price_of
 from interlock_guard.budget.dialects import COUNT_TOKENS
 from interlock_guard.budget.usage import Answer, Unknown
-from interlock_guard.budget.worst_case import Terms, add_region
+from interlock_guard.budget.worst_case import Terms
 
 BYTES_PER_TOKEN: Final = 16
 """Most bytes of streamed text for one token of output that are believed. Texts have about four."""
 _FREE: Final = frozenset({503, 529})
 _CLIENT_ERRORS: Final = range(400, 500)
 _SUCCESS: Final = range(200, 300)
-_ANYWHERE: Final = frozenset({"global", "not_available"})
-_REGIONS: Final = frozenset({*_ANYWHERE, "us"})
 
 Basis = Literal["Usage", "Reservation", "Free"]
 Alert = Literal[
@@ -140,14 +138,7 @@ def _price(
         tier = terms.tier
         alerts.append("TierUnknown")
     nanos = price_of(price, usage, at=terms.at, tier=tier)
-    if alerts:
-        nanos = max(nanos, _cost_at_most(terms, usage))
-    if terms.is_regional:
-        is_unknown = answer.geo is not None and answer.geo not in _REGIONS
-        alerts += ["TierUnknown"] if is_unknown and "TierUnknown" not in alerts else []
-        is_anywhere = terms.asks_global if answer.geo is None else answer.geo in _ANYWHERE
-        nanos = nanos if is_anywhere else add_region(nanos)
-    return nanos, alerts
+    return (max(nanos, _cost_at_most(terms, usage)) if alerts else nanos), alerts
 
 
 def _cost_at_most(terms: Terms, usage: ModelUsage) -> int:
@@ -155,4 +146,4 @@ def _cost_at_most(terms: Terms, usage: ModelUsage) -> int:
     if terms.rates is None:
         return 0
     output = usage.output_tokens * (terms.rates.output or 0)
-    return -(-(usage.input_tokens * terms.rates.input + output + terms.rates.request) // PER_UNITS)
+    return -(-(usage.input_tokens * terms.rates.input + output) // PER_UNITS) + terms.rates.request

@@ -13,7 +13,7 @@ several usages, and charges what it counts last.
 
 from typing import Any, Final
 
-from interlock_guard.budget.answer_reader import Watch
+from interlock_guard.budget.body_usage import Watch
 from interlock_guard.budget.dialects import CHAT, COMPLETIONS, MESSAGES, RESPONSES
 from interlock_guard.budget.member_scanner import MemberScanner, Path
 from interlock_guard.budget.usage import Answer, Unknown, build_answer, merge_usage
@@ -164,7 +164,8 @@ class StreamUsage:
     def _scanner(self) -> MemberScanner:
         root = _ROOTS.get(self._watch.endpoint, ())
         paths = {(*root, name) for name in ("usage", "model", "service_tier")} | {_TYPE}
-        return MemberScanner(paths, self._watch.set_back)
+        back = self._watch.set_back
+        return MemberScanner(paths, None if back is None else back._replace(path=(*root, *back.path)))
 
     def _scan(self, data: bytes) -> bytes | None:
         """Take an event that was not parsed."""

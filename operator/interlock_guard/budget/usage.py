@@ -30,6 +30,8 @@ _MEMBERS: Final = frozenset(
 )
 """Members of a usage that are read."""
 _MAX_WORD: Final = 256
+_ANYWHERE: Final = frozenset({"global", "not_available"})
+"""What Anthropic calls inference that may happen anywhere, and a model for which there is no choice."""
 _STANDARD: Final = frozenset({"default", "standard", "standard_only", "on_demand"})
 """What OpenAI, Anthropic and Groq call the tier that costs the standard price."""
 _CACHED: Final = ("prompt_cache_hit_tokens", "num_cached_tokens")
@@ -48,15 +50,14 @@ class Answer(NamedTuple):
     Attributes:
         usage: What it used.
         model: The model that it names.
-        tier: The service tier that it names, by the word of the price book, such as `standard` or `fast`.
-        geo: The region of inference that it names.
+        tier: The service tier that it names, by the word of the price book: `standard`, `flex`, `priority`, or
+            Anthropic's `fast`, `us` and `fast-us`.
         output_bytes: Bytes of text that were streamed to the agent; 0 for an answer that is no stream.
     """
 
     usage: ModelUsage | Unknown
     model: str | None = None
     tier: str | None = None
-    geo: str | None = None
     output_bytes: int = 0
 
 
@@ -73,8 +74,16 @@ def build_answer(
         output_bytes: Bytes of text that were streamed.
     """
     named = raw_usage if isinstance(raw_usage, Mapping) else {}
-    tier = "fast" if named.get("speed") == "fast" else standard_name(service_tier or named.get("service_tier"))
-    return Answer(usage, _word(model), tier, _word(named.get("inference_geo")), output_bytes)
+    tier = standard_name(service_tier or named.get("service_tier"))
+    tier = with_region("fast" if named.get("speed") == "fast" else tier, _word(named.get("inference_geo")))
+    return Answer(usage, _word(model), tier, output_bytes)
+
+
+def with_region(tier: str | None, region: str | None) -> str | None:
+    """Return the price book's word for a tier in a region of inference: at Anthropic a region may cost more."""
+    if region is None or region in _ANYWHERE:
+        return tier
+    return region if tier in (None, STANDARD) else f"{tier}-{region}"
 
 
 def standard_name(tier: Any) -> str | None:

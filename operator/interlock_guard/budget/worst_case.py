@@ -21,7 +21,7 @@ from interlock_contract.budget.prices import (
     OutputClass,
     dearest,
 )
-from interlock_guard.budget.answer_reader import Watch
+from interlock_guard.budget.body_usage import Watch
 from interlock_guard.budget.dialects import (
     CHAT,
     COMPLETIONS,
@@ -34,19 +34,18 @@ from interlock_guard.budget.dialects import (
 )
 from interlock_guard.budget.member_scanner import SetBack
 from interlock_guard.budget.prompt_size import PromptSize
-from interlock_guard.budget.usage import standard_name
+from interlock_guard.budget.usage import standard_name, with_region
 
 MAX_NANOS: Final = 2**53 - 1
 """Largest worst case in nano-dollars: nine million dollars."""
 _LONG_CONTEXT: Final = "context-1m"
 """Beginning of the beta value that gives a model of Anthropic a context window of a million tokens."""
 _LONG_WINDOW: Final = 1_000_000
-_ANYWHERE: Final = ("global",)
-REGION_PERCENT: Final = 110
-"""What inference in one region costs at Anthropic, in percent of each rate."""
+_US: Final = "us"
+"""The region of inference that has a price of its own. A workspace may have it as its default."""
 _CHEAPER: Final = frozenset({"flex"})
 """Tiers that cost no more than the standard tier, and so may be without a price."""
-_FAST: Final = frozenset({"fast", "priority"})
+_FAST: Final = ("priority", "fast")
 """Two names of OpenAI for one tier."""
 _WITH_TIERS: Final = frozenset({CHAT, RESPONSES, MESSAGES})
 """Endpoints that take `service_tier`."""
@@ -82,8 +81,6 @@ class Terms:
         nanos: The reservation, in nano-dollars.
         tier: The tier that is asked for, by the price book's word.
         rates: The dearest rates that it allows.
-        is_regional: Whether the region of inference may cost more, and the answer says if it does.
-        asks_global: Whether the body asks for inference anywhere.
     """
 
     endpoint: str
@@ -93,8 +90,6 @@ class Terms:
     nanos: int
     tier: str = STANDARD
     rates: Dearest | None = None
-    is_regional: bool = False
-    asks_global: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +156,6 @@ def assess(request: ModelRequest) -> WorstCase | Refused:
         return refusal.refused
 
 
-def add_region(nanos: int) -> int:
-    """Return what a call costs in one region, rounded up."""
-    return -(-nanos * REGION_PERCENT // 100)
-
-
 def _assess(request: ModelRequest) -> WorstCase:
     endpoint, body, size = request.endpoint, request.body, request.size
     if body.get("background") not in (None, False, []):
@@ -173,10 +163,10 @@ def _assess(request: ModelRequest) -> WorstCase:
     price = request.price
     if price is None:
         raise _Refusal("PriceUnknown", f"The model {_quote(request.model)} has no price. {_WAY_OUT}")
-    tokens_in = _input_tokens(request, price)
+    passes = 2 if size.compacts else 1
+    tokens_in = _input_tokens(request, price) * passes
     tiers, asked, changes = _choose_tier(request, price)
     limit = _limit(request)
-    passes = 2 if size.compacts else 1
     tokens_out = 0 if limit is None else limit * _copies(request) * passes + size.prediction
     rates = dearest(
         price,
@@ -188,11 +178,9 @@ def _assess(request: ModelRequest) -> WorstCase:
     )
     if rates.output is None and limit is not None:
         raise _Refusal("PriceUnknown", f"The model {_quote(request.model)} has no price of output. {_WAY_OUT}")
-    nanos = -(-(tokens_in * passes * rates.input + tokens_out * (rates.output or 0) + rates.request) // PER_UNITS)
-    is_regional = endpoint == MESSAGES
-    asks_global = is_regional and body.get("inference_geo") in _ANYWHERE
-    nanos = min(add_region(nanos) if is_regional and not asks_global else nanos, MAX_NANOS)
-    terms = Terms(endpoint, request.model, price, request.at, nanos, asked, rates, is_regional, asks_global)
+    nanos = -(-(tokens_in * rates.input + tokens_out * (rates.output or 0)) // PER_UNITS) + rates.request
+    nanos = min(nanos, MAX_NANOS)
+    terms = Terms(endpoint, request.model, price, request.at, nanos, asked, rates)
     options = _ask_for_usage(request)
     changes |= {} if options is None else {"stream_options": options}
     return WorstCase(
@@ -242,31 +230,45 @@ def _input_tokens(request: ModelRequest, price: ModelPrice) -> int:
 def _choose_tier(request: ModelRequest, price: ModelPrice) -> tuple[Collection[str] | None, str, dict[str, Any]]:
     """Return the tiers that may serve the call (None for all), the one that is asked for, and what is sent."""
     known = price.tiers(request.at)
+    if request.endpoint not in _WITH_TIERS:
+        return (STANDARD,), STANDARD, {}
+    asked, own = request.body.get("service_tier"), request.dialect.standard_tier
+    changes = {"service_tier": own} if asked in (None, "auto") and own is not None else {}
+    if asked == "auto" and own is None:
+        return None, STANDARD, {}
+    names = _named_tiers("service_tier", STANDARD if asked in (None, "auto") else standard_name(asked), known)
     speed = request.body.get("speed")
     if speed not in (None, "standard"):
-        return _named_tiers("speed", speed, known), str(speed), {}
-    asked = request.body.get("service_tier")
-    if request.endpoint not in _WITH_TIERS or asked in (None, "auto"):
-        own = request.dialect.standard_tier
-        if request.endpoint not in _WITH_TIERS or (own is None and asked is None):
-            return (STANDARD,), STANDARD, {}
-        return (None, STANDARD, {}) if own is None else ((STANDARD,), STANDARD, {"service_tier": own})
-    name = standard_name(asked)
-    if name == STANDARD:
-        return (STANDARD,), STANDARD, {}
-    return _named_tiers("service_tier", asked, known), str(asked), {}
+        names = _named_tiers("speed", speed, known)
+    return *_add_region(request, names, known), changes
 
 
-def _named_tiers(member: str, asked: Any, known: Collection[str]) -> Collection[str]:
+def _named_tiers(member: str, asked: Any, known: Collection[str]) -> tuple[str, ...]:
     """Return the tiers of the price that a body asks for by name."""
     if not isinstance(asked, str):
         raise _Refusal("BadRequest", f"{member} is no text.")
-    names = _FAST & set(known) if asked in _FAST else {asked} & set(known)
-    if names:
-        return names
-    if asked in _CHEAPER:
-        return (STANDARD,)
-    raise _Refusal("PriceUnknown", f"The {member} {_quote(asked)} has no price. {_WAY_OUT}")
+    names = [name for name in (_FAST if asked in _FAST else (asked,)) if name in known]
+    if not names and asked in _CHEAPER:
+        names = [STANDARD]
+    if not names:
+        raise _Refusal("PriceUnknown", f"The {member} {_quote(asked)} has no price. {_WAY_OUT}")
+    return tuple(names)
+
+
+def _add_region(request: ModelRequest, names: tuple[str, ...], known: Collection[str]) -> tuple[Collection[str], str]:
+    """Return the tiers in the regions of inference that a body allows, and the one that is asked for."""
+    region = request.body.get("inference_geo")
+    if request.endpoint != MESSAGES:
+        return names, names[0]
+    if region is None:  # the workspace chooses
+        regional = [name for tier in names if (name := str(with_region(tier, _US))) in known]
+        return (*names, *regional), names[0]
+    if not isinstance(region, str):
+        raise _Refusal("BadRequest", "inference_geo is no text.")
+    regional = [str(with_region(tier, region)) for tier in names]
+    if not set(regional).issubset(known):
+        raise _Refusal("PriceUnknown", f"The inference_geo {_quote(region)} has no price. {_WAY_OUT}")
+    return regional, regional[0]
 
 
 def _limit_members(request: ModelRequest) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class Watch:
         return build_answer(read, model=model, service_tier=tier, raw_usage=usage, output_bytes=output_bytes)
 
 
-class AnswerReader:
+class BodyUsage:
     """Reads one answer.
 
     Args:
