@@ -45,6 +45,8 @@ ACME = BookProvider(
         priced("large-2024-05-13", 5),
         priced("large", 2, names=("large-2024-08-06",)),
         priced("small", 1, pattern=r"\Asmall-\d{4}-\d{2}-\d{2}\Z"),
+        priced("mid-2024-05-13", 5),
+        priced("mid", 1, pattern=r"\Amid-\d{4}-\d{2}-\d{2}\Z"),
         priced("other", 7, pattern=r"\Alarge-"),
     ),
 )
@@ -121,6 +123,7 @@ def test_answers_may_name_what_the_book_knows_as_the_same_model() -> None:
     assert found("large").is_price_of("large", "large-2024-08-06")
     assert not found("large").is_price_of("large", "large-2024-05-13"), "it has a dearer price of its own"
     assert not found("large").is_price_of("large", "large-2030-01-01"), "some dates are other models"
+    assert not found("mid").is_price_of("mid", "mid-2024-05-13"), "the same, though all other dates are the model"
     assert found("small").is_price_of("small", "small-2030-01-01")
     assert found("small").is_price_of("small", "small-20300101")
     assert found("small-2025-01-01").is_price_of("small-2025-01-01", "small")
