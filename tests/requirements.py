@@ -355,6 +355,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.usage": Requirement("every shape of usage that providers send is read, and in the larger way if unclear"),
     "budget.settled": Requirement("a call is charged by its usage, and with its whole reservation if that is unknown"),
     "budget.unseen": Requirement("no client sees what the guard adds to a request in order to know its cost"),
+    "budget.schedules": Requirement("no schedule of crashes, lost answers, resets and credits overspends a budget"),
+    "budget.exact": Requirement("of parallel requests exactly those that fit into the budget are forwarded"),
+    "budget.crash": Requirement("a guard that is killed costs at most what it had reserved, and nothing is forgotten"),
+    "budget.closed-once": Requirement("the money of a dead guard counts as spent once, and none of it comes back"),
+    "budget.one-reset": Requirement("each day and month of a budget begins once, whatever clocks and zones say"),
+    "budget.rules": Requirement("the simulation of budgets notices when any rule of the ledger is missing"),
+    "budget.credit": Requirement("an override is one amount beyond the limits of day and month, until its end"),
     # Kill
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
     "kill.relabelled": Requirement("a pod that was taken out of its agent by a change of its labels is deleted"),

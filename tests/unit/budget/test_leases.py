@@ -22,6 +22,7 @@ from interlock_contract.budget.leases import (
 )
 from interlock_contract.budget.ledger import MAX_ALERTS, MAX_SLICES, Credit, Ledger, Slice, dump_ledger, parse_ledger
 from interlock_contract.budget.money import MAX_MONEY
+from tests.requirements import requirement
 
 NOW = 1_780_000_000  # 2026-05-28T20:26:40Z
 DAY = 86_400
@@ -151,6 +152,7 @@ def test_a_slice_of_another_window_or_holder_is_not_touched() -> None:
 # Close
 
 
+@requirement("budget.closed-once")
 def test_a_holder_is_closed_once_and_nothing_comes_back() -> None:
     ledger = close_holder(grow(charge(grow(NEW, A, 60), A, 10), B, 5), A)
     assert (ledger.day.spent, ledger.month.spent) == (60, 60)
@@ -160,6 +162,7 @@ def test_a_holder_is_closed_once_and_nothing_comes_back() -> None:
     assert settle_former(ledger, A, {}, NOW) is ledger
 
 
+@requirement("budget.crash")
 def test_a_journal_returns_what_was_not_charged() -> None:
     ledger = charge(grow(NEW, A, 60), A, 10)
     ended = settle_former(ledger, A, {ledger.present_key(A): 35}, NOW)
@@ -216,6 +219,7 @@ def test_what_was_spent_cannot_be_called_back() -> None:
 # Windows
 
 
+@requirement("budget.one-reset")
 def test_midnight_opens_a_day_once_and_the_old_slice_stays_with_the_old_day() -> None:
     ledger = charge(grow(NEW, A, 60), A, 25)
     key = ledger.present_key(A)
@@ -248,6 +252,7 @@ def test_closed_windows_are_kept_for_as_long_as_they_say() -> None:
 # Credit
 
 
+@requirement("budget.credit")
 def test_a_credit_is_used_after_the_limit() -> None:
     ledger = set_credit(NEW, a_credit(50), NOW)
     ledger = charge(grow(ledger, A, 120), A, 110, spare=0)
@@ -263,12 +268,14 @@ def test_a_credit_goes_beyond_the_month_too() -> None:
     assert refused(ledger, A, 1, terms)
 
 
+@requirement("budget.credit")
 def test_a_credit_is_one_amount_over_several_days() -> None:
     ledger = charge(grow(set_credit(NEW, a_credit(50, NOW + 5 * DAY), NOW), A, 130), A, 130)
     tomorrow = roll(ledger, TERMS, NOW + DAY)
     assert room(tomorrow, TERMS, NOW + DAY) == 120
 
 
+@requirement("budget.credit")
 def test_at_its_end_a_credit_is_gone_and_its_open_slices_are_called_back() -> None:
     ledger = charge(grow(set_credit(NEW, a_credit(50, NOW + 10), NOW), A, 150), A, 110)
     assert room(ledger, TERMS, NOW + 10) == 0
@@ -277,6 +284,7 @@ def test_at_its_end_a_credit_is_gone_and_its_open_slices_are_called_back() -> No
     assert refused(charge(ledger, A, 110, spare=0), B, 1, now=NOW + 10)
 
 
+@requirement("budget.credit")
 def test_a_new_credit_replaces_the_old_one_and_what_was_spent_counts() -> None:
     ledger = charge(grow(set_credit(NEW, a_credit(50), NOW), A, 130), A, 130)
     more = set_credit(ledger, a_credit(60, reason="more"), NOW)
