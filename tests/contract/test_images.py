@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock.prices.book import PriceBook
+from interlock.runtime import price_file
+
 ROOT = Path(__file__).parents[2]
 IMAGES = {
     "operator": ("interlock", "interlock_kill"),
@@ -72,6 +75,29 @@ def test_the_programs_of_an_image_need_no_package_that_its_requirements_lack(ima
     missing = packages_that_an_image_lacks(image)
     assert {"kubernetes", "pytest"} <= set(missing)
     assert set(IMAGES[image]) <= set(import_all(image, IMAGES[image], missing, tmp_path))
+
+
+def test_the_price_book_is_compiled_from_what_its_stage_has_and_lands_where_the_operator_reads_it(
+    tmp_path: Path,
+) -> None:
+    dockerfile = (ROOT / "images" / "operator" / "Dockerfile").read_text(encoding="utf-8")
+    stage = dockerfile.partition("FROM ${BASE} AS prices\n")[2].partition("\nFROM ")[0]
+    for source, place in re.findall(r"^COPY (\S+) /src/(\S+)$", stage, flags=re.MULTILINE):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / place).symlink_to(ROOT / source)
+    missing = packages_that_an_image_lacks("prices")
+    assert {"aiohttp", "pytest"} <= set(missing)
+    start = (
+        f"import runpy, sys; sys.modules |= dict.fromkeys({missing!r}); sys.argv[1:] = ['prices.json']; "
+        "runpy.run_module('tools.prices', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert PriceBook.parse((tmp_path / "prices.json").read_bytes()).timestamp > 0
+    assert "\nCOPY --from=prices /opt/prices.json /opt/interlock/prices.json\n" in dockerfile
+    assert price_file.BESIDE_PACKAGES == ROOT / "operator" / "prices.json", "next to the packages, as in the image"
 
 
 @pytest.mark.parametrize("program", ["interlock", "interlock_kill"])

@@ -6,7 +6,8 @@ from typing import Final
 from interlock.prices.book import PriceBook, PriceBookInvalid
 from interlock.telemetry import PRICE_BOOK_TIMESTAMP
 
-_BESIDE_PACKAGES: Final = Path(__file__).parents[2] / "prices.json"
+BESIDE_PACKAGES: Final = Path(__file__).parents[2] / "prices.json"
+"""The place of the book in the image, and in a checkout."""
 
 
 class PriceBookMissing(Exception):  # noqa: N818 - named like CredentialsUnavailable
@@ -22,7 +23,7 @@ def read_price_book(file: Path | None) -> PriceBook:
     Raises:
         PriceBookMissing: The file cannot be read, or is no price book of this version.
     """
-    file = file or _BESIDE_PACKAGES
+    file = file or BESIDE_PACKAGES
     try:
         book = PriceBook.parse(file.read_bytes())
     except (OSError, PriceBookInvalid) as error:
