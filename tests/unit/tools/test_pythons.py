@@ -95,7 +95,8 @@ def test_the_commands_of_make_are_those_for_a_place_without_make() -> None:
     commands = pythons.commands_of(["make", "VENV=/no/such/venv", "unit", "verify"])
 
     assert commands[0] == "tools/venv.sh /no/such/venv python3"
-    assert commands[1] == "/no/such/venv/bin/python -m pytest tests/unit tests/contract tests/scenarios"
+    assert commands[1] == "/no/such/venv/bin/python -m tools.prices operator/prices.json"
+    assert commands[2] == "/no/such/venv/bin/python -m pytest tests/unit tests/contract tests/scenarios"
     assert "/no/such/venv/bin/mypy" in commands
     assert all(command.startswith(("tools/venv.sh ", "/no/such/venv/bin/")) for command in commands)
 
