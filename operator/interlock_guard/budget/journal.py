@@ -26,7 +26,7 @@ from interlock_guard.budget.account import AccountKey, Reservation
 _NAME: Final = re.compile(r"(\d{1,16})\.jsonl\Z")
 _MODE: Final = 0o640
 COMPACT_BYTES: Final = 1024 * 1024
-"""Size of a journal that is written anew, in bytes."""
+"""Size of a journal that is written again, in bytes."""
 
 
 class JournalFailed(Exception):  # noqa: N818 - says what happened to a line
@@ -161,7 +161,7 @@ class Journal:
         self._size += len(line)
 
     def _start_file(self) -> None:
-        """Write the file anew, with one line per slice and one per open reservation."""
+        """Write the file again, with one line per slice and one per open reservation."""
         self.close()
         lines: list[dict[str, Any]] = [
             {"settled": amount, "at": [list(key)]} for key, amount in self._spending.settled.items()

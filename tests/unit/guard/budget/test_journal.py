@@ -101,7 +101,7 @@ def test_the_journal_of_a_settled_run_is_deleted(tmp_path: Path) -> None:
     assert (later.former, list(tmp_path.iterdir())) == ([], [])
 
 
-def test_a_long_journal_is_written_anew_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_journal_is_written_again_and_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "COMPACT_BYTES", 400)
     journal = Journal(tmp_path, POD, 1000)
     made = reservations(*[7] * 50)
