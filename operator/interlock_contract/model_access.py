@@ -41,6 +41,8 @@ class Provider(StrictStruct, frozen=True):
 
     `extra_members` are members of bodies, and values of beta headers, that pass besides those of the official SDKs.
     `content_hosts` are the hosts from which the provider may load images and files that a body names by URL.
+    `limit_member` limits the output of chat completions, and `takes_usage_option` says whether a stream may be asked
+    for its usage. Without them the guard goes by what is known about the provider.
     """
 
     name: Name
@@ -49,6 +51,8 @@ class Provider(StrictStruct, frozen=True):
     models: tuple[Model, ...]
     extra_members: tuple[Annotated[str, like(MEMBER, "the name of a member")], ...] = ()
     content_hosts: tuple[Annotated[str, like(CONTENT_HOST, "a host or *")], ...] = ()
+    limit_member: Literal["max_completion_tokens", "max_tokens"] | None = None
+    takes_usage_option: bool | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

@@ -32,6 +32,8 @@ CONFIG_PATH: Final = "/etc/interlock"
 """Where the agent finds its files, and the verifier its plan."""
 TOKEN_PATH: Final = "/var/run/secrets/interlock"  # noqa: S105 - a path
 SPOOL_PATH: Final = "/var/lib/interlock/spool"
+JOURNAL_FOLDER: Final = "budget"
+"""Folder below `SPOOL_PATH` of the journal of a guard's budget. The agent does not mount that volume."""
 AUDIT_TOKEN_PATH: Final = "/var/run/secrets/interlock-audit"  # noqa: S105 - a path
 TOKEN_FILE: Final = "token"  # noqa: S105 - a file's name
 """Name of the file below `TOKEN_PATH` and `AUDIT_TOKEN_PATH`."""
@@ -67,6 +69,8 @@ RESERVED_PREFIX: Final = "INTERLOCK_"
 AGENT_VARIABLE: Final = "INTERLOCK_AGENT"
 NAMESPACE_VARIABLE: Final = "INTERLOCK_NAMESPACE"
 POD_VARIABLE: Final = "INTERLOCK_POD"
+POD_UID_VARIABLE: Final = "INTERLOCK_POD_UID"
+"""UID of the guard's pod, with which the names of the holders of its budget begin."""
 BUNDLE_VARIABLE: Final = "INTERLOCK_BUNDLE"
 """Name of the ConfigMap that holds the guard's bundle."""
 MODEL_REQUEST_VARIABLE: Final = "INTERLOCK_MODEL_REQUEST_BYTES"

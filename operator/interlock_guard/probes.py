@@ -1,6 +1,6 @@
 """Probes and metrics, on every interface: the guard's own condition, and nothing of the requests that pass it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -10,9 +10,7 @@ from interlock_contract.listeners import ListenerName
 from interlock_guard.audit.recorder import Recorder
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.decision.decide import check_open
-from interlock_guard.downstream.callers import Callers
 from interlock_guard.state import LiveState
-from interlock_guard.tasks.endpoint import TaskEndpoint
 from interlock_guard.upstream.sources import Sources
 from interlock_http.listener import BoundedListener
 from interlock_http.probes import respond_to_probe, respond_with_metrics
@@ -65,14 +63,13 @@ class ProbeServer:
         sources: Sources,
         recorder: Recorder,
         shipping: AuditShipper,
-        tasks: TaskEndpoint,
-        callers: Callers,
+        metrics: Sequence[Callable[[], list[str]]],
         listeners: Mapping[ListenerName, BoundedListener],
         monotonic: Callable[[], float],
     ) -> None:
         self._live, self._sources = live, sources
-        self._recorder, self._shipping, self._tasks = recorder, shipping, tasks
-        self._callers, self._listeners, self._monotonic = callers, listeners, monotonic
+        self._recorder, self._shipping, self._more = recorder, shipping, metrics
+        self._listeners, self._monotonic = listeners, monotonic
 
     def build_app(self) -> web.Application:
         """Return the HTTP application."""
@@ -115,8 +112,7 @@ class ProbeServer:
             *STATE_AGE.render(f"{age:.3f}"),
             *DECISIONS.render_by(sorted(self._recorder.counts.items())),
             *self._source_lines(),
-            *self._tasks.lines(),
-            *self._callers.lines(),
+            *(line for lines in self._more for line in lines()),
             *self._record_lines(),
             *CLOSED.render_by(((name,), one.closed) for name, one in self._listeners.items()),
         ]

@@ -2,10 +2,11 @@
 
 import asyncio
 import os
+import random
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Final
@@ -19,15 +20,23 @@ from interlock_contract.clock import monotonic, utc_now
 from interlock_contract.environment import SettingsInvalid
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_contract.names import AGENTS, API_PATH
+from interlock_contract.pod import JOURNAL_FOLDER
 from interlock_contract.strict_json import parse_json
 from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
+from interlock_guard.budget.budget import Budget
+from interlock_guard.budget.heartbeat import Heartbeat
+from interlock_guard.budget.journal import Journal
+from interlock_guard.budget.ledger_object import LedgerObject
+from interlock_guard.budget.spend_metrics import SpendMetrics
+from interlock_guard.budget.tool_payments import Payments
 from interlock_guard.bundle_reader import BundleReader
 from interlock_guard.downstream.authorizer import Authorizer
 from interlock_guard.downstream.callers import Callers
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
 from interlock_guard.llm.endpoint import LlmEndpoint
+from interlock_guard.llm.metering import Meter
 from interlock_guard.llm.provider_client import ProviderClients
 from interlock_guard.log import log
 from interlock_guard.object_watch import KubernetesObject, ObjectWatch
@@ -48,6 +57,7 @@ from interlock_http.probes import SHUTDOWN_SECONDS
 from interlock_kube.background import explain, keep_running
 from interlock_kube.client import KubeClient
 from interlock_kube.credentials import MountedCredentials
+from interlock_kube.server_clock import ServerClock
 
 _CYCLES_PER_LEASE: Final = 1.5
 _FINISH_SECONDS: Final = 0.4
@@ -79,16 +89,16 @@ async def serve(settings: GuardSettings) -> None:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as tasks:
         _prepare_loop(stack, stop)
         live = LiveState(lease_seconds=settings.lease_seconds, log=log)
-        spool = _open_spool(settings)
-        stack.callback(spool.close)
-        client = KubeClient(MountedCredentials(settings.api_server, settings.credentials), parse=parse_json)
+        spool, server_clock = _open_spool(stack, settings), ServerClock(monotonic)
+        client = _build_client(settings, server_clock)
         reporter = _build_reporter(settings, client)
         recorder = Recorder(_writer(settings), spool, utc_now, on_repeated=reporter.report_denials)
         shipping = AuditShipper(spool, log, url=settings.audit_url, token=settings.audit_token)
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any longer
         stack.callback(recorder.write_all_denials)
         stack.push_async_callback(client.close)
-        large = LargeMessages()
+        budget = _open_budget(stack, settings, live, client, server_clock)
+        spending, large = SpendMetrics(budget), LargeMessages()
 
         # Sources and their events refer to each other. No server is built before the first event of `live`.
         def build(source: BundleSource) -> Upstream:
@@ -110,21 +120,22 @@ async def serve(settings: GuardSettings) -> None:
             lists=lists,
             recorder=recorder,
             monotonic=monotonic,
+            payments=Payments(budget, spending),
             on_drift=reporter.report_drift,
-            on_dropped=reporter.report_dropped,
             large=large,
         )
-        models = ProviderClients(live, settings.secrets, settings.dialable, log)
-        stack.push_async_callback(models.close)
+        models = _open_providers(stack, settings, live)
         checks = _build_checks(settings, live)
         llm = LlmEndpoint(
             live=live,
             authorizer=authorizer,
             links=models,
             checks=checks,
+            meter=Meter(budget, spending, utc_now, log),
             large=large,
             max_bytes=settings.model_request_bytes,
         )
+        stack.push_async_callback(llm.close)
         mcp = McpEndpoint(
             live=live,
             sources=sources,
@@ -135,11 +146,12 @@ async def serve(settings: GuardSettings) -> None:
             large=large,
         )
         stack.push_async_callback(mcp.close)
-        task_endpoint = await _open_task_endpoint(stack, settings, live, recorder)
+        task_endpoint = await _open_task_endpoint(stack, settings, live, recorder, budget)
         selftest = SelfTest(live, authorizer.judge, monotonic, reporter.report)
         live.reactions = order_reactions(
             sources=sources.follow,
             models=models.follow,
+            budget=budget.follow,
             llm=llm.follow,
             mcp=mcp.follow,
             tasks=task_endpoint.follow,
@@ -152,8 +164,7 @@ async def serve(settings: GuardSettings) -> None:
             sources=sources,
             recorder=recorder,
             shipping=shipping,
-            tasks=task_endpoint,
-            callers=checks.callers,
+            metrics=(task_endpoint.lines, spending.lines, checks.callers.lines),
             listeners={
                 ListenerName.AGENT: mcp.listener,
                 ListenerName.OBSERVE: observed,
@@ -172,6 +183,8 @@ async def serve(settings: GuardSettings) -> None:
             tasks.create_task(keep_running("watch of the agent", partial(of_agent.run, log), log)),
             tasks.create_task(keep_running("watch of the bundle", partial(of_bundle.run, log), log)),
             tasks.create_task(keep_running("reader of the bundle", partial(bundle_reader.run, log), log)),
+            tasks.create_task(keep_running("budget", partial(budget.run, log), log)),
+            tasks.create_task(keep_running("heartbeat", _build_heartbeat(settings, client, budget), log)),
             tasks.create_task(keep_running("audit shipper", shipping.run, log)),
             tasks.create_task(keep_running("denials", partial(_write_denials, recorder), log)),
             tasks.create_task(keep_running("self-test reporter", partial(reporter.run, log), log)),
@@ -183,7 +196,14 @@ async def serve(settings: GuardSettings) -> None:
 
 
 def order_reactions(
-    *, sources: Reaction, models: Reaction, llm: Reaction, mcp: Reaction, tasks: Reaction, selftest: Reaction
+    *,
+    sources: Reaction,
+    models: Reaction,
+    budget: Reaction,
+    llm: Reaction,
+    mcp: Reaction,
+    tasks: Reaction,
+    selftest: Reaction,
 ) -> tuple[Reaction, ...]:
     """Return how the guard reacts to each change of its state (kill, bundle, agent), in order.
 
@@ -192,6 +212,7 @@ def order_reactions(
     return (
         sources,  # connections to MCP servers: cut first, so that no call reaches a server after a kill
         models,  # connections to providers of models: the same
+        budget,  # then calls that wait for money are answered with the denial
         llm,  # then calls of models under way are answered with the denial
         mcp,  # then answers to MCP clients that are still going out are aborted
         tasks,  # then tasks for the agent end: their callers wait longest
@@ -228,10 +249,12 @@ def _build_checks(settings: GuardSettings, live: LiveState) -> HttpChecks:
     return HttpChecks(settings.mcp_port, settings.host, callers=callers)
 
 
-def _open_spool(settings: GuardSettings) -> Spool:
+def _open_spool(stack: AsyncExitStack, settings: GuardSettings) -> Spool:
     most = settings.spool_bytes
     limits = SpoolLimits(capacity=most, reserve=most // _RESERVE, segment=most // 16, memory=most // 64)
-    return Spool(settings.spool, limits, keeps=bool(settings.audit_url))
+    spool = Spool(settings.spool, limits, keeps=bool(settings.audit_url))
+    stack.callback(spool.close)
+    return spool
 
 
 def _writer(settings: GuardSettings) -> Writer:
@@ -240,7 +263,7 @@ def _writer(settings: GuardSettings) -> Writer:
 
 
 async def _open_task_endpoint(
-    stack: AsyncExitStack, settings: GuardSettings, live: LiveState, recorder: Recorder
+    stack: AsyncExitStack, settings: GuardSettings, live: LiveState, recorder: Recorder, budget: Budget
 ) -> TaskEndpoint:
     # A connection for each task: a kept one might just be closed by the agent. Names are resolved each time, since the
     # pods of a Service change.
@@ -259,7 +282,42 @@ async def _open_task_endpoint(
         monotonic=monotonic,
         host=settings.agent_host,
         own_pod=OwnPod(settings.own_pod_exempt),
+        seconds_until_money=budget.seconds_until_money,
     )
+
+
+def _open_budget(
+    stack: AsyncExitStack, settings: GuardSettings, live: LiveState, client: KubeClient, clock: ServerClock
+) -> Budget:
+    """Return the budget. Without the pod's UID its holder has no name: it knows no time, and spends nothing."""
+    budget = Budget(
+        live=live,
+        open_ledger=partial(LedgerObject, client, settings.namespace),
+        journal=Journal(settings.spool / JOURNAL_FOLDER, settings.pod_uid, int(utc_now().timestamp() * 1000)),
+        pod_uid=settings.pod_uid,
+        clock=clock.now if settings.pod_uid else lambda: None,
+        monotonic=monotonic,
+        log=log,
+        spread=random.random(),  # noqa: S311 - spreads guards, hides nothing
+    )
+    stack.push_async_callback(budget.finish, _FINISH_SECONDS)  # runs once every call has ended
+    return budget
+
+
+def _build_heartbeat(settings: GuardSettings, client: KubeClient, budget: Budget) -> Callable[[], Awaitable[None]]:
+    heartbeat = Heartbeat(client, _lease(settings), settings.pod, budget=budget, clock=utc_now, monotonic=monotonic)
+    return partial(heartbeat.run, log)
+
+
+def _build_client(settings: GuardSettings, clock: ServerClock) -> KubeClient:
+    credentials = MountedCredentials(settings.api_server, settings.credentials)
+    return KubeClient(credentials, on_date=clock.observe, parse=parse_json)
+
+
+def _open_providers(stack: AsyncExitStack, settings: GuardSettings, live: LiveState) -> ProviderClients:
+    models = ProviderClients(live, settings.secrets, settings.dialable, log)
+    stack.push_async_callback(models.close)
+    return models
 
 
 async def _listen(stack: AsyncExitStack, listener: BoundedListener, address: str, port: int) -> None:
@@ -294,5 +352,8 @@ def _build_watches(
 
 
 def _build_reporter(settings: GuardSettings, client: KubeClient) -> SelfTestReporter:
-    lease = f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases/{settings.bundle}"
-    return SelfTestReporter(client, lease, settings.pod, clock=utc_now)
+    return SelfTestReporter(client, _lease(settings), settings.pod, clock=utc_now)
+
+
+def _lease(settings: GuardSettings) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{settings.namespace}/leases/{settings.bundle}"

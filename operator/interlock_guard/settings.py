@@ -21,12 +21,14 @@ class GuardSettings:
     `listen` is the address at which the agent is served, and `host` the name that it calls the guard by; empty on
     loopback.
     `agent_host` is where the agent listens for tasks: here, unless it has a pod of its own. `audit_url` is the
-    collector's address; empty where there is none. `model_request_bytes` bounds the body of a call of a model.
+    collector's address; empty where there is none. Without `pod_uid` no money is spent. `model_request_bytes` bounds
+    the body of a call of a model.
     """
 
     agent: str
     namespace: str
     pod: str
+    pod_uid: str
     bundle: str
     api_server: str
     credentials: Path
@@ -61,6 +63,7 @@ def read_settings(environment: Mapping[str, str]) -> GuardSettings:
         agent=require(environment, pod.AGENT_VARIABLE),
         namespace=require(environment, pod.NAMESPACE_VARIABLE),
         pod=require(environment, pod.POD_VARIABLE),
+        pod_uid=environment.get(pod.POD_UID_VARIABLE, ""),
         bundle=require(environment, pod.BUNDLE_VARIABLE),
         api_server=read_api_server(environment),
         credentials=Path(environment.get("INTERLOCK_CREDENTIALS", pod.TOKEN_PATH)),

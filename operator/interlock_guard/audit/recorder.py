@@ -202,15 +202,17 @@ class Recorder:
         except RecordFailed:
             self.unrecorded += fields["count"]
 
-    def complete(self, seq: int, outcome: str, latency_seconds: float) -> None:
+    def complete(self, seq: int, outcome: str, latency_seconds: float, cost: Mapping[str, Any] | None = None) -> None:
         """Record how a forwarded request ended. Nothing depends on it: where there is no room it is only counted.
 
         Args:
             seq: The number that `record` returned.
             outcome: One stable word.
             latency_seconds: From the decision to the end.
+            cost: What the request has cost, for one that the budget limits.
         """
-        self._try(OUTCOME, {"of": seq, "outcome": outcome, "latencySeconds": round(latency_seconds, 6)})
+        fields = {"of": seq, "outcome": outcome, "latencySeconds": round(latency_seconds, 6)}
+        self._try(OUTCOME, fields | dict(cost or {}))
 
     def finish_task(self, bundle: Bundle | None, fields: Mapping[str, Any]) -> None:
         """Record how a task for the agent ended; as with the end of a call, it is only counted where there is no room.

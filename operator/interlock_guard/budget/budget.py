@@ -118,6 +118,11 @@ class Budget:
         return sum(limit.object.writes for limit in self._limits.values())
 
     @property
+    def written_at(self) -> float:
+        """Seconds on the monotonic clock of the last write to a ledger; zero before the first one."""
+        return max((limit.share.settled_at for limit in self._limits.values()), default=0.0)
+
+    @property
     def is_away(self) -> bool:
         """Whether a ledger that limits the agent is not known now, or cannot be reached."""
         return self._clock() is None or any(
@@ -160,6 +165,20 @@ class Budget:
             self._waiters.remove(waiter)
             self._wake.set()  # what it lacks need not be returned any longer
         return waiter.answer.result() if waiter.answer.done() else self._deny(amount)
+
+    def reserve_now(self, amount: int) -> Reservation | Deny:
+        """Reserve what fits without waiting."""
+        return self._try(amount) or self._deny(amount)
+
+    async def ensure(self, amount: int) -> Deny | None:
+        """Wait until `reserve_now` can reserve an amount, as long as nothing is awaited in between."""
+        found = await self.reserve(amount)
+        if isinstance(found, Deny):
+            self.refusals -= 1  # `reserve_now` counts it
+            return found
+        self._account.settle(found, 0)
+        self._journal.settle(found, 0)
+        return None  # nothing was given to another call
 
     def settle(self, reservation: Reservation, cost: int) -> None:
         """End a reservation with the cost of its call in nano-dollars. A second end of the same one does nothing."""

@@ -5,17 +5,20 @@ An allowed request has a second record in the end, its outcome.
 MCP calls, calls of language models and the self-test share it, so that there is one answer to "is this allowed?".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
+from interlock_contract.selftest_report import DROPPED_SUFFIX
 from interlock_guard.audit.recorder import UNKNOWN_CALLER, Caller, Recorder, RecordFailed
+from interlock_guard.budget.tool_payments import Payment, Payments
 from interlock_guard.decision.decide import (
     Allow,
     Decision,
     DecisionInput,
     Deny,
     DenyReason,
+    ListedName,
     check_open,
     decide,
     find_listed,
@@ -66,12 +69,14 @@ class OpenRecord:
         recorder: Stores the outcome.
         seq: The record's number.
         monotonic: The clock that the latency is measured by, in seconds.
+        payment: What a call of a tool costs; None where it costs nothing.
         is_complete: Whether the outcome is recorded.
     """
 
     recorder: Recorder
     seq: int
     monotonic: Callable[[], float]
+    payment: Payment | None = None
     is_complete: bool = False
     _since: float = field(init=False)
 
@@ -79,11 +84,13 @@ class OpenRecord:
         """Begin to measure."""
         self._since = self.monotonic()
 
-    def complete(self, outcome: str) -> None:
-        """Record the outcome, one stable word."""
+    def complete(self, outcome: str, cost: Mapping[str, Any] | None = None) -> None:
+        """Record the outcome, one stable word, and what the request has cost if the budget limits it."""
         if not self.is_complete:
             self.is_complete = True
-            self.recorder.complete(self.seq, outcome, self.monotonic() - self._since)
+            if self.payment is not None:
+                cost = self.payment.settle()
+            self.recorder.complete(self.seq, outcome, self.monotonic() - self._since, cost)
 
 
 class Authorizer:
@@ -96,8 +103,9 @@ class Authorizer:
         recorder: Stores the decisions.
         monotonic: The clock of `live`, in seconds.
         large: The large messages of this guard.
+        payments: Pays for the calls of tools that cost; without it none costs.
         on_drift: Called with the name of a binding whose server differs from what was verified, and with the change.
-        on_dropped: Called with the name of a binding of whose server many messages were dropped.
+            A name with `DROPPED_SUFFIX` says that many messages of the binding's server were dropped.
     """
 
     def __init__(
@@ -108,29 +116,34 @@ class Authorizer:
         lists: ListCache,
         recorder: Recorder,
         monotonic: Callable[[], float],
+        payments: Payments | None = None,
         on_drift: Callable[[str, str], None] = lambda _binding, _change: None,
-        on_dropped: Callable[[str], None] = lambda _binding: None,
         large: LargeMessages | None = None,
     ) -> None:
         self._live, self._sources, self._lists = live, sources, lists
-        self._large = large or LargeMessages()
+        self._large, self._payments = large or LargeMessages(), payments
         self._recorder, self._monotonic = recorder, monotonic
-        self._on_drift, self._on_dropped = on_drift, on_dropped
+        self._on_drift = on_drift
 
     def check_open(self) -> Deny | None:
         """Return why the guard is closed for everything, or None."""
         return check_open(self._live.bundle, self._live.state, self._monotonic())
 
     async def prepare(self, request: Forward) -> None:
-        """Do what takes time before a decision: read the server's list again, digest large arguments.
+        """Do what takes time before a decision: read the server's list again, digest large arguments, wait for money.
 
         Only a call that the list could still let pass waits for it: the server learns nothing of other calls. Arguments
         are digested unless the request is denied before they are read.
         """
         listed = find_listed(request)
         needs_list = listed is not None and not self._lists.is_fresh(request.source, listed.method)
-        if not needs_list and not request.is_large:
-            return
+        if needs_list or request.is_large:
+            await self._prepare(request, listed, needs_list=needs_list)
+        if self._payments is not None and self._payments.may_cost(self._live.bundle, request.source):
+            self._add_listing(request)
+            await self._payments.prepare(self.judge(request, self._live.state))
+
+    async def _prepare(self, request: Forward, listed: ListedName | None, *, needs_list: bool) -> None:
         self._add_listing(request)
         decision = decide(self._live.bundle, self._live.state, request, self._monotonic())
         # The last list may have failed. Only another one shows whether the server answers again.
@@ -140,10 +153,15 @@ class Authorizer:
             async with self._large.turn():
                 request.arguments_digest = await self._large.digest(request.arguments)
 
-    def authorize(self, request: DecisionInput, caller: Caller) -> OpenRecord | Deny:
+    def authorize(self, request: DecisionInput, caller: Caller, *, is_paid: bool = False) -> OpenRecord | Deny:
         """Decide on a request of MCP and record the decision; a request that no server can take now is denied too.
 
         Nothing may be awaited between this and the forward, or a kill could come in between.
+
+        Args:
+            request: The request.
+            caller: On whose behalf it is made.
+            is_paid: Whether it only repeats a call that is under way.
 
         Returns:
             The denial, or the record, which needs an outcome in the end.
@@ -152,8 +170,17 @@ class Authorizer:
             RecordFailed: The record could not be stored; nothing may be forwarded.
         """
         self._add_listing(request)
-        decision = self.judge(request, self._live.state)
-        outcome = self.record(request, decision, caller)
+        decision, payment = self.judge(request, self._live.state), None
+        if self._payments is not None and not is_paid:
+            decision, payment = self._payments.pay(request.source, decision)
+        try:
+            outcome = self.record(request, decision, caller)
+        except RecordFailed:
+            if payment is not None:
+                payment.cancel()
+            raise
+        if isinstance(outcome, OpenRecord):
+            outcome.payment = payment
         if isinstance(decision, Deny) and decision.reason in _DRIFTED:
             self.report_drift(request.source, f"{request.tool or request.prompt} {request.definition}")
         return outcome
@@ -236,7 +263,7 @@ class Authorizer:
         """Report that many messages of a source's server were dropped."""
         served = find_source(self._live.bundle, source)
         if served is not None:
-            self._on_dropped(served.binding)
+            self._on_drift(f"{served.binding}{DROPPED_SUFFIX}", "")
 
 
 def deny_unrecorded(error: RecordFailed) -> Deny:

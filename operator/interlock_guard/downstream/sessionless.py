@@ -263,7 +263,7 @@ class SessionlessClients:
         if held is None or held.exchange.client.source != client.source or not _is_same(held.exchange.forward, forward):
             raise MessageInvalid(INVALID_PARAMS, _NOT_GIVEN, message.id)
         forward.arguments_digest = held.exchange.forward.arguments_digest  # of the same arguments
-        record = self._authorizer.authorize(forward, caller)
+        record = self._authorizer.authorize(forward, caller, is_paid=True)
         if isinstance(record, Deny):
             self._drop(state, "the request is no longer allowed")
             return to_response(deny(message, record, to_sessionless=True))

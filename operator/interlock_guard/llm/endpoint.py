@@ -1,76 +1,51 @@
 """The agent's way to language models: `/<provider>/v1/...`, in the shape of the provider's own API.
 
-A request is read whole, decided on, recorded, and only then forwarded, with the provider's key in place of the agent's.
-The answer passes as it comes, byte for byte.
+A request is read whole, decided on, paid for, recorded, and only then forwarded, with the provider's key in place of
+the agent's. The answer passes as it comes, byte for byte.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
-from aiohttp import ClientResponse, web
+from aiohttp import web
 
 from interlock_contract.agent_key import is_agent_key
-from interlock_contract.mcp import EVENT_STREAM
-from interlock_contract.model_access import MAX_REQUEST_BYTES, Provider, Shape, find_provider
+from interlock_contract.model_access import MAX_REQUEST_BYTES, Model, Provider, Shape, find_provider
 from interlock_contract.strict_json import JsonInvalid, dump_json
 from interlock_guard.audit.recorder import RecordFailed, read_caller
+from interlock_guard.budget.prompt_size import PromptSize
 from interlock_guard.decision.body_members import quote_name
-from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason, check_terminated
+from interlock_guard.decision.decide import Decision, DecisionInput, Deny, DenyReason, check_terminated
 from interlock_guard.decision.model_call import LIST, MODELS, deny_endpoint
 from interlock_guard.decision.model_rules import ENDPOINTS
-from interlock_guard.downstream.authorizer import ABANDONED, ANSWERED, ERROR, Authorizer, OpenRecord
+from interlock_guard.downstream.authorizer import ANSWERED, Authorizer, OpenRecord
 from interlock_guard.downstream.endpoint import HttpChecks
-from interlock_guard.llm.answer_screen import AnswerScreen, check_headers, check_media_types
+from interlock_guard.llm.call import AgentGone, ModelCall, relay
+from interlock_guard.llm.metering import Meter, MeteredCall
 from interlock_guard.llm.provider_client import (
-    ProviderClient,
     ProviderClients,
     read_betas,
     request_headers,
-    response_headers,
     shows_key,
 )
 from interlock_guard.llm.replies import NO_RETRY, TOO_MANY, denial_body, list_body, model_body, retry_headers, status_of
 from interlock_guard.llm.request_body import ModelBodies, RequestBody
 from interlock_guard.state import LiveState
-from interlock_guard.upstream.http_client import HttpAnswer, UpstreamError, make_room
-from interlock_guard.wire.large_messages import Hold, JsonTooLarge, LargeMessages, NoRoom
+from interlock_guard.upstream.http_client import UpstreamError
+from interlock_guard.wire.large_messages import JsonTooLarge, LargeMessages, NoRoom
 from interlock_http.listener import BodyRefused
+from interlock_kube.background import log_failure
 
 MAX_CALLS: Final = 64
 """Most calls of models under way at the same time."""
+_EXPECTED: Final = (UpstreamError, AgentGone, ConnectionError)
+"""How a call may fail."""
 _QUERIES: Final = ("", "beta=true")
 _UNVERSIONED: Final = "|".join(sorted({LIST, f"{LIST}/.+", *(path for paths in ENDPOINTS.values() for path in paths)}))
 """Paths of calls whose base URL lacks `v1`."""
-_FIRST_ERROR: Final = 400
-_PAGES: Final = frozenset({"text/html", "application/xhtml+xml"})
 _UNAVAILABLE: Final = 503
-_MAX_ERROR: Final = 1024 * 1024
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    """A call under way: the agent's request, its record, the task that forwards it, and why it was cut, if it was."""
-
-    http: web.Request
-    shape: Shape
-    record: OpenRecord
-    wants_stream: bool
-    """Whether the request asks for a stream. An SDK then reads events, whatever the answer's media type is."""
-    task: asyncio.Task[web.StreamResponse] | None = None
-    has_begun: bool = False
-    cut: Deny | None = None
-    outcome: str = ""
-
-    def end_as(self, outcome: str) -> None:
-        """Note how the call ended; the first outcome stands."""
-        self.outcome = self.outcome or outcome
-
-
-class _AgentGone(Exception):  # noqa: N818 - says what happened
-    """The agent's connection is gone."""
 
 
 class LlmEndpoint:
@@ -83,13 +58,17 @@ class LlmEndpoint:
         authorizer: Authorizer,
         links: ProviderClients,
         checks: HttpChecks,
+        meter: Meter,
         large: LargeMessages | None = None,
         max_bytes: int = MAX_REQUEST_BYTES,
     ) -> None:
         self._large = large or LargeMessages()
         self._bodies = ModelBodies(self._large, max_bytes)
         self._live, self._authorizer, self._links, self._checks = live, authorizer, links, checks
-        self._calls: set[_Call] = set()
+        self._meter = meter
+        self._calls: set[ModelCall] = set()
+        self._paying = 0
+        """Calls that wait for money."""
 
     def add_routes(self, app: web.Application) -> None:
         """Serve the paths of providers, and Anthropic's without `v1`: some SDKs do not add it to ANTHROPIC_BASE_URL.
@@ -106,9 +85,15 @@ class LlmEndpoint:
         if denial is None:
             return
         for call in list(self._calls):
-            call.cut = denial
-            if call.task is not None:
-                call.task.cancel()
+            call.cancel(denial)
+
+    async def close(self) -> None:
+        """End every call under way, and settle its cost: the guard ends."""
+        tasks = [call.task for call in self._calls if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _serve(self, http: web.Request) -> web.StreamResponse:
         refused = self._checks.refuse_caller(http)
@@ -156,7 +141,7 @@ class LlmEndpoint:
         shape = _shape(provider, request)
         is_list, is_one = path.removesuffix("/") == LIST, path.startswith(f"{LIST}/")
         asked = replace(request, method=LIST if is_list or is_one else request.method)
-        found = self._decide(http, asked)
+        found = self._record(http, asked, self._judge(asked))
         if isinstance(found, Deny):
             return _reply(shape, found)
         if provider is None:
@@ -189,138 +174,130 @@ class LlmEndpoint:
             return self._refuse(http, shape, request, denial, TOO_MANY)
         except JsonInvalid as error:
             return self._refuse(http, shape, request, _unreadable(error))
-        begun = self._begin(http, request, body)
+        size = await self._meter.measure(request.method, body)
+        begun = await self._begin(http, request, body, size)
         del body  # the answer can take minutes, and the body is no longer needed
-        return await self._wait(begun) if isinstance(begun, _Call) else begun
+        return await self._wait(begun) if isinstance(begun, ModelCall) else begun
 
-    def _begin(self, http: web.Request, request: DecisionInput, body: RequestBody) -> _Call | web.Response:
-        """Decide and forward; the bundle may be another one than before the body was read."""
+    async def _begin(
+        self, http: web.Request, request: DecisionInput, body: RequestBody, size: PromptSize | None
+    ) -> ModelCall | web.Response:
+        """Decide, pay and forward; the bundle may be another one than before the body was read."""
         model_name = f"{request.model}{body.value['model']}"
         request = replace(request, model=model_name, arguments=body.value, betas=read_betas(http.headers))
-        bundle, name = self._live.bundle, http.match_info["provider"]
-        provider = None if bundle is None else find_provider(bundle.models, name)
-        shape = _shape(provider, request)
-        found = self._decide(http, request)
+        metered = await self._pay(request, body, size)
+        try:
+            decision = metered if isinstance(metered, Deny) else self._judge(request)
+            provider, model = self._find(request)
+            if isinstance(metered, MeteredCall) and not isinstance(decision, Deny) and provider != metered.provider:
+                decision = Deny(DenyReason.SERVER_UNAVAILABLE, "", "The policy has changed: send the call again.")
+            found = self._record(http, request, decision)
+        except RecordFailed:
+            self._give_back(metered)
+            raise
         if isinstance(found, Deny):
+            self._give_back(metered)
             is_one_too_many = found.reason is DenyReason.SERVER_UNAVAILABLE
-            return _reply(shape, found, TOO_MANY if is_one_too_many else None)
-        if provider is None:
-            raise AssertionError("decide_model() allows nothing without a provider")
-        model = provider.find((request.model or "").partition("/")[2])
-        if model is None:
-            raise AssertionError("decide_model() allows no model that is not there")
+            return _reply(_shape(provider, request), found, TOO_MANY if is_one_too_many else None)
+        if provider is None or model is None or isinstance(metered, Deny):
+            raise AssertionError("decide_model() allows nothing without a provider and a model of it")
+        shape = provider.shape
         query = http.rel_url.raw_query_string
         path = f"{request.method}?{query}" if query else request.method
-        client = self._links.get(provider)
-        sending = client.send(path, body.write(), request_headers(http.headers), model)
-        call = _Call(http, shape, found, wants_stream=bool(body.value.get("stream")))
-        call.task = asyncio.create_task(_relay(call, sending, client, self._large.results.hold()))
+        client, outgoing = self._links.get(provider), body.write()
+        sending = client.send(path, outgoing, request_headers(http.headers), model)
+        call = ModelCall(http, shape, found, outgoing, bool(body.value.get("stream")), metered)
+        call.task = asyncio.create_task(
+            relay(call, sending, client, self._large.results.hold()), name="call of a model"
+        )
         self._calls.add(call)
+        call.task.add_done_callback(partial(self._finish, call))
         return call
 
-    def _decide(self, http: web.Request, request: DecisionInput) -> OpenRecord | Deny:
-        """Decide on a request and record it; what is recorded holds nothing of the body.
+    async def _pay(
+        self, request: DecisionInput, body: RequestBody, size: PromptSize | None
+    ) -> MeteredCall | Deny | None:
+        """Reserve the cost of a call that is allowed otherwise; None where it is denied, or has no budget."""
+        bundle = self._live.bundle
+        provider, model = self._find(request)
+        if bundle is None or provider is None or model is None or isinstance(self._judge(request), Deny):
+            return None
+        self._paying += 1
+        try:
+            return await self._meter.reserve(
+                bundle=bundle, provider=provider, model=model, request=request, body=body, size=size
+            )
+        finally:
+            self._paying -= 1
+
+    def _give_back(self, metered: MeteredCall | Deny | None) -> None:
+        if isinstance(metered, MeteredCall):
+            self._meter.cancel(metered)
+
+    def _find(self, request: DecisionInput) -> tuple[Provider | None, Model | None]:
+        """Return the provider of a request and its model, as far as the agent has them."""
+        bundle = self._live.bundle
+        name, _, model = (request.model or "").partition("/")
+        provider = None if bundle is None else find_provider(bundle.models, name)
+        return provider, None if provider is None else provider.find(model)
+
+    def _judge(self, request: DecisionInput) -> Decision:
+        decision = self._authorizer.judge(request, self._live.state)
+        is_full = request.method != LIST and len(self._calls) + self._paying >= MAX_CALLS
+        if not isinstance(decision, Deny) and is_full:
+            decision = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"{MAX_CALLS} calls of models are under way already.")
+        return decision
+
+    def _record(self, http: web.Request, request: DecisionInput, decision: Decision) -> OpenRecord | Deny:
+        """Record a decision; what is recorded holds nothing of the body.
 
         Raises:
             RecordFailed: The record could not be stored; nothing may be forwarded.
         """
-        decision = self._authorizer.judge(request, self._live.state)
-        if not isinstance(decision, Deny) and request.method != LIST and len(self._calls) >= MAX_CALLS:
-            decision = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"{MAX_CALLS} calls of models are under way already.")
         bare = replace(request, arguments=None)
         return self._authorizer.record(bare, decision, read_caller(None, http.headers))
 
-    async def _wait(self, call: _Call) -> web.StreamResponse:
-        """Wait for the answer; one that breaks off ends the connection, so that the agent sees a broken one.
+    def _finish(self, call: ModelCall, task: "asyncio.Task[web.StreamResponse]") -> None:
+        """Settle a call that has ended, whatever has become of it."""
+        self._calls.discard(call)
+        try:
+            call.finish(lambda metered, was_sent: self._meter.settle(metered, was_sent=was_sent))
+        finally:
+            # An exception of the task refers to frames with the call and with this task, and these to what they hold.
+            # Without the reference back, a failed call gives back its memory immediately.
+            call.task = None
+            if call.is_gone and not task.cancelled() and not isinstance(task.exception(), _EXPECTED):
+                log_failure(task, self._links.log)  # no agent waits for it any longer
 
-        Every call that was begun ends here, whatever becomes of it.
-        """
+    async def _wait(self, call: ModelCall) -> web.StreamResponse:
+        """Wait for the answer; one that breaks off ends the connection, so that the agent sees a broken one."""
         task = call.task
         if task is None:
             raise AssertionError("a call has its task")
         try:
-            return await task
+            await asyncio.wait([task])
+            return task.result()
         except asyncio.CancelledError:
-            if call.cut is None:  # the agent hung up
-                call.end_as(ABANDONED)
-                task.cancel()
+            if not task.done():  # the agent hung up
+                call.hang_up()
                 raise
-            call.end_as(call.cut.reason.value)
+            if call.cut is None:
+                raise
             return self._break_off(call, call.cut)
         except UpstreamError as failed:
             self._links.log(f"provider {call.http.match_info['provider']}: {failed.detail}")
             call.end_as(DenyReason.SERVER_UNAVAILABLE.value)
             denial = Deny(DenyReason.SERVER_UNAVAILABLE, "", f"The provider of the model {failed}.")
             return self._break_off(call, denial, is_final=not failed.is_connection)
-        except (_AgentGone, ConnectionError):
-            call.end_as(ABANDONED)
+        except (AgentGone, ConnectionError):
             return web.Response(status=400)  # no client is left to read it
         finally:
-            call.record.complete(call.outcome or DenyReason.SERVER_UNAVAILABLE.value)
-            self._calls.discard(call)
-            # An exception of the task refers to frames with the call and with this task, and these to what they hold.
-            # Without the two references back, a failed call gives back its memory immediately.
-            call.task = None
             del task
 
-    def _break_off(self, call: _Call, denial: Deny, *, is_final: bool = False) -> web.Response:
+    def _break_off(self, call: ModelCall, denial: Deny, *, is_final: bool = False) -> web.Response:
         if call.has_begun and call.http.transport is not None:
             call.http.transport.abort()
         return _reply(call.shape, denial, is_final=is_final)
-
-
-async def _relay(
-    call: _Call, sending: AbstractAsyncContextManager[ClientResponse], client: ProviderClient, hold: Hold
-) -> web.StreamResponse:
-    """Send a call and pass its answer on as it comes, without a key of the provider.
-
-    Args:
-        call: The call.
-        sending: Sends it.
-        client: The client of its provider.
-        hold: The part of the memory for large messages that a large event takes.
-
-    Raises:
-        UpstreamError: No usable answer came, or it broke off.
-        _AgentGone: The agent has hung up.
-    """
-    async with sending as answer:
-        passed = response_headers(answer.headers)
-        check_headers(passed, client.credentials.stands_in_header)  # first: the other check's message quotes a header
-        check_media_types(answer.headers.getall("Content-Type", []))
-        is_events = call.wants_stream or answer.content_type == EVENT_STREAM
-        screen = AnswerScreen(client.shows_secret, is_events=is_events)
-        if answer.status >= _FIRST_ERROR:
-            told = await HttpAnswer(answer).read(_MAX_ERROR)
-            body = b"".join([ready async for ready in screen.feed_in_steps(told)]) + screen.finish()
-            call.end_as(ERROR)
-            return web.Response(status=answer.status, body=body, headers=passed)
-        chunks = answer.content.iter_any()
-        first = await anext(chunks, b"") if answer.content_type in _PAGES else b""
-        if first.lstrip().startswith(b"<"):
-            raise UpstreamError("answered with a web page, not as an API of models does: check its URL", is_sent=True)
-        response = web.StreamResponse(status=answer.status, headers=passed)
-        response.content_length = answer.content_length
-        call.has_begun = True
-        with _to_agent():
-            await response.prepare(call.http)
-        async for chunk in _chain(first, chunks):
-            async for ready in screen.feed_in_steps(chunk):
-                await make_room(hold, screen.size)
-                if ready:
-                    with _to_agent():
-                        await response.write(ready)
-        with _to_agent():
-            await response.write_eof(screen.finish())
-        call.end_as(ANSWERED)
-        return response
-
-
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield a first chunk and the ones after it."""
-    yield first
-    async for chunk in rest:
-        yield chunk
 
 
 def _refuse_target(http: web.Request, shape: Shape, method: str) -> Deny | None:
@@ -334,15 +311,6 @@ def _refuse_target(http: web.Request, shape: Shape, method: str) -> Deny | None:
     if http.rel_url.raw_path != http.path:
         return Deny(DenyReason.METHOD_NOT_ALLOWED, "", "A path with escapes does not pass to a provider of models.")
     return None
-
-
-@contextmanager
-def _to_agent() -> Iterator[None]:
-    """Tell a broken connection to the agent from one to the provider."""
-    try:
-        yield
-    except ConnectionError:
-        raise _AgentGone from None
 
 
 def _unreadable(error: JsonInvalid) -> Deny:

@@ -11,6 +11,8 @@ _STATUS: Final[dict[DenyReason, int]] = {
     DenyReason.HOSTED_TOOL_NOT_ALLOWED: 403,
     DenyReason.MEMBER_NOT_ALLOWED: 403,
     DenyReason.REMOTE_CONTENT_NOT_ALLOWED: 403,
+    DenyReason.PRICE_UNKNOWN: 403,
+    DenyReason.BUDGET_EXHAUSTED: 429,
     DenyReason.METHOD_NOT_ALLOWED: 404,
     DenyReason.BAD_REQUEST: 400,
     DenyReason.SERVER_UNAVAILABLE: 502,
@@ -33,6 +35,7 @@ _TRANSIENT: Final = frozenset(
     {
         *(DenyReason.AUDIT_UNAVAILABLE, DenyReason.BUNDLE_NOT_CONFIRMED, DenyReason.NO_BUNDLE),
         *(DenyReason.POLICY_NOT_TESTED, DenyReason.SERVER_UNAVAILABLE, DenyReason.STALE_STATE),
+        DenyReason.BUDGET_UNAVAILABLE,
     }
 )
 """Reasons that another try a moment later may not meet."""
@@ -44,11 +47,15 @@ _RETRY_SECONDS: Final = 2
 """Seconds that a client is told to wait after that status."""
 NO_RETRY: Final = {"x-should-retry": "false"}
 """The SDKs of both providers obey this header. Without it they try again after 408, 409, 429 and 500 to 599."""
+_QUOTA: Final = "insufficient_quota"
+"""The type and the code of OpenAI's error for an account without money."""
+_SPEND_LIMIT: Final = "enforced_spend_limit_reached"
+"""Anthropic's code of the error for an organization that has reached its spend limit."""
 
 
 def retry_headers(denial: Deny, status: int) -> dict[str, str]:
     """Return the headers that say when to try again, or that a denial is final."""
-    if status == TOO_MANY:
+    if status == TOO_MANY and denial.reason is not DenyReason.BUDGET_EXHAUSTED:
         return {"Retry-After": str(_RETRY_SECONDS)}
     if denial.reason in _TRANSIENT or status == _SLOW:
         return {}
@@ -64,9 +71,22 @@ def denial_body(shape: Shape, denial: Deny, status: int) -> dict[str, Any]:
     """Return a denial as an error of the provider's API; `code` and `reason` are the stable word."""
     openai, anthropic = _TYPES[status]
     message = f"{denial.message} (Interlock: {denial.reason.value})"
+    if denial.reason is DenyReason.BUDGET_EXHAUSTED:
+        return _spend_limit_body(shape, message)
     if shape == "Anthropic":
         return {"type": "error", "error": {"type": anthropic, "message": message, "reason": denial.reason.value}}
     return {"error": {"message": message, "type": openai, "param": None, "code": denial.reason.value}}
+
+
+def _spend_limit_body(shape: Shape, message: str) -> dict[str, Any]:
+    """Return the error by which the SDKs of a provider know that there is no money: they do not try again."""
+    if shape == "Anthropic":
+        reason, details = DenyReason.BUDGET_EXHAUSTED.value, {"error_code": _SPEND_LIMIT}
+        return {
+            "type": "error",
+            "error": {"type": "rate_limit_error", "message": message, "details": details, "reason": reason},
+        }
+    return {"error": {"message": message, "type": _QUOTA, "param": None, "code": _QUOTA}}
 
 
 def list_body(provider: Provider) -> dict[str, Any]:

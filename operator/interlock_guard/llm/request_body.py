@@ -158,6 +158,8 @@ class OutgoingBody:
 
     def __init__(self, pieces: deque[memoryview], hold: Hold) -> None:
         self.size = sum(map(len, pieces))
+        self.is_begun = False
+        """Whether the provider may have got some of it."""
         self._pieces, self._hold = pieces, hold
 
     async def stream(self) -> AsyncIterator[bytes]:
@@ -173,6 +175,7 @@ class OutgoingBody:
                 self._pieces.appendleft(piece[_PORTION:])
             portion = bytes(piece[:_PORTION])
             del piece  # so that `drop` frees the memory
+            self.is_begun = True
             yield portion
         self.drop()
 

@@ -32,6 +32,7 @@ from interlock_guard.tasks.refusals import (
     TaskRefusal,
     TaskRefused,
     closed,
+    exhausted,
     malformed,
 )
 from interlock_guard.tasks.request_classes import LONGEST_LOOKED_AT, RequestClass, classify_request, read_rpc_method
@@ -115,6 +116,7 @@ class TaskEndpoint:
         monotonic: The clock of `live`, in seconds.
         host: Where the agent listens.
         own_pod: Tells callers in the guard's own pod, such as its MCP servers, from others.
+        seconds_until_money: Says how long the budget is exhausted; None while it is not.
     """
 
     def __init__(
@@ -126,10 +128,11 @@ class TaskEndpoint:
         monotonic: Callable[[], float],
         host: str,
         own_pod: OwnPod,
+        seconds_until_money: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._live, self._recorder, self._counts = live, recorder, TaskMetrics()
         self._session, self._monotonic, self._host = session, monotonic, host
-        self._own_pod = own_pod
+        self._own_pod, self._seconds_until_money = own_pod, seconds_until_money
         self._tasks = ConcurrencyLimiter()
         self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
@@ -180,6 +183,7 @@ class TaskEndpoint:
         try:
             self._admit(http)
             await self._inspect(request)
+            self._check_budget(request)
             slots = self._control_requests if request.kind == RequestClass.CONTROL else self._tasks
             await slots.take()
         except TaskRefused as refused:
@@ -210,6 +214,16 @@ class TaskEndpoint:
         if bundle is None or bundle.tasks is None:
             raise TaskRefused(NO_TASKS)
         return bundle.tasks
+
+    def _check_budget(self, request: TaskRequest) -> None:
+        """Refuse a task that the agent has no money for. What controls a task under way passes.
+
+        Raises:
+            TaskRefused: The budget is exhausted.
+        """
+        seconds = None if request.kind == RequestClass.CONTROL else self._seconds_until_money()
+        if seconds is not None:
+            raise TaskRefused(exhausted(seconds))
 
     def _closed_or_no_tasks(self) -> TaskRefusal:
         denial = check_open(self._live.bundle, self._live.state, self._monotonic())

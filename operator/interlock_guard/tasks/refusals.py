@@ -24,6 +24,8 @@ class TaskReason(StrEnum):
     """Two HTTP parsers could read the request differently, or it asks for what is not spoken here."""
     NO_TASKS = "NoTasks"
     """The agent takes no tasks: its `spec.tasks` names no port."""
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    """The agent has no money left for calls of models until the next window of its budget."""
     OWN_POD = "OwnPod"
     """The caller is in the pod of the guard: an MCP server, or the agent itself."""
     TASK_TOO_LARGE = "TaskTooLarge"
@@ -105,6 +107,16 @@ def bad_answer(too_large: str) -> TaskRefusal:
     has = f"has {too_large}" if too_large else "is not well-formed HTTP/1.1"
     message = f"The agent's answer {has}, so it is not passed on; the agent may have done the task."
     return TaskRefusal(502, TaskReason.BAD_ANSWER, message)
+
+
+def exhausted(seconds: int) -> TaskRefusal:
+    """Return what is said while the budget is exhausted.
+
+    Args:
+        seconds: Until the next window begins.
+    """
+    message = f"The budget of the agent is exhausted; its next window begins in {seconds} s."
+    return TaskRefusal(429, TaskReason.BUDGET_EXHAUSTED, message, retry_after=max(1, seconds))
 
 
 NO_TASKS: Final = TaskRefusal(404, TaskReason.NO_TASKS, "This agent takes no tasks: its spec.tasks.port is not set.")

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from interlock_contract.budget.ledger import Ledger, dump_ledger, parse_ledger
 from interlock_contract.bundle import digest
 from tests.support.pins import LearntPins, with_pins
 
@@ -21,6 +22,7 @@ UID = "5a0ef5f0-1c5e-4c53-9a0e-000000000001"
 
 _AGENTS = f"/apis/interlock.dev/v1alpha1/namespaces/{NAMESPACE}/agents"
 _CONFIG_MAPS = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
+_LEDGERS = f"/apis/interlock.dev/v1alpha1/namespaces/{NAMESPACE}/budgetledgers"
 _LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases/{BUNDLE}"
 
 
@@ -48,6 +50,12 @@ class FakeApiServer:
         self._version = 100
         self._objects: dict[str, dict[str, Any] | None] = {_AGENTS: None, _CONFIG_MAPS: None}
         self._queues: dict[str, set[asyncio.Queue[dict[str, Any] | None]]] = {_AGENTS: set(), _CONFIG_MAPS: set()}
+        self.ledgers: dict[str, Ledger] = {}
+        """Every ledger as it was written last."""
+        self.history: list[tuple[str, Ledger]] = []
+        """Every version of every ledger."""
+        self.has_ledgers = True
+        """While it is False, requests about ledgers are refused."""
         self._runner: web.AppRunner | None = None
 
     @property
@@ -58,6 +66,9 @@ class FakeApiServer:
         app = web.Application()
         for path in (_AGENTS, _CONFIG_MAPS):
             app.router.add_get(path, self._get)
+        app.router.add_get(_LEDGERS, self._get)
+        app.router.add_get(f"{_LEDGERS}/{{name}}", self._get_ledger)
+        app.router.add_put(f"{_LEDGERS}/{{name}}/status", self._put_ledger)
         app.router.add_patch(_LEASE, self._patch_lease)
         app.router.add_patch(f"{_CONFIG_MAPS}/{RESULT}", self._patch_result)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
@@ -120,6 +131,16 @@ class FakeApiServer:
         """Set the ConfigMap alone, as anyone who may write ConfigMaps can."""
         self._put(_CONFIG_MAPS, None if text is None else _config_map(text))
 
+    def set_ledger(self, name: str, ledger: Ledger) -> None:
+        """Write a ledger, as the operator does."""
+        self.ledgers[name] = ledger
+        self.history.append((name, ledger))
+        path = f"{_LEDGERS}/{name}"
+        self._objects.setdefault(path, None)
+        self._queues.setdefault(path, set())
+        metadata = {"name": name, "namespace": NAMESPACE, "uid": f"uid-of-{name}"}
+        self._put(path, {"metadata": metadata, "spec": {"policy": "support"}, "status": dump_ledger(ledger)})
+
     def expire_watches(self) -> None:
         """Send every watcher the error that its version is too old."""
         status = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "message": "too old"}}
@@ -141,18 +162,40 @@ class FakeApiServer:
 
     async def _get(self, http: web.Request) -> web.StreamResponse:
         self.tokens.append(http.headers.get("Authorization", ""))
-        expected = f"metadata.name={AGENT if http.path == _AGENTS else BUNDLE}"
-        if http.query.get("fieldSelector") != expected:
+        selector, path = http.query.get("fieldSelector", ""), http.path
+        if path == _LEDGERS:
+            if not self.has_ledgers:
+                return web.Response(status=503)
+            path = f"{_LEDGERS}/{selector.removeprefix('metadata.name=')}"
+        elif selector != f"metadata.name={AGENT if path == _AGENTS else BUNDLE}":
             return web.Response(status=403)
         await self.talks.wait()
         if http.query.get("watch") == "1":
-            self.watches += 1
-            return await self._watch(http)
-        self.lists += 1
-        found = self._objects[http.path]
+            self.watches += path in (_AGENTS, _CONFIG_MAPS)
+            return await self._watch(http, path)
+        self.lists += path in (_AGENTS, _CONFIG_MAPS)
+        found = self._objects.get(path)
         return web.json_response(
             {"metadata": {"resourceVersion": str(self._version)}, "items": [found] if found else []}
         )
+
+    async def _get_ledger(self, http: web.Request) -> web.Response:
+        await self.talks.wait()
+        found = self._objects.get(http.path)
+        if found is None or not self.has_ledgers:
+            return web.Response(status=404 if self.has_ledgers else 503)
+        return web.json_response(found)
+
+    async def _put_ledger(self, http: web.Request) -> web.Response:
+        await self.talks.wait()
+        sent, name = json.loads(await http.text()), http.match_info["name"]
+        found = self._objects.get(f"{_LEDGERS}/{name}")
+        if found is None or not self.has_ledgers:
+            return web.Response(status=404 if self.has_ledgers else 503)
+        if sent["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+            return web.json_response({"message": "the object has been modified"}, status=409)
+        self.set_ledger(name, parse_ledger(sent["status"]))
+        return web.json_response(self._objects[f"{_LEDGERS}/{name}"])
 
     async def _patch_lease(self, http: web.Request) -> web.Response:
         await self.talks.wait()
@@ -174,12 +217,13 @@ class FakeApiServer:
         self.result = json.loads(await http.text())["data"]["result.json"]
         return web.json_response({"metadata": {"name": RESULT}})
 
-    async def _watch(self, http: web.Request) -> web.StreamResponse:
+    async def _watch(self, http: web.Request, path: str) -> web.StreamResponse:
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        found = self._objects[http.path]
+        found = self._objects.get(path)
         if found is not None and int(found["metadata"]["resourceVersion"]) > int(http.query["resourceVersion"]):
             queue.put_nowait({"type": "MODIFIED", "object": found})
-        self._queues[http.path].add(queue)
+        queues = self._queues.setdefault(path, set())
+        queues.add(queue)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         try:
             await response.prepare(http)
@@ -193,7 +237,7 @@ class FakeApiServer:
         except ConnectionError:
             pass
         finally:
-            self._queues[http.path].discard(queue)
+            queues.discard(queue)
         return response
 
 

@@ -153,6 +153,7 @@ class Guard:
     observe_port: int = field(default_factory=free_port)
     task_port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | ForkedProcess | None = None
+    pod_uid: str = "0b9f6c1e-1c5e-4c53-9a0e-000000000001"
     may_dial_loopback: bool = True
     is_forked: bool = True
     """Whether it is a copy of one that has imported all it needs, or started from nothing, as in a pod."""
@@ -197,6 +198,7 @@ class Guard:
             "INTERLOCK_AGENT": AGENT,
             "INTERLOCK_NAMESPACE": NAMESPACE,
             "INTERLOCK_POD": POD,
+            "INTERLOCK_POD_UID": self.pod_uid,
             "INTERLOCK_BUNDLE": BUNDLE,
             "INTERLOCK_API_SERVER": self.api.url,
             "INTERLOCK_CREDENTIALS": str(self.token.parent),

@@ -1,0 +1,205 @@
+"""The meter of calls of models: bounds what a call may cost, reserves it, and settles what it has cost.
+
+A bundle without a budget limits no call, so nothing is metered.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from aiohttp import ClientResponse
+
+from interlock_contract.bundle import Bundle
+from interlock_contract.mcp import EVENT_STREAM
+from interlock_contract.model_access import Model, Provider
+from interlock_guard.budget.account import Reservation
+from interlock_guard.budget.answer_reader import AnswerReader
+from interlock_guard.budget.budget import Budget
+from interlock_guard.budget.cost_record import describe_cost
+from interlock_guard.budget.dialects import dialect_of
+from interlock_guard.budget.prompt_size import PromptSize, measure_prompt
+from interlock_guard.budget.settlement import Charge, End, charge, end_of
+from interlock_guard.budget.spend_metrics import SpendMetrics
+from interlock_guard.budget.stream_usage import StreamUsage
+from interlock_guard.budget.usage import Answer, Unknown
+from interlock_guard.budget.worst_case import ModelRequest, Refused, WorstCase, assess
+from interlock_guard.decision.decide import DecisionInput, Deny, DenyReason
+from interlock_guard.llm.request_body import RequestBody
+
+_REASONS: Final = {
+    "PriceUnknown": DenyReason.PRICE_UNKNOWN,
+    "BadRequest": DenyReason.BAD_REQUEST,
+    "MemberNotAllowed": DenyReason.MEMBER_NOT_ALLOWED,
+}
+
+
+@dataclass(slots=True, eq=False)
+class MeteredCall:
+    """The cost of one call, from its reservation to its settlement.
+
+    Attributes:
+        worst: The most that it can cost.
+        reservation: What was reserved for it.
+        provider: Who answers.
+        model: The provider's name for the model.
+        price_book: The digest of the prices.
+        hang_up_seconds: How long the answer is read on after the client has hung up.
+        status: The status of the answer, once its head has come.
+        is_complete: Whether the answer came to its end.
+    """
+
+    worst: WorstCase
+    reservation: Reservation
+    provider: Provider
+    model: str
+    price_book: str | None
+    hang_up_seconds: int
+    status: int | None = None
+    is_complete: bool = False
+    _stream: StreamUsage | None = None
+    _reader: AnswerReader | None = field(default=None)
+
+    def begin_answer(self, answer: ClientResponse, *, is_events: bool) -> StreamUsage | None:
+        """Note the head of the answer; return what reads its events, if it may be a stream of events."""
+        self.status = answer.status
+        if is_events:
+            self._stream = StreamUsage(self.worst.watch)
+        if answer.content_type != EVENT_STREAM:
+            self._reader = AnswerReader(self.worst.watch)
+        return self._stream
+
+    @property
+    def changes_length(self) -> bool:
+        """Whether the agent may get another number of bytes than the provider has sent."""
+        return self.worst.watch.takes_out or self.worst.watch.set_back is not None
+
+    def feed(self, part: bytes) -> bytes:
+        """Take a part of the answer that has passed the screen; return what the agent gets of it."""
+        return part if self._reader is None else self._reader.feed(part)
+
+    def find_end(self, *, was_sent: bool) -> End:
+        """Return how the call ended.
+
+        Args:
+            was_sent: Whether the provider may have got some of the request.
+        """
+        if self.status is not None:
+            return end_of(self.status, is_complete=self.is_complete)
+        return End.UNKNOWN if was_sent else End.FREE
+
+    def read_answer(self) -> Answer | None:
+        """Return what the answer says about its cost; None without one."""
+        found = [reader.finish() for reader in (self._stream, self._reader) if reader is not None]
+        return next((one for one in found if not isinstance(one.usage, Unknown)), found[0] if found else None)
+
+
+class Meter:
+    """Meters the calls of models of one guard.
+
+    Args:
+        budget: Reserves and settles.
+        metrics: Counts what was spent.
+        clock: The time of day, by which prices are in force.
+        log: Takes lines for the log.
+    """
+
+    def __init__(
+        self, budget: Budget, metrics: SpendMetrics, clock: Callable[[], datetime], log: Callable[[str], None]
+    ) -> None:
+        self._budget, self._metrics, self._clock, self._log = budget, metrics, clock, log
+
+    @property
+    def is_on(self) -> bool:
+        """Whether calls are limited by a budget now."""
+        return self._budget.terms is not None
+
+    async def measure(self, endpoint: str, body: RequestBody) -> PromptSize | None:
+        """Return the size of a body's input; None where nothing is metered."""
+        return await measure_prompt(endpoint, body.value, body.length_of) if self.is_on else None
+
+    async def reserve(
+        self,
+        *,
+        bundle: Bundle,
+        provider: Provider,
+        model: Model,
+        request: DecisionInput,
+        body: RequestBody,
+        size: PromptSize | None,
+    ) -> MeteredCall | Deny | None:
+        """Bound the cost of a call that is allowed otherwise, and reserve it. The body becomes the one that is sent.
+
+        Args:
+            bundle: The bundle in force.
+            provider: Who is asked.
+            model: Which model.
+            request: The call as it was decided on.
+            body: Its body.
+            size: Of its input.
+
+        Returns:
+            The call, whose end must be told to `settle`; the denial; or None where no budget limits it.
+        """
+        terms = bundle.budget
+        if terms is None:
+            return None
+        size = size or await measure_prompt(request.method, body.value, body.length_of)
+        assessed = assess(
+            ModelRequest(
+                endpoint=request.method,
+                body=body.value,
+                size=size,
+                model=model.name,
+                price=model.price,
+                dialect=dialect_of(
+                    provider.shape,
+                    provider.name,
+                    provider.target.url,
+                    limit_member=provider.limit_member,
+                    takes_usage_option=provider.takes_usage_option,
+                ),
+                at=self._clock().timestamp(),
+                max_output_tokens=terms.max_output_tokens,
+                betas=request.betas,
+            )
+        )
+        if isinstance(assessed, Refused):
+            return Deny(_REASONS[assessed.reason], "", assessed.message)
+        reservation = await self._budget.reserve(assessed.nanos)
+        if isinstance(reservation, Deny):
+            return reservation
+        body.change(assessed.body)
+        price_book = None if bundle.models is None else bundle.models.price_book
+        return MeteredCall(assessed, reservation, provider, model.name, price_book, terms.hang_up_seconds)
+
+    def cancel(self, call: MeteredCall) -> None:
+        """End a call that was not forwarded."""
+        self._budget.settle(call.reservation, 0)
+
+    def settle(self, call: MeteredCall, *, was_sent: bool) -> Mapping[str, Any]:
+        """End a call; return what its audit record says about the cost.
+
+        Args:
+            call: The call.
+            was_sent: Whether the provider may have got some of the request.
+        """
+        answer, end = call.read_answer(), call.find_end(was_sent=was_sent)
+        found = self._charge(call, end, answer)
+        self._budget.settle(call.reservation, found.nanos)
+        self._metrics.count(call.provider.name, call.model, found)
+        for alert in found.alerts:
+            self._log(f"cost of {call.provider.name}/{call.model}: {alert} {found.reason}".rstrip())
+        return describe_cost(
+            found,
+            reserved=call.reservation.amount,
+            answered_model=None if answer is None else answer.model,
+            price_book=call.price_book,
+        )
+
+    def _charge(self, call: MeteredCall, end: End, answer: Answer | None) -> Charge:
+        def find_price(name: str) -> Any:
+            model = call.provider.find(name)
+            return None if model is None else model.price
+
+        return charge(end, call.worst.terms, answer, find_price)
