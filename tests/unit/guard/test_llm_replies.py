@@ -7,15 +7,8 @@ from interlock_guard.llm.replies import TOO_MANY, denial_body, retry_headers, st
 from tests.requirements import requirement
 
 TRANSIENT = {
-    *(
-        "AuditUnavailable",
-        "BudgetUnavailable",
-        "BundleNotConfirmed",
-        "NoBundle",
-        "PolicyNotTested",
-        "ServerUnavailable",
-        "StaleState",
-    ),
+    *("AuditUnavailable", "BudgetUnavailable", "BundleNotConfirmed", "NoBundle", "PolicyNotTested"),
+    *("ServerUnavailable", "StaleState"),
 }
 
 
