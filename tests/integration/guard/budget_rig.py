@@ -153,7 +153,7 @@ async def a_budget_rig(
         found.set_budget(budget or BundleBudget(OWN, DOLLAR))
         for number in range(guards):
             own = folder / str(number)
-            own.mkdir()
+            own.mkdir(parents=True)
             guard = Guard(api, own, lease_seconds, pod_uid=f"0b9f6c1e-1c5e-4c53-9a0e-00000000000{number}")
             keys = own / "secrets" / ".models"
             keys.mkdir(parents=True)
