@@ -26,7 +26,7 @@ from interlock_guard.audit.recorder import Recorder, Writer
 from interlock_guard.audit.shipper import AuditShipper
 from interlock_guard.audit.spool import Spool, SpoolLimits
 from interlock_guard.budget.budget import Budget
-from interlock_guard.budget.heartbeat import Heartbeat
+from interlock_guard.budget.holder_heartbeat import HolderHeartbeat
 from interlock_guard.budget.journal import Journal
 from interlock_guard.budget.ledger_object import LedgerObject
 from interlock_guard.budget.spend_metrics import SpendMetrics
@@ -305,7 +305,8 @@ def _open_budget(
 
 
 def _build_heartbeat(settings: GuardSettings, client: KubeClient, budget: Budget) -> Callable[[], Awaitable[None]]:
-    heartbeat = Heartbeat(client, _lease(settings), settings.pod, budget=budget, clock=utc_now, monotonic=monotonic)
+    lease = _lease(settings)
+    heartbeat = HolderHeartbeat(client, lease, settings.pod, budget=budget, clock=utc_now, monotonic=monotonic)
     return partial(heartbeat.run, log)
 
 

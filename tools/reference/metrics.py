@@ -8,6 +8,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import interlock.telemetry
 import interlock_audit.server
+import interlock_guard.budget.spend_metrics
 import interlock_guard.downstream.callers
 import interlock_guard.probes
 import interlock_guard.tasks.metrics
@@ -20,7 +21,12 @@ DECLARING: Final[dict[str, tuple[ModuleType, ...]]] = {
     "Operator": (interlock.telemetry,),
     "Operator and kill controller": (interlock_process.metrics,),
     "Kill controller": (interlock_kill.telemetry,),
-    "Guard": (interlock_guard.probes, interlock_guard.downstream.callers, interlock_guard.tasks.metrics),
+    "Guard": (
+        interlock_guard.probes,
+        interlock_guard.downstream.callers,
+        interlock_guard.tasks.metrics,
+        interlock_guard.budget.spend_metrics,
+    ),
     "Notifier": (interlock_notify.probes,),
     "Audit collector": (interlock_audit.server,),
 }

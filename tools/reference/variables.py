@@ -92,6 +92,7 @@ MEANINGS: Final[dict[str, str]] = {
     "INTERLOCK_PIPES": "Folder with the pipes to stdio servers.",
     "INTERLOCK_PLAN": "Folder with the plan of the verification.",
     "INTERLOCK_POD": "Name of the pod.",
+    "INTERLOCK_POD_UID": "UID of the pod. Without it the guard spends no money of a budget.",
     "INTERLOCK_PORT": "Port for guards and readers.",
     "INTERLOCK_POSTGRES": "A connection string of libpq. If set, records are in PostgreSQL.",
     "INTERLOCK_RECORD": "Name of the ConfigMap that records which alerts were delivered.",

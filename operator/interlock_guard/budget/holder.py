@@ -203,6 +203,13 @@ class LedgerShare:
                 spare=max(0, held.free),
                 now=now,
             )
+        for one in ledger.slices:
+            # A slice of which no answer came: none of it may be spent, so all of it goes back.
+            if (
+                one.holder == holder
+                and AccountKey(self.name, one.day_start, one.month_start) not in self.account.slices
+            ):
+                ledger = settle(ledger, one.key, charged=one.settled, reserved=0, spare=0, now=now)
         self._offered = dict(self.overruns), self.refused
         for gone, nanos in self.overruns.items():
             ledger = charge_overrun(ledger, gone, nanos)

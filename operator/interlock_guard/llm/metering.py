@@ -14,7 +14,7 @@ from interlock_contract.bundle import Bundle
 from interlock_contract.mcp import EVENT_STREAM
 from interlock_contract.model_access import Model, Provider
 from interlock_guard.budget.account import Reservation
-from interlock_guard.budget.answer_reader import AnswerReader
+from interlock_guard.budget.body_usage import BodyUsage
 from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.cost_record import describe_cost
 from interlock_guard.budget.dialects import dialect_of
@@ -58,7 +58,7 @@ class MeteredCall:
     status: int | None = None
     is_complete: bool = False
     _stream: StreamUsage | None = None
-    _reader: AnswerReader | None = field(default=None)
+    _reader: BodyUsage | None = field(default=None)
 
     def begin_answer(self, answer: ClientResponse, *, is_events: bool) -> StreamUsage | None:
         """Note the head of the answer; return what reads its events, if it may be a stream of events."""
@@ -66,7 +66,7 @@ class MeteredCall:
         if is_events:
             self._stream = StreamUsage(self.worst.watch)
         if answer.content_type != EVENT_STREAM:
-            self._reader = AnswerReader(self.worst.watch)
+            self._reader = BodyUsage(self.worst.watch)
         return self._stream
 
     @property

@@ -22,7 +22,7 @@ _MAX_KEPT: Final = 64
 """Annotations of other pods that are kept. Those of pods that are gone are never renewed."""
 
 
-class Heartbeat:
+class HolderHeartbeat:
     """Renews the annotation.
 
     Args:
