@@ -63,9 +63,7 @@ def main(
         sys.stderr.write(f"{printable(str(error))}\n")
         return UNREADABLE
     except MemoryError:
-        sys.stderr.write(
-            f"the report takes more than {_MOST_MEMORY} bytes of memory: group by less, or by a shorter time\n"
-        )
+        sys.stderr.write("the report takes more than 128 MiB of memory: group by less, or give it smaller files\n")
         return UNREADABLE
     sys.stdout.write(text)
     return OK

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +22,7 @@ from tests.requirements import requirement
 from tests.support.costs import PaidCalls
 
 Report = Callable[..., Any]
+ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 3, 31, 12, tzinfo=UTC)
 USAGE = {"inputTokens": 1000, "cachedInputTokens": 200, "inputAudioTokens": 5, "outputTokens": 30, "reasoningTokens": 7}
 
@@ -276,6 +279,27 @@ def test_without_options_the_database_is_the_collectors(
     PaidCalls().call("1").store(store)
     assert main([], environment={"INTERLOCK_SQLITE": str(path)}, clock=lambda: NOW) == OK
     assert "agents/triage" in capsys.readouterr().out
+
+
+def test_no_report_takes_the_memory_that_the_collector_needs(path: Path, tmp_path: Path, store: SqlStore) -> None:
+    assert store.usage() == []
+    large = tmp_path / "large.json"
+    large.write_text('{"items": [' + "{}," * 5_000_000 + "{}]}")  # 15 MB of text, 360 MB of objects
+    done = subprocess.run(
+        [sys.executable, "-m", "interlock_audit", "report", "--sqlite", path, "--agents", large],
+        env={"PYTHONPATH": str(ROOT / "operator")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (UNREADABLE, "")
+    assert done.stderr == "the report takes more than 128 MiB of memory: group by less, or give it smaller files\n"
+
+
+def test_a_file_that_is_too_long_is_refused(report: Report, tmp_path: Path) -> None:
+    (tmp_path / "long.json").write_text(" " * (16 * 1024 * 1024 + 1))
+    assert "is longer than 16777216 bytes" in report("--agents", str(tmp_path / "long.json"), code=UNREADABLE)
 
 
 def test_a_report_changes_nothing(store: SqlStore, report: Report, path: Path) -> None:
