@@ -2,7 +2,7 @@
 
 | format | amounts | model |
 |---|---|---|
-| OpenAI `/v1/organization/costs` | dollars | `line_item` in front of a comma, with `group_by=line_item` |
+| OpenAI `/v1/organization/costs` | dollars | `line_item` in front of the comma, with `group_by=line_item` |
 | OpenAI `/v1/organization/usage/...` | tokens | `model`, with `group_by=model` |
 | Anthropic `/v1/organizations/cost_report` | cents, as a decimal string | `model`, with `group_by[]=description` |
 | Anthropic `/v1/organizations/usage_report/messages` | tokens | `model`, with `group_by[]=model` |
@@ -15,6 +15,7 @@ stand behind each other, as programs for downloads write them, or in a list.
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -32,6 +33,7 @@ _MODELS: Final = ("model", "line_item", "model_version")
 _COSTS: Final = ("cost", "cost_usd", "amount_value")
 _CURRENCIES: Final = ("currency", "amount_currency")
 
+_LINE_ITEM: Final = re.compile(r"(?:\w+ \| )?(?P<model>[^\s,|]+)(?: (?:audio|image|text))?,.*")
 _OPENAI_TOKENS: Final = ("input_tokens", "output_tokens")
 """OpenAI counts cached tokens in the input, and reasoning in the output."""
 _ANTHROPIC_TOKENS: Final = ("uncached_input_tokens", "cache_read_input_tokens", "output_tokens")
@@ -168,8 +170,16 @@ def _anthropic_tokens(result: Mapping[str, Any]) -> int:
 
 
 def _line_item(text: Any) -> str:
-    """Return the model of a line item such as `gpt-4o-2024-08-06, input`. Others stay as they are."""
-    return str(text or "").partition(",")[0].strip()
+    """Return the model of a line item. Others, such as `web search tool calls`, stay as they are.
+
+    OpenAI writes a tier in front of the model, a kind of tokens behind it, or both:
+
+        gpt-4o-2024-08-06, cached input
+        priority | gpt-5, output, long context
+        gpt-audio-mini-2025-12-15 audio, input
+    """
+    found = _LINE_ITEM.fullmatch(str(text or "").strip())
+    return found["model"] if found else str(text or "").strip()
 
 
 def _named(result: Mapping[str, Any]) -> str:

@@ -96,6 +96,23 @@ def test_differences_are_by_day_and_model_with_percentages(store: SqlStore, comp
     ]
 
 
+@pytest.mark.parametrize(
+    ("line_item", "model"),
+    [
+        ("gpt-5.5-2026-04-23, cached input", "gpt-5.5-2026-04-23"),
+        ("priority | gpt-5, output, long context", "gpt-5"),
+        ("gpt-audio-mini-2025-12-15 audio, input", "gpt-audio-mini-2025-12-15"),
+        ("gpt-image-1 text, cached input", "gpt-image-1"),
+        ("ft:gpt-4o-mini-2024-07-18:acme::abc, input", "ft:gpt-4o-mini-2024-07-18:acme::abc"),
+        ("gpt-4o", "gpt-4o"),
+        ("web search tool calls", "web search tool calls"),
+        ("Code interpreter, sessions", "Code interpreter, sessions"),
+    ],
+)
+def test_a_line_item_of_openai_names_a_model(line_item: str, model: str) -> None:
+    assert set(read_export(openai_page([openai_cost("1.25", line_item)])).amounts) == {("2026-03-02", model)}
+
+
 def test_only_the_days_and_the_provider_of_the_export_are_compared(store: SqlStore, compare: Compare) -> None:
     calls = gpt(PaidCalls(), "10").call("5", time="2026-03-04T00:00:00.000Z")
     calls.call("7", tool="anthropic/claude-sonnet-4").call("9", source="crm", tool="send_sms").store(store)
