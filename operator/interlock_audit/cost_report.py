@@ -5,13 +5,13 @@ records: they are joined with Agents when a report is made, and an Agent that is
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from zoneinfo import ZoneInfo
 
-from interlock_audit.cost_sql import Cost, CostQuery, PartialCost
+from interlock_audit.cost_sql import Cost, CostQuery, CostSource, all_costs
 
 LABEL: Final = "label:"
 """Begin of a dimension for a label of Agents, such as `label:team`."""
@@ -40,13 +40,6 @@ _NANOS_DIGITS: Final = 9
 
 class ReportRefused(Exception):  # noqa: N818 - says the state of a report
     """The report cannot be made. The message says why, and what to change."""
-
-
-class CostSource(Protocol):
-    """A store that sums costs."""
-
-    def costs(self, query: CostQuery) -> Iterator[list[PartialCost]]:
-        """Yield sums, step by step; a group may come several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +112,7 @@ def build_report(store: CostSource, question: Question, agents: Mapping[str, Kno
         namespace=question.namespace,
         agent=question.agent,
     )
-    for step in store.costs(query):
+    for step in all_costs(store, query):
         for group, cost in step:
             values = tuple(reader(group) for reader in readers)
             found[values] = found[values] + cost if values in found else cost

@@ -12,13 +12,15 @@ overflow a sum, and so end the report of all agents.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from interlock_contract.audit_chain import DECISION, OUTCOME
 
 STEP: Final = 20_000
 """Records of one step."""
+REMOTE_STEP: Final = 2000
+"""Records of one step whose sums the collector sends. An answer has at most as many groups."""
 
 TOKENS: Final = (
     "inputTokens",
@@ -175,6 +177,10 @@ _DECIDED: Final = ("owner", "environment", "source", "tool", "task")
 """Members of the decision that groups need."""
 
 
+CostPlace = tuple[str, str, int]
+"""Time, chain and number of a record, in the order of which records are read."""
+
+
 @dataclass(frozen=True, slots=True)
 class CostQuery:
     """Which calls are summed, and by what.
@@ -186,6 +192,7 @@ class CostQuery:
         groups: Names in `GROUPS`.
         namespace: Only this namespace, empty for all.
         agent: Only this agent of the namespace, empty for all.
+        after: The place of an outcome after which the step begins, None for the first step.
     """
 
     since: str
@@ -194,6 +201,7 @@ class CostQuery:
     groups: tuple[str, ...]
     namespace: str = ""
     agent: str = ""
+    after: CostPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,8 +241,32 @@ PartialCost = tuple[tuple[str, ...], Cost]
 Statement = tuple[str, Sequence[Any]]
 
 
-class CostSteps:
-    """The statements of one query, step by step.
+@dataclass(frozen=True, slots=True)
+class CostStep:
+    """The sums of one step, and the `after` of the next one, None after the last."""
+
+    sums: list[PartialCost]
+    next: CostPlace | None
+
+
+class CostSource(Protocol):
+    """A store that sums costs. `costs` may raise `StoreUnavailable`."""
+
+    def costs(self, query: CostQuery) -> CostStep:
+        """Return the sums of one step of a query."""
+
+
+def all_costs(store: CostSource, query: CostQuery) -> Iterator[list[PartialCost]]:
+    """Yield the sums of a query, step by step."""
+    is_last = False
+    while not is_last:
+        step = store.costs(query)
+        yield step.sums
+        is_last, query = step.next is None, replace(query, after=step.next)
+
+
+class CostStatements:
+    """The statements of one step of a query.
 
     Args:
         query: The query.
@@ -244,26 +276,24 @@ class CostSteps:
 
     def __init__(self, query: CostQuery, json: JsonSql, step: int = STEP) -> None:
         self._query, self._json, self._step = query, json, step
-        self._place: tuple[Any, ...] = (query.since, "", _FIRST_SEQUENCE)
+        self._begin = query.after or (query.since, "", _FIRST_SEQUENCE)
         where = {"namespace = ?": query.namespace, "agent = ?": query.agent}
         self._where = "".join(f" AND {condition}" for condition, value in where.items() if value)
         self._values = [value for value in where.values() if value]
 
     def end(self) -> Statement:
-        """Return the statement that finds the last place of the next step. If it finds none, the step is the last."""
+        """Return the statement that finds the last place of the step. If it finds none, the step is the last."""
         statement = f"""SELECT time, guard, seq FROM records
             WHERE (time, guard, seq) > (?, ?, ?) AND time < ?{self._where}
             ORDER BY time, guard, seq LIMIT 1 OFFSET {self._step - 1}"""  # noqa: S608 - no values
-        return statement, [*self._place, self._query.latest, *self._values]
+        return statement, [*self._begin, self._query.latest, *self._values]
 
     def sums(self, end: Sequence[Any] | None) -> Statement:
-        """Return the statement that sums the next step, up to a place, or to the end of the query."""
-        begin, query = self._place, self._query
+        """Return the statement that sums the step, up to a place, or to the end of the query."""
+        json, query = self._json, self._query
         last: tuple[str, Sequence[Any]] = ("time < ?", [query.latest])
         if end is not None:
             last = "(time, guard, seq) <= (?, ?, ?)", end
-            self._place = tuple(end)
-        json = self._json
         ended = f"""SELECT guard, namespace, agent, time, {json.document("line")} AS outcome
             FROM records WHERE (time, guard, seq) > (?, ?, ?) AND {last[0]}{self._where} AND kind = '{OUTCOME}'
             AND {json.contains("line", '"cost":')} AND {json.valid("line")}{json.fence}"""  # noqa: S608 - no values
@@ -278,7 +308,7 @@ class CostSteps:
         by = f" GROUP BY {', '.join(str(number + 1) for number in range(len(groups)))}" if groups else ""
         statement = f"""SELECT {", ".join([*groups, *self._measures()])} FROM ({amounts}) AS amounts
             WHERE began >= ? AND began < ?{by}"""  # noqa: S608 - no values
-        return statement, [*begin, *last[1], *self._values, query.since, query.until]
+        return statement, [*self._begin, *last[1], *self._values, query.since, query.until]
 
     def _columns(self) -> Iterator[str]:
         """Yield what is read of each call."""
@@ -314,7 +344,7 @@ class CostSteps:
 
 
 def read_cost(row: Sequence[Any], groups: int) -> PartialCost:
-    """Return a row of `CostSteps.sums` with so many groups."""
+    """Return a row of `CostStatements.sums` with so many groups."""
     rows, calls, dollars, nanos, bound_calls, bound_dollars, bound_nanos, *tokens = (
         int(one or 0) for one in row[groups:]
     )

@@ -7,7 +7,8 @@ import argparse
 import os
 import resource
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
 from typing import Final
@@ -24,9 +25,10 @@ from interlock_audit.cost_report import (
     build_report,
     read_agents,
 )
+from interlock_audit.cost_sql import CostSource
 from interlock_audit.provider_export import ExportInvalid, ProviderExport, read_export
+from interlock_audit.remote import Remote
 from interlock_audit.settings import SQLITE_FILE
-from interlock_audit.sql import SqlStore
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import StoreUnavailable
 from interlock_contract.clock import utc_now
@@ -73,6 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=PROGRAM, description="What calls of models and tools cost, by audit records.")
     parser.add_argument("--sqlite", type=Path, metavar="PATH", help="the collector's SQLite file")
     parser.add_argument("--postgres", metavar="DSN", help="the collector's PostgreSQL database")
+    parser.add_argument("--url", help="the collector itself, such as http://127.0.0.1:7420")
+    parser.add_argument("--token", type=Path, metavar="FILE", help="with --url: a file with the bearer token")
     known = f"{', '.join(DIMENSIONS)}, {LABEL}KEY"
     parser.add_argument("--by", metavar="LIST", help=f"with commas between them: {known} (default: {','.join(_BY)})")
     text = "day (YYYY-MM-DD) or time (RFC 3339) from which on calls count (default: the first of the month)"
@@ -107,11 +111,8 @@ def _run(options: argparse.Namespace, environment: Mapping[str, str], now: datet
     export = _export(options.compare, zone) if options.compare else None
     agents = read_agents((name, _read(name)) for name in options.agents)
     question = _question(options, zone, export, now)
-    store = _open(options, environment)
-    try:
+    with _open(options, environment) as store:
         report = build_report(store, question, agents)
-    finally:
-        store.close()
     if export is None:
         return _write(report, options)
     formats = {"table": cost_compare.to_table, "json": cost_compare.to_json, "csv": cost_compare.to_csv}
@@ -184,16 +185,25 @@ def _read(name: str) -> bytes:
     return found
 
 
-def _open(options: argparse.Namespace, environment: Mapping[str, str]) -> SqlStore:
+@contextmanager
+def _open(options: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[CostSource]:
     """Open the store of the options, else the one of the collector in whose container this runs."""
-    if options.sqlite and options.postgres:
-        raise ReportRefused("name one source: --sqlite or --postgres")
+    if sum(map(bool, (options.sqlite, options.postgres, options.url))) > 1:
+        raise ReportRefused("name one source: --sqlite, --postgres or --url")
+    if options.url:
+        yield Remote(options.url, options.token)
+        return
     dsn = options.postgres or ("" if options.sqlite else environment.get("INTERLOCK_POSTGRES", ""))
-    if not dsn:
-        return open_sqlite(options.sqlite or Path(environment.get("INTERLOCK_SQLITE", SQLITE_FILE)), is_read_only=True)
-    from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - only those who use PostgreSQL need its driver
+    if dsn:
+        from interlock_audit.postgres import open_postgres  # noqa: PLC0415 - only its users need its driver
 
-    return open_postgres(dsn, is_read_only=True, seconds=_STATEMENT_SECONDS)
+        store = open_postgres(dsn, is_read_only=True, seconds=_STATEMENT_SECONDS)
+    else:
+        store = open_sqlite(options.sqlite or Path(environment.get("INTERLOCK_SQLITE", SQLITE_FILE)), is_read_only=True)
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from interlock_audit.cost_sql import GROUPS, CostQuery
 from interlock_audit.ingest import BatchInvalid, NotYours, read_batch
 from interlock_audit.quotas import AGENT_RATE, LEAST_BATCH, NAMESPACE_RATE, RateLimiter
 from interlock_audit.reviewer import AccessUnknown, Identity, Reviewer, TooManyReviews, sender_of
@@ -74,6 +75,7 @@ DISK_FREE: Final = Metric(
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _INTEGER: Final = re.compile(r"-?[0-9]{1,19}\Z")
 _WORDS: Final = ("namespace", "agent", "guard", "kind", "decision", "since", "until")
+_COST_WORDS: Final = ("namespace", "agent", "since", "until", "latest")
 
 
 class _Refused(Exception):  # noqa: N818 - says what happened to a request
@@ -107,6 +109,7 @@ class CollectorServer:
         app.router.add_get("/v1/chains", self._chains)
         app.router.add_get("/v1/lines", self._lines)
         app.router.add_get("/v1/usage", self._usage)
+        app.router.add_get("/v1/costs", self._costs)
         return app
 
     @web.middleware
@@ -182,6 +185,20 @@ class CollectorServer:
             is_last = len(found) < query.limit and sum(len(one.text) for one in found) < MOST_BYTES
             following = None if is_last else f"{found[-1].time},{found[-1].guard},{found[-1].seq}"
             return await _send(http, {"records": [asdict(one) for one in found], "next": following})
+
+    async def _costs(self, http: web.Request) -> web.Response:
+        words = {name: http.query.get(name, "") for name in _COST_WORDS}
+        groups = tuple(one for one in http.query.get("groups", "").split(",") if one)
+        if not GROUPS.keys() >= set(groups) or len(groups) > len(GROUPS):
+            raise _Refused(400, "Invalid", f"groups is not a list of {', '.join(GROUPS)}")
+        place = _place(http.query.get("after", ""))
+        after = None if place is None else (place.time, place.guard, place.seq)
+        query = CostQuery(**words, groups=groups, after=after)
+        async with self._read(http, query.namespace):
+            step = await self._executor.costs(query)
+            found = [{"group": group, **asdict(cost)} for group, cost in step.sums]
+            following = None if step.next is None else ",".join(map(str, step.next))
+            return await _send(http, {"costs": found, "next": following})
 
     async def _chains(self, http: web.Request) -> web.Response:
         namespace = http.query.get("namespace", "")

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from itertools import takewhile
 from typing import Any, Final, Protocol
 
-from interlock_audit.cost_sql import CostQuery, CostSteps, JsonSql, PartialCost, read_cost
+from interlock_audit.cost_sql import STEP, CostQuery, CostStatements, CostStep, JsonSql, read_cost
 from interlock_audit.quotas import NO_QUOTAS, ROW_BYTES, Level, Quotas, Usage, find_levels
 from interlock_audit.stores import (
     MOST_BYTES,
@@ -210,19 +210,17 @@ class SqlStore:
             self._run(cursor, "SELECT namespace, agent, bytes FROM usage ORDER BY namespace, agent")
             return [Usage(namespace, agent, int(used)) for namespace, agent, used in cursor.fetchall()]
 
-    def costs(self, query: CostQuery) -> Iterator[list[PartialCost]]:
-        """Yield the sums of one step of a query after the other; see `CostSteps`. Each step is a transaction."""
-        steps, is_last = CostSteps(query, self._database.json), False
-        while not is_last:
-            with self._database.transaction() as cursor:
-                statement, values = steps.end()
-                self._run(cursor, statement, *values)
-                end = cursor.fetchone()
-                statement, values = steps.sums(end)
-                self._run(cursor, statement, *values)
-                found = [read_cost(row, len(query.groups)) for row in cursor]
-            yield found
-            is_last = end is None
+    def costs(self, query: CostQuery, step: int = STEP) -> CostStep:
+        """Return the sums of one step; see `CostSource`."""
+        statements = CostStatements(query, self._database.json, step)
+        with self._database.transaction() as cursor:
+            statement, values = statements.end()
+            self._run(cursor, statement, *values)
+            end = cursor.fetchone()
+            statement, values = statements.sums(end)
+            self._run(cursor, statement, *values)
+            sums = [read_cost(row, len(query.groups)) for row in cursor]
+        return CostStep(sums, None if end is None else tuple(end))
 
     def prune(self, before: str, after: str = "") -> Pruned:
         """Delete the beginnings of some chains; see `Store`."""

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, TypeVar
 
+from interlock_audit.cost_sql import REMOTE_STEP, CostQuery, CostStep
 from interlock_audit.quotas import NO_QUOTAS, Level, Quotas, Usage, find_levels
 from interlock_audit.stores import (
     Accepted,
@@ -109,6 +110,10 @@ class StoreExecutor:
     async def usage(self) -> list[Usage]:
         """Return what every agent has stored; see `Store.usage`."""
         return await self._read(self._reading.usage)
+
+    async def costs(self, query: CostQuery) -> CostStep:
+        """Return the sums of one step, of a size that can be sent; see `CostSource`."""
+        return await self._read(self._reading.costs, query, REMOTE_STEP)
 
     async def tidy(self) -> None:
         """Let the database free what only a moment without readers frees; see `Store.tidy`."""

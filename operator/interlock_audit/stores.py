@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from interlock_audit.cost_sql import STEP, CostQuery, CostStep
 from interlock_audit.quotas import Level, Usage
 from interlock_contract.audit_chain import Line
 
@@ -174,6 +175,9 @@ class Store(Readable, Protocol):
 
     def find(self, query: Query) -> list[Stored]:
         """Return records in the order of `Place`, and none after the last one."""
+
+    def costs(self, query: CostQuery, step: int = STEP) -> CostStep:
+        """Return the sums of one step of a query over so many records; see `CostSource`."""
 
     def usage(self) -> list[Usage]:
         """Return what every agent has stored."""

@@ -6,19 +6,17 @@ Exit code 0: no finding. 1: findings. 2: the records cannot be read.
 import argparse
 import json
 import sys
-import urllib.parse
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from interlock_audit.chain_verifier import Anchor, ChainReport, ChainVerifier, Checkpoint
+from interlock_audit.remote import Remote
 from interlock_audit.settings import KEEP_DAYS, MOST_DAYS
 from interlock_audit.sqlite import open_sqlite
 from interlock_audit.stores import (
-    ChainPage,
     ChainState,
     Readable,
     Store,
@@ -34,24 +32,9 @@ from interlock_contract.strict_json import JsonInvalid, parse_json
 
 OK, FOUND, UNREADABLE = 0, 1, 2
 
-_TIMEOUT_SECONDS: Final = 60
-_MOST_BYTES: Final = 16 * 1024 * 1024
-"""Most bytes of one answer of a collector. Its own answers are smaller, so a longer one is cut off and no JSON."""
 _CLOCK_TOLERANCE: Final = timedelta(hours=1)
 """How far a guard's clock may be ahead of the collector's, by which retention deletes."""
 _RECORD: Final = b'{"guard":"'
-
-_OPENER: Final = urllib.request.OpenerDirector()
-"""Opens URLs without a proxy of the environment, and follows no redirect, which would take the token elsewhere."""
-for _handler in (
-    urllib.request.HTTPHandler,
-    urllib.request.HTTPSHandler,
-    urllib.request.HTTPDefaultErrorHandler,
-    urllib.request.HTTPErrorProcessor,
-):
-    _OPENER.add_handler(_handler())
-
-Shape = TypeVar("Shape", ChainState, Stored)
 
 
 class SourceUnreadable(Exception):  # noqa: N818 - says the state of a source
@@ -208,60 +191,6 @@ def _check_stored(check: ChainVerifier, stored: Stored) -> None:
         check.add_finding("Misfiled", where, "the index of the record differs from its content")
     if stored.namespace != line.guard.split("/", maxsplit=1)[0] or stored.agent != said.get("agent", stored.agent):
         check.add_finding("Misfiled", where, "the indexed namespace or agent differs from the content")
-
-
-class Remote:
-    """The records of a collector, read over HTTP with a bearer token from a file.
-
-    Raises:
-        StoreUnavailable: Also from each method: the collector cannot be read, or its answer is invalid.
-    """
-
-    def __init__(self, url: str, token: Path | None) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise StoreUnavailable(f"{url} is not an http or https URL")
-        self._url = url.rstrip("/")
-        try:
-            self._token = "" if token is None else token.read_text().strip()
-        except OSError as error:
-            raise StoreUnavailable(f"{token}: {error.strerror}") from None
-
-    def chains(self, namespace: str = "", after: str = "") -> ChainPage:
-        """Return a page of the states of chains; see `Readable`."""
-        answer = self._get("chains", {"namespace": namespace, "after": after})
-        following = answer.get("next")
-        if following is not None and (not isinstance(following, str) or following == after):
-            raise StoreUnavailable("the collector's pages of chains do not end")
-        return ChainPage([_shape(ChainState, one) for one in answer["chains"]], following)
-
-    def lines(self, guard: str, start: int, limit: int) -> list[Stored]:
-        """Return records of one chain from a number on; see `Readable`."""
-        query = {"guard": guard, "start": str(start), "limit": str(limit)}
-        found = [_shape(Stored, one) for one in self._get("lines", query)["lines"]]
-        if any(one.seq < start for one in found):
-            raise StoreUnavailable("the collector's pages of lines do not end")
-        return found
-
-    def _get(self, what: str, query: Mapping[str, str]) -> dict[str, Any]:
-        """Return an answer, which has a list of `what`."""
-        url = f"{self._url}/v1/{what}?{urllib.parse.urlencode(query)}"
-        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._token}"})  # noqa: S310
-        try:
-            with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as response:
-                found = json.loads(response.read(_MOST_BYTES))
-        except (OSError, ValueError, RecursionError) as error:
-            raise StoreUnavailable(f"{url}: {error}") from None
-        if not isinstance(found, dict) or not isinstance(found.get(what), list):
-            raise StoreUnavailable(f"{url} answered without a list")
-        return found
-
-
-def _shape(shape: type[Shape], value: Any) -> Shape:
-    """Return an object of an answer as a dataclass, after a check of its members' types."""
-    wanted = {field.name: field.type for field in fields(shape)}
-    if not isinstance(value, dict) or {name: type(one) for name, one in value.items()} != wanted:
-        raise StoreUnavailable(f"the collector's answer is not a list of {shape.__name__}")
-    return shape(**value)
 
 
 def _read_report(path: Path, kept_since: datetime | None) -> Expectations:

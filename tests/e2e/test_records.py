@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock_audit.remote import Remote
 from interlock_audit.stores import all_lines
-from interlock_audit.verify import FOUND, OK, UNREADABLE, Remote
+from interlock_audit.verify import FOUND, OK, UNREADABLE
 from tests.e2e.live import ROOT, Live, eventually
 from tests.requirements import requirement
 from tests.support.examples import example_objects

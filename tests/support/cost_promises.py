@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from interlock_audit import cost_sql
-from interlock_audit.cost_sql import GROUPS, TOKENS, Cost, CostQuery
+from interlock_audit.cost_sql import GROUPS, TOKENS, Cost, CostQuery, all_costs
 from interlock_audit.sql import SqlStore
 from tests.support.costs import PaidCalls
 
@@ -16,7 +15,7 @@ USAGE = {"inputTokens": 100, "cachedInputTokens": 10, "outputTokens": 7}
 def sums(store: SqlStore, *groups: str, **query: str) -> dict[tuple[str, ...], Cost]:
     known = {"since": "2026-01-01T00:00:00.000Z", "until": "2027", "latest": "2027"}
     found: dict[tuple[str, ...], Cost] = {}
-    for step in store.costs(CostQuery(groups=groups, **known | query)):
+    for step in all_costs(store, CostQuery(groups=groups, **known | query)):
         for group, cost in step:
             found[group] = found.get(group, Cost()) + cost
     return found
@@ -143,7 +142,7 @@ class CostPromises:
     def test_the_sums_of_all_steps_are_the_sums_of_all_records(
         self, store: SqlStore, step: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(cost_sql.CostSteps.__init__, "__defaults__", (step,))
+        monkeypatch.setattr(SqlStore.costs, "__defaults__", (step,))
         for number in range(3):  # many records of one moment, too
             calls = PaidCalls(number=number)
             for second in range(5):

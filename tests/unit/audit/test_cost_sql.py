@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from interlock_audit.cost_sql import CostQuery, CostSteps, SqliteJson
+from interlock_audit.cost_sql import CostQuery, CostStatements, SqliteJson
 from interlock_audit.sql import SqlStore
 from interlock_audit.sqlite import open_sqlite
 from tests.support.cost_promises import DOLLAR, CostPromises, total
@@ -31,7 +31,7 @@ class TestSqlite(CostPromises):
     @pytest.mark.usefixtures("store")
     def test_a_step_reads_the_index_by_time(self, tmp_path: Path) -> None:
         query = CostQuery("2026-03-02", "2026-03-03", "2026-03-04", ("agent", "task"))
-        steps = CostSteps(query, SqliteJson())
+        steps = CostStatements(query, SqliteJson())
         with sqlite3.connect(tmp_path / "records.sqlite") as other:
             for statement, values in (steps.end(), steps.sums(None)):
                 plan = [row[3] for row in other.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
