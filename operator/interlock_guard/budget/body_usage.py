@@ -4,10 +4,10 @@ A small answer is kept and parsed when it has ended. From a large one, such as t
 numbers, only the few members that matter are kept.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from interlock_contract.strict_json import JsonInvalid, parse_lenient
 from interlock_guard.budget.dialects import Dialect
 from interlock_guard.budget.member_scanner import MemberScanner, Path, SetBack
 from interlock_guard.budget.usage import Answer, build_answer, read_usage
@@ -75,8 +75,8 @@ class BodyUsage:
         if found is not None:
             return self._watch.build_answer(found.get(_USAGE), found.get(_MODEL), found.get(_TIER))
         try:
-            body = parse_lenient(self._text.decode("utf-8"))
-        except (JsonInvalid, UnicodeDecodeError):
+            body = json.loads(self._text)
+        except (ValueError, RecursionError):
             body = None
         members = body if isinstance(body, dict) else {}
         return self._watch.build_answer(members.get("usage"), members.get("model"), members.get("service_tier"))

@@ -11,6 +11,7 @@ whose numbers are read in the larger way. An administrator can set the two membe
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
@@ -91,6 +92,7 @@ _HOSTS: Final[tuple[tuple[re.Pattern[str], Dialect], ...]] = tuple(
 )
 
 
+@lru_cache(maxsize=256)
 def dialect_of(
     shape: Shape,
     name: str,

@@ -11,7 +11,7 @@ nothing, so it has a bound of its own. Files and what a body only refers to can 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,7 +59,14 @@ _OPAQUE: Final = frozenset(
 )
 """Members that may hold anything, and in which a provider looks for no content."""
 _DESCRIBED: Final = frozenset({"function", "custom", "parameters", "input_schema", "format", "tools"})
-_STEPS: Final = 64
+_PLAIN_TYPES: Final = frozenset(
+    {"text", "input_text", "output_text", "message", "tool_use", "tool_result", "function", "function_call", "thinking"}
+)
+"""Types of objects that say nothing of the input but what their members say."""
+_MARKED: Final = _OPAQUE | _REFERENCES | _CACHE | _CONTENTS | {"audio", "tools", "functions", "input"}
+"""Members for which an object is looked at closely."""
+_STEP: Final = 1024
+"""Values that are counted without a pause."""
 
 
 @dataclass(slots=True)
@@ -135,6 +142,7 @@ class _Meter:
         self._has_tokens = endpoint in (COMPLETIONS, EMBEDDINGS)  # a prompt may be a list of tokens
         self._waiting: list[Any] = []
         self._opaque: list[Any] = []
+        self._work = 0  # values counted in the present step
 
     def take_root(self, body: Mapping[str, Any]) -> None:
         """Note what only the top of a body can have, and begin."""
@@ -161,42 +169,56 @@ class _Meter:
 
     def step(self) -> bool:
         """Take some values; return False when all are taken."""
-        for _ in range(_STEPS):
+        self._work = 0
+        while self._work < _STEP:
             if self._waiting:
                 self._take(self._waiting.pop())
             elif self._opaque:
-                self._count(self._opaque.pop())
+                self._add(self._opaque.pop(), self._opaque)
             else:
                 return False
         return True
 
     def _take(self, value: Any) -> None:
+        if not isinstance(value, dict):
+            self._add(value, self._waiting)
+            return
+        kind = value.get("type")
+        is_plain = _MARKED.isdisjoint(value) and (kind is None or (isinstance(kind, str) and kind in _PLAIN_TYPES))
+        if is_plain and not (self._endpoint == RESPONSES and _ID_ALONE.issuperset(value)):
+            self._add(value, self._waiting)
+        else:
+            self._take_marked(value, kind if isinstance(kind, str) else "")
+
+    def _add(self, value: Any, waiting: list[Any]) -> None:
+        """Count the bytes of a value, as JSON has them; objects and lists in it wait."""
+        if isinstance(value, list) and len(value) > _STEP:
+            waiting += [value[start : start + _STEP] for start in range(0, len(value), _STEP)]
+            return
+        self._work += 1 + (len(value) if isinstance(value, list | dict) else 0)
+        length, text = self._length_of, 2
         if isinstance(value, dict):
-            self._take_object(value)
-        elif isinstance(value, list):
-            self.size.text += 2
-            self._waiting += value
-        elif self._has_tokens and type(value) is int:
-            self.size.text += 1
+            text += 4 * len(value)
+            items: Iterable[Any] = value.values()
+            for name in value:
+                text += length(name)
         else:
-            self._count(value)
+            items = value if isinstance(value, list) else (value,)
+            if self._has_tokens and isinstance(value, list) and all(type(item) is int for item in value):
+                self.size.text += len(value) + 2  # each is a token
+                return
+        for item in items:
+            if isinstance(item, str):
+                text += length(item) + 3
+            elif isinstance(item, dict | list):
+                waiting.append(item)
+            else:
+                text += len(str(item)) + 1
+        self.size.text += text
 
-    def _count(self, value: Any) -> None:
-        """Count the bytes of a value, as JSON has them."""
-        if isinstance(value, str):
-            self.size.text += self._length_of(value) + 3
-        elif isinstance(value, dict):
-            self.size.text += 2 + sum(map(self._length_of, value)) + 4 * len(value)
-            self._opaque += value.values()
-        elif isinstance(value, list):
-            self.size.text += 2
-            self._opaque += value
-        else:
-            self.size.text += len(str(value)) + 1
-
-    def _take_object(self, value: dict[str, Any]) -> None:
-        size, kind = self.size, value.get("type")
-        kind = kind if isinstance(kind, str) else ""
+    def _take_marked(self, value: dict[str, Any], kind: str) -> None:
+        """Take an object that may be an image or a file, or that has a member which says something of the input."""
+        size = self.size
         source = value.get("source")
         is_held = isinstance(source, dict) and source.get("type") in _HELD_SOURCES
         is_image = kind in _IMAGE_TYPES or "image_url" in value
@@ -211,19 +233,21 @@ class _Meter:
             size.reference = size.reference or "item_reference"
         size.has_audio = size.has_audio or kind == "input_audio"
         is_citation = _CITATIONS.match(kind) is not None
+        rest = {}
         for name, item in value.items():
-            size.text += self._length_of(name) + 4
             if (is_image or is_file) and name in _CONTENTS:
                 continue
             if name in _OPAQUE or (name == "input" and self._endpoint == MESSAGES):
-                self._opaque.append(item)
+                size.text += self._length_of(name) + 4
+                self._opaque.append([item])
                 continue
+            rest[name] = item
             if name in _REFERENCES:
                 if item is not None and not is_citation and not is_image:
                     size.reference = size.reference or name
             else:
                 self._take_member(name, item)
-            self._waiting.append(item)
+        self._add(rest, self._waiting)
 
     def _take_member(self, name: str, item: Any) -> None:
         size = self.size
