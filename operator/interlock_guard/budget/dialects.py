@@ -29,8 +29,11 @@ LimitMember = Literal["max_completion_tokens", "max_tokens"]
 Reading = Literal["inside", "outside", "unknown"]
 """Whether a number of tokens is a part of the number that it is reported next to, or comes on top of it."""
 
-COPIES: Final = {CHAT: ("n",), COMPLETIONS: ("n", "best_of")}
-"""By endpoint, the members that say how many answers are generated. The largest counts."""
+COPIES: Final = {CHAT: ("n", "best_of"), COMPLETIONS: ("n", "best_of")}
+"""By endpoint, the members that say how many answers are generated. The largest counts.
+
+A chat completion has `best_of` only where an administrator has added it, as vLLM has.
+"""
 STREAM_OPTION_ENDPOINTS: Final = frozenset({CHAT, COMPLETIONS})
 """Endpoints whose streams report their usage only where `stream_options.include_usage` asks for it."""
 

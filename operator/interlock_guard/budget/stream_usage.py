@@ -99,6 +99,7 @@ class StreamUsage:
                     self._count_choice(choice)
                     if choice.get("finish_reason") is not None:
                         self._has_stopped = True
+                        usage = usage or choice.get("usage")  # where Moonshot has it
         if usage is None and isinstance(own := event.get("x_groq"), dict):
             usage = own.get("usage")
         self._model = event.get("model") or self._model

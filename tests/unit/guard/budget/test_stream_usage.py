@@ -87,6 +87,7 @@ GROQ_STREAM = [
     b"[DONE]",
 ]
 XAI_STREAM = [chunk(choice("Hi")), chunk(choice(finish="stop"), usage=USAGE), chunk(), b"[DONE]"]
+MOONSHOT_STREAM = [chunk(choice("Hi")), chunk({**choice("", finish="stop"), "usage": USAGE}), b"[DONE]"]
 RESPONSE = {"id": "r", "object": "response", "model": "gpt-5-mini", "service_tier": "default", "output": []}
 RESPONSES_STREAM: list[dict[str, Any]] = [
     {"type": "response.created", "sequence_number": 0, "response": {**RESPONSE, "max_output_tokens": 4096}},
@@ -145,6 +146,7 @@ STREAMS: list[tuple[str, str, Dialect, list[Any], ModelUsage, int]] = [
     ("deepseek", CHAT, OPENAI, DEEPSEEK_STREAM, KNOWN, 2),
     ("groq", CHAT, OPENAI, GROQ_STREAM, KNOWN, 2),
     ("xai", CHAT, OPENAI, XAI_STREAM, KNOWN, 2),
+    ("moonshot", CHAT, OPENAI, MOONSHOT_STREAM, KNOWN, 2),
     ("responses", RESPONSES, OPENAI, RESPONSES_STREAM, KNOWN, 10),
     ("messages", MESSAGES, ANTHROPIC, MESSAGES_STREAM, ModelUsage(input=8, cache_write_5m=300, output=2), 18),
 ]

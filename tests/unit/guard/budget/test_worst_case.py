@@ -165,6 +165,7 @@ def test_a_limit_that_is_no_number_is_refused(endpoint: str, member: str, odd: A
 def test_each_answer_of_several_has_the_limit() -> None:
     assert allow(CHAT, {"max_tokens": 50, "n": 3}).nanos == cost(100, 150)
     assert allow(CHAT, {"max_tokens": 50, "n": None}).nanos == cost(100, 50)
+    assert allow(CHAT, {"max_tokens": 50, "n": 2, "best_of": 3}).nanos == cost(100, 150)
     assert allow(COMPLETIONS, {"max_tokens": 50, "n": 2, "best_of": 5, "prompt": "x"}).nanos == cost(100, 250)
     assert allow(COMPLETIONS, {"max_tokens": 50, "n": 5, "prompt": "x"}).nanos == cost(100, 250)
 
