@@ -106,7 +106,7 @@ def align(lines: Sequence[Sequence[str]], texts: int) -> str:
 
 
 def notes(report: CostReport) -> Iterator[str]:
-    """Yield what a reader has to know: that these are estimates, and which calls are bounds."""
+    """Yield what a reader has to know: that these are estimates, and which costs are bounds."""
     question, total = report.question, report.total
     since, until = (
         time.astimezone(question.zone).isoformat(timespec="minutes") for time in (question.since, question.until)
@@ -114,7 +114,7 @@ def notes(report: CostReport) -> Iterator[str]:
     yield f"Calls from {since} until {until}. Estimates by list prices, not an invoice."
     if total.bound_calls:
         cost = format_dollars(total.bound_nanos)
-        yield f"Of {total.bound_calls} calls (${cost}), the provider's usage is unknown. Their cost is a bound."
+        yield f"Of {total.bound_calls} calls (${cost}), the provider's usage is unknown. Their cost is an upper bound."
     if total.unreadable:
         yield f"{total.unreadable} further records have a cost that is no amount."
 

@@ -35,8 +35,8 @@ TOKENS: Final = (
 """Members of a record's `usage`. No token counts in two of them, so their sum is all tokens of a call."""
 MOST_TOKENS: Final = 10**9
 """Most tokens of one kind in one record. A larger number is no usage."""
-BOUNDS: Final = ("Reservation", "Floor")
-"""Each `costBasis` of a cost that is a bound, since the provider's usage of the call is unknown or cannot be true."""
+BOUND: Final = "Reservation"
+"""The `costBasis` of a cost that is an upper bound: the usage is unknown, so what was reserved is charged."""
 
 MODELS_SOURCE: Final = "models"
 """The `source` of a decision on a call of a model."""
@@ -211,7 +211,7 @@ class Cost:
     Attributes:
         calls: Their number.
         nanos: What they cost, in billionths of a dollar.
-        bound_calls: Those of them whose cost is a bound.
+        bound_calls: Those of them whose cost is an upper bound.
         bound_nanos: What these cost.
         unreadable: Further calls, whose cost is no amount.
         tokens: Tokens in the order of `TOKENS`.
@@ -331,8 +331,7 @@ class CostStatements:
         yield "namespace, agent, began, answered"
         yield from (*_DECIDED, *TOKENS)
         yield f"CASE WHEN {is_amount} THEN amount END AS cost"
-        bounds = ", ".join(f"'{basis}'" for basis in BOUNDS)
-        yield f"CASE WHEN basis IN ({bounds}) AND {is_amount} THEN amount END AS bound"
+        yield f"CASE WHEN basis = '{BOUND}' AND {is_amount} THEN amount END AS bound"
 
     def _measures(self) -> Iterator[str]:
         """Yield the sums, in the order in which `read_cost` takes them: dollars apart, so that no sum overflows."""

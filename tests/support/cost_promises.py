@@ -117,10 +117,10 @@ class CostPromises:
         calls.store(store)
         assert total(store).nanos == 2000 * 9_999_999_999_999_999
 
-    def test_costs_that_are_bounds_are_summed_apart(self, store: SqlStore) -> None:
+    def test_costs_that_are_upper_bounds_are_summed_apart(self, store: SqlStore) -> None:
         calls = PaidCalls().call("1").call("0.00", outcome={"costBasis": "Free"})
-        calls.call("2", outcome={"costBasis": "Reservation"}).call("4", outcome={"costBasis": "Floor"}).store(store)
-        assert total(store) == Cost(calls=4, nanos=7 * DOLLAR, bound_calls=2, bound_nanos=6 * DOLLAR)
+        calls.call("2", outcome={"costBasis": "Reservation"}).call("4", outcome={"costBasis": "Flat"}).store(store)
+        assert total(store) == Cost(calls=4, nanos=7 * DOLLAR, bound_calls=1, bound_nanos=2 * DOLLAR)
 
     def test_a_call_whose_decision_was_deleted_keeps_its_agent(self, store: SqlStore) -> None:
         calls = PaidCalls()

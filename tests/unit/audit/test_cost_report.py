@@ -85,7 +85,7 @@ def test_the_table_has_the_most_expensive_first_and_a_total(store: SqlStore, rep
 def test_the_table_says_which_costs_are_bounds_and_which_cannot_be_read(store: SqlStore, report: Report) -> None:
     PaidCalls().call("1").call("2", outcome={"costBasis": "Reservation"}).call("x").store(store)
     text = report()
-    assert "Of 1 calls ($2.00), the provider's usage is unknown. Their cost is a bound." in text
+    assert "Of 1 calls ($2.00), the provider's usage is unknown. Their cost is an upper bound." in text
     assert "1 further records have a cost that is no amount." in text
 
 
@@ -174,7 +174,7 @@ def test_the_answered_model_is_named_with_its_provider(store: SqlStore, report: 
 
 
 def test_csv_has_the_columns_of_focus(store: SqlStore, report: Report, tmp_path: Path) -> None:
-    PaidCalls().call("12.40", outcome={"usage": USAGE}).call("3", outcome={"costBasis": "Floor"}).store(store)
+    PaidCalls().call("12.40", outcome={"usage": USAGE}).call("3", outcome={"costBasis": "Reservation"}).store(store)
     known = agents(tmp_path, ("triage", {"team": "a"}))
     text = report("--by", "agent,label:team", "--agents", known, "--format", "csv", "--billing-account", "org-1")
     (row,) = csv.DictReader(io.StringIO(text))
