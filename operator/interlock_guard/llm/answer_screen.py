@@ -9,7 +9,7 @@ key: of a stream of events the event that is not complete yet, of everything els
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from interlock_guard.budget.stream_usage import StreamUsage
@@ -116,7 +116,9 @@ class AnswerScreen:
         text = self._searched + chunk
         if self._shows_key(text):
             raise KeyShown
-        self._searched = bytes(text[-SECRET_REACH:])
+        # No key has a line end, so none goes on in the next chunk from before the last one. An event that comes alone
+        # ends with one, and then nothing is searched twice.
+        self._searched = bytes(text[max(len(text) - SECRET_REACH, text.rfind(b"\n") + 1) :])
         before = len(self._held)
         self._held += chunk
         if self._events is None:
@@ -195,13 +197,13 @@ class AnswerScreen:
             event = json.loads(data)
         except (ValueError, RecursionError):
             return None  # such as [DONE]; its bytes were searched
-        texts = []
+        texts, known = [], self._texts
         for place, piece in _strings(event):
-            text = self._texts.pop(place, "") + piece
+            text = known.pop(place, "") + piece
             texts.append(text)
-            if len(self._texts) >= _MAX_TEXTS:
-                del self._texts[next(iter(self._texts))]
-            self._texts[place] = text[-_TEXT_REACH:]
+            if len(known) >= _MAX_TEXTS:
+                del known[next(iter(known))]
+            known[place] = text[-_TEXT_REACH:]
         if self._shows_key("\n".join(texts).encode("utf-8", "surrogatepass")):
             raise KeyShown
         return event
@@ -214,15 +216,20 @@ def _replace_data(block: bytes, data: bytes) -> bytes:
     return b"\n".join([*others, *(b"data: " + line for line in data.split(b"\n")), b"", b""])
 
 
-def _strings(event: Any) -> Iterator[tuple[_Place, str]]:
-    """Yield every string in an event, with the place of its text: names of members and indexes that members state."""
+def _strings(event: Any) -> list[tuple[_Place, str]]:
+    """Return every string in an event, with the place of its text: names of members and indexes that members state."""
+    found: list[tuple[_Place, str]] = []
     waiting: list[tuple[_Place, Any]] = [((), event)]
     while waiting:
         place, value = waiting.pop()
-        if isinstance(value, str):
-            yield place, value
-        elif isinstance(value, list):
+        kind = type(value)
+        if kind is str:
+            found.append((place, value))
+        elif kind is list:
             waiting += [(place, item) for item in reversed(value)]
-        elif isinstance(value, dict):
-            where = (*place, *(value[name] for name in _PLACES if isinstance(value.get(name), int)))
-            waiting += [((*where, name), item) for name, item in reversed(value.items())]
+        elif kind is dict:
+            for name in _PLACES:
+                if name in value and isinstance(value[name], int):
+                    place = (*place, value[name])
+            waiting += [((*place, name), item) for name, item in reversed(value.items()) if item is not None]
+    return found
