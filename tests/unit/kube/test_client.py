@@ -20,12 +20,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def a_client(handler: Handler, folder: Path) -> AsyncIterator[KubeClient]:
+async def a_client(
+    handler: Handler, folder: Path, *, on_date: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[KubeClient]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     (folder / "token").write_text("one\n")
     async with TestServer(app) as server:
-        client = KubeClient(MountedCredentials(str(server.make_url("")), folder))
+        client = KubeClient(MountedCredentials(str(server.make_url("")), folder), on_date=on_date)
         yield client
         await client.close()
 
@@ -60,6 +62,32 @@ async def test_a_request_that_is_refused_with_401_is_sent_again_with_other_crede
         with pytest.raises(ApiError, match="401: who\\?"):
             await client.get("/version")
     assert seen == ["Bearer one", "Bearer two", "Bearer three"]
+
+
+async def test_an_update_names_the_version_that_it_replaces(tmp_path: Path) -> None:
+    seen: list[Any] = []
+
+    async def handle(http: web.Request) -> web.Response:
+        seen.append((http.method, http.path, await http.json()))
+        return web.json_response({"message": "the object has been modified"}, status=409)
+
+    body = {"metadata": {"resourceVersion": "7"}, "status": {}}
+    async with a_client(handle, tmp_path) as client:
+        with pytest.raises(ApiError) as error:
+            await client.update("/ledgers/a/status", body)
+    assert error.value.status == 409
+    assert seen == [("PUT", "/ledgers/a/status", body)]
+
+
+async def test_every_answer_tells_the_time_of_the_api_server(tmp_path: Path) -> None:
+    dates: list[str] = []
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.json_response({}, headers={"Date": "Thu, 01 Jan 2026 00:00:00 GMT"})
+
+    async with a_client(handle, tmp_path, on_date=dates.append) as client:
+        await client.get("/version")
+    assert dates == ["Thu, 01 Jan 2026 00:00:00 GMT"]
 
 
 async def test_a_redirect_is_a_refusal_and_the_token_goes_nowhere(tmp_path: Path) -> None:
