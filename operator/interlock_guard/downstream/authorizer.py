@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from interlock_contract.selftest_report import DROPPED_SUFFIX
+from interlock_contract import selftest_report
 from interlock_guard.audit.recorder import UNKNOWN_CALLER, Caller, Recorder, RecordFailed
 from interlock_guard.budget.tool_payments import Payment, Payments
 from interlock_guard.decision.decide import (
@@ -263,7 +263,7 @@ class Authorizer:
         """Report that many messages of a source's server were dropped."""
         served = find_source(self._live.bundle, source)
         if served is not None:
-            self._on_drift(f"{served.binding}{DROPPED_SUFFIX}", "")
+            self._on_drift(f"{served.binding}{selftest_report.DROPPED_SUFFIX}", "")
 
 
 def deny_unrecorded(error: RecordFailed) -> Deny:
