@@ -5,7 +5,8 @@ brackets and, near the root, keys. So a member inside of an output of the model 
 
     {"content": [{"input": {"usage": 1}}], "usage": {"input_tokens": 9}}     ("usage",) is {"input_tokens": 9}
 
-A text that is no JSON yields anything or nothing. Only the provider that sends the text can do that.
+Only one object is read. In a stream of several nothing is found, because no one of them is the whole answer. A text
+that is no JSON yields anything or nothing. Only the provider that sends the text can do that.
 """
 
 import json
@@ -53,6 +54,7 @@ class MemberScanner:
         self._paths = {*paths, set_back.path} if set_back is not None else set(paths)
         self._set_back = set_back
         self._reach = max(map(len, self._paths))
+        self._has_begun = self._is_over = False
         self._depth = 0
         self._kinds: list[bytes] = []  # of the containers down to `_reach`
         self._keys: list[str] = []  # of the members that are being read in them
@@ -73,6 +75,15 @@ class MemberScanner:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take a part of the text and return what passes of it."""
+        if not self._has_begun and (start := chunk.lstrip()):
+            self._has_begun, self._is_over = True, not start.startswith(b"{")
+        if self._is_over:
+            if chunk.strip():
+                self._found.clear()
+            return chunk
+        return self._follow(chunk)
+
+    def _follow(self, chunk: bytes) -> bytes:
         passed: list[bytes] = []
         sent = begin = position = 0  # `sent` bytes of the chunk are in `passed`; the value goes on at `begin`
         while (found := self._next(chunk, position)) is not None:
@@ -80,26 +91,23 @@ class MemberScanner:
             if sign == b'"':
                 self._turn_string()
             elif sign == b":":
-                self._begin_value()
-                if self._path is not None:
+                if self._begin_value():
                     begin = position
-                if self._holds:
-                    passed.append(chunk[sent:position])
-                    sent = position
+                    if self._holds:
+                        passed.append(chunk[sent:position])
+                        sent = position
             else:
-                is_end = self._path is not None and sign in b",}" and self._depth == len(self._path)
-                if is_end:
-                    held = self._holds
-                    text = self._end_value(chunk[begin : found.start()])
-                    if held:
-                        passed.append(text)
+                if self._path is not None and sign in b",}" and self._depth == len(self._path):
+                    held = self._end_value(chunk[begin : found.start()])
+                    if held is not None:
+                        passed.append(held)
                         sent = found.start()
                 self._turn_container(sign)
         if self._path is not None:
             self._keep(chunk[begin:])
-            if self._holds and len(self._value) > _LONGEST_NUMBER:
-                self._holds = False
-                return b"".join([*passed, self._value])
+        if self._holds and len(self._value) > _LONGEST_NUMBER:
+            self._holds = False
+            return b"".join([*passed, self._value])
         return chunk if self._set_back is None else b"".join(passed if self._holds else [*passed, chunk[sent:]])
 
     def _next(self, chunk: bytes, position: int) -> re.Match[bytes] | None:
@@ -135,31 +143,37 @@ class MemberScanner:
                 self._keys[-1] = ""
             self._key, self._expects_key = None, False
 
-    def _begin_value(self) -> None:
+    def _begin_value(self) -> bool:
+        """Begin to read the value of a member if it is wanted; return whether it is."""
         path = tuple(self._keys)
-        if self._path is None and path in self._paths:
-            self._path, self._value = path, bytearray()
-            self._holds = self._set_back is not None and path == self._set_back.path
+        if self._path is not None or path not in self._paths or self._is_over:
+            return False
+        self._path, self._value = path, bytearray()
+        self._holds = self._set_back is not None and path == self._set_back.path
+        return True
 
     def _keep(self, part: bytes) -> None:
         if len(self._value) <= _MAX_VALUE:
             self._value += part
 
-    def _end_value(self, part: bytes) -> bytes:
-        """Note the value that has ended, and return what passes in its place if it was held."""
+    def _end_value(self, part: bytes) -> bytes | None:
+        """Note the value that has ended, and return what passes in its place; None if it has passed already."""
         self._keep(part)
         text, path = bytes(self._value), self._path
         if path is not None and len(text) <= _MAX_VALUE:
             self._found[path] = text  # of two with one name the last counts, as for the SDKs
         self._path, self._value = None, bytearray()
-        if self._holds and self._set_back is not None and text.strip() == b"%d" % self._set_back.value:
-            text = text.replace(text.strip(), self._set_back.original)
+        if not self._holds or self._set_back is None:
+            return None
         self._holds = False
-        return text
+        value = text.strip()
+        return text.replace(value, self._set_back.original) if value == b"%d" % self._set_back.value else text
 
     def _turn_container(self, sign: bytes) -> None:
         """Enter or leave an object or a list, or pass on to the next member."""
         if sign in b"{[":
+            if self._is_over:
+                self._found.clear()
             self._depth += 1
             if self._depth <= self._reach:
                 self._kinds.append(sign)
@@ -170,6 +184,7 @@ class MemberScanner:
                 self._kinds.pop()
                 self._keys.pop()
             self._depth = max(0, self._depth - 1)
+            self._is_over = self._depth == 0
             self._expects_key = False
         else:
             self._expects_key = True

@@ -59,6 +59,15 @@ def test_an_answer_that_is_cut_off_has_an_unknown_usage() -> None:
 
 
 @requirement("budget.usage")
+def test_an_event_of_a_stream_is_not_taken_for_the_whole_answer() -> None:
+    event = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+    for text in (event * 5000, event[len("data: ") :] * 5000):
+        reader, passed = read(Watch(CHAT, OPENAI), text, 4096)
+        assert passed == text
+        assert isinstance(reader.finish().usage, Unknown)
+
+
+@requirement("budget.usage")
 def test_megabytes_of_embeddings_take_no_memory() -> None:
     vectors = [{"object": "embedding", "index": index, "embedding": [0.123456789] * 1536} for index in range(100)]
     body = {"object": "list", "data": vectors, "model": "text-embedding-3-small", "usage": {"prompt_tokens": 8}}

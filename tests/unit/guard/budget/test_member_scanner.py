@@ -96,6 +96,26 @@ def test_a_member_below_another_is_found_by_its_path() -> None:
     assert scanner.get(("type",)) == "t"
 
 
+@requirement("budget.usage")
+def test_a_wanted_member_may_have_members_that_are_as_near_as_another_wanted_one() -> None:
+    text = b'{"usage": {"a": {"b": 1}, "c": 2}, "response": {"usage": {"d": 3}}}'
+    for cut in range(len(text)):
+        scanner = MemberScanner([USAGE, ("response", "usage")])
+        scanner.feed(text[:cut])
+        scanner.feed(text[cut:])
+        assert scanner.get(USAGE) == {"a": {"b": 1}, "c": 2}
+        assert scanner.get(("response", "usage")) == {"d": 3}
+
+
+@requirement("budget.usage")
+@pytest.mark.parametrize("more", [b'{"usage": {"a": 2}}', b"[]", b"{"])
+def test_of_several_texts_in_a_row_none_is_the_answer(more: bytes) -> None:
+    text = b'{"usage": {"a": 1}} \n' + more
+    for cut in range(len(text) + 1):
+        assert scan(text, cut)[0].get(USAGE) is None
+    assert scan(b'{"usage": {"a": 1}} \n')[0].get(USAGE) == {"a": 1}
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: (
