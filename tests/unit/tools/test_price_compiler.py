@@ -135,6 +135,7 @@ def test_every_model_and_usage_costs_what_genai_prices_says(entries: Any) -> Non
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(600)
 def test_many_usages_cost_what_genai_prices_says(entries: Any) -> None:
     made, dearer = compare(entries, random.Random(), rounds=10)  # noqa: S311 - other examples each night
     assert made > 80_000
