@@ -131,7 +131,7 @@ async def serve(settings: GuardSettings) -> None:
             authorizer=authorizer,
             links=models,
             checks=checks,
-            meter=Meter(budget, spending, utc_now, log),
+            meter=Meter(budget, spending, log),
             large=large,
             max_bytes=settings.model_request_bytes,
         )

@@ -139,6 +139,10 @@ class Budget:
         """Whether a ledger grants this guard money."""
         return any(held.granted > held.written for held in self._account.slices.values())
 
+    def now(self) -> int | None:
+        """Return the seconds since the epoch, of the API server; None while they are unknown."""
+        return self._clock()
+
     async def reserve(self, amount: int) -> Reservation | Deny:
         """Reserve the worst case of a call; its end must be told to `settle`, whatever happens.
 

@@ -5,7 +5,6 @@ A bundle without a budget limits no call, so nothing is metered.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Final
 
 from aiohttp import ClientResponse
@@ -100,14 +99,11 @@ class Meter:
     Args:
         budget: Reserves and settles.
         metrics: Counts what was spent.
-        clock: The time of day, by which prices are in force.
         log: Takes lines for the log.
     """
 
-    def __init__(
-        self, budget: Budget, metrics: SpendMetrics, clock: Callable[[], datetime], log: Callable[[str], None]
-    ) -> None:
-        self._budget, self._metrics, self._clock, self._log = budget, metrics, clock, log
+    def __init__(self, budget: Budget, metrics: SpendMetrics, log: Callable[[str], None]) -> None:
+        self._budget, self._metrics, self._log = budget, metrics, log
 
     @property
     def is_on(self) -> bool:
@@ -159,7 +155,7 @@ class Meter:
                     limit_member=provider.limit_member,
                     takes_usage_option=provider.takes_usage_option,
                 ),
-                at=self._clock().timestamp(),
+                at=self._budget.now() or 0,  # without the time nothing is reserved
                 max_output_tokens=terms.max_output_tokens,
                 betas=request.betas,
             )

@@ -146,6 +146,18 @@ async def test_a_write_without_an_answer_spends_nothing_twice(bench: BudgetBench
     assert within_limits(bench)
 
 
+async def test_a_slice_of_which_no_answer_came_goes_back_although_its_window_has_ended(bench: BudgetBench) -> None:
+    bench.limit(day=10 * CALL, month=15 * CALL)
+    budget = await bench.start()
+    bench.store.loses_answers = 1
+    call = asyncio.create_task(budget.reserve(10 * CALL))
+    await bench.until(lambda: bench.store.writes == 1, "the slice is in the ledger")
+    bench.now = DAY_END + 1
+    assert isinstance(await call, Reservation)
+    ledger = bench.store.ledger(OWN)
+    assert (ledger.days[0].spent, ledger.committed("month")) == (0, 10 * CALL)
+
+
 async def test_while_the_store_is_away_the_open_slice_is_spent_and_nothing_else(bench: BudgetBench) -> None:
     bench.limit(day=10 * CALL)
     budget = await bench.start()
