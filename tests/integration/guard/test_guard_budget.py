@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
 from interlock_contract.budget.bundle_budget import BundleBudget
 from tests.integration.guard.budget_rig import DOLLAR, OWN, TOTAL, BudgetRig, a_budget_rig, cost_of
-from tests.integration.guard.fake_provider import answer_of, events_of, stream
+from tests.integration.guard.fake_provider import answer_of, endless_stream, events_of, stream
 from tests.integration.guard.model_rig import BEARER, CHAT, MESSAGES, chat, messages
 from tests.support.bounds import TOLERANCE, until
 
@@ -186,6 +187,33 @@ async def test_a_kill_ends_a_call_immediately_and_its_cost_is_unknown(rig: Budge
     assert (status, answer["error"]["code"]) == (503, "Killed")
     (cost,) = await rig.costs(guard, 1)
     assert (cost["outcome"], cost["costBasis"], cost["cost"]) == ("Killed", "Reservation", cost["reserved"])
+
+
+async def test_a_kill_ends_a_call_whose_client_has_hung_up(rig: BudgetRig) -> None:
+    (guard,) = rig.guards
+    rig.provider.answer = endless_stream
+    url = f"http://127.0.0.1:{guard.port}{CHAT}"
+    async with rig.http.post(url, json=chat(stream=True), headers=BEARER) as response:
+        assert await response.content.readany()
+        response.close()
+    rig.api.kill("on")
+    await asyncio.wait_for(rig.provider.hung_up.wait(), 5 * TOLERANCE)
+    (cost,) = await rig.costs(guard, 1)
+    assert cost["outcome"] in {"Abandoned", "Killed"}  # whichever the guard has seen first
+    assert (cost["costBasis"], cost["cost"]) == ("Reservation", cost["reserved"])
+
+
+async def test_a_guard_that_ends_settles_the_calls_under_way(rig: BudgetRig) -> None:
+    (guard,) = rig.guards
+    rig.provider.gate.clear()
+    call = asyncio.create_task(rig.post(guard))
+    await until(lambda: rig.provider.answered == 1, "the call is under way")
+    await guard.stop(15)
+    with pytest.raises(aiohttp.ClientError):
+        await call
+    (cost,) = await rig.costs(guard, 1)
+    assert cost["costBasis"] == "Reservation"
+    assert rig.spent() == rig.committed() == round(float(cost["reserved"]) * DOLLAR)
 
 
 async def test_a_call_that_waits_for_money_is_answered_by_a_kill(rig: BudgetRig) -> None:
