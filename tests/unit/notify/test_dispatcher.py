@@ -157,10 +157,12 @@ async def test_alerts_that_found_no_room_are_sent_once_there_is_room(monkeypatch
 
 async def test_the_alert_of_a_ledger_that_is_gone_is_sent_all_the_same() -> None:
     receiver = Receiver(answers=[AWAY])
+    receiver.answers_at_all.clear()
     async with dispatching({"chat": receiver}) as running:
         running.dispatcher.handle_ledger(a_ledger(an_entry()))
         await until_count(lambda: len(receiver.posted), 1, "attempts")
         running.dispatcher.handle_deletion(("agents", "triage.staging"))
+        receiver.answers_at_all.set()
         await until(lambda: bool(running.done), "the alert is delivered")
 
 
