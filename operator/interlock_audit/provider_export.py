@@ -18,7 +18,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ Key = tuple[str, str]
 _NANOS: Final = Decimal(10**9)
 _CENT_NANOS: Final = Decimal(10**7)
 _MOST: Final = 10**18
+_MOST_DAYS: Final = 3660
 _DAYS: Final = ("day", "date", "start_time_iso", "usage_date_utc")
 _MODELS: Final = ("model", "line_item", "model_version")
 _COSTS: Final = ("cost", "cost_usd", "amount_value")
@@ -53,7 +54,7 @@ class ProviderExport:
         is_cost: True for amounts in billionths of a dollar, False for tokens.
         is_utc: True if its days are days in UTC.
         amounts: By day and model.
-        days: All days that the file covers, those without an amount too.
+        days: All days that the file covers, those without an amount too. Days of a missing page are not among them.
         has_more: True if the last page names a further one.
     """
 
@@ -218,6 +219,11 @@ def _read_csv(text: str) -> ProviderExport:
             raise ExportInvalid(f"line {reader.line_num} has no day as YYYY-MM-DD, or no cost in dollars") from None
     if not found.days:
         raise ExportInvalid("it has no days")
+    first, last = date.fromisoformat(min(found.days)), date.fromisoformat(max(found.days))
+    if (last - first).days > _MOST_DAYS:
+        raise ExportInvalid(f"its days are more than {_MOST_DAYS} apart")
+    # A day without a line is a day without costs.
+    found.days |= {(first + timedelta(days=number)).isoformat() for number in range((last - first).days)}
     return found
 
 

@@ -218,6 +218,7 @@ def test_days_without_results_do_not_say_what_a_file_is_of() -> None:
         (openai_page([openai_cost(1)]).replace("usd", "eur"), "its currency is 'eur'"),
         (anthropic_page(anthropic_cost("NaN")), "out of range"),
         (openai_page([openai_cost(1)]) + openai_page([openai_usage(input_tokens=1)]), "several APIs"),
+        ("day,model,cost\n0001-01-01,m,1\n9999-01-01,m,1\n", "more than 3660 apart"),
         ("day,model,cost\n", "it has no days"),
         ("day,model,cost\n2026-03-02,m,1\n02.03.2026,m,1\n", "line 3 has no day"),
         ("day,model,cost\n2026-03-02,m,four\n", "line 2 has no day"),
@@ -229,6 +230,18 @@ def test_days_without_results_do_not_say_what_a_file_is_of() -> None:
 def test_what_is_no_export_is_refused(text: str, message: str) -> None:
     with pytest.raises(ExportInvalid, match=message):
         read_export(text)
+
+
+def test_a_day_of_a_missing_page_is_not_compared(store: SqlStore, compare: Compare) -> None:
+    PaidCalls().call("9", time="2026-03-03T09:00:00.000Z").store(store)
+    pages = openai_page([openai_cost(1)]) + openai_page([openai_cost(1)], first=MARCH_2 + 2 * DAY_SECONDS)
+    assert json.loads(compare(pages, "--format", "json"))["total"]["recorded"] == "0.00"
+
+
+def test_a_day_without_a_line_of_csv_is_compared(store: SqlStore, compare: Compare) -> None:
+    PaidCalls().call("9", time="2026-03-03T09:00:00.000Z").store(store)
+    text = f"day,model,cost\n2026-03-02,{GPT},1\n2026-03-04,{GPT},1\n"
+    assert json.loads(compare(text, "--format", "json"))["total"]["recorded"] == "9.00"
 
 
 def test_a_line_without_a_cost_is_a_day() -> None:
