@@ -1,7 +1,6 @@
 """The usage of streams: each shape that providers send, broken at each byte, and the chunk that is only ours."""
 
 import json
-from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -17,34 +16,26 @@ from interlock_guard.budget.stream_usage import StreamUsage
 from interlock_guard.budget.usage import Answer, Unknown
 from interlock_guard.llm.answer_screen import AnswerScreen
 from tests.requirements import requirement
+from tests.support.model_streams import (
+    AZURE_STREAM,
+    DEEPSEEK_STREAM,
+    GEMINI_STREAM,
+    GROQ_STREAM,
+    MESSAGES_STREAM,
+    MOONSHOT_STREAM,
+    OPENAI_STREAM,
+    RESPONSES_STREAM,
+    USAGE,
+    XAI_STREAM,
+    choice,
+    chunk,
+    write_events,
+)
 
 OPENAI = dialect_of("OpenAI", "openai", "https://api.openai.com/v1")
 GEMINI = dialect_of("OpenAI", "gemini", "https://generativelanguage.googleapis.com/v1beta/openai")
 ANTHROPIC = dialect_of("Anthropic", "anthropic", "https://api.anthropic.com")
-USAGE = {"prompt_tokens": 8, "completion_tokens": 2, "total_tokens": 10}
 KNOWN = ModelUsage(input=8, output=2)
-
-
-def chunk(*choices: Any, **members: Any) -> dict[str, Any]:
-    return {"id": "c", "object": "chat.completion.chunk", "model": "gpt-4o-mini-2024-07-18", "choices": [*choices]} | (
-        members
-    )
-
-
-def choice(text: str | None = None, finish: str | None = None, **delta: Any) -> dict[str, Any]:
-    content = {} if text is None else {"content": text}
-    return {"index": 0, "delta": {**content, **delta}, "logprobs": None, "finish_reason": finish}
-
-
-def write(events: Iterable[Any], end: bytes = b"\n") -> bytes:
-    """Return events as a stream; those with a `type` have names."""
-    out = []
-    for event in events:
-        data = event if isinstance(event, bytes) else json.dumps(event).encode()
-        name = event.get("type") if isinstance(event, dict) else None
-        out += [b"event: %s" % name.encode()] if name else []
-        out += [b"data: " + data, b""]
-    return end.join([*out, b""])
 
 
 def run(watch: Watch, stream: bytes, size: int = 1 << 20) -> tuple[Answer, bytes]:
@@ -59,86 +50,6 @@ def decode(stream: bytes) -> list[Any]:
     return [event.data for event in SSEDecoder().iter_bytes(iter([stream]))]
 
 
-OPENAI_STREAM = [
-    chunk(choice("", role="assistant"), service_tier="default", usage=None),
-    chunk(choice("Hello"), service_tier="default", usage=None),
-    chunk(choice(" wörld"), service_tier="default", usage=None),
-    chunk(choice(finish="stop"), service_tier="default", usage=None),
-    chunk(service_tier="default", usage=USAGE),
-    b"[DONE]",
-]
-AZURE_STREAM = [
-    {"choices": [], "created": 0, "id": "", "model": "", "object": "", "prompt_filter_results": [{"prompt_index": 0}]},
-    *OPENAI_STREAM,
-]
-GEMINI_STREAM = [
-    chunk(choice("Hel"), usage={**USAGE, "completion_tokens": 1, "total_tokens": 9}),
-    chunk(choice("lo", finish="stop"), usage=USAGE),
-    b"[DONE]",
-]
-DEEPSEEK_STREAM = [
-    chunk(choice(reasoning_content="Hm"), usage=None),
-    chunk(choice("", finish="stop"), usage={**USAGE, "prompt_cache_hit_tokens": 0, "prompt_cache_miss_tokens": 8}),
-    b"[DONE]",
-]
-GROQ_STREAM = [
-    chunk(choice("Hi"), x_groq={"id": "req_1"}),
-    chunk(choice(finish="stop"), x_groq={"id": "req_1", "usage": {**USAGE, "queue_time": 0.1}}),
-    b"[DONE]",
-]
-XAI_STREAM = [chunk(choice("Hi")), chunk(choice(finish="stop"), usage=USAGE), chunk(), b"[DONE]"]
-MOONSHOT_STREAM = [chunk(choice("Hi")), chunk({**choice("", finish="stop"), "usage": USAGE}), b"[DONE]"]
-RESPONSE = {"id": "r", "object": "response", "model": "gpt-5-mini", "service_tier": "default", "output": []}
-RESPONSES_STREAM: list[dict[str, Any]] = [
-    {"type": "response.created", "sequence_number": 0, "response": {**RESPONSE, "max_output_tokens": 4096}},
-    {"type": "response.in_progress", "sequence_number": 1, "response": {**RESPONSE, "max_output_tokens": 4096}},
-    {"type": "response.output_text.delta", "delta": "Hello", "obfuscation": "x" * 500, "sequence_number": 2},
-    {"type": "response.function_call_arguments.delta", "delta": '{"a":', "sequence_number": 3},
-    {"type": "response.output_text.done", "text": "Hello" * 500, "sequence_number": 4},
-    {
-        "type": "response.completed",
-        "sequence_number": 5,
-        "response": {
-            **RESPONSE,
-            "max_output_tokens": 4096,
-            "usage": {
-                "input_tokens": 8,
-                "input_tokens_details": {"cached_tokens": 0},
-                "output_tokens": 2,
-                "output_tokens_details": {"reasoning_tokens": 0},
-                "total_tokens": 10,
-            },
-        },
-    },
-]
-MESSAGES_STREAM: list[dict[str, Any]] = [
-    {
-        "type": "message_start",
-        "message": {
-            "id": "m",
-            "model": "claude-opus-4-6",
-            "content": [],
-            "usage": {
-                "input_tokens": 8,
-                "output_tokens": 1,
-                "cache_creation_input_tokens": 300,
-                "cache_read_input_tokens": 0,
-                "cache_creation": {"ephemeral_5m_input_tokens": 300, "ephemeral_1h_input_tokens": 0},
-                "service_tier": "standard",
-                "inference_geo": "us",
-            },
-        },
-    },
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-    {"type": "ping"},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm"}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "x" * 500}},
-    {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Hello"}},
-    {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": '{"usage":1}'}},
-    {"type": "content_block_stop", "index": 0},
-    {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
-    {"type": "message_stop"},
-]
 STREAMS: list[tuple[str, str, Dialect, list[Any], ModelUsage, int]] = [
     ("openai", CHAT, OPENAI, OPENAI_STREAM, KNOWN, 12),
     ("azure", CHAT, OPENAI, AZURE_STREAM, KNOWN, 12),
@@ -159,7 +70,7 @@ NAMES = [stream[0] for stream in STREAMS]
 def test_a_stream_is_read_and_passes_byte_for_byte(
     endpoint: str, dialect: Dialect, events: list[Any], usage: ModelUsage, size: int, end: bytes
 ) -> None:
-    stream = write(events, end)
+    stream = write_events(events, end)
     for piece in (1 << 20, 13, 1):
         answer, passed = run(Watch(endpoint, dialect), stream, piece)
         assert passed == stream
@@ -172,7 +83,7 @@ def test_a_stream_is_read_and_passes_byte_for_byte(
 def test_a_stream_that_ends_at_any_byte_has_its_whole_usage_or_an_unknown_one(
     endpoint: str, dialect: Dialect, events: list[Any], usage: ModelUsage, size: int
 ) -> None:
-    stream = write(events)
+    stream = write_events(events)
     known = 0
     for end in range(len(stream)):
         answer, passed = run(Watch(endpoint, dialect), stream[:end])
@@ -181,7 +92,7 @@ def test_a_stream_that_ends_at_any_byte_has_its_whole_usage_or_an_unknown_one(
         if not isinstance(answer.usage, Unknown):
             known += 1
             assert answer.usage == usage
-    assert known < len(write(events[-3:]))
+    assert known < len(write_events(events[-3:]))
 
 
 @requirement("budget.unseen")
@@ -190,10 +101,10 @@ def test_a_stream_that_ends_at_any_byte_has_its_whole_usage_or_an_unknown_one(
 def test_the_chunk_that_only_the_guard_asked_for_is_taken_out(events: list[Any], end: bytes) -> None:
     without = [event for event in events if not (isinstance(event, dict) and event.get("usage"))]
     for piece in (1 << 20, 17, 1):
-        answer, passed = run(Watch(CHAT, OPENAI, takes_out=True), write(events, end), piece)
-        assert passed == write(without, end)
+        answer, passed = run(Watch(CHAT, OPENAI, takes_out=True), write_events(events, end), piece)
+        assert passed == write_events(without, end)
         assert answer.usage == KNOWN
-    assert decode(passed) == decode(write(without))
+    assert decode(passed) == decode(write_events(without))
 
 
 @requirement("budget.unseen")
@@ -209,7 +120,7 @@ def test_the_chunk_that_only_the_guard_asked_for_is_taken_out(events: list[Any],
     ids=["deepseek", "gemini", "groq", "xai", "error"],
 )
 def test_a_chunk_with_more_than_the_usage_passes(events: list[Any]) -> None:
-    assert run(Watch(CHAT, OPENAI, takes_out=True), write(events))[1] == write(events)
+    assert run(Watch(CHAT, OPENAI, takes_out=True), write_events(events))[1] == write_events(events)
 
 
 @requirement("budget.usage")
@@ -218,9 +129,9 @@ def test_a_stream_of_completions_is_read_as_well() -> None:
         {"object": "text_completion", "choices": [{"index": 0, "text": "Hello", "finish_reason": "stop"}]},
         {"object": "text_completion", "choices": [], "usage": USAGE},
     ]
-    answer, passed = run(Watch(COMPLETIONS, OPENAI, takes_out=True), write(events))
-    assert (answer.usage, answer.output_bytes, passed) == (KNOWN, 5, write(events[:1]))
-    assert run(Watch(COMPLETIONS, OPENAI, echoes=True), write(events))[0].output_bytes == 0
+    answer, passed = run(Watch(COMPLETIONS, OPENAI, takes_out=True), write_events(events))
+    assert (answer.usage, answer.output_bytes, passed) == (KNOWN, 5, write_events(events[:1]))
+    assert run(Watch(COMPLETIONS, OPENAI, echoes=True), write_events(events))[0].output_bytes == 0
 
 
 @requirement("budget.usage")
@@ -243,14 +154,14 @@ def test_the_text_of_every_kind_of_delta_is_counted_once() -> None:
         {"content": None, "other": "x" * 100},
     ]
     events = [chunk({"index": 0, "delta": delta}) for delta in deltas]
-    assert run(Watch(CHAT, OPENAI), write(events))[0].output_bytes == 2 + 3 + 2 + 2 + 2 + 3 + 1 + 2 + 2
+    assert run(Watch(CHAT, OPENAI), write_events(events))[0].output_bytes == 2 + 3 + 2 + 2 + 2 + 3 + 1 + 2 + 2
 
 
 @requirement("budget.usage")
 def test_a_usage_before_the_end_of_the_stream_is_not_the_last_one() -> None:
     events = [chunk(choice("Hel"), usage=USAGE), chunk(choice("lo"), usage=USAGE)]
-    assert run(Watch(CHAT, OPENAI), write(events))[0].usage == Unknown("the stream ended before its usage")
-    start = run(Watch(MESSAGES, ANTHROPIC), write(MESSAGES_STREAM[:6]))[0]
+    assert run(Watch(CHAT, OPENAI), write_events(events))[0].usage == Unknown("the stream ended before its usage")
+    start = run(Watch(MESSAGES, ANTHROPIC), write_events(MESSAGES_STREAM[:6]))[0]
     assert (start.usage, start.model) == (Unknown("the stream ended before its usage"), "claude-opus-4-6")
 
 
@@ -259,14 +170,14 @@ def test_an_odd_usage_in_the_last_chunk_is_unknown() -> None:
     odds: list[Any] = [{**USAGE, "completion_tokens": -1}, {**USAGE, "completion_tokens": 1.5}, [], "x", {}]
     for odd in odds:
         events = [chunk(choice("x", finish="stop")), chunk(usage=odd)]
-        assert isinstance(run(Watch(CHAT, OPENAI), write(events))[0].usage, Unknown)
+        assert isinstance(run(Watch(CHAT, OPENAI), write_events(events))[0].usage, Unknown)
 
 
 @requirement("budget.usage")
 @pytest.mark.parametrize("kind", ["response.incomplete", "response.failed"])
 def test_a_response_that_is_cut_by_its_limit_or_fails_has_a_usage(kind: str) -> None:
     events = [*RESPONSES_STREAM[:-1], {**RESPONSES_STREAM[-1], "type": kind}]
-    assert run(Watch(RESPONSES, OPENAI), write(events))[0].usage == KNOWN
+    assert run(Watch(RESPONSES, OPENAI), write_events(events))[0].usage == KNOWN
 
 
 @requirement("budget.unseen")
@@ -280,8 +191,8 @@ def test_the_limit_that_the_guard_has_set_is_in_no_event(filler: int) -> None:
 
     watch = Watch(RESPONSES, OPENAI, set_back=SetBack(("max_output_tokens",), 4096))
     for piece in (1 << 20, 4096):
-        answer, passed = run(watch, write([fill(event, 4096) for event in RESPONSES_STREAM]), piece)
-        assert passed == write([fill(event, None) for event in RESPONSES_STREAM])
+        answer, passed = run(watch, write_events([fill(event, 4096) for event in RESPONSES_STREAM]), piece)
+        assert passed == write_events([fill(event, None) for event in RESPONSES_STREAM])
         assert answer.usage == KNOWN
 
 
@@ -289,29 +200,29 @@ def test_the_limit_that_the_guard_has_set_is_in_no_event(filler: int) -> None:
 def test_events_that_are_too_large_to_be_parsed_are_read_too() -> None:
     large = "x" * 70_000
     events = [chunk(choice(large, finish="stop"), usage=USAGE)]
-    assert run(Watch(CHAT, OPENAI), write(events))[0].usage == KNOWN
+    assert run(Watch(CHAT, OPENAI), write_events(events))[0].usage == KNOWN
     events = [{**RESPONSES_STREAM[-1], "z": large}]
-    assert run(Watch(RESPONSES, OPENAI), write(events))[0].usage == KNOWN
+    assert run(Watch(RESPONSES, OPENAI), write_events(events))[0].usage == KNOWN
     created = {**RESPONSES_STREAM[0], "z": large}
-    assert isinstance(run(Watch(RESPONSES, OPENAI), write([created]))[0].usage, Unknown)
+    assert isinstance(run(Watch(RESPONSES, OPENAI), write_events([created]))[0].usage, Unknown)
     start, *rest = MESSAGES_STREAM
-    answer = run(Watch(MESSAGES, ANTHROPIC), write([{**start, "z": large}, *rest]))[0]
+    answer = run(Watch(MESSAGES, ANTHROPIC), write_events([{**start, "z": large}, *rest]))[0]
     assert answer.usage == ModelUsage(input=8, cache_write_5m=300, output=2)
 
 
 @requirement("budget.usage")
 def test_tier_and_region_of_a_stream_are_known() -> None:
-    answer = run(Watch(MESSAGES, ANTHROPIC), write(MESSAGES_STREAM))[0]
+    answer = run(Watch(MESSAGES, ANTHROPIC), write_events(MESSAGES_STREAM))[0]
     assert (answer.model, answer.tier) == ("claude-opus-4-6", "us")
-    answer = run(Watch(CHAT, OPENAI), write(OPENAI_STREAM))[0]
+    answer = run(Watch(CHAT, OPENAI), write_events(OPENAI_STREAM))[0]
     assert (answer.model, answer.tier) == ("gpt-4o-mini-2024-07-18", "standard")
-    answer = run(Watch(CHAT, OPENAI), write([chunk(choice("x"), service_tier="priority")]))[0]
+    answer = run(Watch(CHAT, OPENAI), write_events([chunk(choice("x"), service_tier="priority")]))[0]
     assert answer.tier == "priority"
 
 
 @requirement("budget.usage")
 def test_the_events_of_an_endpoint_without_streams_pass() -> None:
-    stream = write([{"usage": USAGE}])
+    stream = write_events([{"usage": USAGE}])
     answer, passed = run(Watch(EMBEDDINGS, OPENAI), stream)
     assert passed == stream
     assert isinstance(answer.usage, Unknown)
