@@ -71,18 +71,18 @@ class Journal:
     """The journals of one container: that of this run, and those of the runs before it.
 
     Args:
-        folder: Made where it is missing; the guard alone mounts it.
+        folder: Made with the first line; the guard alone mounts it.
         pod_uid: The pod's UID, with which the names of its holders begin.
         started: The start of this run in milliseconds since the epoch.
 
     Raises:
-        OSError: The folder cannot be made or read.
+        OSError: The folder cannot be read.
     """
 
     def __init__(self, folder: Path, pod_uid: str, started: int) -> None:
         self._folder, self._pod_uid = folder, pod_uid
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-        former = sorted(int(found[1]) for path in folder.iterdir() if (found := _NAME.match(path.name)))
+        paths = folder.iterdir() if folder.exists() else ()
+        former = sorted(int(found[1]) for path in paths if (found := _NAME.match(path.name)))
         self.former = [FormerRun(self._holder(one), _read(self._path(one))) for one in former]
         """Runs whose slices are to be settled; `drop_former` takes one out."""
         self._run = max([started, *(one + 1 for one in former)])  # a clock that went back gives no name twice
@@ -173,6 +173,7 @@ class Journal:
         text = b"".join(dump_json(line) + b"\n" for line in lines)
         path = self._path(self._run)
         fresh = path.with_suffix(".new")
+        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, _MODE)
         try:
             _write_whole(file, text)
