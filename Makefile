@@ -1,6 +1,6 @@
 # Two commands matter to a newcomer: `make demo` and `make test`. Each does all of its set-up.
 .DEFAULT_GOAL := help
-.PHONY: help venv test test-all unit verify prices crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard bench-misbehaviour
+.PHONY: help venv test test-all unit verify prices crds members policies docs demo demo-down cluster-up cluster-down images release bench-reconcile bench-kill bench-guard bench-misbehaviour bench-budget
 
 VENV := .venv
 PYTHON := python3
@@ -90,3 +90,6 @@ bench-misbehaviour: venv prices ## measure what misbehaving MCP servers cost a g
 
 bench-guard: venv prices ## measure what the guard adds to a tools/call, and two comparisons, JSON on the last line
 	$(PY) -m benchmarks.guard
+
+bench-budget: venv ## measure what a budget costs and holds, and LiteLLM's proxy for comparison, JSON on the last line
+	$(PY) -m benchmarks.budget

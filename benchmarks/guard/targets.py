@@ -1,12 +1,9 @@
 """What is measured: the server itself, the bare pass-through, the guard and a peer, each with a server of its own."""
 
 import asyncio
-import hashlib
-import shutil
 import subprocess
 import sys
 import time
-import venv
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,15 +13,14 @@ from typing import cast
 
 from benchmarks.guard.echo_server import TOOL
 from benchmarks.guard.load import Caller, PipeCaller, Tally
+from benchmarks.peers import install_peer
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.harness import MCP_PATH, SOURCE, Guard, StdioServer, a_bundle
 from tests.support.pins import LearntPins, pins_of
 from tests.support.ports import free_port
-from tools.machine.settings import from_environment
 
 ROOT = Path(__file__).parents[2]
 ECHO = [sys.executable, str(Path(__file__).parent / "echo_server.py")]
-PEER_REQUIREMENTS = ROOT / "requirements" / "bench-peer.txt"
 START_SECONDS = 30.0
 UNLIMITED = float("inf")
 
@@ -107,7 +103,7 @@ async def guard(folder: Path) -> AsyncIterator[Target]:
 async def peer() -> AsyncIterator[Target]:
     """mcp-proxy from PyPI, which offers a stdio server as streamable HTTP and decides nothing."""
     port = free_port()
-    program = await asyncio.to_thread(_install_peer)
+    program = await asyncio.to_thread(install_peer, "mcp-proxy", "bench-peer.txt")
     command = [str(program), "--port", str(port), "--log-level", "ERROR", "--", *ECHO]
     async with _process(command) as process:
         seconds = await _first_answer(port)
@@ -158,15 +154,3 @@ async def _first_answer(port: int) -> float:
         await asyncio.wait_for(reader.read(1), START_SECONDS)
         writer.close()
         return time.monotonic() - started
-
-
-def _install_peer() -> Path:
-    digest = hashlib.sha256(PEER_REQUIREMENTS.read_bytes()).hexdigest()[:16]
-    folder = from_environment().cache / "benchmarks" / f"mcp-proxy-{digest}"
-    if not (folder / ".done").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        venv.create(folder, with_pip=True)
-        pip: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--quiet", "--require-hashes"]
-        subprocess.run([*pip, "-r", PEER_REQUIREMENTS], check=True, timeout=600)
-        (folder / ".done").touch()
-    return folder / "bin" / "mcp-proxy"

@@ -140,7 +140,9 @@ def events_of(path: str, asked: dict[str, Any]) -> list[bytes]:
     """Return what the provider streams."""
     if path.endswith("/chat/completions"):
         base = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": asked["model"]}
-        parts = [{"index": 0, "delta": {"content": word}, "finish_reason": None} for word in ("hel", "lo \u00fc")]
+        parts: list[dict[str, Any]] = [
+            {"index": 0, "delta": {"content": word}, "finish_reason": None} for word in ("hel", "lo \u00fc")
+        ]
         parts.append({"index": 0, "delta": {}, "finish_reason": "stop"})
         return [
             f"data: {json.dumps({**base, 'choices': [part]}, ensure_ascii=False)}\n\n".encode() for part in parts

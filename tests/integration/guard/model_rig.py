@@ -11,16 +11,10 @@ from typing import Any
 import aiohttp
 
 from tests.integration.guard.fake_api_server import FakeApiServer
-from tests.integration.guard.fake_provider import (
-    AGENT_KEY,
-    KEY_FILES,
-    MODEL,
-    REAL_KEYS,
-    FakeProvider,
-    a_bundle_with_models,
-)
+from tests.integration.guard.fake_provider import KEY_FILES, MODEL, REAL_KEYS, FakeProvider, a_bundle_with_models
 from tests.integration.guard.harness import Guard
 from tests.support.bounds import until
+from tests.support.keys import AGENT_KEY
 from tests.support.ports import free_port
 
 CHAT = "/openai/v1/chat/completions"
