@@ -5,7 +5,7 @@ It exists for unit tests, which need a store that is away, slow, or takes a writ
 
 import asyncio
 import copy
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from interlock_contract.budget.ledger import Ledger, dump_ledger, parse_ledger
@@ -20,6 +20,8 @@ class LedgerStore(KubeClient):
         self.is_away = False
         self.loses_answers = 0
         """How many more writes are stored without an answer."""
+        self.before_update: Callable[[], object] = lambda: None
+        """Called while a write is on its way."""
         self.writes = 0
         self.history: list[tuple[str, Ledger]] = []
         self._changed: set[asyncio.Event] = set()
@@ -56,6 +58,7 @@ class LedgerStore(KubeClient):
     async def update(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         await asyncio.sleep(0)
         self._check()
+        self.before_update()
         name = path.removesuffix("/status").rpartition("/")[2]
         if self.objects[name]["metadata"]["resourceVersion"] != body["metadata"]["resourceVersion"]:
             raise ApiError(CONFLICT, "the object has been modified")

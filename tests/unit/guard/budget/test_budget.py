@@ -78,6 +78,18 @@ async def test_two_guards_that_both_lack_money_give_what_is_free_to_one_of_them(
     assert within_limits(bench)
 
 
+async def test_money_that_is_on_its_way_back_cannot_be_reserved(bench: BudgetBench) -> None:
+    bench.limit(day=10 * CALL)
+    first, second = await bench.start("pod-a"), await bench.start("pod-b")
+    first.settle(await bench.reserved(first, 10 * CALL), 0)
+    tried: list[Reservation | Deny] = []
+    bench.store.before_update = lambda: tried.append(first.reserve_now(CALL))
+    assert isinstance(await second.reserve(8 * CALL), Reservation)
+    reserved = sum(one.amount for one in tried if isinstance(one, Reservation))
+    assert tried
+    assert 8 * CALL + reserved <= bench.committed() <= 10 * CALL
+
+
 async def test_a_small_call_passes_a_large_one_that_waits(bench: BudgetBench) -> None:
     bench.limit(day=10 * CALL)
     guards = [await bench.start("pod-a"), await bench.start("pod-b")]
@@ -193,6 +205,16 @@ async def test_a_call_that_waits_for_money_is_answered_by_a_kill(
     answer = await asyncio.wait_for(waiting, 5)
     assert isinstance(answer, Deny)
     assert answer.reason is DenyReason.KILLED
+
+
+async def test_a_slice_is_not_spent_from_once_its_ledger_was_not_read_for_too_long(bench: BudgetBench) -> None:
+    bench.limit(day=10 * CALL)
+    budget = await bench.start()
+    budget.settle(await bench.reserved(budget, 5 * CALL), 0)
+    assert budget.free >= CALL
+    live = bench.lives[budget]
+    live.state = replace_state(live.state, lease_seconds=0.0)
+    assert isinstance(await budget.reserve(CALL), Deny)
 
 
 async def test_a_call_that_gives_up_while_it_waits_leaves_no_reservation(bench: BudgetBench) -> None:
