@@ -24,7 +24,7 @@ class LedgerStore(KubeClient):
         """Called while a write is on its way."""
         self.writes = 0
         self.history: list[tuple[str, Ledger]] = []
-        self._changed: set[asyncio.Event] = set()
+        self._changed: list[asyncio.Event] = []
         self._version = 100
 
     def put(self, name: str, ledger: Ledger) -> None:
@@ -73,7 +73,7 @@ class LedgerStore(KubeClient):
     async def lines(self, _: str, query: Mapping[str, str], **__: Any) -> AsyncIterator[dict[str, Any]]:
         name, seen = query["fieldSelector"].removeprefix("metadata.name="), query["resourceVersion"]
         changed = asyncio.Event()
-        self._changed.add(changed)
+        self._changed.append(changed)
         try:
             while True:
                 self._check()
@@ -84,7 +84,7 @@ class LedgerStore(KubeClient):
                 await changed.wait()
                 changed.clear()
         finally:
-            self._changed.discard(changed)
+            self._changed.remove(changed)
 
     def go_away(self) -> None:
         """Answer nothing any longer; watches break."""

@@ -317,6 +317,8 @@ class Budget:
         for other in others:
             if (known := other.object.ledger) is not None:
                 bound = min(bound, other.share.available(known, now) if share.is_total else other.share.free(known))
+        if takes:
+            self._journal.start()
         try:
             stored = await limit.object.change(
                 lambda ledger: share.change(

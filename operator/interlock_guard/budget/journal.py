@@ -95,6 +95,15 @@ class Journal:
         """The name of this run in the ledgers."""
         return self._holder(self._run)
 
+    def start(self) -> None:
+        """Write an empty journal before the run takes its first slice, so that the run after it returns that slice.
+
+        Where the disk refuses it, `reserve` fails too, and the operator ends the slice.
+        """
+        if self._file is None:
+            with suppress(OSError):
+                self._start_file()
+
     def reserve(self, reservation: Reservation) -> None:
         """Note a reservation, before the call is forwarded.
 

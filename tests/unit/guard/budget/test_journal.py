@@ -7,7 +7,7 @@ import pytest
 
 from interlock_guard.budget import journal as module
 from interlock_guard.budget.account import Account, AccountKey, Reservation
-from interlock_guard.budget.journal import FormerRun, Journal, JournalFailed
+from interlock_guard.budget.journal import FormerRun, Journal, JournalFailed, Spending
 
 KEY = AccountKey("triage.staging", 100, 0)
 POD = "0b1f"
@@ -44,6 +44,11 @@ def test_a_call_whose_end_is_unknown_has_cost_what_it_had_reserved(tmp_path: Pat
     journal.settle(first, 10)
     assert the_former(tmp_path).holder == f"{POD}/1000"
     assert spent(tmp_path) == 60
+
+
+def test_a_run_that_ends_before_its_first_call_is_known_to_have_spent_nothing(tmp_path: Path) -> None:
+    Journal(tmp_path, POD, 1000).start()
+    assert the_former(tmp_path) == FormerRun(f"{POD}/1000", Spending())
 
 
 def test_a_call_that_ends_twice_is_counted_once(tmp_path: Path) -> None:
