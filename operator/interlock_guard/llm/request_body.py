@@ -128,7 +128,7 @@ class RequestBody:
 
     def length_of(self, text: str) -> int:
         """Return the bytes of a text of the value in UTF-8, with the runs that were cut out of it."""
-        length = len(text) if text.isascii() else len(text.encode())
+        length = len(text) if text.isascii() else _encoded_length(text)
         if not self._runs or length <= _KEPT or self._token not in text:
             return length
         cut = [int(index) for index in re.findall(self._token + _INDEX.decode(), text)]
@@ -146,6 +146,11 @@ class RequestBody:
         parts = re.split(self._token.encode() + _INDEX, text)
         pieces = [self._runs[int(part)] if index % 2 else memoryview(part) for index, part in enumerate(parts)]
         return OutgoingBody(deque(pieces), self.hold)
+
+
+def _encoded_length(text: str) -> int:
+    """Return the bytes of a text in UTF-8, without a second copy of all of it."""
+    return sum(len(text[start : start + _PORTION].encode()) for start in range(0, len(text), _PORTION))
 
 
 class OutgoingBody:

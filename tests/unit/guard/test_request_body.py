@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections import deque
 from typing import Any
 
@@ -184,3 +185,17 @@ async def test_the_answer_of_a_provider_is_read_between_two_portions_of_a_body()
     reading.cancel()
     assert turns >= len(portions) > 1
     assert sum(portions) == 1024 * 1024
+
+
+@requirement("models.large")
+async def test_the_length_of_a_large_text_is_found_without_a_second_copy_of_it() -> None:
+    text = "\U0001f600caf\u00e9 " * (MIB // 4)
+    body = await parse(json.dumps({"model": "m", "a": text}).encode())
+    tracemalloc.start()
+    try:
+        length = body.length_of(body.value["a"])
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert length == len(text.encode())
+    assert most < MIB
