@@ -214,9 +214,7 @@ class Budget:
         """Take over the limits of the bundle. As soon as nothing may go out, answer every call that waits for money."""
         denial = check_terminated(self._live.bundle, self._live.state)
         if denial is not None:
-            for waiter in self._waiters:
-                if not waiter.answer.done():
-                    waiter.answer.set_result(denial)
+            self._refuse_all(denial)
         terms = self.terms
         if terms is None or terms == self._terms:  # without a bundle the limits that are known stay
             return
@@ -290,6 +288,9 @@ class Budget:
                 for limit in sorted(self._limits.values(), key=lambda one: one.share.is_total):
                     if self._is_due(limit, now):
                         await self._write(limit, now, takes=False)
+        except JournalFailed as error:
+            self._refuse_all(_deny_unwritten(error))
+            return
         except LedgerAway as away:
             self._note(str(away))
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures, 10))
@@ -364,7 +365,7 @@ class Budget:
                 self._journal.reserve(found)
             except JournalFailed as error:
                 self._account.settle(found, 0)
-                return Deny(DenyReason.BUDGET_UNAVAILABLE, "", f"The journal of the budget was not written: {error}.")
+                return _deny_unwritten(error)
         return found
 
     def _keys(self) -> tuple[AccountKey, ...] | None:
@@ -392,6 +393,11 @@ class Budget:
                 found = self._try(waiter.amount)
                 if found is not None:
                     waiter.answer.set_result(found)
+
+    def _refuse_all(self, denial: Deny) -> None:
+        for waiter in self._waiters:
+            if not waiter.answer.done():
+                waiter.answer.set_result(denial)
 
     def _refuse_hopeless(self, now: int) -> None:
         """Refuse the calls that would not fit even if all other guards returned their slices."""
@@ -476,3 +482,7 @@ class Budget:
         if trouble != self._trouble:
             self._log(f"budget: {trouble or 'the ledgers are written again'}")
         self._trouble = trouble
+
+
+def _deny_unwritten(error: JournalFailed) -> Deny:
+    return Deny(DenyReason.BUDGET_UNAVAILABLE, "", f"The journal of the budget was not written: {error}.")

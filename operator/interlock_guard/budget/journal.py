@@ -71,7 +71,7 @@ class Journal:
     """The journals of one container: that of this run, and those of the runs before it.
 
     Args:
-        folder: Made with the first line; the guard alone mounts it.
+        folder: Made with the first file; the guard alone mounts it.
         pod_uid: The pod's UID, with which the names of its holders begin.
         started: The start of this run in milliseconds since the epoch.
 
@@ -98,11 +98,14 @@ class Journal:
     def start(self) -> None:
         """Write an empty journal before the run takes its first slice, so that the run after it returns that slice.
 
-        Where the disk refuses it, `reserve` fails too, and the operator ends the slice.
+        Raises:
+            JournalFailed: The disk refuses it.
         """
         if self._file is None:
-            with suppress(OSError):
+            try:
                 self._start_file()
+            except OSError as error:
+                raise JournalFailed(f"the disk refuses it: {error.strerror}") from None
 
     def reserve(self, reservation: Reservation) -> None:
         """Note a reservation, before the call is forwarded.

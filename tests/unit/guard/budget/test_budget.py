@@ -133,6 +133,36 @@ async def test_a_killed_guard_costs_what_it_had_reserved_and_its_next_run_settle
     await bench.until(lambda: not list((bench.folder / "pod-a").iterdir()), "its journal is deleted")
 
 
+async def test_a_guard_that_is_killed_before_its_first_call_gives_its_slice_back(bench: BudgetBench) -> None:
+    bench.limit(day=100 * CALL)
+    budget = await bench.start()
+    journals: list[int] = []
+    bench.store.before_update = lambda: journals.append(len(list((bench.folder / "pod-a").iterdir())))
+    bench.store.loses_answers = 1
+    call = asyncio.create_task(budget.reserve(10 * CALL))
+    await bench.until(lambda: bench.committed() > 0, "a slice is in the ledger, and no answer has come")
+    await bench.kill(budget)
+    call.cancel()
+    assert journals == [1]
+    await bench.start()
+    await bench.until(lambda: bench.committed() == 0, "the next run gives it back")
+
+
+async def test_a_disk_that_refuses_the_journal_refuses_calls(
+    bench: BudgetBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.limit(day=100 * CALL)
+    budget = await bench.start()
+
+    def refuse(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("interlock_guard.budget.journal.os.open", refuse)
+    refused = await budget.reserve(CALL)
+    assert isinstance(refused, Deny)
+    assert (refused.reason, bench.store.writes) == (DenyReason.BUDGET_UNAVAILABLE, 0)
+
+
 async def test_a_journal_that_cannot_be_read_costs_the_whole_slice(bench: BudgetBench) -> None:
     bench.limit(day=100 * CALL)
     budget = await bench.start()
