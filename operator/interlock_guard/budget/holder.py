@@ -186,7 +186,8 @@ class LedgerShare:
         present, returns = self.key(ledger), self.returns(ledger, holder, now)
         for key, held in self.slices().items():
             named = SliceKey(holder, key.day_start, key.month_start)
-            if held.granted > held.written and ledger.find(named) is None:
+            # A slice of the present windows stays in the ledger when it is empty.
+            if (held.granted > held.written or key == present) and ledger.find(named) is None:
                 raise HolderClosed(holder)
             if key != present or returns or self._is_idle(held, monotonic):
                 held.granted -= max(0, held.free)  # before the write: no call may reserve what it returns
