@@ -54,7 +54,8 @@ class AuditedStore(LedgerStore):
         self.overruns: Counter[WindowKey] = Counter()
         self.ceilings: dict[str, int] = {}
         """The highest limit of a day that any guard had."""
-        self.credit = 0
+        self.credits: list[int] = []
+        """The largest amount of each chain of credits that replaced each other while they were in force."""
         self.latest: dict[str, Ledger] = {}
 
     @override
@@ -71,7 +72,7 @@ class AuditedStore(LedgerStore):
         for one in (after.day, *after.days):
             key: WindowKey = (name, "day", one.start)
             beyond += max(0, _committed(after, "day", one.start) - self.ceilings[name] - self.overruns[key])
-        if beyond > (self.credit if name == OWN else 0):
+        if beyond > (sum(self.credits) if name == OWN else 0):
             raise BudgetBroken(f"(1) {name} is {beyond} beyond its limits")
         self.check_truth(name)
 
@@ -289,9 +290,9 @@ class GuardSchedule:
         amount = self.random.choice((50, 90))
         ledger = self.store.ledger(OWN)
         if ledger.credit is None or self.now() < ledger.credit.until:
-            self.store.credit = max(self.store.credit, amount)
+            self.store.credits[-1:] = [max([*self.store.credits[-1:], amount])]
         else:
-            self.store.credit += amount
+            self.store.credits.append(amount)
         self.counts["credits"] += 1
         self._unsettle()
         credit = Credit(amount, self.now() + self.random.choice((5, 300)), f"launch {self.numbers}", self.now())
