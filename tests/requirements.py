@@ -361,6 +361,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.closed-once": Requirement("the money of a dead guard counts as spent once, and none of it comes back"),
     "budget.one-reset": Requirement("each day and month of a budget begins once, whatever clocks and zones say"),
     "budget.rules": Requirement("the simulation of budgets notices when any rule of the ledger is missing"),
+    "budget.outage": Requirement(
+        "while a ledger cannot be reached a guard spends its open slice alone, and refuses the rest within a second"
+    ),
     "budget.credit": Requirement("an override is one amount beyond the limits of day and month, until its end"),
     # Kill
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),

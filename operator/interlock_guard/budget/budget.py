@@ -45,6 +45,8 @@ OpenLedger = Callable[[str, Callable[[], None]], LedgerObject]
 class _Waiter:
     amount: int
     answer: "asyncio.Future[Reservation | Deny]"
+    is_known: bool = False
+    """Whether the ledgers have answered a round for it, and none was away since: only then does it lack money."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +58,7 @@ class _Limit:
     watch: asyncio.Task[None] | None = None
     is_present: bool = True
     """Whether the bundle names it; another one only gets its money back."""
+    was_away: bool = False
     is_over: bool = False
     """Whether more is committed than the limit allows, so that nothing that is free may be reserved."""
     former: set[str] = field(default_factory=set)
@@ -168,7 +171,7 @@ class Budget:
         finally:
             self._waiters.remove(waiter)
             self._wake.set()  # what it lacks need not be returned any longer
-        return waiter.answer.result() if waiter.answer.done() else self._deny(amount)
+        return waiter.answer.result() if waiter.answer.done() else self._deny(amount, is_known=waiter.is_known)
 
     def reserve_now(self, amount: int) -> Reservation | Deny:
         """Reserve what fits without waiting."""
@@ -281,9 +284,11 @@ class Budget:
             return
         try:
             await self._end_former(now)
-            if self._waiters:
+            if asking := list(self._waiters):
                 for limit in self._order:
                     await self._write(limit, now, takes=True)
+                for waiter in asking:
+                    waiter.is_known = True
             else:
                 for limit in sorted(self._limits.values(), key=lambda one: one.share.is_total):
                     if self._is_due(limit, now):
@@ -428,11 +433,11 @@ class Budget:
                     return self._deny(amount)
         return None
 
-    def _deny(self, amount: int) -> Deny:
-        """Return why a call gets no money."""
+    def _deny(self, amount: int, *, is_known: bool = True) -> Deny:
+        """Return why a call gets no money. Unless `is_known`, there may be money that was not asked for."""
         self.refusals += 1
         now = self._clock()
-        if self.is_away or now is None:
+        if self.is_away or now is None or not is_known:
             message = "The ledger of the budget cannot be read or written, and the guard has not enough money left."
             return Deny(DenyReason.BUDGET_UNAVAILABLE, "", message)
         worst: tuple[int, str] | None = None
@@ -472,6 +477,12 @@ class Budget:
         limit = self._limits.get(name)
         if limit is not None:
             self._note_excess(limit)
+            if limit.object.is_away:
+                for waiter in self._waiters:
+                    waiter.is_known = False
+            elif limit.was_away:
+                self._retry_at = 0.0  # calls that come now need not wait for the end of a pause
+            limit.was_away = limit.object.is_away
         self._wake.set()
 
     def _note_excess(self, limit: _Limit) -> None:

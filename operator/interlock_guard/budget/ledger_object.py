@@ -41,7 +41,7 @@ class LedgerObject:
         client: Sends the requests.
         namespace: The ledger's namespace.
         name: The ledger's name.
-        on_change: Called whenever another version of it is known, or it is no longer reachable.
+        on_change: Called whenever another version of it is known, and when it can no longer be reached, or again.
     """
 
     def __init__(self, client: KubeClient, namespace: str, name: str, on_change: Callable[[], None]) -> None:
@@ -143,8 +143,10 @@ class LedgerObject:
         self._on_change()
 
     def _record_contact(self, at: float) -> None:
-        self.is_away = False
+        was_away, self.is_away = self.is_away, False
         self.contact_at = at if self.contact_at is None else max(at, self.contact_at)
+        if was_away:
+            self._on_change()
 
     def _record_failure(self) -> None:
         self.is_away = True
