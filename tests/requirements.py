@@ -364,6 +364,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.outage": Requirement(
         "while a ledger cannot be reached a guard spends its open slice alone, and refuses the rest within a second"
     ),
+    "budget.agents": Requirement("an unmodified agent stops at its budget with the exception of an exhausted quota"),
     "budget.credit": Requirement("an override is one amount beyond the limits of day and month, until its end"),
     # Kill
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
