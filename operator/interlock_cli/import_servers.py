@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.api.messages import NAME
-from interlock.api.shared_types import Environment
+from interlock.api.shared_types import EnvironmentClass
 from interlock_cli.binding import Imported, build_binding
 from interlock_cli.client_config import ConfiguredServer, parse_servers
 from interlock_cli.config_json import LARGEST_FILE, ImportRefusedError, parse_config, quote
@@ -263,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=PACKAGE_TYPES,
         help="the kind of package of a server.json; the default is the first of these",
     )
-    add("--environment", action="append", choices=[one.value for one in Environment], help="default: development")
+    add("--environment", action="append", choices=[one.value for one in EnvironmentClass], help="default: development")
     add(
         "--private", action="append", default=[], metavar="SERVER", help="a server over HTTP that has a private address"
     )

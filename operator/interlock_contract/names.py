@@ -25,6 +25,9 @@ KILL_SWITCH_BY = f"{GROUP}/kill-switch-by"
 KILL_SWITCH_OFF = "off"
 """The only value that releases. No other spelling does."""
 
+BUDGET_OVERRIDE = f"{GROUP}/budget-override"
+"""Annotation of an Agent: an amount that its budgets get in addition until a time; see `interlock.api.budget`."""
+
 NEEDS_REVIEW = f"{GROUP}/needs-review"
 """Annotation of an MCPBinding: while it is present, with any value, no agent gets the binding."""
 

@@ -96,7 +96,7 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
     read, required = Agent.model_validate(agent_manifest), AgentPolicy.model_validate(policy_manifest)
     name = required.metadata.name
     return [
-        *minimum_refusals(read.spec.stages, name, required.spec.rollout),
+        *minimum_refusals(read.spec.stages, name, required.spec),
         *row_refusals(read.metadata, read.spec, name, required.spec),
         *model_refusals(read.spec, name, required.spec),
     ]

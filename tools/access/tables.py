@@ -69,5 +69,5 @@ def _objects(folder: Path, kind: type[Any]) -> Iterator[Any]:
 
 def _line(row: AccessRow) -> str:
     answer = row.decision if row.decision == "Allow" else f"{row.decision}: `{row.reason}`"
-    cells = (row.agent, row.source, row.environment.value, row.operation, ", ".join(row.resources), answer)
+    cells = (row.agent, row.source, row.environment, row.operation, ", ".join(row.resources), answer)
     return f"| {' | '.join(cells)} | `{row.rule}` |"

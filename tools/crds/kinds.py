@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
+from interlock.api.ledger import BudgetLedger
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import ApiModel
-from interlock_contract.names import AGENT_POLICIES, AGENTS, MCP_BINDINGS
+from interlock_contract.names import AGENT_POLICIES, AGENTS, BUDGET_LEDGERS, MCP_BINDINGS
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,20 @@ MCP_BINDING = CrdKind(
     selectable=(".spec.source",),
 )
 
-KINDS = (AGENT, AGENT_POLICY, MCP_BINDING)
+BUDGET_LEDGER = CrdKind(
+    model=BudgetLedger,
+    plural=BUDGET_LEDGERS,
+    short_name="bledger",
+    columns=(
+        Column("Policy", ".spec.policy", "The AgentPolicy with the limits"),
+        Column("Agent", ".spec.agent", "The Agent; empty for all agents of the policy"),
+        Column("Environment", ".spec.environment", "The environment; empty for all of them"),
+        _AGE,
+        Column("Day-Ends", ".status.day.end", "When the present day ends", wide=True),
+        Column("Day-Nanos", ".status.day.spent", "Spend of the day in nano-dollars", type="integer", wide=True),
+        Column("Month-Nanos", ".status.month.spent", "Spend of the month in nano-dollars", type="integer", wide=True),
+    ),
+    selectable=(".spec.policy", ".spec.agent"),
+)
+
+KINDS = (AGENT, AGENT_POLICY, MCP_BINDING, BUDGET_LEDGER)

@@ -18,6 +18,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "DataAccessMissing": "add a row to `spec.dataAccess` of the policy",
         "ModelNotAllowed": "add it to `spec.models` of the policy",
         "EnvironmentInvalid": "keep one of them",
+        "EnvironmentUnknown": "add the environment to `spec.environments` of the policy, or name one that it has",
         "StagesInvalid": "reorder or correct the stages",
         "MinimumNotReached": "raise `minDuration`, or add the stage that the message names",
         "LimitedScopeRequired": "raise `minDuration`, or add the stage that the message names",

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
+    BUDGET_EMPTY,
     EMAIL,
     ENVIRONMENT_MISSING,
     ENVIRONMENT_TWICE,
@@ -23,12 +24,13 @@ from interlock.api.messages import (
     PURPOSE_MISSING,
     ROLE_ADDRESS,
     SCOPE_NARROWER,
+    STAGE_RETURNS,
     STAGES_BACKWARDS,
     plain,
 )
 from interlock.api.shared_types import (
     ApiModel,
-    Environment,
+    EnvironmentClass,
     EnvSource,
     ObjectMeta,
     Permissions,
@@ -41,9 +43,11 @@ from interlock.api.text import (
     SELF,
     Argument,
     Duration,
+    EnvironmentName,
     FilePath,
     Image,
     ModelName,
+    Money,
     Name,
     ObjectName,
     VariableName,
@@ -127,7 +131,7 @@ class Stage(ApiModel):
     name: Name
     """Name of the stage, unique in the rollout."""
 
-    environment: Environment
+    environment: EnvironmentName
     """Where the agent runs in this stage."""
 
     scope: tuple[ScopeDimension, ...] | None = Field(
@@ -151,6 +155,13 @@ _NARROWER = (
     f"i > 0 && {_PREVIOUS}.environment == s.environment && has(s.scope) && !(has({_PREVIOUS}.scope) && "
     f"s.scope.all(d, {_PREVIOUS}.scope.exists(e, e.dimension == d.dimension && e.values.all(v, v in d.values))))"
 )
+# Neighbours are enough for classes, which never go back. An environment of another name could come again.
+_CLASSES = [one.value for one in EnvironmentClass]
+_RETURNS = (
+    f"i > 1 && !(s.environment in {_CLASSES}) && {_PREVIOUS}.environment != s.environment"
+    " && self.stages.exists(j, t, j < i && t.environment == s.environment)"
+)
+_FIRST_RETURNS = f"self.stages.transformList(i, s, {_RETURNS}, i)[0]"
 _FIRST_BACKWARDS = f"self.stages.transformList(i, s, {_BACKWARDS}, i)[0]"
 _FIRST_NARROWER = f"self.stages.transformList(i, s, {_NARROWER}, i)[0]"
 
@@ -173,6 +184,16 @@ class Rollout(ApiModel):
                 field_path=".stages",
             ),
             Rule(
+                rule=f"!self.stages.exists(i, s, {_RETURNS})",
+                message=plain(STAGE_RETURNS),
+                message_expression=cel_sentence(
+                    STAGE_RETURNS,
+                    stage=f"self.stages[{_FIRST_RETURNS}].name",
+                    environment=f"self.stages[{_FIRST_RETURNS}].environment",
+                ),
+                field_path=".stages",
+            ),
+            Rule(
                 rule=f"!self.stages.exists(i, s, {_NARROWER})",
                 message=plain(SCOPE_NARROWER),
                 message_expression=cel_sentence(
@@ -186,7 +207,7 @@ class Rollout(ApiModel):
     )
 
     stages: tuple[Stage, ...] = Field(min_length=1, max_length=16, json_schema_extra=kube(keys=("name",)))
-    """The stages in order: development, staging, production, never back."""
+    """The stages in order of their environments' classes: development, staging, production, never back."""
 
     max_restarts: int = Field(default=0, ge=0, le=1000, json_schema_extra=kube(format="int32", default=0))
     """How often the agent's container may end by itself in a stage, in all pods, before the soak starts again."""
@@ -210,6 +231,23 @@ class ModelUse(ApiModel):
 
     api_key_from: EnvSource
     """The provider's key, which only the guard reads. The agent gets a key that works with its guard only."""
+
+
+class AgentBudget(ApiModel):
+    """A lower budget of the agent in one environment. At least one of dailyBudget and monthlyBudget is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(Rule(rule="has(self.dailyBudget) || has(self.monthlyBudget)", message=BUDGET_EMPTY)),
+    )
+
+    environment: EnvironmentName
+    """The environment."""
+
+    daily_budget: Money | None = None
+    """Most US dollars of one day, at most those of the AgentPolicy; absent for those."""
+
+    monthly_budget: Money | None = None
+    """Most US dollars of one month, at most those of the AgentPolicy; absent for those."""
 
 
 class File(ApiModel):
@@ -291,7 +329,7 @@ class AgentSpec(ApiModel):
     policy_ref: PolicyRef | None = None
     """Required. The AgentPolicy that governs the agent."""
 
-    environment: Environment | None = None
+    environment: EnvironmentName | None = None
     """One stage without scope, named like the environment; exactly one of environment and rollout is set."""
 
     rollout: Rollout | None = None
@@ -305,6 +343,9 @@ class AgentSpec(ApiModel):
 
     models: tuple[ModelUse, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("name",)))
     """The language models that the agent calls through its guard. The policy must allow each of them."""
+
+    budget: tuple[AgentBudget, ...] = Field(default=(), max_length=16, json_schema_extra=kube(keys=("environment",)))
+    """Lower budgets than those of the policy, by environment. An agent cannot raise its budget."""
 
     files: tuple[File, ...] = Field(
         default=(),
@@ -336,7 +377,7 @@ class AgentSpec(ApiModel):
         if self.rollout is not None:
             return self.rollout.stages
         if self.environment is not None:
-            return (Stage(name=self.environment.value, environment=self.environment),)
+            return (Stage(name=self.environment, environment=self.environment),)
         return ()
 
 

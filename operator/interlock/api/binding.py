@@ -23,7 +23,6 @@ from interlock.api.messages import (
 from interlock.api.shared_types import (
     ApiModel,
     ConfigMapKeyRef,
-    Environment,
     EnvSource,
     ObjectMeta,
     Permissions,
@@ -36,9 +35,11 @@ from interlock.api.text import (
     ArgumentPattern,
     ArgumentPrefix,
     ArgumentValue,
+    EnvironmentName,
     HeaderName,
     HeaderValue,
     Image,
+    Money,
     Name,
     Pointer,
     PromptName,
@@ -331,6 +332,9 @@ class Tool(ApiModel):
     arguments: tuple[ArgumentRule, ...] = _Arguments
     """Rules on arguments. A call must satisfy every rule, and a missing argument satisfies none."""
 
+    cost_per_call: Money | None = None
+    """US dollars that the agent's budget pays for each call; absent for none."""
+
 
 class ResourceScope(ApiModel):
     """The part of the work that a resource belongs to; exactly one of values and unscoped is set."""
@@ -413,7 +417,7 @@ class MCPBindingSpec(ApiModel):
     source: Name
     """Name that access matrix and agents use. Other bindings may serve the same source in other environments."""
 
-    environments: tuple[Environment, ...] = Field(min_length=1, max_length=3)
+    environments: tuple[EnvironmentName, ...] = Field(min_length=1, max_length=16)
     """Environments in which the binding serves its source."""
 
     server: Server

@@ -29,6 +29,11 @@ OWN_PATHS = ("mcp", "ready")
 MODEL_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
 """Variables by which an agent finds the guard's way to its models."""
 
+MONEY = r"^((0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?|1000000)$"
+TIME_ZONE = r"^[A-Z][A-Za-z0-9_+\-]*(/[A-Za-z0-9][A-Za-z0-9_+\-]*){0,2}$"
+TOTAL = "total"
+"""What no environment is named: the ledger of all agents of a policy has this name."""
+
 OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
 OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"
 OWNER_EMAIL_MISSING = "spec.owner.email is missing: write the e-mail address of the person who answers for this agent"
@@ -47,6 +52,33 @@ ENVIRONMENT_MISSING = (
 ENVIRONMENT_TWICE = (
     "spec.environment and spec.rollout are both set: keep environment for one stage, or rollout for several"
 )
+ENVIRONMENT_RESERVED = "{text} is the budget of all environments together: give the environment another name"
+ENVIRONMENT_CLASS_MISSING = (
+    "environment {name} has no class: write class: development, staging or production, by which its rules apply"
+)
+ENVIRONMENT_CLASS_FIXED = "environment {name} is of the class of its own name: remove class, or rename the environment"
+ENVIRONMENT_UNKNOWN = (
+    "{field}: AgentPolicy {policy} has no environment {environment}: add it to spec.environments there with its class, "
+    "or write development, staging or production"
+)
+STAGE_RETURNS = (
+    "spec.rollout.stages: stage {stage} returns to {environment}, which an earlier stage has left: "
+    "put all stages of one environment one after another"
+)
+
+MONEY_INVALID = (
+    "{text} is not an amount of US dollars: write digits with at most 9 decimals and no sign or exponent, from 0 to "
+    "1000000, such as 50 or 0.25"
+)
+TIME_ZONE_INVALID = "{text} is not the name of a time zone: write UTC, or a name such as Europe/Berlin"
+ALERT_PERCENTS = "alertPercents: write each percentage once, in rising order, such as [50, 80]"
+BUDGET_EMPTY = "a budget needs dailyBudget or monthlyBudget: write at least one of them"
+LEDGER_IDENTITY = "spec needs both of agent and environment, or none of them for the total of a policy"
+BUDGET_RAISED = (
+    "spec.budget: {field} {amount} in {environment} is above the {limit} of AgentPolicy {policy}: an agent can only "
+    "lower its budget, so lower it, or raise it in spec.environments there"
+)
+
 DURATION_INVALID = "{text} is not a duration: write 168h, 90m or 1h30m (7 days are 168h)"
 STAGES_BACKWARDS = (
     "spec.rollout.stages: stage {stage} in {environment} follows a stage in {earlier}: order the stages as "

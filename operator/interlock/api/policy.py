@@ -1,4 +1,4 @@
-"""AgentPolicy: the governance of a set of Agents: access matrix, rollout minimums, isolation, models and audit."""
+"""AgentPolicy: the governance of a set of Agents: access matrix, environments, rollout, models, budgets and audit."""
 
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -6,6 +6,14 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
+from interlock.api.budget import DEFAULT_MAX_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS, Budget, ModelPrice
+from interlock.api.environments import (
+    MAX_ENVIRONMENTS,
+    Environment,
+    Environments,
+    Isolation,
+    find_environment,
+)
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
     AGENTS_OR_SELECTOR,
@@ -16,13 +24,14 @@ from interlock.api.messages import (
     SELECTOR_EMPTY,
     plain,
 )
-from interlock.api.shared_types import ApiModel, Environment, ObjectMeta, Quantity, ResourceAmounts
+from interlock.api.shared_types import ApiModel, EnvironmentClass, ObjectMeta, Quantity, ResourceAmounts
 from interlock.api.status import AgentReason, Condition, status_before_operator
 from interlock.api.text import (
     AgentName,
     BodyMember,
     ContentHost,
     Duration,
+    EnvironmentName,
     LabelValue,
     ModelGlob,
     ModelUrl,
@@ -57,7 +66,7 @@ class AccessRow(ApiModel):
     source: str = Field(max_length=63)
     """The source."""
 
-    environment: Environment
+    environment: EnvironmentName
     """Environment of a stage of the Agent. Another binding may serve the source in another environment."""
 
     operation: Operation
@@ -132,55 +141,10 @@ VIOLATIONS = (
     AgentReason.MODEL_NOT_ALLOWED,
     AgentReason.MINIMUM_NOT_REACHED,
     AgentReason.LIMITED_SCOPE_REQUIRED,
+    AgentReason.ENVIRONMENT_UNKNOWN,
     AgentReason.NARROWING_INVALID,
 )
 """Reasons for which an AgentPolicy, and nothing else, refuses an Agent."""
-
-
-Isolation = Literal["Shared", "Separate"]
-
-DEFAULT_ISOLATION: dict[Environment, Isolation] = {
-    Environment.DEVELOPMENT: "Shared",
-    Environment.STAGING: "Separate",
-    Environment.PRODUCTION: "Separate",
-}
-"""Isolation by environment where a policy sets none."""
-
-
-class DevelopmentRules(ApiModel):
-    """Rules in development."""
-
-    isolation: Isolation = Field(default=DEFAULT_ISOLATION[Environment.DEVELOPMENT])
-    """Shared: agent and guard in one pod, no egress boundary. Separate: the agent's pod reaches only its guard."""
-
-
-class ProtectedRules(ApiModel):
-    """Rules in staging or production."""
-
-    isolation: Isolation = Field(default=DEFAULT_ISOLATION[Environment.PRODUCTION])
-    """Separate: the agent's pod reaches only its guard. Shared: agent and guard in one pod, no egress boundary."""
-
-
-class Environments(ApiModel):
-    """Rules for agents by environment."""
-
-    development: DevelopmentRules = DevelopmentRules()
-    """In development."""
-
-    staging: ProtectedRules = ProtectedRules()
-    """In staging."""
-
-    production: ProtectedRules = ProtectedRules()
-    """In production."""
-
-    def isolation_in(self, environment: Environment) -> Isolation:
-        """Return whether agent and guard share a pod in an environment."""
-        rules: dict[Environment, DevelopmentRules | ProtectedRules] = {
-            Environment.DEVELOPMENT: self.development,
-            Environment.STAGING: self.staging,
-            Environment.PRODUCTION: self.production,
-        }
-        return rules[environment].isolation
 
 
 class ModelUpstream(ApiModel):
@@ -206,6 +170,14 @@ class ModelUpstream(ApiModel):
     content_hosts: tuple[ContentHost, ...] = Field(default=(), max_length=32)
     """Hosts from which the provider may load images and files that requests name by https URL. Without it none."""
 
+    output_limit_member: Literal["max_completion_tokens", "max_tokens"] | None = None
+    """Member of chat completions in which the guard writes the limit of output tokens. Absent: the one that is known
+    for the provider."""
+
+    stream_usage: Literal["Ask", "Never"] | None = None
+    """Ask: the guard asks for the usage of streams, as OpenAI's API lets it. Never: the provider refuses that, so
+    streams without usage are charged at their worst case. Absent: Never for providers known to refuse it, else Ask."""
+
     @model_validator(mode="after")
     def _refuse(self) -> Self:
         check_tls(self.url, self.network, self.ca_from)
@@ -228,6 +200,17 @@ class ModelPolicy(ApiModel):
 
     secret_names: tuple[ObjectName, ...] = Field(default=(), max_length=64)
     """Secrets that Agents may name in apiKeyFrom. A provider receives the key that is sent to it. Without it none."""
+
+    prices: tuple[ModelPrice, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("model",)))
+    """Prices of models that Interlock does not know, or instead of those that it knows."""
+
+    max_output_tokens: int = Field(
+        default=DEFAULT_MAX_OUTPUT_TOKENS,
+        ge=1,
+        le=MAX_OUTPUT_TOKENS,
+        json_schema_extra=kube(format="int32", default=DEFAULT_MAX_OUTPUT_TOKENS),
+    )
+    """Most output tokens of a call that sets no limit itself. The guard writes it into the call."""
 
 
 class EgressProxy(ApiModel):
@@ -376,14 +359,17 @@ class AgentPolicySpec(ApiModel):
     data_access: tuple[DataAccessRow, ...] = Field(default=(), max_length=256)
     """The access matrix. The guard denies everything that is in no row."""
 
-    environments: Environments = Environments()
-    """What holds for agents by the environment that they are in."""
+    environments: Environments = Field(default=(), max_length=MAX_ENVIRONMENTS, json_schema_extra=kube(keys=("name",)))
+    """Rules for agents by environment. There are always development, staging and production."""
 
     rollout: RolloutMinimums = RolloutMinimums()
     """Minimum times on the way into production."""
 
+    budget: Budget = Budget()
+    """What holds for the budgets of all agents."""
+
     models: ModelPolicy = ModelPolicy()
-    """The language models that agents may call, and their providers."""
+    """The language models that agents may call, their providers and prices."""
 
     egress_proxy: EgressProxy | None = None
     """The proxy for servers and providers of network Public. Those of network Private are reached directly."""
@@ -394,9 +380,23 @@ class AgentPolicySpec(ApiModel):
     audit: AuditPolicy = AuditPolicy()
     """What audit records hold of the arguments of calls."""
 
+    def environment(self, name: str) -> Environment | None:
+        """Return what holds in an environment, None if the policy has none of that name."""
+        return find_environment(self.environments, name)
+
+    def class_of(self, environment: str) -> EnvironmentClass:
+        """Return the class of an environment. An unknown one is held to the rules of production."""
+        found = self.environment(environment)
+        return EnvironmentClass.PRODUCTION if found is None else found.environment_class
+
+    def isolation_in(self, environment: str) -> Isolation:
+        """Return whether agent and guard share a pod in an environment. In an unknown one they do not."""
+        found = self.environment(environment)
+        return "Separate" if found is None else found.isolation
+
 
 class AgentPolicy(ApiModel):
-    """The governance of a set of Agents: access matrix, rollout minimums, isolation, models and audit."""
+    """The governance of a set of Agents: access matrix, environments, rollout, models, budgets and audit."""
 
     api_version: Literal["interlock.dev/v1alpha1"] = API_VERSION
     kind: Literal["AgentPolicy"] = "AgentPolicy"

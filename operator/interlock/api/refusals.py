@@ -8,15 +8,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from itertools import pairwise
 
 from interlock.api.agent import AgentSpec, Owner, PolicyRef, Stage
+from interlock.api.environments import ClassOf, class_of_name
 from interlock.api.messages import (
     AGENT_NAME_INVALID,
+    BUDGET_RAISED,
     DURATION_INVALID,
     EMAIL,
     ENVIRONMENT_MISSING,
     ENVIRONMENT_TWICE,
+    ENVIRONMENT_UNKNOWN,
     LABELS_TOO_MANY,
     LIMITED_SCOPE_REQUIRED,
     MINIMUM_LIMITED_SCOPE,
@@ -37,13 +41,14 @@ from interlock.api.messages import (
     ROLE_ADDRESS,
     ROW_MISSING,
     SCOPE_NARROWER,
+    STAGE_RETURNS,
     STAGES_BACKWARDS,
     STAGING_MISSING,
     format_message,
     quoted,
 )
-from interlock.api.policy import AgentPolicySpec, RolloutMinimums
-from interlock.api.shared_types import Environment, ObjectMeta, parse_duration
+from interlock.api.policy import AgentPolicySpec
+from interlock.api.shared_types import EnvironmentClass, ObjectMeta, parse_duration
 from interlock.api.status import MAX_LABELS, AgentReason
 
 DEFAULT_PROVIDERS = ("openai", "anthropic")
@@ -105,25 +110,67 @@ def duration_refusal(text: str) -> str | None:
     return None
 
 
-def stage_order_refusals(stages: Sequence[Stage]) -> list[str]:
-    """Say which stage goes back, and which narrows the scope of the one before it: the first of each."""
+def unknown_environment_refusals(spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
+    """Say which environments of stages and of budgets AgentPolicy `policy` does not have."""
+    field = "spec.environment" if spec.rollout is None else "spec.rollout.stages"
+    named = [(field, stage.environment) for stage in spec.stages]
+    named += [("spec.budget", budget.environment) for budget in spec.budget]
+    return [
+        format_message(ENVIRONMENT_UNKNOWN, field=field, policy=policy, environment=environment)
+        for field, environment in dict.fromkeys(named)
+        if requirements.environment(environment) is None
+    ]
+
+
+def budget_refusals(spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
+    """Say which budgets of the agent are above those of AgentPolicy `policy`."""
+    found = []
+    for budget in spec.budget:
+        limits = requirements.environment(budget.environment)
+        if limits is None:
+            continue
+        for field, amount, limit in (
+            ("dailyBudget", budget.daily_budget, limits.daily_budget),
+            ("monthlyBudget", budget.monthly_budget, limits.monthly_budget),
+        ):
+            if amount is not None and limit is not None and Decimal(amount) > Decimal(limit):
+                parts = {"field": field, "amount": amount, "limit": limit, "environment": budget.environment}
+                found.append(format_message(BUDGET_RAISED, policy=policy, **parts))
+    return found
+
+
+def stage_order_refusals(stages: Sequence[Stage], class_of: ClassOf = class_of_name) -> list[str]:
+    """Say which stage goes back, which returns, and which narrows the scope of the one before it: the first of each.
+
+    Args:
+        stages: The stages in order.
+        class_of: The classes of environments under the agent's policy.
+    """
     backwards = (
         STAGES_BACKWARDS.format(stage=later.name, environment=later.environment, earlier=earlier.environment)
         for earlier, later in pairwise(stages)
-        if later.environment.rank < earlier.environment.rank
+        if class_of(later.environment).rank < class_of(earlier.environment).rank
+    )
+    returning = (
+        STAGE_RETURNS.format(stage=stage.name, environment=stage.environment)
+        for index, stage in enumerate(stages)
+        if index > 1
+        and stage.environment not in list(EnvironmentClass)
+        and stages[index - 1].environment != stage.environment
+        and any(earlier.environment == stage.environment for earlier in stages[:index])
     )
     narrower = (
         SCOPE_NARROWER.format(stage=later.name, environment=later.environment)
         for earlier, later in pairwise(stages)
         if later.environment == earlier.environment and _narrows(earlier, later)
     )
-    return [sentence for found in (backwards, narrower) if (sentence := next(found, None)) is not None]
+    return [sentence for found in (backwards, returning, narrower) if (sentence := next(found, None)) is not None]
 
 
 def staging_refusal(
     stages: Sequence[Stage],
     policy: str,
-    minimums: RolloutMinimums,
+    requirements: AgentPolicySpec,
     *,
     current: int = 0,
     passed: timedelta = timedelta(),
@@ -133,26 +180,27 @@ def staging_refusal(
     Args:
         stages: The stages in order.
         policy: The policy's name.
-        minimums: Its minimums.
+        requirements: Its spec.
         current: Index of the current stage. Durations of the stages before it say nothing: anyone who may edit the
             Agent can change them, or add a stage there.
         passed: How long the agent was Ready in the staging stages that it has passed.
     """
+    minimums = requirements.rollout
     required = parse_duration(minimums.min_staging)
-    if not required or not _in(stages, Environment.PRODUCTION):
+    if not required or not _in(stages, EnvironmentClass.PRODUCTION, requirements):
         return None
-    staging = _in(stages, Environment.STAGING)
-    if not staging:
+    if not _in(stages, EnvironmentClass.STAGING, requirements):
         return STAGING_MISSING.format(policy=policy, required=minimums.min_staging)
-    actual = passed + _total(_in(stages[current:], Environment.STAGING))
+    actual = passed + _total(_in(stages[current:], EnvironmentClass.STAGING, requirements))
     if actual < required:
         return MINIMUM_STAGING.format(actual=short_duration(actual), policy=policy, required=minimums.min_staging)
     return None
 
 
-def limited_scope_refusal(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> str | None:
+def limited_scope_refusal(stages: Sequence[Stage], policy: str, requirements: AgentPolicySpec) -> str | None:
     """Return a message if production starts without a scope although AgentPolicy `policy` requires one, or None."""
-    production = _in(stages, Environment.PRODUCTION)
+    minimums = requirements.rollout
+    production = _in(stages, EnvironmentClass.PRODUCTION, requirements)
     if not minimums.require_limited_scope or not production or production[0].scope is not None:
         return None
     return LIMITED_SCOPE_REQUIRED.format(policy=policy, required=minimums.min_limited_scope)
@@ -161,7 +209,7 @@ def limited_scope_refusal(stages: Sequence[Stage], policy: str, minimums: Rollou
 def limited_duration_refusal(
     stages: Sequence[Stage],
     policy: str,
-    minimums: RolloutMinimums,
+    requirements: AgentPolicySpec,
     *,
     current: int = 0,
     passed: timedelta = timedelta(),
@@ -170,8 +218,9 @@ def limited_duration_refusal(
 
     The arguments are those of `staging_refusal`, with `passed` of the scoped production stages.
     """
-    actual = passed + _total(_limited(stages[current:]))
-    if not _limited(stages) or actual >= parse_duration(minimums.min_limited_scope):
+    minimums = requirements.rollout
+    actual = passed + _total(_limited(stages[current:], requirements))
+    if not _limited(stages, requirements) or actual >= parse_duration(minimums.min_limited_scope):
         return None
     return MINIMUM_LIMITED_SCOPE.format(
         actual=short_duration(actual),
@@ -180,10 +229,10 @@ def limited_duration_refusal(
     )
 
 
-def minimum_refusals(stages: Sequence[Stage], policy: str, minimums: RolloutMinimums) -> list[str]:
+def minimum_refusals(stages: Sequence[Stage], policy: str, requirements: AgentPolicySpec) -> list[str]:
     """Return a message for each minimum of the policy that the stages do not reach, in the API server's order."""
     checks = (staging_refusal, limited_scope_refusal, limited_duration_refusal)
-    return [sentence for check in checks if (sentence := check(stages, policy, minimums)) is not None]
+    return [sentence for check in checks if (sentence := check(stages, policy, requirements)) is not None]
 
 
 def row_refusals(agent: ObjectMeta, spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
@@ -211,12 +260,12 @@ def _matches(pattern: str, text: str) -> bool:
     return re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
 
 
-def _in(stages: Sequence[Stage], environment: Environment) -> list[Stage]:
-    return [stage for stage in stages if stage.environment == environment]
+def _in(stages: Sequence[Stage], wanted: EnvironmentClass, requirements: AgentPolicySpec) -> list[Stage]:
+    return [stage for stage in stages if requirements.class_of(stage.environment) is wanted]
 
 
-def _limited(stages: Sequence[Stage]) -> list[Stage]:
-    return [stage for stage in _in(stages, Environment.PRODUCTION) if stage.scope is not None]
+def _limited(stages: Sequence[Stage], requirements: AgentPolicySpec) -> list[Stage]:
+    return [stage for stage in _in(stages, EnvironmentClass.PRODUCTION, requirements) if stage.scope is not None]
 
 
 def _total(stages: Sequence[Stage]) -> timedelta:

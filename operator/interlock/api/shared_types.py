@@ -183,8 +183,11 @@ class Permissions(ApiModel):
     """Resources that may be deleted."""
 
 
-class Environment(StrEnum):
-    """The environment of a stage. A rollout goes through them in this order."""
+class EnvironmentClass(StrEnum):
+    """The class of an environment, by which rules apply. A rollout goes through the classes in this order.
+
+    An environment with the name of a class is of that class. An AgentPolicy gives environments of other names theirs.
+    """
 
     DEVELOPMENT = "development"
     STAGING = "staging"
@@ -193,7 +196,7 @@ class Environment(StrEnum):
     @property
     def rank(self) -> int:
         """Position in a rollout, from 0."""
-        return list(Environment).index(self)
+        return list(EnvironmentClass).index(self)
 
 
 class ScopeDimension(ApiModel):

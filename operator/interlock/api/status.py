@@ -8,7 +8,8 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from interlock.api.markers import kube
-from interlock.api.shared_types import ApiModel, Environment, ScopeDimension, Timestamp
+from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
+from interlock.api.text import EnvironmentName
 from interlock_contract.bundle import MAX_BUNDLE_DIGESTS
 
 MOST_PODS = 512
@@ -104,6 +105,8 @@ class AgentReason(StrEnum):
     """The policy does not allow one of the agent's models or its Secret, or does not know its provider."""
     ENVIRONMENT_INVALID = "EnvironmentInvalid"
     """Neither or both of spec.environment and spec.rollout are set."""
+    ENVIRONMENT_UNKNOWN = "EnvironmentUnknown"
+    """The policy has no environment of the name that a stage has."""
 
     ROLLOUT_PLANNED = "RolloutPlanned"
     """Orchestrated: the stages are in order and the minimums are kept."""
@@ -269,7 +272,7 @@ class StageStatus(ApiModel):
     name: str = Field(max_length=63)
     """Name of the stage."""
 
-    environment: Environment
+    environment: EnvironmentName
     """Its environment."""
 
     scope: tuple[ScopeDimension, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("dimension",)))
@@ -334,7 +337,7 @@ class EnteredStage(ApiModel):
     name: str = Field(max_length=63)
     """Name of the stage."""
 
-    environment: Environment
+    environment: EnvironmentName
     """Its environment."""
 
     revision: str = Field(max_length=64)

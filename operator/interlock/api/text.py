@@ -12,6 +12,7 @@ from interlock.api.messages import (
     CONTENT_HOST_INVALID,
     DOTS_IN_PATH,
     DURATION_INVALID,
+    ENVIRONMENT_RESERVED,
     HEADER_INVALID,
     HEADER_OWN,
     HEADER_VALUE_INVALID,
@@ -23,6 +24,8 @@ from interlock.api.messages import (
     MODEL_GLOB_INVALID,
     MODEL_INVALID,
     MODEL_URL_INVALID,
+    MONEY,
+    MONEY_INVALID,
     NAME,
     NAME_INVALID,
     NO_PROXY_INVALID,
@@ -37,7 +40,10 @@ from interlock.api.messages import (
     RELATIVE_PATH,
     RESOURCE,
     RESOURCE_INVALID,
+    TIME_ZONE,
+    TIME_ZONE_INVALID,
     TOOL_NAME_INVALID,
+    TOTAL,
     URI_INVALID,
     URL_INVALID,
     VARIABLE,
@@ -103,6 +109,38 @@ Name = Annotated[
     _holds(lambda text: bool(re.fullmatch(NAME[1:-1], text)), NAME_INVALID),
 ]
 """A source, stage or dimension."""
+
+EnvironmentName = Annotated[
+    str,
+    Field(
+        max_length=63,
+        json_schema_extra=kube(
+            text_rule(_MATCHES_NAME, NAME_INVALID),
+            text_rule(f"self != '{TOTAL}'", ENVIRONMENT_RESERVED),
+        ),
+    ),
+    _holds(lambda text: bool(re.fullmatch(NAME[1:-1], text)), NAME_INVALID),
+    _holds(lambda text: text != TOTAL, ENVIRONMENT_RESERVED),
+]
+"""The environment of a stage: development, staging, production, or one that the AgentPolicy declares."""
+
+Money = Annotated[
+    str,
+    # Longer than any amount, so that most absurd ones are refused by the rule, whose message says what to write.
+    Field(max_length=64, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(MONEY)})", MONEY_INVALID))),
+    _holds(lambda text: bool(re.fullmatch(MONEY, text)), MONEY_INVALID),
+]
+"""US dollars as a decimal string, such as "50" or "0.25", up to 1000000 and in steps of 10^-9."""
+
+TimeZone = Annotated[
+    str,
+    Field(
+        max_length=64,
+        json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(TIME_ZONE)})", TIME_ZONE_INVALID)),
+    ),
+    _holds(lambda text: bool(re.fullmatch(TIME_ZONE[1:-1], text)), TIME_ZONE_INVALID),
+]
+"""The name of a time zone in the IANA database."""
 
 AgentName = Annotated[
     str,

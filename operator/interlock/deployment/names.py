@@ -11,7 +11,7 @@ from typing import Any
 
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
-from interlock.api.policy import Isolation
+from interlock.api.environments import Isolation
 from interlock.api.shared_types import ObjectMeta
 from interlock.deployment.placement import Placement
 from interlock_contract.names import (

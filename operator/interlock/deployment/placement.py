@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from interlock.action.actions_bound import binding_for
 from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding
-from interlock.api.policy import AgentPolicy, Isolation
-from interlock.api.shared_types import Environment, ScopeDimension
+from interlock.api.environments import Isolation
+from interlock.api.policy import AgentPolicy
+from interlock.api.shared_types import EnvironmentClass, ScopeDimension
 
 
 @dataclass(frozen=True, order=True)
@@ -79,7 +80,7 @@ class Placement:
     @property
     def isolation(self) -> Isolation:
         """Whether agent and guard share a pod."""
-        return self.policy.spec.environments.isolation_in(self.stage.environment)
+        return self.policy.spec.isolation_in(self.stage.environment)
 
     @property
     def is_separate(self) -> bool:
@@ -98,6 +99,6 @@ def bound_sources(agent: Agent, bindings: tuple[MCPBinding, ...], environment: s
     return tuple(BoundSource(source, binding) for source, binding in found if binding is not None)
 
 
-def may_start_open(environment: Environment) -> bool:
+def may_start_open(environment_class: EnvironmentClass) -> bool:
     """Return True if an agent may start on a network that enforces no NetworkPolicy: in development alone."""
-    return environment is Environment.DEVELOPMENT
+    return environment_class is EnvironmentClass.DEVELOPMENT

@@ -13,8 +13,9 @@ from interlock.api.refusals import (
     limited_scope_refusal,
     stage_order_refusals,
     staging_refusal,
+    unknown_environment_refusals,
 )
-from interlock.api.shared_types import Environment, parse_duration
+from interlock.api.shared_types import EnvironmentClass, parse_duration
 from interlock.api.status import AgentReason
 
 
@@ -30,11 +31,11 @@ class PassedTime:
     staging: timedelta = timedelta()
     limited: timedelta = timedelta()
 
-    def and_in(self, stage: Stage, span: timedelta) -> "PassedTime":
+    def and_in(self, stage: Stage, environment_class: EnvironmentClass, span: timedelta) -> "PassedTime":
         """Return the time with that in a stage which has just been passed."""
-        if stage.environment is Environment.STAGING:
+        if environment_class is EnvironmentClass.STAGING:
             return replace(self, staging=self.staging + span)
-        is_limited = stage.environment is Environment.PRODUCTION and stage.scope
+        is_limited = environment_class is EnvironmentClass.PRODUCTION and stage.scope
         return replace(self, limited=self.limited + span) if is_limited else self
 
 
@@ -65,16 +66,19 @@ def minimum_violations(
         current: Index of the current stage. Of the stages before it only `passed` counts.
         passed: The time in the stages that were passed.
     """
-    production = [index for index, stage in enumerate(stages) if stage.environment is Environment.PRODUCTION]
+    class_of = policy.spec.class_of
+    production = [
+        index for index, stage in enumerate(stages) if class_of(stage.environment) is EnvironmentClass.PRODUCTION
+    ]
     if not production:
         return ()
     first = production[0]
     unlimited = next((index for index in production if not stages[index].scope), first)
-    name, minimums, passed = policy.metadata.name, policy.spec.rollout, passed or PassedTime()
+    name, spec, passed = policy.metadata.name, policy.spec, passed or PassedTime()
     found = (
-        (first, staging_refusal(stages, name, minimums, current=current, passed=passed.staging)),
-        (first, limited_scope_refusal(stages, name, minimums)),
-        (unlimited, limited_duration_refusal(stages, name, minimums, current=current, passed=passed.limited)),
+        (first, staging_refusal(stages, name, spec, current=current, passed=passed.staging)),
+        (first, limited_scope_refusal(stages, name, spec)),
+        (unlimited, limited_duration_refusal(stages, name, spec, current=current, passed=passed.limited)),
     )
     return tuple(MinimumViolation(before, message) for before, message in found if message is not None)
 
@@ -94,7 +98,8 @@ def check_orchestration(agent: Agent, policy: AgentPolicy, current: int | None) 
             raised later applies only to the stages still to come.
     """
     return (
-        _check_stages(agent)  # stages that can be read, and go one way
+        _check_environments(agent, policy)  # environments that the policy has
+        or _check_stages(agent, policy)  # stages that can be read, and go one way
         or _check_policy(policy)  # minimums that can be read
         or (_check_minimums(agent, policy) if current is None else None)  # and are kept
     )
@@ -110,11 +115,16 @@ def hold_before(agent: Agent, policy: AgentPolicy, current: int, passed: PassedT
     return first.before, first.message
 
 
-def _check_stages(agent: Agent) -> Refusal | None:
+def _check_environments(agent: Agent, policy: AgentPolicy) -> Refusal | None:
     sentence = environment_refusal(agent.spec)
     if sentence is not None:
         return Refusal(AgentReason.ENVIRONMENT_INVALID, sentence)
-    wrong = [*_durations(agent), *stage_order_refusals(agent.spec.stages)]
+    unknown = unknown_environment_refusals(agent.spec, policy.metadata.name, policy.spec)
+    return Refusal(AgentReason.ENVIRONMENT_UNKNOWN, "; ".join(unknown)) if unknown else None
+
+
+def _check_stages(agent: Agent, policy: AgentPolicy) -> Refusal | None:
+    wrong = [*_durations(agent), *stage_order_refusals(agent.spec.stages, policy.spec.class_of)]
     return Refusal(AgentReason.STAGES_INVALID, "; ".join(wrong)) if wrong else None
 
 

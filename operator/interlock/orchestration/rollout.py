@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from interlock.api.agent import Stage
+from interlock.api.environments import ClassOf, class_of_name
 from interlock.orchestration.orchestrated import PassedTime, soak_of
 
 
@@ -95,6 +96,7 @@ def decide_stage(
     now: datetime,
     *,
     hold_before: int | None = None,
+    class_of: ClassOf = class_of_name,
 ) -> StageDecision:
     """Return the current stage.
 
@@ -110,6 +112,7 @@ def decide_stage(
         now: The time; a clock that went back only makes a soak longer. Times far ahead of it, which another clock has
             written, do not count.
         hold_before: Index of a stage that must not be entered.
+        class_of: The classes of environments under the agent's policy.
     """
     index = position(stages, facts, seen.revision)
     if facts is None or index is None:
@@ -133,7 +136,8 @@ def decide_stage(
         return StageDecision(index, facts, next_at=due)
     if hold_before is not None and following >= hold_before:
         return StageDecision(index, facts, is_held=True)
-    passed = facts.passed.and_in(facts.stage, facts.soaked + (now - facts.ready_since) // _UNIT * _UNIT)
+    span = facts.soaked + (now - facts.ready_since) // _UNIT * _UNIT
+    passed = facts.passed.and_in(facts.stage, class_of(facts.stage.environment), span)
     return StageDecision(following, StageFacts(stages[following], seen.revision, now, passed=passed))
 
 

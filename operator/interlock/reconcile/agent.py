@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from interlock.action.actions_bound import check_action
 from interlock.api.agent import Agent, Stage
+from interlock.api.environments import class_of_name
 from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import Refusal
 from interlock.api.status import AgentReason, AgentStatus, ConditionType
@@ -244,6 +245,7 @@ def _progress_of(
         _observe(snapshot, facts, readiness, now, revision=revision.digest, is_killed=is_killed),
         now,
         hold_before=held[0] if held else None,
+        class_of=class_of_name if snapshot.policy is None else snapshot.policy.spec.class_of,
     )
     return Progress(decision, readiness, revision, held[1] if held and decision.is_held else "")
 
@@ -257,7 +259,7 @@ def _observe(
     if facts is None or snapshot.policy is None or not seen.is_running:
         return seen
     stage, pods = facts.stage, snapshot.pods
-    isolation = snapshot.policy.spec.environments.isolation_in(stage.environment)
+    isolation = snapshot.policy.spec.isolation_in(stage.environment)
     wanted = min(readiness.wanted, spec.replicas) or spec.replicas
     since = pods.ready_since(stage.name, facts.revision, isolation, wanted) if readiness.is_ready else None
     broken_at = None
@@ -280,7 +282,7 @@ def _recorded_readiness(snapshot: Snapshot, facts: StageFacts | None) -> Readine
         return Readiness()
     collisions = _recorded_collisions(snapshot.agent, facts) or 0
     name = placement_name(snapshot.agent.metadata, facts.stage.name, facts.revision, collisions)
-    isolation = snapshot.policy.spec.environments.isolation_in(facts.stage.environment)
+    isolation = snapshot.policy.spec.isolation_in(facts.stage.environment)
     found = (snapshot.children.get(ChildKey(WORKLOAD, one)) for one in workload_names(name, isolation))
     return readiness_of_all(child.manifest if child else None for child in found)
 

@@ -256,7 +256,7 @@ def _count_ready(report: AgentReport) -> int:
     if progress.is_ready:
         return wanted
     facts = progress.decision.facts
-    isolation = policy.spec.environments.isolation_in(facts.stage.environment)
+    isolation = policy.spec.isolation_in(facts.stage.environment)
     pods = report.snapshot.pods.ready_count(facts.stage.name, facts.revision, isolation)
     return min(progress.readiness.available, wanted, pods)
 

@@ -15,7 +15,6 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent, Stage
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import MAX_ROW_RESOURCES, MAX_ROWS, AccessRow, AgentPolicy, AgentPolicyStatus
-from interlock.api.shared_types import Environment
 from interlock.deployment.children.config import compile_bundle
 from interlock.deployment.placement import Placement, bound_sources
 from interlock.governance.access_matrix import matrix_cell
@@ -53,7 +52,7 @@ class AgentAccess:
         """
         stages = {stage.environment: stage for stage in reversed(agent.spec.stages)}
         tables: list[AccessTable] = []
-        for environment in sorted(stages, key=lambda one: one.rank):
+        for environment in sorted(stages, key=lambda one: (self.policy.spec.class_of(one).rank, one)):
             bundle = self._compile(agent, stages[environment])
             tables += [
                 AccessTable(bundle, use.source, self._resources(agent, bundle, use.source))
@@ -132,7 +131,7 @@ class AccessTable:
             yield AccessRow(
                 agent=probed.agent.name,
                 source=self.source,
-                environment=Environment(self.bundle.environment),
+                environment=self.bundle.environment,
                 operation=operation,
                 resources=(resource,),
                 decision="Deny" if isinstance(decision, Deny) else "Allow",

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from interlock.api.shared_types import Environment
+from interlock.api.environments import class_of_name
+from interlock.api.shared_types import EnvironmentClass
 from interlock.api.status import AgentReason
 from interlock.deployment.observed.egress_check import EgressCheckReport, EgressCheckVerdict
 from interlock.deployment.observed.pod_reports import PodReport
@@ -31,12 +32,12 @@ class Egress:
 
 def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egress:
     """Return how far egress is enforced for the agent in its current stage. All layers must be satisfied."""
-    if (
-        snapshot.policy is not None
-        and snapshot.policy.spec.environments.isolation_in(facts.stage.environment) == "Shared"
-    ):
+    class_of = class_of_name if snapshot.policy is None else snapshot.policy.spec.class_of
+    environment_class = class_of(facts.stage.environment)
+    if snapshot.policy is not None and snapshot.policy.spec.isolation_in(facts.stage.environment) == "Shared":
         # A shared pod is the default of development. Elsewhere the policy asks for it.
-        status: Literal["False", "Unknown"] = "Unknown" if _is_in_development(facts) else "False"
+        is_default = environment_class is EnvironmentClass.DEVELOPMENT
+        status: Literal["False", "Unknown"] = "Unknown" if is_default else "False"
         return Egress(status, AgentReason.SHARED_POD, _shared_message(snapshot.policy.metadata.name, facts))
     if is_killed:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
@@ -46,7 +47,7 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
     found = _checks_of(snapshot, facts)
     seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
     if seen is not None:
-        goes_on = may_start_open(facts.stage.environment)
+        goes_on = may_start_open(environment_class)
         message = _open_message(facts, seen, goes_on=goes_on)
         return Egress("False", AgentReason.NETWORK_OPEN, message, refuses=not goes_on)
     closed = sum(one.verdict is EgressCheckVerdict.CLOSED for one in found)
@@ -57,10 +58,6 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
             f"{closed} of {wanted} agent pods have finished their egress check",
         )
     return Egress("True", AgentReason.EGRESS_CLOSED, "every agent pod can reach only its guard")
-
-
-def _is_in_development(facts: StageFacts) -> bool:
-    return facts.stage.environment is Environment.DEVELOPMENT
 
 
 def _checks_of(snapshot: Snapshot, facts: StageFacts) -> list[EgressCheckReport]:

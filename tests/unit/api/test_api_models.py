@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from interlock.api.agent import Agent, EnvVar, File, Stage, Tasks
 from interlock.api.binding import MCPBinding
 from interlock.api.policy import AgentPolicy
-from interlock.api.shared_types import Environment, ResourceAmounts, ScopeDimension
+from interlock.api.shared_types import EnvironmentClass, ResourceAmounts, ScopeDimension
 from interlock.api.status import AgentReason, AgentStatus, Condition, ConditionType, StageStatus
 
 AGENT: dict[str, Any] = {
@@ -137,7 +137,7 @@ def test_a_variable_that_is_ours_or_none_cannot_even_be_read(name: str) -> None:
 @pytest.mark.parametrize("name", ["A", "a_b", "-a", "a-", "", "a\n", "a" * 64])
 def test_a_name_that_does_not_fit_cannot_even_be_read(name: str) -> None:
     with pytest.raises(ValidationError):
-        Stage(name=name, environment=Environment.STAGING)
+        Stage(name=name, environment=EnvironmentClass.STAGING)
 
 
 def test_a_whole_number_is_a_quantity() -> None:
@@ -148,7 +148,7 @@ def test_a_whole_number_is_a_quantity() -> None:
 
 def test_times_are_utc_and_keep_their_fractions_except_in_conditions() -> None:
     moment = datetime(2026, 1, 1, 1, 0, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
-    stage = StageStatus(name="s", environment=Environment.STAGING, revision="r", entered_at=moment)
+    stage = StageStatus(name="s", environment=EnvironmentClass.STAGING, revision="r", entered_at=moment)
     assert stage.to_kubernetes()["enteredAt"] == "2026-01-01T00:00:00.123456Z"
     condition = Condition(
         type=ConditionType.READY,
@@ -171,12 +171,12 @@ def test_times_are_utc_and_keep_their_fractions_except_in_conditions() -> None:
 def test_a_scope_is_summed_up_for_people(scope: tuple[tuple[str, tuple[str, ...]], ...], summary: str) -> None:
     limits = tuple(ScopeDimension(dimension=dimension, values=values) for dimension, values in scope)
     moment = datetime(2026, 1, 1, tzinfo=UTC)
-    stage = StageStatus(name="s", environment=Environment.STAGING, scope=limits, revision="r", entered_at=moment)
+    stage = StageStatus(name="s", environment=EnvironmentClass.STAGING, scope=limits, revision="r", entered_at=moment)
     assert stage.to_kubernetes()["scopeSummary"] == summary
 
 
 def test_environments_have_an_order() -> None:
-    assert [environment.rank for environment in Environment] == [0, 1, 2]
+    assert [environment.rank for environment in EnvironmentClass] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("port", [7410, 7411, 7412, 7419])

@@ -16,17 +16,17 @@ from interlock.api.refusals import (
     short_duration,
     stage_order_refusals,
 )
-from interlock.api.shared_types import Environment, ObjectMeta, ScopeDimension
+from interlock.api.shared_types import EnvironmentClass, ObjectMeta, ScopeDimension
 from tests.requirements import requirement
 
 ADA = Owner(name="Ada Example", email="ada@example.com")
 TEMPLATE = Template(image="agent:1")
-DEFAULTS = RolloutMinimums()
+DEFAULTS = AgentPolicySpec()
 
 
 def stage(name: str, environment: str, min_duration: str | None = None, **scope: tuple[str, ...]) -> Stage:
     limits = tuple(ScopeDimension(dimension=dimension, values=values) for dimension, values in scope.items())
-    return Stage(name=name, environment=Environment(environment), min_duration=min_duration, scope=limits or None)
+    return Stage(name=name, environment=environment, min_duration=min_duration, scope=limits or None)
 
 
 def test_a_person_answers_for_an_agent() -> None:
@@ -70,16 +70,16 @@ def test_exactly_one_of_environment_and_rollout_is_set() -> None:
     rollout = Rollout(stages=(stage("a", "staging"),))
     neither, both = (
         AgentSpec(template=TEMPLATE),
-        AgentSpec(template=TEMPLATE, environment=Environment.STAGING, rollout=rollout),
+        AgentSpec(template=TEMPLATE, environment=EnvironmentClass.STAGING, rollout=rollout),
     )
     assert "both missing: write environment: development" in (environment_refusal(neither) or "")
     assert "both set: keep" in (environment_refusal(both) or "")
     assert environment_refusal(AgentSpec(template=TEMPLATE, rollout=rollout)) is None
-    assert environment_refusal(AgentSpec(template=TEMPLATE, environment=Environment.STAGING)) is None
+    assert environment_refusal(AgentSpec(template=TEMPLATE, environment=EnvironmentClass.STAGING)) is None
 
 
 def test_an_environment_is_one_stage_of_its_name() -> None:
-    spec = AgentSpec(template=TEMPLATE, environment=Environment.STAGING)
+    spec = AgentSpec(template=TEMPLATE, environment=EnvironmentClass.STAGING)
     assert spec.stages == (stage("staging", "staging"),)
     assert AgentSpec(template=TEMPLATE).stages == ()
 
@@ -154,7 +154,7 @@ def test_production_alone_lacks_staging_and_a_limited_scope() -> None:
 
 
 def test_nothing_is_required_where_there_is_no_production_or_no_minimum() -> None:
-    lax = RolloutMinimums(min_staging="0s", require_limited_scope=False)
+    lax = AgentPolicySpec(rollout=RolloutMinimums(min_staging="0s", require_limited_scope=False))
     assert minimum_refusals([stage("s", "staging")], "support", DEFAULTS) == []
     assert minimum_refusals([stage("production", "production")], "support", lax) == []
 

@@ -29,7 +29,7 @@ OTHER_VERSIONS: dict[str, dict[str, Any]] = {
     "a condition type of a newer version": {"conditions": [READY | {"type": "NewCondition"}]},
     "a condition status of a newer version": {"conditions": [READY | {"status": "Perhaps"}]},
     "a condition without its time": {"conditions": [{"type": "Ready", "status": "False"}]},
-    "an environment of a newer version": {"stage": STAGE | {"environment": "qa"}},
+    "an environment of a newer version": {"stage": STAGE | {"environment": "Q A"}},
     "a stage without its time": {"stage": {"name": "staging"}},
     "a time outside of the years in UTC": {"stage": STAGE | {"enteredAt": "0001-01-01T00:00:00+10:00"}},
     "an unknown member": {"somethingNew": 1},
@@ -57,7 +57,7 @@ def test_what_can_be_read_is_kept() -> None:
     read = agent_with(SOUND | {"enforcement": {"guards": "many"}}).status
     assert read == AgentStatus.model_validate(SOUND)
 
-    kept = agent_with({"conditions": [READY, {"type": "Broken"}], "stage": STAGE | {"environment": "qa"}}).status
+    kept = agent_with({"conditions": [READY, {"type": "Broken"}], "stage": STAGE | {"environment": "Q A"}}).status
     assert kept is not None
     assert [one.type for one in kept.conditions] == ["Ready"]
     assert kept.stage is None, "a stage that is not known starts its rollout from the beginning"

@@ -88,7 +88,7 @@ def test_nothing_in_an_accepted_agent_would_be_refused(agent: Agent) -> None:
     assert owner_refusal(agent.spec.owner) is None
     assert environment_refusal(agent.spec) is None
     assert stage_order_refusals(agent.spec.stages) == []
-    assert minimum_refusals(agent.spec.stages, policy.metadata.name, policy.spec.rollout) == []
+    assert minimum_refusals(agent.spec.stages, policy.metadata.name, policy.spec) == []
     assert row_refusals(agent.metadata, agent.spec, policy.metadata.name, policy.spec) == []
 
 

@@ -439,7 +439,11 @@ def _egress_check(placement: Placement) -> dict[str, Any]:
         f"[{address}]:{OBSERVE_PORT}" if ":" in address else f"{address}:{OBSERVE_PORT}"
         for address in placement.guard_addresses
     ]
-    mode = EGRESS_CHECK_REPORT if may_start_open(placement.stage.environment) else EGRESS_CHECK_REQUIRE
+    mode = (
+        EGRESS_CHECK_REPORT
+        if may_start_open(placement.policy.spec.class_of(placement.stage.environment))
+        else EGRESS_CHECK_REQUIRE
+    )
     return {
         "name": EGRESS_CHECK_CONTAINER,
         "image": placement.guard_image,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from interlock.api.policy import Isolation
+from interlock.api.environments import Isolation
 from interlock.deployment.names import AGENT_POD, GUARD_POD, Manifest, revision_label
 from interlock.deployment.observed.causes import PodCause, find_cause, without_figures
 from interlock.deployment.observed.egress_check import EgressCheckReport, read_egress_check

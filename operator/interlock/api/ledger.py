@@ -1,0 +1,196 @@
+"""BudgetLedger: what one agent has spent in one environment, or all agents of a policy together.
+
+The operator creates a ledger before the first pod, and guards write to its status what they take and spend. All amounts
+are integer nano-dollars (10^-9 US dollars). This module describes the kind to the API server; the programs read
+and write the status by `interlock_contract.budget`, which has the meaning of its members.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from interlock.api.markers import Rule, kube
+from interlock.api.messages import LEDGER_IDENTITY
+from interlock.api.shared_types import ApiModel, ObjectMeta, Timestamp
+from interlock.api.text import AgentName, EnvironmentName, ObjectName
+from interlock_contract.names import API_VERSION
+
+MAX_NANOS = 2**53 - 1
+"""Largest amount: an integer that every JSON reader keeps exactly."""
+MAX_SLICES = 1024
+MAX_DAYS = 35
+MAX_MONTHS = 13
+MAX_ALERTS = 64
+
+Nanos = Annotated[int, Field(ge=0, le=MAX_NANOS, json_schema_extra=kube(format="int64"))]
+Percent = Annotated[int, Field(ge=1, le=100, json_schema_extra=kube(format="int32"))]
+Period = Literal["day", "month"]
+
+
+class _StatusModel(ApiModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class BudgetLedgerSpec(ApiModel):
+    """Whose ledger it is. It never changes."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(Rule(rule="has(self.agent) == has(self.environment)", message=LEDGER_IDENTITY)),
+    )
+
+    policy: ObjectName
+    """The AgentPolicy with the limits."""
+
+    agent: AgentName | None = None
+    """The Agent. Absent: the ledger counts all agents and environments of the policy together."""
+
+    environment: EnvironmentName | None = None
+    """The environment of the Agent that the ledger counts. Absent with agent."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> "BudgetLedgerSpec":
+        if (self.agent is None) != (self.environment is None):
+            raise ValueError(LEDGER_IDENTITY)
+        return self
+
+
+class LedgerWindow(_StatusModel):
+    """A day or a month, and what was spent in it."""
+
+    start: Timestamp
+    """When it began."""
+
+    end: Timestamp
+    """When it ends. The next one begins then."""
+
+    spent: Nanos
+    """Settled spend, and the slices of holders that were closed, in nano-dollars. It never falls."""
+
+    credited: Nanos | None = None
+    """How much of it an override paid."""
+
+    alerted: tuple[Percent, ...] = Field(default=(), max_length=8)
+    """Percentages that were alerted in it."""
+
+
+class LedgerSlice(_StatusModel):
+    """Money that one guard process may spend without asking again."""
+
+    holder: str = Field(min_length=1, max_length=128)
+    """The guard process: uid of its pod and its start."""
+
+    pod_uid: str = Field(max_length=64)
+    """uid of its pod."""
+
+    amount: Nanos
+    """What it was granted and has not settled, in nano-dollars."""
+
+    day_start: Timestamp
+    """Start of the day that the slice belongs to."""
+
+    month_start: Timestamp
+    """Start of the month that it belongs to."""
+
+    wanted: Nanos | None = None
+    """What the holder lacks for a request that waits. Others return what they have not reserved."""
+
+    renewed_at: Timestamp
+    """When the holder wrote the slice last."""
+
+
+class LedgerCredit(_StatusModel):
+    """What an override adds to the budget."""
+
+    amount: Nanos
+    """Amount in nano-dollars."""
+
+    spent: Nanos = 0
+    """How much of it is spent."""
+
+    until: Timestamp
+    """When it is gone."""
+
+    reason: str = Field(max_length=256)
+    """Reason that the user gave."""
+
+    by: str | None = Field(default=None, max_length=1024)
+    """User who set it."""
+
+    given_at: Timestamp
+    """When the operator recorded it."""
+
+
+class LedgerAlert(_StatusModel):
+    """An alert that was raised."""
+
+    percent: Percent
+    """Percentage of the limit that settled spend had reached."""
+
+    period: Period
+    """Whether it is about a day or a month."""
+
+    window_start: Timestamp
+    """Start of that day or month."""
+
+    at: Timestamp
+    """When it was raised."""
+
+    limit: Nanos | None = None
+    """The limit at that moment in nano-dollars."""
+
+    spent: Nanos | None = None
+    """The spend at that moment in nano-dollars."""
+
+
+class LedgerExhausted(_StatusModel):
+    """A request that was refused since the budget had not enough left."""
+
+    at: Timestamp
+    """When it was refused."""
+
+    period: Period
+    """Whether the day's or the month's limit refused it."""
+
+    refused: Nanos
+    """Smallest worst case that was refused, in nano-dollars."""
+
+    holder: str = Field(max_length=128)
+    """The guard process that wrote it."""
+
+
+class BudgetLedgerStatus(_StatusModel):
+    """What was spent, and what guards hold."""
+
+    day: LedgerWindow | None = None
+    """The present day. Absent before the first."""
+
+    month: LedgerWindow | None = None
+    """The present month. Absent before the first."""
+
+    slices: tuple[LedgerSlice, ...] = Field(default=(), max_length=MAX_SLICES)
+    """Slices that guards hold. Spend and slices together never exceed the limit."""
+
+    credit: LedgerCredit | None = None
+    """The last override."""
+
+    days: tuple[LedgerWindow, ...] = Field(default=(), max_length=MAX_DAYS)
+    """Closed days, the newest first."""
+
+    months: tuple[LedgerWindow, ...] = Field(default=(), max_length=MAX_MONTHS)
+    """Closed months, the newest first."""
+
+    alerts: tuple[LedgerAlert, ...] = Field(default=(), max_length=MAX_ALERTS)
+    """Alerts that were raised."""
+
+    exhausted: LedgerExhausted | None = None
+    """Present from the first refusal on, until the next window or an override."""
+
+
+class BudgetLedger(ApiModel):
+    """What one agent has spent in one environment, or all agents of a policy together, and what its guards hold."""
+
+    api_version: Literal["interlock.dev/v1alpha1"] = API_VERSION
+    kind: Literal["BudgetLedger"] = "BudgetLedger"
+    metadata: ObjectMeta
+    spec: BudgetLedgerSpec
+    status: BudgetLedgerStatus | None = None
