@@ -27,6 +27,8 @@ KILL_SWITCH_OFF = "off"
 
 BUDGET_OVERRIDE = f"{GROUP}/budget-override"
 """Annotation of an Agent: an amount that its budgets get in addition until a time; see `interlock.api.budget`."""
+BUDGET_OVERRIDE_BY = f"{GROUP}/budget-override-by"
+"""Annotation of an Agent: who set the override. From Kubernetes 1.36 on, the API server writes it."""
 
 NEEDS_REVIEW = f"{GROUP}/needs-review"
 """Annotation of an MCPBinding: while it is present, with any value, no agent gets the binding."""

@@ -77,6 +77,8 @@ class _Rewriter:
         if result.get("type") == "array":
             result.setdefault("x-kubernetes-list-type", "atomic")
             result["items"] = self.rewrite(node["items"], f"{path}[]", parents)
+            if "additionalProperties" in node:  # a list that was a map: see `interlock.api.environments`
+                result["additionalProperties"] = self.rewrite(node["additionalProperties"], f"{path}.*", parents)
         if result.get("type") == "object":
             result |= self._members(node, path, parents)
         return _in_order(result)

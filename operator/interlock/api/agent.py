@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from interlock.api.budget import AgentBudget
 from interlock.api.markers import Rule, cel_pattern, cel_sentence, kube
 from interlock.api.messages import (
-    BUDGET_EMPTY,
     EMAIL,
     ENVIRONMENT_MISSING,
     ENVIRONMENT_TWICE,
@@ -47,7 +47,6 @@ from interlock.api.text import (
     FilePath,
     Image,
     ModelName,
-    Money,
     Name,
     ObjectName,
     VariableName,
@@ -231,23 +230,6 @@ class ModelUse(ApiModel):
 
     api_key_from: EnvSource
     """The provider's key, which only the guard reads. The agent gets a key that works with its guard only."""
-
-
-class AgentBudget(ApiModel):
-    """A lower budget of the agent in one environment. At least one of dailyBudget and monthlyBudget is set."""
-
-    model_config = ConfigDict(
-        json_schema_extra=kube(Rule(rule="has(self.dailyBudget) || has(self.monthlyBudget)", message=BUDGET_EMPTY)),
-    )
-
-    environment: EnvironmentName
-    """The environment."""
-
-    daily_budget: Money | None = None
-    """Most US dollars of one day, at most those of the AgentPolicy; absent for those."""
-
-    monthly_budget: Money | None = None
-    """Most US dollars of one month, at most those of the AgentPolicy; absent for those."""
 
 
 class File(ApiModel):

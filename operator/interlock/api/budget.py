@@ -1,13 +1,28 @@
-"""Budgets and prices of an AgentPolicy, and the annotation that raises the budget of one Agent for a time."""
+"""Budgets and prices of AgentPolicies, lower budgets of Agents, and the annotation that raises a budget for a time."""
 
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from interlock.api.environments import Environment
 from interlock.api.markers import Rule, kube
-from interlock.api.messages import ALERT_PERCENTS, BUDGET_EMPTY
+from interlock.api.messages import (
+    ALERT_PERCENTS,
+    BUDGET_EMPTY,
+    BUDGET_OVERRIDE,
+    BUDGET_OVERRIDE_INVALID,
+    format_message,
+    quoted,
+)
 from interlock.api.shared_types import ApiModel
-from interlock.api.text import Duration, ModelGlob, Money, TimeZone
+from interlock.api.text import Duration, EnvironmentName, ModelGlob, Money, TimeZone
+
+_PARTS = re.compile(r"\+(?P<amount>[0-9.]+) USD until=(?P<until>[^ ]+) reason=(?P<reason>.+)")
 
 DEFAULT_MAX_OUTPUT_TOKENS = 4096
 """Output tokens of a call of a model that names no limit of its own."""
@@ -39,6 +54,23 @@ class TotalBudget(ApiModel):
         if self.daily_budget is None and self.monthly_budget is None:
             raise ValueError(BUDGET_EMPTY)
         return self
+
+
+class AgentBudget(ApiModel):
+    """A lower budget of the agent in one environment. At least one of dailyBudget and monthlyBudget is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(Rule(rule="has(self.dailyBudget) || has(self.monthlyBudget)", message=BUDGET_EMPTY)),
+    )
+
+    environment: EnvironmentName
+    """The environment."""
+
+    daily_budget: Money | None = None
+    """Most US dollars of one day, at most those of the AgentPolicy; absent for those."""
+
+    monthly_budget: Money | None = None
+    """Most US dollars of one month, at most those of the AgentPolicy; absent for those."""
 
 
 class OverrideLimits(ApiModel):
@@ -81,7 +113,7 @@ class Budget(ApiModel):
     """Bounds of what users with the right to do so add to the budget of an Agent."""
 
 
-class ModelPrice(ApiModel):
+class DeclaredPrice(ApiModel):
     """Prices of models, instead of those that Interlock knows. They are US dollars for a million tokens."""
 
     model: ModelGlob
@@ -114,3 +146,60 @@ class ModelPrice(ApiModel):
     )
     """Most tokens that the models read in one call. Absent: as Interlock knows it. Calls with images, or with content
     that they only refer to, are refused for models without a known one."""
+
+
+@dataclass(frozen=True)
+class BudgetOverride:
+    """What the annotation interlock.dev/budget-override of an Agent says.
+
+    Attributes:
+        amount: US dollars as a decimal string, which day and month get in addition to their limits.
+        until: When the rest of it is gone, in UTC.
+        reason: Why, for the ledger.
+    """
+
+    amount: str
+    until: datetime
+    reason: str
+
+
+def parse_override(text: str) -> BudgetOverride:
+    """Read the value of the annotation, such as `+100 USD until=2026-12-01T18:00:00Z reason=quarter end`.
+
+    Raises:
+        ValueError: It is none. The message says what to write.
+    """
+    found = _PARTS.fullmatch(text) if re.fullmatch(BUDGET_OVERRIDE, text) else None
+    if found is None:
+        raise ValueError(format_message(BUDGET_OVERRIDE_INVALID, text=quoted(text)))
+    try:
+        until = datetime.fromisoformat(found["until"]).astimezone(UTC)
+    except (ValueError, OverflowError):  # such as February 30
+        raise ValueError(format_message(BUDGET_OVERRIDE_INVALID, text=quoted(text))) from None
+    return BudgetOverride(found["amount"], until, found["reason"])
+
+
+@dataclass(frozen=True)
+class BudgetLimits:
+    """The limits of one agent in one environment, in US dollars as decimal strings; None is no limit."""
+
+    daily: str
+    monthly: str | None
+
+
+def limits_of(environment: Environment, own: Iterable[AgentBudget]) -> BudgetLimits:
+    """Return the limits that hold: those of the policy, or lower ones of the agent itself.
+
+    Args:
+        environment: The environment, as the agent's policy has it.
+        own: `spec.budget` of the agent. What it says above the policy's limits is without effect.
+    """
+    mine = [budget for budget in own if budget.environment == environment.name]
+    daily = [environment.daily_budget, *(one.daily_budget for one in mine)]
+    monthly = [environment.monthly_budget, *(one.monthly_budget for one in mine)]
+    return BudgetLimits(_least(daily) or environment.daily_budget, _least(monthly))
+
+
+def _least(amounts: Iterable[str | None]) -> str | None:
+    given = [amount for amount in amounts if amount is not None]
+    return min(given, key=Decimal, default=None)

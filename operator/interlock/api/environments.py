@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 from interlock.api.markers import Rule, cel_sentence, kube
 from interlock.api.messages import ENVIRONMENT_CLASS_FIXED, ENVIRONMENT_CLASS_MISSING, format_message, plain, quoted
@@ -105,6 +106,17 @@ class EnvironmentRules(ApiModel):
             daily_budget=default.daily_budget if self.daily_budget is None else self.daily_budget,
             monthly_budget=self.monthly_budget,
         )
+
+
+FORMER_ENVIRONMENTS: JsonDict = {
+    "type": "object",
+    "properties": {"isolation": {"type": "string", "maxLength": 16, "description": "As in the list."}},
+}
+"""Schema of the values of the map that AgentPolicies had here before environments were a list.
+
+It stands as `additionalProperties` next to `items`. Otherwise the API server would prune the maps that are stored, and
+such policies would lose their isolation. A new object with a map is refused: its type is not array.
+"""
 
 
 def _as_list(stored: Any) -> Any:

@@ -54,23 +54,20 @@ class BudgetLedgerSpec(ApiModel):
         return self
 
 
-class LedgerWindow(_StatusModel):
+class LedgerPeriod(_StatusModel):
     """A day or a month, and what was spent in it."""
 
-    start: Timestamp
+    start: Timestamp | None = None
     """When it began."""
 
-    end: Timestamp
+    end: Timestamp | None = None
     """When it ends. The next one begins then."""
 
-    spent: Nanos
+    spent: Nanos | None = None
     """Settled spend, and the slices of holders that were closed, in nano-dollars. It never falls."""
 
     credited: Nanos | None = None
-    """How much of it an override paid."""
-
-    alerted: tuple[Percent, ...] = Field(default=(), max_length=8)
-    """Percentages that were alerted in it."""
+    """What an override pays of spend and slices in it."""
 
 
 class LedgerSlice(_StatusModel):
@@ -91,6 +88,9 @@ class LedgerSlice(_StatusModel):
     month_start: Timestamp
     """Start of the month that it belongs to."""
 
+    settled: Nanos | None = None
+    """What the holder has settled of the slice so far."""
+
     wanted: Nanos | None = None
     """What the holder lacks for a request that waits. Others return what they have not reserved."""
 
@@ -102,10 +102,10 @@ class LedgerCredit(_StatusModel):
     """What an override adds to the budget."""
 
     amount: Nanos
-    """Amount in nano-dollars."""
+    """Amount in nano-dollars. 0: it was withdrawn."""
 
-    spent: Nanos = 0
-    """How much of it is spent."""
+    spent: Nanos | None = None
+    """How much of it is spent or in slices."""
 
     until: Timestamp
     """When it is gone."""
@@ -161,10 +161,10 @@ class LedgerExhausted(_StatusModel):
 class BudgetLedgerStatus(_StatusModel):
     """What was spent, and what guards hold."""
 
-    day: LedgerWindow | None = None
+    day: LedgerPeriod | None = None
     """The present day. Absent before the first."""
 
-    month: LedgerWindow | None = None
+    month: LedgerPeriod | None = None
     """The present month. Absent before the first."""
 
     slices: tuple[LedgerSlice, ...] = Field(default=(), max_length=MAX_SLICES)
@@ -173,10 +173,10 @@ class BudgetLedgerStatus(_StatusModel):
     credit: LedgerCredit | None = None
     """The last override."""
 
-    days: tuple[LedgerWindow, ...] = Field(default=(), max_length=MAX_DAYS)
+    days: tuple[LedgerPeriod, ...] = Field(default=(), max_length=MAX_DAYS)
     """Closed days, the newest first."""
 
-    months: tuple[LedgerWindow, ...] = Field(default=(), max_length=MAX_MONTHS)
+    months: tuple[LedgerPeriod, ...] = Field(default=(), max_length=MAX_MONTHS)
     """Closed months, the newest first."""
 
     alerts: tuple[LedgerAlert, ...] = Field(default=(), max_length=MAX_ALERTS)

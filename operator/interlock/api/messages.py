@@ -30,6 +30,14 @@ MODEL_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "A
 """Variables by which an agent finds the guard's way to its models."""
 
 MONEY = r"^((0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?|1000000)$"
+RFC3339 = (
+    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+    r"(Z|[+\-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+BUDGET_OVERRIDE = (
+    r"^\+((0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?|1000000) USD until=" + RFC3339 + r" reason=[!-~]([ -~]{0,254}[!-~])?$"
+)
+"""The value of the annotation interlock.dev/budget-override."""
 TIME_ZONE = r"^[A-Z][A-Za-z0-9_+\-]*(/[A-Za-z0-9][A-Za-z0-9_+\-]*){0,2}$"
 TOTAL = "total"
 """What no environment is named: the ledger of all agents of a policy has this name."""
@@ -71,6 +79,10 @@ MONEY_INVALID = (
     "1000000, such as 50 or 0.25"
 )
 TIME_ZONE_INVALID = "{text} is not the name of a time zone: write UTC, or a name such as Europe/Berlin"
+BUDGET_OVERRIDE_INVALID = (
+    "interlock.dev/budget-override {text} is no override: write an amount, a time and a reason, such as "
+    "+100 USD until=2026-12-01T18:00:00Z reason=quarter end"
+)
 ALERT_PERCENTS = "alertPercents: write each percentage once, in rising order, such as [50, 80]"
 BUDGET_EMPTY = "a budget needs dailyBudget or monthlyBudget: write at least one of them"
 LEDGER_IDENTITY = "spec needs both of agent and environment, or none of them for the total of a policy"

@@ -6,8 +6,9 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
-from interlock.api.budget import DEFAULT_MAX_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS, Budget, ModelPrice
+from interlock.api.budget import DEFAULT_MAX_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS, Budget, DeclaredPrice
 from interlock.api.environments import (
+    FORMER_ENVIRONMENTS,
     MAX_ENVIRONMENTS,
     Environment,
     Environments,
@@ -201,7 +202,7 @@ class ModelPolicy(ApiModel):
     secret_names: tuple[ObjectName, ...] = Field(default=(), max_length=64)
     """Secrets that Agents may name in apiKeyFrom. A provider receives the key that is sent to it. Without it none."""
 
-    prices: tuple[ModelPrice, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("model",)))
+    prices: tuple[DeclaredPrice, ...] = Field(default=(), max_length=64, json_schema_extra=kube(keys=("model",)))
     """Prices of models that Interlock does not know, or instead of those that it knows."""
 
     max_output_tokens: int = Field(
@@ -359,7 +360,11 @@ class AgentPolicySpec(ApiModel):
     data_access: tuple[DataAccessRow, ...] = Field(default=(), max_length=256)
     """The access matrix. The guard denies everything that is in no row."""
 
-    environments: Environments = Field(default=(), max_length=MAX_ENVIRONMENTS, json_schema_extra=kube(keys=("name",)))
+    environments: Environments = Field(
+        default=(),
+        max_length=MAX_ENVIRONMENTS,
+        json_schema_extra=kube(keys=("name",), additionalProperties=FORMER_ENVIRONMENTS),
+    )
     """Rules for agents by environment. There are always development, staging and production."""
 
     rollout: RolloutMinimums = RolloutMinimums()
