@@ -6,6 +6,7 @@ than a rule. The CEL rules are next to the fields in the models, the Python chec
 
 import re
 
+from interlock_contract.budget.money import MONEY_PATTERN
 from interlock_contract.pod import FIRST_RESERVED_PORT, LAST_RESERVED_PORT
 
 EMAIL = r"^[A-Za-z0-9._%+'\-]+@[A-Za-z0-9\-]+(\.[A-Za-z0-9\-]+)+$"
@@ -29,18 +30,13 @@ OWN_PATHS = ("mcp", "ready")
 MODEL_VARIABLES = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_API_KEY")
 """Variables by which an agent finds the guard's way to its models."""
 
-MONEY = r"^((0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?|1000000)$"
 RFC3339 = (
     r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
     r"(Z|[+\-]([01][0-9]|2[0-3]):[0-5][0-9])"
 )
-BUDGET_OVERRIDE = (
-    r"^\+((0|[1-9][0-9]{0,5})(\.[0-9]{1,9})?|1000000) USD until=" + RFC3339 + r" reason=[!-~]([ -~]{0,254}[!-~])?$"
-)
+BUDGET_OVERRIDE = r"^\+" + MONEY_PATTERN[1:-1] + " USD until=" + RFC3339 + r" reason=[!-~]([ -~]{0,254}[!-~])?$"
 """The value of the annotation interlock.dev/budget-override."""
 TIME_ZONE = r"^[A-Z][A-Za-z0-9_+\-]*(/[A-Za-z0-9][A-Za-z0-9_+\-]*){0,2}$"
-TOTAL = "total"
-"""What no environment is named: the ledger of all agents of a policy has this name."""
 
 OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
 OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"

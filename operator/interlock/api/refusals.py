@@ -12,6 +12,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from interlock.api.agent import AgentSpec, Owner, PolicyRef, Stage
+from interlock.api.budget import AgentBudget
 from interlock.api.environments import ClassOf, class_of_name
 from interlock.api.messages import (
     AGENT_NAME_INVALID,
@@ -124,19 +125,17 @@ def unknown_environment_refusals(spec: AgentSpec, policy: str, requirements: Age
 
 def budget_refusals(spec: AgentSpec, policy: str, requirements: AgentPolicySpec) -> list[str]:
     """Say which budgets of the agent are above those of AgentPolicy `policy`."""
-    found = []
-    for budget in spec.budget:
-        limits = requirements.environment(budget.environment)
-        if limits is None:
-            continue
-        for field, amount, limit in (
-            ("dailyBudget", budget.daily_budget, limits.daily_budget),
-            ("monthlyBudget", budget.monthly_budget, limits.monthly_budget),
-        ):
-            if amount is not None and limit is not None and Decimal(amount) > Decimal(limit):
-                parts = {"field": field, "amount": amount, "limit": limit, "environment": budget.environment}
-                found.append(format_message(BUDGET_RAISED, policy=policy, **parts))
-    return found
+    limits = [(budget, requirements.environment(budget.environment)) for budget in spec.budget]
+    known = [(budget, limit) for budget, limit in limits if limit is not None]
+    amounts: list[tuple[str, AgentBudget, str | None, str | None]] = [
+        ("dailyBudget", budget, budget.daily_budget, limit.daily_budget) for budget, limit in known
+    ]
+    amounts += [("monthlyBudget", budget, budget.monthly_budget, limit.monthly_budget) for budget, limit in known]
+    return [
+        BUDGET_RAISED.format(field=field, amount=amount, environment=own.environment, limit=limit, policy=policy)
+        for field, own, amount, limit in amounts
+        if amount is not None and limit is not None and Decimal(amount) > Decimal(limit)
+    ]
 
 
 def stage_order_refusals(stages: Sequence[Stage], class_of: ClassOf = class_of_name) -> list[str]:

@@ -24,7 +24,6 @@ from interlock.api.messages import (
     MODEL_GLOB_INVALID,
     MODEL_INVALID,
     MODEL_URL_INVALID,
-    MONEY,
     MONEY_INVALID,
     NAME,
     NAME_INVALID,
@@ -43,7 +42,6 @@ from interlock.api.messages import (
     TIME_ZONE,
     TIME_ZONE_INVALID,
     TOOL_NAME_INVALID,
-    TOTAL,
     URI_INVALID,
     URL_INVALID,
     VARIABLE,
@@ -54,6 +52,8 @@ from interlock.api.messages import (
     quoted,
 )
 from interlock_contract import egress_proxy, http_target, model_access
+from interlock_contract.budget.ledger_names import TOTAL
+from interlock_contract.budget.money import MONEY_PATTERN
 from interlock_contract.json_pointer import POINTER
 from interlock_contract.patterns import CLIMBING, MAX_PATTERN, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.pod import RESERVED_PREFIX
@@ -127,8 +127,10 @@ EnvironmentName = Annotated[
 Money = Annotated[
     str,
     # Longer than any amount, so that most absurd ones are refused by the rule, whose message says what to write.
-    Field(max_length=64, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(MONEY)})", MONEY_INVALID))),
-    _holds(lambda text: bool(re.fullmatch(MONEY, text)), MONEY_INVALID),
+    Field(
+        max_length=64, json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(MONEY_PATTERN)})", MONEY_INVALID))
+    ),
+    _holds(lambda text: bool(re.fullmatch(MONEY_PATTERN, text)), MONEY_INVALID),
 ]
 """US dollars as a decimal string, such as "50" or "0.25", up to 1000000 and in steps of 10^-9."""
 
