@@ -36,7 +36,6 @@ RFC3339 = (
 )
 BUDGET_OVERRIDE = r"^\+" + MONEY_PATTERN[1:-1] + " USD until=" + RFC3339 + r" reason=[!-~]([ -~]{0,254}[!-~])?$"
 """The value of the annotation interlock.dev/budget-override."""
-TIME_ZONE = r"^[A-Z][A-Za-z0-9_+\-]*(/[A-Za-z0-9][A-Za-z0-9_+\-]*){0,2}$"
 
 OWNER_MISSING = "spec.owner is missing: write the name and e-mail address of the person who answers for this agent"
 OWNER_NAME_MISSING = "spec.owner.name is missing: write the name of the person who answers for this agent"
@@ -79,6 +78,7 @@ BUDGET_OVERRIDE_INVALID = (
     "interlock.dev/budget-override {text} is no override: write an amount, a time and a reason, such as "
     "+100 USD until=2026-12-01T18:00:00Z reason=quarter end"
 )
+TIME_ZONE_UNKNOWN = "write UTC, or a name of the IANA database such as Europe/Berlin"
 ALERT_PERCENTS = "alertPercents: write each percentage once, in rising order, such as [50, 80]"
 BUDGET_EMPTY = "a budget needs dailyBudget or monthlyBudget: write at least one of them"
 LEDGER_IDENTITY = "spec needs both of agent and environment, or none of them for the total of a policy"

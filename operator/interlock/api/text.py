@@ -39,8 +39,8 @@ from interlock.api.messages import (
     RELATIVE_PATH,
     RESOURCE,
     RESOURCE_INVALID,
-    TIME_ZONE,
     TIME_ZONE_INVALID,
+    TIME_ZONE_UNKNOWN,
     TOOL_NAME_INVALID,
     URI_INVALID,
     URL_INVALID,
@@ -54,6 +54,7 @@ from interlock.api.messages import (
 from interlock_contract import egress_proxy, http_target, model_access
 from interlock_contract.budget.ledger_names import TOTAL
 from interlock_contract.budget.money import MONEY_PATTERN
+from interlock_contract.budget.windows import ZONE_PATTERN, ZoneUnknown, find_zone
 from interlock_contract.json_pointer import POINTER
 from interlock_contract.patterns import CLIMBING, MAX_PATTERN, PATTERN, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.pod import RESERVED_PREFIX
@@ -134,13 +135,27 @@ Money = Annotated[
 ]
 """US dollars as a decimal string, such as "50" or "0.25", up to 1000000 and in steps of 10^-9."""
 
+
+def is_time_zone(text: str) -> bool:
+    """Whether `text` names a time zone that this machine knows."""
+    try:
+        find_zone(text)
+    except ZoneUnknown:
+        return False
+    return True
+
+
 TimeZone = Annotated[
     str,
     Field(
         max_length=64,
-        json_schema_extra=kube(text_rule(f"self.matches({cel_pattern(TIME_ZONE)})", TIME_ZONE_INVALID)),
+        json_schema_extra=kube(
+            text_rule(f"self.matches({cel_pattern(f'^{ZONE_PATTERN}$')}) && self != 'Local'", TIME_ZONE_INVALID),
+            # The API server says "unknown time zone X evaluating rule: " and the message.
+            Rule(rule="timestamp('2000-01-01T00:00:00Z').getHours(self) >= 0", message=TIME_ZONE_UNKNOWN),
+        ),
     ),
-    _holds(lambda text: bool(re.fullmatch(TIME_ZONE[1:-1], text)), TIME_ZONE_INVALID),
+    _holds(is_time_zone, TIME_ZONE_INVALID),
 ]
 """The name of a time zone in the IANA database."""
 
