@@ -319,6 +319,15 @@ REQUIREMENTS: dict[str, Requirement] = {
     "guard.on-a-cluster": Requirement(
         "an allowed call succeeds in a pod; unmapped ones and deletes are denied", "kind"
     ),
+    # Budgets
+    "budget.lower-only": Requirement("an Agent lowers its budget and never raises it"),
+    "budget.override": Requirement("a budget is raised with a right of its own, under the user's own name", "api"),
+    "budget.ledger-writers": Requirement(
+        "a ledger is written by the guards of its agent and the operator, who take nothing back", "api"
+    ),
+    "budget.ledger-kept": Requirement("a ledger is stored as it was written, and is one agent's for ever", "api"),
+    "budget.environments": Requirement("rules of rollouts go by the class of an environment"),
+    "budget.stored-policies": Requirement("a policy with a map of environments keeps its isolation", "api"),
     # Models
     "models.governed": Requirement("an agent with a model that its policy does not allow is refused"),
     "models.compiled": Requirement("the bundle has the agent's models, and only the guard mounts their keys"),

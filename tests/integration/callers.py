@@ -18,6 +18,7 @@ JSON = "application/json"
 MERGE = "application/merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 POD_NAME = "authentication.kubernetes.io/pod-name"
+POD_UID = "authentication.kubernetes.io/pod-uid"
 REQUEST_SECONDS = 30.0
 
 
@@ -75,13 +76,15 @@ class Caller:
         tls = ssl.create_default_context(cafile=self.authority)
         return replace(self, tls=tls, headers={"Authorization": f"Bearer {token}"})
 
-    def impersonating(self, user: str, *groups: str, pod: str = "") -> "Caller":
-        """Return this caller in another's name, and as a token would have it that names a pod."""
+    def impersonating(self, user: str, *groups: str, pod: str = "", pod_uid: str = "") -> "Caller":
+        """Return this caller in another's name, and as a token would have it that names a pod and its uid."""
         headers = dict(self.headers) | {"Impersonate-User": user}
         if groups:
             headers["Impersonate-Group"] = "\n".join(groups)
         if pod:
             headers[f"Impersonate-Extra-{quote(POD_NAME, safe='')}"] = pod
+        if pod_uid:
+            headers[f"Impersonate-Extra-{quote(POD_UID, safe='')}"] = pod_uid
         return replace(self, headers=headers)
 
     def send(self, method: str, path: str, body: Any = None, content_type: str = JSON) -> Reply:

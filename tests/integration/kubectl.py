@@ -15,6 +15,12 @@ from tests.support import bounds
 from tests.support.offspring import end_with_parent
 
 ROOT = Path(__file__).parents[2]
+PLURALS = {
+    "Agent": "agents",
+    "AgentPolicy": "agentpolicies",
+    "MCPBinding": "mcpbindings",
+    "BudgetLedger": "budgetledgers",
+}
 
 AGENT: dict[str, Any] = {
     "apiVersion": "interlock.dev/v1alpha1",
@@ -101,7 +107,7 @@ class Kubectl:
     def install_crds(self) -> None:
         """Install the CRDs and wait until they are served."""
         self.must("apply", "--server-side", "--force-conflicts", "-k", str(ROOT / "crds"))
-        names = [f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings")]
+        names = [f"crd/{plural}.interlock.dev" for plural in PLURALS.values()]
         self.must("wait", "--for=condition=Established", "--timeout=30s", *names)
 
     @contextlib.contextmanager
@@ -155,8 +161,7 @@ class Api:
 
 
 def _collection(manifest: Mapping[str, Any], namespace: str) -> str:
-    plural = {"Agent": "agents", "AgentPolicy": "agentpolicies", "MCPBinding": "mcpbindings"}[manifest["kind"]]
-    return f"/apis/interlock.dev/v1alpha1/namespaces/{namespace}/{plural}"
+    return f"/apis/interlock.dev/v1alpha1/namespaces/{namespace}/{PLURALS[manifest['kind']]}"
 
 
 def edited(manifest: Mapping[str, Any], **edits: Any) -> dict[str, Any]:

@@ -10,7 +10,15 @@ import yaml
 
 from interlock.api.agent import Agent
 from interlock.api.policy import AgentPolicy
-from interlock.api.refusals import minimum_refusals, model_refusals, name_refusal, row_refusals
+from interlock.api.refusals import (
+    budget_refusals,
+    minimum_refusals,
+    model_refusals,
+    name_refusal,
+    row_refusals,
+    stage_order_refusals,
+    unknown_environment_refusals,
+)
 from tests.integration.kubectl import AGENT, BINDING, POLICY, ROOT, Answer, Api, Cluster, Kubectl, edited, eventually
 from tests.requirements import requirement
 from tests.support.admission import is_unsettled
@@ -96,12 +104,25 @@ def python_refusals(agent_manifest: dict[str, Any], policy_manifest: dict[str, A
     read, required = Agent.model_validate(agent_manifest), AgentPolicy.model_validate(policy_manifest)
     name = required.metadata.name
     return [
+        *unknown_environment_refusals(read.spec, name, required.spec),
+        *stage_order_refusals(read.spec.stages, required.spec.class_of),
         *minimum_refusals(read.spec.stages, name, required.spec),
         *row_refusals(read.metadata, read.spec, name, required.spec),
         *model_refusals(read.spec, name, required.spec),
+        *budget_refusals(read.spec, name, required.spec),
     ]
 
 
+def declaring(*environments: dict[str, Any], **rollout: Any) -> dict[str, Any]:
+    return edited(policy(**rollout), spec__environments=list(environments))
+
+
+def lowering(*budgets: dict[str, Any], **edits: Any) -> dict[str, Any]:
+    return edited(AGENT, spec__budget=list(budgets), **edits)
+
+
+QA = {"name": "qa", "class": "staging", "monthlyBudget": "100"}
+EU = {"name": "eu", "class": "production"}
 STAGED = (
     stage("staging", "staging", "168h"),
     stage("one-region", "production", "48h", SCOPE),
@@ -202,6 +223,49 @@ BOTH_ANSWER = {
     "a key where no Secret is named, and a model that is not allowed": (
         models("openai/gpt-4o", secrets=()),
         calling("openai/gpt-4o", "openai/o3"),
+    ),
+    "environments that the policy does not have": (
+        policy(minStaging="0s", requireLimitedScope=False),
+        agent(stage("a", "moon"), stage("b", "mars")),
+    ),
+    "an environment that the policy does not have": (
+        policy(minStaging="0s", requireLimitedScope=False),
+        agent(spec__environment="moon"),
+    ),
+    "environments of other names, in order": (
+        declaring({"name": "lab", "class": "development"}, QA, EU),
+        agent(
+            stage("l", "lab"),
+            stage("q", "qa", "168h"),
+            stage("e", "eu", "48h", SCOPE),
+            stage("p", "production"),
+        ),
+    ),
+    "environments of other names, against the order of their classes": (
+        declaring(QA, EU, minStaging="0s", minLimitedScope="0s", requireLimitedScope=False),
+        agent(stage("e", "eu"), stage("q", "qa")),
+    ),
+    "an environment of class production without its minimums": (declaring(EU), agent(spec__environment="eu")),
+    "staging by class, short": (declaring(QA), agent(stage("q", "qa", "1h"), *STAGED[1:])),
+    "lower budgets": (
+        declaring(QA, EU),
+        lowering(
+            {"environment": "development", "dailyBudget": "50", "monthlyBudget": "1000000"},
+            {"environment": "staging", "dailyBudget": "200.000000000"},
+            {"environment": "production", "dailyBudget": "1000"},
+            {"environment": "qa", "dailyBudget": "0", "monthlyBudget": "100"},
+            {"environment": "eu", "dailyBudget": "999.999999999"},
+        ),
+    ),
+    "raised budgets": (
+        declaring({"name": "development", "dailyBudget": "0.5"}, QA, EU),
+        lowering(
+            {"environment": "development", "dailyBudget": "0.500000001"},
+            {"environment": "staging", "dailyBudget": "200.01"},
+            {"environment": "qa", "dailyBudget": "200.01", "monthlyBudget": "100.01"},
+            {"environment": "eu", "dailyBudget": "1000000"},
+            {"environment": "moon", "dailyBudget": "1"},
+        ),
     ),
     "everything together": (policy(), agent(stage("all", "production"), sources=("mail",))),
 }
@@ -417,7 +481,8 @@ def without_rules(node: Any) -> Any:
 
 def test_kill_passes_on_a_spec_that_violates_every_rule(kubectl: Kubectl, server: Api, namespace: str) -> None:
     """As after an upgrade that brought new rules: the object is older than they are."""
-    broken = edited(AGENT, spec__owner__email="team@", spec__purpose=" ", spec__rollout={"stages": [*reversed(STAGED)]})
+    narrowing = [stage("s1", "staging", "168h"), stage("s2", "staging", None, SCOPE)]
+    broken = edited(AGENT, spec__owner__email="team@", spec__purpose=" ", spec__rollout={"stages": narrowing})
     create(server, namespace, policy(minStaging="0s", requireLimitedScope=False))
     crd = without_rules(yaml.safe_load((ROOT / "crds" / "agents.yaml").read_text(encoding="utf-8")))
     kubectl.must("replace", "-f", "-", stdin=json.dumps(crd))

@@ -21,7 +21,7 @@ from interlock.api.refusals import (
     purpose_refusal,
     stage_order_refusals,
 )
-from tests.integration import verification_values
+from tests.integration import budget_values, verification_values
 from tests.integration.api_values import (
     BAD_HEADERS,
     BAD_SERVERS,
@@ -126,7 +126,9 @@ def test_a_role_address_is_named_as_one(email: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("manifest", "message"), [*REFUSED, *verification_values.REFUSED], ids=lambda case: str(case)[:60] if case else ""
+    ("manifest", "message"),
+    [*REFUSED, *budget_values.REFUSED, *verification_values.REFUSED],
+    ids=lambda case: str(case)[:60] if case else "",
 )
 @requirement("crd.accepted")
 def test_a_bad_value_is_refused_with_its_message(
@@ -141,7 +143,9 @@ def test_a_bad_value_is_refused_with_its_message(
 
 
 @pytest.mark.parametrize(
-    "manifest", [*GOOD, *verification_values.GOOD], ids=lambda manifest: json.dumps(manifest["spec"])[:60]
+    "manifest",
+    [*GOOD, *budget_values.GOOD, *verification_values.GOOD],
+    ids=lambda manifest: json.dumps(manifest["spec"])[:60],
 )
 @requirement("crd.accepted")
 def test_a_good_value_is_admitted(server: Api, namespace: str, manifest: dict[str, Any]) -> None:
