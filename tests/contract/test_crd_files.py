@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from interlock.api import messages
+from interlock.api.environments import DEFAULT_ENVIRONMENTS
 from interlock.deployment.names import (
     agent_pod_account,
     pod_labels,
@@ -93,6 +94,7 @@ NOT_FOR_KILLS = {
     "agents-release": "object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('') == 'off'",
     "agents-metadata": "|| object.metadata.?annotations[?'interlock.dev/kill-switch'].orValue('off') == 'off'",
     "agents-kill-only": ".check('update').allowed()",
+    "agents-budget-override": "['interlock.dev/budget-override', 'interlock.dev/budget-override-by'].exists(k,",
 }
 """Policies for updates of Agents that fail closed, each with the condition that keeps a kill from them."""
 
@@ -149,6 +151,21 @@ def test_no_policy_has_parameters_that_an_api_server_stops_to_follow() -> None:
 
 
 LABELS = (AGENT_LABEL, BINDING_LABEL, GUARD_LABEL, ISOLATION_LABEL, REVISION_LABEL, STAGE_LABEL)
+
+
+def test_overrides_are_read_by_admission_and_by_the_operator_alike() -> None:
+    validations = policies()["agents-budget-override"]["validations"]
+    (grammar,) = (one for one in validations if "matches(" in one["expression"])
+    assert f"r'{messages.BUDGET_OVERRIDE}'" in grammar["expression"]
+    assert grammar["message"] == messages.BUDGET_OVERRIDE_INVALID.replace(" {text}", "")
+
+
+def test_default_budgets_are_the_same_in_admission() -> None:
+    defaults = {one.name: one.daily_budget for one in DEFAULT_ENVIRONMENTS.values()}
+    (daily,) = (one["expression"] for one in policies()["agents-create"]["variables"] if one["name"] == "daily")
+    assert str(defaults) in daily
+
+
 RESERVING = ("accounts-reserved", "audit-reserved", "managed-objects", "pods-reserved")
 
 
@@ -221,11 +238,14 @@ def test_the_latch_applies_only_to_agents_that_are_killed_already() -> None:
         "MODEL_NOT_ALLOWED",
         "MODEL_WITHOUT_PROVIDER",
         "MODEL_KEY_NOT_ALLOWED",
+        "ENVIRONMENT_UNKNOWN",
+        "STAGES_BACKWARDS",
+        "BUDGET_RAISED",
     ],
 )
 def test_admission_uses_the_words_of_the_reconciler(name: str) -> None:
-    (problems,) = (v["expression"] for v in policies()["agents-create"]["variables"] if v["name"] == "problems")
-    words = re.sub(r"'\s*\+\s*'", "", problems)
+    variables = " ".join(variable["expression"] for variable in policies()["agents-create"]["variables"])
+    words = re.sub(r"'\s*\+\s*'", "", variables)
     pieces = re.split(r"\{[a-z]+\}", getattr(messages, name))
     assert [piece for piece in pieces if piece not in words] == []
 

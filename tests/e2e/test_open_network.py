@@ -46,7 +46,7 @@ def test_staging_and_production_are_refused_with_the_reason_and_development_says
     names = {environment: f"in-{environment}" for environment in ("development", "staging", "production")}
     objects = staged(live.namespace, *names.values())
     policy = next(one for one in objects if one["kind"] == "AgentPolicy")
-    policy["spec"]["environments"] = {"development": {"isolation": "Separate"}}
+    policy["spec"]["environments"] = [{"name": "development", "isolation": "Separate"}]
     policy["spec"]["rollout"] = {"minStaging": "0s", "minLimitedScope": "0s", "requireLimitedScope": False}
     for one in objects:
         if one["kind"] == "MCPBinding":

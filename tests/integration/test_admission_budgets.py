@@ -218,7 +218,7 @@ FULL = Ledger(
 
 @pytest.fixture
 def stored(place: Place) -> Iterator[str]:
-    """The path of a ledger that the operator has created, with everything in it; the total's is beside it."""
+    """The path of a ledger that the operator has created, with everything in it; the ledger of the total too."""
     path = f"{ledgers(place)}/{a_ledger()['metadata']['name']}"
     for manifest in (a_ledger(), a_ledger(agent=None)):
         place.admin.must("POST", ledgers(place), manifest)

@@ -210,7 +210,11 @@ class PolicyBuilder(_Builder):
 
     def isolating(self, **isolation: str) -> Self:
         """Set the isolation of agent and guard by environment; other environments keep their default."""
-        return self._with("spec", environments={name: {"isolation": word} for name, word in isolation.items()})
+        return self.with_environments(*({"name": name, "isolation": word} for name, word in isolation.items()))
+
+    def with_environments(self, *environments: dict[str, str]) -> Self:
+        """Set the list of environments; development, staging and production exist in any case."""
+        return self._with("spec", environments=list(environments))
 
     def allowing_models(
         self, *allow: str, urls: list[dict[str, Any]] | None = None, secrets: Sequence[str] | None = None, **more: Any
@@ -357,7 +361,7 @@ def a_policy(name: str = "support") -> PolicyBuilder:
     """
     row = {"agents": ["triage"], "source": "crm", "read": ["contacts", "opportunities"], "write": ["tasks"]}
     minimums = {"minStaging": "0s", "minLimitedScope": "0s", "requireLimitedScope": False}
-    shared = {name: {"isolation": "Shared"} for name in ("development", "staging", "production")}
+    shared = [{"name": name, "isolation": "Shared"} for name in ("development", "staging", "production")]
     return PolicyBuilder(
         {
             "apiVersion": API_VERSION,

@@ -83,7 +83,7 @@ class OverrideLimits(ApiModel):
     """Longest time from an override to its until."""
 
 
-class Budget(ApiModel):
+class PolicyBudget(ApiModel):
     """What holds for the budgets of all agents of the policy."""
 
     alert_percents: Annotated[

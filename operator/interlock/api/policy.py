@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
-from interlock.api.budget import DEFAULT_MAX_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS, Budget, DeclaredPrice
+from interlock.api.budget import DEFAULT_MAX_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS, DeclaredPrice, PolicyBudget
 from interlock.api.environments import (
     FORMER_ENVIRONMENTS,
     MAX_ENVIRONMENTS,
@@ -370,7 +370,7 @@ class AgentPolicySpec(ApiModel):
     rollout: RolloutMinimums = RolloutMinimums()
     """Minimum times on the way into production."""
 
-    budget: Budget = Budget()
+    budget: PolicyBudget = PolicyBudget()
     """What holds for the budgets of all agents."""
 
     models: ModelPolicy = ModelPolicy()

@@ -24,7 +24,7 @@ def policy(*agents: str, name: str = POLICY, isolation: str = "Shared") -> Json:
     """A policy that gives these agents the CRM, asks for soaks of no length and isolates alike everywhere."""
     row = {"agents": list(agents), "source": "crm", "read": ["contacts"], "write": ["tasks"]}
     rollout = {"minStaging": "0s", "minLimitedScope": "0s", "requireLimitedScope": False}
-    environments = {one: {"isolation": isolation} for one in ("development", "staging", "production")}
+    environments = [{"name": one, "isolation": isolation} for one in ("development", "staging", "production")]
     spec = {"dataAccess": [row] if agents else [], "rollout": rollout, "environments": environments}
     return _object("AgentPolicy", name, spec)
 

@@ -240,7 +240,7 @@ def test_a_guards_service_that_is_deleted_comes_back_and_the_agent_gets_its_new_
 @pytest.mark.parametrize("environment", ["development", "staging", "production"])
 def test_an_isolation_that_is_none_is_refused(sandbox: Sandbox, environment: str) -> None:
     policy = objects.policy("triage")
-    policy["spec"]["environments"] = {environment: {"isolation": "None"}}
+    policy["spec"]["environments"] = [{"name": environment, "isolation": "None"}]
 
     with pytest.raises(Refused, match='supported values: "Shared", "Separate"'):
         sandbox.api.create(policy, sandbox.namespace)
@@ -254,16 +254,3 @@ def test_a_network_that_is_none_of_the_three_is_refused(sandbox: Sandbox, networ
 
     with pytest.raises(Refused, match='supported values: "None", "Public", "Private"'):
         sandbox.api.create(binding, sandbox.namespace)
-
-
-@requirement("isolation.by-environment")
-def test_what_a_policy_leaves_out_stands_in_it_with_its_default(sandbox: Sandbox) -> None:
-    policy = objects.policy("triage")
-    policy["spec"]["environments"] = {"staging": {}}
-    sandbox.api.create(policy, sandbox.namespace)
-
-    assert sandbox.policy()["spec"]["environments"] == {
-        "development": {"isolation": "Shared"},
-        "staging": {"isolation": "Separate"},
-        "production": {"isolation": "Separate"},
-    }

@@ -13,7 +13,7 @@ OBJECTS = {"AgentPolicy": (AGENT_POLICY, a_policy()), "MCPBinding": (MCP_BINDING
 
 
 def broken(kind: ResourceType, raw: dict[str, Any], generation: int) -> dict[str, Any]:
-    field, value = ("dataAccess", "everything") if kind is AGENT_POLICY else ("environments", ["moon"])
+    field, value = ("dataAccess", "everything") if kind is AGENT_POLICY else ("environments", ["The Moon"])
     return {**raw, "metadata": {**raw["metadata"], "generation": generation}, "spec": {**raw["spec"], field: value}}
 
 
