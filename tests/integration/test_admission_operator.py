@@ -230,6 +230,54 @@ def test_the_operator_may_not_write(place: Place, kind: str, ending: str, change
     assert sentence in reply.text
 
 
+def spending(*ledgers: str) -> list[Json]:
+    """The rules of a guard for its ledgers."""
+    read, update = ["get", "list", "watch"], ["get", "update"]
+    named: Json = {"apiGroups": ["interlock.dev"], "resourceNames": list(ledgers)}
+    return [
+        {**named, "resources": ["budgetledgers"], "verbs": read},
+        {**named, "resources": ["budgetledgers/status"], "verbs": update},
+    ]
+
+
+LEDGERS = ("triage.development", "support.total")
+LONG_TOTAL = f"{'0' * 40}.policy.total-ledger"
+
+
+@pytest.mark.parametrize(
+    ("rules", "is_allowed"),
+    [
+        (spending(*LEDGERS), True),
+        (spending(LEDGERS[0]), True),
+        (spending(LEDGERS[0], LONG_TOTAL), True),
+        (spending(), False),
+        (spending("other.development"), False),
+        (spending("triage-2.development"), False),
+        (spending("triage.total"), False),  # a policy of the agent's name
+        (spending(LEDGERS[1], LEDGERS[0]), False),
+        (spending(LEDGERS[0], "other.development"), False),
+        (spending(*LEDGERS, "other.total"), False),
+        (spending(LEDGERS[0])[:1], False),
+        ([*spending(LEDGERS[0])[:1], *spending("triage.staging")[1:]], False),
+        ([spending(LEDGERS[0])[0] | {"verbs": ["get", "list", "watch", "delete"]}, spending(LEDGERS[0])[1]], False),
+        ([spending(LEDGERS[0])[0], spending(LEDGERS[0])[1] | {"verbs": ["get", "update", "patch"]}], False),
+    ],
+)
+@requirement("operator.scope")
+def test_the_operator_gives_guards_the_ledgers_of_their_agent_and_a_total(
+    place: Place, rules: list[Json], *, is_allowed: bool
+) -> None:
+    bind_all_roles(place)
+    manifest = place.child("Role")
+    manifest["rules"] = [one for one in manifest["rules"] if not one["resources"][0].startswith("budget")] + rules
+    reply = place.operator.send("PUT", path_of(manifest, place.at.namespace) + DRY, manifest)
+    if is_allowed:
+        assert reply.status == 200, reply.text
+    else:
+        assert reply.was_denied_by("operator-objects"), reply.text
+        assert "only the rights of a guard" in reply.text
+
+
 def bind_all_roles(place: Place) -> None:
     """Let the operator bind every Role of the namespace, so that RBAC's own check is not what refuses."""
     rbac = "rbac.authorization.k8s.io"

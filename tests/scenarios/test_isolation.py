@@ -122,7 +122,7 @@ def test_a_shared_pod_says_what_it_does_not_protect_and_what_would() -> None:
 
     assert (found.status, found.reason) == ("Unknown", AgentReason.SHARED_POD), "no alarm: the default of development"
     assert "past the guard" in found.message
-    assert "isolation: Separate in spec.environments.development of AgentPolicy support" in found.message
+    assert "isolation: Separate for development into spec.environments of AgentPolicy support" in found.message
     assert simulation.condition(READY).status == "True"
 
 
@@ -267,3 +267,22 @@ def test_a_guards_service_that_was_deleted_takes_the_agent_along_until_it_has_an
     simulation.run()
     assert workloads(simulation) == ["agent", "guard"]
     assert any(ChildKey("Service", key.name) == key for key in simulation.snapshot.children)
+
+
+@requirement("budget.environments")
+@pytest.mark.parametrize(
+    ("environment_class", "refused"), [("development", []), ("staging", ["True"]), ("production", ["True"])]
+)
+def test_the_class_of_an_environment_says_whether_an_open_network_is_refused(
+    environment_class: str, refused: list[str]
+) -> None:
+    policy = a_policy().with_environments({"name": "qa", "class": environment_class, "isolation": "Separate"})
+    binding = a_binding().serving("crm", "qa")
+    simulation = Simulation(a_snapshot().of(an_agent().in_environment("qa")).with_policy(policy).with_bindings(binding))
+    simulation.run()
+    say(simulation, EgressCheckVerdict.OPEN, SEEN)
+    simulation.reconcile_once()
+
+    egress, stalled = simulation.condition(EGRESS), simulation.condition(STALLED)
+    assert (egress.status, egress.reason) == ("False", AgentReason.NETWORK_OPEN)
+    assert [one.status for one in [stalled] if one.reason == AgentReason.NETWORK_OPEN] == refused

@@ -74,7 +74,7 @@ def _shared_message(policy: str, facts: StageFacts) -> str:
     return (
         "the agent can open connections past the guard, which neither authorizes nor records these, because both "
         "share a pod and its network; to give each a separate pod, "
-        f"set isolation: Separate in spec.environments.{environment} of AgentPolicy {policy}"
+        f"write isolation: Separate for {environment} into spec.environments of AgentPolicy {policy}"
     )
 
 

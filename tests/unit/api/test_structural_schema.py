@@ -105,6 +105,18 @@ def test_integers_times_and_maps_have_their_kubernetes_form() -> None:
     assert FIELDS["labels"]["maxProperties"] == 4
 
 
+class Moved(BaseModel):
+    several: tuple[str, ...] = Field(
+        default=(), json_schema_extra={"additionalProperties": {"type": "object", "properties": {}}}
+    )
+
+
+def test_a_list_that_was_a_map_keeps_the_schema_of_its_values() -> None:
+    field = structural_schema(Moved)["properties"]["several"]
+    assert (field["type"], field["items"]) == ("array", {"type": "string"})
+    assert field["additionalProperties"] == {"type": "object", "properties": {}}
+
+
 class Recursive(BaseModel):
     child: Optional["Recursive"] = None
 

@@ -134,7 +134,7 @@ def test_a_binding_that_changes_its_source_concerns_the_users_of_both(known: Res
 def test_what_cannot_be_read_is_kept_with_why_and_a_binding_of_that_kind_concerns_all(known: ResourceCache) -> None:
     policy, binding = a_policy().to_kubernetes(), a_binding().to_kubernetes()
     policy["spec"]["dataAccess"] = "everything"
-    binding["spec"]["environments"] = ["moon"]
+    binding["spec"]["environments"] = ["The Moon"]
 
     assert known.put_policy(policy) == {TRIAGE}
     assert known.put_binding(binding) == {TRIAGE, OTHER}

@@ -201,3 +201,44 @@ def test_of_stages_before_the_current_one_only_the_time_in_them_counts() -> None
     assert found is not None
     assert found[0] == 4
     assert "47h in limited scope, but AgentPolicy support requires 48h: raise minDuration" in found[1]
+
+
+QA, EU, LAB = (
+    {"name": "qa", "class": "staging"},
+    {"name": "eu", "class": "production"},
+    {"name": "lab", "class": "development"},
+)
+
+
+@requirement("budget.environments")
+def test_an_environment_that_the_policy_does_not_have_is_refused() -> None:
+    reason, message = refused(an_agent().with_stages(a_stage("a", "moon"), a_stage("b", "production")))
+    assert reason == AgentReason.ENVIRONMENT_UNKNOWN
+    assert message.startswith("spec.rollout.stages: AgentPolicy support has no environment moon: add it to")
+    assert passes(an_agent().in_environment("moon"), a_policy().with_environments({"name": "moon", "class": "staging"}))
+
+
+@requirement("budget.environments")
+def test_stages_go_from_class_to_class_and_never_back() -> None:
+    policy = a_policy().with_environments(QA, EU, LAB)
+    order = [a_stage("l", "lab"), a_stage("q", "qa"), a_stage("s", "staging"), a_stage("e", "eu")]
+    assert passes(an_agent().with_stages(*order), policy)
+    reason, message = refused(an_agent().with_stages(a_stage("e", "eu"), a_stage("q", "qa")), policy)
+    assert (reason, message.split(":")[1]) == (AgentReason.STAGES_INVALID, " stage q in qa follows a stage in eu")
+    reason, message = refused(
+        an_agent().with_stages(a_stage("a", "qa"), a_stage("b", "staging"), a_stage("c", "qa")), policy
+    )
+    assert (reason, message.split(",")[0]) == (
+        AgentReason.STAGES_INVALID,
+        "spec.rollout.stages: stage c returns to qa",
+    )
+
+
+@requirement("budget.environments")
+def test_minimums_go_by_the_class() -> None:
+    policy = STRICT.with_environments(QA, EU)
+    limited = a_stage("one-region", "eu", scope={"region": ["eu-west"]}, lasting="48h")
+    stages = [a_stage("q", "qa", lasting="168h"), limited, a_stage("all", "eu")]
+    assert passes(an_agent().with_stages(*stages), policy)
+    for shorter in (stages[1:], [a_stage("q", "qa", lasting="167h"), *stages[1:]], [stages[0], stages[2]]):
+        assert refused(an_agent().with_stages(*shorter), policy)[0] == AgentReason.MINIMUM_NOT_REACHED

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.api.agent import Stage
+from interlock.api.shared_types import EnvironmentClass
 from interlock.orchestration.orchestrated import PassedTime
 from interlock.orchestration.rollout import (
     PodEnds,
@@ -559,3 +560,19 @@ def test_a_decision_taken_twice_at_the_same_moment_is_the_same(
     if first.index == index and first.facts.revision == known.revision:
         again = replace(seen, broken_at=None)  # what is broken was recorded
         assert decide(first.facts, again, moment, hold_before=hold_before) == first
+
+
+@requirement("budget.environments")
+def test_time_in_a_stage_counts_by_the_class_of_its_environment() -> None:
+    written = stages(
+        a_stage("q", "qa", lasting="10s"),
+        a_stage("e", "eu", scope={"region": ["eu"]}, lasting="10s"),
+        a_stage("all", "eu"),
+    )
+    classes = {"qa": EnvironmentClass.STAGING, "eu": EnvironmentClass.PRODUCTION}
+    known = StageFacts(written[0], "r1", NOW, ready_since=NOW)
+    entered = decide_stage(written, known, READY, at(10), class_of=classes.__getitem__).facts
+    assert (entered.stage.name, entered.passed) == ("e", PassedTime(staging=seconds(10)))
+    known = StageFacts(written[1], "r1", NOW, ready_since=NOW, passed=entered.passed)
+    entered = decide_stage(written, known, READY, at(12), class_of=classes.__getitem__).facts
+    assert entered.passed == PassedTime(staging=seconds(10), limited=seconds(12))
