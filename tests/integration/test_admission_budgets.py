@@ -307,6 +307,8 @@ NEXT_DAY = LedgerWindow(21 * DAY, 22 * DAY)
         (changed(day=NEXT_DAY), "lower what was spent"),  # the day is not among the closed ones
         (changed(day=NEXT_DAY, days=(LedgerWindow(20 * DAY, 21 * DAY, spent=1),)), "lower what was spent"),
         (changed(month=LedgerWindow(31 * DAY, 59 * DAY)), "lower what was spent"),
+        (changed(days=()), "lower what was spent"),
+        (changed(days=(LedgerWindow(19 * DAY, 20 * DAY, spent=3_999),)), "lower what was spent"),
         (changed(credit=None), "may not change the override"),
         (changed(credit=Credit(2 * 10**9, 25 * DAY, "quarter end", 20 * DAY, by="ada")), "may not change the override"),
         (changed(credit=Credit(10**9, 26 * DAY, "quarter end", 20 * DAY, by="ada")), "may not change the override"),
@@ -341,6 +343,32 @@ def test_a_guard_closes_the_day_and_the_month(place: Place, stored: str) -> None
         exhausted=None,
     )
     assert write(guard(place), stored, closed).status == 200
+
+
+@requirement("budget.ledger-writers")
+def test_the_oldest_of_the_closed_windows_make_room(place: Place, stored: str) -> None:
+    def closed(first: int, last: int, length: int) -> tuple[LedgerWindow, ...]:
+        """Windows from one day before the epoch's `first` to `last`, the newest first."""
+        return tuple(LedgerWindow((n - 1) * length, n * length, spent=9) for n in range(last, first - 1, -1))
+
+    days, months = closed(2, 36, DAY), closed(2, 14, 31 * DAY)
+    full = changed(
+        day=LedgerWindow(36 * DAY, 37 * DAY, spent=5),
+        days=days,
+        months=months,
+        month=LedgerWindow(434 * DAY, 465 * DAY),
+    )
+    write(place.admin, stored, full)
+    ended = LedgerWindow(36 * DAY, 37 * DAY, spent=5)
+    rolled = replace(full, day=LedgerWindow(37 * DAY, 38 * DAY), days=(ended, *days[:-1]))
+    ended = LedgerWindow(434 * DAY, 465 * DAY)
+    rolled = replace(rolled, month=LedgerWindow(465 * DAY, 493 * DAY), months=(ended, *months[:-1]))
+    for without in (replace(rolled, days=rolled.days[:-1]), replace(rolled, months=rolled.months[:-1])):
+        assert write(guard(place), stored, without).was_denied_by("budgetledgers")
+    assert write(
+        guard(place), stored, replace(rolled, days=(rolled.days[0], *rolled.days[2:], days[-1]))
+    ).was_denied_by("budgetledgers")
+    assert write(guard(place), stored, rolled).status == 200
 
 
 @requirement("budget.ledger-writers")

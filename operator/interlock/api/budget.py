@@ -130,7 +130,7 @@ class DeclaredPrice(ApiModel):
 
     cache_write: Money | None = None
     """Price of input tokens that the provider writes to its cache. Absent: that of input, and twice that with
-    Anthropic's API, where no lifetime of the cache costs more."""
+    Anthropic's API, where writes for an hour cost at least that."""
 
     audio_input: Money | None = None
     """Price of input tokens of audio. Absent: that of input."""
