@@ -283,7 +283,13 @@ def test_no_one_else_writes_as_a_guard(place: Place, stored: str) -> None:
         guard(place, "plain"),  # a pod of no guard
     ):
         assert write(caller, stored, FULL).was_denied_by("budgetledgers")
-    assert write(guard(place, "plain"), f"{ledgers(place)}/support.total", FULL).was_denied_by("budgetledgers")
+    total = f"{ledgers(place)}/support.total"
+    assert write(guard(place, "plain"), total, FULL).was_denied_by("budgetledgers")
+    elsewhere = account("default", OTHER_GUARD)
+    grant(place.admin, place.namespace, "elsewhere-ledgers", elsewhere, WRITER)
+    stranger = place.admin.impersonating(f"system:serviceaccount:default:{OTHER_GUARD}", pod="pod", pod_uid=POD)
+    bounds.eventually(lambda: stranger.send("GET", total).status == 200, "RBAC knows the binding", WAIT_SECONDS)
+    assert write(stranger, total, FULL).was_denied_by("budgetledgers")
 
 
 @requirement("budget.ledger-writers")
@@ -303,6 +309,14 @@ NEXT_DAY = LedgerWindow(21 * DAY, 22 * DAY)
         (changed(day=LedgerWindow(20 * DAY, 21 * DAY, spent=4_999)), "lower what was spent"),
         (changed(month=LedgerWindow(0, 31 * DAY, spent=0)), "lower what was spent"),
         (changed(day=LedgerWindow(19 * DAY, 20 * DAY, spent=9_000), days=()), "go back to an earlier day"),
+        (
+            changed(
+                day=LedgerWindow(19 * DAY, 20 * DAY, spent=9_000),
+                days=(LedgerWindow(20 * DAY, 21 * DAY, spent=5_000), *FULL.days),
+            ),
+            "go back to an earlier day",
+        ),
+        (changed(day=NEXT_DAY, days=(LedgerWindow(19 * DAY, 20 * DAY, spent=9_000),)), "lower what was spent"),
         (Ledger(), "lower what was spent"),
         (changed(day=NEXT_DAY), "lower what was spent"),  # the day is not among the closed ones
         (changed(day=NEXT_DAY, days=(LedgerWindow(20 * DAY, 21 * DAY, spent=1),)), "lower what was spent"),
@@ -313,6 +327,8 @@ NEXT_DAY = LedgerWindow(21 * DAY, 22 * DAY)
         (changed(credit=Credit(2 * 10**9, 25 * DAY, "quarter end", 20 * DAY, by="ada")), "may not change the override"),
         (changed(credit=Credit(10**9, 26 * DAY, "quarter end", 20 * DAY, by="ada")), "may not change the override"),
         (changed(credit=Credit(10**9, 25 * DAY, "quarter end", 20 * DAY, by="eve")), "may not change the override"),
+        (changed(credit=Credit(10**9, 25 * DAY, "x", 20 * DAY, by="ada")), "may not change the override"),
+        (changed(credit=Credit(10**9, 25 * DAY, "quarter end", 21 * DAY, by="ada")), "may not change the override"),
         (changed(slices=(a_slice(POD, 100),)), "slices of other pods"),
         (changed(slices=(a_slice(POD, 100), a_slice(OTHER_POD, 199))), "slices of other pods"),
         (changed(slices=(*FULL.slices, a_slice(GUARD, 1))), "slices of other pods"),
@@ -418,10 +434,22 @@ def test_the_operator_takes_nothing_back_and_deletes_nothing(place: Place, store
 
 @requirement("budget.ledger-writers")
 def test_the_end_of_a_namespace_ends_its_ledgers(place: Place) -> None:
-    for controller in ("namespace-controller", "generic-garbage-collector"):
-        manifest = a_ledger("staging")
-        path = f"{ledgers(place)}/{manifest['metadata']['name']}"
+    groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
+    callers = [
+        place.admin.impersonating(f"system:serviceaccount:kube-system:{controller}", *groups)
+        for controller in ("namespace-controller", "generic-garbage-collector")
+    ]
+    callers.append(place.admin.impersonating("system:kube-controller-manager", "system:authenticated"))
+    user = {"kind": "User", "name": "system:kube-controller-manager", "apiGroup": _RBAC}
+    for number, subject in enumerate((user, account("kube-system", "namespace-controller"))):
+        grant(place.admin, place.namespace, f"controller-{number}-ledgers", subject, WRITER)
+    manifest = a_ledger("staging")
+    path = f"{ledgers(place)}/{manifest['metadata']['name']}"
+    for caller in callers:
         place.admin.must("POST", ledgers(place), manifest)
-        groups = ("system:serviceaccounts", "system:serviceaccounts:kube-system", "system:authenticated")
-        caller = place.admin.impersonating(f"system:serviceaccount:kube-system:{controller}", *groups)
-        assert caller.send("DELETE", path).status == 200
+        bounds.eventually(lambda caller=caller: caller.send("DELETE", path).status == 200, "deleted", WAIT_SECONDS)
+    assert callers[0].send("POST", ledgers(place), manifest).was_denied_by("budgetledgers")
+    place.admin.must("POST", ledgers(place), manifest)
+    status: Json = {"status": {"day": {"spent": 1}}}
+    assert patch(callers[0], f"{path}/status", status).was_denied_by("budgetledgers")
+    place.admin.must("DELETE", path)

@@ -21,7 +21,7 @@ from tests.requirements import requirement
 SECONDS = 1800
 pytestmark = [pytest.mark.api, pytest.mark.nightly, pytest.mark.timeout(SECONDS + 60)]
 
-MODULES = ("", "_networks", "_operator", "_protection", "_release")
+MODULES = ("", "_budgets", "_networks", "_operator", "_protection", "_release")
 LARGE = "test_a_kill_passes_on_metadata_that_is_older_than_its_bounds"
 """The tests of policies, without those of large objects: all mutants at once take too long with these."""
 
@@ -32,7 +32,14 @@ UNREAD = "the variable is read only where this holds"
 SAME: dict[str, str] = {
     "accounts-reserved: condition names-an-account: [": "it only saves comparisons with accounts",
     "accounts-reserved: variable isOurs: request.resource.resource != 'secrets'": "managed-objects refuses it",
+    "agents-budget-override: validation 1: !variables.isSet": OLDEST,
+    "agents-budget-override: validation 2": OLDEST,
+    "agents-budget-override: validation 3": OLDEST,
+    "agents-budget-override: condition override-changed": "it keeps kills and other updates from the policy",
+    "agents-budget-override: variable old: oldObject == null": ERROR,
+    "agents-budget-override: variable isSet: variables.override != variables.old": OLDEST,
     "agents-create: variable allowed: has(": ERROR,
+    "agents-create: variable environments: type(": "test_stored_environments tries a map",
     "agents-create: variable secretNames: has(": ERROR,
     "agents-create: variable providers: , 'anthropic'": "test_admission tries openai, from the same list",
     "agents-kill-only: validation 0: variables.isTooLarge": SIZES,
@@ -53,6 +60,15 @@ SAME: dict[str, str] = {
     "agents-release: condition is-released-or-deleted: request.operation": ERROR,
     "agents-update: validation 0": "tests/contract compares it with agents-create",
     "agents-update: variable": "tests/contract compares it with agents-create",
+    "budgetledgers: validation 0: request.operation": ERROR,
+    "budgetledgers: variable before: variables.isStatus": "no other request changes the status",
+    "budgetledgers: variable after: variables.isStatus": "no other request changes the status",
+    "budgetledgers: variable isGuard: has(oldObject.spec.agent)": ERROR,
+    "budgetledgers: variable keepsSpent: !variables.before[?p].?end.hasValue()": ERROR,
+    "budgetledgers: variable keepsClosed: , '35'": ERROR,
+    "budgetledgers: variable keepsClosed: , '13'": ERROR,
+    "budgetledgers: variable isNamed: request.operation": ERROR,
+    "budgetledgers: variable isNamed: has(object.spec.agent)": ERROR,
     "managed-objects: variable isGuardsReport: request.operation": ERROR,
     "managed-objects: variable isGuardsReport: variables.pod.size()": ERROR,
     "managed-objects: variable isVerifiersResult: request.operation": ERROR,
@@ -69,6 +85,7 @@ SAME: dict[str, str] = {
     "operator-objects: variable labels: variables.isDeletion": UNREAD,
     "operator-objects: variable rules": UNREAD,
     "operator-objects: variable selected": UNREAD,
+    "operator-objects: variable ledgers: variables.rules.size()": ERROR,
     "operator-workloads: validation 4: c.?securityContext.hasValue()": ERROR,
     "operator-workloads: validation 4: !c.securityContext.?privileged": "no privileged container forbids escalation",
     "operator-workloads: validation 4: c.?volumeDevices": "a device needs a claim, which is no volume of the list",

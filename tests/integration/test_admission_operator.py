@@ -252,6 +252,7 @@ LONG_TOTAL = f"{'0' * 40}.policy.total-ledger"
         (spending(LEDGERS[0], LONG_TOTAL), True),
         (spending(), False),
         (spending("other.development"), False),
+        (spending("sponge.development"), False),  # a name as long as the agent's
         (spending("triage-2.development"), False),
         (spending("triage.total"), False),  # a policy of the agent's name
         (spending(LEDGERS[1], LEDGERS[0]), False),
