@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from interlock_contract.budget.windows import LEAST_DAY_SECONDS, MAX_DAY_SECONDS
 from interlock_contract.names import OPERATOR_NAMESPACE
 from interlock_contract.pod import OPERATOR_KEY_PATH
 
@@ -49,6 +50,10 @@ class OperatorSettings(BaseSettings):
 
     workers: int = Field(default=32, ge=1, le=64)
     """How many Agents are reconciled at the same time."""
+
+    budget_day_seconds: int | None = Field(default=None, ge=LEAST_DAY_SECONDS, le=MAX_DAY_SECONDS)
+    """Length of the days of budgets in seconds, for tests and examples alone; absent: calendar days. Months are always
+    those of the calendar."""
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     """The lowest level that is logged."""

@@ -1,4 +1,7 @@
-"""The operator's own metrics, and its HTTP endpoint. No label takes a value that users write."""
+"""The operator's own metrics, and its HTTP endpoint.
+
+No label takes a value that users write, but those of budgets: these name the Agent, its policy and its environment.
+"""
 
 import asyncio
 import threading
@@ -40,6 +43,21 @@ KILL_CONTROLLER_AWAY = Gauge(
 ADMISSION_POLICIES_CHANGED = Gauge(
     "interlock_admission_policies_changed",
     "Admission policies and bindings of Interlock that are missing or differ, -1 while they cannot be read.",
+)
+_LEDGER = ["namespace", "policy", "agent", "environment", "period"]
+BUDGET_SPENT = Gauge(
+    "interlock_budget_spent_dollars",
+    "Settled spend of the present day or month. The total of a policy has no agent and no environment.",
+    _LEDGER,
+)
+BUDGET_LIMIT = Gauge("interlock_budget_limit_dollars", "The budget of a day or month, without an override.", _LEDGER)
+BUDGET_EXHAUSTED = Gauge(
+    "interlock_budget_exhausted", "1 while a call was refused for which too little of the budget is left.", _LEDGER[:-1]
+)
+LEDGERS_QUEUED = Gauge("interlock_queued_ledgers", "BudgetLedgers that wait for a reconcile.")
+HOLDERS_CLOSED = Counter(
+    "interlock_budget_holders_closed_total",
+    "Guards that ended or fell silent with money that they had not settled. It counts as spent.",
 )
 
 PRICE_BOOK_TIMESTAMP = Gauge(

@@ -19,10 +19,13 @@ from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundSource, Placement
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of
-from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock.governance.budgets import ModelPrices, budget_of, costs_money
+from interlock.reconcile.snapshot import Snapshot, Spending, Unreadable
 from interlock_contract.agent_key import derive_agent_key
+from interlock_contract.budget.ledger import Ledger
 from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
 from tests.support.keys import OPERATOR_KEY
+from tests.support.prices import PRICE
 from tests.support.verified import verified_status
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -404,6 +407,8 @@ class SnapshotBuilder:
     unreadable: tuple[Unreadable, ...] = ()
     kill_seen: str | None = None
     pods: AgentPods = field(default_factory=AgentPods)
+    ledgers: dict[str, Ledger | str] = field(default_factory=dict)
+    unpriced: tuple[str, ...] = ()
     secret_created_at: datetime | None = None
 
     def of(self, agent: AgentBuilder) -> "SnapshotBuilder":
@@ -426,6 +431,14 @@ class SnapshotBuilder:
         """Let its pods report this."""
         return replace(self, pods=pods)
 
+    def with_ledger(self, name: str, ledger: Ledger | str) -> "SnapshotBuilder":
+        """Let a ledger be there, or one that cannot be read."""
+        return replace(self, ledgers={**self.ledgers, name: ledger})
+
+    def without_price_of(self, *models: str) -> "SnapshotBuilder":
+        """Let these models have no price; all others have one."""
+        return replace(self, unpriced=models)
+
     def with_secret_created_at(self, time: datetime) -> "SnapshotBuilder":
         """Let the operator have created its Secret then."""
         return replace(self, secret_created_at=time)
@@ -436,8 +449,9 @@ class SnapshotBuilder:
 
     def build(self) -> Snapshot:
         """Return the Snapshot."""
+        agent = self.agent.build()
         return Snapshot(
-            agent=self.agent.build(),
+            agent=agent,
             policy=self.policy.build() if self.policy else None,
             bindings=tuple(binding.build() for binding in self.bindings),
             children=dict(self.children),
@@ -447,8 +461,17 @@ class SnapshotBuilder:
             api_server=API_SERVER,
             pods=self.pods,
             operator_key=OPERATOR_KEY,
+            spending=Spending(dict(self.ledgers), prices_of(agent, *self.unpriced)),
             secret_created_at=self.secret_created_at,
         )
+
+
+def prices_of(agent: Agent, *unpriced: str) -> ModelPrices:
+    """Return a price of each of the agent's models but some."""
+    models = [use.name for use in agent.spec.models]
+    priced = {name: PRICE for name in models if name not in unpriced}
+    missing = {name: f"the price book has no model {name}" for name in models if name in unpriced}
+    return ModelPrices(priced, missing, "b" * 64 if models else "")
 
 
 def a_snapshot() -> SnapshotBuilder:
@@ -468,6 +491,8 @@ def a_placement(
     served = tuple(binding.build() for binding in (bindings if bindings is not None else (a_binding(),)))
     revision = revision_of(built, governing).digest
     digest = placement_digest(built.metadata, built.spec.stages[stage].name, revision)
+    environment = built.spec.stages[stage].environment
+    budget = budget_of(built, governing, environment) if costs_money(built, served) else None
     return Placement(
         agent=built,
         policy=governing,
@@ -478,6 +503,10 @@ def a_placement(
         guard_image=GUARD_IMAGE,
         guard_addresses=("10.96.0.41",),
         api_server=API_SERVER,
+        budget=budget_of(built, governing, built.spec.stages[stage].environment)
+        if costs_money(built, served)
+        else None,
+        prices=prices_of(built),
         agent_key=derive_agent_key(OPERATOR_KEY, digest),
     )
 

@@ -19,6 +19,7 @@ from interlock.deployment.plan import SECRET, WORKLOAD, LiveChild, WritePlan
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import EventNote, transitions
 from interlock.reconcile.managed_objects import record_applied
+from interlock_contract.budget.ledger import Ledger
 from tests.support.builders import NOW, AgentBuilder, BindingBuilder, PolicyBuilder, SnapshotBuilder, a_snapshot
 
 MOST_RECONCILES = 20
@@ -65,6 +66,8 @@ class Simulation:
 
     def carry_out(self, outcome: ReconcileResult) -> AppliedObjects:
         """Carry out the plan and return what its writes left; the status is not reported."""
+        for identity in outcome.missing_ledgers:
+            self.snapshot = self.snapshot.with_ledger(identity.name, Ledger())
         children = {key: child for key, child in self.snapshot.children.items() if key not in outcome.plan.prune}
         written = {}
         for manifest in written_by(outcome.plan):

@@ -6,6 +6,7 @@ Objects enter as from a watch. The parts that real processes add (watches, conne
 import asyncio
 import contextlib
 import copy
+import functools
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
@@ -13,25 +14,41 @@ from typing import Any
 from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
+from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
+from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
+from interlock.runtime.ledgers import LedgerReconciler
 from interlock.runtime.policies import PolicyReconciler
-from interlock.runtime.router import Router
+from interlock.runtime.router import Event, Router
+from interlock.runtime.spending import SpendingReader
 from interlock.runtime.worker_process import Compute
 from interlock.settings import OperatorSettings
+from interlock_contract.clock import monotonic
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, CHILDREN, MCP_BINDING, Key, ResourceType, key_of
+from interlock_kube.resource_types import (
+    AGENT,
+    AGENT_POLICY,
+    BUDGET_LEDGER,
+    CHILDREN,
+    MCP_BINDING,
+    Key,
+    ResourceType,
+    key_of,
+)
 from interlock_process.metrics import PrometheusLoopMetrics
 from tests.support.bounds import until
 from tests.support.builders import API_SERVER, GUARD_IMAGE, NOW
 from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
 from tests.support.keys import OPERATOR_KEY
+from tests.support.prices import a_price_book
 
 KINDS = {"Agent": AGENT, "AgentPolicy": AGENT_POLICY, "MCPBinding": MCP_BINDING}
+BOOK = a_price_book()
 
 
 class SmallOperator:
@@ -43,23 +60,34 @@ class SmallOperator:
         self.children = {AGENT: ChildCache(), MCP_BINDING: ChildCache(MCP_BINDING.kind)}
         self.queues: dict[ResourceType, WorkQueue[Key]] = {kind: WorkQueue() for kind in KINDS.values()}
         agents, policies, bindings = self.queues[AGENT], self.queues[AGENT_POLICY], self.queues[MCP_BINDING]
-        self.router = Router(self.cache, agents, policies, bindings)
+        ledgers: WorkQueue[Key] = WorkQueue()
+        self.queues[BUDGET_LEDGER] = ledgers
+        self.router = Router(self.cache, agents, policies, bindings, ledgers)
         client: Any = self.client
+        self.ledgers = LedgerStore(
+            client,
+            lambda key: self.cache.uid(AGENT.kind, key) is not None,
+            functools.partial(self.router.wake, Event.LEDGER_CHANGED),
+        )
+        self.router.ledgers_of = self.ledgers.of_agent
         self.events = EventPoster(client, "operator-1", lambda: self.now)
-        writer, applier = StatusWriter(client), {kind: Applier(client, kept) for kind, kept in self.children.items()}
+        writer = StatusWriter(client)
+        applier = {kind: Applier(client, kept, self.ledgers) for kind, kept in self.children.items()}
         failures = FailureReporter(self.cache, writer, lambda: self.now, agents.add)
         drifts = self.drifts = DriftReports(bindings.add, lambda: self.now)
+        reader = SnapshotReader(
+            self.cache,
+            self.children[AGENT],
+            OperatorSettings(guard_image=GUARD_IMAGE),
+            operator_key=OPERATOR_KEY,
+            kill_seen=lambda _: None,
+            api_server=lambda: API_SERVER,
+        )
+        reader.spending_of = SpendingReader(self.ledgers, BOOK, None).read
         reconcilers = {
             AGENT: AgentReconciler(
                 cache=self.cache,
-                reader=SnapshotReader(
-                    self.cache,
-                    self.children[AGENT],
-                    OperatorSettings(guard_image=GUARD_IMAGE),
-                    operator_key=OPERATOR_KEY,
-                    kill_seen=lambda _: None,
-                    api_server=lambda: API_SERVER,
-                ),
+                reader=reader,
                 applier=applier[AGENT],
                 writer=writer,
                 events=self.events,
@@ -87,6 +115,14 @@ class SmallOperator:
                 enqueue=bindings.add,
                 enqueue_agent=agents.add,
             ).reconcile,
+            BUDGET_LEDGER: LedgerReconciler(
+                cache=self.cache,
+                store=self.ledgers,
+                holders=DeadHolders(self.cache, self.ledgers, client, lambda _: (), monotonic),
+                events=self.events,
+                clock=lambda: self.now,
+                wake_agent=agents.add_sooner,
+            ).reconcile,
         }
         show = {
             AGENT: failures.show_on_agent,
@@ -95,7 +131,7 @@ class SmallOperator:
         }
         self.loops = {
             kind: ReconcileLoop(
-                kind.kind, self.queues[kind], reconcile, metrics=PrometheusLoopMetrics(), show_failure=show[kind]
+                kind.kind, self.queues[kind], reconcile, metrics=PrometheusLoopMetrics(), show_failure=show.get(kind)
             )
             for kind, reconcile in reconcilers.items()
         }

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
+from interlock.api.budget_status import BudgetStatus
 from interlock.api.markers import kube
 from interlock.api.shared_types import ApiModel, ScopeDimension, Timestamp
 from interlock.api.text import EnvironmentName
@@ -43,6 +44,8 @@ class ConditionType(StrEnum):
     """Every agent pod can reach only its guard."""
     PROMOTION_PENDING = "PromotionPending"
     """A later stage waits for the current one."""
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    """Too little is left of the budget for a call that a guard refused."""
 
 
 MAX_MANAGED_OBJECTS = 64
@@ -103,6 +106,8 @@ class AgentReason(StrEnum):
     """The policy's matrix has no row for the agent and one of its sources."""
     MODEL_NOT_ALLOWED = "ModelNotAllowed"
     """The policy does not allow one of the agent's models or its Secret, or does not know its provider."""
+    PRICE_MISSING = "PriceMissing"
+    """One of the agent's models has no price, so no budget could hold."""
     ENVIRONMENT_INVALID = "EnvironmentInvalid"
     """Neither or both of spec.environment and spec.rollout are set."""
     ENVIRONMENT_UNKNOWN = "EnvironmentUnknown"
@@ -138,6 +143,8 @@ class AgentReason(StrEnum):
     """The API server refused a child."""
     NAME_TAKEN = "NameTaken"
     """An object that does not belong to the agent has the name of a managed object."""
+    LEDGER_MISSING = "LedgerMissing"
+    """The BudgetLedger that the agent spends from does not exist yet, so no pod starts."""
     ENFORCEMENT_LOST = "EnforcementLost"
     """An object that enforcement rests on could not be restored within 10 s, so the agent has no pods."""
     RECONCILE_ERROR = "ReconcileError"
@@ -196,6 +203,15 @@ class AgentReason(StrEnum):
     """PromotionPending: the stage is not Ready, so its minimum time does not run."""
     LAST_STAGE = "LastStage"
     """PromotionPending=False: no later stage is left."""
+
+    WITHIN_BUDGET = "WithinBudget"
+    """BudgetExhausted=False: the budget has room."""
+    NO_BUDGET = "NoBudget"
+    """BudgetExhausted=False: the agent calls nothing that costs money."""
+    BUDGET_EXHAUSTED = "BudgetExhausted"
+    """A call was refused for which too little of the budget is left."""
+    LEDGER_INVALID = "LedgerInvalid"
+    """The status of a BudgetLedger cannot be read, so guards refuse calls that cost money."""
 
 
 RECONCILE_FAILED = "ReconcileFailed"
@@ -413,7 +429,8 @@ class AgentStatus(ApiModel):
     """Generation of the spec that this status was computed for; -1 before the operator has processed the object."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=32, json_schema_extra=kube(keys=("type",)))
-    """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced and PromotionPending."""
+    """The layers in order, then Ready, Stalled, Killed, PolicyEnforced, EgressEnforced, PromotionPending and
+    BudgetExhausted."""
 
     ready_replicas: int = Field(default=0, ge=0, json_schema_extra=kube(format="int32"))
     """Number of pods of the current stage that are ready, of the spec.replicas that are wanted."""
@@ -441,6 +458,9 @@ class AgentStatus(ApiModel):
         default=(), max_length=MAX_MANAGED_OBJECTS, json_schema_extra=kube(keys=("kind", "name"))
     )
     """The managed objects as the operator left them. An object that differs has been changed by others."""
+
+    budget: BudgetStatus | None = None
+    """What the agent has spent in the environment of its current stage; absent if it calls nothing that costs money."""
 
     kill: KillStatus | None = None
     """The last kill; absent if there was none."""

@@ -92,6 +92,10 @@ class AgentPodStore:
             self._past[agent] = deque(past, MOST_SPANS)
         return AgentPods(tuple(_report_of(pod) for pod in self._pods.get(agent, {}).values()), past)
 
+    def uids(self, agent: AgentKey) -> set[str]:
+        """Return the uids of an Agent's pods that are not terminating."""
+        return {pod.report.uid for pod in self._pods.get(agent, {}).values()}
+
     def unready(self) -> Mapping[str, set[str]]:
         """Return the pods that are not ready for some seconds and whose Events may say why: uids by namespace."""
         before = self._monotonic() - UNREADY_SECONDS

@@ -12,6 +12,7 @@ from typing import Final
 
 from interlock.api.status import AgentReason
 from interlock.cluster.child_cache import ChildCache
+from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.obstacles import find_obstacle
 from interlock.deployment.names import ChildKey, Manifest, key_of
 from interlock.deployment.ownership import (
@@ -23,6 +24,7 @@ from interlock.deployment.ownership import (
     replacement,
 )
 from interlock.deployment.plan import NETWORK, SECRET, WORKLOAD, WritePlan, drifted_member
+from interlock.governance.budgets import LedgerIdentity
 from interlock_contract.bundle import BUNDLE_KEY
 from interlock_contract.kill import GRACE_SECONDS
 from interlock_contract.names import AGENT_LABEL, BINDING_LABEL, FIELD_MANAGER
@@ -40,7 +42,7 @@ from interlock_kube.client import (
     says_exists,
 )
 from interlock_kube.reconcile_loop import ReconcileRefused
-from interlock_kube.resource_types import BY_KIND, POD, REPLICA_SET
+from interlock_kube.resource_types import BUDGET_LEDGER, BY_KIND, POD, REPLICA_SET
 
 BACKGROUND = {"propagationPolicy": "Background"}
 IN_FLIGHT: Final = 8
@@ -65,12 +67,39 @@ class ApplyFailed(ReconcileRefused):
 
 
 class Applier:
-    """Writes children, and caches the answers of the API server."""
+    """Writes children, and caches the answers of the API server.
 
-    def __init__(self, client: KubeClient, store: ChildCache) -> None:
+    Args:
+        client: Speaks to the API server.
+        store: The children.
+        ledgers: The ledgers, None for an owner that spends no money.
+    """
+
+    def __init__(self, client: KubeClient, store: ChildCache, ledgers: LedgerStore | None = None) -> None:
         self._client = client
         self._store = store
+        self._ledgers = ledgers
         self._slots: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(IN_FLIGHT))
+
+    async def create_ledgers(self, namespace: str, ledgers: Iterable[LedgerIdentity], addressee: str) -> None:
+        """Create the ledgers that do not exist.
+
+        Args:
+            namespace: Their namespace.
+            ledgers: Whose they are.
+            addressee: The owner of the Agent.
+
+        Raises:
+            ApplyFailed: One could not be created.
+        """
+        for identity in ledgers:
+            try:
+                async with self._slots[namespace]:
+                    if self._ledgers is not None:
+                        await self._ledgers.create(namespace, identity, addressee if identity.agent else "")
+            except (ApiError, *UNREACHABLE) as error:
+                message = f"{BUDGET_LEDGER.kind} {identity.name} cannot be created: {_because(error)}"
+                raise ApplyFailed(message, AgentReason.LEDGER_MISSING) from error
 
     async def carry_out(
         self,

@@ -25,7 +25,7 @@ from interlock.api.verification import BindingCondition, MCPBindingStatus
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
 from interlock.reconcile.snapshot import Unreadable, sources_in
 from interlock_contract.kill import shorten
-from interlock_contract.names import ACCEPT_DRIFT, KILL_SWITCH, NEEDS_REVIEW
+from interlock_contract.names import ACCEPT_DRIFT, BUDGET_OVERRIDE, BUDGET_OVERRIDE_BY, KILL_SWITCH, NEEDS_REVIEW
 from interlock_kube.client import Json
 from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
 
@@ -361,7 +361,7 @@ def _over(budget: NamespaceBudget) -> str:
     return f"more than {budget.most // MIB} MiB together"
 
 
-_ANNOTATIONS: Final = (KILL_SWITCH, NEEDS_REVIEW, ACCEPT_DRIFT)
+_ANNOTATIONS: Final = (KILL_SWITCH, NEEDS_REVIEW, ACCEPT_DRIFT, BUDGET_OVERRIDE, BUDGET_OVERRIDE_BY)
 _NEEDED = ("name", "namespace", "uid", "resourceVersion", "generation", "deletionTimestamp", "annotations")
 _TOO_LARGE = "tooLarge"
 """A member of an Agent that is kept without its spec. The API server takes no such member."""

@@ -94,6 +94,8 @@ def _agent_patch(status: AgentStatus) -> dict[str, Any]:
     body.pop("kill", None)
     stage = body.get("stage")
     body.setdefault("enforcement", None)
+    budget = body.get("budget")
+    body["budget"] = {"resetsAt": None, "exhausted": None} | budget if budget else None
     absent: dict[str, Any] = {"readySince": None, "nextAt": None, "soakRestartedAt": None, "scope": [], "labels": []}
     body["stage"] = absent | stage if stage else None
     return body

@@ -8,6 +8,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass, ScopeDimension
+from interlock.governance.budgets import AgentBudget, ModelPrices
 
 
 @dataclass(frozen=True, order=True)
@@ -61,6 +62,8 @@ class Placement:
         audit_url: URL of the audit collector; empty if there is none, then the guard keeps its records.
         guard_addresses: Addresses of the guard's Service; a separate agent's pod needs them.
         api_server: Addresses of the API server, for the guard's egress.
+        budget: What it spends from, None where it spends no money.
+        prices: The prices of its models.
         agent_key: The key that the agent shows to its guard.
     """
 
@@ -75,6 +78,8 @@ class Placement:
     audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
+    budget: AgentBudget | None = None
+    prices: ModelPrices = field(default_factory=ModelPrices)
     agent_key: str = field(default="", repr=False)
 
     @property

@@ -15,16 +15,18 @@ from interlock.api.refusals import (
     row_refusals,
 )
 from interlock.api.status import AgentReason
+from interlock.governance.budgets import ModelPrices, price_violation, zone_violation
 
 _OWNER_MISSING = (OWNER_MISSING, OWNER_NAME_MISSING, OWNER_EMAIL_MISSING)
 
 
-def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
+def check_governance(agent: Agent, policy: AgentPolicy | None, prices: ModelPrices | None = None) -> Refusal | None:
     """Return why governance refuses the agent, or None.
 
     Args:
         agent: The Agent as applied.
         policy: The AgentPolicy that its `policyRef` names, None where there is none.
+        prices: The prices of its models, as far as they are known.
     """
     return (
         _check_metadata(agent)  # every child's name fits, and its status has room for the labels
@@ -33,6 +35,7 @@ def check_governance(agent: Agent, policy: AgentPolicy | None) -> Refusal | None
         or _check_policy(agent, policy)  # under a policy that exists and stays
         or _check_matrix(agent, policy)  # which gives it data, source by source
         or _check_models(agent, policy)  # and allows its models, one by one
+        or _check_prices(agent, policy, prices or ModelPrices())  # each of which has a price
     )
 
 
@@ -91,3 +94,14 @@ def _check_models(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
         return None
     wrong = model_refusals(agent.spec, policy.metadata.name, policy.spec)
     return Refusal(AgentReason.MODEL_NOT_ALLOWED, "; ".join(wrong)) if wrong else None
+
+
+def _check_prices(agent: Agent, policy: AgentPolicy | None, prices: ModelPrices) -> Refusal | None:
+    """A budget counts in the time zone of the policy, and cannot bound what has no price."""
+    if policy is None:
+        return None
+    sentence = zone_violation(policy)
+    if sentence is not None:
+        return Refusal(AgentReason.POLICY_INVALID, sentence)
+    sentence = price_violation(agent, policy, prices)
+    return None if sentence is None else Refusal(AgentReason.PRICE_MISSING, sentence)

@@ -28,9 +28,11 @@ from interlock.deployment.observed.readiness import Readiness, readiness_of_all
 from interlock.deployment.placement import Placement, bound_sources
 from interlock.deployment.plan import WORKLOAD, WritePlan, desired_children, plan_children
 from interlock.deployment.revision import Revision, revision_of
+from interlock.governance.budgets import LedgerIdentity
 from interlock.governance.governed import check_governance
 from interlock.orchestration.orchestrated import PassedTime, check_orchestration, hold_before
 from interlock.orchestration.rollout import PodEnds, StageFacts, StageObservation, decide_stage, position
+from interlock.reconcile.agent_budget import BudgetReport, report_budget
 from interlock.reconcile.agent_status import AgentReport, Progress, Verdict, build_status, grace_ends_at
 from interlock.reconcile.managed_objects import record_applied
 from interlock.reconcile.snapshot import Snapshot, Unreadable
@@ -53,6 +55,7 @@ class ReconcileResult:
             one. The status names the new one before its ConfigMap is written, so that no guard closes in between.
         managed: The keys of all objects that must exist.
         requeue_at: When the passing of time alone may change the result, None where it cannot.
+        missing_ledgers: The ledgers that must be created before a pod may start. Until then the plan has no new pod.
     """
 
     plan: WritePlan
@@ -60,6 +63,7 @@ class ReconcileResult:
     announced: tuple[str, ...] = ()
     managed: frozenset[ChildKey] = frozenset()
     requeue_at: datetime | None = None
+    missing_ledgers: tuple[LedgerIdentity, ...] = ()
 
 
 def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
@@ -79,18 +83,20 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
         grace_end = None if verdict.refusal is None else grace_ends_at(agent, verdict.refusal, now)
         return ReconcileResult(plan, build_status(AgentReport(snapshot, verdict, killed), now), requeue_at=grace_end)
     progress = _progress_of(snapshot, revision, now, current=current, is_killed=killed is not None)
-    placement = _placement_of(snapshot, snapshot.policy, progress, is_killed=killed is not None)
+    environment = progress.decision.facts.stage.environment
+    budget = report_budget(snapshot, snapshot.policy, environment, now)
+    placement = _placement_of(snapshot, snapshot.policy, progress, budget, is_killed=killed is not None)
     desired = desired_children(placement)
     is_secret_due, secret_due_at = _secret_due(snapshot, placement, progress, now)
     plan = plan_children(
         desired,
         snapshot.children,
         snapshot.applied,
-        starts_pods=snapshot.starts_pods,
+        starts_pods=snapshot.starts_pods and not budget.missing,
         creates_secrets=is_secret_due,
     )
     report = AgentReport(
-        snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired), placement.collisions
+        snapshot, verdict, killed, progress, plan, _enforcement(snapshot, desired), placement.collisions, budget
     )
     status = build_status(report, now)
     managed = frozenset(key_of(manifest) for manifest in desired)
@@ -98,8 +104,10 @@ def reconcile(snapshot: Snapshot, now: datetime) -> ReconcileResult:
     recorded = record_applied(managed, snapshot.applied, {})
     status = status.model_copy(update={"bundle_digests": digests, "managed_objects": recorded})
     announced = _announced(snapshot, digests) if any(_bundles(plan.prepare)) else digests
-    times = [time for time in (progress.decision.next_at, secret_due_at) if time is not None]
-    return ReconcileResult(plan, status, announced, managed, requeue_at=min(times, default=None))
+    times = [time for time in (progress.decision.next_at, secret_due_at, budget.requeue_at) if time is not None]
+    return ReconcileResult(
+        plan, status, announced, managed, requeue_at=min(times, default=None), missing_ledgers=budget.missing
+    )
 
 
 def _secret_due(
@@ -153,7 +161,7 @@ def _check_layers(snapshot: Snapshot, current: int | None) -> Verdict:
         _being_deleted(snapshot.agent)
         or _unreadable_agent(snapshot)
         or _unreadable_policy(snapshot)
-        or check_governance(snapshot.agent, snapshot.policy)
+        or check_governance(snapshot.agent, snapshot.policy, snapshot.spending.prices)
     )
     if refusal is not None or snapshot.policy is None:
         return Verdict(ConditionType.GOVERNED, refusal)
@@ -295,7 +303,9 @@ def _recorded_collisions(agent: Agent, facts: StageFacts) -> int | None:
     return stage.collision_count
 
 
-def _placement_of(snapshot: Snapshot, policy: AgentPolicy, progress: Progress, *, is_killed: bool) -> Placement:
+def _placement_of(
+    snapshot: Snapshot, policy: AgentPolicy, progress: Progress, budget: BudgetReport, *, is_killed: bool
+) -> Placement:
     """Return the placement that must run. Only a new one gets names: those of a recorded one stay."""
     agent = snapshot.agent
     facts = progress.decision.facts
@@ -305,10 +315,12 @@ def _placement_of(snapshot: Snapshot, policy: AgentPolicy, progress: Progress, *
         stage=facts.stage,
         revision=facts.revision,
         sources=bound_sources(agent, snapshot.bindings, facts.stage.environment),
-        replicas=0 if is_killed else agent.spec.replicas,
+        replicas=0 if is_killed or budget.is_stopped else agent.spec.replicas,
         guard_image=snapshot.guard_image,
         audit_url=snapshot.audit_url,
         api_server=snapshot.api_server,
+        budget=budget.budget,
+        prices=snapshot.spending.prices,
         agent_key=derive_agent_key(
             snapshot.operator_key, placement_digest(agent.metadata, facts.stage.name, facts.revision)
         ),

@@ -20,6 +20,10 @@ class EventReason(StrEnum):
     """The kill switch was set to off."""
     REQUESTS_DENIED = "RequestsDenied"
     """One rule denied ten requests of the agent within a minute."""
+    BUDGET_ALERT = "BudgetAlert"
+    """The spend of a day or a month has reached a percentage of its budget."""
+    BUDGET_OVERRIDE_REFUSED = "BudgetOverrideRefused"
+    """The annotation interlock.dev/budget-override cannot be read, or is more than the policy allows."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"
     """Admission policies of Interlock are missing, or differ from those of this version."""
     ADMISSION_POLICIES_RESTORED = "AdmissionPoliciesRestored"
@@ -66,6 +70,7 @@ def transitions(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNo
         *_kill_note(before, after),
         *_selftest_note(before, after),
         *_egress_note(before, after),
+        *_budget_note(before, after),
     )
 
 
@@ -124,6 +129,15 @@ def _egress_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventN
     if new is None or new.reason != AgentReason.NETWORK_OPEN or (old is not None and old.reason == new.reason):
         return ()
     return (EventNote("Warning", AgentReason.NETWORK_OPEN, f"{new.type}={new.status}: {new.message}"),)
+
+
+def _budget_note(before: AgentStatus | None, after: AgentStatus) -> tuple[EventNote, ...]:
+    """Report a budget that is exhausted, and one that has room again. A new agent that has room is no event."""
+    old, new = _find(before, ConditionType.BUDGET_EXHAUSTED), _find(after, ConditionType.BUDGET_EXHAUSTED)
+    was, now_is = old is not None and old.status == "True", new is not None and new.status == "True"
+    if new is None or was == now_is:
+        return ()
+    return (EventNote("Warning" if now_is else "Normal", new.reason, f"{new.type}={new.status}: {new.message}"),)
 
 
 def _find(status: AgentStatus | None, kind: ConditionType) -> Condition | None:

@@ -25,6 +25,7 @@ from interlock.deployment.observed.readiness import Readiness
 from interlock.deployment.plan import ENFORCEMENT_BOUND, WritePlan
 from interlock.deployment.revision import Revision
 from interlock.orchestration.rollout import StageDecision
+from interlock.reconcile.agent_budget import BudgetReport
 from interlock.reconcile.conditions import Finding, build_condition, printable
 from interlock.reconcile.egress import Egress, egress_of
 from interlock.reconcile.promotion import pending_promotion
@@ -74,6 +75,7 @@ class AgentReport:
         plan: The writes of this reconcile, None where a layer refused.
         enforcement: The self-tests of its guards, None where a layer refused.
         collisions: The collision count of its placement's names.
+        budget: Its budget, None where a layer refused.
     """
 
     snapshot: Snapshot
@@ -83,6 +85,13 @@ class AgentReport:
     plan: WritePlan | None = None
     enforcement: Enforcement | None = None
     collisions: int = 0
+    budget: BudgetReport | None = None
+
+    @property
+    def wanted(self) -> int:
+        """How many pods the agent has: none while its budget has stopped it."""
+        is_stopped = self.budget is not None and self.budget.is_stopped
+        return 0 if is_stopped else self.snapshot.agent.spec.replicas
 
 
 _LAYERS = (ConditionType.GOVERNED, ConditionType.ORCHESTRATED, ConditionType.ACTIONS_BOUND, ConditionType.DEPLOYED)
@@ -123,6 +132,7 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         enforced,
         _egress(report),
         _promotion(report),
+        _budget(report),
     )
     stage = _stage(report)
     ready = _count_ready(report)
@@ -134,6 +144,7 @@ def build_status(report: AgentReport, now: datetime) -> AgentStatus:
         stage=stage,
         history=_history(agent, stage),
         enforcement=_enforcement(report) if enforced.status == "True" else None,
+        budget=report.budget.status if report.budget is not None else agent.status.budget if agent.status else None,
     )
 
 
@@ -211,14 +222,29 @@ def _ready(report: AgentReport) -> Finding:
         return Finding(ready, "False", report.verdict.refusal.reason, report.verdict.refusal.message)
     if (refused := _open_network(report)) is not None:
         return Finding(ready, "False", refused.reason, refused.message)
-    if agent.spec.replicas == 0:
-        return Finding(ready, "True", AgentReason.SCALED_TO_ZERO, "0 pods ready because spec.replicas is 0")
+    if (without_pods := _without_pods(report)) is not None:
+        return without_pods
     is_held = report.plan is not None and bool(report.plan.held)
     if report.progress is not None and report.progress.is_ready and not _rolls(report.plan) and not is_held:
         count = agent.spec.replicas
         return Finding(ready, "True", AgentReason.PODS_READY, f"{count} of {count} pods ready")
     reason = AgentReason.KILL_CONTROLLER_AWAY if is_held else AgentReason.PODS_NOT_READY
     return Finding(ready, "False", reason, _AWAY_MESSAGE if is_held else _not_ready_message(report))
+
+
+def _without_pods(report: AgentReport) -> Finding | None:
+    """Return Ready of an agent that wants no pods, or whose budget lets it have none; None for any other."""
+    budget = report.budget
+    if report.snapshot.agent.spec.replicas == 0:
+        message = "0 pods ready because spec.replicas is 0"
+        return Finding(ConditionType.READY, "True", AgentReason.SCALED_TO_ZERO, message)
+    if budget is not None and budget.is_stopped:
+        return Finding(ConditionType.READY, "False", AgentReason.BUDGET_EXHAUSTED, budget.finding.message)
+    if budget is None or not budget.missing:
+        return None
+    names = ", ".join(identity.name for identity in budget.missing)
+    message = f"no pod starts before its spend can be counted: waiting for BudgetLedger {names}"
+    return Finding(ConditionType.READY, "False", AgentReason.WAITING_FOR_DEPLOYMENT, message)
 
 
 _AWAY_MESSAGE = (
@@ -309,9 +335,10 @@ def _enforced(report: AgentReport) -> Finding:
     if enforcement is None or report.progress is None:
         layer = report.verdict.layer or ConditionType.GOVERNED
         return Finding(kind, "Unknown", _WAITING[layer], f"waiting for {layer}")
-    wanted = report.snapshot.agent.spec.replicas
+    wanted = report.wanted
     if wanted == 0:
-        return Finding(kind, "Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no guard runs")
+        why = "spec.replicas is 0" if report.snapshot.agent.spec.replicas == 0 else "the budget is exhausted"
+        return Finding(kind, "Unknown", AgentReason.NO_GUARD, f"{why}: no guard runs")
     if enforcement.flaw:
         return Finding(
             kind, "False", AgentReason.SELF_TEST_FAILED, f"{enforcement.flaw}; this guard refuses every request"
@@ -342,7 +369,8 @@ def _egress(report: AgentReport) -> Finding:
 def _egress_of(report: AgentReport) -> Egress | None:
     if report.progress is None:
         return None
-    return egress_of(report.snapshot, report.progress.decision.facts, is_killed=report.killed is not None)
+    facts = report.progress.decision.facts
+    return egress_of(report.snapshot, facts, wanted=report.wanted, is_killed=report.killed is not None)
 
 
 def _open_network(report: AgentReport) -> Egress | None:
@@ -376,6 +404,13 @@ def _promotion(report: AgentReport) -> Finding:
     return Finding(
         pending, "True", *pending_promotion(report.snapshot.agent, progress.decision, stages[following].name)
     )
+
+
+def _budget(report: AgentReport) -> Finding:
+    if report.budget is not None:
+        return report.budget.finding
+    layer = report.verdict.layer or ConditionType.GOVERNED
+    return Finding(ConditionType.BUDGET_EXHAUSTED, "Unknown", _WAITING[layer], f"waiting for {layer}")
 
 
 _NO_SOAK = {

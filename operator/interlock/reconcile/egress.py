@@ -30,8 +30,15 @@ class Egress:
     refuses: bool = False
 
 
-def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egress:
-    """Return how far egress is enforced for the agent in its current stage. All layers must be satisfied."""
+def egress_of(snapshot: Snapshot, facts: StageFacts, *, wanted: int, is_killed: bool) -> Egress:
+    """Return how far egress is enforced for the agent in its current stage. All layers must be satisfied.
+
+    Args:
+        snapshot: The snapshot.
+        facts: The current stage.
+        wanted: How many pods the agent has in it.
+        is_killed: Whether the agent is killed.
+    """
     class_of = class_of_name if snapshot.policy is None else snapshot.policy.spec.class_of
     environment_class = class_of(facts.stage.environment)
     if snapshot.policy is not None and snapshot.policy.spec.isolation_in(facts.stage.environment) == "Shared":
@@ -41,9 +48,9 @@ def egress_of(snapshot: Snapshot, facts: StageFacts, *, is_killed: bool) -> Egre
         return Egress(status, AgentReason.SHARED_POD, _shared_message(snapshot.policy.metadata.name, facts))
     if is_killed:
         return Egress("Unknown", AgentReason.KILL_SWITCH, "killed: no pod runs")
-    wanted = snapshot.agent.spec.replicas
     if wanted == 0:
-        return Egress("Unknown", AgentReason.NO_GUARD, "spec.replicas is 0: no pod runs")
+        why = "spec.replicas is 0" if snapshot.agent.spec.replicas == 0 else "the budget is exhausted"
+        return Egress("Unknown", AgentReason.NO_GUARD, f"{why}: no pod runs")
     found = _checks_of(snapshot, facts)
     seen = next((one.message for one in found if one.verdict is EgressCheckVerdict.OPEN), None)
     if seen is not None:

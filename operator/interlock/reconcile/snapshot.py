@@ -14,7 +14,24 @@ from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.ownership import AppliedObjects
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import LiveChild
+from interlock.governance.budgets import ModelPrices
 from interlock.reconcile.managed_objects import read_applied
+from interlock_contract.budget.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What an Agent spends from, and what its models cost.
+
+    Attributes:
+        ledgers: The ledgers of the Agent and the total of its policy, by name. A text says why one cannot be read.
+        prices: The prices of its models.
+        day_seconds: Length of a day of a budget in tests and examples, None for calendar days.
+    """
+
+    ledgers: Mapping[str, Ledger | str] = field(default_factory=dict)
+    prices: ModelPrices = field(default_factory=ModelPrices)
+    day_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -35,6 +52,7 @@ class Snapshot:
         kill_seen: The switch's value where the second watch has seen it engaged; the Agent above may lag behind.
         starts_pods: Whether new pods may start; False while no kill controller would end them.
         operator_key: The key from which the keys of agents are derived.
+        spending: Its ledgers, and the prices of its models.
         secret_created_at: When this operator last created the agent's Secret, or found that it exists; None before.
     """
 
@@ -50,6 +68,7 @@ class Snapshot:
     kill_seen: str | None = None
     starts_pods: bool = True
     operator_key: bytes = field(default=b"", repr=False)
+    spending: Spending = field(default_factory=Spending)
     secret_created_at: datetime | None = None
 
     @property

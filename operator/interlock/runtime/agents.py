@@ -10,6 +10,7 @@ from typing import Any
 
 from interlock.api.agent import Agent, AgentSpec, Template
 from interlock.api.binding import MCPBinding
+from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import ObjectMeta
 from interlock.api.status import MAX_MANAGED_OBJECTS, AgentReason, AgentStatus
 from interlock.api.stored_status import read_agent_status
@@ -23,11 +24,12 @@ from interlock.deployment.observed.enforcement import drifts_of
 from interlock.deployment.observed.pod_reports import AgentPods
 from interlock.deployment.placement import ApiServerAddress
 from interlock.deployment.plan import ENFORCEMENT_BOUND, SECRET, unrestored, workloads_of
+from interlock.governance.budgets import addressee_of
 from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
-from interlock.reconcile.snapshot import Snapshot, Unreadable
+from interlock.reconcile.snapshot import Snapshot, Spending, Unreadable
 from interlock.runtime.denial_events import DenialEvents
 from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST
@@ -76,6 +78,8 @@ class SnapshotReader:
         self._starts_pods = starts_pods
         self._pods = pods
         self._api_server = api_server
+        self.spending_of: Callable[[Agent, AgentPolicy], Spending] = lambda *_: Spending()
+        """Returns the ledgers that an Agent may spend from, and the prices of its models under its policy."""
 
     def may_start_pods(self, key: Key, uid: str) -> bool:
         """Return True unless the Agent was killed, or deleted, or the kill controller was lost since its snapshot.
@@ -123,6 +127,7 @@ class SnapshotReader:
             api_server=self._api_server(),
             pods=self._pods(key, _ready_since(agent)),
             operator_key=self._operator_key,
+            spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else Spending(),
             secret_created_at=secret_created_at,
         )
 
@@ -204,8 +209,19 @@ class AgentReconciler:
             self._report_drift((agent.metadata.namespace, binding), seen_at)
         self._denials.post(agent, snapshot.children, now)
         result = reconcile(snapshot, now)
+        missing: ApplyFailed | None = None
+        if result.missing_ledgers:
+            try:
+                await self._applier.create_ledgers(key[0], result.missing_ledgers, addressee_of(agent))
+            except ApplyFailed as failure:
+                missing = failure
+            else:
+                snapshot = self._reader.read(key, secret_created_at=self._secrets.get(key)) or snapshot
+                agent, result = snapshot.agent, reconcile(snapshot, now)
         agent = await self._announce(key, agent, result)
         try:
+            if missing is not None:
+                raise missing
             written = await self._applier.carry_out(
                 result.plan,
                 agent.metadata.namespace,

@@ -21,6 +21,7 @@ from interlock.cluster.applier import Applier
 from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.kill_lease import KillLease
+from interlock.cluster.ledger_store import LedgerStore
 from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
@@ -28,21 +29,40 @@ from interlock.cluster.status_writer import StatusWriter
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
 from interlock.runtime.child_watch import ChildWatch
+from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
+from interlock.runtime.ledgers import LedgerReconciler
 from interlock.runtime.liveness import WatchLag
 from interlock.runtime.policies import PolicyReconciler
 from interlock.runtime.price_file import read_price_book
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
+from interlock.runtime.spending import SpendingReader
 from interlock.runtime.worker_process import WorkerProcess
 from interlock.settings import OperatorSettings
-from interlock.telemetry import BINDINGS_QUEUED, CHANGES_TO_READ, POLICIES_QUEUED, QUEUED, TelemetryServer
+from interlock.telemetry import (
+    BINDINGS_QUEUED,
+    CHANGES_TO_READ,
+    LEDGERS_QUEUED,
+    POLICIES_QUEUED,
+    QUEUED,
+    TelemetryServer,
+)
 from interlock_contract.clock import monotonic, utc_now
 from interlock_kube.client import Json, KubeClient
 from interlock_kube.metadata import drop_managed_fields
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue, share_of_a_namespace
-from interlock_kube.resource_types import AGENT, AGENT_POLICY, MCP_BINDING, Key, ResourceType, key_of, version_of
+from interlock_kube.resource_types import (
+    AGENT,
+    AGENT_POLICY,
+    BUDGET_LEDGER,
+    MCP_BINDING,
+    Key,
+    ResourceType,
+    key_of,
+    version_of,
+)
 from interlock_kube.retry import retry_until_available
 from interlock_kube.watch import list_objects
 from interlock_process.credentials import find_credentials
@@ -53,6 +73,8 @@ _log = logging.getLogger(__name__)
 
 PRIMARY_KINDS = (AGENT, AGENT_POLICY, MCP_BINDING)
 
+LEDGER_WORKERS = 8
+"""How many BudgetLedgers are reconciled at the same time."""
 BINDING_WORKERS = 4
 """How many MCPBindings are reconciled at the same time."""
 MOST_BINDINGS_OF_A_NAMESPACE = 2
@@ -85,7 +107,10 @@ class App:
         self._bindings: WorkQueue[Key] = WorkQueue(
             BINDINGS_QUEUED.set, most_of_a_namespace=MOST_BINDINGS_OF_A_NAMESPACE
         )
-        self._router = Router(self._cache, self._agents, self._policies, self._bindings)
+        self._ledgers: WorkQueue[Key] = WorkQueue(
+            LEDGERS_QUEUED.set, most_of_a_namespace=share_of_a_namespace(LEDGER_WORKERS)
+        )
+        self._router = Router(self._cache, self._agents, self._policies, self._bindings, self._ledgers)
         self._watch_lag = WatchLag(settings.watch_late_seconds)
         self._heartbeat = Heartbeat("the handlers' event loop")
         self._ended_task = ""
@@ -95,6 +120,7 @@ class App:
         self._loop = asyncio.get_running_loop()
         self._child_watch: ChildWatch | None = None
         self._agent_pods: AgentPodStore | None = None
+        self._ledger_store: LedgerStore | None = None
         self._second_watch = SecondWatch(
             settings.kubeconfig,
             saw=self._saw_elsewhere,
@@ -134,6 +160,7 @@ class App:
             lambda key: self._cache.uid(AGENT.kind, key) is not None,
             functools.partial(self._router.wake, Event.AGENT_PODS_CHANGED),
         )
+        ledger_store = self._open_ledger_store(client)
         api_server = ApiServerFinder(
             client,
             functools.partial(self._router.wake, Event.API_SERVER_MOVED),
@@ -152,27 +179,31 @@ class App:
         )
         self._spawn("child watch", child_watch.run())
         self._spawn("agent pods", agent_pods.run())
+        self._spawn("ledgers", ledger_store.run())
         await child_watch.synced()
         await agent_pods.synced()
+        await ledger_store.synced()
         events = EventPoster(client, socket.gethostname(), utc_now)
         self._opened.push_async_callback(events.close)
         self._spawn("admission policies", AdmissionPolicies(client, events.post, self.settings.namespace).run())
         writer = StatusWriter(client)
         drifts = DriftReports(functools.partial(self._router.wake, Event.DRIFT_REPORTED), utc_now)
         failures = FailureReporter(self._cache, writer, utc_now, self._agents.add)
+        reader = SnapshotReader(
+            self._cache,
+            agent_children,
+            self.settings,
+            operator_key=operator_key,
+            kill_seen=self._second_watch.kill_seen,
+            starts_pods=lambda: self._kill_lease.is_held,
+            pods=agent_pods.of,
+            api_server=lambda: api_server.found,
+        )
+        reader.spending_of = SpendingReader(ledger_store, self.prices, self.settings.budget_day_seconds).read
         agents = AgentReconciler(
             cache=self._cache,
-            reader=SnapshotReader(
-                self._cache,
-                agent_children,
-                self.settings,
-                operator_key=operator_key,
-                kill_seen=self._second_watch.kill_seen,
-                starts_pods=lambda: self._kill_lease.is_held,
-                pods=agent_pods.of,
-                api_server=lambda: api_server.found,
-            ),
-            applier=Applier(client, agent_children),
+            reader=reader,
+            applier=Applier(client, agent_children, ledger_store),
             writer=writer,
             events=events,
             clock=utc_now,
@@ -201,16 +232,54 @@ class App:
             enqueue_agent=self._agents.add,
         )
         policies = PolicyReconciler(self._cache, writer, self._agents.add, worker.run, utc_now)
+        ledgers = self._ledger_reconciler(client, ledger_store, agent_pods, events)
+        self._start_workers(agents, bindings, policies, ledgers, failures)
+        _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
+
+    def _open_ledger_store(self, client: KubeClient) -> LedgerStore:
+        """Return the store of ledgers, which hears of owners from now on."""
+        store = self._ledger_store = LedgerStore(
+            client,
+            lambda key: self._cache.uid(AGENT.kind, key) is not None,
+            functools.partial(self._router.wake, Event.LEDGER_CHANGED),
+        )
+        self._router.ledgers_of = self._ledgers_of
+        return store
+
+    def _ledger_reconciler(
+        self, client: KubeClient, store: LedgerStore, pods: AgentPodStore, events: EventPoster
+    ) -> LedgerReconciler:
+        return LedgerReconciler(
+            cache=self._cache,
+            store=store,
+            holders=DeadHolders(self._cache, store, client, pods.uids, monotonic),
+            events=events,
+            clock=utc_now,
+            wake_agent=self._agents.add_sooner,
+            day_seconds=self.settings.budget_day_seconds,
+        )
+
+    def _start_workers(
+        self,
+        agents: AgentReconciler,
+        bindings: BindingReconciler,
+        policies: PolicyReconciler,
+        ledgers: LedgerReconciler,
+        failures: FailureReporter,
+    ) -> None:
+        """Start the workers of all queues."""
         loop = functools.partial(ReconcileLoop[Key], metrics=PrometheusLoopMetrics())
         binding_loop = loop(MCP_BINDING.kind, self._bindings, bindings.reconcile, show_failure=failures.show_on_binding)
         agent_loop = loop(AGENT.kind, self._agents, agents.reconcile, show_failure=failures.show_on_agent)
         policy_loop = loop(AGENT_POLICY.kind, self._policies, policies.reconcile, show_failure=failures.show_on_policy)
+        ledger_loop = loop(BUDGET_LEDGER.kind, self._ledgers, ledgers.reconcile)
         for _ in range(BINDING_WORKERS):
             self._spawn("MCPBinding worker", binding_loop.run())
         for _ in range(self.settings.workers):
             self._spawn("Agent worker", agent_loop.run())
+        for _ in range(LEDGER_WORKERS):
+            self._spawn("BudgetLedger worker", ledger_loop.run())
         self._spawn("AgentPolicy worker", policy_loop.run())
-        _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
 
     async def stop(self) -> None:
         """End all tasks, then close what was opened, the last one first."""
@@ -252,7 +321,11 @@ class App:
 
     def _tell_child_watches(self, kind: ResourceType, key: Key) -> None:
         """Tell the watches of children and pods whether an owner exists: they read what belongs to a known one."""
-        if self._child_watch is None or self._agent_pods is None:
+        if self._child_watch is None or self._agent_pods is None or self._ledger_store is None:
+            return
+        if kind is AGENT_POLICY:
+            is_known = self._cache.policy(key) is not None
+            (self._ledger_store.policy_seen if is_known else self._ledger_store.policy_gone)(key)
             return
         uid = self._cache.uid(kind.kind, key)
         if uid is None:
@@ -261,8 +334,10 @@ class App:
             self._child_watch.owner_seen(kind.kind, key, uid)
         if kind is AGENT and uid is None:
             self._agent_pods.agent_gone(key)
+            self._ledger_store.agent_gone(key)
         elif kind is AGENT:
             self._agent_pods.agent_seen(key)
+            self._ledger_store.agent_seen(key)
 
     async def _fill_cache(self) -> None:
         """Cache all AgentPolicies and MCPBindings before the first Agent is reconciled: an unknown one is missing."""
@@ -289,6 +364,14 @@ class App:
     def _fail(self) -> None:
         self.failed = True
         self.stopping.set()
+
+    def _ledgers_of(self, agent: Key) -> list[Key]:
+        """Return the ledgers that an Agent spends from: its own, and the total of its policy."""
+        if self._ledger_store is None:
+            return []
+        summary = self._cache.summary(agent)
+        total = self._ledger_store.total_of(summary.policy) if summary is not None else None
+        return [*self._ledger_store.of_agent(agent), *([total] if total is not None else [])]
 
     def _wake_agents(self) -> None:
         for key in self._cache.agents():

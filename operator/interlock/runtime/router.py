@@ -32,6 +32,7 @@ class Event(StrEnum):
     AGENT_CHILD_CHANGED = "a child of an Agent was created, changed or deleted"
     BINDING_CHILD_CHANGED = "a child of an MCPBinding was created, changed or deleted"
     AGENT_PODS_CHANGED = "a pod of an Agent reported something else"
+    LEDGER_CHANGED = "a BudgetLedger was created, changed or deleted"
     DRIFT_REPORTED = "a guard found a tool of an MCPBinding changed"
     EGRESS_PROXY_CHANGED = "an AgentPolicy has another egress proxy, or other sources under it"
     API_SERVER_MOVED = "the API server has other addresses"
@@ -44,6 +45,8 @@ class Target(StrEnum):
     AGENTS = "all Agents that depend on the object of the event"
     POLICY = "the AgentPolicy of the event"
     POLICIES = "the AgentPolicies of the Agents that the event concerns"
+    LEDGER = "the BudgetLedger of the event"
+    LEDGERS = "the BudgetLedgers that the Agents of the event spend from"
     BINDING = "the MCPBinding of the event"
     BINDINGS = "all MCPBindings of the namespace of the event"
     BINDING_STATUS = "the MCPBinding of the event, within some seconds"
@@ -52,16 +55,17 @@ class Target(StrEnum):
 
 
 ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
-    Event.AGENT_CHANGED: (Target.AGENT,),
+    Event.AGENT_CHANGED: (Target.AGENT, Target.LEDGERS),
     Event.AGENT_SUMMARY_CHANGED: (Target.POLICIES,),
     Event.AGENT_USES_CHANGED: (Target.BINDING_STATUS,),
     Event.POLICY_CHANGED: (Target.POLICY,),
-    Event.POLICY_SPEC_CHANGED: (Target.AGENTS, Target.POLICIES),
+    Event.POLICY_SPEC_CHANGED: (Target.AGENTS, Target.POLICIES, Target.LEDGERS),
     Event.BINDING_CHANGED: (Target.BINDING,),
     Event.BINDING_GRANTS_CHANGED: (Target.AGENTS, Target.POLICIES),
     Event.AGENT_CHILD_CHANGED: (Target.AGENT,),
     Event.BINDING_CHILD_CHANGED: (Target.BINDING,),
-    Event.AGENT_PODS_CHANGED: (Target.AGENT,),
+    Event.AGENT_PODS_CHANGED: (Target.AGENT, Target.LEDGERS),
+    Event.LEDGER_CHANGED: (Target.LEDGER,),
     Event.DRIFT_REPORTED: (Target.BINDING,),
     Event.EGRESS_PROXY_CHANGED: (Target.BINDINGS,),
     Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING),
@@ -76,12 +80,21 @@ class Router:
         agents: The work queue of Agents.
         policies: The work queue of AgentPolicies.
         bindings: The work queue of MCPBindings.
+        ledgers: The work queue of BudgetLedgers.
     """
 
     def __init__(
-        self, cache: ResourceCache, agents: WorkQueue[Key], policies: WorkQueue[Key], bindings: WorkQueue[Key]
+        self,
+        cache: ResourceCache,
+        agents: WorkQueue[Key],
+        policies: WorkQueue[Key],
+        bindings: WorkQueue[Key],
+        ledgers: WorkQueue[Key],
     ) -> None:
         self._cache = cache
+        self.ledgers_of: Callable[[Key], Iterable[Key]] = lambda _agent: ()
+        """Returns the BudgetLedgers that an Agent spends from."""
+        self._ledgers = ledgers
         cache.on_agent_change = self._wake_dependents
         self._policies = policies
         cache.on_proxy_change = lambda namespace: self.wake(Event.EGRESS_PROXY_CHANGED, (namespace, ""))
@@ -90,6 +103,8 @@ class Router:
             Target.AGENTS: lambda _key, concerned, _policies: _add_all(agents, concerned),
             Target.POLICY: lambda key, _agents, _policies: self._add_table(key),
             Target.POLICIES: lambda _key, concerned, named: self._add_tables(concerned, named),
+            Target.LEDGER: lambda key, _agents, _policies: ledgers.add(key),
+            Target.LEDGERS: lambda key, concerned, _policies: self._add_ledgers({key, *concerned}),
             Target.BINDING: lambda key, _agents, _policies: bindings.add(key),
             Target.BINDINGS: lambda key, _agents, _policies: _add_all(bindings, cache.bindings_in(key[0])),
             Target.BINDING_STATUS: lambda key, _agents, _policies: bindings.add_sooner(key, USERS_SECONDS),
@@ -141,6 +156,10 @@ class Router:
         summaries = (self._cache.summary(agent) for agent in agents)
         for policy in policies | {summary.policy for summary in summaries if summary is not None}:
             self._add_table(policy)
+
+    def _add_ledgers(self, agents: set[Key]) -> None:
+        for agent in agents:
+            _add_all(self._ledgers, set(self.ledgers_of(agent)))
 
     def _add_table(self, policy: Key) -> None:
         self._policies.add_within(policy, TABLE_SECONDS)

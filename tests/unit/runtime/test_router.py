@@ -46,7 +46,8 @@ class Routed:
     def __init__(self) -> None:
         self.cache = ResourceCache()
         self.agents, self.policies, self.bindings = Asked(), Asked(), Asked()
-        self.router = Router(self.cache, self.agents, self.policies, self.bindings)
+        self.ledgers: WorkQueue[Key] = WorkQueue()
+        self.router = Router(self.cache, self.agents, self.policies, self.bindings, self.ledgers)
 
     def handle(self, kind: ResourceType, raw: dict[str, Any], *, is_deleted: bool) -> None:
         if is_deleted:

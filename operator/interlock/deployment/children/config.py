@@ -22,6 +22,8 @@ from interlock.deployment.names import Manifest, agent_config, agent_secret, bui
 from interlock.deployment.placement import BoundSource, Placement
 from interlock.governance.access_matrix import Granted, MatrixPermissions, matrix_cell
 from interlock_contract.agent_key import agent_key_digest
+from interlock_contract.budget.bundle_budget import BundleBudget
+from interlock_contract.budget.money import parse_money
 from interlock_contract.bundle import (
     BUNDLE_KEY,
     SCHEMA_VERSION,
@@ -110,6 +112,27 @@ def compile_bundle(placement: Placement) -> Bundle:
         agent_key_digest=agent_key_digest(placement.agent_key) if placement.agent_key else None,
         audit=BundleAuditPolicy(placement.policy.spec.audit.arguments, placement.policy.spec.audit.redact),
         tasks=None if tasks is None else BundleTasks(tasks.port, tasks.max_concurrent_tasks),
+        budget=_budget(placement),
+    )
+
+
+def _budget(placement: Placement) -> BundleBudget | None:
+    """Return the ledgers and limits of the agent, None where it spends no money."""
+    budget = placement.budget
+    if budget is None:
+        return None
+    total = budget.total_terms
+    return BundleBudget(
+        ledger=budget.identity.name,
+        day=budget.terms.day,
+        month=budget.terms.month,
+        total_ledger=None if budget.total is None else budget.total.name,
+        total_day=None if total is None else total.day,
+        total_month=None if total is None else total.month,
+        time_zone=budget.terms.time_zone,
+        alert_percents=budget.terms.alert_percents,
+        max_output_tokens=placement.policy.spec.models.max_output_tokens,
+        day_seconds=budget.terms.day_seconds,
     )
 
 
@@ -155,7 +178,10 @@ def compile_source(bound: BoundSource, grants: tuple[Grant, ...], proxy: EgressP
         name=bound.source,
         binding=bound.binding.metadata.name,
         transport="stdio" if spec.server.http is None else "http",
-        tools=tuple(BundleTool(tool.name, tool.operation, *_meaning(tool)) for tool in spec.tools),
+        tools=tuple(
+            BundleTool(tool.name, tool.operation, *_meaning(tool), cost_per_call=parse_money(tool.cost_per_call or "0"))
+            for tool in spec.tools
+        ),
         grants=grants,
         resources=tuple(_resource(resource) for resource in spec.resources),
         prompts=tuple(BundlePrompt(prompt.name, prompt.operation, *_meaning(prompt)) for prompt in spec.prompts),

@@ -13,10 +13,11 @@ from interlock.deployment.names import (
     service_account,
 )
 from interlock.deployment.placement import Placement
-from interlock_contract.names import AGENTS, GROUP
+from interlock_contract.names import AGENTS, BUDGET_LEDGERS, GROUP
 
 _RBAC = "rbac.authorization.k8s.io"
 _READ = ["get", "list", "watch"]
+_UPDATE = ["get", "update"]
 
 
 def build_service_accounts(placement: Placement) -> tuple[Manifest, ...]:
@@ -35,8 +36,16 @@ def _service_account(agent: Agent, name: str, component: str) -> Manifest:
 
 
 def build_guard_role(placement: Placement) -> Manifest:
-    """Return the guard's Role: it watches its own Agent and bundle and patches its own Lease, each by name."""
+    """Return the guard's Role: its own Agent, bundle, Lease and ledgers, each by name.
+
+    The guard watches Agent, bundle and ledgers, patches the Lease, and writes the status of ledgers. It creates none.
+    """
     agent, name = placement.agent, name_of(placement)
+    ledgers = [identity.name for identity in placement.budget.ledgers] if placement.budget is not None else []
+    spending = [
+        {"apiGroups": [GROUP], "resources": [BUDGET_LEDGERS], "resourceNames": ledgers, "verbs": _READ},
+        {"apiGroups": [GROUP], "resources": [f"{BUDGET_LEDGERS}/status"], "resourceNames": ledgers, "verbs": _UPDATE},
+    ]
     return build_placement_child(
         placement,
         f"{_RBAC}/v1",
@@ -52,6 +61,7 @@ def build_guard_role(placement: Placement) -> Manifest:
                 "resourceNames": [name],
                 "verbs": ["patch"],
             },
+            *(spending if ledgers else ()),
         ],
     )
 

@@ -7,14 +7,18 @@ import hashlib
 from collections.abc import Iterable
 from typing import Any
 
-from interlock.api.agent import ModelUse
+from interlock.api.agent import Agent, ModelUse
 from interlock.api.binding import CaSource, HttpServer
-from interlock.api.policy import EgressProxy, ModelUpstream
+from interlock.api.policy import AgentPolicy, EgressProxy, ModelUpstream
 from interlock.api.shared_types import ConfigMapKeyRef, SecretKeyRef
 from interlock.deployment.placement import BoundSource, Placement
+from interlock.governance.budgets import ModelPrices
+from interlock.prices.book import PriceBook, PriceMissing
+from interlock.prices.price_list import PriceList, PriceOverride
+from interlock_contract.budget.prices import ModelPrice
 from interlock_contract.egress_proxy import is_proxied
 from interlock_contract.http_target import HttpTarget, ProxyTarget, TargetHeader
-from interlock_contract.model_access import Model, ModelAccess, Provider
+from interlock_contract.model_access import Model, ModelAccess, Provider, Shape
 from interlock_contract.pod import MODEL_KEYS_FOLDER, SECRETS_PATH
 
 Reference = SecretKeyRef | ConfigMapKeyRef
@@ -72,8 +76,42 @@ def compile_models(placement: Placement) -> ModelAccess | None:
     if not uses:
         return None
     proxy = placement.policy.spec.egress_proxy
-    providers = tuple(_provider(upstream, uses, proxy) for upstream in upstreams_of(placement))
-    return ModelAccess(providers)
+    prices = placement.prices
+    providers = tuple(_provider(upstream, uses, proxy, prices) for upstream in upstreams_of(placement))
+    return ModelAccess(providers, prices.book or None)
+
+
+def find_prices(agent: Agent, policy: AgentPolicy, book: PriceBook) -> ModelPrices:
+    """Return the prices of an agent's models under a policy, and why the others have none.
+
+    Args:
+        agent: The Agent.
+        policy: Its policy, whose own prices count before those of the book.
+        book: The price book.
+    """
+    if not agent.spec.models:
+        return ModelPrices()
+    overrides = tuple(
+        PriceOverride(**entry.model_dump(include=set(PriceOverride.__dataclass_fields__)))
+        for entry in policy.spec.models.prices
+    )
+    prices = PriceList(book, overrides)
+    known = DEFAULT_UPSTREAMS | {upstream.name: upstream for upstream in policy.spec.models.urls}
+    found: dict[str, ModelPrice] = {}
+    missing: dict[str, str] = {}
+    for use in agent.spec.models:
+        provider, model = _split(use)
+        if provider in known:  # governance refuses all others
+            url, shape = known[provider].url, _shape_of(provider)
+            try:
+                found[use.name] = prices.find(provider=provider, url=url, shape=shape, model=model)
+            except PriceMissing as error:
+                missing[use.name] = str(error)
+    return ModelPrices(found, missing, prices.digest)
+
+
+def _shape_of(provider: str) -> Shape:
+    return "Anthropic" if provider == ANTHROPIC else "OpenAI"
 
 
 def upstreams_of(placement: Placement) -> tuple[ModelUpstream, ...]:
@@ -116,11 +154,13 @@ def model_projections(placement: Placement) -> list[dict[str, Any]]:
     return [project(MODEL_KEYS_FOLDER, reference) for reference in {file_of(one): one for one in found}.values()]
 
 
-def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...], proxy: EgressProxy | None) -> Provider:
+def _provider(
+    upstream: ModelUpstream, uses: tuple[ModelUse, ...], proxy: EgressProxy | None, prices: ModelPrices
+) -> Provider:
     ca_file = None if upstream.ca_from is None else file_of(authorities_of(upstream.ca_from))
     return Provider(
         name=upstream.name,
-        shape="Anthropic" if upstream.name == ANTHROPIC else "OpenAI",
+        shape=_shape_of(upstream.name),
         target=HttpTarget(
             url=upstream.url,
             network=upstream.network,
@@ -129,7 +169,7 @@ def _provider(upstream: ModelUpstream, uses: tuple[ModelUse, ...], proxy: Egress
             proxy=_proxy_target(upstream, proxy),
         ),
         models=tuple(
-            Model(_split(use)[1], file_of(use.api_key_from.secret_key_ref))
+            Model(_split(use)[1], file_of(use.api_key_from.secret_key_ref), prices.models.get(use.name))
             for use in uses
             if _split(use)[0] == upstream.name
         ),

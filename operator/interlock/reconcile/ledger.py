@@ -1,0 +1,63 @@
+"""The pure part of one BudgetLedger's reconcile: close dead holders, give a credit, and raise alerts.
+
+Guards do everything else: they open windows, take slices and settle them. The operator opens no window, since its clock
+may differ from that of the API server, by which days begin.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from interlock_contract.budget.leases import LedgerTerms, clear_exhausted, close_holder, record_alerts, set_credit
+from interlock_contract.budget.ledger import BudgetAlert, Credit, Ledger
+from interlock_contract.budget.money import shorten_money
+
+
+def reconcile_ledger(
+    ledger: Ledger,
+    terms: LedgerTerms | None,
+    now: datetime,
+    *,
+    dead_holders: Iterable[str] = (),
+    credit: Credit | None = None,
+    may_withdraw: bool = True,
+) -> Ledger:
+    """Return the ledger as it must be now.
+
+    Args:
+        ledger: The ledger as the API server has it.
+        terms: The limits that are in force, None where nothing governs the ledger at the moment.
+        now: The time.
+        dead_holders: Holders that spend no longer. What is left of their slices is spent.
+        credit: What the Agent's annotation adds, as far as its policy allows it; None without one.
+        may_withdraw: Whether the Agent is known, so that a missing annotation withdraws the credit.
+    """
+    at = int(now.timestamp())
+    for holder in dead_holders:
+        ledger = close_holder(ledger, holder)
+    if credit is not None and credit.until > at:
+        ledger = set_credit(ledger, credit, at)
+    elif credit is None and may_withdraw and ledger.credit is not None and ledger.credit.until > at:
+        ledger = set_credit(ledger, None, at)
+    if terms is not None:
+        ledger = clear_exhausted(record_alerts(ledger, terms, at), terms, at)
+    return ledger
+
+
+def is_same_credit(known: Credit | None, wanted: Credit) -> bool:
+    """Return True if a ledger's credit is that of an annotation."""
+    return known is not None and (known.amount, known.until, known.reason, known.by) == (
+        *(wanted.amount, wanted.until, wanted.reason, wanted.by),
+    )
+
+
+def describe_alert(alert: BudgetAlert, subject: str) -> str:
+    """Return an alert as a sentence.
+
+    Args:
+        alert: The alert.
+        subject: Who has spent, such as `agent triage in production`.
+    """
+    begin = datetime.fromtimestamp(alert.window_start, UTC)
+    amounts = f": {shorten_money(alert.spent)} of {shorten_money(alert.limit)}" if alert.limit else ""
+    name = "daily" if alert.period == "day" else "monthly"
+    return f"{subject} spent {alert.percent} % of its {name} budget since {begin:%Y-%m-%dT%H:%M:%SZ}{amounts}"

@@ -1,0 +1,237 @@
+"""The reconcile of one BudgetLedger with the API server: find dead holders, write what is due, and raise alerts."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from interlock.api.agent import Agent
+from interlock.api.policy import AgentPolicy
+from interlock.cluster.event_poster import EventPoster, Regarded
+from interlock.cluster.ledger_store import LedgerStore, StoredLedger
+from interlock.cluster.resource_cache import ResourceCache, parse_agent
+from interlock.deployment.names import policy_label
+from interlock.governance.budget_override import read_override
+from interlock.governance.budgets import LedgerIdentity, addressee_of, budget_of, total_terms_of
+from interlock.reconcile.agent_events import EventNote, EventReason
+from interlock.reconcile.ledger import describe_alert, is_same_credit, reconcile_ledger
+from interlock.reconcile.snapshot import Unreadable
+from interlock.runtime.dead_holders import DeadHolders
+from interlock.telemetry import BUDGET_EXHAUSTED, BUDGET_LIMIT, BUDGET_SPENT, HOLDERS_CLOSED
+from interlock_contract.budget.leases import LedgerTerms
+from interlock_contract.budget.ledger import Credit, Ledger, LedgerInvalid, dump_ledger
+from interlock_contract.budget.money import NANOS
+from interlock_kube.resource_types import Key
+
+_log = logging.getLogger(__name__)
+
+CONFLICT_SECONDS: Final = 0.5
+"""How soon a ledger is reconciled again that a guard wrote meanwhile."""
+SPEND_SECONDS: Final = 10.0
+"""How long the status of an Agent may lag behind its spend."""
+LATE_EVENTS: Final = timedelta(minutes=10)
+"""How old an alert may be that an earlier operator recorded, and perhaps did not post. An Event is posted once."""
+
+
+@dataclass(frozen=True)
+class _Governing:
+    """What governs a ledger now."""
+
+    terms: LedgerTerms | None = None
+    about: Regarded | None = None
+    subject: str = ""
+    agent: Agent | None = None
+    policy: AgentPolicy | None = None
+
+
+class LedgerReconciler:
+    """Reconciles BudgetLedgers.
+
+    Args:
+        cache: The objects that users apply.
+        store: The ledgers.
+        holders: Finds holders that spend no longer.
+        events: Posts Events.
+        clock: Returns the time.
+        wake_agent: Enqueues an Agent within some seconds.
+        day_seconds: Length of a day, None for calendar days.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache: ResourceCache,
+        store: LedgerStore,
+        holders: DeadHolders,
+        events: EventPoster,
+        clock: Callable[[], datetime],
+        wake_agent: Callable[[Key, float], None],
+        day_seconds: int | None = None,
+    ) -> None:
+        self._cache, self._store, self._holders, self._events = cache, store, holders, events
+        self._clock, self._wake_agent, self._day_seconds = clock, wake_agent, day_seconds
+        self._known: dict[Key, tuple[LedgerIdentity, object]] = {}
+        """Whose each ledger is, and what of it matters to Agents immediately."""
+        self._refused: dict[Key, str] = {}
+        """The refusal of an override that was reported last."""
+        self._posted: dict[Key, set[tuple[str, int, int]]] = {}
+        """The alerts that were posted, by period, start of the window and percentage."""
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Write what is due in one ledger, and wake the Agents that spend from it.
+
+        Returns:
+            Seconds until the next reconcile; None where only an event is a reason for one.
+
+        Raises:
+            ApiError: The API server refused.
+        """
+        stored = self._store.get(key)
+        if stored is None:
+            self._forget(key)
+            return None
+        governing = self._governing(key, stored.identity)
+        try:
+            ledger = stored.read()
+        except LedgerInvalid as error:
+            _log.error("a ledger cannot be read", extra={"ledger": "/".join(key), "error": str(error)})
+            self._tell_agents(key, stored.identity, "unreadable")
+            return None
+        await self._address(key, stored, governing)
+        dead, due = await self._holders.find(key, stored.identity, ledger)
+        now = self._clock()
+        credit = self._credit(key, stored.identity, governing, now)
+        is_governed = governing.policy is not None and governing.agent is not None
+        wanted = reconcile_ledger(
+            ledger, governing.terms, now, dead_holders=dead, credit=credit, may_withdraw=is_governed
+        )
+        if wanted is not ledger and not await self._store.write(key, dump_ledger(wanted)):
+            return CONFLICT_SECONDS
+        for holder in dead:
+            HOLDERS_CLOSED.inc()
+            _log.warning("a holder is closed", extra={"ledger": "/".join(key), "holder": holder})
+        self._post_alerts(key, stored.identity, governing, wanted, now)
+        self._measure(key, stored.identity, wanted, governing.terms)
+        self._tell_agents(key, stored.identity, _urgent(wanted))
+        return due
+
+    def _governing(self, key: Key, identity: LedgerIdentity) -> _Governing:
+        """Return what governs a ledger now: an Agent and the policy that it names, or the policy alone."""
+        namespace = key[0]
+        if not identity.agent:
+            policy = self._cache.policy((namespace, identity.policy))
+            if policy is None or isinstance(policy, Unreadable):
+                return _Governing()
+            subject = f"all agents of AgentPolicy {identity.policy} together"
+            return _Governing(
+                total_terms_of(policy, self._day_seconds), policy, f"The total of {subject}", None, policy
+            )
+        raw = self._cache.agent((namespace, identity.agent))
+        agent = parse_agent(raw) if raw is not None else None
+        if agent is None or isinstance(agent, Unreadable) or agent.spec.policy_ref is None:
+            return _Governing()
+        policy = self._cache.policy((namespace, agent.spec.policy_ref.name))
+        subject = f"agent {identity.agent} in {identity.environment}"
+        if policy is None or isinstance(policy, Unreadable) or policy.spec.environment(identity.environment) is None:
+            return _Governing(None, agent, subject, agent)
+        terms = budget_of(agent, policy, identity.environment, self._day_seconds).terms
+        return _Governing(terms, agent, subject, agent, policy)
+
+    async def _address(self, key: Key, stored: StoredLedger, governing: _Governing) -> None:
+        """Let a ledger name the policy that its Agent names now, and the owner of the Agent."""
+        if governing.agent is None or governing.policy is None:
+            return
+        policy, addressee = governing.policy.metadata.name, addressee_of(governing.agent)
+        if (stored.policy_label, stored.addressee) != (policy_label(policy), addressee):
+            await self._store.address(key, policy, addressee)
+
+    # Overrides and alerts
+
+    def _credit(self, key: Key, identity: LedgerIdentity, governing: _Governing, now: datetime) -> Credit | None:
+        """Return the credit of the Agent's annotation, as far as its policy allows it, in one of its ledgers alone."""
+        agent, policy = governing.agent, governing.policy
+        if agent is None or policy is None:
+            return None
+        found = read_override(agent, policy, now)
+        if isinstance(found, str):
+            if self._refused.get(key) != found:
+                self._refused[key] = found
+                self._events.post(agent, EventNote("Warning", EventReason.BUDGET_OVERRIDE_REFUSED, found, key=found))
+            return None
+        self._refused.pop(key, None)
+        if found is None:
+            return None
+        stage = agent.status.stage if agent.status else None
+        current = stage.environment if stage is not None else agent.spec.stages[0].environment
+        holders = [one for one in self._store.of_agent((key[0], identity.agent)) if self._has_credit(one, found)]
+        return found if key in holders or (not holders and identity.environment == current) else None
+
+    def _has_credit(self, key: Key, wanted: Credit) -> bool:
+        stored = self._store.get(key)
+        try:
+            return stored is not None and is_same_credit(stored.read().credit, wanted)
+        except LedgerInvalid:
+            return False
+
+    def _post_alerts(
+        self, key: Key, identity: LedgerIdentity, governing: _Governing, ledger: Ledger, now: datetime
+    ) -> None:
+        """Post the alerts of a ledger as Events, those that a guard recorded included.
+
+        An Event is posted once, also where an earlier operator recorded its alert and may not have posted it.
+        """
+        alerts = {(one.period, one.window_start, one.percent): one for one in ledger.alerts}
+        posted, self._posted[key] = self._posted.get(key), set(alerts)
+        if governing.about is None:
+            return
+        for (period, start, percent), alert in alerts.items():
+            is_recent = timedelta() <= now - datetime.fromtimestamp(alert.at, UTC) <= LATE_EVENTS
+            if is_recent if posted is None else (period, start, percent) not in posted:
+                message = describe_alert(alert, governing.subject)
+                part = f"budget/{identity.name}/{period}/{start}/{percent}"
+                self._events.post(governing.about, EventNote("Warning", EventReason.BUDGET_ALERT, message, key=part))
+
+    # What others see
+
+    def _tell_agents(self, key: Key, identity: LedgerIdentity, urgent: object) -> None:
+        """Wake the Agents that spend from a ledger: immediately if their budget is exhausted, or has room again."""
+        _, before = self._known.get(key, (identity, None))
+        self._known[key] = identity, urgent
+        seconds = 0.0 if before != urgent else SPEND_SECONDS
+        if identity.agent:
+            self._wake_agent((key[0], identity.agent), seconds)
+        elif before != urgent:
+            for agent in self._cache.agents_under((key[0], identity.policy)):
+                self._wake_agent(agent, seconds)
+
+    def _measure(self, key: Key, identity: LedgerIdentity, ledger: Ledger, terms: LedgerTerms | None) -> None:
+        labels = key[0], identity.policy, identity.agent, identity.environment
+        BUDGET_EXHAUSTED.labels(*labels).set(ledger.exhausted is not None)
+        limits = (None, None) if terms is None else (terms.day, terms.month)
+        for period, window, limit in (("day", ledger.day, limits[0]), ("month", ledger.month, limits[1])):
+            BUDGET_SPENT.labels(*labels, period).set(window.spent / NANOS if window is not None else 0)
+            if limit is not None:
+                BUDGET_LIMIT.labels(*labels, period).set(limit / NANOS)
+
+    def _forget(self, key: Key) -> None:
+        self._holders.forget(key)
+        self._refused.pop(key, None)
+        self._posted.pop(key, None)
+        identity, _ = self._known.pop(key, (None, None))
+        if identity is None:
+            return
+        labels = key[0], identity.policy, identity.agent, identity.environment
+        BUDGET_EXHAUSTED.remove(*labels)
+        for gauge in (BUDGET_SPENT, BUDGET_LIMIT):
+            for period in ("day", "month"):
+                gauge.remove(*labels, period)
+        agents = [(key[0], identity.agent)] if identity.agent else self._cache.agents_under((key[0], identity.policy))
+        for agent in agents:
+            self._wake_agent(agent, 0.0)
+
+
+def _urgent(ledger: Ledger) -> object:
+    """Return what of a ledger Agents must know immediately."""
+    starts = tuple(window and window.start for window in (ledger.day, ledger.month))
+    return starts, ledger.exhausted, ledger.credit and (ledger.credit.amount, ledger.credit.until)

@@ -1,0 +1,30 @@
+"""What the snapshot of an Agent holds of money: its ledgers and the prices of its models."""
+
+from interlock.api.agent import Agent
+from interlock.api.policy import AgentPolicy
+from interlock.cluster.ledger_store import LedgerStore
+from interlock.deployment.children.upstreams import find_prices
+from interlock.prices.book import PriceBook
+from interlock.reconcile.snapshot import Spending
+
+
+class SpendingReader:
+    """Reads ledgers and prices.
+
+    Args:
+        store: The ledgers.
+        book: The price book.
+        day_seconds: Length of a day of a budget, None for calendar days.
+    """
+
+    def __init__(self, store: LedgerStore, book: PriceBook, day_seconds: int | None) -> None:
+        self._store, self._book, self._day_seconds = store, book, day_seconds
+
+    def read(self, agent: Agent, policy: AgentPolicy) -> Spending:
+        """Return the ledgers that an Agent may spend from, and the prices of its models under its policy."""
+        key = agent.metadata.namespace, agent.metadata.name
+        return Spending(
+            ledgers=self._store.read_for(key, policy.metadata.name),
+            prices=find_prices(agent, policy, self._book),
+            day_seconds=self._day_seconds,
+        )
