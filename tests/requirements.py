@@ -326,6 +326,13 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a ledger is written by the guards of its agent and the operator, who take nothing back", "api"
     ),
     "budget.ledger-kept": Requirement("a ledger is stored as it was written, and is one agent's for ever", "api"),
+    "budget.ledger-first": Requirement("no pod starts before the ledgers that it spends from exist"),
+    "budget.price-missing": Requirement("a model without a price is refused, with the field that fixes it"),
+    "budget.shown": Requirement("status and column show spend and limit, at most every 10 s"),
+    "budget.exhausted": Requirement("an exhausted budget is a condition with its end and the way out"),
+    "budget.scale-to-zero": Requirement("ScaleToZero ends pods until the next window or an override"),
+    "budget.dead-holders": Requirement("what a guard that ended did not settle is spent, once"),
+    "budget.alerts": Requirement("an alert is one Event for a percentage and a window, also after a restart"),
     "budget.environments": Requirement("rules of rollouts go by the class of an environment"),
     "budget.stored-policies": Requirement("a policy with a map of environments keeps its isolation", "api"),
     # Models

@@ -155,6 +155,11 @@ class AgentBuilder(_Builder):
             "spec", models=[{"name": name, "apiKeyFrom": key} for name, key in zip(models, keys, strict=True)]
         )
 
+    def budgeting(self, **daily: str) -> Self:
+        """Lower its daily budgets, dollars by environment."""
+        budgets = [{"environment": name, "dailyBudget": amount} for name, amount in daily.items()]
+        return self._with("spec", budget=budgets)
+
     def with_files(self, files: dict[str, str]) -> Self:
         """Give it files, content by path."""
         written = [{"path": path, "content": content} for path, content in files.items()]
@@ -210,6 +215,14 @@ class PolicyBuilder(_Builder):
     def giving_nothing(self) -> Self:
         """Empty its matrix."""
         return self._with("spec", dataAccess=None)
+
+    def budgeting(self, **budget: Any) -> Self:
+        """Say what holds for all budgets, by the names in YAML."""
+        return self._with("spec", budget=budget)
+
+    def declaring(self, *environments: dict[str, Any]) -> Self:
+        """Have exactly these environments besides the defaults."""
+        return self._with("spec", environments=list(environments))
 
     def isolating(self, **isolation: str) -> Self:
         """Set the isolation of agent and guard by environment; other environments keep their default."""
@@ -503,9 +516,7 @@ def a_placement(
         guard_image=GUARD_IMAGE,
         guard_addresses=("10.96.0.41",),
         api_server=API_SERVER,
-        budget=budget_of(built, governing, built.spec.stages[stage].environment)
-        if costs_money(built, served)
-        else None,
+        budget=budget,
         prices=prices_of(built),
         agent_key=derive_agent_key(OPERATOR_KEY, digest),
     )

@@ -59,6 +59,7 @@ AGENT = CrdKind(
         Column("Status", _condition("Ready", "status"), "Whether it serves its stage"),
         Column("Reason", _condition("Ready", "reason"), "Why it is, or is not, ready"),
         Column("Killed", _condition("Killed", "status"), "Whether the kill switch is engaged"),
+        Column("Spent", ".status.budget.summary", "What it spent today of its daily budget"),
         _AGE,
         Column("Owner", ".spec.owner.email", "The person who answers for it", wide=True),
         Column("Environment", ".status.stage.environment", "Environment of the stage", wide=True),
@@ -68,6 +69,7 @@ AGENT = CrdKind(
         Column("Next-At", ".status.stage.nextAt", "When the next stage starts if this one stays ready", wide=True),
         Column("Enforced", _condition("PolicyEnforced", "status"), "Whether every guard passed its test", wide=True),
         Column("Egress", _condition("EgressEnforced", "status"), "Whether pods reach only their guard", wide=True),
+        Column("Exhausted", _condition("BudgetExhausted", "status"), "Whether its budget is exhausted", wide=True),
         # The kill controller reads these at its start, by their names.
         Column("Kill-Requested", ".status.kill.requestedAt", "When it was killed last", wide=True),
         Column("Kill-Released", ".status.kill.releasedAt", "When that kill was released", wide=True),

@@ -11,7 +11,6 @@ from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.ledger_names import ledger_name, total_ledger_name
 from interlock_contract.budget.money import parse_money
 from interlock_contract.budget.prices import ModelPrice
-from interlock_contract.budget.windows import ZoneUnknown, find_zone
 
 
 @dataclass(frozen=True)
@@ -152,16 +151,3 @@ def price_violation(agent: Agent, policy: AgentPolicy, prices: ModelPrices) -> s
         f"spec.models: {', '.join(missing)} has no price, so no budget could hold{f' ({why})' if why else ''}; add it "
         f"to spec.models.prices of AgentPolicy {name}, where 0 is a price, or remove the model from the Agent"
     )
-
-
-def zone_violation(policy: AgentPolicy) -> str | None:
-    """Return that the time zone of a policy does not exist, or None."""
-    zone, name = policy.spec.budget.time_zone, policy.metadata.name
-    try:
-        find_zone(zone)
-    except ZoneUnknown:
-        return (
-            f"AgentPolicy {name}: spec.budget.timeZone {zone!r} is not the name of a time zone, so no day could begin; "
-            "write UTC, or a name of the IANA database such as Europe/Berlin"
-        )
-    return None

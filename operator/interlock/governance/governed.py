@@ -6,6 +6,7 @@ from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import (
     APPLY_GRACE,
     Refusal,
+    budget_refusals,
     labels_refusal,
     model_refusals,
     name_refusal,
@@ -15,7 +16,7 @@ from interlock.api.refusals import (
     row_refusals,
 )
 from interlock.api.status import AgentReason
-from interlock.governance.budgets import ModelPrices, price_violation, zone_violation
+from interlock.governance.budgets import ModelPrices, price_violation
 
 _OWNER_MISSING = (OWNER_MISSING, OWNER_NAME_MISSING, OWNER_EMAIL_MISSING)
 
@@ -35,7 +36,8 @@ def check_governance(agent: Agent, policy: AgentPolicy | None, prices: ModelPric
         or _check_policy(agent, policy)  # under a policy that exists and stays
         or _check_matrix(agent, policy)  # which gives it data, source by source
         or _check_models(agent, policy)  # and allows its models, one by one
-        or _check_prices(agent, policy, prices or ModelPrices())  # each of which has a price
+        or _check_budget(agent, policy)  # within a budget that the agent does not raise
+        or _check_prices(agent, policy, prices or ModelPrices())  # which bounds what has a price
     )
 
 
@@ -96,12 +98,13 @@ def _check_models(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
     return Refusal(AgentReason.MODEL_NOT_ALLOWED, "; ".join(wrong)) if wrong else None
 
 
-def _check_prices(agent: Agent, policy: AgentPolicy | None, prices: ModelPrices) -> Refusal | None:
-    """A budget counts in the time zone of the policy, and cannot bound what has no price."""
+def _check_budget(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
     if policy is None:
         return None
-    sentence = zone_violation(policy)
-    if sentence is not None:
-        return Refusal(AgentReason.POLICY_INVALID, sentence)
-    sentence = price_violation(agent, policy, prices)
+    wrong = budget_refusals(agent.spec, policy.metadata.name, policy.spec)
+    return Refusal(AgentReason.BUDGET_RAISED, "; ".join(wrong)) if wrong else None
+
+
+def _check_prices(agent: Agent, policy: AgentPolicy | None, prices: ModelPrices) -> Refusal | None:
+    sentence = None if policy is None else price_violation(agent, policy, prices)
     return None if sentence is None else Refusal(AgentReason.PRICE_MISSING, sentence)

@@ -46,8 +46,9 @@ class Routed:
     def __init__(self) -> None:
         self.cache = ResourceCache()
         self.agents, self.policies, self.bindings = Asked(), Asked(), Asked()
-        self.ledgers: WorkQueue[Key] = WorkQueue()
+        self.ledgers = Asked()
         self.router = Router(self.cache, self.agents, self.policies, self.bindings, self.ledgers)
+        self.router.ledgers_of = lambda agent: [(agent[0], f"{agent[1]}.staging")]
 
     def handle(self, kind: ResourceType, raw: dict[str, Any], *, is_deleted: bool) -> None:
         if is_deleted:
@@ -58,7 +59,7 @@ class Routed:
             self.router.handle_object(kind, raw)
 
     def woken(self) -> dict[str, set[Key]]:
-        queues = {"agents": self.agents, "policies": self.policies, "bindings": self.bindings}
+        queues = {"agents": self.agents, "policies": self.policies, "bindings": self.bindings, "ledgers": self.ledgers}
         return {name: keys for name, queue in queues.items() if (keys := set(queue.taken()))}
 
 
@@ -82,18 +83,20 @@ def reviewed(runtime: Routed) -> set[Key]:
 
 
 OTHER = ("agents", "other")
+LEDGERS = {("agents", "triage.staging"), ("agents", "other.staging")}
 
 WAKES: dict[Event, dict[str, set[Key]]] = {
-    Event.AGENT_CHANGED: {"agents": {OTHER}},
+    Event.AGENT_CHANGED: {"agents": {OTHER}, "ledgers": LEDGERS},
     Event.AGENT_SUMMARY_CHANGED: {"policies": {SUPPORT}},
     Event.AGENT_USES_CHANGED: {"bindings": {OTHER}},
     Event.POLICY_CHANGED: {"policies": {OTHER}},
-    Event.POLICY_SPEC_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
+    Event.POLICY_SPEC_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}, "ledgers": LEDGERS},
     Event.BINDING_CHANGED: {"bindings": {OTHER}},
     Event.BINDING_GRANTS_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
     Event.AGENT_CHILD_CHANGED: {"agents": {OTHER}},
     Event.BINDING_CHILD_CHANGED: {"bindings": {OTHER}},
-    Event.AGENT_PODS_CHANGED: {"agents": {OTHER}},
+    Event.AGENT_PODS_CHANGED: {"agents": {OTHER}, "ledgers": LEDGERS},
+    Event.LEDGER_CHANGED: {"ledgers": {OTHER}},
     Event.DRIFT_REPORTED: {"bindings": {OTHER}},
     Event.EGRESS_PROXY_CHANGED: {"bindings": {CRM}},
     Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}},

@@ -1,0 +1,288 @@
+"""Budgets: pods wait for their ledger, what is spent is shown, and an agent stops and wakes by its budget."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from msgspec import structs
+
+from interlock.api.status import ConditionType
+from interlock.reconcile.agent import reconcile
+from interlock.reconcile.agent_budget import WRITE_INTERVAL
+from interlock_contract.budget.leases import LedgerTerms, roll
+from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, LedgerWindow
+from interlock_contract.budget.money import NANOS
+from interlock_contract.bundle import BUNDLE_KEY, parse_bundle
+from tests.requirements import requirement
+from tests.support.builders import NOW, PolicyBuilder, SnapshotBuilder, a_policy, a_snapshot, an_agent
+from tests.support.simulation import SECOND, Simulation
+
+MODEL = "openai/gpt-4o-mini"
+OWN, TOTAL = "triage.staging", "support.total"
+AT = int(NOW.timestamp())
+MIDNIGHT = timedelta(hours=15)  # NOW is 9:00 UTC
+
+
+def under(policy: PolicyBuilder | None = None) -> SnapshotBuilder:
+    """Return an agent in staging that calls a model, with $200 a day."""
+    allowing = (policy or a_policy()).allowing_models(MODEL)
+    return a_snapshot().of(an_agent().in_environment("staging").calling(MODEL)).with_policy(allowing)
+
+
+def stopping() -> PolicyBuilder:
+    return a_policy().budgeting(onExhausted="ScaleToZero")
+
+
+def spent(dollars: float, *, refused: float | None = None) -> Ledger:
+    """Return a ledger of today; `refused` is what a guard could not take."""
+    ledger = roll(Ledger(), LedgerTerms(200 * NANOS, None), AT)
+    window = ledger.day
+    assert window is not None
+    exhausted = None if refused is None else Exhausted(AT, "day", int(refused * NANOS), "uid/1")
+    day = LedgerWindow(window.start, window.end, spent=int(dollars * NANOS))
+    return structs.replace(ledger, day=day, exhausted=exhausted)
+
+
+def replicas(simulation: Simulation) -> int:
+    return int(simulation.child("Deployment")["spec"]["replicas"])
+
+
+def a_run(policy: PolicyBuilder | None = None) -> Simulation:
+    simulation = Simulation(under(policy))
+    simulation.run()
+    return simulation
+
+
+def find(simulation: Simulation, ledger: Ledger, name: str = OWN) -> None:
+    simulation.snapshot = simulation.snapshot.with_ledger(name, ledger)
+
+
+@requirement("budget.ledger-first")
+def test_no_pod_starts_before_its_ledger_exists() -> None:
+    outcome = reconcile(under().build(), NOW)
+
+    assert [identity.name for identity in outcome.missing_ledgers] == [OWN]
+    assert outcome.plan.workloads == ()
+    ready = next(one for one in outcome.status.conditions if one.type == ConditionType.READY)
+    assert (ready.reason, OWN in ready.message) == ("WaitingForDeployment", True)
+
+
+@requirement("budget.ledger-first")
+def test_a_policy_with_a_total_has_a_second_ledger_that_pods_wait_for() -> None:
+    snapshot = under(a_policy().budgeting(total={"dailyBudget": "500"})).with_ledger(OWN, Ledger())
+
+    outcome = reconcile(snapshot.build(), NOW)
+
+    assert [(one.name, one.agent) for one in outcome.missing_ledgers] == [(TOTAL, "")]
+    assert outcome.plan.workloads == ()
+    assert not reconcile(snapshot.with_ledger(TOTAL, Ledger()).build(), NOW).missing_ledgers
+
+
+def test_an_agent_that_spends_no_money_has_no_ledger_and_no_budget() -> None:
+    simulation = Simulation()
+    simulation.run()
+
+    assert simulation.condition(ConditionType.BUDGET_EXHAUSTED).reason == "NoBudget"
+    assert simulation.status.budget is None
+    assert simulation.snapshot.ledgers == {}
+
+
+def test_the_bundle_has_the_limits_and_the_price_of_each_model() -> None:
+    policy = a_policy().budgeting(total={"monthlyBudget": "900"}, timeZone="Europe/Berlin", alertPercents=[10])
+    agent = an_agent().in_environment("staging").calling(MODEL).budgeting(staging="120")
+    simulation = Simulation(under(policy).of(agent))
+    simulation.run()
+
+    texts = [child.manifest["data"] for key, child in simulation.snapshot.children.items() if key.kind == "ConfigMap"]
+    bundle = next(parse_bundle(data[BUNDLE_KEY]) for data in texts if BUNDLE_KEY in data)
+    budget, models = bundle.budget, bundle.models
+    assert budget is not None
+    assert models is not None
+    assert (budget.ledger, budget.day, budget.month) == (OWN, 120 * NANOS, None)
+    assert (budget.total_ledger, budget.total_day, budget.total_month) == (TOTAL, None, 900 * NANOS)
+    assert (budget.time_zone, budget.alert_percents, budget.max_output_tokens) == ("Europe/Berlin", (10,), 4096)
+    assert models.providers[0].models[0].price is not None
+    assert models.price_book
+
+
+@requirement("budget.price-missing")
+def test_a_model_without_a_price_is_refused_and_the_message_says_what_to_do() -> None:
+    outcome = reconcile(under().without_price_of(MODEL).build(), NOW)
+
+    governed = next(one for one in outcome.status.conditions if one.type == ConditionType.GOVERNED)
+    assert (governed.status, governed.reason) == ("False", "PriceMissing")
+    assert all(part in governed.message for part in (MODEL, "spec.models.prices of AgentPolicy support", "remove"))
+    assert not outcome.plan.has_writes
+
+
+@requirement("budget.lower-only")
+def test_an_agent_cannot_raise_its_budget() -> None:
+    agent = an_agent().in_environment("staging").calling(MODEL).budgeting(staging="200.01")
+
+    outcome = reconcile(under().of(agent).build(), NOW)
+
+    governed = next(one for one in outcome.status.conditions if one.type == ConditionType.GOVERNED)
+    assert (governed.status, governed.reason) == ("False", "BudgetRaised")
+
+
+@requirement("budget.shown")
+def test_the_status_shows_spend_and_limit_in_one_column() -> None:
+    simulation = a_run()
+    assert simulation.status.budget is not None
+    assert simulation.status.budget.summary == "$0/$200"
+
+    find(simulation, spent(12.4))
+    simulation.wait(WRITE_INTERVAL)
+    simulation.settle()
+
+    budget = simulation.status.budget
+    assert (budget.summary, budget.spent, budget.resets_at) == ("$12.40/$200", "12.40", NOW + MIDNIGHT)
+
+
+@requirement("budget.shown", "operator.idle")
+def test_spend_alone_is_written_at_most_every_ten_seconds_and_never_lost() -> None:
+    simulation = a_run()
+    find(simulation, spent(1))
+    simulation.wait(WRITE_INTERVAL)
+    simulation.settle()
+    for count in range(2, 10):
+        find(simulation, spent(count))
+        simulation.wait(SECOND)
+        outcome = simulation.settle()
+        assert simulation.status.budget is not None
+        assert simulation.status.budget.summary == "$1/$200"
+        assert outcome.requeue_at is not None
+
+    simulation.now = outcome.requeue_at
+    simulation.settle()
+
+    assert simulation.status.budget.summary == "$9/$200"
+
+
+def test_what_was_spent_yesterday_is_not_shown_today() -> None:
+    simulation = a_run()
+    find(simulation, spent(12))
+    simulation.wait(WRITE_INTERVAL)
+    outcome = simulation.settle()
+    assert outcome.requeue_at == NOW + MIDNIGHT
+
+    simulation.wait(MIDNIGHT - WRITE_INTERVAL)
+    simulation.settle()
+
+    assert simulation.status.budget is not None
+    assert simulation.status.budget.summary == "$0/$200"
+
+
+@requirement("budget.exhausted")
+def test_an_exhausted_budget_is_a_condition_that_says_until_when_and_what_to_do() -> None:
+    simulation = a_run()
+    find(simulation, spent(199.9, refused=0.2))
+    simulation.settle()
+
+    condition = simulation.condition(ConditionType.BUDGET_EXHAUSTED)
+    assert (condition.status, condition.reason) == ("True", "BudgetExhausted")
+    for part in ("$200", "2026-03-03T00:00:00Z", "spec.environments[staging]", "budget-override"):
+        assert part in condition.message
+    assert [note.reason for note in simulation.events if note.reason == "BudgetExhausted"] == ["BudgetExhausted"]
+    assert replicas(simulation) == 1, "Block refuses calls and keeps the pods"
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+
+@pytest.mark.parametrize(
+    ("ledger", "why"),
+    [
+        (spent(199.9, refused=0.05), "there is room for the call that was refused"),
+        (spent(199.9), "no call was refused"),
+    ],
+)
+def test_a_budget_with_room_is_not_exhausted(ledger: Ledger, why: str) -> None:
+    simulation = a_run()
+    find(simulation, ledger)
+    simulation.settle()
+
+    assert simulation.condition(ConditionType.BUDGET_EXHAUSTED).status == "False", why
+
+
+@requirement("budget.scale-to-zero")
+def test_scale_to_zero_ends_the_pods_until_the_next_window_and_never_writes_spec_replicas() -> None:
+    simulation = a_run(stopping())
+    find(simulation, spent(199.9, refused=0.2))
+    simulation.settle()
+
+    assert replicas(simulation) == 0
+    ready = simulation.condition(ConditionType.READY)
+    assert (ready.status, ready.reason) == ("False", "BudgetExhausted")
+    assert simulation.condition(ConditionType.STALLED).status == "False"
+    assert simulation.snapshot.agent.build().spec.replicas == 1
+
+    simulation.wait(MIDNIGHT - SECOND)
+    outcome = simulation.settle()
+    assert (replicas(simulation), outcome.requeue_at) == (0, NOW + MIDNIGHT)
+
+    simulation.wait(SECOND)
+    simulation.run()
+    assert replicas(simulation) == 1
+    assert simulation.condition(ConditionType.READY).status == "True"
+
+
+@requirement("budget.scale-to-zero")
+def test_what_ended_guards_give_back_wakes_no_agent() -> None:
+    simulation = a_run(stopping())
+    find(simulation, spent(199.9, refused=0.2))
+    simulation.settle()
+
+    find(simulation, spent(199.0))
+    simulation.wait(SECOND)
+    simulation.settle()
+
+    assert replicas(simulation) == 0
+    assert simulation.condition(ConditionType.BUDGET_EXHAUSTED).status == "True"
+
+
+@requirement("budget.scale-to-zero", "budget.override")
+def test_an_override_and_a_higher_limit_wake_an_agent_before_the_next_window() -> None:
+    simulation = a_run(stopping())
+    find(simulation, spent(199.9, refused=0.2))
+    simulation.settle()
+    assert replicas(simulation) == 0
+
+    credit = Credit(amount=10 * NANOS, until=AT + 3600, reason="month end", given_at=AT)
+    find(simulation, structs.replace(spent(199.9), credit=credit))
+    simulation.run()
+    assert replicas(simulation) == 1
+
+    find(simulation, spent(199.9, refused=0.2))
+    simulation.settle()
+    assert replicas(simulation) == 0
+    raised = (
+        stopping().allowing_models(MODEL).declaring({"name": "staging", "isolation": "Shared", "dailyBudget": "300"})
+    )
+    simulation.find_policy(raised)
+    simulation.run()
+    assert replicas(simulation) == 1
+
+
+@requirement("budget.scale-to-zero")
+def test_an_exhausted_total_stops_the_agents_of_its_policy() -> None:
+    policy = a_policy().budgeting(onExhausted="ScaleToZero", total={"dailyBudget": "10"})
+    simulation = a_run(policy)
+    find(simulation, spent(9.9, refused=0.2), TOTAL)
+    simulation.settle()
+
+    condition = simulation.condition(ConditionType.BUDGET_EXHAUSTED)
+    assert (condition.status, "spec.budget.total" in condition.message) == ("True", True)
+    assert replicas(simulation) == 0
+
+
+@requirement("budget.ledger-first")
+def test_a_ledger_that_cannot_be_read_is_reported_and_is_not_created_again() -> None:
+    simulation = a_run()
+    simulation.snapshot = replace(
+        simulation.snapshot, ledgers={OWN: f"BudgetLedger {OWN} cannot be read ($.day: is none)"}
+    )
+    outcome = simulation.settle()
+
+    condition = simulation.condition(ConditionType.BUDGET_EXHAUSTED)
+    assert (condition.status, condition.reason) == ("Unknown", "LedgerInvalid")
+    assert OWN in condition.message
+    assert outcome.missing_ledgers == ()
