@@ -20,7 +20,7 @@ from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundS
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of
 from interlock.governance.budgets import ModelPrices, budget_of, costs_money
-from interlock.reconcile.snapshot import Snapshot, Spending, Unreadable
+from interlock.reconcile.snapshot import Snapshot, BudgetSnapshot, Unreadable
 from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW
@@ -474,7 +474,7 @@ class SnapshotBuilder:
             api_server=API_SERVER,
             pods=self.pods,
             operator_key=OPERATOR_KEY,
-            spending=Spending(dict(self.ledgers), prices_of(agent, *self.unpriced)),
+            spending=BudgetSnapshot(dict(self.ledgers), prices_of(agent, *self.unpriced)),
             secret_created_at=self.secret_created_at,
         )
 

@@ -8,7 +8,7 @@ from interlock.api.binding import MCPBinding
 from interlock.api.environments import Isolation
 from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import EnvironmentClass, ScopeDimension
-from interlock.governance.budgets import AgentBudget, ModelPrices
+from interlock.governance.budgets import EnvironmentBudget, ModelPrices
 
 
 @dataclass(frozen=True, order=True)
@@ -78,7 +78,7 @@ class Placement:
     audit_url: str = ""
     guard_addresses: tuple[str, ...] = ()
     api_server: ApiServerAddress = field(default_factory=ApiServerAddress)
-    budget: AgentBudget | None = None
+    budget: EnvironmentBudget | None = None
     prices: ModelPrices = field(default_factory=ModelPrices)
     agent_key: str = field(default="", repr=False)
 

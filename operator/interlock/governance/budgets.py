@@ -54,7 +54,7 @@ class LedgerIdentity:
 
 
 @dataclass(frozen=True, slots=True)
-class AgentBudget:
+class EnvironmentBudget:
     """What an agent spends from in one environment.
 
     Attributes:
@@ -86,7 +86,7 @@ def costs_money(agent: Agent, bindings: Iterable[MCPBinding]) -> bool:
     )
 
 
-def budget_of(agent: Agent, policy: AgentPolicy, environment: str, day_seconds: int | None = None) -> AgentBudget:
+def budget_of(agent: Agent, policy: AgentPolicy, environment: str, day_seconds: int | None = None) -> EnvironmentBudget:
     """Return what the agent spends from in an environment of its policy.
 
     Args:
@@ -100,7 +100,7 @@ def budget_of(agent: Agent, policy: AgentPolicy, environment: str, day_seconds: 
     # Governance refuses an environment that the policy does not have.
     limits = limits_of(found, agent.spec.budget) if found is not None else BudgetLimits("0", None)
     total = policy.spec.budget.total
-    return AgentBudget(
+    return EnvironmentBudget(
         identity,
         _terms(policy, limits.daily, limits.monthly, day_seconds),
         None if total is None else LedgerIdentity(policy.metadata.name),

@@ -8,7 +8,7 @@ from interlock.api.agent import Agent
 from interlock.api.budget_status import BudgetStatus, ExhaustedBudget, ExhaustedPeriod
 from interlock.api.policy import AgentPolicy
 from interlock.api.status import AgentReason, ConditionType
-from interlock.governance.budgets import AgentBudget, LedgerIdentity, budget_of, costs_money
+from interlock.governance.budgets import EnvironmentBudget, LedgerIdentity, budget_of, costs_money
 from interlock.reconcile.conditions import Finding
 from interlock.reconcile.snapshot import Snapshot
 from interlock_contract.budget.leases import LedgerTerms, room
@@ -36,7 +36,7 @@ class BudgetReport:
     """
 
     finding: Finding
-    budget: AgentBudget | None = None
+    budget: EnvironmentBudget | None = None
     status: BudgetStatus | None = None
     missing: tuple[LedgerIdentity, ...] = ()
     is_stopped: bool = False
@@ -100,7 +100,7 @@ def report_budget(snapshot: Snapshot, policy: AgentPolicy, environment: str, now
     )
 
 
-def _exhaustion(budget: AgentBudget, ledger: Ledger, total: Ledger | None, now: datetime) -> _Exhaustion | None:
+def _exhaustion(budget: EnvironmentBudget, ledger: Ledger, total: Ledger | None, now: datetime) -> _Exhaustion | None:
     """Return the budget that has too little room for a call that a guard refused, None where all have enough.
 
     A guard's report alone does not count: the limit may have been raised since, or a slice have been given back.
@@ -131,7 +131,7 @@ def _credit(ledger: Ledger, at: int) -> int:
 
 
 def _still_stopped(
-    recorded: ExhaustedBudget | None, budget: AgentBudget, ledger: Ledger, now: datetime
+    recorded: ExhaustedBudget | None, budget: EnvironmentBudget, ledger: Ledger, now: datetime
 ) -> _Exhaustion | None:
     """Return the exhaustion for which an agent was stopped, as long as neither its window nor its limit is another.
 
@@ -151,7 +151,7 @@ def _still_stopped(
     return _Exhaustion(recorded.period, limit, recorded.until) if format_money(limit) == recorded.limit else None
 
 
-def _status(budget: AgentBudget, ledger: Ledger, exhaustion: _Exhaustion | None, now: datetime) -> BudgetStatus:
+def _status(budget: EnvironmentBudget, ledger: Ledger, exhaustion: _Exhaustion | None, now: datetime) -> BudgetStatus:
     at = int(now.timestamp())
     day = ledger.day if ledger.day is not None and ledger.day.end > at else None
     month = ledger.month if ledger.month is not None and ledger.month.end > at else None
@@ -186,7 +186,7 @@ def _paced(recorded: BudgetStatus | None, fresh: BudgetStatus, now: datetime) ->
 
 
 def _finding(
-    agent: Agent, policy: AgentPolicy, budget: AgentBudget, found: _Exhaustion | None, *, is_scaled: bool
+    agent: Agent, policy: AgentPolicy, budget: EnvironmentBudget, found: _Exhaustion | None, *, is_scaled: bool
 ) -> Finding:
     environment, name = budget.identity.environment, policy.metadata.name
     if found is None:

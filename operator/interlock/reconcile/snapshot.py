@@ -20,7 +20,7 @@ from interlock_contract.budget.ledger import Ledger
 
 
 @dataclass(frozen=True)
-class Spending:
+class BudgetSnapshot:
     """What an Agent spends from, and what its models cost.
 
     Attributes:
@@ -68,7 +68,7 @@ class Snapshot:
     kill_seen: str | None = None
     starts_pods: bool = True
     operator_key: bytes = field(default=b"", repr=False)
-    spending: Spending = field(default_factory=Spending)
+    spending: BudgetSnapshot = field(default_factory=BudgetSnapshot)
     secret_created_at: datetime | None = None
 
     @property

@@ -29,7 +29,7 @@ from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
-from interlock.reconcile.snapshot import Snapshot, Spending, Unreadable
+from interlock.reconcile.snapshot import Snapshot, BudgetSnapshot, Unreadable
 from interlock.runtime.denial_events import DenialEvents
 from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST
@@ -78,7 +78,7 @@ class SnapshotReader:
         self._starts_pods = starts_pods
         self._pods = pods
         self._api_server = api_server
-        self.spending_of: Callable[[Agent, AgentPolicy], Spending] = lambda *_: Spending()
+        self.spending_of: Callable[[Agent, AgentPolicy], BudgetSnapshot] = lambda *_: BudgetSnapshot()
         """Returns the ledgers that an Agent may spend from, and the prices of its models under its policy."""
 
     def may_start_pods(self, key: Key, uid: str) -> bool:
@@ -127,7 +127,7 @@ class SnapshotReader:
             api_server=self._api_server(),
             pods=self._pods(key, _ready_since(agent)),
             operator_key=self._operator_key,
-            spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else Spending(),
+            spending=self.spending_of(agent, policy) if isinstance(policy, AgentPolicy) else BudgetSnapshot(),
             secret_created_at=secret_created_at,
         )
 

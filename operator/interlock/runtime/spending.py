@@ -5,7 +5,7 @@ from interlock.api.policy import AgentPolicy
 from interlock.cluster.ledger_store import LedgerStore
 from interlock.deployment.children.upstreams import find_prices
 from interlock.prices.book import PriceBook
-from interlock.reconcile.snapshot import Spending
+from interlock.reconcile.snapshot import BudgetSnapshot
 
 
 class SpendingReader:
@@ -20,10 +20,10 @@ class SpendingReader:
     def __init__(self, store: LedgerStore, book: PriceBook, day_seconds: int | None) -> None:
         self._store, self._book, self._day_seconds = store, book, day_seconds
 
-    def read(self, agent: Agent, policy: AgentPolicy) -> Spending:
+    def read(self, agent: Agent, policy: AgentPolicy) -> BudgetSnapshot:
         """Return the ledgers that an Agent may spend from, and the prices of its models under its policy."""
         key = agent.metadata.namespace, agent.metadata.name
-        return Spending(
+        return BudgetSnapshot(
             ledgers=self._store.read_for(key, policy.metadata.name),
             prices=find_prices(agent, policy, self._book),
             day_seconds=self._day_seconds,
