@@ -116,13 +116,13 @@ def test_a_model_without_a_price_is_refused_and_the_message_says_what_to_do() ->
 
 
 @requirement("budget.lower-only")
-def test_an_agent_cannot_raise_its_budget() -> None:
+def test_a_budget_above_that_of_the_policy_has_no_effect() -> None:
     agent = an_agent().in_environment("staging").calling(MODEL).budgeting(staging="200.01")
+    simulation = Simulation(under().of(agent))
+    simulation.run()
 
-    outcome = reconcile(under().of(agent).build(), NOW)
-
-    governed = next(one for one in outcome.status.conditions if one.type == ConditionType.GOVERNED)
-    assert (governed.status, governed.reason) == ("False", "BudgetRaised")
+    assert simulation.status.budget is not None
+    assert simulation.status.budget.summary == "$0/$200"
 
 
 @requirement("budget.shown")

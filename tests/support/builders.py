@@ -20,7 +20,7 @@ from interlock.deployment.placement import ApiEndpoint, ApiServerAddress, BoundS
 from interlock.deployment.plan import LiveChild
 from interlock.deployment.revision import revision_of
 from interlock.governance.budgets import ModelPrices, budget_of, costs_money
-from interlock.reconcile.snapshot import Snapshot, BudgetSnapshot, Unreadable
+from interlock.reconcile.snapshot import BudgetSnapshot, Snapshot, Unreadable
 from interlock_contract.agent_key import derive_agent_key
 from interlock_contract.budget.ledger import Ledger
 from interlock_contract.names import ACCEPT_DRIFT, API_VERSION, KILL_SWITCH, KILL_SWITCH_BY, NEEDS_REVIEW

@@ -28,6 +28,7 @@ from interlock.runtime.spending import SpendingReader
 from interlock.runtime.worker_process import Compute
 from interlock.settings import OperatorSettings
 from interlock_contract.clock import monotonic
+from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
 from interlock_kube.resource_types import (
     AGENT,
@@ -119,6 +120,7 @@ class SmallOperator:
                 cache=self.cache,
                 store=self.ledgers,
                 holders=DeadHolders(self.cache, self.ledgers, client, lambda _: (), monotonic),
+                policies=InstalledPolicies(client, monotonic),
                 events=self.events,
                 clock=lambda: self.now,
                 wake_agent=agents.add_sooner,

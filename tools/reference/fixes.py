@@ -17,6 +17,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "PolicyInvalid": "correct the policy",
         "DataAccessMissing": "add a row to `spec.dataAccess` of the policy",
         "ModelNotAllowed": "add it to `spec.models` of the policy",
+        "PriceMissing": "add the [price](../explanation/prices.md) to `spec.models.prices` of the policy",
         "EnvironmentInvalid": "keep one of them",
         "EnvironmentUnknown": "add the environment to `spec.environments` of the policy, or name one that it has",
         "StagesInvalid": "reorder or correct the stages",
@@ -33,6 +34,10 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "KillSwitch": "[release it](../explanation/kill.md#release-an-agent)",
         "ApplyFailed": "as the message says, often a quota or another admission policy",
         "NameTaken": "delete that object, or rename the agent",
+        "LedgerMissing": "remove what refuses the BudgetLedger",
+        "LedgerInvalid": "restore the status of the BudgetLedger from a backup",
+        "BudgetExhausted": "wait for the next window, raise the budget in the policy, or set an "
+        "[override](../spec/v1alpha1/agent.md#raise-a-budget)",
         "EnforcementLost": "remove what refuses the write",
         "ReconcileError": "report it with the message and the operator's log",
         "NetworkOpen": "use a [network plugin](../explanation/isolation.md#network-plugins) that does",
@@ -75,6 +80,8 @@ FIXES: Final[dict[str, dict[str, str]]] = {
         "Killed": "[release it](../explanation/kill.md#release-an-agent)",
         "SoakRestarted": "read why the container ended: `kubectl logs --previous`, container `agent`",
         "RequestsDenied": "what its [reason](../explanation/guard.md#reasons-for-a-denial) and rule say",
+        "BudgetAlert": "compare the spend with the plan before the [budget](../spec/v1alpha1/agent.md#budgets) ends",
+        "BudgetOverrideRefused": "set an [override](../spec/v1alpha1/agent.md#raise-a-budget) that the policy allows",
         "AdmissionPoliciesChanged": "if it was not intended, apply `manifests/admission` again",
     },
 }
@@ -85,7 +92,7 @@ NO_ACTION: Final = frozenset(
         *("GovernanceSatisfied", "RolloutPlanned", "BindingsResolved", "Applied", "PodsReady", "SelfTestPassed"),
         *("EgressClosed", "ScaledToZero", "NoGuard", "Progressing", "NotKilled", "Released", "Soaking", "LastStage"),
         *("Verified", "NoDrift", "DriftAccepted", "NotPinned", "InForce", "NoViolation"),
-        *("StageEntered", "AdmissionPoliciesRestored"),
+        *("StageEntered", "AdmissionPoliciesRestored", "WithinBudget", "NoBudget"),
     }
 )
 """The reasons that need no action. Every other one has a fix."""

@@ -144,7 +144,6 @@ VIOLATIONS = (
     AgentReason.LIMITED_SCOPE_REQUIRED,
     AgentReason.ENVIRONMENT_UNKNOWN,
     AgentReason.NARROWING_INVALID,
-    AgentReason.BUDGET_RAISED,
     AgentReason.PRICE_MISSING,
 )
 """Reasons for which an AgentPolicy, and nothing else, refuses an Agent."""

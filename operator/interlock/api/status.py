@@ -106,8 +106,6 @@ class AgentReason(StrEnum):
     """The policy's matrix has no row for the agent and one of its sources."""
     MODEL_NOT_ALLOWED = "ModelNotAllowed"
     """The policy does not allow one of the agent's models or its Secret, or does not know its provider."""
-    BUDGET_RAISED = "BudgetRaised"
-    """A budget of the agent is above that of its policy."""
     PRICE_MISSING = "PriceMissing"
     """One of the agent's models has no price, so no budget could hold."""
     ENVIRONMENT_INVALID = "EnvironmentInvalid"

@@ -6,7 +6,6 @@ from interlock.api.policy import AgentPolicy
 from interlock.api.refusals import (
     APPLY_GRACE,
     Refusal,
-    budget_refusals,
     labels_refusal,
     model_refusals,
     name_refusal,
@@ -36,8 +35,7 @@ def check_governance(agent: Agent, policy: AgentPolicy | None, prices: ModelPric
         or _check_policy(agent, policy)  # under a policy that exists and stays
         or _check_matrix(agent, policy)  # which gives it data, source by source
         or _check_models(agent, policy)  # and allows its models, one by one
-        or _check_budget(agent, policy)  # within a budget that the agent does not raise
-        or _check_prices(agent, policy, prices or ModelPrices())  # which bounds what has a price
+        or _check_prices(agent, policy, prices or ModelPrices())  # each of which has a price
     )
 
 
@@ -96,13 +94,6 @@ def _check_models(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
         return None
     wrong = model_refusals(agent.spec, policy.metadata.name, policy.spec)
     return Refusal(AgentReason.MODEL_NOT_ALLOWED, "; ".join(wrong)) if wrong else None
-
-
-def _check_budget(agent: Agent, policy: AgentPolicy | None) -> Refusal | None:
-    if policy is None:
-        return None
-    wrong = budget_refusals(agent.spec, policy.metadata.name, policy.spec)
-    return Refusal(AgentReason.BUDGET_RAISED, "; ".join(wrong)) if wrong else None
 
 
 def _check_prices(agent: Agent, policy: AgentPolicy | None, prices: ModelPrices) -> Refusal | None:

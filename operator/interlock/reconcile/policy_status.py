@@ -23,9 +23,10 @@ def build_policy_conditions(
         now: The time.
     """
     name = policy.metadata.name
-    findings = [
-        Finding(PolicyCondition.READY, "True", PolicyReason.IN_FORCE, f"AgentPolicy {name} governs {agents} Agents")
-    ]
+    governs = f"AgentPolicy {name} governs {agents} Agents"
+    if policy.spec.budget.total is None:
+        governs += "; it has no spec.budget.total, so each new Agent is a new budget"
+    findings = [Finding(PolicyCondition.READY, "True", PolicyReason.IN_FORCE, governs)]
     if refused:
         shown = ", ".join(f"{agent} ({reason})" for agent, reason in sorted(refused.items())[:_MOST_NAMES])
         more = f" and {len(refused) - _MOST_NAMES} more" if len(refused) > _MOST_NAMES else ""

@@ -29,7 +29,7 @@ from interlock.reconcile.agent import ReconcileResult, reconcile
 from interlock.reconcile.agent_events import transitions
 from interlock.reconcile.agent_status import enforcement_lost_message, with_failure
 from interlock.reconcile.managed_objects import record_applied
-from interlock.reconcile.snapshot import Snapshot, BudgetSnapshot, Unreadable
+from interlock.reconcile.snapshot import BudgetSnapshot, Snapshot, Unreadable
 from interlock.runtime.denial_events import DenialEvents
 from interlock.settings import OperatorSettings
 from interlock.telemetry import AGENTS, ENFORCEMENT_LOST

@@ -50,6 +50,7 @@ from interlock.telemetry import (
 )
 from interlock_contract.clock import monotonic, utc_now
 from interlock_kube.client import Json, KubeClient
+from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.metadata import drop_managed_fields
 from interlock_kube.object_reader import MISSED, ObjectName, ObjectReader
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue, share_of_a_namespace
@@ -253,6 +254,7 @@ class App:
             cache=self._cache,
             store=store,
             holders=DeadHolders(self._cache, store, client, pods.uids, monotonic),
+            policies=InstalledPolicies(client, monotonic),
             events=events,
             clock=utc_now,
             wake_agent=self._agents.add_sooner,

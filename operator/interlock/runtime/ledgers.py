@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from msgspec import structs
+
 from interlock.api.agent import Agent
 from interlock.api.policy import AgentPolicy
 from interlock.cluster.event_poster import EventPoster, Regarded
@@ -22,10 +24,16 @@ from interlock.telemetry import BUDGET_EXHAUSTED, BUDGET_LIMIT, BUDGET_SPENT, HO
 from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.ledger import Credit, Ledger, LedgerInvalid, dump_ledger
 from interlock_contract.budget.money import NANOS
+from interlock_contract.kill import shorten
+from interlock_kube.installed_policies import UNVERIFIED, InstalledPolicies
 from interlock_kube.resource_types import Key
 
 _log = logging.getLogger(__name__)
 
+OVERRIDE_POLICY: Final = "agents-budget-override.interlock.dev"
+"""The admission policy by which users write no other name than their own next to an override."""
+STAMP_POLICY: Final = "agents-budget-override-identity.interlock.dev"
+"""The admission policy by which the API server writes that name."""
 CONFLICT_SECONDS: Final = 0.5
 """How soon a ledger is reconciled again that a guard wrote meanwhile."""
 SPEND_SECONDS: Final = 10.0
@@ -52,6 +60,7 @@ class LedgerReconciler:
         cache: The objects that users apply.
         store: The ledgers.
         holders: Finds holders that spend no longer.
+        policies: Tells whether admission policies are installed.
         events: Posts Events.
         clock: Returns the time.
         wake_agent: Enqueues an Agent within some seconds.
@@ -64,12 +73,14 @@ class LedgerReconciler:
         cache: ResourceCache,
         store: LedgerStore,
         holders: DeadHolders,
+        policies: InstalledPolicies,
         events: EventPoster,
         clock: Callable[[], datetime],
         wake_agent: Callable[[Key, float], None],
         day_seconds: int | None = None,
     ) -> None:
-        self._cache, self._store, self._holders, self._events = cache, store, holders, events
+        self._cache, self._store, self._holders, self._policies = cache, store, holders, policies
+        self._events = events
         self._clock, self._wake_agent, self._day_seconds = clock, wake_agent, day_seconds
         self._known: dict[Key, tuple[LedgerIdentity, object]] = {}
         """Whose each ledger is, and what of it matters to Agents immediately."""
@@ -101,7 +112,7 @@ class LedgerReconciler:
         await self._address(key, stored, governing)
         dead, due = await self._holders.find(key, stored.identity, ledger)
         now = self._clock()
-        credit = self._credit(key, stored.identity, governing, now)
+        credit = await self._credit(key, stored.identity, governing, now)
         is_governed = governing.policy is not None and governing.agent is not None
         wanted = reconcile_ledger(
             ledger, governing.terms, now, dead_holders=dead, credit=credit, may_withdraw=is_governed
@@ -148,7 +159,7 @@ class LedgerReconciler:
 
     # Overrides and alerts
 
-    def _credit(self, key: Key, identity: LedgerIdentity, governing: _Governing, now: datetime) -> Credit | None:
+    async def _credit(self, key: Key, identity: LedgerIdentity, governing: _Governing, now: datetime) -> Credit | None:
         """Return the credit of the Agent's annotation, as far as its policy allows it, in one of its ledgers alone."""
         agent, policy = governing.agent, governing.policy
         if agent is None or policy is None:
@@ -162,10 +173,18 @@ class LedgerReconciler:
         self._refused.pop(key, None)
         if found is None:
             return None
+        found = structs.replace(found, by=await self._author(found.by))
         stage = agent.status.stage if agent.status else None
         current = stage.environment if stage is not None else agent.spec.stages[0].environment
         holders = [one for one in self._store.of_agent((key[0], identity.agent)) if self._has_credit(one, found)]
         return found if key in holders or (not holders and identity.environment == current) else None
+
+    async def _author(self, by: str | None) -> str | None:
+        """Return the name of the user who set an override, with a prefix where no admission policy vouches for it."""
+        is_verified = await self._policies.is_validating(OVERRIDE_POLICY) or await self._policies.is_mutating(
+            STAMP_POLICY
+        )
+        return by if not by or is_verified else shorten(f"{UNVERIFIED}{by.removeprefix(UNVERIFIED)}")
 
     def _has_credit(self, key: Key, wanted: Credit) -> bool:
         stored = self._store.get(key)

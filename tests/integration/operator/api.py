@@ -32,6 +32,7 @@ _PREFIXES = {
     "agents": _OURS,
     "agentpolicies": _OURS,
     "mcpbindings": _OURS,
+    "budgetledgers": _OURS,
     "deployments": "/apis/apps/v1",
     "daemonsets": "/apis/apps/v1",
     "replicasets": "/apis/apps/v1",

@@ -27,6 +27,7 @@ PROTECTING = (
     "accounts-reserved",
     "agents-status",
     "audit-reserved",
+    "budgetledgers",
     "evictions-grace",
     "kill-controller",
     "managed-objects",
@@ -142,7 +143,9 @@ def a_cluster(name: str, policies: Sequence[str] = PROTECTING) -> Iterator[kwok.
             *(("-f", f"manifests/admission/{name}.yaml") for name in policies),
         ):
             _kubectl(created, "apply", "--server-side", *arguments)
-        names = [f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings")]
+        names = [
+            f"crd/{plural}.interlock.dev" for plural in ("agents", "agentpolicies", "mcpbindings", "budgetledgers")
+        ]
         _kubectl(created, "wait", "--for=condition=Established", "--timeout=30s", *names)
         yield created
     finally:

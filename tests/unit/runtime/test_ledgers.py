@@ -17,6 +17,7 @@ from interlock_contract.budget.leases import LedgerTerms, room, take
 from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, dump_ledger, parse_ledger
 from interlock_contract.budget.money import NANOS
 from interlock_kube.client import ApiError
+from interlock_kube.installed_policies import InstalledPolicies
 from interlock_kube.resource_types import AGENT, BUDGET_LEDGER, LEASE, POD, Key
 from tests.requirements import requirement
 from tests.support.builders import NOW, AgentBuilder, PolicyBuilder, a_policy, an_agent, seconds
@@ -60,6 +61,7 @@ class Ledgers:
             cache=self.cache,
             store=self.store,
             holders=holders,
+            policies=InstalledPolicies(client, self.monotonic),
             events=self.events,
             clock=lambda: self.now,
             wake_agent=lambda key, wait: self.woken.append((key, wait)),
@@ -330,11 +332,34 @@ async def test_an_override_is_one_credit_with_its_author_and_is_given_once(ledge
     await ledgers.reconcile()
 
     credit = ledgers.ledger().credit
-    assert credit == Credit(25 * NANOS, AT + 9 * 3600, "month end", AT, by="ada")
+    assert credit == Credit(25 * NANOS, AT + 9 * 3600, "month end", AT, by="unverified:ada")
     ledgers.client.forget_requests()
     ledgers.wait(60)
     await ledgers.reconcile()
     assert ledgers.client.writes() == []
+
+
+@requirement("budget.override")
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("validating", "agents-budget-override.interlock.dev"),
+        ("mutating", "agents-budget-override-identity.interlock.dev"),
+    ],
+)
+async def test_the_author_of_an_override_is_named_as_such_where_an_admission_policy_vouches_for_it(
+    ledgers: Ledgers, kind: str, name: str
+) -> None:
+    for plural in ("policies", "policybindings"):
+        path = f"/apis/admissionregistration.k8s.io/v1/{kind}admission{plural}/{name}"
+        ledgers.client.put(path, {"kind": "Policy", "metadata": {"name": name}})
+    ledgers.apply(overriding(f"+25 USD until={UNTIL} reason=month end"))
+
+    await ledgers.reconcile()
+
+    credit = ledgers.ledger().credit
+    assert credit is not None
+    assert credit.by == "ada"
 
 
 @requirement("budget.override")

@@ -73,6 +73,7 @@ from interlock_contract.pod import (
     NAMESPACE_VARIABLE,
     OBSERVE_PORT,
     PIPES_PATH,
+    POD_UID_VARIABLE,
     POD_VARIABLE,
     SPOOL_PATH,
     TASK_PORT,
@@ -304,6 +305,7 @@ def _guard(placement: Placement) -> dict[str, Any]:
         {"name": NAMESPACE_VARIABLE, "value": metadata.namespace},
         {"name": POD_VARIABLE, "valueFrom": {"fieldRef": _field("metadata.name")}},
         {"name": BUNDLE_VARIABLE, "value": name_of(placement)},
+        *([{"name": POD_UID_VARIABLE, "valueFrom": {"fieldRef": _field("metadata.uid")}}] if placement.budget else []),
     ]
     mounts: list[dict[str, Any]] = [
         {"name": PIPES_VOLUME, "mountPath": PIPES_PATH},
