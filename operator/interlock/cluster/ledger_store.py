@@ -157,8 +157,7 @@ class LedgerStore:
             ApiError: The API server refused.
         """
         annotations = {OWNER_ANNOTATION: addressee} if addressee else {}
-        agent = {AGENT_LABEL: identity.agent} if identity.agent else {}
-        labels = {APP_MANAGED_BY_LABEL: MANAGED_BY, POLICY_LABEL: policy_label(identity.policy), **agent}
+        labels = _labels(identity, identity.policy)
         ledger = {
             "apiVersion": BUDGET_LEDGER.api_version,
             "kind": BUDGET_LEDGER.kind,
@@ -195,17 +194,13 @@ class LedgerStore:
         return True
 
     async def address(self, key: Key, policy: str, addressee: str) -> None:
-        """Let a ledger's label name the policy, and its annotation the owner of the Agent.
+        """Let a ledger's labels name the Agent and its policy, and its annotation the owner of the Agent.
 
         Raises:
             ApiError: The API server refused.
         """
-        patch = {
-            "metadata": {
-                "labels": {POLICY_LABEL: policy_label(policy)},
-                "annotations": {OWNER_ANNOTATION: addressee or None},
-            }
-        }
+        labels = _labels(self._ledgers[key].identity, policy)
+        patch = {"metadata": {"labels": labels, "annotations": {OWNER_ANNOTATION: addressee or None}}}
         self._keep(await self._client.patch(BUDGET_LEDGER.path(*key), patch, FIELD_MANAGER))
 
     async def read_again(self, key: Key) -> None:
@@ -263,7 +258,7 @@ class LedgerStore:
         if not self.is_newer(BUDGET_LEDGER.kind, found):
             return
         identity = _identity_of(found)
-        if identity is None or identity.name != key[1]:
+        if identity is None:
             return
         metadata = found["metadata"]
         data = zlib.compress(json.dumps(found.get("status") or {}, separators=(",", ":")).encode(), level=1)
@@ -288,9 +283,24 @@ class LedgerStore:
         self._changed(key)
 
 
+def _labels(identity: LedgerIdentity, policy: str) -> dict[str, str]:
+    """Return the labels of a ledger, by which it is watched.
+
+    Args:
+        identity: Whose it is.
+        policy: The AgentPolicy that governs it now.
+    """
+    agent = {AGENT_LABEL: identity.agent} if identity.agent else {}
+    return {APP_MANAGED_BY_LABEL: MANAGED_BY, POLICY_LABEL: policy_label(policy), **agent}
+
+
 def _identity_of(found: Json) -> LedgerIdentity | None:
-    """Return whose ledger an object is, None where its spec does not say so."""
+    """Return whose ledger an object is, None where spec and name do not say so."""
     spec: Any = found.get("spec")
     if not isinstance(spec, dict) or not isinstance(spec.get("policy"), str):
         return None
-    return LedgerIdentity(spec["policy"], str(spec.get("agent") or ""), str(spec.get("environment") or ""))
+    identity = LedgerIdentity(spec["policy"], str(spec.get("agent") or ""), str(spec.get("environment") or ""))
+    try:
+        return identity if identity.name == found["metadata"]["name"] else None
+    except ValueError:  # no ledger has such a name
+        return None

@@ -460,4 +460,6 @@ async def test_a_ledger_of_no_known_agent_or_with_a_false_label_is_not_kept(ledg
     assert ledgers.store.owner_of("", made) is None
     foreign = copy.deepcopy(made) | {"spec": {"policy": "support", "agent": "sales", "environment": "staging"}}
     ledgers.store.put(BUDGET_LEDGER.kind, foreign)
+    impossible = copy.deepcopy(made) | {"spec": {"policy": "support", "agent": "triage", "environment": "total"}}
+    ledgers.store.put(BUDGET_LEDGER.kind, impossible)
     assert ledgers.store.get(OWN) is None
