@@ -12,7 +12,7 @@ from interlock.deployment.children.identity import build_guard_role
 from interlock.deployment.children.verification_job import VerificationTarget, build_support
 from interlock.deployment.placement import ApiServerAddress
 from tests.requirements import requirement
-from tests.support.builders import GUARD_IMAGE, a_binding, a_placement
+from tests.support.builders import GUARD_IMAGE, a_binding, a_placement, an_agent
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "rights.md").read_text(encoding="utf-8")
@@ -20,7 +20,8 @@ Right = tuple[str, str, str]
 
 
 def roles() -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {"guard": build_guard_role(a_placement())["rules"]}
+    placement = a_placement(an_agent().calling("openai/gpt-4o-mini"))  # an agent that spends money
+    found: dict[str, list[dict[str, Any]]] = {"guard": build_guard_role(placement)["rules"]}
     [role] = [
         one
         for one in build_support(VerificationTarget(a_binding().build(), 1, GUARD_IMAGE), ApiServerAddress())

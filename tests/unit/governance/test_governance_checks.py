@@ -4,7 +4,7 @@ from interlock.api.refusals import model_matches
 from interlock.api.status import AgentReason
 from interlock.governance.governed import check_governance
 from tests.requirements import requirement
-from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, an_agent
+from tests.support.builders import AgentBuilder, PolicyBuilder, a_policy, an_agent, prices_of
 
 
 def refused(agent: AgentBuilder, policy: PolicyBuilder | None = None) -> tuple[AgentReason, str]:
@@ -200,7 +200,21 @@ def test_models_that_the_policy_allows_are_governed() -> None:
     local = [{"name": "local", "url": "https://llm.example.com/v1"}]
     policy = a_policy().allowing_models("openai/gpt-4o*", "anthropic/claude-x", "local/*", urls=local)
     agent = an_agent().calling("openai/gpt-4o-mini", "openai/gpt-4o", "anthropic/claude-x", "local/meta/llama")
-    assert check_governance(agent.build(), policy.build()) is None
+    built = agent.build()
+    assert check_governance(built, policy.build(), prices_of(built)) is None
+
+
+@requirement("budget.price-missing")
+def test_a_model_without_a_price_is_refused_with_the_reason_and_the_field() -> None:
+    agent, policy = an_agent().calling("openai/gpt-4o", "openai/gpt-5"), a_policy().allowing_models("openai/*")
+    built = agent.build()
+    refusal = check_governance(built, policy.build(), prices_of(built, "openai/gpt-5"))
+    assert refusal is not None
+    assert refusal.reason is AgentReason.PRICE_MISSING
+    assert refusal.message == (
+        "spec.models: openai/gpt-5 has no price, so no budget could hold (the price book has no model openai/gpt-5); "
+        "add it to spec.models.prices of AgentPolicy support, where 0 is a price, or remove the model from the Agent"
+    )
 
 
 @requirement("models.governed")

@@ -11,6 +11,7 @@ from interlock.cluster.admission_policies import AdmissionPolicies
 from interlock.cluster.agent_pods import AgentPodStore
 from interlock.cluster.api_server import ApiServerFinder
 from interlock.cluster.kill_lease import KillLease
+from interlock.cluster.ledger_store import LedgerStore
 from interlock.runtime import app as app_module
 from interlock.runtime import second_watch
 from interlock.runtime.app import App
@@ -59,7 +60,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
     monkeypatch.setattr(app_module, "check_version", version)
     monkeypatch.setattr(app_module, "list_objects", _nothing)
     monkeypatch.setattr(ApiServerFinder, "find", _done)
-    for part in (ChildWatch, AgentPodStore):
+    for part in (ChildWatch, AgentPodStore, LedgerStore):
         monkeypatch.setattr(part, "run", _forever)
         monkeypatch.setattr(part, "synced", _done)
     return client
@@ -68,6 +69,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> ClosingClient:
 PARTS = [
     ("child watch", ChildWatch),
     ("agent pods", AgentPodStore),
+    ("ledgers", LedgerStore),
     ("API server finder", ApiServerFinder),
     ("Lease of the kill controller", KillLease),
     ("admission policies", AdmissionPolicies),
