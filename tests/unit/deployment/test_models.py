@@ -54,6 +54,41 @@ def test_a_provider_that_the_policy_names_counts_instead_of_the_usual_one() -> N
 
 
 @requirement("models.compiled")
+@requirement("models.compiled")
+@pytest.mark.parametrize(
+    ("settings", "member", "asks"),
+    [
+        ({}, None, None),
+        ({"outputLimitMember": "max_tokens", "streamUsage": "Never"}, "max_tokens", False),
+        ({"streamUsage": "Ask"}, None, True),
+    ],
+)
+def test_the_bundle_says_how_a_provider_limits_output_and_tells_usage(
+    settings: dict[str, str], member: str | None, *, asks: bool | None
+) -> None:
+    placement = a_placement_calling("local/meta/llama", urls=[{**LOCAL, **settings}])
+    models = compile_bundle(placement).models
+    assert models is not None
+    assert (models.providers[0].limit_member, models.providers[0].takes_usage_option) == (member, asks)
+
+
+@requirement("budget.price-missing")
+def test_no_bundle_has_a_model_without_a_price_or_models_without_a_budget() -> None:
+    bundle = compile_bundle(a_placement_calling("openai/gpt-4o-mini", "local/meta/llama", urls=[LOCAL]))
+    assert bundle.models is not None
+    assert bundle.budget is not None
+    assert all(model.price is not None for provider in bundle.models.providers for model in provider.models)
+
+
+def test_a_guard_that_spends_knows_the_uid_of_its_pod() -> None:
+    def variables(placement: Placement) -> list[str]:
+        pod = build_workloads(placement)[0]["spec"]["template"]["spec"]
+        return [one["name"] for one in pod["initContainers"][0]["env"]]
+
+    assert "INTERLOCK_POD_UID" in variables(a_placement_calling("openai/gpt-4o-mini"))
+    assert "INTERLOCK_POD_UID" not in variables(a_placement())
+
+
 def test_only_the_guard_mounts_keys_and_each_once() -> None:
     pod = build_workloads(a_placement_calling("openai/a", "openai/b", "local/c", urls=[LOCAL]))[0]["spec"]["template"][
         "spec"

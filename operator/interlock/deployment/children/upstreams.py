@@ -175,6 +175,8 @@ def _provider(
         ),
         extra_members=upstream.extra_members,
         content_hosts=upstream.content_hosts,
+        limit_member=upstream.output_limit_member,
+        takes_usage_option=None if upstream.stream_usage is None else upstream.stream_usage == "Ask",
     )
 
 
