@@ -30,7 +30,7 @@ MANY_CALLS = 10_000_000
 PARALLEL = 256
 WIDTH = 16
 WARM_UP_CALLS = 100
-QUIET_CALLS = {"direct": 2000, "guard": 2000, "litellm": 200}
+SINGLE_CALLS = {"direct": 2000, "guard": 2000, "litellm": 200}
 BUSY_SECONDS = 4.0
 STREAMS = 16
 LONG_PROMPT = 350_000
@@ -48,10 +48,10 @@ async def overspend(target: Target, found: Provider) -> float:
     return max(0, spent - limit) / NANO
 
 
-async def quiet(target: Target) -> dict[str, float]:
+async def latencies(target: Target) -> dict[str, float]:
     """Return the latencies of one connection in milliseconds, of answers and of the first bytes of streams."""
     await target.way.load(1, body=request_body(), calls=WARM_UP_CALLS)
-    tally = await target.way.load(1, body=request_body(), calls=QUIET_CALLS[target.name])
+    tally = await target.way.load(1, body=request_body(), calls=SINGLE_CALLS[target.name])
     streams = await target.way.load(1, body=request_body(is_stream=True), calls=10)
     cuts = statistics.quantiles(tally.latencies, n=100)
     return {
@@ -104,7 +104,7 @@ async def run(rounds: int, folder: Path) -> dict[str, float]:
         for _ in range(rounds):
             for target in (Target("direct", found.way), ours, other):
                 seen = figures.setdefault(target.name, {})
-                measured = {**await quiet(target), "per_second": await busy(target)}
+                measured = {**await latencies(target), "per_second": await busy(target)}
                 if target.pid:
                     measured["cpu_us"] = await cpu_of_events(target)
                 for name, value in measured.items():
