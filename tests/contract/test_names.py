@@ -55,3 +55,10 @@ def test_every_kind_stands_where_the_api_server_has_it() -> None:
     assert {kind.kind for kind in resource_types.CHILDREN} == set(resource_types.BY_KIND) - {"Secret"}, (
         "it is written, never read"
     )
+
+
+def test_admission_lets_guards_write_each_report_that_they_make() -> None:
+    policy = (ROOT / "manifests" / "admission" / "managed-objects.yaml").read_text(encoding="utf-8")
+    reports = {value for name, value in vars(names).items() if name.endswith("_PREFIX")}
+    assert names.HOLDER_PREFIX in reports
+    assert [one for one in sorted(reports) if f"'{one}'" not in policy] == []
