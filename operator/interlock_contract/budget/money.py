@@ -23,7 +23,6 @@ Nanos = Annotated[int, Meta(ge=0, le=MAX_MONEY)]
 Limit = Annotated[int, Meta(ge=0, le=MAX_LIMIT)]
 
 _MONEY: Final = re.compile(MONEY_PATTERN.removeprefix("^").removesuffix("$"))
-_CENT: Final = NANOS // 100
 _DIGITS: Final = 9
 
 
@@ -57,9 +56,11 @@ def format_money(nanos: int) -> str:
 def shorten_money(nanos: int) -> str:
     """Return an amount for a column: `$50` for whole dollars, else `$12.40`, rounded up to a cent.
 
+    Below a dollar it is rounded up to a hundredth of a cent, as cents say little of small budgets: `$0.0493`.
+
     Args:
         nanos: Nano-dollars, not negative.
     """
-    cents = -(-nanos // _CENT)
-    dollars, rest = divmod(cents, 100)
-    return f"${dollars}.{rest:02}" if rest else f"${dollars}"
+    places = 2 if nanos >= NANOS else 4
+    dollars, rest = divmod(-(-nanos // (NANOS // 10**places)), 10**places)
+    return f"${dollars}.{f'{rest:0{places}}'.rstrip('0'):0<2}" if rest else f"${dollars}"

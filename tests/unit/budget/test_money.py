@@ -57,10 +57,17 @@ def test_amounts_have_two_decimals_at_least(nanos: int, text: str) -> None:
     ("nanos", "text"),
     [
         *((0, "$0"), (50 * 10**9, "$50"), (12_400_000_000, "$12.40")),
-        *((1, "$0.01"), (12_400_000_001, "$12.41"), (10**9 - 1, "$1")),
+        *(
+            (1, "$0.0001"),
+            (49_261_500, "$0.0493"),
+            (50_000_000, "$0.05"),
+            (100_000_000, "$0.10"),
+            (12_400_000_001, "$12.41"),
+            (10**9 - 1, "$1"),
+        ),
     ],
 )
-def test_a_column_shows_cents_rounded_up(nanos: int, text: str) -> None:
+def test_a_column_shows_cents_rounded_up_and_hundredths_of_them_below_a_dollar(nanos: int, text: str) -> None:
     assert shorten_money(nanos) == text
 
 
