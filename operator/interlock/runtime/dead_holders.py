@@ -116,7 +116,7 @@ class DeadHolders:
         """
         signs = _signs_in(ledger)
         suspects = self._silence.suspects(key, signs, self._monotonic())
-        if not signs:
+        if not ledger.slices:
             return [], None
         uids = {one.holder: one.pod_uid for one in ledger.slices}
         running = self._running(key[0], identity)
@@ -169,8 +169,10 @@ class DeadHolders:
 
 
 def _signs_in(ledger: Ledger) -> dict[str, str]:
-    """Return when each holder wrote one of its slices last."""
+    """Return when each holder of money wrote one of its slices last. A guard with empty slices alone gives no sign."""
     signs: dict[str, str] = {}
     for one in ledger.slices:
+        if not one.amount:
+            continue
         signs[one.holder] = max(signs.get(one.holder, ""), str(one.renewed_at))
     return signs

@@ -213,6 +213,18 @@ async def test_a_holder_that_is_silent_for_two_leases_is_closed_and_not_before(l
 
 
 @requirement("budget.dead-holders")
+async def test_a_silent_holder_without_money_is_not_closed_while_its_pod_runs(ledgers: Ledgers) -> None:
+    ledgers.running = {"pod-1"}
+    settled = held(5)
+    settled = structs.replace(settled, slices=(structs.replace(settled.slices[0], amount=0),))
+    ledgers.write(settled)
+
+    await keep_silent(ledgers, SILENT_SECONDS + 40)
+
+    assert ledgers.ledger() == settled
+
+
+@requirement("budget.dead-holders")
 async def test_a_holder_that_renews_its_lease_lives_without_writing_its_slice(ledgers: Ledgers) -> None:
     ledgers.running = {"pod-1"}
     ledgers.write(held(5))
