@@ -248,6 +248,16 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
         ],
         "readyReplicas": 2,
         "readySummary": "2/3",
+        "budget": {
+            "environment": "production",
+            "summary": "$12.40/$50",
+            "spent": "12.40",
+            "dailyBudget": "50",
+            "monthlySpent": "12.40",
+            "monthlyBudget": "",
+            "resetsAt": "2026-01-02T00:00:00Z",
+            "observedAt": "2026-01-01T00:00:00Z",
+        },
         "stage": {
             "name": "one-region",
             "environment": "production",
@@ -263,13 +273,14 @@ def test_kubectl_get_shows_the_columns(kubectl: Kubectl, namespace: str) -> None
     patch = json.dumps({"status": status})
     kubectl.must("patch", "agt", "columns", "-n", namespace, "--subresource=status", "--type=merge", "-p", patch)
     header, line = kubectl.must("get", "agt", "columns", "-n", namespace).text.splitlines()
-    assert header.split() == ["NAME", "STAGE", "SCOPE", "READY", "STATUS", "REASON", "KILLED", "AGE"]
-    assert line.split()[:7] == ["columns", "one-region", "region=eu-west", "2/3", "True", "PodsReady", "False"]
+    assert header.split() == ["NAME", "STAGE", "SCOPE", "READY", "STATUS", "REASON", "KILLED", "SPENT", "AGE"]
+    shown = ["columns", "one-region", "region=eu-west", "2/3", "True", "PodsReady", "False", "$12.40/$50"]
+    assert line.split()[:8] == shown
     header, line = kubectl.must("get", "agt", "columns", "-n", namespace, "-o", "wide").text.splitlines()
     stage = ["OWNER", "ENVIRONMENT", "POLICY", "REVISION", "NEXT", "NEXT-AT", "ENFORCED", "EGRESS"]
-    assert header.split()[8:] == [*stage, *KILL_COLUMNS]
+    assert header.split()[9:] == [*stage, "EXHAUSTED", *KILL_COLUMNS]
     following = ["everywhere", "2026-01-08T00:00:00Z", "True", "Unknown"]
-    assert line.split()[8:16] == ["ada@example.com", "production", "support", "0a1b2c", *following]
+    assert line.split()[9:17] == ["ada@example.com", "production", "support", "0a1b2c", *following]
 
 
 def condition(name: str, status: str, reason: str) -> dict[str, str]:
