@@ -181,14 +181,10 @@ def test_a_guard_writes_its_own_report_and_nothing_else(protected: Protected) ->
             "subjects": [account(at.namespace, "triage-guard")],
         },
     )
-    for key in (
-        "selftest.interlock.dev/p",
-        "drift.interlock.dev/p",
-        "denials.interlock.dev/p",
-        "holder.interlock.dev/p",
-    ):
+    kinds = ("selftest", "drift", "denials", "holder")
+    for key in (f"{kind}.interlock.dev/p" for kind in kinds):
         bounds.eventually(lambda key=key: report(at, own, key).status == 200, f"{key} is written", IN_FORCE_SECONDS)
-    others = [f"{kind}.interlock.dev/another" for kind in ("selftest", "drift", "denials", "holder")]
+    others = [f"{kind}.interlock.dev/another" for kind in kinds]
     for key in (*others, "example.com/x"):
         assert report(at, own, key).was_denied_by("managed-objects"), key
     refused = (
