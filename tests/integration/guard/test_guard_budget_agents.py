@@ -42,7 +42,7 @@ class Looping:
     async def answer(self, http: web.Request) -> web.StreamResponse:
         asked: dict[str, Any] = json.loads(await http.read())
         self.answers += 1
-        function = {"name": "look_up", "arguments": json.dumps({"ticket": str(self.answers)})}
+        function = {"name": "find_ticket", "arguments": json.dumps({"ticket": str(self.answers)})}
         call = {"index": 0, "id": f"call-{self.answers}", "type": "function", "function": function}
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
         base = {"id": f"c{self.answers}", "created": 1, "model": asked["model"]}
@@ -86,7 +86,7 @@ async def check_stopped(looping: Looping) -> None:
     assert rig.most_committed() <= BUDGET
 
 
-def look_up(ticket: str) -> str:
+def find_ticket(ticket: str) -> str:
     """Look a ticket up."""
     return f"nothing is known of {ticket}"
 
@@ -110,7 +110,7 @@ async def test_an_agent_of_langchain_stops_at_its_budget_with_the_exception_of_a
             max_completion_tokens=LONGEST,  # type: ignore[call-arg]
             http_async_client=http,
         )
-        agent = create_agent(model, [look_up])
+        agent = create_agent(model, [find_ticket])
         with pytest.raises(openai.RateLimitError) as error:
             await agent.ainvoke(
                 {"messages": [{"role": "user", "content": "solve the ticket"}]}, {"recursion_limit": ENDLESS}
@@ -129,7 +129,9 @@ async def test_an_agent_of_pydantic_ai_stops_at_its_budget_with_the_exception_of
     async with client, limit(60, "the agent is stopped"):
         provider = OpenAIProvider(openai_client=client)
         agent = Agent(
-            OpenAIChatModel(MODEL["openai"], provider=provider), tools=[look_up], model_settings={"max_tokens": LONGEST}
+            OpenAIChatModel(MODEL["openai"], provider=provider),
+            tools=[find_ticket],
+            model_settings={"max_tokens": LONGEST},
         )
 
         async def solve() -> None:
