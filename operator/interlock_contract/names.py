@@ -91,5 +91,7 @@ KILL_LEASE_SECONDS: Final = 60
 """Seconds after which the operator starts no new pods because the kill controller has not renewed its Lease."""
 GUARD_ACCOUNT_SUFFIX = "-guard"
 """End of the name of a guard's ServiceAccount, after the name of its agent."""
+NOTIFIER_ACCOUNT_SUFFIX: Final = "-notify"
+"""End of the name of a notifier's ServiceAccount, and of all else that it has, after the name of its AgentPolicy."""
 AGENT_ACCOUNT_SUFFIX = "-agent-pod"
 """End of the name of the ServiceAccount of separate agent pods, after the name of the agent. It has no rights."""

@@ -19,6 +19,11 @@ def owned_by_another_kind(one: Json) -> None:
     one["metadata"]["ownerReferences"][0] |= {"apiVersion": "apps/v1", "kind": "Deployment"}
 
 
+def owned_by_a_policy(one: Json) -> None:
+    one["metadata"]["ownerReferences"][0] |= {"kind": "AgentPolicy", "name": "support"}
+    one["metadata"]["labels"]["interlock.dev/policy"] = "support"
+
+
 def unlabelled(one: Json) -> None:
     del one["metadata"]["labels"]["app.kubernetes.io/managed-by"]
 
@@ -137,6 +142,56 @@ OBJECTS: dict[str, tuple[str, str, Change, str]] = {
         "only the rights of a guard",
     ),
     "a Role with fewer rules": ("Role", "", lambda one: one["rules"].pop(), "only the rights of a guard"),
+    "another name of a notifier": (
+        "ConfigMap",
+        "-notify-record",
+        named("support-notify-settings"),
+        "only with the labels and the name",
+    ),
+    "a name of a verification for a notifier": (
+        "ConfigMap",
+        "-notify-record",
+        named("support-notify-result"),
+        "only with the labels and the name of an object of AgentPolicy support",
+    ),
+    "a name of no notifier": (
+        "ConfigMap",
+        "-notify-record",
+        named("supporu-notify-record"),
+        "only with the labels and the name",
+    ),
+    "another policy's label": (
+        "ConfigMap",
+        "-notify-record",
+        lambda one: one["metadata"]["labels"].update({"interlock.dev/policy": "other"}),
+        "only with the labels and the name",
+    ),
+    "a Service for a policy": ("Service", "triage", owned_by_a_policy, "for no AgentPolicy"),
+    "a NetworkPolicy for another policy": (
+        "NetworkPolicy",
+        "-notify",
+        spec(podSelector={"matchLabels": {"interlock.dev/policy": "other"}}),
+        "only for pods of its own",
+    ),
+    "a notifier's Role that reads ledgers by name": (
+        "Role",
+        "-notify",
+        rule(0, verbs=["get", "list", "watch"]),
+        "only the rights of a guard",
+    ),
+    "a notifier's Role that writes ledgers": (
+        "Role",
+        "-notify",
+        rule(0, resources=["budgetledgers/status"], verbs=["update"]),
+        "only the rights of a guard",
+    ),
+    "a notifier's Role for another record": (
+        "Role",
+        "-notify",
+        rule(1, resourceNames=["other-notify-record"]),
+        "only the rights of a guard",
+    ),
+    "another subject for a notifier": ("RoleBinding", "-notify", subject(name="triage-guard"), "may bind Role"),
     "a verifier's Role for all": ("Role", "-verify", rule(0, resourceNames=[]), "only the rights of a guard"),
     "another Role": ("RoleBinding", "", lambda one: one["roleRef"].update(name="other"), "may bind Role"),
     "a ClusterRole": ("RoleBinding", "", lambda one: one["roleRef"].update(kind="ClusterRole"), "may bind Role"),

@@ -1,9 +1,10 @@
-"""An agent, its guard and a binding's verification as the operator would leave them, and users around them."""
+"""An agent, its guard, a binding's verification and a policy's notifier as the operator would leave them, and users."""
 
 import http
 from dataclasses import dataclass
 from uuid import uuid4
 
+from interlock.deployment.children.notifier import build_notifier, build_record
 from interlock.deployment.children.verification_job import (
     VerificationTarget,
     build_job,
@@ -18,7 +19,15 @@ from tests.integration.callers import APPLY, Caller, Json, path_of
 from tests.integration.kubectl import AGENT, BINDING, POLICY, edited
 from tests.support import bounds
 from tests.support.admission import is_unsettled
-from tests.support.builders import GUARD_IMAGE, AgentBuilder, BindingBuilder, a_separate_placement, an_agent
+from tests.support.builders import (
+    GUARD_IMAGE,
+    AgentBuilder,
+    BindingBuilder,
+    PolicyBuilder,
+    a_policy,
+    a_separate_placement,
+    an_agent,
+)
 
 AGENT_NAME, BINDING_NAME = "triage", "crm"
 READY_SECONDS = 30.0
@@ -30,7 +39,7 @@ _RBAC = "rbac.authorization.k8s.io"
 
 @dataclass(frozen=True)
 class Protected:
-    """A namespace with the objects of one agent and one verification, and with users of Kubernetes' own roles.
+    """A namespace with the objects of one agent, one verification and one notifier, and users of Kubernetes' own roles.
 
     Attributes:
         namespace: Its name.
@@ -59,6 +68,10 @@ class Protected:
     @property
     def result(self) -> str:
         return f"{self.path('configmaps')}/{BINDING_NAME}-verify-result"
+
+    @property
+    def record(self) -> str:
+        return f"{self.path('configmaps')}/support-notify-record"
 
     def path(self, plural: str, group: str = "") -> str:
         """Return the path of a collection of the namespace."""
@@ -128,8 +141,10 @@ def protect(admin: Caller) -> Protected:
         grant(admin, namespace, f"{name}-more", account(namespace, name), _ALL)
     # An account of a user's own, named as the guard of an agent that does not exist.
     admin.must("POST", f"/api/v1/namespaces/{namespace}/serviceaccounts", {"metadata": {"name": "late-guard"}})
-    policy = edited(POLICY, spec__dataAccess=None)
-    admin.must("POST", path_of(policy, namespace, is_new=True), policy)
+    policy_uid = _create(admin, namespace, edited(POLICY, spec__dataAccess=None))
+    policy = PolicyBuilder(
+        edited(a_policy().notifying("chat").to_kubernetes(), metadata__namespace=namespace, metadata__uid=policy_uid)
+    ).build()
     agent_uid = _create(admin, namespace, edited(AGENT, metadata__name=AGENT_NAME))
     binding_uid = _create(admin, namespace, edited(BINDING, metadata__name=BINDING_NAME))
     agent = AgentBuilder(edited(an_agent(AGENT_NAME).in_namespace(namespace).to_kubernetes(), metadata__uid=agent_uid))
@@ -145,6 +160,8 @@ def protect(admin: Caller) -> Protected:
         build_plan(run),
         # Its pod stays until the last test.
         edited(build_job(run), spec__activeDeadlineSeconds=86400, spec__ttlSecondsAfterFinished=86400),
+        *build_notifier(policy, GUARD_IMAGE, placement.api_server),
+        build_record(policy),
     )
     for child in children:
         child["metadata"]["namespace"] = namespace

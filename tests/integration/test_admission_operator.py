@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from interlock.deployment.children.notifier import build_notifier, build_record
 from interlock.deployment.children.verification_job import (
     VerificationTarget,
     build_job,
@@ -144,6 +145,9 @@ def everything() -> list[Json]:
             build_plan(run),
             build_job(run),
         ]
+    for name in ("support", "p" * 63, "c.d-" + "e" * 38):
+        policy = a_policy(name).notifying("chat").build()
+        found += [*build_notifier(policy, GUARD_IMAGE, a_placement().api_server), build_record(policy)]
     return found
 
 
@@ -214,7 +218,7 @@ def test_the_operator_neither_takes_over_nor_deletes_objects_of_others(place: Pl
     )
     for reply in replies:
         assert reply.was_denied_by("operator-objects"), reply.text
-        assert "which does not belong to an Agent or MCPBinding" in reply.text
+        assert "which does not belong to an Agent, AgentPolicy or MCPBinding" in reply.text
 
 
 @pytest.mark.parametrize(("kind", "ending", "change", "sentence"), OBJECTS.values(), ids=list(OBJECTS))
@@ -347,6 +351,40 @@ def test_the_operator_may_not_start_pods_with(place: Place, change: Change, sent
 
 
 @requirement("operator.scope")
+def test_a_notifier_runs_under_its_own_account_alone(place: Place) -> None:
+    for name in ("default", "other-notify", "triage-guard", "crm-verify", "support-verify"):
+        manifest = place.child("Deployment", "-notify")
+        pod_of(manifest)["serviceAccountName"] = name
+        assert created(place, manifest).was_denied_by("operator-workloads")
+    policy = a_policy("p" * 63).notifying("chat").build()
+    long = next(
+        one for one in build_notifier(policy, GUARD_IMAGE, a_placement().api_server) if one["kind"] == "Deployment"
+    )
+    for name in (
+        "default",
+        f"{'p' * 8}-{'0' * 31}-notify",
+        f"{'x' * 8}-{'0' * 32}-notify",
+        f"{'p' * 8}-{'0' * 32}-verify",
+    ):
+        pod_of(long)["serviceAccountName"] = name
+        assert created(place, long).was_denied_by("operator-workloads")
+
+
+@requirement("operator.scope")
+def test_a_notifier_has_its_labels_and_its_secrets_in_its_own_container_alone(place: Place) -> None:
+    unlabelled = place.child("Deployment", "-notify")
+    for labels in (unlabelled["spec"]["template"]["metadata"]["labels"], unlabelled["spec"]["selector"]["matchLabels"]):
+        del labels["interlock.dev/policy"]
+    assert created(place, unlabelled).was_denied_by("operator-workloads")
+    renamed = place.child("Deployment", "-notify")
+    pod_of(renamed)["containers"][0]["name"] = "agent"
+    assert created(place, renamed).was_denied_by("operator-workloads")
+    elsewhere = place.child("Deployment", "-notify")
+    pod_of(elsewhere)["volumes"].append({"name": "more", "projected": {"sources": [{"secret": {"name": "s"}}]}})
+    assert created(place, elsewhere).was_denied_by("operator-workloads")
+
+
+@requirement("operator.scope")
 def test_a_verification_runs_under_its_own_account_alone(place: Place) -> None:
     for name in ("default", "other-verify", "triage-guard"):
         manifest = place.child("Job")
@@ -400,9 +438,10 @@ FOUND: dict[str, tuple[str, Json, Json, bool]] = {
     "a managed object without owner": ("ConfigMap", {"labels": MANAGED}, {}, True),
     "an object of an Agent": ("ConfigMap", {"ownerReferences": [AN_OWNER]}, {}, True),
     "an object of an MCPBinding": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "MCPBinding"}]}, {}, True),
-    "an object of a policy": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "AgentPolicy"}]}, {}, False),
+    "an object of a policy": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"kind": "AgentPolicy"}]}, {}, True),
     "an object of another group": ("ConfigMap", {"ownerReferences": [AN_OWNER | {"apiVersion": "v1"}]}, {}, False),
     "an object with an agent's label": ("ConfigMap", {"labels": {"interlock.dev/agent": "x"}}, {}, False),
+    "a pod with a policy's label": ("Pod", {"labels": {"interlock.dev/policy": "x"}}, {}, True),
     "a pod with a binding's label": ("Pod", {"labels": {"interlock.dev/binding": "x"}}, {}, True),
     "a ReplicaSet with an agent's label": ("ReplicaSet", {"labels": {"interlock.dev/agent": "x"}}, {}, True),
     "a relabelled pod": ("Pod", {}, {"serviceAccountName": "late-guard"}, True),

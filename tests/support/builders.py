@@ -244,6 +244,14 @@ class PolicyBuilder(_Builder):
         """Have public servers and providers reached through an egress proxy."""
         return self._with("spec", egressProxy={"url": url, **members})
 
+    def notifying(self, *names: str, **webhook: Any) -> Self:
+        """Add receivers of alerts, each with a key of Secret `webhooks` as its URL."""
+        targets = [
+            {"name": name, "webhook": {"urlFrom": {"secretKeyRef": {"name": "webhooks", "key": name}}, **webhook}}
+            for name in names
+        ]
+        return self._with("spec", notify=[*self.raw["spec"].get("notify", []), *targets])
+
     def recording(self, arguments: str, *redact: str) -> Self:
         """Say what records hold of arguments."""
         return self._with("spec", audit={"arguments": arguments, "redact": list(redact)})

@@ -22,7 +22,7 @@ from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader,
 from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.ledgers import LedgerReconciler
-from interlock.runtime.policies import PolicyReconciler
+from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.runtime.router import Event, Router
 from interlock.runtime.spending import SpendingReader
 from interlock.runtime.worker_process import Compute
@@ -58,7 +58,7 @@ class SmallOperator:
     def __init__(self, now: datetime = NOW, compute: Compute = compute) -> None:
         self.client, self.now = FakeClient(), now
         self.cache = ResourceCache()
-        self.children = {AGENT: ChildCache(), MCP_BINDING: ChildCache(MCP_BINDING.kind)}
+        self.children = {kind: ChildCache(kind.kind) for kind in (AGENT, AGENT_POLICY, MCP_BINDING)}
         self.queues: dict[ResourceType, WorkQueue[Key]] = {kind: WorkQueue() for kind in KINDS.values()}
         agents, policies, bindings = self.queues[AGENT], self.queues[AGENT_POLICY], self.queues[MCP_BINDING]
         ledgers: WorkQueue[Key] = WorkQueue()
@@ -85,6 +85,12 @@ class SmallOperator:
             api_server=lambda: API_SERVER,
         )
         reader.spending_of = SpendingReader(self.ledgers, BOOK, None).read
+        notifiers = NotifierApplier(
+            self.children[AGENT_POLICY],
+            applier[AGENT_POLICY],
+            guard_image=GUARD_IMAGE,
+            api_server=lambda: API_SERVER,
+        )
         reconcilers = {
             AGENT: AgentReconciler(
                 cache=self.cache,
@@ -96,7 +102,9 @@ class SmallOperator:
                 enqueue=agents.add,
                 report_drift=drifts.report,
             ).reconcile,
-            AGENT_POLICY: PolicyReconciler(self.cache, writer, agents.add, compute, lambda: self.now).reconcile,
+            AGENT_POLICY: PolicyReconciler(
+                self.cache, notifiers, writer, agents.add, compute, lambda: self.now
+            ).reconcile,
             MCP_BINDING: BindingReconciler(
                 cache=self.cache,
                 reader=BindingSnapshotReader(

@@ -74,6 +74,7 @@ FIXES: Final[dict[str, dict[str, str]]] = {
     "AgentPolicy": {
         "SpecInvalid": "correct the field that the message names",
         "WaitingForOperator": "if this stays, no operator runs",
+        "NotifierNotReady": "what the command in the message shows of the notifier's pod",
         "AgentsRefused": "change the Agents or the policy, as the condition `Ready` of each Agent says",
     },
     "Events alone": {
@@ -91,7 +92,7 @@ NO_ACTION: Final = frozenset(
     {
         *("GovernanceSatisfied", "RolloutPlanned", "BindingsResolved", "Applied", "PodsReady", "SelfTestPassed"),
         *("EgressClosed", "ScaledToZero", "NoGuard", "Progressing", "NotKilled", "Released", "Soaking", "LastStage"),
-        *("Verified", "NoDrift", "DriftAccepted", "NotPinned", "InForce", "NoViolation"),
+        *("Verified", "NoDrift", "DriftAccepted", "NotPinned", "InForce", "NoViolation", "NotifierReady"),
         *("StageEntered", "AdmissionPoliciesRestored", "WithinBudget", "NoBudget"),
     }
 )

@@ -25,8 +25,8 @@ from interlock.api.messages import (
     SELECTOR_EMPTY,
     plain,
 )
-from interlock.api.shared_types import ApiModel, EnvironmentClass, ObjectMeta, Quantity, ResourceAmounts
-from interlock.api.status import AgentReason, Condition, status_before_operator
+from interlock.api.shared_types import ApiModel, EnvironmentClass, EnvSource, ObjectMeta, Quantity, ResourceAmounts
+from interlock.api.status import AgentReason, Condition, ManagedObject, status_before_operator
 from interlock.api.text import (
     AgentName,
     BodyMember,
@@ -49,6 +49,7 @@ from interlock_contract.addresses import Network
 from interlock_contract.bundle import Operation, RecordedArguments
 from interlock_contract.model_access import LEAST_REQUEST_BYTES, MAX_REQUEST_BYTES
 from interlock_contract.names import API_VERSION
+from interlock_contract.webhooks import MAX_WEBHOOKS, WebhookFormat
 
 MAX_ROWS = 256
 """Rows that a policy's status has room for."""
@@ -107,7 +108,12 @@ class AgentPolicyStatus(ApiModel):
     """Number of agents of the policy that access has no room for. It lists the first ones by name."""
 
     conditions: tuple[Condition, ...] = Field(default=(), max_length=8, json_schema_extra=kube(keys=("type",)))
-    """Ready and Violated; ReconcileFailed while the operator fails on this policy."""
+    """Ready and Violated, and Notifying with notify; ReconcileFailed while the operator fails on this policy."""
+
+    managed_objects: tuple[ManagedObject, ...] = Field(
+        default=(), max_length=16, json_schema_extra=kube(keys=("kind", "name"))
+    )
+    """The objects of the notifier as the operator left them. One that differs has been changed by others."""
 
 
 class PolicyCondition(StrEnum):
@@ -117,6 +123,8 @@ class PolicyCondition(StrEnum):
     """The policy is in force."""
     VIOLATED = "Violated"
     """At least one Agent is refused because of the policy."""
+    NOTIFYING = "Notifying"
+    """The notifier runs, which posts alerts to the webhooks of notify."""
 
 
 class PolicyReason(StrEnum):
@@ -128,6 +136,10 @@ class PolicyReason(StrEnum):
     """The policy refuses Agents that name it."""
     NO_VIOLATION = "NoViolation"
     """The policy refuses none of its Agents."""
+    NOTIFIER_READY = "NotifierReady"
+    """The notifier watches the ledgers of the policy."""
+    NOTIFIER_NOT_READY = "NotifierNotReady"
+    """The notifier's pod is not ready. Alerts wait in their ledgers."""
     SPEC_INVALID = "SpecInvalid"
     """The object cannot be read as an AgentPolicy of this version."""
     WAITING_FOR_OPERATOR = "WaitingForOperator"
@@ -355,6 +367,35 @@ class ContainerDefaults(ApiModel):
     """Size of /tmp of each container. A pod that writes more is evicted."""
 
 
+class WebhookReceiver(ApiModel):
+    """An HTTPS endpoint that alerts are posted to."""
+
+    url_from: EnvSource
+    """Its https:// URL, which is a secret: anyone who knows it can post. Redirects are not followed."""
+
+    signing_key_from: EnvSource | None = None
+    """Key of the signature: Base64 of 24 to 64 bytes, or two of them while it is rotated. Without it there is none."""
+
+    network: Network = Field(default="Public", json_schema_extra=kube(default="Public"))
+    """Public: the notifier dials public addresses only. Private: private ones too. Never loopback and link-local."""
+
+    ca_from: CaSource | None = None
+    """CA certificates, the only ones trusted for it; absent for those of the guard's image."""
+
+    format: WebhookFormat = Field(default="Slack", json_schema_extra=kube(default="Slack"))
+    """Slack: a body with text alone. Standard: also type, timestamp and data, as Standard Webhooks specifies them."""
+
+
+class NotifyTarget(ApiModel):
+    """A receiver of alerts."""
+
+    name: Name
+    """Its name, for metrics, logs and the record of what was delivered. Another name gets all alerts again."""
+
+    webhook: WebhookReceiver
+    """The endpoint."""
+
+
 class AgentPolicySpec(ApiModel):
     """Rules for the Agents of a policy."""
 
@@ -385,6 +426,11 @@ class AgentPolicySpec(ApiModel):
 
     audit: AuditPolicy = AuditPolicy()
     """What audit records hold of the arguments of calls."""
+
+    notify: tuple[NotifyTarget, ...] = Field(
+        default=(), max_length=MAX_WEBHOOKS, json_schema_extra=kube(keys=("name",))
+    )
+    """Receivers of alerts: a budget has reached a percentage of budget.alertPercents, or is spent."""
 
     def environment(self, name: str) -> Environment | None:
         """Return what holds in an environment, None if the policy has none of that name."""

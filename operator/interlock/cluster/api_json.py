@@ -9,6 +9,7 @@ the value, and every other object as it is.
 import re
 from typing import Any, Final
 
+from pydantic import ValidationError
 from pydantic_core import from_json
 
 MAX_DEPTH: Final = 100
@@ -60,3 +61,11 @@ def cut_depth(data: bytes, most: int) -> bytes:
             depth -= 1
             if depth == most:
                 begin = at
+
+
+def describe(error: ValidationError) -> str:
+    """Return the first error, with its field and value."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    value = "" if first["type"] == "missing" else f" (is {first['input']!r:.80})"
+    return f"{where}: {first['msg']}{value}"

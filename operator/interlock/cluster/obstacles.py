@@ -43,14 +43,14 @@ async def find_obstacle(client: KubeClient, manifest: Manifest) -> str | None:
 
 
 async def _find_pod(client: KubeClient, namespace: str, account: str) -> str | None:
-    """Find a pod of a user that would get tokens of a guard or a verifier."""
+    """Find a pod of a user that would get tokens of a guard, a verifier or a notifier."""
     query = {"fieldSelector": f"spec.serviceAccountName={account}", "labelSelector": FOREIGN, "limit": "1"}
     found = await client.get(POD.within(namespace), query, accept=METADATA_LIST)
     for pod in found["items"] or ():  # an empty list of metadata has null there
         name = pod["metadata"]["name"]
         return (
-            f"pod {name} runs under the name of ServiceAccount {account}, which is the identity of a guard or a "
-            f"verifier of Interlock: run: kubectl -n {namespace} delete pod {name}"
+            f"pod {name} runs under the name of ServiceAccount {account}, which is the identity of a guard, "
+            f"verifier or notifier of Interlock: run: kubectl -n {namespace} delete pod {name}"
         )
     return None
 

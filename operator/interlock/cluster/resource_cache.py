@@ -22,6 +22,7 @@ from interlock.api.policy import VIOLATIONS, AgentPolicy, AgentPolicyStatus
 from interlock.api.status import ConditionType
 from interlock.api.stored_status import read_agent_status
 from interlock.api.verification import BindingCondition, MCPBindingStatus
+from interlock.cluster.api_json import describe
 from interlock.cluster.namespace_budget import AGENT_BYTES, MIB, POLICY_BYTES, NamespaceBudget, ObjectKey
 from interlock.reconcile.snapshot import Unreadable, sources_in
 from interlock_contract.kill import shorten
@@ -167,6 +168,7 @@ class ResourceCache:
         too_much = self._policy_too_large(AGENT_POLICY, key, raw)
         parsed = too_much or _parse_policy(raw)
         self._policies.put(key, _Policy(version, parsed, None if too_much else _parse_policy_status(raw)))
+        self._uids[AGENT_POLICY.kind, key] = raw["metadata"]["uid"]
         if _egress_of(known.policy if known else None) != _egress_of(parsed):
             self.on_proxy_change(key[0])
         if known is not None and _rules_of(known.policy) == _rules_of(parsed):
@@ -206,6 +208,7 @@ class ResourceCache:
         if known is None or _is_newer(known.version, version):
             return set()
         self._policies.drop(key)
+        del self._uids[AGENT_POLICY.kind, key]
         if _egress_of(known.policy) is not None:
             self.on_proxy_change(key[0])
         self._policy_budget.release((AGENT_POLICY.kind, key))
@@ -227,7 +230,7 @@ class ResourceCache:
         return json.loads(zlib.decompress(entry.data)) if entry else None
 
     def uid(self, kind: str, key: Key) -> str | None:
-        """Return the uid of an Agent or MCPBinding, None where it is not known."""
+        """Return the uid of an Agent, AgentPolicy or MCPBinding, None where it is not known."""
         return self._uids.get((kind, key))
 
     def agents(self) -> set[Key]:
@@ -242,6 +245,10 @@ class ResourceCache:
         """Return an AgentPolicy, None where it is not known."""
         known = self._policies.get(key)
         return known.policy if known else None
+
+    def policy_keys(self) -> set[Key]:
+        """Return all policies known."""
+        return self._policies.keys()
 
     def policies(self, namespace: str) -> tuple[AgentPolicy | Unreadable, ...]:
         """Return the AgentPolicies of a namespace, by name."""
@@ -343,14 +350,6 @@ def with_needed_metadata(raw: Json) -> Json:
 
 def _is_newer(known: int, version: int | None) -> bool:
     return version is not None and known > version
-
-
-def describe(error: ValidationError) -> str:
-    """Return the first error, with its field and value."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    value = "" if first["type"] == "missing" else f" (is {first['input']!r:.80})"
-    return f"{where}: {first['msg']}{value}"
 
 
 def _dump(raw: Json) -> str:

@@ -1,4 +1,4 @@
-"""Names, labels and owners of all child objects of Agents and MCPBindings.
+"""Names, labels and owners of all child objects of Agents, AgentPolicies and MCPBindings.
 
 Every name is short enough for a label (63 characters), and a name that would be longer ends in a digest of itself. No
 two owners share a name: each form of name has a prefix or suffix of its own, around the whole name of its owner.
@@ -12,6 +12,7 @@ from typing import Any
 from interlock.api.agent import Agent
 from interlock.api.binding import MCPBinding
 from interlock.api.environments import Isolation
+from interlock.api.policy import AgentPolicy
 from interlock.api.shared_types import ObjectMeta
 from interlock.deployment.placement import Placement
 from interlock_contract.names import (
@@ -29,19 +30,24 @@ from interlock_contract.names import (
     GUARD_LABEL,
     ISOLATION_LABEL,
     MANAGED_BY,
+    NOTIFIER_ACCOUNT_SUFFIX,
     PART_OF,
     PLACEMENT_DIGEST,
+    POLICY_LABEL,
     REVISION_LABEL,
     STAGE_LABEL,
 )
 
 LABEL_LENGTH = 63
-VERIFICATION_LENGTH = 48
+WORKLOAD_LENGTH = 48
+"""Longest name of the workload of a binding or policy: the names of pods are made from it."""
 _WHOLE_AGENT = 54
 AGENT_POD, GUARD_POD = "agent", "guard"
 """Values of the component label on pods: the agent's pod (with the guard, if they share one) and the guard's own."""
 VERIFICATION = "verification"
 """Value of the component label on everything that verifies a binding."""
+NOTIFIER = "notifier"
+"""Value of the component label on everything that belongs to the notifier of a policy."""
 
 
 def placement_digest(agent: ObjectMeta, stage: str, revision: str) -> str:
@@ -150,11 +156,7 @@ def mcp_volume(source: str) -> str:
 
 def verification_name(binding: str) -> str:
     """Return the name that a binding's verification shares, at most 48 characters: pods' names are made from it."""
-    name = f"{binding}-verify"
-    if len(name) <= VERIFICATION_LENGTH:
-        return name
-    beginning = binding[:8].replace(".", "-")  # a part between dots must not begin or end with a hyphen
-    return f"{beginning}-{_digest(binding)}-verify"
+    return _workload(binding, "-verify")
 
 
 def verification_job(binding: str, run: str) -> str:
@@ -175,6 +177,25 @@ def result_name(binding: str) -> str:
 def pinned_name(binding: str) -> str:
     """Return the name of the ConfigMap that keeps the pinned tools for a later diff."""
     return f"{verification_name(binding)}-pinned"
+
+
+def notifier_name(policy: str) -> str:
+    """Return the name that the objects of a policy's notifier share, at most 48 characters."""
+    return _workload(policy, NOTIFIER_ACCOUNT_SUFFIX)
+
+
+def record_name(policy: str) -> str:
+    """Return the name of the ConfigMap in which the notifier records what it has delivered."""
+    return f"{notifier_name(policy)}-record"
+
+
+def _workload(owner: str, suffix: str) -> str:
+    """Return the name of an owner with a suffix; a longer one has a digest of the owner's name instead."""
+    name = f"{owner}{suffix}"
+    if len(name) <= WORKLOAD_LENGTH:
+        return name
+    beginning = owner[:8].replace(".", "-")  # a part between dots must not begin or end with a hyphen
+    return f"{beginning}-{_digest(owner)}{suffix}"
 
 
 def binding_label(binding: str) -> str:
@@ -273,6 +294,23 @@ def verification_selector(binding: MCPBinding) -> dict[str, str]:
     return {BINDING_LABEL: binding_label(binding.metadata.name)}
 
 
+def notifier_labels(policy: str) -> dict[str, str]:
+    """Return the labels of an object of a policy's notifier."""
+    return {
+        APP_NAME_LABEL: "interlock-notifier",
+        APP_INSTANCE_LABEL: policy_label(policy),
+        APP_COMPONENT_LABEL: NOTIFIER,
+        APP_PART_OF_LABEL: PART_OF,
+        APP_MANAGED_BY_LABEL: MANAGED_BY,
+        POLICY_LABEL: policy_label(policy),
+    }
+
+
+def notifier_selector(policy: str) -> dict[str, str]:
+    """Return the labels that select the pods of a policy's notifier."""
+    return {APP_COMPONENT_LABEL: NOTIFIER, POLICY_LABEL: policy_label(policy)}
+
+
 Manifest = dict[str, Any]
 
 
@@ -295,7 +333,7 @@ def key_of(manifest: Manifest) -> ChildKey:
 
 
 def build_child(
-    owner: Agent | MCPBinding, api_version: str, kind: str, name: str, labels: dict[str, str], **body: Any
+    owner: Agent | AgentPolicy | MCPBinding, api_version: str, kind: str, name: str, labels: dict[str, str], **body: Any
 ) -> Manifest:
     """Return a manifest in the owner's namespace, which Kubernetes deletes together with the owner."""
     return {

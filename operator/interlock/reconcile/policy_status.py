@@ -1,6 +1,6 @@
 """The conditions of an AgentPolicy."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus, PolicyCondition, PolicyReason
@@ -11,7 +11,12 @@ _MOST_NAMES = 8
 
 
 def build_policy_conditions(
-    policy: AgentPolicy, before: AgentPolicyStatus | None, agents: int, refused: Mapping[str, str], now: datetime
+    policy: AgentPolicy,
+    before: AgentPolicyStatus | None,
+    agents: int,
+    refused: Mapping[str, str],
+    now: datetime,
+    more: Iterable[Finding] = (),
 ) -> tuple[Condition, ...]:
     """Return the conditions.
 
@@ -21,6 +26,7 @@ def build_policy_conditions(
         agents: The number of Agents that name it.
         refused: The Agents that it refuses, with the reasons.
         now: The time.
+        more: What is found besides.
     """
     name = policy.metadata.name
     governs = f"AgentPolicy {name} governs {agents} Agents"
@@ -29,14 +35,14 @@ def build_policy_conditions(
     findings = [Finding(PolicyCondition.READY, "True", PolicyReason.IN_FORCE, governs)]
     if refused:
         shown = ", ".join(f"{agent} ({reason})" for agent, reason in sorted(refused.items())[:_MOST_NAMES])
-        more = f" and {len(refused) - _MOST_NAMES} more" if len(refused) > _MOST_NAMES else ""
+        others = f" and {len(refused) - _MOST_NAMES} more" if len(refused) > _MOST_NAMES else ""
         message = (
             f"{len(refused)} of {agents} Agents are refused because they ask for more than AgentPolicy {name} allows: "
-            f"{shown}{more}; the condition Ready of each Agent says what to change"
+            f"{shown}{others}; the condition Ready of each Agent says what to change"
         )
         findings.append(Finding(PolicyCondition.VIOLATED, "True", PolicyReason.AGENTS_REFUSED, message))
     else:
         message = f"AgentPolicy {name} refuses none of {agents} Agents"
         findings.append(Finding(PolicyCondition.VIOLATED, "False", PolicyReason.NO_VIOLATION, message))
     known = before.conditions if before else ()
-    return tuple(build_condition(finding, policy.metadata.generation, known, now) for finding in findings)
+    return tuple(build_condition(finding, policy.metadata.generation, known, now) for finding in (*findings, *more))

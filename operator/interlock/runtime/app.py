@@ -9,7 +9,7 @@ import asyncio
 import functools
 import logging
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,6 +26,7 @@ from interlock.cluster.operator_key import obtain_operator_key
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.selective_watch import PAGE, PAGE_BYTES
 from interlock.cluster.status_writer import StatusWriter
+from interlock.deployment.placement import ApiServerAddress
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader, DriftReports
 from interlock.runtime.child_watch import ChildWatch
@@ -33,12 +34,12 @@ from interlock.runtime.dead_holders import DeadHolders
 from interlock.runtime.failure_report import FailureReporter
 from interlock.runtime.ledgers import LedgerReconciler
 from interlock.runtime.liveness import WatchLag
-from interlock.runtime.policies import PolicyReconciler
+from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.runtime.price_file import read_price_book
 from interlock.runtime.router import Event, Router
 from interlock.runtime.second_watch import SecondWatch
 from interlock.runtime.spending import SpendingReader
-from interlock.runtime.worker_process import WorkerProcess
+from interlock.runtime.worker_process import Compute, WorkerProcess
 from interlock.settings import OperatorSettings
 from interlock.telemetry import (
     BINDINGS_QUEUED,
@@ -119,6 +120,7 @@ class App:
         self._opened = AsyncExitStack()
         self._telemetry: TelemetryServer | None = None
         self._loop = asyncio.get_running_loop()
+        self._policy_children = ChildCache(AGENT_POLICY.kind)
         self._child_watch: ChildWatch | None = None
         self._agent_pods: AgentPodStore | None = None
         self._ledger_store: LedgerStore | None = None
@@ -155,6 +157,7 @@ class App:
             self._cache.uid,
             (agent_children, functools.partial(self._router.wake, Event.AGENT_CHILD_CHANGED)),
             (binding_children, functools.partial(self._router.wake, Event.BINDING_CHILD_CHANGED)),
+            (self._policy_children, functools.partial(self._router.wake, Event.POLICY_CHILD_CHANGED)),
         )
         agent_pods = self._agent_pods = AgentPodStore(
             client,
@@ -232,7 +235,7 @@ class App:
             enqueue=self._bindings.add,
             enqueue_agent=self._agents.add,
         )
-        policies = PolicyReconciler(self._cache, writer, self._agents.add, worker.run, utc_now)
+        policies = self._build_policies(client, writer, worker.run, lambda: api_server.found)
         ledgers = self._ledger_reconciler(client, ledger_store, agent_pods, events)
         self._start_workers(agents, bindings, policies, ledgers, failures)
         _log.info("operator started", extra={"kubernetes": version, "agents": self._cache.agent_count()})
@@ -282,6 +285,15 @@ class App:
         for _ in range(LEDGER_WORKERS):
             self._spawn("BudgetLedger worker", ledger_loop.run())
         self._spawn("AgentPolicy worker", policy_loop.run())
+
+    def _build_policies(
+        self, client: KubeClient, writer: StatusWriter, compute: Compute, api_server: Callable[[], ApiServerAddress]
+    ) -> PolicyReconciler:
+        applier = Applier(client, self._policy_children)
+        notifiers = NotifierApplier(
+            self._policy_children, applier, guard_image=self.settings.guard_image, api_server=api_server
+        )
+        return PolicyReconciler(self._cache, notifiers, writer, self._agents.add, compute, utc_now)
 
     async def stop(self) -> None:
         """End all tasks, then close what was opened, the last one first."""

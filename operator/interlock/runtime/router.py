@@ -31,6 +31,7 @@ class Event(StrEnum):
     BINDING_GRANTS_CHANGED = "an MCPBinding was created or deleted, or its spec, verification or pins changed"
     AGENT_CHILD_CHANGED = "a child of an Agent was created, changed or deleted"
     BINDING_CHILD_CHANGED = "a child of an MCPBinding was created, changed or deleted"
+    POLICY_CHILD_CHANGED = "an object of an AgentPolicy's notifier was created, changed or deleted"
     AGENT_PODS_CHANGED = "a pod of an Agent reported something else"
     LEDGER_CHANGED = "a BudgetLedger was created, changed or deleted"
     DRIFT_REPORTED = "a guard found a tool of an MCPBinding changed"
@@ -52,6 +53,7 @@ class Target(StrEnum):
     BINDING_STATUS = "the MCPBinding of the event, within some seconds"
     EVERY_AGENT = "every Agent"
     EVERY_BINDING = "every MCPBinding"
+    EVERY_POLICY = "every AgentPolicy"
 
 
 ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
@@ -64,11 +66,12 @@ ROUTES: Final[Mapping[Event, tuple[Target, ...]]] = {
     Event.BINDING_GRANTS_CHANGED: (Target.AGENTS, Target.POLICIES),
     Event.AGENT_CHILD_CHANGED: (Target.AGENT,),
     Event.BINDING_CHILD_CHANGED: (Target.BINDING,),
+    Event.POLICY_CHILD_CHANGED: (Target.POLICY,),
     Event.AGENT_PODS_CHANGED: (Target.AGENT, Target.LEDGERS),
     Event.LEDGER_CHANGED: (Target.LEDGER,),
     Event.DRIFT_REPORTED: (Target.BINDING,),
     Event.EGRESS_PROXY_CHANGED: (Target.BINDINGS,),
-    Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING),
+    Event.API_SERVER_MOVED: (Target.EVERY_AGENT, Target.EVERY_BINDING, Target.EVERY_POLICY),
 }
 
 
@@ -110,6 +113,7 @@ class Router:
             Target.BINDING_STATUS: lambda key, _agents, _policies: bindings.add_sooner(key, USERS_SECONDS),
             Target.EVERY_AGENT: lambda _key, _agents, _policies: _add_all(agents, cache.agents()),
             Target.EVERY_BINDING: lambda _key, _agents, _policies: _add_all(bindings, cache.binding_keys()),
+            Target.EVERY_POLICY: lambda _key, _agents, _policies: self._add_tables(set(), cache.policy_keys()),
         }
 
     def handle_object(self, kind: ResourceType, raw: Json) -> None:

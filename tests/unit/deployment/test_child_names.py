@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interlock.deployment.names import (
-    VERIFICATION_LENGTH,
+    WORKLOAD_LENGTH,
     Manifest,
     mcp_container,
     mcp_volume,
@@ -82,7 +82,7 @@ def test_a_verification_has_a_valid_name_wherever_the_bindings_name_has_a_dot() 
             binding = "b" * dot + "." + "c" * (length - dot - 1)
             name = verification_name(binding)
             assert SUBDOMAIN.fullmatch(name), (binding, name)
-            assert len(name) <= VERIFICATION_LENGTH
+            assert len(name) <= WORKLOAD_LENGTH
 
 
 def test_every_mount_has_its_volume() -> None:

@@ -21,7 +21,7 @@ from interlock.runtime import agents, bindings, policies
 from interlock.runtime.agents import AgentReconciler, SnapshotReader
 from interlock.runtime.bindings import BindingReconciler, BindingSnapshotReader
 from interlock.runtime.failure_report import FailureReporter
-from interlock.runtime.policies import PolicyReconciler
+from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock.settings import OperatorSettings
 from interlock_kube.client import ApiError
 from interlock_kube.reconcile_loop import ReconcileLoop, WorkQueue
@@ -97,8 +97,11 @@ class Operator:
             )
             show = failures.show_on_agent
         elif kind.kind == "AgentPolicy":
+            notifiers = NotifierApplier(
+                children, Applier(client, children), guard_image=GUARD_IMAGE, api_server=ApiServerAddress
+            )
             reconciler, show = (
-                PolicyReconciler(self.cache, writer, lambda _: None, compute, lambda: NOW),
+                PolicyReconciler(self.cache, notifiers, writer, lambda _: None, compute, lambda: NOW),
                 failures.show_on_policy,
             )
         else:

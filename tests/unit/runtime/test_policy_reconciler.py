@@ -5,13 +5,24 @@ from typing import Any
 import pytest
 
 from interlock.api.policy import AgentPolicy, AgentPolicyStatus
+from interlock.cluster.applier import Applier
+from interlock.cluster.child_cache import ChildCache
 from interlock.cluster.resource_cache import ResourceCache
 from interlock.cluster.status_writer import StatusWriter
-from interlock.runtime.policies import PolicyReconciler
+from interlock.runtime.policies import NotifierApplier, PolicyReconciler
 from interlock_kube.client import ApiError
-from interlock_kube.resource_types import Key
+from interlock_kube.resource_types import AGENT_POLICY, Key
 from tests.requirements import requirement
-from tests.support.builders import NOW, AgentBuilder, PolicyBuilder, a_binding, a_policy, an_agent
+from tests.support.builders import (
+    API_SERVER,
+    GUARD_IMAGE,
+    NOW,
+    AgentBuilder,
+    PolicyBuilder,
+    a_binding,
+    a_policy,
+    an_agent,
+)
 from tests.support.computing import compute
 from tests.support.fake_client import FakeClient
 
@@ -28,7 +39,14 @@ class Tables:
         self.resources.put_binding(a_binding().to_kubernetes())
         self.asked: list[Key] = []
         writer = StatusWriter(self.client)  # type: ignore[arg-type]
-        self.tables = PolicyReconciler(self.resources, writer, self.asked.append, compute, lambda: NOW)
+        self.children = ChildCache(AGENT_POLICY.kind)
+        notifiers = NotifierApplier(
+            self.children,
+            Applier(self.client, self.children),  # type: ignore[arg-type]
+            guard_image=GUARD_IMAGE,
+            api_server=lambda: API_SERVER,
+        )
+        self.tables = PolicyReconciler(self.resources, notifiers, writer, self.asked.append, compute, lambda: NOW)
 
     def apply(self, policy: PolicyBuilder) -> None:
         raw = policy.to_kubernetes()

@@ -95,11 +95,12 @@ WAKES: dict[Event, dict[str, set[Key]]] = {
     Event.BINDING_GRANTS_CHANGED: {"agents": {TRIAGE}, "policies": {SUPPORT}},
     Event.AGENT_CHILD_CHANGED: {"agents": {OTHER}},
     Event.BINDING_CHILD_CHANGED: {"bindings": {OTHER}},
+    Event.POLICY_CHILD_CHANGED: {"policies": {OTHER}},
     Event.AGENT_PODS_CHANGED: {"agents": {OTHER}, "ledgers": LEDGERS},
     Event.LEDGER_CHANGED: {"ledgers": {OTHER}},
     Event.DRIFT_REPORTED: {"bindings": {OTHER}},
     Event.EGRESS_PROXY_CHANGED: {"bindings": {CRM}},
-    Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}},
+    Event.API_SERVER_MOVED: {"agents": {TRIAGE}, "bindings": {CRM}, "policies": {("agents", "support")}},
 }
 
 

@@ -1,4 +1,4 @@
-"""The NetworkPolicies of a placement's pods, and the egress of the pod that verifies a server."""
+"""The NetworkPolicies of a placement's pods, and the rules of the pods that verify a server and that post alerts."""
 
 from collections.abc import Iterable
 from ipaddress import ip_address
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from interlock.api.agent import Agent
 from interlock.api.binding import HttpServer, Server
-from interlock.api.policy import EgressProxy, ModelUpstream
+from interlock.api.policy import AgentPolicy, EgressProxy, ModelUpstream
 from interlock.deployment.children.upstreams import proxy_for, upstreams_of
 from interlock.deployment.names import (
     AGENT_POD,
@@ -39,6 +39,8 @@ Peer = dict[str, Any]
 
 _PODS: Peer = {"namespaceSelector": {}}
 """All pods, where the network plugin does not match pods by an ipBlock."""
+_SCRAPERS: Peer = {"namespaceSelector": {"matchLabels": {SCRAPE_LABEL: SCRAPE_ALLOWED}}}
+"""Pods of namespaces that may read metrics."""
 _NAMESPACE = "kubernetes.io/metadata.name"
 _DNS_PORTS = (53, 5353)  # 5353 is where OpenShift's pods listen
 _NODE_LOCAL_DNS = "169.254.20.10/32"
@@ -83,6 +85,29 @@ def guard_egress(placement: Placement) -> list[Rule]:
 def verification_egress(server: Server, api_server: ApiServerAddress, proxy: EgressProxy | None = None) -> list[Rule]:
     """Return the egress of the pod that verifies a server: the same as a guard's for that server alone."""
     return _with_api_server(api_server, _server_egress(server, proxy))
+
+
+def notifier_egress(policy: AgentPolicy, api_server: ApiServerAddress) -> list[Rule]:
+    """Return the egress of the notifier: to the API server, the DNS, and to webhooks or the egress proxy.
+
+    The URLs are secrets that the operator does not read. So ports are open that a webhook's network may have, and the
+    notifier itself checks every address that it dials.
+    """
+    proxy = policy.spec.egress_proxy
+    rules: list[Rule] = []
+    networks = {target.webhook.network for target in policy.spec.notify}
+    if "Public" in networks and proxy is not None:
+        rules.append(_proxy_egress(proxy.url))
+    if "Private" in networks:
+        rules += network_egress("Private")
+    elif proxy is None or proxy.no_proxy:
+        rules += network_egress("Public")
+    return _with_api_server(api_server, rules)
+
+
+def notifier_ingress() -> list[Rule]:
+    """Return the ingress of the notifier: metrics for namespaces that may scrape."""
+    return [{"from": [_SCRAPERS], "ports": [tcp(OBSERVE_PORT)]}]
 
 
 def network_egress(network: Network | Literal["None"]) -> list[Rule]:
@@ -303,8 +328,7 @@ def _from_elsewhere(placement: Placement, *observers: Peer) -> list[dict[str, An
         placement: The placement.
         observers: Other peers that may read metrics.
     """
-    scrapers = {"namespaceSelector": {"matchLabels": {SCRAPE_LABEL: SCRAPE_ALLOWED}}}
-    observe = {"from": [scrapers, *observers], "ports": [tcp(OBSERVE_PORT)]}
+    observe = {"from": [_SCRAPERS, *observers], "ports": [tcp(OBSERVE_PORT)]}
     tasks = {"from": [{"podSelector": {}}], "ports": [tcp(TASK_PORT)]}
     return [observe, tasks] if _task_ports(placement) else [observe]
 

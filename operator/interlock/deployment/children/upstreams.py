@@ -30,11 +30,17 @@ def file_of(reference: Reference) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def project(folder: str, reference: Reference) -> dict[str, Any]:
-    """Return the projected volume source that puts the file of a key into a folder."""
+def project(folder: str, reference: Reference, *, is_optional: bool = False) -> dict[str, Any]:
+    """Return the projected volume source that puts the file of a key into a folder.
+
+    Args:
+        folder: The folder.
+        reference: The key.
+        is_optional: Whether the pod starts without the key.
+    """
     items = [{"key": reference.key, "path": f"{folder}/{file_of(reference)}"}]
     kind = "secret" if isinstance(reference, SecretKeyRef) else "configMap"
-    return {kind: {"name": reference.name, "items": items}}
+    return {kind: {"name": reference.name, "items": items, **({"optional": True} if is_optional else {})}}
 
 
 def authorities_of(ca: CaSource) -> Reference:
