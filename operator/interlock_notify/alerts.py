@@ -8,19 +8,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
+from interlock_contract.budget.ledger import MAX_ALERTS
+from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.windows import Period
 from interlock_contract.names import OWNER_ANNOTATION
-
-Period = Literal["day", "month"]
-"""The budget that an alert is about."""
 
 EXHAUSTED: Final = 100
 """Percent at which a budget is spent, and requests are refused."""
-MAX_NANOS: Final = 2**53 - 1
-"""Largest amount of a ledger, in nano-dollars."""
-_MOST_ALERTS: Final = 64
-"""Alerts of one ledger that are read, the last ones: two windows with up to 32 percentages each."""
 _LONGEST: Final = 256
 """Longest text of an object that goes into a notification, in characters."""
 
@@ -77,7 +73,7 @@ def read_alerts(found: Mapping[str, Any], policy: str) -> tuple[Alert, ...]:
     """
     status = _mapping(found.get("status"))
     listed = status.get("alerts")
-    entries = [one for one in (listed if isinstance(listed, list) else [])[-_MOST_ALERTS:] if isinstance(one, Mapping)]
+    entries = [one for one in (listed if isinstance(listed, list) else [])[-MAX_ALERTS:] if isinstance(one, Mapping)]
     exhausted = _mapping(status.get("exhausted"))
     if exhausted:
         window = _mapping(status.get(str(exhausted.get("period"))))
@@ -135,7 +131,7 @@ def _is_percent(value: int) -> bool:
 
 
 def _is_amount(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NANOS
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_MONEY
 
 
 def _text(value: Any) -> str:

@@ -6,13 +6,11 @@ notify everyone. So these three are escaped where Slack reads the body.
 
 from typing import Any, Final
 
+from interlock_contract.budget.money import format_money
 from interlock_contract.strict_json import dump_json
 from interlock_contract.webhooks import WebhookFormat
 from interlock_notify.alerts import EXHAUSTED, Alert, write_moment
 
-_DOLLAR: Final = 10**9
-"""Nano-dollars."""
-_CENT_DIGITS: Final = 2
 _ESCAPES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _ADJECTIVES: Final = {"day": "daily", "month": "monthly"}
 
@@ -34,7 +32,7 @@ def build_body(alert: Alert, form: WebhookFormat) -> bytes:
 def describe(alert: Alert) -> str:
     """Return the sentences for people: what happened, to whose budget, what follows, and the way out."""
     budget = f"{'total ' if not alert.agent else ''}{_ADJECTIVES[alert.period]} budget"
-    of_limit = f" of ${format_dollars(alert.limit)}" if alert.limit is not None else ""
+    of_limit = f" of ${format_money(alert.limit)}" if alert.limit is not None else ""
     subject = (
         f"Agent {alert.namespace}/{alert.agent} ({alert.environment})"
         if alert.agent
@@ -47,15 +45,9 @@ def describe(alert: Alert) -> str:
             f"Raise the budget in AgentPolicy {alert.policy}, or grant an override."
         )
     else:
-        spent = f": ${format_dollars(alert.spent)} so far" if alert.spent is not None else ""
+        spent = f": ${format_money(alert.spent)} so far" if alert.spent is not None else ""
         text = f"{subject} has spent {alert.percent} % of its {budget}{of_limit}{spent}."
     return f"{text} Owner: {alert.owner}." if alert.owner else text
-
-
-def format_dollars(nanos: int) -> str:
-    """Return an amount in dollars with two decimals at least, and as many as it has, such as `12.40` or `0.000125`."""
-    whole, rest = divmod(nanos, _DOLLAR)
-    return f"{whole}.{f'{rest:09d}'.rstrip('0').ljust(_CENT_DIGITS, '0')}"
 
 
 def _data(alert: Alert) -> dict[str, Any]:
@@ -71,7 +63,7 @@ def _data(alert: Alert) -> dict[str, Any]:
         "period": alert.period,
         "windowStart": write_moment(alert.window_start),
         "windowEnd": alert.window_end and write_moment(alert.window_end),
-        "spent": None if alert.spent is None else format_dollars(alert.spent),
-        "limit": None if alert.limit is None else format_dollars(alert.limit),
+        "spent": None if alert.spent is None else format_money(alert.spent),
+        "limit": None if alert.limit is None else format_money(alert.limit),
         "currency": "USD",
     }

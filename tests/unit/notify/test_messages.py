@@ -1,9 +1,7 @@
 import json
 from dataclasses import replace
 
-import pytest
-
-from interlock_notify.messages import build_body, describe, format_dollars
+from interlock_notify.messages import build_body, describe
 from tests.unit.notify.ledgers import an_alert
 
 FULL = replace(an_alert(), spent=25_100_000_000, limit=50_000_000_000)
@@ -74,11 +72,3 @@ def test_the_standard_body_leaves_out_what_is_not_known_and_keeps_a_zero() -> No
 
 def test_an_exhausted_budget_has_a_type_of_its_own() -> None:
     assert json.loads(build_body(replace(FULL, percent=100), "Standard"))["type"] == "budget.exhausted"
-
-
-@pytest.mark.parametrize(
-    ("nanos", "text"),
-    [(0, "0.00"), (12_400_000_000, "12.40"), (125_000, "0.000125"), (1, "0.000000001"), (10**15, "1000000.00")],
-)
-def test_amounts_have_two_decimals_and_as_many_more_as_they_need(nanos: int, text: str) -> None:
-    assert format_dollars(nanos) == text
