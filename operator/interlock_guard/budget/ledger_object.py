@@ -56,6 +56,8 @@ class LedgerObject:
         self._collection = f"{API_PATH}/namespaces/{namespace}/{BUDGET_LEDGERS}"
         self._client, self._on_change = client, on_change
         self._object: dict[str, Any] | None = None
+        self._version = 0
+        """The newest version that was seen, also while `_object` has to be read again: events may be late."""
         self._watch = ObjectWatch(
             client,
             self._collection,
@@ -126,16 +128,16 @@ class LedgerObject:
         except (ApiError, AnswerTooLarge, *UNREACHABLE, ValueError) as error:
             self._record_failure()
             raise LedgerAway(f"the ledger {self.name}: {type(error).__name__}: {error}") from None
-        self._object = None  # the answer is newer than anything that was asked for before
+        self._version = 0  # the answer is newer than anything that was asked for before
         self._handle(found)
         self._record_contact(asked_at)
 
     def _handle(self, found: KubernetesObject | None) -> None:
         """Take another version over, unless a newer one is known."""
         if found is None:
-            self._object = self.ledger = None
-        elif self._object is None or _version(found) >= _version(self._object):
-            self._object = dict(found)
+            self._object, self.ledger, self._version = None, None, 0
+        elif (version := _version(found)) >= self._version:
+            self._object, self._version = dict(found), version
             try:
                 self.ledger = parse_ledger(found.get("status"))
             except LedgerInvalid:

@@ -1,9 +1,11 @@
 """Guards whose ledgers cannot be reached for a while, in virtual time."""
 
 import asyncio
+import copy
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,5 +126,33 @@ def test_a_call_that_waits_when_the_ledger_goes_away_is_told_so(tmp_path: Path) 
         found = await call
         assert isinstance(found, Deny)
         assert found.reason is DenyReason.BUDGET_UNAVAILABLE
+
+    in_virtual_time(tmp_path, work)
+
+
+@requirement("budget.closed-once")
+def test_a_late_event_of_the_ledger_does_not_make_a_guard_think_that_it_was_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def lines(*_: Any, **__: Any) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            yield {"type": "MODIFIED", "object": await events.get()}
+
+    async def work(bench: BudgetBench) -> None:
+        bench.limit(day=100 * CALL)
+        monkeypatch.setattr(bench.store, "lines", lines)
+        old = copy.deepcopy(bench.store.objects[OWN])
+        budget = await bench.start()
+        holder = budget.holder
+        await bench.reserved(budget, CALL)
+        bench.store.loses_answers = 1
+        call = asyncio.create_task(budget.reserve(50 * CALL))
+        await bench.until(lambda: budget.is_away, "the answer of a write is lost")
+        events.put_nowait(old)  # from before the slice
+        assert isinstance(await call, Reservation)
+        assert budget.holder == holder
+        assert [one.holder for one in bench.store.ledger(OWN).slices] == [holder]
 
     in_virtual_time(tmp_path, work)
