@@ -248,7 +248,7 @@ def record_alerts(ledger: Ledger, terms: LedgerTerms, now: int) -> Ledger:
 
 
 def mark_exhausted(ledger: Ledger, terms: LedgerTerms, holder: str, refused: int, now: int) -> Ledger:
-    """Record that a request was refused for lack of money.
+    """Record that a request was refused for lack of money, unless there is room for it by now.
 
     Args:
         ledger: The ledger.
@@ -258,7 +258,7 @@ def mark_exhausted(ledger: Ledger, terms: LedgerTerms, holder: str, refused: int
         now: Seconds since the epoch, of the API server.
     """
     old = ledger.exhausted
-    if old is not None and old.refused <= refused:
+    if (old is not None and old.refused <= refused) or room(ledger, terms, now) >= refused:
         return ledger
     period, _ = min(_base_rooms(ledger, terms), key=lambda one: one[1])
     return replace(ledger, exhausted=Exhausted(old.at if old else now, period, refused, holder))

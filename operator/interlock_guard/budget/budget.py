@@ -304,7 +304,7 @@ class Budget:
         self._failures = 0
         self._note("")
         self._serve()
-        self._refuse_hopeless(now)
+        self._refuse_hopeless(self._clock() or now)  # midnight may have passed
 
     async def _end_former(self, now: int) -> None:
         """End the slices of the runs before this one in every ledger, then delete their journals."""

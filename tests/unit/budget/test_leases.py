@@ -358,6 +358,14 @@ def test_a_refusal_is_recorded_with_the_smallest_worst_case_until_there_is_room(
     assert set_credit(smaller, a_credit(5), NOW).exhausted is None
 
 
+@requirement("budget.one-reset")
+def test_a_refusal_of_the_day_before_does_not_exhaust_the_new_day() -> None:
+    spent = charge(grow(NEW, A, 95), A, 95)
+    tomorrow = roll(spent, TERMS, NOW + DAY)
+    assert mark_exhausted(tomorrow, TERMS, B, 20, NOW + DAY) is tomorrow
+    assert mark_exhausted(spent, TERMS, B, 20, NOW).exhausted is not None
+
+
 def test_a_refusal_by_the_month_outlives_the_day() -> None:
     terms = LedgerTerms(100, 50)
     ledger = mark_exhausted(charge(grow(NEW, A, 50, terms), A, 50), terms, A, 5, NOW)
