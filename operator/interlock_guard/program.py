@@ -283,6 +283,7 @@ async def _open_task_endpoint(
         host=settings.agent_host,
         own_pod=OwnPod(settings.own_pod_exempt),
         seconds_until_money=budget.seconds_until_money,
+        accounts=budget.tasks,
     )
 
 

@@ -54,6 +54,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # Money is refused alike wherever it stands.
     *((environment(dailyBudget=text), f'"{text}" {NO_MONEY}') for text in BAD_MONEY),
     (environment(dailyBudget="1\n"), f"(of several lines) {NO_MONEY}"),
+    *((budget(perTask=text), f'"{text}" {NO_MONEY}') for text in ("-1", "1e3", "NaN", "50 USD", "1000001")),
     (environment(dailyBudget=50), 'must be of type string: "integer"'),
     (environment(dailyBudget=0.5), "must be of type string:"),
     (environment(dailyBudget="9" * 65), "Too long: may not be more than 64 bytes"),

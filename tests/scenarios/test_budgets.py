@@ -88,7 +88,9 @@ def test_an_agent_that_spends_no_money_has_no_ledger_and_no_budget() -> None:
 
 
 def test_the_bundle_has_the_limits_and_the_price_of_each_model() -> None:
-    policy = a_policy().budgeting(total={"monthlyBudget": "900"}, timeZone="Europe/Berlin", alertPercents=[10])
+    policy = a_policy().budgeting(
+        total={"monthlyBudget": "900"}, timeZone="Europe/Berlin", alertPercents=[10], perTask="1.50"
+    )
     agent = an_agent().in_environment("staging").calling(MODEL).budgeting(staging="120")
     simulation = Simulation(under(policy).of(agent))
     simulation.run()
@@ -101,6 +103,7 @@ def test_the_bundle_has_the_limits_and_the_price_of_each_model() -> None:
     assert (budget.ledger, budget.day, budget.month) == (OWN, 120 * NANOS, None)
     assert (budget.total_ledger, budget.total_day, budget.total_month) == (TOTAL, None, 900 * NANOS)
     assert (budget.time_zone, budget.alert_percents, budget.max_output_tokens) == ("Europe/Berlin", (10,), 4096)
+    assert budget.per_task == 15 * NANOS // 10
     assert models.providers[0].models[0].price is not None
     assert models.price_book
 

@@ -34,10 +34,17 @@ class BudgetBench:
         self.lives: dict[Budget, LiveState] = {}
         self._running: dict[Budget, asyncio.Task[None]] = {}
 
-    def limit(self, *, day: int | None, month: int | None = None, total_day: int | None = None) -> None:
+    def limit(
+        self,
+        *,
+        day: int | None,
+        month: int | None = None,
+        total_day: int | None = None,
+        per_task: int | None = None,
+    ) -> None:
         """Set the limits, and make the ledgers where they are missing."""
         total = None if total_day is None else TOTAL
-        self.terms = BundleBudget(OWN, day, month, total_ledger=total, total_day=total_day)
+        self.terms = BundleBudget(OWN, day, month, total_ledger=total, total_day=total_day, per_task=per_task)
         for name in (OWN, total):
             if name is not None and name not in self.store.objects:
                 self.store.put(name, Ledger())

@@ -109,6 +109,10 @@ class PolicyBudget(ApiModel):
     total: TotalBudget | None = None
     """A budget of all agents and environments of the policy together. Without it each new Agent is a new budget."""
 
+    per_task: Money | None = None
+    """Most US dollars that one task spends, in one pod. Absent: tasks have no limit of their own. A call that names no
+    task under way counts against each of them."""
+
     override: OverrideLimits = OverrideLimits()
     """Bounds of what users with the right to do so add to the budget of an Agent."""
 

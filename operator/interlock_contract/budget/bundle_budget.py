@@ -25,7 +25,8 @@ class BundleBudget(StrictStruct, frozen=True):
 
     `ledger` and `total_ledger` name BudgetLedgers in the agent's namespace. A policy without a total has no second one.
     `max_output_tokens` is the cap of calls that set none. `hang_up_seconds` is how long the guard reads on after
-    a client hung up, to see the usage. `day_seconds` is the length of days in tests and examples.
+    a client hung up, to see the usage. `day_seconds` is the length of days in tests and examples. `per_task` limits
+    what one task spends.
     """
 
     ledger: ObjectName
@@ -39,6 +40,7 @@ class BundleBudget(StrictStruct, frozen=True):
     max_output_tokens: Annotated[int, Meta(ge=1, le=MAX_OUTPUT_TOKENS)] = DEFAULT_MAX_OUTPUT_TOKENS
     hang_up_seconds: Annotated[int, Meta(ge=0, le=MAX_HANG_UP_SECONDS)] = DEFAULT_HANG_UP_SECONDS
     day_seconds: Annotated[int, Meta(ge=LEAST_DAY_SECONDS, le=MAX_DAY_SECONDS)] | None = None
+    per_task: Limit | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""
@@ -55,6 +57,12 @@ class BundleBudget(StrictStruct, frozen=True):
     def terms(self) -> LedgerTerms:
         """The terms of the agent's ledger."""
         return LedgerTerms(self.day, self.month, self.time_zone, self.alert_percents, self.day_seconds)
+
+    @property
+    def ledgers(self) -> tuple[tuple[str, LedgerTerms, bool], ...]:
+        """The names and terms of the ledgers, and whether each is the total's; the total's first, as it is leased."""
+        own = (self.ledger, self.terms, False)
+        return (own,) if self.total_ledger is None else ((self.total_ledger, self.total_terms, True), own)
 
     @property
     def total_terms(self) -> LedgerTerms:

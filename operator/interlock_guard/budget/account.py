@@ -11,6 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from interlock_guard.budget.task_accounts import TaskReservation
+from interlock_guard.decision.decide import Deny
+
 
 class AccountKey(NamedTuple):
     """Which slice of the holder: the name of the ledger, and the window for which it was granted.
@@ -62,6 +65,7 @@ class Reservation:
         keys: The slices that it was reserved in.
         epoch: Which holder reserved it, see `Account.restart`.
         is_settled: Whether it has ended.
+        task: What it has reserved of the budget of one task.
     """
 
     id: int
@@ -69,6 +73,7 @@ class Reservation:
     keys: tuple[AccountKey, ...]
     epoch: int = 0
     is_settled: bool = False
+    task: TaskReservation | None = None
 
 
 @dataclass(slots=True)
@@ -127,6 +132,8 @@ class Account:
         if reservation.is_settled:
             return []
         reservation.is_settled = True
+        if reservation.task is not None:
+            reservation.task.settle(cost)
         self.open.pop(reservation.id, None)
         gone = []
         for key in reservation.keys:
@@ -152,3 +159,12 @@ class Account:
     def drop(self, key: AccountKey) -> None:
         """Forget a slice: the ledger has all of it, or has closed it."""
         self.slices.pop(key, None)
+
+
+def with_task(found: Reservation | Deny, of_task: TaskReservation) -> Reservation | Deny:
+    """Return the answer to a call, with what it has reserved of a task's budget; a denied call gives that back."""
+    if isinstance(found, Reservation):
+        found.task = of_task
+    else:
+        of_task.settle(0)
+    return found

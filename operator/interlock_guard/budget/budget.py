@@ -20,12 +20,14 @@ from typing import Final
 from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.leases import excess
 from interlock_contract.budget.ledger import SliceKey
-from interlock_contract.budget.money import MAX_MONEY, format_money
-from interlock_guard.budget.account import Account, AccountKey, Reservation
+from interlock_contract.budget.money import MAX_MONEY
+from interlock_guard.budget.account import Account, AccountKey, Reservation, with_task
+from interlock_guard.budget.denials import deny_away, deny_exhausted, deny_unwritten
 from interlock_guard.budget.holder import HolderClosed, LedgerShare, SpendRate
 from interlock_guard.budget.journal import Journal, JournalFailed
 from interlock_guard.budget.ledger_object import LedgerAway, LedgerObject
-from interlock_guard.decision.decide import Deny, DenyReason, check_terminated
+from interlock_guard.budget.task_accounts import TaskAccounts, TaskReservation
+from interlock_guard.decision.decide import Deny, check_terminated
 from interlock_guard.state import LiveState
 from interlock_kube.background import keep_running
 
@@ -102,6 +104,8 @@ class Budget:
         self._trouble = ""
         self._failures = 0
         self._retry_at = 0.0
+        self.tasks = TaskAccounts()
+        """What the tasks under way have spent."""
         self.refusals = 0
         """Calls that were refused for lack of money."""
 
@@ -146,14 +150,24 @@ class Budget:
         """Return the seconds since the epoch, of the API server; None while they are unknown."""
         return self._clock()
 
-    async def reserve(self, amount: int) -> Reservation | Deny:
+    async def reserve(self, amount: int, task: str = "") -> Reservation | Deny:
         """Reserve the worst case of a call; its end must be told to `settle`, whatever happens.
 
-        A call waits up to two seconds for money, and until a kill at most.
+        A call waits up to two seconds for money, and until a kill at most. It does not wait for the budget of a task.
 
         Args:
             amount: The worst case in nano-dollars.
+            task: The task that the call names; empty without one.
         """
+        of_task = self._reserve_of_task(amount, task)
+        try:
+            return of_task if isinstance(of_task, Deny) else with_task(await self._reserve_or_wait(amount), of_task)
+        except asyncio.CancelledError:
+            if isinstance(of_task, TaskReservation):
+                of_task.settle(0)
+            raise
+
+    async def _reserve_or_wait(self, amount: int) -> Reservation | Deny:
         found = self._try(amount)
         if found is None:
             found = self._refuse_early(amount)
@@ -173,13 +187,19 @@ class Budget:
             self._wake.set()  # what it lacks need not be returned any longer
         return waiter.answer.result() if waiter.answer.done() else self._deny(amount, is_known=waiter.is_known)
 
-    def reserve_now(self, amount: int) -> Reservation | Deny:
+    def reserve_now(self, amount: int, task: str = "") -> Reservation | Deny:
         """Reserve what fits without waiting."""
-        return self._try(amount) or self._deny(amount)
+        of_task = self._reserve_of_task(amount, task)
+        return of_task if isinstance(of_task, Deny) else with_task(self._try(amount) or self._deny(amount), of_task)
+
+    def _reserve_of_task(self, amount: int, task: str) -> TaskReservation | Deny:
+        found = self.tasks.reserve(task, amount, None if self.terms is None else self.terms.per_task)
+        self.refusals += isinstance(found, Deny)
+        return found
 
     async def ensure(self, amount: int) -> Deny | None:
         """Wait until `reserve_now` can reserve an amount, as long as nothing is awaited in between."""
-        found = await self.reserve(amount)
+        found = await self._reserve_or_wait(amount)
         if isinstance(found, Deny):
             self.refusals -= 1  # `reserve_now` counts it
             return found
@@ -222,11 +242,8 @@ class Budget:
         if terms is None or terms == self._terms:  # without a bundle the limits that are known stay
             return
         self._terms = terms
-        named = [(terms.ledger, terms.terms, False)]
-        if terms.total_ledger is not None:
-            named.insert(0, (terms.total_ledger, terms.total_terms, True))
         self._order = []
-        for name, limits, is_total in named:
+        for name, limits, is_total in terms.ledgers:
             limit = self._limits.get(name)
             if limit is None:
                 share = LedgerShare(name, limits, is_total, self._account, self._rate)
@@ -294,7 +311,7 @@ class Budget:
                     if self._is_due(limit, now):
                         await self._write(limit, now, takes=False)
         except JournalFailed as error:
-            self._refuse_all(_deny_unwritten(error))
+            self._refuse_all(deny_unwritten(error))
             return
         except LedgerAway as away:
             self._note(str(away))
@@ -370,7 +387,7 @@ class Budget:
                 self._journal.reserve(found)
             except JournalFailed as error:
                 self._account.settle(found, 0)
-                return _deny_unwritten(error)
+                return deny_unwritten(error)
         return found
 
     def _keys(self) -> tuple[AccountKey, ...] | None:
@@ -406,16 +423,11 @@ class Budget:
 
     def _refuse_hopeless(self, now: int) -> None:
         """Refuse the calls that would not fit even if all other guards returned their slices."""
+        known = [(limit.share, found) for limit in self._order if (found := limit.object.ledger) is not None]
+        most = min((share.reachable(found, self.holder, now) for share, found in known), default=MAX_MONEY)
         for waiter in self._waiters:
-            if not waiter.answer.done() and self._is_hopeless(waiter.amount, now):
+            if not waiter.answer.done() and waiter.amount > most:
                 waiter.answer.set_result(self._deny(waiter.amount))
-
-    def _is_hopeless(self, amount: int, now: int) -> bool:
-        return any(
-            amount > limit.share.reachable(limit.object.ledger, self.holder, now)
-            for limit in self._order
-            if limit.object.ledger is not None
-        )
 
     def _refuse_early(self, amount: int) -> Deny | None:
         """Refuse a call without waiting, if the other guards have been asked to return their money already.
@@ -438,8 +450,7 @@ class Budget:
         self.refusals += 1
         now = self._clock()
         if self.is_away or now is None or not is_known:
-            message = "The ledger of the budget cannot be read or written, and the guard has not enough money left."
-            return Deny(DenyReason.BUDGET_UNAVAILABLE, "", message)
+            return deny_away()
         worst: tuple[int, str] | None = None
         for limit in self._order:
             ledger, share = limit.object.ledger, limit.share
@@ -447,17 +458,11 @@ class Budget:
                 continue
             left = share.available(ledger, now)
             if worst is None or left < worst[0]:
-                of_whom = "of all agents of the policy" if share.is_total else "of the agent"
-                worst = left, of_whom
+                worst = left, "of all agents of the policy" if share.is_total else "of the agent"
             if share.exhausts(ledger, amount, now):
                 share.refused = min(share.refused or amount, amount)
         self._wake.set()
-        left, whose = worst or (0, "of the agent")
-        message = (
-            f"This call may cost up to ${format_money(amount)}, but only ${format_money(max(0, left))} of the budget "
-            f"{whose} is free. Send a smaller request, or wait for the next window."
-        )
-        return Deny(DenyReason.BUDGET_EXHAUSTED, "", message)
+        return deny_exhausted(amount, *(worst or (0, "of the agent")))
 
     def _is_due(self, limit: _Limit, now: int) -> bool:
         ledger = limit.object.ledger
@@ -493,7 +498,3 @@ class Budget:
         if trouble != self._trouble:
             self._log(f"budget: {trouble or 'the ledgers are written again'}")
         self._trouble = trouble
-
-
-def _deny_unwritten(error: JournalFailed) -> Deny:
-    return Deny(DenyReason.BUDGET_UNAVAILABLE, "", f"The journal of the budget was not written: {error}.")

@@ -61,12 +61,18 @@ class Payments:
         if cost and self._budget.terms is not None:
             await self._budget.ensure(cost)
 
-    def pay(self, source: str, decision: Decision) -> tuple[Decision, Payment | None]:
-        """Return the decision on a call, with its payment if it costs anything and is still allowed."""
+    def pay(self, source: str, decision: Decision, task: str = "") -> tuple[Decision, Payment | None]:
+        """Return the decision on a call, with its payment if it costs anything and is still allowed.
+
+        Args:
+            source: The source that is called.
+            decision: The decision so far.
+            task: The task that the call names; empty without one.
+        """
         cost = _cost(decision)
         if not cost or self._budget.terms is None:
             return decision, None
-        found = self._budget.reserve_now(cost)
+        found = self._budget.reserve_now(cost, task)
         if isinstance(found, Deny):
             return replace(found, tool=decision.tool), None
         return decision, Payment(self._budget, self._metrics, found, source)

@@ -119,6 +119,8 @@ class DenyReason(StrEnum):
     """The provider would load an image or a file from a host that the policy does not name."""
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """The budget has less left than the call may cost."""
+    TASK_BUDGET_EXHAUSTED = "TaskBudgetExhausted"
+    """The budget of the task has less left than the call may cost."""
     BUDGET_UNAVAILABLE = "BudgetUnavailable"
     """The ledger of the budget cannot be read or written, and the guard has not enough money left for the call."""
     PRICE_UNKNOWN = "PriceUnknown"

@@ -172,7 +172,7 @@ class Authorizer:
         self._add_listing(request)
         decision, payment = self.judge(request, self._live.state), None
         if self._payments is not None and not is_paid:
-            decision, payment = self._payments.pay(request.source, decision)
+            decision, payment = self._payments.pay(request.source, decision, caller.task)
         try:
             outcome = self.record(request, decision, caller)
         except RecordFailed:

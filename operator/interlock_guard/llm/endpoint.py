@@ -185,7 +185,7 @@ class LlmEndpoint:
         """Decide, pay and forward; the bundle may be another one than before the body was read."""
         model_name = f"{request.model}{body.value['model']}"
         request = replace(request, model=model_name, arguments=body.value, betas=read_betas(http.headers))
-        metered = await self._pay(request, body, size)
+        metered = await self._pay(request, body, size, read_caller(None, http.headers).task)
         try:
             decision = metered if isinstance(metered, Deny) else self._judge(request)
             provider, model = self._find(request)
@@ -215,7 +215,7 @@ class LlmEndpoint:
         return call
 
     async def _pay(
-        self, request: DecisionInput, body: RequestBody, size: PromptSize | None
+        self, request: DecisionInput, body: RequestBody, size: PromptSize | None, task: str
     ) -> MeteredCall | Deny | None:
         """Reserve the cost of a call that is allowed otherwise; None where it is denied, or has no budget."""
         bundle = self._live.bundle
@@ -225,7 +225,7 @@ class LlmEndpoint:
         self._paying += 1
         try:
             return await self._meter.reserve(
-                bundle=bundle, provider=provider, model=model, request=request, body=body, size=size
+                bundle=bundle, provider=provider, model=model, request=request, body=body, size=size, task=task
             )
         finally:
             self._paying -= 1

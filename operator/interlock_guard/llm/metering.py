@@ -123,6 +123,7 @@ class Meter:
         request: DecisionInput,
         body: RequestBody,
         size: PromptSize | None,
+        task: str = "",
     ) -> MeteredCall | Deny | None:
         """Bound the cost of a call that is allowed otherwise, and reserve it. The body becomes the one that is sent.
 
@@ -133,6 +134,7 @@ class Meter:
             request: The call as it was decided on.
             body: Its body.
             size: Of its input.
+            task: The task that it names; empty without one.
 
         Returns:
             The call, whose end must be told to `settle`; the denial; or None where no budget limits it.
@@ -162,7 +164,7 @@ class Meter:
         )
         if isinstance(assessed, Refused):
             return Deny(_REASONS[assessed.reason], "", assessed.message)
-        reservation = await self._budget.reserve(assessed.nanos)
+        reservation = await self._budget.reserve(assessed.nanos, task)
         if isinstance(reservation, Deny):
             return reservation
         body.change(assessed.body)

@@ -13,6 +13,7 @@ _STATUS: Final[dict[DenyReason, int]] = {
     DenyReason.REMOTE_CONTENT_NOT_ALLOWED: 403,
     DenyReason.PRICE_UNKNOWN: 403,
     DenyReason.BUDGET_EXHAUSTED: 429,
+    DenyReason.TASK_BUDGET_EXHAUSTED: 429,
     DenyReason.METHOD_NOT_ALLOWED: 404,
     DenyReason.BAD_REQUEST: 400,
     DenyReason.SERVER_UNAVAILABLE: 502,
@@ -47,6 +48,8 @@ _RETRY_SECONDS: Final = 2
 """Seconds that a client is told to wait after that status."""
 NO_RETRY: Final = {"x-should-retry": "false"}
 """The SDKs of both providers obey this header. Without it they try again after 408, 409, 429 and 500 to 599."""
+_SPENT: Final = frozenset({DenyReason.BUDGET_EXHAUSTED, DenyReason.TASK_BUDGET_EXHAUSTED})
+"""Reasons that speak of money: they are told as each provider tells that an account has none."""
 _QUOTA: Final = "insufficient_quota"
 """The type and the code of OpenAI's error for an account without money."""
 _SPEND_LIMIT: Final = "enforced_spend_limit_reached"
@@ -55,7 +58,7 @@ _SPEND_LIMIT: Final = "enforced_spend_limit_reached"
 
 def retry_headers(denial: Deny, status: int) -> dict[str, str]:
     """Return the headers that say when to try again, or that a denial is final."""
-    if status == TOO_MANY and denial.reason is not DenyReason.BUDGET_EXHAUSTED:
+    if status == TOO_MANY and denial.reason not in _SPENT:
         return {"Retry-After": str(_RETRY_SECONDS)}
     if denial.reason in _TRANSIENT or status == _SLOW:
         return {}
@@ -71,20 +74,20 @@ def denial_body(shape: Shape, denial: Deny, status: int) -> dict[str, Any]:
     """Return a denial as an error of the provider's API; `code` and `reason` are the stable word."""
     openai, anthropic = _TYPES[status]
     message = f"{denial.message} (Interlock: {denial.reason.value})"
-    if denial.reason is DenyReason.BUDGET_EXHAUSTED:
-        return _spend_limit_body(shape, message)
+    if denial.reason in _SPENT:
+        return _spend_limit_body(shape, message, denial.reason)
     if shape == "Anthropic":
         return {"type": "error", "error": {"type": anthropic, "message": message, "reason": denial.reason.value}}
     return {"error": {"message": message, "type": openai, "param": None, "code": denial.reason.value}}
 
 
-def _spend_limit_body(shape: Shape, message: str) -> dict[str, Any]:
+def _spend_limit_body(shape: Shape, message: str, reason: DenyReason) -> dict[str, Any]:
     """Return the error by which the SDKs of a provider know that there is no money: they do not try again."""
     if shape == "Anthropic":
-        reason, details = DenyReason.BUDGET_EXHAUSTED.value, {"error_code": _SPEND_LIMIT}
+        details = {"error_code": _SPEND_LIMIT}
         return {
             "type": "error",
-            "error": {"type": "rate_limit_error", "message": message, "details": details, "reason": reason},
+            "error": {"type": "rate_limit_error", "message": message, "details": details, "reason": reason.value},
         }
     return {"error": {"message": message, "type": _QUOTA, "param": None, "code": _QUOTA}}
 

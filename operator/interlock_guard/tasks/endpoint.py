@@ -15,6 +15,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 from interlock_contract.bundle import BundleTasks
 from interlock_contract.listeners import LISTENERS, ListenerName
 from interlock_guard.audit.recorder import Recorder
+from interlock_guard.budget.task_accounts import TaskAccounts
 from interlock_guard.decision.decide import check_open, check_terminated
 from interlock_guard.state import LiveState
 from interlock_guard.tasks.concurrency_limiter import ConcurrencyLimiter
@@ -117,6 +118,7 @@ class TaskEndpoint:
         host: Where the agent listens.
         own_pod: Tells callers in the guard's own pod, such as its MCP servers, from others.
         seconds_until_money: Says how long the budget is exhausted; None while it is not.
+        accounts: The accounts of the tasks under way.
     """
 
     def __init__(
@@ -129,10 +131,12 @@ class TaskEndpoint:
         host: str,
         own_pod: OwnPod,
         seconds_until_money: Callable[[], int | None] = lambda: None,
+        accounts: TaskAccounts | None = None,
     ) -> None:
         self._live, self._recorder, self._counts = live, recorder, TaskMetrics()
         self._session, self._monotonic, self._host = session, monotonic, host
         self._own_pod, self._seconds_until_money = own_pod, seconds_until_money
+        self._accounts = accounts or TaskAccounts()
         self._tasks = ConcurrencyLimiter()
         self._control_requests = ConcurrencyLimiter(waiting_per_slot=0)
         self._open: set[TaskExchange] = set()
@@ -268,9 +272,12 @@ class TaskEndpoint:
         began = self._monotonic()
         exchange = TaskExchange(request, AgentAddress(self._session, self._host, intake.port))
         self._open.add(exchange)
+        if request.kind != RequestClass.CONTROL:
+            self._accounts.begin(request.id)
         try:
             return await exchange.carry()
         finally:
+            self._accounts.end(request.id)
             self._open.discard(exchange)
             self._finish(exchange, since, began)
 

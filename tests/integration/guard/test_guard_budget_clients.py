@@ -1,8 +1,10 @@
 """What clients of a guard see of its budget: official SDKs, MCP clients whose tools cost, callers with tasks."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import anthropic
@@ -13,12 +15,13 @@ from msgspec.structs import replace
 
 from interlock_contract.budget.bundle_budget import BundleBudget
 from interlock_contract.budget.ledger import Exhausted, Ledger, LedgerWindow
-from interlock_contract.bundle import dump_bundle, parse_bundle
+from interlock_contract.bundle import BundleTasks, dump_bundle, parse_bundle
 from interlock_contract.clock import utc_now
-from tests.integration.guard.budget_rig import DOLLAR, OWN, BudgetRig, a_budget_rig
+from tests.integration.guard.budget_rig import DOLLAR, OWN, BudgetRig, a_budget_bundle, a_budget_rig
 from tests.integration.guard.fake_api_server import FakeApiServer
 from tests.integration.guard.fake_provider import MODEL, answer_of
 from tests.integration.guard.harness import Bench, Guard, a_bundle
+from tests.integration.guard.model_rig import BEARER, CHAT, chat
 from tests.integration.guard.tasking import TaskAgent, TaskBench, a_bundle_with_tasks
 from tests.support.bounds import until
 from tests.support.keys import AGENT_KEY
@@ -147,3 +150,91 @@ async def test_tasks_are_refused_while_the_budget_is_exhausted_until_its_next_wi
         await until(passes, "tasks pass again")
     await guard.stop()
     await agent.stop()
+
+
+async def call_for(rig: BudgetRig, task: str = "") -> tuple[int, dict[str, Any]]:
+    """Call a model and name a task; return the status and the answer."""
+    url = f"http://127.0.0.1:{rig.guards[0].port}{CHAT}"
+    headers = {**BEARER, "Interlock-Task": task}
+    async with rig.http.post(url, json=chat(max_completion_tokens=10), headers=headers) as response:
+        return response.status, await response.json()
+
+
+async def send_task(url: str) -> None:
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        await response.read()
+
+
+async def begin_task(guard: Guard, agent: TaskAgent) -> tuple[asyncio.Task[None], str]:
+    """Send a task that the agent holds; return it and its id."""
+    known = len(agent.seen)
+    held = asyncio.create_task(send_task(f"{guard.task_url}/hold"))
+    await until(lambda: len(agent.seen) > known, "the agent has the task")
+    (name,) = agent.seen[-1].values("Interlock-Task")
+    return held, name
+
+
+@pytest.fixture
+async def agent() -> AsyncIterator[TaskAgent]:
+    found = TaskAgent()
+    await found.start()
+    yield found
+    await found.stop()
+
+
+async def test_a_task_that_has_spent_its_budget_is_refused_further_calls_and_others_go_on(
+    agent: TaskAgent, tmp_path: Path
+) -> None:
+    async with a_budget_rig(tmp_path) as rig:
+        (guard,) = rig.guards
+        worst = await rig.worst_case()
+        rig.provider.tokens = None  # calls cost about their worst case
+        bundle = parse_bundle(a_budget_bundle(rig.provider.port, budget=BundleBudget(OWN, DOLLAR, per_task=worst)))
+        rig.api.set_bundle(dump_bundle(replace(bundle, tasks=BundleTasks(agent.port, 4))))
+
+        async def is_open() -> bool:
+            async with rig.http.get(f"{guard.task_url}/status/200") as response:
+                return response.status == 200
+
+        await until(is_open, "tasks pass")
+        first, name = await begin_task(guard, agent)
+        assert (await call_for(rig))[0] == 200
+        for named in ("", name, "0" * 32):
+            status, answer = await call_for(rig, named)
+            assert (status, answer["error"]["code"]) == (429, "insufficient_quota")
+            assert "(Interlock: TaskBudgetExhausted)" in answer["error"]["message"]
+        assert [one["reason"] for one in guard.records()][-3:] == ["TaskBudgetExhausted"] * 3
+        second, other = await begin_task(guard, agent)
+        assert (await call_for(rig))[0] == 429, "it counts against the first task, too"
+        assert (await call_for(rig, other))[0] == 200
+        agent.release.set()
+        await asyncio.wait([first, second])
+
+        async def passes() -> bool:
+            return (await call_for(rig))[0] == 200
+
+        await until(passes, "calls outside of tasks have the budget of the day alone")
+
+
+async def test_a_tool_that_costs_is_refused_beyond_the_budget_of_a_task(bench: Bench, agent: TaskAgent) -> None:
+    bench.api.set_ledger(OWN, Ledger())
+    bundle = parse_bundle(a_bundle_whose_echo_costs(DOLLAR // 4, 100 * DOLLAR))
+    assert bundle.budget is not None
+    budget = replace(bundle.budget, per_task=DOLLAR // 2)
+    bench.api.set_bundle(dump_bundle(replace(bundle, budget=budget, tasks=BundleTasks(agent.port, 4))))
+
+    async def costs() -> bool:
+        await bench.client.call("echo", region="eu")
+        return any("cost" in line for line in bench.guard.lines())
+
+    await until(costs, "calls of the tool cost")
+    held, _ = await begin_task(bench.guard, agent)
+    reasons = [(await bench.client.call("echo", region="eu")).reason for _ in range(3)]
+    assert reasons == [None, None, "TaskBudgetExhausted"]
+    agent.release.set()
+    await held
+
+    async def passes() -> bool:
+        return (await bench.client.call("echo", region="eu")).reason is None
+
+    await until(passes, "calls outside of the task pass")

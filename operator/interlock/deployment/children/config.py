@@ -121,7 +121,7 @@ def _budget(placement: Placement) -> BundleBudget | None:
     budget = placement.budget
     if budget is None:
         return None
-    total = budget.total_terms
+    total, per_task = budget.total_terms, placement.policy.spec.budget.per_task
     return BundleBudget(
         ledger=budget.identity.name,
         day=budget.terms.day,
@@ -133,6 +133,7 @@ def _budget(placement: Placement) -> BundleBudget | None:
         alert_percents=budget.terms.alert_percents,
         max_output_tokens=placement.policy.spec.models.max_output_tokens,
         day_seconds=budget.terms.day_seconds,
+        per_task=None if per_task is None else parse_money(per_task),
     )
 
 
