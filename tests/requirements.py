@@ -333,6 +333,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.scale-to-zero": Requirement("ScaleToZero ends pods until the next window or an override"),
     "budget.dead-holders": Requirement("what a guard that ended did not settle is spent, once"),
     "budget.alerts": Requirement("an alert is one Event for a percentage and a window, also after a restart"),
+    "budget.velocity": Requirement(
+        "ten minutes that cost far more than usual are one alert, and no other ten minutes are"
+    ),
+    "budget.task": Requirement("a task that is alone spends no more than its budget, whatever its calls name"),
     "budget.environments": Requirement("rules of rollouts go by the class of an environment"),
     "budget.stored-policies": Requirement("a policy with a map of environments keeps its isolation", "api"),
     # Models

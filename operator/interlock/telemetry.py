@@ -54,6 +54,11 @@ BUDGET_LIMIT = Gauge("interlock_budget_limit_dollars", "The budget of a day or m
 BUDGET_EXHAUSTED = Gauge(
     "interlock_budget_exhausted", "1 while a call was refused for which too little of the budget is left.", _LEDGER[:-1]
 )
+VELOCITY_ALERT_TIMESTAMP = Gauge(
+    "interlock_budget_velocity_alert_timestamp_seconds",
+    "Start of the last ten minutes that cost far more than usual, in seconds since 1970; 0 without any.",
+    _LEDGER[:-1],
+)
 LEDGERS_QUEUED = Gauge("interlock_queued_ledgers", "BudgetLedgers that wait for a reconcile.")
 HOLDERS_CLOSED = Counter(
     "interlock_budget_holders_closed_total",

@@ -21,7 +21,7 @@ def build_body(alert: Alert, form: WebhookFormat) -> bytes:
         return dump_json({"text": "".join(_ESCAPES.get(one, one) for one in describe(alert))})
     return dump_json(
         {
-            "type": "budget.exhausted" if alert.percent == EXHAUSTED else "budget.alert",
+            "type": _type(alert),
             "timestamp": write_moment(alert.at),
             "data": {name: value for name, value in _data(alert).items() if value not in (None, "")},
             "text": describe(alert),
@@ -31,7 +31,8 @@ def build_body(alert: Alert, form: WebhookFormat) -> bytes:
 
 def describe(alert: Alert) -> str:
     """Return the sentences for people: what happened, to whose budget, what follows, and the way out."""
-    budget = f"{'total ' if not alert.agent else ''}{_ADJECTIVES[alert.period]} budget"
+    adjective = "" if alert.period is None else _ADJECTIVES[alert.period]
+    budget = f"{'total ' if not alert.agent else ''}{adjective} budget"
     of_limit = f" of ${format_money(alert.limit)}" if alert.limit is not None else ""
     subject = (
         f"Agent {alert.namespace}/{alert.agent} ({alert.environment})"
@@ -39,7 +40,12 @@ def describe(alert: Alert) -> str:
         else f"AgentPolicy {alert.namespace}/{alert.policy}"
     )
     until = f" until {write_moment(alert.window_end)}" if alert.window_end is not None else " until its next window"
-    if alert.percent == EXHAUSTED:
+    if alert.median is not None:
+        text = (
+            f"{subject} has spent ${format_money(alert.spent or 0)} in the ten minutes from "
+            f"{write_moment(alert.window_start)}. The median of its last day is ${format_money(alert.median)}."
+        )
+    elif alert.percent == EXHAUSTED:
         text = (
             f"{subject} has spent its {budget}{of_limit}: calls that cost money are refused{until}. "
             f"Raise the budget in AgentPolicy {alert.policy}, or grant an override."
@@ -48,6 +54,12 @@ def describe(alert: Alert) -> str:
         spent = f": ${format_money(alert.spent)} so far" if alert.spent is not None else ""
         text = f"{subject} has spent {alert.percent} % of its {budget}{of_limit}{spent}."
     return f"{text} Owner: {alert.owner}." if alert.owner else text
+
+
+def _type(alert: Alert) -> str:
+    if alert.median is not None:
+        return "budget.velocity"
+    return "budget.exhausted" if alert.percent == EXHAUSTED else "budget.alert"
 
 
 def _data(alert: Alert) -> dict[str, Any]:
@@ -59,11 +71,12 @@ def _data(alert: Alert) -> dict[str, Any]:
         "environment": alert.environment,
         "owner": alert.owner,
         "ledger": alert.ledger,
-        "percent": alert.percent,
+        "percent": alert.percent or None,
         "period": alert.period,
         "windowStart": write_moment(alert.window_start),
         "windowEnd": alert.window_end and write_moment(alert.window_end),
         "spent": None if alert.spent is None else format_money(alert.spent),
         "limit": None if alert.limit is None else format_money(alert.limit),
+        "median": None if alert.median is None else format_money(alert.median),
         "currency": "USD",
     }

@@ -54,6 +54,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     # Money is refused alike wherever it stands.
     *((environment(dailyBudget=text), f'"{text}" {NO_MONEY}') for text in BAD_MONEY),
     (environment(dailyBudget="1\n"), f"(of several lines) {NO_MONEY}"),
+    (budget(velocity={"factor": 1}), "should be greater than or equal to 2"),
+    (budget(velocity={"factor": 1001}), "should be less than or equal to 1000"),
+    *((budget(velocity={"minimum": text}), f'"{text}" {NO_MONEY}') for text in ("-1", "1e3", "NaN")),
     *((budget(perTask=text), f'"{text}" {NO_MONEY}') for text in ("-1", "1e3", "NaN", "50 USD", "1000001")),
     (environment(dailyBudget=50), 'must be of type string: "integer"'),
     (environment(dailyBudget=0.5), "must be of type string:"),
@@ -153,6 +156,7 @@ GOOD = [
     budget(alertPercents=[1, 99], timeZone="America/Argentina/Buenos_Aires", onExhausted="ScaleToZero"),
     budget(alertPercents=[], timeZone="Etc/GMT+5"),
     budget(total={"monthlyBudget": "1000000"}, override={"maxAmount": "0", "maxDuration": "1h30m"}),
+    budget(perTask="0.05", velocity={"factor": 2, "minimum": "1000000"}),
     price(input="0", output="0"),
     price(
         model="openai/gpt-4o*",

@@ -13,7 +13,9 @@ from interlock_contract.budget.ledger import (
     Exhausted,
     Ledger,
     LedgerWindow,
+    RecentSpend,
     Slice,
+    VelocityAlert,
     dump_ledger,
     parse_ledger,
 )
@@ -213,6 +215,8 @@ FULL = Ledger(
     days=(LedgerWindow(19 * DAY, 20 * DAY, spent=4_000),),
     alerts=(BudgetAlert(50, "day", 20 * DAY, 20 * DAY + 5, 5_000, 10_000),),
     exhausted=Exhausted(20 * DAY + 9, "day", 300, holder(POD)),
+    recent=RecentSpend(20 * DAY, (300, *[0] * 144)),
+    velocity_alerts=(VelocityAlert(20 * DAY, 20 * DAY + 7, 300, 0),),
 )
 
 

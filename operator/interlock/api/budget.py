@@ -21,6 +21,7 @@ from interlock.api.messages import (
 )
 from interlock.api.shared_types import ApiModel
 from interlock.api.text import Duration, EnvironmentName, ModelGlob, Money, TimeZone
+from interlock_contract.budget.velocity import DEFAULT_FACTOR
 
 _PARTS = re.compile(r"\+(?P<amount>[0-9.]+) USD until=(?P<until>[^ ]+) reason=(?P<reason>.+)")
 
@@ -83,6 +84,16 @@ class OverrideLimits(ApiModel):
     """Longest time from an override to its until."""
 
 
+class VelocityLimits(ApiModel):
+    """Ten minutes whose spend is above factor times the median of the last day and above minimum raise an alert."""
+
+    factor: int = Field(default=DEFAULT_FACTOR, ge=2, le=1000, json_schema_extra=kube(format="int32"))
+    """How many times the median."""
+
+    minimum: Money = "1"
+    """US dollars below which no ten minutes raise an alert. With 1000000 there are none."""
+
+
 class PolicyBudget(ApiModel):
     """What holds for the budgets of all agents of the policy."""
 
@@ -112,6 +123,9 @@ class PolicyBudget(ApiModel):
     per_task: Money | None = None
     """Most US dollars that one task spends, in one pod. Absent: tasks have no limit of their own. A call that names no
     task under way counts against each of them."""
+
+    velocity: VelocityLimits = VelocityLimits()
+    """When the speed of a spend raises an alert."""
 
     override: OverrideLimits = OverrideLimits()
     """Bounds of what users with the right to do so add to the budget of an Agent."""

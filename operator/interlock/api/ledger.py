@@ -21,6 +21,8 @@ MAX_SLICES = 1024
 MAX_DAYS = 35
 MAX_MONTHS = 13
 MAX_ALERTS = 64
+MAX_STEPS = 145
+MAX_VELOCITY_ALERTS = 24
 
 Nanos = Annotated[int, Field(ge=0, le=MAX_NANOS, json_schema_extra=kube(format="int64"))]
 Percent = Annotated[int, Field(ge=1, le=100, json_schema_extra=kube(format="int32"))]
@@ -142,6 +144,32 @@ class LedgerAlert(_StatusModel):
     """The spend at that moment in nano-dollars."""
 
 
+class LedgerRecentSpend(_StatusModel):
+    """What was settled in steps of ten minutes."""
+
+    start: Timestamp
+    """Start of the newest step."""
+
+    spent: tuple[Nanos, ...] = Field(default=(), max_length=MAX_STEPS)
+    """Amounts in nano-dollars, the newest first: the newest step and a day before it."""
+
+
+class LedgerVelocityAlert(_StatusModel):
+    """Ten minutes that cost far more than usual."""
+
+    window_start: Timestamp
+    """Start of the ten minutes."""
+
+    at: Timestamp
+    """When the alert was raised."""
+
+    spent: Nanos
+    """What they had cost at that moment in nano-dollars."""
+
+    median: Nanos
+    """The median of the ten minutes of the last day in nano-dollars."""
+
+
 class LedgerExhausted(_StatusModel):
     """A request that was refused since the budget had not enough left."""
 
@@ -181,6 +209,12 @@ class BudgetLedgerStatus(_StatusModel):
 
     alerts: tuple[LedgerAlert, ...] = Field(default=(), max_length=MAX_ALERTS)
     """Alerts that were raised."""
+
+    recent: LedgerRecentSpend | None = None
+    """What was settled in the last day, in steps of ten minutes."""
+
+    velocity_alerts: tuple[LedgerVelocityAlert, ...] = Field(default=(), max_length=MAX_VELOCITY_ALERTS)
+    """Alerts about ten minutes that cost far more than usual, at most one an hour."""
 
     exhausted: LedgerExhausted | None = None
     """Present from the first refusal on, until the next window or an override."""

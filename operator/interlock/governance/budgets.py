@@ -11,6 +11,7 @@ from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.ledger_names import ledger_name, total_ledger_name
 from interlock_contract.budget.money import parse_money
 from interlock_contract.budget.prices import ModelPrice
+from interlock_contract.budget.velocity import VelocityTerms
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,12 @@ def _terms(policy: AgentPolicy, day: str | None, month: str | None, day_seconds:
         alert_percents=budget.alert_percents,
         day_seconds=day_seconds,
     )
+
+
+def velocity_of(policy: AgentPolicy) -> VelocityTerms:
+    """Return when the speed of a spend raises an alert."""
+    velocity = policy.spec.budget.velocity
+    return VelocityTerms(velocity.factor, parse_money(velocity.minimum))
 
 
 def addressee_of(agent: Agent) -> str:

@@ -22,6 +22,8 @@ class EventReason(StrEnum):
     """One rule denied ten requests of the agent within a minute."""
     BUDGET_ALERT = "BudgetAlert"
     """The spend of a day or a month has reached a percentage of its budget."""
+    VELOCITY_ALERT = "VelocityAlert"
+    """Ten minutes cost far more than ten minutes of the last day usually do."""
     BUDGET_OVERRIDE_REFUSED = "BudgetOverrideRefused"
     """The annotation interlock.dev/budget-override cannot be read, or is more than the policy allows."""
     ADMISSION_POLICIES_CHANGED = "AdmissionPoliciesChanged"

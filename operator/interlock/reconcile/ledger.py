@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from interlock_contract.budget.leases import LedgerTerms, clear_exhausted, close_holder, record_alerts, set_credit
-from interlock_contract.budget.ledger import BudgetAlert, Credit, Ledger
+from interlock_contract.budget.ledger import BudgetAlert, Credit, Ledger, VelocityAlert
 from interlock_contract.budget.money import shorten_money
+from interlock_contract.budget.velocity import VelocityTerms, record_velocity
 
 
 def reconcile_ledger(
@@ -20,6 +21,7 @@ def reconcile_ledger(
     dead_holders: Iterable[str] = (),
     credit: Credit | None = None,
     may_withdraw: bool = True,
+    velocity: VelocityTerms | None = None,
 ) -> Ledger:
     """Return the ledger as it must be now.
 
@@ -30,6 +32,7 @@ def reconcile_ledger(
         dead_holders: Holders that spend no longer. What is left of their slices is spent.
         credit: What the Agent's annotation adds, as far as its policy allows it; None without one.
         may_withdraw: Whether the Agent is known, so that a missing annotation withdraws the credit.
+        velocity: When the speed of the spend is an alert, None where nothing governs the ledger at the moment.
     """
     at = int(now.timestamp())
     for holder in dead_holders:
@@ -40,7 +43,7 @@ def reconcile_ledger(
         ledger = set_credit(ledger, None, at)
     if terms is not None:
         ledger = clear_exhausted(record_alerts(ledger, terms, at), terms, at)
-    return ledger
+    return ledger if velocity is None else record_velocity(ledger, velocity, at)
 
 
 def is_same_credit(known: Credit | None, wanted: Credit) -> bool:
@@ -61,3 +64,17 @@ def describe_alert(alert: BudgetAlert, subject: str) -> str:
     amounts = f": {shorten_money(alert.spent)} of {shorten_money(alert.limit)}" if alert.limit else ""
     name = "daily" if alert.period == "day" else "monthly"
     return f"{subject} spent {alert.percent} % of its {name} budget since {begin:%Y-%m-%dT%H:%M:%SZ}{amounts}"
+
+
+def describe_velocity(alert: VelocityAlert, subject: str) -> str:
+    """Return an alert about ten minutes as a sentence.
+
+    Args:
+        alert: The alert.
+        subject: Who has spent, such as `agent triage in production`.
+    """
+    begin = datetime.fromtimestamp(alert.window_start, UTC)
+    return (
+        f"{subject} spent {shorten_money(alert.spent)} in the ten minutes from {begin:%Y-%m-%dT%H:%M:%SZ}, where the "
+        f"median of its last day is {shorten_money(alert.median)}"
+    )

@@ -1,7 +1,7 @@
 """The reconcile of one BudgetLedger with the API server: find dead holders, write what is due, and raise alerts."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,15 +15,22 @@ from interlock.cluster.ledger_store import LedgerStore, StoredLedger
 from interlock.cluster.resource_cache import ResourceCache, parse_agent
 from interlock.deployment.names import policy_label
 from interlock.governance.budget_override import read_override
-from interlock.governance.budgets import LedgerIdentity, addressee_of, budget_of, total_terms_of
+from interlock.governance.budgets import LedgerIdentity, addressee_of, budget_of, total_terms_of, velocity_of
 from interlock.reconcile.agent_events import EventNote, EventReason
-from interlock.reconcile.ledger import describe_alert, is_same_credit, reconcile_ledger
+from interlock.reconcile.ledger import describe_alert, describe_velocity, is_same_credit, reconcile_ledger
 from interlock.reconcile.snapshot import Unreadable
 from interlock.runtime.dead_holders import DeadHolders
-from interlock.telemetry import BUDGET_EXHAUSTED, BUDGET_LIMIT, BUDGET_SPENT, HOLDERS_CLOSED
+from interlock.telemetry import (
+    BUDGET_EXHAUSTED,
+    BUDGET_LIMIT,
+    BUDGET_SPENT,
+    HOLDERS_CLOSED,
+    VELOCITY_ALERT_TIMESTAMP,
+)
 from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.ledger import Credit, Ledger, LedgerInvalid, dump_ledger
 from interlock_contract.budget.money import NANOS
+from interlock_contract.budget.velocity import VelocityTerms
 from interlock_contract.kill import shorten
 from interlock_kube.installed_policies import UNVERIFIED, InstalledPolicies
 from interlock_kube.resource_types import Key
@@ -51,6 +58,10 @@ class _Governing:
     subject: str = ""
     agent: Agent | None = None
     policy: AgentPolicy | None = None
+
+    @property
+    def velocity(self) -> VelocityTerms | None:
+        return None if self.policy is None else velocity_of(self.policy)
 
 
 class LedgerReconciler:
@@ -86,8 +97,8 @@ class LedgerReconciler:
         """Whose each ledger is, and what of it matters to Agents immediately."""
         self._refused: dict[Key, str] = {}
         """The refusal of an override that was reported last."""
-        self._posted: dict[Key, set[tuple[str, int, int]]] = {}
-        """The alerts that were posted, by period, start of the window and percentage."""
+        self._posted: dict[Key, set[str]] = {}
+        """The alerts that were posted, by kind or period, start of the window and percentage."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Write what is due in one ledger, and wake the Agents that spend from it.
@@ -115,7 +126,13 @@ class LedgerReconciler:
         credit = await self._credit(key, stored.identity, governing, now)
         is_governed = governing.policy is not None and governing.agent is not None
         wanted = reconcile_ledger(
-            ledger, governing.terms, now, dead_holders=dead, credit=credit, may_withdraw=is_governed
+            ledger,
+            governing.terms,
+            now,
+            dead_holders=dead,
+            credit=credit,
+            may_withdraw=is_governed,
+            velocity=governing.velocity,
         )
         if wanted is not ledger and not await self._store.write(key, dump_ledger(wanted)):
             return CONFLICT_SECONDS
@@ -200,16 +217,15 @@ class LedgerReconciler:
 
         An Event is posted once, also where an earlier operator recorded its alert and may not have posted it.
         """
-        alerts = {(one.period, one.window_start, one.percent): one for one in ledger.alerts}
-        posted, self._posted[key] = self._posted.get(key), set(alerts)
+        notes = dict(_alert_notes(ledger, governing.subject))
+        posted, self._posted[key] = self._posted.get(key), set(notes)
         if governing.about is None:
             return
-        for (period, start, percent), alert in alerts.items():
-            is_recent = timedelta() <= now - datetime.fromtimestamp(alert.at, UTC) <= LATE_EVENTS
-            if is_recent if posted is None else (period, start, percent) not in posted:
-                message = describe_alert(alert, governing.subject)
-                part = f"budget/{identity.name}/{period}/{start}/{percent}"
-                self._events.post(governing.about, EventNote("Warning", EventReason.BUDGET_ALERT, message, key=part))
+        for part, (at, reason, message) in notes.items():
+            is_recent = timedelta() <= now - datetime.fromtimestamp(at, UTC) <= LATE_EVENTS
+            if is_recent if posted is None else part not in posted:
+                note = EventNote("Warning", reason, message, key=f"budget/{identity.name}/{part}")
+                self._events.post(governing.about, note)
 
     # What others see
 
@@ -227,6 +243,8 @@ class LedgerReconciler:
     def _measure(self, key: Key, identity: LedgerIdentity, ledger: Ledger, terms: LedgerTerms | None) -> None:
         labels = key[0], identity.policy, identity.agent, identity.environment
         BUDGET_EXHAUSTED.labels(*labels).set(ledger.exhausted is not None)
+        last = ledger.velocity_alerts[-1].window_start if ledger.velocity_alerts else 0
+        VELOCITY_ALERT_TIMESTAMP.labels(*labels).set(last)
         limits = (None, None) if terms is None else (terms.day, terms.month)
         for period, window, limit in (("day", ledger.day, limits[0]), ("month", ledger.month, limits[1])):
             BUDGET_SPENT.labels(*labels, period).set(window.spent / NANOS if window is not None else 0)
@@ -242,12 +260,23 @@ class LedgerReconciler:
             return
         labels = key[0], identity.policy, identity.agent, identity.environment
         BUDGET_EXHAUSTED.remove(*labels)
+        VELOCITY_ALERT_TIMESTAMP.remove(*labels)
         for gauge in (BUDGET_SPENT, BUDGET_LIMIT):
             for period in ("day", "month"):
                 gauge.remove(*labels, period)
         agents = [(key[0], identity.agent)] if identity.agent else self._cache.agents_under((key[0], identity.policy))
         for agent in agents:
             self._wake_agent(agent, 0.0)
+
+
+def _alert_notes(ledger: Ledger, subject: str) -> Iterator[tuple[str, tuple[int, EventReason, str]]]:
+    """Yield the alerts of a ledger: the part of the Event's key, the time, the reason and the sentence."""
+    for alert in ledger.alerts:
+        part = f"{alert.period}/{alert.window_start}/{alert.percent}"
+        yield part, (alert.at, EventReason.BUDGET_ALERT, describe_alert(alert, subject))
+    for fast in ledger.velocity_alerts:
+        part = f"velocity/{fast.window_start}"
+        yield part, (fast.at, EventReason.VELOCITY_ALERT, describe_velocity(fast, subject))
 
 
 def _urgent(ledger: Ledger) -> object:

@@ -35,6 +35,7 @@ from interlock_contract.budget.ledger import (
     SliceKey,
 )
 from interlock_contract.budget.money import MAX_MONEY
+from interlock_contract.budget.velocity import add_recent
 from interlock_contract.budget.windows import Period, first_window, next_window
 
 PERIODS: Final[tuple[Period, ...]] = ("day", "month")
@@ -137,7 +138,8 @@ def settle(ledger: Ledger, key: SliceKey, *, charged: int, reserved: int, spare:
     amount = min(reserved + (left if spare is None else min(spare, left)), one.amount)
     if not moved and amount == one.amount:
         return ledger
-    ledger = _give_back(_add_spent(ledger, key, moved), key, one.amount - moved - amount)
+    ledger = add_recent(_add_spent(ledger, key, moved), moved, now)
+    ledger = _give_back(ledger, key, one.amount - moved - amount)
     return _put(ledger, replace(one, amount=amount, settled=one.settled + moved, renewed_at=now))
 
 

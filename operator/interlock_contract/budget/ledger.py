@@ -23,6 +23,9 @@ MAX_DAYS: Final = 35
 MAX_MONTHS: Final = 13
 """Closed months that a ledger keeps."""
 MAX_ALERTS: Final = 64
+MAX_STEPS: Final = 145
+"""Steps of ten minutes that a ledger keeps: the newest one, and a day before it."""
+MAX_VELOCITY_ALERTS: Final = 24
 MAX_HOLDER: Final = 128
 
 _MAX_SECONDS: Final = 253_402_300_799
@@ -110,6 +113,22 @@ class BudgetAlert(StrictStruct, frozen=True):
     limit: Nanos
 
 
+class RecentSpend(StrictStruct, frozen=True):
+    """What was settled in steps of ten minutes, the newest first. `start` is that of the newest one."""
+
+    start: Seconds
+    spent: Annotated[tuple[Nanos, ...], Meta(max_length=MAX_STEPS)] = ()
+
+
+class VelocityAlert(StrictStruct, frozen=True):
+    """Ten minutes that cost far more than usual: what was settled, and the median of the last day, at that moment."""
+
+    window_start: Seconds
+    at: Seconds
+    spent: Nanos
+    median: Nanos
+
+
 class Exhausted(StrictStruct, frozen=True):
     """The refusal of a request for lack of money; `refused` is the smallest worst case that was refused."""
 
@@ -133,6 +152,8 @@ class Ledger(StrictStruct, frozen=True):
     months: Annotated[tuple[LedgerWindow, ...], Meta(max_length=MAX_MONTHS)] = ()
     alerts: Annotated[tuple[BudgetAlert, ...], Meta(max_length=MAX_ALERTS)] = ()
     exhausted: Exhausted | None = None
+    recent: RecentSpend | None = None
+    velocity_alerts: Annotated[tuple[VelocityAlert, ...], Meta(max_length=MAX_VELOCITY_ALERTS)] = ()
 
     def window(self, period: Period) -> LedgerWindow:
         """Return the present window of this length."""

@@ -23,6 +23,7 @@ from tests.integration.guard.fake_provider import MODEL, answer_of
 from tests.integration.guard.harness import Bench, Guard, a_bundle
 from tests.integration.guard.model_rig import BEARER, CHAT, chat
 from tests.integration.guard.tasking import TaskAgent, TaskBench, a_bundle_with_tasks
+from tests.requirements import requirement
 from tests.support.bounds import until
 from tests.support.keys import AGENT_KEY
 
@@ -182,6 +183,7 @@ async def agent() -> AsyncIterator[TaskAgent]:
     await found.stop()
 
 
+@requirement("budget.task")
 async def test_a_task_that_has_spent_its_budget_is_refused_further_calls_and_others_go_on(
     agent: TaskAgent, tmp_path: Path
 ) -> None:
@@ -216,6 +218,7 @@ async def test_a_task_that_has_spent_its_budget_is_refused_further_calls_and_oth
         await until(passes, "calls outside of tasks have the budget of the day alone")
 
 
+@requirement("budget.task")
 async def test_a_tool_that_costs_is_refused_beyond_the_budget_of_a_task(bench: Bench, agent: TaskAgent) -> None:
     bench.api.set_ledger(OWN, Ledger())
     bundle = parse_bundle(a_bundle_whose_echo_costs(DOLLAR // 4, 100 * DOLLAR))

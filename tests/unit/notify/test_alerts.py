@@ -1,9 +1,10 @@
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from interlock_notify.alerts import read_alerts
-from tests.unit.notify.ledgers import DAY, UID, a_ledger, an_entry
+from tests.unit.notify.ledgers import AT, DAY, UID, a_ledger, an_entry
 
 
 def ids(ledger: dict[str, Any]) -> list[str]:
@@ -106,3 +107,29 @@ def test_texts_of_users_stay_on_one_line() -> None:
     (alert,) = read_alerts(ledger, "support")
 
     assert alert.owner.isprintable()
+
+
+FAST = {"windowStart": "2026-03-02T14:00:00Z", "at": AT, "spent": 6_000_000_000, "median": 1_000_000_000}
+
+
+def test_an_alert_of_velocity_has_one_key_for_its_ledger_and_ten_minutes() -> None:
+    ledger = a_ledger(an_entry(), velocityAlerts=[FAST, FAST])
+
+    _, alert = read_alerts(ledger, "support")
+
+    assert alert.id == f"{UID}/velocity/2026-03-02T14:00:00Z"
+    assert (alert.spent, alert.median, alert.period, alert.agent) == (6_000_000_000, 1_000_000_000, None, "triage")
+    assert alert.window_end == alert.window_start + timedelta(minutes=10)
+
+
+def test_a_median_of_zero_is_left_out_by_ledgers() -> None:
+    (alert,) = read_alerts(a_ledger(velocityAlerts=[{**FAST, "median": 0}]), "support")
+    (bare,) = read_alerts(a_ledger(velocityAlerts=[{k: v for k, v in FAST.items() if k != "median"}]), "support")
+
+    assert alert == bare
+    assert bare.median == 0
+
+
+@pytest.mark.parametrize("changed", [{"spent": -1}, {"spent": None}, {"median": "1"}, {"at": ""}, {"windowStart": 5}])
+def test_an_entry_that_is_no_alert_of_velocity_is_left_out(changed: dict[str, Any]) -> None:
+    assert read_alerts(a_ledger(velocityAlerts=[{**FAST, **changed}, 5]), "support") == ()

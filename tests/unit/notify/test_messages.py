@@ -72,3 +72,16 @@ def test_the_standard_body_leaves_out_what_is_not_known_and_keeps_a_zero() -> No
 
 def test_an_exhausted_budget_has_a_type_of_its_own() -> None:
     assert json.loads(build_body(replace(FULL, percent=100), "Standard"))["type"] == "budget.exhausted"
+
+
+def test_a_message_about_velocity_has_both_amounts_and_a_type_of_its_own() -> None:
+    fast = replace(FULL, percent=0, period=None, limit=None, spent=6_000_000_000, median=0)
+
+    assert describe(fast) == (
+        "Agent agents/triage (staging) has spent $6.00 in the ten minutes from 2026-03-02T00:00:00Z. The median of its "
+        "last day is $0.00. Owner: Ada Example ada@example.com."
+    )
+    body = json.loads(build_body(fast, "Standard"))
+    assert body["type"] == "budget.velocity"
+    assert (body["data"]["spent"], body["data"]["median"]) == ("6.00", "0.00")
+    assert not {"percent", "period", "limit"} & body["data"].keys()

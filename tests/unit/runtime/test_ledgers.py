@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+from prometheus_client import REGISTRY
 
 from interlock.cluster.event_poster import EventPoster
 from interlock.cluster.ledger_store import LedgerStore
@@ -14,7 +15,7 @@ from interlock.governance.budgets import LedgerIdentity
 from interlock.runtime.dead_holders import CHECK_SECONDS, ENDING_SECONDS, SILENT_SECONDS, DeadHolders
 from interlock.runtime.ledgers import SPEND_SECONDS, LedgerReconciler
 from interlock_contract.budget.leases import LedgerTerms, room, take
-from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, dump_ledger, parse_ledger
+from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, RecentSpend, dump_ledger, parse_ledger
 from interlock_contract.budget.money import NANOS
 from interlock_kube.client import ApiError
 from interlock_kube.installed_policies import InstalledPolicies
@@ -328,6 +329,75 @@ async def test_the_alert_of_a_total_is_one_of_its_policy(ledgers: Ledgers) -> No
     (event, other) = (one for one in ledgers.client.of_kind("Event").values() if one["reason"] == "BudgetAlert")
     assert (event["regarding"]["kind"], event["regarding"]["name"]) == ("AgentPolicy", "support")
     assert "all agents of AgentPolicy support together spent" in other["note"]
+
+
+def rushing(dollars: int) -> Ledger:
+    """Return a ledger whose newest ten minutes cost that much, after a day of $1 each."""
+    start = AT - AT % 600
+    recent = RecentSpend(start, (dollars * NANOS, *[NANOS] * 144))
+    return structs.replace(held(5), recent=recent)
+
+
+def velocity_events(ledgers: Ledgers) -> list[dict[str, Any]]:
+    return [one for one in ledgers.client.of_kind("Event").values() if one["reason"] == "VelocityAlert"]
+
+
+@requirement("budget.velocity")
+async def test_ten_minutes_that_cost_far_more_than_usual_are_one_event_also_after_a_restart(ledgers: Ledgers) -> None:
+    ledgers.running = {"pod-1"}
+    ledgers.write(rushing(5))
+    await ledgers.reconcile()
+    assert velocity_events(ledgers) == []
+
+    ledgers.write(rushing(6))
+    await ledgers.reconcile()
+
+    (recorded,) = ledgers.ledger().velocity_alerts
+    assert (recorded.spent, recorded.median) == (6 * NANOS, NANOS)
+    (event,) = velocity_events(ledgers)
+    assert (event["regarding"]["kind"], event["type"]) == ("Agent", "Warning")
+    assert event["note"] == (
+        "agent triage in staging spent $6 in the ten minutes from 2026-03-02T09:00:00Z, where the median of its last "
+        "day is $1"
+    )
+    labels = {"namespace": "agents", "policy": "support", "agent": "triage", "environment": "staging"}
+    name = "interlock_budget_velocity_alert_timestamp_seconds"
+    assert REGISTRY.get_sample_value(name, labels) == recorded.window_start
+
+    posted = ledgers.posted()
+    await ledgers.reconcile()
+    assert ledgers.posted() == posted
+    ledgers.restart()
+    await ledgers.reconcile()
+    assert len(velocity_events(ledgers)) == 1
+
+
+@requirement("budget.velocity")
+async def test_a_policy_sets_which_velocity_is_an_alert(ledgers: Ledgers) -> None:
+    ledgers.running = {"pod-1"}
+    ledgers.apply_policy(a_policy().budgeting(velocity={"factor": 10}))
+    ledgers.write(rushing(6))
+    await ledgers.reconcile()
+    ledgers.apply_policy(a_policy().budgeting(velocity={"minimum": "6"}))
+    await ledgers.reconcile()
+    assert velocity_events(ledgers) == []
+
+    ledgers.apply_policy(a_policy().budgeting(velocity={"minimum": "5.99"}))
+    await ledgers.reconcile()
+    assert len(velocity_events(ledgers)) == 1
+
+
+@requirement("budget.velocity")
+async def test_the_velocity_of_a_total_is_an_event_of_its_policy(ledgers: Ledgers) -> None:
+    ledgers.apply_policy(a_policy().budgeting(total={"dailyBudget": "10"}))
+    await ledgers.create(TOTAL)
+    ledgers.running = {"pod-1"}
+    ledgers.write(rushing(6), TOTAL)
+
+    await ledgers.reconcile(TOTAL)
+
+    (event,) = velocity_events(ledgers)
+    assert (event["regarding"]["kind"], event["regarding"]["name"]) == ("AgentPolicy", "support")
 
 
 def overriding(text: str, by: str = "ada") -> AgentBuilder:

@@ -7,6 +7,7 @@ import pytest
 from interlock_guard.budget.account import Reservation
 from interlock_guard.budget.task_accounts import TaskAccounts, TaskReservation
 from interlock_guard.decision.decide import Deny, DenyReason
+from tests.requirements import requirement
 from tests.support.budget_bench import OWN, BudgetBench
 
 LIMIT = 10
@@ -30,6 +31,7 @@ def reserved(tasks: TaskAccounts, named: str, amount: int) -> TaskReservation:
     return found
 
 
+@requirement("budget.task")
 @pytest.mark.parametrize("named", ["", "a", "a task that has ended"])
 def test_every_call_counts_against_a_task_that_is_alone(named: str) -> None:
     tasks = tasks_under_way("a")
@@ -45,6 +47,7 @@ def test_a_call_that_names_a_task_counts_against_that_task_alone() -> None:
     assert isinstance(tasks.reserve("b", 10, LIMIT), TaskReservation)
 
 
+@requirement("budget.task")
 @pytest.mark.parametrize("named", ["", "c"])
 def test_a_call_that_names_no_task_under_way_counts_against_each(named: str) -> None:
     tasks = tasks_under_way("a", "b")
@@ -54,6 +57,7 @@ def test_a_call_that_names_no_task_under_way_counts_against_each(named: str) -> 
     assert [tasks.left(name, LIMIT) for name in "ab"] == [5, 0]
 
 
+@requirement("budget.task")
 def test_calls_under_way_count_with_their_worst_case() -> None:
     tasks = tasks_under_way("a")
     under_way = reserved(tasks, "a", 8)
@@ -120,6 +124,7 @@ async def test_a_guard_refuses_a_call_above_the_budget_of_its_task_although_the_
     assert isinstance(guard.reserve_now(CALL), Deny)
 
 
+@requirement("budget.task")
 async def test_of_64_parallel_calls_of_a_task_exactly_those_pass_for_which_it_has_money(bench: BudgetBench) -> None:
     bench.limit(day=100 * CALL, per_task=7 * CALL)
     guard = await bench.start()
