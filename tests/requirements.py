@@ -384,6 +384,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.outage": Requirement(
         "while a ledger cannot be reached a guard spends its open slice alone, and refuses the rest within a second"
     ),
+    "budget.on-a-cluster": Requirement(
+        "a real pod in a loop is stopped at its budget, and an override frees it", "kind"
+    ),
     "budget.agents": Requirement("an unmodified agent stops at its budget with the exception of an exhausted quota"),
     "budget.credit": Requirement("an override is one amount beyond the limits of day and month, until its end"),
     # Kill

@@ -227,7 +227,95 @@ KILL = Chapter(
     look_at=_AGENT_STATE,
 )
 
-STORY = (INSTALLATION, REFUSAL, STAGING, ONE_REGION, EVERYWHERE, KILL)
+BUDGET_EXAMPLE = "examples/04-budget-stop"
+SPENDER = "spender"
+_SPENDER_LOG = f"{KUBECTL} logs -l interlock.dev/agent={SPENDER},{AGENT_POD} -c agent --tail=3"
+
+BUDGET = Chapter(
+    "A budget",
+    (
+        Step(
+            f"kubectl delete --ignore-not-found --timeout=30s -f {BUDGET_EXAMPLE}/4-agent.yaml",
+            "the agent of an earlier demo, if any, is deleted ...",
+            succeeds(),
+        ),
+        Step(
+            f"{KUBECTL} delete --ignore-not-found budgetledgers.interlock.dev {SPENDER}.development spending.total",
+            "... and an administrator deletes what it spent, which would otherwise count",
+            succeeds(),
+        ),
+        Step(
+            "kubectl -n interlock-system set env deployment/interlock INTERLOCK_BUDGET_DAY_SECONDS=60",
+            "days of budgets are a minute long, so that the demo sees the next one",
+            succeeds(),
+        ),
+        Step(
+            "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
+            "the operator runs",
+            succeeds("successfully rolled out"),
+            timeout=70,
+        ),
+        Step(
+            f"kubectl apply -f {BUDGET_EXAMPLE}/",
+            "an agent that asks a model in a loop, with five cents a day",
+            succeeds(f"agent.interlock.dev/{SPENDER}"),
+            within=5,
+        ),
+        Step(
+            f"{KUBECTL} wait agents.interlock.dev/{SPENDER} --for=condition=BudgetExhausted --timeout=240s",
+            "the budget is exhausted: the call that would have passed it was refused",
+            succeeds("condition met"),
+            timeout=250,
+        ),
+        Step(
+            _SPENDER_LOG,
+            "the answer of the guard is that of OpenAI for an exhausted quota",
+            succeeds("refused: 429 insufficient_quota"),
+            within=10,
+        ),
+        Step(
+            f"{KUBECTL} get events --field-selector reason=BudgetAlert -o custom-columns=MESSAGE:.message",
+            "its owner was warned at 50 % and at 80 %",
+            succeeds("spent 50 %", "spent 80 %"),
+            within=60,
+        ),
+        Step(
+            f"{KUBECTL} get agents.interlock.dev {SPENDER}",
+            "SPENT is below the budget, never above",
+            succeeds("/$0.05"),
+        ),
+        Step(
+            f"{KUBECTL} wait agents.interlock.dev/{SPENDER} --for=condition=BudgetExhausted=False --timeout=90s",
+            "the next day has begun, and the agent works again",
+            succeeds("condition met"),
+            timeout=100,
+        ),
+        Step(
+            f"kubectl delete -f {BUDGET_EXAMPLE}/2-provider.yaml -f {BUDGET_EXAMPLE}/4-agent.yaml",
+            "the agent goes, and its ledger stays",
+            succeeds("deleted"),
+        ),
+        Step(
+            "kubectl -n interlock-system set env deployment/interlock INTERLOCK_BUDGET_DAY_SECONDS-",
+            "days are days again",
+            succeeds(),
+        ),
+        Step(
+            "kubectl -n interlock-system rollout status deployment/interlock --timeout=60s",
+            "the operator runs",
+            succeeds("successfully rolled out"),
+            timeout=70,
+        ),
+    ),
+    look_at=(
+        f"{KUBECTL} describe agents.interlock.dev {SPENDER}",
+        f"{KUBECTL} get budgetledgers.interlock.dev -o yaml",
+        _SPENDER_LOG,
+        _OPERATOR_LOG,
+    ),
+)
+
+STORY = (INSTALLATION, REFUSAL, STAGING, ONE_REGION, EVERYWHERE, BUDGET, KILL)
 
 NEXT = f"""\
 The cluster keeps running. In your own shell:
