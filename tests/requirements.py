@@ -337,6 +337,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "ten minutes that cost far more than usual are one alert, and no other ten minutes are"
     ),
     "budget.task": Requirement("a task that is alone spends no more than its budget, whatever its calls name"),
+    "budget.rates": Requirement("no number of guards and no crash passes the calls and tokens of a minute"),
     "budget.environments": Requirement("rules of rollouts go by the class of an environment"),
     "budget.stored-policies": Requirement("a policy with a map of environments keeps its isolation", "api"),
     # Models

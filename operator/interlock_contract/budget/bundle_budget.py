@@ -6,6 +6,7 @@ from msgspec import Meta
 
 from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.money import Limit
+from interlock_contract.budget.rates import RateLimits
 from interlock_contract.budget.windows import LEAST_DAY_SECONDS, MAX_DAY_SECONDS, ZONE_PATTERN, find_zone
 from interlock_contract.strict_fields import StrictStruct, like
 
@@ -26,7 +27,7 @@ class BundleBudget(StrictStruct, frozen=True):
     `ledger` and `total_ledger` name BudgetLedgers in the agent's namespace. A policy without a total has no second one.
     `max_output_tokens` is the cap of calls that set none. `hang_up_seconds` is how long the guard reads on after
     a client hung up, to see the usage. `day_seconds` is the length of days in tests and examples. `per_task` limits
-    what one task spends.
+    what one task spends. `rate_limits` bounds calls and tokens of each minute.
     """
 
     ledger: ObjectName
@@ -41,6 +42,7 @@ class BundleBudget(StrictStruct, frozen=True):
     hang_up_seconds: Annotated[int, Meta(ge=0, le=MAX_HANG_UP_SECONDS)] = DEFAULT_HANG_UP_SECONDS
     day_seconds: Annotated[int, Meta(ge=LEAST_DAY_SECONDS, le=MAX_DAY_SECONDS)] | None = None
     per_task: Limit | None = None
+    rate_limits: RateLimits | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

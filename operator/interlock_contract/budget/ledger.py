@@ -13,7 +13,9 @@ from typing import Annotated, Any, Final, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from interlock_contract.budget.ledger_fields import Holder, Seconds
 from interlock_contract.budget.money import Limit, Nanos
+from interlock_contract.budget.rates import MinuteRate
 from interlock_contract.budget.windows import Period
 from interlock_contract.strict_fields import StrictStruct, Text
 
@@ -26,19 +28,12 @@ MAX_ALERTS: Final = 64
 MAX_STEPS: Final = 145
 """Steps of ten minutes that a ledger keeps: the newest one, and a day before it."""
 MAX_VELOCITY_ALERTS: Final = 24
-MAX_HOLDER: Final = 128
 
-_MAX_SECONDS: Final = 253_402_300_799
-"""9999-12-31T23:59:59Z, the last second that RFC 3339 can write."""
 _TIMES: Final = frozenset(
-    {"start", "end", "dayStart", "monthStart", "renewedAt", "until", "givenAt", "windowStart", "at"}
+    {"start", "end", "dayStart", "monthStart", "renewedAt", "until", "givenAt", "windowStart", "at", "askedAt"}
 )
 """The fields that hold a time, in every object of the document."""
 _TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
-
-Seconds = Annotated[int, Meta(ge=0, le=_MAX_SECONDS)]
-Holder = Annotated[str, Meta(min_length=1, max_length=MAX_HOLDER)]
-"""`<pod uid>/<start of the process in ms since the epoch>`."""
 
 
 class LedgerInvalid(ValueError):  # noqa: N818 - says the state of a document, as BundleInvalid does
@@ -141,6 +136,8 @@ class Exhausted(StrictStruct, frozen=True):
 class Ledger(StrictStruct, frozen=True):
     """One ledger: the present day and month, the open slices, and the closed windows, newest first.
 
+    `rate` is the last minute in which an agent with `rateLimits` has called. It has nothing to do with money.
+
     `Ledger()` is a new one, whose object has an empty status.
     """
 
@@ -154,6 +151,7 @@ class Ledger(StrictStruct, frozen=True):
     exhausted: Exhausted | None = None
     recent: RecentSpend | None = None
     velocity_alerts: Annotated[tuple[VelocityAlert, ...], Meta(max_length=MAX_VELOCITY_ALERTS)] = ()
+    rate: MinuteRate = MinuteRate()
 
     def window(self, period: Period) -> LedgerWindow:
         """Return the present window of this length."""
@@ -250,6 +248,9 @@ def _check(ledger: Ledger) -> None:
         if one.day_start > ledger.day.start or one.month_start > ledger.month.start:
             raise ValueError(f"slices[{index}]: must not be of a later window than the present one")
         seen.add(one.key)
+    holders = [one.holder for one in ledger.rate.slices]
+    if len(holders) != len(set(holders)):
+        raise ValueError("rate.slices: a holder has two slices of the same minute")
 
 
 def _start_of(one: Slice, period: Period) -> int:
