@@ -29,6 +29,7 @@ from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.holder_heartbeat import HolderHeartbeat
 from interlock_guard.budget.journal import Journal
 from interlock_guard.budget.ledger_object import LedgerObject
+from interlock_guard.budget.minute_limiter import MinuteLimiter
 from interlock_guard.budget.spend_metrics import SpendMetrics
 from interlock_guard.budget.tool_payments import Payments
 from interlock_guard.bundle_reader import BundleReader
@@ -97,8 +98,8 @@ async def serve(settings: GuardSettings) -> None:
         stack.push_async_callback(shipping.finish, _FINISH_SECONDS)  # runs once nothing is decided on any longer
         stack.callback(recorder.write_all_denials)
         stack.push_async_callback(client.close)
-        budget = _open_budget(stack, settings, live, client, server_clock)
-        spending, large = SpendMetrics(budget), LargeMessages()
+        budget, rates = _open_budget(stack, settings, live, client, server_clock)
+        spending, large = SpendMetrics(budget, rates), LargeMessages()
 
         # Sources and their events refer to each other. No server is built before the first event of `live`.
         def build(source: BundleSource) -> Upstream:
@@ -120,7 +121,7 @@ async def serve(settings: GuardSettings) -> None:
             lists=lists,
             recorder=recorder,
             monotonic=monotonic,
-            payments=Payments(budget, spending),
+            payments=Payments(budget, rates, spending),
             on_drift=reporter.report_drift,
             large=large,
         )
@@ -131,7 +132,7 @@ async def serve(settings: GuardSettings) -> None:
             authorizer=authorizer,
             links=models,
             checks=checks,
-            meter=Meter(budget, spending, log),
+            meter=Meter(budget, rates, spending, log),
             large=large,
             max_bytes=settings.model_request_bytes,
         )
@@ -152,6 +153,7 @@ async def serve(settings: GuardSettings) -> None:
             sources=sources.follow,
             models=models.follow,
             budget=budget.follow,
+            rates=rates.follow,
             llm=llm.follow,
             mcp=mcp.follow,
             tasks=task_endpoint.follow,
@@ -184,6 +186,7 @@ async def serve(settings: GuardSettings) -> None:
             tasks.create_task(keep_running("watch of the bundle", partial(of_bundle.run, log), log)),
             tasks.create_task(keep_running("reader of the bundle", partial(bundle_reader.run, log), log)),
             tasks.create_task(keep_running("budget", partial(budget.run, log), log)),
+            tasks.create_task(keep_running("rate limits", rates.run, log)),
             tasks.create_task(keep_running("heartbeat", _build_heartbeat(settings, client, budget), log)),
             tasks.create_task(keep_running("audit shipper", shipping.run, log)),
             tasks.create_task(keep_running("denials", partial(_write_denials, recorder), log)),
@@ -200,6 +203,7 @@ def order_reactions(
     sources: Reaction,
     models: Reaction,
     budget: Reaction,
+    rates: Reaction,
     llm: Reaction,
     mcp: Reaction,
     tasks: Reaction,
@@ -213,6 +217,7 @@ def order_reactions(
         sources,  # connections to MCP servers: cut first, so that no call reaches a server after a kill
         models,  # connections to providers of models: the same
         budget,  # then calls that wait for money are answered with the denial
+        rates,  # then those that wait for room in the minute, of the ledger that the budget has opened
         llm,  # then calls of models under way are answered with the denial
         mcp,  # then answers to MCP clients that are still going out are aborted
         tasks,  # then tasks for the agent end: their callers wait longest
@@ -289,8 +294,11 @@ async def _open_task_endpoint(
 
 def _open_budget(
     stack: AsyncExitStack, settings: GuardSettings, live: LiveState, client: KubeClient, clock: ServerClock
-) -> Budget:
-    """Return the budget. Without the pod's UID its holder has no name: it knows no time, and spends nothing."""
+) -> tuple[Budget, MinuteLimiter]:
+    """Return the budget and the rate limits.
+
+    Without the pod's UID their holder has no name: it knows no time, and spends nothing.
+    """
     budget = Budget(
         live=live,
         open_ledger=partial(LedgerObject, client, settings.namespace),
@@ -301,8 +309,10 @@ def _open_budget(
         log=log,
         spread=random.random(),  # noqa: S311 - spreads guards, hides nothing
     )
+    rates = MinuteLimiter(live, budget, settings.pod_uid, monotonic)
     stack.push_async_callback(budget.finish, _FINISH_SECONDS)  # runs once every call has ended
-    return budget
+    stack.push_async_callback(rates.finish, _FINISH_SECONDS)
+    return budget, rates
 
 
 def _build_heartbeat(settings: GuardSettings, client: KubeClient, budget: Budget) -> Callable[[], Awaitable[None]]:

@@ -11,6 +11,7 @@ NO_MONEY = (
 )
 NO_ZONE = "is not the name of a time zone: write UTC, or a name such as Europe/Berlin"
 UNKNOWN_ZONE = "evaluating rule: write UTC, or a name of the IANA database such as Europe/Berlin"
+NO_RATE = "rateLimits needs callsPerMinute or tokensPerMinute: write at least one of them"
 NOT_RISING = "alertPercents: write each percentage once, in rising order, such as [50, 80]"
 EMPTY = "a budget needs dailyBudget or monthlyBudget: write at least one of them"
 RESERVED = '"total" is the budget of all environments together: give the environment another name'
@@ -124,6 +125,15 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         agent(spec__budget=[{"environment": f"e{i}", "dailyBudget": "1"} for i in range(17)]),
         "must have at most 16 items",
     ),
+    # Rates.
+    (policy(rateLimits={}), NO_RATE),
+    (policy(rateLimits={"callsPerMinute": None}), NO_RATE),
+    (policy(rateLimits={"callsPerMinute": 0}), "should be greater than or equal to 1"),
+    (policy(rateLimits={"callsPerMinute": 1_000_001}), "should be less than or equal to 1000000"),
+    (policy(rateLimits={"callsPerMinute": "60"}), 'must be of type integer: "string"'),
+    (policy(rateLimits={"tokensPerMinute": 0.5}), "must be of type integer"),
+    (policy(rateLimits={"tokensPerMinute": -1}), "should be greater than or equal to 1"),
+    (policy(rateLimits={"tokensPerMinute": 1_000_000_001}), "should be less than or equal to 1000000000"),
     # Prices.
     *((price(**{name: None}), f"{name}: Required value") for name in ("model", "input", "output")),
     (price(model="gpt-x"), '"gpt-x" is not a model or the beginning of models'),
@@ -157,6 +167,8 @@ GOOD = [
     budget(alertPercents=[], timeZone="Etc/GMT+5"),
     budget(total={"monthlyBudget": "1000000"}, override={"maxAmount": "0", "maxDuration": "1h30m"}),
     budget(perTask="0.05", velocity={"factor": 2, "minimum": "1000000"}),
+    policy(rateLimits={"callsPerMinute": 1}),
+    policy(rateLimits={"callsPerMinute": 1_000_000, "tokensPerMinute": 1_000_000_000}),
     price(input="0", output="0"),
     price(
         model="openai/gpt-4o*",

@@ -20,6 +20,7 @@ from interlock_contract.budget.ledger import (
     parse_ledger,
 )
 from interlock_contract.budget.ledger_names import ledger_name, total_ledger_name
+from interlock_contract.budget.rates import MinuteRate, RateSlice
 from tests.integration.callers import Caller, Json, Reply
 from tests.integration.kubectl import AGENT, POLICY, ROOT, Cluster, Kubectl, edited
 from tests.integration.protected import account, grant
@@ -217,7 +218,12 @@ FULL = Ledger(
     exhausted=Exhausted(20 * DAY + 9, "day", 300, holder(POD)),
     recent=RecentSpend(20 * DAY, (300, *[0] * 144)),
     velocity_alerts=(VelocityAlert(20 * DAY, 20 * DAY + 7, 300, 0),),
+    rate=MinuteRate(
+        20 * DAY,
+        (RateSlice(holder(POD), POD, 5, 900), RateSlice(holder(OTHER_POD), OTHER_POD, 7, 800, 1, 2, 20 * DAY + 3)),
+    ),
 )
+_RATE_SLICES = FULL.rate.slices
 
 
 @pytest.fixture
@@ -337,6 +343,10 @@ NEXT_DAY = LedgerWindow(21 * DAY, 22 * DAY)
         (changed(slices=(a_slice(POD, 100), a_slice(OTHER_POD, 199))), "slices of other pods"),
         (changed(slices=(*FULL.slices, a_slice(GUARD, 1))), "slices of other pods"),
         (changed(slices=(*FULL.slices, a_slice(GUARD, 0))), "slices of other pods"),
+        (changed(rate=MinuteRate(20 * DAY, _RATE_SLICES[:1])), "rate slices of other pods"),
+        (changed(rate=MinuteRate(20 * DAY, (replace(_RATE_SLICES[1], calls=6),))), "rate slices of other pods"),
+        (changed(rate=MinuteRate(20 * DAY - 60, _RATE_SLICES)), "go back to an earlier minute"),
+        (changed(rate=MinuteRate()), "go back to an earlier minute"),
     ],
 )
 @requirement("budget.ledger-writers")
@@ -347,6 +357,14 @@ def test_a_guard_takes_nothing_back_and_gives_itself_nothing(
         reply = write(guard(place), path, ledger)
         assert reply.was_denied_by("budgetledgers"), reply.text
         assert words in reply.text
+
+
+@requirement("budget.rates")
+def test_a_guard_changes_its_own_slice_of_the_minute_and_begins_the_next_one(place: Place, stored: str) -> None:
+    own = changed(rate=MinuteRate(20 * DAY, (RateSlice(holder(POD), POD, 9), _RATE_SLICES[1])))
+    next_one = changed(rate=MinuteRate(20 * DAY + 60, (RateSlice(holder(POD), POD, 3),)))
+    for ledger in (own, next_one):
+        assert write(guard(place), stored, ledger).status == 200
 
 
 @requirement("budget.ledger-writers")

@@ -12,7 +12,8 @@ from interlock.reconcile.agent_budget import WRITE_INTERVAL
 from interlock_contract.budget.leases import LedgerTerms, roll
 from interlock_contract.budget.ledger import Credit, Exhausted, Ledger, LedgerWindow
 from interlock_contract.budget.money import NANOS
-from interlock_contract.bundle import BUNDLE_KEY, parse_bundle
+from interlock_contract.budget.rates import RateLimits
+from interlock_contract.bundle import BUNDLE_KEY, Bundle, parse_bundle
 from tests.requirements import requirement
 from tests.support.builders import NOW, PolicyBuilder, SnapshotBuilder, a_policy, a_snapshot, an_agent
 from tests.support.simulation import SECOND, Simulation
@@ -95,8 +96,7 @@ def test_the_bundle_has_the_limits_and_the_price_of_each_model() -> None:
     simulation = Simulation(under(policy).of(agent))
     simulation.run()
 
-    texts = [child.manifest["data"] for key, child in simulation.snapshot.children.items() if key.kind == "ConfigMap"]
-    bundle = next(parse_bundle(data[BUNDLE_KEY]) for data in texts if BUNDLE_KEY in data)
+    bundle = find_bundle(simulation)
     budget, models = bundle.budget, bundle.models
     assert budget is not None
     assert models is not None
@@ -106,6 +106,35 @@ def test_the_bundle_has_the_limits_and_the_price_of_each_model() -> None:
     assert budget.per_task == 15 * NANOS // 10
     assert models.providers[0].models[0].price is not None
     assert models.price_book
+
+
+def find_bundle(simulation: Simulation) -> Bundle:
+    texts = [child.manifest["data"] for key, child in simulation.snapshot.children.items() if key.kind == "ConfigMap"]
+    return next(parse_bundle(data[BUNDLE_KEY]) for data in texts if BUNDLE_KEY in data)
+
+
+@requirement("budget.rates")
+def test_an_agent_with_rate_limits_has_a_ledger_although_it_spends_no_money() -> None:
+    limited = a_snapshot().with_policy(a_policy().rating(callsPerMinute=60))
+    missing = reconcile(limited.build(), NOW)
+    assert [identity.agent for identity in missing.missing_ledgers] == ["triage"]
+    assert missing.plan.workloads == ()
+
+    simulation = Simulation(limited)
+    simulation.run()
+    budget = find_bundle(simulation).budget
+    assert budget is not None
+    assert budget.rate_limits == RateLimits(60, None)
+    rules = [rule for rule in simulation.child("Role")["rules"] if "budgetledgers/status" in rule["resources"]]
+    assert [rule["resourceNames"] for rule in rules] == [[budget.ledger]]
+
+
+def test_the_bundle_has_the_rate_limits_of_the_policy() -> None:
+    simulation = Simulation(under(a_policy().rating(callsPerMinute=60, tokensPerMinute=90_000)))
+    simulation.run()
+    budget = find_bundle(simulation).budget
+    assert budget is not None
+    assert budget.rate_limits == RateLimits(60, 90_000)
 
 
 @requirement("budget.price-missing")

@@ -220,6 +220,10 @@ class PolicyBuilder(_Builder):
         """Say what holds for all budgets, by the names in YAML."""
         return self._with("spec", budget=budget)
 
+    def rating(self, **limits: int) -> Self:
+        """Limit calls and tokens of each minute, by the names in YAML."""
+        return self._with("spec", rateLimits=limits)
+
     def declaring(self, *environments: dict[str, Any]) -> Self:
         """Have exactly these environments besides the defaults."""
         return self._with("spec", environments=list(environments))

@@ -169,7 +169,7 @@ class RateSchedule:
         self.rate = rate
 
     def check_truth(self, minute: int) -> None:
-        """Check that no more was used than allowed.
+        """Check that the limits were not passed.
 
         Raises:
             RateBroken: More was.

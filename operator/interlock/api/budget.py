@@ -16,11 +16,13 @@ from interlock.api.messages import (
     BUDGET_EMPTY,
     BUDGET_OVERRIDE,
     BUDGET_OVERRIDE_INVALID,
+    RATES_EMPTY,
     format_message,
     quoted,
 )
 from interlock.api.shared_types import ApiModel
 from interlock.api.text import Duration, EnvironmentName, ModelGlob, Money, TimeZone
+from interlock_contract.budget.rates import MAX_CALLS, MAX_TOKENS
 from interlock_contract.budget.velocity import DEFAULT_FACTOR
 
 _PARTS = re.compile(r"\+(?P<amount>[0-9.]+) USD until=(?P<until>[^ ]+) reason=(?P<reason>.+)")
@@ -129,6 +131,27 @@ class PolicyBudget(ApiModel):
 
     override: OverrideLimits = OverrideLimits()
     """Bounds of what users with the right to do so add to the budget of an Agent."""
+
+
+class RateLimitRules(ApiModel):
+    """Most calls and tokens of one agent in one environment in a minute, over all its guards. At least one is set."""
+
+    model_config = ConfigDict(
+        json_schema_extra=kube(Rule(rule="has(self.callsPerMinute) || has(self.tokensPerMinute)", message=RATES_EMPTY)),
+    )
+
+    calls_per_minute: int | None = Field(default=None, ge=1, le=MAX_CALLS, json_schema_extra=kube(format="int32"))
+    """Most calls of models and tools in a minute. Absent for no limit."""
+
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=MAX_TOKENS, json_schema_extra=kube(format="int32"))
+    """Most tokens of input and output that calls of models use in a minute. A call is counted with the most that it may
+    use until its answer says what it has used. Absent for no limit."""
+
+    @model_validator(mode="after")
+    def _refuse(self) -> Self:
+        if self.calls_per_minute is None and self.tokens_per_minute is None:
+            raise ValueError(RATES_EMPTY)
+        return self
 
 
 class DeclaredPrice(ApiModel):

@@ -170,6 +170,41 @@ class LedgerVelocityAlert(_StatusModel):
     """The median of the ten minutes of the last day in nano-dollars."""
 
 
+class LedgerRateSlice(_StatusModel):
+    """Calls and tokens that one guard process may use in the minute."""
+
+    holder: str = Field(min_length=1, max_length=128)
+    """The guard process: uid of its pod and its start."""
+
+    pod_uid: str = Field(max_length=64)
+    """uid of its pod."""
+
+    calls: Nanos | None = None
+    """Calls that it has made and may make."""
+
+    tokens: Nanos | None = None
+    """Tokens that it has used and may use."""
+
+    wanted_calls: Nanos | None = None
+    """Calls that it lacks. Others return what they do not use."""
+
+    wanted_tokens: Nanos | None = None
+    """Tokens that it lacks. Others return what they do not use."""
+
+    asked_at: Timestamp | None = None
+    """When it lacked something last."""
+
+
+class LedgerRate(_StatusModel):
+    """The calls and tokens of one minute. All slices together never exceed the rate limits."""
+
+    start: Timestamp | None = None
+    """When the minute began."""
+
+    slices: tuple[LedgerRateSlice, ...] = Field(default=(), max_length=MAX_SLICES)
+    """What guards have used and may use."""
+
+
 class LedgerExhausted(_StatusModel):
     """A request that was refused since the budget had not enough left."""
 
@@ -218,6 +253,9 @@ class BudgetLedgerStatus(_StatusModel):
 
     exhausted: LedgerExhausted | None = None
     """Present from the first refusal on, until the next window or an override."""
+
+    rate: LedgerRate | None = None
+    """The last minute in which an agent with rate limits has called."""
 
 
 class BudgetLedger(ApiModel):

@@ -81,6 +81,7 @@ BUDGET_OVERRIDE_INVALID = (
 TIME_ZONE_UNKNOWN = "write UTC, or a name of the IANA database such as Europe/Berlin"
 ALERT_PERCENTS = "alertPercents: write each percentage once, in rising order, such as [50, 80]"
 BUDGET_EMPTY = "a budget needs dailyBudget or monthlyBudget: write at least one of them"
+RATES_EMPTY = "rateLimits needs callsPerMinute or tokensPerMinute: write at least one of them"
 LEDGER_IDENTITY = "spec needs both of agent and environment, or none of them for the total of a policy"
 BUDGET_RAISED = (
     "spec.budget: {field} {amount} in {environment} is above the {limit} of AgentPolicy {policy}: an agent can only "

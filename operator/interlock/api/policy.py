@@ -6,7 +6,13 @@ from typing import Annotated, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from interlock.api.binding import CA_RULE, TLS_RULES, CaSource, check_tls
-from interlock.api.budget import DEFAULT_MAX_OUTPUT_TOKENS, MAX_OUTPUT_TOKENS, DeclaredPrice, PolicyBudget
+from interlock.api.budget import (
+    DEFAULT_MAX_OUTPUT_TOKENS,
+    MAX_OUTPUT_TOKENS,
+    DeclaredPrice,
+    PolicyBudget,
+    RateLimitRules,
+)
 from interlock.api.environments import (
     FORMER_ENVIRONMENTS,
     MAX_ENVIRONMENTS,
@@ -414,6 +420,9 @@ class AgentPolicySpec(ApiModel):
 
     budget: PolicyBudget = PolicyBudget()
     """What holds for the budgets of all agents."""
+
+    rate_limits: RateLimitRules | None = None
+    """Most calls and tokens of each agent in a minute. Absent for no limit."""
 
     models: ModelPolicy = ModelPolicy()
     """The language models that agents may call, their providers and prices."""

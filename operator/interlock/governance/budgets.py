@@ -11,6 +11,7 @@ from interlock_contract.budget.leases import LedgerTerms
 from interlock_contract.budget.ledger_names import ledger_name, total_ledger_name
 from interlock_contract.budget.money import parse_money
 from interlock_contract.budget.prices import ModelPrice
+from interlock_contract.budget.rates import RateLimits
 from interlock_contract.budget.velocity import VelocityTerms
 
 
@@ -63,12 +64,14 @@ class EnvironmentBudget:
         terms: The limits of its own ledger.
         total: The ledger of all agents of the policy, None where the policy has no total.
         total_terms: The limits of that ledger, None where the policy has no total.
+        rates: Most calls and tokens in a minute, None without a limit.
     """
 
     identity: LedgerIdentity
     terms: LedgerTerms
     total: LedgerIdentity | None = None
     total_terms: LedgerTerms | None = None
+    rates: RateLimits | None = None
 
     @property
     def ledgers(self) -> tuple[LedgerIdentity, ...]:
@@ -106,6 +109,7 @@ def budget_of(agent: Agent, policy: AgentPolicy, environment: str, day_seconds: 
         _terms(policy, limits.daily, limits.monthly, day_seconds),
         None if total is None else LedgerIdentity(policy.metadata.name),
         total_terms_of(policy, day_seconds),
+        _rates(policy),
     )
 
 
@@ -132,6 +136,11 @@ def velocity_of(policy: AgentPolicy) -> VelocityTerms:
     """Return when the speed of a spend raises an alert."""
     velocity = policy.spec.budget.velocity
     return VelocityTerms(velocity.factor, parse_money(velocity.minimum))
+
+
+def _rates(policy: AgentPolicy) -> RateLimits | None:
+    rules = policy.spec.rate_limits
+    return None if rules is None else RateLimits(rules.calls_per_minute, rules.tokens_per_minute)
 
 
 def addressee_of(agent: Agent) -> str:

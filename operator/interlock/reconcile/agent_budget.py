@@ -28,7 +28,7 @@ class BudgetReport:
 
     Attributes:
         finding: The condition BudgetExhausted.
-        budget: The ledgers and limits, None where the agent spends no money.
+        budget: The ledgers and limits, None where the agent spends no money and has no rate limits.
         status: What the Agent's status shows, None where the agent spends no money or has no ledger yet.
         missing: The ledgers that must be created before a pod may start.
         is_stopped: Whether the agent has no pods until its budget has room again.
@@ -63,7 +63,7 @@ def report_budget(snapshot: Snapshot, policy: AgentPolicy, environment: str, now
         now: The time.
     """
     agent = snapshot.agent
-    if not costs_money(agent, snapshot.bindings):
+    if not costs_money(agent, snapshot.bindings) and policy.spec.rate_limits is None:
         message = "the agent calls no model, and no tool that has a cost"
         return BudgetReport(Finding(_CONDITION, "False", AgentReason.NO_BUDGET, message))
     budget = budget_of(agent, policy, environment, snapshot.spending.day_seconds)

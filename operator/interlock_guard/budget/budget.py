@@ -13,7 +13,7 @@ two writes leaves the total too high, never too low. Money goes back in the othe
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -25,6 +25,7 @@ from interlock_guard.budget.account import Account, AccountKey, Reservation, wit
 from interlock_guard.budget.denials import deny_away, deny_exhausted, deny_unwritten
 from interlock_guard.budget.holder import HolderClosed, LedgerShare, SpendRate
 from interlock_guard.budget.journal import Journal, JournalFailed
+from interlock_guard.budget.ledger_limit import LedgerLimit
 from interlock_guard.budget.ledger_object import LedgerAway, LedgerObject
 from interlock_guard.budget.task_accounts import TaskAccounts, TaskReservation
 from interlock_guard.decision.decide import Deny, check_terminated
@@ -49,22 +50,6 @@ class _Waiter:
     answer: "asyncio.Future[Reservation | Deny]"
     is_known: bool = False
     """Whether the ledgers have answered a round for it, and none was away since: only then does it lack money."""
-
-
-@dataclass(slots=True, eq=False)
-class _Limit:
-    """One ledger that limits the agent."""
-
-    object: LedgerObject
-    share: LedgerShare
-    watch: asyncio.Task[None] | None = None
-    is_present: bool = True
-    """Whether the bundle names it; another one only gets its money back."""
-    was_away: bool = False
-    is_over: bool = False
-    """Whether more is committed than the limit allows, so that nothing that is free may be reserved."""
-    former: set[str] = field(default_factory=set)
-    """Holders before this one whose slices are ended here."""
 
 
 class Budget:
@@ -96,8 +81,8 @@ class Budget:
         self._live, self._open, self._journal, self._pod_uid = live, open_ledger, journal, pod_uid
         self._clock, self._monotonic, self._log, self._spread = clock, monotonic, log, spread
         self._account, self._rate = Account(), SpendRate()
-        self._limits: dict[str, _Limit] = {}
-        self._order: list[_Limit] = []
+        self._limits: dict[str, LedgerLimit] = {}
+        self._order: list[LedgerLimit] = []
         self._terms: BundleBudget | None = None
         self._waiters: list[_Waiter] = []
         self._wake = asyncio.Event()
@@ -108,11 +93,18 @@ class Budget:
         """What the tasks under way have spent."""
         self.refusals = 0
         """Calls that were refused for lack of money."""
+        self.on_ledger: Callable[[], None] = lambda: None
+        """Called at each change of a ledger."""
 
     @property
     def terms(self) -> BundleBudget | None:
         """The budget in the bundle in force; None where calls are not limited."""
         return None if self._live.bundle is None else self._live.bundle.budget
+
+    @property
+    def own_ledger(self) -> LedgerObject | None:
+        """The agent's own ledger, None before the first bundle with a budget."""
+        return self._order[-1].object if self._order else None
 
     @property
     def holder(self) -> str:
@@ -247,7 +239,7 @@ class Budget:
             limit = self._limits.get(name)
             if limit is None:
                 share = LedgerShare(name, limits, is_total, self._account, self._rate)
-                limit = self._limits[name] = _Limit(self._open(name, partial(self._handle_change, name)), share)
+                limit = self._limits[name] = LedgerLimit(self._open(name, partial(self._handle_change, name)), share)
             limit.share.terms = limits
             self._order.append(limit)
         for limit in self._limits.values():
@@ -333,7 +325,7 @@ class Budget:
             if self._order:
                 self._journal.drop_former(run)
 
-    async def _write(self, limit: _Limit, now: int, *, takes: bool) -> None:
+    async def _write(self, limit: LedgerLimit, now: int, *, takes: bool) -> None:
         share, waiting = limit.share, [one.amount for one in self._waiters if not one.answer.done()]
         others = [other for other in self._order if other is not limit and other.object.ledger is not None]
         bound = MAX_MONEY
@@ -464,7 +456,7 @@ class Budget:
         self._wake.set()
         return deny_exhausted(amount, *(worst or (0, "of the agent")))
 
-    def _is_due(self, limit: _Limit, now: int) -> bool:
+    def _is_due(self, limit: LedgerLimit, now: int) -> bool:
         ledger = limit.object.ledger
         if ledger is None:
             return False
@@ -474,7 +466,7 @@ class Budget:
             return bool(limit.share.slices())
         return limit.share.is_due(ledger, self.holder, now, self._monotonic(), spread=self._spread)
 
-    def _is_asked(self, limit: _Limit) -> bool:
+    def _is_asked(self, limit: LedgerLimit) -> bool:
         now, ledger = self._clock(), limit.object.ledger
         return now is not None and ledger is not None and limit.share.returns(ledger, self.holder, now)
 
@@ -489,8 +481,9 @@ class Budget:
                 self._retry_at = 0.0  # calls that come now need not wait for the end of a pause
             limit.was_away = limit.object.is_away
         self._wake.set()
+        self.on_ledger()
 
-    def _note_excess(self, limit: _Limit) -> None:
+    def _note_excess(self, limit: LedgerLimit) -> None:
         now, ledger = self._clock(), limit.object.ledger
         limit.is_over = now is None or ledger is None or excess(ledger, limit.share.terms, now) > 0
 

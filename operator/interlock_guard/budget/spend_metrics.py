@@ -7,6 +7,7 @@ from interlock_contract.budget.money import format_money
 from interlock_contract.exposition import Metric
 from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.cost_record import describe_usage
+from interlock_guard.budget.minute_limiter import MinuteLimiter
 from interlock_guard.budget.settlement import Charge
 
 SPENT: Final = Metric(
@@ -26,15 +27,21 @@ WRITES: Final = Metric("interlock_guard_budget_writes_total", "counter", "Writes
 AWAY: Final = Metric("interlock_guard_budget_away", "gauge", "1 while a ledger cannot be read or written.")
 
 
+RATE_REFUSED: Final = Metric(
+    "interlock_guard_rate_refused_total", "counter", "Calls that were refused because of the limits of a minute."
+)
+
+
 class SpendMetrics:
     """Counts what was spent.
 
     Args:
         budget: The budget of the guard.
+        rates: Its limits of calls and tokens.
     """
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, budget: Budget, rates: MinuteLimiter) -> None:
+        self._budget, self._rates = budget, rates
         self._spent: Counter[tuple[str, str]] = Counter()
         self._tokens: Counter[tuple[str, str, str]] = Counter()
         self._alerts: Counter[tuple[str]] = Counter()
@@ -70,5 +77,6 @@ class SpendMetrics:
             *FREE.render(format_money(max(0, self._budget.free))),
             *REFUSED.render(self._budget.refusals),
             *WRITES.render(self._budget.ledger_writes),
+            *([] if self._rates.limits is None else RATE_REFUSED.render(self._rates.refusals)),
             *AWAY.render(int(self._budget.is_away)),
         ]

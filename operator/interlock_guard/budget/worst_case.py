@@ -98,12 +98,14 @@ class WorstCase:
 
     Attributes:
         nanos: In nano-dollars; 0 for a call that costs nothing, such as one that counts tokens.
+        tokens: The most tokens of input and output; 0 for a call that only counts tokens.
         body: What is sent in place of the client's body.
         terms: For the settlement.
         watch: For the reading of the answer.
     """
 
     nanos: int
+    tokens: int
     body: dict[str, Any]
     terms: Terms
     watch: Watch
@@ -149,7 +151,7 @@ def assess(request: ModelRequest) -> WorstCase | Refused:
     endpoint, dialect = request.endpoint, request.dialect
     if endpoint == COUNT_TOKENS:
         terms = Terms(endpoint, request.model, None, request.at, 0)
-        return WorstCase(0, dict(request.body), terms, Watch(endpoint, dialect))
+        return WorstCase(0, 0, dict(request.body), terms, Watch(endpoint, dialect))
     try:
         return _assess(request)
     except _Refusal as refusal:
@@ -184,7 +186,11 @@ def _assess(request: ModelRequest) -> WorstCase:
     options = _ask_for_usage(request)
     changes |= {} if options is None else {"stream_options": options}
     return WorstCase(
-        nanos, _change(request, limit, changes), terms, _watch(request, limit, is_asked=options is not None)
+        nanos,
+        min(tokens_in + tokens_out, MAX_NANOS),
+        _change(request, limit, changes),
+        terms,
+        _watch(request, limit, is_asked=options is not None),
     )
 
 

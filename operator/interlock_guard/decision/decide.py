@@ -122,7 +122,9 @@ class DenyReason(StrEnum):
     TASK_BUDGET_EXHAUSTED = "TaskBudgetExhausted"
     """The budget of the task has less left than the call may cost."""
     BUDGET_UNAVAILABLE = "BudgetUnavailable"
-    """The ledger of the budget cannot be read or written, and the guard has not enough money left for the call."""
+    """The ledger of the budget cannot be read or written, and the guard has not enough money, calls or tokens left."""
+    RATE_LIMITED = "RateLimited"
+    """The agent has no calls or tokens left in this minute, or fewer tokens than the call may use."""
     PRICE_UNKNOWN = "PriceUnknown"
     """What the call may cost at most is unknown, such as that of a model without a price."""
     SERVER_UNAVAILABLE = "ServerUnavailable"
@@ -201,12 +203,17 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """The request is refused. `message` is one sentence for the client, `rule` names what would have to change."""
+    """The request is refused. `message` is one sentence for the client, `rule` names what would have to change.
+
+    `retry_seconds` says after how many seconds the same request may pass; None where time alone changes nothing, or
+    it is not known.
+    """
 
     reason: DenyReason
     rule: str
     message: str
     tool: BundleTool | BundleResource | None = None
+    retry_seconds: int | None = None
 
 
 Decision = Allow | Deny

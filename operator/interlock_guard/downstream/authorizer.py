@@ -69,7 +69,7 @@ class OpenRecord:
         recorder: Stores the outcome.
         seq: The record's number.
         monotonic: The clock that the latency is measured by, in seconds.
-        payment: What a call of a tool costs; None where it costs nothing.
+        payment: What a call of a tool costs and counts; None where nothing limits it.
         is_complete: Whether the outcome is recorded.
     """
 
@@ -103,7 +103,7 @@ class Authorizer:
         recorder: Stores the decisions.
         monotonic: The clock of `live`, in seconds.
         large: The large messages of this guard.
-        payments: Pays for the calls of tools that cost; without it none costs.
+        payments: Pays for the calls of tools, and counts them; without it none is limited.
         on_drift: Called with the name of a binding whose server differs from what was verified, and with the change.
             A name with `DROPPED_SUFFIX` says that many messages of the binding's server were dropped.
     """
@@ -139,9 +139,9 @@ class Authorizer:
         needs_list = listed is not None and not self._lists.is_fresh(request.source, listed.method)
         if needs_list or request.is_large:
             await self._prepare(request, listed, needs_list=needs_list)
-        if self._payments is not None and self._payments.may_cost(self._live.bundle, request.source):
+        if self._payments is not None and self._payments.is_limited(self._live.bundle, request):
             self._add_listing(request)
-            await self._payments.prepare(self.judge(request, self._live.state))
+            await self._payments.prepare(request, self.judge(request, self._live.state))
 
     async def _prepare(self, request: Forward, listed: ListedName | None, *, needs_list: bool) -> None:
         self._add_listing(request)
@@ -172,7 +172,7 @@ class Authorizer:
         self._add_listing(request)
         decision, payment = self.judge(request, self._live.state), None
         if self._payments is not None and not is_paid:
-            decision, payment = self._payments.pay(request.source, decision, caller.task)
+            decision, payment = self._payments.pay(request, decision, caller.task)
         try:
             outcome = self.record(request, decision, caller)
         except RecordFailed:

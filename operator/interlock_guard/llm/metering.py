@@ -17,6 +17,7 @@ from interlock_guard.budget.body_usage import BodyUsage
 from interlock_guard.budget.budget import Budget
 from interlock_guard.budget.cost_record import describe_cost
 from interlock_guard.budget.dialects import dialect_of
+from interlock_guard.budget.minute_limiter import MinuteLimiter, RateReservation
 from interlock_guard.budget.prompt_size import PromptSize, measure_prompt
 from interlock_guard.budget.settlement import Charge, End, charge, end_of
 from interlock_guard.budget.spend_metrics import SpendMetrics
@@ -40,6 +41,7 @@ class MeteredCall:
     Attributes:
         worst: The most that it can cost.
         reservation: What was reserved for it.
+        rate: What it counts of the agent's calls and tokens of this minute.
         provider: Who answers.
         model: The provider's name for the model.
         price_book: The digest of the prices.
@@ -50,6 +52,7 @@ class MeteredCall:
 
     worst: WorstCase
     reservation: Reservation
+    rate: RateReservation
     provider: Provider
     model: str
     price_book: str | None
@@ -98,12 +101,13 @@ class Meter:
 
     Args:
         budget: Reserves and settles.
+        rates: Counts calls and tokens.
         metrics: Counts what was spent.
         log: Takes lines for the log.
     """
 
-    def __init__(self, budget: Budget, metrics: SpendMetrics, log: Callable[[str], None]) -> None:
-        self._budget, self._metrics, self._log = budget, metrics, log
+    def __init__(self, budget: Budget, rates: MinuteLimiter, metrics: SpendMetrics, log: Callable[[str], None]) -> None:
+        self._budget, self._rates, self._metrics, self._log = budget, rates, metrics, log
 
     @property
     def is_on(self) -> bool:
@@ -164,16 +168,33 @@ class Meter:
         )
         if isinstance(assessed, Refused):
             return Deny(_REASONS[assessed.reason], "", assessed.message)
+        refused = self._rates.check(assessed.tokens)  # first, since it costs nothing
+        if refused is not None:
+            return refused
         reservation = await self._budget.reserve(assessed.nanos, task)
         if isinstance(reservation, Deny):
             return reservation
+        rate = await self._count(assessed.tokens, reservation)  # last: it counts in the minute in which it is sent
+        if isinstance(rate, Deny):
+            return rate
         body.change(assessed.body)
         price_book = None if bundle.models is None else bundle.models.price_book
-        return MeteredCall(assessed, reservation, provider, model.name, price_book, terms.hang_up_seconds)
+        return MeteredCall(assessed, reservation, rate, provider, model.name, price_book, terms.hang_up_seconds)
 
     def cancel(self, call: MeteredCall) -> None:
         """End a call that was not forwarded."""
         self._budget.settle(call.reservation, 0)
+        self._rates.cancel(call.rate)
+
+    async def _count(self, tokens: int, reservation: Reservation) -> RateReservation | Deny:
+        """Count a call in this minute; give its money back if that is denied."""
+        found: RateReservation | Deny | None = None
+        try:
+            found = await self._rates.reserve(tokens)
+            return found
+        finally:
+            if not isinstance(found, RateReservation):
+                self._budget.settle(reservation, 0)
 
     def settle(self, call: MeteredCall, *, was_sent: bool) -> Mapping[str, Any]:
         """End a call; return what its audit record says about the cost.
@@ -185,6 +206,7 @@ class Meter:
         answer, end = call.read_answer(), call.find_end(was_sent=was_sent)
         found = self._charge(call, end, answer)
         self._budget.settle(call.reservation, found.nanos)
+        self._rates.settle(call.rate, _tokens_of(found))
         self._metrics.count(call.provider.name, call.model, found)
         for alert in found.alerts:
             self._log(f"cost of {call.provider.name}/{call.model}: {alert} {found.reason}".rstrip())
@@ -201,3 +223,10 @@ class Meter:
             return None if model is None else model.price
 
         return charge(end, call.worst.terms, answer, find_price)
+
+
+def _tokens_of(charge: Charge) -> int | None:
+    """Return the tokens that a call has used, None where the provider does not say."""
+    if charge.basis == "Free":
+        return 0
+    return None if charge.usage is None else charge.usage.input_tokens + charge.usage.output_tokens

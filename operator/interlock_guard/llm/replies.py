@@ -14,6 +14,7 @@ _STATUS: Final[dict[DenyReason, int]] = {
     DenyReason.PRICE_UNKNOWN: 403,
     DenyReason.BUDGET_EXHAUSTED: 429,
     DenyReason.TASK_BUDGET_EXHAUSTED: 429,
+    DenyReason.RATE_LIMITED: 429,
     DenyReason.METHOD_NOT_ALLOWED: 404,
     DenyReason.BAD_REQUEST: 400,
     DenyReason.SERVER_UNAVAILABLE: 502,
@@ -52,12 +53,16 @@ _SPENT: Final = frozenset({DenyReason.BUDGET_EXHAUSTED, DenyReason.TASK_BUDGET_E
 """Reasons that speak of money: they are told as each provider tells that an account has none."""
 _QUOTA: Final = "insufficient_quota"
 """The type and the code of OpenAI's error for an account without money."""
+_RATE_LIMIT: Final = "rate_limit_exceeded"
+"""OpenAI's code of the error for an account that has sent too much in a minute. Its SDK tries again."""
 _SPEND_LIMIT: Final = "enforced_spend_limit_reached"
 """Anthropic's code of the error for an organization that has reached its spend limit."""
 
 
 def retry_headers(denial: Deny, status: int) -> dict[str, str]:
     """Return the headers that say when to try again, or that a denial is final."""
+    if denial.reason is DenyReason.RATE_LIMITED:
+        return dict(NO_RETRY) if denial.retry_seconds is None else {"Retry-After": str(denial.retry_seconds)}
     if status == TOO_MANY and denial.reason not in _SPENT:
         return {"Retry-After": str(_RETRY_SECONDS)}
     if denial.reason in _TRANSIENT or status == _SLOW:
@@ -78,7 +83,8 @@ def denial_body(shape: Shape, denial: Deny, status: int) -> dict[str, Any]:
         return _spend_limit_body(shape, message, denial.reason)
     if shape == "Anthropic":
         return {"type": "error", "error": {"type": anthropic, "message": message, "reason": denial.reason.value}}
-    return {"error": {"message": message, "type": openai, "param": None, "code": denial.reason.value}}
+    code = _RATE_LIMIT if denial.reason is DenyReason.RATE_LIMITED else denial.reason.value
+    return {"error": {"message": message, "type": openai, "param": None, "code": code}}
 
 
 def _spend_limit_body(shape: Shape, message: str, reason: DenyReason) -> dict[str, Any]:

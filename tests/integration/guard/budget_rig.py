@@ -137,11 +137,17 @@ class BudgetRig:
 
 @asynccontextmanager
 async def a_budget_rig(
-    folder: Path, *, guards: int = 1, budget: BundleBudget | None = None, lease_seconds: float = 30.0
+    folder: Path,
+    *,
+    guards: int = 1,
+    budget: BundleBudget | None = None,
+    lease_seconds: float = 30.0,
+    date: float | None = None,
 ) -> AsyncIterator[BudgetRig]:
     """Start guards that are open, and their provider."""
     api, provider = FakeApiServer(free_port()), CountingProvider(free_port())
     async with AsyncExitStack() as stack:
+        api.date = date
         await provider.start()
         stack.push_async_callback(provider.stop)
         api.set_agent()

@@ -6,6 +6,7 @@ back at a chosen moment. No test of Kubernetes' own behaviour uses it.
 
 import asyncio
 import json
+from email.utils import formatdate
 from typing import Any
 
 from aiohttp import web
@@ -54,6 +55,8 @@ class FakeApiServer:
         """Every ledger as it was written last."""
         self.history: list[tuple[str, Ledger]] = []
         """Every version of every ledger."""
+        self.date: float | None = None
+        """The time that each answer shows, in seconds since the epoch; None for the true one."""
         self.has_ledgers = True
         """While it is False, requests about ledgers are refused."""
         self._runner: web.AppRunner | None = None
@@ -64,6 +67,7 @@ class FakeApiServer:
 
     async def start(self) -> None:
         app = web.Application()
+        app.on_response_prepare.append(self._set_date)
         for path in (_AGENTS, _CONFIG_MAPS):
             app.router.add_get(path, self._get)
         app.router.add_get(_LEDGERS, self._get)
@@ -74,6 +78,10 @@ class FakeApiServer:
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+
+    async def _set_date(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self.date is not None:
+            response.headers["Date"] = formatdate(self.date, usegmt=True)
 
     async def stop(self) -> None:
         if self._runner is not None:

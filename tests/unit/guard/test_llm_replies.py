@@ -32,3 +32,18 @@ def test_a_body_that_came_too_slowly_or_found_no_room_may_come_again(status: int
     assert retry_headers(denial, status) == headers
     assert denial_body("OpenAI", denial, status)["error"]["code"] == "BadRequest"
     assert TOO_MANY == 429
+
+
+def test_a_rate_limit_says_when_to_try_again_in_the_shape_of_each_provider() -> None:
+    denial = Deny(DenyReason.RATE_LIMITED, "", "No.", retry_seconds=23)
+    assert status_of(denial) == 429
+    assert retry_headers(denial, 429) == {"Retry-After": "23"}
+    told = denial_body("OpenAI", denial, 429)["error"]
+    assert (told["type"], told["code"]) == ("rate_limit_error", "rate_limit_exceeded")
+    told = denial_body("Anthropic", denial, 429)["error"]
+    assert (told["type"], told["reason"]) == ("rate_limit_error", "RateLimited")
+    assert "details" not in told
+
+
+def test_a_call_that_no_minute_has_room_for_is_not_tried_again() -> None:
+    assert retry_headers(Deny(DenyReason.RATE_LIMITED, "", "No."), 429) == {"x-should-retry": "false"}

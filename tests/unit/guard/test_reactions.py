@@ -11,10 +11,10 @@ KILLED = {"metadata": {"uid": "u-1", "annotations": {"interlock.dev/kill-switch"
 def test_upstreams_are_cut_before_clients_are_answered_and_the_self_test_comes_last() -> None:
     ran: list[str] = []
     live = LiveState()
-    names = ("selftest", "tasks", "mcp", "llm", "budget", "models", "sources")
+    names = ("selftest", "tasks", "mcp", "llm", "rates", "budget", "models", "sources")
     live.reactions = order_reactions(**{name: partial(ran.append, name) for name in names})
     live.handle_agent(KILLED)
-    assert ran == ["sources", "models", "budget", "llm", "mcp", "tasks", "selftest"]
+    assert ran == ["sources", "models", "budget", "rates", "llm", "mcp", "tasks", "selftest"]
 
 
 def test_the_state_is_closed_before_the_first_reaction_runs() -> None:

@@ -117,7 +117,7 @@ def compile_bundle(placement: Placement) -> Bundle:
 
 
 def _budget(placement: Placement) -> BundleBudget | None:
-    """Return the ledgers and limits of the agent, None where it spends no money."""
+    """Return the ledgers and limits of the agent, None where nothing limits it."""
     budget = placement.budget
     if budget is None:
         return None
@@ -134,6 +134,7 @@ def _budget(placement: Placement) -> BundleBudget | None:
         max_output_tokens=placement.policy.spec.models.max_output_tokens,
         day_seconds=budget.terms.day_seconds,
         per_task=None if per_task is None else parse_money(per_task),
+        rate_limits=budget.rates,
     )
 
 

@@ -69,7 +69,7 @@ async def worst_case_of(endpoint: str) -> WorstCase:
 def settle(worst: WorstCase, data: bytes, *, is_complete: bool, step: int = 7) -> tuple[Charge, bytes]:
     """Pass a part of a stream on as the guard does; return what the call has cost, and what has passed."""
     parts: Any = None
-    call = MeteredCall(worst, parts, parts, "m", None, 60)
+    call = MeteredCall(worst, parts, parts, parts, "m", None, 60)
     answer: Any = SimpleNamespace(status=200, content_type="text/event-stream")
     screen = AnswerScreen(lambda _: False, is_events=True, usage=call.begin_answer(answer, is_events=True))
     passed = b"".join(call.feed(screen.feed(data[start : start + step])) for start in range(0, len(data), step))
