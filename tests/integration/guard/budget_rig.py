@@ -158,18 +158,23 @@ async def a_budget_rig(
         found = BudgetRig(api, provider, [], http)
         found.set_budget(budget or BundleBudget(OWN, DOLLAR))
         for number in range(guards):
-            own = folder / str(number)
-            own.mkdir(parents=True)
-            guard = Guard(api, own, lease_seconds, pod_uid=f"0b9f6c1e-1c5e-4c53-9a0e-00000000000{number}")
-            keys = own / "secrets" / ".models"
-            keys.mkdir(parents=True)
-            for name, file in KEY_FILES.items():
-                (keys / file).write_text(f"{REAL_KEYS[name]}\n")
+            guard = build_guard(api, folder / str(number), number, lease_seconds)
             await guard.start()
             stack.push_async_callback(guard.stop)
             found.guards.append(guard)
         await are_open(found.guards)
         yield found
+
+
+def build_guard(api: FakeApiServer, folder: Path, number: int = 0, lease_seconds: float = 30.0) -> Guard:
+    """Return a guard that has the keys of the provider, not yet started."""
+    folder.mkdir(parents=True)
+    guard = Guard(api, folder, lease_seconds, pod_uid=f"0b9f6c1e-1c5e-4c53-9a0e-00000000000{number}")
+    keys = folder / "secrets" / ".models"
+    keys.mkdir(parents=True)
+    for name, file in KEY_FILES.items():
+        (keys / file).write_text(f"{REAL_KEYS[name]}\n")
+    return guard
 
 
 async def are_open(guards: Sequence[Guard]) -> None:

@@ -1,4 +1,4 @@
-"""Guards at the ends of days: each day begins once, whatever its length, whoever is away, and whatever has ended."""
+"""Guards at the ends of days: each day begins once, also without the operator and with clocks that change."""
 
 from datetime import UTC, datetime
 
