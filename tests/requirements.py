@@ -391,6 +391,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     "budget.agents": Requirement("an unmodified agent stops at its budget with the exception of an exhausted quota"),
     "budget.credit": Requirement("an override is one amount beyond the limits of day and month, until its end"),
     # Kill
+    "loops.refused": Requirement("a call that is repeated too often is refused until it stayed away for one window"),
+    "loops.flood": Requirement("no cheap flood of different calls hides a loop, and none takes memory without bound"),
+    "loops.kill": Requirement("a loop for which the policy kills sets the switch once, without the operator", "api"),
+    "loops.runbook": Requirement("every command of the runbook AgentLoop prints what the page says", "api"),
+    "loops.forged": Requirement("no report of a loop but that of an agent's own guard kills it", "api"),
     "kill.any-value": Requirement("any value of the annotation but off kills, a typo too"),
     "kill.relabelled": Requirement("a pod that was taken out of its agent by a change of its labels is deleted"),
     "kill.lease": Requirement("no new pod starts while no kill controller has renewed its Lease for 60 s"),

@@ -16,6 +16,7 @@ from interlock_contract.budget.money import Limit
 from interlock_contract.canonical_json import canonicalize, digest_of
 from interlock_contract.http_target import HttpTarget
 from interlock_contract.json_pointer import POINTER
+from interlock_contract.loops import BundleLoops
 from interlock_contract.model_access import ModelAccess
 from interlock_contract.patterns import CLIMBING, URI_GLOB, PatternInvalid, compile_pattern
 from interlock_contract.strict_fields import (
@@ -276,7 +277,7 @@ class Bundle(StrictStruct, frozen=True):
 
     An empty `scope` is no limit; without `tasks` the agent takes none, without `models` it calls none.
     `agent_key_digest` is the SHA-256 in hex of the key that the agent shows. Without it every request is refused.
-    `budget` bounds what calls of models and of tools that cost may spend.
+    `budget` bounds what calls of models and of tools that cost may spend. Without `loops` any call may be repeated.
     """
 
     schema_version: Literal[3]
@@ -291,6 +292,7 @@ class Bundle(StrictStruct, frozen=True):
     models: ModelAccess | None = None
     agent_key_digest: Digest | None = None
     budget: BundleBudget | None = None
+    loops: BundleLoops | None = None
 
     def check(self) -> None:
         """Refuse what breaks a rule over several fields."""

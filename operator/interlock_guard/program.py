@@ -33,9 +33,10 @@ from interlock_guard.budget.minute_limiter import MinuteLimiter
 from interlock_guard.budget.spend_metrics import SpendMetrics
 from interlock_guard.budget.tool_payments import Payments
 from interlock_guard.bundle_reader import BundleReader
-from interlock_guard.downstream.authorizer import Authorizer
+from interlock_guard.downstream.authorizer import Authorizer, CallLimits
 from interlock_guard.downstream.callers import Callers
 from interlock_guard.downstream.endpoint import HttpChecks, McpEndpoint
+from interlock_guard.downstream.loop_breaker import LoopBreaker
 from interlock_guard.llm.endpoint import LlmEndpoint
 from interlock_guard.llm.metering import Meter
 from interlock_guard.llm.provider_client import ProviderClients
@@ -121,7 +122,10 @@ async def serve(settings: GuardSettings) -> None:
             lists=lists,
             recorder=recorder,
             monotonic=monotonic,
-            payments=Payments(budget, rates, spending),
+            limits=CallLimits(
+                Payments(budget, rates, spending),
+                LoopBreaker(live, monotonic=monotonic, clock=utc_now, on_kill=reporter.report_loop),
+            ),
             on_drift=reporter.report_drift,
             large=large,
         )

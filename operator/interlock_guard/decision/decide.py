@@ -117,6 +117,8 @@ class DenyReason(StrEnum):
     """A member of the body, or a value of a beta header, is neither of the official SDKs nor added, or never passes."""
     REMOTE_CONTENT_NOT_ALLOWED = "RemoteContentNotAllowed"
     """The provider would load an image or a file from a host that the policy does not name."""
+    LOOP_DETECTED = "LoopDetected"
+    """The same call was made too often within the window of the policy, and has not stayed away for one since."""
     BUDGET_EXHAUSTED = "BudgetExhausted"
     """The budget has less left than the call may cost."""
     TASK_BUDGET_EXHAUSTED = "TaskBudgetExhausted"

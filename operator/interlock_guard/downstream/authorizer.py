@@ -27,6 +27,7 @@ from interlock_guard.decision.decide import (
 )
 from interlock_guard.decision.model_call import decide_model
 from interlock_guard.decision.server_request import decide_server_request
+from interlock_guard.downstream.loop_breaker import LoopBreaker
 from interlock_guard.downstream.replies import needs_input
 from interlock_guard.downstream.sessions import NO_ANSWER
 from interlock_guard.state import LiveState, State
@@ -93,6 +94,19 @@ class OpenRecord:
             self.recorder.complete(self.seq, outcome, self.monotonic() - self._since, cost)
 
 
+@dataclass(frozen=True, slots=True)
+class CallLimits:
+    """What bounds calls that are allowed otherwise.
+
+    Attributes:
+        payments: Pays for the calls of tools, and counts them.
+        loops: Refuses calls that are loops.
+    """
+
+    payments: Payments
+    loops: LoopBreaker
+
+
 class Authorizer:
     """Decides and records.
 
@@ -103,7 +117,7 @@ class Authorizer:
         recorder: Stores the decisions.
         monotonic: The clock of `live`, in seconds.
         large: The large messages of this guard.
-        payments: Pays for the calls of tools, and counts them; without it none is limited.
+        limits: What bounds calls that are allowed otherwise.
         on_drift: Called with the name of a binding whose server differs from what was verified, and with the change.
             A name with `DROPPED_SUFFIX` says that many messages of the binding's server were dropped.
     """
@@ -116,12 +130,14 @@ class Authorizer:
         lists: ListCache,
         recorder: Recorder,
         monotonic: Callable[[], float],
-        payments: Payments | None = None,
+        limits: CallLimits | None = None,
         on_drift: Callable[[str, str], None] = lambda _binding, _change: None,
         large: LargeMessages | None = None,
     ) -> None:
         self._live, self._sources, self._lists = live, sources, lists
-        self._large, self._payments = large or LargeMessages(), payments
+        self._large, self._payments = large or LargeMessages(), None if limits is None else limits.payments
+        self.loops = None if limits is None else limits.loops
+        """Refuses calls that are loops; None where none is."""
         self._recorder, self._monotonic = recorder, monotonic
         self._on_drift = on_drift
 
@@ -153,7 +169,9 @@ class Authorizer:
             async with self._large.turn():
                 request.arguments_digest = await self._large.digest(request.arguments)
 
-    def authorize(self, request: DecisionInput, caller: Caller, *, is_paid: bool = False) -> OpenRecord | Deny:
+    def authorize(
+        self, request: DecisionInput, caller: Caller, *, is_paid: bool = False, is_continued: bool = False
+    ) -> OpenRecord | Deny:
         """Decide on a request of MCP and record the decision; a request that no server can take now is denied too.
 
         Nothing may be awaited between this and the forward, or a kill could come in between.
@@ -161,7 +179,9 @@ class Authorizer:
         Args:
             request: The request.
             caller: On whose behalf it is made.
-            is_paid: Whether it only repeats a call that is under way.
+            is_paid: Whether it only repeats a call that is under way, and so costs nothing and is no new call.
+            is_continued: Whether the guard itself sends it once more, with input that its server required: the client
+                has made one call.
 
         Returns:
             The denial, or the record, which needs an outcome in the end.
@@ -171,6 +191,8 @@ class Authorizer:
         """
         self._add_listing(request)
         decision, payment = self.judge(request, self._live.state), None
+        if self.loops is not None and not is_paid and not is_continued:
+            decision = self.loops.check_tool(request, decision)
         if self._payments is not None and not is_paid:
             decision, payment = self._payments.pay(request, decision, caller.task)
         try:
@@ -186,9 +208,16 @@ class Authorizer:
         return outcome
 
     def authorize_server_request(
-        self, source: str, method: str, caller: Caller, *, obstacle: str = ""
+        self, source: str, method: str, caller: Caller, *, params: Mapping[str, Any], obstacle: str = ""
     ) -> OpenRecord | Deny:
         """Decide whether a source's server may send this request to the agent, and record the decision.
+
+        Args:
+            source: Name of the source.
+            method: What the server asks for.
+            caller: On whose behalf the call is made that it belongs to.
+            params: The parameters of the request.
+            obstacle: Why no client can be given the request; empty if one can.
 
         Returns:
             The denial, or the record, which needs an outcome in the end.
@@ -199,6 +228,8 @@ class Authorizer:
         decision = decide_server_request(
             self._live.bundle, self._live.state, source, method, self._monotonic(), obstacle=obstacle
         )
+        if self.loops is not None:
+            decision = self.loops.check_sampling(source, method, params, decision)
         return self.record(DecisionInput(source, method), decision, caller)
 
     def judge(self, request: DecisionInput, state: State) -> Decision:

@@ -159,7 +159,7 @@ class Relay:
     def restart(self, exchange: Exchange) -> Deny | None:
         """Authorize a request with the input that its server required, and send it again; return the denial, if any."""
         exchange.record.complete(outcome_of(exchange.call))
-        record = self._authorizer.authorize(exchange.forward, exchange.caller)
+        record = self._authorizer.authorize(exchange.forward, exchange.caller, is_continued=True)
         if isinstance(record, Deny):
             return record
         if self._sources.get(exchange.client.source) is not exchange.upstream:
@@ -293,7 +293,11 @@ class Relay:
         try:
             for key, (method, params) in required.items():
                 record = self._authorizer.authorize_server_request(
-                    exchange.client.source, method, exchange.caller, obstacle=exchange.find_obstacle(method, params)
+                    exchange.client.source,
+                    method,
+                    exchange.caller,
+                    params=params,
+                    obstacle=exchange.find_obstacle(method, params),
                 )
                 if isinstance(record, Deny):
                     return record

@@ -34,6 +34,8 @@ from interlock_guard.wire.jsonrpc import (
 _MAX_OPEN: Final = 64
 """Server requests that wait for the answers of clients at once."""
 _CHANGED_LISTS: Final = {mcp.TOOLS_CHANGED: TOOLS_LIST, mcp.PROMPTS_CHANGED: PROMPTS_LIST}
+_NOT_NOW: Final = (DenyReason.SERVER_REQUEST_NOT_PASSED, DenyReason.LOOP_DETECTED)
+"""Reasons for which a request is refused whose method the server may use otherwise."""
 _LOG_KEYS: Final = ("level", "logger", "data")
 
 
@@ -150,14 +152,14 @@ class ServerMessages:
         obstacle = self._find_obstacle(upstream.source, request, exchange)
         try:
             record = self._authorizer.authorize_server_request(
-                upstream.source, request.method, caller, obstacle=obstacle
+                upstream.source, request.method, caller, params=request.params, obstacle=obstacle
             )
         except RecordFailed as error:
             refused = _error(INVALID_REQUEST, f"The record of this request was not stored: {error}.")
             upstream.respond(RpcResponse(request.id, None, refused))
             return
         if isinstance(record, Deny):
-            code = INVALID_REQUEST if record.reason == DenyReason.SERVER_REQUEST_NOT_PASSED else METHOD_NOT_FOUND
+            code = INVALID_REQUEST if record.reason in _NOT_NOW else METHOD_NOT_FOUND
             upstream.respond(RpcResponse(request.id, None, _error(code, record.message)))
             return
         assert not isinstance(exchange, str)  # noqa: S101 - nothing is allowed where there is an obstacle

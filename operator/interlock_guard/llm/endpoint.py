@@ -24,6 +24,7 @@ from interlock_guard.downstream.authorizer import ANSWERED, Authorizer, OpenReco
 from interlock_guard.downstream.endpoint import HttpChecks
 from interlock_guard.llm.call import AgentGone, ModelCall, relay
 from interlock_guard.llm.metering import Meter, MeteredCall
+from interlock_guard.llm.prompt_digest import digest_prompt
 from interlock_guard.llm.provider_client import (
     ProviderClients,
     read_betas,
@@ -185,7 +186,8 @@ class LlmEndpoint:
         """Decide, pay and forward; the bundle may be another one than before the body was read."""
         model_name = f"{request.model}{body.value['model']}"
         request = replace(request, model=model_name, arguments=body.value, betas=read_betas(http.headers))
-        metered = await self._pay(request, body, size, read_caller(None, http.headers).task)
+        looped = await self._check_loop(request, body)
+        metered = looped or await self._pay(request, body, size, read_caller(None, http.headers).task)
         try:
             decision = metered if isinstance(metered, Deny) else self._judge(request)
             provider, model = self._find(request)
@@ -213,6 +215,15 @@ class LlmEndpoint:
         self._calls.add(call)
         call.task.add_done_callback(partial(self._finish, call))
         return call
+
+    async def _check_loop(self, request: DecisionInput, body: RequestBody) -> Deny | None:
+        """Count a call that is allowed otherwise, before money is spent on it; return the denial if it is a loop."""
+        loops = self._authorizer.loops
+        if loops is None or not loops.is_on or isinstance(self._judge(request), Deny):
+            return None
+        digest = await digest_prompt(body)
+        # Another bundle may have come meanwhile. A call that is now denied does not count.
+        return None if isinstance(self._judge(request), Deny) else loops.check_prompt(request, digest)
 
     async def _pay(
         self, request: DecisionInput, body: RequestBody, size: PromptSize | None, task: str

@@ -15,6 +15,7 @@ _STATUS: Final[dict[DenyReason, int]] = {
     DenyReason.BUDGET_EXHAUSTED: 429,
     DenyReason.TASK_BUDGET_EXHAUSTED: 429,
     DenyReason.RATE_LIMITED: 429,
+    DenyReason.LOOP_DETECTED: 429,
     DenyReason.METHOD_NOT_ALLOWED: 404,
     DenyReason.BAD_REQUEST: 400,
     DenyReason.SERVER_UNAVAILABLE: 502,
@@ -51,6 +52,8 @@ NO_RETRY: Final = {"x-should-retry": "false"}
 """The SDKs of both providers obey this header. Without it they try again after 408, 409, 429 and 500 to 599."""
 _SPENT: Final = frozenset({DenyReason.BUDGET_EXHAUSTED, DenyReason.TASK_BUDGET_EXHAUSTED})
 """Reasons that speak of money: they are told as each provider tells that an account has none."""
+_FINAL: Final = _SPENT | {DenyReason.LOOP_DETECTED}
+"""Reasons with the status 429 that another try soon does not help; for a loop it would even prolong the denial."""
 _QUOTA: Final = "insufficient_quota"
 """The type and the code of OpenAI's error for an account without money."""
 _RATE_LIMIT: Final = "rate_limit_exceeded"
@@ -63,7 +66,7 @@ def retry_headers(denial: Deny, status: int) -> dict[str, str]:
     """Return the headers that say when to try again, or that a denial is final."""
     if denial.reason is DenyReason.RATE_LIMITED:
         return dict(NO_RETRY) if denial.retry_seconds is None else {"Retry-After": str(denial.retry_seconds)}
-    if status == TOO_MANY and denial.reason not in _SPENT:
+    if status == TOO_MANY and denial.reason not in _FINAL:
         return {"Retry-After": str(_RETRY_SECONDS)}
     if denial.reason in _TRANSIENT or status == _SLOW:
         return {}

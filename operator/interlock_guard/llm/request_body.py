@@ -11,6 +11,7 @@ host of a URL stay as they were. The token is random, so no agent can send one.
 """
 
 import asyncio
+import hashlib
 import re
 import secrets
 from collections import deque
@@ -47,6 +48,8 @@ _DIGITS: Final = 6
 _INDEX: Final = rb"([0-9]{%d})" % _DIGITS
 """What follows the token in a text: the number of a run."""
 _PORTION: Final = 64 * 1024
+_HASHED: Final = 128 * 1024
+"""Bytes of a run that are digested in one step."""
 
 
 class ModelBodies:
@@ -133,6 +136,22 @@ class RequestBody:
             return length
         cut = [int(index) for index in re.findall(self._token + _INDEX.decode(), text)]
         return length + sum(len(self._runs[index]) for index in cut) - len(cut) * (len(self._token) + _DIGITS)
+
+    async def name_runs(self, text: str) -> str:
+        """Return a text of the value with the digest of each run that was cut out of it, in place of its token.
+
+        The token is another one in each body, and the digest is the same for the same run.
+        """
+        if not self._runs or len(text) <= _KEPT or self._token not in text:
+            return text
+        parts = re.split(self._token + _INDEX.decode(), text)
+        for index in range(1, len(parts), 2):
+            run, found, pace = self._runs[int(parts[index])], hashlib.sha256(), Pace()
+            for start in range(0, len(run), _HASHED):
+                found.update(run[start : start + _HASHED])
+                await pace.pause()
+            parts[index] = found.hexdigest()
+        return "".join(parts)
 
     def change(self, value: Any) -> None:
         """Set the value that is written; it must hold the texts of the former one."""

@@ -1,6 +1,7 @@
 """The reporter of a guard, which writes into the placement's Lease.
 
-It reports the result of the self-test, the tools that have changed, and the rules that deny many requests.
+It reports the result of the self-test, the tools that have changed, the rules that deny many requests, and loops for
+which the agent is to be killed.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from interlock_contract.names import DENIALS_PREFIX, DRIFT_PREFIX, GUARD_FIELD_MANAGER, SELFTEST_PREFIX
+from interlock_contract.loops import LoopReport, dump_loop
+from interlock_contract.names import DENIALS_PREFIX, DRIFT_PREFIX, GUARD_FIELD_MANAGER, LOOP_PREFIX, SELFTEST_PREFIX
 from interlock_contract.selftest_report import (
     DROPPED_SUFFIX,
     RepeatedDenials,
@@ -53,12 +55,13 @@ class SelfTestReporter:
 
     def __init__(self, client: KubeClient, lease: str, pod: str, *, clock: Callable[[], datetime]) -> None:
         self._client, self._lease = client, lease
-        self._key, self._drift_key, self._denials_key = (
-            f"{prefix}{pod}" for prefix in (SELFTEST_PREFIX, DRIFT_PREFIX, DENIALS_PREFIX)
+        self._key, self._drift_key, self._denials_key, self._loop_key = (
+            f"{prefix}{pod}" for prefix in (SELFTEST_PREFIX, DRIFT_PREFIX, DENIALS_PREFIX, LOOP_PREFIX)
         )
         self._clock = clock
         self._changed = asyncio.Event()
         self._newest: SelfTestReport | None = None
+        self._loop: LoopReport | None = None
         self._drifts: dict[str, datetime] = {}
         self._changes: dict[tuple[str, str], _Reported] = {}
         self._denials: deque[RepeatedDenials] = deque(maxlen=_MOST_DENIALS)
@@ -95,6 +98,11 @@ class SelfTestReporter:
         self._has_queued = True
         self._changed.set()
 
+    def report_loop(self, loop: LoopReport) -> None:
+        """Queue that the agent is to be killed for a loop; until one is written, the first one stands."""
+        self._loop = self._loop or loop
+        self._changed.set()
+
     def report_dropped(self, binding: str) -> None:
         """Queue that many messages of the binding's server were dropped."""
         self.report_drift(f"{binding}{DROPPED_SUFFIX}", "")
@@ -108,13 +116,13 @@ class SelfTestReporter:
 
     async def _write_until_done(self, log: Callable[[str], None]) -> None:
         wait, clock = _FIRST_WAIT, asyncio.get_running_loop().time
-        while self._newest is not None or self._has_queued:
+        while self._newest is not None or self._loop is not None or self._has_queued:
             early = self._next_write_at - clock()
-            if self._newest is None and early > 0:
+            if self._newest is None and self._loop is None and early > 0:
                 await asyncio.sleep(early)
-            writing, has_queued, self._has_queued = self._newest, self._has_queued, False
+            writing, loop, has_queued, self._has_queued = self._newest, self._loop, self._has_queued, False
             try:
-                await self._write(writing, has_queued=has_queued)
+                await self._write(writing, loop, has_queued=has_queued)
             except (ApiError, *UNREACHABLE, ValueError) as error:
                 self._has_queued |= has_queued
                 self._note(f"{type(error).__name__}: {error}", log)
@@ -124,11 +132,15 @@ class SelfTestReporter:
                 self._note("", log)
                 if writing is self._newest:
                     self._newest = None
+                if loop is not None:
+                    self._loop = None
                 if has_queued:
                     self._next_write_at = clock() + _WRITE_PAUSE
 
-    async def _write(self, report: SelfTestReport | None, *, has_queued: bool) -> None:
+    async def _write(self, report: SelfTestReport | None, loop: LoopReport | None, *, has_queued: bool) -> None:
         written: dict[str, str | None] = {}
+        if loop is not None:
+            written[self._loop_key] = dump_loop(loop)
         if report is not None:
             written[self._key] = dump_report(report, self._clock())
         if has_queued and self._drifts:
@@ -140,6 +152,7 @@ class SelfTestReporter:
             *find_surplus(annotations, self._key),
             *find_surplus(annotations, self._drift_key, DRIFT_PREFIX),
             *find_surplus(annotations, self._denials_key, DENIALS_PREFIX),
+            *find_surplus(annotations, self._loop_key, LOOP_PREFIX),
         ]
         if surplus:
             await self._patch(dict.fromkeys(surplus))
